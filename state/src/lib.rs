@@ -1,0 +1,16 @@
+//! The cluster as data.
+//!
+//! One way through: a [`source`] emits [`Change`]s, the [`store::Store`] (the only writer) applies
+//! them and publishes an immutable [`Snapshot`]; readers take the newest one from a
+//! `tokio::sync::watch`. Nothing is published before every wanted kind is complete.
+#![forbid(unsafe_code)]
+
+pub mod change;
+pub mod model;
+pub mod snapshot;
+pub mod store;
+
+pub use change::{Change, Dirty, Refusal};
+pub use model::{Key, Kind, Name, Object, ObjectRef};
+pub use snapshot::{Changes, Snapshot};
+pub use store::Store;

@@ -1,0 +1,231 @@
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use ipnetwork::IpNetwork;
+
+use super::{Key, Name};
+
+/// Transport protocol; part of every frontend's identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, the default.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// IANA protocol number.
+    pub fn number(self) -> u8 {
+        match self {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
+
+    /// The lower-case name, as in DNS SRV labels and in dumps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `spec.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Reachable inside the cluster; the default.
+    #[default]
+    ClusterIp,
+    /// Also on a port of every node.
+    NodePort,
+    /// Also on addresses an outside balancer gives.
+    LoadBalancer,
+    /// A DNS alias, nothing for the proxy.
+    ExternalName,
+}
+
+/// `spec.internalTrafficPolicy` and `spec.externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any endpoint; the default.
+    #[default]
+    Cluster,
+    /// Endpoints of the own node only.
+    Local,
+}
+
+/// `spec.sessionAffinity`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionAffinity {
+    /// Each connection chooses anew; the default.
+    #[default]
+    None,
+    /// By client address.
+    ClientIp {
+        /// Idle time after which the choice is forgotten (`clientIP.timeoutSeconds`).
+        timeout_seconds: u32,
+    },
+}
+
+/// `spec.trafficDistribution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// `PreferSameNode` (KEP-3015).
+    PreferSameNode,
+    /// `PreferSameZone`, and its older name `PreferClose` (KEP-4444).
+    PreferSameZone,
+}
+
+/// `ports[].targetPort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A port number.
+    Number(u16),
+    /// A container port's name, resolved per pod by the EndpointSlice controller.
+    Name(Name),
+}
+
+/// `status.loadBalancer.ingress[].ipMode` (KEP-1860).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpMode {
+    /// The node answers for the address itself; the default.
+    #[default]
+    Vip,
+    /// Traffic must go through the outside balancer.
+    Proxy,
+}
+
+/// One `status.loadBalancer.ingress[]` entry that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadBalancerIp {
+    /// The address.
+    pub ip: IpAddr,
+    /// Who answers for it.
+    pub mode: IpMode,
+}
+
+/// `spec.ports[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name; empty when the Service has a single unnamed port. EndpointSlice ports join by it.
+    pub name: Name,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port of the Service, host byte order, never 0.
+    pub port: u16,
+    /// Port on every node, host byte order; `None` when the type has none.
+    pub node_port: Option<u16>,
+    /// What the port is called on the pod's side.
+    pub target_port: Option<TargetPort>,
+    /// `appProtocol`.
+    pub app_protocol: Option<Name>,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: Key,
+    /// `metadata.creationTimestamp` in seconds since the epoch, 0 if absent: the elder of two that claim
+    /// the same frontend wins.
+    pub created_seconds: i64,
+    /// `spec.type`.
+    pub service_type: ServiceType,
+    /// `spec.clusterIPs` (or `clusterIP`), at most one per family; empty when headless.
+    pub cluster_ips: Arc<[IpAddr]>,
+    /// `clusterIP: None`.
+    pub headless: bool,
+    /// Ports in the order of the manifest.
+    pub ports: Arc<[ServicePort]>,
+    /// `spec.externalName`, without a trailing dot; only with that type.
+    pub external_name: Option<Name>,
+    /// `spec.externalIPs`.
+    pub external_ips: Arc<[IpAddr]>,
+    /// Addresses the outside balancer gave.
+    pub load_balancer_ips: Arc<[LoadBalancerIp]>,
+    /// `spec.loadBalancerSourceRanges`.
+    pub load_balancer_source_ranges: Arc<[IpNetwork]>,
+    /// `spec.sessionAffinity`.
+    pub session_affinity: SessionAffinity,
+    /// `spec.internalTrafficPolicy`.
+    pub internal_traffic_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`.
+    pub external_traffic_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort`.
+    pub health_check_node_port: Option<u16>,
+    /// `spec.publishNotReadyAddresses`.
+    pub publish_not_ready_addresses: bool,
+    /// `spec.trafficDistribution`.
+    pub traffic_distribution: Option<TrafficDistribution>,
+    /// Label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
+    pub proxy_name: Option<Name>,
+    /// Label `service.kubernetes.io/headless` is present: proxies ignore it.
+    pub headless_label: bool,
+}
+
+/// `ports[]` of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPort {
+    /// Joins with [`ServicePort::name`]; empty when unnamed.
+    pub name: Name,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port on the endpoint, host byte order. (A slice port without a number means "all ports" and is left out.)
+    pub port: u16,
+    /// `appProtocol`.
+    pub app_protocol: Option<Name>,
+}
+
+/// `endpoints[]` of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// All addresses of the endpoint, of the slice's family. Never empty.
+    pub addresses: Arc<[IpAddr]>,
+    /// `conditions.ready`; absent means ready.
+    pub ready: bool,
+    /// `conditions.serving`; absent means as `ready`.
+    pub serving: bool,
+    /// `conditions.terminating`; absent means not.
+    pub terminating: bool,
+    /// `hostname`.
+    pub hostname: Option<Name>,
+    /// `nodeName`.
+    pub node_name: Option<Name>,
+    /// `zone`.
+    pub zone: Option<Name>,
+    /// `hints.forZones[].name`.
+    pub zone_hints: Arc<[Name]>,
+    /// `hints.forNodes[].name`.
+    pub node_hints: Arc<[Name]>,
+    /// `targetRef.name` when it is a Pod.
+    pub pod: Option<Name>,
+}
+
+/// An EndpointSlice of one Service (label `kubernetes.io/service-name`) with IP addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name.
+    pub key: Key,
+    /// The Service it belongs to.
+    pub service: Key,
+    /// `addressType: IPv6`.
+    pub ipv6: bool,
+    /// Ports of every endpoint in the slice.
+    pub ports: Arc<[EndpointPort]>,
+    /// Endpoints in the order of the slice.
+    pub endpoints: Arc<[Endpoint]>,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since the epoch.
+    pub trigger_time_ms: Option<i64>,
+}

@@ -1,0 +1,116 @@
+//! The cluster at one revision: immutable, shared, cheap to derive the next one from.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use imbl::{OrdMap, Vector};
+
+use crate::{
+    change::{Dirty, Refusal},
+    model::{
+        ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Namespace, Node, ObjectRef, Pod,
+        Secret, Service,
+    },
+};
+
+/// How many changes a snapshot remembers; a reader further behind plans everything anew.
+pub const CHANGE_LOG_ENTRIES_MAX: usize = 8192;
+
+/// What a reader that last saw some revision has to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Too far behind, or never planned: everything.
+    All,
+    /// Exactly these.
+    Some(BTreeSet<Dirty>),
+}
+
+/// All objects at one revision. Clones share structure.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) services: OrdMap<Key, Arc<Service>>,
+    pub(crate) slices: OrdMap<Key, Arc<EndpointSlice>>,
+    pub(crate) slices_by_service: OrdMap<Key, OrdMap<Key, Arc<EndpointSlice>>>,
+    pub(crate) nodes: OrdMap<Key, Arc<Node>>,
+    pub(crate) namespaces: OrdMap<Key, Arc<Namespace>>,
+    pub(crate) pods: OrdMap<Key, Arc<Pod>>,
+    pub(crate) ingresses: OrdMap<Key, Arc<Ingress>>,
+    pub(crate) ingress_classes: OrdMap<Key, Arc<IngressClass>>,
+    pub(crate) secrets: OrdMap<Key, Arc<Secret>>,
+    pub(crate) config_maps: OrdMap<Key, Arc<ConfigMap>>,
+    pub(crate) refused: OrdMap<ObjectRef, Refusal>,
+    pub(crate) log: Vector<(u64, Dirty)>,
+    /// Changes up to and including this revision have left the log.
+    pub(crate) log_starts_after: u64,
+}
+
+impl Snapshot {
+    /// Grows by one with every batch that changed something. Not Kubernetes' resourceVersion.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What changed after `revision`, which the caller has already handled (0: nothing handled).
+    pub fn changes_since(&self, revision: u64) -> Changes {
+        if revision == 0 || revision < self.log_starts_after || revision > self.revision {
+            return Changes::All;
+        }
+        let newer = self.log.iter().rev().take_while(|(at, _)| *at > revision);
+        Changes::Some(newer.map(|(_, dirty)| dirty.clone()).collect())
+    }
+
+    /// Services by key.
+    pub fn services(&self) -> &OrdMap<Key, Arc<Service>> {
+        &self.services
+    }
+
+    /// EndpointSlices by their own key.
+    pub fn endpoint_slices(&self) -> &OrdMap<Key, Arc<EndpointSlice>> {
+        &self.slices
+    }
+
+    /// EndpointSlices of one Service, in the order of their names. The Service itself may not exist (yet).
+    pub fn slices_of(&self, service: &Key) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.slices_by_service.get(service).into_iter().flat_map(OrdMap::values)
+    }
+
+    /// Nodes by key.
+    pub fn nodes(&self) -> &OrdMap<Key, Arc<Node>> {
+        &self.nodes
+    }
+
+    /// Namespaces by key.
+    pub fn namespaces(&self) -> &OrdMap<Key, Arc<Namespace>> {
+        &self.namespaces
+    }
+
+    /// Pods of the own node by key.
+    pub fn pods(&self) -> &OrdMap<Key, Arc<Pod>> {
+        &self.pods
+    }
+
+    /// Ingresses by key.
+    pub fn ingresses(&self) -> &OrdMap<Key, Arc<Ingress>> {
+        &self.ingresses
+    }
+
+    /// IngressClasses by key.
+    pub fn ingress_classes(&self) -> &OrdMap<Key, Arc<IngressClass>> {
+        &self.ingress_classes
+    }
+
+    /// Referenced Secrets by key.
+    pub fn secrets(&self) -> &OrdMap<Key, Arc<Secret>> {
+        &self.secrets
+    }
+
+    /// Referenced ConfigMaps by key.
+    pub fn config_maps(&self) -> &OrdMap<Key, Arc<ConfigMap>> {
+        &self.config_maps
+    }
+
+    /// Objects whose newest version was not taken.
+    pub fn refused(&self) -> &OrdMap<ObjectRef, Refusal> {
+        &self.refused
+    }
+}

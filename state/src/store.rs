@@ -1,0 +1,232 @@
+//! The only writer. Applies batches of changes and publishes snapshots.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use imbl::OrdMap;
+use tokio::sync::watch;
+
+use crate::{
+    change::{Change, Dirty, Refusal},
+    model::{EndpointSlice, Key, Kind, Object, ObjectRef},
+    snapshot::{CHANGE_LOG_ENTRIES_MAX, Snapshot},
+};
+
+/// Where readers take the newest snapshot from; `None` until all wanted kinds are complete.
+pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
+
+/// Holds the newest state and publishes it once every wanted kind is complete.
+#[derive(Debug)]
+pub struct Store {
+    snapshot: Snapshot,
+    missing: BTreeSet<Kind>,
+    publisher: watch::Sender<Option<Arc<Snapshot>>>,
+}
+
+impl Store {
+    /// A store that publishes nothing until each of `wanted` was [`Change::Replace`]d once.
+    pub fn new(wanted: impl IntoIterator<Item = Kind>) -> (Self, Snapshots) {
+        let (publisher, snapshots) = watch::channel(None);
+        let missing = wanted.into_iter().collect();
+        (Self { snapshot: Snapshot::default(), missing, publisher }, snapshots)
+    }
+
+    /// Kinds whose initial list is not complete.
+    pub fn missing(&self) -> &BTreeSet<Kind> {
+        &self.missing
+    }
+
+    /// Applies a batch as one revision and publishes it. Returns whether anything changed.
+    ///
+    /// Cost is proportional to the batch, not to the cluster; an object equal to the one held changes nothing.
+    pub fn apply(&mut self, batch: impl IntoIterator<Item = Change>) -> bool {
+        let was_published = self.missing.is_empty() && self.snapshot.revision > 0;
+        let mut dirty = BTreeSet::new();
+        let mut refusals_changed = false;
+        for change in batch {
+            refusals_changed |= self.apply_one(change, &mut dirty);
+        }
+        let first = self.missing.is_empty() && !was_published;
+        if dirty.is_empty() && !refusals_changed && !first {
+            return false;
+        }
+        self.snapshot.revision += 1;
+        self.remember(dirty);
+        if self.missing.is_empty() {
+            self.publisher.send_replace(Some(Arc::new(self.snapshot.clone())));
+        }
+        true
+    }
+
+    fn apply_one(&mut self, change: Change, dirty: &mut BTreeSet<Dirty>) -> bool {
+        match change {
+            Change::Upsert(object) => {
+                let accepted = self.snapshot.refused.remove(&object.reference()).is_some();
+                self.upsert(object, dirty);
+                accepted
+            }
+            Change::Delete(object) => {
+                let accepted = self.snapshot.refused.remove(&object).is_some();
+                self.delete(&object, dirty);
+                accepted
+            }
+            Change::Refuse(refusal) => self.refuse(refusal),
+            Change::Replace { kind, objects, refused } => {
+                self.replace(kind, objects, refused, dirty)
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> bool {
+        let object = refusal.object.clone();
+        self.snapshot.refused.insert(object, refusal.clone()).is_none_or(|old| old != refusal)
+    }
+
+    fn replace(
+        &mut self,
+        kind: Kind,
+        objects: Vec<Object>,
+        refused: Vec<Refusal>,
+        dirty: &mut BTreeSet<Dirty>,
+    ) -> bool {
+        let mut stale: BTreeSet<Key> = self.keys(kind);
+        let old_refused: Vec<ObjectRef> =
+            self.snapshot.refused.keys().filter(|o| o.kind == kind).cloned().collect();
+        let mut refusals_changed = false;
+        for object in objects.into_iter().filter(|object| object.kind() == kind) {
+            stale.remove(object.key());
+            self.upsert(object, dirty);
+        }
+        for refusal in &refused {
+            stale.remove(&refusal.object.key);
+            refusals_changed |= self.refuse(refusal.clone());
+        }
+        for key in stale {
+            self.delete(&ObjectRef { kind, key }, dirty);
+        }
+        let kept: BTreeSet<&ObjectRef> = refused.iter().map(|r| &r.object).collect();
+        for object in old_refused.iter().filter(|object| !kept.contains(object)) {
+            refusals_changed |= self.snapshot.refused.remove(object).is_some();
+        }
+        self.missing.remove(&kind);
+        refusals_changed
+    }
+
+    fn keys(&self, kind: Kind) -> BTreeSet<Key> {
+        let s = &self.snapshot;
+        match kind {
+            Kind::Service => s.services.keys().cloned().collect(),
+            Kind::EndpointSlice => s.slices.keys().cloned().collect(),
+            Kind::Node => s.nodes.keys().cloned().collect(),
+            Kind::Namespace => s.namespaces.keys().cloned().collect(),
+            Kind::Pod => s.pods.keys().cloned().collect(),
+            Kind::Ingress => s.ingresses.keys().cloned().collect(),
+            Kind::IngressClass => s.ingress_classes.keys().cloned().collect(),
+            Kind::Secret => s.secrets.keys().cloned().collect(),
+            Kind::ConfigMap => s.config_maps.keys().cloned().collect(),
+        }
+    }
+
+    fn upsert(&mut self, object: Object, dirty: &mut BTreeSet<Dirty>) {
+        let key = object.key().clone();
+        let s = &mut self.snapshot;
+        match object {
+            Object::Service(o) => put(&mut s.services, key, o, Dirty::Service, dirty),
+            Object::EndpointSlice(o) => self.upsert_slice(key, o, dirty),
+            Object::Node(o) => put(&mut s.nodes, key, o, Dirty::Node, dirty),
+            Object::Namespace(o) => put(&mut s.namespaces, key, o, Dirty::Namespace, dirty),
+            Object::Pod(o) => put(&mut s.pods, key, o, Dirty::Pod, dirty),
+            Object::Ingress(o) => put(&mut s.ingresses, key, o, Dirty::Ingress, dirty),
+            Object::IngressClass(o) => {
+                put(&mut s.ingress_classes, key, o, Dirty::IngressClass, dirty);
+            }
+            Object::Secret(o) => put(&mut s.secrets, key, o, Dirty::Secret, dirty),
+            Object::ConfigMap(o) => put(&mut s.config_maps, key, o, Dirty::ConfigMap, dirty),
+        }
+    }
+
+    fn delete(&mut self, object: &ObjectRef, dirty: &mut BTreeSet<Dirty>) {
+        let s = &mut self.snapshot;
+        let key = &object.key;
+        match object.kind {
+            Kind::Service => take(&mut s.services, key, Dirty::Service, dirty),
+            Kind::EndpointSlice => {
+                if let Some(old) = s.slices.remove(key) {
+                    self.unlink_slice(&old, dirty);
+                }
+            }
+            Kind::Node => take(&mut s.nodes, key, Dirty::Node, dirty),
+            Kind::Namespace => take(&mut s.namespaces, key, Dirty::Namespace, dirty),
+            Kind::Pod => take(&mut s.pods, key, Dirty::Pod, dirty),
+            Kind::Ingress => take(&mut s.ingresses, key, Dirty::Ingress, dirty),
+            Kind::IngressClass => take(&mut s.ingress_classes, key, Dirty::IngressClass, dirty),
+            Kind::Secret => take(&mut s.secrets, key, Dirty::Secret, dirty),
+            Kind::ConfigMap => take(&mut s.config_maps, key, Dirty::ConfigMap, dirty),
+        }
+    }
+
+    fn upsert_slice(&mut self, key: Key, slice: Arc<EndpointSlice>, dirty: &mut BTreeSet<Dirty>) {
+        let old = self.snapshot.slices.insert(key.clone(), slice.clone());
+        if old.as_ref() == Some(&slice) {
+            return;
+        }
+        // The label naming the Service is mutable: leave the old Service before joining the new one.
+        if let Some(old) = old.filter(|old| old.service != slice.service) {
+            self.unlink_slice(&old, dirty);
+        }
+        let service = slice.service.clone();
+        let by_service = &mut self.snapshot.slices_by_service;
+        by_service.entry(service.clone()).or_default().insert(key, slice);
+        dirty.insert(Dirty::Service(service));
+    }
+
+    fn unlink_slice(&mut self, slice: &EndpointSlice, dirty: &mut BTreeSet<Dirty>) {
+        let by_service = &mut self.snapshot.slices_by_service;
+        if let Some(slices) = by_service.get_mut(&slice.service) {
+            slices.remove(&slice.key);
+            if slices.is_empty() {
+                by_service.remove(&slice.service);
+            }
+        }
+        dirty.insert(Dirty::Service(slice.service.clone()));
+    }
+
+    fn remember(&mut self, dirty: BTreeSet<Dirty>) {
+        let s = &mut self.snapshot;
+        if dirty.len() > CHANGE_LOG_ENTRIES_MAX {
+            s.log.clear();
+            s.log_starts_after = s.revision;
+            return;
+        }
+        s.log.extend(dirty.into_iter().map(|dirty| (s.revision, dirty)));
+        while s.log.len() > CHANGE_LOG_ENTRIES_MAX {
+            if let Some((revision, _)) = s.log.pop_front() {
+                s.log_starts_after = revision;
+            }
+        }
+    }
+}
+
+fn put<T: PartialEq>(
+    map: &mut OrdMap<Key, Arc<T>>,
+    key: Key,
+    object: Arc<T>,
+    kind: fn(Key) -> Dirty,
+    dirty: &mut BTreeSet<Dirty>,
+) {
+    if map.get(&key).is_some_and(|old| *old == object) {
+        return;
+    }
+    map.insert(key.clone(), object);
+    dirty.insert(kind(key));
+}
+
+fn take<T>(
+    map: &mut OrdMap<Key, Arc<T>>,
+    key: &Key,
+    kind: fn(Key) -> Dirty,
+    dirty: &mut BTreeSet<Dirty>,
+) {
+    if map.remove(key).is_some() {
+        dirty.insert(kind(key.clone()));
+    }
+}
