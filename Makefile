@@ -1,0 +1,44 @@
+# Every target installs what it lacks, says so, and is safe to run again. Root on a Debian machine with rustup's cargo is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The kernel programs are part of the product: building without them is an error here, though not in an editor.
+export FAIRLEAD_EBPF := require
+CARGO_FLAGS := --locked -j2
+BIN := target/release/fairlead
+
+.PHONY: help build demo test lint fmt bench bench-services bench-dns bench-ingress clean toolchain
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
+
+toolchain: ## install compilers and tools that are missing
+	@tools/toolchain.sh build
+
+build: toolchain ## target/release/fairlead
+	cargo build --release $(CARGO_FLAGS) --bin fairlead
+
+demo: build ## a little world in network namespaces: watch it work
+	@tools/toolchain.sh run
+	@$(BIN) demo
+
+test: toolchain ## everything there is to prove on one machine (as root)
+	@tools/toolchain.sh test
+	@tools/test.sh
+
+lint: toolchain ## formatting, clippy, licences and advisories
+	@tools/toolchain.sh lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo clippy -p fairlead-ebpf --features program --bin fairlead $(CARGO_FLAGS) -- -D warnings
+	cargo deny --locked check
+
+bench: bench-services bench-dns bench-ingress ## all benchmarks
+
+bench-services bench-dns bench-ingress: bench-%: build ## one benchmark: table, and target/bench/*.json
+	@tools/toolchain.sh bench
+	@tools/bench.sh $*
+
+clean: ## remove what was built
+	cargo clean

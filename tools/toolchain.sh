@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and a fresh Debian machine lacks; says what it does; safe to run again.
+# One clear line when something is missing or has moved, never a linker dump.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/versions.sh
+
+say() { printf 'toolchain: %s\n' "$*"; }
+die() { printf 'toolchain: %s\n' "$*" >&2; exit 1; }
+
+installed() { dpkg-query -W -f='${Version}' "$1" 2>/dev/null || true; }
+# A security upload replaces a version in place, so the upstream version is pinned and the Debian revision is not.
+matches() { [[ $1 == "$2" || $1 == "$2"[.+~-]* ]]; }
+
+apt_updated=
+apt_install() {
+  [ "$(id -u)" = 0 ] || die "Debian packages are missing: $*. Run 'make toolchain' once as root."
+  if [ -z "$apt_updated" ]; then
+    say "reading the package lists"
+    apt-get update -qq || die "apt-get update failed: check the machine's package sources"
+    apt_updated=yes
+  fi
+  say "installing $*"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    die "apt-get could not install: $*"
+}
+
+plain_packages() {
+  local missing=() package
+  for package in "$@"; do [ -n "$(installed "$package")" ] || missing+=("$package"); done
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
+pinned_package() { # NAME UPSTREAM-VERSION
+  local have candidate
+  have=$(installed "$1")
+  have=${have#*:}
+  if [ -n "$have" ]; then
+    matches "$have" "$2" && return
+    die "$1 is $have, but Fairlead is built with $2: change tools/versions.sh and check, or install that version"
+  fi
+  [ -n "$apt_updated" ] || { [ "$(id -u)" = 0 ] && apt-get update -qq && apt_updated=yes; } || true
+  candidate=$(apt-cache policy "$1" | awk '/Candidate:/ {print $2}')
+  candidate=${candidate#*:}
+  [ -n "$candidate" ] && [ "$candidate" != "(none)" ] ||
+    die "this machine's package sources have no $1 (wanted $2): add Debian's security archive of bookworm"
+  matches "$candidate" "$2" || die "$1 has moved to $candidate (wanted $2): change tools/versions.sh and check"
+  apt_install "$1"
+}
+
+rust() {
+  command -v cargo >/dev/null || die "cargo is missing: install Rust $RUST_VERSION or later with rustup"
+  local have
+  have=$(rustc --version | awk '{print $2}')
+  printf '%s\n%s\n' "$RUST_VERSION" "$have" | sort -V -C || die "rustc is $have, Fairlead needs $RUST_VERSION: run 'rustup update stable'"
+  command -v cc >/dev/null || plain_packages gcc libc6-dev
+}
+
+nightly_with_source() {
+  command -v rustup >/dev/null || return 1
+  local root
+  root=$(rustup run nightly rustc --print sysroot 2>/dev/null) || return 1
+  [ -e "$root/lib/rustlib/src/rust/library/Cargo.lock" ]
+}
+
+ebpf_compiler() {
+  if nightly_with_source; then
+    say "eBPF compiler: rustup's nightly with rust-src"
+  else
+    pinned_package rustc-web "$EBPF_RUST_VERSION"
+    pinned_package cargo-web "$EBPF_RUST_VERSION"
+    pinned_package rust-web-src "$EBPF_RUST_VERSION"
+  fi
+}
+
+bpf_linker() {
+  local have
+  have=$(bpf-linker --version 2>/dev/null | awk '{print $2}') || true
+  [ "$have" = "$BPF_LINKER_VERSION" ] && return
+  pinned_package "llvm-$LLVM_MAJOR-dev" "$LLVM_VERSION"
+  pinned_package "libpolly-$LLVM_MAJOR-dev" "$LLVM_VERSION"
+  plain_packages libzstd-dev zlib1g-dev libffi-dev libxml2-dev
+  say "building bpf-linker $BPF_LINKER_VERSION (about a minute)"
+  LLVM_PREFIX=/usr/lib/llvm-$LLVM_MAJOR PATH=/usr/lib/llvm-$LLVM_MAJOR/bin:$PATH \
+    cargo install --quiet --locked bpf-linker --version "$BPF_LINKER_VERSION" --no-default-features --features "llvm-$LLVM_MAJOR" ||
+    die "bpf-linker $BPF_LINKER_VERSION could not be built against LLVM $LLVM_MAJOR"
+}
+
+cargo_tool() { # NAME VERSION
+  local have
+  have=$("$1" --version 2>/dev/null | awk '{print $2}') || true
+  [ "$have" = "$2" ] && return
+  say "building $1 $2 (a few minutes)"
+  cargo install --quiet --locked "$1" --version "$2" || die "$1 $2 could not be built"
+}
+
+case "${1:-build}" in
+build) rust; ebpf_compiler; bpf_linker ;;
+run) plain_packages iproute2 util-linux procps ;;
+test) plain_packages iproute2 util-linux procps curl ;;
+lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
+bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
+*) die "usage: tools/toolchain.sh build|run|test|lint|bench" ;;
+esac
