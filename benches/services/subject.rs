@@ -1,0 +1,122 @@
+//! The agent under measurement and the API server that feeds it.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{apiserver::ApiServer, client, objects, world::World};
+
+/// An API server on the loopback of the routing namespace.
+pub struct Api {
+    kubeconfig: PathBuf,
+    put: tokio::sync::mpsc::UnboundedSender<Value>,
+}
+
+/// Starts an API server that holds these objects.
+pub fn serve(world: &World, objects: Vec<Value>) -> Api {
+    let (put, mut puts) = tokio::sync::mpsc::unbounded_channel::<Value>();
+    let (ready, started) = mpsc::channel();
+    let netns = std::fs::File::open(world.node_netns()).unwrap();
+    std::thread::spawn(move || {
+        nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let api = ApiServer::start().await;
+            for object in objects {
+                api.put(object);
+            }
+            ready.send(api.kubeconfig()).unwrap();
+            while let Some(object) = puts.recv().await {
+                api.put(object);
+            }
+        });
+    });
+    Api { kubeconfig: started.recv().unwrap(), put }
+}
+
+pub struct Agent {
+    child: Child,
+    /// From the last object received to complete maps, by the agent's own log.
+    pub programmed_ms: f64,
+    /// From starting the process to the arrival of that log line.
+    pub started_ms: f64,
+}
+
+impl Agent {
+    /// Starts the proxy role and waits for complete maps.
+    pub fn start(world: &World, api: &Api) -> Self {
+        let mut command: Command = world.in_node(env!("CARGO_BIN_EXE_fairlead"));
+        command
+            .args(["agent", "--no-dns", "--no-ingress", "--node-name", "bench"])
+            .args(["--log-format", "json", "--healthz-listen", "", "--metrics-listen", ""])
+            .args(["--devices", &world.uplink()])
+            .arg("--kubeconfig")
+            .arg(&api.kubeconfig)
+            .arg("--cgroup-root")
+            .arg(world.node_cgroup())
+            .arg("--bpffs")
+            .arg(world.bpffs());
+        let started = Instant::now();
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let programmed_ms = loop {
+            let mut line = String::new();
+            let n = log.read_line(&mut line).unwrap();
+            assert!(n > 0, "the agent ended:\n{seen}");
+            seen += &line;
+            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+            if entry["message"] == "services programmed" {
+                break entry["since_received_ms"].as_f64().expect("since_received_ms");
+            }
+        };
+        let started_ms = started.elapsed().as_secs_f64() * 1000.0;
+        // The pipe must not fill up while the agent runs on.
+        std::thread::spawn(move || log.lines().for_each(drop));
+        Self { child, programmed_ms, started_ms }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Changes one Service's endpoints `count` times; microseconds from the change to the first connection that follows it.
+pub fn changes(world: &World, api: &Api, count: usize) -> Vec<f64> {
+    const SERVICE: u64 = 4711;
+    let _server = client::server(world);
+    let target = format!("{}:80", objects::cluster_ip(SERVICE));
+    let cgroup = world.node_cgroup();
+    let mut spin = client::start(world, "c", "spin", &[&target, cgroup.to_str().unwrap()]);
+    assert!(spin.line().starts_with(&objects::PORT.to_string()));
+    let mut samples = vec![];
+    for n in 0..count {
+        let port = if n % 2 == 0 { client::OTHER_PORT } else { objects::PORT };
+        std::thread::park_timeout(Duration::from_millis(20));
+        let changed = client::monotonic_ns();
+        api.put.send(objects::slice(SERVICE, [port, port])).unwrap();
+        let line = spin.line();
+        let (seen, at) = line.split_once(' ').expect("PORT NANOSECONDS");
+        assert_eq!(seen, port.to_string(), "the change before this one came late");
+        samples.push((at.parse::<u64>().unwrap() - changed) as f64 / 1000.0);
+        if n % 50 == 49 {
+            print!(".");
+            std::io::stdout().flush().unwrap();
+        }
+    }
+    println!();
+    samples
+}

@@ -1,0 +1,158 @@
+//! The agent's flags. Each has an environment variable; cli contract: docs/architecture.md.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::ArgAction;
+
+use crate::logging;
+
+/// Flags of `fairlead agent`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) roles: Roles,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
+    #[command(flatten)]
+    pub(crate) dns: DnsArgs,
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
+}
+
+/// Which parts run in this process.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Roles (all on unless turned off)")]
+pub(crate) struct Roles {
+    /// Balance Services by eBPF
+    #[arg(long, overrides_with = "no_proxy", action = ArgAction::SetTrue)]
+    proxy: bool,
+    /// Leave Services to another proxy
+    #[arg(long, env = "FAIRLEAD_NO_PROXY")]
+    no_proxy: bool,
+    /// Answer for the cluster's names
+    #[arg(long, overrides_with = "no_dns", action = ArgAction::SetTrue)]
+    dns: bool,
+    /// Leave names to another server
+    #[arg(long, env = "FAIRLEAD_NO_DNS")]
+    no_dns: bool,
+    /// Serve Ingresses
+    #[arg(long, overrides_with = "no_ingress", action = ArgAction::SetTrue)]
+    ingress: bool,
+    /// Leave Ingresses to another controller
+    #[arg(long, env = "FAIRLEAD_NO_INGRESS")]
+    no_ingress: bool,
+}
+
+impl Roles {
+    pub(crate) fn proxy(self) -> bool {
+        self.proxy || !self.no_proxy
+    }
+
+    pub(crate) fn dns(self) -> bool {
+        self.dns || !self.no_dns
+    }
+
+    pub(crate) fn ingress(self) -> bool {
+        self.ingress || !self.no_ingress
+    }
+}
+
+/// Where objects come from.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Source")]
+pub(crate) struct SourceArgs {
+    /// Read the API server this kubeconfig names (default: the in-cluster service account)
+    #[arg(long, value_name = "FILE", env = "FAIRLEAD_KUBECONFIG", conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Read every *.yaml, *.yml and *.json file below DIR instead of an API server, and follow changes
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_MANIFESTS")]
+    pub(crate) manifests: Option<PathBuf>,
+    /// This node's name in the cluster (default: $NODE_NAME, else the host name)
+    #[arg(long, value_name = "NAME", env = "FAIRLEAD_NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+}
+
+/// Running it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Operation")]
+pub(crate) struct AdminArgs {
+    /// Log lines for people (text) or for collectors (json)
+    #[arg(long, value_enum, default_value = "text", env = "FAIRLEAD_LOG_FORMAT")]
+    pub(crate) log_format: logging::Format,
+    /// Longest wait for open requests and queries after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "FAIRLEAD_DRAIN_TIMEOUT")]
+    pub(crate) drain_timeout: u64,
+    /// Serve /healthz, /livez and /readyz here; "" turns it off
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:10256", env = "FAIRLEAD_HEALTHZ_LISTEN")]
+    pub(crate) healthz_listen: String,
+    /// Serve Prometheus /metrics here; "" turns it off
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10249", env = "FAIRLEAD_METRICS_LISTEN")]
+    pub(crate) metrics_listen: String,
+}
+
+/// Services.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Services")]
+pub(crate) struct ProxyArgs {
+    /// The cgroup whose processes get Services (default: the cgroup2 mount, that is everything on the node)
+    #[arg(long, value_name = "PATH", env = "FAIRLEAD_CGROUP_ROOT")]
+    pub(crate) cgroup_root: Option<PathBuf>,
+    /// BPF file system, where maps and links outlive the agent; mounted if absent
+    #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf", env = "FAIRLEAD_BPFFS")]
+    pub(crate) bpffs: PathBuf,
+    /// Devices where packets from outside arrive: auto, or a comma-separated list
+    #[arg(long, value_name = "auto|LIST", default_value = "auto", env = "FAIRLEAD_DEVICES")]
+    pub(crate) devices: String,
+    /// Room for so many Service addresses (address, port and protocol each)
+    #[arg(long, value_name = "N", default_value_t = 262_144, env = "FAIRLEAD_FRONTENDS_MAX")]
+    pub(crate) frontends_max: u32,
+    /// Room for so many backends, counted once per Service port
+    #[arg(long, value_name = "N", default_value_t = 1_048_576, env = "FAIRLEAD_BACKENDS_MAX")]
+    pub(crate) backends_max: u32,
+}
+
+/// DNS.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "DNS")]
+pub(crate) struct DnsArgs {
+    /// Answer on these addresses, UDP and TCP
+    #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_DNS_LISTEN",
+          default_values = ["0.0.0.0:53", "[::]:53"])]
+    pub(crate) dns_listen: Vec<SocketAddr>,
+    /// The cluster's domain
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "FAIRLEAD_CLUSTER_DOMAIN")]
+    pub(crate) cluster_domain: String,
+    /// Ask these servers for everything else (default: those of /etc/resolv.conf)
+    #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_UPSTREAM")]
+    pub(crate) upstream: Vec<String>,
+}
+
+/// Ingress.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Ingress")]
+pub(crate) struct IngressArgs {
+    /// Take HTTP here
+    #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_HTTP_LISTEN",
+          default_values = ["0.0.0.0:80", "[::]:80"])]
+    pub(crate) http_listen: Vec<SocketAddr>,
+    /// Take HTTPS here
+    #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_HTTPS_LISTEN",
+          default_values = ["0.0.0.0:443", "[::]:443"])]
+    pub(crate) https_listen: Vec<SocketAddr>,
+    /// Class name that the legacy annotation kubernetes.io/ingress.class is compared with
+    #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
+    pub(crate) ingress_class: String,
+    /// IngressClasses with this spec.controller are ours
+    #[arg(long, value_name = "NAME", default_value = "fairlead.io/ingress", env = "FAIRLEAD_CONTROLLER")]
+    pub(crate) controller: String,
+    /// Serve Ingresses that name no class, too
+    #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
+    pub(crate) watch_ingress_without_class: bool,
+    /// Certificate for hosts without one of their own (default: self-signed)
+    #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_DEFAULT_CERTIFICATE")]
+    pub(crate) default_certificate: Option<String>,
+}

@@ -1,0 +1,75 @@
+//! The small HTTP servers beside the data plane: health and metrics. GET only, no state of their own.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// A scraper or kubelet needs one; more than this is somebody else.
+const CONNECTIONS_MAX: usize = 64;
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What one path answers: status and text.
+pub(crate) type Page = (StatusCode, String);
+
+/// Binds now, so that a taken port is known at start, and serves until `cancel`.
+pub(crate) async fn serve(
+    what: &'static str,
+    address: SocketAddr,
+    pages: impl Fn(&str) -> Option<Page> + Send + Sync + 'static,
+    cancel: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("{what}: cannot listen on {address}: another process has it, or choose another address")
+    })?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(cancel.run_until_cancelled_owned(accept(listener, Arc::new(pages))));
+    Ok(bound)
+}
+
+async fn accept(
+    listener: TcpListener,
+    pages: Arc<impl Fn(&str) -> Option<Page> + Send + Sync + 'static>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: the connection stays in the backlog until one is free.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let pages = pages.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let response = answer(&request, &*pages);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        tokio::spawn(async move {
+            let mut connection = http1::Builder::new();
+            connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+            // A client that hangs up is no event of ours.
+            drop(connection.serve_connection(TokioIo::new(stream), service).await);
+            drop(permit);
+        });
+    }
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    pages: &(impl Fn(&str) -> Option<Page> + ?Sized),
+) -> Response<Full<Bytes>> {
+    let (status, text) = if request.method() == Method::GET || request.method() == Method::HEAD {
+        let page = pages(request.uri().path());
+        page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()))
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into())
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}
