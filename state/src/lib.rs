@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod change;
+pub mod decode;
 pub mod model;
 pub mod snapshot;
+pub mod source;
 pub mod store;
 
 pub use change::{Change, Dirty, Refusal};
 pub use model::{Key, Kind, Name, Object, ObjectRef};
 pub use snapshot::{Changes, Snapshot};
+pub use source::{Running, Source, SourceError, SourceHealth, start};
 pub use store::Store;

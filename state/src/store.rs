@@ -71,21 +71,25 @@ impl Store {
             }
             Change::Refuse(refusal) => self.refuse(refusal),
             Change::Replace { kind, objects, refused } => {
-                self.replace(kind, objects, refused, dirty)
+                self.replace(kind, objects, &refused, dirty)
             }
         }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> bool {
-        let object = refusal.object.clone();
-        self.snapshot.refused.insert(object, refusal.clone()).is_none_or(|old| old != refusal)
+        if self.snapshot.refused.get(&refusal.object) == Some(&refusal) {
+            return false;
+        }
+        tracing::warn!("{refusal}");
+        self.snapshot.refused.insert(refusal.object.clone(), refusal);
+        true
     }
 
     fn replace(
         &mut self,
         kind: Kind,
         objects: Vec<Object>,
-        refused: Vec<Refusal>,
+        refused: &[Refusal],
         dirty: &mut BTreeSet<Dirty>,
     ) -> bool {
         let mut stale: BTreeSet<Key> = self.keys(kind);
@@ -96,7 +100,7 @@ impl Store {
             stale.remove(object.key());
             self.upsert(object, dirty);
         }
-        for refusal in &refused {
+        for refusal in refused {
             stale.remove(&refusal.object.key);
             refusals_changed |= self.refuse(refusal.clone());
         }

@@ -1,0 +1,182 @@
+//! `discovery.k8s.io/v1` EndpointSlice.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde::Deserialize;
+
+use super::{
+    Raw, fields,
+    metadata::{Head, Metadata},
+    text::{Names, Text, kept, nullable},
+};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Key, Kind, Name, Object};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawSlice<'a> {
+    #[serde(borrow, default)]
+    metadata: Metadata<'a>,
+    #[serde(default)]
+    address_type: Text<'a>,
+    #[serde(default, deserialize_with = "nullable")]
+    ports: Vec<RawPort<'a>>,
+    #[serde(default, deserialize_with = "nullable")]
+    endpoints: Vec<RawEndpoint<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPort<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    protocol: Option<Text<'a>>,
+    port: Option<i64>,
+    app_protocol: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawEndpoint<'a> {
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    addresses: Vec<Text<'a>>,
+    #[serde(default, deserialize_with = "nullable")]
+    conditions: RawConditions,
+    hostname: Option<Text<'a>>,
+    node_name: Option<Text<'a>>,
+    zone: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "nullable")]
+    hints: RawHints<'a>,
+    target_ref: Option<RawTarget<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawConditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawHints<'a> {
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    for_zones: Vec<RawHint<'a>>,
+    #[serde(default, deserialize_with = "nullable")]
+    for_nodes: Vec<RawHint<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawHint<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawTarget<'a> {
+    #[serde(borrow, default)]
+    kind: Text<'a>,
+    #[serde(default)]
+    name: Text<'a>,
+}
+
+impl<'a> Raw<'a> for RawSlice<'a> {
+    const KIND: Kind = Kind::EndpointSlice;
+
+    fn head(&self) -> Head<'_> {
+        self.metadata.head()
+    }
+
+    fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
+        let annotations = &self.metadata.annotations;
+        let trigger = annotations.last_change_trigger_time.as_deref();
+        let Some(service) = names.get_some(self.metadata.labels.service_name.as_ref()) else {
+            return Ok(None);
+        };
+        let ipv6 = match &*self.address_type {
+            "IPv4" => false,
+            "IPv6" => true,
+            "FQDN" => return Ok(None),
+            other => {
+                return Err(format!("addressType {other:?} is not one of IPv4, IPv6, FQDN"));
+            }
+        };
+        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        let ports = ports(&self.ports, names)?;
+        let endpoints = self.endpoints.iter().enumerate();
+        let endpoints = endpoints.map(|(i, raw)| endpoint(i, raw, ipv6, names));
+        let slice = EndpointSlice {
+            service: Key { namespace: key.namespace.clone(), name: service },
+            ipv6,
+            endpoints: kept(endpoints.collect::<Result<_, _>>()?),
+            ports: kept(ports),
+            trigger_time_ms: trigger.and_then(fields::milliseconds),
+            key,
+        };
+        Ok(Some(Object::EndpointSlice(Arc::new(slice))))
+    }
+}
+
+fn ports(raw: &[RawPort<'_>], names: &mut Names) -> Result<Vec<EndpointPort>, String> {
+    let mut ports = Vec::with_capacity(raw.len());
+    for (i, raw) in raw.iter().enumerate() {
+        let protocol = raw.protocol.as_deref();
+        let protocol = fields::protocol(protocol, format_args!("ports[{i}].protocol"))?;
+        // No number means every port, which no Service port can select.
+        let Some(number) = raw.port else { continue };
+        ports.push(EndpointPort {
+            name: names.get(raw.name.as_deref().unwrap_or_default()),
+            protocol,
+            port: fields::port(number, format_args!("ports[{i}].port"))?,
+            app_protocol: names.get_some(raw.app_protocol.as_ref()),
+        });
+    }
+    Ok(ports)
+}
+
+fn endpoint(
+    i: usize,
+    raw: &RawEndpoint<'_>,
+    ipv6: bool,
+    names: &mut Names,
+) -> Result<Endpoint, String> {
+    if raw.addresses.is_empty() {
+        return Err(format!("endpoints[{i}].addresses is empty"));
+    }
+    let addresses = raw.addresses.iter().enumerate();
+    let addresses = addresses.map(|(j, text)| address(i, j, text, ipv6));
+    if let Some(hostname) = raw.hostname.as_deref().filter(|name| !name.is_empty()) {
+        fields::label(hostname, format_args!("endpoints[{i}].hostname"))?;
+    }
+    let ready = raw.conditions.ready.unwrap_or(true);
+    let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
+    Ok(Endpoint {
+        addresses: kept(addresses.collect::<Result<_, _>>()?),
+        ready,
+        serving: raw.conditions.serving.unwrap_or(ready),
+        terminating: raw.conditions.terminating.unwrap_or(false),
+        hostname: names.get_some(raw.hostname.as_ref()),
+        node_name: names.get_some(raw.node_name.as_ref()),
+        zone: names.get_some(raw.zone.as_ref()),
+        zone_hints: hints(&raw.hints.for_zones, names),
+        node_hints: hints(&raw.hints.for_nodes, names),
+        pod: pod.map(|target| Name::from(&*target.name)),
+    })
+}
+
+fn address(i: usize, j: usize, text: &str, ipv6: bool) -> Result<IpAddr, String> {
+    let ip = fields::ip(text, format_args!("endpoints[{i}].addresses[{j}]"))?;
+    if ip.is_ipv6() != ipv6 {
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        return Err(format!(
+            "endpoints[{i}].addresses[{j}] {ip} is not of the slice's addressType {family}"
+        ));
+    }
+    if fields::is_no_host(ip) {
+        return Err(format!("endpoints[{i}].addresses[{j}] {ip} is no address of a host"));
+    }
+    Ok(ip)
+}
+
+fn hints(raw: &[RawHint<'_>], names: &mut Names) -> Arc<[Name]> {
+    kept(raw.iter().map(|hint| names.get(&hint.name)).collect())
+}

@@ -1,0 +1,196 @@
+//! Where objects come from, and the one loop that turns what a source says into snapshots.
+
+pub mod directory;
+mod health;
+pub mod kubernetes;
+
+use std::{collections::BTreeSet, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    change::Change,
+    model::{Ingress, Key, Kind, ObjectRef},
+    store::{Snapshots, Store},
+};
+
+pub use health::{KindHealth, SourceHealth};
+
+/// Batches between a source and the store; a source that is faster waits.
+const BATCHES_MAX: usize = 64;
+/// Changes applied as one revision when several batches are waiting.
+const COALESCED_CHANGES_MAX: usize = 16_384;
+
+/// Something that knows a cluster's objects and follows their changes.
+pub trait Source: Send + 'static {
+    /// Runs until `cancel`, sending each kind's [`Change::Replace`] once it is complete and every
+    /// change after that. It outlives whatever it reads from: an outage is reported and waited out.
+    ///
+    /// # Errors
+    /// What no waiting will cure.
+    fn run(
+        self,
+        sink: Sink,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// Why a source cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The kubeconfig file cannot be read or says nothing usable.
+    #[error("--kubeconfig {}: {source}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// Neither a kubeconfig nor a service account.
+    #[error(
+        "no API server to read from: this is no pod of a cluster ({source}); \
+         give --kubeconfig FILE or --manifests DIR"
+    )]
+    NotInCluster {
+        /// What is missing.
+        source: Box<kube::config::InClusterError>,
+    },
+    /// Certificates or credentials of the configuration cannot be used.
+    #[error("credentials for the API server {server}: {reason}")]
+    Credentials {
+        /// The server's address.
+        server: Arc<str>,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The manifests directory cannot be read.
+    #[error("--manifests {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The kernel gives no more inotify instances or watches.
+    #[error(
+        "--manifests {}: cannot be watched: {source}; raise fs.inotify.max_user_instances or \
+         fs.inotify.max_user_watches (sysctl)",
+        path.display()
+    )]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A task of the source ended by itself.
+    #[error("the source stopped: {0}")]
+    Stopped(String),
+}
+
+/// The store is gone: nobody reads any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody takes changes any more")]
+pub struct Closed;
+
+/// Where a source puts what it learns.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    wanted: Arc<BTreeSet<Kind>>,
+    batches: mpsc::Sender<Vec<Change>>,
+    health: Arc<watch::Sender<SourceHealth>>,
+}
+
+/// A started source.
+#[derive(Debug)]
+pub struct Running {
+    /// The newest snapshot; `None` until every wanted kind is complete.
+    pub snapshots: Snapshots,
+    /// How the source fares.
+    pub health: watch::Receiver<SourceHealth>,
+    /// Ends with the source. The last snapshot stays readable.
+    pub task: JoinHandle<Result<(), SourceError>>,
+}
+
+/// Starts `source` for `kinds` and the store it feeds. Needs a tokio runtime.
+pub fn start<S: Source>(
+    source: S,
+    kinds: impl IntoIterator<Item = Kind>,
+    cancel: CancellationToken,
+) -> Running {
+    let wanted: Arc<BTreeSet<Kind>> = Arc::new(kinds.into_iter().collect());
+    let (store, snapshots) = Store::new(wanted.iter().copied());
+    let (health, health_seen) = watch::channel(SourceHealth::of(&wanted));
+    let health = Arc::new(health);
+    let (batches, received) = mpsc::channel(BATCHES_MAX);
+    let sink = Sink { wanted, batches, health: health.clone() };
+    let task = tokio::spawn(async move {
+        let (ended, ()) =
+            tokio::join!(source.run(sink, cancel), apply_all(store, received, &health));
+        ended
+    });
+    Running { snapshots, health: health_seen, task }
+}
+
+/// Which other objects an Ingress needs: the certificates of its own namespace.
+pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
+    let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
+    let namespace = &ingress.key.namespace;
+    let key = |name| Key { namespace: namespace.clone(), name };
+    secrets.map(|name| ObjectRef { kind: Kind::Secret, key: key(name) }).collect()
+}
+
+/// Ends when the source has dropped its sinks.
+async fn apply_all(
+    mut store: Store,
+    mut batches: mpsc::Receiver<Vec<Change>>,
+    health: &watch::Sender<SourceHealth>,
+) {
+    while let Some(mut batch) = batches.recv().await {
+        while batch.len() < COALESCED_CHANGES_MAX
+            && let Ok(more) = batches.try_recv()
+        {
+            batch.extend(more);
+        }
+        store.apply(batch);
+        health.send_if_modified(|health| health.set_synced(store.missing()));
+    }
+}
+
+impl Sink {
+    /// The kinds somebody reads.
+    pub fn wanted(&self) -> &BTreeSet<Kind> {
+        &self.wanted
+    }
+
+    /// Hands a batch over; its changes become visible together.
+    ///
+    /// # Errors
+    /// Nobody takes changes any more.
+    pub async fn send(&self, batch: Vec<Change>) -> Result<(), Closed> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.batches.send(batch).await.map_err(|_| Closed)
+    }
+
+    /// The kind's state is as of now.
+    pub fn contact(&self, kind: Kind) {
+        self.health.send_if_modified(|health| health.contact(kind, Instant::now()));
+    }
+
+    /// The kind cannot be followed, and why.
+    pub fn failed(&self, kind: Kind, reason: &str) {
+        self.health.send_if_modified(|health| health.failed(kind, reason));
+    }
+
+    /// Something is wrong at `place` (a file, an object), or no longer.
+    pub fn problem(&self, place: &str, reason: Option<&str>) {
+        self.health.send_if_modified(|health| health.problem(place, reason));
+    }
+}

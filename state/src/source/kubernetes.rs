@@ -1,0 +1,102 @@
+//! The Kubernetes API as a source.
+//!
+//! A list-and-watch per kind ([`reflector`]), one per referenced Secret and ConfigMap
+//! ([`referenced`]). Each item of a list and each event is decoded by itself, so that an object this
+//! version does not understand stands in no other's way.
+
+mod api;
+mod backoff;
+mod outage;
+mod referenced;
+mod reflector;
+mod targets;
+mod transport;
+mod wire;
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    api::{Api, Query},
+    outage::Outage,
+    referenced::Referenced,
+    reflector::Reflector,
+    targets::{References, WholeKind},
+};
+use super::{Closed, Sink, Source, SourceError};
+use crate::model::{Kind, Name, ObjectRef};
+
+/// How to reach a cluster, and which node's pods to follow.
+#[derive(Clone, Debug)]
+pub struct KubernetesOptions {
+    /// A kubeconfig file; without one the service account of the pod this runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The own node: only its pods are followed.
+    pub node_name: Name,
+    /// Secrets and ConfigMaps to follow though no Ingress refers to them.
+    pub always: BTreeSet<ObjectRef>,
+}
+
+/// A configured connection to an API server. Nothing is sent before [`Source::run`].
+#[derive(Debug)]
+pub struct Kubernetes {
+    api: Arc<Api>,
+    outage: Arc<Outage>,
+    node_name: Name,
+    always: BTreeSet<ObjectRef>,
+}
+
+impl Kubernetes {
+    /// Reads the configuration. Needs a tokio runtime; does not need the server to answer.
+    ///
+    /// # Errors
+    /// The configuration is missing or wrong.
+    pub async fn new(options: KubernetesOptions) -> Result<Self, SourceError> {
+        let (client, server) = transport::connect(options.kubeconfig).await?;
+        Ok(Self {
+            api: Arc::new(Api::new(client, server.clone())),
+            outage: Arc::new(Outage::new(server)),
+            node_name: options.node_name,
+            always: options.always,
+        })
+    }
+
+    /// The API server's address.
+    pub fn server(&self) -> &Arc<str> {
+        self.api.server()
+    }
+}
+
+impl Source for Kubernetes {
+    async fn run(self, sink: Sink, cancel: CancellationToken) -> Result<(), SourceError> {
+        let mut tasks = JoinSet::new();
+        let whole = |kind: &Kind| !matches!(kind, Kind::Secret | Kind::ConfigMap);
+        // Without Ingresses nothing but these is ever referred to.
+        let known = !sink.wanted().contains(&Kind::Ingress);
+        let (references, wanted) = watch::channel(known.then(|| self.always.clone()));
+        let mut references = Some(References::new(self.always, references));
+        for kind in sink.wanted().iter().copied().filter(whole) {
+            let query = Query::whole_kind(kind, &self.node_name);
+            let references = references.take_if(|_| kind == Kind::Ingress);
+            let target = WholeKind::new(kind, sink.clone(), self.outage.clone(), references);
+            tasks.spawn(Reflector::new(self.api.clone(), query, target).run());
+        }
+        let single: BTreeSet<Kind> =
+            sink.wanted().iter().copied().filter(|kind| !whole(kind)).collect();
+        if !single.is_empty() {
+            let referenced = Referenced::new(self.api, self.outage, sink, single);
+            tasks.spawn(referenced.run(wanted));
+        }
+        let ended = tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Closed) => Ok(()),
+                Err(error) => Err(SourceError::Stopped(error.to_string())),
+            },
+        };
+        tasks.shutdown().await;
+        ended
+    }
+}

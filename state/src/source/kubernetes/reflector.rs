@@ -1,0 +1,284 @@
+//! One list-and-watch: everything once, then every change, for ever.
+//!
+//! Position is the resourceVersion up to which the target knows everything. Without one the whole is
+//! listed again, and the target replaces what it has in one step: nothing flickers meanwhile.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Closed,
+    api::{Api, ApiError, Events, From, Query},
+    backoff::Backoff,
+    wire::{self, Event},
+};
+use crate::{
+    change::{Change, Refusal},
+    decode::Decoder,
+    model::{Key, Object},
+};
+
+/// Items a page of a list.
+const PAGE_ITEMS: u32 = 500;
+/// A watch that held for so long was a good one: the next try is a first try.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// Who is told.
+pub(super) trait Target: Send {
+    /// Everything there is now.
+    fn listed(
+        &mut self,
+        objects: Vec<Object>,
+        refused: Vec<Refusal>,
+    ) -> impl Future<Output = Result<(), Closed>> + Send;
+
+    /// What changed since.
+    fn changed(&mut self, changes: Vec<Change>) -> impl Future<Output = Result<(), Closed>> + Send;
+
+    /// The server answers, and what was told is current.
+    fn contact(&mut self);
+
+    /// The server does not answer, or not with what was asked for. It will be asked again.
+    fn failed(&mut self, error: &ApiError) -> impl Future<Output = Result<(), Closed>> + Send;
+}
+
+/// Follows one query for one target.
+#[derive(Debug)]
+pub(super) struct Reflector<T> {
+    api: Arc<Api>,
+    query: Query,
+    target: T,
+    decoder: Decoder,
+    backoff: Backoff,
+    position: Option<Box<str>>,
+    /// The server has streaming lists, as far as is known.
+    streaming: bool,
+    /// `None` after a list that took longer than the server keeps its pages.
+    page_items: Option<u32>,
+}
+
+/// What ends a watch.
+enum End {
+    Closed,
+    Failed(ApiError),
+}
+
+/// A list that is still coming in.
+#[derive(Default)]
+struct Incoming {
+    changes: HashMap<Key, Change>,
+}
+
+impl<T: Target> Reflector<T> {
+    pub(super) fn new(api: Arc<Api>, query: Query, target: T) -> Self {
+        Self {
+            api,
+            query,
+            target,
+            decoder: Decoder::default(),
+            backoff: Backoff::default(),
+            position: None,
+            streaming: true,
+            page_items: Some(PAGE_ITEMS),
+        }
+    }
+
+    /// Runs until nobody takes changes any more.
+    pub(super) async fn run(mut self) -> Closed {
+        loop {
+            let began = Instant::now();
+            let end = self.follow().await;
+            let steady = began.elapsed() >= STEADY;
+            if steady {
+                self.backoff.reset();
+            }
+            let again = match end {
+                // The server ends each watch after a time that was agreed on.
+                Ok(()) => steady,
+                Err(End::Closed) => return Closed,
+                Err(End::Failed(error)) => match self.recover(error).await {
+                    Ok(at_once) => at_once,
+                    Err(Closed) => return Closed,
+                },
+            };
+            if !again {
+                tokio::time::sleep(self.backoff.next()).await;
+            }
+        }
+    }
+
+    /// Prepares the next try; returns whether it may be made at once.
+    async fn recover(&mut self, error: ApiError) -> Result<bool, Closed> {
+        let kind = self.query.kind();
+        let listing = self.position.is_none();
+        match error {
+            ApiError::Gone => {
+                tracing::debug!("{kind}: the position is gone, listing again");
+                self.page_items = if listing { None } else { self.page_items };
+                self.position = None;
+            }
+            ApiError::BrokeOff(error) => tracing::debug!("{kind}: the watch broke off: {error}"),
+            error if self.streaming && listing && error.is_invalid() => {
+                tracing::debug!("{kind}: the server has no streaming lists ({error})");
+                self.streaming = false;
+                return Ok(true);
+            }
+            error => {
+                // A server that knows nothing of streaming lists may also ignore the wish for one.
+                let ignored = self.streaming && listing && matches!(error, ApiError::Silent(_));
+                self.streaming &= !ignored;
+                self.target.failed(&error).await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// One watch, from its list (if there is no position yet) to its end.
+    async fn follow(&mut self) -> Result<(), End> {
+        if self.position.is_none() && !self.streaming {
+            self.list_pages().await?;
+        }
+        let from = self.position.as_deref().map_or(From::Everything, From::Version);
+        let mut events = self.api.watch(&self.query, from).await?;
+        if self.position.is_none() {
+            let later = self.take_initial(&mut events).await?;
+            self.take_changes(&later).await?;
+        }
+        self.target.contact();
+        while let Some(lines) = events.read().await? {
+            self.take_changes(&lines).await?;
+            self.target.contact();
+        }
+        Ok(())
+    }
+
+    async fn list_pages(&mut self) -> Result<(), End> {
+        let (api, query, kind) = (self.api.clone(), self.query.clone(), self.query.kind());
+        let mut incoming = Incoming::default();
+        let mut token = None;
+        loop {
+            let text = api.list(&query, self.page_items, token).await?;
+            let page = wire::page(&mut self.decoder, kind, &text, api.server())?;
+            page.changes.into_iter().for_each(|change| incoming.take(change));
+            token = page.next;
+            if token.is_none() {
+                self.finish(incoming, page.version).await?;
+                self.page_items = Some(PAGE_ITEMS);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes a streaming list up to its end mark; returns the events that came right behind it.
+    async fn take_initial(&mut self, events: &mut Events) -> Result<Vec<u8>, End> {
+        let mut incoming = Incoming::default();
+        loop {
+            let Some(lines) = events.read().await? else {
+                return Err(cut_short().into());
+            };
+            let mut rest = lines.as_slice();
+            while let Some((line, later)) = next_line(rest) {
+                rest = later;
+                match self.event(line)? {
+                    Some(Event::Change { change, .. }) => incoming.take(change),
+                    Some(Event::Bookmark { version, ends_initial: true }) => {
+                        self.finish(incoming, version).await?;
+                        return Ok(rest.to_vec());
+                    }
+                    Some(Event::Bookmark { ends_initial: false, .. }) | None => {}
+                }
+            }
+        }
+    }
+
+    async fn finish(&mut self, incoming: Incoming, version: Box<str>) -> Result<(), End> {
+        let (objects, refused) = incoming.sorted_out();
+        self.target.listed(objects, refused).await?;
+        self.position = Some(version);
+        Ok(())
+    }
+
+    /// Hands on what was understood, even if something after it ends the watch.
+    async fn take_changes(&mut self, lines: &[u8]) -> Result<(), End> {
+        let mut changes = Vec::new();
+        let mut position = None;
+        let mut rest = lines;
+        let mut end = Ok(());
+        while let Some((line, later)) = next_line(rest) {
+            rest = later;
+            match self.event(line) {
+                Ok(Some(Event::Change { change, version })) => {
+                    changes.push(change);
+                    position = version.or(position);
+                }
+                Ok(Some(Event::Bookmark { version, .. })) => position = Some(version),
+                Ok(None) => {}
+                Err(error) => {
+                    end = Err(error.into());
+                    break;
+                }
+            }
+        }
+        self.target.changed(changes).await?;
+        self.position = position.or(self.position.take());
+        end
+    }
+
+    fn event(&mut self, line: &[u8]) -> Result<Option<Event>, ApiError> {
+        wire::event(&mut self.decoder, self.query.kind(), line, self.api.server())
+    }
+}
+
+impl Incoming {
+    /// The newest of several versions counts.
+    fn take(&mut self, change: Change) {
+        let key = match &change {
+            Change::Upsert(object) => object.key().clone(),
+            Change::Delete(object) => object.key.clone(),
+            Change::Refuse(refusal) => refusal.object.key.clone(),
+            Change::Replace { .. } => return,
+        };
+        self.changes.insert(key, change);
+    }
+
+    fn sorted_out(self) -> (Vec<Object>, Vec<Refusal>) {
+        let mut objects = Vec::with_capacity(self.changes.len());
+        let mut refused = Vec::new();
+        for change in self.changes.into_values() {
+            match change {
+                Change::Upsert(object) => objects.push(object),
+                Change::Refuse(refusal) => refused.push(refusal),
+                Change::Delete(_) | Change::Replace { .. } => {}
+            }
+        }
+        (objects, refused)
+    }
+}
+
+impl std::convert::From<ApiError> for End {
+    fn from(error: ApiError) -> Self {
+        End::Failed(error)
+    }
+}
+
+impl std::convert::From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        End::Closed
+    }
+}
+
+/// The first line that is not empty, and what follows it.
+fn next_line(lines: &[u8]) -> Option<(&[u8], &[u8])> {
+    let lines = lines.trim_ascii_start();
+    let end = lines.iter().position(|byte| *byte == b'\n').unwrap_or(lines.len());
+    let (line, rest) = lines.split_at_checked(end)?;
+    (!line.is_empty()).then_some((line, rest))
+}
+
+fn cut_short() -> ApiError {
+    ApiError::BrokeOff(std::io::ErrorKind::UnexpectedEof.into())
+}

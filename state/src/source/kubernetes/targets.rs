@@ -1,0 +1,113 @@
+//! Where a list-and-watch puts what it learns: a whole kind goes straight to the store.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::sync::watch;
+
+use super::{Closed, Sink, api::ApiError, outage::Outage, reflector::Target};
+use crate::{
+    change::{Change, Refusal},
+    model::{Key, Kind, Object, ObjectRef},
+    source::references,
+};
+
+/// All objects of one kind.
+#[derive(Debug)]
+pub(super) struct WholeKind {
+    kind: Kind,
+    sink: Sink,
+    outage: Arc<Outage>,
+    references: Option<References>,
+}
+
+/// What the Ingresses refer to, kept up to date for [`super::referenced`].
+#[derive(Debug)]
+pub(super) struct References {
+    of: BTreeMap<Key, BTreeSet<ObjectRef>>,
+    always: BTreeSet<ObjectRef>,
+    publisher: watch::Sender<Option<BTreeSet<ObjectRef>>>,
+}
+
+impl WholeKind {
+    pub(super) fn new(
+        kind: Kind,
+        sink: Sink,
+        outage: Arc<Outage>,
+        references: Option<References>,
+    ) -> Self {
+        Self { kind, sink, outage, references }
+    }
+}
+
+impl Target for WholeKind {
+    async fn listed(&mut self, objects: Vec<Object>, refused: Vec<Refusal>) -> Result<(), Closed> {
+        if let Some(references) = &mut self.references {
+            references.replace(&objects, &refused);
+        }
+        self.sink.send(vec![Change::Replace { kind: self.kind, objects, refused }]).await
+    }
+
+    async fn changed(&mut self, changes: Vec<Change>) -> Result<(), Closed> {
+        if let Some(references) = &mut self.references {
+            references.follow(&changes);
+        }
+        self.sink.send(changes).await
+    }
+
+    fn contact(&mut self) {
+        self.sink.contact(self.kind);
+        self.outage.contact(self.kind.as_str());
+    }
+
+    async fn failed(&mut self, error: &ApiError) -> Result<(), Closed> {
+        self.sink.failed(self.kind, &error.to_string());
+        self.outage.failed(self.kind.as_str(), self.kind, error);
+        Ok(())
+    }
+}
+
+impl References {
+    pub(super) fn new(
+        always: BTreeSet<ObjectRef>,
+        publisher: watch::Sender<Option<BTreeSet<ObjectRef>>>,
+    ) -> Self {
+        Self { of: BTreeMap::new(), always, publisher }
+    }
+
+    fn replace(&mut self, objects: &[Object], refused: &[Refusal]) {
+        // The last good version of a refused Ingress stays in force, and so does what it needs.
+        let kept: BTreeSet<&Key> = refused.iter().map(|refusal| &refusal.object.key).collect();
+        self.of.retain(|key, _| kept.contains(key));
+        objects.iter().for_each(|object| self.take(object));
+        self.publish();
+    }
+
+    fn follow(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Upsert(object) => self.take(object),
+                Change::Delete(object) => drop(self.of.remove(&object.key)),
+                Change::Refuse(_) | Change::Replace { .. } => {}
+            }
+        }
+        self.publish();
+    }
+
+    fn take(&mut self, object: &Object) {
+        if let Object::Ingress(ingress) = object {
+            self.of.insert(ingress.key.clone(), references(ingress));
+        }
+    }
+
+    fn publish(&self) {
+        let all = self.of.values().flatten().chain(&self.always).cloned().collect();
+        self.publisher.send_if_modified(|published| {
+            let changed = published.as_ref() != Some(&all);
+            *published = Some(all);
+            changed
+        });
+    }
+}
