@@ -1,7 +1,10 @@
 //! `fairlead`: one data plane for a Kubernetes node. This file parses the command line and nothing else.
 #![forbid(unsafe_code)]
 
+mod demo;
+mod echo;
 mod exit;
+mod load;
 mod logging;
 
 use std::process::ExitCode;
@@ -22,12 +25,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show it working: a node, pods and an outside client in network namespaces.
+    Demo(demo::Args),
+    /// Tools of the demo and of the tests.
+    #[command(subcommand, hide = true)]
+    World(demo::tools::Tool),
     /// Print the version.
     Version,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::World(tool) => demo::tools::run(tool),
         Command::Version => exit::print(&format!("fairlead {}\n", env!("CARGO_PKG_VERSION"))),
     };
     exit::report(result)

@@ -1,0 +1,34 @@
+use std::net::IpAddr;
+
+use super::{millis, probe};
+use crate::demo::{Demo, traffic};
+
+/// Looks names up as a program in a pod does: getaddrinfo, its search list, the cluster's DNS Service.
+pub(crate) async fn run(demo: &mut Demo) -> anyhow::Result<()> {
+    let hello: Vec<IpAddr> = vec!["10.96.0.20".parse()?, "fd00:10:96::20".parse()?];
+    let db = |demo: &Demo, name: Option<&str>| -> Vec<IpAddr> {
+        let pods = demo.db.pods().filter(|pod| name.is_none_or(|name| pod.name == name));
+        pods.flat_map(|pod| [IpAddr::from(pod.v4), IpAddr::from(pod.v6)]).collect()
+    };
+    let (all, first) = (db(demo, None), db(demo, Some("db-0")));
+    expect(demo, "hello", hello.clone()).await?;
+    expect(demo, "hello.default.svc.cluster.local", hello).await?;
+    expect(demo, "db", all).await?;
+    expect(demo, "db-0.db", first).await?;
+    expect(demo, "nobody", Vec::new()).await
+}
+
+async fn expect(demo: &mut Demo, name: &str, mut expected: Vec<IpAddr>) -> anyhow::Result<()> {
+    let looked = traffic::look_up(&demo.world, &probe(), name).await?;
+    let mut found = looked.addresses;
+    found.sort_unstable();
+    expected.sort_unstable();
+    let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let words = if words.is_empty() { looked.error.unwrap_or_default() } else { words.join(", ") };
+    demo.screen.expect(
+        format!("{name}, asked by a pod"),
+        format!("{words} in {}", millis(looked.micros)),
+        found == expected,
+    );
+    Ok(())
+}
