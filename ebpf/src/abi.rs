@@ -4,7 +4,15 @@
 //! derive refuses it: the kernel compares keys as bytes). A change of layout is a new [`VERSION`], hence new map
 //! names, so that an old program never reads a new value.
 
+mod connection;
+mod reason;
+mod settings;
+
 use bytemuck::{Pod, Zeroable};
+
+pub use connection::{Connection, EGRESS, INGRESS, PeerKey, SocketPeer, Tuple};
+pub use reason::Reason;
+pub use settings::{SETTINGS_INDEX, Settings};
 
 /// Part of every map name (`frontends_v1`).
 pub const VERSION: u32 = 1;

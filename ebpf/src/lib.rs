@@ -4,4 +4,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod abi;
+pub mod connection;
+pub mod packet;
+pub mod select;

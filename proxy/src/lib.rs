@@ -1,1 +1,12 @@
-#![forbid(unsafe_code)]
+//! Services in the kernel: what the maps must hold, the maps, and the programs that read them.
+#![deny(unsafe_code)]
+
+pub mod attach;
+pub mod delta;
+pub mod image;
+pub mod maps;
+mod object;
+#[expect(unsafe_code, reason = "system calls no safe wrapper covers; nowhere else")]
+mod sys;
+
+pub use attach::{Devices, Kernel, KernelError, KernelOptions};

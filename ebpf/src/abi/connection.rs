@@ -1,0 +1,86 @@
+//! What is remembered of a connection: by socket, and by packet.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Address;
+
+/// The tuple of a packet on its way in, before it is routed.
+pub const INGRESS: u8 = 0;
+/// The tuple of a packet on its way out, after it was routed.
+pub const EGRESS: u8 = 1;
+
+/// A packet as it passes one hook. Key of `connections`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct Tuple {
+    /// Where the packet says it comes from.
+    pub source: Address,
+    /// Where the packet is bound for.
+    pub destination: Address,
+    /// Network byte order.
+    pub source_port: [u8; 2],
+    /// Network byte order.
+    pub destination_port: [u8; 2],
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// [`INGRESS`] or [`EGRESS`].
+    pub hook: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+}
+
+/// How such a packet is rewritten. Value of `connections`.
+///
+/// As in netfilter, destinations change before routing and sources after it: a source address of
+/// the node's own, arriving from outside, would be taken for forged (RFC 1812 §5.3.7).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Connection {
+    /// The new destination at [`INGRESS`], the new source at [`EGRESS`].
+    pub address: Address,
+    /// The new source port, network byte order.
+    pub source_port: [u8; 2],
+    /// The new destination port, network byte order.
+    pub destination_port: [u8; 2],
+    /// The backend set this connection's backend was last seen in; 0 for replies and for what
+    /// leaves the node, which belong to no set.
+    pub set_id: u32,
+    /// Its slot there.
+    pub slot: u32,
+    /// The backend's `BACKEND_*` flags.
+    pub flags: u32,
+}
+
+/// What a connected socket dialled and what it got. Value of the socket storage `peers`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct SocketPeer {
+    /// What the application dialled.
+    pub frontend: Address,
+    /// What it is connected to.
+    pub backend: Address,
+    /// Network byte order.
+    pub frontend_port: [u8; 2],
+    /// Network byte order.
+    pub backend_port: [u8; 2],
+}
+
+/// A backend an unconnected UDP socket has sent to. Key of `datagram_peers`, whose value is the
+/// [`SocketPeer`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct PeerKey {
+    /// `SO_COOKIE` of the socket.
+    pub socket: u64,
+    /// The backend's address.
+    pub backend: Address,
+    /// Network byte order.
+    pub backend_port: [u8; 2],
+    /// Always 0.
+    pub zero: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<Connection>() == 32);
+const _: () = assert!(size_of::<SocketPeer>() == 36);
+const _: () = assert!(size_of::<PeerKey>() == 32);

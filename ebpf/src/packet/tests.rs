@@ -1,0 +1,130 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// 10.0.0.1 to 192.168.1.9, TCP.
+const V4: [u8; 20] = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 192, 168, 1, 9];
+
+fn v4(change: impl FnOnce(&mut [u8; 20])) -> Result<Ip, Skip> {
+    let mut header = V4;
+    change(&mut header);
+    ipv4(&header)
+}
+
+fn v6(next_header: u8) -> Result<Ip, Skip> {
+    let mut header = [0; 40];
+    header[0] = 0x60;
+    header[6] = next_header;
+    header[8] = 0xfd;
+    header[39] = 9;
+    ipv6(&header)
+}
+
+#[test]
+fn ipv4_is_read_as_v4_mapped() {
+    let ip = v4(|_| ()).unwrap();
+    assert_eq!(ip.source, mapped([10, 0, 0, 1]));
+    assert_eq!(ip.destination, mapped([192, 168, 1, 9]));
+    assert_eq!((ip.protocol, ip.header_len), (TCP, 20));
+    assert_eq!(v4(|header| header[0] = 0x48).unwrap().header_len, 32, "options are skipped");
+}
+
+#[test]
+fn what_is_not_translated_is_told_apart() {
+    let cases: [(&str, Result<Ip, Skip>, Skip); 10] = [
+        ("IPv6 in an IPv4 frame", v4(|h| h[0] = 0x65), Skip::Malformed),
+        ("header shorter than a header", v4(|h| h[0] = 0x44), Skip::Malformed),
+        ("first fragment", v4(|h| h[6] = 0x20), Skip::Fragment),
+        ("last fragment", v4(|h| h[7] = 0x10), Skip::Fragment),
+        ("SCTP", v4(|h| h[9] = 132), Skip::Other),
+        ("IPv4 in an IPv6 frame", ipv6(&[0x45; 40]), Skip::Malformed),
+        ("IPv6 fragment", v6(44), Skip::Fragment),
+        ("hop-by-hop options", v6(0), Skip::ExtensionHeader),
+        ("routing header", v6(43), Skip::ExtensionHeader),
+        ("no next header", v6(59), Skip::Other),
+    ];
+    for (name, got, expected) in cases {
+        assert_eq!(got, Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn ipv6_is_read() {
+    let ip = v6(UDP).unwrap();
+    assert_eq!((ip.protocol, ip.header_len), (UDP, 40));
+    assert_eq!((ip.source[0], ip.destination[15]), (0xfd, 9));
+}
+
+#[test]
+fn only_a_bare_syn_opens_a_connection() {
+    // 0x40 and 0x80 are ECN (RFC 3168 §6.1.1): an ECN-setup SYN carries both.
+    for (flags, opens) in
+        [(0x02, true), (0xc2, true), (0x12, false), (0x10, false), (0x03, false), (0x06, false)]
+    {
+        assert_eq!(opens_connection(flags), opens, "{flags:#04x}");
+    }
+}
+
+#[test]
+fn icmp_errors_are_told_from_questions_and_answers() {
+    for (protocol, kind, error) in [
+        (1, 0, false),
+        (1, 3, true),
+        (1, 8, false),
+        (1, 11, true),
+        (58, 1, true),
+        (58, 2, true),
+        (58, 128, false),
+        (58, 135, false),
+    ] {
+        assert!(is_icmp(protocol));
+        assert_eq!(is_icmp_error(protocol, kind), error, "protocol {protocol} type {kind}");
+    }
+    assert!(!is_icmp(TCP) && !is_icmp(UDP));
+}
+
+/// RFC 1071, over 16-bit words in memory order, as the kernel sums.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]])));
+    fold(words.sum())
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// 0 and 0xffff are the same number in ones' complement.
+fn same(a: u16, b: u16) -> bool {
+    a == b || (a ^ b == 0xffff && (a == 0 || b == 0))
+}
+
+proptest! {
+    #[test]
+    fn checksum_after_a_change_equals_the_sum_computed_anew(
+        old: [u8; 16], new: [u8; 16], rest: [u8; 32],
+    ) {
+        let before = [&old[..], &rest[..]].concat();
+        let after = [&new[..], &rest[..]].concat();
+        let added = u32::from(fold(difference(&old, &new)));
+        prop_assert!(same(fold(u32::from(sum(&before)) + added), sum(&after)));
+    }
+
+    #[test]
+    fn mapped_addresses_differ_by_their_last_four_bytes(old: [u8; 4], new: [u8; 4]) {
+        let added = u32::from(fold(difference(&mapped(old), &mapped(new))));
+        prop_assert!(same(fold(u32::from(sum(&old)) + added), sum(&new)));
+        prop_assert!(is_mapped(&mapped(old)));
+        prop_assert_eq!(unmapped(&mapped(old)), old);
+    }
+
+    #[test]
+    fn no_header_makes_the_parsers_panic(bytes: [u8; 40]) {
+        let mut short = [0; 20];
+        short.copy_from_slice(&bytes[..20]);
+        let _ = ipv4(&short);
+        let _ = ipv6(&bytes);
+    }
+}

@@ -1,0 +1,125 @@
+//! The maps, and how they are read and counted in.
+//!
+//! Capacities here are the smallest that load; the agent sets the real ones.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage},
+    macros::btf_map,
+};
+use fairlead_ebpf::abi::{
+    Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, Reason,
+    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, Tuple,
+};
+
+/// Memory follows use: a node with ten services does not pay for a hundred thousand.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Reads of one value before it is taken as it is.
+const READS_MAX: u32 = 3;
+
+type Table<K, V> = HashMap<K, V, 1, ON_DEMAND>;
+
+#[btf_map(name = "frontends_v1")]
+pub(crate) static FRONTENDS: Table<FrontendKey, FrontendValue> = HashMap::new();
+
+#[btf_map(name = "backends_v1")]
+pub(crate) static BACKENDS: Table<BackendKey, Backend> = HashMap::new();
+
+#[btf_map(name = "node_addresses_v1")]
+static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
+
+#[btf_map(name = "settings_v1")]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map(name = "service_counters_v1")]
+static SERVICE_COUNTERS: PerCpuHashMap<u32, ServiceCounters, 1, ON_DEMAND> = PerCpuHashMap::new();
+
+#[btf_map(name = "drops_v1")]
+static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
+
+#[btf_map(name = "peers_v1")]
+pub(crate) static PEERS: SkStorage<SocketPeer> = SkStorage::new();
+
+#[btf_map(name = "datagram_peers_v1")]
+pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
+
+#[btf_map(name = "connections_v1")]
+pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
+
+/// A copy of the value under `key`, of which it is certain that it belongs to `key`.
+///
+/// The kernel gives a removed element's memory to the next insert at once, whatever its key
+/// (`bpf_mem_cache_free` in kernel/bpf/hashtab.c), so one look-up can see another key's value if
+/// the agent writes in between. Two that agree cannot both have been so unlucky.
+#[inline(always)]
+pub(crate) fn read<K, V: Copy + PartialEq>(map: &Table<K, V>, key: &K) -> Option<V> {
+    let mut value = copy(map, key)?;
+    for _ in 1..READS_MAX {
+        let again = copy(map, key)?;
+        if again == value {
+            break;
+        }
+        value = again;
+    }
+    Some(value)
+}
+
+#[inline(always)]
+fn copy<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
+    // SAFETY: the reference ends with the copy, under the RCU lock every program runs in.
+    unsafe { map.get(key).copied() }
+}
+
+/// As [`read`], where another key's value would only make a worse choice.
+#[inline(always)]
+pub(crate) fn peek<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
+    copy(map, key)
+}
+
+/// The settings, or `None` before the agent wrote any.
+#[inline(always)]
+pub(crate) fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(SETTINGS_INDEX)
+}
+
+/// Whether the address is one of the node's own, loopback aside.
+#[inline(always)]
+pub(crate) fn is_node_address(address: &Address) -> bool {
+    NODE_ADDRESSES.get_ptr(address).is_some()
+}
+
+/// Counts a connection or datagram that was given a backend.
+#[inline(always)]
+pub(crate) fn count_selected(counter_id: u32) {
+    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+        // SAFETY: a map value, valid under RCU; only the address of the field is taken.
+        add_one(unsafe { &raw mut (*counters).selected });
+    }
+}
+
+/// Counts a connection or datagram that was refused for want of backends.
+#[inline(always)]
+pub(crate) fn count_rejected(counter_id: u32) {
+    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+        // SAFETY: a map value, valid under RCU; only the address of the field is taken.
+        add_one(unsafe { &raw mut (*counters).rejected });
+    }
+}
+
+/// Counts under a reason.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    if let Some(counter) = DROPS.get_ptr_mut(reason as u32) {
+        add_one(counter);
+    }
+}
+
+/// Not atomic (the target has no compare-and-swap, so Rust has no `fetch_add` there): per CPU only a
+/// packet that interrupts a socket call between load and store can lose a count.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    // SAFETY: a map value of this CPU: aligned to 8 and valid under RCU.
+    let counter = unsafe { &mut *counter };
+    *counter = counter.wrapping_add(1);
+}

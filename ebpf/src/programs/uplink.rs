@@ -1,0 +1,246 @@
+//! What arrives from outside for a service, and its replies.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    programs::TcContext,
+};
+use bytemuck::Zeroable as _;
+use fairlead_ebpf::{
+    abi::{
+        Address, BACKEND_LOCAL, BackendKey, Connection, EGRESS, FrontendKey, INGRESS, Reason, Tuple,
+    },
+    connection::{Entry, Flow, rewritten},
+    packet::{self, Skip},
+};
+
+use super::{
+    dial::{self, Choice},
+    frame::Frame,
+    maps,
+};
+
+/// Whoever comes next decides: other programs, then the kernel.
+const NEXT: i32 = TC_ACT_UNSPEC;
+const DROP: i32 = TC_ACT_SHOT as i32;
+
+/// Ports tried for one connection before it is dropped.
+const PORT_TRIES: u32 = 8;
+/// Slots of a changed set searched for a connection's backend.
+const SEARCHED_SLOTS_MAX: u32 = 32;
+
+/// Before routing: to the backend, or back to the client.
+#[inline(always)]
+pub(crate) fn ingress(ctx: &TcContext) -> i32 {
+    match translate(ctx) {
+        Ok(verdict) => verdict,
+        Err(skip) => pass(skip),
+    }
+}
+
+/// After routing: from the node, or from what the client dialled.
+#[inline(always)]
+pub(crate) fn egress(ctx: &TcContext) -> i32 {
+    // Passed uncounted: what leaves was seen, or made, on this node before.
+    let mut frame = Frame::zeroed();
+    if frame.parse(ctx, EGRESS).is_err() {
+        return NEXT;
+    }
+    match known(&frame.tuple) {
+        Some(connection) => apply(ctx, &frame, &connection),
+        None => NEXT,
+    }
+}
+
+#[inline(always)]
+fn translate(ctx: &TcContext) -> Result<i32, Skip> {
+    let mut frame = Frame::zeroed();
+    frame.parse(ctx, INGRESS)?;
+    let is_opening = frame.is_opening(ctx)?;
+    if let Some(connection) = known(&frame.tuple) {
+        // Established TCP keeps its backend to the end, also one that left the set (it may be
+        // terminating); a new connection or a datagram goes only where the service goes.
+        if !is_opening || connection.set_id == 0 || is_current(&frame.tuple, &connection) {
+            return Ok(apply(ctx, &frame, &connection));
+        }
+    }
+    if !is_opening {
+        return Ok(NEXT);
+    }
+    let mut connection = Connection::zeroed();
+    match open(&frame.tuple, &mut connection) {
+        NEXT if connection.set_id != 0 => Ok(apply(ctx, &frame, &connection)),
+        verdict => Ok(verdict),
+    }
+}
+
+#[inline(always)]
+fn known(tuple: &Tuple) -> Option<Connection> {
+    // SAFETY: the reference ends with the copy, under RCU.
+    unsafe { maps::CONNECTIONS.get(tuple).copied() }
+}
+
+#[inline(never)]
+fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
+    match frame.rewrite(ctx, &rewritten(&frame.tuple, connection)) {
+        Ok(()) => NEXT,
+        Err(_) => drop_for(Reason::NotRewritten),
+    }
+}
+
+/// Whether the service still leads to this connection's backend.
+#[inline(never)]
+fn is_current(tuple: &Tuple, connection: &Connection) -> bool {
+    let Some((_, frontend)) = dial::find(&dialled(tuple), || false) else { return false };
+    if frontend.set_id == connection.set_id {
+        return true;
+    }
+    for slot in 0..SEARCHED_SLOTS_MAX {
+        if slot >= u32::from(frontend.backends) {
+            break;
+        }
+        let at = BackendKey { set_id: frontend.set_id, slot };
+        let Some(backend) = maps::peek(&maps::BACKENDS, &at) else { break };
+        if backend.address == connection.address && backend.port == connection.destination_port {
+            let moved = Connection { set_id: frontend.set_id, slot, ..*connection };
+            store((*tuple, moved), BPF_ANY);
+            return true;
+        }
+    }
+    false
+}
+
+/// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
+/// same backend. `opened` is left zero where there is nothing to rewrite.
+#[inline(never)]
+fn open(tuple: &Tuple, opened: &mut Connection) -> i32 {
+    let mut flow = Flow {
+        dialled: tuple,
+        backend: [0; 16],
+        backend_port: [0; 2],
+        client_port: tuple.source_port,
+    };
+    let mut connection = Connection::zeroed();
+    let verdict = pick(&mut flow, &mut connection);
+    if connection.set_id == 0 {
+        return verdict;
+    }
+    if let Err(reason) = store_reply(&mut flow) {
+        return drop_for(reason);
+    }
+    if connection.flags & u32::from(BACKEND_LOCAL) == 0 {
+        if let Err(reason) = store_remote(&flow) {
+            return drop_for(reason);
+        }
+    }
+    if !store_request(&flow, &mut connection) {
+        return drop_for(Reason::ConnectionNotStored);
+    }
+    *opened = connection;
+    NEXT
+}
+
+/// The way to the backend; `connection` knows which set it is of.
+#[inline(never)]
+fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
+    let (key, request_in) = flow.request_in();
+    let Connection { set_id, slot, flags, .. } = *connection;
+    *connection = Connection { set_id, slot, flags, ..request_in };
+    store((key, *connection), BPF_ANY)
+}
+
+/// Chooses the backend. Without one, the answer is what becomes of the packet.
+#[inline(never)]
+fn pick(flow: &mut Flow<'_>, connection: &mut Connection) -> i32 {
+    let dialled = dialled(flow.dialled);
+    let Some((key, frontend)) = dial::find(&dialled, || false) else { return NEXT };
+    let Ok(Choice { frontend, slot, backend }) = dial::choose(&key, frontend, dial::random())
+    else {
+        // On a node address the node's own stack refuses, as nothing listens there. Any other
+        // service address would be routed out again.
+        let is_node_port = key.address != dialled.address;
+        return if is_node_port { NEXT } else { drop_for(Reason::NoBackends) };
+    };
+    flow.backend = backend.address;
+    flow.backend_port = backend.port;
+    connection.set_id = frontend.set_id;
+    connection.slot = slot;
+    connection.flags = u32::from(backend.flags);
+    NEXT
+}
+
+/// The way back to the client. Where the client's port already reaches this backend by another
+/// service, replies could not be told apart: it gets another port.
+#[inline(never)]
+fn store_reply(flow: &mut Flow<'_>) -> Result<(), Reason> {
+    for _ in 0..PORT_TRIES {
+        let (key, wanted) = flow.reply_out();
+        if store((key, wanted), BPF_NOEXIST) || known(&key) == Some(wanted) {
+            return Ok(());
+        }
+        flow.client_port = ((dial::random() as u16) | 0x8000).to_be_bytes();
+    }
+    Err(Reason::PortsExhausted)
+}
+
+/// The way to a backend on another node and back: from one of the node's ports.
+#[inline(never)]
+fn store_remote(flow: &Flow<'_>) -> Result<(), Reason> {
+    let (Some(node), Some(settings)) = (node_address(&flow.dialled.destination), maps::settings())
+    else {
+        return Err(Reason::PortsExhausted);
+    };
+    for _ in 0..PORT_TRIES {
+        let port = settings.snat_port(dial::random());
+        if store(flow.reply_in(node, port), BPF_NOEXIST) {
+            let stored = store(flow.request_out(node, port), BPF_ANY);
+            return if stored { Ok(()) } else { Err(Reason::ConnectionNotStored) };
+        }
+    }
+    Err(Reason::PortsExhausted)
+}
+
+#[inline(always)]
+fn store(entry: Entry, flags: u32) -> bool {
+    maps::CONNECTIONS.insert(entry.0, entry.1, flags.into()).is_ok()
+}
+
+/// The address other nodes' backends see: what the client dialled where that is the node's.
+#[inline(always)]
+fn node_address(dialled: &Address) -> Option<Address> {
+    if maps::is_node_address(dialled) {
+        return Some(*dialled);
+    }
+    let settings = maps::settings()?;
+    let address =
+        if packet::is_mapped(dialled) { settings.address_v4 } else { settings.address_v6 };
+    (address != [0; 16]).then_some(address)
+}
+
+#[inline(always)]
+fn dialled(tuple: &Tuple) -> FrontendKey {
+    FrontendKey {
+        address: tuple.destination,
+        port: tuple.destination_port,
+        protocol: tuple.protocol,
+        zero: 0,
+    }
+}
+
+#[inline(always)]
+fn drop_for(reason: Reason) -> i32 {
+    maps::count(reason);
+    DROP
+}
+
+/// Left alone, and counted where it might have been meant for a service.
+#[inline(always)]
+fn pass(skip: Skip) -> i32 {
+    match skip {
+        Skip::Other => {}
+        Skip::Fragment => maps::count(Reason::Fragment),
+        Skip::ExtensionHeader => maps::count(Reason::ExtensionHeader),
+        Skip::Malformed => maps::count(Reason::Malformed),
+        Skip::IcmpError => maps::count(Reason::IcmpError),
+    }
+    NEXT
+}

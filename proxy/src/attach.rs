@@ -1,0 +1,307 @@
+//! From an agent that starts to programs that run, and back.
+//!
+//! Maps and links are pinned: an agent that is killed or replaced leaves both behind, and the next
+//! one goes on with the same maps and puts its programs into the same links.
+
+mod cgroup;
+pub(crate) mod error;
+mod link;
+mod pins;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    ops::RangeInclusive,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use bytemuck::Zeroable as _;
+use fairlead_ebpf::abi::{Address, Reason, ServiceCounters, Settings};
+
+use self::{
+    error::Step,
+    link::{Attached, Place},
+    pins::Pins,
+};
+use crate::{
+    maps::kernel::{KernelMaps, sum},
+    object::{Loaded, Object},
+    sys::{self, LinkInfo, LinkTarget},
+};
+
+pub use self::error::{KernelError, Step as KernelStep};
+pub use crate::object::MapSizes;
+
+/// TCX links and BTF map definitions in one.
+const KERNEL_MIN: (u32, u32) = (6, 6);
+
+/// Which devices are uplinks: where traffic for NodePorts arrives from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Devices {
+    /// Those that carry a default route or hold an InternalIP of the Node, and overlays.
+    #[default]
+    Auto,
+    /// Exactly these, by name.
+    List(Vec<String>),
+}
+
+/// Where and how to load.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// The cgroup whose processes are served, children included; `None`: the cgroup2 mount.
+    pub cgroup_root: Option<PathBuf>,
+    /// A BPF file system, or an empty directory to mount one on.
+    pub bpffs: PathBuf,
+    /// The uplinks.
+    pub devices: Devices,
+    /// The maps' sizes, where they are not pinned already.
+    pub sizes: MapSizes,
+    /// The API server's `--service-node-port-range`.
+    pub node_ports: RangeInclusive<u16>,
+    /// Ports for source translation towards other nodes: neither NodePorts nor
+    /// `net.ipv4.ip_local_port_range`.
+    pub snat_ports: RangeInclusive<u16>,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            cgroup_root: None,
+            bpffs: "/sys/fs/bpf".into(),
+            devices: Devices::Auto,
+            sizes: MapSizes::default(),
+            node_ports: 30000..=32767,
+            // Behind Linux's default local ports, 32768 to 60999.
+            snat_ports: 61000..=65535,
+        }
+    }
+}
+
+/// What attaching did, for logs and status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachReport {
+    /// Links of an earlier start whose program was replaced in place.
+    pub adopted: usize,
+    /// Links made anew.
+    pub created: usize,
+}
+
+/// Counters of the data path, summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// By counter id (see `FrontendValue::counter_id`).
+    pub services: BTreeMap<u32, ServiceCounters>,
+    /// Packets and calls that were not served, by reason; reasons never met are there with 0.
+    pub drops: BTreeMap<Reason, u64>,
+}
+
+/// The loaded programs and their maps.
+#[derive(Debug)]
+pub struct Kernel {
+    object: Object,
+    pins: Pins,
+    cgroup_root: PathBuf,
+    devices: Devices,
+}
+
+impl Kernel {
+    /// Loads the programs, with the maps of an earlier start if there are any, and attaches
+    /// nothing: call [`Kernel::attach`] once the maps hold what the cluster wants. What an earlier
+    /// start attached runs on meanwhile.
+    ///
+    /// Call it from a thread in the node's own network namespace: that is where loopback addresses
+    /// will mean the node.
+    pub fn open(options: &KernelOptions) -> Result<Self, KernelError> {
+        check_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())?;
+        let cgroup_root = match &options.cgroup_root {
+            Some(path) => path.clone(),
+            None => cgroup::find_root()?,
+        };
+        cgroup::open(&cgroup_root)?;
+        let pins = Pins::open(&options.bpffs)?;
+        let object = Object::load(options.sizes, Some(&pins.maps()))?;
+        let settings = settings(options, object.tables.settings())
+            .map_err(|error| KernelError::system(Step::WriteNode, error))?;
+        let written = object.tables.set_settings(&settings);
+        written.map_err(|error| KernelError::system(Step::WriteNode, error))?;
+        Ok(Self { object, pins, cgroup_root, devices: options.devices.clone() })
+    }
+
+    /// The maps, for the synchroniser. May be called more than once; all see the same maps.
+    pub fn maps(&self) -> Result<KernelMaps, KernelError> {
+        KernelMaps::new(&self.object.tables).map_err(|error| KernelError::system(Step::Load, error))
+    }
+
+    /// Makes the socket programs run in the cgroup, in place of those of an earlier start.
+    pub fn attach(&self) -> Result<AttachReport, KernelError> {
+        let (cgroup, id) = cgroup::open(&self.cgroup_root)?;
+        let mut report = AttachReport::default();
+        for Loaded { name, attach_type, fd, .. } in &self.object.socket_programs {
+            let place = Place {
+                target: LinkTarget::Cgroup(cgroup.as_fd()),
+                info: LinkInfo::Cgroup { id, attach_type: *attach_type as u32 },
+            };
+            let pin = self.pins.cgroup_link(name);
+            let step = Step::AttachCgroup(name);
+            report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
+        }
+        Ok(report)
+    }
+
+    /// Makes the packet programs run on exactly these devices, by index and name.
+    pub(crate) fn attach_uplinks(
+        &self,
+        devices: &BTreeMap<u32, String>,
+    ) -> Result<AttachReport, KernelError> {
+        let mut report = AttachReport::default();
+        for Loaded { name, attach_type, fd, .. } in &self.object.uplink_programs {
+            let stale: BTreeSet<u32> = self.pins.device_links(name)?.into_iter().collect();
+            for index in stale.into_iter().filter(|index| !devices.contains_key(index)) {
+                pins::unpin(&self.pins.device_link(name, index))?;
+            }
+            for (index, device) in devices {
+                let place = Place {
+                    target: LinkTarget::Device(*index),
+                    info: LinkInfo::Device { index: *index, attach_type: *attach_type as u32 },
+                };
+                let pin = self.pins.device_link(name, *index);
+                let step = Step::AttachDevice(name, device.clone());
+                report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Makes `addresses` the node's own, and `v4` and `v6` those that source translation uses.
+    pub(crate) fn set_node(
+        &self,
+        addresses: &BTreeSet<Address>,
+        v4: Address,
+        v6: Address,
+    ) -> Result<(), KernelError> {
+        self.write_node(addresses, v4, v6)
+            .map_err(|error| KernelError::system(Step::WriteNode, error))
+    }
+
+    fn write_node(&self, wanted: &BTreeSet<Address>, v4: Address, v6: Address) -> io::Result<()> {
+        let tables = &self.object.tables;
+        let found = tables.node_addresses.entries()?;
+        let stale: Vec<Address> =
+            found.iter().map(|entry| entry.0).filter(|address| !wanted.contains(address)).collect();
+        let entries: Vec<(Address, u32)> = wanted.iter().map(|address| (*address, 1)).collect();
+        tables.node_addresses.put(&entries)?;
+        tables.node_addresses.delete(&stale)?;
+        let settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
+        tables.set_settings(&Settings { address_v4: v4, address_v6: v6, ..settings })
+    }
+
+    /// The uplinks as they were asked for.
+    pub(crate) fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The maps' sizes as the kernel has them.
+    pub fn sizes(&self) -> MapSizes {
+        self.object.tables.sizes
+    }
+
+    /// Every counter of the data path.
+    pub fn counters(&self) -> Result<KernelCounters, KernelError> {
+        let read = || {
+            let tables = &self.object.tables;
+            let services = tables.counters.entries()?;
+            let services = services.into_iter().map(|(id, cpus)| (id, sum(&cpus))).collect();
+            let mut drops = BTreeMap::new();
+            for reason in Reason::ALL {
+                let cpus = tables.drops.get(&(reason as u32))?.unwrap_or_default();
+                drops.insert(reason, cpus.iter().sum());
+            }
+            Ok(KernelCounters { services, drops })
+        };
+        read().map_err(|error| KernelError::system(Step::ReadCounters, error))
+    }
+
+    /// Instructions the verifier went through for each program, by name.
+    pub fn verified_instructions(&self) -> BTreeMap<&'static str, u32> {
+        let programs = self.object.socket_programs.iter().chain(&self.object.uplink_programs);
+        programs.map(|program| (program.name, program.verified_instructions)).collect()
+    }
+
+    /// Detaches and unpins everything of Fairlead's below `bpffs`, whoever left it there. Sockets
+    /// that are connected stay connected.
+    pub fn cleanup(bpffs: &Path) -> Result<(), KernelError> {
+        pins::remove_all(bpffs)
+    }
+}
+
+impl AttachReport {
+    fn add(&mut self, attached: Attached) {
+        match attached {
+            Attached::Adopted => self.adopted += 1,
+            Attached::New => self.created += 1,
+        }
+    }
+}
+
+/// What is known of the node's addresses from an earlier start holds until they are read anew.
+fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io::Result<Settings> {
+    Ok(Settings {
+        netns_cookie: sys::network_namespace_cookie()?,
+        node_port_first: *options.node_ports.start(),
+        node_port_last: *options.node_ports.end(),
+        snat_port_first: *options.snat_ports.start(),
+        snat_port_last: *options.snat_ports.end(),
+        ..found?.unwrap_or_else(Settings::zeroed)
+    })
+}
+
+/// What cannot be read is not refused: the kernel will say itself what it lacks.
+fn check_kernel(release: &str) -> Result<(), KernelError> {
+    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Ok(());
+    };
+    if (major, minor) < KERNEL_MIN {
+        return Err(KernelError::OldKernel { release: release.trim().into() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_without_tcx_links_are_named() {
+        for (release, is_refused) in [
+            ("6.18.44-fc-v669\n", false),
+            ("6.6.0", false),
+            ("6.5.13-generic", true),
+            ("5.15.0-105", true),
+            ("7.0.0", false),
+            ("", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(check_kernel(release).is_err(), is_refused, "{release}");
+        }
+    }
+
+    #[test]
+    fn messages_are_one_line_and_name_a_cure() {
+        let io = || io::Error::from_raw_os_error(libc::EPERM);
+        let errors = [
+            (KernelError::NoObject, "make build"),
+            (KernelError::NoCgroup2, "--cgroup-root"),
+            (KernelError::system(Step::Load, io()), "CAP_BPF"),
+            (KernelError::Cgroup { path: "/x".into(), source: None }, "--cgroup-root"),
+            (KernelError::NoBpfFileSystem { path: "/x".into(), source: io() }, "--bpffs"),
+            (KernelError::Foreign { path: "/x".into() }, "fairlead cleanup"),
+            (KernelError::OldKernel { release: "5.4".into() }, "6.6"),
+        ];
+        for (error, cure) in errors {
+            let message = error.to_string();
+            assert!(message.contains(cure) && !message.contains('\n'), "{message}");
+        }
+    }
+}

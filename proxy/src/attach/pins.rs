@@ -1,0 +1,97 @@
+//! Where maps and links are pinned, so that they outlive the agent.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{KernelError, error::Step};
+use crate::sys;
+
+/// The directories on the BPF file system.
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Below `bpffs`, which is mounted if it is no BPF file system yet.
+    pub(crate) fn open(bpffs: &Path) -> Result<Self, KernelError> {
+        let missing =
+            |source: io::Error| KernelError::NoBpfFileSystem { path: bpffs.into(), source };
+        if !fs::exists(bpffs).map_err(missing)? {
+            fs::create_dir_all(bpffs).map_err(missing)?;
+        }
+        if !sys::is_bpf_file_system(bpffs).map_err(missing)? {
+            match sys::mount_bpf_file_system(bpffs) {
+                Ok(()) => tracing::info!(path = %bpffs.display(), "mounted a BPF file system"),
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                    return Err(KernelError::system(Step::Mount, error));
+                }
+                Err(error) => return Err(missing(error)),
+            }
+        }
+        let pins = Self { root: bpffs.join("fairlead") };
+        for directory in [pins.maps(), pins.links()] {
+            let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+            created.map_err(|error| KernelError::pin(directory, error))?;
+        }
+        Ok(pins)
+    }
+
+    pub(crate) fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The link of a program on the cgroup.
+    pub(crate) fn cgroup_link(&self, program: &str) -> PathBuf {
+        self.links().join(program)
+    }
+
+    /// The link of a program on a device, by index: device names may hold dots, file names on a
+    /// BPF file system may not.
+    pub(crate) fn device_link(&self, program: &str, index: u32) -> PathBuf {
+        self.links().join(format!("{program}_{index}"))
+    }
+
+    /// Device indices that have a link of `program`.
+    pub(crate) fn device_links(&self, program: &str) -> Result<Vec<u32>, KernelError> {
+        let links = self.links();
+        let failed = |error| KernelError::pin(&links, error);
+        let mut indices = Vec::new();
+        for entry in fs::read_dir(&links).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let suffix =
+                name.to_str().and_then(|name| name.strip_prefix(program)?.strip_prefix('_'));
+            indices.extend(suffix.and_then(|suffix| suffix.parse::<u32>().ok()));
+        }
+        Ok(indices)
+    }
+}
+
+/// Unpins all of Fairlead's below `bpffs`: links first, so that no program outlives its maps'
+/// names. What nothing else holds, the kernel then detaches and frees.
+pub(crate) fn remove_all(bpffs: &Path) -> Result<(), KernelError> {
+    let root = bpffs.join("fairlead");
+    for directory in ["links", "maps"].map(|name| root.join(name)) {
+        remove(&directory, fs::remove_dir_all)?;
+    }
+    remove(&root, fs::remove_dir)
+}
+
+fn remove(path: &Path, how: impl FnOnce(PathBuf) -> io::Result<()>) -> Result<(), KernelError> {
+    match how(path.into()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KernelError::pin(path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes one pin; that it is gone already is no error.
+pub(crate) fn unpin(path: &Path) -> Result<(), KernelError> {
+    remove(path, fs::remove_file)
+}

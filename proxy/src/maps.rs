@@ -1,0 +1,57 @@
+//! Where the service maps are kept.
+
+use std::{collections::BTreeMap, io};
+
+use fairlead_ebpf::abi::ServiceCounters;
+
+use crate::{delta::Step, image::Image};
+
+pub mod kernel;
+
+/// How many entries the maps take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacities {
+    /// Frontends.
+    pub frontends: usize,
+    /// Backend slots.
+    pub backends: usize,
+    /// Counters.
+    pub counters: usize,
+}
+
+/// Why a map could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// No room.
+    #[error("{map} holds {capacity} entries and is full: raise its size")]
+    Full {
+        /// The map.
+        map: &'static str,
+        /// How many entries it takes.
+        capacity: usize,
+    },
+    /// The kernel refuses bpf(2) to this process.
+    #[error("no rights to the eBPF maps: run as root or with CAP_BPF and CAP_NET_ADMIN")]
+    Permission,
+    /// Any other answer of the kernel.
+    #[error("{map}: {source}")]
+    Other {
+        /// The map.
+        map: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The service maps.
+pub trait Maps {
+    /// Everything they hold.
+    fn load(&self) -> Result<Image, MapError>;
+    /// Makes one change. After an error it may have been made in part.
+    fn apply(&mut self, step: &Step) -> Result<(), MapError>;
+    /// How many entries they take.
+    fn capacities(&self) -> Capacities;
+    /// Counters by counter id, summed over CPUs.
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError>;
+}

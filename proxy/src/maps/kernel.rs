@@ -1,0 +1,108 @@
+//! The maps in the kernel.
+
+use std::{collections::BTreeMap, io};
+
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters};
+
+use super::{Capacities, MapError, Maps};
+use crate::{
+    attach::{KernelError, error},
+    delta::Step,
+    image::Image,
+    object::{MapSizes, Object, Tables},
+    sys::{PerCpuTable, Table},
+};
+
+/// The service maps of a [`crate::Kernel`].
+#[derive(Debug)]
+pub struct KernelMaps {
+    frontends: Table<FrontendKey, FrontendValue>,
+    backends: Table<BackendKey, Backend>,
+    counters: PerCpuTable<u32, ServiceCounters>,
+    sizes: MapSizes,
+}
+
+impl KernelMaps {
+    pub(crate) fn new(tables: &Tables) -> io::Result<Self> {
+        Ok(Self {
+            frontends: tables.frontends.try_clone()?,
+            backends: tables.backends.try_clone()?,
+            counters: tables.counters.try_clone()?,
+            sizes: tables.sizes,
+        })
+    }
+
+    /// Maps of one's own, pinned and attached nowhere: for tests and measurements.
+    pub fn private(sizes: MapSizes) -> Result<Self, KernelError> {
+        let object = Object::load(sizes, None)?;
+        let maps = Self::new(&object.tables);
+        maps.map_err(|error| KernelError::system(error::Step::Load, error))
+    }
+}
+
+impl Maps for KernelMaps {
+    fn load(&self) -> Result<Image, MapError> {
+        let frontends =
+            self.frontends.entries().map_err(|error| self.failed("frontends", error))?;
+        let backends = self.backends.entries().map_err(|error| self.failed("backends", error))?;
+        Ok(Image {
+            frontends: frontends.into_iter().collect(),
+            backends: backends.into_iter().collect(),
+        })
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+        let (map, result) = match step {
+            Step::DeleteFrontends(keys) => ("frontends", self.frontends.delete(keys)),
+            Step::PutBackends(entries) => ("backends", self.backends.put(entries)),
+            Step::PutFrontends(entries) => ("frontends", self.frontends.put(entries)),
+            Step::DeleteBackends(keys) => ("backends", self.backends.delete(keys)),
+            Step::PutCounters(ids) => ("counters", self.counters.add(ids)),
+            Step::DeleteCounters(ids) => ("counters", self.counters.delete(ids)),
+        };
+        result.map_err(|error| self.failed(map, error))
+    }
+
+    fn capacities(&self) -> Capacities {
+        let entries = |entries| usize::try_from(entries).unwrap_or(usize::MAX);
+        Capacities {
+            frontends: entries(self.sizes.frontends),
+            backends: entries(self.sizes.backends),
+            counters: entries(self.sizes.counters),
+        }
+    }
+
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+        let entries = self.counters.entries().map_err(|error| self.failed("counters", error))?;
+        Ok(entries.into_iter().map(|(id, cpus)| (id, sum(&cpus))).collect())
+    }
+}
+
+impl KernelMaps {
+    /// E2BIG is the kernel's answer when a hash map has no room for a new key.
+    fn failed(&self, map: &'static str, source: io::Error) -> MapError {
+        let Capacities { frontends, backends, counters } = self.capacities();
+        match source.raw_os_error() {
+            Some(libc::E2BIG) => {
+                let capacity = match map {
+                    "frontends" => frontends,
+                    "backends" => backends,
+                    _ => counters,
+                };
+                MapError::Full { map, capacity }
+            }
+            Some(libc::EPERM) => MapError::Permission,
+            _ => MapError::Other { map, source },
+        }
+    }
+}
+
+/// One service's counters over all CPUs.
+pub(crate) fn sum(cpus: &[ServiceCounters]) -> ServiceCounters {
+    let mut sum = ServiceCounters::default();
+    for cpu in cpus {
+        sum.selected = sum.selected.wrapping_add(cpu.selected);
+        sum.rejected = sum.rejected.wrapping_add(cpu.rejected);
+    }
+    sum
+}

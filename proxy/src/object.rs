@@ -1,0 +1,302 @@
+//! The kernel programs as an object: loaded, with the maps they share.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, MapInfo, MapType},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+};
+use fairlead_ebpf::abi::{
+    Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, SETTINGS_INDEX,
+    ServiceCounters, Settings, SocketPeer, Tuple,
+};
+
+use crate::{
+    attach::{KernelError, error::Step},
+    sys::{AttachType, PerCpuTable, Table},
+};
+
+/// Empty where the build had no compiler for it (see build.rs).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead.o"));
+
+/// How many entries the kernel maps take. Memory follows use, except where noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Addresses with port and protocol: about two for each port of a Service.
+    pub frontends: u32,
+    /// Slots of all backend sets; while sets change, old and new count.
+    pub backends: u32,
+    /// Services with counters.
+    pub counters: u32,
+    /// Addresses of the node itself.
+    pub node_addresses: u32,
+    /// Backends that unconnected UDP sockets talk to; taken at once (about 120 bytes each), the
+    /// least recently used gives way.
+    pub datagram_peers: u32,
+    /// Connections from outside: two entries each, four where the backend is on another node;
+    /// taken at once (about 140 bytes each), the least recently used gives way.
+    pub connections: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self {
+            frontends: 262_144,
+            backends: 1_048_576,
+            counters: 262_144,
+            node_addresses: 4096,
+            datagram_peers: 65_536,
+            connections: 131_072,
+        }
+    }
+}
+
+/// One map as this version of the programs wants it.
+struct Expected {
+    name: &'static str,
+    kind: MapType,
+    key_len: usize,
+    value_len: usize,
+    /// `None`: its size is no setting.
+    entries: Option<u32>,
+}
+
+/// The programs and where they attach.
+pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
+    ("connect4", AttachType::Connect4),
+    ("connect6", AttachType::Connect6),
+    ("sendmsg4", AttachType::SendMsg4),
+    ("sendmsg6", AttachType::SendMsg6),
+    ("recvmsg4", AttachType::RecvMsg4),
+    ("recvmsg6", AttachType::RecvMsg6),
+    ("getpeername4", AttachType::GetPeerName4),
+    ("getpeername6", AttachType::GetPeerName6),
+];
+/// The programs for devices.
+pub(crate) const UPLINK_PROGRAMS: [(&str, AttachType); 2] =
+    [("uplink_ingress", AttachType::TcxIngress), ("uplink_egress", AttachType::TcxEgress)];
+
+/// A loaded program.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) name: &'static str,
+    pub(crate) attach_type: AttachType,
+    pub(crate) fd: OwnedFd,
+    pub(crate) verified_instructions: u32,
+}
+
+/// The maps the agent works with.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) frontends: Table<FrontendKey, FrontendValue>,
+    pub(crate) backends: Table<BackendKey, Backend>,
+    pub(crate) counters: PerCpuTable<u32, ServiceCounters>,
+    pub(crate) drops: PerCpuTable<u32, u64>,
+    pub(crate) node_addresses: Table<Address, u32>,
+    pub(crate) settings: Table<u32, Settings>,
+
+    /// As the kernel has them, which may be from an earlier start.
+    pub(crate) sizes: MapSizes,
+}
+
+/// Programs and maps, nothing attached.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) socket_programs: Vec<Loaded>,
+    pub(crate) uplink_programs: Vec<Loaded>,
+    pub(crate) tables: Tables,
+}
+
+impl Object {
+    /// Loads everything. Maps pinned in `pins` are used as they are, others pinned there; without
+    /// `pins` all maps are private.
+    pub(crate) fn load(sizes: MapSizes, pins: Option<&Path>) -> Result<Self, KernelError> {
+        if OBJECT.is_empty() {
+            return Err(KernelError::NoObject);
+        }
+        let expected = expected(sizes);
+        let mut loader = EbpfLoader::new();
+        let mut paths = Vec::new();
+        for map in &expected {
+            if let Some(entries) = map.entries {
+                loader.map_max_entries(map.name, entries);
+            }
+            if let Some(pins) = pins {
+                let path = pins.join(map.name);
+                check_pinned(map, &path)?;
+                paths.push((map.name, path));
+            }
+        }
+        for (name, path) in paths {
+            loader.map_pin_path(name, path);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
+        let socket_programs = load_all(&mut ebpf, &SOCKET_PROGRAMS)?;
+        let uplink_programs = load_all(&mut ebpf, &UPLINK_PROGRAMS)?;
+        Ok(Self { socket_programs, uplink_programs, tables: Tables::take(&mut ebpf)? })
+    }
+}
+
+fn expected(sizes: MapSizes) -> [Expected; 9] {
+    let map = |name, kind, key_len, value_len, entries| Expected {
+        name,
+        kind,
+        key_len,
+        value_len,
+        entries,
+    };
+    let len = |key, value| (key, value);
+    let (frontend, backend) = (
+        len(size_of::<FrontendKey>(), size_of::<FrontendValue>()),
+        len(size_of::<BackendKey>(), size_of::<Backend>()),
+    );
+    [
+        map("frontends_v1", MapType::Hash, frontend.0, frontend.1, Some(sizes.frontends)),
+        map("backends_v1", MapType::Hash, backend.0, backend.1, Some(sizes.backends)),
+        map(
+            "service_counters_v1",
+            MapType::PerCpuHash,
+            size_of::<u32>(),
+            size_of::<ServiceCounters>(),
+            Some(sizes.counters),
+        ),
+        map(
+            "node_addresses_v1",
+            MapType::Hash,
+            size_of::<Address>(),
+            size_of::<u32>(),
+            Some(sizes.node_addresses),
+        ),
+        map(
+            "datagram_peers_v1",
+            MapType::LruHash,
+            size_of::<PeerKey>(),
+            size_of::<SocketPeer>(),
+            Some(sizes.datagram_peers),
+        ),
+        map(
+            "connections_v1",
+            MapType::LruHash,
+            size_of::<Tuple>(),
+            size_of::<Connection>(),
+            Some(sizes.connections),
+        ),
+        map("settings_v1", MapType::Array, size_of::<u32>(), size_of::<Settings>(), None),
+        map("drops_v1", MapType::PerCpuArray, size_of::<u32>(), size_of::<u64>(), None),
+        map("peers_v1", MapType::SkStorage, size_of::<u32>(), size_of::<SocketPeer>(), None),
+    ]
+}
+
+/// A pinned map of another shape under this version's name is not ours to use: programs would read
+/// past its values. One of another size is: its content is worth more than the new size.
+fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
+    if !fs::exists(path).map_err(|error| KernelError::pin(path, error))? {
+        return Ok(());
+    }
+    let info =
+        MapInfo::from_pin(path).map_err(|error| KernelError::pin(path, io::Error::other(error)))?;
+    let is_same = info.map_type().is_ok_and(|kind| kind == map.kind)
+        && usize::try_from(info.key_size()) == Ok(map.key_len)
+        && usize::try_from(info.value_size()) == Ok(map.value_len);
+    if !is_same {
+        return Err(KernelError::Foreign { path: path.clone() });
+    }
+    if let Some(wanted) = map.entries.filter(|wanted| *wanted != info.max_entries()) {
+        tracing::warn!(
+            map = map.name,
+            entries = info.max_entries(),
+            wanted,
+            "kept at the size it was made with; `fairlead cleanup` before a start changes it"
+        );
+    }
+    Ok(())
+}
+
+fn load_all(
+    ebpf: &mut Ebpf,
+    programs: &[(&'static str, AttachType)],
+) -> Result<Vec<Loaded>, KernelError> {
+    programs.iter().map(|(name, attach_type)| load_one(ebpf, name, *attach_type)).collect()
+}
+
+fn load_one(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    attach_type: AttachType,
+) -> Result<Loaded, KernelError> {
+    let failed = |error: ProgramError| KernelError::from_program(name, error);
+    let program = ebpf.program_mut(name).ok_or(KernelError::Incomplete { name })?;
+    load_program(program).map_err(failed)?;
+    let verified = program.info().map_err(failed)?.verified_instruction_count();
+    let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
+    let fd = fd.map_err(|error| KernelError::system(Step::Load, error))?;
+    Ok(Loaded { name, attach_type, fd, verified_instructions: verified.unwrap_or_default() })
+}
+
+fn load_program(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program)?.load(),
+        _ => <&mut SchedClassifier>::try_from(program)?.load(),
+    }
+}
+
+impl Tables {
+    fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let cpus =
+            aya::util::nr_cpus().map_err(|(_, error)| KernelError::system(Step::Load, error))?;
+        let (frontends, frontends_max) = take(ebpf, "frontends_v1")?;
+        let (backends, backends_max) = take(ebpf, "backends_v1")?;
+        let (counters, counters_max) = take(ebpf, "service_counters_v1")?;
+        let (node_addresses, node_addresses_max) = take(ebpf, "node_addresses_v1")?;
+        let (_, datagram_peers_max) = take(ebpf, "datagram_peers_v1")?;
+        let (_, connections_max) = take(ebpf, "connections_v1")?;
+        Ok(Self {
+            frontends: Table::new(frontends),
+            backends: Table::new(backends),
+            counters: PerCpuTable::new(counters, cpus),
+            drops: PerCpuTable::new(take(ebpf, "drops_v1")?.0, cpus),
+            node_addresses: Table::new(node_addresses),
+            settings: Table::new(take(ebpf, "settings_v1")?.0),
+            sizes: MapSizes {
+                frontends: frontends_max,
+                backends: backends_max,
+                counters: counters_max,
+                node_addresses: node_addresses_max,
+                datagram_peers: datagram_peers_max,
+                connections: connections_max,
+            },
+        })
+    }
+
+    /// Writes the settings the programs read.
+    pub(crate) fn set_settings(&self, settings: &Settings) -> io::Result<()> {
+        self.settings.put_one(&SETTINGS_INDEX, settings)
+    }
+
+    /// The settings the programs read.
+    pub(crate) fn settings(&self) -> io::Result<Option<Settings>> {
+        self.settings.get(&SETTINGS_INDEX)
+    }
+}
+
+/// A map's file descriptor and the number of entries it takes.
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelError> {
+    let map = ebpf.take_map(name).ok_or(KernelError::Incomplete { name })?;
+    let data: &MapData = match &map {
+        Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuHashMap(data)
+        | Map::Array(data)
+        | Map::PerCpuArray(data) => data,
+        _ => return Err(KernelError::Incomplete { name }),
+    };
+    let failed = |error| KernelError::system(Step::Load, error);
+    let entries = data.info().map_err(|error| failed(io::Error::other(error)))?.max_entries();
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(failed)?;
+    Ok((fd, entries))
+}

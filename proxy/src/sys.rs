@@ -1,0 +1,16 @@
+//! The one place of this crate with unsafe code: system calls that no safe wrapper covers.
+//!
+//! Every function is safe to call: lengths and pointers come from slices, file descriptors from
+//! owned or borrowed ones, and the kernel's answers are checked.
+
+mod bpf;
+mod link;
+mod mount;
+mod socket;
+mod table;
+
+pub(crate) use bpf::{pin, pinned};
+pub(crate) use link::{AttachType, LinkInfo, LinkTarget, create_link, link_info, update_link};
+pub(crate) use mount::{is_bpf_file_system, mount_bpf_file_system};
+pub(crate) use socket::network_namespace_cookie;
+pub(crate) use table::{PerCpuTable, Table};

@@ -1,0 +1,317 @@
+//! Hash and array maps, written and read in batches.
+
+use std::{
+    io,
+    marker::PhantomData,
+    mem,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::bpf::{bpf, raw};
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+/// Only if the key is not there yet.
+const BPF_NOEXIST: u64 = 1;
+/// Entries of one call: long enough to make the call's cost vanish, short enough not to hold a
+/// core of the kernel for more than about a millisecond.
+const BATCH_ENTRIES: usize = 4096;
+
+/// A map of `K` to `V`. Both are checked against the map's sizes by whoever makes one.
+#[derive(Debug)]
+pub(crate) struct Table<K, V> {
+    fd: OwnedFd,
+    types: PhantomData<(K, V)>,
+}
+
+/// What a batch call worked with.
+#[repr(C)]
+#[derive(Default)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttributes {
+    map: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl<K, V> Table<K, V>
+where
+    K: NoUninit + AnyBitPattern,
+    V: NoUninit + AnyBitPattern,
+{
+    /// A table in the map `fd`, whose keys and values must be as long as `K` and `V`.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd, types: PhantomData }
+    }
+
+    /// Another handle on the same map.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::new(self.fd.try_clone()?))
+    }
+
+    /// The value under `key`.
+    pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let mut attributes = self.element(key, &raw mut value as u64);
+        // SAFETY: key and value are as long as the map's and outlive the call.
+        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
+            Ok(_) => Ok(Some(value)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds or replaces entries, in order. After an error some of them are in the map.
+    pub(crate) fn put(&self, entries: &[(K, V)]) -> io::Result<()> {
+        for entries in entries.chunks(BATCH_ENTRIES) {
+            let keys: Vec<K> = entries.iter().map(|entry| entry.0).collect();
+            let values: Vec<V> = entries.iter().map(|entry| entry.1).collect();
+            match self.batch(BPF_MAP_UPDATE_BATCH, &keys, values.as_ptr() as u64, 0) {
+                (_, Ok(())) => {}
+                (0, Err(error)) if is_unsupported(&error) => {
+                    entries.iter().try_for_each(|(key, value)| self.put_one(key, value))?;
+                }
+                (_, Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or replaces one entry.
+    pub(crate) fn put_one(&self, key: &K, value: &V) -> io::Result<()> {
+        let mut attributes = self.element(key, &raw const *value as u64);
+        // SAFETY: key and value are as long as the map's and outlive the call.
+        unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+    }
+
+    /// Removes entries; those that are not there are no error.
+    pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
+        let mut rest = keys;
+        while !rest.is_empty() {
+            let batch = rest.get(..BATCH_ENTRIES).unwrap_or(rest);
+            let (done, result) = self.batch(BPF_MAP_DELETE_BATCH, batch, 0, 0);
+            // The kernel stops at a key that is not there: go on behind it.
+            let skipped = match result {
+                Ok(()) => 0,
+                Err(error) if is_missing(&error) => 1,
+                Err(error) if done == 0 && is_unsupported(&error) => {
+                    batch.iter().try_for_each(|key| self.delete_one(key))?;
+                    batch.len()
+                }
+                Err(error) => return Err(error),
+            };
+            rest = rest.get(done + skipped..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn delete_one(&self, key: &K) -> io::Result<()> {
+        let mut attributes = self.element(key, 0);
+        // SAFETY: the key is as long as the map's and outlives the call.
+        match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attributes) } {
+            Err(error) if !is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every entry, in no order. Not a snapshot: entries written meanwhile may be missing.
+    pub(crate) fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        let mut entries = Vec::new();
+        self.scan(1, |keys, values| {
+            entries.extend(keys.iter().copied().zip(values.iter().copied()))
+        })?;
+        Ok(entries)
+    }
+
+    /// Calls `take` with keys and `values_per_key` times as many values until all are seen.
+    fn scan(&self, values_per_key: usize, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
+        let mut room = (BATCH_ENTRIES / values_per_key.max(1)).max(1);
+        // Opaque, at most as long as the longest key of any map used here.
+        let mut position = [0u8; 64];
+        let mut is_first = true;
+        loop {
+            let mut keys = vec![K::zeroed(); room];
+            let mut values = vec![V::zeroed(); room.saturating_mul(values_per_key)];
+            let mut next = [0u8; 64];
+            let mut attributes = BatchAttributes {
+                in_batch: if is_first { 0 } else { position.as_ptr() as u64 },
+                out_batch: next.as_mut_ptr() as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: u32::try_from(room).unwrap_or(u32::MAX),
+                map: raw(self.fd.as_fd()),
+                ..Default::default()
+            };
+            // SAFETY: there is room for `count` keys and values, and all buffers outlive the call.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let is_last = match result {
+                Ok(_) => false,
+                Err(error) if is_missing(&error) => true,
+                // One bucket of the hash holds more than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room = room.saturating_mul(2);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let count = usize::try_from(attributes.count).map_err(io::Error::other)?;
+            let count = count.min(room);
+            take(
+                keys.get(..count).unwrap_or_default(),
+                values.get(..count.saturating_mul(values_per_key)).unwrap_or_default(),
+            );
+            if is_last {
+                return Ok(());
+            }
+            position = next;
+            is_first = false;
+        }
+    }
+
+    /// How many entries were worked through, and whether that was all.
+    fn batch(
+        &self,
+        command: libc::c_long,
+        keys: &[K],
+        values: u64,
+        element_flags: u64,
+    ) -> (usize, io::Result<()>) {
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let mut attributes = BatchAttributes {
+            keys: keys.as_ptr() as u64,
+            values,
+            count,
+            map: raw(self.fd.as_fd()),
+            element_flags,
+            ..Default::default()
+        };
+        // SAFETY: `count` keys, and as many values where the command has any; all outlive the call.
+        let result = unsafe { bpf(command, &mut attributes) }.map(drop);
+        // Left as it was by kernels that do not know the command.
+        let done = if result.as_ref().is_err_and(is_unsupported) { 0 } else { attributes.count };
+        (usize::try_from(done).unwrap_or(usize::MAX), result)
+    }
+
+    fn element(&self, key: &K, value: u64) -> ElementAttributes {
+        let key = &raw const *key as u64;
+        ElementAttributes { map: raw(self.fd.as_fd()), key, value, ..Default::default() }
+    }
+}
+
+/// A map with one value per key and possible CPU, each a multiple of eight bytes long.
+#[derive(Debug)]
+pub(crate) struct PerCpuTable<K, V> {
+    table: Table<K, V>,
+    cpus: usize,
+}
+
+impl<K, V> PerCpuTable<K, V>
+where
+    K: NoUninit + AnyBitPattern,
+    V: NoUninit + AnyBitPattern,
+{
+    // The kernel rounds each CPU's value up to eight bytes.
+    const MULTIPLE_OF_EIGHT: () = assert!(mem::size_of::<V>().is_multiple_of(8));
+
+    /// As [`Table::new`]; `cpus` is the number of possible CPUs.
+    pub(crate) fn new(fd: OwnedFd, cpus: usize) -> Self {
+        let () = Self::MULTIPLE_OF_EIGHT;
+        Self { table: Table::new(fd), cpus }
+    }
+
+    /// Another handle on the same map.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus })
+    }
+
+    /// The values of all CPUs under `key`.
+    pub(crate) fn get(&self, key: &K) -> io::Result<Option<Vec<V>>> {
+        let mut values = vec![V::zeroed(); self.cpus];
+        let mut attributes = self.table.element(key, values.as_mut_ptr() as u64);
+        // SAFETY: there is one value for each possible CPU, and all outlive the call.
+        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
+            Ok(_) => Ok(Some(values)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds zeroed entries; those that are there already keep their values.
+    pub(crate) fn add(&self, keys: &[K]) -> io::Result<()> {
+        let chunk = (BATCH_ENTRIES / self.cpus.max(1)).max(1);
+        let values = vec![V::zeroed(); self.cpus.saturating_mul(chunk.min(keys.len()))];
+        let mut rest = keys;
+        while !rest.is_empty() {
+            let batch = rest.get(..chunk).unwrap_or(rest);
+            let (done, result) =
+                self.table.batch(BPF_MAP_UPDATE_BATCH, batch, values.as_ptr() as u64, BPF_NOEXIST);
+            // The kernel stops at a key that is there already: go on behind it.
+            let skipped = match result {
+                Ok(()) => 0,
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => 1,
+                Err(error) if done == 0 && is_unsupported(&error) => {
+                    batch.iter().try_for_each(|key| self.add_one(key, &values))?;
+                    batch.len()
+                }
+                Err(error) => return Err(error),
+            };
+            rest = rest.get(done + skipped..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn add_one(&self, key: &K, values: &[V]) -> io::Result<()> {
+        let mut attributes = self.table.element(key, values.as_ptr() as u64);
+        attributes.flags = BPF_NOEXIST;
+        // SAFETY: there is one value for each possible CPU, and all outlive the call.
+        match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) } {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Table::delete`].
+    pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
+        self.table.delete(keys)
+    }
+
+    /// Every key with the values of all CPUs, in no order.
+    pub(crate) fn entries(&self) -> io::Result<Vec<(K, Vec<V>)>> {
+        let mut entries = Vec::new();
+        self.table.scan(self.cpus, |keys, values| {
+            let values = values.chunks(self.cpus).map(<[V]>::to_vec);
+            entries.extend(keys.iter().copied().zip(values));
+        })?;
+        Ok(entries)
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
+}
+
+/// Batches came with Linux 5.6, for some kinds of map later.
+fn is_unsupported(error: &io::Error) -> bool {
+    const ENOTSUPP: i32 = 524;
+    matches!(error.raw_os_error(), Some(libc::EINVAL | ENOTSUPP))
+}

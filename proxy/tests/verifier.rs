@@ -1,0 +1,39 @@
+//! Every program passes the verifier, within a budget.
+//!
+//! What the verifier goes through grows with the number of paths, not only with length: a jump
+//! here is an early warning of the refusals larger programs meet on other kernels.
+
+use std::collections::BTreeMap;
+
+use fairlead_proxy::Kernel;
+use support::world::world;
+
+mod support {
+    pub(crate) mod world;
+}
+
+#[test]
+fn programs_load_within_their_instruction_budgets() {
+    world("programs_load_within_their_instruction_budgets", |world| {
+        let kernel = Kernel::open(&world.options()).unwrap();
+        let verified = kernel.verified_instructions();
+        println!("{verified:#?}");
+        let budgets = BTreeMap::from([
+            ("connect4", 6_000),
+            ("connect6", 6_000),
+            ("sendmsg4", 6_000),
+            ("sendmsg6", 6_000),
+            ("recvmsg4", 1_000),
+            ("recvmsg6", 1_000),
+            ("getpeername4", 1_000),
+            ("getpeername6", 1_000),
+            ("uplink_ingress", 60_000),
+            ("uplink_egress", 5_000),
+        ]);
+        assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());
+        for (name, budget) in budgets {
+            let verified = verified[name];
+            assert!(verified <= budget, "{name}: {verified} instructions, budget {budget}");
+        }
+    });
+}
