@@ -141,6 +141,7 @@ impl Decoder {
             Ok(raw) => raw,
             Err(reason) => {
                 let (object, version) = identify(R::KIND, input)?;
+                let reason = if R::KIND == Kind::Secret { without_value(&reason) } else { reason };
                 return Ok(Item { version, decoded: refuse(&object, reason) });
             }
         };
@@ -201,9 +202,15 @@ fn at_path(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     // The document is one line of a stream or was parsed before: its line means nothing.
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
     match error.path().to_string() {
-        path if path == "." => reason.to_owned(),
+        path if path == "." || path == "?" => reason.to_owned(),
         path => format!("{path}: {reason}"),
     }
+}
+
+/// serde's reasons quote the value that did not fit; of a Secret's, only the place may be told.
+fn without_value(reason: &str) -> String {
+    let place = reason.split_once(": invalid ").map_or("it", |(place, _)| place);
+    format!("{place} is not of the type a Secret has there")
 }
 
 /// Which object a document is about, and its version.

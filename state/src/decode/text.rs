@@ -43,6 +43,12 @@ impl Names {
         name
     }
 
+    /// How many strings the pool holds.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     pub(super) fn get_some(&mut self, text: Option<&Text<'_>>) -> Option<Name> {
         text.filter(|text| !text.is_empty()).map(|text| self.get(text))
     }

@@ -16,6 +16,8 @@ const YAML_NODES_MAX: usize = 8_000_000;
 /// Depth of lists in lists.
 const LIST_DEPTH_MAX: usize = 4;
 
+const NO_OBJECT: &str = "a document without apiVersion and kind";
+
 /// A file's objects in their order, and kinds of other software.
 #[derive(Debug, Default)]
 pub(super) struct Content {
@@ -92,6 +94,9 @@ impl<'a> Parser<'a> {
 
     fn json_document(&mut self, document: &'a RawValue, depth: usize) -> Result<(), Syntax> {
         let line = self.line_of(document.get());
+        if !document.get().starts_with('{') {
+            return Err(self.syntax(line, NO_OBJECT.to_owned()));
+        }
         let head = Json(document.get()).read::<Head>().map_err(|e| self.syntax(line, e))?;
         if !is_list(&head, depth) {
             return self.object(&head, Json(document.get()), line);
@@ -115,6 +120,9 @@ impl<'a> Parser<'a> {
     }
 
     fn yaml_document(&mut self, value: &Value, line: usize, depth: usize) -> Result<(), Syntax> {
+        if !value.is_object() {
+            return Err(self.syntax(line, NO_OBJECT.to_owned()));
+        }
         let head = Tree(value).read::<Head>().map_err(|e| self.syntax(line, e))?;
         if !is_list(&head, depth) {
             return self.object(&head, Tree(value), line);
@@ -133,7 +141,7 @@ impl<'a> Parser<'a> {
     ) -> Result<(), Syntax> {
         let Head { api_version, kind } = head;
         if kind.is_empty() || api_version.is_empty() {
-            return Err(self.syntax(line, "a document without apiVersion and kind".to_owned()));
+            return Err(self.syntax(line, NO_OBJECT.to_owned()));
         }
         let place: Arc<str> = format!("{}:{line}", self.file).into();
         let unnamed = |e: Unnamed| Syntax { file: self.file.to_owned(), line, reason: e.0 };

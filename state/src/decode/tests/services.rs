@@ -1,0 +1,350 @@
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{decode, good, refused, set};
+use crate::{
+    decode::Decoded,
+    model::{
+        IpMode, Kind, Object, Protocol, Service, ServiceType, SessionAffinity, TargetPort,
+        TrafficDistribution, TrafficPolicy,
+    },
+};
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "hello", "namespace": "shop", "uid": "9c3b",
+            "creationTimestamp": "2026-01-31T12:00:00Z",
+            "labels": {"app": "hello"},
+        },
+        "spec": {
+            "type": "NodePort",
+            "clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7", "fd00::7"],
+            "ports": [
+                {"name": "web", "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": 30080},
+                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": "dns", "nodePort": 30053},
+            ],
+            "selector": {"app": "hello"},
+        },
+        "status": {"loadBalancer": {}},
+    })
+}
+
+fn taken(document: &Value) -> Service {
+    let Object::Service(service) = good(Kind::Service, document) else { panic!() };
+    (*service).clone()
+}
+
+#[test]
+fn every_field_that_is_used_is_read() {
+    let mut document = service();
+    document["metadata"]["labels"] = json!({
+        "service.kubernetes.io/service-proxy-name": "other",
+        "service.kubernetes.io/headless": "",
+    });
+    for (field, value) in [
+        ("type", json!("LoadBalancer")),
+        ("externalIPs", json!(["192.0.2.1"])),
+        ("loadBalancerSourceRanges", json!([" 198.51.100.7/24 "])),
+        ("sessionAffinity", json!("ClientIP")),
+        ("sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 60}})),
+        ("internalTrafficPolicy", json!("Local")),
+        ("externalTrafficPolicy", json!("Local")),
+        ("healthCheckNodePort", json!(31000)),
+        ("publishNotReadyAddresses", json!(true)),
+        ("trafficDistribution", json!("PreferClose")),
+    ] {
+        document["spec"][field] = value;
+    }
+    document["status"]["loadBalancer"]["ingress"] = json!([
+        {"ip": "203.0.113.1"}, {"hostname": "lb.example"}, {"ip": "203.0.113.2", "ipMode": "Proxy"},
+    ]);
+    let service = taken(&document);
+    assert_eq!(service.key.to_string(), "shop/hello");
+    assert_eq!(service.created_seconds, 1_769_860_800);
+    assert_eq!(service.service_type, ServiceType::LoadBalancer);
+    let ips: Vec<IpAddr> = vec!["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    assert_eq!(*service.cluster_ips, *ips);
+    let [web, dns] = &*service.ports else { panic!() };
+    assert_eq!(
+        (&*web.name, web.protocol, web.port, web.node_port),
+        ("web", Protocol::Tcp, 80, Some(30080))
+    );
+    assert_eq!(web.target_port, Some(TargetPort::Number(8080)));
+    assert_eq!(
+        (dns.protocol, &dns.target_port),
+        (Protocol::Udp, &Some(TargetPort::Name("dns".into())))
+    );
+    assert_eq!(service.external_ips[0].to_string(), "192.0.2.1");
+    let modes: Vec<_> =
+        service.load_balancer_ips.iter().map(|ip| (ip.ip.to_string(), ip.mode)).collect();
+    assert_eq!(
+        modes,
+        [("203.0.113.1".to_owned(), IpMode::Vip), ("203.0.113.2".to_owned(), IpMode::Proxy)]
+    );
+    assert_eq!(service.load_balancer_source_ranges[0].to_string(), "198.51.100.0/24");
+    assert_eq!(service.session_affinity, SessionAffinity::ClientIp { timeout_seconds: 60 });
+    assert_eq!(service.internal_traffic_policy, TrafficPolicy::Local);
+    assert_eq!(service.external_traffic_policy, TrafficPolicy::Local);
+    assert_eq!(service.health_check_node_port, Some(31000));
+    assert!(service.publish_not_ready_addresses && service.headless_label);
+    assert_eq!(service.traffic_distribution, Some(TrafficDistribution::PreferSameZone));
+    assert_eq!(service.proxy_name.as_deref(), Some("other"));
+}
+
+#[test]
+fn defaults_are_the_api_servers() {
+    let service = taken(&json!({
+        "metadata": {"name": "plain"},
+        "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]},
+    }));
+    assert_eq!(service.key.to_string(), "default/plain");
+    assert_eq!((service.service_type, service.headless), (ServiceType::ClusterIp, false));
+    assert_eq!((&*service.ports[0].name, service.ports[0].protocol), ("", Protocol::Tcp));
+    assert_eq!(service.session_affinity, SessionAffinity::None);
+    assert_eq!(service.internal_traffic_policy, TrafficPolicy::Cluster);
+    assert_eq!((service.created_seconds, service.traffic_distribution), (0, None));
+    let affinity = set(super::services::service(), "spec.sessionAffinity", json!("ClientIP"));
+    assert_eq!(
+        taken(&affinity).session_affinity,
+        SessionAffinity::ClientIp { timeout_seconds: 10_800 }
+    );
+}
+
+#[test]
+fn kinds_of_service() {
+    let headless = taken(&json!({
+        "metadata": {"name": "db"}, "spec": {"clusterIP": "None", "clusterIPs": ["None"]},
+    }));
+    assert!(headless.headless && headless.cluster_ips.is_empty() && headless.ports.is_empty());
+    let alias = taken(&json!({
+        "metadata": {"name": "alias"},
+        "spec": {"type": "ExternalName", "externalName": "DB.Example.COM.", "clusterIP": "10.96.0.3"},
+    }));
+    assert_eq!(alias.external_name.as_deref(), Some("db.example.com"));
+    assert!(alias.cluster_ips.is_empty(), "a leftover address means nothing");
+    let cluster_ip = set(service(), "spec.type", json!("ClusterIP"));
+    assert_eq!(taken(&cluster_ip).ports[0].node_port, None, "the type has no node port");
+    let unknown = set(service(), "spec.trafficDistribution", json!("PreferMoon"));
+    assert_eq!(taken(&unknown).traffic_distribution, None, "unknown means default");
+}
+
+#[test]
+fn impossible_fields_are_refused_with_a_reason_to_act_on() {
+    refused(
+        Kind::Service,
+        &service(),
+        &[
+            (
+                "spec.ports.0.nodePort",
+                json!(99999),
+                "spec.ports[0].nodePort 99999 is not a port (1-65535)",
+            ),
+            (
+                "spec.ports.0.nodePort",
+                json!(-1),
+                "spec.ports[0].nodePort -1 is not a port (1-65535)",
+            ),
+            ("spec.ports.0.port", json!(0), "spec.ports[0].port 0 is not a port (1-65535)"),
+            (
+                "spec.ports.1.targetPort",
+                json!(70000),
+                "spec.ports[1].targetPort 70000 is not a port (1-65535)",
+            ),
+            (
+                "spec.ports.0.protocol",
+                json!("ICMP"),
+                "spec.ports[0].protocol \"ICMP\" is not one of TCP, UDP, SCTP",
+            ),
+            (
+                "spec.ports.0.protocol",
+                json!("tcp"),
+                "spec.ports[0].protocol \"tcp\" is not one of TCP, UDP, SCTP",
+            ),
+            (
+                "spec.ports.1.name",
+                Value::Null,
+                "spec.ports[1].name is missing: with several ports each has one",
+            ),
+            ("spec.ports.1.name", json!("web"), "spec.ports[1].name \"web\" is there twice"),
+            (
+                "spec.ports.1.name",
+                json!("a.b"),
+                "spec.ports[1].name \"a.b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+            ),
+            (
+                "spec.ports.1",
+                json!({"name": "x", "port": 80, "nodePort": 30081}),
+                "spec.ports[1] repeats tcp port 80",
+            ),
+            (
+                "spec.ports.1",
+                json!({"name": "x", "port": 81, "nodePort": 30080}),
+                "spec.ports[1].nodePort 30080 is there twice for tcp",
+            ),
+            (
+                "spec.ports.0.nodePort",
+                Value::Null,
+                "spec.ports[0].nodePort is missing: write one, usually of 30000-32767 (only an API server allocates one)",
+            ),
+            (
+                "spec.ports",
+                json!([]),
+                "spec.ports is empty: a Service with an address needs a port",
+            ),
+            (
+                "spec.type",
+                json!("ClusterIp"),
+                "spec.type \"ClusterIp\" is not one of ClusterIP, NodePort, LoadBalancer, ExternalName",
+            ),
+            (
+                "spec.clusterIPs",
+                json!(["10.96.0.7", "10.96.0.8"]),
+                "spec.clusterIPs holds two addresses of one family, 10.96.0.7 and 10.96.0.8",
+            ),
+            (
+                "spec.clusterIPs",
+                json!(["10.96.0.7", "fd00::7", "fd00::8"]),
+                "spec.clusterIPs holds 3 addresses; one of each family is the most",
+            ),
+            (
+                "spec.clusterIP",
+                json!("10.96.0.8"),
+                "spec.clusterIP \"10.96.0.8\" differs from spec.clusterIPs[0] \"10.96.0.7\"",
+            ),
+            (
+                "spec.clusterIPs",
+                json!(["10.96.0.7", "10.96.0.300"]),
+                "spec.clusterIPs \"10.96.0.300\" is not an IP address",
+            ),
+            (
+                "spec.externalIPs",
+                json!(["127.0.0.1"]),
+                "spec.externalIPs[0] \"127.0.0.1\" is a loopback address, which cannot be a Service's",
+            ),
+            (
+                "spec.externalIPs",
+                json!(["169.254.169.254"]),
+                "spec.externalIPs[0] \"169.254.169.254\" is a link-local address, which cannot be a Service's",
+            ),
+            (
+                "spec.externalIPs",
+                json!(["0.0.0.0"]),
+                "spec.externalIPs[0] \"0.0.0.0\" is the unspecified address, which cannot be a Service's",
+            ),
+            (
+                "spec.externalIPs",
+                json!(["fe80::1"]),
+                "spec.externalIPs[0] \"fe80::1\" is a link-local address, which cannot be a Service's",
+            ),
+            (
+                "spec.loadBalancerSourceRanges",
+                json!(["10.0.0.0"]),
+                "spec.loadBalancerSourceRanges[0] \"10.0.0.0\" is not a network such as 10.0.0.0/8",
+            ),
+            (
+                "spec.loadBalancerSourceRanges",
+                json!(["10.0.0.0/33"]),
+                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/33\" is not a network such as 10.0.0.0/8",
+            ),
+            (
+                "spec.loadBalancerSourceRanges",
+                json!(["10.0.0.0/+8"]),
+                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/+8\" is not a network such as 10.0.0.0/8",
+            ),
+            (
+                "spec.sessionAffinity",
+                json!("Cookie"),
+                "spec.sessionAffinity \"Cookie\" is not one of None, ClientIP",
+            ),
+            (
+                "spec.externalTrafficPolicy",
+                json!("local"),
+                "spec.externalTrafficPolicy \"local\" is not one of Cluster, Local",
+            ),
+            (
+                "spec.healthCheckNodePort",
+                json!(65536),
+                "spec.healthCheckNodePort 65536 is not a port (1-65535)",
+            ),
+            (
+                "status.loadBalancer.ingress",
+                json!([{"ip": "x"}]),
+                "status.loadBalancer.ingress[0].ip \"x\" is not an IP address",
+            ),
+            (
+                "metadata.name",
+                json!("Hello"),
+                "metadata.name \"Hello\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+            ),
+            (
+                "metadata.namespace",
+                json!("a/b"),
+                "metadata.namespace \"a/b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+            ),
+            (
+                "metadata.creationTimestamp",
+                json!("yesterday"),
+                "metadata.creationTimestamp \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+            ),
+        ],
+    );
+    let affinity = set(service(), "spec.sessionAffinity", json!("ClientIP"));
+    refused(
+        Kind::Service,
+        &affinity,
+        &[(
+            "spec.sessionAffinityConfig",
+            json!({"clientIP": {"timeoutSeconds": 86_401}}),
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds 86401 is not in 1-86400",
+        )],
+    );
+}
+
+#[test]
+fn what_only_an_api_server_fills_in_is_named_with_its_cure() {
+    let bare = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+    let alias = json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName"}});
+    let headless_node_port = json!({
+        "metadata": {"name": "a"},
+        "spec": {"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80, "nodePort": 30000}]},
+    });
+    for (document, expected) in [
+        (
+            bare,
+            "spec.clusterIP is missing: write an address of the Service range, or None for a headless Service (only an API server allocates one)",
+        ),
+        (alias, "spec.externalName is missing: type ExternalName is an alias for it"),
+        (headless_node_port, "spec.clusterIP None (headless) goes with type ClusterIP only"),
+    ] {
+        let Decoded::Refused(refusal) = decode(Kind::Service, &document) else { panic!() };
+        assert_eq!(&*refusal.reason, expected);
+    }
+}
+
+/// 010.0.0.1 is 8.0.0.1 to inet_aton and 10.0.0.1 to others: what is filtered must be what is used.
+#[test]
+fn cve_2021_29923_leading_zeros_are_no_address() {
+    for text in ["010.96.0.7", "10.096.0.7", "10.96.0.07", "10.96.0.7 ", "10.96.7", "0x0a.96.0.7"] {
+        let document = json!({
+            "metadata": {"name": "a"}, "spec": {"clusterIP": text, "ports": [{"port": 80}]},
+        });
+        let Decoded::Refused(refusal) = decode(Kind::Service, &document) else { panic!("{text}") };
+        assert_eq!(*refusal.reason, format!("spec.clusterIP {text:?} is not an IP address"));
+    }
+}
+
+#[test]
+fn an_ipv4_address_has_one_spelling() {
+    let document = json!({
+        "metadata": {"name": "a"}, "spec": {"clusterIP": "::ffff:10.96.0.7", "ports": [{"port": 80}]},
+    });
+    let Decoded::Refused(refusal) = decode(Kind::Service, &document) else { panic!() };
+    assert_eq!(
+        &*refusal.reason,
+        "spec.clusterIP \"::ffff:10.96.0.7\" is an IPv4-mapped IPv6 address; write 10.96.0.7"
+    );
+}
