@@ -35,7 +35,8 @@ pub(crate) struct Args {
     keep: bool,
 }
 
-/// Everything the steps work with. Fields are dropped in order: the world last, as it takes everything else along.
+/// Everything the steps work with. Fields are dropped in order: the world last, as it takes
+/// everything else along.
 struct Demo {
     screen: Screen,
     agent: Agent,
@@ -104,14 +105,15 @@ async fn set_up(world: Rc<World>) -> anyhow::Result<Demo> {
     Ok(Demo { screen, agent, hello, db, kubelet, ca, world })
 }
 
-/// Writes what `kubectl apply` would have stored before any pod runs. Returns where the CA's certificate is.
+/// Writes what `kubectl apply` would have stored before any pod runs. Returns where the CA's
+/// certificate is.
 fn write_objects(world: &World) -> anyhow::Result<PathBuf> {
     let dir = world.layout().manifests();
     manifests::write_fixed(dir).context("writing manifests")?;
     let certificates = certificates::generate(HOST)?;
     let secret =
         manifests::tls_secret("hello-tls", &certificates.certificate_pem, &certificates.key_pem);
-    manifests::write(dir, "hello-tls.yaml", &secret)?;
+    manifests::write(dir, "hello-tls.json", &secret)?;
     let ca = world.layout().root().join("ca.pem");
     fs::write(&ca, certificates.ca_pem)?;
     Ok(ca)

@@ -1,4 +1,5 @@
-//! The application in a pod: says who answered whom, over HTTP/1.1 and UDP on one port, IPv4 and IPv6.
+//! The application in a pod: says who answered whom, over HTTP/1.1 and UDP on one port, IPv4 and
+//! IPv6.
 
 mod http;
 mod udp;

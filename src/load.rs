@@ -1,4 +1,5 @@
-//! Steady traffic and what became of it: one request a connection at a fixed rate, or long-lived connections.
+//! Steady traffic and what became of it: one request a connection at a fixed rate, or long-lived
+//! connections.
 //!
 //! One thread. Prints one JSON [`report::Report`] a line: every second, and a last one with `done`.
 

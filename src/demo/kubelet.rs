@@ -1,5 +1,5 @@
-//! What kubelet and the controllers do to a workload, in their order: start, ready, published; terminating in the slices
-//! while SIGTERM is sent; gone from them once it has exited.
+//! What kubelet and the controllers do to a workload, in their order: start, ready, published;
+//! terminating in the slices while SIGTERM is sent; gone from them once it has exited.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -102,7 +102,8 @@ impl Kubelet {
         Ok((v4, v6))
     }
 
-    /// Starts or stops pods until there are `wanted`. Returns when the last change was published, ms since 1970.
+    /// Starts or stops pods until there are `wanted`. Returns when the last change was published,
+    /// ms since 1970.
     pub(crate) async fn scale(&mut self, app: &mut App, wanted: usize) -> anyhow::Result<u64> {
         while app.pods().count() < wanted {
             self.start(app).await?;
@@ -151,7 +152,8 @@ impl Kubelet {
         Ok(())
     }
 
-    /// A deletion timestamp: the slices say terminating, and the process gets SIGTERM, at the same time.
+    /// A deletion timestamp: the slices say terminating, and the process gets SIGTERM, at the same
+    /// time.
     fn terminate(&self, app: &mut App, name: &str) -> anyhow::Result<()> {
         let pod = app.pods.iter_mut().find(|pod| pod.view.name == name);
         let pod = pod.with_context(|| format!("no pod {name}"))?;
@@ -186,7 +188,7 @@ impl Kubelet {
     fn publish(&self, app: &App) -> anyhow::Result<u64> {
         let views: Vec<PodView> = app.pods.iter().map(|pod| pod.view.clone()).collect();
         let text = manifests::endpoints(app.service, &views);
-        let file = format!("{}-pods.yaml", app.service);
+        let file = format!("{}-pods.json", app.service);
         manifests::write(self.world.layout().manifests(), &file, &text)?;
         Ok(unix_ms())
     }

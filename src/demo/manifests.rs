@@ -1,13 +1,13 @@
-//! The demo's objects, as `kubectl get -o yaml` would print them. Those of pods change; they are written here.
+//! The demo's objects, as `kubectl get -o yaml` (or `-o json`) would print them.
 
 use std::{
-    fmt::Write,
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 
 /// Objects that never change: file name and content.
 const FIXED: [(&str, &str); 6] = [
@@ -46,88 +46,82 @@ pub(crate) fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::rename(unfinished, dir.join(name))
 }
 
-/// A Service's two EndpointSlices, and its pods.
+/// A Service's two EndpointSlices, and its pods, as a List.
 pub(crate) fn endpoints(service: &str, pods: &[PodView]) -> String {
-    let mut text = String::new();
-    slice(&mut text, service, "IPv4", pods, |pod| pod.v4.into());
-    slice(&mut text, service, "IPv6", pods, |pod| pod.v6.into());
-    for pod in pods {
-        self::pod(&mut text, service, pod);
-    }
-    text
+    let slices = [
+        slice(service, "IPv4", pods, |pod| pod.v4.into()),
+        slice(service, "IPv6", pods, |pod| pod.v6.into()),
+    ];
+    let pods = pods.iter().map(|view| pod(service, view));
+    let items: Vec<Value> = slices.into_iter().chain(pods).collect();
+    format!("{:#}\n", json!({"apiVersion": "v1", "kind": "List", "items": items}))
 }
 
 /// A `kubernetes.io/tls` Secret.
 pub(crate) fn tls_secret(name: &str, certificate_pem: &str, key_pem: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: default\n\
-         type: kubernetes.io/tls\ndata:\n  tls.crt: {}\n  tls.key: {}\n",
-        STANDARD.encode(certificate_pem),
-        STANDARD.encode(key_pem)
-    )
+    let data =
+        json!({"tls.crt": STANDARD.encode(certificate_pem), "tls.key": STANDARD.encode(key_pem)});
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "default"},
+        "type": "kubernetes.io/tls",
+        "data": data,
+    });
+    format!("{secret:#}\n")
 }
 
 fn slice(
-    text: &mut String,
     service: &str,
     family: &str,
     pods: &[PodView],
     address: impl Fn(&PodView) -> IpAddr,
-) {
-    let suffix = family.to_lowercase();
-    push(
-        text,
-        format_args!(
-            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  labels:\n    \
-             endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io\n    \
-             kubernetes.io/service-name: {service}\n  name: {service}-{suffix}\n  namespace: default\n\
-             addressType: {family}\nendpoints:{}\n",
-            if pods.is_empty() { " []" } else { "" }
-        ),
-    );
-    for pod in pods {
-        endpoint(text, pod, address(pod));
+) -> Value {
+    let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(pod, address(pod))).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{service}-{}", family.to_lowercase()),
+            "namespace": "default",
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            },
+        },
+        "addressType": family,
+        "endpoints": endpoints,
+        "ports": [
+            {"name": "http", "port": 8080, "protocol": "TCP"},
+            {"name": "echo", "port": 8080, "protocol": "UDP"},
+        ],
+    })
+}
+
+fn endpoint(pod: &PodView, address: IpAddr) -> Value {
+    let mut endpoint = json!({
+        "addresses": [address],
+        // A terminating pod is never ready, though it still serves (KEP-1672).
+        "conditions": {"ready": !pod.terminating, "serving": true, "terminating": pod.terminating},
+        "nodeName": "node1",
+        "targetRef": {"kind": "Pod", "name": pod.name, "namespace": "default"},
+    });
+    if let (Some(hostname), Some(fields)) = (&pod.hostname, endpoint.as_object_mut()) {
+        fields.insert("hostname".into(), json!(hostname));
     }
-    push(text, format_args!("ports:\n- name: http\n  port: 8080\n  protocol: TCP\n"));
-    push(text, format_args!("- name: echo\n  port: 8080\n  protocol: UDP\n"));
+    endpoint
 }
 
-fn endpoint(text: &mut String, pod: &PodView, address: IpAddr) {
-    // A terminating pod is never ready (KEP-1672).
-    push(
-        text,
-        format_args!(
-            "- addresses:\n  - {address}\n  conditions:\n    ready: {}\n    serving: true\n    \
-             terminating: {}\n",
-            !pod.terminating, pod.terminating
-        ),
-    );
-    if let Some(hostname) = &pod.hostname {
-        push(text, format_args!("  hostname: {hostname}\n"));
-    }
-    push(
-        text,
-        format_args!(
-            "  nodeName: node1\n  targetRef:\n    kind: Pod\n    name: {}\n    namespace: default\n",
-            pod.name
-        ),
-    );
-}
-
-fn pod(text: &mut String, app: &str, pod: &PodView) {
-    let PodView { name, v4, v6, .. } = pod;
-    push(
-        text,
-        format_args!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    app: {app}\n  name: {name}\n  \
-             namespace: default\nspec:\n  containers:\n  - image: echo\n    name: echo\n  \
-             nodeName: node1\nstatus:\n  phase: Running\n  podIP: {v4}\n  podIPs:\n  \
-             - ip: {v4}\n  - ip: {v6}\n"
-        ),
-    );
-}
-
-fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _: Result<(), std::fmt::Error> = text.write_fmt(part);
+fn pod(app: &str, pod: &PodView) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.name, "namespace": "default", "labels": {"app": app}},
+        "spec": {"nodeName": "node1", "containers": [{"name": "echo", "image": "echo"}]},
+        "status": {
+            "phase": "Running",
+            "podIP": pod.v4,
+            "podIPs": [{"ip": pod.v4}, {"ip": pod.v6}],
+        },
+    })
 }

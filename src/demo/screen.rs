@@ -39,7 +39,8 @@ impl Screen {
         self.line(&format!("\n{title}"));
     }
 
-    /// What is being done now; replaced by the next line, and not shown elsewhere than on a terminal.
+    /// What is being done now; replaced by the next line, and not shown elsewhere than on a
+    /// terminal.
     pub(crate) fn doing(&self, what: &str) {
         if self.terminal {
             write(&format!("  … {what}"));

@@ -1,4 +1,5 @@
-//! The steps, in order. An error of a step is an expectation that did not hold; the next step still runs.
+//! The steps, in order. An error of a step is an expectation that did not hold; the next step still
+//! runs.
 
 mod change;
 mod ingress;

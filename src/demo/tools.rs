@@ -1,4 +1,5 @@
-//! `fairlead world`: what the demo and the tests run inside of a world. Not for users, therefore not in `--help`.
+//! `fairlead world`: what the demo and the tests run inside of a world. Not for users, therefore
+//! not in `--help`.
 
 use std::{
     io::Read,

@@ -1,8 +1,9 @@
-//! A small world on one machine: a node, its pods and an outside client, each in a network namespace, the node's
-//! processes in a cgroup of their own.
+//! A small world on one machine: a node, its pods and an outside client, each in a network
+//! namespace, the node's processes in a cgroup of their own.
 //!
-//! Everything lives in a mount namespace of the process that made it, and every child dies with its parent: however
-//! that process ends, nothing stays but a directory and two empty cgroups, and the next world sweeps those.
+//! Everything lives in a mount namespace of the process that made it, and every child dies with its
+//! parent: however that process ends, nothing stays but a directory and two empty cgroups, and the
+//! next world sweeps those.
 
 mod cgroup;
 pub(crate) mod enter;
@@ -21,7 +22,7 @@ use std::{
     process,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 pub(crate) use layout::{Layout, Place};
 use tokio::process::Command;
 
@@ -50,12 +51,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Builds it: directories, mounts, cgroups, namespaces and links. Must be called before the process has threads.
+    /// Builds it: directories, mounts, cgroups, namespaces and links. Must be called before the
+    /// process has threads.
     pub(crate) fn create() -> anyhow::Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("network namespaces, cgroups and BPF need root: run it with sudo");
-        }
-        mounts::make_private().context("a mount namespace of our own")?;
+        mounts::make_private().context(
+            "namespaces, cgroups and BPF need root with all its rights: run it with sudo, \
+             in a container as privileged",
+        )?;
         let program = env::current_exe().context("where this program is")?;
         // From here on a failure is cleaned up by drop.
         let world = Self { layout: Layout::of_process(process::id()), program };
@@ -67,7 +69,8 @@ impl World {
         let layout = &self.layout;
         sweep::directories();
         for dir in [layout.root(), layout.netns_dir(), layout.manifests(), layout.logs()] {
-            // Not `create_dir_all`: a directory that somebody else made first is not ours to fill and remove.
+            // Not `create_dir_all`: a directory that somebody else made first is not ours to fill
+            // and remove.
             let made = fs::DirBuilder::new().mode(0o700).create(dir);
             made.with_context(|| format!("creating {}", dir.display()))?;
         }
@@ -130,7 +133,8 @@ impl Drop for World {
         cgroup::remove(layout);
         let mounted = mounts::unmount_below(layout.root());
         if mounted.is_err() || !is_ours(layout.root()) {
-            // Removing a directory with a cgroup file system in it would reach into the machine's cgroups.
+            // Removing a directory with a cgroup file system in it would reach into the machine's
+            // cgroups.
             tracing::warn!(dir = %layout.root().display(), "still has mounts and stays");
             return;
         }

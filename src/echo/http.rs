@@ -20,7 +20,8 @@ struct Seen<'a> {
     headers: BTreeMap<&'a str, String>,
 }
 
-/// Takes connections until `stop`, then lets the open ones finish. Once `draining`, each answer closes its connection.
+/// Takes connections until `stop`, then closes idle ones and lets requests finish. Once `draining`,
+/// each answer closes its connection: a client hears of it with an answer, never instead of one.
 pub(crate) async fn serve(
     listener: TcpListener,
     pod: Arc<str>,
@@ -35,9 +36,11 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                open.spawn(connection(stream, peer, pod.clone(), draining.clone()));
+                let tokens = (draining.clone(), stop.clone());
+                open.spawn(connection(stream, peer, pod.clone(), tokens));
             }
-            // Out of descriptors, or the client was gone before we looked: others still want to be served.
+            // Out of descriptors, or the client was gone before we looked: others still want to be
+            // served.
             Err(error) => {
                 tracing::warn!(%error, "accept");
                 tokio::task::yield_now().await;
@@ -53,11 +56,15 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     pod: Arc<str>,
-    draining: CancellationToken,
+    (draining, stop): (CancellationToken, CancellationToken),
 ) {
     let client = super::canonical(peer);
     let service = service_fn(|request| {
-        let answer = answer(&pod, client, &request);
+        let mut answer = answer(&pod, client, &request);
+        if draining.is_cancelled() {
+            let close = header::HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
         async { Ok::<_, Infallible>(answer) }
     });
     let mut connection = pin!(
@@ -67,7 +74,7 @@ async fn connection(
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = draining.cancelled() => {
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -36,7 +36,8 @@ impl Histogram {
         self.max
     }
 
-    /// The lower bound of the bucket in which the given share (per mille) of all values is reached; 0 when empty.
+    /// The lower bound of the bucket in which the given share (per mille) of all values is reached;
+    /// 0 when empty.
     pub(crate) fn per_mille(&self, share: u64) -> u64 {
         let wanted = (self.total * share).div_ceil(1000).max(1);
         let mut seen = 0;

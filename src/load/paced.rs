@@ -1,4 +1,5 @@
-//! A connection per request, begun on schedule whether or not earlier ones were answered: what is slow shows.
+//! A connection per request, begun on schedule whether or not earlier ones were answered: what is
+//! slow shows.
 
 use std::{
     cell::RefCell,

@@ -29,7 +29,8 @@ pub(crate) struct Report {
     pub(crate) failed: u64,
     /// Connections that were established and ended without a word.
     pub(crate) broken: u64,
-    /// Requests not made because too many were open: this generator's limit, not a failure of what it calls.
+    /// Requests not made because too many were open: this generator's limit, not a failure of what
+    /// it calls.
     pub(crate) skipped: u64,
     /// Failed requests by kind.
     pub(crate) failures: BTreeMap<String, u64>,
@@ -58,7 +59,8 @@ pub(crate) struct Described {
     pub(crate) detail: String,
 }
 
-/// Shares of requests that were at least this fast; of good answers, or of failures when there are no answers.
+/// Shares of requests that were at least this fast; of good answers, or of failures when there are
+/// no answers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// Half.

@@ -8,8 +8,8 @@ use crate::{
     load::report::Report,
 };
 
-/// From the manifest's change to an answer of every new pod: 100 ms until the change is in force, and
-/// then a connection has to choose that pod.
+/// From the manifest's change to an answer of every new pod: 100 ms until the change is in force,
+/// and then a connection has to choose that pod.
 const SEEN_WITHIN_MS: u64 = 500;
 /// Time for traffic before and after what is shown.
 const BREATH: Duration = Duration::from_millis(500);

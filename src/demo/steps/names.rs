@@ -3,7 +3,8 @@ use std::net::IpAddr;
 use super::{millis, probe};
 use crate::demo::{Demo, traffic};
 
-/// Looks names up as a program in a pod does: getaddrinfo, its search list, the cluster's DNS Service.
+/// Looks names up as a program in a pod does: getaddrinfo, its search list, the cluster's DNS
+/// Service.
 pub(crate) async fn run(demo: &mut Demo) -> anyhow::Result<()> {
     let hello: Vec<IpAddr> = vec!["10.96.0.20".parse()?, "fd00:10:96::20".parse()?];
     let db = |demo: &Demo, name: Option<&str>| -> Vec<IpAddr> {

@@ -9,7 +9,8 @@ use crate::{
     load::report::Report,
 };
 
-/// Enough that an even choice among three pods stays within the bounds below but once in a million runs.
+/// Enough that an even choice among three pods stays within the bounds below but once in a million
+/// runs.
 const SPREAD_REQUESTS: u32 = 300;
 /// A pod's share of an even choice among three is 100; five standard deviations are 41.
 const SPREAD_SHARE_MIN: u64 = 59;

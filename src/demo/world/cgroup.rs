@@ -1,4 +1,5 @@
-//! The world's cgroups: `node` (the agent, the node's own processes, its pods) and `outside` (the client).
+//! The world's cgroups: `node` (the agent, the node's own processes, its pods) and `outside` (the
+//! client).
 
 use std::{
     fs,
@@ -31,7 +32,8 @@ pub(crate) fn remove(layout: &Layout) {
     remove_tree(layout.own_cgroup());
 }
 
-/// Kills all processes of a cgroup and of those one level below, and removes both. A missing one is no error.
+/// Kills all processes of a cgroup and of those one level below, and removes both. A missing one is
+/// no error.
 pub(crate) fn remove_tree(own: &Path) {
     if !own.exists() {
         return;

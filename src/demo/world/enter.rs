@@ -1,6 +1,7 @@
 //! `fairlead world enter`: becomes another program, at a place in a world.
 //!
-//! `ip netns exec` will not do: it mounts a fresh /sys, which hides cgroups and the BPF file system.
+//! `ip netns exec` will not do: it mounts a fresh /sys, which hides cgroups and the BPF file
+//! system.
 
 use std::{
     env,

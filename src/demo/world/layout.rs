@@ -1,4 +1,5 @@
-//! Where things of a world are: pure names and paths, known to the world's maker and to who enters it.
+//! Where things of a world are: pure names and paths, known to the world's maker and to who enters
+//! it.
 
 use std::{
     convert::Infallible,
@@ -112,7 +113,8 @@ impl Layout {
         &self.own_cgroup
     }
 
-    /// The cgroup of processes at a place: the node's own and its pods' are one, the client is outside of it.
+    /// The cgroup of processes at a place: the node's own and its pods' are one, the client is
+    /// outside of it.
     pub(crate) fn cgroup(&self, place: &Place) -> PathBuf {
         self.own_cgroup.join(match place {
             Place::Client => "outside",

@@ -11,7 +11,8 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// Moves the calling thread, and threads it starts later, into a mount namespace whose changes stay inside.
+/// Moves the calling thread, and threads it starts later, into a mount namespace whose changes stay
+/// inside.
 pub(crate) fn make_private() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     nix::mount::mount(
@@ -63,7 +64,9 @@ mod tests {
 
     #[test]
     fn only_mounts_below_the_root_are_found() {
-        let table = "bpf /tmp/fairlead-1/bpf bpf rw 0 0\nbpf /tmp/fairlead-11/bpf bpf rw 0 0\nproc /proc proc rw 0 0\n";
+        let table = "bpf /tmp/fairlead-1/bpf bpf rw 0 0\n\
+            bpf /tmp/fairlead-11/bpf bpf rw 0 0\n\
+            proc /proc proc rw 0 0\n";
         let found = points_below(table, Path::new("/tmp/fairlead-1"));
         assert_eq!(found, [PathBuf::from("/tmp/fairlead-1/bpf")]);
     }

@@ -1,5 +1,5 @@
-//! Takes away what a killed world left: an empty directory tree and cgroups. Its mounts, namespaces and processes went
-//! with it.
+//! Takes away what a killed world left: an empty directory tree and cgroups. Its mounts, namespaces
+//! and processes went with it.
 
 use std::{
     fs,

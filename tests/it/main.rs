@@ -1,0 +1,10 @@
+//! Integration tests of the real binary, in namespaces and cgroups of their own.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows test functions, but not what they share"
+)]
+
+mod support;
+mod world;

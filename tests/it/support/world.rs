@@ -1,0 +1,220 @@
+//! A world of its own for a test: `fairlead world hold`, which takes everything along when it ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::agent::{self, Agent};
+
+/// The binary under test.
+pub(crate) const FAIRLEAD: &str = env!("CARGO_BIN_EXE_fairlead");
+/// A pod of the world in which nothing runs: clients inside of the cluster do.
+pub(crate) const PROBE: &str = "probe";
+
+/// A running pod of the Deployment `hello`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) v4: std::net::Ipv4Addr,
+    pub(crate) v6: std::net::Ipv6Addr,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    root: PathBuf,
+    manifests: PathBuf,
+    bpffs: PathBuf,
+    cgroup: PathBuf,
+    pods: Vec<Pod>,
+}
+
+/// Node, client and pods in namespaces, with manifests for them; no agent.
+pub(crate) struct World {
+    held: Held,
+    holder: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl World {
+    /// A world with so many pods of `hello`.
+    pub(crate) fn with_pods(pods: usize) -> Self {
+        let mut holder = Command::new(FAIRLEAD)
+            .args(["world", "hold", "--pods", &pods.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdin = holder.stdin.take();
+        let mut line = String::new();
+        let stdout = holder.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("readable");
+        let held = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("no world was built ({error}): {line:?}"));
+        Self { held, holder, stdin }
+    }
+
+    /// Where the agent reads objects.
+    pub(crate) fn manifests(&self) -> &std::path::Path {
+        &self.held.manifests
+    }
+
+    /// The world's directory.
+    pub(crate) fn root(&self) -> &std::path::Path {
+        &self.held.root
+    }
+
+    /// The node's BPF file system, as processes inside of the world see it.
+    pub(crate) fn bpffs(&self) -> &std::path::Path {
+        &self.held.bpffs
+    }
+
+    /// The node's cgroup, as processes inside of the world see it.
+    pub(crate) fn cgroup(&self) -> &std::path::Path {
+        &self.held.cgroup
+    }
+
+    /// The pods of `hello`.
+    pub(crate) fn pods(&self) -> &[Pod] {
+        &self.held.pods
+    }
+
+    /// Writes a manifest in one step.
+    pub(crate) fn apply(&self, file: &str, text: &str) {
+        let unfinished = self.manifests().join(format!(".{file}"));
+        std::fs::write(&unfinished, text).expect("writable");
+        std::fs::rename(unfinished, self.manifests().join(file)).expect("writable");
+    }
+
+    /// A command that will run at a place: `node`, `client`, `probe`.
+    pub(crate) fn command(&self, place: &str, program: &str) -> Command {
+        let mut command = Command::new(FAIRLEAD);
+        command.args(["world", "enter", "--world"]).arg(&self.held.root);
+        command.args([place, "--", program]);
+        command
+    }
+
+    /// An agent on the node with all its roles, reading the world's manifests, ready.
+    pub(crate) fn agent(&self) -> Agent {
+        let agent = self.agent_with(&[]);
+        agent.await_ready(self);
+        agent
+    }
+
+    /// An agent with further flags, which win over the usual ones. It may not be ready yet.
+    pub(crate) fn agent_with(&self, more: &[&str]) -> Agent {
+        agent::start(self, more)
+    }
+
+    /// Runs the load generator to its own end and returns its last report.
+    pub(crate) fn load(&self, place: &str, args: &[&str]) -> Report {
+        let output = self
+            .command(place, FAIRLEAD)
+            .args(["world", "load"])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the load generator starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        Report::parse(&output.stdout).unwrap_or_else(|| panic!("no report from {args:?}: {error}"))
+    }
+
+    /// One request that waits until there is a good answer, for at most 10 s.
+    pub(crate) fn await_answer(&self, place: &str, url: &str) -> Report {
+        self.load(place, &["--url", url, "--wait-ms", "10000", "--count", "1"])
+    }
+
+    /// Steady traffic, flowing when this returns.
+    pub(crate) fn steady(&self, place: &str, args: &[&str]) -> Steady {
+        let mut command = self.command(place, FAIRLEAD);
+        command.args(["world", "load", "--wait-ms", "10000"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the load generator starts");
+        Steady { stdin: child.stdin.take(), child }
+    }
+
+    /// Ends the holder as a crash would.
+    pub(crate) fn crash(mut self) -> PathBuf {
+        self.holder.kill().expect("it runs");
+        self.holder.wait().expect("it ran");
+        self.held.root.clone()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The holder cleans up once its standard input closes.
+        drop(self.stdin.take());
+        drop(self.holder.wait());
+    }
+}
+
+/// Steady traffic.
+pub(crate) struct Steady {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Steady {
+    /// Ends it and returns what it counted.
+    pub(crate) fn stop(mut self) -> Report {
+        drop(self.stdin.take());
+        let output = self.child.wait_with_output().expect("it ran");
+        Report::parse(&output.stdout).expect("a last report")
+    }
+}
+
+/// The load generator's last report.
+#[derive(Debug)]
+pub(crate) struct Report(Value);
+
+impl Report {
+    fn parse(output: &[u8]) -> Option<Self> {
+        let output = std::str::from_utf8(output).ok()?;
+        let report: Value = serde_json::from_str(output.lines().last()?).ok()?;
+        report["done"].as_bool()?.then_some(Self(report))
+    }
+
+    /// Good answers.
+    pub(crate) fn ok(&self) -> u64 {
+        self.0["ok"].as_u64().unwrap_or_default()
+    }
+
+    /// Everything else.
+    pub(crate) fn failed(&self) -> u64 {
+        self.0["failed"].as_u64().unwrap_or_default()
+    }
+
+    /// Established connections that broke.
+    pub(crate) fn broken(&self) -> u64 {
+        self.0["broken"].as_u64().unwrap_or_default()
+    }
+
+    /// The first failures in words.
+    pub(crate) fn failures(&self) -> String {
+        self.0["described"].to_string()
+    }
+
+    /// Kinds of failure.
+    pub(crate) fn kinds(&self) -> Vec<&str> {
+        let kinds = self.0["failures"].as_object();
+        kinds.map(|kinds| kinds.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    /// The pods that answered.
+    pub(crate) fn answered_by(&self) -> Vec<&str> {
+        let pods = self.0["pods"].as_object();
+        pods.map(|pods| pods.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    /// Asserts that there was traffic and none of it failed.
+    pub(crate) fn assert_flawless(&self, what: &str) {
+        assert!(self.ok() > 0, "{what}: nothing was answered: {}", self.0);
+        let (failed, broken) = (self.failed(), self.broken());
+        assert_eq!((failed, broken), (0, 0), "{what}: failed, broken: {}", self.failures());
+    }
+}
