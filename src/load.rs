@@ -1,7 +1,8 @@
 //! Steady traffic and what became of it: one request a connection at a fixed rate, or long-lived
 //! connections.
 //!
-//! One thread. Prints one JSON [`report::Report`] a line: every second, and a last one with `done`.
+//! One thread. Prints one JSON [`report::Report`] a line: at the start, every second, and a
+//! last one with `done`.
 
 mod histogram;
 mod paced;
@@ -73,6 +74,8 @@ async fn drive(args: Args) -> anyhow::Result<()> {
     }
 
     let recorder = Rc::new(RefCell::new(Recorder::default()));
+    // Whoever waits for traffic to flow reads this line.
+    print_line(&recorder.borrow().report(false))?;
     let stop = stop_token(&args);
     let reporter = tokio::task::spawn_local(report_each_second(recorder.clone(), stop.clone()));
     match args.streams {

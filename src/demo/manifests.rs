@@ -125,3 +125,51 @@ fn pod(app: &str, pod: &PodView) -> Value {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fairlead_state::{Key, source::directory};
+
+    use super::*;
+
+    fn pods() -> Vec<PodView> {
+        [(1, false), (2, true)]
+            .map(|(last, terminating)| PodView {
+                name: format!("db-{last}"),
+                v4: Ipv4Addr::new(10, 244, 1, last),
+                v6: Ipv6Addr::LOCALHOST,
+                hostname: Some(format!("db-{last}")),
+                terminating,
+            })
+            .into()
+    }
+
+    #[test]
+    fn every_object_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        write_fixed(dir.path()).unwrap();
+        write(dir.path(), "db-pods.json", &endpoints("db", &pods())).unwrap();
+        write(dir.path(), "hello-tls.json", &tls_secret("hello-tls", "certificate", "key"))
+            .unwrap();
+        let loaded =
+            directory::load(&[dir.path().to_owned()], Some("node1".into()), BTreeSet::new())
+                .unwrap();
+        let snapshot = loaded.snapshot;
+        assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+        assert!(snapshot.refused().is_empty(), "{:?}", snapshot.refused());
+        assert_eq!(snapshot.services().len(), 4);
+        assert_eq!(snapshot.secrets().len(), 1);
+        let slices: Vec<_> = snapshot.slices_of(&Key::new("default", "db")).collect();
+        assert_eq!(slices.len(), 2);
+        for slice in slices {
+            let conditions: Vec<_> = slice
+                .endpoints
+                .iter()
+                .map(|endpoint| (endpoint.ready, endpoint.serving, endpoint.terminating))
+                .collect();
+            assert_eq!(conditions, [(true, true, false), (false, true, true)]);
+        }
+    }
+}

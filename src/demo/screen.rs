@@ -67,20 +67,25 @@ impl Screen {
 
     /// The table of everything seen, and the count.
     pub(crate) fn table(&self) {
+        self.line(&self.tabled());
+    }
+
+    fn tabled(&self) -> String {
         let width = |text: fn(&Finding) -> &str| {
             self.findings.iter().map(|finding| text(finding).chars().count()).max().unwrap_or(0)
         };
         let (steps, whats) = (width(|finding| finding.step), width(|finding| &finding.what));
-        self.line(&format!("\n{}", self.painted("1", "What was expected and what was seen")));
+        let mut lines = vec![self.painted("1", "\nWhat was expected and what was seen")];
         let mut last = "";
         for finding in &self.findings {
             let step = if finding.step == last { "" } else { finding.step };
             last = finding.step;
             let (mark, what, seen) = (self.mark(finding.held), &finding.what, &finding.seen);
-            self.line(&format!("  {mark} {step:steps$}  {what:whats$}  {seen}"));
+            lines.push(format!("  {mark} {step:steps$}  {what:whats$}  {seen}"));
         }
         let held = self.findings.iter().filter(|finding| finding.held).count();
-        self.line(&format!("\n{held} of {} expectations held", self.findings.len()));
+        lines.push(format!("\n{held} of {} expectations held", self.findings.len()));
+        lines.join("\n")
     }
 
     fn mark(&self, held: bool) -> String {
@@ -106,4 +111,41 @@ impl Screen {
 fn write(text: &str) {
     let mut stdout = io::stdout().lock();
     drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(terminal: bool, colours: bool, held: &[bool]) -> Screen {
+        let finding = |&held: &bool| Finding {
+            step: "Names",
+            what: "a name".into(),
+            seen: "an address".into(),
+            held,
+        };
+        Screen { terminal, colours, step: "", findings: held.iter().map(finding).collect() }
+    }
+
+    #[test]
+    fn off_a_terminal_the_table_is_plain_and_says_what_failed() {
+        let table = screen(false, false, &[true, false]).tabled();
+        assert!(table.is_ascii() && !table.contains('\x1b'), "{table}");
+        assert!(table.contains("ok     Names  a name  an address"), "{table}");
+        assert!(table.contains("FAILED        a name  an address"), "{table}");
+        assert!(table.ends_with("1 of 2 expectations held"), "{table}");
+    }
+
+    #[test]
+    fn without_colours_a_terminal_gets_marks_but_no_codes() {
+        let table = screen(true, false, &[true]).tabled();
+        assert!(table.contains('✔') && !table.contains('\x1b'), "{table}");
+    }
+
+    #[test]
+    fn success_needs_an_expectation_and_all_of_them() {
+        for (held, expected) in [(&[][..], false), (&[true], true), (&[true, false], false)] {
+            assert_eq!(screen(false, false, held).all_held(), expected, "{held:?}");
+        }
+    }
 }

@@ -4,7 +4,8 @@ use std::{ffi::OsStr, process::Stdio, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::{
-    process::{Child, ChildStdin},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, ChildStdin, ChildStdout},
     time::timeout,
 };
 
@@ -62,6 +63,7 @@ fn last_report(output: &str) -> anyhow::Result<Report> {
 pub(crate) struct Steady {
     process: Child,
     stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Steady {
@@ -76,18 +78,30 @@ impl Steady {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().context("starting the load generator")?;
         let stdin = process.stdin.take().context("no standard input")?;
-        Ok(Self { process, stdin })
+        let stdout = process.stdout.take().context("no standard output")?;
+        let mut steady = Self { process, stdin, stdout: BufReader::new(stdout) };
+        let mut first = String::new();
+        steady.stdout.read_line(&mut first).await?;
+        if first.is_empty() {
+            bail!("no traffic: {}", failure(steady.process).await?);
+        }
+        Ok(steady)
     }
 
     /// Ends it and returns what it counted.
-    pub(crate) async fn stop(self) -> anyhow::Result<Report> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<Report> {
         drop(self.stdin);
-        let output = timeout(END_TIMEOUT, self.process.wait_with_output())
-            .await
-            .context("it did not end")??;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        let mut reports = String::new();
+        let end = self.stdout.read_to_string(&mut reports);
+        timeout(END_TIMEOUT, end).await.context("it did not end")??;
+        if !self.process.wait().await?.success() {
+            bail!("{}", failure(self.process).await?);
         }
-        last_report(&String::from_utf8_lossy(&output.stdout))
+        last_report(&reports)
     }
+}
+
+async fn failure(process: Child) -> anyhow::Result<String> {
+    let output = process.wait_with_output().await?;
+    Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

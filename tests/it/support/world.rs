@@ -1,11 +1,13 @@
 //! A world of its own for a test: `fairlead world hold`, which takes everything along when it ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
     path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
+use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -134,7 +136,24 @@ impl World {
         command.args(["world", "load", "--wait-ms", "10000"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the load generator starts");
-        Steady { stdin: child.stdin.take(), child }
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut first = String::new();
+        stdout.read_line(&mut first).expect("readable");
+        assert!(!first.is_empty(), "no traffic from {place}: {args:?}");
+        Steady { stdin: child.stdin.take(), stdout, child }
+    }
+
+    /// A listener in a place's namespace, for a server inside of the test.
+    pub(crate) fn listener(&self, place: &str) -> TcpListener {
+        let root = self.held.root.display();
+        let path = format!("/proc/{}/root{root}/netns/{place}", self.holder.id());
+        // A namespace belongs to a thread, a socket to the namespace it was made in.
+        let listen = move || {
+            let namespace = std::fs::File::open(&path).expect("the namespace is there");
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("it can be joined");
+            TcpListener::bind("0.0.0.0:0").expect("a free port")
+        };
+        std::thread::spawn(listen).join().expect("no panic")
     }
 
     /// Ends the holder as a crash would.
@@ -157,14 +176,17 @@ impl Drop for World {
 pub(crate) struct Steady {
     child: Child,
     stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Steady {
     /// Ends it and returns what it counted.
     pub(crate) fn stop(mut self) -> Report {
         drop(self.stdin.take());
-        let output = self.child.wait_with_output().expect("it ran");
-        Report::parse(&output.stdout).expect("a last report")
+        let mut reports = Vec::new();
+        self.stdout.read_to_end(&mut reports).expect("readable");
+        self.child.wait().expect("it ran");
+        Report::parse(&reports).expect("a last report")
     }
 }
 
