@@ -6,5 +6,6 @@
     reason = "clippy knows test functions, but not what they share"
 )]
 
+mod kubernetes_source;
 mod support;
 mod world;

@@ -1,4 +1,5 @@
 //! What integration tests share.
 
 pub(crate) mod agent;
+pub(crate) mod apiserver;
 pub(crate) mod world;

@@ -1,0 +1,249 @@
+//! A small Kubernetes API server: list and watch, as much as a list-and-watch client can tell.
+//!
+//! Paged and streaming lists, resourceVersions, bookmarks, field selectors on `metadata.name` and
+//! `spec.nodeName`, 410 Gone, and every way of not answering. Objects are JSON, taken as they are: it
+//! checks nothing, so that tests can store what a real one never would.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod http;
+mod storage;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::http::Requests;
+use self::storage::Storage;
+
+/// A running server. It stops when it is dropped.
+pub(crate) struct ApiServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listening: Mutex<Listening>,
+    kubeconfig: TempDir,
+}
+
+enum Listening {
+    Yes(JoinHandle<()>),
+    /// The port stays ours; connections to it are refused.
+    No(TcpSocket),
+}
+
+/// What connections share.
+struct Shared {
+    state: Mutex<State>,
+    /// Counts up whenever watches should look again.
+    wake: watch::Sender<u64>,
+}
+
+struct State {
+    storage: Storage,
+    requests: Requests,
+    behaviour: Behaviour,
+    connections: CancellationToken,
+    watches: CancellationToken,
+}
+
+/// How requests are answered.
+#[derive(Clone, Debug)]
+struct Behaviour {
+    streaming_lists: bool,
+    /// Answers everything with this status.
+    status: Option<u16>,
+    /// Resources (`secrets`) this account may not read.
+    forbidden: Vec<String>,
+    /// How many bookmarks each watch is owed.
+    bookmarks: u64,
+}
+
+impl ApiServer {
+    /// Starts a server without objects.
+    pub(crate) async fn start() -> Self {
+        let server = Self::start_unreachable();
+        server.resume();
+        server
+    }
+
+    /// Takes a port at which nothing answers until [`ApiServer::resume`]. Needs a tokio runtime.
+    pub(crate) fn start_unreachable() -> Self {
+        let socket = bind("127.0.0.1:0".parse().unwrap());
+        let address = socket.local_addr().unwrap();
+        let kubeconfig = TempDir::new().unwrap();
+        std::fs::write(kubeconfig.path().join("config"), kubeconfig_text(address)).unwrap();
+        let state = State {
+            storage: Storage::default(),
+            requests: Requests::default(),
+            behaviour: Behaviour {
+                streaming_lists: true,
+                status: None,
+                forbidden: Vec::new(),
+                bookmarks: 0,
+            },
+            connections: CancellationToken::new(),
+            watches: CancellationToken::new(),
+        };
+        let shared = Shared { state: Mutex::new(state), wake: watch::Sender::new(0) };
+        let listening = Mutex::new(Listening::No(socket));
+        Self { address, shared: Arc::new(shared), listening, kubeconfig }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A kubeconfig file that leads here.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig.path().join("config")
+    }
+
+    /// Stores an object, by its `kind`, namespace and name; returns its resourceVersion.
+    pub(crate) fn put(&self, object: Value) -> u64 {
+        self.put_all([object])
+    }
+
+    /// Stores many; watches see them together.
+    pub(crate) fn put_all(&self, objects: impl IntoIterator<Item = Value>) -> u64 {
+        self.change(|state| {
+            objects.into_iter().map(|object| state.storage.put(object)).last().unwrap_or_default()
+        })
+    }
+
+    /// Removes an object that is there. Cluster-scoped ones have an empty namespace.
+    pub(crate) fn delete(&self, kind: &str, namespace: &str, name: &str) {
+        self.change(|state| state.storage.delete(kind, namespace, name));
+    }
+
+    /// Forgets what happened so far: who has not seen it gets 410 Gone.
+    pub(crate) fn compact(&self) {
+        self.change(|state| state.storage.compact());
+    }
+
+    /// Sends every watch a bookmark.
+    pub(crate) fn bookmark(&self) {
+        self.change(|state| state.behaviour.bookmarks += 1);
+    }
+
+    /// Breaks every connection off.
+    pub(crate) fn disconnect_all(&self) {
+        let mut state = self.shared.lock();
+        std::mem::take(&mut state.connections).cancel();
+    }
+
+    /// Ends every watch the way a server does after `timeoutSeconds`.
+    pub(crate) fn end_watches(&self) {
+        let mut state = self.shared.lock();
+        std::mem::take(&mut state.watches).cancel();
+    }
+
+    /// Breaks every connection off and refuses new ones.
+    pub(crate) fn pause(&self) {
+        let mut listening = self.listening.lock().unwrap();
+        if let Listening::Yes(task) = &*listening {
+            task.abort();
+            // The aborted task drops its listener at its next turn; both may hold the port.
+            *listening = Listening::No(bind(self.address));
+        }
+        drop(listening);
+        self.disconnect_all();
+    }
+
+    /// Takes connections (again).
+    pub(crate) fn resume(&self) {
+        let mut listening = self.listening.lock().unwrap();
+        let socket = match &mut *listening {
+            Listening::No(socket) => std::mem::replace(socket, TcpSocket::new_v4().unwrap()),
+            Listening::Yes(_) => return,
+        };
+        let listener = socket.listen(1024).unwrap();
+        *listening = Listening::Yes(tokio::spawn(accept(listener, self.shared.clone())));
+    }
+
+    /// Answers as a server from before streaming lists (1.26 and older).
+    pub(crate) fn without_streaming_lists(&self) {
+        self.change(|state| state.behaviour.streaming_lists = false);
+    }
+
+    /// Answers every request with this status; `None` ends that.
+    pub(crate) fn answer_with(&self, status: Option<u16>) {
+        self.change(|state| state.behaviour.status = status);
+    }
+
+    /// The account may not read these resources (`secrets`).
+    pub(crate) fn forbid(&self, resources: &[&str]) {
+        let resources = resources.iter().map(ToString::to_string).collect();
+        self.change(|state| state.behaviour.forbidden = resources);
+    }
+
+    /// What was asked so far.
+    pub(crate) fn requests(&self) -> Requests {
+        self.shared.lock().requests.clone()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.shared.lock());
+        self.shared.wake.send_modify(|turn| *turn += 1);
+        result
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.shared.lock().connections.cancel();
+        if let Listening::Yes(task) = &*self.listening.lock().unwrap() {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let broken_off = shared.lock().connections.clone();
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let answer =
+                hyper::service::service_fn(|request| http::answer(request, shared.clone()));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer);
+            tokio::select! {
+                _ = connection => {}
+                () = broken_off.cancelled() => {}
+            }
+        });
+    }
+}
+
+fn kubeconfig_text(address: SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+         clusters: [{{name: test, cluster: {{server: 'http://{address}'}}}}]\n\
+         users: [{{name: test, user: {{token: test}}}}]\n\
+         contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n"
+    )
+}

@@ -1,0 +1,158 @@
+//! Objects, their versions, and what happened to them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+/// Resource, namespace, name.
+type Id = (String, String, String);
+
+/// The objects and their history since the last compaction.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    objects: BTreeMap<Id, Value>,
+    version: u64,
+    compacted: u64,
+    history: Vec<Happened>,
+    /// Lists that are being read page by page.
+    pages: HashMap<String, (u64, Vec<Value>)>,
+}
+
+#[derive(Debug)]
+struct Happened {
+    version: u64,
+    resource: String,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+/// Which objects a request is about.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    pub(super) resource: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) node_name: Option<String>,
+}
+
+/// A version that is no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) items: Vec<Value>,
+    pub(super) version: u64,
+    pub(super) next: Option<String>,
+}
+
+impl Storage {
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn put(&mut self, mut object: Value) -> u64 {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let id = id(&object);
+        let before = self.objects.insert(id.clone(), object.clone());
+        self.remember(id.0, before, Some(object));
+        self.version
+    }
+
+    pub(super) fn delete(&mut self, kind: &str, namespace: &str, name: &str) {
+        let id = (resource(kind), namespace.to_owned(), name.to_owned());
+        let before = self.objects.remove(&id).unwrap_or_else(|| panic!("there is no {id:?}"));
+        self.version += 1;
+        self.remember(id.0, Some(before), None);
+    }
+
+    pub(super) fn compact(&mut self) {
+        self.history.clear();
+        self.pages.clear();
+        self.compacted = self.version;
+    }
+
+    pub(super) fn all(&self, selection: &Selection) -> Vec<Value> {
+        self.objects.values().filter(|object| selection.takes(object)).cloned().collect()
+    }
+
+    pub(super) fn page(
+        &mut self,
+        selection: &Selection,
+        limit: Option<usize>,
+        token: Option<&str>,
+    ) -> Result<Page, Gone> {
+        let (version, mut items) = match token {
+            Some(token) => self.pages.remove(token).ok_or(Gone)?,
+            None => (self.version, self.all(selection)),
+        };
+        let rest = items.split_off(limit.unwrap_or(usize::MAX).min(items.len()));
+        let next = (!rest.is_empty()).then(|| format!("{version}-{}", rest.len()));
+        if let Some(token) = &next {
+            self.pages.insert(token.clone(), (version, rest));
+        }
+        Ok(Page { items, version, next })
+    }
+
+    /// Type and object of each event after a version.
+    pub(super) fn events(
+        &self,
+        selection: &Selection,
+        after: u64,
+    ) -> Result<Vec<(&'static str, Value)>, Gone> {
+        if after < self.compacted {
+            return Err(Gone);
+        }
+        let news = self.history.iter().filter(|happened| happened.version > after);
+        Ok(news.filter_map(|happened| happened.event(selection)).collect())
+    }
+
+    fn remember(&mut self, resource: String, before: Option<Value>, after: Option<Value>) {
+        self.history.push(Happened { version: self.version, resource, before, after });
+    }
+}
+
+impl Happened {
+    fn event(&self, selection: &Selection) -> Option<(&'static str, Value)> {
+        if self.resource != selection.resource {
+            return None;
+        }
+        let before = self.before.as_ref().filter(|object| selection.takes(object));
+        let after = self.after.as_ref().filter(|object| selection.takes(object));
+        match (before, after) {
+            (None, Some(after)) => Some(("ADDED", after.clone())),
+            (Some(_), Some(after)) => Some(("MODIFIED", after.clone())),
+            (Some(before), None) => {
+                let mut gone = before.clone();
+                gone["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                Some(("DELETED", gone))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl Selection {
+    fn takes(&self, object: &Value) -> bool {
+        let (resource, namespace, name) = id(object);
+        let node_name = object["spec"]["nodeName"].as_str();
+        resource == self.resource
+            && self.namespace.as_ref().is_none_or(|wanted| *wanted == namespace)
+            && self.name.as_ref().is_none_or(|wanted| *wanted == name)
+            && self.node_name.as_deref().is_none_or(|wanted| node_name == Some(wanted))
+    }
+}
+
+fn id(object: &Value) -> Id {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    (resource(&text(&object["kind"])), text(&metadata["namespace"]), text(&metadata["name"]))
+}
+
+/// `EndpointSlice` to `endpointslices`, `Ingress` to `ingresses`.
+fn resource(kind: &str) -> String {
+    let plural = if kind.ends_with('s') { "es" } else { "s" };
+    kind.to_lowercase() + plural
+}
