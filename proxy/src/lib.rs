@@ -3,10 +3,15 @@
 
 pub mod attach;
 pub mod delta;
+mod hash;
 pub mod image;
 pub mod maps;
 mod object;
+pub mod plan;
+pub mod run;
 #[expect(unsafe_code, reason = "system calls no safe wrapper covers; nowhere else")]
 mod sys;
+pub mod sync;
+pub mod text;
 
 pub use attach::{Devices, Kernel, KernelError, KernelOptions};

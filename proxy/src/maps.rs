@@ -6,10 +6,12 @@ use fairlead_ebpf::abi::ServiceCounters;
 
 use crate::{delta::Step, image::Image};
 
+pub mod faulty;
 pub mod kernel;
+pub mod memory;
 
 /// How many entries the maps take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacities {
     /// Frontends.
     pub frontends: usize,
@@ -42,6 +44,13 @@ pub enum MapError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl MapError {
+    /// Whether the next write will meet the same.
+    pub fn is_for_all(&self) -> bool {
+        matches!(self, MapError::Permission)
+    }
 }
 
 /// The service maps.

@@ -1,0 +1,185 @@
+//! Bookkeeping: what the maps hold.
+
+use std::collections::BTreeSet;
+
+use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue};
+
+use super::Delta;
+use crate::{
+    hash::{FastMap, FastSet},
+    image::Image,
+    plan::BackendSet,
+};
+
+/// What the maps hold, arranged by set.
+#[derive(Clone, Debug, Default)]
+pub struct Actual {
+    frontends: FastMap<FrontendKey, FrontendValue>,
+    sets: FastMap<u32, HeldSet>,
+    counters: FastSet<u32>,
+    slots: usize,
+    /// Sets no frontend leads to, found when the maps were read.
+    orphans: BTreeSet<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeldSet {
+    content: Content,
+    /// Frontends that lead to it.
+    references: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    Whole(BackendSet),
+    /// Slots are missing: good for nothing but removal.
+    Broken(Box<[u32]>),
+}
+
+impl Content {
+    fn slots(&self) -> usize {
+        match self {
+            Content::Whole(set) => set.len(),
+            Content::Broken(slots) => slots.len(),
+        }
+    }
+}
+
+impl Actual {
+    /// From what was read from the maps.
+    pub fn new(image: &Image, counters: impl IntoIterator<Item = u32>) -> Self {
+        let mut sets: FastMap<u32, HeldSet> = FastMap::default();
+        let entries: Vec<_> = image.backends.iter().collect();
+        for slots in entries.chunk_by(|(one, _), (other, _)| one.set_id == other.set_id) {
+            let Some((BackendKey { set_id, .. }, _)) = slots.first() else { continue };
+            let is_whole = slots.iter().zip(0..).all(|((key, _), slot)| key.slot == slot);
+            let content = if is_whole {
+                Content::Whole(slots.iter().map(|(_, backend)| **backend).collect())
+            } else {
+                Content::Broken(slots.iter().map(|(key, _)| key.slot).collect())
+            };
+            sets.insert(*set_id, HeldSet { content, references: 0 });
+        }
+        for value in image.frontends.values().filter(|value| value.backends > 0) {
+            if let Some(set) = sets.get_mut(&value.set_id) {
+                set.references += 1;
+            }
+        }
+        let orphans = sets.iter().filter(|(_, set)| set.references == 0).map(|(id, _)| *id);
+        Self {
+            frontends: image.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
+            counters: counters.into_iter().collect(),
+            slots: image.backends.len(),
+            orphans: orphans.collect(),
+            sets,
+        }
+    }
+
+    /// Every frontend.
+    pub fn frontends(&self) -> &FastMap<FrontendKey, FrontendValue> {
+        &self.frontends
+    }
+
+    /// Ids of all counters.
+    pub fn counters(&self) -> &FastSet<u32> {
+        &self.counters
+    }
+
+    /// Ids of all sets.
+    pub fn set_ids(&self) -> impl Iterator<Item = u32> {
+        self.sets.keys().copied()
+    }
+
+    /// How many slots all sets have together.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    pub(super) fn holds_set(&self, id: u32) -> bool {
+        self.sets.contains_key(&id)
+    }
+
+    /// The content of a set, if it has no holes.
+    pub(super) fn set(&self, id: u32) -> Option<&BackendSet> {
+        match &self.sets.get(&id)?.content {
+            Content::Whole(set) => Some(set),
+            Content::Broken(_) => None,
+        }
+    }
+
+    pub(super) fn references(&self, id: u32) -> Option<i64> {
+        self.sets.get(&id).map(|set| i64::from(set.references))
+    }
+
+    pub(super) fn orphans(&self) -> impl Iterator<Item = u32> {
+        self.orphans.iter().copied()
+    }
+
+    pub(super) fn slots_of(&self, id: u32) -> impl Iterator<Item = BackendKey> {
+        let content = self.sets.get(&id).map(|set| &set.content);
+        let (whole, broken) = match content {
+            Some(Content::Whole(set)) => (set.len(), None),
+            Some(Content::Broken(slots)) => (0, Some(slots.iter().copied())),
+            None => (0, None),
+        };
+        let slots = (0u32..).take(whole).chain(broken.into_iter().flatten());
+        slots.map(move |slot| BackendKey { set_id: id, slot })
+    }
+
+    /// Takes note of a delta all of whose steps were made.
+    pub fn commit(&mut self, delta: &Delta) {
+        for key in &delta.ended_frontends {
+            if let Some(old) = self.frontends.remove(key) {
+                self.unrefer(&old);
+            }
+        }
+        for (id, set) in &delta.new_sets {
+            self.slots += set.len();
+            let content = Content::Whole(set.clone());
+            self.sets.insert(*id, HeldSet { content, references: 0 });
+        }
+        for (key, value) in &delta.frontends {
+            if value.backends > 0
+                && let Some(set) = self.sets.get_mut(&value.set_id)
+            {
+                set.references += 1;
+            }
+            if let Some(old) = self.frontends.insert(*key, *value) {
+                self.unrefer(&old);
+            }
+        }
+        for id in &delta.ended_sets {
+            self.orphans.remove(id);
+            if let Some(set) = self.sets.remove(id) {
+                self.slots -= set.content.slots();
+            }
+        }
+        self.counters.extend(&delta.new_counters);
+        for id in &delta.ended_counters {
+            self.counters.remove(id);
+        }
+    }
+
+    fn unrefer(&mut self, value: &FrontendValue) {
+        if value.backends > 0
+            && let Some(set) = self.sets.get_mut(&value.set_id)
+        {
+            set.references = set.references.saturating_sub(1);
+        }
+    }
+
+    /// How many frontends, sets and counters differ.
+    pub fn differences(&self, other: &Self) -> usize {
+        let frontends = differing(&self.frontends, &other.frontends);
+        let sets = differing(&self.sets, &other.sets);
+        frontends + sets + self.counters.symmetric_difference(&other.counters).count()
+    }
+}
+
+fn differing<K: Eq + std::hash::Hash, V: PartialEq>(
+    one: &FastMap<K, V>,
+    other: &FastMap<K, V>,
+) -> usize {
+    let changed = one.iter().filter(|(key, value)| other.get(*key) != Some(*value)).count();
+    changed + other.keys().filter(|key| !one.contains_key(*key)).count()
+}

@@ -1,0 +1,8 @@
+//! Hash maps for bookkeeping that is walked and probed hundreds of thousands of times a pass.
+
+use std::collections::{HashMap, HashSet};
+
+/// Seeded per process: addresses and ports are chosen by users of the cluster.
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// As [`FastMap`].
+pub(crate) type FastSet<K> = HashSet<K, foldhash::fast::RandomState>;

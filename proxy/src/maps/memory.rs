@@ -1,0 +1,100 @@
+//! Maps without a kernel, for plans, tests and measurements.
+
+use std::collections::BTreeMap;
+
+use fairlead_ebpf::abi::ServiceCounters;
+
+use super::{Capacities, MapError, Maps};
+use crate::{delta::Step, image::Image};
+
+/// Maps in memory, as large as the kernel's and full at the same entry.
+#[derive(Clone, Debug)]
+pub struct MemoryMaps {
+    image: Image,
+    counters: BTreeMap<u32, ServiceCounters>,
+    capacities: Capacities,
+}
+
+impl Default for MemoryMaps {
+    fn default() -> Self {
+        Self::new(Capacities { frontends: 262_144, backends: 1_048_576, counters: 262_144 })
+    }
+}
+
+impl MemoryMaps {
+    /// Empty maps.
+    pub fn new(capacities: Capacities) -> Self {
+        Self { image: Image::default(), counters: BTreeMap::new(), capacities }
+    }
+
+    /// What they hold.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// What they hold, to be changed behind the synchroniser's back.
+    pub fn image_mut(&mut self) -> &mut Image {
+        &mut self.image
+    }
+
+    /// The counters, to be changed as programs would.
+    pub fn counters_mut(&mut self) -> &mut BTreeMap<u32, ServiceCounters> {
+        &mut self.counters
+    }
+}
+
+impl Maps for MemoryMaps {
+    fn load(&self) -> Result<Image, MapError> {
+        Ok(self.image.clone())
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+        let Capacities { frontends, backends, counters } = self.capacities;
+        match step {
+            Step::DeleteFrontends(keys) => delete(&mut self.image.frontends, keys),
+            Step::PutBackends(entries) => {
+                put(&mut self.image.backends, entries, ("backends", backends))?;
+            }
+            Step::PutFrontends(entries) => {
+                put(&mut self.image.frontends, entries, ("frontends", frontends))?;
+            }
+            Step::DeleteBackends(keys) => delete(&mut self.image.backends, keys),
+            Step::PutCounters(ids) => {
+                let is_new = |id: &&u32| !self.counters.contains_key(*id);
+                let new: Vec<_> =
+                    ids.iter().filter(is_new).map(|id| (*id, ServiceCounters::default())).collect();
+                put(&mut self.counters, &new, ("counters", counters))?;
+            }
+            Step::DeleteCounters(ids) => delete(&mut self.counters, ids),
+        }
+        Ok(())
+    }
+
+    fn capacities(&self) -> Capacities {
+        self.capacities
+    }
+
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+        Ok(self.counters.clone())
+    }
+}
+
+fn put<K: Copy + Ord, V: Copy>(
+    map: &mut BTreeMap<K, V>,
+    entries: &[(K, V)],
+    (name, capacity): (&'static str, usize),
+) -> Result<(), MapError> {
+    for (key, value) in entries {
+        if map.len() >= capacity && !map.contains_key(key) {
+            return Err(MapError::Full { map: name, capacity });
+        }
+        map.insert(*key, *value);
+    }
+    Ok(())
+}
+
+fn delete<K: Ord, V>(map: &mut BTreeMap<K, V>, keys: &[K]) {
+    for key in keys {
+        map.remove(key);
+    }
+}

@@ -1,0 +1,67 @@
+//! What of a service is not served as it asks, in words for its owner.
+
+use std::fmt;
+
+use fairlead_ebpf::abi::FrontendKey;
+use fairlead_state::Key;
+
+use super::SET_BACKENDS_MAX;
+use crate::text;
+
+/// A service that is not served as it asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning {
+    /// The service.
+    pub service: Key,
+    /// What is the matter.
+    pub problem: Problem,
+}
+
+/// Why a part of a service is not served.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// An SCTP port.
+    Sctp {
+        /// The port.
+        port: u16,
+    },
+    /// More endpoints than a set takes.
+    TooManyEndpoints {
+        /// The port.
+        port: u16,
+        /// How many there are.
+        endpoints: usize,
+    },
+    /// An older service has the same address or NodePort.
+    Taken {
+        /// What both claim.
+        frontend: FrontendKey,
+        /// The older one.
+        owner: Key,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service {}: {}", self.service, self.problem)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Sctp { port } => {
+                write!(f, "sctp port {port} is not served: only TCP and UDP are")
+            }
+            Problem::TooManyEndpoints { port, endpoints } => write!(
+                f,
+                "port {port} has {endpoints} endpoints: only the first {SET_BACKENDS_MAX} are used"
+            ),
+            Problem::Taken { frontend, owner } => write!(
+                f,
+                "{} belongs to the older Service {owner}: change the port or the address of one",
+                text::frontend(frontend)
+            ),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Keeps the maps as the newest snapshot wants them.
+//!
+//! Plans what changed, writes it in one pass of ordered steps, and takes note only of what was
+//! written. After an error the maps are read anew: nothing is assumed. The same reading starts an
+//! agent on the maps an earlier one left, so there is one way in, not two.
+
+mod counters;
+mod status;
+
+use std::collections::BTreeSet;
+
+use fairlead_ebpf::abi::{FrontendKey, ServiceCounters};
+use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
+
+use self::counters::Owners;
+use self::status::FullMaps;
+pub use self::status::{Full, ProxyStatus, Report, Warnings};
+use crate::{
+    delta::{Actual, Delta, Draft, FullMap, Ids, Wanted},
+    hash::FastSet,
+    maps::{MapError, Maps},
+    plan::{Changed, NodeView, Plans, ServiceId},
+};
+
+/// Failed writes of one pass after which the rest waits for the next: the maps are read anew after
+/// each, and by then it is not one service that is at fault.
+const PASS_FAILURES_MAX: usize = 24;
+
+/// The one writer of the service maps.
+#[derive(Debug)]
+pub struct Synchroniser<M> {
+    maps: M,
+    node_name: Name,
+    node: Option<NodeView>,
+    revision: u64,
+    plans: Plans,
+    /// `None`: to be read first.
+    actual: Option<Actual>,
+    set_ids: Ids,
+    owners: Owners,
+    /// Services to be written in the next pass.
+    pending: BTreeSet<ServiceId>,
+    /// Services that wait for [`Synchroniser::retry`].
+    failed: BTreeSet<ServiceId>,
+    full: FullMaps,
+    /// Frontends in the maps that nobody may want any more.
+    released: Vec<FrontendKey>,
+    /// Counters in the maps that are nobody's any more.
+    ended_counters: FastSet<u32>,
+    last_error: Option<String>,
+    drift_total: u64,
+}
+
+impl<M: Maps> Synchroniser<M> {
+    /// A synchroniser for the node `node_name`. Nothing is read or written before the first
+    /// snapshot: what an earlier start left keeps serving.
+    pub fn new(maps: M, node_name: &str) -> Self {
+        Self {
+            maps,
+            node_name: node_name.into(),
+            node: None,
+            revision: 0,
+            plans: Plans::default(),
+            actual: None,
+            set_ids: Ids::default(),
+            owners: Owners::default(),
+            pending: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            full: FullMaps::default(),
+            released: Vec::new(),
+            ended_counters: FastSet::default(),
+            last_error: None,
+            drift_total: 0,
+        }
+    }
+
+    /// The maps.
+    pub fn maps(&self) -> &M {
+        &self.maps
+    }
+
+    /// The maps, when the synchroniser ends. They keep what they hold.
+    pub fn into_maps(self) -> M {
+        self.maps
+    }
+
+    /// What is planned.
+    pub fn plans(&self) -> &Plans {
+        &self.plans
+    }
+
+    /// Whether services wait for [`Synchroniser::retry`].
+    pub fn is_behind(&self) -> bool {
+        !self.failed.is_empty() || !self.released.is_empty() || self.actual.is_none()
+    }
+
+    /// Brings the maps to `snapshot`, at the cost of what changed since the last call.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) -> Report {
+        let mut changed = Changed::default();
+        let node = NodeView::new(&self.node_name, snapshot);
+        let changes = match &self.node {
+            Some(known) if *known == node => snapshot.changes_since(self.revision),
+            _ => Changes::All,
+        };
+        match changes {
+            Changes::All => self.plans.replan_all(snapshot, &node, &mut changed),
+            Changes::Some(dirty) => {
+                let services = dirty.iter().filter_map(|dirty| match dirty {
+                    Dirty::Service(key) => Some(key),
+                    _ => None,
+                });
+                for key in services {
+                    self.plans.replan(key, snapshot, &node, &mut changed);
+                }
+            }
+        }
+        self.node = Some(node);
+        self.revision = snapshot.revision();
+        self.take(changed);
+        self.settle()
+    }
+
+    /// Tries again what could not be written.
+    pub fn retry(&mut self) -> Report {
+        self.pending.append(&mut self.failed);
+        self.settle()
+    }
+
+    /// Reads the maps and repairs what is not as it was written.
+    pub fn verify(&mut self) -> Report {
+        let Some(expected) = self.actual.take() else { return self.settle() };
+        if let Err(error) = self.load() {
+            self.actual = Some(expected);
+            self.last_error = Some(error.to_string());
+            return self.finish(Report { error: self.last_error.clone(), ..Report::default() });
+        }
+        let drift = self.actual.as_ref().map_or(0, |actual| actual.differences(&expected));
+        if drift == 0 {
+            // The one before shares its sets with the plans.
+            self.actual = Some(expected);
+        } else {
+            self.pending.extend(self.plans.ids());
+        }
+        self.drift_total = self.drift_total.saturating_add(drift as u64);
+        Report { drift, ..self.settle() }
+    }
+
+    fn take(&mut self, changed: Changed) {
+        self.pending.extend(changed.services);
+        self.released.extend(changed.released);
+        for key in changed.removed {
+            self.ended_counters.extend(self.owners.remove(&key));
+        }
+        for id in &self.pending {
+            self.failed.remove(id);
+        }
+    }
+
+    /// Reads the maps, and finds what in them is nobody's.
+    fn load(&mut self) -> Result<(), MapError> {
+        let counters = self.maps.counters()?;
+        let actual = Actual::new(&self.maps.load()?, counters.into_keys());
+        let unwanted = actual.frontends().keys().filter(|key| !self.plans.is_wanted(key));
+        self.released = unwanted.copied().collect();
+        if self.set_ids == Ids::default() {
+            self.set_ids = Ids::after(actual.set_ids());
+        }
+        self.owners.found(actual.counters());
+        self.ended_counters.extend(actual.counters());
+        self.actual = Some(actual);
+        Ok(())
+    }
+
+    /// Writes what is pending, in one pass if all goes well. A service that cannot be written is
+    /// found by halving and left behind; it holds up no other.
+    fn settle(&mut self) -> Report {
+        let mut report = Report { revision: self.revision, ..Report::default() };
+        if self.actual.is_none() {
+            if let Err(error) = self.load() {
+                return self.give_up(report, &error);
+            }
+            self.pending.extend(self.plans.ids());
+            self.failed.clear();
+        }
+        self.full.forget(&self.pending);
+        report.services = self.pending.len();
+        let everything: Vec<ServiceId> = std::mem::take(&mut self.pending).into_iter().collect();
+        let mut groups = vec![everything];
+        let mut failures = 0;
+        while let Some(mut group) = groups.pop() {
+            let Err(error) = self.write(&group, &mut report, &mut groups) else { continue };
+            failures += 1;
+            report.error = Some(error.to_string());
+            // What a failed write left behind is not known.
+            self.actual = None;
+            let reloaded = self.load();
+            let is_hopeless = failures >= PASS_FAILURES_MAX || error.is_for_all();
+            if reloaded.is_err() || is_hopeless || group.len() < 2 {
+                self.failed.extend(group);
+            } else {
+                groups.push(group.split_off(group.len() / 2));
+                groups.push(group);
+            }
+            if reloaded.is_err() || is_hopeless {
+                self.failed.extend(groups.drain(..).flatten());
+            }
+        }
+        self.last_error.clone_from(&report.error);
+        self.finish(report)
+    }
+
+    /// Writes one group of services; those that do not fit beside their old sets follow in a group
+    /// of their own, after the old ones are gone.
+    fn write(
+        &mut self,
+        group: &[ServiceId],
+        report: &mut Report,
+        groups: &mut Vec<Vec<ServiceId>>,
+    ) -> Result<(), MapError> {
+        let (delta, unfit) = self.draft(group);
+        if let Some(actual) = self.actual.as_mut()
+            && !delta.is_empty()
+        {
+            for step in delta.steps(actual) {
+                self.maps.apply(&step)?;
+                report.count(&step);
+            }
+            actual.commit(&delta);
+        }
+        self.released.clear();
+        self.ended_counters.clear();
+        self.owners.adopted();
+        let (waiting, full): (Vec<_>, Vec<_>) =
+            unfit.into_iter().partition(|(_, map)| *map == FullMap::Backends && delta.makes_room());
+        groups.extend(Some(waiting.into_iter().map(|(id, _)| id).collect::<Vec<_>>()));
+        groups.retain(|group| !group.is_empty());
+        for (id, map) in full {
+            self.full.insert(id, map);
+            self.failed.insert(id);
+        }
+        Ok(())
+    }
+
+    fn draft(&mut self, group: &[ServiceId]) -> (Delta, Vec<(ServiceId, FullMap)>) {
+        let capacities = self.maps.capacities();
+        let Some(actual) = self.actual.as_ref() else { return Default::default() };
+        let mut draft = Draft::new(actual, capacities);
+        for frontend in self.released.iter().filter(|key| !self.plans.is_wanted(key)) {
+            draft.release(*frontend);
+        }
+        let mut unfit = Vec::new();
+        for id in group {
+            let Some(planned) = self.plans.get(*id) else { continue };
+            let frontends: Vec<_> = self.plans.frontends_of(*id).collect();
+            if frontends.is_empty() {
+                continue;
+            }
+            let held = frontends.iter().filter_map(|(key, _)| actual.frontends().get(key));
+            let counter_id = self.owners.id_for(&planned.key, held, capacities.counters);
+            let wanted = Wanted { counter_id, frontends };
+            if let Err(map) = draft.serve(&wanted, &mut self.set_ids) {
+                unfit.push((*id, map));
+            }
+        }
+        for id in self.ended_counters.iter().filter(|id| !self.owners.is_owned(**id)) {
+            draft.end_counter(*id);
+        }
+        (draft.finish(), unfit)
+    }
+
+    fn give_up(&mut self, mut report: Report, error: &MapError) -> Report {
+        self.failed.append(&mut self.pending);
+        report.error = Some(error.to_string());
+        self.last_error.clone_from(&report.error);
+        self.finish(report)
+    }
+
+    fn finish(&self, mut report: Report) -> Report {
+        report.behind = self.failed.len();
+        report
+    }
+
+    /// How things stand, for logs, metrics and commands.
+    pub fn status(&self) -> ProxyStatus {
+        let actual = self.actual.as_ref();
+        ProxyStatus {
+            revision: self.revision,
+            is_current: !self.is_behind(),
+            services: self.plans.len(),
+            frontends: actual.map_or(0, |actual| actual.frontends().len()),
+            backends: actual.map_or(0, Actual::slots),
+            behind: self.failed.len(),
+            capacities: self.maps.capacities(),
+            full: self.full.by_map(self.maps.capacities()),
+            warnings: Warnings::first_of(self.plans.warnings()),
+            last_error: self.last_error.clone(),
+            drift_total: self.drift_total,
+            counter_owners: self.owners.by_id(),
+            ..ProxyStatus::default()
+        }
+    }
+
+    /// What became of connections, by service.
+    ///
+    /// # Errors
+    /// The counters cannot be read.
+    pub fn counters(&self) -> Result<Vec<(Key, ServiceCounters)>, MapError> {
+        let counters = self.maps.counters()?;
+        let owned = self.owners.by_id();
+        let named = owned
+            .iter()
+            .map(|(id, key)| (key.clone(), counters.get(id).copied().unwrap_or_default()));
+        Ok(named.collect())
+    }
+}

@@ -1,0 +1,78 @@
+//! Whose counters are whose.
+
+use fairlead_ebpf::abi::FrontendValue;
+use fairlead_state::Key;
+use imbl::OrdMap;
+
+use crate::{
+    delta::Ids,
+    hash::{FastMap, FastSet},
+};
+
+/// Counter ids by service. A service keeps its id as long as it is served, over restarts too.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    by_key: FastMap<Key, u32>,
+    /// Persistent, so that a status can share it.
+    by_id: OrdMap<u32, Key>,
+    /// Ids of an earlier start that nobody has claimed yet.
+    found: FastSet<u32>,
+    ids: Ids,
+}
+
+impl Owners {
+    /// The maps were read and hold these counters.
+    pub(super) fn found(&mut self, counters: &FastSet<u32>) {
+        if self.by_id.is_empty() {
+            self.ids = Ids::after(counters.iter().copied());
+        }
+        let unowned = counters.iter().filter(|id| !self.by_id.contains_key(*id));
+        self.found = unowned.copied().collect();
+    }
+
+    /// Every service had its chance to claim what it had before the restart.
+    pub(super) fn adopted(&mut self) {
+        self.found.clear();
+    }
+
+    /// The service's id: the one it has, else the one its frontends `held` have, else a new one. 0 if there
+    /// is no room for more: it is served, and not counted.
+    pub(super) fn id_for<'a>(
+        &mut self,
+        service: &Key,
+        mut held: impl Iterator<Item = &'a FrontendValue>,
+        capacity: usize,
+    ) -> u32 {
+        if let Some(id) = self.by_key.get(service) {
+            return *id;
+        }
+        let earlier = held.find(|value| self.found.contains(&value.counter_id));
+        let id = match earlier {
+            Some(value) => value.counter_id,
+            None if self.by_id.len() + self.found.len() >= capacity => return 0,
+            None => {
+                let (by_id, found) = (&self.by_id, &self.found);
+                self.ids.allocate(|id| by_id.contains_key(&id) || found.contains(&id))
+            }
+        };
+        self.found.remove(&id);
+        self.by_key.insert(service.clone(), id);
+        self.by_id.insert(id, service.clone());
+        id
+    }
+
+    /// The service is gone. Returns its id.
+    pub(super) fn remove(&mut self, service: &Key) -> Option<u32> {
+        let id = self.by_key.remove(service)?;
+        self.by_id.remove(&id);
+        Some(id)
+    }
+
+    pub(super) fn is_owned(&self, id: u32) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    pub(super) fn by_id(&self) -> OrdMap<u32, Key> {
+        self.by_id.clone()
+    }
+}
