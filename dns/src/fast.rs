@@ -1,0 +1,126 @@
+//! One thread per UDP socket: receive a batch, look each query up, send a batch. No task, allocation or lock per query.
+
+use std::{
+    net::UdpSocket,
+    os::fd::AsFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::{
+    answer::{Manner, Outcome, answer},
+    counters::{Counters, DropReason},
+    slow::SlowPath,
+    sys::{Datagram, Inbox, Outbox, Route},
+    wire::question::{Question, Shape},
+    zone::Zone,
+};
+
+/// Batches still answered after the end was announced: what clients had sent before they could know.
+const LAST_BATCHES: usize = 64;
+/// Receive errors in a row after which the socket is given up.
+const ERRORS_MAX: usize = 1000;
+
+/// One UDP thread's belongings.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) socket: Arc<UdpSocket>,
+    pub(crate) zone: Arc<ArcSwap<Zone>>,
+    pub(crate) slow: SlowPath,
+    pub(crate) counters: Arc<Counters>,
+    /// Set before the socket is shut down, which wakes the thread.
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Answers until the end is announced.
+    pub(crate) fn run(self) {
+        // A panic is a bug, but not one that may silence a node's names.
+        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("DNS: a query made a UDP thread panic; the thread goes on");
+        }
+    }
+
+    fn serve(&self) {
+        let mut zones = Cache::new(self.zone.clone());
+        let mut inbox = Inbox::new();
+        let mut outbox = Outbox::new();
+        let mut question = Question::new();
+        let mut rotation = 0;
+        let mut errors = 0;
+        let mut last_batches = LAST_BATCHES;
+        while errors < ERRORS_MAX {
+            if let Err(error) = inbox.receive(self.socket.as_fd()) {
+                errors += 1;
+                if errors == ERRORS_MAX {
+                    tracing::error!("DNS: a UDP socket cannot receive any more: {error}");
+                }
+                continue;
+            }
+            errors = 0;
+            let zone: &Zone = zones.load();
+            let mut queries = 0;
+            for datagram in inbox.datagrams() {
+                let Some(route) = datagram.route else { continue };
+                queries += 1;
+                rotation += 1;
+                self.handle(zone, &datagram, route, &mut question, &mut outbox, rotation);
+            }
+            self.counters.udp_queries.fetch_add(queries, Ordering::Relaxed);
+            let failed = outbox.send(self.socket.as_fd()).failed;
+            if failed > 0 {
+                self.counters.dropped(DropReason::SendFailed, failed as u64);
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                last_batches -= 1;
+                if queries == 0 || last_batches == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle(
+        &self,
+        zone: &Zone,
+        datagram: &Datagram<'_>,
+        route: Route,
+        question: &mut Question,
+        outbox: &mut Outbox,
+        rotation: usize,
+    ) {
+        // A reply to port 0 reaches nobody and some stacks reflect it.
+        if route.source_port() == 0 {
+            return self.counters.dropped(DropReason::SourcePortZero, 1);
+        }
+        if datagram.cut {
+            return self.counters.dropped(DropReason::Oversized, 1);
+        }
+        match question.read(datagram.bytes) {
+            Shape::Drop(reason) => return self.counters.dropped(reason, 1),
+            Shape::Odd => {}
+            Shape::Plain => {
+                let manner = Manner {
+                    limit: question.udp_reply_bytes_max(),
+                    recursion_available: self.slow.has_upstreams(),
+                    rotation,
+                };
+                let space = outbox.space();
+                match answer(zone, question, datagram.bytes, space, manner) {
+                    Outcome::Reply(bytes, code) => {
+                        self.counters.reply(code.into());
+                        return outbox.push(bytes, route);
+                    }
+                    Outcome::Elsewhere => {}
+                }
+            }
+        }
+        self.slow.take_datagram(&self.socket, datagram.bytes, route, &self.counters);
+    }
+}

@@ -1,0 +1,101 @@
+//! Which queries are served at all, and replies as hickory encodes them.
+
+use hickory_proto::{
+    op::{Edns, Metadata, OpCode, ResponseCode},
+    rr::{DNSClass, Record, RecordType},
+    serialize::binary::BinEncoder,
+};
+use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::MessageResponseBuilder};
+
+use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS};
+
+/// What to do with a query that could be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look the name up.
+    Resolve,
+    /// Say why not.
+    Error(ResponseCode),
+}
+
+/// Records of a reply.
+#[derive(Debug, Default)]
+pub(super) struct Sections {
+    pub(super) answers: Vec<Record>,
+    pub(super) authorities: Vec<Record>,
+    pub(super) additionals: Vec<Record>,
+}
+
+/// Judges a query by everything but its name.
+pub(super) fn verdict(request: &Request) -> Verdict {
+    if request.metadata.op_code != OpCode::Query {
+        return Verdict::Error(ResponseCode::NotImp);
+    }
+    // RFC 6891 §6.1.3.
+    if request.version() > 0 {
+        return Verdict::Error(ResponseCode::BADVERS);
+    }
+    let [question] = request.queries.queries() else {
+        return Verdict::Error(ResponseCode::FormErr);
+    };
+    // We share no key with anyone (RFC 8945 §5.2.1).
+    if request.signature.is_some() {
+        return Verdict::Error(ResponseCode::NotAuth);
+    }
+    if question.query_class() != DNSClass::IN {
+        return Verdict::Error(ResponseCode::Refused);
+    }
+    match question.query_type() {
+        RecordType::AXFR | RecordType::IXFR => Verdict::Error(ResponseCode::Refused),
+        // No questions, but records of the additional section.
+        RecordType::OPT | RecordType::TSIG => Verdict::Error(ResponseCode::FormErr),
+        // TKEY, MAILB and MAILA: known, never needed.
+        RecordType::Unknown(249 | 253 | 254) => Verdict::Error(ResponseCode::NotImp),
+        _ => Verdict::Resolve,
+    }
+}
+
+/// A reply without records.
+pub(super) fn error(
+    request: &Request,
+    code: ResponseCode,
+    recursion_available: bool,
+) -> Option<Vec<u8>> {
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.response_code = code;
+    metadata.recursion_available = recursion_available;
+    reply(request, metadata, &Sections::default())
+}
+
+/// A reply, cut to what the client takes. `None` if hickory cannot encode it.
+pub(super) fn reply(request: &Request, metadata: Metadata, sections: &Sections) -> Option<Vec<u8>> {
+    let edns = request.edns.as_ref().map(|asked| {
+        let mut edns = Edns::new();
+        edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
+        edns.set_dnssec_ok(asked.flags().dnssec_ok);
+        edns
+    });
+    let Sections { answers, authorities, additionals } = sections;
+    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+        metadata,
+        answers,
+        authorities,
+        &[],
+        additionals,
+    );
+    let mut bytes = Vec::with_capacity(UDP_REPLY_BYTES_MAX);
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_max_size(reply_bytes_max(request));
+    response.destructive_emit(&mut encoder).ok()?;
+    Some(bytes)
+}
+
+/// Largest reply to a request, in bytes.
+pub(super) fn reply_bytes_max(request: &Request) -> u16 {
+    if request.protocol() != Protocol::Udp {
+        return u16::MAX;
+    }
+    let limits = [UDP_REPLY_BYTES_WITHOUT_EDNS, UDP_REPLY_BYTES_MAX];
+    let [least, most] = limits.map(|limit| u16::try_from(limit).unwrap_or(u16::MAX));
+    request.max_payload().clamp(least, most)
+}

@@ -1,0 +1,210 @@
+//! DNS over TCP (RFC 7766): length-prefixed, several queries at a time, replies in the order they are ready.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use hickory_server::net::xfer::Protocol;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    answer::{Manner, Outcome, answer},
+    counters::{Counters, DropReason},
+    slow::{Asked, SlowPath},
+    wire::{
+        question::{Question, Shape},
+        reply::is_truncated,
+    },
+    zone::Zone,
+};
+
+/// Connections at one time, all addresses together.
+pub(crate) const CONNECTIONS_MAX: usize = 1000;
+/// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that takes no replies.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest query, in bytes; nothing we answer needs more.
+const QUERY_BYTES_MAX: usize = 4096;
+/// Room for a reply that is tried first, in bytes.
+const SMALL_REPLY_BYTES: usize = 2048;
+/// Replies of one connection that may wait to be written, and queries in the slow path.
+const PIPELINE_MAX: usize = 32;
+/// Pause after an accept that failed, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) zone: Arc<ArcSwap<Zone>>,
+    pub(crate) slow: SlowPath,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Server {
+    /// Accepts until cancelled.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.cancel.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => match self.connections.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        self.tasks.spawn(self.clone().serve(stream, permit));
+                    }
+                    Err(_) => self.counters.dropped(DropReason::TcpConnections, 1),
+                },
+                Err(error) => {
+                    tracing::debug!("DNS: accept failed: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        // Replies are whole messages in one write: waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let (reader, writer) = stream.into_split();
+        let (replies, to_write) = mpsc::channel(PIPELINE_MAX);
+        let writing = self.tasks.spawn(async move {
+            write_replies(writer, to_write).await;
+            drop(permit);
+        });
+        // Ends when either side does: the client closed or idles, or takes no more replies.
+        let _ = self.read_queries(reader, replies).await;
+        let _ = writing.await;
+    }
+
+    async fn read_queries(
+        &self,
+        mut reader: OwnedReadHalf,
+        replies: mpsc::Sender<Vec<u8>>,
+    ) -> io::Result<()> {
+        let pipeline = Arc::new(Semaphore::new(PIPELINE_MAX));
+        let mut question = Question::new();
+        let mut rotation = 0;
+        loop {
+            let query = tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                // A client that stopped reading ends the writer; then reading more is work for nobody.
+                () = replies.closed() => return Ok(()),
+                query = timeout(IDLE_TIMEOUT, self.read_query(&mut reader)) => query??,
+            };
+            self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
+            rotation += 1;
+            match self.at_once(&query, &mut question, rotation) {
+                Next::Reply(reply) => {
+                    if replies.send(reply).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Next::Slow => {
+                    let Ok(place) = pipeline.clone().acquire_owned().await else { return Ok(()) };
+                    self.answer_slowly(query, reader.peer_addr()?, replies.clone(), place);
+                }
+                Next::Close => return Ok(()),
+            }
+        }
+    }
+
+    async fn read_query(&self, reader: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+        let length = usize::from(reader.read_u16().await?);
+        if length > QUERY_BYTES_MAX {
+            self.counters.dropped(DropReason::Oversized, 1);
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut query = vec![0; length];
+        reader.read_exact(&mut query).await?;
+        Ok(query)
+    }
+
+    fn at_once(&self, query: &[u8], question: &mut Question, rotation: usize) -> Next {
+        match question.read(query) {
+            Shape::Drop(reason) => {
+                self.counters.dropped(reason, 1);
+                return Next::Close;
+            }
+            Shape::Odd => return Next::Slow,
+            Shape::Plain => {}
+        }
+        // Nearly every reply fits the first buffer.
+        for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
+            let manner = Manner { limit, recursion_available: self.slow.has_upstreams(), rotation };
+            // The length goes in front.
+            let mut framed = vec![0; 2 + limit];
+            let Some(buffer) = framed.get_mut(2..) else { return Next::Close };
+            match answer(&self.zone.load(), question, query, buffer, manner) {
+                Outcome::Elsewhere => return Next::Slow,
+                Outcome::Reply(..) if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
+                Outcome::Reply(bytes, code) => {
+                    self.counters.reply(code.into());
+                    framed.truncate(2 + bytes);
+                    return Next::Reply(with_length(framed));
+                }
+            }
+        }
+        Next::Close
+    }
+
+    fn answer_slowly(
+        &self,
+        query: Vec<u8>,
+        source: std::net::SocketAddr,
+        replies: mpsc::Sender<Vec<u8>>,
+        place: OwnedSemaphorePermit,
+    ) {
+        let Some(permit) = self.slow.permit(&self.counters) else { return };
+        let (slow, counters) = (self.slow.clone(), self.counters.clone());
+        self.tasks.spawn(async move {
+            let asked = Asked { query: &query, source, transport: Protocol::Tcp };
+            if let Some(reply) = slow.reply(asked, &permit, &counters).await {
+                let framed = [&[0; 2], &reply[..]].concat();
+                // Fails when the connection is gone, and then nobody waits for it.
+                let _ = replies.send(with_length(framed)).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+/// What a message on a connection leads to.
+enum Next {
+    Reply(Vec<u8>),
+    Slow,
+    Close,
+}
+
+/// Fills in the two bytes in front of the message.
+fn with_length(mut framed: Vec<u8>) -> Vec<u8> {
+    let length = u16::try_from(framed.len().saturating_sub(2)).unwrap_or(0);
+    if let Some(place) = framed.first_chunk_mut::<2>() {
+        *place = length.to_be_bytes();
+    }
+    framed
+}
+
+/// Writes until nobody can send replies any more, or the client does not take them.
+async fn write_replies(mut writer: OwnedWriteHalf, mut replies: mpsc::Receiver<Vec<u8>>) {
+    while let Some(reply) = replies.recv().await {
+        if !matches!(timeout(IDLE_TIMEOUT, writer.write_all(&reply)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}

@@ -1,0 +1,43 @@
+//! DNS messages as bytes (RFC 1035 §4, RFC 6891): plain questions in, replies out.
+//!
+//! [`question`] takes only what nearly every client sends; all else is left to the slow path's complete parser.
+
+pub(crate) mod name;
+pub(crate) mod question;
+pub(crate) mod record;
+pub(crate) mod reply;
+
+/// Bytes of a message before its question.
+pub(crate) const HEADER_BYTES: usize = 12;
+
+/// Largest UDP reply we send: fits every path without fragments (DNS flag day 2020, RFC 9715).
+pub(crate) const UDP_REPLY_BYTES_MAX: usize = 1232;
+
+/// Largest UDP reply to a client that did not say otherwise (RFC 1035 §2.3.4).
+pub(crate) const UDP_REPLY_BYTES_WITHOUT_EDNS: usize = 512;
+
+/// Record types that have a meaning here.
+pub(crate) mod rtype {
+    pub(crate) const A: u16 = 1;
+    pub(crate) const NS: u16 = 2;
+    pub(crate) const CNAME: u16 = 5;
+    pub(crate) const SOA: u16 = 6;
+    pub(crate) const PTR: u16 = 12;
+    pub(crate) const TXT: u16 = 16;
+    pub(crate) const AAAA: u16 = 28;
+    pub(crate) const SRV: u16 = 33;
+    pub(crate) const OPT: u16 = 41;
+    pub(crate) const TKEY: u16 = 249;
+    pub(crate) const ANY: u16 = 255;
+}
+
+/// Response codes of replies written here.
+pub(crate) mod rcode {
+    pub(crate) const NO_ERROR: u8 = 0;
+    pub(crate) const FORMAT_ERROR: u8 = 1;
+    pub(crate) const SERVER_FAILURE: u8 = 2;
+    pub(crate) const NO_SUCH_NAME: u8 = 3;
+}
+
+/// Class IN.
+pub(crate) const CLASS_IN: u16 = 1;

@@ -1,0 +1,112 @@
+use hickory_proto::{
+    op::{Edns as HickoryEdns, Message, Query},
+    rr::{Name, RecordType, rdata::opt::EdnsOption},
+    serialize::binary::BinEncodable,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+fn plain(name: &str, rtype: RecordType) -> Message {
+    let mut message = Message::query();
+    message.queries.push(Query::query(Name::from_ascii(name).unwrap(), rtype));
+    message
+}
+
+#[test]
+fn only_plain_questions_take_the_fast_path() {
+    let good = plain("web.demo.svc.cluster.local.", RecordType::A);
+    let mut with_edns = good.clone();
+    with_edns.edns = Some(HickoryEdns::new());
+    let mut with_cookie = with_edns.clone();
+    let cookie = EdnsOption::Unknown(10, vec![7; 8]);
+    with_cookie.edns.as_mut().unwrap().options_mut().insert(cookie);
+    let mut version_1 = with_edns.clone();
+    version_1.edns.as_mut().unwrap().set_version(1);
+    let changed = |message: &Message, at: usize, value: u8| {
+        let mut bytes = message.to_vec().unwrap();
+        bytes[at] = value;
+        bytes
+    };
+    let longer = |message: &Message| [message.to_vec().unwrap(), vec![0]].concat();
+    let axfr = plain("cluster.local.", RecordType::AXFR);
+    let any = plain("cluster.local.", RecordType::ANY);
+    let end = good.to_vec().unwrap().len();
+    let cases = [
+        ("A", good.to_vec().unwrap(), Shape::Plain),
+        ("EDNS", with_edns.to_vec().unwrap(), Shape::Plain),
+        ("EDNS with an option", with_cookie.to_vec().unwrap(), Shape::Plain),
+        ("ANY", any.to_vec().unwrap(), Shape::Plain),
+        ("the root", plain(".", RecordType::NS).to_vec().unwrap(), Shape::Plain),
+        ("EDNS 1", version_1.to_vec().unwrap(), Shape::Odd),
+        ("AXFR", axfr.to_vec().unwrap(), Shape::Odd),
+        ("class CH", changed(&good, end - 1, 3), Shape::Odd),
+        ("opcode", changed(&good, 2, 0x28), Shape::Odd),
+        ("TC", changed(&good, 2, 0x02), Shape::Odd),
+        ("two questions", changed(&good, 5, 2), Shape::Odd),
+        ("an answer", changed(&good, 7, 1), Shape::Odd),
+        ("a missing record", changed(&good, 11, 1), Shape::Odd),
+        ("a byte too many", longer(&good), Shape::Odd),
+        ("a byte too many after OPT", longer(&with_edns), Shape::Odd),
+        ("compression", changed(&good, 12, 0xc0), Shape::Odd),
+        ("a reply", changed(&good, 2, 0x80), Shape::Drop(DropReason::NotAQuery)),
+        ("eleven bytes", vec![0; 11], Shape::Drop(DropReason::Short)),
+        ("nothing", vec![], Shape::Drop(DropReason::Short)),
+    ];
+    for (what, bytes, shape) in cases {
+        assert_eq!(Question::new().read(&bytes), shape, "{what}");
+    }
+}
+
+/// Names as clients send them, wild ones included.
+fn names() -> impl Strategy<Value = Name> {
+    let label = proptest::collection::vec(any::<u8>(), 1..20);
+    proptest::collection::vec(label, 0..8)
+        .prop_filter_map("a name", |labels| Name::from_labels(labels).ok())
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_plain_hickory_reads_the_same(
+        name in names(),
+        rtype in any::<u16>(),
+        edns in proptest::option::of((any::<u16>(), any::<bool>())),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut message = Message::query();
+        message.queries.push(Query::query(name, RecordType::from(rtype)));
+        message.edns = edns.map(|(payload, dnssec_ok)| {
+            let mut edns = HickoryEdns::new();
+            edns.set_max_payload(payload);
+            edns.set_dnssec_ok(dnssec_ok);
+            edns
+        });
+        let mut bytes = message.to_vec().unwrap();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let mut question = Question::new();
+        if question.read(&bytes) == Shape::Plain {
+            let theirs = Message::from_vec(&bytes).unwrap();
+            let asked = &theirs.queries[0];
+            let lower = asked.name().to_lowercase().to_bytes().unwrap();
+            prop_assert_eq!(question.name.as_bytes(), lower);
+            prop_assert_eq!(question.qtype, u16::from(asked.query_type()));
+            prop_assert_eq!(question.edns.is_some(), theirs.edns.is_some());
+            if let (Some(ours), Some(theirs)) = (question.edns, &theirs.edns) {
+                prop_assert_eq!(ours.dnssec_ok, theirs.flags().dnssec_ok);
+                prop_assert_eq!(ours.payload_bytes.max(512), theirs.max_payload().max(512));
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        Question::new().read(&bytes);
+    }
+}

@@ -1,0 +1,189 @@
+//! The cluster's names at one revision: immutable, shared, cheap to derive the next one from.
+//!
+//! A name below `svc` is found by one hash lookup of its last two labels (Service and Namespace) and a search among
+//! that Service's few names. So a change costs what that Service costs, empty non-terminals follow from the structure,
+//! and "no such name" is as cheap as an answer.
+
+pub(crate) mod authority;
+pub(crate) mod lookup;
+pub(crate) mod reverse;
+pub(crate) mod service;
+mod update;
+
+use std::{net::IpAddr, sync::Arc};
+
+use authority::Authority;
+use imbl::HashMap;
+use reverse::{Family, Pointer};
+use service::ServiceNames;
+
+use crate::{
+    config::{DnsConfig, PodNames},
+    error::DnsError,
+    wire::{
+        name::{WireName, push_label},
+        record::{RrSet, SetBuilder},
+        rtype,
+    },
+};
+
+/// Version of the DNS schema we follow (kubernetes/dns docs/specification.md).
+const SCHEMA_VERSION: &[u8] = b"\x051.1.0";
+/// Its time to live, as CoreDNS'.
+const SCHEMA_TTL_SECONDS: u32 = 28800;
+
+/// What never changes while running.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// `cluster.local.`
+    pub(crate) name: WireName,
+    /// Labels of `name`.
+    pub(crate) labels: usize,
+    /// `svc.cluster.local.`
+    pub(crate) services: WireName,
+    /// Reverse zones we answer in.
+    pub(crate) reverse: Vec<ReverseZone>,
+    pub(crate) ttl_seconds: u32,
+    pub(crate) negative_ttl_seconds: u32,
+    pub(crate) pods: PodNames,
+    version: RrSet,
+}
+
+/// A zone below in-addr.arpa or ip6.arpa.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ReverseZone {
+    pub(crate) name: WireName,
+    pub(crate) labels: usize,
+    pub(crate) family: Family,
+}
+
+/// Why a Namespace's names exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Presence {
+    /// The Namespace object exists.
+    object: bool,
+    /// Services with names in it.
+    services: usize,
+}
+
+/// All names at one revision. Clones share structure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Zone {
+    origin: Arc<Origin>,
+    /// The snapshot's revision; `None` before the first.
+    revision: Option<u64>,
+    /// By the wire form of `SERVICE.NAMESPACE`.
+    services: HashMap<Arc<[u8]>, Arc<ServiceNames>>,
+    /// By the namespace's name.
+    namespaces: HashMap<Arc<[u8]>, Presence>,
+    reverse: HashMap<IpAddr, Arc<[Pointer]>>,
+    /// NS records of the zone itself.
+    name_servers: RrSet,
+    /// SOA of the zone, then of each reverse zone.
+    authority: Authority,
+    reverse_authorities: Arc<[Authority]>,
+}
+
+impl Origin {
+    /// Reads the names in the configuration.
+    pub(crate) fn new(config: &DnsConfig) -> Result<Self, DnsError> {
+        let name = domain(&config.cluster_domain)?;
+        let services = name.below(b"\x03svc").map_err(|source| DnsError::Domain {
+            domain: format!("svc.{}", config.cluster_domain),
+            source,
+        })?;
+        let reverse = config.reverse_zones.iter().map(|zone| reverse_zone(zone));
+        Ok(Self {
+            labels: name.label_count(),
+            name,
+            services,
+            reverse: reverse.collect::<Result<_, _>>()?,
+            ttl_seconds: config.ttl_seconds,
+            negative_ttl_seconds: config.negative_ttl_seconds,
+            pods: config.pods,
+            version: RrSet::of_data(rtype::TXT, &[SCHEMA_VERSION], SCHEMA_TTL_SECONDS),
+        })
+    }
+}
+
+impl Zone {
+    /// Before the first snapshot: only what needs none is answered, and nothing is denied.
+    pub(crate) fn unsynced(origin: Arc<Origin>, serial: u32) -> Self {
+        let authority = Authority::new(&origin.name, &origin, serial);
+        let reverse = origin.reverse.iter().map(|zone| Authority::new(&zone.name, &origin, serial));
+        let reverse_authorities = reverse.collect();
+        let name_servers = name_servers(&origin, None);
+        Self {
+            origin,
+            revision: None,
+            services: HashMap::new(),
+            namespaces: HashMap::new(),
+            reverse: HashMap::new(),
+            name_servers,
+            authority,
+            reverse_authorities,
+        }
+    }
+
+    /// The revision of the snapshot these names come from.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.revision
+    }
+
+    /// Time to live of records, in seconds.
+    pub(crate) fn ttl_seconds(&self) -> u32 {
+        self.origin.ttl_seconds
+    }
+
+    /// The wire form of `svc.cluster.local.`
+    pub(crate) fn services_name(&self) -> &[u8] {
+        self.origin.services.as_bytes()
+    }
+
+    /// How many Services have names.
+    pub(crate) fn service_count(&self) -> usize {
+        self.services.len()
+    }
+}
+
+/// NS of the zone: the DNS Service when there is one, with its addresses, as CoreDNS has it.
+fn name_servers(origin: &Origin, dns_service: Option<&ServiceNames>) -> RrSet {
+    let mut set = SetBuilder::new(rtype::NS, origin.ttl_seconds);
+    let labels: &[u8] = match dns_service {
+        Some(_) => DNS_SERVICE,
+        None => b"\x02ns\x03dns",
+    };
+    let parent = if dns_service.is_some() { &origin.services } else { &origin.name };
+    if let Ok(name) = parent.below(labels) {
+        set.answer(name.as_bytes());
+        for address in dns_service.into_iter().flat_map(|service| service.cluster_ips.iter()) {
+            set.additional_address(&name, address);
+        }
+    }
+    set.finish()
+}
+
+/// The Service in front of cluster DNS in every distribution, kubelets' `--cluster-dns` included.
+const DNS_SERVICE: &[u8] = b"\x08kube-dns\x0bkube-system";
+
+/// The wire form of `SERVICE.NAMESPACE`; `None` when they are no labels.
+fn service_key(service: &str, namespace: &str) -> Option<Arc<[u8]>> {
+    let mut bytes = Vec::with_capacity(service.len() + namespace.len() + 2);
+    push_label(&mut bytes, service.as_bytes()).ok()?;
+    push_label(&mut bytes, namespace.as_bytes()).ok()?;
+    Some(bytes.into())
+}
+
+fn domain(text: &str) -> Result<WireName, DnsError> {
+    WireName::from_text(text).map_err(|source| DnsError::Domain { domain: text.to_owned(), source })
+}
+
+fn reverse_zone(text: &str) -> Result<ReverseZone, DnsError> {
+    let name = domain(text)?;
+    let family =
+        Family::of(&name).ok_or_else(|| DnsError::ReverseZone { zone: text.to_owned() })?;
+    Ok(ReverseZone { labels: name.label_count(), name, family })
+}
+
+#[cfg(test)]
+mod tests;

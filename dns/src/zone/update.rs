@@ -1,0 +1,138 @@
+//! The next zone from the one before and a snapshot: what changed, and nothing else, is computed anew.
+
+use std::sync::Arc;
+
+use fairlead_state::{
+    change::Dirty,
+    model::Key,
+    snapshot::{Changes, Snapshot},
+};
+
+use super::{
+    Presence, Zone,
+    authority::Authority,
+    name_servers,
+    reverse::Pointer,
+    service::{ServiceNames, names_of},
+    service_key,
+};
+
+impl Zone {
+    /// The names at `snapshot`; `serial` is that of the SOA records.
+    pub(crate) fn updated(&self, snapshot: &Snapshot, serial: u32) -> Self {
+        let handled = self.revision.unwrap_or(0);
+        let mut zone = match snapshot.changes_since(handled) {
+            Changes::Some(dirty) if self.revision.is_some() => {
+                let mut zone = self.clone();
+                dirty.iter().for_each(|dirty| zone.replan(dirty, snapshot));
+                zone
+            }
+            _ => Self::of_all(self, snapshot, serial),
+        };
+        zone.revision = Some(snapshot.revision());
+        zone.publish(serial);
+        zone
+    }
+
+    fn of_all(&self, snapshot: &Snapshot, serial: u32) -> Self {
+        let mut zone = Self::unsynced(self.origin.clone(), serial);
+        for key in snapshot.namespaces().keys() {
+            zone.replan_namespace(key, snapshot);
+        }
+        for key in snapshot.services().keys() {
+            zone.replan_service(key, snapshot);
+        }
+        zone
+    }
+
+    fn replan(&mut self, dirty: &Dirty, snapshot: &Snapshot) {
+        match dirty {
+            Dirty::Service(key) => self.replan_service(key, snapshot),
+            Dirty::Namespace(key) => self.replan_namespace(key, snapshot),
+            _ => {}
+        }
+    }
+
+    fn replan_namespace(&mut self, key: &Key, snapshot: &Snapshot) {
+        let exists = snapshot.namespaces().contains_key(key);
+        self.with_presence(&key.name, |presence| presence.object = exists);
+    }
+
+    fn replan_service(&mut self, key: &Key, snapshot: &Snapshot) {
+        // A name that is no label cannot be asked for.
+        let Some(wire) = service_key(&key.name, &key.namespace) else { return };
+        let names = snapshot.services().get(key).and_then(|service| {
+            names_of(&self.origin, &wire, service, snapshot.slices_of(key)).map(Arc::new)
+        });
+        let old = match &names {
+            Some(names) => self.services.insert(wire.clone(), names.clone()),
+            None => self.services.remove(&wire),
+        };
+        if old == names {
+            return;
+        }
+        if let Some(old) = &old {
+            self.unlink_addresses(&wire, old);
+        }
+        if let Some(new) = &names {
+            self.link_addresses(&wire, new);
+        }
+        let (before, now) = (usize::from(old.is_some()), usize::from(names.is_some()));
+        self.with_presence(&key.namespace, |presence| {
+            presence.services = (presence.services + now).saturating_sub(before);
+        });
+    }
+
+    /// Changes why a namespace's names exist; without a reason they do not.
+    fn with_presence(&mut self, namespace: &str, change: impl FnOnce(&mut Presence)) {
+        let name: Arc<[u8]> = namespace.to_ascii_lowercase().into_bytes().into();
+        let mut presence = self.namespaces.get(&name).copied().unwrap_or_default();
+        change(&mut presence);
+        if presence == Presence::default() {
+            self.namespaces.remove(&name);
+        } else {
+            self.namespaces.insert(name, presence);
+        }
+    }
+
+    fn link_addresses(&mut self, wire: &Arc<[u8]>, names: &ServiceNames) {
+        for (address, label) in addresses(names) {
+            let pointer = Pointer { label, service: wire.clone() };
+            let mut pointers = self.reverse.get(&address).map_or_else(Vec::new, |all| all.to_vec());
+            // Sorted, so that the zone does not depend on the order of events.
+            if let Err(place) = pointers.binary_search(&pointer) {
+                pointers.insert(place, pointer);
+                self.reverse.insert(address, pointers.into());
+            }
+        }
+    }
+
+    fn unlink_addresses(&mut self, wire: &Arc<[u8]>, names: &ServiceNames) {
+        for (address, _) in addresses(names) {
+            let Some(pointers) = self.reverse.get(&address) else { continue };
+            let kept: Vec<_> = pointers.iter().filter(|p| p.service != *wire).cloned().collect();
+            if kept.is_empty() {
+                self.reverse.remove(&address);
+            } else if kept.len() < pointers.len() {
+                self.reverse.insert(address, kept.into());
+            }
+        }
+    }
+
+    fn publish(&mut self, serial: u32) {
+        let origin = self.origin.clone();
+        self.name_servers = name_servers(&origin, self.dns_service());
+        self.authority = Authority::new(&origin.name, &origin, serial);
+        let reverse = origin.reverse.iter();
+        self.reverse_authorities =
+            reverse.map(|zone| Authority::new(&zone.name, &origin, serial)).collect();
+    }
+}
+
+/// Every address of a Service with its label: empty for the Service's own.
+fn addresses(
+    names: &ServiceNames,
+) -> impl Iterator<Item = (std::net::IpAddr, Arc<[u8]>)> + use<'_> {
+    let own = names.cluster_ips.iter().map(|address| (*address, Arc::default()));
+    own.chain(names.endpoints.iter().cloned())
+}

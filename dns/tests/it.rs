@@ -1,0 +1,20 @@
+//! The DNS role over real sockets, with a zone built through the store.
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub, reason = "a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at the first surprise, in its helpers too"
+)]
+
+#[path = "it/contract.rs"]
+mod contract;
+#[path = "it/forward.rs"]
+mod forward;
+#[path = "it/hostile.rs"]
+mod hostile;
+#[path = "it/sockets.rs"]
+mod sockets;
+#[path = "it/world.rs"]
+mod world;

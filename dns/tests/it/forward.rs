@@ -1,0 +1,303 @@
+//! Names of others: asked of upstreams, given back whole, never believed from a stranger.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use hickory_proto::{
+    op::{Edns, Message, OpCode, ResponseCode},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, CNAME, SOA},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
+};
+
+use crate::world::{World, external, namespace, query, tcp, text, udp};
+
+/// An upstream that lives as long as the test's runtime. What it was asked is its answer's business.
+async fn upstream(answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static) -> SocketAddr {
+    let answer = Arc::new(answer);
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let udp = UdpSocket::bind(address).await.unwrap();
+    let by_udp = answer.clone();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (received, from) = udp.recv_from(&mut buffer).await.unwrap();
+            let asked = Message::from_vec(&buffer[..received]).unwrap();
+            for mut reply in by_udp(&asked) {
+                // A whole reply beyond 512 bytes is for TCP only.
+                if reply.to_vec().unwrap().len() > 512 {
+                    reply.answers.clear();
+                    reply.metadata.truncation = true;
+                }
+                udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+            }
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                while let Ok(length) = stream.read_u16().await {
+                    let mut bytes = vec![0; length.into()];
+                    stream.read_exact(&mut bytes).await.unwrap();
+                    for reply in answer(&Message::from_vec(&bytes).unwrap()) {
+                        let reply = reply.to_vec().unwrap();
+                        stream.write_u16(reply.len().try_into().unwrap()).await.unwrap();
+                        stream.write_all(&reply).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn reply_to(asked: &Message, code: ResponseCode) -> Message {
+    let mut reply = Message::response(asked.metadata.id, OpCode::Query);
+    reply.metadata.response_code = code;
+    reply.metadata.recursion_available = true;
+    reply.queries = asked.queries.clone();
+    reply
+}
+
+fn address(owner: &str, ttl: u32, last: u8) -> Record {
+    let data = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
+    Record::from_rdata(name(owner), ttl, data)
+}
+
+fn alias(owner: &str, target: &str) -> Record {
+    Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(target))))
+}
+
+fn soa(zone: &str) -> Record {
+    let data = SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 77);
+    Record::from_rdata(name(zone), 77, RData::SOA(data))
+}
+
+fn name(text: &str) -> Name {
+    Name::from_ascii(text).unwrap()
+}
+
+/// What the upstream of most tests knows.
+fn knows(asked: &Message) -> Vec<Message> {
+    let question = &asked.queries[0];
+    let mut reply = reply_to(asked, ResponseCode::NoError);
+    match (question.name().to_lowercase().to_ascii().as_str(), question.query_type()) {
+        ("www.example.", RecordType::A) => {
+            reply.answers =
+                vec![alias("www.example.", "web.example."), address("web.example.", 123, 1)];
+        }
+        ("www.example.", _) => {
+            reply.answers = vec![alias("www.example.", "web.example.")];
+            reply.authorities = vec![soa("example.")];
+        }
+        ("empty.example.", _) => reply.authorities = vec![soa("example.")],
+        ("refused.example.", _) => reply.metadata.response_code = ResponseCode::Refused,
+        ("broken.example.", _) => reply.metadata.response_code = ResponseCode::ServFail,
+        ("big.example.", _) => {
+            reply.answers = (0..200).map(|last| address("big.example.", 5, last)).collect();
+        }
+        ("1.2.0.192.in-addr.arpa.", _) => {
+            let data = RData::PTR(hickory_proto::rr::rdata::PTR(name("www.example.")));
+            reply.answers = vec![Record::from_rdata(question.name().clone(), 9, data)];
+        }
+        _ => {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            reply.authorities = vec![soa("example.")];
+        }
+    }
+    vec![reply]
+}
+
+#[tokio::test]
+async fn upstream_replies_come_back_whole() {
+    let world = World::with(vec![], vec![upstream(knows).await]).await;
+    let www = ["web.example. A 192.0.2.1", "www.example. CNAME web.example."];
+    let cases: &[(&str, RecordType, ResponseCode, &[&str], usize)] = &[
+        ("www.example.", RecordType::A, ResponseCode::NoError, &www, 0),
+        ("www.example.", RecordType::AAAA, ResponseCode::NoError, &www[1..], 1),
+        ("empty.example.", RecordType::A, ResponseCode::NoError, &[], 1),
+        ("nope.example.", RecordType::A, ResponseCode::NXDomain, &[], 1),
+        ("refused.example.", RecordType::A, ResponseCode::Refused, &[], 0),
+        ("broken.example.", RecordType::A, ResponseCode::ServFail, &[], 0),
+        // Not an address of the cluster.
+        (
+            "1.2.0.192.in-addr.arpa.",
+            RecordType::PTR,
+            ResponseCode::NoError,
+            &["1.2.0.192.in-addr.arpa. PTR www.example."],
+            0,
+        ),
+    ];
+    for (name, rtype, code, answers, authorities) in cases {
+        let asked = query(name, *rtype);
+        for reply in [udp(world.v4(), &asked).await, tcp(world.v4(), &asked).await] {
+            let what = format!("{name} {rtype}: {reply}");
+            assert_eq!(reply.metadata.response_code, *code, "{what}");
+            assert_eq!(text(&reply.answers), *answers, "{what}");
+            assert_eq!(reply.authorities.len(), *authorities, "{what}");
+            assert!(reply.metadata.recursion_available && !reply.metadata.authoritative, "{what}");
+        }
+    }
+    let ttl = world.ask("www.example.", RecordType::A).await.answers[1].ttl;
+    assert_eq!(ttl, 123, "as the upstream said");
+    let denied = world.ask("nope.example.", RecordType::A).await;
+    assert_eq!(denied.authorities[0].ttl, 77);
+    assert!(world.running.counts().forwarded > 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_cut_upstream_reply_is_fetched_by_tcp() {
+    let world = World::with(vec![], vec![upstream(knows).await]).await;
+    let asked = query("big.example.", RecordType::A);
+    assert_eq!(tcp(world.v4(), &asked).await.answers.len(), 200);
+    let cut = udp(world.v4(), &asked).await;
+    assert!(cut.metadata.truncation && !cut.answers.is_empty(), "cut again for a UDP client");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_clients_flags_reach_the_upstream_and_its_id_does_not() {
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let server = upstream(move |asked| {
+        sender.send(asked.clone()).unwrap();
+        knows(asked)
+    });
+    let world = World::with(vec![], vec![server.await]).await;
+    let mut asked = query("WwW.example.", RecordType::A);
+    asked.metadata.checking_disabled = true;
+    let mut edns = Edns::new();
+    edns.set_dnssec_ok(true);
+    asked.edns = Some(edns);
+    let mut ids = vec![];
+    for _ in 0..4 {
+        let reply = udp(world.v4(), &asked).await;
+        assert_eq!(reply.queries[0].name().to_ascii(), "WwW.example.");
+        let forwarded = seen.recv().await.unwrap();
+        assert!(forwarded.metadata.checking_disabled && forwarded.metadata.recursion_desired);
+        assert!(forwarded.edns.as_ref().unwrap().flags().dnssec_ok);
+        ids.push(forwarded.metadata.id);
+    }
+    ids.dedup();
+    assert!(ids.len() > 1, "ids are random: {ids:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn forged_replies_are_waited_past() {
+    // TuDoor (CVE-2023-28452): one forged datagram made CoreDNS give up on the true one.
+    let world = World::with(
+        vec![],
+        vec![
+            upstream(|asked| {
+                let mut wrong_id = knows(asked).remove(0);
+                wrong_id.metadata.id ^= 1;
+                wrong_id.answers = vec![address("www.example.", 1, 66)];
+                let mut wrong_question = knows(asked).remove(0);
+                wrong_question.queries[0].set_name(name("evil.example."));
+                wrong_question.answers = vec![address("evil.example.", 1, 66)];
+                let mut wrong_type = knows(asked).remove(0);
+                wrong_type.queries[0].set_query_type(RecordType::TXT);
+                vec![wrong_id, wrong_question, wrong_type, knows(asked).remove(0)]
+            })
+            .await,
+        ],
+    )
+    .await;
+    let reply = world.ask("www.example.", RecordType::A).await;
+    assert_eq!(
+        text(&reply.answers),
+        ["web.example. A 192.0.2.1", "www.example. CNAME web.example."]
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_a_server_failure_before_the_client_gives_up() {
+    let world = World::with(vec![], vec![upstream(|_| vec![]).await]).await;
+    let started = std::time::Instant::now();
+    let reply = world.ask("www.example.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert!(started.elapsed().as_secs_f32() < 5.0, "resolv.conf(5) gives us 5 s");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_dead_upstream_beside_a_live_one_costs_no_answer() {
+    let dead = upstream(|_| vec![]).await;
+    let world = World::with(vec![], vec![dead, upstream(knows).await]).await;
+    for _ in 0..5 {
+        let reply = world.ask("www.example.", RecordType::A).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn external_names_are_followed_out_of_the_zone() {
+    let objects = vec![
+        namespace("demo"),
+        external("demo", "out", "www.example"),
+        external("demo", "gone", "nope.example"),
+        external("demo", "refused", "refused.example"),
+    ];
+    let world = World::with(objects, vec![upstream(knows).await]).await;
+    let out = "out.demo.svc.cluster.local. CNAME www.example.";
+    let www = ["web.example. A 192.0.2.1", "www.example. CNAME web.example."];
+    let reply = world.ask("out.demo.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(text(&reply.answers), [out, www[0], www[1]]);
+    assert!(reply.metadata.authoritative, "the first owner is ours");
+    let reply = world.ask("out.demo.svc.cluster.local.", RecordType::AAAA).await;
+    assert_eq!(text(&reply.answers), [out, www[1]]);
+    // The code is that of the last name (RFC 6604).
+    let reply = world.ask("gone.demo.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(reply.answers.len(), 1);
+    let reply = world.ask("refused.demo.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn any_is_answered_with_one_small_record_and_not_forwarded() {
+    let world = World::with(vec![], vec![upstream(knows).await]).await;
+    let reply = world.ask("big.example.", RecordType::ANY).await;
+    assert_eq!(text(&reply.answers), ["big.example. HINFO RFC8482 "]);
+    assert_eq!(world.running.counts().forwarded, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn without_upstreams_names_of_others_are_refused() {
+    let world = World::with(vec![], vec![]).await;
+    let reply = world.ask("www.example.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    assert!(!reply.metadata.recursion_available);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn many_at_once_all_come_back() {
+    let world = World::with(vec![], vec![upstream(knows).await]).await;
+    let server = world.v4();
+    let asking: Vec<_> = (0..300)
+        .map(|i| {
+            let asked = query(&format!("host-{i}.example."), RecordType::A);
+            tokio::spawn(async move { udp(server, &asked).await.metadata.response_code })
+        })
+        .collect();
+    for reply in asking {
+        assert_eq!(reply.await.unwrap(), ResponseCode::NXDomain);
+    }
+    world.end().await;
+}

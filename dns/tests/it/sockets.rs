@@ -1,0 +1,282 @@
+//! What the transports promise: sizes, truncation, letter case, addresses, limits, a clean end.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+};
+
+use fairlead_dns::{DnsConfig, DnsError, DnsError::Taken, DropReason, Upstreams, start};
+use fairlead_state::{Store, model::Object};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, ResponseCode},
+    rr::{RData, RecordType},
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    contract::objects,
+    world::{
+        PATIENCE, World, namespace, query, service, slice, tcp, tcp_receive, tcp_send, text, udp,
+        udp_bytes,
+    },
+};
+
+const WEB: &str = "web.demo.svc.cluster.local.";
+/// A headless Service of many endpoints.
+const BIG: &str = "big.demo.svc.cluster.local.";
+const BIG_ENDPOINTS: usize = 300;
+
+fn big() -> Vec<Object> {
+    let addresses: Vec<_> =
+        (0..BIG_ENDPOINTS).map(|i| format!("10.2.{}.{}", i / 256, i % 256)).collect();
+    let endpoints: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", true)).collect();
+    vec![
+        namespace("demo"),
+        service("demo", "big", &[], &[("p", 1)]),
+        slice("demo", "big", "big-1", &[("p", 1)], &endpoints),
+    ]
+}
+
+fn with_edns(mut message: Message, payload: u16, dnssec_ok: bool) -> Message {
+    let mut edns = Edns::new();
+    edns.set_max_payload(payload);
+    edns.set_dnssec_ok(dnssec_ok);
+    message.edns = Some(edns);
+    message
+}
+
+#[tokio::test]
+async fn both_families_and_both_transports_answer_alike() {
+    let world = World::with(objects(), vec![]).await;
+    let wanted = ["web.demo.svc.cluster.local. A 10.96.0.1"];
+    for server in [world.v4(), world.v6()] {
+        let asked = query(WEB, RecordType::A);
+        assert_eq!(text(&udp(server, &asked).await.answers), wanted, "UDP {server}");
+        assert_eq!(text(&tcp(server, &asked).await.answers), wanted, "TCP {server}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn wildcard_sockets_of_both_families_share_a_port_and_reply_from_the_address_asked() {
+    let v4 = World::unsynced(&config("0.0.0.0:0"));
+    let port = v4.v4().port();
+    let v6 = World::unsynced(&config(&format!("[::]:{port}")));
+    // Clients are connected: a reply from another address would never reach them.
+    for (world, address) in [(&v4, "127.0.0.1"), (&v4, "127.8.9.10"), (&v6, "::1")] {
+        let server = SocketAddr::new(address.parse().unwrap(), world.v4().port());
+        let reply = udp(server, &query("dns-version.cluster.local.", RecordType::TXT)).await;
+        assert_eq!(reply.answers.len(), 1, "{server}");
+        // The slow path replies by the same socket.
+        let mut odd = query("dns-version.cluster.local.", RecordType::TXT);
+        odd.metadata.op_code = hickory_proto::op::OpCode::Status;
+        let reply = udp(server, &odd).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NotImp, "{server}");
+    }
+    v4.end().await;
+    v6.end().await;
+}
+
+#[tokio::test]
+async fn a_reply_that_does_not_fit_is_cut_between_records_and_complete_by_tcp() {
+    let world = World::with(big(), vec![]).await;
+    let cases = [
+        (None, 512),
+        // Less than 512 means 512 (RFC 6891 §6.2.3).
+        (Some(100), 512),
+        (Some(800), 800),
+        (Some(1232), 1232),
+        // More would be cut into fragments on the way.
+        (Some(4096), 1232),
+    ];
+    for rtype in [RecordType::A, RecordType::SRV] {
+        for (payload, limit) in cases {
+            let asked = query(BIG, rtype);
+            let asked = payload.map_or(asked.clone(), |p| with_edns(asked, p, false));
+            let bytes = udp_bytes(world.v4(), &asked.to_vec().unwrap()).await;
+            let reply = Message::from_vec(&bytes).unwrap();
+            assert!(bytes.len() <= limit, "{rtype} {payload:?}: {}", bytes.len());
+            assert!(bytes.len() > limit - 80, "{rtype} {payload:?}: room is used");
+            assert!(reply.metadata.truncation, "{rtype} {payload:?}");
+            assert!(!reply.answers.is_empty());
+            assert_eq!(reply.edns.is_some(), payload.is_some(), "OPT stays");
+        }
+        let whole = tcp(world.v4(), &query(BIG, rtype)).await;
+        assert!(!whole.metadata.truncation);
+        assert_eq!(whole.answers.len(), BIG_ENDPOINTS, "{rtype}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn additional_records_that_do_not_fit_are_left_out_without_tc() {
+    let world = World::with(big()[..2].iter().cloned().chain([few()]).collect(), vec![]).await;
+    let reply = udp(world.v4(), &query(BIG, RecordType::SRV)).await;
+    assert_eq!(reply.answers.len(), 6);
+    assert!(reply.additionals.len() < 6, "512 bytes do not hold all");
+    assert!(!reply.metadata.truncation);
+    world.end().await;
+}
+
+fn few() -> Object {
+    let addresses: Vec<_> = (1..7).map(|i| format!("10.2.0.{i}")).collect();
+    let endpoints: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", true)).collect();
+    slice("demo", "big", "big-1", &[("p", 1)], &endpoints)
+}
+
+#[tokio::test]
+async fn addresses_rotate_and_none_is_lost() {
+    let world = World::with(big()[..2].iter().cloned().chain([few()]).collect(), vec![]).await;
+    let mut first = BTreeSet::new();
+    for _ in 0..100 {
+        let reply = world.ask(BIG, RecordType::A).await;
+        let all: BTreeSet<_> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+        assert_eq!(all.len(), 6);
+        first.insert(reply.answers[0].data.to_string());
+    }
+    assert!(first.len() > 1, "each of {BIG} had a turn: {first:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn edns_is_answered_in_kind() {
+    let world = World::with(objects(), vec![]).await;
+    for dnssec_ok in [false, true] {
+        let reply = udp(world.v4(), &with_edns(query(WEB, RecordType::A), 1232, dnssec_ok)).await;
+        let edns = reply.edns.expect("an OPT record");
+        assert_eq!((edns.version(), edns.max_payload()), (0, 1232));
+        assert_eq!(edns.flags().dnssec_ok, dnssec_ok, "DO is copied (RFC 3225)");
+        assert_eq!(reply.answers.len(), 1);
+    }
+    assert!(world.ask(WEB, RecordType::A).await.edns.is_none());
+    // An option we do not know (a cookie) is ignored.
+    let mut asked = with_edns(query(WEB, RecordType::A), 1232, false);
+    let cookie = hickory_proto::rr::rdata::opt::EdnsOption::Unknown(10, vec![1; 8]);
+    asked.edns.as_mut().unwrap().options_mut().insert(cookie);
+    let reply = udp(world.v4(), &asked).await;
+    assert_eq!(reply.answers.len(), 1);
+    // A version we do not speak.
+    let mut newer = with_edns(query(WEB, RecordType::A), 1232, false);
+    newer.edns.as_mut().unwrap().set_version(1);
+    let reply = udp(world.v4(), &newer).await;
+    // Code 16 is BADSIG as well.
+    assert_eq!(u16::from(reply.metadata.response_code), u16::from(ResponseCode::BADVERS));
+    assert!(reply.edns.is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn letter_case_is_ignored_and_given_back() {
+    let world = World::with(objects(), vec![]).await;
+    let mixed = "WeB.dEmO.sVc.ClUsTeR.lOcAl.";
+    let reply = world.ask(mixed, RecordType::A).await;
+    assert_eq!(reply.queries[0].name().to_ascii(), mixed);
+    assert_eq!(reply.answers[0].name.to_ascii(), mixed);
+    let denied = world.ask("Nope.DEMO.svc.CLUSTER.local.", RecordType::A).await;
+    assert_eq!(denied.authorities[0].name.to_ascii(), "CLUSTER.local.");
+    // Targets are as the Service is named.
+    let srv = world.ask("_HTTP._TCP.WEB.demo.svc.cluster.local.", RecordType::SRV).await;
+    let RData::SRV(target) = &srv.answers[0].data else { panic!("{srv}") };
+    assert_eq!(target.target.to_ascii(), WEB);
+    // An alias keeps the case as well, though the slow path makes its reply.
+    let alias = world.ask("INSIDE.demo.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(alias.queries[0].name().to_ascii(), "INSIDE.demo.svc.cluster.local.");
+    assert_eq!(alias.answers[0].name.to_ascii(), "INSIDE.demo.svc.cluster.local.");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn header_flags() {
+    let world = World::with(objects(), vec!["127.0.0.1:9".parse().unwrap()]).await;
+    let mut asked = query(WEB, RecordType::A);
+    for (recursion, checking_disabled) in [(true, false), (false, true)] {
+        asked.metadata.recursion_desired = recursion;
+        asked.metadata.checking_disabled = checking_disabled;
+        let metadata = udp(world.v4(), &asked).await.metadata;
+        assert_eq!(metadata.message_type, MessageType::Response);
+        assert_eq!(metadata.recursion_desired, recursion);
+        assert_eq!(metadata.checking_disabled, checking_disabled);
+        assert!(metadata.authoritative && metadata.recursion_available);
+        assert!(!metadata.authentic_data);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tcp_takes_many_queries_on_one_connection() {
+    let world = World::with(objects(), vec![]).await;
+    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+    let asked: Vec<_> = (0..100).map(|_| query(WEB, RecordType::A)).collect();
+    for message in &asked {
+        tcp_send(&mut stream, &message.to_vec().unwrap()).await;
+    }
+    let mut ids = BTreeSet::new();
+    for _ in &asked {
+        let reply = tcp_receive(&mut stream).await;
+        assert_eq!(reply.answers.len(), 1);
+        ids.insert(reply.metadata.id);
+    }
+    assert_eq!(ids, asked.iter().map(|message| message.metadata.id).collect());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_open_connection_does_not_keep_the_server_from_ending() {
+    let world = World::with(objects(), vec![]).await;
+    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+    tcp_send(&mut stream, &query(WEB, RecordType::A).to_vec().unwrap()).await;
+    tcp_receive(&mut stream).await;
+    world.end().await;
+    let closed = timeout(PATIENCE, stream.read(&mut [0])).await.unwrap();
+    assert_eq!(closed.unwrap(), 0, "closed, not reset");
+}
+
+#[tokio::test]
+async fn what_is_not_a_query_is_dropped_and_counted() {
+    let world = World::with(objects(), vec![]).await;
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut reply = query(WEB, RecordType::A);
+    reply.metadata.message_type = MessageType::Response;
+    client.send_to(&reply.to_vec().unwrap(), world.v4()).unwrap();
+    client.send_to(&[1, 2, 3], world.v4()).unwrap();
+    client.send_to(&[], world.v4()).unwrap();
+    client.send_to(&[0; 3000], world.v4()).unwrap();
+    let dropped = |reason: DropReason| {
+        let place = DropReason::ALL.iter().position(|r| *r == reason).unwrap();
+        world.running.counts().dropped[place]
+    };
+    let counted = async {
+        while dropped(DropReason::Short) < 2
+            || dropped(DropReason::NotAQuery) < 1
+            || dropped(DropReason::Oversized) < 1
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("every drop is counted");
+    assert_eq!(world.running.counts().replies.iter().sum::<u64>(), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_said_with_its_cure() {
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let (_store, snapshots) = Store::new([]);
+    let error = start(&config(&address.to_string()), snapshots, CancellationToken::new());
+    let error: DnsError = error.unwrap_err();
+    assert!(matches!(error, Taken { .. }));
+    let text = error.to_string();
+    assert!(text.contains(&format!("port {} on 127.0.0.1 is taken", address.port())), "{text}");
+    assert!(text.contains("--dns-listen"), "{text}");
+}
+
+fn config(listen: &str) -> DnsConfig {
+    DnsConfig {
+        listen: vec![listen.parse().unwrap()],
+        upstreams: Upstreams::Addresses(vec![]),
+        threads: Some(2),
+        ..DnsConfig::default()
+    }
+}
