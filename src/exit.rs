@@ -33,7 +33,7 @@ pub(crate) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 /// Causes whose text the outer error already contains are not said twice.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if line.contains(&cause) {

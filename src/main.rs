@@ -1,11 +1,15 @@
 //! `fairlead`: one data plane for a Kubernetes node. This file parses the command line and nothing else.
 #![forbid(unsafe_code)]
 
+mod agent;
+mod cleanup;
 mod demo;
+mod dump;
 mod echo;
 mod exit;
 mod load;
 mod logging;
+mod plan;
 
 use std::process::ExitCode;
 
@@ -25,8 +29,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run on a node.
+    Agent(Box<agent::Args>),
     /// Show it working: a node, pods and an outside client in network namespaces.
     Demo(demo::Args),
+    /// Print what the kernel maps would hold for these manifests, without touching a kernel.
+    Plan(plan::Args),
+    /// Print what the kernel maps hold, in the same form as `plan`.
+    Dump(dump::Args),
+    /// Detach and unpin everything of Fairlead's on this node.
+    Cleanup(cleanup::Args),
     /// Tools of the demo and of the tests.
     #[command(subcommand, hide = true)]
     World(demo::tools::Tool),
@@ -36,6 +48,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Agent(args) => agent::run(*args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Dump(args) => dump::run(&args),
+        Command::Cleanup(args) => cleanup::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::World(tool) => demo::tools::run(tool),
         Command::Version => exit::print(&format!("fairlead {}\n", env!("CARGO_PKG_VERSION"))),

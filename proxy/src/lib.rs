@@ -6,6 +6,7 @@ pub mod delta;
 mod hash;
 pub mod image;
 pub mod maps;
+pub mod node;
 mod object;
 pub mod plan;
 pub mod run;
@@ -14,4 +15,5 @@ mod sys;
 pub mod sync;
 pub mod text;
 
-pub use attach::{Devices, Kernel, KernelError, KernelOptions};
+pub use attach::{AttachReport, Devices, Kernel, KernelError, KernelOptions, MapSizes};
+pub use sync::{ProxyStatus, Synchroniser};

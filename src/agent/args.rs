@@ -1,6 +1,6 @@
 //! The agent's flags. Each has an environment variable; cli contract: docs/architecture.md.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::ArgAction;
 
@@ -76,6 +76,22 @@ pub(crate) struct SourceArgs {
     pub(crate) node_name: Option<String>,
 }
 
+/// An address to listen on, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| "give ADDRESS:PORT, or \"\" for none".to_owned());
+        address.map(|address| Self(Some(address)))
+    }
+}
+
 /// Running it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Operation")]
@@ -87,11 +103,21 @@ pub(crate) struct AdminArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "FAIRLEAD_DRAIN_TIMEOUT")]
     pub(crate) drain_timeout: u64,
     /// Serve /healthz, /livez and /readyz here; "" turns it off
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:10256", env = "FAIRLEAD_HEALTHZ_LISTEN")]
-    pub(crate) healthz_listen: String,
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:10256",
+        env = "FAIRLEAD_HEALTHZ_LISTEN"
+    )]
+    pub(crate) healthz_listen: Listen,
     /// Serve Prometheus /metrics here; "" turns it off
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10249", env = "FAIRLEAD_METRICS_LISTEN")]
-    pub(crate) metrics_listen: String,
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:10249",
+        env = "FAIRLEAD_METRICS_LISTEN"
+    )]
+    pub(crate) metrics_listen: Listen,
 }
 
 /// Services.
@@ -124,7 +150,12 @@ pub(crate) struct DnsArgs {
           default_values = ["0.0.0.0:53", "[::]:53"])]
     pub(crate) dns_listen: Vec<SocketAddr>,
     /// The cluster's domain
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", env = "FAIRLEAD_CLUSTER_DOMAIN")]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        default_value = "cluster.local",
+        env = "FAIRLEAD_CLUSTER_DOMAIN"
+    )]
     pub(crate) cluster_domain: String,
     /// Ask these servers for everything else (default: those of /etc/resolv.conf)
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_UPSTREAM")]
@@ -147,7 +178,12 @@ pub(crate) struct IngressArgs {
     #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
     pub(crate) ingress_class: String,
     /// IngressClasses with this spec.controller are ours
-    #[arg(long, value_name = "NAME", default_value = "fairlead.io/ingress", env = "FAIRLEAD_CONTROLLER")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "fairlead.io/ingress",
+        env = "FAIRLEAD_CONTROLLER"
+    )]
     pub(crate) controller: String,
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]

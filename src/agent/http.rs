@@ -25,7 +25,9 @@ pub(crate) async fn serve(
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("{what}: cannot listen on {address}: another process has it, or choose another address")
+        format!(
+            "{what}: cannot listen on {address}: another process has it, or choose another address"
+        )
     })?;
     let bound = listener.local_addr()?;
     tokio::spawn(cancel.run_until_cancelled_owned(accept(listener, Arc::new(pages))));

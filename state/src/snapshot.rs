@@ -1,6 +1,6 @@
 //! The cluster at one revision: immutable, shared, cheap to derive the next one from.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use imbl::{OrdMap, Vector};
 
@@ -28,6 +28,7 @@ pub enum Changes {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub(crate) revision: u64,
+    pub(crate) received_at: Option<Instant>,
     pub(crate) services: OrdMap<Key, Arc<Service>>,
     pub(crate) slices: OrdMap<Key, Arc<EndpointSlice>>,
     pub(crate) slices_by_service: OrdMap<Key, OrdMap<Key, Arc<EndpointSlice>>>,
@@ -50,6 +51,12 @@ impl Snapshot {
         self.revision
     }
 
+    /// When the newest change in it was received from its source; what is built from the snapshot
+    /// is late by so much.
+    pub fn received_at(&self) -> Option<Instant> {
+        self.received_at
+    }
+
     /// What changed after `revision`, which the caller has already handled (0: nothing handled).
     pub fn changes_since(&self, revision: u64) -> Changes {
         if revision == 0 || revision < self.log_starts_after || revision > self.revision {
@@ -69,7 +76,8 @@ impl Snapshot {
         &self.slices
     }
 
-    /// EndpointSlices of one Service, in the order of their names. The Service itself may not exist (yet).
+    /// EndpointSlices of one Service, in the order of their names. The Service itself may not
+    /// exist (yet).
     pub fn slices_of(&self, service: &Key) -> impl Iterator<Item = &Arc<EndpointSlice>> {
         self.slices_by_service.get(service).into_iter().flat_map(OrdMap::values)
     }

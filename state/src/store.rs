@@ -1,6 +1,6 @@
 //! The only writer. Applies batches of changes and publishes snapshots.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use imbl::OrdMap;
 use tokio::sync::watch;
@@ -37,8 +37,10 @@ impl Store {
 
     /// Applies a batch as one revision and publishes it. Returns whether anything changed.
     ///
-    /// Cost is proportional to the batch, not to the cluster; an object equal to the one held changes nothing.
+    /// Cost is proportional to the batch, not to the cluster; an object equal to the one held
+    /// changes nothing.
     pub fn apply(&mut self, batch: impl IntoIterator<Item = Change>) -> bool {
+        let received_at = Instant::now();
         let was_published = self.missing.is_empty() && self.snapshot.revision > 0;
         let mut dirty = BTreeSet::new();
         let mut refusals_changed = false;
@@ -50,6 +52,7 @@ impl Store {
             return false;
         }
         self.snapshot.revision += 1;
+        self.snapshot.received_at = Some(received_at);
         self.remember(dirty);
         if self.missing.is_empty() {
             self.publisher.send_replace(Some(Arc::new(self.snapshot.clone())));
@@ -173,7 +176,8 @@ impl Store {
         if old.as_ref() == Some(&slice) {
             return;
         }
-        // The label naming the Service is mutable: leave the old Service before joining the new one.
+        // The label naming the Service is mutable: leave the old Service before joining the new
+        // one.
         if let Some(old) = old.filter(|old| old.service != slice.service) {
             self.unlink_slice(&old, dirty);
         }

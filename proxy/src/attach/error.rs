@@ -78,6 +78,12 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// No agent has pinned anything here.
+    #[error("no maps of Fairlead's at {path}: start the agent, or name its BPF file system with --bpffs")]
+    NothingPinned {
+        /// The BPF file system that was named.
+        path: PathBuf,
+    },
     /// A pinned map is not the one its name promises.
     #[error("{path} is not a map of this version: run `fairlead cleanup` and start again")]
     Foreign {
@@ -122,6 +128,8 @@ pub enum Step {
     WriteNode,
     /// Read counters.
     ReadCounters,
+    /// Run a packet program on a frame.
+    RunPacket,
     /// Follow addresses and devices.
     Follow,
 }
@@ -135,6 +143,7 @@ impl std::fmt::Display for Step {
             Step::AttachDevice(program, device) => write!(f, "attach {program} to {device}"),
             Step::WriteNode => f.write_str("write the node's addresses and settings"),
             Step::ReadCounters => f.write_str("read the counters"),
+            Step::RunPacket => f.write_str("run a packet program on a frame"),
             Step::Follow => f.write_str("follow addresses and devices by rtnetlink"),
         }
     }

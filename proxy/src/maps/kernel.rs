@@ -1,5 +1,7 @@
 //! The maps in the kernel.
 
+mod pinned;
+
 use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters};

@@ -1,0 +1,57 @@
+//! The maps an agent left pinned, for whoever only wants to look.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::maps::MapData;
+
+use super::KernelMaps;
+use crate::{
+    attach::{KernelError, error::Step},
+    object::MapSizes,
+    sys::{PerCpuTable, Table},
+};
+
+impl KernelMaps {
+    /// The maps pinned below `bpffs`. Nothing is loaded, mounted or made.
+    ///
+    /// # Errors
+    /// No agent has pinned maps there, they are of another version, or this process may not open them.
+    pub fn open_pinned(bpffs: &Path) -> Result<Self, KernelError> {
+        let maps = bpffs.join("fairlead/maps");
+        if !fs::exists(&maps).map_err(|error| KernelError::pin(&maps, error))? {
+            return Err(KernelError::NothingPinned { path: bpffs.into() });
+        }
+        let (frontends, frontends_max) = open(&maps.join("frontends_v1"), 20, 16)?;
+        let (backends, backends_max) = open(&maps.join("backends_v1"), 8, 20)?;
+        let (counters, counters_max) = open(&maps.join("service_counters_v1"), 4, 16)?;
+        let cpus = aya::util::nr_cpus();
+        let cpus = cpus.map_err(|(_, error)| KernelError::system(Step::ReadCounters, error))?;
+        Ok(Self {
+            frontends: Table::new(frontends),
+            backends: Table::new(backends),
+            counters: PerCpuTable::new(counters, cpus),
+            sizes: MapSizes {
+                frontends: frontends_max,
+                backends: backends_max,
+                counters: counters_max,
+                ..MapSizes::default()
+            },
+        })
+    }
+}
+
+/// A map of another shape is not read: its entries would be taken for something they are not.
+fn open(path: &Path, key_len: u32, value_len: u32) -> Result<(OwnedFd, u32), KernelError> {
+    let failed = |error| KernelError::pin(path, io::Error::other(error));
+    let data = MapData::from_pin(path).map_err(failed)?;
+    let info = data.info().map_err(failed)?;
+    if (info.key_size(), info.value_size()) != (key_len, value_len) {
+        return Err(KernelError::Foreign { path: path.into() });
+    }
+    let fd = data.fd().as_fd().try_clone_to_owned();
+    Ok((fd.map_err(|error| KernelError::pin(path, error))?, info.max_entries()))
+}

@@ -1,0 +1,126 @@
+//! What the agent answers to kubelets and to Prometheus.
+
+use std::{fmt::Write as _, sync::Arc, time::Instant};
+
+use hyper::StatusCode;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    args::{AdminArgs, Listen},
+    http,
+    role::State,
+};
+
+/// Writes a role's own metrics as Prometheus text.
+pub(crate) type Metrics = Box<dyn Fn(&mut String) + Send + Sync>;
+
+/// A running role's metrics; a restarted role replaces them.
+pub(crate) type View = Arc<arc_swap::ArcSwapOption<Metrics>>;
+
+/// Everything the pages are made from.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    shared: Shared,
+    /// Each running role's state.
+    pub(crate) roles: Vec<(&'static str, watch::Receiver<State>)>,
+    /// The proxy's metrics.
+    pub(crate) proxy: View,
+    /// DNS's metrics.
+    pub(crate) dns: View,
+    /// Ingress's metrics.
+    pub(crate) ingress: View,
+}
+
+impl Pages {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self {
+            shared,
+            roles: vec![],
+            proxy: View::default(),
+            dns: View::default(),
+            ingress: View::default(),
+        }
+    }
+
+    fn health(&self, path: &str) -> Option<http::Page> {
+        match path {
+            // The process answers: that is what a liveness probe asks.
+            "/livez" => Some((StatusCode::OK, "ok\n".into())),
+            "/readyz" => Some(self.verdict(|_| true)),
+            // A balancer in front of the nodes asks whether this node can pass Service traffic on.
+            "/healthz" => Some(self.verdict(|role| role == "proxy")),
+            _ => None,
+        }
+    }
+
+    fn verdict(&self, counts: impl Fn(&str) -> bool) -> http::Page {
+        let mut text = String::new();
+        let mut is_good = !self.shared.cancel.is_cancelled();
+        for (name, state) in self.roles.iter().filter(|(name, _)| counts(name)) {
+            let state = state.borrow();
+            is_good &= *state == State::Ready;
+            // Writing to a String cannot fail.
+            let _ = match &*state {
+                State::Starting => writeln!(text, "{name}: starting"),
+                State::Ready => writeln!(text, "{name}: ready"),
+                State::Failed(why) => writeln!(text, "{name}: failed: {why}"),
+                State::Stopped => writeln!(text, "{name}: stopped"),
+            };
+        }
+        (if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "# TYPE fairlead_role_ready gauge");
+        for (name, state) in &self.roles {
+            let ready = u8::from(*state.borrow() == State::Ready);
+            let _ = writeln!(text, "fairlead_role_ready{{role=\"{name}\"}} {ready}");
+        }
+        let stale = self.shared.health.borrow().stale_for(Instant::now());
+        let _ = writeln!(
+            text,
+            "# TYPE fairlead_snapshot_stale_seconds gauge\nfairlead_snapshot_stale_seconds {}",
+            stale.unwrap_or_default().as_secs_f64()
+        );
+        if let Some(snapshot) = &*self.shared.snapshots.borrow() {
+            let _ = writeln!(
+                text,
+                "# TYPE fairlead_snapshot_revision gauge\nfairlead_snapshot_revision {}\n\
+                 # TYPE fairlead_objects_refused gauge\nfairlead_objects_refused {}",
+                snapshot.revision(),
+                snapshot.refused().len()
+            );
+        }
+        for view in [&self.proxy, &self.dns, &self.ingress] {
+            if let Some(write) = &*view.load() {
+                write(&mut text);
+            }
+        }
+        text
+    }
+}
+
+/// Starts both servers. A taken port is one error line; the roles go on without the page.
+pub(crate) async fn serve(pages: Pages, admin: &AdminArgs, cancel: CancellationToken) {
+    let health = pages.clone();
+    let health = move |path: &str| health.health(path);
+    let metrics = move |path: &str| (path == "/metrics").then(|| (StatusCode::OK, pages.metrics()));
+    start("--healthz-listen", admin.healthz_listen, health, cancel.clone()).await;
+    start("--metrics-listen", admin.metrics_listen, metrics, cancel).await;
+}
+
+async fn start(
+    flag: &'static str,
+    Listen(address): Listen,
+    pages: impl Fn(&str) -> Option<http::Page> + Send + Sync + 'static,
+    cancel: CancellationToken,
+) {
+    let Some(address) = address else { return };
+    match http::serve(flag, address, pages, cancel).await {
+        Ok(bound) => tracing::info!(%bound, "{flag}"),
+        Err(error) => tracing::error!("{}", crate::exit::one_line(&error)),
+    }
+}

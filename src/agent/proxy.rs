@@ -1,0 +1,142 @@
+//! The proxy role: programs loaded, maps brought in sync, then programs attached.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use anyhow::Context as _;
+use fairlead_proxy::{
+    Devices, Kernel, KernelOptions, MapSizes, ProxyStatus, Synchroniser, node,
+    run::run as keep_in_sync,
+};
+use fairlead_state::{Key, store::Snapshots};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    Shared,
+    args::ProxyArgs,
+    pages::{Metrics, View},
+    role::State,
+};
+
+/// Balances Services until cancelled; what is in the kernel then stays.
+pub(crate) async fn run(
+    shared: Shared,
+    state: watch::Sender<State>,
+    view: View,
+) -> anyhow::Result<()> {
+    let options = options(&shared.args.proxy);
+    // The verifier takes tens of milliseconds: no work for a thread that watches.
+    let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
+    let kernel = Arc::new(opening.await.context("loading the programs")??);
+    let sync = Synchroniser::new(kernel.maps()?, &shared.node_name);
+    let (status, mut seen) = watch::channel(ProxyStatus::default());
+    let (metered, read) = (kernel.clone(), seen.clone());
+    let metrics: Metrics = Box::new(move |text| write_metrics(text, &metered, &read.borrow()));
+    view.store(Some(Arc::new(metrics)));
+
+    // Whichever part fails first ends the others, and the role is started anew.
+    let cancel = shared.cancel.child_token();
+    let guard = cancel.clone().drop_guard();
+    let syncing =
+        tokio::spawn(keep_in_sync(sync, shared.snapshots.clone(), status, cancel.clone()));
+    let following = {
+        let (kernel, snapshots) = (kernel.clone(), shared.snapshots.clone());
+        let (name, cancel) = (shared.node_name.clone(), cancel.clone());
+        tokio::spawn(async move { node::follow(kernel, snapshots, &name, cancel).await })
+    };
+    let snapshots = shared.snapshots.clone();
+    // Attached before the maps are filled, new programs would send nobody anywhere.
+    let attaching = async {
+        let first = seen.wait_for(|status| status.revision > 0).await;
+        log_programmed(&*first.context("synchronising ended")?, &snapshots);
+        let attached = tokio::task::spawn_blocking(move || kernel.attach()).await??;
+        let (adopted, created) = (attached.adopted, attached.created);
+        tracing::info!(adopted, created, "Services: programs attached");
+        state.send_replace(State::Ready);
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let result = tokio::select! {
+        result = attaching => result,
+        result = ended(syncing) => result,
+        result = ended(following) => result,
+        () = shared.cancel.cancelled() => Ok(()),
+    };
+    drop(guard);
+    view.store(None);
+    result
+}
+
+fn log_programmed(status: &ProxyStatus, snapshots: &Snapshots) {
+    let received = snapshots.borrow().as_ref().and_then(|snapshot| snapshot.received_at());
+    let since_received_ms = received.map_or(0.0, |at| at.elapsed().as_secs_f64() * 1000.0);
+    let ProxyStatus { services, frontends, backends, .. } = status;
+    tracing::info!(services, frontends, backends, since_received_ms, "services programmed");
+}
+
+async fn ended<E: std::error::Error + Send + Sync + 'static>(
+    task: JoinHandle<Result<(), E>>,
+) -> anyhow::Result<()> {
+    Ok(task.await.context("a part of the proxy broke down")??)
+}
+
+fn options(args: &ProxyArgs) -> KernelOptions {
+    let devices = match args.devices.as_str() {
+        "auto" => Devices::Auto,
+        list => Devices::List(
+            list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        ),
+    };
+    KernelOptions {
+        cgroup_root: args.cgroup_root.clone(),
+        bpffs: args.bpffs.clone(),
+        devices,
+        sizes: MapSizes {
+            frontends: args.frontends_max,
+            backends: args.backends_max,
+            ..MapSizes::default()
+        },
+        ..KernelOptions::default()
+    }
+}
+
+fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus) {
+    let ProxyStatus { revision, services, frontends, backends, behind, capacities, .. } = status;
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "# TYPE fairlead_proxy_revision gauge\nfairlead_proxy_revision {revision}\n\
+         # TYPE fairlead_proxy_services gauge\nfairlead_proxy_services {services}\n\
+         # TYPE fairlead_proxy_services_behind gauge\nfairlead_proxy_services_behind {behind}\n\
+         # TYPE fairlead_map_entries gauge\n\
+         fairlead_map_entries{{map=\"frontends\"}} {frontends}\n\
+         fairlead_map_entries{{map=\"backends\"}} {backends}\n\
+         # TYPE fairlead_map_entries_max gauge\n\
+         fairlead_map_entries_max{{map=\"frontends\"}} {}\n\
+         fairlead_map_entries_max{{map=\"backends\"}} {}",
+        capacities.frontends, capacities.backends
+    );
+    let Ok(counters) = kernel.counters() else { return };
+    let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");
+    for (reason, count) in &counters.drops {
+        let reason = reason.as_str();
+        let _ = writeln!(text, "fairlead_packets_unserved_total{{reason=\"{reason}\"}} {count}");
+    }
+    let owned = || {
+        status.counter_owners.iter().filter_map(|(id, key)| Some((key, counters.services.get(id)?)))
+    };
+    let _ = writeln!(text, "# TYPE fairlead_service_connections_total counter");
+    for (Key { namespace, name }, counters) in owned() {
+        let _ = writeln!(
+            text,
+            "fairlead_service_connections_total{{namespace=\"{namespace}\",service=\"{name}\"}} {}",
+            counters.selected
+        );
+    }
+    let _ = writeln!(text, "# TYPE fairlead_service_rejected_total counter");
+    for (Key { namespace, name }, counters) in owned().filter(|(_, c)| c.rejected > 0) {
+        let _ = writeln!(
+            text,
+            "fairlead_service_rejected_total{{namespace=\"{namespace}\",service=\"{name}\"}} {}",
+            counters.rejected
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! A role is started, tried again when it cannot start, and never takes another role with it.
+
+use std::{future::Future, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// How a role fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not ready, nothing wrong so far.
+    #[default]
+    Starting,
+    /// Does its work.
+    Ready,
+    /// Cannot start, or ended: why, in one line. It is tried again.
+    Failed(String),
+    /// Ended because the agent ends.
+    Stopped,
+}
+
+/// Runs `role` until it ends well or `cancel`; a failure is said once per cause and retried with growing pauses.
+pub(crate) async fn keep<F, R>(
+    name: &'static str,
+    state: &watch::Sender<State>,
+    cancel: &CancellationToken,
+    mut role: F,
+) where
+    F: FnMut() -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let mut pause = RETRY_FIRST;
+    let mut said = String::new();
+    while !cancel.is_cancelled() {
+        match role().await {
+            Ok(()) => break,
+            Err(error) => {
+                let reason = crate::exit::one_line(&error);
+                if reason != said {
+                    tracing::error!(role = name, "{reason}");
+                }
+                state.send_replace(State::Failed(reason.clone()));
+                said = reason;
+            }
+        }
+        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            break;
+        }
+        pause = (pause * 2).min(RETRY_LAST);
+    }
+    state.send_replace(State::Stopped);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_fails_is_tried_again_until_it_ends_well() {
+        let tries = Cell::new(0);
+        let (state, seen) = watch::channel(State::default());
+        keep("test", &state, &CancellationToken::new(), || {
+            tries.set(tries.get() + 1);
+            let result = if tries.get() < 4 { Err(anyhow::anyhow!("taken")) } else { Ok(()) };
+            std::future::ready(result)
+        })
+        .await;
+        assert_eq!(tries.get(), 4);
+        assert_eq!(*seen.borrow(), State::Stopped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelling_ends_the_wait_between_tries() {
+        let cancel = CancellationToken::new();
+        let (state, seen) = watch::channel(State::default());
+        let failing = keep("test", &state, &cancel, || {
+            std::future::ready(Err::<(), _>(anyhow::anyhow!("no rights")))
+        });
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(*seen.borrow(), State::Failed("no rights".into()));
+            cancel.cancel();
+        };
+        tokio::join!(failing, stop);
+        assert_eq!(*seen.borrow(), State::Stopped);
+    }
+}
