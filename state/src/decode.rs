@@ -1,6 +1,7 @@
 //! Documents to checked objects: one parse, straight into slim types, one verdict an object.
 //!
-//! A document is JSON text (the API server) or a parsed YAML document (manifests). Whatever is wrong
+//! A document is JSON text (the API server) or a parsed YAML document (manifests). Whatever is
+//! wrong
 //! with it concerns this object only.
 
 mod config;

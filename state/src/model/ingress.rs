@@ -70,7 +70,8 @@ pub struct IngressTls {
 pub struct Ingress {
     /// Namespace and name.
     pub key: Key,
-    /// `metadata.creationTimestamp` in seconds since the epoch, 0 if absent: the elder of two that claim
+    /// `metadata.creationTimestamp` in seconds since the epoch, 0 if absent: the elder of two that
+    /// claim
     /// the same host and path wins.
     pub created_seconds: i64,
     /// `spec.ingressClassName`.

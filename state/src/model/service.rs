@@ -138,7 +138,8 @@ pub struct ServicePort {
 pub struct Service {
     /// Namespace and name.
     pub key: Key,
-    /// `metadata.creationTimestamp` in seconds since the epoch, 0 if absent: the elder of two that claim
+    /// `metadata.creationTimestamp` in seconds since the epoch, 0 if absent: the elder of two that
+    /// claim
     /// the same frontend wins.
     pub created_seconds: i64,
     /// `spec.type`.
@@ -182,7 +183,8 @@ pub struct EndpointPort {
     pub name: Name,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Port on the endpoint, host byte order. (A slice port without a number means "all ports" and is left out.)
+    /// Port on the endpoint, host byte order. (A slice port without a number means "all ports" and
+    /// is left out.)
     pub port: u16,
     /// `appProtocol`.
     pub app_protocol: Option<Name>,

@@ -1,7 +1,8 @@
 //! A directory of manifests as a source, and as a snapshot for commands that need it once.
 //!
 //! A file counts as a whole: it takes effect when its writer is done with it, and one that does not
-//! parse keeps its last good content. Names that begin with a dot are skipped, so the `..data` links
+//! parse keeps its last good content. Names that begin with a dot are skipped, so the `..data`
+//! links
 //! of a mounted ConfigMap and editors' leftovers are not read twice.
 
 mod catalog;

@@ -1,12 +1,14 @@
 //! A small Kubernetes API server: list and watch, as much as a list-and-watch client can tell.
 //!
 //! Paged and streaming lists, resourceVersions, bookmarks, field selectors on `metadata.name` and
-//! `spec.nodeName`, 410 Gone, and every way of not answering. Objects are JSON, taken as they are: it
+//! `spec.nodeName`, 410 Gone, and every way of not answering. Objects are JSON, taken as they are:
+//! it
 //! checks nothing, so that tests can store what a real one never would.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod http;
 mod storage;
+mod tls;
 
 use std::{
     net::SocketAddr,
@@ -14,10 +16,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
     sync::watch,
     task::JoinHandle,
@@ -25,7 +29,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::http::Requests;
-use self::storage::Storage;
+use self::{storage::Storage, tls::Tls};
+
+/// What a client has to show.
+const TOKEN: &str = "test-token";
 
 /// A running server. It stops when it is dropped.
 pub(crate) struct ApiServer {
@@ -33,6 +40,7 @@ pub(crate) struct ApiServer {
     shared: Arc<Shared>,
     listening: Mutex<Listening>,
     kubeconfig: TempDir,
+    tls: Option<Tls>,
 }
 
 enum Listening {
@@ -71,17 +79,31 @@ struct Behaviour {
 impl ApiServer {
     /// Starts a server without objects.
     pub(crate) async fn start() -> Self {
-        let server = Self::start_unreachable();
+        Self::start_as(None)
+    }
+
+    /// Starts a server that speaks HTTPS, with a certificate authority of its own.
+    pub(crate) async fn start_with_tls() -> Self {
+        Self::start_as(Some(Tls::new()))
+    }
+
+    fn start_as(tls: Option<Tls>) -> Self {
+        let server = Self::bound(tls);
         server.resume();
         server
     }
 
     /// Takes a port at which nothing answers until [`ApiServer::resume`]. Needs a tokio runtime.
     pub(crate) fn start_unreachable() -> Self {
+        Self::bound(None)
+    }
+
+    fn bound(tls: Option<Tls>) -> Self {
         let socket = bind("127.0.0.1:0".parse().unwrap());
         let address = socket.local_addr().unwrap();
         let kubeconfig = TempDir::new().unwrap();
-        std::fs::write(kubeconfig.path().join("config"), kubeconfig_text(address)).unwrap();
+        let text = kubeconfig_text(address, tls.as_ref());
+        std::fs::write(kubeconfig.path().join("config"), text).unwrap();
         let state = State {
             storage: Storage::default(),
             requests: Requests::default(),
@@ -96,11 +118,11 @@ impl ApiServer {
         };
         let shared = Shared { state: Mutex::new(state), wake: watch::Sender::new(0) };
         let listening = Mutex::new(Listening::No(socket));
-        Self { address, shared: Arc::new(shared), listening, kubeconfig }
+        Self { address, shared: Arc::new(shared), listening, kubeconfig, tls }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", scheme(self.tls.as_ref()), self.address)
     }
 
     /// A kubeconfig file that leads here.
@@ -167,7 +189,8 @@ impl ApiServer {
             Listening::Yes(_) => return,
         };
         let listener = socket.listen(1024).unwrap();
-        *listening = Listening::Yes(tokio::spawn(accept(listener, self.shared.clone())));
+        let accepting = accept(listener, self.shared.clone(), self.tls.clone());
+        *listening = Listening::Yes(tokio::spawn(accepting));
     }
 
     /// Answers as a server from before streaming lists (1.26 and older).
@@ -221,29 +244,49 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<Tls>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let (shared, tls) = (shared.clone(), tls.clone());
         let broken_off = shared.lock().connections.clone();
-        let shared = shared.clone();
         tokio::spawn(async move {
-            let answer =
-                hyper::service::service_fn(|request| http::answer(request, shared.clone()));
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer);
+            let served = async {
+                match tls {
+                    None => serve(stream, shared).await,
+                    Some(tls) => serve(tls.accept(stream).await?, shared).await,
+                }
+                std::io::Result::Ok(())
+            };
             tokio::select! {
-                _ = connection => {}
+                _ = served => {}
                 () = broken_off.cancelled() => {}
             }
         });
     }
 }
 
-fn kubeconfig_text(address: SocketAddr) -> String {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let answer = hyper::service::service_fn(|request| http::answer(request, shared.clone()));
+    let connection = hyper::server::conn::http1::Builder::new();
+    // A client that breaks off is what some tests are about.
+    let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
+}
+
+fn scheme(tls: Option<&Tls>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
+}
+
+fn kubeconfig_text(address: SocketAddr, tls: Option<&Tls>) -> String {
+    let authority = tls.map(|tls| {
+        let authority = STANDARD.encode(tls.authority());
+        format!(", certificate-authority-data: {authority}")
+    });
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-         clusters: [{{name: test, cluster: {{server: 'http://{address}'}}}}]\n\
-         users: [{{name: test, user: {{token: test}}}}]\n\
-         contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n"
+         clusters: [{{name: test, cluster: {{server: '{}://{address}'{}}}}}]\n\
+         users: [{{name: test, user: {{token: {TOKEN}}}}}]\n\
+         contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
+        scheme(tls),
+        authority.unwrap_or_default()
     )
 }

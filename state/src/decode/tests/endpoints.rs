@@ -124,7 +124,8 @@ fn impossible_fields_refuse_the_slice() {
             (
                 "endpoints.0.hostname",
                 json!("a.b"),
-                "endpoints[0].hostname \"a.b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+                "endpoints[0].hostname \"a.b\" is not a DNS label (1-63 lower-case letters, \
+                 digits, and - inside)",
             ),
             ("ports.0.port", json!(0), "ports[0].port 0 is not a port (1-65535)"),
             (

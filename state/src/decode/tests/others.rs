@@ -27,7 +27,7 @@ fn ingress() -> Value {
                     {"path": "/", "pathType": "Prefix",
                      "backend": {"service": {"name": "hello", "port": {"number": 80}}}},
                     {"pathType": "ImplementationSpecific",
-                     "backend": {"resource": {"apiGroup": "k8s.example.com", "kind": "Bucket", "name": "b"}}},
+                     "backend": {"resource": {"apiGroup": "x.io", "kind": "Bucket", "name": "b"}}},
                 ]},
             }, {"host": "*.example.com"}],
         },
@@ -120,7 +120,8 @@ fn impossible_fields_refuse_the_ingress() {
                 backend,
                 json!({"service": {"name": "../b", "port": {"number": 80}}}),
                 &format!(
-                    "{at}.backend.service.name \"../b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)"
+                    "{at}.backend.service.name \"../b\" is not a DNS label (1-63 lower-case \
+                     letters, digits, and - inside)"
                 ),
             ),
             (
@@ -131,12 +132,14 @@ fn impossible_fields_refuse_the_ingress() {
             (
                 "spec.rules.0.host",
                 json!("a_b.example"),
-                "spec.rules[0].host \"a_b.example\" is not a DNS name (lower-case letters, digits, - and . inside, up to 253)",
+                "spec.rules[0].host \"a_b.example\" is not a DNS name (lower-case letters, digits, \
+                 - and . inside, up to 253)",
             ),
             (
                 "spec.tls.0.secretName",
                 json!("../x"),
-                "spec.tls[0].secretName \"../x\" is not a DNS name (lower-case letters, digits, - and . inside, up to 253)",
+                "spec.tls[0].secretName \"../x\" is not a DNS name (lower-case letters, digits, - \
+                 and . inside, up to 253)",
             ),
         ],
     );
@@ -172,7 +175,8 @@ fn a_node_has_addresses_networks_and_taints() {
             "taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}],
         },
         "status": {"addresses": [
-            {"type": "InternalIP", "address": "192.168.0.1"}, {"type": "Hostname", "address": "node-1"},
+            {"type": "InternalIP", "address": "192.168.0.1"},
+            {"type": "Hostname", "address": "node-1"},
             {"type": "ExternalIP", "address": "2001:db8::1"},
         ]},
     });

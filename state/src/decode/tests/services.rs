@@ -24,8 +24,11 @@ fn service() -> Value {
             "clusterIP": "10.96.0.7",
             "clusterIPs": ["10.96.0.7", "fd00::7"],
             "ports": [
-                {"name": "web", "protocol": "TCP", "port": 80, "targetPort": 8080, "nodePort": 30080},
-                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": "dns", "nodePort": 30053},
+                {"name": "web", "port": 80, "targetPort": 8080, "nodePort": 30080},
+                {
+                    "name": "dns", "protocol": "UDP", "port": 53, "targetPort": "dns",
+                    "nodePort": 30053,
+                },
             ],
             "selector": {"app": "hello"},
         },
@@ -122,7 +125,9 @@ fn kinds_of_service() {
     assert!(headless.headless && headless.cluster_ips.is_empty() && headless.ports.is_empty());
     let alias = taken(&json!({
         "metadata": {"name": "alias"},
-        "spec": {"type": "ExternalName", "externalName": "DB.Example.COM.", "clusterIP": "10.96.0.3"},
+        "spec": {
+            "type": "ExternalName", "externalName": "DB.Example.COM.", "clusterIP": "10.96.0.3",
+        },
     }));
     assert_eq!(alias.external_name.as_deref(), Some("db.example.com"));
     assert!(alias.cluster_ips.is_empty(), "a leftover address means nothing");
@@ -173,7 +178,8 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "spec.ports.1.name",
                 json!("a.b"),
-                "spec.ports[1].name \"a.b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+                "spec.ports[1].name \"a.b\" is not a DNS label (1-63 lower-case letters, digits, \
+                 and - inside)",
             ),
             (
                 "spec.ports.1",
@@ -188,7 +194,8 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "spec.ports.0.nodePort",
                 Value::Null,
-                "spec.ports[0].nodePort is missing: write one, usually of 30000-32767 (only an API server allocates one)",
+                "spec.ports[0].nodePort is missing: write one, usually of 30000-32767 (only an API \
+                 server allocates one)",
             ),
             (
                 "spec.ports",
@@ -198,7 +205,8 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "spec.type",
                 json!("ClusterIp"),
-                "spec.type \"ClusterIp\" is not one of ClusterIP, NodePort, LoadBalancer, ExternalName",
+                "spec.type \"ClusterIp\" is not one of ClusterIP, NodePort, LoadBalancer, \
+                 ExternalName",
             ),
             (
                 "spec.clusterIPs",
@@ -223,22 +231,26 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "spec.externalIPs",
                 json!(["127.0.0.1"]),
-                "spec.externalIPs[0] \"127.0.0.1\" is a loopback address, which cannot be a Service's",
+                "spec.externalIPs[0] \"127.0.0.1\" is a loopback address, which cannot be a \
+                 Service's",
             ),
             (
                 "spec.externalIPs",
                 json!(["169.254.169.254"]),
-                "spec.externalIPs[0] \"169.254.169.254\" is a link-local address, which cannot be a Service's",
+                "spec.externalIPs[0] \"169.254.169.254\" is a link-local address, which cannot be \
+                 a Service's",
             ),
             (
                 "spec.externalIPs",
                 json!(["0.0.0.0"]),
-                "spec.externalIPs[0] \"0.0.0.0\" is the unspecified address, which cannot be a Service's",
+                "spec.externalIPs[0] \"0.0.0.0\" is the unspecified address, which cannot be a \
+                 Service's",
             ),
             (
                 "spec.externalIPs",
                 json!(["fe80::1"]),
-                "spec.externalIPs[0] \"fe80::1\" is a link-local address, which cannot be a Service's",
+                "spec.externalIPs[0] \"fe80::1\" is a link-local address, which cannot be a \
+                 Service's",
             ),
             (
                 "spec.loadBalancerSourceRanges",
@@ -248,12 +260,14 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "spec.loadBalancerSourceRanges",
                 json!(["10.0.0.0/33"]),
-                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/33\" is not a network such as 10.0.0.0/8",
+                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/33\" is not a network such as \
+                 10.0.0.0/8",
             ),
             (
                 "spec.loadBalancerSourceRanges",
                 json!(["10.0.0.0/+8"]),
-                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/+8\" is not a network such as 10.0.0.0/8",
+                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/+8\" is not a network such as \
+                 10.0.0.0/8",
             ),
             (
                 "spec.sessionAffinity",
@@ -278,17 +292,20 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             (
                 "metadata.name",
                 json!("Hello"),
-                "metadata.name \"Hello\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+                "metadata.name \"Hello\" is not a DNS label (1-63 lower-case letters, digits, and \
+                 - inside)",
             ),
             (
                 "metadata.namespace",
                 json!("a/b"),
-                "metadata.namespace \"a/b\" is not a DNS label (1-63 lower-case letters, digits, and - inside)",
+                "metadata.namespace \"a/b\" is not a DNS label (1-63 lower-case letters, digits, \
+                 and - inside)",
             ),
             (
                 "metadata.creationTimestamp",
                 json!("yesterday"),
-                "metadata.creationTimestamp \"yesterday\" is not a time such as 2026-01-31T12:00:00Z",
+                "metadata.creationTimestamp \"yesterday\" is not a time such as \
+                 2026-01-31T12:00:00Z",
             ),
         ],
     );
@@ -310,12 +327,13 @@ fn what_only_an_api_server_fills_in_is_named_with_its_cure() {
     let alias = json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName"}});
     let headless_node_port = json!({
         "metadata": {"name": "a"},
-        "spec": {"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80, "nodePort": 30000}]},
+        "spec": {"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}]},
     });
     for (document, expected) in [
         (
             bare,
-            "spec.clusterIP is missing: write an address of the Service range, or None for a headless Service (only an API server allocates one)",
+            "spec.clusterIP is missing: write an address of the Service range, or None for a \
+             headless Service (only an API server allocates one)",
         ),
         (alias, "spec.externalName is missing: type ExternalName is an alias for it"),
         (headless_node_port, "spec.clusterIP None (headless) goes with type ClusterIP only"),
@@ -340,7 +358,8 @@ fn cve_2021_29923_leading_zeros_are_no_address() {
 #[test]
 fn an_ipv4_address_has_one_spelling() {
     let document = json!({
-        "metadata": {"name": "a"}, "spec": {"clusterIP": "::ffff:10.96.0.7", "ports": [{"port": 80}]},
+        "metadata": {"name": "a"},
+        "spec": {"clusterIP": "::ffff:10.96.0.7", "ports": [{"port": 80}]},
     });
     let Decoded::Refused(refusal) = decode(Kind::Service, &document) else { panic!() };
     assert_eq!(

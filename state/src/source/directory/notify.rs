@@ -1,4 +1,5 @@
-//! inotify: which directories are watched, what happened in them, and which files are being written.
+//! inotify: which directories are watched, what happened in them, and which files are being
+//! written.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,6 +1,7 @@
 //! One list-and-watch: everything once, then every change, for ever.
 //!
-//! Position is the resourceVersion up to which the target knows everything. Without one the whole is
+//! Position is the resourceVersion up to which the target knows everything. Without one the whole
+//! is
 //! listed again, and the target replaces what it has in one step: nothing flickers meanwhile.
 
 use std::{

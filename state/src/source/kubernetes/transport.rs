@@ -1,6 +1,7 @@
 //! From a kubeconfig or a service account to an HTTP client.
 //!
-//! kube's own stack, less its request logging (an outage is said once, by [`super::outage`]) and its
+//! kube's own stack, less its request logging (an outage is said once, by [`super::outage`]) and
+//! its
 //! retries ([`super::backoff`] has jitter and no end), plus TCP keep-alive.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -52,6 +53,8 @@ async fn configuration(kubeconfig: Option<PathBuf>) -> Result<Config, SourceErro
 }
 
 fn client(config: &Config) -> Result<Client, kube::Error> {
+    // kube builds its TLS configuration with the process's provider. An error means there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

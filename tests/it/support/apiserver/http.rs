@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
     body::{Frame, Incoming},
+    header::HeaderValue,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -54,6 +55,10 @@ pub(super) async fn answer(
     let mut state = shared.lock();
     *state.requests.paths.entry(path.clone()).or_default() += 1;
     let selection = selection(&path, &query);
+    let shown = request.headers().get("authorization").map(HeaderValue::as_bytes);
+    if shown != Some(format!("Bearer {}", super::TOKEN).as_bytes()) {
+        return Ok(status(401, "Unauthorized", "Unauthorized"));
+    }
     if let Some(refused) = state.refusal(&selection) {
         return Ok(refused);
     }

@@ -1,3 +1,6 @@
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
 
 fn read(file: &str, text: &str) -> Result<Content, Syntax> {
@@ -145,4 +148,80 @@ spec:
         "spec":{"clusterIP":"10.96.0.7","ports":[{"port":80,"targetPort":"web"}]}}"#;
     let object = |content: Content| content.claims[0].verdict.clone().unwrap().unwrap();
     assert_eq!(object(read("a.yaml", yaml).unwrap()), object(read("a.json", json).unwrap()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(---\n|[ \
+     \t\n:,&*!|>'\"%@`{}\\[\\]-]|kind|apiVersion|v1|Node|é){0,60}") {
+        let _ = read("a.yaml", &text);
+        let _ = read("a.json", &text);
+    }
+
+    #[test]
+    fn no_value_of_any_field_makes_the_decoder_panic(kind in 0..9usize, seed in value()) {
+        let kind = crate::model::Kind::ALL[kind];
+        let head = json!({"apiVersion": kind.api_version(), "kind": kind.as_str()}).to_string();
+        let document = seed.replacen('{', &format!("{},", head.trim_end_matches('}')), 1);
+        let _ = read("a.json", &document);
+        let _ = read("a.yaml", &document);
+    }
+}
+
+/// JSON objects made of the names that mean something.
+fn value() -> impl Strategy<Value = String> {
+    const NAMES: [&str; 24] = [
+        "metadata",
+        "name",
+        "namespace",
+        "labels",
+        "annotations",
+        "spec",
+        "status",
+        "ports",
+        "port",
+        "clusterIP",
+        "clusterIPs",
+        "endpoints",
+        "addresses",
+        "addressType",
+        "rules",
+        "http",
+        "paths",
+        "backend",
+        "service",
+        "tls",
+        "data",
+        "type",
+        "kubernetes.io/service-name",
+        "path",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec!["", "a", "None", "10.0.0.1", "::", "IPv4", "/", "NodePort", "€"])
+            .prop_map(Value::from),
+    ];
+    let tree =
+        leaf.prop_recursive(6, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                object(inner),
+            ]
+        });
+    fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+        let fields = prop::collection::vec((prop::sample::select(&NAMES[..]), inner), 0..6);
+        fields.prop_map(|fields| {
+            Value::Object(
+                fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            )
+        })
+    }
+    (object(tree.clone()), object(tree)).prop_map(|(mut object, mut metadata)| {
+        metadata["name"] = json!("a");
+        object["metadata"] = metadata;
+        object.to_string()
+    })
 }
