@@ -104,6 +104,13 @@ fn build(toolchain: &Toolchain, root: &Path, out: &Path, object: &Path) -> Resul
     let target = format!("{endian}-unknown-none");
     let target_dir = out.join("ebpf");
     let (program, args) = toolchain.cargo.split_first().ok_or("no cargo")?;
+    let flags = [
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        // LLVM 22 crashes where it expands a copy that bpf-linker asks to keep in order.
+        "-Clink-arg=--disable-expand-memcpy-in-order",
+        &format!("--cfg=bpf_target_arch=\"{}\"", var("CARGO_CFG_TARGET_ARCH")),
+    ];
     let mut cargo = Command::new(program);
     clear(&mut cargo);
     cargo
@@ -121,13 +128,7 @@ fn build(toolchain: &Toolchain, root: &Path, out: &Path, object: &Path) -> Resul
         .args(["--config", "profile.release.panic=\"abort\""])
         .current_dir(root)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            format!(
-                "-Cdebuginfo=2\x1f-Clink-arg=--btf\x1f--cfg=bpf_target_arch=\"{}\"",
-                var("CARGO_CFG_TARGET_ARCH")
-            ),
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     if let Some(rustc) = toolchain.rustc {
         cargo.env("RUSTC", rustc);
     }

@@ -4,14 +4,7 @@
 //! and editors see the same code.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-mod programs {
-    pub(crate) mod dial;
-    pub(crate) mod frame;
-    pub(crate) mod maps;
-    pub(crate) mod peer;
-    pub(crate) mod sockaddr;
-    pub(crate) mod uplink;
-}
+mod programs;
 
 use aya_ebpf::{
     macros::{cgroup_sock_addr, classifier},
@@ -64,11 +57,13 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
 }
 
 #[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
 fn uplink_ingress(ctx: TcContext) -> i32 {
     uplink::ingress(&ctx)
 }
 
 #[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
 fn uplink_egress(ctx: TcContext) -> i32 {
     uplink::egress(&ctx)
 }

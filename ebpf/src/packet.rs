@@ -80,6 +80,10 @@ pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
     if header[0] >> 4 != 4 || header_len < IPV4_HEADER_LEN {
         return Err(Skip::Malformed);
     }
+    // 224.0.0.0/3: no service is multicast or broadcast.
+    if header[16] >= 224 {
+        return Err(Skip::Other);
+    }
     let more_fragments_or_offset = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
     if more_fragments_or_offset != 0 {
         return Err(Skip::Fragment);
@@ -101,6 +105,10 @@ pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
 pub fn ipv6(header: &[u8; IPV6_HEADER_LEN]) -> Result<Ip, Skip> {
     if header[0] >> 4 != 6 {
         return Err(Skip::Malformed);
+    }
+    // ff00::/8: no service is multicast. Group reports carry hop-by-hop options (RFC 3810 §5).
+    if header[24] == 0xff {
+        return Err(Skip::Other);
     }
     let mut source = [0; 16];
     let mut destination = [0; 16];
@@ -144,20 +152,15 @@ pub fn opens_connection(tcp_flags: u8) -> bool {
 /// The twelve bytes two v4-mapped addresses share cancel out, so IPv4 needs no case of its own.
 #[inline(always)]
 pub fn difference(old: &Address, new: &Address) -> u32 {
+    let (old, new): ([u32; 4], [u32; 4]) = (bytemuck::cast(*old), bytemuck::cast(*new));
     let mut sum = 0u64;
-    let mut at = 0;
-    while at < 16 {
-        sum += u64::from(!word(old, at)) + u64::from(word(new, at));
-        at += 4;
+    for (old, new) in old.into_iter().zip(new) {
+        sum += u64::from(!old) + u64::from(new);
     }
-    // Eight 32-bit words: the first fold leaves at most three bits of carry, the second none.
+    // Eight 32-bit words: the first fold leaves at most one bit of carry, the second none.
     sum = (sum & 0xffff_ffff) + (sum >> 32);
-    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
-}
-
-#[inline(always)]
-fn word(address: &Address, at: usize) -> u32 {
-    u32::from_ne_bytes([address[at], address[at + 1], address[at + 2], address[at + 3]])
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

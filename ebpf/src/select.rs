@@ -1,15 +1,27 @@
 //! Which backend of a set a connection gets.
 
 /// A slot below `backends`, evenly spread over `random`. `None` for an empty set.
-///
-/// Multiply and shift instead of a remainder: no division on the data path, and no bias worth
-/// naming (Lemire, "Fast Random Integer Generation in an Interval", 2019).
 #[inline(always)]
 pub fn slot(random: u32, backends: u16) -> Option<u32> {
     if backends == 0 {
         return None;
     }
-    Some(((u64::from(random) * u64::from(backends)) >> 32) as u32)
+    Some(scale(random, u32::from(backends)))
+}
+
+/// A number below `bound`, evenly spread over `random`; 0 where `bound` is.
+///
+/// Multiply and shift instead of a remainder: no division on the data path, and no bias worth
+/// naming (Lemire, "Fast Random Integer Generation in an Interval", 2019).
+#[inline(always)]
+pub fn scale(random: u32, bound: u32) -> u32 {
+    high(u64::from(random) * u64::from(bound))
+}
+
+/// The upper half, which always fits.
+#[inline(always)]
+fn high(number: u64) -> u32 {
+    u32::try_from(number >> 32).unwrap_or_default()
 }
 
 /// Spreads an identifier (a socket cookie counts up by one) over all 32 bits, the same every time.
@@ -19,7 +31,7 @@ pub fn mix(identifier: u64) -> u32 {
     let mut x = identifier;
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((x ^ (x >> 31)) >> 32) as u32
+    high(x ^ (x >> 31))
 }
 
 #[cfg(test)]

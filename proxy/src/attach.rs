@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub use self::error::{KernelError, Step as KernelStep};
-pub use crate::object::MapSizes;
+pub use crate::{object::MapSizes, sys::PacketRun};
 
 /// TCX links and BTF map definitions in one.
 const KERNEL_MIN: (u32, u32) = (6, 6);
@@ -85,6 +85,19 @@ pub struct AttachReport {
     pub adopted: usize,
     /// Links made anew.
     pub created: usize,
+}
+
+/// A program that is attached, by whichever agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The program, and for devices their index: `connect4`, `uplink_ingress_2`.
+    pub name: String,
+    /// The kernel's id of the link: the same as long as the link lives.
+    pub link_id: u32,
+    /// The kernel's id of the program: another after each start of an agent.
+    pub program_id: u32,
+    /// Whether what it was attached to is gone.
+    pub is_orphan: bool,
 }
 
 /// Counters of the data path, summed over CPUs.
@@ -149,32 +162,50 @@ impl Kernel {
         Ok(report)
     }
 
-    /// Makes the packet programs run on exactly these devices, by index and name.
-    pub(crate) fn attach_uplinks(
-        &self,
-        devices: &BTreeMap<u32, String>,
-    ) -> Result<AttachReport, KernelError> {
-        let mut report = AttachReport::default();
-        for Loaded { name, attach_type, fd, .. } in &self.object.uplink_programs {
-            let stale: BTreeSet<u32> = self.pins.device_links(name)?.into_iter().collect();
-            for index in stale.into_iter().filter(|index| !devices.contains_key(index)) {
-                pins::unpin(&self.pins.device_link(name, index))?;
-            }
+    /// Makes the packet programs run on exactly these devices, by index and name. One device's
+    /// failure does not keep the others from it.
+    pub(crate) fn attach_uplinks(&self, devices: &BTreeMap<u32, String>) -> Vec<KernelError> {
+        let mut errors = Vec::new();
+        for program in &self.object.uplink_programs {
+            errors.extend(self.detach_others(program.name, devices).err());
             for (index, device) in devices {
-                let place = Place {
-                    target: LinkTarget::Device(*index),
-                    info: LinkInfo::Device { index: *index, attach_type: *attach_type as u32 },
-                };
-                let pin = self.pins.device_link(name, *index);
-                let step = Step::AttachDevice(name, device.clone());
-                report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
+                errors.extend(self.attach_uplink(program, *index, device).err());
             }
         }
-        Ok(report)
+        errors
     }
 
-    /// Makes `addresses` the node's own, and `v4` and `v6` those that source translation uses.
-    pub(crate) fn set_node(
+    fn attach_uplink(
+        &self,
+        Loaded { name, attach_type, fd, .. }: &Loaded,
+        index: u32,
+        device: &str,
+    ) -> Result<Attached, KernelError> {
+        let place = Place {
+            target: LinkTarget::Device(index),
+            info: LinkInfo::Device { index, attach_type: *attach_type as u32 },
+        };
+        let pin = self.pins.device_link(name, index);
+        let step = Step::AttachDevice(name, device.into());
+        link::attach(fd, *attach_type, place, &pin, &step)
+    }
+
+    fn detach_others(
+        &self,
+        program: &str,
+        devices: &BTreeMap<u32, String>,
+    ) -> Result<(), KernelError> {
+        for index in self.pins.device_links(program)? {
+            if !devices.contains_key(&index) {
+                pins::detach(&self.pins.device_link(program, index))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `addresses` the node's own, and `v4` and `v6` (all zero: none) those that source
+    /// translation uses. [`crate::node::follow`] does it by itself.
+    pub fn set_node(
         &self,
         addresses: &BTreeSet<Address>,
         v4: Address,
@@ -226,6 +257,43 @@ impl Kernel {
     pub fn verified_instructions(&self) -> BTreeMap<&'static str, u32> {
         let programs = self.object.socket_programs.iter().chain(&self.object.uplink_programs);
         programs.map(|program| (program.name, program.verified_instructions)).collect()
+    }
+
+    /// What is attached below `bpffs`, by name.
+    pub fn attachments(bpffs: &Path) -> Result<Vec<Attachment>, KernelError> {
+        let read = |(name, path): (String, PathBuf)| {
+            let link = match sys::pinned(&path).and_then(sys::link_info) {
+                Ok(link) => link,
+                // Detached since the names were read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                Err(error) => return Some(Err(KernelError::pin(path, error))),
+            };
+            Some(Ok(Attachment {
+                name,
+                link_id: link.id,
+                program_id: link.program_id,
+                is_orphan: matches!(
+                    link.attached_to,
+                    LinkInfo::Device { index: 0, .. } | LinkInfo::Cgroup { id: 0, .. }
+                ),
+            }))
+        };
+        Pins::all_links(bpffs)?.into_iter().filter_map(read).collect()
+    }
+
+    /// What the packet program `uplink_ingress` or `uplink_egress` makes of an Ethernet frame,
+    /// outside of any network, but with the real maps; for tests, measurements and explanations.
+    /// Later repetitions see what earlier ones made of the frame.
+    pub fn run_on_packet(
+        &self,
+        program: &'static str,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<PacketRun, KernelError> {
+        let loaded = self.object.uplink_programs.iter().find(|loaded| loaded.name == program);
+        let loaded = loaded.ok_or(KernelError::Incomplete { name: program })?;
+        sys::test_run(&loaded.fd, frame, repeat)
+            .map_err(|error| KernelError::system(Step::RunPacket, error))
     }
 
     /// Detaches and unpins everything of Fairlead's below `bpffs`, whoever left it there. Sockets

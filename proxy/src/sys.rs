@@ -9,8 +9,11 @@ mod mount;
 mod socket;
 mod table;
 
-pub(crate) use bpf::{pin, pinned};
-pub(crate) use link::{AttachType, LinkInfo, LinkTarget, create_link, link_info, update_link};
+pub use bpf::PacketRun;
+pub(crate) use bpf::{pin, pinned, test_run};
+pub(crate) use link::{
+    AttachType, LinkInfo, LinkTarget, create_link, detach_link, link_info, update_link,
+};
 pub(crate) use mount::{is_bpf_file_system, mount_bpf_file_system};
-pub(crate) use socket::network_namespace_cookie;
+pub(crate) use socket::{network_namespace_cookie, watched};
 pub(crate) use table::{PerCpuTable, Table};

@@ -19,16 +19,16 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 6_000),
-            ("connect6", 6_000),
-            ("sendmsg4", 6_000),
-            ("sendmsg6", 6_000),
-            ("recvmsg4", 1_000),
-            ("recvmsg6", 1_000),
-            ("getpeername4", 1_000),
-            ("getpeername6", 1_000),
-            ("uplink_ingress", 60_000),
-            ("uplink_egress", 5_000),
+            ("connect4", 2_500),
+            ("connect6", 2_500),
+            ("sendmsg4", 2_500),
+            ("sendmsg6", 2_500),
+            ("recvmsg4", 400),
+            ("recvmsg6", 400),
+            ("getpeername4", 300),
+            ("getpeername6", 300),
+            ("uplink_ingress", 40_000),
+            ("uplink_egress", 2_500),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());
         for (name, budget) in budgets {

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Address;
+use crate::select::scale;
 
 /// The one index of the array map `settings`.
 pub const SETTINGS_INDEX: u32 = 0;
@@ -40,8 +41,8 @@ impl Settings {
     /// One of the ports for source translation, in network byte order; `random` decides which.
     #[inline(always)]
     pub fn snat_port(&self, random: u32) -> [u8; 2] {
-        let ports = u32::from(self.snat_port_last.saturating_sub(self.snat_port_first)) + 1;
-        let offset = ((u64::from(random) * u64::from(ports)) >> 32) as u16;
+        let span = u32::from(self.snat_port_last.saturating_sub(self.snat_port_first));
+        let offset = u16::try_from(scale(random, span + 1)).unwrap_or_default();
         self.snat_port_first.wrapping_add(offset).to_be_bytes()
     }
 }

@@ -12,8 +12,13 @@ fn v4(change: impl FnOnce(&mut [u8; 20])) -> Result<Ip, Skip> {
 }
 
 fn v6(next_header: u8) -> Result<Ip, Skip> {
+    v6_to(0xfd, next_header)
+}
+
+fn v6_to(destination: u8, next_header: u8) -> Result<Ip, Skip> {
     let mut header = [0; 40];
     header[0] = 0x60;
+    header[24] = destination;
     header[6] = next_header;
     header[8] = 0xfd;
     header[39] = 9;
@@ -31,11 +36,13 @@ fn ipv4_is_read_as_v4_mapped() {
 
 #[test]
 fn what_is_not_translated_is_told_apart() {
-    let cases: [(&str, Result<Ip, Skip>, Skip); 10] = [
+    let cases: [(&str, Result<Ip, Skip>, Skip); 12] = [
         ("IPv6 in an IPv4 frame", v4(|h| h[0] = 0x65), Skip::Malformed),
         ("header shorter than a header", v4(|h| h[0] = 0x44), Skip::Malformed),
         ("first fragment", v4(|h| h[6] = 0x20), Skip::Fragment),
         ("last fragment", v4(|h| h[7] = 0x10), Skip::Fragment),
+        ("fragment to a group", v4(|h| (h[6], h[16]) = (0x20, 239)), Skip::Other),
+        ("group report", v6_to(0xff, 0), Skip::Other),
         ("SCTP", v4(|h| h[9] = 132), Skip::Other),
         ("IPv4 in an IPv6 frame", ipv6(&[0x45; 40]), Skip::Malformed),
         ("IPv6 fragment", v6(44), Skip::Fragment),
@@ -93,7 +100,7 @@ fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    sum as u16
+    u16::try_from(sum).unwrap()
 }
 
 /// 0 and 0xffff are the same number in ones' complement.

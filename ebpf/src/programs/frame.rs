@@ -10,6 +10,8 @@ use fairlead_ebpf::{
     packet::{self, Ip, Skip},
 };
 
+use super::low_half;
+
 /// Uplinks are Ethernet devices.
 const ETHERNET_HEADER_LEN: usize = 14;
 const ETH_P_IP: u16 = 0x0800;
@@ -34,7 +36,7 @@ impl Frame {
     // Not inlined: its two headers leave the stack again.
     #[inline(never)]
     pub(crate) fn parse(&mut self, ctx: &TcContext, hook: u8) -> Result<(), Skip> {
-        let (version, ip) = match u16::from_be(ctx.skb.protocol() as u16) {
+        let (version, ip) = match u16::from_be(low_half(ctx.skb.protocol())) {
             ETH_P_IP => (4, packet::ipv4(&load(ctx, ETHERNET_HEADER_LEN)?)?),
             ETH_P_IPV6 => (6, packet::ipv6(&load(ctx, ETHERNET_HEADER_LEN)?)?),
             _ => return Err(Skip::Other),
@@ -57,7 +59,7 @@ impl Frame {
             zero: [0; 2],
         };
         self.version = version;
-        self.transport = transport as u32;
+        self.transport = u32::try_from(transport).unwrap_or_default();
         Ok(())
     }
 

@@ -1,19 +1,19 @@
 //! The context of the socket hooks: one call, its address in either family.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem::offset_of};
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::bpf_sock_addr,
+    bindings::{bpf_sock, bpf_sock_addr},
     helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, generated},
     programs::SockAddrContext,
 };
 use fairlead_ebpf::{
     abi::{Address, FrontendKey, Reason, SocketPeer},
-    packet::{mapped, unmapped},
+    packet::unmapped,
 };
 
-use super::maps;
+use super::{low_half, maps};
 
 /// The call goes on.
 pub(crate) const ALLOW: i32 = 1;
@@ -32,45 +32,54 @@ pub(crate) enum V4 {}
 /// Hooks ending in 6; IPv4 as v4-mapped passes through them, too.
 pub(crate) enum V6 {}
 
-// Volatile throughout: the verifier wants each context field accessed as declared, and LLVM would
-// merge neighbours.
 impl Family for V4 {
     #[inline(always)]
     fn address(ctx: *const bpf_sock_addr) -> Address {
-        // SAFETY: the kernel's context, valid throughout the program; the field is readable.
-        mapped(unsafe { (&raw const (*ctx).user_ip4).read_volatile() }.to_ne_bytes())
+        let prefix = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+        bytemuck::cast([0, 0, prefix, read(ctx, offset_of!(bpf_sock_addr, user_ip4))])
     }
 
     #[inline(always)]
     fn set_address(ctx: *mut bpf_sock_addr, address: &Address) {
         let word = u32::from_ne_bytes(unmapped(address));
-        // SAFETY: as above; the field is writable in every hook of this family.
-        unsafe { (&raw mut (*ctx).user_ip4).write_volatile(word) };
+        write(ctx, offset_of!(bpf_sock_addr, user_ip4), word);
     }
 }
 
 impl Family for V6 {
     #[inline(always)]
     fn address(ctx: *const bpf_sock_addr) -> Address {
-        // SAFETY: the kernel's context, valid throughout the program.
-        let first = unsafe { (&raw const (*ctx).user_ip6).cast::<u32>() };
-        let word = |at: usize| {
-            // SAFETY: the field is four words long and readable.
-            unsafe { first.wrapping_add(at).read_volatile() }
-        };
+        let word = |at: usize| read(ctx, offset_of!(bpf_sock_addr, user_ip6) + 4 * at);
         bytemuck::cast([word(0), word(1), word(2), word(3)])
     }
 
     #[inline(always)]
     fn set_address(ctx: *mut bpf_sock_addr, address: &Address) {
-        // SAFETY: the kernel's context, valid throughout the program.
-        let first = unsafe { (&raw mut (*ctx).user_ip6).cast::<u32>() };
         let words: [u32; 4] = bytemuck::cast(*address);
         for (at, word) in words.into_iter().enumerate() {
-            // SAFETY: the field is four words long and writable in every hook of this family.
-            unsafe { first.wrapping_add(at).write_volatile(word) };
+            write(ctx, offset_of!(bpf_sock_addr, user_ip6) + 4 * at, word);
         }
     }
+}
+
+/// Reads a field of the context. Volatile: the verifier wants each accessed as declared, and LLVM
+/// would merge neighbours.
+#[inline(always)]
+fn read(ctx: *const bpf_sock_addr, offset: usize) -> u32 {
+    // SAFETY: the kernel's context; callers name its fields.
+    let field = unsafe { ctx.byte_add(offset) }.cast::<u32>();
+    // SAFETY: valid throughout the program; the verifier refuses programs that read what is no
+    // field.
+    unsafe { field.read_volatile() }
+}
+
+/// Writes a field of the context.
+#[inline(always)]
+fn write(ctx: *mut bpf_sock_addr, offset: usize, value: u32) {
+    // SAFETY: the kernel's context; callers name its fields.
+    let field = unsafe { ctx.byte_add(offset) }.cast::<u32>();
+    // SAFETY: as for reading; the verifier refuses fields that a hook may not write.
+    unsafe { field.write_volatile(value) };
 }
 
 /// One socket call.
@@ -94,19 +103,15 @@ impl<F: Family> Call<F> {
     /// Its port, network byte order.
     #[inline(always)]
     pub(crate) fn port(&self) -> [u8; 2] {
-        // SAFETY: the kernel's context, valid throughout the program; the field is readable.
-        let port = unsafe { (&raw const (*self.ctx.sock_addr).user_port).read_volatile() };
-        let [low, high, ..] = port.to_ne_bytes();
-        if cfg!(target_endian = "little") { [low, high] } else { (port as u16).to_ne_bytes() }
+        low_half(read(self.ctx.sock_addr, offset_of!(bpf_sock_addr, user_port))).to_ne_bytes()
     }
 
     /// Address, port and protocol as the key of a frontend.
     #[inline(always)]
     pub(crate) fn dialled(&self) -> FrontendKey {
-        // SAFETY: the kernel's context, valid throughout the program; the field is readable.
-        let protocol = unsafe { (&raw const (*self.ctx.sock_addr).protocol).read_volatile() };
-        // Protocols beyond 255 (MPTCP) have no services; 255 has none either.
-        let protocol = if protocol > 255 { 255 } else { protocol as u8 };
+        let protocol = read(self.ctx.sock_addr, offset_of!(bpf_sock_addr, protocol));
+        // MPTCP's 262 is the only one beyond a byte, and it dials by TCP subflows.
+        let [.., protocol] = protocol.to_be_bytes();
         FrontendKey { address: self.address(), port: self.port(), protocol, zero: 0 }
     }
 
@@ -115,8 +120,7 @@ impl<F: Family> Call<F> {
     pub(crate) fn set(&self, address: &Address, port: [u8; 2]) {
         F::set_address(self.ctx.sock_addr, address);
         let port = u32::from(u16::from_ne_bytes(port));
-        // SAFETY: the kernel's context, valid throughout the program; the field is writable.
-        unsafe { (&raw mut (*self.ctx.sock_addr).user_port).write_volatile(port) };
+        write(self.ctx.sock_addr, offset_of!(bpf_sock_addr, user_port), port);
     }
 
     /// Fails the call with ECONNREFUSED.
@@ -166,8 +170,10 @@ impl<F: Family> Call<F> {
     /// Forgets it: the socket is being connected to something that is no service.
     #[inline(always)]
     pub(crate) fn clear_peer(&self) {
-        // SAFETY: the kernel's context, valid throughout the program.
-        let sk = unsafe { (&raw const (*self.ctx.sock_addr).__bindgen_anon_1.sk).read_volatile() };
+        let offset = offset_of!(bpf_sock_addr, __bindgen_anon_1);
+        let field = self.ctx.sock_addr.wrapping_byte_add(offset).cast::<*mut bpf_sock>();
+        // SAFETY: the kernel's context, valid throughout the program; this is where the socket is.
+        let sk = unsafe { field.read_volatile() };
         let map = (&raw const maps::PEERS).cast_mut();
         // SAFETY: a map and the socket of a valid context; a socket without storage is no error.
         unsafe { generated::bpf_sk_storage_delete(map.cast(), sk.cast()) };

@@ -16,12 +16,12 @@ use fairlead_ebpf::{
 use super::{
     dial::{self, Choice},
     frame::Frame,
-    maps,
+    low_half, maps,
 };
 
 /// Whoever comes next decides: other programs, then the kernel.
 const NEXT: i32 = TC_ACT_UNSPEC;
-const DROP: i32 = TC_ACT_SHOT as i32;
+const DROP: i32 = TC_ACT_SHOT;
 
 /// Ports tried for one connection before it is dropped.
 const PORT_TRIES: u32 = 8;
@@ -127,10 +127,9 @@ fn open(tuple: &Tuple, opened: &mut Connection) -> i32 {
     if let Err(reason) = store_reply(&mut flow) {
         return drop_for(reason);
     }
-    if connection.flags & u32::from(BACKEND_LOCAL) == 0 {
-        if let Err(reason) = store_remote(&flow) {
-            return drop_for(reason);
-        }
+    let is_remote = connection.flags & u32::from(BACKEND_LOCAL) == 0;
+    if is_remote && let Err(reason) = store_remote(&flow) {
+        return drop_for(reason);
     }
     if !store_request(&flow, &mut connection) {
         return drop_for(Reason::ConnectionNotStored);
@@ -177,7 +176,7 @@ fn store_reply(flow: &mut Flow<'_>) -> Result<(), Reason> {
         if store((key, wanted), BPF_NOEXIST) || known(&key) == Some(wanted) {
             return Ok(());
         }
-        flow.client_port = ((dial::random() as u16) | 0x8000).to_be_bytes();
+        flow.client_port = (low_half(dial::random()) | 0x8000).to_be_bytes();
     }
     Err(Reason::PortsExhausted)
 }

@@ -79,7 +79,9 @@ pub enum KernelError {
         source: io::Error,
     },
     /// No agent has pinned anything here.
-    #[error("no maps of Fairlead's at {path}: start the agent, or name its BPF file system with --bpffs")]
+    #[error(
+        "no maps of Fairlead's at {path}: start the agent, or name its BPF file system with --bpffs"
+    )]
     NothingPinned {
         /// The BPF file system that was named.
         path: PathBuf,

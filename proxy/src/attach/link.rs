@@ -38,7 +38,7 @@ pub(crate) fn attach(
     let link = sys::create_link(program, place.target, attach_type)
         .map_err(|error| KernelError::system(step.clone(), error))?;
     // Pinned under another name first: the old link goes only when the new one is safe.
-    let fresh = path.with_file_name(format!("{}_new", file_name(path)));
+    let fresh = path.with_file_name(format!("{}{}", file_name(path), pins::NEW));
     pins::unpin(&fresh)?;
     sys::pin(&link, &fresh).map_err(|error| KernelError::pin(&fresh, error))?;
     fs::rename(&fresh, path).map_err(|error| KernelError::pin(path, error))?;
@@ -53,5 +53,5 @@ fn file_name(path: &Path) -> String {
 /// again, of a device that is gone, or of another --cgroup-root.
 fn adopt(program: &OwnedFd, wanted: LinkInfo, path: &Path) -> Option<io::Result<()>> {
     let link = sys::pinned(path).ok()?;
-    (sys::link_info(&link).ok()? == wanted).then(|| sys::update_link(&link, program))
+    (sys::link_info(&link).ok()?.attached_to == wanted).then(|| sys::update_link(&link, program))
 }

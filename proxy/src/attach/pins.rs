@@ -9,6 +9,9 @@ use std::{
 use super::{KernelError, error::Step};
 use crate::sys;
 
+/// Ends the name of a link that is about to replace another.
+pub(crate) const NEW: &str = "_new";
+
 /// The directories on the BPF file system.
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
@@ -59,6 +62,26 @@ impl Pins {
         self.links().join(format!("{program}_{index}"))
     }
 
+    /// Every link that is pinned, by file name; not those just being made.
+    pub(crate) fn all_links(bpffs: &Path) -> Result<Vec<(String, PathBuf)>, KernelError> {
+        let links = Self { root: bpffs.join("fairlead") }.links();
+        let failed = |error| KernelError::pin(&links, error);
+        let mut found = Vec::new();
+        let entries = match fs::read_dir(&links) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(NEW) {
+                found.push((name, entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Device indices that have a link of `program`.
     pub(crate) fn device_links(&self, program: &str) -> Result<Vec<u32>, KernelError> {
         let links = self.links();
@@ -74,9 +97,12 @@ impl Pins {
     }
 }
 
-/// Unpins all of Fairlead's below `bpffs`: links first, so that no program outlives its maps'
-/// names. What nothing else holds, the kernel then detaches and frees.
+/// Detaches and unpins all of Fairlead's below `bpffs`, links first, so that no program outlives
+/// its maps' names.
 pub(crate) fn remove_all(bpffs: &Path) -> Result<(), KernelError> {
+    for (_, path) in Pins::all_links(bpffs)? {
+        detach(&path)?;
+    }
     let root = bpffs.join("fairlead");
     for directory in ["links", "maps"].map(|name| root.join(name)) {
         remove(&directory, fs::remove_dir_all)?;
@@ -89,6 +115,14 @@ fn remove(path: &Path, how: impl FnOnce(PathBuf) -> io::Result<()>) -> Result<()
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KernelError::pin(path, error)),
         _ => Ok(()),
     }
+}
+
+/// Detaches a pinned link and unpins it. What it was attached to may be gone already.
+pub(crate) fn detach(path: &Path) -> Result<(), KernelError> {
+    if let Err(error) = sys::pinned(path).and_then(sys::detach_link) {
+        tracing::debug!(%error, path = %path.display(), "link not detached, only unpinned");
+    }
+    unpin(path)
 }
 
 /// Removes one pin; that it is gone already is no error.

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -83,4 +84,53 @@ pub(super) unsafe fn info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
     // SAFETY: the kernel writes at most `len` bytes to `info`, which outlives the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok(info)
+}
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketRun {
+    /// The program's verdict (`TC_ACT_*`).
+    pub verdict: i32,
+    /// The packet afterwards.
+    pub packet: Vec<u8>,
+    /// One run's time in nanoseconds, averaged over all runs.
+    pub duration_ns: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttributes {
+    program: u32,
+    verdict: u32,
+    input_len: u32,
+    output_len: u32,
+    input: u64,
+    output: u64,
+    repeat: u32,
+    duration_ns: u32,
+    context: [u64; 3],
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    reserved: u32,
+}
+
+/// Runs a packet program `repeat` times on one frame; later runs see what earlier ones made of it.
+pub(crate) fn test_run(program: impl AsFd, frame: &[u8], repeat: u32) -> io::Result<PacketRun> {
+    let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
+    let mut packet = vec![0; frame.len()];
+    let mut attributes = TestRunAttributes {
+        program: raw(program.as_fd()),
+        input_len: len,
+        output_len: len,
+        input: frame.as_ptr() as u64,
+        output: packet.as_mut_ptr() as u64,
+        repeat,
+        ..Default::default()
+    };
+    // SAFETY: both buffers are as long as said and outlive the call.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }?;
+    packet.truncate(usize::try_from(attributes.output_len).map_err(io::Error::other)?);
+    let TestRunAttributes { verdict, duration_ns, .. } = attributes;
+    Ok(PacketRun { verdict: verdict.cast_signed(), packet, duration_ns })
 }

@@ -9,6 +9,7 @@ use super::bpf::{bpf, info, owned, raw};
 
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 /// Before those that are there already.
@@ -104,6 +105,18 @@ pub(crate) fn update_link(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(drop)
 }
 
+#[repr(C)]
+struct DetachAttributes {
+    link: u32,
+}
+
+/// Detaches at once; dropping the last reference does so a little later.
+pub(crate) fn detach_link(link: impl AsFd) -> io::Result<()> {
+    let mut attributes = DetachAttributes { link: raw(link.as_fd()) };
+    // SAFETY: no pointers.
+    unsafe { bpf(BPF_LINK_DETACH, &mut attributes) }.map(drop)
+}
+
 /// `struct bpf_link_info`: its head, and the longest of the two tails that matter here.
 #[repr(C)]
 struct RawInfo {
@@ -117,16 +130,25 @@ struct RawInfo {
 // Device links keep index and attach type where cgroup links keep the halves of the id.
 const _: () = assert!(mem::offset_of!(RawInfo, tail) == 16);
 
-/// What the link is attached to.
-pub(crate) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
+/// A link as the kernel describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) id: u32,
+    pub(crate) program_id: u32,
+    pub(crate) attached_to: LinkInfo,
+}
+
+/// What the link is attached to, and which program.
+pub(crate) fn link_info(link: impl AsFd) -> io::Result<Link> {
     // SAFETY: integers only.
     let raw = unsafe { info::<RawInfo>(link.as_fd()) }?;
     let [first, second, third, _] = raw.tail;
-    Ok(match raw.kind {
+    let attached_to = match raw.kind {
         BPF_LINK_TYPE_CGROUP => LinkInfo::Cgroup { id: halves(first, second), attach_type: third },
         BPF_LINK_TYPE_TCX => LinkInfo::Device { index: first, attach_type: second },
         _ => LinkInfo::Other,
-    })
+    };
+    Ok(Link { id: raw.id, program_id: raw.program_id, attached_to })
 }
 
 fn halves(first: u32, second: u32) -> u64 {

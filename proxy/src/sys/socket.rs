@@ -1,6 +1,8 @@
-//! What a socket tells of its network namespace.
+//! Sockets: their network namespace, and netlink ones watched by tokio.
 
 use std::{io, mem, os::fd::AsRawFd as _};
+
+use tokio::io::unix::AsyncFd;
 
 /// `SO_NETNS_COOKIE` (Linux 5.14), in include/uapi/asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -22,4 +24,11 @@ pub(crate) fn network_namespace_cookie() -> io::Result<u64> {
         )
     };
     if result != 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// Has tokio watch a netlink socket, which must be non-blocking.
+pub(crate) fn watched(socket: netlink_sys::Socket) -> io::Result<AsyncFd<netlink_sys::Socket>> {
+    // SAFETY: the socket owns its descriptor, always returns the same one, and closes it only when
+    // it is dropped, which is after tokio has let go of it.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }

@@ -138,7 +138,7 @@ where
     pub(crate) fn entries(&self) -> io::Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
         self.scan(1, |keys, values| {
-            entries.extend(keys.iter().copied().zip(values.iter().copied()))
+            entries.extend(keys.iter().copied().zip(values.iter().copied()));
         })?;
         Ok(entries)
     }

@@ -1,5 +1,6 @@
 //! Services written straight into the maps, and servers behind them.
 #![allow(dead_code, reason = "each test binary uses some of it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,9 +1,16 @@
 //! A world of one test's own: a network namespace, a cgroup, a BPF file system.
 #![allow(dead_code, reason = "each test binary uses some of it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails"
+)]
 
 use std::{
     env, fs,
     fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::Command,
@@ -87,20 +94,20 @@ impl World {
         }
     }
 
-    /// Another network namespace, for a pod: connected to this one by a veth pair.
-    pub(crate) fn pod(&self) -> Pod {
-        let name = format!("{}p", self.name);
-        run(&format!("ip netns add {name}"));
-        let pod = Pod { name };
-        run(&format!("ip link add pod0 type veth peer name eth0 netns {}", pod.name));
-        run("ip addr add 10.99.0.1/24 dev pod0");
-        run("ip -6 addr add fd99::1/64 dev pod0 nodad");
-        run("ip link set pod0 up");
+    /// Another network namespace, for a pod or a client: connected to this one, which routes for
+    /// it, by a veth pair. `number` is below 256 and unlike that of this world's other pods.
+    pub(crate) fn pod(&self, number: u8) -> Pod {
+        let pod = Pod { name: format!("{}p{number}", self.name), number };
+        run(&format!("ip netns add {}", pod.name));
         pod.run("ip link set lo up");
-        pod.run("ip addr add 10.99.0.2/24 dev eth0");
-        pod.run("ip -6 addr add fd99::2/64 dev eth0 nodad");
-        pod.run("ip link set eth0 up");
+        pod.connect();
         pod
+    }
+
+    /// Lets the node route between pods.
+    pub(crate) fn forward(&self) {
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
     }
 }
 
@@ -108,9 +115,55 @@ impl World {
 #[derive(Debug)]
 pub(crate) struct Pod {
     name: String,
+    number: u8,
 }
 
 impl Pod {
+    /// The node's end of the veth pair.
+    pub(crate) fn device(&self) -> String {
+        format!("pod{}", self.number)
+    }
+
+    /// The node's address on it.
+    pub(crate) fn node_address(&self, is_ipv4: bool) -> IpAddr {
+        self.address(is_ipv4, 1)
+    }
+
+    /// The pod's address.
+    pub(crate) fn own_address(&self, is_ipv4: bool) -> IpAddr {
+        self.address(is_ipv4, 2)
+    }
+
+    fn address(&self, is_ipv4: bool, host: u8) -> IpAddr {
+        if is_ipv4 {
+            Ipv4Addr::new(10, 99, self.number, host).into()
+        } else {
+            Ipv6Addr::new(0xfd99, 0, 0, self.number.into(), 0, 0, 0, host.into()).into()
+        }
+    }
+
+    /// Lays the veth pair, as at first or after [`Pod::disconnect`].
+    pub(crate) fn connect(&self) {
+        let device = self.device();
+        run(&format!("ip link add {device} type veth peer name eth0 netns {}", self.name));
+        for is_ipv4 in [true, false] {
+            let (node, own) = (self.node_address(is_ipv4), self.own_address(is_ipv4));
+            let options = if is_ipv4 { "24 dev" } else { "64 nodad dev" };
+            run(&format!("ip addr add {node}/{options} {device}"));
+            self.run(&format!("ip addr add {own}/{options} eth0"));
+        }
+        run(&format!("ip link set {device} up"));
+        self.run("ip link set eth0 up");
+        for is_ipv4 in [true, false] {
+            self.run(&format!("ip route add default via {}", self.node_address(is_ipv4)));
+        }
+    }
+
+    /// Takes the veth pair away.
+    pub(crate) fn disconnect(&self) {
+        run(&format!("ip link delete {}", self.device()));
+    }
+
     fn run(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.name));
     }

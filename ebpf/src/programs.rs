@@ -1,0 +1,15 @@
+//! What the programs do, by hook; and the maps they share.
+
+pub(crate) mod dial;
+pub(crate) mod frame;
+pub(crate) mod maps;
+pub(crate) mod peer;
+pub(crate) mod sockaddr;
+pub(crate) mod uplink;
+
+/// The half of a context field that holds a port or protocol.
+#[inline(always)]
+fn low_half(field: u32) -> u16 {
+    let [.., high, low] = field.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}

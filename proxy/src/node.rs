@@ -1,0 +1,133 @@
+//! The node as the programs must know it: its addresses and its uplinks, followed by rtnetlink.
+
+mod netlink;
+mod uplinks;
+
+use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
+
+use fairlead_ebpf::{abi::Address, packet::mapped};
+use fairlead_state::{Key, store::Snapshots};
+use tokio_util::sync::CancellationToken;
+
+use self::{netlink::Events, uplinks::View};
+use crate::attach::{Kernel, KernelError, error::Step};
+
+/// Events come in bursts (an address, its routes): they are waited out, then read once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// After a failure, in case no event comes.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the kernel's view of the node true until `cancel`: addresses for NodePorts, and programs
+/// on the uplinks. `snapshots` tells which addresses the Node object `node_name` has; before the
+/// first snapshot the devices alone decide.
+///
+/// # Errors
+///
+/// Only if rtnetlink cannot be opened at all. Anything else is logged and tried again.
+pub async fn follow(
+    kernel: Arc<Kernel>,
+    mut snapshots: Snapshots,
+    node_name: &str,
+    cancel: CancellationToken,
+) -> Result<(), KernelError> {
+    let failed = |error| KernelError::system(Step::Follow, error);
+    // Subscribed before the first look, so that nothing falls between.
+    let mut events = Events::open().map_err(failed)?;
+    let key = Key::new("", node_name);
+    let mut known: Option<View> = None;
+    warn_without_forwarding();
+    loop {
+        let own = own_addresses(&mut snapshots, &key);
+        let is_settled = update(&kernel, &own, &mut known);
+        let retry = async {
+            if is_settled {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            event = events.next() => event.map_err(failed)?,
+            () = node_changed(&mut snapshots, &key, &own) => {}
+            () = retry => {}
+        }
+        tokio::time::sleep(SETTLE).await;
+        events.drain();
+    }
+}
+
+/// Whether everything is as it should be.
+fn update(kernel: &Kernel, own: &[IpAddr], known: &mut Option<View>) -> bool {
+    let view = match netlink::read() {
+        Ok(node) => uplinks::view(&node, kernel.devices(), own),
+        Err(error) => {
+            tracing::warn!(%error, "addresses and devices could not be read; trying again");
+            return false;
+        }
+    };
+    if known.as_ref() == Some(&view) {
+        return true;
+    }
+    let errors = apply(kernel, &view);
+    for error in &errors {
+        tracing::warn!(error = error as &dyn std::error::Error, "node not fully followed");
+    }
+    for (device, problem) in &view.unusable {
+        tracing::warn!(device, problem, "not used as an uplink");
+    }
+    let uplinks: Vec<&String> = view.uplinks.values().collect();
+    tracing::info!(addresses = view.addresses.len(), ?uplinks, "following the node");
+    // What failed is tried again as a whole.
+    *known = errors.is_empty().then_some(view);
+    errors.is_empty()
+}
+
+fn apply(kernel: &Kernel, view: &View) -> Vec<KernelError> {
+    let addresses = view.addresses.iter().copied().map(address).collect();
+    let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
+    let written = kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6));
+    let mut errors: Vec<KernelError> = written.err().into_iter().collect();
+    errors.extend(kernel.attach_uplinks(&view.uplinks));
+    errors
+}
+
+/// IPv4 as v4-mapped.
+fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip) => mapped(ip.octets()),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn own_addresses(snapshots: &mut Snapshots, key: &Key) -> Vec<IpAddr> {
+    let snapshot = snapshots.borrow_and_update();
+    let node = snapshot.as_ref().and_then(|snapshot| snapshot.nodes().get(key));
+    node.map(|node| node.addresses.to_vec()).unwrap_or_default()
+}
+
+/// Returns once the Node object has other addresses than `own`.
+async fn node_changed(snapshots: &mut Snapshots, key: &Key, own: &[IpAddr]) {
+    while snapshots.changed().await.is_ok() {
+        if own_addresses(snapshots, key) != own {
+            return;
+        }
+    }
+    // No source any more, as at shutdown: only `cancel` ends the task.
+    std::future::pending::<()>().await;
+}
+
+/// The usual reason why a NodePort answers on its node and not from outside.
+fn warn_without_forwarding() {
+    let switches = BTreeMap::from([
+        ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
+        ("net.ipv6.conf.all.forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"),
+    ]);
+    for (setting, path) in switches {
+        if fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
+            tracing::warn!(
+                setting,
+                "is 0: NodePorts from outside reach no pods; `sysctl -w {setting}=1`"
+            );
+        }
+    }
+}

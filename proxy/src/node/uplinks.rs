@@ -1,0 +1,164 @@
+//! Which devices are uplinks and which addresses are the node's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::netlink::{Device, Node};
+use crate::attach::Devices;
+
+/// What the programs are to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// Every address others can dial.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// By index.
+    pub(super) uplinks: BTreeMap<u32, String>,
+    /// Devices that were asked for, or would be uplinks, and why they cannot be.
+    pub(super) unusable: BTreeMap<String, &'static str>,
+    /// Towards other nodes, where the client dialled no address of this one.
+    pub(super) source_v4: Option<IpAddr>,
+    /// The same for IPv6.
+    pub(super) source_v6: Option<IpAddr>,
+}
+
+/// `own` are the addresses of the Node object.
+pub(super) fn view(node: &Node, devices: &Devices, own: &[IpAddr]) -> View {
+    let mut view = View {
+        addresses: node.addresses.iter().map(|(_, ip)| *ip).collect(),
+        source_v4: source(node, own, IpAddr::is_ipv4),
+        source_v6: source(node, own, IpAddr::is_ipv6),
+        ..View::default()
+    };
+    for (index, device) in &node.devices {
+        if !is_wanted(node, devices, own, *index, device) {
+            continue;
+        }
+        match problem(device) {
+            None => drop(view.uplinks.insert(*index, device.name.clone())),
+            Some(problem) => drop(view.unusable.insert(device.name.clone(), problem)),
+        }
+    }
+    if let Devices::List(names) = devices {
+        let found: BTreeSet<&String> = node.devices.values().map(|device| &device.name).collect();
+        let missing = names.iter().filter(|name| !found.contains(name));
+        view.unusable.extend(missing.map(|name| (name.clone(), "there is no such device")));
+    }
+    view
+}
+
+/// Automatically: what carries a default route, what holds an address of the Node object, and
+/// overlays, over which other nodes' pods are reached. Pods' own devices are none of these.
+fn is_wanted(node: &Node, devices: &Devices, own: &[IpAddr], index: u32, device: &Device) -> bool {
+    let Devices::List(names) = devices else {
+        let holds_own = || own.iter().any(|ip| node.addresses.contains(&(index, *ip)));
+        return device.is_up
+            && !device.is_loopback
+            && (node.default_routes.contains(&index) || device.is_overlay || holds_own());
+    };
+    names.contains(&device.name)
+}
+
+fn problem(device: &Device) -> Option<&'static str> {
+    if device.is_loopback {
+        return Some("loopback: nothing arrives there from outside");
+    }
+    (!device.is_ethernet).then_some("its packets have no Ethernet header")
+}
+
+/// An address of the Node object if the node has it, else of a default route's device.
+fn source(node: &Node, own: &[IpAddr], is_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let has = |ip: &&IpAddr| node.addresses.iter().any(|(_, found)| found == *ip);
+    let named = own.iter().filter(|ip| is_family(ip)).find(has).copied();
+    named.or_else(|| {
+        let on_route = |index: &u32| node.default_routes.contains(index);
+        let mut addresses = node.addresses.iter().filter(|(index, _)| on_route(index));
+        addresses.find(|(_, ip)| is_family(ip)).map(|(_, ip)| *ip)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ETHERNET: Device = Device {
+        name: String::new(),
+        is_up: true,
+        is_loopback: false,
+        is_ethernet: true,
+        is_overlay: false,
+    };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// lo, eth0 (default route), eth1 (second network), veth1 (a pod), flannel.1, wg0.
+    fn node() -> Node {
+        let named = |name: &str, device: Device| Device { name: name.into(), ..device };
+        Node {
+            devices: BTreeMap::from([
+                (1, named("lo", Device { is_loopback: true, is_ethernet: false, ..ETHERNET })),
+                (2, named("eth0", ETHERNET)),
+                (3, named("eth1", ETHERNET)),
+                (4, named("veth1", ETHERNET)),
+                (5, named("flannel.1", Device { is_overlay: true, ..ETHERNET })),
+                (6, named("wg0", Device { is_ethernet: false, ..ETHERNET })),
+            ]),
+            addresses: BTreeSet::from([
+                (2, ip("192.168.0.2")),
+                (2, ip("2001:db8::2")),
+                (3, ip("172.20.0.2")),
+                (4, ip("10.244.0.1")),
+                (6, ip("10.8.0.1")),
+            ]),
+            default_routes: BTreeSet::from([2]),
+        }
+    }
+
+    fn names(view: &View) -> Vec<&str> {
+        view.uplinks.values().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn uplinks_carry_default_routes_own_addresses_or_overlays() {
+        let list = |names: &[&str]| Devices::List(names.iter().copied().map(Into::into).collect());
+        let cases = [
+            (Devices::Auto, vec![], vec!["eth0", "flannel.1"], vec![]),
+            (Devices::Auto, vec!["172.20.0.2"], vec!["eth0", "eth1", "flannel.1"], vec![]),
+            (Devices::Auto, vec!["10.8.0.1"], vec!["eth0", "flannel.1"], vec!["wg0"]),
+            // An address of the Node object that no device holds.
+            (Devices::Auto, vec!["203.0.113.7"], vec!["eth0", "flannel.1"], vec![]),
+            (list(&["eth1"]), vec!["192.168.0.2"], vec!["eth1"], vec![]),
+            (list(&["lo", "eth9"]), vec![], vec![], vec!["eth9", "lo"]),
+        ];
+        for (devices, own, uplinks, unusable) in cases {
+            let own: Vec<IpAddr> = own.into_iter().map(ip).collect();
+            let view = view(&node(), &devices, &own);
+            assert_eq!(names(&view), uplinks, "{devices:?} {own:?}");
+            assert_eq!(view.unusable.keys().collect::<Vec<_>>(), unusable, "{devices:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn devices_that_are_down_wait() {
+        let mut node = node();
+        node.devices.get_mut(&2).unwrap().is_up = false;
+        assert_eq!(names(&view(&node, &Devices::Auto, &[])), ["flannel.1"]);
+    }
+
+    #[test]
+    fn source_addresses_prefer_the_node_object() {
+        let cases = [
+            (vec![], Some("192.168.0.2"), Some("2001:db8::2")),
+            (vec!["172.20.0.2"], Some("172.20.0.2"), Some("2001:db8::2")),
+            (vec!["203.0.113.7", "10.8.0.1"], Some("10.8.0.1"), Some("2001:db8::2")),
+        ];
+        for (own, v4, v6) in cases {
+            let own: Vec<IpAddr> = own.into_iter().map(ip).collect();
+            let view = view(&node(), &Devices::Auto, &own);
+            assert_eq!((view.source_v4, view.source_v6), (v4.map(ip), v6.map(ip)), "{own:?}");
+        }
+    }
+}

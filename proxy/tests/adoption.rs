@@ -1,0 +1,221 @@
+//! Agents come and go, the data path stays.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+};
+
+use aya::maps::HashMap;
+use fairlead_ebpf::abi::{BackendKey, TCP};
+use fairlead_proxy::{Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _};
+use support::{
+    services::{ask_tcp, frontend, put, serve},
+    world::{World, world},
+};
+
+mod support {
+    pub(crate) mod services;
+    pub(crate) mod world;
+}
+
+const SERVICE: &str = "10.96.0.1:80";
+const AGENT: &str = "FAIRLEAD_TEST_AGENT";
+
+fn service() -> SocketAddr {
+    SERVICE.parse().unwrap()
+}
+
+fn put_service(kernel: &Kernel, set: u32) {
+    let backend = serve(TCP, "127.0.0.1".parse().unwrap(), "backend");
+    put(&mut kernel.maps().unwrap(), frontend(SERVICE, TCP), set, &[(backend, 0)]);
+}
+
+/// Link and program ids, by name.
+fn ids(world: &World) -> Vec<(String, u32, u32)> {
+    let links = Kernel::attachments(&world.bpffs).unwrap();
+    links.into_iter().map(|link| (link.name, link.link_id, link.program_id)).collect()
+}
+
+#[test]
+fn next_agent_takes_over_links_and_maps_in_place() {
+    world("next_agent_takes_over_links_and_maps_in_place", |world| {
+        let first = Kernel::open(&world.options()).unwrap();
+        let report = first.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (0, 8));
+        put_service(&first, 1);
+        let content = first.maps().unwrap().load().unwrap();
+        let before = ids(world);
+        drop(first);
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend", "with no agent at all");
+
+        let second = Kernel::open(&world.options()).unwrap();
+        assert_eq!(second.maps().unwrap().load().unwrap(), content);
+        assert_eq!(ids(world), before, "nothing changes before the maps are complete");
+        let report = second.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (8, 0));
+        for (old, new) in before.iter().zip(ids(world)) {
+            assert_eq!((&old.0, old.1), (&new.0, new.1), "the same link");
+            assert_ne!(old.2, new.2, "another program");
+        }
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+    });
+}
+
+/// Runs as an agent until killed, if this process is one.
+fn is_agent(world: &World) -> bool {
+    if env::var(AGENT).is_err() {
+        return false;
+    }
+    let kernel = Kernel::open(&world.options()).unwrap();
+    let report = kernel.attach().unwrap();
+    println!("attached {}", report.adopted + report.created);
+    loop {
+        thread::park();
+    }
+}
+
+/// Starts an agent, waits until it has attached everything, kills it with SIGKILL.
+fn live_and_die(test: &str) {
+    let mut agent = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(AGENT, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("attached 8")), "the agent did not start");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[test]
+fn agent_killed_again_and_again_under_load_loses_no_connection() {
+    let test = "agent_killed_again_and_again_under_load_loses_no_connection";
+    world(test, |world| {
+        if is_agent(world) {
+            return;
+        }
+        let kernel = Kernel::open(&world.options()).unwrap();
+        put_service(&kernel, 1);
+        kernel.attach().unwrap();
+        drop(kernel);
+        let (done, connections) = (AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let answer = ask_tcp(service()).unwrap();
+                        assert_eq!(answer, ("backend".into(), service()));
+                        connections.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let before = ids(world);
+            for _ in 0..10 {
+                live_and_die(test);
+            }
+            done.store(true, Ordering::Relaxed);
+            let links = |ids: Vec<(String, u32, u32)>| -> Vec<u32> {
+                ids.into_iter().map(|(_, link, _)| link).collect()
+            };
+            assert_eq!(links(ids(world)), links(before), "links of the first agent");
+        });
+        let connections = connections.into_inner();
+        println!("{connections} connections");
+        assert!(connections > 500, "only {connections} connections");
+    });
+}
+
+#[test]
+fn links_of_another_cgroup_are_replaced() {
+    world("links_of_another_cgroup_are_replaced", |world| {
+        let child = world.cgroup.join("child");
+        std::fs::create_dir(&child).unwrap();
+        let options = KernelOptions { cgroup_root: Some(child.clone()), ..world.options() };
+        let kernel = Kernel::open(&options).unwrap();
+        kernel.attach().unwrap();
+        put_service(&kernel, 1);
+        let before = ids(world);
+        assert!(ask_tcp(service()).is_err(), "this process is in another cgroup");
+        let report = Kernel::open(&world.options()).unwrap().attach().unwrap();
+        assert_eq!((report.adopted, report.created), (0, 8));
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        let after = ids(world);
+        assert!(before.iter().zip(&after).all(|(old, new)| old.0 == new.0 && old.1 != new.1));
+        std::fs::remove_dir(child).unwrap();
+    });
+}
+
+#[test]
+fn cleanup_leaves_nothing_behind() {
+    world("cleanup_leaves_nothing_behind", |world| {
+        Kernel::cleanup(&world.bpffs).unwrap();
+        let kernel = Kernel::open(&world.options()).unwrap();
+        kernel.attach().unwrap();
+        put_service(&kernel, 1);
+        assert!(ask_tcp(service()).is_ok());
+        Kernel::cleanup(&world.bpffs).unwrap();
+        assert!(ask_tcp(service()).is_err(), "detached");
+        assert!(!world.bpffs.join("fairlead").exists());
+        assert_eq!(ids(world), []);
+        Kernel::cleanup(&world.bpffs).unwrap();
+    });
+}
+
+#[test]
+fn pinned_maps_keep_their_size_and_foreign_ones_are_refused() {
+    world("pinned_maps_keep_their_size_and_foreign_ones_are_refused", |world| {
+        let options = |frontends| KernelOptions {
+            sizes: MapSizes { frontends, ..MapSizes::default() },
+            ..world.options()
+        };
+        drop(Kernel::open(&options(1000)).unwrap());
+        assert_eq!(Kernel::open(&options(2000)).unwrap().sizes().frontends, 1000);
+        let path = world.bpffs.join("fairlead/maps/frontends_v1");
+        std::fs::remove_file(&path).unwrap();
+        HashMap::<_, u32, u32>::create(1000, 0).unwrap().pin(&path).unwrap();
+        let error = Kernel::open(&options(1000)).unwrap_err();
+        assert!(matches!(&error, KernelError::Foreign { path: found } if *found == path));
+        assert!(error.to_string().contains("fairlead cleanup"), "{error}");
+    });
+}
+
+#[test]
+fn missing_cgroup_and_file_system_name_their_cure() {
+    world("missing_cgroup_and_file_system_name_their_cure", |world| {
+        let no_cgroup = KernelOptions { cgroup_root: Some("/proc".into()), ..world.options() };
+        let no_bpffs = KernelOptions { bpffs: "/proc/none".into(), ..world.options() };
+        for (options, cure) in [(no_cgroup, "--cgroup-root"), (no_bpffs, "--bpffs")] {
+            let error = Kernel::open(&options).unwrap_err().to_string();
+            assert!(error.contains(cure), "{error}");
+        }
+    });
+}
+
+#[test]
+fn sockets_outlive_their_service_and_its_set() {
+    world("sockets_outlive_their_service_and_its_set", |world| {
+        let kernel = Kernel::open(&world.options()).unwrap();
+        kernel.attach().unwrap();
+        put_service(&kernel, 1);
+        let stream = std::net::TcpStream::connect(service()).unwrap();
+        let mut maps = kernel.maps().unwrap();
+        let steps = [
+            fairlead_proxy::delta::Step::DeleteFrontends(vec![frontend(SERVICE, TCP)]),
+            fairlead_proxy::delta::Step::DeleteBackends(vec![BackendKey { set_id: 1, slot: 0 }]),
+        ];
+        for step in steps {
+            maps.apply(&step).unwrap();
+        }
+        assert_eq!(stream.peer_addr().unwrap(), service(), "years later it is still the service");
+    });
+}

@@ -1,0 +1,104 @@
+//! The maps in the kernel: batches, gaps, limits.
+
+use std::io;
+
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue};
+use fairlead_proxy::{
+    attach::MapSizes,
+    delta::Step,
+    image::Image,
+    maps::{MapError, Maps as _, kernel::KernelMaps},
+};
+
+/// More than three batches.
+const MANY: u32 = 15_000;
+
+fn sizes() -> MapSizes {
+    MapSizes {
+        frontends: 20_000,
+        backends: 20_000,
+        counters: 20_000,
+        node_addresses: 16,
+        datagram_peers: 16,
+        connections: 16,
+    }
+}
+
+fn key(number: u32) -> BackendKey {
+    BackendKey { set_id: number, slot: 0 }
+}
+
+fn backend(number: u32) -> (BackendKey, Backend) {
+    let [a, b, ..] = number.to_be_bytes();
+    (key(number), Backend { address: [7; 16], port: [a, b], flags: 1 })
+}
+
+fn frontend(number: u32) -> (FrontendKey, FrontendValue) {
+    let mut address = [0; 16];
+    address[12..].copy_from_slice(&number.to_be_bytes());
+    let key = FrontendKey { address, port: [0, 80], protocol: 6, zero: 0 };
+    let value = FrontendValue {
+        set_id: number,
+        counter_id: number,
+        backends: 1,
+        local_backends: 0,
+        flags: 0,
+    };
+    (key, value)
+}
+
+#[test]
+fn what_is_put_is_loaded_and_what_is_deleted_is_gone() {
+    let mut maps = KernelMaps::private(sizes()).unwrap();
+    assert_eq!(maps.load().unwrap(), Image::default());
+    let backends: Vec<_> = (0..MANY).map(backend).collect();
+    let frontends: Vec<_> = (0..MANY).map(frontend).collect();
+    maps.apply(&Step::PutBackends(backends.clone())).unwrap();
+    maps.apply(&Step::PutFrontends(frontends.clone())).unwrap();
+    let image = Image {
+        frontends: frontends.into_iter().collect(),
+        backends: backends.into_iter().collect(),
+    };
+    assert_eq!(maps.load().unwrap(), image);
+    // Replacing is no second entry.
+    let other = Backend { address: [8; 16], port: [0, 1], flags: 0 };
+    maps.apply(&Step::PutBackends(vec![(key(3), other)])).unwrap();
+    assert_eq!(maps.load().unwrap().backends[&key(3)], other);
+    // Every third is not there any more when all are deleted.
+    maps.apply(&Step::DeleteBackends((0..MANY).step_by(3).map(key).collect())).unwrap();
+    maps.apply(&Step::DeleteBackends((0..MANY).map(key).collect())).unwrap();
+    let frontends = (0..MANY).map(|number| frontend(number).0).collect();
+    maps.apply(&Step::DeleteFrontends(frontends)).unwrap();
+    assert_eq!(maps.load().unwrap(), Image::default());
+    for step in [Step::PutBackends(vec![]), Step::DeleteBackends(vec![]), Step::PutCounters(vec![])]
+    {
+        maps.apply(&step).unwrap();
+    }
+}
+
+#[test]
+fn counters_are_added_once_and_start_at_zero() {
+    let mut maps = KernelMaps::private(sizes()).unwrap();
+    maps.apply(&Step::PutCounters((0..MANY).step_by(2).collect())).unwrap();
+    maps.apply(&Step::PutCounters((0..MANY).collect())).unwrap();
+    let counters = maps.counters().unwrap();
+    assert_eq!(counters.len(), usize::try_from(MANY).unwrap());
+    assert!(counters.values().all(|counters| (counters.selected, counters.rejected) == (0, 0)));
+    maps.apply(&Step::DeleteCounters((0..MANY).collect())).unwrap();
+    maps.apply(&Step::DeleteCounters(vec![1])).unwrap();
+    assert_eq!(maps.counters().unwrap().len(), 0);
+}
+
+#[test]
+fn full_map_says_which_and_how_large() {
+    let mut maps = KernelMaps::private(MapSizes { backends: 4, counters: 4, ..sizes() }).unwrap();
+    assert_eq!((maps.capacities().backends, maps.capacities().frontends), (4, 20_000));
+    let error = maps.apply(&Step::PutBackends((0..64).map(backend).collect())).unwrap_err();
+    assert!(matches!(error, MapError::Full { map: "backends", capacity: 4 }), "{error}");
+    let held = maps.load().unwrap().backends.len();
+    assert!(held >= 4, "as much as there was room for: {held}");
+    let error = maps.apply(&Step::PutCounters((0..64).collect())).unwrap_err();
+    assert!(matches!(error, MapError::Full { map: "counters", .. }), "{error}");
+    let source = |error: MapError| io::Error::other(error).to_string();
+    assert!(source(error).contains("full"));
+}

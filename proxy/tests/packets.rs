@@ -1,0 +1,343 @@
+//! The packet programs on single frames: what comes out, and what is counted.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
+use fairlead_proxy::{
+    Kernel, KernelOptions,
+    delta::Step,
+    maps::{Maps as _, kernel::KernelMaps},
+};
+use support::{
+    frames::{Packet, without_checksum},
+    services::{address, frontend, node_port, put},
+    world::world,
+};
+
+mod support {
+    pub(crate) mod frames;
+    pub(crate) mod services;
+    pub(crate) mod world;
+}
+
+const NEXT: i32 = -1;
+const DROP: i32 = 2;
+const IN: &str = "uplink_ingress";
+const OUT: &str = "uplink_egress";
+
+const NODE_V4: &str = "192.168.0.2";
+const NODE_V6: &str = "2001:db8::2";
+
+struct Uplink {
+    kernel: Kernel,
+    maps: KernelMaps,
+}
+
+impl Uplink {
+    fn new(options: &KernelOptions) -> Self {
+        let kernel = Kernel::open(options).unwrap();
+        let [v4, v6] = [NODE_V4, NODE_V6].map(|ip| address(ip.parse().unwrap()));
+        kernel.set_node(&BTreeSet::from([v4, v6]), v4, v6).unwrap();
+        let maps = kernel.maps().unwrap();
+        Self { kernel, maps }
+    }
+
+    fn put(&mut self, key: FrontendKey, set: u32, backends: &[&str], flags: u16) {
+        let backends: Vec<(SocketAddr, u16)> =
+            backends.iter().map(|at| (at.parse().unwrap(), flags)).collect();
+        put(&mut self.maps, key, set, &backends);
+    }
+
+    /// The packet after it has passed `hook`; it must be let through, its checksums must hold.
+    fn pass(&self, hook: &'static str, packet: &Packet) -> Packet {
+        let run = self.kernel.run_on_packet(hook, &packet.frame(), 1).unwrap();
+        assert_eq!(run.verdict, NEXT, "{hook} {packet:?}");
+        let after = Packet::read(&run.packet);
+        assert_eq!((after.flags, &after.payload), (packet.flags, &packet.payload), "{hook}");
+        after
+    }
+
+    fn verdict(&self, hook: &'static str, frame: &[u8]) -> i32 {
+        let run = self.kernel.run_on_packet(hook, frame, 1).unwrap();
+        assert!(run.verdict == DROP || run.packet == frame, "{hook} changed the frame");
+        run.verdict
+    }
+
+    fn count(&self, reason: Reason) -> u64 {
+        self.kernel.counters().unwrap().drops[&reason]
+    }
+
+    fn services(&self, set: u32) -> (u64, u64) {
+        let counters = self.maps.counters().unwrap()[&set];
+        (counters.selected, counters.rejected)
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// Client, what it dials, backend: for both families.
+const FAMILIES: [(bool, &str, &str, &str, &str); 2] = [
+    (true, "203.0.113.9:40000", "192.168.0.2:30080", "10.244.1.5:8080", "10.96.0.1:80"),
+    (false, "[2001:db8:9::9]:40000", "[2001:db8::2]:30080", "[fd00:10::5]:8080", "[fd00:96::1]:80"),
+];
+
+#[test]
+fn local_backend_sees_the_client_and_answers_as_the_node() {
+    world("local_backend_sees_the_client_and_answers_as_the_node", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let mut set = 0;
+        for (is_ipv4, client, dialled, backend, cluster_ip) in FAMILIES {
+            for protocol in [TCP, UDP] {
+                for (key, dialled) in [
+                    (node_port(is_ipv4, 30080, protocol), dialled),
+                    (frontend(cluster_ip, protocol), cluster_ip),
+                ] {
+                    set += 1;
+                    uplink.put(key, set, &[backend], BACKEND_LOCAL);
+                    // The same client port would be met by another service's connection.
+                    let mut first = Packet::first(protocol, client, dialled);
+                    first.from.set_port(40000 + u16::try_from(set).unwrap());
+                    for packet in [first.clone(), first.later(), first.later()] {
+                        let inside = uplink.pass(IN, &packet);
+                        assert_eq!((inside.from, inside.to), (first.from, at(backend)));
+                        let outside = uplink.pass(OUT, &inside.reply());
+                        assert_eq!((outside.from, outside.to), (first.to, first.from));
+                    }
+                    assert_eq!(uplink.services(set), (1, 0), "one connection");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn remote_backend_sees_the_node_and_the_client_sees_what_it_dialled() {
+    world("remote_backend_sees_the_node_and_the_client_sees_what_it_dialled", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let mut set = 0;
+        for (is_ipv4, client, dialled, backend, cluster_ip) in FAMILIES {
+            let node = if is_ipv4 { NODE_V4 } else { NODE_V6 };
+            for protocol in [TCP, UDP] {
+                for (key, dialled) in [
+                    (node_port(is_ipv4, 30080, protocol), dialled),
+                    (frontend(cluster_ip, protocol), cluster_ip),
+                ] {
+                    set += 1;
+                    uplink.put(key, set, &[backend], 0);
+                    let mut first = Packet::first(protocol, client, dialled);
+                    first.from.set_port(40000 + u16::try_from(set).unwrap());
+                    let mut ports = BTreeSet::new();
+                    for packet in [first.clone(), first.later(), first.later()] {
+                        let routed = uplink.pass(IN, &packet);
+                        assert_eq!((routed.from, routed.to), (first.from, at(backend)));
+                        let sent = uplink.pass(OUT, &routed);
+                        assert_eq!(
+                            (sent.from.ip().to_string(), sent.to),
+                            (node.into(), at(backend))
+                        );
+                        assert!(sent.from.port() >= 61000, "{sent:?}");
+                        ports.insert(sent.from.port());
+                        let returned = uplink.pass(IN, &sent.reply());
+                        assert_eq!((returned.from, returned.to), (at(backend), first.from));
+                        let outside = uplink.pass(OUT, &returned);
+                        assert_eq!((outside.from, outside.to), (first.to, first.from));
+                    }
+                    assert_eq!(ports.len(), 1, "one connection, one port");
+                    assert_eq!(uplink.services(set), (1, 0), "one connection");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_not_for_a_service_passes_unchanged() {
+    world("what_is_not_for_a_service_passes_unchanged", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+        let client = "203.0.113.9:40000";
+        let cases = [
+            ("another port", Packet::first(TCP, client, "192.168.0.2:30081")),
+            ("another protocol", Packet::first(UDP, client, "192.168.0.2:30080")),
+            ("not the node's address", Packet::first(TCP, client, "192.168.0.3:30080")),
+            ("loopback", Packet::first(TCP, client, "127.0.0.1:30080")),
+            ("no SYN first", Packet::first(TCP, client, "192.168.0.2:30080").later()),
+            (
+                "SYN and ACK",
+                Packet { flags: 0x12, ..Packet::first(TCP, client, "192.168.0.2:30080") },
+            ),
+        ];
+        for (name, packet) in cases {
+            assert_eq!(uplink.verdict(IN, &packet.frame()), NEXT, "{name}");
+            assert_eq!(uplink.verdict(OUT, &packet.reply().frame()), NEXT, "{name}, out");
+        }
+        assert_eq!(uplink.services(1), (0, 0));
+    });
+}
+
+#[test]
+fn what_cannot_be_translated_passes_and_is_counted() {
+    world("what_cannot_be_translated_passes_and_is_counted", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+        uplink.put(node_port(false, 30080, TCP), 2, &["[fd00:10::5]:8080"], 0);
+        let v4 = Packet::first(TCP, "203.0.113.9:40000", "192.168.0.2:30080").frame();
+        let v6 = Packet::first(TCP, "[2001:db8:9::9]:40000", "[2001:db8::2]:30080").frame();
+        let change = |frame: &[u8], at: usize, value: u8| {
+            let mut frame = frame.to_vec();
+            frame[at] = value;
+            frame
+        };
+        let icmp_error = |frame: &[u8], protocol_at: usize, protocol, header_len: usize, kind| {
+            change(&change(frame, 14 + protocol_at, protocol), 14 + header_len, kind)
+        };
+        // The kernel's test run takes no frame whose IP header is cut short.
+        let cases = [
+            ("cut in the ports", v4[..14 + 20 + 3].to_vec(), Reason::Malformed),
+            ("cut before the TCP flags", v4[..14 + 20 + 8].to_vec(), Reason::Malformed),
+            ("impossible header length", change(&v4, 14, 0x44), Reason::Malformed),
+            ("header longer than the frame", change(&v4[..14 + 24], 14, 0x4f), Reason::Malformed),
+            ("first fragment", change(&v4, 14 + 6, 0x20), Reason::Fragment),
+            ("later fragment", change(&v4, 14 + 7, 0x08), Reason::Fragment),
+            ("IPv6 fragment", change(&v6, 14 + 6, 44), Reason::Fragment),
+            ("IPv6 hop-by-hop options", change(&v6, 14 + 6, 0), Reason::ExtensionHeader),
+            ("port unreachable", icmp_error(&v4, 9, 1, 20, 3), Reason::IcmpError),
+            ("packet too big", icmp_error(&v6, 6, 58, 40, 2), Reason::IcmpError),
+        ];
+        for (name, frame, reason) in cases {
+            let before = uplink.count(reason);
+            assert_eq!(uplink.verdict(IN, &frame), NEXT, "{name}");
+            assert_eq!(uplink.count(reason), before + 1, "{name}");
+        }
+        let total: u64 = uplink.kernel.counters().unwrap().drops.values().sum();
+        assert_eq!(total, 10);
+        let ping = icmp_error(&v4, 9, 1, 20, 8);
+        assert_eq!(uplink.verdict(IN, &ping), NEXT);
+        assert_eq!(uplink.count(Reason::IcmpError), 2, "a ping is no error");
+    });
+}
+
+#[test]
+fn service_without_backends_is_left_to_the_node_to_refuse() {
+    world("service_without_backends_is_left_to_the_node_to_refuse", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(true, 30080, TCP), 1, &[], 0);
+        uplink.put(frontend("10.96.0.1:80", TCP), 2, &[], 0);
+        let to_node = Packet::first(TCP, "203.0.113.9:40000", "192.168.0.2:30080");
+        assert_eq!(uplink.verdict(IN, &to_node.frame()), NEXT);
+        assert_eq!(uplink.services(1), (0, 1));
+        // A service address of its own must not be routed out again.
+        let to_service = Packet::first(TCP, "203.0.113.9:40000", "10.96.0.1:80");
+        assert_eq!(uplink.verdict(IN, &to_service.frame()), DROP);
+        assert_eq!((uplink.services(2), uplink.count(Reason::NoBackends)), ((0, 1), 1));
+    });
+}
+
+#[test]
+fn repeated_syn_meets_the_same_backend() {
+    world("repeated_syn_meets_the_same_backend", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let backends: Vec<String> = (1..=9).map(|n| format!("10.244.1.{n}:8080")).collect();
+        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+        uplink.put(node_port(true, 30080, TCP), 1, &backends, 0);
+        let mut met = BTreeSet::new();
+        for port in 40000..40050 {
+            let syn = Packet::first(TCP, &format!("203.0.113.9:{port}"), "192.168.0.2:30080");
+            let backend = uplink.pass(IN, &syn).to;
+            for _ in 0..5 {
+                assert_eq!(uplink.pass(IN, &syn).to, backend);
+            }
+            met.insert(backend);
+        }
+        assert!(met.len() >= 7, "50 connections to 9 backends met only {met:?}");
+        assert_eq!(uplink.services(1), (50, 0), "a repeated SYN is no new connection");
+    });
+}
+
+#[test]
+fn backend_that_left_keeps_its_connections_and_gets_no_new_ones() {
+    world("backend_that_left_keeps_its_connections_and_gets_no_new_ones", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let (old, new) = ("10.244.1.5:8080", "10.244.1.6:8080");
+        let replace = |uplink: &mut Uplink, protocol, set: u32, backends: &[&str]| {
+            uplink.put(node_port(true, 30080, protocol), set, backends, 0);
+            let gone = fairlead_ebpf::abi::BackendKey { set_id: set - 1, slot: 0 };
+            uplink.maps.apply(&Step::DeleteBackends(vec![gone])).unwrap();
+        };
+        for (protocol, set) in [(TCP, 10), (UDP, 20)] {
+            let first = Packet::first(protocol, "203.0.113.9:40000", "192.168.0.2:30080");
+            replace(&mut uplink, protocol, set, &[old]);
+            assert_eq!(uplink.pass(IN, &first).to, at(old));
+            // Another joins: the connection stays where it is, whatever its slot is now.
+            replace(&mut uplink, protocol, set + 1, &[new, old]);
+            for packet in [first.clone(), first.later(), first.clone()] {
+                assert_eq!(uplink.pass(IN, &packet).to, at(old), "protocol {protocol}");
+            }
+            replace(&mut uplink, protocol, set + 2, &[new]);
+            let kept = uplink.pass(IN, &first.later()).to;
+            let expected = if protocol == TCP { old } else { new };
+            assert_eq!(kept, at(expected), "protocol {protocol}: established, or a datagram");
+            assert_eq!(uplink.pass(IN, &first).to, at(new), "protocol {protocol}: opened anew");
+            let reply = uplink.pass(OUT, &uplink.pass(IN, &first));
+            assert_eq!(reply.to, at(new));
+        }
+    });
+}
+
+#[test]
+fn one_client_port_reaches_one_backend_by_two_services() {
+    world("one_client_port_reaches_one_backend_by_two_services", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for (set, port) in [(1, 30080), (2, 30081)] {
+            uplink.put(node_port(true, port, TCP), set, &["10.244.1.5:8080"], BACKEND_LOCAL);
+        }
+        let dialled = ["192.168.0.2:30080", "192.168.0.2:30081"];
+        let syns = dialled.map(|dialled| Packet::first(TCP, "203.0.113.9:40000", dialled));
+        let inside = syns.clone().map(|syn| uplink.pass(IN, &syn));
+        assert_ne!(inside[0].from, inside[1].from, "replies could not be told apart");
+        for (syn, inside) in syns.iter().zip(&inside) {
+            let reply = uplink.pass(OUT, &inside.reply());
+            assert_eq!((reply.from, reply.to), (syn.to, syn.from));
+            assert_eq!(uplink.pass(IN, &syn.later()).from, inside.from);
+        }
+    });
+}
+
+#[test]
+fn connection_without_a_free_port_is_dropped_and_counted() {
+    world("connection_without_a_free_port_is_dropped_and_counted", |world| {
+        let options = KernelOptions { snat_ports: 61000..=61000, ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+        let [one, two] = [40000, 40001]
+            .map(|port| Packet::first(TCP, &format!("203.0.113.9:{port}"), "192.168.0.2:30080"));
+        uplink.pass(IN, &one);
+        assert_eq!(uplink.verdict(IN, &two.frame()), DROP);
+        assert_eq!(uplink.count(Reason::PortsExhausted), 1);
+        assert_eq!(uplink.pass(IN, &one.later()).to, at("10.244.1.5:8080"), "the first goes on");
+    });
+}
+
+#[test]
+fn ipv4_options_and_absent_udp_checksums_survive() {
+    world("ipv4_options_and_absent_udp_checksums_survive", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(true, 30080, UDP), 1, &["10.244.1.5:8080"], BACKEND_LOCAL);
+        let first = Packet::first(UDP, "203.0.113.9:40000", "192.168.0.2:30080");
+        // Router alert, RFC 2113.
+        let options = [0x94, 0x04, 0, 0];
+        let run = uplink.kernel.run_on_packet(IN, &first.frame_with(&options), 1).unwrap();
+        let after = Packet::read_with(&run.packet, options.len());
+        assert_eq!((run.verdict, after.to), (NEXT, at("10.244.1.5:8080")));
+        let run = uplink.kernel.run_on_packet(IN, &without_checksum(first.frame()), 1).unwrap();
+        assert_eq!(run.packet[14 + 20 + 6..][..2], [0, 0], "none was there, none is made");
+        assert_eq!(Packet::read(&run.packet).to, at("10.244.1.5:8080"));
+    });
+}

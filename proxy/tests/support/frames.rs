@@ -1,0 +1,172 @@
+//! Ethernet frames, built and read by other code than the programs'.
+#![allow(dead_code, reason = "each test binary uses some of it")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use fairlead_ebpf::abi::{TCP, UDP};
+
+/// TCP flags.
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const ACK: u8 = 0x10;
+
+/// What is sent, or what a frame was found to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) protocol: u8,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    /// Of TCP; 0 for UDP.
+    pub(crate) flags: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Packet {
+    /// A SYN or a datagram.
+    pub(crate) fn first(protocol: u8, from: &str, to: &str) -> Self {
+        Self {
+            protocol,
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            flags: if protocol == TCP { SYN } else { 0 },
+            // Odd, so that the checksum's padding is exercised.
+            payload: b"hello".to_vec(),
+        }
+    }
+
+    /// A later packet the same way.
+    pub(crate) fn later(&self) -> Self {
+        self.with_flags(ACK)
+    }
+
+    /// What the receiver answers.
+    pub(crate) fn reply(&self) -> Self {
+        Self { from: self.to, to: self.from, ..self.with_flags(SYN | ACK) }
+    }
+
+    fn with_flags(&self, flags: u8) -> Self {
+        Self { flags: if self.protocol == TCP { flags } else { 0 }, ..self.clone() }
+    }
+
+    /// The frame, with correct checksums.
+    pub(crate) fn frame(&self) -> Vec<u8> {
+        self.frame_with(&[])
+    }
+
+    /// The same with IPv4 options, a multiple of four bytes.
+    pub(crate) fn frame_with(&self, options: &[u8]) -> Vec<u8> {
+        let mut transport = self.transport();
+        let offset = checksum_offset(self.protocol);
+        let sum = !sum(&[pseudo_header(self, transport.len()), transport.clone()].concat());
+        // RFC 768: a computed zero is sent as all ones.
+        let sum = if self.protocol == UDP && sum == 0 { 0xffff } else { sum };
+        transport[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
+        let ethertype: [u8; 2] = if self.from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let header = ip_header(self, transport.len(), options);
+        [vec![2; 6], vec![4; 6], ethertype.to_vec(), header, transport].concat()
+    }
+
+    fn transport(&self) -> Vec<u8> {
+        let ports = [self.from.port().to_be_bytes(), self.to.port().to_be_bytes()].concat();
+        let rest = if self.protocol == TCP {
+            [[0; 8].as_slice(), &[0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]].concat()
+        } else {
+            let len = u16::try_from(8 + self.payload.len()).unwrap();
+            [len.to_be_bytes(), [0, 0]].concat()
+        };
+        [ports, rest, self.payload.clone()].concat()
+    }
+
+    /// Reads a frame whose IPv4 header has `options` bytes of options; every checksum must hold.
+    pub(crate) fn read_with(frame: &[u8], options: usize) -> Self {
+        let is_ipv4 = frame[12..14] == [0x08, 0x00];
+        let ip = &frame[14..];
+        let (header_len, protocol) = if is_ipv4 { (20 + options, ip[9]) } else { (40, ip[6]) };
+        let (header, transport) = ip.split_at(header_len);
+        let address = |v4: usize, v6: usize| -> IpAddr {
+            if is_ipv4 {
+                IpAddr::from(<[u8; 4]>::try_from(&header[v4..v4 + 4]).unwrap())
+            } else {
+                IpAddr::from(<[u8; 16]>::try_from(&header[v6..v6 + 16]).unwrap())
+            }
+        };
+        let port = |at: usize| u16::from_be_bytes([transport[at], transport[at + 1]]);
+        let packet = Self {
+            protocol,
+            from: (address(12, 8), port(0)).into(),
+            to: (address(16, 24), port(2)).into(),
+            flags: if protocol == TCP { transport[13] } else { 0 },
+            payload: transport[if protocol == TCP { 20 } else { 8 }..].to_vec(),
+        };
+        if is_ipv4 {
+            assert_eq!(sum(header), 0xffff, "IPv4 header checksum of {packet:?}");
+        }
+        let offset = checksum_offset(protocol);
+        if protocol == TCP || transport[offset..offset + 2] != [0, 0] {
+            let all = [pseudo_header(&packet, transport.len()), transport.to_vec()].concat();
+            assert_eq!(sum(&all), 0xffff, "TCP or UDP checksum of {packet:?}");
+        }
+        packet
+    }
+
+    /// As [`Packet::read_with`], without options.
+    pub(crate) fn read(frame: &[u8]) -> Self {
+        Self::read_with(frame, 0)
+    }
+}
+
+/// Takes the UDP checksum out of an IPv4 frame: there is none (RFC 768).
+pub(crate) fn without_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[14 + 20 + 6..14 + 20 + 8].fill(0);
+    frame
+}
+
+fn checksum_offset(protocol: u8) -> usize {
+    if protocol == TCP { 16 } else { 6 }
+}
+
+fn ip_header(packet: &Packet, transport_len: usize, options: &[u8]) -> Vec<u8> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let addresses = [octets(packet.from.ip()), octets(packet.to.ip())].concat();
+    if packet.from.is_ipv6() {
+        let len = u16::try_from(transport_len).unwrap().to_be_bytes();
+        let start = [0x60, 0, 0, 0, len[0], len[1], packet.protocol, 64];
+        return [start.to_vec(), addresses].concat();
+    }
+    let header_len = 20 + options.len();
+    let len = u16::try_from(header_len + transport_len).unwrap().to_be_bytes();
+    let version_and_len = 0x40 | u8::try_from(header_len / 4).unwrap();
+    let start = [version_and_len, 0, len[0], len[1], 0, 1, 0x40, 0, 64, packet.protocol, 0, 0];
+    let mut header = [start.to_vec(), addresses, options.to_vec()].concat();
+    let checksum = !sum(&header);
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    header
+}
+
+/// RFC 793 §3.1 and RFC 8200 §8.1 in a form that sums alike for both.
+fn pseudo_header(packet: &Packet, transport_len: usize) -> Vec<u8> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let len = u16::try_from(transport_len).unwrap().to_be_bytes();
+    let end = [len[0], len[1], 0, packet.protocol];
+    [octets(packet.from.ip()), octets(packet.to.ip()), end.to_vec()].concat()
+}
+
+/// RFC 1071.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| match pair {
+        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+        [high] => u32::from(*high) << 8,
+        _ => 0,
+    });
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    u16::try_from(sum).unwrap()
+}

@@ -1,0 +1,213 @@
+//! NodePorts from outside, on real devices: client, node and backend in namespaces of their own.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
+use fairlead_proxy::{Devices, Kernel, KernelOptions, node};
+use fairlead_state::Store;
+use support::{
+    services::{node_port, put, unspecified},
+    world::{Pod, World, run, world},
+};
+use tokio_util::sync::CancellationToken;
+
+mod support {
+    pub(crate) mod services;
+    pub(crate) mod world;
+}
+
+/// More than one segment, and more than one frame of generic segmentation.
+const LARGE: usize = 1 << 20;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The agent's part that follows the node, in a thread, until dropped.
+struct Follower {
+    kernel: Arc<Kernel>,
+    cancel: CancellationToken,
+}
+
+impl Follower {
+    fn start(world: &World, devices: &[String]) -> Self {
+        let options = KernelOptions { devices: Devices::List(devices.to_vec()), ..world.options() };
+        let kernel = Arc::new(Kernel::open(&options).unwrap());
+        let cancel = CancellationToken::new();
+        let (follower, token) = (kernel.clone(), cancel.clone());
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (_store, snapshots) = Store::new([]);
+            runtime.unwrap().block_on(node::follow(follower, snapshots, "node", token)).unwrap();
+        });
+        Self { kernel, cancel }
+    }
+
+    /// Waits until the programs run on so many devices.
+    fn wait_for(&self, world: &World, devices: usize) {
+        let begun = Instant::now();
+        loop {
+            let links = Kernel::attachments(&world.bpffs).unwrap();
+            if links.iter().filter(|link| !link.is_orphan).count() == devices * 2 {
+                return;
+            }
+            assert!(begun.elapsed() < DEADLINE, "attached: {links:#?}");
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Answers with the client's address as it sees it, then with everything the client sends.
+fn echo_tcp(ip: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let client = stream.peer_addr().unwrap().ip().to_string();
+                writeln!(stream, "{client}").unwrap();
+                let mut writer = stream.try_clone().unwrap();
+                let _ = std::io::copy(&mut stream, &mut writer);
+                let _ = writer.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    at
+}
+
+fn echo_udp(ip: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    let at = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 16];
+        while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+            socket.send_to(client.ip().to_string().as_bytes(), client).unwrap();
+        }
+    });
+    at
+}
+
+/// The client's address as the backend sees it, after a large transfer both ways.
+fn ask_tcp(to: SocketAddr) -> IpAddr {
+    let mut stream = TcpStream::connect_timeout(&to, DEADLINE).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let sent: Vec<u8> = (0..LARGE).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let (mut writer, copy) = (stream.try_clone().unwrap(), sent.clone());
+    let sender = thread::spawn(move || {
+        writer.write_all(&copy).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    sender.join().unwrap();
+    let end = answer.iter().position(|byte| *byte == b'\n').unwrap();
+    assert!(answer[end + 1..] == sent, "what came back is not what was sent");
+    String::from_utf8_lossy(&answer[..end]).parse().unwrap()
+}
+
+fn ask_udp(to: SocketAddr) -> IpAddr {
+    let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    // Connected: an answer from anywhere but `to` would not be received.
+    socket.connect(to).unwrap();
+    socket.send(b"?").unwrap();
+    let mut buffer = [0; 64];
+    let len = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..len]).parse().unwrap()
+}
+
+#[test]
+fn node_port_from_outside_reaches_local_and_remote_backends() {
+    world("node_port_from_outside_reaches_local_and_remote_backends", |world| {
+        let (client, backend) = (world.pod(1), world.pod(2));
+        world.forward();
+        let follower = Follower::start(world, &[client.device(), backend.device()]);
+        follower.wait_for(world, 2);
+        let mut maps = follower.kernel.maps().unwrap();
+        let mut set = 0;
+        for is_ipv4 in [true, false] {
+            let ip = backend.own_address(is_ipv4);
+            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            for flags in [BACKEND_LOCAL, 0] {
+                for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+                    set += 1;
+                    put(&mut maps, node_port(is_ipv4, 30080, protocol), set, &[(server, flags)]);
+                }
+                let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
+                // Towards another node the node's own address stands in for the client's.
+                let expected = if flags == 0 { to.ip() } else { client.own_address(is_ipv4) };
+                let seen = client.inside(|| [ask_tcp(to), ask_udp(to)]);
+                assert_eq!(seen, [expected; 2], "{to} flags {flags}");
+            }
+        }
+        let drops = follower.kernel.counters().unwrap().drops;
+        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+    });
+}
+
+#[test]
+fn node_port_without_backends_is_refused_by_the_node() {
+    world("node_port_without_backends_is_refused_by_the_node", |world| {
+        let client = world.pod(1);
+        let follower = Follower::start(world, &[client.device()]);
+        follower.wait_for(world, 1);
+        let mut maps = follower.kernel.maps().unwrap();
+        for (set, is_ipv4) in [(1, true), (2, false)] {
+            put(&mut maps, node_port(is_ipv4, 30080, TCP), set, &[]);
+            let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
+            let error = client.inside(|| TcpStream::connect_timeout(&to, DEADLINE)).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
+        }
+    });
+}
+
+#[test]
+fn devices_and_addresses_that_come_and_go_are_followed() {
+    world("devices_and_addresses_that_come_and_go_are_followed", |world| {
+        let (client, backend) = (world.pod(1), world.pod(2));
+        world.forward();
+        let follower = Follower::start(world, &[client.device()]);
+        follower.wait_for(world, 1);
+        let server = backend.inside(|| echo_udp(backend.own_address(true)));
+        let mut maps = follower.kernel.maps().unwrap();
+        put(&mut maps, node_port(true, 30080, UDP), 1, &[(server, BACKEND_LOCAL)]);
+        let to = SocketAddr::new(client.node_address(true), 30080);
+        assert_eq!(client.inside(|| ask_udp(to)), client.own_address(true));
+        client.disconnect();
+        follower.wait_for(world, 0);
+        client.connect();
+        wait_for_answer(&client, to);
+        run(&format!("ip addr add 10.98.0.1/32 dev {}", client.device()));
+        wait_for_answer(&client, SocketAddr::from(([10, 98, 0, 1], 30080)));
+    });
+}
+
+/// Following takes a moment; nothing tells a client when it is done.
+fn wait_for_answer(client: &Pod, to: SocketAddr) {
+    let begun = Instant::now();
+    while !client.inside(|| is_answered(to)) {
+        assert!(begun.elapsed() < DEADLINE, "{to} does not answer");
+    }
+}
+
+fn is_answered(to: SocketAddr) -> bool {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    socket.connect(to).unwrap();
+    socket.send(b"?").is_ok() && socket.recv(&mut [0; 64]).is_ok()
+}
