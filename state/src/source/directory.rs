@@ -176,7 +176,7 @@ fn report(tree: &mut Tree, sink: &Sink, root: &Path) {
     for (place, reason) in tree.news() {
         match &reason {
             Some(reason) if Path::new(&place).is_dir() => tracing::warn!("{reason}"),
-            Some(reason) => tracing::warn!("{reason}; its last good content stays in force"),
+            Some(reason) => tracing::warn!("{reason}; what it held before stays in force"),
             None => tracing::info!("{place} can be read again"),
         }
         sink.problem(&place, reason.as_deref());

@@ -86,7 +86,8 @@ impl<'a> Parser<'a> {
     /// JSON documents, one after the other.
     fn json(&mut self) -> Result<(), Syntax> {
         for document in serde_json::Deserializer::from_str(self.text).into_iter::<&RawValue>() {
-            let document = document.map_err(|e| self.syntax(e.line(), plain(&e)))?;
+            let document = document
+                .map_err(|e| self.syntax(e.line(), without_place(&e.to_string()).to_owned()))?;
             self.json_document(document, 0)?;
         }
         Ok(())
@@ -225,6 +226,8 @@ fn yaml_value(document: &str) -> Result<Value, (usize, String)> {
             max_events: YAML_NODES_MAX * 2,
         },
         with_snippet: false,
+        // YAML 1.2: a Service may be called `y` and a namespace `no`.
+        strict_booleans: true,
     };
     let empty = document.lines().all(|line| {
         let line = line.trim();
@@ -235,7 +238,8 @@ fn yaml_value(document: &str) -> Result<Value, (usize, String)> {
     }
     serde_saphyr::from_str_with_options(document, options).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
-        (usize::try_from(line).unwrap_or(1), one_line(&error.without_snippet().to_string()))
+        let reason = one_line(&error.without_snippet().to_string());
+        (usize::try_from(line).unwrap_or(1), without_place(&reason).to_owned())
     })
 }
 
@@ -252,10 +256,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// serde_json's reason without the place, which is said already.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned()
+/// A parser's reason without the line, which counts from the document and is said already.
+fn without_place(reason: &str) -> &str {
+    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason)
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ fn what_does_not_parse_is_named_by_file_line_and_reason() {
         ("a.yaml", "\n\n- 1\n", "a.yaml:3: a document without apiVersion and kind"),
         ("a.yaml", "apiVersion: v1\nkind: Service\nmetadata:\n\tname: a\n", "a.yaml:4: "),
         ("a.yaml", "x: {apiVersion: v1}\n---\n\nx: [1, 2\ny: 3\n", "a.yaml:1: a document"),
+        ("a.yaml", "kind: [\n", "a.yaml:1: unclosed bracket '['"),
         (
             "a.yaml",
             "---\napiVersion: v1\nkind: Node\nmetadata: {name: n}\n---\nx: 'open\n",
@@ -102,6 +103,15 @@ fn an_empty_file_is_an_empty_cluster() {
         ("a.json", " \n"),
     ] {
         assert!(read(file, text).unwrap().claims.is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn names_that_were_booleans_in_yaml_1_1_are_names() {
+    for name in ["y", "n", "yes", "no", "on", "off"] {
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        let content = read("a.yaml", &text).unwrap();
+        assert_eq!(content.claims[0].object.key.to_string(), name);
     }
 }
 
