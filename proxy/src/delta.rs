@@ -1,8 +1,8 @@
 //! From what the maps hold to what they must hold, in an order that readers never notice.
 //!
 //! A reader looks a frontend up and then a slot of its set. So a set is whole before a frontend
-//! leads to it, is never changed, and goes when no frontend leads to it any more: a changed set is a
-//! new set under a new id.
+//! leads to it, is never changed, and goes when no frontend leads to it any more: what replaces it
+//! is a new set under a new id.
 
 mod actual;
 mod ids;
@@ -49,7 +49,7 @@ pub struct Delta {
 /// What the maps must hold for one service.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Its counters; 0: none.
+    /// Its counters; 0: none. Without room for them they are left out.
     pub counter_id: u32,
     /// Where each frontend leads; `None`: clients are refused.
     pub frontends: Vec<(FrontendKey, Option<&'a BackendSet>)>,
@@ -88,6 +88,7 @@ pub struct Draft<'a> {
 struct Room {
     frontends: usize,
     slots: usize,
+    counters: usize,
 }
 
 impl Delta {
@@ -138,6 +139,7 @@ impl<'a> Draft<'a> {
         let room = Room {
             frontends: capacities.frontends.saturating_sub(actual.frontends().len()),
             slots: capacities.backends.saturating_sub(actual.slots()),
+            counters: capacities.counters.saturating_sub(actual.counters().len()),
         };
         let (references, ended_frontends) = (FastMap::default(), FastSet::default());
         Self { actual, room, delta: Delta::default(), references, ended_frontends }
@@ -187,19 +189,29 @@ impl<'a> Draft<'a> {
         if new_slots > self.room.slots {
             return Err(FullMap::Backends);
         }
-        self.room = Room { frontends: room, slots: self.room.slots - new_slots };
+        self.room.frontends = room;
+        self.room.slots -= new_slots;
         for (set, id) in sets.iter_mut().filter(|(_, id)| *id == 0) {
             *id = set_ids.allocate(|id| self.actual.holds_set(id));
             self.delta.new_sets.push((*id, BackendSet::clone(set)));
         }
-        if wanted.counter_id != 0 && !self.actual.counters().contains(&wanted.counter_id) {
-            self.delta.new_counters.push(wanted.counter_id);
-        }
+        let counter_id = self.counter(wanted.counter_id);
         for (key, set) in &placed {
             let id = set.and_then(|set| sets.iter().find(|(other, _)| std::ptr::eq(*other, set)));
-            self.put(*key, value(wanted.counter_id, id.copied()));
+            self.put(*key, value(counter_id, id.copied()));
         }
         if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
+    }
+
+    /// The counter, if there is one or room for it; else 0: served, and not counted.
+    fn counter(&mut self, id: u32) -> u32 {
+        if id == 0 || self.actual.counters().contains(&id) {
+            return id;
+        }
+        let Some(room) = self.room.counters.checked_sub(1) else { return 0 };
+        self.room.counters = room;
+        self.delta.new_counters.push(id);
+        id
     }
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,

@@ -1,4 +1,4 @@
-//! What the maps must hold for one service: a pure function of the service, its slices and the node.
+//! What the maps must hold for one service: a pure function of the service, its slices, the node.
 
 mod claims;
 pub mod select;

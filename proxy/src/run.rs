@@ -50,8 +50,9 @@ struct Schedule {
     verify: Interval,
 }
 
-/// Keeps the maps as the newest snapshot wants them, until `cancel`; what the maps hold stays. Nothing is
-/// touched before the first snapshot. A snapshot channel that closes means that no newer ones come.
+/// Keeps the maps as the newest snapshot wants them, until `cancel`; what the maps hold stays.
+/// Nothing is touched before the first snapshot. A snapshot channel that closes means that no newer
+/// ones come.
 ///
 /// # Errors
 /// A defect only: whatever the kernel refuses is reported in `status` and tried again.
@@ -183,6 +184,3 @@ fn log(report: &Report, elapsed: Duration, news: &News) {
         );
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -79,6 +79,11 @@ impl<M: Maps> Synchroniser<M> {
         &self.maps
     }
 
+    /// The maps, to be set up; a change of what they hold is drift (see [`Synchroniser::verify`]).
+    pub fn maps_mut(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
     /// The maps, when the synchroniser ends. They keep what they hold.
     pub fn into_maps(self) -> M {
         self.maps
@@ -256,7 +261,7 @@ impl<M: Maps> Synchroniser<M> {
                 continue;
             }
             let held = frontends.iter().filter_map(|(key, _)| actual.frontends().get(key));
-            let counter_id = self.owners.id_for(&planned.key, held, capacities.counters);
+            let counter_id = self.owners.id_for(&planned.key, held);
             let wanted = Wanted { counter_id, frontends };
             if let Err(map) = draft.serve(&wanted, &mut self.set_ids) {
                 unfit.push((*id, map));

@@ -1,7 +1,7 @@
 //! The one text form of what the maps hold: `fairlead plan`, `fairlead dump` and scenario tests.
 //!
-//! One line a frontend, sorted by address, port and protocol; ids never show. The same line comes from a
-//! plan and from maps that hold it:
+//! One line a frontend, sorted by address, port and protocol; ids never show. The same line comes
+//! from a plan and from maps that hold it:
 //!
 //! ```text
 //! tcp *:30080 (NodePort, IPv4) -> REJECT (no endpoints)

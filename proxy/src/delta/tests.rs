@@ -1,1 +1,256 @@
+//! Deltas as tables of steps.
 
+use super::*;
+use crate::{image::Image, maps::Capacities};
+
+const ROOMY: Capacities = Capacities { frontends: 100, backends: 100, counters: 100 };
+
+fn frontend(number: u8) -> FrontendKey {
+    FrontendKey { address: [number; 16], port: [0, 80], protocol: 6, zero: 0 }
+}
+
+fn set(numbers: &[u8]) -> BackendSet {
+    numbers.iter().map(|n| Backend { address: [*n; 16], port: [31, 144], flags: 0 }).collect()
+}
+
+/// Maps that hold `sets` and frontends `(number, set id)`, all counted by 1.
+fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
+    let mut image = Image::default();
+    for (set_id, numbers) in sets {
+        for (backend, slot) in set(numbers).iter().zip(0..) {
+            image.backends.insert(BackendKey { set_id: *set_id, slot }, *backend);
+        }
+    }
+    for (number, id) in frontends {
+        let content = sets.iter().find(|(set, _)| set == id).map(|(_, n)| set(n));
+        let value = value(1, content.as_ref().map(|content| (content, *id)));
+        image.frontends.insert(frontend(*number), value);
+    }
+    Actual::new(&image, [1])
+}
+
+/// The steps in short, and the maps afterwards.
+fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
+    let steps = delta.steps(actual);
+    let in_short = steps.iter().map(|step| match step {
+        Step::DeleteFrontends(keys) => {
+            format!("-frontends {:?}", keys.iter().map(|k| k.address[0]).collect::<Vec<_>>())
+        }
+        Step::PutFrontends(entries) => {
+            let short =
+                |(k, v): &(FrontendKey, FrontendValue)| (k.address[0], v.set_id, v.backends);
+            format!("+frontends {:?}", entries.iter().map(short).collect::<Vec<_>>())
+        }
+        Step::PutBackends(entries) => {
+            let short = |(k, b): &(BackendKey, Backend)| (k.set_id, k.slot, b.address[0]);
+            format!("+backends {:?}", entries.iter().map(short).collect::<Vec<_>>())
+        }
+        Step::DeleteBackends(keys) => {
+            let short = |k: &BackendKey| (k.set_id, k.slot);
+            format!("-backends {:?}", keys.iter().map(short).collect::<Vec<_>>())
+        }
+        Step::PutCounters(ids) => format!("+counters {ids:?}"),
+        Step::DeleteCounters(ids) => format!("-counters {ids:?}"),
+    });
+    let in_short = in_short.collect();
+    let mut after = actual.clone();
+    after.commit(delta);
+    (in_short, after)
+}
+
+struct Service<'a> {
+    counter_id: u32,
+    frontends: &'a [(u8, Option<&'a BackendSet>)],
+}
+
+fn draft(
+    actual: &Actual,
+    released: &[u8],
+    services: &[Service<'_>],
+    capacities: Capacities,
+) -> (Delta, Vec<Result<(), FullMap>>) {
+    let mut ids = Ids::default();
+    let mut draft = Draft::new(actual, capacities);
+    for number in released {
+        draft.release(frontend(*number));
+    }
+    let results = services.iter().map(|service| {
+        let frontends = service.frontends.iter().map(|(n, set)| (frontend(*n), *set)).collect();
+        draft.serve(&Wanted { counter_id: service.counter_id, frontends }, &mut ids)
+    });
+    let results = results.collect();
+    (draft.finish(), results)
+}
+
+#[test]
+fn order_of_steps_keeps_every_set_whole_while_a_frontend_leads_to_it() {
+    let actual = held(&[(5, &[1, 2]), (6, &[3])], &[(10, 5), (11, 6)]);
+    let new = set(&[2, 4]);
+    let services = [Service { counter_id: 2, frontends: &[(10, Some(&new)), (12, None)] }];
+    let (delta, results) = draft(&actual, &[11], &services, ROOMY);
+    assert_eq!(results, [Ok(())]);
+    let (steps, after) = steps(&actual, &delta);
+    assert_eq!(
+        steps,
+        [
+            "-frontends [11]",
+            "+counters [2]",
+            "+backends [(1, 0, 2), (1, 1, 4)]",
+            "+frontends [(10, 1, 2), (12, 0, 0)]",
+            "-backends [(5, 0), (5, 1), (6, 0)]",
+        ]
+    );
+    let (again, _) = draft(&after, &[11], &services, ROOMY);
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn deltas_of_one_service() {
+    let (one, other) = (set(&[1, 2]), set(&[3]));
+    let both = held(&[(5, &[1, 2])], &[(10, 5), (11, 5)]);
+    let apart = held(&[(5, &[1, 2]), (6, &[1, 2])], &[(10, 5), (11, 6)]);
+    let stray = held(&[(5, &[1, 2]), (9, &[7])], &[(10, 5), (11, 5)]);
+    type Frontends<'a> = &'a [(u8, Option<&'a BackendSet>)];
+    type Case<'a> = (&'a str, &'a Actual, &'a [u8], Frontends<'a>, &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
+        ("as it is", &both, &[], &[(10, Some(&one)), (11, Some(&one))], &[]),
+        (
+            "a third frontend joins the set",
+            &both,
+            &[],
+            &[(10, Some(&one)), (11, Some(&one)), (12, Some(&one))],
+            &["+frontends [(12, 5, 2)]"],
+        ),
+        (
+            "one of two frontends ends, its set stays",
+            &both,
+            &[11],
+            &[(10, Some(&one))],
+            &["-frontends [11]"],
+        ),
+        (
+            "one of two gets another set",
+            &both,
+            &[],
+            &[(10, Some(&one)), (11, Some(&other))],
+            &["+backends [(1, 0, 3)]", "+frontends [(11, 1, 1)]"],
+        ),
+        (
+            "both get another set, the same",
+            &both,
+            &[],
+            &[(10, Some(&other)), (11, Some(&other))],
+            &[
+                "+backends [(1, 0, 3)]",
+                "+frontends [(10, 1, 1), (11, 1, 1)]",
+                "-backends [(5, 0), (5, 1)]",
+            ],
+        ),
+        (
+            "no endpoints any more",
+            &both,
+            &[],
+            &[(10, None), (11, None)],
+            &["+frontends [(10, 0, 0), (11, 0, 0)]", "-backends [(5, 0), (5, 1)]"],
+        ),
+        (
+            "everything ends",
+            &both,
+            &[10, 11],
+            &[],
+            &["-frontends [10, 11]", "-backends [(5, 0), (5, 1)]"],
+        ),
+        (
+            "equal sets become one",
+            &apart,
+            &[],
+            &[(10, Some(&one)), (11, Some(&one))],
+            &["+frontends [(11, 5, 2)]", "-backends [(6, 0), (6, 1)]"],
+        ),
+        (
+            "a set nothing leads to is swept",
+            &stray,
+            &[],
+            &[(10, Some(&one)), (11, Some(&one))],
+            &["-backends [(9, 0)]"],
+        ),
+    ];
+    for (name, actual, released, frontends, expected) in cases {
+        let service = Service { counter_id: 1, frontends };
+        let (delta, results) = draft(actual, released, &[service], ROOMY);
+        assert_eq!(results, [Ok(())], "{name}");
+        let (steps, after) = steps(actual, &delta);
+        assert_eq!(steps, *expected, "{name}");
+        let service = Service { counter_id: 1, frontends };
+        assert!(draft(&after, released, &[service], ROOMY).0.is_empty(), "{name}: not at rest");
+    }
+}
+
+#[test]
+fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
+    let mut image = Image::default();
+    let content = set(&[1, 2]);
+    image.frontends.insert(frontend(10), value(1, Some((&content, 5))));
+    image.backends.insert(BackendKey { set_id: 5, slot: 1 }, content[1]);
+    let actual = Actual::new(&image, [1]);
+    let service = Service { counter_id: 1, frontends: &[(10, Some(&content))] };
+    let (delta, _) = draft(&actual, &[], &[service], ROOMY);
+    let (steps, after) = steps(&actual, &delta);
+    assert_eq!(
+        steps,
+        ["+backends [(1, 0, 1), (1, 1, 2)]", "+frontends [(10, 1, 2)]", "-backends [(5, 1)]"]
+    );
+    assert_eq!(after.slots(), 2);
+}
+
+#[test]
+fn a_frontend_that_moves_to_another_service_takes_no_set_with_it() {
+    let actual = held(&[(5, &[1, 2])], &[(10, 5), (11, 5)]);
+    let (old, new) = (set(&[1, 2]), set(&[9]));
+    let services = [
+        Service { counter_id: 1, frontends: &[(10, Some(&old))] },
+        Service { counter_id: 2, frontends: &[(11, Some(&new))] },
+    ];
+    let (delta, _) = draft(&actual, &[], &services, ROOMY);
+    let (steps, _) = steps(&actual, &delta);
+    assert_eq!(steps, ["+counters [2]", "+backends [(1, 0, 9)]", "+frontends [(11, 1, 1)]"]);
+}
+
+#[test]
+fn full_frontends_leave_out_what_is_new_and_nothing_else() {
+    let actual = held(&[(5, &[1])], &[(10, 5), (11, 5)]);
+    let new = set(&[2]);
+    let tight = Capacities { frontends: 2, ..ROOMY };
+    let frontends = [(10, Some(&new)), (12, Some(&new))];
+    let service = || [Service { counter_id: 1, frontends: &frontends }];
+    let (delta, results) = draft(&actual, &[], &service(), tight);
+    assert_eq!(results, [Err(FullMap::Frontends)]);
+    let put = "+frontends [(10, 1, 1)]";
+    assert_eq!(steps(&actual, &delta).0, ["+backends [(1, 0, 2)]", put]);
+
+    let (delta, results) = draft(&actual, &[11], &service(), tight);
+    assert_eq!(results, [Ok(())], "what is deleted makes room");
+    assert_eq!(steps(&actual, &delta).0[2], "+frontends [(10, 1, 1), (12, 1, 1)]");
+}
+
+#[test]
+fn full_backends_leave_the_service_as_it_is() {
+    let actual = held(&[(5, &[1, 2])], &[(10, 5)]);
+    let new = set(&[3, 4]);
+    for (backends, expected) in [(3, Err(FullMap::Backends)), (4, Ok(()))] {
+        let service = Service { counter_id: 1, frontends: &[(10, Some(&new))] };
+        let capacities = Capacities { backends, ..ROOMY };
+        let (delta, results) = draft(&actual, &[], &[service], capacities);
+        assert_eq!(results, [expected], "room for {backends}");
+        assert_eq!(delta.is_empty(), expected.is_err(), "room for {backends}");
+    }
+}
+
+#[test]
+fn locals_are_counted() {
+    let backend = |n, flags| Backend { address: [n; 16], port: [0, 80], flags };
+    let set =
+        BackendSet::from([backend(1, BACKEND_LOCAL), backend(2, BACKEND_LOCAL), backend(3, 0)]);
+    let value = value(1, Some((&set, 4)));
+    assert_eq!((value.backends, value.local_backends), (3, 2));
+}

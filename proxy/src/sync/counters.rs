@@ -35,13 +35,11 @@ impl Owners {
         self.found.clear();
     }
 
-    /// The service's id: the one it has, else the one its frontends `held` have, else a new one. 0 if there
-    /// is no room for more: it is served, and not counted.
+    /// The service's id: the one it has, else the one its frontends `held` have, else a new one.
     pub(super) fn id_for<'a>(
         &mut self,
         service: &Key,
         mut held: impl Iterator<Item = &'a FrontendValue>,
-        capacity: usize,
     ) -> u32 {
         if let Some(id) = self.by_key.get(service) {
             return *id;
@@ -49,7 +47,6 @@ impl Owners {
         let earlier = held.find(|value| self.found.contains(&value.counter_id));
         let id = match earlier {
             Some(value) => value.counter_id,
-            None if self.by_id.len() + self.found.len() >= capacity => return 0,
             None => {
                 let (by_id, found) = (&self.by_id, &self.found);
                 self.ids.allocate(|id| by_id.contains_key(&id) || found.contains(&id))

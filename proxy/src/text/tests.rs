@@ -1,1 +1,53 @@
+use fairlead_ebpf::abi::FrontendValue;
 
+use super::*;
+
+fn key(address: Address, port: u16, protocol: u8) -> FrontendKey {
+    FrontendKey { address, port: port.to_be_bytes(), protocol, zero: 0 }
+}
+
+fn address(text: &str) -> Address {
+    crate::plan::address(text.parse().unwrap())
+}
+
+#[test]
+fn frontends_in_words() {
+    for (key, expected) in [
+        (key(address("10.96.0.10"), 53, UDP), "udp 10.96.0.10:53"),
+        (key(address("fd00::a"), 53, TCP), "tcp [fd00::a]:53"),
+        (key(ANY_V4, 30080, TCP), "tcp *:30080 (NodePort, IPv4)"),
+        (key(ANY_V6, 30080, UDP), "udp *:30080 (NodePort, IPv6)"),
+        (key(address("10.96.0.10"), 1, 132), "protocol 132 10.96.0.10:1"),
+    ] {
+        assert_eq!(frontend(&key).to_string(), expected);
+    }
+}
+
+#[test]
+fn a_hole_in_a_set_shows() {
+    let backend = |ip, flags| Backend { address: address(ip), port: [31, 144], flags };
+    let value = |set_id, backends| FrontendValue {
+        set_id,
+        counter_id: 7,
+        backends,
+        local_backends: 0,
+        flags: 0,
+    };
+    let image = Image {
+        frontends: [
+            (key(address("10.96.0.2"), 80, TCP), value(2, 3)),
+            (key(address("10.96.0.1"), 80, TCP), value(0, 0)),
+        ]
+        .into(),
+        backends: [
+            (BackendKey { set_id: 2, slot: 0 }, backend("10.0.0.1", BACKEND_LOCAL)),
+            (BackendKey { set_id: 2, slot: 2 }, backend("fd00::9", 0)),
+        ]
+        .into(),
+    };
+    assert_eq!(
+        image_text(&image),
+        "tcp 10.96.0.1:80 -> REJECT (no endpoints)\n\
+         tcp 10.96.0.2:80 -> 10.0.0.1:8080 local, slot 1 MISSING, [fd00::9]:8080\n"
+    );
+}

@@ -1,0 +1,14 @@
+//! Services from objects to maps: planning, synchronising, surviving.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+mod incremental;
+mod objects;
+mod passes;
+mod random;
+mod running;
+mod scenarios;
+mod simulation;

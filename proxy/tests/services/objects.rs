@@ -1,0 +1,147 @@
+//! Objects in few words, and a store to keep them in.
+
+use std::{net::IpAddr, sync::Arc};
+
+use fairlead_proxy::plan::{NodeView, Plans};
+use fairlead_state::{
+    Change, Key, Kind, Name, Object, ObjectRef, Snapshot, Store,
+    model::{
+        Endpoint, EndpointPort, EndpointSlice, Node, Protocol, Service, ServicePort, ServiceType,
+        SessionAffinity, TrafficPolicy,
+    },
+    store::Snapshots,
+};
+
+/// The node that is planned for.
+pub(crate) const NODE: &str = "node-a";
+
+/// A cluster under change.
+pub(crate) struct Cluster {
+    store: Store,
+    snapshots: Snapshots,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        let (store, snapshots) = Store::new([]);
+        Self { store, snapshots }
+    }
+
+    /// Applies changes as one; the newest snapshot.
+    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Arc<Snapshot> {
+        self.store.apply(changes);
+        self.newest()
+    }
+
+    pub(crate) fn newest(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone().unwrap_or_default()
+    }
+
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
+    }
+}
+
+pub(crate) fn node_view(snapshot: &Snapshot) -> NodeView {
+    NodeView::new(NODE, snapshot)
+}
+
+pub(crate) fn plans(snapshot: &Snapshot) -> Plans {
+    Plans::of(snapshot, &node_view(snapshot))
+}
+
+pub(crate) fn key(name: &str) -> Key {
+    Key::new("default", name)
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A ClusterIP Service with TCP port 80, unnamed.
+pub(crate) fn service(name: &str, cluster_ip: &str) -> Service {
+    Service {
+        key: key(name),
+        created_seconds: 0,
+        service_type: ServiceType::ClusterIp,
+        cluster_ips: Arc::new([ip(cluster_ip)]),
+        headless: false,
+        ports: Arc::new([port("", Protocol::Tcp, 80, None)]),
+        external_name: None,
+        external_ips: Arc::new([]),
+        load_balancer_ips: Arc::new([]),
+        load_balancer_source_ranges: Arc::new([]),
+        session_affinity: SessionAffinity::None,
+        internal_traffic_policy: TrafficPolicy::Cluster,
+        external_traffic_policy: TrafficPolicy::Cluster,
+        health_check_node_port: None,
+        publish_not_ready_addresses: false,
+        traffic_distribution: None,
+        proxy_name: None,
+        headless_label: false,
+    }
+}
+
+pub(crate) fn port(
+    name: &str,
+    protocol: Protocol,
+    port: u16,
+    node_port: Option<u16>,
+) -> ServicePort {
+    let name = name.into();
+    ServicePort { name, protocol, port, node_port, target_port: None, app_protocol: None }
+}
+
+/// A slice of `service` with the unnamed TCP port 8080 and ready endpoints.
+pub(crate) fn slice(name: &str, service: &str, endpoints: &[&str]) -> EndpointSlice {
+    EndpointSlice {
+        key: key(name),
+        service: key(service),
+        ipv6: endpoints.first().is_some_and(|address| ip(address).is_ipv6()),
+        ports: Arc::new([endpoint_port("", Protocol::Tcp, 8080)]),
+        endpoints: endpoints.iter().map(|address| endpoint(ip(address))).collect(),
+        trigger_time_ms: None,
+    }
+}
+
+pub(crate) fn endpoint_port(name: &str, protocol: Protocol, port: u16) -> EndpointPort {
+    EndpointPort { name: name.into(), protocol, port, app_protocol: None }
+}
+
+pub(crate) fn endpoint(address: IpAddr) -> Endpoint {
+    Endpoint {
+        addresses: Arc::new([address]),
+        ready: true,
+        serving: true,
+        terminating: false,
+        hostname: None,
+        node_name: None,
+        zone: None,
+        zone_hints: Arc::new([]),
+        node_hints: Arc::new([]),
+        pod: None,
+    }
+}
+
+pub(crate) fn node(zone: Option<&str>) -> Change {
+    Change::Upsert(Object::Node(Arc::new(Node {
+        key: Key::new("", NODE),
+        addresses: Arc::new([]),
+        zone: zone.map(Name::from),
+        pod_cidrs: Arc::new([]),
+        deleting: false,
+        taints: Arc::new([]),
+    })))
+}
+
+pub(crate) fn put_service(service: Service) -> Change {
+    Change::Upsert(Object::Service(Arc::new(service)))
+}
+
+pub(crate) fn put_slice(slice: EndpointSlice) -> Change {
+    Change::Upsert(Object::EndpointSlice(Arc::new(slice)))
+}
+
+pub(crate) fn delete(kind: Kind, name: &str) -> Change {
+    Change::Delete(ObjectRef { kind, key: key(name) })
+}

@@ -1,0 +1,322 @@
+//! What one pass of the synchroniser writes, keeps and reports.
+
+use std::sync::Arc;
+
+use fairlead_ebpf::abi::ServiceCounters;
+use fairlead_proxy::{
+    delta::{FullMap, Step},
+    maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    plan::Problem,
+    sync::Synchroniser,
+    text,
+};
+use fairlead_state::{
+    Change, Kind,
+    model::{Protocol, Service},
+};
+
+use crate::objects::{Cluster, NODE, delete, node, port, put_service, put_slice, service, slice};
+
+/// Memory maps that note how they are used.
+#[derive(Default)]
+struct Noted {
+    maps: MemoryMaps,
+    steps: Vec<(&'static str, usize)>,
+    loads: std::cell::Cell<usize>,
+}
+
+impl Maps for Noted {
+    fn load(&self) -> Result<fairlead_proxy::image::Image, MapError> {
+        self.loads.set(self.loads.get() + 1);
+        self.maps.load()
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+        let name = match step {
+            Step::DeleteFrontends(_) => "-frontends",
+            Step::PutBackends(_) => "+backends",
+            Step::PutFrontends(_) => "+frontends",
+            Step::DeleteBackends(_) => "-backends",
+            Step::PutCounters(_) => "+counters",
+            Step::DeleteCounters(_) => "-counters",
+        };
+        self.steps.push((name, step.entries()));
+        self.maps.apply(step)
+    }
+
+    fn capacities(&self) -> Capacities {
+        self.maps.capacities()
+    }
+
+    fn counters(&self) -> Result<std::collections::BTreeMap<u32, ServiceCounters>, MapError> {
+        self.maps.counters()
+    }
+}
+
+/// `count` services with two endpoints each.
+fn many(count: usize) -> Vec<Change> {
+    let changes = (0..count).flat_map(|i| {
+        let (name, bytes) = (format!("s{i}"), [i >> 8, i & 255]);
+        let address = |net: &str| format!("{net}.{}.{}", bytes[0], bytes[1]);
+        let endpoints = [address("10.1"), address("10.2")];
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        [put_service(service(&name, &address("10.96"))), put_slice(slice(&name, &name, &endpoints))]
+    });
+    changes.collect()
+}
+
+#[test]
+fn ten_thousand_services_are_three_steps_and_one_change_is_its_own_size() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(Noted::default(), NODE);
+    sync.reconcile(&cluster.apply(many(10_000)));
+    assert_eq!(
+        std::mem::take(&mut sync.maps_mut().steps),
+        [("+counters", 10_000), ("+backends", 20_000), ("+frontends", 10_000)]
+    );
+    let changed = put_slice(slice("s77", "s77", &["10.1.0.77", "10.3.0.77"]));
+    let report = sync.reconcile(&cluster.apply([changed]));
+    assert_eq!(
+        std::mem::take(&mut sync.maps_mut().steps),
+        [("+backends", 2), ("+frontends", 1), ("-backends", 2)]
+    );
+    assert_eq!((report.services, report.entries()), (1, 5));
+    assert_eq!(sync.maps().loads.get(), 1, "read once, at the start");
+
+    let mut restarted = Synchroniser::new(sync.into_maps(), NODE);
+    let report = restarted.reconcile(&cluster.newest());
+    assert_eq!((report.services, report.entries()), (10_000, 0), "a restart finds all in place");
+}
+
+#[test]
+fn only_what_concerns_services_is_planned() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(Noted::default(), NODE);
+    sync.reconcile(&cluster.apply(many(3).into_iter().chain([node(Some("x"))])));
+    sync.maps_mut().steps.clear();
+    let same_zone_other_taints = {
+        let Change::Upsert(fairlead_state::Object::Node(node)) = node(Some("x")) else { panic!() };
+        let node =
+            fairlead_state::model::Node { taints: Arc::new(["t".into()]), ..(*node).clone() };
+        Change::Upsert(fairlead_state::Object::Node(Arc::new(node)))
+    };
+    for (change, services) in [(same_zone_other_taints, 0), (node(Some("y")), 0)] {
+        let report = sync.reconcile(&cluster.apply([change]));
+        assert_eq!((report.services, report.entries()), (services, 0));
+    }
+}
+
+#[test]
+fn restart_keeps_counters_and_sweeps_what_ended_meanwhile() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    sync.reconcile(&cluster.apply(many(3)));
+    let ids: Vec<u32> = sync.status().counter_owners.keys().copied().collect();
+    let mut maps = sync.into_maps();
+    for (id, selected) in ids.iter().zip(1..) {
+        maps.counters_mut().insert(*id, ServiceCounters { selected, rejected: 0 });
+    }
+    let snapshot = cluster.apply([delete(Kind::Service, "s1")]);
+    let mut restarted = Synchroniser::new(maps, NODE);
+    restarted.reconcile(&snapshot);
+    let counters = restarted.counters().unwrap();
+    let seen: Vec<(String, u64)> =
+        counters.into_iter().map(|(key, c)| (key.to_string(), c.selected)).collect();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|(key, selected)| matches!(
+        (key.as_str(), selected),
+        ("default/s0", _) | ("default/s2", _)
+    ) && *selected > 0));
+    assert_eq!(restarted.maps().image().frontends.len(), 2);
+    assert_eq!(restarted.maps().image().backends.len(), 4);
+    assert_eq!(restarted.maps().counters().unwrap().len(), 2);
+}
+
+#[test]
+fn counters_of_a_deleted_service_are_not_inherited_with_its_address() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    sync.reconcile(&cluster.apply([put_service(service("old", "10.96.0.1"))]));
+    let old = sync.status().counter_owners;
+    let new = [delete(Kind::Service, "old"), put_service(service("new", "10.96.0.1"))];
+    sync.reconcile(&cluster.apply(new));
+    let new = sync.status().counter_owners;
+    assert_eq!((old.len(), new.len()), (1, 1));
+    assert_ne!(old.keys().next(), new.keys().next());
+    assert_eq!(sync.maps().counters().unwrap().keys().next(), new.keys().next());
+}
+
+#[test]
+fn set_ids_wrap_around_and_never_meet_one_in_use() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    let everything =
+        || [put_service(service("a", "10.96.0.1")), put_slice(slice("a", "a", &["10.1.0.1"]))];
+    sync.reconcile(&cluster.apply(everything()));
+    let mut maps = sync.into_maps();
+    // As if the ids had come near their end: the next one after the gap is 2^20 - 1 - 3.
+    let frontend = *maps.image().frontends.keys().next().unwrap();
+    let (slot, backend) = maps.image().backends.iter().next().map(|(k, b)| (*k, *b)).unwrap();
+    let image = maps.image_mut();
+    image.backends.clear();
+    image.backends.insert(fairlead_ebpf::abi::BackendKey { set_id: u32::MAX - 3, ..slot }, backend);
+    image.frontends.entry(frontend).and_modify(|value| value.set_id = u32::MAX - 3);
+
+    let mut sync = Synchroniser::new(maps, NODE);
+    assert_eq!(sync.reconcile(&cluster.newest()).entries(), 0, "the id is kept");
+    sync.reconcile(&cluster.apply([put_slice(slice("a", "a", &["10.1.0.2"]))]));
+    let id = sync.maps().image().frontends[&frontend].set_id;
+    assert_eq!(id, (1 << 20) - 4, "not reused soon, not 0");
+}
+
+#[test]
+fn drift_is_found_counted_and_repaired() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    sync.reconcile(&cluster.apply(many(5)));
+    let planned = text::image_text(sync.maps().image());
+    let image = sync.maps_mut().image_mut();
+    let frontend = *image.frontends.keys().next().unwrap();
+    image.frontends.remove(&frontend);
+    let slot = *image.backends.keys().next_back().unwrap();
+    image.backends.remove(&slot);
+    assert_ne!(text::image_text(sync.maps().image()), planned);
+    let report = sync.verify();
+    assert!(report.drift >= 2, "{report:?}");
+    assert_eq!(text::image_text(sync.maps().image()), planned);
+    assert_eq!(sync.status().drift_total, report.drift as u64);
+    assert_eq!(sync.verify().drift, 0);
+}
+
+#[test]
+fn a_full_frontends_map_is_reported_and_deletions_make_room() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { frontends: 3, backends: 100, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let report = sync.reconcile(&cluster.apply(many(5)));
+    assert_eq!((report.behind, report.error), (2, None));
+    let full = sync.status().full;
+    assert_eq!(
+        full.iter().map(|f| (f.map, f.services)).collect::<Vec<_>>(),
+        [(FullMap::Frontends, 2)]
+    );
+    assert_eq!(
+        full[0].to_string(),
+        "frontends holds 3 entries and is full: 2 services are not served in full; raise \
+         --frontends-max"
+    );
+    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
+    sync.reconcile(&cluster.apply([change]));
+    assert!(text::image_text(sync.maps().image()).contains("10.9.0.1"), "others go on");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s0"), delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 3));
+    assert!(sync.status().full.is_empty());
+}
+
+#[test]
+fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
+    let mut cluster = Cluster::new();
+    // Six slots are in use and there is room for two more.
+    let capacities = Capacities { frontends: 10, backends: 8, counters: 10 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    sync.reconcile(&cluster.apply(many(3)));
+    let all_change: Vec<_> = (0..3)
+        .map(|i| put_slice(slice(&format!("s{i}"), &format!("s{i}"), &["10.8.0.1", "10.8.0.2"])))
+        .collect();
+    let report = sync.reconcile(&cluster.apply(all_change));
+    assert_eq!((report.behind, report.backends_put, report.backends_deleted), (0, 6, 6));
+}
+
+/// Maps that cannot write one frontend, whatever comes with it.
+struct Picky {
+    maps: MemoryMaps,
+    refused: &'static str,
+}
+
+impl Maps for Picky {
+    fn load(&self) -> Result<fairlead_proxy::image::Image, MapError> {
+        self.maps.load()
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+        if let Step::PutFrontends(entries) = step {
+            let is_refused = |key| text::frontend(key).to_string() == self.refused;
+            if entries.iter().any(|(key, _)| is_refused(key)) {
+                let source = std::io::Error::other("will not");
+                return Err(MapError::Other { map: "frontends", source });
+            }
+        }
+        self.maps.apply(step)
+    }
+
+    fn capacities(&self) -> Capacities {
+        self.maps.capacities()
+    }
+
+    fn counters(&self) -> Result<std::collections::BTreeMap<u32, ServiceCounters>, MapError> {
+        self.maps.counters()
+    }
+}
+
+#[test]
+fn one_service_that_cannot_be_written_holds_up_no_other() {
+    let mut cluster = Cluster::new();
+    let maps = Picky { maps: MemoryMaps::default(), refused: "tcp 10.96.0.77:80" };
+    let mut sync = Synchroniser::new(maps, NODE);
+    let report = sync.reconcile(&cluster.apply(many(1000)));
+    assert_eq!(report.behind, 1);
+    assert_eq!(report.error.as_deref(), Some("frontends: will not"));
+    assert_eq!(sync.maps().maps.image().frontends.len(), 999);
+    assert_eq!(sync.maps().maps.image().backends.len(), 1998, "nothing is left of the attempts");
+    sync.maps_mut().refused = "";
+    assert_eq!(sync.retry().behind, 0);
+    assert_eq!(sync.maps().maps.image().frontends.len(), 1000);
+}
+
+#[test]
+fn maps_that_cannot_be_read_are_left_alone_until_they_can() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(FaultyMaps::new(MemoryMaps::default(), 1, 1000), NODE);
+    let report = sync.reconcile(&cluster.apply(many(2)));
+    assert!(report.error.is_some());
+    assert!(sync.is_behind());
+    sync.maps_mut().revive(0);
+    assert_eq!(sync.retry().error, None);
+    assert!(!sync.is_behind());
+    assert_eq!(sync.maps().inner().image().frontends.len(), 2);
+}
+
+#[test]
+fn the_elder_service_has_a_contested_frontend_until_it_is_gone() {
+    let with_node_port = |name: &str, ip: &str, created_seconds| Service {
+        created_seconds,
+        ports: Arc::new([port("", Protocol::Tcp, 80, Some(30080))]),
+        ..service(name, ip)
+    };
+    let endpoints = |name, ip| put_slice(slice(name, name, &[ip]));
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    let node_port = |sync: &Synchroniser<MemoryMaps>| {
+        let text = text::image_text(sync.maps().image());
+        text.lines().find(|line| line.contains("NodePort")).unwrap_or_default().to_owned()
+    };
+    sync.reconcile(&cluster.apply([
+        put_service(with_node_port("young", "10.96.0.1", 20)),
+        endpoints("young", "10.1.0.1"),
+        endpoints("old", "10.1.0.2"),
+    ]));
+    assert_eq!(node_port(&sync), "tcp *:30080 (NodePort, IPv4) -> 10.1.0.1:8080");
+    sync.reconcile(&cluster.apply([put_service(with_node_port("old", "10.96.0.2", 10))]));
+    assert_eq!(node_port(&sync), "tcp *:30080 (NodePort, IPv4) -> 10.1.0.2:8080");
+    let warnings = sync.plans().warnings();
+    assert!(matches!(&warnings[..], [w] if matches!(w.problem, Problem::Taken { .. })));
+    assert_eq!(
+        warnings[0].to_string(),
+        "Service default/young: tcp *:30080 (NodePort, IPv4) belongs to the older Service \
+         default/old: change the port or the address of one"
+    );
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "old")]));
+    assert_eq!(node_port(&sync), "tcp *:30080 (NodePort, IPv4) -> 10.1.0.1:8080");
+    assert_eq!(sync.plans().warnings(), []);
+}

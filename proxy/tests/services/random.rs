@@ -1,0 +1,136 @@
+//! Random changes of a cluster small enough that everything meets everything.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use fairlead_ebpf::abi::{BackendKey, FrontendKey};
+use fairlead_proxy::image::Image;
+use fairlead_state::{
+    Change, Kind, Name,
+    model::{Endpoint, EndpointSlice, Protocol, Service, ServicePort, TrafficPolicy},
+};
+use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+use crate::objects;
+
+const SERVICES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+const SLICES: [&str; 9] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];
+const PORTS: [&str; 3] = ["", "web", "dns"];
+const ZONES: [&str; 2] = ["x", "y"];
+
+/// One change of one object.
+pub(crate) fn change(random: &mut StdRng) -> Change {
+    match random.random_range(0..100) {
+        0..30 => objects::put_service(service(random)),
+        30..38 => objects::delete(Kind::Service, pick(random, &SERVICES)),
+        38..86 => objects::put_slice(slice(random)),
+        86..96 => objects::delete(Kind::EndpointSlice, pick(random, &SLICES)),
+        _ => objects::node(random.random_bool(0.7).then(|| pick(random, &ZONES))),
+    }
+}
+
+fn pick<'a>(random: &mut StdRng, of: &[&'a str]) -> &'a str {
+    of.choose(random).unwrap()
+}
+
+fn service(random: &mut StdRng) -> Service {
+    let mut cluster_ips = Vec::new();
+    if random.random_bool(0.9) {
+        cluster_ips.push(IpAddr::from([10, 96, 0, random.random_range(1..9)]));
+    }
+    if random.random_bool(0.3) {
+        cluster_ips.push(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, random.random_range(1..5)]));
+    }
+    let policy = |local| if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+    Service {
+        created_seconds: random.random_range(0..3),
+        cluster_ips: cluster_ips.into(),
+        headless: random.random_bool(0.05),
+        headless_label: random.random_bool(0.03),
+        proxy_name: random.random_bool(0.03).then(|| "other".into()),
+        internal_traffic_policy: policy(random.random_bool(0.15)),
+        ports: ports(random).into(),
+        ..objects::service(pick(random, &SERVICES), "10.96.0.1")
+    }
+}
+
+fn ports(random: &mut StdRng) -> Vec<ServicePort> {
+    let port = |random: &mut StdRng, name: &&str| {
+        let protocol = match random.random_range(0..20) {
+            0..13 => Protocol::Tcp,
+            13..19 => Protocol::Udp,
+            _ => Protocol::Sctp,
+        };
+        let node_port = random.random_bool(0.4).then(|| random.random_range(30000..30004));
+        objects::port(name, protocol, random.random_range(80..83), node_port)
+    };
+    let count = random.random_range(1..=PORTS.len());
+    PORTS.iter().take(count).map(|name| port(random, name)).collect()
+}
+
+fn slice(random: &mut StdRng) -> EndpointSlice {
+    let ipv6 = random.random_bool(0.3);
+    let endpoints = (0..random.random_range(0..5)).map(|_| endpoint(random, ipv6)).collect();
+    let mut ports = Vec::new();
+    for name in PORTS {
+        if random.random_bool(0.7) {
+            let protocol = if random.random_bool(0.8) { Protocol::Tcp } else { Protocol::Udp };
+            ports.push(objects::endpoint_port(name, protocol, random.random_range(8080..8083)));
+        }
+    }
+    EndpointSlice {
+        ipv6,
+        ports: ports.into(),
+        endpoints,
+        ..objects::slice(pick(random, &SLICES), pick(random, &SERVICES), &[])
+    }
+}
+
+fn endpoint(random: &mut StdRng, ipv6: bool) -> Endpoint {
+    let last: u8 = random.random_range(1..9);
+    let address = if ipv6 {
+        IpAddr::from([0xfd01, 0, 0, 0, 0, 0, 0, u16::from(last)])
+    } else {
+        IpAddr::from([10, 244, 0, last])
+    };
+    let hints = |random: &mut StdRng, names: &[&str]| -> Arc<[Name]> {
+        let is_hinted = random.random_bool(0.6);
+        is_hinted.then(|| pick(random, names).into()).into_iter().collect()
+    };
+    let ready = random.random_bool(0.6);
+    Endpoint {
+        ready,
+        serving: ready || random.random_bool(0.6),
+        terminating: !ready && random.random_bool(0.6),
+        node_name: Some(pick(random, &[objects::NODE, "node-b"]).into()),
+        zone_hints: hints(random, &ZONES),
+        node_hints: hints(random, &[objects::NODE, "node-b"]),
+        ..objects::endpoint(address)
+    }
+}
+
+/// What a reader of these maps could trip over.
+pub(crate) fn hole(image: &Image) -> Option<String> {
+    image.frontends.iter().find_map(|(key, value)| {
+        let slots = 0..u32::from(value.backends);
+        let mut keys = slots.map(|slot| BackendKey { set_id: value.set_id, slot });
+        let missing = keys.find(|slot| !image.backends.contains_key(slot))?;
+        Some(format!("{} lacks {missing:?}", fairlead_proxy::text::frontend(key)))
+    })
+}
+
+/// Slots no frontend leads to.
+pub(crate) fn strays(image: &Image) -> Vec<BackendKey> {
+    let led_to: BTreeSet<BackendKey> = image
+        .frontends
+        .values()
+        .flat_map(|value| {
+            let slots = 0..u32::from(value.backends);
+            slots.map(|slot| BackendKey { set_id: value.set_id, slot })
+        })
+        .collect();
+    image.backends.keys().filter(|key| !led_to.contains(key)).copied().collect()
+}
+
+pub(crate) fn frontends(image: &Image) -> BTreeSet<FrontendKey> {
+    image.frontends.keys().copied().collect()
+}

@@ -1,0 +1,220 @@
+//! Random changes, failing maps, crashes: at no entry written is there anything a reader could trip
+//! over, and at rest the maps are as planned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+};
+
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, ServiceCounters};
+use fairlead_proxy::{
+    delta::Step,
+    image::Image,
+    maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    sync::Synchroniser,
+    text,
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    objects::{Cluster, NODE, node_view},
+    random,
+};
+
+const SEEDS: u64 = 40;
+const CHANGES: usize = 120;
+/// Set it to one number to see that run again.
+const SEED_VARIABLE: &str = "FAIRLEAD_SIMULATION_SEED";
+
+/// Maps that look at themselves after every entry.
+struct Watched {
+    maps: MemoryMaps,
+    /// Content of sets some frontend leads to.
+    live: BTreeMap<u32, Vec<Backend>>,
+    /// Frontends that were there and are still wanted: they may not vanish.
+    lasting: BTreeSet<FrontendKey>,
+    entries: u64,
+    at: String,
+}
+
+impl Watched {
+    fn new(maps: MemoryMaps) -> Self {
+        let (live, lasting) = (BTreeMap::new(), BTreeSet::new());
+        Self { maps, live, lasting, entries: 0, at: String::new() }
+    }
+
+    fn look(&mut self) {
+        let image = self.maps.image();
+        assert_eq!(random::hole(image), None, "{}", self.at);
+        let live: BTreeMap<u32, Vec<Backend>> = image
+            .frontends
+            .values()
+            .filter(|value| value.backends > 0)
+            .map(|value| (value.set_id, content(image, value.set_id)))
+            .collect();
+        for (id, now) in &live {
+            let before = self.live.get(id).unwrap_or(now);
+            assert_eq!(before, now, "set {id} changed while in use; {}", self.at);
+        }
+        self.live = live;
+        let gone = self.lasting.iter().find(|key| !image.frontends.contains_key(*key));
+        if let Some(gone) = gone {
+            panic!("{} vanished for a moment; {}", text::frontend(gone), self.at);
+        }
+    }
+}
+
+fn content(image: &Image, set_id: u32) -> Vec<Backend> {
+    let first = BackendKey { set_id, slot: 0 };
+    let last = BackendKey { set_id, slot: u32::MAX };
+    image.backends.range(first..=last).map(|(_, backend)| *backend).collect()
+}
+
+impl Maps for Watched {
+    fn load(&self) -> Result<Image, MapError> {
+        self.maps.load()
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+        self.maps.apply(step)?;
+        self.entries += 1;
+        self.look();
+        Ok(())
+    }
+
+    fn capacities(&self) -> Capacities {
+        self.maps.capacities()
+    }
+
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+        self.maps.counters()
+    }
+}
+
+/// One life of a node.
+struct Run {
+    random: StdRng,
+    cluster: Cluster,
+    sync: Synchroniser<FaultyMaps<Watched>>,
+    crashes: usize,
+}
+
+impl Run {
+    fn new(seed: u64, capacities: Capacities) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let watched = Watched::new(MemoryMaps::new(capacities));
+        let maps = FaultyMaps::new(watched, random.random(), 0);
+        let sync = Synchroniser::new(maps, NODE);
+        Self { random, cluster: Cluster::new(), sync, crashes: 0 }
+    }
+
+    /// Stops the synchroniser, works on what it leaves behind, and starts another.
+    fn restart(&mut self, between: impl FnOnce(&mut FaultyMaps<Watched>)) {
+        let idle = FaultyMaps::new(Watched::new(MemoryMaps::default()), 0, 0);
+        let stopped = std::mem::replace(&mut self.sync, Synchroniser::new(idle, NODE));
+        let mut maps = stopped.into_maps();
+        between(&mut maps);
+        self.sync = Synchroniser::new(maps, NODE);
+    }
+
+    fn step(&mut self, name: &str) {
+        let changes = self.random.random_range(1..8);
+        let changes: Vec<_> = (0..changes).map(|_| random::change(&mut self.random)).collect();
+        let snapshot = self.cluster.apply(changes);
+        let wanted = crate::objects::plans(&snapshot);
+        let crash = self.random.random_bool(0.15).then(|| self.random.random_range(0..30));
+        let faults = if self.random.random_bool(0.5) { 300 } else { 0 };
+        let lives = self.random.random_bool(0.2);
+        // The maps are the synchroniser's: they change hands to be set up.
+        let set_up = |maps: &mut FaultyMaps<Watched>| {
+            let watched = maps.inner_mut();
+            watched.at = name.to_owned();
+            let there = random::frontends(watched.maps.image());
+            watched.lasting = there.into_iter().filter(|key| wanted.is_wanted(key)).collect();
+            maps.revive(faults);
+            if let Some(entries) = crash {
+                maps.crash_after(entries);
+            }
+        };
+        if lives {
+            self.restart(set_up);
+        } else {
+            set_up(self.sync.maps_mut());
+        }
+        self.sync.reconcile(&snapshot);
+        if crash.is_some() {
+            self.crashes += 1;
+            self.restart(|maps| maps.revive(faults));
+            self.sync.reconcile(&snapshot);
+        }
+        for _ in 0..self.random.random_range(0..3) {
+            self.sync.retry();
+        }
+    }
+
+    /// Everything works again, and time passes.
+    fn rest(&mut self) {
+        self.sync.maps_mut().revive(0);
+        self.sync.reconcile(&self.cluster.newest());
+        self.sync.retry();
+    }
+
+    fn image(&self) -> &Image {
+        self.sync.maps().inner().maps.image()
+    }
+}
+
+fn seeds() -> impl Iterator<Item = u64> {
+    let one: Option<u64> = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
+    one.map_or(0..SEEDS, |seed| seed..seed + 1)
+}
+
+const ROOMY: Capacities = Capacities { frontends: 1000, backends: 1000, counters: 1000 };
+
+#[test]
+fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
+    let (mut entries, mut crashes, mut faults) = (0, 0, 0);
+    for seed in seeds() {
+        let mut run = Run::new(seed, ROOMY);
+        for change in 0..CHANGES {
+            let at = format!("change {change} of {SEED_VARIABLE}={seed}");
+            run.step(&at);
+            if run.random.random_bool(0.3) {
+                run.rest();
+                let snapshot = run.cluster.newest();
+                let planned = text::plan_text(&snapshot, &node_view(&snapshot));
+                assert_eq!(text::image_text(run.image()), planned, "{at}");
+                assert_eq!(random::strays(run.image()), [], "{at}");
+                assert!(!run.sync.is_behind(), "{at}");
+            }
+        }
+        entries += run.sync.maps().inner().entries;
+        crashes += run.crashes;
+        faults += run.sync.maps().faults();
+    }
+    println!("{entries} entries, {crashes} crashes, {faults} faults");
+    let is_one = env::var(SEED_VARIABLE).is_ok();
+    assert!(is_one || (entries > 10_000 && crashes > 100 && faults > 1000), "too tame");
+}
+
+#[test]
+fn maps_that_are_too_small_never_show_a_hole_either() {
+    for seed in seeds() {
+        let tight = Capacities { frontends: 14, backends: 12, counters: 4 };
+        let mut run = Run::new(seed, tight);
+        let mut was_full = false;
+        for change in 0..CHANGES {
+            let at = format!("change {change} of {SEED_VARIABLE}={seed}, tight");
+            run.step(&at);
+            run.rest();
+            let wanted = crate::objects::plans(&run.cluster.newest());
+            let stale = run.image().frontends.keys().find(|key| !wanted.is_wanted(key));
+            assert_eq!(stale, None, "deletions go through; {at}");
+            assert_eq!(random::strays(run.image()), [], "{at}");
+            let status = run.sync.status();
+            was_full |= !status.full.is_empty();
+            assert_eq!(status.full.is_empty(), !run.sync.is_behind(), "{at}");
+        }
+        assert!(was_full, "seed {seed} met no full map");
+    }
+}
