@@ -1,4 +1,5 @@
-//! The least a UDP DNS server can cost: receive a batch, stamp the same address under each question, send the batch.
+//! The least a UDP DNS server can cost: receive a batch, stamp the same address under each
+//! question, send the batch.
 //!
 //! `floor ADDRESS` answers until it is killed. `make bench-dns` measures the agent beside it.
 #![expect(clippy::print_stdout, reason = "a program that says where it listens")]

@@ -16,8 +16,8 @@ pub struct DnsConfig {
     pub upstreams: Upstreams,
     /// Time to live of records of the cluster's domain, in seconds.
     pub ttl_seconds: u32,
-    /// Time to live of "no such name" and "no such record", in seconds. Short, because a client that asked for a
-    /// StatefulSet pod's name too early waits this long (kubernetes#92559).
+    /// Time to live of "no such name" and "no such record", in seconds. Short, because a client
+    /// that asked for a StatefulSet pod's name too early waits this long (kubernetes#92559).
     pub negative_ttl_seconds: u32,
     /// What `1-2-3-4.NAMESPACE.pod` answers.
     pub pods: PodNames,
@@ -25,8 +25,8 @@ pub struct DnsConfig {
     pub threads: Option<usize>,
 }
 
-/// Most UDP threads per listen address that are chosen without being asked for: each answers more than
-/// 100,000 queries a second, and a node's DNS must not take every core of a large machine.
+/// Most UDP threads per listen address that are chosen without being asked for: each answers more
+/// than 100,000 queries a second, and a node's DNS must not take every core of a large machine.
 pub const THREADS_MAX: usize = 8;
 
 /// Servers for names outside the cluster's domain. Without any such names are refused.
@@ -43,7 +43,8 @@ pub enum Upstreams {
 pub enum PodNames {
     /// No such names.
     Disabled,
-    /// The address in the name is the answer if the namespace exists; whether a pod has it is not checked.
+    /// The address in the name is the answer if the namespace exists; whether a pod has it is not
+    /// checked.
     Insecure,
 }
 

@@ -9,8 +9,8 @@ use crate::wire::name::BadName;
 pub enum DnsError {
     /// Another program has the port.
     #[error(
-        "DNS: port {} on {} is taken for {transport} ({source}): stop the program that has it (systemd-resolved, \
-         dnsmasq, CoreDNS?) or choose another address with --dns-listen",
+        "DNS: port {} on {} is taken for {transport} ({source}): stop the program that has it \
+         (systemd-resolved, dnsmasq, CoreDNS?) or choose another address with --dns-listen",
         address.port(), address.ip()
     )]
     Taken {
@@ -35,7 +35,7 @@ pub enum DnsError {
     },
     /// No address to listen on.
     #[error(
-        "DNS: no address to listen on: name one with --dns-listen, or turn the role off with --no-dns"
+        "DNS: no address to listen on: name one with --dns-listen, or turn DNS off with --no-dns"
     )]
     NoAddress,
     /// A configured domain is not a domain name.

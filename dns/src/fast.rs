@@ -1,4 +1,5 @@
-//! One thread per UDP socket: receive a batch, look each query up, send a batch. No task, allocation or lock per query.
+//! One thread per UDP socket: receive a batch, look each query up, send a batch. No task,
+//! allocation or lock per query.
 
 use std::{
     net::UdpSocket,
@@ -8,12 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Cache};
 
 use crate::{
-    answer::{Manner, Outcome, answer},
+    answer::{Manner, Outcome, answer, rotation},
     counters::{Counters, DropReason},
     slow::SlowPath,
     sys::{Datagram, Inbox, Outbox, Route},
@@ -21,10 +24,11 @@ use crate::{
     zone::Zone,
 };
 
-/// Batches still answered after the end was announced: what clients had sent before they could know.
+/// Batches still answered after the end was announced: what clients had sent before they could
+/// know.
 const LAST_BATCHES: usize = 64;
-/// Receive errors in a row after which the socket is given up.
-const ERRORS_MAX: usize = 1000;
+/// Pause after a receive that failed, usually for want of memory.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// One UDP thread's belongings.
 #[derive(Debug)]
@@ -52,25 +56,29 @@ impl Worker {
         let mut inbox = Inbox::new();
         let mut outbox = Outbox::new();
         let mut question = Question::new();
-        let mut rotation = 0;
-        let mut errors = 0;
+        let mut turn = 0;
+        let mut failing = false;
         let mut last_batches = LAST_BATCHES;
-        while errors < ERRORS_MAX {
+        loop {
             if let Err(error) = inbox.receive(self.socket.as_fd()) {
-                errors += 1;
-                if errors == ERRORS_MAX {
-                    tracing::error!("DNS: a UDP socket cannot receive any more: {error}");
+                if !failing {
+                    tracing::error!("DNS: a UDP socket cannot receive; trying on: {error}");
                 }
+                failing = true;
+                if self.stopping.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::park_timeout(ERROR_PAUSE);
                 continue;
             }
-            errors = 0;
+            failing = false;
             let zone: &Zone = zones.load();
             let mut queries = 0;
             for datagram in inbox.datagrams() {
                 let Some(route) = datagram.route else { continue };
                 queries += 1;
-                rotation += 1;
-                self.handle(zone, &datagram, route, &mut question, &mut outbox, rotation);
+                turn += 1;
+                self.handle(zone, &datagram, route, &mut question, &mut outbox, turn);
             }
             self.counters.udp_queries.fetch_add(queries, Ordering::Relaxed);
             let failed = outbox.send(self.socket.as_fd()).failed;
@@ -93,7 +101,7 @@ impl Worker {
         route: Route,
         question: &mut Question,
         outbox: &mut Outbox,
-        rotation: usize,
+        turn: u32,
     ) {
         // A reply to port 0 reaches nobody and some stacks reflect it.
         if route.source_port() == 0 {
@@ -109,7 +117,7 @@ impl Worker {
                 let manner = Manner {
                     limit: question.udp_reply_bytes_max(),
                     recursion_available: self.slow.has_upstreams(),
-                    rotation,
+                    rotation: rotation(turn),
                 };
                 let space = outbox.space();
                 match answer(zone, question, datagram.bytes, space, manner) {

@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{error::DnsError, sys};
 
-/// Asked of the kernel for received datagrams, in bytes per socket: a burst of about a thousand queries.
+/// Asked of the kernel for received datagrams, in bytes per socket: a burst of about a thousand
+/// queries.
 const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 /// How long a receive waits before the thread looks around: at a newer zone, at its end.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -102,7 +103,7 @@ fn cannot(address: SocketAddr, transport: &'static str, source: io::Error) -> Dn
     let cure = match source.kind() {
         io::ErrorKind::AddrInUse => return DnsError::Taken { address, transport, source },
         io::ErrorKind::PermissionDenied => {
-            "run as root or with CAP_NET_BIND_SERVICE, or choose a port above 1023 with --dns-listen"
+            "run as root or with CAP_NET_BIND_SERVICE, or give --dns-listen a port above 1023"
         }
         io::ErrorKind::AddrNotAvailable => "no interface has this address: correct --dns-listen",
         _ if address.is_ipv6() => {

@@ -3,7 +3,7 @@
 use std::{
     net::{Shutdown, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -13,7 +13,11 @@ use std::{
 use arc_swap::ArcSwap;
 use fairlead_state::{Snapshot, store::Snapshots};
 use socket2::SockRef;
-use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -32,14 +36,16 @@ use crate::{
 pub struct Running {
     addresses: Vec<SocketAddr>,
     counters: Registry,
-    zone: Arc<ArcSwap<Zone>>,
-    threads: Vec<JoinHandle<()>>,
+    revisions: watch::Receiver<Option<u64>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: TaskTracker,
 }
 
-/// Starts answering at once: before the first snapshot names of the cluster are SERVFAIL, others are forwarded.
+/// Starts answering at once: before the first snapshot names of the cluster are SERVFAIL, others
+/// are forwarded.
 ///
-/// Must be called within a tokio runtime, which gets the slow path, TCP and zone updates; UDP has threads of its own.
+/// Must be called within a tokio runtime, which gets the slow path, TCP and zone updates; UDP has
+/// threads of its own.
 ///
 /// # Errors
 /// When an address cannot be listened on or the configuration names something that is no domain.
@@ -49,13 +55,9 @@ pub fn start(
     cancel: CancellationToken,
 ) -> Result<Running, DnsError> {
     let runtime = Handle::try_current().map_err(|_| DnsError::NoRuntime)?;
-    if config.listen.is_empty() {
-        return Err(DnsError::NoAddress);
-    }
     let origin = Arc::new(Origin::new(config)?);
     let threads = config.threads.unwrap_or_else(default_threads);
-    let listeners = config.listen.iter().map(|address| listen(*address, threads));
-    let listeners = listeners.collect::<Result<Vec<Listener>, _>>()?;
+    let listeners = listen_all(&config.listen, threads)?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
 
     let zone = Arc::new(ArcSwap::from_pointee(Zone::unsynced(origin, serial())));
@@ -71,7 +73,7 @@ pub fn start(
         connections: Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX)),
         cancel: cancel.clone(),
     };
-    let mut running = Running { addresses, counters, zone, threads: vec![], tasks };
+    let mut workers = vec![];
     let stopping = Arc::new(AtomicBool::new(false));
     let mut sockets = vec![];
     for listener in listeners {
@@ -82,21 +84,21 @@ pub fn start(
             source,
         };
         let tcp = TcpListener::from_std(listener.tcp).map_err(failed)?;
-        running.tasks.spawn(server.clone().run(tcp));
+        tasks.spawn(server.clone().run(tcp));
         for socket in listener.udp {
             let socket = Arc::new(socket);
             let worker = Worker {
                 socket: socket.clone(),
-                zone: running.zone.clone(),
+                zone: zone.clone(),
                 slow: slow.clone(),
-                counters: running.counters.add(),
+                counters: counters.add(),
                 stopping: stopping.clone(),
             };
             // Pushed first: if a later thread cannot be started, the earlier ones must end.
             sockets.push(socket);
-            let name = format!("dns-udp-{}", running.threads.len());
+            let name = format!("dns-udp-{}", workers.len());
             match thread::Builder::new().name(name).spawn(move || worker.run()) {
-                Ok(thread) => running.threads.push(thread),
+                Ok(thread) => workers.push(thread),
                 Err(error) => {
                     cancel.cancel();
                     stop(&stopping, &sockets);
@@ -105,14 +107,15 @@ pub fn start(
             }
         }
     }
-    running.tasks.spawn(follow(running.zone.clone(), snapshots, cancel.clone()));
-    running.tasks.spawn(async move {
+    let (announce, revisions) = watch::channel(None);
+    tasks.spawn(follow(zone, snapshots, announce, cancel.clone()));
+    tasks.spawn(async move {
         cancel.cancelled().await;
         stop(&stopping, &sockets);
     });
-    running.tasks.close();
-    tracing::info!(addresses = ?running.addresses, threads = running.threads.len(), "DNS: answering");
-    Ok(running)
+    tasks.close();
+    tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
+    Ok(Running { addresses, counters, revisions, threads: Mutex::new(workers), tasks })
 }
 
 impl Running {
@@ -128,15 +131,24 @@ impl Running {
 
     /// The snapshot revision whose names are being answered; `None` before the first.
     pub fn revision(&self) -> Option<u64> {
-        self.zone.load().revision()
+        *self.revisions.borrow()
     }
 
-    /// Waits until all threads and tasks have ended, which they do after the token given to [`start`] is cancelled:
-    /// queries that had arrived are answered, those at upstreams included.
-    pub async fn join(self) {
+    /// Follows [`Running::revision`]: `wait_for(Option::is_some)` waits until names are in sync.
+    /// Closed at the end.
+    pub fn revisions(&self) -> watch::Receiver<Option<u64>> {
+        self.revisions.clone()
+    }
+
+    /// Waits until all threads and tasks have ended, which they do after the token given to
+    /// [`start`] is cancelled: queries that had arrived are answered, those at upstreams included.
+    pub async fn join(&self) {
         self.tasks.wait().await;
+        let threads = {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
         // They were woken when the token was cancelled; a thread to wait in keeps the runtime free.
-        let threads = self.threads;
         let joining = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 // A panic was caught and reported within the thread.
@@ -147,8 +159,33 @@ impl Running {
     }
 }
 
+/// Listens everywhere asked; on a machine without IPv6 (`ipv6.disable=1`) the default's `[::]` is
+/// left out.
+fn listen_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Listener>, DnsError> {
+    let mut listeners = vec![];
+    for address in addresses {
+        match listen(*address, threads) {
+            Ok(listener) => listeners.push(listener),
+            Err(DnsError::Listen { source, .. })
+                if source.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                    && address.ip().is_unspecified()
+                    && addresses.len() > 1 =>
+            {
+                tracing::warn!(%address, "DNS: this machine has no such address family: left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if listeners.is_empty() { Err(DnsError::NoAddress) } else { Ok(listeners) }
+}
+
 /// Keeps the zone at the newest snapshot.
-async fn follow(zone: Arc<ArcSwap<Zone>>, mut snapshots: Snapshots, cancel: CancellationToken) {
+async fn follow(
+    zone: Arc<ArcSwap<Zone>>,
+    mut snapshots: Snapshots,
+    announce: watch::Sender<Option<u64>>,
+    cancel: CancellationToken,
+) {
     snapshots.mark_changed();
     loop {
         tokio::select! {
@@ -170,7 +207,9 @@ async fn follow(zone: Arc<ArcSwap<Zone>>, mut snapshots: Snapshots, cancel: Canc
                 if zone.load().revision().is_none() {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
+                let revision = updated.revision();
                 zone.store(Arc::new(updated));
+                announce.send_replace(revision);
             }
             Err(error) => tracing::error!("DNS: names were not updated: {error}"),
         }
@@ -181,8 +220,8 @@ async fn follow(zone: Arc<ArcSwap<Zone>>, mut snapshots: Snapshots, cancel: Canc
 fn stop(stopping: &AtomicBool, sockets: &[Arc<UdpSocket>]) {
     stopping.store(true, Ordering::Relaxed);
     for socket in sockets {
-        // On an unconnected socket Linux says ENOTCONN and wakes its receivers all the same; if not, they look up
-        // when their receive timeout ends.
+        // On an unconnected socket Linux says ENOTCONN and wakes its receivers all the same; if
+        // not, they look up when their receive timeout ends.
         let _ = SockRef::from(socket.as_ref()).shutdown(Shutdown::Read);
     }
 }

@@ -1,4 +1,5 @@
-//! The slow path: queries that are not plain, aliases, and names of others. Complete parsing and encoding are hickory's.
+//! The slow path: queries that are not plain, aliases, and names of others. Complete parsing and
+//! encoding are hickory's.
 //!
 //! Bounded by permits: what finds none is dropped and counted, never queued without end.
 
@@ -31,7 +32,8 @@ use crate::{
     zone::Zone,
 };
 
-/// Queries in the slow path at one time, those waiting for upstreams included (CoreDNS' `max_concurrent` in kubeadm).
+/// Queries in the slow path at one time, those waiting for upstreams included (CoreDNS'
+/// `max_concurrent` in kubeadm).
 const IN_FLIGHT_MAX: usize = 1000;
 
 /// The slow path; clones are the same.

@@ -1,5 +1,6 @@
-//! Many datagrams per system call: recvmmsg(2) and sendmmsg(2), with the address a datagram was sent to, so that the
-//! reply leaves from it. The only unsafe code of this crate; every buffer is owned here and every length is checked here.
+//! Many datagrams per system call: recvmmsg(2) and sendmmsg(2), with the address a datagram was
+//! sent to, so that the reply leaves from it. The only unsafe code of this crate; every buffer is
+//! owned here and every length is checked here.
 
 mod route;
 
@@ -68,8 +69,8 @@ impl Inbox {
         }
     }
 
-    /// Waits for one datagram (as long as the socket's receive timeout) and takes up to [`BATCH`] that are there.
-    /// Returns how many; none when the time was up or a signal came.
+    /// Waits for one datagram (as long as the socket's receive timeout) and takes up to [`BATCH`]
+    /// that are there. Returns how many; none when the time was up or a signal came.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.arrived.clear();
         let mut vectors = [EMPTY_VECTOR; BATCH];
@@ -92,8 +93,9 @@ impl Inbox {
             header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES;
         }
-        // SAFETY: each of the BATCH headers points at live buffers of this call with their true lengths: `data`, `peers`
-        // and `controls` belong to `self`, which is borrowed mutably, `vectors` to this frame. The kernel writes only there.
+        // SAFETY: each of the BATCH headers points at live buffers of this call with their true
+        // lengths: `data`, `peers` and `controls` belong to `self`, which is borrowed mutably,
+        // `vectors` to this frame. The kernel writes only there.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -229,8 +231,9 @@ fn send(socket: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> Sent {
     let mut result = Sent::default();
     let mut at = 0;
     while let Some(rest) = messages.get_mut(at..count).filter(|rest| !rest.is_empty()) {
-        // SAFETY: `rest` are headers filled above; each points at `datagrams`, `vectors` and `controls`, all alive until
-        // this function returns, with their true lengths. The kernel reads them and writes msg_len only.
+        // SAFETY: `rest` are headers filled above; each points at `datagrams`, `vectors` and
+        // `controls`, all alive until this function returns, with their true lengths. The kernel
+        // reads them and writes msg_len only.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
@@ -245,7 +248,8 @@ fn send(socket: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> Sent {
                 at += sent.max(1);
             }
             Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            // The error is the first message's alone: a client that went away must not cost others their replies.
+            // The error is the first message's alone: a client that went away must not cost others
+            // their replies.
             Err(_) => {
                 result.failed += 1;
                 at += 1;
@@ -275,8 +279,8 @@ pub fn want_local_address(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> 
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 fn empty_message() -> libc::mmsghdr {
-    // SAFETY: mmsghdr consists of integers and pointers; zero and null are values of all of them. (It is not written
-    // out because musl's has private padding.)
+    // SAFETY: mmsghdr consists of integers and pointers; zero and null are values of all of them.
+    // (It is not written out because musl's has private padding.)
     unsafe { std::mem::zeroed() }
 }
 

@@ -1,4 +1,5 @@
-//! DNS over TCP (RFC 7766): length-prefixed, several queries at a time, replies in the order they are ready.
+//! DNS over TCP (RFC 7766): length-prefixed, several queries at a time, replies in the order they
+//! are ready.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    answer::{Manner, Outcome, answer},
+    answer::{Manner, Outcome, answer, rotation},
     counters::{Counters, DropReason},
     slow::{Asked, SlowPath},
     wire::{
@@ -32,7 +33,8 @@ use crate::{
 
 /// Connections at one time, all addresses together.
 pub(crate) const CONNECTIONS_MAX: usize = 1000;
-/// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that takes no replies.
+/// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that
+/// takes no replies.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest query, in bytes; nothing we answer needs more.
 const QUERY_BYTES_MAX: usize = 4096;
@@ -98,17 +100,16 @@ impl Server {
     ) -> io::Result<()> {
         let pipeline = Arc::new(Semaphore::new(PIPELINE_MAX));
         let mut question = Question::new();
-        let mut rotation = 0;
         loop {
             let query = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
-                // A client that stopped reading ends the writer; then reading more is work for nobody.
+                // A client that stopped reading ends the writer; then reading more is work for
+                // nobody.
                 () = replies.closed() => return Ok(()),
                 query = timeout(IDLE_TIMEOUT, self.read_query(&mut reader)) => query??,
             };
             self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
-            rotation += 1;
-            match self.at_once(&query, &mut question, rotation) {
+            match self.at_once(&query, &mut question) {
                 Next::Reply(reply) => {
                     if replies.send(reply).await.is_err() {
                         return Ok(());
@@ -134,7 +135,7 @@ impl Server {
         Ok(query)
     }
 
-    fn at_once(&self, query: &[u8], question: &mut Question, rotation: usize) -> Next {
+    fn at_once(&self, query: &[u8], question: &mut Question) -> Next {
         match question.read(query) {
             Shape::Drop(reason) => {
                 self.counters.dropped(reason, 1);
@@ -143,9 +144,12 @@ impl Server {
             Shape::Odd => return Next::Slow,
             Shape::Plain => {}
         }
+        // The client's id is random, and most connections carry one query.
+        let id = query.first_chunk().copied().map_or(0, u16::from_be_bytes);
         // Nearly every reply fits the first buffer.
         for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
-            let manner = Manner { limit, recursion_available: self.slow.has_upstreams(), rotation };
+            let recursion_available = self.slow.has_upstreams();
+            let manner = Manner { limit, recursion_available, rotation: rotation(id.into()) };
             // The length goes in front.
             let mut framed = vec![0; 2 + limit];
             let Some(buffer) = framed.get_mut(2..) else { return Next::Close };

@@ -1,6 +1,7 @@
 //! DNS messages as bytes (RFC 1035 §4, RFC 6891): plain questions in, replies out.
 //!
-//! [`question`] takes only what nearly every client sends; all else is left to the slow path's complete parser.
+//! [`question`] takes only what nearly every client sends; all else is left to the slow path's
+//! complete parser.
 
 pub(crate) mod name;
 pub(crate) mod question;

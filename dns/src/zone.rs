@@ -1,8 +1,8 @@
 //! The cluster's names at one revision: immutable, shared, cheap to derive the next one from.
 //!
-//! A name below `svc` is found by one hash lookup of its last two labels (Service and Namespace) and a search among
-//! that Service's few names. So a change costs what that Service costs, empty non-terminals follow from the structure,
-//! and "no such name" is as cheap as an answer.
+//! A name below `svc` is found by one hash lookup of its last two labels (Service and Namespace)
+//! and a search among that Service's few names. So a change costs what that Service costs, empty
+//! non-terminals follow from the structure, and "no such name" is as cheap as an answer.
 
 pub(crate) mod authority;
 pub(crate) mod lookup;

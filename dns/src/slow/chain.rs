@@ -17,7 +17,7 @@ use super::{
     message::{Sections, error, reply, reply_bytes_max},
 };
 use crate::{
-    answer::{Manner, Outcome, answer},
+    answer::{Manner, Outcome, answer, rotation},
     counters::Counters,
     wire::{
         CLASS_IN, HEADER_BYTES,
@@ -86,7 +86,7 @@ impl SlowPath {
         let manner = Manner {
             limit,
             recursion_available: self.has_upstreams(),
-            rotation: usize::from(request.metadata.id),
+            rotation: rotation(request.metadata.id.into()),
         };
         match answer(zone, &question, query, &mut buffer, manner) {
             Outcome::Reply(bytes, _) => {
@@ -163,7 +163,8 @@ impl SlowPath {
         reply(request, metadata, &sections)
     }
 
-    /// Aliases, then what was found at their end. The response code is that of the last name (RFC 6604 §3).
+    /// Aliases, then what was found at their end. The response code is that of the last name (RFC
+    /// 6604 §3).
     fn join(&self, request: &Request, mut aliases: Vec<Record>, found: Message) -> Resolved {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = found.metadata.response_code;
@@ -172,7 +173,8 @@ impl SlowPath {
         metadata.recursion_available = self.has_upstreams();
         let wants_ad = request.metadata.authentic_data
             || request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        // RFC 6840 §5.8: only for those who show that they understand it; our own part is not signed.
+        // RFC 6840 §5.8: only for those who show that they understand it; our own part is not
+        // signed.
         metadata.authentic_data = wants_ad && aliases.is_empty() && found.metadata.authentic_data;
         aliases.extend(found.answers);
         let sections = Sections {

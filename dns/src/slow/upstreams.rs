@@ -1,5 +1,6 @@
-//! Asking others: hickory's pool of name servers (random source ports and ids, replies checked against question and
-//! sender and otherwise waited past, TCP after truncation, one query for equal questions in flight).
+//! Asking others: hickory's pool of name servers (random source ports and ids, replies checked
+//! against question and sender and otherwise waited past, TCP after truncation, one query for equal
+//! questions in flight).
 
 use std::{
     fmt, fs,
@@ -32,7 +33,8 @@ use tokio::time::timeout;
 
 use crate::{config::Upstreams, error::DnsError, wire::UDP_REPLY_BYTES_MAX};
 
-/// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an error before.
+/// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an
+/// error before.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Requests at one time over one TCP connection to an upstream.
 const TCP_REQUESTS_MAX: usize = 256;
@@ -120,13 +122,13 @@ impl UpstreamPool {
         if !own.is_empty() {
             tracing::warn!(
                 ?own,
-                "DNS: an upstream is this server itself and is left out: name the real one with --upstream"
+                "DNS: an upstream is this server itself, left out: name the real one with --upstream"
             );
         }
         if others.is_empty() {
             tracing::warn!("DNS: no upstream: names outside the cluster's domain are refused");
         } else {
-            tracing::info!(upstreams = ?others, "DNS: forwarding names outside the cluster's domain");
+            tracing::info!(upstreams = ?others, "DNS: forwarding names of others");
         }
         let pool = if others.is_empty() { None } else { Some(Arc::new(pool(&others)?)) };
         self.any.store(pool.is_some(), Ordering::Relaxed);
@@ -172,7 +174,8 @@ impl UpstreamPool {
     }
 }
 
-/// The client's question as our own: a new id, our own EDNS size, the flags that change the answer (CD, DO).
+/// The client's question as our own: a new id, our own EDNS size, the flags that change the answer
+/// (CD, DO).
 fn question(request: &Request, name: Name, qtype: RecordType) -> DnsRequest {
     let mut message = Message::query();
     message.metadata.recursion_desired = request.metadata.recursion_desired;

@@ -1,4 +1,5 @@
-//! The way a datagram came, read from and written to what the kernel fills in: safe code over plain bytes.
+//! The way a datagram came, read from and written to what the kernel fills in: safe code over plain
+//! bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -61,7 +62,8 @@ impl Route {
 impl Control {
     pub(super) const EMPTY: Self = Self([0; CONTROL_BYTES]);
 
-    /// The address in an `in_pktinfo` (index, chosen source, destination) or `in6_pktinfo` (destination, index).
+    /// The address in an `in_pktinfo` (index, chosen source, destination) or `in6_pktinfo`
+    /// (destination, index).
     pub(super) fn local_address(&self, control_bytes: usize) -> Option<IpAddr> {
         let bytes = self.0.get(..control_bytes)?;
         let level = i32::from_ne_bytes(chunk(bytes, WORD_BYTES)?);
@@ -78,8 +80,8 @@ impl Control {
         }
     }
 
-    /// Writes the message that sets a datagram's source; returns its length. The interface is left to the routing
-    /// table: naming it would bypass it.
+    /// Writes the message that sets a datagram's source; returns its length. The interface is left
+    /// to the routing table: naming it would bypass it.
     pub(super) fn put_local_address(&mut self, local: Option<IpAddr>) -> usize {
         let mut data = [0; 20];
         let (level, kind, data_bytes) = match local {

@@ -112,8 +112,8 @@ impl LowerName {
         Self { bytes: [0; NAME_BYTES_MAX], length: 1, starts: [0; LABELS_MAX], label_count: 0 }
     }
 
-    /// Reads the uncompressed name at the front of `bytes`; returns its length, or `None` if it is compressed,
-    /// cut off or too long.
+    /// Reads the uncompressed name at the front of `bytes`; returns its length, or `None` if it is
+    /// compressed, cut off or too long.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         let mut count = 0;
@@ -173,7 +173,8 @@ impl LowerName {
         self.span(index, index + 1).get(1..).unwrap_or_default()
     }
 
-    /// How many labels stand to the left of `zone` (which has `zone_labels`); `None` outside the zone.
+    /// How many labels stand to the left of `zone` (which has `zone_labels`); `None` outside the
+    /// zone.
     pub(crate) fn labels_below(&self, zone: &WireName, zone_labels: usize) -> Option<usize> {
         let below = self.label_count.checked_sub(zone_labels)?;
         let suffix = self.bytes.get(self.start(below)..self.length)?;

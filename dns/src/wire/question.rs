@@ -87,13 +87,14 @@ impl Question {
     }
 }
 
-/// OPT, and the types from TKEY to AXFR, MAILB and MAILA: no data types (RFC 6895 §3.1). ANY is one of them,
-/// but a name's answer to it is as plain as any.
+/// OPT, and the types from TKEY to AXFR, MAILB and MAILA: no data types (RFC 6895 §3.1). ANY is one
+/// of them, but a name's answer to it is as plain as any.
 fn is_meta(qtype: u16) -> bool {
     qtype == rtype::OPT || (rtype::TKEY..rtype::ANY).contains(&qtype)
 }
 
-/// One OPT record of version 0 that fills the rest of the message; its options are well-formed and not ours.
+/// One OPT record of version 0 that fills the rest of the message; its options are well-formed and
+/// not ours.
 fn read_opt(record: &[u8]) -> Option<Edns> {
     let (fixed, mut options) = record.split_first_chunk::<11>()?;
     let [root, type_hi, type_lo, size_hi, size_lo, _, version, flags, _, length_hi, length_lo] =

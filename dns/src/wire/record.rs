@@ -7,8 +7,9 @@ use super::{CLASS_IN, name::WireName, rtype};
 /// Owner "the name in the question", which stands at offset 12 of every message.
 pub(crate) const OWNER_IS_QUESTION: [u8; 2] = [0xc0, 0x0c];
 
-/// Bytes of a record before its data when the owner is a pointer.
-pub(crate) const FIXED_BYTES: usize = 12;
+/// Bytes of an address record.
+const A_BYTES: u16 = 16;
+const AAAA_BYTES: u16 = 28;
 
 /// All records of one type at one name, and the addresses that go with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(crate) struct RrSet {
     /// The type.
     pub(crate) rtype: u16,
     /// Bytes of each answer if they are of one size and may be rotated (A, AAAA), else 0.
-    pub(crate) slot_bytes: usize,
+    pub(crate) slot_bytes: u16,
     /// Answers; each owner is [`OWNER_IS_QUESTION`].
     pub(crate) answers: Arc<[u8]>,
     /// Records for the additional section, owners written out.
@@ -24,8 +25,13 @@ pub(crate) struct RrSet {
 }
 
 impl RrSet {
+    /// Each answer of a set of address records.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &[u8]> {
+        self.answers.chunks_exact(usize::from(self.slot_bytes).max(1))
+    }
+
     /// A set whose answers are all as long as the first.
-    fn of_slots(rtype: u16, slot_bytes: usize, answers: Vec<u8>) -> Self {
+    fn of_slots(rtype: u16, slot_bytes: u16, answers: Vec<u8>) -> Self {
         Self { rtype, slot_bytes, answers: answers.into(), additional: Arc::default() }
     }
 
@@ -42,7 +48,7 @@ impl RrSet {
                 put_record(&mut answers, &OWNER_IS_QUESTION, rtype, ttl_seconds, &data);
             }
         }
-        let slot_bytes = FIXED_BYTES + if rtype == rtype::A { 4 } else { 16 };
+        let slot_bytes = if rtype == rtype::A { A_BYTES } else { AAAA_BYTES };
         (!answers.is_empty()).then(|| Self::of_slots(rtype, slot_bytes, answers))
     }
 

@@ -16,8 +16,8 @@ const OPT_BYTES: usize = 11;
 pub(crate) struct Flags {
     /// AA.
     pub(crate) authoritative: bool,
-    /// RA: whether there are upstreams to ask (RFC 1035 §4.1.1). CoreDNS leaves it clear on cluster names and dig warns
-    /// (coredns#6262).
+    /// RA: whether there are upstreams to ask (RFC 1035 §4.1.1). CoreDNS leaves it clear on cluster
+    /// names and dig warns (coredns#6262).
     pub(crate) recursion_available: bool,
 }
 
@@ -35,7 +35,8 @@ pub(crate) struct Reply<'b> {
 }
 
 impl<'b> Reply<'b> {
-    /// Begins the reply to `query`, whose question section `question` has read. `None` if not even that fits.
+    /// Begins the reply to `query`, whose question section `question` has read. `None` if not even
+    /// that fits.
     pub(crate) fn begin(
         buffer: &'b mut [u8],
         limit: usize,
@@ -48,7 +49,8 @@ impl<'b> Reply<'b> {
         if question.end > records_end {
             return None;
         }
-        // The question goes back as it came, letter case included: resolvers that mix it compare (draft-vixie-dns-0x20).
+        // The question goes back as it came, letter case included: resolvers that mix it compare
+        // (draft-vixie-dns-0x20).
         buffer.get_mut(..question.end)?.copy_from_slice(query.get(..question.end)?);
         let at = question.end;
         Some(Self {
@@ -62,24 +64,29 @@ impl<'b> Reply<'b> {
         })
     }
 
-    /// Appends a set's answers, beginning with the `rotation`th, then what of its additional records fits.
+    /// Appends a set's answers, beginning with the `rotation`th, then what of its additional
+    /// records fits.
     pub(crate) fn answer_set(&mut self, set: &RrSet, rotation: usize) {
         if set.slot_bytes > 0 {
-            self.answer_slots(&set.answers, set.slot_bytes, rotation);
+            self.answer_slots(&set.answers, set.slot_bytes.into(), rotation);
         } else {
             self.answer_records(&set.answers);
         }
         // Additional records are a courtesy: leaving them out is no truncation (RFC 2181 §9).
-        if !self.truncated {
-            let mut records: &[u8] = &set.additional;
-            while let Some((record, rest)) = split_record(records) {
-                if !self.put(record) {
-                    break;
-                }
-                self.additional += 1;
-                records = rest;
+        let mut records: &[u8] = &set.additional;
+        while let Some((record, rest)) = split_record(records) {
+            if !self.additional(record) {
+                break;
             }
+            records = rest;
         }
+    }
+
+    /// One additional record in wire form; false if there is no room for it.
+    pub(crate) fn additional(&mut self, record: &[u8]) -> bool {
+        let fits = !self.truncated && self.put(record);
+        self.additional += u16::from(fits);
+        fits
     }
 
     /// One answer record in wire form.

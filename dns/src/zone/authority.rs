@@ -18,8 +18,9 @@ const EXPIRE_SECONDS: u32 = 86400;
 /// Longest SOA record: fixed parts, two short labels with pointers, five numbers.
 const SOA_BYTES_MAX: usize = 64;
 
-/// A zone's SOA. Its three names end in the zone's name, which every question of the zone ends in, so they are
-/// compression pointers set per reply; this also gives the zone's name back in the letter case of the question.
+/// A zone's SOA. Its three names end in the zone's name, which every question of the zone ends in,
+/// so they are compression pointers set per reply; this also gives the zone's name back in the
+/// letter case of the question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
     zone_bytes: usize,
@@ -29,7 +30,8 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// The SOA of `zone`. The negative TTL is the lesser of the record's own and its last field (RFC 2308 §5); ours are equal.
+    /// The SOA of `zone`. The negative TTL is the lesser of the record's own and its last field
+    /// (RFC 2308 §5); ours are equal.
     pub(crate) fn new(zone: &WireName, origin: &Origin, serial: u32) -> Self {
         let ttl = origin.negative_ttl_seconds;
         let mut record = vec![0; 2];
@@ -63,7 +65,8 @@ impl Authority {
         self.with_record(name, |record| reply.answer(record));
     }
 
-    /// In the authority section, which makes a reply "no such name" or "no such record" for a time (RFC 2308).
+    /// In the authority section, which makes a reply "no such name" or "no such record" for a time
+    /// (RFC 2308).
     pub(crate) fn deny(&self, reply: &mut Reply<'_>, name: &LowerName) {
         self.with_record(name, |record| reply.authority(record));
     }

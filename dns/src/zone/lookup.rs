@@ -6,7 +6,7 @@ use super::{
     DNS_SERVICE, Zone,
     authority::Authority,
     reverse::Pointer,
-    service::{Node, ServiceNames},
+    service::{More, Node, ServiceNames},
 };
 use crate::{
     config::PodNames,
@@ -28,6 +28,8 @@ pub(crate) enum Found<'z> {
     Pointers(&'z [Pointer]),
     /// The zone's own SOA.
     Soa,
+    /// SRV of an endpoint's own name: its ports.
+    Endpoint(&'z Node, &'z [u16]),
     /// Another name's records.
     Alias(&'z WireName),
     /// The name exists, the type does not.
@@ -156,10 +158,11 @@ fn names_in_force(pointers: &[Pointer]) -> &[Pointer] {
 }
 
 fn at_node(node: &Node, qtype: u16) -> Found<'_> {
-    match (node.set(qtype), &node.alias) {
+    match (node.set(qtype), &node.more) {
         (Some(set), _) => Found::Records(set),
-        (None, Some(target)) => Found::Alias(target),
-        (None, None) => Found::NoData,
+        (None, More::Alias(target)) => Found::Alias(target),
+        (None, More::Ports(ports)) if qtype == rtype::SRV => Found::Endpoint(node, ports),
+        (None, _) => Found::NoData,
     }
 }
 

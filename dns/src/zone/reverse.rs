@@ -1,4 +1,5 @@
-//! Names of addresses: `4.3.2.1.in-addr.arpa` and the nibbles of `ip6.arpa` (RFC 1035 §3.5, RFC 3596 §2.5).
+//! Names of addresses: `4.3.2.1.in-addr.arpa` and the nibbles of `ip6.arpa` (RFC 1035 §3.5, RFC
+//! 3596 §2.5).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -17,7 +18,8 @@ pub(crate) enum Family {
 /// One name of an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pointer {
-    /// The endpoint's label in wire form; empty for a Service's own address. The empty one sorts first and wins.
+    /// The endpoint's label in wire form; empty for a Service's own address. The empty one sorts
+    /// first and wins.
     pub(crate) label: Arc<[u8]>,
     /// The wire form of `SERVICE.NAMESPACE`.
     pub(crate) service: Arc<[u8]>,

@@ -1,5 +1,6 @@
 //! The names of one Service, as a pure function of the Service and its EndpointSlices
-//! (kubernetes/dns docs/specification.md §2.3-2.5; where CoreDNS differs, see docs/architecture.md).
+//! (kubernetes/dns docs/specification.md §2.3-2.5; where CoreDNS differs, see the crate's
+//! documentation).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +25,26 @@ pub(crate) type Labels = Arc<[u8]>;
 pub(crate) struct Node {
     /// At most one set per type; none for an empty non-terminal.
     sets: Box<[RrSet]>,
-    /// The name is an alias: any other type is answered at the target.
-    pub(crate) alias: Option<WireName>,
+    pub(crate) more: More,
+}
+
+/// What a name has beside its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum More {
+    #[default]
+    Nothing,
+    /// Any other type is answered at this name.
+    Alias(WireName),
+    /// The ports of an endpoint. SRV of its own name, which hardly anyone asks for, is made from
+    /// them when asked: kept ready, it would be the largest part of a zone.
+    Ports(Arc<[u16]>),
 }
 
 impl Node {
+    fn of(sets: Box<[RrSet]>) -> Self {
+        Self { sets, more: More::Nothing }
+    }
+
     /// The set of a type.
     pub(crate) fn set(&self, rtype: u16) -> Option<&RrSet> {
         self.sets.iter().find(|set| set.rtype == rtype)
@@ -74,8 +90,9 @@ struct Target<'a> {
     ports: &'a [Port],
 }
 
-/// The names of `service`, whose wire form of `SERVICE.NAMESPACE` is `key`. `None` when there are none, that is, when
-/// all of them are NXDOMAIN: a headless Service without ready endpoints (§2.4.1), an alias to something that is no name.
+/// The names of `service`, whose wire form of `SERVICE.NAMESPACE` is `key`. `None` when there are
+/// none, that is, when all of them are NXDOMAIN: a headless Service without ready endpoints
+/// (§2.4.1), an alias to something that is no name.
 pub(crate) fn names_of<'a>(
     origin: &Origin,
     key: &[u8],
@@ -111,7 +128,7 @@ fn names(
 ) -> ServiceNames {
     let ttl = origin.ttl_seconds;
     let all = |target: &Target<'_>| target.ports.to_vec();
-    let node = Node { sets: sets(own.iter().map(|t| (t, all(t))), ttl), alias: None };
+    let node = Node::of(sets(own.iter().map(|t| (t, all(t))), ttl));
     let mut below = BTreeMap::new();
     let ports: BTreeSet<_> = own.iter().flat_map(|t| t.ports).collect();
     let only_port = ports.len() == 1 && own.iter().all(|t| !t.ports.is_empty());
@@ -127,15 +144,14 @@ fn names(
         } else {
             sets(at_port.filter(|(_, ports)| !ports.is_empty()), ttl)
         };
-        below.insert(labels, Node { sets, alias: None });
+        below.insert(labels, Node::of(sets));
     }
     let mut by_label: BTreeMap<Labels, Vec<&Target<'_>>> = BTreeMap::new();
     for target in endpoints {
         by_label.entry(target.label.clone()).or_default().push(target);
     }
     for (label, targets) in by_label {
-        let sets = sets(targets.into_iter().map(|t| (t, all(t))), ttl);
-        below.insert(label, Node { sets, alias: None });
+        below.insert(label, endpoint_node(&targets, ttl));
     }
     ServiceNames {
         node,
@@ -151,16 +167,36 @@ fn sets<'a>(
     ttl_seconds: u32,
 ) -> Box<[RrSet]> {
     let targets: Vec<_> = targets.collect();
-    let addresses: BTreeSet<IpAddr> = targets.iter().map(|(target, _)| target.address).collect();
-    let a = RrSet::addresses(rtype::A, addresses.iter().copied(), ttl_seconds);
-    let aaaa = RrSet::addresses(rtype::AAAA, addresses, ttl_seconds);
-    a.into_iter().chain(aaaa).chain(srv(&targets, ttl_seconds)).collect()
+    let addresses = address_sets(targets.iter().map(|(target, _)| target.address), ttl_seconds);
+    addresses.chain(srv(&targets, ttl_seconds)).collect()
 }
 
-/// SRV records (RFC 2782): priority 0, weights that share 100 among all addresses and ports, never 0, as CoreDNS has it.
+/// A and AAAA, each address once.
+fn address_sets(
+    addresses: impl Iterator<Item = IpAddr>,
+    ttl_seconds: u32,
+) -> impl Iterator<Item = RrSet> {
+    let addresses: BTreeSet<IpAddr> = addresses.collect();
+    let a = RrSet::addresses(rtype::A, addresses.iter().copied(), ttl_seconds);
+    let aaaa = RrSet::addresses(rtype::AAAA, addresses, ttl_seconds);
+    a.into_iter().chain(aaaa)
+}
+
+/// The records of an endpoint's own name, which several addresses may share.
+fn endpoint_node(targets: &[&Target<'_>], ttl_seconds: u32) -> Node {
+    let ports: BTreeSet<u16> =
+        targets.iter().flat_map(|t| t.ports).map(|port| port.number).collect();
+    let sets = address_sets(targets.iter().map(|t| t.address), ttl_seconds).collect();
+    let more =
+        if ports.is_empty() { More::Nothing } else { More::Ports(ports.into_iter().collect()) };
+    Node { sets, more }
+}
+
+/// SRV records (RFC 2782): priority 0, weights that share 100 among all addresses and ports, never
+/// 0, as CoreDNS has it.
 fn srv(targets: &[(&Target<'_>, Vec<Port>)], ttl_seconds: u32) -> Option<RrSet> {
     let count = targets.iter().map(|(_, ports)| ports.len()).sum::<usize>();
-    let weight = u16::try_from(100_usize.checked_div(count)?).unwrap_or(0).max(1);
+    let weight = srv_weight(count)?;
     let mut set = SetBuilder::new(rtype::SRV, ttl_seconds);
     let mut answered = BTreeSet::new();
     let mut added = BTreeSet::new();
@@ -180,6 +216,11 @@ fn srv(targets: &[(&Target<'_>, Vec<Port>)], ttl_seconds: u32) -> Option<RrSet> 
         }
     }
     Some(set.finish())
+}
+
+/// The weight of each of `count` SRV records; `None` for none.
+pub(crate) fn srv_weight(count: usize) -> Option<u16> {
+    u16::try_from(100_usize.checked_div(count)?).ok().map(|weight| weight.max(1))
 }
 
 /// One target per address of a ready endpoint; an address in two slices counts once.
@@ -206,7 +247,8 @@ fn endpoint_targets<'a>(
     targets
 }
 
-/// The endpoint's own label in wire form: its hostname, else its address with dashes, which must not end in one.
+/// The endpoint's own label in wire form: its hostname, else its address with dashes, which must
+/// not end in one.
 fn endpoint_label(hostname: Option<&str>, address: &IpAddr) -> Option<Vec<u8>> {
     let text = match hostname {
         Some(hostname) if !hostname.is_empty() => hostname.to_owned(),
@@ -255,7 +297,7 @@ fn alias(target: &str, ttl_seconds: u32) -> Option<ServiceNames> {
     }
     let target = WireName::from_text(target).ok()?;
     let cname = RrSet::of_data(rtype::CNAME, &[target.as_bytes()], ttl_seconds);
-    let node = Node { sets: [cname].into(), alias: Some(target) };
+    let node = Node { sets: [cname].into(), more: More::Alias(target) };
     Some(ServiceNames {
         node,
         below: Box::default(),

@@ -131,7 +131,8 @@ fn empty_zone() -> Zone {
 }
 
 proptest! {
-    /// Whatever happened in whatever order and batches, the names are those of the objects that are left.
+    /// Whatever happened in whatever order and batches, the names are those of the objects that are
+    /// left.
     #[test]
     fn incremental_updates_equal_one_full_plan(
         batches in proptest::collection::vec(proptest::collection::vec(events(), 1..6), 1..20),

@@ -1,4 +1,5 @@
-//! The next zone from the one before and a snapshot: what changed, and nothing else, is computed anew.
+//! The next zone from the one before and a snapshot: what changed, and nothing else, is computed
+//! anew.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The contract: kubernetes/dns docs/specification.md and the answers of a live CoreDNS, row by row.
+//! The contract: kubernetes/dns docs/specification.md and the answers of a live CoreDNS, row by
+//! row.
 
 use fairlead_dns::{DnsConfig, Upstreams};
 use fairlead_state::{Change, model::Object};
@@ -143,6 +144,15 @@ async fn records_of_services() {
             YES,
             &["10-1-0-9.single.demo.svc.cluster.local. A 10.1.0.9"],
         ),
+        // An endpoint's own name has SRV records of its ports.
+        (
+            "10-1-0-9.single.demo.svc.cluster.local.",
+            SRV,
+            YES,
+            &[
+                "10-1-0-9.single.demo.svc.cluster.local. SRV 0 100 8080 10-1-0-9.single.demo.svc.cluster.local.",
+            ],
+        ),
         (
             "1.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.",
             PTR,
@@ -183,6 +193,8 @@ async fn records_of_services() {
         ("ns.dns.cluster.local.", A, YES, &["ns.dns.cluster.local. A 10.96.0.10"]),
     ];
     check(&world, rows).await;
+    let endpoint = world.ask("10-1-0-9.single.demo.svc.cluster.local.", SRV).await;
+    assert_eq!(text(&endpoint.additionals), ["10-1-0-9.single.demo.svc.cluster.local. A 10.1.0.9"]);
     let looping = world.ask("loop.demo.svc.cluster.local.", A).await;
     assert_eq!(looping.metadata.response_code, ResponseCode::ServFail);
     world.end().await;

@@ -19,7 +19,8 @@ use tokio::{
 
 use crate::world::{World, external, namespace, query, tcp, text, udp};
 
-/// An upstream that lives as long as the test's runtime. What it was asked is its answer's business.
+/// An upstream that lives as long as the test's runtime. What it was asked is its answer's
+/// business.
 async fn upstream(answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static) -> SocketAddr {
     let answer = Arc::new(answer);
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

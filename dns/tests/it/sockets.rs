@@ -11,7 +11,11 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, ResponseCode},
     rr::{RData, RecordType},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -126,16 +130,33 @@ fn few() -> Object {
 }
 
 #[tokio::test]
-async fn addresses_rotate_and_none_is_lost() {
-    let world = World::with(big()[..2].iter().cloned().chain([few()]).collect(), vec![]).await;
-    let mut first = BTreeSet::new();
-    for _ in 0..100 {
-        let reply = world.ask(BIG, RecordType::A).await;
-        let all: BTreeSet<_> = reply.answers.iter().map(|record| record.data.to_string()).collect();
-        assert_eq!(all.len(), 6);
-        first.insert(reply.answers[0].data.to_string());
+async fn addresses_rotate_evenly_for_clients_that_ask_a_and_aaaa_in_turn() {
+    let two = slice(
+        "demo",
+        "big",
+        "big-1",
+        &[("p", 1)],
+        &[("10.2.0.1", "", true), ("10.2.0.2", "", true)],
+    );
+    let world = World::with(big()[..2].iter().cloned().chain([two]).collect(), vec![]).await;
+    // One socket, one thread, as glibc does; counting turns would show A the same address for ever.
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(world.v4()).await.unwrap();
+    let mut first = [0; 2];
+    let mut buffer = [0; 512];
+    for _ in 0..200 {
+        for rtype in [RecordType::A, RecordType::AAAA] {
+            client.send(&query(BIG, rtype).to_vec().unwrap()).await.unwrap();
+            let received = timeout(PATIENCE, client.recv(&mut buffer)).await.unwrap().unwrap();
+            let reply = Message::from_vec(&buffer[..received]).unwrap();
+            if rtype == RecordType::A {
+                let all: BTreeSet<_> = text(&reply.answers).into_iter().collect();
+                assert_eq!(all.len(), 2);
+                first[usize::from(reply.answers[0].data.to_string() == "10.2.0.2")] += 1;
+            }
+        }
     }
-    assert!(first.len() > 1, "each of {BIG} had a turn: {first:?}");
+    assert!(first.iter().all(|count| *count > 50), "{first:?} of 200");
     world.end().await;
 }
 
@@ -230,6 +251,21 @@ async fn an_open_connection_does_not_keep_the_server_from_ending() {
     world.end().await;
     let closed = timeout(PATIENCE, stream.read(&mut [0])).await.unwrap();
     assert_eq!(closed.unwrap(), 0, "closed, not reset");
+}
+
+#[tokio::test]
+async fn connections_that_send_nothing_or_half_a_query_are_closed() {
+    let world = World::with(objects(), vec![]).await;
+    let mut silent = TcpStream::connect(world.v4()).await.unwrap();
+    let mut slow = TcpStream::connect(world.v4()).await.unwrap();
+    slow.write_all(&[0, 40, 1]).await.unwrap();
+    let mut absurd = TcpStream::connect(world.v4()).await.unwrap();
+    absurd.write_all(&[0xff, 0xff]).await.unwrap();
+    for stream in [&mut absurd, &mut silent, &mut slow] {
+        let closed = timeout(2 * PATIENCE, stream.read(&mut [0])).await.expect("closed");
+        assert_eq!(closed.unwrap(), 0);
+    }
+    world.end().await;
 }
 
 #[tokio::test]

@@ -66,14 +66,11 @@ impl World {
 
     /// Applies changes and waits until the server answers by them.
     pub async fn apply(&mut self, changes: Vec<Change>) {
-        let before = self.running.revision();
+        let mut revisions = self.running.revisions();
+        revisions.mark_unchanged();
         assert!(self.store.apply(changes), "nothing changed");
-        let caught_up = async {
-            while self.running.revision() == before {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, caught_up).await.expect("the zone follows the snapshot");
+        let caught_up = timeout(PATIENCE, revisions.changed()).await;
+        caught_up.expect("the zone follows the snapshot").unwrap();
     }
 
     pub fn v4(&self) -> SocketAddr {
@@ -110,7 +107,8 @@ pub async fn udp(server: SocketAddr, query: &Message) -> Message {
     reply
 }
 
-/// Sends a datagram and returns the reply; the socket is connected, so it must come from the address asked.
+/// Sends a datagram and returns the reply; the socket is connected, so it must come from the
+/// address asked.
 pub async fn udp_bytes(server: SocketAddr, query: &[u8]) -> Vec<u8> {
     let socket = UdpSocket::bind(if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" });
     let socket = socket.await.unwrap();
