@@ -1,1 +1,24 @@
+//! The Ingress role: routes from snapshots, listeners, TLS, admission of requests, upstream pools.
+//!
+//! One way through: a snapshot goes through the [`routes::Planner`] to immutable [`routes::Routes`]
+//! and certificates; data threads read the newest of both for each request and handshake. Endpoints
+//! are swapped beside the routes, so a pod's change rebuilds nothing.
 #![forbid(unsafe_code)]
+
+pub mod admission;
+mod config;
+mod counters;
+mod error;
+pub mod host;
+pub mod path;
+pub mod routes;
+mod running;
+mod serve;
+mod tls;
+
+pub use config::{ForwardedHeaders, IngressConfig, Limits, Timeouts};
+pub use counters::{Counters, Refused};
+pub use error::IngressError;
+pub use routes::{Finding, RouteRow, Severity};
+pub use running::{Running, Status, start};
+pub use tls::{Certificates, Fallback};

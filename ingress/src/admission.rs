@@ -1,0 +1,103 @@
+//! What a request must be to be routed at all: checked before routing, on what hyper parsed.
+//!
+//! Each check closes a way by which a proxy and an upstream could read one request differently.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, Version, header, request::Parts};
+
+use crate::{config::Limits, counters::Refused, host, path};
+
+/// Fields of one request; hyper holds HTTP/1 to the same number.
+const FIELDS_MAX: usize = 100;
+
+/// A request that may be routed.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    /// Host as received, port included; empty for HTTP/1.0 without Host.
+    pub host_text: &'a str,
+    /// Host as compared: lower case, no port, no trailing dot.
+    pub host: Cow<'a, str>,
+    /// Path in normal form; this one is matched and forwarded.
+    pub path: Cow<'a, str>,
+    /// It asks for a WebSocket.
+    pub websocket: bool,
+}
+
+/// Checks a request's head.
+///
+/// # Errors
+/// The reason it is refused for, which also gives the status.
+pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refused> {
+    // CONNECT would make a tunnel of us; TRACE shows a script the cookies it must not see.
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Refused::Method);
+    }
+    if head.headers.len() > FIELDS_MAX {
+        return Err(Refused::FieldsTooMany);
+    }
+    let uri_bytes = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+    if uri_bytes > limits.uri_bytes_max {
+        return Err(Refused::UriTooLong);
+    }
+    transfer_coding(&head.headers)?;
+    let host_text = authority(head)?;
+    let host = match host_text {
+        "" => Cow::Borrowed(""),
+        text => host::normalise(text).ok_or(Refused::HostInvalid)?,
+    };
+    let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
+    Ok(Admitted { host_text, host, path, websocket: is_websocket(head) })
+}
+
+/// Any other coding would be stripped on the way while the body stays coded (RFC 9112 6.1: 501).
+fn transfer_coding(headers: &HeaderMap) -> Result<(), Refused> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refused::TransferCoding),
+    }
+}
+
+/// The one host a request names (RFC 9112 3.2, RFC 9113 8.3.1).
+fn authority(head: &Parts) -> Result<&str, Refused> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let field = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Refused::HostDuplicate),
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().map_err(|_| Refused::HostInvalid)?),
+    };
+    let target = head.uri.authority().map(http::uri::Authority::as_str);
+    match (field, target) {
+        (Some(""), _) | (_, Some("")) => Err(Refused::HostInvalid),
+        (Some(field), Some(target)) if !field.eq_ignore_ascii_case(target) => {
+            Err(Refused::HostMismatch)
+        }
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) if head.version == Version::HTTP_10 => Ok(""),
+        (None, None) => Err(Refused::HostMissing),
+    }
+}
+
+/// RFC 6455 4.1. Anything else that asks for an upgrade is served without one.
+fn is_websocket(head: &Parts) -> bool {
+    let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
+    let is_token = upgrades.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    is_token
+        && upgrades.next().is_none()
+        && head.version == Version::HTTP_11
+        && head.method == Method::GET
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && !head.headers.contains_key(header::TRANSFER_ENCODING)
+        && names(&head.headers, header::CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The comma-separated names of a field.
+pub(crate) fn names(headers: &HeaderMap, field: header::HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(field).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Settings of the Ingress role, with ingress-nginx's defaults where it has one.
+
+use std::net::SocketAddr;
+
+use fairlead_state::Key;
+
+/// Everything the role is told at start.
+#[derive(Clone, Debug)]
+pub struct IngressConfig {
+    /// Where plain HTTP is served; port 0 takes a free one.
+    pub http_listen: Vec<SocketAddr>,
+    /// Where HTTPS is served; port 0 takes a free one.
+    pub https_listen: Vec<SocketAddr>,
+    /// What the legacy annotation `kubernetes.io/ingress.class` is compared with.
+    pub ingress_class: String,
+    /// IngressClasses with this `spec.controller` are ours.
+    pub controller: String,
+    /// Also serve Ingresses that name no class.
+    pub watch_ingress_without_class: bool,
+    /// Secret of the certificate for names without one of their own; a self-signed one otherwise.
+    pub default_certificate: Option<Key>,
+    /// Data threads; one per processor if absent.
+    pub threads: Option<usize>,
+    /// What to do with forwarding fields a client sends.
+    pub forwarded_headers: ForwardedHeaders,
+    /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
+    pub underscores_in_headers: bool,
+    /// Sizes and numbers.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// What to do with `X-Forwarded-*`, `X-Real-IP` and `Forwarded` of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeaders {
+    /// Replace them by what is known of the connection: clients are not believed.
+    #[default]
+    Replace,
+    /// A trusted balancer stands in front: keep its fields and append to `X-Forwarded-For`.
+    Trust,
+}
+
+/// Sizes and numbers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Request line and fields together; more is answered 431.
+    pub head_bytes_max: usize,
+    /// Path and query; more is answered 414.
+    pub uri_bytes_max: usize,
+    /// Read and write buffer of one connection.
+    pub buffer_bytes_max: usize,
+    /// Client connections of all threads; more are closed at once and counted.
+    pub connections_max: usize,
+    /// HTTP/2 streams of one connection.
+    pub h2_streams_max: u32,
+    /// Endpoints asked for one request.
+    pub upstream_tries_max: usize,
+    /// Idle connections kept per endpoint and thread.
+    pub upstream_idle_per_endpoint_max: usize,
+}
+
+/// How long things may take, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// TLS handshake.
+    pub tls_handshake_ms: u64,
+    /// From the first byte of a request's head to its last.
+    pub header_read_ms: u64,
+    /// Between two parts of a request's body.
+    pub client_body_ms: u64,
+    /// Between two successful writes to a client that has something to read.
+    pub client_send_ms: u64,
+    /// Between two requests of a connection.
+    pub keep_alive_idle_ms: u64,
+    /// TCP connection to an endpoint.
+    pub upstream_connect_ms: u64,
+    /// Between two parts of a request taken by an endpoint.
+    pub upstream_send_ms: u64,
+    /// Between two parts of a response.
+    pub upstream_read_ms: u64,
+    /// An unused connection to an endpoint.
+    pub upstream_idle_ms: u64,
+    /// A WebSocket on which neither side sends.
+    pub tunnel_idle_ms: u64,
+    /// Draining: idle HTTP/1 connections may still bring a request, answered with `Connection: close`.
+    pub drain_linger_ms: u64,
+    /// Draining: what is open after this is cut.
+    pub drain_ms: u64,
+}
+
+impl Default for IngressConfig {
+    fn default() -> Self {
+        Self {
+            http_listen: Vec::new(),
+            https_listen: Vec::new(),
+            ingress_class: "fairlead".to_owned(),
+            controller: "fairlead.io/ingress".to_owned(),
+            watch_ingress_without_class: false,
+            default_certificate: None,
+            threads: None,
+            forwarded_headers: ForwardedHeaders::default(),
+            underscores_in_headers: false,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 32 << 10,
+            uri_bytes_max: 8 << 10,
+            buffer_bytes_max: 128 << 10,
+            connections_max: 65_536,
+            h2_streams_max: 128,
+            upstream_tries_max: 3,
+            upstream_idle_per_endpoint_max: 128,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tls_handshake_ms: 10_000,
+            header_read_ms: 60_000,
+            client_body_ms: 60_000,
+            client_send_ms: 60_000,
+            keep_alive_idle_ms: 75_000,
+            upstream_connect_ms: 5_000,
+            upstream_send_ms: 60_000,
+            upstream_read_ms: 60_000,
+            upstream_idle_ms: 60_000,
+            tunnel_idle_ms: 60_000,
+            drain_linger_ms: 1_000,
+            drain_ms: 30_000,
+        }
+    }
+}
+
+impl Timeouts {
+    /// The shortest one: what the clock of a data thread must be able to tell apart.
+    pub(crate) fn shortest_ms(&self) -> u64 {
+        let all = [
+            self.tls_handshake_ms,
+            self.header_read_ms,
+            self.client_body_ms,
+            self.client_send_ms,
+            self.keep_alive_idle_ms,
+            self.upstream_connect_ms,
+            self.upstream_send_ms,
+            self.upstream_read_ms,
+            self.upstream_idle_ms,
+            self.tunnel_idle_ms,
+        ];
+        all.into_iter().min().unwrap_or(1_000)
+    }
+}

@@ -1,0 +1,232 @@
+//! What happened, counted per thread and summed when asked.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use http::StatusCode;
+
+/// Status codes are counted from 100 up to this.
+const CODES: usize = 500;
+
+/// Why a request was not routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refused {
+    /// Not HTTP, or HTTP that hyper will not parse (400, 414, 431 by itself).
+    Malformed,
+    /// No Host, and not HTTP/1.0.
+    HostMissing,
+    /// More than one Host.
+    HostDuplicate,
+    /// Bytes that are not a host name.
+    HostInvalid,
+    /// Host and the request target name different hosts.
+    HostMismatch,
+    /// CONNECT or TRACE.
+    Method,
+    /// Path and query are too long.
+    UriTooLong,
+    /// The path has no safe normal form.
+    Path,
+    /// A transfer coding other than `chunked`.
+    TransferCoding,
+    /// Too many fields.
+    FieldsTooMany,
+    /// A connection above the limit, closed at once.
+    ConnectionLimit,
+}
+
+impl Refused {
+    /// All reasons, in the order they are shown.
+    pub const ALL: [Refused; 11] = [
+        Refused::Malformed,
+        Refused::HostMissing,
+        Refused::HostDuplicate,
+        Refused::HostInvalid,
+        Refused::HostMismatch,
+        Refused::Method,
+        Refused::UriTooLong,
+        Refused::Path,
+        Refused::TransferCoding,
+        Refused::FieldsTooMany,
+        Refused::ConnectionLimit,
+    ];
+
+    /// The name used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Malformed => "malformed",
+            Refused::HostMissing => "host_missing",
+            Refused::HostDuplicate => "host_duplicate",
+            Refused::HostInvalid => "host_invalid",
+            Refused::HostMismatch => "host_mismatch",
+            Refused::Method => "method",
+            Refused::UriTooLong => "uri_too_long",
+            Refused::Path => "path",
+            Refused::TransferCoding => "transfer_coding",
+            Refused::FieldsTooMany => "fields_too_many",
+            Refused::ConnectionLimit => "connection_limit",
+        }
+    }
+
+    /// What the client is answered.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Refused::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::UriTooLong => StatusCode::URI_TOO_LONG,
+            Refused::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refused::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Malformed
+            | Refused::HostMissing
+            | Refused::HostDuplicate
+            | Refused::HostInvalid
+            | Refused::HostMismatch
+            | Refused::Path => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Sums over all data threads since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Responses by status code.
+    pub responses: BTreeMap<u16, u64>,
+    /// Requests and connections not routed, by reason.
+    pub refused: BTreeMap<Refused, u64>,
+    /// Client connections accepted.
+    pub connections: u64,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// TLS handshakes failed or given up.
+    pub tls_failures: u64,
+    /// Connections closed because the client was too slow or idle for too long.
+    pub client_timeouts: u64,
+    /// Connections made to endpoints.
+    pub upstream_connects: u64,
+    /// Connections that could not be made.
+    pub upstream_connect_failures: u64,
+    /// Requests sent on a connection used before.
+    pub upstream_reuses: u64,
+    /// Requests sent again, to the same or another endpoint.
+    pub upstream_retries: u64,
+    /// Requests an endpoint did not answer in time.
+    pub upstream_timeouts: u64,
+    /// WebSockets opened.
+    pub tunnels: u64,
+}
+
+/// One thread's counters. Only that thread writes.
+#[derive(Debug)]
+pub(crate) struct ThreadCounters {
+    codes: Box<[AtomicU64]>,
+    refused: [AtomicU64; Refused::ALL.len()],
+    pub(crate) connections: Counter,
+    pub(crate) connections_closed: Counter,
+    pub(crate) tls_handshakes: Counter,
+    pub(crate) tls_failures: Counter,
+    pub(crate) client_timeouts: Counter,
+    pub(crate) upstream_connects: Counter,
+    pub(crate) upstream_connect_failures: Counter,
+    pub(crate) upstream_reuses: Counter,
+    pub(crate) upstream_retries: Counter,
+    pub(crate) upstream_timeouts: Counter,
+    pub(crate) tunnels: Counter,
+}
+
+/// A number one thread adds to and all may read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        bump(&self.0);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One writer: no locked instruction needed.
+fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+impl ThreadCounters {
+    pub(crate) fn new() -> Self {
+        Self {
+            codes: (0..CODES).map(|_| AtomicU64::new(0)).collect(),
+            refused: Default::default(),
+            connections: Counter::default(),
+            connections_closed: Counter::default(),
+            tls_handshakes: Counter::default(),
+            tls_failures: Counter::default(),
+            client_timeouts: Counter::default(),
+            upstream_connects: Counter::default(),
+            upstream_connect_failures: Counter::default(),
+            upstream_reuses: Counter::default(),
+            upstream_retries: Counter::default(),
+            upstream_timeouts: Counter::default(),
+            tunnels: Counter::default(),
+        }
+    }
+
+    pub(crate) fn response(&self, status: StatusCode) {
+        let slot = usize::from(status.as_u16().saturating_sub(100)).min(CODES - 1);
+        if let Some(counter) = self.codes.get(slot) {
+            bump(counter);
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: Refused) {
+        if let Some(counter) = self.refused.get(reason as usize) {
+            bump(counter);
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn sum<'a>(threads: impl Iterator<Item = &'a ThreadCounters>) -> Self {
+        let mut sum = Self::default();
+        for thread in threads {
+            for (code, counter) in (100u16..).zip(&thread.codes) {
+                let count = counter.load(Relaxed);
+                if count > 0 {
+                    *sum.responses.entry(code).or_default() += count;
+                }
+            }
+            for (reason, counter) in Refused::ALL.iter().zip(&thread.refused) {
+                *sum.refused.entry(*reason).or_default() += counter.load(Relaxed);
+            }
+            let closed = thread.connections_closed.get();
+            sum.connections += thread.connections.get();
+            sum.connections_open += thread.connections.get().saturating_sub(closed);
+            sum.tls_handshakes += thread.tls_handshakes.get();
+            sum.tls_failures += thread.tls_failures.get();
+            sum.client_timeouts += thread.client_timeouts.get();
+            sum.upstream_connects += thread.upstream_connects.get();
+            sum.upstream_connect_failures += thread.upstream_connect_failures.get();
+            sum.upstream_reuses += thread.upstream_reuses.get();
+            sum.upstream_retries += thread.upstream_retries.get();
+            sum.upstream_timeouts += thread.upstream_timeouts.get();
+            sum.tunnels += thread.tunnels.get();
+        }
+        sum
+    }
+
+    /// All responses.
+    pub fn requests(&self) -> u64 {
+        self.responses.values().sum()
+    }
+}

@@ -1,0 +1,167 @@
+//! Which Service port answers a host and a path: immutable, shared by all data threads.
+
+mod class;
+mod compile;
+mod endpoints;
+mod finding;
+mod paths;
+mod planner;
+mod upstream;
+
+use std::{fmt, sync::Arc};
+
+use fairlead_state::{Key, Name, model::PathType};
+use imbl::HashMap;
+
+pub(crate) use self::compile::{Age, TlsClaim};
+pub use self::{
+    finding::{Finding, Severity},
+    paths::Paths,
+    planner::{Planned, Planner},
+    upstream::{Endpoint, Endpoints, Problem, Upstream, UpstreamKey},
+};
+use crate::host::{HostPattern, wildcard_suffix};
+
+/// All hosts at one revision. Clones share structure.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    exact: HashMap<Name, Arc<Host>>,
+    /// By suffix: `foo.com` for `*.foo.com`.
+    wildcard: HashMap<Name, Arc<Host>>,
+    any: Option<Arc<Host>>,
+}
+
+/// What is served under one host.
+#[derive(Debug)]
+pub struct Host {
+    /// The host as rules state it.
+    pub pattern: HostPattern,
+    /// A TLS section covers it.
+    pub tls: bool,
+    /// Its paths.
+    pub paths: Paths,
+    /// Answers what no path matches.
+    pub default: Option<Arc<Route>>,
+}
+
+/// One path of one Ingress.
+#[derive(Debug)]
+pub struct Route {
+    /// The Ingress it comes from.
+    pub ingress: Key,
+    /// Path as written; empty for a default backend.
+    pub path: Name,
+    /// How the path is compared.
+    pub path_type: PathType,
+    /// Where requests go; `None` when the backend is of a kind that is not served (503).
+    pub upstream: Option<Arc<Upstream>>,
+    /// Send plain HTTP requests to HTTPS when the host has TLS.
+    pub ssl_redirect: bool,
+}
+
+/// What a request's host and path lead to.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// The host whose rules decided.
+    pub host: &'a Host,
+    /// The route.
+    pub route: &'a Arc<Route>,
+}
+
+/// One line of `fairlead routes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRow {
+    /// Host as in the rules; `*` for all.
+    pub host: String,
+    /// A TLS section covers the host.
+    pub tls: bool,
+    /// Path as written; empty for a default backend.
+    pub path: String,
+    /// How the path is compared.
+    pub path_type: PathType,
+    /// The Ingress it comes from.
+    pub ingress: Key,
+    /// Service and port; `None` when the backend is of a kind that is not served.
+    pub service: Option<UpstreamKey>,
+    /// Endpoints requests are spread over.
+    pub endpoints: Vec<std::net::SocketAddr>,
+    /// Plain HTTP is redirected to HTTPS.
+    pub redirects_to_https: bool,
+}
+
+impl Routes {
+    /// The route for a normalised host and path.
+    ///
+    /// The most specific host decides alone: a path it does not serve is not looked for under a wildcard
+    /// or under rules without host, where another tenant's Ingress would take it (as ingress-nginx does).
+    pub fn find(&self, host: &str, path: &str) -> Option<Found<'_>> {
+        let host = self.host(host)?;
+        let route = host.paths.find(path).or(host.default.as_ref())?;
+        Some(Found { host, route })
+    }
+
+    fn host(&self, name: &str) -> Option<&Host> {
+        let exact = || self.exact.get(name);
+        let wildcard = || self.wildcard.get(wildcard_suffix(name)?);
+        exact().or_else(wildcard).or(self.any.as_ref()).map(|host| &**host)
+    }
+
+    /// Every route, sorted by host and path.
+    pub fn rows(&self) -> Vec<RouteRow> {
+        let hosts = self.exact.values().chain(self.wildcard.values()).chain(self.any.as_ref());
+        let mut rows: Vec<RouteRow> = hosts.flat_map(|host| host.rows()).collect();
+        rows.sort_by(|a, b| (&a.host, &a.path, a.path_type).cmp(&(&b.host, &b.path, b.path_type)));
+        rows
+    }
+
+    /// Number of hosts, wildcards and the catch-all included.
+    pub fn host_count(&self) -> usize {
+        self.exact.len() + self.wildcard.len() + usize::from(self.any.is_some())
+    }
+
+    /// Number of routes, default backends included. Costs a walk over all hosts.
+    pub fn route_count(&self) -> usize {
+        let hosts = self.exact.values().chain(self.wildcard.values()).chain(self.any.as_ref());
+        hosts.map(|host| host.paths.len() + usize::from(host.default.is_some())).sum()
+    }
+
+    fn set(&mut self, pattern: &HostPattern, host: Option<Arc<Host>>) {
+        let (map, name) = match pattern {
+            HostPattern::Any => {
+                self.any = host;
+                return;
+            }
+            HostPattern::Exact(name) => (&mut self.exact, name),
+            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
+        };
+        match host {
+            Some(host) => map.insert(name.clone(), host),
+            None => map.remove(name),
+        };
+    }
+}
+
+impl Host {
+    fn rows(&self) -> impl Iterator<Item = RouteRow> {
+        self.paths.iter().chain(self.default.as_ref()).map(|route| RouteRow {
+            host: self.pattern.to_string(),
+            tls: self.tls,
+            path: route.path.to_string(),
+            path_type: route.path_type,
+            ingress: route.ingress.clone(),
+            service: route.upstream.as_ref().map(|upstream| upstream.key().clone()),
+            endpoints: route.upstream.as_ref().map(|u| u.addresses()).unwrap_or_default(),
+            redirects_to_https: self.tls && route.ssl_redirect,
+        })
+    }
+}
+
+impl fmt::Display for RouteRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = match &self.service {
+            Some(service) => service.to_string(),
+            None => "no backend".to_owned(),
+        };
+        write!(f, "{}{} -> {service} ({})", self.host, self.path, self.ingress)
+    }
+}

@@ -1,0 +1,73 @@
+//! Which Ingresses are ours.
+
+use fairlead_state::{
+    Key, Snapshot,
+    model::{Ingress, IngressClass},
+};
+
+use crate::config::IngressConfig;
+
+/// The annotation that came before `spec.ingressClassName`.
+const LEGACY_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+/// What makes an Ingress ours.
+#[derive(Clone, Debug)]
+pub(super) struct ClassRules {
+    controller: String,
+    class: String,
+    without_class: bool,
+}
+
+/// Whether an Ingress is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// Another controller's, or nobody's.
+    NotOurs,
+    /// Ours.
+    Ours,
+    /// Ours by the annotation, although `spec.ingressClassName` is set too.
+    OursByAnnotation,
+}
+
+impl ClassRules {
+    pub(super) fn new(config: &IngressConfig) -> Self {
+        Self {
+            controller: config.controller.clone(),
+            class: config.ingress_class.clone(),
+            without_class: config.watch_ingress_without_class,
+        }
+    }
+
+    /// KEP-1453: the annotation wins where both are set.
+    pub(super) fn ownership(&self, snapshot: &Snapshot, ingress: &Ingress) -> Ownership {
+        if let Some(class) = ingress.annotations.get(LEGACY_ANNOTATION) {
+            return match (**class == *self.class, &ingress.class_name) {
+                (false, _) => Ownership::NotOurs,
+                (true, None) => Ownership::Ours,
+                (true, Some(_)) => Ownership::OursByAnnotation,
+            };
+        }
+        let ours = match &ingress.class_name {
+            Some(name) => {
+                let class = snapshot.ingress_classes().get(&Key::new("", name.clone()));
+                class.is_some_and(|class| self.is_ours(class))
+            }
+            None => self.without_class || self.is_default(snapshot),
+        };
+        if ours { Ownership::Ours } else { Ownership::NotOurs }
+    }
+
+    fn is_ours(&self, class: &IngressClass) -> bool {
+        *class.controller == *self.controller
+    }
+
+    /// The API server writes the default class into new Ingresses; manifests have nobody to do that.
+    /// Two default classes are an error there, and here nobody's claim.
+    fn is_default(&self, snapshot: &Snapshot) -> bool {
+        let mut defaults = snapshot.ingress_classes().values().filter(|class| class.is_default);
+        match (defaults.next(), defaults.next()) {
+            (Some(class), None) => self.is_ours(class),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! One Ingress, checked by itself: its hosts, paths, TLS claims, and what is refused of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fairlead_state::{
+    Key, Name,
+    model::{Ingress, IngressBackend, IngressPath, PathType},
+};
+
+use super::{
+    finding::{Finding, Severity},
+    upstream::UpstreamKey,
+};
+use crate::{host::HostPattern, path};
+
+const ANNOTATION_PREFIX: &str = "nginx.ingress.kubernetes.io/";
+const SSL_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
+
+/// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age {
+    created_seconds: i64,
+    pub(crate) key: Key,
+}
+
+/// An Ingress that is ours, checked.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) age: Age,
+    pub(super) hosts: BTreeMap<HostPattern, HostRules>,
+    pub(super) tls: Vec<TlsClaim>,
+    pub(super) ssl_redirect: bool,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What one Ingress says about one host.
+#[derive(Debug, Default)]
+pub(super) struct HostRules {
+    pub(super) paths: Vec<CheckedPath>,
+    pub(super) default: Option<Backend>,
+}
+
+#[derive(Debug)]
+pub(super) struct CheckedPath {
+    pub(super) path: Name,
+    pub(super) path_type: PathType,
+    pub(super) backend: Backend,
+}
+
+/// `None`: of a kind that is not served.
+pub(super) type Backend = Option<UpstreamKey>;
+
+/// A host of a TLS section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsClaim {
+    pub(crate) host: HostPattern,
+    /// `None`: the default certificate.
+    pub(crate) secret: Option<Key>,
+}
+
+impl Age {
+    fn of(ingress: &Ingress) -> Self {
+        Self { created_seconds: ingress.created_seconds, key: ingress.key.clone() }
+    }
+}
+
+impl Compiled {
+    /// Every upstream it refers to.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &UpstreamKey> {
+        self.hosts.values().flat_map(|rules| {
+            let paths = rules.paths.iter().filter_map(|path| path.backend.as_ref());
+            paths.chain(rules.default.iter().flatten())
+        })
+    }
+}
+
+/// Checks an Ingress. What is bad of it is left out with a reason; the rest is served.
+pub(super) fn compile(ingress: &Ingress) -> Compiled {
+    let mut checker = Checker { ingress, findings: Vec::new() };
+    let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
+    for rule in &*ingress.rules {
+        let host = match rule.host.as_deref() {
+            None | Some("") => HostPattern::Any,
+            Some(text) => match HostPattern::parse(text) {
+                Ok(host) => host,
+                Err(reason) => {
+                    checker.find(Severity::Refused, reason);
+                    continue;
+                }
+            },
+        };
+        let rules = hosts.entry(host).or_default();
+        rules.paths.extend(rule.paths.iter().filter_map(|path| checker.path(path)));
+    }
+    if let Some(default) = &ingress.default_backend {
+        let backend = checker.backend(default);
+        if ingress.rules.is_empty() {
+            hosts.insert(HostPattern::Any, HostRules::default());
+        }
+        for rules in hosts.values_mut() {
+            rules.default = Some(backend.clone());
+        }
+    }
+    let tls = checker.tls(hosts.keys());
+    let ssl_redirect = checker.annotations();
+    Compiled { age: Age::of(ingress), hosts, tls, ssl_redirect, findings: checker.findings }
+}
+
+struct Checker<'a> {
+    ingress: &'a Ingress,
+    findings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    fn find(&mut self, severity: Severity, reason: impl Into<Arc<str>>) {
+        self.findings.push(Finding::ingress(&self.ingress.key, severity, reason));
+    }
+
+    fn path(&mut self, path: &IngressPath) -> Option<CheckedPath> {
+        let text = if path.path.is_empty() { "/".into() } else { path.path.clone() };
+        match path::normalise(&text) {
+            Ok(normal) if *normal == *text => {}
+            Ok(normal) => {
+                // A rule in another spelling would never match: requests are brought to this one.
+                let reason = format!("path {text:?} is not in normal form; write {normal:?}");
+                self.find(Severity::Refused, reason);
+                return None;
+            }
+            Err(reason) => {
+                self.find(Severity::Refused, format!("path {text:?} {reason}"));
+                return None;
+            }
+        }
+        let backend = self.backend(&path.backend);
+        Some(CheckedPath { path: text, path_type: path.path_type, backend })
+    }
+
+    fn backend(&mut self, backend: &IngressBackend) -> Backend {
+        match backend {
+            IngressBackend::Service { name, port } => Some(UpstreamKey {
+                service: Key::new(self.ingress.key.namespace.clone(), name.clone()),
+                port: port.clone(),
+            }),
+            IngressBackend::Resource(resource) => {
+                let reason = format!(
+                    "backend resource {resource} is of a kind that is not served; its paths answer 503"
+                );
+                self.find(Severity::Refused, reason);
+                None
+            }
+        }
+    }
+
+    fn tls<'h>(
+        &mut self,
+        rule_hosts: impl Iterator<Item = &'h HostPattern> + Clone,
+    ) -> Vec<TlsClaim> {
+        let mut claims = Vec::new();
+        for section in &*self.ingress.tls {
+            let namespace = &self.ingress.key.namespace;
+            let secret = section.secret_name.clone();
+            let secret = secret.map(|name| Key::new(namespace.clone(), name));
+            if section.hosts.is_empty() {
+                let hosts = rule_hosts.clone().cloned();
+                claims.extend(hosts.map(|host| TlsClaim { host, secret: secret.clone() }));
+            }
+            for host in &*section.hosts {
+                match HostPattern::parse(host) {
+                    Ok(host) => claims.push(TlsClaim { host, secret: secret.clone() }),
+                    Err(reason) => self.find(Severity::Refused, format!("tls {reason}")),
+                }
+            }
+        }
+        claims
+    }
+
+    /// Returns whether plain HTTP is redirected (ingress-nginx: yes, unless told not to).
+    fn annotations(&mut self) -> bool {
+        let mut ssl_redirect = true;
+        for (name, value) in &*self.ingress.annotations {
+            match (&**name, &**value) {
+                (SSL_REDIRECT, "true") => {}
+                (SSL_REDIRECT, "false") => ssl_redirect = false,
+                (SSL_REDIRECT, other) => {
+                    let reason =
+                        format!("annotation {name} {other:?} is neither \"true\" nor \"false\"");
+                    self.find(Severity::Refused, reason);
+                }
+                (other, _) if other.starts_with(ANNOTATION_PREFIX) => {
+                    self.find(Severity::Differs, format!("annotation {other} has no effect here"));
+                }
+                _ => {}
+            }
+        }
+        ssl_redirect
+    }
+}

@@ -1,0 +1,59 @@
+//! What is refused, differs or waits, with the object's name and a reason a person can act on.
+
+use std::{fmt, sync::Arc};
+
+use fairlead_state::{Key, Kind, ObjectRef};
+
+/// How much of an object a finding affects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A part of the object is not served.
+    Refused,
+    /// It is served, but something in it has no effect or another one.
+    Differs,
+    /// It will be served once something else exists.
+    Waiting,
+}
+
+/// One thing worth knowing about one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Which object.
+    pub object: ObjectRef,
+    /// How much it affects.
+    pub severity: Severity,
+    /// One line: the field, its value, the cure.
+    pub reason: Arc<str>,
+}
+
+impl Finding {
+    /// A finding about an Ingress.
+    pub(crate) fn ingress(key: &Key, severity: Severity, reason: impl Into<Arc<str>>) -> Self {
+        let object = ObjectRef { kind: Kind::Ingress, key: key.clone() };
+        Self { object, severity, reason: reason.into() }
+    }
+}
+
+impl Severity {
+    /// The word used in status and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Refused => "refused",
+            Severity::Differs => "differs",
+            Severity::Waiting => "waiting",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.object, self.severity.as_str(), self.reason)
+    }
+}
+
+/// Says what is new; what was already said is not repeated.
+pub(crate) fn tell(old: &[Finding], new: &[Finding]) {
+    for finding in new.iter().filter(|finding| !old.contains(finding)) {
+        tracing::warn!("{finding}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Path matching of one host (KEP-1453): Exact before Prefix of the same path, else the longest.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use fairlead_state::model::PathType;
+
+use super::Route;
+
+/// The paths of one host.
+///
+/// Both lists are sorted by path; a request costs one binary search per path element that could still
+/// be a prefix, whatever the number of rules.
+#[derive(Debug, Default)]
+pub struct Paths {
+    exact: Box<[Arc<Route>]>,
+    prefix: Box<[Prefix]>,
+    /// No prefix is longer, so longer beginnings of a request's path need not be tried.
+    longest_prefix_bytes: usize,
+}
+
+/// Prefix rules for one path, written without or with a trailing slash (`/foo`, `/foo/`).
+#[derive(Debug)]
+struct Prefix {
+    /// Without trailing slash; empty for `/`.
+    stem: Box<str>,
+    plain: Option<Arc<Route>>,
+    slash: Option<Arc<Route>>,
+}
+
+/// Collects the paths of one host; of two rules with equal type and path the first stays.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    exact: Vec<Arc<Route>>,
+    prefix: Vec<Prefix>,
+}
+
+impl Paths {
+    /// The route for a normalised path.
+    pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        if let Ok(i) = self.exact.binary_search_by(|route| (*route.path).cmp(path)) {
+            return self.exact.get(i);
+        }
+        self.find_prefix(path)
+    }
+
+    fn find_prefix(&self, path: &str) -> Option<&Arc<Route>> {
+        if self.prefix.is_empty() {
+            return None;
+        }
+        // A whole path without trailing slash is the only beginning that may match to its end.
+        if !path.ends_with('/')
+            && path.len() <= self.longest_prefix_bytes
+            && let Some(found) = self.stem(path)
+        {
+            return found.plain.as_ref().or(found.slash.as_ref());
+        }
+        let mut end = path.len();
+        while let Some(at) = path.get(..end).and_then(|head| head.rfind('/')) {
+            end = at;
+            if at <= self.longest_prefix_bytes
+                && let Some(found) = path.get(..at).and_then(|stem| self.stem(stem))
+            {
+                return found.slash.as_ref().or(found.plain.as_ref());
+            }
+        }
+        None
+    }
+
+    fn stem(&self, stem: &str) -> Option<&Prefix> {
+        let i = self.prefix.binary_search_by(|prefix| (*prefix.stem).cmp(stem)).ok()?;
+        self.prefix.get(i)
+    }
+
+    /// All routes: exact ones, then prefixes.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let prefixes = self.prefix.iter().flat_map(|p| p.plain.iter().chain(&p.slash));
+        self.exact.iter().chain(prefixes)
+    }
+
+    /// Number of routes.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty()
+    }
+}
+
+impl Builder {
+    /// Adds a route, or returns the one that already holds its path.
+    pub(super) fn add(&mut self, route: Arc<Route>) -> Result<(), Arc<Route>> {
+        if route.path_type == PathType::Exact {
+            return match self.exact.binary_search_by(|other| other.path.cmp(&route.path)) {
+                Ok(i) => self.exact.get(i).cloned().map_or(Ok(()), Err),
+                Err(i) => {
+                    self.exact.insert(i, route);
+                    Ok(())
+                }
+            };
+        }
+        let (stem, is_slash) = match route.path.strip_suffix('/') {
+            // `/` has one spelling only.
+            Some("") | None if route.path.len() <= 1 => ("", false),
+            Some(stem) => (stem, true),
+            None => (&*route.path, false),
+        };
+        let i = match self.prefix.binary_search_by(|prefix| (*prefix.stem).cmp(stem)) {
+            Ok(i) => i,
+            Err(i) => {
+                self.prefix.insert(i, Prefix { stem: stem.into(), plain: None, slash: None });
+                i
+            }
+        };
+        let Some(prefix) = self.prefix.get_mut(i) else { return Ok(()) };
+        let slot = if is_slash { &mut prefix.slash } else { &mut prefix.plain };
+        match slot {
+            Some(older) => Err(older.clone()),
+            None => {
+                *slot = Some(route);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn build(self) -> Paths {
+        debug_assert!(self.prefix.is_sorted_by(|a, b| a.stem.cmp(&b.stem) == Ordering::Less));
+        let longest = self.prefix.iter().map(|prefix| prefix.stem.len()).max();
+        Paths {
+            exact: self.exact.into(),
+            prefix: self.prefix.into(),
+            longest_prefix_bytes: longest.unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use fairlead_state::{Key, model::PathType};
+
+use super::*;
+
+fn paths(rules: &[(PathType, &str)]) -> Paths {
+    let mut builder = Builder::default();
+    for (path_type, path) in rules {
+        let route = Route {
+            ingress: Key::new("default", "web"),
+            path: (*path).into(),
+            path_type: *path_type,
+            upstream: None,
+            ssl_redirect: false,
+        };
+        builder.add(Arc::new(route)).unwrap();
+    }
+    builder.build()
+}
+
+fn check(rules: &[(PathType, &str)], request: &str, expected: Option<(PathType, &str)>) {
+    let paths = paths(rules);
+    let found = paths.find(request).map(|route| (route.path_type, &*route.path));
+    assert_eq!(found, expected, "{request} among {rules:?}");
+}
+
+use PathType::{Exact, ImplementationSpecific, Prefix};
+
+/// The table of KEP-1453, row by row.
+#[test]
+fn kep_1453_examples() {
+    let three = [(Prefix, "/"), (Prefix, "/aaa"), (Prefix, "/aaa/bbb")];
+    check(&[(Prefix, "/")], "/any/path", Some((Prefix, "/")));
+    check(&[(Prefix, "/")], "/", Some((Prefix, "/")));
+    check(&[(Exact, "/foo")], "/foo", Some((Exact, "/foo")));
+    check(&[(Exact, "/foo")], "/bar", None);
+    check(&[(Exact, "/foo")], "/foo/", None);
+    check(&[(Exact, "/foo/")], "/foo", None);
+    check(&[(Prefix, "/foo")], "/foo", Some((Prefix, "/foo")));
+    check(&[(Prefix, "/foo")], "/foo/", Some((Prefix, "/foo")));
+    check(&[(Prefix, "/foo/")], "/foo", Some((Prefix, "/foo/")));
+    check(&[(Prefix, "/foo/")], "/foo/", Some((Prefix, "/foo/")));
+    check(&[(Prefix, "/aaa/bb")], "/aaa/bbb", None);
+    check(&[(Prefix, "/aaa/bbb")], "/aaa/bbb", Some((Prefix, "/aaa/bbb")));
+    check(&[(Prefix, "/aaa/bbb/")], "/aaa/bbb", Some((Prefix, "/aaa/bbb/")));
+    check(&[(Prefix, "/aaa/bbb")], "/aaa/bbb/", Some((Prefix, "/aaa/bbb")));
+    check(&[(Prefix, "/aaa/bbb")], "/aaa/bbb/ccc", Some((Prefix, "/aaa/bbb")));
+    check(&[(Prefix, "/aaa/bbb")], "/aaa/bbbxyz", None);
+    check(&[(Prefix, "/"), (Prefix, "/aaa")], "/aaa/ccc", Some((Prefix, "/aaa")));
+    check(&three, "/aaa/bbb", Some((Prefix, "/aaa/bbb")));
+    check(&three, "/ccc", Some((Prefix, "/")));
+    check(&[(Prefix, "/aaa")], "/ccc", None);
+    check(&[(Exact, "/foo"), (Prefix, "/foo")], "/foo", Some((Exact, "/foo")));
+}
+
+/// ingress-controller-conformance, path_rules.feature.
+#[test]
+fn conformance_path_rules() {
+    let exact = [(Exact, "/foo")];
+    for (path, matches) in [("/foo", true), ("/foo/", false), ("/FOO", false), ("/bar", false)] {
+        check(&exact, path, matches.then_some((Exact, "/foo")));
+    }
+    let prefix = [(Prefix, "/foo")];
+    for (path, matches) in [("/foo", true), ("/foo/", true), ("/FOO", false)] {
+        check(&prefix, path, matches.then_some((Prefix, "/foo")));
+    }
+    let longest = [(Prefix, "/aaa"), (Prefix, "/aaa/bbb")];
+    check(&longest, "/aaa/bbb/ccc", Some((Prefix, "/aaa/bbb")));
+    check(&longest, "/aaaccc", None);
+    check(&[(Prefix, "/foo"), (Exact, "/foo")], "/foo", Some((Exact, "/foo")));
+    check(&[(Prefix, "/aaa/bbb/")], "/aaa/bbb/", Some((Prefix, "/aaa/bbb/")));
+    check(&[(Exact, "/foo/")], "/foo", None);
+}
+
+#[test]
+fn of_foo_and_foo_slash_the_one_as_requested_wins() {
+    let both = [(Prefix, "/foo"), (Prefix, "/foo/")];
+    check(&both, "/foo", Some((Prefix, "/foo")));
+    check(&both, "/foo/", Some((Prefix, "/foo/")));
+    check(&both, "/foo/bar", Some((Prefix, "/foo/")));
+}
+
+#[test]
+fn implementation_specific_is_a_prefix_and_shares_its_place() {
+    check(&[(ImplementationSpecific, "/foo")], "/foo/bar", Some((ImplementationSpecific, "/foo")));
+    check(&[(ImplementationSpecific, "/")], "/x", Some((ImplementationSpecific, "/")));
+    let mut builder = Builder::default();
+    for path_type in [Prefix, ImplementationSpecific] {
+        let route = Route {
+            ingress: Key::new("default", "web"),
+            path: "/".into(),
+            path_type,
+            upstream: None,
+            ssl_redirect: false,
+        };
+        assert_eq!(builder.add(Arc::new(route)).is_ok(), path_type == Prefix);
+    }
+}
+
+#[test]
+fn an_exact_path_beats_a_longer_looking_prefix_and_prefixes_end_at_elements() {
+    let rules = [(Exact, "/a/b"), (Prefix, "/a"), (Prefix, "/a/b/c")];
+    check(&rules, "/a/b", Some((Exact, "/a/b")));
+    check(&rules, "/a/b/c/d", Some((Prefix, "/a/b/c")));
+    check(&rules, "/a/b/", Some((Prefix, "/a")));
+    check(&rules, "/ab", None);
+}

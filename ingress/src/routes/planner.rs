@@ -1,0 +1,338 @@
+//! Snapshot after snapshot to routes and certificates, at the cost of what changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use fairlead_state::{
+    Changes, Dirty, Key, Snapshot,
+    model::{PathType, ServiceBackendPort},
+};
+
+use super::{
+    Host, Route, Routes,
+    class::{ClassRules, Ownership},
+    compile::{self, Age, Backend, Compiled},
+    endpoints,
+    finding::{Finding, Severity, tell},
+    paths,
+    upstream::{Upstream, UpstreamKey},
+};
+use crate::{
+    config::IngressConfig,
+    host::HostPattern,
+    tls::{CertificatePlanner, Certificates, Fallback},
+};
+
+/// Owns everything derived from snapshots. One writer; readers get clones of its results.
+#[derive(Debug)]
+pub struct Planner {
+    rules: ClassRules,
+    revision: u64,
+    ingresses: BTreeMap<Key, Compiled>,
+    /// Who contributes to a host, oldest first.
+    hosts: BTreeMap<HostPattern, BTreeSet<Age>>,
+    host_findings: BTreeMap<HostPattern, Vec<Finding>>,
+    upstreams: BTreeMap<UpstreamKey, Tracked>,
+    routes: Routes,
+    certificates: CertificatePlanner,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    upstream: Arc<Upstream>,
+    users: BTreeSet<Key>,
+}
+
+/// What a snapshot changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// Hosts, paths or their backends.
+    pub routes: bool,
+    /// Certificates, the default one included.
+    pub certificates: bool,
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Default)]
+struct Work {
+    ingresses: BTreeSet<Key>,
+    services: BTreeSet<Key>,
+    secrets: BTreeSet<Key>,
+}
+
+/// What changed Ingresses lead to.
+#[derive(Debug, Default)]
+struct Touched {
+    hosts: BTreeSet<HostPattern>,
+    /// Upstreams referred to for the first time.
+    linked: BTreeSet<UpstreamKey>,
+    /// Upstreams a reference to which was taken away.
+    unlinked: BTreeSet<UpstreamKey>,
+}
+
+impl Planner {
+    /// A planner that has seen nothing.
+    pub fn new(config: &IngressConfig, fallback: Fallback) -> Self {
+        Self {
+            rules: ClassRules::new(config),
+            revision: 0,
+            ingresses: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            host_findings: BTreeMap::new(),
+            upstreams: BTreeMap::new(),
+            routes: Routes::default(),
+            certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
+        }
+    }
+
+    /// The routes of the last snapshot.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// The certificates of the last snapshot.
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.certificates()
+    }
+
+    /// Revision of the last snapshot.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Brings everything to `snapshot`. Endpoints are in force when this returns.
+    pub fn apply(&mut self, snapshot: &Snapshot) -> Planned {
+        let work = self.work(snapshot);
+        let mut touched = Touched::default();
+        for key in &work.ingresses {
+            self.replace_ingress(snapshot, key, &mut touched);
+        }
+        for service in &work.services {
+            self.refresh_service(snapshot, service);
+        }
+        for key in &touched.linked {
+            self.refresh_upstream(snapshot, key);
+        }
+        let certificates = self.certificates.settle(snapshot, &work.secrets);
+        for host in &touched.hosts {
+            self.rebuild_host(host);
+        }
+        for key in &touched.unlinked {
+            self.drop_unused(key);
+        }
+        self.revision = snapshot.revision();
+        Planned { routes: !touched.hosts.is_empty(), certificates }
+    }
+
+    fn work(&self, snapshot: &Snapshot) -> Work {
+        let changes = match snapshot.changes_since(self.revision) {
+            Changes::Some(changes) => changes,
+            Changes::All => return self.all(snapshot),
+        };
+        let mut work = Work::default();
+        for dirty in changes {
+            match dirty {
+                Dirty::Service(key) => _ = work.services.insert(key),
+                Dirty::Ingress(key) => _ = work.ingresses.insert(key),
+                Dirty::Secret(key) => _ = work.secrets.insert(key),
+                // Classes are few and change rarely; any Ingress may be affected.
+                Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
+                Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ConfigMap(_) => {}
+            }
+        }
+        work
+    }
+
+    fn all(&self, snapshot: &Snapshot) -> Work {
+        let known = self.ingresses.keys().chain(snapshot.ingresses().keys());
+        Work {
+            ingresses: known.cloned().collect(),
+            services: self.upstreams.keys().map(|key| key.service.clone()).collect(),
+            secrets: self.certificates.secrets().cloned().collect(),
+        }
+    }
+
+    fn replace_ingress(&mut self, snapshot: &Snapshot, key: &Key, touched: &mut Touched) {
+        let old = self.ingresses.remove(key);
+        if let Some(old) = &old {
+            self.unlink(old, touched);
+        }
+        if let Some(new) = self.compile(snapshot, key) {
+            tell(old.as_ref().map_or(&[], |old| &old.findings), &new.findings);
+            self.link(&new, touched);
+            self.ingresses.insert(key.clone(), new);
+        }
+    }
+
+    fn compile(&self, snapshot: &Snapshot, key: &Key) -> Option<Compiled> {
+        let ingress = snapshot.ingresses().get(key)?;
+        let ownership = self.rules.ownership(snapshot, ingress);
+        if ownership == Ownership::NotOurs {
+            return None;
+        }
+        let mut compiled = compile::compile(ingress);
+        if ownership == Ownership::OursByAnnotation {
+            let reason = "both the annotation kubernetes.io/ingress.class and ingressClassName are \
+                          set; the annotation decides";
+            compiled.findings.push(Finding::ingress(key, Severity::Differs, reason));
+        }
+        Some(compiled)
+    }
+
+    fn unlink(&mut self, old: &Compiled, touched: &mut Touched) {
+        for host in old.hosts.keys() {
+            if let Some(ages) = self.hosts.get_mut(host) {
+                ages.remove(&old.age);
+            }
+            touched.hosts.insert(host.clone());
+        }
+        for upstream in old.upstreams() {
+            if let Some(tracked) = self.upstreams.get_mut(upstream) {
+                tracked.users.remove(&old.age.key);
+                touched.unlinked.insert(upstream.clone());
+            }
+        }
+        for claim in &old.tls {
+            self.certificates.unclaim(&old.age, claim);
+            touched.hosts.insert(claim.host.clone());
+        }
+    }
+
+    fn link(&mut self, new: &Compiled, touched: &mut Touched) {
+        for host in new.hosts.keys() {
+            self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
+            touched.hosts.insert(host.clone());
+        }
+        for key in new.upstreams() {
+            let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
+                touched.linked.insert(key.clone());
+                let upstream = Arc::new(Upstream::new(key.clone()));
+                Tracked { upstream, users: BTreeSet::new() }
+            });
+            tracked.users.insert(new.age.key.clone());
+        }
+        for claim in &new.tls {
+            self.certificates.claim(&new.age, claim);
+            touched.hosts.insert(claim.host.clone());
+        }
+    }
+
+    /// Its connections are closed by the threads that hold them.
+    fn drop_unused(&mut self, key: &UpstreamKey) {
+        if self.upstreams.get(key).is_some_and(|tracked| tracked.users.is_empty())
+            && let Some(unused) = self.upstreams.remove(key)
+        {
+            unused.upstream.set(&[], None);
+        }
+    }
+
+    fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
+        let first = UpstreamKey { service: service.clone(), port: ServiceBackendPort::Number(0) };
+        let keys: Vec<UpstreamKey> = self
+            .upstreams
+            .range(first..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.service == *service)
+            .cloned()
+            .collect();
+        for key in &keys {
+            self.refresh_upstream(snapshot, key);
+        }
+    }
+
+    fn refresh_upstream(&self, snapshot: &Snapshot, key: &UpstreamKey) {
+        let Some(tracked) = self.upstreams.get(key) else { return };
+        let had_problem = tracked.upstream.endpoints().problem;
+        let (addresses, problem) = match endpoints::resolve(snapshot, key) {
+            Ok(addresses) => (addresses, None),
+            Err(problem) => (Vec::new(), Some(problem)),
+        };
+        tracked.upstream.set(&addresses, problem);
+        if let Some(problem) = problem.filter(|problem| had_problem != Some(*problem)) {
+            tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
+        }
+    }
+
+    fn rebuild_host(&mut self, pattern: &HostPattern) {
+        let mut findings = Vec::new();
+        let built = self.build_host(pattern, &mut findings);
+        if built.is_none() {
+            self.hosts.remove(pattern);
+        }
+        self.routes.set(pattern, built.map(Arc::new));
+        tell(self.host_findings.get(pattern).map_or(&[], Vec::as_slice), &findings);
+        if findings.is_empty() {
+            self.host_findings.remove(pattern);
+        } else {
+            self.host_findings.insert(pattern.clone(), findings);
+        }
+    }
+
+    fn build_host(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) -> Option<Host> {
+        let ages = self.hosts.get(pattern).filter(|ages| !ages.is_empty())?;
+        let mut paths = paths::Builder::default();
+        let mut default: Option<Arc<Route>> = None;
+        let mut tls = self.certificates.is_claimed(pattern);
+        for compiled in ages.iter().filter_map(|age| self.ingresses.get(&age.key)) {
+            let Some(rules) = compiled.hosts.get(pattern) else { continue };
+            tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
+            let mut taken = |older: &Route, what: String| {
+                let reason =
+                    format!("{what} of host {pattern} belongs to the older {}", older.ingress);
+                findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
+            };
+            for path in &rules.paths {
+                let route = self.route(compiled, &path.path, path.path_type, &path.backend);
+                if let Err(older) = paths.add(Arc::new(route)) {
+                    taken(&older, format!("path {}", path.path));
+                }
+            }
+            if let Some(backend) = &rules.default {
+                match &default {
+                    Some(older) => taken(older, "default backend".to_owned()),
+                    None => {
+                        let any = PathType::ImplementationSpecific;
+                        default = Some(Arc::new(self.route(compiled, "", any, backend)));
+                    }
+                }
+            }
+        }
+        Some(Host { pattern: pattern.clone(), tls, paths: paths.build(), default })
+    }
+
+    fn route(
+        &self,
+        compiled: &Compiled,
+        path: &str,
+        path_type: PathType,
+        backend: &Backend,
+    ) -> Route {
+        let tracked = backend.as_ref().and_then(|key| self.upstreams.get(key));
+        Route {
+            ingress: compiled.age.key.clone(),
+            path: path.into(),
+            path_type,
+            upstream: tracked.map(|tracked| tracked.upstream.clone()),
+            ssl_redirect: compiled.ssl_redirect,
+        }
+    }
+
+    /// Everything refused, differing or waiting, sorted by object.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut all: Vec<Finding> = Vec::new();
+        all.extend(self.ingresses.values().flat_map(|compiled| compiled.findings.iter().cloned()));
+        all.extend(self.host_findings.values().flatten().cloned());
+        for (key, tracked) in &self.upstreams {
+            let Some(problem) = tracked.upstream.endpoints().problem else { continue };
+            let reason: Arc<str> = problem.describe(key).into();
+            let users = tracked.users.iter();
+            all.extend(users.map(|user| Finding::ingress(user, Severity::Waiting, reason.clone())));
+        }
+        all.extend(self.certificates.findings());
+        all.sort();
+        all.dedup();
+        all
+    }
+}

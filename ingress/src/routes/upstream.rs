@@ -1,0 +1,163 @@
+//! One Service port that routes lead to, and its endpoints: swapped alone, read by all threads.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwap, Guard};
+use fairlead_state::{Key, model::ServiceBackendPort};
+
+/// Identities are never used twice, so a pooled connection cannot be taken for another's.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A Service and one of its ports, as a backend names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamKey {
+    /// The Service.
+    pub service: Key,
+    /// The port, by number or by name.
+    pub port: ServiceBackendPort,
+}
+
+/// A Service port and its endpoints of the moment.
+#[derive(Debug)]
+pub struct Upstream {
+    id: u64,
+    key: UpstreamKey,
+    endpoints: ArcSwap<Endpoints>,
+}
+
+/// Where requests for an upstream go.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    /// In a stable order; empty answers 503.
+    pub list: Box<[Arc<Endpoint>]>,
+    /// Why there can be none, beyond there being none ready.
+    pub problem: Option<Problem>,
+}
+
+/// One address of one upstream. Kept across changes, so that its idle connections stay usable.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: u64,
+    address: SocketAddr,
+    gone: AtomicBool,
+}
+
+/// Why an upstream cannot have endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The Service does not exist.
+    NoService,
+    /// The Service has no such TCP port.
+    NoPort,
+    /// An ExternalName could point at anything inside: not followed.
+    ExternalName,
+}
+
+impl Upstream {
+    /// An upstream without endpoints yet.
+    pub fn new(key: UpstreamKey) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, key, endpoints: ArcSwap::default() }
+    }
+
+    /// Unique in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Service and port.
+    pub fn key(&self) -> &UpstreamKey {
+        &self.key
+    }
+
+    /// The endpoints of the moment.
+    pub fn endpoints(&self) -> Guard<Arc<Endpoints>> {
+        self.endpoints.load()
+    }
+
+    /// The addresses of the moment.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints.load().list.iter().map(|endpoint| endpoint.address).collect()
+    }
+
+    /// Puts new addresses in force. Returns whether anything changed.
+    pub fn set(&self, addresses: &[SocketAddr], problem: Option<Problem>) -> bool {
+        let old = self.endpoints.load();
+        let same = old.list.iter().map(|endpoint| &endpoint.address).eq(addresses);
+        if same && old.problem == problem {
+            return false;
+        }
+        let list = addresses.iter().map(|address| {
+            let kept = old.list.iter().find(|endpoint| endpoint.address == *address);
+            kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address)))
+        });
+        let new = Endpoints { list: list.collect(), problem };
+        self.endpoints.store(Arc::new(new));
+        for endpoint in old.list.iter().filter(|endpoint| !addresses.contains(&endpoint.address)) {
+            endpoint.gone.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+impl Endpoint {
+    fn new(address: SocketAddr) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, address, gone: AtomicBool::new(false) }
+    }
+
+    /// Unique in this process: two upstreams that share a pod do not share its connections.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// No longer an endpoint: its idle connections are to be closed.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl Problem {
+    /// The reason, for status and log.
+    pub(super) fn describe(self, key: &UpstreamKey) -> String {
+        match self {
+            Problem::NoService => format!("Service {} does not exist", key.service),
+            Problem::NoPort => {
+                format!("Service {} has no TCP port {}", key.service, PortName(&key.port))
+            }
+            Problem::ExternalName => format!(
+                "Service {} is of type ExternalName, which could lead anywhere and is not served",
+                key.service
+            ),
+        }
+    }
+}
+
+struct PortName<'a>(&'a ServiceBackendPort);
+
+impl fmt::Display for PortName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ServiceBackendPort::Number(number) => write!(f, "{number}"),
+            ServiceBackendPort::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, PortName(&self.port))
+    }
+}

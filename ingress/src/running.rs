@@ -1,0 +1,271 @@
+//! Starts the role and holds on to it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use arc_swap::ArcSwap;
+use fairlead_state::store::Snapshots;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::IngressConfig,
+    counters::{Counters, ThreadCounters},
+    error::IngressError,
+    routes::{Finding, Planner, RouteRow, Routes},
+    serve::{self, Life, Readiness, Shared},
+    tls::{self, Fallback, Resolver},
+};
+
+/// The role, running. Dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    http: Vec<SocketAddr>,
+    https: Vec<SocketAddr>,
+    ready: watch::Receiver<bool>,
+    revision: watch::Receiver<u64>,
+    counters: Vec<Arc<ThreadCounters>>,
+    planner: Arc<Mutex<Planner>>,
+    threads: Vec<Thread>,
+    cancel: CancellationToken,
+}
+
+/// What is served, and what of it is not.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Revision of the snapshot in force; 0 before the first.
+    pub revision: u64,
+    /// Hosts, wildcards and the catch-all included.
+    pub hosts: usize,
+    /// Paths and default backends.
+    pub routes: usize,
+    /// Names with a certificate of their own.
+    pub certificates: usize,
+    /// What is refused, differs or waits, sorted by object.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    /// Cancelled when the thread ended, in whatever way.
+    ended: CancellationToken,
+    handle: JoinHandle<std::io::Result<()>>,
+}
+
+/// What the planning thread writes to.
+struct Outlets {
+    planner: Arc<Mutex<Planner>>,
+    routes: Arc<ArcSwap<Routes>>,
+    resolver: Arc<Resolver>,
+    /// Routes are known: data threads may listen.
+    go: watch::Sender<bool>,
+    revision: watch::Sender<u64>,
+}
+
+/// Takes the addresses and starts the threads. Serving begins with the first snapshot.
+///
+/// Cancelling `cancel` drains: nothing new is accepted, what is open may finish within the drain time.
+///
+/// # Errors
+/// If an address cannot be taken, or a thread or TLS cannot be set up.
+pub fn start(
+    config: IngressConfig,
+    snapshots: Snapshots,
+    cancel: CancellationToken,
+) -> Result<Running, IngressError> {
+    // Ours alone: ending this role does not end others.
+    let cancel = cancel.child_token();
+    let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.threads.unwrap_or_else(cores).max(1);
+    let bound = serve::bind(&config, threads)?;
+    let planner = Planner::new(&config, Fallback::generate()?);
+    let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
+    let routes = Arc::new(ArcSwap::default());
+    let shared = Arc::new(Shared {
+        tls: tls::server_config(resolver.clone())?,
+        routes: routes.clone(),
+        https_port: bound.https.first().map(SocketAddr::port),
+        threads,
+        config,
+    });
+    let (go, may_go) = watch::channel(false);
+    let (readiness, ready) = Readiness::new(threads, &cancel);
+    let (revision, in_force) = watch::channel(0);
+    let planner = Arc::new(Mutex::new(planner));
+    let mut running = Running {
+        http: bound.http,
+        https: bound.https,
+        ready,
+        revision: in_force,
+        counters: Vec::new(),
+        planner: planner.clone(),
+        threads: Vec::new(),
+        cancel,
+    };
+    for (index, listeners) in bound.threads.into_iter().enumerate() {
+        let counters = Arc::new(ThreadCounters::new());
+        running.counters.push(counters.clone());
+        let life = Life {
+            go: may_go.clone(),
+            readiness: readiness.clone(),
+            cancel: running.cancel.clone(),
+        };
+        let shared = shared.clone();
+        running.spawn(format!("ingress-{index}"), move || {
+            serve::run(index, shared, counters, listeners, life)
+        })?;
+    }
+    let outlets = Outlets { planner, routes, resolver, go, revision };
+    let cancel = running.cancel.clone();
+    running.spawn("ingress-plan".to_owned(), move || plan(outlets, snapshots, &cancel))?;
+    Ok(running)
+}
+
+fn plan(
+    outlets: Outlets,
+    mut snapshots: Snapshots,
+    cancel: &CancellationToken,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(cancel.run_until_cancelled(async {
+        snapshots.mark_changed();
+        // An error means that the source is gone: the last snapshot stays in force.
+        while snapshots.changed().await.is_ok() {
+            let newest = snapshots.borrow_and_update().clone();
+            if let Some(snapshot) = newest {
+                outlets.put_in_force(&snapshot);
+            }
+        }
+        std::future::pending::<()>().await;
+    }));
+    Ok(())
+}
+
+impl Outlets {
+    fn put_in_force(&self, snapshot: &fairlead_state::Snapshot) {
+        let mut planner = lock(&self.planner);
+        let planned = planner.apply(snapshot);
+        // Certificates first: a new host's first handshake finds its own.
+        if planned.certificates {
+            self.resolver.replace(planner.certificates().clone());
+        }
+        if planned.routes {
+            self.routes.store(Arc::new(planner.routes().clone()));
+        }
+        drop(planner);
+        self.revision.send_replace(snapshot.revision());
+        self.go.send_if_modified(|go| !std::mem::replace(go, true));
+    }
+}
+
+impl Running {
+    fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), IngressError> {
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
+        let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
+            let _guard = guard;
+            body()
+        });
+        let handle =
+            spawned.map_err(|source| IngressError::Thread { name: name.clone(), source })?;
+        self.threads.push(Thread { name, ended, handle });
+        Ok(())
+    }
+
+    /// Where plain HTTP is served, ports as taken.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where HTTPS is served, ports as taken.
+    pub fn https(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// True once all threads listen, after the first snapshot; false again when draining begins.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Revision of the snapshot in force; 0 before the first.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.clone()
+    }
+
+    /// Sums of all threads.
+    pub fn counters(&self) -> Counters {
+        Counters::sum(self.counters.iter().map(|counters| &**counters))
+    }
+
+    /// As [`Running::counters`], for a metrics page that is not tied to the borrow.
+    pub fn meter(&self) -> impl Fn() -> Counters + Send + Sync + use<> {
+        let counters = self.counters.clone();
+        move || Counters::sum(counters.iter().map(|counters| &**counters))
+    }
+
+    /// What is in force. Costs a walk over all routes.
+    pub fn status(&self) -> Status {
+        let planner = lock(&self.planner);
+        Status {
+            revision: planner.revision(),
+            hosts: planner.routes().host_count(),
+            routes: planner.routes().route_count(),
+            certificates: planner.certificates().len(),
+            findings: planner.findings(),
+        }
+    }
+
+    /// All routes, sorted by host and path.
+    pub fn routes(&self) -> Vec<RouteRow> {
+        // Cloned out, so that planning does not wait for whoever prints.
+        let routes = lock(&self.planner).routes().clone();
+        routes.rows()
+    }
+
+    /// Waits until every thread ended: after cancelling, when all is drained.
+    ///
+    /// # Errors
+    /// As soon as one thread ends by a panic or an error; the others are drained then.
+    pub async fn ended(&mut self) -> Result<(), IngressError> {
+        let threads = std::mem::take(&mut self.threads);
+        let mut ending: FuturesUnordered<_> = threads.into_iter().map(Thread::ended).collect();
+        while let Some(outcome) = ending.next().await {
+            if outcome.is_err() {
+                self.cancel.cancel();
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Thread {
+    async fn ended(self) -> Result<(), IngressError> {
+        self.ended.cancelled().await;
+        match self.handle.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(IngressError::Thread { name: self.name, source }),
+            Err(_) => Err(IngressError::BrokeDown(self.name)),
+        }
+    }
+}
+
+/// A planner that panicked is as good as its last finished step; its thread's end is reported.
+fn lock(planner: &Mutex<Planner>) -> MutexGuard<'_, Planner> {
+    planner.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,38 @@
+//! The data path: one thread per core, each with its own listeners, connections and upstream pool.
+
+mod accept;
+mod answer;
+mod body;
+mod client;
+mod clock;
+mod connect;
+mod exchange;
+mod fields;
+mod forward;
+mod listen;
+mod observed;
+mod pool;
+mod tunnel;
+mod upstream;
+mod worker;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub(crate) use self::{
+    listen::bind,
+    worker::{Life, Readiness, run},
+};
+use crate::{config::IngressConfig, routes::Routes};
+
+/// What all threads share; none of it is locked.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: IngressConfig,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
+    pub(crate) https_port: Option<u16>,
+    pub(crate) threads: usize,
+}

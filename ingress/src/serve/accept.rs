@@ -1,0 +1,104 @@
+//! From a listening socket to connections, through TLS where it is asked for.
+
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    client::{self, Client},
+    worker::Worker,
+};
+use crate::counters::Refused;
+
+/// Out of file descriptors: others may be closed by then.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Accepts until cancelled, then takes what the kernel still holds, so that nobody is reset.
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = cancel.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&worker, stream, peer, address, tls.as_ref()),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%address, %error, "cannot accept; trying again");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// accept(2): errors of the connection that was about to be accepted.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn admit(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    address: SocketAddr,
+    tls: Option<&TlsAcceptor>,
+) {
+    let Some(open) = worker.open() else {
+        worker.counters.refused(Refused::ConnectionLimit);
+        return;
+    };
+    // Fails on a connection already reset; the next read says so.
+    let _ = stream.set_nodelay(true);
+    let client = Client::new(open, peer, address.port(), tls.is_some());
+    match tls {
+        None => _ = spawn_local(client::http1(stream, client)),
+        Some(tls) => _ = spawn_local(handshake(tls.clone(), stream, client)),
+    }
+}
+
+async fn handshake(tls: TlsAcceptor, stream: TcpStream, client: Rc<Client>) {
+    let counters = &client.worker.counters;
+    let Some(stream) = accept_tls(tls, stream, &client).await else {
+        counters.tls_failures.add();
+        return;
+    };
+    counters.tls_handshakes.add();
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    client.connected(is_h2);
+    if is_h2 {
+        client::http2(stream, client).await;
+    } else {
+        client::http1(stream, client).await;
+    }
+}
+
+async fn accept_tls(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    client: &Client,
+) -> Option<TlsStream<TcpStream>> {
+    client.watch().arm(client.worker.shared.config.timeouts.tls_handshake_ms);
+    let mut accepting = pin!(tls.accept(stream));
+    poll_fn(|cx| {
+        client.watch().register(cx.waker());
+        match accepting.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.ok()),
+            Poll::Pending if client.watch().expired() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,52 @@
+//! Answers of our own.
+
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER},
+};
+
+use super::body::ResponseBody;
+
+/// Who answers, where the upstream does not say.
+pub(super) static SERVER_NAME: HeaderValue = HeaderValue::from_static("fairlead");
+
+/// A status and one line of text.
+pub(super) fn text(status: StatusCode, line: &'static str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::text(line));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(line.len()));
+    headers.insert(SERVER, SERVER_NAME.clone());
+    response
+}
+
+/// 308 keeps method and body (ingress-nginx: http-redirect-code).
+pub(super) fn redirect(location: HeaderValue) -> Response<ResponseBody> {
+    let mut response = text(StatusCode::PERMANENT_REDIRECT, "This host is served by HTTPS.\n");
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// What a status means here, for whoever reads it in a terminal.
+pub(super) fn status(status: StatusCode) -> Response<ResponseBody> {
+    text(
+        status,
+        match status {
+            StatusCode::NOT_FOUND => "No Ingress rule matches this host and path.\n",
+            StatusCode::SERVICE_UNAVAILABLE => {
+                "The Service behind this path has no ready endpoint.\n"
+            }
+            StatusCode::BAD_GATEWAY => "The endpoint behind this path did not answer properly.\n",
+            StatusCode::GATEWAY_TIMEOUT => {
+                "The endpoint behind this path did not answer in time.\n"
+            }
+            StatusCode::REQUEST_TIMEOUT => "The request's body did not arrive in time.\n",
+            StatusCode::METHOD_NOT_ALLOWED => "This method is not served.\n",
+            StatusCode::URI_TOO_LONG => "The request's target is too long.\n",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The request has too many fields.\n",
+            StatusCode::NOT_IMPLEMENTED => "The request's transfer coding is not served.\n",
+            _ => "The request cannot be served as it is.\n",
+        },
+    )
+}

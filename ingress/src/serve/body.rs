@@ -1,0 +1,307 @@
+//! Bodies in both directions: streamed, never collected.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::{
+    client::{Busy, Client},
+    clock::Watch,
+    upstream::UpstreamConnection,
+};
+use crate::config::Timeouts;
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection it came on failed.
+    #[error("{0}")]
+    Connection(#[from] hyper::Error),
+    /// Nothing came for too long.
+    #[error("no part of the body arrived in time")]
+    TimedOut,
+}
+
+/// What is sent to a client.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    /// Ends with the body: what is left open is a request in service.
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Ours(Full<Bytes>),
+    Upstream(UpstreamBody),
+}
+
+/// A response's body. Reading it drives the connection it comes on.
+#[derive(Debug)]
+struct UpstreamBody {
+    incoming: Incoming,
+    /// Until it went back to the pool or broke.
+    connection: Option<Box<UpstreamConnection>>,
+    client: Rc<Client>,
+}
+
+/// What is sent to an upstream.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// Nothing: may be sent again.
+    Empty,
+    /// What the client sends.
+    Client(ClientBody),
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    incoming: Incoming,
+    progress: Rc<Progress>,
+    client: Rc<Client>,
+}
+
+/// How far a request's body is: decides who is waited for, and how long.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    stage: Cell<Upload>,
+    /// Of the connection it is sent on.
+    watch: RefCell<Option<Arc<Watch>>>,
+    client_body_ms: u64,
+    upstream_send_ms: u64,
+    upstream_read_ms: u64,
+}
+
+/// Who is to act next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upload {
+    /// The upstream has not taken what is there.
+    Sending,
+    /// The client has not sent more.
+    Receiving,
+    /// The client broke off.
+    Broken,
+    /// All of it was sent.
+    Done,
+}
+
+impl ResponseBody {
+    pub(super) fn text(line: &'static str) -> Self {
+        let body = Full::new(Bytes::from_static(line.as_bytes()));
+        Self { source: Source::Ours(body), busy: None }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::text("")
+    }
+
+    /// Takes over a response and the connection it comes on.
+    pub(super) fn upstream(
+        incoming: Incoming,
+        connection: Box<UpstreamConnection>,
+        client: Rc<Client>,
+    ) -> Self {
+        let mut body = UpstreamBody { incoming, connection: Some(connection), client };
+        if body.incoming.is_end_stream() {
+            body.finish();
+        }
+        Self { source: Source::Upstream(body), busy: None }
+    }
+
+    /// The request ends when this body does.
+    pub(super) fn hold(&mut self, busy: Busy) {
+        self.busy = Some(busy);
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Source::Upstream(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ours(body) => body.is_end_stream(),
+            Source::Upstream(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Ours(body) => body.size_hint(),
+            Source::Upstream(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl UpstreamBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            return self.passed(frame);
+        }
+        let Some(connection) = &mut self.connection else { return Poll::Pending };
+        connection.watch().register(cx.waker());
+        connection.drive(cx);
+        // What the connection just read is taken at once, without another round of the task.
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            return self.passed(frame);
+        }
+        if connection.watch().expired() {
+            self.connection = None;
+            self.client.worker.counters.upstream_timeouts.add();
+            return Poll::Ready(Some(Err(BodyError::TimedOut)));
+        }
+        Poll::Pending
+    }
+
+    fn passed(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match frame {
+            Some(Ok(frame)) => {
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                } else if let Some(connection) = &self.connection {
+                    connection
+                        .watch()
+                        .arm(self.client.worker.shared.config.timeouts.upstream_read_ms);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.connection = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let worker = &self.client.worker;
+        if let Some(connection) = self.connection.take()
+            && connection.is_reusable()
+        {
+            worker.pool.put(connection, worker.clock.now_ms());
+        }
+    }
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, client: &Rc<Client>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        let progress = Rc::new(Progress::new(&client.worker.shared.config.timeouts));
+        Self::Client(ClientBody { incoming, progress, client: client.clone() })
+    }
+
+    /// `None` when there is no body.
+    pub(super) fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Self::Empty => None,
+            Self::Client(body) => Some(body.progress.clone()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Client(body) = &mut *self else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        body.progress.reach(match &polled {
+            Poll::Pending => Upload::Receiving,
+            Poll::Ready(Some(Ok(_))) if body.incoming.is_end_stream() => Upload::Done,
+            Poll::Ready(Some(Ok(_))) => Upload::Sending,
+            Poll::Ready(Some(Err(_))) => Upload::Broken,
+            Poll::Ready(None) => Upload::Done,
+        });
+        polled.map_err(BodyError::from)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if self.progress.stage() != Upload::Done {
+            self.client.leave_unread();
+        }
+    }
+}
+
+impl Progress {
+    fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            stage: Cell::new(Upload::Sending),
+            watch: RefCell::default(),
+            client_body_ms: timeouts.client_body_ms,
+            upstream_send_ms: timeouts.upstream_send_ms,
+            upstream_read_ms: timeouts.upstream_read_ms,
+        }
+    }
+
+    /// The body is about to be sent on the connection of this watch.
+    pub(super) fn begin(&self, watch: &Arc<Watch>) {
+        watch.arm(self.upstream_send_ms);
+        *self.watch.borrow_mut() = Some(watch.clone());
+    }
+
+    pub(super) fn stage(&self) -> Upload {
+        self.stage.get()
+    }
+
+    fn reach(&self, stage: Upload) {
+        let waited_on = stage == Upload::Receiving && self.stage.get() == Upload::Receiving;
+        self.stage.set(stage);
+        if waited_on {
+            return;
+        }
+        if let Some(watch) = &*self.watch.borrow() {
+            watch.arm(match stage {
+                Upload::Receiving => self.client_body_ms,
+                Upload::Sending | Upload::Broken => self.upstream_send_ms,
+                Upload::Done => self.upstream_read_ms,
+            });
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A client's connection: hyper drives it, deadlines and draining end it.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use http::HeaderValue;
+use hyper::{rt::Executor, server::conn, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    task::spawn_local,
+};
+
+use super::{
+    clock::Watch,
+    exchange,
+    fields::Origin,
+    observed::{Observed, Observer},
+    worker::{Open, Stage, Worker},
+};
+use crate::counters::Refused;
+
+/// What a client may still send after an answer that did not wait for its request's end.
+const LINGER_BYTES_MAX: usize = 256 << 10;
+const LINGER_MS: u64 = 1_000;
+/// hyper takes no smaller buffer.
+const BUFFER_BYTES_MIN: usize = 8 << 10;
+/// RFC 9113 6.5.2, with CVE-2023-44487 (rapid reset) and CVE-2025-8671 (MadeYouReset) in mind.
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 64;
+const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// A client's connection, as requests on it see it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    _open: Open,
+    pub(crate) origin: Origin,
+    pub(crate) tls: bool,
+    h2: Cell<bool>,
+    requests: Cell<usize>,
+    live: Arc<Liveness>,
+    /// An answer was given while the client was still sending.
+    unread: Cell<bool>,
+}
+
+/// What bytes on the wire mean for the deadlines.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    watch: Arc<Watch>,
+    /// Between two requests: the next byte begins a head.
+    idle: AtomicBool,
+    header_read_ms: u64,
+    client_send_ms: u64,
+}
+
+/// A request for as long as it is served, its response's body included.
+#[derive(Debug)]
+pub(crate) struct Busy(Rc<Client>);
+
+/// hyper's tasks stay on this thread.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl Client {
+    pub(super) fn new(open: Open, peer: SocketAddr, port: u16, tls: bool) -> Rc<Self> {
+        let worker = open.worker().clone();
+        let timeouts = &worker.shared.config.timeouts;
+        let live = Arc::new(Liveness {
+            watch: worker.clock.watch(),
+            idle: AtomicBool::new(false),
+            header_read_ms: timeouts.header_read_ms,
+            client_send_ms: timeouts.client_send_ms,
+        });
+        live.watch.arm(timeouts.header_read_ms);
+        let text = |text: String| {
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        };
+        let origin = Origin {
+            client: text(peer.ip().to_canonical().to_string()),
+            port: HeaderValue::from(port),
+            scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
+        };
+        let (h2, requests, unread) = (Cell::new(false), Cell::new(0), Cell::new(false));
+        Rc::new(Self { worker, _open: open, origin, tls, h2, requests, live, unread })
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.live.watch
+    }
+
+    /// The handshake is over.
+    pub(super) fn connected(&self, h2: bool) {
+        self.h2.set(h2);
+        self.live.watch.arm(self.live.header_read_ms);
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        self.h2.get()
+    }
+
+    /// A request's head is there.
+    pub(crate) fn begin(self: &Rc<Self>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        self.live.idle.store(false, Relaxed);
+        self.live.watch.disarm();
+        Busy(self.clone())
+    }
+
+    /// Part of a request was left unread.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let client = &self.0;
+        client.requests.set(client.requests.get() - 1);
+        if client.requests.get() == 0 {
+            // In HTTP/2 bytes may be frames of no stream: they do not begin a request.
+            client.live.idle.store(!client.is_h2(), Relaxed);
+            client.live.watch.arm(client.worker.shared.config.timeouts.keep_alive_idle_ms);
+        }
+    }
+}
+
+impl Observer for Arc<Liveness> {
+    fn read(&self) {
+        if self.idle.load(Relaxed) {
+            self.idle.store(false, Relaxed);
+            self.watch.arm(self.header_read_ms);
+        }
+    }
+
+    fn written(&self) {
+        self.watch.written();
+    }
+
+    fn blocked(&self) {
+        self.watch.write_blocked(self.client_send_ms);
+    }
+}
+
+/// Serves HTTP/1 on a connection until it ends.
+pub(super) async fn http1<S>(stream: S, client: Rc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = &client.worker.shared.config.limits;
+    let io = TokioIo::new(Observed::new(stream, client.live.clone()));
+    let service = service_fn(|request| exchange::handle(client.clone(), request));
+    let mut connection = conn::http1::Builder::new()
+        .max_header_size(limits.head_bytes_max)
+        .max_buf_size(limits.buffer_bytes_max.max(BUFFER_BYTES_MIN))
+        .serve_connection(io, service)
+        .with_upgrades();
+    let outcome = drive(&mut connection, &client, Stage::Closing, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+    let malformed = match outcome {
+        None => return client.worker.counters.client_timeouts.add(),
+        Some(outcome) => outcome.is_err_and(|error| error.is_parse()),
+    };
+    if malformed {
+        client.worker.counters.refused(Refused::Malformed);
+    }
+    if malformed || client.unread.get() {
+        let rest = connection.into_parts();
+        if let Some(rest) = rest {
+            linger(rest.io.into_inner(), &client).await;
+        }
+    }
+}
+
+/// Serves HTTP/2 on a connection until it ends.
+pub(super) async fn http2<S>(stream: S, client: Rc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = &client.worker.shared.config.limits;
+    let io = TokioIo::new(Observed::new(stream, client.live.clone()));
+    let service = service_fn(|request| exchange::handle(client.clone(), request));
+    let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
+    let mut connection = conn::http2::Builder::new(Local)
+        .max_concurrent_streams(limits.h2_streams_max)
+        .max_header_list_size(header_list_bytes)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .serve_connection(io, service);
+    let outcome = drive(&mut connection, &client, Stage::Draining, |connection| {
+        // GOAWAY twice: streams on their way are still served (RFC 9113 6.8).
+        connection.graceful_shutdown();
+    })
+    .await;
+    if outcome.is_none() {
+        client.worker.counters.client_timeouts.add();
+    }
+}
+
+/// Polls a connection to its end; `None` if a deadline came first.
+async fn drive<C, T>(
+    connection: &mut C,
+    client: &Client,
+    told_at: Stage,
+    mut tell: impl FnMut(Pin<&mut C>),
+) -> Option<T>
+where
+    C: Future<Output = T> + Unpin,
+{
+    let mut told = false;
+    poll_fn(|cx: &mut Context<'_>| {
+        client.live.watch.register(cx.waker());
+        if !told && client.worker.stage.get() >= told_at {
+            told = true;
+            tell(Pin::new(connection));
+        }
+        match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if client.live.watch.expired() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Reads on for a while after the answer: closing on unread bytes would reset the connection, and the
+/// client might never see why (RFC 9112 9.6).
+async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client) {
+    client.live.watch.arm(LINGER_MS);
+    let mut scrap = vec![0; 8 << 10];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        let mut read = std::pin::pin!(stream.read(&mut scrap));
+        let outcome = poll_fn(|cx| {
+            client.live.watch.register(cx.waker());
+            match read.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(outcome.unwrap_or(0)),
+                Poll::Pending if client.live.watch.expired() => Poll::Ready(0),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        match outcome {
+            0 => return,
+            n => left = left.saturating_sub(n),
+        }
+    }
+}
+
+impl<F> Executor<F> for Local
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}

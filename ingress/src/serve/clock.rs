@@ -1,0 +1,132 @@
+//! Timeouts without a timer per request: deadlines are plain numbers, looked at once a tick.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use futures::task::AtomicWaker;
+
+const NEVER: u64 = u64::MAX;
+const TICK_MS_MIN: u64 = 5;
+const TICK_MS_MAX: u64 = 1_000;
+/// Ticks in the shortest timeout: how precise timeouts are.
+const TICKS_PER_TIMEOUT: u64 = 8;
+
+/// One thread's time and everything in it that may time out.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    tick_ms: u64,
+    now_ms: Arc<AtomicU64>,
+    watches: RefCell<Vec<Weak<Watch>>>,
+}
+
+/// Deadlines of one connection. `Send`, because hyper wants that of upgradable connections.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    now_ms: Arc<AtomicU64>,
+    tick_ms: u64,
+    /// What the connection as a whole waits for.
+    phase_ms: AtomicU64,
+    /// A write that does not get through.
+    write_ms: AtomicU64,
+    waker: AtomicWaker,
+}
+
+impl Clock {
+    pub(crate) fn new(shortest_timeout_ms: u64) -> Self {
+        Self {
+            started: Instant::now(),
+            tick_ms: (shortest_timeout_ms / TICKS_PER_TIMEOUT).clamp(TICK_MS_MIN, TICK_MS_MAX),
+            now_ms: Arc::default(),
+            watches: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn tick_interval(&self) -> Duration {
+        Duration::from_millis(self.tick_ms)
+    }
+
+    /// Milliseconds since the thread began, as of the last tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms.load(Relaxed)
+    }
+
+    /// A new set of deadlines, none of them set.
+    pub(crate) fn watch(&self) -> Arc<Watch> {
+        let watch = Arc::new(Watch {
+            now_ms: self.now_ms.clone(),
+            tick_ms: self.tick_ms,
+            phase_ms: AtomicU64::new(NEVER),
+            write_ms: AtomicU64::new(NEVER),
+            waker: AtomicWaker::new(),
+        });
+        self.watches.borrow_mut().push(Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Wakes whoever is past a deadline, forgets who is gone.
+    pub(crate) fn tick(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
+        self.now_ms.store(now, Relaxed);
+        self.watches.borrow_mut().retain(|watch| {
+            let Some(watch) = watch.upgrade() else { return false };
+            if watch.expired() {
+                watch.waker.wake();
+            }
+            true
+        });
+    }
+
+    /// Wakes everybody: something about the thread changed.
+    pub(crate) fn wake_all(&self) {
+        for watch in self.watches.borrow().iter().filter_map(Weak::upgrade) {
+            watch.waker.wake();
+        }
+    }
+}
+
+impl Watch {
+    /// Who is woken; call before looking at [`Watch::expired`].
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(crate) fn arm(&self, timeout_ms: u64) {
+        self.phase_ms.store(self.after(timeout_ms), Relaxed);
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.phase_ms.store(NEVER, Relaxed);
+    }
+
+    /// A write is stuck; the first call counts.
+    pub(crate) fn write_blocked(&self, timeout_ms: u64) {
+        if self.write_ms.load(Relaxed) == NEVER {
+            self.write_ms.store(self.after(timeout_ms), Relaxed);
+        }
+    }
+
+    pub(crate) fn written(&self) {
+        if self.write_ms.load(Relaxed) != NEVER {
+            self.write_ms.store(NEVER, Relaxed);
+        }
+    }
+
+    pub(crate) fn expired(&self) -> bool {
+        let now = self.now_ms.load(Relaxed);
+        self.phase_ms.load(Relaxed) <= now || self.write_ms.load(Relaxed) <= now
+    }
+
+    /// Time stands still between ticks, so one more makes sure that nothing ends early.
+    fn after(&self, timeout_ms: u64) -> u64 {
+        let now = self.now_ms.load(Relaxed);
+        now.saturating_add(timeout_ms).saturating_add(self.tick_ms).min(NEVER - 1)
+    }
+}

@@ -1,0 +1,66 @@
+//! TCP to an endpoint.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
+
+use tokio::net::TcpStream;
+
+use super::{upstream::UpstreamConnection, worker::Worker};
+use crate::routes::Endpoint;
+
+/// Why an endpoint could not be reached. No byte was sent, so any request may go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectError {
+    /// It refused, or there is no way to it.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+}
+
+/// A new connection to an endpoint.
+pub(super) async fn connect(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Box<UpstreamConnection>, ConnectError> {
+    let connected = establish(worker, endpoint).await;
+    match connected {
+        Ok(_) => worker.counters.upstream_connects.add(),
+        Err(_) => worker.counters.upstream_connect_failures.add(),
+    }
+    connected
+}
+
+async fn establish(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Box<UpstreamConnection>, ConnectError> {
+    let watch = worker.clock.watch();
+    watch.arm(worker.shared.config.timeouts.upstream_connect_ms);
+    let mut connecting = pin!(TcpStream::connect(endpoint.address()));
+    let outcome = poll_fn(|cx| {
+        watch.register(cx.waker());
+        match connecting.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if watch.expired() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    match outcome {
+        Some(Ok(stream)) => {
+            // Fails on a connection already reset; the next write says so.
+            let _ = stream.set_nodelay(true);
+            let connection = UpstreamConnection::new(stream, endpoint.clone(), watch).await;
+            connection.map_err(|_| ConnectError::Refused)
+        }
+        Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectError::TimedOut),
+        Some(Err(_)) => Err(ConnectError::Refused),
+        None => Err(ConnectError::TimedOut),
+    }
+}

@@ -1,0 +1,153 @@
+//! One request: admitted, routed, sent on, answered.
+
+use std::{borrow::Cow, convert::Infallible, fmt::Write, rc::Rc, sync::Arc};
+
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONNECTION, HOST},
+    request::Parts,
+    uri::{PathAndQuery, Uri},
+};
+use hyper::body::{Body, Incoming};
+
+use super::{
+    answer,
+    body::{RequestBody, ResponseBody},
+    client::Client,
+    fields::{self, Edit},
+    forward,
+};
+use crate::{
+    admission::{self, Admitted},
+    counters::Refused,
+    routes::{Found, Upstream},
+};
+
+/// Certificate authorities ask by plain HTTP (ingress-nginx: no-tls-redirect-locations).
+const NO_REDIRECT_PREFIX: &str = "/.well-known/acme-challenge/";
+const HTTPS_PORT: u16 = 443;
+
+/// Where an admitted request goes, free of borrows from its head.
+#[derive(Debug)]
+struct Plan {
+    upstream: Arc<Upstream>,
+    host: HeaderValue,
+    /// The path in normal form, where it differs from the one received.
+    path: Option<String>,
+    websocket: bool,
+}
+
+/// Answers one request.
+pub(super) async fn handle(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let busy = client.begin();
+    let mut response = respond(&client, request).await;
+    client.worker.counters.response(response.status());
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if client.worker.is_draining() && !client.is_h2() && !upgraded {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.body_mut().hold(busy);
+    Ok(response)
+}
+
+async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    let plan = match plan(client, &head) {
+        Ok(plan) => plan,
+        Err(answer) => {
+            if !body.is_end_stream() {
+                client.leave_unread();
+            }
+            return answer;
+        }
+    };
+    let config = &client.worker.shared.config;
+    let edit = Edit {
+        origin: &client.origin,
+        host: &plan.host,
+        policy: config.forwarded_headers,
+        underscores: config.underscores_in_headers,
+        websocket: plan.websocket,
+        request_id: rand::random(),
+    };
+    fields::to_upstream(&mut head.headers, &edit);
+    let Some(uri) = origin_form(head.uri, plan.path) else {
+        return refuse(client, Refused::Path);
+    };
+    let mut request = Request::new(RequestBody::new(body, client));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = head.headers;
+    let on_upgrade = plan.websocket.then_some(on_upgrade);
+    forward::forward(client, &plan.upstream, request, on_upgrade).await
+}
+
+/// Admission and routing: everything that needs no waiting.
+fn plan(client: &Client, head: &Parts) -> Result<Plan, Response<ResponseBody>> {
+    let worker = &client.worker;
+    let admitted = admission::admit(head, &worker.shared.config.limits)
+        .map_err(|reason| refuse(client, reason))?;
+    let mut routes = worker.routes.borrow_mut();
+    let Some(Found { host, route }) = routes.load().find(&admitted.host, &admitted.path) else {
+        return Err(answer::status(StatusCode::NOT_FOUND));
+    };
+    let redirects = !client.tls
+        && host.tls
+        && route.ssl_redirect
+        && !admitted.path.starts_with(NO_REDIRECT_PREFIX);
+    if redirects && let Some(port) = worker.shared.https_port {
+        let Some(location) = https_location(&admitted, head.uri.query(), port) else {
+            return Err(refuse(client, Refused::Path));
+        };
+        return Err(answer::redirect(location));
+    }
+    let Some(upstream) = &route.upstream else {
+        return Err(answer::status(StatusCode::SERVICE_UNAVAILABLE));
+    };
+    let path = match admitted.path {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(path) => Some(path),
+    };
+    let host = match head.headers.get(HOST) {
+        Some(host) => host.clone(),
+        None => HeaderValue::from_str(admitted.host_text)
+            .map_err(|_| refuse(client, Refused::HostInvalid))?,
+    };
+    Ok(Plan { upstream: upstream.clone(), host, path, websocket: admitted.websocket })
+}
+
+fn refuse(client: &Client, reason: Refused) -> Response<ResponseBody> {
+    client.worker.counters.refused(reason);
+    answer::status(reason.status())
+}
+
+fn https_location(admitted: &Admitted<'_>, query: Option<&str>, port: u16) -> Option<HeaderValue> {
+    let mut location = format!("https://{}", admitted.host);
+    if port != HTTPS_PORT {
+        write!(location, ":{port}").ok()?;
+    }
+    location.push_str(&admitted.path);
+    if let Some(query) = query {
+        write!(location, "?{query}").ok()?;
+    }
+    HeaderValue::try_from(location).ok()
+}
+
+/// An upstream is asked in origin form whatever form the client used (RFC 9112 3.2.1).
+fn origin_form(uri: Uri, path: Option<String>) -> Option<Uri> {
+    let Some(mut target) = path else {
+        if uri.authority().is_none() {
+            return Some(uri);
+        }
+        return uri.into_parts().path_and_query.map(Uri::from);
+    };
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    PathAndQuery::try_from(target).ok().map(Uri::from)
+}

@@ -1,0 +1,183 @@
+//! Header fields on their way: what is taken off, what is set. Pure.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+use crate::{admission::names, config::ForwardedHeaders};
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// CGI programs take it for `HTTP_PROXY` (httpoxy, CVE-2016-5385).
+static PROXY: HeaderName = HeaderName::from_static("proxy");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
+static X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
+
+/// Fields Connection may not take away: they decide where a request goes, who sent it and how long it is.
+const PROTECTED: [&str; 6] =
+    ["host", "content-length", "authorization", "cookie", "origin", "x-request-id"];
+/// A client's request id is kept up to this length.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Fields set here, at most.
+const FIELDS_SET_MAX: usize = 10;
+
+/// What is known of a connection, in the form of fields.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The client's address.
+    pub(crate) client: HeaderValue,
+    /// The listener's port.
+    pub(crate) port: HeaderValue,
+    /// `http` or `https`.
+    pub(crate) scheme: HeaderValue,
+}
+
+/// What a request to an upstream is made of.
+#[derive(Debug)]
+pub(crate) struct Edit<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) host: &'a HeaderValue,
+    pub(crate) policy: ForwardedHeaders,
+    pub(crate) underscores: bool,
+    pub(crate) websocket: bool,
+    /// Taken if the client sends none.
+    pub(crate) request_id: u128,
+}
+
+/// Makes a client's fields those of the request to an upstream.
+pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
+    let trailers = names(headers, TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    strip_hop_by_hop(headers);
+    // The expectation is met here: hyper answers 100 once an upstream takes the body.
+    headers.remove(EXPECT);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(&PROXY);
+    if !edit.underscores {
+        strip_underscores(headers);
+    }
+    headers.reserve(FIELDS_SET_MAX);
+    headers.insert(HOST, edit.host.clone());
+    set_forwarded(headers, edit);
+    if headers.get(&X_REQUEST_ID).is_none_or(|id| id.len() > REQUEST_ID_BYTES_MAX) {
+        headers.insert(&X_REQUEST_ID, hex(edit.request_id));
+    }
+    if edit.websocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Makes an upstream's fields those of the response to a client.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// RFC 9110 7.6.1.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        strip_named_by_connection(headers);
+        headers.remove(CONNECTION);
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    headers.remove(TE);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}
+
+fn strip_named_by_connection(headers: &mut HeaderMap) {
+    let is_option = |name: &str| {
+        ["keep-alive", "close", "upgrade", "te"].iter().any(|o| name.eq_ignore_ascii_case(o))
+    };
+    if names(headers, CONNECTION).all(is_option) {
+        return;
+    }
+    let named: Vec<HeaderName> = names(headers, CONNECTION)
+        .filter(|name| !PROTECTED.iter().any(|protected| name.eq_ignore_ascii_case(protected)))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// `X_Real_IP` and `X-Real-IP` are one name to CGI and its heirs (nginx: underscores_in_headers off).
+fn strip_underscores(headers: &mut HeaderMap) {
+    let has = |name: &HeaderName| name.as_str().bytes().any(|b| b == b'_');
+    if !headers.keys().any(has) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers.keys().filter(|name| has(name)).cloned().collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
+    let origin = edit.origin;
+    if edit.policy == ForwardedHeaders::Trust {
+        append_forwarded_for(headers, &origin.client);
+        for (name, value) in [
+            (&X_REAL_IP, &origin.client),
+            (&X_FORWARDED_HOST, edit.host),
+            (&X_FORWARDED_PORT, &origin.port),
+            (&X_FORWARDED_PROTO, &origin.scheme),
+            (&X_FORWARDED_SCHEME, &origin.scheme),
+            (&X_SCHEME, &origin.scheme),
+        ] {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        return;
+    }
+    headers.remove(FORWARDED);
+    headers.insert(&X_REAL_IP, origin.client.clone());
+    headers.insert(&X_FORWARDED_HOST, edit.host.clone());
+    headers.insert(&X_FORWARDED_PORT, origin.port.clone());
+    headers.insert(&X_FORWARDED_PROTO, origin.scheme.clone());
+    headers.insert(&X_FORWARDED_SCHEME, origin.scheme.clone());
+    headers.insert(&X_SCHEME, origin.scheme.clone());
+    // What the client claimed stays readable under the name ingress-nginx gives it.
+    match headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
+        Some(claimed) => _ = headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed),
+        None => _ = headers.remove(&X_ORIGINAL_FORWARDED_FOR),
+    }
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&X_FORWARDED_FOR) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(client.as_bytes());
+    let list = HeaderValue::from_maybe_shared(bytes::Bytes::from(list));
+    headers.insert(&X_FORWARDED_FOR, list.unwrap_or_else(|_| client.clone()));
+}
+
+fn hex(id: u128) -> HeaderValue {
+    let mut text = [0u8; 32];
+    for (digits, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        for (digit, nibble) in digits.iter_mut().zip([byte >> 4, byte & 15]) {
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+use super::*;
+
+fn origin() -> Origin {
+    Origin {
+        client: HeaderValue::from_static("192.0.2.7"),
+        port: HeaderValue::from_static("443"),
+        scheme: HeaderValue::from_static("https"),
+    }
+}
+
+fn edited(policy: ForwardedHeaders, fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    let host = HeaderValue::from_static("a.example:443");
+    let origin = origin();
+    let edit = Edit {
+        origin: &origin,
+        host: &host,
+        policy,
+        underscores: false,
+        websocket: false,
+        request_id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
+    };
+    to_upstream(&mut headers, &edit);
+    headers
+}
+
+fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_upstream_learns_who_asked_for_what() {
+    let headers = edited(ForwardedHeaders::Replace, &[("accept", "*/*")]);
+    for (name, value) in [
+        ("accept", "*/*"),
+        ("host", "a.example:443"),
+        ("x-real-ip", "192.0.2.7"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-host", "a.example:443"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-scheme", "https"),
+        ("x-scheme", "https"),
+        ("x-request-id", "0123456789abcdef0123456789abcdef"),
+    ] {
+        assert_eq!(list(&headers, name), [value], "{name}");
+    }
+    assert_eq!(headers.len(), 10);
+}
+
+#[test]
+fn spoofed_forwarding_fields_do_not_get_through() {
+    let headers = edited(
+        ForwardedHeaders::Replace,
+        &[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x_real_ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("proxy", "http://evil"),
+        ],
+    );
+    assert_eq!(list(&headers, "x-forwarded-for"), ["192.0.2.7"]);
+    assert_eq!(list(&headers, "x-original-forwarded-for"), ["10.0.0.1"]);
+    assert_eq!(list(&headers, "x-forwarded-proto"), ["https"]);
+    assert_eq!(list(&headers, "x-forwarded-host"), ["a.example:443"]);
+    assert_eq!(list(&headers, "x-real-ip"), ["192.0.2.7"]);
+    for gone in ["x_forwarded_for", "x_real_ip", "forwarded", "proxy"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+}
+
+#[test]
+fn a_trusted_balancer_is_believed_and_appended_to() {
+    let headers = edited(
+        ForwardedHeaders::Trust,
+        &[("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "http")],
+    );
+    assert_eq!(list(&headers, "x-forwarded-for"), ["198.51.100.1, 192.0.2.7"]);
+    assert_eq!(list(&headers, "x-forwarded-proto"), ["http"]);
+    assert_eq!(list(&headers, "x-forwarded-port"), ["443"]);
+}
+
+#[test]
+fn hop_by_hop_fields_end_here() {
+    let headers = edited(
+        ForwardedHeaders::Replace,
+        &[
+            ("connection", "keep-alive, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+        ],
+    );
+    for gone in [
+        "connection",
+        "x-secret",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    ] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+}
+
+#[test]
+fn connection_cannot_take_away_what_identifies_a_request() {
+    let headers = edited(
+        ForwardedHeaders::Replace,
+        &[
+            ("connection", "host, x-forwarded-proto, x-forwarded-for, x-real-ip, authorization"),
+            ("connection", "content-length, cookie"),
+            ("authorization", "Bearer x"),
+            ("content-length", "3"),
+            ("cookie", "a=b"),
+        ],
+    );
+    for (name, value) in [
+        ("host", "a.example:443"),
+        ("authorization", "Bearer x"),
+        ("content-length", "3"),
+        ("cookie", "a=b"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-real-ip", "192.0.2.7"),
+    ] {
+        assert_eq!(list(&headers, name), [value], "{name}");
+    }
+}
+
+#[test]
+fn trailers_and_websockets_are_asked_for_anew() {
+    let headers = edited(ForwardedHeaders::Replace, &[("te", "trailers, deflate")]);
+    assert_eq!(
+        (list(&headers, "te"), list(&headers, "connection")),
+        (vec!["trailers".to_owned()], vec!["te".to_owned()])
+    );
+}

@@ -1,0 +1,183 @@
+//! A request's way to an endpoint and its response's way back.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, SERVER, UPGRADE},
+};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
+use tokio::task::spawn_local;
+
+use super::{
+    answer,
+    body::{RequestBody, ResponseBody},
+    client::Client,
+    connect::{ConnectError, connect},
+    fields, tunnel,
+    upstream::{SendError, UpstreamConnection},
+};
+use crate::routes::{Endpoint, Upstream};
+
+/// What became of a request at one endpoint.
+enum Attempt {
+    /// It answered; the body is still to come.
+    Answered(Response<Incoming>, Box<UpstreamConnection>),
+    /// It did not, and another may be asked (the status, if there is none).
+    Again(Request<RequestBody>, StatusCode),
+    /// It did not, and nobody else may be asked: it could have acted on the request.
+    Failed(StatusCode),
+}
+
+/// A copy of a request that may be sent twice.
+struct Replay {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// Sends a request to an endpoint of the upstream, to another one if that cannot do harm.
+pub(super) async fn forward(
+    client: &Rc<Client>,
+    upstream: &Upstream,
+    mut request: Request<RequestBody>,
+    on_upgrade: Option<OnUpgrade>,
+) -> Response<ResponseBody> {
+    let worker = &client.worker;
+    let endpoints = arc_swap::Guard::into_inner(upstream.endpoints());
+    let turn = worker.pool.turn(upstream, worker.clock.now_ms());
+    let tries = endpoints.list.len().min(worker.shared.config.limits.upstream_tries_max);
+    let mut failure = StatusCode::SERVICE_UNAVAILABLE;
+    for i in 0..tries {
+        let at = turn.wrapping_add(i).checked_rem(endpoints.list.len()).unwrap_or(0);
+        let Some(endpoint) = endpoints.list.get(at) else { break };
+        if i > 0 {
+            worker.counters.upstream_retries.add();
+        }
+        match attempt(client, endpoint, request).await {
+            Attempt::Answered(response, connection) => {
+                return match on_upgrade {
+                    Some(on_upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        switch(client, response, connection, on_upgrade).await
+                    }
+                    _ => relay(client, response, connection),
+                };
+            }
+            Attempt::Again(again, status) => (request, failure) = (again, status),
+            Attempt::Failed(status) => return answer::status(status),
+        }
+    }
+    answer::status(failure)
+}
+
+async fn attempt(
+    client: &Rc<Client>,
+    endpoint: &Arc<Endpoint>,
+    mut request: Request<RequestBody>,
+) -> Attempt {
+    let worker = &client.worker;
+    while let Some(mut connection) = worker.pool.take(endpoint) {
+        let replay = Replay::of(&request);
+        match connection.send(request, worker).await {
+            Ok(response) => {
+                worker.counters.upstream_reuses.add();
+                return Attempt::Answered(response, connection);
+            }
+            // It had been closed while idle: no harm done.
+            Err(SendError::Unsent(again)) => request = *again,
+            // It was closed just as the request was sent (RFC 9110 9.2.2, RFC 9112 9.3.1).
+            Err(SendError::Broken) if let Some(replay) = replay => {
+                worker.counters.upstream_retries.add();
+                request = replay.into_request();
+                break;
+            }
+            Err(error) => return Attempt::Failed(status_of(&error)),
+        }
+    }
+    let mut connection = match connect(worker, endpoint).await {
+        Ok(connection) => connection,
+        Err(ConnectError::Refused) => return Attempt::Again(request, StatusCode::BAD_GATEWAY),
+        Err(ConnectError::TimedOut) => return Attempt::Again(request, StatusCode::GATEWAY_TIMEOUT),
+    };
+    let replay = Replay::of(&request);
+    match connection.send(request, worker).await {
+        Ok(response) => Attempt::Answered(response, connection),
+        Err(SendError::Unsent(again)) => Attempt::Again(*again, StatusCode::BAD_GATEWAY),
+        Err(SendError::Broken) if let Some(replay) = replay => {
+            Attempt::Again(replay.into_request(), StatusCode::BAD_GATEWAY)
+        }
+        Err(error) => Attempt::Failed(status_of(&error)),
+    }
+}
+
+fn status_of(error: &SendError) -> StatusCode {
+    match error {
+        SendError::Unsent(_) | SendError::Broken => StatusCode::BAD_GATEWAY,
+        SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
+        SendError::ClientBroke => StatusCode::BAD_REQUEST,
+    }
+}
+
+impl Replay {
+    /// Only idempotent requests without a body (nginx: proxy_next_upstream without non_idempotent).
+    fn of(request: &Request<RequestBody>) -> Option<Self> {
+        if !request.method().is_idempotent() || !request.body().is_end_stream() {
+            return None;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Some(Self { method, uri, headers: request.headers().clone() })
+    }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+fn relay(
+    client: &Rc<Client>,
+    response: Response<Incoming>,
+    connection: Box<UpstreamConnection>,
+) -> Response<ResponseBody> {
+    let (mut head, incoming) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked for that; what follows is in no protocol we know.
+        return answer::status(StatusCode::BAD_GATEWAY);
+    }
+    fields::to_client(&mut head.headers);
+    head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
+    head.version = Version::HTTP_11;
+    let body = ResponseBody::upstream(incoming, connection, client.clone());
+    Response::from_parts(head, body)
+}
+
+/// Only after the upstream's 101: what follows the request's head is tunnelled, nothing before
+/// (CVE-2026-2833).
+async fn switch(
+    client: &Rc<Client>,
+    response: Response<Incoming>,
+    connection: Box<UpstreamConnection>,
+    on_upgrade: OnUpgrade,
+) -> Response<ResponseBody> {
+    let (mut head, _) = response.into_parts();
+    let agreed = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+    if !agreed.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        return answer::status(StatusCode::BAD_GATEWAY);
+    }
+    let Some((stream, early)) = connection.into_tunnel().await else {
+        return answer::status(StatusCode::BAD_GATEWAY);
+    };
+    client.worker.counters.tunnels.add();
+    spawn_local(tunnel::run(client.clone(), on_upgrade, stream, early));
+    fields::to_client(&mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    Response::from_parts(head, ResponseBody::empty())
+}

@@ -1,0 +1,102 @@
+//! Listening sockets: one per thread and address, all taken before anything is served.
+
+use std::{io, net::SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{config::IngressConfig, error::IngressError};
+
+/// Connections the kernel holds for a thread that is busy.
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// Sockets that are bound and do not listen yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Where plain HTTP will be served.
+    pub(crate) http: Vec<SocketAddr>,
+    /// Where HTTPS will be served.
+    pub(crate) https: Vec<SocketAddr>,
+    /// Per thread.
+    pub(crate) threads: Vec<Vec<Listener>>,
+}
+
+/// One thread's socket for one address.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: Socket,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: bool,
+}
+
+/// Takes all addresses for all threads.
+///
+/// Nothing listens yet: until routes are known a connection is refused, so that whoever balances in
+/// front goes elsewhere, instead of being told 404.
+pub(crate) fn bind(config: &IngressConfig, threads: usize) -> Result<Bound, IngressError> {
+    let mut bound = Bound { http: Vec::new(), https: Vec::new(), threads: Vec::new() };
+    bound.threads.resize_with(threads, Vec::new);
+    let http = config.http_listen.iter().map(|address| (*address, false));
+    let https = config.https_listen.iter().map(|address| (*address, true));
+    for (wanted, tls) in http.chain(https) {
+        let first = match socket(wanted) {
+            Err(error) if is_missing_ipv6(wanted, &error) => {
+                tracing::warn!(address = %wanted, "no IPv6 on this machine: not listening there");
+                continue;
+            }
+            first => first.map_err(|source| refused(wanted, source))?,
+        };
+        let local = first.local_addr().map_err(|source| refused(wanted, source))?;
+        let address = local.as_socket().unwrap_or(wanted);
+        let mut first = Some(first);
+        for thread in &mut bound.threads {
+            let socket = match first.take() {
+                Some(first) => first,
+                None => socket(address).map_err(|source| refused(address, source))?,
+            };
+            thread.push(Listener { socket, address, tls });
+        }
+        let addresses = if tls { &mut bound.https } else { &mut bound.http };
+        addresses.push(address);
+    }
+    if bound.http.is_empty() && bound.https.is_empty() {
+        return Err(IngressError::NoListener);
+    }
+    Ok(bound)
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // 0.0.0.0 has a socket of its own, and clients keep their own family.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    // A kernel without IPv6 knows no such family; one with it switched off has no such address.
+    let codes = [errno::EAFNOSUPPORT, errno::EADDRNOTAVAIL];
+    address.is_ipv6()
+        && address.ip().is_unspecified()
+        && error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+/// Linux numbers of the errors told apart here.
+mod errno {
+    pub(super) const EAFNOSUPPORT: i32 = 97;
+    pub(super) const EADDRNOTAVAIL: i32 = 99;
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> IngressError {
+    let cure = match source.kind() {
+        io::ErrorKind::AddrInUse => "stop what holds it, or choose another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's",
+        _ => "choose another address",
+    };
+    IngressError::Listen { address, cure, source }
+}

@@ -1,0 +1,91 @@
+//! A stream that tells about its progress.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Who is told.
+pub(crate) trait Observer: Unpin {
+    /// Bytes came in.
+    fn read(&self);
+    /// Bytes went out.
+    fn written(&self);
+    /// Bytes did not get out.
+    fn blocked(&self);
+}
+
+/// A stream and its observer.
+#[derive(Debug)]
+pub(crate) struct Observed<S, O> {
+    stream: S,
+    observer: O,
+}
+
+impl<S, O> Observed<S, O> {
+    pub(crate) fn new(stream: S, observer: O) -> Self {
+        Self { stream, observer }
+    }
+}
+
+impl<S: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<S, O> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.observer.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Unpin, O: Observer> Observed<S, O> {
+    fn tell<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &outcome {
+            Poll::Pending => self.observer.blocked(),
+            Poll::Ready(_) => self.observer.written(),
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin, O: Observer> AsyncWrite for Observed<S, O> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.tell(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.tell(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.tell(outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.tell(outcome)
+    }
+}

@@ -1,0 +1,101 @@
+//! Idle connections to endpoints, and whose turn it is. One pool per thread: nothing is locked.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use super::upstream::UpstreamConnection;
+use crate::routes::{Endpoint, Upstream};
+
+/// By identities that are never reused: of an upstream, or of an endpoint of one upstream.
+type ById<V> = HashMap<u64, V, BuildHasherDefault<Identity>>;
+
+/// An upstream nobody asks for this long begins its round anew.
+const TURN_KEPT_MS: u64 = 600_000;
+
+/// Connections not in use, newest last, and the round-robin of each upstream.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    idle: RefCell<ById<Vec<Box<UpstreamConnection>>>>,
+    turns: RefCell<ById<Turn>>,
+    /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
+    first_turn: usize,
+    per_endpoint_max: usize,
+}
+
+#[derive(Debug)]
+struct Turn {
+    next: usize,
+    used_ms: u64,
+}
+
+/// Identities count up: as evenly spread as a hash.
+#[derive(Debug, Default)]
+pub(crate) struct Identity(u64);
+
+impl Pool {
+    pub(crate) fn new(first_turn: usize, per_endpoint_max: usize) -> Self {
+        Self { idle: RefCell::default(), turns: RefCell::default(), first_turn, per_endpoint_max }
+    }
+
+    /// A number that grows by one with each request to the upstream.
+    pub(crate) fn turn(&self, upstream: &Upstream, now_ms: u64) -> usize {
+        let mut turns = self.turns.borrow_mut();
+        let new = || Turn { next: self.first_turn, used_ms: now_ms };
+        let turn = turns.entry(upstream.id()).or_insert_with(new);
+        let now = turn.next;
+        turn.next = now.wrapping_add(1);
+        turn.used_ms = now_ms;
+        now
+    }
+
+    /// The connection used last: the others can grow old and be closed.
+    pub(crate) fn take(&self, endpoint: &Endpoint) -> Option<Box<UpstreamConnection>> {
+        self.idle.borrow_mut().get_mut(&endpoint.id())?.pop()
+    }
+
+    /// Keeps a connection that is ready for another request.
+    pub(crate) fn put(&self, mut connection: Box<UpstreamConnection>, now_ms: u64) {
+        if connection.endpoint().is_gone() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let connections = idle.entry(connection.endpoint().id()).or_default();
+        if connections.len() < self.per_endpoint_max {
+            connection.rest(now_ms);
+            connections.push(connection);
+        }
+    }
+
+    /// Closes what is idle for too long or leads to an endpoint that is none any more.
+    pub(crate) fn sweep(&self, now_ms: u64, idle_max_ms: u64) {
+        self.idle.borrow_mut().retain(|_, connections| {
+            connections.retain(|connection| {
+                let idle_ms = now_ms.saturating_sub(connection.idle_since_ms());
+                idle_ms < idle_max_ms && !connection.endpoint().is_gone()
+            });
+            !connections.is_empty()
+        });
+        let is_used = |turn: &Turn| now_ms.saturating_sub(turn.used_ms) < TURN_KEPT_MS;
+        self.turns.borrow_mut().retain(|_, turn| is_used(turn));
+    }
+}
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The table looks at the high bits too (Fibonacci hashing).
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

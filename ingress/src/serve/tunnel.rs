@@ -1,0 +1,76 @@
+//! After a WebSocket handshake: bytes in both directions until one side ends or both are silent.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    net::TcpStream,
+};
+
+use super::{
+    client::Client,
+    clock::Watch,
+    observed::{Observed, Observer},
+};
+
+/// Any byte, either way, keeps the tunnel.
+struct Traffic {
+    watch: Arc<Watch>,
+    idle_ms: u64,
+}
+
+impl Observer for Rc<Traffic> {
+    fn read(&self) {
+        self.watch.arm(self.idle_ms);
+    }
+
+    fn written(&self) {
+        self.watch.arm(self.idle_ms);
+    }
+
+    fn blocked(&self) {}
+}
+
+/// Joins both sides; `early` is what the endpoint sent right after its 101.
+pub(super) async fn run(
+    client: Rc<Client>,
+    on_upgrade: OnUpgrade,
+    upstream: TcpStream,
+    early: Bytes,
+) {
+    // An error means that the client left before it saw the 101.
+    let Ok(upgraded) = on_upgrade.await else { return };
+    let worker = &client.worker;
+    let idle_ms = worker.shared.config.timeouts.tunnel_idle_ms;
+    let traffic = Rc::new(Traffic { watch: worker.clock.watch(), idle_ms });
+    traffic.watch.arm(idle_ms);
+    let down = Observed::new(TokioIo::new(upgraded), traffic.clone());
+    let up = Observed::new(upstream, traffic.clone());
+    let mut copying = pin!(copy(down, up, early));
+    poll_fn(|cx| {
+        traffic.watch.register(cx.waker());
+        // Either side breaking off is how tunnels end.
+        let ended = copying.as_mut().poll(cx).is_ready() || traffic.watch.expired();
+        if ended { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+async fn copy<D, U>(mut down: D, mut up: U, early: Bytes) -> io::Result<()>
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    down.write_all(&early).await?;
+    copy_bidirectional(&mut down, &mut up).await.map(|_| ())
+}

@@ -1,0 +1,159 @@
+//! A connection to an endpoint, driven by whoever uses it: no task of its own, no channel between tasks.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Connection, SendRequest, handshake},
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{
+    body::{Progress, RequestBody, Upload},
+    clock::Watch,
+    worker::Worker,
+};
+use crate::routes::Endpoint;
+
+/// An HTTP/1.1 connection to one endpoint of one upstream; serves one request at a time.
+#[derive(Debug)]
+pub(crate) struct UpstreamConnection {
+    sender: SendRequest<RequestBody>,
+    /// `None` once it is of no more use.
+    driver: Option<Connection<TokioIo<TcpStream>, RequestBody>>,
+    ended: bool,
+    endpoint: Arc<Endpoint>,
+    watch: Arc<Watch>,
+    idle_since_ms: u64,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// Not a byte of the request was sent; here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// The connection broke before a response.
+    Broken,
+    /// The endpoint took too long.
+    TimedOut,
+    /// The client took too long with its body.
+    ClientTimedOut,
+    /// The client broke off its body.
+    ClientBroke,
+}
+
+impl UpstreamConnection {
+    /// Prepares a fresh TCP connection.
+    pub(super) async fn new(
+        stream: TcpStream,
+        endpoint: Arc<Endpoint>,
+        watch: Arc<Watch>,
+    ) -> Result<Box<Self>, hyper::Error> {
+        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+        let driver = Some(driver);
+        Ok(Box::new(Self { sender, driver, ended: false, endpoint, watch, idle_since_ms: 0 }))
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    pub(super) fn idle_since_ms(&self) -> u64 {
+        self.idle_since_ms
+    }
+
+    /// Goes into the pool.
+    pub(super) fn rest(&mut self, now_ms: u64) {
+        self.idle_since_ms = now_ms;
+        self.watch.disarm();
+    }
+
+    /// Both messages are complete, both sides keep the connection.
+    pub(super) fn is_reusable(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Reads and writes what can be.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && !self.ended
+        {
+            self.ended = Pin::new(driver).poll(cx).is_ready();
+        }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        worker: &Rc<Worker>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let progress = request.body().progress();
+        match &progress {
+            Some(progress) => progress.begin(&self.watch),
+            None => self.watch.arm(worker.shared.config.timeouts.upstream_read_ms),
+        }
+        let mut sent = pin!(self.sender.try_send_request(request));
+        let outcome = poll_fn(|cx| {
+            self.watch.register(cx.waker());
+            self.drive(cx);
+            if let Poll::Ready(outcome) = sent.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            if self.ended {
+                // What it did not get to is given back when it is dropped.
+                self.driver = None;
+                return sent.as_mut().poll(cx).map(Some);
+            }
+            if self.watch.expired() { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await;
+        match outcome {
+            Some(Ok(response)) => {
+                self.watch.arm(worker.shared.config.timeouts.upstream_read_ms);
+                Ok(response)
+            }
+            Some(Err(mut failed)) => Err(match failed.take_message() {
+                Some(request) => SendError::Unsent(Box::new(request)),
+                None if upload(progress.as_ref()) == Upload::Broken => SendError::ClientBroke,
+                None => SendError::Broken,
+            }),
+            None if upload(progress.as_ref()) == Upload::Receiving => {
+                Err(SendError::ClientTimedOut)
+            }
+            None => {
+                worker.counters.upstream_timeouts.add();
+                Err(SendError::TimedOut)
+            }
+        }
+    }
+
+    /// After 101: the bare connection, and what the endpoint has already sent on it.
+    pub(super) async fn into_tunnel(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+        poll_fn(|cx| {
+            self.watch.register(cx.waker());
+            self.drive(cx);
+            if self.ended || self.watch.expired() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.driver.take().filter(|_| self.ended)?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+fn upload(progress: Option<&Rc<Progress>>) -> Upload {
+    progress.map_or(Upload::Done, |progress| progress.stage())
+}

@@ -1,0 +1,225 @@
+//! One data thread: its state, its life from first snapshot to drained.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{Notify, watch},
+    task::spawn_local,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared, accept,
+    clock::Clock,
+    listen::{BACKLOG, Listener},
+    pool::Pool,
+};
+use crate::{counters::ThreadCounters, routes::Routes};
+
+/// How far a thread is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Not on its way.
+    Serving,
+    /// Nothing new is accepted; idle HTTP/1 connections may bring one more request.
+    Draining,
+    /// Idle connections are closed.
+    Closing,
+}
+
+/// Everything the connections of one thread share. Never leaves its thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counters: Arc<ThreadCounters>,
+    pub(crate) routes: RefCell<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
+    pub(crate) pool: Pool,
+    pub(crate) clock: Clock,
+    pub(crate) stage: Cell<Stage>,
+    pub(crate) connections_max: usize,
+    open: Cell<usize>,
+    one_closed: Notify,
+}
+
+/// Counts one open connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Open(Rc<Worker>);
+
+/// When a data thread begins, and when it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    /// True once routes are known.
+    pub(crate) go: watch::Receiver<bool>,
+    pub(crate) readiness: Readiness,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Ready is when all threads listen and none is on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Readiness {
+    waiting_for: Arc<AtomicUsize>,
+    ready: Arc<watch::Sender<bool>>,
+    cancel: CancellationToken,
+}
+
+impl Readiness {
+    pub(crate) fn new(threads: usize, cancel: &CancellationToken) -> (Self, watch::Receiver<bool>) {
+        let (ready, is_ready) = watch::channel(false);
+        let waiting_for = Arc::new(AtomicUsize::new(threads));
+        (Self { waiting_for, ready: Arc::new(ready), cancel: cancel.clone() }, is_ready)
+    }
+
+    fn reached(&self) {
+        if self.waiting_for.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ready.send_replace(!self.cancel.is_cancelled());
+        }
+    }
+
+    fn lost(&self) {
+        self.ready.send_if_modified(|ready| std::mem::replace(ready, false));
+    }
+}
+
+/// Runs one data thread until it is drained.
+///
+/// # Errors
+/// If the runtime cannot be made or a socket will not listen.
+pub(crate) fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    counters: Arc<ThreadCounters>,
+    listeners: Vec<Listener>,
+    life: Life,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let worker = Rc::new(Worker::new(index, shared, counters));
+    runtime.block_on(worker.live(listeners, life))
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<ThreadCounters>) -> Self {
+        let limits = &shared.config.limits;
+        Self {
+            routes: RefCell::new(Cache::new(shared.routes.clone())),
+            pool: Pool::new(index, limits.upstream_idle_per_endpoint_max),
+            clock: Clock::new(shared.config.timeouts.shortest_ms()),
+            stage: Cell::new(Stage::Serving),
+            connections_max: limits.connections_max.div_ceil(shared.threads),
+            open: Cell::new(0),
+            one_closed: Notify::new(),
+            counters,
+            shared,
+        }
+    }
+
+    async fn live(self: Rc<Self>, listeners: Vec<Listener>, life: Life) -> io::Result<()> {
+        let Life { mut go, readiness, cancel } = life;
+        tokio::select! {
+            routes_known = go.wait_for(|go| *go) => if routes_known.is_err() { return Ok(()) },
+            () = cancel.cancelled() => return Ok(()),
+        }
+        let ticking = spawn_local(tick(self.clone()));
+        let acceptor = TlsAcceptor::from(self.shared.tls.clone());
+        let mut accepting = Vec::new();
+        for Listener { socket, address, tls } in listeners {
+            socket.listen(BACKLOG)?;
+            let listener = tokio::net::TcpListener::from_std(socket.into())?;
+            let acceptor = tls.then(|| acceptor.clone());
+            let worker = self.clone();
+            let accept = accept::run(worker, listener, address, acceptor, cancel.clone());
+            accepting.push(spawn_local(accept));
+        }
+        readiness.reached();
+        cancel.cancelled().await;
+        readiness.lost();
+        self.stage.set(Stage::Draining);
+        for task in accepting {
+            // Each ends once it has taken what the kernel still held.
+            let _ = task.await;
+        }
+        self.drain().await;
+        ticking.abort();
+        Ok(())
+    }
+
+    async fn drain(&self) {
+        let timeouts = &self.shared.config.timeouts;
+        let start = Instant::now();
+        self.enter(Stage::Draining);
+        let linger = start + Duration::from_millis(timeouts.drain_linger_ms);
+        if timeout_at(linger, self.all_closed()).await.is_ok() {
+            return;
+        }
+        self.enter(Stage::Closing);
+        let deadline = start + Duration::from_millis(timeouts.drain_ms);
+        if timeout_at(deadline, self.all_closed()).await.is_err() {
+            tracing::warn!(
+                open = self.open.get(),
+                "connections cut: still open after the drain time"
+            );
+        }
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.clock.wake_all();
+    }
+
+    async fn all_closed(&self) {
+        while self.open.get() > 0 {
+            self.one_closed.notified().await;
+        }
+    }
+
+    /// Counts a connection; `None` above the limit.
+    pub(crate) fn open(self: &Rc<Self>) -> Option<Open> {
+        if self.open.get() >= self.connections_max {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        self.counters.connections.add();
+        Some(Open(self.clone()))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage.get() >= Stage::Draining
+    }
+}
+
+impl Open {
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.counters.connections_closed.add();
+        self.0.one_closed.notify_one();
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(worker.clock.tick_interval());
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let idle_ms = worker.shared.config.timeouts.upstream_idle_ms;
+    loop {
+        interval.tick().await;
+        worker.clock.tick();
+        worker.pool.sweep(worker.clock.now_ms(), idle_ms);
+    }
+}

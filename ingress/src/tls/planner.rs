@@ -1,0 +1,180 @@
+//! Who claims which name with which Secret; a Secret is parsed when it changes, and only then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
+use rustls::sign::CertifiedKey;
+
+use super::{
+    certificates::{Certificates, Fallback},
+    parse,
+};
+use crate::{
+    host::HostPattern,
+    routes::{Age, Finding, Severity, TlsClaim},
+};
+
+/// Keeps the certificates in step with claims and Secrets.
+#[derive(Debug)]
+pub(crate) struct CertificatePlanner {
+    /// Oldest first; the first one decides.
+    claims: BTreeMap<HostPattern, BTreeSet<(Age, Option<Key>)>>,
+    secrets: BTreeMap<Key, Tracked>,
+    default_secret: Option<Key>,
+    fallback: Fallback,
+    /// Hosts whose claims changed since the last [`CertificatePlanner::settle`].
+    touched: BTreeSet<HostPattern>,
+    /// Secrets to look at at the next [`CertificatePlanner::settle`]: claimed or unclaimed since.
+    open: BTreeSet<Key>,
+    certificates: Certificates,
+}
+
+struct Tracked {
+    users: BTreeSet<(Key, HostPattern)>,
+    /// `None` until looked at.
+    parsed: Option<Result<Arc<CertifiedKey>, Arc<str>>>,
+}
+
+impl CertificatePlanner {
+    /// Nothing claimed; `default_secret` is served to names without a certificate once it is there.
+    pub(crate) fn new(default_secret: Option<Key>, fallback: Fallback) -> Self {
+        let mut secrets = BTreeMap::new();
+        if let Some(key) = &default_secret {
+            secrets.insert(key.clone(), Tracked { users: BTreeSet::new(), parsed: None });
+        }
+        Self {
+            claims: BTreeMap::new(),
+            open: secrets.keys().cloned().collect(),
+            secrets,
+            default_secret,
+            touched: BTreeSet::new(),
+            certificates: Certificates::new(fallback.0.clone()),
+            fallback,
+        }
+    }
+
+    /// The certificates as of the last [`CertificatePlanner::settle`].
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Key> {
+        self.secrets.keys()
+    }
+
+    pub(crate) fn is_claimed(&self, host: &HostPattern) -> bool {
+        self.claims.get(host).is_some_and(|claims| !claims.is_empty())
+    }
+
+    pub(crate) fn claim(&mut self, age: &Age, claim: &TlsClaim) {
+        let claims = self.claims.entry(claim.host.clone()).or_default();
+        claims.insert((age.clone(), claim.secret.clone()));
+        self.touched.insert(claim.host.clone());
+        if let Some(secret) = &claim.secret {
+            let new = || Tracked { users: BTreeSet::new(), parsed: None };
+            let tracked = self.secrets.entry(secret.clone()).or_insert_with(new);
+            tracked.users.insert((age.key.clone(), claim.host.clone()));
+            self.open.insert(secret.clone());
+        }
+    }
+
+    pub(crate) fn unclaim(&mut self, age: &Age, claim: &TlsClaim) {
+        if let Some(claims) = self.claims.get_mut(&claim.host) {
+            claims.remove(&(age.clone(), claim.secret.clone()));
+        }
+        self.touched.insert(claim.host.clone());
+        let Some(secret) = &claim.secret else { return };
+        if let Some(tracked) = self.secrets.get_mut(secret) {
+            tracked.users.remove(&(age.key.clone(), claim.host.clone()));
+            self.open.insert(secret.clone());
+        }
+    }
+
+    /// Puts changed claims and Secrets in force. Returns whether any certificate changed.
+    pub(crate) fn settle(&mut self, snapshot: &Snapshot, dirty: &BTreeSet<Key>) -> bool {
+        let open = std::mem::take(&mut self.open);
+        let mut touched = std::mem::take(&mut self.touched);
+        let mut default_changed = false;
+        for key in open.iter().chain(dirty) {
+            let is_default = self.default_secret.as_ref() == Some(key);
+            let Some(tracked) = self.secrets.get_mut(key) else { continue };
+            if tracked.users.is_empty() && !is_default {
+                // Keys nobody refers to any more are not kept in memory.
+                self.secrets.remove(key);
+                continue;
+            }
+            if tracked.parsed.is_some() && !dirty.contains(key) {
+                continue;
+            }
+            tracked.parse(snapshot, key);
+            touched.extend(tracked.users.iter().map(|(_, host)| host.clone()));
+            default_changed |= is_default;
+        }
+        for host in &touched {
+            self.choose(host);
+        }
+        if default_changed {
+            let chosen = self.parsed(self.default_secret.as_ref());
+            self.certificates.set_default(chosen.unwrap_or_else(|| self.fallback.0.clone()));
+        }
+        !touched.is_empty() || default_changed
+    }
+
+    fn choose(&mut self, host: &HostPattern) {
+        let first = self.claims.get(host).and_then(|claims| claims.first());
+        let certificate = first.and_then(|(_, secret)| self.parsed(secret.as_ref()));
+        if first.is_none() {
+            self.claims.remove(host);
+        }
+        self.certificates.set(host, certificate);
+    }
+
+    fn parsed(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
+        self.secrets.get(secret?)?.parsed.as_ref()?.as_ref().ok().cloned()
+    }
+
+    /// Bad and missing Secrets, told of every Ingress that refers to them.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (key, tracked) in &self.secrets {
+            let Some(Err(reason)) = &tracked.parsed else { continue };
+            let users: BTreeSet<&Key> = tracked.users.iter().map(|(user, _)| user).collect();
+            for user in users {
+                findings.push(Finding::ingress(user, Severity::Waiting, reason.clone()));
+            }
+            if self.default_secret.as_ref() == Some(key) {
+                let object = ObjectRef { kind: Kind::Secret, key: key.clone() };
+                let (severity, reason) = (Severity::Waiting, reason.clone());
+                findings.push(Finding { object, severity, reason });
+            }
+        }
+        findings
+    }
+}
+
+impl Tracked {
+    fn parse(&mut self, snapshot: &Snapshot, key: &Key) {
+        let parsed = match snapshot.secrets().get(key) {
+            Some(secret) => parse::secret(secret),
+            None => Err(format!("Secret {key} does not exist")),
+        };
+        let parsed = parsed
+            .map_err(|reason| Arc::from(format!("{reason}; the default certificate is served")));
+        if let Err(reason) = &parsed
+            && !matches!(&self.parsed, Some(Err(old)) if old == reason)
+        {
+            tracing::warn!("{reason}");
+        }
+        self.parsed = Some(parsed);
+    }
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracked").field("users", &self.users).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,277 @@
+//! Raw bytes against a real listener; what counts is what reached the upstream.
+
+use fairlead_ingress::IngressConfig;
+use fairlead_state::model::PathType::Prefix;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::support::{
+    World,
+    client::{get2, http2, raw, read_to_close, tls, trusting_anybody},
+    config,
+    objects::{IngressExt, backend, ingress},
+    upstream::Upstream,
+};
+
+async fn world(upstream: &Upstream) -> World {
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    World::with(IngressConfig { threads: Some(1), ..config() }, objects).await
+}
+
+/// Status lines of all responses, in order.
+fn statuses(answer: &str) -> Vec<u16> {
+    let lines = answer.split("HTTP/1.").skip(1);
+    lines.filter_map(|line| line.get(2..5)?.parse().ok()).collect()
+}
+
+/// name, bytes, statuses, requests that reached the upstream
+type Attack = (&'static str, &'static [u8], &'static [u16], usize);
+
+/// At least as strict as the strictest of nginx, HAProxy, hyper and Pingora, or safely re-framed.
+const ATTACKS: &[Attack] = &[
+    ("duplicate Host", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n", &[400], 0),
+    ("the same Host twice", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n", &[400], 0),
+    ("no Host", b"GET / HTTP/1.1\r\n", &[400], 0),
+    ("empty Host", b"GET / HTTP/1.1\r\nHost:\r\n", &[400], 0),
+    ("bad bytes in Host", b"GET / HTTP/1.1\r\nHost: a.example/../b\r\n", &[400], 0),
+    ("high bytes in Host", b"GET / HTTP/1.1\r\nHost: a\xff.example\r\n", &[400], 0),
+    (
+        "absolute form, other Host",
+        b"GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "absolute form, user info",
+        b"GET http://a.example@b/ HTTP/1.1\r\nHost: a.example\r\n",
+        &[400],
+        0,
+    ),
+    ("CONNECT", b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n", &[405], 0),
+    ("TRACE", b"TRACE / HTTP/1.1\r\nHost: a.example\r\n", &[405], 0),
+    (
+        "TE in HTTP/1.0",
+        b"POST / HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "TE xchunked",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: xchunked\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "TE chunked, identity",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked, identity\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "TE gzip, chunked",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n",
+        &[501],
+        0,
+    ),
+    (
+        "TE behind a vertical tab",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: \x0bchunked\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "space before colon",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding : chunked\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "two lengths",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n",
+        &[400],
+        0,
+    ),
+    (
+        "list of lengths",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3, 3\r\n",
+        &[400],
+        0,
+    ),
+    ("signed length", b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: +3\r\n", &[400], 0),
+    ("obs-fold", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\n c\r\n", &[400], 0),
+    ("NUL in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\0c\r\n", &[400], 0),
+    ("bare CR in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\rc\r\n", &[400], 0),
+    ("HTTP/1.2", b"GET / HTTP/1.2\r\nHost: a.example\r\n", &[400], 0),
+    ("HTTP/0.9", b"GET /\r\n", &[400], 0),
+    ("above the root", b"GET /a/../../b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("encoded NUL", b"GET /a%00 HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("encoded line end", b"GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("backslash", b"GET /a\\..\\b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("dot segment with parameter", b"GET /a/..;/b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("asterisk form", b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+];
+
+#[tokio::test]
+async fn attacks_end_here() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    for (name, head, expected, reached) in ATTACKS {
+        let before = upstream.requests();
+        let answer = raw(world.http(), &[head, &b"Connection: close\r\n\r\n"[..]].concat()).await;
+        assert_eq!(statuses(&answer), *expected, "{name}: {answer}");
+        assert_eq!(upstream.requests() - before, *reached, "{name}");
+    }
+}
+
+/// RFC 9112 6.3: the coding decides, the length is dropped, the connection ends.
+#[tokio::test]
+async fn smuggling_by_length_and_coding_reaches_the_upstream_as_one_request() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let smuggled = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 6\r\n\
+                     Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\n\
+                     Host: a.example\r\n\r\n";
+    for bytes in [smuggled.to_vec(), swapped(smuggled)] {
+        let before = upstream.requests();
+        let answer = raw(world.http(), &bytes).await;
+        assert_eq!(statuses(&answer), [200], "{answer}");
+        assert!(!answer.contains("content-length: 6") && !answer.contains("evil"), "{answer}");
+        assert_eq!(upstream.requests() - before, 1);
+    }
+}
+
+fn swapped(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let lines = "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n";
+    text.replace(lines, "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_not_granted_does_not_open_a_tunnel() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    for upgrade in ["h2c", "foo", "websocket"] {
+        let before = upstream.requests();
+        let bytes = format!(
+            "GET /one HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: {upgrade}\r\n\r\n\
+             GET /two HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+        );
+        let answer = raw(world.http(), bytes.as_bytes()).await;
+        assert_eq!(statuses(&answer), [200, 200], "{upgrade}: {answer}");
+        assert_eq!(upstream.requests() - before, 2, "{upgrade}");
+        assert_eq!(answer.contains("\nupgrade: "), upgrade == "websocket", "{answer}");
+    }
+    assert_eq!(world.running.counters().tunnels, 0);
+}
+
+#[tokio::test]
+async fn sizes_are_limited_to_the_byte() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let head = |path: &str, fields: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n{fields}\r\n")
+    };
+    let (uri_max, head_max) = (8 << 10, 32 << 10);
+    let fixed = head("/", "X: \r\n").len();
+    for (name, bytes, expected) in [
+        ("longest target", head(&format!("/{}", "a".repeat(uri_max - 1)), ""), 200),
+        ("target too long", head(&format!("/{}", "a".repeat(uri_max)), ""), 414),
+        ("largest head", head("/", &format!("X: {}\r\n", "a".repeat(head_max - fixed))), 200),
+        ("head too large", head("/", &format!("X: {}\r\n", "a".repeat(head_max - fixed + 1))), 431),
+        ("endless head", head("/", &format!("X: {}\r\n", "a".repeat(1 << 20))), 431),
+        ("most fields", head("/", &"X: y\r\n".repeat(98)), 200),
+        ("too many fields", head("/", &"X: y\r\n".repeat(99)), 431),
+    ] {
+        let answer = raw(world.http(), bytes.as_bytes()).await;
+        assert_eq!(statuses(&answer), [expected], "{name}");
+    }
+}
+
+/// The path that is matched is the path that is forwarded: no spelling gets around a rule.
+#[tokio::test]
+async fn no_spelling_of_a_protected_path_gets_around_its_rule() {
+    let (open, guarded) = (Upstream::echo("open").await, Upstream::echo("guarded").await);
+    let mut objects = backend("open", &[open.address]);
+    objects.extend(backend("guarded", &[guarded.address]));
+    let rule = [(Prefix, "/", "open"), (Prefix, "/admin", "guarded")];
+    objects.push(ingress("web").rule("a.example", &rule).object());
+    let world = World::new(objects).await;
+    for path in [
+        "/admin",
+        "//admin",
+        "/./admin",
+        "/x/../admin",
+        "/x/%2e%2e/admin",
+        "/%61dmin",
+        "/admin/../admin/",
+        "/x//..//admin",
+    ] {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
+        let answer = raw(world.http(), bytes.as_bytes()).await;
+        assert!(answer.contains("guarded\nGET /admin"), "{path}: {answer}");
+    }
+    assert_eq!(open.requests(), 0);
+}
+
+#[tokio::test]
+async fn fields_a_client_may_not_set_are_not_what_the_upstream_sees() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let answer = raw(
+        world.http(),
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.1\r\n\
+          X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nProxy: http://evil\r\nForwarded: for=10.0.0.1\r\n\
+          Connection: close, X-Forwarded-Proto, X-Real-IP, Host\r\n\r\n",
+    )
+    .await;
+    for field in ["x-forwarded-proto: http\n", "x-real-ip: 127.0.0.1\n", "host: a.example\n"] {
+        assert!(answer.contains(field), "{field}: {answer}");
+    }
+    for field in ["x_forwarded_for", "proxy:", "\nforwarded:", "x-real-ip: 10"] {
+        assert!(!answer.contains(field), "{field}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn http2_names_one_host_and_no_hop_by_hop_field() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let h2 = async || {
+        let mut config = trusting_anybody();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        http2(tls(world.https(), "a.example", config).await.unwrap()).await
+    };
+    let mut sender = h2().await;
+    assert_eq!(get2(&mut sender, "a.example", "/..").await.status, 400);
+    assert_eq!(get2(&mut sender, "a_b.other", "/").await.status, 404);
+    for (name, field, value) in
+        [("other host", "host", "b.example"), ("other port", "host", "a.example:1")]
+    {
+        let request = http::Request::builder()
+            .uri("https://a.example/")
+            .header(field, value)
+            .body(http_body_util::Full::default())
+            .unwrap();
+        let response = h2().await.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 400, "{name}");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+/// The answer must not be lost to a reset because the rest of the request was not read.
+#[tokio::test]
+async fn a_refusal_is_seen_by_a_client_that_is_still_sending() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    for head in ["POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nHost: unknown.example\r\n"] {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        let head = format!("{head}Content-Length: 200000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..20 {
+            stream.write_all(&[b'x'; 10_000]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let answer = read_to_close(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 40"), "{answer:?}");
+    }
+}

@@ -1,0 +1,186 @@
+//! Changes while requests run: none fails, none is slowed by a reload, for there is none.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use crate::support::{
+    World,
+    client::{connect, get, request, send},
+    objects::{
+        Authority, IngressExt, Pod, backend, ingress, ingress_ref, service, slice, slice_ref,
+    },
+    upstream::Upstream,
+};
+
+/// Requests one after the other on keep-alive connections until stopped; counts failures.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    progress: Arc<Notify>,
+    tasks: Vec<JoinHandle<usize>>,
+}
+
+impl Load {
+    fn start(address: SocketAddr, connections: usize) -> Self {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let progress = Arc::new(Notify::new());
+        let tasks = (0..connections).map(|_| {
+            let (stop, done, progress) = (stop.clone(), done.clone(), progress.clone());
+            tokio::spawn(async move {
+                let mut failed = 0;
+                let mut sender = connect(address).await;
+                while !stop.load(SeqCst) {
+                    let answer = send(&mut sender, request("steady.example", "/")).await;
+                    failed += usize::from(answer.status != 200);
+                    done.fetch_add(1, SeqCst);
+                    progress.notify_one();
+                }
+                failed
+            })
+        });
+        let tasks = tasks.collect();
+        Self { stop, done, progress, tasks }
+    }
+
+    /// Until this many more requests were answered.
+    async fn run(&self, requests: usize) {
+        let goal = self.done.load(SeqCst) + requests;
+        while self.done.load(SeqCst) < goal {
+            self.progress.notified().await;
+        }
+    }
+
+    /// (answered, failed)
+    async fn end(self) -> (usize, usize) {
+        self.stop.store(true, SeqCst);
+        let mut failed = 0;
+        for task in self.tasks {
+            failed += task.await.unwrap();
+        }
+        (self.done.load(SeqCst), failed)
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_changes_of_routes_and_certificates_under_load_fail_no_request() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("steady").host("steady.example", "web").object());
+    let mut world = World::new(objects).await;
+    let load = Load::start(world.http(), 4);
+    for i in 0..100 {
+        let name = format!("change-{}", i % 7);
+        let host = format!("{name}.example");
+        match i % 3 {
+            0 => {
+                let ingress = ingress(&name).host(&host, "web").tls(&["t.example"], "cert");
+                world.apply(vec![ingress.object()]).await;
+                assert_eq!(get(world.https(), &host, "/").await.status, 200);
+            }
+            1 => world.apply(vec![authority.secret("cert", &["t.example"])]).await,
+            _ => {
+                let name = format!("change-{}", (i - 2) % 7);
+                world.delete(ingress_ref(&name)).await;
+                let answer = get(world.http(), &format!("{name}.example"), "/").await;
+                assert_eq!(answer.status, 404);
+            }
+        }
+        load.run(5).await;
+    }
+    let (answered, failed) = load.end().await;
+    assert!(answered >= 500, "{answered}");
+    assert_eq!(failed, 0, "of {answered}");
+}
+
+#[tokio::test]
+async fn a_rolling_update_under_load_fails_no_request() {
+    let mut world =
+        World::new(vec![service("web"), ingress("steady").host("steady.example", "web").object()])
+            .await;
+    let mut old = [Upstream::echo("web").await, Upstream::echo("web").await];
+    for (upstream, suffix) in old.iter().zip(["0", "1"]) {
+        world.apply(vec![slice("web", suffix, upstream.address, Pod::Ready)]).await;
+    }
+    let load = Load::start(world.http(), 4);
+    for round in 0..10 {
+        for (pod, suffix) in old.iter_mut().zip(["0", "1"]) {
+            let new = Upstream::echo("web").await;
+            load.run(20).await;
+            // The pod's place in the slice is taken before it goes away, and it goes away at once.
+            world.apply(vec![slice("web", suffix, new.address, Pod::Ready)]).await;
+            drop(std::mem::replace(pod, new));
+        }
+        assert_eq!(world.running.status().revision > round, true);
+    }
+    let (answered, failed) = load.end().await;
+    assert_eq!(failed, 0, "of {answered}");
+}
+
+#[tokio::test]
+async fn a_removed_endpoint_gets_no_new_request_and_finishes_the_one_it_has() {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (arrived.clone(), go_on.clone());
+    let leaving = Upstream::serve(move |_| {
+        let (arrived, go_on) = signals.clone();
+        async move {
+            arrived.notify_one();
+            go_on.notified().await;
+            Response::new(Full::from(Bytes::from_static(b"leaving")))
+        }
+    })
+    .await;
+    let staying = Upstream::echo("staying").await;
+    let mut world = World::single(vec![
+        service("web"),
+        slice("web", "0", leaving.address, Pod::Ready),
+        ingress("web").host("a.example", "web").object(),
+    ])
+    .await;
+    let address = world.http();
+    let in_flight = tokio::spawn(async move { get(address, "a.example", "/").await });
+    arrived.notified().await;
+    world.apply(vec![slice("web", "1", staying.address, Pod::Ready)]).await;
+    world.delete(slice_ref("web", "0")).await;
+    for _ in 0..10 {
+        assert_eq!(get(world.http(), "a.example", "/").await.who(), (200, "staying"));
+    }
+    go_on.notify_one();
+    assert_eq!(in_flight.await.unwrap().who(), (200, "leaving"));
+    assert_eq!(leaving.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_keeps_the_route_it_began_with() {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (arrived.clone(), go_on.clone());
+    let upstream = Upstream::serve(move |_| {
+        let (arrived, go_on) = signals.clone();
+        async move {
+            arrived.notify_one();
+            go_on.notified().await;
+            Response::new(Full::from(Bytes::from_static(b"done")))
+        }
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    let mut world = World::new(objects).await;
+    let address = world.http();
+    let in_flight = tokio::spawn(async move { get(address, "a.example", "/").await });
+    arrived.notified().await;
+    world.delete(ingress_ref("web")).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 404);
+    go_on.notify_one();
+    assert_eq!(in_flight.await.unwrap().who(), (200, "done"));
+}

@@ -1,0 +1,245 @@
+//! Snapshots to routes: what is refused, and that small steps lead where one big step does.
+
+use std::net::SocketAddr;
+
+use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
+use fairlead_state::{
+    Change, Object,
+    model::PathType::{Exact, ImplementationSpecific, Prefix},
+};
+use proptest::prelude::*;
+
+use crate::support::{
+    objects::{
+        Authority, IngressExt, Pod, class, ingress, ingress_ref, secret_ref, service, slice,
+        slice_ref, to,
+    },
+    store,
+};
+
+fn planned(objects: Vec<Object>) -> Planner {
+    let (_store, snapshots) = store(objects);
+    let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    planner
+}
+
+/// Everything a planner holds, as text.
+fn text(planner: &Planner) -> String {
+    let rows: Vec<String> = planner.routes().rows().iter().map(|row| format!("{row:?}")).collect();
+    let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
+    format!("{}\n{}\n{:?}", rows.join("\n"), findings.join("\n"), sorted(planner))
+}
+
+fn sorted(planner: &Planner) -> Vec<String> {
+    let text = format!("{:?}", planner.certificates());
+    let mut names: Vec<String> = text.split(['[', ']', ',']).map(|s| s.trim().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_refused_of_an_ingress_leaves_the_rest_in_force() {
+    for (name, bad, reason) in [
+        (
+            "empty element",
+            ingress("web").rule("a.example", &[(Prefix, "/a//b", "web")]),
+            "path \"/a//b\" is not in normal form; write \"/a/b\"",
+        ),
+        (
+            "dot segment",
+            ingress("web").rule("a.example", &[(Exact, "/a/../b", "web")]),
+            "path \"/a/../b\" is not in normal form; write \"/b\"",
+        ),
+        (
+            "encoded letter",
+            ingress("web").rule("a.example", &[(Exact, "/%61", "web")]),
+            "path \"/%61\" is not in normal form; write \"/a\"",
+        ),
+        (
+            "no slash",
+            ingress("web").rule("a.example", &[(ImplementationSpecific, "a", "web")]),
+            "path \"a\" does not begin with /",
+        ),
+        (
+            "bare wildcard",
+            ingress("web").rule("*.", &[(Prefix, "/", "web")]),
+            "host \"*.\" is neither a DNS name nor *. and a DNS name",
+        ),
+        (
+            "wildcard inside",
+            ingress("web").rule("a.*.b", &[(Prefix, "/", "web")]),
+            "host \"a.*.b\" is neither a DNS name nor *. and a DNS name",
+        ),
+        (
+            "newline in the path (CVE-2026-24512 and its like)",
+            ingress("web").rule("a.example", &[(Prefix, "/a\n}\nserver {", "web")]),
+            "path \"/a\\n}\\nserver {\" holds a control character or a backslash",
+        ),
+        (
+            "redirect setting",
+            ingress("web").annotation("nginx.ingress.kubernetes.io/ssl-redirect", "nope"),
+            "annotation nginx.ingress.kubernetes.io/ssl-redirect \"nope\" is neither \"true\" nor \
+             \"false\"",
+        ),
+    ] {
+        let good = bad.rule("good.example", &[(Prefix, "/", "web")]);
+        let planner =
+            planned(vec![class("fairlead", "fairlead.io/ingress"), service("web"), good.object()]);
+        let rows = planner.routes().rows();
+        assert_eq!(
+            rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>(),
+            ["good.example"],
+            "{name}"
+        );
+        let findings = planner.findings();
+        assert_eq!(findings.iter().map(|f| &*f.reason).collect::<Vec<_>>(), [reason], "{name}");
+    }
+}
+
+#[test]
+fn annotations_without_effect_are_told() {
+    let web = ingress("web")
+        .host("a.example", "web")
+        .annotation("nginx.ingress.kubernetes.io/rewrite-target", "/$1")
+        .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
+        .annotation("example.com/else", "x");
+    let planner =
+        planned(vec![class("fairlead", "fairlead.io/ingress"), service("web"), web.object()]);
+    let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        ["Ingress default/web differs: annotation nginx.ingress.kubernetes.io/rewrite-target has \
+          no effect here"]
+    );
+}
+
+#[test]
+fn a_default_class_of_ours_takes_ingresses_without_class_unless_another_claims_them() {
+    let default = |name: &str, controller: &str| match class(name, controller) {
+        Object::IngressClass(class) => Object::IngressClass(
+            fairlead_state::model::IngressClass { is_default: true, ..(*class).clone() }.into(),
+        ),
+        other => other,
+    };
+    let mut classless = ingress("web").host("a.example", "web");
+    classless.class_name = None;
+    let classless = classless.object();
+    let ours = default("fairlead", "fairlead.io/ingress");
+    let theirs = default("other", "example.com/other");
+    for (classes, served) in [
+        (vec![class("fairlead", "fairlead.io/ingress")], 0),
+        (vec![ours.clone()], 1),
+        (vec![theirs.clone()], 0),
+        (vec![ours, theirs], 0),
+    ] {
+        let mut objects = classes.clone();
+        objects.extend([service("web"), classless.clone()]);
+        assert_eq!(planned(objects).routes().route_count(), served, "{classes:?}");
+    }
+    let config = IngressConfig { watch_ingress_without_class: true, ..IngressConfig::default() };
+    let (_store, snapshots) = store(vec![service("web"), classless]);
+    let mut planner = Planner::new(&config, Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    assert_eq!(planner.routes().route_count(), 1);
+}
+
+/// One random step on few enough names that steps meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Ingress { name: u8, age: i64, host: u8, path: u8, service: u8, tls: u8, foreign: bool },
+    DropIngress(u8),
+    Service(u8),
+    Slice { service: u8, suffix: u8, port: u16, ready: bool },
+    DropSlice { service: u8, suffix: u8 },
+    Secret { name: u8, good: bool },
+    DropSecret(u8),
+    Class { ours: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u8..4, 0i64..3, 0u8..4, 0u8..4, 0u8..3, 0u8..4, prop::bool::weighted(0.2)).prop_map(
+            |(name, age, host, path, service, tls, foreign)| Step::Ingress {
+                name, age, host, path, service, tls, foreign
+            }
+        ),
+        1 => (0u8..4).prop_map(Step::DropIngress),
+        1 => (0u8..3).prop_map(Step::Service),
+        3 => (0u8..3, 0u8..3, 1u16..4, any::<bool>()).prop_map(
+            |(service, suffix, port, ready)| Step::Slice { service, suffix, port, ready }
+        ),
+        1 => (0u8..3, 0u8..3).prop_map(|(service, suffix)| Step::DropSlice { service, suffix }),
+        2 => (0u8..3, any::<bool>()).prop_map(|(name, good)| Step::Secret { name, good }),
+        1 => (0u8..3).prop_map(Step::DropSecret),
+        1 => any::<bool>().prop_map(|ours| Step::Class { ours }),
+    ]
+}
+
+fn change(step: &Step, authority: &Authority) -> Change {
+    let host = |i: u8| ["a.example", "b.example", "*.example", "*"][usize::from(i)];
+    match step {
+        Step::Ingress { name, age, host: h, path, service, tls, foreign } => {
+            let path = ["/", "/x", "/x/", "/x//bad"][usize::from(*path)];
+            let mut ingress = ingress(&format!("i{name}"))
+                .rule(host(*h), &[(Prefix, path, &format!("s{service}")), (Exact, "/e", "s0")]);
+            ingress.created_seconds = *age;
+            if *foreign {
+                ingress.class_name = Some("other".into());
+            }
+            ingress.default_backend = (*age == 0).then(|| to("s1"));
+            let ingress = match tls {
+                0 => ingress,
+                1 => ingress.tls(&[], "t0"),
+                n => ingress.tls(&["a.example", "*.example"], &format!("t{}", n - 1)),
+            };
+            Change::Upsert(ingress.object())
+        }
+        Step::DropIngress(name) => Change::Delete(ingress_ref(&format!("i{name}"))),
+        Step::Service(name) => Change::Upsert(service(&format!("s{name}"))),
+        Step::Slice { service, suffix, port, ready } => {
+            let pod = if *ready { Pod::Ready } else { Pod::Terminating };
+            let address = SocketAddr::from(([10, 0, 0, *suffix], *port));
+            Change::Upsert(slice(&format!("s{service}"), &suffix.to_string(), address, pod))
+        }
+        Step::DropSlice { service, suffix } => {
+            Change::Delete(slice_ref(&format!("s{service}"), &suffix.to_string()))
+        }
+        Step::Secret { name, good: true } => {
+            Change::Upsert(authority.secret(&format!("t{name}"), &["a.example"]))
+        }
+        Step::Secret { name, good: false } => Change::Upsert(crate::support::objects::secret(
+            secret_ref(&format!("t{name}")).key,
+            "not",
+            "PEM",
+        )),
+        Step::DropSecret(name) => Change::Delete(secret_ref(&format!("t{name}"))),
+        Step::Class { ours } => {
+            let controller = if *ours { "fairlead.io/ingress" } else { "example.com/other" };
+            Change::Upsert(class("other", controller))
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn small_steps_lead_where_one_big_step_does(
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..16)
+    ) {
+        let authority = Authority::new();
+        let fallback = Fallback::generate().unwrap();
+        let config = IngressConfig::default();
+        let (mut store, snapshots) = store(vec![class("fairlead", "fairlead.io/ingress"), service("s0")]);
+        let mut stepwise = Planner::new(&config, fallback.clone());
+        for batch in &batches {
+            store.apply(batch.iter().map(|step| change(step, &authority)));
+            let snapshot = snapshots.borrow().clone().unwrap();
+            stepwise.apply(&snapshot);
+            let mut at_once = Planner::new(&config, fallback.clone());
+            at_once.apply(&snapshot);
+            prop_assert_eq!(text(&stepwise), text(&at_once));
+        }
+    }
+}

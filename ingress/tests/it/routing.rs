@@ -1,0 +1,254 @@
+//! Which upstream answers, and what is answered when none can.
+
+use fairlead_state::model::PathType::{Exact, Prefix};
+
+use crate::support::{
+    World,
+    client::get,
+    objects::{IngressExt, Pod, backend, class, external_name, ingress, service, slice, to},
+    upstream::Upstream,
+};
+
+/// ingress-controller-conformance, host_rules.feature and default_backend.feature.
+#[tokio::test]
+async fn conformance_host_rules() {
+    let (foo, wild, fallback) = (
+        Upstream::echo("foo").await,
+        Upstream::echo("wild").await,
+        Upstream::echo("default").await,
+    );
+    let mut objects = backend("foo", &[foo.address]);
+    objects.extend(backend("wild", &[wild.address]));
+    objects.extend(backend("default", &[fallback.address]));
+    objects.push(ingress("web").host("foo.bar.com", "foo").host("*.foo.com", "wild").object());
+    let mut world = World::new(objects).await;
+    for (host, expected) in [
+        ("foo.bar.com", Some("foo")),
+        ("FOO.bar.com:8080", Some("foo")),
+        ("foo.bar.com.", Some("foo")),
+        ("subdomain.bar.com", None),
+        ("bar.foo.com", Some("wild")),
+        ("baz.bar.foo.com", None),
+        ("foo.com", None),
+    ] {
+        let answer = get(world.http(), host, "/").await;
+        match expected {
+            Some(name) => assert_eq!(answer.who(), (200, name), "{host}"),
+            None => assert_eq!(answer.status, 404, "{host}"),
+        }
+    }
+
+    let mut catch_all = ingress("catch-all");
+    catch_all.default_backend = Some(to("default"));
+    world.apply(vec![catch_all.object()]).await;
+    for host in ["my-host", "some-host", "127.0.0.1:80", "[::1]"] {
+        let answer = get(world.http(), host, "/any").await;
+        assert_eq!(answer.who(), (200, "default"), "{host}");
+        for field in ["content-length", "date", "server"] {
+            assert!(answer.headers.contains_key(field), "{field}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn paths_of_several_ingresses_merge_and_the_oldest_claim_wins() {
+    let (old, new) = (Upstream::echo("old").await, Upstream::echo("new").await);
+    let mut objects = backend("old", &[old.address]);
+    objects.extend(backend("new", &[new.address]));
+    let mut elder = ingress("z-elder").rule("a.example", &[(Prefix, "/", "old")]);
+    elder.created_seconds = 1;
+    let mut younger = ingress("a-younger")
+        .rule("a.example", &[(Prefix, "/", "new"), (Prefix, "/new", "new"), (Exact, "/x", "new")]);
+    younger.created_seconds = 2;
+    objects.extend([elder.object(), younger.object()]);
+    let world = World::new(objects).await;
+    for (path, expected) in [("/", "old"), ("/y", "old"), ("/new/y", "new"), ("/x", "new")] {
+        assert_eq!(get(world.http(), "a.example", path).await.who(), (200, expected), "{path}");
+    }
+    assert_eq!(
+        world.reasons("a-younger"),
+        ["refused: path / of host a.example belongs to the older default/z-elder"]
+    );
+}
+
+#[tokio::test]
+async fn what_no_path_matches_goes_to_the_default_backend_of_the_same_host_only() {
+    let (web, fallback) = (Upstream::echo("web").await, Upstream::echo("default").await);
+    let mut objects = backend("web", &[web.address]);
+    objects.extend(backend("default", &[fallback.address]));
+    let mut with_default = ingress("with").rule("with.example", &[(Prefix, "/web", "web")]);
+    with_default.default_backend = Some(to("default"));
+    objects.push(with_default.object());
+    objects.push(ingress("without").rule("without.example", &[(Prefix, "/web", "web")]).object());
+    objects.push(ingress("wild").host("*.example", "default").object());
+    let world = World::new(objects).await;
+    for (host, path, expected) in [
+        ("with.example", "/web", Some("web")),
+        ("with.example", "/other", Some("default")),
+        ("without.example", "/web", Some("web")),
+        // The wildcard is another tenant's, perhaps: it gets no path of a host that has rules.
+        ("without.example", "/other", None),
+        ("else.example", "/other", Some("default")),
+        ("with.elsewhere", "/other", None),
+    ] {
+        let answer = get(world.http(), host, path).await;
+        match expected {
+            Some(name) => assert_eq!(answer.who(), (200, name), "{host}{path}"),
+            None => assert_eq!(answer.status, 404, "{host}{path}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_answers_503_and_says_why() {
+    let web = Upstream::echo("web").await;
+    let mut objects = backend("web", &[web.address]);
+    objects.extend([service("empty"), external_name("outside"), service("wrong-port")]);
+    let mut wrong_port = ingress("wrong-port").host("wrong-port.example", "x");
+    let mut paths = wrong_port.rules[0].paths.to_vec();
+    paths[0].backend = fairlead_state::model::IngressBackend::Service {
+        name: "web".into(),
+        port: fairlead_state::model::ServiceBackendPort::Name("nope".into()),
+    };
+    wrong_port.rules = [fairlead_state::model::IngressRule {
+        host: Some("wrong-port.example".into()),
+        paths: paths.into(),
+    }]
+    .into();
+    let mut bucket = ingress("bucket");
+    bucket.default_backend =
+        Some(fairlead_state::model::IngressBackend::Resource("StorageBucket/icons".into()));
+    objects.extend([
+        ingress("empty").host("empty.example", "empty").object(),
+        ingress("missing").host("missing.example", "missing").object(),
+        ingress("outside").host("outside.example", "outside").object(),
+        wrong_port.object(),
+        bucket.object(),
+        ingress("web").host("web.example", "web").object(),
+    ]);
+    let mut world = World::new(objects).await;
+    for (name, reason) in [
+        ("empty", None),
+        ("missing", Some("waiting: Service default/missing does not exist")),
+        (
+            "outside",
+            Some(
+                "waiting: Service default/outside is of type ExternalName, which could lead \
+                 anywhere and is not served",
+            ),
+        ),
+        ("wrong-port", Some("waiting: Service default/web has no TCP port nope")),
+        (
+            "bucket",
+            Some(
+                "refused: backend resource StorageBucket/icons is of a kind that is not served; \
+                 its paths answer 503",
+            ),
+        ),
+    ] {
+        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+        assert_eq!(answer.status, 503, "{name}");
+        assert_eq!(world.reasons(name), reason.into_iter().collect::<Vec<_>>(), "{name}");
+    }
+    assert_eq!(get(world.http(), "web.example", "/").await.status, 200);
+
+    world.apply(backend("missing", &[web.address])).await;
+    assert_eq!(get(world.http(), "missing.example", "/").await.who(), (200, "web"));
+    assert!(world.reasons("missing").is_empty());
+}
+
+#[tokio::test]
+async fn terminating_endpoints_serve_only_when_nobody_is_ready() {
+    let (ready, ending, cold) = (
+        Upstream::echo("ready").await,
+        Upstream::echo("ending").await,
+        Upstream::echo("cold").await,
+    );
+    let mut world = World::new(vec![
+        service("web"),
+        slice("web", "a", ready.address, Pod::Ready),
+        slice("web", "b", ending.address, Pod::Terminating),
+        slice("web", "c", cold.address, Pod::NotReady),
+        ingress("web").host("a.example", "web").object(),
+    ])
+    .await;
+    for _ in 0..6 {
+        assert_eq!(get(world.http(), "a.example", "/").await.who(), (200, "ready"));
+    }
+    world.apply(vec![slice("web", "a", ready.address, Pod::NotReady)]).await;
+    for _ in 0..6 {
+        assert_eq!(get(world.http(), "a.example", "/").await.who(), (200, "ending"));
+    }
+    world.apply(vec![slice("web", "b", ending.address, Pod::NotReady)]).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
+    assert_eq!(cold.requests(), 0);
+}
+
+/// ingress-controller-conformance, load_balancing.feature.
+#[tokio::test]
+async fn conformance_every_endpoint_gets_its_share() {
+    let mut upstreams = Vec::new();
+    for _ in 0..10 {
+        upstreams.push(Upstream::echo("web").await);
+    }
+    let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
+    let mut objects = backend("web", &addresses);
+    objects.push(ingress("web").host("a.example", "web").object());
+    let world = World::new(objects).await;
+    for _ in 0..100 {
+        assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    }
+    for upstream in &upstreams {
+        // Two threads, each in rounds of its own.
+        assert!((9..=11).contains(&upstream.requests()), "{}", upstream.requests());
+    }
+}
+
+#[tokio::test]
+async fn only_ingresses_of_our_class_are_served() {
+    let web = Upstream::echo("web").await;
+    let legacy = "kubernetes.io/ingress.class";
+    let mut objects = backend("web", &[web.address]);
+    objects.push(class("other", "example.com/other"));
+    let make = |name: &str, class: Option<&str>, annotation: Option<&str>| {
+        let mut ingress = ingress(name).host(&format!("{name}.example"), "web");
+        ingress.class_name = class.map(Into::into);
+        match annotation {
+            Some(value) => ingress.annotation(legacy, value).object(),
+            None => ingress.object(),
+        }
+    };
+    objects.extend([
+        make("ours", Some("fairlead"), None),
+        make("other", Some("other"), None),
+        make("unknown", Some("unknown"), None),
+        make("none", None, None),
+        make("legacy", None, Some("fairlead")),
+        make("legacy-other", None, Some("nginx")),
+        make("both", Some("other"), Some("fairlead")),
+        make("both-other", Some("fairlead"), Some("nginx")),
+    ]);
+    let mut world = World::new(objects).await;
+    let served = async |world: &World, name: &str| {
+        get(world.http(), &format!("{name}.example"), "/").await.status == 200
+    };
+    for (name, expected) in [
+        ("ours", true),
+        ("other", false),
+        ("unknown", false),
+        ("none", false),
+        ("legacy", true),
+        ("legacy-other", false),
+        ("both", true),
+        ("both-other", false),
+    ] {
+        assert_eq!(served(&world, name).await, expected, "{name}");
+    }
+    assert_eq!(world.reasons("both").len(), 1);
+
+    // The class comes to be ours: its Ingresses are served from then on.
+    world.apply(vec![class("other", "fairlead.io/ingress")]).await;
+    assert!(served(&world, "other").await);
+    world.apply(vec![class("other", "example.com/other")]).await;
+    assert!(!served(&world, "other").await);
+}

@@ -1,0 +1,204 @@
+//! Certificates by SNI, and their change while connections live.
+
+use std::sync::Arc;
+
+use fairlead_ingress::IngressConfig;
+use fairlead_state::{Key, Object};
+use rustls_pki_types::CertificateDer;
+
+use crate::support::{
+    World,
+    client::{get, http1, request, send, tls, trusting, trusting_anybody},
+    config,
+    objects::{Authority, IngressExt, backend, ingress, secret, secret_ref},
+    upstream::Upstream,
+};
+
+/// The certificate shown for a name.
+async fn shown(world: &World, name: &str) -> CertificateDer<'static> {
+    let stream = tls(world.https(), name, trusting_anybody()).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// GET by HTTPS, verifying the certificate.
+async fn verified(world: &World, authority: &Authority, name: &str) -> Result<u16, std::io::Error> {
+    let stream = tls(world.https(), name, trusting(authority.der(), &["http/1.1"])).await?;
+    let mut sender = http1(stream).await;
+    Ok(send(&mut sender, request(name, "/")).await.status)
+}
+
+fn site(name: &str, host: &str, tls_hosts: &[&str], secret: &str) -> Object {
+    ingress(name).host(host, "web").tls(tls_hosts, secret).object()
+}
+
+#[tokio::test]
+async fn a_name_gets_its_own_certificate_then_a_wildcard_then_the_default() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        authority.secret("one", &["one.example"]),
+        authority.secret("wild", &["*.example"]),
+        authority.secret("default", &["default.test"]),
+        site("one", "one.example", &["one.example"], "one"),
+        site("wild", "*.example", &["*.example"], "wild"),
+    ]);
+    let key = Key::new("default", "default");
+    let config = IngressConfig { default_certificate: Some(key), ..config() };
+    let world = World::with(config, objects).await;
+    for name in ["one.example", "two.example", "ONE.example"] {
+        assert_eq!(verified(&world, &authority, name).await.unwrap(), 200, "{name}");
+    }
+    assert_ne!(shown(&world, "one.example").await, shown(&world, "two.example").await);
+    assert_eq!(shown(&world, "two.example").await, shown(&world, "three.example").await);
+    // Exactly one label; anything else, and a client without SNI, gets the default one.
+    let default = shown(&world, "default.test").await;
+    assert_eq!(shown(&world, "a.b.example").await, default);
+    assert_eq!(shown(&world, "127.0.0.1").await, default);
+    assert_eq!(verified(&world, &authority, "default.test").await.unwrap(), 404);
+    assert_eq!(world.running.status().certificates, 2);
+}
+
+#[tokio::test]
+async fn a_bad_certificate_harms_its_own_host_only_and_says_why() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["a.example"]);
+    let (_, other_key) = authority.issue(&["a.example"]);
+    let in_default = |name: &str| Key::new("default", name);
+    let mut objects = backend("web", &[upstream.address]);
+    let no_key = match secret(in_default("no-key"), &certificate, "") {
+        Object::Secret(secret) => {
+            let mut secret = (*secret).clone();
+            secret.data.remove("tls.key");
+            Object::Secret(Arc::new(secret))
+        }
+        other => other,
+    };
+    objects.extend([
+        no_key,
+        secret(in_default("no-pem"), "certificate", &key),
+        secret(in_default("no-key-pem"), &certificate, "key"),
+        secret(in_default("mismatch"), &certificate, &other_key),
+        secret(Key::new("other", "elsewhere"), &certificate, &key),
+        authority.secret("good", &["good.example"]),
+        site("good", "good.example", &["good.example"], "good"),
+    ]);
+    let cases = [
+        ("missing", "Secret default/missing does not exist"),
+        ("no-key", "Secret default/no-key has no entry tls.key"),
+        ("no-pem", "Secret default/no-pem: tls.crt holds no certificate"),
+        (
+            "no-key-pem",
+            "Secret default/no-key-pem: tls.key holds no private key in PEM (PKCS#8, PKCS#1 or SEC1)",
+        ),
+        ("mismatch", "Secret default/mismatch: tls.key is not the key of tls.crt"),
+        // Of another namespace: never looked at.
+        ("elsewhere", "Secret default/elsewhere does not exist"),
+    ];
+    for (name, _) in cases {
+        let host = format!("{name}.example");
+        objects.push(site(name, &host, &[&host], name));
+    }
+    let world = World::new(objects).await;
+    let default = shown(&world, "nobody.test").await;
+    for (name, reason) in cases {
+        assert_eq!(shown(&world, &format!("{name}.example")).await, default, "{name}");
+        let reason = format!("waiting: {reason}; the default certificate is served");
+        assert_eq!(world.reasons(name), [reason], "{name}");
+    }
+    assert_eq!(verified(&world, &authority, "good.example").await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_certificate_changes_while_connections_live_on() {
+    let upstream = Upstream::echo("web").await;
+    let (old, new) = (Authority::new(), Authority::new());
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(old.secret("cert", &["a.example"]));
+    objects.push(site("web", "a.example", &["a.example"], "cert"));
+    let mut world = World::new(objects).await;
+
+    let stream = tls(world.https(), "a.example", trusting(old.der(), &[])).await.unwrap();
+    let mut living = http1(stream).await;
+    assert_eq!(send(&mut living, request("a.example", "/")).await.status, 200);
+
+    world.apply(vec![new.secret("cert", &["a.example"])]).await;
+    assert!(verified(&world, &old, "a.example").await.is_err());
+    assert_eq!(verified(&world, &new, "a.example").await.unwrap(), 200);
+    assert_eq!(send(&mut living, request("a.example", "/")).await.status, 200);
+
+    world.delete(secret_ref("cert")).await;
+    assert!(verified(&world, &new, "a.example").await.is_err());
+    assert_eq!(world.running.status().certificates, 0);
+    assert_eq!(send(&mut living, request("a.example", "/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_oldest_ingress_decides_on_a_names_certificate() {
+    let upstream = Upstream::echo("web").await;
+    let (elder, younger) = (Authority::new(), Authority::new());
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(elder.secret("elder", &["a.example"]));
+    objects.push(younger.secret("younger", &["a.example"]));
+    let mut first = ingress("z").host("a.example", "web").tls(&["a.example"], "elder");
+    first.created_seconds = 1;
+    let mut second = ingress("a").host("a.example", "web").tls(&["a.example"], "younger");
+    second.created_seconds = 2;
+    objects.extend([first.object(), second.object()]);
+    let mut world = World::new(objects).await;
+    assert_eq!(verified(&world, &elder, "a.example").await.unwrap(), 200);
+    world.delete(crate::support::objects::ingress_ref("z")).await;
+    assert_eq!(verified(&world, &younger, "a.example").await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn plain_http_of_a_tls_host_is_redirected_unless_told_not_to() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        ingress("tls").host("tls.example", "web").tls(&["tls.example"], "").object(),
+        ingress("all").host("all.example", "web").tls(&[], "").object(),
+        ingress("wild").host("a.wild.example", "web").tls(&["*.wild.example"], "").object(),
+        ingress("plain").host("plain.example", "web").object(),
+        ingress("off")
+            .host("off.example", "web")
+            .tls(&["off.example"], "")
+            .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
+            .object(),
+    ]);
+    let world = World::new(objects).await;
+    let port = world.https().port();
+    for (host, path, location) in [
+        ("tls.example", "/a/../x?y=%20z", Some(format!("https://tls.example:{port}/x?y=%20z"))),
+        ("TLS.example:80", "/", Some(format!("https://tls.example:{port}/"))),
+        ("all.example", "/", Some(format!("https://all.example:{port}/"))),
+        ("a.wild.example", "/", Some(format!("https://a.wild.example:{port}/"))),
+        ("tls.example", "/.well-known/acme-challenge/token", None),
+        ("plain.example", "/", None),
+        ("off.example", "/", None),
+    ] {
+        let answer = get(world.http(), host, path).await;
+        let seen = answer.headers.get("location").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(seen, location, "{host}{path}");
+        assert_eq!(answer.status, if location.is_some() { 308 } else { 200 }, "{host}{path}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_and_silence_on_the_tls_port_end_the_connection() {
+    let world = World::new(vec![]).await;
+    let answer = crate::support::client::raw(world.https(), b"GET / HTTP/1.1\r\n\r\n").await;
+    assert!(!answer.contains("HTTP"), "{answer}");
+    assert_eq!(world.running.counters().tls_failures, 1);
+}
+
+#[test]
+fn private_keys_are_in_no_debug_text() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["a.example"]);
+    let object = secret(Key::new("default", "cert"), &certificate, &key);
+    let text = format!("{object:?}");
+    let secret_line = key.lines().nth(1).unwrap();
+    assert!(!text.contains(secret_line) && !text.contains("BEGIN"), "{text}");
+}
