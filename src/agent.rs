@@ -3,6 +3,7 @@
 mod args;
 mod dns;
 mod http;
+mod ingress;
 mod node_name;
 mod pages;
 mod proxy;
@@ -14,6 +15,7 @@ use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fairlead_state::{SourceHealth, store::Snapshots};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +41,7 @@ struct Shared {
 /// Runs until told to end.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     logging::start(args.admin.log_format);
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("fairlead-control")
@@ -49,6 +52,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Whatever still blocks a thread now has had its drain timeout.
     runtime.shutdown_background();
     result
+}
+
+/// A busy node needs a descriptor per connection and per question at an upstream; the soft limit of 1,024 is a relic of
+/// select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let raised = limit.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is (ulimit -n)");
+    }
 }
 
 async fn run_all(args: Arc<Args>) -> anyhow::Result<ExitCode> {
@@ -99,6 +112,12 @@ fn start_roles(shared: &Shared, roles: &TaskTracker) -> Pages {
         let (shared, view) = (shared.clone(), pages.dns.clone());
         spawn(roles, "dns", &mut pages, shared.cancel.clone(), move |state| {
             dns::run(shared.clone(), state, view.clone())
+        });
+    }
+    if wanted.ingress() {
+        let (shared, view) = (shared.clone(), pages.ingress.clone());
+        spawn(roles, "ingress", &mut pages, shared.cancel.clone(), move |state| {
+            ingress::run(shared.clone(), state, view.clone())
         });
     }
     pages

@@ -8,12 +8,16 @@ mod screen;
 mod steps;
 pub(crate) mod tools;
 mod traffic;
+mod upstream;
 mod world;
 
 use std::{cell::Cell, fs, path::PathBuf, process::ExitCode, rc::Rc};
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    process::Child,
+    signal::unix::{SignalKind, signal},
+};
 
 use self::{
     agent::Agent,
@@ -43,6 +47,7 @@ struct Demo {
     hello: App,
     db: App,
     kubelet: Kubelet,
+    _upstream: Child,
     ca: PathBuf,
     world: Rc<World>,
 }
@@ -86,9 +91,11 @@ async fn show(args: &Args, world: Rc<World>, shown: &Cell<Option<bool>>) -> anyh
 
 async fn set_up(world: Rc<World>) -> anyhow::Result<Demo> {
     let mut screen = Screen::new();
-    screen.step("A node, its pods and an outside client");
+    screen.step("Start");
+    screen.say("  a node, its pods and an outside client, each in a network namespace");
     let ca = write_objects(&world)?;
     let mut kubelet = Kubelet::new(world.clone());
+    let upstream = kubelet.run_upstream().await?;
     kubelet.sandbox(PROBE)?;
     let mut hello = App::new("hello", Workload::Deployment);
     let mut db = App::new("db", Workload::StatefulSet);
@@ -102,7 +109,7 @@ async fn set_up(world: Rc<World>) -> anyhow::Result<Demo> {
         format!("Services, DNS and Ingress {} ms after its start", took.as_millis()),
         true,
     );
-    Ok(Demo { screen, agent, hello, db, kubelet, ca, world })
+    Ok(Demo { screen, agent, hello, db, kubelet, _upstream: upstream, ca, world })
 }
 
 /// Writes what `kubectl apply` would have stored before any pod runs. Returns where the CA's

@@ -75,8 +75,10 @@ pub fn load(program: &str, arguments: &[&str]) -> String {
 
 /// The first number on the first line that contains `marker`.
 pub fn number(text: &str, marker: &str) -> f64 {
-    let line = BufReader::new(text.as_bytes()).lines().map_while(Result::ok).find(|l| l.contains(marker));
+    let line =
+        BufReader::new(text.as_bytes()).lines().map_while(Result::ok).find(|l| l.contains(marker));
     let line = line.unwrap_or_else(|| panic!("no {marker:?} in:\n{text}"));
-    let digits = line.split(|c: char| !c.is_ascii_digit() && c != '.').find(|part| !part.is_empty());
+    let digits =
+        line.split(|c: char| !c.is_ascii_digit() && c != '.').find(|part| !part.is_empty());
     digits.and_then(|part| part.parse().ok()).unwrap_or_else(|| panic!("no number in {line:?}"))
 }

@@ -85,9 +85,9 @@ fn table(rows: &[Row]) -> String {
         "figure", "subject", "scale", "median", "unit", "min", "max", "runs", "ratio"
     );
     for row in rows {
-        let ours = rows.iter().find(|r| {
-            r.subject == "fairlead" && r.figure == row.figure && r.scale == row.scale
-        });
+        let ours = rows
+            .iter()
+            .find(|r| r.subject == "fairlead" && r.figure == row.figure && r.scale == row.scale);
         let ratio = ours.map_or("-".into(), |ours| format!("{:.2}", row.value / ours.value));
         writeln!(
             text,

@@ -1,8 +1,18 @@
 //! Processor time per DNS answer: the agent beside a bare recvmmsg loop, both asked by dnsperf.
 //!
 //! Server on core 0, dnsperf on core 1, loopback; rounds interleaved. Needs dnsperf.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
-#![allow(clippy::print_stdout, clippy::indexing_slicing, missing_docs, reason = "a program that prints its table")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark ends at the first surprise"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a program that prints its table"
+)]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
 #[path = "../common/agent.rs"]
@@ -33,7 +43,9 @@ fn main() {
     let fairlead = start_fairlead(dir.path());
     let floor = start_floor(dir.path());
     let hit = queries(dir.path(), "hit", |i| format!("{} A", name(i)));
-    let miss = queries(dir.path(), "miss", |i| format!("www{i}.example.com.ns{}.svc.cluster.local A", i % NAMESPACES));
+    let miss = queries(dir.path(), "miss", |i| {
+        format!("www{i}.example.com.ns{}.svc.cluster.local A", i % NAMESPACES)
+    });
     let srv = queries(dir.path(), "srv", |i| format!("_http._tcp.{} SRV", name(i)));
 
     let plans: [(&'static str, &str, &'static str, &(Running, SocketAddr)); 5] = [
@@ -109,7 +121,8 @@ fn start_fairlead(dir: &Path) -> (Running, SocketAddr) {
 
 fn start_floor(dir: &Path) -> (Running, SocketAddr) {
     let address = agent::free_address();
-    let program = Path::new(env!("CARGO_BIN_EXE_fairlead")).with_file_name("examples").join("floor");
+    let program =
+        Path::new(env!("CARGO_BIN_EXE_fairlead")).with_file_name("examples").join("floor");
     let mut command = agent::on_core(0, program.to_str().unwrap());
     command.arg(address.to_string());
     let server = Running::start(&mut command, &dir.join("floor.log"));

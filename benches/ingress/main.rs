@@ -2,8 +2,18 @@
 //!
 //! Proxy on core 0, load and upstream on core 1, loopback, keep-alive to the upstream; rounds interleaved.
 //! Needs nginx, wrk and openssl.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
-#![allow(clippy::print_stdout, clippy::indexing_slicing, missing_docs, reason = "a program that prints its table")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark ends at the first surprise"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a program that prints its table"
+)]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
 #[path = "../common/agent.rs"]
@@ -132,7 +142,9 @@ fn start_nginx(dir: &Path, upstream: SocketAddr, (cert, key): &(String, String))
     agent::wait("nginx", || TcpStream::connect(tls).is_ok());
     let mut pids = vec![running.pid()];
     let children = Command::new("pgrep").args(["-P", &running.pid().to_string()]).output().unwrap();
-    pids.extend(String::from_utf8_lossy(&children.stdout).lines().map(|l| l.parse::<u32>().unwrap()));
+    pids.extend(
+        String::from_utf8_lossy(&children.stdout).lines().map(|l| l.parse::<u32>().unwrap()),
+    );
     assert_eq!(pids.len(), 2, "nginx: one master, one worker");
     Proxy { name: "nginx", plain, tls, pids, _running: running }
 }

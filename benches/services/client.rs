@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    objects,
-    world::World,
-};
+use crate::{objects, world::World};
 
 const ROLE: &str = "--role";
 /// The other port the server answers on: where changed endpoints lead.
@@ -74,7 +71,12 @@ pub fn connects(world: &World, subject: &str, scale: u64, count: usize) -> Vec<f
 pub fn run(arguments: &[String]) {
     match arguments[2].as_str() {
         "server" => serve(),
-        "connects" => measure(&arguments[3], arguments[4].parse().unwrap(), arguments[5].parse().unwrap(), &arguments[6]),
+        "connects" => measure(
+            &arguments[3],
+            arguments[4].parse().unwrap(),
+            arguments[5].parse().unwrap(),
+            &arguments[6],
+        ),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
     }
@@ -116,7 +118,8 @@ fn measure(subject: &str, scale: u64, count: usize, cgroup: &str) {
         }
         .parse()
         .unwrap();
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         // Closing by reset keeps TIME_WAIT from using up the ports.
         socket.set_linger(Some(Duration::ZERO)).unwrap();
         let started = Instant::now();

@@ -1,12 +1,20 @@
 //! Services: from objects to kernel maps, from a change to the first packet, and what connect() costs.
 //!
 //! The real agent, against the list/watch server of the tests, in network namespaces and a cgroup of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
-#![allow(clippy::print_stdout, clippy::indexing_slicing, missing_docs, reason = "a program that prints its table")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark ends at the first surprise"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a program that prints its table"
+)]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
-#[path = "../../tests/it/support/apiserver.rs"]
-mod apiserver;
 mod client;
 mod nft;
 mod objects;
@@ -15,6 +23,10 @@ mod process;
 #[path = "../common/report.rs"]
 mod report;
 mod subject;
+#[path = "../../tests/it/support"]
+mod support {
+    pub(crate) mod apiserver;
+}
 mod world;
 
 use report::{Row, quantile};
@@ -63,7 +75,10 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
         cold.push(first.started_ms);
         cpu.push(process::cpu_us(first.pid()) / 1000.0);
         rss.push(process::status_kib(first.pid(), "VmHWM") / 1024.0);
-        println!("{scale} round {round}: programmed {:.1} ms, cold {:.1} ms", first.programmed_ms, first.started_ms);
+        println!(
+            "{scale} round {round}: programmed {:.1} ms, cold {:.1} ms",
+            first.programmed_ms, first.started_ms
+        );
         drop(first);
         restart.push(subject::Agent::start(&world, &api).started_ms);
     }

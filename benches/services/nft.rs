@@ -32,7 +32,9 @@ fn rules(count: u64) -> String {
         )
         .unwrap();
     }
-    text.push_str("map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = {\n");
+    text.push_str(
+        "map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = {\n",
+    );
     for i in 0..count {
         writeln!(text, "{} . tcp . 80 : goto service-{i},", objects::nft_ip(i)).unwrap();
     }

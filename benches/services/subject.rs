@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{apiserver::ApiServer, client, objects, world::World};
+use crate::{client, objects, support::apiserver::ApiServer, world::World};
 
 /// An API server on the loopback of the routing namespace.
 pub struct Api {

@@ -5,7 +5,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use fairlead_dns::{DnsConfig, DropReason, Upstreams};
@@ -20,9 +19,6 @@ use super::{
 use crate::exit::BadConfiguration;
 
 const DNS_PORT: u16 = 53;
-
-/// Time between looks at whether the first snapshot's names are being answered.
-const SYNC_POLL: Duration = Duration::from_millis(5);
 
 /// Answers until cancelled.
 pub(crate) async fn run(
@@ -42,19 +38,13 @@ pub(crate) async fn run(
     view.store(Some(Arc::new(metrics)));
 
     // Ready only when names are known: before that misses are answered SERVFAIL.
-    let synced = async {
-        while running.revision().is_none() {
-            tokio::time::sleep(SYNC_POLL).await;
-        }
-    };
-    if shared.cancel.run_until_cancelled(synced).await.is_some() {
+    let mut revisions = running.revisions();
+    let synced = revisions.wait_for(Option::is_some);
+    if let Some(Ok(_)) = shared.cancel.run_until_cancelled(synced).await {
         state.send_replace(State::Ready);
-        shared.cancel.cancelled().await;
     }
+    running.join().await;
     view.store(None);
-    if let Some(running) = Arc::into_inner(running) {
-        running.join().await;
-    }
     Ok(())
 }
 

@@ -77,7 +77,7 @@ fn spawn(world: &World, log: &Path) -> anyhow::Result<Child> {
     command.args(["agent", "--node-name", "node1", "--manifests"]).arg(layout.manifests());
     command.arg("--cgroup-root").arg(layout.cgroup(&Place::Node));
     command.arg("--bpffs").arg(layout.bpffs());
-    // The world has no other name server, and the machine's cannot be reached from inside.
+    // The machine's own name server cannot be reached from inside.
     command.args(["--upstream", "192.168.77.100:53"]);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("starting the agent")

@@ -102,6 +102,14 @@ impl Kubelet {
         Ok((v4, v6))
     }
 
+    /// The name server outside, which lives as long as the value returned.
+    pub(crate) async fn run_upstream(&self) -> anyhow::Result<Child> {
+        let mut command = self.world.tool(&Place::Client, "upstream");
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        await_ready(&mut process).await.context("the name server outside")?;
+        Ok(process)
+    }
+
     /// Starts or stops pods until there are `wanted`. Returns when the last change was published,
     /// ms since 1970.
     pub(crate) async fn scale(&mut self, app: &mut App, wanted: usize) -> anyhow::Result<u64> {
@@ -194,7 +202,7 @@ impl Kubelet {
     }
 }
 
-/// The pod says so on standard output once its ports are bound.
+/// A server of ours says so on standard output once its ports are bound.
 async fn await_ready(process: &mut Child) -> anyhow::Result<()> {
     let stdout = process.stdout.take().context("no standard output")?;
     let mut line = String::new();

@@ -71,17 +71,17 @@ fn outcome(report: &Report) -> String {
     if let Some(failure) = report.described.first() {
         return format!("{}: {}", failure.kind, failure.detail);
     }
-    let ms = millis(report.latency_us.p50);
+    let took = duration(report.latency_us.max);
     let text = |name: &str| {
         let body = report.sample.as_ref().map(|sample| &sample.body);
         body.and_then(|body| body.get(name)?.as_str()).unwrap_or("?").to_owned()
     };
-    format!("{} answers {} in {ms}", text("pod"), text("client"))
+    format!("{} answers {} in {took}", text("pod"), text("client"))
 }
 
 /// Microseconds in words.
-fn millis(us: u64) -> String {
-    format!("{}.{} ms", us / 1000, us % 1000 / 100)
+fn duration(us: u64) -> String {
+    if us < 1000 { format!("{us} µs") } else { format!("{}.{} ms", us / 1000, us % 1000 / 100) }
 }
 
 /// Failures of steady traffic in words.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kubelet::{App, Kubelet, Workload},
+    upstream,
     world::{self, World},
 };
 use crate::{echo, load};
@@ -26,6 +27,8 @@ pub(crate) enum Tool {
     Enter(world::enter::Args),
     /// Be a pod that answers HTTP and UDP.
     Pod(echo::Args),
+    /// Be the name server of the world outside.
+    Upstream,
     /// Make traffic and report on it.
     Load(Box<load::Args>),
     /// Look a name up with the system's resolver.
@@ -77,6 +80,7 @@ pub(crate) fn run(tool: Tool) -> anyhow::Result<ExitCode> {
         Tool::Hold(args) => hold(&args),
         Tool::Enter(args) => world::enter::run(&args),
         Tool::Pod(args) => echo::run(&args),
+        Tool::Upstream => upstream::run(),
         Tool::Load(args) => load::run(*args),
         Tool::Lookup { name } => print_json(&look_up(&name)),
     }
@@ -89,6 +93,7 @@ fn hold(args: &HoldArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         super::write_objects(&world)?;
         let mut kubelet = Kubelet::new(world.clone());
+        let _upstream = kubelet.run_upstream().await?;
         kubelet.sandbox(super::PROBE)?;
         let mut hello = App::new("hello", Workload::Deployment);
         kubelet.scale(&mut hello, args.pods).await?;

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
-use super::{millis, probe};
-use crate::demo::{Demo, traffic};
+use super::{duration, probe};
+use crate::demo::{Demo, traffic, upstream};
 
 /// Looks names up as a program in a pod does: getaddrinfo, its search list, the cluster's DNS
 /// Service.
@@ -16,6 +16,7 @@ pub(crate) async fn run(demo: &mut Demo) -> anyhow::Result<()> {
     expect(demo, "hello.default.svc.cluster.local", hello).await?;
     expect(demo, "db", all).await?;
     expect(demo, "db-0.db", first).await?;
+    expect(demo, upstream::NAME, vec![upstream::V4.into(), upstream::V6.into()]).await?;
     expect(demo, "nobody", Vec::new()).await
 }
 
@@ -28,7 +29,7 @@ async fn expect(demo: &mut Demo, name: &str, mut expected: Vec<IpAddr>) -> anyho
     let words = if words.is_empty() { looked.error.unwrap_or_default() } else { words.join(", ") };
     demo.screen.expect(
         format!("{name}, asked by a pod"),
-        format!("{words} in {}", millis(looked.micros)),
+        format!("{words} in {}", duration(looked.micros)),
         found == expected,
     );
     Ok(())

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::{failures, probe};
-use crate::demo::{Demo, traffic::Steady, world::Place};
+use super::{answered, failures, probe};
+use crate::demo::{Demo, HOST, traffic::Steady, world::Place};
 
 /// How often the agent is killed.
 const KILLS: u32 = 5;
@@ -47,5 +47,9 @@ pub(crate) async fn run(demo: &mut Demo) -> anyhow::Result<()> {
             report.failed == 0 && report.broken == 0 && report.ok > 0,
         );
     }
+    let ca = demo.ca.display().to_string();
+    let more = ["--to", "192.168.77.2:443", "--ca", &ca];
+    answered(demo, "https after the last start", &outside, &format!("https://{HOST}"), &more)
+        .await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
-use super::{answered, failures, millis, outcome, probe, requests};
+use super::{answered, duration, failures, outcome, probe, requests};
 use crate::{
     demo::{
         Demo,
@@ -83,7 +83,7 @@ async fn refused(demo: &mut Demo, what: &str, url: &str) -> anyhow::Result<()> {
     let first = report.described.first();
     let after_us = first.map_or(0, |failure| failure.after_us);
     let seen = match first {
-        Some(failure) => format!("{} after {}", failure.kind, millis(after_us)),
+        Some(failure) => format!("{} after {}", failure.kind, duration(after_us)),
         None => outcome(&report),
     };
     let refused = first.is_some_and(|failure| failure.kind == "refused");
