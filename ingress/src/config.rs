@@ -83,7 +83,8 @@ pub struct Timeouts {
     pub upstream_idle_ms: u64,
     /// A WebSocket on which neither side sends.
     pub tunnel_idle_ms: u64,
-    /// Draining: idle HTTP/1 connections may still bring a request, answered with `Connection: close`.
+    /// Draining: how long idle HTTP/1 connections may still bring a request, which is answered
+    /// with `Connection: close`.
     pub drain_linger_ms: u64,
     /// Draining: what is open after this is cut.
     pub drain_ms: u64,

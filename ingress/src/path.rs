@@ -1,8 +1,8 @@
 //! One form of a path: what is matched is what is forwarded.
 //!
 //! Dot segments are resolved, empty segments merged, percent-encoded unreserved characters decoded
-//! and the hex digits of the others upper-cased (RFC 3986 6.2.2), so that no spelling of a protected
-//! path escapes its rule. `%2F` stays: it is data, not a separator.
+//! and the hex digits of the others upper-cased (RFC 3986 6.2.2), so that no spelling of a
+//! protected path escapes its rule. `%2F` stays: it is data, not a separator.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,7 +13,7 @@ pub enum PathRefusal {
     NotAbsolute,
     /// `%` without two hex digits.
     BadEncoding,
-    /// NUL, another control character, or `\`, encoded or not: upstreams disagree on what they mean.
+    /// NUL, another control character, or `\`, encoded or not: upstreams disagree on them.
     ForbiddenCharacter,
     /// `..` above the root.
     AboveRoot,
@@ -48,7 +48,7 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathRefusal> {
     resolve(&decoded).map(Cow::Owned)
 }
 
-/// Nothing in it that could have another spelling. May say no to a normal path, never yes to another.
+/// Nothing in it could be spelled otherwise. May say no to a normal path, never yes to another.
 fn is_normal(path: &[u8]) -> bool {
     let mut previous = 0;
     for &b in path {
@@ -180,7 +180,8 @@ mod tests {
         fn the_normal_form_is_its_own_normal_form(
             parts in prop::collection::vec(
                 prop::sample::select(vec![
-                    "/", ".", "..", "%2e", "%2E", "%2f", "a", "B", "%61", ";", "%20", "~", "%7e", "%25",
+                    "/", ".", "..", "%2e", "%2E", "%2f", "a", "B", "%61", ";", "%20", "~", "%7e",
+                    "%25",
                 ]),
                 0..24,
             )

@@ -92,8 +92,9 @@ pub struct RouteRow {
 impl Routes {
     /// The route for a normalised host and path.
     ///
-    /// The most specific host decides alone: a path it does not serve is not looked for under a wildcard
-    /// or under rules without host, where another tenant's Ingress would take it (as ingress-nginx does).
+    /// The most specific host decides alone: a path it does not serve is not looked for under a
+    /// wildcard or under rules without host, where another tenant's Ingress would take it
+    /// (ingress-nginx does the same).
     pub fn find(&self, host: &str, path: &str) -> Option<Found<'_>> {
         let host = self.host(host)?;
         let route = host.paths.find(path).or(host.default.as_ref())?;

@@ -69,7 +69,9 @@ struct Outlets {
 
 /// Takes the addresses and starts the threads. Serving begins with the first snapshot.
 ///
-/// Cancelling `cancel` drains: nothing new is accepted, what is open may finish within the drain time.
+/// Cancelling `cancel` drains: nothing new is accepted, what is open may finish within the drain
+/// time. It becomes the role's own and is cancelled when [`Running`] is dropped: give it a child
+/// token.
 ///
 /// # Errors
 /// If an address cannot be taken, or a thread or TLS cannot be set up.
@@ -78,8 +80,6 @@ pub fn start(
     snapshots: Snapshots,
     cancel: CancellationToken,
 ) -> Result<Running, IngressError> {
-    // Ours alone: ending this role does not end others.
-    let cancel = cancel.child_token();
     let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = config.threads.unwrap_or_else(cores).max(1);
     let bound = serve::bind(&config, threads)?;
@@ -122,12 +122,12 @@ pub fn start(
     }
     let outlets = Outlets { planner, routes, resolver, go, revision };
     let cancel = running.cancel.clone();
-    running.spawn("ingress-plan".to_owned(), move || plan(outlets, snapshots, &cancel))?;
+    running.spawn("ingress-plan".to_owned(), move || plan(&outlets, snapshots, &cancel))?;
     Ok(running)
 }
 
 fn plan(
-    outlets: Outlets,
+    outlets: &Outlets,
     mut snapshots: Snapshots,
     cancel: &CancellationToken,
 ) -> std::io::Result<()> {

@@ -61,7 +61,7 @@ impl ClassRules {
         *class.controller == *self.controller
     }
 
-    /// The API server writes the default class into new Ingresses; manifests have nobody to do that.
+    /// The API server writes the default class into new Ingresses; manifests have nobody to do so.
     /// Two default classes are an error there, and here nobody's claim.
     fn is_default(&self, snapshot: &Snapshot) -> bool {
         let mut defaults = snapshot.ingress_classes().values().filter(|class| class.is_default);

@@ -101,7 +101,7 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
             rules.default = Some(backend.clone());
         }
     }
-    let tls = checker.tls(hosts.keys());
+    let tls = checker.tls(&hosts);
     let ssl_redirect = checker.annotations();
     Compiled { age: Age::of(ingress), hosts, tls, ssl_redirect, findings: checker.findings }
 }
@@ -143,7 +143,8 @@ impl Checker<'_> {
             }),
             IngressBackend::Resource(resource) => {
                 let reason = format!(
-                    "backend resource {resource} is of a kind that is not served; its paths answer 503"
+                    "backend resource {resource} is of a kind that is not served; its paths \
+                     answer 503"
                 );
                 self.find(Severity::Refused, reason);
                 None
@@ -151,17 +152,14 @@ impl Checker<'_> {
         }
     }
 
-    fn tls<'h>(
-        &mut self,
-        rule_hosts: impl Iterator<Item = &'h HostPattern> + Clone,
-    ) -> Vec<TlsClaim> {
+    fn tls(&mut self, rules: &BTreeMap<HostPattern, HostRules>) -> Vec<TlsClaim> {
         let mut claims = Vec::new();
         for section in &*self.ingress.tls {
             let namespace = &self.ingress.key.namespace;
             let secret = section.secret_name.clone();
             let secret = secret.map(|name| Key::new(namespace.clone(), name));
             if section.hosts.is_empty() {
-                let hosts = rule_hosts.clone().cloned();
+                let hosts = rules.keys().cloned();
                 claims.extend(hosts.map(|host| TlsClaim { host, secret: secret.clone() }));
             }
             for host in &*section.hosts {

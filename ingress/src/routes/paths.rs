@@ -8,8 +8,8 @@ use super::Route;
 
 /// The paths of one host.
 ///
-/// Both lists are sorted by path; a request costs one binary search per path element that could still
-/// be a prefix, whatever the number of rules.
+/// Both lists are sorted by path; a request costs one binary search per path element that could
+/// still be a prefix, whatever the number of rules.
 #[derive(Debug, Default)]
 pub struct Paths {
     exact: Box<[Arc<Route>]>,

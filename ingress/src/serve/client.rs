@@ -238,8 +238,8 @@ where
     .await
 }
 
-/// Reads on for a while after the answer: closing on unread bytes would reset the connection, and the
-/// client might never see why (RFC 9112 9.6).
+/// Reads on for a while after the answer: closing on unread bytes would reset the connection, and
+/// the client might never see why (RFC 9112 9.6).
 async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client) {
     client.live.watch.arm(LINGER_MS);
     let mut scrap = vec![0; 8 << 10];

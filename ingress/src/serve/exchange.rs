@@ -37,6 +37,16 @@ struct Plan {
     websocket: bool,
 }
 
+/// Why there is no plan.
+#[derive(Debug)]
+enum Unplanned {
+    Refused(Refused),
+    /// 404 or 503.
+    Unserved(StatusCode),
+    /// To the same place by HTTPS.
+    Redirected(HeaderValue),
+}
+
 /// Answers one request.
 pub(super) async fn handle(
     client: Rc<Client>,
@@ -58,11 +68,11 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     let (mut head, body) = request.into_parts();
     let plan = match plan(client, &head) {
         Ok(plan) => plan,
-        Err(answer) => {
+        Err(unplanned) => {
             if !body.is_end_stream() {
                 client.leave_unread();
             }
-            return answer;
+            return unplanned.answer(client);
         }
     };
     let config = &client.worker.shared.config;
@@ -76,7 +86,7 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     };
     fields::to_upstream(&mut head.headers, &edit);
     let Some(uri) = origin_form(head.uri, plan.path) else {
-        return refuse(client, Refused::Path);
+        return Unplanned::Refused(Refused::Path).answer(client);
     };
     let mut request = Request::new(RequestBody::new(body, client));
     *request.method_mut() = head.method;
@@ -87,26 +97,24 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
 }
 
 /// Admission and routing: everything that needs no waiting.
-fn plan(client: &Client, head: &Parts) -> Result<Plan, Response<ResponseBody>> {
+fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let worker = &client.worker;
-    let admitted = admission::admit(head, &worker.shared.config.limits)
-        .map_err(|reason| refuse(client, reason))?;
+    let admitted =
+        admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
     let mut routes = worker.routes.borrow_mut();
     let Some(Found { host, route }) = routes.load().find(&admitted.host, &admitted.path) else {
-        return Err(answer::status(StatusCode::NOT_FOUND));
+        return Err(Unplanned::Unserved(StatusCode::NOT_FOUND));
     };
     let redirects = !client.tls
         && host.tls
         && route.ssl_redirect
         && !admitted.path.starts_with(NO_REDIRECT_PREFIX);
     if redirects && let Some(port) = worker.shared.https_port {
-        let Some(location) = https_location(&admitted, head.uri.query(), port) else {
-            return Err(refuse(client, Refused::Path));
-        };
-        return Err(answer::redirect(location));
+        let location = https_location(&admitted, head.uri.query(), port);
+        return Err(location.map_or(Unplanned::Refused(Refused::Path), Unplanned::Redirected));
     }
     let Some(upstream) = &route.upstream else {
-        return Err(answer::status(StatusCode::SERVICE_UNAVAILABLE));
+        return Err(Unplanned::Unserved(StatusCode::SERVICE_UNAVAILABLE));
     };
     let path = match admitted.path {
         Cow::Borrowed(_) => None,
@@ -115,14 +123,22 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Response<ResponseBody>> {
     let host = match head.headers.get(HOST) {
         Some(host) => host.clone(),
         None => HeaderValue::from_str(admitted.host_text)
-            .map_err(|_| refuse(client, Refused::HostInvalid))?,
+            .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     Ok(Plan { upstream: upstream.clone(), host, path, websocket: admitted.websocket })
 }
 
-fn refuse(client: &Client, reason: Refused) -> Response<ResponseBody> {
-    client.worker.counters.refused(reason);
-    answer::status(reason.status())
+impl Unplanned {
+    fn answer(self, client: &Client) -> Response<ResponseBody> {
+        match self {
+            Self::Refused(reason) => {
+                client.worker.counters.refused(reason);
+                answer::status(reason.status())
+            }
+            Self::Unserved(status) => answer::status(status),
+            Self::Redirected(location) => answer::redirect(location),
+        }
+    }
 }
 
 fn https_location(admitted: &Admitted<'_>, query: Option<&str>, port: u16) -> Option<HeaderValue> {

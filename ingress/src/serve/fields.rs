@@ -24,7 +24,7 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 
-/// Fields Connection may not take away: they decide where a request goes, who sent it and how long it is.
+/// Fields Connection may not take away: where a request goes, who sent it, how long it is.
 const PROTECTED: [&str; 6] =
     ["host", "content-length", "authorization", "cookie", "origin", "x-request-id"];
 /// A client's request id is kept up to this length.
@@ -116,7 +116,7 @@ fn strip_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// `X_Real_IP` and `X-Real-IP` are one name to CGI and its heirs (nginx: underscores_in_headers off).
+/// To CGI and its heirs `X_Real_IP` is `X-Real-IP` (nginx: underscores_in_headers off).
 fn strip_underscores(headers: &mut HeaderMap) {
     let has = |name: &HeaderName| name.as_str().bytes().any(|b| b == b'_');
     if !headers.keys().any(has) {

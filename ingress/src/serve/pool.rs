@@ -15,10 +15,13 @@ type ById<V> = HashMap<u64, V, BuildHasherDefault<Identity>>;
 /// An upstream nobody asks for this long begins its round anew.
 const TURN_KEPT_MS: u64 = 600_000;
 
+/// Boxed, because they move between pool, request and body.
+type Idle = Vec<Box<UpstreamConnection>>;
+
 /// Connections not in use, newest last, and the round-robin of each upstream.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<ById<Vec<Box<UpstreamConnection>>>>,
+    idle: RefCell<ById<Idle>>,
     turns: RefCell<ById<Turn>>,
     /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
     first_turn: usize,

@@ -1,4 +1,6 @@
-//! A connection to an endpoint, driven by whoever uses it: no task of its own, no channel between tasks.
+//! A connection to an endpoint, driven by whoever uses it.
+//!
+//! With no task of its own, what it reads is passed on in the same round: no wake-up in between.
 
 use std::{
     future::{Future, poll_fn},

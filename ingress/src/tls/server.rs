@@ -12,7 +12,7 @@ use rustls::{
 use super::certificates::Resolver;
 use crate::error::IngressError;
 
-/// Server settings shared by all threads: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, stateless resumption.
+/// Shared by all threads: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, stateless resumption.
 pub(crate) fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, IngressError> {
     let tls_error = |error: rustls::Error| IngressError::Tls(error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -24,102 +24,75 @@ fn statuses(answer: &str) -> Vec<u16> {
     lines.filter_map(|line| line.get(2..5)?.parse().ok()).collect()
 }
 
-/// name, bytes, statuses, requests that reached the upstream
-type Attack = (&'static str, &'static [u8], &'static [u16], usize);
+/// Name, bytes, status. None of them reaches the upstream.
+type Attack = (&'static str, &'static [u8], u16);
 
 /// At least as strict as the strictest of nginx, HAProxy, hyper and Pingora, or safely re-framed.
 const ATTACKS: &[Attack] = &[
-    ("duplicate Host", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n", &[400], 0),
-    ("the same Host twice", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n", &[400], 0),
-    ("no Host", b"GET / HTTP/1.1\r\n", &[400], 0),
-    ("empty Host", b"GET / HTTP/1.1\r\nHost:\r\n", &[400], 0),
-    ("bad bytes in Host", b"GET / HTTP/1.1\r\nHost: a.example/../b\r\n", &[400], 0),
-    ("high bytes in Host", b"GET / HTTP/1.1\r\nHost: a\xff.example\r\n", &[400], 0),
-    (
-        "absolute form, other Host",
-        b"GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n",
-        &[400],
-        0,
-    ),
-    (
-        "absolute form, user info",
-        b"GET http://a.example@b/ HTTP/1.1\r\nHost: a.example\r\n",
-        &[400],
-        0,
-    ),
-    ("CONNECT", b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n", &[405], 0),
-    ("TRACE", b"TRACE / HTTP/1.1\r\nHost: a.example\r\n", &[405], 0),
+    ("duplicate Host", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n", 400),
+    ("the same Host twice", b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\n", 400),
+    ("no Host", b"GET / HTTP/1.1\r\n", 400),
+    ("empty Host", b"GET / HTTP/1.1\r\nHost:\r\n", 400),
+    ("bad bytes in Host", b"GET / HTTP/1.1\r\nHost: a.example/../b\r\n", 400),
+    ("high bytes in Host", b"GET / HTTP/1.1\r\nHost: a\xff.example\r\n", 400),
+    ("absolute form, other Host", b"GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("absolute form, user info", b"GET http://a.example@b/ HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("CONNECT", b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n", 405),
+    ("TRACE", b"TRACE / HTTP/1.1\r\nHost: a.example\r\n", 405),
     (
         "TE in HTTP/1.0",
         b"POST / HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n",
-        &[400],
-        0,
+        400,
     ),
-    (
-        "TE xchunked",
-        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: xchunked\r\n",
-        &[400],
-        0,
-    ),
+    ("TE xchunked", b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: xchunked\r\n", 400),
     (
         "TE chunked, identity",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked, identity\r\n",
-        &[400],
-        0,
+        400,
     ),
     (
         "TE gzip, chunked",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n",
-        &[501],
-        0,
+        501,
     ),
     (
         "TE behind a vertical tab",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: \x0bchunked\r\n",
-        &[400],
-        0,
+        400,
     ),
     (
         "space before colon",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding : chunked\r\n",
-        &[400],
-        0,
+        400,
     ),
     (
         "two lengths",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n",
-        &[400],
-        0,
+        400,
     ),
-    (
-        "list of lengths",
-        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3, 3\r\n",
-        &[400],
-        0,
-    ),
-    ("signed length", b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: +3\r\n", &[400], 0),
-    ("obs-fold", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\n c\r\n", &[400], 0),
-    ("NUL in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\0c\r\n", &[400], 0),
-    ("bare CR in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\rc\r\n", &[400], 0),
-    ("HTTP/1.2", b"GET / HTTP/1.2\r\nHost: a.example\r\n", &[400], 0),
-    ("HTTP/0.9", b"GET /\r\n", &[400], 0),
-    ("above the root", b"GET /a/../../b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
-    ("encoded NUL", b"GET /a%00 HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
-    ("encoded line end", b"GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
-    ("backslash", b"GET /a\\..\\b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
-    ("dot segment with parameter", b"GET /a/..;/b HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
-    ("asterisk form", b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\n", &[400], 0),
+    ("list of lengths", b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3, 3\r\n", 400),
+    ("signed length", b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: +3\r\n", 400),
+    ("obs-fold", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\n c\r\n", 400),
+    ("NUL in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\0c\r\n", 400),
+    ("bare CR in a value", b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: b\rc\r\n", 400),
+    ("HTTP/1.2", b"GET / HTTP/1.2\r\nHost: a.example\r\n", 400),
+    ("HTTP/0.9", b"GET /\r\n", 400),
+    ("above the root", b"GET /a/../../b HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("encoded NUL", b"GET /a%00 HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("encoded line end", b"GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("backslash", b"GET /a\\..\\b HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("dot segment with parameter", b"GET /a/..;/b HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("asterisk form", b"OPTIONS * HTTP/1.1\r\nHost: a.example\r\n", 400),
 ];
 
 #[tokio::test]
 async fn attacks_end_here() {
     let upstream = Upstream::echo("web").await;
     let world = world(&upstream).await;
-    for (name, head, expected, reached) in ATTACKS {
-        let before = upstream.requests();
+    for (name, head, expected) in ATTACKS {
         let answer = raw(world.http(), &[head, &b"Connection: close\r\n\r\n"[..]].concat()).await;
-        assert_eq!(statuses(&answer), *expected, "{name}: {answer}");
-        assert_eq!(upstream.requests() - before, *reached, "{name}");
+        assert_eq!(statuses(&answer), [*expected], "{name}: {answer}");
+        assert_eq!(upstream.requests(), 0, "{name}");
     }
 }
 
@@ -153,7 +126,8 @@ async fn an_upgrade_that_is_not_granted_does_not_open_a_tunnel() {
     for upgrade in ["h2c", "foo", "websocket"] {
         let before = upstream.requests();
         let bytes = format!(
-            "GET /one HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: {upgrade}\r\n\r\n\
+            "GET /one HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\n\
+             Upgrade: {upgrade}\r\n\r\n\
              GET /two HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
         );
         let answer = raw(world.http(), bytes.as_bytes()).await;
@@ -219,8 +193,9 @@ async fn fields_a_client_may_not_set_are_not_what_the_upstream_sees() {
     let world = world(&upstream).await;
     let answer = raw(
         world.http(),
-        b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.1\r\n\
-          X-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nProxy: http://evil\r\nForwarded: for=10.0.0.1\r\n\
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-Proto: https\r\n\
+          X_Forwarded_For: 10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n\
+          Proxy: http://evil\r\nForwarded: for=10.0.0.1\r\n\
           Connection: close, X-Forwarded-Proto, X-Real-IP, Host\r\n\r\n",
     )
     .await;

@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 fn planned(objects: Vec<Object>) -> Planner {
-    let (_store, snapshots) = store(objects);
+    let (_store, snapshots) = store(&objects);
     let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
     planner.apply(snapshots.borrow().as_ref().unwrap());
     planner
@@ -138,7 +138,7 @@ fn a_default_class_of_ours_takes_ingresses_without_class_unless_another_claims_t
         assert_eq!(planned(objects).routes().route_count(), served, "{classes:?}");
     }
     let config = IngressConfig { watch_ingress_without_class: true, ..IngressConfig::default() };
-    let (_store, snapshots) = store(vec![service("web"), classless]);
+    let (_store, snapshots) = store(&[service("web"), classless]);
     let mut planner = Planner::new(&config, Fallback::generate().unwrap());
     planner.apply(snapshots.borrow().as_ref().unwrap());
     assert_eq!(planner.routes().route_count(), 1);
@@ -231,7 +231,8 @@ proptest! {
         let authority = Authority::new();
         let fallback = Fallback::generate().unwrap();
         let config = IngressConfig::default();
-        let (mut store, snapshots) = store(vec![class("fairlead", "fairlead.io/ingress"), service("s0")]);
+        let objects = vec![class("fairlead", "fairlead.io/ingress"), service("s0")];
+        let (mut store, snapshots) = store(&objects);
         let mut stepwise = Planner::new(&config, fallback.clone());
         for batch in &batches {
             store.apply(batch.iter().map(|step| change(step, &authority)));

@@ -6,12 +6,15 @@ pub(crate) mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
 
-use fairlead_ingress::{IngressConfig, Running, start};
+use fairlead_ingress::{Counters, IngressConfig, Running, start};
 use fairlead_state::{Change, Kind, Object, ObjectRef, Store, store::Snapshots};
 use tokio_util::sync::CancellationToken;
 
 /// Nothing in a test takes this long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counters tell nobody that they changed.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 const KINDS: [Kind; 5] =
     [Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Secret];
@@ -24,7 +27,7 @@ pub(crate) struct World {
 }
 
 /// A store that has seen empty lists of every kind, and then these objects.
-pub(crate) fn store(objects: Vec<Object>) -> (Store, Snapshots) {
+pub(crate) fn store(objects: &[Object]) -> (Store, Snapshots) {
     let (mut store, snapshots) = Store::new(KINDS);
     let lists = KINDS.map(|kind| {
         let objects = objects.iter().filter(|object| object.kind() == kind).cloned().collect();
@@ -56,7 +59,7 @@ impl World {
 
     pub(crate) async fn with(config: IngressConfig, mut objects: Vec<Object>) -> Self {
         objects.push(objects::class("fairlead", "fairlead.io/ingress"));
-        let (store, snapshots) = store(objects);
+        let (store, snapshots) = store(&objects);
         let cancel = CancellationToken::new();
         let running = start(config, snapshots.clone(), cancel.clone()).unwrap();
         let world = Self { store, snapshots, running, cancel };
@@ -90,6 +93,17 @@ impl World {
 
     pub(crate) fn https(&self) -> SocketAddr {
         self.running.https()[0]
+    }
+
+    /// Until the counters say so.
+    pub(crate) async fn eventually(&self, reached: impl Fn(&Counters) -> bool) {
+        let looking = async {
+            while !reached(&self.running.counters()) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let counted = tokio::time::timeout(PATIENCE, looking).await;
+        assert!(counted.is_ok(), "{:#?}", self.running.counters());
     }
 
     /// All reasons given for one Ingress.

@@ -150,8 +150,15 @@ async fn an_idempotent_request_goes_to_another_endpoint_when_one_dies_on_it() {
 #[tokio::test]
 async fn connections_with_unread_or_unasked_bytes_are_not_reused() {
     for (name, answer) in [
-        ("more than announced", &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"[..]),
-        ("Connection: close", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"),
+        (
+            "more than announced (response queue poisoning)",
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
+               HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"[..],
+        ),
+        (
+            "Connection: close",
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        ),
     ] {
         let upstream = Upstream::raw(move |mut stream, counts: Arc<Counts>| async move {
             loop {

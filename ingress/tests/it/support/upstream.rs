@@ -22,6 +22,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+const FIELDS_MAX: usize = 200;
+
 /// Ends with the test.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
@@ -79,7 +81,10 @@ impl Upstream {
                     async move { Ok::<_, std::convert::Infallible>(answer.await) }
                 });
                 let io = TokioIo::new(stream);
-                let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+                // More than the role lets through, so that its own limit is what is seen.
+                let mut server = http1::Builder::new();
+                server.max_headers(FIELDS_MAX).max_buf_size(1 << 20);
+                let _ = server.serve_connection(io, service).await;
             }
         })
         .await
