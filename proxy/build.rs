@@ -3,7 +3,7 @@
 //! The BPF target has no prebuilt `core`: it takes a compiler with the sources of the standard
 //! library, and bpf-linker built against the same LLVM. Where either is missing the programs are
 //! left out with a warning, so that editors and `cargo check` work everywhere;
-//! `FAIRLEAD_EBPF=require` makes it an error, `FAIRLEAD_EBPF=skip` leaves them out on purpose.
+//! `FAIRLEAD_EBPF=require` makes that an error, `FAIRLEAD_EBPF=skip` leaves them out on purpose.
 
 use std::{
     env,
@@ -28,18 +28,20 @@ fn main() {
     println!("cargo:rerun-if-env-changed=FAIRLEAD_EBPF");
     let object = out.join("fairlead.o");
     let mode = env::var("FAIRLEAD_EBPF").unwrap_or_default();
-    let built = match mode.as_str() {
+    let toolchain = match mode.as_str() {
         "skip" => Err("left out: FAIRLEAD_EBPF=skip".to_owned()),
-        _ => find_toolchain().and_then(|toolchain| build(&toolchain, &root, &out, &object)),
+        _ => find_toolchain(),
     };
-    let Err(reason) = built else { return };
-    if mode == "require" {
-        println!("cargo::error=eBPF programs: {reason}");
-        return;
-    }
-    println!("cargo:warning=eBPF programs: {reason}");
-    if let Err(error) = fs::write(&object, b"") {
-        println!("cargo::error={}: {error}", object.display());
+    let built = match toolchain {
+        Ok(toolchain) => build(&toolchain, &root, &out, &object),
+        Err(missing) if mode == "require" => Err(missing),
+        Err(missing) => {
+            println!("cargo:warning=eBPF programs: {missing}");
+            fs::write(&object, b"").map_err(|error| format!("{}: {error}", object.display()))
+        }
+    };
+    if let Err(error) = built {
+        println!("cargo::error=eBPF programs: {error}");
     }
 }
 
@@ -102,7 +104,8 @@ fn build(toolchain: &Toolchain, root: &Path, out: &Path, object: &Path) -> Resul
     let var = |name: &str| env::var(name).unwrap_or_default();
     let endian = if var("CARGO_CFG_TARGET_ENDIAN") == "big" { "bpfeb" } else { "bpfel" };
     let target = format!("{endian}-unknown-none");
-    let target_dir = out.join("ebpf");
+    // Above the profile's directory, so that debug and release builds share the work.
+    let target_dir = out.ancestors().nth(4).unwrap_or(out).join("ebpf");
     let (program, args) = toolchain.cargo.split_first().ok_or("no cargo")?;
     let flags = [
         "-Cdebuginfo=2",

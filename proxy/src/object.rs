@@ -13,7 +13,7 @@ use aya::{
 };
 use fairlead_ebpf::abi::{
     Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, SETTINGS_INDEX,
-    ServiceCounters, Settings, SocketPeer, Tuple,
+    ServiceCounters, Settings, SocketPeer, Tuple, VERSION,
 };
 
 use crate::{
@@ -56,6 +56,9 @@ impl Default for MapSizes {
     }
 }
 
+// A change of layout gets other map names, here and in the programs.
+const _: () = assert!(VERSION == 1, "map names end in the version");
+
 /// One map as this version of the programs wants it.
 struct Expected {
     name: &'static str,
@@ -64,6 +67,16 @@ struct Expected {
     value_len: usize,
     /// `None`: its size is no setting.
     entries: Option<u32>,
+}
+
+impl Expected {
+    fn new<K, V>(name: &'static str, kind: MapType) -> Self {
+        Self { name, kind, key_len: size_of::<K>(), value_len: size_of::<V>(), entries: None }
+    }
+
+    fn sized(self, entries: u32) -> Self {
+        Self { entries: Some(entries), ..self }
+    }
 }
 
 /// The programs and where they attach.
@@ -143,52 +156,19 @@ impl Object {
 }
 
 fn expected(sizes: MapSizes) -> [Expected; 9] {
-    let map = |name, kind, key_len, value_len, entries| Expected {
-        name,
-        kind,
-        key_len,
-        value_len,
-        entries,
-    };
-    let len = |key, value| (key, value);
-    let (frontend, backend) = (
-        len(size_of::<FrontendKey>(), size_of::<FrontendValue>()),
-        len(size_of::<BackendKey>(), size_of::<Backend>()),
-    );
+    use MapType::{Array, Hash, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     [
-        map("frontends_v1", MapType::Hash, frontend.0, frontend.1, Some(sizes.frontends)),
-        map("backends_v1", MapType::Hash, backend.0, backend.1, Some(sizes.backends)),
-        map(
-            "service_counters_v1",
-            MapType::PerCpuHash,
-            size_of::<u32>(),
-            size_of::<ServiceCounters>(),
-            Some(sizes.counters),
-        ),
-        map(
-            "node_addresses_v1",
-            MapType::Hash,
-            size_of::<Address>(),
-            size_of::<u32>(),
-            Some(sizes.node_addresses),
-        ),
-        map(
-            "datagram_peers_v1",
-            MapType::LruHash,
-            size_of::<PeerKey>(),
-            size_of::<SocketPeer>(),
-            Some(sizes.datagram_peers),
-        ),
-        map(
-            "connections_v1",
-            MapType::LruHash,
-            size_of::<Tuple>(),
-            size_of::<Connection>(),
-            Some(sizes.connections),
-        ),
-        map("settings_v1", MapType::Array, size_of::<u32>(), size_of::<Settings>(), None),
-        map("drops_v1", MapType::PerCpuArray, size_of::<u32>(), size_of::<u64>(), None),
-        map("peers_v1", MapType::SkStorage, size_of::<u32>(), size_of::<SocketPeer>(), None),
+        Expected::new::<FrontendKey, FrontendValue>("frontends_v1", Hash).sized(sizes.frontends),
+        Expected::new::<BackendKey, Backend>("backends_v1", Hash).sized(sizes.backends),
+        Expected::new::<u32, ServiceCounters>("service_counters_v1", PerCpuHash)
+            .sized(sizes.counters),
+        Expected::new::<Address, u32>("node_addresses_v1", Hash).sized(sizes.node_addresses),
+        Expected::new::<PeerKey, SocketPeer>("datagram_peers_v1", LruHash)
+            .sized(sizes.datagram_peers),
+        Expected::new::<Tuple, Connection>("connections_v1", LruHash).sized(sizes.connections),
+        Expected::new::<u32, Settings>("settings_v1", Array),
+        Expected::new::<u32, u64>("drops_v1", PerCpuArray),
+        Expected::new::<u32, SocketPeer>("peers_v1", SkStorage),
     ]
 }
 

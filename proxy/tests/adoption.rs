@@ -18,7 +18,7 @@ use aya::maps::HashMap;
 use fairlead_ebpf::abi::{BackendKey, TCP};
 use fairlead_proxy::{Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _};
 use support::{
-    services::{ask_tcp, frontend, put, serve},
+    services::{Stop, ask_tcp, frontend, put, serve},
     world::{World, world},
 };
 
@@ -119,11 +119,12 @@ fn agent_killed_again_and_again_under_load_loses_no_connection() {
                     }
                 });
             }
+            let stop = Stop(&done);
             let before = ids(world);
             for _ in 0..10 {
                 live_and_die(test);
             }
-            done.store(true, Ordering::Relaxed);
+            drop(stop);
             let links = |ids: Vec<(String, u32, u32)>| -> Vec<u32> {
                 ids.into_iter().map(|(_, link, _)| link).collect()
             };

@@ -73,7 +73,8 @@ impl Uplink {
     }
 
     fn services(&self, set: u32) -> (u64, u64) {
-        let counters = self.maps.counters().unwrap()[&set];
+        // Absent until something is counted.
+        let counters = self.maps.counters().unwrap().remove(&set).unwrap_or_default();
         (counters.selected, counters.rejected)
     }
 }

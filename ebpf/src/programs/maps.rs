@@ -3,14 +3,18 @@
 //! Capacities here are the smallest that load; the agent sets the real ones.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage},
     macros::btf_map,
 };
+use bytemuck::Zeroable as _;
 use fairlead_ebpf::abi::{
     Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, Reason,
-    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, Tuple,
+    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, Tuple, VERSION,
 };
+
+// A change of layout gets other map names, here and in the agent.
+const _: () = assert!(VERSION == 1, "map names end in the version");
 
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -92,7 +96,7 @@ pub(crate) fn is_node_address(address: &Address) -> bool {
 /// Counts a connection or datagram that was given a backend.
 #[inline(always)]
 pub(crate) fn count_selected(counter_id: u32) {
-    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+    if let Some(counters) = counters(counter_id) {
         // SAFETY: a map value, valid under RCU; only the address of the field is taken.
         add_one(unsafe { &raw mut (*counters).selected });
     }
@@ -101,10 +105,22 @@ pub(crate) fn count_selected(counter_id: u32) {
 /// Counts a connection or datagram that was refused for want of backends.
 #[inline(always)]
 pub(crate) fn count_rejected(counter_id: u32) {
-    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+    if let Some(counters) = counters(counter_id) {
         // SAFETY: a map value, valid under RCU; only the address of the field is taken.
         add_one(unsafe { &raw mut (*counters).rejected });
     }
+}
+
+/// Made when first needed: memory per CPU takes long to get, and most services of a cluster are
+/// never dialled from this node.
+#[inline(always)]
+fn counters(counter_id: u32) -> Option<*mut ServiceCounters> {
+    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+        return Some(counters);
+    }
+    // An error means that another CPU was first, or that there is no room: then nothing counts.
+    let _ = SERVICE_COUNTERS.insert(counter_id, ServiceCounters::zeroed(), BPF_NOEXIST.into());
+    SERVICE_COUNTERS.get_ptr_mut(counter_id)
 }
 
 /// Counts under a reason.

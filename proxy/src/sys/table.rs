@@ -5,6 +5,8 @@ use std::{
     marker::PhantomData,
     mem,
     os::fd::{AsFd as _, OwnedFd},
+    thread,
+    time::Duration,
 };
 
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -17,8 +19,11 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
-/// Only if the key is not there yet.
-const BPF_NOEXIST: u64 = 1;
+/// Maps that grow on demand take memory from a small reserve which the kernel refills behind the
+/// caller's back (kernel/bpf/memalloc.c): a burst of writes can outrun it and meet ENOMEM with
+/// gigabytes free. So long is waited for the refill, and so often without any progress.
+const STALL: Duration = Duration::from_millis(1);
+const STALLS_MAX: u32 = 100;
 /// Entries of one call: long enough to make the call's cost vanish, short enough not to hold a
 /// core of the kernel for more than about a millisecond.
 const BATCH_ENTRIES: usize = 4096;
@@ -83,18 +88,20 @@ where
 
     /// Adds or replaces entries, in order. After an error some of them are in the map.
     pub(crate) fn put(&self, entries: &[(K, V)]) -> io::Result<()> {
-        for entries in entries.chunks(BATCH_ENTRIES) {
-            let keys: Vec<K> = entries.iter().map(|entry| entry.0).collect();
-            let values: Vec<V> = entries.iter().map(|entry| entry.1).collect();
-            match self.batch(BPF_MAP_UPDATE_BATCH, &keys, values.as_ptr() as u64, 0) {
-                (_, Ok(())) => {}
-                (0, Err(error)) if is_unsupported(&error) => {
-                    entries.iter().try_for_each(|(key, value)| self.put_one(key, value))?;
+        in_batches(
+            entries,
+            |_| false,
+            |batch| {
+                let keys: Vec<K> = batch.iter().map(|entry| entry.0).collect();
+                let values: Vec<V> = batch.iter().map(|entry| entry.1).collect();
+                let (done, result) =
+                    self.batch(BPF_MAP_UPDATE_BATCH, &keys, values.as_ptr() as u64);
+                if done > 0 || !result.as_ref().is_err_and(is_unsupported) {
+                    return (done, result);
                 }
-                (_, Err(error)) => return Err(error),
-            }
-        }
-        Ok(())
+                one_by_one(batch, |(key, value)| self.put_one(key, value))
+            },
+        )
     }
 
     /// Adds or replaces one entry.
@@ -106,23 +113,13 @@ where
 
     /// Removes entries; those that are not there are no error.
     pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
-        let mut rest = keys;
-        while !rest.is_empty() {
-            let batch = rest.get(..BATCH_ENTRIES).unwrap_or(rest);
-            let (done, result) = self.batch(BPF_MAP_DELETE_BATCH, batch, 0, 0);
-            // The kernel stops at a key that is not there: go on behind it.
-            let skipped = match result {
-                Ok(()) => 0,
-                Err(error) if is_missing(&error) => 1,
-                Err(error) if done == 0 && is_unsupported(&error) => {
-                    batch.iter().try_for_each(|key| self.delete_one(key))?;
-                    batch.len()
-                }
-                Err(error) => return Err(error),
-            };
-            rest = rest.get(done + skipped..).unwrap_or_default();
-        }
-        Ok(())
+        in_batches(keys, is_missing, |batch| {
+            let (done, result) = self.batch(BPF_MAP_DELETE_BATCH, batch, 0);
+            if done > 0 || !result.as_ref().is_err_and(is_unsupported) {
+                return (done, result);
+            }
+            one_by_one(batch, |key| self.delete_one(key))
+        })
     }
 
     fn delete_one(&self, key: &K) -> io::Result<()> {
@@ -189,20 +186,13 @@ where
     }
 
     /// How many entries were worked through, and whether that was all.
-    fn batch(
-        &self,
-        command: libc::c_long,
-        keys: &[K],
-        values: u64,
-        element_flags: u64,
-    ) -> (usize, io::Result<()>) {
+    fn batch(&self, command: libc::c_long, keys: &[K], values: u64) -> (usize, io::Result<()>) {
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let mut attributes = BatchAttributes {
             keys: keys.as_ptr() as u64,
             values,
             count,
             map: raw(self.fd.as_fd()),
-            element_flags,
             ..Default::default()
         };
         // SAFETY: `count` keys, and as many values where the command has any; all outlive the call.
@@ -256,40 +246,6 @@ where
         }
     }
 
-    /// Adds zeroed entries; those that are there already keep their values.
-    pub(crate) fn add(&self, keys: &[K]) -> io::Result<()> {
-        let chunk = (BATCH_ENTRIES / self.cpus.max(1)).max(1);
-        let values = vec![V::zeroed(); self.cpus.saturating_mul(chunk.min(keys.len()))];
-        let mut rest = keys;
-        while !rest.is_empty() {
-            let batch = rest.get(..chunk).unwrap_or(rest);
-            let (done, result) =
-                self.table.batch(BPF_MAP_UPDATE_BATCH, batch, values.as_ptr() as u64, BPF_NOEXIST);
-            // The kernel stops at a key that is there already: go on behind it.
-            let skipped = match result {
-                Ok(()) => 0,
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) => 1,
-                Err(error) if done == 0 && is_unsupported(&error) => {
-                    batch.iter().try_for_each(|key| self.add_one(key, &values))?;
-                    batch.len()
-                }
-                Err(error) => return Err(error),
-            };
-            rest = rest.get(done + skipped..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    fn add_one(&self, key: &K, values: &[V]) -> io::Result<()> {
-        let mut attributes = self.table.element(key, values.as_ptr() as u64);
-        attributes.flags = BPF_NOEXIST;
-        // SAFETY: there is one value for each possible CPU, and all outlive the call.
-        match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) } {
-            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// As [`Table::delete`].
     pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
         self.table.delete(keys)
@@ -304,6 +260,44 @@ where
         })?;
         Ok(entries)
     }
+}
+
+/// Hands `items` to `call` in pieces of [`BATCH_ENTRIES`], from where it stopped: behind the item it
+/// stopped at if that error `is_no_error`, at it again if memory is on its way.
+fn in_batches<T>(
+    items: &[T],
+    is_no_error: impl Fn(&io::Error) -> bool,
+    call: impl Fn(&[T]) -> (usize, io::Result<()>),
+) -> io::Result<()> {
+    let mut rest = items;
+    let mut stalls = 0;
+    while !rest.is_empty() {
+        let batch = rest.get(..BATCH_ENTRIES).unwrap_or(rest);
+        let (done, result) = call(batch);
+        stalls = if done > 0 { 0 } else { stalls };
+        let skipped = match result {
+            Ok(()) => batch.len().saturating_sub(done),
+            Err(error) if is_no_error(&error) => 1,
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && stalls < STALLS_MAX => {
+                stalls += 1;
+                thread::park_timeout(STALL);
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        rest = rest.get(done.saturating_add(skipped)..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// For kernels without batches: how many were done, and whether that was all.
+fn one_by_one<T>(items: &[T], call: impl Fn(&T) -> io::Result<()>) -> (usize, io::Result<()>) {
+    for (done, item) in items.iter().enumerate() {
+        if let Err(error) = call(item) {
+            return (done, Err(error));
+        }
+    }
+    (items.len(), Ok(()))
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -5,6 +5,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -43,6 +44,17 @@ pub(crate) fn put(
     set_id: u32,
     backends: &[(SocketAddr, u16)],
 ) {
+    replace(maps, key, (set_id, set_id), backends);
+}
+
+/// Makes `key` lead to `backends`, with this set id and counter id: slots first, as the
+/// synchroniser does it.
+pub(crate) fn replace(
+    maps: &mut KernelMaps,
+    key: FrontendKey,
+    (set_id, counter_id): (u32, u32),
+    backends: &[(SocketAddr, u16)],
+) {
     let slots = backends.iter().zip(0u32..).map(|((at, flags), slot)| {
         let backend =
             Backend { address: address(at.ip()), port: at.port().to_be_bytes(), flags: *flags };
@@ -50,14 +62,23 @@ pub(crate) fn put(
     });
     let value = FrontendValue {
         set_id,
-        counter_id: set_id,
+        counter_id,
         backends: u16::try_from(backends.len()).unwrap(),
         local_backends: 0,
         flags: 0,
     };
-    maps.apply(&Step::PutCounters(vec![set_id])).unwrap();
     maps.apply(&Step::PutBackends(slots.collect())).unwrap();
     maps.apply(&Step::PutFrontends(vec![(key, value)])).unwrap();
+}
+
+/// Tells other threads to stop when dropped, also by a test that fails.
+#[derive(Debug)]
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A server that answers every connection or datagram with its own name, in a thread that ends
