@@ -1,8 +1,8 @@
 //! Keys and values of the kernel maps: the contract between programs and agent.
 //!
-//! Every field is a byte array in network order or a native integer; there is no implicit padding (the `Pod`
-//! derive refuses it: the kernel compares keys as bytes). A change of layout is a new [`VERSION`], hence new map
-//! names, so that an old program never reads a new value.
+//! Every field is a byte array in network order or a native integer; there is no implicit padding
+//! (the `Pod` derive refuses it: the kernel compares keys as bytes). A change of layout is a new
+//! [`VERSION`], hence new map names, so that an old program never reads a new value.
 
 mod connection;
 mod reason;
@@ -44,7 +44,8 @@ pub struct FrontendKey {
     pub zero: u8,
 }
 
-/// What a frontend leads to. Value of `frontends`; flipping it is what makes a new backend set visible.
+/// What a frontend leads to. Value of `frontends`; flipping it is what makes a new backend set
+/// visible.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct FrontendValue {
@@ -82,10 +83,12 @@ pub struct Backend {
     pub flags: u16,
 }
 
-/// The backend is on this node: its replies pass this node anyway, so the client's address can be kept.
+/// The backend is on this node: its replies pass this node anyway, so the client's address can be
+/// kept.
 pub const BACKEND_LOCAL: u16 = 1;
 
-/// What happened to one service on one CPU. Value of `service_counters`, keyed by counter id.
+/// What happened to one service on one CPU. Value of `service_counters`, keyed by counter id; absent
+/// until something happens.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceCounters {

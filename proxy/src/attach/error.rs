@@ -10,7 +10,8 @@ use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
 pub enum KernelError {
     /// The binary was built without the programs.
     #[error(
-        "this binary has no eBPF programs: build it with `make build`, which installs their compiler"
+        "this binary has no eBPF programs: build it with `make build`, which installs their \
+         compiler"
     )]
     NoObject,
     /// The object lacks a program or map: binary and object are of different builds.
@@ -48,8 +49,8 @@ pub enum KernelError {
     },
     /// No cgroup2 file system is mounted.
     #[error(
-        "no cgroup2 file system is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified`, or name \
-         one with --cgroup-root"
+        "no cgroup2 file system is mounted: `mount -t cgroup2 none /sys/fs/cgroup/unified`, or \
+         name one with --cgroup-root"
     )]
     NoCgroup2,
     /// The named cgroup cannot be opened or is none.

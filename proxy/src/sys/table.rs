@@ -262,8 +262,8 @@ where
     }
 }
 
-/// Hands `items` to `call` in pieces of [`BATCH_ENTRIES`], from where it stopped: behind the item it
-/// stopped at if that error `is_no_error`, at it again if memory is on its way.
+/// Hands `items` to `call` in pieces of [`BATCH_ENTRIES`], from where it stopped: behind the item
+/// it stopped at if that error `is_no_error`, at it again if memory is on its way.
 fn in_batches<T>(
     items: &[T],
     is_no_error: impl Fn(&io::Error) -> bool,
