@@ -29,9 +29,7 @@ pub enum Step {
     PutFrontends(Vec<(FrontendKey, FrontendValue)>),
     /// Slots no frontend leads to any more.
     DeleteBackends(Vec<BackendKey>),
-    /// Counters of new services.
-    PutCounters(Vec<u32>),
-    /// Counters of services that are no more.
+    /// Counters of services that are no more. (The programs make counters, when they first count.)
     DeleteCounters(Vec<u32>),
 }
 
@@ -39,7 +37,6 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     ended_frontends: Vec<FrontendKey>,
-    new_counters: Vec<u32>,
     new_sets: Vec<(u32, BackendSet)>,
     frontends: Vec<(FrontendKey, FrontendValue)>,
     ended_sets: Vec<u32>,
@@ -49,7 +46,7 @@ pub struct Delta {
 /// What the maps must hold for one service.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Its counters; 0: none. Without room for them they are left out.
+    /// Its counters.
     pub counter_id: u32,
     /// Where each frontend leads; `None`: clients are refused.
     pub frontends: Vec<(FrontendKey, Option<&'a BackendSet>)>,
@@ -88,7 +85,6 @@ pub struct Draft<'a> {
 struct Room {
     frontends: usize,
     slots: usize,
-    counters: usize,
 }
 
 impl Delta {
@@ -110,7 +106,6 @@ impl Delta {
         let ended_slots = self.ended_sets.iter().flat_map(|id| actual.slots_of(*id));
         let steps = [
             Step::DeleteFrontends(self.ended_frontends.clone()),
-            Step::PutCounters(self.new_counters.clone()),
             Step::PutBackends(new_slots.collect()),
             Step::PutFrontends(self.frontends.clone()),
             Step::DeleteBackends(ended_slots.collect()),
@@ -128,7 +123,7 @@ impl Step {
             Step::PutBackends(entries) => entries.len(),
             Step::PutFrontends(entries) => entries.len(),
             Step::DeleteBackends(keys) => keys.len(),
-            Step::PutCounters(ids) | Step::DeleteCounters(ids) => ids.len(),
+            Step::DeleteCounters(ids) => ids.len(),
         }
     }
 }
@@ -139,7 +134,6 @@ impl<'a> Draft<'a> {
         let room = Room {
             frontends: capacities.frontends.saturating_sub(actual.frontends().len()),
             slots: capacities.backends.saturating_sub(actual.slots()),
-            counters: capacities.counters.saturating_sub(actual.counters().len()),
         };
         let (references, ended_frontends) = (FastMap::default(), FastSet::default());
         Self { actual, room, delta: Delta::default(), references, ended_frontends }
@@ -157,9 +151,7 @@ impl<'a> Draft<'a> {
 
     /// Removes counters nobody wants.
     pub fn end_counter(&mut self, id: u32) {
-        if self.actual.counters().contains(&id) {
-            self.delta.ended_counters.push(id);
-        }
+        self.delta.ended_counters.push(id);
     }
 
     /// Adds what one service needs.
@@ -195,23 +187,11 @@ impl<'a> Draft<'a> {
             *id = set_ids.allocate(|id| self.actual.holds_set(id));
             self.delta.new_sets.push((*id, BackendSet::clone(set)));
         }
-        let counter_id = self.counter(wanted.counter_id);
         for (key, set) in &placed {
             let id = set.and_then(|set| sets.iter().find(|(other, _)| std::ptr::eq(*other, set)));
-            self.put(*key, value(counter_id, id.copied()));
+            self.put(*key, value(wanted.counter_id, id.copied()));
         }
         if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
-    }
-
-    /// The counter, if there is one or room for it; else 0: served, and not counted.
-    fn counter(&mut self, id: u32) -> u32 {
-        if id == 0 || self.actual.counters().contains(&id) {
-            return id;
-        }
-        let Some(room) = self.room.counters.checked_sub(1) else { return 0 };
-        self.room.counters = room;
-        self.delta.new_counters.push(id);
-        id
     }
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,

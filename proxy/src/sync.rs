@@ -45,7 +45,7 @@ pub struct Synchroniser<M> {
     full: FullMaps,
     /// Frontends in the maps that nobody may want any more.
     released: Vec<FrontendKey>,
-    /// Counters in the maps that are nobody's any more.
+    /// Counters in the maps that may be nobody's any more.
     ended_counters: FastSet<u32>,
     last_error: Option<String>,
     drift_total: u64,
@@ -163,15 +163,15 @@ impl<M: Maps> Synchroniser<M> {
 
     /// Reads the maps, and finds what in them is nobody's.
     fn load(&mut self) -> Result<(), MapError> {
-        let counters = self.maps.counters()?;
-        let actual = Actual::new(&self.maps.load()?, counters.into_keys());
+        let actual = Actual::new(&self.maps.load()?);
+        self.ended_counters.extend(self.maps.counters()?.into_keys());
         let unwanted = actual.frontends().keys().filter(|key| !self.plans.is_wanted(key));
         self.released = unwanted.copied().collect();
         if self.set_ids == Ids::default() {
             self.set_ids = Ids::after(actual.set_ids());
         }
-        self.owners.found(actual.counters());
-        self.ended_counters.extend(actual.counters());
+        let named = actual.frontends().values().map(|value| value.counter_id);
+        self.owners.found(named, &self.ended_counters);
         self.actual = Some(actual);
         Ok(())
     }

@@ -5,18 +5,13 @@ use std::collections::BTreeSet;
 use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue};
 
 use super::Delta;
-use crate::{
-    hash::{FastMap, FastSet},
-    image::Image,
-    plan::BackendSet,
-};
+use crate::{hash::FastMap, image::Image, plan::BackendSet};
 
 /// What the maps hold, arranged by set.
 #[derive(Clone, Debug, Default)]
 pub struct Actual {
     frontends: FastMap<FrontendKey, FrontendValue>,
     sets: FastMap<u32, HeldSet>,
-    counters: FastSet<u32>,
     slots: usize,
     /// Sets no frontend leads to, found when the maps were read.
     orphans: BTreeSet<u32>,
@@ -47,7 +42,7 @@ impl Content {
 
 impl Actual {
     /// From what was read from the maps.
-    pub fn new(image: &Image, counters: impl IntoIterator<Item = u32>) -> Self {
+    pub fn new(image: &Image) -> Self {
         let mut sets: FastMap<u32, HeldSet> = FastMap::default();
         let entries: Vec<_> = image.backends.iter().collect();
         for slots in entries.chunk_by(|(one, _), (other, _)| one.set_id == other.set_id) {
@@ -68,7 +63,6 @@ impl Actual {
         let orphans = sets.iter().filter(|(_, set)| set.references == 0).map(|(id, _)| *id);
         Self {
             frontends: image.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
-            counters: counters.into_iter().collect(),
             slots: image.backends.len(),
             orphans: orphans.collect(),
             sets,
@@ -78,11 +72,6 @@ impl Actual {
     /// Every frontend.
     pub fn frontends(&self) -> &FastMap<FrontendKey, FrontendValue> {
         &self.frontends
-    }
-
-    /// Ids of all counters.
-    pub fn counters(&self) -> &FastSet<u32> {
-        &self.counters
     }
 
     /// Ids of all sets.
@@ -154,10 +143,6 @@ impl Actual {
                 self.slots -= set.content.slots();
             }
         }
-        self.counters.extend(&delta.new_counters);
-        for id in &delta.ended_counters {
-            self.counters.remove(id);
-        }
     }
 
     fn unrefer(&mut self, value: &FrontendValue) {
@@ -168,11 +153,9 @@ impl Actual {
         }
     }
 
-    /// How many frontends, sets and counters differ.
+    /// How many frontends and sets differ.
     pub fn differences(&self, other: &Self) -> usize {
-        let frontends = differing(&self.frontends, &other.frontends);
-        let sets = differing(&self.sets, &other.sets);
-        frontends + sets + self.counters.symmetric_difference(&other.counters).count()
+        differing(&self.frontends, &other.frontends) + differing(&self.sets, &other.sets)
     }
 }
 

@@ -118,7 +118,6 @@ fn entry_by_entry(step: &Step) -> Vec<Step> {
         Step::PutBackends(all) => each(all, Step::PutBackends),
         Step::PutFrontends(all) => each(all, Step::PutFrontends),
         Step::DeleteBackends(all) => each(all, Step::DeleteBackends),
-        Step::PutCounters(all) => each(all, Step::PutCounters),
         Step::DeleteCounters(all) => each(all, Step::DeleteCounters),
     }
 }

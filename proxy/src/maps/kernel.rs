@@ -59,8 +59,6 @@ impl Maps for KernelMaps {
             Step::PutBackends(entries) => ("backends", self.backends.put(entries)),
             Step::PutFrontends(entries) => ("frontends", self.frontends.put(entries)),
             Step::DeleteBackends(keys) => ("backends", self.backends.delete(keys)),
-            // The programs make counters themselves, when there is something to count.
-            Step::PutCounters(_) => return Ok(()),
             Step::DeleteCounters(ids) => ("counters", self.counters.delete(ids)),
         };
         result.map_err(|error| self.failed(map, error))

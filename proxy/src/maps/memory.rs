@@ -49,7 +49,7 @@ impl Maps for MemoryMaps {
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
-        let Capacities { frontends, backends, counters } = self.capacities;
+        let Capacities { frontends, backends, .. } = self.capacities;
         match step {
             Step::DeleteFrontends(keys) => delete(&mut self.image.frontends, keys),
             Step::PutBackends(entries) => {
@@ -59,12 +59,6 @@ impl Maps for MemoryMaps {
                 put(&mut self.image.frontends, entries, ("frontends", frontends))?;
             }
             Step::DeleteBackends(keys) => delete(&mut self.image.backends, keys),
-            Step::PutCounters(ids) => {
-                let is_new = |id: &&u32| !self.counters.contains_key(*id);
-                let new: Vec<_> =
-                    ids.iter().filter(is_new).map(|id| (*id, ServiceCounters::default())).collect();
-                put(&mut self.counters, &new, ("counters", counters))?;
-            }
             Step::DeleteCounters(ids) => delete(&mut self.counters, ids),
         }
         Ok(())

@@ -21,13 +21,13 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// The maps were read and hold these counters.
-    pub(super) fn found(&mut self, counters: &FastSet<u32>) {
+    /// The maps were read: their frontends name these ids (a counter there is only once there was
+    /// something to count), and they hold these counters.
+    pub(super) fn found(&mut self, named: impl Iterator<Item = u32>, counters: &FastSet<u32>) {
+        self.found = named.filter(|id| *id != 0 && !self.by_id.contains_key(id)).collect();
         if self.by_id.is_empty() {
-            self.ids = Ids::after(counters.iter().copied());
+            self.ids = Ids::after(self.found.iter().chain(counters).copied());
         }
-        let unowned = counters.iter().filter(|id| !self.by_id.contains_key(*id));
-        self.found = unowned.copied().collect();
     }
 
     /// Every service had its chance to claim what it had before the restart.

@@ -1,10 +1,6 @@
 //! Any sequence of changes, planned one by one, equals one plan of the whole.
 
-use fairlead_proxy::{
-    maps::{Maps as _, memory::MemoryMaps},
-    sync::Synchroniser,
-    text,
-};
+use fairlead_proxy::{maps::memory::MemoryMaps, sync::Synchroniser, text};
 use proptest::prelude::*;
 use rand::{SeedableRng as _, rngs::StdRng};
 
@@ -20,12 +16,12 @@ fn assert_as_planned(sync: &Synchroniser<MemoryMaps>, cluster: &Cluster) {
     assert_eq!(text::image_text(image), text::plan_text(&snapshot, &node_view(&snapshot)));
     assert_eq!(random::strays(image), [], "slots nothing leads to");
     assert_eq!(sync.plans().warnings(), plans(&snapshot).warnings());
-    let counted = sync.maps().counters().unwrap();
-    for (key, value) in &image.frontends {
-        assert!(counted.contains_key(&value.counter_id), "{} uncounted", text::frontend(key));
-    }
     let owners = sync.status().counter_owners;
-    assert!(counted.keys().all(|id| owners.contains_key(id)), "counters of nobody");
+    for (key, planned, ..) in sync.plans().frontends() {
+        let value = image.frontends.get(&key).unwrap();
+        let counted_as = owners.get(&value.counter_id);
+        assert_eq!(counted_as, Some(&planned.key), "{}", text::frontend(&key));
+    }
 }
 
 proptest! {

@@ -130,6 +130,11 @@ impl Run {
             let watched = maps.inner_mut();
             watched.at = name.to_owned();
             let there = random::frontends(watched.maps.image());
+            // Programs count whatever a frontend names.
+            let named: Vec<u32> =
+                watched.maps.image().frontends.values().map(|value| value.counter_id).collect();
+            let counted = named.into_iter().map(|id| (id, ServiceCounters::default()));
+            watched.maps.counters_mut().extend(counted);
             watched.lasting = there.into_iter().filter(|key| wanted.is_wanted(key)).collect();
             maps.revive(faults);
             if let Some(entries) = crash {
@@ -186,6 +191,10 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
                 assert_eq!(text::image_text(run.image()), planned, "{at}");
                 assert_eq!(random::strays(run.image()), [], "{at}");
                 assert!(!run.sync.is_behind(), "{at}");
+                let owners = run.sync.status().counter_owners;
+                let counters = run.sync.maps().counters().unwrap();
+                let nobodys = counters.keys().find(|id| !owners.contains_key(*id));
+                assert_eq!(nobodys, None, "{at}");
             }
         }
         entries += run.sync.maps().inner().entries;
