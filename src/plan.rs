@@ -2,7 +2,10 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use fairlead_proxy::{plan::NodeView, text};
+use fairlead_proxy::{
+    plan::{NodeView, Plans},
+    text,
+};
 use fairlead_state::source::directory;
 
 use crate::exit;
@@ -18,14 +21,16 @@ pub(crate) struct Args {
     node_name: Option<String>,
 }
 
-/// Prints the plan; objects and files that are refused are named on standard error and make the status 1.
+/// Prints the plan; what is refused or not served in full is named on standard error and make the status 1.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = directory::load(&args.file, None, std::collections::BTreeSet::new())?;
     let snapshot = &loaded.snapshot;
     let node = NodeView::new(args.node_name.as_deref().unwrap_or_default(), snapshot);
-    exit::print(&text::plan_text(snapshot, &node))?;
+    exit::print(&text::plan_text_with_names(snapshot, &node))?;
     let refused = snapshot.refused().values().map(ToString::to_string);
-    let problems: Vec<String> = loaded.problems.iter().cloned().chain(refused).collect();
+    let warnings = Plans::of(snapshot, &node).warnings().into_iter().map(|w| w.to_string());
+    let problems: Vec<String> =
+        loaded.problems.iter().cloned().chain(refused).chain(warnings).collect();
     for problem in &problems {
         // Nowhere is left to report a failure of standard error to.
         drop(writeln!(std::io::stderr(), "fairlead: {problem}"));

@@ -46,7 +46,7 @@ pub(crate) async fn run(
     let snapshots = shared.snapshots.clone();
     // Attached before the maps are filled, new programs would send nobody anywhere.
     let attaching = async {
-        let first = seen.wait_for(|status| status.revision > 0).await;
+        let first = seen.wait_for(is_served).await;
         log_programmed(&*first.context("synchronising ended")?, &snapshots);
         let attached = tokio::task::spawn_blocking(move || kernel.attach()).await??;
         let (adopted, created) = (attached.adopted, attached.created);
@@ -63,6 +63,11 @@ pub(crate) async fn run(
     drop(guard);
     view.store(None);
     result
+}
+
+/// The maps hold all of a snapshot, or as much of it as there is room for.
+fn is_served(status: &ProxyStatus) -> bool {
+    status.revision > 0 && (status.is_current || !status.full.is_empty())
 }
 
 fn log_programmed(status: &ProxyStatus, snapshots: &Snapshots) {
