@@ -31,8 +31,12 @@ pub(crate) struct Args {
     /// HTTP (TCP) and echo (UDP) port, all addresses
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// After SIGTERM new connections are still taken for so long, as others have yet to hear of it
+    /// After SIGTERM connections are taken until none has come for so long: who sends them has yet
+    /// to hear of it
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 1000)]
+    quiet_ms: u64,
+    /// Yet not longer than that in all
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10_000)]
     drain_ms: u64,
 }
 
@@ -47,16 +51,16 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let tcp = listen(args.port).with_context(|| format!("TCP port {}", args.port))?;
     let udp = bind_udp(args.port).with_context(|| format!("UDP port {}", args.port))?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
+    let draining = CancellationToken::new();
     let name: Arc<str> = args.name.as_str().into();
-    let http = tokio::spawn(http::serve(tcp, name.clone(), draining.clone(), stop.clone()));
+    let quiet = Duration::from_millis(args.quiet_ms);
+    let most = Duration::from_millis(args.drain_ms);
+    let http = tokio::spawn(http::serve(tcp, name.clone(), draining.clone(), quiet, most));
     tokio::spawn(udp::serve(udp, name));
     crate::exit::print("ready\n")?;
 
     terminate.recv().await;
     draining.cancel();
-    tokio::time::sleep(Duration::from_millis(args.drain_ms)).await;
-    stop.cancel();
     http.await.context("HTTP")
 }
 

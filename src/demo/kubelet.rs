@@ -30,7 +30,7 @@ const FIRST_ADDRESS: u8 = 10;
 /// `initialDelaySeconds` and patience of the readiness probe together.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `terminationGracePeriodSeconds`.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(20);
 
 /// How a workload's pods are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ impl Screen {
     /// terminal.
     pub(crate) fn doing(&self, what: &str) {
         if self.terminal {
-            write(&format!("  … {what}"));
+            write(&format!("\r\x1b[K  … {what}"));
         }
     }
 
@@ -71,17 +71,16 @@ impl Screen {
     }
 
     fn tabled(&self) -> String {
-        let width = |text: fn(&Finding) -> &str| {
-            self.findings.iter().map(|finding| text(finding).chars().count()).max().unwrap_or(0)
-        };
-        let (steps, whats) = (width(|finding| finding.step), width(|finding| &finding.what));
+        let whats = self.findings.iter().map(|finding| finding.what.chars().count());
+        let width = whats.max().unwrap_or(0);
         let mut lines = vec![self.painted("1", "\nWhat was expected and what was seen")];
         let mut last = "";
-        for finding in &self.findings {
-            let step = if finding.step == last { "" } else { finding.step };
-            last = finding.step;
-            let (mark, what, seen) = (self.mark(finding.held), &finding.what, &finding.seen);
-            lines.push(format!("  {mark} {step:steps$}  {what:whats$}  {seen}"));
+        for Finding { step, what, seen, held } in &self.findings {
+            if *step != last {
+                last = step;
+                lines.push(self.painted("1", step));
+            }
+            lines.push(format!("  {} {what:width$}  {seen}", self.mark(*held)));
         }
         let held = self.findings.iter().filter(|finding| finding.held).count();
         lines.push(format!("\n{held} of {} expectations held", self.findings.len()));
@@ -131,8 +130,8 @@ mod tests {
     fn off_a_terminal_the_table_is_plain_and_says_what_failed() {
         let table = screen(false, false, &[true, false]).tabled();
         assert!(table.is_ascii() && !table.contains('\x1b'), "{table}");
-        assert!(table.contains("ok     Names  a name  an address"), "{table}");
-        assert!(table.contains("FAILED        a name  an address"), "{table}");
+        assert!(table.contains("Names\n  ok     a name  an address"), "{table}");
+        assert!(table.contains("\n  FAILED a name  an address"), "{table}");
         assert!(table.ends_with("1 of 2 expectations held"), "{table}");
     }
 

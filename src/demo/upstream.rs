@@ -35,7 +35,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             // An error is the ICMP answer to an earlier reply, whose asker is gone.
             let Ok((length, asker)) = socket.recv_from(&mut buffer).await else { continue };
             let Some(question) = buffer.get(..length) else { continue };
-            match Message::from_vec(question).and_then(|asked| answer(&asked)?.to_vec()) {
+            match answer(question) {
                 Ok(reply) => drop(socket.send_to(&reply, asker).await),
                 Err(error) => tracing::debug!(%error, %asker, "no question"),
             }
@@ -43,14 +43,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     })
 }
 
-fn answer(asked: &Message) -> Result<Message, hickory_proto::ProtoError> {
+fn answer(question: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let asked = Message::from_vec(question)?;
     let mut reply = Message::response(asked.metadata.id, OpCode::Query);
     reply.metadata.recursion_desired = asked.metadata.recursion_desired;
     reply.metadata.recursion_available = true;
     reply.queries = asked.queries.clone();
     let Some(question) = asked.queries.first() else {
         reply.metadata.response_code = ResponseCode::FormErr;
-        return Ok(reply);
+        return Ok(reply.to_vec()?);
     };
     let known = Name::from_ascii(NAME)?.append_domain(&Name::root())?;
     let exists = *question.name() == known;
@@ -70,5 +71,5 @@ fn answer(asked: &Message) -> Result<Message, hickory_proto::ProtoError> {
     if !exists {
         reply.metadata.response_code = ResponseCode::NXDomain;
     }
-    Ok(reply)
+    Ok(reply.to_vec()?)
 }

@@ -1,4 +1,14 @@
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -7,7 +17,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What a request looked like to the pod that answered it.
@@ -20,36 +33,53 @@ struct Seen<'a> {
     headers: BTreeMap<&'a str, String>,
 }
 
-/// Takes connections until `stop`, then closes idle ones and lets requests finish. Once `draining`,
-/// each answer closes its connection: a client hears of it with an answer, never instead of one.
+/// A connection without a request yet is given so long to bring one before it is closed.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two tries when a connection cannot be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes connections. Once `draining`, each answer closes its connection: a client hears of it with
+/// an answer, never instead of one. When no new connection has come for the `quiet` time, or after
+/// `most` in all, idle ones are closed and this ends with the last request.
 pub(crate) async fn serve(
     listener: TcpListener,
     pod: Arc<str>,
     draining: CancellationToken,
-    stop: CancellationToken,
+    quiet: Duration,
+    most: Duration,
 ) {
     let open = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let tokens = (draining.clone(), stop.clone());
-                open.spawn(connection(stream, peer, pod.clone(), tokens));
-            }
-            // Out of descriptors, or the client was gone before we looked: others still want to be
-            // served.
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::task::yield_now().await;
-            }
+    let stop = CancellationToken::new();
+    let take = |(stream, peer)| {
+        let tokens = (draining.clone(), stop.clone());
+        drop(open.spawn(connection(stream, peer, pod.clone(), tokens)));
+    };
+    while let Some(accepted) = draining.run_until_cancelled(accept(&listener)).await {
+        take(accepted);
+    }
+    let drained = Instant::now() + most;
+    while let Ok(accepted) = timeout(quiet, accept(&listener)).await {
+        take(accepted);
+        if Instant::now() > drained {
+            break;
         }
     }
     drop(listener);
+    stop.cancel();
     open.close();
     open.wait().await;
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // Out of descriptors: the connection stays in the backlog until one is free.
+            Err(error) => tracing::warn!(%error, "accept"),
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
 }
 
 async fn connection(
@@ -59,7 +89,9 @@ async fn connection(
     (draining, stop): (CancellationToken, CancellationToken),
 ) {
     let client = super::canonical(peer);
+    let fresh = AtomicBool::new(true);
     let service = service_fn(|request| {
+        fresh.store(false, Ordering::Relaxed);
         let mut answer = answer(&pod, client, &request);
         if draining.is_cancelled() {
             let close = header::HeaderValue::from_static("close");
@@ -72,9 +104,15 @@ async fn connection(
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service)
     );
+    let patience = async {
+        stop.cancelled().await;
+        if fresh.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
+        }
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = stop.cancelled() => {
+        () = patience => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -6,6 +6,10 @@
     reason = "clippy knows test functions, but not what they share"
 )]
 
+mod agent_kubernetes;
+mod bad_input;
+mod demo;
 mod kubernetes_source;
+mod restart;
 mod support;
 mod world;

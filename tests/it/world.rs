@@ -31,7 +31,7 @@ fn a_killed_world_is_swept_by_the_next_one() {
 #[test]
 fn a_terminated_pod_takes_connections_until_it_has_drained() {
     let world = World::with_pods(0);
-    let args = ["world", "pod", "--name", "leaving", "--drain-ms", "700"];
+    let args = ["world", "pod", "--name", "leaving", "--quiet-ms", "700"];
     let mut command = world.command(PROBE, FAIRLEAD);
     let mut pod = command.args(args).stdout(std::process::Stdio::null()).spawn().expect("a pod");
     let url = "http://127.0.0.1:8080";

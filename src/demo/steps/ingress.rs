@@ -49,7 +49,7 @@ async fn stranger(demo: &mut Demo, ca: &str) -> anyhow::Result<()> {
     let more = ["--to", "192.168.77.2:443", "--ca", ca];
     let report = requests(demo, &Place::Client, "https://other.example.com", 1, &more).await?;
     let refused = report.described.first().is_some_and(|failure| failure.kind == "tls");
-    let what = "a client of another https host trusts nothing it is shown";
+    let what = "https of another host: nothing to trust";
     demo.screen.expect(what, outcome(&report), refused);
     Ok(())
 }

@@ -25,6 +25,10 @@ use super::{
 };
 
 const BRIDGE_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+/// Fixed, as CNI's bridge plugin does: the kernel would take the lowest of the ports' addresses,
+/// and
+/// each pod that comes or goes could leave the others with a gateway that nobody answers for.
+const BRIDGE_MAC: &str = "0a:58:0a:f4:01:01";
 const BRIDGE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 1);
 
 /// The node and the client, wired together.
@@ -33,7 +37,7 @@ pub(crate) fn build(layout: &Layout) -> anyhow::Result<()> {
     create(&node)?;
     create(&client)?;
     let wires = format!(
-        "link add cni0 type bridge forward_delay 0\n\
+        "link add cni0 address {BRIDGE_MAC} type bridge forward_delay 0\n\
          addr add {BRIDGE_V4}/24 dev cni0\n\
          addr add {BRIDGE_V6}/64 dev cni0\n\
          link set cni0 up\n\

@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -10,6 +9,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
 use super::agent::{self, Agent};
 
@@ -143,17 +143,17 @@ impl World {
         Steady { stdin: child.stdin.take(), stdout, child }
     }
 
-    /// A listener in a place's namespace, for a server inside of the test.
-    pub(crate) fn listener(&self, place: &str) -> TcpListener {
+    /// A runtime whose tasks open their sockets at a place: for servers inside of the test.
+    pub(crate) fn runtime(&self, place: &str) -> Runtime {
         let root = self.held.root.display();
         let path = format!("/proc/{}/root{root}/netns/{place}", self.holder.id());
-        // A namespace belongs to a thread, a socket to the namespace it was made in.
-        let listen = move || {
+        // A thread starts where the one that made it was.
+        let build = move || {
             let namespace = std::fs::File::open(&path).expect("the namespace is there");
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("it can be joined");
-            TcpListener::bind("0.0.0.0:0").expect("a free port")
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
         };
-        std::thread::spawn(listen).join().expect("no panic")
+        std::thread::spawn(build).join().expect("no panic")
     }
 
     /// Ends the holder as a crash would.

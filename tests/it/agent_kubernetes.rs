@@ -1,0 +1,172 @@
+//! The real agent in a world, against a list/watch server: what the API server says reaches
+//! packets.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::support::{
+    agent::Agent,
+    apiserver::ApiServer,
+    world::{PROBE, World},
+};
+
+const ADDRESS: &str = "10.96.0.77";
+const URL: &str = "http://10.96.0.77";
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": ADDRESS,
+            "clusterIPs": [ADDRESS],
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}],
+        },
+    })
+}
+
+fn slice(world: &World, pods: &[usize]) -> Value {
+    let endpoint = |&index: &usize| {
+        let pod = &world.pods()[index];
+        json!({"addresses": [pod.v4], "conditions": {"ready": true}, "nodeName": "node1"})
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "web-1",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "web"},
+        },
+        "addressType": "IPv4",
+        "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(),
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    })
+}
+
+fn node() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "node1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.77.2"}]},
+    })
+}
+
+/// A server on the node, as on a control plane's.
+struct Cluster {
+    // The runtime goes last: the server is dropped inside of it.
+    server: Arc<ApiServer>,
+    runtime: Runtime,
+}
+
+impl Cluster {
+    fn start(world: &World) -> Self {
+        let runtime = world.runtime("node");
+        let started = runtime.spawn(async { Arc::new(ApiServer::start().await) });
+        let server = runtime.block_on(started).expect("a server");
+        server.put(node());
+        Self { server, runtime }
+    }
+
+    fn agent(&self, world: &World) -> Agent {
+        world.agent_with(&["--kubeconfig", &self.server.kubeconfig().display().to_string()])
+    }
+
+    /// Does something to the server that opens sockets.
+    fn on_the_node(&self, work: impl FnOnce(&ApiServer) + Send + 'static) {
+        let server = self.server.clone();
+        let done = self.runtime.spawn(async move { work(&server) });
+        self.runtime.block_on(done).expect("no panic");
+    }
+}
+
+/// Waits until connections fail in exactly these ways.
+fn await_kinds(world: &World, agent: &Agent, kinds: &[&str]) {
+    let seen = || world.load(PROBE, &["--url", URL, "--count", "5", "--rate", "400"]);
+    let settled = (0..100).any(|_| {
+        let report = seen();
+        report.ok() == 0 && report.kinds() == kinds
+    });
+    assert!(settled, "connections never fail as {kinds:?}:\n{}", agent.log());
+}
+
+/// Waits until connections are answered by exactly this pod.
+fn await_pod(world: &World, agent: &Agent, index: usize) {
+    let wanted = world.pods()[index].name.as_str();
+    let seen = || world.load(PROBE, &["--url", URL, "--count", "20", "--rate", "400"]);
+    let settled = (0..100).any(|_| seen().answered_by() == [wanted]);
+    assert!(settled, "{wanted} never answers alone:\n{}", agent.log());
+}
+
+#[test]
+fn a_service_of_the_api_server_is_reached_and_follows_its_endpoints() {
+    let world = World::with_pods(2);
+    let cluster = Cluster::start(&world);
+    let agent = cluster.agent(&world);
+    agent.await_ready(&world);
+    cluster.server.put(service());
+    cluster.server.put(slice(&world, &[0]));
+    await_pod(&world, &agent, 0);
+    cluster.server.put(slice(&world, &[1]));
+    await_pod(&world, &agent, 1);
+    cluster.server.put(slice(&world, &[]));
+    await_kinds(&world, &agent, &["refused"]);
+}
+
+#[test]
+fn outages_of_the_api_server_fail_no_connection_and_what_was_missed_is_caught_up() {
+    let world = World::with_pods(2);
+    let cluster = Cluster::start(&world);
+    cluster.server.put_all([service(), slice(&world, &[0])]);
+    let agent = cluster.agent(&world);
+    agent.await_ready(&world);
+    await_pod(&world, &agent, 0);
+    let steady = world.steady(PROBE, &["--url", URL, "--rate", "300"]);
+
+    cluster.server.disconnect_all();
+    cluster.server.put(slice(&world, &[1]));
+    await_pod(&world, &agent, 1);
+
+    // Its place in history is gone when the server is back: 410, and a list that replaces all.
+    cluster.on_the_node(ApiServer::pause);
+    cluster.server.put(slice(&world, &[0]));
+    cluster.server.compact();
+    assert_eq!(world.await_answer(PROBE, URL).ok(), 1, "without a server the last state serves");
+    cluster.on_the_node(ApiServer::resume);
+    await_pod(&world, &agent, 0);
+    steady.stop().assert_flawless("steady traffic");
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    let world = World::with_pods(1);
+    let cluster = Cluster::start(&world);
+    cluster.server.put_all([service(), slice(&world, &[0])]);
+    cluster.on_the_node(ApiServer::pause);
+    let agent = cluster.agent(&world);
+    agent.await_line(&["WARN", "API server"]);
+    cluster.on_the_node(ApiServer::resume);
+    agent.await_ready(&world);
+    await_pod(&world, &agent, 0);
+}
+
+#[test]
+fn killed_while_the_server_is_away_the_agent_leaves_services_as_they_were() {
+    let world = World::with_pods(1);
+    let cluster = Cluster::start(&world);
+    cluster.server.put_all([service(), slice(&world, &[0])]);
+    let agent = cluster.agent(&world);
+    agent.await_ready(&world);
+    await_pod(&world, &agent, 0);
+    cluster.on_the_node(ApiServer::pause);
+    agent.kill();
+    let agent = cluster.agent(&world);
+    // It has adopted what it found and knows nothing: nothing may be swept.
+    agent.await_line(&["WARN", "API server"]);
+    await_pod(&world, &agent, 0);
+}
