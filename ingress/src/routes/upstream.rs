@@ -35,7 +35,7 @@ pub struct Upstream {
 /// Where requests for an upstream go.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    /// In a stable order; empty answers 503.
+    /// Sorted by address; empty answers 503.
     pub list: Box<[Arc<Endpoint>]>,
     /// Why there can be none, beyond there being none ready.
     pub problem: Option<Problem>,
@@ -87,7 +87,7 @@ impl Upstream {
         self.endpoints.load().list.iter().map(|endpoint| endpoint.address).collect()
     }
 
-    /// Puts new addresses in force. Returns whether anything changed.
+    /// Puts new addresses, sorted, in force. Returns whether anything changed.
     pub fn set(&self, addresses: &[SocketAddr], problem: Option<Problem>) -> bool {
         let old = self.endpoints.load();
         let same = old.list.iter().map(|endpoint| &endpoint.address).eq(addresses);
@@ -95,13 +95,15 @@ impl Upstream {
             return false;
         }
         let list = addresses.iter().map(|address| {
-            let kept = old.list.iter().find(|endpoint| endpoint.address == *address);
+            let kept = old.list.binary_search_by_key(address, |endpoint| endpoint.address);
+            let kept = kept.ok().and_then(|i| old.list.get(i));
             kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address)))
         });
         let new = Endpoints { list: list.collect(), problem };
         self.endpoints.store(Arc::new(new));
-        for endpoint in old.list.iter().filter(|endpoint| !addresses.contains(&endpoint.address)) {
-            endpoint.gone.store(true, Ordering::Relaxed);
+        for endpoint in &old.list {
+            let gone = addresses.binary_search(&endpoint.address).is_err();
+            endpoint.gone.store(gone, Ordering::Relaxed);
         }
         true
     }

@@ -2,15 +2,17 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
 
+use futures::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::spawn_local,
+    task::{spawn_local, unconstrained},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{self, Client},
+    listen::BACKLOG,
     worker::Worker,
 };
 use crate::counters::Refused;
@@ -28,9 +30,8 @@ pub(super) async fn run(
 ) {
     loop {
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            () = cancel.cancelled() => return,
+            () = cancel.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => admit(&worker, stream, peer, address, tls.as_ref()),
@@ -39,6 +40,14 @@ pub(super) async fn run(
                 tracing::warn!(%address, %error, "cannot accept; trying again");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
+        }
+    }
+    for _ in 0..BACKLOG {
+        // Unconstrained: tokio would call a halt after 128.
+        match unconstrained(listener.accept()).now_or_never() {
+            Some(Ok((stream, peer))) => admit(&worker, stream, peer, address, tls.as_ref()),
+            Some(Err(error)) if is_of_one_connection(&error) => {}
+            Some(Err(_)) | None => return,
         }
     }
 }

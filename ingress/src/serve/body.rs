@@ -164,6 +164,14 @@ impl UpstreamBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             return self.passed(frame);
         }
+        if connection.has_ended() {
+            // Whatever is missing will not come: dropping it tells the body so.
+            self.connection = None;
+            return match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => self.passed(frame),
+                Poll::Pending => Poll::Pending,
+            };
+        }
         if connection.watch().expired() {
             self.connection = None;
             self.client.worker.counters.upstream_timeouts.add();

@@ -88,6 +88,11 @@ impl UpstreamConnection {
         !self.ended && self.sender.is_ready()
     }
 
+    /// Closed, by whichever side.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Reads and writes what can be.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver

@@ -221,5 +221,7 @@ async fn tick(worker: Rc<Worker>) {
         interval.tick().await;
         worker.clock.tick();
         worker.pool.sweep(worker.clock.now_ms(), idle_ms);
+        // A thread without requests must not hold on to old routes.
+        worker.routes.borrow_mut().load();
     }
 }

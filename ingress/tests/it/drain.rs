@@ -129,7 +129,8 @@ async fn an_idle_connection_may_bring_one_more_request_while_draining() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
-    let mut world = World::new(objects).await;
+    let timeouts = Timeouts { drain_linger_ms: 10_000, ..Timeouts::default() };
+    let mut world = World::with(IngressConfig { timeouts, ..config() }, objects).await;
     let mut sender = connect(world.http()).await;
     assert_eq!(send(&mut sender, request("a.example", "/")).await.status, 200);
     let mut ready = world.running.ready();

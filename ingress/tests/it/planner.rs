@@ -1,6 +1,6 @@
 //! Snapshots to routes: what is refused, and that small steps lead where one big step does.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
 use fairlead_state::{
@@ -17,8 +17,8 @@ use crate::support::{
     store,
 };
 
-fn planned(objects: Vec<Object>) -> Planner {
-    let (_store, snapshots) = store(&objects);
+fn planned(objects: &[Object]) -> Planner {
+    let (_store, snapshots) = store(objects);
     let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
     planner.apply(snapshots.borrow().as_ref().unwrap());
     planner
@@ -85,7 +85,7 @@ fn what_is_refused_of_an_ingress_leaves_the_rest_in_force() {
     ] {
         let good = bad.rule("good.example", &[(Prefix, "/", "web")]);
         let planner =
-            planned(vec![class("fairlead", "fairlead.io/ingress"), service("web"), good.object()]);
+            planned(&[class("fairlead", "fairlead.io/ingress"), service("web"), good.object()]);
         let rows = planner.routes().rows();
         assert_eq!(
             rows.iter().map(|row| row.host.as_str()).collect::<Vec<_>>(),
@@ -105,7 +105,7 @@ fn annotations_without_effect_are_told() {
         .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
         .annotation("example.com/else", "x");
     let planner =
-        planned(vec![class("fairlead", "fairlead.io/ingress"), service("web"), web.object()]);
+        planned(&[class("fairlead", "fairlead.io/ingress"), service("web"), web.object()]);
     let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
     assert_eq!(
         findings,
@@ -135,13 +135,49 @@ fn a_default_class_of_ours_takes_ingresses_without_class_unless_another_claims_t
     ] {
         let mut objects = classes.clone();
         objects.extend([service("web"), classless.clone()]);
-        assert_eq!(planned(objects).routes().route_count(), served, "{classes:?}");
+        assert_eq!(planned(&objects).routes().route_count(), served, "{classes:?}");
     }
     let config = IngressConfig { watch_ingress_without_class: true, ..IngressConfig::default() };
     let (_store, snapshots) = store(&[service("web"), classless]);
     let mut planner = Planner::new(&config, Fallback::generate().unwrap());
     planner.apply(snapshots.borrow().as_ref().unwrap());
     assert_eq!(planner.routes().route_count(), 1);
+}
+
+#[test]
+fn a_change_costs_what_it_touches() {
+    let authority = Authority::new();
+    let address = |i: u16| SocketAddr::from(([10, 0, 0, 1], i));
+    let mut objects = vec![class("fairlead", "fairlead.io/ingress"), service("web")];
+    objects.extend((0..100).map(|i| {
+        let host = format!("h{i}.example");
+        ingress(&format!("i{i}")).host(&host, "web").tls(&[&host], &format!("t{i}")).object()
+    }));
+    let (mut store, snapshots) = store(&objects);
+    let config = IngressConfig::default();
+    let mut planner = Planner::new(&config, Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    let before = planner.routes().clone();
+    let other_ingress = ingress("i7").host("h7.example", "other").object();
+    for (what, object, routes, certificates) in [
+        ("an endpoint", slice("web", "a", address(80), Pod::Ready), false, false),
+        ("a Secret", authority.secret("t3", &["h3.example"]), false, true),
+        ("a Secret nobody refers to", authority.secret("x", &["x.example"]), false, false),
+        ("a Service nobody refers to", service("x"), false, false),
+        ("an Ingress", other_ingress, true, true),
+    ] {
+        store.apply([Change::Upsert(object)]);
+        let planned = planner.apply(snapshots.borrow().as_ref().unwrap());
+        assert_eq!((planned.routes, planned.certificates), (routes, certificates), "{what}");
+    }
+    for i in 0..100 {
+        let host = format!("h{i}.example");
+        let (old, new) =
+            (before.find(&host, "/").unwrap(), planner.routes().find(&host, "/").unwrap());
+        assert_eq!(Arc::ptr_eq(old.route, new.route), i != 7, "{host}");
+    }
+    let untouched = before.find("h0.example", "/").unwrap().route.upstream.clone().unwrap();
+    assert_eq!(untouched.addresses(), [address(80)]);
 }
 
 /// One random step on few enough names that steps meet.
