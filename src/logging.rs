@@ -16,9 +16,11 @@ pub(crate) enum Format {
 /// Sets up logging for the whole process. A second call keeps the first one's settings.
 pub(crate) fn start(format: Format) {
     let filter = EnvFilter::try_from_env("FAIRLEAD_LOG")
-        // hickory says a warning for each forged reply of an upstream, which would be an attacker's to choose.
+        // A warning for each forged DNS reply (hickory) or odd handshake (rustls) would let others fill the log.
         .unwrap_or_else(|_| {
-            EnvFilter::new("info,hyper=warn,kube=warn,hickory_net=error,hickory_resolver=error")
+            EnvFilter::new(
+                "info,hyper=warn,kube=warn,hickory_net=error,hickory_resolver=error,rustls=error",
+            )
         });
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
