@@ -112,8 +112,9 @@ impl Source for Directory {
             let was_vanished = tree.is_vanished();
             let (returned, reading) = read(tree, path.clone(), touched, &self.notify).await?;
             tree = returned;
-            // What was written to while it was read may be half of what it will be.
-            self.notify.drain();
+            // What was written to while it was read may be half of what it will be, and what was
+            // replaced after it was read brings no further event.
+            let missed = self.notify.drain();
             match reading {
                 Ok(reading) => {
                     let changes = tree.merge(reading, |path| self.notify.is_being_written(path));
@@ -131,7 +132,7 @@ impl Source for Directory {
             let retry = tree.is_vanished().then(|| Instant::now() + VANISHED_RETRY);
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                done = burst(&mut self.notify, retry) => done
+                done = burst(&mut self.notify, missed, retry) => done
                     .map_err(|source| SourceError::Watch { path: path.clone(), source })?,
             }
         }
@@ -153,13 +154,14 @@ async fn read(
     reading.await.map_err(|error| SourceError::Stopped(error.to_string()))
 }
 
-/// Waits for something to happen and for it to be over.
-async fn burst(notify: &mut Notify, retry: Option<Instant>) -> std::io::Result<()> {
+/// Waits for something to happen, unless it has `begun`, and for it to be over.
+async fn burst(notify: &mut Notify, begun: bool, retry: Option<Instant>) -> std::io::Result<()> {
     let wake = [notify.patience_ends(), retry].into_iter().flatten().min();
     let never = Instant::now() + Duration::from_secs(86_400);
     tokio::select! {
-        () = sleep_until(wake.unwrap_or(never)) => return Ok(()),
-        happened = notify.next() => happened?,
+        () = sleep_until(wake.unwrap_or(never)), if !begun => return Ok(()),
+        happened = notify.next(), if !begun => happened?,
+        else => {}
     }
     let end = Instant::now() + BURST_MAX;
     loop {

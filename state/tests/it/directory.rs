@@ -1,6 +1,6 @@
 //! A directory of manifests, as people and tools change one.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::PathBuf};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
 use super::support::{Followed, ingress, secret, service, within};
 use fairlead_state::{
@@ -146,6 +146,28 @@ async fn a_burst_of_changes_is_one_revision() {
     followed.until("all", |followed| followed.services().len() == 50).await;
     let revisions = followed.newest().revision() - before;
     assert!(revisions <= 3, "{revisions} revisions for one burst");
+}
+
+/// What is replaced after it was read, but before the reading is over, brings no event after that.
+#[tokio::test]
+async fn a_file_replaced_while_others_are_read_is_not_missed() {
+    let directory = TempDir::new().unwrap();
+    // Read after "a", and long enough for it to be replaced meanwhile.
+    let slow = |port| -> String {
+        (0..400).map(|i| format!("---\n{}", service(&format!("s{i}"), port))).collect()
+    };
+    let replace = |file: &str, text: &str| {
+        write(&directory, "new", text);
+        fs::rename(directory.path().join("new"), directory.path().join(file)).unwrap();
+    };
+    let mut followed = follow(&directory).await;
+    for port in 1000..1060 {
+        replace("z.yaml", &slow(port));
+        tokio::time::sleep(Duration::from_millis(u64::from(port) % 60)).await;
+        replace("a.yaml", &service("a", port));
+        let last = format!("default/a:{port}");
+        followed.until(&last, |followed| followed.services().contains(&last)).await;
+    }
 }
 
 /// kubelet mounts a ConfigMap as files -> ..data/file, ..data -> ..TIME, and swaps ..data.

@@ -56,11 +56,13 @@ impl Notify {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Takes what has happened already.
-    pub(super) fn drain(&mut self) {
+    /// Takes what has happened already; returns whether any of it calls for reading again.
+    pub(super) fn drain(&mut self) -> bool {
+        let mut again = false;
         while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
-            self.take(&event);
+            again |= self.take(&event);
         }
+        again
     }
 
     /// Files to read again whatever their times and sizes say.
