@@ -13,7 +13,7 @@ mod world;
 
 use std::{cell::Cell, fs, path::PathBuf, process::ExitCode, rc::Rc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::{
     process::Child,
     signal::unix::{SignalKind, signal},
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let logs = world.layout().logs().to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shown = Cell::new(None);
-    let result = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
@@ -67,13 +67,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        shown.get().context("interrupted before the end")
+        anyhow::Ok(shown.get())
     });
-    if !matches!(result, Ok(true)) {
+    if matches!(outcome, Ok(Some(false)) | Err(_)) {
         keep_logs(&logs);
     }
     drop(world);
-    Ok(if result? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match outcome? {
+        Some(true) => Ok(ExitCode::SUCCESS),
+        Some(false) => Ok(ExitCode::FAILURE),
+        None => bail!("interrupted before the end"),
+    }
 }
 
 /// Tells `shown` whether every expectation held; with `--keep` it does not return then.

@@ -1,6 +1,9 @@
 //! `fairlead demo`, as a newcomer runs it.
 
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
 use super::support::world::FAIRLEAD;
 
@@ -8,8 +11,8 @@ use super::support::world::FAIRLEAD;
 fn the_demo_shows_everything_working_and_leaves_nothing() {
     let child = Command::new(FAIRLEAD)
         .arg("demo")
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
     let pid = child.id();
@@ -48,4 +51,30 @@ fn without_rights_the_demo_says_so_in_one_line() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
     assert!(errors.contains("root"), "{errors}");
+}
+
+#[test]
+fn interrupted_the_demo_leaves_nothing() {
+    let mut child = Command::new(FAIRLEAD)
+        .arg("demo")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let pid = child.id();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    // In the middle of it: pods, agent and clients run.
+    let begun = |line: &Result<String, _>| line.as_ref().is_ok_and(|line| line == "Services");
+    assert!(lines.any(|line| begun(&line)), "it never came to the Services");
+    let target = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    nix::sys::signal::kill(target, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let output = child.wait_with_output().expect("it ran");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{rest:?}\n{errors}");
+    assert!(errors.contains("interrupted"), "{errors}");
+    for left in [format!("fairlead-{pid}"), format!("fairlead-logs-{pid}")] {
+        let path = std::env::temp_dir().join(left);
+        assert!(!path.exists(), "{} stayed", path.display());
+    }
 }
