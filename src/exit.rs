@@ -26,7 +26,7 @@ pub(crate) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
     };
     // Nowhere is left to report a failure of standard error to.
     drop(writeln!(std::io::stderr(), "fairlead: {}", one_line(&error)));
-    if error.chain().any(|cause| cause.is::<BadConfiguration>()) {
+    if error.chain().any(<dyn std::error::Error>::is::<BadConfiguration>) {
         return ExitCode::from(BAD_CONFIGURATION);
     }
     ExitCode::FAILURE

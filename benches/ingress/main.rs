@@ -38,6 +38,9 @@ and upstream on core 1, one Ingress loaded. Keep-alive on both sides, access log
 `worker_processes 1`, an upstream `keepalive 64` and otherwise its defaults. TLS 1.3, P-256 certificate; `cpu_us_tls_handshake` is a full handshake \
 without resumption, one request and close. Debian's nginx uses OpenSSL 3.0, which is known to be slow at handshakes.";
 
+/// A figure's name and how one round of it is measured, in microseconds.
+type Figure = (&'static str, fn(&Proxy) -> f64);
+
 struct Proxy {
     name: &'static str,
     plain: SocketAddr,
@@ -54,7 +57,7 @@ fn main() {
     let (_upstream, upstream) = start_upstream(dir);
     let proxies = [start_fairlead(dir, upstream, &pem), start_nginx(dir, upstream, &pem)];
 
-    let figures: [(&'static str, fn(&Proxy) -> f64); 5] = [
+    let figures: [Figure; 5] = [
         ("cpu_us_keepalive", |p| wrk(p, "http", p.plain, "/small", "32")),
         ("cpu_us_tls_keepalive", |p| wrk(p, "https", p.tls, "/small", "32")),
         ("cpu_us_tls_handshake", |p| {
