@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -21,10 +21,15 @@ pub fn is_role(arguments: &[String]) -> bool {
 /// A child in a role; ends with the benchmark.
 pub struct Role {
     child: Child,
+    orders: ChildStdin,
     lines: BufReader<ChildStdout>,
 }
 
 impl Role {
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").expect("the role takes orders");
+    }
+
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         let n = self.lines.read_line(&mut line).expect("the role's output");
@@ -44,9 +49,10 @@ pub fn start(world: &World, side: &str, role: &str, arguments: &[&str]) -> Role 
     let program = std::env::current_exe().unwrap();
     let mut command: Command = world.enter(side, program.to_str().unwrap());
     command.arg(ROLE).arg(role).args(arguments);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let orders = child.stdin.take().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap());
-    Role { child, lines }
+    Role { child, orders, lines }
 }
 
 /// Accepts on both ports and answers each connection with the port it came to.
@@ -56,27 +62,30 @@ pub fn server(world: &World) -> Role {
     server
 }
 
-/// Durations of `count` connects in microseconds.
-pub fn connects(world: &World, subject: &str, scale: u64, count: usize) -> Vec<f64> {
-    let cgroup = if subject == "fairlead" { world.node_cgroup() } else { "-".into() };
-    let arguments = [subject, &scale.to_string(), &count.to_string(), cgroup.to_str().unwrap()];
-    let mut role = start(world, "c", "connects", &arguments);
-    let mut text = String::new();
-    role.lines.read_to_string(&mut text).unwrap();
-    let samples: Vec<f64> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
-    assert_eq!(samples.len(), count, "{subject}: every connect must succeed");
-    samples
+/// A client that connects when it is told to.
+pub struct Connects(Role);
+
+impl Connects {
+    pub fn start(world: &World, subject: &str, scale: u64) -> Self {
+        let cgroup = if subject == "fairlead" { world.node_cgroup() } else { "-".into() };
+        let arguments = [subject, &scale.to_string(), cgroup.to_str().unwrap()];
+        Self(start(world, "c", "connects", &arguments))
+    }
+
+    /// Durations of `count` connects in microseconds.
+    pub fn take(&mut self, count: usize) -> Vec<f64> {
+        self.0.order(&count.to_string());
+        let line = self.0.line();
+        let samples: Vec<f64> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(samples.len(), count, "every connect must succeed");
+        samples
+    }
 }
 
 pub fn run(arguments: &[String]) {
     match arguments[2].as_str() {
         "server" => serve(),
-        "connects" => measure(
-            &arguments[3],
-            arguments[4].parse().unwrap(),
-            arguments[5].parse().unwrap(),
-            &arguments[6],
-        ),
+        "connects" => measure(&arguments[3], arguments[4].parse().unwrap(), &arguments[5]),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
     }
@@ -106,28 +115,37 @@ fn join(cgroup: &str) {
     }
 }
 
-fn measure(subject: &str, scale: u64, count: usize, cgroup: &str) {
+fn measure(subject: &str, scale: u64, cgroup: &str) {
     join(cgroup);
-    let mut text = String::with_capacity(count * 8);
-    for n in 0..count as u64 {
-        let i = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % scale;
-        let target: SocketAddr = match subject {
-            "fairlead" => format!("{}:80", objects::cluster_ip(i)),
-            "kube-proxy-nft" => format!("{}:80", objects::nft_ip(i)),
-            _ => format!("{}:{}", objects::SERVER, objects::PORT),
+    let mut targets = (0..).map(|n: u64| target(subject, n, scale));
+    for order in std::io::stdin().lines() {
+        let count: usize = order.unwrap().parse().unwrap();
+        let mut text = String::with_capacity(count * 8);
+        for target in targets.by_ref().take(count) {
+            text += &format!("{:.2} ", connect_us(target));
         }
-        .parse()
-        .unwrap();
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        // Closing by reset keeps TIME_WAIT from using up the ports.
-        socket.set_linger(Some(Duration::ZERO)).unwrap();
-        let started = Instant::now();
-        socket.connect(&target.into()).unwrap();
-        let us = started.elapsed().as_nanos() as f64 / 1000.0;
-        text += &format!("{us:.2} ");
+        println!("{text}");
     }
-    print!("{text}");
+}
+
+/// Services in an order that no cache foresees.
+fn target(subject: &str, n: u64, scale: u64) -> SocketAddr {
+    let i = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % scale;
+    let target = match subject {
+        "fairlead" => format!("{}:80", objects::cluster_ip(i)),
+        "kube-proxy-nft" => format!("{}:80", objects::nft_ip(i)),
+        _ => format!("{}:{}", objects::SERVER, objects::PORT),
+    };
+    target.parse().unwrap()
+}
+
+fn connect_us(target: SocketAddr) -> f64 {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // Closing by reset keeps TIME_WAIT from using up the ports.
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    let started = Instant::now();
+    socket.connect(&target.into()).unwrap();
+    started.elapsed().as_nanos() as f64 / 1000.0
 }
 
 /// Prints `PORT NANOSECONDS` each time the Service's answer comes from another port than before.
