@@ -2,10 +2,11 @@
 //! connections.
 //!
 //! One thread. Prints one JSON [`report::Report`] a line: at the start, every second, and a
-//! last one with `done`.
+//! last one with `done`. SIGTERM ends it like the end of its time does.
 
 mod histogram;
 mod paced;
+mod question;
 pub(crate) mod report;
 mod request;
 mod streams;
@@ -14,7 +15,10 @@ mod tls;
 
 use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, time::Duration};
 
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{report::Recorder, request::Caller, target::Target};
@@ -25,12 +29,19 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Flags of `fairlead world load`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// <http://…>, <https://…> or udp://HOST:PORT; a name is looked up once, at the start
+    /// <http://…>, <https://…>, udp://HOST:PORT or dns://SERVER/NAME; a host's name is looked up
+    /// once, at the start
     #[arg(long)]
     url: Target,
     /// Connect there instead of to the host of the URL
     #[arg(long, value_name = "ADDR")]
     to: Option<std::net::SocketAddr>,
+    /// Have the system's resolver look the host up for every connection
+    #[arg(long, conflicts_with = "to")]
+    look_up_each: bool,
+    /// What a datagram to udp:// says
+    #[arg(long, value_name = "TEXT", default_value = "who is there?")]
+    send: String,
     /// Trust only certificates signed by this one (PEM)
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -64,11 +75,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn drive(args: Args) -> anyhow::Result<()> {
     let address = match args.to {
-        Some(address) => address,
-        None => args.url.resolve()?,
+        Some(address) => Some(address),
+        None if args.look_up_each => None,
+        None => Some(args.url.resolve()?),
     };
     let tls = args.url.is_tls().then(|| tls::connector(args.ca.as_deref())).transpose()?;
-    let caller = Rc::new(Caller { target: args.url.clone(), address, tls, expect: args.expect });
+    let caller = Rc::new(Caller {
+        target: args.url.clone(),
+        address,
+        tls,
+        expect: args.expect,
+        send: args.send.clone(),
+    });
     if let Some(wait_ms) = args.wait_ms {
         request::until_good(&caller, Duration::from_millis(wait_ms)).await?;
     }
@@ -76,7 +94,7 @@ async fn drive(args: Args) -> anyhow::Result<()> {
     let recorder = Rc::new(RefCell::new(Recorder::default()));
     // Whoever waits for traffic to flow reads this line.
     print_line(&recorder.borrow().report(false))?;
-    let stop = stop_token(&args);
+    let stop = stop_token(&args)?;
     let reporter = tokio::task::spawn_local(report_each_second(recorder.clone(), stop.clone()));
     match args.streams {
         Some(streams) => streams::run(&caller, streams, &recorder, &stop).await,
@@ -88,10 +106,16 @@ async fn drive(args: Args) -> anyhow::Result<()> {
     print_line(&last)
 }
 
-/// Cancelled by time, or by the end of standard input when neither time nor count was given.
-fn stop_token(args: &Args) -> CancellationToken {
+/// Cancelled by SIGTERM, by time, or by the end of standard input when neither time nor count was
+/// given.
+fn stop_token(args: &Args) -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let token = stop.clone();
+    let (token, terminated) = (stop.clone(), stop.clone());
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::task::spawn_local(async move {
+        terminate.recv().await;
+        terminated.cancel();
+    });
     if let Some(seconds) = args.seconds {
         tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -105,7 +129,7 @@ fn stop_token(args: &Args) -> CancellationToken {
             token.cancel();
         });
     }
-    stop
+    Ok(stop)
 }
 
 async fn report_each_second(

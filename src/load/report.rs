@@ -15,6 +15,8 @@ use super::{
 
 /// Failures that are described one by one; further ones are only counted.
 const FAILURES_DESCRIBED_MAX: usize = 20;
+/// HOST_NAME_MAX of Linux.
+const HOST_NAME_BYTES_MAX: usize = 64;
 
 /// One line of output.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -113,7 +115,7 @@ impl Recorder {
         self.so_far.ok += 1;
         self.histogram.add(micros(took));
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        if let Some(name) = body.get("pod").and_then(Value::as_str) {
+        if let Some(name) = pod_name(&body, &answer.body) {
             match self.so_far.pods.get_mut(name) {
                 Some(pod) => pod.answers += 1,
                 None => {
@@ -161,6 +163,18 @@ impl Recorder {
         let seconds = self.started.elapsed().as_secs_f64();
         Report { done, seconds, latency_us, ..self.so_far.clone() }
     }
+}
+
+/// Who answered: the JSON field `pod`, or the whole body of a server that says nothing but its host
+/// name.
+fn pod_name<'a>(json: &'a Value, body: &'a [u8]) -> Option<&'a str> {
+    if let Some(name) = json.get("pod").and_then(Value::as_str) {
+        return Some(name);
+    }
+    let is_host_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let name = std::str::from_utf8(body).ok()?.trim_end();
+    let is_name = !name.is_empty() && name.len() <= HOST_NAME_BYTES_MAX;
+    (is_name && name.as_bytes().iter().all(is_host_name)).then_some(name)
 }
 
 fn micros(duration: Duration) -> u64 {

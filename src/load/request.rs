@@ -13,12 +13,15 @@ use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UdpSocket},
+    net::{TcpStream, UdpSocket, lookup_host},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
-use super::target::{Scheme, Target};
+use super::{
+    question,
+    target::{Scheme, Target},
+};
 
 /// From connect to the end of the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,12 +34,27 @@ const DATAGRAM_BYTES_MAX: usize = 2048;
 pub(crate) struct Caller {
     /// As given.
     pub(crate) target: Target,
-    /// Where its host is.
-    pub(crate) address: SocketAddr,
+    /// Where its host is; `None`: looked up for each connection.
+    pub(crate) address: Option<SocketAddr>,
     /// For HTTPS.
     pub(crate) tls: Option<TlsConnector>,
     /// The only good status.
     pub(crate) expect: u16,
+    /// What a datagram says.
+    pub(crate) send: String,
+}
+
+impl Caller {
+    async fn address(&self) -> Result<SocketAddr, Failure> {
+        if let Some(address) = self.address {
+            return Ok(address);
+        }
+        let failed = |detail| Failure { kind: "lookup", detail, broken: false };
+        let Target { host, port, .. } = &self.target;
+        let found = lookup_host((host.as_str(), *port)).await;
+        let first = found.map_err(|error| failed(error.to_string()))?.next();
+        first.ok_or_else(|| failed(format!("{host} has no address")))
+    }
 }
 
 /// A good answer.
@@ -52,7 +70,8 @@ pub(crate) struct Answer {
 /// How a request failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// One word: refused, reset, timeout, closed, unreachable, tls, status, other.
+    /// One word: refused, reset, timeout, closed, unreachable, tls, status, lookup, nxdomain,
+    /// nodata, rcode, other.
     pub(crate) kind: &'static str,
     /// The rest.
     pub(crate) detail: String,
@@ -101,11 +120,14 @@ pub(crate) type Sender = http1::SendRequest<Empty<Bytes>>;
 /// A connection (or datagram) of its own for one request.
 pub(crate) async fn once(caller: &Caller) -> Result<Answer, Failure> {
     let call = async {
-        if caller.target.scheme == Scheme::Udp {
-            return datagram(caller).await;
+        match caller.target.scheme {
+            Scheme::Udp => datagram(caller).await,
+            Scheme::Dns => question::ask(caller).await,
+            Scheme::Http | Scheme::Https => {
+                let mut sender = connect(caller).await?;
+                exchange(caller, &mut sender, "close").await
+            }
         }
-        let mut sender = connect(caller).await?;
-        exchange(caller, &mut sender, "close").await
     };
     timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|_| Err(Failure::timeout(false)))
 }
@@ -118,8 +140,8 @@ pub(crate) async fn again(caller: &Caller, sender: &mut Sender) -> Result<Answer
 
 /// Opens a connection.
 pub(crate) async fn connect(caller: &Caller) -> Result<Sender, Failure> {
-    let stream =
-        TcpStream::connect(caller.address).await.map_err(|error| Failure::connecting(&error))?;
+    let address = caller.address().await?;
+    let stream = TcpStream::connect(address).await.map_err(|error| Failure::connecting(&error))?;
     // A small request must not wait for the acknowledgement of an earlier one.
     stream.set_nodelay(true).map_err(|error| Failure::connecting(&error))?;
     let Some(tls) = &caller.tls else { return handshake(stream).await };
@@ -173,19 +195,26 @@ async fn exchange(
 }
 
 async fn datagram(caller: &Caller) -> Result<Answer, Failure> {
+    let body = talk(caller, caller.send.as_bytes()).await?;
+    Ok(Answer { status: 0, location: None, body })
+}
+
+/// One datagram there and one back, on a connected socket of its own.
+pub(super) async fn talk(caller: &Caller, said: &[u8]) -> Result<Bytes, Failure> {
     let failed = |error: io::Error| Failure::connecting(&error);
-    let any: SocketAddr = if caller.address.is_ipv4() {
+    let address = caller.address().await?;
+    let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = UdpSocket::bind(any).await.map_err(failed)?;
-    socket.connect(caller.address).await.map_err(failed)?;
-    socket.send(b"who is there?").await.map_err(failed)?;
+    socket.connect(address).await.map_err(failed)?;
+    socket.send(said).await.map_err(failed)?;
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     let length = socket.recv(&mut buffer).await.map_err(failed)?;
     buffer.truncate(length);
-    Ok(Answer { status: 0, location: None, body: buffer.into() })
+    Ok(buffer.into())
 }
 
 /// Asks until there is a good answer.
@@ -194,7 +223,8 @@ pub(crate) async fn until_good(caller: &Caller, patience: Duration) -> anyhow::R
     loop {
         let Err(failure) = once(caller).await else { return Ok(()) };
         if started.elapsed() > patience {
-            bail!("no good answer from {} for {patience:?}: {}", caller.address, failure.detail);
+            let whom = &caller.target.authority;
+            bail!("no good answer from {whom} for {patience:?}: {}", failure.detail);
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }

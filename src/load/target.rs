@@ -16,6 +16,8 @@ pub(crate) enum Scheme {
     Https,
     /// One datagram each way.
     Udp,
+    /// One question for an IPv4 address over UDP; the path is the name.
+    Dns,
 }
 
 /// A parsed URL.
@@ -52,13 +54,15 @@ impl FromStr for Target {
     type Err = anyhow::Error;
 
     fn from_str(url: &str) -> anyhow::Result<Self> {
-        let (scheme, rest) =
-            url.split_once("://").context("a URL begins with http://, https:// or udp://")?;
+        let (scheme, rest) = url
+            .split_once("://")
+            .context("a URL begins with http://, https://, udp:// or dns://")?;
         let (scheme, default_port) = match scheme {
             "http" => (Scheme::Http, Some(80)),
             "https" => (Scheme::Https, Some(443)),
             "udp" => (Scheme::Udp, None),
-            other => bail!("{other}:// is neither http:// nor https:// nor udp://"),
+            "dns" => (Scheme::Dns, Some(53)),
+            other => bail!("{other}:// is none of http://, https://, udp:// and dns://"),
         };
         let path_at = rest.find('/').unwrap_or(rest.len());
         let (authority, path) = rest.split_at(path_at);
@@ -98,6 +102,7 @@ mod tests {
             ("http://hello:30080/a?b", "hello", 30080, "/a?b"),
             ("https://hello.example.com/x", "hello.example.com", 443, "/x"),
             ("udp://10.96.0.10:53", "10.96.0.10", 53, "/"),
+            ("dns://10.96.0.10/hello.default.svc", "10.96.0.10", 53, "/hello.default.svc"),
             ("http://[fd77::2]:30080", "fd77::2", 30080, "/"),
             ("http://[::1]/", "::1", 80, "/"),
         ] {
