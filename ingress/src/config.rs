@@ -1,6 +1,6 @@
 //! Settings of the Ingress role, with ingress-nginx's defaults where it has one.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use fairlead_state::Key;
 
@@ -83,8 +83,11 @@ pub struct Timeouts {
     pub upstream_idle_ms: u64,
     /// A WebSocket on which neither side sends.
     pub tunnel_idle_ms: u64,
-    /// Draining: how long idle HTTP/1 connections may still bring a request, which is answered
-    /// with `Connection: close`.
+    /// Draining: how long connections are still accepted, so that those half open are completed
+    /// and whoever balances in front has seen that this process is not ready.
+    pub drain_accept_ms: u64,
+    /// Draining: how long, after that, idle HTTP/1 connections may still bring a request, which is
+    /// answered with `Connection: close`.
     pub drain_linger_ms: u64,
     /// Draining: what is open after this is cut.
     pub drain_ms: u64,
@@ -135,13 +138,28 @@ impl Default for Timeouts {
             upstream_read_ms: 60_000,
             upstream_idle_ms: 60_000,
             tunnel_idle_ms: 60_000,
-            drain_linger_ms: 1_000,
+            // A SYN or the answer to it that got lost is sent again after 1 s (RFC 6298).
+            drain_accept_ms: 2_000,
+            drain_linger_ms: 3_000,
             drain_ms: 30_000,
         }
     }
 }
 
+/// No part of draining takes more than this share of its time.
+const DRAIN_SHARE: u64 = 4;
+
 impl Timeouts {
+    /// How long connections are accepted while draining.
+    pub(crate) fn drain_accept(&self) -> Duration {
+        Duration::from_millis(self.drain_accept_ms.min(self.drain_ms / DRAIN_SHARE))
+    }
+
+    /// How long idle connections are kept open after that.
+    pub(crate) fn drain_linger(&self) -> Duration {
+        Duration::from_millis(self.drain_linger_ms.min(self.drain_ms / DRAIN_SHARE))
+    }
+
     /// The shortest one: what the clock of a data thread must be able to tell apart.
     pub(crate) fn shortest_ms(&self) -> u64 {
         let all = [

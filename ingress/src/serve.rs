@@ -9,6 +9,7 @@ mod connect;
 mod exchange;
 mod fields;
 mod forward;
+mod handover;
 mod listen;
 mod observed;
 mod pool;

@@ -16,7 +16,7 @@ pub(super) async fn ask(caller: &Caller) -> Result<Answer, Failure> {
     let said = asked.to_vec().map_err(|error| failure("other", error.to_string()))?;
     let body = request::talk(caller, &said).await?;
     judge(&asked, &body)?;
-    Ok(Answer { status: 0, location: None, body })
+    Ok(Answer { status: 0, location: None, body, last: true })
 }
 
 fn question(name: &str) -> anyhow::Result<Message> {

@@ -65,6 +65,8 @@ pub(crate) struct Answer {
     pub(crate) location: Option<String>,
     /// All of it.
     pub(crate) body: Bytes,
+    /// The server closes the connection now (`Connection: close`).
+    pub(crate) last: bool,
 }
 
 /// How a request failed.
@@ -183,6 +185,7 @@ async fn exchange(
     let status = response.status().as_u16();
     let location = response.headers().get(header::LOCATION);
     let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let last = response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
     let body = response.into_body().collect().await.map_err(|error| Failure::talking(&error))?;
     if status != caller.expect {
         return Err(Failure {
@@ -191,12 +194,12 @@ async fn exchange(
             broken: false,
         });
     }
-    Ok(Answer { status, location, body: body.to_bytes() })
+    Ok(Answer { status, location, body: body.to_bytes(), last })
 }
 
 async fn datagram(caller: &Caller) -> Result<Answer, Failure> {
     let body = talk(caller, caller.send.as_bytes()).await?;
-    Ok(Answer { status: 0, location: None, body })
+    Ok(Answer { status: 0, location: None, body, last: true })
 }
 
 /// One datagram there and one back, on a connected socket of its own.

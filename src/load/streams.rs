@@ -51,7 +51,13 @@ async fn talk(
     while !stop.is_cancelled() {
         let started = Instant::now();
         match request::again(caller, &mut sender).await {
-            Ok(answer) => recorder.borrow_mut().answer(started.elapsed(), answer),
+            Ok(answer) => {
+                let last = answer.last;
+                recorder.borrow_mut().answer(started.elapsed(), answer);
+                if last {
+                    return;
+                }
+            }
             Err(failure) => {
                 recorder.borrow_mut().failure(started.elapsed(), failure);
                 return;

@@ -9,6 +9,7 @@
 mod agent_kubernetes;
 mod bad_input;
 mod demo;
+mod ingress;
 mod kubernetes_source;
 mod restart;
 mod support;

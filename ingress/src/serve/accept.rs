@@ -4,7 +4,7 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::
 
 use futures::FutureExt;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::{spawn_local, unconstrained},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{self, Client},
-    listen::BACKLOG,
+    listen::{BACKLOG, Listening},
     worker::Worker,
 };
 use crate::counters::Refused;
@@ -20,18 +20,19 @@ use crate::counters::Refused;
 /// Out of file descriptors: others may be closed by then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Accepts until cancelled, then takes what the kernel still holds, so that nobody is reset.
+/// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
 pub(super) async fn run(
     worker: Rc<Worker>,
-    listener: TcpListener,
-    address: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    cancel: CancellationToken,
+    listening: Listening,
+    acceptor: TlsAcceptor,
+    leave: CancellationToken,
 ) {
+    let Listening { socket, address, tls, group } = listening;
+    let tls = tls.then_some(acceptor);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = cancel.cancelled() => break,
+            accepted = socket.accept() => accepted,
+            () = leave.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => admit(&worker, stream, peer, address, tls.as_ref()),
@@ -42,9 +43,10 @@ pub(super) async fn run(
             }
         }
     }
+    group.leave(&*socket);
     for _ in 0..BACKLOG {
         // Unconstrained: tokio would call a halt after 128.
-        match unconstrained(listener.accept()).now_or_never() {
+        match unconstrained(socket.accept()).now_or_never() {
             Some(Ok((stream, peer))) => admit(&worker, stream, peer, address, tls.as_ref()),
             Some(Err(error)) if is_of_one_connection(&error) => {}
             Some(Err(_)) | None => return,

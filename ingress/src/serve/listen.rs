@@ -1,9 +1,11 @@
-//! Listening sockets: one per thread and address, all taken before anything is served.
+//! Listening sockets: at least one per thread and address, all taken before anything is served.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
 
+use super::handover::Group;
 use crate::{config::IngressConfig, error::IngressError};
 
 /// Connections the kernel holds for a thread that is busy.
@@ -23,9 +25,29 @@ pub(crate) struct Bound {
 /// One thread's socket for one address.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: Socket,
+    socket: Socket,
+    address: SocketAddr,
+    tls: bool,
+    group: Arc<Group>,
+}
+
+/// The same, listening.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    pub(crate) socket: Rc<TcpListener>,
     pub(crate) address: SocketAddr,
     pub(crate) tls: bool,
+    pub(crate) group: Arc<Group>,
+}
+
+impl Listener {
+    /// Takes connections from now on; must be called on the thread that will accept them.
+    pub(crate) fn listen(self) -> io::Result<Listening> {
+        let Self { socket, address, tls, group } = self;
+        socket.listen(BACKLOG)?;
+        let socket = Rc::new(TcpListener::from_std(socket.into())?);
+        Ok(Listening { socket, address, tls, group })
+    }
 }
 
 /// Takes all addresses for all threads.
@@ -47,13 +69,16 @@ pub(crate) fn bind(config: &IngressConfig, threads: usize) -> Result<Bound, Ingr
         };
         let local = first.local_addr().map_err(|source| refused(wanted, source))?;
         let address = local.as_socket().unwrap_or(wanted);
+        let group = Arc::new(Group::join(address, threads));
         let mut first = Some(first);
-        for thread in &mut bound.threads {
+        for i in 0..group.sockets() {
             let socket = match first.take() {
                 Some(first) => first,
                 None => socket(address).map_err(|source| refused(address, source))?,
             };
-            thread.push(Listener { socket, address, tls });
+            if let Some(thread) = bound.threads.get_mut(i % threads) {
+                thread.push(Listener { socket, address, tls, group: group.clone() });
+            }
         }
         let addresses = if tls { &mut bound.https } else { &mut bound.http };
         addresses.push(address);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, accept,
     clock::Clock,
-    listen::{BACKLOG, Listener},
+    listen::{Listener, Listening},
     pool::Pool,
 };
 use crate::{counters::ThreadCounters, routes::Routes};
@@ -34,7 +34,8 @@ use crate::{counters::ThreadCounters, routes::Routes};
 pub(crate) enum Stage {
     /// Not on its way.
     Serving,
-    /// Nothing new is accepted; idle HTTP/1 connections may bring one more request.
+    /// What is answered is the last of its connection. New ones are accepted until others have
+    /// taken over; idle HTTP/1 connections may bring one more request.
     Draining,
     /// Idle connections are closed.
     Closing,
@@ -82,8 +83,10 @@ impl Readiness {
         (Self { waiting_for, ready: Arc::new(ready), cancel: cancel.clone() }, is_ready)
     }
 
-    fn reached(&self) {
+    /// The thread that comes last runs `all_here` before anybody is told.
+    fn reached(&self, all_here: impl FnOnce()) {
         if self.waiting_for.fetch_sub(1, Ordering::AcqRel) == 1 {
+            all_here();
             self.ready.send_replace(!self.cancel.is_cancelled());
         }
     }
@@ -133,33 +136,39 @@ impl Worker {
         }
         let ticking = spawn_local(tick(self.clone()));
         let acceptor = TlsAcceptor::from(self.shared.tls.clone());
-        let mut accepting = Vec::new();
-        for Listener { socket, address, tls } in listeners {
-            socket.listen(BACKLOG)?;
-            let listener = tokio::net::TcpListener::from_std(socket.into())?;
-            let acceptor = tls.then(|| acceptor.clone());
-            let worker = self.clone();
-            let accept = accept::run(worker, listener, address, acceptor, cancel.clone());
-            accepting.push(spawn_local(accept));
-        }
-        readiness.reached();
+        let leave = CancellationToken::new();
+        let listening: Vec<Listening> =
+            listeners.into_iter().map(Listener::listen).collect::<io::Result<_>>()?;
+        let accepting = listening.iter().map(|listening| {
+            let (worker, acceptor) = (self.clone(), acceptor.clone());
+            spawn_local(accept::run(worker, listening.clone(), acceptor, leave.clone()))
+        });
+        let accepting: Vec<_> = accepting.collect();
+        readiness.reached(|| {
+            for Listening { socket, group, .. } in &listening {
+                group.arrive(&**socket);
+            }
+        });
+        // Each task closes its socket.
+        drop(listening);
         cancel.cancelled().await;
         readiness.lost();
-        self.stage.set(Stage::Draining);
+        let start = Instant::now();
+        self.enter(Stage::Draining);
+        tokio::time::sleep(self.shared.config.timeouts.drain_accept()).await;
+        leave.cancel();
         for task in accepting {
             // Each ends once it has taken what the kernel still held.
             let _ = task.await;
         }
-        self.drain().await;
+        self.drain(start).await;
         ticking.abort();
         Ok(())
     }
 
-    async fn drain(&self) {
+    async fn drain(&self, start: Instant) {
         let timeouts = &self.shared.config.timeouts;
-        let start = Instant::now();
-        self.enter(Stage::Draining);
-        let linger = start + Duration::from_millis(timeouts.drain_linger_ms);
+        let linger = Instant::now() + timeouts.drain_linger();
         if timeout_at(linger, self.all_closed()).await.is_ok() {
             return;
         }

@@ -82,7 +82,7 @@ async fn the_last_snapshot_stays_in_force_when_its_source_is_gone() {
 #[tokio::test]
 async fn draining_finishes_what_is_open_and_takes_nothing_new() {
     let gated = Gated::new().await;
-    let timeouts = Timeouts { drain_linger_ms: 100, ..Timeouts::default() };
+    let timeouts = Timeouts { drain_accept_ms: 50, drain_linger_ms: 50, ..Timeouts::default() };
     let mut world = gated.world(timeouts).await;
     let (http, https) = (world.http(), world.https());
 
@@ -129,7 +129,7 @@ async fn an_idle_connection_may_bring_one_more_request_while_draining() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
-    let timeouts = Timeouts { drain_linger_ms: 10_000, ..Timeouts::default() };
+    let timeouts = Timeouts { drain_accept_ms: 0, drain_linger_ms: 10_000, ..Timeouts::default() };
     let mut world = World::with(IngressConfig { timeouts, ..config() }, objects).await;
     let mut sender = connect(world.http()).await;
     assert_eq!(send(&mut sender, request("a.example", "/")).await.status, 200);

@@ -10,6 +10,7 @@
 mod attacks;
 mod change;
 mod drain;
+mod handover;
 mod http;
 mod planner;
 mod routing;

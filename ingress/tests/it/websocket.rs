@@ -1,6 +1,6 @@
 //! WebSockets: a tunnel after both sides agreed, and not before.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fairlead_ingress::{IngressConfig, Timeouts};
 use fairlead_state::Object;
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    World,
+    PATIENCE, World,
     client::{read_to_close, read_until, tls, trusting_anybody},
     config,
     objects::{IngressExt, backend, ingress},
@@ -94,6 +94,30 @@ async fn a_request_behind_a_refused_upgrade_is_a_request_of_its_own() {
     let answer = read_to_close(&mut stream).await;
     assert!(answer.contains("GET /chat\n") && answer.contains("HTTP/1.1 404"), "{answer}");
     assert_eq!((upstream.requests(), world.running.counters().tunnels), (1, 0));
+}
+
+#[tokio::test]
+async fn a_websocket_lives_until_the_drain_time_is_over() {
+    let upstream = echoing().await;
+    let timeouts =
+        Timeouts { drain_accept_ms: 20, drain_linger_ms: 20, drain_ms: 600, ..Timeouts::default() };
+    let config = IngressConfig { timeouts, ..config() };
+    let mut world = World::with(config, web(&upstream)).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    stream.write_all(ASK).await.unwrap();
+    read_until(&mut stream, "\r\n\r\nhello").await;
+    let begun = tokio::time::Instant::now();
+    world.cancel.cancel();
+    let mut echo = [0; 4];
+    // Well past the time idle connections are given.
+    while begun.elapsed() < Duration::from_millis(300) {
+        stream.write_all(b"ping").await.unwrap();
+        stream.read_exact(&mut echo).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::timeout(PATIENCE, world.running.ended()).await.unwrap().unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert_eq!(read_to_close(&mut stream).await, "");
 }
 
 #[tokio::test]

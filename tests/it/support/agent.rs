@@ -125,6 +125,12 @@ impl Agent {
         self.process.wait().expect("it ran");
     }
 
+    /// SIGTERM: it drains and ends.
+    pub(crate) fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    }
+
     /// Waits until it ends by itself; its log is then complete.
     pub(crate) fn await_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;

@@ -154,7 +154,14 @@ pub(crate) async fn tls(
     name: &str,
     config: ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    tls_on(TcpStream::connect(address).await?, name, config).await
+}
+
+pub(crate) async fn tls_on(
+    stream: TcpStream,
+    name: &str,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     timeout(PATIENCE, connecting).await.expect("no handshake in time")
