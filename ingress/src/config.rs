@@ -75,6 +75,8 @@ pub struct Timeouts {
     pub keep_alive_idle_ms: u64,
     /// TCP connection to an endpoint.
     pub upstream_connect_ms: u64,
+    /// How long after the last endpoint became unreachable requests wait for another one.
+    pub upstream_change_ms: u64,
     /// Between two parts of a request taken by an endpoint.
     pub upstream_send_ms: u64,
     /// Between two parts of a response.
@@ -134,6 +136,7 @@ impl Default for Timeouts {
             client_send_ms: 60_000,
             keep_alive_idle_ms: 75_000,
             upstream_connect_ms: 5_000,
+            upstream_change_ms: 1_000,
             upstream_send_ms: 60_000,
             upstream_read_ms: 60_000,
             upstream_idle_ms: 60_000,

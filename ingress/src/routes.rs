@@ -4,6 +4,7 @@ mod class;
 mod compile;
 mod endpoints;
 mod finding;
+mod health;
 mod paths;
 mod planner;
 mod upstream;

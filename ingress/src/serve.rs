@@ -15,6 +15,7 @@ mod observed;
 mod pool;
 mod tunnel;
 mod upstream;
+mod wire;
 mod worker;
 
 use std::sync::Arc;

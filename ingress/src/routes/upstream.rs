@@ -12,6 +12,8 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use fairlead_state::{Key, model::ServiceBackendPort};
 
+use super::health::Health;
+
 /// Identities are never used twice, so a pooled connection cannot be taken for another's.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -47,6 +49,7 @@ pub struct Endpoint {
     id: u64,
     address: SocketAddr,
     gone: AtomicBool,
+    health: Health,
 }
 
 /// Why an upstream cannot have endpoints.
@@ -87,6 +90,19 @@ impl Upstream {
         self.endpoints.load().list.iter().map(|endpoint| endpoint.address).collect()
     }
 
+    /// The endpoint for a request's turn: in rounds, those not reached a moment ago last, each once.
+    pub(crate) fn choose(&self, turn: usize, tried: &[u64]) -> Option<Arc<Endpoint>> {
+        let endpoints = self.endpoints.load();
+        let list = &endpoints.list;
+        let first = list.get(turn.checked_rem(list.len())?)?;
+        if tried.is_empty() && !first.is_avoided() {
+            return Some(first.clone());
+        }
+        let in_turn = list.iter().cycle().skip(turn % list.len()).take(list.len());
+        let untried = in_turn.filter(|endpoint| !tried.contains(&endpoint.id));
+        untried.min_by_key(|endpoint| endpoint.is_avoided()).cloned()
+    }
+
     /// Puts new addresses, sorted, in force. Returns whether anything changed.
     pub fn set(&self, addresses: &[SocketAddr], problem: Option<Problem>) -> bool {
         let old = self.endpoints.load();
@@ -112,7 +128,7 @@ impl Upstream {
 impl Endpoint {
     fn new(address: SocketAddr) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, address, gone: AtomicBool::new(false) }
+        Self { id, address, gone: AtomicBool::new(false), health: Health::default() }
     }
 
     /// Unique in this process: two upstreams that share a pod do not share its connections.
@@ -123,6 +139,26 @@ impl Endpoint {
     /// Where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A connection to it could not be made.
+    pub fn failed(&self) {
+        self.health.failed();
+    }
+
+    /// A connection to it was made.
+    pub fn worked(&self) {
+        self.health.worked();
+    }
+
+    /// It could not be reached a moment ago: others are asked first.
+    pub fn is_avoided(&self) -> bool {
+        self.health.is_avoided()
+    }
+
+    /// Since when it cannot be reached, in milliseconds; `None` if it can, as far as is known.
+    pub fn failing_for_ms(&self) -> Option<u64> {
+        self.health.failing_for_ms()
     }
 
     /// No longer an endpoint: its idle connections are to be closed.

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::Waker,
     time::{Duration, Instant},
@@ -36,6 +36,7 @@ pub(crate) struct Watch {
     phase_ms: AtomicU64,
     /// A write that does not get through.
     write_ms: AtomicU64,
+    each_tick: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -65,6 +66,7 @@ impl Clock {
             tick_ms: self.tick_ms,
             phase_ms: AtomicU64::new(NEVER),
             write_ms: AtomicU64::new(NEVER),
+            each_tick: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         self.watches.borrow_mut().push(Arc::downgrade(&watch));
@@ -77,7 +79,7 @@ impl Clock {
         self.now_ms.store(now, Relaxed);
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
-            if watch.expired() {
+            if watch.expired() || watch.each_tick.load(Relaxed) {
                 watch.waker.wake();
             }
             true
@@ -96,6 +98,15 @@ impl Watch {
     /// Who is woken; call before looking at [`Watch::expired`].
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// For whoever waits for something that wakes nobody.
+    pub(crate) fn wake_each_tick(&self) {
+        self.each_tick.store(true, Relaxed);
+    }
+
+    pub(crate) fn wake_when_expired(&self) {
+        self.each_tick.store(false, Relaxed);
     }
 
     pub(crate) fn arm(&self, timeout_ms: u64) {

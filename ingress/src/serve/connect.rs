@@ -30,8 +30,14 @@ pub(super) async fn connect(
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
     let connected = establish(worker, endpoint).await;
     match connected {
-        Ok(_) => worker.counters.upstream_connects.add(),
-        Err(_) => worker.counters.upstream_connect_failures.add(),
+        Ok(_) => {
+            endpoint.worked();
+            worker.counters.upstream_connects.add();
+        }
+        Err(_) => {
+            endpoint.failed();
+            worker.counters.upstream_connect_failures.add();
+        }
     }
     connected
 }
@@ -42,12 +48,14 @@ async fn establish(
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
     let watch = worker.clock.watch();
     watch.arm(worker.shared.config.timeouts.upstream_connect_ms);
+    watch.wake_each_tick();
     let mut connecting = pin!(TcpStream::connect(endpoint.address()));
     let outcome = poll_fn(|cx| {
         watch.register(cx.waker());
         match connecting.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if watch.expired() => Poll::Ready(None),
+            // An address that is nobody's any more does not even refuse.
+            Poll::Pending if watch.expired() || endpoint.is_gone() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -56,6 +64,7 @@ async fn establish(
         Some(Ok(stream)) => {
             // Fails on a connection already reset; the next write says so.
             let _ = stream.set_nodelay(true);
+            watch.wake_when_expired();
             let connection = UpstreamConnection::new(stream, endpoint.clone(), watch).await;
             connection.map_err(|_| ConnectError::Refused)
         }

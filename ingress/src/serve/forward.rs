@@ -1,6 +1,6 @@
 //! A request's way to an endpoint and its response's way back.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -19,8 +19,12 @@ use super::{
     connect::{ConnectError, connect},
     fields, tunnel,
     upstream::{SendError, UpstreamConnection},
+    worker::Worker,
 };
 use crate::routes::{Endpoint, Upstream};
+
+/// While an upstream's endpoints are waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What became of a request at one endpoint.
 enum Attempt {
@@ -47,17 +51,22 @@ pub(super) async fn forward(
     on_upgrade: Option<OnUpgrade>,
 ) -> Response<ResponseBody> {
     let worker = &client.worker;
-    let endpoints = arc_swap::Guard::into_inner(upstream.endpoints());
     let turn = worker.pool.turn(upstream, worker.clock.now_ms());
-    let tries = endpoints.list.len().min(worker.shared.config.limits.upstream_tries_max);
+    let tries_max = worker.shared.config.limits.upstream_tries_max;
     let mut failure = StatusCode::SERVICE_UNAVAILABLE;
-    for i in 0..tries {
-        let at = turn.wrapping_add(i).checked_rem(endpoints.list.len()).unwrap_or(0);
-        let Some(endpoint) = endpoints.list.get(at) else { break };
-        if i > 0 {
+    let mut tried = Vec::new();
+    while tried.len() < tries_max {
+        // Anew each time: what just failed may be no endpoint any more.
+        let mut chosen = upstream.choose(turn, &tried);
+        if chosen.is_none() && !tried.is_empty() {
+            chosen = another(worker, upstream, turn, &tried).await;
+        }
+        let Some(endpoint) = chosen else { break };
+        if !tried.is_empty() {
             worker.counters.upstream_retries.add();
         }
-        match attempt(client, endpoint, request).await {
+        tried.push(endpoint.id());
+        match attempt(client, &endpoint, request).await {
             Attempt::Answered(response, connection) => {
                 return match on_upgrade {
                     Some(on_upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -73,6 +82,27 @@ pub(super) async fn forward(
     answer::status(failure)
 }
 
+/// Pods end before EndpointSlices say so: when the last endpoint just stopped answering, its
+/// successor is probably on its way.
+async fn another(
+    worker: &Worker,
+    upstream: &Upstream,
+    turn: usize,
+    tried: &[u64],
+) -> Option<Arc<Endpoint>> {
+    let patience_ms = worker.shared.config.timeouts.upstream_change_ms;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if let Some(untried) = upstream.choose(turn, tried) {
+            return Some(untried);
+        }
+        let failing_ms = upstream.choose(turn, &[])?.failing_for_ms()?;
+        if failing_ms >= patience_ms {
+            return None;
+        }
+    }
+}
+
 async fn attempt(
     client: &Rc<Client>,
     endpoint: &Arc<Endpoint>,
@@ -81,6 +111,9 @@ async fn attempt(
     let worker = &client.worker;
     while let Some(mut connection) = worker.pool.take(endpoint) {
         let replay = Replay::of(&request);
+        if replay.is_none() {
+            connection.look_first();
+        }
         match connection.send(request, worker).await {
             Ok(response) => {
                 worker.counters.upstream_reuses.add();
@@ -107,6 +140,7 @@ async fn attempt(
         Ok(response) => Attempt::Answered(response, connection),
         Err(SendError::Unsent(again)) => Attempt::Again(*again, StatusCode::BAD_GATEWAY),
         Err(SendError::Broken) if let Some(replay) = replay => {
+            endpoint.failed();
             Attempt::Again(replay.into_request(), StatusCode::BAD_GATEWAY)
         }
         Err(error) => Attempt::Failed(status_of(&error)),

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use super::{
     body::{Progress, RequestBody, Upload},
     clock::Watch,
+    wire::{Look, Wire},
     worker::Worker,
 };
 use crate::routes::Endpoint;
@@ -31,7 +32,8 @@ use crate::routes::Endpoint;
 pub(crate) struct UpstreamConnection {
     sender: SendRequest<RequestBody>,
     /// `None` once it is of no more use.
-    driver: Option<Connection<TokioIo<TcpStream>, RequestBody>>,
+    driver: Option<Connection<TokioIo<Wire>, RequestBody>>,
+    look: Look,
     ended: bool,
     endpoint: Arc<Endpoint>,
     watch: Arc<Watch>,
@@ -60,9 +62,10 @@ impl UpstreamConnection {
         endpoint: Arc<Endpoint>,
         watch: Arc<Watch>,
     ) -> Result<Box<Self>, hyper::Error> {
-        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+        let (wire, look) = Wire::new(stream);
+        let (sender, driver) = handshake(TokioIo::new(wire)).await?;
         let driver = Some(driver);
-        Ok(Box::new(Self { sender, driver, ended: false, endpoint, watch, idle_since_ms: 0 }))
+        Ok(Box::new(Self { sender, driver, look, ended: false, endpoint, watch, idle_since_ms: 0 }))
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -100,6 +103,11 @@ impl UpstreamConnection {
         {
             self.ended = Pin::new(driver).poll(cx).is_ready();
         }
+    }
+
+    /// The endpoint may have closed it by now: looks before the next request is written.
+    pub(super) fn look_first(&self) {
+        self.look.ask();
     }
 
     /// Sends a request and waits for the head of its response.
@@ -157,7 +165,7 @@ impl UpstreamConnection {
         })
         .await;
         let parts = self.driver.take().filter(|_| self.ended)?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        Some((parts.io.into_inner().into_inner(), parts.read_buf))
     }
 }
 

@@ -6,16 +6,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
+use fairlead_ingress::{IngressConfig, Timeouts};
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Notify,
+    task::JoinHandle,
+};
 
 use crate::support::{
     World,
     client::{connect, get, request, send},
+    config,
     objects::{
         Authority, IngressExt, Pod, backend, ingress, ingress_ref, service, slice, slice_ref,
     },
@@ -124,6 +131,107 @@ async fn a_rolling_update_under_load_fails_no_request() {
     }
     let (answered, failed) = load.end().await;
     assert_eq!(failed, 0, "of {answered}");
+}
+
+/// Pods without a preStop hook: they end first, and the EndpointSlice says so a while later.
+#[tokio::test]
+async fn naive_pods_in_a_rolling_update_fail_no_request() {
+    for replicas in [1, 2] {
+        let suffixes = ["0", "1"];
+        let mut world = World::new(vec![
+            service("web"),
+            ingress("steady").host("steady.example", "web").object(),
+        ])
+        .await;
+        let mut pods = Vec::new();
+        for suffix in &suffixes[..replicas] {
+            let pod = Upstream::echo("web").await;
+            world.apply(vec![slice("web", suffix, pod.address, Pod::Ready)]).await;
+            pods.push(pod);
+        }
+        let load = Load::start(world.http(), 4);
+        for _ in 0..10 {
+            for (pod, suffix) in pods.iter_mut().zip(suffixes) {
+                load.run(20).await;
+                let new = Upstream::echo("web").await;
+                let address = new.address;
+                // In the middle of whatever it is doing.
+                drop(std::mem::replace(pod, new));
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                world.apply(vec![slice("web", suffix, address, Pod::Ready)]).await;
+            }
+        }
+        let (answered, failed) = load.end().await;
+        assert_eq!(failed, 0, "of {answered} with {replicas} pods");
+    }
+}
+
+/// POST is never repeated once sent, so a pod must not be sent what it will not read.
+#[tokio::test]
+async fn a_pod_that_ended_is_sent_no_post_although_its_slice_still_names_it() {
+    let mut world =
+        World::new(vec![service("web"), ingress("web").host("a.example", "web").object()]).await;
+    let mut pod = Upstream::echo("web").await;
+    world.apply(vec![slice("web", "0", pod.address, Pod::Ready)]).await;
+    let mut sender = connect(world.http()).await;
+    for _ in 0..10 {
+        let mut post = request("a.example", "/");
+        *post.method_mut() = http::Method::POST;
+        *post.body_mut() = Full::from("once");
+        assert_eq!(send(&mut sender, post.clone()).await.who(), (200, "web"));
+        let next = Upstream::echo("web").await;
+        let address = next.address;
+        std::mem::replace(&mut pod, next).leave().await;
+        let apply = async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            world.apply(vec![slice("web", "0", address, Pod::Ready)]).await;
+        };
+        let (answer, ()) = tokio::join!(send(&mut sender, post), apply);
+        assert_eq!(answer.who(), (200, "web"));
+    }
+    assert_eq!(pod.requests(), 1);
+}
+
+/// The address of a pod whose sandbox is gone does not refuse: it is silent.
+#[tokio::test]
+async fn an_endpoint_removed_while_it_is_connected_to_is_given_up() {
+    let (silent, _held) = silent_address().await;
+    let upstream = Upstream::echo("web").await;
+    let timeouts =
+        Timeouts { upstream_connect_ms: 20_000, client_body_ms: 100, ..Timeouts::default() };
+    let config = IngressConfig { timeouts, ..config() };
+    let mut world = World::with(
+        config,
+        vec![
+            service("web"),
+            slice("web", "0", silent, Pod::Ready),
+            ingress("web").host("a.example", "web").object(),
+        ],
+    )
+    .await;
+    let address = world.http();
+    let waiting = tokio::spawn(async move { get(address, "a.example", "/").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    let begun = std::time::Instant::now();
+    world.apply(vec![slice("web", "0", upstream.address, Pod::Ready)]).await;
+    assert_eq!(waiting.await.unwrap().who(), (200, "web"));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+/// A listener with a full queue: further SYNs are dropped.
+async fn silent_address() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut held = Vec::new();
+    while let Ok(connected) =
+        tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(address)).await
+    {
+        held.push(connected.unwrap());
+    }
+    (address, (listener, held))
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 const FIELDS_MAX: usize = 200;
 
@@ -33,6 +34,7 @@ pub(crate) struct Upstream {
 
 #[derive(Default)]
 pub(crate) struct Counts {
+    leaving: CancellationToken,
     connections: AtomicUsize,
     requests: AtomicUsize,
 }
@@ -73,7 +75,7 @@ impl Upstream {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         Self::raw(move |stream, counts| {
-            let answer = answer.clone();
+            let (answer, leaving) = (answer.clone(), counts.leaving.clone());
             async move {
                 let service = service_fn(move |request| {
                     counts.request();
@@ -84,7 +86,14 @@ impl Upstream {
                 // More than the role lets through, so that its own limit is what is seen.
                 let mut server = http1::Builder::new();
                 server.max_headers(FIELDS_MAX).max_buf_size(1 << 20);
-                let _ = server.serve_connection(io, service).await;
+                let mut serving = std::pin::pin!(server.serve_connection(io, service));
+                tokio::select! {
+                    _ = &mut serving => {}
+                    () = leaving.cancelled() => {
+                        serving.as_mut().graceful_shutdown();
+                        let _ = serving.await;
+                    }
+                }
             }
         })
         .await
@@ -104,12 +113,21 @@ impl Upstream {
         let seen = counts.clone();
         let task = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            let leaving = seen.leaving.clone();
+            while let Some(Ok((stream, _))) = leaving.run_until_cancelled(listener.accept()).await {
                 seen.connections.fetch_add(1, SeqCst);
                 serving.spawn(answer(stream, seen.clone()));
             }
+            drop(listener);
+            serving.join_all().await;
         });
         Self { address, counts, task }
+    }
+
+    /// What servers do at SIGTERM: nothing new is accepted, idle connections are closed.
+    pub(crate) async fn leave(mut self) {
+        self.counts.leaving.cancel();
+        let _ = (&mut self.task).await;
     }
 
     pub(crate) fn connections(&self) -> usize {
