@@ -94,11 +94,23 @@ cargo_tool() { # NAME VERSION
   cargo install --quiet --locked "$1" --version "$2" || die "$1 $2 could not be built"
 }
 
+go_present() {
+  PATH=$PATH:/usr/local/go/bin
+  local cure="install Go $GO_VERSION or later into /usr/local/go (go.dev/dl)" have
+  command -v go >/dev/null || die "Go is missing: $cure"
+  have=$(GOTOOLCHAIN=local go env GOVERSION)
+  printf '%s\n%s\n' "$GO_VERSION" "${have#go}" | sort -V -C || die "Go is ${have#go}, the test cluster needs $GO_VERSION: $cure"
+}
+
 case "${1:-build}" in
 build) rust; ebpf_compiler; bpf_linker ;;
 run) plain_packages iproute2 util-linux procps ;;
 test) plain_packages iproute2 util-linux procps curl ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
-*) die "usage: tools/toolchain.sh build|run|test|lint|bench" ;;
+cluster)
+  plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
+    debootstrap gcc libc6-dev procps python3 curl ca-certificates
+  go_present ;;
+*) die "usage: tools/toolchain.sh build|run|test|lint|bench|cluster" ;;
 esac
