@@ -1,11 +1,15 @@
-//! What a request must be to be routed at all: checked before routing, on what hyper parsed.
+//! What a request must be to be routed at all: checked before routing, on what hyper parsed and,
+//! where hyper does not tell, on the bytes it was given.
 //!
 //! Each check closes a way by which a proxy and an upstream could read one request differently.
+
+mod scan;
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Version, header, request::Parts};
 
+pub use self::scan::{Finding, Scanner};
 use crate::{config::Limits, counters::Refused, host, path};
 
 /// Fields of one request; hyper holds HTTP/1 to the same number.

@@ -32,6 +32,10 @@ pub enum Refused {
     Path,
     /// A transfer coding other than `chunked`.
     TransferCoding,
+    /// More than one Content-Length, or one that is no number.
+    Length,
+    /// Both a length and a transfer coding.
+    LengthAndCoding,
     /// Too many fields.
     FieldsTooMany,
     /// A connection above the limit, closed at once.
@@ -40,7 +44,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 11] = [
+    pub const ALL: [Refused; 13] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -50,6 +54,8 @@ impl Refused {
         Refused::UriTooLong,
         Refused::Path,
         Refused::TransferCoding,
+        Refused::Length,
+        Refused::LengthAndCoding,
         Refused::FieldsTooMany,
         Refused::ConnectionLimit,
     ];
@@ -66,6 +72,8 @@ impl Refused {
             Refused::UriTooLong => "uri_too_long",
             Refused::Path => "path",
             Refused::TransferCoding => "transfer_coding",
+            Refused::Length => "length",
+            Refused::LengthAndCoding => "length_and_coding",
             Refused::FieldsTooMany => "fields_too_many",
             Refused::ConnectionLimit => "connection_limit",
         }
@@ -84,6 +92,8 @@ impl Refused {
             | Refused::HostDuplicate
             | Refused::HostInvalid
             | Refused::HostMismatch
+            | Refused::Length
+            | Refused::LengthAndCoding
             | Refused::Path => StatusCode::BAD_REQUEST,
         }
     }

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -28,7 +28,10 @@ use super::{
     observed::{Observed, Observer},
     worker::{Open, Stage, Worker},
 };
-use crate::counters::Refused;
+use crate::{
+    admission::{Finding, Scanner},
+    counters::Refused,
+};
 
 /// What a client may still send after an answer that did not wait for its request's end.
 const LINGER_BYTES_MAX: usize = 256 << 10;
@@ -49,6 +52,9 @@ pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) tls: bool,
     h2: Cell<bool>,
+    /// Requests so far.
+    begun: Cell<u64>,
+    /// Requests in service.
     requests: Cell<usize>,
     live: Arc<Liveness>,
     /// An answer was given while the client was still sending.
@@ -61,8 +67,19 @@ pub(crate) struct Liveness {
     watch: Arc<Watch>,
     /// Between two requests: the next byte begins a head.
     idle: AtomicBool,
+    /// Which request of the connection is refused for its bytes, and why; packed, 0 for none.
+    finding: AtomicU64,
+    /// HTTP is over: what is read is a tunnel's.
+    tunnel: AtomicBool,
     header_read_ms: u64,
     client_send_ms: u64,
+}
+
+/// Looks at what HTTP/1 clients send before hyper does.
+#[derive(Debug)]
+struct Scanning {
+    live: Arc<Liveness>,
+    scanner: Scanner,
 }
 
 /// A request for as long as it is served, its response's body included.
@@ -80,6 +97,8 @@ impl Client {
         let live = Arc::new(Liveness {
             watch: worker.clock.watch(),
             idle: AtomicBool::new(false),
+            finding: AtomicU64::new(0),
+            tunnel: AtomicBool::new(false),
             header_read_ms: timeouts.header_read_ms,
             client_send_ms: timeouts.client_send_ms,
         });
@@ -92,8 +111,17 @@ impl Client {
             port: HeaderValue::from(port),
             scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
         };
-        let (h2, requests, unread) = (Cell::new(false), Cell::new(0), Cell::new(false));
-        Rc::new(Self { worker, _open: open, origin, tls, h2, requests, live, unread })
+        Rc::new(Self {
+            worker,
+            _open: open,
+            origin,
+            tls,
+            h2: Cell::new(false),
+            begun: Cell::new(0),
+            requests: Cell::new(0),
+            live,
+            unread: Cell::new(false),
+        })
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -112,10 +140,22 @@ impl Client {
 
     /// A request's head is there.
     pub(crate) fn begin(self: &Rc<Self>) -> Busy {
+        self.begun.set(self.begun.get() + 1);
         self.requests.set(self.requests.get() + 1);
         self.live.idle.store(false, Relaxed);
         self.live.watch.disarm();
         Busy(self.clone())
+    }
+
+    /// Why the request that began last is not to be served, if it is HTTP/1's.
+    pub(crate) fn finding(&self) -> Option<Refused> {
+        let finding = unpack(self.live.finding.load(Relaxed))?;
+        (finding.request + 1 == self.begun.get()).then_some(finding.reason)
+    }
+
+    /// What follows is not HTTP.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.live.tunnel.store(true, Relaxed);
     }
 
     /// Part of a request was left unread.
@@ -137,7 +177,7 @@ impl Drop for Busy {
 }
 
 impl Observer for Arc<Liveness> {
-    fn read(&self) {
+    fn read(&mut self, _: &[u8]) {
         if self.idle.load(Relaxed) {
             self.idle.store(false, Relaxed);
             self.watch.arm(self.header_read_ms);
@@ -153,13 +193,47 @@ impl Observer for Arc<Liveness> {
     }
 }
 
+impl Observer for Scanning {
+    fn read(&mut self, bytes: &[u8]) {
+        self.live.read(bytes);
+        if self.live.tunnel.load(Relaxed) {
+            return;
+        }
+        if let Some(finding) = self.scanner.feed(bytes) {
+            self.live.finding.store(pack(finding), Relaxed);
+        }
+    }
+
+    fn written(&self) {
+        self.live.written();
+    }
+
+    fn blocked(&self) {
+        self.live.blocked();
+    }
+}
+
+/// Reasons are fewer than this.
+const REASON_BITS: u32 = 8;
+
+fn pack(finding: Finding) -> u64 {
+    (finding.request << REASON_BITS) | (finding.reason as u64 + 1)
+}
+
+fn unpack(packed: u64) -> Option<Finding> {
+    let reason = usize::try_from(packed & ((1 << REASON_BITS) - 1)).ok()?.checked_sub(1)?;
+    let reason = *Refused::ALL.get(reason)?;
+    Some(Finding { request: packed >> REASON_BITS, reason })
+}
+
 /// Serves HTTP/1 on a connection until it ends.
 pub(super) async fn http1<S>(stream: S, client: Rc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &client.worker.shared.config.limits;
-    let io = TokioIo::new(Observed::new(stream, client.live.clone()));
+    let scanning = Scanning { live: client.live.clone(), scanner: Scanner::default() };
+    let io = TokioIo::new(Observed::new(stream, scanning));
     let service = service_fn(|request| exchange::handle(client.clone(), request));
     let mut connection = conn::http1::Builder::new()
         .max_header_size(limits.head_bytes_max)

@@ -56,7 +56,8 @@ pub(super) async fn handle(
     let mut response = respond(&client, request).await;
     client.worker.counters.response(response.status());
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if client.worker.is_draining() && !client.is_h2() && !upgraded {
+    let is_last = client.worker.is_draining() || client.finding().is_some();
+    if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().hold(busy);
@@ -66,7 +67,11 @@ pub(super) async fn handle(
 async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let plan = match plan(client, &head) {
+    let planned = match client.finding() {
+        None => plan(client, &head),
+        Some(reason) => Err(Unplanned::Refused(reason)),
+    };
+    let plan = match planned {
         Ok(plan) => plan,
         Err(unplanned) => {
             if !body.is_end_stream() {

@@ -209,6 +209,7 @@ async fn switch(
         return answer::status(StatusCode::BAD_GATEWAY);
     };
     client.worker.counters.tunnels.add();
+    client.becomes_tunnel();
     spawn_local(tunnel::run(client.clone(), on_upgrade, stream, early));
     fields::to_client(&mut head.headers);
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

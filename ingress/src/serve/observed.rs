@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Who is told.
 pub(crate) trait Observer: Unpin {
-    /// Bytes came in.
-    fn read(&self);
+    /// These bytes came in.
+    fn read(&mut self, bytes: &[u8]);
     /// Bytes went out.
     fn written(&self);
     /// Bytes did not get out.
@@ -39,8 +39,8 @@ impl<S: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<S, O> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.observer.read();
+        if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            self.observer.read(bytes);
         }
         Poll::Ready(Ok(()))
     }

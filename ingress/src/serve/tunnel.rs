@@ -30,7 +30,7 @@ struct Traffic {
 }
 
 impl Observer for Rc<Traffic> {
-    fn read(&self) {
+    fn read(&mut self, _: &[u8]) {
         self.watch.arm(self.idle_ms);
     }
 
