@@ -1,8 +1,14 @@
 //! Settings of the Ingress role, with ingress-nginx's defaults where it has one.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use fairlead_state::Key;
+use http::HeaderValue;
+use ipnetwork::IpNetwork;
 
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
@@ -21,6 +27,12 @@ pub struct IngressConfig {
     pub default_certificate: Option<Key>,
     /// Data threads; one per processor if absent.
     pub threads: Option<usize>,
+    /// Port that redirects to HTTPS name; that of the first HTTPS listener if absent.
+    pub https_redirect_port: Option<u16>,
+    /// What browsers are told on HTTPS answers of hosts with a TLS section; `None`: nothing.
+    pub hsts: Option<Hsts>,
+    /// Every connection begins with a PROXY header.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// What to do with forwarding fields a client sends.
     pub forwarded_headers: ForwardedHeaders,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
@@ -29,6 +41,52 @@ pub struct IngressConfig {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
+}
+
+/// The value of `Strict-Transport-Security` (RFC 6797).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hsts(HeaderValue);
+
+impl Hsts {
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl Default for Hsts {
+    /// ingress-nginx's.
+    fn default() -> Self {
+        Self(HeaderValue::from_static("max-age=31536000; includeSubDomains"))
+    }
+}
+
+impl FromStr for Hsts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let cure = || format!("{text:?}: give max-age=SECONDS, perhaps with ; includeSubDomains");
+        let mut directives = text.split(';').map(str::trim);
+        let age = directives.next().and_then(|age| age.strip_prefix("max-age="));
+        age.and_then(|age| age.parse::<u32>().ok()).ok_or_else(cure)?;
+        if !directives.all(|directive| ["includeSubDomains", "preload"].contains(&directive)) {
+            return Err(cure());
+        }
+        HeaderValue::from_str(text).map(Self).map_err(|_| cure())
+    }
+}
+
+/// Whose PROXY header is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Balancers; everybody if empty. The header of another is required, too, and not believed.
+    pub trusted: Vec<IpNetwork>,
+}
+
+impl ProxyProtocol {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
+    }
 }
 
 /// What to do with `X-Forwarded-*`, `X-Real-IP` and `Forwarded` of a client.
@@ -105,6 +163,9 @@ impl Default for IngressConfig {
             watch_ingress_without_class: false,
             default_certificate: None,
             threads: None,
+            https_redirect_port: None,
+            hsts: Some(Hsts::default()),
+            proxy_protocol: None,
             forwarded_headers: ForwardedHeaders::default(),
             underscores_in_headers: false,
             limits: Limits::default(),

@@ -38,13 +38,15 @@ pub enum Refused {
     LengthAndCoding,
     /// Too many fields.
     FieldsTooMany,
+    /// A connection without the PROXY header that is required.
+    ProxyHeader,
     /// A connection above the limit, closed at once.
     ConnectionLimit,
 }
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 13] = [
+    pub const ALL: [Refused; 14] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -57,6 +59,7 @@ impl Refused {
         Refused::Length,
         Refused::LengthAndCoding,
         Refused::FieldsTooMany,
+        Refused::ProxyHeader,
         Refused::ConnectionLimit,
     ];
 
@@ -75,6 +78,7 @@ impl Refused {
             Refused::Length => "length",
             Refused::LengthAndCoding => "length_and_coding",
             Refused::FieldsTooMany => "fields_too_many",
+            Refused::ProxyHeader => "proxy_header",
             Refused::ConnectionLimit => "connection_limit",
         }
     }
@@ -94,6 +98,7 @@ impl Refused {
             | Refused::HostMismatch
             | Refused::Length
             | Refused::LengthAndCoding
+            | Refused::ProxyHeader
             | Refused::Path => StatusCode::BAD_REQUEST,
         }
     }

@@ -11,12 +11,13 @@ mod counters;
 mod error;
 pub mod host;
 pub mod path;
+pub mod proxy_protocol;
 pub mod routes;
 mod running;
 mod serve;
 mod tls;
 
-pub use config::{ForwardedHeaders, IngressConfig, Limits, Timeouts};
+pub use config::{ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts};
 pub use counters::{Counters, Refused};
 pub use error::IngressError;
 pub use routes::{Finding, RouteRow, Severity};

@@ -89,7 +89,10 @@ pub fn start(
     let shared = Arc::new(Shared {
         tls: tls::server_config(resolver.clone())?,
         routes: routes.clone(),
-        https_port: bound.https.first().map(SocketAddr::port),
+        https_port: bound
+            .https
+            .first()
+            .map(|first| config.https_redirect_port.unwrap_or(first.port())),
         threads,
         config,
     });

@@ -13,6 +13,8 @@ mod handover;
 mod listen;
 mod observed;
 mod pool;
+mod preamble;
+mod prefixed;
 mod tunnel;
 mod upstream;
 mod wire;

@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::ArgAction;
+use fairlead_ingress::Hsts;
+use ipnetwork::IpNetwork;
 
 use crate::logging;
 
@@ -89,6 +91,21 @@ impl FromStr for Listen {
         }
         let address = text.parse().map_err(|_| "give ADDRESS:PORT, or \"\" for none".to_owned());
         address.map(|address| Self(Some(address)))
+    }
+}
+
+/// A header's value, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StrictTransport(pub(crate) Option<Hsts>);
+
+impl FromStr for StrictTransport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|hsts| Self(Some(hsts)))
     }
 }
 
@@ -188,6 +205,29 @@ pub(crate) struct IngressArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
     pub(crate) watch_ingress_without_class: bool,
+    /// Redirect plain HTTP to this port (default: that of the first --https-listen)
+    #[arg(long, value_name = "PORT", env = "FAIRLEAD_HTTPS_REDIRECT_PORT")]
+    pub(crate) https_redirect_port: Option<u16>,
+    /// Strict-Transport-Security on HTTPS answers of hosts with TLS; "" sends none
+    #[arg(
+        long,
+        value_name = "VALUE",
+        default_value = "max-age=31536000; includeSubDomains",
+        env = "FAIRLEAD_HSTS"
+    )]
+    pub(crate) hsts: StrictTransport,
+    /// Every connection begins with a PROXY header, version 1 or 2; others are closed
+    #[arg(long, env = "FAIRLEAD_PROXY_PROTOCOL")]
+    pub(crate) proxy_protocol: bool,
+    /// Believe PROXY headers of these balancers alone (default: of everybody who can connect)
+    #[arg(
+        long,
+        value_name = "CIDR,...",
+        value_delimiter = ',',
+        requires = "proxy_protocol",
+        env = "FAIRLEAD_PROXY_PROTOCOL_FROM"
+    )]
+    pub(crate) proxy_protocol_from: Vec<IpNetwork>,
     /// Certificate for hosts without one of their own (default: self-signed)
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_DEFAULT_CERTIFICATE")]
     pub(crate) default_certificate: Option<String>,

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
-use fairlead_ingress::{Counters, IngressConfig, Timeouts};
+use fairlead_ingress::{Counters, IngressConfig, ProxyProtocol, Timeouts};
 use tokio::sync::watch;
 
 use super::{
@@ -51,6 +51,11 @@ fn config(shared: &Shared) -> anyhow::Result<IngressConfig> {
         controller: args.controller.clone(),
         watch_ingress_without_class: args.watch_ingress_without_class,
         default_certificate: source::default_certificate(&shared.args)?,
+        https_redirect_port: args.https_redirect_port,
+        hsts: args.hsts.0.clone(),
+        proxy_protocol: args
+            .proxy_protocol
+            .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.clone() }),
         timeouts: Timeouts { drain_ms, ..Timeouts::default() },
         ..IngressConfig::default()
     })

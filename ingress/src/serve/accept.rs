@@ -1,6 +1,6 @@
 //! From a listening socket to connections, through TLS where it is asked for.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use futures::FutureExt;
 use tokio::{
@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     client::{self, Client},
     listen::{BACKLOG, Listening},
-    worker::Worker,
+    preamble::{self, Ends},
+    worker::{Open, Worker},
 };
 use crate::counters::Refused;
 
@@ -73,10 +74,35 @@ fn admit(
     };
     // Fails on a connection already reset; the next read says so.
     let _ = stream.set_nodelay(true);
-    let client = Client::new(open, peer, address.port(), tls.is_some());
+    let ends = Ends { client: peer, port: address.port() };
+    if worker.shared.config.proxy_protocol.is_some() {
+        spawn_local(behind_proxy(open, stream, ends, tls.cloned()));
+        return;
+    }
+    let client = Client::new(open, ends, tls.is_some());
     match tls {
-        None => _ = spawn_local(client::http1(stream, client)),
+        None => _ = spawn_local(client::plain(stream, client)),
         Some(tls) => _ = spawn_local(handshake(tls.clone(), stream, client)),
+    }
+}
+
+/// The PROXY header first.
+async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: Option<TlsAcceptor>) {
+    let worker = open.worker().clone();
+    let config = &worker.shared.config;
+    let watch = worker.clock.watch();
+    watch.arm(config.timeouts.tls_handshake_ms);
+    let Some(Ok(route)) = watch.limit(preamble::read(&mut stream)).await else {
+        return worker.counters.refused(Refused::ProxyHeader);
+    };
+    let trusted = config.proxy_protocol.as_ref().is_some_and(|p| p.trusts(ends.client.ip()));
+    if let Some(route) = route.filter(|_| trusted) {
+        ends = Ends { client: route.source, port: route.destination.port() };
+    }
+    let client = Client::new(open, ends, tls.is_some());
+    match tls {
+        None => client::plain(stream, client).await,
+        Some(tls) => handshake(tls, stream, client).await,
     }
 }
 
@@ -102,14 +128,5 @@ async fn accept_tls(
     client: &Client,
 ) -> Option<TlsStream<TcpStream>> {
     client.watch().arm(client.worker.shared.config.timeouts.tls_handshake_ms);
-    let mut accepting = pin!(tls.accept(stream));
-    poll_fn(|cx| {
-        client.watch().register(cx.waker());
-        match accepting.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(outcome.ok()),
-            Poll::Pending if client.watch().expired() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
+    client.watch().limit(tls.accept(stream)).await?.ok()
 }

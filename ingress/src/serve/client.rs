@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -13,11 +12,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpStream,
     task::spawn_local,
 };
 
@@ -26,6 +27,8 @@ use super::{
     exchange,
     fields::Origin,
     observed::{Observed, Observer},
+    preamble::Ends,
+    prefixed::Prefixed,
     worker::{Open, Stage, Worker},
 };
 use crate::{
@@ -41,6 +44,7 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// RFC 9113 6.5.2, with CVE-2023-44487 (rapid reset) and CVE-2025-8671 (MadeYouReset) in mind.
 const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
@@ -91,7 +95,7 @@ pub(crate) struct Busy(Rc<Client>);
 struct Local;
 
 impl Client {
-    pub(super) fn new(open: Open, peer: SocketAddr, port: u16, tls: bool) -> Rc<Self> {
+    pub(super) fn new(open: Open, ends: Ends, tls: bool) -> Rc<Self> {
         let worker = open.worker().clone();
         let timeouts = &worker.shared.config.timeouts;
         let live = Arc::new(Liveness {
@@ -107,8 +111,8 @@ impl Client {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
         let origin = Origin {
-            client: text(peer.ip().to_canonical().to_string()),
-            port: HeaderValue::from(port),
+            client: text(ends.client.ip().to_canonical().to_string()),
+            port: HeaderValue::from(ends.port),
             scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
         };
         Rc::new(Self {
@@ -226,8 +230,17 @@ fn unpack(packed: u64) -> Option<Finding> {
     Some(Finding { request: packed >> REASON_BITS, reason })
 }
 
-/// Serves HTTP/1 on a connection until it ends.
-pub(super) async fn http1<S>(stream: S, client: Rc<Client>)
+/// Serves HTTP/1 or, if the client begins with its preface, HTTP/2 (RFC 9113 3.3: h2c).
+pub(super) async fn plain(stream: TcpStream, client: Rc<Client>) {
+    if let Some((preface, stream)) = http1(stream, client.clone()).await {
+        client.connected(true);
+        http2(Prefixed::new(preface, stream), client).await;
+    }
+}
+
+/// Serves HTTP/1 on a connection until it ends. Gives it back, with what was read, if what comes is
+/// HTTP/2 without encryption.
+pub(super) async fn http1<S>(stream: S, client: Rc<Client>) -> Option<(Bytes, S)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -245,18 +258,25 @@ where
     })
     .await;
     let malformed = match outcome {
-        None => return client.worker.counters.client_timeouts.add(),
+        None => {
+            client.worker.counters.client_timeouts.add();
+            return None;
+        }
         Some(outcome) => outcome.is_err_and(|error| error.is_parse()),
     };
+    if !malformed && !client.unread.get() {
+        return None;
+    }
+    let rest = connection.into_parts()?;
+    let stream = rest.io.into_inner().into_inner();
+    if !client.tls && rest.read_buf.starts_with(H2_PREFACE) {
+        return Some((rest.read_buf, stream));
+    }
     if malformed {
         client.worker.counters.refused(Refused::Malformed);
     }
-    if malformed || client.unread.get() {
-        let rest = connection.into_parts();
-        if let Some(rest) = rest {
-            linger(rest.io.into_inner(), &client).await;
-        }
-    }
+    linger(stream, &client).await;
+    None
 }
 
 /// Serves HTTP/2 on a connection until it ends.

@@ -2,11 +2,13 @@
 
 use std::{
     cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -128,6 +130,20 @@ impl Watch {
         if self.write_ms.load(Relaxed) != NEVER {
             self.write_ms.store(NEVER, Relaxed);
         }
+    }
+
+    /// Waits for `future` no longer than to the next deadline; `None` if that came first.
+    pub(crate) async fn limit<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.register(cx.waker());
+            match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending if self.expired() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
     }
 
     pub(crate) fn expired(&self) -> bool {

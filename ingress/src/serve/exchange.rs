@@ -4,7 +4,7 @@ use std::{borrow::Cow, convert::Infallible, fmt::Write, rc::Rc, sync::Arc};
 
 use http::{
     HeaderValue, Request, Response, StatusCode,
-    header::{CONNECTION, HOST},
+    header::{CONNECTION, HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
@@ -35,6 +35,8 @@ struct Plan {
     /// The path in normal form, where it differs from the one received.
     path: Option<String>,
     websocket: bool,
+    /// The host is one of HTTPS.
+    secured: bool,
 }
 
 /// Why there is no plan.
@@ -98,7 +100,11 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
     let on_upgrade = plan.websocket.then_some(on_upgrade);
-    forward::forward(client, &plan.upstream, request, on_upgrade).await
+    let mut response = forward::forward(client, &plan.upstream, request, on_upgrade).await;
+    if let Some(hsts) = config.hsts.as_ref().filter(|_| plan.secured) {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+    }
+    response
 }
 
 /// Admission and routing: everything that needs no waiting.
@@ -110,6 +116,7 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let Some(Found { host, route }) = routes.load().find(&admitted.host, &admitted.path) else {
         return Err(Unplanned::Unserved(StatusCode::NOT_FOUND));
     };
+    let secured = client.tls && host.tls;
     let redirects = !client.tls
         && host.tls
         && route.ssl_redirect
@@ -130,7 +137,8 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         None => HeaderValue::from_str(admitted.host_text)
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
-    Ok(Plan { upstream: upstream.clone(), host, path, websocket: admitted.websocket })
+    let (upstream, websocket) = (upstream.clone(), admitted.websocket);
+    Ok(Plan { upstream, host, path, websocket, secured })
 }
 
 impl Unplanned {

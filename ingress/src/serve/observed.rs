@@ -29,6 +29,10 @@ impl<S, O> Observed<S, O> {
     pub(crate) fn new(stream: S, observer: O) -> Self {
         Self { stream, observer }
     }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<S, O> {

@@ -93,6 +93,30 @@ async fn http2_and_http1_reach_an_upstream_alike() {
     }
 }
 
+/// RFC 9113 3.3; curl --http2-prior-knowledge, and gRPC clients without TLS.
+#[tokio::test]
+async fn http2_without_encryption_is_served_to_clients_that_begin_with_it() {
+    let upstream = Upstream::echo("web").await;
+    let world = World::single(web(&upstream)).await;
+    let mut sender = http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    let request = || {
+        let uri = "http://a.example/x";
+        let request = Request::builder().version(Version::HTTP_2).uri(uri);
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    let answers = futures::future::join_all((0..10).map(|_| {
+        let answer = sender.send_request(request());
+        async { Answer::read(answer.await.unwrap()).await }
+    }));
+    for answer in timeout(PATIENCE, answers).await.unwrap() {
+        assert_eq!(answer.who(), (200, "web"));
+        assert_eq!(answer.saw("x-forwarded-proto"), Some("http"));
+    }
+    let counters = world.running.counters();
+    assert_eq!((counters.connections, counters.requests()), (1, 10));
+    assert_eq!(counters.refused[&fairlead_ingress::Refused::Malformed], 0);
+}
+
 #[tokio::test]
 async fn a_trusted_balancer_in_front_is_believed() {
     let upstream = Upstream::echo("web").await;

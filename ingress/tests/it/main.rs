@@ -13,6 +13,7 @@ mod drain;
 mod handover;
 mod http;
 mod planner;
+mod proxy_protocol;
 mod routing;
 mod support;
 mod tls;

@@ -187,6 +187,67 @@ async fn plain_http_of_a_tls_host_is_redirected_unless_told_not_to() {
 }
 
 #[tokio::test]
+async fn a_redirect_names_the_port_the_outside_knows() {
+    let upstream = Upstream::echo("web").await;
+    for (port, location) in [(443, "https://a.example/x"), (8443, "https://a.example:8443/x")] {
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(site("web", "a.example", &["a.example"], ""));
+        let config = IngressConfig { https_redirect_port: Some(port), ..config() };
+        let world = World::with(config, objects).await;
+        assert_eq!(get(world.http(), "a.example", "/x").await.headers["location"], location);
+    }
+}
+
+/// ingress-nginx: hsts, on for hosts with a certificate, and only where TLS was used.
+#[tokio::test]
+async fn browsers_are_told_to_stay_with_https_where_there_is_a_tls_section() {
+    let upstream = Upstream::serve(|_| async {
+        http::Response::builder()
+            .header("strict-transport-security", "max-age=1")
+            .body(http_body_util::Full::<hyper::body::Bytes>::default())
+            .unwrap()
+    })
+    .await;
+    let default = Some("max-age=31536000; includeSubDomains");
+    for (hsts, expected) in [
+        (fairlead_ingress::Hsts::default().into(), default),
+        ("max-age=60".parse().ok(), Some("max-age=60")),
+        (None, Some("max-age=1")),
+    ] {
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(
+            ingress("tls")
+                .host("tls.example", "web")
+                .tls(&["tls.example"], "")
+                .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
+                .object(),
+        );
+        objects.push(ingress("plain").host("plain.example", "web").object());
+        let world = World::with(IngressConfig { hsts, ..config() }, objects).await;
+        let told = |answer: &crate::support::client::Answer| {
+            let value = answer.headers.get("strict-transport-security");
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        for (host, is_tls, expected) in [
+            ("tls.example", true, expected),
+            ("tls.example", false, Some("max-age=1")),
+            ("plain.example", true, Some("max-age=1")),
+        ] {
+            let answer = if is_tls {
+                let stream = tls(world.https(), host, trusting_anybody()).await.unwrap();
+                send(&mut http1(stream).await, request(host, "/")).await
+            } else {
+                get(world.http(), host, "/").await
+            };
+            assert_eq!(told(&answer).as_deref(), expected, "{host}, TLS: {is_tls}");
+        }
+    }
+    for bad in ["31536000", "max-age=x", "max-age=1; includesubdomain", "max-age=1; preload\n"] {
+        assert!(bad.parse::<fairlead_ingress::Hsts>().is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn plain_http_and_silence_on_the_tls_port_end_the_connection() {
     let world = World::new(vec![]).await;
     let answer = crate::support::client::raw(world.https(), b"GET / HTTP/1.1\r\n\r\n").await;
