@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Turns reports of the e2e suite into tables.
+
+e2e-table.py --about SUBJECT REPO    what ran, where and when, as JSON: kept beside each report
+e2e-table.py --text REPORT...        a line a spec: state, seconds, name; under it why it did not pass
+e2e-table.py --markdown DIR CAUSES   DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md has it
+
+Reports are merged in the order they were written: the last verdict on a spec counts, and a run cut short overrules none.
+"""
+import collections
+import datetime
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+
+SUBJECTS = [("fairlead", "Fairlead"), ("kube-proxy", "kube-proxy, CoreDNS")]
+Verdict = collections.namedtuple("Verdict", "state seconds why commit")
+
+
+def verdicts(reports):
+    """name -> Verdict, and the wall time of all reports."""
+    found, wall = {}, 0.0
+    for path in reports:
+        commit = about(path).get("commit", "")
+        with open(path) as f:
+            suites = json.load(f)
+        for suite in suites:
+            wall += suite["RunTime"] / 1e9
+            for spec in suite["SpecReports"] or []:
+                why = " ".join(spec.get("Failure", {}).get("Message", "").split())[:300]
+                state = spec["State"]
+                if suite["SuiteConfig"].get("DryRun") and state == "passed":
+                    state = "listed"
+                if spec["LeafNodeType"] != "It" or state == "pending" or (state == "skipped" and not why):
+                    continue
+                name = " ".join((spec["ContainerHierarchyTexts"] or []) + [spec["LeafNodeText"]])
+                if state in ("interrupted", "aborted") and name in found:
+                    continue
+                before = found.get(name)
+                if state == "passed" and before and before.state != "passed" and before.commit == commit:
+                    why = "at first: " + before.why
+                found[name] = Verdict(state, spec["RunTime"] / 1e9, why, commit)
+    return found, wall
+
+
+def about(report):
+    try:
+        with open(report.removesuffix(".json") + ".about") as f:
+            return json.load(f)
+    except OSError:
+        return {}
+
+
+def summary(found):
+    count = collections.Counter(v.state for v in found.values())
+    return ", ".join(f"{count[s]} {s}" for s in sorted(count, key=lambda s: (s != "passed", s)))
+
+
+def text(reports):
+    found, wall = verdicts(reports)
+    for name, v in sorted(found.items(), key=lambda item: (item[1].state, item[0])):
+        print(f"{v.state:9} {v.seconds:7.1f}  {name}")
+        if v.why:
+            print("                   # " + v.why)
+    spent = sum(v.seconds for v in found.values())
+    print(f"total: {summary(found)}; {spent:.0f} s in specs, {wall:.0f} s of wall time")
+
+
+def machine():
+    model = "an unknown processor"
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+    return f"{os.cpu_count()} cores of {model}, Linux {os.uname().release}"
+
+
+def tell_about(subject, repo):
+    commit = subprocess.run(["git", "-C", repo, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    print(json.dumps({
+        "subject": subject,
+        "commit": commit.stdout.strip() or "unknown",
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": machine(),
+    }))
+
+
+def markdown(root, causes_file):
+    causes = []
+    with open(causes_file) as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                pattern, cause = line.rstrip("\n").split("\t", 1)
+                causes.append((re.compile(pattern), cause))
+    tables, runs = {}, []
+    for subject, _ in SUBJECTS:
+        reports = [p for p in glob.glob(f"{root}/{subject}/*.json") if not p.endswith("/list.json")]
+        reports.sort(key=os.path.getmtime)
+        tables[subject] = verdicts(reports)[0]
+        runs += [about(p) for p in reports]
+    last = max(runs, key=lambda run: run.get("date", ""), default={})
+    commits = {s: sorted({r["commit"] for r in runs if r.get("subject") == s}) for s, _ in SUBJECTS}
+    print("# Upstream's e2e suite: sig-network\n")
+    print(f"{last.get('machine', '')} · {last.get('date', '')} · commit {', '.join(commits['fairlead']) or 'none'}\n")
+    print("Kubernetes' own e2e.test against the cluster of `tests/cluster`: 3 nodes, dual-stack, the suite in the outside client. "
+          "Fairlead is the only data plane and DNS, deployed by its chart; the rival is kube-proxy (nftables) with CoreDNS. "
+          "`make e2e` writes this page from stored reports; the last verdict on a spec counts. Seconds are the spec's own, with "
+          "several running at once.\n")
+    for subject, title in SUBJECTS:
+        print(f"- {title}: {summary(tables[subject]) or 'not run'}.")
+    print("\n| spec | " + " | ".join(title for _, title in SUBJECTS) + " |\n|---|---|---|")
+    names = sorted(set().union(*tables.values()))
+    for name in names:
+        print(f"| {short(name)} | " + " | ".join(cell(tables[s].get(name)) for s, _ in SUBJECTS) + " |")
+    print("\n## Not passed, or not at first\n")
+    for name in names:
+        said = [(title, tables[s][name]) for s, title in SUBJECTS if name in tables[s] and tables[s][name].why]
+        if not said:
+            continue
+        cause = next((cause for pattern, cause in causes if pattern.search(name)), None)
+        print(f"- {short(name)}" + (f": **{cause}**" if cause else ""))
+        for title, v in said:
+            print(f"  - {title}, {v.state}: `{v.why.replace('`', chr(39))}`")
+
+
+def short(name):
+    return name.removeprefix("[sig-network] ").replace("|", "\\|")
+
+
+def cell(v):
+    return "not run" if v is None else f"{v.state} {v.seconds:.1f} s"
+
+
+match sys.argv[1:]:
+    case ["--about", subject, repo]:
+        tell_about(subject, repo)
+    case ["--text", *reports] if reports:
+        text(reports)
+    case ["--markdown", root, causes_file]:
+        markdown(root, causes_file)
+    case _:
+        sys.exit(__doc__)
