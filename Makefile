@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build demo test lint fmt bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build demo test test-cluster e2e lint fmt bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ demo: build ## a little world in network namespaces: watch it work
 test: toolchain ## everything there is to prove on one machine (as root)
 	@tools/toolchain.sh test
 	@tools/test.sh
+
+test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes cluster (as root)
+	@tests/cluster/test
+
+e2e: toolchain ## upstream's e2e suite [FOCUS=regex] [PROXY=kube-proxy DNS=coredns]; writes docs/results/e2e.md
+	@tests/cluster/e2e -w $(if $(FOCUS),-f '$(FOCUS)')
 
 lint: toolchain ## formatting, clippy, licences and advisories
 	@tools/toolchain.sh lint

@@ -3,6 +3,7 @@
 
 e2e-table.py --about SUBJECT REPO    what ran, where and when, as JSON: kept beside each report
 e2e-table.py --text REPORT...        a line a spec: state, seconds, name; under it why it did not pass
+e2e-table.py --checks REPORT...      a line a spec, as the other tests print theirs: `ok - e2e: NAME`
 e2e-table.py --markdown DIR CAUSES   DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md has it
 
 Reports are merged in the order they were written: the last verdict on a spec counts, and a run cut short overrules none.
@@ -67,6 +68,14 @@ def text(reports):
             print("                   # " + v.why)
     spent = sum(v.seconds for v in found.values())
     print(f"total: {summary(found)}; {spent:.0f} s in specs, {wall:.0f} s of wall time")
+
+
+def checks(reports):
+    for name, v in sorted(verdicts(reports)[0].items()):
+        if v.state == "passed":
+            print(f"ok - e2e: {short(name)}")
+        elif v.state != "skipped":
+            print(f"not ok - e2e: {short(name)}: {v.state}: {v.why}")
 
 
 def machine():
@@ -139,6 +148,8 @@ match sys.argv[1:]:
         tell_about(subject, repo)
     case ["--text", *reports] if reports:
         text(reports)
+    case ["--checks", *reports] if reports:
+        checks(reports)
     case ["--markdown", root, causes_file]:
         markdown(root, causes_file)
     case _:
