@@ -17,6 +17,7 @@ mod preamble;
 mod prefixed;
 mod tunnel;
 mod upstream;
+mod upstream2;
 mod wire;
 mod worker;
 

@@ -9,12 +9,13 @@ use fairlead_state::{
 
 use super::{
     finding::{Finding, Severity},
-    upstream::UpstreamKey,
+    upstream::{Protocol, UpstreamKey},
 };
 use crate::{host::HostPattern, path};
 
 const ANNOTATION_PREFIX: &str = "nginx.ingress.kubernetes.io/";
 const SSL_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
+const BACKEND_PROTOCOL: &str = "nginx.ingress.kubernetes.io/backend-protocol";
 
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +77,8 @@ impl Compiled {
 
 /// Checks an Ingress. What is bad of it is left out with a reason; the rest is served.
 pub(super) fn compile(ingress: &Ingress) -> Compiled {
-    let mut checker = Checker { ingress, findings: Vec::new() };
+    let mut checker = Checker { ingress, protocol: None, findings: Vec::new() };
+    checker.protocol = checker.backend_protocol();
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
     for rule in &*ingress.rules {
         let host = match rule.host.as_deref() {
@@ -108,6 +110,7 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
 
 struct Checker<'a> {
     ingress: &'a Ingress,
+    protocol: Option<Protocol>,
     findings: Vec<Finding>,
 }
 
@@ -140,6 +143,7 @@ impl Checker<'_> {
             IngressBackend::Service { name, port } => Some(UpstreamKey {
                 service: Key::new(self.ingress.key.namespace.clone(), name.clone()),
                 port: port.clone(),
+                protocol: self.protocol,
             }),
             IngressBackend::Resource(resource) => {
                 let reason = format!(
@@ -172,12 +176,36 @@ impl Checker<'_> {
         claims
     }
 
+    /// ingress-nginx compares without case.
+    fn backend_protocol(&mut self) -> Option<Protocol> {
+        let value = self.ingress.annotations.get(BACKEND_PROTOCOL)?;
+        match value.to_ascii_uppercase().as_str() {
+            "HTTP" => Some(Protocol::Http1),
+            "GRPC" => Some(Protocol::H2c),
+            other @ ("HTTPS" | "GRPCS" | "AUTO_HTTP" | "FCGI") => {
+                let reason = format!(
+                    "annotation {BACKEND_PROTOCOL} {other} is not served yet; HTTP is spoken"
+                );
+                self.find(Severity::Differs, reason);
+                None
+            }
+            _ => {
+                let reason = format!(
+                    "annotation {BACKEND_PROTOCOL} {value:?} is none of HTTP, GRPC; HTTP is spoken"
+                );
+                self.find(Severity::Refused, reason);
+                None
+            }
+        }
+    }
+
     /// Returns whether plain HTTP is redirected (ingress-nginx: yes, unless told not to).
     fn annotations(&mut self) -> bool {
         let mut ssl_redirect = true;
         for (name, value) in &*self.ingress.annotations {
             match (&**name, &**value) {
-                (SSL_REDIRECT, "true") => {}
+                // The protocol was looked at before the paths.
+                (SSL_REDIRECT, "true") | (BACKEND_PROTOCOL, _) => {}
                 (SSL_REDIRECT, "false") => ssl_redirect = false,
                 (SSL_REDIRECT, other) => {
                     let reason =

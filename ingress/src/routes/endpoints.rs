@@ -7,18 +7,30 @@ use std::{
 
 use fairlead_state::{
     Snapshot,
-    model::{Endpoint, EndpointSlice, Protocol, Service, ServiceBackendPort, ServiceType},
+    model::{self, Endpoint, EndpointSlice, Service, ServiceBackendPort, ServicePort, ServiceType},
 };
 
-use super::upstream::{Problem, UpstreamKey};
+use super::upstream::{Problem, Protocol, UpstreamKey};
 
-/// The addresses of an upstream, sorted, each once; or why there can be none.
-pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Vec<SocketAddr>, Problem> {
+/// KEP-3726, and what gRPC Services are marked with.
+const H2C_PROTOCOLS: [&str; 2] = ["kubernetes.io/h2c", "grpc"];
+
+/// Where an upstream is, and what is spoken there.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// Sorted, each once.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) protocol: Protocol,
+}
+
+/// The addresses of an upstream, or why there can be none.
+pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved, Problem> {
     let service = snapshot.services().get(&key.service).ok_or(Problem::NoService)?;
     if service.service_type == ServiceType::ExternalName {
         return Err(Problem::ExternalName);
     }
-    let port_name = port_name(service, &key.port).ok_or(Problem::NoPort)?;
+    let port = port(service, &key.port).ok_or(Problem::NoPort)?;
+    let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
     let ready = select(slices(), port_name, |endpoint| endpoint.ready);
     let chosen = if ready.is_empty() {
@@ -27,16 +39,17 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Vec<Sock
     } else {
         ready
     };
-    Ok(one_family(service, &chosen))
+    let is_h2c = port.app_protocol.as_deref().is_some_and(|name| H2C_PROTOCOLS.contains(&name));
+    let protocol = if is_h2c { Protocol::H2c } else { Protocol::Http1 };
+    Ok(Resolved { addresses: one_family(service, &chosen), protocol })
 }
 
-fn port_name<'a>(service: &'a Service, port: &ServiceBackendPort) -> Option<&'a str> {
-    let mut tcp = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-    let found = match port {
+fn port<'a>(service: &'a Service, port: &ServiceBackendPort) -> Option<&'a ServicePort> {
+    let mut tcp = service.ports.iter().filter(|port| port.protocol == model::Protocol::Tcp);
+    match port {
         ServiceBackendPort::Number(number) => tcp.find(|port| port.port == *number),
         ServiceBackendPort::Name(name) => tcp.find(|port| port.name == *name),
-    };
-    found.map(|port| &*port.name)
+    }
 }
 
 fn select<'a>(
@@ -48,7 +61,7 @@ fn select<'a>(
     for slice in slices {
         let mut ports = slice.ports.iter();
         let Some(port) =
-            ports.find(|port| port.protocol == Protocol::Tcp && *port.name == *port_name)
+            ports.find(|port| port.protocol == model::Protocol::Tcp && *port.name == *port_name)
         else {
             continue;
         };

@@ -17,7 +17,7 @@ use super::{
     endpoints,
     finding::{Finding, Severity, tell},
     paths,
-    upstream::{Upstream, UpstreamKey},
+    upstream::{Protocol, Upstream, UpstreamKey},
 };
 use crate::{
     config::IngressConfig,
@@ -224,12 +224,13 @@ impl Planner {
         if self.upstreams.get(key).is_some_and(|tracked| tracked.users.is_empty())
             && let Some(unused) = self.upstreams.remove(key)
         {
-            unused.upstream.set(&[], None);
+            unused.upstream.set(&[], Protocol::default(), None);
         }
     }
 
     fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
-        let first = UpstreamKey { service: service.clone(), port: ServiceBackendPort::Number(0) };
+        let port = ServiceBackendPort::Number(0);
+        let first = UpstreamKey { service: service.clone(), port, protocol: None };
         let keys: Vec<UpstreamKey> = self
             .upstreams
             .range(first..)
@@ -245,11 +246,16 @@ impl Planner {
     fn refresh_upstream(&self, snapshot: &Snapshot, key: &UpstreamKey) {
         let Some(tracked) = self.upstreams.get(key) else { return };
         let had_problem = tracked.upstream.endpoints().problem;
-        let (addresses, problem) = match endpoints::resolve(snapshot, key) {
-            Ok(addresses) => (addresses, None),
-            Err(problem) => (Vec::new(), Some(problem)),
+        let problem = match endpoints::resolve(snapshot, key) {
+            Ok(resolved) => {
+                tracked.upstream.set(&resolved.addresses, resolved.protocol, None);
+                None
+            }
+            Err(problem) => {
+                tracked.upstream.set(&[], Protocol::default(), Some(problem));
+                Some(problem)
+            }
         };
-        tracked.upstream.set(&addresses, problem);
         if let Some(problem) = problem.filter(|problem| had_problem != Some(*problem)) {
             tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
         }

@@ -24,6 +24,18 @@ pub struct UpstreamKey {
     pub service: Key,
     /// The port, by number or by name.
     pub port: ServiceBackendPort,
+    /// What the Ingress says it speaks; if nothing, the Service's `appProtocol` decides.
+    pub protocol: Option<Protocol>,
+}
+
+/// What endpoints speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS: gRPC.
+    H2c,
 }
 
 /// A Service port and its endpoints of the moment.
@@ -48,6 +60,7 @@ pub struct Endpoints {
 pub struct Endpoint {
     id: u64,
     address: SocketAddr,
+    protocol: Protocol,
     gone: AtomicBool,
     health: Health,
 }
@@ -104,21 +117,29 @@ impl Upstream {
     }
 
     /// Puts new addresses, sorted, in force. Returns whether anything changed.
-    pub fn set(&self, addresses: &[SocketAddr], problem: Option<Problem>) -> bool {
+    pub fn set(
+        &self,
+        addresses: &[SocketAddr],
+        protocol: Protocol,
+        problem: Option<Problem>,
+    ) -> bool {
+        let protocol = self.key.protocol.unwrap_or(protocol);
         let old = self.endpoints.load();
-        let same = old.list.iter().map(|endpoint| &endpoint.address).eq(addresses);
+        let spoken = |endpoint: &Endpoint| endpoint.protocol == protocol;
+        let same = old.list.iter().map(|endpoint| &endpoint.address).eq(addresses)
+            && old.list.iter().all(|endpoint| spoken(endpoint));
         if same && old.problem == problem {
             return false;
         }
         let list = addresses.iter().map(|address| {
             let kept = old.list.binary_search_by_key(address, |endpoint| endpoint.address);
-            let kept = kept.ok().and_then(|i| old.list.get(i));
-            kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address)))
+            let kept = kept.ok().and_then(|i| old.list.get(i)).filter(|kept| spoken(kept));
+            kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address, protocol)))
         });
         let new = Endpoints { list: list.collect(), problem };
         self.endpoints.store(Arc::new(new));
         for endpoint in &old.list {
-            let gone = addresses.binary_search(&endpoint.address).is_err();
+            let gone = addresses.binary_search(&endpoint.address).is_err() || !spoken(endpoint);
             endpoint.gone.store(gone, Ordering::Relaxed);
         }
         true
@@ -126,9 +147,9 @@ impl Upstream {
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr) -> Self {
+    fn new(address: SocketAddr, protocol: Protocol) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, address, gone: AtomicBool::new(false), health: Health::default() }
+        Self { id, address, protocol, gone: AtomicBool::new(false), health: Health::default() }
     }
 
     /// Unique in this process: two upstreams that share a pod do not share its connections.
@@ -141,7 +162,7 @@ impl Endpoint {
         self.address
     }
 
-    /// A connection to it could not be made.
+    /// A connection to it could not be made, or a new one was closed without an answer.
     pub fn failed(&self) {
         self.health.failed();
     }
@@ -159,6 +180,11 @@ impl Endpoint {
     /// Since when it cannot be reached, in milliseconds; `None` if it can, as far as is known.
     pub fn failing_for_ms(&self) -> Option<u64> {
         self.health.failing_for_ms()
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// No longer an endpoint: its idle connections are to be closed.

@@ -49,8 +49,36 @@ enum Source {
 struct UpstreamBody {
     incoming: Incoming,
     /// Until it went back to the pool or broke.
-    connection: Option<Box<UpstreamConnection>>,
+    carrier: Option<Carrier>,
     client: Rc<Client>,
+}
+
+/// What a response comes on.
+#[derive(Debug)]
+pub(crate) enum Carrier {
+    /// A connection of its own: reading the body drives it.
+    H1(Box<UpstreamConnection>),
+    /// A stream; the connection has a task of its own.
+    H2(Arc<Watch>),
+}
+
+impl Carrier {
+    fn watch(&self) -> &Watch {
+        match self {
+            Self::H1(connection) => connection.watch(),
+            Self::H2(watch) => watch,
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Self::H1(connection) = self {
+            connection.drive(cx);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self, Self::H1(connection) if connection.has_ended())
+    }
 }
 
 /// What is sent to an upstream.
@@ -105,12 +133,8 @@ impl ResponseBody {
     }
 
     /// Takes over a response and the connection it comes on.
-    pub(super) fn upstream(
-        incoming: Incoming,
-        connection: Box<UpstreamConnection>,
-        client: Rc<Client>,
-    ) -> Self {
-        let mut body = UpstreamBody { incoming, connection: Some(connection), client };
+    pub(super) fn upstream(incoming: Incoming, carrier: Carrier, client: Rc<Client>) -> Self {
+        let mut body = UpstreamBody { incoming, carrier: Some(carrier), client };
         if body.incoming.is_end_stream() {
             body.finish();
         }
@@ -157,23 +181,23 @@ impl UpstreamBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             return self.passed(frame);
         }
-        let Some(connection) = &mut self.connection else { return Poll::Pending };
-        connection.watch().register(cx.waker());
-        connection.drive(cx);
+        let Some(carrier) = &mut self.carrier else { return Poll::Pending };
+        carrier.watch().register(cx.waker());
+        carrier.drive(cx);
         // What the connection just read is taken at once, without another round of the task.
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             return self.passed(frame);
         }
-        if connection.has_ended() {
+        if carrier.has_ended() {
             // Whatever is missing will not come: dropping it tells the body so.
-            self.connection = None;
+            self.carrier = None;
             return match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(frame) => self.passed(frame),
                 Poll::Pending => Poll::Pending,
             };
         }
-        if connection.watch().expired() {
-            self.connection = None;
+        if carrier.watch().expired() {
+            self.carrier = None;
             self.client.worker.counters.upstream_timeouts.add();
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         }
@@ -188,15 +212,13 @@ impl UpstreamBody {
             Some(Ok(frame)) => {
                 if self.incoming.is_end_stream() {
                     self.finish();
-                } else if let Some(connection) = &self.connection {
-                    connection
-                        .watch()
-                        .arm(self.client.worker.shared.config.timeouts.upstream_read_ms);
+                } else if let Some(carrier) = &self.carrier {
+                    carrier.watch().arm(self.client.worker.shared.config.timeouts.upstream_read_ms);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.connection = None;
+                self.carrier = None;
                 Poll::Ready(Some(Err(error.into())))
             }
             None => {
@@ -208,7 +230,7 @@ impl UpstreamBody {
 
     fn finish(&mut self) {
         let worker = &self.client.worker;
-        if let Some(connection) = self.connection.take()
+        if let Some(Carrier::H1(connection)) = self.carrier.take()
             && connection.is_reusable()
         {
             worker.pool.put(connection, worker.clock.now_ms());

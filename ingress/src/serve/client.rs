@@ -92,7 +92,7 @@ pub(crate) struct Busy(Rc<Client>);
 
 /// hyper's tasks stay on this thread.
 #[derive(Clone, Copy, Debug)]
-struct Local;
+pub(crate) struct Local;
 
 impl Client {
     pub(super) fn new(open: Open, ends: Ends, tls: bool) -> Rc<Self> {

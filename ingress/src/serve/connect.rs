@@ -11,7 +11,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use super::{upstream::UpstreamConnection, worker::Worker};
+use super::{clock::Watch, upstream::UpstreamConnection, worker::Worker};
 use crate::routes::Endpoint;
 
 /// Why an endpoint could not be reached. No byte was sent, so any request may go elsewhere.
@@ -28,7 +28,17 @@ pub(super) async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
-    let connected = establish(worker, endpoint).await;
+    let (stream, watch) = establish(worker, endpoint).await?;
+    let connection = UpstreamConnection::new(stream, endpoint.clone(), watch).await;
+    connection.map_err(|_| ConnectError::Refused)
+}
+
+/// TCP alone; the watch's deadline is still that of connecting.
+pub(super) async fn establish(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<(TcpStream, Arc<Watch>), ConnectError> {
+    let connected = open(worker, endpoint).await;
     match connected {
         Ok(_) => {
             endpoint.worked();
@@ -42,10 +52,10 @@ pub(super) async fn connect(
     connected
 }
 
-async fn establish(
+async fn open(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
-) -> Result<Box<UpstreamConnection>, ConnectError> {
+) -> Result<(TcpStream, Arc<Watch>), ConnectError> {
     let watch = worker.clock.watch();
     watch.arm(worker.shared.config.timeouts.upstream_connect_ms);
     watch.wake_each_tick();
@@ -65,8 +75,7 @@ async fn establish(
             // Fails on a connection already reset; the next write says so.
             let _ = stream.set_nodelay(true);
             watch.wake_when_expired();
-            let connection = UpstreamConnection::new(stream, endpoint.clone(), watch).await;
-            connection.map_err(|_| ConnectError::Refused)
+            Ok((stream, watch))
         }
         Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectError::TimedOut),
         Some(Err(_)) => Err(ConnectError::Refused),

@@ -14,14 +14,15 @@ use tokio::task::spawn_local;
 
 use super::{
     answer,
-    body::{RequestBody, ResponseBody},
+    body::{Carrier, RequestBody, ResponseBody},
     client::Client,
     connect::{ConnectError, connect},
     fields, tunnel,
     upstream::{SendError, UpstreamConnection},
+    upstream2::{self, Failed2},
     worker::Worker,
 };
-use crate::routes::{Endpoint, Upstream};
+use crate::routes::{Endpoint, Protocol, Upstream};
 
 /// While an upstream's endpoints are waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -29,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// What became of a request at one endpoint.
 enum Attempt {
     /// It answered; the body is still to come.
-    Answered(Response<Incoming>, Box<UpstreamConnection>),
+    Answered(Response<Incoming>, Carrier),
     /// It did not, and another may be asked (the status, if there is none).
     Again(Request<RequestBody>, StatusCode),
     /// It did not, and nobody else may be asked: it could have acted on the request.
@@ -66,13 +67,19 @@ pub(super) async fn forward(
             worker.counters.upstream_retries.add();
         }
         tried.push(endpoint.id());
-        match attempt(client, &endpoint, request).await {
-            Attempt::Answered(response, connection) => {
-                return match on_upgrade {
-                    Some(on_upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        let attempt = match endpoint.protocol() {
+            Protocol::Http1 => attempt(client, &endpoint, request).await,
+            Protocol::H2c => attempt2(client, &endpoint, request).await,
+        };
+        match attempt {
+            Attempt::Answered(response, carrier) => {
+                return match (on_upgrade, carrier) {
+                    (Some(on_upgrade), Carrier::H1(connection))
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+                    {
                         switch(client, response, connection, on_upgrade).await
                     }
-                    _ => relay(client, response, connection),
+                    (_, carrier) => relay(client, response, carrier),
                 };
             }
             Attempt::Again(again, status) => (request, failure) = (again, status),
@@ -83,7 +90,7 @@ pub(super) async fn forward(
 }
 
 /// Pods end before EndpointSlices say so: when the last endpoint just stopped answering, its
-/// successor is probably on its way.
+/// successor is probably on its way. Whatever was tried is marked as failing by then.
 async fn another(
     worker: &Worker,
     upstream: &Upstream,
@@ -96,9 +103,12 @@ async fn another(
         if let Some(untried) = upstream.choose(turn, tried) {
             return Some(untried);
         }
-        let failing_ms = upstream.choose(turn, &[])?.failing_for_ms()?;
-        if failing_ms >= patience_ms {
-            return None;
+        let newest = upstream.choose(turn, &[])?;
+        match newest.failing_for_ms() {
+            // Others reach it again.
+            None => return Some(newest),
+            Some(failing_ms) if failing_ms >= patience_ms => return None,
+            Some(_) => {}
         }
     }
 }
@@ -117,7 +127,7 @@ async fn attempt(
         match connection.send(request, worker).await {
             Ok(response) => {
                 worker.counters.upstream_reuses.add();
-                return Attempt::Answered(response, connection);
+                return Attempt::Answered(response, Carrier::H1(connection));
             }
             // It had been closed while idle: no harm done.
             Err(SendError::Unsent(again)) => request = *again,
@@ -132,18 +142,51 @@ async fn attempt(
     }
     let mut connection = match connect(worker, endpoint).await {
         Ok(connection) => connection,
-        Err(ConnectError::Refused) => return Attempt::Again(request, StatusCode::BAD_GATEWAY),
-        Err(ConnectError::TimedOut) => return Attempt::Again(request, StatusCode::GATEWAY_TIMEOUT),
+        Err(error) => return Attempt::Again(request, status_of_connect(error)),
     };
     let replay = Replay::of(&request);
     match connection.send(request, worker).await {
-        Ok(response) => Attempt::Answered(response, connection),
-        Err(SendError::Unsent(again)) => Attempt::Again(*again, StatusCode::BAD_GATEWAY),
+        Ok(response) => Attempt::Answered(response, Carrier::H1(connection)),
+        Err(SendError::Unsent(again)) => {
+            endpoint.failed();
+            Attempt::Again(*again, StatusCode::BAD_GATEWAY)
+        }
         Err(SendError::Broken) if let Some(replay) = replay => {
             endpoint.failed();
             Attempt::Again(replay.into_request(), StatusCode::BAD_GATEWAY)
         }
         Err(error) => Attempt::Failed(status_of(&error)),
+    }
+}
+
+async fn attempt2(
+    client: &Rc<Client>,
+    endpoint: &Arc<Endpoint>,
+    mut request: Request<RequestBody>,
+) -> Attempt {
+    // The first connection may have been closed just now; the second is a new one.
+    for _ in 0..2 {
+        let replay = Replay::of(&request);
+        request = match upstream2::send(&client.worker, endpoint, request).await {
+            Ok((response, watch)) => return Attempt::Answered(response, Carrier::H2(watch)),
+            Err(Failed2::Connect(error, request)) => {
+                return Attempt::Again(*request, status_of_connect(error));
+            }
+            Err(Failed2::Send(SendError::Unsent(again))) => *again,
+            Err(Failed2::Send(SendError::Broken)) if let Some(replay) = replay => {
+                replay.into_request()
+            }
+            Err(Failed2::Send(error)) => return Attempt::Failed(status_of(&error)),
+        };
+    }
+    endpoint.failed();
+    Attempt::Again(request, StatusCode::BAD_GATEWAY)
+}
+
+fn status_of_connect(error: ConnectError) -> StatusCode {
+    match error {
+        ConnectError::Refused => StatusCode::BAD_GATEWAY,
+        ConnectError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
@@ -178,7 +221,7 @@ impl Replay {
 fn relay(
     client: &Rc<Client>,
     response: Response<Incoming>,
-    connection: Box<UpstreamConnection>,
+    carrier: Carrier,
 ) -> Response<ResponseBody> {
     let (mut head, incoming) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -188,7 +231,7 @@ fn relay(
     fields::to_client(&mut head.headers);
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
-    let body = ResponseBody::upstream(incoming, connection, client.clone());
+    let body = ResponseBody::upstream(incoming, carrier, client.clone());
     Response::from_parts(head, body)
 }
 

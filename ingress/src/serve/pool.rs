@@ -4,9 +4,11 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
+    rc::Rc,
+    sync::Arc,
 };
 
-use super::upstream::UpstreamConnection;
+use super::{upstream::UpstreamConnection, upstream2::Shared2};
 use crate::routes::{Endpoint, Upstream};
 
 /// By identities that are never reused: of an upstream, or of an endpoint of one upstream.
@@ -22,6 +24,8 @@ type Idle = Vec<Box<UpstreamConnection>>;
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: RefCell<ById<Idle>>,
+    /// HTTP/2: in use or not.
+    shared2: RefCell<ById<(Arc<Endpoint>, Rc<Shared2>)>>,
     turns: RefCell<ById<Turn>>,
     /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
     first_turn: usize,
@@ -40,7 +44,8 @@ pub(crate) struct Identity(u64);
 
 impl Pool {
     pub(crate) fn new(first_turn: usize, per_endpoint_max: usize) -> Self {
-        Self { idle: RefCell::default(), turns: RefCell::default(), first_turn, per_endpoint_max }
+        let (idle, shared2, turns) = Default::default();
+        Self { idle, shared2, turns, first_turn, per_endpoint_max }
     }
 
     /// A number that grows by one with each request to the upstream.
@@ -72,6 +77,13 @@ impl Pool {
         }
     }
 
+    /// Where the HTTP/2 connection to an endpoint is.
+    pub(crate) fn shared2(&self, endpoint: &Arc<Endpoint>) -> Rc<Shared2> {
+        let mut shared2 = self.shared2.borrow_mut();
+        let new = || (endpoint.clone(), Rc::new(Shared2::new()));
+        shared2.entry(endpoint.id()).or_insert_with(new).1.clone()
+    }
+
     /// Closes what is idle for too long or leads to an endpoint that is none any more.
     pub(crate) fn sweep(&self, now_ms: u64, idle_max_ms: u64) {
         self.idle.borrow_mut().retain(|_, connections| {
@@ -80,6 +92,11 @@ impl Pool {
                 idle_ms < idle_max_ms && !connection.endpoint().is_gone()
             });
             !connections.is_empty()
+        });
+        self.shared2.borrow_mut().retain(|_, (endpoint, shared)| {
+            // Streams on it go on; it is closed with the last one.
+            let idle_ms = now_ms.saturating_sub(shared.used_ms());
+            idle_ms < idle_max_ms && !endpoint.is_gone()
         });
         let is_used = |turn: &Turn| now_ms.saturating_sub(turn.used_ms) < TURN_KEPT_MS;
         self.turns.borrow_mut().retain(|_, turn| is_used(turn));

@@ -169,6 +169,6 @@ impl UpstreamConnection {
     }
 }
 
-fn upload(progress: Option<&Rc<Progress>>) -> Upload {
+pub(super) fn upload(progress: Option<&Rc<Progress>>) -> Upload {
     progress.map_or(Upload::Done, |progress| progress.stage())
 }

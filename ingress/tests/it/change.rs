@@ -153,6 +153,8 @@ async fn naive_pods_in_a_rolling_update_fail_no_request() {
         for _ in 0..10 {
             for (pod, suffix) in pods.iter_mut().zip(suffixes) {
                 load.run(20).await;
+                // Requests that waited for it look every 10 ms.
+                tokio::time::sleep(Duration::from_millis(30)).await;
                 let new = Upstream::echo("web").await;
                 let address = new.address;
                 // In the middle of whatever it is doing.

@@ -10,6 +10,7 @@
 mod attacks;
 mod change;
 mod drain;
+mod grpc;
 mod handover;
 mod http;
 mod planner;

@@ -26,6 +26,15 @@ pub(crate) fn service(name: &str) -> Object {
     Object::Service(Arc::new(bare_service(name)))
 }
 
+/// As [`service`], with `appProtocol`.
+pub(crate) fn service_speaking(name: &str, protocol: &str) -> Object {
+    let mut service = bare_service(name);
+    let mut ports = service.ports.to_vec();
+    ports[0].app_protocol = Some(protocol.into());
+    service.ports = ports.into();
+    Object::Service(Arc::new(service))
+}
+
 pub(crate) fn external_name(name: &str) -> Object {
     let service = bare_service(name);
     Object::Service(Arc::new(Service {

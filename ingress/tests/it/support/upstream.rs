@@ -13,10 +13,10 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::{Bytes, Incoming},
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -87,6 +87,37 @@ impl Upstream {
                 let mut server = http1::Builder::new();
                 server.max_headers(FIELDS_MAX).max_buf_size(1 << 20);
                 let mut serving = std::pin::pin!(server.serve_connection(io, service));
+                tokio::select! {
+                    _ = &mut serving => {}
+                    () = leaving.cancelled() => {
+                        serving.as_mut().graceful_shutdown();
+                        let _ = serving.await;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2 without TLS, as gRPC servers speak it.
+    pub(crate) async fn serve2<F, R, B>(answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<B>> + Send + 'static,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self::raw(move |stream, counts| {
+            let (answer, leaving) = (answer.clone(), counts.leaving.clone());
+            async move {
+                let service = service_fn(move |request| {
+                    counts.request();
+                    let answer = answer(request);
+                    async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                });
+                let server = http2::Builder::new(TokioExecutor::new());
+                let serving = server.serve_connection(TokioIo::new(stream), service);
+                let mut serving = std::pin::pin!(serving);
                 tokio::select! {
                     _ = &mut serving => {}
                     () = leaving.cancelled() => {

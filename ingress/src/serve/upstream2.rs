@@ -1,0 +1,183 @@
+//! HTTP/2 without TLS to an endpoint: one connection per thread, shared by its requests (gRPC).
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use http::{
+    Request, Response, Uri, Version,
+    header::{CONNECTION, HOST, UPGRADE},
+    uri::{PathAndQuery, Scheme},
+};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{Builder, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{sync::Mutex, task::spawn_local};
+
+use super::{
+    body::{RequestBody, Upload},
+    client::Local,
+    clock::Watch,
+    connect::{ConnectError, establish},
+    upstream::{SendError, upload},
+    worker::Worker,
+};
+use crate::routes::Endpoint;
+
+/// As towards clients: a stream that is not read holds this much, a connection four times.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Where the connection to one endpoint is kept, or made by whoever needs it first.
+#[derive(Debug)]
+pub(super) struct Shared2 {
+    sender: Mutex<Option<SendRequest<RequestBody>>>,
+    /// Attempts that failed: who waited for one does not make the next.
+    failures: Cell<u64>,
+    last_failure: Cell<ConnectError>,
+    used_ms: Cell<u64>,
+}
+
+impl Shared2 {
+    pub(super) fn new() -> Self {
+        Self {
+            sender: Mutex::default(),
+            failures: Cell::new(0),
+            last_failure: Cell::new(ConnectError::Refused),
+            used_ms: Cell::new(0),
+        }
+    }
+
+    pub(super) fn used_ms(&self) -> u64 {
+        self.used_ms.get()
+    }
+
+    /// The connection, made if there is none that still takes requests.
+    async fn sender(
+        &self,
+        worker: &Rc<Worker>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<SendRequest<RequestBody>, ConnectError> {
+        self.used_ms.set(worker.clock.now_ms());
+        let failures = self.failures.get();
+        let mut sender = self.sender.lock().await;
+        if let Some(sender) = sender.as_ref().filter(|sender| !sender.is_closed()) {
+            worker.counters.upstream_reuses.add();
+            return Ok(sender.clone());
+        }
+        if self.failures.get() != failures {
+            return Err(self.last_failure.get());
+        }
+        match connect(worker, endpoint).await {
+            Ok(new) => {
+                *sender = Some(new.clone());
+                Ok(new)
+            }
+            Err(error) => {
+                *sender = None;
+                self.failures.set(failures + 1);
+                self.last_failure.set(error);
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn connect(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<SendRequest<RequestBody>, ConnectError> {
+    let (stream, watch) = establish(worker, endpoint).await?;
+    let limits = &worker.shared.config.limits;
+    let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
+    let shaking = Builder::new(Local)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(header_list_bytes)
+        .handshake(TokioIo::new(stream));
+    match watch.limit(shaking).await {
+        Some(Ok((sender, connection))) => {
+            // How it ends is told to the requests on it.
+            spawn_local(async { drop(connection.await) });
+            Ok(sender)
+        }
+        Some(Err(_)) => Err(ConnectError::Refused),
+        None => Err(ConnectError::TimedOut),
+    }
+}
+
+/// A response, and what its body's parts are waited for with.
+pub(super) type Answer2 = (Response<Incoming>, Arc<Watch>);
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Failed2 {
+    /// No connection: the request was not sent.
+    Connect(ConnectError, Box<Request<RequestBody>>),
+    /// As on HTTP/1.
+    Send(SendError),
+}
+
+/// Sends a request on the endpoint's connection and waits for the head of its response.
+pub(super) async fn send(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    request: Request<RequestBody>,
+) -> Result<Answer2, Failed2> {
+    let shared = worker.pool.shared2(endpoint);
+    let mut sender = match shared.sender(worker, endpoint).await {
+        Ok(sender) => sender,
+        Err(error) => return Err(Failed2::Connect(error, Box::new(request))),
+    };
+    let watch = worker.clock.watch();
+    let progress = request.body().progress();
+    match &progress {
+        Some(progress) => progress.begin(&watch),
+        None => watch.arm(worker.shared.config.timeouts.upstream_read_ms),
+    }
+    let sent = sender.try_send_request(with_authority(request));
+    match watch.limit(sent).await {
+        Some(Ok(response)) => {
+            watch.arm(worker.shared.config.timeouts.upstream_read_ms);
+            Ok((response, watch))
+        }
+        Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
+            Some(request) => SendError::Unsent(Box::new(with_host(request))),
+            None if upload(progress.as_ref()) == Upload::Broken => SendError::ClientBroke,
+            None => SendError::Broken,
+        })),
+        None if upload(progress.as_ref()) == Upload::Receiving => {
+            Err(Failed2::Send(SendError::ClientTimedOut))
+        }
+        None => {
+            worker.counters.upstream_timeouts.add();
+            Err(Failed2::Send(SendError::TimedOut))
+        }
+    }
+}
+
+/// `:authority` instead of Host (RFC 9113 8.3.1).
+fn with_authority(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    *request.version_mut() = Version::HTTP_2;
+    // Fields of a connection, which a stream is none.
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(UPGRADE);
+    let Some(host) = request.headers_mut().remove(HOST) else { return request };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = host.as_bytes().try_into().ok();
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    request
+}
+
+/// Back again: the next endpoint may speak HTTP/1.
+fn with_host(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    *request.version_mut() = Version::HTTP_11;
+    let parts = std::mem::take(request.uri_mut()).into_parts();
+    if let Some(host) = parts.authority.and_then(|host| host.as_str().parse().ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = parts.path_and_query.map(Uri::from).unwrap_or_default();
+    request
+}

@@ -1,0 +1,284 @@
+//! HTTP/2 to endpoints: what gRPC needs.
+
+use std::{convert::Infallible, sync::Arc};
+
+use fairlead_state::Object;
+use futures::{SinkExt, channel::mpsc};
+use http::{HeaderMap, Method, Request, Response, Version};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{sync::Notify, time::timeout};
+
+use crate::support::{
+    PATIENCE, World,
+    client::{connect, request, send, tls, trusting_anybody},
+    objects::{IngressExt, Pod, backend, ingress, service, service_speaking, slice},
+    upstream::{Upstream, dead},
+};
+
+type Part = Result<Frame<Bytes>, Infallible>;
+type Streamed = StreamBody<mpsc::Receiver<Part>>;
+type Sender = hyper::client::conn::http2::SendRequest<Streamed>;
+
+const ANNOTATION: &str = "nginx.ingress.kubernetes.io/backend-protocol";
+
+fn web(upstream: &Upstream) -> Vec<Object> {
+    let ingress = ingress("web").host("a.example", "web").annotation(ANNOTATION, "GRPC");
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress.object());
+    objects
+}
+
+/// Sends back each part as it comes, then trailers with a status; tells what it saw.
+async fn echoing() -> Upstream {
+    Upstream::serve2(|request| async move {
+        let seen = format!("{:?} {} {}", request.version(), request.method(), request.uri());
+        let te = request.headers().get("te").cloned();
+        let body = request.into_body().map_frame(|frame| {
+            // Request trailers are not the response's.
+            let data = frame.into_data().unwrap_or_default();
+            Frame::data(data)
+        });
+        let mut response = Response::new(body.with_trailers(async {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            Some(Ok(trailers))
+        }));
+        let headers = response.headers_mut();
+        headers.insert("x-seen", seen.parse().unwrap());
+        headers.insert("content-type", "application/grpc".parse().unwrap());
+        if let Some(te) = te {
+            headers.insert("x-te", te);
+        }
+        response
+    })
+    .await
+}
+
+async fn client(world: &World) -> Sender {
+    let mut config = trusting_anybody();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tls(world.https(), "a.example", config).await.unwrap();
+    let io = TokioIo::new(stream);
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// A call whose parts are sent one by one.
+fn call() -> (Request<Streamed>, mpsc::Sender<Part>) {
+    let (parts, body) = mpsc::channel(4);
+    let request = Request::builder()
+        .method(Method::POST)
+        .version(Version::HTTP_2)
+        .uri("https://a.example/pkg.Service/Method?x=1")
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+        .body(StreamBody::new(body))
+        .unwrap();
+    (request, parts)
+}
+
+fn part(text: &'static str) -> Part {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+async fn unary(sender: &mut Sender) -> Response<BoxBody<Bytes, hyper::Error>> {
+    let (request, mut parts) = call();
+    parts.send(part("hello")).await.unwrap();
+    drop(parts);
+    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    response.map(BodyExt::boxed)
+}
+
+#[tokio::test]
+async fn a_call_reaches_a_grpc_server_with_its_trailers() {
+    let upstream = echoing().await;
+    for way in ["annotation", "kubernetes.io/h2c", "grpc"] {
+        let mut objects = web(&upstream);
+        if way != "annotation" {
+            objects.push(ingress("web").host("a.example", "web").object());
+            objects.push(service_speaking("web", way));
+        }
+        let world = World::single(objects).await;
+        let mut sender = client(&world).await;
+        for _ in 0..3 {
+            let response = unary(&mut sender).await;
+            assert_eq!(response.status(), 200, "{way}");
+            let seen = &response.headers()["x-seen"];
+            assert_eq!(seen, "HTTP/2.0 POST http://a.example/pkg.Service/Method?x=1", "{way}");
+            assert_eq!(response.headers()["x-te"], "trailers");
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.trailers().unwrap()["grpc-status"], "0", "{way}");
+            assert_eq!(body.to_bytes(), "hello", "{way}");
+        }
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (3, 9));
+}
+
+/// Neither side waits for the other to finish.
+#[tokio::test]
+async fn messages_of_a_stream_pass_as_they_come() {
+    let upstream = echoing().await;
+    let world = World::single(web(&upstream)).await;
+    let mut sender = client(&world).await;
+    let (request, mut parts) = call();
+    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    let mut body = response.into_body();
+    for text in ["one", "two", "three"] {
+        parts.send(part(text)).await.unwrap();
+        let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+        assert_eq!(echo.into_data().unwrap(), text);
+    }
+    drop(parts);
+    let last = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(last.into_trailers().unwrap()["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn many_calls_share_one_connection_to_an_endpoint() {
+    let upstream = echoing().await;
+    let world = World::single(web(&upstream)).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(client(&world).await);
+    }
+    // All open at once.
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        for sender in &mut clients {
+            let (request, parts) = call();
+            let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+            open.push((response, parts));
+        }
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (1, 40));
+    for (response, parts) in open {
+        drop(parts);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_fails_no_call() {
+    let mut world = World::single(vec![
+        service("web"),
+        ingress("web").host("a.example", "web").annotation(ANNOTATION, "grpc").object(),
+    ])
+    .await;
+    let mut server = echoing().await;
+    world.apply(vec![slice("web", "0", server.address, Pod::Ready)]).await;
+    let mut sender = client(&world).await;
+    for _ in 0..10 {
+        assert_eq!(unary(&mut sender).await.status(), 200);
+        // A stream that is open while the server leaves goes on to its end.
+        let (request, mut parts) = call();
+        let open = sender.send_request(request).await.unwrap();
+        let next = echoing().await;
+        let address = next.address;
+        let leaving = tokio::spawn(std::mem::replace(&mut server, next).leave());
+        world.apply(vec![slice("web", "0", address, Pod::Ready)]).await;
+        assert_eq!(unary(&mut sender).await.status(), 200);
+        parts.send(part("still here")).await.unwrap();
+        drop(parts);
+        let body = open.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(body.to_bytes(), "still here");
+        timeout(PATIENCE, leaving).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_is_passed_over() {
+    let upstream = echoing().await;
+    let mut objects = web(&upstream);
+    objects.extend(backend("web", &[dead().await, upstream.address]));
+    let world = World::single(objects).await;
+    let mut sender = client(&world).await;
+    for _ in 0..4 {
+        assert_eq!(unary(&mut sender).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_call_given_up_by_its_client_is_given_up_at_the_server() {
+    struct Left(Arc<Notify>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let (arrived, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signals = (arrived.clone(), left.clone());
+    let upstream = Upstream::serve2(move |_: Request<Incoming>| {
+        let (arrived, left) = signals.clone();
+        async move {
+            let _left = Left(left);
+            arrived.notify_one();
+            std::future::pending::<Response<Full<Bytes>>>().await
+        }
+    })
+    .await;
+    let world = World::single(web(&upstream)).await;
+    let mut sender = client(&world).await;
+    let (request, parts) = call();
+    let calling = tokio::spawn(sender.send_request(request));
+    timeout(PATIENCE, arrived.notified()).await.unwrap();
+    calling.abort();
+    timeout(PATIENCE, left.notified()).await.unwrap();
+    drop(parts);
+}
+
+#[tokio::test]
+async fn a_client_of_http1_is_served_by_an_endpoint_of_http2() {
+    let upstream = echoing().await;
+    let world = World::single(web(&upstream)).await;
+    let mut post = request("a.example", "/x");
+    *post.method_mut() = Method::POST;
+    *post.body_mut() = Full::from("hello");
+    let answer = send(&mut connect(world.http()).await, post).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    assert_eq!(answer.headers["x-seen"], "HTTP/2.0 POST http://a.example/x");
+}
+
+#[tokio::test]
+async fn a_change_of_protocol_is_put_in_force() {
+    let (h1, h2) = (Upstream::echo("web").await, echoing().await);
+    let mut world = World::single(vec![
+        service("web"),
+        slice("web", "0", h1.address, Pod::Ready),
+        ingress("web").host("a.example", "web").object(),
+    ])
+    .await;
+    let mut sender = connect(world.http()).await;
+    assert_eq!(send(&mut sender, request("a.example", "/")).await.who(), (200, "web"));
+    world.apply(vec![slice("web", "0", h2.address, Pod::Ready)]).await;
+    world.apply(vec![service_speaking("web", "kubernetes.io/h2c")]).await;
+    assert_eq!(send(&mut sender, request("a.example", "/")).await.status, 200);
+    assert_eq!(h2.requests(), 1);
+}
+
+#[tokio::test]
+async fn protocols_not_served_are_told() {
+    let upstream = echoing().await;
+    for (value, reason) in [
+        (
+            "HTTPS",
+            "differs: annotation nginx.ingress.kubernetes.io/backend-protocol HTTPS is not \
+                   served yet; HTTP is spoken",
+        ),
+        (
+            "smtp",
+            "refused: annotation nginx.ingress.kubernetes.io/backend-protocol \"smtp\" is \
+                  none of HTTP, GRPC; HTTP is spoken",
+        ),
+    ] {
+        let mut objects = backend("web", &[upstream.address]);
+        let ingress = ingress("web").host("a.example", "web").annotation(ANNOTATION, value);
+        objects.push(ingress.object());
+        assert_eq!(World::single(objects).await.reasons("web"), [reason]);
+    }
+}
