@@ -45,6 +45,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
         return Err(Refused::UriTooLong);
     }
     transfer_coding(&head.headers)?;
+    length(&head.headers)?;
     let host_text = authority(head)?;
     let host = match host_text {
         "" => Cow::Borrowed(""),
@@ -61,6 +62,16 @@ fn transfer_coding(headers: &HeaderMap) -> Result<(), Refused> {
         (None, _) => Ok(()),
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Refused::TransferCoding),
+    }
+}
+
+/// HTTP/2 libraries look at the first one; HTTP/1 upstreams would be told both.
+fn length(headers: &HeaderMap) -> Result<(), Refused> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if length.as_bytes().iter().all(u8::is_ascii_digit) => Ok(()),
+        _ => Err(Refused::Length),
     }
 }
 

@@ -3,7 +3,7 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
         TRANSFER_ENCODING, UPGRADE,
     },
 };
@@ -66,6 +66,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
     if !edit.underscores {
         strip_underscores(headers);
     }
+    join_cookies(headers);
     headers.reserve(FIELDS_SET_MAX);
     headers.insert(HOST, edit.host.clone());
     set_forwarded(headers, edit);
@@ -125,6 +126,19 @@ fn strip_underscores(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers.keys().filter(|name| has(name)).cloned().collect();
     for name in named {
         headers.remove(name);
+    }
+}
+
+/// HTTP/2 clients split them, HTTP/1 upstreams expect one field (RFC 9113 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_maybe_shared(bytes::Bytes::from(crumbs.join(&b"; "[..])));
+    if let Ok(joined) = joined {
+        headers.insert(COOKIE, joined);
     }
 }
 

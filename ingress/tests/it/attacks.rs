@@ -1,7 +1,13 @@
 //! Raw bytes against a real listener; what counts is what reached the upstream.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
 use fairlead_ingress::IngressConfig;
 use fairlead_state::model::PathType::Prefix;
+use http_body_util::BodyExt;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::support::{
@@ -137,6 +143,47 @@ fn swapped(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     let lines = "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n";
     text.replace(lines, "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n").into_bytes()
+}
+
+/// What an upstream got of such a body is cut off: no upstream takes it for whole.
+#[tokio::test]
+async fn chunks_that_parsers_differ_on_complete_no_request() {
+    let complete = Arc::new(AtomicUsize::new(0));
+    let counted = complete.clone();
+    let upstream = Upstream::serve(move |request| {
+        let counted = counted.clone();
+        async move {
+            if request.into_body().collect().await.is_ok() {
+                counted.fetch_add(1, SeqCst);
+            }
+            http::Response::new(String::new())
+        }
+    })
+    .await;
+    let world = world(&upstream).await;
+    for (name, body, expected) in [
+        ("proper", "3\r\nabc\r\n0\r\n\r\n", 1),
+        ("proper, with an extension and a trailer", "3;x=y\r\nabc\r\n0\r\nt: u\r\n\r\n", 1),
+        ("size ended by LF", "3\nabc\r\n0\r\n\r\n", 0),
+        ("LF in an extension", "3;\nx\r\nabc\r\n0\r\n\r\n", 0),
+        ("CR in an extension", "3;\rx\r\nabc\r\n0\r\n\r\n", 0),
+        ("0x", "0x3\r\nabc\r\n0\r\n\r\n", 0),
+        ("signed size", "+3\r\nabc\r\n0\r\n\r\n", 0),
+        ("no size", "\r\nabc\r\n0\r\n\r\n", 0),
+        ("size of 17 digits", "10000000000000003\r\nabc\r\n0\r\n\r\n", 0),
+        ("more data than announced", "2\r\nabc\r\n0\r\n\r\n", 0),
+        ("less data than announced", "4\r\nabc\r\n0\r\n\r\n", 0),
+        ("data ended by LF", "3\r\nabc\n0\r\n\r\n", 0),
+        ("endless extension", &format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(20_000)), 0),
+        ("endless trailers", &format!("0\r\n{}\r\n", "t: u\r\n".repeat(20_000)), 0),
+    ] {
+        let before = complete.load(SeqCst);
+        let head = "POST / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n";
+        let answer = raw(world.http(), format!("{head}{body}").as_bytes()).await;
+        assert_eq!(complete.load(SeqCst) - before, expected, "{name}: {answer}");
+        assert_eq!(answer.contains(" 200 "), expected == 1, "{name}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod attacks2;
 mod change;
 mod drain;
 mod grpc;

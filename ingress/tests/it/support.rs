@@ -1,6 +1,7 @@
 //! A world for tests: objects, a store, the role on free ports.
 
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod objects;
 pub(crate) mod upstream;
 

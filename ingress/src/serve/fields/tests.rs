@@ -152,3 +152,14 @@ fn trailers_and_websockets_are_asked_for_anew() {
         (vec!["trailers".to_owned()], vec!["te".to_owned()])
     );
 }
+
+#[test]
+fn cookies_are_one_field() {
+    for (cookies, expected) in [
+        (&[("cookie", "a=1")][..], "a=1"),
+        (&[("cookie", "a=1"), ("cookie", "b=2; c=3")], "a=1; b=2; c=3"),
+    ] {
+        let headers = edited(ForwardedHeaders::Replace, cookies);
+        assert_eq!(list(&headers, "cookie"), [expected]);
+    }
+}
