@@ -98,7 +98,7 @@ end() {
   [ -f "$f" ] || return 0
   pid=$(cat "$f")
   kill "$pid" 2>/dev/null || true
-  while kill -0 "$pid" 2>/dev/null; do
+  while lives "$pid"; do
     [ $SECONDS -lt $t ] || { kill -KILL "$pid" 2>/dev/null || true; break; }
     sleep 0.1
   done
@@ -144,7 +144,11 @@ load_images() { # NODE: what is new in images/; a node's image store outlives `d
 }
 
 # --- waiting ----------------------------------------------------------------------------------
-alive() { [ -f "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; } # PIDFILE
+lives() { # PID: and is not a zombie that nobody has reaped yet
+  local state
+  state=$(sed -n 's/^State:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null) && [[ $state != Z* && -n $state ]]
+}
+alive() { [ -f "$1" ] && lives "$(cat "$1")"; } # PIDFILE
 wait_for() { # SECONDS WHAT CMD...: until CMD succeeds
   local t=$((SECONDS + $1)) s=$1 what=$2; shift 2
   until "$@" >/dev/null 2>&1; do

@@ -11,8 +11,9 @@ node_cgroups() { # NODE
     root=/sys/fs/cgroup/cpuset
     [ ! -f "$root/$file" ] || cat "$root/$file" >"$root/$NS_PREFIX$1/$file"
   done
-  # Where v2 has the controllers, a group with processes cannot have groups with controllers below it.
   mkdir -p "$(node_cgroup "$1")/daemons"
+  # Where v2 has all controllers they are handed down; in a hybrid mount v1 has them.
+  [ "$CG2" = /sys/fs/cgroup ] || return 0
   for root in "$CG2" "$(node_cgroup "$1")"; do
     sed 's/[^ ]\+/+&/g' "$root/cgroup.controllers" >"$root/cgroup.subtree_control"
   done
