@@ -85,7 +85,7 @@ YAML
 
 node_files() { # NODE
   local d=$CLUSTER_ROOT/nodes/$1
-  rm -rf "${d:?}"/{ready,etc,var/lib/kubelet,var/lib/cni,var/log}
+  rm -rf "${d:?}"/{ready,etc,var/lib/kubelet,var/lib/cni,var/lib/fairlead,var/log}
   mkdir -p "$d"/{etc/cni/net.d,var/lib/containerd}
   printf 'nameserver %s\noptions ndots:1\n' "$UPSTREAM_DNS" >"$d/etc/resolv.conf"
   printf '127.0.0.1 localhost\n::1 localhost\n%s %s\n' "$(node_ip4 "$1")" "$1" >"$d/etc/hosts"
