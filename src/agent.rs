@@ -136,6 +136,6 @@ fn spawn<F, R>(
     let (state, seen) = watch::channel(State::default());
     pages.roles.push((name, seen));
     roles.spawn(async move {
-        role::keep(name, &state.clone(), &cancel, || role(state.clone())).await;
+        role::keep(name, &state.clone(), &cancel, role::PAUSES, || role(state.clone())).await;
     });
 }

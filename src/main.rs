@@ -10,6 +10,7 @@ mod exit;
 mod load;
 mod logging;
 mod plan;
+mod probe;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,9 @@ enum Command {
     /// Tools of the demo and of the tests.
     #[command(subcommand, hide = true)]
     World(demo::tools::Tool),
+    /// What kubelets and `helm test` ask from inside a container.
+    #[command(subcommand, hide = true)]
+    Probe(probe::Probe),
     /// Print the version.
     Version,
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Command::Dump(args) => dump::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Probe(probe) => probe::run(&probe),
         Command::World(tool) => demo::tools::run(tool),
         Command::Version => exit::print(&format!("fairlead {}\n", env!("CARGO_PKG_VERSION"))),
     };

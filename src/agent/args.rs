@@ -119,6 +119,9 @@ pub(crate) struct AdminArgs {
     /// Longest wait for open requests and queries after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "FAIRLEAD_DRAIN_TIMEOUT")]
     pub(crate) drain_timeout: u64,
+    /// Serve all pages on this Unix socket, too: it is this agent's own where ports are a node's
+    #[arg(long, value_name = "PATH", env = "FAIRLEAD_ADMIN_SOCKET")]
+    pub(crate) admin_socket: Option<PathBuf>,
     /// Serve /healthz, /livez and /readyz here; "" turns it off
     #[arg(
         long,

@@ -1,6 +1,10 @@
 //! What the agent answers to kubelets and to Prometheus.
 
-use std::{fmt::Write as _, sync::Arc, time::Instant};
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::StatusCode;
 use tokio::sync::watch;
@@ -12,6 +16,9 @@ use super::{
     http,
     role::State,
 };
+
+/// Between two looks whether a taken port is free.
+const PORT_RETRY: Duration = Duration::from_secs(1);
 
 /// Writes a role's own metrics as Prometheus text.
 pub(crate) type Metrics = Box<dyn Fn(&mut String) + Send + Sync>;
@@ -103,24 +110,44 @@ impl Pages {
     }
 }
 
-/// Starts both servers. A taken port is one error line; the roles go on without the page.
+/// Starts the servers. A taken port is one error line and tried again: it may be a predecessor's.
+/// The roles go on without the page.
 pub(crate) async fn serve(pages: Pages, admin: &AdminArgs, cancel: CancellationToken) {
     let health = pages.clone();
-    let health = move |path: &str| health.health(path);
-    let metrics = move |path: &str| (path == "/metrics").then(|| (StatusCode::OK, pages.metrics()));
-    start("--healthz-listen", admin.healthz_listen, health, cancel.clone()).await;
-    start("--metrics-listen", admin.metrics_listen, metrics, cancel).await;
+    let health = Arc::new(move |path: &str| health.health(path));
+    let metered = pages.clone();
+    let metrics =
+        move |path: &str| (path == "/metrics").then(|| (StatusCode::OK, metered.metrics()));
+    let metrics = Arc::new(metrics);
+    start("--healthz-listen", admin.healthz_listen, health.clone(), cancel.clone()).await;
+    start("--metrics-listen", admin.metrics_listen, metrics.clone(), cancel.clone()).await;
+    if let Some(path) = &admin.admin_socket {
+        let all = Arc::new(move |path: &str| health(path).or_else(|| metrics(path)));
+        if let Err(error) = http::serve_at("--admin-socket", path, all, cancel) {
+            tracing::error!("{}", crate::exit::one_line(&error));
+        }
+    }
 }
 
 async fn start(
     flag: &'static str,
     Listen(address): Listen,
-    pages: impl Fn(&str) -> Option<http::Page> + Send + Sync + 'static,
+    pages: Arc<impl Fn(&str) -> Option<http::Page> + Send + Sync + 'static>,
     cancel: CancellationToken,
 ) {
     let Some(address) = address else { return };
-    match http::serve(flag, address, pages, cancel).await {
-        Ok(bound) => tracing::info!(%bound, "{flag}"),
+    match http::serve(flag, address, pages.clone(), cancel.clone()).await {
+        Ok(bound) => return tracing::info!(%bound, "{flag}"),
         Err(error) => tracing::error!("{}", crate::exit::one_line(&error)),
     }
+    let ending = cancel.clone();
+    let again = async move {
+        loop {
+            tokio::time::sleep(PORT_RETRY).await;
+            if let Ok(bound) = http::serve(flag, address, pages.clone(), cancel.clone()).await {
+                return tracing::info!(%bound, "{flag}: free now");
+            }
+        }
+    };
+    tokio::spawn(ending.run_until_cancelled_owned(again));
 }

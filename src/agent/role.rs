@@ -5,8 +5,16 @@ use std::{future::Future, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(30);
+/// Between the tries to start a role: the first pause, doubled up to the last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pauses {
+    pub(crate) first: Duration,
+    pub(crate) last: Duration,
+}
+
+/// What a role that cannot start is given.
+pub(crate) const PAUSES: Pauses =
+    Pauses { first: Duration::from_secs(1), last: Duration::from_secs(30) };
 
 /// How a role fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,12 +35,13 @@ pub(crate) async fn keep<F, R>(
     name: &'static str,
     state: &watch::Sender<State>,
     cancel: &CancellationToken,
+    pauses: Pauses,
     mut role: F,
 ) where
     F: FnMut() -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
-    let mut pause = RETRY_FIRST;
+    let mut pause = pauses.first;
     let mut said = String::new();
     while !cancel.is_cancelled() {
         match role().await {
@@ -49,7 +58,7 @@ pub(crate) async fn keep<F, R>(
         if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             break;
         }
-        pause = (pause * 2).min(RETRY_LAST);
+        pause = (pause * 2).min(pauses.last);
     }
     state.send_replace(State::Stopped);
 }
@@ -60,11 +69,16 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    const SHORT: Pauses =
+        Pauses { first: Duration::from_micros(1), last: Duration::from_micros(2) };
+    /// Whoever waits that long has not been cancelled.
+    const ENDLESS: Pauses = Pauses { first: Duration::MAX, last: Duration::MAX };
+
+    #[tokio::test]
     async fn a_role_that_fails_is_tried_again_until_it_ends_well() {
         let tries = Cell::new(0);
         let (state, seen) = watch::channel(State::default());
-        keep("test", &state, &CancellationToken::new(), || {
+        keep("test", &state, &CancellationToken::new(), SHORT, || {
             tries.set(tries.get() + 1);
             let result = if tries.get() < 4 { Err(anyhow::anyhow!("taken")) } else { Ok(()) };
             std::future::ready(result)
@@ -74,19 +88,19 @@ mod tests {
         assert_eq!(*seen.borrow(), State::Stopped);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn cancelling_ends_the_wait_between_tries() {
         let cancel = CancellationToken::new();
-        let (state, seen) = watch::channel(State::default());
-        let failing = keep("test", &state, &cancel, || {
+        let (state, mut seen) = watch::channel(State::default());
+        let failing = keep("test", &state, &cancel, ENDLESS, || {
             std::future::ready(Err::<(), _>(anyhow::anyhow!("no rights")))
         });
         let stop = async {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            assert_eq!(*seen.borrow(), State::Failed("no rights".into()));
+            let failed = State::Failed("no rights".into());
+            assert!(seen.wait_for(|state| *state == failed).await.is_ok());
             cancel.cancel();
         };
         tokio::join!(failing, stop);
-        assert_eq!(*seen.borrow(), State::Stopped);
+        assert_eq!(*state.borrow(), State::Stopped);
     }
 }
