@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build demo test test-cluster e2e lint fmt bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image manifests demo test test-cluster e2e lint fmt bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -17,7 +17,14 @@ toolchain: ## install compilers and tools that are missing
 	@tools/toolchain.sh build
 
 build: toolchain ## target/release/fairlead
-	cargo build --release $(CARGO_FLAGS) --bin fairlead
+	@tools/build.sh
+
+image: build ## target/image/fairlead.tar, a container image [TAG=its tag instead of the version]
+	@tools/toolchain.sh image
+	@TAG=$(TAG) tools/image.sh
+
+manifests: ## deploy/manifests from the Helm chart
+	@deploy/manifests.sh
 
 demo: build ## a little world in network namespaces: watch it work
 	@tools/toolchain.sh run

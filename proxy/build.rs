@@ -104,8 +104,10 @@ fn build(toolchain: &Toolchain, root: &Path, out: &Path, object: &Path) -> Resul
     let var = |name: &str| env::var(name).unwrap_or_default();
     let endian = if var("CARGO_CFG_TARGET_ENDIAN") == "big" { "bpfeb" } else { "bpfel" };
     let target = format!("{endian}-unknown-none");
-    // Above the profile's directory, so that debug and release builds share the work.
-    let target_dir = out.ancestors().nth(4).unwrap_or(out).join("ebpf");
+    // In the directory that cargo marks as its own, so that builds of every profile and target
+    // share the work.
+    let marked = out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let target_dir = marked.or(out.ancestors().nth(4)).unwrap_or(out).join("ebpf");
     let (program, args) = toolchain.cargo.split_first().ok_or("no cargo")?;
     let flags = [
         "-Cdebuginfo=2",

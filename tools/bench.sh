@@ -2,6 +2,7 @@
 # Runs one benchmark: services, dns or ingress. Tables go to the terminal and docs/results, JSON to target/bench.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/release.sh
 case "$1" in
 services | dns | ingress) ;;
 *) echo "usage: tools/bench.sh services|dns|ingress" >&2; exit 2 ;;

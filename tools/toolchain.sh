@@ -108,9 +108,10 @@ run) plain_packages iproute2 util-linux procps ;;
 test) plain_packages iproute2 util-linux procps curl ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
+image) plain_packages python3 ca-certificates binutils ;;
 cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 curl ca-certificates
   go_present ;;
-*) die "usage: tools/toolchain.sh build|run|test|lint|bench|cluster" ;;
+*) die "usage: tools/toolchain.sh build|image|run|test|lint|bench|cluster" ;;
 esac
