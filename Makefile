@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image manifests demo test test-cluster e2e lint fmt bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image manifests demo test test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -40,12 +40,16 @@ test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes 
 e2e: toolchain ## upstream's e2e suite [FOCUS=regex] [PROXY=kube-proxy DNS=coredns]; writes docs/results/e2e.md
 	@tests/cluster/e2e -w $(if $(FOCUS),-f '$(FOCUS)')
 
-lint: toolchain ## formatting, clippy, licences and advisories
+lint: toolchain ## formatting, clippy, licences
 	@tools/toolchain.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	cargo clippy -p fairlead-ebpf --features program --bin fairlead $(CARGO_FLAGS) -- -D warnings
-	cargo deny --locked check
+	cargo deny --locked check bans licenses sources
+
+advisories: toolchain ## known vulnerabilities of dependencies (fetches RustSec's database)
+	@tools/toolchain.sh lint
+	cargo deny --locked check advisories
 
 bench: bench-services bench-dns bench-ingress ## all benchmarks
 
