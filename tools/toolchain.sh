@@ -111,7 +111,7 @@ bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsper
 image) plain_packages python3 ca-certificates binutils ;;
 cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
-    debootstrap gcc libc6-dev procps python3 curl ca-certificates
+    debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
   go_present ;;
 *) die "usage: tools/toolchain.sh build|image|run|test|lint|bench|cluster" ;;
 esac
