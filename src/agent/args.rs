@@ -73,6 +73,14 @@ pub(crate) struct SourceArgs {
     /// Read every *.yaml, *.yml and *.json file below DIR instead of an API server, and follow changes
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_MANIFESTS")]
     pub(crate) manifests: Option<PathBuf>,
+    /// Reach API servers here first, in this order, instead of by the configured address, which in a
+    /// pod is a Service's and works only once something serves it
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = "FAIRLEAD_API_SERVER")]
+    pub(crate) api_server: Vec<String>,
+    /// Remember the API servers' own addresses in this directory, for a start when the configured
+    /// one does not work (default: forgotten at the end)
+    #[arg(long, value_name = "DIR", env = "FAIRLEAD_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// This node's name in the cluster (default: $NODE_NAME, else the host name)
     #[arg(long, value_name = "NAME", env = "FAIRLEAD_NODE_NAME")]
     pub(crate) node_name: Option<String>,

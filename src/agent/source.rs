@@ -32,11 +32,20 @@ pub(crate) async fn start(
         let source = Directory::new(options).map_err(bad)?;
         return Ok(fairlead_state::start(source, kinds, cancel));
     }
-    let kubeconfig = args.source.kubeconfig.clone();
-    let options = KubernetesOptions { kubeconfig, node_name: node_name.clone(), always };
+    let state_dir = args.source.state_dir.clone();
+    let options = KubernetesOptions {
+        kubeconfig: args.source.kubeconfig.clone(),
+        api_servers: args.source.api_server.clone(),
+        state_dir: state_dir.clone(),
+        node_name: node_name.clone(),
+        always,
+    };
     let source = Kubernetes::new(options).await.map_err(bad)?;
     tracing::info!(server = %source.server(), "reading the API server");
-    Ok(fairlead_state::start(source, kinds, cancel))
+    let addresses = source.addresses();
+    let running = fairlead_state::start(source, kinds, cancel);
+    tokio::spawn(addresses.follow(running.snapshots.clone(), state_dir));
+    Ok(running)
 }
 
 /// `--default-certificate NS/NAME`.

@@ -60,6 +60,15 @@ pub enum SourceError {
         /// What is missing.
         source: Box<kube::config::InClusterError>,
     },
+    /// `--api-server` names no address.
+    #[error(
+        "--api-server {text:?}: give HOST:PORT, for example 192.0.2.1:6443 or \
+         [2001:db8::1]:6443"
+    )]
+    ApiServer {
+        /// As given.
+        text: String,
+    },
     /// Certificates or credentials of the configuration cannot be used.
     #[error("credentials for the API server {server}: {reason}")]
     Credentials {

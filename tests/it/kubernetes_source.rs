@@ -33,6 +33,8 @@ impl Followed {
     async fn start(server: &ApiServer, kinds: impl IntoIterator<Item = Kind>) -> Self {
         let options = KubernetesOptions {
             kubeconfig: Some(server.kubeconfig()),
+            api_servers: Vec::new(),
+            state_dir: None,
             node_name: "node-1".into(),
             always: BTreeSet::new(),
         };
@@ -412,6 +414,8 @@ async fn what_is_always_wanted_needs_no_reference() {
     for kinds in [vec![Kind::Secret], vec![Kind::Ingress, Kind::Secret]] {
         let options = KubernetesOptions {
             kubeconfig: Some(server.kubeconfig()),
+            api_servers: Vec::new(),
+            state_dir: None,
             node_name: "node-1".into(),
             always: BTreeSet::from([wanted.clone()]),
         };
@@ -487,6 +491,8 @@ fn altered(server: &ApiServer, directory: &TempDir, from: &str, to: &str) -> Kub
     std::fs::write(&path, text.replace(from, to)).unwrap();
     KubernetesOptions {
         kubeconfig: Some(path),
+        api_servers: Vec::new(),
+        state_dir: None,
         node_name: "node-1".into(),
         always: BTreeSet::new(),
     }
@@ -534,6 +540,8 @@ async fn a_kubeconfig_that_says_nothing_usable_is_an_error_naming_it() {
     for path in [missing, empty] {
         let options = KubernetesOptions {
             kubeconfig: Some(path.clone()),
+            api_servers: Vec::new(),
+            state_dir: None,
             node_name: "node-1".into(),
             always: BTreeSet::new(),
         };

@@ -2,11 +2,12 @@
 //!
 //! A list-and-watch per kind ([`reflector`]), one per referenced Secret and ConfigMap
 //! ([`referenced`]). Each item of a list and each event is decoded by itself, so that an object
-//! this
-//! version does not understand stands in no other's way.
+//! this version does not understand stands in no other's way.
 
+mod addresses;
 mod api;
 mod backoff;
+mod dial;
 mod outage;
 mod referenced;
 mod reflector;
@@ -29,11 +30,17 @@ use self::{
 use super::{Closed, Sink, Source, SourceError};
 use crate::model::{Kind, Name, ObjectRef};
 
+pub use addresses::Addresses;
+
 /// How to reach a cluster, and which node's pods to follow.
 #[derive(Clone, Debug)]
 pub struct KubernetesOptions {
     /// A kubeconfig file; without one the service account of the pod this runs in.
     pub kubeconfig: Option<PathBuf>,
+    /// Where API servers listen (`HOST:PORT`), tried in this order before the configured address.
+    pub api_servers: Vec<String>,
+    /// Where addresses of API servers are remembered over restarts; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// The own node: only its pods are followed.
     pub node_name: Name,
     /// Secrets and ConfigMaps to follow though no Ingress refers to them.
@@ -45,6 +52,7 @@ pub struct KubernetesOptions {
 pub struct Kubernetes {
     api: Arc<Api>,
     outage: Arc<Outage>,
+    addresses: Addresses,
     node_name: Name,
     always: BTreeSet<ObjectRef>,
 }
@@ -55,10 +63,15 @@ impl Kubernetes {
     /// # Errors
     /// The configuration is missing or wrong.
     pub async fn new(options: KubernetesOptions) -> Result<Self, SourceError> {
-        let (client, server) = transport::connect(options.kubeconfig).await?;
+        let KubernetesOptions { kubeconfig, api_servers, state_dir, .. } = options;
+        let is_in_cluster = kubeconfig.is_none();
+        let addresses = Addresses::remembered_in(state_dir.as_deref());
+        let (client, server) =
+            transport::connect(kubeconfig, &api_servers, addresses.clone()).await?;
         Ok(Self {
             api: Arc::new(Api::new(client, server.clone())),
-            outage: Arc::new(Outage::new(server)),
+            outage: Arc::new(Outage::new(server, is_in_cluster)),
+            addresses,
             node_name: options.node_name,
             always: options.always,
         })
@@ -67,6 +80,11 @@ impl Kubernetes {
     /// The API server's address.
     pub fn server(&self) -> &Arc<str> {
         self.api.server()
+    }
+
+    /// Its other addresses; [`Addresses::follow`] keeps them up to date.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses.clone()
     }
 }
 

@@ -10,6 +10,7 @@ use kube::{
 };
 use tokio::time::timeout;
 
+use super::dial::Unreachable;
 use crate::model::{Kind, ObjectRef};
 
 /// Longest wait for an answer to begin.
@@ -193,8 +194,8 @@ impl ApiError {
         matches!(self, ApiError::Status { code: 400 | 422, .. })
     }
 
-    /// What a person can do about it.
-    pub(super) fn cure(&self, kind: Kind) -> String {
+    /// What a person can do about it, in a pod or elsewhere.
+    pub(super) fn cure(&self, kind: Kind, is_in_cluster: bool) -> String {
         match self {
             ApiError::Status { code: 401, .. } => {
                 "its credentials (kubeconfig or service account) are not accepted".to_owned()
@@ -203,6 +204,10 @@ impl ApiError {
                 format!("grant this account get, list and watch on {} (RBAC)", kind.resource())
             }
             ApiError::Garbled(_) => "check that the address is an API server's".to_owned(),
+            _ if is_in_cluster => "check that it runs; if Services do not work on this node yet, \
+                 name an address that works without them: --api-server HOST:PORT (in the chart: \
+                 apiServer.host)"
+                .to_owned(),
             _ => "check that it runs and that the address is right (--kubeconfig)".to_owned(),
         }
     }
@@ -238,6 +243,9 @@ pub(super) fn chain(error: &kube::Error) -> String {
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
+        if let Some(unreachable) = cause.downcast_ref::<Unreachable>() {
+            return unreachable.to_string();
+        }
         causes.push(cause.to_string());
         next = cause.source();
     }

@@ -16,6 +16,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Outage {
     server: Arc<str>,
+    /// Configured by the pod this runs in.
+    is_in_cluster: bool,
     state: Mutex<State>,
 }
 
@@ -39,14 +41,14 @@ enum Say {
 }
 
 impl Outage {
-    pub(super) fn new(server: Arc<str>) -> Self {
-        Self { server, state: Mutex::default() }
+    pub(super) fn new(server: Arc<str>, is_in_cluster: bool) -> Self {
+        Self { server, is_in_cluster, state: Mutex::default() }
     }
 
     /// `subject` could not be listed or watched.
     pub(super) fn failed(&self, subject: &str, kind: Kind, error: &ApiError) {
         let say = self.change(|state| state.failed(subject, error, Instant::now()));
-        let (server, cure) = (&self.server, error.cure(kind));
+        let (server, cure) = (&self.server, error.cure(kind, self.is_in_cluster));
         match say {
             Say::CutOff => tracing::warn!(
                 "the API server {server} cannot be reached: {error}; {cure}; \

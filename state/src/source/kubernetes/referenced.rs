@@ -222,7 +222,7 @@ impl Target for Single {
         }
         let refusal = Refusal {
             object: self.object.clone(),
-            reason: format!("{error}; {}", error.cure(self.object.kind)).into(),
+            reason: format!("{error}; {}", error.cure(self.object.kind, false)).into(),
             origin: self.server.clone(),
         };
         self.changed(vec![Change::Refuse(refusal)]).await
