@@ -19,7 +19,10 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use super::{addresses::Addresses, dial::Dialler};
+use super::{
+    addresses::Addresses,
+    dial::{Dialler, Pace},
+};
 use crate::source::SourceError;
 
 /// Longest wait for a TCP connection.
@@ -91,7 +94,7 @@ fn client(
     fixed.tls_server_name.get_or_insert_with(|| host.to_owned());
     let as_configured = fixed.rustls_https_connector_with_connector(tcp)?;
     let detour = Arc::default();
-    let dialler = Dialler { as_configured, by_address, named, known, detour };
+    let dialler = Dialler { as_configured, by_address, named, known, detour, pace: Pace::USUAL };
     let http = HttpClient::builder(TokioExecutor::new())
         // A watch's next connection goes to the best address and to any server behind it: one that
         // is kept would hold on to a detour, or to one server, for ever.
