@@ -25,6 +25,17 @@ pub struct DnsConfig {
     pub threads: Option<usize>,
 }
 
+/// What can change while answering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// See [`DnsConfig::upstreams`].
+    pub upstreams: Upstreams,
+    /// See [`DnsConfig::ttl_seconds`].
+    pub ttl_seconds: u32,
+    /// See [`DnsConfig::negative_ttl_seconds`].
+    pub negative_ttl_seconds: u32,
+}
+
 /// Most UDP threads per listen address that are chosen without being asked for: each answers more
 /// than 100,000 queries a second, and a node's DNS must not take every core of a large machine.
 pub const THREADS_MAX: usize = 8;

@@ -24,9 +24,9 @@ use crate::{
     zone::Zone,
 };
 
-/// Batches still answered after the end was announced: what clients had sent before they could
-/// know.
-const LAST_BATCHES: usize = 64;
+/// Batches still answered after the end was announced, while there are any: more than a full
+/// receive buffer holds, and an end where the socket could not be retired.
+const LAST_BATCHES: usize = 4096;
 /// Pause after a receive that failed, usually for want of memory.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 

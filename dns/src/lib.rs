@@ -38,7 +38,7 @@ mod tcp;
 mod wire;
 mod zone;
 
-pub use config::{DnsConfig, PodNames, THREADS_MAX, Upstreams};
+pub use config::{DnsConfig, PodNames, THREADS_MAX, Tuning, Upstreams};
 pub use counters::{Counts, DropReason, RCODES};
 pub use error::DnsError;
 pub use server::{Running, start};

@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd,
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{error::DnsError, sys};
 
@@ -18,6 +18,8 @@ const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted.
 const TCP_BACKLOG: i32 = 512;
+/// A peer that sends nothing: TCPMUX (RFC 1078, historic since RFC 7805) was never for UDP.
+const NOBODY_PORT: u16 = 1;
 /// How many free ports are tried for one that is free for UDP and TCP.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -43,6 +45,24 @@ pub(crate) fn listen(address: SocketAddr, threads: usize) -> Result<Listener, Dn
             result => return result,
         }
     }
+}
+
+/// Takes a socket out of those the kernel chooses from for a datagram: a connected socket is chosen
+/// for its peer alone (`compute_score` in net/ipv4/udp.c, `reuseport_select_sock` in
+/// net/core/sock_reuseport.c). What is queued stays, and replies can be sent to anybody.
+pub(crate) fn retire(socket: &UdpSocket) -> io::Result<()> {
+    let nobody: SocketAddr = match socket.local_addr()? {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, NOBODY_PORT).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, NOBODY_PORT).into(),
+    };
+    socket.connect(nobody)
+}
+
+/// Lets no new handshake begin at this listener that only it could finish: beyond a backlog of none
+/// the kernel answers a SYN with a cookie, which any listener of the port can redeem
+/// (`tcp_conn_request` and, for the shared time stamp, `tcp_synq_overflow`).
+pub(crate) fn hand_over(listener: &tokio::net::TcpListener) -> io::Result<()> {
+    SockRef::from(listener).listen(0)
 }
 
 fn listen_once(address: SocketAddr, threads: usize) -> Result<Listener, DnsError> {

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -21,15 +21,18 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{DnsConfig, THREADS_MAX},
+    config::{DnsConfig, THREADS_MAX, Tuning},
     counters::{Counts, Registry},
     error::DnsError,
     fast::Worker,
-    listen::{Listener, listen},
+    listen::{Listener, listen, retire},
     slow::{SlowPath, upstreams::UpstreamPool},
     tcp::{self, Server},
     zone::{Origin, Zone},
 };
+
+/// A datagram for which the kernel had chosen a socket before it was retired has arrived by then.
+const RETIRE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The DNS role at work.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     counters: Registry,
     revisions: watch::Receiver<Option<u64>>,
+    slow: SlowPath,
+    origins: watch::Sender<Arc<Origin>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: TaskTracker,
 }
@@ -60,7 +65,8 @@ pub fn start(
     let listeners = listen_all(&config.listen, threads)?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
 
-    let zone = Arc::new(ArcSwap::from_pointee(Zone::unsynced(origin, serial())));
+    let zone = Arc::new(ArcSwap::from_pointee(Zone::unsynced(origin.clone(), serial())));
+    let (origins, followed_origins) = watch::channel(origin);
     let tasks = TaskTracker::new();
     let upstreams = UpstreamPool::new(&config.upstreams, addresses.clone())?;
     let slow = SlowPath::new(runtime.clone(), tasks.clone(), zone.clone(), upstreams);
@@ -108,14 +114,22 @@ pub fn start(
         }
     }
     let (announce, revisions) = watch::channel(None);
-    tasks.spawn(follow(zone, snapshots, announce, cancel.clone()));
+    let follower = Follower { zone, snapshots, origins: followed_origins, announce };
+    tasks.spawn(cancel.clone().run_until_cancelled_owned(follower.run()));
     tasks.spawn(async move {
         cancel.cancelled().await;
+        for socket in &sockets {
+            if let Err(error) = retire(socket) {
+                tracing::debug!(%error, "DNS: a UDP socket ends with what it is sent meanwhile");
+            }
+        }
+        tokio::time::sleep(RETIRE_PAUSE).await;
         stop(&stopping, &sockets);
     });
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
-    Ok(Running { addresses, counters, revisions, threads: Mutex::new(workers), tasks })
+    let threads = Mutex::new(workers);
+    Ok(Running { addresses, counters, revisions, slow, origins, threads, tasks })
 }
 
 impl Running {
@@ -140,8 +154,29 @@ impl Running {
         self.revisions.clone()
     }
 
+    /// Answers by these from now on. Names are made anew meanwhile, not interrupted.
+    ///
+    /// # Errors
+    /// When the resolver library refuses the upstreams; the old ones stay.
+    pub fn tune(&self, tuning: &Tuning) -> Result<(), DnsError> {
+        self.slow.retarget(&tuning.upstreams)?;
+        self.origins.send_if_modified(|origin| {
+            let mut tuned = Origin::clone(origin);
+            tuned.ttl_seconds = tuning.ttl_seconds;
+            tuned.negative_ttl_seconds = tuning.negative_ttl_seconds;
+            let changed = tuned != **origin;
+            if changed {
+                *origin = Arc::new(tuned);
+            }
+            changed
+        });
+        Ok(())
+    }
+
     /// Waits until all threads and tasks have ended, which they do after the token given to
-    /// [`start`] is cancelled: queries that had arrived are answered, those at upstreams included.
+    /// [`start`] is cancelled. Sockets are left by the kernel's choice first, for another process on
+    /// the same port if there is one; then queries that had arrived are answered, those at upstreams
+    /// included, and TCP connections are served until they are idle for a moment.
     pub async fn join(&self) {
         self.tasks.wait().await;
         let threads = {
@@ -179,37 +214,56 @@ fn listen_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Listener>,
     if listeners.is_empty() { Err(DnsError::NoAddress) } else { Ok(listeners) }
 }
 
-/// Keeps the zone at the newest snapshot.
-async fn follow(
+/// Keeps the zone at the newest snapshot and settings.
+struct Follower {
     zone: Arc<ArcSwap<Zone>>,
-    mut snapshots: Snapshots,
+    snapshots: Snapshots,
+    origins: watch::Receiver<Arc<Origin>>,
     announce: watch::Sender<Option<u64>>,
-    cancel: CancellationToken,
-) {
-    snapshots.mark_changed();
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = snapshots.changed() => {
-                // The store is gone: its last word stands until the end.
-                if changed.is_err() {
-                    return;
+}
+
+impl Follower {
+    /// Until the store is gone: its last word stands until the end.
+    async fn run(mut self) {
+        self.snapshots.mark_changed();
+        // Settings go with whoever may change them; snapshots then go on alone.
+        let mut tunable = true;
+        loop {
+            tokio::select! {
+                changed = self.snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
                 }
+                changed = self.origins.changed(), if tunable => tunable = changed.is_ok(),
             }
+            self.update().await;
         }
-        let newest: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
-        let Some(snapshot) = newest else { continue };
-        let old = zone.load_full();
+    }
+
+    async fn update(&mut self) {
+        let newest: Option<Arc<Snapshot>> = self.snapshots.borrow_and_update().clone();
+        let origin = self.origins.borrow_and_update().clone();
+        let old = self.zone.load_full();
+        let is_synced = old.revision().is_some();
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
-        let update = tokio::task::spawn_blocking(move || old.updated(&snapshot, serial()));
+        let update = tokio::task::spawn_blocking(move || {
+            let serial = serial();
+            let base = if Arc::ptr_eq(old.origin(), &origin) {
+                old
+            } else {
+                Arc::new(Zone::unsynced(origin, serial))
+            };
+            newest.map_or(base.clone(), |snapshot| Arc::new(base.updated(&snapshot, serial)))
+        });
         match update.await {
             Ok(updated) => {
-                if zone.load().revision().is_none() {
+                let revision = updated.revision();
+                if !is_synced && revision.is_some() {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
-                let revision = updated.revision();
-                zone.store(Arc::new(updated));
-                announce.send_replace(revision);
+                self.zone.store(updated);
+                self.announce.send_replace(revision);
             }
             Err(error) => tracing::error!("DNS: names were not updated: {error}"),
         }

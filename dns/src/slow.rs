@@ -23,7 +23,9 @@ use tokio_util::task::TaskTracker;
 use upstreams::UpstreamPool;
 
 use crate::{
+    config::Upstreams,
     counters::{Counters, DropReason},
+    error::DnsError,
     sys::{self, Route},
     wire::{
         rcode,
@@ -74,6 +76,11 @@ impl SlowPath {
     /// Whether names outside the zone are forwarded.
     pub(crate) fn has_upstreams(&self) -> bool {
         self.0.upstreams.any()
+    }
+
+    /// Asks others from now on.
+    pub(crate) fn retarget(&self, upstreams: &Upstreams) -> Result<(), DnsError> {
+        self.0.upstreams.retarget(upstreams)
     }
 
     /// A place for one query; `None`, and counted, when all are taken.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures::FutureExt;
 use hickory_server::net::xfer::Protocol;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     answer::{Manner, Outcome, answer, rotation},
     counters::{Counters, DropReason},
+    listen::hand_over,
     slow::{Asked, SlowPath},
     wire::{
         question::{Question, Shape},
@@ -36,6 +38,10 @@ pub(crate) const CONNECTIONS_MAX: usize = 1000;
 /// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that
 /// takes no replies.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while draining: a client that has more to ask does so at once.
+const DRAINING_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a listener that ends still takes connections whose handshake had begun.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest query, in bytes; nothing we answer needs more.
 const QUERY_BYTES_MAX: usize = 4096;
 /// Room for a reply that is tried first, in bytes.
@@ -57,25 +63,43 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Accepts until cancelled.
+    /// Accepts until cancelled, and then what had been begun.
     pub(crate) async fn run(self, listener: TcpListener) {
-        loop {
-            let accepted = tokio::select! {
-                () = self.cancel.cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => match self.connections.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        self.tasks.spawn(self.clone().serve(stream, permit));
-                    }
-                    Err(_) => self.counters.dropped(DropReason::TcpConnections, 1),
-                },
-                Err(error) => {
-                    tracing::debug!("DNS: accept failed: {error}");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+        let accepting = async {
+            loop {
+                self.accept(&listener).await;
             }
+        };
+        self.cancel.run_until_cancelled(accepting).await;
+        if let Err(error) = hand_over(&listener) {
+            tracing::debug!(%error, "DNS: a TCP listener ends as it is");
+        }
+        let finishing = async {
+            loop {
+                self.accept(&listener).await;
+            }
+        };
+        // An accepted connection is what the wait is for; the last moment's are taken as well.
+        let _ = timeout(HANDSHAKE_PATIENCE, finishing).await;
+        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+            self.take(stream);
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener) {
+        match listener.accept().await {
+            Ok((stream, _)) => self.take(stream),
+            Err(error) => {
+                tracing::debug!("DNS: accept failed: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream) {
+        match self.connections.clone().try_acquire_owned() {
+            Ok(permit) => drop(self.tasks.spawn(self.clone().serve(stream, permit))),
+            Err(_) => self.counters.dropped(DropReason::TcpConnections, 1),
         }
     }
 
@@ -102,11 +126,11 @@ impl Server {
         let mut question = Question::new();
         loop {
             let query = tokio::select! {
-                () = self.cancel.cancelled() => return Ok(()),
                 // A client that stopped reading ends the writer; then reading more is work for
                 // nobody.
                 () = replies.closed() => return Ok(()),
-                query = timeout(IDLE_TIMEOUT, self.read_query(&mut reader)) => query??,
+                () = self.idled() => return Ok(()),
+                query = self.read_query(&mut reader) => query?,
             };
             self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
             match self.at_once(&query, &mut question) {
@@ -121,6 +145,14 @@ impl Server {
                 }
                 Next::Close => return Ok(()),
             }
+        }
+    }
+
+    /// A connection has been idle for long enough, which is less once the server ends.
+    async fn idled(&self) {
+        let usual = sleep(IDLE_TIMEOUT);
+        if self.cancel.run_until_cancelled(usual).await.is_none() {
+            sleep(DRAINING_IDLE_TIMEOUT).await;
         }
     }
 

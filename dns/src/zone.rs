@@ -32,8 +32,8 @@ const SCHEMA_VERSION: &[u8] = b"\x051.1.0";
 /// Its time to live, as CoreDNS'.
 const SCHEMA_TTL_SECONDS: u32 = 28800;
 
-/// What never changes while running.
-#[derive(Debug, PartialEq, Eq)]
+/// What names are made with besides snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// `cluster.local.`
     pub(crate) name: WireName,
@@ -50,7 +50,7 @@ pub(crate) struct Origin {
 }
 
 /// A zone below in-addr.arpa or ip6.arpa.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReverseZone {
     pub(crate) name: WireName,
     pub(crate) labels: usize,
@@ -123,6 +123,11 @@ impl Zone {
             authority,
             reverse_authorities,
         }
+    }
+
+    /// What these names were made with.
+    pub(crate) fn origin(&self) -> &Arc<Origin> {
+        &self.origin
     }
 
     /// The revision of the snapshot these names come from.

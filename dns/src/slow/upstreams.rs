@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -49,7 +49,7 @@ type Pool = NameServerPool<TokioRuntimeProvider>;
 pub(crate) struct UpstreamPool {
     pool: ArcSwapOption<Pool>,
     any: AtomicBool,
-    file: Option<Mutex<ResolvConf>>,
+    file: Mutex<Option<ResolvConf>>,
     /// Our own addresses: asking ourselves would be a loop.
     own: Vec<SocketAddr>,
 }
@@ -72,17 +72,25 @@ struct ResolvConf {
 impl UpstreamPool {
     /// The configured upstreams. An unreadable resolv.conf is a warning: it may come.
     pub(crate) fn new(upstreams: &Upstreams, own: Vec<SocketAddr>) -> Result<Self, DnsError> {
+        let (pool, any, file) = (ArcSwapOption::empty(), AtomicBool::new(false), Mutex::default());
+        let new = Self { pool, any, file, own };
+        new.retarget(upstreams)?;
+        Ok(new)
+    }
+
+    /// Asks these from now on; queries that wait for the others' answers still get them.
+    pub(super) fn retarget(&self, upstreams: &Upstreams) -> Result<(), DnsError> {
         let (file, addresses) = match upstreams {
             Upstreams::Addresses(addresses) => (None, addresses.clone()),
             Upstreams::ResolvConf(path) => {
                 let modified = modified(path);
                 let file = ResolvConf { path: path.clone(), checked: Instant::now(), modified };
-                (Some(Mutex::new(file)), read_file(path))
+                (Some(file), read_file(path))
             }
         };
-        let new = Self { pool: ArcSwapOption::empty(), any: AtomicBool::new(false), file, own };
-        new.set(addresses)?;
-        Ok(new)
+        // Replaced as a whole: what it was before a panic does not matter.
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        self.set(addresses)
     }
 
     /// Whether there is anyone to ask.
@@ -146,7 +154,8 @@ impl UpstreamPool {
 
     /// Looks at resolv.conf's time stamp, at most once per interval.
     fn reread_if_changed(&self) {
-        let Some(Ok(mut file)) = self.file.as_ref().map(Mutex::try_lock) else { return };
+        let Ok(mut file) = self.file.try_lock() else { return };
+        let Some(file) = file.as_mut() else { return };
         if file.checked.elapsed() < FILE_CHECK_INTERVAL {
             return;
         }
@@ -274,8 +283,9 @@ mod tests {
             fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
         };
         let later = || {
-            let mut file = upstreams.file.as_ref().unwrap().lock().unwrap();
-            file.checked = Instant::now().checked_sub(FILE_CHECK_INTERVAL).unwrap();
+            let mut file = upstreams.file.lock().unwrap();
+            file.as_mut().unwrap().checked =
+                Instant::now().checked_sub(FILE_CHECK_INTERVAL).unwrap();
         };
         write("nameserver 192.0.2.1\n", 1000);
         upstreams.reread_if_none();
