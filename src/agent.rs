@@ -2,12 +2,14 @@
 
 mod args;
 mod dns;
+mod holder;
 mod http;
 mod ingress;
 mod node_name;
 mod pages;
 mod proxy;
 mod role;
+mod settings;
 mod signals;
 mod source;
 
@@ -19,28 +21,47 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{pages::Pages, role::State};
-use crate::logging;
+use self::{
+    pages::Pages,
+    role::State,
+    settings::{CommandLine, Keeper, Settings},
+};
+use crate::{logging, version};
 
 pub(crate) use args::Args;
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
 const CONTROL_THREADS: usize = 2;
 
+/// How long it takes in a cluster until nobody sends new work to a pod that is not ready any more:
+/// kubelet, EndpointSlice controller and the nodes' proxies have to learn of it.
+const LAMEDUCK_IN_CLUSTER: Duration = Duration::from_secs(5);
+
 /// What every role is given.
 #[derive(Clone, Debug)]
 struct Shared {
-    args: Arc<Args>,
+    args: watch::Receiver<Arc<Args>>,
     node_name: Arc<str>,
     snapshots: Snapshots,
     health: watch::Receiver<SourceHealth>,
+    /// The agent is about to end: nobody should come here any more.
+    ending: CancellationToken,
     /// Ends the role, which may take the drain timeout to finish what is open.
     cancel: CancellationToken,
 }
 
+impl Shared {
+    /// The settings in force.
+    fn args(&self) -> Arc<Args> {
+        self.args.borrow().clone()
+    }
+}
+
 /// Runs until told to end.
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    logging::start(args.admin.log_format);
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let words = CommandLine::of_process();
+    let settings = Settings::load(&words, args.admin.config.as_deref())?;
+    logging::start(settings.args.admin.log_format, &settings.args.admin.log_level);
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
@@ -48,7 +69,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let result = runtime.block_on(run_all(Arc::new(args)));
+    let result = runtime.block_on(run_all(words, settings));
     // Whatever still blocks a thread now has had its drain timeout.
     runtime.shutdown_background();
     result
@@ -64,78 +85,125 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn run_all(args: Arc<Args>) -> anyhow::Result<ExitCode> {
+async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitCode> {
     let mut ending = signals::Ending::listen()?;
+    let hangup = signals::Hangup::listen()?;
+    let args = settings.args.clone();
     let node_name: Arc<str> = node_name::find(args.source.node_name.as_deref())?.into();
-    let cancel = CancellationToken::new();
     let source_cancel = CancellationToken::new();
     let mut source = source::start(&args, &node_name, source_cancel.clone()).await?;
-    tracing::info!(node = %node_name, version = env!("CARGO_PKG_VERSION"), "agent started");
+    tracing::info!(node = %node_name, version = version::VERSION, "agent started");
+    tracing::info!("settings: {}", settings.summary());
 
+    let (keeper, followed) = Keeper::new(words, settings);
+    tokio::spawn(source_cancel.clone().run_until_cancelled_owned(keeper.run(hangup)));
     let shared = Shared {
-        args: args.clone(),
+        args: followed,
         node_name,
         snapshots: source.snapshots.clone(),
         health: source.health.clone(),
-        cancel: cancel.clone(),
+        ending: CancellationToken::new(),
+        cancel: CancellationToken::new(),
     };
     let roles = TaskTracker::new();
-    let pages = start_roles(&shared, &roles);
-    pages::serve(pages, &args.admin, source_cancel.clone()).await;
+    let mut pages = Pages::new(shared.clone());
+    let starts = prepare_roles(&shared, &mut pages);
+    let states = pages.roles.clone();
+    pages::serve(pages, &args.admin, source_cancel.clone()).await?;
+    for start in starts {
+        start(&roles);
+    }
     roles.close();
 
-    tokio::select! {
-        signal = ending.next() => tracing::info!(signal, "ending: draining"),
-        ended = &mut source.task => ended.context("the source broke down")??,
+    let signal = tokio::select! {
+        signal = ending.next() => signal,
+        ended = &mut source.task => {
+            ended.context("the source broke down")??;
+            "the source's end"
+        }
+        reasons = role::none_can_start(&states) => {
+            anyhow::bail!("no role can be started: {reasons}");
+        }
+    };
+    end(signal, &shared, &roles, &mut ending).await;
+    source_cancel.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells whoever asks, serves on until they have learned of it, then finishes what is open.
+async fn end(signal: &str, shared: &Shared, roles: &TaskTracker, ending: &mut signals::Ending) {
+    shared.ending.cancel();
+    let lameduck = lameduck(&shared.args());
+    if !lameduck.is_zero() {
+        tracing::info!(signal, ?lameduck, "ending: not ready from now on, still serving");
+        tokio::select! {
+            () = tokio::time::sleep(lameduck) => {}
+            signal = ending.next() => return tracing::warn!(signal, "ended at once"),
+        }
     }
-    cancel.cancel();
-    let patience = Duration::from_secs(args.admin.drain_timeout);
+    tracing::info!(signal, "ending: draining");
+    shared.cancel.cancel();
+    let patience = Duration::from_secs(shared.args().admin.drain_timeout);
     tokio::select! {
         () = roles.wait() => tracing::info!("ended; Services stay in the kernel"),
         () = tokio::time::sleep(patience) => tracing::warn!(?patience, "ended with work still open"),
         signal = ending.next() => tracing::warn!(signal, "ended at once"),
     }
-    source_cancel.cancel();
-    Ok(ExitCode::SUCCESS)
 }
 
-fn start_roles(shared: &Shared, roles: &TaskTracker) -> Pages {
-    let mut pages = Pages::new(shared.clone());
-    let wanted = shared.args.roles;
+/// How long endpoints and their clients are given to look elsewhere. Services stay in the kernel:
+/// for them nobody has to.
+fn lameduck(args: &Args) -> Duration {
+    if !args.roles.dns() && !args.roles.ingress() {
+        return Duration::ZERO;
+    }
+    let usual = if source::is_in_cluster(args) { LAMEDUCK_IN_CLUSTER } else { Duration::ZERO };
+    args.admin.lameduck.map_or(usual, Duration::from_secs)
+}
+
+/// Starts a role.
+type Start = Box<dyn FnOnce(&TaskTracker) + Send>;
+
+/// The wanted roles; their pages are there before they are.
+fn prepare_roles(shared: &Shared, pages: &mut Pages) -> Vec<Start> {
+    let mut starts = Vec::new();
+    let wanted = shared.args().roles;
     if wanted.proxy() {
         let (shared, view) = (shared.clone(), pages.proxy.clone());
-        spawn(roles, "proxy", &mut pages, shared.cancel.clone(), move |state| {
+        starts.push(prepare("proxy", pages, shared.cancel.clone(), move |state| {
             proxy::run(shared.clone(), state, view.clone())
-        });
+        }));
     }
     if wanted.dns() {
         let (shared, view) = (shared.clone(), pages.dns.clone());
-        spawn(roles, "dns", &mut pages, shared.cancel.clone(), move |state| {
+        starts.push(prepare("dns", pages, shared.cancel.clone(), move |state| {
             dns::run(shared.clone(), state, view.clone())
-        });
+        }));
     }
     if wanted.ingress() {
         let (shared, view) = (shared.clone(), pages.ingress.clone());
-        spawn(roles, "ingress", &mut pages, shared.cancel.clone(), move |state| {
+        starts.push(prepare("ingress", pages, shared.cancel.clone(), move |state| {
             ingress::run(shared.clone(), state, view.clone())
-        });
+        }));
     }
-    pages
+    starts
 }
 
-fn spawn<F, R>(
-    roles: &TaskTracker,
+fn prepare<F, R>(
     name: &'static str,
     pages: &mut Pages,
     cancel: CancellationToken,
     mut role: F,
-) where
+) -> Start
+where
     F: FnMut(watch::Sender<State>) -> R + Send + 'static,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let (state, seen) = watch::channel(State::default());
     pages.roles.push((name, seen));
-    roles.spawn(async move {
-        role::keep(name, &state.clone(), &cancel, role::PAUSES, || role(state.clone())).await;
-    });
+    Box::new(move |roles| {
+        roles.spawn(async move {
+            role::keep(name, &state.clone(), &cancel, role::PAUSES, || role(state.clone())).await;
+        });
+    })
 }

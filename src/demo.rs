@@ -54,7 +54,7 @@ struct Demo {
 
 /// Exit status 0 only if every expectation held.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    crate::logging::start(crate::logging::Format::Text);
+    crate::logging::start(crate::logging::Format::Text, &crate::logging::Level::default());
     let world = Rc::new(World::create()?);
     let logs = world.layout().logs().to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

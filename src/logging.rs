@@ -1,7 +1,16 @@
-//! One line per change on standard error; `FAIRLEAD_LOG` chooses levels per part (`info,fairlead_dns=debug`).
+//! One line per change on standard error. Levels per part can be changed while running.
+
+use std::{str::FromStr, sync::OnceLock};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
+
+/// A warning for each forged DNS reply (hickory) or odd handshake (rustls) would let others fill
+/// the log.
+const QUIET: &str = "hyper=warn,kube=warn,hickory_net=error,hickory_resolver=error,rustls=error";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -13,21 +22,91 @@ pub(crate) enum Format {
     Json,
 }
 
+/// What is logged: `info`, or per part, `info,fairlead_dns=debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Level(String);
+
+impl Default for Level {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        for directive in text.split(',') {
+            let (part, level) = directive.rsplit_once('=').unwrap_or(("fairlead", directive));
+            // The filter itself would take a mistyped level for the name of a part.
+            if level.is_empty() || level.parse::<LevelFilter>().is_err() || part.is_empty() {
+                return Err(format!(
+                    "{directive:?} is no level: give error, warn, info, debug, trace or off, for \
+                     one part as PART=LEVEL (info,fairlead_dns=debug)"
+                ));
+            }
+        }
+        EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Level {
+    fn filter(&self) -> EnvFilter {
+        EnvFilter::new(format!("info,{QUIET},{}", self.0))
+    }
+}
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Sets up logging for the whole process. A second call keeps the first one's settings.
-pub(crate) fn start(format: Format) {
-    let filter = EnvFilter::try_from_env("FAIRLEAD_LOG")
-        // A warning for each forged DNS reply (hickory) or odd handshake (rustls) would let others fill the log.
-        .unwrap_or_else(|_| {
-            EnvFilter::new(
-                "info,hyper=warn,kube=warn,hickory_net=error,hickory_resolver=error,rustls=error",
-            )
-        });
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+pub(crate) fn start(format: Format, level: &Level) {
+    let (filter, handle) = reload::Layer::new(level.filter());
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let started = match format {
-        Format::Text => lines.with_ansi(false).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => registry.with(lines.with_ansi(false)).try_init(),
+        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
-    if let Err(error) = started {
-        tracing::debug!(%error, "logging was already set up");
+    match started {
+        Ok(()) => drop(FILTER.set(handle)),
+        Err(error) => tracing::debug!(%error, "logging was already set up"),
+    }
+}
+
+/// Logs at another level from now on.
+pub(crate) fn set(level: &Level) {
+    if let Some(Err(error)) = FILTER.get().map(|filter| filter.reload(level.filter())) {
+        tracing::error!(%error, "--log-level stays as it was");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_one_word_or_one_for_each_part() {
+        for (text, is_good) in [
+            ("info", true),
+            ("DEBUG", true),
+            ("off", true),
+            ("warn,fairlead_dns=debug", true),
+            ("fairlead_state::source=trace", true),
+            ("inof", false),
+            ("fairlead_dns=loud", false),
+            ("=debug", false),
+            ("info,", false),
+            ("", false),
+        ] {
+            assert_eq!(text.parse::<Level>().is_ok(), is_good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_wins_over_what_is_usually_quiet() {
+        let filter = "debug,kube=debug".parse::<Level>().unwrap().filter().to_string();
+        assert!(filter.contains("kube=debug") && !filter.contains("kube=warn"), "{filter}");
+        assert!(filter.contains("rustls=error"), "{filter}");
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod logging;
 mod plan;
 mod probe;
+mod version;
 
 use std::process::ExitCode;
 
@@ -52,14 +53,14 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Agent(args) => agent::run(*args),
+        Command::Agent(args) => agent::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Probe(probe) => probe::run(&probe),
         Command::World(tool) => demo::tools::run(tool),
-        Command::Version => exit::print(&format!("fairlead {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => exit::print(&format!("fairlead {}\n", version::VERSION)),
     };
     exit::report(result)
 }

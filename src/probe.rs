@@ -20,7 +20,7 @@ use crate::load::target::{Scheme, Target};
 /// Longest wait for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries of a question that may wait for its answer.
-const TRY_INTERVAL: Duration = Duration::from_millis(500);
+const TRY_INTERVAL: Duration = Duration::from_millis(250);
 /// More of an answer than that is not looked at.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
@@ -28,9 +28,19 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Probe {
     /// Does the agent of this container answer?
-    Live(Admin),
+    Live {
+        #[command(flatten)]
+        admin: Admin,
+        #[command(flatten)]
+        patience: Patience,
+    },
     /// Do all its roles do their work?
-    Ready(Admin),
+    Ready {
+        #[command(flatten)]
+        admin: Admin,
+        #[command(flatten)]
+        patience: Patience,
+    },
     /// Does this name exist?
     Name {
         /// As a program would give it to getaddrinfo
@@ -81,13 +91,19 @@ pub(crate) struct Patience {
 /// Asks one question.
 pub(crate) fn run(probe: &Probe) -> anyhow::Result<ExitCode> {
     let found = match probe {
-        Probe::Live(admin) => ask_agent(&admin.admin_socket, "/livez"),
-        Probe::Ready(admin) => ask_agent(&admin.admin_socket, "/readyz"),
+        Probe::Live { admin, patience } => patience.ask(|| admin.ask("/livez")),
+        Probe::Ready { admin, patience } => patience.ask(|| admin.ask("/readyz")),
         Probe::Name { name, patience } => patience.ask(|| look_up(name)),
         Probe::Connect { target, patience } => patience.ask(|| connect(target)),
         Probe::Http { url, status, patience } => patience.ask(|| fetch(url, *status)),
     };
     crate::exit::print(&format!("{}\n", found?))
+}
+
+impl Admin {
+    fn ask(&self, page: &str) -> anyhow::Result<String> {
+        ask_agent(&self.admin_socket, page)
+    }
 }
 
 impl Patience {

@@ -1,6 +1,10 @@
 //! The agent's flags. Each has an environment variable; cli contract: docs/architecture.md.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::ArgAction;
 use fairlead_ingress::Hsts;
@@ -9,7 +13,7 @@ use ipnetwork::IpNetwork;
 use crate::logging;
 
 /// Flags of `fairlead agent`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) roles: Roles,
@@ -23,6 +27,18 @@ pub(crate) struct Args {
     pub(crate) dns: DnsArgs,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
+}
+
+impl Args {
+    /// Takes over from `new` what can change while running.
+    pub(crate) fn take_live(&mut self, new: Self) {
+        self.admin.log_level = new.admin.log_level;
+        self.admin.drain_timeout = new.admin.drain_timeout;
+        self.admin.lameduck = new.admin.lameduck;
+        self.dns.upstream = new.dns.upstream;
+        self.dns.dns_ttl = new.dns.dns_ttl;
+        self.dns.dns_negative_ttl = new.dns.dns_negative_ttl;
+    }
 }
 
 /// Which parts run in this process.
@@ -64,7 +80,7 @@ impl Roles {
 }
 
 /// Where objects come from.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 pub(crate) struct SourceArgs {
     /// Read the API server this kubeconfig names (default: the in-cluster service account)
@@ -102,6 +118,25 @@ impl FromStr for Listen {
     }
 }
 
+/// A name server: `10.0.0.2`, `10.0.0.2:5353`, `fd00::2` or `[fd00::2]:5353`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Upstream(pub(crate) SocketAddr);
+
+const DNS_PORT: u16 = 53;
+/// As CoreDNS' `ttl`: an hour.
+const TTL_SECONDS_MAX: i64 = 3600;
+
+impl FromStr for Upstream {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let with_port = text.parse::<SocketAddr>();
+        let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+        let address = with_port.or_else(|_| bare());
+        address.map(Self).map_err(|_| "give an IP address, or ADDRESS:PORT")
+    }
+}
+
 /// A header's value, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StrictTransport(pub(crate) Option<Hsts>);
@@ -118,15 +153,28 @@ impl FromStr for StrictTransport {
 }
 
 /// Running it.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Operation")]
 pub(crate) struct AdminArgs {
+    /// Settings in YAML whose keys are these long flags (dns-ttl: 30); what is given here or in the
+    /// environment wins. Followed: log-level, upstream, dns-ttl, dns-negative-ttl, drain-timeout and
+    /// lameduck take effect at once, others at the next start
+    #[arg(long, value_name = "FILE", env = "FAIRLEAD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Log so much: a level (error, warn, info, debug, trace, off), or levels per part
+    /// (info,fairlead_dns=debug)
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "FAIRLEAD_LOG_LEVEL")]
+    pub(crate) log_level: logging::Level,
     /// Log lines for people (text) or for collectors (json)
     #[arg(long, value_enum, default_value = "text", env = "FAIRLEAD_LOG_FORMAT")]
     pub(crate) log_format: logging::Format,
     /// Longest wait for open requests and queries after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "FAIRLEAD_DRAIN_TIMEOUT")]
     pub(crate) drain_timeout: u64,
+    /// After SIGTERM readiness turns off and DNS and Ingress serve on for so many seconds, in which
+    /// others learn of it, before they drain (default: 5 in a pod, else 0)
+    #[arg(long, value_name = "SECONDS", env = "FAIRLEAD_LAMEDUCK")]
+    pub(crate) lameduck: Option<u64>,
     /// Serve all pages on this Unix socket, too: it is this agent's own where ports are a node's
     #[arg(long, value_name = "PATH", env = "FAIRLEAD_ADMIN_SOCKET")]
     pub(crate) admin_socket: Option<PathBuf>,
@@ -149,7 +197,7 @@ pub(crate) struct AdminArgs {
 }
 
 /// Services.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Services")]
 pub(crate) struct ProxyArgs {
     /// The cgroup whose processes get Services (default: the cgroup2 mount, that is everything on the node)
@@ -170,7 +218,7 @@ pub(crate) struct ProxyArgs {
 }
 
 /// DNS.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "DNS")]
 pub(crate) struct DnsArgs {
     /// Answer on these addresses, UDP and TCP
@@ -187,11 +235,19 @@ pub(crate) struct DnsArgs {
     pub(crate) cluster_domain: String,
     /// Ask these servers for everything else (default: those of /etc/resolv.conf)
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_UPSTREAM")]
-    pub(crate) upstream: Vec<String>,
+    pub(crate) upstream: Vec<Upstream>,
+    /// Time to live of the cluster's records
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "FAIRLEAD_DNS_TTL",
+          value_parser = clap::value_parser!(u32).range(..=TTL_SECONDS_MAX))]
+    pub(crate) dns_ttl: u32,
+    /// Time to live of "no such name" and "no such record"
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, env = "FAIRLEAD_DNS_NEGATIVE_TTL",
+          value_parser = clap::value_parser!(u32).range(..=TTL_SECONDS_MAX))]
+    pub(crate) dns_negative_ttl: u32,
 }
 
 /// Ingress.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Ingress")]
 pub(crate) struct IngressArgs {
     /// Take HTTP here
@@ -242,4 +298,24 @@ pub(crate) struct IngressArgs {
     /// Certificate for hosts without one of their own (default: self-signed)
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_DEFAULT_CERTIFICATE")]
     pub(crate) default_certificate: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_may_leave_the_port_out() {
+        for (text, expected) in [
+            ("10.0.0.2", Some("10.0.0.2:53")),
+            ("10.0.0.2:5353", Some("10.0.0.2:5353")),
+            ("fd00::2", Some("[fd00::2]:53")),
+            ("[fd00::2]:5353", Some("[fd00::2]:5353")),
+            ("dns.example.com", None),
+            ("", None),
+        ] {
+            let parsed = text.parse().ok().map(|Upstream(address)| address.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -1,24 +1,17 @@
 //! The DNS role: configuration from flags, readiness, metrics.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
-use fairlead_dns::{DnsConfig, DropReason, Upstreams};
+use fairlead_dns::{DnsConfig, DnsError, DropReason, Running, Tuning, Upstreams};
 use tokio::sync::watch;
 
 use super::{
     Shared,
-    args::DnsArgs,
+    args::{Args, DnsArgs, Upstream},
+    holder::{self, Transport},
     pages::{Metrics, View},
     role::State,
 };
-use crate::exit::BadConfiguration;
-
-const DNS_PORT: u16 = 53;
 
 /// Answers until cancelled.
 pub(crate) async fn run(
@@ -26,9 +19,11 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let config = config(&shared.args.dns)?;
+    let mut args = shared.args.clone();
+    let config = config(&args.borrow_and_update().dns);
     let cancel = shared.cancel.child_token();
-    let running = Arc::new(fairlead_dns::start(&config, shared.snapshots.clone(), cancel)?);
+    let started = fairlead_dns::start(&config, shared.snapshots.clone(), cancel);
+    let running = Arc::new(started.map_err(with_holder)?);
     let counted = Arc::downgrade(&running);
     let metrics: Metrics = Box::new(move |text| {
         if let Some(running) = counted.upgrade() {
@@ -43,33 +38,52 @@ pub(crate) async fn run(
     if let Some(Ok(_)) = shared.cancel.run_until_cancelled(synced).await {
         state.send_replace(State::Ready);
     }
-    running.join().await;
+    tokio::select! {
+        () = running.join() => {}
+        () = tune(&running, args) => {}
+    }
     view.store(None);
     Ok(())
 }
 
-fn config(args: &DnsArgs) -> anyhow::Result<DnsConfig> {
-    let upstreams = if args.upstream.is_empty() {
-        Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
-    } else {
-        let addresses = args.upstream.iter().map(|text| upstream(text));
-        Upstreams::Addresses(addresses.collect::<anyhow::Result<_>>()?)
-    };
-    Ok(DnsConfig {
+/// Puts changed settings in force for ever.
+async fn tune(running: &Running, mut args: watch::Receiver<Arc<Args>>) {
+    while args.changed().await.is_ok() {
+        let tuning = tuning(&args.borrow_and_update().dns);
+        if let Err(error) = running.tune(&tuning) {
+            tracing::error!("{error}");
+        }
+    }
+    // Nobody is left who could change them.
+    std::future::pending::<()>().await;
+}
+
+fn with_holder(error: DnsError) -> anyhow::Error {
+    let DnsError::Taken { address, transport, .. } = &error else { return error.into() };
+    let transport = if *transport == "TCP" { Transport::Tcp } else { Transport::Udp };
+    let holder = holder::of(*address, transport);
+    holder::named(error.into(), holder.as_deref())
+}
+
+fn config(args: &DnsArgs) -> DnsConfig {
+    let Tuning { upstreams, ttl_seconds, negative_ttl_seconds } = tuning(args);
+    DnsConfig {
         listen: args.dns_listen.clone(),
         cluster_domain: args.cluster_domain.clone(),
         upstreams,
+        ttl_seconds,
+        negative_ttl_seconds,
         ..DnsConfig::default()
-    })
+    }
 }
 
-/// `10.0.0.2`, `10.0.0.2:5353`, `fd00::2` or `[fd00::2]:5353`.
-fn upstream(text: &str) -> anyhow::Result<SocketAddr> {
-    let with_port = text.parse::<SocketAddr>();
-    let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
-    with_port.or_else(|_| bare()).map_err(|_| {
-        BadConfiguration(format!("--upstream {text:?}: give an IP address, or ADDRESS:PORT")).into()
-    })
+fn tuning(args: &DnsArgs) -> Tuning {
+    let upstreams = if args.upstream.is_empty() {
+        Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
+    } else {
+        Upstreams::Addresses(args.upstream.iter().map(|Upstream(address)| *address).collect())
+    };
+    Tuning { upstreams, ttl_seconds: args.dns_ttl, negative_ttl_seconds: args.dns_negative_ttl }
 }
 
 fn write_metrics(text: &mut String, counts: &fairlead_dns::Counts) {
@@ -92,24 +106,5 @@ fn write_metrics(text: &mut String, counts: &fairlead_dns::Counts) {
     for (reason, value) in DropReason::ALL.iter().zip(counts.dropped) {
         let reason = reason.as_str();
         let _ = writeln!(text, "fairlead_dns_dropped_total{{reason=\"{reason}\"}} {value}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn upstreams_may_leave_the_port_out() {
-        for (text, expected) in [
-            ("10.0.0.2", Some("10.0.0.2:53")),
-            ("10.0.0.2:5353", Some("10.0.0.2:5353")),
-            ("fd00::2", Some("[fd00::2]:53")),
-            ("[fd00::2]:5353", Some("[fd00::2]:5353")),
-            ("dns.example.com", None),
-            ("", None),
-        ] {
-            assert_eq!(upstream(text).ok().map(|a| a.to_string()).as_deref(), expected, "{text}");
-        }
     }
 }

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::holder::{self, Transport};
+
 /// A scraper or kubelet needs one; more than this is somebody else.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,10 +57,14 @@ pub(crate) async fn serve(
     pages: Arc<impl Fn(&str) -> Option<Page> + Send + Sync + 'static>,
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!(
-            "{what}: cannot listen on {address}: another process has it, or choose another address"
-        )
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        let cure = if taken { "another process has it: stop it or " } else { "" };
+        let error = anyhow::anyhow!(
+            "{what}: cannot listen on {address} ({error}): {cure}choose another address"
+        );
+        let holder = taken.then(|| holder::of(address, Transport::Tcp)).flatten();
+        holder::named(error, holder.as_deref())
     })?;
     let bound = listener.local_addr()?;
     tokio::spawn(cancel.run_until_cancelled_owned(accept(listener, pages)));

@@ -3,15 +3,21 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
-use fairlead_ingress::{Counters, IngressConfig, ProxyProtocol, Timeouts};
+use fairlead_ingress::{Counters, IngressConfig, IngressError, ProxyProtocol, Timeouts};
 use tokio::sync::watch;
 
 use super::{
     Shared,
+    args::Args,
+    holder::{self, Transport},
     pages::{Metrics, View},
     role::State,
     source,
 };
+
+/// The agent itself ends draining, after a time that may change while it runs; the role's own limit
+/// must not be the shorter one.
+const DRAIN_MS: u64 = 24 * 3600 * 1000;
 
 /// Serves until cancelled, then drains.
 pub(crate) async fn run(
@@ -19,9 +25,10 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let config = config(&shared)?;
+    let config = config(&shared.args())?;
     let cancel = shared.cancel.child_token();
-    let mut running = fairlead_ingress::start(config, shared.snapshots.clone(), cancel)?;
+    let started = fairlead_ingress::start(config, shared.snapshots.clone(), cancel);
+    let mut running = started.map_err(with_holder)?;
     tracing::info!(http = ?running.http(), https = ?running.https(), "Ingress: listening");
     let meter = running.meter();
     let metrics: Metrics = Box::new(move |text| write_metrics(text, &meter()));
@@ -41,22 +48,33 @@ pub(crate) async fn run(
     result
 }
 
-fn config(shared: &Shared) -> anyhow::Result<IngressConfig> {
-    let args = &shared.args.ingress;
-    let drain_ms = shared.args.admin.drain_timeout.saturating_mul(1000);
+fn with_holder(error: IngressError) -> anyhow::Error {
+    let holder = match &error {
+        IngressError::Listen { address, source, .. }
+            if source.kind() == std::io::ErrorKind::AddrInUse =>
+        {
+            holder::of(*address, Transport::Tcp)
+        }
+        _ => None,
+    };
+    holder::named(error.into(), holder.as_deref())
+}
+
+fn config(all: &Args) -> anyhow::Result<IngressConfig> {
+    let args = &all.ingress;
     Ok(IngressConfig {
         http_listen: args.http_listen.clone(),
         https_listen: args.https_listen.clone(),
         ingress_class: args.ingress_class.clone(),
         controller: args.controller.clone(),
         watch_ingress_without_class: args.watch_ingress_without_class,
-        default_certificate: source::default_certificate(&shared.args)?,
+        default_certificate: source::default_certificate(all)?,
         https_redirect_port: args.https_redirect_port,
         hsts: args.hsts.0.clone(),
         proxy_protocol: args
             .proxy_protocol
             .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.clone() }),
-        timeouts: Timeouts { drain_ms, ..Timeouts::default() },
+        timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },
         ..IngressConfig::default()
     })
 }

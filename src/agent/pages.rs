@@ -64,7 +64,7 @@ impl Pages {
 
     fn verdict(&self, counts: impl Fn(&str) -> bool) -> http::Page {
         let mut text = String::new();
-        let mut is_good = !self.shared.cancel.is_cancelled();
+        let mut is_good = !self.shared.ending.is_cancelled();
         for (name, state) in self.roles.iter().filter(|(name, _)| counts(name)) {
             let state = state.borrow();
             is_good &= *state == State::Ready;
@@ -72,6 +72,7 @@ impl Pages {
             let _ = match &*state {
                 State::Starting => writeln!(text, "{name}: starting"),
                 State::Ready => writeln!(text, "{name}: ready"),
+                State::CannotStart(why) => writeln!(text, "{name}: cannot start: {why}"),
                 State::Failed(why) => writeln!(text, "{name}: failed: {why}"),
                 State::Stopped => writeln!(text, "{name}: stopped"),
             };
@@ -112,33 +113,50 @@ impl Pages {
 
 /// Starts the servers. A taken port is one error line and tried again: it may be a predecessor's.
 /// The roles go on without the page.
-pub(crate) async fn serve(pages: Pages, admin: &AdminArgs, cancel: CancellationToken) {
+///
+/// # Errors
+/// The health port is taken and there is no Unix socket either: whoever asks there whether this agent
+/// lives would be answered by another process.
+pub(crate) async fn serve(
+    pages: Pages,
+    admin: &AdminArgs,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
     let health = pages.clone();
     let health = Arc::new(move |path: &str| health.health(path));
     let metered = pages.clone();
     let metrics =
         move |path: &str| (path == "/metrics").then(|| (StatusCode::OK, metered.metrics()));
     let metrics = Arc::new(metrics);
-    start("--healthz-listen", admin.healthz_listen, health.clone(), cancel.clone()).await;
-    start("--metrics-listen", admin.metrics_listen, metrics.clone(), cancel.clone()).await;
+    let has_socket = admin.admin_socket.is_some();
+    let listen = admin.healthz_listen;
+    start("--healthz-listen", listen, health.clone(), !has_socket, cancel.clone()).await?;
+    let listen = admin.metrics_listen;
+    start("--metrics-listen", listen, metrics.clone(), false, cancel.clone()).await?;
     if let Some(path) = &admin.admin_socket {
         let all = Arc::new(move |path: &str| health(path).or_else(|| metrics(path)));
-        if let Err(error) = http::serve_at("--admin-socket", path, all, cancel) {
-            tracing::error!("{}", crate::exit::one_line(&error));
-        }
+        http::serve_at("--admin-socket", path, all, cancel)?;
     }
+    Ok(())
 }
 
 async fn start(
     flag: &'static str,
     Listen(address): Listen,
     pages: Arc<impl Fn(&str) -> Option<http::Page> + Send + Sync + 'static>,
+    is_needed: bool,
     cancel: CancellationToken,
-) {
-    let Some(address) = address else { return };
+) -> anyhow::Result<()> {
+    let Some(address) = address else { return Ok(()) };
     match http::serve(flag, address, pages.clone(), cancel.clone()).await {
-        Ok(bound) => return tracing::info!(%bound, "{flag}"),
-        Err(error) => tracing::error!("{}", crate::exit::one_line(&error)),
+        Ok(bound) => {
+            tracing::info!(%bound, "{flag}");
+            return Ok(());
+        }
+        Err(error) if is_needed => return Err(error),
+        Err(error) => {
+            tracing::warn!("{}; tried again until it is free", crate::exit::one_line(&error));
+        }
     }
     let ending = cancel.clone();
     let again = async move {
@@ -150,4 +168,5 @@ async fn start(
         }
     };
     tokio::spawn(ending.run_until_cancelled_owned(again));
+    Ok(())
 }

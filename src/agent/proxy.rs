@@ -23,7 +23,7 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let options = options(&shared.args.proxy);
+    let options = options(&shared.args().proxy);
     // The verifier takes tens of milliseconds: no work for a thread that watches.
     let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
     let kernel = Arc::new(opening.await.context("loading the programs")??);

@@ -24,7 +24,9 @@ pub(crate) enum State {
     Starting,
     /// Does its work.
     Ready,
-    /// Cannot start, or ended: why, in one line. It is tried again.
+    /// Has never been ready and cannot start: why, in one line. It is tried again.
+    CannotStart(String),
+    /// Was ready and ended: why, in one line. It is tried again.
     Failed(String),
     /// Ended because the agent ends.
     Stopped,
@@ -43,6 +45,7 @@ pub(crate) async fn keep<F, R>(
 {
     let mut pause = pauses.first;
     let mut said = String::new();
+    let mut was_ready = false;
     while !cancel.is_cancelled() {
         match role().await {
             Ok(()) => break,
@@ -51,8 +54,10 @@ pub(crate) async fn keep<F, R>(
                 if reason != said {
                     tracing::error!(role = name, "{reason}");
                 }
-                state.send_replace(State::Failed(reason.clone()));
-                said = reason;
+                was_ready |= *state.borrow() == State::Ready;
+                said.clone_from(&reason);
+                let now = if was_ready { State::Failed } else { State::CannotStart };
+                state.send_replace(now(reason));
             }
         }
         if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -61,6 +66,29 @@ pub(crate) async fn keep<F, R>(
         pause = (pause * 2).min(pauses.last);
     }
     state.send_replace(State::Stopped);
+}
+
+/// Waits until no role does its work, may come to it, or ever did: each has tried to start and
+/// cannot. Returns who and why, in one line.
+pub(crate) async fn none_can_start(roles: &[(&'static str, watch::Receiver<State>)]) -> String {
+    let mut roles = roles.to_vec();
+    loop {
+        let mut reasons = Vec::new();
+        for (name, state) in &mut roles {
+            if let State::CannotStart(reason) = &*state.borrow_and_update() {
+                reasons.push(format!("{name}: {reason}"));
+            }
+        }
+        if !roles.is_empty() && reasons.len() == roles.len() {
+            return reasons.join("; ");
+        }
+        let changes = roles.iter_mut().map(|(_, state)| Box::pin(state.changed()));
+        let changes: Vec<_> = changes.collect();
+        if changes.is_empty() || futures::future::select_all(changes).await.0.is_err() {
+            // A role that is over says nothing more.
+            return std::future::pending().await;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,11 +124,58 @@ mod tests {
             std::future::ready(Err::<(), _>(anyhow::anyhow!("no rights")))
         });
         let stop = async {
-            let failed = State::Failed("no rights".into());
+            let failed = State::CannotStart("no rights".into());
             assert!(seen.wait_for(|state| *state == failed).await.is_ok());
             cancel.cancel();
         };
         tokio::join!(failing, stop);
         assert_eq!(*state.borrow(), State::Stopped);
+    }
+
+    #[tokio::test]
+    async fn only_when_no_role_can_start_there_is_an_end() {
+        let cannot = |why: &str| State::CannotStart(why.into());
+        let ended = State::Failed("later".into());
+        let both = "dns: port taken; proxy: no rights";
+        for (dns, proxy, expected) in [
+            (cannot("port taken"), cannot("no rights"), Some(both)),
+            (cannot("port taken"), State::Starting, None),
+            (cannot("port taken"), State::Ready, None),
+            (cannot("port taken"), ended, None),
+            (State::Starting, State::Starting, None),
+        ] {
+            let (sender, seen) = watch::channel(State::Starting);
+            let (_other, other_seen) = watch::channel(proxy.clone());
+            let roles = [("dns", seen), ("proxy", other_seen)];
+            let mut waiting = Box::pin(none_can_start(&roles));
+            assert!(futures::poll!(&mut waiting).is_pending(), "before dns has tried");
+            sender.send_replace(dns.clone());
+            let verdict = match futures::poll!(waiting) {
+                std::task::Poll::Ready(reasons) => Some(reasons),
+                std::task::Poll::Pending => None,
+            };
+            assert_eq!(verdict.as_deref(), expected, "{dns:?}, {proxy:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_role_that_was_ready_is_never_taken_for_one_that_cannot_start() {
+        let (state, mut seen) = watch::channel(State::default());
+        let cancel = CancellationToken::new();
+        let tries = Cell::new(0);
+        let failing = keep("test", &state, &cancel, SHORT, || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                state.send_replace(State::Ready);
+            }
+            std::future::ready(Err::<(), _>(anyhow::anyhow!("lost")))
+        });
+        let stop = async {
+            let failed = State::Failed("lost".into());
+            assert!(seen.wait_for(|state| *state == failed).await.is_ok());
+            cancel.cancel();
+        };
+        tokio::join!(failing, stop);
+        assert!(tries.get() >= 1);
     }
 }

@@ -28,3 +28,19 @@ impl Ending {
         }
     }
 }
+
+/// SIGHUP: look at the files again. Without somebody who listens it would end the process.
+#[derive(Debug)]
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// Takes the signal over from now on.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup()).context("taking over signals")?))
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}

@@ -48,6 +48,11 @@ pub(crate) async fn start(
     Ok(running)
 }
 
+/// Whether the API server is the one of the pod this runs in.
+pub(crate) fn is_in_cluster(args: &Args) -> bool {
+    args.source.kubeconfig.is_none() && args.source.manifests.is_none()
+}
+
 /// `--default-certificate NS/NAME`.
 pub(crate) fn default_certificate(args: &Args) -> anyhow::Result<Option<Key>> {
     let Some(text) = &args.ingress.default_certificate else { return Ok(None) };

@@ -87,7 +87,7 @@ pub(crate) fn run(tool: Tool) -> anyhow::Result<ExitCode> {
 }
 
 fn hold(args: &HoldArgs) -> anyhow::Result<ExitCode> {
-    crate::logging::start(crate::logging::Format::Text);
+    crate::logging::start(crate::logging::Format::Text, &crate::logging::Level::default());
     let world = Rc::new(World::create()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -1,0 +1,96 @@
+use std::path::Path;
+
+use super::*;
+
+fn words(words: &[&str]) -> CommandLine {
+    CommandLine(words.iter().map(OsString::from).collect())
+}
+
+fn load(given: &[&str], text: &str) -> Result<Settings, String> {
+    Settings::with_file(&words(given), Path::new("f.yaml"), text)
+        .map_err(|BadConfiguration(reason)| reason)
+}
+
+#[test]
+fn a_file_says_what_the_flags_would() {
+    let cases: [(&str, &[&str]); 9] = [
+        ("", &[]),
+        ("{}\n", &[]),
+        ("# nothing\n---\n", &[]),
+        (
+            "dns-ttl: 7\nupstream: [192.0.2.1, '192.0.2.2:54']\n",
+            &["--dns-ttl=7", "--upstream=192.0.2.1,192.0.2.2:54"],
+        ),
+        (
+            "upstream: 192.0.2.1\nhealthz-listen: ''\n",
+            &["--upstream=192.0.2.1", "--healthz-listen="],
+        ),
+        ("dns: false\nno-proxy: true\nno-ingress: false\n", &["--no-dns", "--no-proxy"]),
+        ("watch-ingress-without-class: true\n", &["--watch-ingress-without-class"]),
+        ("log-level: info,fairlead_dns=debug\n", &["--log-level=info,fairlead_dns=debug"]),
+        ("cluster-domain:\nnode-name: no\n", &["--node-name=no"]),
+    ];
+    for (text, flags) in cases {
+        let by_file = load(&[], text).unwrap_or_else(|reason| panic!("{text:?}: {reason}"));
+        let by_flags = Settings::load(&words(flags), None).unwrap();
+        assert_eq!(by_file.values, by_flags.values, "{text:?}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    for (given, text, key, value) in [
+        ("--dns-ttl=9", "dns-ttl: 7", "dns-ttl", Some("9")),
+        ("--dns-ttl=30", "dns-ttl: 7", "dns-ttl", Some("30")),
+        ("--upstream=192.0.2.9", "upstream: [192.0.2.1]", "upstream", Some("192.0.2.9")),
+        ("--dns", "no-dns: true", "no-dns", None),
+        ("--no-dns", "dns: true", "dns", None),
+        ("--manifests=/m", "kubeconfig: /k", "kubeconfig", None),
+    ] {
+        let settings = load(&[given], text).unwrap();
+        assert_eq!(settings.values.get(key).map(String::as_str), value, "{given} {text}");
+    }
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_line_key_and_what_is_right() {
+    for (text, parts) in [
+        ("\ndns-tll: 7\n", ["f.yaml:2:", "\"dns-tll\"", "\"dns-ttl\""]),
+        ("dns_ttl: 7\n", ["f.yaml:1:", "\"dns_ttl\"", "\"dns-ttl\""]),
+        ("frobnicate: 7\n", ["f.yaml:1:", "\"frobnicate\"", "--help"]),
+        ("dns-ttl: soon\n", ["f.yaml:1:", "dns-ttl: \"soon\"", "invalid digit"]),
+        ("# c\ndns-ttl: [1, 2]\n", ["f.yaml:2:", "dns-ttl", "one value"]),
+        ("dns-ttl: {a: 1}\n", ["f.yaml:1:", "dns-ttl", "not a structure"]),
+        ("dns: maybe\n", ["f.yaml:1:", "dns", "true or false"]),
+        ("upstream: [dns.example]\n", ["f.yaml:1:", "dns.example", "IP address"]),
+        ("log-level: loud\n", ["f.yaml:1:", "loud", "debug"]),
+        ("log-format: xml\n", ["f.yaml:1:", "xml", "text, json"]),
+        ("config: other.yaml\n", ["f.yaml:1:", "config", "another"]),
+        ("dns-ttl: 7\ndns-ttl: 8\n", ["f.yaml:2:", "duplicate", "dns-ttl"]),
+        ("- dns-ttl\n", ["f.yaml:1:", "", ""]),
+        ("dns-ttl: [\n", ["f.yaml:", "", ""]),
+        ("manifests: /m\nkubeconfig: /k\n", ["f.yaml:", "--manifests", "--kubeconfig"]),
+    ] {
+        let reason = load(&[], text).expect_err(text);
+        for part in parts {
+            assert!(reason.contains(part), "{text:?}: {reason}");
+        }
+        assert!(!reason.contains('\n'), "{reason}");
+    }
+}
+
+#[test]
+fn every_live_key_is_a_flag() {
+    let command = command();
+    for key in LIVE {
+        assert!(keys(&command).any(|arg| arg.get_long() == Some(key)), "{key}");
+    }
+}
+
+#[test]
+fn the_summary_has_defaults_and_what_was_set() {
+    let summary = load(&[], "dns-ttl: 7").unwrap().summary();
+    for part in ["dns-ttl=7", "cluster-domain=cluster.local", "dns-listen=0.0.0.0:53,[::]:53"] {
+        assert!(summary.contains(part), "{summary}");
+    }
+}
