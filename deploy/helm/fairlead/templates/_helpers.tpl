@@ -72,22 +72,23 @@ PreferClose
 {{- end -}}
 
 {{/* On a node's own network a port tells only that some process answers: the agent before, the next one, kube-proxy.
-     So hostNetwork pods are asked through a socket in their own file system. */}}
+     So hostNetwork pods are asked through a socket in their own file system. Starting a process for that takes the node
+     30 ms: questions are few, and wait a little for their answer. */}}
 {{- define "fairlead.execProbes" -}}
 startupProbe:
-  exec: {command: [fairlead, probe, live]}
-  periodSeconds: 2
-  timeoutSeconds: 5
-  failureThreshold: 60
+  exec: {command: [fairlead, probe, live, --within=10]}
+  timeoutSeconds: 12
+  failureThreshold: 6
 livenessProbe:
   exec: {command: [fairlead, probe, live]}
-  periodSeconds: 20
+  periodSeconds: 30
   timeoutSeconds: 10
-  failureThreshold: 6
+  failureThreshold: 4
 readinessProbe:
-  exec: {command: [fairlead, probe, ready]}
-  periodSeconds: {{ .period }}
+  exec: {command: [fairlead, probe, ready, --within=3]}
+  periodSeconds: 10
   timeoutSeconds: 5
+  failureThreshold: 1
 {{- end -}}
 
 {{- define "fairlead.podSpec" -}}
