@@ -25,7 +25,16 @@ pub struct Admitted<'a> {
     /// Path in normal form; this one is matched and forwarded.
     pub path: Cow<'a, str>,
     /// It asks for a WebSocket.
-    pub websocket: bool,
+    pub websocket: Option<Websocket>,
+}
+
+/// How a WebSocket is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Websocket {
+    /// GET with Upgrade (RFC 6455).
+    Upgrade,
+    /// Extended CONNECT (RFC 8441).
+    Connect,
 }
 
 /// Checks a request's head.
@@ -33,8 +42,10 @@ pub struct Admitted<'a> {
 /// # Errors
 /// The reason it is refused for, which also gives the status.
 pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refused> {
+    let websocket = websocket(head);
     // CONNECT would make a tunnel of us; TRACE shows a script the cookies it must not see.
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
+    let is_connect = head.method == Method::CONNECT && websocket != Some(Websocket::Connect);
+    if is_connect || head.method == Method::TRACE {
         return Err(Refused::Method);
     }
     if head.headers.len() > FIELDS_MAX {
@@ -52,7 +63,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
         text => host::normalise(text).ok_or(Refused::HostInvalid)?,
     };
     let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
-    Ok(Admitted { host_text, host, path, websocket: is_websocket(head) })
+    Ok(Admitted { host_text, host, path, websocket })
 }
 
 /// Any other coding would be stripped on the way while the body stays coded (RFC 9112 6.1: 501).
@@ -93,6 +104,14 @@ fn authority(head: &Parts) -> Result<&str, Refused> {
         (None, None) if head.version == Version::HTTP_10 => Ok(""),
         (None, None) => Err(Refused::HostMissing),
     }
+}
+
+fn websocket(head: &Parts) -> Option<Websocket> {
+    if head.method == Method::CONNECT {
+        let protocol = head.extensions.get::<hyper::ext::Protocol>()?;
+        return (protocol.as_str() == "websocket").then_some(Websocket::Connect);
+    }
+    is_websocket(head).then_some(Websocket::Upgrade)
 }
 
 /// RFC 6455 4.1. Anything else that asks for an upgrade is served without one.

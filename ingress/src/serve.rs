@@ -18,6 +18,7 @@ mod prefixed;
 mod tunnel;
 mod upstream;
 mod upstream2;
+mod websocket;
 mod wire;
 mod worker;
 

@@ -145,6 +145,11 @@ impl Client {
     /// A request's head is there.
     pub(crate) fn begin(self: &Rc<Self>) -> Busy {
         self.begun.set(self.begun.get() + 1);
+        self.hold()
+    }
+
+    /// Something is in service.
+    pub(crate) fn hold(self: &Rc<Self>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.live.idle.store(false, Relaxed);
         self.live.watch.disarm();
@@ -290,6 +295,7 @@ where
     let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
     let mut connection = conn::http2::Builder::new(Local)
         .max_concurrent_streams(limits.h2_streams_max)
+        .enable_connect_protocol()
         .max_header_list_size(header_list_bytes)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, convert::Infallible, fmt::Write, rc::Rc, sync::Arc};
 
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{CONNECTION, HOST, STRICT_TRANSPORT_SECURITY},
     request::Parts,
     uri::{PathAndQuery, Uri},
@@ -16,9 +16,10 @@ use super::{
     client::Client,
     fields::{self, Edit},
     forward,
+    websocket::Asked,
 };
 use crate::{
-    admission::{self, Admitted},
+    admission::{self, Admitted, Websocket},
     counters::Refused,
     routes::{Found, Upstream},
 };
@@ -34,7 +35,7 @@ struct Plan {
     host: HeaderValue,
     /// The path in normal form, where it differs from the one received.
     path: Option<String>,
-    websocket: bool,
+    websocket: Option<Websocket>,
     /// The host is one of HTTPS.
     secured: bool,
 }
@@ -88,7 +89,7 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
         host: &plan.host,
         policy: config.forwarded_headers,
         underscores: config.underscores_in_headers,
-        websocket: plan.websocket,
+        websocket: plan.websocket.is_some(),
         request_id: rand::random(),
     };
     fields::to_upstream(&mut head.headers, &edit);
@@ -96,11 +97,17 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
         return Unplanned::Refused(Refused::Path).answer(client);
     };
     let mut request = Request::new(RequestBody::new(body, client));
-    *request.method_mut() = head.method;
+    *request.method_mut() = match plan.websocket {
+        Some(_) => Method::GET,
+        None => head.method,
+    };
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
-    let on_upgrade = plan.websocket.then_some(on_upgrade);
-    let mut response = forward::forward(client, &plan.upstream, request, on_upgrade).await;
+    let asked = plan.websocket.map(|websocket| match websocket {
+        Websocket::Upgrade => Asked::by_upgrade(on_upgrade),
+        Websocket::Connect => Asked::by_connect(on_upgrade, request.headers_mut()),
+    });
+    let mut response = forward::forward(client, &plan.upstream, request, asked).await;
     if let Some(hsts) = config.hsts.as_ref().filter(|_| plan.secured) {
         response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
     }

@@ -2,14 +2,8 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, SERVER, UPGRADE},
-};
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::SERVER};
+use hyper::body::{Body, Incoming};
 use tokio::task::spawn_local;
 
 use super::{
@@ -20,6 +14,7 @@ use super::{
     fields, tunnel,
     upstream::{SendError, UpstreamConnection},
     upstream2::{self, Failed2},
+    websocket::Asked,
     worker::Worker,
 };
 use crate::routes::{Endpoint, Protocol, Upstream};
@@ -49,7 +44,7 @@ pub(super) async fn forward(
     client: &Rc<Client>,
     upstream: &Upstream,
     mut request: Request<RequestBody>,
-    on_upgrade: Option<OnUpgrade>,
+    asked: Option<Asked>,
 ) -> Response<ResponseBody> {
     let worker = &client.worker;
     let turn = worker.pool.turn(upstream, worker.clock.now_ms());
@@ -73,11 +68,14 @@ pub(super) async fn forward(
         };
         match attempt {
             Attempt::Answered(response, carrier) => {
-                return match (on_upgrade, carrier) {
-                    (Some(on_upgrade), Carrier::H1(connection))
+                return match (asked, carrier) {
+                    (Some(asked), Carrier::H1(connection))
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
                     {
-                        switch(client, response, connection, on_upgrade).await
+                        switch(client, response, connection, asked).await
+                    }
+                    (Some(asked), _) if asked.is_misread(response.status()) => {
+                        answer::status(StatusCode::BAD_GATEWAY)
                     }
                     (_, carrier) => relay(client, response, carrier),
                 };
@@ -241,21 +239,20 @@ async fn switch(
     client: &Rc<Client>,
     response: Response<Incoming>,
     connection: Box<UpstreamConnection>,
-    on_upgrade: OnUpgrade,
+    asked: Asked,
 ) -> Response<ResponseBody> {
     let (mut head, _) = response.into_parts();
-    let agreed = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
-    if !agreed.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+    if !asked.is_agreed(&head.headers) {
         return answer::status(StatusCode::BAD_GATEWAY);
     }
     let Some((stream, early)) = connection.into_tunnel().await else {
         return answer::status(StatusCode::BAD_GATEWAY);
     };
     client.worker.counters.tunnels.add();
-    client.becomes_tunnel();
-    spawn_local(tunnel::run(client.clone(), on_upgrade, stream, early));
     fields::to_client(&mut head.headers);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    Response::from_parts(head, ResponseBody::empty())
+    let mut response = Response::from_parts(head, ResponseBody::empty());
+    asked.agree(&mut response);
+    client.becomes_tunnel();
+    spawn_local(tunnel::run(client.clone(), asked.on_upgrade, stream, early));
+    response
 }

@@ -50,6 +50,8 @@ pub(super) async fn run(
 ) {
     // An error means that the client left before it saw the 101.
     let Ok(upgraded) = on_upgrade.await else { return };
+    // An HTTP/2 connection is not idle while a tunnel is one of its streams.
+    let _busy = client.is_h2().then(|| client.hold());
     let worker = &client.worker;
     let idle_ms = worker.shared.config.timeouts.tunnel_idle_ms;
     let traffic = Rc::new(Traffic { watch: worker.clock.watch(), idle_ms });

@@ -93,7 +93,7 @@ const HEADS: &[Attack] = &[
     (
         "extended CONNECT",
         &[(b":method", b"CONNECT"), (b":protocol", b"evil"), SCHEME, AUTHORITY, PATH],
-        Refused,
+        Status(405),
     ),
     ("TRACE", &[(b":method", b"TRACE"), SCHEME, AUTHORITY, PATH], Status(405)),
 ];

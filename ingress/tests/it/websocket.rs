@@ -130,3 +130,108 @@ async fn a_silent_websocket_is_closed() {
     let all = read_to_close(&mut stream).await;
     assert!(all.ends_with("hello"), "{all}");
 }
+
+/// Agrees as RFC 6455 wants it, or as given; then sends back what it gets.
+async fn agreeing(accept: Option<&'static str>) -> Upstream {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    Upstream::raw(move |mut stream, counts: Arc<Counts>| async move {
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        counts.request();
+        if head.starts_with("GET /plain ") {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            return stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        assert!(head.starts_with("GET /chat?x HTTP/1.1\r\n"), "{head}");
+        for field in ["host: a.example", "sec-websocket-version: 13", "upgrade: websocket"] {
+            assert!(head.contains(&format!("{field}\r\n")), "{field} in {head}");
+        }
+        let field = |line: &str| Some(line.strip_prefix("sec-websocket-key: ")?.to_owned());
+        let key = head.lines().find_map(field).unwrap();
+        let key = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let proper = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, key.as_bytes()));
+        let agreed = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: {}\r\n\r\nhello",
+            accept.unwrap_or(&proper)
+        );
+        stream.write_all(agreed.as_bytes()).await.unwrap();
+        let (mut reading, mut writing) = stream.split();
+        let _ = tokio::io::copy(&mut reading, &mut writing).await;
+    })
+    .await
+}
+
+fn connect(path: &str) -> http::Request<http_body_util::Full<hyper::body::Bytes>> {
+    http::Request::connect(format!("https://a.example{path}"))
+        .version(http::Version::HTTP_2)
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(http_body_util::Full::default())
+        .unwrap()
+}
+
+async fn h2(world: &World) -> crate::support::client::Sender2 {
+    let mut config = trusting_anybody();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut sender =
+        crate::support::client::http2(tls(world.https(), "a.example", config).await.unwrap()).await;
+    // The server's settings, which allow extended CONNECT, have come with the answer.
+    assert_eq!(crate::support::client::get2(&mut sender, "none.example", "/").await.status, 404);
+    sender
+}
+
+/// RFC 8441: to the upstream it is a handshake of HTTP/1.
+#[tokio::test]
+async fn over_http2_bytes_pass_both_ways_in_several_streams_of_one_connection() {
+    let upstream = agreeing(None).await;
+    let timeouts = Timeouts { keep_alive_idle_ms: 100, ..Timeouts::default() };
+    let world = World::with(IngressConfig { timeouts, ..config() }, web(&upstream)).await;
+    let mut sender = h2(&world).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        let response = sender.send_request(connect("/chat?x")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+        for gone in ["sec-websocket-accept", "upgrade", "connection"] {
+            assert!(!response.headers().contains_key(gone), "{gone}");
+        }
+        let upgraded = hyper::upgrade::on(response).await.unwrap();
+        tunnels.push(hyper_util::rt::TokioIo::new(upgraded));
+    }
+    // An HTTP/2 connection with a tunnel in it is not idle.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for tunnel in &mut tunnels {
+        let mut hello = [0; 5];
+        tunnel.read_exact(&mut hello).await.unwrap();
+        assert_eq!(&hello, b"hello");
+        for size in [1, 100_000] {
+            let (sent, mut received) = (vec![b'x'; size], vec![0; size]);
+            let (mut reading, mut writing) = tokio::io::split(&mut *tunnel);
+            let (written, read) =
+                tokio::join!(writing.write_all(&sent), reading.read_exact(&mut received));
+            written.unwrap();
+            read.unwrap();
+            assert!(sent == received);
+        }
+    }
+    drop(tunnels);
+    drop(sender);
+    world.eventually(|counters| counters.connections_open == 0).await;
+    assert_eq!(world.running.counters().tunnels, 3);
+}
+
+#[tokio::test]
+async fn over_http2_only_a_proper_101_is_a_yes() {
+    for (name, accept, path, expected) in [
+        ("another key's answer", Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "/chat?x", 502),
+        ("an answer that is no handshake", None, "/plain", 502),
+    ] {
+        let upstream = agreeing(accept).await;
+        let world = World::new(web(&upstream)).await;
+        let response = h2(&world).await.send_request(connect(path)).await.unwrap();
+        assert_eq!(response.status(), expected, "{name}");
+        assert_eq!(world.running.counters().tunnels, 0, "{name}");
+    }
+}
