@@ -325,6 +325,8 @@ where
     let mut told = false;
     poll_fn(|cx: &mut Context<'_>| {
         client.live.watch.register(cx.waker());
+        // A connection that has not brought its first request may still do so.
+        let told_at = if client.begun.get() > 0 { told_at } else { Stage::Closing };
         if !told && client.worker.stage.get() >= told_at {
             told = true;
             tell(Pin::new(connection));
