@@ -106,6 +106,8 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Path and query; more is answered 414.
     pub uri_bytes_max: usize,
+    /// Body of a request where no annotation says otherwise; more is answered 413.
+    pub body_bytes_max: u64,
     /// Read and write buffer of one connection.
     pub buffer_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
@@ -179,6 +181,7 @@ impl Default for Limits {
         Self {
             head_bytes_max: 32 << 10,
             uri_bytes_max: 8 << 10,
+            body_bytes_max: 1 << 20,
             buffer_bytes_max: 128 << 10,
             connections_max: 65_536,
             h2_streams_max: 128,

@@ -1,5 +1,6 @@
 //! Which Service port answers a host and a path: immutable, shared by all data threads.
 
+mod annotations;
 mod class;
 mod compile;
 mod endpoints;
@@ -58,6 +59,10 @@ pub struct Route {
     pub upstream: Option<Arc<Upstream>>,
     /// Send plain HTTP requests to HTTPS when the host has TLS.
     pub ssl_redirect: bool,
+    /// Send them there in any case.
+    pub force_ssl_redirect: bool,
+    /// A larger request body is answered 413.
+    pub body_bytes_max: u64,
 }
 
 /// What a request's host and path lead to.
@@ -153,8 +158,15 @@ impl Host {
             ingress: route.ingress.clone(),
             service: route.upstream.as_ref().map(|upstream| upstream.key().clone()),
             endpoints: route.upstream.as_ref().map(|u| u.addresses()).unwrap_or_default(),
-            redirects_to_https: self.tls && route.ssl_redirect,
+            redirects_to_https: route.redirects(self.tls),
         })
+    }
+}
+
+impl Route {
+    /// Whether plain HTTP requests are sent to HTTPS; `tls`: a TLS section covers the host.
+    pub fn redirects(&self, tls: bool) -> bool {
+        self.force_ssl_redirect || (tls && self.ssl_redirect)
     }
 }
 

@@ -8,14 +8,11 @@ use fairlead_state::{
 };
 
 use super::{
+    annotations::{self, Annotations},
     finding::{Finding, Severity},
     upstream::{Protocol, UpstreamKey},
 };
 use crate::{host::HostPattern, path};
-
-const ANNOTATION_PREFIX: &str = "nginx.ingress.kubernetes.io/";
-const SSL_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
-const BACKEND_PROTOCOL: &str = "nginx.ingress.kubernetes.io/backend-protocol";
 
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +27,7 @@ pub(super) struct Compiled {
     pub(super) age: Age,
     pub(super) hosts: BTreeMap<HostPattern, HostRules>,
     pub(super) tls: Vec<TlsClaim>,
-    pub(super) ssl_redirect: bool,
+    pub(super) annotations: Annotations,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -78,7 +75,10 @@ impl Compiled {
 /// Checks an Ingress. What is bad of it is left out with a reason; the rest is served.
 pub(super) fn compile(ingress: &Ingress) -> Compiled {
     let mut checker = Checker { ingress, protocol: None, findings: Vec::new() };
-    checker.protocol = checker.backend_protocol();
+    let annotations = annotations::parse(ingress, |severity, reason| {
+        checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
+    });
+    checker.protocol = annotations.protocol;
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
     for rule in &*ingress.rules {
         let host = match rule.host.as_deref() {
@@ -104,8 +104,7 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
         }
     }
     let tls = checker.tls(&hosts);
-    let ssl_redirect = checker.annotations();
-    Compiled { age: Age::of(ingress), hosts, tls, ssl_redirect, findings: checker.findings }
+    Compiled { age: Age::of(ingress), hosts, tls, annotations, findings: checker.findings }
 }
 
 struct Checker<'a> {
@@ -174,50 +173,5 @@ impl Checker<'_> {
             }
         }
         claims
-    }
-
-    /// ingress-nginx compares without case.
-    fn backend_protocol(&mut self) -> Option<Protocol> {
-        let value = self.ingress.annotations.get(BACKEND_PROTOCOL)?;
-        match value.to_ascii_uppercase().as_str() {
-            "HTTP" => Some(Protocol::Http1),
-            "GRPC" => Some(Protocol::H2c),
-            other @ ("HTTPS" | "GRPCS" | "AUTO_HTTP" | "FCGI") => {
-                let reason = format!(
-                    "annotation {BACKEND_PROTOCOL} {other} is not served yet; HTTP is spoken"
-                );
-                self.find(Severity::Differs, reason);
-                None
-            }
-            _ => {
-                let reason = format!(
-                    "annotation {BACKEND_PROTOCOL} {value:?} is none of HTTP, GRPC; HTTP is spoken"
-                );
-                self.find(Severity::Refused, reason);
-                None
-            }
-        }
-    }
-
-    /// Returns whether plain HTTP is redirected (ingress-nginx: yes, unless told not to).
-    fn annotations(&mut self) -> bool {
-        let mut ssl_redirect = true;
-        for (name, value) in &*self.ingress.annotations {
-            match (&**name, &**value) {
-                // The protocol was looked at before the paths.
-                (SSL_REDIRECT, "true") | (BACKEND_PROTOCOL, _) => {}
-                (SSL_REDIRECT, "false") => ssl_redirect = false,
-                (SSL_REDIRECT, other) => {
-                    let reason =
-                        format!("annotation {name} {other:?} is neither \"true\" nor \"false\"");
-                    self.find(Severity::Refused, reason);
-                }
-                (other, _) if other.starts_with(ANNOTATION_PREFIX) => {
-                    self.find(Severity::Differs, format!("annotation {other} has no effect here"));
-                }
-                _ => {}
-            }
-        }
-        ssl_redirect
     }
 }

@@ -29,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Planner {
     rules: ClassRules,
+    body_bytes_max: u64,
     revision: u64,
     ingresses: BTreeMap<Key, Compiled>,
     /// Who contributes to a host, oldest first.
@@ -77,6 +78,7 @@ impl Planner {
     pub fn new(config: &IngressConfig, fallback: Fallback) -> Self {
         Self {
             rules: ClassRules::new(config),
+            body_bytes_max: config.limits.body_bytes_max,
             revision: 0,
             ingresses: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -316,12 +318,15 @@ impl Planner {
         backend: &Backend,
     ) -> Route {
         let tracked = backend.as_ref().and_then(|key| self.upstreams.get(key));
+        let annotations = &compiled.annotations;
         Route {
             ingress: compiled.age.key.clone(),
             path: path.into(),
             path_type,
             upstream: tracked.map(|tracked| tracked.upstream.clone()),
-            ssl_redirect: compiled.ssl_redirect,
+            ssl_redirect: annotations.ssl_redirect,
+            force_ssl_redirect: annotations.force_ssl_redirect,
+            body_bytes_max: annotations.body_bytes_max.unwrap_or(self.body_bytes_max),
         }
     }
 

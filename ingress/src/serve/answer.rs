@@ -43,6 +43,7 @@ pub(super) fn status(status: StatusCode) -> Response<ResponseBody> {
             }
             StatusCode::REQUEST_TIMEOUT => "The request's body did not arrive in time.\n",
             StatusCode::METHOD_NOT_ALLOWED => "This method is not served.\n",
+            StatusCode::PAYLOAD_TOO_LARGE => "The request's body is too large.\n",
             StatusCode::URI_TOO_LONG => "The request's target is too long.\n",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The request has too many fields.\n",
             StatusCode::NOT_IMPLEMENTED => "The request's transfer coding is not served.\n",

@@ -25,6 +25,9 @@ pub(crate) enum BodyError {
     /// The connection it came on failed.
     #[error("{0}")]
     Connection(#[from] hyper::Error),
+    /// More came than is allowed.
+    #[error("the body is too large")]
+    TooLarge,
     /// Nothing came for too long.
     #[error("no part of the body arrived in time")]
     TimedOut,
@@ -94,6 +97,7 @@ pub(crate) enum RequestBody {
 #[derive(Debug)]
 pub(crate) struct ClientBody {
     incoming: Incoming,
+    bytes_left: u64,
     progress: Rc<Progress>,
     client: Rc<Client>,
 }
@@ -118,6 +122,8 @@ pub(crate) enum Upload {
     Receiving,
     /// The client broke off.
     Broken,
+    /// The client sent more than it may.
+    TooLarge,
     /// All of it was sent.
     Done,
 }
@@ -239,12 +245,13 @@ impl UpstreamBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, client: &Rc<Client>) -> Self {
+    pub(super) fn new(incoming: Incoming, client: &Rc<Client>, bytes_max: u64) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
         let progress = Rc::new(Progress::new(&client.worker.shared.config.timeouts));
-        Self::Client(ClientBody { incoming, progress, client: client.clone() })
+        let client = client.clone();
+        Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client })
     }
 
     /// `None` when there is no body.
@@ -266,6 +273,15 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self::Client(body) = &mut *self else { return Poll::Ready(None) };
         let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let Some(left) = body.bytes_left.checked_sub(data.len() as u64) else {
+                body.progress.reach(Upload::TooLarge);
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            body.bytes_left = left;
+        }
         body.progress.reach(match &polled {
             Poll::Pending => Upload::Receiving,
             Poll::Ready(Some(Ok(_))) if body.incoming.is_end_stream() => Upload::Done,
@@ -329,7 +345,7 @@ impl Progress {
         if let Some(watch) = &*self.watch.borrow() {
             watch.arm(match stage {
                 Upload::Receiving => self.client_body_ms,
-                Upload::Sending | Upload::Broken => self.upstream_send_ms,
+                Upload::Sending | Upload::Broken | Upload::TooLarge => self.upstream_send_ms,
                 Upload::Done => self.upstream_read_ms,
             });
         }

@@ -38,13 +38,14 @@ struct Plan {
     websocket: Option<Websocket>,
     /// The host is one of HTTPS.
     secured: bool,
+    body_bytes_max: u64,
 }
 
 /// Why there is no plan.
 #[derive(Debug)]
 enum Unplanned {
     Refused(Refused),
-    /// 404 or 503.
+    /// 404, 413 or 503.
     Unserved(StatusCode),
     /// To the same place by HTTPS.
     Redirected(HeaderValue),
@@ -71,7 +72,7 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let planned = match client.finding() {
-        None => plan(client, &head),
+        None => plan(client, &head).and_then(|plan| plan.fits(&body)),
         Some(reason) => Err(Unplanned::Refused(reason)),
     };
     let plan = match planned {
@@ -96,7 +97,7 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     let Some(uri) = origin_form(head.uri, plan.path) else {
         return Unplanned::Refused(Refused::Path).answer(client);
     };
-    let mut request = Request::new(RequestBody::new(body, client));
+    let mut request = Request::new(RequestBody::new(body, client, plan.body_bytes_max));
     *request.method_mut() = match plan.websocket {
         Some(_) => Method::GET,
         None => head.method,
@@ -124,10 +125,8 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         return Err(Unplanned::Unserved(StatusCode::NOT_FOUND));
     };
     let secured = client.tls && host.tls;
-    let redirects = !client.tls
-        && host.tls
-        && route.ssl_redirect
-        && !admitted.path.starts_with(NO_REDIRECT_PREFIX);
+    let redirects =
+        !client.tls && route.redirects(host.tls) && !admitted.path.starts_with(NO_REDIRECT_PREFIX);
     if redirects && let Some(port) = worker.shared.https_port {
         let location = https_location(&admitted, head.uri.query(), port);
         return Err(location.map_or(Unplanned::Refused(Refused::Path), Unplanned::Redirected));
@@ -135,6 +134,7 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let Some(upstream) = &route.upstream else {
         return Err(Unplanned::Unserved(StatusCode::SERVICE_UNAVAILABLE));
     };
+    let body_bytes_max = route.body_bytes_max;
     let path = match admitted.path {
         Cow::Borrowed(_) => None,
         Cow::Owned(path) => Some(path),
@@ -145,7 +145,17 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let (upstream, websocket) = (upstream.clone(), admitted.websocket);
-    Ok(Plan { upstream, host, path, websocket, secured })
+    Ok(Plan { upstream, host, path, websocket, secured, body_bytes_max })
+}
+
+impl Plan {
+    /// What is announced as too large is not begun with.
+    fn fits(self, body: &Incoming) -> Result<Self, Unplanned> {
+        if body.size_hint().lower() > self.body_bytes_max {
+            return Err(Unplanned::Unserved(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        Ok(self)
+    }
 }
 
 impl Unplanned {

@@ -194,6 +194,7 @@ fn status_of(error: &SendError) -> StatusCode {
         SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
         SendError::ClientBroke => StatusCode::BAD_REQUEST,
+        SendError::ClientTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) enum SendError {
     ClientTimedOut,
     /// The client broke off its body.
     ClientBroke,
+    /// The client sent more than it may.
+    ClientTooLarge,
 }
 
 impl UpstreamConnection {
@@ -143,8 +145,7 @@ impl UpstreamConnection {
             }
             Some(Err(mut failed)) => Err(match failed.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
-                None if upload(progress.as_ref()) == Upload::Broken => SendError::ClientBroke,
-                None => SendError::Broken,
+                None => broken(progress.as_ref()),
             }),
             None if upload(progress.as_ref()) == Upload::Receiving => {
                 Err(SendError::ClientTimedOut)
@@ -166,6 +167,15 @@ impl UpstreamConnection {
         .await;
         let parts = self.driver.take().filter(|_| self.ended)?.into_parts();
         Some((parts.io.into_inner().into_inner(), parts.read_buf))
+    }
+}
+
+/// Whose fault it is that a request was not sent whole.
+pub(super) fn broken(progress: Option<&Rc<Progress>>) -> SendError {
+    match upload(progress) {
+        Upload::Broken => SendError::ClientBroke,
+        Upload::TooLarge => SendError::ClientTooLarge,
+        Upload::Sending | Upload::Receiving | Upload::Done => SendError::Broken,
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     client::Local,
     clock::Watch,
     connect::{ConnectError, establish},
-    upstream::{SendError, upload},
+    upstream::{SendError, broken, upload},
     worker::Worker,
 };
 use crate::routes::Endpoint;
@@ -143,8 +143,7 @@ pub(super) async fn send(
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
             Some(request) => SendError::Unsent(Box::new(with_host(request))),
-            None if upload(progress.as_ref()) == Upload::Broken => SendError::ClientBroke,
-            None => SendError::Broken,
+            None => broken(progress.as_ref()),
         })),
         None if upload(progress.as_ref()) == Upload::Receiving => {
             Err(Failed2::Send(SendError::ClientTimedOut))

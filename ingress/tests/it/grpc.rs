@@ -267,7 +267,7 @@ async fn protocols_not_served_are_told() {
     for (value, reason) in [
         (
             "HTTPS",
-            "differs: annotation nginx.ingress.kubernetes.io/backend-protocol HTTPS is not \
+            "differs: annotation nginx.ingress.kubernetes.io/backend-protocol \"HTTPS\" is not \
                    served yet; HTTP is spoken",
         ),
         (

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fairlead_ingress::{ForwardedHeaders, IngressConfig, Timeouts};
+use fairlead_ingress::{ForwardedHeaders, IngressConfig, Limits, Timeouts};
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -136,7 +136,8 @@ async fn large_bodies_stream_both_ways() {
         Response::new(Full::new(body))
     })
     .await;
-    let world = World::new(web(&upstream)).await;
+    let limits = Limits { body_bytes_max: SIZE as u64, ..Limits::default() };
+    let world = World::with(IngressConfig { limits, ..config() }, web(&upstream)).await;
     let sent: Bytes = (0..SIZE).map(|i| u8::try_from(i % 251).unwrap()).collect::<Vec<u8>>().into();
     for is_tls in [false, true] {
         let mut sender = if is_tls {

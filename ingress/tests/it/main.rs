@@ -14,6 +14,7 @@ mod drain;
 mod grpc;
 mod handover;
 mod http;
+mod limits;
 mod planner;
 mod proxy_protocol;
 mod routing;

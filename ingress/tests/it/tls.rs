@@ -168,6 +168,12 @@ async fn plain_http_of_a_tls_host_is_redirected_unless_told_not_to() {
             .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
             .object(),
     ]);
+    objects.push(
+        ingress("forced")
+            .host("forced.example", "web")
+            .annotation("nginx.ingress.kubernetes.io/force-ssl-redirect", "true")
+            .object(),
+    );
     let world = World::new(objects).await;
     let port = world.https().port();
     for (host, path, location) in [
@@ -175,6 +181,7 @@ async fn plain_http_of_a_tls_host_is_redirected_unless_told_not_to() {
         ("TLS.example:80", "/", Some(format!("https://tls.example:{port}/"))),
         ("all.example", "/", Some(format!("https://all.example:{port}/"))),
         ("a.wild.example", "/", Some(format!("https://a.wild.example:{port}/"))),
+        ("forced.example", "/", Some(format!("https://forced.example:{port}/"))),
         ("tls.example", "/.well-known/acme-challenge/token", None),
         ("plain.example", "/", None),
         ("off.example", "/", None),

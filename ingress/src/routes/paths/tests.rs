@@ -13,6 +13,8 @@ fn paths(rules: &[(PathType, &str)]) -> Paths {
             path_type: *path_type,
             upstream: None,
             ssl_redirect: false,
+            force_ssl_redirect: false,
+            body_bytes_max: u64::MAX,
         };
         builder.add(Arc::new(route)).unwrap();
     }
@@ -93,6 +95,8 @@ fn implementation_specific_is_a_prefix_and_shares_its_place() {
             path_type,
             upstream: None,
             ssl_redirect: false,
+            force_ssl_redirect: false,
+            body_bytes_max: u64::MAX,
         };
         assert_eq!(builder.add(Arc::new(route)).is_ok(), path_type == Prefix);
     }
