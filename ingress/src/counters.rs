@@ -131,6 +131,8 @@ pub struct Counters {
     pub upstream_connects: u64,
     /// Connections that could not be made.
     pub upstream_connect_failures: u64,
+    /// TLS handshakes with endpoints that failed, certificates that are not accepted included.
+    pub upstream_tls_failures: u64,
     /// Requests sent on a connection used before.
     pub upstream_reuses: u64,
     /// Requests sent again, to the same or another endpoint.
@@ -153,6 +155,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) client_timeouts: Counter,
     pub(crate) upstream_connects: Counter,
     pub(crate) upstream_connect_failures: Counter,
+    pub(crate) upstream_tls_failures: Counter,
     pub(crate) upstream_reuses: Counter,
     pub(crate) upstream_retries: Counter,
     pub(crate) upstream_timeouts: Counter,
@@ -190,6 +193,7 @@ impl ThreadCounters {
             client_timeouts: Counter::default(),
             upstream_connects: Counter::default(),
             upstream_connect_failures: Counter::default(),
+            upstream_tls_failures: Counter::default(),
             upstream_reuses: Counter::default(),
             upstream_retries: Counter::default(),
             upstream_timeouts: Counter::default(),
@@ -232,6 +236,7 @@ impl Counters {
             sum.client_timeouts += thread.client_timeouts.get();
             sum.upstream_connects += thread.upstream_connects.get();
             sum.upstream_connect_failures += thread.upstream_connect_failures.get();
+            sum.upstream_tls_failures += thread.upstream_tls_failures.get();
             sum.upstream_reuses += thread.upstream_reuses.get();
             sum.upstream_retries += thread.upstream_retries.get();
             sum.upstream_timeouts += thread.upstream_timeouts.get();

@@ -22,4 +22,4 @@ pub use counters::{Counters, Refused};
 pub use error::IngressError;
 pub use routes::{Finding, RouteRow, Severity};
 pub use running::{Running, Status, start};
-pub use tls::{Certificates, Fallback};
+pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};

@@ -20,7 +20,7 @@ pub use self::{
     finding::{Finding, Severity},
     paths::Paths,
     planner::{Planned, Planner},
-    upstream::{Endpoint, Endpoints, Problem, Protocol, Upstream, UpstreamKey},
+    upstream::{Endpoint, Endpoints, Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::host::{HostPattern, wildcard_suffix};
 

@@ -1,9 +1,15 @@
 //! Certificates: from Secrets, chosen by SNI, changed in memory.
 
 mod certificates;
+mod client;
 mod parse;
 mod planner;
 mod server;
 
-pub use self::certificates::{Certificates, Fallback};
-pub(crate) use self::{certificates::Resolver, planner::CertificatePlanner, server::server_config};
+pub(crate) use self::{
+    certificates::Resolver, client::prepare, planner::CertificatePlanner, server::server_config,
+};
+pub use self::{
+    certificates::{Certificates, Fallback},
+    client::{TlsWish, UpstreamTls},
+};

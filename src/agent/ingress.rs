@@ -101,6 +101,7 @@ fn write_metrics(text: &mut String, counters: &Counters) {
         ("client_timeouts", counters.client_timeouts),
         ("upstream_connects", counters.upstream_connects),
         ("upstream_connect_failures", counters.upstream_connect_failures),
+        ("upstream_tls_failures", counters.upstream_tls_failures),
         ("upstream_reuses", counters.upstream_reuses),
         ("upstream_retries", counters.upstream_retries),
         ("upstream_timeouts", counters.upstream_timeouts),

@@ -146,10 +146,20 @@ pub fn start<S: Source>(
     Running { snapshots, health: health_seen, task }
 }
 
-/// Which other objects an Ingress needs: the certificates of its own namespace.
+/// A Secret for TLS to endpoints, `NAMESPACE/NAME`.
+const PROXY_SSL_SECRET: &str = "nginx.ingress.kubernetes.io/proxy-ssl-secret";
+
+/// Which other objects an Ingress needs: certificates and authorities of its own namespace.
 pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
-    let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
     let namespace = &ingress.key.namespace;
+    let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
+    let proxy = ingress.annotations.get(PROXY_SSL_SECRET).and_then(|text| {
+        // Another namespace's is never read.
+        let name = text.strip_prefix(&**namespace).and_then(|rest| rest.strip_prefix('/'));
+        let name = name.unwrap_or(text);
+        (!name.is_empty() && !name.contains('/')).then(|| crate::Name::from(name))
+    });
+    let secrets = secrets.chain(proxy);
     let key = |name| Key { namespace: namespace.clone(), name };
     secrets.map(|name| ObjectRef { kind: Kind::Secret, key: key(name) }).collect()
 }

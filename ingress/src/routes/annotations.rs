@@ -1,13 +1,14 @@
 //! `nginx.ingress.kubernetes.io/*`, each parsed to a type or refused with a reason.
 
-use fairlead_state::model::Ingress;
+use fairlead_state::{Key, model::Ingress};
 
 use super::{finding::Severity, upstream::Protocol};
+use crate::tls::TlsWish;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What an Ingress says beyond its rules. The defaults are ingress-nginx's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Annotations {
     /// Plain HTTP is redirected where there is a TLS section.
     pub(super) ssl_redirect: bool,
@@ -17,11 +18,19 @@ pub(super) struct Annotations {
     pub(super) protocol: Option<Protocol>,
     /// `None`: the role's setting.
     pub(super) body_bytes_max: Option<u64>,
+    /// For protocols with TLS.
+    pub(super) tls: TlsWish,
 }
 
 impl Default for Annotations {
     fn default() -> Self {
-        Self { ssl_redirect: true, force_ssl_redirect: false, protocol: None, body_bytes_max: None }
+        Self {
+            ssl_redirect: true,
+            force_ssl_redirect: false,
+            protocol: None,
+            body_bytes_max: None,
+            tls: TlsWish::default(),
+        }
     }
 }
 
@@ -35,6 +44,15 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
             "force-ssl-redirect" => flag(value).map(|flag| all.force_ssl_redirect = flag),
             "backend-protocol" => protocol(value).map(|protocol| all.protocol = Some(protocol)),
             "proxy-body-size" => size(value).map(|size| all.body_bytes_max = Some(size)),
+            "proxy-ssl-verify" => switch(value).map(|on| all.tls.verify = on),
+            "proxy-ssl-server-name" => switch(value).map(|on| all.tls.server_name = on),
+            "proxy-ssl-name" => {
+                all.tls.name = Some(value.clone());
+                Ok(())
+            }
+            "proxy-ssl-secret" => {
+                own_secret(&ingress.key, value).map(|secret| all.tls.secret = Some(secret))
+            }
             _ => Err(Unread::Unknown),
         };
         match read {
@@ -73,11 +91,32 @@ fn protocol(value: &str) -> Result<Protocol, Unread> {
     match value.to_ascii_uppercase().as_str() {
         "HTTP" => Ok(Protocol::Http1),
         "GRPC" => Ok(Protocol::H2c),
-        "HTTPS" | "GRPCS" | "AUTO_HTTP" | "FCGI" => {
-            Err(Unread::NotServed("is not served yet; HTTP is spoken"))
-        }
-        _ => Err(Unread::Bad("is none of HTTP, GRPC; HTTP is spoken")),
+        "HTTPS" => Ok(Protocol::Https),
+        "GRPCS" => Ok(Protocol::Grpcs),
+        "AUTO_HTTP" | "FCGI" => Err(Unread::NotServed("is not served yet; HTTP is spoken")),
+        _ => Err(Unread::Bad("is none of HTTP, HTTPS, GRPC, GRPCS; HTTP is spoken")),
     }
+}
+
+fn switch(value: &str) -> Result<bool, Unread> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(Unread::Bad("is neither \"on\" nor \"off\"")),
+    }
+}
+
+/// ingress-nginx reads `NAMESPACE/NAME`, and so does whoever wrote it; no other namespace's.
+fn own_secret(ingress: &Key, value: &str) -> Result<Key, Unread> {
+    let name = match value.split_once('/') {
+        None => value,
+        Some((namespace, name)) if *namespace == *ingress.namespace => name,
+        Some(_) => return Err(Unread::Bad("is of another namespace and never read")),
+    };
+    if name.is_empty() || name.contains('/') {
+        return Err(Unread::Bad("names no Secret; give NAMESPACE/NAME"));
+    }
+    Ok(Key::new(ingress.namespace.clone(), name))
 }
 
 /// nginx's sizes: bytes, or with k, m or g; 0 is no limit.

@@ -12,7 +12,7 @@ use super::{
     finding::{Finding, Severity},
     upstream::{Protocol, UpstreamKey},
 };
-use crate::{host::HostPattern, path};
+use crate::{host::HostPattern, path, tls::TlsWish};
 
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,11 +74,13 @@ impl Compiled {
 
 /// Checks an Ingress. What is bad of it is left out with a reason; the rest is served.
 pub(super) fn compile(ingress: &Ingress) -> Compiled {
-    let mut checker = Checker { ingress, protocol: None, findings: Vec::new() };
+    let mut checker = Checker { ingress, protocol: None, tls: None, findings: Vec::new() };
     let annotations = annotations::parse(ingress, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
     });
     checker.protocol = annotations.protocol;
+    let is_tls = annotations.protocol.is_some_and(Protocol::is_tls);
+    checker.tls = is_tls.then(|| annotations.tls.clone());
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
     for rule in &*ingress.rules {
         let host = match rule.host.as_deref() {
@@ -110,6 +112,7 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
 struct Checker<'a> {
     ingress: &'a Ingress,
     protocol: Option<Protocol>,
+    tls: Option<TlsWish>,
     findings: Vec<Finding>,
 }
 
@@ -143,6 +146,7 @@ impl Checker<'_> {
                 service: Key::new(self.ingress.key.namespace.clone(), name.clone()),
                 port: port.clone(),
                 protocol: self.protocol,
+                tls: self.tls.clone(),
             }),
             IngressBackend::Resource(resource) => {
                 let reason = format!(

@@ -17,12 +17,12 @@ use super::{
     endpoints,
     finding::{Finding, Severity, tell},
     paths,
-    upstream::{Protocol, Upstream, UpstreamKey},
+    upstream::{Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::{
     config::IngressConfig,
     host::HostPattern,
-    tls::{CertificatePlanner, Certificates, Fallback},
+    tls::{self, CertificatePlanner, Certificates, Fallback, UpstreamTls},
 };
 
 /// Owns everything derived from snapshots. One writer; readers get clones of its results.
@@ -36,6 +36,8 @@ pub struct Planner {
     hosts: BTreeMap<HostPattern, BTreeSet<Age>>,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
+    /// Who is spoken to in TLS with what of a Secret.
+    upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
     routes: Routes,
     certificates: CertificatePlanner,
 }
@@ -43,6 +45,8 @@ pub struct Planner {
 #[derive(Debug)]
 struct Tracked {
     upstream: Arc<Upstream>,
+    /// Of protocols with TLS; until prepared, and again when its Secret changed, `None`.
+    tls: Option<Result<Arc<UpstreamTls>, Arc<str>>>,
     users: BTreeSet<Key>,
 }
 
@@ -84,6 +88,7 @@ impl Planner {
             hosts: BTreeMap::new(),
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
+            upstream_secrets: BTreeMap::new(),
             routes: Routes::default(),
             certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
         }
@@ -116,6 +121,9 @@ impl Planner {
         }
         for key in &touched.linked {
             self.refresh_upstream(snapshot, key);
+        }
+        for secret in &work.secrets {
+            self.refresh_secret(snapshot, secret);
         }
         let certificates = self.certificates.settle(snapshot, &work.secrets);
         for host in &touched.hosts {
@@ -152,7 +160,12 @@ impl Planner {
         Work {
             ingresses: known.cloned().collect(),
             services: self.upstreams.keys().map(|key| key.service.clone()).collect(),
-            secrets: self.certificates.secrets().cloned().collect(),
+            secrets: self
+                .certificates
+                .secrets()
+                .chain(self.upstream_secrets.keys())
+                .cloned()
+                .collect(),
         }
     }
 
@@ -210,8 +223,11 @@ impl Planner {
         for key in new.upstreams() {
             let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
                 touched.linked.insert(key.clone());
+                if let Some(secret) = key.tls.as_ref().and_then(|tls| tls.secret.clone()) {
+                    self.upstream_secrets.entry(secret).or_default().insert(key.clone());
+                }
                 let upstream = Arc::new(Upstream::new(key.clone()));
-                Tracked { upstream, users: BTreeSet::new() }
+                Tracked { upstream, tls: None, users: BTreeSet::new() }
             });
             tracked.users.insert(new.age.key.clone());
         }
@@ -226,13 +242,22 @@ impl Planner {
         if self.upstreams.get(key).is_some_and(|tracked| tracked.users.is_empty())
             && let Some(unused) = self.upstreams.remove(key)
         {
-            unused.upstream.set(&[], Protocol::default(), None);
+            unused.upstream.set(&[], &Speech::default(), None);
+            let secret = key.tls.as_ref().and_then(|tls| tls.secret.as_ref());
+            if let Some(secret) = secret
+                && let Some(users) = self.upstream_secrets.get_mut(secret)
+            {
+                users.remove(key);
+                if users.is_empty() {
+                    self.upstream_secrets.remove(secret);
+                }
+            }
         }
     }
 
     fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
         let port = ServiceBackendPort::Number(0);
-        let first = UpstreamKey { service: service.clone(), port, protocol: None };
+        let first = UpstreamKey { service: service.clone(), port, protocol: None, tls: None };
         let keys: Vec<UpstreamKey> = self
             .upstreams
             .range(first..)
@@ -245,20 +270,35 @@ impl Planner {
         }
     }
 
-    fn refresh_upstream(&self, snapshot: &Snapshot, key: &UpstreamKey) {
-        let Some(tracked) = self.upstreams.get(key) else { return };
-        let had_problem = tracked.upstream.endpoints().problem;
-        let problem = match endpoints::resolve(snapshot, key) {
-            Ok(resolved) => {
-                tracked.upstream.set(&resolved.addresses, resolved.protocol, None);
+    /// Connections made with what it held are not used again.
+    fn refresh_secret(&mut self, snapshot: &Snapshot, secret: &Key) {
+        for key in self.upstream_secrets.get(secret).cloned().unwrap_or_default() {
+            if let Some(tracked) = self.upstreams.get_mut(&key) {
+                tracked.tls = None;
+            }
+            self.refresh_upstream(snapshot, &key);
+        }
+    }
+
+    fn refresh_upstream(&mut self, snapshot: &Snapshot, key: &UpstreamKey) {
+        let Some(tracked) = self.upstreams.get_mut(key) else { return };
+        let had_problem = tracked.upstream.endpoints().problem.clone();
+        let resolved = endpoints::resolve(snapshot, key).and_then(|resolved| {
+            let protocol = key.protocol.unwrap_or(resolved.protocol);
+            let tls = tracked.tls(snapshot, key).map_err(Problem::Tls)?;
+            Ok((resolved.addresses, Speech { protocol, tls }))
+        });
+        let problem = match resolved {
+            Ok((addresses, speech)) => {
+                tracked.upstream.set(&addresses, &speech, None);
                 None
             }
             Err(problem) => {
-                tracked.upstream.set(&[], Protocol::default(), Some(problem));
+                tracked.upstream.set(&[], &Speech::default(), Some(problem.clone()));
                 Some(problem)
             }
         };
-        if let Some(problem) = problem.filter(|problem| had_problem != Some(*problem)) {
+        if let Some(problem) = problem.filter(|problem| had_problem.as_ref() != Some(problem)) {
             tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
         }
     }
@@ -336,7 +376,7 @@ impl Planner {
         all.extend(self.ingresses.values().flat_map(|compiled| compiled.findings.iter().cloned()));
         all.extend(self.host_findings.values().flatten().cloned());
         for (key, tracked) in &self.upstreams {
-            let Some(problem) = tracked.upstream.endpoints().problem else { continue };
+            let Some(problem) = tracked.upstream.endpoints().problem.clone() else { continue };
             let reason: Arc<str> = problem.describe(key).into();
             let users = tracked.users.iter();
             all.extend(users.map(|user| Finding::ingress(user, Severity::Waiting, reason.clone())));
@@ -345,5 +385,24 @@ impl Planner {
         all.sort();
         all.dedup();
         all
+    }
+}
+
+impl Tracked {
+    /// How TLS to its endpoints is spoken, prepared if need be.
+    fn tls(
+        &mut self,
+        snapshot: &Snapshot,
+        key: &UpstreamKey,
+    ) -> Result<Option<Arc<UpstreamTls>>, Arc<str>> {
+        let Some(wish) = &key.tls else { return Ok(None) };
+        let prepare = || {
+            let secret = wish.secret.as_ref().and_then(|key| snapshot.secrets().get(key));
+            let is_h2 = key.protocol.is_some_and(Protocol::is_h2);
+            let protocol = if is_h2 { &b"h2"[..] } else { b"http/1.1" };
+            let prepared = tls::prepare(wish, &key.service, protocol, secret.map(|s| &**s));
+            prepared.map(Arc::new).map_err(Arc::from)
+        };
+        self.tls.get_or_insert_with(prepare).clone().map(Some)
     }
 }

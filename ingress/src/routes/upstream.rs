@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use fairlead_state::{Key, model::ServiceBackendPort};
 
 use super::health::Health;
+use crate::tls::{TlsWish, UpstreamTls};
 
 /// Identities are never used twice, so a pooled connection cannot be taken for another's.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -26,6 +27,8 @@ pub struct UpstreamKey {
     pub port: ServiceBackendPort,
     /// What the Ingress says it speaks; if nothing, the Service's `appProtocol` decides.
     pub protocol: Option<Protocol>,
+    /// For protocols with TLS.
+    pub tls: Option<TlsWish>,
 }
 
 /// What endpoints speak.
@@ -36,6 +39,19 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 without TLS: gRPC.
     H2c,
+    /// HTTP/1.1 in TLS.
+    Https,
+    /// HTTP/2 in TLS: gRPC.
+    Grpcs,
+}
+
+/// How endpoints are spoken to.
+#[derive(Clone, Debug, Default)]
+pub struct Speech {
+    /// What they speak.
+    pub protocol: Protocol,
+    /// Where the protocol has TLS.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// A Service port and its endpoints of the moment.
@@ -60,13 +76,13 @@ pub struct Endpoints {
 pub struct Endpoint {
     id: u64,
     address: SocketAddr,
-    protocol: Protocol,
+    speech: Speech,
     gone: AtomicBool,
     health: Health,
 }
 
 /// Why an upstream cannot have endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// The Service does not exist.
     NoService,
@@ -74,6 +90,32 @@ pub enum Problem {
     NoPort,
     /// An ExternalName could point at anything inside: not followed.
     ExternalName,
+    /// TLS to its endpoints cannot be prepared as wished; the reason. Without it nothing is sent.
+    Tls(Arc<str>),
+}
+
+impl Protocol {
+    /// Several requests share a connection.
+    pub fn is_h2(self) -> bool {
+        matches!(self, Self::H2c | Self::Grpcs)
+    }
+
+    /// Connections are encrypted.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+}
+
+impl Speech {
+    /// Connections of one may be used for the other.
+    fn is(&self, other: &Self) -> bool {
+        let tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        self.protocol == other.protocol && tls
+    }
 }
 
 impl Upstream {
@@ -117,15 +159,9 @@ impl Upstream {
     }
 
     /// Puts new addresses, sorted, in force. Returns whether anything changed.
-    pub fn set(
-        &self,
-        addresses: &[SocketAddr],
-        protocol: Protocol,
-        problem: Option<Problem>,
-    ) -> bool {
-        let protocol = self.key.protocol.unwrap_or(protocol);
+    pub fn set(&self, addresses: &[SocketAddr], speech: &Speech, problem: Option<Problem>) -> bool {
         let old = self.endpoints.load();
-        let spoken = |endpoint: &Endpoint| endpoint.protocol == protocol;
+        let spoken = |endpoint: &Endpoint| endpoint.speech.is(speech);
         let same = old.list.iter().map(|endpoint| &endpoint.address).eq(addresses)
             && old.list.iter().all(|endpoint| spoken(endpoint));
         if same && old.problem == problem {
@@ -134,7 +170,7 @@ impl Upstream {
         let list = addresses.iter().map(|address| {
             let kept = old.list.binary_search_by_key(address, |endpoint| endpoint.address);
             let kept = kept.ok().and_then(|i| old.list.get(i)).filter(|kept| spoken(kept));
-            kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address, protocol)))
+            kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address, speech.clone())))
         });
         let new = Endpoints { list: list.collect(), problem };
         self.endpoints.store(Arc::new(new));
@@ -147,9 +183,9 @@ impl Upstream {
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr, protocol: Protocol) -> Self {
+    fn new(address: SocketAddr, speech: Speech) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, address, protocol, gone: AtomicBool::new(false), health: Health::default() }
+        Self { id, address, speech, gone: AtomicBool::new(false), health: Health::default() }
     }
 
     /// Unique in this process: two upstreams that share a pod do not share its connections.
@@ -184,7 +220,12 @@ impl Endpoint {
 
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        self.speech.protocol
+    }
+
+    /// Where connections to it are encrypted.
+    pub fn tls(&self) -> Option<&Arc<UpstreamTls>> {
+        self.speech.tls.as_ref()
     }
 
     /// No longer an endpoint: its idle connections are to be closed.
@@ -195,11 +236,14 @@ impl Endpoint {
 
 impl Problem {
     /// The reason, for status and log.
-    pub(super) fn describe(self, key: &UpstreamKey) -> String {
+    pub(super) fn describe(&self, key: &UpstreamKey) -> String {
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
             Problem::NoPort => {
                 format!("Service {} has no TCP port {}", key.service, PortName(&key.port))
+            }
+            Problem::Tls(reason) => {
+                format!("Service {}: TLS to its endpoints: {reason}", key.service)
             }
             Problem::ExternalName => format!(
                 "Service {} is of type ExternalName, which could lead anywhere and is not served",

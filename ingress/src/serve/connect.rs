@@ -1,4 +1,4 @@
-//! TCP to an endpoint.
+//! TCP, and perhaps TLS, to an endpoint.
 
 use std::{
     future::{Future, poll_fn},
@@ -10,8 +10,9 @@ use std::{
 };
 
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::{clock::Watch, upstream::UpstreamConnection, worker::Worker};
+use super::{clock::Watch, upstream::UpstreamConnection, wire::Wire, worker::Worker};
 use crate::routes::Endpoint;
 
 /// Why an endpoint could not be reached. No byte was sent, so any request may go elsewhere.
@@ -28,16 +29,16 @@ pub(super) async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
-    let (stream, watch) = establish(worker, endpoint).await?;
-    let connection = UpstreamConnection::new(stream, endpoint.clone(), watch).await;
+    let (wire, watch) = establish(worker, endpoint).await?;
+    let connection = UpstreamConnection::new(wire, endpoint.clone(), watch).await;
     connection.map_err(|_| ConnectError::Refused)
 }
 
-/// TCP alone; the watch's deadline is still that of connecting.
+/// TCP and TLS; the watch's deadline is still that of connecting.
 pub(super) async fn establish(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
-) -> Result<(TcpStream, Arc<Watch>), ConnectError> {
+) -> Result<(Wire, Arc<Watch>), ConnectError> {
     let connected = open(worker, endpoint).await;
     match connected {
         Ok(_) => {
@@ -55,7 +56,7 @@ pub(super) async fn establish(
 async fn open(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
-) -> Result<(TcpStream, Arc<Watch>), ConnectError> {
+) -> Result<(Wire, Arc<Watch>), ConnectError> {
     let watch = worker.clock.watch();
     watch.arm(worker.shared.config.timeouts.upstream_connect_ms);
     watch.wake_each_tick();
@@ -75,10 +76,29 @@ async fn open(
             // Fails on a connection already reset; the next write says so.
             let _ = stream.set_nodelay(true);
             watch.wake_when_expired();
-            Ok((stream, watch))
+            Ok((encrypt(worker, endpoint, stream, &watch).await?, watch))
         }
         Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectError::TimedOut),
         Some(Err(_)) => Err(ConnectError::Refused),
+        None => Err(ConnectError::TimedOut),
+    }
+}
+
+async fn encrypt(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    stream: TcpStream,
+    watch: &Watch,
+) -> Result<Wire, ConnectError> {
+    let Some(tls) = endpoint.tls() else { return Ok(Wire::plain(stream)) };
+    let connector = TlsConnector::from(tls.config.clone());
+    match watch.limit(connector.connect(tls.name.clone(), stream)).await {
+        Some(Ok(stream)) => Ok(Wire::tls(stream)),
+        Some(Err(error)) => {
+            tracing::debug!(endpoint = %endpoint.address(), %error, "TLS to an endpoint");
+            worker.counters.upstream_tls_failures.add();
+            Err(ConnectError::Refused)
+        }
         None => Err(ConnectError::TimedOut),
     }
 }

@@ -63,8 +63,8 @@ pub(super) async fn forward(
         }
         tried.push(endpoint.id());
         let attempt = match endpoint.protocol() {
-            Protocol::Http1 => attempt(client, &endpoint, request).await,
-            Protocol::H2c => attempt2(client, &endpoint, request).await,
+            Protocol::Http1 | Protocol::Https => attempt(client, &endpoint, request).await,
+            Protocol::H2c | Protocol::Grpcs => attempt2(client, &endpoint, request).await,
         };
         match attempt {
             Attempt::Answered(response, carrier) => {

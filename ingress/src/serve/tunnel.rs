@@ -12,15 +12,13 @@ use std::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
 use super::{
     client::Client,
     clock::Watch,
     observed::{Observed, Observer},
+    wire::Wire,
 };
 
 /// Any byte, either way, keeps the tunnel.
@@ -42,12 +40,7 @@ impl Observer for Rc<Traffic> {
 }
 
 /// Joins both sides; `early` is what the endpoint sent right after its 101.
-pub(super) async fn run(
-    client: Rc<Client>,
-    on_upgrade: OnUpgrade,
-    upstream: TcpStream,
-    early: Bytes,
-) {
+pub(super) async fn run(client: Rc<Client>, on_upgrade: OnUpgrade, upstream: Wire, early: Bytes) {
     // An error means that the client left before it saw the 101.
     let Ok(upgraded) = on_upgrade.await else { return };
     // An HTTP/2 connection is not idle while a tunnel is one of its streams.

@@ -17,7 +17,6 @@ use hyper::{
     client::conn::http1::{Connection, SendRequest, handshake},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{
     body::{Progress, RequestBody, Upload},
@@ -58,13 +57,13 @@ pub(crate) enum SendError {
 }
 
 impl UpstreamConnection {
-    /// Prepares a fresh TCP connection.
+    /// Prepares a fresh connection.
     pub(super) async fn new(
-        stream: TcpStream,
+        wire: Wire,
         endpoint: Arc<Endpoint>,
         watch: Arc<Watch>,
     ) -> Result<Box<Self>, hyper::Error> {
-        let (wire, look) = Wire::new(stream);
+        let look = wire.look();
         let (sender, driver) = handshake(TokioIo::new(wire)).await?;
         let driver = Some(driver);
         Ok(Box::new(Self { sender, driver, look, ended: false, endpoint, watch, idle_since_ms: 0 }))
@@ -158,7 +157,7 @@ impl UpstreamConnection {
     }
 
     /// After 101: the bare connection, and what the endpoint has already sent on it.
-    pub(super) async fn into_tunnel(mut self: Box<Self>) -> Option<(TcpStream, Bytes)> {
+    pub(super) async fn into_tunnel(mut self: Box<Self>) -> Option<(Wire, Bytes)> {
         poll_fn(|cx| {
             self.watch.register(cx.waker());
             self.drive(cx);
@@ -166,7 +165,7 @@ impl UpstreamConnection {
         })
         .await;
         let parts = self.driver.take().filter(|_| self.ended)?.into_parts();
-        Some((parts.io.into_inner().into_inner(), parts.read_buf))
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 }
 

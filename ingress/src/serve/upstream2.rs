@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS to an endpoint: one connection per thread, shared by its requests (gRPC).
+//! HTTP/2 to an endpoint: one connection per thread, shared by its requests (gRPC).
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
@@ -87,14 +87,14 @@ async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
 ) -> Result<SendRequest<RequestBody>, ConnectError> {
-    let (stream, watch) = establish(worker, endpoint).await?;
+    let (wire, watch) = establish(worker, endpoint).await?;
     let limits = &worker.shared.config.limits;
     let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
     let shaking = Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(header_list_bytes)
-        .handshake(TokioIo::new(stream));
+        .handshake(TokioIo::new(wire));
     match watch.limit(shaking).await {
         Some(Ok((sender, connection))) => {
             // How it ends is told to the requests on it.
@@ -135,7 +135,7 @@ pub(super) async fn send(
         Some(progress) => progress.begin(&watch),
         None => watch.arm(worker.shared.config.timeouts.upstream_read_ms),
     }
-    let sent = sender.try_send_request(with_authority(request));
+    let sent = sender.try_send_request(with_authority(request, endpoint.tls().is_some()));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.arm(worker.shared.config.timeouts.upstream_read_ms);
@@ -156,14 +156,14 @@ pub(super) async fn send(
 }
 
 /// `:authority` instead of Host (RFC 9113 8.3.1).
-fn with_authority(mut request: Request<RequestBody>) -> Request<RequestBody> {
+fn with_authority(mut request: Request<RequestBody>, is_tls: bool) -> Request<RequestBody> {
     *request.version_mut() = Version::HTTP_2;
     // Fields of a connection, which a stream is none.
     request.headers_mut().remove(CONNECTION);
     request.headers_mut().remove(UPGRADE);
     let Some(host) = request.headers_mut().remove(HOST) else { return request };
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = host.as_bytes().try_into().ok();
     parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A TCP connection to an endpoint that can be looked at before it is used again.
+//! A connection to an endpoint, encrypted or not, that can be looked at before it is used again.
 
 use std::{
     cell::Cell,
@@ -14,12 +14,19 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
 /// The connection, as hyper reads and writes it.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     look: Look,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Asks for a look at the connection with the next read.
@@ -27,19 +34,26 @@ pub(super) struct Wire {
 pub(super) struct Look(Rc<Cell<bool>>);
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> (Self, Look) {
-        let look = Look::default();
-        (Self { stream, look: look.clone() }, look)
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self { stream: Stream::Plain(stream), look: Look::default() }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.stream
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream)), look: Look::default() }
+    }
+
+    pub(super) fn look(&self) -> Look {
+        self.look.clone()
     }
 
     /// What the kernel knows now; the runtime learns of a close only when it next waits.
     fn is_closed(&self) -> io::Result<bool> {
         let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(&self.stream).peek(&mut byte) {
+        let stream = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        match SockRef::from(stream).peek(&mut byte) {
             Ok(0) => Ok(true),
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
@@ -64,7 +78,10 @@ impl AsyncRead for Wire {
         if self.look.0.replace(false) && self.is_closed()? {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -74,7 +91,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -82,19 +102,31 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }
 
@@ -108,7 +140,8 @@ mod tests {
     async fn pair() -> (Wire, Look, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (wire, look) = Wire::new(stream);
+        let wire = Wire::plain(stream);
+        let look = wire.look();
         (wire, look, listener.accept().unwrap().0)
     }
 
@@ -140,7 +173,8 @@ mod tests {
         look.ask();
         assert_eq!(read(&mut wire).await, None);
         other.write_all(b"abc").unwrap();
-        wire.stream.readable().await.unwrap();
+        let Stream::Plain(stream) = &wire.stream else { unreachable!() };
+        stream.readable().await.unwrap();
         look.ask();
         assert_eq!(read(&mut wire).await, Some(3));
     }

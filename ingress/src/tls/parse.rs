@@ -6,8 +6,8 @@ use fairlead_state::model::Secret;
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-const CERTIFICATE_ENTRY: &str = "tls.crt";
-const KEY_ENTRY: &str = "tls.key";
+pub(super) const CERTIFICATE_ENTRY: &str = "tls.crt";
+pub(super) const KEY_ENTRY: &str = "tls.key";
 
 /// The certificate of a Secret (`kubernetes.io/tls`: entries `tls.crt` and `tls.key`).
 pub(super) fn secret(secret: &Secret) -> Result<Arc<CertifiedKey>, String> {

@@ -266,14 +266,14 @@ async fn protocols_not_served_are_told() {
     let upstream = echoing().await;
     for (value, reason) in [
         (
-            "HTTPS",
-            "differs: annotation nginx.ingress.kubernetes.io/backend-protocol \"HTTPS\" is not \
+            "FCGI",
+            "differs: annotation nginx.ingress.kubernetes.io/backend-protocol \"FCGI\" is not \
                    served yet; HTTP is spoken",
         ),
         (
             "smtp",
             "refused: annotation nginx.ingress.kubernetes.io/backend-protocol \"smtp\" is \
-                  none of HTTP, GRPC; HTTP is spoken",
+                  none of HTTP, HTTPS, GRPC, GRPCS; HTTP is spoken",
         ),
     ] {
         let mut objects = backend("web", &[upstream.address]);

@@ -20,5 +20,6 @@ mod proxy_protocol;
 mod routing;
 mod support;
 mod tls;
+mod upstream_tls;
 mod upstreams;
 mod websocket;

@@ -1,0 +1,262 @@
+//! TLS to endpoints: encrypted always, verified when asked for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fairlead_state::{
+    Key, Object,
+    model::{Ingress, Secret},
+};
+use http::Response;
+use http_body_util::Full;
+use hyper::{body::Bytes, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::{
+    World,
+    client::{Answer, get, read_until},
+    objects::{Authority, IngressExt, backend, ingress},
+    upstream::{Counts, Upstream},
+};
+
+const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+const NAME: &str = "web.default.svc";
+
+/// Who an endpoint shows itself as, and whom it lets in.
+fn server(authority: &Authority, names: &[&str], clients: Option<&Authority>) -> ServerConfig {
+    let (certificate, key) = authority.issue(names);
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(clients.der()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}
+
+/// Answers with the name it was asked for (SNI) and the protocol.
+async fn endpoint(config: ServerConfig) -> Upstream {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    Upstream::raw(move |stream, counts: Arc<Counts>| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            let tls = stream.get_ref().1;
+            let is_h2 = tls.alpn_protocol() == Some(b"h2");
+            let seen = format!("{} {}", tls.server_name().unwrap_or("-"), is_h2);
+            if !is_h2 && seen.starts_with("websocket") {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let agreed = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                               Connection: Upgrade\r\n\r\n";
+                stream.write_all(agreed).await.unwrap();
+                let (mut reading, mut writing) = tokio::io::split(stream);
+                let _ = tokio::io::copy(&mut reading, &mut writing).await;
+                return;
+            }
+            let service = service_fn(move |_| {
+                counts.request();
+                let answer = Response::new(Full::new(Bytes::from(seen.clone())));
+                async { Ok::<_, std::convert::Infallible>(answer) }
+            });
+            let io = TokioIo::new(stream);
+            if is_h2 {
+                let server = conn::http2::Builder::new(TokioExecutor::new());
+                let _ = server.serve_connection(io, service).await;
+            } else {
+                let _ = conn::http1::Builder::new().serve_connection(io, service).await;
+            }
+        }
+    })
+    .await
+}
+
+fn opaque(name: &str, entries: &[(&str, &str)]) -> Object {
+    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
+    let data: BTreeMap<_, _> = data.collect();
+    let key = Key::new("default", name);
+    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
+}
+
+fn pem(authority: &Authority) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(authority.der());
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+fn https(annotations: &[(&str, &str)]) -> Ingress {
+    let all = [("backend-protocol", "HTTPS")].into_iter().chain(annotations.iter().copied());
+    all.fold(ingress("web").host("a.example", "web"), |ingress, (name, value)| {
+        ingress.annotation(&format!("{PREFIX}{name}"), value)
+    })
+}
+
+async fn asked(upstream: &Upstream, ingress: Ingress, secrets: Vec<Object>) -> (Answer, World) {
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress.object());
+    objects.extend(secrets);
+    let world = World::single(objects).await;
+    (get(world.http(), "a.example", "/").await, world)
+}
+
+/// CVE-2025-66491 was this table upside down.
+#[tokio::test]
+async fn a_certificate_counts_if_and_only_if_it_is_to_be_verified() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let ca = opaque("ca", &[("ca.crt", &pem(&authority))]);
+    for (name, config, verified) in [
+        ("right", server(&authority, &[NAME], None), 200),
+        ("of another name", server(&authority, &["other.default.svc"], None), 502),
+        ("of another authority", server(&stranger, &[NAME], None), 502),
+        ("of no name", server(&authority, &[], None), 502),
+    ] {
+        let upstream = endpoint(config).await;
+        for (verify, expected) in [(None, 200), (Some("off"), 200), (Some("on"), verified)] {
+            let mut annotations = vec![("proxy-ssl-secret", "default/ca")];
+            annotations.extend(verify.map(|verify| ("proxy-ssl-verify", verify)));
+            let reached = upstream.requests();
+            let (answer, world) = asked(&upstream, https(&annotations), vec![ca.clone()]).await;
+            assert_eq!(answer.status, expected, "{name}, verify {verify:?}");
+            assert_eq!(upstream.requests() - reached, usize::from(expected == 200), "{name}");
+            let failures = world.running.counters().upstream_tls_failures;
+            assert_eq!(failures > 0, expected != 200, "{name}, verify {verify:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_verified_and_cannot_be_is_not_sent() {
+    let authority = Authority::new();
+    let upstream = endpoint(server(&authority, &[NAME], None)).await;
+    let service = "waiting: Service default/web: TLS to its endpoints:";
+    for (name, annotations, reason) in [
+        (
+            "no Secret named",
+            &[("proxy-ssl-verify", "on")][..],
+            format!("{service} proxy-ssl-verify needs proxy-ssl-secret, with ca.crt in it"),
+        ),
+        (
+            "no such Secret",
+            &[("proxy-ssl-verify", "on"), ("proxy-ssl-secret", "default/none")],
+            format!("{service} Secret default/none does not exist"),
+        ),
+        (
+            "no authority in it",
+            &[("proxy-ssl-verify", "on"), ("proxy-ssl-secret", "default/empty")],
+            format!("{service} Secret default/empty has no entry ca.crt"),
+        ),
+        (
+            "a damaged authority",
+            &[("proxy-ssl-verify", "on"), ("proxy-ssl-secret", "default/bad")],
+            format!("{service} Secret default/bad: ca.crt holds no certificate"),
+        ),
+        (
+            "a name that is none",
+            &[("proxy-ssl-name", "a b")],
+            format!("{service} proxy-ssl-name \"a b\" is no server name"),
+        ),
+    ] {
+        let secrets = vec![opaque("empty", &[]), opaque("bad", &[("ca.crt", "x")])];
+        let (answer, world) = asked(&upstream, https(annotations), secrets).await;
+        assert_eq!(answer.status, 503, "{name}");
+        assert_eq!(world.reasons("web"), [reason], "{name}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_secret_of_another_namespace_is_never_read() {
+    let authority = Authority::new();
+    let upstream = endpoint(server(&authority, &[NAME], None)).await;
+    let mut secret = match opaque("ca", &[("ca.crt", &pem(&authority))]) {
+        Object::Secret(secret) => (*secret).clone(),
+        _ => unreachable!(),
+    };
+    secret.key = Key::new("other", "ca");
+    let annotations = [("proxy-ssl-secret", "other/ca"), ("proxy-ssl-verify", "on")];
+    let secrets = vec![Object::Secret(secret.into())];
+    let (answer, world) = asked(&upstream, https(&annotations), secrets).await;
+    assert_eq!(answer.status, 503);
+    let reason = "refused: annotation nginx.ingress.kubernetes.io/proxy-ssl-secret \"other/ca\" \
+                  is of another namespace and never read";
+    assert!(world.reasons("web").contains(&reason.to_owned()), "{:?}", world.reasons("web"));
+}
+
+#[tokio::test]
+async fn the_name_is_told_when_asked_for() {
+    let authority = Authority::new();
+    let upstream = endpoint(server(&authority, &["a.internal"], None)).await;
+    for (annotations, seen) in [
+        (&[][..], "- false"),
+        (&[("proxy-ssl-name", "a.internal")], "- false"),
+        (&[("proxy-ssl-server-name", "on")], "web.default.svc false"),
+        (&[("proxy-ssl-server-name", "on"), ("proxy-ssl-name", "a.internal")], "a.internal false"),
+        (&[("backend-protocol", "GRPCS")], "- true"),
+    ] {
+        let (answer, _world) = asked(&upstream, https(annotations), vec![]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, seen), "{annotations:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_wants_to_know_us_is_shown_the_secrets_certificate() {
+    let (authority, ours) = (Authority::new(), Authority::new());
+    let upstream = endpoint(server(&authority, &[NAME], Some(&ours))).await;
+    let (certificate, key) = ours.issue(&["fairlead"]);
+    let identity = opaque("us", &[("tls.crt", &certificate), ("tls.key", &key)]);
+    let with = [("proxy-ssl-secret", "default/us")];
+    let (answer, _world) = asked(&upstream, https(&with), vec![identity]).await;
+    assert_eq!(answer.status, 200);
+    let (answer, _world) = asked(&upstream, https(&[]), vec![]).await;
+    assert_eq!(answer.status, 502);
+}
+
+/// Connections made under the old authority are not used again.
+#[tokio::test]
+async fn a_changed_authority_counts_from_the_next_request_on() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstream = endpoint(server(&old, &[NAME], None)).await;
+    let annotations = [("proxy-ssl-secret", "default/ca"), ("proxy-ssl-verify", "on")];
+    let secrets = vec![opaque("ca", &[("ca.crt", &pem(&old))])];
+    let (answer, mut world) = asked(&upstream, https(&annotations), secrets).await;
+    assert_eq!(answer.status, 200);
+    for (authority, expected) in [(&new, 502), (&old, 200)] {
+        world.apply(vec![opaque("ca", &[("ca.crt", &pem(authority))])]).await;
+        assert_eq!(get(world.http(), "a.example", "/").await.status, expected);
+    }
+    world.delete(crate::support::objects::secret_ref("ca")).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
+}
+
+#[tokio::test]
+async fn websockets_pass_through_tls_to_an_endpoint() {
+    let authority = Authority::new();
+    let upstream = endpoint(server(&authority, &["websocket"], None)).await;
+    let annotations = [("proxy-ssl-server-name", "on"), ("proxy-ssl-name", "websocket")];
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(https(&annotations).object());
+    let world = World::single(objects).await;
+    let mut stream = tokio::net::TcpStream::connect(world.http()).await.unwrap();
+    let ask = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\n\
+                Upgrade: websocket\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+    let (sent, mut received) = (vec![b'x'; 100_000], vec![0; 100_000]);
+    let (mut reading, mut writing) = stream.split();
+    let (written, read) = tokio::join!(writing.write_all(&sent), reading.read_exact(&mut received));
+    written.unwrap();
+    read.unwrap();
+    assert!(sent == received);
+}
