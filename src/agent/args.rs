@@ -283,6 +283,14 @@ pub(crate) struct IngressArgs {
         env = "FAIRLEAD_HSTS"
     )]
     pub(crate) hsts: StrictTransport,
+    /// Largest body of a request where no annotation says otherwise, in bytes; 0 is no limit
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 1_048_576,
+        env = "FAIRLEAD_BODY_BYTES_MAX"
+    )]
+    pub(crate) body_bytes_max: u64,
     /// Every connection begins with a PROXY header, version 1 or 2; others are closed
     #[arg(long, env = "FAIRLEAD_PROXY_PROTOCOL")]
     pub(crate) proxy_protocol: bool,

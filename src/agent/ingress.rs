@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
-use fairlead_ingress::{Counters, IngressConfig, IngressError, ProxyProtocol, Timeouts};
+use fairlead_ingress::{Counters, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts};
 use tokio::sync::watch;
 
 use super::{
@@ -74,6 +74,10 @@ fn config(all: &Args) -> anyhow::Result<IngressConfig> {
         proxy_protocol: args
             .proxy_protocol
             .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.clone() }),
+        limits: Limits {
+            body_bytes_max: if args.body_bytes_max == 0 { u64::MAX } else { args.body_bytes_max },
+            ..Limits::default()
+        },
         timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },
         ..IngressConfig::default()
     })
