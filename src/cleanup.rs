@@ -1,8 +1,12 @@
 //! `fairlead cleanup`: leaves the kernel as if Fairlead had never run.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
-use fairlead_proxy::Kernel;
+use fairlead_proxy::{
+    Kernel, KernelError,
+    delta::Step,
+    maps::{Maps as _, kernel::KernelMaps},
+};
 
 /// Flags of `fairlead cleanup`.
 #[derive(Debug, clap::Args)]
@@ -10,10 +14,30 @@ pub(crate) struct Args {
     /// The BPF file system the agent was given
     #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf", env = "FAIRLEAD_BPFFS")]
     bpffs: PathBuf,
+    /// Leave new connections to another proxy at once, and those that are open their way for so many
+    /// seconds more. The agent must have ended: it would write back what this takes out
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain: u64,
 }
 
 /// Detaches and unpins programs and maps. Sockets that are connected stay connected.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.drain > 0 && forget_frontends(args)? {
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime, and nothing to await")]
+        thread::sleep(Duration::from_secs(args.drain));
+    }
     Kernel::cleanup(&args.bpffs)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Without frontends the programs pass new connections on, and still translate packets of those they
+/// know. False when nothing of Fairlead's is there.
+fn forget_frontends(args: &Args) -> anyhow::Result<bool> {
+    let mut maps = match KernelMaps::open_pinned(&args.bpffs) {
+        Err(KernelError::NothingPinned { .. }) => return Ok(false),
+        maps => maps?,
+    };
+    let frontends = maps.load()?.frontends.into_keys().collect();
+    maps.apply(&Step::DeleteFrontends(frontends))?;
+    Ok(true)
 }

@@ -8,6 +8,7 @@
 
 mod agent_kubernetes;
 mod bad_input;
+mod cleanup;
 mod demo;
 mod ingress;
 mod kubernetes_source;

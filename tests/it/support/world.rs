@@ -130,6 +130,15 @@ impl World {
         self.load(place, &["--url", url, "--wait-ms", "10000", "--count", "1"])
     }
 
+    /// Asks until there is no good answer any more, for at most 10 s.
+    pub(crate) fn await_failure(&self, place: &str, url: &str) {
+        let answers = || self.load(place, &["--url", url, "--count", "1"]).ok();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while answers() > 0 {
+            assert!(std::time::Instant::now() < deadline, "{url} still answers {place}");
+        }
+    }
+
     /// Steady traffic, flowing when this returns.
     pub(crate) fn steady(&self, place: &str, args: &[&str]) -> Steady {
         let mut command = self.command(place, FAIRLEAD);
