@@ -1,26 +1,66 @@
 //! Keys and values of the kernel maps: the contract between programs and agent.
 //!
 //! Every field is a byte array in network order or a native integer; there is no implicit padding
-//! (the `Pod` derive refuses it: the kernel compares keys as bytes). A change of layout is a new
-//! [`VERSION`], hence new map names, so that an old program never reads a new value.
+//! (the `Pod` derive refuses it: the kernel compares keys as bytes). A map's name ends in the
+//! version of its own layout: another layout is another name, so that an old program never reads a
+//! new value, and a map whose layout stays keeps its content over an upgrade.
 
+mod affinity;
 mod connection;
+mod frontend;
 mod reason;
 mod settings;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use connection::{Connection, EGRESS, INGRESS, PeerKey, SocketPeer, Tuple};
+pub use affinity::{Affinity, AffinityKey, SourceRangeKey};
+pub use connection::{
+    Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey, SocketPeer, Tuple,
+};
+pub use frontend::{
+    FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_LOCAL, FRONTEND_MAGLEV, FRONTEND_SOURCE_RANGES,
+    FrontendKey, FrontendValue,
+};
 pub use reason::Reason;
-pub use settings::{SETTINGS_INDEX, Settings};
+pub use settings::{
+    CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX, SETTINGS_LOOPBACK_V4,
+    SETTINGS_LOOPBACK_V6, Settings,
+};
 
-/// Part of every map name (`frontends_v1`).
-pub const VERSION: u32 = 1;
+/// Names of the maps, each ending in the version of its layout.
+pub mod name {
+    /// [`FrontendKey`](super::FrontendKey) to [`FrontendValue`](super::FrontendValue).
+    pub const FRONTENDS: &str = "frontends_v2";
+    /// [`BackendKey`](super::BackendKey) to [`Backend`](super::Backend).
+    pub const BACKENDS: &str = "backends_v1";
+    /// Address to `NODE_ADDRESS_*`.
+    pub const NODE_ADDRESSES: &str = "node_addresses_v2";
+    /// One [`Settings`](super::Settings).
+    pub const SETTINGS: &str = "settings_v2";
+    /// Counter id to [`ServiceCounters`](super::ServiceCounters).
+    pub const COUNTERS: &str = "service_counters_v1";
+    /// [`Reason`](super::Reason) to count.
+    pub const DROPS: &str = "drops_v2";
+    /// Socket to [`SocketPeer`](super::SocketPeer).
+    pub const PEERS: &str = "peers_v1";
+    /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).
+    pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
+    /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
+    pub const CONNECTIONS: &str = "connections_v1";
+    /// [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
+    pub const FRAGMENTS: &str = "fragments_v1";
+    /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
+    pub const AFFINITIES: &str = "affinities_v1";
+    /// [`SourceRangeKey`](super::SourceRangeKey) to 1.
+    pub const SOURCE_RANGES: &str = "source_ranges_v1";
+}
 
 /// IANA protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IANA protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IANA protocol number of SCTP.
+pub const SCTP: u8 = 132;
 
 /// IPv4 as `::ffff:a.b.c.d`, IPv6 as it is; network byte order.
 pub type Address = [u8; 16];
@@ -29,37 +69,6 @@ pub type Address = [u8; 16];
 pub const ANY_V4: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
 /// `::`: a NodePort frontend on every IPv6 address of the node.
 pub const ANY_V6: Address = [0; 16];
-
-/// What a client dials. Key of `frontends`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct FrontendKey {
-    /// ClusterIP and the like, or [`ANY_V4`] / [`ANY_V6`] for a NodePort.
-    pub address: Address,
-    /// Port, network byte order.
-    pub port: [u8; 2],
-    /// IANA protocol number.
-    pub protocol: u8,
-    /// Always 0 in this version.
-    pub zero: u8,
-}
-
-/// What a frontend leads to. Value of `frontends`; flipping it is what makes a new backend set
-/// visible.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct FrontendValue {
-    /// The backend set; a changed set gets a new id. Unused (0) when `backends` is 0.
-    pub set_id: u32,
-    /// Key of the service's counters; survives set changes.
-    pub counter_id: u32,
-    /// Backends in the set. 0 means REJECT.
-    pub backends: u16,
-    /// The first so many of them are on this node.
-    pub local_backends: u16,
-    /// `FLAG_*`.
-    pub flags: u32,
-}
 
 /// One slot of a backend set. Key of `backends`.
 #[repr(C)]
@@ -98,8 +107,6 @@ pub struct ServiceCounters {
     pub rejected: u64,
 }
 
-const _: () = assert!(size_of::<FrontendKey>() == 20);
-const _: () = assert!(size_of::<FrontendValue>() == 16);
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
 const _: () = assert!(size_of::<ServiceCounters>() == 16);

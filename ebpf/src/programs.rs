@@ -1,5 +1,6 @@
 //! What the programs do, by hook; and the maps they share.
 
+pub(crate) mod affinity;
 pub(crate) mod dial;
 pub(crate) mod frame;
 pub(crate) mod maps;

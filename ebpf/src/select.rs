@@ -1,4 +1,89 @@
-//! Which backend of a set a connection gets.
+//! Where a connection goes: which set, and which backend of it.
+
+use core::cmp::Ordering;
+
+use crate::abi::{
+    BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS, FRONTEND_LOCAL, FrontendValue,
+};
+
+/// Steps of a search in a sorted set: more than sets have bits in their length.
+const SEARCH_STEPS: u32 = 17;
+
+/// Where a client is, as far as traffic policies ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A pod, or a process of this node.
+    Inside,
+    /// Anybody else.
+    Outside,
+}
+
+/// What becomes of a connection to a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// It gets one of the first so many backends of the set.
+    Backends {
+        /// The set.
+        set_id: u32,
+        /// How many of its slots count; never 0.
+        count: u16,
+    },
+    /// Nobody serves it: the client is told so.
+    Reject,
+    /// Others are served, but not this client: silence.
+    Drop,
+}
+
+/// Which backends a connection may get, by where it comes from.
+#[inline(always)]
+pub fn lead(frontend: &FrontendValue, origin: Origin) -> Lead {
+    let FrontendValue { set_id, local_set_id, backends, local_backends, flags, .. } = *frontend;
+    let is_local = flags & FRONTEND_LOCAL != 0 && matches!(origin, Origin::Outside);
+    if is_local && local_backends > 0 {
+        return Lead::Backends { set_id: local_set_id, count: local_backends };
+    }
+    if is_local && backends > 0 {
+        return Lead::Drop;
+    }
+    if backends > 0 {
+        return Lead::Backends { set_id, count: backends };
+    }
+    if flags & FRONTEND_DROPS != 0 { Lead::Drop } else { Lead::Reject }
+}
+
+/// The order of backends in a set: those of this node first, then by address and port.
+#[inline(always)]
+pub fn order(one: &Backend, other: &Backend) -> Ordering {
+    let rank = |backend: &Backend| {
+        let [high, low]: [u64; 2] = bytemuck::cast(backend.address);
+        let place = (u64::from_be(high), u64::from_be(low), u16::from_be_bytes(backend.port));
+        (backend.flags & BACKEND_LOCAL == 0, place)
+    };
+    rank(one).cmp(&rank(other))
+}
+
+/// The slot of `wanted` among the first `count` of a set, read by `at`.
+#[inline(always)]
+pub fn find(
+    set_id: u32,
+    count: u16,
+    wanted: &Backend,
+    at: impl Fn(&BackendKey) -> Option<Backend>,
+) -> Option<u32> {
+    let (mut from, mut to) = (0u32, u32::from(count));
+    for _ in 0..SEARCH_STEPS {
+        if from >= to {
+            return None;
+        }
+        let slot = from.wrapping_add(to) / 2;
+        match order(&at(&BackendKey { set_id, slot })?, wanted) {
+            Ordering::Equal => return Some(slot),
+            Ordering::Less => from = slot.wrapping_add(1),
+            Ordering::Greater => to = slot,
+        }
+    }
+    None
+}
 
 /// A slot below `backends`, evenly spread over `random`. `None` for an empty set.
 #[inline(always)]
@@ -36,9 +121,90 @@ pub fn mix(identifier: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::abi::FRONTEND_EXTERNAL;
+
+    fn frontend(sets: (u32, u16), local: (u32, u16), flags: u16) -> FrontendValue {
+        FrontendValue {
+            set_id: sets.0,
+            local_set_id: local.0,
+            counter_id: 1,
+            affinity_seconds: 0,
+            backends: sets.1,
+            local_backends: local.1,
+            service_port: [0, 80],
+            flags,
+        }
+    }
+
+    /// The last rule of endpoint selection: which set a packet uses depends on where it came from.
+    #[test]
+    fn traffic_policies_by_origin() {
+        use Lead::{Drop, Reject};
+        use Origin::{Inside, Outside};
+        let all = |set_id, count| Lead::Backends { set_id, count };
+        let cases = [
+            ("policy Cluster", frontend((5, 3), (0, 0), FRONTEND_EXTERNAL), all(5, 3), all(5, 3)),
+            ("nobody", frontend((0, 0), (0, 0), 0), Reject, Reject),
+            (
+                "external Local: pods and node reach all, outside only the local ones",
+                frontend((5, 3), (5, 1), FRONTEND_EXTERNAL | FRONTEND_LOCAL),
+                all(5, 3),
+                all(5, 1),
+            ),
+            (
+                "external Local, local ones not preferred by hints: a set of their own",
+                frontend((5, 3), (6, 2), FRONTEND_EXTERNAL | FRONTEND_LOCAL),
+                all(5, 3),
+                all(6, 2),
+            ),
+            (
+                "external Local, none here",
+                frontend((5, 3), (0, 0), FRONTEND_EXTERNAL | FRONTEND_LOCAL),
+                all(5, 3),
+                Drop,
+            ),
+            (
+                "external Local, none anywhere",
+                frontend((0, 0), (0, 0), FRONTEND_EXTERNAL | FRONTEND_LOCAL),
+                Reject,
+                Reject,
+            ),
+            ("internal Local, none here", frontend((0, 0), (0, 0), FRONTEND_DROPS), Drop, Drop),
+        ];
+        for (name, frontend, inside, outside) in cases {
+            assert_eq!(lead(&frontend, Inside), inside, "{name}, from inside");
+            assert_eq!(lead(&frontend, Outside), outside, "{name}, from outside");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_of_a_sorted_set_is_found_and_no_other(
+            places in proptest::collection::btree_set((0u16..2, 0u8..9, 0u8..40), 0..300),
+            absent in (0u16..2, 0u8..9, 40u8..44),
+        ) {
+            let backend = |(flags, address, port): (u16, u8, u8)| Backend {
+                address: [address; 16],
+                port: [0, port],
+                flags,
+            };
+            let mut set: Vec<Backend> = places.iter().copied().map(backend).collect();
+            set.sort_by(order);
+            let at = |key: &BackendKey| set.get(key.slot as usize).copied();
+            let count = u16::try_from(set.len()).unwrap();
+            for (wanted, slot) in set.iter().zip(0u32..) {
+                prop_assert_eq!(find(1, count, wanted, at), Some(slot));
+                let shorter = u16::try_from(slot).unwrap();
+                prop_assert_eq!(find(1, shorter, wanted, at), None, "not among the first");
+            }
+            prop_assert_eq!(find(1, count, &backend(absent), at), None);
+        }
+    }
 
     #[test]
     fn ends_of_the_range() {

@@ -6,10 +6,11 @@
 mod cgroup;
 pub(crate) mod error;
 mod link;
+mod node_ports;
 mod pins;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     ops::RangeInclusive,
     os::fd::AsFd as _,
@@ -17,7 +18,14 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use fairlead_ebpf::abi::{Address, Reason, ServiceCounters, Settings};
+use fairlead_ebpf::{
+    abi::{
+        Address, CIDRS_MAX, Cidr, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6,
+        ServiceCounters, Settings,
+    },
+    packet::mapped,
+};
+use ipnetwork::IpNetwork;
 
 use self::{
     error::Step,
@@ -26,11 +34,14 @@ use self::{
 };
 use crate::{
     maps::kernel::{KernelMaps, sum},
-    object::{Loaded, Object},
+    object::{self, Loaded, Object},
     sys::{self, LinkInfo, LinkTarget},
 };
 
-pub use self::error::{KernelError, Step as KernelStep};
+pub use self::{
+    error::{KernelError, Step as KernelStep},
+    node_ports::NodePortAddresses,
+};
 pub use crate::{object::MapSizes, sys::PacketRun};
 
 /// TCX links and BTF map definitions in one.
@@ -62,6 +73,10 @@ pub struct KernelOptions {
     /// Ports for source translation towards other nodes: neither NodePorts nor
     /// `net.ipv4.ip_local_port_range`.
     pub snat_ports: RangeInclusive<u16>,
+    /// Where NodePorts answer.
+    pub node_port_addresses: NodePortAddresses,
+    /// Where ClusterIPs come from; what is in them and not allotted is dropped.
+    pub service_cidrs: Vec<IpNetwork>,
 }
 
 impl Default for KernelOptions {
@@ -74,6 +89,8 @@ impl Default for KernelOptions {
             node_ports: 30000..=32767,
             // Behind Linux's default local ports, 32768 to 60999.
             snat_ports: 61000..=65535,
+            node_port_addresses: NodePortAddresses::default(),
+            service_cidrs: Vec::new(),
         }
     }
 }
@@ -116,6 +133,7 @@ pub struct Kernel {
     pins: Pins,
     cgroup_root: PathBuf,
     devices: Devices,
+    node_port_addresses: NodePortAddresses,
 }
 
 impl Kernel {
@@ -138,7 +156,8 @@ impl Kernel {
             .map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let written = object.tables.set_settings(&settings);
         written.map_err(|error| KernelError::system(Step::WriteNode, error))?;
-        Ok(Self { object, pins, cgroup_root, devices: options.devices.clone() })
+        let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());
+        Ok(Self { object, pins, cgroup_root, devices, node_port_addresses: addresses })
     }
 
     /// The maps, for the synchroniser. May be called more than once; all see the same maps.
@@ -159,6 +178,7 @@ impl Kernel {
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
         }
+        self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)
     }
 
@@ -203,11 +223,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes `addresses` the node's own, and `v4` and `v6` (all zero: none) those that source
+    /// Where NodePorts answer, as it was asked for.
+    pub(crate) fn node_port_addresses(&self) -> &NodePortAddresses {
+        &self.node_port_addresses
+    }
+
+    /// Makes `addresses` the node's own (their values are `NODE_ADDRESS_*`), and `v4` and `v6` (all zero: none) those that source
     /// translation uses. [`crate::node::follow`] does it by itself.
     pub fn set_node(
         &self,
-        addresses: &BTreeSet<Address>,
+        addresses: &BTreeMap<Address, u32>,
         v4: Address,
         v6: Address,
     ) -> Result<(), KernelError> {
@@ -215,12 +240,17 @@ impl Kernel {
             .map_err(|error| KernelError::system(Step::WriteNode, error))
     }
 
-    fn write_node(&self, wanted: &BTreeSet<Address>, v4: Address, v6: Address) -> io::Result<()> {
+    fn write_node(
+        &self,
+        wanted: &BTreeMap<Address, u32>,
+        v4: Address,
+        v6: Address,
+    ) -> io::Result<()> {
         let tables = &self.object.tables;
         let found = tables.node_addresses.entries()?;
         let stale: Vec<Address> =
-            found.iter().map(|entry| entry.0).filter(|address| !wanted.contains(address)).collect();
-        let entries: Vec<(Address, u32)> = wanted.iter().map(|address| (*address, 1)).collect();
+            found.iter().map(|entry| entry.0).filter(|a| !wanted.contains_key(a)).collect();
+        let entries: Vec<(Address, u32)> = wanted.iter().map(|(a, flags)| (*a, *flags)).collect();
         tables.node_addresses.put(&entries)?;
         tables.node_addresses.delete(&stale)?;
         let settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
@@ -314,14 +344,34 @@ impl AttachReport {
 
 /// What is known of the node's addresses from an earlier start holds until they are read anew.
 fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io::Result<Settings> {
+    let mut service_cidrs = [Cidr::zeroed(); CIDRS_MAX];
+    for (cidr, wanted) in service_cidrs.iter_mut().zip(&options.service_cidrs) {
+        *cidr = self::cidr(*wanted);
+    }
+    let (loopback_v4, loopback_v6) = options.node_port_addresses.loopback();
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4) | flag(loopback_v6, SETTINGS_LOOPBACK_V6);
     Ok(Settings {
         netns_cookie: sys::network_namespace_cookie()?,
         node_port_first: *options.node_ports.start(),
         node_port_last: *options.node_ports.end(),
         snat_port_first: *options.snat_ports.start(),
         snat_port_last: *options.snat_ports.end(),
+        flags,
+        service_cidr_count: u32::try_from(options.service_cidrs.len().min(CIDRS_MAX))
+            .unwrap_or_default(),
+        service_cidrs,
         ..found?.unwrap_or_else(Settings::zeroed)
     })
+}
+
+fn cidr(range: IpNetwork) -> Cidr {
+    match range {
+        IpNetwork::V4(range) => {
+            Cidr::new(mapped(range.network().octets()), 96 + u32::from(range.prefix()))
+        }
+        IpNetwork::V6(range) => Cidr::new(range.network().octets(), range.prefix().into()),
+    }
 }
 
 /// What cannot be read is not refused: the kernel will say itself what it lacks.

@@ -9,13 +9,13 @@ mod ids;
 
 use std::fmt;
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, Backend, BackendKey, FrontendKey, FrontendValue};
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
 
 pub use self::{actual::Actual, ids::Ids};
 use crate::{
     hash::{FastMap, FastSet},
     maps::Capacities,
-    plan::BackendSet,
+    plan::{BackendSet, Lead},
 };
 
 /// One change of one map.
@@ -23,12 +23,16 @@ use crate::{
 pub enum Step {
     /// Frontends that are no more.
     DeleteFrontends(Vec<FrontendKey>),
+    /// Ranges that new frontends look for.
+    PutSourceRanges(Vec<SourceRangeKey>),
     /// Slots of new sets.
     PutBackends(Vec<(BackendKey, Backend)>),
     /// Frontends that are new or lead to another set.
     PutFrontends(Vec<(FrontendKey, FrontendValue)>),
     /// Slots no frontend leads to any more.
     DeleteBackends(Vec<BackendKey>),
+    /// Ranges no frontend looks for any more.
+    DeleteSourceRanges(Vec<SourceRangeKey>),
     /// Counters of services that are no more. (The programs make counters, when they first count.)
     DeleteCounters(Vec<u32>),
 }
@@ -40,6 +44,8 @@ pub struct Delta {
     new_sets: Vec<(u32, BackendSet)>,
     frontends: Vec<(FrontendKey, FrontendValue)>,
     ended_sets: Vec<u32>,
+    new_ranges: Vec<SourceRangeKey>,
+    ended_ranges: Vec<SourceRangeKey>,
     ended_counters: Vec<u32>,
 }
 
@@ -48,8 +54,45 @@ pub struct Delta {
 pub struct Wanted<'a> {
     /// Its counters.
     pub counter_id: u32,
-    /// Where each frontend leads; `None`: clients are refused.
-    pub frontends: Vec<(FrontendKey, Option<&'a BackendSet>)>,
+    /// Where each frontend leads.
+    pub frontends: Vec<WantedFrontend<'a>>,
+    /// Who may use its load balancer addresses.
+    pub source_ranges: Vec<SourceRangeKey>,
+}
+
+/// A frontend and where it leads.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedFrontend<'a> {
+    /// What clients dial.
+    pub key: FrontendKey,
+    /// `None`: clients are refused or dropped.
+    pub set: Option<&'a BackendSet>,
+    /// The set whose head serves clients from outside.
+    pub local: Option<&'a BackendSet>,
+    /// All of the value that depends neither on ids nor on the length of the set.
+    pub value: FrontendValue,
+}
+
+impl<'a> From<Lead<'a>> for WantedFrontend<'a> {
+    fn from(Lead { frontend, set, local, affinity_seconds }: Lead<'a>) -> Self {
+        let value = FrontendValue {
+            set_id: 0,
+            local_set_id: 0,
+            counter_id: 0,
+            affinity_seconds,
+            backends: 0,
+            local_backends: frontend.local_backends,
+            service_port: frontend.service_port.to_be_bytes(),
+            flags: frontend.flags,
+        };
+        Self { key: frontend.key, set, local, value }
+    }
+}
+
+impl<'a> WantedFrontend<'a> {
+    fn sets(&self) -> impl Iterator<Item = &'a BackendSet> {
+        self.set.into_iter().chain(self.local)
+    }
 }
 
 /// A map without room for all of a service.
@@ -106,9 +149,11 @@ impl Delta {
         let ended_slots = self.ended_sets.iter().flat_map(|id| actual.slots_of(*id));
         let steps = [
             Step::DeleteFrontends(self.ended_frontends.clone()),
+            Step::PutSourceRanges(self.new_ranges.clone()),
             Step::PutBackends(new_slots.collect()),
             Step::PutFrontends(self.frontends.clone()),
             Step::DeleteBackends(ended_slots.collect()),
+            Step::DeleteSourceRanges(self.ended_ranges.clone()),
             Step::DeleteCounters(self.ended_counters.clone()),
         ];
         steps.into_iter().filter(|step| step.entries() > 0).collect()
@@ -123,6 +168,7 @@ impl Step {
             Step::PutBackends(entries) => entries.len(),
             Step::PutFrontends(entries) => entries.len(),
             Step::DeleteBackends(keys) => keys.len(),
+            Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
             Step::DeleteCounters(ids) => ids.len(),
         }
     }
@@ -152,6 +198,12 @@ impl<'a> Draft<'a> {
     /// Removes counters nobody wants.
     pub fn end_counter(&mut self, id: u32) {
         self.delta.ended_counters.push(id);
+        self.end_ranges(id);
+    }
+
+    /// Removes the source ranges of a service, by its counters.
+    pub fn end_ranges(&mut self, counter_id: u32) {
+        self.delta.ended_ranges.extend(self.actual.ranges_of(counter_id));
     }
 
     /// Adds what one service needs.
@@ -161,7 +213,7 @@ impl<'a> Draft<'a> {
     pub fn serve(&mut self, wanted: &Wanted<'_>, set_ids: &mut Ids) -> Result<(), FullMap> {
         let mut placed = wanted.frontends.clone();
         let mut room = self.room.frontends;
-        placed.retain(|(key, _)| {
+        placed.retain(|WantedFrontend { key, .. }| {
             let is_new = !self.actual.frontends().contains_key(key);
             let fits = !is_new || room > 0;
             room -= usize::from(is_new && fits);
@@ -170,7 +222,7 @@ impl<'a> Draft<'a> {
         let known = self.known_sets(wanted);
         let mut sets: Vec<(&BackendSet, u32)> = Vec::new();
         let mut new_slots = 0;
-        for set in placed.iter().filter_map(|(_, set)| *set) {
+        for set in placed.iter().flat_map(WantedFrontend::sets) {
             if sets.iter().any(|(other, _)| std::ptr::eq(*other, set)) {
                 continue;
             }
@@ -187,23 +239,40 @@ impl<'a> Draft<'a> {
             *id = set_ids.allocate(|id| self.actual.holds_set(id));
             self.delta.new_sets.push((*id, BackendSet::clone(set)));
         }
-        for (key, set) in &placed {
-            let id = set.and_then(|set| sets.iter().find(|(other, _)| std::ptr::eq(*other, set)));
-            self.put(*key, value(wanted.counter_id, id.copied()));
+        self.serve_ranges(wanted);
+        for frontend in &placed {
+            let id = |set: &BackendSet| sets.iter().find(|(other, _)| std::ptr::eq(*other, set));
+            let id = |set: Option<&BackendSet>| set.and_then(id).map_or(0, |(_, id)| *id);
+            let (set_id, local_set_id) = (id(frontend.set), id(frontend.local));
+            let backends = frontend.set.map_or(0, |set| set.len());
+            let backends = u16::try_from(backends).unwrap_or(u16::MAX);
+            let counter_id = wanted.counter_id;
+            let value =
+                FrontendValue { set_id, local_set_id, counter_id, backends, ..frontend.value };
+            self.put(frontend.key, value);
         }
         if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
+    }
+
+    fn serve_ranges(&mut self, wanted: &Wanted<'_>) {
+        let held = || self.actual.ranges_of(wanted.counter_id);
+        let ranges = &wanted.source_ranges;
+        let missing = ranges.iter().filter(|range| !held().any(|held| held == **range));
+        self.delta.new_ranges.extend(missing);
+        self.delta.ended_ranges.extend(held().filter(|range| !ranges.contains(range)));
     }
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,
     /// also one written by an earlier start.
     fn known_sets(&self, wanted: &Wanted<'_>) -> Vec<(u32, &'a BackendSet)> {
         let mut known: Vec<(u32, &BackendSet)> = Vec::new();
-        for (key, _) in &wanted.frontends {
+        for WantedFrontend { key, .. } in &wanted.frontends {
             let Some(value) = self.actual.frontends().get(key) else { continue };
-            if value.backends == 0 || known.iter().any(|(id, _)| *id == value.set_id) {
-                continue;
+            for id in actual::sets_of(value) {
+                if !known.iter().any(|(other, _)| *other == id) {
+                    known.extend(self.actual.set(id).map(|content| (id, content)));
+                }
             }
-            known.extend(self.actual.set(value.set_id).map(|content| (value.set_id, content)));
         }
         known
     }
@@ -221,8 +290,8 @@ impl<'a> Draft<'a> {
     }
 
     fn refer(&mut self, value: &FrontendValue, change: i64) {
-        if value.backends > 0 {
-            *self.references.entry(value.set_id).or_default() += change;
+        for id in actual::sets_of(value) {
+            *self.references.entry(id).or_default() += change;
         }
     }
 
@@ -238,16 +307,6 @@ impl<'a> Draft<'a> {
         self.delta.ended_sets = ended;
         self.delta
     }
-}
-
-/// The value of a frontend that leads to `set`.
-fn value(counter_id: u32, set: Option<(&BackendSet, u32)>) -> FrontendValue {
-    let refused = FrontendValue { set_id: 0, counter_id, backends: 0, local_backends: 0, flags: 0 };
-    let Some((set, set_id)) = set else { return refused };
-    let is_local = |backend: &Backend| backend.flags & BACKEND_LOCAL != 0;
-    let count = |backends: usize| u16::try_from(backends).unwrap_or(u16::MAX);
-    let local_backends = count(set.partition_point(is_local));
-    FrontendValue { set_id, backends: count(set.len()), local_backends, ..refused }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Everything the service maps hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue};
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
 
 /// The content of the service maps at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,4 +11,6 @@ pub struct Image {
     pub frontends: BTreeMap<FrontendKey, FrontendValue>,
     /// Where it leads.
     pub backends: BTreeMap<BackendKey, Backend>,
+    /// Who may dial it.
+    pub source_ranges: BTreeSet<SourceRangeKey>,
 }

@@ -10,10 +10,13 @@ pub mod node;
 mod object;
 pub mod plan;
 pub mod run;
+pub mod sync;
 #[expect(unsafe_code, reason = "system calls no safe wrapper covers; nowhere else")]
 mod sys;
-pub mod sync;
 pub mod text;
 
-pub use attach::{AttachReport, Devices, Kernel, KernelError, KernelOptions, MapSizes};
+pub use attach::{
+    AttachReport, Devices, Kernel, KernelError, KernelOptions, MapSizes, NodePortAddresses,
+};
+pub use fairlead_ebpf::abi::CIDRS_MAX;
 pub use sync::{ProxyStatus, Synchroniser};

@@ -61,6 +61,10 @@ pub trait Maps {
     fn apply(&mut self, step: &Step) -> Result<(), MapError>;
     /// How many entries they take.
     fn capacities(&self) -> Capacities;
+    /// Where set ids begin in empty maps.
+    fn first_set_id(&self) -> u32 {
+        0
+    }
     /// Counters by counter id, summed over CPUs.
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError>;
 }

@@ -5,7 +5,10 @@ mod uplinks;
 
 use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 
-use fairlead_ebpf::{abi::Address, packet::mapped};
+use fairlead_ebpf::{
+    abi::{Address, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS},
+    packet::mapped,
+};
 use fairlead_state::{Key, store::Snapshots};
 use tokio_util::sync::CancellationToken;
 
@@ -83,12 +86,29 @@ fn update(kernel: &Kernel, own: &[IpAddr], known: &mut Option<View>) -> bool {
 }
 
 fn apply(kernel: &Kernel, view: &View) -> Vec<KernelError> {
-    let addresses = view.addresses.iter().copied().map(address).collect();
-    let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
-    let written = kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6));
-    let mut errors: Vec<KernelError> = written.err().into_iter().collect();
+    let mut errors: Vec<KernelError> = write_addresses(kernel, view).err().into_iter().collect();
     errors.extend(kernel.attach_uplinks(&view.uplinks));
     errors
+}
+
+fn write_addresses(kernel: &Kernel, view: &View) -> Result<(), KernelError> {
+    let flags = |ip| {
+        let has_node_ports = kernel.node_port_addresses().has(ip, &view.own);
+        NODE_ADDRESS_OWN | if has_node_ports { NODE_ADDRESS_PORTS } else { 0 }
+    };
+    let addresses = view.addresses.iter().map(|ip| (address(*ip), flags(*ip))).collect();
+    let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
+    kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))
+}
+
+/// Tells the programs the node's addresses, before they are attached for the first time.
+///
+/// # Errors
+/// rtnetlink cannot be read, or the maps not written.
+pub fn prepare(kernel: &Kernel, snapshots: &Snapshots, node_name: &str) -> Result<(), KernelError> {
+    let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
+    let own = own_addresses(&mut snapshots.clone(), &Key::new("", node_name));
+    write_addresses(kernel, &uplinks::view(&node, kernel.devices(), &own))
 }
 
 /// IPv4 as v4-mapped.

@@ -12,8 +12,9 @@ use aya::{
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use fairlead_ebpf::abi::{
-    Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, SETTINGS_INDEX,
-    ServiceCounters, Settings, SocketPeer, Tuple, VERSION,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, PeerKey, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer,
+    SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -41,6 +42,13 @@ pub struct MapSizes {
     /// Connections from outside: two entries each, four where the backend is on another node;
     /// taken at once (about 140 bytes each), the least recently used gives way.
     pub connections: u32,
+    /// Packets that arrive in fragments, at once (about 100 bytes each, taken at once).
+    pub fragments: u32,
+    /// Clients of Services with session affinity; taken at once (about 100 bytes each), the least
+    /// recently used gives way.
+    pub affinities: u32,
+    /// Ranges of `loadBalancerSourceRanges`, of all Services.
+    pub source_ranges: u32,
 }
 
 impl Default for MapSizes {
@@ -52,12 +60,12 @@ impl Default for MapSizes {
             node_addresses: 4096,
             datagram_peers: 65_536,
             connections: 131_072,
+            fragments: 8192,
+            affinities: 65_536,
+            source_ranges: 65_536,
         }
     }
 }
-
-// A change of layout gets other map names, here and in the programs.
-const _: () = assert!(VERSION == 1, "map names end in the version");
 
 /// One map as this version of the programs wants it.
 struct Expected {
@@ -112,6 +120,7 @@ pub(crate) struct Tables {
     pub(crate) drops: PerCpuTable<u32, u64>,
     pub(crate) node_addresses: Table<Address, u32>,
     pub(crate) settings: Table<u32, Settings>,
+    pub(crate) source_ranges: Table<SourceRangeKey, u32>,
 
     /// As the kernel has them, which may be from an earlier start.
     pub(crate) sizes: MapSizes,
@@ -155,21 +164,30 @@ impl Object {
     }
 }
 
-fn expected(sizes: MapSizes) -> [Expected; 9] {
-    use MapType::{Array, Hash, LruHash, PerCpuArray, PerCpuHash, SkStorage};
+fn expected(sizes: MapSizes) -> [Expected; 12] {
+    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     [
-        Expected::new::<FrontendKey, FrontendValue>("frontends_v1", Hash).sized(sizes.frontends),
-        Expected::new::<BackendKey, Backend>("backends_v1", Hash).sized(sizes.backends),
-        Expected::new::<u32, ServiceCounters>("service_counters_v1", PerCpuHash)
-            .sized(sizes.counters),
-        Expected::new::<Address, u32>("node_addresses_v1", Hash).sized(sizes.node_addresses),
-        Expected::new::<PeerKey, SocketPeer>("datagram_peers_v1", LruHash)
+        Expected::new::<FrontendKey, FrontendValue>(name::FRONTENDS, Hash).sized(sizes.frontends),
+        Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
+        Expected::new::<u32, ServiceCounters>(name::COUNTERS, PerCpuHash).sized(sizes.counters),
+        Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
+        Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
-        Expected::new::<Tuple, Connection>("connections_v1", LruHash).sized(sizes.connections),
-        Expected::new::<u32, Settings>("settings_v1", Array),
-        Expected::new::<u32, u64>("drops_v1", PerCpuArray),
-        Expected::new::<u32, SocketPeer>("peers_v1", SkStorage),
+        Expected::new::<Tuple, Connection>(name::CONNECTIONS, LruHash).sized(sizes.connections),
+        Expected::new::<FragmentKey, FragmentPorts>(name::FRAGMENTS, LruHash)
+            .sized(sizes.fragments),
+        Expected::new::<AffinityKey, Affinity>(name::AFFINITIES, LruHash).sized(sizes.affinities),
+        Expected::new::<SourceRangeKey, u32>(name::SOURCE_RANGES, LpmTrie)
+            .sized(sizes.source_ranges),
+        Expected::new::<u32, Settings>(name::SETTINGS, Array),
+        Expected::new::<u32, u64>(name::DROPS, PerCpuArray),
+        Expected::new::<u32, SocketPeer>(name::PEERS, SkStorage),
     ]
+}
+
+/// Whether a map of this name is one these programs use.
+pub(crate) fn is_current(map: &str) -> bool {
+    expected(MapSizes::default()).iter().any(|expected| expected.name == map)
 }
 
 /// A pinned map of another shape under this version's name is not ours to use: programs would read
@@ -229,19 +247,23 @@ impl Tables {
     fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
         let cpus =
             aya::util::nr_cpus().map_err(|(_, error)| KernelError::system(Step::Load, error))?;
-        let (frontends, frontends_max) = take(ebpf, "frontends_v1")?;
-        let (backends, backends_max) = take(ebpf, "backends_v1")?;
-        let (counters, counters_max) = take(ebpf, "service_counters_v1")?;
-        let (node_addresses, node_addresses_max) = take(ebpf, "node_addresses_v1")?;
-        let (_, datagram_peers_max) = take(ebpf, "datagram_peers_v1")?;
-        let (_, connections_max) = take(ebpf, "connections_v1")?;
+        let (frontends, frontends_max) = take(ebpf, name::FRONTENDS)?;
+        let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
+        let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
+        let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
+        let (_, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
+        let (_, connections_max) = take(ebpf, name::CONNECTIONS)?;
+        let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
+        let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
+        let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
             counters: PerCpuTable::new(counters, cpus),
-            drops: PerCpuTable::new(take(ebpf, "drops_v1")?.0, cpus),
+            drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus),
             node_addresses: Table::new(node_addresses),
-            settings: Table::new(take(ebpf, "settings_v1")?.0),
+            settings: Table::new(take(ebpf, name::SETTINGS)?.0),
+            source_ranges: Table::new(source_ranges),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
@@ -249,6 +271,9 @@ impl Tables {
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,
                 connections: connections_max,
+                fragments: fragments_max,
+                affinities: affinities_max,
+                source_ranges: source_ranges_max,
             },
         })
     }
@@ -272,6 +297,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelErr
         | Map::LruHashMap(data)
         | Map::PerCpuHashMap(data)
         | Map::Array(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data) => data,
         _ => return Err(KernelError::Incomplete { name }),
     };

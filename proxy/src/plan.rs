@@ -1,19 +1,21 @@
 //! What the maps must hold for one service: a pure function of the service, its slices, the node.
 
 mod claims;
+mod frontends;
 pub mod select;
 mod warning;
 
 use std::{net::IpAddr, sync::Arc};
 
 use fairlead_ebpf::{
-    abi::{ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, FrontendKey},
+    abi::{Address, BACKEND_LOCAL, Backend, FrontendKey},
     packet::mapped,
 };
 use fairlead_state::{
     Key, Name, Snapshot,
-    model::{EndpointSlice, Protocol, Service, ServicePort, TrafficPolicy},
+    model::{EndpointSlice, Service, ServicePort, SessionAffinity},
 };
+use ipnetwork::IpNetwork;
 
 use self::select::Candidate;
 
@@ -38,6 +40,16 @@ pub struct NodeView {
     pub name: Name,
     /// Its zone.
     pub zone: Option<Name>,
+    /// What the agent was told.
+    pub rules: Rules,
+}
+
+/// What the agent was told about Services; the same on every node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `spec.externalIPs` are served. Off by default: whoever may write a Service can take any
+    /// address with them (CVE-2020-8554).
+    pub external_ips: bool,
 }
 
 /// One frontend and which of the plan's sets it leads to.
@@ -45,11 +57,23 @@ pub struct NodeView {
 pub struct PlannedFrontend {
     /// What clients dial.
     pub key: FrontendKey,
-    /// Index of the Service's port.
-    pub port: usize,
-    /// Index into [`ServicePlan::sets`]; `None`: no endpoints, clients are refused.
-    pub set: Option<usize>,
+    /// Index of the Service's port; for every other port of a ClusterIP the first.
+    pub port: u16,
+    /// The Service's port, host byte order.
+    pub service_port: u16,
+    /// `FRONTEND_*`.
+    pub flags: u16,
+    /// Of the set of `local`, the first so many serve clients from outside, with
+    /// [`FRONTEND_LOCAL`].
+    pub local_backends: u16,
+    /// Index into [`ServicePlan::sets`]; `None`: no endpoints.
+    pub set: Option<SetIndex>,
+    /// With [`FRONTEND_LOCAL`], the set whose head the endpoints of this node are.
+    pub local: Option<SetIndex>,
 }
+
+/// Which of a plan's sets.
+pub type SetIndex = u32;
 
 /// What the maps must hold for one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,25 +82,52 @@ pub struct ServicePlan {
     pub frontends: Vec<PlannedFrontend>,
     /// Frontends share them. None is empty.
     pub sets: Vec<BackendSet>,
+    /// How long a client keeps its backend; 0: no affinity.
+    pub affinity_seconds: u32,
+    /// Who may use load balancer addresses; each family's apply to its frontends with
+    /// [`FRONTEND_SOURCE_RANGES`].
+    pub source_ranges: Vec<IpNetwork>,
     /// What of the service is not served as it asks.
     pub problems: Vec<Problem>,
+}
+
+/// Where a frontend leads.
+#[derive(Clone, Copy, Debug)]
+pub struct Lead<'a> {
+    /// As planned.
+    pub frontend: &'a PlannedFrontend,
+    /// `None`: no endpoints.
+    pub set: Option<&'a BackendSet>,
+    /// See [`PlannedFrontend::local`].
+    pub local: Option<&'a BackendSet>,
+    /// See [`ServicePlan::affinity_seconds`].
+    pub affinity_seconds: u32,
 }
 
 impl NodeView {
     /// The node `name` as `snapshot` knows it.
     pub fn new(name: &str, snapshot: &Snapshot) -> Self {
         let node = snapshot.nodes().get(&Key::new("", name));
-        Self { name: name.into(), zone: node.and_then(|node| node.zone.clone()) }
+        let zone = node.and_then(|node| node.zone.clone());
+        Self { name: name.into(), zone, rules: Rules::default() }
     }
 }
 
 impl ServicePlan {
-    /// The set `frontend` leads to.
-    pub fn set_of(&self, frontend: &PlannedFrontend) -> Option<&BackendSet> {
-        frontend.set.and_then(|set| self.sets.get(set))
+    /// Where each frontend leads.
+    pub fn leads(&self) -> impl Iterator<Item = Lead<'_>> {
+        let set = |index: Option<SetIndex>| {
+            index.and_then(|index| self.sets.get(usize::try_from(index).ok()?))
+        };
+        self.frontends.iter().map(move |frontend| Lead {
+            frontend,
+            set: set(frontend.set),
+            local: set(frontend.local),
+            affinity_seconds: self.affinity_seconds,
+        })
     }
 
-    fn intern(&mut self, port: &ServicePort, mut backends: Vec<Backend>) -> Option<usize> {
+    fn intern(&mut self, port: &ServicePort, mut backends: Vec<Backend>) -> Option<SetIndex> {
         if backends.len() > SET_BACKENDS_MAX {
             let problem = Problem::TooManyEndpoints { port: port.port, endpoints: backends.len() };
             self.problems.push(problem);
@@ -87,11 +138,11 @@ impl ServicePlan {
         }
         let recent = self.sets.len().saturating_sub(COMPARED_SETS_MAX);
         let known = self.sets.iter().skip(recent).position(|set| **set == *backends);
-        if let Some(known) = known {
-            return Some(recent + known);
+        let index = known.map_or(self.sets.len(), |known| recent + known);
+        if known.is_none() {
+            self.sets.push(backends.into());
         }
-        self.sets.push(backends.into());
-        Some(self.sets.len() - 1)
+        SetIndex::try_from(index).ok()
     }
 }
 
@@ -105,30 +156,30 @@ pub fn plan_service(
     if !is_served(service) {
         return plan;
     }
-    let mut frontends = Vec::with_capacity(service.ports.len() * service.cluster_ips.len());
-    for (index, port) in service.ports.iter().enumerate() {
-        if port.protocol == Protocol::Sctp {
-            plan.problems.push(Problem::Sctp { port: port.port });
-            continue;
-        }
-        for cluster_ip in service.cluster_ips.iter() {
-            let candidates = candidates(port, cluster_ip.is_ipv6(), slices, node);
-            let cluster = plan.intern(port, select::for_cluster(&candidates, node));
-            // Local endpoints none, others some: kube-proxy drops, these maps can only say refuse.
-            let internal = match service.internal_traffic_policy {
-                TrafficPolicy::Cluster => cluster,
-                TrafficPolicy::Local => plan.intern(port, select::for_node(&candidates)),
-            };
-            let key = frontend_key(address(*cluster_ip), port.port, port.protocol);
-            frontends.push(PlannedFrontend { key, port: index, set: internal });
-            if let Some(node_port) = port.node_port {
-                let any = if cluster_ip.is_ipv6() { ANY_V6 } else { ANY_V4 };
-                let key = frontend_key(any, node_port, port.protocol);
-                frontends.push(PlannedFrontend { key, port: index, set: cluster });
-            }
+    if let SessionAffinity::ClientIp { timeout_seconds } = service.session_affinity {
+        plan.affinity_seconds = timeout_seconds;
+    }
+    if !service.external_ips.is_empty() && !node.rules.external_ips {
+        plan.problems.push(Problem::ExternalIps);
+    }
+    let addresses = frontends::external_addresses(service, &node.rules);
+    if addresses.iter().any(|address| address.is_balancer) {
+        plan.source_ranges = service.load_balancer_source_ranges.to_vec();
+    }
+    let mut frontends = Vec::with_capacity(service.ports.len() * service.cluster_ips.len() + 1);
+    for (port, index) in service.ports.iter().zip(0u16..) {
+        for is_ipv6 in [false, true] {
+            frontends::of_port(
+                &mut plan,
+                &mut frontends,
+                frontends::PortFamily { service, port, index, is_ipv6, addresses: &addresses },
+                &candidates(port, is_ipv6, slices, node),
+                node,
+            );
         }
     }
-    plan.frontends = first_of_each(frontends);
+    frontends.extend(service.cluster_ips.iter().map(|ip| frontends::other_ports(*ip)));
+    plan.frontends = frontends::first_of_each(frontends);
     plan.sets.shrink_to_fit();
     plan
 }
@@ -171,18 +222,6 @@ fn candidates<'a>(
         }
     }
     select::unique(candidates)
-}
-
-fn first_of_each(mut frontends: Vec<PlannedFrontend>) -> Vec<PlannedFrontend> {
-    // Stable, so that of a key written twice the first port stays.
-    frontends.sort_by_key(|frontend| frontend.key);
-    frontends.dedup_by_key(|frontend| frontend.key);
-    frontends.shrink_to_fit();
-    frontends
-}
-
-fn frontend_key(address: Address, port: u16, protocol: Protocol) -> FrontendKey {
-    FrontendKey { address, port: port.to_be_bytes(), protocol: protocol.number(), zero: 0 }
 }
 
 /// An address as the maps have it.

@@ -9,17 +9,21 @@ mod status;
 
 use std::collections::BTreeSet;
 
-use fairlead_ebpf::abi::{FrontendKey, ServiceCounters};
+use fairlead_ebpf::{
+    abi::{FrontendKey, ServiceCounters, SourceRangeKey},
+    packet::mapped,
+};
 use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
+use ipnetwork::IpNetwork;
 
 use self::counters::Owners;
 use self::status::FullMaps;
 pub use self::status::{Full, ProxyStatus, Report, Warnings};
 use crate::{
-    delta::{Actual, Delta, Draft, FullMap, Ids, Wanted},
+    delta::{Actual, Delta, Draft, FullMap, Ids, Wanted, WantedFrontend},
     hash::FastSet,
     maps::{MapError, Maps},
-    plan::{Changed, NodeView, Plans, ServiceId},
+    plan::{Changed, NodeView, Plans, Rules, ServiceId},
 };
 
 /// Failed writes of one pass after which the rest waits for the next: the maps are read anew after
@@ -31,6 +35,7 @@ const PASS_FAILURES_MAX: usize = 24;
 pub struct Synchroniser<M> {
     maps: M,
     node_name: Name,
+    rules: Rules,
     node: Option<NodeView>,
     revision: u64,
     plans: Plans,
@@ -58,6 +63,7 @@ impl<M: Maps> Synchroniser<M> {
         Self {
             maps,
             node_name: node_name.into(),
+            rules: Rules::default(),
             node: None,
             revision: 0,
             plans: Plans::default(),
@@ -72,6 +78,12 @@ impl<M: Maps> Synchroniser<M> {
             last_error: None,
             drift_total: 0,
         }
+    }
+
+    /// The same with other rules.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// The maps.
@@ -102,7 +114,8 @@ impl<M: Maps> Synchroniser<M> {
     /// Brings the maps to `snapshot`, at the cost of what changed since the last call.
     pub fn reconcile(&mut self, snapshot: &Snapshot) -> Report {
         let mut changed = Changed::default();
-        let node = NodeView::new(&self.node_name, snapshot);
+        let rules = self.rules.clone();
+        let node = NodeView { rules, ..NodeView::new(&self.node_name, snapshot) };
         let changes = match &self.node {
             Some(known) if *known == node => snapshot.changes_since(self.revision),
             _ => Changes::All,
@@ -165,10 +178,13 @@ impl<M: Maps> Synchroniser<M> {
     fn load(&mut self) -> Result<(), MapError> {
         let actual = Actual::new(&self.maps.load()?);
         self.ended_counters.extend(self.maps.counters()?.into_keys());
+        self.ended_counters.extend(actual.limited());
         let unwanted = actual.frontends().keys().filter(|key| !self.plans.is_wanted(key));
         self.released = unwanted.copied().collect();
         if self.set_ids == Ids::default() {
-            self.set_ids = Ids::after(actual.set_ids());
+            let is_first = actual.slots() == 0;
+            let held = actual.set_ids().chain(is_first.then(|| self.maps.first_set_id()));
+            self.set_ids = Ids::after(held);
         }
         let named = actual.frontends().values().map(|value| value.counter_id);
         self.owners.found(named, &self.ended_counters);
@@ -256,13 +272,20 @@ impl<M: Maps> Synchroniser<M> {
         let mut unfit = Vec::new();
         for id in group {
             let Some(planned) = self.plans.get(*id) else { continue };
-            let frontends: Vec<_> = self.plans.frontends_of(*id).collect();
+            let leads = self.plans.leads_of(*id);
+            let frontends: Vec<WantedFrontend<'_>> = leads.map(WantedFrontend::from).collect();
             if frontends.is_empty() {
+                // All it asks for belongs to others.
+                if let Some(counter_id) = self.owners.id_of(&planned.key) {
+                    draft.end_ranges(counter_id);
+                }
                 continue;
             }
-            let held = frontends.iter().filter_map(|(key, _)| actual.frontends().get(key));
+            let held = frontends.iter().filter_map(|f| actual.frontends().get(&f.key));
             let counter_id = self.owners.id_for(&planned.key, held);
-            let wanted = Wanted { counter_id, frontends };
+            let ranges = planned.plan.source_ranges.iter();
+            let source_ranges = ranges.map(|range| source_range(counter_id, *range)).collect();
+            let wanted = Wanted { counter_id, frontends, source_ranges };
             if let Err(map) = draft.serve(&wanted, &mut self.set_ids) {
                 unfit.push((*id, map));
             }
@@ -317,4 +340,13 @@ impl<M: Maps> Synchroniser<M> {
             .map(|(id, key)| (key.clone(), counters.get(id).copied().unwrap_or_default()));
         Ok(named.collect())
     }
+}
+
+/// A range as the maps have it: behind the service, IPv4 as v4-mapped.
+fn source_range(counter_id: u32, range: IpNetwork) -> SourceRangeKey {
+    let (address, bits) = match range {
+        IpNetwork::V4(range) => (mapped(range.network().octets()), 96 + u32::from(range.prefix())),
+        IpNetwork::V6(range) => (range.network().octets(), u32::from(range.prefix())),
+    };
+    SourceRangeKey { prefix_len: 32 + bits, counter_id, address }
 }

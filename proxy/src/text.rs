@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! tcp *:30080 (NodePort, IPv4) -> REJECT (no endpoints)
+//! other ports of 10.96.0.10 -> REJECT
 //! udp 10.96.0.10:53 -> 10.244.1.5:53 local, 10.244.2.7:53
 //! ```
 
@@ -14,14 +15,18 @@ use std::{
 };
 
 use fairlead_ebpf::{
-    abi::{ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FrontendKey, TCP, UDP},
+    abi::{
+        ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS,
+        FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, SCTP, SourceRangeKey, TCP, UDP,
+    },
     packet::{is_mapped, unmapped},
 };
 use fairlead_state::Snapshot;
+use ipnetwork::IpNetwork;
 
 use crate::{
     image::Image,
-    plan::{NodeView, Planned, Plans},
+    plan::{BackendSet, Lead, NodeView, Planned, Plans},
 };
 
 /// What maps would hold for `snapshot` on `node`.
@@ -46,11 +51,22 @@ pub fn plan_text_with_names(snapshot: &Snapshot, node: &NodeView) -> String {
 pub fn image_text(image: &Image) -> String {
     let mut text = String::new();
     for (key, value) in &image.frontends {
-        let slots = (0..u32::from(value.backends)).map(|slot| {
-            let backend = image.backends.get(&BackendKey { set_id: value.set_id, slot });
-            backend.map_or_else(|| format!("slot {slot} MISSING"), self::backend)
-        });
-        text.push_str(&line(key, slots));
+        let slots = |set_id: u32, count: u16| {
+            let slots = (0..u32::from(count)).map(|slot| {
+                let backend = image.backends.get(&BackendKey { set_id, slot });
+                backend.map_or_else(|| format!("slot {slot} MISSING"), self::backend)
+            });
+            slots.collect::<Vec<String>>()
+        };
+        let ranges = image.source_ranges.iter().filter(|r| r.counter_id == value.counter_id);
+        let line = Line {
+            backends: slots(value.set_id, value.backends),
+            local: slots(value.local_set_id, value.local_backends),
+            affinity_seconds: value.affinity_seconds,
+            flags: value.flags,
+            ranges: ranges.filter_map(range).collect(),
+        };
+        text.push_str(&line.of(key));
         text.push('\n');
     }
     text
@@ -58,9 +74,13 @@ pub fn image_text(image: &Image) -> String {
 
 /// A frontend: `tcp 10.96.0.10:53`, `udp *:30053 (NodePort, IPv6)`.
 pub fn frontend(key: &FrontendKey) -> impl fmt::Display {
+    if key.is_other_ports() {
+        return format!("other ports of {}", ip(&key.address));
+    }
     let protocol = match key.protocol {
         TCP => "tcp".to_owned(),
         UDP => "udp".to_owned(),
+        SCTP => "sctp".to_owned(),
         other => format!("protocol {other}"),
     };
     let port = u16::from_be_bytes(key.port);
@@ -77,24 +97,71 @@ fn plan_lines(
     suffix: impl Fn(&Planned, usize) -> String,
 ) -> String {
     let plans = Plans::of(snapshot, node);
-    let mut frontends: Vec<_> = plans.frontends().collect();
-    frontends.sort_unstable_by_key(|(key, ..)| *key);
+    let mut leads: Vec<_> = plans.leads().collect();
+    leads.sort_unstable_by_key(|(_, lead)| lead.frontend.key);
     let mut text = String::new();
-    for (key, planned, port, set) in frontends {
-        let backends = set.into_iter().flat_map(|set| set.iter());
-        text.push_str(&line(&key, backends.map(backend)));
-        text.push_str(&suffix(planned, port));
+    for (planned, Lead { frontend, set, local, affinity_seconds }) in leads {
+        let words = |set: Option<&BackendSet>, count: usize| {
+            set.into_iter().flat_map(|set| set.iter()).take(count).map(backend).collect()
+        };
+        let line = Line {
+            backends: words(set, usize::MAX),
+            local: words(local, frontend.local_backends.into()),
+            affinity_seconds,
+            flags: frontend.flags,
+            ranges: planned.plan.source_ranges.clone(),
+        };
+        text.push_str(&line.of(&frontend.key));
+        text.push_str(&suffix(planned, frontend.port.into()));
         text.push('\n');
     }
     text
 }
 
-fn line(key: &FrontendKey, backends: impl Iterator<Item = String>) -> String {
-    let backends: Vec<String> = backends.collect();
-    if backends.is_empty() {
-        return format!("{} -> REJECT (no endpoints)", frontend(key));
+/// Where a frontend leads, in words.
+struct Line {
+    backends: Vec<String>,
+    /// For clients from outside, where that is another question.
+    local: Vec<String>,
+    affinity_seconds: u32,
+    flags: u16,
+    /// Of both families.
+    ranges: Vec<IpNetwork>,
+}
+
+impl Line {
+    fn of(mut self, key: &FrontendKey) -> String {
+        let to = match (self.backends.as_slice(), self.flags & FRONTEND_DROPS != 0) {
+            _ if key.is_other_ports() => "REJECT".to_owned(),
+            ([], true) => "DROP (no local endpoints)".to_owned(),
+            ([], false) => "REJECT (no endpoints)".to_owned(),
+            (backends, _) => backends.join(", "),
+        };
+        let mut line = format!("{} -> {to}", frontend(key));
+        if self.flags & FRONTEND_LOCAL != 0 && !self.backends.is_empty() {
+            let local = self.local.join(", ");
+            let local = if local.is_empty() { "DROP (no local endpoints)" } else { &local };
+            line.push_str(&format!("; from outside -> {local}"));
+        }
+        if self.affinity_seconds > 0 && !key.is_other_ports() {
+            line.push_str(&format!("; affinity {} s", self.affinity_seconds));
+        }
+        if self.flags & FRONTEND_SOURCE_RANGES != 0 {
+            self.ranges.retain(|range| range.is_ipv4() == is_mapped(&key.address));
+            self.ranges.sort_unstable();
+            self.ranges.dedup();
+            let ranges: Vec<String> = self.ranges.iter().map(ToString::to_string).collect();
+            line.push_str(&format!("; only for {}", ranges.join(", ")));
+        }
+        line
     }
-    format!("{} -> {}", frontend(key), backends.join(", "))
+}
+
+fn range(key: &SourceRangeKey) -> Option<IpNetwork> {
+    let bits = key.prefix_len.checked_sub(32)?;
+    let is_ipv4 = is_mapped(&key.address) && bits >= 96;
+    let prefix = if is_ipv4 { bits.checked_sub(96)? } else { bits };
+    IpNetwork::new(ip(&key.address), u8::try_from(prefix).ok()?).ok()
 }
 
 fn backend(backend: &Backend) -> String {

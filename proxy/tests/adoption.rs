@@ -181,12 +181,31 @@ fn pinned_maps_keep_their_size_and_foreign_ones_are_refused() {
         };
         drop(Kernel::open(&options(1000)).unwrap());
         assert_eq!(Kernel::open(&options(2000)).unwrap().sizes().frontends, 1000);
-        let path = world.bpffs.join("fairlead/maps/frontends_v1");
+        let path = world.bpffs.join("fairlead/maps/frontends_v2");
         std::fs::remove_file(&path).unwrap();
         HashMap::<_, u32, u32>::create(1000, 0).unwrap().pin(&path).unwrap();
         let error = Kernel::open(&options(1000)).unwrap_err();
         assert!(matches!(&error, KernelError::Foreign { path: found } if *found == path));
         assert!(error.to_string().contains("fairlead cleanup"), "{error}");
+    });
+}
+
+/// An upgrade to another map layout: what runs keeps its maps until it is replaced, and only then
+/// are their names taken away. Connections, whose layout is the same, go on.
+#[test]
+fn maps_of_another_layout_go_when_the_new_programs_run() {
+    world("maps_of_another_layout_go_when_the_new_programs_run", |world| {
+        drop(Kernel::open(&world.options()).unwrap());
+        let maps = world.bpffs.join("fairlead/maps");
+        let old = maps.join("frontends_v1");
+        HashMap::<_, [u8; 20], [u8; 16]>::create(10, 0).unwrap().pin(&old).unwrap();
+        let kernel = Kernel::open(&world.options()).unwrap();
+        assert!(old.exists(), "the earlier agent's programs may still be at work");
+        put_service(&kernel, 1);
+        kernel.attach().unwrap();
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        assert!(!old.exists());
+        assert!(maps.join("connections_v1").exists());
     });
 }
 

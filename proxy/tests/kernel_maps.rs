@@ -19,6 +19,9 @@ fn sizes() -> MapSizes {
         node_addresses: 16,
         datagram_peers: 16,
         connections: 16,
+        fragments: 16,
+        affinities: 16,
+        source_ranges: 16,
     }
 }
 
@@ -39,8 +42,7 @@ fn frontend(number: u32) -> (FrontendKey, FrontendValue) {
         set_id: number,
         counter_id: number,
         backends: 1,
-        local_backends: 0,
-        flags: 0,
+        ..bytemuck::Zeroable::zeroed()
     };
     (key, value)
 }
@@ -56,6 +58,7 @@ fn what_is_put_is_loaded_and_what_is_deleted_is_gone() {
     let image = Image {
         frontends: frontends.into_iter().collect(),
         backends: backends.into_iter().collect(),
+        ..Image::default()
     };
     assert_eq!(maps.load().unwrap(), image);
     // Replacing is no second entry.

@@ -7,7 +7,9 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
+use fairlead_ebpf::abi::{
+    BACKEND_LOCAL, FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, TCP, UDP,
+};
 use fairlead_proxy::{
     Kernel, KernelOptions,
     delta::Step,
@@ -42,7 +44,8 @@ impl Uplink {
     fn new(options: &KernelOptions) -> Self {
         let kernel = Kernel::open(options).unwrap();
         let [v4, v6] = [NODE_V4, NODE_V6].map(|ip| address(ip.parse().unwrap()));
-        kernel.set_node(&BTreeSet::from([v4, v6]), v4, v6).unwrap();
+        let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
+        kernel.set_node(&[(v4, flags), (v6, flags)].into(), v4, v6).unwrap();
         let maps = kernel.maps().unwrap();
         Self { kernel, maps }
     }

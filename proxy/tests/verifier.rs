@@ -19,15 +19,15 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 2_500),
-            ("connect6", 2_500),
-            ("sendmsg4", 2_500),
-            ("sendmsg6", 2_500),
+            ("connect4", 25_000),
+            ("connect6", 25_000),
+            ("sendmsg4", 25_000),
+            ("sendmsg6", 25_000),
             ("recvmsg4", 400),
             ("recvmsg6", 400),
             ("getpeername4", 300),
             ("getpeername6", 300),
-            ("uplink_ingress", 40_000),
+            ("uplink_ingress", 100_000),
             ("uplink_egress", 2_500),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());

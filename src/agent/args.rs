@@ -215,6 +215,21 @@ pub(crate) struct ProxyArgs {
     /// Room for so many backends, counted once per Service port
     #[arg(long, value_name = "N", default_value_t = 1_048_576, env = "FAIRLEAD_BACKENDS_MAX")]
     pub(crate) backends_max: u32,
+    /// Drop packets to addresses in these ranges that no Service has: the API server's --service-cluster-ip-range
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
+    pub(crate) service_cidr: Vec<IpNetwork>,
+    /// Where NodePorts answer: all, primary (the Node object's addresses), localhost, or address ranges
+    #[arg(
+        long,
+        value_name = "WHERE,...",
+        value_delimiter = ',',
+        default_value = "all",
+        env = "FAIRLEAD_NODEPORT_ADDRESSES"
+    )]
+    pub(crate) nodeport_addresses: Vec<String>,
+    /// Serve spec.externalIPs: whoever may write a Service can then take any address (CVE-2020-8554)
+    #[arg(long, env = "FAIRLEAD_EXTERNAL_IPS")]
+    pub(crate) external_ips: bool,
 }
 
 /// DNS.

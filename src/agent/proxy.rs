@@ -4,8 +4,8 @@ use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
 use fairlead_proxy::{
-    Devices, Kernel, KernelOptions, MapSizes, ProxyStatus, Synchroniser, node,
-    run::run as keep_in_sync,
+    CIDRS_MAX, Devices, Kernel, KernelOptions, MapSizes, NodePortAddresses, ProxyStatus,
+    Synchroniser, node, plan::Rules, run::run as keep_in_sync,
 };
 use fairlead_state::{Key, store::Snapshots};
 use tokio::{sync::watch, task::JoinHandle};
@@ -23,11 +23,12 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let options = options(&shared.args().proxy);
+    let options = options(&shared.args().proxy)?;
     // The verifier takes tens of milliseconds: no work for a thread that watches.
     let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
     let kernel = Arc::new(opening.await.context("loading the programs")??);
-    let sync = Synchroniser::new(kernel.maps()?, &shared.node_name);
+    let rules = Rules { external_ips: shared.args().proxy.external_ips };
+    let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read) = (kernel.clone(), seen.clone());
     let metrics: Metrics = Box::new(move |text| write_metrics(text, &metered, &read.borrow()));
@@ -38,26 +39,28 @@ pub(crate) async fn run(
     let guard = cancel.clone().drop_guard();
     let syncing =
         tokio::spawn(keep_in_sync(sync, shared.snapshots.clone(), status, cancel.clone()));
-    let following = {
-        let (kernel, snapshots) = (kernel.clone(), shared.snapshots.clone());
-        let (name, cancel) = (shared.node_name.clone(), cancel.clone());
-        tokio::spawn(async move { node::follow(kernel, snapshots, &name, cancel).await })
-    };
     let snapshots = shared.snapshots.clone();
-    // Attached before the maps are filled, new programs would send nobody anywhere.
+    let name = shared.node_name.clone();
+    // Attached before the maps are filled, new programs would send nobody anywhere; those of an
+    // earlier agent serve on meanwhile, from maps of their own if the layout has changed.
     let attaching = async {
         let first = seen.wait_for(is_served).await;
         log_programmed(&*first.context("synchronising ended")?, &snapshots);
-        let attached = tokio::task::spawn_blocking(move || kernel.attach()).await??;
+        let (to, seen, node_name) = (kernel.clone(), snapshots.clone(), name.clone());
+        let attach = move || {
+            node::prepare(&to, &seen, &node_name)?;
+            to.attach()
+        };
+        let attached = tokio::task::spawn_blocking(attach).await??;
         let (adopted, created) = (attached.adopted, attached.created);
         tracing::info!(adopted, created, "Services: programs attached");
         state.send_replace(State::Ready);
-        std::future::pending::<anyhow::Result<()>>().await
+        node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone()).await?;
+        anyhow::Ok(())
     };
     let result = tokio::select! {
         result = attaching => result,
         result = ended(syncing) => result,
-        result = ended(following) => result,
         () = shared.cancel.cancelled() => Ok(()),
     };
     drop(guard);
@@ -83,14 +86,22 @@ async fn ended<E: std::error::Error + Send + Sync + 'static>(
     Ok(task.await.context("a part of the proxy broke down")??)
 }
 
-fn options(args: &ProxyArgs) -> KernelOptions {
+fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
     let devices = match args.devices.as_str() {
         "auto" => Devices::Auto,
         list => Devices::List(
             list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
         ),
     };
-    KernelOptions {
+    let words = args.nodeport_addresses.iter().map(String::as_str);
+    let node_port_addresses =
+        NodePortAddresses::from_words(words).context("--nodeport-addresses")?;
+    anyhow::ensure!(
+        args.service_cidr.len() <= CIDRS_MAX,
+        "--service-cidr: at most {CIDRS_MAX} ranges are taken, not {}",
+        args.service_cidr.len()
+    );
+    Ok(KernelOptions {
         cgroup_root: args.cgroup_root.clone(),
         bpffs: args.bpffs.clone(),
         devices,
@@ -99,8 +110,10 @@ fn options(args: &ProxyArgs) -> KernelOptions {
             backends: args.backends_max,
             ..MapSizes::default()
         },
+        node_port_addresses,
+        service_cidrs: args.service_cidr.clone(),
         ..KernelOptions::default()
-    }
+    })
 }
 
 fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus) {

@@ -80,6 +80,36 @@ pub struct PeerKey {
     pub zero: [u8; 6],
 }
 
+/// The packet a fragment belongs to, as it passes one hook. Key of `fragments`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct FragmentKey {
+    /// Where the fragment says it comes from.
+    pub source: Address,
+    /// Where it is bound for.
+    pub destination: Address,
+    /// Identification of the packet, as in the header (RFC 791, RFC 8200 §4.5).
+    pub id: [u8; 4],
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// [`INGRESS`] or [`EGRESS`].
+    pub hook: u8,
+    /// Always 0.
+    pub zero: [u8; 2],
+}
+
+/// The ports that only the first fragment has. Value of `fragments`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct FragmentPorts {
+    /// Network byte order.
+    pub source: [u8; 2],
+    /// Network byte order.
+    pub destination: [u8; 2],
+}
+
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<FragmentPorts>() == 4);
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Connection>() == 32);
 const _: () = assert!(size_of::<SocketPeer>() == 36);

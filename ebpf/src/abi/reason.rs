@@ -24,11 +24,25 @@ pub enum Reason {
     ExtensionHeader = 8,
     /// Passed untranslated: headers cut short or contradicting themselves.
     Malformed = 9,
+    /// Refused or dropped: the client is in none of the service's source ranges.
+    SourceDenied = 10,
+    /// Refused or dropped: the service has backends, but policy Local and none on this node.
+    NoLocalBackends = 11,
+    /// Refused or dropped: an address of the Service CIDR that no service has.
+    UnallocatedAddress = 12,
+    /// Refused: a port that the service at this address does not have.
+    UnusedPort = 13,
+    /// Served, but the client may meet another backend next time.
+    AffinityNotStored = 14,
+    /// Dropped: a packet to a service address was about to leave the node.
+    ServiceAddressLeak = 15,
+    /// Passed untranslated: a fragment whose first one was not seen.
+    FragmentUnknown = 16,
 }
 
 impl Reason {
     /// Every reason, by index.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 17] = [
         Reason::SetUnstable,
         Reason::NoBackends,
         Reason::PortsExhausted,
@@ -39,6 +53,13 @@ impl Reason {
         Reason::IcmpError,
         Reason::ExtensionHeader,
         Reason::Malformed,
+        Reason::SourceDenied,
+        Reason::NoLocalBackends,
+        Reason::UnallocatedAddress,
+        Reason::UnusedPort,
+        Reason::AffinityNotStored,
+        Reason::ServiceAddressLeak,
+        Reason::FragmentUnknown,
     ];
 
     /// The reason as a metric label.
@@ -54,6 +75,13 @@ impl Reason {
             Reason::IcmpError => "icmp_error",
             Reason::ExtensionHeader => "extension_header",
             Reason::Malformed => "malformed",
+            Reason::SourceDenied => "source_denied",
+            Reason::NoLocalBackends => "no_local_backends",
+            Reason::UnallocatedAddress => "unallocated_address",
+            Reason::UnusedPort => "unused_port",
+            Reason::AffinityNotStored => "affinity_not_stored",
+            Reason::ServiceAddressLeak => "service_address_leak",
+            Reason::FragmentUnknown => "fragment_unknown",
         }
     }
 }

@@ -28,6 +28,50 @@ pub struct Settings {
     pub snat_port_first: u16,
     /// Last port of the range for source translation, inclusive.
     pub snat_port_last: u16,
+    /// `SETTINGS_*`.
+    pub flags: u32,
+    /// How many of `service_cidrs` there are.
+    pub service_cidr_count: u32,
+    /// Where ClusterIPs come from: what is in them and not allotted is dropped.
+    pub service_cidrs: [Cidr; CIDRS_MAX],
+}
+
+/// NodePorts answer on IPv4 loopback addresses.
+pub const SETTINGS_LOOPBACK_V4: u32 = 1;
+/// NodePorts answer on `::1`.
+pub const SETTINGS_LOOPBACK_V6: u32 = 2;
+/// Flag in `node_addresses`: the address is the node's own.
+pub const NODE_ADDRESS_OWN: u32 = 1;
+/// Flag in `node_addresses`: NodePorts answer on it.
+pub const NODE_ADDRESS_PORTS: u32 = 2;
+/// Service CIDRs that are known to the programs.
+pub const CIDRS_MAX: usize = 16;
+
+/// An address range.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Cidr {
+    /// Its first address.
+    pub address: [u64; 2],
+    /// Ones where addresses must agree with it.
+    pub mask: [u64; 2],
+}
+
+impl Cidr {
+    /// The range of `address` with the first `prefix_len` bits; 96 more for IPv4 as v4-mapped.
+    pub fn new(address: Address, prefix_len: u32) -> Self {
+        let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix_len)).unwrap_or(0);
+        let mask: [u64; 2] = bytemuck::cast(mask.to_be_bytes());
+        let address: [u64; 2] = bytemuck::cast(address);
+        Self { address: [address[0] & mask[0], address[1] & mask[1]], mask }
+    }
+
+    /// Whether `address` is in it.
+    #[inline(always)]
+    pub fn contains(&self, address: &Address) -> bool {
+        let address: [u64; 2] = bytemuck::cast(*address);
+        address[0] & self.mask[0] == self.address[0] && address[1] & self.mask[1] == self.address[1]
+    }
 }
 
 impl Settings {
@@ -36,6 +80,20 @@ impl Settings {
     pub fn is_node_port(&self, port: [u8; 2]) -> bool {
         let port = u16::from_be_bytes(port);
         self.node_port_first <= port && port <= self.node_port_last
+    }
+
+    /// Whether the address is one ClusterIPs are taken from.
+    #[inline(always)]
+    pub fn is_service_address(&self, address: &Address) -> bool {
+        for (index, cidr) in (0u32..).zip(&self.service_cidrs) {
+            if index >= self.service_cidr_count {
+                return false;
+            }
+            if cidr.contains(address) {
+                return true;
+            }
+        }
+        false
     }
 
     /// One of the ports for source translation, in network byte order; `random` decides which.
@@ -47,7 +105,7 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 48);
+const _: () = assert!(size_of::<Settings>() == 56 + 32 * CIDRS_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -71,6 +129,29 @@ mod tests {
         {
             assert_eq!(settings.is_node_port(port.to_be_bytes()), expected, "{port}");
         }
+    }
+
+    #[test]
+    fn service_addresses_are_those_of_the_first_cidrs() {
+        use crate::packet::mapped;
+        let mut settings = settings((1, 0), (1, 1));
+        settings.service_cidrs[0] = Cidr::new(mapped([10, 96, 3, 4]), 96 + 12);
+        settings.service_cidrs[1] = Cidr::new([0xfd; 16], 112);
+        settings.service_cidrs[2] = Cidr::new([0; 16], 0);
+        settings.service_cidr_count = 2;
+        let mut last = [0xfd; 16];
+        last[15] = 1;
+        for (address, expected) in [
+            (mapped([10, 96, 0, 0]), true),
+            (mapped([10, 111, 255, 255]), true),
+            (mapped([10, 112, 0, 0]), false),
+            (last, true),
+            ([0xfe; 16], false),
+        ] {
+            assert_eq!(settings.is_service_address(&address), expected, "{address:?}");
+        }
+        settings.service_cidr_count = 3;
+        assert!(settings.is_service_address(&[0xfe; 16]), "a range may be everything");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! connect and sendmsg: what is dialled becomes a backend, before a packet exists.
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
+use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        ANY_V4, ANY_V6, Address, Backend, BackendKey, FrontendKey, FrontendValue, PeerKey, Reason,
-        SocketPeer,
+        ANY_V4, ANY_V6, Address, Backend, BackendKey, FRONTEND_SOURCE_RANGES, FrontendKey,
+        FrontendValue, PeerKey, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SocketPeer,
+        UDP,
     },
     packet::is_mapped,
-    select,
+    select::{self, Lead, Origin},
 };
 
 use super::{
-    maps,
+    affinity, maps,
     sockaddr::{ALLOW, Call, Family},
 };
 
@@ -21,24 +23,56 @@ const TRIES: u32 = 3;
 /// The backend given to one connection or datagram.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice {
-    pub(crate) frontend: FrontendValue,
+    pub(crate) set_id: u32,
     pub(crate) slot: u32,
     pub(crate) backend: Backend,
+}
+
+/// Who dials.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) origin: Origin,
+    /// What affinity knows it by.
+    pub(crate) identity: &'a Address,
+    /// Decides between backends.
+    pub(crate) random: u32,
+}
+
+/// Why a connection is given no backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The client is told.
+    Reject,
+    /// The client is not answered.
+    Drop,
+}
+
+/// What a dialled address is to the services.
+pub(crate) enum Found {
+    /// A frontend, under this key.
+    Frontend(FrontendKey, FrontendValue),
+    /// A service address that leads nowhere.
+    Dead(Refusal),
+    /// None of theirs.
+    Nothing,
 }
 
 /// connect: TCP, and UDP sockets that talk to one peer.
 #[inline(always)]
 pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     let dialled = call.dialled();
-    let Some((key, frontend)) = find(&dialled, || is_own_namespace(call)) else {
+    let (choice, verdict) = dial(call, &dialled, random());
+    let Some(Choice { backend, .. }) = choice else {
         call.clear_peer();
-        return ALLOW;
+        return verdict;
     };
-    let Ok(choice) = choose(&key, frontend, random()) else {
-        return call.refuse();
-    };
-    call.set_peer(peer(&dialled, &choice.backend));
-    call.set(&choice.backend.address, choice.backend.port);
+    let peer = peer(&dialled, &backend);
+    if dialled.protocol == UDP {
+        // By this entry the agent knows the socket when its backend is gone.
+        remember(call.socket_cookie(), &peer);
+    }
+    call.set_peer(peer);
+    call.set(&backend.address, backend.port);
     ALLOW
 }
 
@@ -47,64 +81,119 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
 #[inline(always)]
 pub(crate) fn sendmsg<F: Family>(call: &Call<F>) -> i32 {
     let dialled = call.dialled();
-    let Some((key, frontend)) = find(&dialled, || is_own_namespace(call)) else {
-        return ALLOW;
-    };
     let socket = call.socket_cookie();
-    let Ok(choice) = choose(&key, frontend, select::mix(socket)) else {
-        return call.refuse();
-    };
-    remember(socket, &peer(&dialled, &choice.backend));
-    call.set(&choice.backend.address, choice.backend.port);
+    let (choice, verdict) = dial(call, &dialled, select::mix(socket));
+    let Some(Choice { backend, .. }) = choice else { return verdict };
+    remember(socket, &peer(&dialled, &backend));
+    call.set(&backend.address, backend.port);
     ALLOW
 }
 
-/// The frontend that is dialled, and its key in the map: exact, or the NodePort of any node
-/// address. `is_own_namespace` decides whether loopback addresses mean the node.
+/// The backend for a call; without one, what becomes of it.
 #[inline(always)]
-pub(crate) fn find(
-    dialled: &FrontendKey,
-    is_own_namespace: impl FnOnce() -> bool,
-) -> Option<(FrontendKey, FrontendValue)> {
-    if let Some(frontend) = maps::read(&maps::FRONTENDS, dialled) {
-        return Some((*dialled, frontend));
+fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Option<Choice>, i32) {
+    let (key, frontend) = match find(dialled, || is_own_namespace(call)) {
+        Found::Frontend(key, frontend) => (key, frontend),
+        Found::Dead(Refusal::Reject) => return (None, call.refuse()),
+        Found::Dead(Refusal::Drop) => return (None, call.unreachable()),
+        Found::Nothing => return (None, ALLOW),
+    };
+    if frontend.flags & FRONTEND_SOURCE_RANGES != 0 {
+        // A pod's address shows in its packets only: they are looked at where they leave it.
+        if !is_own_namespace(call) {
+            return (None, ALLOW);
+        }
+        if !is_node_admitted(&key, &frontend) {
+            maps::count(Reason::SourceDenied);
+            return (None, call.unreachable());
+        }
     }
-    if !maps::settings()?.is_node_port(dialled.port) {
-        return None;
+    let mut identity = Address::zeroed();
+    if frontend.affinity_seconds > 0 {
+        // The socket has no address yet; all of one pod share the cookie of its namespace.
+        identity = bytemuck::cast([call.netns_cookie(), 0]);
     }
-    let is_node = maps::is_node_address(&dialled.address)
-        || (is_this_host(&dialled.address) && is_own_namespace());
-    if !is_node {
-        return None;
+    match choose(&key, frontend, &Client { origin: Origin::Inside, identity: &identity, random }) {
+        Ok(choice) => (Some(choice), ALLOW),
+        Err(Refusal::Reject) => (None, call.refuse()),
+        Err(Refusal::Drop) => (None, call.unreachable()),
     }
-    let address = if is_mapped(&dialled.address) { ANY_V4 } else { ANY_V6 };
-    let key = FrontendKey { address, ..*dialled };
-    Some((key, maps::read(&maps::FRONTENDS, &key)?))
 }
 
-/// Chooses, and counts what became of it. An error means: refuse.
+/// What is dialled: a frontend, exact or the NodePort of any node address, or what is left of
+/// service addresses. `is_own_namespace` decides whether loopback addresses mean the node.
+#[inline(always)]
+pub(crate) fn find(dialled: &FrontendKey, is_own_namespace: impl FnOnce() -> bool) -> Found {
+    // The unspecified address is a NodePort's key, but what is dialled by it is loopback.
+    let is_unspecified = dialled.address == ANY_V4 || dialled.address == ANY_V6;
+    if !is_unspecified && let Some(frontend) = maps::read(&maps::FRONTENDS, dialled) {
+        return Found::Frontend(*dialled, frontend);
+    }
+    let Some(settings) = maps::settings() else { return Found::Nothing };
+    if settings.is_node_port(dialled.port) {
+        let is_node = maps::has_node_ports(&dialled.address)
+            || (is_this_host(&dialled.address, settings.flags) && is_own_namespace());
+        let address = if is_mapped(&dialled.address) { ANY_V4 } else { ANY_V6 };
+        let key = FrontendKey { address, ..*dialled };
+        if is_node && let Some(frontend) = maps::read(&maps::FRONTENDS, &key) {
+            return Found::Frontend(key, frontend);
+        }
+    }
+    let others = FrontendKey::other_ports(dialled.address);
+    if let Some(frontend) = maps::peek(&maps::FRONTENDS, &others) {
+        maps::count(Reason::UnusedPort);
+        maps::count_rejected(frontend.counter_id);
+        return Found::Dead(Refusal::Reject);
+    }
+    if settings.is_service_address(&dialled.address) {
+        maps::count(Reason::UnallocatedAddress);
+        return Found::Dead(Refusal::Drop);
+    }
+    Found::Nothing
+}
+
+/// Chooses, and counts what became of it.
 #[inline(always)]
 pub(crate) fn choose(
     key: &FrontendKey,
     mut frontend: FrontendValue,
-    random: u32,
-) -> Result<Choice, ()> {
+    client: &Client<'_>,
+) -> Result<Choice, Refusal> {
+    let affinity = affinity::key(key, &frontend, client.identity);
+    if frontend.affinity_seconds > 0
+        && let Lead::Backends { set_id, count } = select::lead(&frontend, client.origin)
+        && let Some(choice) = affinity::known(&affinity, &frontend, (set_id, count))
+    {
+        affinity::remember(&affinity, &choice.backend);
+        maps::count_selected(frontend.counter_id);
+        return Ok(choice);
+    }
     for _ in 0..TRIES {
-        let Some(slot) = select::slot(random, frontend.backends) else {
-            maps::count_rejected(frontend.counter_id);
-            return Err(());
+        let (set_id, count) = match select::lead(&frontend, client.origin) {
+            Lead::Backends { set_id, count } => (set_id, count),
+            Lead::Reject => {
+                maps::count_rejected(frontend.counter_id);
+                return Err(Refusal::Reject);
+            }
+            Lead::Drop => {
+                maps::count(Reason::NoLocalBackends);
+                return Err(Refusal::Drop);
+            }
         };
-        let at = BackendKey { set_id: frontend.set_id, slot };
-        if let Some(backend) = maps::read(&maps::BACKENDS, &at) {
+        let slot = select::scale(client.random, count.into());
+        if let Some(backend) = maps::read(&maps::BACKENDS, &BackendKey { set_id, slot }) {
+            if frontend.affinity_seconds > 0 {
+                affinity::remember(&affinity, &backend);
+            }
             maps::count_selected(frontend.counter_id);
-            return Ok(Choice { frontend, slot, backend });
+            return Ok(Choice { set_id, slot, backend });
         }
         // The set was replaced between the two look-ups: the frontend names the new one.
         let Some(newer) = maps::read(&maps::FRONTENDS, key) else { break };
         frontend = newer;
     }
     maps::count(Reason::SetUnstable);
-    Err(())
+    Err(Refusal::Reject)
 }
 
 #[inline(always)]
@@ -118,14 +207,23 @@ fn is_own_namespace<F: Family>(call: &Call<F>) -> bool {
     maps::settings().is_some_and(|settings| settings.netns_cookie == call.netns_cookie())
 }
 
-/// Loopback, or unspecified, which dials loopback.
+/// Whether the node's own processes may use a load balancer's address: by the address the node is
+/// known by.
 #[inline(always)]
-fn is_this_host(address: &Address) -> bool {
+fn is_node_admitted(key: &FrontendKey, frontend: &FrontendValue) -> bool {
+    let Some(settings) = maps::settings() else { return false };
+    let node = if is_mapped(&key.address) { settings.address_v4 } else { settings.address_v6 };
+    maps::is_in_source_ranges(frontend.counter_id, &node)
+}
+
+/// Loopback, or unspecified, which dials loopback, where NodePorts answer there.
+#[inline(always)]
+fn is_this_host(address: &Address, flags: u32) -> bool {
     const LOOPBACK_V6: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     if is_mapped(address) {
-        return address[12] == 127 || *address == ANY_V4;
+        return flags & SETTINGS_LOOPBACK_V4 != 0 && (address[12] == 127 || *address == ANY_V4);
     }
-    *address == LOOPBACK_V6 || *address == ANY_V6
+    flags & SETTINGS_LOOPBACK_V6 != 0 && (*address == LOOPBACK_V6 || *address == ANY_V6)
 }
 
 #[inline(always)]

@@ -4,17 +4,19 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage},
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage, lpm_trie,
+    },
     macros::btf_map,
 };
-use bytemuck::Zeroable as _;
+use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::abi::{
-    Address, Backend, BackendKey, Connection, FrontendKey, FrontendValue, PeerKey, Reason,
-    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, Tuple, VERSION,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PeerKey, Reason,
+    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
 };
 
-// A change of layout gets other map names, here and in the agent.
-const _: () = assert!(VERSION == 1, "map names end in the version");
+// Names are those of `abi::name`: an attribute takes no constant.
 
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -24,22 +26,22 @@ const READS_MAX: u32 = 3;
 
 type Table<K, V> = HashMap<K, V, 1, ON_DEMAND>;
 
-#[btf_map(name = "frontends_v1")]
+#[btf_map(name = "frontends_v2")]
 pub(crate) static FRONTENDS: Table<FrontendKey, FrontendValue> = HashMap::new();
 
 #[btf_map(name = "backends_v1")]
 pub(crate) static BACKENDS: Table<BackendKey, Backend> = HashMap::new();
 
-#[btf_map(name = "node_addresses_v1")]
+#[btf_map(name = "node_addresses_v2")]
 static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 
-#[btf_map(name = "settings_v1")]
+#[btf_map(name = "settings_v2")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map(name = "service_counters_v1")]
 static SERVICE_COUNTERS: PerCpuHashMap<u32, ServiceCounters, 1, ON_DEMAND> = PerCpuHashMap::new();
 
-#[btf_map(name = "drops_v1")]
+#[btf_map(name = "drops_v2")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 
 #[btf_map(name = "peers_v1")]
@@ -50,6 +52,25 @@ pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMa
 
 #[btf_map(name = "connections_v1")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
+
+#[btf_map(name = "fragments_v1")]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHashMap::new();
+
+#[btf_map(name = "affinities_v1")]
+pub(crate) static AFFINITIES: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap::new();
+
+#[btf_map(name = "source_ranges_v1")]
+static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
+
+/// What of a [`SourceRangeKey`] is matched.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RangeData {
+    counter_id: u32,
+    address: Address,
+}
+
+const _: () = assert!(size_of::<lpm_trie::Key<RangeData>>() == size_of::<SourceRangeKey>());
 
 /// A copy of the value under `key`, of which it is certain that it belongs to `key`.
 ///
@@ -90,7 +111,20 @@ pub(crate) fn settings() -> Option<&'static Settings> {
 /// Whether the address is one of the node's own, loopback aside.
 #[inline(always)]
 pub(crate) fn is_node_address(address: &Address) -> bool {
-    NODE_ADDRESSES.get_ptr(address).is_some()
+    copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_OWN != 0)
+}
+
+/// Whether NodePorts answer on the address, loopback aside.
+#[inline(always)]
+pub(crate) fn has_node_ports(address: &Address) -> bool {
+    copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
+}
+
+/// Whether the client is in one of the service's source ranges.
+#[inline(always)]
+pub(crate) fn is_in_source_ranges(counter_id: u32, client: &Address) -> bool {
+    let data = RangeData { counter_id, address: *client };
+    SOURCE_RANGES.get(&lpm_trie::Key::new(SourceRangeKey::BITS, data)).is_some()
 }
 
 /// Counts a connection or datagram that was given a backend.

@@ -20,6 +20,7 @@ pub(crate) const ALLOW: i32 = 1;
 /// The call fails, with EPERM or what [`Call::refuse`] set.
 const DENY: i32 = 0;
 const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;
 
 /// How a hook's family keeps addresses in the context.
 pub(crate) trait Family {
@@ -128,6 +129,14 @@ impl<F: Family> Call<F> {
     pub(crate) fn refuse(&self) -> i32 {
         // SAFETY: a helper without pointers.
         unsafe { bpf_set_retval(-ECONNREFUSED) };
+        DENY
+    }
+
+    /// Fails the call with EHOSTUNREACH: a packet would be dropped, and the caller wait in vain.
+    #[inline(always)]
+    pub(crate) fn unreachable(&self) -> i32 {
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_set_retval(-EHOSTUNREACH) };
         DENY
     }
 

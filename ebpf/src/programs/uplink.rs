@@ -7,14 +7,16 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, BackendKey, Connection, EGRESS, FrontendKey, INGRESS, Reason, Tuple,
+        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_SOURCE_RANGES, FrontendKey,
+        INGRESS, Reason, Tuple,
     },
     connection::{Entry, Flow, rewritten},
     packet::{self, Skip},
+    select::{self, Lead, Origin},
 };
 
 use super::{
-    dial::{self, Choice},
+    dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
     low_half, maps,
 };
@@ -25,8 +27,6 @@ const DROP: i32 = TC_ACT_SHOT;
 
 /// Ports tried for one connection before it is dropped.
 const PORT_TRIES: u32 = 8;
-/// Slots of a changed set searched for a connection's backend.
-const SEARCHED_SLOTS_MAX: u32 = 32;
 
 /// Before routing: to the backend, or back to the client.
 #[inline(always)]
@@ -90,23 +90,23 @@ fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
 /// Whether the service still leads to this connection's backend.
 #[inline(never)]
 fn is_current(tuple: &Tuple, connection: &Connection) -> bool {
-    let Some((_, frontend)) = dial::find(&dialled(tuple), || false) else { return false };
-    if frontend.set_id == connection.set_id {
+    let Found::Frontend(_, frontend) = dial::find(&dialled(tuple), || false) else { return false };
+    let Lead::Backends { set_id, count } = select::lead(&frontend, Origin::Outside) else {
+        return false;
+    };
+    if set_id == connection.set_id {
         return true;
     }
-    for slot in 0..SEARCHED_SLOTS_MAX {
-        if slot >= u32::from(frontend.backends) {
-            break;
-        }
-        let at = BackendKey { set_id: frontend.set_id, slot };
-        let Some(backend) = maps::peek(&maps::BACKENDS, &at) else { break };
-        if backend.address == connection.address && backend.port == connection.destination_port {
-            let moved = Connection { set_id: frontend.set_id, slot, ..*connection };
-            store((*tuple, moved), BPF_ANY);
-            return true;
-        }
-    }
-    false
+    let backend = Backend {
+        address: connection.address,
+        port: connection.destination_port,
+        flags: if connection.flags & u32::from(BACKEND_LOCAL) == 0 { 0 } else { BACKEND_LOCAL },
+    };
+    let at = |key: &_| maps::peek(&maps::BACKENDS, key);
+    let Some(slot) = select::find(set_id, count, &backend, at) else { return false };
+    let moved = Connection { set_id, slot, ..*connection };
+    store((*tuple, moved), BPF_ANY);
+    true
 }
 
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
@@ -151,17 +151,31 @@ fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
 #[inline(never)]
 fn pick(flow: &mut Flow<'_>, connection: &mut Connection) -> i32 {
     let dialled = dialled(flow.dialled);
-    let Some((key, frontend)) = dial::find(&dialled, || false) else { return NEXT };
-    let Ok(Choice { frontend, slot, backend }) = dial::choose(&key, frontend, dial::random())
-    else {
-        // On a node address the node's own stack refuses, as nothing listens there. Any other
-        // service address would be routed out again.
-        let is_node_port = key.address != dialled.address;
-        return if is_node_port { NEXT } else { drop_for(Reason::NoBackends) };
+    let (key, frontend) = match dial::find(&dialled, || false) {
+        Found::Frontend(key, frontend) => (key, frontend),
+        Found::Dead(_) => return DROP,
+        Found::Nothing => return NEXT,
+    };
+    if frontend.flags & FRONTEND_SOURCE_RANGES != 0
+        && !maps::is_in_source_ranges(frontend.counter_id, &flow.dialled.source)
+    {
+        return drop_for(Reason::SourceDenied);
+    }
+    let client =
+        Client { origin: Origin::Outside, identity: &flow.dialled.source, random: dial::random() };
+    let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client) {
+        Ok(choice) => choice,
+        Err(Refusal::Drop) => return DROP,
+        Err(Refusal::Reject) => {
+            // On a node address the node's own stack refuses, as nothing listens there. Any other
+            // service address would be routed out again.
+            let is_node_port = key.address != dialled.address;
+            return if is_node_port { NEXT } else { drop_for(Reason::NoBackends) };
+        }
     };
     flow.backend = backend.address;
     flow.backend_port = backend.port;
-    connection.set_id = frontend.set_id;
+    connection.set_id = set_id;
     connection.slot = slot;
     connection.flags = u32::from(backend.flags);
     NEXT

@@ -47,6 +47,20 @@ impl Pins {
         self.root.join("maps")
     }
 
+    /// Unpins maps that programs of this version do not use. Programs of an earlier one that still
+    /// run keep theirs; a name is only for the next start.
+    pub(crate) fn remove_maps(&self, is_stale: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+        let maps = self.maps();
+        let failed = |error| KernelError::pin(&maps, error);
+        for entry in fs::read_dir(&maps).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if is_stale(&entry.file_name().to_string_lossy()) {
+                unpin(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn links(&self) -> PathBuf {
         self.root.join("links")
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue};
+use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
 
 use super::Delta;
 use crate::{hash::FastMap, image::Image, plan::BackendSet};
@@ -15,6 +15,15 @@ pub struct Actual {
     slots: usize,
     /// Sets no frontend leads to, found when the maps were read.
     orphans: BTreeSet<u32>,
+    /// By counter id; no entry without one.
+    ranges: FastMap<u32, BTreeSet<SourceRangeKey>>,
+}
+
+/// The sets a frontend leads to; one may be there twice.
+pub(super) fn sets_of(value: &FrontendValue) -> impl Iterator<Item = u32> + use<> {
+    let cluster = (value.backends > 0).then_some(value.set_id);
+    let local = (value.local_backends > 0).then_some(value.local_set_id);
+    cluster.into_iter().chain(local)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +64,21 @@ impl Actual {
             };
             sets.insert(*set_id, HeldSet { content, references: 0 });
         }
-        for value in image.frontends.values().filter(|value| value.backends > 0) {
-            if let Some(set) = sets.get_mut(&value.set_id) {
+        for id in image.frontends.values().flat_map(sets_of) {
+            if let Some(set) = sets.get_mut(&id) {
                 set.references += 1;
             }
+        }
+        let mut ranges: FastMap<u32, BTreeSet<SourceRangeKey>> = FastMap::default();
+        for range in &image.source_ranges {
+            ranges.entry(range.counter_id).or_default().insert(*range);
         }
         let orphans = sets.iter().filter(|(_, set)| set.references == 0).map(|(id, _)| *id);
         Self {
             frontends: image.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
             slots: image.backends.len(),
             orphans: orphans.collect(),
+            ranges,
             sets,
         }
     }
@@ -77,6 +91,16 @@ impl Actual {
     /// Ids of all sets.
     pub fn set_ids(&self) -> impl Iterator<Item = u32> {
         self.sets.keys().copied()
+    }
+
+    /// Source ranges of one service, by its counters.
+    pub(super) fn ranges_of(&self, counter_id: u32) -> impl Iterator<Item = SourceRangeKey> {
+        self.ranges.get(&counter_id).into_iter().flatten().copied()
+    }
+
+    /// Counter ids that have source ranges.
+    pub fn limited(&self) -> impl Iterator<Item = u32> {
+        self.ranges.keys().copied()
     }
 
     /// How many slots all sets have together.
@@ -128,14 +152,25 @@ impl Actual {
             self.sets.insert(*id, HeldSet { content, references: 0 });
         }
         for (key, value) in &delta.frontends {
-            if value.backends > 0
-                && let Some(set) = self.sets.get_mut(&value.set_id)
-            {
-                set.references += 1;
+            for id in sets_of(value) {
+                if let Some(set) = self.sets.get_mut(&id) {
+                    set.references += 1;
+                }
             }
             if let Some(old) = self.frontends.insert(*key, *value) {
                 self.unrefer(&old);
             }
+        }
+        for range in &delta.ended_ranges {
+            if let Some(ranges) = self.ranges.get_mut(&range.counter_id) {
+                ranges.remove(range);
+                if ranges.is_empty() {
+                    self.ranges.remove(&range.counter_id);
+                }
+            }
+        }
+        for range in &delta.new_ranges {
+            self.ranges.entry(range.counter_id).or_default().insert(*range);
         }
         for id in &delta.ended_sets {
             self.orphans.remove(id);
@@ -146,16 +181,18 @@ impl Actual {
     }
 
     fn unrefer(&mut self, value: &FrontendValue) {
-        if value.backends > 0
-            && let Some(set) = self.sets.get_mut(&value.set_id)
-        {
-            set.references = set.references.saturating_sub(1);
+        for id in sets_of(value) {
+            if let Some(set) = self.sets.get_mut(&id) {
+                set.references = set.references.saturating_sub(1);
+            }
         }
     }
 
-    /// How many frontends and sets differ.
+    /// How many frontends, sets and services' ranges differ.
     pub fn differences(&self, other: &Self) -> usize {
-        differing(&self.frontends, &other.frontends) + differing(&self.sets, &other.sets)
+        differing(&self.frontends, &other.frontends)
+            + differing(&self.sets, &other.sets)
+            + differing(&self.ranges, &other.ranges)
     }
 }
 

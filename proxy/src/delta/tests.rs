@@ -13,6 +13,10 @@ fn set(numbers: &[u8]) -> BackendSet {
     numbers.iter().map(|n| Backend { address: [*n; 16], port: [31, 144], flags: 0 }).collect()
 }
 
+fn blank() -> FrontendValue {
+    bytemuck::Zeroable::zeroed()
+}
+
 /// Maps that hold `sets` and frontends `(number, set id)`, all counted by 1.
 fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
     let mut image = Image::default();
@@ -23,7 +27,9 @@ fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
     }
     for (number, id) in frontends {
         let content = sets.iter().find(|(set, _)| set == id).map(|(_, n)| set(n));
-        let value = value(1, content.as_ref().map(|content| (content, *id)));
+        let backends = content.map_or(0, |content| u16::try_from(content.len()).unwrap());
+        let set_id = if backends > 0 { *id } else { 0 };
+        let value = FrontendValue { set_id, counter_id: 1, backends, ..blank() };
         image.frontends.insert(frontend(*number), value);
     }
     Actual::new(&image)
@@ -49,6 +55,8 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
             let short = |k: &BackendKey| (k.set_id, k.slot);
             format!("-backends {:?}", keys.iter().map(short).collect::<Vec<_>>())
         }
+        Step::PutSourceRanges(ranges) => format!("+ranges {}", ranges.len()),
+        Step::DeleteSourceRanges(ranges) => format!("-ranges {}", ranges.len()),
         Step::DeleteCounters(ids) => format!("-counters {ids:?}"),
     });
     let in_short = in_short.collect();
@@ -62,10 +70,10 @@ struct Service<'a> {
     frontends: &'a [(u8, Option<&'a BackendSet>)],
 }
 
-fn draft(
+fn draft<'a>(
     actual: &Actual,
     released: &[u8],
-    services: &[Service<'_>],
+    services: &[Service<'a>],
     capacities: Capacities,
 ) -> (Delta, Vec<Result<(), FullMap>>) {
     let mut ids = Ids::default();
@@ -74,8 +82,15 @@ fn draft(
         draft.release(frontend(*number));
     }
     let results = services.iter().map(|service| {
-        let frontends = service.frontends.iter().map(|(n, set)| (frontend(*n), *set)).collect();
-        draft.serve(&Wanted { counter_id: service.counter_id, frontends }, &mut ids)
+        let wanted = |(number, set): &(u8, Option<&'a BackendSet>)| WantedFrontend {
+            key: frontend(*number),
+            set: *set,
+            local: None,
+            value: blank(),
+        };
+        let frontends = service.frontends.iter().map(wanted).collect();
+        let counter_id = service.counter_id;
+        draft.serve(&Wanted { counter_id, frontends, source_ranges: vec![] }, &mut ids)
     });
     let results = results.collect();
     (draft.finish(), results)
@@ -188,7 +203,8 @@ fn deltas_of_one_service() {
 fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
     let mut image = Image::default();
     let content = set(&[1, 2]);
-    image.frontends.insert(frontend(10), value(1, Some((&content, 5))));
+    let value = FrontendValue { set_id: 5, counter_id: 1, backends: 2, ..blank() };
+    image.frontends.insert(frontend(10), value);
     image.backends.insert(BackendKey { set_id: 5, slot: 1 }, content[1]);
     let actual = Actual::new(&image);
     let service = Service { counter_id: 1, frontends: &[(10, Some(&content))] };
@@ -245,10 +261,64 @@ fn full_backends_leave_the_service_as_it_is() {
 }
 
 #[test]
-fn locals_are_counted() {
-    let backend = |n, flags| Backend { address: [n; 16], port: [0, 80], flags };
-    let set =
-        BackendSet::from([backend(1, BACKEND_LOCAL), backend(2, BACKEND_LOCAL), backend(3, 0)]);
-    let value = value(1, Some((&set, 4)));
-    assert_eq!((value.backends, value.local_backends), (3, 2));
+fn a_set_of_local_backends_lives_as_long_as_it_is_led_to() {
+    let (all, local) = (set(&[1, 2, 3]), set(&[9]));
+    let actual = held(&[(5, &[1, 2, 3])], &[(10, 5)]);
+    let wanted = |local, local_backends| Wanted {
+        counter_id: 1,
+        frontends: vec![WantedFrontend {
+            key: frontend(10),
+            set: Some(&all),
+            local,
+            value: FrontendValue { local_backends, ..blank() },
+        }],
+        source_ranges: vec![],
+    };
+    let serve = |actual: &Actual, wanted: &Wanted<'_>| {
+        let mut ids = Ids::after([5]);
+        let mut draft = Draft::new(actual, ROOMY);
+        draft.serve(wanted, &mut ids).unwrap();
+        draft.finish()
+    };
+    let delta = serve(&actual, &wanted(Some(&local), 1));
+    let (first, after) = steps(&actual, &delta);
+    assert_eq!(first.len(), 2, "{first:?}");
+    let value = after.frontends()[&frontend(10)];
+    assert_ne!((value.set_id, value.local_set_id), (5, 5));
+    assert!(serve(&after, &wanted(Some(&local), 1)).is_empty(), "at rest");
+    let (second, _) = steps(&after, &serve(&after, &wanted(Some(&all), 2)));
+    assert_eq!(
+        second,
+        ["+frontends [(10, 5, 3)]".to_owned(), format!("-backends [({}, 0)]", value.local_set_id)],
+        "the head of the other set needs none of its own"
+    );
+}
+
+#[test]
+fn source_ranges_are_there_before_the_frontend_and_gone_after_it() {
+    let all = set(&[1]);
+    let range = |n: u8| SourceRangeKey { prefix_len: 160, counter_id: 1, address: [n; 16] };
+    let wanted = |ranges: &[u8]| Wanted {
+        counter_id: 1,
+        frontends: vec![WantedFrontend {
+            key: frontend(10),
+            set: Some(&all),
+            local: None,
+            value: FrontendValue { flags: u16::from(!ranges.is_empty()) * 8, ..blank() },
+        }],
+        source_ranges: ranges.iter().map(|n| range(*n)).collect(),
+    };
+    let serve = |actual: &Actual, wanted: &Wanted<'_>| {
+        let mut draft = Draft::new(actual, ROOMY);
+        draft.serve(wanted, &mut Ids::after([5])).unwrap();
+        let delta = draft.finish();
+        steps(actual, &delta)
+    };
+    let (first, after) = serve(&held(&[(5, &[1])], &[(10, 5)]), &wanted(&[1, 2]));
+    assert_eq!(first, ["+ranges 2", "+frontends [(10, 5, 1)]"]);
+    let (second, after) = serve(&after, &wanted(&[2, 3]));
+    assert_eq!(second, ["+ranges 1", "-ranges 1"]);
+    let (third, after) = serve(&after, &wanted(&[]));
+    assert_eq!(third, ["+frontends [(10, 5, 1)]", "-ranges 2"]);
+    assert_eq!(after.limited().count(), 0);
 }

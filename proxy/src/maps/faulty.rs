@@ -118,6 +118,8 @@ fn entry_by_entry(step: &Step) -> Vec<Step> {
         Step::PutBackends(all) => each(all, Step::PutBackends),
         Step::PutFrontends(all) => each(all, Step::PutFrontends),
         Step::DeleteBackends(all) => each(all, Step::DeleteBackends),
+        Step::PutSourceRanges(all) => each(all, Step::PutSourceRanges),
+        Step::DeleteSourceRanges(all) => each(all, Step::DeleteSourceRanges),
         Step::DeleteCounters(all) => each(all, Step::DeleteCounters),
     }
 }

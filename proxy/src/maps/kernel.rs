@@ -4,7 +4,9 @@ mod pinned;
 
 use std::{collections::BTreeMap, io};
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, SourceRangeKey,
+};
 
 use super::{Capacities, MapError, Maps};
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
 pub struct KernelMaps {
     frontends: Table<FrontendKey, FrontendValue>,
     backends: Table<BackendKey, Backend>,
+    source_ranges: Table<SourceRangeKey, u32>,
     counters: PerCpuTable<u32, ServiceCounters>,
     sizes: MapSizes,
 }
@@ -29,6 +32,7 @@ impl KernelMaps {
         Ok(Self {
             frontends: tables.frontends.try_clone()?,
             backends: tables.backends.try_clone()?,
+            source_ranges: tables.source_ranges.try_clone()?,
             counters: tables.counters.try_clone()?,
             sizes: tables.sizes,
         })
@@ -47,9 +51,12 @@ impl Maps for KernelMaps {
         let frontends =
             self.frontends.entries().map_err(|error| self.failed("frontends", error))?;
         let backends = self.backends.entries().map_err(|error| self.failed("backends", error))?;
+        let ranges = self.source_ranges.keys();
+        let ranges = ranges.map_err(|error| self.failed("source ranges", error))?;
         Ok(Image {
             frontends: frontends.into_iter().collect(),
             backends: backends.into_iter().collect(),
+            source_ranges: ranges.into_iter().collect(),
         })
     }
 
@@ -59,6 +66,11 @@ impl Maps for KernelMaps {
             Step::PutBackends(entries) => ("backends", self.backends.put(entries)),
             Step::PutFrontends(entries) => ("frontends", self.frontends.put(entries)),
             Step::DeleteBackends(keys) => ("backends", self.backends.delete(keys)),
+            Step::PutSourceRanges(keys) => {
+                let entries: Vec<_> = keys.iter().map(|key| (*key, 1)).collect();
+                ("source ranges", self.source_ranges.put(&entries))
+            }
+            Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),
             Step::DeleteCounters(ids) => ("counters", self.counters.delete(ids)),
         };
         result.map_err(|error| self.failed(map, error))
@@ -71,6 +83,12 @@ impl Maps for KernelMaps {
             backends: entries(self.sizes.backends),
             counters: entries(self.sizes.counters),
         }
+    }
+
+    /// Anywhere: connections may be older than these maps and name sets of those before.
+    fn first_set_id(&self) -> u32 {
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), ());
+        u32::try_from(random & 0x3fff_ffff).unwrap_or_default()
     }
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
@@ -92,6 +110,11 @@ impl KernelMaps {
                 };
                 MapError::Full { map, capacity }
             }
+            // The answer of prefix tries.
+            Some(libc::ENOSPC) => MapError::Full {
+                map,
+                capacity: usize::try_from(self.sizes.source_ranges).unwrap_or(usize::MAX),
+            },
             Some(libc::EPERM) => MapError::Permission,
             _ => MapError::Other { map, source },
         }

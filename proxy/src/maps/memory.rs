@@ -59,6 +59,10 @@ impl Maps for MemoryMaps {
                 put(&mut self.image.frontends, entries, ("frontends", frontends))?;
             }
             Step::DeleteBackends(keys) => delete(&mut self.image.backends, keys),
+            Step::PutSourceRanges(ranges) => self.image.source_ranges.extend(ranges),
+            Step::DeleteSourceRanges(ranges) => {
+                self.image.source_ranges.retain(|range| !ranges.contains(range));
+            }
             Step::DeleteCounters(ids) => delete(&mut self.counters, ids),
         }
         Ok(())

@@ -13,6 +13,8 @@ use crate::attach::Devices;
 pub(super) struct View {
     /// Every address others can dial.
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Those of them the Node object has, and others it has.
+    pub(super) own: Vec<IpAddr>,
     /// By index.
     pub(super) uplinks: BTreeMap<u32, String>,
     /// Devices that were asked for, or would be uplinks, and why they cannot be.
@@ -27,6 +29,7 @@ pub(super) struct View {
 pub(super) fn view(node: &Node, devices: &Devices, own: &[IpAddr]) -> View {
     let mut view = View {
         addresses: node.addresses.iter().map(|(_, ip)| *ip).collect(),
+        own: own.to_vec(),
         source_v4: source(node, own, IpAddr::is_ipv4),
         source_v6: source(node, own, IpAddr::is_ipv6),
         ..View::default()

@@ -4,7 +4,7 @@ use fairlead_ebpf::abi::FrontendKey;
 use fairlead_state::{Key, Snapshot, model::Service};
 use slab::Slab;
 
-use super::{BackendSet, NodeView, Problem, ServicePlan, Warning, plan_service};
+use super::{Lead, NodeView, Problem, ServicePlan, Warning, plan_service};
 use crate::hash::{FastMap, FastSet};
 
 /// A planned service, as long as it is planned; reused later.
@@ -185,24 +185,17 @@ impl Plans {
     }
 
     /// What `id` has of what it asks for, and where each leads.
-    pub(crate) fn frontends_of(
-        &self,
-        id: ServiceId,
-    ) -> impl Iterator<Item = (FrontendKey, Option<&BackendSet>)> {
-        let frontends = self.planned.get(id).into_iter().flat_map(|planned| {
-            planned.plan.frontends.iter().map(|f| (f.key, planned.plan.set_of(f)))
-        });
-        frontends.filter(move |(key, _)| self.owners.get(key) == Some(&id))
+    pub(crate) fn leads_of(&self, id: ServiceId) -> impl Iterator<Item = Lead<'_>> {
+        let leads = self.planned.get(id).into_iter().flat_map(|planned| planned.plan.leads());
+        leads.filter(move |lead| self.owners.get(&lead.frontend.key) == Some(&id))
     }
 
-    /// Every frontend with the service that has it and the index of that service's port.
-    pub fn frontends(
-        &self,
-    ) -> impl Iterator<Item = (FrontendKey, &Planned, usize, Option<&BackendSet>)> {
+    /// Every frontend with the service that has it.
+    pub fn leads(&self) -> impl Iterator<Item = (&Planned, Lead<'_>)> {
         self.planned.iter().flat_map(move |(id, planned)| {
-            let own = planned.plan.frontends.iter();
-            let own = own.filter(move |f| self.owners.get(&f.key) == Some(&id));
-            own.map(move |f| (f.key, planned, f.port, planned.plan.set_of(f)))
+            let own = planned.plan.leads();
+            let own = own.filter(move |l| self.owners.get(&l.frontend.key) == Some(&id));
+            own.map(move |lead| (planned, lead))
         })
     }
 

@@ -20,11 +20,8 @@ pub struct Warning {
 /// Why a part of a service is not served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// An SCTP port.
-    Sctp {
-        /// The port.
-        port: u16,
-    },
+    /// It has external addresses, which are not allowed.
+    ExternalIps,
     /// More endpoints than a set takes.
     TooManyEndpoints {
         /// The port.
@@ -50,8 +47,8 @@ impl fmt::Display for Warning {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Sctp { port } => {
-                write!(f, "sctp port {port} is not served: only TCP and UDP are")
+            Problem::ExternalIps => {
+                f.write_str("externalIPs are not served: start the agent with --external-ips")
             }
             Problem::TooManyEndpoints { port, endpoints } => write!(
                 f,

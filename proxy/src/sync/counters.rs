@@ -58,6 +58,11 @@ impl Owners {
         id
     }
 
+    /// The id the service has.
+    pub(super) fn id_of(&self, service: &Key) -> Option<u32> {
+        self.by_key.get(service).copied()
+    }
+
     /// The service is gone. Returns its id.
     pub(super) fn remove(&mut self, service: &Key) -> Option<u32> {
         let id = self.by_key.remove(service)?;

@@ -51,7 +51,7 @@ impl Report {
             Step::PutFrontends(_) => self.frontends_put += entries,
             Step::PutBackends(_) => self.backends_put += entries,
             Step::DeleteBackends(_) => self.backends_deleted += entries,
-            Step::DeleteCounters(_) => {}
+            Step::PutSourceRanges(_) | Step::DeleteSourceRanges(_) | Step::DeleteCounters(_) => {}
         }
     }
 }

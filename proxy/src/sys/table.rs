@@ -140,6 +140,11 @@ where
         Ok(entries)
     }
 
+    /// Every key, in no order.
+    pub(crate) fn keys(&self) -> io::Result<Vec<K>> {
+        Ok(self.entries()?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// Calls `take` with keys and `values_per_key` times as many values until all are seen.
     fn scan(&self, values_per_key: usize, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
         let mut room = (BATCH_ENTRIES / values_per_key.max(1)).max(1);

@@ -17,7 +17,9 @@ fn frontends_in_words() {
         (key(address("fd00::a"), 53, TCP), "tcp [fd00::a]:53"),
         (key(ANY_V4, 30080, TCP), "tcp *:30080 (NodePort, IPv4)"),
         (key(ANY_V6, 30080, UDP), "udp *:30080 (NodePort, IPv6)"),
-        (key(address("10.96.0.10"), 1, 132), "protocol 132 10.96.0.10:1"),
+        (key(address("10.96.0.10"), 1, SCTP), "sctp 10.96.0.10:1"),
+        (key(address("10.96.0.10"), 1, 33), "protocol 33 10.96.0.10:1"),
+        (FrontendKey::other_ports(address("fd00::a")), "other ports of fd00::a"),
     ] {
         assert_eq!(frontend(&key).to_string(), expected);
     }
@@ -30,8 +32,7 @@ fn a_hole_in_a_set_shows() {
         set_id,
         counter_id: 7,
         backends,
-        local_backends: 0,
-        flags: 0,
+        ..bytemuck::Zeroable::zeroed()
     };
     let image = Image {
         frontends: [
@@ -44,6 +45,7 @@ fn a_hole_in_a_set_shows() {
             (BackendKey { set_id: 2, slot: 2 }, backend("fd00::9", 0)),
         ]
         .into(),
+        ..Image::default()
     };
     assert_eq!(
         image_text(&image),

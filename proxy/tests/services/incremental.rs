@@ -17,7 +17,8 @@ fn assert_as_planned(sync: &Synchroniser<MemoryMaps>, cluster: &Cluster) {
     assert_eq!(random::strays(image), [], "slots nothing leads to");
     assert_eq!(sync.plans().warnings(), plans(&snapshot).warnings());
     let owners = sync.status().counter_owners;
-    for (key, planned, ..) in sync.plans().frontends() {
+    for (planned, lead) in sync.plans().leads() {
+        let key = lead.frontend.key;
         let value = image.frontends.get(&key).unwrap();
         let counted_as = owners.get(&value.counter_id);
         assert_eq!(counted_as, Some(&planned.key), "{}", text::frontend(&key));

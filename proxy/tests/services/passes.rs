@@ -37,6 +37,8 @@ impl Maps for Noted {
             Step::PutBackends(_) => "+backends",
             Step::PutFrontends(_) => "+frontends",
             Step::DeleteBackends(_) => "-backends",
+            Step::PutSourceRanges(_) => "+ranges",
+            Step::DeleteSourceRanges(_) => "-ranges",
             Step::DeleteCounters(_) => "-counters",
         };
         self.steps.push((name, step.entries()));
@@ -71,7 +73,7 @@ fn ten_thousand_services_are_two_steps_and_one_change_is_its_own_size() {
     sync.reconcile(&cluster.apply(many(10_000)));
     assert_eq!(
         std::mem::take(&mut sync.maps_mut().steps),
-        [("+backends", 20_000), ("+frontends", 10_000)]
+        [("+backends", 20_000), ("+frontends", 20_000)]
     );
     let changed = put_slice(slice("s77", "s77", &["10.1.0.77", "10.3.0.77"]));
     let report = sync.reconcile(&cluster.apply([changed]));
@@ -124,7 +126,7 @@ fn restart_keeps_counters_and_sweeps_what_ended_meanwhile() {
     let seen: BTreeMap<String, u64> = seen.collect();
     let expected = [("default/s0".to_owned(), 0), ("default/s2".to_owned(), 2)];
     assert_eq!(seen, expected.into());
-    assert_eq!(restarted.maps().image().frontends.len(), 2);
+    assert_eq!(restarted.maps().image().frontends.len(), 4);
     assert_eq!(restarted.maps().image().backends.len(), 4);
     let left: Vec<u32> = restarted.maps().counters().unwrap().into_keys().collect();
     assert_eq!(left, [ids[2]]);
@@ -146,6 +148,11 @@ fn counters_of_a_deleted_service_are_not_inherited_with_its_address() {
     assert!(sync.maps().counters().unwrap().is_empty(), "the old one's counters are gone");
 }
 
+/// The first that leads somewhere.
+fn frontend_of(image: &fairlead_proxy::image::Image) -> fairlead_ebpf::abi::FrontendKey {
+    *image.frontends.iter().find(|(_, value)| value.backends > 0).unwrap().0
+}
+
 #[test]
 fn set_ids_wrap_around_and_never_meet_one_in_use() {
     let mut cluster = Cluster::new();
@@ -155,7 +162,7 @@ fn set_ids_wrap_around_and_never_meet_one_in_use() {
     sync.reconcile(&cluster.apply(everything()));
     let mut maps = sync.into_maps();
     // As if the ids had come near their end: the next one after the gap is 2^20 - 1 - 3.
-    let frontend = *maps.image().frontends.keys().next().unwrap();
+    let frontend = frontend_of(maps.image());
     let (slot, backend) = maps.image().backends.iter().next().map(|(k, b)| (*k, *b)).unwrap();
     let image = maps.image_mut();
     image.backends.clear();
@@ -191,7 +198,7 @@ fn drift_is_found_counted_and_repaired() {
 #[test]
 fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     let mut cluster = Cluster::new();
-    let capacities = Capacities { frontends: 3, backends: 100, counters: 100 };
+    let capacities = Capacities { frontends: 6, backends: 100, counters: 100 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let report = sync.reconcile(&cluster.apply(many(5)));
     assert_eq!((report.behind, report.error), (2, None));
@@ -202,7 +209,7 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     );
     assert_eq!(
         full[0].to_string(),
-        "frontends holds 3 entries and is full: 2 services are not served in full; raise \
+        "frontends holds 6 entries and is full: 2 services are not served in full; raise \
          --frontends-max"
     );
     let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
@@ -210,7 +217,7 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     assert!(text::image_text(sync.maps().image()).contains("10.9.0.1"), "others go on");
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s0"), delete(Kind::Service, "s1")]));
     sync.retry();
-    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 3));
+    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 6));
     assert!(sync.status().full.is_empty());
 }
 
@@ -267,11 +274,11 @@ fn one_service_that_cannot_be_written_holds_up_no_other() {
     let report = sync.reconcile(&cluster.apply(many(1000)));
     assert_eq!(report.behind, 1);
     assert_eq!(report.error.as_deref(), Some("frontends: will not"));
-    assert_eq!(sync.maps().maps.image().frontends.len(), 999);
+    assert_eq!(sync.maps().maps.image().frontends.len(), 1998);
     assert_eq!(sync.maps().maps.image().backends.len(), 1998, "nothing is left of the attempts");
     sync.maps_mut().refused = "";
     assert_eq!(sync.retry().behind, 0);
-    assert_eq!(sync.maps().maps.image().frontends.len(), 1000);
+    assert_eq!(sync.maps().maps.image().frontends.len(), 2000);
 }
 
 #[test]
@@ -284,7 +291,7 @@ fn maps_that_cannot_be_read_are_left_alone_until_they_can() {
     sync.maps_mut().revive(0);
     assert_eq!(sync.retry().error, None);
     assert!(!sync.is_behind());
-    assert_eq!(sync.maps().inner().image().frontends.len(), 2);
+    assert_eq!(sync.maps().inner().image().frontends.len(), 4);
 }
 
 #[test]

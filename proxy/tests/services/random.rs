@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use fairlead_ebpf::abi::{BackendKey, FrontendKey};
+use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue};
 use fairlead_proxy::image::Image;
 use fairlead_state::{
     Change, Kind, Name,
-    model::{Endpoint, EndpointSlice, Protocol, Service, ServicePort, TrafficPolicy},
+    model::{
+        Endpoint, EndpointSlice, IpMode, LoadBalancerIp, Protocol, Service, ServicePort,
+        SessionAffinity, TrafficPolicy,
+    },
 };
+use ipnetwork::IpNetwork;
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use crate::objects;
@@ -48,9 +52,31 @@ fn service(random: &mut StdRng) -> Service {
         headless_label: random.random_bool(0.03),
         proxy_name: random.random_bool(0.03).then(|| "other".into()),
         internal_traffic_policy: policy(random.random_bool(0.15)),
+        external_traffic_policy: policy(random.random_bool(0.4)),
+        load_balancer_ips: balancer_ips(random),
+        load_balancer_source_ranges: source_ranges(random),
+        session_affinity: if random.random_bool(0.2) {
+            SessionAffinity::ClientIp { timeout_seconds: random.random_range(1..3) }
+        } else {
+            SessionAffinity::None
+        },
         ports: ports(random).into(),
         ..objects::service(pick(random, &SERVICES), "10.96.0.1")
     }
+}
+
+fn balancer_ips(random: &mut StdRng) -> Arc<[LoadBalancerIp]> {
+    let ip = |random: &mut StdRng| LoadBalancerIp {
+        ip: IpAddr::from([192, 0, 2, random.random_range(1..4)]),
+        mode: if random.random_bool(0.8) { IpMode::Vip } else { IpMode::Proxy },
+    };
+    (0..random.random_range(0..3)).map(|_| ip(random)).collect()
+}
+
+fn source_ranges(random: &mut StdRng) -> Arc<[IpNetwork]> {
+    let ranges = ["198.51.100.0/24", "203.0.113.0/25", "0.0.0.0/0", "fd00::/8"];
+    let count = if random.random_bool(0.4) { random.random_range(1..4) } else { 0 };
+    (0..count).map(|_| pick(random, &ranges).parse().unwrap()).collect()
 }
 
 fn ports(random: &mut StdRng) -> Vec<ServicePort> {
@@ -108,11 +134,18 @@ fn endpoint(random: &mut StdRng, ipv6: bool) -> Endpoint {
     }
 }
 
+/// Every slot a frontend leads to.
+fn slots(value: &FrontendValue) -> impl Iterator<Item = BackendKey> + use<> {
+    let sets = [(value.set_id, value.backends), (value.local_set_id, value.local_backends)];
+    let slots =
+        |(set_id, count)| (0..u32::from(count)).map(move |slot| BackendKey { set_id, slot });
+    sets.into_iter().flat_map(slots)
+}
+
 /// What a reader of these maps could trip over.
 pub(crate) fn hole(image: &Image) -> Option<String> {
     image.frontends.iter().find_map(|(key, value)| {
-        let slots = 0..u32::from(value.backends);
-        let mut keys = slots.map(|slot| BackendKey { set_id: value.set_id, slot });
+        let mut keys = slots(value);
         let missing = keys.find(|slot| !image.backends.contains_key(slot))?;
         Some(format!("{} lacks {missing:?}", fairlead_proxy::text::frontend(key)))
     })
@@ -120,14 +153,7 @@ pub(crate) fn hole(image: &Image) -> Option<String> {
 
 /// Slots no frontend leads to.
 pub(crate) fn strays(image: &Image) -> Vec<BackendKey> {
-    let led_to: BTreeSet<BackendKey> = image
-        .frontends
-        .values()
-        .flat_map(|value| {
-            let slots = 0..u32::from(value.backends);
-            slots.map(|slot| BackendKey { set_id: value.set_id, slot })
-        })
-        .collect();
+    let led_to: BTreeSet<BackendKey> = image.frontends.values().flat_map(slots).collect();
     image.backends.keys().filter(|key| !led_to.contains(key)).copied().collect()
 }
 

@@ -73,7 +73,7 @@ async fn follows_snapshots_retries_failures_and_ends_when_told() {
     assert!(!seen.borrow().is_current);
     maps.with(|maps| maps.revive(0));
     until(&mut seen, |status| status.is_current).await;
-    assert_eq!((seen.borrow().frontends, seen.borrow().last_error.clone()), (1, None));
+    assert_eq!((seen.borrow().frontends, seen.borrow().last_error.clone()), (2, None));
 
     let revision = cluster.apply([put_slice(slice("a", "a", &["10.1.0.1"]))]).revision();
     until(&mut seen, |status| status.revision == revision && status.backends == 1).await;
@@ -85,5 +85,5 @@ async fn follows_snapshots_retries_failures_and_ends_when_told() {
     assert!(!running.is_finished());
     cancel.cancel();
     timeout(LIMIT, running).await.expect("did not end").unwrap().unwrap();
-    assert!(maps.with(|maps| maps.inner().image().frontends.len() == 1));
+    assert!(maps.with(|maps| maps.inner().image().frontends.len() == 2));
 }

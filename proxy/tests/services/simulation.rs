@@ -49,8 +49,9 @@ impl Watched {
         let live: BTreeMap<u32, Vec<Backend>> = image
             .frontends
             .values()
-            .filter(|value| value.backends > 0)
-            .map(|value| (value.set_id, content(image, value.set_id)))
+            .flat_map(|v| [(v.set_id, v.backends), (v.local_set_id, v.local_backends)])
+            .filter(|(_, backends)| *backends > 0)
+            .map(|(set_id, _)| (set_id, content(image, set_id)))
             .collect();
         for (id, now) in &live {
             let before = self.live.get(id).unwrap_or(now);

@@ -64,8 +64,7 @@ pub(crate) fn replace(
         set_id,
         counter_id,
         backends: u16::try_from(backends.len()).unwrap(),
-        local_backends: 0,
-        flags: 0,
+        ..bytemuck::Zeroable::zeroed()
     };
     maps.apply(&Step::PutBackends(slots.collect())).unwrap();
     maps.apply(&Step::PutFrontends(vec![(key, value)])).unwrap();

@@ -7,6 +7,9 @@ use std::{
 };
 
 use aya::maps::MapData;
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, SourceRangeKey, name,
+};
 
 use super::KernelMaps;
 use crate::{
@@ -25,14 +28,17 @@ impl KernelMaps {
         if !fs::exists(&maps).map_err(|error| KernelError::pin(&maps, error))? {
             return Err(KernelError::NothingPinned { path: bpffs.into() });
         }
-        let (frontends, frontends_max) = open(&maps.join("frontends_v1"), 20, 16)?;
-        let (backends, backends_max) = open(&maps.join("backends_v1"), 8, 20)?;
-        let (counters, counters_max) = open(&maps.join("service_counters_v1"), 4, 16)?;
+        let (frontends, frontends_max) =
+            open::<FrontendKey, FrontendValue>(&maps.join(name::FRONTENDS))?;
+        let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
+        let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
+        let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let cpus = aya::util::nr_cpus();
         let cpus = cpus.map_err(|(_, error)| KernelError::system(Step::ReadCounters, error))?;
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
+            source_ranges: Table::new(ranges),
             counters: PerCpuTable::new(counters, cpus),
             sizes: MapSizes {
                 frontends: frontends_max,
@@ -45,11 +51,12 @@ impl KernelMaps {
 }
 
 /// A map of another shape is not read: its entries would be taken for something they are not.
-fn open(path: &Path, key_len: u32, value_len: u32) -> Result<(OwnedFd, u32), KernelError> {
+fn open<K, V>(path: &Path) -> Result<(OwnedFd, u32), KernelError> {
     let failed = |error| KernelError::pin(path, io::Error::other(error));
     let data = MapData::from_pin(path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
-    if (info.key_size(), info.value_size()) != (key_len, value_len) {
+    let lens = (usize::try_from(info.key_size()), usize::try_from(info.value_size()));
+    if lens != (Ok(size_of::<K>()), Ok(size_of::<V>())) {
         return Err(KernelError::Foreign { path: path.into() });
     }
     let fd = data.fd().as_fd().try_clone_to_owned();

@@ -57,7 +57,7 @@ fn numbers(backends: &[Backend]) -> Vec<u8> {
 
 #[test]
 fn endpoints_for_node_a_in_zone_x() {
-    let node = NodeView { name: "a".into(), zone: Some("x".into()) };
+    let node = NodeView { name: "a".into(), zone: Some("x".into()), ..NodeView::default() };
     /// Name, endpoints, those under policy Cluster, those under policy Local.
     type Case<'a> = (&'a str, &'a [&'a str], &'a [u8], &'a [u8]);
     let cases: &[Case<'_>] = &[
@@ -152,7 +152,7 @@ fn endpoints_for_node_a_in_zone_x() {
 
 #[test]
 fn a_node_without_a_zone_has_no_zone_preference() {
-    let node = NodeView { name: "a".into(), zone: None };
+    let node = NodeView { name: "a".into(), zone: None, ..NodeView::default() };
     let endpoints = [endpoint("1 ready zone-hint=x"), endpoint("2 ready zone-hint=y")];
     assert_eq!(numbers(&for_cluster(&candidates(&endpoints), &node)), [1, 2]);
 }

@@ -1,0 +1,107 @@
+//! `nodePortAddresses`: on which of the node's addresses NodePorts answer.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+use ipnetwork::IpNetwork;
+
+/// Where NodePorts answer, in the terms of KubeProxyConfiguration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// On every address of the node, loopback included: kube-proxy's iptables mode.
+    #[default]
+    All,
+    /// On the addresses of the Node object: kube-proxy's nftables mode.
+    Primary,
+    /// On addresses in these ranges; loopback if they hold 127.0.0.1 or ::1.
+    In(Vec<IpNetwork>),
+}
+
+/// A word that is no place for NodePorts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of all, primary, localhost, or an address range such as 192.168.0.0/16")]
+pub struct NotAPlace(String);
+
+impl NodePortAddresses {
+    /// From the list in a KubeProxyConfiguration; an empty one means all.
+    ///
+    /// # Errors
+    /// The first word that is neither known nor an address range.
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, NotAPlace> {
+        let mut ranges = Vec::new();
+        let mut is_primary = false;
+        for word in words {
+            match word {
+                "all" => return Ok(Self::All),
+                "primary" => is_primary = true,
+                "localhost" => {
+                    ranges.extend(
+                        [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()]
+                            .map(IpNetwork::from),
+                    );
+                }
+                range => ranges
+                    .push(IpNetwork::from_str(range).map_err(|_| NotAPlace(range.to_owned()))?),
+            }
+        }
+        Ok(match (is_primary, ranges.is_empty()) {
+            (true, _) => Self::Primary,
+            (false, true) => Self::All,
+            (false, false) => Self::In(ranges),
+        })
+    }
+
+    /// Whether NodePorts answer on `ip`, an address of the node; `own` are those of the Node
+    /// object.
+    pub fn has(&self, ip: IpAddr, own: &[IpAddr]) -> bool {
+        match self {
+            Self::All => true,
+            // A node that is not known (yet) must not lose its NodePorts.
+            Self::Primary => own.is_empty() || own.contains(&ip),
+            Self::In(ranges) => ranges.iter().any(|range| range.contains(ip)),
+        }
+    }
+
+    /// Whether they answer on loopback, IPv4 and IPv6.
+    pub fn loopback(&self) -> (bool, bool) {
+        match self {
+            Self::All => (true, true),
+            Self::Primary => (false, false),
+            Self::In(_) => (
+                self.has(Ipv4Addr::LOCALHOST.into(), &[]),
+                self.has(Ipv6Addr::LOCALHOST.into(), &[]),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_port_addresses_as_kube_proxy_has_them() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let own = [ip("192.168.0.2"), ip("2001:db8::1")];
+        type Case<'a> = (&'a [&'a str], (bool, bool), &'a [&'a str]);
+        let cases: [Case<'_>; 5] = [
+            (&[], (true, true), &["192.168.0.2", "192.168.1.2", "2001:db8::1"]),
+            (&["primary"], (false, false), &["192.168.0.2", "2001:db8::1"]),
+            (&["192.168.1.0/24", "127.0.0.0/8"], (true, false), &["192.168.1.2"]),
+            (&["::/0"], (false, true), &["2001:db8::1"]),
+            (&["localhost"], (true, true), &[]),
+        ];
+        for (words, loopback, expected) in cases {
+            let places = NodePortAddresses::from_words(words.iter().copied()).unwrap();
+            assert_eq!(places.loopback(), loopback, "{words:?}");
+            for address in ["192.168.0.2", "192.168.1.2", "2001:db8::1"] {
+                let expected = expected.contains(&address);
+                assert_eq!(places.has(ip(address), &own), expected, "{words:?} {address}");
+            }
+        }
+        let error = NodePortAddresses::from_words(["10.0.0.0/33"]).unwrap_err().to_string();
+        assert!(error.contains("10.0.0.0/33") && error.contains("primary"), "{error}");
+    }
+}
