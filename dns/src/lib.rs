@@ -41,5 +41,5 @@ mod zone;
 pub use config::{DnsConfig, PodNames, THREADS_MAX, Tuning, Upstreams};
 pub use counters::{Counts, DropReason, RCODES};
 pub use error::DnsError;
-pub use server::{Running, start};
+pub use server::{Running, has_predecessor, start};
 pub use wire::name::BadName;

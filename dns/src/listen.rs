@@ -47,6 +47,21 @@ pub(crate) fn listen(address: SocketAddr, threads: usize) -> Result<Listener, Dn
     }
 }
 
+/// Whether another process that lets us share the port serves the address already.
+pub(crate) fn is_shared(address: SocketAddr) -> bool {
+    // A TCP socket gets nothing before it listens: trying disturbs nobody.
+    let try_bind = |shared: bool| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        prepare(&socket, address)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        socket.bind(&address.into())
+    };
+    let alone = try_bind(false);
+    let is_taken = alone.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    address.port() != 0 && is_taken && try_bind(true).is_ok()
+}
+
 /// Takes a socket out of those the kernel chooses from for a datagram: a connected socket is chosen
 /// for its peer alone (`compute_score` in net/ipv4/udp.c, `reuseport_select_sock` in
 /// net/core/sock_reuseport.c). What is queued stays, and replies can be sent to anybody.

@@ -25,7 +25,7 @@ use crate::{
     counters::{Counts, Registry},
     error::DnsError,
     fast::Worker,
-    listen::{Listener, listen, retire},
+    listen::{Listener, is_shared, listen, retire},
     slow::{SlowPath, upstreams::UpstreamPool},
     tcp::{self, Server},
     zone::{Origin, Zone},
@@ -46,8 +46,14 @@ pub struct Running {
     tasks: TaskTracker,
 }
 
+/// Whether an earlier process, still at work, shares its port with a later one. The later one should
+/// have a snapshot before it starts: from then on it gets a part of the queries.
+pub fn has_predecessor(config: &DnsConfig) -> bool {
+    config.listen.iter().any(|address| is_shared(*address))
+}
+
 /// Starts answering at once: before the first snapshot names of the cluster are SERVFAIL, others
-/// are forwarded.
+/// are forwarded. If there is a snapshot already, the first answer is from it.
 ///
 /// Must be called within a tokio runtime, which gets the slow path, TCP and zone updates; UDP has
 /// threads of its own.
@@ -61,11 +67,15 @@ pub fn start(
 ) -> Result<Running, DnsError> {
     let runtime = Handle::try_current().map_err(|_| DnsError::NoRuntime)?;
     let origin = Arc::new(Origin::new(config)?);
+    let mut first = Zone::unsynced(origin.clone(), serial());
+    if let Some(snapshot) = &*snapshots.borrow() {
+        first = first.updated(snapshot, serial());
+    }
     let threads = config.threads.unwrap_or_else(default_threads);
     let listeners = listen_all(&config.listen, threads)?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
 
-    let zone = Arc::new(ArcSwap::from_pointee(Zone::unsynced(origin.clone(), serial())));
+    let zone = Arc::new(ArcSwap::from_pointee(first));
     let (origins, followed_origins) = watch::channel(origin);
     let tasks = TaskTracker::new();
     let upstreams = UpstreamPool::new(&config.upstreams, addresses.clone())?;

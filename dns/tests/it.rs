@@ -16,5 +16,7 @@ mod forward;
 mod hostile;
 #[path = "it/sockets.rs"]
 mod sockets;
+#[path = "it/takeover.rs"]
+mod takeover;
 #[path = "it/world.rs"]
 mod world;

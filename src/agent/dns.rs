@@ -1,6 +1,6 @@
 //! The DNS role: configuration from flags, readiness, metrics.
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use fairlead_dns::{DnsConfig, DnsError, DropReason, Running, Tuning, Upstreams};
 use tokio::sync::watch;
@@ -13,6 +13,9 @@ use super::{
     role::State,
 };
 
+/// Between two looks whether an earlier agent is still there.
+const PREDECESSOR_CHECK: Duration = Duration::from_millis(500);
+
 /// Answers until cancelled.
 pub(crate) async fn run(
     shared: Shared,
@@ -21,6 +24,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let mut args = shared.args.clone();
     let config = config(&args.borrow_and_update().dns);
+    await_turn(&config, &shared).await;
     let cancel = shared.cancel.child_token();
     let started = fairlead_dns::start(&config, shared.snapshots.clone(), cancel);
     let running = Arc::new(started.map_err(with_holder)?);
@@ -44,6 +48,26 @@ pub(crate) async fn run(
     }
     view.store(None);
     Ok(())
+}
+
+/// While an earlier agent answers on the same port, this one does not take a part of the queries
+/// before it knows names.
+async fn await_turn(config: &DnsConfig, shared: &Shared) {
+    let mut snapshots = shared.snapshots.clone();
+    let mut said = false;
+    while !shared.cancel.is_cancelled()
+        && snapshots.borrow().is_none()
+        && fairlead_dns::has_predecessor(config)
+    {
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!("DNS: an earlier agent answers here until names are in sync");
+        }
+        tokio::select! {
+            known = snapshots.wait_for(Option::is_some) => drop(known),
+            () = tokio::time::sleep(PREDECESSOR_CHECK) => {}
+            () = shared.cancel.cancelled() => {}
+        }
+    }
 }
 
 /// Puts changed settings in force for ever.

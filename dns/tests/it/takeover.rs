@@ -1,0 +1,205 @@
+//! One server takes over from another on the same port, and settings change, under queries.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use fairlead_dns::{DnsConfig, Tuning, Upstreams, has_predecessor, start};
+use fairlead_state::{Change, Store, model::Kind, store::Snapshots};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    contract::objects,
+    world::{PATIENCE, World, query, tcp_receive, tcp_send, udp},
+};
+
+const WEB: &str = "web.demo.svc.cluster.local.";
+/// Servers that take over, one after the other.
+const ROUNDS: usize = 6;
+/// Questions that must have been answered in each round before the old server ends, and after.
+const ANSWERS_A_ROUND: u64 = 300;
+/// Resolvers wait 5 s (resolv.conf(5)).
+const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What clients have seen.
+#[derive(Default)]
+struct Seen {
+    answered: AtomicU64,
+    lost: AtomicU64,
+    wrong: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Seen {
+    fn count(&self, reply: Option<Message>) {
+        let counter = match reply {
+            None => &self.lost,
+            Some(reply) if reply.answers.len() == 1 => &self.answered,
+            Some(_) => &self.wrong,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    async fn await_more(&self, count: u64) {
+        let target = self.answered.load(Relaxed) + count;
+        let reached = async {
+            while self.answered.load(Relaxed) < target {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("queries go on");
+    }
+}
+
+/// A new socket for each question: each is the kernel's choice anew.
+async fn ask_by_udp(server: SocketAddr) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.ok()?;
+    socket.connect(server).await.ok()?;
+    socket.send(&query(WEB, RecordType::A).to_vec().ok()?).await.ok()?;
+    let mut buffer = [0; 512];
+    let received = timeout(REPLY_TIMEOUT, socket.recv(&mut buffer)).await.ok()?.ok()?;
+    Message::from_vec(&buffer[..received]).ok()
+}
+
+async fn ask_by_tcp(server: SocketAddr) -> Option<Message> {
+    let asking = async {
+        let mut stream = TcpStream::connect(server).await.ok()?;
+        let asked = query(WEB, RecordType::A).to_vec().ok()?;
+        let length = u16::try_from(asked.len()).ok()?.to_be_bytes();
+        stream.write_all(&[&length, &asked[..]].concat()).await.ok()?;
+        let mut reply = vec![0; stream.read_u16().await.ok()?.into()];
+        stream.read_exact(&mut reply).await.ok()?;
+        Message::from_vec(&reply).ok()
+    };
+    timeout(REPLY_TIMEOUT, asking).await.ok()?
+}
+
+fn listening(address: &str) -> DnsConfig {
+    DnsConfig {
+        listen: vec![address.parse().unwrap()],
+        upstreams: Upstreams::Addresses(vec![]),
+        threads: Some(2),
+        ..DnsConfig::default()
+    }
+}
+
+fn store() -> (Store, Snapshots) {
+    let (mut store, snapshots) = Store::new([Kind::Service]);
+    let (services, others): (Vec<_>, Vec<_>) =
+        objects().into_iter().partition(|object| object.kind() == Kind::Service);
+    let replace = Change::Replace { kind: Kind::Service, objects: services, refused: vec![] };
+    store.apply(others.into_iter().map(Change::Upsert).chain([replace]));
+    (store, snapshots)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn servers_that_take_over_from_one_another_lose_no_query() {
+    // A wildcard socket becomes one of an address when it is connected: both kinds matter.
+    for listen in ["127.0.0.1", "0.0.0.0"] {
+        let (_store, snapshots) = store();
+        let mut cancel = CancellationToken::new();
+        let config = listening(&format!("{listen}:0"));
+        let mut running = start(&config, snapshots.clone(), cancel.clone()).unwrap();
+        let port = running.addresses()[0].port();
+        let server = SocketAddr::from(([127, 0, 0, 1], port));
+        let config = listening(&format!("{listen}:{port}"));
+        assert!(has_predecessor(&config), "the first one shares");
+
+        let seen = Arc::new(Seen::default());
+        let clients = (0..6).map(|index| {
+            let seen = seen.clone();
+            tokio::spawn(async move {
+                while !seen.stop.load(Relaxed) {
+                    let reply = match index {
+                        0 | 1 => ask_by_tcp(server).await,
+                        _ => ask_by_udp(server).await,
+                    };
+                    seen.count(reply);
+                }
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        for _ in 0..ROUNDS {
+            seen.await_more(ANSWERS_A_ROUND).await;
+            let next_cancel = CancellationToken::new();
+            let next = start(&config, snapshots.clone(), next_cancel.clone()).unwrap();
+            seen.await_more(ANSWERS_A_ROUND).await;
+            cancel.cancel();
+            timeout(PATIENCE, running.join()).await.expect("the old one ends");
+            seen.await_more(ANSWERS_A_ROUND).await;
+            (running, cancel) = (next, next_cancel);
+        }
+        seen.stop.store(true, Relaxed);
+        for client in clients {
+            client.await.unwrap();
+        }
+        let (lost, wrong) = (seen.lost.load(Relaxed), seen.wrong.load(Relaxed));
+        assert_eq!((lost, wrong), (0, 0), "of {} on {listen}", seen.answered.load(Relaxed));
+        cancel.cancel();
+        running.join().await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_free_or_not_shared_has_no_predecessor() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    assert!(!has_predecessor(&listening(&taken)), "not shared");
+    drop(holder);
+    assert!(!has_predecessor(&listening(&taken)), "free");
+}
+
+#[tokio::test]
+async fn a_connection_with_more_to_ask_is_served_while_the_server_ends() {
+    let world = World::with(objects(), vec![]).await;
+    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+    tcp_send(&mut stream, &query(WEB, RecordType::A).to_vec().unwrap()).await;
+    tcp_receive(&mut stream).await;
+    world.cancel.cancel();
+    for _ in 0..5 {
+        tcp_send(&mut stream, &query(WEB, RecordType::A).to_vec().unwrap()).await;
+        assert_eq!(tcp_receive(&mut stream).await.answers.len(), 1);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn times_to_live_and_upstreams_change_while_answering() {
+    let world = World::with(objects(), vec![]).await;
+    let (outside, absent) = ("www.example.com.", "nope.demo.svc.cluster.local.");
+    let asked = |reply: &Message| reply.answers[0].ttl;
+    assert_eq!(asked(&world.ask(WEB, RecordType::A).await), 30);
+    let refused = world.ask(outside, RecordType::A).await;
+    assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
+
+    let upstream = World::with(vec![], vec![]).await;
+    let tuning = Tuning {
+        upstreams: Upstreams::Addresses(vec![upstream.v4()]),
+        ttl_seconds: 7,
+        negative_ttl_seconds: 3,
+    };
+    world.running.tune(&tuning).unwrap();
+    let tuned = async { while asked(&udp(world.v4(), &query(WEB, RecordType::A)).await) != 7 {} };
+    timeout(PATIENCE, tuned).await.expect("names are made anew");
+    let denied = world.ask(absent, RecordType::A).await;
+    assert_eq!(denied.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(denied.authorities[0].ttl, 3);
+    world.ask(outside, RecordType::A).await;
+    assert_eq!(world.running.counts().forwarded, 1, "the new upstream was asked");
+    upstream.end().await;
+    world.end().await;
+}
