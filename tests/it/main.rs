@@ -7,6 +7,7 @@
 )]
 
 mod agent_kubernetes;
+mod api_server_addresses;
 mod bad_input;
 mod cleanup;
 mod demo;

@@ -2,8 +2,7 @@
 //!
 //! Paged and streaming lists, resourceVersions, bookmarks, field selectors on `metadata.name` and
 //! `spec.nodeName`, 410 Gone, and every way of not answering. Objects are JSON, taken as they are:
-//! it
-//! checks nothing, so that tests can store what a real one never would.
+//! it checks nothing, so that tests can store what a real one never would.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod http;
@@ -38,6 +37,7 @@ const TOKEN: &str = "test-token";
 pub(crate) struct ApiServer {
     address: SocketAddr,
     shared: Arc<Shared>,
+    connections: Arc<Mutex<CancellationToken>>,
     listening: Mutex<Listening>,
     kubeconfig: TempDir,
     tls: Option<Tls>,
@@ -60,7 +60,6 @@ struct State {
     storage: Storage,
     requests: Requests,
     behaviour: Behaviour,
-    connections: CancellationToken,
     watches: CancellationToken,
 }
 
@@ -98,12 +97,13 @@ impl ApiServer {
         Self::bound(None)
     }
 
+    /// A further server of the same cluster: same objects, same certificate, an address of its own.
+    /// Nothing answers there until [`ApiServer::resume`].
+    pub(crate) fn peer(&self, ip: &str) -> Self {
+        Self::bound_at(ip, self.shared.clone(), self.tls.clone())
+    }
+
     fn bound(tls: Option<Tls>) -> Self {
-        let socket = bind("127.0.0.1:0".parse().unwrap());
-        let address = socket.local_addr().unwrap();
-        let kubeconfig = TempDir::new().unwrap();
-        let text = kubeconfig_text(address, tls.as_ref());
-        std::fs::write(kubeconfig.path().join("config"), text).unwrap();
         let state = State {
             storage: Storage::default(),
             requests: Requests::default(),
@@ -113,12 +113,24 @@ impl ApiServer {
                 forbidden: Vec::new(),
                 bookmarks: 0,
             },
-            connections: CancellationToken::new(),
             watches: CancellationToken::new(),
         };
         let shared = Shared { state: Mutex::new(state), wake: watch::Sender::new(0) };
+        Self::bound_at("127.0.0.1", Arc::new(shared), tls)
+    }
+
+    fn bound_at(ip: &str, shared: Arc<Shared>, tls: Option<Tls>) -> Self {
+        let socket = bind(SocketAddr::new(ip.parse().unwrap(), 0));
+        let address = socket.local_addr().unwrap();
+        let kubeconfig = TempDir::new().unwrap();
+        let text = kubeconfig_text(address, tls.as_ref());
+        std::fs::write(kubeconfig.path().join("config"), text).unwrap();
         let listening = Mutex::new(Listening::No(socket));
-        Self { address, shared: Arc::new(shared), listening, kubeconfig, tls }
+        Self { address, shared, connections: Arc::default(), listening, kubeconfig, tls }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -159,8 +171,7 @@ impl ApiServer {
 
     /// Breaks every connection off.
     pub(crate) fn disconnect_all(&self) {
-        let mut state = self.shared.lock();
-        std::mem::take(&mut state.connections).cancel();
+        std::mem::take(&mut *self.connections.lock().unwrap()).cancel();
     }
 
     /// Ends every watch the way a server does after `timeoutSeconds`.
@@ -189,7 +200,8 @@ impl ApiServer {
             Listening::Yes(_) => return,
         };
         let listener = socket.listen(1024).unwrap();
-        let accepting = accept(listener, self.shared.clone(), self.tls.clone());
+        let accepting =
+            accept(listener, self.shared.clone(), self.connections.clone(), self.tls.clone());
         *listening = Listening::Yes(tokio::spawn(accepting));
     }
 
@@ -223,7 +235,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        self.shared.lock().connections.cancel();
+        self.connections.lock().unwrap().cancel();
         if let Listening::Yes(task) = &*self.listening.lock().unwrap() {
             task.abort();
         }
@@ -244,11 +256,16 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<Tls>) {
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    connections: Arc<Mutex<CancellationToken>>,
+    tls: Option<Tls>,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (shared, tls) = (shared.clone(), tls.clone());
-        let broken_off = shared.lock().connections.clone();
+        let broken_off = connections.lock().unwrap().clone();
         tokio::spawn(async move {
             let served = async {
                 match tls {
