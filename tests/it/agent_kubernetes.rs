@@ -150,9 +150,14 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
     cluster.on_the_node(ApiServer::pause);
     let agent = cluster.agent(&world);
     agent.await_line(&["WARN", "API server"]);
+    let name = "dns://127.0.0.1/web.default.svc.cluster.local";
+    let asked = world.load("node", &["--url", name, "--count", "3"]);
+    assert_eq!(asked.kinds(), ["rcode"], "SERVFAIL: nothing is denied before it is known");
     cluster.on_the_node(ApiServer::resume);
     agent.await_ready(&world);
     await_pod(&world, &agent, 0);
+    cluster.on_the_node(ApiServer::pause);
+    assert_eq!(world.await_answer("node", name).ok(), 1, "and answered without a server");
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod cleanup;
 mod demo;
 mod ingress;
 mod kubernetes_source;
+mod life;
 mod restart;
+mod starts;
 mod support;
 mod world;

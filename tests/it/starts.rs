@@ -1,0 +1,125 @@
+//! An agent none of whose roles can start says why as its last line, ends with 1, and leaves the
+//! node as it was.
+
+use std::net::{TcpListener, UdpSocket};
+
+use super::support::{
+    agent::{self, Agent},
+    world::{FAIRLEAD, PROBE, World},
+};
+
+/// Something on the node that has a port.
+enum Held {
+    Nothing,
+    Udp(&'static str),
+    Tcp(&'static str),
+}
+
+impl Held {
+    /// The socket, in a runtime of the node; both are gone when it is dropped.
+    fn take(
+        &self,
+        world: &World,
+    ) -> Option<(tokio::runtime::Runtime, Box<dyn std::any::Any + Send>)> {
+        let runtime = world.runtime("node");
+        let socket: Box<dyn std::any::Any + Send> = match *self {
+            Held::Nothing => return None,
+            Held::Udp(address) => {
+                let bound = runtime.spawn(async move { UdpSocket::bind(address) });
+                Box::new(runtime.block_on(bound).expect("no panic").expect("free"))
+            }
+            Held::Tcp(address) => {
+                let bound = runtime.spawn(async move { TcpListener::bind(address) });
+                Box::new(runtime.block_on(bound).expect("no panic").expect("free"))
+            }
+        };
+        Some((runtime, socket))
+    }
+}
+
+/// What is pinned, and what hooks the node's packets and sockets.
+fn traces(world: &World) -> String {
+    let mut list = world.command("node", "sh");
+    list.arg("-c").arg(format!(
+        "find {} -mindepth 1; ip -br link; tc filter show dev up0 ingress 2>/dev/null",
+        world.bpffs().display()
+    ));
+    let output = list.output().expect("it starts");
+    assert!(output.status.success());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ends_with_reason(mut agent: Agent, parts: &[&str]) {
+    let status = agent.await_end();
+    let log = agent.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("fairlead: "), "{log}");
+    for part in parts {
+        assert!(last.contains(part), "{part:?} is not in the last line:\n{log}");
+    }
+}
+
+#[test]
+fn a_single_role_that_cannot_start_ends_the_agent_with_its_reason() {
+    let world = World::with_pods(0);
+    let here = world.manifests().display().to_string();
+    let dns: &[&str] = &["--no-proxy", "--no-ingress"];
+    let ingress: &[&str] = &["--no-proxy", "--no-dns"];
+    let proxy: &[&str] = &["--no-dns", "--no-ingress"];
+    let mut cgroup = proxy.to_vec();
+    cgroup.extend(["--cgroup-root", &here]);
+    let mut bpffs = proxy.to_vec();
+    bpffs.extend(["--bpffs", "/proc/nowhere"]);
+    let before = traces(&world);
+    for (flags, held, parts) in [
+        (dns, Held::Udp("0.0.0.0:53"), ["dns", "port 53", "held by"]),
+        (dns, Held::Tcp("0.0.0.0:53"), ["dns", "port 53", "held by"]),
+        (ingress, Held::Tcp("0.0.0.0:80"), ["ingress", "0.0.0.0:80", "held by"]),
+        (ingress, Held::Tcp("[::]:443"), ["ingress", ":443", "held by"]),
+        (dns, Held::Tcp("0.0.0.0:10256"), ["--healthz-listen", "10256", "held by"]),
+        (&cgroup, Held::Nothing, ["proxy", &here, "--cgroup-root"]),
+        (&bpffs, Held::Nothing, ["proxy", "/proc/nowhere", "--bpffs"]),
+    ] {
+        let _held = held.take(&world);
+        ends_with_reason(world.agent_with(flags), &parts);
+        assert_eq!(traces(&world), before, "left behind by {parts:?}");
+    }
+}
+
+#[test]
+fn without_rights_the_proxy_alone_ends_with_the_missing_ones() {
+    let world = World::with_pods(0);
+    let before = traces(&world);
+    let mut command = world.command("node", "setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", FAIRLEAD, "agent"]);
+    command.args(["--node-name", "node1", "--no-dns", "--no-ingress", "--manifests"]);
+    command.arg(world.manifests());
+    command.arg("--cgroup-root").arg(world.cgroup()).arg("--bpffs").arg(world.bpffs());
+    ends_with_reason(agent::spawn(&mut command), &["proxy", "no rights", "CAP_BPF"]);
+    assert_eq!(traces(&world), before);
+}
+
+#[test]
+fn a_start_that_fails_leaves_what_an_earlier_agent_serves() {
+    let world = World::with_pods(1);
+    let url = "http://10.96.0.20";
+    let earlier = world.agent();
+    assert_eq!(world.await_answer(PROBE, url).ok(), 1);
+    earlier.kill();
+    let here = world.manifests().display().to_string();
+    let flags = ["--no-dns", "--no-ingress", "--cgroup-root", here.as_str()];
+    ends_with_reason(world.agent_with(&flags), &["proxy"]);
+    assert_eq!(world.await_answer(PROBE, url).ok(), 1, "Services go on without an agent");
+}
+
+#[test]
+fn with_an_admin_socket_a_taken_health_port_is_waited_for() {
+    let world = World::with_pods(0);
+    let held = Held::Tcp("0.0.0.0:10256").take(&world);
+    let socket = world.root().join("admin.sock").display().to_string();
+    let agent = world.agent_with(&["--no-proxy", "--no-ingress", "--admin-socket", &socket]);
+    agent.await_line(&["--healthz-listen", "10256", "held by"]);
+    drop(held);
+    agent.await_ready(&world);
+}
