@@ -170,8 +170,9 @@ fn prepare_roles(shared: &Shared, pages: &mut Pages) -> Vec<Start> {
     let wanted = shared.args().roles;
     if wanted.proxy() {
         let (shared, view) = (shared.clone(), pages.proxy.clone());
+        let traces = Arc::new(proxy::Traces::before(&shared.args().proxy));
         starts.push(prepare("proxy", pages, shared.cancel.clone(), move |state| {
-            proxy::run(shared.clone(), state, view.clone())
+            proxy::run(shared.clone(), state, view.clone(), traces.clone())
         }));
     }
     if wanted.dns() {

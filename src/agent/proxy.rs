@@ -1,6 +1,13 @@
 //! The proxy role: programs loaded, maps brought in sync, then programs attached.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::Context as _;
 use fairlead_proxy::{
@@ -17,11 +24,55 @@ use super::{
     role::State,
 };
 
-/// Balances Services until cancelled; what is in the kernel then stays.
+/// Below the BPF file system, where the proxy pins what it loads.
+const PINS: &str = "fairlead";
+
+/// What an agent that never came to work has to take away again: nothing if it found an earlier
+/// agent's programs, which serve on.
+#[derive(Debug)]
+pub(crate) struct Traces {
+    bpffs: PathBuf,
+    /// There was something before, or Services are served now.
+    is_of_use: AtomicBool,
+}
+
+impl Traces {
+    /// To be called before the first start.
+    pub(crate) fn before(args: &ProxyArgs) -> Self {
+        let is_of_use = args.bpffs.join(PINS).exists().into();
+        Self { bpffs: args.bpffs.clone(), is_of_use }
+    }
+
+    fn sweep(&self) {
+        if self.is_of_use.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = Kernel::cleanup(&self.bpffs) {
+            tracing::warn!("Services: traces of the failed start stay: {error}");
+        }
+    }
+}
+
+/// Balances Services until cancelled; what is in the kernel then stays. A start that fails leaves the
+/// node as it was.
 pub(crate) async fn run(
     shared: Shared,
     state: watch::Sender<State>,
     view: View,
+    traces: Arc<Traces>,
+) -> anyhow::Result<()> {
+    let result = serve(shared, state, view, &traces).await;
+    if result.is_err() {
+        traces.sweep();
+    }
+    result
+}
+
+async fn serve(
+    shared: Shared,
+    state: watch::Sender<State>,
+    view: View,
+    traces: &Traces,
 ) -> anyhow::Result<()> {
     let options = options(&shared.args().proxy)?;
     // The verifier takes tens of milliseconds: no work for a thread that watches.
@@ -54,6 +105,7 @@ pub(crate) async fn run(
         let attached = tokio::task::spawn_blocking(attach).await??;
         let (adopted, created) = (attached.adopted, attached.created);
         tracing::info!(adopted, created, "Services: programs attached");
+        traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
         node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone()).await?;
         anyhow::Ok(())
