@@ -26,6 +26,7 @@
 
 mod answer;
 mod config;
+pub mod corefile;
 mod counters;
 mod error;
 mod fast;

@@ -1,0 +1,233 @@
+//! CoreDNS's configuration: read, checked and typed, or one error that names file, line and cure.
+//!
+//! ```text
+//! bytes -> tokens (quotes, comments, environment) -> blocks (snippets, import) -> plugins (typed)
+//! ```
+//!
+//! The order of lines within a server block has no meaning, as in CoreDNS: what asks first is fixed.
+
+mod blocks;
+mod cache;
+mod forward;
+mod guards;
+mod hosts;
+mod kubernetes;
+mod plugins;
+mod servers;
+mod tokens;
+mod values;
+
+use std::{
+    fmt, fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use cache::{CacheOptions, Stale};
+pub use forward::{ForwardOptions, ForwardPolicy, To, Transport};
+pub use guards::{AclAction, AclRule};
+pub use hosts::HostsOptions;
+pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
+pub use servers::{Health, Reload};
+
+/// A whole Corefile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corefile {
+    /// Server blocks in the order of the file.
+    pub blocks: Vec<ServerBlock>,
+    /// Every file that was read: the Corefile and what it imports.
+    pub files: Vec<PathBuf>,
+}
+
+/// The port of blocks that name none.
+pub const DEFAULT_PORT: u16 = 53;
+
+/// One server block: names, where they are served, and what answers them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerBlock {
+    /// Zones with their ports; the longest that fits a question answers it.
+    pub zones: Vec<ZoneAt>,
+    /// `bind`: addresses to listen on; empty for the agent's own.
+    pub bind: Vec<IpAddr>,
+    /// `errors` is there.
+    pub errors: bool,
+    /// `log` is there.
+    pub log: bool,
+    /// `health`.
+    pub health: Option<Health>,
+    /// `ready`: where it is served.
+    pub ready: Option<std::net::SocketAddr>,
+    /// `prometheus`: where it is served.
+    pub prometheus: Option<std::net::SocketAddr>,
+    /// `reload`.
+    pub reload: Option<Reload>,
+    /// `loop` is there.
+    pub detect_loops: bool,
+    /// `loadbalance`, or its absence: then addresses keep their order.
+    pub rotate: bool,
+    /// `bufsize`: largest UDP reply, in bytes.
+    pub buffer_bytes: Option<u16>,
+    /// `any`.
+    pub any: bool,
+    /// `minimal`.
+    pub minimal: bool,
+    /// `acl`, in order: the first rule that fits decides.
+    pub acl: Vec<AclRule>,
+    /// `hosts`.
+    pub hosts: Option<HostsOptions>,
+    /// `kubernetes`.
+    pub kubernetes: Option<KubernetesOptions>,
+    /// `cache`.
+    pub cache: Option<CacheOptions>,
+    /// `forward`, one per origin.
+    pub forwards: Vec<ForwardOptions>,
+}
+
+/// A zone and the port it is served on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneAt {
+    /// Lower case, without the final dot; the root is `.`.
+    pub zone: String,
+    /// UDP and TCP port.
+    pub port: u16,
+}
+
+/// What is wrong with a Corefile, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorefileError {
+    /// File as it was named.
+    pub file: Arc<str>,
+    /// Line, from 1; 0 for the file as a whole.
+    pub line: u32,
+    /// What, and the cure.
+    pub reason: String,
+}
+
+impl fmt::Display for CorefileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.reason),
+            line => write!(f, "{}:{line}: {}", self.file, self.reason),
+        }
+    }
+}
+
+impl std::error::Error for CorefileError {}
+
+/// Longest Corefile, imports each, in bytes: a ConfigMap holds no more.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Values of environment variables.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+impl Corefile {
+    /// Reads a file and what it imports.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read(path: &Path) -> Result<Self, CorefileError> {
+        let text = read_text(path)?;
+        Self::parse(path, &text, &|name| std::env::var(name).ok())
+    }
+
+    /// Parses a Corefile's text; `path` names it in errors, and imports are relative to it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<Self, CorefileError> {
+        let mut files = vec![path.to_owned()];
+        let blocks = blocks::parse(path, text, environment, &mut files)?;
+        let blocks = blocks.iter().map(plugins::server_block).collect::<Result<Vec<_>, _>>()?;
+        let file: Arc<str> = path.display().to_string().into();
+        check(&blocks).map_err(|reason| CorefileError { file: file.clone(), line: 0, reason })?;
+        Ok(Self { blocks, files })
+    }
+
+    /// The first of a plugin's settings that is for the whole process.
+    fn first<T>(&self, of: impl Fn(&ServerBlock) -> Option<T>) -> Option<T> {
+        self.blocks.iter().find_map(of)
+    }
+
+    /// `health`, of whichever block has it.
+    pub fn health(&self) -> Option<Health> {
+        self.first(|block| block.health)
+    }
+
+    /// `ready`.
+    pub fn ready(&self) -> Option<std::net::SocketAddr> {
+        self.first(|block| block.ready)
+    }
+
+    /// `prometheus`.
+    pub fn prometheus(&self) -> Option<std::net::SocketAddr> {
+        self.first(|block| block.prometheus)
+    }
+
+    /// How often the file is read again; `None`: never.
+    pub fn reload(&self) -> Option<Duration> {
+        self.first(|block| block.reload).and_then(|reload| reload.0)
+    }
+
+    /// `kubernetes`: the settings of the first block that has it, and the zones of all.
+    pub fn kubernetes(&self) -> Option<KubernetesOptions> {
+        let mut all = self.blocks.iter().filter_map(|block| block.kubernetes.clone());
+        let mut first = all.next()?;
+        for next in all {
+            for zone in next.reverse_zones {
+                if !first.reverse_zones.contains(&zone) {
+                    first.reverse_zones.push(zone);
+                }
+            }
+            first.domain = first.domain.or(next.domain);
+        }
+        Some(first)
+    }
+}
+
+/// What no block can see alone.
+fn check(blocks: &[ServerBlock]) -> Result<(), String> {
+    let mut seen = vec![];
+    for block in blocks {
+        for zone in &block.zones {
+            let place = (zone, &block.bind);
+            if seen.contains(&place) {
+                let ZoneAt { zone, port } = zone;
+                return Err(format!("{zone}:{port} is served twice: join the two server blocks"));
+            }
+            seen.push(place);
+        }
+    }
+    let mut kubernetes = blocks.iter().filter_map(|block| block.kubernetes.as_ref());
+    let Some(first) = kubernetes.next() else { return Ok(()) };
+    for other in kubernetes {
+        let domains = (&first.domain, &other.domain);
+        if matches!(domains, (Some(one), Some(two)) if one != two) {
+            return Err("two cluster domains: give all `kubernetes` lines the same one".to_owned());
+        }
+        if !first.same_but_zones(other) {
+            return Err("two `kubernetes` plugins differ in more than their zones: make their \
+                        options the same"
+                .to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn read_text(path: &Path) -> Result<String, CorefileError> {
+    let failed =
+        |reason: String| CorefileError { file: path.display().to_string().into(), line: 0, reason };
+    let bytes = fs::metadata(path).map_err(|e| failed(format!("cannot be read: {e}")))?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(failed(format!("{bytes} bytes: more than {FILE_BYTES_MAX} are not read")));
+    }
+    fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! `cache [TTL] [ZONES...] { ... }`.
+
+use std::time::Duration;
+
+use super::{CorefileError, blocks::Directive, tokens::Token, values};
+
+/// CoreDNS's own capacity of each half.
+const CAPACITY: usize = 9984;
+/// No more, whatever is asked: 64 bytes of bookkeeping each.
+const CAPACITY_MAX: usize = 1 << 20;
+const SUCCESS_TTL_SECONDS: u32 = 3600;
+const DENIAL_TTL_SECONDS: u32 = 1800;
+const MIN_TTL_SECONDS: u32 = 5;
+const SERVFAIL: Duration = Duration::from_secs(5);
+const SERVFAIL_MAX: Duration = Duration::from_secs(300);
+const STALE: Duration = Duration::from_secs(3600);
+const KNOWN: &str = "success, denial, prefetch, serve_stale, servfail, disable, keepttl";
+
+/// Bounds of one half of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// Entries.
+    pub capacity: usize,
+    /// Longest time an entry is kept, in seconds.
+    pub max_ttl_seconds: u32,
+    /// Shortest, in seconds.
+    pub min_ttl_seconds: u32,
+}
+
+/// `serve_stale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// How long past its time an entry may be served.
+    pub period: Duration,
+    /// `verify`: only when the upstreams fail. Otherwise at once, and refreshed meanwhile.
+    pub verify: bool,
+}
+
+/// `prefetch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// So many questions make a name popular.
+    pub amount: u32,
+    /// Without so long a gap between them.
+    pub gap: Duration,
+    /// Refreshed when less than this share of its time is left, in percent.
+    pub percentage: u32,
+}
+
+/// Options of `cache`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Zones it is for; empty for the block's.
+    pub zones: Vec<String>,
+    /// Answers.
+    pub success: Half,
+    /// "No such name", "no such record".
+    pub denial: Half,
+    /// Time failures are kept.
+    pub servfail: Duration,
+    /// Zones whose answers are not kept.
+    pub no_success: Vec<String>,
+    /// Zones whose denials are not kept.
+    pub no_denial: Vec<String>,
+    /// `serve_stale`.
+    pub stale: Option<Stale>,
+    /// `prefetch`.
+    pub prefetch: Option<Prefetch>,
+    /// `keepttl`: times to live are not counted down.
+    pub keep_ttl: bool,
+}
+
+pub(super) fn read(line: &Directive) -> Result<CacheOptions, CorefileError> {
+    let half = |max_ttl_seconds| Half {
+        capacity: CAPACITY,
+        max_ttl_seconds,
+        min_ttl_seconds: MIN_TTL_SECONDS,
+    };
+    let mut options = CacheOptions {
+        zones: vec![],
+        success: half(SUCCESS_TTL_SECONDS),
+        denial: half(DENIAL_TTL_SECONDS),
+        servfail: SERVFAIL,
+        no_success: vec![],
+        no_denial: vec![],
+        stale: None,
+        prefetch: None,
+        keep_ttl: false,
+    };
+    let mut words = &line.args[..];
+    if let [first, rest @ ..] = words
+        && first.text.parse::<u32>().is_ok()
+    {
+        let ttl = first.number(1, u32::MAX)?;
+        options.success.max_ttl_seconds = ttl;
+        options.denial.max_ttl_seconds = ttl;
+        words = rest;
+    }
+    options.zones = values::zones(words)?;
+    for option in &line.body {
+        option.no_body()?;
+        read_option(option, &mut options)?;
+    }
+    Ok(options)
+}
+
+fn read_option(line: &Directive, options: &mut CacheOptions) -> Result<(), CorefileError> {
+    match line.name.text.as_str() {
+        "success" => read_half(line, &mut options.success)?,
+        "denial" => read_half(line, &mut options.denial)?,
+        "disable" => {
+            let [what, zones @ ..] = line.expect(1, usize::MAX)? else { return Ok(()) };
+            let mut zones = values::zones(zones)?;
+            if zones.is_empty() {
+                zones.push(".".to_owned());
+            }
+            match what.text.as_str() {
+                "success" => options.no_success.extend(zones),
+                "denial" => options.no_denial.extend(zones),
+                _ => return Err(what.error("disable: write success or denial")),
+            }
+        }
+        "servfail" => {
+            options.servfail = line.one()?.duration()?;
+            if options.servfail > SERVFAIL_MAX {
+                return Err(line.name.error("servfail: at most 5m (RFC 2308 §7.1)"));
+            }
+        }
+        "serve_stale" => options.stale = Some(read_stale(line)?),
+        "prefetch" => options.prefetch = Some(read_prefetch(line)?),
+        "keepttl" => options.keep_ttl = line.expect(0, 0)?.is_empty(),
+        _ => return Err(line.unknown("cache", KNOWN)),
+    }
+    Ok(())
+}
+
+/// `CAPACITY [TTL] [MINTTL]`.
+fn read_half(line: &Directive, half: &mut Half) -> Result<(), CorefileError> {
+    let words = line.expect(1, 3)?;
+    if let Some(capacity) = words.first() {
+        half.capacity = capacity.number(1, usize::MAX)?.min(CAPACITY_MAX);
+    }
+    if let Some(ttl) = words.get(1) {
+        half.max_ttl_seconds = ttl.number(1, u32::MAX)?;
+    }
+    if let Some(least) = words.get(2) {
+        half.min_ttl_seconds = least.number(0, half.max_ttl_seconds)?;
+    }
+    Ok(())
+}
+
+/// `[DURATION] [immediate|verify]`.
+fn read_stale(line: &Directive) -> Result<Stale, CorefileError> {
+    let mut stale = Stale { period: STALE, verify: false };
+    for word in line.expect(0, 2)? {
+        match word.text.as_str() {
+            "immediate" => {}
+            "verify" => stale.verify = true,
+            _ => stale.period = word.duration()?,
+        }
+    }
+    Ok(stale)
+}
+
+/// `AMOUNT [[DURATION] [PERCENTAGE%]]`.
+fn read_prefetch(line: &Directive) -> Result<Prefetch, CorefileError> {
+    let words = line.expect(1, 3)?;
+    let amount = words.first().map_or(Ok(0), |word| word.number(0, 1_000_000))?;
+    let gap = words.get(1).map_or(Ok(Duration::from_secs(60)), Token::duration)?;
+    let percentage = match words.get(2) {
+        None => 10,
+        Some(word) => word
+            .text
+            .strip_suffix('%')
+            .and_then(|number| number.parse().ok())
+            .filter(|percentage| (10..=90).contains(percentage))
+            .ok_or_else(|| word.error("prefetch: give a share from 10% to 90%"))?,
+    };
+    Ok(Prefetch { amount, gap, percentage })
+}

@@ -1,0 +1,177 @@
+//! `forward FROM TO... { ... }`.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{CorefileError, blocks::Directive, tokens::Token, values};
+
+/// Most upstreams of one line, as in CoreDNS.
+const UPSTREAMS_MAX: usize = 15;
+const DNS_PORT: u16 = 53;
+const KNOWN: &str = "except, force_tcp, prefer_udp, expire, max_fails, max_connect_attempts, policy, \
+                     health_check, max_concurrent, failfast_all_unhealthy_upstreams";
+
+/// How an upstream is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, and TCP after truncation.
+    Plain,
+    /// TCP only.
+    Tcp,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// A server.
+    Server(SocketAddr),
+    /// The `nameserver` lines of a file.
+    File(PathBuf),
+}
+
+/// Whom to ask first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardPolicy {
+    /// Any: here, the one that has answered fastest.
+    #[default]
+    Random,
+    /// In turn.
+    RoundRobin,
+    /// In the order written.
+    Sequential,
+}
+
+/// Options of one `forward` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardOptions {
+    /// Names at and below this zone are forwarded.
+    pub from: String,
+    /// Whom to ask; never empty.
+    pub to: Vec<To>,
+    /// Names at and below these are not forwarded.
+    pub except: Vec<String>,
+    /// `force_tcp`.
+    pub transport: Transport,
+    /// `policy`.
+    pub policy: ForwardPolicy,
+    /// Questions at the upstreams at one time; more are refused. `None`: the server's own limit.
+    pub max_concurrent: Option<usize>,
+    /// `health_check`'s interval; a question that fails counts as a check.
+    pub health_check: Option<Duration>,
+}
+
+pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
+    let [from, to @ ..] = line.expect(2, usize::MAX)? else {
+        return Err(line
+            .name
+            .error("forward: write `forward FROM TO...`, such as `forward . 10.0.0.2`"));
+    };
+    let [from] = &from.zones()?[..] else {
+        return Err(from.error("forward: give one zone, not a network of several"));
+    };
+    if to.len() > UPSTREAMS_MAX {
+        return Err(line.name.error(format!("forward: more than {UPSTREAMS_MAX} upstreams")));
+    }
+    let mut options = ForwardOptions {
+        from: from.clone(),
+        to: to.iter().map(upstream).collect::<Result<_, _>>()?,
+        except: vec![],
+        transport: Transport::Plain,
+        policy: ForwardPolicy::default(),
+        max_concurrent: None,
+        health_check: None,
+    };
+    for option in &line.body {
+        read_option(option, &mut options)?;
+    }
+    Ok(options)
+}
+
+fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), CorefileError> {
+    line.no_body()?;
+    match line.name.text.as_str() {
+        "except" => options.except.extend(values::zones(line.expect(1, usize::MAX)?)?),
+        "force_tcp" => {
+            line.expect(0, 0)?;
+            options.transport = Transport::Tcp;
+        }
+        "policy" => {
+            let policy = line.one()?;
+            options.policy = match policy.text.as_str() {
+                "random" => ForwardPolicy::Random,
+                "round_robin" => ForwardPolicy::RoundRobin,
+                "sequential" => ForwardPolicy::Sequential,
+                _ => return Err(policy.error("policy: write random, round_robin or sequential")),
+            };
+        }
+        "max_concurrent" => {
+            let most = line.one()?.number(0, 1_000_000)?;
+            options.max_concurrent = (most > 0).then_some(most);
+        }
+        "health_check" => {
+            let [interval, rest @ ..] = line.expect(1, 4)? else { return Ok(()) };
+            options.health_check = Some(interval.duration()?);
+            let mut words = rest.iter();
+            while let Some(word) = words.next() {
+                match word.text.as_str() {
+                    "no_rec" => {}
+                    "domain" if words.next().is_some() => {}
+                    _ => {
+                        return Err(
+                            word.error("health_check: write `DURATION [no_rec] [domain NAME]`")
+                        );
+                    }
+                }
+            }
+        }
+        // Connections to upstreams live as long as they are used; servers that fail are asked last
+        // and tried again by themselves. UDP comes first in any case.
+        "expire" | "max_age" => {
+            line.one()?.duration()?;
+        }
+        "max_fails" | "max_connect_attempts" | "max_idle_conns" => {
+            line.one()?.number(0_u32, u32::MAX)?;
+        }
+        "prefer_udp" | "failfast_all_unhealthy_upstreams" => {
+            line.expect(0, 0)?;
+        }
+        "tls" | "tls_servername" | "next" | "failover" | "doh_method" => {
+            let option = &line.name.text;
+            return Err(line.name.error(format!(
+                "forward: {option} is CoreDNS's and not served here: remove this line, or keep \
+                 CoreDNS for it"
+            )));
+        }
+        _ => return Err(line.unknown("forward", KNOWN)),
+    }
+    Ok(())
+}
+
+/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `/etc/resolv.conf`.
+fn upstream(word: &Token) -> Result<To, CorefileError> {
+    let text = word.text.as_str();
+    if text.starts_with('/') {
+        return Ok(To::File(text.into()));
+    }
+    let text = match text.split_once("://") {
+        Some(("dns", rest)) => rest,
+        Some((scheme @ ("tls" | "https" | "quic" | "grpc"), _)) => {
+            return Err(word.error(format!(
+                "forward: {scheme} upstreams are not served here: name one for UDP and TCP"
+            )));
+        }
+        Some(_) => return Err(word.error("forward: unknown scheme: write an IP address")),
+        None => text,
+    };
+    let bare = || {
+        let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT))
+    };
+    text.parse::<SocketAddr>().or_else(|_| bare()).map(To::Server).map_err(|_| {
+        let text = &word.text;
+        word.error(format!("forward: {text:?} is neither an IP address nor a file's absolute path"))
+    })
+}

@@ -1,0 +1,65 @@
+//! `hosts [FILE [ZONES...]] { ... }`.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use super::{CorefileError, blocks::Directive, kubernetes::Fallthrough, values};
+
+const TTL_SECONDS: u32 = 3600;
+
+/// Options of `hosts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostsOptions {
+    /// The file, read again when it changes.
+    pub file: Option<PathBuf>,
+    /// Zones it is for; empty for the block's.
+    pub zones: Vec<String>,
+    /// Lines written in the Corefile: an address and its names.
+    pub inline: Vec<(IpAddr, Vec<String>)>,
+    /// `ttl`, in seconds.
+    pub ttl_seconds: u32,
+    /// Addresses have no names.
+    pub no_reverse: bool,
+    /// `fallthrough`.
+    pub fallthrough: Fallthrough,
+}
+
+pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
+    let mut options = HostsOptions {
+        file: None,
+        zones: vec![],
+        inline: vec![],
+        ttl_seconds: TTL_SECONDS,
+        no_reverse: false,
+        fallthrough: Fallthrough::Never,
+    };
+    if let [file, zones @ ..] = &line.args[..] {
+        options.file = Some(file.text.clone().into());
+        options.zones = values::zones(zones)?;
+    }
+    for option in &line.body {
+        option.no_body()?;
+        match option.name.text.as_str() {
+            "ttl" => options.ttl_seconds = option.one()?.number(1, 65535)?,
+            "no_reverse" => options.no_reverse = option.expect(0, 0)?.is_empty(),
+            "fallthrough" => options.fallthrough = Fallthrough::read(option)?,
+            // The file's time stamp is looked at; how often changes no answer.
+            "reload" => {
+                option.one()?.duration()?;
+            }
+            _ => {
+                let address = option.name.ip().map_err(|_| {
+                    option.unknown(
+                        "hosts",
+                        "lines `ADDRESS NAME...`, ttl, no_reverse, reload, fallthrough",
+                    )
+                })?;
+                let names = values::zones(option.expect(1, usize::MAX)?)?;
+                options.inline.push((address, names));
+            }
+        }
+    }
+    if options.file.is_none() && options.inline.is_empty() {
+        options.file = Some("/etc/hosts".into());
+    }
+    Ok(options)
+}

@@ -1,0 +1,162 @@
+//! A server block's lines by their plugins.
+
+use super::{
+    CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt,
+    blocks::{Block, Directive},
+    cache, forward, guards, hosts, kubernetes, servers,
+    tokens::Token,
+};
+
+/// CoreDNS's plugins that are not here: named, so that the error can say so.
+const ELSEWHERE: [&str; 41] = [
+    "metadata",
+    "geoip",
+    "cancel",
+    "tls",
+    "timeouts",
+    "multisocket",
+    "nsid",
+    "debug",
+    "trace",
+    "pprof",
+    "dnstap",
+    "local",
+    "dns64",
+    "chaos",
+    "tsig",
+    "rewrite",
+    "header",
+    "dnssec",
+    "autopath",
+    "template",
+    "transfer",
+    "route53",
+    "azure",
+    "clouddns",
+    "k8s_external",
+    "file",
+    "auto",
+    "secondary",
+    "etcd",
+    "grpc",
+    "erratic",
+    "whoami",
+    "on",
+    "sign",
+    "view",
+    "nomad",
+    "quic",
+    "shed",
+    "https",
+    "https3",
+    "proxyproto",
+];
+const KNOWN: &str = "acl, any, bind, bufsize, cache, errors, forward, health, hosts, kubernetes, \
+                     loadbalance, log, loop, minimal, prometheus, ready, reload";
+
+/// Understands one block.
+pub(super) fn server_block(block: &Block) -> Result<ServerBlock, CorefileError> {
+    let mut server = ServerBlock::default();
+    for key in &block.keys {
+        server.zones.extend(zone_at(key)?);
+    }
+    let zones: Vec<_> = server.zones.iter().map(|at| at.zone.clone()).collect();
+    let mut seen: Vec<&str> = vec![];
+    for line in &block.body {
+        let name = line.name.text.as_str();
+        if seen.contains(&name) && !["forward", "acl", "bind"].contains(&name) {
+            return Err(line.name.error(format!("{name} twice in one server block: join them")));
+        }
+        seen.push(name);
+        plugin(line, &zones, &mut server)?;
+    }
+    Ok(server)
+}
+
+fn plugin(
+    line: &Directive,
+    zones: &[String],
+    server: &mut ServerBlock,
+) -> Result<(), CorefileError> {
+    match line.name.text.as_str() {
+        // What it says goes to the log; how errors are joined there is the log's affair.
+        "errors" => server.errors = true,
+        "log" => server.log = bare(line)?,
+        "health" => server.health = Some(servers::health(line)?),
+        "ready" => server.ready = Some(servers::ready(line)?),
+        "prometheus" => server.prometheus = Some(servers::prometheus(line)?),
+        "reload" => server.reload = Some(servers::reload(line)?),
+        "loop" => server.detect_loops = bare(line)?,
+        "any" => server.any = bare(line)?,
+        "minimal" => server.minimal = bare(line)?,
+        "loadbalance" => {
+            line.no_body()?;
+            if let Some(policy) = line.expect(0, 1)?.first()
+                && policy.text != "round_robin"
+            {
+                return Err(policy.error("loadbalance: only round_robin is served here"));
+            }
+            server.rotate = true;
+        }
+        "bufsize" => {
+            let bytes =
+                line.expect(0, 1)?.first().map(|word| word.number(512, 4096)).transpose()?;
+            server.buffer_bytes = Some(bytes.unwrap_or(1232));
+        }
+        "bind" => {
+            line.no_body()?;
+            for word in line.expect(1, usize::MAX)? {
+                let cure = "bind: give IP addresses; interfaces by name are not followed here";
+                server.bind.push(word.ip().map_err(|_| word.error(cure))?);
+            }
+        }
+        "acl" => server.acl.extend(guards::read(line)?),
+        "hosts" => server.hosts = Some(hosts::read(line)?),
+        "kubernetes" => server.kubernetes = Some(kubernetes::read(line, zones)?),
+        "cache" => server.cache = Some(cache::read(line)?),
+        "forward" => {
+            let forward = forward::read(line)?;
+            if server.forwards.iter().any(|other| other.from == forward.from) {
+                let from = &forward.from;
+                return Err(line.name.error(format!("forward {from} twice: join the two lines")));
+            }
+            server.forwards.push(forward);
+        }
+        name if ELSEWHERE.contains(&name) => {
+            return Err(line.name.error(format!(
+                "CoreDNS's plugin {name} is not served here: remove these lines, or keep CoreDNS \
+                 for them"
+            )));
+        }
+        name => {
+            return Err(line.name.error(format!("no plugin {name:?}: known are {KNOWN}")));
+        }
+    }
+    Ok(())
+}
+
+fn bare(line: &Directive) -> Result<bool, CorefileError> {
+    line.no_body()?;
+    line.expect(0, 0)?;
+    Ok(true)
+}
+
+/// `.`, `.:53`, `dns://example.org:1053`, `10.0.0.0/24`.
+fn zone_at(key: &Token) -> Result<Vec<ZoneAt>, CorefileError> {
+    let text = match key.text.split_once("://") {
+        Some(("dns", rest)) => rest,
+        Some((scheme, _)) => {
+            return Err(key.error(format!("{scheme} is not served: only dns:// (UDP and TCP) is")));
+        }
+        None => &key.text,
+    };
+    let (zone, port) = match text.rsplit_once(':') {
+        Some((zone, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            let port = Token { text: port.to_owned(), ..key.clone() };
+            (zone, port.number(1, u16::MAX)?)
+        }
+        _ => (text, DEFAULT_PORT),
+    };
+    let zone = Token { text: zone.to_owned(), ..key.clone() };
+    Ok(zone.zones()?.into_iter().map(|zone| ZoneAt { zone, port }).collect())
+}

@@ -1,0 +1,165 @@
+//! Corefiles as people have them, and what is said about those that are wrong.
+
+use std::time::Duration;
+
+use super::*;
+
+/// kubeadm's, word for word (cmd/kubeadm/app/phases/addons/dns/manifests.go).
+const KUBEADM: &str = "\
+.:53 {
+    errors
+    health {
+       lameduck 5s
+    }
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }
+    prometheus :9153
+    forward . /etc/resolv.conf {
+       max_concurrent 1000
+    }
+    cache 30 {
+       disable success cluster.local
+       disable denial cluster.local
+    }
+    loop
+    reload
+    loadbalance
+}
+";
+
+fn parse(text: &str) -> Result<Corefile, CorefileError> {
+    let environment = |name: &str| (name == "UPSTREAM").then(|| "10.9.9.9".to_owned());
+    Corefile::parse(Path::new("Corefile"), text, &environment)
+}
+
+#[test]
+fn kubeadms_corefile_is_read_word_for_word() {
+    let corefile = parse(KUBEADM).unwrap();
+    let [block] = &corefile.blocks[..] else { panic!("{corefile:?}") };
+    assert_eq!(block.zones, [ZoneAt { zone: ".".to_owned(), port: 53 }]);
+    assert!(block.errors && block.detect_loops && block.rotate && !block.log);
+    let health = corefile.health().unwrap();
+    assert_eq!(
+        (health.address.to_string().as_str(), health.lameduck.as_secs()),
+        ("0.0.0.0:8080", 5)
+    );
+    assert_eq!(corefile.ready().unwrap().to_string(), "0.0.0.0:8181");
+    assert_eq!(corefile.prometheus().unwrap().to_string(), "0.0.0.0:9153");
+    assert_eq!(corefile.reload(), Some(Duration::from_secs(30)));
+    let kubernetes = corefile.kubernetes().unwrap();
+    assert_eq!(kubernetes.domain.as_deref(), Some("cluster.local"));
+    assert_eq!(kubernetes.reverse_zones, ["in-addr.arpa", "ip6.arpa"]);
+    assert_eq!((kubernetes.pods, kubernetes.ttl_seconds), (Pods::Insecure, 30));
+    let wanted = ["in-addr.arpa", "ip6.arpa"].map(str::to_owned).to_vec();
+    assert_eq!(kubernetes.fallthrough, Fallthrough::In(wanted));
+    let [forward] = &block.forwards[..] else { panic!("{block:?}") };
+    assert_eq!(forward.to, [To::File("/etc/resolv.conf".into())]);
+    assert_eq!((forward.from.as_str(), forward.max_concurrent), (".", Some(1000)));
+    let cache = block.cache.as_ref().unwrap();
+    assert_eq!((cache.success.max_ttl_seconds, cache.denial.max_ttl_seconds), (30, 30));
+    assert_eq!(
+        (&cache.no_success[..], &cache.no_denial[..]),
+        (&["cluster.local".to_owned()][..], &["cluster.local".to_owned()][..])
+    );
+}
+
+#[test]
+fn words_quotes_comments_and_variables() {
+    let text = "# my own\n(upstreams) {\n  forward . {$UPSTREAM} {%UPSTREAM%}:5353 # both\n}\n\
+                .:53, example.org:5300 {\n  import upstreams\n  health { lameduck \"1m\" }\n}\n";
+    let corefile = parse(text).unwrap();
+    let block = &corefile.blocks[0];
+    assert_eq!(block.zones.iter().map(|z| z.port).collect::<Vec<_>>(), [53, 5300]);
+    let to = ["10.9.9.9:53", "10.9.9.9:5353"].map(|a| To::Server(a.parse().unwrap()));
+    assert_eq!(block.forwards[0].to, to);
+    assert_eq!(corefile.health().unwrap().lameduck, Duration::from_secs(60));
+    // One block alone may do without braces.
+    let bare = parse("example.org\nforward . 10.0.0.1\ncache\n").unwrap();
+    assert!(bare.blocks[0].cache.is_some());
+}
+
+#[test]
+fn files_are_imported_by_pattern() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("Corefile", ".:53 {\n  import plugins.conf\n}\nimport *.server\n");
+    write("plugins.conf", "errors\nforward . 10.0.0.1\n");
+    write("b.server", "b.example:53 {\n  forward . 10.0.0.2\n}\n");
+    write("a.server", "a.example:53 {\n  forward . 10.0.0.3\n}\n");
+    let corefile = Corefile::read(&dir.path().join("Corefile")).unwrap();
+    let zones: Vec<_> = corefile.blocks.iter().map(|b| b.zones[0].zone.as_str()).collect();
+    assert_eq!(zones, [".", "a.example", "b.example"]);
+    assert_eq!(corefile.files.len(), 4);
+    write("a.server", "a.example:53 {\n  forwrd . 10.0.0.3\n}\n");
+    let error = Corefile::read(&dir.path().join("Corefile")).unwrap_err();
+    assert!(error.file.ends_with("a.server") && error.line == 2, "{error}");
+    write("plugins.conf", "import plugins.conf\n");
+    let error = Corefile::read(&dir.path().join("Corefile")).unwrap_err();
+    assert!(
+        error.reason.contains("imports itself") || error.reason.contains("import itself"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line_and_cure() {
+    let block = |lines: &str| format!(".:53 {{\n{lines}\n}}\n");
+    let cases = [
+        (String::new(), 0, "no server block"),
+        (block("nosuch"), 2, "no plugin \"nosuch\""),
+        (block("errors\ndnssec"), 3, "dnssec is not served here"),
+        (block("forward ."), 2, "a value is missing"),
+        (block("forward . example.org"), 2, "neither an IP address nor a file"),
+        (block("forward . tls://9.9.9.9"), 2, "tls upstreams are not served"),
+        (block("forward . 10.0.0.1\nforward . 10.0.0.2"), 3, "join the two lines"),
+        (block("kubernetes a.local b.local"), 2, "one cluster domain"),
+        (block("kubernetes"), 2, "name the cluster's domain"),
+        (block("kubernetes a.local {\n pods verified\n}"), 3, "pods insecure"),
+        (block("kubernetes a.local {\n kubeconfig /x\n}"), 3, "--kubeconfig"),
+        (block("kubernetes a.local {\n ttl 4000\n}"), 3, "0 to 3600"),
+        (block("kubernetes a.local {\n nope\n}"), 3, "known are pods"),
+        (block("cache 30 {\n disable all\n}"), 3, "success or denial"),
+        (block("cache\ncache"), 3, "twice in one server block"),
+        (block("health {\n lameduck x\n}"), 3, "no duration"),
+        (block("reload 1s"), 2, "at least 2s"),
+        (block("bind eth0"), 2, "IP addresses"),
+        (block("acl {\n block net nope\n}"), 3, "ADDRESS/LENGTH"),
+        (block("errors \"x"), 2, "closing"),
+        (".:53 {\n errors\n".to_owned(), 1, "without its `}`"),
+        ("}\n".to_owned(), 1, "without its `{`"),
+        (".:53 {\n import x\n}\n".to_owned(), 2, "no snippet (x)"),
+        ("https://. {\n errors\n}\n".to_owned(), 1, "only dns://"),
+        (".:0 {\n errors\n}\n".to_owned(), 1, "1 to 65535"),
+        (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 0, "served twice"),
+        (".:53 {\n kubernetes a.local\n}\nb:53 {\n kubernetes b\n}\n".to_owned(), 0, "two cluster"),
+    ];
+    for (text, line, reason) in cases {
+        let error = parse(&text).expect_err(&text);
+        assert!(error.reason.contains(reason), "{text}\n{error}");
+        assert_eq!(error.line, line, "{text}\n{error}");
+    }
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a ConfigMap holds, it is read or refused.
+        #[test]
+        fn any_text_is_read_or_refused(words in proptest::collection::vec(
+            prop_oneof![
+                Just("{"), Just("}"), Just("\n"), Just(" "), Just("\""), Just("#"), Just("."),
+                Just("import"), Just("(a)"), Just("a"), Just("forward"), Just("cache"),
+                Just("kubernetes"), Just("30"), Just("{$UPSTREAM}"), Just("10.0.0.0/7"),
+                Just("hosts"), Just("acl"), Just("block"), Just("net"), Just(","),
+            ], 0..60)
+        ) {
+            let _ = super::parse(&words.concat());
+            let _ = super::parse(&words.join(" "));
+        }
+    }
+}
