@@ -1,8 +1,15 @@
 //! A plain question and the zone make a reply: the same for UDP, TCP and the slow path.
 
-use std::net::Ipv4Addr;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::atomic::Ordering::Relaxed,
+    time::Instant,
+};
 
 use crate::{
+    cache::{Cache, Flavour, Freshness},
+    corefile::AclAction,
+    policy::Site,
     wire::{
         HEADER_BYTES,
         name::NAME_BYTES_MAX,
@@ -25,8 +32,12 @@ use crate::{
 pub(crate) enum Outcome {
     /// The reply is so many bytes long and has this response code.
     Reply(usize, u8),
-    /// The slow path must look further: an alias, or a name that is not ours.
+    /// As `Reply`, from the cache; the upstreams should be asked again meanwhile.
+    Refresh(usize, u8),
+    /// The slow path must look further: an alias.
     Elsewhere,
+    /// Not a name of the zone.
+    Outside,
 }
 
 /// How replies of this server are made.
@@ -49,6 +60,83 @@ pub(crate) fn rotation(turn: u32) -> usize {
     usize::try_from(spread).unwrap_or(0)
 }
 
+/// A plain question on its way through a server block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain<'q> {
+    pub(crate) question: &'q Question,
+    /// The message that `question` was read from.
+    pub(crate) query: &'q [u8],
+    pub(crate) source: IpAddr,
+    /// Largest reply the client takes, in bytes.
+    pub(crate) limit: usize,
+    /// See [`rotation`].
+    pub(crate) rotation: usize,
+}
+
+/// Answers by the zone or from the cache what can be answered at once.
+pub(crate) fn at_once(
+    site: Option<&Site>,
+    zone: &Zone,
+    plain: Plain<'_>,
+    buffer: &mut [u8],
+) -> Outcome {
+    let Plain { question, query, .. } = plain;
+    let Some(site) = site else { return Outcome::Elsewhere };
+    let name = &question.name;
+    // Policy first, whatever comes after it (CVE-2026-26017).
+    let allowed = site.verdict(plain.source, name, question.qtype) == AclAction::Allow;
+    if !allowed || site.is_logged(name) || site.hosts_first(name) {
+        return Outcome::Elsewhere;
+    }
+    let manner = Manner {
+        limit: plain.limit,
+        recursion_available: site.has_upstreams(),
+        rotation: if site.rotate { plain.rotation } else { 0 },
+    };
+    if site.kubernetes {
+        let outcome = answer(zone, question, query, buffer, manner);
+        if outcome != Outcome::Outside {
+            return outcome;
+        }
+    }
+    site.cache
+        .as_ref()
+        .and_then(|cache| from_cache(cache, plain, buffer))
+        .unwrap_or(Outcome::Elsewhere)
+}
+
+/// A kept answer. RD must be set: without it a client asks what this server knows by itself.
+fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outcome> {
+    let Plain { question, query, limit, .. } = plain;
+    if query.get(2)? & 0x01 == 0 {
+        return None;
+    }
+    let flavour = Flavour {
+        dnssec_ok: question.edns.is_some_and(|edns| edns.dnssec_ok),
+        checking_disabled: query.get(3)? & 0x10 != 0,
+    };
+    let now = Instant::now();
+    let Some((entry, freshness)) = cache.find(&question.name, question.qtype, flavour, now) else {
+        cache.counts.misses.fetch_add(1, Relaxed);
+        return None;
+    };
+    let is_stale = matches!(freshness, Freshness::Stale(_));
+    let ask_first = is_stale && cache.stale().is_some_and(|stale| stale.verify);
+    if ask_first && !entry.failed_lately(now) {
+        return None;
+    }
+    let (bytes, code) = entry.answer(question, query, buffer, limit, now)?;
+    let counts = &cache.counts;
+    let hits = if entry.is_denial() { &counts.denial_hits } else { &counts.success_hits };
+    hits.fetch_add(1, Relaxed);
+    counts.served_stale.fetch_add(is_stale.into(), Relaxed);
+    counts.prefetches.fetch_add((freshness == Freshness::Prefetch).into(), Relaxed);
+    if freshness == Freshness::Fresh || ask_first || entry.refreshing.swap(true, Relaxed) {
+        return Some(Outcome::Reply(bytes, code));
+    }
+    Some(Outcome::Refresh(bytes, code))
+}
+
 /// Answers `query`, which `question` has read, into `buffer`.
 pub(crate) fn answer(
     zone: &Zone,
@@ -58,8 +146,10 @@ pub(crate) fn answer(
     manner: Manner,
 ) -> Outcome {
     let (found, authority) = zone.lookup(&question.name, question.qtype);
-    if matches!(found, Found::Alias(_) | Found::Outside) {
-        return Outcome::Elsewhere;
+    match found {
+        Found::Alias(_) => return Outcome::Elsewhere,
+        Found::Outside => return Outcome::Outside,
+        _ => {}
     }
     let Some(mut reply) = Reply::begin(buffer, manner.limit, query, question) else {
         return Outcome::Elsewhere;
@@ -81,7 +171,7 @@ pub(crate) fn answer(
             };
             authority.into_iter().for_each(|soa| soa.deny(&mut reply, &question.name));
         }
-        Found::Alias(_) | Found::Outside => return Outcome::Elsewhere,
+        Found::Alias(_) | Found::Outside => {}
     }
     let flags = Flags { authoritative: true, recursion_available: manner.recursion_available };
     Outcome::Reply(reply.finish(question, code, flags), code)

@@ -1,6 +1,11 @@
 //! What to answer for, where to listen, whom to ask for the rest.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use crate::corefile::{
+    CacheOptions, Corefile, DEFAULT_PORT, Fallthrough, ForwardOptions, ForwardPolicy,
+    KubernetesOptions, Pods, ServerBlock, Stale, To, Transport, ZoneAt,
+};
 
 /// Settings of the DNS role; [`DnsConfig::default`] is what kubeadm's Corefile means.
 #[derive(Clone, Debug)]
@@ -20,20 +25,11 @@ pub struct DnsConfig {
     /// that asked for a StatefulSet pod's name too early waits this long (kubernetes#92559).
     pub negative_ttl_seconds: u32,
     /// What `1-2-3-4.NAMESPACE.pod` answers.
-    pub pods: PodNames,
+    pub pods: Pods,
+    /// A Corefile: it takes the place of every setting here but addresses and threads.
+    pub corefile: Option<Arc<Corefile>>,
     /// UDP threads per listen address; `None` for one per core, at most [`THREADS_MAX`].
     pub threads: Option<usize>,
-}
-
-/// What can change while answering.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// See [`DnsConfig::upstreams`].
-    pub upstreams: Upstreams,
-    /// See [`DnsConfig::ttl_seconds`].
-    pub ttl_seconds: u32,
-    /// See [`DnsConfig::negative_ttl_seconds`].
-    pub negative_ttl_seconds: u32,
 }
 
 /// Most UDP threads per listen address that are chosen without being asked for: each answers more
@@ -49,16 +45,6 @@ pub enum Upstreams {
     ResolvConf(PathBuf),
 }
 
-/// Names of pods by their address (`pods` of CoreDNS' kubernetes plugin).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodNames {
-    /// No such names.
-    Disabled,
-    /// The address in the name is the answer if the namespace exists; whether a pod has it is not
-    /// checked.
-    Insecure,
-}
-
 impl Default for DnsConfig {
     fn default() -> Self {
         Self {
@@ -71,8 +57,63 @@ impl Default for DnsConfig {
             upstreams: Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf")),
             ttl_seconds: 30,
             negative_ttl_seconds: 5,
-            pods: PodNames::Insecure,
+            pods: Pods::Insecure,
+            corefile: None,
             threads: None,
         }
+    }
+}
+
+/// How long answers of upstreams that fail are still served, as RFC 8767 §5 recommends at least.
+const STALE: Stale = Stale { period: std::time::Duration::from_secs(86400), verify: true };
+
+impl DnsConfig {
+    /// The Corefile, or one that means what the other settings mean.
+    pub(crate) fn in_force(&self) -> Arc<Corefile> {
+        if let Some(corefile) = &self.corefile {
+            return corefile.clone();
+        }
+        let to = match &self.upstreams {
+            Upstreams::Addresses(servers) => servers.iter().copied().map(To::Server).collect(),
+            Upstreams::ResolvConf(path) => vec![To::File(path.clone())],
+        };
+        let forward = ForwardOptions {
+            from: ".".to_owned(),
+            to,
+            except: vec![],
+            transport: Transport::Plain,
+            policy: ForwardPolicy::default(),
+            max_concurrent: None,
+            health_check: None,
+        };
+        let kubernetes = KubernetesOptions {
+            domain: Some(self.cluster_domain.clone()),
+            reverse_zones: self.reverse_zones.clone(),
+            pods: self.pods,
+            ttl_seconds: self.ttl_seconds,
+            endpoint_pod_names: false,
+            no_endpoints: false,
+            ignore_empty: false,
+            namespaces: vec![],
+            fallthrough: if self.reverse_zones.is_empty() {
+                Fallthrough::Never
+            } else {
+                Fallthrough::In(self.reverse_zones.clone())
+            },
+        };
+        let block = ServerBlock {
+            zones: vec![ZoneAt { zone: ".".to_owned(), port: DEFAULT_PORT }],
+            rotate: true,
+            kubernetes: Some(kubernetes),
+            cache: Some(CacheOptions { stale: Some(STALE), ..CacheOptions::default() }),
+            forwards: vec![forward],
+            ..ServerBlock::default()
+        };
+        Arc::new(Corefile { blocks: vec![block], files: vec![] })
+    }
+
+    /// Addresses that are listened on for the whole configuration, by group.
+    pub(crate) fn listening(&self) -> Vec<Vec<SocketAddr>> {
+        crate::policy::listening(self, &self.in_force())
     }
 }

@@ -25,12 +25,12 @@ use std::{
     time::Duration,
 };
 
-pub use cache::{CacheOptions, Stale};
+pub use cache::{CacheOptions, Half, Prefetch, Stale};
 pub use forward::{ForwardOptions, ForwardPolicy, To, Transport};
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
-pub use servers::{Health, Reload};
+pub use servers::{Health, LogClass, LogOptions, Reload};
 
 /// A whole Corefile.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +53,8 @@ pub struct ServerBlock {
     pub bind: Vec<IpAddr>,
     /// `errors` is there.
     pub errors: bool,
-    /// `log` is there.
-    pub log: bool,
+    /// `log`.
+    pub log: Option<LogOptions>,
     /// `health`.
     pub health: Option<Health>,
     /// `ready`: where it is served.

@@ -52,6 +52,9 @@ pub enum DnsError {
         /// As configured.
         zone: String,
     },
+    /// New settings listen elsewhere: sockets are opened at the start only.
+    #[error("DNS: the addresses or ports listened on changed: DNS must be started anew")]
+    Restart,
     /// Started outside a tokio runtime.
     #[error("DNS: must be started within a tokio runtime")]
     NoRuntime,

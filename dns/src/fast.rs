@@ -16,9 +16,10 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 
 use crate::{
-    answer::{Manner, Outcome, answer, rotation},
+    answer::{Outcome, Plain, at_once, rotation},
     counters::{Counters, DropReason},
-    slow::SlowPath,
+    policy::Policy,
+    slow::{Arrival, SlowPath},
     sys::{Datagram, Inbox, Outbox, Route},
     wire::question::{Question, Shape},
     zone::Zone,
@@ -34,6 +35,9 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) socket: Arc<UdpSocket>,
+    /// Which server blocks are asked through this socket.
+    pub(crate) group: usize,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) zone: Arc<ArcSwap<Zone>>,
     pub(crate) slow: SlowPath,
     pub(crate) counters: Arc<Counters>,
@@ -53,6 +57,7 @@ impl Worker {
 
     fn serve(&self) {
         let mut zones = Cache::new(self.zone.clone());
+        let mut policies = Cache::new(self.policy.clone());
         let mut inbox = Inbox::new();
         let mut outbox = Outbox::new();
         let mut question = Question::new();
@@ -73,12 +78,13 @@ impl Worker {
             }
             failing = false;
             let zone: &Zone = zones.load();
+            let policy: &Policy = policies.load();
             let mut queries = 0;
             for datagram in inbox.datagrams() {
                 let Some(route) = datagram.route else { continue };
                 queries += 1;
                 turn += 1;
-                self.handle(zone, &datagram, route, &mut question, &mut outbox, turn);
+                self.handle((policy, zone), &datagram, route, &mut question, &mut outbox, turn);
             }
             self.counters.udp_queries.fetch_add(queries, Ordering::Relaxed);
             let failed = outbox.send(self.socket.as_fd()).failed;
@@ -96,7 +102,7 @@ impl Worker {
 
     fn handle(
         &self,
-        zone: &Zone,
+        (policy, zone): (&Policy, &Zone),
         datagram: &Datagram<'_>,
         route: Route,
         question: &mut Question,
@@ -112,23 +118,33 @@ impl Worker {
         }
         match question.read(datagram.bytes) {
             Shape::Drop(reason) => return self.counters.dropped(reason, 1),
-            Shape::Odd => {}
+            Shape::Odd => self.counters.asked(0),
             Shape::Plain => {
-                let manner = Manner {
-                    limit: question.udp_reply_bytes_max(),
-                    recursion_available: self.slow.has_upstreams(),
+                self.counters.asked(question.qtype);
+                let site = policy.site(self.group, &question.name);
+                let most = site.map_or(usize::MAX, |site| site.udp_bytes_max);
+                let plain = Plain {
+                    question,
+                    query: datagram.bytes,
+                    source: route.source().ip(),
+                    limit: question.udp_reply_bytes_max().min(most),
                     rotation: rotation(turn),
                 };
-                let space = outbox.space();
-                match answer(zone, question, datagram.bytes, space, manner) {
+                match at_once(site, zone, plain, outbox.space()) {
                     Outcome::Reply(bytes, code) => {
                         self.counters.reply(code.into());
                         return outbox.push(bytes, route);
                     }
-                    Outcome::Elsewhere => {}
+                    Outcome::Refresh(bytes, code) => {
+                        self.counters.reply(code.into());
+                        outbox.push(bytes, route);
+                        return self.slow.refresh(self.group, datagram.bytes, &self.counters);
+                    }
+                    Outcome::Elsewhere | Outcome::Outside => {}
                 }
             }
         }
-        self.slow.take_datagram(&self.socket, datagram.bytes, route, &self.counters);
+        let arrival = Arrival { group: self.group, route };
+        self.slow.take_datagram(&self.socket, datagram.bytes, arrival, &self.counters);
     }
 }

@@ -8,29 +8,20 @@
 //!                                    slow path (tokio, hickory) -> upstreams
 //! ```
 //!
-//! What is answered: kubernetes/dns docs/specification.md 1.1.0 as CoreDNS serves it under
-//! kubeadm's Corefile, with these differences:
-//! - A name that exists or has names below it is never NXDOMAIN (RFC 8020): `dns-version` for A,
-//!   `_tcp.SERVICE`.
-//! - `_._tcp.SERVICE` (CoreDNS: any port) is NXDOMAIN; the bare name's SRV has all ports, as in
-//!   CoreDNS.
-//! - An alias answers every type with its CNAME and the target's records; when the target cannot be
-//!   resolved the code says so, where CoreDNS gives a bare CNAME that looks like "no such record".
-//! - RA is set when there are upstreams (coredns#6262). Denials live 5 s, not 30 s
-//!   (kubernetes#92559).
-//! - A namespace exists when its object or a Service in it does.
-//! - ANY is NODATA in the zone, as in CoreDNS, and one HINFO record elsewhere (RFC 8482), never
-//!   forwarded.
-//! - Unknown names are SERVFAIL before the first snapshot, addresses in reverse zones included.
+//! What is answered: kubernetes/dns docs/specification.md 1.1.0 as CoreDNS serves it by the same
+//! Corefile; docs/dns-differences.md lists what differs, and why.
 #![deny(unsafe_code)]
 
 mod answer;
+mod cache;
 mod config;
 pub mod corefile;
 mod counters;
 mod error;
 mod fast;
+mod hosts;
 mod listen;
+mod policy;
 mod server;
 mod slow;
 #[expect(unsafe_code, reason = "recvmmsg, sendmmsg and one socket option have no safe wrapper")]
@@ -39,8 +30,8 @@ mod tcp;
 mod wire;
 mod zone;
 
-pub use config::{DnsConfig, PodNames, THREADS_MAX, Tuning, Upstreams};
-pub use counters::{Counts, DropReason, RCODES};
+pub use config::{DnsConfig, THREADS_MAX, Upstreams};
+pub use counters::{CacheReport, Counts, DropReason, QTYPES, RCODES, Way, WayCounts};
 pub use error::DnsError;
 pub use server::{Running, has_predecessor, start};
 pub use wire::name::BadName;

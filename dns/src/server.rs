@@ -21,12 +21,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{DnsConfig, THREADS_MAX, Tuning},
-    counters::{Counts, Registry},
+    config::{DnsConfig, THREADS_MAX},
+    counters::{Counts, Registry, Way},
     error::DnsError,
     fast::Worker,
     listen::{Listener, is_shared, listen, retire},
-    slow::{SlowPath, upstreams::UpstreamPool},
+    policy::Policy,
+    slow::SlowPath,
     tcp::{self, Server},
     zone::{Origin, Zone},
 };
@@ -40,16 +41,25 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     counters: Registry,
     revisions: watch::Receiver<Option<u64>>,
-    slow: SlowPath,
-    origins: watch::Sender<Arc<Origin>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: TaskTracker,
+    policy: Arc<ArcSwap<Policy>>,
+    /// Where each group of server blocks was asked to listen.
+    listening: Vec<Vec<SocketAddr>>,
+    renew: watch::Sender<Option<Arc<Renewal>>>,
+}
+
+/// Settings that take the place of those in force.
+#[derive(Debug)]
+struct Renewal {
+    policy: Arc<Policy>,
+    origin: Arc<Origin>,
 }
 
 /// Whether an earlier process, still at work, shares its port with a later one. The later one should
 /// have a snapshot before it starts: from then on it gets a part of the queries.
 pub fn has_predecessor(config: &DnsConfig) -> bool {
-    config.listen.iter().any(|address| is_shared(*address))
+    config.listening().iter().flatten().any(|address| is_shared(*address))
 }
 
 /// Starts answering at once: before the first snapshot names of the cluster are SERVFAIL, others
@@ -66,25 +76,28 @@ pub fn start(
     cancel: CancellationToken,
 ) -> Result<Running, DnsError> {
     let runtime = Handle::try_current().map_err(|_| DnsError::NoRuntime)?;
-    let origin = Arc::new(Origin::new(config)?);
-    let mut first = Zone::unsynced(origin.clone(), serial());
+    let origin = origin(config)?;
+    let mut first = Zone::unsynced(origin, serial());
     if let Some(snapshot) = &*snapshots.borrow() {
         first = first.updated(snapshot, serial());
     }
     let threads = config.threads.unwrap_or_else(default_threads);
-    let listeners = listen_all(&config.listen, threads)?;
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+    let listening = config.listening();
+    let listeners = listen_groups(&listening, threads)?;
+    let addresses: Vec<_> = listeners.iter().map(|(_, listener)| listener.address).collect();
 
     let zone = Arc::new(ArcSwap::from_pointee(first));
-    let (origins, followed_origins) = watch::channel(origin);
     let tasks = TaskTracker::new();
-    let upstreams = UpstreamPool::new(&config.upstreams, addresses.clone())?;
-    let slow = SlowPath::new(runtime.clone(), tasks.clone(), zone.clone(), upstreams);
+    let policy = Policy::new(&config.in_force(), &addresses)?;
+    let policy = Arc::new(ArcSwap::from_pointee(policy));
+    let slow = SlowPath::new(runtime.clone(), tasks.clone(), policy.clone(), zone.clone());
     let counters = Registry::default();
     let server = Server {
+        group: 0,
+        policy: policy.clone(),
         zone: zone.clone(),
         slow: slow.clone(),
-        counters: counters.add(),
+        counters: Arc::default(),
         tasks: tasks.clone(),
         connections: Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX)),
         cancel: cancel.clone(),
@@ -92,7 +105,7 @@ pub fn start(
     let mut workers = vec![];
     let stopping = Arc::new(AtomicBool::new(false));
     let mut sockets = vec![];
-    for listener in listeners {
+    for (group, listener) in listeners {
         let failed = |source| DnsError::Listen {
             address: listener.address,
             transport: "TCP",
@@ -100,14 +113,18 @@ pub fn start(
             source,
         };
         let tcp = TcpListener::from_std(listener.tcp).map_err(failed)?;
-        tasks.spawn(server.clone().run(tcp));
+        let ipv6 = listener.address.is_ipv6();
+        let of_tcp = counters.add(Way { tcp: true, ipv6 });
+        tasks.spawn(Server { group, counters: of_tcp, ..server.clone() }.run(tcp));
         for socket in listener.udp {
             let socket = Arc::new(socket);
             let worker = Worker {
                 socket: socket.clone(),
+                group,
+                policy: policy.clone(),
                 zone: zone.clone(),
                 slow: slow.clone(),
-                counters: counters.add(),
+                counters: counters.add(Way { tcp: false, ipv6 }),
                 stopping: stopping.clone(),
             };
             // Pushed first: if a later thread cannot be started, the earlier ones must end.
@@ -124,8 +141,9 @@ pub fn start(
         }
     }
     let (announce, revisions) = watch::channel(None);
-    let follower = Follower { zone, snapshots, origins: followed_origins, announce };
-    tasks.spawn(cancel.clone().run_until_cancelled_owned(follower.run()));
+    let (renew, renewals) = watch::channel(None);
+    let serving = Serving { zone, policy: policy.clone() };
+    tasks.spawn(follow(serving, snapshots, renewals, announce, cancel.clone()));
     tasks.spawn(async move {
         cancel.cancelled().await;
         for socket in &sockets {
@@ -139,7 +157,7 @@ pub fn start(
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
     let threads = Mutex::new(workers);
-    Ok(Running { addresses, counters, revisions, slow, origins, threads, tasks })
+    Ok(Running { addresses, counters, revisions, threads, tasks, policy, listening, renew })
 }
 
 impl Running {
@@ -150,7 +168,26 @@ impl Running {
 
     /// What was asked, answered and dropped since the start.
     pub fn counts(&self) -> Counts {
-        self.counters.sum()
+        let mut counts = self.counters.sum();
+        for cache in self.policy.load().caches() {
+            cache.report(&mut counts.cache);
+        }
+        counts
+    }
+
+    /// Takes other settings into force without closing a socket: answers given meanwhile are those
+    /// of the old settings or of the new. What fails leaves the old ones.
+    ///
+    /// # Errors
+    /// [`DnsError::Restart`] when the new settings listen elsewhere.
+    pub fn renew(&self, config: &DnsConfig) -> Result<(), DnsError> {
+        if config.listening() != self.listening {
+            return Err(DnsError::Restart);
+        }
+        let origin = origin(config)?;
+        let policy = Arc::new(Policy::new(&config.in_force(), &self.addresses)?);
+        self.renew.send_replace(Some(Arc::new(Renewal { policy, origin })));
+        Ok(())
     }
 
     /// The snapshot revision whose names are being answered; `None` before the first.
@@ -162,25 +199,6 @@ impl Running {
     /// Closed at the end.
     pub fn revisions(&self) -> watch::Receiver<Option<u64>> {
         self.revisions.clone()
-    }
-
-    /// Answers by these from now on. Names are made anew meanwhile, not interrupted.
-    ///
-    /// # Errors
-    /// When the resolver library refuses the upstreams; the old ones stay.
-    pub fn tune(&self, tuning: &Tuning) -> Result<(), DnsError> {
-        self.slow.retarget(&tuning.upstreams)?;
-        self.origins.send_if_modified(|origin| {
-            let mut tuned = Origin::clone(origin);
-            tuned.ttl_seconds = tuning.ttl_seconds;
-            tuned.negative_ttl_seconds = tuning.negative_ttl_seconds;
-            let changed = tuned != **origin;
-            if changed {
-                *origin = Arc::new(tuned);
-            }
-            changed
-        });
-        Ok(())
     }
 
     /// Waits until all threads and tasks have ended, which they do after the token given to
@@ -224,59 +242,90 @@ fn listen_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Listener>,
     if listeners.is_empty() { Err(DnsError::NoAddress) } else { Ok(listeners) }
 }
 
-/// Keeps the zone at the newest snapshot and settings.
-struct Follower {
-    zone: Arc<ArcSwap<Zone>>,
-    snapshots: Snapshots,
-    origins: watch::Receiver<Arc<Origin>>,
-    announce: watch::Sender<Option<u64>>,
+fn origin(config: &DnsConfig) -> Result<Arc<Origin>, DnsError> {
+    let options = config.in_force().kubernetes().unwrap_or_default();
+    Origin::new(&options, config.negative_ttl_seconds).map(Arc::new)
 }
 
-impl Follower {
-    /// Until the store is gone: its last word stands until the end.
-    async fn run(mut self) {
-        self.snapshots.mark_changed();
-        // Settings go with whoever may change them; snapshots then go on alone.
-        let mut tunable = true;
-        loop {
-            tokio::select! {
-                changed = self.snapshots.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                }
-                changed = self.origins.changed(), if tunable => tunable = changed.is_ok(),
-            }
-            self.update().await;
-        }
+fn listen_groups(
+    groups: &[Vec<SocketAddr>],
+    threads: usize,
+) -> Result<Vec<(usize, Listener)>, DnsError> {
+    let mut all = vec![];
+    for (group, addresses) in groups.iter().enumerate() {
+        all.extend(listen_all(addresses, threads)?.into_iter().map(|listener| (group, listener)));
     }
+    Ok(all)
+}
 
-    async fn update(&mut self) {
-        let newest: Option<Arc<Snapshot>> = self.snapshots.borrow_and_update().clone();
-        let origin = self.origins.borrow_and_update().clone();
-        let old = self.zone.load_full();
-        let is_synced = old.revision().is_some();
+/// What UDP threads and connections read.
+#[derive(Debug)]
+struct Serving {
+    zone: Arc<ArcSwap<Zone>>,
+    policy: Arc<ArcSwap<Policy>>,
+}
+
+/// Keeps the zone at the newest snapshot and by the newest settings.
+async fn follow(
+    serving: Serving,
+    mut snapshots: Snapshots,
+    mut renewals: watch::Receiver<Option<Arc<Renewal>>>,
+    announce: watch::Sender<Option<u64>>,
+    cancel: CancellationToken,
+) {
+    snapshots.mark_changed();
+    let mut store_lives = true;
+    loop {
+        let renewal = tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = snapshots.changed(), if store_lives => {
+                // The store is gone: its last word stands until the end.
+                store_lives = changed.is_ok();
+                None
+            }
+            changed = renewals.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                renewals.borrow_and_update().clone()
+            }
+        };
+        let newest: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
+        let old = serving.zone.load_full();
+        let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
-        let update = tokio::task::spawn_blocking(move || {
-            let serial = serial();
-            let base = if Arc::ptr_eq(old.origin(), &origin) {
-                old
-            } else {
-                Arc::new(Zone::unsynced(origin, serial))
-            };
-            newest.map_or(base.clone(), |snapshot| Arc::new(base.updated(&snapshot, serial)))
-        });
+        let update = tokio::task::spawn_blocking(move || next_zone(&old, origin, newest));
         match update.await {
-            Ok(updated) => {
+            Ok(Some(updated)) => {
                 let revision = updated.revision();
-                if !is_synced && revision.is_some() {
+                if serving.zone.load().revision().is_none() && revision.is_some() {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
-                self.zone.store(updated);
-                self.announce.send_replace(revision);
+                serving.zone.store(Arc::new(updated));
+                announce.send_replace(revision);
             }
+            Ok(None) => {}
             Err(error) => tracing::error!("DNS: names were not updated: {error}"),
         }
+        if let Some(renewal) = renewal {
+            serving.policy.store(renewal.policy.clone());
+            tracing::info!("DNS: new settings are in force");
+        }
+    }
+}
+
+/// The zone at the newest snapshot; `None` if it is the old one.
+fn next_zone(
+    old: &Zone,
+    origin: Option<Arc<Origin>>,
+    newest: Option<Arc<Snapshot>>,
+) -> Option<Zone> {
+    let origin = origin.filter(|origin| *origin != *old.origin());
+    match (origin, newest) {
+        (None, None) => None,
+        (None, Some(snapshot)) => Some(old.updated(&snapshot, serial())),
+        (Some(origin), None) => Some(Zone::unsynced(origin, serial())),
+        (Some(origin), Some(snapshot)) => Some(Zone::renewed(origin, &snapshot, serial())),
     }
 }
 

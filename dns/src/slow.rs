@@ -3,6 +3,7 @@
 //!
 //! Bounded by permits: what finds none is dropped and counted, never queued without end.
 
+mod asking;
 mod chain;
 mod message;
 pub(crate) mod upstreams;
@@ -11,23 +12,26 @@ use std::{
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use hickory_proto::serialize::binary::BinEncodable;
 use hickory_server::{net::xfer::Protocol, server::Request};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::task::TaskTracker;
-use upstreams::UpstreamPool;
+
+use self::chain::Resolution;
 
 use crate::{
-    config::Upstreams,
     counters::{Counters, DropReason},
-    error::DnsError,
+    policy::Policy,
     sys::{self, Route},
     wire::{
+        name::LowerName,
         rcode,
         reply::{bare, code},
     },
@@ -47,8 +51,8 @@ struct Inner {
     runtime: Handle,
     tasks: TaskTracker,
     permits: Arc<Semaphore>,
+    policy: Arc<ArcSwap<Policy>>,
     zone: Arc<ArcSwap<Zone>>,
-    upstreams: UpstreamPool,
 }
 
 /// A query with its way in.
@@ -57,6 +61,15 @@ pub(crate) struct Asked<'q> {
     pub(crate) query: &'q [u8],
     pub(crate) source: SocketAddr,
     pub(crate) transport: Protocol,
+    /// Which server blocks are asked.
+    pub(crate) group: usize,
+}
+
+/// How a datagram came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) group: usize,
+    pub(crate) route: Route,
 }
 
 /// The right to use the slow path for one query.
@@ -66,21 +79,11 @@ impl SlowPath {
     pub(crate) fn new(
         runtime: Handle,
         tasks: TaskTracker,
+        policy: Arc<ArcSwap<Policy>>,
         zone: Arc<ArcSwap<Zone>>,
-        upstreams: UpstreamPool,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self(Arc::new(Inner { runtime, tasks, permits, zone, upstreams }))
-    }
-
-    /// Whether names outside the zone are forwarded.
-    pub(crate) fn has_upstreams(&self) -> bool {
-        self.0.upstreams.any()
-    }
-
-    /// Asks others from now on.
-    pub(crate) fn retarget(&self, upstreams: &Upstreams) -> Result<(), DnsError> {
-        self.0.upstreams.retarget(upstreams)
+        Self(Arc::new(Inner { runtime, tasks, permits, policy, zone }))
     }
 
     /// A place for one query; `None`, and counted, when all are taken.
@@ -97,7 +100,7 @@ impl SlowPath {
         &self,
         socket: &Arc<UdpSocket>,
         query: &[u8],
-        route: Route,
+        Arrival { group, route }: Arrival,
         counters: &Arc<Counters>,
     ) {
         let Some(permit) = self.permit(counters) else { return };
@@ -105,12 +108,25 @@ impl SlowPath {
         let query = query.to_vec();
         self.0.tasks.spawn_on(
             async move {
-                let asked =
-                    Asked { query: &query, source: route.source(), transport: Protocol::Udp };
+                let source = route.source();
+                let asked = Asked { query: &query, source, transport: Protocol::Udp, group };
                 if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                     let sent = sys::send_one(socket.as_fd(), &reply, &route);
                     counters.dropped(DropReason::SendFailed, sent.failed as u64);
                 }
+            },
+            &self.0.runtime,
+        );
+    }
+
+    /// Asks the upstreams again for what was answered from the cache.
+    pub(crate) fn refresh(&self, group: usize, query: &[u8], counters: &Arc<Counters>) {
+        let (slow, counters, query) = (self.clone(), counters.clone(), query.to_vec());
+        let permit = self.0.permits.clone().try_acquire_owned().ok();
+        self.0.tasks.spawn_on(
+            async move {
+                // Without a place nothing is asked, and the next question tries again.
+                slow.ask_again(group, &query, permit, &counters).await;
             },
             &self.0.runtime,
         );
@@ -123,6 +139,7 @@ impl SlowPath {
         _permit: &Permit,
         counters: &Counters,
     ) -> Option<Vec<u8>> {
+        let begun = Instant::now();
         counters.slow_queries.fetch_add(1, Ordering::Relaxed);
         let Ok(request) = Request::from_bytes(asked.query.to_vec(), asked.source, asked.transport)
         else {
@@ -131,15 +148,58 @@ impl SlowPath {
         };
         let (reply, code) = match message::verdict(&request) {
             message::Verdict::Error(code) => {
-                (message::error(&request, code, self.has_upstreams()), code.into())
+                let available = self.recursion_available(&request, asked.group);
+                (message::error(&request, code, available), code.into())
             }
-            message::Verdict::Resolve => {
-                let reply = self.resolve(&request, asked.transport, counters).await;
-                let code = reply.as_deref().map_or(rcode::SERVER_FAILURE, code);
-                (reply, code.into())
-            }
+            message::Verdict::Resolve => match self.resolve(&request, asked, counters).await {
+                Resolution::Drop => {
+                    counters.dropped(DropReason::Policy, 1);
+                    return None;
+                }
+                Resolution::Reply(reply) => {
+                    let code = reply.as_deref().map_or(rcode::SERVER_FAILURE, code);
+                    (reply, code.into())
+                }
+            },
         };
         counters.reply(code);
-        reply.or_else(|| bare(asked.query, rcode::SERVER_FAILURE).map(Vec::from))
+        let reply = reply.or_else(|| bare(asked.query, rcode::SERVER_FAILURE).map(Vec::from));
+        if let Some(reply) = &reply {
+            self.log(&request, asked, reply, code, begun.elapsed());
+        }
+        reply
+    }
+
+    /// Writes a reply down if `log` wants it, in CoreDNS's common format.
+    fn log(&self, request: &Request, asked: Asked<'_>, reply: &[u8], code: u16, took: Duration) {
+        let policy = self.0.policy.load();
+        let Some(question) = request.queries.queries().first() else { return };
+        let mut name = LowerName::new();
+        let wire = question.name().to_bytes().unwrap_or_default();
+        let Some(_) = name.read(&wire) else { return };
+        let site = policy.site(asked.group, &name);
+        let answers = reply.get(6..8).and_then(|count| count.first_chunk().copied());
+        let answers = answers.map_or(0, u16::from_be_bytes);
+        if !site.is_some_and(|site| site.logs(&name, code, answers)) {
+            return;
+        }
+        let proto = if asked.transport == Protocol::Udp { "udp" } else { "tcp" };
+        let edns = request.edns.as_ref();
+        tracing::info!(
+            "{source} - {id} \"{qtype} {class} {qname} {proto} {size} {dnssec_ok} {payload}\" {rcode} \
+             {flags} {reply_size} {seconds:.9}s",
+            source = asked.source,
+            id = request.metadata.id,
+            qtype = question.query_type(),
+            class = question.query_class(),
+            qname = question.original().name(),
+            size = asked.query.len(),
+            dnssec_ok = edns.is_some_and(|edns| edns.flags().dnssec_ok),
+            payload = edns.map_or(512, hickory_proto::op::Edns::max_payload),
+            rcode = message::code_name(code),
+            flags = message::flag_names(reply),
+            reply_size = reply.len(),
+            seconds = took.as_secs_f64(),
+        );
     }
 }

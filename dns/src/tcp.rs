@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -22,9 +23,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    answer::{Manner, Outcome, answer, rotation},
+    answer::{Outcome, Plain, at_once, rotation},
     counters::{Counters, DropReason},
     listen::hand_over,
+    policy::Policy,
     slow::{Asked, SlowPath},
     wire::{
         question::{Question, Shape},
@@ -54,6 +56,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every connection needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    /// Which server blocks are asked through this listener.
+    pub(crate) group: usize,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) zone: Arc<ArcSwap<Zone>>,
     pub(crate) slow: SlowPath,
     pub(crate) counters: Arc<Counters>,
@@ -133,7 +138,8 @@ impl Server {
                 query = self.read_query(&mut reader) => query?,
             };
             self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
-            match self.at_once(&query, &mut question) {
+            let source = reader.peer_addr()?;
+            match self.at_once(&query, source, &mut question) {
                 Next::Reply(reply) => {
                     if replies.send(reply).await.is_err() {
                         return Ok(());
@@ -141,7 +147,7 @@ impl Server {
                 }
                 Next::Slow => {
                     let Ok(place) = pipeline.clone().acquire_owned().await else { return Ok(()) };
-                    self.answer_slowly(query, reader.peer_addr()?, replies.clone(), place);
+                    self.answer_slowly(query, source, replies.clone(), place);
                 }
                 Next::Close => return Ok(()),
             }
@@ -167,28 +173,38 @@ impl Server {
         Ok(query)
     }
 
-    fn at_once(&self, query: &[u8], question: &mut Question) -> Next {
+    fn at_once(&self, query: &[u8], source: SocketAddr, question: &mut Question) -> Next {
         match question.read(query) {
             Shape::Drop(reason) => {
                 self.counters.dropped(reason, 1);
                 return Next::Close;
             }
-            Shape::Odd => return Next::Slow,
-            Shape::Plain => {}
+            Shape::Odd => {
+                self.counters.asked(0);
+                return Next::Slow;
+            }
+            Shape::Plain => self.counters.asked(question.qtype),
         }
         // The client's id is random, and most connections carry one query.
         let id = query.first_chunk().copied().map_or(0, u16::from_be_bytes);
+        let (policy, zone) = (self.policy.load(), self.zone.load());
+        let site = policy.site(self.group, &question.name);
         // Nearly every reply fits the first buffer.
         for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
-            let recursion_available = self.slow.has_upstreams();
-            let manner = Manner { limit, recursion_available, rotation: rotation(id.into()) };
             // The length goes in front.
             let mut framed = vec![0; 2 + limit];
             let Some(buffer) = framed.get_mut(2..) else { return Next::Close };
-            match answer(&self.zone.load(), question, query, buffer, manner) {
-                Outcome::Elsewhere => return Next::Slow,
-                Outcome::Reply(..) if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
-                Outcome::Reply(bytes, code) => {
+            let rotation = rotation(id.into());
+            let plain = Plain { question, query, source: source.ip(), limit, rotation };
+            let outcome = at_once(site, &zone, plain, buffer);
+            match outcome {
+                Outcome::Elsewhere | Outcome::Outside => return Next::Slow,
+                Outcome::Reply(..) | Outcome::Refresh(..)
+                    if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
+                Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
+                    if matches!(outcome, Outcome::Refresh(..)) {
+                        self.slow.refresh(self.group, query, &self.counters);
+                    }
                     self.counters.reply(code.into());
                     framed.truncate(2 + bytes);
                     return Next::Reply(with_length(framed));
@@ -201,14 +217,14 @@ impl Server {
     fn answer_slowly(
         &self,
         query: Vec<u8>,
-        source: std::net::SocketAddr,
+        source: SocketAddr,
         replies: mpsc::Sender<Vec<u8>>,
         place: OwnedSemaphorePermit,
     ) {
         let Some(permit) = self.slow.permit(&self.counters) else { return };
-        let (slow, counters) = (self.slow.clone(), self.counters.clone());
+        let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
         self.tasks.spawn(async move {
-            let asked = Asked { query: &query, source, transport: Protocol::Tcp };
+            let asked = Asked { query: &query, source, transport: Protocol::Tcp, group };
             if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                 let framed = [&[0; 2], &reply[..]].concat();
                 // Fails when the connection is gone, and then nobody waits for it.

@@ -18,8 +18,9 @@ use reverse::{Family, Pointer};
 use service::ServiceNames;
 
 use crate::{
-    config::{DnsConfig, PodNames},
+    corefile::{KubernetesOptions, Pods},
     error::DnsError,
+    policy::Misses,
     wire::{
         name::{WireName, push_label},
         record::{RrSet, SetBuilder},
@@ -31,6 +32,8 @@ use crate::{
 const SCHEMA_VERSION: &[u8] = b"\x051.1.0";
 /// Its time to live, as CoreDNS'.
 const SCHEMA_TTL_SECONDS: u32 = 28800;
+/// Where no cluster domain is configured; no server block sends names here then.
+const DEFAULT_DOMAIN: &str = "cluster.local";
 
 /// What names are made with besides snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,14 @@ pub(crate) struct Origin {
     pub(crate) reverse: Vec<ReverseZone>,
     pub(crate) ttl_seconds: u32,
     pub(crate) negative_ttl_seconds: u32,
-    pub(crate) pods: PodNames,
+    pub(crate) pods: Pods,
+    pub(crate) endpoint_pod_names: bool,
+    pub(crate) no_endpoints: bool,
+    pub(crate) ignore_empty: bool,
+    /// Lower case; empty for all.
+    namespaces: Vec<String>,
+    /// Misses that are passed on.
+    pub(crate) misses: Misses,
     version: RrSet,
 }
 
@@ -85,24 +95,38 @@ pub(crate) struct Zone {
 }
 
 impl Origin {
-    /// Reads the names in the configuration.
-    pub(crate) fn new(config: &DnsConfig) -> Result<Self, DnsError> {
-        let name = domain(&config.cluster_domain)?;
-        let services = name.below(b"\x03svc").map_err(|source| DnsError::Domain {
-            domain: format!("svc.{}", config.cluster_domain),
-            source,
-        })?;
-        let reverse = config.reverse_zones.iter().map(|zone| reverse_zone(zone));
+    /// Reads the names in the configuration; denials live `negative_ttl_seconds` at most.
+    pub(crate) fn new(
+        options: &KubernetesOptions,
+        negative_ttl_seconds: u32,
+    ) -> Result<Self, DnsError> {
+        let text = options.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
+        let name = domain(text)?;
+        let services = name
+            .below(b"\x03svc")
+            .map_err(|source| DnsError::Domain { domain: format!("svc.{text}"), source })?;
+        let reverse = options.reverse_zones.iter().map(|zone| reverse_zone(zone));
         Ok(Self {
             labels: name.label_count(),
             name,
             services,
             reverse: reverse.collect::<Result<_, _>>()?,
-            ttl_seconds: config.ttl_seconds,
-            negative_ttl_seconds: config.negative_ttl_seconds,
-            pods: config.pods,
+            ttl_seconds: options.ttl_seconds,
+            negative_ttl_seconds: negative_ttl_seconds.min(options.ttl_seconds),
+            pods: options.pods,
+            endpoint_pod_names: options.endpoint_pod_names,
+            no_endpoints: options.no_endpoints,
+            ignore_empty: options.ignore_empty,
+            namespaces: options.namespaces.clone(),
+            misses: Misses::new(&options.fallthrough)?,
             version: RrSet::of_data(rtype::TXT, &[SCHEMA_VERSION], SCHEMA_TTL_SECONDS),
         })
+    }
+
+    /// Whether a namespace's names are served.
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        let same = |name: &String| name.eq_ignore_ascii_case(namespace);
+        self.namespaces.is_empty() || self.namespaces.iter().any(same)
     }
 }
 

@@ -8,8 +8,12 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
+#[path = "it/cached.rs"]
+mod cached;
 #[path = "it/contract.rs"]
 mod contract;
+#[path = "it/corefile.rs"]
+mod corefile;
 #[path = "it/forward.rs"]
 mod forward;
 #[path = "it/hostile.rs"]

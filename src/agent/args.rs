@@ -240,6 +240,9 @@ pub(crate) struct DnsArgs {
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_DNS_LISTEN",
           default_values = ["0.0.0.0:53", "[::]:53"])]
     pub(crate) dns_listen: Vec<SocketAddr>,
+    /// Serve by this CoreDNS configuration; it takes the place of the other DNS flags but --dns-listen
+    #[arg(long, value_name = "FILE", env = "FAIRLEAD_COREFILE")]
+    pub(crate) corefile: Option<PathBuf>,
     /// The cluster's domain
     #[arg(
         long,

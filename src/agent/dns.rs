@@ -1,17 +1,31 @@
-//! The DNS role: configuration from flags, readiness, metrics.
+//! The DNS role: configuration from flags or a Corefile, followed while running; readiness, metrics.
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
+mod faces;
+mod followed;
+mod metrics;
 
-use fairlead_dns::{DnsConfig, DnsError, DropReason, Running, Tuning, Upstreams};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use fairlead_dns::{DnsConfig, DnsError, Running, Upstreams, corefile::Corefile};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use self::{faces::Faces, followed::Followed};
 use super::{
     Shared,
-    args::{Args, DnsArgs, Upstream},
+    args::{DnsArgs, Upstream},
     holder::{self, Transport},
     pages::{Metrics, View},
     role::State,
 };
+
+/// The server at work; another one when the addresses to listen on change.
+pub(crate) type Current = Arc<ArcSwapOption<Running>>;
 
 /// Between two looks whether an earlier agent is still there.
 const PREDECESSOR_CHECK: Duration = Duration::from_millis(500);
@@ -23,30 +37,52 @@ pub(crate) async fn run(
     view: View,
 ) -> anyhow::Result<()> {
     let mut args = shared.args.clone();
-    let config = config(&args.borrow_and_update().dns);
+    let first = args.borrow_and_update().clone();
+    let mut followed = match &first.dns.corefile {
+        Some(path) => Some(Followed::new(path)?),
+        None => None,
+    };
+    let corefile = |followed: &Option<Followed>| followed.as_ref().map(Followed::corefile);
+    let config = config(&first.dns, corefile(&followed));
     await_turn(&config, &shared).await;
-    let cancel = shared.cancel.child_token();
-    let started = fairlead_dns::start(&config, shared.snapshots.clone(), cancel);
-    let running = Arc::new(started.map_err(with_holder)?);
-    let counted = Arc::downgrade(&running);
-    let metrics: Metrics = Box::new(move |text| {
-        if let Some(running) = counted.upgrade() {
-            write_metrics(text, &running.counts());
-        }
-    });
-    view.store(Some(Arc::new(metrics)));
+    let mut server = Server::start(&shared, &config).map_err(with_holder)?;
+    let current: Current = Arc::new(ArcSwapOption::new(Some(server.running.clone())));
 
-    // Ready only when names are known: before that misses are answered SERVFAIL.
-    let mut revisions = running.revisions();
-    let synced = revisions.wait_for(Option::is_some);
-    if let Some(Ok(_)) = shared.cancel.run_until_cancelled(synced).await {
-        state.send_replace(State::Ready);
+    let metrics = metrics(current.clone(), followed.as_ref());
+    view.store(Some(metrics.clone()));
+    let faces = Faces::new(current.clone(), metrics, shared.ending.clone());
+    faces.serve(corefile(&followed));
+
+    let mut is_ready = false;
+    loop {
+        let mut revisions = server.running.revisions();
+        tokio::select! {
+            () = shared.cancel.cancelled() => break,
+            // Ready only when names are known: before that misses are answered SERVFAIL.
+            synced = revisions.wait_for(Option::is_some), if !is_ready => {
+                is_ready = true;
+                if synced.is_ok() {
+                    state.send_replace(State::Ready);
+                }
+                continue;
+            }
+            _ = Followed::changed(followed.as_mut()) => {}
+            // Nobody is left who could change settings: then this arm is closed.
+            Ok(()) = args.changed() => {}
+        }
+        let newest = args.borrow_and_update().clone();
+        let config = self::config(&newest.dns, corefile(&followed));
+        if let Some(successor) = take_over(&shared, &server, &config).await {
+            server = successor;
+            current.store(Some(server.running.clone()));
+        }
+        faces.serve(corefile(&followed));
     }
-    tokio::select! {
-        () = running.join() => {}
-        () = tune(&running, args) => {}
-    }
+    serve_on(&shared, corefile(&followed).as_deref()).await;
+    server.end().await;
+    faces.end();
     view.store(None);
+    current.store(None);
     Ok(())
 }
 
@@ -70,16 +106,65 @@ async fn await_turn(config: &DnsConfig, shared: &Shared) {
     }
 }
 
-/// Puts changed settings in force for ever.
-async fn tune(running: &Running, mut args: watch::Receiver<Arc<Args>>) {
-    while args.changed().await.is_ok() {
-        let tuning = tuning(&args.borrow_and_update().dns);
-        if let Err(error) = running.tune(&tuning) {
-            tracing::error!("{error}");
+/// `health { lameduck }`: those that still send are answered for so long after readiness went off;
+/// the agent's own lameduck, which is over by now, counts.
+async fn serve_on(shared: &Shared, corefile: Option<&Corefile>) {
+    let health = corefile.and_then(Corefile::health);
+    let wanted = health.map_or(Duration::ZERO, |health| health.lameduck);
+    let own = super::lameduck(&shared.args());
+    tokio::time::sleep(wanted.saturating_sub(own)).await;
+}
+
+/// A running server and its end.
+struct Server {
+    running: Arc<Running>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    fn start(shared: &Shared, config: &DnsConfig) -> Result<Self, DnsError> {
+        let stop = CancellationToken::new();
+        let running = fairlead_dns::start(config, shared.snapshots.clone(), stop.clone())?;
+        Ok(Self { running: Arc::new(running), stop })
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.running.join().await;
+    }
+}
+
+/// Brings changed settings into force; returns the server that takes the old one's place, if the
+/// addresses to listen on are others now.
+async fn take_over(shared: &Shared, old: &Server, config: &DnsConfig) -> Option<Server> {
+    match old.running.renew(config) {
+        Ok(()) => None,
+        // Ports are shared with our own successor, so that no question finds nobody.
+        Err(DnsError::Restart) => match Server::start(shared, config) {
+            Ok(new) => {
+                old.end().await;
+                Some(new)
+            }
+            Err(error) => {
+                tracing::error!("{error}; the old settings stay in force");
+                None
+            }
+        },
+        Err(error) => {
+            tracing::error!("{error}; the old settings stay in force");
+            None
         }
     }
-    // Nobody is left who could change them.
-    std::future::pending::<()>().await;
+}
+
+fn metrics(current: Current, followed: Option<&Followed>) -> Arc<Metrics> {
+    let failures = followed.map(Followed::failures);
+    Arc::new(Box::new(move |text| {
+        if let Some(running) = current.load_full() {
+            let failed = failures.as_ref().map_or(0, |failures| failures.load(Relaxed));
+            metrics::write(text, &running.counts(), failed);
+        }
+    }))
 }
 
 fn with_holder(error: DnsError) -> anyhow::Error {
@@ -89,46 +174,19 @@ fn with_holder(error: DnsError) -> anyhow::Error {
     holder::named(error.into(), holder.as_deref())
 }
 
-fn config(args: &DnsArgs) -> DnsConfig {
-    let Tuning { upstreams, ttl_seconds, negative_ttl_seconds } = tuning(args);
-    DnsConfig {
-        listen: args.dns_listen.clone(),
-        cluster_domain: args.cluster_domain.clone(),
-        upstreams,
-        ttl_seconds,
-        negative_ttl_seconds,
-        ..DnsConfig::default()
-    }
-}
-
-fn tuning(args: &DnsArgs) -> Tuning {
+fn config(args: &DnsArgs, corefile: Option<Arc<Corefile>>) -> DnsConfig {
     let upstreams = if args.upstream.is_empty() {
         Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
     } else {
         Upstreams::Addresses(args.upstream.iter().map(|Upstream(address)| *address).collect())
     };
-    Tuning { upstreams, ttl_seconds: args.dns_ttl, negative_ttl_seconds: args.dns_negative_ttl }
-}
-
-fn write_metrics(text: &mut String, counts: &fairlead_dns::Counts) {
-    let plain = [
-        ("fairlead_dns_udp_queries_total", counts.udp_queries),
-        ("fairlead_dns_tcp_queries_total", counts.tcp_queries),
-        ("fairlead_dns_slow_queries_total", counts.slow_queries),
-        ("fairlead_dns_forwarded_total", counts.forwarded),
-        ("fairlead_dns_panics_total", counts.panics),
-    ];
-    // Writing to a String cannot fail.
-    for (name, value) in plain {
-        let _ = writeln!(text, "# TYPE {name} counter\n{name} {value}");
-    }
-    let _ = writeln!(text, "# TYPE fairlead_dns_replies_total counter");
-    for (rcode, value) in counts.replies.iter().enumerate().filter(|(_, value)| **value > 0) {
-        let _ = writeln!(text, "fairlead_dns_replies_total{{rcode=\"{rcode}\"}} {value}");
-    }
-    let _ = writeln!(text, "# TYPE fairlead_dns_dropped_total counter");
-    for (reason, value) in DropReason::ALL.iter().zip(counts.dropped) {
-        let reason = reason.as_str();
-        let _ = writeln!(text, "fairlead_dns_dropped_total{{reason=\"{reason}\"}} {value}");
+    DnsConfig {
+        listen: args.dns_listen.clone(),
+        cluster_domain: args.cluster_domain.clone(),
+        upstreams,
+        ttl_seconds: args.dns_ttl,
+        negative_ttl_seconds: args.dns_negative_ttl,
+        corefile,
+        ..DnsConfig::default()
     }
 }

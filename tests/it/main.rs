@@ -10,6 +10,7 @@ mod agent_kubernetes;
 mod api_server_addresses;
 mod bad_input;
 mod cleanup;
+mod corefile;
 mod demo;
 mod ingress;
 mod kubernetes_source;

@@ -211,10 +211,7 @@ fn fits(pattern: &str, name: &str) -> bool {
 fn block(words: &mut Words) -> Result<Block, CorefileError> {
     let mut keys: Vec<Token> = vec![];
     let mut continues = false;
-    loop {
-        let Some(word) = words.peek() else {
-            break;
-        };
+    while let Some(word) = words.peek() {
         if word.closes() {
             return Err(word.error("`}` without its `{`: remove it"));
         }

@@ -70,23 +70,30 @@ pub struct CacheOptions {
     pub keep_ttl: bool,
 }
 
+impl Default for CacheOptions {
+    /// What `cache` alone means.
+    fn default() -> Self {
+        let half = |max_ttl_seconds| Half {
+            capacity: CAPACITY,
+            max_ttl_seconds,
+            min_ttl_seconds: MIN_TTL_SECONDS,
+        };
+        Self {
+            zones: vec![],
+            success: half(SUCCESS_TTL_SECONDS),
+            denial: half(DENIAL_TTL_SECONDS),
+            servfail: SERVFAIL,
+            no_success: vec![],
+            no_denial: vec![],
+            stale: None,
+            prefetch: None,
+            keep_ttl: false,
+        }
+    }
+}
+
 pub(super) fn read(line: &Directive) -> Result<CacheOptions, CorefileError> {
-    let half = |max_ttl_seconds| Half {
-        capacity: CAPACITY,
-        max_ttl_seconds,
-        min_ttl_seconds: MIN_TTL_SECONDS,
-    };
-    let mut options = CacheOptions {
-        zones: vec![],
-        success: half(SUCCESS_TTL_SECONDS),
-        denial: half(DENIAL_TTL_SECONDS),
-        servfail: SERVFAIL,
-        no_success: vec![],
-        no_denial: vec![],
-        stale: None,
-        prefetch: None,
-        keep_ttl: false,
-    };
+    let mut options = CacheOptions::default();
     let mut words = &line.args[..];
     if let [first, rest @ ..] = words
         && first.text.parse::<u32>().is_ok()

@@ -62,6 +62,22 @@ const TTL_SECONDS_MAX: u32 = 3600;
 const KNOWN: &str = "pods, ttl, fallthrough, namespaces, endpoint_pod_names, noendpoints, \
                      ignore empty_service";
 
+impl Default for KubernetesOptions {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            reverse_zones: vec![],
+            pods: Pods::Disabled,
+            ttl_seconds: TTL_SECONDS,
+            endpoint_pod_names: false,
+            no_endpoints: false,
+            ignore_empty: false,
+            namespaces: vec![],
+            fallthrough: Fallthrough::Never,
+        }
+    }
+}
+
 impl KubernetesOptions {
     /// Whether two plugins mean the same but for where.
     pub(super) fn same_but_zones(&self, other: &Self) -> bool {
@@ -94,13 +110,7 @@ pub(super) fn read(
     let mut options = KubernetesOptions {
         domain: domains.into_iter().next(),
         reverse_zones,
-        pods: Pods::Disabled,
-        ttl_seconds: TTL_SECONDS,
-        endpoint_pod_names: false,
-        no_endpoints: false,
-        ignore_empty: false,
-        namespaces: vec![],
-        fallthrough: Fallthrough::Never,
+        ..KubernetesOptions::default()
     };
     for option in &line.body {
         read_option(option, &mut options)?;

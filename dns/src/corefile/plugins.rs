@@ -81,7 +81,7 @@ fn plugin(
     match line.name.text.as_str() {
         // What it says goes to the log; how errors are joined there is the log's affair.
         "errors" => server.errors = true,
-        "log" => server.log = bare(line)?,
+        "log" => server.log = Some(servers::log(line)?),
         "health" => server.health = Some(servers::health(line)?),
         "ready" => server.ready = Some(servers::ready(line)?),
         "prometheus" => server.prometheus = Some(servers::prometheus(line)?),

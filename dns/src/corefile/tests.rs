@@ -41,7 +41,7 @@ fn kubeadms_corefile_is_read_word_for_word() {
     let corefile = parse(KUBEADM).unwrap();
     let [block] = &corefile.blocks[..] else { panic!("{corefile:?}") };
     assert_eq!(block.zones, [ZoneAt { zone: ".".to_owned(), port: 53 }]);
-    assert!(block.errors && block.detect_loops && block.rotate && !block.log);
+    assert!(block.errors && block.detect_loops && block.rotate && block.log.is_none());
     let health = corefile.health().unwrap();
     assert_eq!(
         (health.address.to_string().as_str(), health.lameduck.as_secs()),
@@ -127,6 +127,8 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("health {\n lameduck x\n}"), 3, "no duration"),
         (block("reload 1s"), 2, "at least 2s"),
         (block("bind eth0"), 2, "IP addresses"),
+        (block("log . {\n class noerror\n}"), 3, "success, denial, error or all"),
+        (block("log . \"{remote} {type}\""), 2, "format"),
         (block("acl {\n block net nope\n}"), 3, "ADDRESS/LENGTH"),
         (block("errors \"x"), 2, "closing"),
         (".:53 {\n errors\n".to_owned(), 1, "without its `}`"),

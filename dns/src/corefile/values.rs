@@ -51,7 +51,7 @@ impl Token {
     /// A number in `least..=most`.
     pub(super) fn number<T>(&self, least: T, most: T) -> Result<T, CorefileError>
     where
-        T: FromStr + PartialOrd + std::fmt::Display,
+        T: FromStr + PartialOrd + std::fmt::Display + Copy,
     {
         let number = self.text.parse().ok().filter(|n| (&least..=&most).contains(&n));
         number.ok_or_else(|| {

@@ -1,7 +1,5 @@
 //! Resolves one name: by the zone, along aliases, at the upstreams.
 
-use std::sync::atomic::Ordering;
-
 use hickory_proto::{
     op::{LowerQuery, Message, Metadata, ResponseCode},
     rr::{
@@ -13,16 +11,24 @@ use hickory_proto::{
 use hickory_server::{net::xfer::Protocol, server::Request};
 
 use super::{
-    SlowPath,
-    message::{Sections, error, reply, reply_bytes_max},
+    Asked, SlowPath,
+    asking::{Wanted, site_limit, wishes},
+    message::{Sections, error, reply},
+    upstreams::Wishes,
 };
 use crate::{
     answer::{Manner, Outcome, answer, rotation},
+    corefile::AclAction,
     counters::Counters,
+    hosts::HostAnswer,
+    policy::{Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
         name::WireName,
         question::{Edns, Question, Shape},
+        rcode,
+        record::RrSet,
+        reply::{Flags, Reply},
     },
     zone::{Zone, lookup::Found},
 };
@@ -38,161 +44,261 @@ struct Resolved {
     sections: Sections,
 }
 
+/// What becomes of a query.
+#[derive(Debug)]
+pub(super) enum Resolution {
+    /// This; `None` if it could not be encoded.
+    Reply(Option<Vec<u8>>),
+    /// Policy says: nothing.
+    Drop,
+}
+
+/// What a query is resolved with: one state of everything from beginning to end.
+struct Course<'c> {
+    policy: &'c Policy,
+    zone: &'c Zone,
+    request: &'c Request,
+    group: usize,
+    counters: &'c Counters,
+}
+
 impl SlowPath {
     /// The reply to a query for one IN name.
     pub(super) async fn resolve(
         &self,
         request: &Request,
-        transport: Protocol,
+        asked: Asked<'_>,
         counters: &Counters,
-    ) -> Option<Vec<u8>> {
-        let zone = self.0.zone.load_full();
-        let asked = request.queries.queries().first()?.original().clone();
-        let query = plain_query(request, &asked.name().to_bytes().ok()?, asked.query_type());
-        if let Some(reply) = self.ask_zone(&zone, request, &query, transport) {
-            return Some(reply);
+    ) -> Resolution {
+        let (policy, zone) = (self.0.policy.load_full(), self.0.zone.load_full());
+        let course = Course { policy: &policy, zone: &zone, request, group: asked.group, counters };
+        let Some(question) = request.queries.queries().first() else {
+            return Resolution::Reply(None);
+        };
+        let name = question.original().name().clone();
+        let qtype = question.query_type();
+        let Some((query, plain)) = course.plain(&name, qtype) else {
+            return Resolution::Reply(None);
+        };
+        let Some(site) = policy.site(asked.group, &plain.name) else {
+            return Resolution::Reply(error(request, ResponseCode::Refused, false));
+        };
+        match site.verdict(asked.source.ip(), &plain.name, qtype.into()) {
+            AclAction::Allow => {}
+            AclAction::Block => {
+                let code = ResponseCode::Refused;
+                return Resolution::Reply(error(request, code, site.has_upstreams()));
+            }
+            AclAction::Filter => {
+                let code = ResponseCode::NoError;
+                return Resolution::Reply(error(request, code, site.has_upstreams()));
+            }
+            AclAction::Drop => return Resolution::Drop,
         }
-        // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
-        if asked.query_type() == RecordType::ANY {
-            return self.any(request, asked.name());
+        if let Some(reply) = course.at_hand(site, plain, &query, asked.transport) {
+            return Resolution::Reply(Some(reply));
         }
-        match self.follow(&zone, request, asked.name().clone(), counters).await {
-            Ok(Resolved { metadata, sections }) => reply(request, metadata, &sections),
-            Err(code) => error(request, code, self.has_upstreams()),
-        }
+        Resolution::Reply(self.look_further(&course, site, name, qtype).await)
     }
 
-    /// The zone's own answer to a plain form of the query.
-    fn ask_zone(
+    /// Aliases and names of others.
+    async fn look_further(
         &self,
-        zone: &Zone,
-        request: &Request,
-        query: &[u8],
-        transport: Protocol,
+        course: &Course<'_>,
+        site: &Site,
+        name: Name,
+        qtype: RecordType,
     ) -> Option<Vec<u8>> {
-        let mut question = Question::new();
-        if question.read(query) != Shape::Plain {
-            return None;
+        // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
+        if qtype == RecordType::ANY {
+            return any(course.request, site, &name);
         }
-        question.edns = request.edns.as_ref().map(|edns| Edns {
-            payload_bytes: edns.max_payload(),
-            dnssec_ok: edns.flags().dnssec_ok,
-        });
-        let limit = match transport {
-            Protocol::Udp => question.udp_reply_bytes_max(),
-            _ => usize::from(reply_bytes_max(request)),
-        };
-        let mut buffer = vec![0; limit];
-        let manner = Manner {
-            limit,
-            recursion_available: self.has_upstreams(),
-            rotation: rotation(request.metadata.id.into()),
-        };
-        match answer(zone, &question, query, &mut buffer, manner) {
-            Outcome::Reply(bytes, _) => {
-                buffer.truncate(bytes);
-                Some(buffer)
-            }
-            Outcome::Elsewhere => None,
+        match self.follow(course, site, name).await {
+            Ok(Resolved { metadata, sections }) => reply(course.request, metadata, &sections),
+            Err(code) => error(course.request, code, site.has_upstreams()),
         }
     }
 
     /// Follows aliases of the zone to their end, in the zone or at the upstreams.
     async fn follow(
         &self,
-        zone: &Zone,
-        request: &Request,
+        course: &Course<'_>,
+        first: &Site,
         mut name: Name,
-        counters: &Counters,
     ) -> Result<Resolved, ResponseCode> {
+        let Course { policy, zone, request, group, counters } = *course;
         let qtype = request.queries.queries().first().map_or(RecordType::A, LowerQuery::query_type);
         let mut aliases = vec![];
         while aliases.len() <= ALIASES_MAX {
-            let wire = name.to_bytes().map_err(|_| ResponseCode::ServFail)?;
-            let query = plain_query(request, &wire, qtype);
-            let mut question = Question::new();
-            question.read(&query);
+            let (query, question) = course.plain(&name, qtype).ok_or(ResponseCode::ServFail)?;
+            // An alias' target may be another server block's, as in CoreDNS.
+            let site = policy.site(group, &question.name).ok_or(ResponseCode::Refused)?;
             let found = match zone.lookup(&question.name, qtype.into()).0 {
-                Found::Alias(target) => {
+                Found::Alias(target) if site.kubernetes => {
                     let target = read_name(target)?;
                     let data = RData::CNAME(CNAME(target.clone()));
                     aliases.push(Record::from_rdata(name, zone.ttl_seconds(), data));
                     name = target;
                     continue;
                 }
-                Found::Outside => {
-                    self.0.upstreams.reread_if_none();
-                    if !self.has_upstreams() {
-                        return Err(ResponseCode::Refused);
+                found => match course.target_in_hosts(site, &question, &query) {
+                    Some(answer) => answer?,
+                    None if site.kubernetes && !matches!(found, Found::Outside) => {
+                        at_target(zone, &question, &query)?
                     }
-                    counters.forwarded.fetch_add(1, Ordering::Relaxed);
-                    self.0.upstreams.ask(request, name, qtype).await?
-                }
-                _ => self.at_target(zone, &question, &query)?,
+                    None => {
+                        let wishes = wishes(request);
+                        let lower = &question.name;
+                        let wanted = Wanted { name: &name, lower, qtype, wishes };
+                        self.ask(site, wanted, counters).await?
+                    }
+                },
             };
-            return Ok(self.join(request, aliases, found));
+            return Ok(join(request, first.has_upstreams(), aliases, found));
         }
         tracing::debug!(%name, "DNS: too many aliases");
         Err(ResponseCode::ServFail)
     }
+}
 
-    /// The zone's answer for an alias' target, as records.
-    fn at_target(
+impl Course<'_> {
+    /// A plain form of the query, for this name.
+    fn plain(&self, name: &Name, qtype: RecordType) -> Option<(Vec<u8>, Question)> {
+        let wire = name.to_bytes().ok()?;
+        let query = plain_query(self.request.metadata.id, wishes(self.request), &wire, qtype);
+        let mut question = Question::new();
+        (question.read(&query) == Shape::Plain).then_some((query, question))
+    }
+
+    /// What hosts or the zone say, without asking anyone.
+    fn at_hand(
         &self,
-        zone: &Zone,
+        site: &Site,
+        mut question: Question,
+        query: &[u8],
+        transport: Protocol,
+    ) -> Option<Vec<u8>> {
+        question.edns = self.request.edns.as_ref().map(|edns| Edns {
+            payload_bytes: edns.max_payload(),
+            dnssec_ok: edns.flags().dnssec_ok,
+        });
+        let limit = match transport {
+            Protocol::Udp => question.udp_reply_bytes_max().min(site.udp_bytes_max),
+            _ => usize::from(site_limit(self.request, site)),
+        };
+        let mut buffer = vec![0; limit];
+        let recursion_available = site.has_upstreams();
+        let bytes = match in_hosts(site, &question, query, &mut buffer, recursion_available) {
+            Some(bytes) => bytes,
+            None if site.kubernetes => {
+                let turn = rotation(self.request.metadata.id.into());
+                let rotation = if site.rotate { turn } else { 0 };
+                let manner = Manner { limit, recursion_available, rotation };
+                match answer(self.zone, &question, query, &mut buffer, manner) {
+                    Outcome::Reply(bytes, _) => bytes,
+                    _ => return None,
+                }
+            }
+            None => return None,
+        };
+        buffer.truncate(bytes);
+        Some(buffer)
+    }
+
+    fn target_in_hosts(
+        &self,
+        site: &Site,
         question: &Question,
         query: &[u8],
-    ) -> Result<Message, ResponseCode> {
+    ) -> Option<Result<Message, ResponseCode>> {
         let mut buffer = vec![0; usize::from(u16::MAX)];
-        let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
-        match answer(zone, question, query, &mut buffer, manner) {
-            Outcome::Reply(bytes, _) => {
-                buffer.truncate(bytes);
-                Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail)
-            }
-            Outcome::Elsewhere => Err(ResponseCode::ServFail),
-        }
-    }
-
-    fn any(&self, request: &Request, name: &Name) -> Option<Vec<u8>> {
-        let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
-        let record = Record::from_rdata(name.clone(), ANY_TTL_SECONDS, data);
-        let sections = Sections { answers: vec![record], ..Sections::default() };
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.recursion_available = self.has_upstreams();
-        reply(request, metadata, &sections)
-    }
-
-    /// Aliases, then what was found at their end. The response code is that of the last name (RFC
-    /// 6604 §3).
-    fn join(&self, request: &Request, mut aliases: Vec<Record>, found: Message) -> Resolved {
-        let mut metadata = Metadata::response_from_request(&request.metadata);
-        metadata.response_code = found.metadata.response_code;
-        // The flag speaks of the first owner in the answer (RFC 1035 §4.1.1).
-        metadata.authoritative = !aliases.is_empty() || found.metadata.authoritative;
-        metadata.recursion_available = self.has_upstreams();
-        let wants_ad = request.metadata.authentic_data
-            || request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        // RFC 6840 §5.8: only for those who show that they understand it; our own part is not
-        // signed.
-        metadata.authentic_data = wants_ad && aliases.is_empty() && found.metadata.authentic_data;
-        aliases.extend(found.answers);
-        let sections = Sections {
-            answers: aliases,
-            authorities: found.authorities,
-            additionals: found.additionals,
-        };
-        Resolved { metadata, sections }
+        let bytes = in_hosts(site, question, query, &mut buffer, true)?;
+        buffer.truncate(bytes);
+        Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
     }
 }
 
-/// The query with nothing but its header and one uncompressed question.
-fn plain_query(request: &Request, name: &[u8], qtype: RecordType) -> Vec<u8> {
-    let [id_hi, id_lo] = request.metadata.id.to_be_bytes();
-    let recursion = u8::from(request.metadata.recursion_desired);
-    let checking_disabled = u8::from(request.metadata.checking_disabled) << 4;
+/// The reply `hosts` has; `None` if it passes the question on.
+fn in_hosts(
+    site: &Site,
+    question: &Question,
+    query: &[u8],
+    buffer: &mut [u8],
+    recursion_available: bool,
+) -> Option<usize> {
+    let hosts = site.hosts.as_ref()?;
+    let (set, code): (Option<RrSet>, u8) = match hosts.answer(&question.name, question.qtype) {
+        HostAnswer::Records(set) => (Some(set), rcode::NO_ERROR),
+        HostAnswer::NoData => (None, rcode::NO_ERROR),
+        HostAnswer::NoName => (None, rcode::NO_SUCH_NAME),
+        HostAnswer::PassOn => return None,
+    };
+    let limit = buffer.len();
+    let mut reply = Reply::begin(buffer, limit, query, question)?;
+    if let Some(set) = set {
+        reply.answer_set(&set, 0);
+    }
+    let flags = Flags { authoritative: true, recursion_available };
+    Some(reply.finish(question, code, flags))
+}
+
+/// The zone's answer for an alias' target, as records.
+fn at_target(zone: &Zone, question: &Question, query: &[u8]) -> Result<Message, ResponseCode> {
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
+    match answer(zone, question, query, &mut buffer, manner) {
+        Outcome::Reply(bytes, _) => {
+            buffer.truncate(bytes);
+            Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail)
+        }
+        _ => Err(ResponseCode::ServFail),
+    }
+}
+
+fn any(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
+    let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
+    let record = Record::from_rdata(name.clone(), ANY_TTL_SECONDS, data);
+    let sections = Sections { answers: vec![record], ..Sections::default() };
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.recursion_available = site.has_upstreams();
+    reply(request, metadata, &sections)
+}
+
+/// Aliases, then what was found at their end. The response code is that of the last name (RFC 6604
+/// §3).
+fn join(
+    request: &Request,
+    recursion_available: bool,
+    mut aliases: Vec<Record>,
+    found: Message,
+) -> Resolved {
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.response_code = found.metadata.response_code;
+    // The flag speaks of the first owner in the answer (RFC 1035 §4.1.1).
+    metadata.authoritative = !aliases.is_empty() || found.metadata.authoritative;
+    metadata.recursion_available = recursion_available;
+    let wants_ad = request.metadata.authentic_data
+        || request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+    // RFC 6840 §5.8: only for those who show that they understand it; our own part is not signed.
+    metadata.authentic_data = wants_ad && aliases.is_empty() && found.metadata.authentic_data;
+    aliases.extend(found.answers);
+    let sections = Sections {
+        answers: aliases,
+        authorities: found.authorities,
+        additionals: found.additionals,
+    };
+    Resolved { metadata, sections }
+}
+
+/// A query of nothing but its header and one uncompressed question.
+pub(super) fn plain_query(id: u16, wishes: Wishes, name: &[u8], qtype: RecordType) -> Vec<u8> {
+    let [id_hi, id_lo] = id.to_be_bytes();
+    let recursion = u8::from(wishes.recursion_desired);
+    let checking_disabled = u8::from(wishes.flavour.checking_disabled) << 4;
+    let authentic = u8::from(wishes.authentic_data) << 5;
+    let flags = checking_disabled | authentic;
     let mut query = Vec::with_capacity(HEADER_BYTES + name.len() + 4);
-    query.extend_from_slice(&[id_hi, id_lo, recursion, checking_disabled, 0, 1, 0, 0, 0, 0, 0, 0]);
+    query.extend_from_slice(&[id_hi, id_lo, recursion, flags, 0, 1, 0, 0, 0, 0, 0, 0]);
     query.extend_from_slice(name);
     query.extend_from_slice(&u16::from(qtype).to_be_bytes());
     query.extend_from_slice(&CLASS_IN.to_be_bytes());

@@ -99,3 +99,27 @@ pub(super) fn reply_bytes_max(request: &Request) -> u16 {
     let [least, most] = limits.map(|limit| u16::try_from(limit).unwrap_or(u16::MAX));
     request.max_payload().clamp(least, most)
 }
+
+/// A response code as CoreDNS writes it.
+pub(super) fn code_name(code: u16) -> String {
+    let known = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
+    known.get(usize::from(code)).map_or_else(|| format!("RCODE{code}"), |name| (*name).to_owned())
+}
+
+/// A reply's flags as CoreDNS writes them: `qr,aa,rd,ra`.
+pub(super) fn flag_names(reply: &[u8]) -> String {
+    let Some([high, low]) = reply.get(2..4).and_then(|flags| flags.first_chunk()).copied() else {
+        return String::new();
+    };
+    let flags = [
+        ("qr", high & 0x80),
+        ("aa", high & 0x04),
+        ("tc", high & 0x02),
+        ("rd", high & 0x01),
+        ("ra", low & 0x80),
+        ("ad", low & 0x20),
+        ("cd", low & 0x10),
+    ];
+    let set = flags.iter().filter(|(_, bit)| *bit != 0).map(|(name, _)| *name);
+    set.collect::<Vec<_>>().join(",")
+}

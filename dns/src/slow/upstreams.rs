@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -20,7 +20,9 @@ use hickory_proto::{
 };
 use hickory_resolver::{
     NameServerPool, PoolContext, TlsConfig,
-    config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts},
+    config::{
+        ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
+    },
     net::{
         DnsError as UpstreamError, NetError,
         runtime::TokioRuntimeProvider,
@@ -28,10 +30,15 @@ use hickory_resolver::{
     },
     system_conf::parse_resolv_conf,
 };
-use hickory_server::server::Request;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{config::Upstreams, error::DnsError, wire::UDP_REPLY_BYTES_MAX};
+use crate::{
+    cache::Flavour,
+    corefile::{ForwardOptions, ForwardPolicy, To, Transport},
+    error::DnsError,
+    policy::{ZoneName, zone_names},
+    wire::{UDP_REPLY_BYTES_MAX, name::LowerName},
+};
 
 /// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an
 /// error before.
@@ -43,13 +50,31 @@ const DNS_PORT: u16 = 53;
 /// A changed resolv.conf is noticed after so long at most, by the next query that needs it.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Failures are said no more often.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
+
 type Pool = NameServerPool<TokioRuntimeProvider>;
 
+/// One `forward` line at work.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    from: ZoneName,
+    except: Box<[ZoneName]>,
+    pool: UpstreamPool,
+    /// `max_concurrent`.
+    permits: Option<Semaphore>,
+    /// When a failure was last said.
+    said: Mutex<Option<Instant>>,
+}
+
 /// The upstreams in force.
-pub(crate) struct UpstreamPool {
+struct UpstreamPool {
     pool: ArcSwapOption<Pool>,
     any: AtomicBool,
-    file: Mutex<Option<ResolvConf>>,
+    servers: Vec<SocketAddr>,
+    files: Mutex<Files>,
+    transport: Transport,
+    policy: ForwardPolicy,
     /// Our own addresses: asking ourselves would be a loop.
     own: Vec<SocketAddr>,
 }
@@ -60,54 +85,120 @@ impl fmt::Debug for UpstreamPool {
     }
 }
 
-/// A resolv.conf and its state when it was last read.
+/// Files that name upstreams, and their state when they were last read.
+#[derive(Debug)]
+struct Files {
+    checked: Instant,
+    files: Vec<ResolvConf>,
+}
+
 #[derive(Debug)]
 struct ResolvConf {
     path: PathBuf,
-    checked: Instant,
     /// `None`: could not be read.
     modified: Option<SystemTime>,
 }
 
-impl UpstreamPool {
-    /// The configured upstreams. An unreadable resolv.conf is a warning: it may come.
-    pub(crate) fn new(upstreams: &Upstreams, own: Vec<SocketAddr>) -> Result<Self, DnsError> {
-        let (pool, any, file) = (ArcSwapOption::empty(), AtomicBool::new(false), Mutex::default());
-        let new = Self { pool, any, file, own };
-        new.retarget(upstreams)?;
-        Ok(new)
+/// What changes an upstream's answer, beside name and type.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wishes {
+    pub(super) recursion_desired: bool,
+    pub(super) authentic_data: bool,
+    pub(super) flavour: Flavour,
+}
+
+impl Forward {
+    /// Prepares asking. An unreadable resolv.conf is a warning: it may come.
+    pub(crate) fn new(options: &ForwardOptions, own: &[SocketAddr]) -> Result<Self, DnsError> {
+        Ok(Self {
+            from: ZoneName::new(&options.from)?,
+            except: zone_names(&options.except)?,
+            pool: UpstreamPool::new(options, own.to_vec())?,
+            permits: options.max_concurrent.map(Semaphore::new),
+            said: Mutex::default(),
+        })
     }
 
-    /// Asks these from now on; queries that wait for the others' answers still get them.
-    pub(super) fn retarget(&self, upstreams: &Upstreams) -> Result<(), DnsError> {
-        let (file, addresses) = match upstreams {
-            Upstreams::Addresses(addresses) => (None, addresses.clone()),
-            Upstreams::ResolvConf(path) => {
-                let modified = modified(path);
-                let file = ResolvConf { path: path.clone(), checked: Instant::now(), modified };
-                (Some(file), read_file(path))
-            }
-        };
-        // Replaced as a whole: what it was before a panic does not matter.
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        self.set(addresses)
+    /// Labels of the zone that is forwarded.
+    pub(crate) fn labels(&self) -> usize {
+        self.from.labels
+    }
+
+    /// Whether a name is forwarded here.
+    pub(crate) fn takes(&self, name: &LowerName) -> bool {
+        self.from.holds(name) && !self.except.iter().any(|zone| zone.holds(name))
     }
 
     /// Whether there is anyone to ask.
     pub(crate) fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
+        self.pool.any.load(Ordering::Relaxed)
+    }
+
+    /// Says that a question failed, once in a while: clients must not fill the log.
+    pub(super) fn say_failed(&self, name: &Name, qtype: RecordType) {
+        let Ok(mut said) = self.said.try_lock() else { return };
+        if said.is_none_or(|at| at.elapsed() >= FAILURE_INTERVAL) {
+            *said = Some(Instant::now());
+            tracing::warn!("DNS: {name} {qtype}: no upstream answered; more may have failed");
+        }
     }
 
     /// Forwards one question and returns what came back, or the response code to give.
     pub(super) async fn ask(
         &self,
-        request: &Request,
         name: Name,
         qtype: RecordType,
+        wishes: Wishes,
+    ) -> Result<Message, ResponseCode> {
+        let _permit = match &self.permits {
+            // CoreDNS refuses as well; a client then asks its next server.
+            Some(permits) => Some(permits.try_acquire().map_err(|_| ResponseCode::Refused)?),
+            None => None,
+        };
+        self.pool.ask(name, qtype, wishes).await
+    }
+}
+
+impl UpstreamPool {
+    fn new(options: &ForwardOptions, own: Vec<SocketAddr>) -> Result<Self, DnsError> {
+        let mut servers = vec![];
+        let mut files = vec![];
+        for to in &options.to {
+            match to {
+                To::Server(address) => servers.push(*address),
+                To::File(path) => {
+                    files.push(ResolvConf { path: path.clone(), modified: modified(path) });
+                }
+            }
+        }
+        let from_files = files.iter().flat_map(|file| read_file(&file.path));
+        let addresses = servers.iter().copied().chain(from_files).collect();
+        let new = Self {
+            pool: ArcSwapOption::empty(),
+            any: AtomicBool::new(false),
+            servers,
+            files: Mutex::new(Files { checked: Instant::now(), files }),
+            transport: options.transport,
+            policy: options.policy,
+            own,
+        };
+        new.set(addresses)?;
+        Ok(new)
+    }
+
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    async fn ask(
+        &self,
+        name: Name,
+        qtype: RecordType,
+        wishes: Wishes,
     ) -> Result<Message, ResponseCode> {
         self.reread_if_changed();
         let pool = self.pool.load_full().ok_or(ResponseCode::Refused)?;
-        let asking = pool.send(question(request, name, qtype)).first_answer();
+        let asking = pool.send(question(name, qtype, wishes)).first_answer();
         match timeout(TIMEOUT, asking).await {
             Ok(Ok(response)) => Ok(response.into_message()),
             Ok(Err(NetError::Dns(UpstreamError::NoRecordsFound(none)))) => {
@@ -138,7 +229,11 @@ impl UpstreamPool {
         } else {
             tracing::info!(upstreams = ?others, "DNS: forwarding names of others");
         }
-        let pool = if others.is_empty() { None } else { Some(Arc::new(pool(&others)?)) };
+        let pool = if others.is_empty() {
+            None
+        } else {
+            Some(Arc::new(pool(&others, self.transport, self.policy)?))
+        };
         self.any.store(pool.is_some(), Ordering::Relaxed);
         self.pool.store(pool);
         Ok(())
@@ -152,64 +247,82 @@ impl UpstreamPool {
         })
     }
 
-    /// Looks at resolv.conf's time stamp, at most once per interval.
+    /// Looks at the files' time stamps, at most once per interval.
     fn reread_if_changed(&self) {
-        let Ok(mut file) = self.file.try_lock() else { return };
-        let Some(file) = file.as_mut() else { return };
-        if file.checked.elapsed() < FILE_CHECK_INTERVAL {
+        let Ok(mut files) = self.files.try_lock() else { return };
+        if files.files.is_empty() || files.checked.elapsed() < FILE_CHECK_INTERVAL {
             return;
         }
-        file.checked = Instant::now();
-        let now = modified(&file.path);
-        if now == file.modified {
+        files.checked = Instant::now();
+        let mut changed = false;
+        for file in &mut files.files {
+            let now = modified(&file.path);
+            changed |= now != file.modified;
+            file.modified = now;
+        }
+        if !changed {
             return;
         }
-        file.modified = now;
-        let addresses = read_file(&file.path);
+        let addresses: Vec<_> = files.files.iter().flat_map(|file| read_file(&file.path)).collect();
         // An empty or half-written file must not take names away that resolve now.
         if addresses.is_empty() {
             return;
         }
-        if let Err(error) = self.set(addresses) {
+        if let Err(error) = self.set(self.servers.iter().copied().chain(addresses).collect()) {
             tracing::error!("{error}");
         }
     }
+}
 
-    /// Gives a file that had no upstream at the start another chance.
+impl Forward {
+    /// Gives files that had no upstream at the start another chance.
     pub(super) fn reread_if_none(&self) {
-        if !self.any() {
-            self.reread_if_changed();
+        if !self.pool.any() {
+            self.pool.reread_if_changed();
         }
     }
 }
 
 /// The client's question as our own: a new id, our own EDNS size, the flags that change the answer
 /// (CD, DO).
-fn question(request: &Request, name: Name, qtype: RecordType) -> DnsRequest {
+fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequest {
     let mut message = Message::query();
-    message.metadata.recursion_desired = request.metadata.recursion_desired;
-    message.metadata.checking_disabled = request.metadata.checking_disabled;
-    message.metadata.authentic_data = request.metadata.authentic_data;
+    message.metadata.recursion_desired = wishes.recursion_desired;
+    message.metadata.checking_disabled = wishes.flavour.checking_disabled;
+    message.metadata.authentic_data = wishes.authentic_data;
     message.queries.push(Query::query(name, qtype));
     let mut edns = Edns::new();
     edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
-    edns.set_dnssec_ok(request.edns.as_ref().is_some_and(|asked| asked.flags().dnssec_ok));
+    edns.set_dnssec_ok(wishes.flavour.dnssec_ok);
     message.edns = Some(edns);
     DnsRequest::new(message, DnsRequestOptions::default())
 }
 
-fn pool(addresses: &[SocketAddr]) -> Result<Pool, DnsError> {
+fn pool(
+    addresses: &[SocketAddr],
+    transport: Transport,
+    policy: ForwardPolicy,
+) -> Result<Pool, DnsError> {
     let forwarding = |error: NetError| DnsError::Forwarding(Box::new(error));
     let mut options = ResolverOpts::default();
     options.timeout = TIMEOUT;
     options.max_active_requests = TCP_REQUESTS_MAX;
+    options.server_ordering_strategy = match policy {
+        ForwardPolicy::Random => ServerOrderingStrategy::QueryStatistics,
+        ForwardPolicy::RoundRobin => ServerOrderingStrategy::RoundRobin,
+        ForwardPolicy::Sequential => ServerOrderingStrategy::UserProvidedOrder,
+    };
+    let protocols = match transport {
+        Transport::Plain => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
+        Transport::Tcp => vec![ProtocolConfig::Tcp],
+    };
     let servers = addresses.iter().map(|address| {
-        let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
-            let mut connection = ConnectionConfig::new(protocol);
+        let connections = protocols.iter().map(|protocol| {
+            let mut connection = ConnectionConfig::new(protocol.clone());
             connection.port = address.port();
             connection
         });
-        NameServerConfig::new(address.ip(), true, connections.into())
+        NameServerConfig::new(address.ip(), true, connections.collect())
     });
     let context = PoolContext::new(options, TlsConfig::new().map_err(forwarding)?);
     Ok(NameServerPool::from_config(servers, Arc::new(context), TokioRuntimeProvider::new()))
@@ -245,8 +358,16 @@ mod tests {
     use super::*;
 
     fn pool_of(file: &Path, own: &str) -> UpstreamPool {
-        UpstreamPool::new(&Upstreams::ResolvConf(file.to_owned()), vec![own.parse().unwrap()])
-            .unwrap()
+        let options = ForwardOptions {
+            from: ".".to_owned(),
+            to: vec![To::File(file.to_owned())],
+            except: vec![],
+            transport: Transport::Plain,
+            policy: ForwardPolicy::Random,
+            max_concurrent: None,
+            health_check: None,
+        };
+        UpstreamPool::new(&options, vec![own.parse().unwrap()]).unwrap()
     }
 
     #[tokio::test]
@@ -283,15 +404,14 @@ mod tests {
             fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
         };
         let later = || {
-            let mut file = upstreams.file.lock().unwrap();
-            file.as_mut().unwrap().checked =
-                Instant::now().checked_sub(FILE_CHECK_INTERVAL).unwrap();
+            let mut file = upstreams.files.lock().unwrap();
+            file.checked = Instant::now().checked_sub(FILE_CHECK_INTERVAL).unwrap();
         };
         write("nameserver 192.0.2.1\n", 1000);
-        upstreams.reread_if_none();
+        upstreams.reread_if_changed();
         assert!(!upstreams.any(), "looked at a moment ago");
         later();
-        upstreams.reread_if_none();
+        upstreams.reread_if_changed();
         assert!(upstreams.any());
         write("", 2000);
         later();

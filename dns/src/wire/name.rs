@@ -28,6 +28,11 @@ pub enum BadName {
 pub(crate) struct WireName(Arc<[u8]>);
 
 impl WireName {
+    /// The root: no label.
+    pub(crate) fn root() -> Self {
+        Self([0].into())
+    }
+
     /// From text such as `cluster.local`, the final dot optional.
     pub(crate) fn from_text(text: &str) -> Result<Self, BadName> {
         let text = text.strip_suffix('.').unwrap_or(text);

@@ -118,16 +118,21 @@ pub(crate) fn put_record(
     bytes.extend_from_slice(data);
 }
 
-/// Length of the record at the front of `records`; `None` at their end.
-pub(crate) fn record_bytes(records: &[u8]) -> Option<usize> {
+/// Length of the owner's name at the front of a record.
+pub(crate) fn owner_bytes(record: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        match usize::from(*records.get(at)?) {
-            0 => break at += 1,
-            0xc0.. => break at += 2,
+        match usize::from(*record.get(at)?) {
+            0 => return Some(at + 1),
+            0xc0.. => return Some(at + 2),
             length => at += 1 + length,
         }
     }
+}
+
+/// Length of the record at the front of `records`; `None` at their end.
+pub(crate) fn record_bytes(records: &[u8]) -> Option<usize> {
+    let at = owner_bytes(records)?;
     let length = records.get(at + 8..)?.first_chunk::<2>()?;
     Some(at + 10 + usize::from(u16::from_be_bytes(*length)))
 }

@@ -98,6 +98,21 @@ impl<'b> Reply<'b> {
         }
     }
 
+    /// One record of a kept reply with the time to live it has left; false if there is no room.
+    pub(crate) fn aged(&mut self, record: &[u8], ttl_at: usize, ttl: u32, is_answer: bool) -> bool {
+        let start = self.at;
+        if is_answer {
+            self.answer(record);
+        } else {
+            self.authority(record);
+        }
+        let place = self.buffer.get_mut(start + ttl_at..start + ttl_at + 4);
+        if let Some(place) = place.filter(|_| !self.truncated) {
+            place.copy_from_slice(&ttl.to_be_bytes());
+        }
+        !self.truncated
+    }
+
     /// One authority record in wire form.
     pub(crate) fn authority(&mut self, record: &[u8]) {
         if self.put(record) {

@@ -9,7 +9,7 @@ use super::{
     service::{More, Node, ServiceNames},
 };
 use crate::{
-    config::PodNames,
+    corefile::Pods,
     wire::{
         name::{LowerName, WireName},
         record::RrSet,
@@ -49,6 +49,7 @@ impl Zone {
             let found = match self.lookup_below(name, below, qtype) {
                 // The API may know the name; only a snapshot can deny it (kubernetes/dns#186).
                 Found::NoName if self.revision.is_none() => Found::NotSynced,
+                Found::NoName if self.origin.misses.pass_on(name) => Found::Outside,
                 found => found,
             };
             return (found, Some(&self.authority));
@@ -56,7 +57,7 @@ impl Zone {
         for (zone, authority) in self.origin.reverse.iter().zip(self.reverse_authorities.iter()) {
             if name.labels_below(&zone.name, zone.labels).is_some() {
                 let address = zone.family.address(name);
-                return (self.lookup_address(address, qtype), Some(authority));
+                return (self.lookup_address(name, address, qtype), Some(authority));
             }
         }
         (Found::Outside, None)
@@ -67,7 +68,7 @@ impl Zone {
         let Some(last) = below.checked_sub(1) else { return self.apex(qtype) };
         match name.label(last) {
             b"svc" => self.lookup_service(name, last, qtype),
-            b"pod" if self.origin.pods == PodNames::Insecure => self.lookup_pod(name, last, qtype),
+            b"pod" if self.origin.pods == Pods::Insecure => self.lookup_pod(name, last, qtype),
             b"dns-version" if last == 0 => one_of(&self.origin.version, qtype),
             b"dns" => self.lookup_server(name, last, qtype),
             _ => Found::NoName,
@@ -137,14 +138,15 @@ impl Zone {
         (!service.cluster_ips.is_empty()).then_some(service)
     }
 
-    fn lookup_address(&self, address: Option<IpAddr>, qtype: u16) -> Found<'_> {
+    fn lookup_address(&self, name: &LowerName, address: Option<IpAddr>, qtype: u16) -> Found<'_> {
         let pointers = address.and_then(|address| self.reverse.get(&address));
         match pointers {
             Some(pointers) if qtype == rtype::PTR => Found::Pointers(names_in_force(pointers)),
             Some(_) => Found::NoData,
             None if self.revision.is_none() => Found::NotSynced,
             // An upstream may know it: nodes, addresses outside the cluster.
-            None => Found::Outside,
+            None if self.origin.misses.pass_on(name) => Found::Outside,
+            None => Found::NoName,
         }
     }
 }

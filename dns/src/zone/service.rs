@@ -12,7 +12,7 @@ use fairlead_state::model::{EndpointSlice, Protocol, Service, ServiceType};
 
 use super::Origin;
 use crate::wire::{
-    name::{WireName, push_label},
+    name::{LABEL_BYTES_MAX, WireName, push_label},
     record::{RrSet, SetBuilder},
     rtype,
 };
@@ -103,8 +103,12 @@ pub(crate) fn names_of<'a>(
     if service.service_type == ServiceType::ExternalName {
         return alias(service.external_name.as_deref()?, origin.ttl_seconds);
     }
+    let slices = slices.filter(|_| !origin.no_endpoints);
     let slices: Vec<_> = slices.map(|slice| (slice, slice_ports(slice))).collect();
-    let endpoints = endpoint_targets(&name, &slices);
+    let endpoints = endpoint_targets(&name, &slices, origin.endpoint_pod_names);
+    if origin.ignore_empty && endpoints.is_empty() {
+        return None;
+    }
     if service.headless {
         return (!endpoints.is_empty()).then(|| names(origin, &endpoints, &endpoints, &[].into()));
     }
@@ -227,13 +231,15 @@ pub(crate) fn srv_weight(count: usize) -> Option<u16> {
 fn endpoint_targets<'a>(
     name: &WireName,
     slices: &'a [(&Arc<EndpointSlice>, Vec<Port>)],
+    pod_names: bool,
 ) -> Vec<Target<'a>> {
     let mut seen = BTreeSet::new();
     let mut targets = vec![];
     for (slice, ports) in slices {
         for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
             for address in endpoint.addresses.iter() {
-                let Some(label) = endpoint_label(endpoint.hostname.as_deref(), address) else {
+                let pod = endpoint.pod.as_deref().filter(|_| pod_names);
+                let Some(label) = endpoint_label(endpoint.hostname.as_deref(), pod, address) else {
                     continue;
                 };
                 let Ok(name) = name.below(&label) else { continue };
@@ -247,12 +253,13 @@ fn endpoint_targets<'a>(
     targets
 }
 
-/// The endpoint's own label in wire form: its hostname, else its address with dashes, which must
-/// not end in one.
-fn endpoint_label(hostname: Option<&str>, address: &IpAddr) -> Option<Vec<u8>> {
-    let text = match hostname {
-        Some(hostname) if !hostname.is_empty() => hostname.to_owned(),
-        _ => {
+/// The endpoint's own label in wire form: its hostname, else the pod's name if that is wanted and a
+/// label, else its address with dashes, which must not end in one.
+fn endpoint_label(hostname: Option<&str>, pod: Option<&str>, address: &IpAddr) -> Option<Vec<u8>> {
+    let pod = pod.filter(|pod| pod.len() <= LABEL_BYTES_MAX);
+    let text = match hostname.filter(|hostname| !hostname.is_empty()).or(pod) {
+        Some(name) => name.to_owned(),
+        None => {
             let dashed = address.to_string().replace(['.', ':'], "-");
             if dashed.ends_with('-') { dashed + "0" } else { dashed }
         }

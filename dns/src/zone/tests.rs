@@ -127,7 +127,7 @@ fn service(number: u8, kind: u8, address: u8, ports: u8) -> Service {
 }
 
 fn empty_zone() -> Zone {
-    Zone::unsynced(Arc::new(Origin::new(&DnsConfig::default()).unwrap()), SERIAL)
+    Zone::unsynced(Arc::new(origin(&DnsConfig::default()).unwrap()), SERIAL)
 }
 
 proptest! {
@@ -172,7 +172,7 @@ fn a_change_shares_everything_else_with_the_zone_before() {
 #[test]
 fn configured_domains_are_checked() {
     let with = |domain: &str, reverse: &str| {
-        Origin::new(&DnsConfig {
+        origin(&DnsConfig {
             cluster_domain: domain.to_owned(),
             reverse_zones: vec![reverse.to_owned()],
             ..DnsConfig::default()
@@ -182,4 +182,8 @@ fn configured_domains_are_checked() {
     assert!(matches!(with("", "in-addr.arpa"), Err(DnsError::Domain { .. })));
     assert!(matches!(with("a..b", "in-addr.arpa"), Err(DnsError::Domain { .. })));
     assert!(matches!(with("cluster.local", "example.com"), Err(DnsError::ReverseZone { .. })));
+}
+
+fn origin(config: &DnsConfig) -> Result<Origin, DnsError> {
+    Origin::new(&config.in_force().kubernetes().unwrap(), config.negative_ttl_seconds)
 }

@@ -10,7 +10,7 @@ use fairlead_state::{
 };
 
 use super::{
-    Presence, Zone,
+    Origin, Presence, Zone,
     authority::Authority,
     name_servers,
     reverse::Pointer,
@@ -35,6 +35,12 @@ impl Zone {
         zone
     }
 
+    /// All names at `snapshot`, by other settings.
+    pub(crate) fn renewed(origin: Arc<Origin>, snapshot: &Snapshot, serial: u32) -> Self {
+        let unsynced = Self::unsynced(origin, serial);
+        unsynced.updated(snapshot, serial)
+    }
+
     fn of_all(&self, snapshot: &Snapshot, serial: u32) -> Self {
         let mut zone = Self::unsynced(self.origin.clone(), serial);
         for key in snapshot.namespaces().keys() {
@@ -55,14 +61,17 @@ impl Zone {
     }
 
     fn replan_namespace(&mut self, key: &Key, snapshot: &Snapshot) {
-        let exists = snapshot.namespaces().contains_key(key);
+        let exists =
+            snapshot.namespaces().contains_key(key) && self.origin.has_namespace(&key.name);
         self.with_presence(&key.name, |presence| presence.object = exists);
     }
 
     fn replan_service(&mut self, key: &Key, snapshot: &Snapshot) {
         // A name that is no label cannot be asked for.
         let Some(wire) = service_key(&key.name, &key.namespace) else { return };
-        let names = snapshot.services().get(key).and_then(|service| {
+        let service = snapshot.services().get(key);
+        let service = service.filter(|_| self.origin.has_namespace(&key.namespace));
+        let names = service.and_then(|service| {
             names_of(&self.origin, &wire, service, snapshot.slices_of(key)).map(Arc::new)
         });
         let old = match &names {

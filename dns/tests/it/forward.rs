@@ -21,7 +21,9 @@ use crate::world::{World, external, namespace, query, tcp, text, udp};
 
 /// An upstream that lives as long as the test's runtime. What it was asked is its answer's
 /// business.
-async fn upstream(answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static) -> SocketAddr {
+pub async fn upstream(
+    answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static,
+) -> SocketAddr {
     let answer = Arc::new(answer);
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
@@ -62,7 +64,7 @@ async fn upstream(answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'sta
     address
 }
 
-fn reply_to(asked: &Message, code: ResponseCode) -> Message {
+pub fn reply_to(asked: &Message, code: ResponseCode) -> Message {
     let mut reply = Message::response(asked.metadata.id, OpCode::Query);
     reply.metadata.response_code = code;
     reply.metadata.recursion_available = true;
@@ -70,7 +72,7 @@ fn reply_to(asked: &Message, code: ResponseCode) -> Message {
     reply
 }
 
-fn address(owner: &str, ttl: u32, last: u8) -> Record {
+pub fn address(owner: &str, ttl: u32, last: u8) -> Record {
     let data = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
     Record::from_rdata(name(owner), ttl, data)
 }
@@ -79,7 +81,7 @@ fn alias(owner: &str, target: &str) -> Record {
     Record::from_rdata(name(owner), 60, RData::CNAME(CNAME(name(target))))
 }
 
-fn soa(zone: &str) -> Record {
+pub fn soa(zone: &str) -> Record {
     let data = SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 77);
     Record::from_rdata(name(zone), 77, RData::SOA(data))
 }
@@ -89,7 +91,7 @@ fn name(text: &str) -> Name {
 }
 
 /// What the upstream of most tests knows.
-fn knows(asked: &Message) -> Vec<Message> {
+pub fn knows(asked: &Message) -> Vec<Message> {
     let question = &asked.queries[0];
     let mut reply = reply_to(asked, ResponseCode::NoError);
     match (question.name().to_lowercase().to_ascii().as_str(), question.query_type()) {
@@ -150,9 +152,10 @@ async fn upstream_replies_come_back_whole() {
         }
     }
     let ttl = world.ask("www.example.", RecordType::A).await.answers[1].ttl;
-    assert_eq!(ttl, 123, "as the upstream said");
+    assert!((118..=123).contains(&ttl), "as the upstream said, {ttl}");
     let denied = world.ask("nope.example.", RecordType::A).await;
-    assert_eq!(denied.authorities[0].ttl, 77);
+    let ttl = denied.authorities[0].ttl;
+    assert!((72..=77).contains(&ttl), "{ttl}");
     assert!(world.running.counts().forwarded > 0);
     world.end().await;
 }
@@ -175,15 +178,16 @@ async fn the_clients_flags_reach_the_upstream_and_its_id_does_not() {
         knows(asked)
     });
     let world = World::with(vec![], vec![server.await]).await;
-    let mut asked = query("WwW.example.", RecordType::A);
-    asked.metadata.checking_disabled = true;
-    let mut edns = Edns::new();
-    edns.set_dnssec_ok(true);
-    asked.edns = Some(edns);
     let mut ids = vec![];
-    for _ in 0..4 {
+    for number in 0..4 {
+        let name = format!("WwW{number}.example.");
+        let mut asked = query(&name, RecordType::A);
+        asked.metadata.checking_disabled = true;
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(true);
+        asked.edns = Some(edns);
         let reply = udp(world.v4(), &asked).await;
-        assert_eq!(reply.queries[0].name().to_ascii(), "WwW.example.");
+        assert_eq!(reply.queries[0].name().to_ascii(), name);
         let forwarded = seen.recv().await.unwrap();
         assert!(forwarded.metadata.checking_disabled && forwarded.metadata.recursion_desired);
         assert!(forwarded.edns.as_ref().unwrap().flags().dnssec_ok);

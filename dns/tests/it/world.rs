@@ -2,11 +2,12 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use fairlead_dns::{DnsConfig, Running, Upstreams, start};
+use fairlead_dns::{DnsConfig, Running, Upstreams, corefile::Corefile, start};
 use fairlead_state::{
     Change, Store,
     model::{
@@ -55,6 +56,11 @@ impl World {
         Self { running, store, cancel }
     }
 
+    /// A server by a Corefile that has read `objects`.
+    pub async fn by(corefile: &str, objects: Vec<Object>) -> Self {
+        Self::unsynced(&by(corefile)).synced(objects).await
+    }
+
     pub async fn synced(mut self, objects: Vec<Object>) -> Self {
         let (services, others): (Vec<_>, Vec<_>) =
             objects.into_iter().partition(|object| object.kind() == Kind::Service);
@@ -88,6 +94,17 @@ impl World {
     pub async fn end(self) {
         self.cancel.cancel();
         timeout(PATIENCE, self.running.join()).await.expect("threads and tasks end");
+    }
+}
+
+/// A Corefile's settings, on free ports.
+pub fn by(corefile: &str) -> DnsConfig {
+    let corefile = Corefile::parse(Path::new("Corefile"), corefile, &|_| None).unwrap();
+    DnsConfig {
+        listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()],
+        corefile: Some(Arc::new(corefile)),
+        threads: Some(2),
+        ..DnsConfig::default()
     }
 }
 

@@ -1,0 +1,262 @@
+//! Answers of upstreams, kept as wire bytes for the time they are good for.
+//!
+//! A fixed number of places, each replaced atomically: readers take no lock, and memory is bounded by
+//! places and by bytes. Only what answers the question is kept (RFC 5452 §6): never a record that
+//! merely came along.
+
+mod entry;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+
+pub(crate) use entry::{Entry, Freshness, only_what_was_asked};
+
+use crate::{
+    corefile::{CacheOptions, Stale},
+    counters::CacheReport,
+    error::DnsError,
+    policy::{ZoneName, zone_names},
+    wire::name::LowerName,
+};
+
+/// Places a name may be in.
+const WAYS: usize = 4;
+/// Largest reply that is kept, in bytes.
+const ENTRY_BYTES_MAX: usize = 8192;
+/// All entries of one half together, in bytes.
+const BYTES_MAX: usize = 16 << 20;
+/// Places emptied at most to make room for one entry.
+const EVICTIONS_MAX: usize = 64;
+
+/// What tells cached answers apart beside name and type (CVE-2024-0874: CD was forgotten).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flavour {
+    pub(crate) dnssec_ok: bool,
+    pub(crate) checking_disabled: bool,
+}
+
+/// A server block's cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    options: CacheOptions,
+    zones: Box<[ZoneName]>,
+    no_success: Box<[ZoneName]>,
+    no_denial: Box<[ZoneName]>,
+    success: Half,
+    denial: Half,
+    hasher: RandomState,
+    pub(crate) counts: CacheCounts,
+}
+
+/// What became of questions to a cache.
+#[derive(Debug, Default)]
+pub(crate) struct CacheCounts {
+    pub(crate) success_hits: AtomicU64,
+    pub(crate) denial_hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) served_stale: AtomicU64,
+    pub(crate) prefetches: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Half {
+    sets: Box<[[ArcSwapOption<Entry>; WAYS]]>,
+    bytes: AtomicUsize,
+    entries: AtomicUsize,
+    /// Where room is made next.
+    hand: AtomicUsize,
+}
+
+impl Cache {
+    pub(crate) fn new(options: &CacheOptions) -> Result<Self, DnsError> {
+        Ok(Self {
+            zones: zone_names(&options.zones)?,
+            no_success: zone_names(&options.no_success)?,
+            no_denial: zone_names(&options.no_denial)?,
+            success: Half::new(options.success.capacity),
+            denial: Half::new(options.denial.capacity),
+            hasher: RandomState::new(),
+            counts: CacheCounts::default(),
+            options: options.clone(),
+        })
+    }
+
+    /// How long after its time an entry may be served; `None`: never.
+    pub(crate) fn stale(&self) -> Option<Stale> {
+        self.options.stale
+    }
+
+    /// The entry for a question, as long as it may be served, stale or not.
+    pub(crate) fn find(
+        &self,
+        name: &LowerName,
+        qtype: u16,
+        flavour: Flavour,
+        now: Instant,
+    ) -> Option<(Arc<Entry>, Freshness)> {
+        let hash = self.hash(name.as_bytes(), qtype, flavour);
+        let period = self.options.stale.map_or(Duration::ZERO, |stale| stale.period);
+        for half in [&self.success, &self.denial] {
+            let Some(entry) = half.find(hash, name.as_bytes(), qtype, flavour) else { continue };
+            let freshness = entry.freshness(now, self.options.prefetch.as_ref());
+            match freshness {
+                Freshness::Stale(by) if by >= period => {}
+                _ => return Some((entry, freshness)),
+            }
+        }
+        None
+    }
+
+    /// Keeps an answer, if it may be kept.
+    pub(crate) fn insert(&self, name: &LowerName, mut entry: Entry) {
+        let in_zones = |zones: &[ZoneName]| zones.iter().any(|zone| zone.holds(name));
+        let (bounds, disabled, half) = if entry.is_denial() {
+            (self.options.denial, &self.no_denial, &self.denial)
+        } else {
+            (self.options.success, &self.no_success, &self.success)
+        };
+        let is_for = self.zones.is_empty() || in_zones(&self.zones);
+        if !is_for || in_zones(disabled) || entry.bytes() > ENTRY_BYTES_MAX {
+            return;
+        }
+        if entry.is_failure() {
+            entry.limit(0, u32::try_from(self.options.servfail.as_secs()).unwrap_or(0));
+        } else {
+            entry.limit(bounds.min_ttl_seconds, bounds.max_ttl_seconds);
+        }
+        if entry.lifetime().is_zero() {
+            return;
+        }
+        entry.keep_ttl = self.options.keep_ttl;
+        let hash = self.hash(entry.name(), entry.qtype, entry.flavour);
+        // What a name was before it is no more: a name denied now must not be answered stale.
+        let other = if entry.is_denial() { &self.success } else { &self.denial };
+        if !entry.is_failure() {
+            other.remove(hash, entry.name(), entry.qtype, entry.flavour);
+        }
+        let evicted = half.insert(hash, &Arc::new(entry));
+        self.counts.evictions.fetch_add(evicted, Relaxed);
+    }
+
+    /// The longest time an answer may be told to be good for, in seconds.
+    pub(crate) fn ttl_max(&self, is_denial: bool) -> u32 {
+        let half = if is_denial { self.options.denial } else { self.options.success };
+        half.max_ttl_seconds
+    }
+
+    /// Adds what became of questions to a report.
+    pub(crate) fn report(&self, report: &mut CacheReport) {
+        let counts = &self.counts;
+        for (place, half) in report.entries.iter_mut().zip([&self.success, &self.denial]) {
+            *place += half.entries.load(Relaxed) as u64;
+        }
+        for (place, hits) in report.hits.iter_mut().zip([&counts.success_hits, &counts.denial_hits])
+        {
+            *place += hits.load(Relaxed);
+        }
+        report.misses += counts.misses.load(Relaxed);
+        report.served_stale += counts.served_stale.load(Relaxed);
+        report.prefetches += counts.prefetches.load(Relaxed);
+        report.evictions += counts.evictions.load(Relaxed);
+    }
+
+    fn hash(&self, name: &[u8], qtype: u16, flavour: Flavour) -> u64 {
+        self.hasher.hash_one((name, qtype, flavour))
+    }
+}
+
+impl Half {
+    fn new(capacity: usize) -> Self {
+        let sets = (0..capacity.div_ceil(WAYS).max(1)).map(|_| Default::default());
+        Self {
+            sets: sets.collect(),
+            bytes: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    fn set(&self, hash: u64) -> &[ArcSwapOption<Entry>] {
+        let index = usize::try_from(hash % self.sets.len() as u64).unwrap_or(0);
+        self.sets.get(index).map_or(&[], |set| set)
+    }
+
+    fn find(&self, hash: u64, name: &[u8], qtype: u16, flavour: Flavour) -> Option<Arc<Entry>> {
+        self.set(hash).iter().find_map(|place| {
+            let entry = place.load();
+            entry.as_ref().filter(|entry| entry.is_for(name, qtype, flavour)).cloned()
+        })
+    }
+
+    fn remove(&self, hash: u64, name: &[u8], qtype: u16, flavour: Flavour) {
+        for place in self.set(hash) {
+            let is_it = place.load().as_ref().is_some_and(|e| e.is_for(name, qtype, flavour));
+            if is_it {
+                self.account(None, place.swap(None).as_deref());
+            }
+        }
+    }
+
+    /// Puts an entry in the place of its older self, into a free place, or into that of the one
+    /// that ends first. Returns how many others went.
+    fn insert(&self, hash: u64, new: &Arc<Entry>) -> u64 {
+        let mut evicted = self.make_room(new.bytes());
+        let set = self.set(hash);
+        let worth = |place: &&ArcSwapOption<Entry>| {
+            place
+                .load()
+                .as_ref()
+                .map(|old| {
+                    let same = old.is_for(new.name(), new.qtype, new.flavour);
+                    (!same, Some(old.ends()))
+                })
+                .unwrap_or((true, None))
+        };
+        let Some(place) = set.iter().min_by_key(worth) else { return evicted };
+        let old = place.swap(Some(new.clone()));
+        let same = |old: &Arc<Entry>| old.is_for(new.name(), new.qtype, new.flavour);
+        evicted += u64::from(old.as_ref().is_some_and(|old| !same(old)));
+        self.account(Some(new), old.as_deref());
+        evicted
+    }
+
+    /// Empties places in turn until so many bytes have room.
+    fn make_room(&self, bytes: usize) -> u64 {
+        let mut evicted = 0;
+        for _ in 0..EVICTIONS_MAX {
+            if self.bytes.load(Relaxed) + bytes <= BYTES_MAX {
+                break;
+            }
+            let hand = self.hand.fetch_add(1, Relaxed);
+            for place in self.sets.get(hand % self.sets.len()).into_iter().flatten() {
+                let old = place.swap(None);
+                evicted += u64::from(old.is_some());
+                self.account(None, old.as_deref());
+            }
+        }
+        evicted
+    }
+
+    fn account(&self, new: Option<&Entry>, old: Option<&Entry>) {
+        if let Some(new) = new {
+            self.bytes.fetch_add(new.bytes(), Relaxed);
+            self.entries.fetch_add(1, Relaxed);
+        }
+        if let Some(old) = old {
+            self.bytes.fetch_sub(old.bytes(), Relaxed);
+            self.entries.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! One kept answer.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{Name, RData, Record, RecordType},
+};
+
+use super::Flavour;
+use crate::{
+    corefile::Prefetch,
+    wire::{
+        HEADER_BYTES,
+        name::LowerName,
+        question::Question,
+        rcode,
+        record::{owner_bytes, record_bytes},
+        reply::{Flags, Reply},
+    },
+};
+
+/// After a failure stale answers are given without asking for so long (RFC 8767 §5).
+const FAILURE_RECHECK_SECONDS: u64 = 30;
+/// Aliases followed within one answer.
+const ALIASES_MAX: usize = 16;
+
+/// A reply without its header, question and OPT record.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    name: Box<[u8]>,
+    pub(super) qtype: u16,
+    pub(super) flavour: Flavour,
+    code: u8,
+    authentic: bool,
+    /// Records as they stood behind header and question: compression pointers count from there.
+    records: Box<[u8]>,
+    answers: u16,
+    stored: Instant,
+    lifetime_seconds: u32,
+    /// The longest time to live that is told.
+    ttl_max: u32,
+    pub(super) keep_ttl: bool,
+    /// Questions without a longer pause than `prefetch` allows.
+    hits: AtomicU32,
+    /// Seconds after `stored`.
+    last_hit: AtomicU64,
+    /// When the upstreams last failed, in seconds after `stored`, plus one; 0: never.
+    failed: AtomicU64,
+    /// Someone is asking again.
+    pub(crate) refreshing: AtomicBool,
+}
+
+/// How good an entry still is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Fresh,
+    /// Popular and about to end: ask again meanwhile.
+    Prefetch,
+    /// Past its time, by so long.
+    Stale(Duration),
+}
+
+impl Entry {
+    /// From a complete reply with its own question; `None` if it must not be kept.
+    pub(crate) fn new(
+        name: &LowerName,
+        qtype: u16,
+        flavour: Flavour,
+        reply: &Message,
+        now: Instant,
+    ) -> Option<Self> {
+        let code = u8::try_from(u16::from(reply.metadata.response_code)).ok()?;
+        let has_soa = reply.authorities.iter().any(|r| r.record_type() == RecordType::SOA);
+        let kept = match reply.metadata.response_code {
+            ResponseCode::NoError => !reply.answers.is_empty() || has_soa,
+            ResponseCode::NXDomain => has_soa,
+            ResponseCode::ServFail => true,
+            _ => false,
+        };
+        let bytes = reply.to_vec().ok()?;
+        let records = bytes.get(HEADER_BYTES + name.len() + 4..)?;
+        (kept && !reply.metadata.truncation).then(|| Self {
+            name: name.as_bytes().into(),
+            qtype,
+            flavour,
+            code,
+            authentic: reply.metadata.authentic_data,
+            records: records.into(),
+            answers: u16::try_from(reply.answers.len()).unwrap_or(u16::MAX),
+            stored: now,
+            lifetime_seconds: lifetime(reply),
+            ttl_max: u32::MAX,
+            keep_ttl: false,
+            hits: AtomicU32::new(0),
+            last_hit: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            refreshing: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn is_for(&self, name: &[u8], qtype: u16, flavour: Flavour) -> bool {
+        self.qtype == qtype && self.flavour == flavour && *self.name == *name
+    }
+
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// No such name, no such record, or a failure.
+    pub(crate) fn is_denial(&self) -> bool {
+        self.answers == 0 || self.code != rcode::NO_ERROR
+    }
+
+    pub(crate) fn is_failure(&self) -> bool {
+        self.code == rcode::SERVER_FAILURE
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.records.len() + self.name.len() + size_of::<Self>()
+    }
+
+    pub(super) fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.lifetime_seconds.into())
+    }
+
+    pub(super) fn ends(&self) -> Instant {
+        self.stored + self.lifetime()
+    }
+
+    pub(super) fn limit(&mut self, least: u32, most: u32) {
+        self.lifetime_seconds = self.lifetime_seconds.max(least).min(most);
+        self.ttl_max = most;
+    }
+
+    /// Remembers that the upstreams have no better answer just now.
+    pub(crate) fn note_failure(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.stored);
+        self.failed.store(age.as_secs() + 1, Relaxed);
+    }
+
+    /// Whether the upstreams failed a moment ago and need not be asked again at once.
+    pub(crate) fn failed_lately(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.stored).as_secs() + 1;
+        let failed = self.failed.load(Relaxed);
+        failed > 0 && age.saturating_sub(failed) < FAILURE_RECHECK_SECONDS
+    }
+
+    /// Counts a question and says how good the entry is.
+    pub(super) fn freshness(&self, now: Instant, prefetch: Option<&Prefetch>) -> Freshness {
+        let age = now.saturating_duration_since(self.stored);
+        if age >= self.lifetime() {
+            return Freshness::Stale(age - self.lifetime());
+        }
+        let Some(prefetch) = prefetch else { return Freshness::Fresh };
+        let since_last = age.as_secs().saturating_sub(self.last_hit.swap(age.as_secs(), Relaxed));
+        if since_last > prefetch.gap.as_secs() {
+            self.hits.store(0, Relaxed);
+        }
+        let hits = self.hits.fetch_add(1, Relaxed) + 1;
+        let left = (self.lifetime() - age).as_secs() * 100;
+        let few = u64::from(self.lifetime_seconds) * u64::from(prefetch.percentage);
+        if hits >= prefetch.amount && left <= few { Freshness::Prefetch } else { Freshness::Fresh }
+    }
+
+    /// The reply to a question this is the entry of; times to live are what is left of them.
+    pub(crate) fn answer(
+        &self,
+        question: &Question,
+        query: &[u8],
+        buffer: &mut [u8],
+        limit: usize,
+        now: Instant,
+    ) -> Option<(usize, u8)> {
+        let mut reply = Reply::begin(buffer, limit, query, question)?;
+        let age = now.saturating_duration_since(self.stored).as_secs();
+        let age = if self.keep_ttl { 0 } else { u32::try_from(age).unwrap_or(u32::MAX) };
+        let mut records = &*self.records;
+        let mut number = 0;
+        while let Some((record, rest)) =
+            record_bytes(records).and_then(|length| records.split_at_checked(length))
+        {
+            let ttl_at = owner_bytes(record)? + 4;
+            let ttl = record.get(ttl_at..)?.first_chunk().copied().map(u32::from_be_bytes)?;
+            // Past the entry's end nothing is good for any longer.
+            let is_over = age >= self.lifetime_seconds;
+            let ttl = if is_over { 0 } else { ttl.min(self.ttl_max).saturating_sub(age) };
+            if !reply.aged(record, ttl_at, ttl, number < self.answers) {
+                break;
+            }
+            number += 1;
+            records = rest;
+        }
+        let wants_ad = query.get(3)? & 0x20 != 0 || self.flavour.dnssec_ok;
+        let flags = Flags { authoritative: false, recursion_available: true };
+        let bytes = reply.finish(question, self.code, flags);
+        if wants_ad && self.authentic {
+            *buffer.get_mut(3)? |= 0x20;
+        }
+        Some((bytes, self.code))
+    }
+}
+
+/// The shortest time to live, in seconds; a denial's by RFC 2308 §5.
+fn lifetime(reply: &Message) -> u32 {
+    let of_record = |record: &Record| match &record.data {
+        RData::SOA(soa) => record.ttl.min(soa.minimum),
+        _ => record.ttl,
+    };
+    let all = reply.answers.iter().chain(&reply.authorities);
+    // A failure has no records; its time is the cache's affair.
+    all.map(of_record).min().unwrap_or(u32::MAX)
+}
+
+/// Leaves of an upstream's reply what answers the question: the chain of aliases from the name asked
+/// and the records at its end, or the SOA of a denial. Anything else could be a poisoner's.
+pub(crate) fn only_what_was_asked(reply: &mut Message, name: &Name, qtype: RecordType) {
+    let mut chain: BTreeSet<Name> = [name.to_lowercase()].into();
+    for _ in 0..ALIASES_MAX {
+        let before = chain.len();
+        for record in &reply.answers {
+            if let RData::CNAME(target) = &record.data
+                && chain.contains(&record.name.to_lowercase())
+            {
+                chain.insert(target.0.to_lowercase());
+            }
+        }
+        if chain.len() == before {
+            break;
+        }
+    }
+    reply.answers.retain(|record| {
+        let rtype = record.record_type();
+        let asked = rtype == qtype || matches!(rtype, RecordType::CNAME | RecordType::RRSIG);
+        let in_chain = chain.contains(&record.name.to_lowercase());
+        // A DNAME stands above the names it renames.
+        let renames = rtype == RecordType::DNAME && chain.iter().any(|n| record.name.zone_of(n));
+        (asked && in_chain) || renames
+    });
+    let is_final = reply.answers.iter().any(|record| record.record_type() == qtype);
+    reply.authorities.retain(|record| {
+        let of_denial = matches!(
+            record.record_type(),
+            RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG
+        );
+        !is_final && of_denial
+    });
+    reply.additionals.clear();
+}

@@ -1,0 +1,140 @@
+//! Time and room.
+
+use hickory_proto::{
+    op::{Message, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::A},
+};
+
+use super::*;
+use crate::wire::{name::WireName, question::Question, rtype};
+
+const PLAIN: Flavour = Flavour { dnssec_ok: false, checking_disabled: false };
+
+fn cache(change: impl FnOnce(&mut CacheOptions)) -> Cache {
+    let mut options = CacheOptions::default();
+    change(&mut options);
+    Cache::new(&options).unwrap()
+}
+
+fn lower(name: &str) -> LowerName {
+    let mut lower = LowerName::new();
+    lower.read(WireName::from_text(name).unwrap().as_bytes()).unwrap();
+    lower
+}
+
+fn reply(name: &str, ttl: u32, addresses: usize) -> Message {
+    let owner = Name::from_ascii(format!("{name}.")).unwrap();
+    let mut reply = Message::query();
+    reply.queries.push(Query::query(owner.clone(), RecordType::A));
+    for last in 0..addresses {
+        let data = RData::A(A([192, 0, 2, u8::try_from(last % 256).unwrap()].into()));
+        reply.answers.push(Record::from_rdata(owner.clone(), ttl, data));
+    }
+    reply
+}
+
+fn keep(cache: &Cache, name: &str, ttl: u32, addresses: usize, now: Instant) {
+    let message = reply(name, ttl, addresses);
+    let entry = Entry::new(&lower(name), rtype::A, PLAIN, &message, now).unwrap();
+    cache.insert(&lower(name), entry);
+}
+
+/// The TTL told `after` so many seconds; `None` if the entry is not served.
+fn ttl_after(cache: &Cache, name: &str, now: Instant, after: u64) -> Option<u32> {
+    let later = now + Duration::from_secs(after);
+    let (entry, _) = cache.find(&lower(name), rtype::A, PLAIN, later)?;
+    let query = reply(name, 0, 0).to_vec().unwrap();
+    let mut question = Question::new();
+    question.read(&query);
+    let mut buffer = [0; 512];
+    let (bytes, _) = entry.answer(&question, &query, &mut buffer, 512, later)?;
+    Some(Message::from_vec(&buffer[..bytes]).unwrap().answers[0].ttl)
+}
+
+#[test]
+fn times_to_live_count_down_within_their_bounds() {
+    let now = Instant::now();
+    let cases = [
+        // told, asked after, seen
+        (100, 0, Some(100)),
+        (100, 99, Some(1)),
+        (100, 100, None),
+        // At most what `cache TTL` says.
+        (5000, 0, Some(1000)),
+        (5000, 999, Some(1)),
+        (5000, 1000, None),
+        // At least `MINTTL`: told as it is, kept a little longer.
+        (0, 4, Some(0)),
+        (0, 5, None),
+    ];
+    for (ttl, after, wanted) in cases {
+        let cache = cache(|options| options.success.max_ttl_seconds = 1000);
+        keep(&cache, "a.example", ttl, 1, now);
+        assert_eq!(ttl_after(&cache, "a.example", now, after), wanted, "{ttl} after {after} s");
+    }
+    let kept = cache(|options| options.keep_ttl = true);
+    keep(&kept, "a.example", 100, 1, now);
+    assert_eq!(ttl_after(&kept, "a.example", now, 50), Some(100));
+}
+
+#[test]
+fn stale_entries_are_served_for_their_period_only() {
+    let now = Instant::now();
+    let period = Duration::from_secs(10);
+    let cache = cache(|options| options.stale = Some(Stale { period, verify: false }));
+    keep(&cache, "a.example", 100, 1, now);
+    assert_eq!(ttl_after(&cache, "a.example", now, 109), Some(0));
+    assert_eq!(ttl_after(&cache, "a.example", now, 110), None);
+}
+
+#[test]
+fn memory_is_bounded_by_places_and_by_bytes() {
+    let now = Instant::now();
+    let small = cache(|options| options.success.capacity = 64);
+    for number in 0..10_000 {
+        keep(&small, &format!("n{number}.example"), 100, 1, now);
+    }
+    let mut report = CacheReport::default();
+    small.report(&mut report);
+    assert!(report.entries[0] <= 64 && report.evictions >= 9_000, "{report:?}");
+    // An attacker's large answers for many names.
+    let large = cache(|options| options.success.capacity = 100_000);
+    for number in 0..6_000 {
+        keep(&large, &format!("n{number}.example"), 100, 250, now);
+    }
+    assert!(large.success.bytes.load(Relaxed) <= BYTES_MAX);
+    keep(&large, "last.example", 100, 1, now);
+    assert_eq!(ttl_after(&large, "last.example", now, 0), Some(100), "the newest is kept");
+    keep(&large, "huge.example", 100, 1000, now);
+    assert_eq!(ttl_after(&large, "huge.example", now, 0), None, "beyond {ENTRY_BYTES_MAX}");
+}
+
+#[test]
+fn a_denial_takes_the_place_of_an_answer() {
+    let now = Instant::now();
+    let cache = cache(|_| {});
+    keep(&cache, "a.example", 100, 1, now);
+    let mut denied = reply("a.example", 0, 0);
+    denied.metadata.response_code = ResponseCode::NXDomain;
+    let soa = hickory_proto::rr::rdata::SOA::new(Name::root(), Name::root(), 1, 2, 3, 4, 20);
+    let zone = Name::from_ascii("example.").unwrap();
+    denied.authorities.push(Record::from_rdata(zone, 300, RData::SOA(soa)));
+    let entry = Entry::new(&lower("a.example"), rtype::A, PLAIN, &denied, now).unwrap();
+    assert_eq!(entry.lifetime(), Duration::from_secs(20), "RFC 2308 §5: the lesser of the two");
+    cache.insert(&lower("a.example"), entry);
+    let (found, _) = cache.find(&lower("a.example"), rtype::A, PLAIN, now).unwrap();
+    assert!(found.is_denial());
+}
+
+#[test]
+fn truncated_and_refused_replies_are_not_kept() {
+    let mut cut = reply("a.example", 100, 1);
+    cut.metadata.truncation = true;
+    let mut refused = reply("a.example", 100, 0);
+    refused.metadata.response_code = ResponseCode::Refused;
+    let without_soa = reply("a.example", 100, 0);
+    for message in [cut, refused, without_soa] {
+        let name = lower("a.example");
+        assert!(Entry::new(&name, rtype::A, PLAIN, &message, Instant::now()).is_none());
+    }
+}

@@ -1,0 +1,190 @@
+//! `hosts`: addresses from a file and from the Corefile. Read again when the file's time stamp
+//! changes.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    corefile::HostsOptions,
+    error::DnsError,
+    policy::{Misses, ZoneName, zone_names},
+    wire::{
+        name::{LowerName, WireName},
+        record::RrSet,
+        rtype,
+    },
+    zone::reverse::Family,
+};
+
+/// The file's time stamp is looked at no more often.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Larger files are not read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Names and addresses in force.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    options: HostsOptions,
+    zones: Box<[ZoneName]>,
+    misses: Misses,
+    table: ArcSwap<Table>,
+    checked: Mutex<(Instant, Option<SystemTime>)>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By name in wire form, lower case.
+    names: HashMap<Box<[u8]>, Vec<IpAddr>>,
+    addresses: HashMap<IpAddr, Vec<WireName>>,
+}
+
+/// What the table says.
+#[derive(Debug)]
+pub(crate) enum HostAnswer {
+    Records(RrSet),
+    NoData,
+    NoName,
+    /// The next plugin is asked.
+    PassOn,
+}
+
+impl Hosts {
+    pub(crate) fn new(options: &HostsOptions) -> Result<Self, DnsError> {
+        let modified = options.file.as_deref().and_then(modified);
+        Ok(Self {
+            options: options.clone(),
+            zones: zone_names(&options.zones)?,
+            misses: Misses::new(&options.fallthrough)?,
+            table: ArcSwap::from_pointee(Table::read(options)),
+            checked: Mutex::new((Instant::now(), modified)),
+        })
+    }
+
+    /// Whether the answer is in here, or a denial.
+    pub(crate) fn claims(&self, name: &LowerName) -> bool {
+        self.is_for(name) && (!self.misses.pass_on(name) || self.knows(name))
+    }
+
+    /// Looks a name up.
+    pub(crate) fn answer(&self, name: &LowerName, qtype: u16) -> HostAnswer {
+        if !self.is_for(name) {
+            return HostAnswer::PassOn;
+        }
+        self.reread_if_changed();
+        let table = self.table.load();
+        let ttl = self.options.ttl_seconds;
+        if let Some(address) = reverse(name) {
+            let names = table.addresses.get(&address).filter(|_| !self.options.no_reverse);
+            if let Some(names) = names {
+                if qtype != rtype::PTR {
+                    return HostAnswer::NoData;
+                }
+                let data: Vec<_> = names.iter().map(WireName::as_bytes).collect();
+                return HostAnswer::Records(RrSet::of_data(rtype::PTR, &data, ttl));
+            }
+        } else if let Some(addresses) = table.names.get(name.as_bytes()) {
+            let set = [rtype::A, rtype::AAAA]
+                .contains(&qtype)
+                .then(|| RrSet::addresses(qtype, addresses.iter().copied(), ttl));
+            return set.flatten().map_or(HostAnswer::NoData, HostAnswer::Records);
+        }
+        if self.misses.pass_on(name) { HostAnswer::PassOn } else { HostAnswer::NoName }
+    }
+
+    fn is_for(&self, name: &LowerName) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| zone.holds(name))
+    }
+
+    fn knows(&self, name: &LowerName) -> bool {
+        // A file that changed is seen here first: the fast path asks nothing else.
+        self.reread_if_changed();
+        let table = self.table.load();
+        table.names.contains_key(name.as_bytes())
+            || reverse(name).is_some_and(|address| {
+                !self.options.no_reverse && table.addresses.contains_key(&address)
+            })
+    }
+
+    fn reread_if_changed(&self) {
+        let Some(file) = &self.options.file else { return };
+        let Ok(mut checked) = self.checked.try_lock() else { return };
+        if checked.0.elapsed() < CHECK_INTERVAL {
+            return;
+        }
+        let now = modified(file);
+        let changed = now != checked.1;
+        *checked = (Instant::now(), now);
+        if changed && now.is_some() {
+            self.table.store(Arc::new(Table::read(&self.options)));
+        }
+    }
+}
+
+impl Table {
+    fn read(options: &HostsOptions) -> Self {
+        let mut table = Self::default();
+        for (address, names) in &options.inline {
+            table.add(*address, names.iter().map(String::as_str));
+        }
+        if let Some(file) = &options.file {
+            match read_bounded(file) {
+                Ok(text) => table.add_lines(&text),
+                Err(error) => {
+                    tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
+                }
+            }
+        }
+        table
+    }
+
+    fn add_lines(&mut self, text: &str) {
+        for line in text.lines() {
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+            let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
+            if let Some(address) = address {
+                self.add(address, words);
+            }
+        }
+    }
+
+    fn add<'n>(&mut self, address: IpAddr, names: impl Iterator<Item = &'n str>) {
+        // What is no name cannot be asked for.
+        for name in names.filter_map(|name| WireName::from_text(name).ok()) {
+            let addresses = self.names.entry(name.as_bytes().into()).or_default();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+            self.addresses.entry(address).or_default().push(name);
+        }
+    }
+}
+
+fn read_bounded(file: &PathBuf) -> std::io::Result<String> {
+    let bytes = fs::metadata(file)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("{bytes} bytes are too many")));
+    }
+    fs::read_to_string(file)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+fn reverse(name: &LowerName) -> Option<IpAddr> {
+    [Family::V4, Family::V6].iter().find_map(|family| {
+        let suffix: &[u8] = match family {
+            Family::V4 => b"\x07in-addr\x04arpa\0",
+            Family::V6 => b"\x03ip6\x04arpa\0",
+        };
+        name.as_bytes().ends_with(suffix).then(|| family.address(name)).flatten()
+    })
+}

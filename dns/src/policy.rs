@@ -1,0 +1,304 @@
+//! What a Corefile means while serving: which server block answers a name, and what asks first in it.
+//!
+//! Immutable and swapped whole. Policy (`acl`) comes before everything else, wherever it is written.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnetwork::IpNetwork;
+
+use crate::{
+    cache::Cache,
+    config::DnsConfig,
+    corefile::{
+        AclAction, AclRule, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions, ServerBlock,
+    },
+    error::DnsError,
+    hosts::Hosts,
+    slow::upstreams::Forward,
+    wire::name::{LowerName, WireName},
+};
+
+/// A zone's name with what comparing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ZoneName {
+    pub(crate) name: WireName,
+    pub(crate) labels: usize,
+}
+
+impl ZoneName {
+    /// `.`, or a name with or without its final dot.
+    pub(crate) fn new(text: &str) -> Result<Self, DnsError> {
+        if text == "." {
+            return Ok(Self { name: WireName::root(), labels: 0 });
+        }
+        let name = WireName::from_text(text)
+            .map_err(|source| DnsError::Domain { domain: text.to_owned(), source })?;
+        Ok(Self { labels: name.label_count(), name })
+    }
+
+    /// Whether a name is this zone's or below it. Compared by labels: CVE-2026-33489 was a
+    /// comparison by letters.
+    pub(crate) fn holds(&self, name: &LowerName) -> bool {
+        name.labels_below(&self.name, self.labels).is_some()
+    }
+}
+
+/// Several zones.
+pub(crate) fn zone_names(texts: &[String]) -> Result<Box<[ZoneName]>, DnsError> {
+    texts.iter().map(|text| ZoneName::new(text)).collect()
+}
+
+/// Which misses go on to the next plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misses {
+    End,
+    PassOn,
+    PassOnIn(Box<[ZoneName]>),
+}
+
+impl Misses {
+    pub(crate) fn new(fallthrough: &Fallthrough) -> Result<Self, DnsError> {
+        Ok(match fallthrough {
+            Fallthrough::Never => Self::End,
+            Fallthrough::Always => Self::PassOn,
+            Fallthrough::In(zones) => Self::PassOnIn(zone_names(zones)?),
+        })
+    }
+
+    pub(crate) fn pass_on(&self, name: &LowerName) -> bool {
+        match self {
+            Self::End => false,
+            Self::PassOn => true,
+            Self::PassOnIn(zones) => zones.iter().any(|zone| zone.holds(name)),
+        }
+    }
+}
+
+/// All server blocks, by the sockets they share.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    groups: Vec<Group>,
+}
+
+/// Server blocks on the same addresses: the longest zone that fits answers.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    sites: Vec<Site>,
+}
+
+/// One zone of one server block.
+#[derive(Debug)]
+pub(crate) struct Site {
+    zone: ZoneName,
+    acl: Box<[Rule]>,
+    /// `log`: then every question goes the slow path, which writes it down.
+    log: Option<QueryLog>,
+    /// `errors`: failures of upstreams are said.
+    pub(crate) errors: bool,
+    pub(crate) hosts: Option<std::sync::Arc<Hosts>>,
+    /// Names of the cluster are answered here.
+    pub(crate) kubernetes: bool,
+    /// Addresses change their order from reply to reply.
+    pub(crate) rotate: bool,
+    /// Largest UDP reply, in bytes.
+    pub(crate) udp_bytes_max: usize,
+    pub(crate) cache: Option<std::sync::Arc<Cache>>,
+    pub(crate) forwards: std::sync::Arc<[Forward]>,
+}
+
+#[derive(Clone, Debug)]
+struct QueryLog {
+    zones: Box<[ZoneName]>,
+    classes: Vec<LogClass>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    zones: Box<[ZoneName]>,
+    action: AclAction,
+    types: Vec<u16>,
+    sources: Vec<IpNetwork>,
+}
+
+/// Where groups listen, in the order of their numbers.
+pub(crate) fn listening(config: &DnsConfig, corefile: &Corefile) -> Vec<Vec<SocketAddr>> {
+    keys(corefile).into_iter().map(|key| addresses(config, &key)).collect()
+}
+
+type Key = (u16, Vec<IpAddr>);
+
+/// What tells groups apart, each once.
+fn keys(corefile: &Corefile) -> Vec<Key> {
+    let mut keys: Vec<Key> = vec![];
+    for block in &corefile.blocks {
+        for zone in &block.zones {
+            let key = (zone.port, block.bind.clone());
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    keys
+}
+
+/// Port 53 is where the agent's own addresses are, whatever their port; others are on the same
+/// addresses at their own.
+fn addresses(config: &DnsConfig, (port, bind): &Key) -> Vec<SocketAddr> {
+    if bind.is_empty() && *port == DEFAULT_PORT {
+        return config.listen.clone();
+    }
+    let at_port = |ip: IpAddr| SocketAddr::new(ip, *port);
+    if !bind.is_empty() {
+        return bind.iter().copied().map(at_port).collect();
+    }
+    let mut all: Vec<_> = config.listen.iter().map(|own| at_port(own.ip())).collect();
+    all.dedup();
+    all
+}
+
+impl Policy {
+    /// Prepares every block; `own` are the addresses listened on.
+    pub(crate) fn new(corefile: &Corefile, own: &[SocketAddr]) -> Result<Self, DnsError> {
+        let keys = keys(corefile);
+        let mut groups: Vec<Group> = keys.iter().map(|_| Group::default()).collect();
+        for block in &corefile.blocks {
+            let parts = Parts::new(block, own)?;
+            for zone in &block.zones {
+                let key = (zone.port, block.bind.clone());
+                let place = keys.iter().position(|known| *known == key);
+                if let Some(group) = place.and_then(|place| groups.get_mut(place)) {
+                    group.sites.push(parts.site(ZoneName::new(&zone.zone)?, block)?);
+                }
+            }
+        }
+        for group in &mut groups {
+            group.sites.sort_by_key(|site| std::cmp::Reverse(site.zone.labels));
+        }
+        Ok(Self { groups })
+    }
+
+    /// The site that answers a name asked at a group's sockets.
+    pub(crate) fn site(&self, group: usize, name: &LowerName) -> Option<&Site> {
+        self.groups.get(group)?.sites.iter().find(|site| site.zone.holds(name))
+    }
+
+    /// Every cache, each once.
+    pub(crate) fn caches(&self) -> Vec<&std::sync::Arc<Cache>> {
+        let mut caches: Vec<&std::sync::Arc<Cache>> = vec![];
+        for cache in self.groups.iter().flat_map(|group| &group.sites).flat_map(|s| &s.cache) {
+            if !caches.iter().any(|known| std::sync::Arc::ptr_eq(known, cache)) {
+                caches.push(cache);
+            }
+        }
+        caches
+    }
+}
+
+/// What the zones of one block share.
+struct Parts {
+    hosts: Option<std::sync::Arc<Hosts>>,
+    cache: Option<std::sync::Arc<Cache>>,
+    forwards: std::sync::Arc<[Forward]>,
+}
+
+impl Parts {
+    fn new(block: &ServerBlock, own: &[SocketAddr]) -> Result<Self, DnsError> {
+        let forwards: Result<Vec<_>, _> =
+            block.forwards.iter().map(|options| Forward::new(options, own)).collect();
+        let mut forwards = forwards?;
+        // The closest origin answers.
+        forwards.sort_by_key(|forward| std::cmp::Reverse(forward.labels()));
+        Ok(Self {
+            hosts: block.hosts.as_ref().map(Hosts::new).transpose()?.map(Into::into),
+            cache: block.cache.as_ref().map(Cache::new).transpose()?.map(Into::into),
+            forwards: forwards.into(),
+        })
+    }
+
+    fn site(&self, zone: ZoneName, block: &ServerBlock) -> Result<Site, DnsError> {
+        let acl: Result<_, _> = block.acl.iter().map(Rule::new).collect();
+        let most = crate::wire::UDP_REPLY_BYTES_MAX;
+        Ok(Site {
+            zone,
+            acl: acl?,
+            log: block.log.as_ref().map(QueryLog::new).transpose()?,
+            errors: block.errors,
+            hosts: self.hosts.clone(),
+            kubernetes: block.kubernetes.is_some(),
+            rotate: block.rotate,
+            udp_bytes_max: block.buffer_bytes.map_or(most, |bytes| most.min(bytes.into())),
+            cache: self.cache.clone(),
+            forwards: self.forwards.clone(),
+        })
+    }
+}
+
+impl Site {
+    /// What `acl` says; the first rule that fits decides.
+    pub(crate) fn verdict(&self, source: IpAddr, name: &LowerName, qtype: u16) -> AclAction {
+        let source = source.to_canonical();
+        let fitting = self.acl.iter().find(|rule| rule.fits(source, name, qtype));
+        fitting.map_or(AclAction::Allow, |rule| rule.action)
+    }
+
+    /// Whether anyone is asked for names that are not known here.
+    pub(crate) fn has_upstreams(&self) -> bool {
+        self.forwards.iter().any(Forward::any)
+    }
+
+    /// Whom to ask for a name.
+    pub(crate) fn forward(&self, name: &LowerName) -> Option<&Forward> {
+        self.forwards.iter().find(|forward| forward.takes(name))
+    }
+
+    /// Whether `hosts` must be asked: it knows the name, or ends all that it does not.
+    pub(crate) fn hosts_first(&self, name: &LowerName) -> bool {
+        self.hosts.as_ref().is_some_and(|hosts| hosts.claims(name))
+    }
+}
+
+impl Site {
+    /// Whether questions for a name may be written down.
+    pub(crate) fn is_logged(&self, name: &LowerName) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_for(name))
+    }
+
+    /// Whether a reply is of a class that is written down.
+    pub(crate) fn logs(&self, name: &LowerName, rcode: u16, answers: u16) -> bool {
+        let class = match (rcode, answers) {
+            (0, 1..) => LogClass::Success,
+            (0, 0) | (3, _) => LogClass::Denial,
+            _ => LogClass::Error,
+        };
+        self.log.as_ref().is_some_and(|log| {
+            let wanted = log.classes.contains(&class) || log.classes.contains(&LogClass::All);
+            wanted && log.is_for(name)
+        })
+    }
+}
+
+impl QueryLog {
+    fn new(options: &LogOptions) -> Result<Self, DnsError> {
+        let LogOptions { zones, classes } = options;
+        Ok(Self { zones: zone_names(zones)?, classes: classes.clone() })
+    }
+
+    fn is_for(&self, name: &LowerName) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| zone.holds(name))
+    }
+}
+
+impl Rule {
+    fn new(rule: &AclRule) -> Result<Self, DnsError> {
+        let AclRule { zones, action, types, sources } = rule;
+        let zones = zone_names(zones)?;
+        Ok(Self { zones, action: *action, types: types.clone(), sources: sources.clone() })
+    }
+
+    fn fits(&self, source: IpAddr, name: &LowerName, qtype: u16) -> bool {
+        let in_zone = self.zones.is_empty() || self.zones.iter().any(|zone| zone.holds(name));
+        let has_type = self.types.is_empty() || self.types.contains(&qtype);
+        let from = self.sources.is_empty() || self.sources.iter().any(|net| net.contains(source));
+        in_zone && has_type && from
+    }
+}

@@ -1,0 +1,212 @@
+//! From the cache, or from an upstream into the cache.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::{self, Relaxed},
+    },
+    time::Instant,
+};
+
+use hickory_proto::{
+    op::{Message, Query, ResponseCode},
+    rr::{Name, RecordType},
+    serialize::binary::BinEncodable,
+};
+use hickory_server::{net::xfer::Protocol, server::Request};
+
+use super::{Permit, SlowPath, chain::plain_query, message, upstreams::Wishes};
+use crate::{
+    cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
+    counters::Counters,
+    policy::Site,
+    wire::{
+        name::LowerName,
+        question::{Question, Shape},
+    },
+};
+
+/// What is asked of others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'n> {
+    pub(super) name: &'n Name,
+    /// The same name, lower case.
+    pub(super) lower: &'n LowerName,
+    pub(super) qtype: RecordType,
+    pub(super) wishes: Wishes,
+}
+
+/// What a request wants of upstreams.
+pub(super) fn wishes(request: &Request) -> Wishes {
+    Wishes {
+        recursion_desired: request.metadata.recursion_desired,
+        authentic_data: request.metadata.authentic_data,
+        flavour: Flavour {
+            dnssec_ok: request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok),
+            checking_disabled: request.metadata.checking_disabled,
+        },
+    }
+}
+
+impl SlowPath {
+    /// An answer that is kept and good, else the upstreams', else one that was good once.
+    pub(super) async fn ask(
+        &self,
+        site: &Site,
+        wanted: Wanted<'_>,
+        counters: &Counters,
+    ) -> Result<Message, ResponseCode> {
+        let cache = site.cache.as_deref().filter(|_| wanted.wishes.recursion_desired);
+        let now = Instant::now();
+        let Wanted { lower, qtype, wishes, .. } = wanted;
+        let kept = cache.and_then(|cache| cache.find(lower, qtype.into(), wishes.flavour, now));
+        let stale = match kept {
+            Some((entry, Freshness::Stale(_))) => Some(entry),
+            Some((entry, _)) => match kept_message(&entry, wanted, now) {
+                Some(message) => return Ok(message),
+                None => None,
+            },
+            None => None,
+        };
+        let asked = self.ask_upstreams(site, wanted, cache, counters).await;
+        match (asked, stale) {
+            // RFC 8767 §4.
+            (Err(code), Some(stale)) => served_stale(cache, &stale, wanted, now).ok_or(code),
+            (asked, _) => asked,
+        }
+    }
+
+    async fn ask_upstreams(
+        &self,
+        site: &Site,
+        wanted: Wanted<'_>,
+        cache: Option<&Cache>,
+        counters: &Counters,
+    ) -> Result<Message, ResponseCode> {
+        let Some(forward) = site.forward(wanted.lower) else { return Err(ResponseCode::Refused) };
+        forward.reread_if_none();
+        if !forward.any() {
+            return Err(ResponseCode::Refused);
+        }
+        counters.forwarded.fetch_add(1, Ordering::Relaxed);
+        let asked = forward.ask(wanted.name.clone(), wanted.qtype, wanted.wishes).await;
+        let mut reply = match asked {
+            Ok(reply) => reply,
+            // What fails is not asked again at once by everyone (RFC 9520 §3.2).
+            Err(ResponseCode::ServFail) => {
+                if site.errors {
+                    forward.say_failed(wanted.name, wanted.qtype);
+                }
+                let mut failure = Message::query();
+                failure.metadata.response_code = ResponseCode::ServFail;
+                failure
+            }
+            Err(code) => return Err(code),
+        };
+        only_what_was_asked(&mut reply, wanted.name, wanted.qtype);
+        reply.edns = None;
+        reply.queries = vec![Query::query(wanted.name.clone(), wanted.qtype)];
+        if let Some(cache) = cache {
+            let now = Instant::now();
+            let flavour = wanted.wishes.flavour;
+            let entry = Entry::new(wanted.lower, wanted.qtype.into(), flavour, &reply, now);
+            let is_denial = entry.as_ref().is_some_and(Entry::is_denial);
+            // A failure must not take the place of what may still be served stale.
+            let keep = entry.filter(|entry| !entry.is_failure() || cache.stale().is_none());
+            if let Some(entry) = keep {
+                cache.insert(wanted.lower, entry);
+            }
+            let most = cache.ttl_max(is_denial);
+            for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
+                record.ttl = record.ttl.min(most);
+            }
+        }
+        match reply.metadata.response_code {
+            ResponseCode::ServFail => Err(ResponseCode::ServFail),
+            _ => Ok(reply),
+        }
+    }
+
+    /// Asks again for a question that the cache has just answered.
+    pub(super) async fn ask_again(
+        &self,
+        group: usize,
+        query: &[u8],
+        permit: Option<Permit>,
+        counters: &Counters,
+    ) {
+        let policy = self.0.policy.load_full();
+        let mut question = Question::new();
+        if question.read(query) != Shape::Plain {
+            return;
+        }
+        let Some(site) = policy.site(group, &question.name) else { return };
+        let source = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let request = Request::from_bytes(query.to_vec(), source, Protocol::Udp);
+        if let (Some(_), Ok(request)) = (&permit, request)
+            && let Some(asked) = request.queries.queries().first()
+        {
+            let name = asked.original().name().clone();
+            let wanted = Wanted {
+                name: &name,
+                lower: &question.name,
+                qtype: asked.query_type(),
+                wishes: wishes(&request),
+            };
+            let _ = self.ask_upstreams(site, wanted, site.cache.as_deref(), counters).await;
+        }
+        // A refreshed entry is another one; this is for an attempt that failed.
+        let Some(cache) = &site.cache else { return };
+        let flavour = Flavour {
+            dnssec_ok: question.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: query.get(3).is_some_and(|flags| flags & 0x10 != 0),
+        };
+        let kept = cache.find(&question.name, question.qtype, flavour, Instant::now());
+        if let Some((entry, _)) = kept {
+            entry.refreshing.store(false, Relaxed);
+        }
+    }
+
+    /// Whether names are forwarded where this request came to.
+    pub(super) fn recursion_available(&self, request: &Request, group: usize) -> bool {
+        let policy = self.0.policy.load();
+        let name = request.queries.queries().first().and_then(|q| q.name().to_bytes().ok());
+        let mut lower = LowerName::new();
+        name.and_then(|name| lower.read(&name))
+            .and_then(|_| policy.site(group, &lower))
+            .is_some_and(Site::has_upstreams)
+    }
+}
+
+fn served_stale(
+    cache: Option<&Cache>,
+    entry: &Arc<Entry>,
+    wanted: Wanted<'_>,
+    now: Instant,
+) -> Option<Message> {
+    cache?.counts.served_stale.fetch_add(1, Relaxed);
+    entry.note_failure(now);
+    kept_message(entry, wanted, now)
+}
+
+/// A kept answer as records.
+fn kept_message(entry: &Entry, wanted: Wanted<'_>, now: Instant) -> Option<Message> {
+    let query = plain_query(0, wanted.wishes, &wanted.name.to_bytes().ok()?, wanted.qtype);
+    let mut question = Question::new();
+    if question.read(&query) != Shape::Plain {
+        return None;
+    }
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let (bytes, _) = entry.answer(&question, &query, &mut buffer, usize::from(u16::MAX), now)?;
+    let reply = Message::from_vec(buffer.get(..bytes)?).ok()?;
+    (reply.metadata.response_code != ResponseCode::ServFail).then_some(reply)
+}
+
+/// A message's size limit is the slow path's affair.
+pub(super) fn site_limit(request: &Request, site: &Site) -> u16 {
+    let own = u16::try_from(site.udp_bytes_max).unwrap_or(u16::MAX);
+    match request.protocol() {
+        Protocol::Udp => message::reply_bytes_max(request).min(own),
+        _ => u16::MAX,
+    }
+}

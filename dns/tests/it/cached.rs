@@ -1,0 +1,192 @@
+//! The cache of upstreams' answers, as clients see it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use hickory_proto::{
+    op::{Edns, Message, ResponseCode},
+    rr::RecordType,
+};
+use tokio::time::timeout;
+
+use crate::{
+    forward::{address, knows, reply_to, upstream},
+    world::{PATIENCE, World, query, tcp, text, udp},
+};
+
+/// Counts questions; answers as `knows` while it lives, SERVFAIL when not.
+async fn counting() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let lives = Arc::new(AtomicBool::new(true));
+    let (count, alive) = (asked.clone(), lives.clone());
+    let address = upstream(move |message| {
+        count.fetch_add(1, Ordering::SeqCst);
+        match alive.load(Ordering::SeqCst) {
+            true => knows(message),
+            false => vec![reply_to(message, ResponseCode::ServFail)],
+        }
+    })
+    .await;
+    (address, asked, lives)
+}
+
+fn corefile(to: std::net::SocketAddr, cache: &str) -> String {
+    format!(".:53 {{\n forward . {to}\n {cache}\n}}\n")
+}
+
+#[tokio::test]
+async fn what_was_asked_once_is_not_asked_again() {
+    let (to, asked, _) = counting().await;
+    let world = World::by(&corefile(to, "cache"), vec![]).await;
+    let names = [("www.example.", RecordType::A), ("nope.example.", RecordType::A)];
+    for (name, rtype) in names {
+        let fresh = world.ask(name, rtype).await;
+        let before = asked.load(Ordering::SeqCst);
+        for message in [query(name, rtype), query(&name.to_uppercase(), rtype)] {
+            for kept in [udp(world.v4(), &message).await, tcp(world.v4(), &message).await] {
+                assert_eq!(kept.metadata.response_code, fresh.metadata.response_code);
+                assert_eq!(kept.answers.len(), fresh.answers.len());
+                assert_eq!(kept.authorities.len(), fresh.authorities.len());
+                assert!(kept.metadata.recursion_available && !kept.metadata.authoritative);
+            }
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), before, "{name} came from the cache");
+    }
+    let kept = udp(world.v4(), &query("WWW.Example.", RecordType::A)).await;
+    assert_eq!(
+        text(&kept.answers),
+        ["WWW.Example. CNAME web.Example.", "web.Example. A 192.0.2.1"],
+        "names that end as the question does are pointers into it"
+    );
+    let report = world.running.counts().cache;
+    assert_eq!(report.entries, [1, 1]);
+    assert!(report.hits[0] >= 4 && report.hits[1] >= 4 && report.misses > 0, "{report:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn flags_that_change_the_answer_are_part_of_the_key() {
+    // CVE-2024-0874: CD was not, and one client's unchecked answer was everyone's.
+    let (to, asked, _) = counting().await;
+    let world = World::by(&corefile(to, "cache"), vec![]).await;
+    let plain = query("www.example.", RecordType::A);
+    let mut unchecked = plain.clone();
+    unchecked.metadata.checking_disabled = true;
+    let mut signed = plain.clone();
+    let mut edns = Edns::new();
+    edns.set_dnssec_ok(true);
+    signed.edns = Some(edns);
+    let mut other_type = plain.clone();
+    other_type.queries[0].set_query_type(RecordType::AAAA);
+    for (number, message) in [plain, unchecked, signed, other_type].iter().enumerate() {
+        udp(world.v4(), message).await;
+        udp(world.v4(), message).await;
+        assert_eq!(asked.load(Ordering::SeqCst), number + 1);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn records_that_merely_came_along_are_neither_kept_nor_told() {
+    // Poisoning by out-of-bailiwick records (Kaminsky; unbound, BIND and others since).
+    let to = upstream(|asked| {
+        let mut reply = knows(asked).remove(0);
+        reply.answers.push(address("bank.example.", 9999, 66));
+        reply.authorities.push(address("bank.example.", 9999, 66));
+        reply.additionals.push(address("bank.example.", 9999, 66));
+        vec![reply]
+    })
+    .await;
+    let world = World::by(&corefile(to, "cache"), vec![]).await;
+    for _ in 0..2 {
+        let reply = world.ask("www.example.", RecordType::A).await;
+        let all = [&reply.answers[..], &reply.authorities, &reply.additionals].concat();
+        assert!(!text(&all).iter().any(|line| line.contains("bank")), "{reply}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_kept_answer_that_does_not_fit_is_cut_and_whole_by_tcp() {
+    let (to, asked, _) = counting().await;
+    let world = World::by(&corefile(to, "cache"), vec![]).await;
+    let big = query("big.example.", RecordType::A);
+    assert_eq!(tcp(world.v4(), &big).await.answers.len(), 200);
+    let before = asked.load(Ordering::SeqCst);
+    let cut = udp(world.v4(), &big).await;
+    assert!(cut.metadata.truncation && !cut.answers.is_empty());
+    assert!(cut.to_vec().unwrap().len() <= 512);
+    assert_eq!(tcp(world.v4(), &big).await.answers.len(), 200);
+    assert_eq!(asked.load(Ordering::SeqCst), before);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn disabled_zones_are_not_kept() {
+    let (to, asked, _) = counting().await;
+    let cache = "cache {\n disable success example\n }";
+    let world = World::by(&corefile(to, cache), vec![]).await;
+    for _ in 0..3 {
+        world.ask("www.example.", RecordType::A).await;
+        world.ask("nope.example.", RecordType::A).await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3 + 1);
+    assert_eq!(world.running.counts().cache.entries, [0, 1]);
+    world.end().await;
+}
+
+/// Asks until a reply is as wanted.
+async fn until(world: &World, name: &str, wanted: impl Fn(&Message) -> bool) {
+    let asking = async { while !wanted(&world.ask(name, RecordType::A).await) {} };
+    timeout(PATIENCE, asking).await.expect("in time");
+}
+
+#[tokio::test]
+async fn stale_answers_outlive_their_upstream() {
+    for mode in ["immediate", "verify"] {
+        let (to, asked, lives) = counting().await;
+        let cache =
+            format!("cache {{\n success 100 1 0\n denial 100 1 0\n serve_stale 1h {mode}\n }}");
+        let world = World::by(&corefile(to, &cache), vec![]).await;
+        assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+        lives.store(false, Ordering::SeqCst);
+        let before = asked.load(Ordering::SeqCst);
+        until(&world, "www.example.", |reply| {
+            assert_eq!(reply.answers.len(), 2, "{mode}: {reply}");
+            reply.answers.iter().all(|record| record.ttl == 0)
+                && asked.load(Ordering::SeqCst) > before
+        })
+        .await;
+        assert!(world.running.counts().cache.served_stale > 0);
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn without_serve_stale_a_dead_upstream_is_a_failure_and_kept_as_one() {
+    let (to, asked, lives) = counting().await;
+    let world = World::by(&corefile(to, "cache {\n success 100 1 0\n }"), vec![]).await;
+    lives.store(false, Ordering::SeqCst);
+    let failed = ResponseCode::ServFail;
+    assert_eq!(world.ask("www.example.", RecordType::A).await.metadata.response_code, failed);
+    let before = asked.load(Ordering::SeqCst);
+    assert_eq!(world.ask("www.example.", RecordType::A).await.metadata.response_code, failed);
+    assert_eq!(asked.load(Ordering::SeqCst), before, "failures are not asked for at once");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn popular_names_are_fetched_before_they_end() {
+    let (to, asked, _) = counting().await;
+    let cache = "cache {\n success 100 3 0\n prefetch 3 1m 90%\n }";
+    let world = World::by(&corefile(to, cache), vec![]).await;
+    until(&world, "www.example.", |reply| {
+        assert_eq!(reply.answers.len(), 2);
+        assert!(reply.answers[0].ttl > 0, "never at its end: {reply}");
+        world.running.counts().cache.prefetches > 0 && asked.load(Ordering::SeqCst) > 1
+    })
+    .await;
+    world.end().await;
+}
