@@ -69,7 +69,7 @@ pub(super) async fn answer(
     *(if token.is_some() { &mut state.requests.pages } else { &mut state.requests.lists }) += 1;
     let limit = query.get("limit").and_then(|limit| limit.parse().ok());
     Ok(match state.storage.page(&selection, limit, token) {
-        Ok(page) => list(page),
+        Ok(page) => list(&selection, page),
         Err(_) => status(410, "Expired", "The provided continue parameter is too old"),
     })
 }
@@ -103,7 +103,7 @@ fn watch(state: &mut State, shared: Arc<Shared>, selection: Selection, query: &Q
         let all = state.storage.all(&selection);
         initial.extend(all.into_iter().map(|object| event("ADDED", &object)));
         let annotations = json!({"k8s.io/initial-events-end": "true"});
-        initial.push(bookmark(position, &annotations));
+        initial.push(bookmark(&selection, position, &annotations));
     } else if let Some(version) = query.get("resourceVersion") {
         position = version.parse().unwrap_or(position);
     }
@@ -156,7 +156,7 @@ impl Watch {
         let mut lines: String = events.iter().map(|(kind, object)| event(kind, object)).collect();
         if self.bookmarks < state.behaviour.bookmarks {
             self.bookmarks = state.behaviour.bookmarks;
-            lines.push_str(&bookmark(self.position, &json!({})));
+            lines.push_str(&bookmark(&self.selection, self.position, &json!({})));
         }
         (lines, false)
     }
@@ -211,14 +211,17 @@ fn selection(path: &str, query: &Query) -> Selection {
 }
 
 /// Items of a real list carry neither kind nor apiVersion.
-fn list(page: Page) -> Answer {
+fn list(selection: &Selection, page: Page) -> Answer {
     let items = page.items.into_iter().map(|mut item| {
         item.as_object_mut().unwrap().retain(|field, _| field != "kind" && field != "apiVersion");
         item
     });
     let items: Vec<Value> = items.collect();
     let metadata = json!({"resourceVersion": page.version.to_string(), "continue": page.next});
-    let list = json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items});
+    let (api_version, kind) = kind(selection);
+    let kind = format!("{kind}List");
+    let list =
+        json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
     whole(StatusCode::OK, &list)
 }
 
@@ -226,9 +229,27 @@ fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({"type": kind, "object": object}))
 }
 
-fn bookmark(version: u64, annotations: &Value) -> String {
+fn bookmark(selection: &Selection, version: u64, annotations: &Value) -> String {
     let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
-    event("BOOKMARK", &json!({"metadata": metadata}))
+    let (api_version, kind) = kind(selection);
+    let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+    event("BOOKMARK", &object)
+}
+
+/// What objects of a resource are, as client-go wants to be told in lists and bookmarks.
+fn kind(selection: &Selection) -> (&'static str, &'static str) {
+    match selection.resource.as_str() {
+        "services" => ("v1", "Service"),
+        "namespaces" => ("v1", "Namespace"),
+        "nodes" => ("v1", "Node"),
+        "pods" => ("v1", "Pod"),
+        "secrets" => ("v1", "Secret"),
+        "configmaps" => ("v1", "ConfigMap"),
+        "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
+        "ingresses" => ("networking.k8s.io/v1", "Ingress"),
+        "ingressclasses" => ("networking.k8s.io/v1", "IngressClass"),
+        other => panic!("{other} is not served here"),
+    }
 }
 
 fn status(code: u16, reason: &str, message: &str) -> Answer {
