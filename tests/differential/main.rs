@@ -45,7 +45,7 @@ async fn every_difference_from_coredns_is_a_named_rule() {
     let seed = setting("SEED", 1);
     let total = setting("QUESTIONS", QUESTIONS);
     let mut random = Random(seed);
-    let server = ApiServer::start().await;
+    let server = ApiServer::start_with_tls().await;
     let mut cluster = Cluster::new(&server, &mut random);
     let upstream = upstream().await;
     let theirs = CoreDns::start(&server, upstream);
