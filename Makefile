@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image manifests demo test test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image manifests demo test test-differential test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: build ## a little world in network namespaces: watch it work
 test: toolchain ## everything there is to prove on one machine (as root)
 	@tools/toolchain.sh test
 	@tools/test.sh
+
+test-differential: toolchain ## the same questions to CoreDNS and to Fairlead [QUESTIONS=n SEED=n]
+	@tools/differential.sh
 
 test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes cluster (as root)
 	@tests/cluster/test

@@ -1,10 +1,6 @@
 //! A plain question and the zone make a reply: the same for UDP, TCP and the slow path.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::Ordering::Relaxed,
-    time::Instant,
-};
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use crate::{
     cache::{Cache, Flavour, Freshness},
@@ -177,9 +173,16 @@ pub(crate) fn answer(
     Outcome::Reply(reply.finish(question, code, flags), code)
 }
 
-fn put_pod(reply: &mut Reply<'_>, zone: &Zone, address: Ipv4Addr) {
-    let head = record_head(HEADER_BYTES, rtype::A, zone.ttl_seconds(), 4);
-    reply.answer(Scratch::new().join(&[&head, &address.octets()]));
+fn put_pod(reply: &mut Reply<'_>, zone: &Zone, address: IpAddr) {
+    let head = |rtype, bytes| record_head(HEADER_BYTES, rtype, zone.ttl_seconds(), bytes);
+    match address {
+        IpAddr::V4(v4) => {
+            reply.answer(Scratch::new().join(&[&head(rtype::A, 4), &v4.octets()]));
+        }
+        IpAddr::V6(v6) => {
+            reply.answer(Scratch::new().join(&[&head(rtype::AAAA, 16), &v6.octets()]));
+        }
+    }
 }
 
 fn put_pointer(reply: &mut Reply<'_>, zone: &Zone, pointer: &Pointer) {

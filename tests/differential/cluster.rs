@@ -121,7 +121,10 @@ impl<'s> Cluster<'s> {
         }
     }
 
-    /// An object as it is now.
+    pub(crate) fn has_service(&self, namespace: &str, name: &str) -> bool {
+        self.server.get("Service", namespace, name).is_some()
+    }
+
     pub(crate) fn is_alias(&self, namespace: &str, name: &str) -> bool {
         let object = self.server.get("Service", namespace, name);
         object.is_some_and(|object| object["spec"]["type"] == "ExternalName")
@@ -130,7 +133,8 @@ impl<'s> Cluster<'s> {
     fn change_one(&mut self, random: &mut Random) {
         let namespace = *random.of(&NAMESPACES[..2]);
         let name = *random.of(&SERVICES);
-        if random.one_in(2) {
+        // Nothing makes slices for an alias.
+        if name == "alias" || random.one_in(2) {
             self.put_service(namespace, name, random);
         } else {
             self.put_slice(namespace, name, random);
@@ -155,6 +159,10 @@ impl<'s> Cluster<'s> {
                 let protocol = *random.of(&PROTOCOLS);
                 ports.push(json!({"name": name, "port": 80 + index, "protocol": protocol}));
             }
+        }
+        // An API server takes none without a port but headless ones.
+        if ports.is_empty() && ips[0] != "None" {
+            ports.push(json!({"name": "http", "port": 80, "protocol": "TCP"}));
         }
         if ports.len() == 1 && random.one_in(2) {
             ports[0].as_object_mut().unwrap().remove("name");

@@ -41,6 +41,38 @@ impl Plain {
     }
 }
 
+impl Plain {
+    fn weightless(&self) -> Vec<String> {
+        let [answers, ..] = self.lower();
+        answers.iter().map(|line| weightless(line)).collect()
+    }
+
+    fn lower(&self) -> [Vec<String>; 3] {
+        let lower = |lines: &[String]| {
+            let mut lines: Vec<_> = lines.iter().map(|line| line.to_ascii_lowercase()).collect();
+            lines.sort();
+            lines
+        };
+        [lower(&self.answers), lower(&self.authorities), lower(&self.additionals)]
+    }
+}
+
+/// `NAME TTL SRV PRIORITY WEIGHT PORT TARGET` without its weight.
+fn weightless(line: &str) -> String {
+    let mut words: Vec<_> = line.split(' ').collect();
+    if words.get(2) == Some(&"srv") {
+        words.remove(4);
+    }
+    words.join(" ")
+}
+
+/// Whether a PTR record is that of an EndpointSlice whose Service is not there.
+fn is_orphan(cluster: &Cluster<'_>, line: &str) -> bool {
+    let target = line.rsplit(' ').next().unwrap_or_default();
+    let labels: Vec<_> = target.split('.').collect();
+    matches!(labels[..], [_, service, namespace, "svc", ..] if !cluster.has_service(namespace, service))
+}
+
 fn lines(records: &[Record]) -> Vec<String> {
     let mut lines: Vec<_> = records.iter().map(line).collect();
     lines.sort();
@@ -78,13 +110,51 @@ fn rule(
     let denied_there = theirs.code == ResponseCode::NXDomain && is_empty(theirs);
     let exists_here = ours.code == ResponseCode::NoError && is_empty(ours);
     let below_service = labels.len() >= 5 && labels[labels.len() - 3] == "svc";
+    if question.rtype == RecordType::SOA && theirs.code == ResponseCode::NoError {
+        return Some("soa-of-nothing");
+    }
     if denied_there && exists_here {
-        if name == "dns-version.cluster.local." || name == "dns.cluster.local." {
+        let is_namespace = labels.len() == 4 && ["svc", "pod"].contains(&labels[1]);
+        let is_protocol = below_service && ["_tcp", "_udp", "_sctp"].contains(&labels[0]);
+        let known = ["dns-version.cluster.local.", "dns.cluster.local.", "ns.dns.cluster.local."];
+        let is_known = known.contains(&&*name);
+        if is_known || is_namespace || is_protocol {
             return Some("ent-exists");
         }
-        if below_service && ["_tcp", "_udp", "_sctp"].contains(&labels[0]) {
-            return Some("ent-exists");
+    }
+    if name == "ns.dns.cluster.local."
+        || (name == "cluster.local." && question.rtype == RecordType::NS)
+    {
+        return Some("name-server");
+    }
+    if labels.last() == Some(&"arpa") {
+        if question.rtype != RecordType::PTR && exists_here && ours.authoritative {
+            return Some("reverse-other-types");
         }
+        let extra: Vec<_> =
+            theirs.answers.iter().filter(|line| !ours.answers.contains(line)).collect();
+        if !extra.is_empty() && extra.iter().all(|line| is_orphan(cluster, line)) {
+            return Some("orphan-endpoints");
+        }
+    }
+    if theirs.lower() == ours.lower() {
+        return Some("target-case");
+    }
+    if question.rtype == RecordType::SRV && theirs.weightless() == ours.weightless() {
+        let part = |some: &[String], all: &[String]| some.iter().all(|line| all.contains(line));
+        let (some, all) = (ours.lower()[2].clone(), theirs.lower()[2].clone());
+        if some == all {
+            return Some("srv-weight");
+        }
+        if part(&some, &all) {
+            return Some("additional-room");
+        }
+        if part(&all, &some) {
+            return Some("additional-all");
+        }
+    }
+    if labels.len() == 5 && labels[2] == "pod" && question.rtype == RecordType::SRV && exists_here {
+        return Some("pod-srv");
     }
     if labels[0] == "_" && ours.code == ResponseCode::NXDomain {
         return Some("empty-port");
@@ -93,6 +163,10 @@ fn rule(
         let plain_types = [RecordType::A, RecordType::AAAA, RecordType::CNAME];
         if labels.len() == 5 && !plain_types.contains(&question.rtype) {
             return Some("alias-any-type");
+        }
+        let is_chain = |plain: &Plain| plain.answers.iter().all(|line| line.contains(" CNAME "));
+        if theirs.code == ours.code && is_chain(theirs) && is_chain(ours) {
+            return Some("alias-nodata");
         }
         if theirs.answers.iter().all(|line| line.contains(" CNAME ")) && theirs.code != ours.code {
             return Some("alias-code");

@@ -20,7 +20,10 @@ use hickory_proto::{
         rdata::{A, SOA},
     },
 };
-use tokio::net::UdpSocket;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::apiserver::ApiServer;
@@ -139,8 +142,14 @@ fn free() -> SocketAddr {
 
 /// Knows `www.example`; denies all else with its SOA.
 pub(crate) async fn upstream() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
+    let address = free();
+    let socket = UdpSocket::bind(address).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(address).await.expect("free for TCP as well");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_stream(stream));
+        }
+    });
     tokio::spawn(async move {
         let mut buffer = [0; 4096];
         loop {
@@ -150,6 +159,18 @@ pub(crate) async fn upstream() -> SocketAddr {
         }
     });
     address
+}
+
+/// CoreDNS forwards by TCP what came by TCP.
+async fn answer_stream(mut stream: TcpStream) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut bytes = vec![0; length.into()];
+        let Ok(_) = stream.read_exact(&mut bytes).await else { return };
+        let Ok(asked) = Message::from_vec(&bytes) else { return };
+        let reply = answer(&asked).to_vec().unwrap();
+        let framed = [&u16::try_from(reply.len()).unwrap().to_be_bytes()[..], &reply].concat();
+        let Ok(()) = stream.write_all(&framed).await else { return };
+    }
 }
 
 fn answer(asked: &Message) -> Message {

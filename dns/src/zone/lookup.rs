@@ -23,7 +23,7 @@ pub(crate) enum Found<'z> {
     /// These records.
     Records(&'z RrSet),
     /// A pod's address, read from its name.
-    Pod(Ipv4Addr),
+    Pod(IpAddr),
     /// Names of an address.
     Pointers(&'z [Pointer]),
     /// The zone's own SOA.
@@ -106,13 +106,14 @@ impl Zone {
         if self.namespaces.contains_key(name) { Found::NoData } else { Found::NoName }
     }
 
-    /// Below `pod`: `1-2-3-4.NAMESPACE.pod`, any address of a namespace that exists.
+    /// Below `pod`: `1-2-3-4.NAMESPACE.pod`, `fd00--1.NAMESPACE.pod`, any address of a namespace that
+    /// exists.
     fn lookup_pod(&self, name: &LowerName, pod: usize, qtype: u16) -> Found<'_> {
         match pod {
             0 => Found::NoData,
             1 => self.namespace(name.span(0, 1)),
             2 if self.namespaces.contains_key(name.label(1)) => match pod_address(name.label(0)) {
-                Some(IpAddr::V4(v4)) if qtype == rtype::A => Found::Pod(v4),
+                Some(address) if qtype == rtype_of(&address) => Found::Pod(address),
                 Some(_) => Found::NoData,
                 None => Found::NoName,
             },
@@ -122,13 +123,13 @@ impl Zone {
 
     /// `ns.dns`, which SOA and NS records speak of: the DNS Service's addresses.
     fn lookup_server(&self, name: &LowerName, dns: usize, qtype: u16) -> Found<'_> {
-        let Some(service) = self.dns_service() else { return Found::NoName };
-        match dns {
-            0 => Found::NoData,
-            1 if name.label(0) == b"ns" && matches!(qtype, rtype::A | rtype::AAAA) => {
+        let is_address = matches!(qtype, rtype::A | rtype::AAAA);
+        match (dns, self.dns_service()) {
+            (0, _) => Found::NoData,
+            (1, Some(service)) if name.label(0) == b"ns" && is_address => {
                 at_node(&service.node, qtype)
             }
-            1 if name.label(0) == b"ns" => Found::NoData,
+            (1, _) if name.label(0) == b"ns" => Found::NoData,
             _ => Found::NoName,
         }
     }
@@ -170,6 +171,10 @@ fn at_node(node: &Node, qtype: u16) -> Found<'_> {
 
 fn one_of(set: &RrSet, qtype: u16) -> Found<'_> {
     if set.rtype == qtype { Found::Records(set) } else { Found::NoData }
+}
+
+fn rtype_of(address: &IpAddr) -> u16 {
+    if address.is_ipv4() { rtype::A } else { rtype::AAAA }
 }
 
 /// `1-2-3-4`, or an IPv6 address with its colons as dashes: `fd00--1`.

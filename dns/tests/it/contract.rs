@@ -299,7 +299,13 @@ async fn no_such_name_and_no_such_record() {
         // Pods by their address, unchecked, in namespaces that exist.
         ("1-2-3-4.demo.pod.cluster.local.", A, YES, &["1-2-3-4.demo.pod.cluster.local. A 1.2.3.4"]),
         ("1-2-3-4.demo.pod.cluster.local.", AAAA, YES, &[]),
-        ("fd00--1.demo.pod.cluster.local.", AAAA, YES, &[]),
+        (
+            "fd00--1.demo.pod.cluster.local.",
+            AAAA,
+            YES,
+            &["fd00--1.demo.pod.cluster.local. AAAA fd00::1"],
+        ),
+        ("fd00--1.demo.pod.cluster.local.", A, YES, &[]),
         ("1-2-3-4.nope.pod.cluster.local.", A, NO, &[]),
         ("1-2-3.demo.pod.cluster.local.", A, NO, &[]),
         ("1-2-3-256.demo.pod.cluster.local.", A, NO, &[]),
