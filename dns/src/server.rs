@@ -295,7 +295,12 @@ async fn follow(
         let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
         let update = tokio::task::spawn_blocking(move || next_zone(&old, origin, newest));
-        match update.await {
+        let updated = update.await;
+        if let Some(renewal) = renewal {
+            serving.policy.store(renewal.policy.clone());
+            tracing::info!("DNS: new settings are in force");
+        }
+        match updated {
             Ok(Some(updated)) => {
                 let revision = updated.revision();
                 if serving.zone.load().revision().is_none() && revision.is_some() {
@@ -306,10 +311,6 @@ async fn follow(
             }
             Ok(None) => {}
             Err(error) => tracing::error!("DNS: names were not updated: {error}"),
-        }
-        if let Some(renewal) = renewal {
-            serving.policy.store(renewal.policy.clone());
-            tracing::info!("DNS: new settings are in force");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A small cluster that changes: few names, so that questions meet them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Cluster<'s> {
     server: &'s ApiServer,
+    /// By namespace and name.
+    services: BTreeMap<(String, String), Value>,
     turn: u64,
 }
 
@@ -64,7 +66,7 @@ impl<'s> Cluster<'s> {
                 "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
             }),
         ));
-        let mut cluster = Self { server, turn: 0 };
+        let mut cluster = Self { server, services: BTreeMap::new(), turn: 0 };
         for _ in 0..20 {
             cluster.change_one(random);
         }
@@ -122,12 +124,12 @@ impl<'s> Cluster<'s> {
     }
 
     pub(crate) fn has_service(&self, namespace: &str, name: &str) -> bool {
-        self.server.get("Service", namespace, name).is_some()
+        self.services.contains_key(&(namespace.to_owned(), name.to_owned()))
     }
 
     pub(crate) fn is_alias(&self, namespace: &str, name: &str) -> bool {
-        let object = self.server.get("Service", namespace, name);
-        object.is_some_and(|object| object["spec"]["type"] == "ExternalName")
+        let service = self.services.get(&(namespace.to_owned(), name.to_owned()));
+        service.is_some_and(|service| service["spec"]["type"] == "ExternalName")
     }
 
     fn change_one(&mut self, random: &mut Random) {
@@ -139,12 +141,13 @@ impl<'s> Cluster<'s> {
         } else {
             self.put_slice(namespace, name, random);
         }
-        if random.one_in(12) && self.server.get("Service", namespace, name).is_some() {
+        let key = (namespace.to_owned(), name.to_owned());
+        if random.one_in(12) && self.services.remove(&key).is_some() {
             self.server.delete("Service", namespace, name);
         }
     }
 
-    fn put_service(&self, namespace: &str, name: &str, random: &mut Random) {
+    fn put_service(&mut self, namespace: &str, name: &str, random: &mut Random) {
         let number = random.below(200) + 1;
         let (v4, v6) = (format!("10.96.0.{number}"), format!("fd00:96::{number:x}"));
         let ips = match random.below(5) {
@@ -171,7 +174,9 @@ impl<'s> Cluster<'s> {
         if name == "alias" {
             spec = json!({"type": "ExternalName", "externalName": random.of(&TARGETS)});
         }
-        self.server.put(service(namespace, name, spec));
+        let service = service(namespace, name, spec);
+        self.services.insert((namespace.to_owned(), name.to_owned()), service.clone());
+        self.server.put(service);
     }
 
     fn put_slice(&self, namespace: &str, service: &str, random: &mut Random) {

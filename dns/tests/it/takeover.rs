@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_dns::{DnsConfig, Tuning, Upstreams, has_predecessor, start};
+use fairlead_dns::{DnsConfig, Upstreams, has_predecessor, start};
 use fairlead_state::{Change, Store, model::Kind, store::Snapshots};
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -187,12 +187,13 @@ async fn times_to_live_and_upstreams_change_while_answering() {
     assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
 
     let upstream = World::with(vec![], vec![]).await;
-    let tuning = Tuning {
+    let other = DnsConfig {
         upstreams: Upstreams::Addresses(vec![upstream.v4()]),
         ttl_seconds: 7,
         negative_ttl_seconds: 3,
+        ..world.config.clone()
     };
-    world.running.tune(&tuning).unwrap();
+    world.running.renew(&other).unwrap();
     let tuned = async { while asked(&udp(world.v4(), &query(WEB, RecordType::A)).await) != 7 {} };
     timeout(PATIENCE, tuned).await.expect("names are made anew");
     let denied = world.ask(absent, RecordType::A).await;

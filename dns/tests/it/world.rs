@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct World {
+    pub config: DnsConfig,
     pub running: Running,
     pub store: Store,
     pub cancel: CancellationToken,
@@ -53,7 +54,7 @@ impl World {
         let (store, snapshots): (Store, Snapshots) = Store::new([Kind::Service]);
         let cancel = CancellationToken::new();
         let running = start(config, snapshots, cancel.clone()).unwrap();
-        Self { running, store, cancel }
+        Self { config: config.clone(), running, store, cancel }
     }
 
     /// A server by a Corefile that has read `objects`.

@@ -154,11 +154,6 @@ impl ApiServer {
         })
     }
 
-    /// An object as it is stored.
-    pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.shared.lock().storage.get(kind, namespace, name)
-    }
-
     /// Removes an object that is there. Cluster-scoped ones have an empty namespace.
     pub(crate) fn delete(&self, kind: &str, namespace: &str, name: &str) {
         self.change(|state| state.storage.delete(kind, namespace, name));

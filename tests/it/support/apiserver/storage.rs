@@ -61,10 +61,6 @@ impl Storage {
         self.version
     }
 
-    pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.objects.get(&(resource(kind), namespace.to_owned(), name.to_owned())).cloned()
-    }
-
     pub(super) fn delete(&mut self, kind: &str, namespace: &str, name: &str) {
         let id = (resource(kind), namespace.to_owned(), name.to_owned());
         let before = self.objects.remove(&id).unwrap_or_else(|| panic!("there is no {id:?}"));
