@@ -13,6 +13,11 @@
     missing_docs,
     reason = "a program that prints its table"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures: a clock and an index of samples"
+)]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
 mod client;
