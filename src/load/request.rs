@@ -134,14 +134,19 @@ pub(crate) async fn once(caller: &Caller) -> Result<Answer, Failure> {
     timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|_| Err(Failure::timeout(false)))
 }
 
+/// Opens a connection that stays open, in no longer than a request may take.
+pub(crate) async fn open(caller: &Caller) -> Result<Sender, Failure> {
+    let connecting = timeout(REQUEST_TIMEOUT, connect(caller)).await;
+    connecting.unwrap_or_else(|_| Err(Failure::timeout(false)))
+}
+
 /// One request of several on a connection.
 pub(crate) async fn again(caller: &Caller, sender: &mut Sender) -> Result<Answer, Failure> {
     let call = exchange(caller, sender, "keep-alive");
     timeout(REQUEST_TIMEOUT, call).await.unwrap_or_else(|_| Err(Failure::timeout(true)))
 }
 
-/// Opens a connection.
-pub(crate) async fn connect(caller: &Caller) -> Result<Sender, Failure> {
+async fn connect(caller: &Caller) -> Result<Sender, Failure> {
     let address = caller.address().await?;
     let stream = TcpStream::connect(address).await.map_err(|error| Failure::connecting(&error))?;
     // A small request must not wait for the acknowledgement of an earlier one.

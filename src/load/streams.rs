@@ -34,7 +34,7 @@ pub(crate) async fn run(
 async fn keep_open(caller: Rc<Caller>, recorder: Rc<RefCell<Recorder>>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let started = Instant::now();
-        match request::connect(&caller).await {
+        match request::open(&caller).await {
             Ok(sender) => talk(&caller, sender, &recorder, &stop).await,
             Err(failure) => recorder.borrow_mut().failure(started.elapsed(), failure),
         }
