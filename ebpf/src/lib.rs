@@ -10,4 +10,5 @@ extern crate std;
 pub mod abi;
 pub mod connection;
 pub mod packet;
+pub mod sctp;
 pub mod select;

@@ -10,6 +10,7 @@ use aya_ebpf::{
     macros::{cgroup_sock_addr, classifier},
     programs::{SockAddrContext, TcContext},
 };
+use fairlead_ebpf::select::Origin;
 use programs::{
     dial, peer,
     sockaddr::{Call, V4, V6},
@@ -59,7 +60,13 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
 fn uplink_ingress(ctx: TcContext) -> i32 {
-    uplink::ingress(&ctx)
+    uplink::ingress(&ctx, Origin::Outside)
+}
+
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
+fn pod_ingress(ctx: TcContext) -> i32 {
+    uplink::ingress(&ctx, Origin::Inside)
 }
 
 #[classifier]

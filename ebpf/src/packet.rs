@@ -1,6 +1,6 @@
 //! Headers as bytes: what is where, and checksums after a change.
 
-use crate::abi::{Address, TCP, UDP};
+use crate::abi::{Address, SCTP, TCP, UDP};
 
 /// Length of an IPv4 header without options.
 pub const IPV4_HEADER_LEN: usize = 20;
@@ -18,25 +18,63 @@ pub const TCP_FLAGS: usize = 13;
 pub const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: usize = 6;
+/// Offset of the checksum in an SCTP header (RFC 9260 §3.1).
+pub const SCTP_CHECKSUM: usize = 8;
+/// Offset of the first chunk's type in an SCTP packet.
+pub const SCTP_CHUNK: usize = 12;
+/// The chunk that opens an association.
+pub const INIT: u8 = 1;
+/// Offset of the checksum in an ICMP message of either version.
+pub const ICMP_CHECKSUM: usize = 2;
+/// What precedes the packet an ICMP error is about.
+pub const ICMP_HEADER_LEN: usize = 8;
+/// Extension headers of one packet that are looked behind; more are nobody's habit.
+pub const EXTENSIONS_MAX: usize = 4;
 
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+/// IANA protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// IANA protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
+/// TCP flag: the connection is refused or broken off.
+pub const RST: u8 = 0x04;
+/// TCP flag: the acknowledgement number counts.
+pub const ACK: u8 = 0x10;
+
+/// Which part of a packet a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment, which has the ports.
+    First,
+    /// Another fragment: no ports.
+    Later,
+}
 
 /// The part of an IP header that decides what becomes of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip {
-    /// Where the next header starts, counted from the start of this one.
+    /// Where the transport header starts, counted from the start of this one.
     pub header_len: usize,
-    /// What the next header is: [`TCP`], [`UDP`] or ICMP of either version.
+    /// Length of the whole, this header included, as it says itself.
+    pub len: usize,
+    /// What the next header is: [`TCP`], [`UDP`], [`SCTP`] or ICMP of either version; in between,
+    /// an extension header of IPv6.
     pub protocol: u8,
     /// IPv4 as v4-mapped.
     pub source: Address,
     /// IPv4 as v4-mapped.
     pub destination: Address,
+    /// Whether it is a fragment.
+    pub part: Part,
+    /// What fragments of one packet have in common.
+    pub id: [u8; 4],
 }
 
 /// Why a packet is not looked at further.
@@ -44,11 +82,9 @@ pub struct Ip {
 pub enum Skip {
     /// Some other protocol.
     Other,
-    /// An ICMP error: it may concern a translated connection.
-    IcmpError,
-    /// A fragment: only the first one has ports.
+    /// A fragment whose first one was not seen.
     Fragment,
-    /// IPv6 extension headers come first.
+    /// IPv6 extension headers that are not looked behind.
     ExtensionHeader,
     /// Contradicts itself.
     Malformed,
@@ -77,30 +113,31 @@ pub fn is_mapped(address: &Address) -> bool {
 #[inline(always)]
 pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
     let header_len = usize::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || header_len < IPV4_HEADER_LEN {
+    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if header[0] >> 4 != 4 || header_len < IPV4_HEADER_LEN || len < header_len {
         return Err(Skip::Malformed);
     }
     // 224.0.0.0/3: no service is multicast or broadcast.
     if header[16] >= 224 {
         return Err(Skip::Other);
     }
-    let more_fragments_or_offset = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-    if more_fragments_or_offset != 0 {
-        return Err(Skip::Fragment);
-    }
+    let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
     let protocol = header[9];
-    match protocol {
-        TCP | UDP | ICMP => Ok(Ip {
-            header_len,
-            protocol,
-            source: mapped([header[12], header[13], header[14], header[15]]),
-            destination: mapped([header[16], header[17], header[18], header[19]]),
-        }),
-        _ => Err(Skip::Other),
+    if !matches!(protocol, TCP | UDP | SCTP | ICMP) {
+        return Err(Skip::Other);
     }
+    Ok(Ip {
+        header_len,
+        len,
+        protocol,
+        source: mapped([header[12], header[13], header[14], header[15]]),
+        destination: mapped([header[16], header[17], header[18], header[19]]),
+        part: part(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0),
+        id: [0, 0, header[4], header[5]],
+    })
 }
 
-/// Reads an IPv6 header (RFC 8200).
+/// Reads an IPv6 header (RFC 8200). Extension headers may follow: see [`extension`].
 #[inline(always)]
 pub fn ipv6(header: &[u8; IPV6_HEADER_LEN]) -> Result<Ip, Skip> {
     if header[0] >> 4 != 6 {
@@ -114,14 +151,56 @@ pub fn ipv6(header: &[u8; IPV6_HEADER_LEN]) -> Result<Ip, Skip> {
     let mut destination = [0; 16];
     source.copy_from_slice(&header[8..24]);
     destination.copy_from_slice(&header[24..40]);
-    match header[6] {
-        protocol @ (TCP | UDP | ICMPV6) => {
-            Ok(Ip { header_len: IPV6_HEADER_LEN, protocol, source, destination })
-        }
-        44 => Err(Skip::Fragment),
-        // Hop-by-hop, routing, authentication, destination options, mobility, HIP, shim6.
-        0 | 43 | 51 | 60 | 135 | 139 | 140 => Err(Skip::ExtensionHeader),
+    let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    Ok(Ip {
+        header_len: IPV6_HEADER_LEN,
+        len: IPV6_HEADER_LEN + payload,
+        protocol: header[6],
+        source,
+        destination,
+        part: Part::Whole,
+        id: [0; 4],
+    })
+}
+
+/// Whether the next header is known; `false` as long as extension headers follow.
+#[inline(always)]
+pub fn is_transport(ip: &Ip) -> Result<bool, Skip> {
+    match ip.protocol {
+        TCP | UDP | SCTP | ICMPV6 => Ok(true),
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => Ok(ip.part == Part::Later),
+        // Authentication, mobility, HIP, shim6: what they protect may not be changed.
+        51 | 135 | 139 | 140 => Err(Skip::ExtensionHeader),
         _ => Err(Skip::Other),
+    }
+}
+
+/// Steps over an extension header, which begins with `header` (RFC 8200 §4).
+#[inline(always)]
+pub fn extension(ip: &mut Ip, header: &[u8; 8]) -> Result<(), Skip> {
+    let kind = ip.protocol;
+    ip.protocol = header[0];
+    if kind == FRAGMENT {
+        let offset_and_flags = u16::from_be_bytes([header[2], header[3]]);
+        ip.header_len += 8;
+        ip.part = part(offset_and_flags >> 3, offset_and_flags & 1 != 0);
+        ip.id = [header[4], header[5], header[6], header[7]];
+        return Ok(());
+    }
+    // Type 0 is deprecated (RFC 5095); of others the destination is not the last one yet.
+    if kind == ROUTING && (header[2] == 0 || header[3] != 0) {
+        return Err(Skip::ExtensionHeader);
+    }
+    ip.header_len += (usize::from(header[1]) + 1) * 8;
+    Ok(())
+}
+
+#[inline(always)]
+fn part(offset: u16, has_more: bool) -> Part {
+    match (offset, has_more) {
+        (0, false) => Part::Whole,
+        (0, true) => Part::First,
+        _ => Part::Later,
     }
 }
 
@@ -138,6 +217,12 @@ pub fn is_icmp_error(protocol: u8, icmp_type: u8) -> bool {
         ICMPV6 => icmp_type < 128,
         _ => matches!(icmp_type, 3 | 4 | 5 | 11 | 12),
     }
+}
+
+/// Whether an ICMP message of this type asks for an echo.
+#[inline(always)]
+pub fn is_echo_request(protocol: u8, icmp_type: u8) -> bool {
+    icmp_type == if protocol == ICMPV6 { 128 } else { 8 }
 }
 
 /// Whether TCP flags open a connection from the client's side.
@@ -161,6 +246,25 @@ pub fn difference(old: &Address, new: &Address) -> u32 {
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     u32::try_from(sum).unwrap_or(u32::MAX)
+}
+
+/// RFC 1071 over the words of `bytes` in memory order, folded; add up with others before inverting.
+#[inline(always)]
+pub fn sum<const LEN: usize>(bytes: &[u8; LEN]) -> u32 {
+    let mut sum = 0u32;
+    let (pairs, _) = bytes.as_chunks::<2>();
+    for pair in pairs {
+        sum += u32::from(u16::from_ne_bytes(*pair));
+    }
+    sum
+}
+
+/// The checksum field that makes up for `sum`, in memory order.
+#[inline(always)]
+pub fn checksum(mut sum: u32) -> [u8; 2] {
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    (!u16::try_from(sum & 0xffff).unwrap_or_default()).to_ne_bytes()
 }
 
 #[cfg(test)]

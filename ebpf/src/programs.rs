@@ -5,6 +5,7 @@ pub(crate) mod dial;
 pub(crate) mod frame;
 pub(crate) mod maps;
 pub(crate) mod peer;
+pub(crate) mod reject;
 pub(crate) mod sockaddr;
 pub(crate) mod uplink;
 

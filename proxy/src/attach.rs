@@ -29,7 +29,7 @@ use ipnetwork::IpNetwork;
 
 use self::{
     error::Step,
-    link::{Attached, Place},
+    link::{How, Place},
     pins::Pins,
 };
 use crate::{
@@ -55,6 +55,22 @@ pub enum Devices {
     Auto,
     /// Exactly these, by name.
     List(Vec<String>),
+}
+
+/// What a device carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Packets from and to elsewhere.
+    Uplink,
+    /// Packets of one pod.
+    Pod,
+}
+
+/// A device with programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) name: String,
+    pub(crate) role: Role,
 }
 
 /// Where and how to load.
@@ -182,41 +198,43 @@ impl Kernel {
         Ok(report)
     }
 
-    /// Makes the packet programs run on exactly these devices, by index and name. One device's
-    /// failure does not keep the others from it.
-    pub(crate) fn attach_uplinks(&self, devices: &BTreeMap<u32, String>) -> Vec<KernelError> {
+    /// Makes the packet programs run on exactly these devices, by index. One device's failure does
+    /// not keep the others from it.
+    pub(crate) fn attach_devices(&self, devices: &BTreeMap<u32, Attached>) -> Vec<KernelError> {
         let mut errors = Vec::new();
-        for program in &self.object.uplink_programs {
-            errors.extend(self.detach_others(program.name, devices).err());
-            for (index, device) in devices {
-                errors.extend(self.attach_uplink(program, *index, device).err());
+        for (program, of) in &self.object.device_programs {
+            let wanted = || devices.iter().filter(|(_, device)| of.covers(device.role));
+            for (index, device) in wanted() {
+                errors.extend(self.attach_device(program, *index, &device.name).err());
             }
+            let is_wanted = |index: u32| wanted().any(|(wanted, _)| *wanted == index);
+            errors.extend(self.detach_others(program.name, is_wanted).err());
         }
         errors
     }
 
-    fn attach_uplink(
+    fn attach_device(
         &self,
         Loaded { name, attach_type, fd, .. }: &Loaded,
         index: u32,
         device: &str,
-    ) -> Result<Attached, KernelError> {
+    ) -> Result<(), KernelError> {
         let place = Place {
             target: LinkTarget::Device(index),
             info: LinkInfo::Device { index, attach_type: *attach_type as u32 },
         };
         let pin = self.pins.device_link(name, index);
         let step = Step::AttachDevice(name, device.into());
-        link::attach(fd, *attach_type, place, &pin, &step)
+        link::attach(fd, *attach_type, place, &pin, &step).map(drop)
     }
 
     fn detach_others(
         &self,
         program: &str,
-        devices: &BTreeMap<u32, String>,
+        is_wanted: impl Fn(u32) -> bool,
     ) -> Result<(), KernelError> {
         for index in self.pins.device_links(program)? {
-            if !devices.contains_key(&index) {
+            if !is_wanted(index) {
                 pins::detach(&self.pins.device_link(program, index))?;
             }
         }
@@ -285,7 +303,8 @@ impl Kernel {
 
     /// Instructions the verifier went through for each program, by name.
     pub fn verified_instructions(&self) -> BTreeMap<&'static str, u32> {
-        let programs = self.object.socket_programs.iter().chain(&self.object.uplink_programs);
+        let devices = self.object.device_programs.iter().map(|(program, _)| program);
+        let programs = self.object.socket_programs.iter().chain(devices);
         programs.map(|program| (program.name, program.verified_instructions)).collect()
     }
 
@@ -311,7 +330,7 @@ impl Kernel {
         Pins::all_links(bpffs)?.into_iter().filter_map(read).collect()
     }
 
-    /// What the packet program `uplink_ingress` or `uplink_egress` makes of an Ethernet frame,
+    /// What the packet program `uplink_ingress`, `pod_ingress` or `uplink_egress` makes of an Ethernet frame,
     /// outside of any network, but with the real maps; for tests, measurements and explanations.
     /// Later repetitions see what earlier ones made of the frame.
     pub fn run_on_packet(
@@ -320,7 +339,8 @@ impl Kernel {
         frame: &[u8],
         repeat: u32,
     ) -> Result<PacketRun, KernelError> {
-        let loaded = self.object.uplink_programs.iter().find(|loaded| loaded.name == program);
+        let mut programs = self.object.device_programs.iter().map(|(program, _)| program);
+        let loaded = programs.find(|loaded| loaded.name == program);
         let loaded = loaded.ok_or(KernelError::Incomplete { name: program })?;
         sys::test_run(&loaded.fd, frame, repeat)
             .map_err(|error| KernelError::system(Step::RunPacket, error))
@@ -334,10 +354,10 @@ impl Kernel {
 }
 
 impl AttachReport {
-    fn add(&mut self, attached: Attached) {
-        match attached {
-            Attached::Adopted => self.adopted += 1,
-            Attached::New => self.created += 1,
+    fn add(&mut self, how: How) {
+        match how {
+            How::Adopted => self.adopted += 1,
+            How::New => self.created += 1,
         }
     }
 }

@@ -13,7 +13,7 @@ use fairlead_state::{Key, store::Snapshots};
 use tokio_util::sync::CancellationToken;
 
 use self::{netlink::Events, uplinks::View};
-use crate::attach::{Kernel, KernelError, error::Step};
+use crate::attach::{Kernel, KernelError, Role, error::Step};
 
 /// Events come in bursts (an address, its routes): they are waited out, then read once.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -78,8 +78,9 @@ fn update(kernel: &Kernel, own: &[IpAddr], known: &mut Option<View>) -> bool {
     for (device, problem) in &view.unusable {
         tracing::warn!(device, problem, "not used as an uplink");
     }
-    let uplinks: Vec<&String> = view.uplinks.values().collect();
-    tracing::info!(addresses = view.addresses.len(), ?uplinks, "following the node");
+    let uplinks: Vec<&str> = view.named(Role::Uplink).collect();
+    let pods = view.named(Role::Pod).count();
+    tracing::info!(addresses = view.addresses.len(), ?uplinks, pods, "following the node");
     // What failed is tried again as a whole.
     *known = errors.is_empty().then_some(view);
     errors.is_empty()
@@ -87,7 +88,7 @@ fn update(kernel: &Kernel, own: &[IpAddr], known: &mut Option<View>) -> bool {
 
 fn apply(kernel: &Kernel, view: &View) -> Vec<KernelError> {
     let mut errors: Vec<KernelError> = write_addresses(kernel, view).err().into_iter().collect();
-    errors.extend(kernel.attach_uplinks(&view.uplinks));
+    errors.extend(kernel.attach_devices(&view.devices));
     errors
 }
 

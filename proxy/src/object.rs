@@ -18,7 +18,7 @@ use fairlead_ebpf::abi::{
 };
 
 use crate::{
-    attach::{KernelError, error::Step},
+    attach::{KernelError, Role, error::Step},
     sys::{AttachType, PerCpuTable, Table},
 };
 
@@ -98,9 +98,30 @@ pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
     ("getpeername4", AttachType::GetPeerName4),
     ("getpeername6", AttachType::GetPeerName6),
 ];
-/// The programs for devices.
-pub(crate) const UPLINK_PROGRAMS: [(&str, AttachType); 2] =
-    [("uplink_ingress", AttachType::TcxIngress), ("uplink_egress", AttachType::TcxEgress)];
+/// The programs for devices, and which devices each is for.
+pub(crate) const DEVICE_PROGRAMS: [(&str, AttachType, DeviceUse); 3] = [
+    ("uplink_ingress", AttachType::TcxIngress, DeviceUse::Uplinks),
+    ("pod_ingress", AttachType::TcxIngress, DeviceUse::Pods),
+    ("uplink_egress", AttachType::TcxEgress, DeviceUse::All),
+];
+
+/// Which devices a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeviceUse {
+    Uplinks,
+    Pods,
+    All,
+}
+
+impl DeviceUse {
+    pub(crate) fn covers(self, role: Role) -> bool {
+        match self {
+            Self::Uplinks => role == Role::Uplink,
+            Self::Pods => role == Role::Pod,
+            Self::All => true,
+        }
+    }
+}
 
 /// A loaded program.
 #[derive(Debug)]
@@ -130,7 +151,7 @@ pub(crate) struct Tables {
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) socket_programs: Vec<Loaded>,
-    pub(crate) uplink_programs: Vec<Loaded>,
+    pub(crate) device_programs: Vec<(Loaded, DeviceUse)>,
     pub(crate) tables: Tables,
 }
 
@@ -159,8 +180,11 @@ impl Object {
         }
         let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
         let socket_programs = load_all(&mut ebpf, &SOCKET_PROGRAMS)?;
-        let uplink_programs = load_all(&mut ebpf, &UPLINK_PROGRAMS)?;
-        Ok(Self { socket_programs, uplink_programs, tables: Tables::take(&mut ebpf)? })
+        let device_programs = DEVICE_PROGRAMS
+            .iter()
+            .map(|(name, attach_type, of)| Ok((load_one(&mut ebpf, name, *attach_type)?, *of)));
+        let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
+        Ok(Self { socket_programs, device_programs, tables: Tables::take(&mut ebpf)? })
     }
 }
 

@@ -16,7 +16,9 @@ use fairlead_proxy::{
     maps::{Maps as _, kernel::KernelMaps},
 };
 use support::{
-    frames::{Packet, without_checksum},
+    frames::{
+        Packet, fragment, read_too_big, read_unreachable, refresh_header, too_big, without_checksum,
+    },
     services::{address, frontend, node_port, put},
     world::world,
 };
@@ -30,7 +32,9 @@ mod support {
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
 const IN: &str = "uplink_ingress";
+const POD: &str = "pod_ingress";
 const OUT: &str = "uplink_egress";
+const REDIRECT: i32 = 7;
 
 const NODE_V4: &str = "192.168.0.2";
 const NODE_V6: &str = "2001:db8::2";
@@ -199,21 +203,15 @@ fn what_cannot_be_translated_passes_and_is_counted() {
             frame[at] = value;
             frame
         };
-        let icmp_error = |frame: &[u8], protocol_at: usize, protocol, header_len: usize, kind| {
-            change(&change(frame, 14 + protocol_at, protocol), 14 + header_len, kind)
-        };
         // The kernel's test run takes no frame whose IP header is cut short.
         let cases = [
             ("cut in the ports", v4[..14 + 20 + 3].to_vec(), Reason::Malformed),
             ("cut before the TCP flags", v4[..14 + 20 + 8].to_vec(), Reason::Malformed),
             ("impossible header length", change(&v4, 14, 0x44), Reason::Malformed),
             ("header longer than the frame", change(&v4[..14 + 24], 14, 0x4f), Reason::Malformed),
-            ("first fragment", change(&v4, 14 + 6, 0x20), Reason::Fragment),
-            ("later fragment", change(&v4, 14 + 7, 0x08), Reason::Fragment),
-            ("IPv6 fragment", change(&v6, 14 + 6, 44), Reason::Fragment),
-            ("IPv6 hop-by-hop options", change(&v6, 14 + 6, 0), Reason::ExtensionHeader),
-            ("port unreachable", icmp_error(&v4, 9, 1, 20, 3), Reason::IcmpError),
-            ("packet too big", icmp_error(&v6, 6, 58, 40, 2), Reason::IcmpError),
+            ("later fragment, first one never seen", change(&v4, 14 + 7, 0x08), Reason::Fragment),
+            ("IPv6 authentication header", change(&v6, 14 + 6, 51), Reason::ExtensionHeader),
+            ("IPv6 routing header, type 0", change(&v6, 14 + 6, 43), Reason::ExtensionHeader),
         ];
         for (name, frame, reason) in cases {
             let before = uplink.count(reason);
@@ -221,26 +219,191 @@ fn what_cannot_be_translated_passes_and_is_counted() {
             assert_eq!(uplink.count(reason), before + 1, "{name}");
         }
         let total: u64 = uplink.kernel.counters().unwrap().drops.values().sum();
-        assert_eq!(total, 10);
-        let ping = icmp_error(&v4, 9, 1, 20, 8);
-        assert_eq!(uplink.verdict(IN, &ping), NEXT);
-        assert_eq!(uplink.count(Reason::IcmpError), 2, "a ping is no error");
+        assert_eq!(total, 7);
+        let icmp = |kind| change(&change(&v4, 14 + 9, 1), 14 + 20, kind);
+        for (name, kind) in [("a ping", 8), ("an error about nothing of ours", 3)] {
+            assert_eq!(uplink.verdict(IN, &icmp(kind)), NEXT, "{name}");
+        }
+    });
+}
+
+/// TCP is reset, UDP told that the port is unreachable, in the name of what was dialled.
+#[test]
+fn service_without_backends_refuses_in_its_own_name() {
+    world("service_without_backends_refuses_in_its_own_name", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let mut set = 0;
+        for (is_ipv4, client, dialled, _, cluster_ip) in FAMILIES {
+            for protocol in [TCP, UDP] {
+                for (key, dialled) in [
+                    (node_port(is_ipv4, 30080, protocol), dialled),
+                    (frontend(cluster_ip, protocol), cluster_ip),
+                ] {
+                    set += 1;
+                    uplink.put(key, set, &[], 0);
+                    let first = Packet::first(protocol, client, dialled);
+                    for program in [IN, POD] {
+                        let frame = first.frame();
+                        let run = uplink.kernel.run_on_packet(program, &frame, 1).unwrap();
+                        assert_eq!(run.verdict, REDIRECT, "{program} {first:?}");
+                        assert_eq!(run.packet[..6], frame[6..12], "back to whoever sent it");
+                        assert_eq!(run.packet[6..12], frame[..6]);
+                        if protocol == TCP {
+                            let reset = Packet::read(&run.packet);
+                            assert_eq!((reset.from, reset.to), (first.to, first.from));
+                            assert_eq!(reset.flags, 0x14, "RST and ACK");
+                            let transport = if is_ipv4 { 34 } else { 54 };
+                            let numbers = &run.packet[transport + 4..transport + 12];
+                            assert_eq!(numbers, [0, 0, 0, 0, 0, 0, 0, 1], "SYN is acknowledged");
+                        } else {
+                            let (from, to, quoted) = read_unreachable(&run.packet, 3, 4);
+                            assert_eq!((from, to), (first.to.ip(), first.from.ip()));
+                            assert!(frame[14..].starts_with(quoted), "what it is about");
+                        }
+                    }
+                    assert_eq!(uplink.services(set), (0, 2));
+                }
+            }
+        }
+    });
+}
+
+/// Why a router or host could not deliver, about a translated connection: both ends must
+/// understand it (path MTU discovery lives by this).
+#[test]
+fn icmp_errors_are_translated_like_the_packets_they_are_about() {
+    world("icmp_errors_are_translated_like_the_packets_they_are_about", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for (set, (is_ipv4, client, dialled, backend, _)) in (1..).zip(FAMILIES) {
+            let router = if is_ipv4 { "198.51.100.1" } else { "2001:db8:77::1" }.parse().unwrap();
+            for protocol in [TCP, UDP] {
+                let set = set * 10 + u32::from(protocol);
+                uplink.put(node_port(is_ipv4, 30080, protocol), set, &[backend], 0);
+                let first = Packet::first(protocol, client, dialled);
+                let routed = uplink.pass(IN, &first);
+                let sent = uplink.pass(OUT, &routed);
+                // From beyond the node, about what it sent on: to the client, about what it sent.
+                let frame = too_big(router, sent.from.ip(), &sent);
+                let inside = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
+                assert_eq!(inside.verdict, NEXT);
+                let outside = uplink.kernel.run_on_packet(OUT, &inside.packet, 1).unwrap();
+                let (_, to, quoted) = read_too_big(&outside.packet);
+                assert_eq!(to, first.from.ip());
+                assert_eq!((quoted.from, quoted.to), (first.from, first.to));
+                // From the client's side, about a reply: to the backend, about what it sent.
+                let returned = uplink.pass(IN, &sent.reply());
+                let reply = uplink.pass(OUT, &returned);
+                let frame = too_big(router, reply.from.ip(), &reply);
+                let inside = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
+                let outside = uplink.kernel.run_on_packet(OUT, &inside.packet, 1).unwrap();
+                let (from, to, quoted) = read_too_big(&outside.packet);
+                assert_eq!((from, to), (sent.from.ip(), sent.to.ip()));
+                assert_eq!((quoted.from, quoted.to), (sent.to, sent.from));
+            }
+        }
     });
 }
 
 #[test]
-fn service_without_backends_is_left_to_the_node_to_refuse() {
-    world("service_without_backends_is_left_to_the_node_to_refuse", |world| {
+fn fragments_follow_their_first() {
+    world("fragments_follow_their_first", |world| {
         let mut uplink = Uplink::new(&world.options());
-        uplink.put(node_port(true, 30080, TCP), 1, &[], 0);
-        uplink.put(frontend("10.96.0.1:80", TCP), 2, &[], 0);
-        let to_node = Packet::first(TCP, "203.0.113.9:40000", "192.168.0.2:30080");
-        assert_eq!(uplink.verdict(IN, &to_node.frame()), NEXT);
-        assert_eq!(uplink.services(1), (0, 1));
-        // A service address of its own must not be routed out again.
-        let to_service = Packet::first(TCP, "203.0.113.9:40000", "10.96.0.1:80");
-        assert_eq!(uplink.verdict(IN, &to_service.frame()), DROP);
-        assert_eq!((uplink.services(2), uplink.count(Reason::NoBackends)), ((0, 1), 1));
+        uplink.put(node_port(true, 30080, UDP), 1, &["10.244.1.5:8080"], BACKEND_LOCAL);
+        let mut first = Packet::first(UDP, "203.0.113.9:40000", "192.168.0.2:30080");
+        first.payload = (0..64).collect();
+        let whole = first.frame();
+        // 24 bytes of the datagram in the first fragment, the rest in the second.
+        let fragments = [fragment(&whole, 0, 24), fragment(&whole, 24, 48)];
+        let after = fragments.map(|fragment| {
+            let run = uplink.kernel.run_on_packet(IN, &fragment, 1).unwrap();
+            assert_eq!(run.verdict, NEXT);
+            assert_eq!(run.packet[30..34], [10, 244, 1, 5], "to the backend");
+            run.packet
+        });
+        // Put together again it is the datagram, checksum included.
+        let mut together = fragment(&after[0], 0, 24);
+        together.extend_from_slice(&after[1][34..]);
+        together[14 + 2..14 + 4].copy_from_slice(&92u16.to_be_bytes());
+        together[14 + 6] = 0x40;
+        refresh_header(&mut together);
+        let together = Packet::read(&together);
+        assert_eq!((together.to, together.payload), (at("10.244.1.5:8080"), first.payload));
+        assert_eq!(uplink.count(Reason::Fragment), 0);
+    });
+}
+
+#[test]
+fn legal_extension_headers_are_no_hiding_place() {
+    world("legal_extension_headers_are_no_hiding_place", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(false, 30080, TCP), 1, &["[fd00:10::5]:8080"], BACKEND_LOCAL);
+        let first = Packet::first(TCP, "[2001:db8:9::9]:40000", "[2001:db8::2]:30080");
+        let plain = first.frame();
+        // Hop-by-hop options, then destination options.
+        let options = [60, 0, 1, 4, 0, 0, 0, 0, TCP, 0, 1, 4, 0, 0, 0, 0];
+        let mut frame = [&plain[..54], &options[..], &plain[54..]].concat();
+        frame[14 + 6] = 0;
+        frame[14 + 5] += 16;
+        let run = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
+        assert_eq!((run.verdict, &run.packet[54..70]), (NEXT, &options[..]));
+        let without = [&run.packet[..54], &run.packet[70..]].concat();
+        let mut without = without;
+        without[14 + 6] = TCP;
+        without[14 + 5] -= 16;
+        assert_eq!(Packet::read(&without).to, at("[fd00:10::5]:8080"));
+    });
+}
+
+/// A pod that meets itself behind its own service: without another source its answer would never
+/// leave it.
+#[test]
+fn pod_that_dials_its_own_service_meets_itself_by_way_of_the_node() {
+    world("pod_that_dials_its_own_service_meets_itself_by_way_of_the_node", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for (set, (is_ipv4, _, _, backend, cluster_ip)) in (1..).zip(FAMILIES) {
+            uplink.put(frontend(cluster_ip, TCP), set, &[backend], BACKEND_LOCAL);
+            let client = SocketAddr::new(at(backend).ip(), 40000).to_string();
+            let first = Packet::first(TCP, &client, cluster_ip);
+            let node = if is_ipv4 { NODE_V4 } else { NODE_V6 };
+            for packet in [first.clone(), first.later()] {
+                let routed = uplink.pass(POD, &packet);
+                let arrives = uplink.pass(OUT, &routed);
+                assert_eq!((arrives.from.ip().to_string(), arrives.to), (node.into(), at(backend)));
+                let answered = uplink.pass(POD, &arrives.reply());
+                let seen = uplink.pass(OUT, &answered);
+                assert_eq!((seen.from, seen.to), (first.to, first.from));
+            }
+        }
+    });
+}
+
+#[test]
+fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
+    world("pods_packets_keep_their_address_and_service_addresses_never_leave", |world| {
+        let cidrs = ["10.96.0.0/16", "fd00:96::/112"].map(|cidr| cidr.parse().unwrap());
+        let options = KernelOptions { service_cidrs: cidrs.into(), ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        for (set, (_, _, _, backend, cluster_ip)) in (1..).zip(FAMILIES) {
+            uplink.put(frontend(cluster_ip, UDP), set, &[backend], 0);
+            let pod = if set == 1 { "10.244.0.9:40000" } else { "[fd00:10:9::9]:40000" };
+            let first = Packet::first(UDP, pod, cluster_ip);
+            let routed = uplink.pass(POD, &first);
+            assert_eq!((routed.from, routed.to), (first.from, at(backend)), "no masquerade");
+            assert_eq!(uplink.pass(OUT, &routed), routed, "nor on the way out");
+            let seen = uplink.pass(OUT, &routed.reply());
+            assert_eq!((seen.from, seen.to), (first.to, first.from));
+            let leak = Packet::first(TCP, pod, cluster_ip);
+            assert_eq!(uplink.verdict(OUT, &leak.frame()), DROP);
+            let mut unallocated = leak;
+            unallocated.to.set_ip(if set == 1 {
+                "10.96.200.1".parse().unwrap()
+            } else {
+                "fd00:96::99".parse().unwrap()
+            });
+            assert_eq!(uplink.verdict(POD, &unallocated.frame()), DROP, "{unallocated:?}");
+        }
+        let counts = [Reason::ServiceAddressLeak, Reason::UnallocatedAddress];
+        assert_eq!(counts.map(|reason| uplink.count(reason)), [2, 2]);
     });
 }
 

@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
+use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
 use fairlead_proxy::{Devices, Kernel, KernelOptions, node};
-use fairlead_state::Store;
+use fairlead_state::{Change, Key, Object, Store, model::Node};
 use support::{
-    services::{node_port, put, unspecified},
+    services::{frontend, node_port, put, unspecified},
     world::{Pod, World, run, world},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,13 +39,31 @@ struct Follower {
 
 impl Follower {
     fn start(world: &World, devices: &[String]) -> Self {
-        let options = KernelOptions { devices: Devices::List(devices.to_vec()), ..world.options() };
+        Self::start_on(world, devices, vec![])
+    }
+
+    /// `own` are the addresses of the Node object.
+    fn start_on(world: &World, devices: &[String], own: Vec<IpAddr>) -> Self {
+        let options = KernelOptions {
+            devices: Devices::List(devices.to_vec()),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
+            ..world.options()
+        };
         let kernel = Arc::new(Kernel::open(&options).unwrap());
         let cancel = CancellationToken::new();
         let (follower, token) = (kernel.clone(), cancel.clone());
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let (_store, snapshots) = Store::new([]);
+            let (mut store, snapshots) = Store::new([]);
+            let node = Node {
+                key: Key::new("", "node"),
+                addresses: own.into(),
+                zone: None,
+                pod_cidrs: Arc::new([]),
+                deleting: false,
+                taints: Arc::new([]),
+            };
+            store.apply([Change::Upsert(Object::Node(Arc::new(node)))]);
             runtime.unwrap().block_on(node::follow(follower, snapshots, "node", token)).unwrap();
         });
         Self { kernel, cancel }
@@ -161,8 +179,8 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
 }
 
 #[test]
-fn node_port_without_backends_is_refused_by_the_node() {
-    world("node_port_without_backends_is_refused_by_the_node", |world| {
+fn node_port_without_backends_is_refused_at_once() {
+    world("node_port_without_backends_is_refused_at_once", |world| {
         let client = world.pod(1);
         let follower = Follower::start(world, &[client.device()]);
         follower.wait_for(world, 1);
@@ -176,20 +194,79 @@ fn node_port_without_backends_is_refused_by_the_node() {
     });
 }
 
+/// Virtual machines, sandboxes and SCTP have no sockets of this kernel: their packets are all there
+/// is. (No socket hook is attached here.)
+#[test]
+fn pods_reach_services_by_their_packets_alone() {
+    world("pods_reach_services_by_their_packets_alone", |world| {
+        let (client, backend) = (world.pod(1), world.pod(2));
+        world.forward();
+        let own = vec![backend.node_address(true), backend.node_address(false)];
+        let follower = Follower::start_on(world, &[], own);
+        follower.wait_for(world, 2);
+        let mut maps = follower.kernel.maps().unwrap();
+        let mut set = 0;
+        for is_ipv4 in [true, false] {
+            let ip = backend.own_address(is_ipv4);
+            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            let service = if is_ipv4 { "10.96.0.1:80" } else { "[fd00:96::1]:80" };
+            for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+                set += 1;
+                put(&mut maps, frontend(service, protocol), set, &[(server, BACKEND_LOCAL)]);
+            }
+            let to: SocketAddr = service.parse().unwrap();
+            let seen = client.inside(|| [ask_tcp(to), ask_udp(to)]);
+            assert_eq!(seen, [client.own_address(is_ipv4); 2], "{to}: no masquerade");
+            let seen = backend.inside(|| [ask_tcp(to), ask_udp(to)]);
+            assert_eq!(seen, [backend.node_address(is_ipv4); 2], "{to}: hairpin, by the node");
+
+            let dead = if is_ipv4 { "10.96.0.2:80" } else { "[fd00:96::2]:80" };
+            for protocol in [TCP, UDP] {
+                set += 1;
+                put(&mut maps, frontend(dead, protocol), set, &[]);
+            }
+            let dead: SocketAddr = dead.parse().unwrap();
+            let errors = client.inside(|| {
+                let tcp = TcpStream::connect_timeout(&dead, DEADLINE).unwrap_err();
+                [tcp.kind(), refused_udp(dead)]
+            });
+            assert_eq!(errors, [std::io::ErrorKind::ConnectionRefused; 2], "{dead}");
+        }
+        let unallocated = "10.96.200.1:80".parse().unwrap();
+        let short = Duration::from_millis(300);
+        let error = client.inside(|| TcpStream::connect_timeout(&unallocated, short)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "dropped in silence");
+        let drops = follower.kernel.counters().unwrap().drops;
+        let unexpected = drops.iter().filter(|(_, count)| **count > 0);
+        let unexpected: Vec<_> = unexpected.map(|(reason, _)| *reason).collect();
+        assert_eq!(unexpected, [Reason::UnallocatedAddress]);
+    });
+}
+
+/// What a connected socket is told when it listens after it has sent.
+fn refused_udp(to: SocketAddr) -> std::io::ErrorKind {
+    let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.connect(to).unwrap();
+    socket.send(b"?").unwrap();
+    socket.recv(&mut [0; 16]).unwrap_err().kind()
+}
+
 #[test]
 fn devices_and_addresses_that_come_and_go_are_followed() {
     world("devices_and_addresses_that_come_and_go_are_followed", |world| {
         let (client, backend) = (world.pod(1), world.pod(2));
         world.forward();
         let follower = Follower::start(world, &[client.device()]);
-        follower.wait_for(world, 1);
+        // The backend's device is a pod's: two more programs.
+        follower.wait_for(world, 2);
         let server = backend.inside(|| echo_udp(backend.own_address(true)));
         let mut maps = follower.kernel.maps().unwrap();
         put(&mut maps, node_port(true, 30080, UDP), 1, &[(server, BACKEND_LOCAL)]);
         let to = SocketAddr::new(client.node_address(true), 30080);
         assert_eq!(client.inside(|| ask_udp(to)), client.own_address(true));
         client.disconnect();
-        follower.wait_for(world, 0);
+        follower.wait_for(world, 1);
         client.connect();
         wait_for_answer(&client, to);
         run(&format!("ip addr add 10.98.0.1/32 dev {}", client.device()));

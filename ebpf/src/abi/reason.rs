@@ -16,33 +16,29 @@ pub enum Reason {
     NotRewritten = 4,
     /// Served, but the socket will show the backend instead of the service.
     PeerNotStored = 5,
-    /// Passed untranslated: a fragment.
-    Fragment = 6,
-    /// Passed untranslated: an ICMP error.
-    IcmpError = 7,
-    /// Passed untranslated: IPv6 extension headers.
-    ExtensionHeader = 8,
-    /// Passed untranslated: headers cut short or contradicting themselves.
-    Malformed = 9,
-    /// Refused or dropped: the client is in none of the service's source ranges.
-    SourceDenied = 10,
-    /// Refused or dropped: the service has backends, but policy Local and none on this node.
-    NoLocalBackends = 11,
-    /// Refused or dropped: an address of the Service CIDR that no service has.
-    UnallocatedAddress = 12,
-    /// Refused: a port that the service at this address does not have.
-    UnusedPort = 13,
-    /// Served, but the client may meet another backend next time.
-    AffinityNotStored = 14,
-    /// Dropped: a packet to a service address was about to leave the node.
-    ServiceAddressLeak = 15,
     /// Passed untranslated: a fragment whose first one was not seen.
-    FragmentUnknown = 16,
+    Fragment = 6,
+    /// Passed untranslated: IPv6 extension headers that are not looked behind.
+    ExtensionHeader = 7,
+    /// Passed untranslated: headers cut short or contradicting themselves.
+    Malformed = 8,
+    /// Refused or dropped: the client is in none of the service's source ranges.
+    SourceDenied = 9,
+    /// Refused or dropped: the service has backends, but policy Local and none on this node.
+    NoLocalBackends = 10,
+    /// Refused or dropped: an address of the Service CIDR that no service has.
+    UnallocatedAddress = 11,
+    /// Refused: a port that the service at this address does not have.
+    UnusedPort = 12,
+    /// Served, but the client may meet another backend next time.
+    AffinityNotStored = 13,
+    /// Dropped: a packet to a service address was about to leave the node.
+    ServiceAddressLeak = 14,
 }
 
 impl Reason {
     /// Every reason, by index.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 15] = [
         Reason::SetUnstable,
         Reason::NoBackends,
         Reason::PortsExhausted,
@@ -50,7 +46,6 @@ impl Reason {
         Reason::NotRewritten,
         Reason::PeerNotStored,
         Reason::Fragment,
-        Reason::IcmpError,
         Reason::ExtensionHeader,
         Reason::Malformed,
         Reason::SourceDenied,
@@ -59,7 +54,6 @@ impl Reason {
         Reason::UnusedPort,
         Reason::AffinityNotStored,
         Reason::ServiceAddressLeak,
-        Reason::FragmentUnknown,
     ];
 
     /// The reason as a metric label.
@@ -72,7 +66,6 @@ impl Reason {
             Reason::NotRewritten => "not_rewritten",
             Reason::PeerNotStored => "peer_not_stored",
             Reason::Fragment => "fragment",
-            Reason::IcmpError => "icmp_error",
             Reason::ExtensionHeader => "extension_header",
             Reason::Malformed => "malformed",
             Reason::SourceDenied => "source_denied",
@@ -81,7 +74,6 @@ impl Reason {
             Reason::UnusedPort => "unused_port",
             Reason::AffinityNotStored => "affinity_not_stored",
             Reason::ServiceAddressLeak => "service_address_leak",
-            Reason::FragmentUnknown => "fragment_unknown",
         }
     }
 }

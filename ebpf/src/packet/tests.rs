@@ -22,7 +22,7 @@ fn v6_to(destination: u8, next_header: u8) -> Result<Ip, Skip> {
     header[6] = next_header;
     header[8] = 0xfd;
     header[39] = 9;
-    ipv6(&header)
+    ipv6(&header).and_then(|ip| is_transport(&ip).map(|_| ip))
 }
 
 #[test]
@@ -36,22 +36,57 @@ fn ipv4_is_read_as_v4_mapped() {
 
 #[test]
 fn what_is_not_translated_is_told_apart() {
-    let cases: [(&str, Result<Ip, Skip>, Skip); 12] = [
+    let cases: [(&str, Result<Ip, Skip>, Skip); 9] = [
         ("IPv6 in an IPv4 frame", v4(|h| h[0] = 0x65), Skip::Malformed),
         ("header shorter than a header", v4(|h| h[0] = 0x44), Skip::Malformed),
-        ("first fragment", v4(|h| h[6] = 0x20), Skip::Fragment),
-        ("last fragment", v4(|h| h[7] = 0x10), Skip::Fragment),
+        ("shorter than its header", v4(|h| h[3] = 19), Skip::Malformed),
         ("fragment to a group", v4(|h| (h[6], h[16]) = (0x20, 239)), Skip::Other),
         ("group report", v6_to(0xff, 0), Skip::Other),
-        ("SCTP", v4(|h| h[9] = 132), Skip::Other),
+        ("GRE", v4(|h| h[9] = 47), Skip::Other),
         ("IPv4 in an IPv6 frame", ipv6(&[0x45; 40]), Skip::Malformed),
-        ("IPv6 fragment", v6(44), Skip::Fragment),
-        ("hop-by-hop options", v6(0), Skip::ExtensionHeader),
-        ("routing header", v6(43), Skip::ExtensionHeader),
+        ("authentication header", v6(51), Skip::ExtensionHeader),
         ("no next header", v6(59), Skip::Other),
     ];
     for (name, got, expected) in cases {
         assert_eq!(got, Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn fragments_are_told_from_each_other() {
+    for (flags_and_offset, part) in [
+        ([0x40, 0], Part::Whole),
+        ([0x20, 0], Part::First),
+        ([0x20, 1], Part::Later),
+        ([0, 0x10], Part::Later),
+    ] {
+        let ip = v4(|h| [h[6], h[7]] = flags_and_offset).unwrap();
+        assert_eq!(ip.part, part, "{flags_and_offset:?}");
+    }
+}
+
+#[test]
+fn legal_extension_headers_are_stepped_over() {
+    let walk = |headers: &[[u8; 8]], first: u8| -> Result<Ip, Skip> {
+        let mut ip = v6(first)?;
+        for header in headers {
+            assert!(!is_transport(&ip)?, "a header too many");
+            extension(&mut ip, header)?;
+        }
+        Ok(ip)
+    };
+    let options = |next| [next, 0, 5, 2, 0, 0, 0, 0];
+    let fragment = |offset: u8, next| [next, 0, 0, offset, 1, 2, 3, 4];
+    let ip = walk(&[options(60), options(UDP)], 0).unwrap();
+    assert_eq!((ip.protocol, ip.header_len, is_transport(&ip)), (UDP, 56, Ok(true)));
+    for (offset, part) in [(0, Part::Whole), (1, Part::First), (8, Part::Later), (9, Part::Later)] {
+        let ip = walk(&[fragment(offset, TCP)], 44).unwrap();
+        assert_eq!((ip.part, ip.id, ip.header_len), (part, [1, 2, 3, 4], 48));
+    }
+    let last_stop = walk(&[[TCP, 0, 4, 0, 0, 0, 0, 0]], 43).unwrap();
+    assert_eq!(last_stop.protocol, TCP);
+    for header in [[TCP, 0, 0, 0, 0, 0, 0, 0], [TCP, 0, 4, 1, 0, 0, 0, 0]] {
+        assert_eq!(walk(&[header], 43), Err(Skip::ExtensionHeader), "type 0, or on its way");
     }
 }
 
@@ -132,6 +167,9 @@ proptest! {
         let mut short = [0; 20];
         short.copy_from_slice(&bytes[..20]);
         let _ = ipv4(&short);
-        let _ = ipv6(&bytes);
+        let _ = ipv6(&bytes).and_then(|mut ip| {
+            extension(&mut ip, &[bytes[0]; 8])?;
+            is_transport(&ip)
+        });
     }
 }

@@ -18,6 +18,8 @@ use fairlead_ebpf::abi::{
 
 // Names are those of `abi::name`: an attribute takes no constant.
 
+use super::frame::Frame;
+
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -61,6 +63,19 @@ pub(crate) static AFFINITIES: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap:
 
 #[btf_map(name = "source_ranges_v1")]
 static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
+
+/// Frames under work: too large for the stack of programs that call each other. No program runs
+/// while another does on the same CPU: both hooks run with soft interrupts off.
+#[btf_map]
+static SCRATCH: PerCpuArray<Frame, 1> = PerCpuArray::new();
+
+/// This CPU's frame.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Frame> {
+    let frame = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own, and nobody else's until the program ends.
+    unsafe { frame.as_mut() }
+}
 
 /// What of a [`SourceRangeKey`] is matched.
 #[repr(C)]

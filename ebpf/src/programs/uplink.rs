@@ -1,4 +1,4 @@
-//! What arrives from outside for a service, and its replies.
+//! Packets for a service that no socket of this node sent, and their replies.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -18,7 +18,7 @@ use fairlead_ebpf::{
 use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
-    low_half, maps,
+    low_half, maps, reject,
 };
 
 /// Whoever comes next decides: other programs, then the kernel.
@@ -28,10 +28,15 @@ const DROP: i32 = TC_ACT_SHOT;
 /// Ports tried for one connection before it is dropped.
 const PORT_TRIES: u32 = 8;
 
+/// Not a verdict of the kernel's: the packet becomes a refusal.
+const REJECT: i32 = 1000;
+
 /// Before routing: to the backend, or back to the client.
 #[inline(always)]
-pub(crate) fn ingress(ctx: &TcContext) -> i32 {
-    match translate(ctx) {
+pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
+    let Some(frame) = maps::scratch() else { return NEXT };
+    match translate(ctx, frame, origin) {
+        Ok(REJECT) => reject::answer(ctx, frame),
         Ok(verdict) => verdict,
         Err(skip) => pass(skip),
     }
@@ -41,34 +46,37 @@ pub(crate) fn ingress(ctx: &TcContext) -> i32 {
 #[inline(always)]
 pub(crate) fn egress(ctx: &TcContext) -> i32 {
     // Passed uncounted: what leaves was seen, or made, on this node before.
-    let mut frame = Frame::zeroed();
+    let Some(frame) = maps::scratch() else { return NEXT };
     if frame.parse(ctx, EGRESS).is_err() {
         return NEXT;
     }
-    match known(&frame.tuple) {
-        Some(connection) => apply(ctx, &frame, &connection),
-        None => NEXT,
+    if let Some(connection) = known(&frame.tuple) {
+        return apply(ctx, frame, &connection);
     }
+    // Routed out, it would come back for ever or meet a stranger.
+    let is_leak = !frame.is_error()
+        && maps::settings().is_some_and(|s| s.is_service_address(&frame.tuple.destination));
+    if is_leak { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
 }
 
 #[inline(always)]
-fn translate(ctx: &TcContext) -> Result<i32, Skip> {
-    let mut frame = Frame::zeroed();
+fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, Skip> {
     frame.parse(ctx, INGRESS)?;
     let is_opening = frame.is_opening(ctx)?;
     if let Some(connection) = known(&frame.tuple) {
         // Established TCP keeps its backend to the end, also one that left the set (it may be
         // terminating); a new connection or a datagram goes only where the service goes.
-        if !is_opening || connection.set_id == 0 || is_current(&frame.tuple, &connection) {
-            return Ok(apply(ctx, &frame, &connection));
+        let is_pinned = !is_opening || connection.set_id == 0;
+        if is_pinned || is_current(&frame.tuple, &connection, origin) {
+            return Ok(apply(ctx, frame, &connection));
         }
     }
     if !is_opening {
+        // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
     }
-    let mut connection = Connection::zeroed();
-    match open(&frame.tuple, &mut connection) {
-        NEXT if connection.set_id != 0 => Ok(apply(ctx, &frame, &connection)),
+    match open(&frame.tuple, &mut frame.opened, origin) {
+        NEXT if frame.opened.set_id != 0 => Ok(apply(ctx, frame, &frame.opened)),
         verdict => Ok(verdict),
     }
 }
@@ -81,7 +89,12 @@ fn known(tuple: &Tuple) -> Option<Connection> {
 
 #[inline(never)]
 fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
-    match frame.rewrite(ctx, &rewritten(&frame.tuple, connection)) {
+    let done = if frame.is_error() {
+        frame.rewrite_error(ctx, connection)
+    } else {
+        frame.rewrite(ctx, &rewritten(&frame.tuple, connection))
+    };
+    match done {
         Ok(()) => NEXT,
         Err(_) => drop_for(Reason::NotRewritten),
     }
@@ -89,11 +102,9 @@ fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
 
 /// Whether the service still leads to this connection's backend.
 #[inline(never)]
-fn is_current(tuple: &Tuple, connection: &Connection) -> bool {
+fn is_current(tuple: &Tuple, connection: &Connection, origin: Origin) -> bool {
     let Found::Frontend(_, frontend) = dial::find(&dialled(tuple), || false) else { return false };
-    let Lead::Backends { set_id, count } = select::lead(&frontend, Origin::Outside) else {
-        return false;
-    };
+    let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     if set_id == connection.set_id {
         return true;
     }
@@ -110,31 +121,35 @@ fn is_current(tuple: &Tuple, connection: &Connection) -> bool {
 }
 
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
-/// same backend. `opened` is left zero where there is nothing to rewrite.
+/// same backend. `connection` has no set where there is nothing to rewrite.
 #[inline(never)]
-fn open(tuple: &Tuple, opened: &mut Connection) -> i32 {
+fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
+    *connection = Connection::zeroed();
     let mut flow = Flow {
         dialled: tuple,
         backend: [0; 16],
         backend_port: [0; 2],
         client_port: tuple.source_port,
     };
-    let mut connection = Connection::zeroed();
-    let verdict = pick(&mut flow, &mut connection);
+    let verdict = pick(&mut flow, connection, origin);
     if connection.set_id == 0 {
         return verdict;
     }
     if let Err(reason) = store_reply(&mut flow) {
         return drop_for(reason);
     }
-    let is_remote = connection.flags & u32::from(BACKEND_LOCAL) == 0;
-    if is_remote && let Err(reason) = store_remote(&flow) {
+    // A local backend's replies pass this node anyway, and so do a local client's requests: the
+    // client's address is kept. A pod that meets itself would answer itself directly.
+    let is_translated = match origin {
+        Origin::Outside => connection.flags & u32::from(BACKEND_LOCAL) == 0,
+        Origin::Inside => flow.backend == tuple.source,
+    };
+    if is_translated && let Err(reason) = store_remote(&flow) {
         return drop_for(reason);
     }
-    if !store_request(&flow, &mut connection) {
+    if !store_request(&flow, connection) {
         return drop_for(Reason::ConnectionNotStored);
     }
-    *opened = connection;
     NEXT
 }
 
@@ -149,11 +164,12 @@ fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
 
 /// Chooses the backend. Without one, the answer is what becomes of the packet.
 #[inline(never)]
-fn pick(flow: &mut Flow<'_>, connection: &mut Connection) -> i32 {
+fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32 {
     let dialled = dialled(flow.dialled);
     let (key, frontend) = match dial::find(&dialled, || false) {
         Found::Frontend(key, frontend) => (key, frontend),
-        Found::Dead(_) => return DROP,
+        Found::Dead(Refusal::Reject) => return REJECT,
+        Found::Dead(Refusal::Drop) => return DROP,
         Found::Nothing => return NEXT,
     };
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
@@ -161,17 +177,11 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection) -> i32 {
     {
         return drop_for(Reason::SourceDenied);
     }
-    let client =
-        Client { origin: Origin::Outside, identity: &flow.dialled.source, random: dial::random() };
+    let client = Client { origin, identity: &flow.dialled.source, random: dial::random() };
     let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client) {
         Ok(choice) => choice,
         Err(Refusal::Drop) => return DROP,
-        Err(Refusal::Reject) => {
-            // On a node address the node's own stack refuses, as nothing listens there. Any other
-            // service address would be routed out again.
-            let is_node_port = key.address != dialled.address;
-            return if is_node_port { NEXT } else { drop_for(Reason::NoBackends) };
-        }
+        Err(Refusal::Reject) => return REJECT,
     };
     flow.backend = backend.address;
     flow.backend_port = backend.port;
@@ -253,7 +263,6 @@ fn pass(skip: Skip) -> i32 {
         Skip::Fragment => maps::count(Reason::Fragment),
         Skip::ExtensionHeader => maps::count(Reason::ExtensionHeader),
         Skip::Malformed => maps::count(Reason::Malformed),
-        Skip::IcmpError => maps::count(Reason::IcmpError),
     }
     NEXT
 }

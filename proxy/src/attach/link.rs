@@ -7,7 +7,7 @@ use crate::sys::{self, AttachType, LinkInfo, LinkTarget};
 
 /// How a program came to be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attached {
+pub(crate) enum How {
     /// A link was there: its program was replaced in place.
     Adopted,
     /// A new link.
@@ -31,9 +31,9 @@ pub(crate) fn attach(
     place: Place<'_>,
     path: &Path,
     step: &Step,
-) -> Result<Attached, KernelError> {
+) -> Result<How, KernelError> {
     if adopt(program, place.info, path).is_some_and(|adopted| adopted.is_ok()) {
-        return Ok(Attached::Adopted);
+        return Ok(How::Adopted);
     }
     let link = sys::create_link(program, place.target, attach_type)
         .map_err(|error| KernelError::system(step.clone(), error))?;
@@ -42,7 +42,7 @@ pub(crate) fn attach(
     pins::unpin(&fresh)?;
     sys::pin(&link, &fresh).map_err(|error| KernelError::pin(&fresh, error))?;
     fs::rename(&fresh, path).map_err(|error| KernelError::pin(path, error))?;
-    Ok(Attached::New)
+    Ok(How::New)
 }
 
 fn file_name(path: &Path) -> String {

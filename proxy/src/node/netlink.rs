@@ -35,6 +35,8 @@ pub(super) struct Device {
     pub(super) is_ethernet: bool,
     /// Carries pods' packets to other nodes inside its own.
     pub(super) is_overlay: bool,
+    /// The other end is in another network namespace, or in a virtual machine.
+    pub(super) is_pods: bool,
 }
 
 /// The node's network at one moment.
@@ -127,18 +129,28 @@ fn device(message: LinkMessage) -> Device {
         is_loopback: message.header.flags.contains(LinkFlags::Loopback),
         is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         is_overlay: false,
+        is_pods: false,
     };
+    let (mut is_pair, mut is_elsewhere) = (false, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
-                device.is_overlay = infos
-                    .iter()
-                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vxlan | InfoKind::Geneve)));
+                for info in infos {
+                    let LinkInfo::Kind(kind) = info else { continue };
+                    match kind {
+                        InfoKind::Vxlan | InfoKind::Geneve => device.is_overlay = true,
+                        InfoKind::Veth | InfoKind::Netkit => is_pair = true,
+                        InfoKind::Tun => device.is_pods = true,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
+    device.is_pods |= is_pair && is_elsewhere;
     device
 }
 

@@ -1,4 +1,4 @@
-//! Which devices are uplinks and which addresses are the node's.
+//! Which devices are uplinks, which lead to pods, and which addresses are the node's.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::netlink::{Device, Node};
-use crate::attach::Devices;
+use crate::attach::{Attached, Devices, Role};
 
 /// What the programs are to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub(super) struct View {
     pub(super) addresses: BTreeSet<IpAddr>,
     /// Those of them the Node object has, and others it has.
     pub(super) own: Vec<IpAddr>,
-    /// By index.
-    pub(super) uplinks: BTreeMap<u32, String>,
+    /// Devices with programs, by index.
+    pub(super) devices: BTreeMap<u32, Attached>,
     /// Devices that were asked for, or would be uplinks, and why they cannot be.
     pub(super) unusable: BTreeMap<String, &'static str>,
     /// Towards other nodes, where the client dialled no address of this one.
@@ -35,12 +35,17 @@ pub(super) fn view(node: &Node, devices: &Devices, own: &[IpAddr]) -> View {
         ..View::default()
     };
     for (index, device) in &node.devices {
-        if !is_wanted(node, devices, own, *index, device) {
+        let role = if is_wanted(node, devices, own, *index, device) {
+            Role::Uplink
+        } else if device.is_up && device.is_pods && device.is_ethernet {
+            Role::Pod
+        } else {
             continue;
-        }
+        };
+        let name = device.name.clone();
         match problem(device) {
-            None => drop(view.uplinks.insert(*index, device.name.clone())),
-            Some(problem) => drop(view.unusable.insert(device.name.clone(), problem)),
+            None => drop(view.devices.insert(*index, Attached { name, role })),
+            Some(problem) => drop(view.unusable.insert(name, problem)),
         }
     }
     if let Devices::List(names) = devices {
@@ -49,6 +54,14 @@ pub(super) fn view(node: &Node, devices: &Devices, own: &[IpAddr]) -> View {
         view.unusable.extend(missing.map(|name| (name.clone(), "there is no such device")));
     }
     view
+}
+
+impl View {
+    /// Names of the devices of one kind.
+    pub(super) fn named(&self, role: Role) -> impl Iterator<Item = &str> {
+        let devices = self.devices.values();
+        devices.filter(move |device| device.role == role).map(|device| device.name.as_str())
+    }
 }
 
 /// Automatically: what carries a default route, what holds an address of the Node object, and
@@ -91,6 +104,7 @@ mod tests {
         is_loopback: false,
         is_ethernet: true,
         is_overlay: false,
+        is_pods: false,
     };
 
     fn ip(text: &str) -> IpAddr {
@@ -105,7 +119,7 @@ mod tests {
                 (1, named("lo", Device { is_loopback: true, is_ethernet: false, ..ETHERNET })),
                 (2, named("eth0", ETHERNET)),
                 (3, named("eth1", ETHERNET)),
-                (4, named("veth1", ETHERNET)),
+                (4, named("veth1", Device { is_pods: true, ..ETHERNET })),
                 (5, named("flannel.1", Device { is_overlay: true, ..ETHERNET })),
                 (6, named("wg0", Device { is_ethernet: false, ..ETHERNET })),
             ]),
@@ -121,7 +135,7 @@ mod tests {
     }
 
     fn names(view: &View) -> Vec<&str> {
-        view.uplinks.values().map(String::as_str).collect()
+        view.named(Role::Uplink).collect()
     }
 
     #[test]
@@ -140,8 +154,18 @@ mod tests {
             let own: Vec<IpAddr> = own.into_iter().map(ip).collect();
             let view = view(&node(), &devices, &own);
             assert_eq!(names(&view), uplinks, "{devices:?} {own:?}");
+            assert_eq!(view.named(Role::Pod).collect::<Vec<_>>(), ["veth1"]);
             assert_eq!(view.unusable.keys().collect::<Vec<_>>(), unusable, "{devices:?} {own:?}");
         }
+    }
+
+    #[test]
+    fn a_pair_that_carries_the_default_route_is_an_uplink() {
+        let mut node = node();
+        node.default_routes.insert(4);
+        let view = view(&node, &Devices::Auto, &[]);
+        assert_eq!(names(&view), ["eth0", "veth1", "flannel.1"]);
+        assert_eq!(view.named(Role::Pod).count(), 0);
     }
 
     #[test]

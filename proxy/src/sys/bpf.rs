@@ -11,6 +11,8 @@ use std::{
 };
 
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
+/// An answer may be longer than its question.
+const ROOM_TO_GROW: usize = 128;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -118,11 +120,12 @@ struct TestRunAttributes {
 /// Runs a packet program `repeat` times on one frame; later runs see what earlier ones made of it.
 pub(crate) fn test_run(program: impl AsFd, frame: &[u8], repeat: u32) -> io::Result<PacketRun> {
     let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
-    let mut packet = vec![0; frame.len()];
+    let mut packet = vec![0; frame.len() + ROOM_TO_GROW];
+    let room = u32::try_from(packet.len()).map_err(io::Error::other)?;
     let mut attributes = TestRunAttributes {
         program: raw(program.as_fd()),
         input_len: len,
-        output_len: len,
+        output_len: room,
         input: frame.as_ptr() as u64,
         output: packet.as_mut_ptr() as u64,
         repeat,

@@ -79,6 +79,26 @@ impl Packet {
 
     /// Reads a frame whose IPv4 header has `options` bytes of options; every checksum must hold.
     pub(crate) fn read_with(frame: &[u8], options: usize) -> Self {
+        let packet = Self::parse(frame, options);
+        let is_ipv4 = frame[12..14] == [0x08, 0x00];
+        let (header, transport) = frame[14..].split_at(if is_ipv4 { 20 + options } else { 40 });
+        if is_ipv4 {
+            assert_eq!(sum(header), 0xffff, "IPv4 header checksum of {packet:?}");
+        }
+        let offset = checksum_offset(packet.protocol);
+        if packet.protocol == TCP || transport[offset..offset + 2] != [0, 0] {
+            let all = [pseudo_header(&packet, transport.len()), transport.to_vec()].concat();
+            assert_eq!(sum(&all), 0xffff, "TCP or UDP checksum of {packet:?}");
+        }
+        packet
+    }
+
+    /// As [`Packet::read`], whatever the checksums.
+    pub(crate) fn read_unchecked(frame: &[u8]) -> Self {
+        Self::parse(frame, 0)
+    }
+
+    fn parse(frame: &[u8], options: usize) -> Self {
         let is_ipv4 = frame[12..14] == [0x08, 0x00];
         let ip = &frame[14..];
         let (header_len, protocol) = if is_ipv4 { (20 + options, ip[9]) } else { (40, ip[6]) };
@@ -91,22 +111,13 @@ impl Packet {
             }
         };
         let port = |at: usize| u16::from_be_bytes([transport[at], transport[at + 1]]);
-        let packet = Self {
+        Self {
             protocol,
             from: (address(12, 8), port(0)).into(),
             to: (address(16, 24), port(2)).into(),
             flags: if protocol == TCP { transport[13] } else { 0 },
             payload: transport[if protocol == TCP { 20 } else { 8 }..].to_vec(),
-        };
-        if is_ipv4 {
-            assert_eq!(sum(header), 0xffff, "IPv4 header checksum of {packet:?}");
         }
-        let offset = checksum_offset(protocol);
-        if protocol == TCP || transport[offset..offset + 2] != [0, 0] {
-            let all = [pseudo_header(&packet, transport.len()), transport.to_vec()].concat();
-            assert_eq!(sum(&all), 0xffff, "TCP or UDP checksum of {packet:?}");
-        }
-        packet
     }
 
     /// As [`Packet::read_with`], without options.
@@ -119,6 +130,92 @@ impl Packet {
 pub(crate) fn without_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame[14 + 20 + 6..14 + 20 + 8].fill(0);
     frame
+}
+
+/// Bytes `from..to` of an IPv4 packet's payload as a fragment of it.
+pub(crate) fn fragment(frame: &[u8], from: usize, len: usize) -> Vec<u8> {
+    let payload = &frame[34..];
+    let to = payload.len().min(from + len);
+    let mut fragment = [&frame[..34], &payload[from..to]].concat();
+    let offset = u16::try_from(from / 8).unwrap() | if to < payload.len() { 0x2000 } else { 0 };
+    fragment[16..18].copy_from_slice(&u16::try_from(20 + to - from).unwrap().to_be_bytes());
+    fragment[20..22].copy_from_slice(&offset.to_be_bytes());
+    refresh_header(&mut fragment);
+    fragment
+}
+
+/// Gives an IPv4 header without options its checksum.
+pub(crate) fn refresh_header(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let sum = !sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// "Packet too big" (RFC 1191, RFC 8201) from `router` to `to`, about `packet`.
+pub(crate) fn too_big(router: IpAddr, to: IpAddr, packet: &Packet) -> Vec<u8> {
+    let quoted = packet.frame()[14..].to_vec();
+    let (protocol, start) = if router.is_ipv4() { (1, [3, 4]) } else { (58, [2, 0]) };
+    let mut message = [&start[..], &[0, 0], &1280u32.to_be_bytes(), &quoted].concat();
+    let (from, to) = (SocketAddr::new(router, 0), SocketAddr::new(to, 0));
+    let outer = Packet { protocol, from, to, flags: 0, payload: vec![] };
+    let covered = if router.is_ipv4() {
+        message.clone()
+    } else {
+        [pseudo_header(&outer, message.len()), message.clone()].concat()
+    };
+    let sum = !sum(&covered);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let ethertype: [u8; 2] = if router.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+    let header = ip_header(&outer, message.len(), &[]);
+    [vec![2; 6], vec![4; 6], ethertype.to_vec(), header, message].concat()
+}
+
+/// Sender, receiver and message of an ICMP frame; its checksums must hold.
+fn read_icmp(frame: &[u8]) -> (IpAddr, IpAddr, &[u8]) {
+    let is_ipv4 = frame[12..14] == [0x08, 0x00];
+    let ip = &frame[14..];
+    let (header, message) = ip.split_at(if is_ipv4 { 20 } else { 40 });
+    let address = |v4: usize, v6: usize| -> IpAddr {
+        if is_ipv4 {
+            IpAddr::from(<[u8; 4]>::try_from(&header[v4..v4 + 4]).unwrap())
+        } else {
+            IpAddr::from(<[u8; 16]>::try_from(&header[v6..v6 + 16]).unwrap())
+        }
+    };
+    let (from, to) = (address(12, 8), address(16, 24));
+    let (len, said) = if is_ipv4 {
+        assert_eq!(sum(header), 0xffff, "IPv4 header checksum");
+        assert_eq!(sum(message), 0xffff, "ICMP checksum");
+        (ip.len(), [header[2], header[3]])
+    } else {
+        let (from, to) = (SocketAddr::new(from, 0), SocketAddr::new(to, 0));
+        let outer = Packet { protocol: 58, from, to, flags: 0, payload: vec![] };
+        let all = [pseudo_header(&outer, message.len()), message.to_vec()].concat();
+        assert_eq!(sum(&all), 0xffff, "ICMPv6 checksum");
+        (message.len(), [header[4], header[5]])
+    };
+    assert_eq!(usize::from(u16::from_be_bytes(said)), len, "length in the IP header");
+    (from, to, message)
+}
+
+/// Sender, receiver and quote of "port unreachable", whose code depends on the version.
+pub(crate) fn read_unreachable(frame: &[u8], v4: u8, v6: u8) -> (IpAddr, IpAddr, &[u8]) {
+    let (from, to, message) = read_icmp(frame);
+    let expected = if from.is_ipv4() { [3, v4] } else { [1, v6] };
+    assert_eq!(message[..2], expected, "type and code");
+    (from, to, &message[8..])
+}
+
+/// Sender, receiver and quoted packet, whose IP header must be right, of "packet too big". (The
+/// quoted transport checksum is not: nobody looks at it.)
+pub(crate) fn read_too_big(frame: &[u8]) -> (IpAddr, IpAddr, Packet) {
+    let (from, to, message) = read_icmp(frame);
+    let quoted = [&frame[..14], &message[8..]].concat();
+    let is_ipv4 = from.is_ipv4();
+    if is_ipv4 {
+        assert_eq!(sum(&quoted[14..34]), 0xffff, "quoted IPv4 header's checksum");
+    }
+    (from, to, Packet::read_unchecked(&quoted))
 }
 
 fn checksum_offset(protocol: u8) -> usize {

@@ -1,0 +1,169 @@
+//! Refusing in the service's name: a packet is turned into its answer and sent back.
+
+use aya_ebpf::{
+    bindings::{BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT},
+    helpers::generated::{bpf_redirect, bpf_skb_change_tail},
+    programs::TcContext,
+};
+use fairlead_ebpf::{
+    abi::TCP,
+    packet::{self, ACK, ICMP, ICMP_HEADER_LEN, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, RST},
+};
+
+use super::frame::{ETHERNET_HEADER_LEN, Frame, load};
+
+const HOPS: u8 = 64;
+/// What of the packet's transport header an error carries: enough to know the socket by.
+const QUOTED: usize = 8;
+/// Bytes copied at once: more would be too much for the stack.
+const CHUNK: usize = 4;
+/// Length of the answers' messages, with an IP header and [`QUOTED`] inside.
+const MESSAGE_V4: u8 = 8 + 20 + 8;
+const MESSAGE_V6: u8 = 8 + 40 + 8;
+
+/// TCP is reset, anything else told that the port is unreachable. What cannot be answered is
+/// dropped.
+#[inline(always)]
+pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
+    let answered = if frame.tuple.protocol == TCP {
+        reset(ctx, frame)
+    } else if frame.is_ipv4() {
+        unreachable_v4(ctx, frame)
+    } else {
+        unreachable_v6(ctx, frame)
+    };
+    if answered.and_then(|()| swap_stations(ctx)).is_err() {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: the context of a running program.
+    let device = unsafe { (*ctx.skb.skb).ifindex };
+    // SAFETY: a helper without pointers.
+    let verdict = unsafe { bpf_redirect(device, 0) };
+    i32::try_from(verdict).unwrap_or(TC_ACT_SHOT)
+}
+
+/// Back to whoever handed it over.
+#[inline(always)]
+fn swap_stations(ctx: &TcContext) -> Result<(), i64> {
+    let [to, from]: [[u8; 6]; 2] = bytemuck::cast(load::<12>(ctx, 0).map_err(|_| -1)?);
+    ctx.store(0, &from, 0)?;
+    ctx.store(6, &to, 0)
+}
+
+/// In place, field by field: sums that a device is yet to fill in stay so, and options and data
+/// may stay where they are (RFC 9293 §3.5.3, RFC 1122 §4.2.2.12).
+#[inline(never)]
+fn reset(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
+    let at = frame.transport();
+    let [ports, sequence, acknowledged, rest]: [[u8; 4]; 4] =
+        bytemuck::cast(load::<16>(ctx, at).map_err(|_| -1)?);
+    let [offset, flags, _, _] = rest;
+    if flags & RST != 0 {
+        return Err(-1);
+    }
+    // SYN counts as one. Data on it is acknowledged with the next try, of which there is none.
+    let next = u32::from_be_bytes(sequence).wrapping_add(1).to_be_bytes();
+    let new_rest = [offset, RST | ACK, 0, 0];
+    let sum = at + packet::TCP_CHECKSUM;
+    for (old, new) in [(sequence, [0; 4]), (acknowledged, next), (rest, new_rest)] {
+        let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
+        ctx.l4_csum_replace(sum, old.into(), new.into(), 4)?;
+    }
+    let [a, b, c, d] = ports;
+    ctx.store(at, &[c, d, a, b], 0)?;
+    ctx.store(at + 4, &[0u8; 4], 0)?;
+    ctx.store(at + 8, &next, 0)?;
+    ctx.store(at + 12, &new_rest, 0)?;
+    turn(ctx, frame)
+}
+
+/// Swaps the addresses, which no sum notices, and gives the packet its hops back.
+#[inline(always)]
+fn turn(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
+    let (source, destination) = (&frame.tuple.source, &frame.tuple.destination);
+    if !frame.is_ipv4() {
+        let at = ETHERNET_HEADER_LEN + packet::IPV6_SOURCE;
+        ctx.store(at, destination, 0)?;
+        ctx.store(at + 16, source, 0)?;
+        return ctx.store(ETHERNET_HEADER_LEN + 7, &HOPS, 0);
+    }
+    let at = ETHERNET_HEADER_LEN + packet::IPV4_SOURCE;
+    ctx.store(at, &packet::unmapped(destination), 0)?;
+    ctx.store(at + 4, &packet::unmapped(source), 0)?;
+    let [hops, protocol]: [u8; 2] = load(ctx, ETHERNET_HEADER_LEN + 8).map_err(|_| -1)?;
+    let word = |hops| u64::from(u16::from_ne_bytes([hops, protocol]));
+    let sum = ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM;
+    ctx.l3_csum_replace(sum, word(hops), word(HOPS), 2)?;
+    ctx.store(ETHERNET_HEADER_LEN + 8, &HOPS, 0)
+}
+
+/// ICMP type 3 code 3 (RFC 792). A packet with IP options is not answered.
+#[inline(never)]
+fn unreachable_v4(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
+    let message = ETHERNET_HEADER_LEN + IPV4_HEADER_LEN;
+    if frame.transport() != message {
+        return Err(-1);
+    }
+    resize(ctx, message + usize::from(MESSAGE_V4))?;
+    let sum = quote::<{ (IPV4_HEADER_LEN + QUOTED) / CHUNK }>(ctx)?;
+    let [a, b] = packet::checksum(packet::sum(&[3, 3]) + sum);
+    let icmp = [3u8, 3, a, b, 0, 0, 0, 0];
+    let start = [0x45, 0, 0, 20 + MESSAGE_V4, 0, 0, 0x40, 0, HOPS, ICMP];
+    let [source, destination] =
+        [&frame.tuple.destination, &frame.tuple.source].map(packet::unmapped);
+    let sum = packet::sum(&start) + packet::sum(&source) + packet::sum(&destination);
+    let sum = packet::checksum(sum);
+    let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+    ctx.store(ETHERNET_HEADER_LEN, &start, flags)?;
+    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM, &sum, flags)?;
+    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_SOURCE, &source, flags)?;
+    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_SOURCE + 4, &destination, flags)?;
+    ctx.store(message, &icmp, flags)
+}
+
+/// ICMPv6 type 1 code 4 (RFC 4443 §3.1). A packet with extension headers is not answered.
+#[inline(never)]
+fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
+    let message = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN;
+    if frame.transport() != message {
+        return Err(-1);
+    }
+    resize(ctx, message + usize::from(MESSAGE_V6))?;
+    let sum = quote::<{ (IPV6_HEADER_LEN + QUOTED) / CHUNK }>(ctx)?;
+    let pseudo_header = packet::sum(&frame.tuple.source)
+        + packet::sum(&frame.tuple.destination)
+        + packet::sum(&[0, MESSAGE_V6, 0, ICMPV6]);
+    let [a, b] = packet::checksum(pseudo_header + packet::sum(&[1, 4]) + sum);
+    let icmp = [1u8, 4, a, b, 0, 0, 0, 0];
+    let start = [0x60, 0, 0, 0, 0, MESSAGE_V6, ICMPV6, HOPS];
+    let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+    ctx.store(ETHERNET_HEADER_LEN, &start, flags)?;
+    let addresses = ETHERNET_HEADER_LEN + packet::IPV6_SOURCE;
+    ctx.store(addresses, &frame.tuple.destination, flags)?;
+    ctx.store(addresses + 16, &frame.tuple.source, flags)?;
+    ctx.store(message, &icmp, flags)
+}
+
+/// Copies the packet's first bytes behind the message's header, which is just behind them, and
+/// sums them up.
+#[inline(always)]
+fn quote<const CHUNKS: usize>(ctx: &TcContext) -> Result<u32, i64> {
+    let mut sum = 0;
+    for chunk in 0..CHUNKS {
+        let from = ETHERNET_HEADER_LEN + chunk * CHUNK;
+        let bytes: [u8; CHUNK] = load(ctx, from).map_err(|_| -1)?;
+        sum += packet::sum(&bytes);
+        ctx.store(from + CHUNKS * CHUNK, &bytes, BPF_F_RECOMPUTE_CSUM.into())?;
+    }
+    Ok(sum)
+}
+
+const _: () = assert!(QUOTED == ICMP_HEADER_LEN, "what is quoted ends where the quote begins");
+
+#[inline(always)]
+fn resize(ctx: &TcContext, len: usize) -> Result<(), i64> {
+    let len = u32::try_from(len).unwrap_or_default();
+    // SAFETY: the context of a running program.
+    let result = unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) };
+    if result == 0 { Ok(()) } else { Err(result) }
+}

@@ -1,0 +1,250 @@
+//! The contract: what becomes of a packet, by where it comes from and where it is bound for.
+//!
+//! The rows are those of kube-proxy's own packet-flow tests (pkg/proxy/nftables/proxier_test.go,
+//! `runPacketFlowTests`), with its addresses. Objects are planned, written to kernel maps, and
+//! packets run through the real programs. Where kube-proxy masquerades and the backend is on this
+//! node, the client's address is kept: its replies pass this node anyway.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{collections::BTreeSet, fs, net::SocketAddr};
+
+use fairlead_ebpf::abi::{NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, TCP, UDP};
+use fairlead_proxy::{Kernel, KernelOptions, Synchroniser, maps::kernel::KernelMaps, plan::Rules};
+use fairlead_state::source::directory;
+use support::{frames::Packet, services::address, world::world};
+
+mod support {
+    pub(crate) mod frames;
+    pub(crate) mod services;
+    pub(crate) mod world;
+}
+
+const POD: &str = "10.180.0.9";
+const CLIENT: &str = "203.0.113.2";
+const BLOCKED: &str = "203.0.113.130";
+const NODE: &str = "192.168.0.2";
+
+/// One node, with Services in place.
+struct Node {
+    kernel: Kernel,
+    sync: Synchroniser<KernelMaps>,
+    port: u16,
+}
+
+impl Node {
+    fn new(options: &KernelOptions) -> Self {
+        let options = KernelOptions {
+            service_cidrs: vec!["172.30.0.0/16".parse().unwrap()],
+            ..options.clone()
+        };
+        let kernel = Kernel::open(&options).unwrap();
+        let node = address(NODE.parse().unwrap());
+        let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
+        kernel.set_node(&[(node, flags)].into(), node, [0; 16]).unwrap();
+        let sync = Synchroniser::new(kernel.maps().unwrap(), "node-a");
+        let sync = sync.with_rules(Rules { external_ips: true });
+        Self { kernel, sync, port: 20_000 }
+    }
+
+    fn serve(&mut self, manifests: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("all.yaml");
+        fs::write(&file, manifests).unwrap();
+        let loaded = directory::load(&[file], None, BTreeSet::new()).unwrap();
+        let refused: Vec<_> = loaded.snapshot.refused().values().map(ToString::to_string).collect();
+        assert_eq!((&loaded.problems[..], &refused[..]), (&[][..], &[][..]), "{manifests}");
+        // A file's snapshot has a history of its own.
+        let fresh = Synchroniser::new(self.kernel.maps().unwrap(), "node-a");
+        self.sync = fresh.with_rules(Rules { external_ips: true });
+        let report = self.sync.reconcile(&loaded.snapshot);
+        assert_eq!((report.error, report.behind), (None, 0));
+    }
+
+    /// Who answers `source` at `to`, over many connections: `10.180.0.1:80 10.180.2.1:80 masq`,
+    /// `REJECT`, `DROP`, or `` where the packet is left alone.
+    fn flow(&mut self, source: &str, protocol: u8, to: &str) -> String {
+        let program =
+            if source.starts_with("10.180.0.") { "pod_ingress" } else { "uplink_ingress" };
+        let mut backends: BTreeSet<SocketAddr> = BTreeSet::new();
+        let mut is_masqueraded = BTreeSet::new();
+        for _ in 0..24 {
+            self.port += 1;
+            let first = Packet::first(protocol, &format!("{source}:{}", self.port), to);
+            let frame = first.frame();
+            let run = self.kernel.run_on_packet(program, &frame, 1).unwrap();
+            match run.verdict {
+                2 => return "DROP".into(),
+                7 => return "REJECT".into(),
+                _ if run.packet == frame => return String::new(),
+                _ => {}
+            }
+            let routed = Packet::read(&run.packet);
+            backends.insert(routed.to);
+            let sent = self.kernel.run_on_packet("uplink_egress", &run.packet, 1).unwrap();
+            is_masqueraded.insert(Packet::read(&sent.packet).from.ip().to_string() != source);
+        }
+        let mut words: Vec<String> = backends.iter().map(ToString::to_string).collect();
+        words.extend(is_masqueraded.contains(&true).then(|| "masq".to_owned()));
+        words.join(" ")
+    }
+
+    fn assert_flows(&mut self, test: &str, flows: &[(&str, u8, &str, &str)]) {
+        for (source, protocol, to, expected) in flows {
+            let found = self.flow(source, *protocol, to);
+            assert_eq!(found, *expected, "{test}: {source} to {to}, protocol {protocol}");
+        }
+    }
+}
+
+/// A Service `web` (TCP and UDP port 80) with endpoints `(address, node, conditions)`.
+fn manifests(spec: &str, status: &str, endpoints: &[(&str, &str, &str)]) -> String {
+    let mut text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
+         clusterIP: 172.30.0.41\n  ports:\n  - {{name: http, port: 80, targetPort: 8443, \
+         nodePort: 30080}}\n  - {{name: dns, port: 80, protocol: UDP, nodePort: 30080}}\n{spec}\
+         \nstatus: {{loadBalancer: {{ingress: [{status}]}}}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, \
+         namespace: default, labels: {{kubernetes.io/service-name: web}}}}\n\
+         addressType: IPv4\nports:\n- {{name: http, port: 8443}}\n\
+         - {{name: dns, port: 53, protocol: UDP}}\nendpoints:\n"
+    );
+    for (address, node, conditions) in endpoints {
+        text += &format!(
+            "- {{addresses: [{address}], nodeName: {node}, conditions: {{{conditions}}}}}\n"
+        );
+    }
+    if endpoints.is_empty() {
+        text += "  []\n";
+    }
+    text
+}
+
+const READY: &str = "ready: true";
+const DRAINING: &str = "ready: false, serving: true, terminating: true";
+const GONE: &str = "ready: false, serving: false, terminating: true";
+const LOCAL: &str = "10.180.0.1";
+const REMOTE: &str = "10.180.2.1";
+const BOTH: [(&str, &str, &str); 2] = [(LOCAL, "node-a", READY), (REMOTE, "node-b", READY)];
+
+#[test]
+fn packet_flows_are_kube_proxys() {
+    world("packet_flows_are_kube_proxys", |world| {
+        let mut node = Node::new(&world.options());
+        let balancer = "  type: LoadBalancer";
+        let vip = "{ip: 5.6.7.8}";
+
+        node.serve(&manifests("  type: NodePort", "", &BOTH));
+        node.assert_flows(
+            "ClusterIPGeneral",
+            &[
+                (POD, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443"),
+                (POD, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53"),
+                (POD, TCP, "172.30.0.41:81", "REJECT"),
+                (POD, UDP, "172.30.0.41:53", "REJECT"),
+                (POD, TCP, "172.30.0.99:80", "DROP"),
+                (CLIENT, TCP, "172.30.0.99:80", "DROP"),
+                (POD, TCP, "10.180.2.1:8443", ""),
+            ],
+        );
+        node.serve(&manifests("  type: NodePort", "", &[(LOCAL, "node-a", READY)]));
+        node.assert_flows(
+            "ClusterIPGeneral, hairpin",
+            &[(LOCAL, TCP, "172.30.0.41:80", "10.180.0.1:8443 masq")],
+        );
+        node.assert_flows(
+            "NodePorts",
+            &[
+                (CLIENT, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+                (POD, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+                (CLIENT, TCP, "192.168.1.2:30080", ""),
+            ],
+        );
+
+        let external = "  type: LoadBalancer\n  externalIPs: [192.168.99.11]";
+        node.serve(&manifests(external, vip, &[]));
+        for to in ["172.30.0.41:80", "192.168.99.11:80", "192.168.0.2:30080", "5.6.7.8:80"] {
+            let rows = [POD, CLIENT].map(|from| [TCP, UDP].map(|p| (from, p, to, "REJECT")));
+            node.assert_flows("NoEndpointsReject", rows.as_flattened());
+        }
+
+        let ranges = "  type: LoadBalancer\n  loadBalancerSourceRanges: [192.168.0.0/24, \
+                      \" 203.0.113.0/25\"]";
+        node.serve(&manifests(ranges, "{ip: 1.2.3.4}, {ip: 5.6.7.8}", &BOTH[1..]));
+        node.assert_flows(
+            "LoadBalancer",
+            &[
+                (POD, TCP, "172.30.0.41:80", "10.180.2.1:8443"),
+                (CLIENT, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
+                (BLOCKED, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
+                (CLIENT, TCP, "1.2.3.4:80", "10.180.2.1:8443 masq"),
+                (CLIENT, TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
+                (BLOCKED, TCP, "1.2.3.4:80", "DROP"),
+                (BLOCKED, TCP, "5.6.7.8:80", "DROP"),
+                (POD, TCP, "5.6.7.8:80", "DROP"),
+                ("192.168.0.3", TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
+            ],
+        );
+        node.serve(&manifests(balancer, "{ip: 5.6.7.8, ipMode: Proxy}", &BOTH[1..]));
+        node.assert_flows(
+            "LoadBalancerIngressRouteTypeProxy",
+            &[(POD, TCP, "5.6.7.8:80", ""), (CLIENT, TCP, "5.6.7.8:80", "")],
+        );
+
+        let outside = ["192.168.99.11:80", "5.6.7.8:80", "192.168.0.2:30080"];
+        let local = format!("{external}\n  externalTrafficPolicy: Local");
+        let both = "10.180.0.1:8443 10.180.2.1:8443";
+        node.serve(&manifests(&local, vip, &BOTH));
+        node.assert_flows("ExternalTrafficPolicyLocal", &[(POD, TCP, "172.30.0.41:80", both)]);
+        for to in outside {
+            let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, "10.180.0.1:8443")];
+            node.assert_flows("ExternalTrafficPolicyLocal", &rows);
+        }
+        node.serve(&manifests(external, vip, &BOTH));
+        for to in outside {
+            let masqueraded = format!("{both} masq");
+            let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, masqueraded.as_str())];
+            node.assert_flows("ExternalTrafficPolicyCluster", &rows);
+        }
+
+        let internal = "  type: NodePort\n  internalTrafficPolicy: Local";
+        for (endpoints, expected) in [
+            (&BOTH[..], "10.180.0.1:8443"),
+            (
+                &[(LOCAL, "node-a", READY), ("10.180.0.2", "node-a", READY)],
+                "10.180.0.1:8443 10.180.0.2:8443",
+            ),
+            (&BOTH[1..], "DROP"),
+            (&[], "REJECT"),
+        ] {
+            node.serve(&manifests(internal, "", endpoints));
+            node.assert_flows("InternalTrafficPolicy", &[(POD, TCP, "172.30.0.41:80", expected)]);
+        }
+
+        // Conditions here and elsewhere; what a pod meets, and what a client meets, under policy
+        // Local.
+        let cases = [
+            (READY, DRAINING, "10.180.0.1:8443", "10.180.0.1:8443"),
+            (DRAINING, READY, "10.180.2.1:8443", "10.180.0.1:8443"),
+            (DRAINING, DRAINING, both, "10.180.0.1:8443"),
+            (GONE, READY, "10.180.2.1:8443", "DROP"),
+            (GONE, DRAINING, "10.180.2.1:8443", "DROP"),
+            (GONE, GONE, "REJECT", "REJECT"),
+        ];
+        for (here, elsewhere, inside, outside) in cases {
+            let endpoints = [(LOCAL, "node-a", here), (REMOTE, "node-b", elsewhere)];
+            node.serve(&manifests(&local, vip, &endpoints));
+            node.assert_flows(
+                &format!("TerminatingEndpointsTrafficPolicyLocal, {here} / {elsewhere}"),
+                &[
+                    (POD, TCP, "172.30.0.41:80", inside),
+                    (POD, TCP, "5.6.7.8:80", inside),
+                    (CLIENT, TCP, "5.6.7.8:80", outside),
+                    (CLIENT, TCP, "192.168.0.2:30080", outside),
+                ],
+            );
+        }
+    });
+}
