@@ -2,6 +2,7 @@
 
 mod args;
 mod dns;
+mod health_ports;
 mod holder;
 mod http;
 mod ingress;

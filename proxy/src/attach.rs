@@ -34,7 +34,8 @@ use self::{
 };
 use crate::{
     maps::kernel::{KernelMaps, sum},
-    object::{self, Loaded, Object},
+    object::{self, Loaded, Object, Tables},
+    stale,
     sys::{self, LinkInfo, LinkTarget},
 };
 
@@ -299,6 +300,14 @@ impl Kernel {
             Ok(KernelCounters { services, drops })
         };
         read().map_err(|error| KernelError::system(Step::ReadCounters, error))
+    }
+
+    /// Ends UDP sockets, in every network namespace of this node, that are connected to a backend
+    /// their service no longer leads to: see [`crate::stale`].
+    pub fn end_stale_sockets(&self) -> Result<stale::Ended, KernelError> {
+        let Tables { datagram_peers, frontends, backends, .. } = &self.object.tables;
+        let maps = stale::Maps { peers: datagram_peers, frontends, backends };
+        stale::end(&maps).map_err(|error| KernelError::system(Step::EndSockets, error))
     }
 
     /// Instructions the verifier went through for each program, by name.

@@ -4,12 +4,14 @@
 pub mod attach;
 pub mod delta;
 mod hash;
+pub mod health_ports;
 pub mod image;
 pub mod maps;
 pub mod node;
 mod object;
 pub mod plan;
 pub mod run;
+pub mod stale;
 pub mod sync;
 #[expect(unsafe_code, reason = "system calls no safe wrapper covers; nowhere else")]
 mod sys;

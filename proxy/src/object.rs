@@ -142,6 +142,7 @@ pub(crate) struct Tables {
     pub(crate) node_addresses: Table<Address, u32>,
     pub(crate) settings: Table<u32, Settings>,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
+    pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
 
     /// As the kernel has them, which may be from an earlier start.
     pub(crate) sizes: MapSizes,
@@ -275,7 +276,7 @@ impl Tables {
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
         let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
-        let (_, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
+        let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
         let (_, connections_max) = take(ebpf, name::CONNECTIONS)?;
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
@@ -288,6 +289,7 @@ impl Tables {
             node_addresses: Table::new(node_addresses),
             settings: Table::new(take(ebpf, name::SETTINGS)?.0),
             source_ranges: Table::new(source_ranges),
+            datagram_peers: Table::new(datagram_peers),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,

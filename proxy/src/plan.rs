@@ -185,7 +185,7 @@ pub fn plan_service(
 }
 
 /// Whether this proxy has anything to do for the service.
-fn is_served(service: &Service) -> bool {
+pub(crate) fn is_served(service: &Service) -> bool {
     // ExternalName is DNS's alone; both kinds of headless and a foreign proxy's name are what
     // kube-proxy's ShouldSkipService and its informer's label selector leave out.
     !service.headless

@@ -501,6 +501,46 @@ fn node_ports_answer_only_where_they_are_told_to() {
     });
 }
 
+/// A resolver that connected once must not hang on a dead address (cilium#12859 and others).
+#[test]
+fn connected_datagram_socket_ends_with_its_backend_wherever_it_lives() {
+    world("connected_datagram_socket_ends_with_its_backend_wherever_it_lives", |world| {
+        let (kernel, mut maps) = start(world);
+        let pod = world.pod(1);
+        let servers = [true, false].map(|is_ipv4| serve(UDP, pod.node_address(is_ipv4), "old"));
+        let services = ["10.96.0.1:53", "[fd00:96::1]:53"];
+        for (set, (service, server)) in (1..).zip(services.iter().zip(servers)) {
+            put(&mut maps, frontend(service, UDP), set, &[(server, 0)]);
+        }
+        let connect = |to: &str| {
+            let socket = UdpSocket::bind((unspecified(at(to).ip()), 0)).unwrap();
+            socket.connect(at(to)).unwrap();
+            socket
+        };
+        let sockets = services.map(|service| pod.inside(|| connect(service)));
+        let on_node = connect("[::ffff:10.96.0.1]:53");
+        let direct = pod.inside(|| connect(&servers[0].to_string()));
+        assert_eq!(kernel.end_stale_sockets().unwrap().sockets, 0, "all is well");
+        thread::scope(|scope| {
+            let waiting = sockets
+                .iter()
+                .chain([&on_node])
+                .map(|socket| scope.spawn(|| socket.recv(&mut [0; 16]).unwrap_err().kind()));
+            let waiting: Vec<_> = waiting.collect();
+            for (set, service) in (11..).zip(services) {
+                replace(&mut maps, frontend(service, UDP), (set, set), &[]);
+            }
+            assert_eq!(kernel.end_stale_sockets().unwrap().sockets, 3);
+            for thread in waiting {
+                assert_eq!(thread.join().unwrap(), ErrorKind::ConnectionAborted);
+            }
+        });
+        direct.send(b"?").unwrap();
+        assert_eq!(direct.recv(&mut [0; 16]).unwrap(), 3, "who dialled the pod itself is let be");
+        assert_eq!(kernel.end_stale_sockets().unwrap().sockets, 0, "once is enough");
+    });
+}
+
 #[test]
 fn dialling_a_service_costs_next_to_nothing() {
     world("dialling_a_service_costs_next_to_nothing", |world| {

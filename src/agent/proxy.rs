@@ -7,12 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use fairlead_proxy::{
     CIDRS_MAX, Devices, Kernel, KernelOptions, MapSizes, NodePortAddresses, ProxyStatus,
-    Synchroniser, node, plan::Rules, run::run as keep_in_sync,
+    Synchroniser, node, plan::Rules, run::run as keep_in_sync, stale::Ended,
 };
 use fairlead_state::{Key, store::Snapshots};
 use tokio::{sync::watch, task::JoinHandle};
@@ -20,12 +21,15 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     Shared,
     args::ProxyArgs,
+    health_ports,
     pages::{Metrics, View},
     role::State,
 };
 
 /// Below the BPF file system, where the proxy pins what it loads.
 const PINS: &str = "fairlead";
+/// Between two searches for sockets whose backend is gone.
+const STALE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What an agent that never came to work has to take away again: nothing if it found an earlier
 /// agent's programs, which serve on.
@@ -81,7 +85,7 @@ async fn serve(
     let rules = Rules { external_ips: shared.args().proxy.external_ips };
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
-    let (metered, read) = (kernel.clone(), seen.clone());
+    let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
     let metrics: Metrics = Box::new(move |text| write_metrics(text, &metered, &read.borrow()));
     view.store(Some(Arc::new(metrics)));
 
@@ -107,7 +111,14 @@ async fn serve(
         tracing::info!(adopted, created, "Services: programs attached");
         traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
-        node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone()).await?;
+        // A balancer that is told "healthy" sends its traffic at once: not before there are programs.
+        let health = health_ports::serve(snapshots.clone(), &name, &cancel);
+        let following = node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone());
+        tokio::select! {
+            result = following => result?,
+            () = health => {}
+            () = end_stale_sockets(kernel.clone(), stale_seen) => {}
+        }
         anyhow::Ok(())
     };
     let result = tokio::select! {
@@ -118,6 +129,26 @@ async fn serve(
     drop(guard);
     view.store(None);
     result
+}
+
+/// After passes that wrote something, ends UDP sockets that are connected to backends of the past.
+async fn end_stale_sockets(kernel: Arc<Kernel>, mut seen: watch::Receiver<ProxyStatus>) {
+    let mut passes = 0;
+    loop {
+        let newer = seen.wait_for(|status| status.passes_total != passes).await;
+        let Ok(newer) = newer.map(|status| status.passes_total) else { return };
+        passes = newer;
+        let kernel = kernel.clone();
+        match tokio::task::spawn_blocking(move || kernel.end_stale_sockets()).await {
+            Ok(Ok(Ended { sockets, closed_namespaces })) if sockets + closed_namespaces > 0 => {
+                tracing::info!(sockets, closed_namespaces, "UDP sockets of gone backends ended");
+            }
+            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "UDP"),
+            _ => {}
+        }
+        // Each round reads every socket that is known: bursts of changes share one.
+        tokio::time::sleep(STALE_PAUSE).await;
+    }
 }
 
 /// The maps hold all of a snapshot, or as much of it as there is room for.

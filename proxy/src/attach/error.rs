@@ -135,6 +135,8 @@ pub enum Step {
     RunPacket,
     /// Follow addresses and devices.
     Follow,
+    /// End sockets whose backend is gone.
+    EndSockets,
 }
 
 impl std::fmt::Display for Step {
@@ -147,6 +149,7 @@ impl std::fmt::Display for Step {
             Step::WriteNode => f.write_str("write the node's addresses and settings"),
             Step::ReadCounters => f.write_str("read the counters"),
             Step::RunPacket => f.write_str("run a packet program on a frame"),
+            Step::EndSockets => f.write_str("end UDP sockets whose backend is gone"),
             Step::Follow => f.write_str("follow addresses and devices by rtnetlink"),
         }
     }

@@ -1,0 +1,80 @@
+//! `healthCheckNodePort`: what an outside balancer asks a node before it sends it traffic of a
+//! Service with `externalTrafficPolicy: Local`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_state::{
+    Changes, Dirty, Key, Snapshot,
+    model::{Service, ServiceType, TrafficPolicy},
+};
+
+use crate::plan::is_served;
+
+/// What one port has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPort {
+    /// The Service.
+    pub service: Key,
+    /// Its ready endpoints on this node; draining ones do not count, or the balancer would never
+    /// turn away.
+    pub local_endpoints: usize,
+}
+
+/// The health check ports of all Services, at the cost of what changed.
+#[derive(Debug, Default)]
+pub struct HealthPorts {
+    revision: u64,
+    by_service: BTreeMap<Key, (u16, usize)>,
+}
+
+impl HealthPorts {
+    /// Takes note of a newer snapshot, for the node `node_name`.
+    pub fn update(&mut self, snapshot: &Snapshot, node_name: &str) {
+        match snapshot.changes_since(self.revision) {
+            Changes::All => {
+                let services = snapshot.services().values();
+                let ports = services.filter_map(|service| {
+                    Some((service.key.clone(), health_port(service, snapshot, node_name)?))
+                });
+                self.by_service = ports.collect();
+            }
+            Changes::Some(dirty) => {
+                for dirty in dirty {
+                    let Dirty::Service(key) = dirty else { continue };
+                    let service = snapshot.services().get(&key);
+                    let port = service.and_then(|s| health_port(s, snapshot, node_name));
+                    match port {
+                        Some(port) => drop(self.by_service.insert(key, port)),
+                        None => drop(self.by_service.remove(&key)),
+                    }
+                }
+            }
+        }
+        self.revision = snapshot.revision();
+    }
+
+    /// By port. Of Services that ask for the same one the first by name has it.
+    pub fn by_port(&self) -> BTreeMap<u16, HealthPort> {
+        let mut ports = BTreeMap::new();
+        for (service, (port, local_endpoints)) in &self.by_service {
+            ports.entry(*port).or_insert_with(|| HealthPort {
+                service: service.clone(),
+                local_endpoints: *local_endpoints,
+            });
+        }
+        ports
+    }
+}
+
+fn health_port(service: &Service, snapshot: &Snapshot, node_name: &str) -> Option<(u16, usize)> {
+    let is_checked = is_served(service)
+        && service.service_type == ServiceType::LoadBalancer
+        && service.external_traffic_policy == TrafficPolicy::Local;
+    let port = service.health_check_node_port.filter(|_| is_checked)?;
+    let slices = snapshot.slices_of(&service.key);
+    let endpoints = slices.filter(|slice| !slice.ports.is_empty()).flat_map(|s| s.endpoints.iter());
+    let local = endpoints
+        .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
+    let addresses: BTreeSet<_> = local.filter_map(|endpoint| endpoint.addresses.first()).collect();
+    Some((port, addresses.len()))
+}

@@ -1,0 +1,78 @@
+//! healthCheckNodePort: which ports there are, and how many endpoints each counts.
+
+use std::sync::Arc;
+
+use fairlead_proxy::health_ports::HealthPorts;
+use fairlead_state::{
+    Kind,
+    model::{Endpoint, EndpointSlice, Service, ServiceType, TrafficPolicy},
+};
+
+use crate::objects::{self, Cluster, NODE, endpoint, ip, put_service, put_slice, service};
+
+fn balanced(name: &str, port: u16) -> Service {
+    Service {
+        service_type: ServiceType::LoadBalancer,
+        external_traffic_policy: TrafficPolicy::Local,
+        health_check_node_port: Some(port),
+        ..service(name, "10.96.0.1")
+    }
+}
+
+/// Endpoints as `(node, ready, terminating)`.
+fn slice(name: &str, of: &str, endpoints: &[(&str, bool, bool)]) -> EndpointSlice {
+    let endpoint = |(number, (node, ready, terminating)): (u8, &(&str, bool, bool))| Endpoint {
+        ready: *ready,
+        serving: true,
+        terminating: *terminating,
+        node_name: Some((*node).into()),
+        ..endpoint(ip(&format!("10.1.0.{number}")))
+    };
+    let endpoints: Arc<[Endpoint]> = (1..).zip(endpoints).map(endpoint).collect();
+    EndpointSlice { endpoints, ..objects::slice(name, of, &[]) }
+}
+
+/// kube-proxy's TestHealthCheckNodePortWhenTerminating, and what else its tests count.
+#[test]
+fn only_ready_endpoints_of_this_node_count() {
+    type Case<'a> = (&'a str, &'a [(&'a str, bool, bool)], usize);
+    let cases: &[Case<'_>] = &[
+        ("none", &[], 0),
+        ("ready here", &[(NODE, true, false), (NODE, true, false)], 2),
+        ("ready elsewhere", &[("node-b", true, false)], 0),
+        ("terminating and serving", &[(NODE, false, true)], 0),
+        ("one of two terminates", &[(NODE, true, false), (NODE, false, true)], 1),
+    ];
+    for (name, endpoints, expected) in cases {
+        let mut cluster = Cluster::new();
+        let mut ports = HealthPorts::default();
+        let changes = [put_service(balanced("a", 31000)), put_slice(slice("a", "a", endpoints))];
+        ports.update(&cluster.apply(changes), NODE);
+        let by_port = ports.by_port();
+        assert_eq!(by_port[&31000].local_endpoints, *expected, "{name}");
+        assert_eq!(by_port[&31000].service.to_string(), "default/a");
+    }
+}
+
+#[test]
+fn ports_follow_services_and_slices() {
+    let mut cluster = Cluster::new();
+    let mut ports = HealthPorts::default();
+    let mut update = |changes: Vec<fairlead_state::Change>| {
+        ports.update(&cluster.apply(changes), NODE);
+        let by_port = ports.by_port().into_iter();
+        by_port.map(|(port, health)| (port, health.local_endpoints)).collect::<Vec<_>>()
+    };
+    let both = slice("a", "a", &[(NODE, true, false), ("node-b", true, false)]);
+    // The slice may come first.
+    assert_eq!(update(vec![put_slice(both)]), []);
+    assert_eq!(update(vec![put_service(balanced("a", 31000))]), [(31000, 1)]);
+    let again = slice("a2", "a", &[(NODE, true, false)]);
+    assert_eq!(update(vec![put_slice(again)]), [(31000, 1)], "one address in two slices");
+    assert_eq!(update(vec![put_service(balanced("b", 31001))]), [(31000, 1), (31001, 0)]);
+    let cluster_policy =
+        Service { external_traffic_policy: TrafficPolicy::Cluster, ..balanced("a", 31000) };
+    assert_eq!(update(vec![put_service(cluster_policy)]), [(31001, 0)]);
+    assert_eq!(update(vec![put_service(balanced("a", 31002))]), [(31001, 0), (31002, 1)]);
+    assert_eq!(update(vec![objects::delete(Kind::Service, "b")]), [(31002, 1)]);
+}

@@ -1,0 +1,247 @@
+//! Servers on healthCheckNodePorts, in kube-proxy's words (pkg/proxy/healthcheck).
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use fairlead_proxy::health_ports::{HealthPort, HealthPorts};
+use fairlead_state::store::Snapshots;
+use http_body_util::Full;
+use hyper::{Response, StatusCode, header, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Balancers ask from a few addresses, every few seconds.
+const CONNECTIONS_MAX: usize = 64;
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before a port that was taken is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+const BACKLOG: i32 = 64;
+
+/// A port that is served; not any more once this is dropped.
+struct Served {
+    says: Arc<ArcSwap<HealthPort>>,
+    _guard: DropGuard,
+}
+
+/// Serves the ports the newest snapshot asks for, until cancelled.
+pub(super) async fn serve(mut snapshots: Snapshots, node_name: &str, cancel: &CancellationToken) {
+    let mut ports = HealthPorts::default();
+    let mut served: BTreeMap<u16, Served> = BTreeMap::new();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if let Some(snapshot) = snapshot {
+            ports.update(&snapshot, node_name);
+        }
+        let is_complete = follow(&ports.by_port(), &mut served, cancel);
+        let retry = async {
+            if is_complete {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        let changed = async {
+            if snapshots.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = changed => {}
+            () = retry => {}
+        }
+    }
+}
+
+/// Whether every port is served.
+fn follow(
+    wanted: &BTreeMap<u16, HealthPort>,
+    served: &mut BTreeMap<u16, Served>,
+    cancel: &CancellationToken,
+) -> bool {
+    served.retain(|port, _| wanted.contains_key(port));
+    let mut is_complete = true;
+    for (port, health) in wanted {
+        if let Some(served) = served.get(port) {
+            if **served.says.load() != *health {
+                served.says.store(Arc::new(health.clone()));
+            }
+            continue;
+        }
+        match listen(*port) {
+            Ok(listener) => {
+                let says = Arc::new(ArcSwap::from_pointee(health.clone()));
+                let token = cancel.child_token();
+                let accepting = accept(listener, says.clone());
+                tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
+                served.insert(*port, Served { says, _guard: token.drop_guard() });
+            }
+            Err(error) => {
+                is_complete = false;
+                tracing::warn!(
+                    %error,
+                    "Service {}: healthCheckNodePort {port} cannot be listened on: find who has \
+                     it with ss -ltnp",
+                    health.service
+                );
+            }
+        }
+    }
+    is_complete
+}
+
+/// On both families by one socket, where there is IPv6.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let bind = |address: SocketAddr| -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            bind((Ipv4Addr::UNSPECIFIED, port).into())
+        }
+        bound => bound,
+    }
+}
+
+async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: the connection stays in the backlog until one is free.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let says = says.clone();
+        let service = service_fn(move |_| {
+            let response = answer(&says.load());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        tokio::spawn(async move {
+            let mut connection = http1::Builder::new();
+            connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+            // A client that hangs up is no event of ours.
+            drop(connection.serve_connection(TokioIo::new(stream), service).await);
+            drop(permit);
+        });
+    }
+}
+
+/// Any method and path, as kube-proxy answers them.
+fn answer(health: &HealthPort) -> Response<Full<Bytes>> {
+    let HealthPort { service, local_endpoints } = health;
+    let body = serde_json::json!({
+        "service": { "namespace": &*service.namespace, "name": &*service.name },
+        "localEndpoints": local_endpoints,
+        "serviceProxyHealthy": true,
+    });
+    let status =
+        if *local_endpoints == 0 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let mut response = Response::new(Full::from(format!("{body:#}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert("x-load-balancing-endpoint-weight", (*local_endpoints).into());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fairlead_state::Key;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::watch,
+    };
+
+    use super::*;
+
+    const MANIFESTS: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1
+  externalTrafficPolicy: Local
+  healthCheckNodePort: PORT
+  ports: [{port: 80}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
+";
+
+    async fn ask(at: SocketAddr) -> io::Result<String> {
+        let mut stream = tokio::net::TcpStream::connect(at).await?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn a_port_is_served_on_both_families_as_long_as_it_is_wanted() {
+        let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("all.yaml");
+        std::fs::write(&file, MANIFESTS.replace("PORT", &port.to_string())).unwrap();
+        let loaded = fairlead_state::source::directory::load(&[file], None, BTreeSet::new());
+        let snapshot = loaded.unwrap().snapshot;
+        let (publish, snapshots) = watch::channel(Some(snapshot));
+        let cancel = CancellationToken::new();
+        let token = cancel.clone();
+        let serving = tokio::spawn(async move { serve(snapshots, "node-a", &token).await });
+        for at in [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()] {
+            let answer = loop {
+                match ask(at).await {
+                    Ok(answer) => break answer,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.contains("\"localEndpoints\": 1"), "{answer}");
+        }
+        publish.send_replace(Some(Arc::default()));
+        while ask((Ipv4Addr::LOCALHOST, port).into()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+        serving.await.unwrap();
+    }
+
+    #[test]
+    fn answers_are_kube_proxys() {
+        for (local_endpoints, status) in [(0, StatusCode::SERVICE_UNAVAILABLE), (2, StatusCode::OK)]
+        {
+            let service = Key::new("default", "web");
+            let response = answer(&HealthPort { service, local_endpoints });
+            assert_eq!(response.status(), status);
+            let weight = &response.headers()["x-load-balancing-endpoint-weight"];
+            assert_eq!(weight.to_str().unwrap(), local_endpoints.to_string());
+            assert_eq!(response.headers()["content-type"], "application/json");
+        }
+    }
+}
