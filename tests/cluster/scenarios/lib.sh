@@ -3,7 +3,7 @@
 SCENARIOS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=../lib.sh
 . "$SCENARIOS/../lib.sh"
-: "${FAIRLEAD:=$REPO/target/release/fairlead}" # its `world load` makes the traffic
+: "${FAIRLEAD:=$REPO/target/image/fairlead}" # what the image holds; its `world load` makes the traffic
 AGNHOST=registry.k8s.io/e2e-test-images/agnhost
 AGNHOST_OLD=$AGNHOST:2.55 AGNHOST_NEW=$AGNHOST:2.66.1 # tell apart: /image-tag
 
@@ -11,8 +11,11 @@ AGNHOST_OLD=$AGNHOST:2.55 AGNHOST_NEW=$AGNHOST:2.66.1 # tell apart: /image-tag
 begin() { # NAME: a namespace of that name, and everything put back at the end
   NS=$1
   [ -f "$RUN/up" ] || die "the cluster is down: tests/cluster/up"
-  [ -x "$FAIRLEAD" ] || die "no $FAIRLEAD: make build"
+  [ -x "$FAIRLEAD" ] || die "no $FAIRLEAD: make image"
   WORK=$(mktemp -d "${TMPDIR:-/tmp}/fairlead-$NS.XXXXXX")
+  # A copy, since an image may be made anew meanwhile.
+  cp "$FAIRLEAD" "$WORK/fairlead"
+  FAIRLEAD=$WORK/fairlead
   FAILED=0
   trap finish EXIT
   trap 'exit 130' INT TERM
@@ -226,6 +229,7 @@ steady_forget_way() {
 }
 steady_end() { # every way ends, and its whole time is told
   local name line
+  [ ${#LOADS[@]} -gt 0 ] || return 0
   for name in "${!LOADS[@]}"; do kill -TERM "${LOADS[$name]}" 2>/dev/null; done
   while read -r name; do
     wait "${LOADS[$name]}" 2>/dev/null
