@@ -24,7 +24,7 @@ pub use frontend::{
 pub use reason::Reason;
 pub use settings::{
     CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX, SETTINGS_LOOPBACK_V4,
-    SETTINGS_LOOPBACK_V6, Settings,
+    SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL, Settings,
 };
 
 /// Names of the maps, each ending in the version of its layout.

@@ -21,7 +21,7 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, CIDRS_MAX, Cidr, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6,
-        ServiceCounters, Settings,
+        SETTINGS_MASQUERADE_ALL, ServiceCounters, Settings,
     },
     packet::mapped,
 };
@@ -94,6 +94,9 @@ pub struct KernelOptions {
     pub node_port_addresses: NodePortAddresses,
     /// Where ClusterIPs come from; what is in them and not allotted is dropped.
     pub service_cidrs: Vec<IpNetwork>,
+    /// Backends see the node's address instead of the client's, for every packet to a service.
+    /// What sockets of this node send keeps its address.
+    pub masquerade_all: bool,
 }
 
 impl Default for KernelOptions {
@@ -108,6 +111,7 @@ impl Default for KernelOptions {
             snat_ports: 61000..=65535,
             node_port_addresses: NodePortAddresses::default(),
             service_cidrs: Vec::new(),
+            masquerade_all: false,
         }
     }
 }
@@ -379,7 +383,9 @@ fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io:
     }
     let (loopback_v4, loopback_v6) = options.node_port_addresses.loopback();
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-    let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4) | flag(loopback_v6, SETTINGS_LOOPBACK_V6);
+    let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4)
+        | flag(loopback_v6, SETTINGS_LOOPBACK_V6)
+        | flag(options.masquerade_all, SETTINGS_MASQUERADE_ALL);
     Ok(Settings {
         netns_cookie: sys::network_namespace_cookie()?,
         node_port_first: *options.node_ports.start(),

@@ -9,7 +9,11 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{collections::BTreeSet, fs, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use fairlead_ebpf::abi::{NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, TCP, UDP};
 use fairlead_proxy::{Kernel, KernelOptions, Synchroniser, maps::kernel::KernelMaps, plan::Rules};
@@ -27,32 +31,74 @@ const CLIENT: &str = "203.0.113.2";
 const BLOCKED: &str = "203.0.113.130";
 const NODE: &str = "192.168.0.2";
 
+/// The same text with every IPv4 address, address with port and range made IPv6:
+/// `10.180.0.1:80` becomes `[2001:db8:10:180::1]:80`.
+fn in_ipv6(text: &str) -> String {
+    let mut translated = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let is_part = |c: char| c.is_ascii_digit() || ".:/".contains(c);
+        let len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        if len == 0 {
+            let next = rest.find(is_part).unwrap_or(rest.len());
+            translated.push_str(&rest[..next]);
+            rest = &rest[next..];
+            continue;
+        }
+        let word = &rest[..len];
+        rest = &rest[len..];
+        let end = word.find([':', '/']).unwrap_or(word.len());
+        let quad: Vec<&str> = word[..end].split('.').collect();
+        let [a, b, c, d] = quad[..] else {
+            translated.push_str(word);
+            continue;
+        };
+        let ip: Ipv6Addr = format!("2001:db8:{a}:{b}:{c}::{d}").parse().unwrap();
+        translated += &match &word[end..] {
+            // 203.0.113.130, outside of the range, is ::130 now.
+            "/25" => format!("{ip}/120"),
+            "/24" => format!("{ip}/80"),
+            "/16" => format!("{ip}/64"),
+            "" => ip.to_string(),
+            port => format!("[{ip}]{port}"),
+        };
+    }
+    translated.replace("addressType: IPv4", "addressType: IPv6")
+}
+
 /// One node, with Services in place.
 struct Node {
+    is_ipv6: bool,
     kernel: Kernel,
     sync: Synchroniser<KernelMaps>,
     port: u16,
 }
 
 impl Node {
-    fn new(options: &KernelOptions) -> Self {
+    fn new(options: &KernelOptions, is_ipv6: bool) -> Self {
+        let in_family = |text: &str| if is_ipv6 { in_ipv6(text) } else { text.to_owned() };
         let options = KernelOptions {
-            service_cidrs: vec!["172.30.0.0/16".parse().unwrap()],
+            service_cidrs: vec![in_family("172.30.0.0/16").parse().unwrap()],
             ..options.clone()
         };
         let kernel = Kernel::open(&options).unwrap();
-        let node = address(NODE.parse().unwrap());
+        let node = address(in_family(NODE).parse().unwrap());
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
-        kernel.set_node(&[(node, flags)].into(), node, [0; 16]).unwrap();
+        kernel.set_node(&[(node, flags)].into(), node, node).unwrap();
         let sync = Synchroniser::new(kernel.maps().unwrap(), "node-a");
         let sync = sync.with_rules(Rules { external_ips: true });
-        Self { kernel, sync, port: 20_000 }
+        Self { is_ipv6, kernel, sync, port: 20_000 }
+    }
+
+    fn in_family(&self, text: &str) -> String {
+        if self.is_ipv6 { in_ipv6(text) } else { text.to_owned() }
     }
 
     fn serve(&mut self, manifests: &str) {
+        let manifests = self.in_family(manifests);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("all.yaml");
-        fs::write(&file, manifests).unwrap();
+        fs::write(&file, &manifests).unwrap();
         let loaded = directory::load(&[file], None, BTreeSet::new()).unwrap();
         let refused: Vec<_> = loaded.snapshot.refused().values().map(ToString::to_string).collect();
         assert_eq!((&loaded.problems[..], &refused[..]), (&[][..], &[][..]), "{manifests}");
@@ -68,11 +114,14 @@ impl Node {
     fn flow(&mut self, source: &str, protocol: u8, to: &str) -> String {
         let program =
             if source.starts_with("10.180.0.") { "pod_ingress" } else { "uplink_ingress" };
+        let (source, to) = (self.in_family(source), self.in_family(to));
+        let source: IpAddr = source.parse().unwrap();
         let mut backends: BTreeSet<SocketAddr> = BTreeSet::new();
         let mut is_masqueraded = BTreeSet::new();
         for _ in 0..24 {
             self.port += 1;
-            let first = Packet::first(protocol, &format!("{source}:{}", self.port), to);
+            let from = SocketAddr::new(source, self.port).to_string();
+            let first = Packet::first(protocol, &from, &to);
             let frame = first.frame();
             let run = self.kernel.run_on_packet(program, &frame, 1).unwrap();
             match run.verdict {
@@ -84,7 +133,7 @@ impl Node {
             let routed = Packet::read(&run.packet);
             backends.insert(routed.to);
             let sent = self.kernel.run_on_packet("uplink_egress", &run.packet, 1).unwrap();
-            is_masqueraded.insert(Packet::read(&sent.packet).from.ip().to_string() != source);
+            is_masqueraded.insert(Packet::read(&sent.packet).from.ip() != source);
         }
         let mut words: Vec<String> = backends.iter().map(ToString::to_string).collect();
         words.extend(is_masqueraded.contains(&true).then(|| "masq".to_owned()));
@@ -94,7 +143,11 @@ impl Node {
     fn assert_flows(&mut self, test: &str, flows: &[(&str, u8, &str, &str)]) {
         for (source, protocol, to, expected) in flows {
             let found = self.flow(source, *protocol, to);
-            assert_eq!(found, *expected, "{test}: {source} to {to}, protocol {protocol}");
+            assert_eq!(
+                found,
+                self.in_family(expected),
+                "{test}: {source} to {to}, protocol {protocol}"
+            );
         }
     }
 }
@@ -130,121 +183,131 @@ const REMOTE: &str = "10.180.2.1";
 const BOTH: [(&str, &str, &str); 2] = [(LOCAL, "node-a", READY), (REMOTE, "node-b", READY)];
 
 #[test]
-fn packet_flows_are_kube_proxys() {
-    world("packet_flows_are_kube_proxys", |world| {
-        let mut node = Node::new(&world.options());
-        let balancer = "  type: LoadBalancer";
-        let vip = "{ip: 5.6.7.8}";
-
-        node.serve(&manifests("  type: NodePort", "", &BOTH));
-        node.assert_flows(
-            "ClusterIPGeneral",
-            &[
-                (POD, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443"),
-                (POD, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53"),
-                (POD, TCP, "172.30.0.41:81", "REJECT"),
-                (POD, UDP, "172.30.0.41:53", "REJECT"),
-                (POD, TCP, "172.30.0.99:80", "DROP"),
-                (CLIENT, TCP, "172.30.0.99:80", "DROP"),
-                (POD, TCP, "10.180.2.1:8443", ""),
-            ],
-        );
-        node.serve(&manifests("  type: NodePort", "", &[(LOCAL, "node-a", READY)]));
-        node.assert_flows(
-            "ClusterIPGeneral, hairpin",
-            &[(LOCAL, TCP, "172.30.0.41:80", "10.180.0.1:8443 masq")],
-        );
-        node.assert_flows(
-            "NodePorts",
-            &[
-                (CLIENT, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
-                (POD, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
-                (CLIENT, TCP, "192.168.1.2:30080", ""),
-            ],
-        );
-
-        let external = "  type: LoadBalancer\n  externalIPs: [192.168.99.11]";
-        node.serve(&manifests(external, vip, &[]));
-        for to in ["172.30.0.41:80", "192.168.99.11:80", "192.168.0.2:30080", "5.6.7.8:80"] {
-            let rows = [POD, CLIENT].map(|from| [TCP, UDP].map(|p| (from, p, to, "REJECT")));
-            node.assert_flows("NoEndpointsReject", rows.as_flattened());
-        }
-
-        let ranges = "  type: LoadBalancer\n  loadBalancerSourceRanges: [192.168.0.0/24, \
-                      \" 203.0.113.0/25\"]";
-        node.serve(&manifests(ranges, "{ip: 1.2.3.4}, {ip: 5.6.7.8}", &BOTH[1..]));
-        node.assert_flows(
-            "LoadBalancer",
-            &[
-                (POD, TCP, "172.30.0.41:80", "10.180.2.1:8443"),
-                (CLIENT, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
-                (BLOCKED, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
-                (CLIENT, TCP, "1.2.3.4:80", "10.180.2.1:8443 masq"),
-                (CLIENT, TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
-                (BLOCKED, TCP, "1.2.3.4:80", "DROP"),
-                (BLOCKED, TCP, "5.6.7.8:80", "DROP"),
-                (POD, TCP, "5.6.7.8:80", "DROP"),
-                ("192.168.0.3", TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
-            ],
-        );
-        node.serve(&manifests(balancer, "{ip: 5.6.7.8, ipMode: Proxy}", &BOTH[1..]));
-        node.assert_flows(
-            "LoadBalancerIngressRouteTypeProxy",
-            &[(POD, TCP, "5.6.7.8:80", ""), (CLIENT, TCP, "5.6.7.8:80", "")],
-        );
-
-        let outside = ["192.168.99.11:80", "5.6.7.8:80", "192.168.0.2:30080"];
-        let local = format!("{external}\n  externalTrafficPolicy: Local");
-        let both = "10.180.0.1:8443 10.180.2.1:8443";
-        node.serve(&manifests(&local, vip, &BOTH));
-        node.assert_flows("ExternalTrafficPolicyLocal", &[(POD, TCP, "172.30.0.41:80", both)]);
-        for to in outside {
-            let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, "10.180.0.1:8443")];
-            node.assert_flows("ExternalTrafficPolicyLocal", &rows);
-        }
-        node.serve(&manifests(external, vip, &BOTH));
-        for to in outside {
-            let masqueraded = format!("{both} masq");
-            let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, masqueraded.as_str())];
-            node.assert_flows("ExternalTrafficPolicyCluster", &rows);
-        }
-
-        let internal = "  type: NodePort\n  internalTrafficPolicy: Local";
-        for (endpoints, expected) in [
-            (&BOTH[..], "10.180.0.1:8443"),
-            (
-                &[(LOCAL, "node-a", READY), ("10.180.0.2", "node-a", READY)],
-                "10.180.0.1:8443 10.180.0.2:8443",
-            ),
-            (&BOTH[1..], "DROP"),
-            (&[], "REJECT"),
-        ] {
-            node.serve(&manifests(internal, "", endpoints));
-            node.assert_flows("InternalTrafficPolicy", &[(POD, TCP, "172.30.0.41:80", expected)]);
-        }
-
-        // Conditions here and elsewhere; what a pod meets, and what a client meets, under policy
-        // Local.
-        let cases = [
-            (READY, DRAINING, "10.180.0.1:8443", "10.180.0.1:8443"),
-            (DRAINING, READY, "10.180.2.1:8443", "10.180.0.1:8443"),
-            (DRAINING, DRAINING, both, "10.180.0.1:8443"),
-            (GONE, READY, "10.180.2.1:8443", "DROP"),
-            (GONE, DRAINING, "10.180.2.1:8443", "DROP"),
-            (GONE, GONE, "REJECT", "REJECT"),
-        ];
-        for (here, elsewhere, inside, outside) in cases {
-            let endpoints = [(LOCAL, "node-a", here), (REMOTE, "node-b", elsewhere)];
-            node.serve(&manifests(&local, vip, &endpoints));
-            node.assert_flows(
-                &format!("TerminatingEndpointsTrafficPolicyLocal, {here} / {elsewhere}"),
-                &[
-                    (POD, TCP, "172.30.0.41:80", inside),
-                    (POD, TCP, "5.6.7.8:80", inside),
-                    (CLIENT, TCP, "5.6.7.8:80", outside),
-                    (CLIENT, TCP, "192.168.0.2:30080", outside),
-                ],
-            );
-        }
+fn packet_flows_are_kube_proxys_in_ipv4() {
+    world("packet_flows_are_kube_proxys_in_ipv4", |world| {
+        assert_all(&mut Node::new(&world.options(), false));
     });
+}
+
+#[test]
+fn packet_flows_are_kube_proxys_in_ipv6() {
+    world("packet_flows_are_kube_proxys_in_ipv6", |world| {
+        assert_all(&mut Node::new(&world.options(), true));
+    });
+}
+
+fn assert_all(node: &mut Node) {
+    let balancer = "  type: LoadBalancer";
+    let vip = "{ip: 5.6.7.8}";
+
+    node.serve(&manifests("  type: NodePort", "", &BOTH));
+    node.assert_flows(
+        "ClusterIPGeneral",
+        &[
+            (POD, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443"),
+            (POD, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53"),
+            (POD, TCP, "172.30.0.41:81", "REJECT"),
+            (POD, UDP, "172.30.0.41:53", "REJECT"),
+            (POD, TCP, "172.30.0.99:80", "DROP"),
+            (CLIENT, TCP, "172.30.0.99:80", "DROP"),
+            (POD, TCP, "10.180.2.1:8443", ""),
+        ],
+    );
+    node.serve(&manifests("  type: NodePort", "", &[(LOCAL, "node-a", READY)]));
+    node.assert_flows(
+        "ClusterIPGeneral, hairpin",
+        &[(LOCAL, TCP, "172.30.0.41:80", "10.180.0.1:8443 masq")],
+    );
+    node.assert_flows(
+        "NodePorts",
+        &[
+            (CLIENT, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+            (POD, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+            (CLIENT, TCP, "192.168.1.2:30080", ""),
+        ],
+    );
+
+    let external = "  type: LoadBalancer\n  externalIPs: [192.168.99.11]";
+    node.serve(&manifests(external, vip, &[]));
+    for to in ["172.30.0.41:80", "192.168.99.11:80", "192.168.0.2:30080", "5.6.7.8:80"] {
+        let rows = [POD, CLIENT].map(|from| [TCP, UDP].map(|p| (from, p, to, "REJECT")));
+        node.assert_flows("NoEndpointsReject", rows.as_flattened());
+    }
+
+    let ranges = "  type: LoadBalancer\n  loadBalancerSourceRanges: [192.168.0.0/24, \
+                      \" 203.0.113.0/25\"]";
+    node.serve(&manifests(ranges, "{ip: 1.2.3.4}, {ip: 5.6.7.8}", &BOTH[1..]));
+    node.assert_flows(
+        "LoadBalancer",
+        &[
+            (POD, TCP, "172.30.0.41:80", "10.180.2.1:8443"),
+            (CLIENT, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
+            (BLOCKED, TCP, "192.168.0.2:30080", "10.180.2.1:8443 masq"),
+            (CLIENT, TCP, "1.2.3.4:80", "10.180.2.1:8443 masq"),
+            (CLIENT, TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
+            (BLOCKED, TCP, "1.2.3.4:80", "DROP"),
+            (BLOCKED, TCP, "5.6.7.8:80", "DROP"),
+            (POD, TCP, "5.6.7.8:80", "DROP"),
+            ("192.168.0.3", TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
+        ],
+    );
+    node.serve(&manifests(balancer, "{ip: 5.6.7.8, ipMode: Proxy}", &BOTH[1..]));
+    node.assert_flows(
+        "LoadBalancerIngressRouteTypeProxy",
+        &[(POD, TCP, "5.6.7.8:80", ""), (CLIENT, TCP, "5.6.7.8:80", "")],
+    );
+
+    let outside = ["192.168.99.11:80", "5.6.7.8:80", "192.168.0.2:30080"];
+    let local = format!("{external}\n  externalTrafficPolicy: Local");
+    let both = "10.180.0.1:8443 10.180.2.1:8443";
+    node.serve(&manifests(&local, vip, &BOTH));
+    node.assert_flows("ExternalTrafficPolicyLocal", &[(POD, TCP, "172.30.0.41:80", both)]);
+    for to in outside {
+        let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, "10.180.0.1:8443")];
+        node.assert_flows("ExternalTrafficPolicyLocal", &rows);
+    }
+    node.serve(&manifests(external, vip, &BOTH));
+    for to in outside {
+        let masqueraded = format!("{both} masq");
+        let rows = [(POD, TCP, to, both), (CLIENT, TCP, to, masqueraded.as_str())];
+        node.assert_flows("ExternalTrafficPolicyCluster", &rows);
+    }
+
+    let internal = "  type: NodePort\n  internalTrafficPolicy: Local";
+    for (endpoints, expected) in [
+        (&BOTH[..], "10.180.0.1:8443"),
+        (
+            &[(LOCAL, "node-a", READY), ("10.180.0.2", "node-a", READY)],
+            "10.180.0.1:8443 10.180.0.2:8443",
+        ),
+        (&BOTH[1..], "DROP"),
+        (&[], "REJECT"),
+    ] {
+        node.serve(&manifests(internal, "", endpoints));
+        node.assert_flows("InternalTrafficPolicy", &[(POD, TCP, "172.30.0.41:80", expected)]);
+    }
+
+    // Conditions here and elsewhere; what a pod meets, and what a client meets, under policy
+    // Local.
+    let cases = [
+        (READY, DRAINING, "10.180.0.1:8443", "10.180.0.1:8443"),
+        (DRAINING, READY, "10.180.2.1:8443", "10.180.0.1:8443"),
+        (DRAINING, DRAINING, both, "10.180.0.1:8443"),
+        (GONE, READY, "10.180.2.1:8443", "DROP"),
+        (GONE, DRAINING, "10.180.2.1:8443", "DROP"),
+        (GONE, GONE, "REJECT", "REJECT"),
+    ];
+    for (here, elsewhere, inside, outside) in cases {
+        let endpoints = [(LOCAL, "node-a", here), (REMOTE, "node-b", elsewhere)];
+        node.serve(&manifests(&local, vip, &endpoints));
+        node.assert_flows(
+            &format!("TerminatingEndpointsTrafficPolicyLocal, {here} / {elsewhere}"),
+            &[
+                (POD, TCP, "172.30.0.41:80", inside),
+                (POD, TCP, "5.6.7.8:80", inside),
+                (CLIENT, TCP, "5.6.7.8:80", outside),
+                (CLIENT, TCP, "192.168.0.2:30080", outside),
+            ],
+        );
+    }
 }

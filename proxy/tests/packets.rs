@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use fairlead_ebpf::abi::{
-    BACKEND_LOCAL, FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, TCP, UDP,
+    BACKEND_LOCAL, FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, SCTP, TCP, UDP,
 };
 use fairlead_proxy::{
     Kernel, KernelOptions,
@@ -17,7 +17,8 @@ use fairlead_proxy::{
 };
 use support::{
     frames::{
-        Packet, fragment, read_too_big, read_unreachable, refresh_header, too_big, without_checksum,
+        Packet, fragment, read_sctp, read_too_big, read_unreachable, refresh_header, sctp, too_big,
+        without_checksum,
     },
     services::{address, frontend, node_port, put},
     world::world,
@@ -374,6 +375,54 @@ fn pod_that_dials_its_own_service_meets_itself_by_way_of_the_node() {
                 assert_eq!((seen.from, seen.to), (first.to, first.from));
             }
         }
+    });
+}
+
+#[test]
+fn masquerade_all_hides_every_client() {
+    world("masquerade_all_hides_every_client", |world| {
+        let options = KernelOptions { masquerade_all: true, ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        uplink.put(frontend("10.96.0.1:80", TCP), 1, &["10.244.1.5:8080"], BACKEND_LOCAL);
+        for (program, client) in [(IN, "203.0.113.9:40000"), (POD, "10.244.0.9:40000")] {
+            let first = Packet::first(TCP, client, "10.96.0.1:80");
+            let sent = uplink.pass(OUT, &uplink.pass(program, &first));
+            assert_eq!(sent.from.ip().to_string(), NODE_V4, "{client}");
+            let seen = uplink.pass(OUT, &uplink.pass(program, &sent.reply()));
+            assert_eq!((seen.from, seen.to), (first.to, first.from));
+        }
+    });
+}
+
+/// SCTP has no sockets here and no helper for its checksum: RFC 9260, appendix A, as reference.
+#[test]
+fn sctp_associations_are_translated_with_their_checksum() {
+    world("sctp_associations_are_translated_with_their_checksum", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let old: Vec<String> = (1..=5).map(|n| format!("10.244.1.{n}:7777")).collect();
+        let old: Vec<&str> = old.iter().map(String::as_str).collect();
+        uplink.put(node_port(true, 30080, SCTP), 1, &old, BACKEND_LOCAL);
+        let (client, node) = ("203.0.113.9:40000", "192.168.0.2:30080");
+        let (init, data) = (1, 0);
+        let [first, later] = [init, data].map(|chunk| sctp(client, node, chunk));
+        assert_eq!(uplink.verdict(IN, &later), NEXT, "no association yet");
+        let met = uplink.kernel.run_on_packet(IN, &first, 1).unwrap().packet;
+        let (from, backend) = read_sctp(&met);
+        assert_eq!(from, at(client));
+        assert!(old.contains(&backend.to_string().as_str()), "{backend}");
+        let after = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
+        assert_eq!(read_sctp(&after), (from, backend), "the same backend");
+        let reply = sctp(&backend.to_string(), client, 2);
+        let seen = uplink.kernel.run_on_packet(OUT, &reply, 1).unwrap().packet;
+        assert_eq!(read_sctp(&seen), (at(node), at(client)));
+        // Another set: the association stays, and a service without backends refuses.
+        uplink.put(node_port(true, 30080, SCTP), 2, &[], 0);
+        let kept = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
+        assert_eq!(read_sctp(&kept), (from, backend));
+        let other = sctp("203.0.113.9:40001", node, init);
+        let run = uplink.kernel.run_on_packet(IN, &other, 1).unwrap();
+        let (from, to, _) = read_unreachable(&run.packet, 3, 4);
+        assert_eq!((run.verdict, from, to), (REDIRECT, at(node).ip(), at(client).ip()));
     });
 }
 

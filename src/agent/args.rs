@@ -227,6 +227,9 @@ pub(crate) struct ProxyArgs {
         env = "FAIRLEAD_NODEPORT_ADDRESSES"
     )]
     pub(crate) nodeport_addresses: Vec<String>,
+    /// Backends see the node's address instead of the client's, for every packet to a Service
+    #[arg(long, env = "FAIRLEAD_MASQUERADE_ALL")]
+    pub(crate) masquerade_all: bool,
     /// Serve spec.externalIPs: whoever may write a Service can then take any address (CVE-2020-8554)
     #[arg(long, env = "FAIRLEAD_EXTERNAL_IPS")]
     pub(crate) external_ips: bool,

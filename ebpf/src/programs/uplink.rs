@@ -8,7 +8,7 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_SOURCE_RANGES, FrontendKey,
-        INGRESS, Reason, Tuple,
+        INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
     },
     connection::{Entry, Flow, rewritten},
     packet::{self, Skip},
@@ -144,7 +144,10 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
         Origin::Outside => connection.flags & u32::from(BACKEND_LOCAL) == 0,
         Origin::Inside => flow.backend == tuple.source,
     };
-    if is_translated && let Err(reason) = store_remote(&flow) {
+    let is_for_all = maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0);
+    if (is_translated || is_for_all)
+        && let Err(reason) = store_remote(&flow)
+    {
         return drop_for(reason);
     }
     if !store_request(&flow, connection) {

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use fairlead_ebpf::abi::{TCP, UDP};
+use fairlead_ebpf::abi::{SCTP, TCP, UDP};
 
 /// TCP flags.
 pub(crate) const SYN: u8 = 0x02;
@@ -149,6 +149,44 @@ pub(crate) fn refresh_header(frame: &mut [u8]) {
     frame[24..26].fill(0);
     let sum = !sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// An IPv4 SCTP packet with one chunk of this type and no content.
+pub(crate) fn sctp(from: &str, to: &str, chunk: u8) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    let chunk = [chunk, 0, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+    let mut packet = [&ports[..], &[9, 9, 9, 9], &[0; 4], &chunk].concat();
+    let sum = crc32c(&packet).to_le_bytes();
+    packet[8..12].copy_from_slice(&sum);
+    let outer = Packet { protocol: SCTP, from, to, flags: 0, payload: vec![] };
+    let header = ip_header(&outer, packet.len(), &[]);
+    [vec![2; 6], vec![4; 6], vec![0x08, 0x00], header, packet].concat()
+}
+
+/// Both ends of an IPv4 SCTP packet, whose checksums must hold.
+pub(crate) fn read_sctp(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+    assert_eq!(sum(&frame[14..34]), 0xffff, "IPv4 header checksum");
+    let mut packet = frame[34..].to_vec();
+    let found: [u8; 4] = packet[8..12].try_into().unwrap();
+    packet[8..12].fill(0);
+    assert_eq!(u32::from_le_bytes(found), crc32c(&packet), "SCTP checksum");
+    let end = |ip: usize, port: usize| {
+        let ip: [u8; 4] = frame[ip..ip + 4].try_into().unwrap();
+        SocketAddr::from((ip, u16::from_be_bytes([frame[port], frame[port + 1]])))
+    };
+    (end(26, 34), end(30, 36))
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0x82f6_3b78 };
+        }
+    }
+    !crc
 }
 
 /// "Packet too big" (RFC 1191, RFC 8201) from `router` to `to`, about `packet`.
