@@ -75,7 +75,7 @@ cgroupRoot: /$NS_PREFIX$1
 failCgroupV1: false
 failSwapOn: false
 enforceNodeAllocatable: [pods]
-evictionHard: {memory.available: 100Mi, nodefs.available: 3%, imagefs.available: 3%}
+evictionHard: {memory.available: 100Mi, nodefs.available: 500Mi, imagefs.available: 500Mi}
 imageGCHighThresholdPercent: 100
 serializeImagePulls: false
 syncFrequency: 20s
