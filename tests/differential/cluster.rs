@@ -40,6 +40,8 @@ const TARGETS: [&str; 5] = [
     "10.9.8.7",
 ];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+/// Addresses a Service takes in turn.
+const ADDRESSES_EACH: u64 = 16;
 /// Longest wait until both servers know of a change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -148,7 +150,10 @@ impl<'s> Cluster<'s> {
     }
 
     fn put_service(&mut self, namespace: &str, name: &str, random: &mut Random) {
-        let number = random.below(200) + 1;
+        // No two Services have one address: an API server allots them.
+        let place = |all: &[&str], one| all.iter().position(|known| *known == one).unwrap_or(0);
+        let own = place(&NAMESPACES, namespace) * SERVICES.len() + place(&SERVICES, name);
+        let number = own as u64 * ADDRESSES_EACH + random.below(ADDRESSES_EACH) + 1;
         let (v4, v6) = (format!("10.96.0.{number}"), format!("fd00:96::{number:x}"));
         let ips = match random.below(5) {
             0 => vec!["None".to_owned()],

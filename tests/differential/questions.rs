@@ -110,7 +110,7 @@ fn any_name(random: &mut Random) -> String {
         10 => format!("fd00-1--{number:x}.{service}.{namespace}.svc.{zone}"),
         11 => format!("1-2-3-{number}.{namespace}.pod.{zone}"),
         12 => format!("{number}.0.1.10.in-addr.arpa."),
-        13 => format!("{number}.0.96.10.in-addr.arpa."),
+        13 => format!("{}.0.96.10.in-addr.arpa.", random.below(200)),
         14 => {
             let low = format!("{:x}.{:x}", number % 16, number / 16);
             let middle = "0.".repeat(22);
