@@ -31,7 +31,8 @@ pub struct Snapshot {
     pub(crate) received_at: Option<Instant>,
     pub(crate) services: OrdMap<Key, Arc<Service>>,
     pub(crate) slices: OrdMap<Key, Arc<EndpointSlice>>,
-    pub(crate) slices_by_service: OrdMap<Key, OrdMap<Key, Arc<EndpointSlice>>>,
+    /// In the order of their names. A map's smallest node would be larger than most Services' slices.
+    pub(crate) slices_by_service: OrdMap<Key, Arc<[Arc<EndpointSlice>]>>,
     pub(crate) nodes: OrdMap<Key, Arc<Node>>,
     pub(crate) namespaces: OrdMap<Key, Arc<Namespace>>,
     pub(crate) pods: OrdMap<Key, Arc<Pod>>,
@@ -79,7 +80,7 @@ impl Snapshot {
     /// EndpointSlices of one Service, in the order of their names. The Service itself may not
     /// exist (yet).
     pub fn slices_of(&self, service: &Key) -> impl Iterator<Item = &Arc<EndpointSlice>> {
-        self.slices_by_service.get(service).into_iter().flat_map(OrdMap::values)
+        self.slices_by_service.get(service).into_iter().flat_map(|slices| slices.iter())
     }
 
     /// Nodes by key.

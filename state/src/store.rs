@@ -138,7 +138,7 @@ impl Store {
         let s = &mut self.snapshot;
         match object {
             Object::Service(o) => put(&mut s.services, key, o, Dirty::Service, dirty),
-            Object::EndpointSlice(o) => self.upsert_slice(key, o, dirty),
+            Object::EndpointSlice(o) => self.upsert_slice(o, dirty),
             Object::Node(o) => put(&mut s.nodes, key, o, Dirty::Node, dirty),
             Object::Namespace(o) => put(&mut s.namespaces, key, o, Dirty::Namespace, dirty),
             Object::Pod(o) => put(&mut s.pods, key, o, Dirty::Pod, dirty),
@@ -171,31 +171,46 @@ impl Store {
         }
     }
 
-    fn upsert_slice(&mut self, key: Key, slice: Arc<EndpointSlice>, dirty: &mut BTreeSet<Dirty>) {
-        let old = self.snapshot.slices.insert(key.clone(), slice.clone());
-        if old.as_ref() == Some(&slice) {
+    fn upsert_slice(&mut self, slice: Arc<EndpointSlice>, dirty: &mut BTreeSet<Dirty>) {
+        // An equal one must not come in beside the one that its Service's list holds.
+        if self.snapshot.slices.get(&slice.key) == Some(&slice) {
             return;
         }
+        let old = self.snapshot.slices.insert(slice.key.clone(), slice.clone());
         // The label naming the Service is mutable: leave the old Service before joining the new
         // one.
         if let Some(old) = old.filter(|old| old.service != slice.service) {
             self.unlink_slice(&old, dirty);
         }
         let service = slice.service.clone();
-        let by_service = &mut self.snapshot.slices_by_service;
-        by_service.entry(service.clone()).or_default().insert(key, slice);
+        self.with_slices_of(&service, |slices| {
+            match slices.binary_search_by(|known| known.key.cmp(&slice.key)) {
+                Ok(place) => {
+                    if let Some(known) = slices.get_mut(place) {
+                        *known = slice;
+                    }
+                }
+                Err(place) => slices.insert(place, slice),
+            }
+        });
         dirty.insert(Dirty::Service(service));
     }
 
     fn unlink_slice(&mut self, slice: &EndpointSlice, dirty: &mut BTreeSet<Dirty>) {
-        let by_service = &mut self.snapshot.slices_by_service;
-        if let Some(slices) = by_service.get_mut(&slice.service) {
-            slices.remove(&slice.key);
-            if slices.is_empty() {
-                by_service.remove(&slice.service);
-            }
-        }
+        self.with_slices_of(&slice.service, |slices| slices.retain(|known| known.key != slice.key));
         dirty.insert(Dirty::Service(slice.service.clone()));
+    }
+
+    /// Changes a Service's list of slices; an empty one is none.
+    fn with_slices_of(&mut self, service: &Key, change: impl FnOnce(&mut Vec<Arc<EndpointSlice>>)) {
+        let by_service = &mut self.snapshot.slices_by_service;
+        let mut slices = by_service.get(service).map_or_else(Vec::new, |slices| slices.to_vec());
+        change(&mut slices);
+        if slices.is_empty() {
+            by_service.remove(service);
+        } else {
+            by_service.insert(service.clone(), slices.into());
+        }
     }
 
     fn remember(&mut self, dirty: BTreeSet<Dirty>) {
