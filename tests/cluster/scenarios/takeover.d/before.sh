@@ -50,7 +50,7 @@ kube_proxy_rules() { # NODE: how many
   in_node "$1" sh -c 'nft list ruleset; iptables-save; ip6tables-save' 2>/dev/null | grep -cE 'table .* kube-proxy|KUBE-SVC|KUBE-SEP'
 }
 fairlead_on() { # NODE: what it has pinned there
-  in_node "$1" find /sys/fs/bpf -mindepth 1
+  in_node "$1" sh -c 'ls -d /sys/fs/bpf/fairlead 2>/dev/null'
 }
 names_answered_by() {
   kc get pods -A -l k8s-app=kube-dns -o json |
