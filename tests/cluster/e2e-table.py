@@ -117,7 +117,7 @@ def markdown(root, causes_file):
     commits = {s: sorted({r["commit"] for r in runs if r.get("subject") == s}) for s, _ in SUBJECTS}
     print("# Upstream's e2e suite: sig-network\n")
     print(f"{last.get('machine', '')} · {last.get('date', '')} · commit {', '.join(commits['fairlead']) or 'none'}\n")
-    print("Kubernetes' own e2e.test against the cluster of `tests/cluster`: 3 nodes, dual-stack, the suite in the outside client. "
+    print("Kubernetes' own e2e.test against the cluster of `tests/cluster`: 3 nodes (6 for what needs two a zone), dual-stack, the suite in the outside client. "
           "Fairlead is the only data plane and DNS, deployed by its chart; the rival is kube-proxy (nftables) with CoreDNS. "
           "`make e2e` writes this page from stored reports; the last verdict on a spec counts. Seconds are the spec's own, with "
           "several running at once.\n")
