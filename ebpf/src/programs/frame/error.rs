@@ -6,7 +6,7 @@ use fairlead_ebpf::{
     packet,
 };
 
-use super::{BPF_F_IPV6, ETHERNET_HEADER_LEN, Frame, load};
+use super::{BPF_F_IPV6, ETHERNET_HEADER_LEN, Frame, load, rewrite::replace_port};
 
 impl Frame {
     /// Translates an error as `connection` does packets that go the error's way. The packet
@@ -50,24 +50,8 @@ impl Frame {
             ctx.store(inner + at(is_ingress), new, 0)?;
         }
         let Connection { source_port, destination_port, .. } = connection;
-        self.replace_inner_port(ctx, 0, self.tuple.destination_port, *destination_port)?;
-        self.replace_inner_port(ctx, 2, self.tuple.source_port, *source_port)
-    }
-
-    #[inline(always)]
-    fn replace_inner_port(
-        &self,
-        ctx: &TcContext,
-        offset: usize,
-        old: [u8; 2],
-        new: [u8; 2],
-    ) -> Result<(), i64> {
-        if old == new {
-            return Ok(());
-        }
-        let word = |port| u64::from(u16::from_ne_bytes(port));
-        let sum = self.transport() + packet::ICMP_CHECKSUM;
-        ctx.l4_csum_replace(sum, word(old), word(new), 2)?;
-        ctx.store(self.inner_transport as usize + offset, &new, 0)
+        let (inside, sum) = (self.inner_transport as usize, (sum, 0));
+        replace_port(ctx, inside, sum, self.tuple.destination_port, *destination_port)?;
+        replace_port(ctx, inside + 2, sum, self.tuple.source_port, *source_port)
     }
 }

@@ -68,12 +68,8 @@ impl Frame {
         old: [u8; 2],
         new: [u8; 2],
     ) -> Result<(), i64> {
-        if old == new {
-            return Ok(());
-        }
-        let word = |port| u64::from(u16::from_ne_bytes(port));
-        ctx.l4_csum_replace(self.checksum(), word(old), word(new), 2 | self.keep_zero())?;
-        ctx.store(self.transport() + offset, &new, 0)
+        let sum = (self.checksum(), self.keep_zero());
+        replace_port(ctx, self.transport() + offset, sum, old, new)
     }
 
     /// Where the device fills the sum in later, what is written here does not matter.
@@ -104,4 +100,21 @@ impl Frame {
     fn keep_zero(&self) -> u64 {
         if self.tuple.protocol == UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 }
     }
+}
+
+/// Writes the port at `at` and brings `sum`, an offset and the helper's flags, along.
+#[inline(always)]
+pub(super) fn replace_port(
+    ctx: &TcContext,
+    at: usize,
+    (sum, flags): (usize, u64),
+    old: [u8; 2],
+    new: [u8; 2],
+) -> Result<(), i64> {
+    if old == new {
+        return Ok(());
+    }
+    let word = |port| u64::from(u16::from_ne_bytes(port));
+    ctx.l4_csum_replace(sum, word(old), word(new), 2 | flags)?;
+    ctx.store(at, &new, 0)
 }
