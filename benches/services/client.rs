@@ -47,8 +47,10 @@ impl Drop for Role {
 
 pub fn start(world: &World, side: &str, role: &str, arguments: &[&str]) -> Role {
     let program = std::env::current_exe().unwrap();
-    let mut command: Command = world.enter(side, program.to_str().unwrap());
-    command.arg(ROLE).arg(role).args(arguments);
+    // Wherever the scheduler puts two of them decides more than what is measured.
+    let core = if side == "s" { "1" } else { "0" };
+    let mut command: Command = world.enter(side, "taskset");
+    command.args(["-c", core, program.to_str().unwrap()]).arg(ROLE).arg(role).args(arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let orders = child.stdin.take().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap());

@@ -52,7 +52,8 @@ const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: fro
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
 agent left. `kube-proxy-nft` is a rule set of kube-proxy's nftables shape, loaded by nft -f, without anything a proxy would do around it. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
-new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; the ways take turns of 50 connects; \
+new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on core 1; `connect_first` is the first \
+connect to each Service, after which the ways take turns of 50 connects; \
 `connect_added_us_p50` is the median, over 400 turns, of the difference between a way's median and that of `direct` in the same turn; `direct` and nft clients \
 run outside the cgroup that has the hooks.";
 
@@ -131,6 +132,12 @@ fn connect(scale: u64, rows: &mut Vec<Row>) {
     let _server = client::server(&world);
     let mut clients: Vec<_> =
         subjects.iter().map(|subject| client::Connects::start(&world, subject, scale)).collect();
+    for (subject, client) in subjects.iter().zip(&mut clients) {
+        // A Service's counters are made at its first connection: a cost of its own.
+        let mut first = client.take(usize::try_from(scale).unwrap());
+        let value = quantile(&mut first, 0.5);
+        rows.push(Row::new("connect_first_us_p50", subject, scale, "us", &[value]));
+    }
     let mut all = vec![vec![]; subjects.len()];
     let mut added = vec![vec![]; subjects.len()];
     for _ in 0..CONNECT_TURNS {
