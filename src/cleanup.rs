@@ -2,11 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
-use fairlead_proxy::{
-    Kernel, KernelError,
-    delta::Step,
-    maps::{Maps as _, kernel::KernelMaps},
-};
+use fairlead_proxy::{Kernel, KernelError, maps::kernel::KernelMaps};
 
 /// Flags of `fairlead cleanup`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +18,7 @@ pub(crate) struct Args {
 
 /// Detaches and unpins programs and maps. Sockets that are connected stay connected.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.drain > 0 && forget_frontends(args)? {
+    if args.drain > 0 && step_aside(args)? {
         #[expect(clippy::disallowed_methods, reason = "there is no runtime, and nothing to await")]
         thread::sleep(Duration::from_secs(args.drain));
     }
@@ -30,14 +26,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without frontends the programs pass new connections on, and still translate packets of those they
-/// know. False when nothing of Fairlead's is there.
-fn forget_frontends(args: &Args) -> anyhow::Result<bool> {
+/// The programs then pass new connections on, and still translate packets of those they know. False
+/// when nothing of Fairlead's is there.
+fn step_aside(args: &Args) -> anyhow::Result<bool> {
     let mut maps = match KernelMaps::open_pinned(&args.bpffs) {
         Err(KernelError::NothingPinned { .. }) => return Ok(false),
         maps => maps?,
     };
-    let frontends = maps.load()?.frontends.into_keys().collect();
-    maps.apply(&Step::DeleteFrontends(frontends))?;
+    maps.step_aside()?;
     Ok(true)
 }

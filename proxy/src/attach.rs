@@ -155,6 +155,7 @@ pub struct Kernel {
     cgroup_root: PathBuf,
     devices: Devices,
     node_port_addresses: NodePortAddresses,
+    service_cidrs: Vec<IpNetwork>,
 }
 
 impl Kernel {
@@ -178,7 +179,15 @@ impl Kernel {
         let written = object.tables.set_settings(&settings);
         written.map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());
-        Ok(Self { object, pins, cgroup_root, devices, node_port_addresses: addresses })
+        let service_cidrs = options.service_cidrs.clone();
+        Ok(Self {
+            object,
+            pins,
+            cgroup_root,
+            devices,
+            node_port_addresses: addresses,
+            service_cidrs,
+        })
     }
 
     /// The maps, for the synchroniser. May be called more than once; all see the same maps.
@@ -251,6 +260,11 @@ impl Kernel {
         &self.node_port_addresses
     }
 
+    /// Where ClusterIPs come from whatever the cluster says, as it was asked for.
+    pub(crate) fn service_cidrs(&self) -> &[IpNetwork] {
+        &self.service_cidrs
+    }
+
     /// Makes `addresses` the node's own (their values are `NODE_ADDRESS_*`), and `v4` and `v6` (all zero: none) those that source
     /// translation uses. [`crate::node::follow`] does it by itself.
     pub fn set_node(
@@ -261,6 +275,21 @@ impl Kernel {
     ) -> Result<(), KernelError> {
         self.write_node(addresses, v4, v6)
             .map_err(|error| KernelError::system(Step::WriteNode, error))
+    }
+
+    /// Makes these ranges, [`CIDRS_MAX`] of them at most, those that ClusterIPs come from: what is in
+    /// them and not allotted is dropped. [`crate::node::follow`] does it by itself.
+    pub fn set_service_cidrs(
+        &self,
+        ranges: impl IntoIterator<Item = IpNetwork>,
+    ) -> Result<(), KernelError> {
+        let tables = &self.object.tables;
+        let write = || {
+            let mut settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
+            (settings.service_cidrs, settings.service_cidr_count) = cidrs(ranges);
+            tables.set_settings(&settings)
+        };
+        write().map_err(|error| KernelError::system(Step::WriteNode, error))
     }
 
     fn write_node(
@@ -375,12 +404,16 @@ impl AttachReport {
     }
 }
 
-/// What is known of the node's addresses from an earlier start holds until they are read anew.
+/// What is known of the node's addresses and of Service ranges from an earlier start holds until
+/// they are read anew.
 fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io::Result<Settings> {
-    let mut service_cidrs = [Cidr::zeroed(); CIDRS_MAX];
-    for (cidr, wanted) in service_cidrs.iter_mut().zip(&options.service_cidrs) {
-        *cidr = self::cidr(*wanted);
-    }
+    let found = found?;
+    let (service_cidrs, service_cidr_count) = match &found {
+        Some(found) if options.service_cidrs.is_empty() => {
+            (found.service_cidrs, found.service_cidr_count)
+        }
+        _ => cidrs(options.service_cidrs.iter().copied()),
+    };
     let (loopback_v4, loopback_v6) = options.node_port_addresses.loopback();
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4)
@@ -393,11 +426,21 @@ fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io:
         snat_port_first: *options.snat_ports.start(),
         snat_port_last: *options.snat_ports.end(),
         flags,
-        service_cidr_count: u32::try_from(options.service_cidrs.len().min(CIDRS_MAX))
-            .unwrap_or_default(),
+        service_cidr_count,
         service_cidrs,
-        ..found?.unwrap_or_else(Settings::zeroed)
+        ..found.unwrap_or_else(Settings::zeroed)
     })
+}
+
+/// As the settings have them, and how many they are.
+fn cidrs(ranges: impl IntoIterator<Item = IpNetwork>) -> ([Cidr; CIDRS_MAX], u32) {
+    let mut cidrs = [Cidr::zeroed(); CIDRS_MAX];
+    let mut count = 0;
+    for (cidr, range) in cidrs.iter_mut().zip(ranges) {
+        *cidr = self::cidr(range);
+        count += 1;
+    }
+    (cidrs, count)
 }
 
 fn cidr(range: IpNetwork) -> Cidr {

@@ -3,26 +3,45 @@
 mod netlink;
 mod uplinks;
 
-use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use fairlead_ebpf::{
     abi::{Address, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS},
     packet::mapped,
 };
 use fairlead_state::{Key, store::Snapshots};
+use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
 use self::{netlink::Events, uplinks::View};
-use crate::attach::{Kernel, KernelError, Role, error::Step};
+use crate::{
+    CIDRS_MAX,
+    attach::{Kernel, KernelError, Role, error::Step},
+};
 
 /// Events come in bursts (an address, its routes): they are waited out, then read once.
 const SETTLE: Duration = Duration::from_millis(50);
 /// After a failure, in case no event comes.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What the cluster says of the node and of its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// The Node object's addresses.
+    addresses: Vec<IpAddr>,
+    /// Of all ServiceCIDRs, and those that were asked for.
+    service_cidrs: BTreeSet<IpNetwork>,
+}
+
 /// Keeps the kernel's view of the node true until `cancel`: addresses for NodePorts, and programs
-/// on the uplinks. `snapshots` tells which addresses the Node object `node_name` has; before the
-/// first snapshot the devices alone decide.
+/// on the uplinks. `snapshots` tells which addresses the Node object `node_name` has and which
+/// ServiceCIDRs there are; before the first snapshot the devices and flags alone decide.
 ///
 /// # Errors
 ///
@@ -37,11 +56,11 @@ pub async fn follow(
     // Subscribed before the first look, so that nothing falls between.
     let mut events = Events::open().map_err(failed)?;
     let key = Key::new("", node_name);
-    let mut known: Option<View> = None;
+    let mut known = None;
     warn_without_forwarding();
     loop {
-        let own = own_addresses(&mut snapshots, &key);
-        let is_settled = update(&kernel, &own, &mut known);
+        let told = Told::of(&mut snapshots, &key, &kernel);
+        let is_settled = update(&kernel, &told, &mut known);
         let retry = async {
             if is_settled {
                 std::future::pending::<()>().await;
@@ -51,7 +70,7 @@ pub async fn follow(
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             event = events.next() => event.map_err(failed)?,
-            () = node_changed(&mut snapshots, &key, &own) => {}
+            () = told_otherwise(&mut snapshots, &key, &kernel, &told) => {}
             () = retry => {}
         }
         tokio::time::sleep(SETTLE).await;
@@ -60,56 +79,67 @@ pub async fn follow(
 }
 
 /// Whether everything is as it should be.
-fn update(kernel: &Kernel, own: &[IpAddr], known: &mut Option<View>) -> bool {
+fn update(kernel: &Kernel, told: &Told, known: &mut Option<(View, Told)>) -> bool {
     let view = match netlink::read() {
-        Ok(node) => uplinks::view(&node, kernel.devices(), own),
+        Ok(node) => uplinks::view(&node, kernel.devices(), &told.addresses),
         Err(error) => {
             tracing::warn!(%error, "addresses and devices could not be read; trying again");
             return false;
         }
     };
-    if known.as_ref() == Some(&view) {
+    if known.as_ref().is_some_and(|(seen, heard)| *seen == view && heard == told) {
         return true;
     }
-    let errors = apply(kernel, &view);
+    let errors = apply(kernel, &view, told);
     for error in &errors {
         tracing::warn!(error = error as &dyn std::error::Error, "node not fully followed");
     }
     for (device, problem) in &view.unusable {
         tracing::warn!(device, problem, "not used as an uplink");
     }
+    if told.service_cidrs.len() > CIDRS_MAX {
+        let left_out: Vec<_> = told.service_cidrs.iter().skip(CIDRS_MAX).collect();
+        tracing::warn!(
+            ?left_out,
+            "more than {CIDRS_MAX} ServiceCIDRs: addresses not allotted in \
+            these are routed like any other; merge ranges"
+        );
+    }
     let uplinks: Vec<&str> = view.named(Role::Uplink).collect();
     let pods = view.named(Role::Pod).count();
-    tracing::info!(addresses = view.addresses.len(), ?uplinks, pods, "following the node");
+    let addresses = view.addresses.len();
+    let cidrs: Vec<String> = told.service_cidrs.iter().map(ToString::to_string).collect();
+    tracing::info!(addresses, ?uplinks, pods, service_cidrs = ?cidrs, "following the node");
     // What failed is tried again as a whole.
-    *known = errors.is_empty().then_some(view);
+    *known = errors.is_empty().then(|| (view, told.clone()));
     errors.is_empty()
 }
 
-fn apply(kernel: &Kernel, view: &View) -> Vec<KernelError> {
-    let mut errors: Vec<KernelError> = write_addresses(kernel, view).err().into_iter().collect();
+fn apply(kernel: &Kernel, view: &View, told: &Told) -> Vec<KernelError> {
+    let mut errors: Vec<KernelError> = write(kernel, view, told).err().into_iter().collect();
     errors.extend(kernel.attach_devices(&view.devices));
     errors
 }
 
-fn write_addresses(kernel: &Kernel, view: &View) -> Result<(), KernelError> {
+fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
     let flags = |ip| {
         let has_node_ports = kernel.node_port_addresses().has(ip, &view.own);
         NODE_ADDRESS_OWN | if has_node_ports { NODE_ADDRESS_PORTS } else { 0 }
     };
     let addresses = view.addresses.iter().map(|ip| (address(*ip), flags(*ip))).collect();
     let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
-    kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))
+    kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))?;
+    kernel.set_service_cidrs(told.service_cidrs.iter().copied())
 }
 
-/// Tells the programs the node's addresses, before they are attached for the first time.
+/// Tells the programs the node's addresses and the Service ranges, before they are attached for the first time.
 ///
 /// # Errors
 /// rtnetlink cannot be read, or the maps not written.
 pub fn prepare(kernel: &Kernel, snapshots: &Snapshots, node_name: &str) -> Result<(), KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
-    let own = own_addresses(&mut snapshots.clone(), &Key::new("", node_name));
-    write_addresses(kernel, &uplinks::view(&node, kernel.devices(), &own))
+    let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
+    write(kernel, &uplinks::view(&node, kernel.devices(), &told.addresses), &told)
 }
 
 /// IPv4 as v4-mapped.
@@ -120,16 +150,23 @@ fn address(ip: IpAddr) -> Address {
     }
 }
 
-fn own_addresses(snapshots: &mut Snapshots, key: &Key) -> Vec<IpAddr> {
-    let snapshot = snapshots.borrow_and_update();
-    let node = snapshot.as_ref().and_then(|snapshot| snapshot.nodes().get(key));
-    node.map(|node| node.addresses.to_vec()).unwrap_or_default()
+impl Told {
+    fn of(snapshots: &mut Snapshots, key: &Key, kernel: &Kernel) -> Self {
+        let snapshot = snapshots.borrow_and_update();
+        let node = snapshot.as_ref().and_then(|snapshot| snapshot.nodes().get(key));
+        let objects = snapshot.iter().flat_map(|snapshot| snapshot.service_cidrs().values());
+        let ranges = objects.flat_map(|object| object.ranges.iter());
+        Self {
+            addresses: node.map(|node| node.addresses.to_vec()).unwrap_or_default(),
+            service_cidrs: ranges.chain(kernel.service_cidrs()).copied().collect(),
+        }
+    }
 }
 
-/// Returns once the Node object has other addresses than `own`.
-async fn node_changed(snapshots: &mut Snapshots, key: &Key, own: &[IpAddr]) {
+/// Returns once the cluster says something else than `told`.
+async fn told_otherwise(snapshots: &mut Snapshots, key: &Key, kernel: &Kernel, told: &Told) {
     while snapshots.changed().await.is_ok() {
-        if own_addresses(snapshots, key) != own {
+        if Told::of(snapshots, key, kernel) != *told {
             return;
         }
     }

@@ -457,6 +457,25 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
 }
 
 #[test]
+fn who_steps_aside_leaves_service_addresses_to_the_next_and_keeps_connections() {
+    let name = "who_steps_aside_leaves_service_addresses_to_the_next_and_keeps_connections";
+    world(name, |world| {
+        let cidrs = vec!["10.96.0.0/16".parse().unwrap()];
+        let options = KernelOptions { service_cidrs: cidrs, ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        uplink.put(frontend("10.96.0.1:80", TCP), 1, &["10.244.1.5:8080"], 0);
+        let first = Packet::first(TCP, "10.244.0.9:40000", "10.96.0.1:80");
+        assert_eq!(uplink.pass(POD, &first).to, at("10.244.1.5:8080"));
+        KernelMaps::open_pinned(&world.bpffs).unwrap().step_aside().unwrap();
+        assert_eq!(uplink.pass(POD, &first.later()).to, at("10.244.1.5:8080"), "open: kept");
+        for to in ["10.96.0.1:80", "10.96.200.1:80"] {
+            let new = Packet::first(TCP, "10.244.0.9:40001", to);
+            assert_eq!(uplink.pass(POD, &new), new, "another proxy's, if anybody's");
+        }
+    });
+}
+
+#[test]
 fn repeated_syn_meets_the_same_backend() {
     world("repeated_syn_meets_the_same_backend", |world| {
         let mut uplink = Uplink::new(&world.options());

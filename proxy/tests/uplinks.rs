@@ -15,7 +15,10 @@ use std::{
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
 use fairlead_proxy::{Devices, Kernel, KernelOptions, node};
-use fairlead_state::{Change, Key, Object, Store, model::Node};
+use fairlead_state::{
+    Change, Key, Object, Store,
+    model::{Node, ServiceCidr},
+};
 use support::{
     services::{frontend, node_port, put, unspecified},
     world::{Pod, World, run, world},
@@ -44,11 +47,7 @@ impl Follower {
 
     /// `own` are the addresses of the Node object.
     fn start_on(world: &World, devices: &[String], own: Vec<IpAddr>) -> Self {
-        let options = KernelOptions {
-            devices: Devices::List(devices.to_vec()),
-            service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
-            ..world.options()
-        };
+        let options = KernelOptions { devices: Devices::List(devices.to_vec()), ..world.options() };
         let kernel = Arc::new(Kernel::open(&options).unwrap());
         let cancel = CancellationToken::new();
         let (follower, token) = (kernel.clone(), cancel.clone());
@@ -63,7 +62,14 @@ impl Follower {
                 deleting: false,
                 taints: Arc::new([]),
             };
-            store.apply([Change::Upsert(Object::Node(Arc::new(node)))]);
+            let cidrs = ServiceCidr {
+                key: Key::new("", "kubernetes"),
+                ranges: ["10.96.0.0/16", "fd00:96::/112"].map(|cidr| cidr.parse().unwrap()).into(),
+            };
+            store.apply([
+                Change::Upsert(Object::Node(Arc::new(node))),
+                Change::Upsert(Object::ServiceCidr(Arc::new(cidrs))),
+            ]);
             runtime.unwrap().block_on(node::follow(follower, snapshots, "node", token)).unwrap();
         });
         Self { kernel, cancel }

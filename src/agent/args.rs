@@ -215,7 +215,8 @@ pub(crate) struct ProxyArgs {
     /// Room for so many backends, counted once per Service port
     #[arg(long, value_name = "N", default_value_t = 1_048_576, env = "FAIRLEAD_BACKENDS_MAX")]
     pub(crate) backends_max: u32,
-    /// Drop packets to addresses in these ranges that no Service has: the API server's --service-cluster-ip-range
+    /// Drop packets to addresses in these ranges that no Service has, besides those of ServiceCIDR objects:
+    /// the API server's --service-cluster-ip-range, where it has no such objects (before 1.33)
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
     pub(crate) service_cidr: Vec<IpNetwork>,
     /// Where NodePorts answer: all, primary (the Node object's addresses), localhost, or address ranges

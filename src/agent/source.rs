@@ -70,7 +70,7 @@ pub(crate) fn default_certificate(args: &Args) -> anyhow::Result<Option<Key>> {
 fn kinds(roles: Roles) -> BTreeSet<Kind> {
     let mut kinds = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
     if roles.proxy() {
-        kinds.insert(Kind::Node);
+        kinds.extend([Kind::Node, Kind::ServiceCidr]);
     }
     if roles.dns() {
         kinds.insert(Kind::Namespace);

@@ -60,4 +60,6 @@ pub enum Dirty {
     Secret(Key),
     /// A ConfigMap.
     ConfigMap(Key),
+    /// A ServiceCIDR.
+    ServiceCidr(Key),
 }

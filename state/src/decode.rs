@@ -126,6 +126,7 @@ impl Decoder {
             Kind::IngressClass => self.typed::<ingress::RawIngressClass<'_>>(input, origin),
             Kind::Secret => self.typed::<config::RawSecret<'_>>(input, origin),
             Kind::ConfigMap => self.typed::<config::RawConfigMap<'_>>(input, origin),
+            Kind::ServiceCidr => self.typed::<node::RawServiceCidr<'_>>(input, origin),
         }
     }
 

@@ -8,7 +8,7 @@ mod service;
 
 use std::{fmt, sync::Arc};
 
-pub use cluster::{ConfigMap, Namespace, Node, Pod, Secret};
+pub use cluster::{ConfigMap, Namespace, Node, Pod, Secret, ServiceCidr};
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
     ServiceBackendPort,
@@ -67,11 +67,13 @@ pub enum Kind {
     Secret,
     /// `core/v1` ConfigMap, only those referred to.
     ConfigMap,
+    /// `networking.k8s.io/v1` ServiceCIDR (KEP-1880; servers before 1.33 have none).
+    ServiceCidr,
 }
 
 impl Kind {
     /// Every kind, in the order they are listed in messages.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Node,
@@ -81,6 +83,7 @@ impl Kind {
         Kind::IngressClass,
         Kind::Secret,
         Kind::ConfigMap,
+        Kind::ServiceCidr,
     ];
 
     /// The kind's Kubernetes name, as in a manifest's `kind:`.
@@ -95,6 +98,7 @@ impl Kind {
             Kind::IngressClass => "IngressClass",
             Kind::Secret => "Secret",
             Kind::ConfigMap => "ConfigMap",
+            Kind::ServiceCidr => "ServiceCIDR",
         }
     }
 
@@ -110,6 +114,7 @@ impl Kind {
             Kind::IngressClass => "ingressclasses",
             Kind::Secret => "secrets",
             Kind::ConfigMap => "configmaps",
+            Kind::ServiceCidr => "servicecidrs",
         }
     }
 
@@ -117,14 +122,19 @@ impl Kind {
     pub fn api_version(self) -> &'static str {
         match self {
             Kind::EndpointSlice => "discovery.k8s.io/v1",
-            Kind::Ingress | Kind::IngressClass => "networking.k8s.io/v1",
+            Kind::Ingress | Kind::IngressClass | Kind::ServiceCidr => "networking.k8s.io/v1",
             _ => "v1",
         }
     }
 
     /// Whether objects of this kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Node | Kind::Namespace | Kind::IngressClass)
+        !matches!(self, Kind::Node | Kind::Namespace | Kind::IngressClass | Kind::ServiceCidr)
+    }
+
+    /// Whether a source that has no such kind, or may not read it, is taken to have none of it.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Kind::ServiceCidr)
     }
 }
 
@@ -170,6 +180,8 @@ pub enum Object {
     Secret(Arc<Secret>),
     /// See [`ConfigMap`].
     ConfigMap(Arc<ConfigMap>),
+    /// See [`ServiceCidr`].
+    ServiceCidr(Arc<ServiceCidr>),
 }
 
 impl Object {
@@ -185,6 +197,7 @@ impl Object {
             Object::IngressClass(_) => Kind::IngressClass,
             Object::Secret(_) => Kind::Secret,
             Object::ConfigMap(_) => Kind::ConfigMap,
+            Object::ServiceCidr(_) => Kind::ServiceCidr,
         }
     }
 
@@ -200,6 +213,7 @@ impl Object {
             Object::IngressClass(o) => &o.key,
             Object::Secret(o) => &o.key,
             Object::ConfigMap(o) => &o.key,
+            Object::ServiceCidr(o) => &o.key,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     change::{Dirty, Refusal},
     model::{
         ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Namespace, Node, ObjectRef, Pod,
-        Secret, Service,
+        Secret, Service, ServiceCidr,
     },
 };
 
@@ -40,6 +40,7 @@ pub struct Snapshot {
     pub(crate) ingress_classes: OrdMap<Key, Arc<IngressClass>>,
     pub(crate) secrets: OrdMap<Key, Arc<Secret>>,
     pub(crate) config_maps: OrdMap<Key, Arc<ConfigMap>>,
+    pub(crate) service_cidrs: OrdMap<Key, Arc<ServiceCidr>>,
     pub(crate) refused: OrdMap<ObjectRef, Refusal>,
     pub(crate) log: Vector<(u64, Dirty)>,
     /// Changes up to and including this revision have left the log.
@@ -116,6 +117,11 @@ impl Snapshot {
     /// Referenced ConfigMaps by key.
     pub fn config_maps(&self) -> &OrdMap<Key, Arc<ConfigMap>> {
         &self.config_maps
+    }
+
+    /// ServiceCIDRs by key.
+    pub fn service_cidrs(&self) -> &OrdMap<Key, Arc<ServiceCidr>> {
+        &self.service_cidrs
     }
 
     /// Objects whose newest version was not taken.

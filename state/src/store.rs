@@ -130,6 +130,7 @@ impl Store {
             Kind::IngressClass => s.ingress_classes.keys().cloned().collect(),
             Kind::Secret => s.secrets.keys().cloned().collect(),
             Kind::ConfigMap => s.config_maps.keys().cloned().collect(),
+            Kind::ServiceCidr => s.service_cidrs.keys().cloned().collect(),
         }
     }
 
@@ -148,6 +149,9 @@ impl Store {
             }
             Object::Secret(o) => put(&mut s.secrets, key, o, Dirty::Secret, dirty),
             Object::ConfigMap(o) => put(&mut s.config_maps, key, o, Dirty::ConfigMap, dirty),
+            Object::ServiceCidr(o) => {
+                put(&mut s.service_cidrs, key, o, Dirty::ServiceCidr, dirty);
+            }
         }
     }
 
@@ -168,6 +172,7 @@ impl Store {
             Kind::IngressClass => take(&mut s.ingress_classes, key, Dirty::IngressClass, dirty),
             Kind::Secret => take(&mut s.secrets, key, Dirty::Secret, dirty),
             Kind::ConfigMap => take(&mut s.config_maps, key, Dirty::ConfigMap, dirty),
+            Kind::ServiceCidr => take(&mut s.service_cidrs, key, Dirty::ServiceCidr, dirty),
         }
     }
 

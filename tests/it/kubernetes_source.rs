@@ -174,6 +174,7 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
             "metadata": {"name": "fairlead"}, "spec": {"controller": "fairlead.io/ingress"},
         }),
+        service_cidr(),
     ]);
     let mut followed = Followed::start(&server, Kind::ALL).await;
     let snapshot = followed.until("in sync", |_| true).await;
@@ -186,8 +187,9 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
         snapshot.ingresses().len(),
         snapshot.ingress_classes().len(),
         snapshot.secrets().len(),
+        snapshot.service_cidrs().len(),
     ];
-    assert_eq!(counts, [1; 6], "of two pods the own node's, of two secrets the one referred to");
+    assert_eq!(counts, [1; 7], "of two pods the own node's, of two secrets the one referred to");
     let paths: Vec<String> = server.requests().paths.into_keys().collect();
     let expected = [
         "/api/v1/namespaces",
@@ -198,6 +200,7 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
         "/apis/discovery.k8s.io/v1/endpointslices",
         "/apis/networking.k8s.io/v1/ingressclasses",
         "/apis/networking.k8s.io/v1/ingresses",
+        "/apis/networking.k8s.io/v1/servicecidrs",
     ];
     assert_eq!(paths, expected);
     assert!(followed.running.health.borrow().is_synced());
@@ -471,6 +474,26 @@ async fn a_server_that_answers_503_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_kind_the_server_lacks_or_withholds_holds_up_nothing_if_it_is_optional() {
+    for is_absent in [true, false] {
+        let server = ApiServer::start().await;
+        server.put_all([service("a", 80), service_cidr()]);
+        if is_absent {
+            server.without(&["servicecidrs"]);
+        } else {
+            server.forbid(&["servicecidrs"]);
+        }
+        let mut followed = Followed::start(&server, [Kind::Service, Kind::ServiceCidr]).await;
+        let snapshot = followed.until("in sync", |_| true).await;
+        assert_eq!((services(&snapshot), snapshot.service_cidrs().len()), (vec!["a:80".into()], 0));
+        server.forbid(&[]);
+        if !is_absent {
+            followed.until("the range", |s| s.service_cidrs().len() == 1).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_published_while_one_kind_is_forbidden() {
     let server = ApiServer::start().await;
     server.put(service("a", 80));
@@ -549,4 +572,12 @@ async fn a_kubeconfig_that_says_nothing_usable_is_an_error_naming_it() {
         assert!(error.starts_with(&format!("--kubeconfig {}: ", path.display())), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
+}
+
+fn service_cidr() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": ["10.96.0.0/16", "fd00:10:96::/112"]},
+    })
 }

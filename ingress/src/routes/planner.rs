@@ -149,7 +149,11 @@ impl Planner {
                 Dirty::Secret(key) => _ = work.secrets.insert(key),
                 // Classes are few and change rarely; any Ingress may be affected.
                 Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
-                Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ConfigMap(_) => {}
+                Dirty::Node(_)
+                | Dirty::Namespace(_)
+                | Dirty::Pod(_)
+                | Dirty::ConfigMap(_)
+                | Dirty::ServiceCidr(_) => {}
             }
         }
         work

@@ -5,7 +5,8 @@ mod pinned;
 use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, SourceRangeKey,
+    Backend, BackendKey, FrontendKey, FrontendValue, SETTINGS_INDEX, ServiceCounters, Settings,
+    SourceRangeKey,
 };
 
 use super::{Capacities, MapError, Maps};
@@ -24,6 +25,7 @@ pub struct KernelMaps {
     backends: Table<BackendKey, Backend>,
     source_ranges: Table<SourceRangeKey, u32>,
     counters: PerCpuTable<u32, ServiceCounters>,
+    settings: Table<u32, Settings>,
     sizes: MapSizes,
 }
 
@@ -34,6 +36,7 @@ impl KernelMaps {
             backends: tables.backends.try_clone()?,
             source_ranges: tables.source_ranges.try_clone()?,
             counters: tables.counters.try_clone()?,
+            settings: tables.settings.try_clone()?,
             sizes: tables.sizes,
         })
     }
@@ -98,6 +101,22 @@ impl Maps for KernelMaps {
 }
 
 impl KernelMaps {
+    /// Leaves new connections to whoever comes next: no frontends, and no Service ranges in which
+    /// what is not allotted would be dropped. Connections the programs know go on.
+    ///
+    /// # Errors
+    /// The maps cannot be written. Part of it may be done.
+    pub fn step_aside(&mut self) -> Result<(), MapError> {
+        let failed = |source| MapError::Other { map: "settings", source };
+        if let Some(settings) = self.settings.get(&SETTINGS_INDEX).map_err(failed)? {
+            // First: without frontends every ClusterIP is one that is not allotted.
+            let settings = Settings { service_cidr_count: 0, ..settings };
+            self.settings.put_one(&SETTINGS_INDEX, &settings).map_err(failed)?;
+        }
+        let frontends = self.load()?.frontends.into_keys().collect();
+        self.apply(&Step::DeleteFrontends(frontends))
+    }
+
     /// E2BIG is the kernel's answer when a hash map has no room for a new key.
     fn failed(&self, map: &'static str, source: io::Error) -> MapError {
         let Capacities { frontends, backends, counters } = self.capacities();

@@ -1,4 +1,4 @@
-//! `core/v1` Node, Namespace and Pod.
+//! `core/v1` Node, Namespace and Pod; `networking.k8s.io/v1` ServiceCIDR.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::{
     metadata::{Head, Metadata},
     text::{Names, Text, kept, nullable},
 };
-use crate::model::{Key, Kind, Namespace, Node, Object, Pod};
+use crate::model::{Key, Kind, Namespace, Node, Object, Pod, ServiceCidr};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RawNode<'a> {
@@ -55,6 +55,20 @@ struct RawAddress<'a> {
 pub(super) struct RawNamespace<'a> {
     #[serde(borrow, default)]
     metadata: Metadata<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RawServiceCidr<'a> {
+    #[serde(borrow, default)]
+    metadata: Metadata<'a>,
+    #[serde(default, deserialize_with = "nullable")]
+    spec: RawServiceCidrSpec<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawServiceCidrSpec<'a> {
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    cidrs: Vec<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,6 +151,26 @@ impl<'a> Raw<'a> for RawNamespace<'a> {
     fn check(self, key: Key, _: &mut Names) -> Result<Option<Object>, String> {
         fields::label(&key.name, format_args!("metadata.name"))?;
         Ok(Some(Object::Namespace(Arc::new(Namespace { key }))))
+    }
+}
+
+impl<'a> Raw<'a> for RawServiceCidr<'a> {
+    const KIND: Kind = Kind::ServiceCidr;
+
+    fn head(&self) -> Head<'_> {
+        self.metadata.head()
+    }
+
+    fn check(self, key: Key, _: &mut Names) -> Result<Option<Object>, String> {
+        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        let texts = self.spec.cidrs.iter().enumerate();
+        let ranges: Vec<_> = texts
+            .map(|(i, text)| fields::network(text, format_args!("spec.cidrs[{i}]")))
+            .collect::<Result<_, _>>()?;
+        if ranges.is_empty() {
+            return Err("spec.cidrs is empty: name one range, or one of each family".into());
+        }
+        Ok(Some(Object::ServiceCidr(Arc::new(ServiceCidr { key, ranges: kept(ranges) }))))
     }
 }
 

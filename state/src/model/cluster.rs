@@ -26,6 +26,16 @@ pub struct Namespace {
     pub key: Key,
 }
 
+/// A ServiceCIDR: where ClusterIPs are taken from. One that is being deleted still counts, as its
+/// addresses stay allotted until it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// Name (namespace empty).
+    pub key: Key,
+    /// `spec.cidrs`: one or two, of different families.
+    pub ranges: Arc<[ipnetwork::IpNetwork]>,
+}
+
 /// A Pod of the own node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {

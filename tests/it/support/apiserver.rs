@@ -71,6 +71,7 @@ struct Behaviour {
     status: Option<u16>,
     /// Resources (`secrets`) this account may not read.
     forbidden: Vec<String>,
+    absent: Vec<String>,
     /// How many bookmarks each watch is owed.
     bookmarks: u64,
 }
@@ -111,6 +112,7 @@ impl ApiServer {
                 streaming_lists: true,
                 status: None,
                 forbidden: Vec::new(),
+                absent: Vec::new(),
                 bookmarks: 0,
             },
             watches: CancellationToken::new(),
@@ -219,6 +221,12 @@ impl ApiServer {
     pub(crate) fn forbid(&self, resources: &[&str]) {
         let resources = resources.iter().map(ToString::to_string).collect();
         self.change(|state| state.behaviour.forbidden = resources);
+    }
+
+    /// The server is too old for these resources.
+    pub(crate) fn without(&self, resources: &[&str]) {
+        let resources = resources.iter().map(ToString::to_string).collect();
+        self.change(|state| state.behaviour.absent = resources);
     }
 
     /// What was asked so far.

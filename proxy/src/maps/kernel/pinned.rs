@@ -8,7 +8,8 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, SourceRangeKey, name,
+    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, Settings, SourceRangeKey,
+    name,
 };
 
 use super::KernelMaps;
@@ -33,6 +34,7 @@ impl KernelMaps {
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
+        let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
         let cpus = aya::util::nr_cpus();
         let cpus = cpus.map_err(|(_, error)| KernelError::system(Step::ReadCounters, error))?;
         Ok(Self {
@@ -40,6 +42,7 @@ impl KernelMaps {
             backends: Table::new(backends),
             source_ranges: Table::new(ranges),
             counters: PerCpuTable::new(counters, cpus),
+            settings: Table::new(settings),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,

@@ -242,3 +242,27 @@ fn a_config_map_is_its_text() {
     let Object::ConfigMap(map) = good(Kind::ConfigMap, &document) else { panic!() };
     assert_eq!(map.data.len(), 1);
 }
+
+#[test]
+fn a_service_cidr_has_one_range_or_one_of_each_family() {
+    let document = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "deletionTimestamp": "2026-01-31T12:00:00Z"},
+        "spec": {"cidrs": ["10.96.0.0/16", "fd00:10:96::/112"]},
+    });
+    let Object::ServiceCidr(cidr) = good(Kind::ServiceCidr, &document) else { panic!() };
+    let ranges: Vec<String> = cidr.ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.96.0.0/16", "fd00:10:96::/112"], "deleted or not: addresses are out");
+    refused(
+        Kind::ServiceCidr,
+        &document,
+        &[
+            ("spec.cidrs", json!([]), "spec.cidrs is empty: name one range, or one of each family"),
+            (
+                "spec.cidrs.1",
+                json!("fd00::/129"),
+                "spec.cidrs[1] \"fd00::/129\" is not a network such as 10.0.0.0/8",
+            ),
+        ],
+    );
+}

@@ -189,6 +189,11 @@ impl ApiError {
         matches!(self, ApiError::Status { code: 403, .. })
     }
 
+    /// The server has no such kind.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, ApiError::Status { code: 404, .. })
+    }
+
     /// A server without streaming lists says 400 or 422 to a request for one.
     pub(super) fn is_invalid(&self) -> bool {
         matches!(self, ApiError::Status { code: 400 | 422, .. })

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nine_kinds_cut_off_are_one_line_and_one_when_all_are_back() {
+    fn all_kinds_cut_off_are_one_line_and_one_when_all_are_back() {
         let (mut state, now) = (State::default(), Instant::now());
         assert_eq!(state.failed("Service", &refused(), now), Say::CutOff);
         assert_eq!(state.failed("Node", &refused(), now), Say::Nothing);

@@ -27,6 +27,8 @@ use crate::{
 const PAGE_ITEMS: u32 = 500;
 /// A watch that held for so long was a good one: the next try is a first try.
 const STEADY: Duration = Duration::from_secs(1);
+/// Until a server without an optional kind is asked again: it may have been upgraded.
+const ABSENT_RETRY: Duration = Duration::from_secs(600);
 
 /// Who is told.
 pub(super) trait Target: Send {
@@ -133,6 +135,10 @@ impl<T: Target> Reflector<T> {
                 let ignored = self.streaming && listing && matches!(error, ApiError::Silent(_));
                 self.streaming &= !ignored;
                 self.target.failed(&error).await?;
+                if kind.is_optional() && error.is_absent() {
+                    tokio::time::sleep(ABSENT_RETRY).await;
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

@@ -21,6 +21,7 @@ pub(super) struct WholeKind {
     sink: Sink,
     outage: Arc<Outage>,
     references: Option<References>,
+    is_listed: bool,
 }
 
 /// What the Ingresses refer to, kept up to date for [`super::referenced`].
@@ -38,7 +39,7 @@ impl WholeKind {
         outage: Arc<Outage>,
         references: Option<References>,
     ) -> Self {
-        Self { kind, sink, outage, references }
+        Self { kind, sink, outage, references, is_listed: false }
     }
 }
 
@@ -47,6 +48,7 @@ impl Target for WholeKind {
         if let Some(references) = &mut self.references {
             references.replace(&objects, &refused);
         }
+        self.is_listed = true;
         self.sink.send(vec![Change::Replace { kind: self.kind, objects, refused }]).await
     }
 
@@ -63,6 +65,14 @@ impl Target for WholeKind {
     }
 
     async fn failed(&mut self, error: &ApiError) -> Result<(), Closed> {
+        let is_withheld = error.is_absent() || error.is_forbidden();
+        if self.kind.is_optional() && is_withheld && !self.is_listed {
+            if error.is_forbidden() {
+                self.outage.failed(self.kind.as_str(), self.kind, error);
+            }
+            self.sink.contact(self.kind);
+            return self.listed(Vec::new(), Vec::new()).await.inspect(|()| self.is_listed = false);
+        }
         self.sink.failed(self.kind, &error.to_string());
         self.outage.failed(self.kind.as_str(), self.kind, error);
         Ok(())

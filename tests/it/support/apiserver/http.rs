@@ -80,6 +80,10 @@ impl State {
         if let Some(code) = self.behaviour.status {
             return Some(status(code, "InternalError", "as the test asked for"));
         }
+        if self.behaviour.absent.contains(resource) {
+            let message = "the server could not find the requested resource";
+            return Some(status(404, "NotFound", message));
+        }
         let forbidden = self.behaviour.forbidden.contains(resource);
         let message = format!("User \"test\" cannot list resource \"{resource}\"");
         forbidden.then(|| status(403, "Forbidden", &message))
@@ -248,6 +252,7 @@ fn kind(selection: &Selection) -> (&'static str, &'static str) {
         "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
         "ingresses" => ("networking.k8s.io/v1", "Ingress"),
         "ingressclasses" => ("networking.k8s.io/v1", "IngressClass"),
+        "servicecidrs" => ("networking.k8s.io/v1", "ServiceCIDR"),
         other => panic!("{other} is not served here"),
     }
 }
