@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
-use fairlead_proxy::{Kernel, KernelError, maps::kernel::KernelMaps};
+use fairlead_proxy::{
+    Kernel, KernelError,
+    connections::{Connections, Sweep},
+    maps::kernel::KernelMaps,
+};
 
 /// Flags of `fairlead cleanup`.
 #[derive(Debug, clap::Args)]
@@ -19,11 +23,22 @@ pub(crate) struct Args {
 /// Detaches and unpins programs and maps. Sockets that are connected stay connected.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.drain > 0 && step_aside(args)? {
-        #[expect(clippy::disallowed_methods, reason = "there is no runtime, and nothing to await")]
-        thread::sleep(Duration::from_secs(args.drain));
+        drain(args)?;
     }
     Kernel::cleanup(&args.bpffs)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets open connections go on, and takes those away that are not: the next proxy may use their ports
+/// for connections of its own.
+fn drain(args: &Args) -> anyhow::Result<()> {
+    let connections = Connections::open_pinned(&args.bpffs)?;
+    for _ in 0..args.drain {
+        connections.sweep(Sweep::Loose)?;
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime, and nothing to await")]
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// The programs then pass new connections on, and still translate packets of those they know. False

@@ -15,6 +15,7 @@ use bytemuck::{Pod, Zeroable};
 
 pub use affinity::{Affinity, AffinityKey, SourceRangeKey};
 pub use connection::{
+    CONNECTION_ANSWERED, CONNECTION_FIN, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET,
     Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey, SocketPeer, Tuple,
 };
 pub use frontend::{
@@ -46,7 +47,7 @@ pub mod name {
     /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).
     pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
     /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
-    pub const CONNECTIONS: &str = "connections_v1";
+    pub const CONNECTIONS: &str = "connections_v2";
     /// [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
     pub const FRAGMENTS: &str = "fragments_v1";
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).

@@ -1,6 +1,24 @@
-//! The entries that make up one translated connection.
+//! The entries that make up one translated connection, and how long they hold.
 
-use crate::abi::{Address, Connection, EGRESS, INGRESS, Tuple};
+use crate::abi::{
+    Address, CONNECTION_ANSWERED, CONNECTION_FIN, CONNECTION_OTHER_FIN, CONNECTION_REPLY,
+    CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
+};
+use crate::packet::{FIN, RST};
+
+/// A tick is `2^TICK_SHIFT` ns of `CLOCK_MONOTONIC`: 1.07 s, for the price of a shift.
+pub const TICK_SHIFT: u32 = 30;
+/// How long entries hold without a packet, in ticks. The values are what kube-proxy sets
+/// (`tcpEstablishedTimeout`, `tcpCloseWaitTimeout`) or netfilter has by itself.
+const ESTABLISHED_TICKS: u32 = 86_400;
+const HALF_CLOSED_TICKS: u32 = 3600;
+const CLOSED_TICKS: u32 = 120;
+const TCP_UNANSWERED_TICKS: u32 = 120;
+const STREAM_TICKS: u32 = 180;
+const UNANSWERED_TICKS: u32 = 30;
+const SCTP_TICKS: u32 = 210;
+/// A closed connection's ports may serve another after so long: its last packets are through.
+const LINGER_TICKS: u32 = 2;
 
 /// A connection from outside, chosen but not yet stored.
 ///
@@ -17,6 +35,8 @@ pub struct Flow<'a> {
     /// The client's port as the node's side sees it; another than the client's own only where one
     /// client port reaches one backend by two services.
     pub client_port: [u8; 2],
+    /// When, in ticks.
+    pub now: u32,
 }
 
 /// Key and value of one entry.
@@ -26,7 +46,7 @@ impl Flow<'_> {
     /// Client's packets on their way in: to the backend.
     #[inline(always)]
     pub fn request_in(&self) -> Entry {
-        (*self.dialled, rewrite(self.backend, self.client_port, self.backend_port))
+        (*self.dialled, self.rewrite(self.backend, self.client_port, self.backend_port, 0))
     }
 
     /// Client's packets on their way out to another node: from the node.
@@ -39,7 +59,7 @@ impl Flow<'_> {
             hook: EGRESS,
             ..*self.dialled
         };
-        (key, rewrite(node, node_port, self.backend_port))
+        (key, self.rewrite(node, node_port, self.backend_port, 0))
     }
 
     /// Another node's replies on their way in: to the client.
@@ -53,7 +73,8 @@ impl Flow<'_> {
             hook: INGRESS,
             ..*self.dialled
         };
-        (key, rewrite(self.dialled.source, self.backend_port, self.client_port))
+        let client = self.dialled.source;
+        (key, self.rewrite(client, self.backend_port, self.client_port, CONNECTION_REPLY))
     }
 
     /// Replies on their way out: from what the client dialled.
@@ -68,13 +89,130 @@ impl Flow<'_> {
             ..*self.dialled
         };
         let Tuple { destination, source_port, destination_port, .. } = *self.dialled;
-        (key, rewrite(destination, destination_port, source_port))
+        (key, self.rewrite(destination, destination_port, source_port, CONNECTION_REPLY))
+    }
+
+    #[inline(always)]
+    fn rewrite(
+        &self,
+        address: Address,
+        source_port: [u8; 2],
+        destination_port: [u8; 2],
+        state: u16,
+    ) -> Connection {
+        let seen = self.now;
+        Connection {
+            address,
+            source_port,
+            destination_port,
+            set_id: 0,
+            slot: 0,
+            flags: 0,
+            state,
+            seen,
+        }
     }
 }
 
+impl Connection {
+    /// Both sides have ended it, or one has broken it off.
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        const BOTH: u16 = CONNECTION_FIN | CONNECTION_OTHER_FIN;
+        self.state & CONNECTION_RESET != 0 || self.state & BOTH == BOTH
+    }
+
+    /// Whether no packet is to be expected any more, as far as this entry's direction goes.
+    #[inline(always)]
+    pub fn is_over(&self, protocol: u8, now: u32) -> bool {
+        self.is_idle(self.limit(protocol), now)
+    }
+
+    /// Whether another connection may have its ports, as far as this entry's direction goes.
+    #[inline(always)]
+    pub fn is_free(&self, protocol: u8, now: u32) -> bool {
+        let limit = if self.is_closed() { LINGER_TICKS } else { self.limit(protocol) };
+        self.is_idle(limit, now)
+    }
+
+    /// Whether no packet has met this entry since the tick before the last.
+    #[inline(always)]
+    pub fn is_silent(&self, now: u32) -> bool {
+        self.is_idle(LINGER_TICKS, now)
+    }
+
+    /// Whether both rewrite alike.
+    #[inline(always)]
+    pub fn is_same_way(&self, other: &Connection) -> bool {
+        self.address == other.address
+            && self.source_port == other.source_port
+            && self.destination_port == other.destination_port
+    }
+
+    /// What a packet with these TCP flags (0 for others) adds to this entry's state, and to that of
+    /// its twin; nothing for nearly every packet.
+    #[inline(always)]
+    pub fn news(&self, tcp_flags: u8) -> (u16, u16) {
+        let (mut own, mut twins) = (0, 0);
+        if self.state & CONNECTION_REPLY != 0 {
+            own |= CONNECTION_ANSWERED;
+            twins |= CONNECTION_ANSWERED;
+        }
+        if tcp_flags & FIN != 0 {
+            own |= CONNECTION_FIN;
+            twins |= CONNECTION_OTHER_FIN;
+        }
+        if tcp_flags & RST != 0 {
+            own |= CONNECTION_RESET;
+            twins |= CONNECTION_RESET;
+        }
+        if own & !self.state == 0 { (0, 0) } else { (own, twins) }
+    }
+
+    #[inline(always)]
+    fn is_idle(&self, limit: u32, now: u32) -> bool {
+        // What looks ancient was written by another core, in a tick that is new to this one.
+        let age = now.wrapping_sub(self.seen);
+        age >= limit && age <= u32::MAX / 2
+    }
+
+    #[inline(always)]
+    fn limit(&self, protocol: u8) -> u32 {
+        let is_answered = self.state & CONNECTION_ANSWERED != 0;
+        match protocol {
+            TCP if self.is_closed() => CLOSED_TICKS,
+            TCP if !is_answered => TCP_UNANSWERED_TICKS,
+            TCP if self.state & (CONNECTION_FIN | CONNECTION_OTHER_FIN) != 0 => HALF_CLOSED_TICKS,
+            TCP => ESTABLISHED_TICKS,
+            UDP if is_answered => STREAM_TICKS,
+            UDP => UNANSWERED_TICKS,
+            _ => SCTP_TICKS,
+        }
+    }
+}
+
+/// Where the entry for the other direction is, at the other hook.
 #[inline(always)]
-fn rewrite(address: Address, source_port: [u8; 2], destination_port: [u8; 2]) -> Connection {
-    Connection { address, source_port, destination_port, set_id: 0, slot: 0, flags: 0 }
+pub fn twin(tuple: &Tuple, connection: &Connection) -> Tuple {
+    let is_ingress = tuple.hook == INGRESS;
+    Tuple {
+        source: if is_ingress { connection.address } else { tuple.destination },
+        destination: if is_ingress { tuple.source } else { connection.address },
+        source_port: connection.destination_port,
+        destination_port: connection.source_port,
+        hook: if is_ingress { EGRESS } else { INGRESS },
+        ..*tuple
+    }
+}
+
+/// Whether the entry found at the [`twin`] of `tuple` has its own twin there. It has not where the
+/// client's port found another way since.
+#[inline(always)]
+pub fn is_twin(tuple: &Tuple, found: &Connection) -> bool {
+    let rewritten = if tuple.hook == INGRESS { &tuple.destination } else { &tuple.source };
+    found.address == *rewritten
+        && found.source_port == tuple.destination_port
+        && found.destination_port == tuple.source_port
 }
 
 /// The packet after its entry was applied: destination changed on the way in, source on the way
@@ -94,8 +232,13 @@ pub fn rewritten(tuple: &Tuple, connection: &Connection) -> Tuple {
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable as _;
+
     use super::*;
-    use crate::{abi::TCP, packet::mapped};
+    use crate::{
+        abi::SCTP,
+        packet::{ACK, mapped},
+    };
 
     const CLIENT: Address = mapped([203, 0, 113, 9]);
     const NODE: Address = mapped([192, 168, 0, 2]);
@@ -119,6 +262,7 @@ mod tests {
             backend: BACKEND,
             backend_port: 8080u16.to_be_bytes(),
             client_port: client_port.to_be_bytes(),
+            now: 7,
         }
     }
 
@@ -165,5 +309,69 @@ mod tests {
         assert_eq!(first.reply_out().0, second.reply_out().0);
         let moved = Flow { client_port: 50001u16.to_be_bytes(), ..second };
         assert_ne!(first.reply_out().0, moved.reply_out().0);
+    }
+
+    #[test]
+    fn each_entry_finds_the_one_for_the_other_direction_and_back() {
+        let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
+        let flow = flow(&dialled, 50001);
+        let port = 61000u16.to_be_bytes();
+        let outer = [flow.request_in(), flow.reply_out()];
+        let inner = [flow.request_out(NODE, port), flow.reply_in(NODE, port)];
+        for [(one, way), (other, back)] in [outer, inner] {
+            assert_eq!(twin(&one, &way), other);
+            assert_eq!(twin(&other, &back), one);
+            assert!(is_twin(&one, &back) && is_twin(&other, &way));
+            let elsewhere = Connection { source_port: [9, 9], ..back };
+            assert_ne!(twin(&other, &elsewhere), one);
+            assert!(!is_twin(&one, &elsewhere));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_over_when_netfilter_would_say_so() {
+        let state = |state| Connection { state, seen: u32::MAX - 5, ..Connection::zeroed() };
+        let (answered, fin, other) =
+            (CONNECTION_ANSWERED, CONNECTION_ANSWERED | CONNECTION_FIN, CONNECTION_OTHER_FIN);
+        for (protocol, flags, over, free) in [
+            (TCP, 0, 120, 120),
+            (TCP, answered, 86_400, 86_400),
+            (TCP, fin, 3600, 3600),
+            (TCP, answered | other, 3600, 3600),
+            (TCP, fin | other, 120, 2),
+            (TCP, answered | CONNECTION_RESET, 120, 2),
+            (TCP, CONNECTION_RESET, 120, 2),
+            (UDP, 0, 30, 30),
+            (UDP, answered, 180, 180),
+            (SCTP, answered, 210, 210),
+        ] {
+            let entry = state(flags);
+            // Ticks run over: a node that is up for 146 years.
+            let after = |ticks: u32| entry.seen.wrapping_add(ticks);
+            assert!(!entry.is_over(protocol, after(over - 1)), "{protocol} {flags:#b}");
+            assert!(entry.is_over(protocol, after(over)), "{protocol} {flags:#b}");
+            assert!(!entry.is_free(protocol, after(free - 1)), "{protocol} {flags:#b}");
+            assert!(entry.is_free(protocol, after(free)), "{protocol} {flags:#b}");
+            assert!(!entry.is_free(protocol, entry.seen.wrapping_sub(1)), "met on another core");
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_is_written_and_to_both_directions() {
+        let (request, reply) = (0, CONNECTION_REPLY);
+        let (answered, reset) = (CONNECTION_ANSWERED, CONNECTION_RESET);
+        let (fin, other) = (CONNECTION_FIN, CONNECTION_OTHER_FIN);
+        for (state, flags, expected) in [
+            (request, ACK, (0, 0)),
+            (reply, ACK, (answered, answered)),
+            (reply | answered, ACK, (0, 0)),
+            (request | answered, FIN | ACK, (fin, other)),
+            (request | answered | fin, FIN | ACK, (0, 0)),
+            (request | other, RST, (reset, reset)),
+            (reply, RST | ACK, (answered | reset, answered | reset)),
+        ] {
+            let entry = Connection { state, ..Connection::zeroed() };
+            assert_eq!(entry.news(flags), expected, "{state:#b} {flags:#b}");
+        }
     }
 }

@@ -39,7 +39,8 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
-const FIN: u8 = 0x01;
+/// TCP flag: the sender has no more to say.
+pub const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 /// TCP flag: the connection is refused or broken off.
 pub const RST: u8 = 0x04;

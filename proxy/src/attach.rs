@@ -33,6 +33,7 @@ use self::{
     pins::Pins,
 };
 use crate::{
+    connections::Connections,
     maps::kernel::{KernelMaps, sum},
     object::{self, Loaded, Object, Tables},
     stale,
@@ -107,8 +108,8 @@ impl Default for KernelOptions {
             devices: Devices::Auto,
             sizes: MapSizes::default(),
             node_ports: 30000..=32767,
-            // Behind Linux's default local ports, 32768 to 60999.
-            snat_ports: 61000..=65535,
+            // Before NodePorts and Linux's default local ports, 32768 to 60999.
+            snat_ports: 1024..=29999,
             node_port_addresses: NodePortAddresses::default(),
             service_cidrs: Vec::new(),
             masquerade_all: false,
@@ -341,6 +342,12 @@ impl Kernel {
         let Tables { datagram_peers, frontends, backends, .. } = &self.object.tables;
         let maps = stale::Maps { peers: datagram_peers, frontends, backends };
         stale::end(&maps).map_err(|error| KernelError::system(Step::EndSockets, error))
+    }
+
+    /// The connection table.
+    pub fn connections(&self) -> Result<Connections, KernelError> {
+        let table = self.object.tables.connections.try_clone();
+        table.map(Connections::new).map_err(|error| KernelError::system(Step::Sweep, error))
     }
 
     /// Instructions the verifier went through for each program, by name.

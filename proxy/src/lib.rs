@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod attach;
+pub mod connections;
 pub mod delta;
 mod hash;
 pub mod health_ports;
@@ -11,6 +12,7 @@ pub mod node;
 mod object;
 pub mod plan;
 pub mod run;
+pub mod snat_ports;
 pub mod stale;
 pub mod sync;
 #[expect(unsafe_code, reason = "system calls no safe wrapper covers; nowhere else")]

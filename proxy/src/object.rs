@@ -143,7 +143,7 @@ pub(crate) struct Tables {
     pub(crate) settings: Table<u32, Settings>,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
-
+    pub(crate) connections: Table<Tuple, Connection>,
     /// As the kernel has them, which may be from an earlier start.
     pub(crate) sizes: MapSizes,
 }
@@ -277,7 +277,7 @@ impl Tables {
         let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
-        let (_, connections_max) = take(ebpf, name::CONNECTIONS)?;
+        let (connections, connections_max) = take(ebpf, name::CONNECTIONS)?;
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
         let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
@@ -290,6 +290,7 @@ impl Tables {
             settings: Table::new(take(ebpf, name::SETTINGS)?.0),
             source_ranges: Table::new(source_ranges),
             datagram_peers: Table::new(datagram_peers),
+            connections: Table::new(connections),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,

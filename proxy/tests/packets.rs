@@ -5,13 +5,18 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use fairlead_ebpf::abi::{
     BACKEND_LOCAL, FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, SCTP, TCP, UDP,
 };
 use fairlead_proxy::{
     Kernel, KernelOptions,
+    connections::{Sweep, Swept},
     delta::Step,
     maps::{Maps as _, kernel::KernelMaps},
 };
@@ -74,6 +79,11 @@ impl Uplink {
         let run = self.kernel.run_on_packet(hook, frame, 1).unwrap();
         assert!(run.verdict == DROP || run.packet == frame, "{hook} changed the frame");
         run.verdict
+    }
+
+    /// As [`Self::verdict`], whatever becomes of the frame.
+    fn verdict_of(&self, hook: &'static str, frame: &[u8]) -> i32 {
+        self.kernel.run_on_packet(hook, frame, 1).unwrap().verdict
     }
 
     fn count(&self, reason: Reason) -> u64 {
@@ -151,7 +161,7 @@ fn remote_backend_sees_the_node_and_the_client_sees_what_it_dialled() {
                             (sent.from.ip().to_string(), sent.to),
                             (node.into(), at(backend))
                         );
-                        assert!(sent.from.port() >= 61000, "{sent:?}");
+                        assert!((1024..30000).contains(&sent.from.port()), "{sent:?}");
                         ports.insert(sent.from.port());
                         let returned = uplink.pass(IN, &sent.reply());
                         assert_eq!((returned.from, returned.to), (at(backend), first.from));
@@ -557,6 +567,88 @@ fn connection_without_a_free_port_is_dropped_and_counted() {
         assert_eq!(uplink.verdict(IN, &two.frame()), DROP);
         assert_eq!(uplink.count(Reason::PortsExhausted), 1);
         assert_eq!(uplink.pass(IN, &one.later()).to, at("10.244.1.5:8080"), "the first goes on");
+    });
+}
+
+/// A connection from outside to a backend on another node.
+struct FromOutside<'a> {
+    uplink: &'a Uplink,
+    first: Packet,
+}
+
+impl FromOutside<'_> {
+    fn there(&self, packet: &Packet) -> Packet {
+        self.uplink.pass(OUT, &self.uplink.pass(IN, packet))
+    }
+
+    fn and_back(&self, at_backend: &Packet) -> Packet {
+        self.uplink.pass(OUT, &self.uplink.pass(IN, at_backend))
+    }
+
+    fn open(&self) {
+        self.and_back(&self.there(&self.first).reply());
+        self.there(&self.first.later());
+    }
+}
+
+#[test]
+fn source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not() {
+    let name = "source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not";
+    world(name, |world| {
+        for (is_broken_off, port) in [(false, 61000), (true, 61001)] {
+            let options = KernelOptions { snat_ports: port..=port, ..world.options() };
+            let mut uplink = Uplink::new(&options);
+            uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+            let syn =
+                |n: u8| Packet::first(TCP, &format!("203.0.113.{n}:{port}"), "192.168.0.2:30080");
+            let one = FromOutside { uplink: &uplink, first: syn(1) };
+            one.open();
+            let two = syn(2).frame();
+            let one_says_fin = one.there(&one.first.fin());
+            assert_eq!(uplink.verdict(IN, &two), DROP, "one side may go on for long");
+            if is_broken_off {
+                one.there(&one.first.reset());
+            } else {
+                one.and_back(&one_says_fin.reply().fin());
+                one.there(&one.first.later());
+            }
+            let begun = Instant::now();
+            while uplink.verdict_of(IN, &two) == DROP {
+                assert!(begun.elapsed() < Duration::from_secs(10), "the port is never free again");
+            }
+            let two = FromOutside { uplink: &uplink, first: syn(2) };
+            let met = two.and_back(&two.there(&two.first).reply());
+            assert_eq!((met.from, met.to), (two.first.to, two.first.from));
+        }
+    });
+}
+
+#[test]
+fn what_is_over_leaves_the_table_and_what_is_open_stays() {
+    world("what_is_over_leaves_the_table_and_what_is_open_stays", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for protocol in [TCP, UDP] {
+            uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
+        }
+        let from = |protocol, n| Packet::first(protocol, n, "192.168.0.2:30080");
+        let open = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40001") };
+        let ended = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40002") };
+        let datagrams = FromOutside { uplink: &uplink, first: from(UDP, "203.0.113.9:40003") };
+        [&open, &ended, &datagrams].into_iter().for_each(FromOutside::open);
+        ended.there(&ended.first.reset());
+        let connections = uplink.kernel.connections().unwrap();
+        let all = Swept { entries: 12, removed: 0 };
+        assert_eq!(connections.sweep(Sweep::Over).unwrap(), all, "all of them may go on");
+
+        let begun = Instant::now();
+        let mut removed = 0;
+        while removed < 8 {
+            removed += connections.sweep(Sweep::Loose).unwrap().removed;
+            assert!(begun.elapsed() < Duration::from_secs(10), "{removed} of 8 left");
+        }
+        let rest = Swept { entries: 4, removed: 0 };
+        assert_eq!(connections.sweep(Sweep::Loose).unwrap(), rest);
+        assert_eq!(open.there(&open.first.later()).to, at("10.244.1.5:8080"));
     });
 }
 

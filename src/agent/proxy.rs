@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,13 @@ use std::{
 use anyhow::Context as _;
 use fairlead_proxy::{
     CIDRS_MAX, Devices, Kernel, KernelOptions, MapSizes, NodePortAddresses, ProxyStatus,
-    Synchroniser, node, plan::Rules, run::run as keep_in_sync, stale::Ended,
+    Synchroniser,
+    connections::{Connections, Sweep, Swept},
+    node,
+    plan::Rules,
+    run::run as keep_in_sync,
+    snat_ports,
+    stale::Ended,
 };
 use fairlead_state::{Key, store::Snapshots};
 use tokio::{sync::watch, task::JoinHandle};
@@ -30,6 +36,8 @@ use super::{
 const PINS: &str = "fairlead";
 /// Between two searches for sockets whose backend is gone.
 const STALE_PAUSE: Duration = Duration::from_millis(500);
+/// Between two searches for connections that are over: no limit of theirs is shorter.
+const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 
 /// What an agent that never came to work has to take away again: nothing if it found an earlier
 /// agent's programs, which serve on.
@@ -86,7 +94,11 @@ async fn serve(
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
-    let metrics: Metrics = Box::new(move |text| write_metrics(text, &metered, &read.borrow()));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let metrics: Metrics = Box::new(move |text| {
+        write_metrics(text, &metered, &read.borrow(), counted.load(Ordering::Relaxed));
+    });
     view.store(Some(Arc::new(metrics)));
 
     // Whichever part fails first ends the others, and the role is started anew.
@@ -118,6 +130,7 @@ async fn serve(
             result = following => result?,
             () = health => {}
             () = end_stale_sockets(kernel.clone(), stale_seen) => {}
+            result = sweep_connections(kernel.connections()?, &connections) => result?,
         }
         anyhow::Ok(())
     };
@@ -148,6 +161,20 @@ async fn end_stale_sockets(kernel: Arc<Kernel>, mut seen: watch::Receiver<ProxyS
         }
         // Each round reads every socket that is known: bursts of changes share one.
         tokio::time::sleep(STALE_PAUSE).await;
+    }
+}
+
+/// Takes connections that are over out of the kernel's table, and counts those that stay.
+async fn sweep_connections(table: Connections, count: &AtomicUsize) -> anyhow::Result<()> {
+    let table = Arc::new(table);
+    loop {
+        let swept = table.clone();
+        let swept = tokio::task::spawn_blocking(move || swept.sweep(Sweep::Over)).await?;
+        match swept {
+            Ok(Swept { entries, removed }) => count.store(entries - removed, Ordering::Relaxed),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "connections"),
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
     }
 }
 
@@ -184,7 +211,10 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         "--service-cidr: at most {CIDRS_MAX} ranges are taken, not {}",
         args.service_cidr.len()
     );
+    let node_ports = KernelOptions::default().node_ports;
     Ok(KernelOptions {
+        snat_ports: snat_ports::free(&node_ports),
+        node_ports,
         cgroup_root: args.cgroup_root.clone(),
         bpffs: args.bpffs.clone(),
         devices,
@@ -200,7 +230,8 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
     })
 }
 
-fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus) {
+fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: usize) {
+    let connections_max = kernel.sizes().connections;
     let ProxyStatus { revision, services, frontends, backends, behind, capacities, .. } = status;
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -211,9 +242,11 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus) {
          # TYPE fairlead_map_entries gauge\n\
          fairlead_map_entries{{map=\"frontends\"}} {frontends}\n\
          fairlead_map_entries{{map=\"backends\"}} {backends}\n\
+         fairlead_map_entries{{map=\"connections\"}} {connections}\n\
          # TYPE fairlead_map_entries_max gauge\n\
          fairlead_map_entries_max{{map=\"frontends\"}} {}\n\
-         fairlead_map_entries_max{{map=\"backends\"}} {}",
+         fairlead_map_entries_max{{map=\"backends\"}} {}\n\
+         fairlead_map_entries_max{{map=\"connections\"}} {connections_max}",
         capacities.frontends, capacities.backends
     );
     let Ok(counters) = kernel.counters() else { return };

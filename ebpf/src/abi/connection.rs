@@ -48,8 +48,23 @@ pub struct Connection {
     /// Its slot there.
     pub slot: u32,
     /// The backend's `BACKEND_*` flags.
-    pub flags: u32,
+    pub flags: u16,
+    /// `CONNECTION_*`.
+    pub state: u16,
+    /// When a packet last met this entry, in ticks (see `crate::connection::TICK_SHIFT`).
+    pub seen: u32,
 }
+
+/// The entry is for packets on the way back to the client.
+pub const CONNECTION_REPLY: u16 = 1;
+/// A packet has come back from the backend.
+pub const CONNECTION_ANSWERED: u16 = 2;
+/// A TCP FIN was seen in this entry's direction.
+pub const CONNECTION_FIN: u16 = 4;
+/// A TCP FIN was seen in the other direction.
+pub const CONNECTION_OTHER_FIN: u16 = 8;
+/// A TCP RST was seen in either direction, and nothing since in this entry's.
+pub const CONNECTION_RESET: u16 = 16;
 
 /// What a connected socket dialled and what it got. Value of the socket storage `peers`.
 #[repr(C)]
@@ -111,6 +126,6 @@ pub struct FragmentPorts {
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentPorts>() == 4);
 const _: () = assert!(size_of::<Tuple>() == 40);
-const _: () = assert!(size_of::<Connection>() == 32);
+const _: () = assert!(size_of::<Connection>() == 36);
 const _: () = assert!(size_of::<SocketPeer>() == 36);
 const _: () = assert!(size_of::<PeerKey>() == 32);

@@ -7,7 +7,7 @@ mod rewrite;
 use aya_ebpf::programs::TcContext;
 use bytemuck::Zeroable;
 use fairlead_ebpf::{
-    abi::{Connection, SCTP, Tuple, UDP},
+    abi::{Connection, SCTP, TCP, Tuple, UDP},
     packet::{self, Skip},
 };
 
@@ -23,6 +23,8 @@ const BPF_F_IPV6: u64 = 1 << 7;
 pub(crate) struct Frame {
     /// Of an ICMP error, the way back of the packet it is about.
     pub(crate) tuple: Tuple,
+    /// The entry for it, if there is one.
+    pub(crate) found: Connection,
     /// What was made of it, if it opened a connection.
     pub(crate) opened: Connection,
     /// 4 or 6.
@@ -65,6 +67,15 @@ impl Frame {
                 Ok(packet::opens_connection(flags))
             }
         }
+    }
+
+    /// The flags, if there is a TCP header.
+    #[inline(always)]
+    pub(crate) fn tcp_flags(&self, ctx: &TcContext) -> u8 {
+        if self.kind != KIND_WHOLE || self.tuple.protocol != TCP {
+            return 0;
+        }
+        load::<1>(ctx, self.transport() + packet::TCP_FLAGS).map_or(0, |[flags]| flags)
     }
 
     /// Whether this is an ICMP error about the tuple.

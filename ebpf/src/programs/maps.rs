@@ -7,13 +7,17 @@ use aya_ebpf::{
     btf_maps::{
         Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage, lpm_trie,
     },
+    helpers::generated::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
 use bytemuck::{Pod, Zeroable};
-use fairlead_ebpf::abi::{
-    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PeerKey, Reason,
-    SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+use fairlead_ebpf::{
+    abi::{
+        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
+        FragmentPorts, FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PeerKey,
+        Reason, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+    },
+    connection::TICK_SHIFT,
 };
 
 // Names are those of `abi::name`: an attribute takes no constant.
@@ -52,7 +56,7 @@ pub(crate) static PEERS: SkStorage<SocketPeer> = SkStorage::new();
 #[btf_map(name = "datagram_peers_v1")]
 pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
 
-#[btf_map(name = "connections_v1")]
+#[btf_map(name = "connections_v2")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
 #[btf_map(name = "fragments_v1")]
@@ -68,6 +72,14 @@ static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
 /// while another does on the same CPU: both hooks run with soft interrupts off.
 #[btf_map]
 static SCRATCH: PerCpuArray<Frame, 1> = PerCpuArray::new();
+
+/// The time in ticks.
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    // SAFETY: reads a clock.
+    let now = unsafe { bpf_ktime_get_coarse_ns() } >> TICK_SHIFT;
+    u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default()
+}
 
 /// This CPU's frame.
 #[inline(always)]

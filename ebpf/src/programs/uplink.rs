@@ -1,7 +1,7 @@
 //! Packets for a service that no socket of this node sent, and their replies.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_ANY, TC_ACT_SHOT, TC_ACT_UNSPEC},
     programs::TcContext,
 };
 use bytemuck::Zeroable as _;
@@ -10,7 +10,7 @@ use fairlead_ebpf::{
         Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_SOURCE_RANGES, FrontendKey,
         INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
     },
-    connection::{Entry, Flow, rewritten},
+    connection::{Flow, rewritten},
     packet::{self, Skip},
     select::{self, Lead, Origin},
 };
@@ -19,6 +19,7 @@ use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
     low_half, maps, reject,
+    track::{self, store, store_new},
 };
 
 /// Whoever comes next decides: other programs, then the kernel.
@@ -50,8 +51,8 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
     if frame.parse(ctx, EGRESS).is_err() {
         return NEXT;
     }
-    if let Some(connection) = known(&frame.tuple) {
-        return apply(ctx, frame, &connection);
+    if track::is_known(ctx, frame) {
+        return apply(ctx, frame, &frame.found);
     }
     // Routed out, it would come back for ever or meet a stranger.
     let is_leak = !frame.is_error()
@@ -63,12 +64,12 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
 fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, Skip> {
     frame.parse(ctx, INGRESS)?;
     let is_opening = frame.is_opening(ctx)?;
-    if let Some(connection) = known(&frame.tuple) {
+    if track::is_known(ctx, frame) && !(is_opening && frame.found.is_closed()) {
         // Established TCP keeps its backend to the end, also one that left the set (it may be
         // terminating); a new connection or a datagram goes only where the service goes.
-        let is_pinned = !is_opening || connection.set_id == 0;
-        if is_pinned || is_current(&frame.tuple, &connection, origin) {
-            return Ok(apply(ctx, frame, &connection));
+        let is_pinned = !is_opening || frame.found.set_id == 0;
+        if is_pinned || is_current(&frame.tuple, &mut frame.found, origin) {
+            return Ok(apply(ctx, frame, &frame.found));
         }
     }
     if !is_opening {
@@ -79,12 +80,6 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
         NEXT if frame.opened.set_id != 0 => Ok(apply(ctx, frame, &frame.opened)),
         verdict => Ok(verdict),
     }
-}
-
-#[inline(always)]
-fn known(tuple: &Tuple) -> Option<Connection> {
-    // SAFETY: the reference ends with the copy, under RCU.
-    unsafe { maps::CONNECTIONS.get(tuple).copied() }
 }
 
 #[inline(never)]
@@ -102,7 +97,7 @@ fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
 
 /// Whether the service still leads to this connection's backend.
 #[inline(never)]
-fn is_current(tuple: &Tuple, connection: &Connection, origin: Origin) -> bool {
+fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
     let Found::Frontend(_, frontend) = dial::find(&dialled(tuple), || false) else { return false };
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     if set_id == connection.set_id {
@@ -111,12 +106,12 @@ fn is_current(tuple: &Tuple, connection: &Connection, origin: Origin) -> bool {
     let backend = Backend {
         address: connection.address,
         port: connection.destination_port,
-        flags: if connection.flags & u32::from(BACKEND_LOCAL) == 0 { 0 } else { BACKEND_LOCAL },
+        flags: connection.flags & BACKEND_LOCAL,
     };
     let at = |key: &_| maps::peek(&maps::BACKENDS, key);
     let Some(slot) = select::find(set_id, count, &backend, at) else { return false };
-    let moved = Connection { set_id, slot, ..*connection };
-    store((*tuple, moved), BPF_ANY);
+    (connection.set_id, connection.slot) = (set_id, slot);
+    store((tuple, connection), BPF_ANY.into());
     true
 }
 
@@ -130,6 +125,7 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
         backend: [0; 16],
         backend_port: [0; 2],
         client_port: tuple.source_port,
+        now: maps::now(),
     };
     let verdict = pick(&mut flow, connection, origin);
     if connection.set_id == 0 {
@@ -141,7 +137,7 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
     // A local backend's replies pass this node anyway, and so do a local client's requests: the
     // client's address is kept. A pod that meets itself would answer itself directly.
     let is_translated = match origin {
-        Origin::Outside => connection.flags & u32::from(BACKEND_LOCAL) == 0,
+        Origin::Outside => connection.flags & BACKEND_LOCAL == 0,
         Origin::Inside => flow.backend == tuple.source,
     };
     let is_for_all = maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0);
@@ -162,7 +158,7 @@ fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
     let (key, request_in) = flow.request_in();
     let Connection { set_id, slot, flags, .. } = *connection;
     *connection = Connection { set_id, slot, flags, ..request_in };
-    store((key, *connection), BPF_ANY)
+    store((&key, connection), BPF_ANY.into())
 }
 
 /// Chooses the backend. Without one, the answer is what becomes of the packet.
@@ -190,7 +186,7 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
     flow.backend_port = backend.port;
     connection.set_id = set_id;
     connection.slot = slot;
-    connection.flags = u32::from(backend.flags);
+    connection.flags = backend.flags;
     NEXT
 }
 
@@ -199,8 +195,7 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
 #[inline(never)]
 fn store_reply(flow: &mut Flow<'_>) -> Result<(), Reason> {
     for _ in 0..PORT_TRIES {
-        let (key, wanted) = flow.reply_out();
-        if store((key, wanted), BPF_NOEXIST) || known(&key) == Some(wanted) {
+        if store_new(&flow.reply_out()) {
             return Ok(());
         }
         flow.client_port = (low_half(dial::random()) | 0x8000).to_be_bytes();
@@ -217,17 +212,13 @@ fn store_remote(flow: &Flow<'_>) -> Result<(), Reason> {
     };
     for _ in 0..PORT_TRIES {
         let port = settings.snat_port(dial::random());
-        if store(flow.reply_in(node, port), BPF_NOEXIST) {
-            let stored = store(flow.request_out(node, port), BPF_ANY);
+        if store_new(&flow.reply_in(node, port)) {
+            let (key, value) = flow.request_out(node, port);
+            let stored = store((&key, &value), BPF_ANY.into());
             return if stored { Ok(()) } else { Err(Reason::ConnectionNotStored) };
         }
     }
     Err(Reason::PortsExhausted)
-}
-
-#[inline(always)]
-fn store(entry: Entry, flags: u32) -> bool {
-    maps::CONNECTIONS.insert(entry.0, entry.1, flags.into()).is_ok()
 }
 
 /// The address other nodes' backends see: what the client dialled where that is the node's.

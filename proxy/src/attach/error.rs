@@ -137,6 +137,8 @@ pub enum Step {
     Follow,
     /// End sockets whose backend is gone.
     EndSockets,
+    /// Remove connections that are over.
+    Sweep,
 }
 
 impl std::fmt::Display for Step {
@@ -148,6 +150,7 @@ impl std::fmt::Display for Step {
             Step::AttachDevice(program, device) => write!(f, "attach {program} to {device}"),
             Step::WriteNode => f.write_str("write the node's addresses and settings"),
             Step::ReadCounters => f.write_str("read the counters"),
+            Step::Sweep => f.write_str("remove connections that are over"),
             Step::RunPacket => f.write_str("run a packet program on a frame"),
             Step::EndSockets => f.write_str("end UDP sockets whose backend is gone"),
             Step::Follow => f.write_str("follow addresses and devices by rtnetlink"),

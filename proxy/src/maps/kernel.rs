@@ -2,6 +2,8 @@
 
 mod pinned;
 
+pub(crate) use pinned::open as open_map;
+
 use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{

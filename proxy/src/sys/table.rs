@@ -140,6 +140,13 @@ where
         Ok(entries)
     }
 
+    /// Calls `take` with every entry, in no order and with little memory.
+    pub(crate) fn each(&self, mut take: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.scan(1, |keys, values| {
+            keys.iter().zip(values).for_each(|(key, value)| take(key, value));
+        })
+    }
+
     /// Every key, in no order.
     pub(crate) fn keys(&self) -> io::Result<Vec<K>> {
         Ok(self.entries()?.into_iter().map(|(key, _)| key).collect())

@@ -9,6 +9,8 @@ use fairlead_ebpf::abi::{SCTP, TCP, UDP};
 /// TCP flags.
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const ACK: u8 = 0x10;
+const FIN: u8 = 0x01;
+const RST: u8 = 0x04;
 
 /// What is sent, or what a frame was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,16 @@ impl Packet {
     /// What the receiver answers.
     pub(crate) fn reply(&self) -> Self {
         Self { from: self.to, to: self.from, ..self.with_flags(SYN | ACK) }
+    }
+
+    /// The last packet its sender sends.
+    pub(crate) fn fin(&self) -> Self {
+        self.with_flags(FIN | ACK)
+    }
+
+    /// Breaks the connection off.
+    pub(crate) fn reset(&self) -> Self {
+        self.with_flags(RST)
     }
 
     fn with_flags(&self, flags: u8) -> Self {

@@ -54,7 +54,7 @@ impl KernelMaps {
 }
 
 /// A map of another shape is not read: its entries would be taken for something they are not.
-fn open<K, V>(path: &Path) -> Result<(OwnedFd, u32), KernelError> {
+pub(crate) fn open<K, V>(path: &Path) -> Result<(OwnedFd, u32), KernelError> {
     let failed = |error| KernelError::pin(path, io::Error::other(error));
     let data = MapData::from_pin(path).map_err(failed)?;
     let info = data.info().map_err(failed)?;

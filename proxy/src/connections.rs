@@ -1,0 +1,114 @@
+//! The connection table, seen from the agent: what is over leaves it.
+//!
+//! The programs write when an entry was last met and what became of its connection; which limits
+//! hold is [`fairlead_ebpf::connection`]'s matter. Entries leave in twos: one direction may be silent
+//! for long while the other speaks.
+
+use std::{io, path::Path};
+
+use fairlead_ebpf::{
+    abi::{Connection, TCP, Tuple, name},
+    connection::{TICK_SHIFT, is_twin, twin},
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    attach::{KernelError, error::Step},
+    maps::kernel::open_map,
+    sys::Table,
+};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The table.
+#[derive(Debug)]
+pub struct Connections {
+    table: Table<Tuple, Connection>,
+}
+
+/// What is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// Connections of which no packet is to be expected any more.
+    Over,
+    /// Also those that nobody would miss for long: closed ones, and flows of datagrams, which have
+    /// been silent for two ticks. For who hands over to another proxy: its packets must not be
+    /// taken for those of connections that are no more.
+    Loose,
+}
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries before.
+    pub entries: usize,
+    /// Entries that left.
+    pub removed: usize,
+}
+
+impl Connections {
+    pub(crate) fn new(table: Table<Tuple, Connection>) -> Self {
+        Self { table }
+    }
+
+    /// The table pinned below `bpffs`.
+    ///
+    /// # Errors
+    /// There is none of this version, or this process may not open it.
+    pub fn open_pinned(bpffs: &Path) -> Result<Self, KernelError> {
+        let path = bpffs.join("fairlead/maps").join(name::CONNECTIONS);
+        Ok(Self::new(Table::new(open_map::<Tuple, Connection>(&path)?.0)))
+    }
+
+    /// Removes what is over.
+    ///
+    /// # Errors
+    /// The table cannot be read or written. Part of it may be done.
+    pub fn sweep(&self, what: Sweep) -> Result<Swept, KernelError> {
+        self.sweep_at(what, now()).map_err(|error| KernelError::system(Step::Sweep, error))
+    }
+
+    fn sweep_at(&self, what: Sweep, now: u32) -> io::Result<Swept> {
+        let mut entries = 0;
+        let mut ended = Vec::new();
+        self.table.each(|key, value| {
+            entries += 1;
+            if what.takes(key, value, now) {
+                ended.push((*key, *value));
+            }
+        })?;
+        let mut keys = Vec::new();
+        for (key, value) in ended {
+            if self.is_ended(&key, &value, what, now)? {
+                keys.push(key);
+            }
+        }
+        self.table.delete(&keys)?;
+        Ok(Swept { entries, removed: keys.len() })
+    }
+
+    /// An entry leaves when the other direction's has nothing against it, either.
+    fn is_ended(&self, key: &Tuple, value: &Connection, what: Sweep, now: u32) -> io::Result<bool> {
+        let other_key = twin(key, value);
+        let Some(other) = self.table.get(&other_key)? else { return Ok(true) };
+        Ok(!is_twin(key, &other) || what.takes(&other_key, &other, now))
+    }
+}
+
+impl Sweep {
+    fn takes(self, key: &Tuple, value: &Connection, now: u32) -> bool {
+        match self {
+            Self::Over => value.is_over(key.protocol, now),
+            Self::Loose if key.protocol == TCP => value.is_free(key.protocol, now),
+            Self::Loose => value.is_silent(now),
+        }
+    }
+}
+
+/// The programs' clock, in ticks.
+fn now() -> u32 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    let [seconds, nanos] = [time.tv_sec, time.tv_nsec].map(i64::unsigned_abs);
+    let ticks = seconds.wrapping_mul(NANOS_PER_SECOND).wrapping_add(nanos) >> TICK_SHIFT;
+    u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or_default()
+}
