@@ -226,7 +226,6 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         node_port_addresses,
         service_cidrs: args.service_cidr.clone(),
         masquerade_all: args.masquerade_all,
-        ..KernelOptions::default()
     })
 }
 
