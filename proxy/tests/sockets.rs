@@ -355,8 +355,8 @@ fn refused_dropped_and_passed_are_three_errors() {
             ("10.96.0.1:81", ConnectionRefused),
             ("[fd00:96::1]:81", ConnectionRefused),
             ("10.96.0.2:80", HostUnreachable),
-            ("10.96.9.9:80", HostUnreachable),
-            ("[fd00:96::99]:80", HostUnreachable),
+            ("10.96.9.9:80", ConnectionRefused),
+            ("[fd00:96::99]:80", ConnectionRefused),
             ("10.97.0.1:80", NetworkUnreachable),
         ] {
             let begun = Instant::now();

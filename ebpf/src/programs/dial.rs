@@ -94,8 +94,8 @@ pub(crate) fn sendmsg<F: Family>(call: &Call<F>) -> i32 {
 fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Option<Choice>, i32) {
     let (key, frontend) = match find(dialled, || is_own_namespace(call)) {
         Found::Frontend(key, frontend) => (key, frontend),
-        Found::Dead(Refusal::Reject) => return (None, call.refuse()),
-        Found::Dead(Refusal::Drop) => return (None, call.unreachable()),
+        // A service that is gone: packets to its address are dropped, but here somebody waits.
+        Found::Dead(_) => return (None, call.refuse()),
         Found::Nothing => return (None, ALLOW),
     };
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0 {
