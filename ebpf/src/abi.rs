@@ -19,8 +19,8 @@ pub use connection::{
     Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey, SocketPeer, Tuple,
 };
 pub use frontend::{
-    FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_LOCAL, FRONTEND_MAGLEV, FRONTEND_SOURCE_RANGES,
-    FrontendKey, FrontendValue,
+    FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_MAGLEV,
+    FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue,
 };
 pub use reason::Reason;
 pub use settings::{

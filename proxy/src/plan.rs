@@ -154,6 +154,10 @@ pub fn plan_service(
 ) -> ServicePlan {
     let mut plan = ServicePlan::default();
     if !is_served(service) {
+        if service.proxy_name.is_some() {
+            let foreign = service.cluster_ips.iter().map(|ip| frontends::foreign(*ip));
+            plan.frontends = frontends::first_of_each(foreign.collect());
+        }
         return plan;
     }
     if let SessionAffinity::ClientIp { timeout_seconds } = service.session_affinity {

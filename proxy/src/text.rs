@@ -17,7 +17,8 @@ use std::{
 use fairlead_ebpf::{
     abi::{
         ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS,
-        FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, SCTP, SourceRangeKey, TCP, UDP,
+        FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, SCTP,
+        SourceRangeKey, TCP, UDP,
     },
     packet::{is_mapped, unmapped},
 };
@@ -132,6 +133,7 @@ struct Line {
 impl Line {
     fn of(mut self, key: &FrontendKey) -> String {
         let to = match (self.backends.as_slice(), self.flags & FRONTEND_DROPS != 0) {
+            _ if self.flags & FRONTEND_FOREIGN != 0 => "left to another proxy".to_owned(),
             _ if key.is_other_ports() => "REJECT".to_owned(),
             ([], true) => "DROP (no local endpoints)".to_owned(),
             ([], false) => "REJECT (no endpoints)".to_owned(),

@@ -11,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
-    BACKEND_LOCAL, FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, SCTP, TCP, UDP,
+    BACKEND_LOCAL, FRONTEND_FOREIGN, FrontendKey, FrontendValue, NODE_ADDRESS_OWN,
+    NODE_ADDRESS_PORTS, Reason, SCTP, TCP, UDP,
 };
 use fairlead_proxy::{
     Kernel, KernelOptions,
@@ -461,6 +463,12 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
             });
             assert_eq!(uplink.verdict(POD, &unallocated.frame()), DROP, "{unallocated:?}");
         }
+        let others = FrontendKey::other_ports(address("10.96.0.7".parse().unwrap()));
+        let foreign = FrontendValue { flags: FRONTEND_FOREIGN, ..Zeroable::zeroed() };
+        uplink.maps.apply(&Step::PutFrontends(vec![(others, foreign)])).unwrap();
+        let meshed = Packet::first(TCP, "10.244.0.9:40000", "10.96.0.7:80");
+        assert_eq!(uplink.pass(POD, &meshed), meshed, "another proxy serves it");
+        assert_eq!(uplink.pass(OUT, &meshed), meshed, "and may want it elsewhere");
         let counts = [Reason::ServiceAddressLeak, Reason::UnallocatedAddress];
         assert_eq!(counts.map(|reason| uplink.count(reason)), [2, 2]);
     });

@@ -55,6 +55,9 @@ pub const FRONTEND_SOURCE_RANGES: u16 = 8;
 /// Reserved for consistent hashing of packets: every node sends a flow to the same backend.
 pub const FRONTEND_MAGLEV: u16 = 16;
 
+/// Of `other_ports`: another proxy serves this address.
+pub const FRONTEND_FOREIGN: u16 = 32;
+
 impl FrontendKey {
     /// Every port of a ClusterIP that has no frontend of its own.
     #[inline(always)]

@@ -4,9 +4,9 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        ANY_V4, ANY_V6, Address, Backend, BackendKey, FRONTEND_SOURCE_RANGES, FrontendKey,
-        FrontendValue, PeerKey, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SocketPeer,
-        UDP,
+        ANY_V4, ANY_V6, Address, Backend, BackendKey, FRONTEND_FOREIGN, FRONTEND_SOURCE_RANGES,
+        FrontendKey, FrontendValue, PeerKey, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6,
+        SocketPeer, UDP,
     },
     packet::is_mapped,
     select::{self, Lead, Origin},
@@ -141,6 +141,9 @@ pub(crate) fn find(dialled: &FrontendKey, is_own_namespace: impl FnOnce() -> boo
     }
     let others = FrontendKey::other_ports(dialled.address);
     if let Some(frontend) = maps::peek(&maps::FRONTENDS, &others) {
+        if frontend.flags & FRONTEND_FOREIGN != 0 {
+            return Found::Nothing;
+        }
         maps::count(Reason::UnusedPort);
         maps::count_rejected(frontend.counter_id);
         return Found::Dead(Refusal::Reject);

@@ -7,8 +7,8 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_SOURCE_RANGES, FrontendKey,
-        INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
+        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_FOREIGN,
+        FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
     },
     connection::{Flow, rewritten},
     packet::{self, Skip},
@@ -55,9 +55,19 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
         return apply(ctx, frame, &frame.found);
     }
     // Routed out, it would come back for ever or meet a stranger.
+    let address = &frame.tuple.destination;
     let is_leak = !frame.is_error()
-        && maps::settings().is_some_and(|s| s.is_service_address(&frame.tuple.destination));
+        && maps::settings().is_some_and(|settings| settings.is_service_address(address))
+        && !is_foreign(address);
     if is_leak { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
+}
+
+/// Whether another proxy serves a service address.
+#[inline(never)]
+fn is_foreign(address: &Address) -> bool {
+    let others = FrontendKey::other_ports(*address);
+    maps::peek(&maps::FRONTENDS, &others)
+        .is_some_and(|frontend| frontend.flags & FRONTEND_FOREIGN != 0)
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use fairlead_ebpf::abi::{
-    ANY_V4, ANY_V6, Address, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_LOCAL,
+    ANY_V4, ANY_V6, Address, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL,
     FRONTEND_SOURCE_RANGES, FrontendKey,
 };
 use fairlead_state::model::{IpMode, Protocol, Service, ServicePort, TrafficPolicy};
@@ -142,6 +142,11 @@ pub(super) fn other_ports(cluster_ip: IpAddr) -> PlannedFrontend {
         set: None,
         local: None,
     }
+}
+
+/// A ClusterIP that another proxy serves: it is allotted, and none of ours.
+pub(super) fn foreign(cluster_ip: IpAddr) -> PlannedFrontend {
+    PlannedFrontend { flags: FRONTEND_FOREIGN, ..other_ports(cluster_ip) }
 }
 
 pub(super) fn first_of_each(mut frontends: Vec<PlannedFrontend>) -> Vec<PlannedFrontend> {
