@@ -87,23 +87,30 @@ impl Expected {
     }
 }
 
-/// The programs and where they attach.
+/// The programs and where they attach, in that order: those that make an answer the service's come
+/// before those that send a question to a backend. Otherwise the first answers would come from
+/// strangers.
 pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
-    ("connect4", AttachType::Connect4),
-    ("connect6", AttachType::Connect6),
-    ("sendmsg4", AttachType::SendMsg4),
-    ("sendmsg6", AttachType::SendMsg6),
     ("recvmsg4", AttachType::RecvMsg4),
     ("recvmsg6", AttachType::RecvMsg6),
     ("getpeername4", AttachType::GetPeerName4),
     ("getpeername6", AttachType::GetPeerName6),
+    ("connect4", AttachType::Connect4),
+    ("connect6", AttachType::Connect6),
+    ("sendmsg4", AttachType::SendMsg4),
+    ("sendmsg6", AttachType::SendMsg6),
 ];
-/// The programs for devices, and which devices each is for.
+/// The programs for devices, and which devices each is for; in the same order.
 pub(crate) const DEVICE_PROGRAMS: [(&str, AttachType, DeviceUse); 3] = [
+    ("uplink_egress", AttachType::TcxEgress, DeviceUse::All),
     ("uplink_ingress", AttachType::TcxIngress, DeviceUse::Uplinks),
     ("pod_ingress", AttachType::TcxIngress, DeviceUse::Pods),
-    ("uplink_egress", AttachType::TcxEgress, DeviceUse::All),
 ];
+
+/// Whether a program, by the name of its link, makes answers the service's: such go last.
+pub(crate) fn is_for_answers(link: &str) -> bool {
+    ["recvmsg", "getpeername", "uplink_egress"].iter().any(|name| link.starts_with(name))
+}
 
 /// Which devices a program is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,4 +339,19 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelErr
     let entries = data.info().map_err(|error| failed(io::Error::other(error)))?.max_entries();
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(failed)?;
     Ok((fd, entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_for_answers_are_attached_before_any_question_is_sent_to_a_backend() {
+        let sockets = SOCKET_PROGRAMS.map(|(name, _)| name).to_vec();
+        let devices = DEVICE_PROGRAMS.map(|(name, ..)| name).to_vec();
+        for names in [sockets, devices] {
+            assert!(names.is_sorted_by_key(|name| !is_for_answers(name)), "{names:?}");
+        }
+        assert!(is_for_answers("uplink_egress_7") && !is_for_answers("uplink_ingress_7"));
+    }
 }

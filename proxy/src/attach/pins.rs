@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{KernelError, error::Step};
-use crate::sys;
+use crate::{object::is_for_answers, sys};
 
 /// Ends the name of a link that is about to replace another.
 pub(crate) const NEW: &str = "_new";
@@ -114,7 +114,9 @@ impl Pins {
 /// Detaches and unpins all of Fairlead's below `bpffs`, links first, so that no program outlives
 /// its maps' names.
 pub(crate) fn remove_all(bpffs: &Path) -> Result<(), KernelError> {
-    for (_, path) in Pins::all_links(bpffs)? {
+    let mut links = Pins::all_links(bpffs)?;
+    links.sort_by_key(|(name, _)| is_for_answers(name));
+    for (_, path) in links {
         detach(&path)?;
     }
     let root = bpffs.join("fairlead");
