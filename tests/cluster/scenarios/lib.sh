@@ -4,6 +4,7 @@ SCENARIOS=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=../lib.sh
 . "$SCENARIOS/../lib.sh"
 : "${FAIRLEAD:=$REPO/target/image/fairlead}" # what the image holds; its `world load` makes the traffic
+MARK=fairlead.io/scenario # the label of scenarios' namespaces
 AGNHOST=registry.k8s.io/e2e-test-images/agnhost
 AGNHOST_OLD=$AGNHOST:2.55 AGNHOST_NEW=$AGNHOST:2.66.1 # tell apart: /image-tag
 
@@ -19,8 +20,9 @@ begin() { # NAME: a namespace of that name, and everything put back at the end
   FAILED=0
   trap finish EXIT
   trap 'exit 130' INT TERM
-  kc delete namespace "$NS" --ignore-not-found --wait >/dev/null 2>&1
-  kc create namespace "$NS" >/dev/null || die "no namespace $NS"
+  # An earlier scenario's Ingress would still answer for the same host name.
+  kc delete namespace -l "$MARK" --wait >/dev/null 2>&1
+  kc create namespace "$NS" >/dev/null && kc label namespace "$NS" "$MARK=" >/dev/null || die "no namespace $NS"
   wait_for 20 "the default service account" k get serviceaccount default
 }
 finish() {

@@ -47,7 +47,12 @@ starve() { # NODE
   echo 1000 >"/proc/$pid/oom_score_adj"
   echo $(($(cat "$group/$used") + (16 << 20))) >"$group/$limit" || return
   (echo "$BASHPID" >"$group/cgroup.procs"; exec tail /dev/zero) 2>/dev/null
-  ! kill -0 "$pid" 2>/dev/null
+  for _ in $(seq 50); do # until its shim has taken it away
+    kill -0 "$pid" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  echo "its process lives on"
+  return 1
 }
 a_node_agent_is_out_of_memory() {
   local was; was=$(restarts node node2)
