@@ -79,7 +79,8 @@ pub fn finish(name: &str, notes: &str, rows: &[Row]) {
     write(&root.join("docs/results").join(format!("{name}.md")), &page);
 }
 
-fn table(rows: &[Row]) -> String {
+/// The rows as they are printed.
+pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<24} {:<20} {:>7} {:>12} {:<6} {:>12} {:>12} {:>5} {:>7}\n",
         "figure", "subject", "scale", "median", "unit", "min", "max", "runs", "ratio"

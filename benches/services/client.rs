@@ -8,11 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::{objects, world::World};
 
 const ROLE: &str = "--role";
 /// The other port the server answers on: where changed endpoints lead.
 pub const OTHER_PORT: u16 = objects::PORT + 1;
+
+/// More than connects of all ways within one round.
+const SINK_BACKLOG: i32 = 4096;
+/// Greater than any scale, so the two have no common divisor.
+const PRIME: u64 = 2_654_435_761;
 
 pub fn is_role(arguments: &[String]) -> bool {
     arguments.get(1).is_some_and(|a| a == ROLE)
@@ -64,30 +71,57 @@ pub fn server(world: &World) -> Role {
     server
 }
 
-/// A client that connects when it is told to.
-pub struct Connects(Role);
+/// Takes connections from the queue now and then, and closes them. Nobody sleeps in accept(): else each
+/// connect() would pay for waking the server's core, 11 us if the hypervisor has halted it and nothing if not.
+pub fn sink(world: &World) -> Role {
+    let mut sink = start(world, "s", "sink", &[]);
+    assert_eq!(sink.line(), "ready");
+    sink
+}
+
+/// A way to the server: whose world, inside of its hooks or not.
+pub struct Way<'a> {
+    pub subject: &'static str,
+    pub world: &'a World,
+    /// The way that dials the endpoint itself in the same world, by its place.
+    pub base: Option<usize>,
+}
+
+/// A client that connects by several ways in turn when it is told to.
+pub struct Connects {
+    role: Role,
+    ways: usize,
+}
 
 impl Connects {
-    pub fn start(world: &World, subject: &str, scale: u64) -> Self {
-        let cgroup = if subject == "fairlead" { world.node_cgroup() } else { "-".into() };
-        let arguments = [subject, &scale.to_string(), cgroup.to_str().unwrap()];
-        Self(start(world, "c", "connects", &arguments))
+    pub fn start(ways: &[Way<'_>], scale: u64) -> Self {
+        let mut arguments = vec![scale.to_string()];
+        for Way { subject, world, .. } in ways {
+            let hooks = *subject == "fairlead";
+            let cgroup = if hooks { world.node_cgroup() } else { world.outside_cgroup() };
+            arguments.push((*subject).to_owned());
+            arguments.push(world.client_netns().to_str().unwrap().to_owned());
+            arguments.push(cgroup.to_str().unwrap().to_owned());
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self { role: start(ways[0].world, "c", "connects", &arguments), ways: ways.len() }
     }
 
-    /// Durations of `count` connects in microseconds.
-    pub fn take(&mut self, count: usize) -> Vec<f64> {
-        self.0.order(&count.to_string());
-        let line = self.0.line();
-        let samples: Vec<f64> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
-        assert_eq!(samples.len(), count, "every connect must succeed");
-        samples
+    /// Durations of `count` connects by each way in microseconds.
+    pub fn take(&mut self, count: usize) -> Vec<Vec<f64>> {
+        self.role.order(&count.to_string());
+        let parse = |line: String| line.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        let all: Vec<Vec<f64>> = (0..self.ways).map(|_| parse(self.role.line())).collect();
+        assert!(all.iter().all(|way| way.len() == count), "every connect must succeed");
+        all
     }
 }
 
 pub fn run(arguments: &[String]) {
     match arguments[2].as_str() {
         "server" => serve(),
-        "connects" => measure(&arguments[3], arguments[4].parse().unwrap(), &arguments[5]),
+        "sink" => swallow(),
+        "connects" => measure(arguments[3].parse().unwrap(), &arguments[4..]),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
     }
@@ -110,6 +144,19 @@ fn serve() {
     }
 }
 
+fn swallow() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let address = SocketAddr::from(([0, 0, 0, 0], objects::PORT));
+    socket.bind(&address.into()).unwrap();
+    socket.listen(SINK_BACKLOG).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    println!("ready");
+    loop {
+        while socket.accept().is_ok() {}
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 fn join(cgroup: &str) {
     if cgroup != "-" {
         let file = format!("{cgroup}/cgroup.procs");
@@ -117,22 +164,47 @@ fn join(cgroup: &str) {
     }
 }
 
-fn measure(subject: &str, scale: u64, cgroup: &str) {
-    join(cgroup);
-    let mut targets = (0..).map(|n: u64| target(subject, n, scale));
+/// Connect by connect the ways take turns, and each comes first as often as last. A socket keeps the
+/// namespace and the cgroup it was made in, so one process can go all ways.
+fn measure(scale: u64, ways: &[String]) {
+    let ways: Vec<&[String]> = ways.chunks(3).collect();
+    let mut next = 0;
     for order in std::io::stdin().lines() {
-        let count: usize = order.unwrap().parse().unwrap();
-        let mut text = String::with_capacity(count * 8);
-        for target in targets.by_ref().take(count) {
-            text += &format!("{:.2} ", connect_us(target));
+        let count: u64 = order.unwrap().parse().unwrap();
+        let mut sockets: Vec<_> = ways.iter().map(|way| open(way, count).into_iter()).collect();
+        let mut texts = vec![String::with_capacity(8 * count as usize); ways.len()];
+        for n in next..next + count {
+            for turn in 0..ways.len() {
+                let way = (turn + n as usize) % ways.len();
+                let target = target(&ways[way][0], n, scale);
+                let us = connect_us(&sockets[way].next().unwrap(), target);
+                texts[way] += &format!("{us:.3} ");
+            }
         }
-        println!("{text}");
+        next += count;
+        for text in texts {
+            println!("{text}");
+        }
     }
 }
 
-/// Services in an order that no cache foresees.
+fn open(way: &[String], count: u64) -> Vec<Socket> {
+    let [_, netns, cgroup] = way else { panic!("SUBJECT NETNS CGROUP") };
+    join(cgroup);
+    let netns = fs::File::open(netns).unwrap();
+    nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    let socket = |_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Closing by reset keeps TIME_WAIT from using up the ports.
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        socket
+    };
+    (0..count).map(socket).collect()
+}
+
+/// Each Service once, in an order that no cache foresees; then again.
 fn target(subject: &str, n: u64, scale: u64) -> SocketAddr {
-    let i = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % scale;
+    let i = n * PRIME % scale;
     let target = match subject {
         "fairlead" => format!("{}:80", objects::cluster_ip(i)),
         "kube-proxy-nft" => format!("{}:80", objects::nft_ip(i)),
@@ -141,12 +213,10 @@ fn target(subject: &str, n: u64, scale: u64) -> SocketAddr {
     target.parse().unwrap()
 }
 
-fn connect_us(target: SocketAddr) -> f64 {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    // Closing by reset keeps TIME_WAIT from using up the ports.
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
+fn connect_us(socket: &Socket, target: SocketAddr) -> f64 {
+    let target = target.into();
     let started = Instant::now();
-    socket.connect(&target.into()).unwrap();
+    socket.connect(&target).unwrap();
     started.elapsed().as_nanos() as f64 / 1000.0
 }
 

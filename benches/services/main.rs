@@ -27,6 +27,7 @@ mod objects;
 mod process;
 #[path = "../common/report.rs"]
 mod report;
+mod stats;
 mod subject;
 #[path = "../../tests/it/support"]
 mod support {
@@ -34,15 +35,16 @@ mod support {
 }
 mod world;
 
+use client::{Connects, Way};
 use report::{Row, quantile};
 use world::World;
 
 const SYNC_SCALES: [u64; 3] = [1_000, 10_000, 50_000];
 const SYNC_ROUNDS: usize = 3;
 const CONNECT_SCALES: [u64; 3] = [100, 10_000, 30_000];
-/// The ways take turns so quickly that what else the machine does falls on all of them alike.
-const CONNECT_TURNS: usize = 400;
-const CONNECTS_PER_TURN: usize = 50;
+const CONNECTS_MIN: u64 = 20_000;
+/// Of each way: five ways' stay below the usual limit of open files.
+const SOCKETS_AT_ONCE: usize = 150;
 /// Beyond it `nft -f` takes minutes.
 const NFT_SCALE_MAX: u64 = 10_000;
 const CHANGES: usize = 200;
@@ -52,10 +54,13 @@ const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: fro
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
 agent left. `kube-proxy-nft` is a rule set of kube-proxy's nftables shape, loaded by nft -f, without anything a proxy would do around it. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
-new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on core 1; `connect_first` is the first \
-connect to each Service, after which the ways take turns of 50 connects; \
-`connect_added_us_p50` is the median, over 400 turns, of the difference between a way's median and that of `direct` in the same turn; `direct` and nft clients \
-run outside the cgroup that has the hooks.";
+new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on \
+core 1; the ways take turns connect by connect; nobody sleeps in accept(), since waking a halted core costs a virtual machine 11 us. `no-proxy` has three namespaces \
+of its own with neither programs nor rules; `direct` is the endpoint's own address dialled past the agent's devices, outside the cgroup that has the hooks, \
+`direct-past-nft` the same past the rules. `connect_first` is the first connect to each Service; \
+`connect_added_us_p50` is the median of the differences to the `direct` connect of the same turn (`kube-proxy-nft`: to `direct-past-nft`), \
+`connect_above_bare_us_p50` to `no-proxy`, both with their extremes; `connect_program_ns` is the mean \
+run time of the connect4 program by the kernel's statistics, which add two clock readings.";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -63,12 +68,19 @@ fn main() {
         return client::run(&arguments);
     }
     let mut rows = vec![];
-    for scale in SYNC_SCALES {
-        sync(scale, &mut rows);
+    // `make bench-services` measures everything and writes the page; a single part is only printed.
+    let part = arguments.get(1).filter(|part| *part == "connect");
+    if part.is_none() {
+        for scale in SYNC_SCALES {
+            sync(scale, &mut rows);
+        }
+        change(&mut rows);
     }
-    change(&mut rows);
     for scale in CONNECT_SCALES {
         connect(scale, &mut rows);
+    }
+    if part.is_some() {
+        return print!("{}", report::table(&rows));
     }
     report::finish("services", NOTES, &rows);
 }
@@ -121,42 +133,65 @@ fn change(rows: &mut Vec<Row>) {
 }
 
 fn connect(scale: u64, rows: &mut Vec<Row>) {
-    let world = World::new();
-    let api = subject::serve(&world, objects::services(scale));
-    let _agent = subject::Agent::start(&world, &api);
-    let mut subjects = vec!["direct", "fairlead"];
+    // A world each: rules and programs of one way must not see the packets of another.
+    let (bare, ours, theirs) = (World::new(), World::new(), World::new());
+    let api = subject::serve(&ours, objects::services(scale));
+    let agent = subject::Agent::start(&ours, &api);
+    let mut ways = vec![
+        Way { subject: "no-proxy", world: &bare, base: None },
+        Way { subject: "direct", world: &ours, base: None },
+        Way { subject: "fairlead", world: &ours, base: Some(1) },
+    ];
     if scale <= NFT_SCALE_MAX {
-        nft::load_ms(&world, scale);
-        subjects.push("kube-proxy-nft");
+        nft::load_ms(&theirs, scale);
+        ways.push(Way { subject: "direct-past-nft", world: &theirs, base: None });
+        ways.push(Way { subject: "kube-proxy-nft", world: &theirs, base: Some(3) });
     }
-    let _server = client::server(&world);
-    let mut clients: Vec<_> =
-        subjects.iter().map(|subject| client::Connects::start(&world, subject, scale)).collect();
-    for (subject, client) in subjects.iter().zip(&mut clients) {
-        // A Service's counters are made at its first connection: a cost of its own.
-        let mut first = client.take(usize::try_from(scale).unwrap());
-        let value = quantile(&mut first, 0.5);
-        rows.push(Row::new("connect_first_us_p50", subject, scale, "us", &[value]));
+    let _sinks = [&bare, &ours, &theirs].map(client::sink);
+    let mut client = Connects::start(&ways, scale);
+    // A Service's counters are made at its first connection: a cost of its own.
+    let first = connects(&mut client, ways.len(), scale);
+    let again = connects(&mut client, ways.len(), scale.max(CONNECTS_MIN));
+    for (way, (first, again)) in ways.iter().zip(first.iter().zip(&again)) {
+        let mut row = |figure, samples: &[f64], share| {
+            let value = quantile(&mut samples.to_vec(), share);
+            rows.push(Row::new(figure, way.subject, scale, "us", &[value]));
+        };
+        row("connect_first_us_p50", first, 0.5);
+        row("connect_us_p50", again, 0.5);
+        row("connect_us_p99", again, 0.99);
     }
-    let mut all = vec![vec![]; subjects.len()];
-    let mut added = vec![vec![]; subjects.len()];
-    for _ in 0..CONNECT_TURNS {
-        let mut direct = None;
-        for (i, client) in clients.iter_mut().enumerate() {
-            let mut samples = client.take(CONNECTS_PER_TURN);
-            let median = quantile(&mut samples, 0.5);
-            added[i].push(median - *direct.get_or_insert(median));
-            all[i].append(&mut samples);
-        }
-    }
-    for (i, subject) in subjects.iter().enumerate() {
-        for (figure, share) in [("connect_us_p50", 0.5), ("connect_us_p99", 0.99)] {
-            rows.push(Row::new(figure, subject, scale, "us", &[quantile(&mut all[i], share)]));
-        }
-        if *subject != "direct" {
-            let row = Row::new("connect_added_us_p50", subject, scale, "us", &added[i]);
-            println!("connect at {scale}: {subject} adds {:.2} us", row.value);
+    for (way, own) in ways.iter().zip(&again) {
+        let mut row = |figure, base: usize| {
+            let pairs = own.iter().zip(&again[base]);
+            let added: Vec<f64> = pairs.map(|(own, base)| own - base).collect();
+            let row = Row::new(figure, way.subject, scale, "us", &added);
+            println!("{scale}: {figure} {} {:.2} us", way.subject, row.value);
             rows.push(row);
+        };
+        if let Some(base) = way.base {
+            row("connect_added_us_p50", base);
         }
+        row("connect_above_bare_us_p50", 0);
     }
+    let _stats = stats::Enabled::new();
+    let before = stats::socket_programs(agent.pid());
+    connects(&mut client, ways.len(), CONNECTS_MIN);
+    let ns = stats::busiest_ns(&before, &stats::socket_programs(agent.pid()));
+    println!("connect at {scale}: the program runs {ns:.0} ns");
+    rows.push(Row::new("connect_program_ns", "fairlead", scale, "ns", &[ns]));
+}
+
+/// By way, `count` connects each.
+fn connects(client: &mut Connects, ways: usize, count: u64) -> Vec<Vec<f64>> {
+    let mut all = vec![vec![]; ways];
+    let mut left = count as usize;
+    while left > 0 {
+        let batch = left.min(SOCKETS_AT_ONCE);
+        for (all, mut samples) in all.iter_mut().zip(client.take(batch)) {
+            all.append(&mut samples);
+        }
+        left -= batch;
+    }
+    all
 }

@@ -22,6 +22,7 @@ impl World {
         let root = CGROUP2.iter().map(Path::new).find(|p| p.join("cgroup.procs").exists());
         let cgroup = root.expect("a cgroup2 mount").join(&tag);
         fs::create_dir_all(cgroup.join("node")).unwrap();
+        fs::create_dir(cgroup.join("outside")).unwrap();
         let world = Self { tag, dir: tempfile::tempdir().unwrap(), cgroup };
         world.build();
         world
@@ -69,6 +70,15 @@ impl World {
         self.cgroup.join("node")
     }
 
+    /// Beside it, without hooks.
+    pub fn outside_cgroup(&self) -> PathBuf {
+        self.cgroup.join("outside")
+    }
+
+    pub fn client_netns(&self) -> PathBuf {
+        Path::new("/run/netns").join(self.netns("c"))
+    }
+
     pub fn node_netns(&self) -> PathBuf {
         Path::new("/run/netns").join(self.netns("n"))
     }
@@ -101,6 +111,7 @@ impl Drop for World {
         }
         drop(Command::new("umount").arg(self.bpffs()).stderr(std::process::Stdio::null()).status());
         drop(fs::remove_dir(self.node_cgroup()));
+        drop(fs::remove_dir(self.outside_cgroup()));
         drop(fs::remove_dir(&self.cgroup));
     }
 }

@@ -15,6 +15,8 @@ mod observed;
 mod pool;
 mod preamble;
 mod prefixed;
+mod replay;
+mod send;
 mod tunnel;
 mod upstream;
 mod upstream2;

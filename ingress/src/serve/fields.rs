@@ -92,13 +92,23 @@ pub(crate) fn to_client(headers: &mut HeaderMap) {
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         strip_named_by_connection(headers);
-        headers.remove(CONNECTION);
     }
+    // Nearly always none is there: seeing that takes one walk, removing each a look-up of its own.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    headers.remove(CONNECTION);
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
     headers.remove(TE);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {

@@ -2,8 +2,8 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::SERVER};
-use hyper::body::{Body, Incoming};
+use http::{Request, Response, StatusCode, Version, header::SERVER};
+use hyper::body::Incoming;
 use tokio::task::spawn_local;
 
 use super::{
@@ -11,7 +11,9 @@ use super::{
     body::{Carrier, RequestBody, ResponseBody},
     client::Client,
     connect::{ConnectError, connect},
-    fields, tunnel,
+    fields,
+    replay::Replay,
+    tunnel,
     upstream::{SendError, UpstreamConnection},
     upstream2::{self, Failed2},
     websocket::Asked,
@@ -30,13 +32,6 @@ enum Attempt {
     Again(Request<RequestBody>, StatusCode),
     /// It did not, and nobody else may be asked: it could have acted on the request.
     Failed(StatusCode),
-}
-
-/// A copy of a request that may be sent twice.
-struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
 }
 
 /// Sends a request to an endpoint of the upstream, to another one if that cannot do harm.
@@ -130,9 +125,9 @@ async fn attempt(
             // It had been closed while idle: no harm done.
             Err(SendError::Unsent(again)) => request = *again,
             // It was closed just as the request was sent (RFC 9110 9.2.2, RFC 9112 9.3.1).
-            Err(SendError::Broken) if let Some(replay) = replay => {
+            Err(SendError::Broken) if let Some(again) = replay.and_then(Replay::into_request) => {
                 worker.counters.upstream_retries.add();
-                request = replay.into_request();
+                request = again;
                 break;
             }
             Err(error) => return Attempt::Failed(status_of(&error)),
@@ -149,9 +144,9 @@ async fn attempt(
             endpoint.failed();
             Attempt::Again(*again, StatusCode::BAD_GATEWAY)
         }
-        Err(SendError::Broken) if let Some(replay) = replay => {
+        Err(SendError::Broken) if let Some(again) = replay.and_then(Replay::into_request) => {
             endpoint.failed();
-            Attempt::Again(replay.into_request(), StatusCode::BAD_GATEWAY)
+            Attempt::Again(again, StatusCode::BAD_GATEWAY)
         }
         Err(error) => Attempt::Failed(status_of(&error)),
     }
@@ -171,8 +166,10 @@ async fn attempt2(
                 return Attempt::Again(*request, status_of_connect(error));
             }
             Err(Failed2::Send(SendError::Unsent(again))) => *again,
-            Err(Failed2::Send(SendError::Broken)) if let Some(replay) = replay => {
-                replay.into_request()
+            Err(Failed2::Send(SendError::Broken))
+                if let Some(again) = replay.and_then(Replay::into_request) =>
+            {
+                again
             }
             Err(Failed2::Send(error)) => return Attempt::Failed(status_of(&error)),
         };
@@ -195,25 +192,6 @@ fn status_of(error: &SendError) -> StatusCode {
         SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
         SendError::ClientBroke => StatusCode::BAD_REQUEST,
         SendError::ClientTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-    }
-}
-
-impl Replay {
-    /// Only idempotent requests without a body (nginx: proxy_next_upstream without non_idempotent).
-    fn of(request: &Request<RequestBody>) -> Option<Self> {
-        if !request.method().is_idempotent() || !request.body().is_end_stream() {
-            return None;
-        }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Some(Self { method, uri, headers: request.headers().clone() })
-    }
-
-    fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
     }
 }
 

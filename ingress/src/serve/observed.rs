@@ -8,6 +8,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::send;
+
 /// Who is told.
 pub(crate) trait Observer: Unpin {
     /// These bytes came in.
@@ -75,7 +77,7 @@ impl<S: AsyncWrite + Unpin, O: Observer> AsyncWrite for Observed<S, O> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let outcome = send::poll(&mut self.stream, cx, bufs);
         self.tell(outcome)
     }
 

@@ -16,6 +16,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use super::send;
+
 /// The connection, as hyper reads and writes it.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -103,8 +105,8 @@ impl AsyncWrite for Wire {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Plain(stream) => send::poll(stream, cx, bufs),
+            Stream::Tls(stream) => send::poll(stream, cx, bufs),
         }
     }
 
