@@ -4,10 +4,10 @@
 //! one goes on with the same maps and puts its programs into the same links.
 
 mod cgroup;
-pub(crate) mod error;
 mod link;
 mod node_ports;
 mod pins;
+mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -18,33 +18,28 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use fairlead_ebpf::{
-    abi::{
-        Address, CIDRS_MAX, Cidr, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6,
-        SETTINGS_MASQUERADE_ALL, ServiceCounters, Settings,
-    },
-    packet::mapped,
-};
+use fairlead_ebpf::abi::{Address, Reason, ServiceCounters, Settings};
 use ipnetwork::IpNetwork;
 
 use self::{
-    error::Step,
     link::{How, Place},
     pins::Pins,
 };
 use crate::{
     connections::Connections,
+    error::Step,
     maps::kernel::{KernelMaps, sum},
     object::{self, Loaded, Object, Tables},
     stale,
     sys::{self, LinkInfo, LinkTarget},
 };
 
-pub use self::{
+pub use self::node_ports::NodePortAddresses;
+pub use crate::{
     error::{KernelError, Step as KernelStep},
-    node_ports::NodePortAddresses,
+    object::{MapSizes, Role},
+    sys::PacketRun,
 };
-pub use crate::{object::MapSizes, sys::PacketRun};
 
 /// TCX links and BTF map definitions in one.
 const KERNEL_MIN: (u32, u32) = (6, 6);
@@ -57,15 +52,6 @@ pub enum Devices {
     Auto,
     /// Exactly these, by name.
     List(Vec<String>),
-}
-
-/// What a device carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Packets from and to elsewhere.
-    Uplink,
-    /// Packets of one pod.
-    Pod,
 }
 
 /// A device with programs.
@@ -175,7 +161,7 @@ impl Kernel {
         cgroup::open(&cgroup_root)?;
         let pins = Pins::open(&options.bpffs)?;
         let object = Object::load(options.sizes, Some(&pins.maps()))?;
-        let settings = settings(options, object.tables.settings())
+        let settings = settings::of(options, object.tables.settings())
             .map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let written = object.tables.set_settings(&settings);
         written.map_err(|error| KernelError::system(Step::WriteNode, error))?;
@@ -278,7 +264,7 @@ impl Kernel {
             .map_err(|error| KernelError::system(Step::WriteNode, error))
     }
 
-    /// Makes these ranges, [`CIDRS_MAX`] of them at most, those that ClusterIPs come from: what is in
+    /// Makes these ranges, [`crate::CIDRS_MAX`] of them at most, those that ClusterIPs come from: what is in
     /// them and not allotted is dropped. [`crate::node::follow`] does it by itself.
     pub fn set_service_cidrs(
         &self,
@@ -287,7 +273,7 @@ impl Kernel {
         let tables = &self.object.tables;
         let write = || {
             let mut settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
-            (settings.service_cidrs, settings.service_cidr_count) = cidrs(ranges);
+            (settings.service_cidrs, settings.service_cidr_count) = settings::cidrs(ranges);
             tables.set_settings(&settings)
         };
         write().map_err(|error| KernelError::system(Step::WriteNode, error))
@@ -408,54 +394,6 @@ impl AttachReport {
             How::Adopted => self.adopted += 1,
             How::New => self.created += 1,
         }
-    }
-}
-
-/// What is known of the node's addresses and of Service ranges from an earlier start holds until
-/// they are read anew.
-fn settings(options: &KernelOptions, found: io::Result<Option<Settings>>) -> io::Result<Settings> {
-    let found = found?;
-    let (service_cidrs, service_cidr_count) = match &found {
-        Some(found) if options.service_cidrs.is_empty() => {
-            (found.service_cidrs, found.service_cidr_count)
-        }
-        _ => cidrs(options.service_cidrs.iter().copied()),
-    };
-    let (loopback_v4, loopback_v6) = options.node_port_addresses.loopback();
-    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-    let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4)
-        | flag(loopback_v6, SETTINGS_LOOPBACK_V6)
-        | flag(options.masquerade_all, SETTINGS_MASQUERADE_ALL);
-    Ok(Settings {
-        netns_cookie: sys::network_namespace_cookie()?,
-        node_port_first: *options.node_ports.start(),
-        node_port_last: *options.node_ports.end(),
-        snat_port_first: *options.snat_ports.start(),
-        snat_port_last: *options.snat_ports.end(),
-        flags,
-        service_cidr_count,
-        service_cidrs,
-        ..found.unwrap_or_else(Settings::zeroed)
-    })
-}
-
-/// As the settings have them, and how many they are.
-fn cidrs(ranges: impl IntoIterator<Item = IpNetwork>) -> ([Cidr; CIDRS_MAX], u32) {
-    let mut cidrs = [Cidr::zeroed(); CIDRS_MAX];
-    let mut count = 0;
-    for (cidr, range) in cidrs.iter_mut().zip(ranges) {
-        *cidr = self::cidr(range);
-        count += 1;
-    }
-    (cidrs, count)
-}
-
-fn cidr(range: IpNetwork) -> Cidr {
-    match range {
-        IpNetwork::V4(range) => {
-            Cidr::new(mapped(range.network().octets()), 96 + u32::from(range.prefix()))
-        }
-        IpNetwork::V6(range) => Cidr::new(range.network().octets(), range.prefix().into()),
     }
 }
 

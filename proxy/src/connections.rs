@@ -13,7 +13,7 @@ use fairlead_ebpf::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    attach::{KernelError, error::Step},
+    error::{KernelError, Step},
     maps::kernel::open_map,
     sys::Table,
 };

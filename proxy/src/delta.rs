@@ -14,7 +14,7 @@ use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, Source
 pub use self::{actual::Actual, ids::Ids};
 use crate::{
     hash::{FastMap, FastSet},
-    maps::Capacities,
+    image::Capacities,
     plan::{BackendSet, Lead},
 };
 

@@ -14,3 +14,14 @@ pub struct Image {
     /// Who may dial it.
     pub source_ranges: BTreeSet<SourceRangeKey>,
 }
+
+/// How many entries the maps take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacities {
+    /// Frontends.
+    pub frontends: usize,
+    /// Backend slots.
+    pub backends: usize,
+    /// Counters.
+    pub counters: usize,
+}

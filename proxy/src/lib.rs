@@ -4,6 +4,7 @@
 pub mod attach;
 pub mod connections;
 pub mod delta;
+mod error;
 mod hash;
 pub mod health_ports;
 pub mod image;

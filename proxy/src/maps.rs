@@ -4,22 +4,12 @@ use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::ServiceCounters;
 
+pub use crate::image::Capacities;
 use crate::{delta::Step, image::Image};
 
 pub mod faulty;
 pub mod kernel;
 pub mod memory;
-
-/// How many entries the maps take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capacities {
-    /// Frontends.
-    pub frontends: usize,
-    /// Backend slots.
-    pub backends: usize,
-    /// Counters.
-    pub counters: usize,
-}
 
 /// Why a map could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,9 @@ use tokio_util::sync::CancellationToken;
 use self::{netlink::Events, uplinks::View};
 use crate::{
     CIDRS_MAX,
-    attach::{Kernel, KernelError, Role, error::Step},
+    attach::Kernel,
+    error::{KernelError, Step},
+    object::Role,
 };
 
 /// Events come in bursts (an address, its routes): they are waited out, then read once.

@@ -18,7 +18,7 @@ use fairlead_ebpf::abi::{
 };
 
 use crate::{
-    attach::{KernelError, Role, error::Step},
+    error::{KernelError, Step},
     sys::{AttachType, PerCpuTable, Table},
 };
 
@@ -110,6 +110,15 @@ pub(crate) const DEVICE_PROGRAMS: [(&str, AttachType, DeviceUse); 3] = [
 /// Whether a program, by the name of its link, makes answers the service's: such go last.
 pub(crate) fn is_for_answers(link: &str) -> bool {
     ["recvmsg", "getpeername", "uplink_egress"].iter().any(|name| link.starts_with(name))
+}
+
+/// What a device carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Packets from and to elsewhere.
+    Uplink,
+    /// Packets of one pod.
+    Pod,
 }
 
 /// Which devices a program is for.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::KernelError;
+use crate::error::KernelError;
 
 /// The cgroup2 mount, as the kernel lists it.
 pub(crate) fn find_root() -> Result<PathBuf, KernelError> {

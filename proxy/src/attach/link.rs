@@ -2,7 +2,8 @@
 
 use std::{fs, io, os::fd::OwnedFd, path::Path};
 
-use super::{KernelError, error::Step, pins};
+use super::pins;
+use crate::error::{KernelError, Step};
 use crate::sys::{self, AttachType, LinkInfo, LinkTarget};
 
 /// How a program came to be attached.

@@ -6,8 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{KernelError, error::Step};
-use crate::{object::is_for_answers, sys};
+use crate::{
+    error::{KernelError, Step},
+    object::is_for_answers,
+    sys,
+};
 
 /// Ends the name of a link that is about to replace another.
 pub(crate) const NEW: &str = "_new";

@@ -1,7 +1,7 @@
 //! Deltas as tables of steps.
 
 use super::*;
-use crate::{image::Image, maps::Capacities};
+use crate::image::{Capacities, Image};
 
 const ROOMY: Capacities = Capacities { frontends: 100, backends: 100, counters: 100 };
 

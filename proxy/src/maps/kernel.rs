@@ -13,8 +13,8 @@ use fairlead_ebpf::abi::{
 
 use super::{Capacities, MapError, Maps};
 use crate::{
-    attach::{KernelError, error},
     delta::Step,
+    error::{self, KernelError},
     image::Image,
     object::{MapSizes, Object, Tables},
     sys::{PerCpuTable, Table},

@@ -8,7 +8,7 @@ use imbl::OrdMap;
 use crate::{
     delta::{FullMap, Step},
     hash::FastMap,
-    maps::Capacities,
+    image::Capacities,
     plan::{ServiceId, Warning},
 };
 

@@ -14,7 +14,7 @@ use fairlead_ebpf::abi::{
 
 use super::KernelMaps;
 use crate::{
-    attach::{KernelError, error::Step},
+    error::{KernelError, Step},
     object::MapSizes,
     sys::{PerCpuTable, Table},
 };
