@@ -3,6 +3,7 @@
 mod faces;
 mod followed;
 mod metrics;
+mod stragglers;
 
 use std::{
     path::PathBuf,
@@ -22,6 +23,7 @@ use super::{
     holder::{self, Transport},
     pages::{Metrics, View},
     role::State,
+    source,
 };
 
 /// The server at work; another one when the addresses to listen on change.
@@ -79,6 +81,11 @@ pub(crate) async fn run(
         faces.serve(corefile(&followed));
     }
     serve_on(&shared, corefile(&followed).as_deref()).await;
+    // On one machine it is asked until it is gone, and a successor shares its port.
+    if source::is_in_cluster(&shared.args()) {
+        let counts = || server.running.counts();
+        stragglers::have_gone(|| counts().udp_queries + counts().tcp_queries).await;
+    }
     server.end().await;
     faces.end();
     view.store(None);
