@@ -1,10 +1,10 @@
 //! The entries that make up one translated connection, and how long they hold.
 
 use crate::abi::{
-    Address, CONNECTION_ANSWERED, CONNECTION_FIN, CONNECTION_OTHER_FIN, CONNECTION_REPLY,
-    CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
+    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_FIN, CONNECTION_OTHER_FIN,
+    CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
 };
-use crate::packet::{FIN, RST};
+use crate::packet::{FIN, RST, opens_connection};
 
 /// A tick is `2^TICK_SHIFT` ns of `CLOCK_MONOTONIC`: 1.07 s, for the price of a shift.
 pub const TICK_SHIFT: u32 = 30;
@@ -13,9 +13,9 @@ pub const TICK_SHIFT: u32 = 30;
 const ESTABLISHED_TICKS: u32 = 86_400;
 const HALF_CLOSED_TICKS: u32 = 3600;
 const CLOSED_TICKS: u32 = 120;
-const TCP_UNANSWERED_TICKS: u32 = 120;
+const TCP_OPENING_TICKS: u32 = 120;
 const STREAM_TICKS: u32 = 180;
-const UNANSWERED_TICKS: u32 = 30;
+const DATAGRAM_TICKS: u32 = 30;
 const SCTP_TICKS: u32 = 210;
 /// A closed connection's ports may serve another after so long: its last packets are through.
 const LINGER_TICKS: u32 = 2;
@@ -157,6 +157,9 @@ impl Connection {
         if self.state & CONNECTION_REPLY != 0 {
             own |= CONNECTION_ANSWERED;
             twins |= CONNECTION_ANSWERED;
+        } else if self.state & CONNECTION_ANSWERED != 0 && !opens_connection(tcp_flags) {
+            own |= CONNECTION_ASSURED;
+            twins |= CONNECTION_ASSURED;
         }
         if tcp_flags & FIN != 0 {
             own |= CONNECTION_FIN;
@@ -178,14 +181,14 @@ impl Connection {
 
     #[inline(always)]
     fn limit(&self, protocol: u8) -> u32 {
-        let is_answered = self.state & CONNECTION_ANSWERED != 0;
+        let is_assured = self.state & CONNECTION_ASSURED != 0;
         match protocol {
             TCP if self.is_closed() => CLOSED_TICKS,
-            TCP if !is_answered => TCP_UNANSWERED_TICKS,
+            TCP if !is_assured => TCP_OPENING_TICKS,
             TCP if self.state & (CONNECTION_FIN | CONNECTION_OTHER_FIN) != 0 => HALF_CLOSED_TICKS,
             TCP => ESTABLISHED_TICKS,
-            UDP if is_answered => STREAM_TICKS,
-            UDP => UNANSWERED_TICKS,
+            UDP if is_assured => STREAM_TICKS,
+            UDP => DATAGRAM_TICKS,
             _ => SCTP_TICKS,
         }
     }
@@ -237,7 +240,7 @@ mod tests {
     use super::*;
     use crate::{
         abi::SCTP,
-        packet::{ACK, mapped},
+        packet::{ACK, SYN, mapped},
     };
 
     const CLIENT: Address = mapped([203, 0, 113, 9]);
@@ -331,19 +334,20 @@ mod tests {
     #[test]
     fn a_connection_is_over_when_netfilter_would_say_so() {
         let state = |state| Connection { state, seen: u32::MAX - 5, ..Connection::zeroed() };
-        let (answered, fin, other) =
-            (CONNECTION_ANSWERED, CONNECTION_ANSWERED | CONNECTION_FIN, CONNECTION_OTHER_FIN);
+        let (assured, fin, other) =
+            (CONNECTION_ASSURED, CONNECTION_ASSURED | CONNECTION_FIN, CONNECTION_OTHER_FIN);
         for (protocol, flags, over, free) in [
             (TCP, 0, 120, 120),
-            (TCP, answered, 86_400, 86_400),
+            (TCP, CONNECTION_ANSWERED, 120, 120),
+            (TCP, assured, 86_400, 86_400),
             (TCP, fin, 3600, 3600),
-            (TCP, answered | other, 3600, 3600),
+            (TCP, assured | other, 3600, 3600),
             (TCP, fin | other, 120, 2),
-            (TCP, answered | CONNECTION_RESET, 120, 2),
+            (TCP, assured | CONNECTION_RESET, 120, 2),
             (TCP, CONNECTION_RESET, 120, 2),
-            (UDP, 0, 30, 30),
-            (UDP, answered, 180, 180),
-            (SCTP, answered, 210, 210),
+            (UDP, CONNECTION_ANSWERED, 30, 30),
+            (UDP, assured, 180, 180),
+            (SCTP, assured, 210, 210),
         ] {
             let entry = state(flags);
             // Ticks run over: a node that is up for 146 years.
@@ -359,14 +363,21 @@ mod tests {
     #[test]
     fn only_what_is_new_is_written_and_to_both_directions() {
         let (request, reply) = (0, CONNECTION_REPLY);
-        let (answered, reset) = (CONNECTION_ANSWERED, CONNECTION_RESET);
+        let (answered, assured, reset) =
+            (CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_RESET);
         let (fin, other) = (CONNECTION_FIN, CONNECTION_OTHER_FIN);
+        let open = request | answered | assured;
         for (state, flags, expected) in [
             (request, ACK, (0, 0)),
-            (reply, ACK, (answered, answered)),
+            (reply, SYN | ACK, (answered, answered)),
             (reply | answered, ACK, (0, 0)),
-            (request | answered, FIN | ACK, (fin, other)),
-            (request | answered | fin, FIN | ACK, (0, 0)),
+            (request | answered, SYN, (0, 0)),
+            (request | answered, ACK, (assured, assured)),
+            // Of a datagram there are no flags.
+            (request | answered, 0, (assured, assured)),
+            (open, ACK, (0, 0)),
+            (open, FIN | ACK, (assured | fin, assured | other)),
+            (open | fin, FIN | ACK, (0, 0)),
             (request | other, RST, (reset, reset)),
             (reply, RST | ACK, (answered | reset, answered | reset)),
         ] {

@@ -41,7 +41,8 @@ const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 /// TCP flag: the sender has no more to say.
 pub const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
+/// TCP flag: the sender's numbers begin here.
+pub const SYN: u8 = 0x02;
 /// TCP flag: the connection is refused or broken off.
 pub const RST: u8 = 0x04;
 /// TCP flag: the acknowledgement number counts.

@@ -332,8 +332,9 @@ impl Kernel {
 
     /// The connection table.
     pub fn connections(&self) -> Result<Connections, KernelError> {
-        let table = self.object.tables.connections.try_clone();
-        table.map(Connections::new).map_err(|error| KernelError::system(Step::Sweep, error))
+        let Tables { connections, openings, .. } = &self.object.tables;
+        let clone = || Ok(Connections::new(connections.try_clone()?, openings.try_clone()?));
+        clone().map_err(|error| KernelError::system(Step::Sweep, error))
     }
 
     /// Instructions the verifier went through for each program, by name.

@@ -23,7 +23,8 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// The table.
 #[derive(Debug)]
 pub struct Connections {
-    table: Table<Tuple, Connection>,
+    settled: Table<Tuple, Connection>,
+    openings: Table<Tuple, Connection>,
 }
 
 /// What is to leave.
@@ -47,8 +48,11 @@ pub struct Swept {
 }
 
 impl Connections {
-    pub(crate) fn new(table: Table<Tuple, Connection>) -> Self {
-        Self { table }
+    pub(crate) fn new(
+        settled: Table<Tuple, Connection>,
+        openings: Table<Tuple, Connection>,
+    ) -> Self {
+        Self { settled, openings }
     }
 
     /// The table pinned below `bpffs`.
@@ -56,8 +60,10 @@ impl Connections {
     /// # Errors
     /// There is none of this version, or this process may not open it.
     pub fn open_pinned(bpffs: &Path) -> Result<Self, KernelError> {
-        let path = bpffs.join("fairlead/maps").join(name::CONNECTIONS);
-        Ok(Self::new(Table::new(open_map::<Tuple, Connection>(&path)?.0)))
+        let maps = bpffs.join("fairlead/maps");
+        let open = |name| open_map::<Tuple, Connection>(&maps.join(name));
+        let (settled, openings) = (open(name::CONNECTIONS)?.0, open(name::OPENINGS)?.0);
+        Ok(Self::new(Table::new(settled), Table::new(openings)))
     }
 
     /// Removes what is over.
@@ -69,28 +75,35 @@ impl Connections {
     }
 
     fn sweep_at(&self, what: Sweep, now: u32) -> io::Result<Swept> {
-        let mut entries = 0;
-        let mut ended = Vec::new();
-        self.table.each(|key, value| {
-            entries += 1;
-            if what.takes(key, value, now) {
-                ended.push((*key, *value));
+        let mut swept = Swept::default();
+        for table in [&self.settled, &self.openings] {
+            let mut ended = Vec::new();
+            table.each(|key, value| {
+                swept.entries += 1;
+                if what.takes(key, value, now) {
+                    ended.push((*key, *value));
+                }
+            })?;
+            let mut keys = Vec::new();
+            for (key, value) in ended {
+                if self.is_ended(&key, &value, what, now)? {
+                    keys.push(key);
+                }
             }
-        })?;
-        let mut keys = Vec::new();
-        for (key, value) in ended {
-            if self.is_ended(&key, &value, what, now)? {
-                keys.push(key);
-            }
+            table.delete(&keys)?;
+            swept.removed += keys.len();
         }
-        self.table.delete(&keys)?;
-        Ok(Swept { entries, removed: keys.len() })
+        Ok(swept)
     }
 
     /// An entry leaves when the other direction's has nothing against it, either.
     fn is_ended(&self, key: &Tuple, value: &Connection, what: Sweep, now: u32) -> io::Result<bool> {
         let other_key = twin(key, value);
-        let Some(other) = self.table.get(&other_key)? else { return Ok(true) };
+        let other = match self.settled.get(&other_key)? {
+            Some(other) => Some(other),
+            None => self.openings.get(&other_key)?,
+        };
+        let Some(other) = other else { return Ok(true) };
         Ok(!is_twin(key, &other) || what.takes(&other_key, &other, now))
     }
 }

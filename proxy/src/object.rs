@@ -42,6 +42,8 @@ pub struct MapSizes {
     /// Connections from outside: two entries each, four where the backend is on another node;
     /// taken at once (about 140 bytes each), the least recently used gives way.
     pub connections: u32,
+    /// The same for connections that only begin, taken at once, too.
+    pub openings: u32,
     /// Packets that arrive in fragments, at once (about 100 bytes each, taken at once).
     pub fragments: u32,
     /// Clients of Services with session affinity; taken at once (about 100 bytes each), the least
@@ -60,6 +62,7 @@ impl Default for MapSizes {
             node_addresses: 4096,
             datagram_peers: 65_536,
             connections: 131_072,
+            openings: 65_536,
             fragments: 8192,
             affinities: 65_536,
             source_ranges: 65_536,
@@ -160,6 +163,7 @@ pub(crate) struct Tables {
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
     pub(crate) connections: Table<Tuple, Connection>,
+    pub(crate) openings: Table<Tuple, Connection>,
     /// As the kernel has them, which may be from an earlier start.
     pub(crate) sizes: MapSizes,
 }
@@ -205,7 +209,7 @@ impl Object {
     }
 }
 
-fn expected(sizes: MapSizes) -> [Expected; 12] {
+fn expected(sizes: MapSizes) -> [Expected; 13] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     [
         Expected::new::<FrontendKey, FrontendValue>(name::FRONTENDS, Hash).sized(sizes.frontends),
@@ -215,6 +219,7 @@ fn expected(sizes: MapSizes) -> [Expected; 12] {
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
         Expected::new::<Tuple, Connection>(name::CONNECTIONS, LruHash).sized(sizes.connections),
+        Expected::new::<Tuple, Connection>(name::OPENINGS, LruHash).sized(sizes.openings),
         Expected::new::<FragmentKey, FragmentPorts>(name::FRAGMENTS, LruHash)
             .sized(sizes.fragments),
         Expected::new::<AffinityKey, Affinity>(name::AFFINITIES, LruHash).sized(sizes.affinities),
@@ -294,6 +299,7 @@ impl Tables {
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
         let (connections, connections_max) = take(ebpf, name::CONNECTIONS)?;
+        let (openings, openings_max) = take(ebpf, name::OPENINGS)?;
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
         let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
@@ -307,6 +313,7 @@ impl Tables {
             source_ranges: Table::new(source_ranges),
             datagram_peers: Table::new(datagram_peers),
             connections: Table::new(connections),
+            openings: Table::new(openings),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
@@ -314,6 +321,7 @@ impl Tables {
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,
                 connections: connections_max,
+                openings: openings_max,
                 fragments: fragments_max,
                 affinities: affinities_max,
                 source_ranges: source_ranges_max,

@@ -19,6 +19,7 @@ fn sizes() -> MapSizes {
         node_addresses: 16,
         datagram_peers: 16,
         connections: 16,
+        openings: 16,
         fragments: 16,
         affinities: 16,
         source_ranges: 16,

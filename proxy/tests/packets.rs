@@ -18,6 +18,7 @@ use fairlead_ebpf::abi::{
 };
 use fairlead_proxy::{
     Kernel, KernelOptions,
+    attach::MapSizes,
     connections::{Sweep, Swept},
     delta::Step,
     maps::{Maps as _, kernel::KernelMaps},
@@ -632,13 +633,51 @@ fn source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not()
 }
 
 #[test]
+fn syn_flood_pushes_out_no_connection_that_is_open() {
+    world("syn_flood_pushes_out_no_connection_that_is_open", |world| {
+        const FLOOD: u16 = 20_000;
+        let sizes = MapSizes { connections: 8192, openings: 2048, ..MapSizes::default() };
+        let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
+        for protocol in [TCP, UDP] {
+            uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
+        }
+        let from = |protocol, client: &str| Packet::first(protocol, client, "192.168.0.2:30080");
+        let open = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40001") };
+        let stream = FromOutside { uplink: &uplink, first: from(UDP, "203.0.113.9:40002") };
+        [&open, &stream].into_iter().for_each(FromOutside::open);
+        for n in 0..FLOOD {
+            let [high, low] = n.to_be_bytes();
+            let client = format!("198.18.{high}.{low}:1024");
+            let syn = from(TCP, &client);
+            // The backend answers each, as it does with SYN cookies, too.
+            let run = uplink.kernel.run_on_packet(IN, &syn.frame(), 1).unwrap();
+            if run.verdict == NEXT {
+                let at_backend = uplink.pass(OUT, &Packet::read(&run.packet));
+                uplink.pass(OUT, &uplink.pass(IN, &at_backend.reply()));
+            }
+        }
+        for one in [&open, &stream] {
+            let later = one.there(&one.first.later());
+            assert_eq!(later.to, at("10.244.1.5:8080"));
+            let back = one.and_back(&later.reply());
+            assert_eq!((back.from, back.to), (one.first.to, one.first.from));
+        }
+        let entries = uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap().entries;
+        assert!(
+            (8..=2048 + 8).contains(&entries),
+            "{entries} entries: openings have their own room"
+        );
+    });
+}
+
+#[test]
 fn what_is_over_leaves_the_table_and_what_is_open_stays() {
     world("what_is_over_leaves_the_table_and_what_is_open_stays", |world| {
         let mut uplink = Uplink::new(&world.options());
         for protocol in [TCP, UDP] {
             uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
         }
-        let from = |protocol, n| Packet::first(protocol, n, "192.168.0.2:30080");
+        let from = |protocol, client: &str| Packet::first(protocol, client, "192.168.0.2:30080");
         let open = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40001") };
         let ended = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40002") };
         let datagrams = FromOutside { uplink: &uplink, first: from(UDP, "203.0.113.9:40003") };

@@ -27,9 +27,9 @@ fn programs_load_within_their_instruction_budgets() {
             ("recvmsg6", 400),
             ("getpeername4", 300),
             ("getpeername6", 300),
-            ("uplink_ingress", 160_000),
-            ("pod_ingress", 160_000),
-            ("uplink_egress", 90_000),
+            ("uplink_ingress", 230_000),
+            ("pod_ingress", 230_000),
+            ("uplink_egress", 100_000),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());
         for (name, budget) in budgets {

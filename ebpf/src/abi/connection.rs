@@ -63,6 +63,9 @@ pub const CONNECTION_ANSWERED: u16 = 2;
 pub const CONNECTION_FIN: u16 = 4;
 /// A TCP FIN was seen in the other direction.
 pub const CONNECTION_OTHER_FIN: u16 = 8;
+/// The client has gone on after an answer: both ends are real. Until then the entry may be a
+/// flood's, and stands in `openings`.
+pub const CONNECTION_ASSURED: u16 = 32;
 /// A TCP RST was seen in either direction, and nothing since in this entry's.
 pub const CONNECTION_RESET: u16 = 16;
 

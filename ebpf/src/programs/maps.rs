@@ -59,6 +59,9 @@ pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMa
 #[btf_map(name = "connections_v2")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
+#[btf_map(name = "openings_v1")]
+pub(crate) static OPENINGS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
+
 #[btf_map(name = "fragments_v1")]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHashMap::new();
 

@@ -1,11 +1,15 @@
 //! The connection table: found, kept up to date, and written.
+//!
+//! It is two maps. What a packet opens stands in `openings`, where a flood of opening packets pushes
+//! out nothing but other openings; it moves to `connections` when the client has gone on after an
+//! answer (netfilter's ASSURED).
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     programs::TcContext,
 };
 use fairlead_ebpf::{
-    abi::{CONNECTION_RESET, Connection, Tuple},
+    abi::{CONNECTION_ASSURED, CONNECTION_RESET, Connection, Tuple},
     connection::{Entry, is_twin, twin},
     packet::{RST, opens_connection},
 };
@@ -19,9 +23,7 @@ use super::{frame::Frame, maps};
 /// then looks younger, or closed until its next packet.
 #[inline(never)]
 pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
-    let Some(entry) = maps::CONNECTIONS.get_ptr_mut(&frame.tuple) else { return false };
-    // SAFETY: a map value, valid and aligned under RCU.
-    let entry = unsafe { &mut *entry };
+    let Some(entry) = entry(&frame.tuple) else { return false };
     if !frame.is_error() {
         let now = maps::now();
         if entry.seen != now {
@@ -34,10 +36,14 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         if entry.state & CONNECTION_RESET != 0 && is_going_on {
             entry.state &= !CONNECTION_RESET;
         }
+        let was = entry.state;
         let (own, twins) = entry.news(flags);
         if own != 0 {
             entry.state |= own;
             tell_twin(&frame.tuple, entry, twins);
+        }
+        if own & !was & CONNECTION_ASSURED != 0 {
+            settle(&frame.tuple, entry);
         }
     }
     frame.found = *entry;
@@ -47,41 +53,69 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
 /// Stores what must be no other connection's. `false`: it is.
 #[inline(never)]
 pub(crate) fn store_new((key, value): &Entry) -> bool {
-    if store((key, value), BPF_NOEXIST.into()) {
-        return true;
+    let is_taken = maps::CONNECTIONS.get_ptr(key).is_some()
+        || maps::OPENINGS.insert(key, value, BPF_NOEXIST.into()).is_err();
+    !is_taken || (is_ours_or_free(key, value) && store(key, value))
+}
+
+/// Stores an opening in place of whatever there was.
+#[inline(never)]
+pub(crate) fn store(key: &Tuple, value: &Connection) -> bool {
+    // That it was not there is no error.
+    let _ = maps::CONNECTIONS.remove(key);
+    maps::OPENINGS.insert(key, value, BPF_ANY.into()).is_ok()
+}
+
+/// The connection's backend has another place now.
+#[inline(never)]
+pub(crate) fn moved(key: &Tuple, connection: &Connection) {
+    if let Some(entry) = entry(key) {
+        (entry.set_id, entry.slot) = (connection.set_id, connection.slot);
     }
-    is_ours_or_free(key, value) && store((key, value), BPF_ANY.into())
 }
 
 #[inline(always)]
-pub(crate) fn store((key, value): (&Tuple, &Connection), flags: u64) -> bool {
-    maps::CONNECTIONS.insert(key, value, flags).is_ok()
+fn entry(key: &Tuple) -> Option<&'static mut Connection> {
+    let entry = match maps::CONNECTIONS.get_ptr_mut(key) {
+        Some(entry) => entry,
+        None => maps::OPENINGS.get_ptr_mut(key)?,
+    };
+    // SAFETY: a map value, valid and aligned under RCU until the program ends.
+    unsafe { entry.as_mut() }
 }
 
 #[inline(never)]
-fn tell_twin(tuple: &Tuple, entry: &Connection, news: u16) {
-    let key = twin(tuple, entry);
-    let Some(other) = maps::CONNECTIONS.get_ptr_mut(key) else { return };
-    // SAFETY: as in `is_known`.
-    let other = unsafe { &mut *other };
-    if is_twin(tuple, other) {
+fn tell_twin(tuple: &Tuple, told: &Connection, news: u16) {
+    let key = twin(tuple, told);
+    if let Some(other) = entry(&key)
+        && is_twin(tuple, other)
+    {
         other.state |= news;
+        if news & CONNECTION_ASSURED != 0 {
+            settle(&key, other);
+        }
+    }
+}
+
+/// Out of reach of a flood of openings.
+#[inline(never)]
+fn settle(key: &Tuple, entry: &Connection) {
+    if maps::CONNECTIONS.insert(key, entry, BPF_ANY.into()).is_ok() {
+        // An error means that it was settled already.
+        let _ = maps::OPENINGS.remove(key);
     }
 }
 
 /// Whether what is stored already is the same connection's, or that of one that has ended.
 #[inline(never)]
 fn is_ours_or_free(key: &Tuple, wanted: &Connection) -> bool {
-    // SAFETY: read under RCU; written by others, but field by field.
-    let Some(found) = (unsafe { maps::CONNECTIONS.get(key) }) else { return true };
+    let Some(found) = entry(key) else { return true };
     if found.is_same_way(wanted) {
         return true;
     }
     if !found.is_free(key.protocol, wanted.seen) {
         return false;
     }
-    let other_key = twin(key, found);
-    // SAFETY: as above.
-    let Some(other) = (unsafe { maps::CONNECTIONS.get(&other_key) }) else { return true };
+    let Some(other) = entry(&twin(key, found)) else { return true };
     !is_twin(key, other) || other.is_free(key.protocol, wanted.seen)
 }

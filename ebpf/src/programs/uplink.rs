@@ -1,7 +1,7 @@
 //! Packets for a service that no socket of this node sent, and their replies.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     programs::TcContext,
 };
 use bytemuck::Zeroable as _;
@@ -121,7 +121,7 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     let at = |key: &_| maps::peek(&maps::BACKENDS, key);
     let Some(slot) = select::find(set_id, count, &backend, at) else { return false };
     (connection.set_id, connection.slot) = (set_id, slot);
-    store((tuple, connection), BPF_ANY.into());
+    track::moved(tuple, connection);
     true
 }
 
@@ -168,7 +168,7 @@ fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
     let (key, request_in) = flow.request_in();
     let Connection { set_id, slot, flags, .. } = *connection;
     *connection = Connection { set_id, slot, flags, ..request_in };
-    store((&key, connection), BPF_ANY.into())
+    store(&key, connection)
 }
 
 /// Chooses the backend. Without one, the answer is what becomes of the packet.
@@ -224,7 +224,7 @@ fn store_remote(flow: &Flow<'_>) -> Result<(), Reason> {
         let port = settings.snat_port(dial::random());
         if store_new(&flow.reply_in(node, port)) {
             let (key, value) = flow.request_out(node, port);
-            let stored = store((&key, &value), BPF_ANY.into());
+            let stored = store(&key, &value);
             return if stored { Ok(()) } else { Err(Reason::ConnectionNotStored) };
         }
     }
