@@ -23,6 +23,7 @@
 mod client;
 mod nft;
 mod objects;
+mod packets;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
@@ -33,6 +34,8 @@ mod subject;
 mod support {
     pub(crate) mod apiserver;
 }
+#[path = "../../proxy/tests/support/frames.rs"]
+mod support_frames;
 mod world;
 
 use client::{Connects, Way};
@@ -48,6 +51,7 @@ const SOCKETS_AT_ONCE: usize = 150;
 /// Beyond it `nft -f` takes minutes.
 const NFT_SCALE_MAX: u64 = 10_000;
 const CHANGES: usize = 200;
+const PACKET_SCALES: [u64; 3] = [1_000, 10_000, 100_000];
 const CHANGE_SCALE: u64 = 10_000;
 
 const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: from the last object received by the agent to complete kernel maps, as the \
@@ -60,7 +64,9 @@ of its own with neither programs nor rules; `direct` is the endpoint's own addre
 `direct-past-nft` the same past the rules. `connect_first` is the first connect to each Service; \
 `connect_added_us_p50` is the median of the differences to the `direct` connect of the same turn (`kube-proxy-nft`: to `direct-past-nft`), \
 `connect_above_bare_us_p50` to `no-proxy`, both with their extremes; `connect_program_ns` is the mean \
-run time of the connect4 program by the kernel's statistics, which add two clock readings.";
+run time of the connect4 program by the kernel's statistics, which add two clock readings. `ns_per_packet`: `uplink_ingress` on a TCP frame for a NodePort \
+by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
+backends (answered by RST).";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -69,15 +75,23 @@ fn main() {
     }
     let mut rows = vec![];
     // `make bench-services` measures everything and writes the page; a single part is only printed.
-    let part = arguments.get(1).filter(|part| *part == "connect");
+    let part = arguments.get(1).map(String::as_str);
+    let part = part.filter(|part| matches!(*part, "connect" | "packets"));
     if part.is_none() {
         for scale in SYNC_SCALES {
             sync(scale, &mut rows);
         }
         change(&mut rows);
     }
-    for scale in CONNECT_SCALES {
-        connect(scale, &mut rows);
+    if part != Some("packets") {
+        for scale in CONNECT_SCALES {
+            connect(scale, &mut rows);
+        }
+    }
+    if part != Some("connect") {
+        for scale in PACKET_SCALES {
+            packets::measure(scale, &mut rows);
+        }
     }
     if part.is_some() {
         return print!("{}", report::table(&rows));

@@ -7,6 +7,12 @@ cgroup_roots() { findmnt -rno TARGET -t cgroup,cgroup2 | sort -u; }
 node_cgroups() { # NODE
   local root file
   for root in $(cgroup_roots); do mkdir -p "$root/$NS_PREFIX$1"; done
+  # Pods without requests have next to no weight of their own: on a busy machine, a build beside the cluster would starve them for
+  # seconds, and their time-outs would be laid at Fairlead's door.
+  for root in /sys/fs/cgroup/cpu "$CG2"; do
+    [ ! -f "$root/$NS_PREFIX$1/cpu.shares" ] || echo 16384 >"$root/$NS_PREFIX$1/cpu.shares"
+    [ ! -f "$root/$NS_PREFIX$1/cpu.weight" ] || echo 1600 >"$root/$NS_PREFIX$1/cpu.weight"
+  done
   for file in cpuset.cpus cpuset.mems; do
     root=/sys/fs/cgroup/cpuset
     [ ! -f "$root/$file" ] || cat "$root/$file" >"$root/$NS_PREFIX$1/$file"
