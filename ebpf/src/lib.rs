@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod abi;
 pub mod connection;
+pub mod dialled;
 pub mod packet;
 pub mod sctp;
 pub mod select;

@@ -7,7 +7,7 @@ mod cgroup;
 mod link;
 mod node_ports;
 mod pins;
-mod settings;
+pub(crate) mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -180,6 +180,11 @@ impl Kernel {
     /// The maps, for the synchroniser. May be called more than once; all see the same maps.
     pub fn maps(&self) -> Result<KernelMaps, KernelError> {
         KernelMaps::new(&self.object.tables).map_err(|error| KernelError::system(Step::Load, error))
+    }
+
+    /// The maps as they are, for whoever only looks.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.object.tables
     }
 
     /// Makes the socket programs run in the cgroup, in place of those of an earlier start.

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod connections;
 pub mod delta;
 mod error;
+pub mod explain;
 mod hash;
 pub mod health_ports;
 pub mod image;

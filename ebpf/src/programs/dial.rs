@@ -4,11 +4,10 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        ANY_V4, ANY_V6, Address, Backend, BackendKey, FRONTEND_FOREIGN, FRONTEND_SOURCE_RANGES,
-        FrontendKey, FrontendValue, PeerKey, Reason, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6,
-        SocketPeer, UDP,
+        Address, Backend, BackendKey, FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue, PeerKey,
+        Reason, SocketPeer, UDP,
     },
-    packet::is_mapped,
+    dialled,
     select::{self, Lead, Origin},
 };
 
@@ -120,39 +119,23 @@ fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Optio
     }
 }
 
-/// What is dialled: a frontend, exact or the NodePort of any node address, or what is left of
-/// service addresses. `is_own_namespace` decides whether loopback addresses mean the node.
+/// What is dialled, counted where nobody serves it. `is_own_namespace` decides whether loopback
+/// addresses mean the node.
 #[inline(always)]
 pub(crate) fn find(dialled: &FrontendKey, is_own_namespace: impl FnOnce() -> bool) -> Found {
-    // The unspecified address is a NodePort's key, but what is dialled by it is loopback.
-    let is_unspecified = dialled.address == ANY_V4 || dialled.address == ANY_V6;
-    if !is_unspecified && let Some(frontend) = maps::read(&maps::FRONTENDS, dialled) {
-        return Found::Frontend(*dialled, frontend);
-    }
-    let Some(settings) = maps::settings() else { return Found::Nothing };
-    if settings.is_node_port(dialled.port) {
-        let is_node = maps::has_node_ports(&dialled.address)
-            || (is_this_host(&dialled.address, settings.flags) && is_own_namespace());
-        let address = if is_mapped(&dialled.address) { ANY_V4 } else { ANY_V6 };
-        let key = FrontendKey { address, ..*dialled };
-        if is_node && let Some(frontend) = maps::read(&maps::FRONTENDS, &key) {
-            return Found::Frontend(key, frontend);
+    match dialled::find(&maps::InKernel, dialled, is_own_namespace) {
+        dialled::Found::Frontend(key, frontend) => Found::Frontend(key, frontend),
+        dialled::Found::UnusedPort(frontend) => {
+            maps::count(Reason::UnusedPort);
+            maps::count_rejected(frontend.counter_id);
+            Found::Dead(Refusal::Reject)
         }
-    }
-    let others = FrontendKey::other_ports(dialled.address);
-    if let Some(frontend) = maps::peek(&maps::FRONTENDS, &others) {
-        if frontend.flags & FRONTEND_FOREIGN != 0 {
-            return Found::Nothing;
+        dialled::Found::Unallocated => {
+            maps::count(Reason::UnallocatedAddress);
+            Found::Dead(Refusal::Drop)
         }
-        maps::count(Reason::UnusedPort);
-        maps::count_rejected(frontend.counter_id);
-        return Found::Dead(Refusal::Reject);
+        dialled::Found::Nothing => Found::Nothing,
     }
-    if settings.is_service_address(&dialled.address) {
-        maps::count(Reason::UnallocatedAddress);
-        return Found::Dead(Refusal::Drop);
-    }
-    Found::Nothing
 }
 
 /// Chooses, and counts what became of it.
@@ -215,18 +198,7 @@ fn is_own_namespace<F: Family>(call: &Call<F>) -> bool {
 #[inline(always)]
 fn is_node_admitted(key: &FrontendKey, frontend: &FrontendValue) -> bool {
     let Some(settings) = maps::settings() else { return false };
-    let node = if is_mapped(&key.address) { settings.address_v4 } else { settings.address_v6 };
-    maps::is_in_source_ranges(frontend.counter_id, &node)
-}
-
-/// Loopback, or unspecified, which dials loopback, where NodePorts answer there.
-#[inline(always)]
-fn is_this_host(address: &Address, flags: u32) -> bool {
-    const LOOPBACK_V6: Address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    if is_mapped(address) {
-        return flags & SETTINGS_LOOPBACK_V4 != 0 && (address[12] == 127 || *address == ANY_V4);
-    }
-    flags & SETTINGS_LOOPBACK_V6 != 0 && (*address == LOOPBACK_V6 || *address == ANY_V6)
+    maps::is_in_source_ranges(frontend.counter_id, &dialled::node_identity(settings, key))
 }
 
 #[inline(always)]

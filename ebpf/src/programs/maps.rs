@@ -19,6 +19,7 @@ use fairlead_ebpf::{
     },
     connection::TICK_SHIFT,
 };
+use fairlead_ebpf::dialled::Tables;
 
 // Names are those of `abi::name`: an attribute takes no constant.
 
@@ -148,6 +149,32 @@ pub(crate) fn is_node_address(address: &Address) -> bool {
 #[inline(always)]
 pub(crate) fn has_node_ports(address: &Address) -> bool {
     copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
+}
+
+/// The maps, for [`fairlead_ebpf::dialled::find`].
+#[derive(Clone, Copy)]
+pub(crate) struct InKernel;
+
+impl Tables for InKernel {
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+        read(&FRONTENDS, key)
+    }
+
+    #[inline(always)]
+    fn other_ports(&self, key: &FrontendKey) -> Option<FrontendValue> {
+        peek(&FRONTENDS, key)
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        settings()
+    }
+
+    #[inline(always)]
+    fn has_node_ports(&self, address: &Address) -> bool {
+        has_node_ports(address)
+    }
 }
 
 /// Whether the client is in one of the service's source ranges.

@@ -17,7 +17,7 @@ use crate::sys;
 
 /// What is known of the node's addresses and of Service ranges from an earlier start holds until
 /// they are read anew.
-pub(super) fn of(
+pub(crate) fn of(
     options: &KernelOptions,
     found: io::Result<Option<Settings>>,
 ) -> io::Result<Settings> {
