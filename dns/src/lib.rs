@@ -18,6 +18,7 @@ mod config;
 pub mod corefile;
 mod counters;
 mod error;
+pub mod explain;
 mod fast;
 mod hosts;
 mod listen;

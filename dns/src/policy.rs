@@ -234,6 +234,11 @@ impl Parts {
 }
 
 impl Site {
+    /// The zone this block serves.
+    pub(crate) fn zone(&self) -> &WireName {
+        &self.zone.name
+    }
+
     /// What `acl` says; the first rule that fits decides.
     pub(crate) fn verdict(&self, source: IpAddr, name: &LowerName, qtype: u16) -> AclAction {
         let source = source.to_canonical();

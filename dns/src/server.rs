@@ -24,6 +24,7 @@ use crate::{
     config::{DnsConfig, THREADS_MAX},
     counters::{Counts, Registry, Way},
     error::DnsError,
+    explain::Explainer,
     fast::Worker,
     listen::{Listener, is_shared, listen, retire},
     policy::Policy,
@@ -44,6 +45,7 @@ pub struct Running {
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: TaskTracker,
     policy: Arc<ArcSwap<Policy>>,
+    zone: Arc<ArcSwap<Zone>>,
     /// Where each group of server blocks was asked to listen.
     listening: Vec<Vec<SocketAddr>>,
     renew: watch::Sender<Option<Arc<Renewal>>>,
@@ -142,7 +144,7 @@ pub fn start(
     }
     let (announce, revisions) = watch::channel(None);
     let (renew, renewals) = watch::channel(None);
-    let serving = Serving { zone, policy: policy.clone() };
+    let serving = Serving { zone: zone.clone(), policy: policy.clone() };
     tasks.spawn(follow(serving, snapshots, renewals, announce, cancel.clone()));
     tasks.spawn(async move {
         cancel.cancelled().await;
@@ -157,13 +159,23 @@ pub fn start(
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
     let threads = Mutex::new(workers);
-    Ok(Running { addresses, counters, revisions, threads, tasks, policy, listening, renew })
+    Ok(Running { addresses, counters, revisions, threads, tasks, policy, zone, listening, renew })
 }
 
 impl Running {
     /// Addresses answered on, UDP and TCP, with the ports the kernel chose for 0.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Explains by the settings and names in force now.
+    pub fn explainer(&self) -> Explainer {
+        Explainer::of(self.policy.load_full(), self.zone.load_full())
+    }
+
+    /// How many Services have names.
+    pub fn service_count(&self) -> usize {
+        self.zone.load().service_count()
     }
 
     /// What was asked, answered and dropped since the start.
@@ -242,7 +254,7 @@ fn listen_all(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Listener>,
     if listeners.is_empty() { Err(DnsError::NoAddress) } else { Ok(listeners) }
 }
 
-fn origin(config: &DnsConfig) -> Result<Arc<Origin>, DnsError> {
+pub(crate) fn origin(config: &DnsConfig) -> Result<Arc<Origin>, DnsError> {
     let options = config.in_force().kubernetes().unwrap_or_default();
     Origin::new(&options, config.negative_ttl_seconds).map(Arc::new)
 }

@@ -25,6 +25,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::chain::Resolution;
+pub(crate) use self::{
+    chain::{in_hosts, plain_query},
+    upstreams::Wishes,
+};
 
 use crate::{
     counters::{Counters, DropReason},

@@ -9,6 +9,7 @@ pub mod admission;
 mod config;
 mod counters;
 mod error;
+pub mod explain;
 pub mod host;
 pub mod path;
 pub mod proxy_protocol;

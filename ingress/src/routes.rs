@@ -24,6 +24,9 @@ pub use self::{
 };
 use crate::host::{HostPattern, wildcard_suffix};
 
+/// Certificate authorities ask by plain HTTP (ingress-nginx: no-tls-redirect-locations).
+const NO_REDIRECT_PREFIX: &str = "/.well-known/acme-challenge/";
+
 /// All hosts at one revision. Clones share structure.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
@@ -95,6 +98,13 @@ pub struct RouteRow {
     pub redirects_to_https: bool,
 }
 
+impl Found<'_> {
+    /// Whether a request, by HTTPS or not, is sent to HTTPS.
+    pub fn redirects(&self, is_tls: bool, path: &str) -> bool {
+        !is_tls && self.route.redirects(self.host.tls) && !path.starts_with(NO_REDIRECT_PREFIX)
+    }
+}
+
 impl Routes {
     /// The route for a normalised host and path.
     ///
@@ -105,6 +115,12 @@ impl Routes {
         let host = self.host(host)?;
         let route = host.paths.find(path).or(host.default.as_ref())?;
         Some(Found { host, route })
+    }
+
+    /// The paths of the host that decides for a name; `None`: no host does.
+    pub fn paths(&self, name: &str) -> Option<Vec<String>> {
+        let host = self.host(name)?;
+        Some(host.paths.iter().map(|route| route.path.to_string()).collect())
     }
 
     fn host(&self, name: &str) -> Option<&Host> {

@@ -16,6 +16,7 @@ use crate::{
     config::IngressConfig,
     counters::{Counters, ThreadCounters},
     error::IngressError,
+    explain::Explainer,
     routes::{Finding, Planner, RouteRow, Routes},
     serve::{self, Life, Readiness, Shared},
     tls::{self, Fallback, Resolver},
@@ -213,6 +214,11 @@ impl Running {
     pub fn meter(&self) -> impl Fn() -> Counters + Send + Sync + use<> {
         let counters = self.counters.clone();
         move || Counters::sum(counters.iter().map(|counters| &**counters))
+    }
+
+    /// Explains what is in force; usable for longer than the borrow.
+    pub fn explainer(&self) -> Explainer {
+        Explainer::of(self.planner.clone())
     }
 
     /// What is in force. Costs a walk over all routes.

@@ -219,7 +219,7 @@ impl Course<'_> {
 }
 
 /// The reply `hosts` has; `None` if it passes the question on.
-fn in_hosts(
+pub(crate) fn in_hosts(
     site: &Site,
     question: &Question,
     query: &[u8],
@@ -291,7 +291,7 @@ fn join(
 }
 
 /// A query of nothing but its header and one uncompressed question.
-pub(super) fn plain_query(id: u16, wishes: Wishes, name: &[u8], qtype: RecordType) -> Vec<u8> {
+pub(crate) fn plain_query(id: u16, wishes: Wishes, name: &[u8], qtype: RecordType) -> Vec<u8> {
     let [id_hi, id_lo] = id.to_be_bytes();
     let recursion = u8::from(wishes.recursion_desired);
     let checking_disabled = u8::from(wishes.flavour.checking_disabled) << 4;

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -101,10 +101,10 @@ struct ResolvConf {
 
 /// What changes an upstream's answer, beside name and type.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
-    pub(super) recursion_desired: bool,
-    pub(super) authentic_data: bool,
-    pub(super) flavour: Flavour,
+pub(crate) struct Wishes {
+    pub(crate) recursion_desired: bool,
+    pub(crate) authentic_data: bool,
+    pub(crate) flavour: Flavour,
 }
 
 impl Forward {
@@ -127,6 +127,14 @@ impl Forward {
     /// Whether a name is forwarded here.
     pub(crate) fn takes(&self, name: &LowerName) -> bool {
         self.from.holds(name) && !self.except.iter().any(|zone| zone.holds(name))
+    }
+
+    /// Whom it asks, in words: addresses and files that name them.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let servers = self.pool.servers.iter().map(ToString::to_string);
+        let files = self.pool.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = files.files.iter().map(|file| file.path.display().to_string());
+        servers.chain(files).collect()
     }
 
     /// Whether there is anyone to ask.

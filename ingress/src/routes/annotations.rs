@@ -20,6 +20,8 @@ pub(super) struct Annotations {
     pub(super) body_bytes_max: Option<u64>,
     /// For protocols with TLS.
     pub(super) tls: TlsWish,
+    /// Those that act, as `name=value`.
+    pub(super) in_force: Vec<String>,
 }
 
 impl Default for Annotations {
@@ -30,6 +32,7 @@ impl Default for Annotations {
             protocol: None,
             body_bytes_max: None,
             tls: TlsWish::default(),
+            in_force: Vec::new(),
         }
     }
 }
@@ -56,7 +59,7 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
             _ => Err(Unread::Unknown),
         };
         match read {
-            Ok(()) => {}
+            Ok(()) => all.in_force.push(format!("{short}={value}")),
             Err(Unread::Unknown) => {
                 find(Severity::Differs, format!("annotation {name} has no effect here"));
             }

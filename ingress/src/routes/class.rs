@@ -57,6 +57,35 @@ impl ClassRules {
         if ours { Ownership::Ours } else { Ownership::NotOurs }
     }
 
+    /// Why an Ingress is not ours, and the cure.
+    pub(super) fn why_not(&self, snapshot: &Snapshot, ingress: &Ingress) -> String {
+        let ours = &self.controller;
+        if let Some(class) = ingress.annotations.get(LEGACY_ANNOTATION) {
+            return format!(
+                "its annotation {LEGACY_ANNOTATION} is {class:?}, and {:?} is served here: change \
+                 or remove the annotation",
+                self.class
+            );
+        }
+        let Some(name) = &ingress.class_name else {
+            return format!(
+                "it names no class and no IngressClass of {ours} is the default: set \
+                 spec.ingressClassName, or start with --watch-ingress-without-class"
+            );
+        };
+        match snapshot.ingress_classes().get(&Key::new("", name.clone())) {
+            None => format!(
+                "its IngressClass {name} does not exist: create it with spec.controller {ours}, or \
+                 name another in spec.ingressClassName"
+            ),
+            Some(class) => format!(
+                "its IngressClass {name} belongs to controller {}, and {ours} is served here: name \
+                 one of this controller's classes in spec.ingressClassName",
+                class.controller
+            ),
+        }
+    }
+
     fn is_ours(&self, class: &IngressClass) -> bool {
         *class.controller == *self.controller
     }

@@ -7,7 +7,7 @@ use std::{
 
 use fairlead_state::{
     Changes, Dirty, Key, Snapshot,
-    model::{PathType, ServiceBackendPort},
+    model::{Ingress, IngressRule, PathType, ServiceBackendPort},
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::IngressConfig,
+    explain::{CertificateChoice, Foreign},
     host::HostPattern,
     tls::{self, CertificatePlanner, Certificates, Fallback, UpstreamTls},
 };
@@ -372,6 +373,32 @@ impl Planner {
             force_ssl_redirect: annotations.force_ssl_redirect,
             body_bytes_max: annotations.body_bytes_max.unwrap_or(self.body_bytes_max),
         }
+    }
+
+    /// Annotations that act on an Ingress, `name=value`.
+    pub fn annotations(&self, ingress: &Key) -> Vec<String> {
+        let compiled = self.ingresses.get(ingress);
+        compiled.map(|compiled| compiled.annotations.in_force.clone()).unwrap_or_default()
+    }
+
+    /// Ingresses of other classes, and of none, with the reason.
+    pub fn foreign(&self, snapshot: &Snapshot) -> Vec<Foreign> {
+        let foreign = snapshot.ingresses().values();
+        let foreign = foreign.filter(|ingress| !self.ingresses.contains_key(&ingress.key));
+        let row = |ingress: &Arc<Ingress>| {
+            let host = |rule: &IngressRule| rule.host.as_deref().unwrap_or("*").to_owned();
+            Foreign {
+                ingress: ingress.key.clone(),
+                hosts: ingress.rules.iter().map(host).collect(),
+                reason: self.rules.why_not(snapshot, ingress),
+            }
+        };
+        foreign.map(row).collect()
+    }
+
+    /// Which certificate a name is shown.
+    pub fn certificate(&self, name: &str) -> CertificateChoice {
+        self.certificates.explain(name)
     }
 
     /// Everything refused, differing or waiting, sorted by object.

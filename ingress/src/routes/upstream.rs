@@ -100,6 +100,16 @@ impl Protocol {
         matches!(self, Self::H2c | Self::Grpcs)
     }
 
+    /// As in the annotation `backend-protocol`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP",
+            Self::H2c => "GRPC",
+            Self::Https => "HTTPS",
+            Self::Grpcs => "GRPCS",
+        }
+    }
+
     /// Connections are encrypted.
     pub fn is_tls(self) -> bool {
         matches!(self, Self::Https | Self::Grpcs)
@@ -236,7 +246,7 @@ impl Endpoint {
 
 impl Problem {
     /// The reason, for status and log.
-    pub(super) fn describe(&self, key: &UpstreamKey) -> String {
+    pub(crate) fn describe(&self, key: &UpstreamKey) -> String {
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
             Problem::NoPort => {

@@ -23,9 +23,6 @@ use crate::{
     counters::Refused,
     routes::{Found, Upstream},
 };
-
-/// Certificate authorities ask by plain HTTP (ingress-nginx: no-tls-redirect-locations).
-const NO_REDIRECT_PREFIX: &str = "/.well-known/acme-challenge/";
 const HTTPS_PORT: u16 = 443;
 
 /// Where an admitted request goes, free of borrows from its head.
@@ -121,12 +118,12 @@ fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let admitted =
         admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
     let mut routes = worker.routes.borrow_mut();
-    let Some(Found { host, route }) = routes.load().find(&admitted.host, &admitted.path) else {
+    let Some(found) = routes.load().find(&admitted.host, &admitted.path) else {
         return Err(Unplanned::Unserved(StatusCode::NOT_FOUND));
     };
+    let redirects = found.redirects(client.tls, &admitted.path);
+    let Found { host, route } = found;
     let secured = client.tls && host.tls;
-    let redirects =
-        !client.tls && route.redirects(host.tls) && !admitted.path.starts_with(NO_REDIRECT_PREFIX);
     if redirects && let Some(port) = worker.shared.https_port {
         let location = https_location(&admitted, head.uri.query(), port);
         return Err(location.map_or(Unplanned::Refused(Refused::Path), Unplanned::Redirected));

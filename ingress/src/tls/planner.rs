@@ -14,7 +14,8 @@ use super::{
     parse,
 };
 use crate::{
-    host::HostPattern,
+    explain::CertificateChoice,
+    host::{HostPattern, wildcard_suffix},
     routes::{Age, Finding, Severity, TlsClaim},
 };
 
@@ -135,6 +136,27 @@ impl CertificatePlanner {
 
     fn parsed(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
         self.secrets.get(secret?)?.parsed.as_ref()?.as_ref().ok().cloned()
+    }
+
+    /// Which certificate a name is shown, and why.
+    pub(crate) fn explain(&self, name: &str) -> CertificateChoice {
+        let exact = HostPattern::Exact(name.into());
+        let wildcard = wildcard_suffix(name).map(|suffix| HostPattern::Wildcard(suffix.into()));
+        let claimed = [Some(exact), wildcard].into_iter().flatten().find_map(|host| {
+            let (_, secret) = self.claims.get(&host)?.first()?;
+            Some((host, secret.clone()))
+        });
+        let shown = self.certificates.find(Some(name));
+        let shows = |secret: &Key| {
+            self.parsed(Some(secret)).is_some_and(|certificate| Arc::ptr_eq(&certificate, shown))
+        };
+        let wanted = claimed.as_ref().and_then(|(_, secret)| secret.as_ref());
+        let parsed = wanted.and_then(|secret| self.secrets.get(secret)?.parsed.as_ref());
+        CertificateChoice {
+            secret: wanted.into_iter().chain(&self.default_secret).find(|s| shows(s)).cloned(),
+            claimed_by: claimed.as_ref().map(|(host, _)| host.to_string()),
+            problem: parsed.and_then(|parsed| Some(parsed.as_ref().err()?.to_string())),
+        }
     }
 
     /// Bad and missing Secrets, told of every Ingress that refers to them.

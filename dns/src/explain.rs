@@ -1,0 +1,224 @@
+//! What a question would be answered, and by whom: the server's own way through a server block,
+//! without asking anyone.
+
+use std::{net::IpAddr, sync::Arc};
+
+use fairlead_state::Snapshot;
+use hickory_proto::{
+    op::Message,
+    rr::{Name, RData, RecordType},
+    serialize::binary::{BinDecodable, BinDecoder},
+};
+
+use crate::{
+    answer::{Manner, Outcome, answer},
+    cache::Flavour,
+    config::DnsConfig,
+    corefile::AclAction,
+    error::DnsError,
+    policy::Policy,
+    server,
+    slow::{Wishes, in_hosts, plain_query},
+    wire::{
+        name::{BadName, WireName},
+        question::{Question, Shape},
+        rcode, reply,
+    },
+    zone::{Zone, lookup::Found},
+};
+
+/// Aliases followed, as while serving.
+const ALIASES_MAX: usize = 8;
+
+/// Explains by the settings and names of one moment.
+#[derive(Debug)]
+pub struct Explainer {
+    policy: Arc<Policy>,
+    zone: Arc<Zone>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The cluster's names.
+    Kubernetes,
+    /// `hosts`.
+    Hosts,
+    /// These servers would be asked, or files that name them.
+    Upstreams(Vec<String>),
+    /// `acl`.
+    Acl,
+    /// Nobody serves the name.
+    Nobody,
+}
+
+/// What a name and type are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The name that was asked for, absolute.
+    pub name: String,
+    /// `A`, `AAAA`, …
+    pub record: String,
+    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED`; of a name that is asked elsewhere `forwarded`.
+    pub code: &'static str,
+    /// Who answers.
+    pub by: By,
+    /// Answer records as text.
+    pub records: Vec<String>,
+    /// The addresses among them.
+    pub addresses: Vec<IpAddr>,
+    /// The zone of the server block that takes the question; `None`: none does.
+    pub zone: Option<String>,
+}
+
+impl Explainer {
+    /// Explains what a server with these settings would answer from `snapshot`.
+    ///
+    /// # Errors
+    /// The settings name something that is no domain.
+    pub fn new(config: &DnsConfig, snapshot: Option<&Snapshot>) -> Result<Self, DnsError> {
+        let origin = server::origin(config)?;
+        let mut zone = Zone::unsynced(origin, 1);
+        if let Some(snapshot) = snapshot {
+            zone = zone.updated(snapshot, 1);
+        }
+        let policy = Policy::new(&config.in_force(), &[])?;
+        Ok(Self { policy: policy.into(), zone: zone.into() })
+    }
+
+    pub(crate) fn of(policy: Arc<Policy>, zone: Arc<Zone>) -> Self {
+        Self { policy, zone }
+    }
+
+    /// The cluster's domain.
+    pub fn domain(&self) -> String {
+        text(&self.zone.origin().name)
+    }
+
+    /// What `source` is answered for a name (with or without its final dot) and type.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub fn explain(
+        &self,
+        name: &str,
+        record: &str,
+        source: IpAddr,
+    ) -> Result<Explanation, BadName> {
+        let mut wire = match name.trim_end_matches('.') {
+            "" => WireName::root(),
+            name => WireName::from_text(name)?,
+        };
+        let qtype: RecordType = record.parse().unwrap_or(RecordType::A);
+        let mut explanation = Explanation {
+            name: text(&wire),
+            record: qtype.to_string(),
+            code: "SERVFAIL",
+            by: By::Nobody,
+            records: vec![],
+            addresses: vec![],
+            zone: None,
+        };
+        for _ in 0..=ALIASES_MAX {
+            match self.step(&wire, qtype, source, &mut explanation) {
+                Some(target) => wire = target,
+                None => break,
+            }
+        }
+        Ok(explanation)
+    }
+
+    /// One name; an alias' target is the next.
+    fn step(
+        &self,
+        name: &WireName,
+        qtype: RecordType,
+        source: IpAddr,
+        into: &mut Explanation,
+    ) -> Option<WireName> {
+        let query = query(name, qtype);
+        let mut question = Question::new();
+        if question.read(&query) != Shape::Plain {
+            return None;
+        }
+        // The group of the first server block is what `--dns-listen` serves.
+        let Some(site) = self.policy.site(0, &question.name) else {
+            (into.code, into.by) = ("REFUSED", By::Nobody);
+            return None;
+        };
+        into.zone.get_or_insert_with(|| text(site.zone()));
+        if site.verdict(source, &question.name, qtype.into()) != AclAction::Allow {
+            (into.code, into.by) = ("REFUSED", By::Acl);
+            return None;
+        }
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        if let Some(bytes) = in_hosts(site, &question, &query, &mut buffer, true) {
+            buffer.truncate(bytes);
+            (into.code, into.by) = (word(reply::code(&buffer)), By::Hosts);
+            take_records(&buffer, into);
+            return None;
+        }
+        if site.kubernetes {
+            if let Found::Alias(target) = self.zone.lookup(&question.name, qtype.into()).0 {
+                into.by = By::Kubernetes;
+                let line = format!("{} CNAME {}", text(name), text(target));
+                into.records.push(line);
+                return Some(target.clone());
+            }
+            let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
+            match answer(&self.zone, &question, &query, &mut buffer, manner) {
+                Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
+                    into.by = By::Kubernetes;
+                    into.code = word(code);
+                    buffer.truncate(bytes);
+                    take_records(&buffer, into);
+                    return None;
+                }
+                Outcome::Outside | Outcome::Elsewhere => {}
+            }
+        }
+        match site.forward(&question.name) {
+            Some(forward) => {
+                (into.code, into.by) = ("forwarded", By::Upstreams(forward.targets()));
+            }
+            None => (into.code, into.by) = ("REFUSED", By::Nobody),
+        }
+        None
+    }
+}
+
+fn take_records(reply: &[u8], into: &mut Explanation) {
+    let Ok(message) = Message::from_vec(reply) else { return };
+    for record in &message.answers {
+        let (name, kind, data) = (&record.name, record.record_type(), &record.data);
+        into.records.push(format!("{name} {} {kind} {data}", record.ttl));
+        match data {
+            RData::A(ip) => into.addresses.push(ip.0.into()),
+            RData::AAAA(ip) => into.addresses.push(ip.0.into()),
+            _ => {}
+        }
+    }
+}
+
+fn word(code: u8) -> &'static str {
+    match code {
+        rcode::NO_ERROR => "NOERROR",
+        rcode::NO_SUCH_NAME => "NXDOMAIN",
+        _ => "SERVFAIL",
+    }
+}
+
+/// A name as people write it.
+fn text(name: &WireName) -> String {
+    let read = Name::read(&mut BinDecoder::new(name.as_bytes()));
+    read.map(|name| name.to_string()).unwrap_or_default()
+}
+
+fn query(name: &WireName, qtype: RecordType) -> Vec<u8> {
+    let flavour = Flavour { dnssec_ok: false, checking_disabled: false };
+    let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
+    plain_query(0, wishes, name.as_bytes(), qtype)
+}
+
+#[cfg(test)]
+mod tests;

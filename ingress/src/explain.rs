@@ -1,0 +1,240 @@
+//! What would become of a request, and of an Ingress: the planner's and the matcher's own decisions,
+//! asked for without a connection.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use fairlead_state::{
+    Key, Snapshot,
+    model::{PathType, ServiceBackendPort},
+};
+
+use crate::{
+    config::IngressConfig,
+    error::IngressError,
+    host, path,
+    routes::{Finding, Found, Planner, RouteRow},
+    tls::Fallback,
+};
+
+/// Explains by the routes and certificates in force.
+#[derive(Clone, Debug)]
+pub struct Explainer {
+    planner: Arc<Mutex<Planner>>,
+}
+
+/// A request, as far as routing asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// By HTTPS.
+    pub tls: bool,
+    /// Its Host field, also the name in its handshake.
+    pub host: &'a str,
+    /// Its path, without query.
+    pub path: &'a str,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 400, and why.
+    Refused(String),
+    /// 404: no Ingress has the host.
+    NoHost,
+    /// 404: the host has no such path. Those it has.
+    NoPath(Vec<String>),
+    /// 308 to HTTPS.
+    Redirected,
+    /// 503, and why.
+    Unavailable(String),
+    /// It is forwarded.
+    Forwarded,
+}
+
+/// Which certificate is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateChoice {
+    /// The Secret it is from; `None`: the self-signed one.
+    pub secret: Option<Key>,
+    /// The host of the TLS section that decides; `None`: none fits, so the default one is shown.
+    pub claimed_by: Option<String>,
+    /// Why the wanted one is not shown.
+    pub problem: Option<String>,
+}
+
+/// The rule that decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Host as in the rule.
+    pub host: String,
+    /// A TLS section covers it.
+    pub tls: bool,
+    /// The Ingress.
+    pub ingress: Key,
+    /// Path as written; empty for a default backend.
+    pub path: String,
+    /// How it is compared.
+    pub path_type: PathType,
+    /// Where requests go; `None`: to a kind that is not served.
+    pub service: Option<(Key, String)>,
+    /// `HTTP`, `HTTPS`, `GRPC`, `GRPCS`.
+    pub protocol: &'static str,
+    /// Endpoints requests are spread over.
+    pub endpoints: Vec<SocketAddr>,
+    /// Annotations that act, `name=value`.
+    pub annotations: Vec<String>,
+    /// Larger bodies are answered 413; `u64::MAX`: no limit.
+    pub body_bytes_max: u64,
+}
+
+/// Everything about one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// By HTTPS: what is shown.
+    pub certificate: Option<CertificateChoice>,
+    /// What decided.
+    pub rule: Option<Rule>,
+}
+
+/// An Ingress that is not served, although it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The Ingress.
+    pub ingress: Key,
+    /// Its hosts; `*` for all.
+    pub hosts: Vec<String>,
+    /// Why not, and the cure.
+    pub reason: String,
+}
+
+impl Explainer {
+    /// What a role with these settings would do with `snapshot`.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn new(config: &IngressConfig, snapshot: &Snapshot) -> Result<Self, IngressError> {
+        let mut planner = Planner::new(config, Fallback::generate()?);
+        planner.apply(snapshot);
+        Ok(Self::of(Arc::new(Mutex::new(planner))))
+    }
+
+    pub(crate) fn of(planner: Arc<Mutex<Planner>>) -> Self {
+        Self { planner }
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&Planner) -> T) -> T {
+        ask(&self.planner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Revision of the snapshot in force; 0 before the first.
+    pub fn revision(&self) -> u64 {
+        self.with(Planner::revision)
+    }
+
+    /// Number of hosts, of routes and of names with a certificate of their own.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        self.with(|planner| {
+            let routes = planner.routes();
+            (routes.host_count(), routes.route_count(), planner.certificates().len())
+        })
+    }
+
+    /// All routes, sorted by host and path.
+    pub fn rows(&self) -> Vec<RouteRow> {
+        self.with(|planner| planner.routes().clone()).rows()
+    }
+
+    /// What is refused, differs or waits, sorted by object.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.with(Planner::findings)
+    }
+
+    /// Annotations that act on an Ingress, `name=value`.
+    pub fn annotations(&self, ingress: &Key) -> Vec<String> {
+        self.with(|planner| planner.annotations(ingress))
+    }
+
+    /// Ingresses of other classes, and of none.
+    pub fn foreign(&self, snapshot: &Snapshot) -> Vec<Foreign> {
+        self.with(|planner| planner.foreign(snapshot))
+    }
+
+    /// Which certificate a name is shown.
+    pub fn certificate(&self, name: &str) -> CertificateChoice {
+        self.with(|planner| planner.certificate(name))
+    }
+
+    /// What becomes of a request.
+    pub fn explain(&self, request: Request<'_>) -> Explanation {
+        let refused = |reason: String| Explanation {
+            outcome: Outcome::Refused(reason),
+            certificate: None,
+            rule: None,
+        };
+        let Some(host) = host::normalise(request.host) else {
+            return refused(format!("{:?} is no host", request.host));
+        };
+        let path = match path::normalise(request.path) {
+            Ok(path) => path,
+            Err(reason) => return refused(format!("path {:?} {reason}", request.path)),
+        };
+        self.with(|planner| {
+            let certificate = request.tls.then(|| planner.certificate(&host));
+            let routes = planner.routes();
+            let Some(found) = routes.find(&host, &path) else {
+                let paths = routes.paths(&host);
+                let outcome = paths.map_or(Outcome::NoHost, Outcome::NoPath);
+                return Explanation { outcome, certificate, rule: None };
+            };
+            let rule = rule(&found, planner.annotations(&found.route.ingress));
+            let outcome = outcome(&found, &request, &path);
+            Explanation { outcome, certificate, rule: Some(rule) }
+        })
+    }
+}
+
+fn outcome(found: &Found<'_>, request: &Request<'_>, path: &str) -> Outcome {
+    if found.redirects(request.tls, path) {
+        return Outcome::Redirected;
+    }
+    let Some(upstream) = &found.route.upstream else {
+        return Outcome::Unavailable("its backend is of a kind that is not served".to_owned());
+    };
+    let endpoints = upstream.endpoints();
+    if let Some(problem) = &endpoints.problem {
+        return Outcome::Unavailable(problem.describe(upstream.key()));
+    }
+    if endpoints.list.is_empty() {
+        return Outcome::Unavailable(format!("{} has no ready endpoints", upstream.key()));
+    }
+    Outcome::Forwarded
+}
+
+fn rule(found: &Found<'_>, annotations: Vec<String>) -> Rule {
+    let route = found.route;
+    let endpoints = route.upstream.as_ref().map(|upstream| upstream.endpoints());
+    let protocol = endpoints.as_ref().and_then(|endpoints| endpoints.list.first());
+    let protocol = protocol.map_or(crate::routes::Protocol::Http1, |first| first.protocol());
+    Rule {
+        host: found.host.pattern.to_string(),
+        tls: found.host.tls,
+        ingress: route.ingress.clone(),
+        path: route.path.to_string(),
+        path_type: route.path_type,
+        service: route.upstream.as_ref().map(|upstream| {
+            let port = match &upstream.key().port {
+                ServiceBackendPort::Number(number) => number.to_string(),
+                ServiceBackendPort::Name(name) => name.to_string(),
+            };
+            (upstream.key().service.clone(), port)
+        }),
+        protocol: protocol.as_str(),
+        endpoints: route.upstream.as_ref().map(|upstream| upstream.addresses()).unwrap_or_default(),
+        annotations,
+        body_bytes_max: route.body_bytes_max,
+    }
+}
