@@ -1,11 +1,13 @@
 //! `fairlead agent`: wires source, store and roles together and waits for the signal to end.
 
+mod api;
 mod args;
 mod dns;
 mod health_ports;
 mod holder;
 mod http;
 mod ingress;
+mod live;
 mod node_name;
 mod pages;
 mod proxy;
@@ -48,6 +50,8 @@ struct Shared {
     node_name: Arc<str>,
     snapshots: Snapshots,
     health: watch::Receiver<SourceHealth>,
+    /// What the roles show of themselves.
+    live: live::Live,
     /// The agent is about to end: nobody should come here any more.
     ending: CancellationToken,
     /// Ends the role, which may take the drain timeout to finish what is open.
@@ -115,6 +119,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         node_name,
         snapshots: source.snapshots.clone(),
         health: source.health.clone(),
+        live: live::Live::default(),
         ending: CancellationToken::new(),
         cancel: CancellationToken::new(),
     };

@@ -1,17 +1,23 @@
 //! `fairlead`: one data plane for a Kubernetes node. This file parses the command line and nothing else.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod agent;
 mod cleanup;
+mod commands;
 mod demo;
 mod dump;
 mod echo;
 mod exit;
 mod load;
 mod logging;
+mod output;
 mod plan;
 mod probe;
+mod report;
+mod table;
 mod version;
+mod view;
 
 use std::process::ExitCode;
 
@@ -35,6 +41,16 @@ enum Command {
     Agent(Box<agent::Args>),
     /// Show it working: a node, pods and an outside client in network namespaces.
     Demo(demo::Args),
+    /// How an agent fares: roles, sync state, maps, programs, warnings.
+    Status(commands::StatusArgs),
+    /// Services: frontends, endpoints, policies, counters.
+    Services(commands::ServicesArgs),
+    /// Hosts and paths: backends, certificates, what is refused and why.
+    Routes(commands::RoutesArgs),
+    /// What DNS would answer, and why.
+    Names(commands::NamesArgs),
+    /// Every decision on the way of one connection or request.
+    Trace(commands::TraceArgs),
     /// Print what the kernel maps would hold for these manifests, without touching a kernel.
     Plan(plan::Args),
     /// Print what the kernel maps hold, in the same form as `plan`.
@@ -54,6 +70,11 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Agent(args) => agent::run(&args),
+        Command::Status(args) => commands::status(&args),
+        Command::Services(args) => commands::services(&args),
+        Command::Routes(args) => commands::routes(&args),
+        Command::Names(args) => commands::names(&args),
+        Command::Trace(args) => commands::trace(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Cleanup(args) => cleanup::run(&args),

@@ -8,14 +8,17 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 
-use crate::load::target::{Scheme, Target};
+use crate::{
+    admin::Admin,
+    load::target::{Scheme, Target},
+};
 
 /// Longest wait for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,19 +70,6 @@ pub(crate) enum Probe {
     },
 }
 
-/// Which agent.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Admin {
-    /// The agent's --admin-socket
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/run/fairlead/admin.sock",
-        env = "FAIRLEAD_ADMIN_SOCKET"
-    )]
-    admin_socket: PathBuf,
-}
-
 /// How long to go on asking.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Patience {
@@ -91,19 +81,17 @@ pub(crate) struct Patience {
 /// Asks one question.
 pub(crate) fn run(probe: &Probe) -> anyhow::Result<ExitCode> {
     let found = match probe {
-        Probe::Live { admin, patience } => patience.ask(|| admin.ask("/livez")),
-        Probe::Ready { admin, patience } => patience.ask(|| admin.ask("/readyz")),
+        Probe::Live { admin, patience } => {
+            patience.ask(|| ask_agent(&admin.admin_socket, "/livez"))
+        }
+        Probe::Ready { admin, patience } => {
+            patience.ask(|| ask_agent(&admin.admin_socket, "/readyz"))
+        }
         Probe::Name { name, patience } => patience.ask(|| look_up(name)),
         Probe::Connect { target, patience } => patience.ask(|| connect(target)),
         Probe::Http { url, status, patience } => patience.ask(|| fetch(url, *status)),
     };
     crate::exit::print(&format!("{}\n", found?))
-}
-
-impl Admin {
-    fn ask(&self, page: &str) -> anyhow::Result<String> {
-        ask_agent(&self.admin_socket, page)
-    }
 }
 
 impl Patience {
@@ -125,7 +113,7 @@ fn ask_agent(socket: &Path, page: &str) -> anyhow::Result<String> {
         .with_context(|| format!("no agent answers at {}", socket.display()))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let (status, body) = get(&mut stream, "fairlead", page)?;
+    let (status, body) = get(&mut stream, "fairlead", page, ANSWER_BYTES_MAX)?;
     let body = body.trim_end().replace('\n', "; ");
     if status != 200 {
         bail!("{body}");
@@ -158,7 +146,7 @@ fn fetch(url: &Target, expected: u16) -> anyhow::Result<String> {
     let mut stream = connect_first(addresses, authority)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let (status, _) = get(&mut stream, authority, path)?;
+    let (status, _) = get(&mut stream, authority, path, ANSWER_BYTES_MAX)?;
     if status != expected {
         bail!("http://{authority}{path} answers {status}, not {expected}");
     }
@@ -181,15 +169,16 @@ fn connect_first(
 }
 
 /// Status and body of a GET; the server is told to close.
-fn get(
+pub(crate) fn get(
     stream: &mut (impl Read + Write),
     authority: &str,
     path: &str,
+    bytes_max: u64,
 ) -> anyhow::Result<(u16, String)> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).context("sending a request")?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).context("waiting for the answer")?;
+    stream.take(bytes_max).read_to_end(&mut answer).context("waiting for the answer")?;
     parse(&String::from_utf8_lossy(&answer)).context("this is no HTTP answer")
 }
 

@@ -187,8 +187,7 @@ impl Lookup for LiveMaps<'_> {
     }
 
     fn is_in_source_ranges(&self, counter_id: u32, client: &Address) -> bool {
-        let key =
-            SourceRangeKey { prefix_len: SourceRangeKey::BITS, counter_id, address: *client };
+        let key = SourceRangeKey { prefix_len: SourceRangeKey::BITS, counter_id, address: *client };
         self.taken(self.tables.source_ranges.get(&key)).is_some()
     }
 

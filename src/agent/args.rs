@@ -175,7 +175,8 @@ pub(crate) struct AdminArgs {
     /// others learn of it, before they drain (default: 5 in a pod, else 0)
     #[arg(long, value_name = "SECONDS", env = "FAIRLEAD_LAMEDUCK")]
     pub(crate) lameduck: Option<u64>,
-    /// Serve all pages on this Unix socket, too: it is this agent's own where ports are a node's
+    /// Serve all pages on this Unix socket, too, where status, services, trace and the like ask; it
+    /// is this agent's own where ports are a node's (default: /run/fairlead/admin.sock if it can be)
     #[arg(long, value_name = "PATH", env = "FAIRLEAD_ADMIN_SOCKET")]
     pub(crate) admin_socket: Option<PathBuf>,
     /// Serve /healthz, /livez and /readyz here; "" turns it off

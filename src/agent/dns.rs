@@ -48,7 +48,8 @@ pub(crate) async fn run(
     let config = config(&first.dns, corefile(&followed));
     await_turn(&config, &shared).await;
     let mut server = Server::start(&shared, &config).map_err(with_holder)?;
-    let current: Current = Arc::new(ArcSwapOption::new(Some(server.running.clone())));
+    let current: Current = shared.live.dns.clone();
+    current.store(Some(server.running.clone()));
 
     let metrics = metrics(current.clone(), followed.as_ref());
     view.store(Some(metrics.clone()));
@@ -181,7 +182,7 @@ fn with_holder(error: DnsError) -> anyhow::Error {
     holder::named(error.into(), holder.as_deref())
 }
 
-fn config(args: &DnsArgs, corefile: Option<Arc<Corefile>>) -> DnsConfig {
+pub(crate) fn config(args: &DnsArgs, corefile: Option<Arc<Corefile>>) -> DnsConfig {
     let upstreams = if args.upstream.is_empty() {
         Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf"))
     } else {

@@ -2,15 +2,28 @@
 //! own.
 
 use std::{
-    convert::Infallible, fs, future::Future, io, net::SocketAddr, os::unix, path::Path, sync::Arc,
+    convert::Infallible,
+    fs,
+    future::Future,
+    io,
+    net::SocketAddr,
+    os::unix::{self, fs::PermissionsExt as _},
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::Group;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -23,6 +36,14 @@ use super::holder::{self, Transport};
 /// A scraper or kubelet needs one; more than this is somebody else.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Request line and fields together; hyper takes no less.
+const HEAD_BYTES_MAX: usize = 8192;
+/// Pages below it are JSON and may take a while.
+const DATA_PREFIX: &str = "/v1/";
+/// Root, and the members of the group.
+const SOCKET_MODE: u32 = 0o660;
+/// Its members may ask, if there is such a group.
+const SOCKET_GROUP: &str = "fairlead";
 
 /// What one path answers: status and text.
 pub(crate) type Page = (StatusCode, String);
@@ -54,7 +75,7 @@ impl Accept for UnixListener {
 pub(crate) async fn serve(
     what: &'static str,
     address: SocketAddr,
-    pages: Arc<impl Fn(&str) -> Option<Page> + Send + Sync + 'static>,
+    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -67,7 +88,7 @@ pub(crate) async fn serve(
         holder::named(error, holder.as_deref())
     })?;
     let bound = listener.local_addr()?;
-    tokio::spawn(cancel.run_until_cancelled_owned(accept(listener, pages)));
+    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, pages).await }));
     Ok(bound)
 }
 
@@ -75,7 +96,7 @@ pub(crate) async fn serve(
 pub(crate) fn serve_at(
     what: &'static str,
     path: &Path,
-    pages: Arc<impl Fn(&str) -> Option<Page> + Send + Sync + 'static>,
+    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let shown = path.display();
@@ -94,13 +115,29 @@ pub(crate) fn serve_at(
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("{what}: cannot listen on {shown}"))?;
-    tokio::spawn(cancel.run_until_cancelled_owned(accept(listener, pages)));
+    admit(path).with_context(|| format!("{what}: {shown}"))?;
+    let path = path.to_owned();
+    tokio::spawn(async move {
+        cancel.run_until_cancelled(accept(&listener, pages)).await;
+        // Before the socket closes: afterwards it may be a successor's.
+        drop(fs::remove_file(path));
+    });
+    Ok(())
+}
+
+/// Who may connect.
+fn admit(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    let group = Group::from_name(SOCKET_GROUP).ok().flatten();
+    if let Some(group) = group {
+        unix::fs::chown(path, None, Some(group.gid.as_raw()))?;
+    }
     Ok(())
 }
 
 async fn accept(
-    listener: impl Accept,
-    pages: Arc<impl Fn(&str) -> Option<Page> + Send + Sync + 'static>,
+    listener: &impl Accept,
+    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -112,12 +149,13 @@ async fn accept(
         };
         let pages = pages.clone();
         let service = hyper::service::service_fn(move |request| {
-            let response = answer(&request, &*pages);
-            async move { Ok::<_, Infallible>(response) }
+            let answer = answer(request, pages.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
         });
         tokio::spawn(async move {
             let mut connection = http1::Builder::new();
             connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+            connection.max_buf_size(HEAD_BYTES_MAX);
             // A client that hangs up is no event of ours.
             drop(connection.serve_connection(TokioIo::new(stream), service).await);
             drop(permit);
@@ -125,16 +163,33 @@ async fn accept(
     }
 }
 
-fn answer(
-    request: &Request<Incoming>,
-    pages: &(impl Fn(&str) -> Option<Page> + ?Sized),
+async fn answer(
+    request: Request<Incoming>,
+    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
 ) -> Response<Full<Bytes>> {
-    let (status, text) = if request.method() == Method::GET || request.method() == Method::HEAD {
-        let page = pages(request.uri().path());
-        page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()))
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return response(StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into());
+    }
+    let uri = request.uri().clone();
+    let is_data = uri.path().starts_with(DATA_PREFIX);
+    // Reports are work: reading maps, planning. They must not hold up those who watch.
+    let page = if is_data {
+        tokio::task::spawn_blocking(move || pages(&uri)).await.unwrap_or_else(|_| {
+            Some((StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n".into()))
+        })
     } else {
-        (StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into())
+        pages(&uri)
     };
+    let (status, text) = page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()));
+    let mut response = response(status, text);
+    if is_data && status == StatusCode::OK {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+    }
+    response
+}
+
+fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response

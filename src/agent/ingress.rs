@@ -10,6 +10,7 @@ use super::{
     Shared,
     args::Args,
     holder::{self, Transport},
+    live,
     pages::{Metrics, View},
     role::State,
     source,
@@ -33,6 +34,9 @@ pub(crate) async fn run(
     let meter = running.meter();
     let metrics: Metrics = Box::new(move |text| write_metrics(text, &meter()));
     view.store(Some(Arc::new(metrics)));
+    let (http, https) = (running.http().to_vec(), running.https().to_vec());
+    let shown = live::Ingress { explainer: running.explainer(), http, https };
+    shared.live.ingress.store(Some(Arc::new(shown)));
 
     let mut ready = running.ready();
     let announce = async {
@@ -45,6 +49,7 @@ pub(crate) async fn run(
         result = running.ended() => Ok(result?),
     };
     view.store(None);
+    shared.live.ingress.store(None);
     result
 }
 

@@ -2,20 +2,22 @@
 
 use std::{
     fmt::Write as _,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::StatusCode;
+use hyper::{StatusCode, Uri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, api,
     args::{AdminArgs, Listen},
     http,
     role::State,
 };
+use crate::admin::DEFAULT_SOCKET;
 
 /// Between two looks whether a taken port is free.
 const PORT_RETRY: Duration = Duration::from_secs(1);
@@ -29,7 +31,7 @@ pub(crate) type View = Arc<arc_swap::ArcSwapOption<Metrics>>;
 /// Everything the pages are made from.
 #[derive(Clone)]
 pub(crate) struct Pages {
-    shared: Shared,
+    pub(super) shared: Shared,
     /// Each running role's state.
     pub(crate) roles: Vec<(&'static str, watch::Receiver<State>)>,
     /// The proxy's metrics.
@@ -123,19 +125,27 @@ pub(crate) async fn serve(
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let health = pages.clone();
-    let health = Arc::new(move |path: &str| health.health(path));
+    let health = Arc::new(move |uri: &Uri| health.health(uri.path()));
     let metered = pages.clone();
     let metrics =
-        move |path: &str| (path == "/metrics").then(|| (StatusCode::OK, metered.metrics()));
+        move |uri: &Uri| (uri.path() == "/metrics").then(|| (StatusCode::OK, metered.metrics()));
     let metrics = Arc::new(metrics);
     let has_socket = admin.admin_socket.is_some();
     let listen = admin.healthz_listen;
     start("--healthz-listen", listen, health.clone(), !has_socket, cancel.clone()).await?;
     let listen = admin.metrics_listen;
     start("--metrics-listen", listen, metrics.clone(), false, cancel.clone()).await?;
-    if let Some(path) = &admin.admin_socket {
-        let all = Arc::new(move |path: &str| health(path).or_else(|| metrics(path)));
-        http::serve_at("--admin-socket", path, all, cancel)?;
+    let all =
+        move |uri: &Uri| health(uri).or_else(|| metrics(uri)).or_else(|| api::answer(&pages, uri));
+    let path = admin.admin_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
+    match http::serve_at("--admin-socket", path, Arc::new(all), cancel) {
+        Err(error) if has_socket => return Err(error),
+        // Nobody asked for it: an agent without rights to that directory works all the same.
+        Err(error) => tracing::warn!(
+            "{}; `fairlead status` and the like cannot ask this agent: give --admin-socket PATH",
+            crate::exit::one_line(&error)
+        ),
+        Ok(()) => {}
     }
     Ok(())
 }
@@ -143,7 +153,7 @@ pub(crate) async fn serve(
 async fn start(
     flag: &'static str,
     Listen(address): Listen,
-    pages: Arc<impl Fn(&str) -> Option<http::Page> + Send + Sync + 'static>,
+    pages: Arc<impl Fn(&Uri) -> Option<http::Page> + Send + Sync + 'static>,
     is_needed: bool,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {

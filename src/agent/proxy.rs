@@ -27,7 +27,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     Shared,
     args::ProxyArgs,
-    health_ports,
+    health_ports, live,
     pages::{Metrics, View},
     role::State,
 };
@@ -100,6 +100,8 @@ async fn serve(
         write_metrics(text, &metered, &read.borrow(), counted.load(Ordering::Relaxed));
     });
     view.store(Some(Arc::new(metrics)));
+    let shown = live::Proxy { kernel: kernel.clone(), status: seen.clone() };
+    shared.live.proxy.store(Some(Arc::new(shown)));
 
     // Whichever part fails first ends the others, and the role is started anew.
     let cancel = shared.cancel.child_token();
@@ -141,6 +143,7 @@ async fn serve(
     };
     drop(guard);
     view.store(None);
+    shared.live.proxy.store(None);
     result
 }
 

@@ -74,7 +74,7 @@ impl Faces {
     fn start(&self, (page, address): Face, stop: CancellationToken) {
         let (current, metrics) = (self.current.clone(), self.metrics.clone());
         let ending = self.ending.clone();
-        let pages = move |path: &str| match (page, path) {
+        let pages = move |uri: &hyper::Uri| match (page, uri.path()) {
             (Page::Health, "/health") => Some((StatusCode::OK, "OK".to_owned())),
             (Page::Ready, "/ready") => Some(ready(&current, &ending)),
             (Page::Metrics, "/metrics") => {

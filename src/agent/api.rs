@@ -1,0 +1,264 @@
+//! The admin socket's questions and answers: `GET /v1/status`, `services`, `routes`, `names`,
+//! `trace`, as JSON. Read-only, and without secrets: keys of certificates are not even at hand here.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use fairlead_dns::explain::Explainer as Names;
+use fairlead_proxy::{
+    Kernel, ProxyStatus,
+    explain::{LiveMaps, PlannedMaps},
+    plan::Rules,
+};
+use fairlead_state::{Kind, Snapshot};
+use hyper::{StatusCode, Uri};
+use serde::Serialize;
+
+use super::{dns, http, live, pages::Pages, role::State};
+use crate::{
+    report::{
+        names, routes, services,
+        status::{KindRow, ProxyRow, RoleRow, SnapshotRow, Status},
+        trace,
+    },
+    version, view,
+    view::{Maps, Origin, View},
+};
+
+/// Answers a question; `None`: there is no such page.
+pub(crate) fn answer(pages: &Pages, uri: &Uri) -> Option<http::Page> {
+    let page = uri.path().strip_prefix("/v1/")?;
+    let query: BTreeMap<String, String> = uri
+        .query()
+        .map(|query| form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+        .unwrap_or_default();
+    let query = |name: &str| query.get(name).map(String::as_str);
+    let made = match page {
+        "status" => json(&status(pages)),
+        "services" => with_view(pages, |view| services::build(view, query("name"))),
+        "routes" => with_view(pages, |view| routes::build(view, query("host"))),
+        "names" => with_view(pages, |view| {
+            let Some(name) = query("name") else { return Ok(names::all(view)) };
+            let namespace = query("namespace").unwrap_or("default");
+            let record = query("type").unwrap_or("A");
+            let lookup = names::lookup(view, name, record, namespace, Ipv4Addr::LOCALHOST.into())?;
+            Ok(names::Names { lookup: Some(lookup), names: Vec::new() })
+        }),
+        "trace" => with_view(pages, |view| {
+            let target = query("target").context("the question has no target")?.parse()?;
+            let from = trace::Asker { client: query("from"), namespace: query("namespace") };
+            trace::build(view, &target, from)
+        }),
+        _ => return None,
+    };
+    // A question that cannot be answered is the asker's matter: its one line goes back to them.
+    Some(made.map_or_else(
+        |error| (StatusCode::UNPROCESSABLE_ENTITY, format!("{}\n", crate::exit::one_line(&error))),
+        |text| (StatusCode::OK, text),
+    ))
+}
+
+fn json<T: Serialize>(report: &T) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(report)?)
+}
+
+fn with_view<T: Serialize>(
+    pages: &Pages,
+    report: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<String> {
+    let shared = &pages.shared;
+    let snapshot = shared.snapshots.borrow().clone();
+    let snapshot = snapshot.context(
+        "nothing is known of the cluster yet: `fairlead status` says what is waited for",
+    )?;
+    let args = shared.args();
+    let proxy = shared.live.proxy.load_full();
+    let (maps, status, counters) = match &proxy {
+        Some(proxy) => live_maps(proxy)?,
+        None => {
+            let rules = Rules { external_ips: args.proxy.external_ips };
+            let cidrs = &args.proxy.service_cidr;
+            let (maps, status) = PlannedMaps::plan(&snapshot, &shared.node_name, rules, cidrs)?;
+            (Maps::Planned(maps), status, BTreeMap::new())
+        }
+    };
+    let running = shared.live.dns.load_full();
+    let names = match &running {
+        Some(running) => running.explainer(),
+        None => Names::new(&dns::config(&args.dns, None), Some(&snapshot))?,
+    };
+    let ingress = shared.live.ingress.load_full();
+    let view = View {
+        snapshot,
+        node_name: shared.node_name.to_string(),
+        maps,
+        proxy: status,
+        counters,
+        names,
+        routes: ingress.as_ref().map(|ingress| ingress.explainer.clone()),
+        http: ingress.as_ref().map(|ingress| ingress.http.clone()).unwrap_or_default(),
+        https: ingress.as_ref().map(|ingress| ingress.https.clone()).unwrap_or_default(),
+        origin: Origin::Agent { dns: running.is_some() },
+    };
+    json(&report(&view)?)
+}
+
+type Counted = BTreeMap<u32, (u64, u64)>;
+
+fn live_maps(proxy: &live::Proxy) -> anyhow::Result<(Maps<'_>, ProxyStatus, Counted)> {
+    let counters = proxy.kernel.counters()?.services;
+    let counters = counters.iter().map(|(id, c)| (*id, (c.selected, c.rejected))).collect();
+    let status = proxy.status.borrow().clone();
+    Ok((Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters))
+}
+
+fn status(pages: &Pages) -> Status {
+    let shared = &pages.shared;
+    let snapshot = shared.snapshots.borrow().clone();
+    let health = shared.health.borrow().clone();
+    let proxy = shared.live.proxy.load_full();
+    let roles: Vec<RoleRow> = pages
+        .roles
+        .iter()
+        .map(|(name, state)| role(name, &state.borrow(), serves(shared, name)))
+        .collect();
+    let stale = health.stale_for(Instant::now());
+    let ready = roles.iter().all(|role| role.state == "ready");
+    let kinds = health.kinds.iter().map(|(kind, health)| KindRow {
+        kind: kind.as_str().to_owned(),
+        objects: snapshot.as_ref().map_or(0, |snapshot| view::count(snapshot, *kind)),
+        is_synced: health.synced,
+        error: health.last_error.as_deref().map(str::to_owned),
+    });
+    let is_ending = shared.ending.is_cancelled();
+    Status {
+        version: version::VERSION.to_owned(),
+        node: shared.node_name.to_string(),
+        is_healthy: ready && !is_ending && snapshot.is_some() && stale.is_none(),
+        is_ending,
+        snapshot: snapshot.as_ref().map(|snapshot| SnapshotRow {
+            revision: snapshot.revision(),
+            changed_seconds_ago: snapshot.received_at().map(|at| at.elapsed().as_secs_f64()),
+            stale_seconds: stale.as_ref().map(Duration::as_secs_f64),
+        }),
+        kinds: kinds.collect(),
+        warnings: warnings(pages, snapshot.as_deref(), proxy.as_deref()),
+        proxy: proxy.map(|proxy| proxy_row(&proxy, &shared.args().proxy.bpffs)),
+        roles,
+    }
+}
+
+fn role(name: &str, state: &State, serves: String) -> RoleRow {
+    let (state, why) = match state {
+        State::Starting => ("starting", None),
+        State::Ready => ("ready", None),
+        State::CannotStart(why) => ("cannot start", Some(why.clone())),
+        State::Failed(why) => ("failed", Some(why.clone())),
+        State::Stopped => ("stopped", None),
+    };
+    RoleRow { name: name.to_owned(), state: state.to_owned(), why, serves }
+}
+
+/// What a role serves, in words.
+fn serves(shared: &super::Shared, role: &str) -> String {
+    let live = &shared.live;
+    let listed = |addresses: &[std::net::SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    match role {
+        "proxy" => live.proxy.load().as_ref().map(|proxy| {
+            let status = proxy.status.borrow();
+            format!("{} Services at revision {}", status.services, status.revision)
+        }),
+        "dns" => live.dns.load().as_ref().map(|running| {
+            let names = running.service_count();
+            format!("names of {names} Services at {}", listed(running.addresses()))
+        }),
+        "ingress" => live.ingress.load().as_ref().map(|ingress| {
+            let (hosts, routes, certificates) = ingress.explainer.counts();
+            let at = [listed(&ingress.http), listed(&ingress.https)].join(", ");
+            format!("{hosts} hosts, {routes} routes, {certificates} certificates at {at}")
+        }),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+fn warnings(
+    pages: &Pages,
+    snapshot: Option<&Snapshot>,
+    proxy: Option<&live::Proxy>,
+) -> Vec<String> {
+    let shared = &pages.shared;
+    let mut all = Vec::new();
+    let health = shared.health.borrow();
+    all.extend(health.problems.iter().map(|(place, reason)| format!("{place}: {reason}")));
+    drop(health);
+    if let Some(snapshot) = snapshot {
+        all.extend(snapshot.refused().values().map(ToString::to_string));
+        if snapshot.services().is_empty() && snapshot.endpoint_slices().is_empty() {
+            all.push(format!("there is no {} at all: is this the right cluster?", Kind::Service));
+        }
+    }
+    if let Some(proxy) = proxy {
+        let status = proxy.status.borrow();
+        all.extend(status.full.iter().map(ToString::to_string));
+        all.extend(status.last_error.clone());
+        all.extend(status.warnings.first.iter().map(ToString::to_string));
+        let more = status.warnings.total.saturating_sub(status.warnings.first.len());
+        if more > 0 {
+            all.push(format!("and {more} more Services that are not served as they ask"));
+        }
+    }
+    if let Some(ingress) = &*shared.live.ingress.load() {
+        let findings = ingress.explainer.findings();
+        all.extend(findings.iter().map(ToString::to_string));
+        if let Some(snapshot) = snapshot {
+            let foreign = ingress.explainer.foreign(snapshot);
+            all.extend(foreign.iter().map(|foreign| {
+                format!("Ingress {} not ours: {}", foreign.ingress, foreign.reason)
+            }));
+        }
+    }
+    // One thing may be known in two ways.
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|line| seen.insert(line.clone()));
+    all
+}
+
+fn proxy_row(proxy: &live::Proxy, bpffs: &Path) -> ProxyRow {
+    let status = proxy.status.borrow().clone();
+    let drops = proxy.kernel.counters().map(|counters| counters.drops).unwrap_or_default();
+    let met = drops.into_iter().filter(|(_, count)| *count > 0);
+    ProxyRow {
+        revision: status.revision,
+        is_current: status.is_current,
+        services: status.services,
+        behind: status.behind,
+        frontends: status.frontends,
+        frontends_max: status.capacities.frontends,
+        backends: status.backends,
+        backends_max: status.capacities.backends,
+        last_pass_ms: status.last_pass.as_secs_f64() * 1000.0,
+        last_error: status.last_error,
+        programs: programs(bpffs),
+        unserved: met.map(|(reason, count)| (reason.as_str().to_owned(), count)).collect(),
+    }
+}
+
+/// Programs by name, with the number of devices or cgroups each is attached to.
+fn programs(bpffs: &Path) -> Option<BTreeMap<String, usize>> {
+    let mut all = BTreeMap::new();
+    for attachment in Kernel::attachments(bpffs).ok()?.into_iter().filter(|a| !a.is_orphan) {
+        let name = attachment.name.trim_end_matches(|c: char| c.is_ascii_digit());
+        // `connect4` is a name, `uplink_ingress_2` one with a device's index.
+        let name = name.strip_suffix('_').unwrap_or(&attachment.name);
+        *all.entry(name.to_owned()).or_default() += 1;
+    }
+    Some(all)
+}

@@ -1,0 +1,33 @@
+//! What running roles show of themselves to whoever asks over the admin socket.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use fairlead_ingress::explain::Explainer;
+use fairlead_proxy::{Kernel, ProxyStatus};
+use tokio::sync::watch;
+
+use super::dns::Current;
+
+/// The proxy at work.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) status: watch::Receiver<ProxyStatus>,
+}
+
+/// Ingress at work.
+#[derive(Debug)]
+pub(crate) struct Ingress {
+    pub(crate) explainer: Explainer,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) https: Vec<SocketAddr>,
+}
+
+/// Each role while it runs; a restarted role replaces what it showed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) proxy: Arc<ArcSwapOption<Proxy>>,
+    pub(crate) dns: Current,
+    pub(crate) ingress: Arc<ArcSwapOption<Ingress>>,
+}

@@ -1,0 +1,170 @@
+//! Commands that ask: an agent over its admin socket, or manifests.
+
+use std::{io::Write as _, process::ExitCode};
+
+use crate::{
+    admin::Admin,
+    output::Output,
+    report::{names, routes, services, status, trace},
+    view::{Files, View},
+};
+
+/// Flags of `fairlead status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Whom to ask, and how to print.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ask {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Flags of `fairlead services`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServicesArgs {
+    /// This one, with its frontends and endpoints (NAME alone: in namespace default)
+    #[arg(value_name = "NAMESPACE/NAME")]
+    service: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Flags of `fairlead routes`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RoutesArgs {
+    /// What is served under this host
+    #[arg(value_name = "HOST")]
+    host: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Flags of `fairlead names`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NamesArgs {
+    /// The answer to this name, as a pod asks for it
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Ask for records of this type: A, AAAA, SRV, PTR, ...
+    #[arg(long = "type", value_name = "TYPE", default_value = "A", env = "FAIRLEAD_TYPE")]
+    record: String,
+    /// Search for the name as pods of this namespace do
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        default_value = "default",
+        env = "FAIRLEAD_NAMESPACE"
+    )]
+    namespace: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Flags of `fairlead trace`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// tcp, udp or sctp and HOST:PORT, or an http:// or https:// URL
+    #[arg(value_name = "tcp|udp|sctp HOST:PORT | URL", required = true, num_args = 1..=2)]
+    target: Vec<String>,
+    /// The client: NAMESPACE/POD, or an address (default: a process of this node)
+    #[arg(long, value_name = "POD|IP", env = "FAIRLEAD_FROM")]
+    from: Option<String>,
+    /// Search for names as pods of this namespace do (default: the client's, else default)
+    #[arg(short, long, value_name = "NAMESPACE", env = "FAIRLEAD_NAMESPACE")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// How an agent fares; 1 if it is not healthy.
+pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let report: status::Status = args.admin.ask("status", &[])?;
+    args.output.print(&report, status::show)?;
+    Ok(verdict(report.is_healthy))
+}
+
+/// Services and what is behind them.
+pub(crate) fn services(args: &ServicesArgs) -> anyhow::Result<ExitCode> {
+    let only = args.service.as_deref();
+    let report: services::Services =
+        args.ask.about("services", &[("name", only)], |view| services::build(view, only))?;
+    args.ask.output.print(&report, services::show)
+}
+
+/// Hosts and paths.
+pub(crate) fn routes(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
+    let host = args.host.as_deref();
+    let report: routes::Routes =
+        args.ask.about("routes", &[("host", host)], |view| routes::build(view, host))?;
+    args.ask.output.print(&report, routes::show)
+}
+
+/// Names; 1 if the one asked for does not exist.
+pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<ExitCode> {
+    let NamesArgs { record, namespace, .. } = args;
+    let name = args.name.as_deref();
+    let query = [
+        ("name", name),
+        ("type", name.map(|_| record.as_str())),
+        ("namespace", name.map(|_| namespace.as_str())),
+    ];
+    let report: names::Names = args.ask.about("names", &query, |view| {
+        let Some(name) = name else { return Ok(names::all(view)) };
+        let source = std::net::Ipv4Addr::LOCALHOST.into();
+        let lookup = names::lookup(view, name, record, namespace, source)?;
+        Ok(names::Names { lookup: Some(lookup), names: Vec::new() })
+    })?;
+    args.ask.output.print(&report, names::show)?;
+    Ok(verdict(report.lookup.is_none_or(|lookup| lookup.is_found)))
+}
+
+/// Every decision on the way; 1 if the client does not get what it asks for.
+pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let text = args.target.join(" ");
+    // Misspelt targets are told before anybody is asked.
+    let target: trace::Target = text.parse()?;
+    let (client, namespace) = (args.from.as_deref(), args.namespace.as_deref());
+    let query = [("target", Some(text.as_str())), ("from", client), ("namespace", namespace)];
+    let report: trace::Trace = args.ask.about("trace", &query, |view| {
+        trace::build(view, &target, trace::Asker { client, namespace })
+    })?;
+    args.ask.output.print(&report, trace::show)?;
+    Ok(verdict(report.outcome.is_served || report.outcome.verdict == "passed on"))
+}
+
+fn verdict(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Ask {
+    /// The report on a page of an agent, or made from files; what is wrong with these goes to
+    /// standard error.
+    fn about<T: serde::de::DeserializeOwned>(
+        &self,
+        page: &str,
+        query: &[(&str, Option<&str>)],
+        of_view: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        if !self.files.given() {
+            let given = query.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+            return self.admin.ask(page, &given.collect::<Vec<_>>());
+        }
+        let loaded = self.files.view()?;
+        for problem in &loaded.problems {
+            // Nowhere is left to report a failure of standard error to.
+            drop(writeln!(std::io::stderr(), "fairlead: {problem}"));
+        }
+        of_view(&loaded.view)
+    }
+}

@@ -1,0 +1,413 @@
+//! `fairlead names`: what DNS would answer, and why.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use fairlead_dns::explain::{By, Explanation};
+use fairlead_state::{Key, Snapshot, model::ServiceType};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    table::{Cell, Screen, Table, Tone},
+    view::{Origin, View},
+};
+
+/// Of `/etc/resolv.conf` in a pod: names with fewer dots are searched for first.
+const NDOTS: usize = 5;
+/// Suggestions for a misspelt name.
+const SUGGESTIONS_MAX: usize = 3;
+
+/// One question of a walk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) record: String,
+    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED` or `forwarded`.
+    pub(crate) code: String,
+    /// Who answers, in words.
+    pub(crate) by: String,
+    pub(crate) records: Vec<String>,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// A name's whole walk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lookup {
+    pub(crate) name: String,
+    /// Searched for as a pod of this namespace does.
+    pub(crate) namespace: String,
+    /// In the order they are asked; the last one decides.
+    pub(crate) asked: Vec<Asked>,
+    /// The result in one line.
+    pub(crate) result: String,
+    /// Why, and what to do.
+    pub(crate) why: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Whether a client gets records, or at least a server to ask.
+    pub(crate) is_found: bool,
+    /// Servers are asked for it that know more than the cluster.
+    pub(crate) is_forwarded: bool,
+    /// Names of the cluster that are spelt alike, where it is none.
+    pub(crate) near: Vec<String>,
+}
+
+/// One Service's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NameRow {
+    pub(crate) name: String,
+    pub(crate) answer: Vec<String>,
+    pub(crate) what: String,
+}
+
+/// The report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Names {
+    pub(crate) lookup: Option<Lookup>,
+    /// Without a name: every Service's.
+    pub(crate) names: Vec<NameRow>,
+}
+
+/// Every Service's name and its answer.
+pub(crate) fn all(view: &View<'_>) -> Names {
+    let domain = view.names.domain();
+    let row = |service: &std::sync::Arc<fairlead_state::model::Service>| {
+        let Key { namespace, name } = &service.key;
+        let name = format!("{name}.{namespace}.svc.{domain}");
+        let asked = ["A", "AAAA"].into_iter().filter_map(|record| {
+            view.names.explain(&name, record, IpAddr::V4(Ipv4Addr::LOCALHOST)).ok()
+        });
+        let asked: Vec<Explanation> = asked.collect();
+        let mut answer: Vec<String> =
+            asked.iter().flat_map(|asked| &asked.addresses).map(ToString::to_string).collect();
+        if answer.is_empty() {
+            answer = asked.iter().map(|asked| asked.code.to_owned()).collect();
+            answer.dedup();
+        }
+        let what = match (&service.external_name, service.headless) {
+            (Some(target), _) => format!("alias of {target}"),
+            (_, true) => "headless: its endpoints' addresses".to_owned(),
+            _ => "ClusterIP".to_owned(),
+        };
+        NameRow { name, answer, what }
+    };
+    Names { lookup: None, names: view.snapshot.services().values().map(row).collect() }
+}
+
+/// The walk of one name, as a pod of `namespace` makes it.
+///
+/// # Errors
+/// It is no name.
+pub(crate) fn lookup(
+    view: &View<'_>,
+    name: &str,
+    record: &str,
+    namespace: &str,
+    source: IpAddr,
+) -> anyhow::Result<Lookup> {
+    let mut asked = Vec::new();
+    let mut last: Option<Explanation> = None;
+    for candidate in search(name, namespace, &view.names.domain()) {
+        let found = view
+            .names
+            .explain(&candidate, record, source)
+            .map_err(|error| anyhow::anyhow!("{name:?} is no name: {error}"))?;
+        asked.push(self::asked(&found));
+        let goes_on = found.code == "NXDOMAIN";
+        last = Some(found);
+        if !goes_on {
+            break;
+        }
+    }
+    let Some(last) = last else { anyhow::bail!("{name:?} is no name") };
+    let near = match last.code {
+        "forwarded" | "NXDOMAIN" => near(&view.snapshot, name, namespace, &view.names.domain()),
+        _ => Vec::new(),
+    };
+    // Nobody outside is likely to know a name without a dot, or one beside a Service's.
+    let is_forwarded = last.code == "forwarded" && near.is_empty() && name.contains('.');
+    let is_found = is_forwarded || !last.records.is_empty();
+    let shown_name = last.name.trim_end_matches('.');
+    let result = match last.code {
+        "forwarded" if is_forwarded => format!("{shown_name} is asked of {}", by(&last.by)),
+        "forwarded" => format!("{name} is no name of the cluster (asked of {})", by(&last.by)),
+        "NOERROR" if last.records.is_empty() => {
+            format!("{shown_name} exists and has no {} record", last.record)
+        }
+        "NOERROR" => format!("{shown_name} is {}", shown(&last)),
+        code => format!("{name} is answered {code}"),
+    };
+    let why = why(view, name, namespace, &last, &near);
+    Ok(Lookup {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        asked,
+        result,
+        why,
+        addresses: last.addresses.clone(),
+        is_found,
+        is_forwarded,
+        near,
+    })
+}
+
+fn shown(found: &Explanation) -> String {
+    if found.addresses.is_empty() {
+        return found.records.join("; ");
+    }
+    found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn asked(found: &Explanation) -> Asked {
+    Asked {
+        name: found.name.clone(),
+        record: found.record.clone(),
+        code: found.code.to_owned(),
+        by: by(&found.by),
+        records: found.records.clone(),
+        addresses: found.addresses.clone(),
+    }
+}
+
+fn by(by: &By) -> String {
+    match by {
+        By::Kubernetes => "the cluster's names".to_owned(),
+        By::Hosts => "hosts of the Corefile".to_owned(),
+        By::Upstreams(servers) if servers.is_empty() => "no upstream: none is known".to_owned(),
+        By::Upstreams(servers) => format!("upstream {}", servers.join(", ")),
+        By::Acl => "acl of the Corefile".to_owned(),
+        By::Nobody => "nobody: no server block and no upstream takes the name".to_owned(),
+    }
+}
+
+/// The names a resolver with a pod's `/etc/resolv.conf` asks for, in order.
+fn search(name: &str, namespace: &str, domain: &str) -> Vec<String> {
+    if name.ends_with('.') {
+        return vec![name.to_owned()];
+    }
+    let suffixes =
+        [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+    let mut all: Vec<String> = suffixes.iter().map(|suffix| format!("{name}.{suffix}")).collect();
+    let absolute = format!("{name}.");
+    if name.matches('.').count() >= NDOTS {
+        all.insert(0, absolute);
+    } else {
+        all.push(absolute);
+    }
+    all
+}
+
+fn why(
+    view: &View<'_>,
+    name: &str,
+    namespace: &str,
+    found: &Explanation,
+    near: &[String],
+) -> String {
+    let domain = view.names.domain();
+    match (found.code, &found.by) {
+        ("REFUSED", By::Acl) => {
+            "the Corefile's acl refuses this client: change the rule, or ask from elsewhere".into()
+        }
+        ("REFUSED", _) => {
+            "no server block of the Corefile takes the name and none forwards it: add \
+                           `forward . ADDRESS`, or give --upstream"
+                .into()
+        }
+        ("SERVFAIL", _) => "names are not in sync yet: see `fairlead status`".into(),
+        ("NOERROR", By::Kubernetes) => match service_of(&view.snapshot, &found.name, &domain) {
+            Some(service) if service.service_type == ServiceType::ExternalName => {
+                format!("Service {} is of type ExternalName", service.key)
+            }
+            Some(service) if service.headless && found.records.is_empty() => format!(
+                "Service {} is headless and has no ready endpoints: see `fairlead services {}`",
+                service.key, service.key
+            ),
+            Some(service) if service.headless => {
+                format!("Service {} is headless: its ready endpoints", service.key)
+            }
+            Some(service) if found.records.is_empty() => {
+                format!("Service {} has no address of that family", service.key)
+            }
+            Some(service) => format!("ClusterIP of Service {}", service.key),
+            None => "a name of the cluster".into(),
+        },
+        ("NXDOMAIN" | "forwarded", _) => {
+            let no_such = missing(&view.snapshot, name, namespace, &domain);
+            if !near.is_empty() {
+                return format!("{no_such}; did you mean {}?", near.join(" or "));
+            }
+            if found.code == "forwarded" && name.contains('.') {
+                return "no name of the cluster: upstream servers know, or nobody".into();
+            }
+            format!(
+                "{no_such}: create it, or correct the name (NAME, NAME.NAMESPACE, or \
+                 NAME.NAMESPACE.svc.{})",
+                domain.trim_end_matches('.')
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+fn missing(snapshot: &Snapshot, name: &str, namespace: &str, domain: &str) -> String {
+    let (service, namespace) = parts(name, namespace, domain);
+    let known = snapshot.services().keys().any(|key| *key.namespace == *namespace)
+        || snapshot.namespaces().contains_key(&Key::new("", namespace.as_str()));
+    let what = format!("Service {namespace}/{service} does not exist");
+    if known { what } else { format!("{what}, nor does anything in namespace {namespace}") }
+}
+
+/// Service and namespace as a name means them.
+fn parts(name: &str, namespace: &str, domain: &str) -> (String, String) {
+    let name = name.trim_end_matches('.');
+    let below = name.strip_suffix(domain.trim_end_matches('.')).unwrap_or(name);
+    let below = below.trim_end_matches('.');
+    let below = below.strip_suffix(".svc").unwrap_or(below);
+    let mut labels = below.rsplit('.');
+    match (labels.next(), labels.next()) {
+        (Some(namespace), Some(service)) => (service.to_owned(), namespace.to_owned()),
+        (Some(service), None) => (service.to_owned(), namespace.to_owned()),
+        _ => (below.to_owned(), namespace.to_owned()),
+    }
+}
+
+/// Services whose names are like it: the same name elsewhere, or another spelling.
+fn near(snapshot: &Snapshot, name: &str, namespace: &str, domain: &str) -> Vec<String> {
+    let (service, namespace) = parts(name, namespace, domain);
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for key in snapshot.services().keys() {
+        let (by_name, by_namespace) =
+            (distance(&key.name, &service), distance(&key.namespace, &namespace));
+        let is_near =
+            by_name <= 2 && by_name < service.len().max(2) && by_namespace <= 2 || by_name == 0;
+        if is_near {
+            let full =
+                format!("{}.{}.svc.{}", key.name, key.namespace, domain.trim_end_matches('.'));
+            found.push((by_name + by_namespace, full));
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, name)| name).take(SUGGESTIONS_MAX).collect()
+}
+
+/// How many letters have to be changed, added, removed or swapped with their neighbour.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    if one.len().abs_diff(other.len()) > 2 {
+        return usize::MAX / 4;
+    }
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let at = |row: &Vec<usize>, j: usize| row.get(j).copied().unwrap_or(usize::MAX / 4);
+            let above = rows.last().map_or(0, |last| at(last, j + 1));
+            let diagonal = rows.last().map_or(0, |last| at(last, j));
+            let mut best = (above + 1).min(at(&row, j) + 1).min(diagonal + usize::from(a != b));
+            let swapped =
+                i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
+            if swapped && let Some(before) = rows.len().checked_sub(2).and_then(|at| rows.get(at)) {
+                best = best.min(at(before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows.last().and_then(|row| row.last()).copied().unwrap_or_default()
+}
+
+/// The Service that a full name of the cluster is of.
+fn service_of<'a>(
+    snapshot: &'a Snapshot,
+    name: &str,
+    domain: &str,
+) -> Option<&'a std::sync::Arc<fairlead_state::model::Service>> {
+    let below = name.strip_suffix(domain)?.trim_end_matches('.').strip_suffix(".svc")?;
+    let mut labels = below.rsplit('.');
+    let (namespace, service) = (labels.next()?, labels.next()?);
+    snapshot.services().get(&Key::new(namespace, service))
+}
+
+/// For people.
+pub(crate) fn show(report: &Names, screen: Screen, wide: bool) -> String {
+    if let Some(lookup) = &report.lookup {
+        return show_lookup(lookup, screen, wide);
+    }
+    if report.names.is_empty() {
+        return "no Services, no names\n".to_owned();
+    }
+    let mut table = Table::new(&["NAME", "ANSWER", "WHAT"]);
+    for NameRow { name, answer, what } in &report.names {
+        table.row([name.as_str().into(), answer.join(", ").into(), Cell::of(what, Tone::Dim)]);
+    }
+    table.text(screen)
+}
+
+fn show_lookup(lookup: &Lookup, screen: Screen, wide: bool) -> String {
+    let mut table = Table::new(&["ASKED", "TYPE", "ANSWER", "BY"]);
+    for asked in &lookup.asked {
+        let answer = match asked.addresses.as_slice() {
+            [] if asked.records.is_empty() => asked.code.clone(),
+            [] => asked.records.join("; "),
+            addresses => addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let tone = match asked.code.as_str() {
+            "NOERROR" if !asked.records.is_empty() => Tone::Good,
+            "NOERROR" | "forwarded" => Tone::Plain,
+            "NXDOMAIN" => Tone::Dim,
+            _ => Tone::Bad,
+        };
+        table.row([
+            asked.name.as_str().into(),
+            asked.record.as_str().into(),
+            Cell::of(answer, tone),
+            asked.by.as_str().into(),
+        ]);
+    }
+    let mut text = table.text(screen);
+    if wide {
+        for record in lookup.asked.iter().flat_map(|asked| &asked.records) {
+            text.push_str(&format!("  {record}\n"));
+        }
+    }
+    let tone = if lookup.is_found { Tone::Good } else { Tone::Bad };
+    text.push_str(&format!("\n{}\n", screen.paint(&lookup.result, tone)));
+    if !lookup.why.is_empty() {
+        text.push_str(&format!("{}\n", lookup.why));
+    }
+    text
+}
+
+/// Who says so, where it is not the DNS server itself.
+pub(crate) fn caveat(view: &View<'_>) -> Option<&'static str> {
+    match view.origin {
+        Origin::Agent { dns: false } => Some(
+            "this agent has no DNS role: names are answered as one with default settings would",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_search_path_is_walked_in_its_order() {
+        let names = search("web", "shop", "cluster.local.");
+        let expected =
+            ["web.shop.svc.cluster.local.", "web.svc.cluster.local.", "web.cluster.local.", "web."];
+        assert_eq!(names, expected);
+        assert_eq!(search("a.b.c.d.e.f", "x", "c.")[0], "a.b.c.d.e.f.");
+        assert_eq!(search("web.", "x", "c."), ["web."]);
+    }
+
+    #[test]
+    fn typing_errors_are_near_and_other_names_are_not() {
+        for (one, other, expected) in
+            [("web", "web", 0), ("web", "wbe", 1), ("hello", "helo", 1), ("web", "db", 2)]
+        {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+        assert!(distance("web", "payments") > 2);
+    }
+}

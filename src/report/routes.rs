@@ -1,0 +1,165 @@
+//! `fairlead routes`: hosts, paths, backends, certificates; what acts and what is refused.
+
+use fairlead_ingress::explain::Explainer;
+use fairlead_state::{Key, model::PathType};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    table::{Cell, Screen, Table, Tone},
+    view::View,
+};
+
+/// One path of one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) host: String,
+    /// Empty: what no path matches.
+    pub(crate) path: String,
+    pub(crate) path_type: String,
+    pub(crate) ingress: String,
+    /// `NAMESPACE/SERVICE:PORT`; `null`: a backend of a kind that is not served.
+    pub(crate) service: Option<String>,
+    pub(crate) endpoints: Vec<String>,
+    /// The Secret shown for the host; `null` without TLS.
+    pub(crate) certificate: Option<String>,
+    pub(crate) redirects_to_https: bool,
+    pub(crate) annotations: Vec<String>,
+}
+
+/// Something worth knowing of an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FindingRow {
+    pub(crate) object: String,
+    /// `refused`, `differs`, `waiting`, `not ours`.
+    pub(crate) severity: String,
+    pub(crate) reason: String,
+}
+
+/// The report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Routes {
+    pub(crate) routes: Vec<Row>,
+    pub(crate) findings: Vec<FindingRow>,
+}
+
+/// All routes, or those of a host and of wildcards that cover it.
+///
+/// # Errors
+/// This agent has no Ingress role.
+pub(crate) fn build(view: &View<'_>, host: Option<&str>) -> anyhow::Result<Routes> {
+    let Some(routes) = &view.routes else {
+        anyhow::bail!(
+            "this agent has no Ingress role: ask the agent that has it (in a cluster: the \
+             fairlead-ingress pod)"
+        )
+    };
+    let covers = |pattern: &str| {
+        host.is_none_or(|host| {
+            let host = host.to_ascii_lowercase();
+            let suffix = host.split_once('.').map(|(_, suffix)| format!("*.{suffix}"));
+            pattern == host || pattern == "*" || Some(pattern) == suffix.as_deref()
+        })
+    };
+    let rows = routes.rows().into_iter().filter(|row| covers(&row.host));
+    let rows: Vec<Row> = rows
+        .map(|row| Row {
+            path_type: path_type(row.path_type).to_owned(),
+            service: row.service.as_ref().map(ToString::to_string),
+            endpoints: row.endpoints.iter().map(ToString::to_string).collect(),
+            certificate: row.tls.then(|| certificate(routes, &row.host)),
+            redirects_to_https: row.redirects_to_https,
+            annotations: routes.annotations(&row.ingress),
+            host: row.host,
+            path: row.path,
+            ingress: row.ingress.to_string(),
+        })
+        .collect();
+    let findings = findings(view, routes).into_iter();
+    let related = |finding: &FindingRow| {
+        host.is_none()
+            || rows.iter().any(|row| finding.object.ends_with(&format!(" {}", row.ingress)))
+            || host.is_some_and(|host| finding.reason.contains(host))
+            || names_host(view, &finding.object, host)
+    };
+    let findings = findings.filter(related).collect();
+    Ok(Routes { routes: rows, findings })
+}
+
+/// Whether the Ingress of a finding has a rule for the host.
+fn names_host(view: &View<'_>, object: &str, host: Option<&str>) -> bool {
+    let (Some(host), Some(key)) = (host, object.strip_prefix("Ingress ")) else { return false };
+    let Some((namespace, name)) = key.split_once('/') else { return false };
+    let ingress = view.snapshot.ingresses().get(&Key::new(namespace, name));
+    ingress.is_some_and(|i| i.rules.iter().any(|rule| rule.host.as_deref() == Some(host)))
+}
+
+/// What is refused, differs, waits or is another controller's.
+pub(crate) fn findings(view: &View<'_>, routes: &Explainer) -> Vec<FindingRow> {
+    let own = routes.findings().into_iter().map(|finding| FindingRow {
+        object: finding.object.to_string(),
+        severity: finding.severity.as_str().to_owned(),
+        reason: finding.reason.to_string(),
+    });
+    let foreign = routes.foreign(&view.snapshot).into_iter().map(|foreign| FindingRow {
+        object: format!("Ingress {}", foreign.ingress),
+        severity: "not ours".to_owned(),
+        reason: foreign.reason,
+    });
+    own.chain(foreign).collect()
+}
+
+fn certificate(routes: &Explainer, host: &str) -> String {
+    // A wildcard's certificate is that of any name below it.
+    let name = host.replace('*', "any");
+    let choice = routes.certificate(&name);
+    choice.secret.map_or_else(|| "self-signed".to_owned(), |secret| secret.to_string())
+}
+
+pub(super) fn path_type(kind: PathType) -> &'static str {
+    match kind {
+        PathType::Exact => "Exact",
+        PathType::Prefix => "Prefix",
+        PathType::ImplementationSpecific => "ImplementationSpecific",
+    }
+}
+
+/// For people.
+pub(crate) fn show(report: &Routes, screen: Screen, wide: bool) -> String {
+    let mut head = vec!["HOST", "PATH", "TYPE", "SERVICE", "READY", "CERTIFICATE", "INGRESS"];
+    if wide {
+        head.extend(["HTTPS ONLY", "ENDPOINTS", "ANNOTATIONS"]);
+    }
+    let mut table = Table::new(&head);
+    for row in &report.routes {
+        let ready = row.endpoints.len();
+        let tone = if ready == 0 { Tone::Bad } else { Tone::Good };
+        let certificate = match row.certificate.as_deref() {
+            Some("self-signed") => Cell::of("self-signed", Tone::Attention),
+            other => Cell::from(other.unwrap_or("-")),
+        };
+        let mut cells: Vec<Cell> = vec![
+            row.host.as_str().into(),
+            if row.path.is_empty() { "(default)".into() } else { row.path.as_str().into() },
+            row.path_type.as_str().into(),
+            row.service.as_deref().unwrap_or("none").into(),
+            Cell::of(ready.to_string(), tone),
+            certificate,
+            row.ingress.as_str().into(),
+        ];
+        if wide {
+            cells.push(if row.redirects_to_https { "yes" } else { "no" }.into());
+            cells.push(row.endpoints.join(",").into());
+            cells.push(row.annotations.join(" ").into());
+        }
+        table.row(cells);
+    }
+    let mut text = if table.is_empty() { "no routes\n".to_owned() } else { table.text(screen) };
+    if !report.findings.is_empty() {
+        text.push('\n');
+    }
+    for FindingRow { object, severity, reason } in &report.findings {
+        let tone = if severity == "refused" { Tone::Bad } else { Tone::Attention };
+        text.push_str(&format!("{object} {}: {reason}\n", screen.paint(severity, tone)));
+    }
+    text
+}

@@ -1,0 +1,327 @@
+//! `fairlead services`: frontends, backends, policies and counters.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fairlead_proxy::explain::{Client, Verdict};
+use fairlead_state::model::{
+    Service, ServicePort, ServiceType, SessionAffinity, TrafficDistribution, TrafficPolicy,
+};
+use serde::{Deserialize, Serialize};
+
+use super::endpoints::{self, EndpointRow, port_name};
+use crate::{
+    table::{Cell, Screen, Table, Tone},
+    view::View,
+};
+
+/// One address and port that clients dial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FrontendRow {
+    /// `tcp 10.96.0.10:53`, `tcp *:30080 (NodePort, IPv4)`.
+    pub(crate) frontend: String,
+    pub(crate) port: String,
+    /// `2 endpoints`, `REJECT (…)`, `DROP (…)`.
+    pub(crate) leads_to: String,
+    pub(crate) endpoints: usize,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServiceRow {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) ports: Vec<String>,
+    /// Ready endpoints, and all, pods counted once.
+    pub(crate) ready: usize,
+    pub(crate) endpoints_total: usize,
+    /// Connections and refusals since the agent's maps were made; `null` without a kernel.
+    pub(crate) connections: Option<u64>,
+    pub(crate) rejected: Option<u64>,
+    pub(crate) internal_traffic_policy: String,
+    pub(crate) external_traffic_policy: String,
+    /// Seconds; 0: none.
+    pub(crate) affinity_seconds: u32,
+    pub(crate) traffic_distribution: Option<String>,
+    pub(crate) source_ranges: Vec<String>,
+    pub(crate) health_check_node_port: Option<u16>,
+    /// Filled for a single Service.
+    pub(crate) frontends: Vec<FrontendRow>,
+    pub(crate) endpoints: Vec<EndpointRow>,
+    pub(crate) problems: Vec<String>,
+}
+
+/// The report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Services {
+    /// Where decisions come from.
+    pub(crate) source: String,
+    pub(crate) services: Vec<ServiceRow>,
+}
+
+/// Every Service, or the one named `NAMESPACE/NAME` (or `NAME` in `default`).
+///
+/// # Errors
+/// There is no such Service, or the maps cannot be read.
+pub(crate) fn build(view: &View<'_>, only: Option<&str>) -> anyhow::Result<Services> {
+    let source = view.source().to_owned();
+    let Some(only) = only else {
+        let services = view.snapshot.services().values().map(|service| row(view, service));
+        return Ok(Services { source, services: services.collect() });
+    };
+    let (namespace, name) = only.split_once('/').unwrap_or(("default", only));
+    let key = fairlead_state::Key::new(namespace, name);
+    let Some(service) = view.snapshot.services().get(&key) else {
+        let others = view.snapshot.services().keys().filter(|other| *other.name == *name);
+        let others: Vec<String> = others.map(ToString::to_string).collect();
+        let hint = match others.as_slice() {
+            [] => "`fairlead services` lists all".to_owned(),
+            others => format!("there is {}", others.join(", ")),
+        };
+        anyhow::bail!("Service {key} does not exist; {hint}");
+    };
+    let mut row = row(view, service);
+    row.endpoints = endpoints::rows(&view.snapshot, service, None);
+    row.frontends = frontends(view, service)?;
+    Ok(Services { source, services: vec![row] })
+}
+
+fn row(view: &View<'_>, service: &Service) -> ServiceRow {
+    let all = endpoints::rows(&view.snapshot, service, None);
+    let pods = |ready: bool| {
+        let chosen = all.iter().filter(|row| !ready || row.state == "ready");
+        let of = |row: &EndpointRow| row.pod.clone().unwrap_or_else(|| row.address.clone());
+        chosen.map(of).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let counters = view.counters_of(&service.key);
+    let warnings = view.proxy.warnings.first.iter().filter(|w| w.service == service.key);
+    let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
+    let external = service.external_ips.iter().copied();
+    ServiceRow {
+        namespace: service.key.namespace.to_string(),
+        name: service.key.name.to_string(),
+        kind: kind(service).to_owned(),
+        addresses: service.cluster_ips.iter().copied().chain(balancer).chain(external).collect(),
+        ports: service.ports.iter().map(port).collect(),
+        ready: pods(true),
+        endpoints_total: pods(false),
+        connections: counters.map(|counters| counters.0),
+        rejected: counters.map(|counters| counters.1),
+        internal_traffic_policy: policy(service.internal_traffic_policy).to_owned(),
+        external_traffic_policy: policy(service.external_traffic_policy).to_owned(),
+        affinity_seconds: match service.session_affinity {
+            SessionAffinity::ClientIp { timeout_seconds } => timeout_seconds,
+            SessionAffinity::None => 0,
+        },
+        traffic_distribution: service.traffic_distribution.map(|distribution| {
+            match distribution {
+                TrafficDistribution::PreferSameNode => "PreferSameNode",
+                TrafficDistribution::PreferSameZone => "PreferSameZone",
+            }
+            .to_owned()
+        }),
+        source_ranges: service
+            .load_balancer_source_ranges
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        health_check_node_port: service.health_check_node_port,
+        frontends: Vec::new(),
+        endpoints: Vec::new(),
+        problems: warnings.map(|warning| warning.problem.to_string()).collect(),
+    }
+}
+
+fn kind(service: &Service) -> &'static str {
+    match service.service_type {
+        ServiceType::ClusterIp if service.headless => "headless",
+        ServiceType::ClusterIp => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+        ServiceType::ExternalName => "ExternalName",
+    }
+}
+
+fn port(port: &ServicePort) -> String {
+    match port.node_port {
+        Some(node_port) => format!("{}:{node_port}/{}", port.port, port.protocol),
+        None => format!("{}/{}", port.port, port.protocol),
+    }
+}
+
+pub(super) fn policy(policy: TrafficPolicy) -> &'static str {
+    match policy {
+        TrafficPolicy::Cluster => "Cluster",
+        TrafficPolicy::Local => "Local",
+    }
+}
+
+fn frontends(view: &View<'_>, service: &Service) -> anyhow::Result<Vec<FrontendRow>> {
+    let mut rows = Vec::new();
+    for port in service.ports.iter() {
+        let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
+        let external = service.external_ips.iter().copied();
+        let addresses = service.cluster_ips.iter().copied().chain(balancer).chain(external);
+        let mut dialled: Vec<SocketAddr> =
+            addresses.map(|ip| SocketAddr::new(ip, port.port)).collect();
+        if let Some(node_port) = port.node_port {
+            // A NodePort is one frontend for all of the node's addresses: loopback is one of them.
+            let loopback = |ip: &IpAddr| match ip {
+                IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+                IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            };
+            let families = service.cluster_ips.iter().map(loopback);
+            dialled.extend(families.map(|ip| SocketAddr::new(ip, node_port)));
+        }
+        for to in dialled {
+            let decision = view.decide(Client::Node, port.protocol, to)?;
+            let Some(frontend) = decision.frontend else { continue };
+            if view.owner(frontend.counter_id) != Some(&service.key) {
+                continue;
+            }
+            let (endpoints, leads_to) = match &decision.verdict {
+                Verdict::Backends(all) if all.len() == 1 => (1, "1 endpoint".to_owned()),
+                Verdict::Backends(all) => (all.len(), format!("{} endpoints", all.len())),
+                Verdict::Reject(_) => {
+                    let why = endpoints::why_none(&view.snapshot, service, port);
+                    (0, format!("REJECT: {why}"))
+                }
+                Verdict::Drop(why) => (0, format!("DROP: {}", super::trace::word(*why))),
+                Verdict::Pass => (0, "not served".to_owned()),
+            };
+            let port = port_name(port);
+            rows.push(FrontendRow { frontend: frontend.text, port, leads_to, endpoints });
+        }
+    }
+    Ok(rows)
+}
+
+/// For people.
+pub(crate) fn show(report: &Services, screen: Screen, wide: bool) -> String {
+    if let [only] = report.services.as_slice()
+        && !(only.frontends.is_empty() && only.endpoints.is_empty())
+    {
+        return show_one(only, &report.source, screen);
+    }
+    if report.services.is_empty() {
+        return "no Services\n".to_owned();
+    }
+    let mut head =
+        vec!["NAMESPACE", "NAME", "TYPE", "ADDRESS", "PORTS", "READY", "CONNECTIONS", "REJECTED"];
+    if wide {
+        head.extend(["INTERNAL", "EXTERNAL", "AFFINITY", "DISTRIBUTION"]);
+    }
+    let mut table = Table::new(&head);
+    for row in &report.services {
+        let ready = format!("{}/{}", row.ready, row.endpoints_total);
+        let tone = match (row.ready, row.endpoints_total) {
+            _ if row.kind == "ExternalName" => Tone::Dim,
+            (0, _) => Tone::Bad,
+            (ready, all) if ready < all => Tone::Attention,
+            _ => Tone::Good,
+        };
+        let addresses: Vec<String> = row.addresses.iter().map(ToString::to_string).collect();
+        let number = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
+        let rejected =
+            if row.rejected.is_some_and(|n| n > 0) { Tone::Attention } else { Tone::Plain };
+        let mut cells: Vec<Cell> = vec![
+            row.namespace.as_str().into(),
+            row.name.as_str().into(),
+            row.kind.as_str().into(),
+            or_dash(addresses.join(",")).into(),
+            or_dash(row.ports.join(",")).into(),
+            Cell::of(ready, tone),
+            number(row.connections).into(),
+            Cell::of(number(row.rejected), rejected),
+        ];
+        if wide {
+            cells.push(row.internal_traffic_policy.as_str().into());
+            cells.push(row.external_traffic_policy.as_str().into());
+            cells.push(affinity(row.affinity_seconds).into());
+            cells.push(or_dash(row.traffic_distribution.clone().unwrap_or_default()).into());
+        }
+        table.row(cells);
+    }
+    let mut text = table.text(screen);
+    for row in &report.services {
+        for problem in &row.problems {
+            let line = format!("Service {}/{}: {problem}", row.namespace, row.name);
+            text.push_str(&format!("{}\n", screen.paint(&line, Tone::Attention)));
+        }
+    }
+    text
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn affinity(seconds: u32) -> String {
+    if seconds == 0 { "-".to_owned() } else { format!("ClientIP {seconds} s") }
+}
+
+fn show_one(row: &ServiceRow, source: &str, screen: Screen) -> String {
+    let mut text = format!("Service {}/{}, {}\n", row.namespace, row.name, row.kind);
+    let mut fact = |name: &str, value: String| {
+        if !value.is_empty() {
+            text.push_str(&format!("  {name:<22}{value}\n"));
+        }
+    };
+    fact("internal policy", row.internal_traffic_policy.clone());
+    fact("external policy", row.external_traffic_policy.clone());
+    fact("affinity", affinity(row.affinity_seconds));
+    fact("distribution", row.traffic_distribution.clone().unwrap_or_default());
+    fact("source ranges", row.source_ranges.join(", "));
+    let health = row.health_check_node_port.map(|port| port.to_string());
+    fact("health check port", health.unwrap_or_default());
+    if let (Some(connections), Some(rejected)) = (row.connections, row.rejected) {
+        fact("connections", format!("{connections}, {rejected} rejected"));
+    }
+    fact("from", source.to_owned());
+    let mut table = Table::new(&["FRONTEND", "PORT", "LEADS TO"]);
+    for frontend in &row.frontends {
+        let tone = if frontend.endpoints == 0 { Tone::Bad } else { Tone::Good };
+        let FrontendRow { frontend, port, leads_to, .. } = frontend;
+        table.row([
+            frontend.as_str().into(),
+            port.as_str().into(),
+            Cell::of(leads_to.as_str(), tone),
+        ]);
+    }
+    if !table.is_empty() {
+        text.push_str(&format!("\n{}", table.text(screen)));
+    }
+    text.push_str(&format!("\n{}", show_endpoints(&row.endpoints, screen)));
+    for problem in &row.problems {
+        text.push_str(&format!("{}\n", screen.paint(problem, Tone::Attention)));
+    }
+    text
+}
+
+fn show_endpoints(endpoints: &[EndpointRow], screen: Screen) -> String {
+    if endpoints.is_empty() {
+        return "no endpoints\n".to_owned();
+    }
+    let mut table = Table::new(&["ENDPOINT", "PORT", "STATE", "POD", "NODE", "ZONE", "HINTS"]);
+    for row in endpoints {
+        let tone = match row.state.as_str() {
+            "ready" => Tone::Good,
+            "terminating (still serving)" => Tone::Attention,
+            _ => Tone::Bad,
+        };
+        let or_dash = |text: &Option<String>| Cell::from(text.as_deref().unwrap_or("-"));
+        let hints = if row.hints.is_empty() { "-".to_owned() } else { row.hints.join(",") };
+        table.row([
+            row.address.as_str().into(),
+            row.port.as_str().into(),
+            Cell::of(row.state.as_str(), tone),
+            or_dash(&row.pod),
+            or_dash(&row.node),
+            or_dash(&row.zone),
+            hints.into(),
+        ]);
+    }
+    table.text(screen)
+}
