@@ -35,6 +35,7 @@ use self::{
 use crate::{logging, version};
 
 pub(crate) use args::Args;
+pub(crate) use holder::{Transport, of as holder_of};
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
 const CONTROL_THREADS: usize = 2;

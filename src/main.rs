@@ -3,9 +3,12 @@
 
 mod admin;
 mod agent;
+mod check;
 mod cleanup;
 mod commands;
+mod completions;
 mod demo;
+mod doctor;
 mod dump;
 mod echo;
 mod exit;
@@ -55,6 +58,14 @@ enum Command {
     Plan(plan::Args),
     /// Print what the kernel maps hold, in the same form as `plan`.
     Dump(dump::Args),
+    /// Whether objects and configurations work here: works, differs, refused, and what instead.
+    Check(check::Args),
+    /// What this node lacks, what it means, and the cure.
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+    /// Print the manual page, or write one for each command.
+    Man(completions::ManArgs),
     /// Detach and unpin everything of Fairlead's on this node.
     Cleanup(cleanup::Args),
     /// Tools of the demo and of the tests.
@@ -77,6 +88,10 @@ fn main() -> ExitCode {
         Command::Trace(args) => commands::trace(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Cleanup(args) => cleanup::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Probe(probe) => probe::run(&probe),

@@ -60,6 +60,11 @@ impl Screen {
         Self { columns: columns.filter(|_| is_terminal), coloured: is_terminal && !no_colour }
     }
 
+    /// The same with every cell whole.
+    pub(crate) fn uncut(self) -> Self {
+        Self { columns: None, ..self }
+    }
+
     /// Nothing cut, no colours.
     #[cfg(test)]
     pub(crate) fn plain() -> Self {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use fairlead_dns::{DnsConfig, explain::Explainer as Names};
+use fairlead_dns::{DnsConfig, corefile::Corefile, explain::Explainer as Names};
 use fairlead_ingress::{IngressConfig, explain::Explainer as Routes};
 use fairlead_proxy::{
     KernelError, ProxyStatus,
@@ -121,11 +121,7 @@ impl Files {
         let loaded = directory::load(&self.file, None, std::collections::BTreeSet::new())?;
         let snapshot = loaded.snapshot;
         let node_name = self.node_name.clone().unwrap_or_else(|| only_node(&snapshot));
-        let corefile = match &self.corefile {
-            Some(path) => Some(fairlead_dns::corefile::Corefile::read(path)),
-            None => None,
-        };
-        let corefile = corefile.transpose();
+        let corefile = self.corefile.as_ref().map(|path| Corefile::read(path)).transpose();
         let corefile = corefile.map_err(|error| BadConfiguration(error.to_string()))?;
         let dns = DnsConfig {
             cluster_domain: self.cluster_domain.clone(),

@@ -277,9 +277,10 @@ fn near(snapshot: &Snapshot, name: &str, namespace: &str, domain: &str) -> Vec<S
     for key in snapshot.services().keys() {
         let (by_name, by_namespace) =
             (distance(&key.name, &service), distance(&key.namespace, &namespace));
-        let is_near =
-            by_name <= 2 && by_name < service.len().max(2) && by_namespace <= 2 || by_name == 0;
-        if is_near {
+        // Of short names everything is near.
+        let length = service.chars().count().min(key.name.len());
+        let is_alike = by_name <= 2 && by_name < length && by_namespace <= 2;
+        if is_alike || by_name == 0 {
             let full =
                 format!("{}.{}.svc.{}", key.name, key.namespace, domain.trim_end_matches('.'));
             found.push((by_name + by_namespace, full));

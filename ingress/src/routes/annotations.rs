@@ -59,7 +59,7 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
             _ => Err(Unread::Unknown),
         };
         match read {
-            Ok(()) => all.in_force.push(format!("{short}={value}")),
+            Ok(()) => all.in_force.push(format!("{short}={}", value.escape_debug())),
             Err(Unread::Unknown) => {
                 find(Severity::Differs, format!("annotation {name} has no effect here"));
             }

@@ -42,7 +42,7 @@ impl FromStr for Target {
                 Some((host, port)) => (host, port),
                 None => (authority.trim_matches(['[', ']']).to_owned(), default_port),
             };
-            if host.is_empty() {
+            if host.is_empty() || !is_plain(&host) {
                 bail!("{text:?} names no host");
             }
             let http = Some(Http { is_tls, path: path.to_owned() });
@@ -71,7 +71,12 @@ fn split(text: &str) -> Option<(String, u16)> {
     }
     let host = bare.unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then(|| (host.to_owned(), port))
+    (!host.is_empty() && is_plain(host)).then(|| (host.to_owned(), port))
+}
+
+/// What is neither a name nor an address is refused here: it would end up on somebody's terminal.
+fn is_plain(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl fmt::Display for Target {
@@ -109,8 +114,17 @@ mod tests {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.to_string(), said);
         }
-        for bad in ["", "tcp", "tcp web", "tcp web:0", "tcp :80", "icmp a:1", "ftp://a", "http:///"]
-        {
+        for bad in [
+            "",
+            "tcp",
+            "tcp web",
+            "tcp web:0",
+            "tcp :80",
+            "icmp a:1",
+            "ftp://a",
+            "http:///",
+            "tcp a\x1b[2J:80",
+        ] {
             let error = bad.parse::<Target>().unwrap_err().to_string();
             assert!(!error.contains('\n') && !error.is_empty(), "{bad:?}: {error}");
         }

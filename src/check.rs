@@ -1,0 +1,226 @@
+//! `fairlead check`: will these objects and configurations work here, and what would differ?
+
+mod corefile;
+mod kube_proxy;
+mod objects;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    output::Output,
+    table::{Cell, Screen, Table, Tone},
+};
+
+/// Larger files are no manifests.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Flags of `fairlead check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Manifests, Corefiles and kube-proxy's configurations; directories are searched for them
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        required = true,
+        num_args = 1..,
+        env = "FAIRLEAD_FILENAME",
+        value_delimiter = ','
+    )]
+    file: Vec<PathBuf>,
+    /// IngressClasses with this spec.controller are ours
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "fairlead.io/ingress",
+        env = "FAIRLEAD_CONTROLLER"
+    )]
+    controller: String,
+    /// Class name that the legacy annotation kubernetes.io/ingress.class is compared with
+    #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
+    ingress_class: String,
+    /// Serve Ingresses that name no class, too
+    #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
+    watch_ingress_without_class: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How something fares here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    /// As where it comes from.
+    Works,
+    /// It is served, with a difference.
+    Differs,
+    /// It, or a part of it, is not.
+    Refused,
+}
+
+/// One object, or one part of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    /// `Service shop/web`, `Corefile FILE`, `KubeProxyConfiguration mode`.
+    pub(crate) object: String,
+    pub(crate) verdict: Verdict,
+    /// How it differs, or why it is refused, and what to do instead.
+    pub(crate) reasons: Vec<String>,
+}
+
+/// The report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) checked: Vec<Checked>,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Works => "works",
+            Verdict::Differs => "differs",
+            Verdict::Refused => "refused",
+        }
+    }
+}
+
+impl Checked {
+    /// The worst of what is said of it.
+    pub(super) fn of(object: String, findings: Vec<(Verdict, String)>) -> Self {
+        let worst = findings.iter().map(|(verdict, _)| *verdict).max();
+        let reasons = findings.into_iter().map(|(_, reason)| reason).collect();
+        Self { object, verdict: worst.unwrap_or(Verdict::Works), reasons }
+    }
+}
+
+/// Prints one verdict an object; 1 if anything is refused.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let report = check(args)?;
+    args.output.print(&report, show)?;
+    let is_refused = report.checked.iter().any(|checked| checked.verdict == Verdict::Refused);
+    Ok(if is_refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn check(args: &Args) -> anyhow::Result<Report> {
+    let mut files = Vec::new();
+    for path in &args.file {
+        gather(path, true, &mut files)?;
+    }
+    let mut report = Report::default();
+    let mut manifests = Vec::new();
+    for path in files {
+        let text = read(&path)?;
+        let Some(documents) = documents(&path, &text) else {
+            report.checked.push(corefile::check(&path.display().to_string(), &path, &text));
+            continue;
+        };
+        for document in &documents {
+            embedded(document, &path, &mut report.checked);
+        }
+        manifests.push(path);
+    }
+    if !manifests.is_empty() {
+        report.checked.extend(objects::check(&manifests, args)?);
+    }
+    Ok(report)
+}
+
+/// Configurations that stand by themselves or in a ConfigMap.
+fn embedded(document: &Value, path: &Path, checked: &mut Vec<Checked>) {
+    let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
+    match word("kind") {
+        "KubeProxyConfiguration" => checked.extend(kube_proxy::check(document)),
+        "List" => {
+            let items = document.get("items").and_then(Value::as_array);
+            items.into_iter().flatten().for_each(|item| embedded(item, path, checked));
+        }
+        "ConfigMap" => {
+            let data = document.get("data").and_then(Value::as_object);
+            for (entry, text) in data.into_iter().flatten() {
+                let Some(text) = text.as_str() else { continue };
+                let name = document.pointer("/metadata/name").and_then(Value::as_str);
+                let name = name.unwrap_or_default();
+                if entry == "Corefile" {
+                    checked.push(corefile::check(&format!("ConfigMap {name}"), path, text));
+                }
+                if text.contains("KubeProxyConfiguration") {
+                    let parsed: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+                    parsed.iter().for_each(|document| embedded(document, path, checked));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Objects in a file; `None`: it is a Corefile.
+fn documents(path: &Path, text: &str) -> Option<Vec<Value>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.starts_with("Corefile") || name.ends_with(".corefile") {
+        return None;
+    }
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+    let has_objects = documents.iter().any(|document| document.get("kind").is_some());
+    let is_manifest = ["yaml", "yml", "json"].iter().any(|kind| name.ends_with(kind));
+    (has_objects || is_manifest).then_some(documents)
+}
+
+fn gather(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let metadata = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+    if !metadata.is_dir() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let fits = name.starts_with("Corefile")
+            || ["yaml", "yml", "json"].iter().any(|kind| name.ends_with(kind));
+        if is_named || (fits && !name.starts_with('.')) {
+            files.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
+    let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    entries.iter().try_for_each(|entry| gather(entry, false, files))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let shown = path.display();
+    let bytes = fs::metadata(path).with_context(|| format!("reading {shown}"))?.len();
+    anyhow::ensure!(bytes <= FILE_BYTES_MAX, "{shown} has {bytes} bytes: that is no manifest");
+    fs::read_to_string(path).with_context(|| format!("reading {shown}"))
+}
+
+fn show(report: &Report, screen: Screen, _wide: bool) -> String {
+    let mut table = Table::new(&["OBJECT", "HERE", "HOW, WHY, AND WHAT INSTEAD"]);
+    let mut counts = [0usize; 3];
+    for Checked { object, verdict, reasons } in &report.checked {
+        let (tone, place) = match verdict {
+            Verdict::Works => (Tone::Good, 0),
+            Verdict::Differs => (Tone::Attention, 1),
+            Verdict::Refused => (Tone::Bad, 2),
+        };
+        if let Some(count) = counts.get_mut(place) {
+            *count += 1;
+        }
+        let mut reasons = reasons.iter().map(String::as_str);
+        let first = reasons.next().unwrap_or_default();
+        table.row([object.as_str().into(), Cell::of(verdict.as_str(), tone), first.into()]);
+        for reason in reasons {
+            table.row(["".into(), "".into(), reason.into()]);
+        }
+    }
+    if table.is_empty() {
+        return "nothing that could be checked\n".to_owned();
+    }
+    let [works, differs, refused] = counts;
+    // A reason that is cut is none.
+    let text = table.text(screen.uncut());
+    format!("{text}\n{works} work, {differs} differ, {refused} are refused\n")
+}

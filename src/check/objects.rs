@@ -1,0 +1,89 @@
+//! Kubernetes objects, by the agent's own decoding and planning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_ingress::{IngressConfig, Severity, explain::Explainer};
+use fairlead_proxy::plan::{NodeView, Plans};
+use fairlead_state::{Kind, ObjectRef, Snapshot, source::directory};
+
+use super::{Args, Checked, Verdict};
+
+type Findings = BTreeMap<ObjectRef, Vec<(Verdict, String)>>;
+
+/// One verdict a Service and Ingress, and one for whatever cannot be read.
+pub(super) fn check(paths: &[std::path::PathBuf], args: &Args) -> anyhow::Result<Vec<Checked>> {
+    let loaded = directory::load(paths, None, BTreeSet::new())?;
+    let snapshot = &loaded.snapshot;
+    let mut findings = Findings::new();
+    for (kind, key) in objects(snapshot) {
+        findings.entry(ObjectRef { kind, key }).or_default();
+    }
+    for (object, refusal) in snapshot.refused() {
+        let reason = format!("{} ({})", refusal.reason, refusal.origin);
+        findings.entry(object.clone()).or_default().push((Verdict::Refused, reason));
+    }
+    services(snapshot, &mut findings);
+    ingresses(snapshot, args, &mut findings)?;
+    let mut checked: Vec<Checked> =
+        findings.into_iter().map(|(object, all)| Checked::of(object.to_string(), all)).collect();
+    // Kinds that are no business of ours are no finding; a file that does not parse is.
+    let unreadable = loaded.problems.iter().filter(|problem| !problem.contains("KubeProxy"));
+    checked.extend(
+        unreadable.map(|problem| {
+            Checked::of("file".to_owned(), vec![(Verdict::Refused, problem.clone())])
+        }),
+    );
+    Ok(checked)
+}
+
+fn objects(snapshot: &Snapshot) -> Vec<(Kind, fairlead_state::Key)> {
+    let services = snapshot.services().keys().map(|key| (Kind::Service, key.clone()));
+    let ingresses = snapshot.ingresses().keys().map(|key| (Kind::Ingress, key.clone()));
+    services.chain(ingresses).collect()
+}
+
+fn services(snapshot: &Snapshot, findings: &mut Findings) {
+    for warning in Plans::of(snapshot, &NodeView::default()).warnings() {
+        let object = ObjectRef { kind: Kind::Service, key: warning.service.clone() };
+        let finding = (Verdict::Refused, warning.problem.to_string());
+        findings.entry(object).or_default().push(finding);
+    }
+    for service in snapshot.services().values() {
+        let object = ObjectRef { kind: Kind::Service, key: service.key.clone() };
+        let all = findings.entry(object).or_default();
+        if let Some(name) = &service.proxy_name {
+            let reason = format!(
+                "label service.kubernetes.io/service-proxy-name is {name:?}: left to that proxy"
+            );
+            all.push((Verdict::Differs, reason));
+        }
+        if !service.load_balancer_source_ranges.is_empty() {
+            let reason = "source ranges apply to pods of the node where their packets leave it, to \
+                          the node's own processes by the node's address";
+            all.push((Verdict::Differs, reason.to_owned()));
+        }
+    }
+}
+
+fn ingresses(snapshot: &Snapshot, args: &Args, findings: &mut Findings) -> anyhow::Result<()> {
+    let config = IngressConfig {
+        controller: args.controller.clone(),
+        ingress_class: args.ingress_class.clone(),
+        watch_ingress_without_class: args.watch_ingress_without_class,
+        ..IngressConfig::default()
+    };
+    let explainer = Explainer::new(&config, snapshot)?;
+    for finding in explainer.findings() {
+        let verdict = match finding.severity {
+            Severity::Refused => Verdict::Refused,
+            Severity::Differs | Severity::Waiting => Verdict::Differs,
+        };
+        let reason = (verdict, finding.reason.to_string());
+        findings.entry(finding.object).or_default().push(reason);
+    }
+    for foreign in explainer.foreign(snapshot) {
+        let object = ObjectRef { kind: Kind::Ingress, key: foreign.ingress };
+        findings.entry(object).or_default().push((Verdict::Refused, foreign.reason));
+    }
+    Ok(())
+}

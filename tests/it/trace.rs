@@ -1,0 +1,286 @@
+//! "Why does it not work?", answered in one command: what stands between a client and an answer is
+//! named, and so is the cure. From manifests alone, as in front of a pull request; live: `operate`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::support::world::FAIRLEAD;
+
+/// A shop that works. Cases change one thing in it.
+const SHOP: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: node1, labels: {topology.kubernetes.io/zone: a}}
+spec: {podCIDRs: [10.244.1.0/24]}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.9
+  internalTrafficPolicy: Cluster
+  externalTrafficPolicy: Cluster
+  loadBalancerSourceRanges: [198.51.100.0/24]
+  ports: [{name: http, port: 80, targetPort: web, nodePort: 30080}]
+status: {loadBalancer: {ingress: [{ip: 203.0.113.9}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080, protocol: TCP}]
+endpoints:
+- addresses: [10.244.1.5]
+  conditions: {ready: true}
+  nodeName: node1
+  zone: a
+  targetRef: {kind: Pod, name: web-a}
+- addresses: [10.244.2.5]
+  conditions: {ready: true}
+  nodeName: node2
+  zone: b
+  targetRef: {kind: Pod, name: web-b}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: fairlead}
+spec: {controller: fairlead.io/ingress}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: nginx}
+spec: {controller: k8s.io/ingress-nginx}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: shop}
+spec:
+  ingressClassName: fairlead
+  rules:
+  - host: shop.example
+    http: {paths: [{path: /cart, pathType: Prefix, backend: {service: {name: web, port: {name: http}}}}]}
+";
+
+/// One thing is wrong; a person asks; this is what they are told.
+struct Case {
+    name: &'static str,
+    /// Replaced in the shop, from and to.
+    change: (&'static str, &'static str),
+    ask: &'static [&'static str],
+    verdict: &'static str,
+    /// What the client sees.
+    text: &'static str,
+    /// Why, and what to do.
+    cure: &'static str,
+}
+
+const TLS: (&str, &str) = (
+    "  ingressClassName: fairlead",
+    "  ingressClassName: fairlead\n  tls: [{hosts: [shop.example], secretName: shop-tls}]",
+);
+const UNCHANGED: (&str, &str) = ("metadata", "metadata");
+
+const CASES: [Case; 14] = [
+    Case {
+        name: "no pod matches the selector",
+        change: ("kubernetes.io/service-name: web", "kubernetes.io/service-name: other"),
+        ask: &["tcp", "web.shop:80"],
+        verdict: "reject",
+        text: "refused at once: the Service has no endpoints for this port",
+        cure: "no pod matches Service shop/web: compare its selector with the pods' labels \
+               (kubectl -n shop get pods --show-labels; kubectl -n shop describe service web)",
+    },
+    Case {
+        name: "pods are there and none is ready",
+        change: ("ready: true", "ready: false"),
+        ask: &["tcp", "web.shop:80"],
+        verdict: "reject",
+        text: "refused at once: the Service has no endpoints for this port",
+        cure: "2 endpoints, none ready (web-a, web-b): see why their readiness probes fail \
+               (kubectl -n shop describe pod ...)",
+    },
+    Case {
+        name: "targetPort names a port the pods do not have",
+        change: ("ports: [{name: http, port: 8080, protocol: TCP}]", "ports: []"),
+        ask: &["tcp", "web.shop:80"],
+        verdict: "reject",
+        text: "refused at once: the Service has no endpoints for this port",
+        cure: "2 endpoints, none with port http (80/tcp); they offer no port at all: its targetPort \
+               \"web\" is the name of no container port of those pods: correct targetPort, or name \
+               the pods' port so",
+    },
+    Case {
+        name: "the wrong port is dialled",
+        change: UNCHANGED,
+        ask: &["tcp", "web.shop:8080"],
+        verdict: "reject",
+        text: "refused at once: the Service has no such port",
+        cure: "Service shop/web has no port 8080/tcp; it has http (80/tcp)",
+    },
+    Case {
+        name: "a misspelt name",
+        change: UNCHANGED,
+        ask: &["tcp", "wbe.shop.svc.cluster.local:80"],
+        verdict: "no name",
+        text: "wbe.shop.svc.cluster.local has no address: the client says \"unknown host\" or the \
+               like",
+        cure: "Service shop/wbe does not exist; did you mean web.shop.svc.cluster.local?",
+    },
+    Case {
+        name: "a short name from the wrong namespace",
+        change: UNCHANGED,
+        ask: &["-n", "default", "tcp", "web:80"],
+        verdict: "no name",
+        text: "web has no address: the client says \"unknown host\" or the like",
+        cure: "Service default/web does not exist, nor does anything in namespace default; did you \
+               mean web.shop.svc.cluster.local?",
+    },
+    Case {
+        name: "a client outside of the source ranges",
+        change: UNCHANGED,
+        ask: &["--from", "192.0.2.77", "tcp", "203.0.113.9:80"],
+        verdict: "drop",
+        text: "dropped in silence: the client waits: the client is in none of the Service's source \
+               ranges",
+        cure: "192.0.2.77 is in none of loadBalancerSourceRanges of Service shop/web \
+               (198.51.100.0/24): add it there, or use the ClusterIP from inside",
+    },
+    Case {
+        name: "external policy Local and no endpoint on this node",
+        change: ("externalTrafficPolicy: Cluster", "externalTrafficPolicy: Local"),
+        ask: &["--node-name", "node3", "--from", "198.51.100.7", "tcp", "203.0.113.9:80"],
+        verdict: "drop",
+        text: "dropped in silence: the client waits: the Service has endpoints, but none on this \
+               node",
+        cure: "Service shop/web has externalTrafficPolicy: Local and its endpoints are on other \
+               nodes: ask a node that has one, run a pod here, or set externalTrafficPolicy: Cluster",
+    },
+    Case {
+        name: "an address that no Service has any more",
+        change: UNCHANGED,
+        ask: &["--service-cidr", "10.96.0.0/16", "tcp", "10.96.7.7:80"],
+        verdict: "drop",
+        text: "no route to host (EHOSTUNREACH): no Service has this address",
+        cure: "the Service has been deleted or has another address: look its name up again",
+    },
+    Case {
+        name: "an Ingress of another class",
+        change: ("ingressClassName: fairlead", "ingressClassName: nginx"),
+        ask: &["http://shop.example/cart"],
+        verdict: "404",
+        text: "404: nothing is served under this host",
+        cure: "Ingress shop/web has this host and is not served: its IngressClass nginx belongs to \
+               controller k8s.io/ingress-nginx, and fairlead.io/ingress is served here: name one of \
+               this controller's classes in spec.ingressClassName",
+    },
+    Case {
+        name: "a path no rule has",
+        change: UNCHANGED,
+        ask: &["http://shop.example/checkout"],
+        verdict: "404",
+        text: "404: the host is served, the path /checkout is not",
+        cure: "the host's paths are /cart: add /checkout, or a path / of type Prefix",
+    },
+    Case {
+        name: "an Ingress names a port the Service does not have",
+        change: ("port: {name: http}", "port: {number: 8080}"),
+        ask: &["http://shop.example/cart"],
+        verdict: "503",
+        text: "503: Service shop/web has no TCP port 8080",
+        cure: "Service shop/web has the ports http (80/tcp): correct the backend's port in Ingress \
+               shop/web",
+    },
+    Case {
+        name: "an Ingress names a Service that does not exist",
+        change: ("service: {name: web,", "service: {name: webb,"),
+        ask: &["http://shop.example/cart"],
+        verdict: "503",
+        text: "503: Service shop/webb does not exist",
+        cure: "create Service shop/webb, or correct the backend's service name in Ingress shop/web",
+    },
+    Case {
+        name: "a certificate's Secret is missing",
+        change: TLS,
+        ask: &["https://shop.example/cart"],
+        verdict: "bad certificate",
+        text: "clients that verify it refuse the self-signed certificate",
+        cure: "Secret shop/shop-tls does not exist; the default certificate is served",
+    },
+];
+
+fn run(manifests: &str, args: &[&str]) -> std::process::Output {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("shop.yaml");
+    std::fs::write(&file, manifests).expect("writable");
+    let mut command = Command::new(FAIRLEAD);
+    command.arg("trace").arg("-f").arg(&file).args(args).env_remove("FAIRLEAD_OUTPUT");
+    command.output().expect("it starts")
+}
+
+fn json(output: &std::process::Output) -> Value {
+    let error = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {error}"))
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_cure_in_one_command() {
+    for Case { name, change: (from, to), ask, verdict, text, cure } in CASES {
+        let manifests = SHOP.replace(from, to);
+        assert!(from == to || manifests != SHOP, "{name}: nothing was changed");
+        let output = run(&manifests, &[ask, &["-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let outcome = &json(&output)["outcome"];
+        let told = |part: &str| outcome[part].as_str().unwrap_or_default().to_owned();
+        assert_eq!(told("verdict"), verdict, "{name}: {outcome:#}");
+        assert_eq!(told("text"), text, "{name}");
+        assert_eq!(told("cure"), cure, "{name}");
+        // People are told the same.
+        let shown = run(&manifests, ask);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains(text) && shown.contains(cure), "{name}:\n{shown}");
+    }
+}
+
+#[test]
+fn what_works_shows_the_way_with_chances() {
+    for (ask, endpoints) in [
+        (&["tcp", "web.shop:80"][..], 2),
+        (&["-n", "shop", "tcp", "web:80"], 2),
+        (&["tcp", "10.96.0.9:80"], 2),
+        (&["tcp", "192.0.2.1:30080"], 2),
+        (&["tcp", "127.0.0.1:30080"], 2),
+        (&["--from", "198.51.100.7", "tcp", "203.0.113.9:80"], 2),
+        (&["--from", "shop/web-a", "tcp", "web:80"], 2),
+        (&["http://shop.example/cart/1"], 2),
+    ] {
+        let output = run(SHOP, &[ask, &["-o", "json"]].concat());
+        let trace = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{ask:?}: {trace:#}");
+        assert_eq!(trace["outcome"]["verdict"], "served", "{ask:?}");
+        let candidates = trace["candidates"].as_array().expect("a list");
+        assert_eq!(candidates.len(), endpoints, "{ask:?}");
+        let sum: f64 = candidates.iter().filter_map(|c| c["probability"].as_f64()).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{ask:?}: {sum}");
+        let pods = candidates.iter().filter(|c| c["pod"].is_string()).count();
+        assert_eq!(pods, endpoints, "{ask:?}: {trace:#}");
+    }
+}
+
+#[test]
+fn a_question_that_makes_no_sense_is_one_line() {
+    for ask in
+        [&["tcp", "web"][..], &["icmp", "a:1"], &["ftp://a"], &["--from", "ghost", "tcp", "a:1"]]
+    {
+        let output = run(SHOP, ask);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{ask:?}");
+        assert!(error.starts_with("fairlead: ") && error.lines().count() == 1, "{ask:?}: {error}");
+    }
+}
