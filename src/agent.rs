@@ -128,7 +128,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let mut pages = Pages::new(shared.clone());
     let starts = prepare_roles(&shared, &mut pages);
     let states = pages.roles.clone();
-    pages::serve(pages, &args.admin, source_cancel.clone()).await?;
+    let _socket = pages::serve(pages, &args.admin, source_cancel.clone()).await?;
     for start in starts {
         start(&roles);
     }

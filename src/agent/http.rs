@@ -7,8 +7,11 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    os::unix::{self, fs::PermissionsExt as _},
-    path::Path,
+    os::unix::{
+        self,
+        fs::{MetadataExt as _, PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -98,7 +101,7 @@ pub(crate) fn serve_at(
     path: &Path,
     pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
     cancel: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Taken> {
     let shown = path.display();
     if unix::net::UnixStream::connect(path).is_ok() {
         anyhow::bail!("{what}: another agent listens on {shown}: choose another path");
@@ -116,13 +119,35 @@ pub(crate) fn serve_at(
     let listener =
         UnixListener::bind(path).with_context(|| format!("{what}: cannot listen on {shown}"))?;
     admit(path).with_context(|| format!("{what}: {shown}"))?;
-    let path = path.to_owned();
-    tokio::spawn(async move {
-        cancel.run_until_cancelled(accept(&listener, pages)).await;
-        // Before the socket closes: afterwards it may be a successor's.
-        drop(fs::remove_file(path));
-    });
-    Ok(())
+    let taken = Taken::of(path)?;
+    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, pages).await }));
+    Ok(taken)
+}
+
+/// A socket in the file system, taken away with this.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    path: PathBuf,
+    /// By these nobody else's socket of the same name is taken for it.
+    device: u64,
+    inode: u64,
+}
+
+impl Taken {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let is_ours = |at: fs::Metadata| (at.dev(), at.ino()) == (self.device, self.inode);
+        if fs::metadata(&self.path).is_ok_and(is_ours) {
+            // Whoever comes next takes its place in any case.
+            drop(fs::remove_file(&self.path));
+        }
+    }
 }
 
 /// Who may connect.

@@ -123,7 +123,7 @@ pub(crate) async fn serve(
     pages: Pages,
     admin: &AdminArgs,
     cancel: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<http::Taken>> {
     let health = pages.clone();
     let health = Arc::new(move |uri: &Uri| health.health(uri.path()));
     let metered = pages.clone();
@@ -139,15 +139,17 @@ pub(crate) async fn serve(
         move |uri: &Uri| health(uri).or_else(|| metrics(uri)).or_else(|| api::answer(&pages, uri));
     let path = admin.admin_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
     match http::serve_at("--admin-socket", path, Arc::new(all), cancel) {
-        Err(error) if has_socket => return Err(error),
+        Ok(taken) => Ok(Some(taken)),
+        Err(error) if has_socket => Err(error),
         // Nobody asked for it: an agent without rights to that directory works all the same.
-        Err(error) => tracing::warn!(
-            "{}; `fairlead status` and the like cannot ask this agent: give --admin-socket PATH",
-            crate::exit::one_line(&error)
-        ),
-        Ok(()) => {}
+        Err(error) => {
+            tracing::warn!(
+                "{}; `fairlead status` and the like cannot ask this agent: give --admin-socket PATH",
+                crate::exit::one_line(&error)
+            );
+            Ok(None)
+        }
     }
-    Ok(())
 }
 
 async fn start(
