@@ -236,5 +236,6 @@ pub(crate) fn count(snapshot: &Snapshot, kind: Kind) -> usize {
         Kind::IngressClass => snapshot.ingress_classes().len(),
         Kind::Secret => snapshot.secrets().len(),
         Kind::ConfigMap => snapshot.config_maps().len(),
+        Kind::ServiceCidr => snapshot.service_cidrs().len(),
     }
 }

@@ -222,8 +222,9 @@ impl PlannedMaps {
         sync.reconcile(snapshot);
         let status = sync.status();
         let image = sync.into_maps().image().clone();
-        let options =
-            KernelOptions { service_cidrs: service_cidrs.to_vec(), ..KernelOptions::default() };
+        let known = snapshot.service_cidrs().values().flat_map(|object| object.ranges.iter());
+        let service_cidrs = known.chain(service_cidrs).copied().collect();
+        let options = KernelOptions { service_cidrs, ..KernelOptions::default() };
         let node = snapshot.nodes().get(&Key::new("", node_name));
         let own = node.map(|node| node.addresses.to_vec()).unwrap_or_default();
         let first = |is_ipv6: bool| {

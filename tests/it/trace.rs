@@ -166,8 +166,8 @@ const CASES: [Case; 14] = [
         name: "an address that no Service has any more",
         change: UNCHANGED,
         ask: &["--service-cidr", "10.96.0.0/16", "tcp", "10.96.7.7:80"],
-        verdict: "drop",
-        text: "no route to host (EHOSTUNREACH): no Service has this address",
+        verdict: "reject",
+        text: "refused at once: no Service has this address",
         cure: "the Service has been deleted or has another address: look its name up again",
     },
     Case {

@@ -104,7 +104,7 @@ pub(super) fn connection(
 ) -> anyhow::Result<()> {
     let decision = view.decide(client.is, target.protocol, to)?;
     let Some(frontend) = decision.frontend else {
-        no_frontend(&decision.verdict, to, trace);
+        no_frontend(view, &decision.verdict, to, trace);
         return Ok(());
     };
     let service = view.owner(frontend.counter_id);
@@ -146,22 +146,34 @@ pub(super) fn connection(
     Ok(())
 }
 
-fn no_frontend(verdict: &Verdict, to: SocketAddr, trace: &mut Trace) {
-    if let Verdict::Drop(why) = verdict {
+fn no_frontend(view: &View<'_>, verdict: &Verdict, to: SocketAddr, trace: &mut Trace) {
+    if let Verdict::Drop(why) | Verdict::Reject(why) = verdict {
         trace.step("frontend", format!("{to} is an address of the Service CIDR"));
         let cure = "the Service has been deleted or has another address: look its name up again";
-        let text = format!("no route to host (EHOSTUNREACH): {}", word(*why));
-        return trace.end("drop", text, Some(cure.to_owned()));
+        let (verdict, seen) = match verdict {
+            Verdict::Drop(_) => ("drop", "dropped in silence: the client waits"),
+            _ => ("reject", "refused at once"),
+        };
+        return trace.end(verdict, format!("{seen}: {}", word(*why)), Some(cure.to_owned()));
     }
-    trace.step("frontend", format!("{to} is no address of a Service"));
-    trace.end(
-        "passed on",
-        format!("{to} is left to the network: no Service has it"),
-        Some(
+    let mut services = view.snapshot.services().values();
+    let cure = match services.find(|service| service.cluster_ips.contains(&to.ip())) {
+        Some(service) => {
+            trace.step("frontend", format!("{to} is Service {}, left to others", service.key));
+            format!(
+                "Service {} carries a label that leaves it to another proxy \
+                 (service.kubernetes.io/service-proxy-name or headless): remove the label",
+                service.key
+            )
+        }
+        None => {
+            trace.step("frontend", format!("{to} is no address of a Service"));
             "if a Service is meant, check address, port and protocol: `fairlead services` lists all"
-                .to_owned(),
-        ),
-    );
+                .to_owned()
+        }
+    };
+    let text = format!("{to} is left to the network: it is served by no Service here");
+    trace.end("passed on", text, cure);
 }
 
 fn policies(frontend: &Frontend, service: &Service, trace: &mut Trace) {
