@@ -222,5 +222,5 @@ fn show(report: &Report, screen: Screen, _wide: bool) -> String {
     let [works, differs, refused] = counts;
     // A reason that is cut is none.
     let text = table.text(screen.uncut());
-    format!("{text}\n{works} work, {differs} differ, {refused} are refused\n")
+    format!("{text}\nworks {works}, differs {differs}, refused {refused}\n")
 }

@@ -9,6 +9,7 @@
 mod agent_kubernetes;
 mod api_server_addresses;
 mod bad_input;
+mod check;
 mod cleanup;
 mod corefile;
 mod demo;

@@ -48,6 +48,8 @@ fn status_tells_roles_revision_maps_programs_and_warnings() {
         "{apiVersion: v1, kind: Service, metadata: {name: bad}, spec: {clusterIP: x}}",
     );
     agent.await_line(&["bad"]);
+    // Devices get their programs after the sockets.
+    agent.await_line(&["following the node"]);
     let (status, code) = report(&world, &["status"]);
     assert_eq!(code, Some(0), "{status:#}");
     assert_eq!(status["is_healthy"], true);

@@ -14,7 +14,7 @@ use fairlead_state::{
 use ipnetwork::IpNetwork;
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use crate::objects;
+use super::objects;
 
 const SERVICES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 const SLICES: [&str; 9] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8"];

@@ -1,0 +1,172 @@
+//! `check`, `doctor`, `completions`, `man`: they need no agent.
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+use super::support::world::FAIRLEAD;
+
+const OBJECTS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: good, namespace: shop}
+spec: {clusterIP: 10.96.0.9, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outer, namespace: shop}
+spec: {clusterIP: 10.96.0.10, externalIPs: [192.0.2.9], ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: broken, namespace: shop}
+spec: {clusterIP: 10.96.0.11, ports: [{port: 70000}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: fairlead}
+spec: {controller: fairlead.io/ingress}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: differs
+  namespace: shop
+  annotations: {nginx.ingress.kubernetes.io/rewrite-target: /x}
+spec:
+  ingressClassName: fairlead
+  rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: good, port: {number: 80}}}}]}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: foreign, namespace: shop}
+spec:
+  ingressClassName: other
+  rules: [{host: b.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: good, port: {number: 80}}}}]}}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: coredns, namespace: kube-system}
+data:
+  Corefile: |
+    .:53 {
+        kubernetes cluster.local
+        forward . 192.0.2.53
+    }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kube-proxy, namespace: kube-system}
+data:
+  config.conf: |
+    apiVersion: kubeproxy.config.k8s.io/v1alpha1
+    kind: KubeProxyConfiguration
+    mode: iptables
+    metricsBindAddress: 0.0.0.0:10249
+";
+
+fn run(args: &[&str]) -> std::process::Output {
+    Command::new(FAIRLEAD).args(args).output().expect("it starts")
+}
+
+fn json(output: &std::process::Output) -> Value {
+    let error = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {error}"))
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("writable");
+    path.display().to_string()
+}
+
+#[test]
+fn every_object_gets_one_verdict_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a directory");
+    write(folder.path(), "all.yaml", OBJECTS);
+    write(folder.path(), "Corefile", ".:53 {\n    rewrite name a b\n}\n");
+    let at = folder.path().display().to_string();
+    let output = run(&["check", "-f", &at, "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "something is refused");
+    let report = json(&output);
+    let checked = report["checked"].as_array().expect("a list");
+    for (object, verdict, reason) in [
+        ("Service shop/good", "works", ""),
+        ("Service shop/outer", "refused", "--external-ips"),
+        ("Service shop/broken", "refused", "70000"),
+        ("Ingress shop/differs", "differs", "rewrite-target has no effect here"),
+        ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
+        ("Corefile of ConfigMap coredns", "works", ""),
+        ("Corefile ", "refused", "line 2: CoreDNS's plugin rewrite is not served here"),
+        ("KubeProxyConfiguration mode", "works", "eBPF"),
+        ("KubeProxyConfiguration metricsBindAddress", "differs", "--metrics-listen"),
+    ] {
+        let named = |row: &&Value| {
+            let name = row["object"].as_str().unwrap_or_default();
+            if object.ends_with(' ') {
+                name.starts_with(object) && name.contains('/')
+            } else {
+                name == object
+            }
+        };
+        let found: Vec<&Value> = checked.iter().filter(named).collect();
+        assert_eq!(found.len(), 1, "{object}: {report:#}");
+        let row = found[0];
+        assert_eq!(row["verdict"], verdict, "{object}: {row}");
+        assert!(row["reasons"].to_string().contains(reason), "{object}: {row}");
+    }
+    let good = write(
+        folder.path(),
+        "good.corefile",
+        ".:53 {\n    kubernetes cluster.local\n    forward . 192.0.2.1\n}\n",
+    );
+    assert_eq!(run(&["check", "-f", &good]).status.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_read_is_one_line() {
+    let output = run(&["check", "-f", "/nonexistent/file.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("/nonexistent/file.yaml") && error.lines().count() == 1, "{error}");
+}
+
+#[test]
+fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
+    let report = json(&run(&["doctor", "-o", "json", "--bpffs", "/nonexistent/bpf"]));
+    let findings = report["findings"].as_array().expect("a list");
+    let named = |name: &str| findings.iter().find(|finding| finding["check"] == name);
+    for check in [
+        "kernel version",
+        "BTF",
+        "cgroup2",
+        "BPF file system",
+        "rights to eBPF",
+        "open files",
+        "clock",
+        "kube-proxy's rules",
+        "firewall FORWARD",
+        "port 53/udp",
+    ] {
+        assert!(named(check).is_some(), "{check}: {report:#}");
+    }
+    let missing = named("BPF file system").expect("it is there");
+    assert_eq!(missing["health"], "warning");
+    for finding in findings.iter().filter(|f| f["health"] == "bad" || f["health"] == "warning") {
+        assert!(finding["meaning"].is_string() && finding["cure"].is_string(), "{finding:#}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = folder.path().display().to_string();
+    assert_eq!(run(&["man", &at]).status.code(), Some(0));
+    for command in ["agent", "status", "services", "routes", "names", "trace", "check", "doctor"] {
+        assert!(folder.path().join(format!("fairlead-{command}.1")).exists(), "{command}");
+        for shell in ["bash", "zsh", "fish"] {
+            let script = run(&["completions", shell]);
+            assert!(String::from_utf8_lossy(&script.stdout).contains(command), "{shell} {command}");
+        }
+    }
+}
