@@ -3,8 +3,8 @@
 
 use crate::{
     abi::{
-        ANY_V4, ANY_V6, Address, FRONTEND_FOREIGN, FrontendKey, FrontendValue, SETTINGS_LOOPBACK_V4,
-        SETTINGS_LOOPBACK_V6, Settings,
+        ANY_V4, ANY_V6, Address, FRONTEND_FOREIGN, FrontendKey, FrontendValue,
+        SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, Settings,
     },
     packet::is_mapped,
 };

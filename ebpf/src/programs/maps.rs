@@ -11,6 +11,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bytemuck::{Pod, Zeroable};
+use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
@@ -19,7 +20,6 @@ use fairlead_ebpf::{
     },
     connection::TICK_SHIFT,
 };
-use fairlead_ebpf::dialled::Tables;
 
 // Names are those of `abi::name`: an attribute takes no constant.
 
