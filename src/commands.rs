@@ -123,7 +123,7 @@ pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<ExitCode> {
         let Some(name) = name else { return Ok(names::all(view)) };
         let source = std::net::Ipv4Addr::LOCALHOST.into();
         let lookup = names::lookup(view, name, record, namespace, source)?;
-        Ok(names::Names { lookup: Some(lookup), names: Vec::new() })
+        Ok(names::of(view, lookup))
     })?;
     args.ask.output.print(&report, names::show)?;
     Ok(verdict(report.lookup.is_none_or(|lookup| lookup.is_found)))

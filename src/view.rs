@@ -1,6 +1,11 @@
 //! Everything a report is made from: an agent's own state, or what manifests would make of one.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use fairlead_dns::{DnsConfig, corefile::Corefile, explain::Explainer as Names};
 use fairlead_ingress::{IngressConfig, explain::Explainer as Routes};
@@ -213,14 +218,14 @@ impl View<'_> {
         self.proxy.counter_owners.get(&counter_id)
     }
 
-    /// A Service's connections and refusals; `None` without a kernel.
-    pub(crate) fn counters_of(&self, service: &Key) -> Option<(u64, u64)> {
+    /// Connections and refusals by Service; `None` without a kernel.
+    pub(crate) fn counted(&self) -> Option<HashMap<&Key, (u64, u64)>> {
         if !matches!(self.maps, Maps::Live(_)) {
             return None;
         }
-        let id =
-            self.proxy.counter_owners.iter().find(|(_, key)| *key == service).map(|(id, _)| id);
-        Some(id.and_then(|id| self.counters.get(id)).copied().unwrap_or_default())
+        let owners = self.proxy.counter_owners.iter();
+        let counted = owners.filter_map(|(id, key)| Some((key, *self.counters.get(id)?)));
+        Some(counted.collect())
     }
 }
 

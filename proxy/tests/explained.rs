@@ -79,8 +79,8 @@ fn agrees(foretold: &Verdict, verdict: i32, to: SocketAddr, after: &Packet) -> b
         (Verdict::Pass, NEXT) => after.to == to,
         (Verdict::Backends(all), NEXT) => all.iter().any(|backend| backend.address == after.to),
         // A pod's socket would be told; packets it sends without one are dropped.
-        (Verdict::Reject(Why::Unallocated), DROP) => true,
-        (Verdict::Reject(_), REDIRECT) | (Verdict::Drop(_), DROP) => true,
+        (Verdict::Reject(Why::Unallocated) | Verdict::Drop(_), DROP)
+        | (Verdict::Reject(_), REDIRECT) => true,
         _ => false,
     }
 }

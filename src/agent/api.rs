@@ -47,7 +47,7 @@ pub(crate) fn answer(pages: &Pages, uri: &Uri) -> Option<http::Page> {
             let namespace = query("namespace").unwrap_or("default");
             let record = query("type").unwrap_or("A");
             let lookup = names::lookup(view, name, record, namespace, Ipv4Addr::LOCALHOST.into())?;
-            Ok(names::Names { lookup: Some(lookup), names: Vec::new() })
+            Ok(names::of(view, lookup))
         }),
         "trace" => with_view(pages, |view| {
             let target = query("target").context("the question has no target")?.parse()?;

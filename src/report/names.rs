@@ -64,6 +64,8 @@ pub(crate) struct Names {
     pub(crate) lookup: Option<Lookup>,
     /// Without a name: every Service's.
     pub(crate) names: Vec<NameRow>,
+    /// What to know of who answered here.
+    pub(crate) note: Option<String>,
 }
 
 /// Every Service's name and its answer.
@@ -89,7 +91,14 @@ pub(crate) fn all(view: &View<'_>) -> Names {
         };
         NameRow { name, answer, what }
     };
-    Names { lookup: None, names: view.snapshot.services().values().map(row).collect() }
+    let names = view.snapshot.services().values().map(row).collect();
+    Names { lookup: None, names, note: caveat(view).map(str::to_owned) }
+}
+
+/// One lookup as a report.
+pub(crate) fn of(view: &View<'_>, lookup: Lookup) -> Names {
+    let note = caveat(view).map(str::to_owned);
+    Names { lookup: Some(lookup), names: Vec::new(), note }
 }
 
 /// The walk of one name, as a pod of `namespace` makes it.
@@ -330,12 +339,16 @@ fn service_of<'a>(
 
 /// For people.
 pub(crate) fn show(report: &Names, screen: Screen, wide: bool) -> String {
-    if let Some(lookup) = &report.lookup {
-        return show_lookup(lookup, screen, wide);
-    }
-    if report.names.is_empty() {
-        return "no Services, no names\n".to_owned();
-    }
+    let note = report.note.as_ref().map(|note| format!("{}\n", screen.paint(note, Tone::Dim)));
+    let text = match &report.lookup {
+        Some(lookup) => show_lookup(lookup, screen, wide),
+        None if report.names.is_empty() => "no Services, no names\n".to_owned(),
+        None => show_all(report, screen),
+    };
+    text + &note.unwrap_or_default()
+}
+
+fn show_all(report: &Names, screen: Screen) -> String {
     let mut table = Table::new(&["NAME", "ANSWER", "WHAT"]);
     for NameRow { name, answer, what } in &report.names {
         table.row([name.as_str().into(), answer.join(", ").into(), Cell::of(what, Tone::Dim)]);

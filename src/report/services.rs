@@ -1,10 +1,16 @@
 //! `fairlead services`: frontends, backends, policies and counters.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use fairlead_proxy::explain::{Client, Verdict};
-use fairlead_state::model::{
-    Service, ServicePort, ServiceType, SessionAffinity, TrafficDistribution, TrafficPolicy,
+use fairlead_state::{
+    Key,
+    model::{
+        Service, ServicePort, ServiceType, SessionAffinity, TrafficDistribution, TrafficPolicy,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +73,10 @@ pub(crate) struct Services {
 /// There is no such Service, or the maps cannot be read.
 pub(crate) fn build(view: &View<'_>, only: Option<&str>) -> anyhow::Result<Services> {
     let source = view.source().to_owned();
+    let counted = view.counted();
+    let row = |service: &Service| row(view, service, counted.as_ref());
     let Some(only) = only else {
-        let services = view.snapshot.services().values().map(|service| row(view, service));
+        let services = view.snapshot.services().values().map(|service| row(service));
         return Ok(Services { source, services: services.collect() });
     };
     let (namespace, name) = only.split_once('/').unwrap_or(("default", only));
@@ -82,20 +90,22 @@ pub(crate) fn build(view: &View<'_>, only: Option<&str>) -> anyhow::Result<Servi
         };
         anyhow::bail!("Service {key} does not exist; {hint}");
     };
-    let mut row = row(view, service);
+    let mut row = row(service);
     row.endpoints = endpoints::rows(&view.snapshot, service, None);
     row.frontends = frontends(view, service)?;
     Ok(Services { source, services: vec![row] })
 }
 
-fn row(view: &View<'_>, service: &Service) -> ServiceRow {
+type Counted<'a> = HashMap<&'a Key, (u64, u64)>;
+
+fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> ServiceRow {
     let all = endpoints::rows(&view.snapshot, service, None);
     let pods = |ready: bool| {
         let chosen = all.iter().filter(|row| !ready || row.state == "ready");
         let of = |row: &EndpointRow| row.pod.clone().unwrap_or_else(|| row.address.clone());
         chosen.map(of).collect::<std::collections::BTreeSet<_>>().len()
     };
-    let counters = view.counters_of(&service.key);
+    let counters = counted.map(|counted| counted.get(&service.key).copied().unwrap_or_default());
     let warnings = view.proxy.warnings.first.iter().filter(|w| w.service == service.key);
     let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
     let external = service.external_ips.iter().copied();
