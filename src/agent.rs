@@ -7,6 +7,7 @@ mod health_ports;
 mod holder;
 mod http;
 mod ingress;
+mod kube_proxy;
 mod live;
 mod node_name;
 mod pages;
@@ -15,6 +16,7 @@ mod role;
 mod settings;
 mod signals;
 mod source;
+mod sysctls;
 
 use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
 
@@ -34,7 +36,7 @@ use self::{
 };
 use crate::{logging, version};
 
-pub(crate) use args::Args;
+pub(crate) use args::{Args, ConntrackArgs};
 pub(crate) use holder::{Transport, of as holder_of};
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
@@ -112,9 +114,19 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let mut source = source::start(&args, &node_name, source_cancel.clone()).await?;
     tracing::info!(node = %node_name, version = version::VERSION, "agent started");
     tracing::info!("settings: {}", settings.summary());
+    settings.kube_proxy.warn();
 
+    if let Some(value) = args.drop_in.oom_score_adj {
+        crate::kube_proxy::sysctls::set_oom_score(value);
+    }
+
+    let file = Arc::new(settings.kube_proxy.clone());
     let (keeper, followed) = Keeper::new(words, settings);
     tokio::spawn(source_cancel.clone().run_until_cancelled_owned(keeper.run(hangup)));
+    if args.roles.proxy() {
+        let keep = sysctls::keep(followed.clone());
+        tokio::spawn(source_cancel.clone().run_until_cancelled_owned(keep));
+    }
     let shared = Shared {
         args: followed,
         node_name,
@@ -125,10 +137,10 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         cancel: CancellationToken::new(),
     };
     let roles = TaskTracker::new();
-    let mut pages = Pages::new(shared.clone());
+    let mut pages = Pages::new(shared.clone(), file);
     let starts = prepare_roles(&shared, &mut pages);
     let states = pages.roles.clone();
-    let _socket = pages::serve(pages, &args.admin, source_cancel.clone()).await?;
+    let _socket = pages::serve(pages, &args, source_cancel.clone()).await?;
     for start in starts {
         start(&roles);
     }
@@ -189,9 +201,10 @@ fn prepare_roles(shared: &Shared, pages: &mut Pages) -> Vec<Start> {
     let wanted = shared.args().roles;
     if wanted.proxy() {
         let (shared, view) = (shared.clone(), pages.proxy.clone());
+        let face = pages.kube_proxy.clone();
         let traces = Arc::new(proxy::Traces::before(&shared.args().proxy));
         starts.push(prepare("proxy", pages, shared.cancel.clone(), move |state| {
-            proxy::run(shared.clone(), state, view.clone(), traces.clone())
+            proxy::run(shared.clone(), state, view.clone(), traces.clone(), face.clone())
         }));
     }
     if wanted.dns() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_state::{
-    Changes, Dirty, Key, Snapshot,
+    Changes, Dirty, Key, Name, Snapshot,
     model::{Service, ServiceType, TrafficPolicy},
 };
 
@@ -23,18 +23,24 @@ pub struct HealthPort {
 /// The health check ports of all Services, at the cost of what changed.
 #[derive(Debug, Default)]
 pub struct HealthPorts {
+    proxy_name: Option<Name>,
     revision: u64,
     by_service: BTreeMap<Key, (u16, usize)>,
 }
 
 impl HealthPorts {
+    /// Those of a proxy of this name; `None`: of the nameless one.
+    pub fn of_proxy(proxy_name: Option<Name>) -> Self {
+        Self { proxy_name, ..Self::default() }
+    }
+
     /// Takes note of a newer snapshot, for the node `node_name`.
     pub fn update(&mut self, snapshot: &Snapshot, node_name: &str) {
         match snapshot.changes_since(self.revision) {
             Changes::All => {
                 let services = snapshot.services().values();
                 let ports = services.filter_map(|service| {
-                    Some((service.key.clone(), health_port(service, snapshot, node_name)?))
+                    Some((service.key.clone(), self.health_port(service, snapshot, node_name)?))
                 });
                 self.by_service = ports.collect();
             }
@@ -42,7 +48,7 @@ impl HealthPorts {
                 for dirty in dirty {
                     let Dirty::Service(key) = dirty else { continue };
                     let service = snapshot.services().get(&key);
-                    let port = service.and_then(|s| health_port(s, snapshot, node_name));
+                    let port = service.and_then(|s| self.health_port(s, snapshot, node_name));
                     match port {
                         Some(port) => drop(self.by_service.insert(key, port)),
                         None => drop(self.by_service.remove(&key)),
@@ -64,17 +70,24 @@ impl HealthPorts {
         }
         ports
     }
-}
 
-fn health_port(service: &Service, snapshot: &Snapshot, node_name: &str) -> Option<(u16, usize)> {
-    let is_checked = is_served(service)
-        && service.service_type == ServiceType::LoadBalancer
-        && service.external_traffic_policy == TrafficPolicy::Local;
-    let port = service.health_check_node_port.filter(|_| is_checked)?;
-    let slices = snapshot.slices_of(&service.key);
-    let endpoints = slices.filter(|slice| !slice.ports.is_empty()).flat_map(|s| s.endpoints.iter());
-    let local = endpoints
-        .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
-    let addresses: BTreeSet<_> = local.filter_map(|endpoint| endpoint.addresses.first()).collect();
-    Some((port, addresses.len()))
+    fn health_port(
+        &self,
+        service: &Service,
+        snapshot: &Snapshot,
+        node_name: &str,
+    ) -> Option<(u16, usize)> {
+        let is_checked = is_served(service, self.proxy_name.as_ref())
+            && service.service_type == ServiceType::LoadBalancer
+            && service.external_traffic_policy == TrafficPolicy::Local;
+        let port = service.health_check_node_port.filter(|_| is_checked)?;
+        let slices = snapshot.slices_of(&service.key);
+        let endpoints =
+            slices.filter(|slice| !slice.ports.is_empty()).flat_map(|s| s.endpoints.iter());
+        let local = endpoints
+            .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
+        let addresses: BTreeSet<_> =
+            local.filter_map(|endpoint| endpoint.addresses.first()).collect();
+        Some((port, addresses.len()))
+    }
 }

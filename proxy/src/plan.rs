@@ -50,6 +50,9 @@ pub struct Rules {
     /// `spec.externalIPs` are served. Off by default: whoever may write a Service can take any
     /// address with them (CVE-2020-8554).
     pub external_ips: bool,
+    /// Services whose label `service.kubernetes.io/service-proxy-name` has this value are served, and
+    /// no others; `None`: those without the label.
+    pub proxy_name: Option<Name>,
 }
 
 /// One frontend and which of the plan's sets it leads to.
@@ -153,8 +156,9 @@ pub fn plan_service(
     node: &NodeView,
 ) -> ServicePlan {
     let mut plan = ServicePlan::default();
-    if !is_served(service) {
-        if service.proxy_name.is_some() {
+    let ours = node.rules.proxy_name.as_ref();
+    if !is_served(service, ours) {
+        if service.proxy_name.as_ref() != ours {
             let foreign = service.cluster_ips.iter().map(|ip| frontends::foreign(*ip));
             plan.frontends = frontends::first_of_each(foreign.collect());
         }
@@ -189,12 +193,12 @@ pub fn plan_service(
 }
 
 /// Whether this proxy has anything to do for the service.
-pub(crate) fn is_served(service: &Service) -> bool {
+pub(crate) fn is_served(service: &Service, proxy_name: Option<&Name>) -> bool {
     // ExternalName is DNS's alone; both kinds of headless and a foreign proxy's name are what
     // kube-proxy's ShouldSkipService and its informer's label selector leave out.
     !service.headless
         && !service.headless_label
-        && service.proxy_name.is_none()
+        && service.proxy_name.as_ref() == proxy_name
         && service.external_name.is_none()
 }
 

@@ -86,7 +86,7 @@ impl Node {
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
         kernel.set_node(&[(node, flags)].into(), node, node).unwrap();
         let sync = Synchroniser::new(kernel.maps().unwrap(), "node-a");
-        let sync = sync.with_rules(Rules { external_ips: true });
+        let sync = sync.with_rules(Rules { external_ips: true, ..Rules::default() });
         Self { is_ipv6, kernel, sync, port: 20_000 }
     }
 
@@ -104,7 +104,7 @@ impl Node {
         assert_eq!((&loaded.problems[..], &refused[..]), (&[][..], &[][..]), "{manifests}");
         // A file's snapshot has a history of its own.
         let fresh = Synchroniser::new(self.kernel.maps().unwrap(), "node-a");
-        self.sync = fresh.with_rules(Rules { external_ips: true });
+        self.sync = fresh.with_rules(Rules { external_ips: true, ..Rules::default() });
         let report = self.sync.reconcile(&loaded.snapshot);
         assert_eq!((report.error, report.behind), (None, 0));
     }

@@ -1,5 +1,7 @@
 //! The agent's flags. Each has an environment variable; cli contract: docs/architecture.md.
 
+mod drop_in;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -11,6 +13,8 @@ use fairlead_ingress::Hsts;
 use ipnetwork::IpNetwork;
 
 use crate::logging;
+
+pub(crate) use drop_in::{ConntrackArgs, DropInArgs};
 
 /// Flags of `fairlead agent`.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +28,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
     #[command(flatten)]
+    pub(crate) drop_in: DropInArgs,
+    #[command(flatten)]
     pub(crate) dns: DnsArgs,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
@@ -35,6 +41,7 @@ impl Args {
         self.admin.log_level = new.admin.log_level;
         self.admin.drain_timeout = new.admin.drain_timeout;
         self.admin.lameduck = new.admin.lameduck;
+        self.drop_in.conntrack = new.drop_in.conntrack;
         self.dns.upstream = new.dns.upstream;
         self.dns.dns_ttl = new.dns.dns_ttl;
         self.dns.dns_negative_ttl = new.dns.dns_negative_ttl;
@@ -157,8 +164,8 @@ impl FromStr for StrictTransport {
 #[command(next_help_heading = "Operation")]
 pub(crate) struct AdminArgs {
     /// Settings in YAML whose keys are these long flags (dns-ttl: 30); what is given here or in the
-    /// environment wins. Followed: log-level, upstream, dns-ttl, dns-negative-ttl, drain-timeout and
-    /// lameduck take effect at once, others at the next start
+    /// environment wins. Followed: log-level, upstream, dns-ttl, dns-negative-ttl, drain-timeout,
+    /// lameduck and conntrack-* take effect at once, others at the next start
     #[arg(long, value_name = "FILE", env = "FAIRLEAD_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Log so much: a level (error, warn, info, debug, trace, off), or levels per part

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fairlead_proxy::health_ports::{HealthPort, HealthPorts};
-use fairlead_state::store::Snapshots;
+use fairlead_state::{model::Name, store::Snapshots};
 use http_body_util::Full;
 use hyper::{Response, StatusCode, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,8 +34,13 @@ struct Served {
 }
 
 /// Serves the ports the newest snapshot asks for, until cancelled.
-pub(super) async fn serve(mut snapshots: Snapshots, node_name: &str, cancel: &CancellationToken) {
-    let mut ports = HealthPorts::default();
+pub(super) async fn serve(
+    mut snapshots: Snapshots,
+    node_name: &str,
+    proxy_name: Option<Name>,
+    cancel: &CancellationToken,
+) {
+    let mut ports = HealthPorts::of_proxy(proxy_name);
     let mut served: BTreeMap<u16, Served> = BTreeMap::new();
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
@@ -213,7 +218,7 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         let (publish, snapshots) = watch::channel(Some(snapshot));
         let cancel = CancellationToken::new();
         let token = cancel.clone();
-        let serving = tokio::spawn(async move { serve(snapshots, "node-a", &token).await });
+        let serving = tokio::spawn(async move { serve(snapshots, "node-a", None, &token).await });
         for at in [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()] {
             let answer = loop {
                 match ask(at).await {

@@ -22,7 +22,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{self, HeaderValue},
     server::conn::http1,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -196,6 +196,7 @@ async fn answer(
         return response(StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into());
     }
     let uri = request.uri().clone();
+    let path = uri.path().to_owned();
     let is_data = uri.path().starts_with(DATA_PREFIX);
     // Reports are work: reading maps, planning. They must not hold up those who watch.
     let page = if is_data {
@@ -206,16 +207,24 @@ async fn answer(
         pages(&uri)
     };
     let (status, text) = page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()));
+    let kind = content_type(&path, (is_data && status == StatusCode::OK) || text.starts_with('{'));
     let mut response = response(status, text);
-    if is_data && status == StatusCode::OK {
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-    }
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
 fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
+}
+
+fn content_type(path: &str, is_json: bool) -> HeaderValue {
+    HeaderValue::from_static(match path {
+        "/metrics" => "text/plain; version=0.0.4; charset=utf-8",
+        _ if is_json => "application/json",
+        _ => "text/plain; charset=utf-8",
+    })
 }

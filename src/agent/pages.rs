@@ -11,10 +11,13 @@ use hyper::{StatusCode, Uri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::kube_proxy::{config::Report, configz};
+
 use super::{
     Shared, api,
-    args::{AdminArgs, Listen},
+    args::{Args, Listen},
     http,
+    kube_proxy::{Face, is_eligible},
     role::State,
 };
 use crate::admin::DEFAULT_SOCKET;
@@ -34,6 +37,10 @@ pub(crate) struct Pages {
     pub(super) shared: Shared,
     /// Each running role's state.
     pub(crate) roles: Vec<(&'static str, watch::Receiver<State>)>,
+    /// What kube-proxy would tell.
+    pub(crate) kube_proxy: Arc<Face>,
+    /// kube-proxy's configuration file, as it was at the start.
+    kube_proxy_file: Arc<Report>,
     /// The proxy's metrics.
     pub(crate) proxy: View,
     /// DNS's metrics.
@@ -43,13 +50,43 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared, kube_proxy_file: Arc<Report>) -> Self {
         Self {
             shared,
             roles: vec![],
+            kube_proxy: Arc::default(),
+            kube_proxy_file,
             proxy: View::default(),
             dns: View::default(),
             ingress: View::default(),
+        }
+    }
+
+    /// What balancers and kubelets ask at kube-proxy's port, in its words.
+    fn health_port(&self, path: &str) -> Option<http::Page> {
+        let is_eligible =
+            || is_eligible(self.shared.snapshots.borrow().as_deref(), &self.shared.node_name);
+        match path {
+            "/healthz" => {
+                let is_ready = self.verdict(|role| role == "proxy").0 == StatusCode::OK;
+                Some(self.kube_proxy.healthz(is_ready, is_eligible()))
+            }
+            "/livez" => Some(self.kube_proxy.livez()),
+            _ => self.health(path),
+        }
+    }
+
+    fn metrics_port(&self, path: &str) -> Option<http::Page> {
+        let ok = |text: String| Some((StatusCode::OK, text));
+        match path {
+            "/metrics" => ok(self.metrics()),
+            "/proxyMode" => ok(configz::MODE.to_owned()),
+            "/configz" => {
+                let args = self.shared.args();
+                ok(configz::page(&args, &self.kube_proxy_file, &self.shared.node_name))
+            }
+            "/healthz" => ok("ok".to_owned()),
+            _ => None,
         }
     }
 
@@ -104,6 +141,11 @@ impl Pages {
                 snapshot.refused().len()
             );
         }
+        if self.roles.iter().any(|(name, _)| *name == "proxy") {
+            let snapshot = self.shared.snapshots.borrow().clone();
+            let node = &self.shared.node_name;
+            self.kube_proxy.write_metrics(&mut text, snapshot.as_deref(), node);
+        }
         for view in [&self.proxy, &self.dns, &self.ingress] {
             if let Some(write) = &*view.load() {
                 write(&mut text);
@@ -121,20 +163,21 @@ impl Pages {
 /// lives would be answered by another process.
 pub(crate) async fn serve(
     pages: Pages,
-    admin: &AdminArgs,
+    Args { admin, drop_in: args, .. }: &Args,
     cancel: CancellationToken,
 ) -> anyhow::Result<Option<http::Taken>> {
     let health = pages.clone();
     let health = Arc::new(move |uri: &Uri| health.health(uri.path()));
     let metered = pages.clone();
-    let metrics =
-        move |uri: &Uri| (uri.path() == "/metrics").then(|| (StatusCode::OK, metered.metrics()));
-    let metrics = Arc::new(metrics);
+    let metrics = Arc::new(move |uri: &Uri| metered.metrics_port(uri.path()));
+    let at_port = pages.clone();
+    let at_port = Arc::new(move |uri: &Uri| at_port.health_port(uri.path()));
+    let is_hard = args.bind_address_hard_fail;
     let has_socket = admin.admin_socket.is_some();
     let listen = admin.healthz_listen;
-    start("--healthz-listen", listen, health.clone(), !has_socket, cancel.clone()).await?;
+    start("--healthz-listen", listen, at_port, !has_socket || is_hard, cancel.clone()).await?;
     let listen = admin.metrics_listen;
-    start("--metrics-listen", listen, metrics.clone(), false, cancel.clone()).await?;
+    start("--metrics-listen", listen, metrics.clone(), is_hard, cancel.clone()).await?;
     let all =
         move |uri: &Uri| health(uri).or_else(|| metrics(uri)).or_else(|| api::answer(&pages, uri));
     let path = admin.admin_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));

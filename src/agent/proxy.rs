@@ -26,8 +26,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Shared,
-    args::ProxyArgs,
-    health_ports, live,
+    args::{Args, ProxyArgs},
+    health_ports,
+    kube_proxy::Face,
+    live,
     pages::{Metrics, View},
     role::State,
 };
@@ -72,8 +74,9 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
     traces: Arc<Traces>,
+    face: Arc<Face>,
 ) -> anyhow::Result<()> {
-    let result = serve(shared, state, view, &traces).await;
+    let result = serve(shared, state, view, &traces, face).await;
     if result.is_err() {
         traces.sweep();
     }
@@ -85,12 +88,14 @@ async fn serve(
     state: watch::Sender<State>,
     view: View,
     traces: &Traces,
+    face: Arc<Face>,
 ) -> anyhow::Result<()> {
     let options = options(&shared.args().proxy)?;
     // The verifier takes tens of milliseconds: no work for a thread that watches.
     let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
     let kernel = Arc::new(opening.await.context("loading the programs")??);
-    let rules = Rules { external_ips: shared.args().proxy.external_ips };
+    let rules = rules(&shared.args());
+    let proxy_name = rules.proxy_name.clone();
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
@@ -108,6 +113,8 @@ async fn serve(
     let guard = cancel.clone().drop_guard();
     let syncing =
         tokio::spawn(keep_in_sync(sync, shared.snapshots.clone(), status, cancel.clone()));
+    let telling = face.follow(shared.snapshots.clone(), seen.clone());
+    tokio::spawn(cancel.clone().run_until_cancelled_owned(telling));
     let snapshots = shared.snapshots.clone();
     let name = shared.node_name.clone();
     // Attached before the maps are filled, new programs would send nobody anywhere; those of an
@@ -126,7 +133,7 @@ async fn serve(
         traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
         // A balancer that is told "healthy" sends its traffic at once: not before there are programs.
-        let health = health_ports::serve(snapshots.clone(), &name, &cancel);
+        let health = health_ports::serve(snapshots.clone(), &name, proxy_name, &cancel);
         let following = node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone());
         tokio::select! {
             result = following => result?,
@@ -182,7 +189,7 @@ async fn sweep_connections(table: Connections, count: &AtomicUsize) -> anyhow::R
 }
 
 /// The maps hold all of a snapshot, or as much of it as there is room for.
-fn is_served(status: &ProxyStatus) -> bool {
+pub(super) fn is_served(status: &ProxyStatus) -> bool {
     status.revision > 0 && (status.is_current || !status.full.is_empty())
 }
 
@@ -197,6 +204,13 @@ async fn ended<E: std::error::Error + Send + Sync + 'static>(
     task: JoinHandle<Result<(), E>>,
 ) -> anyhow::Result<()> {
     Ok(task.await.context("a part of the proxy broke down")??)
+}
+
+fn rules(args: &Args) -> Rules {
+    Rules {
+        external_ips: args.proxy.external_ips,
+        proxy_name: args.drop_in.proxy_name.as_deref().map(Into::into),
+    }
 }
 
 fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {

@@ -1,5 +1,5 @@
 //! The agent's settings: the command line wins over the environment, that over the `--config` file,
-//! that over defaults.
+//! that over the `--kube-proxy-config` file, that over defaults.
 //!
 //! What the file says is put behind the command line as flags, so there is one parser, one list of
 //! keys and one meaning of each value, whichever way it came.
@@ -18,18 +18,36 @@ use clap::{
 
 use self::file::{Entry, Value};
 use super::args::Args;
-use crate::exit::BadConfiguration;
+use crate::{
+    exit::BadConfiguration,
+    kube_proxy::{self, config::Report},
+};
 
 pub(crate) use keeper::Keeper;
 
 /// Keys that take effect while running.
-const LIVE: [&str; 6] =
-    ["log-level", "upstream", "dns-ttl", "dns-negative-ttl", "drain-timeout", "lameduck"];
+const LIVE: [&str; 13] = [
+    "log-level",
+    "upstream",
+    "dns-ttl",
+    "dns-negative-ttl",
+    "drain-timeout",
+    "lameduck",
+    "conntrack-max-per-core",
+    "conntrack-min",
+    "conntrack-tcp-timeout-established",
+    "conntrack-tcp-timeout-close-wait",
+    "conntrack-tcp-be-liberal",
+    "conntrack-udp-timeout",
+    "conntrack-udp-timeout-stream",
+];
 
 /// Settings and how they look.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) args: Args,
+    /// What became of kube-proxy's configuration.
+    pub(crate) kube_proxy: Report,
     /// Each key's value as text, defaults included; keys without a value are left out.
     values: BTreeMap<String, String>,
 }
@@ -49,9 +67,9 @@ impl Settings {
     /// Settings by command line, environment and file.
     ///
     /// # Errors
-    /// The file cannot be read or used: which line, which key, and what would be right.
+    /// A file cannot be read or used: which line, which key, and what would be right.
     pub(crate) fn load(words: &CommandLine, file: Option<&Path>) -> Result<Self, BadConfiguration> {
-        let Some(path) = file else { return parse(words, &[]).map_err(|e| bad("", &e)) };
+        let Some(path) = file else { return Self::with_flags(words, "", Vec::new()) };
         let text = fs::read_to_string(path)
             .map_err(|error| BadConfiguration(format!("--config {}: {error}", path.display())))?;
         Self::with_file(words, path, &text)
@@ -75,7 +93,23 @@ impl Settings {
                 flags.extend(flag);
             }
         }
-        parse(words, &flags).map_err(|error| bad(&format!("{}: ", path.display()), &error))
+        Self::with_flags(words, &format!("{}: ", path.display()), flags)
+    }
+
+    /// `flags` are those of the file at `place`.
+    fn with_flags(
+        words: &CommandLine,
+        place: &str,
+        mut flags: Vec<String>,
+    ) -> Result<Self, BadConfiguration> {
+        let settings = parse(words, &flags).map_err(|error| bad(place, &error))?;
+        let Some(path) = &settings.args.drop_in.kube_proxy_config else { return Ok(settings) };
+        let kube_proxy = kube_proxy::config::load(path)?;
+        let place = format!("--kube-proxy-config {}: ", path.display());
+        let given = matches(words, &flags).map_err(|error| bad(&place, &error))?;
+        flags.extend(drop_in_flags(&given, &kube_proxy, &place)?);
+        let settings = parse(words, &flags).map_err(|error| bad(&place, &error))?;
+        Ok(Self { kube_proxy, ..settings })
     }
 
     /// Each setting in one line, for the log.
@@ -83,6 +117,33 @@ impl Settings {
         let one = |(key, value): (&String, &String)| format!("{key}={value}");
         self.values.iter().map(one).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What kube-proxy's file says and nothing else has said before.
+fn drop_in_flags(
+    given: &ArgMatches,
+    report: &Report,
+    place: &str,
+) -> Result<Vec<String>, BadConfiguration> {
+    let command = command();
+    let is_given = |key: &str| is_given(&command, given, key);
+    let mut flags = Vec::new();
+    for (key, text) in report.flags() {
+        if is_given(key) || rival(key).is_some_and(|rival| is_given(&rival)) {
+            continue;
+        }
+        let value = match text {
+            "true" => Value::Switch(true),
+            text => Value::One(text.to_owned()),
+        };
+        let entry = Entry { key: key.to_owned(), line: 0, value };
+        let flag = flag(&command, &entry).and_then(|flag| {
+            flag.as_ref().map_or(Ok(()), |flag| check(flag))?;
+            Ok(flag)
+        });
+        flags.extend(flag.map_err(|reason| BadConfiguration(format!("{place}{reason}")))?);
+    }
+    Ok(flags)
 }
 
 fn command() -> Command {
@@ -99,7 +160,7 @@ fn parse(words: &CommandLine, flags: &[String]) -> Result<Settings, clap::Error>
     let command = command();
     let values = keys(&command).filter_map(|arg| Some((key(arg)?, shown(arg, &matches)?)));
     let values = values.collect();
-    Ok(Settings { args: Args::from_arg_matches(&matches)?, values })
+    Ok(Settings { args: Args::from_arg_matches(&matches)?, kube_proxy: Report::default(), values })
 }
 
 fn keys(command: &Command) -> impl Iterator<Item = &Arg> {

@@ -1,6 +1,10 @@
-//! Re-reads the `--config` file and puts in force what can be while running.
+//! Re-reads the `--config` file and kube-proxy's, and puts in force what can be while running.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::sync::watch::{Receiver, Sender, channel};
 
@@ -15,6 +19,7 @@ use crate::{
 pub(crate) struct Keeper {
     words: CommandLine,
     file: Option<PathBuf>,
+    kube_proxy_file: Option<PathBuf>,
     in_force: Settings,
     /// Keys whose new value waits for the next start, and that value.
     waiting: BTreeMap<String, Option<String>>,
@@ -27,10 +32,12 @@ impl Keeper {
     /// A keeper of these settings, and where they can be followed.
     pub(crate) fn new(words: CommandLine, settings: Settings) -> (Self, Receiver<Arc<Args>>) {
         let file = settings.args.admin.config.clone();
+        let kube_proxy_file = settings.args.drop_in.kube_proxy_config.clone();
         let (publisher, followed) = channel(Arc::new(settings.args.clone()));
         let keeper = Self {
             words,
             file,
+            kube_proxy_file,
             in_force: settings,
             waiting: BTreeMap::new(),
             refused: None,
@@ -39,31 +46,14 @@ impl Keeper {
         (keeper, followed)
     }
 
-    /// Follows the file for ever; SIGHUP looks at it at once.
+    /// Follows the files for ever; SIGHUP looks at them at once.
     pub(crate) async fn run(mut self, mut hangup: Hangup) {
-        let mut watch = self.file.as_deref().and_then(|file| {
-            Watch::of(file)
-                .inspect_err(|error| {
-                    tracing::warn!(
-                        "--config {}: changes are not noticed ({error}; raise \
-                         fs.inotify.max_user_instances?): send SIGHUP after one",
-                        file.display()
-                    );
-                })
-                .ok()
-        });
+        let mut config = watch("--config", self.file.as_deref());
+        let mut kube_proxy = watch("--kube-proxy-config", self.kube_proxy_file.as_deref());
         loop {
-            let changed = async {
-                match &mut watch {
-                    Some(watch) => watch.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                changed = changed => if let Err(error) = changed {
-                    tracing::warn!("--config: no longer watched ({error}): send SIGHUP instead");
-                    watch = None;
-                },
+                () = changed("--config", &mut config) => {}
+                () = changed("--kube-proxy-config", &mut kube_proxy) => {}
                 () = hangup.next() => {}
             }
             self.reread();
@@ -71,8 +61,10 @@ impl Keeper {
     }
 
     fn reread(&mut self) {
-        let Some(file) = &self.file else { return };
-        match Settings::load(&self.words, Some(file)) {
+        if self.file.is_none() && self.kube_proxy_file.is_none() {
+            return;
+        }
+        match Settings::load(&self.words, self.file.as_deref()) {
             Err(BadConfiguration(reason)) => {
                 if self.refused.as_ref() != Some(&reason) {
                     tracing::error!("{reason}; the settings before stay in force");
@@ -81,7 +73,9 @@ impl Keeper {
             }
             Ok(new) => {
                 if self.refused.take().is_some() {
-                    tracing::info!("{} can be used again", file.display());
+                    let files = [&self.file, &self.kube_proxy_file];
+                    let files: Vec<_> = files.into_iter().flatten().collect();
+                    tracing::info!(?files, "can be used again");
                 }
                 self.take(new);
             }
@@ -89,7 +83,11 @@ impl Keeper {
     }
 
     fn take(&mut self, new: Settings) {
-        let Settings { args, mut values } = new;
+        let Settings { args, kube_proxy, mut values } = new;
+        if kube_proxy != self.in_force.kube_proxy {
+            kube_proxy.warn();
+            self.in_force.kube_proxy = kube_proxy;
+        }
         let mut told = Vec::new();
         for key in LIVE {
             let (old, new) = (self.in_force.values.remove(key), values.remove(key));
@@ -118,6 +116,27 @@ impl Keeper {
             }
         }
         self.waiting = waiting;
+    }
+}
+
+fn watch(flag: &str, file: Option<&Path>) -> Option<Watch> {
+    let file = file?;
+    let failed = |error: &std::io::Error| {
+        tracing::warn!(
+            "{flag} {}: changes are not noticed ({error}; raise fs.inotify.max_user_instances?): \
+             send SIGHUP after one",
+            file.display()
+        );
+    };
+    Watch::of(file).inspect_err(failed).ok()
+}
+
+/// Returns when the file may have changed; a watch that breaks is given up.
+async fn changed(flag: &str, watch: &mut Option<Watch>) {
+    let Some(watched) = watch else { return std::future::pending().await };
+    if let Err(error) = watched.changed().await {
+        tracing::warn!("{flag}: no longer watched ({error}): send SIGHUP instead");
+        *watch = None;
     }
 }
 

@@ -94,3 +94,48 @@ fn the_summary_has_defaults_and_what_was_set() {
         assert!(summary.contains(part), "{summary}");
     }
 }
+
+const KUBE_PROXY: &str =
+    "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+
+fn load_drop_in(given: &[&str], text: &str) -> Result<Settings, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.conf");
+    fs::write(&file, format!("{KUBE_PROXY}{text}\n")).unwrap();
+    let flag = format!("--kube-proxy-config={}", file.display());
+    let given: Vec<&str> = given.iter().copied().chain([flag.as_str()]).collect();
+    Settings::load(&words(&given), None).map_err(|BadConfiguration(reason)| reason)
+}
+
+#[test]
+fn kube_proxys_file_gives_way_to_flags_and_to_the_own_file() {
+    for (given, text, key, value) in [
+        (None, "iptables: {masqueradeAll: true}", "masquerade-all", Some("true")),
+        (
+            None,
+            "nodePortAddresses: [10.0.0.0/8, localhost]",
+            "nodeport-addresses",
+            Some("10.0.0.0/8,localhost"),
+        ),
+        (None, "oomScoreAdj: -999", "oom-score-adj", Some("-999")),
+        (None, "conntrack: {udpTimeout: 1m}", "conntrack-udp-timeout", Some("1m")),
+        (None, "hostnameOverride: a", "node-name", Some("a")),
+        (Some("--node-name=b"), "hostnameOverride: a", "node-name", Some("b")),
+        (Some("--manifests=/m"), "clientConnection: {kubeconfig: /k}", "kubeconfig", None),
+        (Some("--healthz-listen="), "healthzBindAddress: 192.0.2.1", "healthz-listen", Some("")),
+    ] {
+        let given: Vec<&str> = given.into_iter().collect();
+        let settings = load_drop_in(&given, text).unwrap_or_else(|reason| panic!("{reason}"));
+        assert_eq!(settings.values.get(key).map(String::as_str), value, "{given:?} {text}");
+    }
+}
+
+#[test]
+fn a_wrong_field_of_kube_proxys_file_is_refused_naming_file_field_and_cure() {
+    let reason = load_drop_in(&[], "oomScoreAdj: 5000").unwrap_err();
+    for part in ["config.conf: oomScoreAdj: 5000:", "from -1000 to 1000"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let missing = Settings::load(&words(&["--kube-proxy-config=/nonexistent"]), None).unwrap_err();
+    assert!(missing.0.contains("--kube-proxy-config /nonexistent: No such file"), "{missing}");
+}

@@ -1,0 +1,219 @@
+//! The pages kube-proxy serves, in its words: `/healthz` and `/livez` (KEP-3836), `/proxyMode`,
+//! `/configz` and `kubeproxy_*` metrics.
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use fairlead_proxy::ProxyStatus;
+use fairlead_state::{Key, Snapshot, store::Snapshots};
+use hyper::StatusCode;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{http::Page, proxy::is_served};
+use crate::kube_proxy::{
+    changes,
+    progress::{Progress, Status},
+};
+
+/// What the cluster autoscaler puts on a node that is about to go.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// What kube-proxy would tell.
+#[derive(Debug, Default)]
+pub(crate) struct Face {
+    progress: Mutex<Progress>,
+    healthz: Answers,
+    livez: Answers,
+}
+
+/// How often a page said yes and no.
+#[derive(Debug, Default)]
+struct Answers {
+    good: AtomicU64,
+    bad: AtomicU64,
+}
+
+impl Face {
+    fn progress<T>(&self, with: impl FnOnce(&mut Progress) -> T) -> T {
+        with(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Follows a started proxy for ever.
+    pub(super) async fn follow(
+        self: Arc<Self>,
+        mut snapshots: Snapshots,
+        mut status: watch::Receiver<ProxyStatus>,
+    ) {
+        self.progress(Progress::restarted);
+        let mut seen: Option<Arc<Snapshot>> = None;
+        snapshots.mark_changed();
+        loop {
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() {
+                    return;
+                },
+                changed = status.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            // The status first: a snapshot that comes in between waits for the next one.
+            let now = status_of(&status.borrow_and_update());
+            let newest = snapshots.borrow_and_update().clone();
+            if let Some(newest) = newest.filter(|newest| !is_same(seen.as_ref(), newest)) {
+                let counted = changes::between(seen.as_deref(), &newest);
+                let at = (Timestamp::now(), Instant::now());
+                self.progress(|progress| progress.queue(newest.revision(), counted, at));
+                seen = Some(newest);
+            }
+            self.progress(|progress| progress.take(now, Timestamp::now()));
+        }
+    }
+
+    /// `/healthz`: may balancers send traffic of Services here? Not to a node that is about to go.
+    pub(super) fn healthz(&self, is_ready: bool, is_eligible: bool) -> Page {
+        let (is_healthy, times) = self.times(is_ready, is_eligible);
+        let body = format!("{{{times}, \"nodeEligible\": {is_eligible}}}");
+        self.healthz.count(is_healthy, body)
+    }
+
+    /// `/livez`: is what changes written? What becomes of the node is no reason to restart.
+    pub(super) fn livez(&self) -> Page {
+        let (is_healthy, times) = self.times(true, true);
+        self.livez.count(is_healthy, format!("{{{times}}}"))
+    }
+
+    /// As kube-proxy, which once wrote everything again and again: whoever is healthy was updated now.
+    fn times(&self, is_ready: bool, is_eligible: bool) -> (bool, String) {
+        let (is_written, at) =
+            self.progress(|progress| (progress.is_healthy(Instant::now()), progress.written_at()));
+        let is_healthy = is_written && is_ready && is_eligible;
+        let now = Timestamp::now();
+        let updated = if is_healthy { now } else { at.unwrap_or(Timestamp::UNIX_EPOCH) };
+        (is_healthy, format!("\"lastUpdated\": \"{updated}\",\"currentTime\": \"{now}\""))
+    }
+
+    /// `kubeproxy_*`
+    pub(super) fn write_metrics(&self, text: &mut String, snapshot: Option<&Snapshot>, node: &str) {
+        for (name, answers) in [("healthz", &self.healthz), ("livez", &self.livez)] {
+            let name = format!("kubeproxy_proxy_{name}_total");
+            let _ = writeln!(text, "# TYPE {name} counter");
+            for (code, count) in [(200, &answers.good), (503, &answers.bad)] {
+                let count = count.load(Ordering::Relaxed);
+                let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
+            }
+        }
+        self.progress(|progress| progress.write_metrics(text));
+        let Some(snapshot) = snapshot else { return };
+        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        let _ = writeln!(text, "# TYPE {name} gauge");
+        let counts = changes::without_local_endpoints(snapshot, node);
+        for (policy, counts) in ["internal", "external"].into_iter().zip(counts) {
+            for (family, count) in ["IPv4", "IPv6"].into_iter().zip(counts) {
+                let labels = format!("ip_family=\"{family}\",traffic_policy=\"{policy}\"");
+                let _ = writeln!(text, "{name}{{{labels}}} {count}");
+            }
+        }
+    }
+}
+
+impl Answers {
+    fn count(&self, is_good: bool, body: String) -> Page {
+        let (count, status) = if is_good {
+            (&self.good, StatusCode::OK)
+        } else {
+            (&self.bad, StatusCode::SERVICE_UNAVAILABLE)
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        (status, body)
+    }
+}
+
+/// KEP-3836: neither deleted nor about to be. A node that is not known is.
+pub(super) fn is_eligible(snapshot: Option<&Snapshot>, node: &str) -> bool {
+    let node = snapshot.and_then(|snapshot| snapshot.nodes().get(&Key::new("", node)));
+    node.is_none_or(|node| {
+        !node.deleting && !node.taints.iter().any(|taint| &**taint == TO_BE_DELETED)
+    })
+}
+
+fn is_same(seen: Option<&Arc<Snapshot>>, newest: &Arc<Snapshot>) -> bool {
+    seen.is_some_and(|seen| Arc::ptr_eq(seen, newest))
+}
+
+fn status_of(status: &ProxyStatus) -> Status {
+    Status {
+        revision: status.revision,
+        is_served: is_served(status),
+        passes_total: status.passes_total,
+        last_pass: status.last_pass,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn snapshot(metadata: &str, taints: &str) -> Arc<Snapshot> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("node.yaml");
+        let text = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: n1{metadata}}}\nspec: {{taints: [{taints}]}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let loaded =
+            fairlead_state::source::directory::load(&[file], None, BTreeSet::new()).unwrap();
+        loaded.snapshot
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_go_gets_no_traffic_and_its_proxy_lives_on() {
+        let deleted = ", deletionTimestamp: 2026-01-31T12:00:00Z";
+        let taint = "{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}";
+        let other = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}";
+        for (metadata, taints, expected) in
+            [("", "", true), ("", other, true), ("", taint, false), (deleted, "", false)]
+        {
+            let snapshot = snapshot(metadata, taints);
+            assert_eq!(is_eligible(Some(&snapshot), "n1"), expected, "{metadata}{taints}");
+            assert!(is_eligible(Some(&snapshot), "n2"), "not known");
+            let face = Face::default();
+            let (status, body) = face.healthz(true, expected);
+            assert_eq!(status == StatusCode::OK, expected);
+            let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(body["nodeEligible"], expected);
+            assert_eq!(body["lastUpdated"] == body["currentTime"], expected, "{body}");
+            assert_eq!(face.livez().0, StatusCode::OK);
+        }
+        assert!(is_eligible(None, "n1"));
+    }
+
+    #[test]
+    fn answers_are_json_with_times_and_are_counted_by_status() {
+        let face = Face::default();
+        assert_eq!(face.healthz(false, true).0, StatusCode::SERVICE_UNAVAILABLE);
+        let (status, body) = face.livez();
+        assert_eq!(status, StatusCode::OK);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let time = body["lastUpdated"].as_str().unwrap();
+        assert!(time.parse::<Timestamp>().is_ok() && time.ends_with('Z'), "{time}");
+        assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+        let mut text = String::new();
+        face.write_metrics(&mut text, None, "n1");
+        for line in [
+            "kubeproxy_proxy_healthz_total{code=\"200\"} 0",
+            "kubeproxy_proxy_healthz_total{code=\"503\"} 1",
+            "kubeproxy_proxy_livez_total{code=\"200\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+}

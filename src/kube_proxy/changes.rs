@@ -1,0 +1,180 @@
+//! What changed between two snapshots, as kube-proxy counts it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use fairlead_state::{
+    Changes, Dirty, Key, Snapshot,
+    model::{EndpointSlice, Service, TrafficPolicy},
+};
+
+/// Changes from one snapshot to a newer one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Services added, changed and removed.
+    pub(crate) services: u64,
+    /// EndpointSlices added, changed and removed.
+    pub(crate) slices: u64,
+    /// When what made slices change happened.
+    pub(crate) triggers: Vec<Trigger>,
+}
+
+/// `endpoints.kubernetes.io/last-change-trigger-time` of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    /// Milliseconds since the epoch.
+    pub(crate) at_ms: i64,
+    /// Of an IPv6 slice.
+    pub(crate) is_ipv6: bool,
+}
+
+/// From `old`; `None`: from nothing.
+pub(crate) fn between(old: Option<&Snapshot>, new: &Snapshot) -> Counted {
+    let nothing = Snapshot::default();
+    let old = old.unwrap_or(&nothing);
+    let keys: BTreeSet<Key> = match new.changes_since(old.revision()) {
+        Changes::Some(dirty) => {
+            let services = dirty.into_iter().filter_map(|dirty| match dirty {
+                Dirty::Service(key) => Some(key),
+                _ => None,
+            });
+            services.collect()
+        }
+        Changes::All => {
+            let of_slices = |snapshot: &Snapshot| {
+                let slices = snapshot.endpoint_slices().values();
+                slices.map(|slice| slice.service.clone()).collect::<Vec<_>>()
+            };
+            let services = old.services().keys().chain(new.services().keys()).cloned();
+            services.chain(of_slices(old)).chain(of_slices(new)).collect()
+        }
+    };
+    let mut counted = Counted::default();
+    for key in &keys {
+        let is_same = match (old.services().get(key), new.services().get(key)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+            (None, None) => true,
+            _ => false,
+        };
+        counted.services += u64::from(!is_same);
+        count_slices(&mut counted, old, new, key);
+    }
+    counted
+}
+
+fn count_slices(counted: &mut Counted, old: &Snapshot, new: &Snapshot, service: &Key) {
+    let find = |snapshot: &Snapshot, key: &Key| snapshot.endpoint_slices().get(key).cloned();
+    for slice in new.slices_of(service) {
+        let before = find(old, &slice.key);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, slice) || before == slice) {
+            continue;
+        }
+        counted.slices += 1;
+        // A slice that says the same time again changed for another reason, which it does not tell.
+        let known = before.and_then(|before| before.trigger_time_ms);
+        if let Some(at_ms) = slice.trigger_time_ms.filter(|at| Some(*at) != known) {
+            counted.triggers.push(Trigger { at_ms, is_ipv6: slice.ipv6 });
+        }
+    }
+    let gone = old.slices_of(service).filter(|slice| find(new, &slice.key).is_none());
+    counted.slices += gone.count() as u64;
+}
+
+/// Service ports with a traffic policy of Local, endpoints, and none of them on `node`:
+/// `[internal, external][IPv4, IPv6]`.
+pub(crate) fn without_local_endpoints(snapshot: &Snapshot, node: &str) -> [[u64; 2]; 2] {
+    let mut counts = [[0; 2]; 2];
+    for service in snapshot.services().values() {
+        for (policy, counts) in policies(service).into_iter().zip(&mut counts) {
+            if policy != TrafficPolicy::Local {
+                continue;
+            }
+            for (is_ipv6, count) in [false, true].into_iter().zip(counts) {
+                let slices = snapshot.slices_of(&service.key);
+                let slices: Vec<_> = slices.filter(|slice| slice.ipv6 == is_ipv6).collect();
+                if has_endpoints(&slices, |_| true)
+                    && !has_endpoints(&slices, |at| at == Some(node))
+                {
+                    *count += service.ports.len() as u64;
+                }
+            }
+        }
+    }
+    counts
+}
+
+/// The external one counts only where there is an outside.
+fn policies(service: &Service) -> [TrafficPolicy; 2] {
+    let is_outside = service.ports.iter().any(|port| port.node_port.is_some())
+        || !service.external_ips.is_empty()
+        || !service.load_balancer_ips.is_empty();
+    let external =
+        if is_outside { service.external_traffic_policy } else { TrafficPolicy::Cluster };
+    [service.internal_traffic_policy, external]
+}
+
+fn has_endpoints(slices: &[&Arc<EndpointSlice>], is_there: impl Fn(Option<&str>) -> bool) -> bool {
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
+    let mut able = endpoints.filter(|endpoint| endpoint.ready || endpoint.serving);
+    able.any(|endpoint| is_there(endpoint.node_name.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = r"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.1, internalTrafficPolicy: Local, ports: [{port: 80, name: a}, {port: 81, name: b}]}
+---
+";
+
+    fn slice(name: &str, time: &str, node: &str) -> String {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, \
+             namespace: default, labels: {{kubernetes.io/service-name: web}}, annotations: \
+             {{endpoints.kubernetes.io/last-change-trigger-time: \"{time}\"}}}}\n\
+             addressType: IPv4\nports: [{{port: 8080}}]\n\
+             endpoints: [{{addresses: [10.1.0.1], nodeName: {node}}}]\n---\n"
+        )
+    }
+
+    fn snapshot(text: &str) -> Arc<Snapshot> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("all.yaml");
+        std::fs::write(&file, text).unwrap();
+        let loaded =
+            fairlead_state::source::directory::load(&[file], None, BTreeSet::new()).unwrap();
+        loaded.snapshot
+    }
+
+    #[test]
+    fn services_and_slices_are_counted_apart_and_new_trigger_times_once() {
+        let at = |second: u8| format!("2026-01-31T12:00:0{second}Z");
+        let first = snapshot(&format!("{SERVICE}{}", slice("a", &at(1), "n1")));
+        let trigger = |ms: i64| Trigger { at_ms: 1_769_860_800_000 + ms, is_ipv6: false };
+        let counted = between(None, &first);
+        assert_eq!(counted, Counted { services: 1, slices: 1, triggers: vec![trigger(1000)] });
+
+        // Same revision numbers, other world: as after a re-list, everything is compared.
+        let (b, c) = (slice("a", &at(1), "n2"), slice("b", &at(2), "n1"));
+        let second = snapshot(&format!("{SERVICE}{b}{c}"));
+        let compared = |old: &Snapshot, new: &Snapshot| {
+            let mut counted = Counted::default();
+            count_slices(&mut counted, old, new, &Key::new("default", "web"));
+            (counted.slices, counted.triggers)
+        };
+        assert_eq!(compared(&first, &second), (2, vec![trigger(2000)]));
+        assert_eq!(compared(&second, &first).0, 2, "one changed, one gone");
+        assert_eq!(compared(&first, &first), (0, vec![]));
+    }
+
+    #[test]
+    fn ports_with_a_local_policy_and_endpoints_elsewhere_only_are_counted() {
+        let here = snapshot(&format!("{SERVICE}{}", slice("a", "", "n1")));
+        assert_eq!(without_local_endpoints(&here, "n1"), [[0, 0], [0, 0]]);
+        assert_eq!(without_local_endpoints(&here, "n2"), [[2, 0], [0, 0]]);
+        assert_eq!(without_local_endpoints(&snapshot(SERVICE), "n2"), [[0, 0], [0, 0]]);
+    }
+}
