@@ -8,6 +8,8 @@ use fairlead_proxy::{
     maps::kernel::KernelMaps,
 };
 
+use crate::kube_proxy::leftovers;
+
 /// Flags of `fairlead cleanup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -18,10 +20,18 @@ pub(crate) struct Args {
     /// seconds more. The agent must have ended: it would write back what this takes out
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     drain: u64,
+    /// Take away what kube-proxy left instead: its nftables tables, iptables chains, ipsets and virtual
+    /// servers. Fairlead stays
+    #[arg(long, conflicts_with = "drain", env = "FAIRLEAD_KUBE_PROXY")]
+    kube_proxy: bool,
 }
 
 /// Detaches and unpins programs and maps. Sockets that are connected stay connected.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.kube_proxy {
+        leftovers::remove()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.drain > 0 && step_aside(args)? {
         drain(args)?;
     }

@@ -6,5 +6,6 @@ pub(crate) mod config;
 pub(crate) mod configz;
 pub(crate) mod duration;
 mod histogram;
+pub(crate) mod leftovers;
 pub(crate) mod progress;
 pub(crate) mod sysctls;

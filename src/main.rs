@@ -12,6 +12,7 @@ mod doctor;
 mod dump;
 mod echo;
 mod exit;
+mod kube_proxy;
 mod load;
 mod logging;
 mod output;
@@ -66,7 +67,7 @@ enum Command {
     Completions(completions::Args),
     /// Print the manual page, or write one for each command.
     Man(completions::ManArgs),
-    /// Detach and unpin everything of Fairlead's on this node.
+    /// Detach and unpin everything of Fairlead's on this node, or take kube-proxy's leftovers away.
     Cleanup(cleanup::Args),
     /// Tools of the demo and of the tests.
     #[command(subcommand, hide = true)]

@@ -1,0 +1,197 @@
+//! What `iptables-save` prints, and what `iptables-restore --noflush` must be given so that
+//! kube-proxy's chains are gone. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Chains by their whole names (pkg/proxy/iptables and pkg/proxy/ipvs). The kubelet's own, such as
+/// KUBE-FIREWALL and KUBE-KUBELET-CANARY, are not among them.
+const CHAINS: [&str; 15] = [
+    "KUBE-SERVICES",
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-NODEPORTS",
+    "KUBE-POSTROUTING",
+    "KUBE-MARK-MASQ",
+    "KUBE-FORWARD",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-PROXY-CANARY",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+    "KUBE-NODE-PORT",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
+    "KUBE-XLB",
+    "KUBE-PORTALS-CONTAINER",
+];
+/// One for each Service port or endpoint.
+const PREFIXES: [&str; 6] =
+    ["KUBE-SVC-", "KUBE-SVL-", "KUBE-FW-", "KUBE-EXT-", "KUBE-SEP-", "KUBE-XLB-"];
+
+/// What is to be done in one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removal {
+    pub(super) table: String,
+    /// For `iptables-restore --noflush`; it is applied as a whole or not at all.
+    pub(super) script: String,
+    /// Chains that go.
+    pub(super) chains: Vec<String>,
+    /// Rules in the kernel's own chains that led to them.
+    pub(super) jumps: usize,
+    /// Chains of kube-proxy that somebody else's chains lead to.
+    pub(super) kept: Vec<String>,
+}
+
+fn is_kube_proxys(chain: &str) -> bool {
+    CHAINS.contains(&chain) || PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
+}
+
+/// One for each table with something of kube-proxy's.
+pub(super) fn removals(saved: &str) -> Vec<Removal> {
+    let mut removals = Vec::new();
+    let mut lines = saved.lines();
+    while let Some(line) = lines.next() {
+        if let Some(table) = line.strip_prefix('*') {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "COMMIT").collect();
+            removals.extend(removal(table.trim(), &body));
+        }
+    }
+    removals
+}
+
+fn removal(table: &str, lines: &[&str]) -> Option<Removal> {
+    let declared = lines.iter().filter_map(|line| {
+        let mut words = line.strip_prefix(':')?.split_whitespace();
+        Some((words.next()?, words.next()?))
+    });
+    // Chains of the kernel have a policy.
+    let policies: BTreeMap<&str, &str> = declared.collect();
+    let is_kernels = |chain: &str| policies.get(chain).is_some_and(|policy| *policy != "-");
+    let ours: BTreeSet<&str> =
+        policies.keys().copied().filter(|chain| is_kube_proxys(chain)).collect();
+    if ours.is_empty() {
+        return None;
+    }
+    let rules: Vec<_> = lines.iter().filter_map(|line| Some((*line, parse(line)?))).collect();
+    let is_foreign = |chain: &str| !ours.contains(chain) && !is_kernels(chain);
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    let mut grown = true;
+    while grown {
+        let leads_there =
+            |chain: &str, kept: &BTreeSet<&str>| is_foreign(chain) || kept.contains(chain);
+        let needed: BTreeSet<&str> = rules
+            .iter()
+            .filter(|(_, (chain, target))| leads_there(chain, &kept) && ours.contains(target))
+            .map(|(_, (_, target))| *target)
+            .collect();
+        grown = !needed.is_subset(&kept);
+        kept.extend(needed);
+    }
+    let gone: Vec<&str> = ours.difference(&kept).copied().collect();
+    let jumps: Vec<String> = rules
+        .iter()
+        .filter(|(_, (chain, target))| is_kernels(chain) && gone.binary_search(target).is_ok())
+        .filter_map(|(line, _)| Some(format!("-D {}", line.split_once("-A ")?.1)))
+        .collect();
+    let flushed = gone.iter().map(|chain| format!(":{chain} - [0:0]\n"));
+    let deleted = gone.iter().map(|chain| format!("-X {chain}\n"));
+    let unlinked = jumps.iter().map(|jump| format!("{jump}\n"));
+    let body: String = flushed.chain(unlinked).chain(deleted).collect();
+    Some(Removal {
+        table: table.to_owned(),
+        script: format!("*{table}\n{body}COMMIT\n"),
+        jumps: jumps.len(),
+        chains: gone.into_iter().map(str::to_owned).collect(),
+        kept: kept.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// Chain and target of `-A CHAIN ... -j TARGET` (or `-g`); quoted comments may hold anything.
+fn parse(line: &str) -> Option<(&str, &str)> {
+    let (_, rule) = line.split_once("-A ").filter(|(before, _)| {
+        // `[3:180] -A ...`: counters, if they were asked for.
+        before.is_empty() || before.starts_with('[')
+    })?;
+    let chain = rule.split_whitespace().next()?;
+    let mut outside = rule.split('"').step_by(2).flat_map(str::split_whitespace);
+    while let Some(word) = outside.next() {
+        if matches!(word, "-j" | "-g") {
+            return Some((chain, outside.next()?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVED: &str = r#"# Generated by iptables-save
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [5:300]
+:KUBE-KUBELET-CANARY - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-ABC - [0:0]
+:MINE - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A PREROUTING -m comment --comment "not -j KUBE-SERVICES" -j MINE
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE
+-A KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-ABC
+-A KUBE-SVC-ABC -j KUBE-MARK-MASQ
+-A MINE -j RETURN
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+COMMIT
+"#;
+
+    #[test]
+    fn chains_of_kube_proxy_go_with_what_leads_to_them_and_nothing_else() {
+        let removals = removals(SAVED);
+        assert_eq!(removals.len(), 1, "the filter table has the kubelet's alone: {removals:?}");
+        let Removal { table, script, chains, jumps, kept } = &removals[0];
+        assert_eq!((table.as_str(), *jumps), ("nat", 2));
+        let expected = ["KUBE-MARK-MASQ", "KUBE-POSTROUTING", "KUBE-SERVICES", "KUBE-SVC-ABC"];
+        assert_eq!(*chains, expected);
+        assert!(kept.is_empty());
+        let lines: Vec<_> = script.lines().collect();
+        assert_eq!((lines[0], lines[lines.len() - 1]), ("*nat", "COMMIT"));
+        for line in [
+            ":KUBE-SVC-ABC - [0:0]",
+            "-X KUBE-SVC-ABC",
+            "-D PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
+        ] {
+            assert!(lines.contains(&line), "{line}: {script}");
+        }
+        for foreign in ["MINE", "MASQUERADE", "KUBELET", ":PREROUTING"] {
+            assert!(!script.contains(foreign), "{foreign}: {script}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_somebody_elses_chain_needs_stays_with_what_it_needs() {
+        let saved = "*nat\n:PREROUTING ACCEPT [0:0]\n:CNI-HOSTPORT - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n\
+                     :KUBE-SERVICES - [0:0]\n:KUBE-EXT-A - [0:0]\n-A CNI-HOSTPORT -j KUBE-EXT-A\n\
+                     -A KUBE-EXT-A -j KUBE-MARK-MASQ\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n";
+        let removals = removals(saved);
+        assert_eq!(removals[0].chains, ["KUBE-SERVICES"]);
+        assert_eq!(removals[0].kept, ["KUBE-EXT-A", "KUBE-MARK-MASQ"]);
+    }
+
+    #[test]
+    fn what_is_no_table_is_nothing() {
+        for text in [
+            "",
+            "# Warning: iptables-legacy tables present\n",
+            "*nat\n",
+            "*nat\nCOMMIT\n",
+            ":\n-A\n",
+        ] {
+            assert_eq!(removals(text), [], "{text:?}");
+        }
+    }
+}
