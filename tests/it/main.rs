@@ -13,6 +13,7 @@ mod check;
 mod cleanup;
 mod corefile;
 mod demo;
+mod drop_in;
 mod ingress;
 mod kubernetes_source;
 mod life;
