@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::{http::Page, proxy::is_served};
 use crate::kube_proxy::{
-    changes,
+    changes::{self, Counted},
     progress::{Progress, Status},
 };
 
@@ -67,7 +67,13 @@ impl Face {
             let now = status_of(&status.borrow_and_update());
             let newest = snapshots.borrow_and_update().clone();
             if let Some(newest) = newest.filter(|newest| !is_same(seen.as_ref(), newest)) {
-                let counted = changes::between(seen.as_deref(), &newest);
+                // A proxy that is started again has nothing new to count.
+                let is_known = seen.is_none() && self.progress(|progress| progress.has_begun());
+                let counted = if is_known {
+                    Counted::default()
+                } else {
+                    changes::between(seen.as_deref(), &newest)
+                };
                 let at = (Timestamp::now(), Instant::now());
                 self.progress(|progress| progress.queue(newest.revision(), counted, at));
                 seen = Some(newest);

@@ -27,10 +27,13 @@ pub(crate) struct Trigger {
     pub(crate) is_ipv6: bool,
 }
 
-/// From `old`; `None`: from nothing.
+/// From `old`; `None`: from nothing, where nobody can tell how long ago what happened matters.
 pub(crate) fn between(old: Option<&Snapshot>, new: &Snapshot) -> Counted {
-    let nothing = Snapshot::default();
-    let old = old.unwrap_or(&nothing);
+    let Some(old) = old else {
+        let services = new.services().len() as u64;
+        let slices = new.endpoint_slices().len() as u64;
+        return Counted { services, slices, triggers: Vec::new() };
+    };
     let keys: BTreeSet<Key> = match new.changes_since(old.revision()) {
         Changes::Some(dirty) => {
             let services = dirty.into_iter().filter_map(|dirty| match dirty {
@@ -153,8 +156,9 @@ spec: {clusterIP: 10.96.0.1, internalTrafficPolicy: Local, ports: [{port: 80, na
     fn services_and_slices_are_counted_apart_and_new_trigger_times_once() {
         let at = |second: u8| format!("2026-01-31T12:00:0{second}Z");
         let first = snapshot(&format!("{SERVICE}{}", slice("a", &at(1), "n1")));
+        assert_eq!(between(None, &first), Counted { services: 1, slices: 1, triggers: vec![] });
         let trigger = |ms: i64| Trigger { at_ms: 1_769_860_800_000 + ms, is_ipv6: false };
-        let counted = between(None, &first);
+        let counted = between(Some(&Snapshot::default()), &first);
         assert_eq!(counted, Counted { services: 1, slices: 1, triggers: vec![trigger(1000)] });
 
         // Same revision numbers, other world: as after a re-list, everything is compared.

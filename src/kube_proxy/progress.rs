@@ -83,6 +83,11 @@ impl Progress {
         self.passes_total = 0;
     }
 
+    /// Whether any snapshot came so far.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.queued_revision > 0
+    }
+
     /// A newer snapshot came.
     pub(crate) fn queue(
         &mut self,

@@ -111,6 +111,11 @@ fn complaint(root: &Path, failed: &[(PathBuf, io::Error)]) -> Option<String> {
         io::ErrorKind::NotFound => {
             "the node tracks no connections (yet); if something will: modprobe nf_conntrack"
         }
+        // As in kind, whose kube-proxy is told to leave it alone.
+        io::ErrorKind::PermissionDenied if names == [MAX] => {
+            "only the host's own network namespace may change it: set it with sysctl on the host, or \
+             --conntrack-max-per-core 0 to leave it alone"
+        }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             "mount the node's /proc/sys/net writable outside /proc and name its parent with \
              --sysctl-root, or set them with sysctl on the node"
@@ -118,7 +123,8 @@ fn complaint(root: &Path, failed: &[(PathBuf, io::Error)]) -> Option<String> {
         _ => "set them with sysctl on the node",
     };
     let path = path.parent().unwrap_or(path).display();
-    Some(format!("{} stay as they are in {path} ({error}): {cure}", names.join(", ")))
+    let names = names.join(", ");
+    Some(format!("connection tracking: {path} cannot be written ({error}), for {names}: {cure}"))
 }
 
 /// A table of too few buckets makes each packet walk longer chains. Containers see the file
@@ -225,9 +231,12 @@ mod tests {
             (io::ErrorKind::PermissionDenied, "--sysctl-root"),
         ] {
             let line = complain(kind);
-            let names = "nf_conntrack_max, nf_conntrack_tcp_timeout_close_wait stay";
-            assert!(line.starts_with(names) && line.contains(cure), "{line}");
+            let names = "nf_conntrack_max, nf_conntrack_tcp_timeout_close_wait: ";
+            assert!(line.contains(names) && line.contains(cure), "{line}");
         }
+        let max = root.path().join(DIRECTORY).join(MAX);
+        let line = complaint(root.path(), &[(max, io::ErrorKind::PermissionDenied.into())]);
+        assert!(line.unwrap().contains("--conntrack-max-per-core 0"));
         assert_eq!(complaint(root.path(), &[]), None);
     }
 }

@@ -130,6 +130,22 @@ fn a_kube_proxy_configuration_that_is_wrong_ends_with_64_naming_file_field_and_c
 }
 
 #[test]
+fn a_taken_port_is_the_end_if_the_configuration_says_so() {
+    let world = World::with_pods(0);
+    let runtime = world.runtime("node");
+    let bind = runtime.spawn(tokio::net::TcpListener::bind(("127.0.0.1", 10249)));
+    let _taken = runtime.block_on(bind).expect("no panic").expect("free so far");
+    let file = configure(&world, "bindAddressHardFail: true\n");
+    let mut agent = agent_with(&world, &["--kube-proxy-config", &file.display().to_string()]);
+    assert_eq!(agent.await_end().code(), Some(1), "{}", agent.log());
+    agent_said(&agent, &["--metrics-listen", "127.0.0.1:10249", "choose another address"]);
+}
+
+fn agent_said(agent: &Agent, parts: &[&str]) {
+    assert_eq!(agent.lines_with(parts).len(), 1, "{}", agent.log());
+}
+
+#[test]
 fn pages_answer_as_kube_proxys_and_a_node_that_goes_gets_no_traffic() {
     let world = World::with_pods(1);
     let agent = agent_with(&world, &[]);

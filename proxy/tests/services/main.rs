@@ -9,6 +9,7 @@ mod health_ports;
 mod incremental;
 mod objects;
 mod passes;
+mod proxy_name;
 mod random;
 mod running;
 mod scenarios;

@@ -233,3 +233,16 @@ fn another_kind_of_file_is_refused_as_a_whole() {
         assert!(reason.contains(part) && !reason.contains('\n'), "{text}: {reason}");
     }
 }
+
+/// Fields of upstream's type that the table has to know are those of its documentation here.
+#[test]
+fn the_documentation_has_a_row_for_every_field_and_the_flag_it_becomes() {
+    let documentation = include_str!("../../../docs/kube-proxy.md");
+    for field in FIELDS {
+        let row = documentation.lines().find(|line| line.contains(&format!("`{}`", field.path)));
+        let row = row.unwrap_or_else(|| panic!("docs/kube-proxy.md: no row for {}", field.path));
+        if let Meaning::Flag(flag) = field.meaning {
+            assert!(row.contains(&format!("`--{flag}`")), "{row}");
+        }
+    }
+}
