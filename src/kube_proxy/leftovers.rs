@@ -113,7 +113,7 @@ fn one_iptables(tool: &str, log: &mut Log) -> anyhow::Result<bool> {
             continue;
         }
         // Counters of everything else stay as they are.
-        run(&format!("{tool}-restore"), &["--noflush", "--counters"], &script)
+        run(&format!("{tool}-restore"), &["--noflush", "--counters", "--wait=5"], &script)
             .with_context(|| format!("removing kube-proxy's chains from {table}"))?;
         log.removed.push(format!(
             "removed {tool} {table}: {jumps} jumps, {} chains: {}",
