@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::support::{
-    agent::Agent,
+    agent::{self, Agent},
     world::{FAIRLEAD, World},
 };
 
@@ -249,6 +249,30 @@ fn sysctls_that_cannot_be_written_are_one_warning_with_the_cure() {
     let line = agent.await_line(&["WARN", "nf_conntrack_max", "close_wait", "--sysctl-root"]);
     agent.await_ready(&world);
     assert_eq!(agent.lines_with(&["--sysctl-root is not"]).len(), 1, "{line}");
+}
+
+/// As runc and the chart arrange it: /proc/sys read-only, the node's /proc/sys/net elsewhere, and three
+/// capabilities.
+#[test]
+fn in_a_container_connection_tracking_is_set_through_the_mount_beside_proc() {
+    const CONTAINER: &str = "mkdir -p $0/net && mount --bind /proc/sys/net $0/net && \
+        mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+        exec setpriv --bounding-set=-all,+net_admin,+bpf,+perfmon \"$@\"";
+    let world = World::with_pods(0);
+    let sysctls = world.root().join("sysctl").display().to_string();
+    let manifests = world.manifests().display().to_string();
+    let start = |root: &str| {
+        let mut command = world.command("node", "unshare");
+        command.args(["--mount", "sh", "-c", CONTAINER, &sysctls, FAIRLEAD, "agent"]);
+        command.args(PROXY_ONLY).args(["--manifests", &manifests, "--sysctl-root", root]);
+        agent::spawn(command.arg("--bpffs").arg(world.bpffs()))
+    };
+    let line = "tcp_timeout_close_wait: 60 -> 3600";
+    let agent = start("/proc/sys");
+    agent.await_line(&["WARN", "Read-only file system", "name its parent with --sysctl-root"]);
+    assert!(agent.lines_with(&[line]).is_empty(), "{}", agent.log());
+    agent.kill();
+    start(&sysctls).await_line(&["connection tracking:", line]);
 }
 
 #[test]
