@@ -134,7 +134,7 @@ impl Files {
             ..DnsConfig::default()
         };
         let ingress = self.ingress();
-        let rules = Rules { external_ips: self.external_ips };
+        let rules = Rules { external_ips: self.external_ips, ..Rules::default() };
         let (maps, proxy) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr)?;
         let refused = snapshot.refused().values().map(ToString::to_string);
         let problems = loaded.problems.iter().cloned().chain(refused).collect();

@@ -13,7 +13,6 @@ use fairlead_dns::explain::Explainer as Names;
 use fairlead_proxy::{
     Kernel, ProxyStatus,
     explain::{LiveMaps, PlannedMaps},
-    plan::Rules,
 };
 use fairlead_state::{Kind, Snapshot};
 use hyper::{StatusCode, Uri};
@@ -81,7 +80,7 @@ fn with_view<T: Serialize>(
     let (maps, status, counters) = match &proxy {
         Some(proxy) => live_maps(proxy)?,
         None => {
-            let rules = Rules { external_ips: args.proxy.external_ips };
+            let rules = super::proxy::rules(&args);
             let cidrs = &args.proxy.service_cidr;
             let (maps, status) = PlannedMaps::plan(&snapshot, &shared.node_name, rules, cidrs)?;
             (Maps::Planned(maps), status, BTreeMap::new())

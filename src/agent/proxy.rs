@@ -206,7 +206,8 @@ async fn ended<E: std::error::Error + Send + Sync + 'static>(
     Ok(task.await.context("a part of the proxy broke down")??)
 }
 
-fn rules(args: &Args) -> Rules {
+/// What Services are served by.
+pub(super) fn rules(args: &Args) -> Rules {
     Rules {
         external_ips: args.proxy.external_ips,
         proxy_name: args.drop_in.proxy_name.as_deref().map(Into::into),

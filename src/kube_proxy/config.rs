@@ -122,13 +122,21 @@ pub(crate) fn read(text: &str) -> Result<Report, String> {
     };
     let value: Value = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| error.without_snippet().to_string().replace('\n', " "))?;
-    let Value::Object(document) = value else {
+    judge(&value)
+}
+
+/// The same for a document that is read already.
+///
+/// # Errors
+/// It is no mapping of this kind.
+pub(crate) fn judge(document: &Value) -> Result<Report, String> {
+    let Value::Object(document) = document else {
         return Err(format!("is no mapping: give a {KIND}"));
     };
-    check_kind(&document)?;
+    check_kind(document)?;
     let mut fields = Vec::new();
-    judge(&document, "", &mut fields);
-    settle_modes(&document, &mut fields);
+    walk(document, "", &mut fields);
+    settle_modes(document, &mut fields);
     fields.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Report { fields })
 }
@@ -148,7 +156,7 @@ fn check_kind(document: &Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-fn judge(section: &Map<String, Value>, prefix: &str, fields: &mut Vec<Field>) {
+fn walk(section: &Map<String, Value>, prefix: &str, fields: &mut Vec<Field>) {
     for (key, value) in section {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         if prefix.is_empty() && matches!(key.as_str(), "apiVersion" | "kind") {
@@ -158,7 +166,7 @@ fn judge(section: &Map<String, Value>, prefix: &str, fields: &mut Vec<Field>) {
             let below = format!("{path}.");
             let is_section = FIELDS.iter().any(|field| field.path.starts_with(&below));
             match value {
-                Value::Object(section) if is_section => judge(section, &path, fields),
+                Value::Object(section) if is_section => walk(section, &path, fields),
                 Value::Null if is_section => {}
                 value => {
                     let reason = if is_section { not_a_section(&below) } else { unknown(&path) };
