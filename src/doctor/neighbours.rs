@@ -57,7 +57,7 @@ fn kube_proxy(rules: &Rules) -> Finding {
     }
     Finding::not(check, Health::Warning, format!("{count} lines")).of("proxy").means(
         "packets that Fairlead leaves alone are translated by old rules, to endpoints of the past",
-        "stop kube-proxy, then `kube-proxy --cleanup` or restart the node",
+        "stop kube-proxy, then `fairlead cleanup --kube-proxy` on the node, or restart it",
     )
 }
 
