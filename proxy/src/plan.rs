@@ -210,7 +210,8 @@ fn candidates<'a>(
     node: &NodeView,
 ) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
-    for slice in slices.iter().filter(|slice| slice.ipv6 == is_ipv6) {
+    let is_meant = |slice: &&&Arc<EndpointSlice>| slice.ipv6 == is_ipv6 && !slice.headless_label;
+    for slice in slices.iter().filter(is_meant) {
         // By name, not by number: endpoints behind one targetPort name may differ in their port.
         let ports = slice.ports.iter();
         for target in ports.filter(|p| p.name == port.name && p.protocol == port.protocol) {

@@ -73,6 +73,7 @@ fn change(event: &Event) -> Change {
                 ipv6: false,
                 ports: [port].into(),
                 endpoints: endpoints.collect(),
+                headless_label: false,
                 trigger_time_ms: None,
             })))
         }

@@ -263,6 +263,7 @@ pub fn slice(
         ipv6: endpoints.first().is_some_and(|(address, ..)| address.contains(':')),
         ports: ports.iter().map(port).collect(),
         endpoints: endpoints.iter().map(endpoint).collect(),
+        headless_label: false,
         trigger_time_ms: None,
     }))
 }

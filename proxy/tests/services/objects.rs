@@ -100,6 +100,7 @@ pub(crate) fn slice(name: &str, service: &str, endpoints: &[&str]) -> EndpointSl
         ipv6: endpoints.first().is_some_and(|address| ip(address).is_ipv6()),
         ports: Arc::new([endpoint_port("", Protocol::Tcp, 8080)]),
         endpoints: endpoints.iter().map(|address| endpoint(ip(address))).collect(),
+        headless_label: false,
         trigger_time_ms: None,
     }
 }

@@ -109,6 +109,7 @@ impl<'a> Raw<'a> for RawSlice<'a> {
             ipv6,
             endpoints: kept(endpoints.collect::<Result<_, _>>()?),
             ports: kept(ports),
+            headless_label: self.metadata.labels.headless.is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
             key,
         };

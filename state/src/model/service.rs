@@ -228,6 +228,8 @@ pub struct EndpointSlice {
     pub ports: Arc<[EndpointPort]>,
     /// Endpoints in the order of the slice.
     pub endpoints: Arc<[Endpoint]>,
+    /// Label `service.kubernetes.io/headless` is present: proxies ignore it, names do not.
+    pub headless_label: bool,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since the epoch.
     pub trigger_time_ms: Option<i64>,
 }

@@ -114,6 +114,7 @@ fn slice(name: &str, service: &str, variant: u8) -> Object {
         ipv6: false,
         ports: Arc::default(),
         endpoints: Arc::default(),
+        headless_label: false,
         trigger_time_ms: Some(variant.into()),
     }))
 }
