@@ -134,14 +134,21 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
     kernel.set_service_cidrs(told.service_cidrs.iter().copied())
 }
 
-/// Tells the programs the node's addresses and the Service ranges, before they are attached for the first time.
+/// Tells the programs the node's addresses and the Service ranges, and attaches those of devices: who
+/// is told that the node is ready may send to a NodePort at once. What fails there [`follow`] tries
+/// again.
 ///
 /// # Errors
 /// rtnetlink cannot be read, or the maps not written.
 pub fn prepare(kernel: &Kernel, snapshots: &Snapshots, node_name: &str) -> Result<(), KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
-    write(kernel, &uplinks::view(&node, kernel.devices(), &told.addresses), &told)
+    let view = uplinks::view(&node, kernel.devices(), &told.addresses);
+    write(kernel, &view, &told)?;
+    for error in kernel.attach_devices(&view.devices) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "not attached at first");
+    }
+    Ok(())
 }
 
 /// IPv4 as v4-mapped.
