@@ -5,103 +5,26 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
-
 use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
-    BACKEND_LOCAL, FRONTEND_FOREIGN, FrontendKey, FrontendValue, NODE_ADDRESS_OWN,
-    NODE_ADDRESS_PORTS, Reason, SCTP, TCP, UDP,
+    BACKEND_LOCAL, FRONTEND_FOREIGN, FrontendKey, FrontendValue, Reason, SCTP, TCP, UDP,
 };
-use fairlead_proxy::{
-    Kernel, KernelOptions,
-    attach::MapSizes,
-    connections::{Sweep, Swept},
-    delta::Step,
-    maps::{Maps as _, kernel::KernelMaps},
-};
+use fairlead_proxy::{KernelOptions, delta::Step, maps::Maps as _};
 use support::{
     frames::{
         Packet, fragment, read_sctp, read_too_big, read_unreachable, refresh_header, sctp, too_big,
         without_checksum,
     },
-    services::{address, frontend, node_port, put},
+    services::{address, frontend, node_port},
+    uplink::{DROP, IN, NEXT, NODE_V4, NODE_V6, OUT, POD, REDIRECT, Uplink, at},
     world::world,
 };
 
 mod support {
     pub(crate) mod frames;
     pub(crate) mod services;
+    pub(crate) mod uplink;
     pub(crate) mod world;
-}
-
-const NEXT: i32 = -1;
-const DROP: i32 = 2;
-const IN: &str = "uplink_ingress";
-const POD: &str = "pod_ingress";
-const OUT: &str = "uplink_egress";
-const REDIRECT: i32 = 7;
-
-const NODE_V4: &str = "192.168.0.2";
-const NODE_V6: &str = "2001:db8::2";
-
-struct Uplink {
-    kernel: Kernel,
-    maps: KernelMaps,
-}
-
-impl Uplink {
-    fn new(options: &KernelOptions) -> Self {
-        let kernel = Kernel::open(options).unwrap();
-        let [v4, v6] = [NODE_V4, NODE_V6].map(|ip| address(ip.parse().unwrap()));
-        let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
-        kernel.set_node(&[(v4, flags), (v6, flags)].into(), v4, v6).unwrap();
-        let maps = kernel.maps().unwrap();
-        Self { kernel, maps }
-    }
-
-    fn put(&mut self, key: FrontendKey, set: u32, backends: &[&str], flags: u16) {
-        let backends: Vec<(SocketAddr, u16)> =
-            backends.iter().map(|at| (at.parse().unwrap(), flags)).collect();
-        put(&mut self.maps, key, set, &backends);
-    }
-
-    /// The packet after it has passed `hook`; it must be let through, its checksums must hold.
-    fn pass(&self, hook: &'static str, packet: &Packet) -> Packet {
-        let run = self.kernel.run_on_packet(hook, &packet.frame(), 1).unwrap();
-        assert_eq!(run.verdict, NEXT, "{hook} {packet:?}");
-        let after = Packet::read(&run.packet);
-        assert_eq!((after.flags, &after.payload), (packet.flags, &packet.payload), "{hook}");
-        after
-    }
-
-    fn verdict(&self, hook: &'static str, frame: &[u8]) -> i32 {
-        let run = self.kernel.run_on_packet(hook, frame, 1).unwrap();
-        assert!(run.verdict == DROP || run.packet == frame, "{hook} changed the frame");
-        run.verdict
-    }
-
-    /// As [`Self::verdict`], whatever becomes of the frame.
-    fn verdict_of(&self, hook: &'static str, frame: &[u8]) -> i32 {
-        self.kernel.run_on_packet(hook, frame, 1).unwrap().verdict
-    }
-
-    fn count(&self, reason: Reason) -> u64 {
-        self.kernel.counters().unwrap().drops[&reason]
-    }
-
-    fn services(&self, set: u32) -> (u64, u64) {
-        // Absent until something is counted.
-        let counters = self.maps.counters().unwrap().remove(&set).unwrap_or_default();
-        (counters.selected, counters.rejected)
-    }
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
 }
 
 /// Client, what it dials, backend: for both families.
@@ -472,230 +395,6 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
         assert_eq!(uplink.pass(OUT, &meshed), meshed, "and may want it elsewhere");
         let counts = [Reason::ServiceAddressLeak, Reason::UnallocatedAddress];
         assert_eq!(counts.map(|reason| uplink.count(reason)), [2, 2]);
-    });
-}
-
-#[test]
-fn who_steps_aside_leaves_service_addresses_to_the_next_and_keeps_connections() {
-    let name = "who_steps_aside_leaves_service_addresses_to_the_next_and_keeps_connections";
-    world(name, |world| {
-        let cidrs = vec!["10.96.0.0/16".parse().unwrap()];
-        let options = KernelOptions { service_cidrs: cidrs, ..world.options() };
-        let mut uplink = Uplink::new(&options);
-        uplink.put(frontend("10.96.0.1:80", TCP), 1, &["10.244.1.5:8080"], 0);
-        let first = Packet::first(TCP, "10.244.0.9:40000", "10.96.0.1:80");
-        assert_eq!(uplink.pass(POD, &first).to, at("10.244.1.5:8080"));
-        KernelMaps::open_pinned(&world.bpffs).unwrap().step_aside().unwrap();
-        assert_eq!(uplink.pass(POD, &first.later()).to, at("10.244.1.5:8080"), "open: kept");
-        for to in ["10.96.0.1:80", "10.96.200.1:80"] {
-            let new = Packet::first(TCP, "10.244.0.9:40001", to);
-            assert_eq!(uplink.pass(POD, &new), new, "another proxy's, if anybody's");
-        }
-    });
-}
-
-#[test]
-fn repeated_syn_meets_the_same_backend() {
-    world("repeated_syn_meets_the_same_backend", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        let backends: Vec<String> = (1..=9).map(|n| format!("10.244.1.{n}:8080")).collect();
-        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
-        uplink.put(node_port(true, 30080, TCP), 1, &backends, 0);
-        let mut met = BTreeSet::new();
-        for port in 40000..40050 {
-            let syn = Packet::first(TCP, &format!("203.0.113.9:{port}"), "192.168.0.2:30080");
-            let backend = uplink.pass(IN, &syn).to;
-            for _ in 0..5 {
-                assert_eq!(uplink.pass(IN, &syn).to, backend);
-            }
-            met.insert(backend);
-        }
-        assert!(met.len() >= 7, "50 connections to 9 backends met only {met:?}");
-        assert_eq!(uplink.services(1), (50, 0), "a repeated SYN is no new connection");
-    });
-}
-
-#[test]
-fn backend_that_left_keeps_its_connections_and_gets_no_new_ones() {
-    world("backend_that_left_keeps_its_connections_and_gets_no_new_ones", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        let (old, new) = ("10.244.1.5:8080", "10.244.1.6:8080");
-        let replace = |uplink: &mut Uplink, protocol, set: u32, backends: &[&str]| {
-            uplink.put(node_port(true, 30080, protocol), set, backends, 0);
-            let gone = fairlead_ebpf::abi::BackendKey { set_id: set - 1, slot: 0 };
-            uplink.maps.apply(&Step::DeleteBackends(vec![gone])).unwrap();
-        };
-        for (protocol, set) in [(TCP, 10), (UDP, 20)] {
-            let first = Packet::first(protocol, "203.0.113.9:40000", "192.168.0.2:30080");
-            replace(&mut uplink, protocol, set, &[old]);
-            assert_eq!(uplink.pass(IN, &first).to, at(old));
-            // Another joins: the connection stays where it is, whatever its slot is now.
-            replace(&mut uplink, protocol, set + 1, &[new, old]);
-            for packet in [first.clone(), first.later(), first.clone()] {
-                assert_eq!(uplink.pass(IN, &packet).to, at(old), "protocol {protocol}");
-            }
-            replace(&mut uplink, protocol, set + 2, &[new]);
-            let kept = uplink.pass(IN, &first.later()).to;
-            let expected = if protocol == TCP { old } else { new };
-            assert_eq!(kept, at(expected), "protocol {protocol}: established, or a datagram");
-            assert_eq!(uplink.pass(IN, &first).to, at(new), "protocol {protocol}: opened anew");
-            let reply = uplink.pass(OUT, &uplink.pass(IN, &first));
-            assert_eq!(reply.to, at(new));
-        }
-    });
-}
-
-#[test]
-fn one_client_port_reaches_one_backend_by_two_services() {
-    world("one_client_port_reaches_one_backend_by_two_services", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        for (set, port) in [(1, 30080), (2, 30081)] {
-            uplink.put(node_port(true, port, TCP), set, &["10.244.1.5:8080"], BACKEND_LOCAL);
-        }
-        let dialled = ["192.168.0.2:30080", "192.168.0.2:30081"];
-        let syns = dialled.map(|dialled| Packet::first(TCP, "203.0.113.9:40000", dialled));
-        let inside = syns.clone().map(|syn| uplink.pass(IN, &syn));
-        assert_ne!(inside[0].from, inside[1].from, "replies could not be told apart");
-        for (syn, inside) in syns.iter().zip(&inside) {
-            let reply = uplink.pass(OUT, &inside.reply());
-            assert_eq!((reply.from, reply.to), (syn.to, syn.from));
-            assert_eq!(uplink.pass(IN, &syn.later()).from, inside.from);
-        }
-    });
-}
-
-#[test]
-fn connection_without_a_free_port_is_dropped_and_counted() {
-    world("connection_without_a_free_port_is_dropped_and_counted", |world| {
-        let options = KernelOptions { snat_ports: 61000..=61000, ..world.options() };
-        let mut uplink = Uplink::new(&options);
-        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
-        let [one, two] = [40000, 40001]
-            .map(|port| Packet::first(TCP, &format!("203.0.113.9:{port}"), "192.168.0.2:30080"));
-        uplink.pass(IN, &one);
-        assert_eq!(uplink.verdict(IN, &two.frame()), DROP);
-        assert_eq!(uplink.count(Reason::PortsExhausted), 1);
-        assert_eq!(uplink.pass(IN, &one.later()).to, at("10.244.1.5:8080"), "the first goes on");
-    });
-}
-
-/// A connection from outside to a backend on another node.
-struct FromOutside<'a> {
-    uplink: &'a Uplink,
-    first: Packet,
-}
-
-impl FromOutside<'_> {
-    fn there(&self, packet: &Packet) -> Packet {
-        self.uplink.pass(OUT, &self.uplink.pass(IN, packet))
-    }
-
-    fn and_back(&self, at_backend: &Packet) -> Packet {
-        self.uplink.pass(OUT, &self.uplink.pass(IN, at_backend))
-    }
-
-    fn open(&self) {
-        self.and_back(&self.there(&self.first).reply());
-        self.there(&self.first.later());
-    }
-}
-
-#[test]
-fn source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not() {
-    let name = "source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not";
-    world(name, |world| {
-        for (is_broken_off, port) in [(false, 61000), (true, 61001)] {
-            let options = KernelOptions { snat_ports: port..=port, ..world.options() };
-            let mut uplink = Uplink::new(&options);
-            uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
-            let syn =
-                |n: u8| Packet::first(TCP, &format!("203.0.113.{n}:{port}"), "192.168.0.2:30080");
-            let one = FromOutside { uplink: &uplink, first: syn(1) };
-            one.open();
-            let two = syn(2).frame();
-            let one_says_fin = one.there(&one.first.fin());
-            assert_eq!(uplink.verdict(IN, &two), DROP, "one side may go on for long");
-            if is_broken_off {
-                one.there(&one.first.reset());
-            } else {
-                one.and_back(&one_says_fin.reply().fin());
-                one.there(&one.first.later());
-            }
-            let begun = Instant::now();
-            while uplink.verdict_of(IN, &two) == DROP {
-                assert!(begun.elapsed() < Duration::from_secs(10), "the port is never free again");
-            }
-            let two = FromOutside { uplink: &uplink, first: syn(2) };
-            let met = two.and_back(&two.there(&two.first).reply());
-            assert_eq!((met.from, met.to), (two.first.to, two.first.from));
-        }
-    });
-}
-
-#[test]
-fn syn_flood_pushes_out_no_connection_that_is_open() {
-    world("syn_flood_pushes_out_no_connection_that_is_open", |world| {
-        const FLOOD: u16 = 20_000;
-        let sizes = MapSizes { connections: 8192, openings: 2048, ..MapSizes::default() };
-        let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
-        for protocol in [TCP, UDP] {
-            uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
-        }
-        let from = |protocol, client: &str| Packet::first(protocol, client, "192.168.0.2:30080");
-        let open = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40001") };
-        let stream = FromOutside { uplink: &uplink, first: from(UDP, "203.0.113.9:40002") };
-        [&open, &stream].into_iter().for_each(FromOutside::open);
-        for n in 0..FLOOD {
-            let [high, low] = n.to_be_bytes();
-            let client = format!("198.18.{high}.{low}:1024");
-            let syn = from(TCP, &client);
-            // The backend answers each, as it does with SYN cookies, too.
-            let run = uplink.kernel.run_on_packet(IN, &syn.frame(), 1).unwrap();
-            if run.verdict == NEXT {
-                let at_backend = uplink.pass(OUT, &Packet::read(&run.packet));
-                uplink.pass(OUT, &uplink.pass(IN, &at_backend.reply()));
-            }
-        }
-        for one in [&open, &stream] {
-            let later = one.there(&one.first.later());
-            assert_eq!(later.to, at("10.244.1.5:8080"));
-            let back = one.and_back(&later.reply());
-            assert_eq!((back.from, back.to), (one.first.to, one.first.from));
-        }
-        let entries = uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap().entries;
-        assert!(
-            (8..=2048 + 8).contains(&entries),
-            "{entries} entries: openings have their own room"
-        );
-    });
-}
-
-#[test]
-fn what_is_over_leaves_the_table_and_what_is_open_stays() {
-    world("what_is_over_leaves_the_table_and_what_is_open_stays", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        for protocol in [TCP, UDP] {
-            uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
-        }
-        let from = |protocol, client: &str| Packet::first(protocol, client, "192.168.0.2:30080");
-        let open = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40001") };
-        let ended = FromOutside { uplink: &uplink, first: from(TCP, "203.0.113.9:40002") };
-        let datagrams = FromOutside { uplink: &uplink, first: from(UDP, "203.0.113.9:40003") };
-        [&open, &ended, &datagrams].into_iter().for_each(FromOutside::open);
-        ended.there(&ended.first.reset());
-        let connections = uplink.kernel.connections().unwrap();
-        let all = Swept { entries: 12, removed: 0 };
-        assert_eq!(connections.sweep(Sweep::Over).unwrap(), all, "all of them may go on");
-
-        let begun = Instant::now();
-        let mut removed = 0;
-        while removed < 8 {
-            removed += connections.sweep(Sweep::Loose).unwrap().removed;
-            assert!(begun.elapsed() < Duration::from_secs(10), "{removed} of 8 left");
-        }
-        let rest = Swept { entries: 4, removed: 0 };
-        assert_eq!(connections.sweep(Sweep::Loose).unwrap(), rest);
-        assert_eq!(open.there(&open.first.later()).to, at("10.244.1.5:8080"));
     });
 }
 
