@@ -29,7 +29,7 @@ use std::{
 };
 
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
-pub use forward::{ForwardOptions, ForwardPolicy, To, Transport};
+pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport};
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};

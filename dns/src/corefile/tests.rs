@@ -130,6 +130,8 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("log . {\n class noerror\n}"), 3, "success, denial, error or all"),
         (block("log . \"{remote} {type}\""), 2, "format"),
         (block("acl {\n block net nope\n}"), 3, "ADDRESS/LENGTH"),
+        (block("forward . 10.0.0.1 {\n health_check 1ms\n}"), 3, "at least 10ms"),
+        (block("forward . 10.0.0.1 {\n health_check 1s domain\n}"), 3, "[domain NAME]"),
         (block("rewrite"), 2, "rewrite what?"),
         (block("rewrite nope a b"), 2, "known are name, type"),
         (block("rewrite name a"), 2, "[exact, prefix"),
