@@ -2,9 +2,12 @@
 
 use std::{net::IpAddr, sync::atomic::Ordering::Relaxed, time::Instant};
 
+use hickory_proto::op::ResponseCode;
+
 use crate::{
     cache::{Cache, Flavour, Freshness},
     corefile::AclAction,
+    plugins::Claim,
     policy::Site,
     wire::{
         HEADER_BYTES,
@@ -81,7 +84,17 @@ pub(crate) fn at_once(
     let name = &question.name;
     // Policy first, whatever comes after it (CVE-2026-26017).
     let allowed = site.verdict(plain.source, name, question.qtype) == AclAction::Allow;
-    if !allowed || site.is_logged(name) || site.hosts_first(name) {
+    if !allowed || site.is_logged(name) {
+        return Outcome::Elsewhere;
+    }
+    if let Some(plugins) = &site.plugins {
+        match plugins.claim(question) {
+            Claim::None => {}
+            Claim::Code(code) => return bare_code(site, plain, code, buffer),
+            Claim::Slow => return Outcome::Elsewhere,
+        }
+    }
+    if site.hosts_first(name) {
         return Outcome::Elsewhere;
     }
     let manner = Manner {
@@ -99,6 +112,17 @@ pub(crate) fn at_once(
         .as_ref()
         .and_then(|cache| from_cache(cache, plain, buffer))
         .unwrap_or(Outcome::Elsewhere)
+}
+
+/// A response code that a plugin gives without records.
+fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8]) -> Outcome {
+    let Plain { question, query, limit, .. } = plain;
+    let Some(reply) = Reply::begin(buffer, limit, query, question) else {
+        return Outcome::Elsewhere;
+    };
+    let flags = Flags { authoritative: true, recursion_available: site.has_upstreams() };
+    let code = code.low();
+    Outcome::Reply(reply.finish(question, code, flags), code)
 }
 
 /// A kept answer. RD must be set: without it a client asks what this server knows by itself.

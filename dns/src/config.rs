@@ -84,7 +84,7 @@ impl DnsConfig {
             transport: Transport::Plain,
             policy: ForwardPolicy::default(),
             max_concurrent: None,
-            health_check: None,
+            health_check: crate::corefile::HealthCheck::default(),
         };
         let kubernetes = KubernetesOptions {
             domain: Some(self.cluster_domain.clone()),

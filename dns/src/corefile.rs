@@ -12,8 +12,11 @@ mod forward;
 mod guards;
 mod hosts;
 mod kubernetes;
+mod matching;
 mod plugins;
+mod rewrite;
 mod servers;
+mod template;
 mod tokens;
 mod values;
 
@@ -26,11 +29,14 @@ use std::{
 };
 
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
-pub use forward::{ForwardOptions, ForwardPolicy, To, Transport};
+pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport};
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
+pub use matching::{NameMatch, Pattern};
+pub use rewrite::{AnswerRewrite, RewriteField, RewriteRule};
 pub use servers::{Health, LogClass, LogOptions, Reload};
+pub use template::{Piece, RecordTemplate, TemplateOptions, Value};
 
 /// A whole Corefile.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +81,10 @@ pub struct ServerBlock {
     pub minimal: bool,
     /// `acl`, in order: the first rule that fits decides.
     pub acl: Vec<AclRule>,
+    /// `rewrite`, in order.
+    pub rewrites: Vec<RewriteRule>,
+    /// `template`, in order.
+    pub templates: Vec<TemplateOptions>,
     /// `hosts`.
     pub hosts: Option<HostsOptions>,
     /// `kubernetes`.

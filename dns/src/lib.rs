@@ -22,6 +22,7 @@ pub mod explain;
 mod fast;
 mod hosts;
 mod listen;
+mod plugins;
 mod policy;
 mod server;
 mod slow;

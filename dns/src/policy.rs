@@ -14,6 +14,7 @@ use crate::{
     },
     error::DnsError,
     hosts::Hosts,
+    plugins::Plugins,
     slow::upstreams::Forward,
     wire::name::{LowerName, WireName},
 };
@@ -95,6 +96,8 @@ pub(crate) struct Site {
     log: Option<QueryLog>,
     /// `errors`: failures of upstreams are said.
     pub(crate) errors: bool,
+    /// `rewrite`, `template`.
+    pub(crate) plugins: Option<std::sync::Arc<Plugins>>,
     pub(crate) hosts: Option<std::sync::Arc<Hosts>>,
     /// Names of the cluster are answered here.
     pub(crate) kubernetes: bool,
@@ -196,6 +199,7 @@ impl Policy {
 
 /// What the zones of one block share.
 struct Parts {
+    plugins: Option<std::sync::Arc<Plugins>>,
     hosts: Option<std::sync::Arc<Hosts>>,
     cache: Option<std::sync::Arc<Cache>>,
     forwards: std::sync::Arc<[Forward]>,
@@ -209,6 +213,7 @@ impl Parts {
         // The closest origin answers.
         forwards.sort_by_key(|forward| std::cmp::Reverse(forward.labels()));
         Ok(Self {
+            plugins: Plugins::new(block)?.map(Into::into),
             hosts: block.hosts.as_ref().map(Hosts::new).transpose()?.map(Into::into),
             cache: block.cache.as_ref().map(Cache::new).transpose()?.map(Into::into),
             forwards: forwards.into(),
@@ -223,6 +228,7 @@ impl Parts {
             acl: acl?,
             log: block.log.as_ref().map(QueryLog::new).transpose()?,
             errors: block.errors,
+            plugins: self.plugins.clone(),
             hosts: self.hosts.clone(),
             kubernetes: block.kubernetes.is_some(),
             rotate: block.rotate,

@@ -6,6 +6,7 @@
 mod asking;
 mod chain;
 mod message;
+mod rewritten;
 pub(crate) mod upstreams;
 
 use std::{

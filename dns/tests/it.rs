@@ -18,6 +18,8 @@ mod corefile;
 mod forward;
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/plugins.rs"]
+mod plugins;
 #[path = "it/sockets.rs"]
 mod sockets;
 #[path = "it/takeover.rs"]

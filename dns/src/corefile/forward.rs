@@ -10,6 +10,8 @@ use super::{CorefileError, blocks::Directive, tokens::Token, values};
 
 /// Most upstreams of one line, as in CoreDNS.
 const UPSTREAMS_MAX: usize = 15;
+/// Probes are not to be a flood.
+const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const DNS_PORT: u16 = 53;
 const KNOWN: &str = "except, force_tcp, prefer_udp, expire, max_fails, max_connect_attempts, policy, \
                      health_check, max_concurrent, failfast_all_unhealthy_upstreams";
@@ -59,8 +61,36 @@ pub struct ForwardOptions {
     pub policy: ForwardPolicy,
     /// Questions at the upstreams at one time; more are refused. `None`: the server's own limit.
     pub max_concurrent: Option<usize>,
-    /// `health_check`'s interval; a question that fails counts as a check.
-    pub health_check: Option<Duration>,
+    /// `health_check`, `max_fails` and `failfast_all_unhealthy_upstreams`.
+    pub health_check: HealthCheck,
+}
+
+/// How upstreams that do not answer are found and left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Between two probes of an upstream.
+    pub interval: Duration,
+    /// Probes in a row that may fail; 0: no upstream is ever left out.
+    pub max_fails: u32,
+    /// Probes want recursion; not with `no_rec`.
+    pub recursion_desired: bool,
+    /// The name probes ask for.
+    pub domain: String,
+    /// When no upstream answers, questions fail at once instead of trying all.
+    pub fail_fast: bool,
+}
+
+impl Default for HealthCheck {
+    /// CoreDNS's.
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(500),
+            max_fails: 2,
+            recursion_desired: true,
+            domain: ".".to_owned(),
+            fail_fast: false,
+        }
+    }
 }
 
 pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
@@ -82,7 +112,7 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
         transport: Transport::Plain,
         policy: ForwardPolicy::default(),
         max_concurrent: None,
-        health_check: None,
+        health_check: HealthCheck::default(),
     };
     for option in &line.body {
         read_option(option, &mut options)?;
@@ -113,12 +143,20 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
         }
         "health_check" => {
             let [interval, rest @ ..] = line.expect(1, 4)? else { return Ok(()) };
-            options.health_check = Some(interval.duration()?);
+            let check = &mut options.health_check;
+            check.interval = interval.duration()?;
+            if check.interval < PROBE_INTERVAL_MIN {
+                return Err(interval.error("health_check: give at least 10ms"));
+            }
             let mut words = rest.iter();
             while let Some(word) = words.next() {
-                match word.text.as_str() {
-                    "no_rec" => {}
-                    "domain" if words.next().is_some() => {}
+                match (word.text.as_str(), words.as_slice().first()) {
+                    ("no_rec", _) => check.recursion_desired = false,
+                    ("domain", Some(name)) => {
+                        name.zones()?;
+                        check.domain = super::matching::absolute(&name.text);
+                        words.next();
+                    }
                     _ => {
                         return Err(
                             word.error("health_check: write `DURATION [no_rec] [domain NAME]`")
@@ -127,15 +165,19 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
                 }
             }
         }
-        // Connections to upstreams live as long as they are used; servers that fail are asked last
-        // and tried again by themselves. UDP comes first in any case.
+        "max_fails" => options.health_check.max_fails = line.one()?.number(0, u32::MAX)?,
+        "failfast_all_unhealthy_upstreams" => {
+            line.expect(0, 0)?;
+            options.health_check.fail_fast = true;
+        }
+        // Connections to upstreams live as long as they are used. UDP comes first in any case.
         "expire" | "max_age" => {
             line.one()?.duration()?;
         }
-        "max_fails" | "max_connect_attempts" | "max_idle_conns" => {
+        "max_connect_attempts" | "max_idle_conns" => {
             line.one()?.number(0_u32, u32::MAX)?;
         }
-        "prefer_udp" | "failfast_all_unhealthy_upstreams" => {
+        "prefer_udp" => {
             line.expect(0, 0)?;
         }
         "tls" | "tls_servername" | "next" | "failover" | "doh_method" => {

@@ -1,8 +1,5 @@
 //! `acl [ZONES...] { ACTION [type QTYPE...] [net SOURCE...] }`.
 
-use std::str::FromStr;
-
-use hickory_proto::rr::RecordType;
 use ipnetwork::IpNetwork;
 
 use super::{CorefileError, blocks::Directive, values};
@@ -58,11 +55,7 @@ fn read_rule(line: &Directive, zones: &[String]) -> Result<AclRule, CorefileErro
             ("type", _) => section = "type",
             ("net", _) => section = "net",
             ("*", _) => {}
-            (name, "type") => {
-                let rtype = RecordType::from_str(&name.to_ascii_uppercase());
-                let unknown = |_| word.error(format!("acl: {name:?} is no record type"));
-                rule.types.push(rtype.map_err(unknown)?.into());
-            }
+            (_, "type") => rule.types.push(values::record_type(word)?),
             (_, "net") => rule.sources.push(word.network()?),
             _ => return Err(word.error("acl: write `ACTION [type QTYPE...] [net SOURCE...]`")),
         }

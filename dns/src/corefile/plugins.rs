@@ -3,12 +3,12 @@
 use super::{
     CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt,
     blocks::{Block, Directive},
-    cache, forward, guards, hosts, kubernetes, servers,
+    cache, forward, guards, hosts, kubernetes, rewrite, servers, template,
     tokens::Token,
 };
 
 /// CoreDNS's plugins that are not here: named, so that the error can say so.
-const ELSEWHERE: [&str; 41] = [
+const ELSEWHERE: [&str; 39] = [
     "metadata",
     "geoip",
     "cancel",
@@ -24,11 +24,9 @@ const ELSEWHERE: [&str; 41] = [
     "dns64",
     "chaos",
     "tsig",
-    "rewrite",
     "header",
     "dnssec",
     "autopath",
-    "template",
     "transfer",
     "route53",
     "azure",
@@ -52,7 +50,10 @@ const ELSEWHERE: [&str; 41] = [
     "proxyproto",
 ];
 const KNOWN: &str = "acl, any, bind, bufsize, cache, errors, forward, health, hosts, kubernetes, \
-                     loadbalance, log, loop, minimal, prometheus, ready, reload";
+                     loadbalance, log, loop, minimal, prometheus, ready, reload, rewrite, template";
+
+/// Plugins of which several lines make one.
+const REPEATABLE: [&str; 5] = ["forward", "acl", "bind", "rewrite", "template"];
 
 /// Understands one block.
 pub(super) fn server_block(block: &Block) -> Result<ServerBlock, CorefileError> {
@@ -64,7 +65,7 @@ pub(super) fn server_block(block: &Block) -> Result<ServerBlock, CorefileError> 
     let mut seen: Vec<&str> = vec![];
     for line in &block.body {
         let name = line.name.text.as_str();
-        if seen.contains(&name) && !["forward", "acl", "bind"].contains(&name) {
+        if seen.contains(&name) && !REPEATABLE.contains(&name) {
             return Err(line.name.error(format!("{name} twice in one server block: join them")));
         }
         seen.push(name);
@@ -111,6 +112,8 @@ fn plugin(
             }
         }
         "acl" => server.acl.extend(guards::read(line)?),
+        "rewrite" => server.rewrites.push(rewrite::read(line)?),
+        "template" => server.templates.push(template::read(line, zones)?),
         "hosts" => server.hosts = Some(hosts::read(line)?),
         "kubernetes" => server.kubernetes = Some(kubernetes::read(line, zones)?),
         "cache" => server.cache = Some(cache::read(line)?),

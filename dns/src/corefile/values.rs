@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
+use hickory_proto::{op::ResponseCode, rr::RecordType};
 use ipnetwork::IpNetwork;
 
 use super::{CorefileError, blocks::Directive, tokens::Token};
@@ -98,6 +99,30 @@ impl Token {
 pub(super) fn zones(words: &[Token]) -> Result<Vec<String>, CorefileError> {
     let zones: Result<Vec<_>, _> = words.iter().map(Token::zones).collect();
     Ok(zones?.concat())
+}
+
+/// A record type by its name.
+pub(super) fn record_type(word: &Token) -> Result<u16, CorefileError> {
+    let unknown = |_| word.error(format!("{:?} is no record type", word.text));
+    let rtype = RecordType::from_str(&word.text.to_ascii_uppercase()).map_err(unknown)?;
+    Ok(rtype.into())
+}
+
+/// A response code by its name.
+pub(super) fn response_code(word: &Token) -> Result<ResponseCode, CorefileError> {
+    Ok(match word.text.to_ascii_uppercase().as_str() {
+        "NOERROR" | "SUCCESS" => ResponseCode::NoError,
+        "FORMERR" => ResponseCode::FormErr,
+        "SERVFAIL" => ResponseCode::ServFail,
+        "NXDOMAIN" => ResponseCode::NXDomain,
+        "NOTIMP" => ResponseCode::NotImp,
+        "REFUSED" => ResponseCode::Refused,
+        other => {
+            return Err(word.error(format!(
+                "{other:?}: give NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP or REFUSED"
+            )));
+        }
+    })
 }
 
 fn duration(text: &str) -> Option<Duration> {

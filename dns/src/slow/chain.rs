@@ -1,5 +1,7 @@
 //! Resolves one name: by the zone, along aliases, at the upstreams.
 
+use std::net::IpAddr;
+
 use hickory_proto::{
     op::{LowerQuery, Message, Metadata, ResponseCode},
     rr::{
@@ -21,6 +23,7 @@ use crate::{
     corefile::AclAction,
     counters::Counters,
     hosts::HostAnswer,
+    plugins::Seen,
     policy::{Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
@@ -54,10 +57,10 @@ pub(super) enum Resolution {
 }
 
 /// What a query is resolved with: one state of everything from beginning to end.
-struct Course<'c> {
+pub(super) struct Course<'c> {
     policy: &'c Policy,
     zone: &'c Zone,
-    request: &'c Request,
+    pub(super) request: &'c Request,
     group: usize,
     counters: &'c Counters,
 }
@@ -75,42 +78,39 @@ impl SlowPath {
         let Some(question) = request.queries.queries().first() else {
             return Resolution::Reply(None);
         };
-        let name = question.original().name().clone();
         let qtype = question.query_type();
-        let Some((query, plain)) = course.plain(&name, qtype) else {
+        let Some((query, plain)) = course.question() else {
             return Resolution::Reply(None);
         };
         let Some(site) = policy.site(asked.group, &plain.name) else {
             return Resolution::Reply(error(request, ResponseCode::Refused, false));
         };
-        match site.verdict(asked.source.ip(), &plain.name, qtype.into()) {
-            AclAction::Allow => {}
-            AclAction::Block => {
-                let code = ResponseCode::Refused;
-                return Resolution::Reply(error(request, code, site.has_upstreams()));
-            }
-            AclAction::Filter => {
-                let code = ResponseCode::NoError;
-                return Resolution::Reply(error(request, code, site.has_upstreams()));
-            }
-            AclAction::Drop => return Resolution::Drop,
+        if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
+            return resolution;
         }
-        if let Some(reply) = course.at_hand(site, plain, &query, asked.transport) {
-            return Resolution::Reply(Some(reply));
+        let plugins = site.plugins.as_ref();
+        if let Some(other) = plugins.and_then(|all| all.rewrite(&plain.name, qtype.into())) {
+            return self.by_another(&course, site, asked, other).await;
         }
-        Resolution::Reply(self.look_further(&course, site, name, qtype).await)
+        Resolution::Reply(self.found(&course, site, (&query, plain), asked.transport).await)
     }
 
-    /// Aliases and names of others.
-    async fn look_further(
+    /// The reply to a question as it is, by a server block.
+    pub(super) async fn found(
         &self,
         course: &Course<'_>,
         site: &Site,
-        name: Name,
-        qtype: RecordType,
+        (query, plain): (&[u8], Question),
+        transport: Protocol,
     ) -> Option<Vec<u8>> {
+        let question = course.request.queries.queries().first()?;
+        let (name, qtype) = (question.original().name().clone(), question.query_type());
+        let is_made = site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
+        if !is_made && let Some(reply) = course.at_hand(site, plain, query, transport) {
+            return Some(reply);
+        }
         // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
-        if qtype == RecordType::ANY {
+        if qtype == RecordType::ANY && !is_made {
             return any(course.request, site, &name);
         }
         match self.follow(course, site, name).await {
@@ -132,7 +132,20 @@ impl SlowPath {
         while aliases.len() <= ALIASES_MAX {
             let (query, question) = course.plain(&name, qtype).ok_or(ResponseCode::ServFail)?;
             // An alias' target may be another server block's, as in CoreDNS.
-            let site = policy.site(group, &question.name).ok_or(ResponseCode::Refused)?;
+            let site = match aliases.is_empty() {
+                true => first,
+                false => policy.site(group, &question.name).ok_or(ResponseCode::Refused)?,
+            };
+            if let Some(made) = course.made(site, &question) {
+                let mut made = made?;
+                let target = alias_target(&made, qtype);
+                aliases.append(&mut made.answers);
+                match target {
+                    Some(target) => name = target,
+                    None => return Ok(join(request, first.has_upstreams(), aliases, made)),
+                }
+                continue;
+            }
             let found = match zone.lookup(&question.name, qtype.into()).0 {
                 Found::Alias(target) if site.kubernetes => {
                     let target = read_name(target)?;
@@ -161,7 +174,27 @@ impl SlowPath {
     }
 }
 
-impl Course<'_> {
+impl<'c> Course<'c> {
+    /// The same for another request.
+    pub(super) fn with<'r>(&self, request: &'r Request) -> Course<'r>
+    where
+        'c: 'r,
+    {
+        Course { request, ..*self }
+    }
+
+    /// A plain form of the query.
+    pub(super) fn question(&self) -> Option<(Vec<u8>, Question)> {
+        let question = self.request.queries.queries().first()?;
+        self.plain(question.original().name(), question.query_type())
+    }
+
+    /// What a template makes of a question.
+    fn made(&self, site: &Site, question: &Question) -> Option<Result<Message, ResponseCode>> {
+        let (name, qtype, source) = (&question.name, question.qtype, self.request.src().ip());
+        site.plugins.as_ref()?.make(Seen { name, qtype, source })
+    }
+
     /// A plain form of the query, for this name.
     fn plain(&self, name: &Name, qtype: RecordType) -> Option<(Vec<u8>, Question)> {
         let wire = name.to_bytes().ok()?;
@@ -215,6 +248,32 @@ impl Course<'_> {
         let bytes = in_hosts(site, question, query, &mut buffer, true)?;
         buffer.truncate(bytes);
         Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
+    }
+}
+
+/// What `acl` makes of a question that it does not allow.
+pub(super) fn refused(
+    request: &Request,
+    site: &Site,
+    source: IpAddr,
+    question: &Question,
+) -> Option<Resolution> {
+    let code = match site.verdict(source, &question.name, question.qtype) {
+        AclAction::Allow => return None,
+        AclAction::Drop => return Some(Resolution::Drop),
+        AclAction::Block => ResponseCode::Refused,
+        AclAction::Filter => ResponseCode::NoError,
+    };
+    Some(Resolution::Reply(error(request, code, site.has_upstreams())))
+}
+
+/// Where an alias that answers a question for addresses leads.
+fn alias_target(made: &Message, qtype: RecordType) -> Option<Name> {
+    match &made.answers.last()?.data {
+        RData::CNAME(CNAME(target)) if matches!(qtype, RecordType::A | RecordType::AAAA) => {
+            Some(target.clone())
+        }
+        _ => None,
     }
 }
 

@@ -2,6 +2,8 @@
 //! against question and sender and otherwise waited past, TCP after truncation, one query for equal
 //! questions in flight).
 
+mod health;
+
 use std::{
     fmt, fs,
     net::SocketAddr,
@@ -34,7 +36,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     cache::Flavour,
-    corefile::{ForwardOptions, ForwardPolicy, To, Transport},
+    corefile::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport},
     error::DnsError,
     policy::{ZoneName, zone_names},
     wire::{UDP_REPLY_BYTES_MAX, name::LowerName},
@@ -60,7 +62,7 @@ type Pool = NameServerPool<TokioRuntimeProvider>;
 pub(crate) struct Forward {
     from: ZoneName,
     except: Box<[ZoneName]>,
-    pool: UpstreamPool,
+    pool: Arc<UpstreamPool>,
     /// `max_concurrent`.
     permits: Option<Semaphore>,
     /// When a failure was last said.
@@ -75,8 +77,18 @@ struct UpstreamPool {
     files: Mutex<Files>,
     transport: Transport,
     policy: ForwardPolicy,
+    check: HealthCheck,
+    probing: AtomicBool,
+    usable: Mutex<Usable>,
     /// Our own addresses: asking ourselves would be a loop.
     own: Vec<SocketAddr>,
+}
+
+/// Upstreams that may be asked, and those of them that do not answer.
+#[derive(Debug, Default)]
+struct Usable {
+    all: Vec<SocketAddr>,
+    down: Vec<SocketAddr>,
 }
 
 impl fmt::Debug for UpstreamPool {
@@ -113,7 +125,7 @@ impl Forward {
         Ok(Self {
             from: ZoneName::new(&options.from)?,
             except: zone_names(&options.except)?,
-            pool: UpstreamPool::new(options, own.to_vec())?,
+            pool: Arc::new(UpstreamPool::new(options, own.to_vec())?),
             permits: options.max_concurrent.map(Semaphore::new),
             said: Mutex::default(),
         })
@@ -188,6 +200,9 @@ impl UpstreamPool {
             files: Mutex::new(Files { checked: Instant::now(), files }),
             transport: options.transport,
             policy: options.policy,
+            check: options.health_check.clone(),
+            probing: AtomicBool::new(false),
+            usable: Mutex::default(),
             own,
         };
         new.set(addresses)?;
@@ -199,15 +214,24 @@ impl UpstreamPool {
     }
 
     async fn ask(
-        &self,
+        self: &Arc<Self>,
         name: Name,
         qtype: RecordType,
         wishes: Wishes,
     ) -> Result<Message, ResponseCode> {
         self.reread_if_changed();
         let pool = self.pool.load_full().ok_or(ResponseCode::Refused)?;
+        if self.check.fail_fast && self.all_are_down() {
+            return Err(ResponseCode::ServFail);
+        }
+        let begun = Instant::now();
         let asking = pool.send(question(name, qtype, wishes)).first_answer();
-        match timeout(TIMEOUT, asking).await {
+        let asked = timeout(TIMEOUT, asking).await;
+        let failed = !matches!(asked, Ok(Ok(_) | Err(NetError::Dns(_))));
+        if failed || begun.elapsed() >= health::SUSPICIOUS {
+            self.suspect();
+        }
+        match asked {
             Ok(Ok(response)) => Ok(response.into_message()),
             Ok(Err(NetError::Dns(UpstreamError::NoRecordsFound(none)))) => {
                 let mut message = Message::query();
@@ -237,14 +261,54 @@ impl UpstreamPool {
         } else {
             tracing::info!(upstreams = ?others, "DNS: forwarding names of others");
         }
-        let pool = if others.is_empty() {
-            None
-        } else {
-            Some(Arc::new(pool(&others, self.transport, self.policy)?))
+        let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        usable.down.retain(|server| others.contains(server));
+        usable.all = others;
+        self.renew(&usable)
+    }
+
+    /// A pool of those that answer; of all if none does.
+    fn renew(&self, usable: &Usable) -> Result<(), DnsError> {
+        let answering = usable.all.iter().copied().filter(|s| !usable.down.contains(s));
+        let mut asked: Vec<_> = answering.collect();
+        if asked.is_empty() {
+            asked.clone_from(&usable.all);
+        }
+        let pool = match &asked[..] {
+            [] => None,
+            some => Some(Arc::new(pool(some, self.transport, self.policy)?)),
         };
         self.any.store(pool.is_some(), Ordering::Relaxed);
         self.pool.store(pool);
         Ok(())
+    }
+
+    /// All that may be asked, answering or not.
+    fn all(&self) -> Vec<SocketAddr> {
+        self.usable.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
+    }
+
+    fn all_are_down(&self) -> bool {
+        let usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        usable.down.len() >= usable.all.len()
+    }
+
+    /// From now on these are not asked, all others are.
+    fn leave_out(&self, down: Vec<SocketAddr>) {
+        let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        if usable.down == down {
+            return;
+        }
+        for server in down.iter().filter(|server| !usable.down.contains(server)) {
+            tracing::warn!(%server, "DNS: an upstream does not answer: left out until it does");
+        }
+        for server in usable.down.iter().filter(|server| !down.contains(server)) {
+            tracing::info!(%server, "DNS: an upstream answers again");
+        }
+        usable.down = down;
+        if let Err(error) = self.renew(&usable) {
+            tracing::error!("{error}");
+        }
     }
 
     fn is_own(&self, upstream: &SocketAddr) -> bool {
@@ -373,7 +437,7 @@ mod tests {
             transport: Transport::Plain,
             policy: ForwardPolicy::Random,
             max_concurrent: None,
-            health_check: None,
+            health_check: HealthCheck::default(),
         };
         UpstreamPool::new(&options, vec![own.parse().unwrap()]).unwrap()
     }

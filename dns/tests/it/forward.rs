@@ -2,7 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -17,7 +21,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use crate::world::{World, external, namespace, query, tcp, text, udp};
+use crate::world::{PATIENCE, World, external, namespace, query, tcp, text, udp};
 
 /// An upstream that lives as long as the test's runtime. What it was asked is its answer's
 /// business.
@@ -304,5 +308,62 @@ async fn many_at_once_all_come_back() {
     for reply in asking {
         assert_eq!(reply.await.unwrap(), ResponseCode::NXDomain);
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn upstreams_that_do_not_answer_are_left_out_and_come_back() {
+    // Two are asked at a time: when the first two are deaf, questions end without an answer.
+    let hears = Arc::new(AtomicBool::new(false));
+    let answer = |last: u8, asked: &Message| {
+        let mut reply = reply_to(asked, ResponseCode::NoError);
+        reply.answers = vec![address(&asked.queries[0].name().to_ascii(), 0, last)];
+        vec![reply]
+    };
+    let deaf = || {
+        let hears = hears.clone();
+        upstream(move |asked| if hears.load(Ordering::Relaxed) { answer(1, asked) } else { vec![] })
+    };
+    let (one, two) = (deaf().await, deaf().await);
+    let sound = upstream(move |asked| answer(2, asked)).await;
+    let corefile = format!(
+        ".:53 {{\n forward . {one} {two} {sound} {{\n  policy sequential\n  max_fails 1\n  \
+         health_check 20ms domain probe.example\n }}\n}}\n"
+    );
+    let world = World::by(&corefile, vec![]).await;
+    let first = async || {
+        let reply = world.ask("www.example.", RecordType::A).await;
+        reply.answers.first().map(|record| record.data.to_string())
+    };
+    let left_out = async { while first().await.as_deref() != Some("192.0.2.2") {} };
+    tokio::time::timeout(2 * PATIENCE, left_out).await.expect("they are left out");
+    let begun = Instant::now();
+    assert_eq!(first().await.as_deref(), Some("192.0.2.2"));
+    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for them");
+    hears.store(true, Ordering::Relaxed);
+    let back = async { while first().await.as_deref() != Some("192.0.2.1") {} };
+    tokio::time::timeout(PATIENCE, back).await.expect("they are asked again");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn fail_fast_does_not_wait_for_upstreams_that_are_all_down() {
+    let deaf = upstream(|_| vec![]).await;
+    let corefile = format!(
+        ".:53 {{\n forward . {deaf} {{\n  max_fails 1\n  health_check 20ms\n  \
+         failfast_all_unhealthy_upstreams\n }}\n}}\n"
+    );
+    let world = World::by(&corefile, vec![]).await;
+    let failing = async {
+        loop {
+            let begun = Instant::now();
+            let reply = world.ask("www.example.", RecordType::A).await;
+            assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+            if begun.elapsed() < Duration::from_secs(1) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(2 * PATIENCE, failing).await.expect("an answer at once");
     world.end().await;
 }
