@@ -5,6 +5,8 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
+use std::{collections::BTreeSet, net::SocketAddr};
+
 use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
     BACKEND_LOCAL, FRONTEND_FOREIGN, FrontendKey, FrontendValue, Reason, SCTP, TCP, UDP,

@@ -114,6 +114,7 @@ pub(crate) fn slice(service: &str, suffix: &str, address: SocketAddr, pod: Pod) 
             pod: None,
         }]
         .into(),
+        headless_label: false,
         trigger_time_ms: None,
     }))
 }
