@@ -1,9 +1,4 @@
 //! The packet programs on single frames: what comes out, and what is counted.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
-)]
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
