@@ -16,6 +16,7 @@ use crate::{
     config::DnsConfig,
     corefile::AclAction,
     error::DnsError,
+    plugins::Claim,
     policy::Policy,
     server,
     slow::{Wishes, in_hosts, plain_query},
@@ -48,6 +49,8 @@ pub enum By {
     Upstreams(Vec<String>),
     /// `acl`.
     Acl,
+    /// `rewrite` or `template`: only the server itself can tell.
+    Plugin,
     /// Nobody serves the name.
     Nobody,
 }
@@ -59,7 +62,8 @@ pub struct Explanation {
     pub name: String,
     /// `A`, `AAAA`, …
     pub record: String,
-    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED`; of a name that is asked elsewhere `forwarded`.
+    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED`; of a name that is asked elsewhere `forwarded`,
+    /// of one that a plugin answers, unless that is a mere code, `plugin`.
     pub code: &'static str,
     /// Who answers.
     pub by: By,
@@ -150,6 +154,17 @@ impl Explainer {
         if site.verdict(source, &question.name, qtype.into()) != AclAction::Allow {
             (into.code, into.by) = ("REFUSED", By::Acl);
             return None;
+        }
+        match site.plugins.as_ref().map_or(Claim::None, |plugins| plugins.claim(&question)) {
+            Claim::None => {}
+            Claim::Code(code) => {
+                (into.code, into.by) = (word(code.low()), By::Plugin);
+                return None;
+            }
+            Claim::Slow => {
+                (into.code, into.by) = ("plugin", By::Plugin);
+                return None;
+            }
         }
         let mut buffer = vec![0; usize::from(u16::MAX)];
         if let Some(bytes) = in_hosts(site, &question, &query, &mut buffer, true) {

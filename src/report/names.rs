@@ -184,6 +184,7 @@ fn by(by: &By) -> String {
         By::Upstreams(servers) if servers.is_empty() => "no upstream: none is known".to_owned(),
         By::Upstreams(servers) => format!("upstream {}", servers.join(", ")),
         By::Acl => "acl of the Corefile".to_owned(),
+        By::Plugin => "rewrite or template of the Corefile".to_owned(),
         By::Nobody => "nobody: no server block and no upstream takes the name".to_owned(),
     }
 }
@@ -216,6 +217,10 @@ fn why(
     match (found.code, &found.by) {
         ("REFUSED", By::Acl) => {
             "the Corefile's acl refuses this client: change the rule, or ask from elsewhere".into()
+        }
+        (_, By::Plugin) => {
+            "a rewrite or template of the Corefile decides: ask the server itself, as with dig"
+                .into()
         }
         ("REFUSED", _) => {
             "no server block of the Corefile takes the name and none forwards it: add \

@@ -70,3 +70,23 @@ fn hosts_and_acl_of_a_corefile_are_named() {
     let unserved = ask("other.example", CLIENT);
     assert_eq!((unserved.code, unserved.by, unserved.zone), ("REFUSED", By::Nobody, None));
 }
+
+#[test]
+fn names_that_a_plugin_decides_are_said_to_be_its() {
+    let text = ".:53 {
+        rewrite name old.example new.example
+        template ANY AAAA { rcode NXDOMAIN }
+        forward . 192.0.2.53
+    }";
+    let corefile = Corefile::parse(std::path::Path::new("Corefile"), text, &|_| None).unwrap();
+    let config = DnsConfig { corefile: Some(Arc::new(corefile)), ..DnsConfig::default() };
+    let explainer = Explainer::new(&config, None).unwrap();
+    for (name, record, code, by) in [
+        ("old.example", "A", "plugin", By::Plugin),
+        ("other.example", "AAAA", "NXDOMAIN", By::Plugin),
+        ("other.example", "A", "forwarded", By::Upstreams(vec!["192.0.2.53:53".into()])),
+    ] {
+        let found = explainer.explain(name, record, CLIENT).unwrap();
+        assert_eq!((found.code, found.by), (code, by), "{name} {record}");
+    }
+}
