@@ -26,7 +26,6 @@ use hyper::{
     server::conn::http1,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::unistd::Group;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -150,12 +149,19 @@ impl Drop for Taken {
     }
 }
 
+/// A group's number in the text of /etc/group (group(5)).
+fn group_id(groups: &str, name: &str) -> Option<u32> {
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1))?)?.parse().ok()
+}
+
 /// Who may connect.
 fn admit(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    let group = Group::from_name(SOCKET_GROUP).ok().flatten();
-    if let Some(group) = group {
-        match unix::fs::chown(path, None, Some(group.gid.as_raw())) {
+    // Not by getgrnam(3): a static program that loads the system's NSS modules may crash in them.
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    if let Some(group) = group_id(&groups, SOCKET_GROUP) {
+        match unix::fs::chown(path, None, Some(group)) {
             // Without CAP_CHOWN, as in a pod, where nobody but the agent's own user comes here.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 tracing::debug!(%error, group = SOCKET_GROUP, "the admin socket is the owner's alone");
@@ -233,4 +239,23 @@ fn content_type(path: &str, is_json: bool) -> HeaderValue {
         _ if is_json => "application/json",
         _ => "text/plain; charset=utf-8",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_read_from_the_file_without_the_systems_modules() {
+        let groups = "root:x:0:\nfairlead:x:998:alice,bob\nbroken\nodd:x:many:\n";
+        for (name, expected) in [
+            ("fairlead", Some(998)),
+            ("root", Some(0)),
+            ("odd", None),
+            ("broken", None),
+            ("no", None),
+        ] {
+            assert_eq!(group_id(groups, name), expected, "{name}");
+        }
+    }
 }
