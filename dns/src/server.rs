@@ -83,6 +83,8 @@ pub fn start(
     if let Some(snapshot) = &*snapshots.borrow() {
         first = first.updated(snapshot, serial());
     }
+    // Where they were there first; otherwise `follow` says it when they come.
+    let known = first.revision().map(|_| first.service_count());
     let threads = config.threads.unwrap_or_else(default_threads);
     let listening = config.listening();
     let listeners = listen_groups(&listening, threads)?;
@@ -158,6 +160,9 @@ pub fn start(
     });
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
+    if let Some(services) = known {
+        tracing::info!(services, "DNS: names are in sync");
+    }
     let threads = Mutex::new(workers);
     Ok(Running { addresses, counters, revisions, threads, tasks, policy, zone, listening, renew })
 }
