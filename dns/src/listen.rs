@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{error::DnsError, sys};
 
@@ -71,13 +71,6 @@ pub(crate) fn retire(socket: &UdpSocket) -> io::Result<()> {
         SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, NOBODY_PORT).into(),
     };
     socket.connect(nobody)
-}
-
-/// Lets no new handshake begin at this listener that only it could finish: beyond a backlog of none
-/// the kernel answers a SYN with a cookie, which any listener of the port can redeem
-/// (`tcp_conn_request` and, for the shared time stamp, `tcp_synq_overflow`).
-pub(crate) fn hand_over(listener: &tokio::net::TcpListener) -> io::Result<()> {
-    SockRef::from(listener).listen(0)
 }
 
 fn listen_once(address: SocketAddr, threads: usize) -> Result<Listener, DnsError> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use fairlead_handover::Group;
 use futures::FutureExt;
 use hickory_server::net::xfer::Protocol;
 use tokio::{
@@ -25,7 +26,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     counters::{Counters, DropReason},
-    listen::hand_over,
     policy::Policy,
     slow::{Asked, SlowPath},
     wire::{
@@ -76,8 +76,8 @@ impl Server {
             }
         };
         self.cancel.run_until_cancelled(accepting).await;
-        if let Err(error) = hand_over(&listener) {
-            tracing::debug!(%error, "DNS: a TCP listener ends as it is");
+        if let Ok(address) = listener.local_addr() {
+            Group::single(address).leave(&listener);
         }
         let finishing = async {
             loop {

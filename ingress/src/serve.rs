@@ -9,7 +9,6 @@ mod connect;
 mod exchange;
 mod fields;
 mod forward;
-mod handover;
 mod listen;
 mod observed;
 mod pool;

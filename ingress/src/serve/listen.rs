@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
+use fairlead_handover::Group;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::handover::Group;
 use crate::{config::IngressConfig, error::IngressError};
 
 /// Connections the kernel holds for a thread that is busy.

@@ -12,6 +12,7 @@
 //! ones are closed. With the last one the index lies outside of the group, and the kernel goes by
 //! hash again, over the new process's sockets alone. So there is no moment in which a SYN can reach
 //! a socket about to be closed, and nothing is left to tidy up.
+#![forbid(unsafe_code)]
 
 use std::{
     fs::File,
@@ -33,7 +34,7 @@ const LISTEN: &str = "0A";
 
 /// The sockets that listen on one address: ours, and perhaps those of another process.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub struct Group {
     address: SocketAddr,
     /// Ours.
     own: usize,
@@ -44,7 +45,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// The group of an address in which `threads` need a socket each; nothing of ours listens yet.
-    pub(crate) fn join(address: SocketAddr, threads: usize) -> Self {
+    pub fn join(address: SocketAddr, threads: usize) -> Self {
         let theirs = listening(address).unwrap_or_else(|error| {
             tracing::warn!(%address, %error, "cannot see who else listens");
             0
@@ -54,13 +55,19 @@ impl Group {
         Self { address, own, shared: theirs > 0, leaving: Once::new() }
     }
 
+    /// The group of an address at which a process has one socket and takes over from nobody by itself:
+    /// who was there before leaves the address to it.
+    pub fn single(address: SocketAddr) -> Self {
+        Self { address, own: 1, shared: false, leaving: Once::new() }
+    }
+
     /// How many sockets are to be made.
-    pub(crate) fn sockets(&self) -> usize {
+    pub fn sockets(&self) -> usize {
         self.own
     }
 
     /// All our sockets listen and are served: new connections come here from now on.
-    pub(crate) fn arrive(&self, socket: &impl AsFd) {
+    pub fn arrive(&self, socket: &impl AsFd) {
         if !self.shared {
             return;
         }
@@ -83,7 +90,7 @@ impl Group {
     }
 
     /// Our sockets are about to be closed: no new connection may come to them. Once is enough.
-    pub(crate) fn leave(&self, socket: &impl AsFd) {
+    pub fn leave(&self, socket: &impl AsFd) {
         self.leaving.call_once(|| {
             let left = listening(self.address).and_then(|total| {
                 match total.checked_sub(self.own) {
