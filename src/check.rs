@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    classes::ClassArgs,
     output::Output,
     table::{Cell, Screen, Table, Tone},
 };
@@ -36,20 +37,8 @@ pub(crate) struct Args {
         value_delimiter = ','
     )]
     file: Vec<PathBuf>,
-    /// IngressClasses with this spec.controller are ours
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "fairlead.io/ingress",
-        env = "FAIRLEAD_CONTROLLER"
-    )]
-    controller: String,
-    /// Class name that the legacy annotation kubernetes.io/ingress.class is compared with
-    #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
-    ingress_class: String,
-    /// Serve Ingresses that name no class, too
-    #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
-    watch_ingress_without_class: bool,
+    #[command(flatten)]
+    classes: ClassArgs,
     #[command(flatten)]
     output: Output,
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod agent;
 mod check;
+mod classes;
 mod cleanup;
 mod commands;
 mod completions;

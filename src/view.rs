@@ -17,7 +17,7 @@ use fairlead_proxy::{
 use fairlead_state::{Key, Kind, Snapshot, model::Protocol, source::directory};
 use ipnetwork::IpNetwork;
 
-use crate::exit::BadConfiguration;
+use crate::{classes::ClassArgs, exit::BadConfiguration};
 
 /// The maps that are asked.
 #[derive(Debug)]
@@ -89,20 +89,8 @@ pub(crate) struct Files {
         env = "FAIRLEAD_CLUSTER_DOMAIN"
     )]
     cluster_domain: String,
-    /// Class name that the legacy annotation kubernetes.io/ingress.class is compared with
-    #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
-    ingress_class: String,
-    /// IngressClasses with this spec.controller are ours
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "fairlead.io/ingress",
-        env = "FAIRLEAD_CONTROLLER"
-    )]
-    controller: String,
-    /// Serve Ingresses that name no class, too
-    #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
-    watch_ingress_without_class: bool,
+    #[command(flatten)]
+    classes: ClassArgs,
 }
 
 /// Read manifests, and what is wrong with them.
@@ -159,14 +147,7 @@ impl Files {
             let v6 = std::net::Ipv6Addr::UNSPECIFIED;
             vec![SocketAddr::from(([0; 4], port)), SocketAddr::from((v6, port))]
         };
-        IngressConfig {
-            http_listen: any(80),
-            https_listen: any(443),
-            ingress_class: self.ingress_class.clone(),
-            controller: self.controller.clone(),
-            watch_ingress_without_class: self.watch_ingress_without_class,
-            ..IngressConfig::default()
-        }
+        IngressConfig { http_listen: any(80), https_listen: any(443), ..self.classes.config() }
     }
 }
 

@@ -83,8 +83,6 @@ pub fn start(
     if let Some(snapshot) = &*snapshots.borrow() {
         first = first.updated(snapshot, serial());
     }
-    // Where they were there first; otherwise `follow` says it when they come.
-    let known = first.revision().map(|_| first.service_count());
     let threads = config.threads.unwrap_or_else(default_threads);
     let listening = config.listening();
     let listeners = listen_groups(&listening, threads)?;
@@ -160,9 +158,6 @@ pub fn start(
     });
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
-    if let Some(services) = known {
-        tracing::info!(services, "DNS: names are in sync");
-    }
     let threads = Mutex::new(workers);
     Ok(Running { addresses, counters, revisions, threads, tasks, policy, zone, listening, renew })
 }
@@ -292,6 +287,7 @@ async fn follow(
 ) {
     snapshots.mark_changed();
     let mut store_lives = true;
+    let mut is_said = false;
     loop {
         let renewal = tokio::select! {
             () = cancel.cancelled() => return,
@@ -320,7 +316,8 @@ async fn follow(
         match updated {
             Ok(Some(updated)) => {
                 let revision = updated.revision();
-                if serving.zone.load().revision().is_none() && revision.is_some() {
+                // Also where they were there before the server.
+                if revision.is_some() && !std::mem::replace(&mut is_said, true) {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
                 serving.zone.store(Arc::new(updated));

@@ -41,7 +41,11 @@ struct Told {
     service_cidrs: BTreeSet<IpNetwork>,
 }
 
-/// Keeps the kernel's view of the node true until `cancel`: addresses for NodePorts, and programs
+/// What the programs know of the node; of what failed, nothing.
+#[derive(Debug, Default)]
+pub struct Known(Option<(View, Told)>);
+
+/// Keeps the kernel's view of the node true until `cancel`, from what [`prepare`] told it: addresses for NodePorts, and programs
 /// on the uplinks. `snapshots` tells which addresses the Node object `node_name` has and which
 /// ServiceCIDRs there are; before the first snapshot the devices and flags alone decide.
 ///
@@ -52,13 +56,13 @@ pub async fn follow(
     kernel: Arc<Kernel>,
     mut snapshots: Snapshots,
     node_name: &str,
+    mut known: Known,
     cancel: CancellationToken,
 ) -> Result<(), KernelError> {
     let failed = |error| KernelError::system(Step::Follow, error);
     // Subscribed before the first look, so that nothing falls between.
     let mut events = Events::open().map_err(failed)?;
     let key = Key::new("", node_name);
-    let mut known = None;
     warn_without_forwarding();
     loop {
         let told = Told::of(&mut snapshots, &key, &kernel);
@@ -81,7 +85,7 @@ pub async fn follow(
 }
 
 /// Whether everything is as it should be.
-fn update(kernel: &Kernel, told: &Told, known: &mut Option<(View, Told)>) -> bool {
+fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     let view = match netlink::read() {
         Ok(node) => uplinks::view(&node, kernel.devices(), &told.addresses),
         Err(error) => {
@@ -89,11 +93,18 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Option<(View, Told)>) -> boo
             return false;
         }
     };
-    if known.as_ref().is_some_and(|(seen, heard)| *seen == view && heard == told) {
+    if known.0.as_ref().is_some_and(|(seen, heard)| *seen == view && heard == told) {
         return true;
     }
-    let errors = apply(kernel, &view, told);
-    for error in &errors {
+    let mut errors: Vec<KernelError> = write(kernel, &view, told).err().into_iter().collect();
+    errors.extend(kernel.attach_devices(&view.devices));
+    *known = settled(view, told.clone(), &errors);
+    errors.is_empty()
+}
+
+/// Says what the programs were told. What failed is tried again as a whole.
+fn settled(view: View, told: Told, errors: &[KernelError]) -> Known {
+    for error in errors {
         tracing::warn!(error = error as &dyn std::error::Error, "node not fully followed");
     }
     for (device, problem) in &view.unusable {
@@ -103,8 +114,8 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Option<(View, Told)>) -> boo
         let left_out: Vec<_> = told.service_cidrs.iter().skip(CIDRS_MAX).collect();
         tracing::warn!(
             ?left_out,
-            "more than {CIDRS_MAX} ServiceCIDRs: addresses not allotted in \
-            these are routed like any other; merge ranges"
+            "more than {CIDRS_MAX} ServiceCIDRs: addresses not allotted in these are routed like \
+             any other; merge ranges"
         );
     }
     let uplinks: Vec<&str> = view.named(Role::Uplink).collect();
@@ -112,15 +123,7 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Option<(View, Told)>) -> boo
     let addresses = view.addresses.len();
     let cidrs: Vec<String> = told.service_cidrs.iter().map(ToString::to_string).collect();
     tracing::info!(addresses, ?uplinks, pods, service_cidrs = ?cidrs, "following the node");
-    // What failed is tried again as a whole.
-    *known = errors.is_empty().then(|| (view, told.clone()));
-    errors.is_empty()
-}
-
-fn apply(kernel: &Kernel, view: &View, told: &Told) -> Vec<KernelError> {
-    let mut errors: Vec<KernelError> = write(kernel, view, told).err().into_iter().collect();
-    errors.extend(kernel.attach_devices(&view.devices));
-    errors
+    Known(errors.is_empty().then_some((view, told)))
 }
 
 fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
@@ -140,15 +143,17 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// rtnetlink cannot be read, or the maps not written.
-pub fn prepare(kernel: &Kernel, snapshots: &Snapshots, node_name: &str) -> Result<(), KernelError> {
+pub fn prepare(
+    kernel: &Kernel,
+    snapshots: &Snapshots,
+    node_name: &str,
+) -> Result<Known, KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
     let view = uplinks::view(&node, kernel.devices(), &told.addresses);
     write(kernel, &view, &told)?;
-    for error in kernel.attach_devices(&view.devices) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "not attached at first");
-    }
-    Ok(())
+    let errors = kernel.attach_devices(&view.devices);
+    Ok(settled(view, told, &errors))
 }
 
 /// IPv4 as v4-mapped.

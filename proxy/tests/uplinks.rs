@@ -14,7 +14,10 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
-use fairlead_proxy::{Devices, Kernel, KernelOptions, node};
+use fairlead_proxy::{
+    Devices, Kernel, KernelOptions,
+    node::{self, Known},
+};
 use fairlead_state::{
     Change, Key, Object, Store,
     model::{Node, ServiceCidr},
@@ -70,7 +73,10 @@ impl Follower {
                 Change::Upsert(Object::Node(Arc::new(node))),
                 Change::Upsert(Object::ServiceCidr(Arc::new(cidrs))),
             ]);
-            runtime.unwrap().block_on(node::follow(follower, snapshots, "node", token)).unwrap();
+            runtime
+                .unwrap()
+                .block_on(node::follow(follower, snapshots, "node", Known::default(), token))
+                .unwrap();
         });
         Self { kernel, cancel }
     }

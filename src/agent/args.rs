@@ -12,7 +12,7 @@ use clap::ArgAction;
 use fairlead_ingress::Hsts;
 use ipnetwork::IpNetwork;
 
-use crate::logging;
+use crate::{classes::ClassArgs, logging};
 
 pub(crate) use drop_in::{ConntrackArgs, DropInArgs};
 
@@ -288,20 +288,8 @@ pub(crate) struct IngressArgs {
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_HTTPS_LISTEN",
           default_values = ["0.0.0.0:443", "[::]:443"])]
     pub(crate) https_listen: Vec<SocketAddr>,
-    /// Class name that the legacy annotation kubernetes.io/ingress.class is compared with
-    #[arg(long, value_name = "NAME", default_value = "fairlead", env = "FAIRLEAD_INGRESS_CLASS")]
-    pub(crate) ingress_class: String,
-    /// IngressClasses with this spec.controller are ours
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "fairlead.io/ingress",
-        env = "FAIRLEAD_CONTROLLER"
-    )]
-    pub(crate) controller: String,
-    /// Serve Ingresses that name no class, too
-    #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
-    pub(crate) watch_ingress_without_class: bool,
+    #[command(flatten)]
+    pub(crate) classes: ClassArgs,
     /// Redirect plain HTTP to this port (default: that of the first --https-listen)
     #[arg(long, value_name = "PORT", env = "FAIRLEAD_HTTPS_REDIRECT_PORT")]
     pub(crate) https_redirect_port: Option<u16>,

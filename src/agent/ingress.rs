@@ -70,9 +70,6 @@ fn config(all: &Args) -> anyhow::Result<IngressConfig> {
     Ok(IngressConfig {
         http_listen: args.http_listen.clone(),
         https_listen: args.https_listen.clone(),
-        ingress_class: args.ingress_class.clone(),
-        controller: args.controller.clone(),
-        watch_ingress_without_class: args.watch_ingress_without_class,
         default_certificate: source::default_certificate(all)?,
         https_redirect_port: args.https_redirect_port,
         hsts: args.hsts.0.clone(),
@@ -84,7 +81,7 @@ fn config(all: &Args) -> anyhow::Result<IngressConfig> {
             ..Limits::default()
         },
         timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },
-        ..IngressConfig::default()
+        ..args.classes.config()
     })
 }
 

@@ -124,17 +124,18 @@ async fn serve(
         log_programmed(&*first.context("synchronising ended")?, &snapshots);
         let (to, seen, node_name) = (kernel.clone(), snapshots.clone(), name.clone());
         let attach = move || {
-            node::prepare(&to, &seen, &node_name)?;
-            to.attach()
+            let known = node::prepare(&to, &seen, &node_name)?;
+            anyhow::Ok((known, to.attach()?))
         };
-        let attached = tokio::task::spawn_blocking(attach).await??;
+        let (known, attached) = tokio::task::spawn_blocking(attach).await??;
         let (adopted, created) = (attached.adopted, attached.created);
         tracing::info!(adopted, created, "Services: programs attached");
         traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
         // A balancer that is told "healthy" sends its traffic at once: not before there are programs.
         let health = health_ports::serve(snapshots.clone(), &name, proxy_name, &cancel);
-        let following = node::follow(kernel.clone(), snapshots.clone(), &name, cancel.clone());
+        let following =
+            node::follow(kernel.clone(), snapshots.clone(), &name, known, cancel.clone());
         tokio::select! {
             result = following => result?,
             () = health => {}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_ingress::{IngressConfig, Severity, explain::Explainer};
+use fairlead_ingress::{Severity, explain::Explainer};
 use fairlead_proxy::plan::{NodeView, Plans};
 use fairlead_state::{Kind, ObjectRef, Snapshot, source::directory};
 
@@ -66,13 +66,7 @@ fn services(snapshot: &Snapshot, findings: &mut Findings) {
 }
 
 fn ingresses(snapshot: &Snapshot, args: &Args, findings: &mut Findings) -> anyhow::Result<()> {
-    let config = IngressConfig {
-        controller: args.controller.clone(),
-        ingress_class: args.ingress_class.clone(),
-        watch_ingress_without_class: args.watch_ingress_without_class,
-        ..IngressConfig::default()
-    };
-    let explainer = Explainer::new(&config, snapshot)?;
+    let explainer = Explainer::new(&args.classes.config(), snapshot)?;
     for finding in explainer.findings() {
         let verdict = match finding.severity {
             Severity::Refused => Verdict::Refused,
