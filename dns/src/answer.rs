@@ -8,7 +8,7 @@ use crate::{
     cache::{Cache, Flavour, Freshness},
     corefile::AclAction,
     plugins::Claim,
-    policy::Site,
+    policy::{Asking, Site},
     wire::{
         HEADER_BYTES,
         name::NAME_BYTES_MAX,
@@ -62,10 +62,7 @@ pub(crate) fn rotation(turn: u32) -> usize {
 /// A plain question on its way through a server block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<'q> {
-    pub(crate) question: &'q Question,
-    /// The message that `question` was read from.
-    pub(crate) query: &'q [u8],
-    pub(crate) source: IpAddr,
+    pub(crate) asking: Asking<'q>,
     /// Largest reply the client takes, in bytes.
     pub(crate) limit: usize,
     /// See [`rotation`].
@@ -79,16 +76,27 @@ pub(crate) fn at_once(
     plain: Plain<'_>,
     buffer: &mut [u8],
 ) -> Outcome {
-    let Plain { question, query, .. } = plain;
     let Some(site) = site else { return Outcome::Elsewhere };
+    let outcome = by_site(site, zone, plain, buffer);
+    let (Outcome::Reply(bytes, _) | Outcome::Refresh(bytes, _), Some(plugins)) =
+        (outcome, &site.plugins)
+    else {
+        return outcome;
+    };
+    let is_complete = plugins.finish(plain.asking, buffer.get_mut(..bytes).unwrap_or_default());
+    if is_complete { outcome } else { Outcome::Elsewhere }
+}
+
+fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Outcome {
+    let Asking { question, query, source, .. } = plain.asking;
     let name = &question.name;
     // Policy first, whatever comes after it (CVE-2026-26017).
-    let allowed = site.verdict(plain.source, name, question.qtype) == AclAction::Allow;
+    let allowed = site.verdict(source.ip(), name, question.qtype) == AclAction::Allow;
     if !allowed || site.is_logged(name) {
         return Outcome::Elsewhere;
     }
     if let Some(plugins) = &site.plugins {
-        match plugins.claim(question) {
+        match plugins.claim(plain.asking) {
             Claim::None => {}
             Claim::Code(code) => return bare_code(site, plain, code, buffer),
             Claim::Slow => return Outcome::Elsewhere,
@@ -116,7 +124,7 @@ pub(crate) fn at_once(
 
 /// A response code that a plugin gives without records.
 fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8]) -> Outcome {
-    let Plain { question, query, limit, .. } = plain;
+    let Plain { asking: Asking { question, query, .. }, limit, .. } = plain;
     let Some(reply) = Reply::begin(buffer, limit, query, question) else {
         return Outcome::Elsewhere;
     };
@@ -127,7 +135,7 @@ fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8
 
 /// A kept answer. RD must be set: without it a client asks what this server knows by itself.
 fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outcome> {
-    let Plain { question, query, limit, .. } = plain;
+    let Plain { asking: Asking { question, query, .. }, limit, .. } = plain;
     if query.get(2)? & 0x01 == 0 {
         return None;
     }

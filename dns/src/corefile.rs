@@ -14,11 +14,13 @@ mod hosts;
 mod kubernetes;
 mod matching;
 mod plugins;
+mod replies;
 mod rewrite;
 mod servers;
 mod template;
 mod tokens;
 mod values;
+mod view;
 
 use std::{
     fmt, fs,
@@ -34,9 +36,11 @@ pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
 pub use matching::{NameMatch, Pattern};
+pub use replies::{Dns64Options, FlagBits, HeaderOptions};
 pub use rewrite::{AnswerRewrite, RewriteField, RewriteRule};
 pub use servers::{Health, LogClass, LogOptions, Reload};
 pub use template::{Piece, RecordTemplate, TemplateOptions, Value};
+pub use view::{Condition, NumberOf, NumberTest, TextOf, TextTest, ViewOptions};
 
 /// A whole Corefile.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,8 @@ pub const DEFAULT_PORT: u16 = 53;
 pub struct ServerBlock {
     /// Zones with their ports; the longest that fits a question answers it.
     pub zones: Vec<ZoneAt>,
+    /// `view`: only questions for which it holds are answered here.
+    pub view: Option<ViewOptions>,
     /// `bind`: addresses to listen on; empty for the agent's own.
     pub bind: Vec<IpAddr>,
     /// `errors` is there.
@@ -79,6 +85,14 @@ pub struct ServerBlock {
     pub any: bool,
     /// `minimal`.
     pub minimal: bool,
+    /// `header`.
+    pub header: Option<HeaderOptions>,
+    /// `nsid` is there, with its text if it has one.
+    pub nsid: Option<Option<String>>,
+    /// `dns64`.
+    pub dns64: Option<Dns64Options>,
+    /// `whoami`.
+    pub whoami: bool,
     /// `acl`, in order: the first rule that fits decides.
     pub acl: Vec<AclRule>,
     /// `rewrite`, in order.
@@ -208,9 +222,15 @@ fn check(blocks: &[ServerBlock]) -> Result<(), String> {
             let place = (zone, &block.bind);
             if seen.contains(&place) {
                 let ZoneAt { zone, port } = zone;
-                return Err(format!("{zone}:{port} is served twice: join the two server blocks"));
+                return Err(format!(
+                    "{zone}:{port} is served twice: join the two server blocks, or write the one \
+                     with a `view` first"
+                ));
             }
-            seen.push(place);
+            // What a view leaves over may be another block's.
+            if block.view.is_none() {
+                seen.push(place);
+            }
         }
     }
     let mut kubernetes = blocks.iter().filter_map(|block| block.kubernetes.as_ref());

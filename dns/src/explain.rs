@@ -1,7 +1,10 @@
 //! What a question would be answered, and by whom: the server's own way through a server block,
 //! without asking anyone.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use fairlead_state::Snapshot;
 use hickory_proto::{
@@ -17,7 +20,7 @@ use crate::{
     corefile::AclAction,
     error::DnsError,
     plugins::Claim,
-    policy::Policy,
+    policy::{Asking, Policy},
     server,
     slow::{Wishes, in_hosts, plain_query},
     wire::{
@@ -49,7 +52,7 @@ pub enum By {
     Upstreams(Vec<String>),
     /// `acl`.
     Acl,
-    /// `rewrite` or `template`: only the server itself can tell.
+    /// `rewrite`, `template` or another that changes questions: only the server itself can tell.
     Plugin,
     /// Nobody serves the name.
     Nobody,
@@ -146,7 +149,9 @@ impl Explainer {
             return None;
         }
         // The group of the first server block is what `--dns-listen` serves.
-        let Some(site) = self.policy.site(0, &question.name) else {
+        let source_port = SocketAddr::new(source, 0);
+        let asking = Asking { question: &question, query: &query, source: source_port, tcp: false };
+        let Some(site) = self.policy.site(0, asking) else {
             (into.code, into.by) = ("REFUSED", By::Nobody);
             return None;
         };
@@ -155,7 +160,7 @@ impl Explainer {
             (into.code, into.by) = ("REFUSED", By::Acl);
             return None;
         }
-        match site.plugins.as_ref().map_or(Claim::None, |plugins| plugins.claim(&question)) {
+        match site.plugins.as_ref().map_or(Claim::None, |plugins| plugins.claim(asking)) {
             Claim::None => {}
             Claim::Code(code) => {
                 (into.code, into.by) = (word(code.low()), By::Plugin);
@@ -183,6 +188,11 @@ impl Explainer {
             let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
             match answer(&self.zone, &question, &query, &mut buffer, manner) {
                 Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
+                    let reply = buffer.get_mut(..bytes).unwrap_or_default();
+                    if !site.plugins.as_ref().is_none_or(|all| all.finish(asking, reply)) {
+                        (into.code, into.by) = ("plugin", By::Plugin);
+                        return None;
+                    }
                     into.by = By::Kubernetes;
                     into.code = word(code);
                     buffer.truncate(bytes);

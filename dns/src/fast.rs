@@ -18,7 +18,7 @@ use arc_swap::{ArcSwap, Cache};
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     counters::{Counters, DropReason},
-    policy::Policy,
+    policy::{Asking, Policy},
     slow::{Arrival, SlowPath},
     sys::{Datagram, Inbox, Outbox, Route},
     wire::question::{Question, Shape},
@@ -121,12 +121,12 @@ impl Worker {
             Shape::Odd => self.counters.asked(0),
             Shape::Plain => {
                 self.counters.asked(question.qtype);
-                let site = policy.site(self.group, &question.name);
+                let source = route.source();
+                let asking = Asking { question, query: datagram.bytes, source, tcp: false };
+                let site = policy.site(self.group, asking);
                 let most = site.map_or(usize::MAX, |site| site.udp_bytes_max);
                 let plain = Plain {
-                    question,
-                    query: datagram.bytes,
-                    source: route.source().ip(),
+                    asking,
                     limit: question.udp_reply_bytes_max().min(most),
                     rotation: rotation(turn),
                 };
@@ -138,7 +138,7 @@ impl Worker {
                     Outcome::Refresh(bytes, code) => {
                         self.counters.reply(code.into());
                         outbox.push(bytes, route);
-                        return self.slow.refresh(self.group, datagram.bytes, &self.counters);
+                        return self.slow.refresh(self.group, asking, &self.counters);
                     }
                     Outcome::Elsewhere | Outcome::Outside => {}
                 }

@@ -2,19 +2,27 @@
 //! of this and pays nothing for it.
 
 mod records;
+mod replies;
 pub(crate) mod rewrite;
 mod template;
 
 use std::net::IpAddr;
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::DNSClass,
+};
 
-pub(crate) use self::records::name;
 use self::template::Template;
+pub(crate) use self::{
+    records::{name, text as name_text},
+    replies::whoami,
+};
 use crate::{
-    corefile::{RewriteRule, ServerBlock},
+    corefile::{Dns64Options, HeaderOptions, RewriteRule, ServerBlock},
     error::DnsError,
-    wire::{name::LowerName, question::Question, text::NameText},
+    policy::Asking,
+    wire::{name::LowerName, text::NameText},
 };
 
 /// One server block's.
@@ -22,6 +30,12 @@ use crate::{
 pub(crate) struct Plugins {
     rewrites: Vec<RewriteRule>,
     templates: Vec<Template>,
+    pub(crate) header: HeaderOptions,
+    /// `nsid`: what this server calls itself.
+    pub(crate) nsid: Option<Box<[u8]>>,
+    pub(crate) dns64: Option<Dns64Options>,
+    /// Questions that nobody else answers are told who asked.
+    pub(crate) whoami: bool,
 }
 
 /// What the plugins want of a question.
@@ -46,15 +60,33 @@ pub(crate) struct Seen<'q> {
 impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
-        if block.rewrites.is_empty() && block.templates.is_empty() {
+        let ServerBlock { rewrites, templates, header, nsid, dns64, whoami, .. } = block;
+        let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some();
+        if rewrites.is_empty() && templates.is_empty() && !changes_replies && !whoami {
             return Ok(None);
         }
-        let templates: Result<_, _> = block.templates.iter().map(Template::new).collect();
-        Ok(Some(Self { rewrites: block.rewrites.clone(), templates: templates? }))
+        let templates: Result<_, _> = templates.iter().map(Template::new).collect();
+        Ok(Some(Self {
+            rewrites: rewrites.clone(),
+            templates: templates?,
+            header: header.unwrap_or_default(),
+            nsid: nsid.as_ref().map(|text| identifier(text.as_deref())),
+            dns64: *dns64,
+            whoami: *whoami,
+        }))
     }
 
     /// Whether a plain question can be answered as if there were no plugins.
-    pub(crate) fn claim(&self, question: &Question) -> Claim {
+    pub(crate) fn claim(&self, asking: Asking<'_>) -> Claim {
+        let question = asking.question;
+        let wants_nsid = self.nsid.is_some() && question.edns.is_some_and(|edns| edns.nsid);
+        let translates = |dns64: Dns64Options| dns64.translate_all && dns64.is_for(asking);
+        if wants_nsid || !self.header.query.is_empty() || self.dns64.is_some_and(translates) {
+            return Claim::Slow;
+        }
+        if self.rewrites.is_empty() && self.templates.is_empty() {
+            return Claim::None;
+        }
         let text = NameText::of(&question.name);
         let mut rewrites = self.rewrites.iter();
         if rewrites.any(|rule| rewrite::applies(rule, text.as_str(), question.qtype)) {
@@ -63,17 +95,33 @@ impl Plugins {
         self.claimed(&question.name, text.as_str(), question.qtype)
     }
 
+    /// Completes a reply that was made without plugins; false if it must be made by the slow path.
+    pub(crate) fn finish(&self, asking: Asking<'_>, reply: &mut [u8]) -> bool {
+        let translates =
+            |dns64: Dns64Options| dns64.is_for(asking) && dns64.wants(reply, asking.question.end);
+        if self.dns64.is_some_and(translates) {
+            return false;
+        }
+        self.header.response.apply(reply);
+        true
+    }
+
     fn claimed(&self, name: &LowerName, text: &str, qtype: u16) -> Claim {
         let claims = self.templates.iter().map(|template| template.claim(name, text, qtype));
         claims.into_iter().find(|claim| *claim != Claim::None).unwrap_or(Claim::None)
     }
 
     /// The question to ask instead; `None` if no rule fits.
-    pub(crate) fn rewrite(&self, name: &LowerName, qtype: u16) -> Option<rewrite::Rewritten<'_>> {
+    pub(crate) fn rewrite(
+        &self,
+        name: &LowerName,
+        qtype: u16,
+        class: DNSClass,
+    ) -> Option<rewrite::Rewritten<'_>> {
         if self.rewrites.is_empty() {
             return None;
         }
-        rewrite::rewrite(&self.rewrites, NameText::of(name).as_str(), qtype)
+        rewrite::rewrite(&self.rewrites, NameText::of(name).as_str(), qtype, class)
     }
 
     /// Whether a template answers this.
@@ -90,4 +138,11 @@ impl Plugins {
         let text = NameText::of(seen.name);
         self.templates.iter().find_map(|template| template.make(seen, text.as_str()))
     }
+}
+
+/// What this server calls itself: by default the machine's name.
+fn identifier(text: Option<&str>) -> Box<[u8]> {
+    let own = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let text = text.map(str::to_owned).or_else(own).unwrap_or_else(|| "localhost".to_owned());
+    text.into_bytes().into()
 }

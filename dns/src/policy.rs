@@ -2,15 +2,20 @@
 //!
 //! Immutable and swapped whole. Policy (`acl`) comes before everything else, wherever it is written.
 
+mod views;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
+
+pub(crate) use self::views::Asking;
 
 use crate::{
     cache::Cache,
     config::DnsConfig,
     corefile::{
-        AclAction, AclRule, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions, ServerBlock,
+        AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions,
+        ServerBlock,
     },
     error::DnsError,
     hosts::Hosts,
@@ -91,12 +96,14 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Site {
     zone: ZoneName,
+    /// `view`: all must hold, or the next block is looked at.
+    conditions: Box<[Condition]>,
     acl: Box<[Rule]>,
     /// `log`: then every question goes the slow path, which writes it down.
     log: Option<QueryLog>,
     /// `errors`: failures of upstreams are said.
     pub(crate) errors: bool,
-    /// `rewrite`, `template`.
+    /// `rewrite`, `template` and others that change questions or replies.
     pub(crate) plugins: Option<std::sync::Arc<Plugins>>,
     pub(crate) hosts: Option<std::sync::Arc<Hosts>>,
     /// Names of the cluster are answered here.
@@ -174,15 +181,17 @@ impl Policy {
                 }
             }
         }
+        // Blocks of one zone stay in their order: views are looked at from top to bottom.
         for group in &mut groups {
             group.sites.sort_by_key(|site| std::cmp::Reverse(site.zone.labels));
         }
         Ok(Self { groups })
     }
 
-    /// The site that answers a name asked at a group's sockets.
-    pub(crate) fn site(&self, group: usize, name: &LowerName) -> Option<&Site> {
-        self.groups.get(group)?.sites.iter().find(|site| site.zone.holds(name))
+    /// The site that answers a question asked at a group's sockets.
+    pub(crate) fn site(&self, group: usize, asking: Asking<'_>) -> Option<&Site> {
+        let sites = &self.groups.get(group)?.sites;
+        sites.iter().find(|site| site.zone.holds(&asking.question.name) && site.is_for(asking))
     }
 
     /// Every cache, each once.
@@ -225,6 +234,7 @@ impl Parts {
         let most = crate::wire::UDP_REPLY_BYTES_MAX;
         Ok(Site {
             zone,
+            conditions: block.view.iter().flat_map(|view| view.conditions.clone()).collect(),
             acl: acl?,
             log: block.log.as_ref().map(QueryLog::new).transpose()?,
             errors: block.errors,
@@ -240,6 +250,11 @@ impl Parts {
 }
 
 impl Site {
+    /// Whether the block's `view` is of such questions.
+    fn is_for(&self, asking: Asking<'_>) -> bool {
+        self.conditions.iter().all(|condition| views::holds(condition, asking))
+    }
+
     /// The zone this block serves.
     pub(crate) fn zone(&self) -> &WireName {
         &self.zone.name

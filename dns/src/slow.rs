@@ -8,6 +8,7 @@ mod chain;
 mod message;
 mod rewritten;
 pub(crate) mod upstreams;
+mod wrapped;
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -17,7 +18,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hickory_proto::serialize::binary::BinEncodable;
 use hickory_server::{net::xfer::Protocol, server::Request};
 use tokio::{
     runtime::Handle,
@@ -33,10 +33,10 @@ pub(crate) use self::{
 
 use crate::{
     counters::{Counters, DropReason},
-    policy::Policy,
+    policy::{Asking, Policy},
     sys::{self, Route},
     wire::{
-        name::LowerName,
+        question::Question,
         rcode,
         reply::{bare, code},
     },
@@ -68,6 +68,25 @@ pub(crate) struct Asked<'q> {
     pub(crate) transport: Protocol,
     /// Which server blocks are asked.
     pub(crate) group: usize,
+    /// How many questions this one is asked because of.
+    pub(crate) depth: u8,
+}
+
+impl<'q> Asked<'q> {
+    /// As a client's message.
+    pub(crate) fn new(query: &'q [u8], source: SocketAddr, tcp: bool, group: usize) -> Self {
+        let transport = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        Self { query, source, transport, group, depth: 0 }
+    }
+
+    /// What server blocks are chosen by.
+    fn asking<'a>(&self, question: &'a Question) -> Asking<'a>
+    where
+        'q: 'a,
+    {
+        let tcp = self.transport != Protocol::Udp;
+        Asking { question, query: self.query, source: self.source, tcp }
+    }
 }
 
 /// How a datagram came.
@@ -113,8 +132,7 @@ impl SlowPath {
         let query = query.to_vec();
         self.0.tasks.spawn_on(
             async move {
-                let source = route.source();
-                let asked = Asked { query: &query, source, transport: Protocol::Udp, group };
+                let asked = Asked::new(&query, route.source(), false, group);
                 if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                     let sent = sys::send_one(socket.as_fd(), &reply, &route);
                     counters.dropped(DropReason::SendFailed, sent.failed as u64);
@@ -125,13 +143,15 @@ impl SlowPath {
     }
 
     /// Asks the upstreams again for what was answered from the cache.
-    pub(crate) fn refresh(&self, group: usize, query: &[u8], counters: &Arc<Counters>) {
+    pub(crate) fn refresh(&self, group: usize, asking: Asking<'_>, counters: &Arc<Counters>) {
+        let Asking { query, source, tcp, .. } = asking;
         let (slow, counters, query) = (self.clone(), counters.clone(), query.to_vec());
         let permit = self.0.permits.clone().try_acquire_owned().ok();
         self.0.tasks.spawn_on(
             async move {
                 // Without a place nothing is asked, and the next question tries again.
-                slow.ask_again(group, &query, permit, &counters).await;
+                let asked = Asked::new(&query, source, tcp, group);
+                slow.ask_again(asked, permit, &counters).await;
             },
             &self.0.runtime,
         );
@@ -153,7 +173,7 @@ impl SlowPath {
         };
         let (reply, code) = match message::verdict(&request) {
             message::Verdict::Error(code) => {
-                let available = self.recursion_available(&request, asked.group);
+                let available = self.recursion_available(&request, asked);
                 (message::error(&request, code, available), code.into())
             }
             message::Verdict::Resolve => match self.resolve(&request, asked, counters).await {
@@ -179,13 +199,11 @@ impl SlowPath {
     fn log(&self, request: &Request, asked: Asked<'_>, reply: &[u8], code: u16, took: Duration) {
         let policy = self.0.policy.load();
         let Some(question) = request.queries.queries().first() else { return };
-        let mut name = LowerName::new();
-        let wire = question.name().to_bytes().unwrap_or_default();
-        let Some(_) = name.read(&wire) else { return };
-        let site = policy.site(asked.group, &name);
+        let Some((_, plain)) = chain::seen(request) else { return };
+        let site = policy.site(asked.group, asked.asking(&plain));
         let answers = reply.get(6..8).and_then(|count| count.first_chunk().copied());
         let answers = answers.map_or(0, u16::from_be_bytes);
-        if !site.is_some_and(|site| site.logs(&name, code, answers)) {
+        if !site.is_some_and(|site| site.logs(&plain.name, code, answers)) {
             return;
         }
         let proto = if asked.transport == Protocol::Udp { "udp" } else { "tcp" };

@@ -11,7 +11,6 @@ use std::{
 use arc_swap::ArcSwap;
 use fairlead_handover::Group;
 use futures::FutureExt;
-use hickory_server::net::xfer::Protocol;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -26,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     counters::{Counters, DropReason},
-    policy::Policy,
+    policy::{Asking, Policy},
     slow::{Asked, SlowPath},
     wire::{
         question::{Question, Shape},
@@ -188,14 +187,15 @@ impl Server {
         // The client's id is random, and most connections carry one query.
         let id = query.first_chunk().copied().map_or(0, u16::from_be_bytes);
         let (policy, zone) = (self.policy.load(), self.zone.load());
-        let site = policy.site(self.group, &question.name);
+        let asking = Asking { question, query, source, tcp: true };
+        let site = policy.site(self.group, asking);
         // Nearly every reply fits the first buffer.
         for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
             // The length goes in front.
             let mut framed = vec![0; 2 + limit];
             let Some(buffer) = framed.get_mut(2..) else { return Next::Close };
             let rotation = rotation(id.into());
-            let plain = Plain { question, query, source: source.ip(), limit, rotation };
+            let plain = Plain { asking, limit, rotation };
             let outcome = at_once(site, &zone, plain, buffer);
             match outcome {
                 Outcome::Elsewhere | Outcome::Outside => return Next::Slow,
@@ -203,7 +203,7 @@ impl Server {
                     if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
                 Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
                     if matches!(outcome, Outcome::Refresh(..)) {
-                        self.slow.refresh(self.group, query, &self.counters);
+                        self.slow.refresh(self.group, asking, &self.counters);
                     }
                     self.counters.reply(code.into());
                     framed.truncate(2 + bytes);
@@ -224,7 +224,7 @@ impl Server {
         let Some(permit) = self.slow.permit(&self.counters) else { return };
         let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
         self.tasks.spawn(async move {
-            let asked = Asked { query: &query, source, transport: Protocol::Tcp, group };
+            let asked = Asked::new(&query, source, true, group);
             if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                 let framed = [&[0; 2], &reply[..]].concat();
                 // Fails when the connection is gone, and then nobody waits for it.

@@ -41,5 +41,8 @@ pub(crate) mod rcode {
     pub(crate) const NO_SUCH_NAME: u8 = 3;
 }
 
+/// The option of a server's identifier (RFC 5001).
+pub(crate) const NSID_OPTION: u16 = 3;
+
 /// Class IN.
 pub(crate) const CLASS_IN: u16 = 1;

@@ -20,6 +20,8 @@ mod forward;
 mod hostile;
 #[path = "it/plugins.rs"]
 mod plugins;
+#[path = "it/replies.rs"]
+mod replies;
 #[path = "it/sockets.rs"]
 mod sockets;
 #[path = "it/takeover.rs"]

@@ -158,7 +158,13 @@ fn read_option(line: &Directive, options: &mut KubernetesOptions) -> Result<(), 
                  --kubeconfig",
             ));
         }
-        "labels" | "namespace_labels" | "multicluster" | "zonal" | "transfer" => {
+        "multicluster" => {
+            return Err(line.name.error(
+                "kubernetes: multicluster is not served here, ServiceImports are not watched: remove \
+                 this line, or keep CoreDNS for these zones",
+            ));
+        }
+        "labels" | "namespace_labels" | "zonal" | "transfer" => {
             let option = &line.name.text;
             return Err(line.name.error(format!(
                 "kubernetes: {option} is CoreDNS's and not served here: remove this line, or keep \

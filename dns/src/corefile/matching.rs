@@ -91,6 +91,17 @@ impl NameMatch {
         }))
     }
 
+    /// As [`NameMatch::read`], but a part of a name is only made lower case.
+    pub(super) fn read_as_written(kind: &str, text: &Token) -> Result<Option<Self>, CorefileError> {
+        let lower = || text.text.to_ascii_lowercase();
+        Ok(Some(match kind {
+            "prefix" => Self::Prefix(lower()),
+            "suffix" => Self::Suffix(lower()),
+            "substring" => Self::Substring(lower()),
+            kind => return Self::read(kind, text),
+        }))
+    }
+
     /// Whether a name (text, lower case, with the final dot) fits.
     pub(crate) fn fits(&self, name: &str) -> bool {
         match self {

@@ -3,28 +3,26 @@
 use super::{
     CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt,
     blocks::{Block, Directive},
-    cache, forward, guards, hosts, kubernetes, rewrite, servers, template,
+    cache, forward, guards, hosts, kubernetes, replies, rewrite, servers, template,
     tokens::Token,
+    view,
 };
 
 /// CoreDNS's plugins that are not here: named, so that the error can say so.
-const ELSEWHERE: [&str; 39] = [
+const ELSEWHERE: [&str; 34] = [
     "metadata",
     "geoip",
     "cancel",
     "tls",
     "timeouts",
     "multisocket",
-    "nsid",
     "debug",
     "trace",
     "pprof",
     "dnstap",
     "local",
-    "dns64",
     "chaos",
     "tsig",
-    "header",
     "dnssec",
     "autopath",
     "transfer",
@@ -38,10 +36,8 @@ const ELSEWHERE: [&str; 39] = [
     "etcd",
     "grpc",
     "erratic",
-    "whoami",
     "on",
     "sign",
-    "view",
     "nomad",
     "quic",
     "shed",
@@ -49,8 +45,9 @@ const ELSEWHERE: [&str; 39] = [
     "https3",
     "proxyproto",
 ];
-const KNOWN: &str = "acl, any, bind, bufsize, cache, errors, forward, health, hosts, kubernetes, \
-                     loadbalance, log, loop, minimal, prometheus, ready, reload, rewrite, template";
+const KNOWN: &str = "acl, any, bind, bufsize, cache, dns64, errors, forward, header, health, hosts, \
+                     kubernetes, loadbalance, log, loop, minimal, nsid, prometheus, ready, reload, \
+                     rewrite, template, view, whoami";
 
 /// Plugins of which several lines make one.
 const REPEATABLE: [&str; 5] = ["forward", "acl", "bind", "rewrite", "template"];
@@ -90,6 +87,11 @@ fn plugin(
         "loop" => server.detect_loops = bare(line)?,
         "any" => server.any = bare(line)?,
         "minimal" => server.minimal = bare(line)?,
+        "whoami" => server.whoami = bare(line)?,
+        "header" => server.header = Some(replies::header(line)?),
+        "nsid" => server.nsid = Some(replies::nsid(line)?),
+        "dns64" => server.dns64 = Some(replies::dns64(line)?),
+        "view" => server.view = Some(view::read(line)?),
         "loadbalance" => {
             line.no_body()?;
             if let Some(policy) = line.expect(0, 1)?.first()

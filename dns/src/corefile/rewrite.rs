@@ -1,6 +1,6 @@
 //! `rewrite [continue|stop] FIELD ...`: questions as if another had been asked.
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::{op::ResponseCode, rr::DNSClass};
 
 use super::{
     CorefileError,
@@ -10,7 +10,7 @@ use super::{
     values::{record_type, response_code},
 };
 
-const FIELDS: &str = "name, type, ttl and rcode";
+const FIELDS: &str = "name, type, class, cname, ttl and rcode";
 const MATCHES: &str = "exact, prefix, suffix, substring or regex";
 
 /// One rule.
@@ -42,6 +42,15 @@ pub enum RewriteField {
         from: u16,
         /// What instead.
         to: u16,
+    },
+    /// The class asked for, which becomes IN: no other is served.
+    Class(DNSClass),
+    /// Where aliases in the answer lead: the records are those of the new target.
+    Cname {
+        /// Which targets.
+        from: NameMatch,
+        /// What takes the place of the part that fits.
+        to: String,
     },
     /// Times to live in the answer.
     Ttl {
@@ -100,16 +109,51 @@ pub(super) fn read(line: &Directive) -> Result<RewriteRule, CorefileError> {
         }
         "ttl" => read_ttl(field, rest)?,
         "rcode" => read_rcode(field, rest)?,
-        known @ ("class" | "edns0" | "cname") => {
-            return Err(field.error(format!(
-                "rewrite {known} is CoreDNS's and not served here: remove this line, or keep \
-                 CoreDNS for it"
-            )));
+        "class" => read_class(field, rest)?,
+        "cname" => read_cname(field, rest)?,
+        "edns0" => {
+            return Err(field.error(
+                "rewrite edns0 is CoreDNS's and not served here: options of clients are not passed \
+                 on to upstreams; remove this line, or keep CoreDNS for it",
+            ));
         }
         "answer" => return Err(field.error("rewrite: an answer belongs behind its name rule")),
         other => return Err(field.error(format!("rewrite {other:?}: known are {FIELDS}"))),
     };
     Ok(RewriteRule { goes_on, field })
+}
+
+fn read_class(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileError> {
+    let [from, to] = words else {
+        return Err(field.error("rewrite class: write `class FROM IN`, as `class CH IN`"));
+    };
+    let class = |word: &Token| match word.text.to_ascii_uppercase().as_str() {
+        "IN" => Ok(DNSClass::IN),
+        "CH" => Ok(DNSClass::CH),
+        "HS" => Ok(DNSClass::HS),
+        "NONE" => Ok(DNSClass::NONE),
+        "ANY" => Ok(DNSClass::ANY),
+        "CS" => Ok(DNSClass::Unknown(2)),
+        _ => Err(word.error(format!("{:?}: give IN, CH, HS, CS, NONE or ANY", word.text))),
+    };
+    if class(to)? != DNSClass::IN {
+        return Err(to.error("rewrite class: no class but IN is served: write `class FROM IN`"));
+    }
+    Ok(RewriteField::Class(class(from)?))
+}
+
+fn read_cname(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileError> {
+    let usage = || field.error(format!("rewrite cname: write `cname [{MATCHES}] FROM TO`"));
+    let (kind, from, to) = match words {
+        [from, to] => ("exact".to_owned(), from, to),
+        [kind, from, to] => (kind.text.to_ascii_lowercase(), from, to),
+        _ => return Err(usage()),
+    };
+    // Only whole names get a final dot here, unlike those of `name` (CoreDNS's reading).
+    let from = NameMatch::read_as_written(&kind, from)?.ok_or_else(usage)?;
+    let is_whole = matches!(from, NameMatch::Exact(_));
+    let to = if is_whole { absolute(&to.text) } else { to.text.to_ascii_lowercase() };
+    Ok(RewriteField::Cname { from, to })
 }
 
 fn read_name(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileError> {

@@ -121,6 +121,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("kubernetes a.local {\n pods verified\n}"), 3, "pods insecure"),
         (block("kubernetes a.local {\n kubeconfig /x\n}"), 3, "--kubeconfig"),
         (block("kubernetes a.local {\n ttl 4000\n}"), 3, "0 to 3600"),
+        (block("kubernetes a.local {\n multicluster clusterset.local\n}"), 3, "ServiceImports"),
         (block("kubernetes a.local {\n nope\n}"), 3, "known are pods"),
         (block("cache 30 {\n disable all\n}"), 3, "success or denial"),
         (block("cache\ncache"), 3, "twice in one server block"),
@@ -147,6 +148,29 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("rewrite rcode a NXDOMAIN nope"), 2, "give NOERROR"),
         (block("rewrite type A NOPE"), 2, "no record type"),
         (block("rewrite edns0 local set 0xffee abc"), 2, "edns0 is CoreDNS's"),
+        (block("rewrite class IN CH"), 2, "class FROM IN"),
+        (block("rewrite class XX IN"), 2, "give IN, CH"),
+        (block("rewrite cname a"), 2, "rewrite cname: write"),
+        (block("rewrite cname fuzzy a b"), 2, "rewrite cname: write"),
+        (block("header"), 2, "query|response"),
+        (block("header {\n response set ad\n}"), 3, "flags aa, ra and rd"),
+        (block("header {\n reply set aa\n}"), 3, "query|response"),
+        (block("header {\n query aa\n}"), 3, "a value is missing"),
+        (block("dns64 10.0.0.0/8"), 2, "IPv6 prefix"),
+        (block("dns64 {\n prefix 64:ff9b::/95\n}"), 3, "IPv6 prefix"),
+        (block("dns64 {\n nope\n}"), 3, "known are prefix"),
+        (block("whoami now"), 2, "too much"),
+        (block("view"), 2, "a value is missing"),
+        (block("view a {\n expr\n}"), 3, "a value is missing"),
+        (block("view a {\n expr name()\n}"), 3, "compared with nothing"),
+        (block("view a {\n expr name() == 1\n}"), 3, "not understood"),
+        (block("view a {\n expr name() =~ 'x'\n}"), 3, "not understood"),
+        (block("view a {\n expr metadata('a/b') == 'c'\n}"), 3, "metadata is not understood"),
+        (block("view a {\n expr incidr(client_ip(), '10.0.0.1')\n}"), 3, "ADDRESS/LENGTH"),
+        (block("view a {\n expr name() matches '('\n}"), 3, "no regular expression"),
+        (block("view a {\n expr name() == 'a\n}"), 3, "without its end"),
+        (block("view a {\n expr (do()\n}"), 3, "\")\" is missing"),
+        (block("view a {\n expr not type() in ['A']\n}"), 3, "use parentheses"),
         (block("template IN"), 2, "a value is missing"),
         (block("template CH ANY"), 2, "only the classes"),
         (block("template IN NOPE"), 2, "no record type"),
@@ -164,6 +188,12 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         ("https://. {\n errors\n}\n".to_owned(), 1, "only dns://"),
         (".:0 {\n errors\n}\n".to_owned(), 1, "1 to 65535"),
         (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 0, "served twice"),
+        // The second would never be reached.
+        (
+            ".:53 {\n errors\n}\n.:53 {\n view a {\n expr true\n }\n}\n".to_owned(),
+            0,
+            "with a `view` first",
+        ),
         (".:53 {\n kubernetes a.local\n}\nb:53 {\n kubernetes b\n}\n".to_owned(), 0, "two cluster"),
     ];
     for (text, line, reason) in cases {
@@ -171,6 +201,57 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         assert!(error.reason.contains(reason), "{text}\n{error}");
         assert_eq!(error.line, line, "{text}\n{error}");
     }
+}
+
+#[test]
+fn expressions_of_views_are_read_as_expr_lang_reads_them() {
+    let yes = |of, text: &str| Condition::Text(of, TextTest::OneOf(vec![text.to_owned()]));
+    let not = |condition: Condition| Condition::Not(condition.into());
+    let kinds = TextTest::OneOf(vec!["A".to_owned(), "AAAA".to_owned()]);
+    let a = || yes(TextOf::Type, "A");
+    let from = || Condition::From("10.0.0.0/8".parse().unwrap());
+    let cases = [
+        ("type() == 'A'", a()),
+        ("'A' == type()", a()),
+        ("type() != 'A'", not(a())),
+        ("type() in ['A', 'AAAA']", Condition::Text(TextOf::Type, kinds.clone())),
+        ("type() not in ['A', 'AAAA',]", not(Condition::Text(TextOf::Type, kinds))),
+        ("incidr(client_ip(), '10.0.0.0/8')", from()),
+        ("!incidr(client_ip(), '10.0.0.0/8')", not(from())),
+        (
+            "type() == 'A' && do() || incidr(client_ip(),'10.0.0.0/8')",
+            Condition::Any(vec![Condition::All(vec![a(), Condition::DnssecOk]), from()]),
+        ),
+        (
+            "type() == 'A' and (do() or incidr(client_ip(),'10.0.0.0/8'))",
+            Condition::All(vec![a(), Condition::Any(vec![Condition::DnssecOk, from()])]),
+        ),
+        (
+            "name() endsWith `.corp.`",
+            Condition::Text(TextOf::Name, TextTest::EndsWith(".corp.".to_owned())),
+        ),
+        (
+            "bufsize() >= 1232",
+            not(Condition::Number(NumberOf::BufferBytes, NumberTest::Less(1232))),
+        ),
+        ("512 < size()", Condition::Number(NumberOf::Bytes, NumberTest::More(512))),
+        ("do() == false", not(Condition::DnssecOk)),
+        ("not (true)", not(Condition::Always(true))),
+    ];
+    for (expression, wanted) in cases {
+        let text = format!(".:53 {{\n view a {{\n  expr {expression}\n }}\n}}\n");
+        let corefile = parse(&text).unwrap_or_else(|error| panic!("{text}{error}"));
+        assert_eq!(corefile.blocks[0].view.as_ref().unwrap().conditions, [wanted], "{expression}");
+    }
+    // The README's: a backslash within quotes is written twice.
+    let text =
+        ".:53 {\n view a {\n expr name() matches '^abc\\\\..*\\\\.example\\\\.com\\\\.$'\n }\n}\n";
+    let corefile = parse(text).unwrap();
+    let conditions = &corefile.blocks[0].view.as_ref().unwrap().conditions;
+    let [Condition::Text(TextOf::Name, TextTest::Matches(pattern))] = &conditions[..] else {
+        panic!("{conditions:?}");
+    };
+    assert_eq!(pattern.as_str(), r"^abc\..*\.example\.com\.$");
 }
 
 mod hostile {
@@ -186,6 +267,7 @@ mod hostile {
                 Just("kubernetes"), Just("30"), Just("{$UPSTREAM}"), Just("10.0.0.0/7"),
                 Just("rewrite"), Just("name"), Just("answer"), Just("template"), Just("match"),
                 Just("IN"), Just("ANY"), Just("{{"), Just("}}"), Just("index"), Just(".Match"),
+                Just("view"), Just("expr"), Just("name()"), Just("'"), Just("=="), Just("("),
                 Just("hosts"), Just("acl"), Just("block"), Just("net"), Just(","),
             ], 0..60)
         ) {

@@ -14,7 +14,7 @@ use crate::wire::{
 };
 
 /// Lower case, with the final dot.
-pub(super) fn text(name: &Name) -> Option<String> {
+pub(crate) fn text(name: &Name) -> Option<String> {
     let wire = name.to_bytes().ok()?;
     let mut lower = LowerName::new();
     lower.read(&wire)?;

@@ -2,7 +2,7 @@
 
 use hickory_proto::{
     op::Message,
-    rr::{Name, Record},
+    rr::{DNSClass, Name, Record},
 };
 
 use super::records::{name, name_within, text};
@@ -14,6 +14,9 @@ pub(crate) struct Rewritten<'r> {
     /// Lower case, with the final dot; may be no name at all.
     pub(crate) name: String,
     pub(crate) qtype: u16,
+    pub(crate) class: DNSClass,
+    /// Where aliases in the answer are to lead instead, in the order of the rules.
+    pub(crate) aliases: Vec<(&'r NameMatch, &'r str)>,
     /// In the order of the rules; carried out from the last to the first.
     back: Vec<Back<'r>>,
 }
@@ -45,6 +48,10 @@ pub(super) fn applies(rule: &RewriteRule, name: &str, qtype: u16) -> bool {
         | RewriteField::Ttl { names, .. }
         | RewriteField::Rcode { names, .. } => names.fits(name),
         RewriteField::Type { from, .. } => *from == qtype,
+        // Plain questions are of class IN already.
+        RewriteField::Class(_) => false,
+        // Only the answer can tell.
+        RewriteField::Cname { .. } => true,
     }
 }
 
@@ -53,8 +60,9 @@ pub(super) fn rewrite<'r>(
     rules: &'r [RewriteRule],
     name: &str,
     qtype: u16,
+    class: DNSClass,
 ) -> Option<Rewritten<'r>> {
-    let mut done = Rewritten { name: name.to_owned(), qtype, back: vec![] };
+    let mut done = Rewritten { name: name.to_owned(), qtype, class, aliases: vec![], back: vec![] };
     let mut any = false;
     for rule in rules {
         if !done.apply(&rule.field) {
@@ -89,6 +97,13 @@ impl<'r> Rewritten<'r> {
                 }
                 self.qtype = *to;
             }
+            RewriteField::Class(from) => {
+                if self.class != *from {
+                    return false;
+                }
+                self.class = DNSClass::IN;
+            }
+            RewriteField::Cname { from, to } => self.aliases.push((from, to)),
             RewriteField::Ttl { names, seconds: (least, most) } => {
                 if !names.fits(&self.name) {
                     return false;

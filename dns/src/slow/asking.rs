@@ -15,7 +15,12 @@ use hickory_proto::{
 };
 use hickory_server::{net::xfer::Protocol, server::Request};
 
-use super::{Permit, SlowPath, chain::plain_query, message, upstreams::Wishes};
+use super::{
+    Asked, Permit, SlowPath,
+    chain::{plain_query, seen},
+    message,
+    upstreams::Wishes,
+};
 use crate::{
     cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
     counters::Counters,
@@ -130,19 +135,18 @@ impl SlowPath {
     /// Asks again for a question that the cache has just answered.
     pub(super) async fn ask_again(
         &self,
-        group: usize,
-        query: &[u8],
+        asked: Asked<'_>,
         permit: Option<Permit>,
         counters: &Counters,
     ) {
         let policy = self.0.policy.load_full();
+        let query = asked.query;
         let mut question = Question::new();
         if question.read(query) != Shape::Plain {
             return;
         }
-        let Some(site) = policy.site(group, &question.name) else { return };
-        let source = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let request = Request::from_bytes(query.to_vec(), source, Protocol::Udp);
+        let Some(site) = policy.site(asked.group, asked.asking(&question)) else { return };
+        let request = Request::from_bytes(query.to_vec(), asked.source, asked.transport);
         if let (Some(_), Ok(request)) = (&permit, request)
             && let Some(asked) = request.queries.queries().first()
         {
@@ -168,12 +172,10 @@ impl SlowPath {
     }
 
     /// Whether names are forwarded where this request came to.
-    pub(super) fn recursion_available(&self, request: &Request, group: usize) -> bool {
+    pub(super) fn recursion_available(&self, request: &Request, asked: Asked<'_>) -> bool {
         let policy = self.0.policy.load();
-        let name = request.queries.queries().first().and_then(|q| q.name().to_bytes().ok());
-        let mut lower = LowerName::new();
-        name.and_then(|name| lower.read(&name))
-            .and_then(|_| policy.site(group, &lower))
+        seen(request)
+            .and_then(|(_, plain)| policy.site(asked.group, asked.asking(&plain)))
             .is_some_and(Site::has_upstreams)
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use hickory_proto::{
     op::{LowerQuery, Message, Metadata, ResponseCode},
     rr::{
-        Name, RData, Record, RecordType,
-        rdata::{CNAME, HINFO},
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::{CNAME, HINFO, opt::EdnsCode},
     },
     serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
 };
@@ -23,12 +23,12 @@ use crate::{
     corefile::AclAction,
     counters::Counters,
     hosts::HostAnswer,
-    plugins::Seen,
-    policy::{Policy, Site},
+    plugins::{Seen, whoami},
+    policy::{Asking, Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
         name::WireName,
-        question::{Edns, Question, Shape},
+        question::{Edns, Question},
         rcode,
         record::RrSet,
         reply::{Flags, Reply},
@@ -62,11 +62,11 @@ pub(super) struct Course<'c> {
     zone: &'c Zone,
     pub(super) request: &'c Request,
     group: usize,
-    counters: &'c Counters,
+    pub(super) counters: &'c Counters,
 }
 
 impl SlowPath {
-    /// The reply to a query for one IN name.
+    /// The reply to a query for one name.
     pub(super) async fn resolve(
         &self,
         request: &Request,
@@ -75,27 +75,35 @@ impl SlowPath {
     ) -> Resolution {
         let (policy, zone) = (self.0.policy.load_full(), self.0.zone.load_full());
         let course = Course { policy: &policy, zone: &zone, request, group: asked.group, counters };
-        let Some(question) = request.queries.queries().first() else {
-            return Resolution::Reply(None);
-        };
-        let qtype = question.query_type();
-        let Some((query, plain)) = course.question() else {
-            return Resolution::Reply(None);
-        };
-        let Some(site) = policy.site(asked.group, &plain.name) else {
+        let Some((query, plain)) = seen(request) else { return Resolution::Reply(None) };
+        let Some(site) = policy.site(asked.group, asked.asking(&plain)) else {
             return Resolution::Reply(error(request, ResponseCode::Refused, false));
         };
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
         }
-        let plugins = site.plugins.as_ref();
-        if let Some(other) = plugins.and_then(|all| all.rewrite(&plain.name, qtype.into())) {
-            return self.by_another(&course, site, asked, other).await;
+        match &site.plugins {
+            Some(plugins) => self.wrapped(&course, (site, plugins), asked).await,
+            None => self.answered(&course, site, (&query, plain), asked.transport).await,
         }
-        Resolution::Reply(self.found(&course, site, (&query, plain), asked.transport).await)
     }
 
-    /// The reply to a question as it is, by a server block.
+    /// The reply to a question as it is, if it is of a class that is served.
+    pub(super) async fn answered(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        plain: (&[u8], Question),
+        transport: Protocol,
+    ) -> Resolution {
+        let class = course.request.queries.queries().first().map(LowerQuery::query_class);
+        Resolution::Reply(match class {
+            Some(DNSClass::IN) => self.found(course, site, plain, transport).await,
+            _ => error(course.request, ResponseCode::Refused, site.has_upstreams()),
+        })
+    }
+
+    /// The reply to a question of class IN, by a server block.
     pub(super) async fn found(
         &self,
         course: &Course<'_>,
@@ -105,16 +113,19 @@ impl SlowPath {
     ) -> Option<Vec<u8>> {
         let question = course.request.queries.queries().first()?;
         let (name, qtype) = (question.original().name().clone(), question.query_type());
+        let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
+            && site.forward(&plain.name).is_none();
         let is_made = site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
-        if !is_made && let Some(reply) = course.at_hand(site, plain, query, transport) {
+        if !is_made && let Some(reply) = course.at_hand(site, &plain, query, transport) {
             return Some(reply);
         }
         // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
         if qtype == RecordType::ANY && !is_made {
             return any(course.request, site, &name);
         }
-        match self.follow(course, site, name).await {
+        match self.follow(course, site, name.clone()).await {
             Ok(Resolved { metadata, sections }) => reply(course.request, metadata, &sections),
+            Err(ResponseCode::Refused) if tells_who => who(course.request, &name),
             Err(code) => error(course.request, code, site.has_upstreams()),
         }
     }
@@ -130,11 +141,13 @@ impl SlowPath {
         let qtype = request.queries.queries().first().map_or(RecordType::A, LowerQuery::query_type);
         let mut aliases = vec![];
         while aliases.len() <= ALIASES_MAX {
-            let (query, question) = course.plain(&name, qtype).ok_or(ResponseCode::ServFail)?;
+            let (query, question) = plain(request, &name, qtype).ok_or(ResponseCode::ServFail)?;
             // An alias' target may be another server block's, as in CoreDNS.
             let site = match aliases.is_empty() {
                 true => first,
-                false => policy.site(group, &question.name).ok_or(ResponseCode::Refused)?,
+                false => policy
+                    .site(group, course.asking(&question, &query))
+                    .ok_or(ResponseCode::Refused)?,
             };
             if let Some(made) = course.made(site, &question) {
                 let mut made = made?;
@@ -183,10 +196,10 @@ impl<'c> Course<'c> {
         Course { request, ..*self }
     }
 
-    /// A plain form of the query.
-    pub(super) fn question(&self) -> Option<(Vec<u8>, Question)> {
-        let question = self.request.queries.queries().first()?;
-        self.plain(question.original().name(), question.query_type())
+    /// What the server block of another question of this client is chosen by.
+    fn asking<'q>(&self, question: &'q Question, query: &'q [u8]) -> Asking<'q> {
+        let tcp = self.request.protocol() != Protocol::Udp;
+        Asking { question, query, source: self.request.src(), tcp }
     }
 
     /// What a template makes of a question.
@@ -195,39 +208,27 @@ impl<'c> Course<'c> {
         site.plugins.as_ref()?.make(Seen { name, qtype, source })
     }
 
-    /// A plain form of the query, for this name.
-    fn plain(&self, name: &Name, qtype: RecordType) -> Option<(Vec<u8>, Question)> {
-        let wire = name.to_bytes().ok()?;
-        let query = plain_query(self.request.metadata.id, wishes(self.request), &wire, qtype);
-        let mut question = Question::new();
-        (question.read(&query) == Shape::Plain).then_some((query, question))
-    }
-
     /// What hosts or the zone say, without asking anyone.
     fn at_hand(
         &self,
         site: &Site,
-        mut question: Question,
+        question: &Question,
         query: &[u8],
         transport: Protocol,
     ) -> Option<Vec<u8>> {
-        question.edns = self.request.edns.as_ref().map(|edns| Edns {
-            payload_bytes: edns.max_payload(),
-            dnssec_ok: edns.flags().dnssec_ok,
-        });
         let limit = match transport {
             Protocol::Udp => question.udp_reply_bytes_max().min(site.udp_bytes_max),
             _ => usize::from(site_limit(self.request, site)),
         };
         let mut buffer = vec![0; limit];
         let recursion_available = site.has_upstreams();
-        let bytes = match in_hosts(site, &question, query, &mut buffer, recursion_available) {
+        let bytes = match in_hosts(site, question, query, &mut buffer, recursion_available) {
             Some(bytes) => bytes,
             None if site.kubernetes => {
                 let turn = rotation(self.request.metadata.id.into());
                 let rotation = if site.rotate { turn } else { 0 };
                 let manner = Manner { limit, recursion_available, rotation };
-                match answer(self.zone, &question, query, &mut buffer, manner) {
+                match answer(self.zone, question, query, &mut buffer, manner) {
                     Outcome::Reply(bytes, _) => bytes,
                     _ => return None,
                 }
@@ -249,6 +250,37 @@ impl<'c> Course<'c> {
         buffer.truncate(bytes);
         Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
     }
+}
+
+/// A request's question in plain form, of class IN whatever its class is.
+pub(super) fn seen(request: &Request) -> Option<(Vec<u8>, Question)> {
+    let asked = request.queries.queries().first()?;
+    let (query, mut question) = plain(request, asked.original().name(), asked.query_type())?;
+    question.edns = request.edns.as_ref().map(|edns| Edns {
+        payload_bytes: edns.max_payload(),
+        dnssec_ok: edns.flags().dnssec_ok,
+        nsid: edns.option(EdnsCode::NSID).is_some(),
+    });
+    Some((query, question))
+}
+
+/// A question of nothing but a name and type, with a request's flags.
+fn plain(request: &Request, name: &Name, qtype: RecordType) -> Option<(Vec<u8>, Question)> {
+    let wire = name.to_bytes().ok()?;
+    let query = plain_query(request.metadata.id, wishes(request), &wire, qtype);
+    let mut question = Question::new();
+    let name_bytes = question.name.read(&wire)?;
+    question.qtype = qtype.into();
+    question.end = HEADER_BYTES + name_bytes + 4;
+    Some((query, question))
+}
+
+/// `whoami`'s reply.
+fn who(request: &Request, name: &Name) -> Option<Vec<u8>> {
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.authoritative = true;
+    let sections = Sections { additionals: whoami(request, name), ..Sections::default() };
+    reply(request, metadata, &sections)
 }
 
 /// What `acl` makes of a question that it does not allow.

@@ -2,7 +2,7 @@
 
 use hickory_proto::{
     op::{Edns, Metadata, OpCode, ResponseCode},
-    rr::{DNSClass, Record, RecordType},
+    rr::{Record, RecordType},
     serialize::binary::BinEncoder,
 };
 use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::MessageResponseBuilder};
@@ -26,7 +26,7 @@ pub(super) struct Sections {
     pub(super) additionals: Vec<Record>,
 }
 
-/// Judges a query by everything but its name.
+/// Judges a query by everything but its name and class.
 pub(super) fn verdict(request: &Request) -> Verdict {
     if request.metadata.op_code != OpCode::Query {
         return Verdict::Error(ResponseCode::NotImp);
@@ -41,9 +41,6 @@ pub(super) fn verdict(request: &Request) -> Verdict {
     // We share no key with anyone (RFC 8945 §5.2.1).
     if request.signature.is_some() {
         return Verdict::Error(ResponseCode::NotAuth);
-    }
-    if question.query_class() != DNSClass::IN {
-        return Verdict::Error(ResponseCode::Refused);
     }
     match question.query_type() {
         RecordType::AXFR | RecordType::IXFR => Verdict::Error(ResponseCode::Refused),

@@ -1,18 +1,19 @@
 //! Questions that `rewrite` changes: another is asked, and the answer made to fit.
 
 use hickory_proto::{
-    op::{Message, Query, ResponseCode},
-    rr::{DNSClass, RecordType},
+    op::{LowerQuery, Message, ResponseCode},
+    rr::{DNSClass, RData, RecordType, rdata::CNAME},
 };
-use hickory_server::server::Request;
 
 use super::{
     Asked, SlowPath,
-    chain::{Course, Resolution, refused},
+    chain::{Course, Resolution, refused, seen},
     message::{Sections, Verdict, error, reply, verdict},
+    wrapped::{again, with_question},
 };
 use crate::{
-    plugins::{name, rewrite::Rewritten},
+    corefile::NameMatch,
+    plugins::{name, name_text, rewrite::Rewritten},
     policy::Site,
 };
 
@@ -25,16 +26,19 @@ impl SlowPath {
         asked: Asked<'_>,
         rewritten: Rewritten<'_>,
     ) -> Resolution {
-        let failed = |code| Resolution::Reply(error(course.request, code, site.has_upstreams()));
-        let Some(other) = other_request(course.request, asked, &rewritten) else {
-            return failed(ResponseCode::ServFail);
-        };
+        let request = course.request;
+        let failed = |code| Resolution::Reply(error(request, code, site.has_upstreams()));
+        let qtype = RecordType::from(rewritten.qtype);
+        let other = name(&rewritten.name).and_then(|name| with_question(asked.query, name, qtype));
+        let Some(query) = other else { return failed(ResponseCode::ServFail) };
+        let Some(other) = again(request, &query) else { return failed(ResponseCode::ServFail) };
         if let Verdict::Error(code) = verdict(&other) {
             return failed(code);
         }
-        let request = course.request;
-        let course = course.with(&other);
-        let Some((query, plain)) = course.question() else {
+        if rewritten.class != DNSClass::IN {
+            return failed(ResponseCode::Refused);
+        }
+        let Some((plain_query, plain)) = seen(&other) else {
             return failed(ResponseCode::ServFail);
         };
         // Policy sees what is really asked as well: else a rule would be a way around it
@@ -42,31 +46,52 @@ impl SlowPath {
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
         }
-        let bytes = self.found(&course, site, (&query, plain), asked.transport).await;
-        Resolution::Reply(restored(request, bytes, &rewritten))
+        let course = course.with(&other);
+        let bytes = self.found(&course, site, (&plain_query, plain), asked.transport).await;
+        let message = bytes.and_then(|bytes| Message::from_vec(&bytes).ok());
+        let Some(mut message) = message else { return Resolution::Reply(None) };
+        let asked = Asked { query: &query, ..asked };
+        for (from, to) in rewritten.aliases.iter().rev() {
+            self.realias(&course, asked, &mut message, (from, to)).await;
+        }
+        rewritten.restore(&mut message);
+        let Message { answers, authorities, additionals, metadata, .. } = message;
+        let sections = Sections { answers, authorities, additionals };
+        Resolution::Reply(reply(request, metadata, &sections))
     }
-}
 
-/// The client's message with the other question in it.
-fn other_request(
-    request: &Request,
-    asked: Asked<'_>,
-    rewritten: &Rewritten<'_>,
-) -> Option<Request> {
-    let mut message = Message::from_vec(asked.query).ok()?;
-    let mut query = Query::query(name(&rewritten.name)?, RecordType::from(rewritten.qtype));
-    query.set_query_class(DNSClass::IN);
-    message.queries = vec![query];
-    Request::from_bytes(message.to_vec().ok()?, request.src(), request.protocol()).ok()
-}
-
-fn restored(
-    request: &Request,
-    bytes: Option<Vec<u8>>,
-    rewritten: &Rewritten<'_>,
-) -> Option<Vec<u8>> {
-    let mut message = Message::from_vec(&bytes?).ok()?;
-    rewritten.restore(&mut message);
-    let Message { answers, authorities, additionals, metadata, .. } = message;
-    reply(request, metadata, &Sections { answers, authorities, additionals })
+    /// Makes the first alias that fits lead elsewhere: what is there takes the place of what was
+    /// behind it.
+    async fn realias(
+        &self,
+        course: &Course<'_>,
+        asked: Asked<'_>,
+        message: &mut Message,
+        (from, to): (&NameMatch, &str),
+    ) {
+        let elsewhere = |data: &RData| match data {
+            RData::CNAME(CNAME(target)) => {
+                name_text(target).and_then(|text| from.replaced(&text, to)).and_then(|to| name(&to))
+            }
+            _ => None,
+        };
+        let all = message.answers.iter().enumerate();
+        let Some((place, target)) =
+            all.into_iter().find_map(|(place, r)| Some((place, elsewhere(&r.data)?)))
+        else {
+            return;
+        };
+        let question = course.request.queries.queries().first();
+        let qtype = question.map_or(RecordType::A, LowerQuery::query_type);
+        let Some(found) = self.also(course, asked, target.clone(), qtype).await else { return };
+        message.answers.truncate(place + 1);
+        if let Some(alias) = message.answers.last_mut() {
+            alias.data = RData::CNAME(CNAME(target));
+        }
+        message.answers.retain(|record| record.record_type() == RecordType::CNAME);
+        message.answers.extend(found.answers);
+        message.authorities = found.authorities;
+        message.metadata.truncation = found.metadata.truncation;
+        message.metadata.response_code = found.metadata.response_code;
+    }
 }

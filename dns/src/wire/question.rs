@@ -1,8 +1,8 @@
 //! The plain question: what nearly every client sends, and all that the fast path takes.
 
 use super::{
-    CLASS_IN, HEADER_BYTES, UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS, name::LowerName,
-    rtype,
+    CLASS_IN, HEADER_BYTES, NSID_OPTION, UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS,
+    name::LowerName, rtype,
 };
 use crate::counters::DropReason;
 
@@ -24,6 +24,8 @@ pub(crate) struct Edns {
     pub(crate) payload_bytes: u16,
     /// DO bit, which is copied into the reply (RFC 3225 §3).
     pub(crate) dnssec_ok: bool,
+    /// The server's identifier is asked for (RFC 5001 §2.1).
+    pub(crate) nsid: bool,
 }
 
 /// A plain question; one value is reused for all queries of a thread.
@@ -104,12 +106,15 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     if !is_opt || version != 0 || options.len() != length {
         return None;
     }
-    while let Some(([_, _, hi, lo], rest)) = options.split_first_chunk::<4>() {
+    let mut nsid = false;
+    while let Some(([code_hi, code_lo, hi, lo], rest)) = options.split_first_chunk::<4>() {
+        nsid |= u16::from_be_bytes([*code_hi, *code_lo]) == NSID_OPTION;
         options = rest.get(usize::from(u16::from_be_bytes([*hi, *lo]))..)?;
     }
     options.is_empty().then_some(Edns {
         payload_bytes: u16::from_be_bytes([size_hi, size_lo]),
         dnssec_ok: flags & 0x80 != 0,
+        nsid,
     })
 }
 

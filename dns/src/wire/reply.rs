@@ -223,6 +223,26 @@ pub(crate) fn pointer(offset: usize) -> [u8; 2] {
     (0xc000 | u16::try_from(offset & 0x3fff).unwrap_or(0)).to_be_bytes()
 }
 
+/// Adds an option to the OPT record that ends a finished reply, if there is one and room for it.
+pub(crate) fn push_option(reply: &mut Vec<u8>, limit: usize, option: u16, data: &[u8]) {
+    let Some(opt_at) = reply.len().checked_sub(OPT_BYTES) else { return };
+    let [type_hi, type_lo] = rtype::OPT.to_be_bytes();
+    let is_bare = reply.get(opt_at..opt_at + 3) == Some(&[0, type_hi, type_lo])
+        && reply.ends_with(&[0, 0])
+        && reply.len() + 4 + data.len() <= limit;
+    let (Ok(length), Ok(total)) = (u16::try_from(data.len()), u16::try_from(4 + data.len())) else {
+        return;
+    };
+    if !is_bare {
+        return;
+    }
+    reply.truncate(reply.len() - 2);
+    for part in [total, option, length] {
+        reply.extend_from_slice(&part.to_be_bytes());
+    }
+    reply.extend_from_slice(data);
+}
+
 /// Whether a finished reply was cut.
 pub(crate) fn is_truncated(reply: &[u8]) -> bool {
     reply.get(2).is_some_and(|flags| flags & 0x02 != 0)

@@ -1,0 +1,130 @@
+//! What plugins do around a question: flags and identifiers (`header`, `nsid`), IPv6 addresses made
+//! from IPv4 ones (`dns64`).
+
+use std::{future::Future, pin::Pin};
+
+use hickory_proto::{
+    op::{LowerQuery, Message, Query, ResponseCode},
+    rr::{DNSClass, Name, RecordType},
+};
+use hickory_server::server::Request;
+
+use super::{
+    Asked, SlowPath,
+    asking::site_limit,
+    chain::{Course, Resolution, seen},
+    message::{Sections, error, reply},
+};
+use crate::{
+    corefile::Dns64Options,
+    counters::Counters,
+    plugins::Plugins,
+    policy::Site,
+    wire::{NSID_OPTION, reply::push_option},
+};
+
+/// Questions asked because of questions: a rule must not lead to itself without end.
+const DEPTH_MAX: u8 = 4;
+
+impl SlowPath {
+    /// The reply to a question in a server block that has plugins.
+    pub(super) async fn wrapped(
+        &self,
+        course: &Course<'_>,
+        (site, plugins): (&Site, &Plugins),
+        asked: Asked<'_>,
+    ) -> Resolution {
+        let mut query = asked.query.to_vec();
+        plugins.header.query.apply(&mut query);
+        let asked = Asked { query: &query, ..asked };
+        let Some(request) = again(course.request, &query) else { return Resolution::Reply(None) };
+        let course = course.with(&request);
+        let Some((plain_query, plain)) = seen(&request) else { return Resolution::Reply(None) };
+        let class = request.queries.queries().first().map_or(DNSClass::IN, LowerQuery::query_class);
+        let translates =
+            |dns64: &Dns64Options| class == DNSClass::IN && dns64.is_for(asked.asking(&plain));
+        let dns64 = plugins.dns64.filter(translates);
+        let wants_nsid = plain.edns.is_some_and(|edns| edns.nsid);
+        let resolution = match plugins.rewrite(&plain.name, plain.qtype, class) {
+            Some(other) => self.by_another(&course, site, asked, other).await,
+            None => self.answered(&course, site, (&plain_query, plain), asked.transport).await,
+        };
+        let Resolution::Reply(Some(mut bytes)) = resolution else { return resolution };
+        if let Some(dns64) = dns64 {
+            let Some(translated) = self.translated(&course, asked, dns64, bytes).await else {
+                return Resolution::Reply(error(
+                    &request,
+                    ResponseCode::ServFail,
+                    site.has_upstreams(),
+                ));
+            };
+            bytes = translated;
+        }
+        plugins.header.response.apply(&mut bytes);
+        if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
+            push_option(&mut bytes, site_limit(&request, site).into(), NSID_OPTION, nsid);
+        }
+        Resolution::Reply(Some(bytes))
+    }
+
+    /// A reply without IPv6 addresses becomes one of IPv4 addresses in IPv6 (RFC 6147 §5.1).
+    async fn translated(
+        &self,
+        course: &Course<'_>,
+        asked: Asked<'_>,
+        dns64: Dns64Options,
+        bytes: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        let Ok(denial) = Message::from_vec(&bytes) else { return Some(bytes) };
+        if !dns64.wants_for(&denial) {
+            return Some(bytes);
+        }
+        let name = course.request.queries.queries().first()?.original().name().clone();
+        let mut found = self.also(course, asked, name, RecordType::A).await?;
+        dns64.translate(&denial, &mut found);
+        let Message { answers, authorities, additionals, metadata, .. } = found;
+        reply(course.request, metadata, &Sections { answers, authorities, additionals })
+    }
+
+    /// What the server answers the same client to another question.
+    pub(super) async fn also(
+        &self,
+        course: &Course<'_>,
+        asked: Asked<'_>,
+        name: Name,
+        qtype: RecordType,
+    ) -> Option<Message> {
+        let depth = asked.depth + 1;
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let query = with_question(asked.query, name, qtype)?;
+        let request = again(course.request, &query)?;
+        let asked = Asked { query: &query, depth, ..asked };
+        match self.boxed(&request, asked, course.counters).await {
+            Resolution::Reply(Some(bytes)) => Message::from_vec(&bytes).ok(),
+            Resolution::Reply(None) | Resolution::Drop => None,
+        }
+    }
+
+    fn boxed<'r>(
+        &'r self,
+        request: &'r Request,
+        asked: Asked<'r>,
+        counters: &'r Counters,
+    ) -> Pin<Box<dyn Future<Output = Resolution> + Send + 'r>> {
+        Box::pin(self.resolve(request, asked, counters))
+    }
+}
+
+/// The client's message with another question of class IN in it.
+pub(super) fn with_question(query: &[u8], name: Name, qtype: RecordType) -> Option<Vec<u8>> {
+    let mut message = Message::from_vec(query).ok()?;
+    message.queries = vec![Query::query(name, qtype)];
+    message.to_vec().ok()
+}
+
+/// A request from the same client.
+pub(super) fn again(request: &Request, query: &[u8]) -> Option<Request> {
+    Request::from_bytes(query.to_vec(), request.src(), request.protocol()).ok()
+}
