@@ -176,8 +176,10 @@ fn measure(scale: u64, ways: &[String]) {
         for n in next..next + count {
             for turn in 0..ways.len() {
                 let way = (turn + n as usize) % ways.len();
-                let target = target(&ways[way][0], n, scale);
-                let us = connect_us(&sockets[way].next().unwrap(), target);
+                let subject = &ways[way][0];
+                let target = target(subject, n, scale);
+                let us = connect_us(&sockets[way].next().unwrap(), target)
+                    .unwrap_or_else(|error| panic!("{subject}: connect {n} to {target}: {error}"));
                 texts[way] += &format!("{us:.3} ");
             }
         }
@@ -213,11 +215,11 @@ fn target(subject: &str, n: u64, scale: u64) -> SocketAddr {
     target.parse().unwrap()
 }
 
-fn connect_us(socket: &Socket, target: SocketAddr) -> f64 {
+fn connect_us(socket: &Socket, target: SocketAddr) -> std::io::Result<f64> {
     let target = target.into();
     let started = Instant::now();
-    socket.connect(&target).unwrap();
-    started.elapsed().as_nanos() as f64 / 1000.0
+    socket.connect(&target)?;
+    Ok(started.elapsed().as_nanos() as f64 / 1000.0)
 }
 
 /// Prints `PORT NANOSECONDS` each time the Service's answer comes from another port than before.

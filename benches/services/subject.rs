@@ -49,7 +49,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts the proxy role and waits for complete maps.
+    /// Starts the proxy role and waits for complete maps, then for its programs to run.
     pub fn start(world: &World, api: &Api) -> Self {
         let mut command: Command = world.in_node(env!("CARGO_BIN_EXE_fairlead"));
         command
@@ -77,6 +77,10 @@ impl Agent {
             }
         };
         let started_ms = started.elapsed().as_secs_f64() * 1000.0;
+        // Before, connections would go by packets.
+        while !seen.contains("programs attached") {
+            assert!(log.read_line(&mut seen).unwrap() > 0, "the agent ended:\n{seen}");
+        }
         // The pipe must not fill up while the agent runs on.
         std::thread::spawn(move || log.lines().for_each(drop));
         Self { child, programmed_ms, started_ms }

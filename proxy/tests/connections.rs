@@ -117,6 +117,47 @@ fn one_client_port_reaches_one_backend_by_two_services() {
 }
 
 #[test]
+fn a_client_that_dials_a_backend_itself_from_the_port_of_a_services_connection_is_answered() {
+    let name =
+        "a_client_that_dials_a_backend_itself_from_the_port_of_a_services_connection_is_answered";
+    world(name, |world| {
+        for (flags, set) in [(BACKEND_LOCAL, 1), (0, 2)] {
+            let mut uplink = Uplink::new(&world.options());
+            uplink.put(node_port(true, 30080, TCP), set, &["10.244.1.5:8080"], flags);
+            let client = format!("203.0.113.{set}:40000");
+            let served = FromOutside {
+                uplink: &uplink,
+                first: Packet::first(TCP, &client, "192.168.0.2:30080"),
+            };
+            served.open();
+            let own = FromOutside {
+                uplink: &uplink,
+                first: Packet::first(TCP, &client, "10.244.1.5:8080"),
+            };
+            for packet in [own.first.clone(), own.first.clone(), own.first.later()] {
+                let there = own.there(&packet);
+                assert_eq!(there.to, at("10.244.1.5:8080"));
+                assert_ne!(there.from, packet.from, "replies could not be told apart");
+                let back = own.and_back(&there.reply());
+                assert_eq!((back.from, back.to), (packet.to, packet.from));
+            }
+            let back = served.and_back(&served.there(&served.first.later()).reply());
+            assert_eq!((back.from, back.to), (served.first.to, served.first.from), "both go on");
+
+            served.there(&served.first.reset());
+            own.there(&own.first.reset());
+            let begun = Instant::now();
+            // An entry that has ended makes way: nothing is between the two then.
+            while own.there(&own.first).from != own.first.from {
+                own.there(&own.first.reset());
+                assert!(begun.elapsed() < Duration::from_secs(10), "the port is never free again");
+            }
+            assert_eq!(own.and_back(&own.first.reply()), own.first.reply());
+        }
+    });
+}
+
+#[test]
 fn connection_without_a_free_port_is_dropped_and_counted() {
     world("connection_without_a_free_port_is_dropped_and_counted", |world| {
         let options = KernelOptions { snat_ports: 61000..=61000, ..world.options() };

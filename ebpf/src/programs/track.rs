@@ -9,8 +9,8 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use fairlead_ebpf::{
-    abi::{CONNECTION_ASSURED, CONNECTION_RESET, Connection, Tuple},
-    connection::{Entry, is_twin, twin},
+    abi::{CONNECTION_ASSURED, CONNECTION_RESET, Connection, EGRESS, Tuple},
+    connection::{Entry, Flow, is_twin, twin},
     packet::{RST, opens_connection},
 };
 
@@ -56,6 +56,30 @@ pub(crate) fn store_new((key, value): &Entry) -> bool {
     let is_taken = maps::CONNECTIONS.get_ptr(key).is_some()
         || maps::OPENINGS.insert(key, value, BPF_NOEXIST.into()).is_err();
     !is_taken || (is_ours_or_free(key, value) && store(key, value))
+}
+
+/// Whether replies of this flow, which goes where it was dialled, would be taken for those of another
+/// connection that goes on; one that has ended makes room.
+#[inline(never)]
+pub(crate) fn is_contested(flow: &Flow<'_>) -> bool {
+    let (key, value) = flow.reply_out();
+    if entry(&key).is_none() {
+        return false;
+    }
+    if !is_ours_or_free(&key, &value) {
+        return true;
+    }
+    forget(&key);
+    // Masqueraded, it went out from the same port.
+    forget(&Tuple { hook: EGRESS, ..*flow.dialled });
+    false
+}
+
+#[inline(never)]
+fn forget(key: &Tuple) {
+    // It is in one of the two, or was never there.
+    let _ = maps::CONNECTIONS.remove(key);
+    let _ = maps::OPENINGS.remove(key);
 }
 
 /// Stores an opening in place of whatever there was.

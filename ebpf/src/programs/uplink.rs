@@ -31,6 +31,8 @@ const PORT_TRIES: u32 = 8;
 
 /// Not a verdict of the kernel's: the packet becomes a refusal.
 const REJECT: i32 = 1000;
+/// Nor is this: a connection was stored, by which the packet is rewritten.
+const OPENED: i32 = 1001;
 
 /// Before routing: to the backend, or back to the client.
 #[inline(always)]
@@ -86,8 +88,12 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
         // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
     }
-    match open(&frame.tuple, &mut frame.opened, origin) {
-        NEXT if frame.opened.set_id != 0 => Ok(apply(ctx, frame, &frame.opened)),
+    let verdict = match open(&frame.tuple, &mut frame.opened, origin) {
+        NEXT => open_beside(&frame.tuple, &mut frame.opened),
+        verdict => verdict,
+    };
+    match verdict {
+        OPENED => Ok(apply(ctx, frame, &frame.opened)),
         verdict => Ok(verdict),
     }
 }
@@ -126,7 +132,7 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
 }
 
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
-/// same backend. `connection` has no set where there is nothing to rewrite.
+/// same backend.
 #[inline(never)]
 fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
     *connection = Connection::zeroed();
@@ -138,7 +144,7 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
         now: maps::now(),
     };
     let verdict = pick(&mut flow, connection, origin);
-    if connection.set_id == 0 {
+    if verdict != OPENED {
         return verdict;
     }
     if let Err(reason) = store_reply(&mut flow) {
@@ -156,10 +162,32 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
     {
         return drop_for(reason);
     }
-    if !store_request(&flow, connection) {
-        return drop_for(Reason::ConnectionNotStored);
+    stored(store_request(&flow, connection))
+}
+
+/// A first packet that is for no service. Where the client's port has reached the same backend by a
+/// service, replies would be taken for that connection's: it gets another port, as from netfilter.
+#[inline(never)]
+fn open_beside(tuple: &Tuple, connection: &mut Connection) -> i32 {
+    let mut flow = Flow {
+        dialled: tuple,
+        backend: tuple.destination,
+        backend_port: tuple.destination_port,
+        client_port: tuple.source_port,
+        now: maps::now(),
+    };
+    if !track::is_contested(&flow) {
+        return NEXT;
     }
-    NEXT
+    if let Err(reason) = store_reply(&mut flow) {
+        return drop_for(reason);
+    }
+    stored(store_request(&flow, connection))
+}
+
+#[inline(always)]
+fn stored(is_stored: bool) -> i32 {
+    if is_stored { OPENED } else { drop_for(Reason::ConnectionNotStored) }
 }
 
 /// The way to the backend; `connection` knows which set it is of.
@@ -197,7 +225,7 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
     connection.set_id = set_id;
     connection.slot = slot;
     connection.flags = backend.flags;
-    NEXT
+    OPENED
 }
 
 /// The way back to the client. Where the client's port already reaches this backend by another
