@@ -38,6 +38,14 @@ pub enum Refused {
     LengthAndCoding,
     /// Too many fields.
     FieldsTooMany,
+    /// What guards the route cannot be read, so nobody is let in.
+    Misconfigured,
+    /// The client's address is not let in.
+    Address,
+    /// The client asks too often.
+    RequestRate,
+    /// The client has too many requests in service.
+    ClientConnections,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
     /// A connection above the limit, closed at once.
@@ -46,7 +54,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 14] = [
+    pub const ALL: [Refused; 18] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -59,6 +67,10 @@ impl Refused {
         Refused::Length,
         Refused::LengthAndCoding,
         Refused::FieldsTooMany,
+        Refused::Misconfigured,
+        Refused::Address,
+        Refused::RequestRate,
+        Refused::ClientConnections,
         Refused::ProxyHeader,
         Refused::ConnectionLimit,
     ];
@@ -78,6 +90,10 @@ impl Refused {
             Refused::Length => "length",
             Refused::LengthAndCoding => "length_and_coding",
             Refused::FieldsTooMany => "fields_too_many",
+            Refused::Misconfigured => "misconfigured",
+            Refused::Address => "address",
+            Refused::RequestRate => "request_rate",
+            Refused::ClientConnections => "client_connections",
             Refused::ProxyHeader => "proxy_header",
             Refused::ConnectionLimit => "connection_limit",
         }
@@ -90,7 +106,12 @@ impl Refused {
             Refused::UriTooLong => StatusCode::URI_TOO_LONG,
             Refused::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refused::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Address => StatusCode::FORBIDDEN,
+            // nginx: limit_req_status, limit_conn_status; ingress-nginx: a denied location.
+            Refused::RequestRate
+            | Refused::ClientConnections
+            | Refused::Misconfigured
+            | Refused::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Malformed
             | Refused::HostMissing
             | Refused::HostDuplicate

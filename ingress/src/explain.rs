@@ -15,7 +15,7 @@ use crate::{
     config::IngressConfig,
     error::IngressError,
     host, path,
-    routes::{Finding, Found, Planner, RouteRow},
+    routes::{Finding, Found, Host, Planner, RouteRow},
     tls::Fallback,
 };
 
@@ -47,6 +47,8 @@ pub enum Outcome {
     NoPath(Vec<String>),
     /// 308 to HTTPS.
     Redirected,
+    /// Sent somewhere else by an annotation: the status, and where to as it is written there.
+    Elsewhere(u16, String),
     /// 503, and why.
     Unavailable(String),
     /// It is forwarded.
@@ -185,6 +187,9 @@ impl Explainer {
         self.with(|planner| {
             let certificate = request.tls.then(|| planner.certificate(&host));
             let routes = planner.routes();
+            if let Some(outcome) = routes.host(&host).and_then(|host| moved(host, &path)) {
+                return Explanation { outcome, certificate, rule: None };
+            }
             let Some(found) = routes.find(&host, &path) else {
                 let paths = routes.paths(&host);
                 let outcome = paths.map_or(Outcome::NoHost, Outcome::NoPath);
@@ -197,7 +202,21 @@ impl Explainer {
     }
 }
 
+/// What the host itself leads to, before any path.
+fn moved(host: &Host, path: &str) -> Option<Outcome> {
+    if let Some(name) = &host.moved {
+        return Some(Outcome::Elsewhere(308, name.to_string()));
+    }
+    let root = host.app_root.as_ref().filter(|_| path == "/")?;
+    Some(Outcome::Elsewhere(302, root.to_string()))
+}
+
 fn outcome(found: &Found<'_>, request: &Request<'_>, path: &str) -> Outcome {
+    let extra = found.route.policy.extra.as_deref();
+    if let Some(elsewhere) = extra.and_then(|extra| extra.elsewhere.as_ref()) {
+        let location = elsewhere.location.to_string();
+        return Outcome::Elsewhere(elsewhere.status.as_u16(), location);
+    }
     if found.redirects(request.tls, path) {
         return Outcome::Redirected;
     }
@@ -227,14 +246,15 @@ fn rule(found: &Found<'_>, annotations: Vec<String>) -> Rule {
         path_type: route.path_type,
         service: route.upstream.as_ref().map(|upstream| {
             let port = match &upstream.key().port {
-                ServiceBackendPort::Number(number) => number.to_string(),
-                ServiceBackendPort::Name(name) => name.to_string(),
+                Some(ServiceBackendPort::Number(number)) => number.to_string(),
+                Some(ServiceBackendPort::Name(name)) => name.to_string(),
+                None => "first".to_owned(),
             };
             (upstream.key().service.clone(), port)
         }),
         protocol: protocol.as_str(),
         endpoints: route.upstream.as_ref().map(|upstream| upstream.addresses()).unwrap_or_default(),
         annotations,
-        body_bytes_max: route.body_bytes_max,
+        body_bytes_max: route.policy.body_bytes_max,
     }
 }

@@ -64,6 +64,16 @@ pub fn wildcard_suffix(name: &str) -> Option<&str> {
     }
 }
 
+/// `www.NAME` for a name, and the name for `www.NAME`.
+pub(crate) fn www(host: &HostPattern) -> Option<HostPattern> {
+    let HostPattern::Exact(name) = host else { return None };
+    let other = match name.strip_prefix("www.") {
+        Some(bare) => bare.to_owned(),
+        None => format!("www.{name}"),
+    };
+    HostPattern::parse(&other).ok()
+}
+
 /// A request's host without port and trailing dot, in lower case; `None` if it is not valid.
 ///
 /// Stricter than RFC 3986: letters, digits, `.`, `-`, `_`, or an address in brackets. Anything else

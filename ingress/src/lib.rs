@@ -7,10 +7,12 @@
 
 pub mod admission;
 mod config;
+mod cookies;
 mod counters;
 mod error;
 pub mod explain;
 pub mod host;
+mod limiter;
 pub mod path;
 pub mod proxy_protocol;
 pub mod routes;

@@ -1,11 +1,13 @@
 //! Which Service port answers a host and a path: immutable, shared by all data threads.
 
 mod annotations;
+pub(crate) mod choice;
 mod class;
 mod compile;
 mod endpoints;
 mod finding;
 mod health;
+mod latency;
 mod paths;
 mod planner;
 mod upstream;
@@ -14,8 +16,16 @@ use std::{fmt, sync::Arc};
 
 use fairlead_state::{Key, Name, model::PathType};
 use imbl::HashMap;
+use regex::bytes::Regex;
 
-pub(crate) use self::compile::{Age, TlsClaim};
+pub(crate) use self::{
+    annotations::{
+        Balance, Canary, Errors, Extra, Pace, Patience, Policy, Retries, Rewrite, Rewritten,
+        SameSite, Sticky, Template, Throttle, Variable,
+    },
+    choice::Pick,
+    compile::{Age, TlsClaim},
+};
 pub use self::{
     finding::{Finding, Severity},
     paths::Paths,
@@ -47,6 +57,10 @@ pub struct Host {
     pub paths: Paths,
     /// Answers what no path matches.
     pub default: Option<Arc<Route>>,
+    /// Where `/` leads (annotation `app-root`).
+    pub app_root: Option<Name>,
+    /// It has no rules: everything is found under this name (annotation `from-to-www-redirect`).
+    pub moved: Option<Name>,
 }
 
 /// One path of one Ingress.
@@ -60,12 +74,27 @@ pub struct Route {
     pub path_type: PathType,
     /// Where requests go; `None` when the backend is of a kind that is not served (503).
     pub upstream: Option<Arc<Upstream>>,
-    /// Send plain HTTP requests to HTTPS when the host has TLS.
-    pub ssl_redirect: bool,
-    /// Send them there in any case.
-    pub force_ssl_redirect: bool,
-    /// A larger request body is answered 413.
-    pub body_bytes_max: u64,
+    /// What the Ingress's annotations ask of requests.
+    pub(crate) policy: Arc<Policy>,
+    /// Which path the upstream is asked for.
+    pub(crate) rewrite: Option<Rewrite>,
+    /// The path is a regular expression.
+    pub(crate) pattern: Option<Regex>,
+    /// Who answers when the upstream has no endpoint, and instead of errors.
+    pub(crate) fallback: Option<Arc<Upstream>>,
+    /// Some requests go to another Service (annotation `canary`).
+    pub(crate) canary: Option<Trial>,
+}
+
+/// A Service under trial.
+#[derive(Clone, Debug)]
+pub(crate) struct Trial {
+    /// Which requests go there.
+    pub(crate) rule: Canary,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) balance: Option<Balance>,
+    /// They are drawn anew each time, whatever their cookie.
+    pub(crate) is_legacy: bool,
 }
 
 /// What a request's host and path lead to.
@@ -112,9 +141,7 @@ impl Routes {
     /// wildcard or under rules without host, where another tenant's Ingress would take it
     /// (ingress-nginx does the same).
     pub fn find(&self, host: &str, path: &str) -> Option<Found<'_>> {
-        let host = self.host(host)?;
-        let route = host.paths.find(path).or(host.default.as_ref())?;
-        Some(Found { host, route })
+        self.host(host)?.find(path)
     }
 
     /// The paths of the host that decides for a name; `None`: no host does.
@@ -123,7 +150,8 @@ impl Routes {
         Some(host.paths.iter().map(|route| route.path.to_string()).collect())
     }
 
-    fn host(&self, name: &str) -> Option<&Host> {
+    /// The host that decides for a normalised name.
+    pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         let exact = || self.exact.get(name);
         let wildcard = || self.wildcard.get(wildcard_suffix(name)?);
         exact().or_else(wildcard).or(self.any.as_ref()).map(|host| &**host)
@@ -165,6 +193,12 @@ impl Routes {
 }
 
 impl Host {
+    /// The route for a normalised path.
+    pub(crate) fn find(&self, path: &str) -> Option<Found<'_>> {
+        let route = self.paths.find(path).or(self.default.as_ref())?;
+        Some(Found { host: self, route })
+    }
+
     fn rows(&self) -> impl Iterator<Item = RouteRow> {
         self.paths.iter().chain(self.default.as_ref()).map(|route| RouteRow {
             host: self.pattern.to_string(),
@@ -182,7 +216,8 @@ impl Host {
 impl Route {
     /// Whether plain HTTP requests are sent to HTTPS; `tls`: a TLS section covers the host.
     pub fn redirects(&self, tls: bool) -> bool {
-        self.force_ssl_redirect || (tls && self.ssl_redirect)
+        let redirects = &self.policy.redirects;
+        redirects.force_ssl || (tls && redirects.ssl)
     }
 }
 

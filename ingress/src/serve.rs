@@ -2,19 +2,25 @@
 
 mod accept;
 mod answer;
+mod balance;
 mod body;
 mod client;
 mod clock;
 mod connect;
+mod errors;
 mod exchange;
 mod fields;
 mod forward;
+mod gates;
 mod listen;
 mod observed;
+mod pace;
+mod plan;
 mod pool;
 mod preamble;
 mod prefixed;
 mod replay;
+mod scope;
 mod send;
 mod tunnel;
 mod upstream;

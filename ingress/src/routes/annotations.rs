@@ -1,39 +1,187 @@
 //! `nginx.ingress.kubernetes.io/*`, each parsed to a type or refused with a reason.
+//!
+//! A value that cannot be read disturbs no other annotation. Where it would have kept somebody out,
+//! everybody is: the Ingress's paths answer 503 until it is put right.
+
+mod access;
+mod balance;
+mod canary;
+mod cors;
+mod errors;
+mod limits;
+mod proxy;
+mod redirect;
+mod reply;
+mod rewrite;
+mod template;
+mod value;
+
+use std::sync::Arc;
 
 use fairlead_state::{Key, model::Ingress};
+use http::HeaderValue;
 
+pub(crate) use self::{
+    access::Access,
+    balance::{Balance, SameSite, Sticky},
+    canary::Canary,
+    cors::Cors,
+    errors::Errors,
+    limits::{Pace, Throttle},
+    proxy::{Patience, Retries},
+    redirect::{Elsewhere, Redirects},
+    reply::Reply,
+    rewrite::{Rewrite, Rewriting, Rewritten, pattern},
+    template::{Template, Variable},
+};
+use self::{
+    balance::Balancing,
+    proxy::Proxying,
+    value::{Read, Unread, bad, own_object, switch},
+};
 use super::{finding::Severity, upstream::Protocol};
-use crate::tls::TlsWish;
+use crate::{config::IngressConfig, host::HostPattern, limiter::Limiter, tls::TlsWish};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What an Ingress says beyond its rules. The defaults are ingress-nginx's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Annotations {
-    /// Plain HTTP is redirected where there is a TLS section.
-    pub(super) ssl_redirect: bool,
-    /// Plain HTTP is redirected in any case: somebody in front ends TLS.
-    pub(super) force_ssl_redirect: bool,
     /// `None`: the Service decides.
     pub(super) protocol: Option<Protocol>,
-    /// `None`: the role's setting.
-    pub(super) body_bytes_max: Option<u64>,
     /// For protocols with TLS.
     pub(super) tls: TlsWish,
+    pub(super) redirects: Redirects,
+    pub(super) rewriting: Rewriting,
+    pub(super) errors: Errors,
+    /// Other names of its hosts.
+    pub(super) aliases: Vec<HostPattern>,
+    pub(super) canary: Canary,
+    balancing: Balancing,
+    access: Access,
+    cors: Cors,
+    reply: Reply,
+    throttle: Throttle,
+    /// Why nobody is let in.
+    denied: Option<Arc<str>>,
+    proxying: Proxying,
     /// Those that act, as `name=value`.
     pub(super) in_force: Vec<String>,
 }
 
-impl Default for Annotations {
-    fn default() -> Self {
-        Self {
-            ssl_redirect: true,
-            force_ssl_redirect: false,
-            protocol: None,
-            body_bytes_max: None,
-            tls: TlsWish::default(),
-            in_force: Vec::new(),
+/// What annotations ask of the requests of one Ingress.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) redirects: Redirects,
+    /// A larger request body is answered 413.
+    pub(crate) body_bytes_max: u64,
+    pub(crate) patience: Patience,
+    pub(crate) retries: Retries,
+    /// What most Ingresses have nothing of.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// See [`Policy::extra`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    /// Nobody is let in: what guards the Ingress cannot be read.
+    pub(crate) denied: Option<Arc<str>>,
+    /// Who is let in by address.
+    pub(crate) access: Option<Access>,
+    /// How much a client may ask for.
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    /// How fast it is answered.
+    pub(crate) pace: Option<Pace>,
+    /// Which other sites' pages may ask.
+    pub(crate) cors: Option<Cors>,
+    /// What of an endpoint's answer is told otherwise.
+    pub(crate) reply: Option<Reply>,
+    /// Which endpoint is asked, if not simply the next one.
+    pub(crate) balance: Option<Balance>,
+    /// All requests are sent there.
+    pub(crate) elsewhere: Option<Elsewhere>,
+    /// Host as endpoints see it.
+    pub(crate) vhost: Option<HeaderValue>,
+    /// Connections to endpoints serve one request.
+    pub(crate) closes: bool,
+    pub(crate) errors: Option<Errors>,
+}
+
+impl Annotations {
+    fn set(&mut self, ingress: &Key, name: &str, value: &str) -> Read {
+        None.or_else(|| self.speech(ingress, name, value))
+            .or_else(|| self.redirects.set(name, value))
+            .or_else(|| self.rewriting.set(name, value))
+            .or_else(|| self.errors.set(name, value))
+            .or_else(|| self.proxying.set(name, value))
+            .or_else(|| self.access.set(name, value))
+            .or_else(|| self.throttle.set(name, value))
+            .or_else(|| self.cors.set(name, value))
+            .or_else(|| self.reply.set(name, value))
+            .or_else(|| self.canary.set(name, value))
+            .or_else(|| self.balancing.set(name, value))
+            .unwrap_or(Err(Unread::Unknown))
+    }
+
+    /// What endpoints speak, and under which names the hosts are known.
+    fn speech(&mut self, ingress: &Key, name: &str, value: &str) -> Option<Read> {
+        Some(match name {
+            "backend-protocol" => protocol(value).map(|protocol| self.protocol = Some(protocol)),
+            "proxy-ssl-verify" => switch(value).map(|on| self.tls.verify = on),
+            "proxy-ssl-server-name" => switch(value).map(|on| self.tls.server_name = on),
+            "proxy-ssl-name" => {
+                self.tls.name = Some(value.into());
+                Ok(())
+            }
+            "proxy-ssl-secret" => {
+                own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))
+            }
+            "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),
+            _ => return None,
+        })
+    }
+
+    /// Canaries are drawn for each request, whatever its cookie.
+    pub(super) fn is_legacy_canary(&self) -> bool {
+        self.balancing.is_legacy_canary()
+    }
+
+    /// What is asked of requests; `counted`: who was counted by these limits so far.
+    pub(super) fn policy(&self, config: &IngressConfig, counted: Option<Arc<Limiter>>) -> Policy {
+        let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
+        let new_limiter = || Arc::new(Limiter::new(self.throttle.clone()));
+        let extra = Extra {
+            denied: self.denied.clone(),
+            access: self.access.is_needed().then(|| self.access.clone()),
+            limiter: self.throttle.counts().then(|| counted.unwrap_or_else(new_limiter)),
+            pace: self.throttle.pace(),
+            cors: self.cors.is_needed().then(|| self.cors.clone()),
+            balance: self.balancing.balance(),
+            reply: self.reply.is_needed().then(|| self.reply.clone()),
+            elsewhere: self.redirects.elsewhere(),
+            vhost: self.proxying.vhost.clone(),
+            closes: self.proxying.closes,
+            errors: self.errors.is_active().then(|| self.errors.clone()),
+        };
+        Policy {
+            redirects: self.redirects.clone(),
+            body_bytes_max: self.proxying.body_bytes_max(&config.limits),
+            patience: self.proxying.patience(&config.timeouts),
+            retries: self.proxying.retries(&config.limits),
+            extra: extra.is_needed().then(|| Box::new(extra)),
         }
+    }
+}
+
+impl Extra {
+    fn is_needed(&self) -> bool {
+        let Self { denied, access, limiter, pace, cors, reply, balance, .. } = self;
+        let Self { elsewhere, vhost, closes, errors, .. } = self;
+        let guards = denied.is_some() || access.is_some() || limiter.is_some();
+        let answers = pace.is_some() || elsewhere.is_some() || errors.is_some();
+        let replies = cors.is_some() || reply.is_some();
+        let asks = balance.is_some() || vhost.is_some() || *closes;
+        guards || answers || replies || asks
     }
 }
 
@@ -42,23 +190,7 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
     let mut all = Annotations::default();
     for (name, value) in &*ingress.annotations {
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
-        let read = match short {
-            "ssl-redirect" => flag(value).map(|flag| all.ssl_redirect = flag),
-            "force-ssl-redirect" => flag(value).map(|flag| all.force_ssl_redirect = flag),
-            "backend-protocol" => protocol(value).map(|protocol| all.protocol = Some(protocol)),
-            "proxy-body-size" => size(value).map(|size| all.body_bytes_max = Some(size)),
-            "proxy-ssl-verify" => switch(value).map(|on| all.tls.verify = on),
-            "proxy-ssl-server-name" => switch(value).map(|on| all.tls.server_name = on),
-            "proxy-ssl-name" => {
-                all.tls.name = Some(value.clone());
-                Ok(())
-            }
-            "proxy-ssl-secret" => {
-                own_secret(&ingress.key, value).map(|secret| all.tls.secret = Some(secret))
-            }
-            _ => Err(Unread::Unknown),
-        };
-        match read {
+        match all.set(&ingress.key, short, value) {
             Ok(()) => all.in_force.push(format!("{short}={}", value.escape_debug())),
             Err(Unread::Unknown) => {
                 find(Severity::Differs, format!("annotation {name} has no effect here"));
@@ -66,27 +198,33 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
             Err(Unread::NotServed(what)) => {
                 find(Severity::Differs, format!("annotation {name} {value:?} {what}"));
             }
+            Err(Unread::Bad(what)) if guards(short) => {
+                let reason = format!(
+                    "annotation {name} {value:?} {what}; its paths answer 503 until it is put right"
+                );
+                all.denied = Some(reason.as_str().into());
+                find(Severity::Refused, reason);
+            }
             Err(Unread::Bad(what)) => {
                 find(Severity::Refused, format!("annotation {name} {value:?} {what}"));
             }
         }
     }
+    if all.canary.is_forgotten() {
+        let reason = "its canary-* annotations have no effect without canary: \"true\"";
+        find(Severity::Refused, reason.to_owned());
+    }
+    if all.errors.is_unanswered() {
+        let reason = "annotation custom-http-errors has no effect without default-backend: there \
+                      is no default backend for all Ingresses";
+        find(Severity::Differs, reason.to_owned());
+    }
     all
 }
 
-/// Why an annotation has no effect.
-enum Unread {
-    Unknown,
-    NotServed(&'static str),
-    Bad(&'static str),
-}
-
-fn flag(value: &str) -> Result<bool, Unread> {
-    match value {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(Unread::Bad("is neither \"true\" nor \"false\"")),
-    }
+/// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).
+fn guards(name: &str) -> bool {
+    name.ends_with("-source-range") || name.starts_with("auth-")
 }
 
 /// ingress-nginx compares without case.
@@ -96,82 +234,18 @@ fn protocol(value: &str) -> Result<Protocol, Unread> {
         "GRPC" => Ok(Protocol::H2c),
         "HTTPS" => Ok(Protocol::Https),
         "GRPCS" => Ok(Protocol::Grpcs),
-        "AUTO_HTTP" | "FCGI" => Err(Unread::NotServed("is not served yet; HTTP is spoken")),
-        _ => Err(Unread::Bad("is none of HTTP, HTTPS, GRPC, GRPCS; HTTP is spoken")),
+        "AUTO_HTTP" | "FCGI" => Err(Unread::NotServed("is not served yet; HTTP is spoken".into())),
+        _ => bad("is none of HTTP, HTTPS, GRPC, GRPCS; HTTP is spoken"),
     }
 }
 
-fn switch(value: &str) -> Result<bool, Unread> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(Unread::Bad("is neither \"on\" nor \"off\"")),
-    }
-}
-
-/// ingress-nginx reads `NAMESPACE/NAME`, and so does whoever wrote it; no other namespace's.
-fn own_secret(ingress: &Key, value: &str) -> Result<Key, Unread> {
-    let name = match value.split_once('/') {
-        None => value,
-        Some((namespace, name)) if *namespace == *ingress.namespace => name,
-        Some(_) => return Err(Unread::Bad("is of another namespace and never read")),
-    };
-    if name.is_empty() || name.contains('/') {
-        return Err(Unread::Bad("names no Secret; give NAMESPACE/NAME"));
-    }
-    Ok(Key::new(ingress.namespace.clone(), name))
-}
-
-/// nginx's sizes: bytes, or with k, m or g; 0 is no limit.
-fn size(value: &str) -> Result<u64, Unread> {
-    const WRONG: Unread = Unread::Bad("is no size; give bytes, or a number with k, m or g");
-    let (digits, shift) = match value.as_bytes().last() {
-        Some(b'k' | b'K') => (value.get(..value.len() - 1), 10),
-        Some(b'm' | b'M') => (value.get(..value.len() - 1), 20),
-        Some(b'g' | b'G') => (value.get(..value.len() - 1), 30),
-        _ => (Some(value), 0),
-    };
-    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse::<u64>().ok()).ok_or(WRONG)?;
-    match number.checked_mul(1 << shift).ok_or(WRONG)? {
-        0 => Ok(u64::MAX),
-        size => Ok(size),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn sizes_are_nginxs() {
-        for (text, expected) in [
-            ("0", Some(u64::MAX)),
-            ("1", Some(1)),
-            ("1m", Some(1 << 20)),
-            ("8K", Some(8 << 10)),
-            ("2g", Some(2 << 30)),
-            ("0m", Some(u64::MAX)),
-            ("", None),
-            ("m", None),
-            ("-1", None),
-            ("+1", None),
-            ("1.5m", None),
-            ("1mb", None),
-            ("1 m", None),
-            ("99999999999999999999", None),
-            ("99999999999999g", None),
-        ] {
-            assert_eq!(size(text).ok(), expected, "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_value_breaks_a_parser(value in "\\PC*") {
-            let _ = (flag(&value), protocol(&value), size(&value));
-        }
+/// Names and `*.` names. nginx's `*.` spans labels, and its regular expressions have no equal here.
+fn aliases(value: &str) -> Result<Vec<HostPattern>, Unread> {
+    let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let patterns: Result<Vec<HostPattern>, String> = texts.map(HostPattern::parse).collect();
+    match patterns {
+        Ok(patterns) if !patterns.is_empty() => Ok(patterns),
+        Ok(_) => bad("names no host"),
+        Err(reason) => bad(format!("is refused: {reason}")),
     }
 }

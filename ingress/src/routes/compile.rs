@@ -7,12 +7,19 @@ use fairlead_state::{
     model::{Ingress, IngressBackend, IngressPath, PathType},
 };
 
+use regex::bytes::Regex;
+
 use super::{
-    annotations::{self, Annotations},
+    annotations::{self, Annotations, Policy, Rewrite},
     finding::{Finding, Severity},
     upstream::{Protocol, UpstreamKey},
 };
-use crate::{host::HostPattern, path, tls::TlsWish};
+use crate::{
+    config::IngressConfig,
+    host::{self, HostPattern},
+    path,
+    tls::TlsWish,
+};
 
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +34,12 @@ pub(super) struct Compiled {
     pub(super) age: Age,
     pub(super) hosts: BTreeMap<HostPattern, HostRules>,
     pub(super) tls: Vec<TlsClaim>,
+    /// Hosts that stand for others.
+    pub(super) derived: Vec<Derived>,
+    /// Who answers instead of endpoints that cannot.
+    pub(super) fallback: Backend,
     pub(super) annotations: Annotations,
+    pub(super) policy: Arc<Policy>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -43,6 +55,25 @@ pub(super) struct CheckedPath {
     pub(super) path: Name,
     pub(super) path_type: PathType,
     pub(super) backend: Backend,
+    pub(super) rewrite: Option<Rewrite>,
+    /// The path is a regular expression.
+    pub(super) pattern: Option<Regex>,
+}
+
+/// A host without rules of its own that stands for another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Derived {
+    pub(super) host: HostPattern,
+    pub(super) of: HostPattern,
+    pub(super) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum How {
+    /// It is served alike (annotation `server-alias`).
+    Alias,
+    /// It is sent there (annotation `from-to-www-redirect`).
+    Www,
 }
 
 /// `None`: of a kind that is not served.
@@ -65,15 +96,22 @@ impl Age {
 impl Compiled {
     /// Every upstream it refers to.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = &UpstreamKey> {
-        self.hosts.values().flat_map(|rules| {
+        let backends = self.hosts.values().flat_map(|rules| {
             let paths = rules.paths.iter().filter_map(|path| path.backend.as_ref());
             paths.chain(rules.default.iter().flatten())
-        })
+        });
+        backends.chain(&self.fallback)
     }
 }
 
 /// Checks an Ingress. What is bad of it is left out with a reason; the rest is served.
-pub(super) fn compile(ingress: &Ingress) -> Compiled {
+///
+/// `old`: the same Ingress before.
+pub(super) fn compile(
+    ingress: &Ingress,
+    config: &IngressConfig,
+    old: Option<&Compiled>,
+) -> Compiled {
     let mut checker = Checker { ingress, protocol: None, tls: None, findings: Vec::new() };
     let annotations = annotations::parse(ingress, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
@@ -94,7 +132,8 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
             },
         };
         let rules = hosts.entry(host).or_default();
-        rules.paths.extend(rule.paths.iter().filter_map(|path| checker.path(path)));
+        let paths = rule.paths.iter().filter_map(|path| checker.path(path, &annotations));
+        rules.paths.extend(paths);
     }
     if let Some(default) = &ingress.default_backend {
         let backend = checker.backend(default);
@@ -105,8 +144,46 @@ pub(super) fn compile(ingress: &Ingress) -> Compiled {
             rules.default = Some(backend.clone());
         }
     }
-    let tls = checker.tls(&hosts);
-    Compiled { age: Age::of(ingress), hosts, tls, annotations, findings: checker.findings }
+    let fallback = annotations.errors.backend.as_ref().map(|name| UpstreamKey {
+        service: Key::new(ingress.key.namespace.clone(), name.clone()),
+        port: None,
+        protocol: None,
+        tls: None,
+    });
+    let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
+    Compiled {
+        age: Age::of(ingress),
+        tls: checker.tls(&hosts),
+        derived: derived(ingress, &hosts, &annotations),
+        fallback,
+        policy: Arc::new(annotations.policy(config, counted)),
+        annotations,
+        hosts,
+        findings: checker.findings,
+    }
+}
+
+fn derived(
+    ingress: &Ingress,
+    hosts: &BTreeMap<HostPattern, HostRules>,
+    annotations: &Annotations,
+) -> Vec<Derived> {
+    let mut derived = Vec::new();
+    let texts = ingress.rules.iter().filter_map(|rule| rule.host.as_deref());
+    let first = texts.filter_map(|text| HostPattern::parse(text).ok()).next();
+    if let Some(first) = &first {
+        let others = annotations.aliases.iter().filter(|alias| !hosts.contains_key(alias));
+        derived.extend(others.map(|alias| Derived {
+            host: alias.clone(),
+            of: first.clone(),
+            how: How::Alias,
+        }));
+    }
+    if annotations.redirects.www {
+        let others = hosts.keys().filter_map(|of| Some((host::www(of)?, of)));
+        derived.extend(others.map(|(host, of)| Derived { host, of: of.clone(), how: How::Www }));
+    }
+    derived
 }
 
 struct Checker<'a> {
@@ -121,30 +198,51 @@ impl Checker<'_> {
         self.findings.push(Finding::ingress(&self.ingress.key, severity, reason));
     }
 
-    fn path(&mut self, path: &IngressPath) -> Option<CheckedPath> {
+    fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
         let text = if path.path.is_empty() { "/".into() } else { path.path.clone() };
-        match path::normalise(&text) {
-            Ok(normal) if *normal == *text => {}
+        let rewrite = match annotations.rewriting.of(&text) {
+            Ok(rewrite) => rewrite,
+            Err(reason) => {
+                self.find(Severity::Refused, reason);
+                return None;
+            }
+        };
+        let is_regex = annotations.rewriting.is_regex(&text);
+        let pattern = if is_regex { Some(self.pattern(&text)?) } else { None };
+        if !is_regex && !self.is_literal(&text) {
+            return None;
+        }
+        let backend = self.backend(&path.backend);
+        Some(CheckedPath { path: text, path_type: path.path_type, backend, rewrite, pattern })
+    }
+
+    fn pattern(&mut self, text: &str) -> Option<Regex> {
+        let pattern = if text.starts_with('/') {
+            annotations::pattern(text, true)
+        } else {
+            Err(format!("path {text:?} does not begin with /"))
+        };
+        pattern.map_err(|reason| self.find(Severity::Refused, reason)).ok()
+    }
+
+    fn is_literal(&mut self, text: &str) -> bool {
+        match path::normalise(text) {
+            Ok(normal) if *normal == *text => return true,
             Ok(normal) => {
                 // A rule in another spelling would never match: requests are brought to this one.
                 let reason = format!("path {text:?} is not in normal form; write {normal:?}");
                 self.find(Severity::Refused, reason);
-                return None;
             }
-            Err(reason) => {
-                self.find(Severity::Refused, format!("path {text:?} {reason}"));
-                return None;
-            }
+            Err(reason) => self.find(Severity::Refused, format!("path {text:?} {reason}")),
         }
-        let backend = self.backend(&path.backend);
-        Some(CheckedPath { path: text, path_type: path.path_type, backend })
+        false
     }
 
     fn backend(&mut self, backend: &IngressBackend) -> Backend {
         match backend {
             IngressBackend::Service { name, port } => Some(UpstreamKey {
                 service: Key::new(self.ingress.key.namespace.clone(), name.clone()),
-                port: port.clone(),
+                port: Some(port.clone()),
                 protocol: self.protocol,
                 tls: self.tls.clone(),
             }),

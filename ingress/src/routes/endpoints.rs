@@ -29,7 +29,7 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
     if service.service_type == ServiceType::ExternalName {
         return Err(Problem::ExternalName);
     }
-    let port = port(service, &key.port).ok_or(Problem::NoPort)?;
+    let port = port(service, key.port.as_ref()).ok_or(Problem::NoPort)?;
     let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
     let ready = select(slices(), port_name, |endpoint| endpoint.ready);
@@ -44,11 +44,12 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
     Ok(Resolved { addresses: one_family(service, &chosen), protocol })
 }
 
-fn port<'a>(service: &'a Service, port: &ServiceBackendPort) -> Option<&'a ServicePort> {
+fn port<'a>(service: &'a Service, port: Option<&ServiceBackendPort>) -> Option<&'a ServicePort> {
     let mut tcp = service.ports.iter().filter(|port| port.protocol == model::Protocol::Tcp);
     match port {
-        ServiceBackendPort::Number(number) => tcp.find(|port| port.port == *number),
-        ServiceBackendPort::Name(name) => tcp.find(|port| port.name == *name),
+        None => tcp.next(),
+        Some(ServiceBackendPort::Number(number)) => tcp.find(|port| port.port == *number),
+        Some(ServiceBackendPort::Name(name)) => tcp.find(|port| port.name == *name),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use fairlead_state::model::PathType;
+use regex::bytes::Regex;
 
-use super::Route;
+use super::{Route, annotations};
 
 /// The paths of one host.
 ///
@@ -16,6 +17,14 @@ pub struct Paths {
     prefix: Box<[Prefix]>,
     /// No prefix is longer, so longer beginnings of a request's path need not be tried.
     longest_prefix_bytes: usize,
+    /// Instead of the lists, where one path is a regular expression: asked in this order.
+    patterns: Box<[Pattern]>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    route: Arc<Route>,
 }
 
 /// Prefix rules for one path, written without or with a trailing slash (`/foo`, `/foo/`).
@@ -37,6 +46,11 @@ pub(super) struct Builder {
 impl Paths {
     /// The route for a normalised path.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        if !self.patterns.is_empty() {
+            let mut patterns = self.patterns.iter();
+            let found = patterns.find(|pattern| pattern.regex.is_match(path.as_bytes()));
+            return found.map(|pattern| &pattern.route);
+        }
         if let Ok(i) = self.exact.binary_search_by(|route| (*route.path).cmp(path)) {
             return self.exact.get(i);
         }
@@ -74,7 +88,8 @@ impl Paths {
     /// All routes: exact ones, then prefixes.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         let prefixes = self.prefix.iter().flat_map(|p| p.plain.iter().chain(&p.slash));
-        self.exact.iter().chain(prefixes)
+        let patterns = self.patterns.iter().map(|pattern| &pattern.route);
+        self.exact.iter().chain(prefixes).chain(patterns)
     }
 
     /// Number of routes.
@@ -84,7 +99,7 @@ impl Paths {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty()
+        self.exact.is_empty() && self.prefix.is_empty() && self.patterns.is_empty()
     }
 }
 
@@ -131,7 +146,30 @@ impl Builder {
             exact: self.exact.into(),
             prefix: self.prefix.into(),
             longest_prefix_bytes: longest.unwrap_or(0),
+            patterns: Box::default(),
         }
+    }
+
+    /// ingress-nginx: where one path of a host is a regular expression all are, whatever their
+    /// type and Ingress. They begin at the path's beginning, end anywhere, ignore case, and the
+    /// longest text is asked first. Those that are none are compared as they stand; their routes
+    /// come with the paths.
+    pub(super) fn build_patterns(self) -> (Paths, Vec<Arc<Route>>) {
+        let mut routes: Vec<Arc<Route>> = self.build().iter().cloned().collect();
+        routes.sort_by(|a, b| b.path.cmp(&a.path));
+        routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+        let mut literal = Vec::new();
+        let patterns = routes.into_iter().filter_map(|route| {
+            let regex =
+                route.pattern.clone().map_or_else(|| annotations::pattern(&route.path, true), Ok);
+            let regex = regex.or_else(|_| {
+                literal.push(route.clone());
+                annotations::pattern(&regex::escape(&route.path), true)
+            });
+            Some(Pattern { regex: regex.ok()?, route })
+        });
+        let patterns = patterns.collect();
+        (Paths { patterns, ..Paths::default() }, literal)
     }
 }
 

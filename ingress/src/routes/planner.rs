@@ -1,5 +1,7 @@
 //! Snapshot after snapshot to routes and certificates, at the cost of what changed.
 
+mod hosts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,16 +9,15 @@ use std::{
 
 use fairlead_state::{
     Changes, Dirty, Key, Snapshot,
-    model::{Ingress, IngressRule, PathType, ServiceBackendPort},
+    model::{Ingress, IngressRule},
 };
 
 use super::{
-    Host, Route, Routes,
+    Routes,
     class::{ClassRules, Ownership},
-    compile::{self, Age, Backend, Compiled},
+    compile::{self, Age, Compiled, Derived},
     endpoints,
     finding::{Finding, Severity, tell},
-    paths,
     upstream::{Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::{
@@ -29,12 +30,14 @@ use crate::{
 /// Owns everything derived from snapshots. One writer; readers get clones of its results.
 #[derive(Debug)]
 pub struct Planner {
+    config: IngressConfig,
     rules: ClassRules,
-    body_bytes_max: u64,
     revision: u64,
     ingresses: BTreeMap<Key, Compiled>,
     /// Who contributes to a host, oldest first.
     hosts: BTreeMap<HostPattern, BTreeSet<Age>>,
+    /// Who says which host stands for another, oldest first.
+    derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     /// Who is spoken to in TLS with what of a Secret.
@@ -83,10 +86,11 @@ impl Planner {
     pub fn new(config: &IngressConfig, fallback: Fallback) -> Self {
         Self {
             rules: ClassRules::new(config),
-            body_bytes_max: config.limits.body_bytes_max,
+            config: config.clone(),
             revision: 0,
             ingresses: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            derived: BTreeMap::new(),
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             upstream_secrets: BTreeMap::new(),
@@ -127,6 +131,9 @@ impl Planner {
             self.refresh_secret(snapshot, secret);
         }
         let certificates = self.certificates.settle(snapshot, &work.secrets);
+        let standing_for = touched.hosts.iter().flat_map(|host| self.standing_for(host));
+        let standing_for: Vec<HostPattern> = standing_for.collect();
+        touched.hosts.extend(standing_for);
         for host in &touched.hosts {
             self.rebuild_host(host);
         }
@@ -179,20 +186,20 @@ impl Planner {
         if let Some(old) = &old {
             self.unlink(old, touched);
         }
-        if let Some(new) = self.compile(snapshot, key) {
+        if let Some(new) = self.compile(snapshot, key, old.as_ref()) {
             tell(old.as_ref().map_or(&[], |old| &old.findings), &new.findings);
             self.link(&new, touched);
             self.ingresses.insert(key.clone(), new);
         }
     }
 
-    fn compile(&self, snapshot: &Snapshot, key: &Key) -> Option<Compiled> {
+    fn compile(&self, snapshot: &Snapshot, key: &Key, old: Option<&Compiled>) -> Option<Compiled> {
         let ingress = snapshot.ingresses().get(key)?;
         let ownership = self.rules.ownership(snapshot, ingress);
         if ownership == Ownership::NotOurs {
             return None;
         }
-        let mut compiled = compile::compile(ingress);
+        let mut compiled = compile::compile(ingress, &self.config, old);
         if ownership == Ownership::OursByAnnotation {
             let reason = "both the annotation kubernetes.io/ingress.class and ingressClassName are \
                           set; the annotation decides";
@@ -207,6 +214,15 @@ impl Planner {
                 ages.remove(&old.age);
             }
             touched.hosts.insert(host.clone());
+        }
+        for derived in &old.derived {
+            if let Some(claims) = self.derived.get_mut(&derived.host) {
+                claims.remove(&(old.age.clone(), derived.clone()));
+                if claims.is_empty() {
+                    self.derived.remove(&derived.host);
+                }
+            }
+            touched.hosts.insert(derived.host.clone());
         }
         for upstream in old.upstreams() {
             if let Some(tracked) = self.upstreams.get_mut(upstream) {
@@ -224,6 +240,11 @@ impl Planner {
         for host in new.hosts.keys() {
             self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
             touched.hosts.insert(host.clone());
+        }
+        for derived in &new.derived {
+            let claims = self.derived.entry(derived.host.clone()).or_default();
+            claims.insert((new.age.clone(), derived.clone()));
+            touched.hosts.insert(derived.host.clone());
         }
         for key in new.upstreams() {
             let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
@@ -261,8 +282,7 @@ impl Planner {
     }
 
     fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
-        let port = ServiceBackendPort::Number(0);
-        let first = UpstreamKey { service: service.clone(), port, protocol: None, tls: None };
+        let first = UpstreamKey { service: service.clone(), port: None, protocol: None, tls: None };
         let keys: Vec<UpstreamKey> = self
             .upstreams
             .range(first..)
@@ -305,73 +325,6 @@ impl Planner {
         };
         if let Some(problem) = problem.filter(|problem| had_problem.as_ref() != Some(problem)) {
             tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
-        }
-    }
-
-    fn rebuild_host(&mut self, pattern: &HostPattern) {
-        let mut findings = Vec::new();
-        let built = self.build_host(pattern, &mut findings);
-        if built.is_none() {
-            self.hosts.remove(pattern);
-        }
-        self.routes.set(pattern, built.map(Arc::new));
-        tell(self.host_findings.get(pattern).map_or(&[], Vec::as_slice), &findings);
-        if findings.is_empty() {
-            self.host_findings.remove(pattern);
-        } else {
-            self.host_findings.insert(pattern.clone(), findings);
-        }
-    }
-
-    fn build_host(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) -> Option<Host> {
-        let ages = self.hosts.get(pattern).filter(|ages| !ages.is_empty())?;
-        let mut paths = paths::Builder::default();
-        let mut default: Option<Arc<Route>> = None;
-        let mut tls = self.certificates.is_claimed(pattern);
-        for compiled in ages.iter().filter_map(|age| self.ingresses.get(&age.key)) {
-            let Some(rules) = compiled.hosts.get(pattern) else { continue };
-            tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
-            let mut taken = |older: &Route, what: String| {
-                let reason =
-                    format!("{what} of host {pattern} belongs to the older {}", older.ingress);
-                findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
-            };
-            for path in &rules.paths {
-                let route = self.route(compiled, &path.path, path.path_type, &path.backend);
-                if let Err(older) = paths.add(Arc::new(route)) {
-                    taken(&older, format!("path {}", path.path));
-                }
-            }
-            if let Some(backend) = &rules.default {
-                match &default {
-                    Some(older) => taken(older, "default backend".to_owned()),
-                    None => {
-                        let any = PathType::ImplementationSpecific;
-                        default = Some(Arc::new(self.route(compiled, "", any, backend)));
-                    }
-                }
-            }
-        }
-        Some(Host { pattern: pattern.clone(), tls, paths: paths.build(), default })
-    }
-
-    fn route(
-        &self,
-        compiled: &Compiled,
-        path: &str,
-        path_type: PathType,
-        backend: &Backend,
-    ) -> Route {
-        let tracked = backend.as_ref().and_then(|key| self.upstreams.get(key));
-        let annotations = &compiled.annotations;
-        Route {
-            ingress: compiled.age.key.clone(),
-            path: path.into(),
-            path_type,
-            upstream: tracked.map(|tracked| tracked.upstream.clone()),
-            ssl_redirect: annotations.ssl_redirect,
-            force_ssl_redirect: annotations.force_ssl_redirect,
-            body_bytes_max: annotations.body_bytes_max.unwrap_or(self.body_bytes_max),
         }
     }
 

@@ -7,12 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
 use fairlead_state::{Key, model::ServiceBackendPort};
 
-use super::health::Health;
+use super::{choice::Pick, health::Health, latency::Latency};
 use crate::tls::{TlsWish, UpstreamTls};
 
 /// Identities are never used twice, so a pooled connection cannot be taken for another's.
@@ -23,8 +24,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct UpstreamKey {
     /// The Service.
     pub service: Key,
-    /// The port, by number or by name.
-    pub port: ServiceBackendPort,
+    /// The port, by number or by name; `None`: the Service's first.
+    pub port: Option<ServiceBackendPort>,
     /// What the Ingress says it speaks; if nothing, the Service's `appProtocol` decides.
     pub protocol: Option<Protocol>,
     /// For protocols with TLS.
@@ -79,6 +80,7 @@ pub struct Endpoint {
     speech: Speech,
     gone: AtomicBool,
     health: Health,
+    latency: Latency,
 }
 
 /// Why an upstream cannot have endpoints.
@@ -92,6 +94,13 @@ pub enum Problem {
     ExternalName,
     /// TLS to its endpoints cannot be prepared as wished; the reason. Without it nothing is sent.
     Tls(Arc<str>),
+}
+
+impl UpstreamKey {
+    /// The port as the backend names it; empty for the first one.
+    pub(crate) fn port_text(&self) -> String {
+        PortName("", &self.port).to_string()
+    }
 }
 
 impl Protocol {
@@ -155,17 +164,9 @@ impl Upstream {
         self.endpoints.load().list.iter().map(|endpoint| endpoint.address).collect()
     }
 
-    /// The endpoint for a request's turn: in rounds, those not reached a moment ago last, each once.
-    pub(crate) fn choose(&self, turn: usize, tried: &[u64]) -> Option<Arc<Endpoint>> {
-        let endpoints = self.endpoints.load();
-        let list = &endpoints.list;
-        let first = list.get(turn.checked_rem(list.len())?)?;
-        if tried.is_empty() && !first.is_avoided() {
-            return Some(first.clone());
-        }
-        let in_turn = list.iter().cycle().skip(turn % list.len()).take(list.len());
-        let untried = in_turn.filter(|endpoint| !tried.contains(&endpoint.id));
-        untried.min_by_key(|endpoint| endpoint.is_avoided()).cloned()
+    /// The endpoint for a request that was not answered by those tried.
+    pub(crate) fn choose(&self, pick: Pick, tried: &[u64]) -> Option<Arc<Endpoint>> {
+        pick.of(&self.endpoints.load().list, tried)
     }
 
     /// Puts new addresses, sorted, in force. Returns whether anything changed.
@@ -193,9 +194,10 @@ impl Upstream {
 }
 
 impl Endpoint {
-    fn new(address: SocketAddr, speech: Speech) -> Self {
+    pub(super) fn new(address: SocketAddr, speech: Speech) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, address, speech, gone: AtomicBool::new(false), health: Health::default() }
+        let (gone, health, latency) = Default::default();
+        Self { id, address, speech, gone, health, latency }
     }
 
     /// Unique in this process: two upstreams that share a pod do not share its connections.
@@ -228,6 +230,16 @@ impl Endpoint {
         self.health.failing_for_ms()
     }
 
+    /// It took this long to answer a request.
+    pub(crate) fn answered_in(&self, took: Duration) {
+        self.latency.answered_in(took);
+    }
+
+    /// How long it takes, in seconds; `None`: not known.
+    pub(super) fn latency(&self) -> Option<f64> {
+        self.latency.average()
+    }
+
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
         self.speech.protocol
@@ -250,7 +262,7 @@ impl Problem {
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
             Problem::NoPort => {
-                format!("Service {} has no TCP port {}", key.service, PortName(&key.port))
+                format!("Service {} has no TCP port{}", key.service, PortName(" ", &key.port))
             }
             Problem::Tls(reason) => {
                 format!("Service {}: TLS to its endpoints: {reason}", key.service)
@@ -263,19 +275,21 @@ impl Problem {
     }
 }
 
-struct PortName<'a>(&'a ServiceBackendPort);
+/// A port after a separator; the first one has no name.
+struct PortName<'a>(&'a str, &'a Option<ServiceBackendPort>);
 
 impl fmt::Display for PortName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ServiceBackendPort::Number(number) => write!(f, "{number}"),
-            ServiceBackendPort::Name(name) => f.write_str(name),
+        match self.1 {
+            None => Ok(()),
+            Some(ServiceBackendPort::Number(number)) => write!(f, "{}{number}", self.0),
+            Some(ServiceBackendPort::Name(name)) => write!(f, "{}{name}", self.0),
         }
     }
 }
 
 impl fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, PortName(&self.port))
+        write!(f, "{}{}", self.service, PortName(":", &self.port))
     }
 }

@@ -21,9 +21,9 @@ pub(super) fn text(status: StatusCode, line: &'static str) -> Response<ResponseB
     response
 }
 
-/// 308 keeps method and body (ingress-nginx: http-redirect-code).
-pub(super) fn redirect(location: HeaderValue) -> Response<ResponseBody> {
-    let mut response = text(StatusCode::PERMANENT_REDIRECT, "This host is served by HTTPS.\n");
+/// Where to ask instead; 308 and 307 keep method and body.
+pub(super) fn redirect(status: StatusCode, location: HeaderValue) -> Response<ResponseBody> {
+    let mut response = text(status, "This is found elsewhere.\n");
     response.headers_mut().insert(LOCATION, location);
     response
 }

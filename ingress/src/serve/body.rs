@@ -15,9 +15,13 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::{
     client::{Busy, Client},
     clock::Watch,
+    pace::Paced,
     upstream::UpstreamConnection,
 };
-use crate::config::Timeouts;
+use crate::{
+    limiter::Slot,
+    routes::{Pace, Patience},
+};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,15 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// Ends with the body: what is left open is a request in service.
     busy: Option<Busy>,
+    /// What only some routes have.
+    extras: Option<Box<Extras>>,
+}
+
+#[derive(Debug, Default)]
+struct Extras {
+    pace: Option<Paced>,
+    /// Counts as in service as long as the body goes out.
+    slot: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -54,6 +67,7 @@ struct UpstreamBody {
     /// Until it went back to the pool or broke.
     carrier: Option<Carrier>,
     client: Rc<Client>,
+    read_ms: u64,
 }
 
 /// What a response comes on.
@@ -131,7 +145,7 @@ pub(crate) enum Upload {
 impl ResponseBody {
     pub(super) fn text(line: &'static str) -> Self {
         let body = Full::new(Bytes::from_static(line.as_bytes()));
-        Self { source: Source::Ours(body), busy: None }
+        Self { source: Source::Ours(body), busy: None, extras: None }
     }
 
     pub(super) fn empty() -> Self {
@@ -139,17 +153,50 @@ impl ResponseBody {
     }
 
     /// Takes over a response and the connection it comes on.
-    pub(super) fn upstream(incoming: Incoming, carrier: Carrier, client: Rc<Client>) -> Self {
-        let mut body = UpstreamBody { incoming, carrier: Some(carrier), client };
+    pub(super) fn upstream(
+        incoming: Incoming,
+        carrier: Carrier,
+        client: Rc<Client>,
+        patience: &Patience,
+    ) -> Self {
+        let read_ms = patience.read_ms;
+        let mut body = UpstreamBody { incoming, carrier: Some(carrier), client, read_ms };
         if body.incoming.is_end_stream() {
             body.finish();
         }
-        Self { source: Source::Upstream(body), busy: None }
+        Self { source: Source::Upstream(body), busy: None, extras: None }
+    }
+
+    /// No endpoint said it.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.source, Source::Ours(_))
+    }
+
+    /// Sends it no faster than this.
+    pub(super) fn slow_down(&mut self, pace: Pace) {
+        self.extras.get_or_insert_default().pace = Some(Paced::new(pace));
+    }
+
+    /// Is counted until this body ends.
+    pub(super) fn count(&mut self, slot: Slot) {
+        self.extras.get_or_insert_default().slot = Some(slot);
+    }
+
+    /// Bytes held back.
+    fn rest(&self) -> u64 {
+        let pace = self.extras.as_ref().and_then(|extras| extras.pace.as_ref());
+        pace.map_or(0, Paced::rest)
     }
 
     /// The request ends when this body does.
     pub(super) fn hold(&mut self, busy: Busy) {
         self.busy = Some(busy);
+    }
+}
+
+impl Default for ResponseBody {
+    fn default() -> Self {
+        Self::empty()
     }
 }
 
@@ -161,23 +208,70 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.source {
-            Source::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Source::Upstream(body) => body.poll(cx),
+        let this = &mut *self;
+        let pace = this.extras.as_mut().and_then(|extras| extras.pace.as_mut());
+        let Some(pace) = pace else { return this.source.poll(cx) };
+        loop {
+            match pace.poll(cx) {
+                Poll::Pending => {
+                    this.source.leave();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Poll::Ready(None) => {}
+            }
+            if pace.has_waited() {
+                this.source.resume();
+            }
+            match this.source.poll(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => pace.push(data),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Ours(body) => body.is_end_stream(),
-            Source::Upstream(body) => body.incoming.is_end_stream(),
-        }
+        self.rest() == 0
+            && match &self.source {
+                Source::Ours(body) => body.is_end_stream(),
+                Source::Upstream(body) => body.incoming.is_end_stream(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let hint = match &self.source {
             Source::Ours(body) => body.size_hint(),
             Source::Upstream(body) => body.incoming.size_hint(),
+        };
+        match (self.rest(), hint.exact()) {
+            (0, _) => hint,
+            (rest, Some(exact)) => SizeHint::with_exact(exact + rest),
+            (_, None) => SizeHint::default(),
+        }
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Upstream(body) => body.poll(cx),
+        }
+    }
+
+    /// Nobody reads on for a while: that is not the endpoint's fault.
+    fn leave(&self) {
+        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), .. }) = self {
+            carrier.watch().disarm();
+        }
+    }
+
+    fn resume(&self) {
+        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), read_ms, .. }) = self {
+            carrier.watch().arm(*read_ms);
         }
     }
 }
@@ -219,7 +313,7 @@ impl UpstreamBody {
                 if self.incoming.is_end_stream() {
                     self.finish();
                 } else if let Some(carrier) = &self.carrier {
-                    carrier.watch().arm(self.client.worker.shared.config.timeouts.upstream_read_ms);
+                    carrier.watch().arm(self.read_ms);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -245,11 +339,17 @@ impl UpstreamBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, client: &Rc<Client>, bytes_max: u64) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        client: &Rc<Client>,
+        bytes_max: u64,
+        patience: &Patience,
+    ) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        let progress = Rc::new(Progress::new(&client.worker.shared.config.timeouts));
+        let client_body_ms = client.worker.shared.config.timeouts.client_body_ms;
+        let progress = Rc::new(Progress::new(client_body_ms, patience));
         let client = client.clone();
         Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client })
     }
@@ -316,13 +416,13 @@ impl Drop for ClientBody {
 }
 
 impl Progress {
-    fn new(timeouts: &Timeouts) -> Self {
+    fn new(client_body_ms: u64, patience: &Patience) -> Self {
         Self {
             stage: Cell::new(Upload::Sending),
             watch: RefCell::default(),
-            client_body_ms: timeouts.client_body_ms,
-            upstream_send_ms: timeouts.upstream_send_ms,
-            upstream_read_ms: timeouts.upstream_read_ms,
+            client_body_ms,
+            upstream_send_ms: patience.send_ms,
+            upstream_read_ms: patience.read_ms,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
+    net::IpAddr,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     admission::{Finding, Scanner},
     counters::Refused,
+    routes::Upstream,
 };
 
 /// What a client may still send after an answer that did not wait for its request's end.
@@ -55,6 +57,10 @@ pub(crate) struct Client {
     _open: Open,
     pub(crate) origin: Origin,
     pub(crate) tls: bool,
+    /// The client, whatever stands in between.
+    pub(crate) peer: IpAddr,
+    /// The port the client connected to.
+    pub(crate) port: u16,
     h2: Cell<bool>,
     /// Requests so far.
     begun: Cell<u64>,
@@ -120,6 +126,8 @@ impl Client {
             _open: open,
             origin,
             tls,
+            peer: ends.client.ip().to_canonical(),
+            port: ends.port,
             h2: Cell::new(false),
             begun: Cell::new(0),
             requests: Cell::new(0),
@@ -154,6 +162,11 @@ impl Client {
         self.live.idle.store(false, Relaxed);
         self.live.watch.disarm();
         Busy(self.clone())
+    }
+
+    /// A number that grows by one with each request to the upstream.
+    pub(crate) fn turn(&self, upstream: &Upstream) -> usize {
+        self.worker.pool.turn(upstream, self.worker.clock.now_ms())
     }
 
     /// Why the request that began last is not to be served, if it is HTTP/1's.

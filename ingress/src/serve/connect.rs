@@ -28,8 +28,9 @@ pub(super) enum ConnectError {
 pub(super) async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
-    let (wire, watch) = establish(worker, endpoint).await?;
+    let (wire, watch) = establish(worker, endpoint, connect_ms).await?;
     let connection = UpstreamConnection::new(wire, endpoint.clone(), watch).await;
     connection.map_err(|_| ConnectError::Refused)
 }
@@ -38,8 +39,9 @@ pub(super) async fn connect(
 pub(super) async fn establish(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
 ) -> Result<(Wire, Arc<Watch>), ConnectError> {
-    let connected = open(worker, endpoint).await;
+    let connected = open(worker, endpoint, connect_ms).await;
     match connected {
         Ok(_) => {
             endpoint.worked();
@@ -56,9 +58,10 @@ pub(super) async fn establish(
 async fn open(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
 ) -> Result<(Wire, Arc<Watch>), ConnectError> {
     let watch = worker.clock.watch();
-    watch.arm(worker.shared.config.timeouts.upstream_connect_ms);
+    watch.arm(connect_ms);
     watch.wake_each_tick();
     let mut connecting = pin!(TcpStream::connect(endpoint.address()));
     let outcome = poll_fn(|cx| {

@@ -1,51 +1,44 @@
 //! One request: admitted, routed, sent on, answered.
 
-use std::{borrow::Cow, convert::Infallible, fmt::Write, rc::Rc, sync::Arc};
+use std::{convert::Infallible, rc::Rc};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONNECTION, HOST, STRICT_TRANSPORT_SECURITY},
+    header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
-use hyper::body::{Body, Incoming};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
 
 use super::{
     answer,
+    balance::Choice,
     body::{RequestBody, ResponseBody},
     client::Client,
+    errors::{Case, Instead},
     fields::{self, Edit},
-    forward,
+    forward::{self, Errand},
+    gates,
+    plan::{Plan, Unplanned, plan},
+    scope::Scope,
     websocket::Asked,
 };
 use crate::{
-    admission::{self, Admitted, Websocket},
+    admission::Websocket,
     counters::Refused,
-    routes::{Found, Upstream},
+    host,
+    limiter::Slot,
+    path,
+    routes::{Extra, Upstream},
 };
-const HTTPS_PORT: u16 = 443;
 
-/// Where an admitted request goes, free of borrows from its head.
-#[derive(Debug)]
-struct Plan {
-    upstream: Arc<Upstream>,
-    host: HeaderValue,
-    /// The path in normal form, where it differs from the one received.
-    path: Option<String>,
-    websocket: Option<Websocket>,
-    /// The host is one of HTTPS.
-    secured: bool,
-    body_bytes_max: u64,
-}
-
-/// Why there is no plan.
-#[derive(Debug)]
-enum Unplanned {
-    Refused(Refused),
-    /// 404, 413 or 503.
-    Unserved(StatusCode),
-    /// To the same place by HTTPS.
-    Redirected(HeaderValue),
+/// What lasts as long as a request is in service, or the tunnel it becomes.
+struct Passage {
+    on_upgrade: OnUpgrade,
+    slot: Option<Slot>,
 }
 
 /// Answers one request.
@@ -67,130 +60,231 @@ pub(super) async fn handle(
 
 async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let planned = match client.finding() {
-        None => plan(client, &head).and_then(|plan| plan.fits(&body)),
+        None => plan(client, &head),
         Some(reason) => Err(Unplanned::Refused(reason)),
     };
     let plan = match planned {
         Ok(plan) => plan,
         Err(unplanned) => {
-            if !body.is_end_stream() {
-                client.leave_unread();
-            }
+            leave_unread(client, &body);
             return unplanned.answer(client);
         }
     };
+    let passage = Passage { on_upgrade, slot: None };
+    let mut response = match &plan.route.policy.extra {
+        None => proxy(client, &plan, head, body, passage).await,
+        Some(extra) => with_extras(client, &plan, extra, head, body, passage).await,
+    };
+    let hsts = client.worker.shared.config.hsts.as_ref();
+    if let Some(hsts) = hsts.filter(|_| plan.secured) {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+    }
+    response
+}
+
+/// What only routes with such annotations pay for.
+async fn with_extras(
+    client: &Rc<Client>,
+    plan: &Plan,
+    extra: &Extra,
+    head: Parts,
+    body: Incoming,
+    mut passage: Passage,
+) -> Response<ResponseBody> {
+    let seen = Seen::of(&head, plan);
+    let instead = Instead::of(&plan.route, &seen.scope(client, &head, plan), &plan.host);
+    let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
+    let mut response = match gates::enter(client, extra, &head.headers) {
+        Ok(slot) => {
+            passage.slot = slot;
+            onward(client, plan, &seen, head, body, passage).await
+        }
+        Err(reason) => {
+            leave_unread(client, &body);
+            gates::refuse(client, reason)
+        }
+    };
+    if let Some(reply) = extra.reply.as_ref().filter(|_| !response.body().is_ours()) {
+        reply.apply(response.headers_mut());
+    }
+    if let Some(instead) = instead {
+        response = instead.answer(client, &plan.route, response).await;
+    }
+    if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
+        cors.set_fields(response.headers_mut(), origin);
+    }
+    if let Some(pace) = extra.pace {
+        response.body_mut().slow_down(pace);
+    }
+    response
+}
+
+/// To the route's Service, or to whoever stands in for it.
+async fn onward(
+    client: &Rc<Client>,
+    plan: &Plan,
+    seen: &Seen,
+    mut head: Parts,
+    body: Incoming,
+    passage: Passage,
+) -> Response<ResponseBody> {
+    let route = &*plan.route;
+    let is_empty = |upstream: &Upstream| upstream.endpoints().list.is_empty();
+    let fallback = route.fallback.as_deref();
+    match fallback.filter(|_| route.upstream.as_deref().is_none_or(is_empty)) {
+        Some(fallback) => {
+            let case = Case::without_endpoints(&seen.scope(client, &head, plan), &plan.host);
+            head.headers.extend(case);
+            let errand = Errand::to(fallback, &route.policy);
+            send(client, plan, &errand, head, body, passage).await
+        }
+        None => choose(client, plan, seen, head, body, passage).await,
+    }
+}
+
+/// To the Service and the endpoint the request is meant for.
+async fn choose(
+    client: &Rc<Client>,
+    plan: &Plan,
+    seen: &Seen,
+    head: Parts,
+    body: Incoming,
+    passage: Passage,
+) -> Response<ResponseBody> {
+    let policy = &plan.route.policy;
+    let balance = policy.extra.as_ref().and_then(|extra| extra.balance.as_ref());
+    if balance.is_none() && plan.route.canary.is_none() {
+        return proxy(client, plan, head, body, passage).await;
+    }
+    let choice = Choice::of(&seen.scope(client, &head, plan), &plan.route, balance);
+    let Some(choice) = choice else {
+        return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let errand = Errand::to(choice.upstream, policy).with(choice.pick);
+    let agent = head.headers.get(USER_AGENT).cloned();
+    let mut response = send(client, plan, &errand, head, body, passage).await;
+    if let Some(cookie) = choice.cookie(client, &plan.route, agent.as_ref(), &errand) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// What templates ask of a request, once admission's borrows are gone.
+struct Seen {
+    http_host: String,
+    host: String,
+    path: String,
+}
+
+impl Seen {
+    fn of(head: &Parts, plan: &Plan) -> Self {
+        let http_host = plan.host.to_str().unwrap_or_default().to_owned();
+        let host = host::normalise(&http_host).unwrap_or_default().into_owned();
+        let path = path::normalise(head.uri.path()).unwrap_or_default().into_owned();
+        Self { http_host, host, path }
+    }
+
+    fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &'a Plan) -> Scope<'a> {
+        let Self { http_host, host, path } = self;
+        let (route, request_id) = (&*plan.route, plan.request_id);
+        Scope { client, head, host, http_host, path, route, request_id }
+    }
+}
+
+/// To the route's Service.
+async fn proxy(
+    client: &Rc<Client>,
+    plan: &Plan,
+    head: Parts,
+    body: Incoming,
+    passage: Passage,
+) -> Response<ResponseBody> {
+    let Some(upstream) = &plan.route.upstream else {
+        return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let errand = Errand::to(upstream, &plan.route.policy);
+    send(client, plan, &errand, head, body, passage).await
+}
+
+/// To an upstream, with the fields and the path it is to see.
+async fn send(
+    client: &Rc<Client>,
+    plan: &Plan,
+    errand: &Errand<'_>,
+    mut head: Parts,
+    body: Incoming,
+    passage: Passage,
+) -> Response<ResponseBody> {
+    let policy = &plan.route.policy;
+    // What is announced as too large is not begun with.
+    if body.size_hint().lower() > policy.body_bytes_max {
+        return refuse(client, &body, StatusCode::PAYLOAD_TOO_LARGE);
+    }
     let config = &client.worker.shared.config;
+    let extra = policy.extra.as_deref();
     let edit = Edit {
         origin: &client.origin,
         host: &plan.host,
+        vhost: extra.and_then(|extra| extra.vhost.as_ref()),
+        prefix: plan.prefix.as_ref(),
         policy: config.forwarded_headers,
         underscores: config.underscores_in_headers,
         websocket: plan.websocket.is_some(),
-        request_id: rand::random(),
+        request_id: plan.request_id,
+        closes: extra.is_some_and(|extra| extra.closes),
     };
     fields::to_upstream(&mut head.headers, &edit);
-    let Some(uri) = origin_form(head.uri, plan.path) else {
-        return Unplanned::Refused(Refused::Path).answer(client);
+    let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
+        client.worker.counters.refused(Refused::Path);
+        return refuse(client, &body, Refused::Path.status());
     };
-    let mut request = Request::new(RequestBody::new(body, client, plan.body_bytes_max));
+    let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience);
+    let mut request = Request::new(body);
     *request.method_mut() = match plan.websocket {
         Some(_) => Method::GET,
         None => head.method,
     };
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
+    let Passage { on_upgrade, mut slot } = passage;
     let asked = plan.websocket.map(|websocket| match websocket {
-        Websocket::Upgrade => Asked::by_upgrade(on_upgrade),
-        Websocket::Connect => Asked::by_connect(on_upgrade, request.headers_mut()),
+        Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot.take()),
+        Websocket::Connect => Asked::by_connect(on_upgrade, slot.take(), request.headers_mut()),
     });
-    let mut response = forward::forward(client, &plan.upstream, request, asked).await;
-    if let Some(hsts) = config.hsts.as_ref().filter(|_| plan.secured) {
-        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+    let mut response = forward::forward(client, errand, request, asked).await;
+    if let Some(slot) = slot {
+        response.body_mut().count(slot);
     }
     response
 }
 
-/// Admission and routing: everything that needs no waiting.
-fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
-    let worker = &client.worker;
-    let admitted =
-        admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
-    let mut routes = worker.routes.borrow_mut();
-    let Some(found) = routes.load().find(&admitted.host, &admitted.path) else {
-        return Err(Unplanned::Unserved(StatusCode::NOT_FOUND));
-    };
-    let redirects = found.redirects(client.tls, &admitted.path);
-    let Found { host, route } = found;
-    let secured = client.tls && host.tls;
-    if redirects && let Some(port) = worker.shared.https_port {
-        let location = https_location(&admitted, head.uri.query(), port);
-        return Err(location.map_or(Unplanned::Refused(Refused::Path), Unplanned::Redirected));
-    }
-    let Some(upstream) = &route.upstream else {
-        return Err(Unplanned::Unserved(StatusCode::SERVICE_UNAVAILABLE));
-    };
-    let body_bytes_max = route.body_bytes_max;
-    let path = match admitted.path {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(path) => Some(path),
-    };
-    let host = match head.headers.get(HOST) {
-        Some(host) => host.clone(),
-        None => HeaderValue::from_str(admitted.host_text)
-            .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
-    };
-    let (upstream, websocket) = (upstream.clone(), admitted.websocket);
-    Ok(Plan { upstream, host, path, websocket, secured, body_bytes_max })
+/// Answers without having read the request's body.
+fn refuse(client: &Client, body: &Incoming, status: StatusCode) -> Response<ResponseBody> {
+    leave_unread(client, body);
+    answer::status(status)
 }
 
-impl Plan {
-    /// What is announced as too large is not begun with.
-    fn fits(self, body: &Incoming) -> Result<Self, Unplanned> {
-        if body.size_hint().lower() > self.body_bytes_max {
-            return Err(Unplanned::Unserved(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        Ok(self)
+fn leave_unread(client: &Client, body: &Incoming) {
+    if !body.is_end_stream() {
+        client.leave_unread();
     }
-}
-
-impl Unplanned {
-    fn answer(self, client: &Client) -> Response<ResponseBody> {
-        match self {
-            Self::Refused(reason) => {
-                client.worker.counters.refused(reason);
-                answer::status(reason.status())
-            }
-            Self::Unserved(status) => answer::status(status),
-            Self::Redirected(location) => answer::redirect(location),
-        }
-    }
-}
-
-fn https_location(admitted: &Admitted<'_>, query: Option<&str>, port: u16) -> Option<HeaderValue> {
-    let mut location = format!("https://{}", admitted.host);
-    if port != HTTPS_PORT {
-        write!(location, ":{port}").ok()?;
-    }
-    location.push_str(&admitted.path);
-    if let Some(query) = query {
-        write!(location, "?{query}").ok()?;
-    }
-    HeaderValue::try_from(location).ok()
 }
 
 /// An upstream is asked in origin form whatever form the client used (RFC 9112 3.2.1).
-fn origin_form(uri: Uri, path: Option<String>) -> Option<Uri> {
-    let Some(mut target) = path else {
+fn origin_form(uri: Uri, target: Option<&str>) -> Option<Uri> {
+    let Some(target) = target else {
         if uri.authority().is_none() {
             return Some(uri);
         }
         return uri.into_parts().path_and_query.map(Uri::from);
     };
-    if let Some(query) = uri.query() {
-        target.push('?');
-        target.push_str(query);
-    }
+    let target = match uri.query() {
+        // nginx: the request's own arguments come after those of a rewritten path.
+        Some(query) if target.contains('?') => format!("{target}&{query}"),
+        Some(query) => format!("{target}?{query}"),
+        None => target.to_owned(),
+    };
     PathAndQuery::try_from(target).ok().map(Uri::from)
 }

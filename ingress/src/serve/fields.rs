@@ -17,6 +17,7 @@ static PROXY: HeaderName = HeaderName::from_static("proxy");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 static X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
@@ -30,7 +31,7 @@ const PROTECTED: [&str; 6] =
 /// A client's request id is kept up to this length.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Fields set here, at most.
-const FIELDS_SET_MAX: usize = 10;
+const FIELDS_SET_MAX: usize = 11;
 
 /// What is known of a connection, in the form of fields.
 #[derive(Clone, Debug)]
@@ -47,12 +48,19 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct Edit<'a> {
     pub(crate) origin: &'a Origin,
+    /// Host as received.
     pub(crate) host: &'a HeaderValue,
+    /// Host as the upstream sees it, if another.
+    pub(crate) vhost: Option<&'a HeaderValue>,
+    /// `X-Forwarded-Prefix`, if it is set here.
+    pub(crate) prefix: Option<&'a HeaderValue>,
     pub(crate) policy: ForwardedHeaders,
     pub(crate) underscores: bool,
     pub(crate) websocket: bool,
     /// Taken if the client sends none.
     pub(crate) request_id: u128,
+    /// The connection is to serve this request only.
+    pub(crate) closes: bool,
 }
 
 /// Makes a client's fields those of the request to an upstream.
@@ -68,18 +76,29 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
     }
     join_cookies(headers);
     headers.reserve(FIELDS_SET_MAX);
-    headers.insert(HOST, edit.host.clone());
+    headers.insert(HOST, edit.vhost.unwrap_or(edit.host).clone());
     set_forwarded(headers, edit);
     if headers.get(&X_REQUEST_ID).is_none_or(|id| id.len() > REQUEST_ID_BYTES_MAX) {
         headers.insert(&X_REQUEST_ID, hex(edit.request_id));
     }
+    if let Some(prefix) = edit.prefix {
+        headers.insert(&X_FORWARDED_PREFIX, prefix.clone());
+    }
     if edit.websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if edit.closes {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     } else if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
+}
+
+/// The client's request id, or `own` if it sent none that is kept.
+pub(crate) fn request_id(headers: &HeaderMap, own: u128) -> HeaderValue {
+    let sent = headers.get(&X_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
+    sent.cloned().unwrap_or_else(|| hex(own))
 }
 
 /// Makes an upstream's fields those of the response to a client.

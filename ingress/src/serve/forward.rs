@@ -1,6 +1,12 @@
 //! A request's way to an endpoint and its response's way back.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response, StatusCode, Version, header::SERVER};
 use hyper::body::Incoming;
@@ -19,50 +25,108 @@ use super::{
     websocket::Asked,
     worker::Worker,
 };
-use crate::routes::{Endpoint, Protocol, Upstream};
+use crate::routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream};
 
 /// While an upstream's endpoints are waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Whom a request goes to, and with how much patience.
+#[derive(Debug)]
+pub(super) struct Errand<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) patience: Patience,
+    pub(super) retries: Retries,
+    /// `None`: the next endpoint's turn.
+    pick: Option<Pick>,
+    /// Who answered.
+    pub(super) served: Cell<Option<SocketAddr>>,
+}
+
 /// What became of a request at one endpoint.
 enum Attempt {
-    /// It answered; the body is still to come.
-    Answered(Response<Incoming>, Carrier),
+    /// It answered; the body is still to come. Perhaps the request once more.
+    Answered(Response<Incoming>, Carrier, Option<Replay>),
     /// It did not, and another may be asked (the status, if there is none).
     Again(Request<RequestBody>, StatusCode),
+    /// It took too long. Somebody else may be asked, and nobody twice.
+    Late(Request<RequestBody>),
     /// It did not, and nobody else may be asked: it could have acted on the request.
     Failed(StatusCode),
+}
+
+impl<'a> Errand<'a> {
+    /// As the route's annotations say.
+    pub(super) fn to(upstream: &'a Upstream, policy: &Policy) -> Self {
+        let Policy { patience, retries, .. } = *policy;
+        let (pick, served) = Default::default();
+        Self { upstream, patience, retries, pick, served }
+    }
+
+    pub(super) fn with(self, pick: Option<Pick>) -> Self {
+        Self { pick, ..self }
+    }
+}
+
+/// Until when another endpoint may be asked.
+struct Limit(Option<Instant>);
+
+impl Limit {
+    fn of(retries: &Retries) -> Self {
+        Self(retries.within_ms.map(|ms| Instant::now() + Duration::from_millis(ms)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
 }
 
 /// Sends a request to an endpoint of the upstream, to another one if that cannot do harm.
 pub(super) async fn forward(
     client: &Rc<Client>,
-    upstream: &Upstream,
+    errand: &Errand<'_>,
     mut request: Request<RequestBody>,
     asked: Option<Asked>,
 ) -> Response<ResponseBody> {
     let worker = &client.worker;
-    let turn = worker.pool.turn(upstream, worker.clock.now_ms());
-    let tries_max = worker.shared.config.limits.upstream_tries_max;
+    let Errand { upstream, retries, .. } = errand;
+    let in_turn = || Pick::Turn(worker.pool.turn(upstream, worker.clock.now_ms()));
+    let pick = errand.pick.unwrap_or_else(in_turn);
+    let limit = Limit::of(retries);
     let mut failure = StatusCode::SERVICE_UNAVAILABLE;
     let mut tried = Vec::new();
-    while tried.len() < tries_max {
+    let mut is_late = false;
+    while tried.len() < retries.tries_max && (tried.is_empty() || !limit.is_over()) {
         // Anew each time: what just failed may be no endpoint any more.
-        let mut chosen = upstream.choose(turn, &tried);
-        if chosen.is_none() && !tried.is_empty() {
-            chosen = another(worker, upstream, turn, &tried).await;
+        let mut chosen = upstream.choose(pick, &tried);
+        if chosen.is_none() && !tried.is_empty() && !is_late {
+            chosen = another(worker, upstream, pick, &tried).await;
         }
         let Some(endpoint) = chosen else { break };
         if !tried.is_empty() {
             worker.counters.upstream_retries.add();
         }
         tried.push(endpoint.id());
+        let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
         let attempt = match endpoint.protocol() {
-            Protocol::Http1 | Protocol::Https => attempt(client, &endpoint, request).await,
-            Protocol::H2c | Protocol::Grpcs => attempt2(client, &endpoint, request).await,
+            Protocol::Http1 | Protocol::Https => attempt(client, errand, &endpoint, request).await,
+            Protocol::H2c | Protocol::Grpcs => attempt2(client, errand, &endpoint, request).await,
         };
         match attempt {
-            Attempt::Answered(response, carrier) => {
+            Attempt::Answered(response, carrier, replay) => {
+                let status = response.status();
+                errand.served.set(Some(endpoint.address()));
+                if let Some(begun) = begun {
+                    endpoint.answered_in(begun.elapsed());
+                }
+                let is_passed_over = retries.on_status(status)
+                    && tried.len() < retries.tries_max
+                    && !limit.is_over()
+                    && upstream.choose(pick, &tried).is_some();
+                let replay = replay.filter(|_| is_passed_over);
+                if let Some(again) = replay.and_then(Replay::into_request) {
+                    (request, failure) = (again, status);
+                    continue;
+                }
                 return match (asked, carrier) {
                     (Some(asked), Carrier::H1(connection))
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
@@ -72,10 +136,17 @@ pub(super) async fn forward(
                     (Some(asked), _) if asked.is_misread(response.status()) => {
                         answer::status(StatusCode::BAD_GATEWAY)
                     }
-                    (_, carrier) => relay(client, response, carrier),
+                    (_, carrier) => relay(client, errand, response, carrier),
                 };
             }
+            Attempt::Again(_, status) if !retries.may_follow(status) => {
+                return answer::status(status);
+            }
             Attempt::Again(again, status) => (request, failure) = (again, status),
+            Attempt::Late(again) if retries.may_follow(StatusCode::GATEWAY_TIMEOUT) => {
+                (request, failure, is_late) = (again, StatusCode::GATEWAY_TIMEOUT, true);
+            }
+            Attempt::Late(_) => return answer::status(StatusCode::GATEWAY_TIMEOUT),
             Attempt::Failed(status) => return answer::status(status),
         }
     }
@@ -87,16 +158,16 @@ pub(super) async fn forward(
 async fn another(
     worker: &Worker,
     upstream: &Upstream,
-    turn: usize,
+    pick: Pick,
     tried: &[u64],
 ) -> Option<Arc<Endpoint>> {
     let patience_ms = worker.shared.config.timeouts.upstream_change_ms;
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
-        if let Some(untried) = upstream.choose(turn, tried) {
+        if let Some(untried) = upstream.choose(pick, tried) {
             return Some(untried);
         }
-        let newest = upstream.choose(turn, &[])?;
+        let newest = upstream.choose(pick, &[])?;
         match newest.failing_for_ms() {
             // Others reach it again.
             None => return Some(newest),
@@ -108,70 +179,91 @@ async fn another(
 
 async fn attempt(
     client: &Rc<Client>,
+    errand: &Errand<'_>,
     endpoint: &Arc<Endpoint>,
     mut request: Request<RequestBody>,
 ) -> Attempt {
     let worker = &client.worker;
+    let Errand { patience, retries, .. } = errand;
     while let Some(mut connection) = worker.pool.take(endpoint) {
-        let replay = Replay::of(&request);
+        let replay = Replay::of(&request, retries.non_idempotent());
         if replay.is_none() {
             connection.look_first();
         }
-        match connection.send(request, worker).await {
+        match connection.send(request, worker, patience).await {
             Ok(response) => {
                 worker.counters.upstream_reuses.add();
-                return Attempt::Answered(response, Carrier::H1(connection));
+                return Attempt::Answered(response, Carrier::H1(connection), replay);
             }
             // It had been closed while idle: no harm done.
             Err(SendError::Unsent(again)) => request = *again,
             // It was closed just as the request was sent (RFC 9110 9.2.2, RFC 9112 9.3.1).
-            Err(SendError::Broken) if let Some(again) = replay.and_then(Replay::into_request) => {
-                worker.counters.upstream_retries.add();
-                request = again;
-                break;
-            }
-            Err(error) => return Attempt::Failed(status_of(&error)),
+            Err(SendError::Broken) => match replay.and_then(Replay::into_request) {
+                Some(again) => {
+                    worker.counters.upstream_retries.add();
+                    request = again;
+                    break;
+                }
+                None => return Attempt::Failed(status_of(&SendError::Broken)),
+            },
+            Err(error) => return failed(&error, replay),
         }
     }
-    let mut connection = match connect(worker, endpoint).await {
+    let mut connection = match connect(worker, endpoint, patience.connect_ms).await {
         Ok(connection) => connection,
         Err(error) => return Attempt::Again(request, status_of_connect(error)),
     };
-    let replay = Replay::of(&request);
-    match connection.send(request, worker).await {
-        Ok(response) => Attempt::Answered(response, Carrier::H1(connection)),
+    let replay = Replay::of(&request, retries.non_idempotent());
+    match connection.send(request, worker, patience).await {
+        Ok(response) => Attempt::Answered(response, Carrier::H1(connection), replay),
         Err(SendError::Unsent(again)) => {
             endpoint.failed();
             Attempt::Again(*again, StatusCode::BAD_GATEWAY)
         }
-        Err(SendError::Broken) if let Some(again) = replay.and_then(Replay::into_request) => {
-            endpoint.failed();
-            Attempt::Again(again, StatusCode::BAD_GATEWAY)
-        }
-        Err(error) => Attempt::Failed(status_of(&error)),
+        Err(SendError::Broken) => match replay.and_then(Replay::into_request) {
+            Some(again) => {
+                endpoint.failed();
+                Attempt::Again(again, StatusCode::BAD_GATEWAY)
+            }
+            None => Attempt::Failed(status_of(&SendError::Broken)),
+        },
+        Err(error) => failed(&error, replay),
+    }
+}
+
+/// Who took too long may not have been the only one who could answer.
+fn failed(error: &SendError, replay: Option<Replay>) -> Attempt {
+    let status = status_of(error);
+    let timed_out = matches!(error, SendError::TimedOut);
+    match replay.filter(|_| timed_out).and_then(Replay::into_request) {
+        Some(again) => Attempt::Late(again),
+        None => Attempt::Failed(status),
     }
 }
 
 async fn attempt2(
     client: &Rc<Client>,
+    errand: &Errand<'_>,
     endpoint: &Arc<Endpoint>,
     mut request: Request<RequestBody>,
 ) -> Attempt {
     // The first connection may have been closed just now; the second is a new one.
     for _ in 0..2 {
-        let replay = Replay::of(&request);
-        request = match upstream2::send(&client.worker, endpoint, request).await {
-            Ok((response, watch)) => return Attempt::Answered(response, Carrier::H2(watch)),
+        let replay = Replay::of(&request, errand.retries.non_idempotent());
+        let sent = upstream2::send(&client.worker, endpoint, request, &errand.patience).await;
+        request = match sent {
+            Ok((response, watch)) => {
+                return Attempt::Answered(response, Carrier::H2(watch), replay);
+            }
             Err(Failed2::Connect(error, request)) => {
                 return Attempt::Again(*request, status_of_connect(error));
             }
             Err(Failed2::Send(SendError::Unsent(again))) => *again,
-            Err(Failed2::Send(SendError::Broken))
-                if let Some(again) = replay.and_then(Replay::into_request) =>
-            {
-                again
-            }
-            Err(Failed2::Send(error)) => return Attempt::Failed(status_of(&error)),
+            Err(Failed2::Send(SendError::Broken)) => match replay.and_then(Replay::into_request) {
+                Some(again) => again,
+                None => return Attempt::Failed(status_of(&SendError::Broken)),
+            },
+            Err(Failed2::Send(error)) => return failed(&error, replay),
         };
     }
     endpoint.failed();
@@ -197,6 +289,7 @@ fn status_of(error: &SendError) -> StatusCode {
 
 fn relay(
     client: &Rc<Client>,
+    errand: &Errand<'_>,
     response: Response<Incoming>,
     carrier: Carrier,
 ) -> Response<ResponseBody> {
@@ -208,7 +301,7 @@ fn relay(
     fields::to_client(&mut head.headers);
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
-    let body = ResponseBody::upstream(incoming, carrier, client.clone());
+    let body = ResponseBody::upstream(incoming, carrier, client.clone(), &errand.patience);
     Response::from_parts(head, body)
 }
 
@@ -232,6 +325,6 @@ async fn switch(
     let mut response = Response::from_parts(head, ResponseBody::empty());
     asked.agree(&mut response);
     client.becomes_tunnel();
-    spawn_local(tunnel::run(client.clone(), asked.on_upgrade, stream, early));
+    spawn_local(tunnel::run(client.clone(), asked, stream, early));
     response
 }

@@ -29,9 +29,11 @@ struct Field {
 }
 
 impl Replay {
-    /// Only idempotent requests without a body (nginx: proxy_next_upstream without non_idempotent).
-    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        if !request.method().is_idempotent() || !request.body().is_end_stream() {
+    /// Only requests without a body, and only idempotent ones unless `any_method`
+    /// (nginx: proxy_next_upstream with non_idempotent).
+    pub(super) fn of(request: &Request<RequestBody>, any_method: bool) -> Option<Self> {
+        let may_repeat = any_method || request.method().is_idempotent();
+        if !may_repeat || !request.body().is_end_stream() {
             return None;
         }
         let headers = request.headers();
@@ -100,7 +102,7 @@ mod tests {
             if let Some(value) = sent.headers_mut().get_mut("x-own") {
                 value.set_sensitive(true);
             }
-            let again = Replay::of(&sent).unwrap().into_request().unwrap();
+            let again = Replay::of(&sent, false).unwrap().into_request().unwrap();
             assert_eq!(again.method(), sent.method());
             assert_eq!(again.uri(), sent.uri());
             assert_eq!(again.headers(), sent.headers());
@@ -113,7 +115,8 @@ mod tests {
     #[test]
     fn what_may_have_been_acted_on_is_not_copied() {
         for method in [Method::POST, Method::PATCH] {
-            assert!(Replay::of(&request(method, &[])).is_none());
+            assert!(Replay::of(&request(method.clone(), &[]), false).is_none());
+            assert!(Replay::of(&request(method, &[]), true).is_some());
         }
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
@@ -18,6 +17,7 @@ use super::{
     client::Client,
     clock::Watch,
     observed::{Observed, Observer},
+    websocket::Asked,
     wire::Wire,
 };
 
@@ -40,7 +40,8 @@ impl Observer for Rc<Traffic> {
 }
 
 /// Joins both sides; `early` is what the endpoint sent right after its 101.
-pub(super) async fn run(client: Rc<Client>, on_upgrade: OnUpgrade, upstream: Wire, early: Bytes) {
+pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early: Bytes) {
+    let Asked { on_upgrade, slot: _slot, .. } = asked;
     // An error means that the client left before it saw the 101.
     let Ok(upgraded) = on_upgrade.await else { return };
     // An HTTP/2 connection is not idle while a tunnel is one of its streams.

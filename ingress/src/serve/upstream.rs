@@ -24,7 +24,7 @@ use super::{
     wire::{Look, Wire},
     worker::Worker,
 };
-use crate::routes::Endpoint;
+use crate::routes::{Endpoint, Patience};
 
 /// An HTTP/1.1 connection to one endpoint of one upstream; serves one request at a time.
 #[derive(Debug)]
@@ -116,11 +116,12 @@ impl UpstreamConnection {
         &mut self,
         request: Request<RequestBody>,
         worker: &Rc<Worker>,
+        patience: &Patience,
     ) -> Result<Response<Incoming>, SendError> {
         let progress = request.body().progress();
         match &progress {
             Some(progress) => progress.begin(&self.watch),
-            None => self.watch.arm(worker.shared.config.timeouts.upstream_read_ms),
+            None => self.watch.arm(patience.read_ms),
         }
         let mut sent = pin!(self.sender.try_send_request(request));
         let outcome = poll_fn(|cx| {
@@ -139,7 +140,7 @@ impl UpstreamConnection {
         .await;
         match outcome {
             Some(Ok(response)) => {
-                self.watch.arm(worker.shared.config.timeouts.upstream_read_ms);
+                self.watch.arm(patience.read_ms);
                 Ok(response)
             }
             Some(Err(mut failed)) => Err(match failed.take_message() {

@@ -22,7 +22,7 @@ use super::{
     upstream::{SendError, broken, upload},
     worker::Worker,
 };
-use crate::routes::Endpoint;
+use crate::routes::{Endpoint, Patience};
 
 /// As towards clients: a stream that is not read holds this much, a connection four times.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -57,6 +57,7 @@ impl Shared2 {
         &self,
         worker: &Rc<Worker>,
         endpoint: &Arc<Endpoint>,
+        connect_ms: u64,
     ) -> Result<SendRequest<RequestBody>, ConnectError> {
         self.used_ms.set(worker.clock.now_ms());
         let failures = self.failures.get();
@@ -68,7 +69,7 @@ impl Shared2 {
         if self.failures.get() != failures {
             return Err(self.last_failure.get());
         }
-        match connect(worker, endpoint).await {
+        match connect(worker, endpoint, connect_ms).await {
             Ok(new) => {
                 *sender = Some(new.clone());
                 Ok(new)
@@ -86,8 +87,9 @@ impl Shared2 {
 async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
 ) -> Result<SendRequest<RequestBody>, ConnectError> {
-    let (wire, watch) = establish(worker, endpoint).await?;
+    let (wire, watch) = establish(worker, endpoint, connect_ms).await?;
     let limits = &worker.shared.config.limits;
     let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
     let shaking = Builder::new(Local)
@@ -123,9 +125,10 @@ pub(super) async fn send(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
     request: Request<RequestBody>,
+    patience: &Patience,
 ) -> Result<Answer2, Failed2> {
     let shared = worker.pool.shared2(endpoint);
-    let mut sender = match shared.sender(worker, endpoint).await {
+    let mut sender = match shared.sender(worker, endpoint, patience.connect_ms).await {
         Ok(sender) => sender,
         Err(error) => return Err(Failed2::Connect(error, Box::new(request))),
     };
@@ -133,12 +136,12 @@ pub(super) async fn send(
     let progress = request.body().progress();
     match &progress {
         Some(progress) => progress.begin(&watch),
-        None => watch.arm(worker.shared.config.timeouts.upstream_read_ms),
+        None => watch.arm(patience.read_ms),
     }
     let sent = sender.try_send_request(with_authority(request, endpoint.tls().is_some()));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
-            watch.arm(worker.shared.config.timeouts.upstream_read_ms);
+            watch.arm(patience.read_ms);
             Ok((response, watch))
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {

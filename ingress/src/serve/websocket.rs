@@ -11,6 +11,8 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
+use crate::limiter::Slot;
+
 /// RFC 6455 1.3.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -19,23 +21,29 @@ const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub(super) struct Asked {
     /// The client's side, once it has its answer.
     pub(super) on_upgrade: OnUpgrade,
+    /// Counted until the tunnel ends.
+    pub(super) slot: Option<Slot>,
     /// Over HTTP/2 we are the one who asks: what a proper answer holds.
     accept: Option<HeaderValue>,
 }
 
 impl Asked {
-    pub(super) fn by_upgrade(on_upgrade: OnUpgrade) -> Self {
-        Self { on_upgrade, accept: None }
+    pub(super) fn by_upgrade(on_upgrade: OnUpgrade, slot: Option<Slot>) -> Self {
+        Self { on_upgrade, slot, accept: None }
     }
 
     /// RFC 8441 5.1: the key is HTTP/1's; over HTTP/2 there is none.
-    pub(super) fn by_connect(on_upgrade: OnUpgrade, headers: &mut HeaderMap) -> Self {
+    pub(super) fn by_connect(
+        on_upgrade: OnUpgrade,
+        slot: Option<Slot>,
+        headers: &mut HeaderMap,
+    ) -> Self {
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
         let accept = HeaderValue::try_from(accept(key.as_bytes())).ok();
         if let Ok(key) = HeaderValue::try_from(key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        Self { on_upgrade, accept }
+        Self { on_upgrade, slot, accept }
     }
 
     fn is_connect(&self) -> bool {

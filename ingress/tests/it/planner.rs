@@ -101,7 +101,7 @@ fn what_is_refused_of_an_ingress_leaves_the_rest_in_force() {
 fn annotations_without_effect_are_told() {
     let web = ingress("web")
         .host("a.example", "web")
-        .annotation("nginx.ingress.kubernetes.io/rewrite-target", "/$1")
+        .annotation("nginx.ingress.kubernetes.io/rewrite-goal", "/$1")
         .annotation("nginx.ingress.kubernetes.io/ssl-redirect", "false")
         .annotation("example.com/else", "x");
     let planner =
@@ -109,7 +109,7 @@ fn annotations_without_effect_are_told() {
     let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
     assert_eq!(
         findings,
-        ["Ingress default/web differs: annotation nginx.ingress.kubernetes.io/rewrite-target has \
+        ["Ingress default/web differs: annotation nginx.ingress.kubernetes.io/rewrite-goal has \
           no effect here"]
     );
 }

@@ -17,12 +17,13 @@ use crate::support::{
     upstream::{Counts, Upstream},
 };
 
-const ASK: &[u8] = b"GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, Upgrade\r\n\
+pub(crate) const ASK: &[u8] =
+    b"GET /chat HTTP/1.1\r\nHost: a.example\r\nConnection: keep-alive, Upgrade\r\n\
                      Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                      Sec-WebSocket-Version: 13\r\n\r\n";
 
 /// Agrees, says hello in the same breath, then sends back what it gets.
-async fn echoing() -> Upstream {
+pub(crate) async fn echoing() -> Upstream {
     Upstream::raw(|mut stream, counts: Arc<Counts>| async move {
         let head = read_until(&mut stream, "\r\n\r\n").await;
         counts.request();

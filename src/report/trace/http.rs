@@ -103,6 +103,10 @@ pub(super) fn request(view: &View<'_>, target: &Target, mut trace: Trace) -> any
                 format!("trace {https}, or turn it off by annotation ssl-redirect: \"false\"");
             trace.end("308", format!("308: redirected to {https}"), Some(cure));
         }
+        Outcome::Elsewhere(status, location) => {
+            let text = format!("{status}: sent to {location}");
+            trace.end("moved", text, Some("an annotation of the Ingress says so".to_owned()));
+        }
         Outcome::Unavailable(reason) => {
             let cure = found.rule.as_ref().and_then(|rule| why_unavailable(view, rule));
             trace.end("503", format!("503: {reason}"), cure.or(Some(reason)));

@@ -3,22 +3,29 @@ use std::sync::Arc;
 use fairlead_state::{Key, model::PathType};
 
 use super::*;
+use crate::config::IngressConfig;
 
 fn paths(rules: &[(PathType, &str)]) -> Paths {
     let mut builder = Builder::default();
     for (path_type, path) in rules {
-        let route = Route {
-            ingress: Key::new("default", "web"),
-            path: (*path).into(),
-            path_type: *path_type,
-            upstream: None,
-            ssl_redirect: false,
-            force_ssl_redirect: false,
-            body_bytes_max: u64::MAX,
-        };
-        builder.add(Arc::new(route)).unwrap();
+        builder.add(route(*path_type, path)).unwrap();
     }
     builder.build()
+}
+
+fn route(path_type: PathType, path: &str) -> Arc<Route> {
+    let policy = annotations::Annotations::default().policy(&IngressConfig::default(), None);
+    Arc::new(Route {
+        ingress: Key::new("default", "web"),
+        path: path.into(),
+        path_type,
+        upstream: None,
+        policy: Arc::new(policy),
+        rewrite: None,
+        pattern: None,
+        fallback: None,
+        canary: None,
+    })
 }
 
 fn check(rules: &[(PathType, &str)], request: &str, expected: Option<(PathType, &str)>) {
@@ -89,16 +96,7 @@ fn implementation_specific_is_a_prefix_and_shares_its_place() {
     check(&[(ImplementationSpecific, "/")], "/x", Some((ImplementationSpecific, "/")));
     let mut builder = Builder::default();
     for path_type in [Prefix, ImplementationSpecific] {
-        let route = Route {
-            ingress: Key::new("default", "web"),
-            path: "/".into(),
-            path_type,
-            upstream: None,
-            ssl_redirect: false,
-            force_ssl_redirect: false,
-            body_bytes_max: u64::MAX,
-        };
-        assert_eq!(builder.add(Arc::new(route)).is_ok(), path_type == Prefix);
+        assert_eq!(builder.add(route(path_type, "/")).is_ok(), path_type == Prefix);
     }
 }
 
@@ -109,4 +107,36 @@ fn an_exact_path_beats_a_longer_looking_prefix_and_prefixes_end_at_elements() {
     check(&rules, "/a/b/c/d", Some((Prefix, "/a/b/c")));
     check(&rules, "/a/b/", Some((Prefix, "/a")));
     check(&rules, "/ab", None);
+}
+
+/// ingress-nginx, docs/user-guide/ingress-path-matching.md, and what its blog warns of.
+#[test]
+fn one_regular_expression_makes_expressions_of_all_paths_of_its_host() {
+    let rules = [
+        (ImplementationSpecific, "/foo/bar"),
+        (ImplementationSpecific, "/foo/bar/[A-Z0-9]{3}"),
+        (ImplementationSpecific, "/foo/bar/bar"),
+        (Exact, "/exact"),
+        (Prefix, "/a(b"),
+    ];
+    let mut builder = Builder::default();
+    for (path_type, path) in rules {
+        builder.add(route(path_type, path)).unwrap();
+    }
+    let (paths, literal) = builder.build_patterns();
+    assert_eq!(literal.iter().map(|route| &*route.path).collect::<Vec<_>>(), ["/a(b"]);
+    for (request, expected) in [
+        ("/foo/bar", Some("/foo/bar")),
+        ("/foo/barrow", Some("/foo/bar")),
+        ("/foo/bar/xyz", Some("/foo/bar/[A-Z0-9]{3}")),
+        ("/FOO/BAR/xyz", Some("/foo/bar/[A-Z0-9]{3}")),
+        // The longer text is asked first, although /foo/bar/bar fits better.
+        ("/foo/bar/bar", Some("/foo/bar/[A-Z0-9]{3}")),
+        ("/EXACTLY", Some("/exact")),
+        ("/a(b/c", Some("/a(b")),
+        ("/other", None),
+    ] {
+        let found = paths.find(request).map(|route| &*route.path);
+        assert_eq!(found, expected, "{request}");
+    }
 }

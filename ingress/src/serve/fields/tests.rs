@@ -16,6 +16,9 @@ fn edited(policy: ForwardedHeaders, fields: &[(&'static str, &'static str)]) -> 
     let host = HeaderValue::from_static("a.example:443");
     let origin = origin();
     let edit = Edit {
+        vhost: None,
+        prefix: None,
+        closes: false,
         origin: &origin,
         host: &host,
         policy,

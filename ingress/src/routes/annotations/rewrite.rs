@@ -1,0 +1,199 @@
+//! Which path an upstream is asked for.
+
+use fairlead_state::Name;
+use regex::bytes::Regex;
+
+use super::{
+    template::{Template, Variable},
+    value::{Read, Unread, bad, flag, regex},
+};
+use crate::path;
+
+/// What an Ingress says about paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rewriting {
+    /// Its paths are regular expressions, and with them all paths of its hosts.
+    use_regex: bool,
+    target: Option<(Name, Template)>,
+    prefix: Option<Template>,
+}
+
+/// One route's rewriting: `rewrite "(?i)PATH" TARGET break`, in nginx's words.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewrite {
+    pattern: Regex,
+    target: Template,
+    /// `X-Forwarded-Prefix`.
+    prefix: Option<Template>,
+}
+
+/// What became of one path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rewritten {
+    /// The path in normal form, and a query that comes before the request's own.
+    Path { path: String, query: Option<String>, prefix: Option<String> },
+    /// The target is a URL: the client is sent there.
+    Elsewhere(String),
+    /// What came out is no path that is served.
+    Refused,
+}
+
+impl Rewriting {
+    /// `None`: no annotation of this kind.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Read> {
+        Some(match name {
+            "use-regex" => flag(value).map(|flag| self.use_regex = flag),
+            "rewrite-target" => {
+                target(value).map(|target| self.target = Some((value.into(), target)))
+            }
+            "x-forwarded-prefix" => template(value).map(|template| self.prefix = Some(template)),
+            _ => return None,
+        })
+    }
+
+    /// Whether a path is a regular expression, and with it all paths of its host: ingress-nginx
+    /// turns it on for rewriting, too.
+    pub(crate) fn is_regex(&self, path: &str) -> bool {
+        self.use_regex || self.target.as_ref().is_some_and(|(text, _)| **text != *path)
+    }
+
+    /// The rewriting of one path of the Ingress.
+    pub(crate) fn of(&self, path: &str) -> Result<Option<Rewrite>, String> {
+        let Some((text, target)) = &self.target else { return Ok(None) };
+        if **text == *path {
+            return Ok(None);
+        }
+        let pattern = pattern(path, false)?;
+        Ok(Some(Rewrite { pattern, target: target.clone(), prefix: self.prefix.clone() }))
+    }
+}
+
+impl Rewrite {
+    /// `None`: the pattern does not match, so the path stays.
+    pub(crate) fn apply(
+        &self,
+        path: &str,
+        variable: impl Fn(&Variable, &mut String),
+    ) -> Option<Rewritten> {
+        let captures = self.pattern.captures(path.as_bytes())?;
+        let target = self.target.render(&variable, Some(&captures));
+        if ["http://", "https://"].iter().any(|scheme| target.starts_with(scheme)) {
+            return Some(Rewritten::Elsewhere(target));
+        }
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned()).filter(|query| !query.is_empty())),
+            None => (&*target, None),
+        };
+        let absolute = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        // Once more: what captures are put between may make a dot segment of them.
+        let Ok(normal) = path::normalise(&absolute) else { return Some(Rewritten::Refused) };
+        let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
+        Some(Rewritten::Path { path: normal.into_owned(), query, prefix })
+    }
+}
+
+/// The expression a path is, `anchored` where it is matched and not where it is rewritten.
+pub(crate) fn pattern(path: &str, anchored: bool) -> Result<Regex, String> {
+    let text = if anchored { format!("^{path}") } else { path.to_owned() };
+    regex(&text).map_err(|unread| match unread {
+        Unread::Bad(reason) | Unread::NotServed(reason) => format!("path {path:?} {reason}"),
+        Unread::Unknown => String::new(),
+    })
+}
+
+fn target(value: &str) -> Result<Template, Unread> {
+    let template = template(value)?;
+    let prefix = template.prefix();
+    let is_target = prefix.starts_with('/')
+        || prefix.starts_with("http://")
+        || prefix.starts_with("https://")
+        || template.begins_open();
+    if is_target { Ok(template) } else { bad("begins with neither / nor http:// nor https://") }
+}
+
+fn template(value: &str) -> Result<Template, Unread> {
+    if !value.bytes().all(|b| b.is_ascii_graphic()) || value.contains(['"', '\'', ';', '\\', '#']) {
+        return bad("holds what no path holds");
+    }
+    Template::parse(value).map_err(|reason| Unread::Bad(reason.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rewrite(path: &str, target: &str, request: &str) -> Option<Rewritten> {
+        let mut rewriting = Rewriting::default();
+        rewriting.set("rewrite-target", target).unwrap().unwrap();
+        rewriting.set("x-forwarded-prefix", "/p$1").unwrap().unwrap();
+        let rewrite = rewriting.of(path).unwrap()?;
+        rewrite.apply(request, |_, _| {})
+    }
+
+    fn path_of(rewritten: Option<Rewritten>) -> Option<String> {
+        match rewritten? {
+            Rewritten::Path { path, query: None, .. } => Some(path),
+            Rewritten::Path { path, query: Some(query), .. } => Some(format!("{path}?{query}")),
+            Rewritten::Elsewhere(url) => Some(url),
+            Rewritten::Refused => Some("refused".to_owned()),
+        }
+    }
+
+    /// ingress-nginx, docs/examples/rewrite and what is made of them.
+    #[test]
+    fn paths_become_what_nginx_makes_of_them() {
+        for (path, target, request, expected) in [
+            ("/something(/|$)(.*)", "/$2", "/something", Some("/")),
+            ("/something(/|$)(.*)", "/$2", "/something/", Some("/")),
+            ("/something(/|$)(.*)", "/$2", "/something/new", Some("/new")),
+            ("/something(/|$)(.*)", "/$2", "/SOMEthing/new", Some("/new")),
+            ("/a/(\\d+)", "/item?id=$1", "/a/42", Some("/item?id=42")),
+            ("/a", "/b", "/a/x", Some("/b")),
+            // Not anchored, as in nginx.
+            ("/a", "/b", "/x/a/y", Some("/b")),
+            ("/a", "/b", "/c", None),
+            ("/(.*)", "/$1", "/a%2Fb", Some("/a%2Fb")),
+            ("/foo(.*)", "/$1", "/foo/bar", Some("/bar")),
+            ("/(.*)", "https://b.example/$1", "/x", Some("https://b.example/x")),
+            ("/(.*)", "$1", "/x", Some("/x")),
+        ] {
+            let got = path_of(rewrite(path, target, request));
+            assert_eq!(got.as_deref(), expected, "{path} {target} {request}");
+        }
+        let Some(Rewritten::Path { prefix, .. }) = rewrite("/a(/x)", "/b", "/a/x") else {
+            panic!()
+        };
+        assert_eq!(prefix.as_deref(), Some("/p/x"));
+    }
+
+    #[test]
+    fn a_path_put_together_of_captures_is_brought_to_normal_form_or_refused() {
+        assert_eq!(path_of(rewrite("/a(.*)", "/b/.$1", "/a./c")).as_deref(), Some("/c"));
+        assert_eq!(path_of(rewrite("/a(.*)", "/.$1", "/a./c")).as_deref(), Some("refused"));
+    }
+
+    #[test]
+    fn cve_2026_3288_a_target_is_a_path_and_nothing_else() {
+        for bad in ["/\"; return 200 \"x", "/a b", "/a\nb", "/a#", "a", "/$hostname", "ftp://x"] {
+            assert!(target(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_rewritten_is_in_normal_form(
+            target in "/[a-z.$1/%]{0,12}", request in "/[a-z./%25]{0,16}"
+        ) {
+            let mut rewriting = Rewriting::default();
+            if rewriting.set("rewrite-target", &target) == Some(Ok(()))
+                && let Ok(Some(rewrite)) = rewriting.of("/(.*)")
+                && let Ok(request) = path::normalise(&request)
+                && let Some(Rewritten::Path { path, .. }) = rewrite.apply(&request, |_, _| {})
+            {
+                prop_assert_eq!(&path::normalise(&path).unwrap(), &path);
+            }
+        }
+    }
+}

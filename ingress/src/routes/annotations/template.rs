@@ -1,0 +1,254 @@
+//! Text with nginx's variables (`https://$host$request_uri`) and captures (`/$1`), of the variables
+//! that have a meaning here. Never a program: what is put in is never read again.
+
+use std::fmt;
+
+use http::HeaderName;
+use regex::bytes::Captures;
+
+/// Longest text made of a template; the rest is cut.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Parts of one template.
+const PIECES_MAX: usize = 64;
+
+/// The text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Template {
+    written: Box<str>,
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Variable(Variable),
+    Capture(usize),
+}
+
+/// What a request is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Variable {
+    /// `$host`: in lower case, without port.
+    Host,
+    /// `$http_host`, `$best_http_host`: as received.
+    HttpHost,
+    /// `$request_uri`: path and query, in normal form.
+    RequestUri,
+    /// `$escaped_request_uri`: the same, as the value of a query parameter.
+    EscapedRequestUri,
+    /// `$uri`, `$document_uri`: the path.
+    Uri,
+    /// `$args`, `$query_string`.
+    Args,
+    /// `$is_args`: `?` or nothing.
+    IsArgs,
+    /// `$scheme`, `$pass_access_scheme`.
+    Scheme,
+    /// `$request_method`.
+    Method,
+    /// `$remote_addr`.
+    RemoteAddr,
+    /// `$server_port`, `$pass_server_port`, `$pass_port`.
+    ServerPort,
+    /// `$request_id`, `$req_id`.
+    RequestId,
+    /// `$namespace`: of the Ingress.
+    Namespace,
+    /// `$ingress_name`.
+    IngressName,
+    /// `$service_name`.
+    ServiceName,
+    /// `$http_NAME`.
+    Header(HeaderName),
+    /// `$cookie_NAME`.
+    Cookie(Box<str>),
+    /// `$arg_NAME`.
+    Arg(Box<str>),
+}
+
+impl Template {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Names the variable that has no meaning here.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.into()));
+            }
+            let (name, after) = name(after).ok_or("has a $ without a variable")?;
+            pieces.push(piece(name)?);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.into()));
+        }
+        if pieces.len() > PIECES_MAX {
+            return Err("has too many variables".to_owned());
+        }
+        Ok(Self { written: text.into(), pieces: pieces.into() })
+    }
+
+    /// The text, as far as it is the same for all requests.
+    pub(crate) fn prefix(&self) -> &str {
+        match self.pieces.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The text if it is the same for all requests.
+    pub(crate) fn constant(&self) -> Option<&str> {
+        match &*self.pieces {
+            [] => Some(""),
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it begins with a variable or capture.
+    pub(crate) fn begins_open(&self) -> bool {
+        matches!(self.pieces.first(), Some(Piece::Variable(_) | Piece::Capture(_)))
+    }
+
+    /// The text for one request.
+    pub(crate) fn render(
+        &self,
+        variable: impl Fn(&Variable, &mut String),
+        captures: Option<&Captures<'_>>,
+    ) -> String {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(constant) => text.push_str(constant),
+                Piece::Variable(name) => variable(name, &mut text),
+                Piece::Capture(number) => {
+                    let capture = captures.and_then(|captures| captures.get(*number));
+                    let bytes = capture.map_or(&b""[..], |capture| capture.as_bytes());
+                    text.push_str(&String::from_utf8_lossy(bytes));
+                }
+            }
+            if text.len() > TEXT_BYTES_MAX {
+                let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+                text.truncate(end);
+                break;
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for Template {
+    /// As it was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+/// A variable's name after its `$`, and what follows it.
+fn name(text: &str) -> Option<(&str, &str)> {
+    if let Some(braced) = text.strip_prefix('{') {
+        return braced.split_once('}').filter(|(name, _)| !name.is_empty());
+    }
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    // nginx: a capture has one digit.
+    let end = match text.bytes().next() {
+        Some(b'0'..=b'9') => 1,
+        _ => text.bytes().position(|b| !is_name(b)).unwrap_or(text.len()),
+    };
+    text.split_at_checked(end).filter(|(name, _)| !name.is_empty())
+}
+
+fn piece(name: &str) -> Result<Piece, String> {
+    if let [digit @ b'0'..=b'9'] = name.as_bytes() {
+        return Ok(Piece::Capture(usize::from(digit - b'0')));
+    }
+    variable(name).map(Piece::Variable).ok_or_else(|| format!("has ${name}, which is not known"))
+}
+
+fn variable(name: &str) -> Option<Variable> {
+    Some(match name {
+        "host" => Variable::Host,
+        "http_host" | "best_http_host" => Variable::HttpHost,
+        "request_uri" => Variable::RequestUri,
+        "escaped_request_uri" => Variable::EscapedRequestUri,
+        "uri" | "document_uri" => Variable::Uri,
+        "args" | "query_string" => Variable::Args,
+        "is_args" => Variable::IsArgs,
+        "scheme" | "pass_access_scheme" => Variable::Scheme,
+        "request_method" => Variable::Method,
+        "remote_addr" | "binary_remote_addr" | "the_real_ip" => Variable::RemoteAddr,
+        "server_port" | "pass_server_port" | "pass_port" => Variable::ServerPort,
+        "request_id" | "req_id" => Variable::RequestId,
+        "namespace" => Variable::Namespace,
+        "ingress_name" => Variable::IngressName,
+        "service_name" => Variable::ServiceName,
+        _ => {
+            if let Some(field) = name.strip_prefix("http_") {
+                let field = field.replace('_', "-");
+                return HeaderName::from_bytes(field.as_bytes()).ok().map(Variable::Header);
+            }
+            if let Some(cookie) = name.strip_prefix("cookie_") {
+                return Some(Variable::Cookie(cookie.into()));
+            }
+            return name.strip_prefix("arg_").map(|argument| Variable::Arg(argument.into()));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn render(text: &str) -> Result<String, String> {
+        let regex = regex::bytes::Regex::new("^(a)(b)?").unwrap();
+        let captures = regex.captures(b"a");
+        let shown =
+            |variable: &Variable, out: &mut String| out.push_str(&format!("<{variable:?}>"));
+        Template::parse(text).map(|template| template.render(shown, captures.as_ref()))
+    }
+
+    #[test]
+    fn variables_and_captures_are_put_in() {
+        for (text, expected) in [
+            ("plain", Ok("plain")),
+            ("", Ok("")),
+            ("/$1/x", Ok("/a/x")),
+            ("/$2x", Ok("/x")),
+            ("/$12", Ok("/a2")),
+            ("$host", Ok("<Host>")),
+            ("${host}x$uri", Ok("<Host>x<Uri>")),
+            ("$http_x_user", Ok("<Header(\"x-user\")>")),
+            ("$cookie_sid", Ok("<Cookie(\"sid\")>")),
+            ("$arg_q", Ok("<Arg(\"q\")>")),
+            ("$hostname", Err("has $hostname, which is not known")),
+            ("a$", Err("has a $ without a variable")),
+            ("${", Err("has a $ without a variable")),
+            ("$ssl_client_raw_cert", Err("has $ssl_client_raw_cert, which is not known")),
+        ] {
+            let rendered = render(text);
+            assert_eq!(rendered.as_deref().map_err(String::as_str), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nginx_rift_cve_2026_42945_expansion_is_bounded() {
+        let regex = regex::bytes::Regex::new("(.*)").unwrap();
+        let long = vec![b'a'; 8 << 10];
+        let captures = regex.captures(&long);
+        let template = Template::parse(&"$1".repeat(60)).unwrap();
+        assert_eq!(template.render(|_, _| {}, captures.as_ref()).len(), TEXT_BYTES_MAX);
+        assert!(Template::parse(&"$1".repeat(PIECES_MAX + 1)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(text in "\\PC*") {
+            let _ = render(&text);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One host, put together of what all Ingresses say about it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use fairlead_state::{Name, model::PathType};
+
+use super::{
+    super::{
+        Host, Route, Trial,
+        annotations::Policy,
+        compile::{Backend, Compiled, How},
+        finding::{Finding, Severity, tell},
+        paths,
+    },
+    Planner,
+};
+use crate::host::HostPattern;
+
+impl Planner {
+    pub(super) fn rebuild_host(&mut self, pattern: &HostPattern) {
+        let mut findings = Vec::new();
+        let mut built = self.build_host(pattern, pattern, &mut findings);
+        if built.is_some() {
+            self.name_taken(pattern, &mut findings);
+        } else {
+            if self.hosts.get(pattern).is_some_and(BTreeSet::is_empty) {
+                self.hosts.remove(pattern);
+            }
+            built = self.build_derived(pattern);
+        }
+        self.routes.set(pattern, built.map(Arc::new));
+        tell(self.host_findings.get(pattern).map_or(&[], Vec::as_slice), &findings);
+        if findings.is_empty() {
+            self.host_findings.remove(pattern);
+        } else {
+            self.host_findings.insert(pattern.clone(), findings);
+        }
+    }
+
+    /// Hosts that stand for this one.
+    pub(super) fn standing_for(&self, of: &HostPattern) -> Vec<HostPattern> {
+        let ages = self.hosts.get(of).into_iter().flatten();
+        let derived = ages.filter_map(|age| self.ingresses.get(&age.key)).flat_map(|i| &i.derived);
+        derived.filter(|derived| derived.of == *of).map(|derived| derived.host.clone()).collect()
+    }
+
+    /// Who has rules for a name is not stood for.
+    fn name_taken(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) {
+        for (age, derived) in self.derived.get(pattern).into_iter().flatten() {
+            if derived.how == How::Alias {
+                let reason = format!("alias {pattern} has rules of its own, which are served");
+                findings.push(Finding::ingress(&age.key, Severity::Refused, reason));
+            }
+        }
+    }
+
+    fn build_derived(&self, pattern: &HostPattern) -> Option<Host> {
+        let mut claims = self.derived.get(pattern)?.iter();
+        claims.find_map(|(_, derived)| match derived.how {
+            How::Alias => self.build_host(pattern, &derived.of, &mut Vec::new()),
+            How::Www => {
+                self.hosts.get(&derived.of).filter(|ages| !ages.is_empty())?;
+                Some(Host {
+                    pattern: pattern.clone(),
+                    tls: self.certificates.is_claimed(pattern),
+                    paths: paths::Paths::default(),
+                    default: None,
+                    app_root: None,
+                    moved: Some(derived.of.to_string().into()),
+                })
+            }
+        })
+    }
+
+    /// The host `pattern`, by the rules for `of`.
+    fn build_host(
+        &self,
+        pattern: &HostPattern,
+        of: &HostPattern,
+        findings: &mut Vec<Finding>,
+    ) -> Option<Host> {
+        let ages = self.hosts.get(of).filter(|ages| !ages.is_empty())?;
+        let mut paths = paths::Builder::default();
+        let mut default: Option<Arc<Route>> = None;
+        let mut tls = self.certificates.is_claimed(pattern);
+        let mut is_regex = false;
+        let mut app_root = None;
+        let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
+            .iter()
+            .filter_map(|age| self.ingresses.get(&age.key))
+            .partition(|compiled| compiled.annotations.canary.enabled);
+        if others.is_empty() {
+            findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
+            return None;
+        }
+        let mut trials = Trials::of(&canaries, of);
+        for compiled in others {
+            let Some(rules) = compiled.hosts.get(of) else { continue };
+            app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
+            tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
+            let mut taken = |older: &Route, what: String| {
+                let reason =
+                    format!("{what} of host {pattern} belongs to the older {}", older.ingress);
+                findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
+            };
+            for path in &rules.paths {
+                is_regex |= path.pattern.is_some();
+                let trial = trials.take(path.path.clone(), path.path_type);
+                let route = Route {
+                    rewrite: path.rewrite.clone(),
+                    pattern: path.pattern.clone(),
+                    ..self.route(compiled, &path.path, path.path_type, &path.backend, trial)
+                };
+                if let Err(older) = paths.add(Arc::new(route)) {
+                    taken(&older, format!("path {}", path.path));
+                }
+            }
+            if let Some(backend) = &rules.default {
+                match &default {
+                    Some(older) => taken(older, "default backend".to_owned()),
+                    None => {
+                        let any = PathType::ImplementationSpecific;
+                        let trial = trials.take("".into(), any);
+                        default = Some(Arc::new(self.route(compiled, "", any, backend, trial)));
+                    }
+                }
+            }
+        }
+        findings.extend(trials.left().map(|canary| waits(canary, pattern)));
+        let paths = if is_regex { self.patterns(paths, findings) } else { paths.build() };
+        let app_root = app_root.map(Into::into);
+        Some(Host { pattern: pattern.clone(), tls, paths, default, app_root, moved: None })
+    }
+
+    fn patterns(&self, paths: paths::Builder, findings: &mut Vec<Finding>) -> paths::Paths {
+        let (paths, literal) = paths.build_patterns();
+        findings.extend(literal.iter().map(|route| {
+            let reason = format!(
+                "path {} is no regular expression, as all paths of its host are by use-regex or \
+                 rewrite-target: it is compared as it stands",
+                route.path
+            );
+            Finding::ingress(&route.ingress, Severity::Differs, reason)
+        }));
+        paths
+    }
+
+    fn route(
+        &self,
+        compiled: &Compiled,
+        path: &str,
+        path_type: PathType,
+        backend: &Backend,
+        trial: Option<(&Compiled, &Backend)>,
+    ) -> Route {
+        let upstream = |backend: &Backend| {
+            let tracked = self.upstreams.get(backend.as_ref()?)?;
+            Some(tracked.upstream.clone())
+        };
+        let canary = trial.and_then(|(canary, backend)| {
+            Some(Trial {
+                rule: canary.annotations.canary.clone(),
+                upstream: upstream(backend)?,
+                balance: canary.policy.extra.as_ref().and_then(|extra| extra.balance.clone()),
+                is_legacy: compiled.annotations.is_legacy_canary(),
+            })
+        });
+        Route {
+            ingress: compiled.age.key.clone(),
+            path: path.into(),
+            path_type,
+            upstream: upstream(backend),
+            policy: if canary.is_some() {
+                with_extra(&compiled.policy)
+            } else {
+                compiled.policy.clone()
+            },
+            rewrite: None,
+            pattern: None,
+            fallback: upstream(&compiled.fallback),
+            canary,
+        }
+    }
+}
+
+/// What canaries of one host serve, until somebody has it otherwise.
+struct Trials<'a>(BTreeMap<(Name, PathType), (&'a Compiled, &'a Backend)>);
+
+impl<'a> Trials<'a> {
+    /// `canaries`: oldest first.
+    fn of(canaries: &[&'a Compiled], host: &HostPattern) -> Self {
+        let mut trials = BTreeMap::new();
+        for canary in canaries {
+            let Some(rules) = canary.hosts.get(host) else { continue };
+            let paths = rules.paths.iter().map(|p| ((p.path.clone(), p.path_type), &p.backend));
+            let any = PathType::ImplementationSpecific;
+            let default = rules.default.iter().map(|backend| (("".into(), any), backend));
+            for (place, backend) in paths.chain(default) {
+                trials.entry(place).or_insert((*canary, backend));
+            }
+        }
+        Self(trials)
+    }
+
+    fn take(&mut self, path: Name, path_type: PathType) -> Option<(&'a Compiled, &'a Backend)> {
+        self.0.remove(&(path, path_type))
+    }
+
+    /// Those whose paths nobody else has.
+    fn left(self) -> impl Iterator<Item = &'a Compiled> {
+        self.0.into_values().map(|(canary, _)| canary)
+    }
+}
+
+fn waits(canary: &Compiled, host: &HostPattern) -> Finding {
+    let reason =
+        format!("canary: no other Ingress serves the same path, of the same type, of host {host}");
+    Finding::ingress(&canary.age.key, Severity::Waiting, reason)
+}
+
+/// The request path looks for extras before it looks for canaries.
+fn with_extra(policy: &Arc<Policy>) -> Arc<Policy> {
+    if policy.extra.is_some() {
+        return policy.clone();
+    }
+    Arc::new(Policy { extra: Some(Box::default()), ..(**policy).clone() })
+}

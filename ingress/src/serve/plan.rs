@@ -1,0 +1,215 @@
+//! What is to be done with a request: everything that needs no waiting, in the order of nginx's
+//! phases (the host's redirects, the location's rewriting, the redirect to HTTPS).
+
+use std::{borrow::Cow, fmt::Write, sync::Arc};
+
+use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Parts};
+
+use super::{answer, body::ResponseBody, client::Client, scope::Scope};
+use crate::{
+    admission::{self, Admitted, Websocket},
+    counters::Refused,
+    routes::{Found, Host, Rewritten, Route},
+};
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// Where an admitted request goes, free of borrows from its head.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) route: Arc<Route>,
+    /// Host as received.
+    pub(super) host: HeaderValue,
+    /// Path in normal form, perhaps with a query that comes before the request's own, where it
+    /// differs from the one received.
+    pub(super) target: Option<String>,
+    /// `X-Forwarded-Prefix`.
+    pub(super) prefix: Option<HeaderValue>,
+    pub(super) websocket: Option<Websocket>,
+    /// The host is one of HTTPS.
+    pub(super) secured: bool,
+    /// Taken if the client sends none.
+    pub(super) request_id: u128,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub(super) enum Unplanned {
+    Refused(Refused),
+    /// 404.
+    Unserved(StatusCode),
+    /// To somewhere else.
+    Moved(StatusCode, HeaderValue),
+    /// The answer to a preflight of another site.
+    Preflight(Box<Response<ResponseBody>>),
+}
+
+/// Admission and routing.
+pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
+    const NOT_FOUND: Unplanned = Unplanned::Unserved(StatusCode::NOT_FOUND);
+    let worker = &client.worker;
+    let admitted =
+        admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
+    let mut routes = worker.routes.borrow_mut();
+    let host = routes.load().host(&admitted.host).ok_or(NOT_FOUND)?;
+    if host.moved.is_some() || host.app_root.is_some() {
+        leave_host(client, host, &admitted, head)?;
+    }
+    let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
+    let secured = client.tls && host.tls;
+    let request_id = rand::random();
+    let scope = Scope {
+        client,
+        head,
+        host: &admitted.host,
+        http_host: admitted.host_text,
+        path: &admitted.path,
+        route,
+        request_id,
+    };
+    if route.policy.extra.is_some() {
+        leave_route(&scope)?;
+    }
+    let (rewritten, prefix) = match &route.rewrite {
+        None => (None, None),
+        Some(_) => rewrite(&scope)?,
+    };
+    let found = Found { host, route };
+    if found.redirects(client.tls, &admitted.path)
+        && let Some(port) = worker.shared.https_port
+    {
+        let location = https_location(&scope, port);
+        return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
+    }
+    let target = match (rewritten, admitted.path) {
+        (Some(rewritten), _) => Some(rewritten),
+        (None, Cow::Borrowed(_)) => None,
+        (None, Cow::Owned(path)) => Some(path),
+    };
+    let host = match head.headers.get(HOST) {
+        Some(host) => host.clone(),
+        None => HeaderValue::from_str(admitted.host_text)
+            .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
+    };
+    let (route, websocket) = (route.clone(), admitted.websocket);
+    Ok(Plan { route, host, target, prefix, websocket, secured, request_id })
+}
+
+/// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.
+fn leave_host(
+    client: &Client,
+    host: &Host,
+    admitted: &Admitted<'_>,
+    head: &Parts,
+) -> Result<(), Unplanned> {
+    let scheme = scheme(client);
+    if let Some(name) = &host.moved {
+        let mut location = format!("{scheme}://{name}");
+        let (port, usual) = match client.tls {
+            true => (client.worker.shared.https_port.unwrap_or(HTTPS_PORT), HTTPS_PORT),
+            false => (client.port, HTTP_PORT),
+        };
+        push_port(&mut location, port, port != usual);
+        push_uri(&mut location, &admitted.path, head.uri.query(), false);
+        return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
+    }
+    match host.app_root.as_deref().filter(|_| admitted.path == "/") {
+        Some(root) => {
+            let location = format!("{scheme}://{}{root}", admitted.host_text);
+            Err(Unplanned::moved(StatusCode::FOUND, location))
+        }
+        None => Ok(()),
+    }
+}
+
+fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
+    let Some(extra) = &scope.route.policy.extra else { return Ok(()) };
+    if let Some(cors) = &extra.cors
+        && scope.head.method == Method::OPTIONS
+        && let Some(origin) = cors.allows(&scope.head.headers)
+    {
+        return Err(Unplanned::Preflight(Box::new(cors.preflight(&origin))));
+    }
+    // A denied location's `return 503` stands where its other `return` would.
+    let Some(elsewhere) = extra.elsewhere.as_ref().filter(|_| extra.denied.is_none()) else {
+        return Ok(());
+    };
+    let redirects = &scope.route.policy.redirects;
+    let mut location = scope.render(&elsewhere.location);
+    if location.starts_with('/') && !redirects.relative {
+        // nginx: absolute_redirect.
+        let mut absolute = format!("{}://{}", scheme(scope.client), scope.host);
+        push_port(&mut absolute, scope.client.port, redirects.names_port);
+        location.insert_str(0, &absolute);
+    }
+    Err(Unplanned::moved(elsewhere.status, location))
+}
+
+/// The new path and what `X-Forwarded-Prefix` says.
+fn rewrite(scope: &Scope<'_>) -> Result<(Option<String>, Option<HeaderValue>), Unplanned> {
+    let Some(rewrite) = &scope.route.rewrite else { return Ok((None, None)) };
+    match rewrite.apply(scope.path, |variable, out| scope.write(variable, out)) {
+        None => Ok((None, None)),
+        Some(Rewritten::Refused) => Err(Unplanned::Refused(Refused::Path)),
+        Some(Rewritten::Elsewhere(url)) => Err(Unplanned::moved(StatusCode::FOUND, url)),
+        Some(Rewritten::Path { mut path, query, prefix }) => {
+            if let Some(query) = query {
+                path.push('?');
+                path.push_str(&query);
+            }
+            let prefix = prefix.and_then(|prefix| HeaderValue::try_from(prefix).ok());
+            Ok((Some(path), prefix))
+        }
+    }
+}
+
+fn https_location(scope: &Scope<'_>, port: u16) -> String {
+    let redirects = &scope.route.policy.redirects;
+    let mut location = format!("https://{}", scope.host);
+    push_port(&mut location, port, redirects.names_port || port != HTTPS_PORT);
+    push_uri(&mut location, scope.path, scope.head.uri.query(), redirects.keeps_slash);
+    location
+}
+
+fn push_port(location: &mut String, port: u16, is_named: bool) {
+    if is_named {
+        // Writing to a String cannot fail.
+        let _ = write!(location, ":{port}");
+    }
+}
+
+/// ingress-nginx takes the last slash away unless it is told to keep it.
+fn push_uri(location: &mut String, path: &str, query: Option<&str>, keeps_slash: bool) {
+    match query {
+        Some(query) => _ = write!(location, "{path}?{query}"),
+        None if keeps_slash || path == "/" => location.push_str(path),
+        None => location.push_str(path.strip_suffix('/').unwrap_or(path)),
+    }
+}
+
+fn scheme(client: &Client) -> &'static str {
+    if client.tls { "https" } else { "http" }
+}
+
+impl Unplanned {
+    /// `Location` is one field, whatever was put into it.
+    fn moved(status: StatusCode, location: String) -> Self {
+        match HeaderValue::try_from(location) {
+            Ok(location) => Self::Moved(status, location),
+            Err(_) => Self::Refused(Refused::Path),
+        }
+    }
+
+    pub(super) fn answer(self, client: &Client) -> Response<ResponseBody> {
+        match self {
+            Self::Refused(reason) => {
+                client.worker.counters.refused(reason);
+                answer::status(reason.status())
+            }
+            Self::Unserved(status) => answer::status(status),
+            Self::Moved(status, location) => answer::redirect(status, location),
+            Self::Preflight(answer) => *answer,
+        }
+    }
+}

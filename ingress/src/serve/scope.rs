@@ -1,0 +1,123 @@
+//! What nginx's variables mean for one request.
+
+use std::fmt::Write;
+
+use http::{HeaderMap, HeaderName, request::Parts};
+
+use super::{client::Client, fields};
+use crate::{
+    cookies,
+    routes::{Route, Template, Variable},
+};
+
+/// A request, as templates ask for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) client: &'a Client,
+    pub(super) head: &'a Parts,
+    /// In lower case, without port.
+    pub(super) host: &'a str,
+    /// As received.
+    pub(super) http_host: &'a str,
+    /// In normal form.
+    pub(super) path: &'a str,
+    pub(super) route: &'a Route,
+    /// Taken if the client sends none.
+    pub(super) request_id: u128,
+}
+
+impl Scope<'_> {
+    /// A template's text for this request.
+    pub(super) fn render(&self, template: &Template) -> String {
+        template.render(|variable, out| self.write(variable, out), None)
+    }
+
+    /// Path and query.
+    pub(super) fn request_uri(&self) -> String {
+        match self.head.uri.query() {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+
+    pub(super) fn write(&self, variable: &Variable, out: &mut String) {
+        let query = self.head.uri.query();
+        match variable {
+            Variable::Host => out.push_str(self.host),
+            Variable::HttpHost => out.push_str(self.http_host),
+            Variable::RequestUri => out.push_str(&self.request_uri()),
+            Variable::EscapedRequestUri => escape(&self.request_uri(), out),
+            Variable::Uri => out.push_str(self.path),
+            Variable::Args => out.push_str(query.unwrap_or_default()),
+            Variable::IsArgs => out.push_str(if query.is_some() { "?" } else { "" }),
+            Variable::Scheme => push(&self.client.origin.scheme, out),
+            Variable::Method => out.push_str(self.head.method.as_str()),
+            Variable::RemoteAddr => push(&self.client.origin.client, out),
+            Variable::ServerPort => push(&self.client.origin.port, out),
+            Variable::RequestId => {
+                push(&fields::request_id(&self.head.headers, self.request_id), out);
+            }
+            Variable::Namespace => out.push_str(&self.route.ingress.namespace),
+            Variable::IngressName => out.push_str(&self.route.ingress.name),
+            Variable::ServiceName => {
+                let upstream = self.route.upstream.as_ref();
+                out.push_str(upstream.map_or("", |upstream| &upstream.key().service.name));
+            }
+            Variable::Header(name) => field(&self.head.headers, name, out),
+            Variable::Cookie(name) => {
+                out.push_str(cookies::find(&self.head.headers, name).unwrap_or_default());
+            }
+            Variable::Arg(name) => out.push_str(argument(query, name).unwrap_or_default()),
+        }
+    }
+}
+
+fn push(value: &http::HeaderValue, out: &mut String) {
+    out.push_str(value.to_str().unwrap_or_default());
+}
+
+/// nginx joins several by commas.
+fn field(headers: &HeaderMap, name: &HeaderName, out: &mut String) {
+    for (i, value) in headers.get_all(name).iter().enumerate() {
+        if i > 0 {
+            out.push_str(", ");
+        }
+        push(value, out);
+    }
+}
+
+fn argument<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+    let mut arguments = query?.split('&');
+    arguments.find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// As the value of a query parameter (RFC 3986 2.3).
+pub(super) fn escape(text: &str, out: &mut String) {
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(b));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{b:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_found_by_their_whole_name() {
+        for (name, value) in [("q", Some("1")), ("r", Some("")), ("s", None)] {
+            assert_eq!(argument(Some("qq=2&q=1&r="), name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_escaped_holds_no_other_parameter() {
+        let mut out = String::new();
+        escape("/a?b=c&d=\u{e4} #", &mut out);
+        assert_eq!(out, "%2Fa%3Fb%3Dc%26d%3D%C3%A4%20%23");
+    }
+}

@@ -1,0 +1,28 @@
+//! `nginx.ingress.kubernetes.io/*` over the real data path, one file a concern.
+
+mod access;
+mod balance;
+mod canary;
+mod cors;
+mod errors;
+mod limits;
+mod redirects;
+mod retries;
+mod rewrite;
+mod upstream;
+
+use fairlead_state::model::Ingress;
+
+use crate::support::objects::{IngressExt, ingress};
+
+/// The Ingress `NAME` for host `NAME.example`, everything to Service `web`, with annotations
+/// without their prefix.
+fn site(name: &str, annotations: &[(&str, &str)]) -> Ingress {
+    annotated(ingress(name).host(&format!("{name}.example"), "web"), annotations)
+}
+
+fn annotated(ingress: Ingress, annotations: &[(&str, &str)]) -> Ingress {
+    annotations.iter().fold(ingress, |ingress, (name, value)| {
+        ingress.annotation(&format!("nginx.ingress.kubernetes.io/{name}"), value)
+    })
+}

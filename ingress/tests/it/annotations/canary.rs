@@ -1,0 +1,119 @@
+//! Some requests go to a Service under trial.
+
+use fairlead_state::{Object, model::Ingress, model::PathType::Prefix};
+
+use super::{annotated, site};
+use crate::support::{
+    World,
+    client::{connect, get, request, send},
+    objects::{IngressExt, backend, ingress, ingress_ref},
+    upstream::Upstream,
+};
+
+fn canary(annotations: &[(&str, &str)]) -> Ingress {
+    let ingress = ingress("canary").host("main.example", "trial");
+    annotated(annotated(ingress, &[("canary", "true")]), annotations)
+}
+
+async fn world(main: Ingress, canary: Ingress) -> (World, [Upstream; 2]) {
+    let upstreams = [Upstream::echo("main").await, Upstream::echo("trial").await];
+    let mut objects: Vec<Object> = backend("web", &[upstreams[0].address]);
+    objects.extend(backend("trial", &[upstreams[1].address]));
+    objects.extend([main.object(), canary.object()]);
+    (World::new(objects).await, upstreams)
+}
+
+async fn asked(world: &World, fields: &[(&'static str, &str)]) -> (String, Option<String>) {
+    let mut request = request("main.example", "/");
+    for (name, value) in fields {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    let answer = send(&mut connect(world.http()).await, request).await;
+    let cookie = answer.headers.get("set-cookie");
+    let cookie = cookie.and_then(|value| value.to_str().unwrap().split(';').next());
+    (answer.who().1.to_owned(), cookie.map(str::to_owned))
+}
+
+#[tokio::test]
+async fn header_cookie_and_weight_choose_the_service() {
+    let by_header = [("canary-by-header", "X-Canary")];
+    let by_value = [("canary-by-header", "X-Canary"), ("canary-by-header-value", "yes")];
+    let by_pattern = [("canary-by-header", "X-Canary"), ("canary-by-header-pattern", "^v\\d+$")];
+    let by_cookie = [("canary-by-cookie", "canary")];
+    let all = [("canary-weight", "100")];
+    for (rules, fields, expected) in [
+        (&by_header[..], &[("x-canary", "always")][..], "trial"),
+        (&by_header, &[("x-canary", "never")], "main"),
+        (&by_header, &[], "main"),
+        (&by_value, &[("x-canary", "yes")], "trial"),
+        (&by_value, &[("x-canary", "always")], "main"),
+        (&by_pattern, &[("x-canary", "v12")], "trial"),
+        (&by_pattern, &[("x-canary", "w12")], "main"),
+        (&by_cookie, &[("cookie", "canary=always")], "trial"),
+        (&by_cookie, &[("cookie", "canary=never")], "main"),
+        (&all, &[], "trial"),
+        (&[], &[], "main"),
+    ] {
+        let (world, _upstreams) = world(site("main", &[]), canary(rules)).await;
+        assert_eq!(asked(&world, fields).await.0, expected, "{rules:?} {fields:?}");
+        assert!(world.reasons("canary").is_empty(), "{:?}", world.reasons("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_weight_is_a_share_of_the_requests() {
+    let weight = [("canary-weight", "500"), ("canary-weight-total", "1000")];
+    let (world, upstreams) = world(site("main", &[]), canary(&weight)).await;
+    for _ in 0..100 {
+        assert_eq!(get(world.http(), "main.example", "/").await.status, 200);
+    }
+    let shares = upstreams.each_ref().map(Upstream::requests);
+    assert!(shares.iter().all(|share| (20..=80).contains(share)), "{shares:?}");
+}
+
+#[tokio::test]
+async fn a_canary_is_nothing_by_itself_and_needs_to_be_called_one() {
+    let (mut world, _upstreams) =
+        world(site("main", &[]), canary(&[("canary-weight", "100")])).await;
+    assert_eq!(get(world.http(), "main.example", "/").await.who(), (200, "trial"));
+    world.delete(ingress_ref("main")).await;
+    assert_eq!(get(world.http(), "main.example", "/").await.status, 404);
+    assert_eq!(world.reasons("canary").len(), 1);
+    world.apply(vec![site("main", &[]).object()]).await;
+    assert_eq!(get(world.http(), "main.example", "/").await.who(), (200, "trial"));
+    assert!(world.reasons("canary").is_empty());
+    let other_path = ingress("canary").rule("main.example", &[(Prefix, "/other", "trial")]);
+    let other_path = annotated(other_path, &[("canary", "true"), ("canary-weight", "100")]);
+    world.apply(vec![other_path.object()]).await;
+    assert_eq!(get(world.http(), "main.example", "/other").await.who(), (200, "main"));
+    assert_eq!(world.reasons("canary").len(), 1);
+    let forgotten = annotated(ingress("canary"), &[("canary-weight", "100")]);
+    world.apply(vec![forgotten.object()]).await;
+    assert_eq!(
+        world.reasons("canary"),
+        ["refused: its canary-* annotations have no effect without canary: \"true\""]
+    );
+}
+
+#[tokio::test]
+async fn a_cookie_keeps_a_client_with_its_service_unless_it_is_legacy() {
+    let on = ("affinity", "cookie");
+    let half = [("canary-weight", "50")];
+    let legacy = ("affinity-canary-behavior", "legacy");
+    let (sticky, _a) = world(site("main", &[on]), canary(&half)).await;
+    for _ in 0..10 {
+        let (first, cookie) = asked(&sticky, &[]).await;
+        let cookie = cookie.unwrap();
+        for _ in 0..5 {
+            assert_eq!(asked(&sticky, &[("cookie", &cookie)]).await.0, first);
+        }
+    }
+    let (drawn, _b) = world(site("main", &[on, legacy]), canary(&half)).await;
+    let (_, cookie) = asked(&drawn, &[("x", "y")]).await;
+    let cookie = cookie.unwrap_or_default();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        seen.insert(asked(&drawn, &[("cookie", &cookie)]).await.0);
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+}

@@ -1,0 +1,115 @@
+//! Which endpoint is asked next, and how long one is waited for.
+
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::site;
+use crate::support::{
+    World,
+    client::{connect, get, request, send},
+    objects::{IngressExt, backend},
+    upstream::Upstream,
+};
+
+async fn answering(name: &'static str, status: u16) -> Upstream {
+    Upstream::serve(move |_| async move {
+        let mut response = Response::new(Full::new(Bytes::from(format!("{name}\n"))));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    })
+    .await
+}
+
+/// Takes requests and never answers.
+async fn silent() -> Upstream {
+    Upstream::raw(|stream, counts| async move {
+        counts.request();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_to_be_passed_over_is_while_there_is_another() {
+    let (bad, good) = (answering("bad", 503).await, answering("good", 200).await);
+    let mut objects = backend("web", &[bad.address, good.address]);
+    let next = |when: &'static str| ("proxy-next-upstream", when);
+    objects.extend(
+        [
+            site("default", &[]),
+            site("next", &[next("error http_503")]),
+            site("any", &[next("error http_503 non_idempotent")]),
+            site("once", &[next("error http_503"), ("proxy-next-upstream-tries", "1")]),
+            site("wrong", &[next("http_418")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::single(objects).await;
+    for (name, method, bad_expected) in [
+        ("default", Method::GET, 2),
+        ("next", Method::GET, 0),
+        // It may have been acted on.
+        ("next", Method::POST, 2),
+        ("any", Method::POST, 0),
+        ("once", Method::GET, 2),
+        ("wrong", Method::GET, 2),
+    ] {
+        let mut sender = connect(world.http()).await;
+        let mut bad_seen = 0;
+        for _ in 0..4 {
+            let mut request = request(&format!("{name}.example"), "/");
+            *request.method_mut() = method.clone();
+            bad_seen += usize::from(send(&mut sender, request).await.status == 503);
+        }
+        assert_eq!(bad_seen, bad_expected, "{name} {method}");
+    }
+    assert_eq!(world.reasons("wrong").len(), 1);
+}
+
+#[tokio::test]
+async fn the_last_answer_is_passed_on_however_bad() {
+    let (a, b) = (answering("a", 503).await, answering("b", 503).await);
+    let mut objects = backend("web", &[a.address, b.address]);
+    objects.push(site("next", &[("proxy-next-upstream", "http_503")]).object());
+    let world = World::single(objects).await;
+    let answer = get(world.http(), "next.example", "/").await;
+    assert!([(503, "a"), (503, "b")].contains(&answer.who()), "{answer:?}");
+    assert_eq!(a.requests() + b.requests(), 2);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_in_the_time_of_the_annotation_is_given_up() {
+    let (mute, good) = (silent().await, answering("good", 200).await);
+    let mut objects = backend("web", &[mute.address, good.address]);
+    let wait = ("proxy-read-timeout", "1");
+    objects.extend(
+        [
+            site("next", &[wait]),
+            site("off", &[wait, ("proxy-next-upstream", "off")]),
+            site("late", &[wait, ("proxy-next-upstream-timeout", "1")]),
+            site("zero", &[("proxy-read-timeout", "0")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let config = fairlead_ingress::IngressConfig {
+        threads: Some(1),
+        // The clock is as fine as the shortest timeout wants it.
+        timeouts: fairlead_ingress::Timeouts {
+            upstream_connect_ms: 400,
+            ..fairlead_ingress::Timeouts::default()
+        },
+        ..crate::support::config()
+    };
+    let world = World::with(config, objects).await;
+    for (name, timed_out) in [("next", 0), ("off", 1), ("late", 1)] {
+        let mut seen = 0;
+        for _ in 0..2 {
+            let answer = get(world.http(), &format!("{name}.example"), "/").await;
+            seen += usize::from(answer.status == 504);
+        }
+        assert_eq!(seen, timed_out, "{name}");
+    }
+    assert_eq!(world.reasons("zero").len(), 1);
+}
