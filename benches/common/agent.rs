@@ -9,6 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// What is asked to end has so long.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
 /// A child process that ends with the benchmark.
 pub struct Running {
     child: Child,
@@ -29,7 +37,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already gone is as good as ended.
+        // Asked first: nginx's workers outlive a master that is killed. Already gone is as good as ended.
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        drop(kill(pid, Signal::SIGTERM));
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < END_WITHIN {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
