@@ -12,6 +12,7 @@ mod live;
 mod node_name;
 mod pages;
 mod proxy;
+mod publish;
 mod role;
 mod settings;
 mod signals;
@@ -111,7 +112,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let args = settings.args.clone();
     let node_name: Arc<str> = node_name::find(args.source.node_name.as_deref())?.into();
     let source_cancel = CancellationToken::new();
-    let mut source = source::start(&args, &node_name, source_cancel.clone()).await?;
+    let (mut source, writer) = source::start(&args, &node_name, source_cancel.clone()).await?;
     tracing::info!(node = %node_name, version = version::VERSION, "agent started");
     tracing::info!("settings: {}", settings.summary());
     settings.kube_proxy.warn();
@@ -143,6 +144,9 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let _socket = pages::serve(pages, &args, source_cancel.clone()).await?;
     for start in starts {
         start(&roles);
+    }
+    if let Some(writer) = writer.filter(|_| args.roles.ingress()) {
+        roles.spawn(publish::run(shared.clone(), writer));
     }
     roles.close();
 

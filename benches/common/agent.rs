@@ -39,7 +39,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Asked first: nginx's workers outlive a master that is killed. Already gone is as good as ended.
         let pid = Pid::from_raw(self.child.id().cast_signed());
-        drop(kill(pid, Signal::SIGTERM));
+        let _ = kill(pid, Signal::SIGTERM);
         let begun = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < END_WITHIN {
             std::thread::park_timeout(Duration::from_millis(10));

@@ -2,6 +2,7 @@
 //! asked for without a connection.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -153,6 +154,11 @@ impl Explainer {
     /// What is refused, differs or waits, sorted by object.
     pub fn findings(&self) -> Vec<Finding> {
         self.with(Planner::findings)
+    }
+
+    /// Ingresses of the role's classes.
+    pub fn served(&self) -> BTreeSet<Key> {
+        self.with(|planner| planner.served().cloned().collect())
     }
 
     /// Annotations that act on an Ingress, `name=value`.

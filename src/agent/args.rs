@@ -1,6 +1,7 @@
 //! The agent's flags. Each has an environment variable; cli contract: docs/architecture.md.
 
 mod drop_in;
+mod publish;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,6 +16,7 @@ use ipnetwork::IpNetwork;
 use crate::{classes::ClassArgs, logging};
 
 pub(crate) use drop_in::{ConntrackArgs, DropInArgs};
+pub(crate) use publish::{NamespacedName, PublishArgs};
 
 /// Flags of `fairlead agent`.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,6 +35,8 @@ pub(crate) struct Args {
     pub(crate) dns: DnsArgs,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
 }
 
 impl Args {
@@ -323,7 +327,7 @@ pub(crate) struct IngressArgs {
     pub(crate) proxy_protocol_from: Vec<IpNetwork>,
     /// Certificate for hosts without one of their own (default: self-signed)
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_DEFAULT_CERTIFICATE")]
-    pub(crate) default_certificate: Option<String>,
+    pub(crate) default_certificate: Option<NamespacedName>,
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use tokio::sync::watch;
 
 use super::{
     Shared,
-    args::Args,
+    args::IngressArgs,
     holder::{self, Transport},
     live,
     pages::{Metrics, View},
     role::State,
-    source,
 };
 
 /// The agent itself ends draining, after a time that may change while it runs; the role's own limit
@@ -26,7 +25,7 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let config = config(&shared.args())?;
+    let config = config(&shared.args().ingress);
     let cancel = shared.cancel.child_token();
     let started = fairlead_ingress::start(config, shared.snapshots.clone(), cancel);
     let mut running = started.map_err(with_holder)?;
@@ -65,12 +64,11 @@ fn with_holder(error: IngressError) -> anyhow::Error {
     holder::named(error.into(), holder.as_deref())
 }
 
-fn config(all: &Args) -> anyhow::Result<IngressConfig> {
-    let args = &all.ingress;
-    Ok(IngressConfig {
+fn config(args: &IngressArgs) -> IngressConfig {
+    IngressConfig {
         http_listen: args.http_listen.clone(),
         https_listen: args.https_listen.clone(),
-        default_certificate: source::default_certificate(all)?,
+        default_certificate: args.default_certificate.as_ref().map(|secret| secret.0.clone()),
         https_redirect_port: args.https_redirect_port,
         hsts: args.hsts.0.clone(),
         proxy_protocol: args
@@ -82,7 +80,7 @@ fn config(all: &Args) -> anyhow::Result<IngressConfig> {
         },
         timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },
         ..args.classes.config()
-    })
+    }
 }
 
 fn write_metrics(text: &mut String, counters: &Counters) {

@@ -3,34 +3,34 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use fairlead_state::{
-    Key, Kind, ObjectRef, Running,
+    Kind, ObjectRef, Running,
     source::{
         directory::{Directory, DirectoryOptions},
         kubernetes::{Kubernetes, KubernetesOptions},
     },
+    write::Writer,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Args, Roles};
 use crate::exit::BadConfiguration;
 
-/// Starts reading. Fails only for what no waiting cures: an unreachable API server is waited for.
+/// Starts reading; what is read from an API server may be written to. Fails only for what no waiting cures: an unreachable API server is waited for.
 pub(crate) async fn start(
     args: &Args,
     node_name: &Arc<str>,
     cancel: CancellationToken,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<(Running, Option<Writer>)> {
     let kinds = kinds(args.roles);
-    let always = default_certificate(args)?
-        .map(|key| ObjectRef { kind: Kind::Secret, key })
-        .into_iter()
-        .collect::<BTreeSet<_>>();
+    let always = args.ingress.default_certificate.as_ref();
+    let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
+    let always = always.into_iter().collect::<BTreeSet<_>>();
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
         let node_name = Some(node_name.clone());
         let options = DirectoryOptions { path, node_name, always };
         let source = Directory::new(options).map_err(bad)?;
-        return Ok(fairlead_state::start(source, kinds, cancel));
+        return Ok((fairlead_state::start(source, kinds, cancel), None));
     }
     let state_dir = args.source.state_dir.clone();
     let options = KubernetesOptions {
@@ -42,29 +42,15 @@ pub(crate) async fn start(
     };
     let source = Kubernetes::new(options).await.map_err(bad)?;
     tracing::info!(server = %source.server(), "reading the API server");
-    let addresses = source.addresses();
+    let (addresses, writer) = (source.addresses(), source.writer());
     let running = fairlead_state::start(source, kinds, cancel);
     tokio::spawn(addresses.follow(running.snapshots.clone(), state_dir));
-    Ok(running)
+    Ok((running, Some(writer)))
 }
 
 /// Whether the API server is the one of the pod this runs in.
 pub(crate) fn is_in_cluster(args: &Args) -> bool {
     args.source.kubeconfig.is_none() && args.source.manifests.is_none()
-}
-
-/// `--default-certificate NS/NAME`.
-pub(crate) fn default_certificate(args: &Args) -> anyhow::Result<Option<Key>> {
-    let Some(text) = &args.ingress.default_certificate else { return Ok(None) };
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
-            Ok(Some(Key::new(namespace, name)))
-        }
-        _ => Err(BadConfiguration(format!(
-            "--default-certificate {text:?}: give the Secret as NAMESPACE/NAME"
-        ))
-        .into()),
-    }
 }
 
 fn kinds(roles: Roles) -> BTreeSet<Kind> {

@@ -11,6 +11,7 @@ pub mod model;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod write;
 
 pub use change::{Change, Dirty, Refusal};
 pub use model::{Key, Kind, Name, Object, ObjectRef};

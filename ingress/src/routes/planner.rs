@@ -109,6 +109,11 @@ impl Planner {
         self.certificates.certificates()
     }
 
+    /// The Ingresses of the role's classes.
+    pub fn served(&self) -> impl Iterator<Item = &Key> {
+        self.ingresses.keys()
+    }
+
     /// Revision of the last snapshot.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -5,7 +5,7 @@
 //! this version does not understand stands in no other's way.
 
 mod addresses;
-mod api;
+pub(crate) mod api;
 mod backoff;
 mod dial;
 mod outage;
@@ -28,7 +28,10 @@ use self::{
     targets::{References, WholeKind},
 };
 use super::{Closed, Sink, Source, SourceError};
-use crate::model::{Kind, Name, ObjectRef};
+use crate::{
+    model::{Kind, Name, ObjectRef},
+    write::Writer,
+};
 
 pub use addresses::Addresses;
 
@@ -53,6 +56,7 @@ pub struct Kubernetes {
     api: Arc<Api>,
     outage: Arc<Outage>,
     addresses: Addresses,
+    writer: Writer,
     node_name: Name,
     always: BTreeSet<ObjectRef>,
 }
@@ -69,6 +73,7 @@ impl Kubernetes {
         let (client, server) =
             transport::connect(kubeconfig, &api_servers, addresses.clone()).await?;
         Ok(Self {
+            writer: Writer::new(client.clone()),
             api: Arc::new(Api::new(client, server.clone())),
             outage: Arc::new(Outage::new(server, is_in_cluster)),
             addresses,
@@ -80,6 +85,11 @@ impl Kubernetes {
     /// The API server's address.
     pub fn server(&self) -> &Arc<str> {
         self.api.server()
+    }
+
+    /// For what is written there.
+    pub fn writer(&self) -> Writer {
+        self.writer.clone()
     }
 
     /// Its other addresses; [`Addresses::follow`] keeps them up to date.

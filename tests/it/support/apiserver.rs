@@ -1,4 +1,5 @@
-//! A small Kubernetes API server: list and watch, as much as a list-and-watch client can tell.
+//! A small Kubernetes API server: list and watch, as much as a list-and-watch client can tell, and
+//! reading and writing single objects.
 //!
 //! Paged and streaming lists, resourceVersions, bookmarks, field selectors on `metadata.name` and
 //! `spec.nodeName`, 410 Gone, and every way of not answering. Objects are JSON, taken as they are:
@@ -6,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod http;
+mod objects;
 mod storage;
 mod tls;
 
@@ -13,11 +15,12 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -30,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::http::Requests;
 use self::{storage::Storage, tls::Tls};
 
+/// Longest wait for a client to write something.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What a client has to show.
 const TOKEN: &str = "test-token";
 
@@ -154,6 +159,33 @@ impl ApiServer {
         self.change(|state| {
             objects.into_iter().map(|object| state.storage.put(object)).last().unwrap_or_default()
         })
+    }
+
+    /// An object as it is now; resource as in paths (`ingresses`).
+    pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.shared.lock().storage.get(resource, namespace, name)
+    }
+
+    /// All objects of a resource, as soon as they are as wanted.
+    pub(crate) async fn await_all(
+        &self,
+        resource: &str,
+        wanted: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
+        let mut woken = self.shared.wake.subscribe();
+        let mut seen = Vec::new();
+        let awaited = async {
+            loop {
+                seen = self.shared.lock().storage.all(&storage::Selection::of(resource));
+                if wanted(&seen) {
+                    return;
+                }
+                woken.changed().await.unwrap();
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, awaited).await.is_ok();
+        assert!(in_time, "{resource} do not become what is wanted: {}", json!(seen));
+        seen
     }
 
     /// Removes an object that is there. Cluster-scoped ones have an empty namespace.

@@ -44,6 +44,16 @@ PreferClose
 {{- end -}}
 {{- end -}}
 
+{{/* The Service by which Ingresses are found, NAMESPACE/NAME: the one named, else our own. */}}
+{{- define "fairlead.publishService" -}}
+{{- $ingress := .Values.ingress -}}
+{{- if $ingress.publish.service -}}
+{{ $ingress.publish.service }}
+{{- else if and $ingress.service.enabled (not $ingress.publish.addresses) -}}
+{{ .Release.Namespace }}/fairlead-ingress
+{{- end -}}
+{{- end -}}
+
 {{/* Settings every agent has. The environment, not flags: they are one place, and `kubectl exec` sees them too. */}}
 {{- define "fairlead.env" -}}
 - name: NODE_NAME

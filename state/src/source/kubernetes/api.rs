@@ -55,7 +55,7 @@ pub(super) struct Events {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     /// The version asked for is compacted: list again.
     #[error("the server no longer holds that version")]
     Gone,
@@ -263,7 +263,7 @@ pub(super) fn chain(error: &kube::Error) -> String {
     }
 }
 
-fn root(kind: Kind) -> String {
+pub(crate) fn root(kind: Kind) -> String {
     match kind.api_version() {
         "v1" => "/api/v1".to_owned(),
         group => format!("/apis/{group}"),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response, StatusCode,
     body::{Frame, Incoming},
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Shared, State,
+    objects::Call,
     storage::{Page, Selection},
 };
 
@@ -52,14 +53,30 @@ pub(super) async fn answer(
 ) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     let query = Query::of(request.uri().query().unwrap_or_default());
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await.map(Collected::to_bytes) else {
+        return Ok(status(400, "BadRequest", "the body broke off"));
+    };
     let mut state = shared.lock();
     *state.requests.paths.entry(path.clone()).or_default() += 1;
-    let selection = selection(&path, &query);
-    let shown = request.headers().get("authorization").map(HeaderValue::as_bytes);
+    let shown = head.headers.get("authorization").map(HeaderValue::as_bytes);
     if shown != Some(format!("Bearer {}", super::TOKEN).as_bytes()) {
         return Ok(status(401, "Unauthorized", "Unauthorized"));
     }
-    if let Some(refused) = state.refusal(&selection) {
+    if let Some(call) = Call::of(head.method, &path, &body) {
+        if let Some(refused) = state.refusal(call.resource()) {
+            return Ok(refused);
+        }
+        let answered = call.answer(&mut state);
+        drop(state);
+        shared.wake.send_modify(|turn| *turn += 1);
+        return Ok(match answered {
+            Ok(object) => whole(StatusCode::OK, &object),
+            Err((code, reason)) => status(code, reason, reason),
+        });
+    }
+    let selection = selection(&path, &query);
+    if let Some(refused) = state.refusal(&selection.resource) {
         return Ok(refused);
     }
     if query.is("watch", "true") {
@@ -75,16 +92,15 @@ pub(super) async fn answer(
 }
 
 impl State {
-    fn refusal(&self, selection: &Selection) -> Option<Answer> {
-        let resource = &selection.resource;
+    fn refusal(&self, resource: &str) -> Option<Answer> {
         if let Some(code) = self.behaviour.status {
             return Some(status(code, "InternalError", "as the test asked for"));
         }
-        if self.behaviour.absent.contains(resource) {
+        if self.behaviour.absent.iter().any(|absent| absent == resource) {
             let message = "the server could not find the requested resource";
             return Some(status(404, "NotFound", message));
         }
-        let forbidden = self.behaviour.forbidden.contains(resource);
+        let forbidden = self.behaviour.forbidden.iter().any(|forbidden| forbidden == resource);
         let message = format!("User \"test\" cannot list resource \"{resource}\"");
         forbidden.then(|| status(403, "Forbidden", &message))
     }

@@ -61,6 +61,11 @@ impl Storage {
         self.version
     }
 
+    pub(super) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        let id = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.objects.get(&id).cloned()
+    }
+
     pub(super) fn delete(&mut self, kind: &str, namespace: &str, name: &str) {
         let id = (resource(kind), namespace.to_owned(), name.to_owned());
         let before = self.objects.remove(&id).unwrap_or_else(|| panic!("there is no {id:?}"));
@@ -135,6 +140,11 @@ impl Happened {
 }
 
 impl Selection {
+    /// All objects of a resource.
+    pub(super) fn of(resource: &str) -> Self {
+        Self { resource: resource.to_owned(), namespace: None, name: None, node_name: None }
+    }
+
     fn takes(&self, object: &Value) -> bool {
         let (resource, namespace, name) = id(object);
         let node_name = object["spec"]["nodeName"].as_str();

@@ -1,0 +1,207 @@
+//! What Ingress writes to the API server: addresses, Events, and who of several does.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::support::{agent::Agent, apiserver::ApiServer, world::World};
+
+/// A server on the node, with a class and a Service in front of Ingress.
+struct Cluster {
+    server: Arc<ApiServer>,
+    runtime: Runtime,
+}
+
+impl Cluster {
+    fn start(world: &World) -> Self {
+        let runtime = world.runtime("node");
+        let started = runtime.spawn(async { Arc::new(ApiServer::start().await) });
+        let server = runtime.block_on(started).expect("a server");
+        server.put_all([class(), front(&["192.0.2.1"]), pod("ingress-1"), ingress("web", "ours")]);
+        Self { server, runtime }
+    }
+
+    /// An agent as a pod of the set runs it.
+    fn agent(&self, world: &World, pod: &str, more: &[&str]) -> Agent {
+        let kubeconfig = self.server.kubeconfig().display().to_string();
+        let (pod, socket) = (format!("edge/{pod}"), format!("{pod}.sock"));
+        let socket = world.root().join(socket).display().to_string();
+        let usual = [
+            "--kubeconfig",
+            &kubeconfig,
+            "--no-proxy",
+            "--no-dns",
+            "--leader-lease",
+            "edge/fairlead-ingress",
+            "--pod",
+            &pod,
+            "--healthz-listen=",
+            "--metrics-listen=",
+            "--admin-socket",
+            &socket,
+        ];
+        world.agent_with(&[&usual[..], more].concat())
+    }
+
+    /// Waits until the Ingress has these addresses.
+    fn await_addresses(&self, name: &str, wanted: &[&str]) {
+        let expected: Vec<Value> = wanted.iter().map(|ip| json!({"ip": ip})).collect();
+        let is_there = |all: &[Value]| {
+            let mut found = all.iter().filter(|ingress| ingress["metadata"]["name"] == name);
+            let found = found.next().map(|found| &found["status"]["loadBalancer"]["ingress"]);
+            found.is_some_and(|found| match found.as_array() {
+                None => expected.is_empty(),
+                Some(found) => *found == expected,
+            })
+        };
+        self.runtime.block_on(self.server.await_all("ingresses", is_there));
+    }
+
+    fn await_holder(&self, wanted: Option<&str>) {
+        let holds = |all: &[Value]| {
+            let holder = all.first().and_then(|lease| lease["spec"]["holderIdentity"].as_str());
+            match (holder, wanted) {
+                (Some(holder), Some(wanted)) => holder.starts_with(wanted),
+                (None, None) => !all.is_empty(),
+                _ => false,
+            }
+        };
+        self.runtime.block_on(self.server.await_all("leases", holds));
+    }
+}
+
+fn class() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": "ours"},
+        "spec": {"controller": "fairlead.io/ingress"},
+    })
+}
+
+fn front(addresses: &[&str]) -> Value {
+    let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "front", "namespace": "edge"},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
+                 "ports": [{"name": "http", "port": 80}]},
+        "status": {"loadBalancer": {"ingress": addresses}},
+    })
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "edge", "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ingress", "uid": "1",
+             "controller": true}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                   "hostIPs": [{"ip": "192.168.77.2"}]},
+    })
+}
+
+fn ingress(name: &str, class: &str) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}")},
+        "spec": {
+            "ingressClassName": class,
+            "defaultBackend": {"resource": {"kind": "Bucket", "name": "static"}},
+        },
+    })
+}
+
+/// With what was written to it, as `kubectl apply` leaves it.
+fn keeping_status(server: &ApiServer, mut ingress: Value) -> Value {
+    let name = ingress["metadata"]["name"].as_str().expect("a name").to_owned();
+    let stored = server.get("ingresses", "shop", &name).expect("it is there");
+    ingress["status"] = stored["status"].clone();
+    ingress
+}
+
+#[test]
+fn ingresses_of_our_class_are_given_the_services_addresses_and_lose_them_with_the_class() {
+    let world = World::with_pods(0);
+    let cluster = Cluster::start(&world);
+    let mut foreign = ingress("theirs", "other");
+    foreign["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
+    cluster.server.put(foreign);
+    let mut agent = cluster.agent(&world, "ingress-1", &["--publish-service", "edge/front"]);
+    cluster.await_addresses("web", &["192.0.2.1"]);
+
+    cluster.server.put(ingress("api", "ours"));
+    cluster.await_addresses("api", &["192.0.2.1"]);
+    cluster.server.put(front(&["192.0.2.1", "192.0.2.2"]));
+    cluster.await_addresses("web", &["192.0.2.1", "192.0.2.2"]);
+    cluster.await_addresses("api", &["192.0.2.1", "192.0.2.2"]);
+
+    cluster.server.put(keeping_status(&cluster.server, ingress("api", "other")));
+    cluster.await_addresses("api", &[]);
+    // Deleted and made anew at once, as `kubectl replace --force` does.
+    cluster.server.delete("Ingress", "shop", "web");
+    cluster.server.put(ingress("web", "ours"));
+    cluster.await_addresses("web", &["192.0.2.1", "192.0.2.2"]);
+
+    agent.terminate();
+    assert!(agent.await_end().success(), "{}", agent.log());
+    cluster.await_addresses("web", &[]);
+    cluster.await_addresses("theirs", &["203.0.113.1"]);
+    cluster.await_holder(None);
+}
+
+#[test]
+fn of_two_agents_one_writes_and_the_other_follows_without_a_gap() {
+    let world = World::with_pods(0);
+    let cluster = Cluster::start(&world);
+    cluster.server.put(pod("ingress-2"));
+    let mut first = cluster.agent(&world, "ingress-1", &[]);
+    cluster.await_holder(Some("ingress-1"));
+    cluster.await_addresses("web", &["192.168.77.2"]);
+    let second = cluster.agent(&world, "ingress-2", &[]);
+    second.await_line(&["Ingress: listening"]);
+    first.terminate();
+    assert!(first.await_end().success(), "{}", first.log());
+    cluster.await_addresses("web", &["192.168.77.2"]);
+    cluster.await_holder(Some("ingress-2"));
+}
+
+#[test]
+fn what_is_not_served_is_an_event_of_the_object_once() {
+    let world = World::with_pods(0);
+    let cluster = Cluster::start(&world);
+    let agent = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    let refused = |all: &[Value]| {
+        all.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains("Bucket")))
+    };
+    let events = cluster.runtime.block_on(cluster.server.await_all("events", refused));
+    let event = events.first().expect("one");
+    let regarding = &event["regarding"];
+    assert_eq!(regarding["uid"], "uid-web", "kubectl describe looks for it: {event}");
+    assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("Refused")));
+    assert_eq!(event["metadata"]["namespace"], "shop");
+    agent.kill();
+    // Another leader after it has nothing new to say.
+    cluster.server.delete("Lease", "edge", "fairlead-ingress");
+    let again = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.10"]);
+    cluster.await_addresses("web", &["192.0.2.10"]);
+    let after = cluster.runtime.block_on(cluster.server.await_all("events", refused));
+    assert_eq!(after.len(), events.len(), "{}", again.log());
+}
+
+#[test]
+fn without_the_right_to_write_it_says_which_and_serves() {
+    let world = World::with_pods(1);
+    let cluster = Cluster::start(&world);
+    cluster.server.forbid(&["events"]);
+    let agent = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    cluster.await_addresses("web", &["192.0.2.9"]);
+    agent.await_line(&["WARN", "writing an Event", "grant this account create on events"]);
+    // The only Ingress leads to a Bucket: nothing is there, and it says so.
+    let url = "http://127.0.0.1/";
+    assert_eq!(world.load("node", &["--url", url, "--expect", "503", "--count", "1"]).ok(), 1);
+}
