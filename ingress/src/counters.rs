@@ -46,6 +46,8 @@ pub enum Refused {
     RequestRate,
     /// The client has too many requests in service.
     ClientConnections,
+    /// Nobody is let in without saying who he is, or whoever is asked said no.
+    Authentication,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
     /// A connection above the limit, closed at once.
@@ -54,7 +56,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 18] = [
+    pub const ALL: [Refused; 19] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -71,6 +73,7 @@ impl Refused {
         Refused::Address,
         Refused::RequestRate,
         Refused::ClientConnections,
+        Refused::Authentication,
         Refused::ProxyHeader,
         Refused::ConnectionLimit,
     ];
@@ -94,6 +97,7 @@ impl Refused {
             Refused::Address => "address",
             Refused::RequestRate => "request_rate",
             Refused::ClientConnections => "client_connections",
+            Refused::Authentication => "authentication",
             Refused::ProxyHeader => "proxy_header",
             Refused::ConnectionLimit => "connection_limit",
         }
@@ -107,6 +111,7 @@ impl Refused {
             Refused::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::Address => StatusCode::FORBIDDEN,
+            Refused::Authentication => StatusCode::UNAUTHORIZED,
             // nginx: limit_req_status, limit_conn_status; ingress-nginx: a denied location.
             Refused::RequestRate
             | Refused::ClientConnections

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod authority;
 mod config;
 mod cookies;
 mod counters;
@@ -13,6 +14,7 @@ mod error;
 pub mod explain;
 pub mod host;
 mod limiter;
+mod passwords;
 pub mod path;
 pub mod proxy_protocol;
 pub mod routes;

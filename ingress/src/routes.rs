@@ -20,8 +20,8 @@ use regex::bytes::Regex;
 
 pub(crate) use self::{
     annotations::{
-        Balance, Canary, Errors, Extra, Pace, Patience, Policy, Retries, Rewrite, Rewritten,
-        SameSite, Sticky, Template, Throttle, Variable,
+        Access, Asking, Balance, Canary, Errors, Extra, Pace, Patience, Policy, Retries, Rewrite,
+        Rewritten, SameSite, Sticky, Template, Throttle, Variable,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

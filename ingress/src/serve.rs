@@ -2,6 +2,7 @@
 
 mod accept;
 mod answer;
+mod auth;
 mod balance;
 mod body;
 mod client;

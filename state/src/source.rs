@@ -146,20 +146,23 @@ pub fn start<S: Source>(
     Running { snapshots, health: health_seen, task }
 }
 
-/// A Secret for TLS to endpoints, `NAMESPACE/NAME`.
-const PROXY_SSL_SECRET: &str = "nginx.ingress.kubernetes.io/proxy-ssl-secret";
+/// Secrets for TLS to endpoints and for passwords, `NAMESPACE/NAME` or `NAME`.
+const SECRETS: [&str; 2] =
+    ["nginx.ingress.kubernetes.io/proxy-ssl-secret", "nginx.ingress.kubernetes.io/auth-secret"];
 
-/// Which other objects an Ingress needs: certificates and authorities of its own namespace.
+/// Which other objects an Ingress needs: certificates, authorities and passwords of its own
+/// namespace.
 pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
     let namespace = &ingress.key.namespace;
     let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
-    let proxy = ingress.annotations.get(PROXY_SSL_SECRET).and_then(|text| {
+    let texts = SECRETS.iter().filter_map(|name| ingress.annotations.get(*name));
+    let named = texts.filter_map(|text| {
         // Another namespace's is never read.
         let name = text.strip_prefix(&**namespace).and_then(|rest| rest.strip_prefix('/'));
         let name = name.unwrap_or(text);
         (!name.is_empty() && !name.contains('/')).then(|| crate::Name::from(name))
     });
-    let secrets = secrets.chain(proxy);
+    let secrets = secrets.chain(named);
     let key = |name| Key { namespace: namespace.clone(), name };
     secrets.map(|name| ObjectRef { kind: Kind::Secret, key: key(name) }).collect()
 }

@@ -4,10 +4,12 @@
 //! everybody is: the Ingress's paths answer 503 until it is put right.
 
 mod access;
+mod auth;
 mod balance;
 mod canary;
 mod cors;
 mod errors;
+mod external;
 mod limits;
 mod proxy;
 mod redirect;
@@ -18,7 +20,10 @@ mod value;
 
 use std::sync::Arc;
 
-use fairlead_state::{Key, model::Ingress};
+use fairlead_state::{
+    Key,
+    model::{Ingress, Secret},
+};
 use http::HeaderValue;
 
 pub(crate) use self::{
@@ -27,6 +32,7 @@ pub(crate) use self::{
     canary::Canary,
     cors::Cors,
     errors::Errors,
+    external::Asking,
     limits::{Pace, Throttle},
     proxy::{Patience, Retries},
     redirect::{Elsewhere, Redirects},
@@ -35,12 +41,17 @@ pub(crate) use self::{
     template::{Template, Variable},
 };
 use self::{
+    auth::BasicAuth,
     balance::Balancing,
+    external::ExternalAuth,
     proxy::Proxying,
     value::{Read, Unread, bad, own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
-use crate::{config::IngressConfig, host::HostPattern, limiter::Limiter, tls::TlsWish};
+use crate::{
+    authority::Authority, config::IngressConfig, host::HostPattern, limiter::Limiter,
+    passwords::Gate, tls::TlsWish,
+};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -59,6 +70,8 @@ pub(super) struct Annotations {
     pub(super) canary: Canary,
     balancing: Balancing,
     access: Access,
+    basic: BasicAuth,
+    external: ExternalAuth,
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
@@ -88,6 +101,10 @@ pub(crate) struct Extra {
     pub(crate) denied: Option<Arc<str>>,
     /// Who is let in by address.
     pub(crate) access: Option<Access>,
+    /// Who is let in by password.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// Who is asked whom to let in.
+    pub(crate) authority: Option<Arc<Authority>>,
     /// How much a client may ask for.
     pub(crate) limiter: Option<Arc<Limiter>>,
     /// How fast it is answered.
@@ -119,6 +136,9 @@ impl Annotations {
             .or_else(|| self.cors.set(name, value))
             .or_else(|| self.reply.set(name, value))
             .or_else(|| self.canary.set(name, value))
+            .or_else(|| self.basic.set(ingress, name, value))
+            .or_else(|| self.external.set(name, value))
+            .or_else(|| not_served(name))
             .or_else(|| self.balancing.set(name, value))
             .unwrap_or(Err(Unread::Unknown))
     }
@@ -146,12 +166,27 @@ impl Annotations {
         self.balancing.is_legacy_canary()
     }
 
-    /// What is asked of requests; `counted`: who was counted by these limits so far.
-    pub(super) fn policy(&self, config: &IngressConfig, counted: Option<Arc<Limiter>>) -> Policy {
+    /// The Secret that has the passwords.
+    pub(super) fn passwords(&self) -> Option<&Key> {
+        self.basic.secret()
+    }
+
+    /// What is asked of requests; `counted`: who was counted by these limits so far; `secret`: the
+    /// one of [`Annotations::passwords`]. An error: nobody can be let in.
+    pub(super) fn policy(
+        &self,
+        config: &IngressConfig,
+        counted: Option<Arc<Limiter>>,
+        secret: Option<&Secret>,
+    ) -> (Policy, Option<String>) {
+        let (gate, authority) = (self.basic.gate(secret), self.external.asking());
+        let error = gate.as_ref().err().or(authority.as_ref().err()).cloned();
         let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
         let new_limiter = || Arc::new(Limiter::new(self.throttle.clone()));
         let extra = Extra {
-            denied: self.denied.clone(),
+            denied: self.denied.clone().or_else(|| error.as_deref().map(Arc::from)),
+            gate: gate.unwrap_or_default(),
+            authority: authority.unwrap_or_default().map(|asking| Arc::new(Authority::new(asking))),
             access: self.access.is_needed().then(|| self.access.clone()),
             limiter: self.throttle.counts().then(|| counted.unwrap_or_else(new_limiter)),
             pace: self.throttle.pace(),
@@ -163,13 +198,14 @@ impl Annotations {
             closes: self.proxying.closes,
             errors: self.errors.is_active().then(|| self.errors.clone()),
         };
-        Policy {
+        let policy = Policy {
             redirects: self.redirects.clone(),
             body_bytes_max: self.proxying.body_bytes_max(&config.limits),
             patience: self.proxying.patience(&config.timeouts),
             retries: self.proxying.retries(&config.limits),
             extra: extra.is_needed().then(|| Box::new(extra)),
-        }
+        };
+        (policy, error)
     }
 }
 
@@ -177,7 +213,9 @@ impl Extra {
     fn is_needed(&self) -> bool {
         let Self { denied, access, limiter, pace, cors, reply, balance, .. } = self;
         let Self { elsewhere, vhost, closes, errors, .. } = self;
-        let guards = denied.is_some() || access.is_some() || limiter.is_some();
+        let Self { gate, authority, .. } = self;
+        let asks_who = gate.is_some() || authority.is_some();
+        let guards = denied.is_some() || access.is_some() || limiter.is_some() || asks_who;
         let answers = pace.is_some() || elsewhere.is_some() || errors.is_some();
         let replies = cors.is_some() || reply.is_some();
         let asks = balance.is_some() || vhost.is_some() || *closes;
@@ -210,6 +248,10 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
             }
         }
     }
+    if all.basic.is_forgotten() {
+        let reason = "annotation auth-secret asks nobody for a password without auth-type: basic";
+        find(Severity::Refused, reason.to_owned());
+    }
     if all.canary.is_forgotten() {
         let reason = "its canary-* annotations have no effect without canary: \"true\"";
         find(Severity::Refused, reason.to_owned());
@@ -220,6 +262,14 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
         find(Severity::Differs, reason.to_owned());
     }
     all
+}
+
+/// What guards and is not served must not leave the door open.
+fn not_served(name: &str) -> Option<Read> {
+    match name {
+        "auth-tls-secret" => Some(bad("is not served yet: no client is asked for a certificate")),
+        _ => None,
+    }
 }
 
 /// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).

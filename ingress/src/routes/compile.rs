@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{
-    Key, Name,
+    Key, Name, Snapshot,
     model::{Ingress, IngressBackend, IngressPath, PathType},
 };
 
@@ -111,6 +111,7 @@ pub(super) fn compile(
     ingress: &Ingress,
     config: &IngressConfig,
     old: Option<&Compiled>,
+    snapshot: &Snapshot,
 ) -> Compiled {
     let mut checker = Checker { ingress, protocol: None, tls: None, findings: Vec::new() };
     let annotations = annotations::parse(ingress, |severity, reason| {
@@ -151,12 +152,17 @@ pub(super) fn compile(
         tls: None,
     });
     let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
+    let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
+    let (policy, error) = annotations.policy(config, counted, secret.map(|secret| &**secret));
+    if let Some(error) = error {
+        checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
+    }
     Compiled {
         age: Age::of(ingress),
         tls: checker.tls(&hosts),
         derived: derived(ingress, &hosts, &annotations),
         fallback,
-        policy: Arc::new(annotations.policy(config, counted)),
+        policy: Arc::new(policy),
         annotations,
         hosts,
         findings: checker.findings,

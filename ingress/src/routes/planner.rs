@@ -42,6 +42,8 @@ pub struct Planner {
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     /// Who is spoken to in TLS with what of a Secret.
     upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
+    /// Ingresses whose passwords a Secret has.
+    readers: BTreeMap<Key, BTreeSet<Key>>,
     routes: Routes,
     certificates: CertificatePlanner,
 }
@@ -94,6 +96,7 @@ impl Planner {
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             upstream_secrets: BTreeMap::new(),
+            readers: BTreeMap::new(),
             routes: Routes::default(),
             certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
         }
@@ -159,7 +162,10 @@ impl Planner {
             match dirty {
                 Dirty::Service(key) => _ = work.services.insert(key),
                 Dirty::Ingress(key) => _ = work.ingresses.insert(key),
-                Dirty::Secret(key) => _ = work.secrets.insert(key),
+                Dirty::Secret(key) => {
+                    work.ingresses.extend(self.readers.get(&key).into_iter().flatten().cloned());
+                    work.secrets.insert(key);
+                }
                 // Classes are few and change rarely; any Ingress may be affected.
                 Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
                 Dirty::Node(_)
@@ -204,7 +210,7 @@ impl Planner {
         if ownership == Ownership::NotOurs {
             return None;
         }
-        let mut compiled = compile::compile(ingress, &self.config, old);
+        let mut compiled = compile::compile(ingress, &self.config, old, snapshot);
         if ownership == Ownership::OursByAnnotation {
             let reason = "both the annotation kubernetes.io/ingress.class and ingressClassName are \
                           set; the annotation decides";
@@ -219,6 +225,14 @@ impl Planner {
                 ages.remove(&old.age);
             }
             touched.hosts.insert(host.clone());
+        }
+        if let Some(secret) = old.annotations.passwords()
+            && let Some(readers) = self.readers.get_mut(secret)
+        {
+            readers.remove(&old.age.key);
+            if readers.is_empty() {
+                self.readers.remove(secret);
+            }
         }
         for derived in &old.derived {
             if let Some(claims) = self.derived.get_mut(&derived.host) {
@@ -245,6 +259,9 @@ impl Planner {
         for host in new.hosts.keys() {
             self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
             touched.hosts.insert(host.clone());
+        }
+        if let Some(secret) = new.annotations.passwords() {
+            self.readers.entry(secret.clone()).or_default().insert(new.age.key.clone());
         }
         for derived in &new.derived {
             let claims = self.derived.entry(derived.host.clone()).or_default();

@@ -15,6 +15,7 @@ use hyper::{
 
 use super::{
     answer,
+    auth::LetIn,
     balance::Choice,
     body::{RequestBody, ResponseBody},
     client::Client,
@@ -89,21 +90,24 @@ async fn with_extras(
     client: &Rc<Client>,
     plan: &Plan,
     extra: &Extra,
-    head: Parts,
+    mut head: Parts,
     body: Incoming,
     mut passage: Passage,
 ) -> Response<ResponseBody> {
     let seen = Seen::of(&head, plan);
     let instead = Instead::of(&plan.route, &seen.scope(client, &head, plan), &plan.host);
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
-    let mut response = match gates::enter(client, extra, &head.headers) {
-        Ok(slot) => {
+    let mut response = match enter(client, plan, extra, &seen, &head).await {
+        Ok((slot, mut let_in)) => {
             passage.slot = slot;
-            onward(client, plan, &seen, head, body, passage).await
+            let_in.tell_upstream(&mut head.headers);
+            let mut response = onward(client, plan, &seen, head, body, passage).await;
+            let_in.tell_client(&mut response);
+            response
         }
-        Err(reason) => {
+        Err(response) => {
             leave_unread(client, &body);
-            gates::refuse(client, reason)
+            response
         }
     };
     if let Some(reply) = extra.reply.as_ref().filter(|_| !response.body().is_ours()) {
@@ -119,6 +123,20 @@ async fn with_extras(
         response.body_mut().slow_down(pace);
     }
     response
+}
+
+/// Whether the request may go on at all.
+async fn enter(
+    client: &Rc<Client>,
+    plan: &Plan,
+    extra: &Extra,
+    seen: &Seen,
+    head: &Parts,
+) -> Result<(Option<Slot>, LetIn), Response<ResponseBody>> {
+    let slot = gates::count(client, extra, &head.headers);
+    let slot = slot.map_err(|reason| gates::refuse(client, reason))?;
+    let let_in = gates::pass(client, extra, &seen.scope(client, head, plan)).await?;
+    Ok((slot, let_in))
 }
 
 /// To the route's Service, or to whoever stands in for it.

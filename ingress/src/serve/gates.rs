@@ -1,22 +1,28 @@
 //! Who may go on, in the order of nginx's phases: limits first (preaccess), then addresses and
 //! authentication (access).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc};
 
 use http::{HeaderMap, HeaderName, Response};
 
-use super::{answer, body::ResponseBody, client::Client};
+use super::{
+    answer,
+    auth::{self, LetIn},
+    body::ResponseBody,
+    client::Client,
+    scope::Scope,
+};
 use crate::{
     config::ForwardedHeaders,
     counters::Refused,
     limiter::{Slot, TooMuch},
-    routes::Extra,
+    routes::{Access, Extra},
 };
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Counts the request and looks at where it comes from.
-pub(super) fn enter(
+/// Counts the request.
+pub(super) fn count(
     client: &Client,
     extra: &Extra,
     headers: &HeaderMap,
@@ -24,16 +30,30 @@ pub(super) fn enter(
     if extra.denied.is_some() {
         return Err(Refused::Misconfigured);
     }
-    let address = address(client, headers);
-    let entered = extra.limiter.as_ref().map(|limiter| limiter.enter(address)).transpose();
-    let slot = entered.map_err(|too_much| match too_much {
+    let Some(limiter) = &extra.limiter else { return Ok(None) };
+    limiter.enter(address(client, headers)).map_err(|too_much| match too_much {
         TooMuch::Requests => Refused::RequestRate,
         TooMuch::Connections => Refused::ClientConnections,
-    })?;
-    if extra.access.as_ref().is_some_and(|access| !access.admits(address)) {
-        return Err(Refused::Address);
+    })
+}
+
+/// Looks at where it comes from and who sends it; with `satisfy: any` one of both is enough.
+pub(super) async fn pass(
+    client: &Rc<Client>,
+    extra: &Extra,
+    scope: &Scope<'_>,
+) -> Result<LetIn, Response<ResponseBody>> {
+    let access = extra.access.as_ref();
+    let admitted = access.is_none_or(|access| access.admits(address(client, &scope.head.headers)));
+    let is_asked = auth::is_asked(extra, &scope.route.path);
+    let is_either = is_asked && access.is_some_and(Access::is_either);
+    if !admitted && !is_either {
+        return Err(refuse(client, Refused::Address));
     }
-    Ok(slot.flatten())
+    if !is_asked || (admitted && is_either) {
+        return Ok(LetIn::default());
+    }
+    auth::ask(client, extra, scope).await
 }
 
 /// Answers for a request that may not go on.

@@ -1,6 +1,7 @@
 //! `nginx.ingress.kubernetes.io/*` over the real data path, one file a concern.
 
 mod access;
+mod auth;
 mod balance;
 mod canary;
 mod cors;

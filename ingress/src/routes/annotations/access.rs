@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::value::{Read, networks};
+use super::value::{Read, Unread, bad, networks};
 
 /// What an Ingress says about addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) struct Access {
     allowed: Option<Box<[IpNetwork]>>,
     /// The older name of the same list, which the newer one overrides.
     whitelisted: Option<Box<[IpNetwork]>>,
+    /// An address that is let in needs no password, and who has one no address.
+    any: bool,
 }
 
 impl Access {
@@ -22,6 +24,7 @@ impl Access {
             "allowlist-source-range" => networks(value).map(|list| self.allowed = Some(list)),
             "whitelist-source-range" => networks(value).map(|list| self.whitelisted = Some(list)),
             "denylist-source-range" => networks(value).map(|list| self.denied = list),
+            "satisfy" => satisfy(value).map(|any| self.any = any),
             _ => return None,
         })
     }
@@ -38,6 +41,19 @@ impl Access {
     pub(crate) fn admits(&self, client: IpAddr) -> bool {
         let is_in = |list: &[IpNetwork]| list.iter().any(|network| network.contains(client));
         !is_in(&self.denied) && self.allowed().is_none_or(is_in)
+    }
+
+    /// Either the address or the authentication is enough.
+    pub(crate) fn is_either(&self) -> bool {
+        self.any
+    }
+}
+
+fn satisfy(value: &str) -> Result<bool, Unread> {
+    match value.trim() {
+        "any" => Ok(true),
+        "all" => Ok(false),
+        _ => bad("is neither \"any\" nor \"all\""),
     }
 }
 

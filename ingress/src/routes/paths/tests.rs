@@ -14,7 +14,8 @@ fn paths(rules: &[(PathType, &str)]) -> Paths {
 }
 
 fn route(path_type: PathType, path: &str) -> Arc<Route> {
-    let policy = annotations::Annotations::default().policy(&IngressConfig::default(), None);
+    let policy =
+        annotations::Annotations::default().policy(&IngressConfig::default(), None, None).0;
     Arc::new(Route {
         ingress: Key::new("default", "web"),
         path: path.into(),

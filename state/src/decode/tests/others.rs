@@ -63,6 +63,19 @@ fn an_ingress_refers_to_secrets_of_its_own_namespace() {
     let Object::Ingress(ingress) = good(Kind::Ingress, &ingress()) else { panic!() };
     let names: Vec<String> = references(&ingress).iter().map(ToString::to_string).collect();
     assert_eq!(names, ["Secret shop/cert"]);
+    for (value, named) in
+        [("users", "Secret shop/users"), ("shop/users", "Secret shop/users"), ("else/users", "")]
+    {
+        let mut annotations = (*ingress.annotations).clone();
+        annotations.insert("nginx.ingress.kubernetes.io/auth-secret".into(), value.into());
+        let ingress = crate::model::Ingress {
+            annotations: annotations.into(),
+            tls: [].into(),
+            ..(*ingress).clone()
+        };
+        let names: Vec<String> = references(&ingress).iter().map(ToString::to_string).collect();
+        assert_eq!(names.join(" "), named, "{value}");
+    }
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! Whom an Ingress asks about its requests: where that is, and what it said a moment ago.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use fairlead_state::Key;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::{
+    routes::{Asking, Protocol, Speech, Upstream, UpstreamKey},
+    tls::{TlsWish, prepare},
+};
+
+/// An address is looked up again after this.
+const LOOKED_UP_MS: u64 = 5_000;
+const LOOK_UP_TIME: Duration = Duration::from_secs(5);
+/// Hosts asked by one Ingress whose auth-url holds a variable.
+const PLACES_MAX: usize = 64;
+/// Answers remembered per Ingress.
+const ANSWERS_MAX: usize = 4096;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// Somebody who is asked.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) asking: Asking,
+    places: Mutex<HashMap<Box<str>, Arc<Place>>>,
+    answers: Mutex<HashMap<String, (Answer, Instant)>>,
+    started: Instant,
+}
+
+/// One host, and its addresses.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) upstream: Upstream,
+    host: Box<str>,
+    port: u16,
+    speech: Speech,
+    /// Since the start; 0: never.
+    looked_up_ms: AtomicU64,
+}
+
+/// What was said about a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Go on with the request.
+    pub(crate) fields: HeaderMap,
+    /// Go to the client.
+    pub(crate) cookies: Vec<HeaderValue>,
+    pub(crate) challenge: Option<HeaderValue>,
+}
+
+impl Authority {
+    pub(crate) fn new(asking: Asking) -> Self {
+        let (places, answers) = Default::default();
+        Self { asking, places, answers, started: Instant::now() }
+    }
+
+    /// The place of an authority (`HOST[:PORT]`), its addresses looked up; `None`: there is none.
+    pub(crate) async fn place(&self, authority: &str) -> Option<Arc<Place>> {
+        let place = self.known(authority)?;
+        let now = self.now_ms();
+        let looked_up = place.looked_up_ms.load(Relaxed);
+        let is_due = looked_up == 0 || now.saturating_sub(looked_up) >= LOOKED_UP_MS;
+        let has_none = place.upstream.endpoints().list.is_empty();
+        if is_due || has_none {
+            // Others go by what is known meanwhile.
+            place.looked_up_ms.store(now, Relaxed);
+            place.look_up().await;
+        }
+        Some(place)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn known(&self, authority: &str) -> Option<Arc<Place>> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(authority) {
+            return Some(place.clone());
+        }
+        let place = Arc::new(Place::of(authority, self.asking.url.tls)?);
+        if places.len() >= PLACES_MAX {
+            places.clear();
+        }
+        places.insert(authority.into(), place.clone());
+        Some(place)
+    }
+
+    pub(crate) fn remembered(&self, key: &str) -> Option<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (answer, until) = answers.get(key)?;
+        (*until > Instant::now()).then(|| answer.clone())
+    }
+
+    pub(crate) fn remember(&self, key: String, answer: &Answer) {
+        let Some(duration) = self.asking.cached_for(answer.status.as_u16()) else { return };
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if answers.len() >= ANSWERS_MAX {
+            answers.retain(|_, (_, until)| *until > now);
+        }
+        if answers.len() < ANSWERS_MAX {
+            answers.insert(key, (answer.clone(), now + duration));
+        }
+    }
+}
+
+impl Place {
+    fn of(authority: &str, tls: bool) -> Option<Self> {
+        let (host, port) = split(authority)?;
+        let port = port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT });
+        let name = Key::new("auth-url", host);
+        let speech = if tls {
+            // As nginx: encrypted, to whoever is there, who is told whom we want.
+            let wish = TlsWish { server_name: true, name: Some(host.into()), ..TlsWish::default() };
+            let tls = prepare(&wish, &name, b"http/1.1", None).ok()?;
+            Speech { protocol: Protocol::Https, tls: Some(Arc::new(tls)) }
+        } else {
+            Speech::default()
+        };
+        let key = UpstreamKey { service: name, port: None, protocol: None, tls: None };
+        let (upstream, looked_up_ms) = (Upstream::new(key), AtomicU64::new(0));
+        Some(Self { upstream, host: host.into(), port, speech, looked_up_ms })
+    }
+
+    async fn look_up(&self) {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        let found = tokio::net::lookup_host((bare, self.port));
+        // What was found before is better than nothing.
+        if let Ok(Ok(found)) = tokio::time::timeout(LOOK_UP_TIME, found).await {
+            let mut addresses: Vec<SocketAddr> = found.collect();
+            addresses.sort();
+            addresses.dedup();
+            self.upstream.set(&addresses, &self.speech, None);
+        }
+    }
+}
+
+fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+    crate::host::normalise(authority)?;
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => Some((host, Some(port.parse().ok()?))),
+        _ => Some((authority, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for (text, expected) in [
+            ("auth.svc", Some(("auth.svc", None))),
+            ("auth.svc:8080", Some(("auth.svc", Some(8080)))),
+            ("[::1]:80", Some(("[::1]", Some(80)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("auth:99999", None),
+            ("a b", None),
+            ("", None),
+        ] {
+            assert_eq!(split(text), expected, "{text}");
+        }
+    }
+}

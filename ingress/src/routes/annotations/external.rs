@@ -1,0 +1,278 @@
+//! Who may come, by asking somebody else.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::{
+    template::Template,
+    value::{Read, Unread, bad, flag, number},
+};
+
+const REDIRECT_PARAM: &str = "rd";
+/// ingress-nginx's auth-cache-duration.
+const CACHED_STATUSES: [u16; 3] = [200, 202, 401];
+const CACHED: Duration = Duration::from_secs(300);
+const FIELDS_MAX: usize = 32;
+
+/// What an Ingress says about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExternalAuth {
+    url: Option<Url>,
+    method: Option<Method>,
+    signin: Option<Box<str>>,
+    redirect_param: Option<Box<str>>,
+    fields: Vec<HeaderName>,
+    request_redirect: Option<Template>,
+    cache_key: Option<Template>,
+    cached: Vec<(u16, Duration)>,
+    always_set_cookie: bool,
+}
+
+/// Whom to ask, and what becomes of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) url: Url,
+    /// `None`: GET.
+    pub(crate) method: Option<Method>,
+    /// Where somebody who is not let in is sent.
+    pub(crate) signin: Option<Template>,
+    /// Fields of the answer that go on with the request, whatever the client sent as them.
+    pub(crate) fields: Box<[HeaderName]>,
+    /// `X-Auth-Request-Redirect`, if not the request's own path.
+    pub(crate) request_redirect: Option<Template>,
+    /// Answers are remembered under this.
+    pub(crate) cache_key: Option<Template>,
+    cached: Box<[(u16, Duration)]>,
+    pub(crate) always_set_cookie: bool,
+}
+
+/// Where to ask. Any part may hold variables but the scheme.
+#[derive(Clone, Debug)]
+pub(crate) struct Url {
+    pub(crate) tls: bool,
+    pub(crate) authority: Template,
+    pub(crate) target: Template,
+}
+
+impl ExternalAuth {
+    /// `None`: no annotation of this kind.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Read> {
+        Some(match name {
+            "auth-url" => url(value).map(|url| self.url = Some(url)),
+            "auth-method" => method(value).map(|method| self.method = Some(method)),
+            "auth-signin" => signin(value).map(|signin| self.signin = Some(signin)),
+            "auth-signin-redirect-param" => {
+                param(value).map(|param| self.redirect_param = Some(param))
+            }
+            "auth-response-headers" => fields(value).map(|fields| self.fields = fields),
+            "auth-request-redirect" => {
+                template(value).map(|template| self.request_redirect = Some(template))
+            }
+            "auth-cache-key" => template(value).map(|template| self.cache_key = Some(template)),
+            "auth-cache-duration" => durations(value).map(|cached| self.cached = cached),
+            "auth-always-set-cookie" => flag(value).map(|flag| self.always_set_cookie = flag),
+            // Connections to whoever is asked are kept as those to endpoints are.
+            "auth-keepalive" | "auth-keepalive-requests" | "auth-keepalive-timeout" => {
+                number::<u32>(value).map(drop)
+            }
+            "auth-keepalive-share-vars" => flag(value).map(drop),
+            "auth-snippet" => bad("is not served: nothing is executed"),
+            "auth-proxy-set-headers" => bad("is not served: ConfigMaps are not read"),
+            _ => return None,
+        })
+    }
+
+    /// `None`: nobody is asked. An error keeps everybody out.
+    pub(super) fn asking(&self) -> Result<Option<Asking>, String> {
+        let Some(url) = &self.url else { return Ok(None) };
+        let param = self.redirect_param.as_deref().unwrap_or(REDIRECT_PARAM);
+        let signin = self.signin.as_deref().map(|signin| with_redirect(signin, param));
+        let cached = match &*self.cached {
+            [] => CACHED_STATUSES.map(|status| (status, CACHED)).into(),
+            cached => cached.into(),
+        };
+        Ok(Some(Asking {
+            url: url.clone(),
+            method: self.method.clone(),
+            signin: signin.map(|signin| Template::parse(&signin)).transpose()?,
+            fields: self.fields.clone().into(),
+            request_redirect: self.request_redirect.clone(),
+            cache_key: self.cache_key.clone(),
+            cached,
+            always_set_cookie: self.always_set_cookie,
+        }))
+    }
+}
+
+impl Asking {
+    /// How long an answer is remembered.
+    pub(crate) fn cached_for(&self, status: u16) -> Option<Duration> {
+        self.cached.iter().find(|(code, _)| *code == status).map(|(_, duration)| *duration)
+    }
+}
+
+/// ingress-nginx: buildAuthSignURL.
+fn with_redirect(signin: &str, param: &str) -> String {
+    let back = "$pass_access_scheme://$http_host$escaped_request_uri";
+    match signin.split_once('?') {
+        None => format!("{signin}?{param}={back}"),
+        Some((_, query)) => {
+            let has_param = query.split('&').any(|pair| {
+                pair.split_once('=').is_some_and(|(name, value)| name == param && !value.is_empty())
+            });
+            if has_param { signin.to_owned() } else { format!("{signin}&{param}={back}") }
+        }
+    }
+}
+
+fn is_url_text(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_graphic() && !b"\"'<>\\;`".contains(&b))
+}
+
+fn template(value: &str) -> Result<Template, Unread> {
+    if !is_url_text(value) {
+        return bad("holds what no URL holds");
+    }
+    Template::parse(value).map_err(|reason| Unread::Bad(reason.into()))
+}
+
+fn url(value: &str) -> Result<Url, Unread> {
+    let (tls, rest) = match (value.strip_prefix("http://"), value.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return bad("is no URL of http or https"),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    if authority.is_empty() || authority.contains('@') {
+        return bad("names no host");
+    }
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    Ok(Url { tls, authority: template(authority)?, target: template(&target)? })
+}
+
+fn signin(value: &str) -> Result<Box<str>, Unread> {
+    let is_url = value.starts_with("http://")
+        || value.starts_with("https://")
+        || value.starts_with('$')
+        || (value.starts_with('/') && !value.starts_with("//"));
+    template(value)?;
+    if is_url { Ok(value.into()) } else { bad("is no URL of http or https") }
+}
+
+fn method(value: &str) -> Result<Method, Unread> {
+    match value {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => {
+            Method::from_bytes(value.as_bytes()).or_else(|_| bad("is no method"))
+        }
+        _ => bad("is no method that asks"),
+    }
+}
+
+fn param(value: &str) -> Result<Box<str>, Unread> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    if !value.is_empty() && value.bytes().all(is_name) {
+        Ok(value.into())
+    } else {
+        bad("is no name of a parameter")
+    }
+}
+
+fn fields(value: &str) -> Result<Vec<HeaderName>, Unread> {
+    let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let names: Result<Vec<HeaderName>, _> = texts.map(str::parse).collect();
+    match names {
+        Ok(names) if names.len() <= FIELDS_MAX => Ok(names),
+        _ => bad("is no list of names of fields"),
+    }
+}
+
+/// `200 202 401 5m, 404 1m`.
+fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Unread> {
+    let mut durations = Vec::new();
+    for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let mut words: Vec<&str> = part.split_ascii_whitespace().collect();
+        let duration = words.pop().and_then(duration);
+        let Some(duration) = duration else { return bad(format!("has {part:?}, no duration")) };
+        if words.is_empty() {
+            // nginx: without codes those of success and redirects.
+            words = vec!["200", "301", "302"];
+        }
+        for word in words {
+            match word.parse() {
+                Ok(status @ 100..600) => durations.push((status, duration)),
+                _ => return bad(format!("has {word:?}, which is no status")),
+            }
+        }
+    }
+    Ok(durations)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(end)?;
+    let number: u32 = digits.parse().ok()?;
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    Some(Duration::from_secs(u64::from(number) * seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signin_leads_back_where_the_request_came_from() {
+        let back = "$pass_access_scheme://$http_host$escaped_request_uri";
+        for (signin, param, expected) in [
+            ("https://a/s", "rd", format!("https://a/s?rd={back}")),
+            ("https://a/s?x=1", "rd", format!("https://a/s?x=1&rd={back}")),
+            ("https://a/s?rd=/home", "rd", "https://a/s?rd=/home".to_owned()),
+            ("https://a/s?rd=/home", "back", format!("https://a/s?rd=/home&back={back}")),
+        ] {
+            assert_eq!(with_redirect(signin, param), expected);
+        }
+    }
+
+    #[test]
+    fn durations_are_nginxs() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        for (text, expected) in [
+            ("200 202 401 5m", Some(vec![(200, minutes(5)), (202, minutes(5)), (401, minutes(5))])),
+            ("200 1m, 401 30s", Some(vec![(200, minutes(1)), (401, Duration::from_secs(30))])),
+            ("1h", Some([200, 301, 302].map(|s| (s, minutes(60))).into())),
+            ("200 5x", None),
+            ("99 5m", None),
+            ("any 5m", None),
+        ] {
+            assert_eq!(durations(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn cve_2025_24514_a_url_is_one_and_nothing_else() {
+        for good in ["http://a.b.svc:8080/verify?x=$request_uri", "https://$host/oauth2/auth"] {
+            assert!(url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://a/#;\n}\nssl_engine x",
+            "http://a/\"; return 200",
+            "ftp://a",
+            "http://",
+            "http:///x",
+            "http://user@a/",
+            "http://a/$unknown",
+        ] {
+            assert!(url(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["javascript:alert(1)", "//evil", "https://a/\r\nX: y"] {
+            assert!(signin(bad).is_err(), "{bad:?}");
+        }
+    }
+}

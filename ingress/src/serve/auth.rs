@@ -1,0 +1,259 @@
+//! Who is at the other end: by password, or by asking somebody else
+//! (nginx: auth_basic, auth_request).
+
+use std::rc::Rc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, UPGRADE,
+        WWW_AUTHENTICATE,
+    },
+};
+use http_body_util::BodyExt;
+
+use super::{
+    answer,
+    body::{RequestBody, ResponseBody},
+    client::Client,
+    fields::{self, Edit},
+    forward::{self, Errand},
+    scope::Scope,
+};
+use crate::{
+    authority::{Answer, Authority},
+    counters::Refused,
+    passwords::{Gate, NotIn},
+    routes::Extra,
+};
+
+/// ingress-nginx: no-auth-locations.
+const NO_AUTH_PREFIX: &str = "/.well-known/acme-challenge";
+/// An answer's body is read to here, so that its connection can be used again.
+const BODY_BYTES_MAX: usize = 16 << 10;
+
+static X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
+static X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+static X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+static X_SENT_FROM: HeaderName = HeaderName::from_static("x-sent-from");
+
+/// What goes on with a request that is let in, and with its answer.
+#[derive(Debug, Default)]
+pub(super) struct LetIn {
+    /// Names whose values of the client's are taken off, and what they are instead.
+    taken_off: Vec<HeaderName>,
+    fields: HeaderMap,
+    cookies: Vec<HeaderValue>,
+    always_set_cookie: bool,
+}
+
+/// Whether anybody is asked.
+pub(super) fn is_asked(extra: &Extra, path: &str) -> bool {
+    let asks = extra.gate.is_some() || extra.authority.is_some();
+    asks && !path.starts_with(NO_AUTH_PREFIX)
+}
+
+/// All that ask must let the request in.
+pub(super) async fn ask(
+    client: &Rc<Client>,
+    extra: &Extra,
+    scope: &Scope<'_>,
+) -> Result<LetIn, Response<ResponseBody>> {
+    let mut let_in = LetIn::default();
+    if let Some(authority) = &extra.authority {
+        let_in = by_authority(client, authority, scope).await?;
+    }
+    if let Some(gate) = &extra.gate {
+        by_password(client, gate, &scope.head.headers).await?;
+        let_in.taken_off.push(AUTHORIZATION);
+    }
+    Ok(let_in)
+}
+
+async fn by_password(
+    client: &Client,
+    gate: &Gate,
+    headers: &HeaderMap,
+) -> Result<(), Response<ResponseBody>> {
+    let words = headers.get(AUTHORIZATION).and_then(|field| {
+        let (scheme, words) = field.to_str().ok()?.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(words.trim()).ok())?
+    });
+    let admitted = match &words {
+        Some(words) => gate.admits(words).await,
+        None => Err(NotIn::Wrong),
+    };
+    admitted.map_err(|why| match why {
+        NotIn::Busy => {
+            client.worker.counters.refused(Refused::Authentication);
+            answer::text(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords at once.\n")
+        }
+        NotIn::Wrong => unauthorized(client, Some(&gate.challenge)),
+    })
+}
+
+fn unauthorized(client: &Client, challenge: Option<&HeaderValue>) -> Response<ResponseBody> {
+    client.worker.counters.refused(Refused::Authentication);
+    let mut response = answer::text(StatusCode::UNAUTHORIZED, "Who are you?\n");
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+    }
+    response
+}
+
+async fn by_authority(
+    client: &Rc<Client>,
+    authority: &Authority,
+    scope: &Scope<'_>,
+) -> Result<LetIn, Response<ResponseBody>> {
+    let asking = &authority.asking;
+    let key = asking
+        .cache_key
+        .as_ref()
+        .map(|key| format!("{}\0{}\0{}", scope.host, scope.route.path, scope.render(key)));
+    let remembered = key.as_ref().and_then(|key| authority.remembered(key));
+    let answer = match remembered {
+        Some(answer) => answer,
+        None => {
+            let answer = asked(client, authority, scope).await;
+            let answer = answer.ok_or_else(|| broken(client))?;
+            if let Some(key) = key {
+                authority.remember(key, &answer);
+            }
+            answer
+        }
+    };
+    match answer.status {
+        status if status.is_success() => Ok(LetIn {
+            taken_off: asking.fields.to_vec(),
+            fields: answer.fields,
+            cookies: answer.cookies,
+            always_set_cookie: asking.always_set_cookie,
+        }),
+        StatusCode::UNAUTHORIZED => Err(match &asking.signin {
+            Some(signin) => sign_in(client, scope.render(signin), answer.cookies),
+            None => unauthorized(client, answer.challenge.as_ref()),
+        }),
+        StatusCode::FORBIDDEN => {
+            client.worker.counters.refused(Refused::Authentication);
+            Err(answer::text(StatusCode::FORBIDDEN, "You are not let in.\n"))
+        }
+        // nginx: anything else is an error of whoever was asked.
+        _ => Err(broken(client)),
+    }
+}
+
+fn broken(client: &Client) -> Response<ResponseBody> {
+    client.worker.counters.refused(Refused::Authentication);
+    let line = "Whoever is asked about this request gave no proper answer.\n";
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, line)
+}
+
+fn sign_in(client: &Client, location: String, cookies: Vec<HeaderValue>) -> Response<ResponseBody> {
+    client.worker.counters.refused(Refused::Authentication);
+    let Ok(location) = HeaderValue::try_from(location) else { return broken(client) };
+    let mut response = answer::text(StatusCode::FOUND, "Sign in first.\n");
+    response.headers_mut().insert(LOCATION, location);
+    for cookie in cookies {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// One question; `None`: no answer.
+async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) -> Option<Answer> {
+    let asking = &authority.asking;
+    let host = scope.render(&asking.url.authority);
+    let place = authority.place(&host).await?;
+    let mut request = Request::new(RequestBody::Empty);
+    *request.method_mut() = asking.method.clone().unwrap_or(Method::GET);
+    *request.uri_mut() = Uri::try_from(scope.render(&asking.url.target)).ok()?;
+    *request.headers_mut() = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
+    let errand = Errand::to(&place.upstream, &scope.route.policy);
+    let response = Box::pin(forward::forward(client, &errand, request, None)).await;
+    if response.body().is_ours() {
+        return None;
+    }
+    let (head, mut body) = response.into_parts();
+    let mut left = BODY_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+        if left == 0 {
+            break;
+        }
+    }
+    let mut fields = HeaderMap::new();
+    for name in &asking.fields {
+        for value in head.headers.get_all(name) {
+            fields.append(name, value.clone());
+        }
+    }
+    Some(Answer {
+        status: head.status,
+        fields,
+        cookies: head.headers.get_all(SET_COOKIE).iter().cloned().collect(),
+        challenge: head.headers.get(WWW_AUTHENTICATE).cloned(),
+    })
+}
+
+/// The client's fields, without those of its body, and what it asked for.
+fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Option<HeaderMap> {
+    let client = scope.client;
+    let config = &client.worker.shared.config;
+    let mut headers = scope.head.headers.clone();
+    let own_host = HeaderValue::try_from(scope.http_host).ok()?;
+    fields::to_upstream(
+        &mut headers,
+        &Edit {
+            origin: &client.origin,
+            host: &own_host,
+            vhost: Some(&host),
+            prefix: None,
+            policy: config.forwarded_headers,
+            underscores: config.underscores_in_headers,
+            websocket: false,
+            request_id: scope.request_id,
+            closes: false,
+        },
+    );
+    for name in [CONTENT_LENGTH, CONNECTION, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.insert(HOST, host);
+    headers.remove(&X_FORWARDED_PROTO);
+    let uri = scope.request_uri();
+    let scheme = client.origin.scheme.to_str().ok()?;
+    let url = format!("{scheme}://{}{uri}", scope.http_host);
+    headers.insert(&X_ORIGINAL_URL, HeaderValue::try_from(url).ok()?);
+    let method = HeaderValue::from_str(scope.head.method.as_str()).ok()?;
+    headers.insert(&X_ORIGINAL_METHOD, method);
+    headers.insert(&X_SENT_FROM, HeaderValue::from_static("nginx-ingress-controller"));
+    let redirect = authority.asking.request_redirect.as_ref();
+    let redirect = redirect.map_or_else(|| uri.clone(), |template| scope.render(template));
+    headers.insert(&X_AUTH_REQUEST_REDIRECT, HeaderValue::try_from(redirect).ok()?);
+    headers.insert(&X_ORIGINAL_URI, HeaderValue::try_from(uri).ok()?);
+    Some(headers)
+}
+
+impl LetIn {
+    /// What a client sends as a field of whoever was asked is never believed.
+    pub(super) fn tell_upstream(&mut self, headers: &mut HeaderMap) {
+        for name in &self.taken_off {
+            headers.remove(name);
+        }
+        headers.extend(std::mem::take(&mut self.fields));
+    }
+
+    /// nginx: add_header, with or without always.
+    pub(super) fn tell_client(self, response: &mut Response<ResponseBody>) {
+        const STATUSES: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
+        if self.always_set_cookie || STATUSES.contains(&response.status().as_u16()) {
+            for cookie in self.cookies {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+        }
+    }
+}

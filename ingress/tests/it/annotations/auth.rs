@@ -1,0 +1,297 @@
+//! Who is let in: by password, or by asking somebody else.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fairlead_ingress::Refused;
+use fairlead_state::{Key, Object, model::Secret};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::{annotated, site};
+use crate::support::{
+    World,
+    client::{Answer, connect, request, send},
+    objects::{IngressExt, backend, ingress, secret_ref},
+    upstream::Upstream,
+};
+
+/// "secret", as `openssl passwd -apr1` hashes it.
+const ANN: &str = "ann:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n";
+/// Basic, of "ann:secret" and of "ann:wrong".
+const RIGHT: (&str, &str) = ("authorization", "Basic YW5uOnNlY3JldA==");
+const WRONG: (&str, &str) = ("authorization", "Basic YW5uOndyb25n");
+
+fn passwords(key: Key, entries: &[(&str, &str)]) -> Object {
+    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
+    let data: BTreeMap<_, _> = data.collect();
+    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
+}
+
+async fn ask(world: &World, name: &str, path: &str, fields: &[(&'static str, &str)]) -> Answer {
+    let mut request = request(&format!("{name}.example"), path);
+    for (name, value) in fields {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    send(&mut connect(world.http()).await, request).await
+}
+
+#[tokio::test]
+async fn a_password_lets_in_and_goes_no_further() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let basic = ("auth-type", "basic");
+    let file = ("auth-secret", "file");
+    objects.extend([
+        passwords(Key::new("default", "file"), &[("auth", ANN)]),
+        passwords(Key::new("default", "map"), &[("ann", "{PLAIN}secret")]),
+        site("file", &[basic, file, ("auth-realm", "The shop")]).object(),
+        site("map", &[basic, ("auth-secret", "default/map"), ("auth-secret-type", "auth-map")])
+            .object(),
+        annotated(
+            ingress("acme").rule(
+                "acme.example",
+                &[(fairlead_state::model::PathType::Prefix, "/.well-known/acme-challenge", "web")],
+            ),
+            &[basic, file],
+        )
+        .object(),
+        site("forgotten", &[file]).object(),
+    ]);
+    let mut world = World::new(objects).await;
+    for (name, fields, status) in [
+        ("file", &[][..], 401),
+        ("file", &[WRONG], 401),
+        ("file", &[("authorization", "Bearer YW5uOnNlY3JldA==")], 401),
+        ("file", &[("authorization", "Basic not base64")], 401),
+        ("file", &[RIGHT], 200),
+        ("map", &[RIGHT], 200),
+        ("map", &[WRONG], 401),
+    ] {
+        let reached = upstream.requests();
+        let answer = ask(&world, name, "/", fields).await;
+        assert_eq!(answer.status, status, "{name} {fields:?}");
+        assert_eq!(upstream.requests() - reached, usize::from(status == 200), "{name}");
+        assert_eq!(answer.saw("authorization"), None, "the endpoint is told no password");
+    }
+    let challenge = ask(&world, "file", "/", &[]).await.headers["www-authenticate"].clone();
+    assert_eq!(challenge, "Basic realm=\"The shop\"");
+    let token = ask(&world, "acme", "/.well-known/acme-challenge/token", &[]).await;
+    assert_eq!(token.status, 200, "certificate authorities know no password");
+    assert_eq!(world.reasons("forgotten").len(), 1);
+
+    // A changed Secret is in force at once, a missing one keeps everybody out.
+    let changed = passwords(Key::new("default", "file"), &[("auth", "ann:{PLAIN}other")]);
+    world.apply(vec![changed]).await;
+    assert_eq!(ask(&world, "file", "/", &[RIGHT]).await.status, 401);
+    world.delete(secret_ref("file")).await;
+    assert_eq!(ask(&world, "file", "/", &[RIGHT]).await.status, 503);
+    assert!(world.reasons("file")[0].contains("Secret default/file does not exist"));
+    assert!(world.running.counters().refused[&Refused::Authentication] >= 6);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_authentication_lets_nobody_in() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let basic = ("auth-type", "basic");
+    objects.extend([
+        passwords(Key::new("other", "file"), &[("auth", ANN)]),
+        passwords(Key::new("default", "empty"), &[("else", ANN)]),
+    ]);
+    let cases: [(&str, &[(&str, &str)]); 8] = [
+        ("foreign", &[basic, ("auth-secret", "other/file")]),
+        ("missing", &[basic, ("auth-secret", "nowhere")]),
+        ("entry", &[basic, ("auth-secret", "empty")]),
+        ("none", &[basic]),
+        ("digest", &[("auth-type", "digest"), ("auth-secret", "empty")]),
+        ("url", &[("auth-url", "ftp://auth")]),
+        ("snippet", &[("auth-url", "http://127.0.0.1:1/"), ("auth-snippet", "x")]),
+        ("tls", &[("auth-tls-secret", "default/ca")]),
+    ];
+    objects.extend(cases.map(|(name, annotations)| site(name, annotations).object()));
+    let world = World::new(objects).await;
+    for (name, _) in cases {
+        let answer = ask(&world, name, "/", &[RIGHT]).await;
+        assert_eq!(answer.status, 503, "{name}");
+        let reasons = world.reasons(name);
+        assert!(reasons.iter().any(|reason| reason.contains("answer 503")), "{name}: {reasons:?}");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn satisfy_any_takes_the_address_or_the_password() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(passwords(Key::new("default", "file"), &[("auth", ANN)]));
+    let auth = [("auth-type", "basic"), ("auth-secret", "file")];
+    let own = ("allowlist-source-range", "127.0.0.0/8");
+    let other = ("allowlist-source-range", "192.0.2.0/24");
+    let any = ("satisfy", "any");
+    for (name, list) in [("own", own), ("other", other)] {
+        let host = |kind: &str| format!("{name}-{kind}");
+        objects.push(site(&host("any"), &[&auth[..], &[list, any]].concat()).object());
+        objects.push(site(&host("all"), &[&auth[..], &[list]].concat()).object());
+    }
+    let world = World::new(objects).await;
+    for (name, without, with) in [
+        ("own-any", 200, 200),
+        ("own-all", 401, 200),
+        ("other-any", 401, 200),
+        ("other-all", 403, 403),
+    ] {
+        assert_eq!(ask(&world, name, "/", &[]).await.status, without, "{name}");
+        assert_eq!(ask(&world, name, "/", &[RIGHT]).await.status, with, "{name}, password");
+    }
+}
+
+/// Lets in who sends `x-token: good`; says who it is, and sets a cookie.
+async fn authority() -> Upstream {
+    Upstream::serve(|request| async move {
+        let token = request.headers().get("x-token").map(|value| value.as_bytes().to_vec());
+        let mut response = Response::new(Full::new(Bytes::from("auth\n")));
+        let headers = response.headers_mut();
+        for name in ["x-original-url", "x-original-method", "x-auth-request-redirect", "host"] {
+            let seen = request.headers().get(name).cloned();
+            headers.insert(
+                http::HeaderName::try_from(format!("x-saw-{name}")).unwrap(),
+                seen.unwrap_or(http::HeaderValue::from_static("nothing")),
+            );
+        }
+        headers.insert("x-saw-path", request.uri().to_string().parse().unwrap());
+        headers.append("set-cookie", "session=1".parse().unwrap());
+        match token.as_deref() {
+            Some(b"good") => _ = headers.insert("x-user", "ann".parse().unwrap()),
+            Some(b"forbidden") => *response.status_mut() = StatusCode::FORBIDDEN,
+            Some(b"broken") => *response.status_mut() = StatusCode::NOT_FOUND,
+            _ => {
+                headers.insert("www-authenticate", "Bearer".parse().unwrap());
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+        }
+        response
+    })
+    .await
+}
+
+#[tokio::test]
+async fn somebody_else_is_asked_and_decides() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/verify?for=$http_host", authority.address);
+    let url = ("auth-url", url.as_str());
+    let saw = "X-User, X-Saw-X-Original-Url, X-Saw-X-Original-Method, X-Saw-Path, X-Saw-Host, \
+               X-Saw-X-Auth-Request-Redirect";
+    objects.extend(
+        [
+            site("auth", &[url, ("auth-response-headers", saw)]),
+            site("signin", &[url, ("auth-signin", "https://login.example/start?x=1")]),
+            site("gone", &[("auth-url", "http://127.0.0.1:1/")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::single(objects).await;
+    for (name, token, status) in [
+        ("auth", "good", 200),
+        ("auth", "forbidden", 403),
+        ("auth", "broken", 500),
+        ("auth", "", 401),
+        ("signin", "good", 200),
+        ("signin", "", 302),
+        ("signin", "forbidden", 403),
+        ("gone", "good", 500),
+    ] {
+        let reached = upstream.requests();
+        let answer = ask(&world, name, "/x/../a?b=c", &[("x-token", token)]).await;
+        assert_eq!(answer.status, status, "{name} {token}");
+        assert_eq!(upstream.requests() - reached, usize::from(status == 200), "{name} {token}");
+    }
+    let answer = ask(&world, "auth", "/a?b", &[("x-token", "good"), ("x-user", "root")]).await;
+    let path = "/verify?for=auth.example";
+    let host = authority.address.to_string();
+    for (field, value) in [
+        // What the client claims to be is not believed.
+        ("x-user", "ann"),
+        ("x-saw-x-original-url", "http://auth.example/a?b"),
+        ("x-saw-x-original-method", "GET"),
+        ("x-saw-x-auth-request-redirect", "/a?b"),
+        ("x-saw-path", path),
+        ("x-saw-host", &host),
+    ] {
+        assert_eq!(answer.saw(field), Some(value), "{field}");
+    }
+    assert_eq!(answer.headers["set-cookie"], "session=1");
+    let answer = ask(&world, "auth", "/", &[]).await;
+    assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    let answer = ask(&world, "signin", "/a?b=c", &[]).await;
+    let location = "https://login.example/start?x=1&rd=http://signin.example%2Fa%3Fb%3Dc";
+    assert_eq!(answer.headers["location"], location);
+    assert!(authority.connections() < authority.requests(), "connections are kept");
+}
+
+#[tokio::test]
+async fn a_field_that_the_authority_does_not_send_is_taken_from_the_client() {
+    let upstream = Upstream::echo("web").await;
+    let silent = Upstream::echo("auth").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", silent.address);
+    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
+    let world = World::new(objects).await;
+    let answer = ask(&world, "auth", "/", &[("x-user", "root")]).await;
+    assert_eq!((answer.status, answer.saw("x-user")), (200, None));
+}
+
+#[tokio::test]
+async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/verify", authority.address);
+    let url = ("auth-url", url.as_str());
+    let key = ("auth-cache-key", "$http_x_token");
+    objects.extend(
+        [
+            site("cached", &[url, key]),
+            site("only-200", &[url, key, ("auth-cache-duration", "200 5m")]),
+            site("not", &[url]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::new(objects).await;
+    for (name, token, status, asked) in [
+        ("cached", "good", 200, 1),
+        ("cached", "bad", 401, 1),
+        ("cached", "forbidden", 403, 3),
+        ("only-200", "good", 200, 1),
+        ("only-200", "bad", 401, 3),
+        ("not", "good", 200, 3),
+    ] {
+        let before = authority.requests();
+        for _ in 0..3 {
+            assert_eq!(ask(&world, name, "/", &[("x-token", token)]).await.status, status);
+        }
+        assert_eq!(authority.requests() - before, asked, "{name} {token}");
+    }
+}
+
+/// CVE-2026-24513: an error page must not stand in for what was kept from the client.
+#[tokio::test]
+async fn an_error_page_never_lets_in_who_was_kept_out() {
+    let (upstream, pages, authority) =
+        (Upstream::echo("web").await, Upstream::echo("pages").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(backend("pages", &[pages.address]));
+    let url = format!("http://{}/verify", authority.address);
+    let with = [
+        ("auth-url", url.as_str()),
+        ("custom-http-errors", "401,403,404"),
+        ("default-backend", "pages"),
+    ];
+    objects.push(site("a", &with).object());
+    let world = World::new(objects).await;
+    for (token, status) in [("", 401), ("forbidden", 403)] {
+        let answer = ask(&world, "a", "/", &[("x-token", token)]).await;
+        assert_eq!(answer.who(), (status, "pages"));
+    }
+    assert_eq!(upstream.requests(), 0);
+}
