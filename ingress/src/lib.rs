@@ -25,6 +25,6 @@ mod tls;
 pub use config::{ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts};
 pub use counters::{Counters, Refused};
 pub use error::IngressError;
-pub use routes::{Finding, RouteRow, Severity};
+pub use routes::{ANNOTATIONS, Annotation, Finding, RouteRow, Severity, Support};
 pub use running::{Running, Status, start};
 pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};

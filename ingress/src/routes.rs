@@ -18,6 +18,13 @@ use fairlead_state::{Key, Name, model::PathType};
 use imbl::HashMap;
 use regex::bytes::Regex;
 
+pub use self::{
+    annotations::{ANNOTATIONS, Annotation, Support},
+    finding::{Finding, Severity},
+    paths::Paths,
+    planner::{Planned, Planner},
+    upstream::{Endpoint, Endpoints, Problem, Protocol, Speech, Upstream, UpstreamKey},
+};
 pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Errors, Extra, Pace, Patience, Policy, Retries, Rewrite,
@@ -25,12 +32,6 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, TlsClaim},
-};
-pub use self::{
-    finding::{Finding, Severity},
-    paths::Paths,
-    planner::{Planned, Planner},
-    upstream::{Endpoint, Endpoints, Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::host::{HostPattern, wildcard_suffix};
 

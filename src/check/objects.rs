@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_ingress::{Severity, explain::Explainer};
+use fairlead_ingress::{ANNOTATIONS, Severity, Support, explain::Explainer};
 use fairlead_proxy::plan::{NodeView, Plans};
 use fairlead_state::{Kind, ObjectRef, Snapshot, source::directory};
 
@@ -74,6 +74,19 @@ fn ingresses(snapshot: &Snapshot, args: &Args, findings: &mut Findings) -> anyho
         };
         let reason = (verdict, finding.reason.to_string());
         findings.entry(finding.object).or_default().push(reason);
+    }
+    for key in explainer.served() {
+        let Some(ingress) = snapshot.ingresses().get(&key) else { continue };
+        let all = findings.entry(ObjectRef { kind: Kind::Ingress, key }).or_default();
+        for name in ingress.annotations.keys() {
+            let short = name.strip_prefix("nginx.ingress.kubernetes.io/");
+            let row = ANNOTATIONS.iter().find(|row| Some(row.name) == short);
+            // What is not served the serving parser has said.
+            let is_said = all.iter().any(|(_, reason)| reason.contains(&**name));
+            if let Some(row) = row.filter(|row| row.support == Support::Differs && !is_said) {
+                all.push((Verdict::Differs, format!("annotation {name}: {}", row.note)));
+            }
+        }
     }
     for foreign in explainer.foreign(snapshot) {
         let object = ObjectRef { kind: Kind::Ingress, key: foreign.ingress };

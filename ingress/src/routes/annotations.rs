@@ -7,6 +7,7 @@ mod access;
 mod auth;
 mod balance;
 mod canary;
+mod catalogue;
 mod cors;
 mod errors;
 mod external;
@@ -26,6 +27,7 @@ use fairlead_state::{
 };
 use http::HeaderValue;
 
+pub use self::catalogue::{ANNOTATIONS, Annotation, Support};
 pub(crate) use self::{
     access::Access,
     balance::{Balance, SameSite, Sticky},
@@ -126,6 +128,10 @@ pub(crate) struct Extra {
 
 impl Annotations {
     fn set(&mut self, ingress: &Key, name: &str, value: &str) -> Read {
+        // What guards and is not served must not leave the door open.
+        if name == "auth-tls-secret" {
+            return bad("is not served yet: no client is asked for a certificate");
+        }
         None.or_else(|| self.speech(ingress, name, value))
             .or_else(|| self.redirects.set(name, value))
             .or_else(|| self.rewriting.set(name, value))
@@ -138,7 +144,6 @@ impl Annotations {
             .or_else(|| self.canary.set(name, value))
             .or_else(|| self.basic.set(ingress, name, value))
             .or_else(|| self.external.set(name, value))
-            .or_else(|| not_served(name))
             .or_else(|| self.balancing.set(name, value))
             .unwrap_or(Err(Unread::Unknown))
     }
@@ -230,9 +235,10 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
         match all.set(&ingress.key, short, value) {
             Ok(()) => all.in_force.push(format!("{short}={}", value.escape_debug())),
-            Err(Unread::Unknown) => {
-                find(Severity::Differs, format!("annotation {name} has no effect here"));
-            }
+            Err(Unread::Unknown) => match catalogue::find(short) {
+                Some(known) => find(Severity::Differs, known.not_served(name, value)),
+                None => find(Severity::Differs, format!("annotation {name} has no effect here")),
+            },
             Err(Unread::NotServed(what)) => {
                 find(Severity::Differs, format!("annotation {name} {value:?} {what}"));
             }
@@ -262,14 +268,6 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
         find(Severity::Differs, reason.to_owned());
     }
     all
-}
-
-/// What guards and is not served must not leave the door open.
-fn not_served(name: &str) -> Option<Read> {
-    match name {
-        "auth-tls-secret" => Some(bad("is not served yet: no client is asked for a certificate")),
-        _ => None,
-    }
 }
 
 /// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).

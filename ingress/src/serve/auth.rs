@@ -73,15 +73,25 @@ pub(super) async fn ask(
     Ok(let_in)
 }
 
+/// `USER:PASSWORD` (RFC 7617).
+fn words(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (scheme, words) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(words.trim()).ok())?
+}
+
+/// Who a client says it is.
+pub(super) fn user(headers: &HeaderMap) -> String {
+    let words = words(headers).unwrap_or_default();
+    let user = words.split(|b| *b == b':').next().unwrap_or_default();
+    String::from_utf8_lossy(user).into_owned()
+}
+
 async fn by_password(
     client: &Client,
     gate: &Gate,
     headers: &HeaderMap,
 ) -> Result<(), Response<ResponseBody>> {
-    let words = headers.get(AUTHORIZATION).and_then(|field| {
-        let (scheme, words) = field.to_str().ok()?.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(words.trim()).ok())?
-    });
+    let words = words(headers);
     let admitted = match &words {
         Some(words) => gate.admits(words).await,
         None => Err(NotIn::Wrong),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use http::{HeaderMap, HeaderName, request::Parts};
 
-use super::{client::Client, fields};
+use super::{auth, client::Client, fields};
 use crate::{
     cookies,
     routes::{Route, Template, Variable},
@@ -53,6 +53,7 @@ impl Scope<'_> {
             Variable::Scheme => push(&self.client.origin.scheme, out),
             Variable::Method => out.push_str(self.head.method.as_str()),
             Variable::RemoteAddr => push(&self.client.origin.client, out),
+            Variable::RemoteUser => out.push_str(&auth::user(&self.head.headers)),
             Variable::ServerPort => push(&self.client.origin.port, out),
             Variable::RequestId => {
                 push(&fields::request_id(&self.head.headers, self.request_id), out);

@@ -5,6 +5,7 @@ mod auth;
 mod balance;
 mod canary;
 mod cors;
+mod documentation;
 mod errors;
 mod limits;
 mod redirects;

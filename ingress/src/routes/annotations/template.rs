@@ -48,6 +48,8 @@ pub(crate) enum Variable {
     Method,
     /// `$remote_addr`.
     RemoteAddr,
+    /// `$remote_user`: of a password, right or wrong.
+    RemoteUser,
     /// `$server_port`, `$pass_server_port`, `$pass_port`.
     ServerPort,
     /// `$request_id`, `$req_id`.
@@ -180,6 +182,7 @@ fn variable(name: &str) -> Option<Variable> {
         "scheme" | "pass_access_scheme" => Variable::Scheme,
         "request_method" => Variable::Method,
         "remote_addr" | "binary_remote_addr" | "the_real_ip" => Variable::RemoteAddr,
+        "remote_user" => Variable::RemoteUser,
         "server_port" | "pass_server_port" | "pass_port" => Variable::ServerPort,
         "request_id" | "req_id" => Variable::RequestId,
         "namespace" => Variable::Namespace,

@@ -49,3 +49,31 @@ async fn connections_to_endpoints_are_closed_where_that_is_wished() {
         assert_eq!(upstream.connections() - before, connections, "{name}");
     }
 }
+
+#[tokio::test]
+async fn what_is_never_buffered_has_no_buffers() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    for (name, annotation, value, _) in NO_BUFFERS {
+        objects.push(site(name, &[(annotation, value)]).object());
+    }
+    let world = World::new(objects).await;
+    for (name, annotation, _, says) in NO_BUFFERS {
+        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+        assert_eq!(answer.status, 200, "{annotation}");
+        assert_eq!(world.reasons(name).len(), says, "{annotation}: {:?}", world.reasons(name));
+    }
+}
+
+/// Host, annotation, value, how much there is to say about it.
+const NO_BUFFERS: [(&str, &str, &str, usize); 9] = [
+    ("on", "proxy-buffering", "on", 1),
+    ("off", "proxy-buffering", "off", 0),
+    ("ask-on", "proxy-request-buffering", "on", 1),
+    ("ask-off", "proxy-request-buffering", "off", 0),
+    ("size", "proxy-buffer-size", "8k", 1),
+    ("number", "proxy-buffers-number", "4", 1),
+    ("body", "client-body-buffer-size", "8k", 1),
+    ("http11", "proxy-http-version", "1.1", 0),
+    ("http10", "proxy-http-version", "1.0", 1),
+];

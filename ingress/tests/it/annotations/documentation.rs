@@ -1,0 +1,74 @@
+//! docs/annotations.md is the list the parsers go by.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use fairlead_ingress::{ANNOTATIONS, Support};
+
+use super::site;
+use crate::support::{
+    World,
+    client::get,
+    objects::{IngressExt, backend},
+    upstream::Upstream,
+};
+
+/// Set to write the table instead of comparing it.
+const WRITE: &str = "FAIRLEAD_WRITE_DOCS";
+const BEGIN: &str = "<!-- generated: annotations -->\n";
+
+fn table() -> String {
+    let mut table = String::new();
+    for support in [Support::Works, Support::Differs, Support::Refused] {
+        let count = ANNOTATIONS.iter().filter(|row| row.support == support).count();
+        let _ = write!(table, "{} {count}, ", support.as_str());
+    }
+    let _ = writeln!(table, "of {}.\n", ANNOTATIONS.len());
+    table.push_str("| annotation | support | what differs, why not | test |\n|---|---|---|---|\n");
+    for row in ANNOTATIONS {
+        let note = row.note.replace('|', "\\|");
+        let support = row.support.as_str();
+        let _ = writeln!(table, "| `{}` | {support} | {note} | `{}` |", row.name, row.test);
+    }
+    table
+}
+
+#[test]
+fn the_documentation_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/annotations.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, written) = text.split_once(BEGIN).unwrap();
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}", table())).unwrap();
+        return;
+    }
+    let cure = format!("set {WRITE}=1 and run this test once");
+    assert_eq!(written, table(), "docs/annotations.md is out of date: {cure}");
+}
+
+#[test]
+fn every_test_that_is_named_is_there() {
+    for row in ANNOTATIONS {
+        let (module, test) = row.test.rsplit_once("::").unwrap();
+        let file = format!("tests/it/{}.rs", module.replace("::", "/"));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        assert!(text.contains(&format!("fn {test}(")), "{}: {}", row.name, row.test);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let refused = || ANNOTATIONS.iter().filter(|row| row.support == Support::Refused);
+    objects.extend(refused().map(|row| site(row.name, &[(row.name, row.example)]).object()));
+    let world = World::new(objects).await;
+    for row in refused() {
+        let reasons = world.reasons(row.name);
+        assert!(reasons.iter().any(|reason| reason.contains(row.name)), "{}", row.name);
+        let answer = get(world.http(), &format!("{}.example", row.name), "/").await;
+        // What guards lets nobody in, everything else disturbs nothing.
+        let status = if row.note.ends_with("paths answer 503") { 503 } else { 200 };
+        assert_eq!(answer.status, status, "{}", row.name);
+    }
+}
