@@ -7,6 +7,7 @@ use hickory_proto::op::ResponseCode;
 use crate::{
     cache::{Cache, Flavour, Freshness},
     corefile::AclAction,
+    counters::{Book, CacheUse, Plugin},
     plugins::Claim,
     policy::{Asking, Site},
     wire::{
@@ -29,14 +30,23 @@ use crate::{
 /// What became of a plain question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The reply is so many bytes long and has this response code.
-    Reply(usize, u8),
+    /// There is a reply.
+    Reply(Made),
     /// As `Reply`, from the cache; the upstreams should be asked again meanwhile.
-    Refresh(usize, u8),
+    Refresh(Made),
     /// The slow path must look further: an alias.
     Elsewhere,
     /// Not a name of the zone.
     Outside,
+}
+
+/// A reply in its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) bytes: usize,
+    /// Response code.
+    pub(crate) code: u8,
+    pub(crate) by: Plugin,
 }
 
 /// How replies of this server are made.
@@ -67,23 +77,19 @@ pub(crate) struct Plain<'q> {
     pub(crate) limit: usize,
     /// See [`rotation`].
     pub(crate) rotation: usize,
+    /// Where what becomes of it is counted.
+    pub(crate) book: Option<Book<'q>>,
 }
 
 /// Answers by the zone or from the cache what can be answered at once.
-pub(crate) fn at_once(
-    site: Option<&Site>,
-    zone: &Zone,
-    plain: Plain<'_>,
-    buffer: &mut [u8],
-) -> Outcome {
-    let Some(site) = site else { return Outcome::Elsewhere };
+pub(crate) fn at_once(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Outcome {
     let outcome = by_site(site, zone, plain, buffer);
-    let (Outcome::Reply(bytes, _) | Outcome::Refresh(bytes, _), Some(plugins)) =
-        (outcome, &site.plugins)
+    let (Outcome::Reply(made) | Outcome::Refresh(made), Some(plugins)) = (outcome, &site.plugins)
     else {
         return outcome;
     };
-    let is_complete = plugins.finish(plain.asking, buffer.get_mut(..bytes).unwrap_or_default());
+    let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
+    let is_complete = plugins.finish(plain.asking, reply);
     if is_complete { outcome } else { Outcome::Elsewhere }
 }
 
@@ -130,12 +136,14 @@ fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8
     };
     let flags = Flags { authoritative: true, recursion_available: site.has_upstreams() };
     let code = code.low();
-    Outcome::Reply(reply.finish(question, code, flags), code)
+    let bytes = reply.finish(question, code, flags);
+    Outcome::Reply(Made { bytes, code, by: Plugin::Template })
 }
 
 /// A kept answer. RD must be set: without it a client asks what this server knows by itself.
 fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outcome> {
-    let Plain { asking: Asking { question, query, .. }, limit, .. } = plain;
+    let Plain { asking: Asking { question, query, .. }, limit, book, .. } = plain;
+    let note = |what| book.into_iter().for_each(|book| book.cached(what));
     if query.get(2)? & 0x01 == 0 {
         return None;
     }
@@ -145,7 +153,7 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
     };
     let now = Instant::now();
     let Some((entry, freshness)) = cache.find(&question.name, question.qtype, flavour, now) else {
-        cache.counts.misses.fetch_add(1, Relaxed);
+        note(CacheUse::Miss);
         return None;
     };
     let is_stale = matches!(freshness, Freshness::Stale(_));
@@ -154,15 +162,18 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
         return None;
     }
     let (bytes, code) = entry.answer(question, query, buffer, limit, now)?;
-    let counts = &cache.counts;
-    let hits = if entry.is_denial() { &counts.denial_hits } else { &counts.success_hits };
-    hits.fetch_add(1, Relaxed);
-    counts.served_stale.fetch_add(is_stale.into(), Relaxed);
-    counts.prefetches.fetch_add((freshness == Freshness::Prefetch).into(), Relaxed);
-    if freshness == Freshness::Fresh || ask_first || entry.refreshing.swap(true, Relaxed) {
-        return Some(Outcome::Reply(bytes, code));
+    note(if entry.is_denial() { CacheUse::Denial } else { CacheUse::Success });
+    if is_stale {
+        note(CacheUse::Stale);
     }
-    Some(Outcome::Refresh(bytes, code))
+    let made = Made { bytes, code, by: Plugin::Cache };
+    if freshness == Freshness::Fresh || ask_first || entry.refreshing.swap(true, Relaxed) {
+        return Some(Outcome::Reply(made));
+    }
+    if freshness == Freshness::Prefetch {
+        note(CacheUse::Prefetch);
+    }
+    Some(Outcome::Refresh(made))
 }
 
 /// Answers `query`, which `question` has read, into `buffer`.
@@ -202,7 +213,8 @@ pub(crate) fn answer(
         Found::Alias(_) | Found::Outside => {}
     }
     let flags = Flags { authoritative: true, recursion_available: manner.recursion_available };
-    Outcome::Reply(reply.finish(question, code, flags), code)
+    let bytes = reply.finish(question, code, flags);
+    Outcome::Reply(Made { bytes, code, by: Plugin::Kubernetes })
 }
 
 fn put_pod(reply: &mut Reply<'_>, zone: &Zone, address: IpAddr) {

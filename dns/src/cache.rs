@@ -21,9 +21,9 @@ pub(crate) use entry::{Entry, Freshness, only_what_was_asked};
 
 use crate::{
     corefile::{CacheOptions, Stale},
-    counters::CacheReport,
+    counters::{CacheReport, Labels},
     error::DnsError,
-    policy::{ZoneName, zone_names},
+    policy::{ZoneName, with_dot, zone_names},
     wire::name::LowerName,
 };
 
@@ -53,18 +53,8 @@ pub(crate) struct Cache {
     success: Half,
     denial: Half,
     hasher: RandomState,
-    pub(crate) counts: CacheCounts,
-}
-
-/// What became of questions to a cache.
-#[derive(Debug, Default)]
-pub(crate) struct CacheCounts {
-    pub(crate) success_hits: AtomicU64,
-    pub(crate) denial_hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
-    pub(crate) served_stale: AtomicU64,
-    pub(crate) prefetches: AtomicU64,
-    pub(crate) evictions: AtomicU64,
+    /// Of answers and of denials.
+    evictions: [AtomicU64; 2],
 }
 
 #[derive(Debug)]
@@ -85,7 +75,7 @@ impl Cache {
             success: Half::new(options.success.capacity),
             denial: Half::new(options.denial.capacity),
             hasher: RandomState::new(),
-            counts: CacheCounts::default(),
+            evictions: Default::default(),
             options: options.clone(),
         })
     }
@@ -143,8 +133,9 @@ impl Cache {
         if !entry.is_failure() {
             other.remove(hash, entry.name(), entry.qtype, entry.flavour);
         }
-        let evicted = half.insert(hash, &Arc::new(entry));
-        self.counts.evictions.fetch_add(evicted, Relaxed);
+        let [of_answers, of_denials] = &self.evictions;
+        let evictions = if entry.is_denial() { of_denials } else { of_answers };
+        evictions.fetch_add(half.insert(hash, &Arc::new(entry)), Relaxed);
     }
 
     /// The longest time an answer may be told to be good for, in seconds.
@@ -153,20 +144,20 @@ impl Cache {
         half.max_ttl_seconds
     }
 
-    /// Adds what became of questions to a report.
-    pub(crate) fn report(&self, report: &mut CacheReport) {
-        let counts = &self.counts;
-        for (place, half) in report.entries.iter_mut().zip([&self.success, &self.denial]) {
-            *place += half.entries.load(Relaxed) as u64;
+    /// What is kept; what became of questions is counted by server block.
+    pub(crate) fn report(&self, labels: &Labels) -> CacheReport {
+        let zones = match &self.options.zones[..] {
+            [] => labels.zone.clone(),
+            zones => zones.iter().map(|zone| with_dot(zone)).collect::<Vec<_>>().join(","),
+        };
+        CacheReport {
+            server: labels.server.clone(),
+            zones,
+            view: labels.view.clone(),
+            entries: [&self.success, &self.denial].map(|half| half.entries.load(Relaxed) as u64),
+            evictions: self.evictions.each_ref().map(|count| count.load(Relaxed)),
+            ..CacheReport::default()
         }
-        for (place, hits) in report.hits.iter_mut().zip([&counts.success_hits, &counts.denial_hits])
-        {
-            *place += hits.load(Relaxed);
-        }
-        report.misses += counts.misses.load(Relaxed);
-        report.served_stale += counts.served_stale.load(Relaxed);
-        report.prefetches += counts.prefetches.load(Relaxed);
-        report.evictions += counts.evictions.load(Relaxed);
     }
 
     fn hash(&self, name: &[u8], qtype: u16, flavour: Flavour) -> u64 {

@@ -1,8 +1,23 @@
 //! What was asked, answered and dropped; one set per thread, summed when read.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+mod histogram;
+mod tally;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+pub(crate) use self::{
+    histogram::Histogram,
+    tally::{Book, CacheUse, Ledger, Ledgers, Slot},
+};
+pub use self::{
+    histogram::{DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, SIZE_BOUNDS},
+    tally::{Labels, Plugin, QTYPES, RCODES, SiteCounts, Way},
 };
 
 /// Why a query got no reply.
@@ -54,45 +69,15 @@ impl DropReason {
     }
 }
 
-/// Types counted one by one, with their names; the rest are `other`.
-pub const QTYPES: [(u16, &str); 11] = [
-    (1, "A"),
-    (28, "AAAA"),
-    (33, "SRV"),
-    (12, "PTR"),
-    (5, "CNAME"),
-    (2, "NS"),
-    (6, "SOA"),
-    (16, "TXT"),
-    (15, "MX"),
-    (65, "HTTPS"),
-    (255, "ANY"),
-];
-
-/// Where a thread's queries come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Way {
-    /// TCP, not UDP.
-    pub tcp: bool,
-    /// IPv6, not IPv4.
-    pub ipv6: bool,
-}
-
-/// Queries of one way in, by type in the order of [`QTYPES`], then all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WayCounts {
-    /// Which way.
-    pub way: Way,
-    /// How many.
-    pub types: [u64; QTYPES.len() + 1],
-}
-
-/// Response codes that are counted one by one; those above are counted as the last.
-pub const RCODES: usize = 24;
-
-/// All caches together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One server block's cache, and what became of questions to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheReport {
+    /// `dns://:53`.
+    pub server: String,
+    /// The zones it is for, separated by commas, with their final dots.
+    pub zones: String,
+    /// The block's `view`; empty without.
+    pub view: String,
     /// Answers and denials kept at this moment.
     pub entries: [u64; 2],
     /// Questions answered by a kept answer, and by a kept denial.
@@ -103,8 +88,32 @@ pub struct CacheReport {
     pub served_stale: u64,
     /// Answers fetched again before their time.
     pub prefetches: u64,
-    /// Answers removed for others.
-    pub evictions: u64,
+    /// Answers and denials removed for others.
+    pub evictions: [u64; 2],
+}
+
+/// One `forward` and what became of its questions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForwardReport {
+    /// Whom it asks, separated by commas: addresses, and files that name them.
+    pub to: String,
+    /// Questions beyond `max_concurrent`.
+    pub rejects: u64,
+    /// Questions asked although no upstream was known to answer.
+    pub broken: u64,
+    /// Nanoseconds from question to reply by response code, by [`DURATION_BOUNDS`].
+    pub durations: Vec<(u16, HistogramReport)>,
+    /// Probes that failed, by upstream.
+    pub failed_probes: Vec<(std::net::SocketAddr, u64)>,
+}
+
+/// Nanoseconds from a change's cause to its names, by [`PROGRAMMING_BOUNDS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgrammingReport {
+    /// Of Services with an address of their own.
+    pub cluster_ip: HistogramReport,
+    /// Of headless ones with a selector.
+    pub headless: HistogramReport,
 }
 
 /// Sums over all threads since the start.
@@ -124,10 +133,14 @@ pub struct Counts {
     pub dropped: [u64; DropReason::ALL.len()],
     /// Panics caught; each is a bug worth reporting.
     pub panics: u64,
-    /// The caches.
-    pub cache: CacheReport,
-    /// Well-formed queries by way in and type.
-    pub ways: Vec<WayCounts>,
+    /// Every server block and zone there was since the start.
+    pub sites: Vec<SiteCounts>,
+    /// The caches in force.
+    pub caches: Vec<CacheReport>,
+    /// The forwarding in force.
+    pub forwards: Vec<ForwardReport>,
+    /// How late names are.
+    pub programming: ProgrammingReport,
 }
 
 /// Counters of one thread, alone on their cache lines.
@@ -139,28 +152,14 @@ pub(crate) struct Counters {
     pub(crate) slow_queries: AtomicU64,
     pub(crate) forwarded: AtomicU64,
     pub(crate) panics: AtomicU64,
-    way: Way,
-    types: [AtomicU64; QTYPES.len() + 1],
-    replies: [AtomicU64; RCODES],
+    /// Where it counts what it answers itself.
+    pub(crate) slot: Slot,
+    /// Where the slow path counts for it.
+    pub(crate) shared: Slot,
     dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl Counters {
-    /// A query of this type was read.
-    pub(crate) fn asked(&self, qtype: u16) {
-        let index = QTYPES.iter().position(|(known, _)| *known == qtype).unwrap_or(QTYPES.len());
-        if let Some(counter) = self.types.get(index) {
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
-    pub(crate) fn reply(&self, rcode: u16) {
-        let index = usize::from(rcode).min(RCODES - 1);
-        if let Some(counter) = self.replies.get(index) {
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
     pub(crate) fn dropped(&self, reason: DropReason, count: u64) {
         if let Some(counter) = self.dropped.get(reason as usize) {
             counter.fetch_add(count, Relaxed);
@@ -168,14 +167,21 @@ impl Counters {
     }
 }
 
+/// A duration as histograms count it.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// All threads' counters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry(Arc<Mutex<Vec<Arc<Counters>>>>);
 
 impl Registry {
-    /// Counters for one more thread.
-    pub(crate) fn add(&self, way: Way) -> Arc<Counters> {
-        let counters = Arc::new(Counters { way, ..Counters::default() });
+    /// Counters for one more thread; `worker` is its number if it is a UDP thread.
+    pub(crate) fn add(&self, way: Way, worker: Option<usize>) -> Arc<Counters> {
+        let shared = Slot::shared(way);
+        let slot = worker.map_or(shared, Slot::of_worker);
+        let counters = Arc::new(Counters { slot, shared, ..Counters::default() });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
     }
@@ -188,23 +194,10 @@ impl Registry {
             sum.slow_queries += one.slow_queries.load(Relaxed);
             sum.forwarded += one.forwarded.load(Relaxed);
             sum.panics += one.panics.load(Relaxed);
-            let same = sum.ways.iter().position(|known| known.way == one.way);
-            let place = same.unwrap_or_else(|| {
-                sum.ways.push(WayCounts { way: one.way, types: [0; QTYPES.len() + 1] });
-                sum.ways.len() - 1
-            });
-            if let Some(known) = sum.ways.get_mut(place) {
-                add(&mut known.types, &one.types);
+            for (sum, count) in sum.dropped.iter_mut().zip(&one.dropped) {
+                *sum += count.load(Relaxed);
             }
-            add(&mut sum.replies, &one.replies);
-            add(&mut sum.dropped, &one.dropped);
         }
         sum
-    }
-}
-
-fn add(sums: &mut [u64], counters: &[AtomicU64]) {
-    for (sum, counter) in sums.iter_mut().zip(counters) {
-        *sum += counter.load(Relaxed);
     }
 }

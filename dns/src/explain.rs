@@ -18,6 +18,7 @@ use crate::{
     cache::Flavour,
     config::DnsConfig,
     corefile::AclAction,
+    counters::Ledgers,
     error::DnsError,
     plugins::Claim,
     policy::{Asking, Policy},
@@ -89,7 +90,7 @@ impl Explainer {
         if let Some(snapshot) = snapshot {
             zone = zone.updated(snapshot, 1);
         }
-        let policy = Policy::new(&config.in_force(), &[])?;
+        let policy = Policy::new(&config.in_force(), &[], &Ledgers::default())?;
         Ok(Self { policy: policy.into(), zone: zone.into() })
     }
 
@@ -187,15 +188,15 @@ impl Explainer {
             }
             let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
             match answer(&self.zone, &question, &query, &mut buffer, manner) {
-                Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
-                    let reply = buffer.get_mut(..bytes).unwrap_or_default();
+                Outcome::Reply(made) | Outcome::Refresh(made) => {
+                    let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
                     if !site.plugins.as_ref().is_none_or(|all| all.finish(asking, reply)) {
                         (into.code, into.by) = ("plugin", By::Plugin);
                         return None;
                     }
                     into.by = By::Kubernetes;
-                    into.code = word(code);
-                    buffer.truncate(bytes);
+                    into.code = word(made.code);
+                    buffer.truncate(made.bytes);
                     take_records(&buffer, into);
                     return None;
                 }

@@ -10,15 +10,15 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Cache};
 
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
-    counters::{Counters, DropReason},
-    policy::{Asking, Policy},
+    counters::{Book, Counters, DropReason, nanoseconds},
+    policy::{Asking, Policy, Site},
     slow::{Arrival, SlowPath},
     sys::{Datagram, Inbox, Outbox, Route},
     wire::question::{Question, Shape},
@@ -80,14 +80,18 @@ impl Worker {
             let zone: &Zone = zones.load();
             let policy: &Policy = policies.load();
             let mut queries = 0;
+            let mut stopwatch = Stopwatch { begun: Instant::now(), run: None };
             for datagram in inbox.datagrams() {
                 let Some(route) = datagram.route else { continue };
                 queries += 1;
                 turn += 1;
-                self.handle((policy, zone), &datagram, route, &mut question, &mut outbox, turn);
+                let now = (policy, zone);
+                let book = self.handle(now, &datagram, route, &mut question, &mut outbox, turn);
+                book.into_iter().for_each(|book| stopwatch.count(book));
             }
             self.counters.udp_queries.fetch_add(queries, Ordering::Relaxed);
             let failed = outbox.send(self.socket.as_fd()).failed;
+            stopwatch.stop();
             if failed > 0 {
                 self.counters.dropped(DropReason::SendFailed, failed as u64);
             }
@@ -100,51 +104,96 @@ impl Worker {
         }
     }
 
-    fn handle(
+    /// Answers a datagram, or leaves it to the slow path. Returns where an answer was counted.
+    fn handle<'p>(
         &self,
-        (policy, zone): (&Policy, &Zone),
+        (policy, zone): (&'p Policy, &Zone),
         datagram: &Datagram<'_>,
         route: Route,
         question: &mut Question,
         outbox: &mut Outbox,
         turn: u32,
-    ) {
+    ) -> Option<Book<'p>> {
         // A reply to port 0 reaches nobody and some stacks reflect it.
         if route.source_port() == 0 {
-            return self.counters.dropped(DropReason::SourcePortZero, 1);
+            self.counters.dropped(DropReason::SourcePortZero, 1);
+            return None;
         }
         if datagram.cut {
-            return self.counters.dropped(DropReason::Oversized, 1);
+            self.counters.dropped(DropReason::Oversized, 1);
+            return None;
         }
         match question.read(datagram.bytes) {
-            Shape::Drop(reason) => return self.counters.dropped(reason, 1),
-            Shape::Odd => self.counters.asked(0),
+            Shape::Drop(reason) => {
+                self.counters.dropped(reason, 1);
+                return None;
+            }
+            Shape::Odd => {}
             Shape::Plain => {
-                self.counters.asked(question.qtype);
                 let source = route.source();
                 let asking = Asking { question, query: datagram.bytes, source, tcp: false };
                 let site = policy.site(self.group, asking);
-                let most = site.map_or(usize::MAX, |site| site.udp_bytes_max);
-                let plain = Plain {
-                    asking,
-                    limit: question.udp_reply_bytes_max().min(most),
-                    rotation: rotation(turn),
-                };
-                match at_once(site, zone, plain, outbox.space()) {
-                    Outcome::Reply(bytes, code) => {
-                        self.counters.reply(code.into());
-                        return outbox.push(bytes, route);
-                    }
-                    Outcome::Refresh(bytes, code) => {
-                        self.counters.reply(code.into());
-                        outbox.push(bytes, route);
-                        return self.slow.refresh(self.group, asking, &self.counters);
-                    }
-                    Outcome::Elsewhere | Outcome::Outside => {}
+                let book = site.and_then(|site| site.ledger.book(self.counters.slot));
+                if let Some(site) = site
+                    && self.answer((site, zone), asking, route, outbox, (turn, book))
+                {
+                    return book;
                 }
             }
         }
         let arrival = Arrival { group: self.group, route };
         self.slow.take_datagram(&self.socket, datagram.bytes, arrival, &self.counters);
+        None
+    }
+
+    /// False if the slow path must look.
+    fn answer(
+        &self,
+        (site, zone): (&Site, &Zone),
+        asking: Asking<'_>,
+        route: Route,
+        outbox: &mut Outbox,
+        (turn, book): (u32, Option<Book<'_>>),
+    ) -> bool {
+        let question = asking.question;
+        let limit = question.udp_reply_bytes_max().min(site.udp_bytes_max);
+        let plain = Plain { asking, limit, rotation: rotation(turn), book };
+        let outcome = at_once(site, zone, plain, outbox.space());
+        let (Outcome::Reply(made) | Outcome::Refresh(made)) = outcome else { return false };
+        if let Some(book) = book {
+            let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
+            book.asked(question.qtype, dnssec_ok, asking.query.len());
+            book.replied(made.by, made.code.into(), made.bytes);
+        }
+        outbox.push(made.bytes, route);
+        if matches!(outcome, Outcome::Refresh(_)) {
+            self.slow.refresh(self.group, asking, &self.counters);
+        }
+        true
+    }
+}
+
+/// The time answers take. Those of a batch leave together, so the clock is read twice a batch.
+struct Stopwatch<'p> {
+    begun: Instant,
+    /// Answers of one server block in a row.
+    run: Option<(Book<'p>, u64)>,
+}
+
+impl<'p> Stopwatch<'p> {
+    fn count(&mut self, book: Book<'p>) {
+        match &mut self.run {
+            Some((known, answers)) if known.is_same(book) => *answers += 1,
+            _ => {
+                self.stop();
+                self.run = Some((book, 1));
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some((book, answers)) = self.run.take() {
+            book.took(nanoseconds(self.begun.elapsed()), answers);
+        }
     }
 }

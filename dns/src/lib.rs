@@ -24,6 +24,7 @@ mod hosts;
 mod listen;
 mod plugins;
 mod policy;
+mod programming;
 mod server;
 mod slow;
 #[expect(unsafe_code, reason = "recvmmsg, sendmmsg and one socket option have no safe wrapper")]
@@ -33,7 +34,10 @@ mod wire;
 mod zone;
 
 pub use config::{DnsConfig, THREADS_MAX, Upstreams};
-pub use counters::{CacheReport, Counts, DropReason, QTYPES, RCODES, Way, WayCounts};
+pub use counters::{
+    CacheReport, Counts, DURATION_BOUNDS, DropReason, ForwardReport, HistogramReport, Labels,
+    PROGRAMMING_BOUNDS, Plugin, ProgrammingReport, QTYPES, RCODES, SIZE_BOUNDS, SiteCounts, Way,
+};
 pub use error::DnsError;
 pub use server::{Running, has_predecessor, start};
 pub use wire::name::BadName;

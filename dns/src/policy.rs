@@ -4,7 +4,10 @@
 
 mod views;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnetwork::IpNetwork;
 
@@ -17,12 +20,16 @@ use crate::{
         AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions,
         ServerBlock,
     },
+    counters::{CacheReport, ForwardReport, Labels, Ledger, Ledgers, SiteCounts},
     error::DnsError,
     hosts::Hosts,
     plugins::Plugins,
     slow::upstreams::Forward,
     wire::name::{LowerName, WireName},
 };
+
+/// What CoreDNS gives as the zone of questions that no server block takes.
+const STRAY_ZONE: &str = "dropped";
 
 /// A zone's name with what comparing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,12 +97,16 @@ pub(crate) struct Policy {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     sites: Vec<Site>,
+    /// Counts questions that no server block takes.
+    strays: Option<Arc<Ledger>>,
 }
 
 /// One zone of one server block.
 #[derive(Debug)]
 pub(crate) struct Site {
     zone: ZoneName,
+    /// Counts questions and replies.
+    pub(crate) ledger: Arc<Ledger>,
     /// `view`: all must hold, or the next block is looked at.
     conditions: Box<[Condition]>,
     acl: Box<[Rule]>,
@@ -104,16 +115,16 @@ pub(crate) struct Site {
     /// `errors`: failures of upstreams are said.
     pub(crate) errors: bool,
     /// `rewrite`, `template` and others that change questions or replies.
-    pub(crate) plugins: Option<std::sync::Arc<Plugins>>,
-    pub(crate) hosts: Option<std::sync::Arc<Hosts>>,
+    pub(crate) plugins: Option<Arc<Plugins>>,
+    pub(crate) hosts: Option<Arc<Hosts>>,
     /// Names of the cluster are answered here.
     pub(crate) kubernetes: bool,
     /// Addresses change their order from reply to reply.
     pub(crate) rotate: bool,
     /// Largest UDP reply, in bytes.
     pub(crate) udp_bytes_max: usize,
-    pub(crate) cache: Option<std::sync::Arc<Cache>>,
-    pub(crate) forwards: std::sync::Arc<[Forward]>,
+    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) forwards: Arc<[Forward]>,
 }
 
 #[derive(Clone, Debug)]
@@ -168,16 +179,31 @@ fn addresses(config: &DnsConfig, (port, bind): &Key) -> Vec<SocketAddr> {
 
 impl Policy {
     /// Prepares every block; `own` are the addresses listened on.
-    pub(crate) fn new(corefile: &Corefile, own: &[SocketAddr]) -> Result<Self, DnsError> {
+    pub(crate) fn new(
+        corefile: &Corefile,
+        own: &[SocketAddr],
+        ledgers: &Ledgers,
+    ) -> Result<Self, DnsError> {
         let keys = keys(corefile);
-        let mut groups: Vec<Group> = keys.iter().map(|_| Group::default()).collect();
+        let group = |key: &Key| {
+            let zone = STRAY_ZONE.to_owned();
+            let labels = Labels { server: server(key), zone, view: String::new() };
+            Group { sites: vec![], strays: Some(ledgers.of(labels)) }
+        };
+        let mut groups: Vec<Group> = keys.iter().map(group).collect();
         for block in &corefile.blocks {
             let parts = Parts::new(block, own)?;
             for zone in &block.zones {
                 let key = (zone.port, block.bind.clone());
                 let place = keys.iter().position(|known| *known == key);
                 if let Some(group) = place.and_then(|place| groups.get_mut(place)) {
-                    group.sites.push(parts.site(ZoneName::new(&zone.zone)?, block)?);
+                    let labels = Labels {
+                        server: server(&key),
+                        zone: with_dot(&zone.zone),
+                        view: block.view.as_ref().map_or_else(String::new, |v| v.name.clone()),
+                    };
+                    let zone = ZoneName::new(&zone.zone)?;
+                    group.sites.push(parts.site(zone, ledgers.of(labels), block)?);
                 }
             }
         }
@@ -194,24 +220,68 @@ impl Policy {
         sites.iter().find(|site| site.zone.holds(&asking.question.name) && site.is_for(asking))
     }
 
-    /// Every cache, each once.
-    pub(crate) fn caches(&self) -> Vec<&std::sync::Arc<Cache>> {
-        let mut caches: Vec<&std::sync::Arc<Cache>> = vec![];
-        for cache in self.groups.iter().flat_map(|group| &group.sites).flat_map(|s| &s.cache) {
-            if !caches.iter().any(|known| std::sync::Arc::ptr_eq(known, cache)) {
-                caches.push(cache);
+    /// Counts questions at a group's sockets that no server block takes.
+    pub(crate) fn strays(&self, group: usize) -> Option<&Ledger> {
+        self.groups.get(group)?.strays.as_deref()
+    }
+
+    fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.groups.iter().flat_map(|group| &group.sites)
+    }
+
+    /// Every cache, each once, with what the sites that share it have counted.
+    pub(crate) fn caches(&self, counted: &[SiteCounts]) -> Vec<CacheReport> {
+        let mut caches: Vec<(&Arc<Cache>, CacheReport)> = vec![];
+        for site in self.sites() {
+            let Some(cache) = &site.cache else { continue };
+            let place = caches.iter().position(|(known, _)| Arc::ptr_eq(known, cache));
+            let place = place.unwrap_or_else(|| {
+                caches.push((cache, cache.report(&site.ledger.labels)));
+                caches.len() - 1
+            });
+            let counts = counted.iter().find(|counts| counts.labels == site.ledger.labels);
+            if let (Some((_, report)), Some(counts)) = (caches.get_mut(place), counts) {
+                let [success, denial, misses, stale, prefetches] = counts.cache;
+                report.hits = [report.hits[0] + success, report.hits[1] + denial];
+                report.misses += misses;
+                report.served_stale += stale;
+                report.prefetches += prefetches;
             }
         }
-        caches
+        caches.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// Every `forward`, each once.
+    pub(crate) fn forwards(&self) -> Vec<ForwardReport> {
+        let mut known: Vec<&Arc<[Forward]>> = vec![];
+        for site in self.sites() {
+            if !known.iter().any(|forwards| Arc::ptr_eq(forwards, &site.forwards)) {
+                known.push(&site.forwards);
+            }
+        }
+        known.into_iter().flat_map(|forwards| forwards.iter()).map(Forward::report).collect()
+    }
+}
+
+/// A zone as labels have it.
+pub(crate) fn with_dot(zone: &str) -> String {
+    if zone == "." { zone.to_owned() } else { format!("{zone}.") }
+}
+
+/// The server's address as CoreDNS writes it, by the Corefile: `dns://:53`.
+fn server((port, bind): &Key) -> String {
+    match bind.first() {
+        None => format!("dns://:{port}"),
+        Some(ip) => format!("dns://{}", SocketAddr::new(*ip, *port)),
     }
 }
 
 /// What the zones of one block share.
 struct Parts {
-    plugins: Option<std::sync::Arc<Plugins>>,
-    hosts: Option<std::sync::Arc<Hosts>>,
-    cache: Option<std::sync::Arc<Cache>>,
-    forwards: std::sync::Arc<[Forward]>,
+    plugins: Option<Arc<Plugins>>,
+    hosts: Option<Arc<Hosts>>,
+    cache: Option<Arc<Cache>>,
+    forwards: Arc<[Forward]>,
 }
 
 impl Parts {
@@ -229,11 +299,17 @@ impl Parts {
         })
     }
 
-    fn site(&self, zone: ZoneName, block: &ServerBlock) -> Result<Site, DnsError> {
+    fn site(
+        &self,
+        zone: ZoneName,
+        ledger: Arc<Ledger>,
+        block: &ServerBlock,
+    ) -> Result<Site, DnsError> {
         let acl: Result<_, _> = block.acl.iter().map(Rule::new).collect();
         let most = crate::wire::UDP_REPLY_BYTES_MAX;
         Ok(Site {
             zone,
+            ledger,
             conditions: block.view.iter().flat_map(|view| view.conditions.clone()).collect(),
             acl: acl?,
             log: block.log.as_ref().map(QueryLog::new).transpose()?,

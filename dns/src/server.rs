@@ -22,12 +22,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{DnsConfig, THREADS_MAX},
-    counters::{Counts, Registry, Way},
+    counters::{Counts, Ledgers, RCODES, Registry, SiteCounts, Way},
     error::DnsError,
     explain::Explainer,
     fast::Worker,
     listen::{Listener, is_shared, listen, retire},
     policy::Policy,
+    programming::Programming,
     slow::SlowPath,
     tcp::{self, Server},
     zone::{Origin, Zone},
@@ -41,6 +42,8 @@ const RETIRE_PAUSE: Duration = Duration::from_millis(50);
 pub struct Running {
     addresses: Vec<SocketAddr>,
     counters: Registry,
+    ledgers: Ledgers,
+    programming: Arc<Programming>,
     revisions: watch::Receiver<Option<u64>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     tasks: TaskTracker,
@@ -90,7 +93,12 @@ pub fn start(
 
     let zone = Arc::new(ArcSwap::from_pointee(first));
     let tasks = TaskTracker::new();
-    let policy = Policy::new(&config.in_force(), &addresses)?;
+    let workers = listeners.iter().flat_map(|(_, listener)| {
+        let way = Way { tcp: false, ipv6: listener.address.is_ipv6() };
+        listener.udp.iter().map(move |_| way)
+    });
+    let ledgers = Ledgers::new(workers);
+    let policy = Policy::new(&config.in_force(), &addresses, &ledgers)?;
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let slow = SlowPath::new(runtime.clone(), tasks.clone(), policy.clone(), zone.clone());
     let counters = Registry::default();
@@ -116,7 +124,7 @@ pub fn start(
         };
         let tcp = TcpListener::from_std(listener.tcp).map_err(failed)?;
         let ipv6 = listener.address.is_ipv6();
-        let of_tcp = counters.add(Way { tcp: true, ipv6 });
+        let of_tcp = counters.add(Way { tcp: true, ipv6 }, None);
         tasks.spawn(Server { group, counters: of_tcp, ..server.clone() }.run(tcp));
         for socket in listener.udp {
             let socket = Arc::new(socket);
@@ -126,7 +134,7 @@ pub fn start(
                 policy: policy.clone(),
                 zone: zone.clone(),
                 slow: slow.clone(),
-                counters: counters.add(Way { tcp: false, ipv6 }),
+                counters: counters.add(Way { tcp: false, ipv6 }, Some(workers.len())),
                 stopping: stopping.clone(),
             };
             // Pushed first: if a later thread cannot be started, the earlier ones must end.
@@ -144,7 +152,9 @@ pub fn start(
     }
     let (announce, revisions) = watch::channel(None);
     let (renew, renewals) = watch::channel(None);
-    let serving = Serving { zone: zone.clone(), policy: policy.clone() };
+    let programming = Arc::<Programming>::default();
+    let serving =
+        Serving { zone: zone.clone(), policy: policy.clone(), programming: programming.clone() };
     tasks.spawn(follow(serving, snapshots, renewals, announce, cancel.clone()));
     tasks.spawn(async move {
         cancel.cancelled().await;
@@ -159,7 +169,19 @@ pub fn start(
     tasks.close();
     tracing::info!(?addresses, threads = workers.len(), "DNS: answering");
     let threads = Mutex::new(workers);
-    Ok(Running { addresses, counters, revisions, threads, tasks, policy, zone, listening, renew })
+    Ok(Running {
+        addresses,
+        counters,
+        ledgers,
+        programming,
+        revisions,
+        threads,
+        tasks,
+        policy,
+        zone,
+        listening,
+        renew,
+    })
 }
 
 impl Running {
@@ -181,8 +203,18 @@ impl Running {
     /// What was asked, answered and dropped since the start.
     pub fn counts(&self) -> Counts {
         let mut counts = self.counters.sum();
-        for cache in self.policy.load().caches() {
-            cache.report(&mut counts.cache);
+        let policy = self.policy.load();
+        counts.sites = self.ledgers.sum();
+        counts.caches = policy.caches(&counts.sites);
+        counts.forwards = policy.forwards();
+        counts.programming = self.programming.report();
+        for code in 0..RCODES {
+            let by_code = |site: &SiteCounts| {
+                site.replies.iter().filter_map(|all| all.get(code)).sum::<u64>()
+            };
+            if let Some(sum) = counts.replies.get_mut(code) {
+                *sum = counts.sites.iter().map(by_code).sum();
+            }
         }
         counts
     }
@@ -197,7 +229,8 @@ impl Running {
             return Err(DnsError::Restart);
         }
         let origin = origin(config)?;
-        let policy = Arc::new(Policy::new(&config.in_force(), &self.addresses)?);
+        let corefile = config.in_force();
+        let policy = Arc::new(Policy::new(&corefile, &self.addresses, &self.ledgers)?);
         self.renew.send_replace(Some(Arc::new(Renewal { policy, origin })));
         Ok(())
     }
@@ -275,6 +308,7 @@ fn listen_groups(
 struct Serving {
     zone: Arc<ArcSwap<Zone>>,
     policy: Arc<ArcSwap<Policy>>,
+    programming: Arc<Programming>,
 }
 
 /// Keeps the zone at the newest snapshot and by the newest settings.
@@ -288,6 +322,8 @@ async fn follow(
     snapshots.mark_changed();
     let mut store_lives = true;
     let mut is_said = false;
+    // Of the names that are answered.
+    let mut before: Option<Arc<Snapshot>> = None;
     loop {
         let renewal = tokio::select! {
             () = cancel.cancelled() => return,
@@ -307,7 +343,8 @@ async fn follow(
         let old = serving.zone.load_full();
         let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
-        let update = tokio::task::spawn_blocking(move || next_zone(&old, origin, newest));
+        let snapshot = newest.clone();
+        let update = tokio::task::spawn_blocking(move || next_zone(&old, origin, snapshot));
         let updated = update.await;
         if let Some(renewal) = renewal {
             serving.policy.store(renewal.policy.clone());
@@ -321,6 +358,10 @@ async fn follow(
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
                 serving.zone.store(Arc::new(updated));
+                if let (Some(before), Some(now)) = (&before, &newest) {
+                    serving.programming.observe(before, now);
+                }
+                before = newest.or(before);
                 announce.send_replace(revision);
             }
             Ok(None) => {}

@@ -25,15 +25,15 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::chain::Resolution;
+use self::chain::{Course, Resolution, seen};
 pub(crate) use self::{
     chain::{in_hosts, plain_query},
     upstreams::Wishes,
 };
 
 use crate::{
-    counters::{Counters, DropReason},
-    policy::{Asking, Policy},
+    counters::{Counters, DropReason, Ledger, Plugin, nanoseconds},
+    policy::{Asking, Policy, Site},
     sys::{self, Route},
     wire::{
         question::Question,
@@ -166,63 +166,89 @@ impl SlowPath {
     ) -> Option<Vec<u8>> {
         let begun = Instant::now();
         counters.slow_queries.fetch_add(1, Ordering::Relaxed);
+        let (policy, zone) = (self.0.policy.load_full(), self.0.zone.load_full());
+        let count = |ledger: Option<&Ledger>, (qtype, dnssec_ok), by, code, reply: &[u8]| {
+            let book = ledger.and_then(|ledger| ledger.book(counters.shared));
+            if let Some(book) = book {
+                book.asked(qtype, dnssec_ok, asked.query.len());
+                book.replied(by, code, reply.len());
+                book.took(nanoseconds(begun.elapsed()), 1);
+            }
+        };
+        let strays = policy.strays(asked.group);
         let Ok(request) = Request::from_bytes(asked.query.to_vec(), asked.source, asked.transport)
         else {
-            counters.reply(rcode::FORMAT_ERROR.into());
-            return bare(asked.query, rcode::FORMAT_ERROR).map(Vec::from);
+            let reply = bare(asked.query, rcode::FORMAT_ERROR).map(Vec::from)?;
+            count(strays, (0, false), Plugin::None, rcode::FORMAT_ERROR.into(), &reply);
+            return Some(reply);
         };
-        let (reply, code) = match message::verdict(&request) {
+        let plain = seen(&request).map(|(_, plain)| plain);
+        let site = plain.as_ref().and_then(|plain| policy.site(asked.group, asked.asking(plain)));
+        let (reply, by, code) = match message::verdict(&request) {
             message::Verdict::Error(code) => {
-                let available = self.recursion_available(&request, asked);
-                (message::error(&request, code, available), code.into())
+                let available = site.is_some_and(Site::has_upstreams);
+                (message::error(&request, code, available), Plugin::None, code.into())
             }
-            message::Verdict::Resolve => match self.resolve(&request, asked, counters).await {
-                Resolution::Drop => {
-                    counters.dropped(DropReason::Policy, 1);
-                    return None;
+            message::Verdict::Resolve => {
+                let (policy, zone, group) = (&*policy, &*zone, asked.group);
+                let course = Course { policy, zone, request: &request, group, counters };
+                match self.resolve(&course, asked).await {
+                    Resolution::Drop => {
+                        counters.dropped(DropReason::Policy, 1);
+                        return None;
+                    }
+                    Resolution::Reply(reply, by) => {
+                        let code = reply.as_deref().map_or(rcode::SERVER_FAILURE, code);
+                        (reply, by, code.into())
+                    }
                 }
-                Resolution::Reply(reply) => {
-                    let code = reply.as_deref().map_or(rcode::SERVER_FAILURE, code);
-                    (reply, code.into())
-                }
-            },
+            }
         };
-        counters.reply(code);
-        let reply = reply.or_else(|| bare(asked.query, rcode::SERVER_FAILURE).map(Vec::from));
-        if let Some(reply) = &reply {
-            self.log(&request, asked, reply, code, begun.elapsed());
+        let reply = match reply {
+            Some(reply) => reply,
+            None => bare(asked.query, rcode::SERVER_FAILURE).map(Vec::from)?,
+        };
+        let question = plain.as_ref().map_or((0, false), |plain| {
+            (plain.qtype, plain.edns.is_some_and(|edns| edns.dnssec_ok))
+        });
+        count(site.map(|site| &*site.ledger).or(strays), question, by, code, &reply);
+        if let (Some(site), Some(plain)) = (site, &plain) {
+            log((site, plain), &request, asked, (&reply, code), begun.elapsed());
         }
-        reply
+        Some(reply)
     }
+}
 
-    /// Writes a reply down if `log` wants it, in CoreDNS's common format.
-    fn log(&self, request: &Request, asked: Asked<'_>, reply: &[u8], code: u16, took: Duration) {
-        let policy = self.0.policy.load();
-        let Some(question) = request.queries.queries().first() else { return };
-        let Some((_, plain)) = chain::seen(request) else { return };
-        let site = policy.site(asked.group, asked.asking(&plain));
-        let answers = reply.get(6..8).and_then(|count| count.first_chunk().copied());
-        let answers = answers.map_or(0, u16::from_be_bytes);
-        if !site.is_some_and(|site| site.logs(&plain.name, code, answers)) {
-            return;
-        }
-        let proto = if asked.transport == Protocol::Udp { "udp" } else { "tcp" };
-        let edns = request.edns.as_ref();
-        tracing::info!(
-            "{source} - {id} \"{qtype} {class} {qname} {proto} {size} {dnssec_ok} {payload}\" {rcode} \
-             {flags} {reply_size} {seconds:.9}s",
-            source = asked.source,
-            id = request.metadata.id,
-            qtype = question.query_type(),
-            class = question.query_class(),
-            qname = question.original().name(),
-            size = asked.query.len(),
-            dnssec_ok = edns.is_some_and(|edns| edns.flags().dnssec_ok),
-            payload = edns.map_or(512, hickory_proto::op::Edns::max_payload),
-            rcode = message::code_name(code),
-            flags = message::flag_names(reply),
-            reply_size = reply.len(),
-            seconds = took.as_secs_f64(),
-        );
+/// Writes a reply down if `log` wants it, in CoreDNS's common format.
+fn log(
+    (site, plain): (&Site, &Question),
+    request: &Request,
+    asked: Asked<'_>,
+    (reply, code): (&[u8], u16),
+    took: Duration,
+) {
+    let Some(question) = request.queries.queries().first() else { return };
+    let answers = reply.get(6..8).and_then(|count| count.first_chunk().copied());
+    let answers = answers.map_or(0, u16::from_be_bytes);
+    if !site.logs(&plain.name, code, answers) {
+        return;
     }
+    let proto = if asked.transport == Protocol::Udp { "udp" } else { "tcp" };
+    let edns = request.edns.as_ref();
+    tracing::info!(
+        "{source} - {id} \"{qtype} {class} {qname} {proto} {size} {dnssec_ok} {payload}\" {rcode} \
+         {flags} {reply_size} {seconds:.9}s",
+        source = asked.source,
+        id = request.metadata.id,
+        qtype = question.query_type(),
+        class = question.query_class(),
+        qname = question.original().name(),
+        size = asked.query.len(),
+        dnssec_ok = edns.is_some_and(|edns| edns.flags().dnssec_ok),
+        payload = edns.map_or(512, hickory_proto::op::Edns::max_payload),
+        rcode = message::code_name(code),
+        flags = message::flag_names(reply),
+        reply_size = reply.len(),
+        seconds = took.as_secs_f64(),
+    );
 }

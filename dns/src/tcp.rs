@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
-    counters::{Counters, DropReason},
+    counters::{Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
     slow::{Asked, SlowPath},
     wire::{
@@ -178,35 +178,39 @@ impl Server {
                 self.counters.dropped(reason, 1);
                 return Next::Close;
             }
-            Shape::Odd => {
-                self.counters.asked(0);
-                return Next::Slow;
-            }
-            Shape::Plain => self.counters.asked(question.qtype),
+            Shape::Odd => return Next::Slow,
+            Shape::Plain => {}
         }
         // The client's id is random, and most connections carry one query.
         let id = query.first_chunk().copied().map_or(0, u16::from_be_bytes);
         let (policy, zone) = (self.policy.load(), self.zone.load());
         let asking = Asking { question, query, source, tcp: true };
-        let site = policy.site(self.group, asking);
+        let Some(site) = policy.site(self.group, asking) else { return Next::Slow };
+        let book = site.ledger.book(self.counters.slot);
+        let begun = Instant::now();
         // Nearly every reply fits the first buffer.
         for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
             // The length goes in front.
             let mut framed = vec![0; 2 + limit];
             let Some(buffer) = framed.get_mut(2..) else { return Next::Close };
             let rotation = rotation(id.into());
-            let plain = Plain { asking, limit, rotation };
+            let plain = Plain { asking, limit, rotation, book };
             let outcome = at_once(site, &zone, plain, buffer);
             match outcome {
                 Outcome::Elsewhere | Outcome::Outside => return Next::Slow,
-                Outcome::Reply(..) | Outcome::Refresh(..)
+                Outcome::Reply(_) | Outcome::Refresh(_)
                     if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
-                Outcome::Reply(bytes, code) | Outcome::Refresh(bytes, code) => {
-                    if matches!(outcome, Outcome::Refresh(..)) {
+                Outcome::Reply(made) | Outcome::Refresh(made) => {
+                    if matches!(outcome, Outcome::Refresh(_)) {
                         self.slow.refresh(self.group, asking, &self.counters);
                     }
-                    self.counters.reply(code.into());
-                    framed.truncate(2 + bytes);
+                    if let Some(book) = book {
+                        let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
+                        book.asked(question.qtype, dnssec_ok, query.len());
+                        book.replied(made.by, made.code.into(), made.bytes);
+                        book.took(nanoseconds(begun.elapsed()), 1);
+                    }
+                    framed.truncate(2 + made.bytes);
                     return Next::Reply(with_length(framed));
                 }
             }

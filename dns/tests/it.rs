@@ -18,6 +18,8 @@ mod corefile;
 mod forward;
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/metrics.rs"]
+mod metrics;
 #[path = "it/plugins.rs"]
 mod plugins;
 #[path = "it/replies.rs"]

@@ -1,10 +1,7 @@
 //! From the cache, or from an upstream into the cache.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::Ordering::{self, Relaxed},
-    },
+    sync::atomic::Ordering::{self, Relaxed},
     time::Instant,
 };
 
@@ -15,15 +12,10 @@ use hickory_proto::{
 };
 use hickory_server::{net::xfer::Protocol, server::Request};
 
-use super::{
-    Asked, Permit, SlowPath,
-    chain::{plain_query, seen},
-    message,
-    upstreams::Wishes,
-};
+use super::{Asked, Permit, SlowPath, chain::plain_query, message, upstreams::Wishes};
 use crate::{
     cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
-    counters::Counters,
+    counters::{CacheUse, Counters, Plugin},
     policy::Site,
     wire::{
         name::LowerName,
@@ -60,7 +52,7 @@ impl SlowPath {
         site: &Site,
         wanted: Wanted<'_>,
         counters: &Counters,
-    ) -> Result<Message, ResponseCode> {
+    ) -> Result<(Message, Plugin), ResponseCode> {
         let cache = site.cache.as_deref().filter(|_| wanted.wishes.recursion_desired);
         let now = Instant::now();
         let Wanted { lower, qtype, wishes, .. } = wanted;
@@ -68,7 +60,7 @@ impl SlowPath {
         let stale = match kept {
             Some((entry, Freshness::Stale(_))) => Some(entry),
             Some((entry, _)) => match kept_message(&entry, wanted, now) {
-                Some(message) => return Ok(message),
+                Some(message) => return Ok((message, Plugin::Cache)),
                 None => None,
             },
             None => None,
@@ -76,8 +68,14 @@ impl SlowPath {
         let asked = self.ask_upstreams(site, wanted, cache, counters).await;
         match (asked, stale) {
             // RFC 8767 §4.
-            (Err(code), Some(stale)) => served_stale(cache, &stale, wanted, now).ok_or(code),
-            (asked, _) => asked,
+            (Err(code), Some(stale)) => {
+                let book = site.ledger.book(counters.shared);
+                book.into_iter().for_each(|book| book.cached(CacheUse::Stale));
+                stale.note_failure(now);
+                let kept = kept_message(&stale, wanted, now);
+                kept.map(|message| (message, Plugin::Cache)).ok_or(code)
+            }
+            (asked, _) => asked.map(|message| (message, Plugin::Forward)),
         }
     }
 
@@ -170,25 +168,6 @@ impl SlowPath {
             entry.refreshing.store(false, Relaxed);
         }
     }
-
-    /// Whether names are forwarded where this request came to.
-    pub(super) fn recursion_available(&self, request: &Request, asked: Asked<'_>) -> bool {
-        let policy = self.0.policy.load();
-        seen(request)
-            .and_then(|(_, plain)| policy.site(asked.group, asked.asking(&plain)))
-            .is_some_and(Site::has_upstreams)
-    }
-}
-
-fn served_stale(
-    cache: Option<&Cache>,
-    entry: &Arc<Entry>,
-    wanted: Wanted<'_>,
-    now: Instant,
-) -> Option<Message> {
-    cache?.counts.served_stale.fetch_add(1, Relaxed);
-    entry.note_failure(now);
-    kept_message(entry, wanted, now)
 }
 
 /// A kept answer as records.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     answer::{Manner, Outcome, answer, rotation},
     corefile::AclAction,
-    counters::Counters,
+    counters::{Counters, Plugin},
     hosts::HostAnswer,
     plugins::{Seen, whoami},
     policy::{Asking, Policy, Site},
@@ -45,46 +45,44 @@ const ANY_TTL_SECONDS: u32 = 8482;
 struct Resolved {
     metadata: Metadata,
     sections: Sections,
+    by: Plugin,
 }
 
 /// What becomes of a query.
 #[derive(Debug)]
 pub(super) enum Resolution {
-    /// This; `None` if it could not be encoded.
-    Reply(Option<Vec<u8>>),
+    /// This, and who made it; `None` if it could not be encoded.
+    Reply(Option<Vec<u8>>, Plugin),
     /// Policy says: nothing.
     Drop,
 }
 
 /// What a query is resolved with: one state of everything from beginning to end.
 pub(super) struct Course<'c> {
-    policy: &'c Policy,
-    zone: &'c Zone,
+    pub(super) policy: &'c Policy,
+    pub(super) zone: &'c Zone,
     pub(super) request: &'c Request,
-    group: usize,
+    pub(super) group: usize,
     pub(super) counters: &'c Counters,
 }
 
 impl SlowPath {
     /// The reply to a query for one name.
-    pub(super) async fn resolve(
-        &self,
-        request: &Request,
-        asked: Asked<'_>,
-        counters: &Counters,
-    ) -> Resolution {
-        let (policy, zone) = (self.0.policy.load_full(), self.0.zone.load_full());
-        let course = Course { policy: &policy, zone: &zone, request, group: asked.group, counters };
-        let Some((query, plain)) = seen(request) else { return Resolution::Reply(None) };
-        let Some(site) = policy.site(asked.group, asked.asking(&plain)) else {
-            return Resolution::Reply(error(request, ResponseCode::Refused, false));
+    pub(super) async fn resolve(&self, course: &Course<'_>, asked: Asked<'_>) -> Resolution {
+        let request = course.request;
+        let Some((query, plain)) = seen(request) else {
+            return Resolution::Reply(None, Plugin::None);
+        };
+        let Some(site) = course.policy.site(asked.group, asked.asking(&plain)) else {
+            let reply = error(request, ResponseCode::Refused, false);
+            return Resolution::Reply(reply, Plugin::None);
         };
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
         }
         match &site.plugins {
-            Some(plugins) => self.wrapped(&course, (site, plugins), asked).await,
-            None => self.answered(&course, site, (&query, plain), asked.transport).await,
+            Some(plugins) => self.wrapped(course, (site, plugins), asked).await,
+            None => self.answered(course, site, (&query, plain), asked.transport).await,
         }
     }
 
@@ -97,10 +95,12 @@ impl SlowPath {
         transport: Protocol,
     ) -> Resolution {
         let class = course.request.queries.queries().first().map(LowerQuery::query_class);
-        Resolution::Reply(match class {
-            Some(DNSClass::IN) => self.found(course, site, plain, transport).await,
-            _ => error(course.request, ResponseCode::Refused, site.has_upstreams()),
-        })
+        if class == Some(DNSClass::IN) {
+            let (reply, by) = self.found(course, site, plain, transport).await;
+            return Resolution::Reply(reply, by);
+        }
+        let refusal = error(course.request, ResponseCode::Refused, site.has_upstreams());
+        Resolution::Reply(refusal, Plugin::None)
     }
 
     /// The reply to a question of class IN, by a server block.
@@ -110,23 +110,27 @@ impl SlowPath {
         site: &Site,
         (query, plain): (&[u8], Question),
         transport: Protocol,
-    ) -> Option<Vec<u8>> {
-        let question = course.request.queries.queries().first()?;
+    ) -> (Option<Vec<u8>>, Plugin) {
+        let Some(question) = course.request.queries.queries().first() else {
+            return (None, Plugin::None);
+        };
         let (name, qtype) = (question.original().name().clone(), question.query_type());
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
             && site.forward(&plain.name).is_none();
         let is_made = site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
-        if !is_made && let Some(reply) = course.at_hand(site, &plain, query, transport) {
-            return Some(reply);
+        if !is_made && let Some((reply, by)) = course.at_hand(site, &plain, query, transport) {
+            return (Some(reply), by);
         }
         // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
         if qtype == RecordType::ANY && !is_made {
-            return any(course.request, site, &name);
+            return (any(course.request, site, &name), Plugin::Any);
         }
         match self.follow(course, site, name.clone()).await {
-            Ok(Resolved { metadata, sections }) => reply(course.request, metadata, &sections),
-            Err(ResponseCode::Refused) if tells_who => who(course.request, &name),
-            Err(code) => error(course.request, code, site.has_upstreams()),
+            Ok(Resolved { metadata, sections, by }) => {
+                (reply(course.request, metadata, &sections), by)
+            }
+            Err(ResponseCode::Refused) if tells_who => (who(course.request, &name), Plugin::Whoami),
+            Err(code) => (error(course.request, code, site.has_upstreams()), Plugin::None),
         }
     }
 
@@ -155,7 +159,10 @@ impl SlowPath {
                 aliases.append(&mut made.answers);
                 match target {
                     Some(target) => name = target,
-                    None => return Ok(join(request, first.has_upstreams(), aliases, made)),
+                    None => {
+                        let made = (made, Plugin::Template);
+                        return Ok(join(request, first.has_upstreams(), aliases, made));
+                    }
                 }
                 continue;
             }
@@ -168,9 +175,9 @@ impl SlowPath {
                     continue;
                 }
                 found => match course.target_in_hosts(site, &question, &query) {
-                    Some(answer) => answer?,
+                    Some(answer) => (answer?, Plugin::Hosts),
                     None if site.kubernetes && !matches!(found, Found::Outside) => {
-                        at_target(zone, &question, &query)?
+                        (at_target(zone, &question, &query)?, Plugin::Kubernetes)
                     }
                     None => {
                         let wishes = wishes(request);
@@ -215,28 +222,29 @@ impl<'c> Course<'c> {
         question: &Question,
         query: &[u8],
         transport: Protocol,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, Plugin)> {
         let limit = match transport {
             Protocol::Udp => question.udp_reply_bytes_max().min(site.udp_bytes_max),
             _ => usize::from(site_limit(self.request, site)),
         };
         let mut buffer = vec![0; limit];
         let recursion_available = site.has_upstreams();
-        let bytes = match in_hosts(site, question, query, &mut buffer, recursion_available) {
-            Some(bytes) => bytes,
+        let hosts = in_hosts(site, question, query, &mut buffer, recursion_available);
+        let (bytes, by) = match hosts {
+            Some(bytes) => (bytes, Plugin::Hosts),
             None if site.kubernetes => {
                 let turn = rotation(self.request.metadata.id.into());
                 let rotation = if site.rotate { turn } else { 0 };
                 let manner = Manner { limit, recursion_available, rotation };
                 match answer(self.zone, question, query, &mut buffer, manner) {
-                    Outcome::Reply(bytes, _) => bytes,
+                    Outcome::Reply(made) => (made.bytes, made.by),
                     _ => return None,
                 }
             }
             None => return None,
         };
         buffer.truncate(bytes);
-        Some(buffer)
+        Some((buffer, by))
     }
 
     fn target_in_hosts(
@@ -296,7 +304,7 @@ pub(super) fn refused(
         AclAction::Block => ResponseCode::Refused,
         AclAction::Filter => ResponseCode::NoError,
     };
-    Some(Resolution::Reply(error(request, code, site.has_upstreams())))
+    Some(Resolution::Reply(error(request, code, site.has_upstreams()), Plugin::Acl))
 }
 
 /// Where an alias that answers a question for addresses leads.
@@ -338,8 +346,8 @@ fn at_target(zone: &Zone, question: &Question, query: &[u8]) -> Result<Message, 
     let mut buffer = vec![0; usize::from(u16::MAX)];
     let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
     match answer(zone, question, query, &mut buffer, manner) {
-        Outcome::Reply(bytes, _) => {
-            buffer.truncate(bytes);
+        Outcome::Reply(made) => {
+            buffer.truncate(made.bytes);
             Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail)
         }
         _ => Err(ResponseCode::ServFail),
@@ -361,7 +369,7 @@ fn join(
     request: &Request,
     recursion_available: bool,
     mut aliases: Vec<Record>,
-    found: Message,
+    (found, by): (Message, Plugin),
 ) -> Resolved {
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.response_code = found.metadata.response_code;
@@ -378,7 +386,7 @@ fn join(
         authorities: found.authorities,
         additionals: found.additionals,
     };
-    Resolved { metadata, sections }
+    Resolved { metadata, sections, by }
 }
 
 /// A query of nothing but its header and one uncompressed question.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     corefile::NameMatch,
+    counters::Plugin,
     plugins::{name, name_text, rewrite::Rewritten},
     policy::Site,
 };
@@ -27,7 +28,8 @@ impl SlowPath {
         rewritten: Rewritten<'_>,
     ) -> Resolution {
         let request = course.request;
-        let failed = |code| Resolution::Reply(error(request, code, site.has_upstreams()));
+        let failed =
+            |code| Resolution::Reply(error(request, code, site.has_upstreams()), Plugin::None);
         let qtype = RecordType::from(rewritten.qtype);
         let other = name(&rewritten.name).and_then(|name| with_question(asked.query, name, qtype));
         let Some(query) = other else { return failed(ResponseCode::ServFail) };
@@ -47,9 +49,9 @@ impl SlowPath {
             return resolution;
         }
         let course = course.with(&other);
-        let bytes = self.found(&course, site, (&plain_query, plain), asked.transport).await;
+        let (bytes, by) = self.found(&course, site, (&plain_query, plain), asked.transport).await;
         let message = bytes.and_then(|bytes| Message::from_vec(&bytes).ok());
-        let Some(mut message) = message else { return Resolution::Reply(None) };
+        let Some(mut message) = message else { return Resolution::Reply(None, by) };
         let asked = Asked { query: &query, ..asked };
         for (from, to) in rewritten.aliases.iter().rev() {
             self.realias(&course, asked, &mut message, (from, to)).await;
@@ -57,7 +59,7 @@ impl SlowPath {
         rewritten.restore(&mut message);
         let Message { answers, authorities, additionals, metadata, .. } = message;
         let sections = Sections { answers, authorities, additionals };
-        Resolution::Reply(reply(request, metadata, &sections))
+        Resolution::Reply(reply(request, metadata, &sections), by)
     }
 
     /// Makes the first alias that fits lead elsewhere: what is there takes the place of what was

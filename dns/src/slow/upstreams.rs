@@ -5,12 +5,13 @@
 mod health;
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -37,6 +38,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     cache::Flavour,
     corefile::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport},
+    counters::{DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds},
     error::DnsError,
     policy::{ZoneName, zone_names},
     wire::{UDP_REPLY_BYTES_MAX, name::LowerName},
@@ -67,6 +69,8 @@ pub(crate) struct Forward {
     permits: Option<Semaphore>,
     /// When a failure was last said.
     said: Mutex<Option<Instant>>,
+    /// Questions beyond `max_concurrent`.
+    rejects: AtomicU64,
 }
 
 /// The upstreams in force.
@@ -82,6 +86,17 @@ struct UpstreamPool {
     usable: Mutex<Usable>,
     /// Our own addresses: asking ourselves would be a loop.
     own: Vec<SocketAddr>,
+    counts: Counts,
+}
+
+/// What became of questions to upstreams.
+#[derive(Debug, Default)]
+struct Counts {
+    /// By response code.
+    durations: [OnceLock<Box<Histogram<{ DURATION_BOUNDS.len() }>>>; RCODES],
+    /// Questions asked while no upstream was known to answer.
+    broken: AtomicU64,
+    failed_probes: Mutex<BTreeMap<SocketAddr, u64>>,
 }
 
 /// Upstreams that may be asked, and those of them that do not answer.
@@ -128,6 +143,7 @@ impl Forward {
             pool: Arc::new(UpstreamPool::new(options, own.to_vec())?),
             permits: options.max_concurrent.map(Semaphore::new),
             said: Mutex::default(),
+            rejects: AtomicU64::new(0),
         })
     }
 
@@ -172,7 +188,10 @@ impl Forward {
     ) -> Result<Message, ResponseCode> {
         let _permit = match &self.permits {
             // CoreDNS refuses as well; a client then asks its next server.
-            Some(permits) => Some(permits.try_acquire().map_err(|_| ResponseCode::Refused)?),
+            Some(permits) => Some(permits.try_acquire().map_err(|_| {
+                self.rejects.fetch_add(1, Ordering::Relaxed);
+                ResponseCode::Refused
+            })?),
             None => None,
         };
         self.pool.ask(name, qtype, wishes).await
@@ -204,6 +223,7 @@ impl UpstreamPool {
             probing: AtomicBool::new(false),
             usable: Mutex::default(),
             own,
+            counts: Counts::default(),
         };
         new.set(addresses)?;
         Ok(new)
@@ -221,8 +241,11 @@ impl UpstreamPool {
     ) -> Result<Message, ResponseCode> {
         self.reread_if_changed();
         let pool = self.pool.load_full().ok_or(ResponseCode::Refused)?;
-        if self.check.fail_fast && self.all_are_down() {
-            return Err(ResponseCode::ServFail);
+        if self.all_are_down() {
+            self.counts.broken.fetch_add(1, Ordering::Relaxed);
+            if self.check.fail_fast {
+                return Err(ResponseCode::ServFail);
+            }
         }
         let begun = Instant::now();
         let asking = pool.send(question(name, qtype, wishes)).first_answer();
@@ -231,7 +254,7 @@ impl UpstreamPool {
         if failed || begun.elapsed() >= health::SUSPICIOUS {
             self.suspect();
         }
-        match asked {
+        let result = match asked {
             Ok(Ok(response)) => Ok(response.into_message()),
             Ok(Err(NetError::Dns(UpstreamError::NoRecordsFound(none)))) => {
                 let mut message = Message::query();
@@ -244,7 +267,12 @@ impl UpstreamPool {
             }
             Ok(Err(NetError::Dns(UpstreamError::ResponseCode(code)))) => Err(code),
             Ok(Err(_)) | Err(_) => Err(ResponseCode::ServFail),
+        };
+        if !failed {
+            let code = result.as_ref().map_or_else(|code| *code, |m| m.metadata.response_code);
+            self.counts.took(code, begun.elapsed());
         }
+        result
     }
 
     fn set(&self, addresses: Vec<SocketAddr>) -> Result<(), DnsError> {
@@ -346,7 +374,35 @@ impl UpstreamPool {
     }
 }
 
+impl Counts {
+    fn took(&self, code: ResponseCode, duration: Duration) {
+        let code = usize::from(u16::from(code)).min(RCODES - 1);
+        if let Some(histogram) = self.durations.get(code) {
+            let histogram = histogram.get_or_init(Box::default);
+            histogram.observe(&DURATION_BOUNDS, nanoseconds(duration));
+        }
+    }
+}
+
 impl Forward {
+    /// What became of its questions.
+    pub(crate) fn report(&self) -> ForwardReport {
+        let counts = &self.pool.counts;
+        let durations = (0_u16..).zip(&counts.durations).filter_map(|(code, histogram)| {
+            let mut report = HistogramReport::default();
+            histogram.get()?.add_to(&mut report);
+            Some((code, report))
+        });
+        let failed = counts.failed_probes.lock().unwrap_or_else(PoisonError::into_inner);
+        ForwardReport {
+            to: self.targets().join(","),
+            rejects: self.rejects.load(Ordering::Relaxed),
+            broken: counts.broken.load(Ordering::Relaxed),
+            durations: durations.collect(),
+            failed_probes: failed.iter().map(|(server, count)| (*server, *count)).collect(),
+        }
+    }
+
     /// Gives files that had no upstream at the start another chance.
     pub(super) fn reread_if_none(&self) {
         if !self.pool.any() {

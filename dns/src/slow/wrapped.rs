@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     corefile::Dns64Options,
-    counters::Counters,
+    counters::Plugin,
     plugins::Plugins,
     policy::Site,
     wire::{NSID_OPTION, reply::push_option},
@@ -37,9 +37,10 @@ impl SlowPath {
         let mut query = asked.query.to_vec();
         plugins.header.query.apply(&mut query);
         let asked = Asked { query: &query, ..asked };
-        let Some(request) = again(course.request, &query) else { return Resolution::Reply(None) };
+        let nothing = Resolution::Reply(None, Plugin::None);
+        let Some(request) = again(course.request, &query) else { return nothing };
         let course = course.with(&request);
-        let Some((plain_query, plain)) = seen(&request) else { return Resolution::Reply(None) };
+        let Some((plain_query, plain)) = seen(&request) else { return nothing };
         let class = request.queries.queries().first().map_or(DNSClass::IN, LowerQuery::query_class);
         let translates =
             |dns64: &Dns64Options| class == DNSClass::IN && dns64.is_for(asked.asking(&plain));
@@ -49,14 +50,11 @@ impl SlowPath {
             Some(other) => self.by_another(&course, site, asked, other).await,
             None => self.answered(&course, site, (&plain_query, plain), asked.transport).await,
         };
-        let Resolution::Reply(Some(mut bytes)) = resolution else { return resolution };
+        let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
         if let Some(dns64) = dns64 {
             let Some(translated) = self.translated(&course, asked, dns64, bytes).await else {
-                return Resolution::Reply(error(
-                    &request,
-                    ResponseCode::ServFail,
-                    site.has_upstreams(),
-                ));
+                let failure = error(&request, ResponseCode::ServFail, site.has_upstreams());
+                return Resolution::Reply(failure, Plugin::None);
             };
             bytes = translated;
         }
@@ -64,7 +62,7 @@ impl SlowPath {
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
             push_option(&mut bytes, site_limit(&request, site).into(), NSID_OPTION, nsid);
         }
-        Resolution::Reply(Some(bytes))
+        Resolution::Reply(Some(bytes), by)
     }
 
     /// A reply without IPv6 addresses becomes one of IPv4 addresses in IPv6 (RFC 6147 §5.1).
@@ -101,19 +99,18 @@ impl SlowPath {
         let query = with_question(asked.query, name, qtype)?;
         let request = again(course.request, &query)?;
         let asked = Asked { query: &query, depth, ..asked };
-        match self.boxed(&request, asked, course.counters).await {
-            Resolution::Reply(Some(bytes)) => Message::from_vec(&bytes).ok(),
-            Resolution::Reply(None) | Resolution::Drop => None,
+        match self.boxed(&course.with(&request), asked).await {
+            Resolution::Reply(Some(bytes), _) => Message::from_vec(&bytes).ok(),
+            Resolution::Reply(None, _) | Resolution::Drop => None,
         }
     }
 
     fn boxed<'r>(
         &'r self,
-        request: &'r Request,
+        course: &'r Course<'r>,
         asked: Asked<'r>,
-        counters: &'r Counters,
     ) -> Pin<Box<dyn Future<Output = Resolution> + Send + 'r>> {
-        Box::pin(self.resolve(request, asked, counters))
+        Box::pin(self.resolve(course, asked))
     }
 }
 

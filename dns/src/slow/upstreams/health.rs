@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -46,7 +46,12 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>) {
                 Ok(()) => {
                     fails.remove(server);
                 }
-                Err(_) => *fails.entry(*server).or_default() += 1,
+                Err(_) => {
+                    *fails.entry(*server).or_default() += 1;
+                    if let Some(alive) = pool.upgrade() {
+                        alive.note_failed_probe(*server);
+                    }
+                }
             }
         }
         // A file may name others by now.
@@ -106,6 +111,11 @@ async fn by_tcp(server: SocketAddr, query: &[u8], id: [u8; 2]) -> io::Result<()>
 }
 
 impl UpstreamPool {
+    fn note_failed_probe(&self, server: SocketAddr) {
+        let failed = &self.counts.failed_probes;
+        *failed.lock().unwrap_or_else(PoisonError::into_inner).entry(server).or_default() += 1;
+    }
+
     /// Begins probing, unless it is under way or can change nothing.
     pub(super) fn suspect(self: &Arc<Self>) {
         let matters = self.check.max_fails > 0 && (self.check.fail_fast || self.all().len() > 1);

@@ -1,0 +1,294 @@
+//! CoreDNS's metrics: names, labels and buckets of v1.15.
+
+use std::fmt::{Display, Write as _};
+
+use fairlead_dns::{
+    CacheReport, Counts, DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, Plugin, QTYPES,
+    RCODES, SIZE_BOUNDS, SiteCounts, Way,
+};
+
+/// Response codes as CoreDNS writes them; the last counts all above, too.
+const CODES: [&str; RCODES] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
+    "NXRRSET", "NOTAUTH", "NOTZONE", "RCODE11", "RCODE12", "RCODE13", "RCODE14", "RCODE15",
+    "BADVERS",
+];
+
+/// Appends all counters. Writing to a String cannot fail.
+pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
+    let asked: Vec<&SiteCounts> = counts
+        .sites
+        .iter()
+        .filter(|site| site.requests.as_flattened().iter().sum::<u64>() > 0)
+        .collect();
+    requests(text, &asked);
+    responses(text, &asked);
+    sizes_and_times(text, &asked);
+    caches(text, &counts.caches);
+    forwards(text, counts);
+    let kinds = [
+        ("cluster_ip", &counts.programming.cluster_ip),
+        ("headless_with_selector", &counts.programming.headless),
+    ];
+    let name = "coredns_kubernetes_dns_programming_duration_seconds";
+    let rows = kinds.map(|(kind, report)| (format!("service_kind=\"{kind}\""), report));
+    histograms(text, name, &PROGRAMMING_BOUNDS, NANOSECONDS_PER_SECOND, rows);
+    for (name, value) in
+        [("coredns_panics_total", counts.panics), ("coredns_reload_failed_total", failed_reloads)]
+    {
+        counter(text, name, [(String::new(), value)]);
+    }
+}
+
+fn requests(text: &mut String, sites: &[&SiteCounts]) {
+    let names = || QTYPES.iter().map(|(_, name)| *name).chain(["other"]);
+    let rows = sites.iter().flat_map(|site| {
+        Way::ALL.iter().zip(site.requests).flat_map(move |(way, types)| {
+            names().zip(types).map(move |(name, value)| {
+                let family = if way.ipv6 { 2 } else { 1 };
+                let (labels, proto) = (labels(site), proto(way.tcp));
+                let row = format!("{labels},proto=\"{proto}\",family=\"{family}\",type=\"{name}\"");
+                (row, value)
+            })
+        })
+    });
+    counter(text, "coredns_dns_requests_total", rows.filter(|(_, value)| *value > 0));
+    let rows = sites.iter().map(|site| (labels(site), site.dnssec_ok));
+    counter(text, "coredns_dns_do_requests_total", rows.filter(|(_, value)| *value > 0));
+}
+
+fn responses(text: &mut String, sites: &[&SiteCounts]) {
+    let rows = sites.iter().flat_map(|site| {
+        Plugin::ALL.iter().zip(site.replies).flat_map(move |(plugin, codes)| {
+            CODES.iter().zip(codes).map(move |(code, value)| {
+                let (labels, plugin) = (labels(site), plugin.as_str());
+                (format!("{labels},rcode=\"{code}\",plugin=\"{plugin}\""), value)
+            })
+        })
+    });
+    counter(text, "coredns_dns_responses_total", rows.filter(|(_, value)| *value > 0));
+}
+
+fn sizes_and_times(text: &mut String, sites: &[&SiteCounts]) {
+    let name = "coredns_dns_request_duration_seconds";
+    let rows = sites.iter().map(|site| (labels(site), &site.durations));
+    histograms(text, name, &DURATION_BOUNDS, NANOSECONDS_PER_SECOND, rows);
+    for (name, of) in [
+        ("coredns_dns_request_size_bytes", (|site| &site.request_bytes) as Sizes),
+        ("coredns_dns_response_size_bytes", |site| &site.response_bytes),
+    ] {
+        let rows = sites.iter().flat_map(|site| {
+            let by_proto = [false, true].into_iter().zip(of(site));
+            by_proto
+                .map(|(tcp, report)| (format!("{},proto=\"{}\"", labels(site), proto(tcp)), report))
+        });
+        histograms(text, name, &SIZE_BOUNDS, 1, rows);
+    }
+}
+
+type Sizes = fn(&SiteCounts) -> &[HistogramReport; 2];
+
+fn caches(text: &mut String, caches: &[CacheReport]) {
+    let labels = |cache: &CacheReport| {
+        let CacheReport { server, zones, view, .. } = cache;
+        let (zones, view) = (escaped(zones), escaped(view));
+        format!("server=\"{server}\",zones=\"{zones}\",view=\"{view}\"")
+    };
+    let by_half = |of: fn(&CacheReport) -> [u64; 2]| {
+        caches.iter().flat_map(move |cache| {
+            let halves = ["success", "denial"].into_iter().zip(of(cache));
+            halves.map(move |(half, value)| (format!("{},type=\"{half}\"", labels(cache)), value))
+        })
+    };
+    let whole =
+        |of: fn(&CacheReport) -> u64| caches.iter().map(move |cache| (labels(cache), of(cache)));
+    samples(text, "coredns_cache_entries", "gauge", by_half(|cache| cache.entries));
+    counter(text, "coredns_cache_hits_total", by_half(|cache| cache.hits));
+    counter(text, "coredns_cache_evictions_total", by_half(|cache| cache.evictions));
+    let requests = whole(|cache| cache.hits.iter().sum::<u64>() + cache.misses);
+    counter(text, "coredns_cache_requests_total", requests);
+    counter(text, "coredns_cache_misses_total", whole(|cache| cache.misses));
+    counter(text, "coredns_cache_prefetch_total", whole(|cache| cache.prefetches));
+    counter(text, "coredns_cache_served_stale_total", whole(|cache| cache.served_stale));
+}
+
+fn forwards(text: &mut String, counts: &Counts) {
+    let all = &counts.forwards;
+    let sum = |of: fn(&fairlead_dns::ForwardReport) -> u64| all.iter().map(of).sum::<u64>();
+    let rejects = [(String::new(), sum(|forward| forward.rejects))];
+    counter(text, "coredns_forward_max_concurrent_rejects_total", rejects);
+    let broken = [(String::new(), sum(|forward| forward.broken))];
+    counter(text, "coredns_forward_healthcheck_broken_total", broken);
+    let labels = |to: &dyn Display| format!("proxy_name=\"forward\",to=\"{to}\"");
+    let rows = all.iter().flat_map(|forward| {
+        forward.durations.iter().map(move |(code, report)| {
+            let code = CODES.get(usize::from(*code)).unwrap_or(&"BADVERS");
+            (format!("{},rcode=\"{code}\"", labels(&forward.to)), report)
+        })
+    });
+    let name = "coredns_proxy_request_duration_seconds";
+    histograms(text, name, &DURATION_BOUNDS, NANOSECONDS_PER_SECOND, rows);
+    let rows = all.iter().flat_map(|forward| {
+        forward.failed_probes.iter().map(|(server, count)| (labels(server), *count))
+    });
+    counter(text, "coredns_proxy_healthcheck_failures_total", rows);
+}
+
+/// Labels all of CoreDNS's server metrics have.
+fn labels(site: &SiteCounts) -> String {
+    let fairlead_dns::Labels { server, zone, view } = &site.labels;
+    let (zone, view) = (escaped(zone), escaped(view));
+    format!("server=\"{server}\",zone=\"{zone}\",view=\"{view}\"")
+}
+
+/// A label's value: the Corefile's words may hold anything.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn proto(tcp: bool) -> &'static str {
+    if tcp { "tcp" } else { "udp" }
+}
+
+fn counter(text: &mut String, name: &str, rows: impl IntoIterator<Item = (String, u64)>) {
+    samples(text, name, "counter", rows);
+}
+
+fn samples(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    rows: impl IntoIterator<Item = (String, u64)>,
+) {
+    let _ = writeln!(text, "# TYPE {name} {kind}");
+    for (labels, value) in rows {
+        let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+        let _ = writeln!(text, "{name}{labels} {value}");
+    }
+}
+
+const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
+
+/// Histograms that have counted anything.
+fn histograms<'r>(
+    text: &mut String,
+    name: &str,
+    bounds: &[u64],
+    per_unit: u32,
+    rows: impl IntoIterator<Item = (String, &'r HistogramReport)>,
+) {
+    let _ = writeln!(text, "# TYPE {name} histogram");
+    for (labels, report) in rows.into_iter().filter(|(_, report)| !report.counts.is_empty()) {
+        let mut below = 0;
+        for (bound, count) in bounds.iter().zip(&report.counts) {
+            below += count;
+            let bound = shown(*bound, per_unit);
+            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        }
+        let all = report.counts.iter().sum::<u64>();
+        let sum = shown(report.sum, per_unit);
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{{labels},le=\"+Inf\"}} {all}\n{name}_sum{{{labels}}} {sum}\n\
+             {name}_count{{{labels}}} {all}"
+        );
+    }
+}
+
+/// In the unit that is told.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has nothing but floating point numbers")]
+fn shown(value: u64, per_unit: u32) -> f64 {
+    value as f64 / f64::from(per_unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fairlead_dns::{ForwardReport, Labels, ProgrammingReport};
+
+    use super::*;
+
+    fn histogram(bounds: &[u64], place: usize, sum: u64) -> HistogramReport {
+        let mut counts = vec![0; bounds.len() + 1];
+        counts[place] = 2;
+        HistogramReport { counts, sum }
+    }
+
+    fn counts() -> Counts {
+        let labels = Labels { server: "dns://:53".into(), zone: ".".into(), view: "a\"b".into() };
+        let mut site = SiteCounts { labels, dnssec_ok: 1, ..SiteCounts::default() };
+        site.requests[1][0] = 3;
+        site.requests[2][QTYPES.len()] = 1;
+        site.replies[Plugin::Kubernetes as usize][3] = 4;
+        site.durations = histogram(&DURATION_BOUNDS, 0, 500_000);
+        site.request_bytes[0] = histogram(&SIZE_BOUNDS, 1, 80);
+        let silent = SiteCounts { labels: Labels::default(), ..SiteCounts::default() };
+        let cache = CacheReport {
+            server: "dns://:53".into(),
+            zones: "example.org.".into(),
+            entries: [7, 8],
+            hits: [5, 6],
+            misses: 9,
+            ..CacheReport::default()
+        };
+        let forward = ForwardReport {
+            to: "10.0.0.1:53".into(),
+            rejects: 2,
+            durations: vec![(
+                3,
+                histogram(&DURATION_BOUNDS, DURATION_BOUNDS.len(), 20_000_000_000),
+            )],
+            failed_probes: vec![("10.0.0.1:53".parse().unwrap(), 3)],
+            ..ForwardReport::default()
+        };
+        Counts {
+            sites: vec![site, silent],
+            caches: vec![cache],
+            forwards: vec![forward],
+            programming: ProgrammingReport {
+                headless: histogram(&PROGRAMMING_BOUNDS, 1, 3_000_000),
+                ..ProgrammingReport::default()
+            },
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn names_labels_and_buckets_are_coredns() {
+        let mut text = String::new();
+        write(&mut text, &counts(), 1);
+        let lines: BTreeSet<&str> = text.lines().collect();
+        let site = "server=\"dns://:53\",zone=\".\",view=\"a\\\"b\"";
+        let cache = "server=\"dns://:53\",zones=\"example.org.\",view=\"\"";
+        let proxy = "proxy_name=\"forward\",to=\"10.0.0.1:53\"";
+        for line in [
+            format!("coredns_dns_requests_total{{{site},proto=\"udp\",family=\"2\",type=\"A\"}} 3"),
+            format!("coredns_dns_requests_total{{{site},proto=\"tcp\",family=\"1\",type=\"other\"}} 1"),
+            format!("coredns_dns_do_requests_total{{{site}}} 1"),
+            format!("coredns_dns_responses_total{{{site},rcode=\"NXDOMAIN\",plugin=\"kubernetes\"}} 4"),
+            format!("coredns_dns_request_duration_seconds_bucket{{{site},le=\"0.00025\"}} 2"),
+            format!("coredns_dns_request_duration_seconds_bucket{{{site},le=\"8.192\"}} 2"),
+            format!("coredns_dns_request_duration_seconds_sum{{{site}}} 0.0005"),
+            format!("coredns_dns_request_size_bytes_bucket{{{site},proto=\"udp\",le=\"0\"}} 0"),
+            format!("coredns_dns_request_size_bytes_bucket{{{site},proto=\"udp\",le=\"64000\"}} 2"),
+            format!("coredns_dns_request_size_bytes_count{{{site},proto=\"udp\"}} 2"),
+            format!("coredns_cache_entries{{{cache},type=\"denial\"}} 8"),
+            format!("coredns_cache_hits_total{{{cache},type=\"success\"}} 5"),
+            format!("coredns_cache_requests_total{{{cache}}} 20"),
+            "coredns_forward_max_concurrent_rejects_total 2".to_owned(),
+            format!("coredns_proxy_request_duration_seconds_bucket{{{proxy},rcode=\"NXDOMAIN\",le=\"8.192\"}} 0"),
+            format!("coredns_proxy_request_duration_seconds_bucket{{{proxy},rcode=\"NXDOMAIN\",le=\"+Inf\"}} 2"),
+            format!("coredns_proxy_healthcheck_failures_total{{{proxy}}} 3"),
+            "coredns_kubernetes_dns_programming_duration_seconds_bucket{service_kind=\"headless_with_selector\",le=\"0.002\"} 2".to_owned(),
+            "coredns_reload_failed_total 1".to_owned(),
+        ] {
+            assert!(lines.contains(line.as_str()), "{line}\n{text}");
+        }
+        // Nobody asked there: no series.
+        assert!(!text.contains("zone=\"\""), "{text}");
+        let kinds: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+        let names: BTreeSet<_> = kinds.iter().collect();
+        assert_eq!(kinds.len(), names.len(), "each metric's samples stand together");
+    }
+}
