@@ -89,7 +89,7 @@ pub(crate) fn at_once(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [
         return outcome;
     };
     let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
-    let is_complete = plugins.finish(plain.asking, reply);
+    let is_complete = plugins.finish(plain.asking, zone, reply);
     if is_complete { outcome } else { Outcome::Elsewhere }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! The order of lines within a server block has no meaning, as in CoreDNS: what asks first is fixed.
 
+mod autopath;
 mod blocks;
 mod cache;
 mod forward;
@@ -30,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+pub use autopath::{AutopathOptions, Search};
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
 pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport};
 pub use guards::{AclAction, AclRule};
@@ -93,6 +95,8 @@ pub struct ServerBlock {
     pub dns64: Option<Dns64Options>,
     /// `whoami`.
     pub whoami: bool,
+    /// `autopath`.
+    pub autopath: Option<AutopathOptions>,
     /// `acl`, in order: the first rule that fits decides.
     pub acl: Vec<AclRule>,
     /// `rewrite`, in order.
@@ -196,6 +200,16 @@ impl Corefile {
     /// How often the file is read again; `None`: never.
     pub fn reload(&self) -> Option<Duration> {
         self.first(|block| block.reload).and_then(|reload| reload.0)
+    }
+
+    /// Whether the own node's pods must be known: for `autopath @kubernetes`.
+    pub fn needs_pods(&self) -> bool {
+        self.blocks.iter().any(|block| {
+            block
+                .autopath
+                .as_ref()
+                .is_some_and(|autopath| matches!(autopath.search, Search::Pods(_)))
+        })
     }
 
     /// `kubernetes`: the settings of the first block that has it, and the zones of all.

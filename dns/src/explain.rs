@@ -190,7 +190,11 @@ impl Explainer {
             match answer(&self.zone, &question, &query, &mut buffer, manner) {
                 Outcome::Reply(made) | Outcome::Refresh(made) => {
                     let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
-                    if !site.plugins.as_ref().is_none_or(|all| all.finish(asking, reply)) {
+                    if !site
+                        .plugins
+                        .as_ref()
+                        .is_none_or(|all| all.finish(asking, &self.zone, reply))
+                    {
                         (into.code, into.by) = ("plugin", By::Plugin);
                         return None;
                     }

@@ -1,6 +1,7 @@
 //! Plugins that change questions or make answers themselves. A server block without them has none
 //! of this and pays nothing for it.
 
+mod autopath;
 mod records;
 mod replies;
 pub(crate) mod rewrite;
@@ -13,7 +14,7 @@ use hickory_proto::{
     rr::DNSClass,
 };
 
-use self::template::Template;
+use self::{autopath::Autopath, template::Template};
 pub(crate) use self::{
     records::{name, text as name_text},
     replies::whoami,
@@ -22,7 +23,8 @@ use crate::{
     corefile::{Dns64Options, HeaderOptions, RewriteRule, ServerBlock},
     error::DnsError,
     policy::Asking,
-    wire::{name::LowerName, text::NameText},
+    wire::{name::LowerName, reply, text::NameText},
+    zone::Zone,
 };
 
 /// One server block's.
@@ -34,6 +36,7 @@ pub(crate) struct Plugins {
     /// `nsid`: what this server calls itself.
     pub(crate) nsid: Option<Box<[u8]>>,
     pub(crate) dns64: Option<Dns64Options>,
+    pub(crate) autopath: Option<Autopath>,
     /// Questions that nobody else answers are told who asked.
     pub(crate) whoami: bool,
 }
@@ -60,9 +63,11 @@ pub(crate) struct Seen<'q> {
 impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
-        let ServerBlock { rewrites, templates, header, nsid, dns64, whoami, .. } = block;
+        let ServerBlock { rewrites, templates, header, nsid, dns64, autopath, whoami, .. } = block;
+        let changes_questions =
+            !rewrites.is_empty() || !templates.is_empty() || autopath.is_some() || *whoami;
         let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some();
-        if rewrites.is_empty() && templates.is_empty() && !changes_replies && !whoami {
+        if !changes_questions && !changes_replies {
             return Ok(None);
         }
         let templates: Result<_, _> = templates.iter().map(Template::new).collect();
@@ -72,6 +77,7 @@ impl Plugins {
             header: header.unwrap_or_default(),
             nsid: nsid.as_ref().map(|text| identifier(text.as_deref())),
             dns64: *dns64,
+            autopath: autopath.as_ref().map(Autopath::new).transpose()?,
             whoami: *whoami,
         }))
     }
@@ -96,10 +102,14 @@ impl Plugins {
     }
 
     /// Completes a reply that was made without plugins; false if it must be made by the slow path.
-    pub(crate) fn finish(&self, asking: Asking<'_>, reply: &mut [u8]) -> bool {
+    pub(crate) fn finish(&self, asking: Asking<'_>, zone: &Zone, reply: &mut [u8]) -> bool {
         let translates =
             |dns64: Dns64Options| dns64.is_for(asking) && dns64.wants(reply, asking.question.end);
-        if self.dns64.is_some_and(translates) {
+        let searches = |autopath: &Autopath| {
+            !is_final(reply::code(reply))
+                && autopath.is_for(zone, &asking.question.name, asking.source.ip())
+        };
+        if self.dns64.is_some_and(translates) || self.autopath.as_ref().is_some_and(searches) {
             return false;
         }
         self.header.response.apply(reply);
@@ -145,4 +155,16 @@ fn identifier(text: Option<&str>) -> Box<[u8]> {
     let own = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let text = text.map(str::to_owned).or_else(own).unwrap_or_else(|| "localhost".to_owned());
     text.into_bytes().into()
+}
+
+/// Whether a resolver stops searching at a response code.
+pub(crate) fn is_final(code: u8) -> bool {
+    !matches!(
+        ResponseCode::from_low(code),
+        ResponseCode::NXDomain
+            | ResponseCode::ServFail
+            | ResponseCode::Refused
+            | ResponseCode::FormErr
+            | ResponseCode::NotImp
+    )
 }

@@ -8,6 +8,7 @@ mod chain;
 mod message;
 mod rewritten;
 pub(crate) mod upstreams;
+mod walk;
 mod wrapped;
 
 use std::{

@@ -22,7 +22,7 @@ use crate::{
     error::DnsError,
     policy::Misses,
     wire::{
-        name::{WireName, push_label},
+        name::{LowerName, WireName, push_label},
         record::{RrSet, SetBuilder},
         rtype,
     },
@@ -87,6 +87,8 @@ pub(crate) struct Zone {
     /// By the namespace's name.
     namespaces: HashMap<Arc<[u8]>, Presence>,
     reverse: HashMap<IpAddr, Arc<[Pointer]>>,
+    /// Namespaces of the own node's pods, lower case, by their addresses.
+    clients: HashMap<IpAddr, Arc<[u8]>>,
     /// NS records of the zone itself.
     name_servers: RrSet,
     /// SOA of the zone, then of each reverse zone.
@@ -143,6 +145,7 @@ impl Zone {
             services: HashMap::new(),
             namespaces: HashMap::new(),
             reverse: HashMap::new(),
+            clients: HashMap::new(),
             name_servers,
             authority,
             reverse_authorities,
@@ -167,6 +170,27 @@ impl Zone {
     /// The wire form of `svc.cluster.local.`
     pub(crate) fn services_name(&self) -> &[u8] {
         self.origin.services.as_bytes()
+    }
+
+    /// Whether a client is a pod of the own node, and a name is below the domain it searches first.
+    pub(crate) fn is_searched(&self, name: &LowerName, client: IpAddr) -> bool {
+        let Some(namespace) = self.clients.get(&client.to_canonical()) else { return false };
+        let Some(below) = name.labels_below(&self.origin.name, self.origin.labels) else {
+            return false;
+        };
+        below > 2 && name.label(below - 1) == b"svc" && name.label(below - 2) == &**namespace
+    }
+
+    /// The domains of the cluster that a pod of the own node searches; none for other clients.
+    pub(crate) fn search_path(&self, client: IpAddr) -> Vec<WireName> {
+        let Some(namespace) = self.clients.get(&client.to_canonical()) else { return vec![] };
+        let mut label = vec![];
+        let own =
+            push_label(&mut label, namespace).and_then(|()| self.origin.services.below(&label));
+        own.map_or_else(
+            |_| vec![],
+            |own| vec![own, self.origin.services.clone(), self.origin.name.clone()],
+        )
     }
 
     /// How many Services have names.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use fairlead_dns::corefile::Corefile;
 use fairlead_state::{
     Kind, ObjectRef, Running,
     source::{
@@ -12,7 +13,7 @@ use fairlead_state::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Args, Roles};
+use super::args::Args;
 use crate::exit::BadConfiguration;
 
 /// Starts reading; what is read from an API server may be written to. Fails only for what no waiting cures: an unreachable API server is waited for.
@@ -21,7 +22,7 @@ pub(crate) async fn start(
     node_name: &Arc<str>,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Running, Option<Writer>)> {
-    let kinds = kinds(args.roles);
+    let kinds = kinds(args);
     let always = args.ingress.default_certificate.as_ref();
     let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
     let always = always.into_iter().collect::<BTreeSet<_>>();
@@ -53,13 +54,26 @@ pub(crate) fn is_in_cluster(args: &Args) -> bool {
     args.source.kubeconfig.is_none() && args.source.manifests.is_none()
 }
 
-fn kinds(roles: Roles) -> BTreeSet<Kind> {
+/// Whether DNS wants to know the own node's pods: by the Corefile as it is at the start. What is wrong
+/// with it is said where it is served.
+pub(crate) fn follows_pods(args: &Args) -> bool {
+    let corefile = args.dns.corefile.as_deref().filter(|_| args.roles.dns());
+    corefile
+        .and_then(|path| Corefile::read(path).ok())
+        .is_some_and(|corefile| corefile.needs_pods())
+}
+
+fn kinds(args: &Args) -> BTreeSet<Kind> {
+    let roles = args.roles;
     let mut kinds = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
     if roles.proxy() {
         kinds.extend([Kind::Node, Kind::ServiceCidr]);
     }
     if roles.dns() {
         kinds.insert(Kind::Namespace);
+    }
+    if follows_pods(args) {
+        kinds.insert(Kind::Pod);
     }
     if roles.ingress() {
         kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret]);

@@ -84,7 +84,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 fn every_object_gets_one_verdict_with_its_reason() {
     let folder = tempfile::tempdir().expect("a directory");
     write(folder.path(), "all.yaml", OBJECTS);
-    write(folder.path(), "Corefile", ".:53 {\n    autopath @kubernetes\n}\n");
+    write(folder.path(), "Corefile", ".:53 {\n    dnssec\n}\n");
     let at = folder.path().display().to_string();
     let output = run(&["check", "-f", &at, "-o", "json"]);
     assert_eq!(output.status.code(), Some(1), "something is refused");
@@ -97,7 +97,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Ingress shop/differs", "differs", "bodies stream both ways"),
         ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
         ("Corefile of ConfigMap coredns", "works", ""),
-        ("Corefile ", "refused", "line 2: CoreDNS's plugin autopath is not served here"),
+        ("Corefile ", "refused", "line 2: CoreDNS's plugin dnssec is not served here"),
         ("KubeProxyConfiguration mode", "works", "eBPF"),
         ("KubeProxyConfiguration metricsBindAddress", "works", "--metrics-listen"),
     ] {

@@ -1,7 +1,7 @@
 //! A server block's lines by their plugins.
 
 use super::{
-    CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt,
+    CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath,
     blocks::{Block, Directive},
     cache, forward, guards, hosts, kubernetes, replies, rewrite, servers, template,
     tokens::Token,
@@ -9,7 +9,7 @@ use super::{
 };
 
 /// CoreDNS's plugins that are not here: named, so that the error can say so.
-const ELSEWHERE: [&str; 34] = [
+const ELSEWHERE: [&str; 33] = [
     "metadata",
     "geoip",
     "cancel",
@@ -24,7 +24,6 @@ const ELSEWHERE: [&str; 34] = [
     "chaos",
     "tsig",
     "dnssec",
-    "autopath",
     "transfer",
     "route53",
     "azure",
@@ -45,8 +44,8 @@ const ELSEWHERE: [&str; 34] = [
     "https3",
     "proxyproto",
 ];
-const KNOWN: &str = "acl, any, bind, bufsize, cache, dns64, errors, forward, header, health, hosts, \
-                     kubernetes, loadbalance, log, loop, minimal, nsid, prometheus, ready, reload, \
+const KNOWN: &str = "acl, any, autopath, bind, bufsize, cache, dns64, errors, forward, header, \
+                     health, hosts, kubernetes, loadbalance, log, loop, minimal, nsid, prometheus, ready, reload, \
                      rewrite, template, view, whoami";
 
 /// Plugins of which several lines make one.
@@ -87,6 +86,7 @@ fn plugin(
         "loop" => server.detect_loops = bare(line)?,
         "any" => server.any = bare(line)?,
         "minimal" => server.minimal = bare(line)?,
+        "autopath" => server.autopath = Some(autopath::read(line)?),
         "whoami" => server.whoami = bare(line)?,
         "header" => server.header = Some(replies::header(line)?),
         "nsid" => server.nsid = Some(replies::nsid(line)?),

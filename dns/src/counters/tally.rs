@@ -168,6 +168,7 @@ struct Tally {
     response_bytes: Histogram<{ SIZE_BOUNDS.len() }>,
     dnssec_ok: AtomicU64,
     cache: [AtomicU64; CacheUse::COUNT],
+    walks: AtomicU64,
 }
 
 /// What became of a question to a cache.
@@ -243,6 +244,11 @@ impl Book<'_> {
         if let Some(counter) = self.tally.cache.get(what as usize) {
             self.add(counter, 1);
         }
+    }
+
+    /// `autopath` has found a name further along the search path.
+    pub(crate) fn walked(self) {
+        self.add(&self.tally.walks, 1);
     }
 
     fn size(self, histogram: &Histogram<{ SIZE_BOUNDS.len() }>, bytes: usize) {
@@ -322,6 +328,8 @@ pub struct SiteCounts {
     /// Questions answered by a kept answer, by a kept denial, not in the cache, answered past their
     /// time, and fetched again before it.
     pub cache: [u64; CacheUse::COUNT],
+    /// Answers that `autopath` found further along the search path.
+    pub walks: u64,
 }
 
 impl Ledger {
@@ -347,6 +355,7 @@ impl Ledger {
                 }
             }
             add(&mut sum.cache, &tally.cache);
+            sum.walks += tally.walks.load(Relaxed);
         }
         sum
     }

@@ -17,6 +17,7 @@ use super::{
     asking::{Wanted, site_limit, wishes},
     message::{Sections, error, reply},
     upstreams::Wishes,
+    walk::Reached,
 };
 use crate::{
     answer::{Manner, Outcome, answer, rotation},
@@ -82,7 +83,7 @@ impl SlowPath {
         }
         match &site.plugins {
             Some(plugins) => self.wrapped(course, (site, plugins), asked).await,
-            None => self.answered(course, site, (&query, plain), asked.transport).await,
+            None => self.answered(course, site, (&query, &plain), asked.transport).await,
         }
     }
 
@@ -91,12 +92,13 @@ impl SlowPath {
         &self,
         course: &Course<'_>,
         site: &Site,
-        plain: (&[u8], Question),
+        (query, plain): (&[u8], &Question),
         transport: Protocol,
     ) -> Resolution {
         let class = course.request.queries.queries().first().map(LowerQuery::query_class);
         if class == Some(DNSClass::IN) {
-            let (reply, by) = self.found(course, site, plain, transport).await;
+            let first = self.found(course, site, (query, plain), transport).await;
+            let (reply, by) = self.walked(course, site, plain, transport, first).await;
             return Resolution::Reply(reply, by);
         }
         let refusal = error(course.request, ResponseCode::Refused, site.has_upstreams());
@@ -108,9 +110,9 @@ impl SlowPath {
         &self,
         course: &Course<'_>,
         site: &Site,
-        (query, plain): (&[u8], Question),
+        (query, plain): (&[u8], &Question),
         transport: Protocol,
-    ) -> (Option<Vec<u8>>, Plugin) {
+    ) -> Reached {
         let Some(question) = course.request.queries.queries().first() else {
             return (None, Plugin::None);
         };
@@ -118,7 +120,7 @@ impl SlowPath {
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
             && site.forward(&plain.name).is_none();
         let is_made = site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
-        if !is_made && let Some((reply, by)) = course.at_hand(site, &plain, query, transport) {
+        if !is_made && let Some((reply, by)) = course.at_hand(site, plain, query, transport) {
             return (Some(reply), by);
         }
         // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).

@@ -49,7 +49,9 @@ impl SlowPath {
             return resolution;
         }
         let course = course.with(&other);
-        let (bytes, by) = self.found(&course, site, (&plain_query, plain), asked.transport).await;
+        let transport = asked.transport;
+        let first = self.found(&course, site, (&plain_query, &plain), transport).await;
+        let (bytes, by) = self.walked(&course, site, &plain, transport, first).await;
         let message = bytes.and_then(|bytes| Message::from_vec(&bytes).ok());
         let Some(mut message) = message else { return Resolution::Reply(None, by) };
         let asked = Asked { query: &query, ..asked };

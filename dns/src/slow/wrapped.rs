@@ -48,7 +48,7 @@ impl SlowPath {
         let wants_nsid = plain.edns.is_some_and(|edns| edns.nsid);
         let resolution = match plugins.rewrite(&plain.name, plain.qtype, class) {
             Some(other) => self.by_another(&course, site, asked, other).await,
-            None => self.answered(&course, site, (&plain_query, plain), asked.transport).await,
+            None => self.answered(&course, site, (&plain_query, &plain), asked.transport).await,
         };
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
         if let Some(dns64) = dns64 {

@@ -1,13 +1,14 @@
 //! The next zone from the one before and a snapshot: what changed, and nothing else, is computed
 //! anew.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use fairlead_state::{
     change::Dirty,
     model::Key,
     snapshot::{Changes, Snapshot},
 };
+use imbl::HashMap;
 
 use super::{
     Origin, Presence, Zone,
@@ -26,6 +27,9 @@ impl Zone {
             Changes::Some(dirty) if self.revision.is_some() => {
                 let mut zone = self.clone();
                 dirty.iter().for_each(|dirty| zone.replan(dirty, snapshot));
+                if dirty.iter().any(|dirty| matches!(dirty, Dirty::Pod(_))) {
+                    zone.clients = clients(snapshot);
+                }
                 zone
             }
             _ => Self::of_all(self, snapshot, serial),
@@ -49,6 +53,7 @@ impl Zone {
         for key in snapshot.services().keys() {
             zone.replan_service(key, snapshot);
         }
+        zone.clients = clients(snapshot);
         zone
     }
 
@@ -139,10 +144,23 @@ impl Zone {
     }
 }
 
+/// Namespaces of pods by address. One that pods of several namespaces have, the node's own for
+/// instance, tells nothing.
+fn clients(snapshot: &Snapshot) -> HashMap<IpAddr, Arc<[u8]>> {
+    let mut clients: HashMap<IpAddr, Option<Arc<[u8]>>> = HashMap::new();
+    for pod in snapshot.pods().values().filter(|pod| !pod.host_network) {
+        let namespace: Arc<[u8]> = pod.key.namespace.to_ascii_lowercase().into_bytes().into();
+        for address in pod.ips.iter() {
+            let known = clients.get(address).cloned();
+            let is_other = known.is_some_and(|known| known.as_ref() != Some(&namespace));
+            clients.insert(*address, (!is_other).then(|| namespace.clone()));
+        }
+    }
+    clients.into_iter().filter_map(|(address, namespace)| Some((address, namespace?))).collect()
+}
+
 /// Every address of a Service with its label: empty for the Service's own.
-fn addresses(
-    names: &ServiceNames,
-) -> impl Iterator<Item = (std::net::IpAddr, Arc<[u8]>)> + use<'_> {
+fn addresses(names: &ServiceNames) -> impl Iterator<Item = (IpAddr, Arc<[u8]>)> + use<'_> {
     let own = names.cluster_ips.iter().map(|address| (*address, Arc::default()));
     own.chain(names.endpoints.iter().cloned())
 }

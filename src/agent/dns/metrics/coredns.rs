@@ -1,6 +1,9 @@
 //! CoreDNS's metrics: names, labels and buckets of v1.15.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write as _},
+};
 
 use fairlead_dns::{
     CacheReport, Counts, DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, Plugin, QTYPES,
@@ -24,6 +27,11 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     requests(text, &asked);
     responses(text, &asked);
     sizes_and_times(text, &asked);
+    let mut walks = BTreeMap::new();
+    for site in asked.iter().filter(|site| site.walks > 0) {
+        *walks.entry(format!("server=\"{}\"", site.labels.server)).or_default() += site.walks;
+    }
+    counter(text, "coredns_autopath_success_total", walks);
     caches(text, &counts.caches);
     forwards(text, counts);
     let kinds = [

@@ -1,0 +1,126 @@
+//! `autopath`: the names a client would ask for one after the other.
+
+use std::time::Duration;
+
+use hickory_proto::{
+    op::Message,
+    rr::{Name, RData, Record, RecordType, rdata::CNAME},
+    serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
+};
+use hickory_server::net::xfer::Protocol;
+use tokio::time::timeout;
+
+use super::{
+    SlowPath,
+    chain::{Course, seen},
+    message::{Sections, reply},
+    wrapped::{again, with_question},
+};
+use crate::{
+    corefile::AclAction,
+    counters::{Book, Plugin},
+    plugins::is_final,
+    policy::Site,
+    wire::{name::WireName, question::Question, reply::code},
+};
+
+/// A client does not wait any longer for all of it (resolv.conf(5): 5 s).
+const WALK_MAX: Duration = Duration::from_secs(4);
+
+/// A reply and who made it.
+pub(super) type Reached = (Option<Vec<u8>>, Plugin);
+
+impl SlowPath {
+    /// The answer to the first name of the client's search path that has one, else `first`, the
+    /// answer to the name asked for.
+    pub(super) async fn walked(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        plain: &Question,
+        transport: Protocol,
+        first: Reached,
+    ) -> Reached {
+        let autopath = site.plugins.as_ref().and_then(|plugins| plugins.autopath.as_ref());
+        let source = course.request.src().ip();
+        let Some(autopath) = autopath.filter(|autopath| {
+            !ends(&first.0) && autopath.is_for(course.zone, &plain.name, source)
+        }) else {
+            return first;
+        };
+        let path = autopath.path(course.zone, source);
+        let walk = self.walk(course, site, &path, transport);
+        match timeout(WALK_MAX, walk).await {
+            Ok(Some(found)) => {
+                let book = site.ledger.book(course.counters.shared);
+                book.into_iter().for_each(Book::walked);
+                found
+            }
+            Ok(None) | Err(_) => first,
+        }
+    }
+
+    async fn walk(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        path: &[WireName],
+        transport: Protocol,
+    ) -> Option<Reached> {
+        let question = course.request.queries.queries().first()?;
+        let (asked, qtype) = (question.original().name(), question.query_type());
+        let wire = asked.to_bytes().ok()?;
+        let (first, others) = path.split_first()?;
+        // The name as it was meant, in the client's letter case.
+        let meant = wire.get(..wire.len().checked_sub(first.as_bytes().len())?)?;
+        for domain in others {
+            let name = [meant, domain.as_bytes()].concat();
+            let Ok(name) = Name::read(&mut BinDecoder::new(&name)) else { continue };
+            let Some((bytes, by)) = self.tried(course, site, name, qtype, transport).await else {
+                continue;
+            };
+            let mut message = Message::from_vec(&bytes).ok()?;
+            lead(&mut message, asked);
+            let Message { answers, authorities, additionals, metadata, .. } = message;
+            let sections = Sections { answers, authorities, additionals };
+            return Some((reply(course.request, metadata, &sections), by));
+        }
+        None
+    }
+
+    /// What one name of the path is answered, if that ends the search. Policy is asked about it as
+    /// about any (coredns#8290).
+    async fn tried(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        name: Name,
+        qtype: RecordType,
+        transport: Protocol,
+    ) -> Option<(Vec<u8>, Plugin)> {
+        let query = with_question(course.request.as_slice(), name, qtype)?;
+        let request = again(course.request, &query)?;
+        let (plain_query, plain) = seen(&request)?;
+        if site.verdict(request.src().ip(), &plain.name, plain.qtype) != AclAction::Allow {
+            return None;
+        }
+        let course = course.with(&request);
+        let (bytes, by) = self.found(&course, site, (&plain_query, &plain), transport).await;
+        bytes.filter(|bytes| is_final(code(bytes))).map(|bytes| (bytes, by))
+    }
+}
+
+/// Whether a reply is one that ends a search.
+fn ends(reply: &Option<Vec<u8>>) -> bool {
+    reply.as_deref().is_some_and(|reply| is_final(code(reply)))
+}
+
+/// An alias from the name asked for to the one that was found.
+fn lead(message: &mut Message, asked: &Name) {
+    let found = message.answers.iter().find(|record| record.name != *asked);
+    if let Some(found) = found {
+        let target = RData::CNAME(CNAME(found.name.clone()));
+        let alias = Record::from_rdata(asked.clone(), found.ttl, target);
+        message.answers.insert(0, alias);
+    }
+}
