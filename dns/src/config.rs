@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use crate::corefile::{
     CacheOptions, Corefile, DEFAULT_PORT, Fallthrough, ForwardOptions, ForwardPolicy,
-    KubernetesOptions, Pods, ServerBlock, Stale, To, Transport, ZoneAt,
+    KubernetesOptions, Pods, ServerBlock, Stale, TlsOptions, To, Transport, ZoneAt,
 };
 
 /// Settings of the DNS role; [`DnsConfig::default`] is what kubeadm's Corefile means.
@@ -82,6 +82,7 @@ impl DnsConfig {
             to,
             except: vec![],
             transport: Transport::Plain,
+            tls: TlsOptions::default(),
             policy: ForwardPolicy::default(),
             max_concurrent: None,
             health_check: crate::corefile::HealthCheck::default(),

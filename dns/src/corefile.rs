@@ -33,7 +33,7 @@ use std::{
 
 pub use autopath::{AutopathOptions, Search};
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
-pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport};
+pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, TlsOptions, To, Transport};
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};

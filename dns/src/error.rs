@@ -1,6 +1,6 @@
 //! Why the DNS role could not start, and what to do about it.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::wire::name::BadName;
 
@@ -61,6 +61,20 @@ pub enum DnsError {
     /// The resolver library refused its settings.
     #[error("DNS: cannot prepare forwarding: {0}")]
     Forwarding(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A file that `tls` of a `forward` names.
+    #[error("DNS: forward: tls {}: {why}: give files of certificates and keys in PEM", file.display())]
+    TlsFile {
+        /// As it was named.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nothing to check certificates of upstreams by.
+    #[error(
+        "DNS: forward: this machine has no certificates of authorities: install ca-certificates, or \
+         name a file of them: `tls FILE`"
+    )]
+    NoAuthorities,
     /// A thread could not be started.
     #[error("DNS: cannot start a thread ({0}): raise the limit of threads (pids) for this process")]
     Thread(#[source] io::Error),

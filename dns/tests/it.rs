@@ -8,6 +8,8 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
+#[path = "it/autopath.rs"]
+mod autopath;
 #[path = "it/cached.rs"]
 mod cached;
 #[path = "it/contract.rs"]
@@ -28,5 +30,7 @@ mod replies;
 mod sockets;
 #[path = "it/takeover.rs"]
 mod takeover;
+#[path = "it/tls.rs"]
+mod tls;
 #[path = "it/world.rs"]
 mod world;

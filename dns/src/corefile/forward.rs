@@ -13,6 +13,8 @@ const UPSTREAMS_MAX: usize = 15;
 /// Probes are not to be a flood.
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const DNS_PORT: u16 = 53;
+/// RFC 7858 §3.1.
+const TLS_PORT: u16 = 853;
 const KNOWN: &str = "except, force_tcp, prefer_udp, expire, max_fails, max_connect_attempts, policy, \
                      health_check, max_concurrent, failfast_all_unhealthy_upstreams";
 
@@ -30,8 +32,26 @@ pub enum Transport {
 pub enum To {
     /// A server.
     Server(SocketAddr),
+    /// A server that is asked over TLS.
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// The name its certificate must have; `None`: that of `tls_servername`, or its address.
+        name: Option<String>,
+    },
     /// The `nameserver` lines of a file.
     File(PathBuf),
+}
+
+/// How servers asked over TLS show who they are, and we who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Files of our certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// File of the authorities to believe; `None`: the machine's.
+    pub authorities: Option<PathBuf>,
+    /// `tls_servername`.
+    pub server_name: Option<String>,
 }
 
 /// Whom to ask first.
@@ -55,8 +75,10 @@ pub struct ForwardOptions {
     pub to: Vec<To>,
     /// Names at and below these are not forwarded.
     pub except: Vec<String>,
-    /// `force_tcp`.
+    /// `force_tcp`: for servers that are not asked over TLS.
     pub transport: Transport,
+    /// `tls`, `tls_servername`.
+    pub tls: TlsOptions,
     /// `policy`.
     pub policy: ForwardPolicy,
     /// Questions at the upstreams at one time; more are refused. `None`: the server's own limit.
@@ -110,12 +132,18 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
         to: to.iter().map(upstream).collect::<Result<_, _>>()?,
         except: vec![],
         transport: Transport::Plain,
+        tls: TlsOptions::default(),
         policy: ForwardPolicy::default(),
         max_concurrent: None,
         health_check: HealthCheck::default(),
     };
     for option in &line.body {
         read_option(option, &mut options)?;
+    }
+    let is_named = |to: &To| matches!(to, To::Tls { name: Some(_), .. });
+    if options.tls.server_name.is_some() && options.to.iter().any(is_named) {
+        let reason = "forward: tls_servername and a name behind an upstream's %: keep one of them";
+        return Err(line.name.error(reason));
     }
     Ok(options)
 }
@@ -180,7 +208,20 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
         "prefer_udp" => {
             line.expect(0, 0)?;
         }
-        "tls" | "tls_servername" | "next" | "failover" | "doh_method" => {
+        "tls" => {
+            let file = |word: &Token| PathBuf::from(&word.text);
+            let tls = &mut options.tls;
+            match line.expect(0, 3)? {
+                [authorities] => tls.authorities = Some(file(authorities)),
+                [certificate, key, rest @ ..] => {
+                    tls.client = Some((file(certificate), file(key)));
+                    tls.authorities = rest.first().map(file);
+                }
+                [] => {}
+            }
+        }
+        "tls_servername" => options.tls.server_name = Some(server_name(line.one()?)?),
+        "next" | "failover" | "doh_method" => {
             let option = &line.name.text;
             return Err(line.name.error(format!(
                 "forward: {option} is CoreDNS's and not served here: remove this line, or keep \
@@ -192,28 +233,46 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
     Ok(())
 }
 
-/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `/etc/resolv.conf`.
+/// A name a certificate may have.
+fn server_name(word: &Token) -> Result<String, CorefileError> {
+    rustls_pki_types::ServerName::try_from(word.text.as_str())
+        .map_err(|_| word.error(format!("{:?} is no server's name", word.text)))?;
+    Ok(word.text.clone())
+}
+
+/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `tls://10.0.0.2:853%name`, `/etc/resolv.conf`.
 fn upstream(word: &Token) -> Result<To, CorefileError> {
     let text = word.text.as_str();
     if text.starts_with('/') {
         return Ok(To::File(text.into()));
     }
-    let text = match text.split_once("://") {
-        Some(("dns", rest)) => rest,
-        Some((scheme @ ("tls" | "https" | "quic" | "grpc"), _)) => {
+    let (text, is_tls) = match text.split_once("://") {
+        Some(("dns", rest)) => (rest, false),
+        Some(("tls", rest)) => (rest, true),
+        Some((scheme @ ("https" | "quic" | "grpc"), _)) => {
             return Err(word.error(format!(
-                "forward: {scheme} upstreams are not served here: name one for UDP and TCP"
+                "forward: {scheme} upstreams are not served here: name one for UDP and TCP, or tls://"
             )));
         }
         Some(_) => return Err(word.error("forward: unknown scheme: write an IP address")),
-        None => text,
+        None => (text, false),
     };
+    let (text, name) = match text.rsplit_once('%') {
+        Some((text, name)) if is_tls => (text, Some(name)),
+        _ => (text, None),
+    };
+    let port = if is_tls { TLS_PORT } else { DNS_PORT };
     let bare = || {
         let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT))
+        text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port))
     };
-    text.parse::<SocketAddr>().or_else(|_| bare()).map(To::Server).map_err(|_| {
+    let address = text.parse::<SocketAddr>().or_else(|_| bare()).map_err(|_| {
         let text = &word.text;
         word.error(format!("forward: {text:?} is neither an IP address nor a file's absolute path"))
-    })
+    })?;
+    if !is_tls {
+        return Ok(To::Server(address));
+    }
+    let name = name.map(|name| server_name(&Token { text: name.to_owned(), ..word.clone() }));
+    Ok(To::Tls { address, name: name.transpose()? })
 }

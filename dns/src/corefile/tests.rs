@@ -83,6 +83,28 @@ fn words_quotes_comments_and_variables() {
 }
 
 #[test]
+fn upstreams_over_tls_have_a_port_and_a_name() {
+    let text = ".:53 {\n forward . tls://9.9.9.9 tls://[2620:fe::fe]:8853%dns.quad9.net 10.0.0.1 {\n \
+                tls /cert /key /ca\n }\n}\n";
+    let corefile = parse(text).unwrap();
+    let forward = &corefile.blocks[0].forwards[0];
+    let tls = |address: &str, name: Option<&str>| To::Tls {
+        address: address.parse().unwrap(),
+        name: name.map(str::to_owned),
+    };
+    assert_eq!(
+        forward.to,
+        [
+            tls("9.9.9.9:853", None),
+            tls("[2620:fe::fe]:8853", Some("dns.quad9.net")),
+            To::Server("10.0.0.1:53".parse().unwrap())
+        ]
+    );
+    assert_eq!(forward.tls.client, Some(("/cert".into(), "/key".into())));
+    assert_eq!(forward.tls.authorities, Some("/ca".into()));
+}
+
+#[test]
 fn files_are_imported_by_pattern() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
@@ -114,7 +136,11 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("errors\ndnssec"), 3, "dnssec is not served here"),
         (block("forward ."), 2, "a value is missing"),
         (block("forward . example.org"), 2, "neither an IP address nor a file"),
-        (block("forward . tls://9.9.9.9"), 2, "tls upstreams are not served"),
+        (block("forward . https://9.9.9.9"), 2, "https upstreams are not served"),
+        (block("forward . tls://dns.example"), 2, "neither an IP address"),
+        (block("forward . tls://9.9.9.9 {\n tls a b c d\n}"), 3, "too much"),
+        (block("forward . tls://9.9.9.9 {\n tls_servername a..b\n}"), 3, "no server's name"),
+        (block("forward . tls://9.9.9.9%a.b {\n tls_servername a.b\n}"), 2, "keep one"),
         (block("forward . 10.0.0.1\nforward . 10.0.0.2"), 3, "join the two lines"),
         (block("kubernetes a.local b.local"), 2, "one cluster domain"),
         (block("kubernetes"), 2, "name the cluster's domain"),

@@ -3,6 +3,8 @@
 //! questions in flight).
 
 mod health;
+mod pool;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -18,37 +20,34 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use hickory_proto::{
-    op::{DnsRequest, DnsRequestOptions, Edns, Message, Query, ResponseCode},
+    op::{Message, ResponseCode},
     rr::{Name, RecordType},
 };
 use hickory_resolver::{
-    NameServerPool, PoolContext, TlsConfig,
-    config::{
-        ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
-    },
     net::{
         DnsError as UpstreamError, NetError,
-        runtime::TokioRuntimeProvider,
         xfer::{DnsHandle, FirstAnswer},
     },
     system_conf::parse_resolv_conf,
 };
 use tokio::{sync::Semaphore, time::timeout};
 
+use self::pool::{Manner, Pool, question};
+
 use crate::{
     cache::Flavour,
-    corefile::{ForwardOptions, ForwardPolicy, HealthCheck, To, Transport},
-    counters::{DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds},
+    counters::{
+        DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds,
+    },
+    corefile::{ForwardOptions, HealthCheck, To},
     error::DnsError,
     policy::{ZoneName, zone_names},
-    wire::{UDP_REPLY_BYTES_MAX, name::LowerName},
+    wire::name::LowerName,
 };
 
 /// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an
 /// error before.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Requests at one time over one TCP connection to an upstream.
-const TCP_REQUESTS_MAX: usize = 256;
 /// Port of an upstream that names none.
 const DNS_PORT: u16 = 53;
 /// A changed resolv.conf is noticed after so long at most, by the next query that needs it.
@@ -56,8 +55,6 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Failures are said no more often.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
-
-type Pool = NameServerPool<TokioRuntimeProvider>;
 
 /// One `forward` line at work.
 #[derive(Debug)]
@@ -79,8 +76,7 @@ struct UpstreamPool {
     any: AtomicBool,
     servers: Vec<SocketAddr>,
     files: Mutex<Files>,
-    transport: Transport,
-    policy: ForwardPolicy,
+    manner: Manner,
     check: HealthCheck,
     probing: AtomicBool,
     usable: Mutex<Usable>,
@@ -204,7 +200,7 @@ impl UpstreamPool {
         let mut files = vec![];
         for to in &options.to {
             match to {
-                To::Server(address) => servers.push(*address),
+                To::Server(address) | To::Tls { address, .. } => servers.push(*address),
                 To::File(path) => {
                     files.push(ResolvConf { path: path.clone(), modified: modified(path) });
                 }
@@ -217,8 +213,7 @@ impl UpstreamPool {
             any: AtomicBool::new(false),
             servers,
             files: Mutex::new(Files { checked: Instant::now(), files }),
-            transport: options.transport,
-            policy: options.policy,
+            manner: Manner::new(options)?,
             check: options.health_check.clone(),
             probing: AtomicBool::new(false),
             usable: Mutex::default(),
@@ -304,7 +299,7 @@ impl UpstreamPool {
         }
         let pool = match &asked[..] {
             [] => None,
-            some => Some(Arc::new(pool(some, self.transport, self.policy)?)),
+            some => Some(Arc::new(self.manner.pool(some)?)),
         };
         self.any.store(pool.is_some(), Ordering::Relaxed);
         self.pool.store(pool);
@@ -411,51 +406,6 @@ impl Forward {
     }
 }
 
-/// The client's question as our own: a new id, our own EDNS size, the flags that change the answer
-/// (CD, DO).
-fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequest {
-    let mut message = Message::query();
-    message.metadata.recursion_desired = wishes.recursion_desired;
-    message.metadata.checking_disabled = wishes.flavour.checking_disabled;
-    message.metadata.authentic_data = wishes.authentic_data;
-    message.queries.push(Query::query(name, qtype));
-    let mut edns = Edns::new();
-    edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
-    edns.set_dnssec_ok(wishes.flavour.dnssec_ok);
-    message.edns = Some(edns);
-    DnsRequest::new(message, DnsRequestOptions::default())
-}
-
-fn pool(
-    addresses: &[SocketAddr],
-    transport: Transport,
-    policy: ForwardPolicy,
-) -> Result<Pool, DnsError> {
-    let forwarding = |error: NetError| DnsError::Forwarding(Box::new(error));
-    let mut options = ResolverOpts::default();
-    options.timeout = TIMEOUT;
-    options.max_active_requests = TCP_REQUESTS_MAX;
-    options.server_ordering_strategy = match policy {
-        ForwardPolicy::Random => ServerOrderingStrategy::QueryStatistics,
-        ForwardPolicy::RoundRobin => ServerOrderingStrategy::RoundRobin,
-        ForwardPolicy::Sequential => ServerOrderingStrategy::UserProvidedOrder,
-    };
-    let protocols = match transport {
-        Transport::Plain => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
-        Transport::Tcp => vec![ProtocolConfig::Tcp],
-    };
-    let servers = addresses.iter().map(|address| {
-        let connections = protocols.iter().map(|protocol| {
-            let mut connection = ConnectionConfig::new(protocol.clone());
-            connection.port = address.port();
-            connection
-        });
-        NameServerConfig::new(address.ip(), true, connections.collect())
-    });
-    let context = PoolContext::new(options, TlsConfig::new().map_err(forwarding)?);
-    Ok(NameServerPool::from_config(servers, Arc::new(context), TokioRuntimeProvider::new()))
-}
-
 fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
@@ -484,6 +434,7 @@ fn read_file(path: &Path) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corefile::{ForwardPolicy, TlsOptions, Transport};
 
     fn pool_of(file: &Path, own: &str) -> UpstreamPool {
         let options = ForwardOptions {
@@ -491,6 +442,7 @@ mod tests {
             to: vec![To::File(file.to_owned())],
             except: vec![],
             transport: Transport::Plain,
+            tls: TlsOptions::default(),
             policy: ForwardPolicy::Random,
             max_concurrent: None,
             health_check: HealthCheck::default(),

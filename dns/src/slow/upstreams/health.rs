@@ -13,8 +13,12 @@ use std::{
 
 use futures::future::join_all;
 use hickory_proto::{
-    op::{Message, Query},
+    op::{DnsRequest, DnsRequestOptions, Message, Query},
     rr::{Name, RecordType},
+};
+use hickory_resolver::net::{
+    NetError,
+    xfer::{DnsHandle, FirstAnswer},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::UpstreamPool;
+use super::{UpstreamPool, pool::Manner};
 use crate::{
     corefile::{HealthCheck, Transport},
     wire::UDP_REPLY_BYTES_MAX,
@@ -38,10 +42,11 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>) {
     let mut fails: HashMap<SocketAddr, u32> = HashMap::new();
     loop {
         let Some(alive) = pool.upgrade() else { return };
-        let (servers, check, transport) = (alive.all(), alive.check.clone(), alive.transport);
+        let (servers, check) = (alive.all(), alive.check.clone());
+        let probes = servers.iter().map(|server| probe(&alive.manner, *server, &check));
+        let answers = join_all(probes).await;
         drop(alive);
-        let probes = servers.iter().map(|server| probe(*server, &check, transport));
-        for (server, answered) in servers.iter().zip(join_all(probes).await) {
+        for (server, answered) in servers.iter().zip(answers) {
             match answered {
                 Ok(()) => {
                     fails.remove(server);
@@ -70,7 +75,7 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>) {
 }
 
 /// Asks for the name servers of the check's domain; any answer is one.
-async fn probe(server: SocketAddr, check: &HealthCheck, transport: Transport) -> io::Result<()> {
+async fn probe(manner: &Manner, server: SocketAddr, check: &HealthCheck) -> io::Result<()> {
     let mut message = Message::query();
     message.metadata.recursion_desired = check.recursion_desired;
     let name = Name::from_ascii(&check.domain).unwrap_or_else(|_| Name::root());
@@ -78,7 +83,8 @@ async fn probe(server: SocketAddr, check: &HealthCheck, transport: Transport) ->
     let id = message.metadata.id.to_be_bytes();
     let query = message.to_vec().map_err(io::Error::other)?;
     let asking = async {
-        match transport {
+        match manner.transport {
+            _ if manner.is_tls(&server) => by_tls(manner, server, message).await,
             Transport::Plain => by_udp(server, &query, id).await,
             Transport::Tcp => by_tcp(server, &query, id).await,
         }
@@ -98,6 +104,15 @@ async fn by_udp(server: SocketAddr, query: &[u8], id: [u8; 2]) -> io::Result<()>
         if received >= 2 && reply.starts_with(&id) {
             return Ok(());
         }
+    }
+}
+
+async fn by_tls(manner: &Manner, server: SocketAddr, message: Message) -> io::Result<()> {
+    let pool = manner.pool(&[server]).map_err(io::Error::other)?;
+    let request = DnsRequest::new(message, DnsRequestOptions::default());
+    match pool.send(request).first_answer().await {
+        Ok(_) | Err(NetError::Dns(_)) => Ok(()),
+        Err(error) => Err(io::Error::other(error)),
     }
 }
 

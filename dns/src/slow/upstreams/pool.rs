@@ -1,0 +1,116 @@
+//! Hickory's pool of name servers, made as a `forward` wants it.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
+
+use hickory_proto::{
+    op::{DnsRequest, DnsRequestOptions, Edns, Message, Query},
+    rr::{Name, RecordType},
+};
+use hickory_resolver::{
+    NameServerPool, PoolContext, TlsConfig,
+    config::{
+        ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
+    },
+    net::{NetError, runtime::TokioRuntimeProvider},
+};
+use rustls::ClientConfig;
+
+use super::{TIMEOUT, Wishes, tls};
+use crate::{
+    corefile::{ForwardOptions, ForwardPolicy, To, Transport},
+    error::DnsError,
+    wire::UDP_REPLY_BYTES_MAX,
+};
+
+/// Requests at one time over one connection to an upstream.
+const STREAM_REQUESTS_MAX: usize = 256;
+
+pub(super) type Pool = NameServerPool<TokioRuntimeProvider>;
+
+/// How upstreams are asked.
+pub(super) struct Manner {
+    pub(super) transport: Transport,
+    policy: ForwardPolicy,
+    /// Upstreams that are asked over TLS, and the names their certificates must have.
+    names: BTreeMap<SocketAddr, Arc<str>>,
+    /// `None`: none is.
+    tls: Option<ClientConfig>,
+}
+
+impl fmt::Debug for Manner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manner").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl Manner {
+    /// Reads certificates where there are upstreams for them.
+    pub(super) fn new(options: &ForwardOptions) -> Result<Self, DnsError> {
+        let ForwardOptions { to, transport, policy, tls, .. } = options;
+        let named = |to: &To| match to {
+            To::Tls { address, name } => {
+                let name = name.clone().or_else(|| tls.server_name.clone());
+                Some((*address, name.unwrap_or_else(|| address.ip().to_string()).into()))
+            }
+            To::Server(_) | To::File(_) => None,
+        };
+        let names: BTreeMap<_, _> = to.iter().filter_map(named).collect();
+        let tls = (!names.is_empty()).then(|| tls::config(tls)).transpose()?;
+        Ok(Self { transport: *transport, policy: *policy, names, tls })
+    }
+
+    /// Whether an upstream is asked over TLS.
+    pub(super) fn is_tls(&self, server: &SocketAddr) -> bool {
+        self.names.contains_key(server)
+    }
+
+    /// A pool of these.
+    pub(super) fn pool(&self, servers: &[SocketAddr]) -> Result<Pool, DnsError> {
+        let forwarding = |error: NetError| DnsError::Forwarding(Box::new(error));
+        let mut options = ResolverOpts::default();
+        options.timeout = TIMEOUT;
+        options.max_active_requests = STREAM_REQUESTS_MAX;
+        options.server_ordering_strategy = match self.policy {
+            ForwardPolicy::Random => ServerOrderingStrategy::QueryStatistics,
+            ForwardPolicy::RoundRobin => ServerOrderingStrategy::RoundRobin,
+            ForwardPolicy::Sequential => ServerOrderingStrategy::UserProvidedOrder,
+        };
+        let servers = servers.iter().map(|server| {
+            let connections = self.protocols(server).into_iter().map(|protocol| {
+                let mut connection = ConnectionConfig::new(protocol);
+                connection.port = server.port();
+                connection
+            });
+            NameServerConfig::new(server.ip(), true, connections.collect())
+        });
+        let tls = match &self.tls {
+            Some(config) => TlsConfig { config: config.clone() },
+            None => TlsConfig::new().map_err(forwarding)?,
+        };
+        let context = PoolContext::new(options, tls);
+        Ok(NameServerPool::from_config(servers, Arc::new(context), TokioRuntimeProvider::new()))
+    }
+
+    fn protocols(&self, server: &SocketAddr) -> Vec<ProtocolConfig> {
+        match (self.names.get(server), self.transport) {
+            (Some(name), _) => vec![ProtocolConfig::Tls { server_name: name.clone() }],
+            (None, Transport::Plain) => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
+            (None, Transport::Tcp) => vec![ProtocolConfig::Tcp],
+        }
+    }
+}
+
+/// The client's question as our own: a new id, our own EDNS size, the flags that change the answer
+/// (CD, DO).
+pub(super) fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequest {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = wishes.recursion_desired;
+    message.metadata.checking_disabled = wishes.flavour.checking_disabled;
+    message.metadata.authentic_data = wishes.authentic_data;
+    message.queries.push(Query::query(name, qtype));
+    let mut edns = Edns::new();
+    edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
+    edns.set_dnssec_ok(wishes.flavour.dnssec_ok);
+    message.edns = Some(edns);
+    DnsRequest::new(message, DnsRequestOptions::default())
+}
