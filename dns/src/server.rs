@@ -52,6 +52,7 @@ pub struct Running {
     /// Where each group of server blocks was asked to listen.
     listening: Vec<Vec<SocketAddr>>,
     renew: watch::Sender<Option<Arc<Renewal>>>,
+    stand_in: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
 /// Settings that take the place of those in force.
@@ -152,10 +153,12 @@ pub fn start(
     }
     let (announce, revisions) = watch::channel(None);
     let (renew, renewals) = watch::channel(None);
+    let (stand_in, stand_ins) = watch::channel(None);
+    let orders = Orders { renewals, stand_ins };
     let programming = Arc::<Programming>::default();
     let serving =
         Serving { zone: zone.clone(), policy: policy.clone(), programming: programming.clone() };
-    tasks.spawn(follow(serving, snapshots, renewals, announce, cancel.clone()));
+    tasks.spawn(follow(serving, snapshots, orders, announce, cancel.clone()));
     tasks.spawn(async move {
         cancel.cancelled().await;
         for socket in &sockets {
@@ -181,6 +184,7 @@ pub fn start(
         zone,
         listening,
         renew,
+        stand_in,
     })
 }
 
@@ -233,6 +237,17 @@ impl Running {
         let policy = Arc::new(Policy::new(&corefile, &self.addresses, &self.ledgers)?);
         self.renew.send_replace(Some(Arc::new(Renewal { policy, origin })));
         Ok(())
+    }
+
+    /// Answers by a snapshot of an earlier run for as long as there is no new one. Readiness and
+    /// [`Running::revision`] stay as they are: nobody knows how old its names are.
+    pub fn stand_in(&self, kept: Arc<Snapshot>) {
+        self.stand_in.send_replace(Some(kept));
+    }
+
+    /// Whether names of an earlier run are being answered.
+    pub fn stands_in(&self) -> bool {
+        self.zone.load().is_stand_in()
     }
 
     /// The snapshot revision whose names are being answered; `None` before the first.
@@ -303,6 +318,13 @@ fn listen_groups(
     Ok(all)
 }
 
+/// What is to be answered by, besides snapshots.
+#[derive(Debug)]
+struct Orders {
+    renewals: watch::Receiver<Option<Arc<Renewal>>>,
+    stand_ins: watch::Receiver<Option<Arc<Snapshot>>>,
+}
+
 /// What UDP threads and connections read.
 #[derive(Debug)]
 struct Serving {
@@ -315,12 +337,14 @@ struct Serving {
 async fn follow(
     serving: Serving,
     mut snapshots: Snapshots,
-    mut renewals: watch::Receiver<Option<Arc<Renewal>>>,
+    mut orders: Orders,
     announce: watch::Sender<Option<u64>>,
     cancel: CancellationToken,
 ) {
     snapshots.mark_changed();
     let mut store_lives = true;
+    // Names of an earlier run are nothing to derive the next ones from.
+    let mut known = serving.zone.load_full();
     let mut is_said = false;
     // Of the names that are answered.
     let mut before: Option<Arc<Snapshot>> = None;
@@ -332,15 +356,20 @@ async fn follow(
                 store_lives = changed.is_ok();
                 None
             }
-            changed = renewals.changed() => {
+            changed = orders.renewals.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                renewals.borrow_and_update().clone()
+                orders.renewals.borrow_and_update().clone()
+            }
+            Ok(()) = orders.stand_ins.changed() => {
+                let kept = orders.stand_ins.borrow_and_update().clone();
+                stand_in(&serving, &known, kept).await;
+                continue;
             }
         };
         let newest: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
-        let old = serving.zone.load_full();
+        let old = known.clone();
         let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
         let snapshot = newest.clone();
@@ -357,7 +386,8 @@ async fn follow(
                 if revision.is_some() && !std::mem::replace(&mut is_said, true) {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");
                 }
-                serving.zone.store(Arc::new(updated));
+                known = Arc::new(updated);
+                serving.zone.store(known.clone());
                 if let (Some(before), Some(now)) = (&before, &newest) {
                     serving.programming.observe(before, now);
                 }
@@ -367,6 +397,16 @@ async fn follow(
             Ok(None) => {}
             Err(error) => tracing::error!("DNS: names were not updated: {error}"),
         }
+    }
+}
+
+/// Answers by what was kept, unless something better is there.
+async fn stand_in(serving: &Serving, known: &Arc<Zone>, kept: Option<Arc<Snapshot>>) {
+    let Some(kept) = kept.filter(|_| known.revision().is_none()) else { return };
+    let known = known.clone();
+    match tokio::task::spawn_blocking(move || known.stand_in(&kept, serial())).await {
+        Ok(zone) => serving.zone.store(Arc::new(zone)),
+        Err(error) => tracing::error!("DNS: names of the last run are not answered: {error}"),
     }
 }
 

@@ -76,12 +76,22 @@ struct Presence {
     services: usize,
 }
 
+/// Where names come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// No snapshot yet.
+    Nothing,
+    /// One that was kept over a restart: nobody knows how old its names are.
+    Kept,
+    /// The snapshot of this revision.
+    At(u64),
+}
+
 /// All names at one revision. Clones share structure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Zone {
     origin: Arc<Origin>,
-    /// The snapshot's revision; `None` before the first.
-    revision: Option<u64>,
+    known: Known,
     /// By the wire form of `SERVICE.NAMESPACE`.
     services: HashMap<Arc<[u8]>, Arc<ServiceNames>>,
     /// By the namespace's name.
@@ -141,7 +151,7 @@ impl Zone {
         let name_servers = name_servers(&origin, None);
         Self {
             origin,
-            revision: None,
+            known: Known::Nothing,
             services: HashMap::new(),
             namespaces: HashMap::new(),
             reverse: HashMap::new(),
@@ -157,9 +167,17 @@ impl Zone {
         &self.origin
     }
 
-    /// The revision of the snapshot these names come from.
+    /// The revision of the snapshot these names come from; `None` for those of an earlier run.
     pub(crate) fn revision(&self) -> Option<u64> {
-        self.revision
+        match self.known {
+            Known::At(revision) => Some(revision),
+            Known::Nothing | Known::Kept => None,
+        }
+    }
+
+    /// Whether these names stand in for ones that could not be read yet.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.known == Known::Kept
     }
 
     /// Time to live of records, in seconds.

@@ -104,8 +104,8 @@ pub(crate) struct SourceArgs {
     /// pod is a Service's and works only once something serves it
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', env = "FAIRLEAD_API_SERVER")]
     pub(crate) api_server: Vec<String>,
-    /// Remember the API servers' own addresses in this directory, for a start when the configured
-    /// one does not work (default: forgotten at the end)
+    /// Remember the API servers' own addresses and the cluster's names in this directory, for a start
+    /// when none can be reached (default: forgotten at the end)
     #[arg(long, value_name = "DIR", env = "FAIRLEAD_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// This node's name in the cluster (default: $NODE_NAME, else the host name)

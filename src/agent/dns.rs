@@ -2,6 +2,7 @@
 
 mod faces;
 mod followed;
+mod kept;
 mod metrics;
 mod stragglers;
 
@@ -51,11 +52,18 @@ pub(crate) async fn run(
     let current: Current = shared.live.dns.clone();
     current.store(Some(server.running.clone()));
 
+    if let Some(directory) = first.source.state_dir.clone() {
+        let keeping = kept::follow(current.clone(), shared.snapshots.clone(), directory);
+        let cancel = shared.cancel.clone();
+        tokio::spawn(async move { cancel.run_until_cancelled(keeping).await });
+    }
+
     let metrics = metrics(current.clone(), followed.as_ref());
     view.store(Some(metrics.clone()));
     let faces = Faces::new(current.clone(), metrics, shared.ending.clone());
     faces.serve(corefile(&followed));
 
+    let follows_pods = source::follows_pods(&first);
     let mut is_ready = false;
     loop {
         let mut revisions = server.running.revisions();
@@ -74,6 +82,9 @@ pub(crate) async fn run(
             Ok(()) = args.changed() => {}
         }
         let newest = args.borrow_and_update().clone();
+        if !follows_pods && corefile(&followed).is_some_and(|corefile| corefile.needs_pods()) {
+            tracing::warn!("DNS: autopath @kubernetes begins with the next start of the agent");
+        }
         let config = self::config(&newest.dns, corefile(&followed));
         if let Some(successor) = take_over(&shared, &server, &config).await {
             server = successor;
@@ -170,7 +181,7 @@ fn metrics(current: Current, followed: Option<&Followed>) -> Arc<Metrics> {
     Arc::new(Box::new(move |text| {
         if let Some(running) = current.load_full() {
             let failed = failures.as_ref().map_or(0, |failures| failures.load(Relaxed));
-            metrics::write(text, &running.counts(), failed);
+            metrics::write(text, &running.counts(), failed, running.stands_in());
         }
     }))
 }

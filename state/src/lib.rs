@@ -7,6 +7,7 @@
 
 pub mod change;
 pub mod decode;
+pub mod kept;
 pub mod model;
 pub mod snapshot;
 pub mod source;

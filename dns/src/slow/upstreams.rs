@@ -36,10 +36,8 @@ use self::pool::{Manner, Pool, question};
 
 use crate::{
     cache::Flavour,
-    counters::{
-        DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds,
-    },
     corefile::{ForwardOptions, HealthCheck, To},
+    counters::{DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds},
     error::DnsError,
     policy::{ZoneName, zone_names},
     wire::name::LowerName,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    DNS_SERVICE, Zone,
+    DNS_SERVICE, Known, Zone,
     authority::Authority,
     reverse::Pointer,
     service::{More, Node, ServiceNames},
@@ -48,7 +48,7 @@ impl Zone {
         if let Some(below) = name.labels_below(&self.origin.name, self.origin.labels) {
             let found = match self.lookup_below(name, below, qtype) {
                 // The API may know the name; only a snapshot can deny it (kubernetes/dns#186).
-                Found::NoName if self.revision.is_none() => Found::NotSynced,
+                Found::NoName if self.known == Known::Nothing => Found::NotSynced,
                 Found::NoName if self.origin.misses.pass_on(name) => Found::Outside,
                 found => found,
             };
@@ -144,7 +144,7 @@ impl Zone {
         match pointers {
             Some(pointers) if qtype == rtype::PTR => Found::Pointers(names_in_force(pointers)),
             Some(_) => Found::NoData,
-            None if self.revision.is_none() => Found::NotSynced,
+            None if self.known == Known::Nothing => Found::NotSynced,
             // An upstream may know it: nodes, addresses outside the cluster.
             None if self.origin.misses.pass_on(name) => Found::Outside,
             None => Found::NoName,

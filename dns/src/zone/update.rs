@@ -11,7 +11,7 @@ use fairlead_state::{
 use imbl::HashMap;
 
 use super::{
-    Origin, Presence, Zone,
+    Known, Origin, Presence, Zone,
     authority::Authority,
     name_servers,
     reverse::Pointer,
@@ -19,12 +19,16 @@ use super::{
     service_key,
 };
 
+/// Time to live of names of an earlier run, in seconds: as RFC 8767 §4 has it for stale data, or
+/// less.
+const STAND_IN_TTL_SECONDS: u32 = 5;
+
 impl Zone {
     /// The names at `snapshot`; `serial` is that of the SOA records.
     pub(crate) fn updated(&self, snapshot: &Snapshot, serial: u32) -> Self {
-        let handled = self.revision.unwrap_or(0);
+        let handled = self.revision().unwrap_or(0);
         let mut zone = match snapshot.changes_since(handled) {
-            Changes::Some(dirty) if self.revision.is_some() => {
+            Changes::Some(dirty) if self.revision().is_some() => {
                 let mut zone = self.clone();
                 dirty.iter().for_each(|dirty| zone.replan(dirty, snapshot));
                 if dirty.iter().any(|dirty| matches!(dirty, Dirty::Pod(_))) {
@@ -34,8 +38,19 @@ impl Zone {
             }
             _ => Self::of_all(self, snapshot, serial),
         };
-        zone.revision = Some(snapshot.revision());
+        zone.known = Known::At(snapshot.revision());
         zone.publish(serial);
+        zone
+    }
+
+    /// The names of an earlier run's snapshot, until there is a new one. They are good for a moment
+    /// only, so that what has changed since is asked for again soon.
+    pub(crate) fn stand_in(&self, snapshot: &Snapshot, serial: u32) -> Self {
+        let ttl_seconds = self.origin.ttl_seconds.min(STAND_IN_TTL_SECONDS);
+        let negative_ttl_seconds = self.origin.negative_ttl_seconds.min(ttl_seconds);
+        let origin = Origin { ttl_seconds, negative_ttl_seconds, ..(*self.origin).clone() };
+        let mut zone = Self::renewed(origin.into(), snapshot, serial);
+        zone.known = Known::Kept;
         zone
     }
 

@@ -68,8 +68,8 @@ async fn what_was_asked_once_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn flags_that_change_the_answer_are_part_of_the_key() {
-    // CVE-2024-0874: CD was not, and one client's unchecked answer was everyone's.
+async fn flags_that_change_the_answer_are_part_of_the_key_cve_2024_0874() {
+    // CD was not, and one client's unchecked answer was everyone's.
     let (to, asked, _) = counting().await;
     let world = World::by(&corefile(to, "cache"), vec![]).await;
     let plain = query("www.example.", RecordType::A);

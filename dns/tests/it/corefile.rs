@@ -91,7 +91,7 @@ async fn kubeadms_corefile_answers_what_coredns_would() {
 }
 
 #[tokio::test]
-async fn the_longest_zone_of_a_stub_domain_answers() {
+async fn the_longest_zone_of_a_stub_domain_answers_cve_2026_33489() {
     let (all, corp, deep) = (always(1).await, always(2).await, always(3).await);
     let corefile = format!(
         "a.corp.example:53 {{\n forward . {deep}\n}}\n\
@@ -105,7 +105,7 @@ async fn the_longest_zone_of_a_stub_domain_answers() {
         ("www.example.", "192.0.2.1"),
         ("corp.example.", "192.0.2.2"),
         ("x.corp.example.", "192.0.2.2"),
-        // Compared by labels (CVE-2026-33489).
+        // Compared by labels, not by letters.
         ("notcorp.example.", "192.0.2.1"),
         ("x.a.corp.example.", "192.0.2.3"),
         ("A.CORP.example.", "192.0.2.3"),
@@ -233,8 +233,8 @@ async fn options_of_kubernetes() {
 }
 
 #[tokio::test]
-async fn acl_comes_before_everything_wherever_it_is_written() {
-    // CVE-2026-26017, coredns#8289, #8290: acl behind rewrite, cache and autopath.
+async fn acl_comes_before_everything_wherever_it_is_written_cve_2026_26017() {
+    // coredns#8289, #8290, too: acl behind rewrite, cache and autopath.
     let all = always(1).await;
     let corefile = format!(
         ".:53 {{\n cache\n hosts {{\n 192.0.2.9 blocked.example\n fallthrough\n }}\n \

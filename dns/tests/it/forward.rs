@@ -203,8 +203,8 @@ async fn the_clients_flags_reach_the_upstream_and_its_id_does_not() {
 }
 
 #[tokio::test]
-async fn forged_replies_are_waited_past() {
-    // TuDoor (CVE-2023-28452): one forged datagram made CoreDNS give up on the true one.
+async fn forged_replies_are_waited_past_cve_2023_28452() {
+    // TuDoor: one forged datagram made CoreDNS give up on the true one.
     let world = World::with(
         vec![],
         vec![

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     contract::objects,
-    world::{PATIENCE, World, query, tcp_receive, tcp_send, udp},
+    world::{PATIENCE, World, query, service, tcp_receive, tcp_send, text, udp},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -202,5 +202,41 @@ async fn times_to_live_and_upstreams_change_while_answering() {
     world.ask(outside, RecordType::A).await;
     assert_eq!(world.running.counts().forwarded, 1, "the new upstream was asked");
     upstream.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn names_of_an_earlier_run_stand_in_until_there_are_new_ones() {
+    let mut world = World::unsynced(&listening("127.0.0.1:0"));
+    let nope = "nope.demo.svc.cluster.local.";
+    let code = |reply: &Message| reply.metadata.response_code;
+    assert_eq!(code(&world.ask(nope, RecordType::A).await), ResponseCode::ServFail);
+    let (mut earlier, snapshots) = Store::new([Kind::Service]);
+    let objects = vec![service("demo", "web", &["10.96.0.77"], &[])];
+    earlier.apply(vec![Change::Replace { kind: Kind::Service, objects, refused: vec![] }]);
+    let kept = snapshots.borrow().clone().unwrap();
+    world.running.stand_in(kept.clone());
+    let stands_in = async {
+        while !world.running.stands_in() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    let reply = world.ask(WEB, RecordType::A).await;
+    assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.77")]);
+    assert!(reply.answers[0].ttl <= 5, "good for a moment: {reply}");
+    // What is not there is denied: else no search path would work.
+    assert_eq!(code(&world.ask(nope, RecordType::A).await), ResponseCode::NXDomain);
+    assert_eq!(world.running.revision(), None, "not in sync");
+    world = world.synced(self::objects()).await;
+    assert!(!world.running.stands_in());
+    let reply = world.ask(WEB, RecordType::A).await;
+    assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.1")]);
+    assert_eq!(reply.answers[0].ttl, 30);
+    // Too late to matter.
+    world.running.stand_in(kept);
+    world.apply(vec![Change::Upsert(service("demo", "late", &["10.96.0.9"], &[]))]).await;
+    let reply = world.ask(WEB, RecordType::A).await;
+    assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.1")]);
     world.end().await;
 }

@@ -136,10 +136,9 @@ async fn files_that_hold_no_certificate_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("empty");
     std::fs::write(&file, "").unwrap();
-    for (files, named) in [
-        (file.display().to_string(), "empty"),
-        ("/nowhere/ca.pem".to_owned(), "/nowhere/ca.pem"),
-    ] {
+    for (files, named) in
+        [(file.display().to_string(), "empty"), ("/nowhere/ca.pem".to_owned(), "/nowhere/ca.pem")]
+    {
         let text = format!(".:53 {{\n forward . tls://127.0.0.1 {{\n tls {files}\n }}\n}}\n");
         let error = Explainer::new(&by(&text), None).unwrap_err();
         assert!(matches!(error, DnsError::TlsFile { .. }), "{error}");

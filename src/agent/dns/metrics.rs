@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use fairlead_dns::{Counts, DropReason};
 
 /// Appends all counters. Writing to a String cannot fail.
-pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
+pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64, stands_in: bool) {
     coredns::write(text, counts, failed_reloads);
     let plain = [
         ("fairlead_dns_udp_queries_total", counts.udp_queries),
@@ -19,6 +19,8 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     for (name, value) in plain {
         let _ = writeln!(text, "# TYPE {name} counter\n{name} {value}");
     }
+    let stale = "fairlead_dns_names_stale";
+    let _ = writeln!(text, "# TYPE {stale} gauge\n{stale} {}", u8::from(stands_in));
     let _ = writeln!(text, "# TYPE fairlead_dns_replies_total counter");
     for (rcode, value) in counts.replies.iter().enumerate().filter(|(_, value)| **value > 0) {
         let _ = writeln!(text, "fairlead_dns_replies_total{{rcode=\"{rcode}\"}} {value}");
