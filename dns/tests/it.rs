@@ -16,6 +16,8 @@ mod cached;
 mod contract;
 #[path = "it/corefile.rs"]
 mod corefile;
+#[path = "it/cve.rs"]
+mod cve;
 #[path = "it/forward.rs"]
 mod forward;
 #[path = "it/hostile.rs"]

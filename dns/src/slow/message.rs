@@ -38,8 +38,10 @@ pub(super) fn verdict(request: &Request) -> Verdict {
     let [question] = request.queries.queries() else {
         return Verdict::Error(ResponseCode::FormErr);
     };
-    // We share no key with anyone (RFC 8945 §5.2.1).
-    if request.signature.is_some() {
+    // We share no key with anyone (RFC 8945 §5.2.1). Without DNSSEC hickory takes a signature for any
+    // record.
+    let is_signature = |record: &Record| record.record_type() == RecordType::TSIG;
+    if request.signature.is_some() || request.additionals.iter().any(is_signature) {
         return Verdict::Error(ResponseCode::NotAuth);
     }
     match question.query_type() {
