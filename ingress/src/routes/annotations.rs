@@ -16,6 +16,7 @@ mod proxy;
 mod redirect;
 mod reply;
 mod rewrite;
+mod snippet;
 mod template;
 mod value;
 
@@ -40,6 +41,7 @@ pub(crate) use self::{
     redirect::{Elsewhere, Redirects},
     reply::Reply,
     rewrite::{Rewrite, Rewriting, Rewritten, pattern},
+    snippet::{Returned, Snippet},
     template::{Template, Variable},
 };
 use self::{
@@ -47,6 +49,7 @@ use self::{
     balance::Balancing,
     external::ExternalAuth,
     proxy::Proxying,
+    snippet::Snippets,
     value::{Read, Unread, bad, own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
@@ -74,6 +77,7 @@ pub(super) struct Annotations {
     access: Access,
     basic: BasicAuth,
     external: ExternalAuth,
+    snippets: Snippets,
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
@@ -115,6 +119,8 @@ pub(crate) struct Extra {
     pub(crate) cors: Option<Cors>,
     /// What of an endpoint's answer is told otherwise.
     pub(crate) reply: Option<Reply>,
+    /// What snippets ask for.
+    pub(crate) snippet: Option<Snippet>,
     /// Which endpoint is asked, if not simply the next one.
     pub(crate) balance: Option<Balance>,
     /// All requests are sent there.
@@ -144,6 +150,7 @@ impl Annotations {
             .or_else(|| self.canary.set(name, value))
             .or_else(|| self.basic.set(ingress, name, value))
             .or_else(|| self.external.set(name, value))
+            .or_else(|| self.snippets.set(name, value))
             .or_else(|| self.balancing.set(name, value))
             .unwrap_or(Err(Unread::Unknown))
     }
@@ -197,6 +204,7 @@ impl Annotations {
             pace: self.throttle.pace(),
             cors: self.cors.is_needed().then(|| self.cors.clone()),
             balance: self.balancing.balance(),
+            snippet: self.snippets.snippet(),
             reply: self.reply.is_needed().then(|| self.reply.clone()),
             elsewhere: self.redirects.elsewhere(),
             vhost: self.proxying.vhost.clone(),
@@ -218,12 +226,12 @@ impl Extra {
     fn is_needed(&self) -> bool {
         let Self { denied, access, limiter, pace, cors, reply, balance, .. } = self;
         let Self { elsewhere, vhost, closes, errors, .. } = self;
-        let Self { gate, authority, .. } = self;
+        let Self { gate, authority, snippet, .. } = self;
         let asks_who = gate.is_some() || authority.is_some();
         let guards = denied.is_some() || access.is_some() || limiter.is_some() || asks_who;
         let answers = pace.is_some() || elsewhere.is_some() || errors.is_some();
         let replies = cors.is_some() || reply.is_some();
-        let asks = balance.is_some() || vhost.is_some() || *closes;
+        let asks = balance.is_some() || snippet.is_some() || vhost.is_some() || *closes;
         guards || answers || replies || asks
     }
 }

@@ -21,6 +21,14 @@ pub(super) fn text(status: StatusCode, line: &'static str) -> Response<ResponseB
     response
 }
 
+/// The same, with a text that was made for the request.
+pub(super) fn own_text(status: StatusCode, line: String) -> Response<ResponseBody> {
+    let mut response = text(status, "");
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(line.len()));
+    *response.body_mut() = ResponseBody::own(line);
+    response
+}
+
 /// Where to ask instead; 308 and 307 keep method and body.
 pub(super) fn redirect(status: StatusCode, location: HeaderValue) -> Response<ResponseBody> {
     let mut response = text(status, "This is found elsewhere.\n");

@@ -148,6 +148,11 @@ impl ResponseBody {
         Self { source: Source::Ours(body), busy: None, extras: None }
     }
 
+    pub(super) fn own(text: String) -> Self {
+        let body = Full::new(Bytes::from(text));
+        Self { source: Source::Ours(body), busy: None, extras: None }
+    }
+
     pub(super) fn empty() -> Self {
         Self::text("")
     }

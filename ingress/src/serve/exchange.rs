@@ -3,7 +3,7 @@
 use std::{convert::Infallible, rc::Rc};
 
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
     uri::{PathAndQuery, Uri},
@@ -33,13 +33,15 @@ use crate::{
     host,
     limiter::Slot,
     path,
-    routes::{Extra, Upstream},
+    routes::{Extra, Upstream, Variable},
 };
 
 /// What lasts as long as a request is in service, or the tunnel it becomes.
 struct Passage {
     on_upgrade: OnUpgrade,
     slot: Option<Slot>,
+    /// Fields the endpoint is to see otherwise.
+    fields: Vec<(HeaderName, Option<HeaderValue>)>,
 }
 
 /// Answers one request.
@@ -73,7 +75,7 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
             return unplanned.answer(client);
         }
     };
-    let passage = Passage { on_upgrade, slot: None };
+    let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
     let mut response = match &plan.route.policy.extra {
         None => proxy(client, &plan, head, body, passage).await,
         Some(extra) => with_extras(client, &plan, extra, head, body, passage).await,
@@ -97,6 +99,12 @@ async fn with_extras(
     let seen = Seen::of(&head, plan);
     let instead = Instead::of(&plan.route, &seen.scope(client, &head, plan), &plan.host);
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
+    let told = extra.snippet.as_ref().map(|snippet| {
+        let scope = seen.scope(client, &head, plan);
+        let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
+        passage.fields = snippet.to_endpoint(&look);
+        snippet.told(&look)
+    });
     let mut response = match enter(client, plan, extra, &seen, &head).await {
         Ok((slot, mut let_in)) => {
             passage.slot = slot;
@@ -118,6 +126,9 @@ async fn with_extras(
     }
     if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
         cors.set_fields(response.headers_mut(), origin);
+    }
+    if let Some(told) = told {
+        told.apply(response.status(), response.headers_mut());
     }
     if let Some(pace) = extra.pace {
         response.body_mut().slow_down(pace);
@@ -254,6 +265,12 @@ async fn send(
         closes: extra.is_some_and(|extra| extra.closes),
     };
     fields::to_upstream(&mut head.headers, &edit);
+    for (name, value) in passage.fields {
+        match value {
+            Some(value) => _ = head.headers.insert(name, value),
+            None => _ = head.headers.remove(name),
+        }
+    }
     let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
         client.worker.counters.refused(Refused::Path);
         return refuse(client, &body, Refused::Path.status());
@@ -266,7 +283,7 @@ async fn send(
     };
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
-    let Passage { on_upgrade, mut slot } = passage;
+    let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
     let asked = plan.websocket.map(|websocket| match websocket {
         Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot.take()),
         Websocket::Connect => Asked::by_connect(on_upgrade, slot.take(), request.headers_mut()),

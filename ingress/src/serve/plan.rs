@@ -9,7 +9,7 @@ use super::{answer, body::ResponseBody, client::Client, scope::Scope};
 use crate::{
     admission::{self, Admitted, Websocket},
     counters::Refused,
-    routes::{Found, Host, Rewritten, Route},
+    routes::{Found, Host, Returned, Rewritten, Route, Variable},
 };
 
 const HTTP_PORT: u16 = 80;
@@ -41,8 +41,8 @@ pub(super) enum Unplanned {
     Unserved(StatusCode),
     /// To somewhere else.
     Moved(StatusCode, HeaderValue),
-    /// The answer to a preflight of another site.
-    Preflight(Box<Response<ResponseBody>>),
+    /// The answer to a preflight of another site, or a snippet's.
+    Answered(Box<Response<ResponseBody>>),
 }
 
 /// Admission and routing.
@@ -129,21 +129,50 @@ fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
         && scope.head.method == Method::OPTIONS
         && let Some(origin) = cors.allows(&scope.head.headers)
     {
-        return Err(Unplanned::Preflight(Box::new(cors.preflight(&origin))));
+        return Err(Unplanned::Answered(Box::new(cors.preflight(&origin))));
+    }
+    if let Some(snippet) = extra.snippet.as_ref().filter(|_| extra.denied.is_none()) {
+        let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
+        if let Some(returned) = snippet.returned(&look) {
+            let mut answer = returned_answer(scope, returned);
+            snippet.told(&look).apply(answer.status(), answer.headers_mut());
+            return Err(Unplanned::Answered(Box::new(answer)));
+        }
     }
     // A denied location's `return 503` stands where its other `return` would.
     let Some(elsewhere) = extra.elsewhere.as_ref().filter(|_| extra.denied.is_none()) else {
         return Ok(());
     };
     let redirects = &scope.route.policy.redirects;
-    let mut location = scope.render(&elsewhere.location);
-    if location.starts_with('/') && !redirects.relative {
-        // nginx: absolute_redirect.
+    let location = scope.render(&elsewhere.location);
+    let location = if redirects.relative { location } else { absolute(scope, location) };
+    Err(Unplanned::moved(elsewhere.status, location))
+}
+
+/// nginx: absolute_redirect.
+fn absolute(scope: &Scope<'_>, mut location: String) -> String {
+    if location.starts_with('/') {
         let mut absolute = format!("{}://{}", scheme(scope.client), scope.host);
-        push_port(&mut absolute, scope.client.port, redirects.names_port);
+        let names_port = scope.route.policy.redirects.names_port;
+        push_port(&mut absolute, scope.client.port, names_port);
         location.insert_str(0, &absolute);
     }
-    Err(Unplanned::moved(elsewhere.status, location))
+    location
+}
+
+/// nginx: to a redirect's status the text is where to, to others what is said.
+fn returned_answer(scope: &Scope<'_>, returned: Returned) -> Response<ResponseBody> {
+    let Returned { status, text } = returned;
+    match text {
+        Some(text) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => {
+            match HeaderValue::try_from(absolute(scope, text)) {
+                Ok(location) => answer::redirect(status, location),
+                Err(_) => answer::status(StatusCode::BAD_REQUEST),
+            }
+        }
+        Some(text) => answer::own_text(status, text),
+        None => answer::own_text(status, format!("{status}\n")),
+    }
 }
 
 /// The new path and what `X-Forwarded-Prefix` says.
@@ -209,7 +238,7 @@ impl Unplanned {
             }
             Self::Unserved(status) => answer::status(status),
             Self::Moved(status, location) => answer::redirect(status, location),
-            Self::Preflight(answer) => *answer,
+            Self::Answered(answer) => *answer,
         }
     }
 }

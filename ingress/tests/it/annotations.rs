@@ -11,6 +11,7 @@ mod limits;
 mod redirects;
 mod retries;
 mod rewrite;
+mod snippets;
 mod upstream;
 
 use fairlead_state::model::Ingress;

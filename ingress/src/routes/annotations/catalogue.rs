@@ -87,6 +87,11 @@ const RETRIES: &str =
     "annotations::retries::an_answer_that_is_to_be_passed_over_is_while_there_is_another";
 const REWRITE: &str = "annotations::rewrite::a_path_is_rewritten_with_what_it_captured";
 const SLOW: &str = "annotations::limits::a_body_goes_out_no_faster_than_it_may";
+const SERVER_SNIPPET: &str =
+    "as configuration-snippet, before it, for the paths of its own Ingress";
+const SNIPPET: &str = "more_set_headers, more_clear_headers, add_header, proxy_set_header, return and \
+                       if on a variable; any other directive refuses the snippet with its line";
+const SNIPPETS: &str = "annotations::snippets::directives_people_use_are_actions";
 const STICKY: &str = "annotations::balance::a_cookie_keeps_a_client_with_its_endpoint";
 const TIMEOUTS: &str =
     "annotations::retries::who_does_not_answer_in_the_time_of_the_annotation_is_given_up";
@@ -199,7 +204,13 @@ pub static ANNOTATIONS: &[Annotation] = &[
         "annotations::canary::a_weight_is_a_share_of_the_requests",
     ),
     row("client-body-buffer-size", Differs, BODIES, "8k", BUFFERS),
-    row("configuration-snippet", Refused, NO_CODE, "more_set_headers \"X: y\";", NONE),
+    row(
+        "configuration-snippet",
+        Differs,
+        SNIPPET,
+        "more_set_headers \"X-Frame-Options: DENY\";",
+        SNIPPETS,
+    ),
     row(
         "connection-proxy-header",
         Works,
@@ -380,7 +391,7 @@ pub static ANNOTATIONS: &[Annotation] = &[
         "b.example",
         "annotations::redirects::an_alias_is_served_as_its_host_unless_it_has_rules",
     ),
-    row("server-snippet", Refused, NO_CODE, "return 403;", NONE),
+    row("server-snippet", Differs, SERVER_SNIPPET, "return 403;", SNIPPETS),
     row(
         "service-upstream",
         Refused,

@@ -1,0 +1,112 @@
+//! Snippets: typed actions, and nothing that is executed.
+
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::site;
+use crate::support::{
+    World,
+    client::{Answer, connect, request, send},
+    objects::{IngressExt, backend},
+    upstream::Upstream,
+};
+
+async fn ask(world: &World, name: &str, fields: &[(&'static str, &str)]) -> Answer {
+    let mut request = request(&format!("{name}.example"), "/a?b=c");
+    for (name, value) in fields {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    send(&mut connect(world.http()).await, request).await
+}
+
+#[tokio::test]
+async fn directives_people_use_are_actions() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let snippet = "configuration-snippet";
+    objects.extend(
+        [
+            site(
+                "fields",
+                &[(
+                    snippet,
+                    "more_set_headers \"X-Frame-Options: DENY\" 'X-Who: $http_x_user';\n\
+                     more_clear_headers Server;\n\
+                     add_header X-A 1;\n\
+                     proxy_set_header X-From $host;\n\
+                     proxy_set_header X-Secret \"\";\n",
+                )],
+            ),
+            site("if", &[(snippet, "if ($http_x_user = \"\") {\n  return 403 \"who?\";\n}\n")]),
+            site("server", &[("server-snippet", "return 301 https://b.example$request_uri;")]),
+            site("path", &[(snippet, "return 302 /new;")]),
+            site("first", &[(snippet, "return 204;"), ("denylist-source-range", "127.0.0.0/8")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::new(objects).await;
+    let answer = ask(&world, "fields", &[("x-user", "ann"), ("x-secret", "s")]).await;
+    assert_eq!(answer.who(), (200, "web"));
+    for (field, value) in [
+        ("x-frame-options", Some("DENY")),
+        ("x-who", Some("ann")),
+        ("x-a", Some("1")),
+        ("server", None),
+    ] {
+        let found = answer.headers.get(field).map(|value| value.to_str().unwrap());
+        assert_eq!(found, value, "{field}");
+    }
+    assert_eq!(answer.saw("x-from"), Some("fields.example"));
+    assert_eq!(answer.saw("x-secret"), None);
+    for (name, fields, status, location, body) in [
+        ("if", &[][..], 403, None, "who?"),
+        ("if", &[("x-user", "ann")], 200, None, "web"),
+        ("server", &[], 301, Some("https://b.example/a?b=c"), "This is found elsewhere."),
+        ("path", &[], 302, Some("http://path.example/new"), "This is found elsewhere."),
+        // nginx's `return` is of a phase before access lists.
+        ("first", &[], 204, None, ""),
+    ] {
+        let answer = ask(&world, name, fields).await;
+        assert_eq!(answer.who(), (status, body), "{name}");
+        let found = answer.headers.get("location").map(|value| value.to_str().unwrap());
+        assert_eq!(found, location, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn fields_are_added_to_errors_only_where_that_is_said() {
+    let upstream = Upstream::serve(|_| async {
+        let mut response = Response::new(Full::new(Bytes::from("web\n")));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    let text = "add_header X-A 1;\nadd_header X-B 2 always;\nmore_set_headers 'X-C: 3';";
+    objects.push(site("a", &[("configuration-snippet", text)]).object());
+    let world = World::new(objects).await;
+    let answer = ask(&world, "a", &[]).await;
+    assert_eq!(answer.status, 404);
+    let has = |name: &str| answer.headers.contains_key(name);
+    assert_eq!((has("x-a"), has("x-b"), has("x-c")), (false, true, true));
+}
+
+/// CVE-2021-25742 and its heirs: a snippet read every Secret of the cluster.
+#[tokio::test]
+async fn a_snippet_with_anything_else_is_refused_whole_and_its_line_is_named() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let text = "more_set_headers 'X-A: 1';\ncontent_by_lua_block { ngx.say(1) }\n";
+    objects.push(site("lua", &[("configuration-snippet", text)]).object());
+    let text = "}\n}\nserver { listen 81; }";
+    objects.push(site("close", &[("server-snippet", text)]).object());
+    let world = World::new(objects).await;
+    for (name, line) in [("lua", "line 2: content_by_lua_block"), ("close", "line 1: }")] {
+        let answer = ask(&world, name, &[]).await;
+        assert_eq!(answer.who(), (200, "web"), "{name}");
+        assert!(!answer.headers.contains_key("x-a"), "{name}");
+        let reasons = world.reasons(name);
+        assert!(reasons[0].starts_with("refused: ") && reasons[0].contains(line), "{reasons:?}");
+    }
+}
