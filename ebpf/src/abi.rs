@@ -8,6 +8,7 @@
 mod affinity;
 mod connection;
 mod frontend;
+mod maglev;
 mod reason;
 mod settings;
 
@@ -23,6 +24,7 @@ pub use frontend::{
     FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_MAGLEV,
     FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue,
 };
+pub use maglev::{MaglevKey, MaglevPart, PART_PLACES, TableSize};
 pub use reason::Reason;
 pub use settings::{
     CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX, SETTINGS_LOOPBACK_V4,
@@ -35,6 +37,8 @@ pub mod name {
     pub const FRONTENDS: &str = "frontends_v2";
     /// [`BackendKey`](super::BackendKey) to [`Backend`](super::Backend).
     pub const BACKENDS: &str = "backends_v1";
+    /// [`MaglevKey`](super::MaglevKey) to [`MaglevPart`](super::MaglevPart).
+    pub const MAGLEV: &str = "maglev_v1";
     /// Address to `NODE_ADDRESS_*`.
     pub const NODE_ADDRESSES: &str = "node_addresses_v2";
     /// One [`Settings`](super::Settings).

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 
 use crate::abi::{
-    BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS, FRONTEND_LOCAL, FrontendValue,
+    Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS, FRONTEND_LOCAL, FrontendValue,
 };
 
 /// Steps of a search in a sorted set: more than sets have bits in their length.
@@ -112,11 +112,28 @@ fn high(number: u64) -> u32 {
 /// Spreads an identifier (a socket cookie counts up by one) over all 32 bits, the same every time.
 #[inline(always)]
 pub fn mix(identifier: u64) -> u32 {
+    high(avalanche(identifier))
+}
+
+/// Spreads a number over all 64 bits, the same on every node and in every version: tables for
+/// consistent hashing are made by it.
+#[inline(always)]
+pub fn avalanche(number: u64) -> u64 {
     // The finaliser of splitmix64: full avalanche in two multiplications.
-    let mut x = identifier;
+    let mut x = number;
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    high(x ^ (x >> 31))
+    x ^ (x >> 31)
+}
+
+/// By what a client's flow is told from others, the same on every node. Not by what it dialled:
+/// NodePorts are dialled at another address on each.
+#[inline(always)]
+pub fn flow(client: &Address, port: [u8; 2], protocol: u8) -> u32 {
+    let [high, low]: [u64; 2] = bytemuck::cast(*client);
+    let end = u64::from(u16::from_be_bytes(port)) << 8 | u64::from(protocol);
+    let client = avalanche(avalanche(u64::from_be(high)) ^ u64::from_be(low));
+    mix(client ^ end)
 }
 
 #[cfg(test)]
@@ -213,6 +230,25 @@ mod tests {
         assert_eq!(slot(0, 7), Some(0));
         assert_eq!(slot(u32::MAX, 7), Some(6));
         assert_eq!(slot(u32::MAX, u16::MAX), Some(65534));
+    }
+
+    #[test]
+    fn flows_spread_evenly_and_are_told_apart_by_address_port_and_protocol() {
+        let client = |last: u8| crate::packet::mapped([203, 0, 113, last]);
+        let mut hits = [0u32; 7];
+        for port in 0..=u16::MAX {
+            let flow = flow(&client(9), port.to_be_bytes(), 6);
+            hits[scale(flow, 7) as usize] += 1;
+        }
+        assert!(hits.iter().all(|hits| (9_000..9_700).contains(hits)), "{hits:?}");
+        let one = flow(&client(9), [1, 2], 6);
+        for other in
+            [flow(&client(8), [1, 2], 6), flow(&client(9), [2, 1], 6), flow(&client(9), [1, 2], 17)]
+        {
+            assert_ne!(one, other);
+        }
+        // Nodes of one cluster may run different versions.
+        assert_eq!(one, 0x1a08_c3cf);
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! From what the maps hold to what they must hold, in an order that readers never notice.
 //!
-//! A reader looks a frontend up and then a slot of its set. So a set is whole before a frontend
-//! leads to it, is never changed, and goes when no frontend leads to it any more: what replaces it
-//! is a new set under a new id.
+//! A reader looks a frontend up and then a slot of its set, by the set's table if it has one. So a
+//! set is whole before a frontend leads to it, is never changed, and goes when no frontend leads to
+//! it any more: what replaces it is a new set under a new id.
 
 mod actual;
 mod ids;
 
 use std::fmt;
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
+    TableSize,
+};
 
 pub use self::{actual::Actual, ids::Ids};
 use crate::{
     hash::{FastMap, FastSet},
     image::Capacities,
+    maglev,
     plan::{BackendSet, Lead},
 };
 
@@ -27,10 +31,14 @@ pub enum Step {
     PutSourceRanges(Vec<SourceRangeKey>),
     /// Slots of new sets.
     PutBackends(Vec<(BackendKey, Backend)>),
+    /// Tables of new sets.
+    PutMaglev(Vec<(MaglevKey, MaglevPart)>),
     /// Frontends that are new or lead to another set.
     PutFrontends(Vec<(FrontendKey, FrontendValue)>),
     /// Slots no frontend leads to any more.
     DeleteBackends(Vec<BackendKey>),
+    /// Tables no frontend leads to any more.
+    DeleteMaglev(Vec<MaglevKey>),
     /// Ranges no frontend looks for any more.
     DeleteSourceRanges(Vec<SourceRangeKey>),
     /// Counters of services that are no more. (The programs make counters, when they first count.)
@@ -41,12 +49,19 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     ended_frontends: Vec<FrontendKey>,
-    new_sets: Vec<(u32, BackendSet)>,
+    new_sets: Vec<NewSet>,
     frontends: Vec<(FrontendKey, FrontendValue)>,
     ended_sets: Vec<u32>,
     new_ranges: Vec<SourceRangeKey>,
     ended_ranges: Vec<SourceRangeKey>,
     ended_counters: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NewSet {
+    id: u32,
+    backends: BackendSet,
+    table: Option<TableSize>,
 }
 
 /// What the maps must hold for one service.
@@ -90,8 +105,9 @@ impl<'a> From<Lead<'a>> for WantedFrontend<'a> {
 }
 
 impl<'a> WantedFrontend<'a> {
-    fn sets(&self) -> impl Iterator<Item = &'a BackendSet> {
-        self.set.into_iter().chain(self.local)
+    fn sets(&self) -> impl Iterator<Item = (&'a BackendSet, Option<TableSize>)> + use<'a> {
+        let table = TableSize::of(self.value.flags);
+        self.set.into_iter().chain(self.local).map(move |set| (set, table))
     }
 }
 
@@ -102,6 +118,8 @@ pub enum FullMap {
     Frontends,
     /// There is no room for its new set beside the old one; the service is as it was.
     Backends,
+    /// There is no room for its new set's table beside the old one; the service is as it was.
+    Maglev,
 }
 
 impl fmt::Display for FullMap {
@@ -109,6 +127,7 @@ impl fmt::Display for FullMap {
         f.write_str(match self {
             FullMap::Frontends => "frontends",
             FullMap::Backends => "backends",
+            FullMap::Maglev => "maglev",
         })
     }
 }
@@ -128,6 +147,7 @@ pub struct Draft<'a> {
 struct Room {
     frontends: usize,
     slots: usize,
+    parts: usize,
 }
 
 impl Delta {
@@ -143,20 +163,34 @@ impl Delta {
 
     /// The changes in the order they must be made in; each may be repeated.
     pub fn steps(&self, actual: &Actual) -> Vec<Step> {
-        let new_slots = self.new_sets.iter().flat_map(|(id, set)| {
-            set.iter().zip(0..).map(|(backend, slot)| (BackendKey { set_id: *id, slot }, *backend))
+        let new_slots = self.new_sets.iter().flat_map(|NewSet { id, backends, .. }| {
+            let slots = backends.iter().zip(0..);
+            slots.map(|(backend, slot)| (BackendKey { set_id: *id, slot }, *backend))
         });
+        let new_parts = self.new_sets.iter().flat_map(NewSet::parts);
+        let ended_parts = self.ended_sets.iter().flat_map(|id| actual.parts_of(*id));
         let ended_slots = self.ended_sets.iter().flat_map(|id| actual.slots_of(*id));
         let steps = [
             Step::DeleteFrontends(self.ended_frontends.clone()),
             Step::PutSourceRanges(self.new_ranges.clone()),
             Step::PutBackends(new_slots.collect()),
+            Step::PutMaglev(new_parts.collect()),
             Step::PutFrontends(self.frontends.clone()),
             Step::DeleteBackends(ended_slots.collect()),
+            Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
             Step::DeleteCounters(self.ended_counters.clone()),
         ];
         steps.into_iter().filter(|step| step.entries() > 0).collect()
+    }
+}
+
+impl NewSet {
+    fn parts(&self) -> impl Iterator<Item = (MaglevKey, MaglevPart)> + use<> {
+        let parts = self.table.map(|size| maglev::parts(&self.backends, size));
+        let set_id = self.id;
+        let parts = parts.unwrap_or_default().into_iter().zip(0..);
+        parts.map(move |(part, number)| (MaglevKey { set_id, part: number }, part))
     }
 }
 
@@ -168,6 +202,8 @@ impl Step {
             Step::PutBackends(entries) => entries.len(),
             Step::PutFrontends(entries) => entries.len(),
             Step::DeleteBackends(keys) => keys.len(),
+            Step::PutMaglev(parts) => parts.len(),
+            Step::DeleteMaglev(keys) => keys.len(),
             Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
             Step::DeleteCounters(ids) => ids.len(),
         }
@@ -180,6 +216,7 @@ impl<'a> Draft<'a> {
         let room = Room {
             frontends: capacities.frontends.saturating_sub(actual.frontends().len()),
             slots: capacities.backends.saturating_sub(actual.slots()),
+            parts: capacities.maglev.saturating_sub(actual.parts()),
         };
         let (references, ended_frontends) = (FastMap::default(), FastSet::default());
         Self { actual, room, delta: Delta::default(), references, ended_frontends }
@@ -220,29 +257,39 @@ impl<'a> Draft<'a> {
             fits
         });
         let known = self.known_sets(wanted);
-        let mut sets: Vec<(&BackendSet, u32)> = Vec::new();
-        let mut new_slots = 0;
-        for set in placed.iter().flat_map(WantedFrontend::sets) {
-            if sets.iter().any(|(other, _)| std::ptr::eq(*other, set)) {
+        let mut sets: Vec<(&BackendSet, Option<TableSize>, u32)> = Vec::new();
+        let (mut new_slots, mut new_parts) = (0, 0);
+        for (set, table) in placed.iter().flat_map(WantedFrontend::sets) {
+            if sets.iter().any(|(other, ..)| std::ptr::eq(*other, set)) {
                 continue;
             }
-            let id = known.iter().find(|(_, content)| *content == set).map(|(id, _)| *id);
-            new_slots += if id.is_none() { set.len() } else { 0 };
-            sets.push((set, id.unwrap_or(0)));
+            let same = known.iter().find(|(_, content)| *content == (set, table));
+            if same.is_none() {
+                new_slots += set.len();
+                new_parts += table.map_or(0, |size| size.parts() as usize);
+            }
+            sets.push((set, table, same.map_or(0, |(id, _)| *id)));
         }
         if new_slots > self.room.slots {
             return Err(FullMap::Backends);
         }
-        self.room.frontends = room;
-        self.room.slots -= new_slots;
-        for (set, id) in sets.iter_mut().filter(|(_, id)| *id == 0) {
+        if new_parts > self.room.parts {
+            return Err(FullMap::Maglev);
+        }
+        self.room = Room {
+            frontends: room,
+            slots: self.room.slots - new_slots,
+            parts: self.room.parts - new_parts,
+        };
+        for (set, table, id) in sets.iter_mut().filter(|(_, _, id)| *id == 0) {
             *id = set_ids.allocate(|id| self.actual.holds_set(id));
-            self.delta.new_sets.push((*id, BackendSet::clone(set)));
+            let (id, backends, table) = (*id, BackendSet::clone(set), *table);
+            self.delta.new_sets.push(NewSet { id, backends, table });
         }
         self.serve_ranges(wanted);
         for frontend in &placed {
-            let id = |set: &BackendSet| sets.iter().find(|(other, _)| std::ptr::eq(*other, set));
-            let id = |set: Option<&BackendSet>| set.and_then(id).map_or(0, |(_, id)| *id);
+            let id = |set: &BackendSet| sets.iter().find(|(other, ..)| std::ptr::eq(*other, set));
+            let id = |set: Option<&BackendSet>| set.and_then(id).map_or(0, |(.., id)| *id);
             let (set_id, local_set_id) = (id(frontend.set), id(frontend.local));
             let backends = frontend.set.map_or(0, |set| set.len());
             let backends = u16::try_from(backends).unwrap_or(u16::MAX);
@@ -264,8 +311,8 @@ impl<'a> Draft<'a> {
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,
     /// also one written by an earlier start.
-    fn known_sets(&self, wanted: &Wanted<'_>) -> Vec<(u32, &'a BackendSet)> {
-        let mut known: Vec<(u32, &BackendSet)> = Vec::new();
+    fn known_sets(&self, wanted: &Wanted<'_>) -> Vec<(u32, (&'a BackendSet, Option<TableSize>))> {
+        let mut known = Vec::new();
         for WantedFrontend { key, .. } in &wanted.frontends {
             let Some(value) = self.actual.frontends().get(key) else { continue };
             for id in actual::sets_of(value) {

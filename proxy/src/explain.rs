@@ -14,7 +14,7 @@ use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_EXTERNAL, FRONTEND_LOCAL,
         FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS,
-        Settings, SourceRangeKey,
+        Settings, SourceRangeKey, TableSize,
     },
     dialled::{self, Found, Tables},
     packet::{is_mapped, unmapped},
@@ -99,6 +99,8 @@ pub struct Frontend {
     pub is_limited: bool,
     /// For so long a client keeps its backend; 0: no affinity.
     pub affinity_seconds: u32,
+    /// Packets' flows are given to backends by a table of so many places, on every node alike.
+    pub maglev_places: Option<u32>,
 }
 
 /// A decision and what it was made by.
@@ -216,7 +218,8 @@ impl PlannedMaps {
         rules: Rules,
         service_cidrs: &[IpNetwork],
     ) -> Result<(Self, ProxyStatus), KernelError> {
-        let room = Capacities { frontends: usize::MAX, backends: usize::MAX, counters: usize::MAX };
+        let (all, counters) = (usize::MAX, usize::MAX);
+        let room = Capacities { frontends: all, backends: all, maglev: all, counters };
         let sync = Synchroniser::new(MemoryMaps::new(room), node_name);
         let mut sync = sync.with_rules(rules);
         sync.reconcile(snapshot);
@@ -363,6 +366,7 @@ fn frontend(key: &FrontendKey, value: &FrontendValue) -> Frontend {
         is_local: value.flags & FRONTEND_LOCAL != 0,
         is_limited: value.flags & FRONTEND_SOURCE_RANGES != 0,
         affinity_seconds: value.affinity_seconds,
+        maglev_places: TableSize::of(value.flags).map(TableSize::places),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
+};
 
 /// The content of the service maps at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct Image {
     pub frontends: BTreeMap<FrontendKey, FrontendValue>,
     /// Where it leads.
     pub backends: BTreeMap<BackendKey, Backend>,
+    /// Which of it a flow gets, for sets with a table.
+    pub maglev: BTreeMap<MaglevKey, MaglevPart>,
     /// Who may dial it.
     pub source_ranges: BTreeSet<SourceRangeKey>,
 }
@@ -22,6 +26,8 @@ pub struct Capacities {
     pub frontends: usize,
     /// Backend slots.
     pub backends: usize,
+    /// Parts of Maglev tables.
+    pub maglev: usize,
     /// Counters.
     pub counters: usize,
 }

@@ -9,6 +9,7 @@ pub mod explain;
 mod hash;
 pub mod health_ports;
 pub mod image;
+mod maglev;
 pub mod maps;
 pub mod node;
 mod object;
@@ -24,5 +25,5 @@ pub mod text;
 pub use attach::{
     AttachReport, Devices, Kernel, KernelError, KernelOptions, MapSizes, NodePortAddresses,
 };
-pub use fairlead_ebpf::abi::CIDRS_MAX;
+pub use fairlead_ebpf::abi::{CIDRS_MAX, TableSize};
 pub use sync::{ProxyStatus, Synchroniser};

@@ -13,8 +13,8 @@ use aya::{
 };
 use fairlead_ebpf::abi::{
     Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, PeerKey, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer,
-    SourceRangeKey, Tuple, name,
+    FrontendKey, FrontendValue, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX, ServiceCounters,
+    Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -32,6 +32,8 @@ pub struct MapSizes {
     pub frontends: u32,
     /// Slots of all backend sets; while sets change, old and new count.
     pub backends: u32,
+    /// Parts of Maglev tables, of 64 places each; while sets change, old and new count.
+    pub maglev: u32,
     /// Services with counters.
     pub counters: u32,
     /// Addresses of the node itself.
@@ -58,6 +60,7 @@ impl Default for MapSizes {
         Self {
             frontends: 262_144,
             backends: 1_048_576,
+            maglev: 65_536,
             counters: 262_144,
             node_addresses: 4096,
             datagram_peers: 65_536,
@@ -156,6 +159,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Tables {
     pub(crate) frontends: Table<FrontendKey, FrontendValue>,
     pub(crate) backends: Table<BackendKey, Backend>,
+    pub(crate) maglev: Table<MaglevKey, MaglevPart>,
     pub(crate) counters: PerCpuTable<u32, ServiceCounters>,
     pub(crate) drops: PerCpuTable<u32, u64>,
     pub(crate) node_addresses: Table<Address, u32>,
@@ -209,11 +213,12 @@ impl Object {
     }
 }
 
-fn expected(sizes: MapSizes) -> [Expected; 13] {
+fn expected(sizes: MapSizes) -> [Expected; 14] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     [
         Expected::new::<FrontendKey, FrontendValue>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
+        Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
         Expected::new::<u32, ServiceCounters>(name::COUNTERS, PerCpuHash).sized(sizes.counters),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
@@ -295,6 +300,7 @@ impl Tables {
             aya::util::nr_cpus().map_err(|(_, error)| KernelError::system(Step::Load, error))?;
         let (frontends, frontends_max) = take(ebpf, name::FRONTENDS)?;
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
+        let (maglev, maglev_max) = take(ebpf, name::MAGLEV)?;
         let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
@@ -306,6 +312,7 @@ impl Tables {
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
+            maglev: Table::new(maglev),
             counters: PerCpuTable::new(counters, cpus),
             drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus),
             node_addresses: Table::new(node_addresses),
@@ -317,6 +324,7 @@ impl Tables {
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
+                maglev: maglev_max,
                 counters: counters_max,
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,

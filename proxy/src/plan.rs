@@ -8,12 +8,12 @@ mod warning;
 use std::{net::IpAddr, sync::Arc};
 
 use fairlead_ebpf::{
-    abi::{Address, BACKEND_LOCAL, Backend, FrontendKey},
+    abi::{Address, BACKEND_LOCAL, Backend, FrontendKey, TableSize},
     packet::mapped,
 };
 use fairlead_state::{
     Key, Name, Snapshot,
-    model::{EndpointSlice, Service, ServicePort, SessionAffinity},
+    model::{EndpointSlice, LoadBalancing, Service, ServicePort, SessionAffinity},
 };
 use ipnetwork::IpNetwork;
 
@@ -45,7 +45,7 @@ pub struct NodeView {
 }
 
 /// What the agent was told about Services; the same on every node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// `spec.externalIPs` are served. Off by default: whoever may write a Service can take any
     /// address with them (CVE-2020-8554).
@@ -53,6 +53,18 @@ pub struct Rules {
     /// Services whose label `service.kubernetes.io/service-proxy-name` has this value are served, and
     /// no others; `None`: those without the label.
     pub proxy_name: Option<Name>,
+    /// Packets' flows are given to backends by consistent hashing, where a Service says nothing else.
+    pub maglev: bool,
+    /// The size of the tables. Nodes agree on a flow's backend if they agree on this.
+    pub maglev_table: TableSize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        // 1024 places: three KiB in the kernel, and enough for ten endpoints.
+        let [_, _, maglev_table, ..] = TableSize::ALL;
+        Self { external_ips: false, proxy_name: None, maglev: false, maglev_table }
+    }
 }
 
 /// One frontend and which of the plan's sets it leads to.
@@ -170,6 +182,7 @@ pub fn plan_service(
     if !service.external_ips.is_empty() && !node.rules.external_ips {
         plan.problems.push(Problem::ExternalIps);
     }
+    let table = table(service, &node.rules, &mut plan.problems);
     let addresses = frontends::external_addresses(service, &node.rules);
     if addresses.iter().any(|address| address.is_balancer) {
         plan.source_ranges = service.load_balancer_source_ranges.to_vec();
@@ -180,7 +193,14 @@ pub fn plan_service(
             frontends::of_port(
                 &mut plan,
                 &mut frontends,
-                frontends::PortFamily { service, port, index, is_ipv6, addresses: &addresses },
+                frontends::PortFamily {
+                    service,
+                    port,
+                    index,
+                    is_ipv6,
+                    addresses: &addresses,
+                    table,
+                },
                 &candidates(port, is_ipv6, slices, node),
                 node,
             );
@@ -200,6 +220,20 @@ pub(crate) fn is_served(service: &Service, proxy_name: Option<&Name>) -> bool {
         && !service.headless_label
         && service.proxy_name.as_ref() == proxy_name
         && service.external_name.is_none()
+}
+
+/// The size of the tables by which the service's flows are given to backends.
+fn table(service: &Service, rules: &Rules, problems: &mut Vec<Problem>) -> Option<TableSize> {
+    let is_maglev = match &service.load_balancing {
+        LoadBalancing::Default => rules.maglev,
+        LoadBalancing::Random => false,
+        LoadBalancing::Maglev => true,
+        LoadBalancing::Other(text) => {
+            problems.push(Problem::LoadBalancing { text: text.clone(), is_maglev: rules.maglev });
+            rules.maglev
+        }
+    };
+    is_maglev.then_some(rules.maglev_table)
 }
 
 /// Endpoints that serve `port` over one family, each address and port once, sorted by them.

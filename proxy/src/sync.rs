@@ -251,8 +251,9 @@ impl<M: Maps> Synchroniser<M> {
         self.released.clear();
         self.ended_counters.clear();
         self.owners.adopted();
-        let (waiting, full): (Vec<_>, Vec<_>) =
-            unfit.into_iter().partition(|(_, map)| *map == FullMap::Backends && delta.makes_room());
+        let (waiting, full): (Vec<_>, Vec<_>) = unfit
+            .into_iter()
+            .partition(|(_, map)| *map != FullMap::Frontends && delta.makes_room());
         groups.extend(Some(waiting.into_iter().map(|(id, _)| id).collect::<Vec<_>>()));
         groups.retain(|group| !group.is_empty());
         for (id, map) in full {
@@ -317,6 +318,7 @@ impl<M: Maps> Synchroniser<M> {
             services: self.plans.len(),
             frontends: actual.map_or(0, |actual| actual.frontends().len()),
             backends: actual.map_or(0, Actual::slots),
+            maglev: actual.map_or(0, Actual::parts),
             behind: self.failed.len(),
             capacities: self.maps.capacities(),
             full: self.full.by_map(self.maps.capacities()),

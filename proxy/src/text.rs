@@ -17,8 +17,8 @@ use std::{
 use fairlead_ebpf::{
     abi::{
         ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS,
-        FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, SCTP,
-        SourceRangeKey, TCP, UDP,
+        FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, MaglevKey, SCTP,
+        SourceRangeKey, TCP, TableSize, UDP,
     },
     packet::{is_mapped, unmapped},
 };
@@ -27,6 +27,7 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     image::Image,
+    maglev,
     plan::{BackendSet, Lead, NodeView, Planned, Plans},
 };
 
@@ -59,6 +60,8 @@ pub fn image_text(image: &Image) -> String {
             });
             slots.collect::<Vec<String>>()
         };
+        let sets = [(value.set_id, value.backends), (value.local_set_id, value.local_backends)];
+        let mut sets = sets.into_iter().filter(|(_, count)| *count > 0);
         let ranges = image.source_ranges.iter().filter(|r| r.counter_id == value.counter_id);
         let line = Line {
             backends: slots(value.set_id, value.backends),
@@ -66,6 +69,8 @@ pub fn image_text(image: &Image) -> String {
             affinity_seconds: value.affinity_seconds,
             flags: value.flags,
             ranges: ranges.filter_map(range).collect(),
+            is_table_whole: TableSize::of(value.flags)
+                .is_none_or(|size| sets.all(|set| is_table_whole(image, set, size))),
         };
         text.push_str(&line.of(key));
         text.push('\n');
@@ -111,6 +116,7 @@ fn plan_lines(
             affinity_seconds,
             flags: frontend.flags,
             ranges: planned.plan.source_ranges.clone(),
+            is_table_whole: true,
         };
         text.push_str(&line.of(&frontend.key));
         text.push_str(&suffix(planned, frontend.port.into()));
@@ -128,6 +134,8 @@ struct Line {
     flags: u16,
     /// Of both families.
     ranges: Vec<IpNetwork>,
+    /// If there is a table.
+    is_table_whole: bool,
 }
 
 impl Line {
@@ -145,6 +153,10 @@ impl Line {
             let local = if local.is_empty() { "DROP (no local endpoints)" } else { &local };
             line.push_str(&format!("; from outside -> {local}"));
         }
+        if let Some(size) = TableSize::of(self.flags).filter(|_| !self.backends.is_empty()) {
+            let state = if self.is_table_whole { "" } else { " BROKEN" };
+            line.push_str(&format!("; maglev {}{state}", size.places()));
+        }
         if self.affinity_seconds > 0 && !key.is_other_ports() {
             line.push_str(&format!("; affinity {} s", self.affinity_seconds));
         }
@@ -157,6 +169,15 @@ impl Line {
         }
         line
     }
+}
+
+/// Whether a set has the table it must have.
+fn is_table_whole(image: &Image, (set_id, count): (u32, u16), size: TableSize) -> bool {
+    let slots = (0..u32::from(count)).map(|slot| BackendKey { set_id, slot });
+    let set: Vec<Backend> = slots.filter_map(|key| image.backends.get(&key).copied()).collect();
+    let [first, last] = [0, u32::MAX].map(|part| MaglevKey { set_id, part });
+    let found = image.maglev.range(first..=last).map(|(_, part)| *part);
+    found.eq(maglev::parts(&set, size))
 }
 
 fn range(key: &SourceRangeKey) -> Option<IpNetwork> {

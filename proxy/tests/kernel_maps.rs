@@ -15,6 +15,7 @@ fn sizes() -> MapSizes {
     MapSizes {
         frontends: 70_000,
         backends: 70_000,
+        maglev: 70_000,
         counters: 70_000,
         node_addresses: 16,
         datagram_peers: 16,

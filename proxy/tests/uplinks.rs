@@ -15,19 +15,22 @@ use std::{
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
 use fairlead_proxy::{
-    Devices, Kernel, KernelOptions,
+    Devices, Kernel, KernelOptions, Synchroniser,
     node::{self, Known},
 };
 use fairlead_state::{
     Change, Key, Object, Store,
-    model::{Node, ServiceCidr},
+    model::{LoadBalancing, Node, Protocol, Service, ServiceCidr},
 };
 use support::{
-    services::{frontend, node_port, put, unspecified},
+    services::{frontend, node_port, put, serve, unspecified},
     world::{Pod, World, run, world},
 };
 use tokio_util::sync::CancellationToken;
 
+#[allow(dead_code, reason = "shared with the tests of Services")]
+#[path = "services/objects.rs"]
+mod objects;
 mod support {
     pub(crate) mod services;
     pub(crate) mod world;
@@ -253,6 +256,65 @@ fn pods_reach_services_by_their_packets_alone() {
         let unexpected: Vec<_> = unexpected.map(|(reason, _)| *reason).collect();
         assert_eq!(unexpected, [Reason::UnallocatedAddress]);
     });
+}
+
+/// The nodes take turns in one place, each with the endpoint on it as its own: to the other's it
+/// translates the client's address. What the client's port is given to is the same.
+#[test]
+fn nodes_that_take_turns_send_a_clients_port_to_the_same_pod() {
+    world("nodes_that_take_turns_send_a_clients_port_to_the_same_pod", |world| {
+        let client = world.pod(1);
+        let pods = [(world.pod(2), "a"), (world.pod(3), "b"), (world.pod(4), "c")];
+        world.forward();
+        let servers = pods.each_ref().map(|(pod, name)| {
+            let ip = pod.own_address(true);
+            (pod.inside(|| serve(UDP, ip, name)), format!("node-{name}"))
+        });
+        let mut cluster = objects::Cluster::new();
+        let service = Service {
+            ports: Arc::new([objects::port("", Protocol::Udp, 80, Some(30080))]),
+            load_balancing: LoadBalancing::Maglev,
+            ..objects::service("web", "10.96.0.1")
+        };
+        let slices = servers.iter().map(|(server, node)| {
+            let mut slice = objects::slice(node, "web", &[&server.ip().to_string()]);
+            slice.ports = Arc::new([objects::endpoint_port("", Protocol::Udp, server.port())]);
+            let endpoint = slice.endpoints[0].clone();
+            let node_name = Some(node.as_str().into());
+            slice.endpoints = Arc::new([fairlead_state::model::Endpoint { node_name, ..endpoint }]);
+            objects::put_slice(slice)
+        });
+        let changes: Vec<_> = slices.chain([objects::put_service(service)]).collect();
+        let snapshot = cluster.apply(changes);
+        let to = SocketAddr::new(client.node_address(true), 30080);
+        let answers = ["node-a", "node-b"].map(|name| {
+            let follower = Follower::start(world, &[client.device()]);
+            let mut sync = Synchroniser::new(follower.kernel.maps().unwrap(), name);
+            assert_eq!(sync.reconcile(&snapshot).error, None);
+            follower.wait_for(world, 4);
+            let asked = client.inside(|| (20_000..20_040).map(|port| name_at(port, to)).collect());
+            drop(follower);
+            Kernel::cleanup(&world.bpffs).unwrap();
+            asked
+        });
+        let [first, second]: [Vec<String>; 2] = answers;
+        assert_eq!(first, second);
+        assert!(
+            ["a", "b", "c"].iter().all(|name| first.iter().any(|met| met == name)),
+            "{first:?}"
+        );
+    });
+}
+
+/// Who answers a client at this port of its own.
+fn name_at(port: u16, to: SocketAddr) -> String {
+    let socket = UdpSocket::bind((unspecified(to.ip()), port)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.connect(to).unwrap();
+    socket.send(b"?").unwrap();
+    let mut buffer = [0; 64];
+    let len = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
 }
 
 /// What a connected socket is told when it listens after it has sent.

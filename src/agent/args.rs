@@ -11,6 +11,7 @@ use std::{
 
 use clap::ArgAction;
 use fairlead_ingress::Hsts;
+use fairlead_proxy::TableSize;
 use ipnetwork::IpNetwork;
 
 use crate::{classes::ClassArgs, logging};
@@ -208,6 +209,22 @@ pub(crate) struct AdminArgs {
     pub(crate) metrics_listen: Listen,
 }
 
+/// How packets' connections are given to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Balancing {
+    Random,
+    Maglev,
+}
+
+/// The size of a Maglev table, of which there are few to choose from.
+fn table_size(text: &str) -> Result<TableSize, String> {
+    let size = text.parse().ok().and_then(TableSize::with);
+    size.ok_or_else(|| {
+        let all = TableSize::ALL.map(|size| size.places().to_string());
+        format!("give one of {}", all.join(", "))
+    })
+}
+
 /// Services.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Services")]
@@ -227,6 +244,23 @@ pub(crate) struct ProxyArgs {
     /// Room for so many backends, counted once per Service port
     #[arg(long, value_name = "N", default_value_t = 1_048_576, env = "FAIRLEAD_BACKENDS_MAX")]
     pub(crate) backends_max: u32,
+    /// How packets' connections are given to endpoints where a Service has no annotation
+    /// fairlead.io/load-balancing: at random, or by a hash of the client, on every node alike
+    #[arg(
+        long,
+        value_name = "WAY",
+        value_enum,
+        default_value = "random",
+        env = "FAIRLEAD_LOAD_BALANCING"
+    )]
+    pub(crate) load_balancing: Balancing,
+    /// Places of a Maglev table, the same for all agents: a hundred for each endpoint of the largest Service
+    #[arg(long, value_name = "PLACES", default_value = "1024", env = "FAIRLEAD_MAGLEV_TABLE_SIZE",
+          value_parser = table_size)]
+    pub(crate) maglev_table_size: TableSize,
+    /// Room for so many pieces of Maglev tables, of 64 places each
+    #[arg(long, value_name = "N", default_value_t = 65_536, env = "FAIRLEAD_MAGLEV_MAX")]
+    pub(crate) maglev_max: u32,
     /// Drop packets to addresses in these ranges that no Service has, besides those of ServiceCIDR objects:
     /// the API server's --service-cluster-ip-range, where it has no such objects (before 1.33)
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
@@ -333,6 +367,15 @@ pub(crate) struct IngressArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_has_one_of_few_sizes() {
+        assert_eq!(table_size("256"), Ok(TableSize::ALL[0]));
+        for text in ["251", "", "-1", "131072"] {
+            let error = table_size(text).unwrap_err();
+            assert!(error.starts_with("give one of 256, 512, 1024"), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn upstreams_may_leave_the_port_out() {

@@ -26,7 +26,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Shared,
-    args::{Args, ProxyArgs},
+    args::{Args, Balancing, ProxyArgs},
     health_ports,
     kube_proxy::Face,
     live,
@@ -212,6 +212,8 @@ pub(super) fn rules(args: &Args) -> Rules {
     Rules {
         external_ips: args.proxy.external_ips,
         proxy_name: args.drop_in.proxy_name.as_deref().map(Into::into),
+        maglev: args.proxy.load_balancing == Balancing::Maglev,
+        maglev_table: args.proxy.maglev_table_size,
     }
 }
 
@@ -240,6 +242,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         sizes: MapSizes {
             frontends: args.frontends_max,
             backends: args.backends_max,
+            maglev: args.maglev_max,
             ..MapSizes::default()
         },
         node_port_addresses,
@@ -250,7 +253,8 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
 
 fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: usize) {
     let connections_max = kernel.sizes().connections;
-    let ProxyStatus { revision, services, frontends, backends, behind, capacities, .. } = status;
+    let ProxyStatus { revision, services, frontends, backends, maglev, behind, .. } = status;
+    let capacities = status.capacities;
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
@@ -260,12 +264,14 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
          # TYPE fairlead_map_entries gauge\n\
          fairlead_map_entries{{map=\"frontends\"}} {frontends}\n\
          fairlead_map_entries{{map=\"backends\"}} {backends}\n\
+         fairlead_map_entries{{map=\"maglev\"}} {maglev}\n\
          fairlead_map_entries{{map=\"connections\"}} {connections}\n\
          # TYPE fairlead_map_entries_max gauge\n\
          fairlead_map_entries_max{{map=\"frontends\"}} {}\n\
          fairlead_map_entries_max{{map=\"backends\"}} {}\n\
+         fairlead_map_entries_max{{map=\"maglev\"}} {}\n\
          fairlead_map_entries_max{{map=\"connections\"}} {connections_max}",
-        capacities.frontends, capacities.backends
+        capacities.frontends, capacities.backends, capacities.maglev
     );
     let Ok(counters) = kernel.counters() else { return };
     let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");

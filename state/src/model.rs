@@ -14,8 +14,9 @@ pub use ingress::{
     ServiceBackendPort,
 };
 pub use service::{
-    Endpoint, EndpointPort, EndpointSlice, IpMode, LoadBalancerIp, Protocol, Service, ServicePort,
-    ServiceType, SessionAffinity, TargetPort, TrafficDistribution, TrafficPolicy,
+    Endpoint, EndpointPort, EndpointSlice, IpMode, LoadBalancerIp, LoadBalancing, Protocol,
+    Service, ServicePort, ServiceType, SessionAffinity, TargetPort, TrafficDistribution,
+    TrafficPolicy,
 };
 
 /// A name, namespace or label value; cheap to clone and to share between snapshots.

@@ -122,6 +122,7 @@ fn service(number: u8, kind: u8, address: u8, ports: u8) -> Service {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        load_balancing: Default::default(),
         proxy_name: None,
         headless_label: false,
     }

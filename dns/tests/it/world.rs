@@ -226,6 +226,7 @@ fn plain_service(namespace: &str, name: &str, ips: &[&str], ports: &[(&str, u16)
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        load_balancing: Default::default(),
         proxy_name: None,
         headless_label: false,
     }

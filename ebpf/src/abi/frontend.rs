@@ -52,11 +52,11 @@ pub const FRONTEND_LOCAL: u16 = 2;
 pub const FRONTEND_DROPS: u16 = 4;
 /// Only clients in the service's `source_ranges` are served.
 pub const FRONTEND_SOURCE_RANGES: u16 = 8;
-/// Reserved for consistent hashing of packets: every node sends a flow to the same backend.
-pub const FRONTEND_MAGLEV: u16 = 16;
-
 /// Of `other_ports`: another proxy serves this address.
 pub const FRONTEND_FOREIGN: u16 = 32;
+/// These four bits: which size the tables of its sets have ([`TableSize`](super::TableSize)), so that
+/// every node sends a flow to the same backend; 0: they have none, and a random number decides.
+pub const FRONTEND_MAGLEV: u16 = 0x0f00;
 
 impl FrontendKey {
     /// Every port of a ClusterIP that has no frontend of its own.

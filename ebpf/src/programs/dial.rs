@@ -5,7 +5,7 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, Backend, BackendKey, FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue, PeerKey,
-        Reason, SocketPeer, UDP,
+        Reason, SocketPeer, TableSize, UDP,
     },
     dialled,
     select::{self, Lead, Origin},
@@ -33,8 +33,10 @@ pub(crate) struct Client<'a> {
     pub(crate) origin: Origin,
     /// What affinity knows it by.
     pub(crate) identity: &'a Address,
-    /// Decides between backends.
+    /// Decides between backends where nothing else does.
     pub(crate) random: u32,
+    /// Its port and protocol. A socket has no port yet.
+    pub(crate) flow: Option<([u8; 2], u8)>,
 }
 
 /// Why a connection is given no backend.
@@ -112,7 +114,8 @@ fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Optio
         // The socket has no address yet; all of one pod share the cookie of its namespace.
         identity = bytemuck::cast([call.netns_cookie(), 0]);
     }
-    match choose(&key, frontend, &Client { origin: Origin::Inside, identity: &identity, random }) {
+    let client = Client { origin: Origin::Inside, identity: &identity, random, flow: None };
+    match choose(&key, frontend, &client) {
         Ok(choice) => (Some(choice), ALLOW),
         Err(Refusal::Reject) => (None, call.refuse()),
         Err(Refusal::Drop) => (None, call.unreachable()),
@@ -166,20 +169,33 @@ pub(crate) fn choose(
                 return Err(Refusal::Drop);
             }
         };
-        let slot = select::scale(client.random, count.into());
-        if let Some(backend) = maps::read(&maps::BACKENDS, &BackendKey { set_id, slot }) {
+        if let Some(slot) = slot(&frontend, (set_id, count), client)
+            && let Some(backend) = maps::read(&maps::BACKENDS, &BackendKey { set_id, slot })
+        {
             if frontend.affinity_seconds > 0 {
                 affinity::remember(&affinity, &backend);
             }
             maps::count_selected(frontend.counter_id);
             return Ok(Choice { set_id, slot, backend });
         }
-        // The set was replaced between the two look-ups: the frontend names the new one.
+        // The set was replaced between the look-ups: the frontend names the new one.
         let Some(newer) = maps::read(&maps::FRONTENDS, key) else { break };
         frontend = newer;
     }
     maps::count(Reason::SetUnstable);
     Err(Refusal::Reject)
+}
+
+/// The slot a client gets. With a table a flow's is the same on every node; with affinity, which
+/// knows clients by their address alone, a client's is.
+#[inline(always)]
+fn slot(frontend: &FrontendValue, (set_id, count): (u32, u16), client: &Client<'_>) -> Option<u32> {
+    let (Some(size), Some((port, protocol))) = (TableSize::of(frontend.flags), client.flow) else {
+        return Some(select::scale(client.random, count.into()));
+    };
+    let port = if frontend.affinity_seconds > 0 { [0; 2] } else { port };
+    let flow = select::flow(client.identity, port, protocol);
+    maps::slot_behind(set_id, select::scale(flow, size.places()))
 }
 
 #[inline(always)]

@@ -15,8 +15,9 @@ use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
-        FragmentPorts, FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PeerKey,
-        Reason, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+        FragmentPorts, FrontendKey, FrontendValue, MaglevKey, MaglevPart, NODE_ADDRESS_OWN,
+        NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, SETTINGS_INDEX, ServiceCounters,
+        Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
 };
@@ -38,6 +39,9 @@ pub(crate) static FRONTENDS: Table<FrontendKey, FrontendValue> = HashMap::new();
 
 #[btf_map(name = "backends_v1")]
 pub(crate) static BACKENDS: Table<BackendKey, Backend> = HashMap::new();
+
+#[btf_map(name = "maglev_v1")]
+static MAGLEV: Table<MaglevKey, MaglevPart> = HashMap::new();
 
 #[btf_map(name = "node_addresses_v2")]
 static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
@@ -131,6 +135,16 @@ fn copy<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
 #[inline(always)]
 pub(crate) fn peek<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
     copy(map, key)
+}
+
+/// The slot behind a place of a set's table. Another set's, by the rare chance of [`read`], would
+/// only be another choice.
+#[inline(always)]
+pub(crate) fn slot_behind(set_id: u32, place: u32) -> Option<u32> {
+    let key = MaglevKey { set_id, part: place / PART_PLACES };
+    // SAFETY: the reference ends with the copy, under the RCU lock every program runs in.
+    let part = unsafe { MAGLEV.get(&key) }?;
+    part.slots.get((place % PART_PLACES) as usize).map(|slot| (*slot).into())
 }
 
 /// The settings, or `None` before the agent wrote any.

@@ -214,7 +214,9 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
     {
         return drop_for(Reason::SourceDenied);
     }
-    let client = Client { origin, identity: &flow.dialled.source, random: dial::random() };
+    let Tuple { source, source_port, protocol, .. } = flow.dialled;
+    let end = Some((*source_port, *protocol));
+    let client = Client { origin, identity: source, random: dial::random(), flow: end };
     let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client) {
         Ok(choice) => choice,
         Err(Refusal::Drop) => return DROP,

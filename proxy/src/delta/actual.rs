@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue, SourceRangeKey};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
+    TableSize,
+};
 
-use super::Delta;
-use crate::{hash::FastMap, image::Image, plan::BackendSet};
+use super::{Delta, NewSet};
+use crate::{hash::FastMap, image::Image, maglev, plan::BackendSet};
 
 /// What the maps hold, arranged by set.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,7 @@ pub struct Actual {
     frontends: FastMap<FrontendKey, FrontendValue>,
     sets: FastMap<u32, HeldSet>,
     slots: usize,
+    parts: usize,
     /// Sets no frontend leads to, found when the maps were read.
     orphans: BTreeSet<u32>,
     /// By counter id; no entry without one.
@@ -29,6 +33,8 @@ pub(super) fn sets_of(value: &FrontendValue) -> impl Iterator<Item = u32> + use<
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HeldSet {
     content: Content,
+    /// Its table, which has the slots it must have.
+    table: Option<TableSize>,
     /// Frontends that lead to it.
     references: u32,
 }
@@ -36,34 +42,68 @@ struct HeldSet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
     Whole(BackendSet),
-    /// Slots are missing: good for nothing but removal.
-    Broken(Box<[u32]>),
+    /// Slots are missing, or the table is none of this set's: good for nothing but removal.
+    Broken(Box<Remains>),
 }
 
-impl Content {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Remains {
+    slots: Vec<u32>,
+    parts: Vec<u32>,
+}
+
+impl HeldSet {
+    fn of(slots: &[(BackendKey, Backend)], parts: &[(MaglevKey, MaglevPart)]) -> Self {
+        let table = maglev::size_of(parts.len());
+        let set: BackendSet = slots.iter().map(|(_, backend)| *backend).collect();
+        let is_whole = slots.iter().zip(0..).all(|((key, _), slot)| key.slot == slot)
+            && !slots.is_empty()
+            && (parts.is_empty() || table.is_some_and(|size| is_table(parts, &set, size)));
+        let content = if is_whole {
+            Content::Whole(set)
+        } else {
+            let slots = slots.iter().map(|(key, _)| key.slot).collect();
+            let parts = parts.iter().map(|(key, _)| key.part).collect();
+            Content::Broken(Box::new(Remains { slots, parts }))
+        };
+        Self { content, table: table.filter(|_| is_whole), references: 0 }
+    }
+
     fn slots(&self) -> usize {
-        match self {
+        match &self.content {
             Content::Whole(set) => set.len(),
-            Content::Broken(slots) => slots.len(),
+            Content::Broken(remains) => remains.slots.len(),
         }
     }
+
+    fn parts(&self) -> usize {
+        match &self.content {
+            Content::Whole(_) => self.table.map_or(0, |size| size.parts() as usize),
+            Content::Broken(remains) => remains.parts.len(),
+        }
+    }
+}
+
+fn is_table(parts: &[(MaglevKey, MaglevPart)], set: &[Backend], size: TableSize) -> bool {
+    let expected = maglev::parts(set, size).into_iter().zip(0..);
+    expected.eq(parts.iter().map(|(key, part)| (*part, key.part)))
 }
 
 impl Actual {
     /// From what was read from the maps.
     pub fn new(image: &Image) -> Self {
         let mut sets: FastMap<u32, HeldSet> = FastMap::default();
-        let entries: Vec<_> = image.backends.iter().collect();
-        for slots in entries.chunk_by(|(one, _), (other, _)| one.set_id == other.set_id) {
-            let Some((BackendKey { set_id, .. }, _)) = slots.first() else { continue };
-            let is_whole = slots.iter().zip(0..).all(|((key, _), slot)| key.slot == slot);
-            let content = if is_whole {
-                Content::Whole(slots.iter().map(|(_, backend)| **backend).collect())
-            } else {
-                Content::Broken(slots.iter().map(|(key, _)| key.slot).collect())
-            };
-            sets.insert(*set_id, HeldSet { content, references: 0 });
+        let slots: Vec<_> = image.backends.iter().map(|(key, value)| (*key, *value)).collect();
+        let mut parts: FastMap<u32, Vec<(MaglevKey, MaglevPart)>> = FastMap::default();
+        for (key, part) in &image.maglev {
+            parts.entry(key.set_id).or_default().push((*key, *part));
         }
+        for slots in slots.chunk_by(|(one, _), (other, _)| one.set_id == other.set_id) {
+            let Some((BackendKey { set_id, .. }, _)) = slots.first() else { continue };
+            let parts = parts.remove(set_id).unwrap_or_default();
+            sets.insert(*set_id, HeldSet::of(slots, &parts));
+        }
+        sets.extend(parts.into_iter().map(|(set_id, parts)| (set_id, HeldSet::of(&[], &parts))));
         for id in image.frontends.values().flat_map(sets_of) {
             if let Some(set) = sets.get_mut(&id) {
                 set.references += 1;
@@ -77,6 +117,7 @@ impl Actual {
         Self {
             frontends: image.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
             slots: image.backends.len(),
+            parts: image.maglev.len(),
             orphans: orphans.collect(),
             ranges,
             sets,
@@ -108,14 +149,20 @@ impl Actual {
         self.slots
     }
 
+    /// How many parts all tables have together.
+    pub fn parts(&self) -> usize {
+        self.parts
+    }
+
     pub(super) fn holds_set(&self, id: u32) -> bool {
         self.sets.contains_key(&id)
     }
 
-    /// The content of a set, if it has no holes.
-    pub(super) fn set(&self, id: u32) -> Option<&BackendSet> {
-        match &self.sets.get(&id)?.content {
-            Content::Whole(set) => Some(set),
+    /// The content of a set and the size of its table, if it has no holes.
+    pub(super) fn set(&self, id: u32) -> Option<(&BackendSet, Option<TableSize>)> {
+        let HeldSet { content, table, .. } = self.sets.get(&id)?;
+        match content {
+            Content::Whole(set) => Some((set, *table)),
             Content::Broken(_) => None,
         }
     }
@@ -129,14 +176,24 @@ impl Actual {
     }
 
     pub(super) fn slots_of(&self, id: u32) -> impl Iterator<Item = BackendKey> {
-        let content = self.sets.get(&id).map(|set| &set.content);
-        let (whole, broken) = match content {
-            Some(Content::Whole(set)) => (set.len(), None),
-            Some(Content::Broken(slots)) => (0, Some(slots.iter().copied())),
-            None => (0, None),
+        let (whole, broken) = match self.sets.get(&id).map(|set| &set.content) {
+            Some(Content::Whole(set)) => (set.len(), [].as_slice()),
+            Some(Content::Broken(remains)) => (0, remains.slots.as_slice()),
+            None => (0, [].as_slice()),
         };
-        let slots = (0u32..).take(whole).chain(broken.into_iter().flatten());
+        let slots = (0u32..).take(whole).chain(broken.iter().copied());
         slots.map(move |slot| BackendKey { set_id: id, slot })
+    }
+
+    pub(super) fn parts_of(&self, id: u32) -> impl Iterator<Item = MaglevKey> {
+        let set = self.sets.get(&id);
+        let (whole, broken) = match set.map(|set| (&set.content, set.table)) {
+            Some((Content::Whole(_), Some(size))) => (size.parts(), [].as_slice()),
+            Some((Content::Broken(remains), _)) => (0, remains.parts.as_slice()),
+            _ => (0, [].as_slice()),
+        };
+        let parts = (0..whole).chain(broken.iter().copied());
+        parts.map(move |part| MaglevKey { set_id: id, part })
     }
 
     /// Takes note of a delta all of whose steps were made.
@@ -146,10 +203,12 @@ impl Actual {
                 self.unrefer(&old);
             }
         }
-        for (id, set) in &delta.new_sets {
-            self.slots += set.len();
-            let content = Content::Whole(set.clone());
-            self.sets.insert(*id, HeldSet { content, references: 0 });
+        for NewSet { id, backends, table } in &delta.new_sets {
+            let content = Content::Whole(backends.clone());
+            let set = HeldSet { content, table: *table, references: 0 };
+            self.slots += set.slots();
+            self.parts += set.parts();
+            self.sets.insert(*id, set);
         }
         for (key, value) in &delta.frontends {
             for id in sets_of(value) {
@@ -175,7 +234,8 @@ impl Actual {
         for id in &delta.ended_sets {
             self.orphans.remove(id);
             if let Some(set) = self.sets.remove(id) {
-                self.slots -= set.content.slots();
+                self.slots -= set.slots();
+                self.parts -= set.parts();
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::image::{Capacities, Image};
 
-const ROOMY: Capacities = Capacities { frontends: 100, backends: 100, counters: 100 };
+const ROOMY: Capacities = Capacities { frontends: 100, backends: 100, maglev: 100, counters: 100 };
 
 fn frontend(number: u8) -> FrontendKey {
     FrontendKey { address: [number; 16], port: [0, 80], protocol: 6, zero: 0 }
@@ -55,6 +55,8 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
             let short = |k: &BackendKey| (k.set_id, k.slot);
             format!("-backends {:?}", keys.iter().map(short).collect::<Vec<_>>())
         }
+        Step::PutMaglev(parts) => format!("+maglev {}", parts.len()),
+        Step::DeleteMaglev(keys) => format!("-maglev {}", keys.len()),
         Step::PutSourceRanges(ranges) => format!("+ranges {}", ranges.len()),
         Step::DeleteSourceRanges(ranges) => format!("-ranges {}", ranges.len()),
         Step::DeleteCounters(ids) => format!("-counters {ids:?}"),

@@ -7,8 +7,8 @@ pub(crate) use pinned::open as open_map;
 use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, SETTINGS_INDEX, ServiceCounters, Settings,
-    SourceRangeKey,
+    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SETTINGS_INDEX,
+    ServiceCounters, Settings, SourceRangeKey,
 };
 
 use super::{Capacities, MapError, Maps};
@@ -25,6 +25,7 @@ use crate::{
 pub struct KernelMaps {
     frontends: Table<FrontendKey, FrontendValue>,
     backends: Table<BackendKey, Backend>,
+    maglev: Table<MaglevKey, MaglevPart>,
     source_ranges: Table<SourceRangeKey, u32>,
     counters: PerCpuTable<u32, ServiceCounters>,
     settings: Table<u32, Settings>,
@@ -36,6 +37,7 @@ impl KernelMaps {
         Ok(Self {
             frontends: tables.frontends.try_clone()?,
             backends: tables.backends.try_clone()?,
+            maglev: tables.maglev.try_clone()?,
             source_ranges: tables.source_ranges.try_clone()?,
             counters: tables.counters.try_clone()?,
             settings: tables.settings.try_clone()?,
@@ -56,11 +58,13 @@ impl Maps for KernelMaps {
         let frontends =
             self.frontends.entries().map_err(|error| self.failed("frontends", error))?;
         let backends = self.backends.entries().map_err(|error| self.failed("backends", error))?;
+        let maglev = self.maglev.entries().map_err(|error| self.failed("maglev", error))?;
         let ranges = self.source_ranges.keys();
         let ranges = ranges.map_err(|error| self.failed("source ranges", error))?;
         Ok(Image {
             frontends: frontends.into_iter().collect(),
             backends: backends.into_iter().collect(),
+            maglev: maglev.into_iter().collect(),
             source_ranges: ranges.into_iter().collect(),
         })
     }
@@ -70,7 +74,9 @@ impl Maps for KernelMaps {
             Step::DeleteFrontends(keys) => ("frontends", self.frontends.delete(keys)),
             Step::PutBackends(entries) => ("backends", self.backends.put(entries)),
             Step::PutFrontends(entries) => ("frontends", self.frontends.put(entries)),
+            Step::PutMaglev(parts) => ("maglev", self.maglev.put(parts)),
             Step::DeleteBackends(keys) => ("backends", self.backends.delete(keys)),
+            Step::DeleteMaglev(keys) => ("maglev", self.maglev.delete(keys)),
             Step::PutSourceRanges(keys) => {
                 let entries: Vec<_> = keys.iter().map(|key| (*key, 1)).collect();
                 ("source ranges", self.source_ranges.put(&entries))
@@ -86,6 +92,7 @@ impl Maps for KernelMaps {
         Capacities {
             frontends: entries(self.sizes.frontends),
             backends: entries(self.sizes.backends),
+            maglev: entries(self.sizes.maglev),
             counters: entries(self.sizes.counters),
         }
     }
@@ -121,12 +128,13 @@ impl KernelMaps {
 
     /// E2BIG is the kernel's answer when a hash map has no room for a new key.
     fn failed(&self, map: &'static str, source: io::Error) -> MapError {
-        let Capacities { frontends, backends, counters } = self.capacities();
+        let Capacities { frontends, backends, maglev, counters } = self.capacities();
         match source.raw_os_error() {
             Some(libc::E2BIG) => {
                 let capacity = match map {
                     "frontends" => frontends,
                     "backends" => backends,
+                    "maglev" => maglev,
                     _ => counters,
                 };
                 MapError::Full { map, capacity }

@@ -17,7 +17,12 @@ pub struct MemoryMaps {
 
 impl Default for MemoryMaps {
     fn default() -> Self {
-        Self::new(Capacities { frontends: 262_144, backends: 1_048_576, counters: 262_144 })
+        Self::new(Capacities {
+            frontends: 262_144,
+            backends: 1_048_576,
+            maglev: 65_536,
+            counters: 262_144,
+        })
     }
 }
 
@@ -49,7 +54,7 @@ impl Maps for MemoryMaps {
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
-        let Capacities { frontends, backends, .. } = self.capacities;
+        let Capacities { frontends, backends, maglev, .. } = self.capacities;
         match step {
             Step::DeleteFrontends(keys) => delete(&mut self.image.frontends, keys),
             Step::PutBackends(entries) => {
@@ -58,7 +63,9 @@ impl Maps for MemoryMaps {
             Step::PutFrontends(entries) => {
                 put(&mut self.image.frontends, entries, ("frontends", frontends))?;
             }
+            Step::PutMaglev(parts) => put(&mut self.image.maglev, parts, ("maglev", maglev))?,
             Step::DeleteBackends(keys) => delete(&mut self.image.backends, keys),
+            Step::DeleteMaglev(keys) => delete(&mut self.image.maglev, keys),
             Step::PutSourceRanges(ranges) => self.image.source_ranges.extend(ranges),
             Step::DeleteSourceRanges(ranges) => {
                 self.image.source_ranges.retain(|range| !ranges.contains(range));

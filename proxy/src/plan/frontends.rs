@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use fairlead_ebpf::abi::{
     ANY_V4, ANY_V6, Address, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL,
-    FRONTEND_SOURCE_RANGES, FrontendKey,
+    FRONTEND_SOURCE_RANGES, FrontendKey, TableSize,
 };
 use fairlead_state::model::{IpMode, Protocol, Service, ServicePort, TrafficPolicy};
 
 use super::{
-    NodeView, PlannedFrontend, Rules, ServicePlan, SetIndex, address,
+    NodeView, PlannedFrontend, Problem, Rules, ServicePlan, SetIndex, address,
     select::{self, Candidate},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct PortFamily<'a> {
     pub(super) index: u16,
     pub(super) is_ipv6: bool,
     pub(super) addresses: &'a [ExternalAddress],
+    /// Of the tables by which flows are given to backends, if they are.
+    pub(super) table: Option<TableSize>,
 }
 
 /// Endpoints by policy, as sets of the plan.
@@ -67,15 +69,22 @@ pub(super) fn of_port(
 
     let cluster = select::for_cluster(candidates, node);
     let has_endpoints = !cluster.is_empty();
+    if let Some(places) = at.table.map(TableSize::places)
+        && cluster.len() > places as usize
+    {
+        let (port, endpoints) = (port.port, cluster.len());
+        plan.problems.push(Problem::CrowdedTable { port, endpoints, places });
+    }
     let mut sets = Sets::default();
     if is_internal_local || is_external_local {
         let locals = select::for_node(candidates);
         sets.local_backends = u16::try_from(locals.len()).unwrap_or(u16::MAX);
         let is_head = cluster.starts_with(&locals) && !locals.is_empty();
         sets.cluster = plan.intern(port, cluster);
-        // An internal policy Local leads to exactly these; an external one is content with a head.
-        sets.local =
-            if is_head && !is_internal_local { sets.cluster } else { plan.intern(port, locals) };
+        // An internal policy Local leads to exactly these, and a table to all of its set; an external
+        // policy is content with a head.
+        let is_shared = is_head && !is_internal_local && at.table.is_none();
+        sets.local = if is_shared { sets.cluster } else { plan.intern(port, locals) };
     } else {
         sets.cluster = plan.intern(port, cluster);
     }
@@ -119,6 +128,7 @@ struct Planned {
 impl Planned {
     fn at(self, address: Address, port: u16, at: PortFamily<'_>) -> PlannedFrontend {
         let Planned { set, local, local_backends, flags } = self;
+        let flags = flags | at.table.map_or(0, TableSize::flags);
         PlannedFrontend {
             key: frontend_key(address, port, at.port.protocol),
             port: at.index,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fairlead_ebpf::abi::FrontendKey;
-use fairlead_state::Key;
+use fairlead_state::{Key, Name};
 
 use super::SET_BACKENDS_MAX;
 use crate::text;
@@ -29,6 +29,22 @@ pub enum Problem {
         /// How many there are.
         endpoints: usize,
     },
+    /// Annotation `fairlead.io/load-balancing` is neither `random` nor `maglev`.
+    LoadBalancing {
+        /// What it is.
+        text: Name,
+        /// What is done instead.
+        is_maglev: bool,
+    },
+    /// More endpoints than a table has places.
+    CrowdedTable {
+        /// The port.
+        port: u16,
+        /// How many endpoints there are.
+        endpoints: usize,
+        /// Places of the table.
+        places: u32,
+    },
     /// An older service has the same address or NodePort.
     Taken {
         /// What both claim.
@@ -53,6 +69,17 @@ impl fmt::Display for Problem {
             Problem::TooManyEndpoints { port, endpoints } => write!(
                 f,
                 "port {port} has {endpoints} endpoints: only the first {SET_BACKENDS_MAX} are used"
+            ),
+            Problem::LoadBalancing { text, is_maglev } => write!(
+                f,
+                "annotation fairlead.io/load-balancing {text:?} is not one of random, maglev: {} \
+                 it is",
+                if *is_maglev { "maglev" } else { "random" }
+            ),
+            Problem::CrowdedTable { port, endpoints, places } => write!(
+                f,
+                "port {port} has {endpoints} endpoints: a Maglev table of {places} places leaves \
+                 some without connections; start the agents with a larger --maglev-table-size"
             ),
             Problem::Taken { frontend, owner } => write!(
                 f,

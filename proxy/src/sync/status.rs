@@ -30,6 +30,8 @@ pub struct Report {
     pub backends_put: usize,
     /// Backend slots removed.
     pub backends_deleted: usize,
+    /// Parts of Maglev tables written and removed.
+    pub maglev: usize,
     /// Entries found that were not as they had been written.
     pub drift: usize,
     /// Services that are not as planned and will be tried again.
@@ -41,7 +43,8 @@ pub struct Report {
 impl Report {
     /// How many entries were written or removed.
     pub fn entries(&self) -> usize {
-        self.frontends_put + self.frontends_deleted + self.backends_put + self.backends_deleted
+        let backends = self.backends_put + self.backends_deleted;
+        self.frontends_put + self.frontends_deleted + backends + self.maglev
     }
 
     pub(super) fn count(&mut self, step: &Step) {
@@ -51,6 +54,7 @@ impl Report {
             Step::PutFrontends(_) => self.frontends_put += entries,
             Step::PutBackends(_) => self.backends_put += entries,
             Step::DeleteBackends(_) => self.backends_deleted += entries,
+            Step::PutMaglev(_) | Step::DeleteMaglev(_) => self.maglev += entries,
             Step::PutSourceRanges(_) | Step::DeleteSourceRanges(_) | Step::DeleteCounters(_) => {}
         }
     }
@@ -69,6 +73,8 @@ pub struct ProxyStatus {
     pub frontends: usize,
     /// Backend slots in the maps.
     pub backends: usize,
+    /// Parts of Maglev tables in the maps.
+    pub maglev: usize,
     /// Services that are not as planned and will be tried again.
     pub behind: usize,
     /// How much the maps take.
@@ -146,8 +152,11 @@ impl FullMaps {
     }
 
     pub(super) fn by_map(&self, capacities: Capacities) -> Vec<Full> {
-        let maps =
-            [(FullMap::Frontends, capacities.frontends), (FullMap::Backends, capacities.backends)];
+        let maps = [
+            (FullMap::Frontends, capacities.frontends),
+            (FullMap::Backends, capacities.backends),
+            (FullMap::Maglev, capacities.maglev),
+        ];
         let full = maps.into_iter().map(|(map, capacity)| {
             let services = self.services.values().filter(|full| **full == map).count();
             Full { map, capacity, services }

@@ -6,8 +6,8 @@ use fairlead_proxy::plan::{NodeView, Plans};
 use fairlead_state::{
     Change, Key, Kind, Name, Object, ObjectRef, Snapshot, Store,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, Node, Protocol, Service, ServicePort, ServiceType,
-        SessionAffinity, TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, LoadBalancing, Node, Protocol, Service, ServicePort,
+        ServiceType, SessionAffinity, TrafficPolicy,
     },
     store::Snapshots,
 };
@@ -77,6 +77,7 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> Service {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        load_balancing: LoadBalancing::Default,
         proxy_name: None,
         headless_label: false,
     }

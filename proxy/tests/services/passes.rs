@@ -4,18 +4,21 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
+    TableSize,
     delta::{FullMap, Step},
     maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
-    plan::Problem,
+    plan::{NodeView, Problem, Rules},
     sync::Synchroniser,
     text,
 };
 use fairlead_state::{
-    Change, Kind,
-    model::{Protocol, Service},
+    Change, Kind, Object,
+    model::{LoadBalancing, Protocol, Service},
 };
 
-use crate::objects::{Cluster, NODE, delete, node, port, put_service, put_slice, service, slice};
+use crate::objects::{
+    Cluster, NODE, delete, node, node_view, port, put_service, put_slice, service, slice,
+};
 
 /// Memory maps that note how they are used.
 #[derive(Default)]
@@ -37,6 +40,8 @@ impl Maps for Noted {
             Step::PutBackends(_) => "+backends",
             Step::PutFrontends(_) => "+frontends",
             Step::DeleteBackends(_) => "-backends",
+            Step::PutMaglev(_) => "+maglev",
+            Step::DeleteMaglev(_) => "-maglev",
             Step::PutSourceRanges(_) => "+ranges",
             Step::DeleteSourceRanges(_) => "-ranges",
             Step::DeleteCounters(_) => "-counters",
@@ -198,7 +203,7 @@ fn drift_is_found_counted_and_repaired() {
 #[test]
 fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     let mut cluster = Cluster::new();
-    let capacities = Capacities { frontends: 6, backends: 100, counters: 100 };
+    let capacities = Capacities { frontends: 6, backends: 100, maglev: 0, counters: 100 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let report = sync.reconcile(&cluster.apply(many(5)));
     assert_eq!((report.behind, report.error), (2, None));
@@ -225,7 +230,7 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
 fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
     let mut cluster = Cluster::new();
     // Six slots are in use and there is room for two more.
-    let capacities = Capacities { frontends: 10, backends: 8, counters: 10 };
+    let capacities = Capacities { frontends: 10, backends: 8, maglev: 0, counters: 10 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     sync.reconcile(&cluster.apply(many(3)));
     let all_change: Vec<_> = (0..3)
@@ -233,6 +238,84 @@ fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
         .collect();
     let report = sync.reconcile(&cluster.apply(all_change));
     assert_eq!((report.behind, report.backends_put, report.backends_deleted), (0, 6, 6));
+}
+
+#[test]
+fn a_table_comes_with_its_set_and_another_size_is_another_set() {
+    let mut cluster = Cluster::new();
+    let service = Service { load_balancing: LoadBalancing::Maglev, ..service("a", "10.96.0.1") };
+    let slice = |last: &str| put_slice(slice("a", "a", &["10.1.0.1", last]));
+    let mut sync = Synchroniser::new(Noted::default(), NODE);
+    sync.reconcile(&cluster.apply([put_service(service), slice("10.1.0.2")]));
+    let written = [("+backends", 2), ("+maglev", 16), ("+frontends", 2)];
+    assert_eq!(std::mem::take(&mut sync.maps_mut().steps), written);
+    sync.reconcile(&cluster.apply([slice("10.1.0.3")]));
+    let replaced =
+        [("+backends", 2), ("+maglev", 16), ("+frontends", 1), ("-backends", 2), ("-maglev", 16)];
+    assert_eq!(std::mem::take(&mut sync.maps_mut().steps), replaced);
+
+    let mut restarted = Synchroniser::new(sync.into_maps(), NODE);
+    assert_eq!(restarted.reconcile(&cluster.newest()).entries(), 0, "all is in place");
+    let larger = Rules { maglev_table: TableSize::with(512).unwrap(), ..Rules::default() };
+    let mut restarted = Synchroniser::new(restarted.into_maps(), NODE).with_rules(larger.clone());
+    restarted.reconcile(&cluster.newest());
+    let replaced =
+        [("+backends", 2), ("+maglev", 8), ("+frontends", 1), ("-backends", 2), ("-maglev", 16)];
+    assert_eq!(std::mem::take(&mut restarted.maps_mut().steps), replaced);
+
+    // A place that leads elsewhere: nobody would notice but by counting connections.
+    let part = restarted.maps_mut().maps.image_mut().maglev.values_mut().next().unwrap();
+    part.slots[7] ^= 1;
+    assert!(text::image_text(restarted.maps().maps.image()).contains("maglev 512 BROKEN"));
+    assert!(restarted.verify().drift > 0);
+    let snapshot = cluster.newest();
+    let node = NodeView { rules: larger, ..node_view(&snapshot) };
+    let planned = text::plan_text(&snapshot, &node);
+    assert_eq!(text::image_text(restarted.maps().maps.image()), planned);
+}
+
+/// The Service that finds no room for its table is left as it was, or out, if it is new.
+#[test]
+fn a_full_map_of_tables_concerns_the_newcomer_alone() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { frontends: 100, backends: 100, maglev: 40, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let balanced = |change: Change| match change {
+        Change::Upsert(Object::Service(service)) => put_service(Service {
+            load_balancing: LoadBalancing::Maglev,
+            ..Service::clone(&service)
+        }),
+        other => other,
+    };
+    let report = sync.reconcile(&cluster.apply(many(3).into_iter().map(balanced)));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "maglev holds 40 entries and is full: 1 services are not served in full; raise \
+         --maglev-max"
+    );
+    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
+    assert_eq!(sync.reconcile(&cluster.apply([change])).behind, 2, "beside the old one: no room");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert_eq!((sync.is_behind(), sync.status().maglev), (false, 32));
+}
+
+#[test]
+fn a_way_of_balancing_nobody_knows_is_named_and_the_service_is_served() {
+    let mut cluster = Cluster::new();
+    let load_balancing = LoadBalancing::Other("round-robin".into());
+    let service = Service { load_balancing, ..service("a", "10.96.0.1") };
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    sync.reconcile(
+        &cluster.apply([put_service(service), put_slice(slice("a", "a", &["10.1.0.1"]))]),
+    );
+    assert_eq!(sync.maps().image().backends.len(), 1);
+    assert_eq!(
+        sync.plans().warnings()[0].to_string(),
+        "Service default/a: annotation fairlead.io/load-balancing \"round-robin\" is not one of \
+         random, maglev: random it is"
+    );
 }
 
 /// Maps that cannot write one frontend, whatever comes with it.

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue};
+use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue, MaglevKey, TableSize};
 use fairlead_proxy::image::Image;
 use fairlead_state::{
     Change, Kind, Name,
     model::{
-        Endpoint, EndpointSlice, IpMode, LoadBalancerIp, Protocol, Service, ServicePort,
-        SessionAffinity, TrafficPolicy,
+        Endpoint, EndpointSlice, IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service,
+        ServicePort, SessionAffinity, TrafficPolicy,
     },
 };
 use ipnetwork::IpNetwork;
@@ -59,6 +59,11 @@ fn service(random: &mut StdRng) -> Service {
             SessionAffinity::ClientIp { timeout_seconds: random.random_range(1..3) }
         } else {
             SessionAffinity::None
+        },
+        load_balancing: match random.random_range(0..10) {
+            0..3 => LoadBalancing::Maglev,
+            3 => LoadBalancing::Other("best".into()),
+            _ => LoadBalancing::Default,
         },
         ports: ports(random).into(),
         ..objects::service(pick(random, &SERVICES), "10.96.0.1")
@@ -142,19 +147,33 @@ fn slots(value: &FrontendValue) -> impl Iterator<Item = BackendKey> + use<> {
     sets.into_iter().flat_map(slots)
 }
 
-/// What a reader of these maps could trip over.
-pub(crate) fn hole(image: &Image) -> Option<String> {
-    image.frontends.iter().find_map(|(key, value)| {
-        let mut keys = slots(value);
-        let missing = keys.find(|slot| !image.backends.contains_key(slot))?;
-        Some(format!("{} lacks {missing:?}", fairlead_proxy::text::frontend(key)))
+/// Every part of the tables a frontend leads to.
+fn parts(value: &FrontendValue) -> impl Iterator<Item = MaglevKey> + use<> {
+    let sets = [(value.set_id, value.backends), (value.local_set_id, value.local_backends)];
+    let size = TableSize::of(value.flags);
+    let sets = sets.into_iter().filter(|(_, backends)| *backends > 0);
+    sets.flat_map(move |(set_id, _)| {
+        (0..size.map_or(0, TableSize::parts)).map(move |part| MaglevKey { set_id, part })
     })
 }
 
-/// Slots no frontend leads to.
-pub(crate) fn strays(image: &Image) -> Vec<BackendKey> {
+/// What a reader of these maps could trip over.
+pub(crate) fn hole(image: &Image) -> Option<String> {
+    image.frontends.iter().find_map(|(key, value)| {
+        let slot = slots(value).find(|slot| !image.backends.contains_key(slot));
+        let part = parts(value).find(|part| !image.maglev.contains_key(part));
+        let missing = slot.map(|s| format!("{s:?}")).or(part.map(|p| format!("{p:?}")))?;
+        Some(format!("{} lacks {missing}", fairlead_proxy::text::frontend(key)))
+    })
+}
+
+/// Slots and parts of tables no frontend leads to.
+pub(crate) fn strays(image: &Image) -> Vec<String> {
     let led_to: BTreeSet<BackendKey> = image.frontends.values().flat_map(slots).collect();
-    image.backends.keys().filter(|key| !led_to.contains(key)).copied().collect()
+    let tables: BTreeSet<MaglevKey> = image.frontends.values().flat_map(parts).collect();
+    let slots = image.backends.keys().filter(|key| !led_to.contains(key));
+    let parts = image.maglev.keys().filter(|key| !tables.contains(key));
+    slots.map(|key| format!("{key:?}")).chain(parts.map(|key| format!("{key:?}"))).collect()
 }
 
 pub(crate) fn frontends(image: &Image) -> BTreeSet<FrontendKey> {

@@ -6,7 +6,9 @@ use std::{
     env,
 };
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, ServiceCounters};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
+};
 use fairlead_proxy::{
     delta::Step,
     image::Image,
@@ -30,7 +32,7 @@ const SEED_VARIABLE: &str = "FAIRLEAD_SIMULATION_SEED";
 struct Watched {
     maps: MemoryMaps,
     /// Content of sets some frontend leads to.
-    live: BTreeMap<u32, Vec<Backend>>,
+    live: BTreeMap<u32, Content>,
     /// Frontends that were there and are still wanted: they may not vanish.
     lasting: BTreeSet<FrontendKey>,
     entries: u64,
@@ -46,7 +48,7 @@ impl Watched {
     fn look(&mut self) {
         let image = self.maps.image();
         assert_eq!(random::hole(image), None, "{}", self.at);
-        let live: BTreeMap<u32, Vec<Backend>> = image
+        let live: BTreeMap<u32, Content> = image
             .frontends
             .values()
             .flat_map(|v| [(v.set_id, v.backends), (v.local_set_id, v.local_backends)])
@@ -65,10 +67,15 @@ impl Watched {
     }
 }
 
-fn content(image: &Image, set_id: u32) -> Vec<Backend> {
+/// Slots and table of a set.
+type Content = (Vec<Backend>, Vec<MaglevPart>);
+
+fn content(image: &Image, set_id: u32) -> Content {
     let first = BackendKey { set_id, slot: 0 };
     let last = BackendKey { set_id, slot: u32::MAX };
-    image.backends.range(first..=last).map(|(_, backend)| *backend).collect()
+    let slots = image.backends.range(first..=last).map(|(_, backend)| *backend).collect();
+    let [first, last] = [0, u32::MAX].map(|part| MaglevKey { set_id, part });
+    (slots, image.maglev.range(first..=last).map(|(_, part)| *part).collect())
 }
 
 impl Maps for Watched {
@@ -175,7 +182,8 @@ fn seeds() -> impl Iterator<Item = u64> {
     one.map_or(0..SEEDS, |seed| seed..seed + 1)
 }
 
-const ROOMY: Capacities = Capacities { frontends: 1000, backends: 1000, counters: 1000 };
+const ROOMY: Capacities =
+    Capacities { frontends: 1000, backends: 1000, maglev: 10_000, counters: 1000 };
 
 #[test]
 fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
@@ -190,7 +198,7 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
                 let snapshot = run.cluster.newest();
                 let planned = text::plan_text(&snapshot, &node_view(&snapshot));
                 assert_eq!(text::image_text(run.image()), planned, "{at}");
-                assert_eq!(random::strays(run.image()), [], "{at}");
+                assert_eq!(random::strays(run.image()), Vec::<String>::new(), "{at}");
                 assert!(!run.sync.is_behind(), "{at}");
                 let owners = run.sync.status().counter_owners;
                 let counters = run.sync.maps().counters().unwrap();
@@ -210,7 +218,7 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
 #[test]
 fn maps_that_are_too_small_never_show_a_hole_either() {
     for seed in seeds() {
-        let tight = Capacities { frontends: 14, backends: 12, counters: 4 };
+        let tight = Capacities { frontends: 14, backends: 12, maglev: 32, counters: 4 };
         let mut run = Run::new(seed, tight);
         let mut was_full = false;
         for change in 0..CHANGES {
@@ -220,7 +228,7 @@ fn maps_that_are_too_small_never_show_a_hole_either() {
             let wanted = crate::objects::plans(&run.cluster.newest());
             let stale = run.image().frontends.keys().find(|key| !wanted.is_wanted(key));
             assert_eq!(stale, None, "deletions go through; {at}");
-            assert_eq!(random::strays(run.image()), [], "{at}");
+            assert_eq!(random::strays(run.image()), Vec::<String>::new(), "{at}");
             let status = run.sync.status();
             was_full |= !status.full.is_empty();
             assert_eq!(status.full.is_empty(), !run.sync.is_behind(), "{at}");

@@ -190,6 +190,9 @@ fn policies(frontend: &Frontend, service: &Service, trace: &mut Trace) {
         let seconds = frontend.affinity_seconds;
         words.push(format!("a client keeps its endpoint for {seconds} s (ClientIP affinity)"));
     }
+    if frontend.maglev_places.is_some() {
+        words.push("every node sends a packet's flow to the same endpoint (maglev)".to_owned());
+    }
     if frontend.is_limited {
         let ranges = service.load_balancer_source_ranges.iter().map(ToString::to_string);
         words.push(format!("only for {}", ranges.collect::<Vec<_>>().join(", ")));

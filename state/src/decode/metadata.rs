@@ -51,6 +51,8 @@ pub(super) struct Annotations<'a> {
     pub(super) last_change_trigger_time: Option<Text<'a>>,
     #[serde(rename = "ingressclass.kubernetes.io/is-default-class")]
     pub(super) is_default_class: Option<Text<'a>>,
+    #[serde(rename = "fairlead.io/load-balancing")]
+    pub(super) load_balancing: Option<Text<'a>>,
 }
 
 /// The least that can be read of an object whose other fields are wrong.

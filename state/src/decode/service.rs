@@ -11,8 +11,8 @@ use super::{
     text::{IntOrText, Names, Text, kept, nullable},
 };
 use crate::model::{
-    IpMode, Key, Kind, LoadBalancerIp, Name, Object, Protocol, Service, ServicePort, ServiceType,
-    SessionAffinity, TargetPort, TrafficDistribution, TrafficPolicy,
+    IpMode, Key, Kind, LoadBalancerIp, LoadBalancing, Name, Object, Protocol, Service, ServicePort,
+    ServiceType, SessionAffinity, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` when it is not given.
@@ -142,6 +142,7 @@ impl<'a> Raw<'a> for RawService<'a> {
             )?,
             publish_not_ready_addresses: spec.publish_not_ready_addresses,
             traffic_distribution: distribution(spec.traffic_distribution.as_deref()),
+            load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
             proxy_name: names.get_some(metadata.labels.service_proxy_name.as_ref()),
             headless_label: metadata.labels.headless.is_some(),
             key,
@@ -374,6 +375,16 @@ fn policy(text: Option<&str>, field: &str) -> Result<TrafficPolicy, String> {
         None | Some("" | "Cluster") => Ok(TrafficPolicy::Cluster),
         Some("Local") => Ok(TrafficPolicy::Local),
         Some(other) => Err(format!("{field} {other:?} is not one of Cluster, Local")),
+    }
+}
+
+/// A wrong value takes no Service off the network: whoever plans it says what is wrong.
+fn balancing(text: Option<&str>, names: &mut Names) -> LoadBalancing {
+    match text {
+        None => LoadBalancing::Default,
+        Some("random") => LoadBalancing::Random,
+        Some("maglev") => LoadBalancing::Maglev,
+        Some(other) => LoadBalancing::Other(names.get(other)),
     }
 }
 

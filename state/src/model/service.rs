@@ -79,6 +79,20 @@ pub enum SessionAffinity {
     },
 }
 
+/// Annotation `fairlead.io/load-balancing`: how packets' connections are given to endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LoadBalancing {
+    /// There is none: as the agent does it; the default.
+    #[default]
+    Default,
+    /// `random`: each connection chooses anew.
+    Random,
+    /// `maglev`: by a hash of the client, on every node the same.
+    Maglev,
+    /// Something else, which means nothing.
+    Other(Name),
+}
+
 /// `spec.trafficDistribution`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrafficDistribution {
@@ -170,6 +184,8 @@ pub struct Service {
     pub publish_not_ready_addresses: bool,
     /// `spec.trafficDistribution`.
     pub traffic_distribution: Option<TrafficDistribution>,
+    /// Annotation `fairlead.io/load-balancing`.
+    pub load_balancing: LoadBalancing,
     /// Label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
     pub proxy_name: Option<Name>,
     /// Label `service.kubernetes.io/headless` is present: proxies ignore it.

@@ -102,6 +102,7 @@ fn service(name: &str, variant: u8) -> Object {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        load_balancing: Default::default(),
         proxy_name: None,
         headless_label: false,
     }))

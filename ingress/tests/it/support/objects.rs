@@ -70,6 +70,7 @@ fn bare_service(name: &str) -> Service {
         health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
+        load_balancing: Default::default(),
         proxy_name: None,
         headless_label: false,
     }

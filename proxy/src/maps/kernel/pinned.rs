@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, ServiceCounters, Settings, SourceRangeKey,
-    name,
+    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, ServiceCounters,
+    Settings, SourceRangeKey, name,
 };
 
 use super::KernelMaps;
@@ -32,6 +32,7 @@ impl KernelMaps {
         let (frontends, frontends_max) =
             open::<FrontendKey, FrontendValue>(&maps.join(name::FRONTENDS))?;
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
+        let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
         let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
@@ -40,12 +41,14 @@ impl KernelMaps {
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
+            maglev: Table::new(maglev),
             source_ranges: Table::new(ranges),
             counters: PerCpuTable::new(counters, cpus),
             settings: Table::new(settings),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
+                maglev: maglev_max,
                 counters: counters_max,
                 ..MapSizes::default()
             },

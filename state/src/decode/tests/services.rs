@@ -6,8 +6,8 @@ use super::{decode, good, refused, set};
 use crate::{
     decode::Decoded,
     model::{
-        IpMode, Kind, Object, Protocol, Service, ServiceType, SessionAffinity, TargetPort,
-        TrafficDistribution, TrafficPolicy,
+        IpMode, Kind, LoadBalancing, Object, Protocol, Service, ServiceType, SessionAffinity,
+        TargetPort, TrafficDistribution, TrafficPolicy,
     },
 };
 
@@ -115,6 +115,21 @@ fn defaults_are_the_api_servers() {
         taken(&affinity).session_affinity,
         SessionAffinity::ClientIp { timeout_seconds: 10_800 }
     );
+}
+
+#[test]
+fn a_way_of_balancing_that_is_not_known_refuses_no_service() {
+    for (text, expected) in [
+        ("maglev", LoadBalancing::Maglev),
+        ("random", LoadBalancing::Random),
+        ("Maglev", LoadBalancing::Other("Maglev".into())),
+        ("", LoadBalancing::Other("".into())),
+    ] {
+        let mut document = super::services::service();
+        document["metadata"]["annotations"] = json!({"fairlead.io/load-balancing": text});
+        assert_eq!(taken(&document).load_balancing, expected, "{text:?}");
+    }
+    assert_eq!(taken(&service()).load_balancing, LoadBalancing::Default);
 }
 
 #[test]
