@@ -46,7 +46,7 @@ pub mod name {
     /// Counter id to [`ServiceCounters`](super::ServiceCounters).
     pub const COUNTERS: &str = "service_counters_v1";
     /// [`Reason`](super::Reason) to count.
-    pub const DROPS: &str = "drops_v2";
+    pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
     pub const PEERS: &str = "peers_v1";
     /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).

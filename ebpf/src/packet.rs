@@ -90,6 +90,8 @@ pub enum Skip {
     ExtensionHeader,
     /// Contradicts itself.
     Malformed,
+    /// From an address no host can have.
+    Martian,
 }
 
 /// IPv4 as `::ffff:a.b.c.d`.
@@ -119,9 +121,14 @@ pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
     if header[0] >> 4 != 4 || header_len < IPV4_HEADER_LEN || len < header_len {
         return Err(Skip::Malformed);
     }
-    // 224.0.0.0/3: no service is multicast or broadcast.
-    if header[16] >= 224 {
+    let [.., a, b, c, d, i, j, k, l] = *header;
+    let source = [a, b, c, d];
+    if is_group([i, j, k, l]) {
         return Err(Skip::Other);
+    }
+    // RFC 1122 §3.2.1.3: "this network" and loopback never leave a host.
+    if is_group(source) || matches!(source[0], 0 | 127) {
+        return Err(Skip::Martian);
     }
     let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
     let protocol = header[9];
@@ -132,11 +139,24 @@ pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
         header_len,
         len,
         protocol,
-        source: mapped([header[12], header[13], header[14], header[15]]),
-        destination: mapped([header[16], header[17], header[18], header[19]]),
+        source: mapped(source),
+        destination: mapped([i, j, k, l]),
         part: part(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0),
         id: [0, 0, header[4], header[5]],
     })
+}
+
+/// 224.0.0.0/4 and the limited broadcast: no host, and no service. (240.0.0.0/4 is in use.)
+#[inline(always)]
+fn is_group(address: [u8; 4]) -> bool {
+    address[0] & 0xf0 == 0xe0 || address == [255; 4]
+}
+
+/// `::` and `::1`, which no packet has on a wire.
+#[inline(always)]
+fn is_own(address: &Address) -> bool {
+    let [high, low]: [u64; 2] = bytemuck::cast(*address);
+    high == 0 && u64::from_be(low) <= 1
 }
 
 /// Reads an IPv6 header (RFC 8200). Extension headers may follow: see [`extension`].
@@ -153,6 +173,10 @@ pub fn ipv6(header: &[u8; IPV6_HEADER_LEN]) -> Result<Ip, Skip> {
     let mut destination = [0; 16];
     source.copy_from_slice(&header[8..24]);
     destination.copy_from_slice(&header[24..40]);
+    // RFC 4291 §2.5.3, §2.7. Here v4-mapped means an IPv4 packet: one in IPv6 is forged.
+    if source[0] == 0xff || is_own(&source) || is_mapped(&source) || is_mapped(&destination) {
+        return Err(Skip::Martian);
+    }
     let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
     Ok(Ip {
         header_len: IPV6_HEADER_LEN,

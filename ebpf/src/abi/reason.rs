@@ -34,11 +34,13 @@ pub enum Reason {
     AffinityNotStored = 13,
     /// Dropped: a packet to a service address was about to leave the node.
     ServiceAddressLeak = 14,
+    /// Passed untranslated: from an address no host can have, or IPv4 addresses in IPv6.
+    Martian = 15,
 }
 
 impl Reason {
     /// Every reason, by index.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::SetUnstable,
         Reason::NoBackends,
         Reason::PortsExhausted,
@@ -54,6 +56,7 @@ impl Reason {
         Reason::UnusedPort,
         Reason::AffinityNotStored,
         Reason::ServiceAddressLeak,
+        Reason::Martian,
     ];
 
     /// The reason as a metric label.
@@ -74,6 +77,7 @@ impl Reason {
             Reason::UnusedPort => "unused_port",
             Reason::AffinityNotStored => "affinity_not_stored",
             Reason::ServiceAddressLeak => "service_address_leak",
+            Reason::Martian => "martian",
         }
     }
 }

@@ -53,6 +53,49 @@ fn what_is_not_translated_is_told_apart() {
 }
 
 #[test]
+fn what_no_host_can_have_sent_is_told_apart() {
+    for (source, is_martian) in [
+        ([0, 0, 0, 0], true),
+        ([0, 1, 2, 3], true),
+        ([127, 0, 0, 1], true),
+        ([224, 0, 0, 1], true),
+        ([239, 255, 255, 255], true),
+        ([255; 4], true),
+        ([10, 0, 0, 0], false),
+        // Clouds give this range to pods.
+        ([240, 0, 0, 1], false),
+        ([255, 255, 255, 254], false),
+    ] {
+        let read = v4(|header| header[12..16].copy_from_slice(&source));
+        assert_eq!(read == Err(Skip::Martian), is_martian, "{source:?}");
+        let read = v4(|header| header[16..20].copy_from_slice(&source));
+        let is_group = is_martian && source[0] >= 224;
+        assert_eq!(read == Err(Skip::Other), is_group, "to {source:?}");
+    }
+    let own = |last| {
+        let mut address = [0; 16];
+        address[15] = last;
+        address
+    };
+    let host: Address = [0xfd; 16];
+    for (source, destination, is_martian) in [
+        (own(0), host, true),
+        (own(1), host, true),
+        ([0xff; 16], host, true),
+        (mapped([10, 0, 0, 1]), host, true),
+        (host, mapped([10, 96, 0, 1]), true),
+        (own(2), host, false),
+        (host, [0xfe; 16], false),
+    ] {
+        let mut header = [0; 40];
+        (header[0], header[6]) = (0x60, TCP);
+        header[8..24].copy_from_slice(&source);
+        header[24..].copy_from_slice(&destination);
+        assert_eq!(ipv6(&header) == Err(Skip::Martian), is_martian, "{source:?}");
+    }
+}
+
+#[test]
 fn fragments_are_told_from_each_other() {
     for (flags_and_offset, part) in [
         ([0x40, 0], Part::Whole),

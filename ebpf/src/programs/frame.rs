@@ -7,7 +7,7 @@ mod rewrite;
 use aya_ebpf::programs::TcContext;
 use bytemuck::Zeroable;
 use fairlead_ebpf::{
-    abi::{Connection, SCTP, TCP, Tuple, UDP},
+    abi::{Address, Connection, SCTP, TCP, Tuple, UDP},
     packet::{self, Skip},
 };
 
@@ -76,6 +76,19 @@ impl Frame {
             return 0;
         }
         load::<1>(ctx, self.transport() + packet::TCP_FLAGS).map_or(0, |[flags]| flags)
+    }
+
+    /// Where the packet itself is bound for, if it is of IP.
+    #[inline(always)]
+    pub(crate) fn destination(&self, ctx: &TcContext) -> Option<Address> {
+        match self.version {
+            4 => {
+                let at = ETHERNET_HEADER_LEN + packet::IPV4_SOURCE + 4;
+                load(ctx, at).ok().map(packet::mapped)
+            }
+            6 => load(ctx, ETHERNET_HEADER_LEN + packet::IPV6_SOURCE + 16).ok(),
+            _ => None,
+        }
     }
 
     /// Whether this is an ICMP error about the tuple.

@@ -52,7 +52,7 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map(name = "service_counters_v1")]
 static SERVICE_COUNTERS: PerCpuHashMap<u32, ServiceCounters, 1, ON_DEMAND> = PerCpuHashMap::new();
 
-#[btf_map(name = "drops_v2")]
+#[btf_map(name = "drops_v3")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 
 #[btf_map(name = "peers_v1")]

@@ -48,28 +48,25 @@ pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
 /// After routing: from the node, or from what the client dialled.
 #[inline(always)]
 pub(crate) fn egress(ctx: &TcContext) -> i32 {
-    // Passed uncounted: what leaves was seen, or made, on this node before.
+    // What cannot be read passes uncounted: it was seen, or made, on this node before.
     let Some(frame) = maps::scratch() else { return NEXT };
-    if frame.parse(ctx, EGRESS).is_err() {
-        return NEXT;
-    }
-    if track::is_known(ctx, frame) {
+    if frame.parse(ctx, EGRESS).is_ok() && track::is_known(ctx, frame) {
         return apply(ctx, frame, &frame.found);
     }
-    // Routed out, it would come back for ever or meet a stranger.
-    let address = &frame.tuple.destination;
-    let is_leak = !frame.is_error()
-        && maps::settings().is_some_and(|settings| settings.is_service_address(address))
-        && !is_foreign(address);
-    if is_leak { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
+    if is_leak(ctx, frame) { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
 }
 
-/// Whether another proxy serves a service address.
+/// Whether a packet, of whatever protocol, is on its way to a service address that no other proxy
+/// serves. Routed out, it would come back for ever or meet a stranger.
 #[inline(never)]
-fn is_foreign(address: &Address) -> bool {
-    let others = FrontendKey::other_ports(*address);
-    maps::peek(&maps::FRONTENDS, &others)
-        .is_some_and(|frontend| frontend.flags & FRONTEND_FOREIGN != 0)
+fn is_leak(ctx: &TcContext, frame: &Frame) -> bool {
+    let (Some(address), Some(settings)) = (frame.destination(ctx), maps::settings()) else {
+        return false;
+    };
+    let others = FrontendKey::other_ports(address);
+    settings.is_service_address(&address)
+        && !maps::peek(&maps::FRONTENDS, &others)
+            .is_some_and(|frontend| frontend.flags & FRONTEND_FOREIGN != 0)
 }
 
 #[inline(always)]
@@ -297,6 +294,7 @@ fn pass(skip: Skip) -> i32 {
         Skip::Fragment => maps::count(Reason::Fragment),
         Skip::ExtensionHeader => maps::count(Reason::ExtensionHeader),
         Skip::Malformed => maps::count(Reason::Malformed),
+        Skip::Martian => maps::count(Reason::Martian),
     }
     NEXT
 }

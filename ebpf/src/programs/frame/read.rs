@@ -11,12 +11,15 @@ use crate::programs::{low_half, maps};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
+/// Length of the largest frame whose IPv4 header can say its length.
+const IPV4_LEN_MAX: u32 = 14 + 0xffff;
 
 impl Frame {
     /// Reads the frame that passes `hook`.
     // Not inlined: its headers leave the stack again.
     #[inline(never)]
     pub(crate) fn parse(&mut self, ctx: &TcContext, hook: u8) -> Result<(), Skip> {
+        self.version = 0;
         // Tagged frames come again, without the tag, on the device of their VLAN.
         // SAFETY: the context of a running program.
         if unsafe { (*ctx.skb.skb).vlan_present } != 0 {
@@ -31,6 +34,9 @@ impl Frame {
         let transport = ETHERNET_HEADER_LEN + ip.header_len;
         self.transport = offset(transport);
         self.end = offset(ETHERNET_HEADER_LEN + ip.len);
+        if self.end > ctx.len() {
+            return Err(Skip::Malformed);
+        }
         self.tuple = Tuple {
             source: ip.source,
             destination: ip.destination,
@@ -109,7 +115,13 @@ impl Frame {
 #[inline(always)]
 fn ip(ctx: &TcContext, offset: usize, version: u32) -> Result<Ip, Skip> {
     if version == 4 {
-        return packet::ipv4(&load(ctx, offset)?);
+        let mut header: [u8; packet::IPV4_HEADER_LEN] = load(ctx, offset)?;
+        // Merged segments may be too many for the field, which then is 0 (BIG TCP). How many does
+        // not matter here.
+        if header[2..4] == [0, 0] && ctx.len() > IPV4_LEN_MAX {
+            header[2..4].fill(0xff);
+        }
+        return packet::ipv4(&header);
     }
     let mut ip = packet::ipv6(&load(ctx, offset)?)?;
     for _ in 0..packet::EXTENSIONS_MAX {

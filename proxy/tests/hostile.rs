@@ -1,0 +1,400 @@
+//! Packets nobody sends in good faith: whatever they are, what the programs let pass is unchanged or
+//! rightly translated, no service address leaves the node, and nobody is answered who cannot be.
+//!
+//! `FAIRLEAD_HOSTILE_SEED=N` runs one seed again, which a failure names.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{collections::BTreeMap, env};
+
+use fairlead_ebpf::{
+    abi::{Address, BACKEND_LOCAL, Reason, SCTP, TCP, UDP},
+    packet::mapped,
+};
+use fairlead_proxy::KernelOptions;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use support::{
+    frames::{Packet, fragment, refresh_header, sctp, too_big},
+    services::{address, frontend, node_port},
+    uplink::{DROP, IN, NEXT, NODE_V4, NODE_V6, OUT, POD, REDIRECT, Uplink},
+    world::world,
+};
+
+mod support {
+    pub(crate) mod frames;
+    pub(crate) mod services;
+    pub(crate) mod uplink;
+    pub(crate) mod world;
+}
+
+const SEED_VARIABLE: &str = "FAIRLEAD_HOSTILE_SEED";
+const SEEDS: u64 = 40;
+const FRAMES: u32 = 1500;
+const ETHERNET: usize = 14;
+
+const CLIENTS: [&str; 2] = ["203.0.113.9:40000", "[2001:db8:9::9]:40000"];
+/// A Service, one without endpoints, an unused port, an address nobody has, NodePorts, strangers.
+const TARGETS: [[&str; 7]; 2] = [
+    [
+        "10.96.0.1:80",
+        "10.96.0.2:80",
+        "10.96.0.1:81",
+        "10.96.9.9:80",
+        "192.168.0.2:30080",
+        "192.168.0.2:30081",
+        "198.51.100.1:80",
+    ],
+    [
+        "[fd00:96::1]:80",
+        "[fd00:96::2]:80",
+        "[fd00:96::1]:81",
+        "[fd00:96::99]:80",
+        "[2001:db8::2]:30080",
+        "[2001:db8::2]:30081",
+        "[2001:db8:7::1]:80",
+    ],
+];
+const BACKENDS: [[&str; 2]; 2] =
+    [["10.244.1.5:8080", "10.244.2.6:8080"], ["[fd00:10::5]:8080", "[fd00:10::6]:8080"]];
+
+fn start(options: &KernelOptions) -> Uplink {
+    let ranges = ["10.96.0.0/16", "fd00:96::/112"];
+    let service_cidrs = ranges.map(|range| range.parse().unwrap()).to_vec();
+    let mut uplink = Uplink::new(&KernelOptions { service_cidrs, ..options.clone() });
+    let mut set = 0;
+    for (family, targets) in TARGETS.iter().enumerate() {
+        let [service, empty, ..] = targets;
+        for protocol in [TCP, UDP, SCTP] {
+            for (key, backends) in [
+                (frontend(service, protocol), &BACKENDS[family][..]),
+                (frontend(empty, protocol), &[]),
+                (node_port(family == 0, 30080, protocol), &BACKENDS[family][..]),
+                (node_port(family == 0, 30081, protocol), &[]),
+            ] {
+                set += 1;
+                uplink.put(key, set, backends, if set % 2 == 0 { BACKEND_LOCAL } else { 0 });
+            }
+        }
+        for ip in [service, empty] {
+            let mut key = frontend(ip, 0);
+            key.port = [0; 2];
+            set += 1;
+            uplink.put(key, set, &[], 0);
+        }
+    }
+    uplink
+}
+
+/// A frame as somebody might send it in good faith.
+fn honest(random: &mut StdRng) -> Vec<u8> {
+    let family = random.random_range(0..2usize);
+    let (client, target) = (CLIENTS[family], *TARGETS[family].choose(random).unwrap());
+    let client = client.replace("40000", &random.random_range(1..65535u16).to_string());
+    let protocol = *[TCP, UDP].choose(random).unwrap();
+    let mut packet = Packet::first(protocol, &client, target);
+    packet.payload = vec![7; random.random_range(0..64)];
+    match random.random_range(0..10) {
+        0 => {
+            sctp("203.0.113.9:40000", TARGETS[0].choose(random).unwrap(), random.random_range(0..3))
+        }
+        1 => {
+            let [router, to] =
+                if family == 0 { ["203.0.113.1", NODE_V4] } else { ["2001:db8:9::1", NODE_V6] };
+            too_big(router.parse().unwrap(), to.parse().unwrap(), &packet.reply())
+        }
+        2 => packet.reply().frame(),
+        3 => packet.later().frame(),
+        4 if family == 0 => {
+            let whole = packet.frame();
+            let from = 8 * random.random_range(0..3);
+            fragment(&whole, from.min((whole.len() - 34) / 8 * 8), random.random_range(1..40))
+        }
+        5 if family == 1 => with_extensions(random, &packet.frame()),
+        _ => packet.frame(),
+    }
+}
+
+/// Extension headers, legal and not, before the transport header.
+fn with_extensions(random: &mut StdRng, frame: &[u8]) -> Vec<u8> {
+    const KINDS: [u8; 8] = [0, 43, 44, 60, 51, 135, 59, 50];
+    let (head, rest) = frame.split_at(ETHERNET + 40);
+    let mut head = head.to_vec();
+    let mut extensions = Vec::new();
+    let mut next_at = ETHERNET + 6;
+    let mut all = head.clone();
+    for _ in 0..random.random_range(1..7) {
+        let kind = *KINDS.choose(random).unwrap();
+        let len = if kind == 44 { 0 } else { random.random_range(0..3u8) };
+        let mut header = vec![0; (usize::from(len) + 1) * 8];
+        random.fill(&mut header[2..]);
+        header[0] = all[next_at];
+        header[1] = len;
+        all[next_at] = kind;
+        next_at = all.len();
+        all.extend(header.iter());
+        extensions.extend(header);
+    }
+    head = all[..ETHERNET + 40].to_vec();
+    let extensions = all[ETHERNET + 40..].to_vec();
+    let len = u16::try_from(extensions.len() + rest.len()).unwrap();
+    head[ETHERNET + 4..ETHERNET + 6].copy_from_slice(&len.to_be_bytes());
+    [head, extensions, rest.to_vec()].concat()
+}
+
+/// Makes it worse.
+fn spoil(random: &mut StdRng, frame: &mut Vec<u8>) {
+    let is_ipv4 = frame[12..14] == [0x08, 0x00];
+    let martians: [[u8; 4]; 6] =
+        [[0; 4], [127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [10, 96, 0, 1], [192, 168, 0, 2]];
+    match random.random_range(0..9) {
+        0 => frame.truncate(random.random_range(shortest(frame)..=frame.len())),
+        1 => frame.extend(std::iter::repeat_n(0xee, random.random_range(1..40))),
+        // Version and header length.
+        2 => spoil_byte(random, frame, ETHERNET),
+        // Its own length.
+        3 => spoil_byte(random, frame, ETHERNET + if is_ipv4 { 2 } else { 4 }),
+        4 => spoil_byte(random, frame, ETHERNET + if is_ipv4 { 3 } else { 5 }),
+        // Flags, fragment offset; the next header.
+        5 => {
+            let at = *if is_ipv4 { [6usize, 7, 9] } else { [6, 6, 6] }.choose(random).unwrap();
+            spoil_byte(random, frame, ETHERNET + at);
+        }
+        6 if is_ipv4 && frame.len() >= 34 => {
+            let at = if random.random() { 26 } else { 30 };
+            frame[at..at + 4].copy_from_slice(martians.choose(random).unwrap());
+        }
+        6 if frame.len() >= 54 => {
+            let forged: Address = match random.random_range(0..4) {
+                0 => [0; 16],
+                1 => [0xff; 16],
+                2 => mapped([10, 96, 0, 1]),
+                _ => address("::1".parse().unwrap()),
+            };
+            let at = ETHERNET + if random.random() { 8 } else { 24 };
+            frame[at..at + 16].copy_from_slice(&forged);
+        }
+        // Anywhere in the headers.
+        _ => {
+            let at = random.random_range(ETHERNET..ETHERNET + 80);
+            spoil_byte(random, frame, at);
+        }
+    }
+    if is_ipv4 && frame.len() >= 34 && random.random() {
+        refresh_header(frame);
+    }
+}
+
+/// The kernel runs programs on nothing shorter than an IP header; devices may deliver less, and
+/// then the programs' reads fail as they do behind the header.
+fn shortest(frame: &[u8]) -> usize {
+    let header = if frame[12..14] == [0x08, 0x00] { 20 } else { 40 };
+    frame.len().min(ETHERNET + header)
+}
+
+fn spoil_byte(random: &mut StdRng, frame: &mut [u8], at: usize) {
+    if let Some(byte) = frame.get_mut(at) {
+        *byte = random.random();
+    }
+}
+
+/// Addresses as the IP header has them, read by other code than the programs'.
+fn ends(frame: &[u8]) -> Option<(Address, Address)> {
+    let at = |range: std::ops::Range<usize>| frame.get(range).map(<[u8]>::to_vec);
+    let v4 = |bytes: Vec<u8>| mapped(bytes.try_into().unwrap());
+    match frame.get(12..14)? {
+        [0x08, 0x00] => Some((v4(at(26..30)?), v4(at(30..34)?))),
+        [0x86, 0xdd] => Some((at(22..38)?.try_into().unwrap(), at(38..54)?.try_into().unwrap())),
+        _ => None,
+    }
+}
+
+/// Whether the kernel's own input path would take it for a packet of IP, whatever it carries.
+fn is_routable(frame: &[u8]) -> bool {
+    let len = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) if frame.len() >= 34 => {
+            let header = usize::from(frame[14] & 15) * 4;
+            frame[14] >> 4 == 4 && header >= 20 && len(16) >= header && 14 + len(16) <= frame.len()
+        }
+        Some([0x86, 0xdd]) if frame.len() >= 54 => {
+            frame[14] >> 4 == 6 && 54 + len(18) <= frame.len()
+        }
+        _ => false,
+    }
+}
+
+fn is_in(addresses: impl IntoIterator<Item = &'static &'static str>, address: Address) -> bool {
+    let all = addresses.into_iter().map(|text| text.parse::<std::net::SocketAddr>().unwrap().ip());
+    all.into_iter().any(|ip| support::services::address(ip) == address)
+}
+
+fn is_service_address(address: &Address) -> bool {
+    address[..14] == mapped([10, 96, 0, 0])[..14]
+        || address[..14] == support::services::address("fd00:96::".parse().unwrap())[..14]
+}
+
+fn is_host(address: &Address) -> bool {
+    let is_mapped = address[..12] == mapped([0; 4])[..12];
+    let v4 = [address[12], address[13], address[14], address[15]];
+    match is_mapped {
+        true => !matches!(v4[0], 0 | 127 | 224..=239) && v4 != [255; 4],
+        false => address[0] != 0xff && address[..15] != [0; 15],
+    }
+}
+
+/// What is wrong with what became of a frame.
+fn fault(hook: &str, before: &[u8], verdict: i32, after: &[u8]) -> Option<&'static str> {
+    let (old, new) = (ends(before), ends(after));
+    match verdict {
+        DROP => None,
+        NEXT if after == before => {
+            let is_leak = hook == OUT
+                && is_routable(before)
+                && old.is_some_and(|(_, destination)| is_service_address(&destination));
+            is_leak.then_some("a service address leaves the node")
+        }
+        NEXT => {
+            let (Some(old), Some(new)) = (old, new) else {
+                return Some("changed without addresses");
+            };
+            if before.len() != after.len() || before[..14] != after[..14] {
+                return Some("more was changed than the packet");
+            }
+            if !is_routable(before) {
+                return Some("translated what is no packet");
+            }
+            if !is_host(&old.0) {
+                return Some("translated a packet from nobody");
+            }
+            let backends = || BACKENDS.iter().flatten();
+            if hook == OUT {
+                let shown = || TARGETS.iter().flatten();
+                let is_right = old.1 == new.1 && is_in(shown(), new.0);
+                return (!is_right).then_some("a wrong source");
+            }
+            let is_right = old.0 == new.0 && (is_in(backends(), new.1) || old.1 == new.1);
+            (!is_right).then_some("a wrong backend")
+        }
+        REDIRECT => {
+            let (Some(old), Some(new)) = (old, new) else { return Some("an answer to nobody") };
+            if (old.1, old.0) != new {
+                return Some("an answer from somebody else");
+            }
+            (hook == OUT || !is_host(&old.0)).then_some("an answer to nobody")
+        }
+        _ => Some("no verdict of a program's"),
+    }
+}
+
+fn seeds() -> impl Iterator<Item = u64> {
+    let one: Option<u64> = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
+    one.map_or(0..SEEDS, |seed| seed..seed + 1)
+}
+
+#[test]
+fn nothing_hostile_is_translated_wrongly_answered_to_nobody_or_leaks() {
+    world("nothing_hostile_is_translated_wrongly_answered_to_nobody_or_leaks", |world| {
+        let uplink = start(&world.options());
+        let mut met: BTreeMap<(&str, i32, bool), u32> = BTreeMap::new();
+        for seed in seeds() {
+            let mut random = StdRng::seed_from_u64(seed);
+            for number in 0..FRAMES {
+                let mut frame = honest(&mut random);
+                for _ in 0..random.random_range(0..3) {
+                    spoil(&mut random, &mut frame);
+                }
+                let hook = *[IN, POD, OUT].choose(&mut random).unwrap();
+                let run = uplink.kernel.run_on_packet(hook, &frame, 1).unwrap();
+                let fault = fault(hook, &frame, run.verdict, &run.packet);
+                let (verdict, after) = (run.verdict, &run.packet);
+                assert_eq!(
+                    fault, None,
+                    "frame {number} of {SEED_VARIABLE}={seed}, {hook}: {frame:02x?} met {verdict}: \
+                     {after:02x?}"
+                );
+                *met.entry((hook, verdict, *after != frame)).or_default() += 1;
+            }
+        }
+        // A test that met nothing would prove nothing.
+        for kind in [(IN, NEXT, true), (IN, NEXT, false), (IN, DROP, false), (IN, REDIRECT, true)] {
+            assert!(met.get(&kind).is_some_and(|count| *count > 100), "{kind:?} of {met:?}");
+        }
+        assert!(met.contains_key(&(OUT, DROP, false)), "{met:?}");
+        for reason in
+            [Reason::Malformed, Reason::Martian, Reason::Fragment, Reason::ExtensionHeader]
+        {
+            assert!(uplink.count(reason) > 100, "{reason:?}: {}", uplink.count(reason));
+        }
+    });
+}
+
+/// Each length of a frame, and what is wrong with it by itself.
+#[test]
+fn truncated_packets_and_lying_lengths_pass_untouched_and_are_counted() {
+    world("truncated_packets_and_lying_lengths_pass_untouched_and_are_counted", |world| {
+        let uplink = start(&world.options());
+        for (family, client) in CLIENTS.iter().enumerate() {
+            for protocol in [TCP, UDP] {
+                let whole = Packet::first(protocol, client, TARGETS[family][0]).frame();
+                for len in shortest(&whole)..whole.len() {
+                    let before = uplink.count(Reason::Malformed);
+                    let cut = &whole[..len];
+                    assert_eq!(uplink.verdict(IN, cut), NEXT, "{len} bytes");
+                    assert_eq!(uplink.count(Reason::Malformed), before + 1, "{len} bytes");
+                }
+            }
+        }
+    });
+}
+
+/// The kernel takes none of these; nothing of them is in the connection table afterwards.
+#[test]
+fn forged_sources_and_ipv4_in_ipv6_are_no_clients() {
+    world("forged_sources_and_ipv4_in_ipv6_are_no_clients", |world| {
+        let uplink = start(&world.options());
+        let forged = [
+            ("127.0.0.1:40000", 0),
+            ("0.0.0.0:40000", 0),
+            ("224.0.0.1:40000", 0),
+            ("255.255.255.255:40000", 0),
+            ("[::1]:40000", 1),
+            ("[::]:40000", 1),
+            ("[ff02::1]:40000", 1),
+        ];
+        for (client, family) in forged {
+            for target in TARGETS[family] {
+                let frame = Packet::first(TCP, client, target).frame();
+                let before = uplink.count(Reason::Martian);
+                assert_eq!(uplink.verdict(IN, &frame), NEXT, "{client} to {target}");
+                assert_eq!(uplink.count(Reason::Martian), before + 1, "{client} to {target}");
+            }
+        }
+        let mut frame = Packet::first(TCP, CLIENTS[1], TARGETS[1][0]).frame();
+        frame[ETHERNET + 24..ETHERNET + 40].copy_from_slice(&mapped([10, 96, 0, 1]));
+        assert_eq!(uplink.verdict(IN, &frame), NEXT, "a Service's IPv4 address in IPv6");
+        assert!(uplink.count(Reason::Martian) > 0);
+    });
+}
+
+/// Whatever they carry: protocols nobody serves, fragments whose first was not seen.
+#[test]
+fn packets_to_service_addresses_leave_by_no_protocol() {
+    world("packets_to_service_addresses_leave_by_no_protocol", |world| {
+        let uplink = start(&world.options());
+        for (family, client) in CLIENTS.iter().enumerate() {
+            let frame = Packet::first(UDP, client, TARGETS[family][0]).frame();
+            let at = ETHERNET + if family == 0 { 9 } else { 6 };
+            for protocol in 0..=u8::MAX {
+                let mut frame = frame.clone();
+                frame[at] = protocol;
+                assert_eq!(uplink.verdict(OUT, &frame), DROP, "protocol {protocol}");
+            }
+        }
+        let whole = Packet::first(UDP, CLIENTS[0], TARGETS[0][0]).frame();
+        assert_eq!(uplink.verdict(OUT, &fragment(&whole, 8, 8)), DROP);
+        assert_eq!(uplink.count(Reason::ServiceAddressLeak), 513);
+    });
+}
