@@ -43,8 +43,8 @@ pub mod name {
     pub const NODE_ADDRESSES: &str = "node_addresses_v2";
     /// One [`Settings`](super::Settings).
     pub const SETTINGS: &str = "settings_v2";
-    /// Counter id to [`ServiceCounters`](super::ServiceCounters).
-    pub const COUNTERS: &str = "service_counters_v1";
+    /// [`CounterKey`](super::CounterKey) to [`ServiceCounters`](super::ServiceCounters).
+    pub const COUNTERS: &str = "service_counters_v2";
     /// [`Reason`](super::Reason) to count.
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
@@ -104,8 +104,18 @@ pub struct Backend {
 /// kept.
 pub const BACKEND_LOCAL: u16 = 1;
 
-/// What happened to one service on one CPU. Value of `service_counters`, keyed by counter id; absent
-/// until something happens.
+/// A service on a CPU. Key of `service_counters`: one CPU writes what it counts, without others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+pub struct CounterKey {
+    /// See [`FrontendValue::counter_id`].
+    pub counter_id: u32,
+    /// The CPU's number.
+    pub cpu: u32,
+}
+
+/// What happened to one service on one CPU. Value of `service_counters`; absent until something
+/// happens.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceCounters {
@@ -117,4 +127,5 @@ pub struct ServiceCounters {
 
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
+const _: () = assert!(size_of::<CounterKey>() == 8);
 const _: () = assert!(size_of::<ServiceCounters>() == 16);

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     connections::Connections,
     error::Step,
-    maps::kernel::{KernelMaps, sum},
+    maps::kernel::KernelMaps,
     object::{self, Loaded, Object, Tables},
     stale,
     sys::{self, LinkInfo, LinkTarget},
@@ -315,8 +315,7 @@ impl Kernel {
     pub fn counters(&self) -> Result<KernelCounters, KernelError> {
         let read = || {
             let tables = &self.object.tables;
-            let services = tables.counters.entries()?;
-            let services = services.into_iter().map(|(id, cpus)| (id, sum(&cpus))).collect();
+            let services = tables.counters.by_id()?;
             let mut drops = BTreeMap::new();
             for reason in Reason::ALL {
                 let cpus = tables.drops.get(&(reason as u32))?.unwrap_or_default();

@@ -12,13 +12,14 @@ use aya::{
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use fairlead_ebpf::abi::{
-    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX, ServiceCounters,
-    Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterKey, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX,
+    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
     error::{KernelError, Step},
+    maps::kernel::Counters,
     sys::{AttachType, PerCpuTable, Table},
 };
 
@@ -34,7 +35,7 @@ pub struct MapSizes {
     pub backends: u32,
     /// Parts of Maglev tables, of 64 places each; while sets change, old and new count.
     pub maglev: u32,
-    /// Services with counters.
+    /// Counters: one for each Service and CPU that met it.
     pub counters: u32,
     /// Addresses of the node itself.
     pub node_addresses: u32,
@@ -160,7 +161,7 @@ pub(crate) struct Tables {
     pub(crate) frontends: Table<FrontendKey, FrontendValue>,
     pub(crate) backends: Table<BackendKey, Backend>,
     pub(crate) maglev: Table<MaglevKey, MaglevPart>,
-    pub(crate) counters: PerCpuTable<u32, ServiceCounters>,
+    pub(crate) counters: Counters,
     pub(crate) drops: PerCpuTable<u32, u64>,
     pub(crate) node_addresses: Table<Address, u32>,
     pub(crate) settings: Table<u32, Settings>,
@@ -214,12 +215,12 @@ impl Object {
 }
 
 fn expected(sizes: MapSizes) -> [Expected; 14] {
-    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
+    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, SkStorage};
     [
         Expected::new::<FrontendKey, FrontendValue>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
         Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
-        Expected::new::<u32, ServiceCounters>(name::COUNTERS, PerCpuHash).sized(sizes.counters),
+        Expected::new::<CounterKey, ServiceCounters>(name::COUNTERS, Hash).sized(sizes.counters),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
@@ -313,7 +314,7 @@ impl Tables {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
             maglev: Table::new(maglev),
-            counters: PerCpuTable::new(counters, cpus),
+            counters: Counters::new(Table::new(counters), cpus),
             drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus),
             node_addresses: Table::new(node_addresses),
             settings: Table::new(take(ebpf, name::SETTINGS)?.0),
@@ -354,7 +355,6 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelErr
     let data: &MapData = match &map {
         Map::HashMap(data)
         | Map::LruHashMap(data)
-        | Map::PerCpuHashMap(data)
         | Map::Array(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data) => data,

@@ -1,9 +1,5 @@
 //! Consistent hashing in the programs: nodes agree on a flow's backend, and few flows move.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{collections::BTreeSet, fs, net::SocketAddr, sync::Arc};
 

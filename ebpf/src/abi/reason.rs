@@ -36,11 +36,13 @@ pub enum Reason {
     ServiceAddressLeak = 14,
     /// Passed untranslated: from an address no host can have, or IPv4 addresses in IPv6.
     Martian = 15,
+    /// Served, but not in the Service's counters: there was no room for more.
+    NotCounted = 16,
 }
 
 impl Reason {
     /// Every reason, by index.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::SetUnstable,
         Reason::NoBackends,
         Reason::PortsExhausted,
@@ -57,6 +59,7 @@ impl Reason {
         Reason::AffinityNotStored,
         Reason::ServiceAddressLeak,
         Reason::Martian,
+        Reason::NotCounted,
     ];
 
     /// The reason as a metric label.
@@ -78,6 +81,7 @@ impl Reason {
             Reason::AffinityNotStored => "affinity_not_stored",
             Reason::ServiceAddressLeak => "service_address_leak",
             Reason::Martian => "martian",
+            Reason::NotCounted => "not_counted",
         }
     }
 }

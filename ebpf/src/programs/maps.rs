@@ -4,17 +4,15 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage, lpm_trie,
-    },
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, lpm_trie},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
-        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
+        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterKey, FragmentKey,
         FragmentPorts, FrontendKey, FrontendValue, MaglevKey, MaglevPart, NODE_ADDRESS_OWN,
         NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, SETTINGS_INDEX, ServiceCounters,
         Settings, SocketPeer, SourceRangeKey, Tuple,
@@ -49,8 +47,8 @@ static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 #[btf_map(name = "settings_v2")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
-#[btf_map(name = "service_counters_v1")]
-static SERVICE_COUNTERS: PerCpuHashMap<u32, ServiceCounters, 1, ON_DEMAND> = PerCpuHashMap::new();
+#[btf_map(name = "service_counters_v2")]
+static SERVICE_COUNTERS: Table<CounterKey, ServiceCounters> = HashMap::new();
 
 #[btf_map(name = "drops_v3")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
@@ -143,7 +141,7 @@ pub(crate) fn peek<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
 pub(crate) fn slot_behind(set_id: u32, place: u32) -> Option<u32> {
     let key = MaglevKey { set_id, part: place / PART_PLACES };
     // SAFETY: the reference ends with the copy, under the RCU lock every program runs in.
-    let part = unsafe { MAGLEV.get(&key) }?;
+    let part = unsafe { MAGLEV.get(key) }?;
     part.slots.get((place % PART_PLACES) as usize).map(|slot| (*slot).into())
 }
 
@@ -216,16 +214,24 @@ pub(crate) fn count_rejected(counter_id: u32) {
     }
 }
 
-/// Made when first needed: memory per CPU takes long to get, and most services of a cluster are
-/// never dialled from this node.
+/// Made when first needed: most services of a cluster are never dialled from this node. One for
+/// each CPU that does, under a key of its own: a per-CPU map would take memory of all CPUs at once,
+/// which takes the kernel 15 us, and the first connection would wait for it.
 #[inline(always)]
 fn counters(counter_id: u32) -> Option<*mut ServiceCounters> {
-    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(counter_id) {
+    // SAFETY: a helper without pointers.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let key = CounterKey { counter_id, cpu };
+    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(key) {
         return Some(counters);
     }
-    // An error means that another CPU was first, or that there is no room: then nothing counts.
-    let _ = SERVICE_COUNTERS.insert(counter_id, ServiceCounters::zeroed(), BPF_NOEXIST.into());
-    SERVICE_COUNTERS.get_ptr_mut(counter_id)
+    // An error means that a packet that interrupted this was first, or that there is no room.
+    let _ = SERVICE_COUNTERS.insert(key, ServiceCounters::zeroed(), BPF_NOEXIST.into());
+    let counters = SERVICE_COUNTERS.get_ptr_mut(key);
+    if counters.is_none() {
+        count(Reason::NotCounted);
+    }
+    counters
 }
 
 /// Counts under a reason.

@@ -65,8 +65,8 @@ fn is_leak(ctx: &TcContext, frame: &Frame) -> bool {
     };
     let others = FrontendKey::other_ports(address);
     settings.is_service_address(&address)
-        && !maps::peek(&maps::FRONTENDS, &others)
-            .is_some_and(|frontend| frontend.flags & FRONTEND_FOREIGN != 0)
+        && maps::peek(&maps::FRONTENDS, &others)
+            .is_none_or(|frontend| frontend.flags & FRONTEND_FOREIGN == 0)
 }
 
 #[inline(always)]

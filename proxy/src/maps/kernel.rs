@@ -1,8 +1,9 @@
 //! The maps in the kernel.
 
+mod counters;
 mod pinned;
 
-pub(crate) use pinned::open as open_map;
+pub(crate) use self::{counters::Counters, pinned::open as open_map};
 
 use std::{collections::BTreeMap, io};
 
@@ -17,7 +18,7 @@ use crate::{
     error::{self, KernelError},
     image::Image,
     object::{MapSizes, Object, Tables},
-    sys::{PerCpuTable, Table},
+    sys::Table,
 };
 
 /// The service maps of a [`crate::Kernel`].
@@ -27,7 +28,7 @@ pub struct KernelMaps {
     backends: Table<BackendKey, Backend>,
     maglev: Table<MaglevKey, MaglevPart>,
     source_ranges: Table<SourceRangeKey, u32>,
-    counters: PerCpuTable<u32, ServiceCounters>,
+    counters: Counters,
     settings: Table<u32, Settings>,
     sizes: MapSizes,
 }
@@ -104,8 +105,7 @@ impl Maps for KernelMaps {
     }
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
-        let entries = self.counters.entries().map_err(|error| self.failed("counters", error))?;
-        Ok(entries.into_iter().map(|(id, cpus)| (id, sum(&cpus))).collect())
+        self.counters.by_id().map_err(|error| self.failed("counters", error))
     }
 }
 
@@ -148,14 +148,4 @@ impl KernelMaps {
             _ => MapError::Other { map, source },
         }
     }
-}
-
-/// One service's counters over all CPUs.
-pub(crate) fn sum(cpus: &[ServiceCounters]) -> ServiceCounters {
-    let mut sum = ServiceCounters::default();
-    for cpu in cpus {
-        sum.selected = sum.selected.wrapping_add(cpu.selected);
-        sum.rejected = sum.rejected.wrapping_add(cpu.rejected);
-    }
-    sum
 }

@@ -134,7 +134,7 @@ where
     /// Every entry, in no order. Not a snapshot: entries written meanwhile may be missing.
     pub(crate) fn entries(&self) -> io::Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
-        self.scan(1, |keys, values| {
+        self.scan(|keys, values| {
             entries.extend(keys.iter().copied().zip(values.iter().copied()));
         })?;
         Ok(entries)
@@ -142,7 +142,7 @@ where
 
     /// Calls `take` with every entry, in no order and with little memory.
     pub(crate) fn each(&self, mut take: impl FnMut(&K, &V)) -> io::Result<()> {
-        self.scan(1, |keys, values| {
+        self.scan(|keys, values| {
             keys.iter().zip(values).for_each(|(key, value)| take(key, value));
         })
     }
@@ -152,15 +152,15 @@ where
         Ok(self.entries()?.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// Calls `take` with keys and `values_per_key` times as many values until all are seen.
-    fn scan(&self, values_per_key: usize, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
-        let mut room = (BATCH_ENTRIES / values_per_key.max(1)).max(1);
+    /// Calls `take` with keys and as many values until all are seen.
+    fn scan(&self, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
+        let mut room = BATCH_ENTRIES;
         // Opaque, at most as long as the longest key of any map used here.
         let mut position = [0u8; 64];
         let mut is_first = true;
         loop {
             let mut keys = vec![K::zeroed(); room];
-            let mut values = vec![V::zeroed(); room.saturating_mul(values_per_key)];
+            let mut values = vec![V::zeroed(); room];
             let mut next = [0u8; 64];
             let mut attributes = BatchAttributes {
                 in_batch: if is_first { 0 } else { position.as_ptr() as u64 },
@@ -185,10 +185,7 @@ where
             };
             let count = usize::try_from(attributes.count).map_err(io::Error::other)?;
             let count = count.min(room);
-            take(
-                keys.get(..count).unwrap_or_default(),
-                values.get(..count.saturating_mul(values_per_key)).unwrap_or_default(),
-            );
+            take(keys.get(..count).unwrap_or_default(), values.get(..count).unwrap_or_default());
             if is_last {
                 return Ok(());
             }
@@ -241,11 +238,6 @@ where
         Self { table: Table::new(fd), cpus }
     }
 
-    /// Another handle on the same map.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus })
-    }
-
     /// The values of all CPUs under `key`.
     pub(crate) fn get(&self, key: &K) -> io::Result<Option<Vec<V>>> {
         let mut values = vec![V::zeroed(); self.cpus];
@@ -256,21 +248,6 @@ where
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// As [`Table::delete`].
-    pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
-        self.table.delete(keys)
-    }
-
-    /// Every key with the values of all CPUs, in no order.
-    pub(crate) fn entries(&self) -> io::Result<Vec<(K, Vec<V>)>> {
-        let mut entries = Vec::new();
-        self.table.scan(self.cpus, |keys, values| {
-            let values = values.chunks(self.cpus).map(<[V]>::to_vec);
-            entries.extend(keys.iter().copied().zip(values));
-        })?;
-        Ok(entries)
     }
 }
 

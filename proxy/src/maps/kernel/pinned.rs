@@ -8,15 +8,15 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, ServiceCounters,
-    Settings, SourceRangeKey, name,
+    Backend, BackendKey, CounterKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
+    ServiceCounters, Settings, SourceRangeKey, name,
 };
 
-use super::KernelMaps;
+use super::{Counters, KernelMaps};
 use crate::{
     error::{KernelError, Step},
     object::MapSizes,
-    sys::{PerCpuTable, Table},
+    sys::Table,
 };
 
 impl KernelMaps {
@@ -33,7 +33,8 @@ impl KernelMaps {
             open::<FrontendKey, FrontendValue>(&maps.join(name::FRONTENDS))?;
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
-        let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
+        let (counters, counters_max) =
+            open::<CounterKey, ServiceCounters>(&maps.join(name::COUNTERS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
         let cpus = aya::util::nr_cpus();
@@ -43,7 +44,7 @@ impl KernelMaps {
             backends: Table::new(backends),
             maglev: Table::new(maglev),
             source_ranges: Table::new(ranges),
-            counters: PerCpuTable::new(counters, cpus),
+            counters: Counters::new(Table::new(counters), cpus),
             settings: Table::new(settings),
             sizes: MapSizes {
                 frontends: frontends_max,

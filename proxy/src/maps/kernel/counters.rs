@@ -1,0 +1,46 @@
+//! What became of connections, by service and CPU.
+
+use std::{collections::BTreeMap, io};
+
+use fairlead_ebpf::abi::{CounterKey, ServiceCounters};
+
+use crate::sys::Table;
+
+/// The counters of all services.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    table: Table<CounterKey, ServiceCounters>,
+    cpus: u32,
+}
+
+impl Counters {
+    /// `cpus` is the number of possible CPUs.
+    pub(crate) fn new(table: Table<CounterKey, ServiceCounters>, cpus: usize) -> Self {
+        Self { table, cpus: u32::try_from(cpus).unwrap_or(u32::MAX) }
+    }
+
+    /// Another handle on the same map.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus })
+    }
+
+    /// Summed over CPUs, by counter id.
+    pub(crate) fn by_id(&self) -> io::Result<BTreeMap<u32, ServiceCounters>> {
+        let mut sums: BTreeMap<u32, ServiceCounters> = BTreeMap::new();
+        self.table.each(|key, counters| {
+            let sum = sums.entry(key.counter_id).or_default();
+            sum.selected = sum.selected.wrapping_add(counters.selected);
+            sum.rejected = sum.rejected.wrapping_add(counters.rejected);
+        })?;
+        Ok(sums)
+    }
+
+    /// Removes those of these services, on whichever CPUs there are any.
+    pub(crate) fn delete(&self, ids: &[u32]) -> io::Result<()> {
+        let on_cpus = |id: &u32| {
+            let counter_id = *id;
+            (0..self.cpus).map(move |cpu| CounterKey { counter_id, cpu })
+        };
+        self.table.delete(&ids.iter().flat_map(on_cpus).collect::<Vec<_>>())
+    }
+}
