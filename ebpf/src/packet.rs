@@ -1,5 +1,7 @@
 //! Headers as bytes: what is where, and checksums after a change.
 
+use bytemuck::Zeroable;
+
 use crate::abi::{Address, SCTP, TCP, UDP};
 
 /// Length of an IPv4 header without options.
@@ -49,10 +51,11 @@ pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
 /// Which part of a packet a frame carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
+#[repr(u32)]
 pub enum Part {
     /// All of it.
-    Whole,
+    Whole = 0,
     /// The first fragment, which has the ports.
     First,
     /// Another fragment: no ports.
@@ -60,7 +63,7 @@ pub enum Part {
 }
 
 /// The part of an IP header that decides what becomes of the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub struct Ip {
     /// Where the transport header starts, counted from the start of this one.
     pub header_len: usize,

@@ -7,6 +7,7 @@ pub(crate) mod maps;
 pub(crate) mod peer;
 pub(crate) mod reject;
 pub(crate) mod sockaddr;
+pub(crate) mod steps;
 pub(crate) mod track;
 pub(crate) mod uplink;
 

@@ -6,9 +6,6 @@ use crate::abi::{
     Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS, FRONTEND_LOCAL, FrontendValue,
 };
 
-/// Steps of a search in a sorted set: more than sets have bits in their length.
-const SEARCH_STEPS: u32 = 17;
-
 /// Where a client is, as far as traffic policies ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -62,27 +59,64 @@ pub fn order(one: &Backend, other: &Backend) -> Ordering {
     rank(one).cmp(&rank(other))
 }
 
+/// A search for a backend among the first slots of a set, by halving.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    set_id: u32,
+    /// The slots it may be in.
+    from: u32,
+    to: u32,
+    /// It is in `from`, and in no other.
+    is_found: bool,
+    wanted: Backend,
+}
+
+impl Search {
+    /// Steps until it is over: more than sets have bits in their length.
+    pub const STEPS: u32 = 17;
+
+    /// Looks for `wanted` among the first `count` slots of a set.
+    #[inline(always)]
+    pub fn new(set_id: u32, count: u16, wanted: &Backend) -> Self {
+        Self { set_id, from: 0, to: count.into(), is_found: false, wanted: *wanted }
+    }
+
+    /// The slot to look at next; `None`: it is over.
+    #[inline(always)]
+    pub fn next(&self) -> Option<BackendKey> {
+        let slot = self.from.wrapping_add(self.to) / 2;
+        (!self.is_found && self.from < self.to).then_some(BackendKey { set_id: self.set_id, slot })
+    }
+
+    /// Takes into account what is there.
+    #[inline(always)]
+    pub fn step(&mut self, at: &BackendKey, found: &Backend) {
+        match order(found, &self.wanted) {
+            Ordering::Equal => (self.from, self.is_found) = (at.slot, true),
+            Ordering::Less => self.from = at.slot.wrapping_add(1),
+            Ordering::Greater => self.to = at.slot,
+        }
+    }
+
+    /// Where it is, if it is there.
+    #[inline(always)]
+    pub fn slot(&self) -> Option<u32> {
+        self.is_found.then_some(self.from)
+    }
+}
+
 /// The slot of `wanted` among the first `count` of a set, read by `at`.
-#[inline(always)]
 pub fn find(
     set_id: u32,
     count: u16,
     wanted: &Backend,
     at: impl Fn(&BackendKey) -> Option<Backend>,
 ) -> Option<u32> {
-    let (mut from, mut to) = (0u32, u32::from(count));
-    for _ in 0..SEARCH_STEPS {
-        if from >= to {
-            return None;
-        }
-        let slot = from.wrapping_add(to) / 2;
-        match order(&at(&BackendKey { set_id, slot })?, wanted) {
-            Ordering::Equal => return Some(slot),
-            Ordering::Less => from = slot.wrapping_add(1),
-            Ordering::Greater => to = slot,
-        }
+    let mut search = Search::new(set_id, count, wanted);
+    while let Some(key) = search.next() {
+        search.step(&key, &at(&key)?);
     }
-    None
+    search.slot()
 }
 
 /// A slot below `backends`, evenly spread over `random`. `None` for an empty set.
@@ -220,6 +254,25 @@ mod tests {
                 prop_assert_eq!(find(1, shorter, wanted, at), None, "not among the first");
             }
             prop_assert_eq!(find(1, count, &backend(absent), at), None);
+        }
+    }
+
+    /// The programs take no more steps.
+    #[test]
+    fn a_search_in_the_largest_set_is_over_after_its_steps() {
+        let backend = |slot: u32| Backend {
+            address: bytemuck::cast([0u64, u64::from(slot).to_be()]),
+            port: [0; 2],
+            flags: 0,
+        };
+        for wanted in [0, 1, 32_767, 32_768, 65_533, 65_534, 65_535] {
+            let mut search = Search::new(1, u16::MAX, &backend(wanted));
+            for _ in 0..Search::STEPS {
+                let Some(key) = search.next() else { break };
+                search.step(&key, &backend(key.slot));
+            }
+            assert_eq!(search.next(), None, "{wanted}");
+            assert_eq!(search.slot(), (wanted < 65_535).then_some(wanted));
         }
     }
 

@@ -19,17 +19,17 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 25_000),
-            ("connect6", 25_000),
-            ("sendmsg4", 25_000),
-            ("sendmsg6", 25_000),
+            ("connect4", 11_000),
+            ("connect6", 11_000),
+            ("sendmsg4", 11_000),
+            ("sendmsg6", 11_000),
             ("recvmsg4", 400),
             ("recvmsg6", 400),
             ("getpeername4", 300),
             ("getpeername6", 300),
-            ("uplink_ingress", 230_000),
-            ("pod_ingress", 230_000),
-            ("uplink_egress", 100_000),
+            ("uplink_ingress", 130_000),
+            ("pod_ingress", 130_000),
+            ("uplink_egress", 45_000),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());
         for (name, budget) in budgets {

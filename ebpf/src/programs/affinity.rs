@@ -4,7 +4,6 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
 use fairlead_ebpf::{
     abi::{Address, Affinity, AffinityKey, Backend, FrontendKey, FrontendValue, Reason},
     packet::is_mapped,
-    select,
 };
 
 use super::{dial::Choice, maps};
@@ -37,8 +36,7 @@ pub(crate) fn known(
         return None;
     }
     let backend = Backend { address: met.address, port: met.port, flags: met.flags };
-    let at = |key: &_| maps::peek(&maps::BACKENDS, key);
-    let slot = select::find(set_id, count, &backend, at)?;
+    let slot = maps::find(set_id, count, &backend)?;
     Some(Choice { set_id, slot, backend })
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::Zeroable;
 use fairlead_ebpf::{
     abi::{Address, Connection, SCTP, TCP, Tuple, UDP},
-    packet::{self, Skip},
+    packet::{self, Ip, Skip},
 };
 
 /// Devices with programs are Ethernet devices.
@@ -23,10 +23,12 @@ const BPF_F_IPV6: u64 = 1 << 7;
 pub(crate) struct Frame {
     /// Of an ICMP error, the way back of the packet it is about.
     pub(crate) tuple: Tuple,
-    /// The entry for it, if there is one.
+    /// The entry for it, or what is made of it if it opens a connection.
     pub(crate) found: Connection,
-    /// What was made of it, if it opened a connection.
-    pub(crate) opened: Connection,
+    /// The header it begins with.
+    ip: Ip,
+    /// Of an ICMP error, the header of the packet it is about.
+    quoted: Ip,
     /// 4 or 6.
     version: u32,
     /// Where the transport header starts.

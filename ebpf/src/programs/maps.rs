@@ -18,11 +18,12 @@ use fairlead_ebpf::{
         Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
+    select::Search,
 };
 
 // Names are those of `abi::name`: an attribute takes no constant.
 
-use super::frame::Frame;
+use super::{frame::Frame, steps};
 
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -133,6 +134,22 @@ fn copy<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
 #[inline(always)]
 pub(crate) fn peek<K, V: Copy>(map: &Table<K, V>, key: &K) -> Option<V> {
     copy(map, key)
+}
+
+/// The slot of a backend among the first `count` of a set.
+#[inline(always)]
+pub(crate) fn find(set_id: u32, count: u16, wanted: &Backend) -> Option<u32> {
+    let mut search = Search::new(set_id, count, wanted);
+    steps::repeat(Search::STEPS, &mut search, search_step);
+    search.slot()
+}
+
+extern "C" fn search_step(_: u64, search: &mut Search) -> i64 {
+    let Some(key) = search.next() else { return steps::DONE };
+    // A slot that is gone: the set is being replaced, and whoever looks in the new one finds it.
+    let Some(found) = peek(&BACKENDS, &key) else { return steps::DONE };
+    search.step(&key, &found);
+    steps::GO_ON
 }
 
 /// The slot behind a place of a set's table. Another set's, by the rare chance of [`read`], would

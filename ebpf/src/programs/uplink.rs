@@ -18,7 +18,7 @@ use fairlead_ebpf::{
 use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
-    low_half, maps, reject,
+    low_half, maps, reject, steps,
     track::{self, store, store_new},
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
     // What cannot be read passes uncounted: it was seen, or made, on this node before.
     let Some(frame) = maps::scratch() else { return NEXT };
     if frame.parse(ctx, EGRESS).is_ok() && track::is_known(ctx, frame) {
-        return apply(ctx, frame, &frame.found);
+        return apply(ctx, frame);
     }
     if is_leak(ctx, frame) { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
 }
@@ -73,34 +73,35 @@ fn is_leak(ctx: &TcContext, frame: &Frame) -> bool {
 fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, Skip> {
     frame.parse(ctx, INGRESS)?;
     let is_opening = frame.is_opening(ctx)?;
-    if track::is_known(ctx, frame) && !(is_opening && frame.found.is_closed()) {
-        // Established TCP keeps its backend to the end, also one that left the set (it may be
-        // terminating); a new connection or a datagram goes only where the service goes.
-        let is_pinned = !is_opening || frame.found.set_id == 0;
-        if is_pinned || is_current(&frame.tuple, &mut frame.found, origin) {
-            return Ok(apply(ctx, frame, &frame.found));
-        }
-    }
-    if !is_opening {
+    // Established TCP keeps its backend to the end, also one that left the set (it may be
+    // terminating); a new connection or a datagram goes only where the service goes.
+    let is_kept = track::is_known(ctx, frame)
+        && !(is_opening && frame.found.is_closed())
+        && (!is_opening
+            || frame.found.set_id == 0
+            || is_current(&frame.tuple, &mut frame.found, origin));
+    if !is_kept && !is_opening {
         // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
     }
-    let verdict = match open(&frame.tuple, &mut frame.opened, origin) {
-        NEXT => open_beside(&frame.tuple, &mut frame.opened),
-        verdict => verdict,
-    };
-    match verdict {
-        OPENED => Ok(apply(ctx, frame, &frame.opened)),
-        verdict => Ok(verdict),
+    if !is_kept {
+        let verdict = match open(&frame.tuple, &mut frame.found, origin) {
+            NEXT => open_beside(&frame.tuple, &mut frame.found),
+            verdict => verdict,
+        };
+        if verdict != OPENED {
+            return Ok(verdict);
+        }
     }
+    Ok(apply(ctx, frame))
 }
 
 #[inline(never)]
-fn apply(ctx: &TcContext, frame: &Frame, connection: &Connection) -> i32 {
+fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
     let done = if frame.is_error() {
-        frame.rewrite_error(ctx, connection)
+        frame.rewrite_error(ctx, &frame.found)
     } else {
-        frame.rewrite(ctx, &rewritten(&frame.tuple, connection))
+        frame.rewrite(ctx, &rewritten(&frame.tuple, &frame.found))
     };
     match done {
         Ok(()) => NEXT,
@@ -121,8 +122,7 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
         port: connection.destination_port,
         flags: connection.flags & BACKEND_LOCAL,
     };
-    let at = |key: &_| maps::peek(&maps::BACKENDS, key);
-    let Some(slot) = select::find(set_id, count, &backend, at) else { return false };
+    let Some(slot) = maps::find(set_id, count, &backend) else { return false };
     (connection.set_id, connection.slot) = (set_id, slot);
     track::moved(tuple, connection);
     true
@@ -231,31 +231,50 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
 /// service, replies could not be told apart: it gets another port.
 #[inline(never)]
 fn store_reply(flow: &mut Flow<'_>) -> Result<(), Reason> {
-    for _ in 0..PORT_TRIES {
-        if store_new(&flow.reply_out()) {
-            return Ok(());
-        }
-        flow.client_port = (low_half(dial::random()) | 0x8000).to_be_bytes();
+    let mut reply = Reply { flow, result: Err(Reason::PortsExhausted) };
+    steps::repeat(PORT_TRIES, &mut reply, try_reply);
+    reply.result
+}
+
+struct Reply<'a, 'b> {
+    flow: &'a mut Flow<'b>,
+    result: Result<(), Reason>,
+}
+
+extern "C" fn try_reply(_: u64, Reply { flow, result }: &mut Reply<'_, '_>) -> i64 {
+    if store_new(&flow.reply_out()) {
+        *result = Ok(());
+        return steps::DONE;
     }
-    Err(Reason::PortsExhausted)
+    flow.client_port = (low_half(dial::random()) | 0x8000).to_be_bytes();
+    steps::GO_ON
 }
 
 /// The way to a backend on another node and back: from one of the node's ports.
 #[inline(never)]
 fn store_remote(flow: &Flow<'_>) -> Result<(), Reason> {
-    let (Some(node), Some(settings)) = (node_address(&flow.dialled.destination), maps::settings())
-    else {
-        return Err(Reason::PortsExhausted);
-    };
-    for _ in 0..PORT_TRIES {
-        let port = settings.snat_port(dial::random());
-        if store_new(&flow.reply_in(node, port)) {
-            let (key, value) = flow.request_out(node, port);
-            let stored = store(&key, &value);
-            return if stored { Ok(()) } else { Err(Reason::ConnectionNotStored) };
-        }
+    let exhausted = Err(Reason::PortsExhausted);
+    let Some(node) = node_address(&flow.dialled.destination) else { return exhausted };
+    let mut remote = Remote { flow, node, result: exhausted };
+    steps::repeat(PORT_TRIES, &mut remote, try_remote);
+    remote.result
+}
+
+struct Remote<'a> {
+    flow: &'a Flow<'a>,
+    node: Address,
+    result: Result<(), Reason>,
+}
+
+extern "C" fn try_remote(_: u64, Remote { flow, node, result }: &mut Remote<'_>) -> i64 {
+    let Some(settings) = maps::settings() else { return steps::DONE };
+    let port = settings.snat_port(dial::random());
+    if !store_new(&flow.reply_in(*node, port)) {
+        return steps::GO_ON;
     }
-    Err(Reason::PortsExhausted)
+    let (key, value) = flow.request_out(*node, port);
+    *result = if store(&key, &value) { Ok(()) } else { Err(Reason::ConnectionNotStored) };
+    steps::DONE
 }
 
 /// The address other nodes' backends see: what the client dialled where that is the node's.

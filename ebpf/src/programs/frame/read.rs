@@ -30,44 +30,42 @@ impl Frame {
             ETH_P_IPV6 => 6,
             _ => return Err(Skip::Other),
         };
-        let ip = ip(ctx, ETHERNET_HEADER_LEN, self.version)?;
-        let transport = ETHERNET_HEADER_LEN + ip.header_len;
-        self.transport = offset(transport);
-        self.end = offset(ETHERNET_HEADER_LEN + ip.len);
+        read_ip(ctx, ETHERNET_HEADER_LEN, self.version, &mut self.ip)?;
+        self.transport = offset(ETHERNET_HEADER_LEN + self.ip.header_len);
+        self.end = offset(ETHERNET_HEADER_LEN + self.ip.len);
         if self.end > ctx.len() {
             return Err(Skip::Malformed);
         }
-        self.tuple = Tuple {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: [0; 2],
-            destination_port: [0; 2],
-            protocol: ip.protocol,
-            hook,
-            zero: [0; 2],
-        };
-        if packet::is_icmp(ip.protocol) {
-            return self.parse_icmp(ctx, &ip);
+        self.tuple.source = self.ip.source;
+        self.tuple.destination = self.ip.destination;
+        (self.tuple.source_port, self.tuple.destination_port) = ([0; 2], [0; 2]);
+        (self.tuple.protocol, self.tuple.hook, self.tuple.zero) = (self.ip.protocol, hook, [0; 2]);
+        if packet::is_icmp(self.ip.protocol) {
+            return self.parse_icmp(ctx);
         }
         self.kind = KIND_WHOLE;
-        if ip.part == Part::Whole {
-            let [a, b, c, d]: [u8; 4] = load(ctx, transport)?;
-            (self.tuple.source_port, self.tuple.destination_port) = ([a, b], [c, d]);
-            return Ok(());
+        match self.ip.part {
+            Part::Whole => self.read_ports(ctx),
+            Part::First | Part::Later => self.parse_fragment(ctx),
         }
-        self.parse_fragment(ctx, &ip)
+    }
+
+    #[inline(always)]
+    fn read_ports(&mut self, ctx: &TcContext) -> Result<(), Skip> {
+        let [a, b, c, d]: [u8; 4] = load(ctx, self.transport())?;
+        (self.tuple.source_port, self.tuple.destination_port) = ([a, b], [c, d]);
+        Ok(())
     }
 
     /// Only the first fragment has ports: it leaves them to the others.
-    #[inline(always)]
-    fn parse_fragment(&mut self, ctx: &TcContext, ip: &Ip) -> Result<(), Skip> {
-        let Tuple { source, destination, hook, .. } = self.tuple;
-        let protocol = ip.protocol;
-        let key = FragmentKey { source, destination, id: ip.id, protocol, hook, zero: [0; 2] };
-        if ip.part == Part::First {
-            let [a, b, c, d]: [u8; 4] = load(ctx, self.transport())?;
-            (self.tuple.source_port, self.tuple.destination_port) = ([a, b], [c, d]);
-            let ports = FragmentPorts { source: [a, b], destination: [c, d] };
+    #[inline(never)]
+    fn parse_fragment(&mut self, ctx: &TcContext) -> Result<(), Skip> {
+        let Tuple { source, destination, protocol, hook, .. } = self.tuple;
+        let key = FragmentKey { source, destination, id: self.ip.id, protocol, hook, zero: [0; 2] };
+        if self.ip.part == Part::First {
+            self.read_ports(ctx)?;
+            let Tuple { source_port, destination_port, .. } = self.tuple;
+            let ports = FragmentPorts { source: source_port, destination: destination_port };
             // Without the entry later fragments pass untranslated, and are counted then.
             let _ = maps::FRAGMENTS.insert(key, ports, BPF_ANY.into());
             return Ok(());
@@ -81,39 +79,43 @@ impl Frame {
 
     /// An error carries the head of the packet it is about, which went the other way.
     #[inline(always)]
-    fn parse_icmp(&mut self, ctx: &TcContext, outer: &Ip) -> Result<(), Skip> {
-        if outer.part != Part::Whole {
+    fn parse_icmp(&mut self, ctx: &TcContext) -> Result<(), Skip> {
+        if self.ip.part != Part::Whole {
             return Err(Skip::Other);
         }
+        let protocol = self.ip.protocol;
         let [icmp_type]: [u8; 1] = load(ctx, self.transport())?;
-        if packet::is_echo_request(outer.protocol, icmp_type) {
+        if packet::is_echo_request(protocol, icmp_type) {
             self.kind = KIND_PING;
             return Ok(());
         }
-        if !packet::is_icmp_error(outer.protocol, icmp_type) {
+        if !packet::is_icmp_error(protocol, icmp_type) {
             return Err(Skip::Other);
         }
         let inner = self.transport() + packet::ICMP_HEADER_LEN;
-        let ip = ip(ctx, inner, self.version)?;
-        if packet::is_icmp(ip.protocol) || ip.part == Part::Later {
+        read_ip(ctx, inner, self.version, &mut self.quoted)?;
+        if packet::is_icmp(self.quoted.protocol) || self.quoted.part == Part::Later {
             return Err(Skip::Other);
         }
-        let transport = inner + ip.header_len;
+        let transport = inner + self.quoted.header_len;
         let [a, b, c, d]: [u8; 4] = load(ctx, transport)?;
         self.kind = KIND_ERROR;
         self.inner = offset(inner);
         self.inner_transport = offset(transport);
-        self.tuple.source = ip.destination;
-        self.tuple.destination = ip.source;
+        self.tuple.source = self.quoted.destination;
+        self.tuple.destination = self.quoted.source;
         (self.tuple.source_port, self.tuple.destination_port) = ([c, d], [a, b]);
-        self.tuple.protocol = ip.protocol;
+        self.tuple.protocol = self.quoted.protocol;
         Ok(())
     }
 }
 
 /// The IP header at `offset`, and the extension headers behind it.
-#[inline(always)]
-fn ip(ctx: &TcContext, offset: usize, version: u32) -> Result<Ip, Skip> {
+///
+/// `ip` is in a map: of what is written there the verifier remembers nothing, so that each way
+/// through the headers does not make another of all that follows.
+#[inline(never)]
+fn read_ip(ctx: &TcContext, offset: usize, version: u32, ip: &mut Ip) -> Result<(), Skip> {
     if version == 4 {
         let mut header: [u8; packet::IPV4_HEADER_LEN] = load(ctx, offset)?;
         // Merged segments may be too many for the field, which then is 0 (BIG TCP). How many does
@@ -121,17 +123,18 @@ fn ip(ctx: &TcContext, offset: usize, version: u32) -> Result<Ip, Skip> {
         if header[2..4] == [0, 0] && ctx.len() > IPV4_LEN_MAX {
             header[2..4].fill(0xff);
         }
-        return packet::ipv4(&header);
+        *ip = packet::ipv4(&header)?;
+        return Ok(());
     }
-    let mut ip = packet::ipv6(&load(ctx, offset)?)?;
+    *ip = packet::ipv6(&load(ctx, offset)?)?;
     for _ in 0..packet::EXTENSIONS_MAX {
-        if packet::is_transport(&ip)? {
-            return Ok(ip);
+        if packet::is_transport(ip)? {
+            return Ok(());
         }
         let header = load(ctx, offset + ip.header_len)?;
-        packet::extension(&mut ip, &header)?;
+        packet::extension(ip, &header)?;
     }
-    if packet::is_transport(&ip)? { Ok(ip) } else { Err(Skip::ExtensionHeader) }
+    if packet::is_transport(ip)? { Ok(()) } else { Err(Skip::ExtensionHeader) }
 }
 
 #[inline(always)]

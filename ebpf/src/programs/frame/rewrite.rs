@@ -9,6 +9,8 @@ use fairlead_ebpf::{
     packet, sctp,
 };
 
+use crate::programs::steps;
+
 use super::{BPF_F_IPV6, ETHERNET_HEADER_LEN, Frame, KIND_LATER, load};
 
 impl Frame {
@@ -83,7 +85,9 @@ impl Frame {
         }
         let at = self.transport() + packet::SCTP_CHECKSUM;
         let [i, j, k, l]: [u8; 4] = load(ctx, at).map_err(|_| -1)?;
-        let [m, n, o, p] = sctp::checksum_change(ports, self.transport_len());
+        let mut change = sctp::Change::new(ports, self.transport_len());
+        steps::repeat(sctp::Change::STEPS, &mut change, sctp_step);
+        let [m, n, o, p] = change.bytes();
         ctx.store(at, &[i ^ m, j ^ n, k ^ o, l ^ p], 0)?;
         ctx.store(self.transport(), &[e, f, g, h], 0)
     }
@@ -100,6 +104,11 @@ impl Frame {
     fn keep_zero(&self) -> u64 {
         if self.tuple.protocol == UDP { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 }
     }
+}
+
+extern "C" fn sctp_step(_: u64, change: &mut sctp::Change) -> i64 {
+    change.step();
+    steps::GO_ON
 }
 
 /// Writes the port at `at` and brings `sum`, an offset and the helper's flags, along.
