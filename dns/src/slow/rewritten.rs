@@ -31,7 +31,11 @@ impl SlowPath {
         let failed =
             |code| Resolution::Reply(error(request, code, site.has_upstreams()), Plugin::None);
         let qtype = RecordType::from(rewritten.qtype);
-        let other = name(&rewritten.name).and_then(|name| with_question(asked.query, name, qtype));
+        let original = request.queries.queries().first().map(|question| question.original().name());
+        // A name that no rule has changed keeps the client's letter case.
+        let kept = original.filter(|kept| name_text(kept).as_deref() == Some(&*rewritten.name));
+        let other = kept.cloned().or_else(|| name(&rewritten.name));
+        let other = other.and_then(|name| with_question(asked.query, name, qtype));
         let Some(query) = other else { return failed(ResponseCode::ServFail) };
         let Some(other) = again(request, &query) else { return failed(ResponseCode::ServFail) };
         if let Verdict::Error(code) = verdict(&other) {

@@ -23,9 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Lets names stand in if it must, and keeps those that are read later; ends with the store.
-pub(super) async fn follow(current: Current, mut snapshots: Snapshots, directory: PathBuf) {
-    let first = timeout(PATIENCE, snapshots.wait_for(Option::is_some)).await.is_ok();
-    if !first {
+pub(super) async fn follow(current: Current, snapshots: Snapshots, directory: PathBuf) {
+    follow_after(PATIENCE, current, snapshots, directory).await;
+}
+
+async fn follow_after(
+    patience: Duration,
+    current: Current,
+    mut snapshots: Snapshots,
+    directory: PathBuf,
+) {
+    let is_there = timeout(patience, snapshots.wait_for(Option::is_some)).await.is_ok();
+    if !is_there {
         stand_in(&current, &directory).await;
     }
     snapshots.mark_changed();
@@ -75,5 +84,78 @@ async fn keep(directory: PathBuf, snapshot: Arc<Snapshot>) -> io::Result<()> {
         // Our predecessor or successor writes the same.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use fairlead_dns::{DnsConfig, Upstreams};
+    use fairlead_state::{Change, Kind, Store};
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A server that has read nothing yet, and whose names are to be kept in a directory.
+    fn started(directory: &Path) -> (Store, Arc<fairlead_dns::Running>, CancellationToken) {
+        let (store, snapshots) = Store::new([Kind::Service]);
+        let config = DnsConfig {
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            upstreams: Upstreams::Addresses(vec![]),
+            threads: Some(1),
+            ..DnsConfig::default()
+        };
+        let cancel = CancellationToken::new();
+        let running = fairlead_dns::start(&config, snapshots.clone(), cancel.clone()).unwrap();
+        let running = Arc::new(running);
+        let current = Current::default();
+        current.store(Some(running.clone()));
+        let following = follow_after(Duration::ZERO, current, snapshots, directory.to_owned());
+        tokio::spawn(following);
+        (store, running, cancel)
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < LIMIT, "{what}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn read_all() -> Change {
+        Change::Replace { kind: Kind::Service, objects: vec![], refused: vec![] }
+    }
+
+    #[tokio::test]
+    async fn what_one_run_has_read_stands_in_for_the_next_until_it_reads_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _, first) = started(dir.path());
+        store.apply([read_all()]);
+        until("names are kept", || dir.path().join(kept::FILE).exists()).await;
+        first.cancel();
+        let (mut store, running, second) = started(dir.path());
+        until("names stand in", || running.stands_in()).await;
+        assert_eq!(running.revision(), None);
+        store.apply([read_all()]);
+        until("in sync", || running.revision().is_some()).await;
+        assert!(!running.stands_in());
+        second.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_changes_nothing_and_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(kept::FILE);
+        fs::write(&file, "fairlead-names-1 7\nService {\n").unwrap();
+        let (mut store, running, cancel) = started(dir.path());
+        store.apply([read_all()]);
+        until("in sync", || running.revision().is_some()).await;
+        until("written anew", || kept::read(dir.path()).is_ok_and(|kept| kept.is_some())).await;
+        cancel.cancel();
     }
 }
