@@ -9,6 +9,7 @@
 mod autopath;
 mod blocks;
 mod cache;
+mod external;
 mod forward;
 mod guards;
 mod hosts;
@@ -33,6 +34,7 @@ use std::{
 
 pub use autopath::{AutopathOptions, Search};
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
+pub use external::ExternalOptions;
 pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, TlsOptions, To, Transport};
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
@@ -107,6 +109,8 @@ pub struct ServerBlock {
     pub hosts: Option<HostsOptions>,
     /// `kubernetes`.
     pub kubernetes: Option<KubernetesOptions>,
+    /// `k8s_external`.
+    pub external: Option<ExternalOptions>,
     /// `cache`.
     pub cache: Option<CacheOptions>,
     /// `forward`, one per origin.

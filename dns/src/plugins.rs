@@ -2,6 +2,7 @@
 //! of this and pays nothing for it.
 
 mod autopath;
+mod external;
 mod records;
 mod replies;
 pub(crate) mod rewrite;
@@ -16,6 +17,7 @@ use hickory_proto::{
 
 use self::{autopath::Autopath, template::Template};
 pub(crate) use self::{
+    external::External,
     records::{name, text as name_text},
     replies::whoami,
 };
@@ -37,6 +39,7 @@ pub(crate) struct Plugins {
     pub(crate) nsid: Option<Box<[u8]>>,
     pub(crate) dns64: Option<Dns64Options>,
     pub(crate) autopath: Option<Autopath>,
+    pub(crate) external: Option<External>,
     /// Questions that nobody else answers are told who asked.
     pub(crate) whoami: bool,
 }
@@ -63,11 +66,12 @@ pub(crate) struct Seen<'q> {
 impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
-        let ServerBlock { rewrites, templates, header, nsid, dns64, autopath, whoami, .. } = block;
-        let changes_questions =
-            !rewrites.is_empty() || !templates.is_empty() || autopath.is_some() || *whoami;
+        let ServerBlock { rewrites, templates, header, nsid, dns64, .. } = block;
+        let ServerBlock { autopath, external, whoami, .. } = block;
+        let changes_questions = !rewrites.is_empty() || !templates.is_empty() || autopath.is_some();
+        let makes_answers = external.is_some() || *whoami;
         let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some();
-        if !changes_questions && !changes_replies {
+        if !changes_questions && !changes_replies && !makes_answers {
             return Ok(None);
         }
         let templates: Result<_, _> = templates.iter().map(Template::new).collect();
@@ -78,6 +82,7 @@ impl Plugins {
             nsid: nsid.as_ref().map(|text| identifier(text.as_deref())),
             dns64: *dns64,
             autopath: autopath.as_ref().map(Autopath::new).transpose()?,
+            external: external.as_ref().map(External::new).transpose()?,
             whoami: *whoami,
         }))
     }
@@ -87,7 +92,9 @@ impl Plugins {
         let question = asking.question;
         let wants_nsid = self.nsid.is_some() && question.edns.is_some_and(|edns| edns.nsid);
         let translates = |dns64: Dns64Options| dns64.translate_all && dns64.is_for(asking);
-        if wants_nsid || !self.header.query.is_empty() || self.dns64.is_some_and(translates) {
+        let is_external = self.external.as_ref().is_some_and(|all| all.holds(&question.name));
+        let changes = wants_nsid || !self.header.query.is_empty() || is_external;
+        if changes || self.dns64.is_some_and(translates) {
             return Claim::Slow;
         }
         if self.rewrites.is_empty() && self.templates.is_empty() {

@@ -6,6 +6,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod lookup;
+pub(crate) mod outside;
 pub(crate) mod reverse;
 pub(crate) mod service;
 mod update;
@@ -14,6 +15,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use authority::Authority;
 use imbl::HashMap;
+use outside::Outside;
 use reverse::{Family, Pointer};
 use service::ServiceNames;
 
@@ -97,6 +99,8 @@ pub(crate) struct Zone {
     /// By the namespace's name.
     namespaces: HashMap<Arc<[u8]>, Presence>,
     reverse: HashMap<IpAddr, Arc<[Pointer]>>,
+    /// Of Services that can be reached from outside, by the wire form of `SERVICE.NAMESPACE`.
+    outside: HashMap<Arc<[u8]>, Arc<Outside>>,
     /// Namespaces of the own node's pods, lower case, by their addresses.
     clients: HashMap<IpAddr, Arc<[u8]>>,
     /// NS records of the zone itself.
@@ -155,6 +159,7 @@ impl Zone {
             services: HashMap::new(),
             namespaces: HashMap::new(),
             reverse: HashMap::new(),
+            outside: HashMap::new(),
             clients: HashMap::new(),
             name_servers,
             authority,

@@ -3,13 +3,13 @@
 use super::{
     CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath,
     blocks::{Block, Directive},
-    cache, forward, guards, hosts, kubernetes, replies, rewrite, servers, template,
+    cache, external, forward, guards, hosts, kubernetes, replies, rewrite, servers, template,
     tokens::Token,
     view,
 };
 
 /// CoreDNS's plugins that are not here: named, so that the error can say so.
-const ELSEWHERE: [&str; 33] = [
+const ELSEWHERE: [&str; 32] = [
     "metadata",
     "geoip",
     "cancel",
@@ -28,7 +28,6 @@ const ELSEWHERE: [&str; 33] = [
     "route53",
     "azure",
     "clouddns",
-    "k8s_external",
     "file",
     "auto",
     "secondary",
@@ -45,7 +44,7 @@ const ELSEWHERE: [&str; 33] = [
     "proxyproto",
 ];
 const KNOWN: &str = "acl, any, autopath, bind, bufsize, cache, dns64, errors, forward, header, \
-                     health, hosts, kubernetes, loadbalance, log, loop, minimal, nsid, prometheus, ready, reload, \
+                     health, hosts, k8s_external, kubernetes, loadbalance, log, loop, minimal, nsid, prometheus, ready, reload, \
                      rewrite, template, view, whoami";
 
 /// Plugins of which several lines make one.
@@ -118,6 +117,7 @@ fn plugin(
         "template" => server.templates.push(template::read(line, zones)?),
         "hosts" => server.hosts = Some(hosts::read(line)?),
         "kubernetes" => server.kubernetes = Some(kubernetes::read(line, zones)?),
+        "k8s_external" => server.external = Some(external::read(line, zones)?),
         "cache" => server.cache = Some(cache::read(line)?),
         "forward" => {
             let forward = forward::read(line)?;

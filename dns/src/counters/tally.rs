@@ -71,11 +71,13 @@ pub enum Plugin {
     Any,
     /// `whoami`.
     Whoami,
+    /// `k8s_external`.
+    External,
 }
 
 impl Plugin {
     /// Every one, in the order of [`SiteCounts::replies`].
-    pub const ALL: [Plugin; 9] = [
+    pub const ALL: [Plugin; 10] = [
         Plugin::None,
         Plugin::Kubernetes,
         Plugin::Cache,
@@ -85,6 +87,7 @@ impl Plugin {
         Plugin::Acl,
         Plugin::Any,
         Plugin::Whoami,
+        Plugin::External,
     ];
 
     /// As CoreDNS writes it.
@@ -99,6 +102,7 @@ impl Plugin {
             Plugin::Acl => "acl",
             Plugin::Any => "any",
             Plugin::Whoami => "whoami",
+            Plugin::External => "k8s_external",
         }
     }
 }

@@ -24,11 +24,11 @@ use crate::{
     corefile::AclAction,
     counters::{Counters, Plugin},
     hosts::HostAnswer,
-    plugins::{Seen, whoami},
+    plugins::{External, Seen, whoami},
     policy::{Asking, Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
-        name::WireName,
+        name::{LowerName, WireName},
         question::{Edns, Question},
         rcode,
         record::RrSet,
@@ -119,7 +119,9 @@ impl SlowPath {
         let (name, qtype) = (question.original().name().clone(), question.query_type());
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
             && site.forward(&plain.name).is_none();
-        let is_made = site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
+        let is_external = external(site, &plain.name).is_some();
+        let is_made = is_external
+            || site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
         if !is_made && let Some((reply, by)) = course.at_hand(site, plain, query, transport) {
             return (Some(reply), by);
         }
@@ -156,13 +158,13 @@ impl SlowPath {
                     .ok_or(ResponseCode::Refused)?,
             };
             if let Some(made) = course.made(site, &question) {
-                let mut made = made?;
+                let (mut made, by) = made?;
                 let target = alias_target(&made, qtype);
                 aliases.append(&mut made.answers);
                 match target {
                     Some(target) => name = target,
                     None => {
-                        let made = (made, Plugin::Template);
+                        let made = (made, by);
                         return Ok(join(request, first.has_upstreams(), aliases, made));
                     }
                 }
@@ -211,10 +213,18 @@ impl<'c> Course<'c> {
         Asking { question, query, source: self.request.src(), tcp }
     }
 
-    /// What a template makes of a question.
-    fn made(&self, site: &Site, question: &Question) -> Option<Result<Message, ResponseCode>> {
+    /// What a template, or the names outside of the cluster, make of a question.
+    fn made(
+        &self,
+        site: &Site,
+        question: &Question,
+    ) -> Option<Result<(Message, Plugin), ResponseCode>> {
         let (name, qtype, source) = (&question.name, question.qtype, self.request.src().ip());
-        site.plugins.as_ref()?.make(Seen { name, qtype, source })
+        if let Some(made) = site.plugins.as_ref()?.make(Seen { name, qtype, source }) {
+            return Some(made.map(|message| (message, Plugin::Template)));
+        }
+        let made = external(site, name)?.make(self.zone, name, qtype)?;
+        Some(made.map(|message| (message, Plugin::External)))
     }
 
     /// What hosts or the zone say, without asking anyone.
@@ -260,6 +270,12 @@ impl<'c> Course<'c> {
         buffer.truncate(bytes);
         Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
     }
+}
+
+/// Who answers a name outside of the cluster; `hosts` goes before.
+fn external<'s>(site: &'s Site, name: &LowerName) -> Option<&'s External> {
+    let external = site.plugins.as_ref()?.external.as_ref()?;
+    (external.holds(name) && !site.hosts_first(name)).then_some(external)
 }
 
 /// A request's question in plain form, of class IN whatever its class is.

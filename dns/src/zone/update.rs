@@ -14,6 +14,7 @@ use super::{
     Known, Origin, Presence, Zone,
     authority::Authority,
     name_servers,
+    outside::Outside,
     reverse::Pointer,
     service::{ServiceNames, names_of},
     service_key,
@@ -91,6 +92,10 @@ impl Zone {
         let Some(wire) = service_key(&key.name, &key.namespace) else { return };
         let service = snapshot.services().get(key);
         let service = service.filter(|_| self.origin.has_namespace(&key.namespace));
+        match service.and_then(|service| Outside::of(service)) {
+            Some(outside) => drop(self.outside.insert(wire.clone(), outside.into())),
+            None => drop(self.outside.remove(&wire)),
+        }
         let names = service.and_then(|service| {
             names_of(&self.origin, &wire, service, snapshot.slices_of(key)).map(Arc::new)
         });

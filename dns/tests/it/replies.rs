@@ -1,6 +1,9 @@
 //! `header`, `nsid`, `dns64`, `whoami`, `view` and the rarer rules of `rewrite`: what CoreDNS
 //! answers by the same Corefile.
 
+use std::sync::Arc;
+
+use fairlead_state::model::{IpMode, LoadBalancerIp, Object, Service};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
@@ -12,7 +15,7 @@ use hickory_proto::{
 use crate::{
     contract::objects,
     forward::{knows, reply_to, upstream},
-    world::{World, query, tcp, text, udp},
+    world::{World, by, ip, query, service, tcp, text, udp},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -251,5 +254,95 @@ async fn rewrite_cname_leads_an_alias_elsewhere() {
     let again = World::by(&corefile, vec![]).await;
     assert!(!again.ask("www.example.", A).await.answers.is_empty());
     again.end().await;
+    world.end().await;
+}
+
+/// A Service with addresses outside of the cluster.
+fn outside(name: &str, ips: &[&str], balancer: &[&str]) -> Object {
+    let Object::Service(inside) = service("demo", name, &["10.96.0.9"], &[("http", 80), ("", 81)])
+    else {
+        unreachable!("a Service")
+    };
+    let balanced =
+        balancer.iter().map(|address| LoadBalancerIp { ip: ip(address), mode: IpMode::Vip });
+    Object::Service(Arc::new(Service {
+        external_ips: ips.iter().map(|address| ip(address)).collect(),
+        load_balancer_ips: balanced.collect(),
+        ..(*inside).clone()
+    }))
+}
+
+#[tokio::test]
+async fn k8s_external_shows_services_by_their_addresses_outside() {
+    let corefile = format!(
+        ".:53 {{\n kubernetes cluster.local\n k8s_external example.org ext.example {{\n ttl 7\n \
+         fallthrough ext.example\n }}\n hosts {{\n 192.0.2.5 host.example.org\n fallthrough\n }}\n \
+         forward . {}\n}}\n",
+        upstream(knows).await
+    );
+    let mut things = objects();
+    things.push(outside("shop", &["203.0.113.1"], &["203.0.113.2", "2001:db8::2"]));
+    let world = World::by(&corefile, things).await;
+    let yes = ResponseCode::NoError;
+    let no = ResponseCode::NXDomain;
+    let shop = "shop.demo.example.org.";
+    let srv = |name: &str, ports: &[u16], weight: u16| -> Vec<String> {
+        ports.iter().map(|port| format!("{name} SRV 0 {weight} {port} {shop}")).collect()
+    };
+    let four = |name: &str| ["1", "2"].map(|last| format!("{name} A 203.0.113.{last}")).to_vec();
+    let named = "_http._tcp.shop.demo.example.org.";
+    let cases = [
+        (shop, A, yes, four(shop)),
+        (shop, AAAA, yes, vec![format!("{shop} AAAA 2001:db8::2")]),
+        (shop, RecordType::SRV, yes, srv(shop, &[80, 81], 16)),
+        (shop, RecordType::TXT, yes, vec![]),
+        (shop, RecordType::ANY, yes, vec![]),
+        (named, RecordType::SRV, yes, srv(named, &[80], 33)),
+        (named, A, yes, four(named)),
+        ("_tcp.shop.demo.example.org.", A, yes, vec![]),
+        ("_udp.shop.demo.example.org.", A, no, vec![]),
+        ("_nope._tcp.shop.demo.example.org.", RecordType::SRV, no, vec![]),
+        // In the cluster alone.
+        ("web.demo.example.org.", A, no, vec![]),
+        ("demo.example.org.", A, yes, vec![]),
+        ("nope.example.org.", A, no, vec![]),
+        ("x.shop.demo.example.org.", A, no, vec![]),
+        ("example.org.", A, yes, vec![]),
+        ("example.org.", RecordType::NS, yes, vec!["example.org. NS ns1.dns.example.org.".into()]),
+        (
+            "example.org.",
+            RecordType::SOA,
+            yes,
+            vec!["example.org. SOA ns1.dns.example.org. hostmaster.dns.example.org.".into()],
+        ),
+        ("dns.example.org.", A, yes, vec![]),
+        ("ns1.dns.example.org.", A, yes, vec![]),
+        ("ns2.dns.example.org.", A, no, vec![]),
+        ("host.example.org.", A, yes, vec!["host.example.org. A 192.0.2.5".into()]),
+        ("shop.demo.ext.example.", A, yes, four("shop.demo.ext.example.")),
+        // Passed on to the upstream.
+        ("www.ext.example.", A, no, vec![]),
+    ];
+    for (name, rtype, code, answers) in cases {
+        let reply = world.ask(name, rtype).await;
+        assert_eq!(reply.metadata.response_code, code, "{name} {rtype}");
+        assert_eq!(text(&reply.answers), answers, "{name} {rtype}");
+        if answers.is_empty() && !name.ends_with("ext.example.") {
+            let soa = text(&reply.authorities).concat();
+            assert!(soa.starts_with("example.org. SOA ns1.dns"), "{name} {rtype}: {soa}");
+        }
+    }
+    let reply = world.ask(named, RecordType::SRV).await;
+    assert_eq!(reply.additionals.len(), 3);
+    assert!(reply.answers.iter().chain(&reply.additionals).all(|record| record.ttl == 7));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn k8s_external_denies_nothing_before_the_first_snapshot() {
+    let corefile = ".:53 {\n kubernetes cluster.local\n k8s_external example.org\n}\n";
+    let world = World::unsynced(&by(corefile));
+    let reply = world.ask("shop.demo.example.org.", A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     world.end().await;
 }
