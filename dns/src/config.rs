@@ -105,6 +105,8 @@ impl DnsConfig {
         let block = ServerBlock {
             zones: vec![ZoneAt { zone: ".".to_owned(), port: DEFAULT_PORT }],
             rotate: true,
+            // A node's resolver may ask the cluster's DNS; addresses were named on purpose.
+            detect_loops: matches!(self.upstreams, Upstreams::ResolvConf(_)),
             kubernetes: Some(kubernetes),
             cache: Some(CacheOptions { stale: Some(STALE), ..CacheOptions::default() }),
             forwards: vec![forward],

@@ -24,7 +24,7 @@ use crate::{
     error::DnsError,
     hosts::Hosts,
     plugins::Plugins,
-    slow::upstreams::Forward,
+    slow::upstreams::{Forward, loops::Probes},
     wire::name::{LowerName, WireName},
 };
 
@@ -91,6 +91,8 @@ impl Misses {
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
     groups: Vec<Group>,
+    /// Questions that look for loops.
+    probes: Arc<Probes>,
 }
 
 /// Server blocks on the same addresses: the longest zone that fits answers.
@@ -112,6 +114,8 @@ pub(crate) struct Site {
     acl: Box<[Rule]>,
     /// `log`: then every question goes the slow path, which writes it down.
     log: Option<QueryLog>,
+    /// `loop`: upstreams that lead back here are left out.
+    detect_loops: bool,
     /// `errors`: failures of upstreams are said.
     pub(crate) errors: bool,
     /// `rewrite`, `template` and others that change questions or replies.
@@ -211,13 +215,29 @@ impl Policy {
         for group in &mut groups {
             group.sites.sort_by_key(|site| std::cmp::Reverse(site.zone.labels));
         }
-        Ok(Self { groups })
+        Ok(Self { groups, probes: Arc::default() })
     }
 
     /// The site that answers a question asked at a group's sockets.
     pub(crate) fn site(&self, group: usize, asking: Asking<'_>) -> Option<&Site> {
         let sites = &self.groups.get(group)?.sites;
         sites.iter().find(|site| site.zone.holds(&asking.question.name) && site.is_for(asking))
+    }
+
+    /// Looks for upstreams that lead back here, where `loop` says so; needs a runtime.
+    pub(crate) fn watch_loops(&self) {
+        let mut watched: Vec<&Arc<[Forward]>> = vec![];
+        for site in self.sites().filter(|site| site.detect_loops) {
+            if !watched.iter().any(|forwards| Arc::ptr_eq(forwards, &site.forwards)) {
+                watched.push(&site.forwards);
+                site.forwards.iter().for_each(|forward| forward.watch_loops(self.probes.clone()));
+            }
+        }
+    }
+
+    /// Whether a question is one of ours that has come back.
+    pub(crate) fn is_probe(&self, name: &LowerName, qtype: u16) -> bool {
+        self.probes.notice(name, qtype)
     }
 
     /// Counts questions at a group's sockets that no server block takes.
@@ -313,6 +333,7 @@ impl Parts {
             conditions: block.view.iter().flat_map(|view| view.conditions.clone()).collect(),
             acl: acl?,
             log: block.log.as_ref().map(QueryLog::new).transpose()?,
+            detect_loops: block.detect_loops,
             errors: block.errors,
             plugins: self.plugins.clone(),
             hosts: self.hosts.clone(),

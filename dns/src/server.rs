@@ -100,6 +100,7 @@ pub fn start(
     });
     let ledgers = Ledgers::new(workers);
     let policy = Policy::new(&config.in_force(), &addresses, &ledgers)?;
+    policy.watch_loops();
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let slow = SlowPath::new(runtime.clone(), tasks.clone(), policy.clone(), zone.clone());
     let counters = Registry::default();
@@ -377,6 +378,7 @@ async fn follow(
         let updated = update.await;
         if let Some(renewal) = renewal {
             serving.policy.store(renewal.policy.clone());
+            renewal.policy.watch_loops();
             tracing::info!("DNS: new settings are in force");
         }
         match updated {

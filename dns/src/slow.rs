@@ -19,6 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use hickory_proto::op::ResponseCode;
 use hickory_server::{net::xfer::Protocol, server::Request};
 use tokio::{
     runtime::Handle,
@@ -185,7 +186,13 @@ impl SlowPath {
         };
         let plain = seen(&request).map(|(_, plain)| plain);
         let site = plain.as_ref().and_then(|plain| policy.site(asked.group, asked.asking(plain)));
+        let is_probe = plain.as_ref().is_some_and(|p| policy.is_probe(&p.name, p.qtype));
         let (reply, by, code) = match message::verdict(&request) {
+            // It has shown what it had to.
+            message::Verdict::Resolve if is_probe => {
+                let code = ResponseCode::Refused;
+                (message::error(&request, code, false), Plugin::None, code.into())
+            }
             message::Verdict::Error(code) => {
                 let available = site.is_some_and(Site::has_upstreams);
                 (message::error(&request, code, available), Plugin::None, code.into())

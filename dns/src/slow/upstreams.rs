@@ -3,6 +3,7 @@
 //! questions in flight).
 
 mod health;
+pub(crate) mod loops;
 mod pool;
 mod tls;
 
@@ -32,7 +33,10 @@ use hickory_resolver::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use self::pool::{Manner, Pool, question};
+use self::{
+    loops::Probes,
+    pool::{Manner, Pool, question},
+};
 
 use crate::{
     cache::Flavour,
@@ -98,6 +102,8 @@ struct Counts {
 struct Usable {
     all: Vec<SocketAddr>,
     down: Vec<SocketAddr>,
+    /// Those that lead back here.
+    looping: Vec<SocketAddr>,
 }
 
 impl fmt::Debug for UpstreamPool {
@@ -139,6 +145,12 @@ impl Forward {
             said: Mutex::default(),
             rejects: AtomicU64::new(0),
         })
+    }
+
+    /// Looks for upstreams that lead back here from now on; needs a runtime.
+    pub(crate) fn watch_loops(&self, probes: Arc<Probes>) {
+        let pool = Arc::downgrade(&self.pool);
+        tokio::spawn(loops::watch(pool, self.from.name.clone(), probes));
     }
 
     /// Labels of the zone that is forwarded.
@@ -284,16 +296,19 @@ impl UpstreamPool {
         }
         let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
         usable.down.retain(|server| others.contains(server));
+        usable.looping.retain(|server| others.contains(server));
         usable.all = others;
         self.renew(&usable)
     }
 
-    /// A pool of those that answer; of all if none does.
+    /// A pool of those that answer; if none does, of all that do not lead back here.
     fn renew(&self, usable: &Usable) -> Result<(), DnsError> {
-        let answering = usable.all.iter().copied().filter(|s| !usable.down.contains(s));
+        let others: Vec<_> =
+            usable.all.iter().copied().filter(|server| !usable.looping.contains(server)).collect();
+        let answering = others.iter().copied().filter(|server| !usable.down.contains(server));
         let mut asked: Vec<_> = answering.collect();
         if asked.is_empty() {
-            asked.clone_from(&usable.all);
+            asked = others;
         }
         let pool = match &asked[..] {
             [] => None,

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -274,6 +274,59 @@ async fn external_names_are_followed_out_of_the_zone() {
     assert_eq!(reply.answers.len(), 1);
     let reply = world.ask("refused.demo.svc.cluster.local.", RecordType::A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    world.end().await;
+}
+
+/// An upstream that asks `next`, when it is known; once `ended` it answers by itself.
+async fn relay(next: Arc<OnceLock<SocketAddr>>, ended: Arc<AtomicBool>) -> SocketAddr {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (bytes, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let asked = buffer[..bytes].to_vec();
+            let (socket, next, ended) = (socket.clone(), next.clone(), ended.clone());
+            tokio::spawn(async move {
+                while next.get().is_none() {
+                    tokio::task::yield_now().await;
+                }
+                let reply = if ended.load(Ordering::Relaxed) {
+                    knows(&Message::from_vec(&asked).unwrap()).remove(0).to_vec().unwrap()
+                } else {
+                    crate::world::udp_bytes(*next.get().unwrap(), &asked).await
+                };
+                socket.send_to(&reply, from).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upstream_that_leads_back_is_left_out_until_it_leads_elsewhere() {
+    let (next, ended) = (Arc::<OnceLock<SocketAddr>>::default(), Arc::<AtomicBool>::default());
+    let to = relay(next.clone(), ended.clone()).await;
+    let corefile = format!(".:53 {{\n loop\n kubernetes cluster.local\n forward . {to}\n}}\n");
+    let world = World::by(&corefile, vec![namespace("demo")]).await;
+    next.set(world.v4()).unwrap();
+    let until = |wanted: ResponseCode| {
+        let world = &world;
+        async move {
+            let asked = query("www.example.", RecordType::A);
+            while udp(world.v6(), &asked).await.metadata.response_code != wanted {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let out = tokio::time::timeout(PATIENCE, until(ResponseCode::Refused)).await;
+    out.expect("there is nobody to ask");
+    // Names of the cluster have never been anyone else's.
+    let ours = world.ask("demo.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(ours.metadata.response_code, ResponseCode::NoError);
+    ended.store(true, Ordering::Relaxed);
+    let back = tokio::time::timeout(PATIENCE, until(ResponseCode::NoError)).await;
+    back.expect("asked again");
     world.end().await;
 }
 
