@@ -150,6 +150,7 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
     let flavour = Flavour {
         dnssec_ok: question.edns.is_some_and(|edns| edns.dnssec_ok),
         checking_disabled: query.get(3)? & 0x10 != 0,
+        subnet: None,
     };
     let now = Instant::now();
     let Some((entry, freshness)) = cache.find(&question.name, question.qtype, flavour, now) else {

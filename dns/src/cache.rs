@@ -16,6 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use ipnetwork::IpNetwork;
 
 pub(crate) use entry::{Entry, Freshness, only_what_was_asked};
 
@@ -37,10 +38,12 @@ const BYTES_MAX: usize = 16 << 20;
 const EVICTIONS_MAX: usize = 64;
 
 /// What tells cached answers apart beside name and type (CVE-2024-0874: CD was forgotten).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Flavour {
     pub(crate) dnssec_ok: bool,
     pub(crate) checking_disabled: bool,
+    /// The network of the client that upstreams were told (RFC 7871 §7.3.1).
+    pub(crate) subnet: Option<IpNetwork>,
 }
 
 /// A server block's cache.

@@ -41,7 +41,7 @@ pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
 pub use matching::{NameMatch, Pattern};
 pub use replies::{Dns64Options, FlagBits, HeaderOptions};
-pub use rewrite::{AnswerRewrite, RewriteField, RewriteRule};
+pub use rewrite::{AnswerRewrite, OptionAction, RewriteField, RewriteRule};
 pub use servers::{Health, LogClass, LogOptions, Reload};
 pub use template::{Piece, RecordTemplate, TemplateOptions, Value};
 pub use view::{Condition, NumberOf, NumberTest, TextOf, TextTest, ViewOptions};

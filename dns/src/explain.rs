@@ -245,7 +245,7 @@ fn text(name: &WireName) -> String {
 }
 
 fn query(name: &WireName, qtype: RecordType) -> Vec<u8> {
-    let flavour = Flavour { dnssec_ok: false, checking_disabled: false };
+    let flavour = Flavour::default();
     let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
     plain_query(0, wishes, name.as_bytes(), qtype)
 }

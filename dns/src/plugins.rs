@@ -134,11 +134,12 @@ impl Plugins {
         name: &LowerName,
         qtype: u16,
         class: DNSClass,
+        client: rewrite::Client,
     ) -> Option<rewrite::Rewritten<'_>> {
         if self.rewrites.is_empty() {
             return None;
         }
-        rewrite::rewrite(&self.rewrites, NameText::of(name).as_str(), qtype, class)
+        rewrite::rewrite(&self.rewrites, NameText::of(name).as_str(), qtype, class, client)
     }
 
     /// Whether a template answers this.

@@ -199,7 +199,8 @@ impl SlowPath {
             }
             message::Verdict::Resolve => {
                 let (policy, zone, group) = (&*policy, &*zone, asked.group);
-                let course = Course { policy, zone, request: &request, group, counters };
+                let course =
+                    Course { policy, zone, request: &request, group, subnet: None, counters };
                 match self.resolve(&course, asked).await {
                     Resolution::Drop => {
                         counters.dropped(DropReason::Policy, 1);

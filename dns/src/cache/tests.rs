@@ -8,7 +8,7 @@ use hickory_proto::{
 use super::*;
 use crate::wire::{name::WireName, question::Question, rtype};
 
-const PLAIN: Flavour = Flavour { dnssec_ok: false, checking_disabled: false };
+const PLAIN: Flavour = Flavour { dnssec_ok: false, checking_disabled: false, subnet: None };
 
 fn cache(change: impl FnOnce(&mut CacheOptions)) -> Cache {
     let mut options = CacheOptions::default();

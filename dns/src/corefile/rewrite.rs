@@ -10,7 +10,7 @@ use super::{
     values::{record_type, response_code},
 };
 
-const FIELDS: &str = "name, type, class, cname, ttl and rcode";
+const FIELDS: &str = "name, type, class, cname, edns0, ttl and rcode";
 const MATCHES: &str = "exact, prefix, suffix, substring or regex";
 
 /// One rule.
@@ -52,6 +52,15 @@ pub enum RewriteField {
         /// What takes the place of the part that fits.
         to: String,
     },
+    /// An EDNS option taken out of the question. None is passed on to upstreams anyway.
+    Unset,
+    /// The network of the client told to upstreams (RFC 7871).
+    Subnet {
+        /// For which questions.
+        action: OptionAction,
+        /// Bits of IPv4 and IPv6 addresses that are told.
+        bits: (u8, u8),
+    },
     /// Times to live in the answer.
     Ttl {
         /// Questions for these names.
@@ -68,6 +77,17 @@ pub enum RewriteField {
         /// What instead.
         to: ResponseCode,
     },
+}
+
+/// What is done where a question has the option, or has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionAction {
+    /// It has this one then.
+    Set,
+    /// It gets one if it has none.
+    Append,
+    /// It gets another if it has one.
+    Replace,
 }
 
 /// `answer name|value FROM TO`.
@@ -111,12 +131,7 @@ pub(super) fn read(line: &Directive) -> Result<RewriteRule, CorefileError> {
         "rcode" => read_rcode(field, rest)?,
         "class" => read_class(field, rest)?,
         "cname" => read_cname(field, rest)?,
-        "edns0" => {
-            return Err(field.error(
-                "rewrite edns0 is CoreDNS's and not served here: options of clients are not passed \
-                 on to upstreams; remove this line, or keep CoreDNS for it",
-            ));
-        }
+        "edns0" => read_edns(field, rest)?,
         "answer" => return Err(field.error("rewrite: an answer belongs behind its name rule")),
         other => return Err(field.error(format!("rewrite {other:?}: known are {FIELDS}"))),
     };
@@ -140,6 +155,27 @@ fn read_class(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileE
         return Err(to.error("rewrite class: no class but IN is served: write `class FROM IN`"));
     }
     Ok(RewriteField::Class(class(from)?))
+}
+
+fn read_edns(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileError> {
+    const USAGE: &str = "rewrite edns0: write `subnet set|append|replace BITS4 BITS6` or `... unset`; \
+                         other options are not passed on to upstreams";
+    let [option, action, rest @ ..] = words else { return Err(field.error(USAGE)) };
+    let option_text = option.text.to_ascii_lowercase();
+    let action = match (option_text.as_str(), action.text.to_ascii_lowercase().as_str()) {
+        ("local" | "nsid" | "subnet", "unset") => return Ok(RewriteField::Unset),
+        ("subnet", "set") => OptionAction::Set,
+        ("subnet", "append") => OptionAction::Append,
+        ("subnet", "replace") => OptionAction::Replace,
+        _ => return Err(option.error(USAGE)),
+    };
+    // Replies of upstreams lose their options on the way: there is nothing to revert.
+    let (v4, v6) = match rest {
+        [v4, v6] => (v4, v6),
+        [v4, v6, revert] if revert.text == "revert" => (v4, v6),
+        _ => return Err(field.error(USAGE)),
+    };
+    Ok(RewriteField::Subnet { action, bits: (v4.number(0, 32)?, v6.number(0, 128)?) })
 }
 
 fn read_cname(field: &Token, words: &[&Token]) -> Result<RewriteField, CorefileError> {

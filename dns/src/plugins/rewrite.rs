@@ -1,12 +1,33 @@
 //! `rewrite`: another question is asked, and the answer made to fit the first one.
 
+use std::net::IpAddr;
+
 use hickory_proto::{
     op::Message,
     rr::{DNSClass, Name, Record},
 };
 
+use ipnetwork::IpNetwork;
+
 use super::records::{name, name_within, text};
-use crate::corefile::{AnswerRewrite, NameMatch, RewriteField, RewriteRule};
+use crate::corefile::{AnswerRewrite, NameMatch, OptionAction, RewriteField, RewriteRule};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) source: IpAddr,
+    /// The question has an option of RFC 7871.
+    pub(crate) has_subnet: bool,
+}
+
+impl Client {
+    fn network(self, (v4, v6): (u8, u8)) -> Option<IpNetwork> {
+        let source = self.source.to_canonical();
+        let network = IpNetwork::new(source, if source.is_ipv4() { v4 } else { v6 }).ok()?;
+        // Bits beyond the prefix are not told.
+        IpNetwork::new(network.network(), network.prefix()).ok()
+    }
+}
 
 /// The question to ask, and how its answer is changed.
 #[derive(Debug)]
@@ -15,6 +36,8 @@ pub(crate) struct Rewritten<'r> {
     pub(crate) name: String,
     pub(crate) qtype: u16,
     pub(crate) class: DNSClass,
+    /// The client's network, for upstreams to be told.
+    pub(crate) subnet: Option<IpNetwork>,
     /// Where aliases in the answer are to lead instead, in the order of the rules.
     pub(crate) aliases: Vec<(&'r NameMatch, &'r str)>,
     /// In the order of the rules; carried out from the last to the first.
@@ -49,9 +72,9 @@ pub(super) fn applies(rule: &RewriteRule, name: &str, qtype: u16) -> bool {
         | RewriteField::Rcode { names, .. } => names.fits(name),
         RewriteField::Type { from, .. } => *from == qtype,
         // Plain questions are of class IN already.
-        RewriteField::Class(_) => false,
-        // Only the answer can tell.
-        RewriteField::Cname { .. } => true,
+        RewriteField::Class(_) | RewriteField::Unset => false,
+        // Only the answer, or the client, can tell.
+        RewriteField::Cname { .. } | RewriteField::Subnet { .. } => true,
     }
 }
 
@@ -61,11 +84,19 @@ pub(super) fn rewrite<'r>(
     name: &str,
     qtype: u16,
     class: DNSClass,
+    client: Client,
 ) -> Option<Rewritten<'r>> {
-    let mut done = Rewritten { name: name.to_owned(), qtype, class, aliases: vec![], back: vec![] };
+    let mut done = Rewritten {
+        name: name.to_owned(),
+        qtype,
+        class,
+        subnet: None,
+        aliases: vec![],
+        back: vec![],
+    };
     let mut any = false;
     for rule in rules {
-        if !done.apply(&rule.field) {
+        if !done.apply(&rule.field, client) {
             continue;
         }
         any = true;
@@ -78,7 +109,7 @@ pub(super) fn rewrite<'r>(
 }
 
 impl<'r> Rewritten<'r> {
-    fn apply(&mut self, field: &'r RewriteField) -> bool {
+    fn apply(&mut self, field: &'r RewriteField, client: Client) -> bool {
         match field {
             RewriteField::Name { from, to, auto, answers } => {
                 let Some(new) = from.replaced(&self.name, to) else { return false };
@@ -104,6 +135,18 @@ impl<'r> Rewritten<'r> {
                 self.class = DNSClass::IN;
             }
             RewriteField::Cname { from, to } => self.aliases.push((from, to)),
+            RewriteField::Unset => {}
+            RewriteField::Subnet { action, bits } => {
+                let fits = match action {
+                    OptionAction::Set => true,
+                    OptionAction::Append => !client.has_subnet,
+                    OptionAction::Replace => client.has_subnet,
+                };
+                if !fits {
+                    return false;
+                }
+                self.subnet = client.network(*bits);
+            }
             RewriteField::Ttl { names, seconds: (least, most) } => {
                 if !names.fits(&self.name) {
                     return false;

@@ -41,6 +41,7 @@ pub(super) fn wishes(request: &Request) -> Wishes {
         flavour: Flavour {
             dnssec_ok: request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok),
             checking_disabled: request.metadata.checking_disabled,
+            subnet: None,
         },
     }
 }
@@ -162,6 +163,7 @@ impl SlowPath {
         let flavour = Flavour {
             dnssec_ok: question.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: query.get(3).is_some_and(|flags| flags & 0x10 != 0),
+            subnet: None,
         };
         let kept = cache.find(&question.name, question.qtype, flavour, Instant::now());
         if let Some((entry, _)) = kept {

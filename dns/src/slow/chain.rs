@@ -11,6 +11,7 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
 };
 use hickory_server::{net::xfer::Protocol, server::Request};
+use ipnetwork::IpNetwork;
 
 use super::{
     Asked, SlowPath,
@@ -64,6 +65,8 @@ pub(super) struct Course<'c> {
     pub(super) zone: &'c Zone,
     pub(super) request: &'c Request,
     pub(super) group: usize,
+    /// The network of the client that upstreams are told.
+    pub(super) subnet: Option<IpNetwork>,
     pub(super) counters: &'c Counters,
 }
 
@@ -145,7 +148,7 @@ impl SlowPath {
         first: &Site,
         mut name: Name,
     ) -> Result<Resolved, ResponseCode> {
-        let Course { policy, zone, request, group, counters } = *course;
+        let Course { policy, zone, request, group, counters, .. } = *course;
         let qtype = request.queries.queries().first().map_or(RecordType::A, LowerQuery::query_type);
         let mut aliases = vec![];
         while aliases.len() <= ALIASES_MAX {
@@ -184,7 +187,8 @@ impl SlowPath {
                         (at_target(zone, &question, &query)?, Plugin::Kubernetes)
                     }
                     None => {
-                        let wishes = wishes(request);
+                        let mut wishes = wishes(request);
+                        wishes.flavour.subnet = course.subnet;
                         let lower = &question.name;
                         let wanted = Wanted { name: &name, lower, qtype, wishes };
                         self.ask(site, wanted, counters).await?

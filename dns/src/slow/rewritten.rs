@@ -52,7 +52,7 @@ impl SlowPath {
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
         }
-        let course = course.with(&other);
+        let course = Course { subnet: rewritten.subnet, ..course.with(&other) };
         let transport = asked.transport;
         let first = self.found(&course, site, (&plain_query, &plain), transport).await;
         let (bytes, by) = self.walked(&course, site, &plain, transport, first).await;

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin};
 
 use hickory_proto::{
     op::{LowerQuery, Message, Query, ResponseCode},
-    rr::{DNSClass, Name, RecordType},
+    rr::{DNSClass, Name, RecordType, rdata::opt::EdnsCode},
 };
 use hickory_server::server::Request;
 
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     corefile::Dns64Options,
     counters::Plugin,
-    plugins::Plugins,
+    plugins::{Plugins, rewrite::Client},
     policy::Site,
     wire::{NSID_OPTION, reply::push_option},
 };
@@ -46,7 +46,10 @@ impl SlowPath {
             |dns64: &Dns64Options| class == DNSClass::IN && dns64.is_for(asked.asking(&plain));
         let dns64 = plugins.dns64.filter(translates);
         let wants_nsid = plain.edns.is_some_and(|edns| edns.nsid);
-        let resolution = match plugins.rewrite(&plain.name, plain.qtype, class) {
+        let edns = request.edns.as_ref();
+        let has_subnet = edns.is_some_and(|edns| edns.option(EdnsCode::Subnet).is_some());
+        let client = Client { source: asked.source.ip(), has_subnet };
+        let resolution = match plugins.rewrite(&plain.name, plain.qtype, class, client) {
             Some(other) => self.by_another(&course, site, asked, other).await,
             None => self.answered(&course, site, (&plain_query, &plain), asked.transport).await,
         };
@@ -99,7 +102,8 @@ impl SlowPath {
         let query = with_question(asked.query, name, qtype)?;
         let request = again(course.request, &query)?;
         let asked = Asked { query: &query, depth, ..asked };
-        match self.boxed(&course.with(&request), asked).await {
+        let course = Course { subnet: None, ..course.with(&request) };
+        match self.boxed(&course, asked).await {
             Resolution::Reply(Some(bytes), _) => Message::from_vec(&bytes).ok(),
             Resolution::Reply(None, _) | Resolution::Drop => None,
         }

@@ -1,14 +1,14 @@
 //! `header`, `nsid`, `dns64`, `whoami`, `view` and the rarer rules of `rewrite`: what CoreDNS
 //! answers by the same Corefile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fairlead_state::model::{IpMode, LoadBalancerIp, Object, Service};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         DNSClass, RData, RecordType,
-        rdata::opt::{EdnsCode, EdnsOption, NSIDPayload},
+        rdata::opt::{ClientSubnet, EdnsCode, EdnsOption, NSIDPayload},
     },
 };
 
@@ -345,4 +345,52 @@ async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     let reply = world.ask("shop.demo.example.org.", A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     world.end().await;
+}
+
+#[tokio::test]
+async fn rewrite_edns0_tells_upstreams_the_clients_network() {
+    let seen = Arc::<Mutex<Vec<Option<String>>>>::default();
+    let noted = seen.clone();
+    let to = upstream(move |asked| {
+        let option = asked.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
+        let told = option.map(|option| match option {
+            EdnsOption::Subnet(net) => format!("{}/{}", net.addr(), net.source_prefix()),
+            other => panic!("{other:?}"),
+        });
+        noted.lock().unwrap().push(told);
+        knows(asked)
+    })
+    .await;
+    let mut own = query("www.example.", A);
+    own.edns = Some(hickory_proto::op::Edns::new());
+    let subnet = ClientSubnet::new(ip("203.0.113.0"), 24, 0);
+    own.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Subnet(subnet));
+    let without = query("www.example.", A);
+    let (v4, v6) = (Some("127.0.0.0/8".to_owned()), Some("::/64".to_owned()));
+    // What is asked by IPv4, by IPv6, and by IPv4 with an option of the client's.
+    let cases = [
+        ("set 8 64", [v4.clone(), v6.clone(), v4.clone()]),
+        ("append 8 64", [v4.clone(), v6, None]),
+        ("replace 8 64", [None, None, v4]),
+        ("unset", [None, None, None]),
+    ];
+    for (rule, wanted) in cases {
+        let corefile =
+            format!(".:53 {{\n rewrite edns0 subnet {rule}\n cache\n forward . {to}\n}}\n");
+        let world = World::by(&corefile, vec![]).await;
+        seen.lock().unwrap().clear();
+        for (server, asked) in [(world.v4(), &without), (world.v6(), &without), (world.v4(), &own)]
+        {
+            let reply = udp(server, asked).await;
+            assert_eq!(reply.answers.len(), 2, "{rule}");
+        }
+        // Each network's answer is kept for itself.
+        let mut told: Vec<_> = seen.lock().unwrap().clone();
+        let mut wanted = wanted.to_vec();
+        told.sort();
+        wanted.sort();
+        wanted.dedup();
+        assert_eq!(told, wanted, "{rule}");
+        world.end().await;
+    }
 }

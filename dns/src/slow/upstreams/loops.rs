@@ -94,7 +94,7 @@ async fn probe(pool: &UpstreamPool, server: SocketAddr, from: &WireName, probes:
     let name = wire.and_then(|wire| Name::read(&mut BinDecoder::new(wire.as_bytes())).ok());
     let (Some(name), Ok(one)) = (name, pool.manner.pool(&[server])) else { return false };
     let Ok(wire) = name.to_bytes() else { return false };
-    let flavour = Flavour { dnssec_ok: false, checking_disabled: false };
+    let flavour = Flavour::default();
     let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
     probes.begin(&wire);
     let asking = one.send(question(name, PROBE_TYPE, wishes)).first_answer();

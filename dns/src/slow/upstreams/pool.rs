@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use hickory_proto::{
     op::{DnsRequest, DnsRequestOptions, Edns, Message, Query},
-    rr::{Name, RecordType},
+    rr::{
+        Name, RecordType,
+        rdata::opt::{ClientSubnet, EdnsOption},
+    },
 };
 use hickory_resolver::{
     NameServerPool, PoolContext, TlsConfig,
@@ -111,6 +114,10 @@ pub(super) fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequ
     let mut edns = Edns::new();
     edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
     edns.set_dnssec_ok(wishes.flavour.dnssec_ok);
+    if let Some(network) = wishes.flavour.subnet {
+        let subnet = ClientSubnet::new(network.network(), network.prefix(), 0);
+        edns.options_mut().insert(EdnsOption::Subnet(subnet));
+    }
     message.edns = Some(edns);
     DnsRequest::new(message, DnsRequestOptions::default())
 }
