@@ -48,6 +48,8 @@ pub enum Refused {
     ClientConnections,
     /// Nobody is let in without saying who he is, or whoever is asked said no.
     Authentication,
+    /// The client has no certificate that is taken.
+    Certificate,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
     /// A connection above the limit, closed at once.
@@ -56,7 +58,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 19] = [
+    pub const ALL: [Refused; 20] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -74,6 +76,7 @@ impl Refused {
         Refused::RequestRate,
         Refused::ClientConnections,
         Refused::Authentication,
+        Refused::Certificate,
         Refused::ProxyHeader,
         Refused::ConnectionLimit,
     ];
@@ -98,6 +101,7 @@ impl Refused {
             Refused::RequestRate => "request_rate",
             Refused::ClientConnections => "client_connections",
             Refused::Authentication => "authentication",
+            Refused::Certificate => "certificate",
             Refused::ProxyHeader => "proxy_header",
             Refused::ConnectionLimit => "connection_limit",
         }
@@ -110,7 +114,7 @@ impl Refused {
             Refused::UriTooLong => StatusCode::URI_TOO_LONG,
             Refused::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refused::Address => StatusCode::FORBIDDEN,
+            Refused::Address | Refused::Certificate => StatusCode::FORBIDDEN,
             Refused::Authentication => StatusCode::UNAUTHORIZED,
             // nginx: limit_req_status, limit_conn_status; ingress-nginx: a denied location.
             Refused::RequestRate

@@ -33,7 +33,10 @@ pub(crate) use self::{
     choice::Pick,
     compile::{Age, TlsClaim},
 };
-use crate::host::{HostPattern, wildcard_suffix};
+use crate::{
+    host::{HostPattern, wildcard_suffix},
+    tls::ClientAuth,
+};
 
 /// Certificate authorities ask by plain HTTP (ingress-nginx: no-tls-redirect-locations).
 const NO_REDIRECT_PREFIX: &str = "/.well-known/acme-challenge/";
@@ -45,6 +48,8 @@ pub struct Routes {
     /// By suffix: `foo.com` for `*.foo.com`.
     wildcard: HashMap<Name, Arc<Host>>,
     any: Option<Arc<Host>>,
+    /// Hosts whose clients are asked for a certificate.
+    asking: usize,
 }
 
 /// What is served under one host.
@@ -62,6 +67,17 @@ pub struct Host {
     pub app_root: Option<Name>,
     /// It has no rules: everything is found under this name (annotation `from-to-www-redirect`).
     pub moved: Option<Name>,
+    /// What is asked of clients by HTTPS (annotation `auth-tls-secret`).
+    pub(crate) client_certificates: Option<ClientCertificates>,
+}
+
+/// Whose certificates a host takes.
+#[derive(Clone, Debug)]
+pub(crate) enum ClientCertificates {
+    /// Those of some authorities.
+    Of(Arc<ClientAuth>),
+    /// Nobody's: the authorities cannot be read.
+    Broken,
 }
 
 /// One path of one Ingress.
@@ -151,6 +167,11 @@ impl Routes {
         Some(host.paths.iter().map(|route| route.path.to_string()).collect())
     }
 
+    /// Whether clients of any host are asked for a certificate.
+    pub(crate) fn asks_clients(&self) -> bool {
+        self.asking > 0
+    }
+
     /// The host that decides for a normalised name.
     pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         let exact = || self.exact.get(name);
@@ -178,18 +199,24 @@ impl Routes {
     }
 
     fn set(&mut self, pattern: &HostPattern, host: Option<Arc<Host>>) {
+        let asks = |host: &Arc<Host>| host.client_certificates.is_some();
+        let asks_now = host.as_ref().is_some_and(asks);
+        let old = self.put(pattern, host);
+        let asked_before = old.as_ref().is_some_and(asks);
+        self.asking = self.asking + usize::from(asks_now) - usize::from(asked_before);
+    }
+
+    /// Returns what was there.
+    fn put(&mut self, pattern: &HostPattern, host: Option<Arc<Host>>) -> Option<Arc<Host>> {
         let (map, name) = match pattern {
-            HostPattern::Any => {
-                self.any = host;
-                return;
-            }
+            HostPattern::Any => return std::mem::replace(&mut self.any, host),
             HostPattern::Exact(name) => (&mut self.exact, name),
             HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
         };
         match host {
             Some(host) => map.insert(name.clone(), host),
             None => map.remove(name),
-        };
+        }
     }
 }
 

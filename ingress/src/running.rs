@@ -88,7 +88,8 @@ pub fn start(
     let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
     let routes = Arc::new(ArcSwap::default());
     let shared = Arc::new(Shared {
-        tls: tls::server_config(resolver.clone())?,
+        tls: tls::server_config(resolver.clone(), false)?,
+        tls_asking: tls::server_config(resolver.clone(), true)?,
         routes: routes.clone(),
         https_port: bound
             .https

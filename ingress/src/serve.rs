@@ -13,6 +13,7 @@ mod exchange;
 mod fields;
 mod forward;
 mod gates;
+mod identity;
 mod listen;
 mod observed;
 mod pace;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) config: IngressConfig,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// The same, asking clients for a certificate.
+    pub(crate) tls_asking: Arc<rustls::ServerConfig>,
     /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
     pub(crate) https_port: Option<u16>,
     pub(crate) threads: usize,

@@ -2,12 +2,18 @@
 
 mod certificates;
 mod client;
+mod client_auth;
 mod parse;
 mod planner;
 mod server;
+pub(crate) mod subject;
 
 pub(crate) use self::{
-    certificates::Resolver, client::prepare, planner::CertificatePlanner, server::server_config,
+    certificates::Resolver,
+    client::prepare,
+    client_auth::{ClientAuth, Mode, Wanted},
+    planner::CertificatePlanner,
+    server::server_config,
 };
 pub use self::{
     certificates::{Certificates, Fallback},

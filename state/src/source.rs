@@ -146,9 +146,12 @@ pub fn start<S: Source>(
     Running { snapshots, health: health_seen, task }
 }
 
-/// Secrets for TLS to endpoints and for passwords, `NAMESPACE/NAME` or `NAME`.
-const SECRETS: [&str; 2] =
-    ["nginx.ingress.kubernetes.io/proxy-ssl-secret", "nginx.ingress.kubernetes.io/auth-secret"];
+/// Secrets for TLS to endpoints, passwords and clients' certificates, `NAMESPACE/NAME` or `NAME`.
+const SECRETS: [&str; 3] = [
+    "nginx.ingress.kubernetes.io/proxy-ssl-secret",
+    "nginx.ingress.kubernetes.io/auth-secret",
+    "nginx.ingress.kubernetes.io/auth-tls-secret",
+];
 
 /// Which other objects an Ingress needs: certificates, authorities and passwords of its own
 /// namespace.

@@ -8,6 +8,7 @@ mod auth;
 mod balance;
 mod canary;
 mod catalogue;
+mod client_tls;
 mod cors;
 mod errors;
 mod external;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     access::Access,
     balance::{Balance, SameSite, Sticky},
     canary::Canary,
+    client_tls::ClientTls,
     cors::Cors,
     errors::Errors,
     external::Asking,
@@ -78,6 +80,7 @@ pub(super) struct Annotations {
     basic: BasicAuth,
     external: ExternalAuth,
     snippets: Snippets,
+    pub(super) client_tls: ClientTls,
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
@@ -134,10 +137,6 @@ pub(crate) struct Extra {
 
 impl Annotations {
     fn set(&mut self, ingress: &Key, name: &str, value: &str) -> Read {
-        // What guards and is not served must not leave the door open.
-        if name == "auth-tls-secret" {
-            return bad("is not served yet: no client is asked for a certificate");
-        }
         None.or_else(|| self.speech(ingress, name, value))
             .or_else(|| self.redirects.set(name, value))
             .or_else(|| self.rewriting.set(name, value))
@@ -150,6 +149,7 @@ impl Annotations {
             .or_else(|| self.canary.set(name, value))
             .or_else(|| self.basic.set(ingress, name, value))
             .or_else(|| self.external.set(name, value))
+            .or_else(|| self.client_tls.set(ingress, name, value))
             .or_else(|| self.snippets.set(name, value))
             .or_else(|| self.balancing.set(name, value))
             .unwrap_or(Err(Unread::Unknown))
@@ -176,6 +176,11 @@ impl Annotations {
     /// Canaries are drawn for each request, whatever its cookie.
     pub(super) fn is_legacy_canary(&self) -> bool {
         self.balancing.is_legacy_canary()
+    }
+
+    /// Secrets that are read for it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Key> {
+        self.basic.secret().into_iter().chain(self.client_tls.secret())
     }
 
     /// The Secret that has the passwords.

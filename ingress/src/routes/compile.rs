@@ -10,6 +10,7 @@ use fairlead_state::{
 use regex::bytes::Regex;
 
 use super::{
+    ClientCertificates,
     annotations::{self, Annotations, Policy, Rewrite},
     finding::{Finding, Severity},
     upstream::{Protocol, UpstreamKey},
@@ -38,6 +39,8 @@ pub(super) struct Compiled {
     pub(super) derived: Vec<Derived>,
     /// Who answers instead of endpoints that cannot.
     pub(super) fallback: Backend,
+    /// What is asked of clients of its hosts.
+    pub(super) client_certificates: Option<ClientCertificates>,
     pub(super) annotations: Annotations,
     pub(super) policy: Arc<Policy>,
     pub(super) findings: Vec<Finding>,
@@ -157,7 +160,18 @@ pub(super) fn compile(
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
     }
+    let authorities = annotations.client_tls.secret().and_then(|key| snapshot.secrets().get(key));
+    let asked = annotations.client_tls.asked(authorities.map(|secret| &**secret));
+    let client_certificates = match asked {
+        Ok(auth) => auth.map(|auth| ClientCertificates::Of(Arc::new(auth))),
+        Err(error) => {
+            let reason = format!("{error}; by HTTPS its hosts let nobody in until then");
+            checker.find(Severity::Refused, reason);
+            Some(ClientCertificates::Broken)
+        }
+    };
     Compiled {
+        client_certificates,
         age: Age::of(ingress),
         tls: checker.tls(&hosts),
         derived: derived(ingress, &hosts, &annotations),

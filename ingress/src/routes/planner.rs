@@ -42,7 +42,7 @@ pub struct Planner {
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     /// Who is spoken to in TLS with what of a Secret.
     upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
-    /// Ingresses whose passwords a Secret has.
+    /// Ingresses whose passwords or authorities a Secret has.
     readers: BTreeMap<Key, BTreeSet<Key>>,
     routes: Routes,
     certificates: CertificatePlanner,
@@ -226,9 +226,8 @@ impl Planner {
             }
             touched.hosts.insert(host.clone());
         }
-        if let Some(secret) = old.annotations.passwords()
-            && let Some(readers) = self.readers.get_mut(secret)
-        {
+        for secret in old.annotations.secrets() {
+            let Some(readers) = self.readers.get_mut(secret) else { continue };
             readers.remove(&old.age.key);
             if readers.is_empty() {
                 self.readers.remove(secret);
@@ -260,7 +259,7 @@ impl Planner {
             self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
             touched.hosts.insert(host.clone());
         }
-        if let Some(secret) = new.annotations.passwords() {
+        for secret in new.annotations.secrets() {
             self.readers.entry(secret.clone()).or_default().insert(new.age.key.clone());
         }
         for derived in &new.derived {

@@ -3,15 +3,17 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use futures::FutureExt;
+use rustls::server::Acceptor;
 use tokio::{
     net::TcpStream,
     task::{spawn_local, unconstrained},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{self, Client},
+    identity::Shown,
     listen::{BACKLOG, Listening},
     preamble::{self, Ends},
     worker::{Open, Worker},
@@ -128,5 +130,28 @@ async fn accept_tls(
     client: &Client,
 ) -> Option<TlsStream<TcpStream>> {
     client.watch().arm(client.worker.shared.config.timeouts.tls_handshake_ms);
-    client.watch().limit(tls.accept(stream)).await?.ok()
+    // Nearly always nobody is to show a certificate, and who is called need not be known first.
+    if !client.worker.routes.borrow_mut().load().asks_clients() {
+        return client.watch().limit(tls.accept(stream)).await?.ok();
+    }
+    client.watch().limit(accept_by_name(stream, client)).await?
+}
+
+/// Asks for a certificate if the host that is called wants to see one.
+async fn accept_by_name(stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
+    let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+    let name = started.client_hello().server_name().map(str::to_ascii_lowercase);
+    let worker = &client.worker;
+    let asks = name.as_deref().is_some_and(|name| {
+        let mut routes = worker.routes.borrow_mut();
+        routes.load().host(name).is_some_and(|host| host.client_certificates.is_some())
+    });
+    let Some(name) = name.filter(|_| asks) else {
+        return started.into_stream(worker.shared.tls.clone()).await.ok();
+    };
+    let stream = started.into_stream(worker.shared.tls_asking.clone()).await.ok()?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    // Set here and nowhere else.
+    let _ = client.shown.set(Shown::new(name, chain));
+    Some(stream)
 }

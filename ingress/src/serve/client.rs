@@ -1,7 +1,7 @@
 //! A client's connection: hyper drives it, deadlines and draining end it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     future::{Future, poll_fn},
     net::IpAddr,
     pin::Pin,
@@ -27,6 +27,7 @@ use super::{
     clock::Watch,
     exchange,
     fields::Origin,
+    identity::Shown,
     observed::{Observed, Observer},
     preamble::Ends,
     prefixed::Prefixed,
@@ -61,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) peer: IpAddr,
     /// The port the client connected to.
     pub(crate) port: u16,
+    /// Once it was asked for a certificate.
+    pub(super) shown: OnceCell<Shown>,
     h2: Cell<bool>,
     /// Requests so far.
     begun: Cell<u64>,
@@ -128,6 +131,7 @@ impl Client {
             tls,
             peer: ends.client.ip().to_canonical(),
             port: ends.port,
+            shown: OnceCell::new(),
             h2: Cell::new(false),
             begun: Cell::new(0),
             requests: Cell::new(0),

@@ -265,9 +265,9 @@ async fn send(
         closes: extra.is_some_and(|extra| extra.closes),
     };
     fields::to_upstream(&mut head.headers, &edit);
-    for (name, value) in passage.fields {
+    for (name, value) in plan.identity.iter().chain(&passage.fields) {
         match value {
-            Some(value) => _ = head.headers.insert(name, value),
+            Some(value) => _ = head.headers.insert(name, value.clone()),
             None => _ = head.headers.remove(name),
         }
     }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Parts};
 
-use super::{answer, body::ResponseBody, client::Client, scope::Scope};
+use super::{answer, body::ResponseBody, client::Client, identity, scope::Scope};
 use crate::{
     admission::{self, Admitted, Websocket},
     counters::Refused,
@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) target: Option<String>,
     /// `X-Forwarded-Prefix`.
     pub(super) prefix: Option<HeaderValue>,
+    /// What the endpoint is told of the client's certificate.
+    pub(super) identity: identity::Fields,
     pub(super) websocket: Option<Websocket>,
     /// The host is one of HTTPS.
     pub(super) secured: bool,
@@ -52,7 +54,12 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let admitted =
         admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
     let mut routes = worker.routes.borrow_mut();
-    let host = routes.load().host(&admitted.host).ok_or(NOT_FOUND)?;
+    let routes = routes.load();
+    let host = routes.host(&admitted.host).ok_or(NOT_FOUND)?;
+    let identity = match &host.client_certificates {
+        Some(certificates) if client.tls => identity::check(client, routes, host, certificates)?,
+        _ => identity::Fields::new(),
+    };
     if host.moved.is_some() || host.app_root.is_some() {
         leave_host(client, host, &admitted, head)?;
     }
@@ -82,6 +89,10 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         let location = https_location(&scope, port);
         return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
     }
+    // Who need not use HTTPS need not show a certificate either: so nobody goes on without it.
+    if host.client_certificates.is_some() && !client.tls {
+        return Err(Unplanned::Refused(Refused::Certificate));
+    }
     let target = match (rewritten, admitted.path) {
         (Some(rewritten), _) => Some(rewritten),
         (None, Cow::Borrowed(_)) => None,
@@ -93,7 +104,7 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let (route, websocket) = (route.clone(), admitted.websocket);
-    Ok(Plan { route, host, target, prefix, websocket, secured, request_id })
+    Ok(Plan { route, host, target, prefix, identity, websocket, secured, request_id })
 }
 
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.

@@ -80,7 +80,7 @@ pub(crate) fn prepare(
     Ok(UpstreamTls { config: Arc::new(config), name })
 }
 
-fn authorities(secret: &Secret) -> Result<RootCertStore, String> {
+pub(super) fn authorities(secret: &Secret) -> Result<RootCertStore, String> {
     let entry = secret.data.get(AUTHORITY_ENTRY);
     let bytes =
         entry.ok_or_else(|| format!("Secret {} has no entry {AUTHORITY_ENTRY}", secret.key))?;

@@ -4,6 +4,7 @@ mod access;
 mod auth;
 mod balance;
 mod canary;
+mod client_tls;
 mod cors;
 mod documentation;
 mod errors;

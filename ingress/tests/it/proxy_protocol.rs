@@ -21,7 +21,7 @@ async fn world(upstream: &Upstream, trusted: &[&str]) -> World {
     objects.push(ingress("web").host("a.example", "web").object());
     let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
     let proxy_protocol = Some(ProxyProtocol { trusted });
-    let timeouts = Timeouts { tls_handshake_ms: 200, ..Timeouts::default() };
+    let timeouts = Timeouts { tls_handshake_ms: 500, ..Timeouts::default() };
     World::with(IngressConfig { proxy_protocol, timeouts, ..config() }, objects).await
 }
 

@@ -83,14 +83,14 @@ async fn endpoint(config: ServerConfig) -> Upstream {
     .await
 }
 
-fn opaque(name: &str, entries: &[(&str, &str)]) -> Object {
+pub(crate) fn opaque(name: &str, entries: &[(&str, &str)]) -> Object {
     let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
     let data: BTreeMap<_, _> = data.collect();
     let key = Key::new("default", name);
     Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
 }
 
-fn pem(authority: &Authority) -> String {
+pub(crate) fn pem(authority: &Authority) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = STANDARD.encode(authority.der());
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")

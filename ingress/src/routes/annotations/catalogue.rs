@@ -69,6 +69,7 @@ const CACHE: &str =
     "annotations::auth::answers_are_remembered_under_their_key_and_as_long_as_is_said";
 const CANARY: &str = "annotations::canary::header_cookie_and_weight_choose_the_service";
 const CLOSED: &str = "annotations::auth::what_cannot_be_read_of_authentication_lets_nobody_in";
+const CLIENT_TLS: &str = "annotations::client_tls::a_client_is_let_in_by_its_certificate";
 const COOKIE: &str = "annotations::balance::the_cookie_is_made_as_the_annotations_say";
 const CORS: &str = "annotations::cors::a_preflight_is_answered_before_anybody_is_asked_who_he_is";
 const ELSEWHERE: &str = "annotations::redirects::annotations_send_requests_elsewhere";
@@ -151,12 +152,18 @@ pub static ANNOTATIONS: &[Annotation] = &[
         "x",
         CLOSED,
     ),
-    row("auth-tls-error-page", Refused, "not served yet", "https://a.example/", NONE),
-    row("auth-tls-match-cn", Refused, "not served yet", "CN=a", NONE),
-    row("auth-tls-pass-certificate-to-upstream", Refused, "not served yet", "true", NONE),
-    row("auth-tls-secret", Refused, "not served yet; paths answer 503", "default/ca", CLOSED),
-    row("auth-tls-verify-client", Refused, "not served yet", "on", NONE),
-    row("auth-tls-verify-depth", Refused, "not served yet", "1", NONE),
+    row("auth-tls-error-page", Works, "", "https://a.example/", CLIENT_TLS),
+    row("auth-tls-match-cn", Works, "", "CN=a", CLIENT_TLS),
+    row("auth-tls-pass-certificate-to-upstream", Works, "", "true", CLIENT_TLS),
+    row(
+        "auth-tls-secret",
+        Differs,
+        "the host answers nobody by plain HTTP either; if the Secret cannot be read, nobody at all",
+        "default/ca",
+        CLIENT_TLS,
+    ),
+    row("auth-tls-verify-client", Works, "", "on", CLIENT_TLS),
+    row("auth-tls-verify-depth", Differs, "chains are as long as they are", "1", CLIENT_TLS),
     row("auth-type", Differs, "basic only; with digest paths answer 503", "basic", PASSWORD),
     row(
         "auth-url",

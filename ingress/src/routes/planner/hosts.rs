@@ -70,6 +70,7 @@ impl Planner {
                     default: None,
                     app_root: None,
                     moved: Some(derived.of.to_string().into()),
+                    client_certificates: None,
                 })
             }
         })
@@ -88,6 +89,7 @@ impl Planner {
         let mut tls = self.certificates.is_claimed(pattern);
         let mut is_regex = false;
         let mut app_root = None;
+        let mut client_certificates = None;
         let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
             .iter()
             .filter_map(|age| self.ingresses.get(&age.key))
@@ -99,6 +101,8 @@ impl Planner {
         let mut trials = Trials::of(&canaries, of);
         for compiled in others {
             let Some(rules) = compiled.hosts.get(of) else { continue };
+            client_certificates =
+                client_certificates.or_else(|| compiled.client_certificates.clone());
             app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
             tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
             let mut taken = |older: &Route, what: String| {
@@ -132,7 +136,8 @@ impl Planner {
         findings.extend(trials.left().map(|canary| waits(canary, pattern)));
         let paths = if is_regex { self.patterns(paths, findings) } else { paths.build() };
         let app_root = app_root.map(Into::into);
-        Some(Host { pattern: pattern.clone(), tls, paths, default, app_root, moved: None })
+        let (pattern, moved) = (pattern.clone(), None);
+        Some(Host { pattern, tls, paths, default, app_root, moved, client_certificates })
     }
 
     fn patterns(&self, paths: paths::Builder, findings: &mut Vec<Finding>) -> paths::Paths {

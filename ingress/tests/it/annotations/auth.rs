@@ -107,7 +107,7 @@ async fn what_cannot_be_read_of_authentication_lets_nobody_in() {
         ("digest", &[("auth-type", "digest"), ("auth-secret", "empty")]),
         ("url", &[("auth-url", "ftp://auth")]),
         ("snippet", &[("auth-url", "http://127.0.0.1:1/"), ("auth-snippet", "x")]),
-        ("tls", &[("auth-tls-secret", "default/ca")]),
+        ("tls", &[("auth-tls-secret", "other/ca")]),
     ];
     objects.extend(cases.map(|(name, annotations)| site(name, annotations).object()));
     let world = World::new(objects).await;

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, client::danger::ServerCertVerifier};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -143,6 +143,17 @@ pub(crate) fn trusting_anybody() -> ClientConfig {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_no_client_auth()
+}
+
+/// The same, showing a certificate of ours: certificate and key in PEM.
+pub(crate) fn showing(certificate: &str, key: &str) -> ClientConfig {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.unwrap().dangerous();
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Anybody));
+    builder.with_client_auth_cert(chain, key).unwrap()
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

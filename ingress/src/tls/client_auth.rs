@@ -1,0 +1,146 @@
+//! Who a client is, by its certificate.
+//!
+//! The handshake takes any certificate, or none: what becomes of a request is said in HTTP, as nginx
+//! says it. Nothing is believed of a certificate before it was verified for the host of the request.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use fairlead_state::model::Secret;
+use http::HeaderValue;
+use regex::bytes::Regex;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject};
+
+use super::client::authorities;
+
+/// Certificates that are taken back, beside the authorities.
+const REVOKED_ENTRY: &str = "ca.crl";
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// How much a certificate matters (`auth-tls-verify-client`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// There must be one, and it must be of the authorities.
+    #[default]
+    On,
+    /// Nobody is asked.
+    Off,
+    /// If there is one it must be of the authorities.
+    Optional,
+    /// If there is one, whoever made it, the endpoint is told.
+    Any,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) mode: Mode,
+    /// The subject must match.
+    pub(crate) subject: Option<Regex>,
+    /// The endpoint is given the certificate.
+    pub(crate) passes: bool,
+    /// Where somebody without a proper one is sent.
+    pub(crate) error_page: Option<HeaderValue>,
+}
+
+/// The same, ready to verify.
+pub(crate) struct ClientAuth {
+    /// Never used twice: verdicts of one are not another's.
+    pub(crate) id: u64,
+    pub(crate) wanted: Wanted,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+/// Asks everybody for a certificate and takes what comes.
+#[derive(Debug)]
+pub(super) struct Asking(pub(super) Arc<CryptoProvider>);
+
+impl ClientAuth {
+    /// Reads the authorities of a Secret. A reason says where, never what.
+    pub(crate) fn new(secret: &Secret, wanted: Wanted) -> Result<Self, String> {
+        let roots = Arc::new(authorities(secret)?);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        if let Some(entry) = secret.data.get(REVOKED_ENTRY) {
+            let lists: Result<Vec<_>, _> =
+                CertificateRevocationListDer::pem_slice_iter(entry).collect();
+            let damaged = |_| format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key);
+            builder = builder.with_crls(lists.map_err(damaged)?);
+        }
+        let verifier =
+            builder.build().map_err(|error| format!("Secret {}: {error}", secret.key))?;
+        Ok(Self { id: NEXT_ID.fetch_add(1, Relaxed), wanted, verifier })
+    }
+
+    /// Whether a chain is of the authorities, and still good.
+    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+        let (first, rest) = chain.split_first().ok_or("no certificate")?;
+        let verified = self.verifier.verify_client_cert(first, rest, UnixTime::now());
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientAuth").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+impl ClientCertVerifier for Asking {
+    /// None: a client may show what it likes.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

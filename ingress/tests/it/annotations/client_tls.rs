@@ -1,0 +1,167 @@
+//! Whose certificate a client must have.
+
+use fairlead_ingress::Refused;
+use fairlead_state::Object;
+use rustls::ClientConfig;
+
+use super::site;
+use crate::{
+    support::{
+        World,
+        client::{Answer, get, http1, request, send, showing, tls, trusting_anybody},
+        objects::{Authority, IngressExt, backend, secret_ref},
+        upstream::Upstream,
+    },
+    upstream_tls::{opaque, pem},
+};
+
+const CA: (&str, &str) = ("auth-tls-secret", "default/ca");
+
+/// A host with TLS and these annotations.
+fn secured(name: &str, annotations: &[(&str, &str)]) -> Object {
+    site(name, annotations).tls(&[&format!("{name}.example")], "").object()
+}
+
+fn certificate(authority: &Authority) -> ClientConfig {
+    let (certificate, key) = authority.issue(&["client"]);
+    showing(&certificate, &key)
+}
+
+async fn ask(world: &World, server_name: &str, host: &str, config: ClientConfig) -> Answer {
+    let stream = tls(world.https(), server_name, config).await.unwrap();
+    let mut request = request(host, "/");
+    for name in ["ssl-client-verify", "ssl-client-subject-dn", "ssl-client-cert"] {
+        request.headers_mut().insert(name, "forged".parse().unwrap());
+    }
+    send(&mut http1(stream).await, request).await
+}
+
+#[tokio::test]
+async fn a_client_is_let_in_by_its_certificate() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let mode = |mode: &'static str| ("auth-tls-verify-client", mode);
+    let page = "https://help.example/certificates";
+    objects.extend([
+        opaque("ca", &[("ca.crt", &pem(&ours))]),
+        secured("on", &[CA]),
+        secured("pass", &[CA, ("auth-tls-pass-certificate-to-upstream", "true")]),
+        secured("optional", &[CA, mode("optional")]),
+        secured("any", &[CA, mode("optional_no_ca")]),
+        secured("off", &[CA, mode("off")]),
+        secured("name", &[CA, ("auth-tls-match-cn", "CN=rcgen.*")]),
+        secured("other", &[CA, ("auth-tls-match-cn", "CN=somebody else")]),
+        secured("page", &[CA, ("auth-tls-error-page", page)]),
+        secured("free", &[]),
+    ]);
+    let world = World::new(objects).await;
+    let (good, bad) = (certificate(&ours), certificate(&theirs));
+    for (name, with_none, with_good, with_bad) in [
+        ("on", 400, 200, 400),
+        ("pass", 400, 200, 400),
+        ("optional", 200, 200, 400),
+        ("any", 200, 200, 200),
+        ("off", 200, 200, 200),
+        ("name", 400, 200, 400),
+        ("other", 400, 403, 400),
+        ("page", 302, 200, 302),
+        ("free", 200, 200, 200),
+    ] {
+        let host = format!("{name}.example");
+        for (what, config, status) in [
+            ("none", trusting_anybody(), with_none),
+            ("good", good.clone(), with_good),
+            // Once more: a resumed session is the same client.
+            ("good again", good.clone(), with_good),
+            ("bad", bad.clone(), with_bad),
+        ] {
+            let reached = upstream.requests();
+            let answer = ask(&world, &host, &host, config).await;
+            assert_eq!(answer.status, status, "{name}, {what}");
+            assert_eq!(upstream.requests() - reached, usize::from(status == 200), "{name}");
+            if status == 302 {
+                assert_eq!(answer.headers["location"], page);
+            }
+        }
+    }
+    let subject = "CN=rcgen self signed cert";
+    let told = async |name: &str, config: &ClientConfig| {
+        let host = format!("{name}.example");
+        let answer = ask(&world, &host, &host, config.clone()).await;
+        let fields = ["verify", "subject-dn", "issuer-dn", "cert"];
+        fields.map(|field| answer.saw(&format!("ssl-client-{field}")).map(str::to_owned))
+    };
+    let [verify, name, issuer, whole] = told("on", &good).await;
+    assert_eq!(verify.as_deref(), Some("SUCCESS"));
+    assert_eq!((name.as_deref(), issuer.as_deref()), (Some(subject), Some(subject)));
+    assert_eq!(whole, None, "what the client sends as a certificate is taken off");
+    let [.., whole] = told("pass", &good).await;
+    assert!(whole.unwrap().starts_with("-----BEGIN%20CERTIFICATE-----%0A"));
+    let [verify, ..] = told("any", &bad).await;
+    assert!(verify.as_deref().unwrap().starts_with("FAILED:"), "{verify:?}");
+    let [verify, name, ..] = told("optional", &trusting_anybody()).await;
+    assert_eq!((verify.as_deref(), name), (Some("NONE"), None));
+    assert!(world.running.counters().refused[&Refused::Certificate] > 10);
+}
+
+/// Whoever needs no certificate for one host must not reach another by it.
+#[tokio::test]
+async fn a_certificate_asked_for_by_another_host_is_none() {
+    let ours = Authority::new();
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        opaque("ca", &[("ca.crt", &pem(&ours))]),
+        secured("on", &[CA]),
+        secured("optional", &[CA, ("auth-tls-verify-client", "optional")]),
+        secured("open", &[CA, ("ssl-redirect", "false")]),
+        secured("free", &[]),
+    ]);
+    let world = World::new(objects).await;
+    for (server_name, config) in [
+        ("free.example", certificate(&ours)),
+        ("optional.example", certificate(&ours)),
+        ("unknown.example", trusting_anybody()),
+    ] {
+        let answer = ask(&world, server_name, "on.example", config).await;
+        assert_eq!(answer.status, 421, "{server_name}");
+    }
+    // Nor by plain HTTP.
+    assert_eq!(get(world.http(), "on.example", "/").await.status, 308);
+    assert_eq!(get(world.http(), "open.example", "/").await.status, 403);
+    assert_eq!(upstream.requests(), 0);
+    assert_eq!(ask(&world, "free.example", "free.example", trusting_anybody()).await.status, 200);
+}
+
+#[tokio::test]
+async fn authorities_change_under_open_connections_and_broken_ones_let_nobody_in() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        opaque("ca", &[("ca.crt", &pem(&old))]),
+        secured("a", &[CA]),
+        secured("foreign", &[("auth-tls-secret", "other/ca")]),
+    ]);
+    let mut world = World::new(objects).await;
+    let stream = tls(world.https(), "a.example", certificate(&old)).await.unwrap();
+    let mut sender = http1(stream).await;
+    assert_eq!(send(&mut sender, request("a.example", "/")).await.status, 200);
+    world.apply(vec![opaque("ca", &[("ca.crt", &pem(&new))])]).await;
+    assert_eq!(send(&mut sender, request("a.example", "/")).await.status, 400);
+    let ask_new =
+        async |world: &World| ask(world, "a.example", "a.example", certificate(&new)).await.status;
+    assert_eq!(ask_new(&world).await, 200);
+    for broken in [opaque("ca", &[("ca.crt", "no PEM")]), opaque("ca", &[("else", "x")])] {
+        world.apply(vec![broken]).await;
+        assert_eq!(ask_new(&world).await, 403);
+        assert_eq!(world.reasons("a").len(), 1, "{:?}", world.reasons("a"));
+    }
+    world.delete(secret_ref("ca")).await;
+    assert_eq!(ask_new(&world).await, 403);
+    world.apply(vec![opaque("ca", &[("ca.crt", &pem(&new))])]).await;
+    assert_eq!(ask_new(&world).await, 200);
+    let foreign = ask(&world, "foreign.example", "foreign.example", certificate(&new)).await.status;
+    assert_eq!(foreign, 503);
+}
