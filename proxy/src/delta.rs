@@ -120,6 +120,8 @@ pub enum FullMap {
     Backends,
     /// There is no room for its new set's table beside the old one; the service is as it was.
     Maglev,
+    /// There is no room for its new source ranges beside the old ones; the service is as it was.
+    SourceRanges,
 }
 
 impl fmt::Display for FullMap {
@@ -128,6 +130,7 @@ impl fmt::Display for FullMap {
             FullMap::Frontends => "frontends",
             FullMap::Backends => "backends",
             FullMap::Maglev => "maglev",
+            FullMap::SourceRanges => "source-ranges",
         })
     }
 }
@@ -148,6 +151,7 @@ struct Room {
     frontends: usize,
     slots: usize,
     parts: usize,
+    ranges: usize,
 }
 
 impl Delta {
@@ -156,9 +160,9 @@ impl Delta {
         *self == Self::default()
     }
 
-    /// Whether there is more room for sets afterwards.
+    /// Whether there is more room for sets or ranges afterwards.
     pub fn makes_room(&self) -> bool {
-        !self.ended_sets.is_empty()
+        !self.ended_sets.is_empty() || !self.ended_ranges.is_empty()
     }
 
     /// The changes in the order they must be made in; each may be repeated.
@@ -217,6 +221,7 @@ impl<'a> Draft<'a> {
             frontends: capacities.frontends.saturating_sub(actual.frontends().len()),
             slots: capacities.backends.saturating_sub(actual.slots()),
             parts: capacities.maglev.saturating_sub(actual.parts()),
+            ranges: capacities.source_ranges.saturating_sub(actual.ranges()),
         };
         let (references, ended_frontends) = (FastMap::default(), FastSet::default());
         Self { actual, room, delta: Delta::default(), references, ended_frontends }
@@ -276,17 +281,26 @@ impl<'a> Draft<'a> {
         if new_parts > self.room.parts {
             return Err(FullMap::Maglev);
         }
+        let new_ranges = self.missing_ranges(wanted);
+        // Without them clients that must not come in would.
+        if new_ranges.len() > self.room.ranges {
+            return Err(FullMap::SourceRanges);
+        }
         self.room = Room {
             frontends: room,
             slots: self.room.slots - new_slots,
             parts: self.room.parts - new_parts,
+            ranges: self.room.ranges - new_ranges.len(),
         };
         for (set, table, id) in sets.iter_mut().filter(|(_, _, id)| *id == 0) {
             *id = set_ids.allocate(|id| self.actual.holds_set(id));
             let (id, backends, table) = (*id, BackendSet::clone(set), *table);
             self.delta.new_sets.push(NewSet { id, backends, table });
         }
-        self.serve_ranges(wanted);
+        let ended = self.actual.ranges_of(wanted.counter_id);
+        let ended = ended.filter(|range| !wanted.source_ranges.contains(range));
+        self.delta.ended_ranges.extend(ended);
+        self.delta.new_ranges.extend(new_ranges);
         for frontend in &placed {
             let id = |set: &BackendSet| sets.iter().find(|(other, ..)| std::ptr::eq(*other, set));
             let id = |set: Option<&BackendSet>| set.and_then(id).map_or(0, |(.., id)| *id);
@@ -301,12 +315,13 @@ impl<'a> Draft<'a> {
         if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
     }
 
-    fn serve_ranges(&mut self, wanted: &Wanted<'_>) {
+    fn missing_ranges(&self, wanted: &Wanted<'_>) -> Vec<SourceRangeKey> {
         let held = || self.actual.ranges_of(wanted.counter_id);
-        let ranges = &wanted.source_ranges;
-        let missing = ranges.iter().filter(|range| !held().any(|held| held == **range));
-        self.delta.new_ranges.extend(missing);
-        self.delta.ended_ranges.extend(held().filter(|range| !ranges.contains(range)));
+        let mut missing = wanted.source_ranges.clone();
+        missing.retain(|range| !held().any(|held| held == *range));
+        missing.sort_unstable();
+        missing.dedup();
+        missing
     }
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,

@@ -219,7 +219,8 @@ impl PlannedMaps {
         service_cidrs: &[IpNetwork],
     ) -> Result<(Self, ProxyStatus), KernelError> {
         let (all, counters) = (usize::MAX, usize::MAX);
-        let room = Capacities { frontends: all, backends: all, maglev: all, counters };
+        let room =
+            Capacities { frontends: all, backends: all, maglev: all, source_ranges: all, counters };
         let sync = Synchroniser::new(MemoryMaps::new(room), node_name);
         let mut sync = sync.with_rules(rules);
         sync.reconcile(snapshot);

@@ -28,6 +28,8 @@ pub struct Capacities {
     pub backends: usize,
     /// Parts of Maglev tables.
     pub maglev: usize,
+    /// Source ranges.
+    pub source_ranges: usize,
     /// Counters.
     pub counters: usize,
 }

@@ -261,6 +261,9 @@ pub(crate) struct ProxyArgs {
     /// Room for so many pieces of Maglev tables, of 64 places each
     #[arg(long, value_name = "N", default_value_t = 65_536, env = "FAIRLEAD_MAGLEV_MAX")]
     pub(crate) maglev_max: u32,
+    /// Room for so many ranges of loadBalancerSourceRanges, of all Services together
+    #[arg(long, value_name = "N", default_value_t = 65_536, env = "FAIRLEAD_SOURCE_RANGES_MAX")]
+    pub(crate) source_ranges_max: u32,
     /// Drop packets to addresses in these ranges that no Service has, besides those of ServiceCIDR objects:
     /// the API server's --service-cluster-ip-range, where it has no such objects (before 1.33)
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]

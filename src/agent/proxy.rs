@@ -243,6 +243,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
             frontends: args.frontends_max,
             backends: args.backends_max,
             maglev: args.maglev_max,
+            source_ranges: args.source_ranges_max,
             ..MapSizes::default()
         },
         node_port_addresses,

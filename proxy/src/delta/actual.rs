@@ -139,6 +139,11 @@ impl Actual {
         self.ranges.get(&counter_id).into_iter().flatten().copied()
     }
 
+    /// How many source ranges all services have together.
+    pub fn ranges(&self) -> usize {
+        self.ranges.values().map(BTreeSet::len).sum()
+    }
+
     /// Counter ids that have source ranges.
     pub fn limited(&self) -> impl Iterator<Item = u32> {
         self.ranges.keys().copied()

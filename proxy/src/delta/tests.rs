@@ -3,7 +3,8 @@
 use super::*;
 use crate::image::{Capacities, Image};
 
-const ROOMY: Capacities = Capacities { frontends: 100, backends: 100, maglev: 100, counters: 100 };
+const ROOMY: Capacities =
+    Capacities { frontends: 100, backends: 100, maglev: 100, source_ranges: 1000, counters: 100 };
 
 fn frontend(number: u8) -> FrontendKey {
     FrontendKey { address: [number; 16], port: [0, 80], protocol: 6, zero: 0 }

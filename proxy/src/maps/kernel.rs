@@ -94,6 +94,7 @@ impl Maps for KernelMaps {
             frontends: entries(self.sizes.frontends),
             backends: entries(self.sizes.backends),
             maglev: entries(self.sizes.maglev),
+            source_ranges: entries(self.sizes.source_ranges),
             counters: entries(self.sizes.counters),
         }
     }
@@ -128,7 +129,7 @@ impl KernelMaps {
 
     /// E2BIG is the kernel's answer when a hash map has no room for a new key.
     fn failed(&self, map: &'static str, source: io::Error) -> MapError {
-        let Capacities { frontends, backends, maglev, counters } = self.capacities();
+        let Capacities { frontends, backends, maglev, counters, source_ranges } = self.capacities();
         match source.raw_os_error() {
             Some(libc::E2BIG) => {
                 let capacity = match map {
@@ -140,10 +141,7 @@ impl KernelMaps {
                 MapError::Full { map, capacity }
             }
             // The answer of prefix tries.
-            Some(libc::ENOSPC) => MapError::Full {
-                map,
-                capacity: usize::try_from(self.sizes.source_ranges).unwrap_or(usize::MAX),
-            },
+            Some(libc::ENOSPC) => MapError::Full { map, capacity: source_ranges },
             Some(libc::EPERM) => MapError::Permission,
             _ => MapError::Other { map, source },
         }

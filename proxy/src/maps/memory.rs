@@ -21,6 +21,7 @@ impl Default for MemoryMaps {
             frontends: 262_144,
             backends: 1_048_576,
             maglev: 65_536,
+            source_ranges: 65_536,
             counters: 262_144,
         })
     }

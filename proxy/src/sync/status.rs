@@ -156,6 +156,7 @@ impl FullMaps {
             (FullMap::Frontends, capacities.frontends),
             (FullMap::Backends, capacities.backends),
             (FullMap::Maglev, capacities.maglev),
+            (FullMap::SourceRanges, capacities.source_ranges),
         ];
         let full = maps.into_iter().map(|(map, capacity)| {
             let services = self.services.values().filter(|full| **full == map).count();

@@ -13,11 +13,12 @@ use fairlead_proxy::{
 };
 use fairlead_state::{
     Change, Kind, Object,
-    model::{LoadBalancing, Protocol, Service},
+    model::{IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service},
 };
 
 use crate::objects::{
-    Cluster, NODE, delete, node, node_view, port, put_service, put_slice, service, slice,
+    Cluster, NODE, delete, ip as address, node, node_view, port, put_service, put_slice, service,
+    slice,
 };
 
 /// Memory maps that note how they are used.
@@ -203,7 +204,8 @@ fn drift_is_found_counted_and_repaired() {
 #[test]
 fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     let mut cluster = Cluster::new();
-    let capacities = Capacities { frontends: 6, backends: 100, maglev: 0, counters: 100 };
+    let capacities =
+        Capacities { frontends: 6, backends: 100, maglev: 0, source_ranges: 1000, counters: 100 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let report = sync.reconcile(&cluster.apply(many(5)));
     assert_eq!((report.behind, report.error), (2, None));
@@ -230,7 +232,8 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
 fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
     let mut cluster = Cluster::new();
     // Six slots are in use and there is room for two more.
-    let capacities = Capacities { frontends: 10, backends: 8, maglev: 0, counters: 10 };
+    let capacities =
+        Capacities { frontends: 10, backends: 8, maglev: 0, source_ranges: 1000, counters: 10 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     sync.reconcile(&cluster.apply(many(3)));
     let all_change: Vec<_> = (0..3)
@@ -278,7 +281,13 @@ fn a_table_comes_with_its_set_and_another_size_is_another_set() {
 #[test]
 fn a_full_map_of_tables_concerns_the_newcomer_alone() {
     let mut cluster = Cluster::new();
-    let capacities = Capacities { frontends: 100, backends: 100, maglev: 40, counters: 100 };
+    let capacities = Capacities {
+        frontends: 100,
+        backends: 100,
+        maglev: 40,
+        source_ranges: 1000,
+        counters: 100,
+    };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let balanced = |change: Change| match change {
         Change::Upsert(Object::Service(service)) => put_service(Service {
@@ -299,6 +308,43 @@ fn a_full_map_of_tables_concerns_the_newcomer_alone() {
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
     sync.retry();
     assert_eq!((sync.is_behind(), sync.status().maglev), (false, 32));
+}
+
+/// Of two Services that limit their clients the second finds no room: it is left out, since without
+/// its ranges it would be open to all, and the others are served.
+#[test]
+fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
+    let mut cluster = Cluster::new();
+    let capacities =
+        Capacities { frontends: 100, backends: 100, maglev: 0, source_ranges: 3, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let limited = |name: &str, ip: &str, ranges: &[&str]| {
+        put_service(Service {
+            load_balancer_ips: Arc::new([LoadBalancerIp { ip: address(ip), mode: IpMode::Vip }]),
+            load_balancer_source_ranges: ranges.iter().map(|r| r.parse().unwrap()).collect(),
+            ..service(name, ip)
+        })
+    };
+    let two = ["198.51.100.0/24", "203.0.113.0/24"];
+    let all = [
+        limited("s1", "10.96.0.1", &two),
+        limited("s2", "10.96.0.2", &two),
+        put_service(service("s3", "10.96.0.3")),
+    ];
+    let report = sync.reconcile(&cluster.apply(all));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "source-ranges holds 3 entries and is full: 1 services are not served in full; raise \
+         --source-ranges-max"
+    );
+    let held = text::image_text(sync.maps().image());
+    assert!(held.contains("10.96.0.1") && held.contains("10.96.0.3"), "{held}");
+    assert!(!held.contains("10.96.0.2"), "{held}");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert!(!sync.is_behind() && sync.status().full.is_empty());
+    assert!(text::image_text(sync.maps().image()).contains("10.96.0.2"));
 }
 
 #[test]

@@ -182,8 +182,13 @@ fn seeds() -> impl Iterator<Item = u64> {
     one.map_or(0..SEEDS, |seed| seed..seed + 1)
 }
 
-const ROOMY: Capacities =
-    Capacities { frontends: 1000, backends: 1000, maglev: 10_000, counters: 1000 };
+const ROOMY: Capacities = Capacities {
+    frontends: 1000,
+    backends: 1000,
+    maglev: 10_000,
+    source_ranges: 1000,
+    counters: 1000,
+};
 
 #[test]
 fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
@@ -218,7 +223,13 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
 #[test]
 fn maps_that_are_too_small_never_show_a_hole_either() {
     for seed in seeds() {
-        let tight = Capacities { frontends: 14, backends: 12, maglev: 32, counters: 4 };
+        let tight = Capacities {
+            frontends: 14,
+            backends: 12,
+            maglev: 32,
+            source_ranges: 1000,
+            counters: 4,
+        };
         let mut run = Run::new(seed, tight);
         let mut was_full = false;
         for change in 0..CHANGES {
