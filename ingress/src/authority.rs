@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use fairlead_state::Key;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::{
-    routes::{Asking, Protocol, Speech, Upstream, UpstreamKey},
+    routes::{Asking, Copies, Protocol, Speech, Upstream, UpstreamKey},
     tls::{TlsWish, prepare},
 };
 
@@ -23,6 +23,8 @@ const LOOKED_UP_MS: u64 = 5_000;
 const LOOK_UP_TIME: Duration = Duration::from_secs(5);
 /// Hosts asked by one Ingress whose auth-url holds a variable.
 const PLACES_MAX: usize = 64;
+/// Copies of one Ingress under way; more are not sent.
+const COPIES_MAX: usize = 256;
 /// Answers remembered per Ingress.
 const ANSWERS_MAX: usize = 4096;
 const HTTP_PORT: u16 = 80;
@@ -32,8 +34,27 @@ const HTTPS_PORT: u16 = 443;
 #[derive(Debug)]
 pub(crate) struct Authority {
     pub(crate) asking: Asking,
-    places: Mutex<HashMap<Box<str>, Arc<Place>>>,
+    pub(crate) places: Places,
     answers: Mutex<HashMap<String, (Answer, Instant)>>,
+}
+
+/// Who is sent copies.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) copies: Copies,
+    pub(crate) places: Arc<Places>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// One copy under way.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<AtomicUsize>);
+
+/// Hosts that URLs of one Ingress lead to.
+#[derive(Debug)]
+pub(crate) struct Places {
+    tls: bool,
+    known: Mutex<HashMap<Box<str>, Arc<Place>>>,
     started: Instant,
 }
 
@@ -61,40 +82,8 @@ pub(crate) struct Answer {
 
 impl Authority {
     pub(crate) fn new(asking: Asking) -> Self {
-        let (places, answers) = Default::default();
-        Self { asking, places, answers, started: Instant::now() }
-    }
-
-    /// The place of an authority (`HOST[:PORT]`), its addresses looked up; `None`: there is none.
-    pub(crate) async fn place(&self, authority: &str) -> Option<Arc<Place>> {
-        let place = self.known(authority)?;
-        let now = self.now_ms();
-        let looked_up = place.looked_up_ms.load(Relaxed);
-        let is_due = looked_up == 0 || now.saturating_sub(looked_up) >= LOOKED_UP_MS;
-        let has_none = place.upstream.endpoints().list.is_empty();
-        if is_due || has_none {
-            // Others go by what is known meanwhile.
-            place.looked_up_ms.store(now, Relaxed);
-            place.look_up().await;
-        }
-        Some(place)
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
-    }
-
-    fn known(&self, authority: &str) -> Option<Arc<Place>> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = places.get(authority) {
-            return Some(place.clone());
-        }
-        let place = Arc::new(Place::of(authority, self.asking.url.tls)?);
-        if places.len() >= PLACES_MAX {
-            places.clear();
-        }
-        places.insert(authority.into(), place.clone());
-        Some(place)
+        let places = Places::new(asking.url.tls);
+        Self { asking, places, answers: Mutex::default() }
     }
 
     pub(crate) fn remembered(&self, key: &str) -> Option<Answer> {
@@ -113,6 +102,63 @@ impl Authority {
         if answers.len() < ANSWERS_MAX {
             answers.insert(key, (answer.clone(), now + duration));
         }
+    }
+}
+
+impl Places {
+    fn new(tls: bool) -> Self {
+        Self { tls, known: Mutex::default(), started: Instant::now() }
+    }
+
+    /// The place of an authority (`HOST[:PORT]`), its addresses looked up; `None`: there is none.
+    pub(crate) async fn place(&self, authority: &str) -> Option<Arc<Place>> {
+        let place = self.find(authority)?;
+        let now = self.now_ms();
+        let looked_up = place.looked_up_ms.load(Relaxed);
+        let is_due = looked_up == 0 || now.saturating_sub(looked_up) >= LOOKED_UP_MS;
+        let has_none = place.upstream.endpoints().list.is_empty();
+        if is_due || has_none {
+            // Others go by what is known meanwhile.
+            place.looked_up_ms.store(now, Relaxed);
+            place.look_up().await;
+        }
+        Some(place)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn find(&self, authority: &str) -> Option<Arc<Place>> {
+        let mut places = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(authority) {
+            return Some(place.clone());
+        }
+        let place = Arc::new(Place::of(authority, self.tls)?);
+        if places.len() >= PLACES_MAX {
+            places.clear();
+        }
+        places.insert(authority.into(), place.clone());
+        Some(place)
+    }
+}
+
+impl Mirror {
+    pub(crate) fn new(copies: Copies) -> Self {
+        let places = Arc::new(Places::new(copies.url.tls));
+        Self { copies, places, under_way: Arc::default() }
+    }
+
+    /// `None`: too many copies are under way.
+    pub(crate) fn begin(&self) -> Option<Turn> {
+        let turn = Turn(self.under_way.clone());
+        (self.under_way.fetch_add(1, Relaxed) < COPIES_MAX).then_some(turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -27,8 +27,8 @@ pub use self::{
 };
 pub(crate) use self::{
     annotations::{
-        Access, Asking, Balance, Canary, Errors, Extra, Pace, Patience, Policy, Retries, Returned,
-        Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
+        Access, Asking, Balance, Canary, Copies, Errors, Extra, Pace, Patience, Policy, Retries,
+        Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

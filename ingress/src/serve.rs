@@ -15,6 +15,7 @@ mod forward;
 mod gates;
 mod identity;
 mod listen;
+mod mirror;
 mod observed;
 mod pace;
 mod plan;

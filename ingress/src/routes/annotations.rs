@@ -13,6 +13,7 @@ mod cors;
 mod errors;
 mod external;
 mod limits;
+mod mirror;
 mod proxy;
 mod redirect;
 mod reply;
@@ -39,6 +40,7 @@ pub(crate) use self::{
     errors::Errors,
     external::Asking,
     limits::{Pace, Throttle},
+    mirror::Copies,
     proxy::{Patience, Retries},
     redirect::{Elsewhere, Redirects},
     reply::Reply,
@@ -50,14 +52,19 @@ use self::{
     auth::BasicAuth,
     balance::Balancing,
     external::ExternalAuth,
+    mirror::Mirroring,
     proxy::Proxying,
     snippet::Snippets,
     value::{Read, Unread, bad, own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
 use crate::{
-    authority::Authority, config::IngressConfig, host::HostPattern, limiter::Limiter,
-    passwords::Gate, tls::TlsWish,
+    authority::{Authority, Mirror},
+    config::IngressConfig,
+    host::HostPattern,
+    limiter::Limiter,
+    passwords::Gate,
+    tls::TlsWish,
 };
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
@@ -80,6 +87,7 @@ pub(super) struct Annotations {
     basic: BasicAuth,
     external: ExternalAuth,
     snippets: Snippets,
+    mirroring: Mirroring,
     pub(super) client_tls: ClientTls,
     cors: Cors,
     reply: Reply,
@@ -122,6 +130,8 @@ pub(crate) struct Extra {
     pub(crate) cors: Option<Cors>,
     /// What of an endpoint's answer is told otherwise.
     pub(crate) reply: Option<Reply>,
+    /// Who is sent a copy.
+    pub(crate) mirror: Option<Arc<Mirror>>,
     /// What snippets ask for.
     pub(crate) snippet: Option<Snippet>,
     /// Which endpoint is asked, if not simply the next one.
@@ -151,6 +161,7 @@ impl Annotations {
             .or_else(|| self.external.set(name, value))
             .or_else(|| self.client_tls.set(ingress, name, value))
             .or_else(|| self.snippets.set(name, value))
+            .or_else(|| self.mirroring.set(name, value))
             .or_else(|| self.balancing.set(name, value))
             .unwrap_or(Err(Unread::Unknown))
     }
@@ -210,6 +221,7 @@ impl Annotations {
             cors: self.cors.is_needed().then(|| self.cors.clone()),
             balance: self.balancing.balance(),
             snippet: self.snippets.snippet(),
+            mirror: self.mirroring.copies().map(|copies| Arc::new(Mirror::new(copies))),
             reply: self.reply.is_needed().then(|| self.reply.clone()),
             elsewhere: self.redirects.elsewhere(),
             vhost: self.proxying.vhost.clone(),
@@ -231,12 +243,16 @@ impl Extra {
     fn is_needed(&self) -> bool {
         let Self { denied, access, limiter, pace, cors, reply, balance, .. } = self;
         let Self { elsewhere, vhost, closes, errors, .. } = self;
-        let Self { gate, authority, snippet, .. } = self;
+        let Self { gate, authority, snippet, mirror, .. } = self;
         let asks_who = gate.is_some() || authority.is_some();
         let guards = denied.is_some() || access.is_some() || limiter.is_some() || asks_who;
         let answers = pace.is_some() || elsewhere.is_some() || errors.is_some();
         let replies = cors.is_some() || reply.is_some();
-        let asks = balance.is_some() || snippet.is_some() || vhost.is_some() || *closes;
+        let asks = mirror.is_some()
+            || balance.is_some()
+            || snippet.is_some()
+            || vhost.is_some()
+            || *closes;
         guards || answers || replies || asks
     }
 }

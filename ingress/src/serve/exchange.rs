@@ -22,7 +22,7 @@ use super::{
     errors::{Case, Instead},
     fields::{self, Edit},
     forward::{self, Errand},
-    gates,
+    gates, mirror,
     plan::{Plan, Unplanned, plan},
     scope::Scope,
     websocket::Asked,
@@ -108,6 +108,10 @@ async fn with_extras(
     let mut response = match enter(client, plan, extra, &seen, &head).await {
         Ok((slot, mut let_in)) => {
             passage.slot = slot;
+            if let Some(mirror) = &extra.mirror {
+                let scope = seen.scope(client, &head, plan);
+                mirror::copy(client, mirror, &scope, plan, !body.is_end_stream());
+            }
             let_in.tell_upstream(&mut head.headers);
             let mut response = onward(client, plan, &seen, head, body, passage).await;
             let_in.tell_client(&mut response);

@@ -9,6 +9,7 @@ mod cors;
 mod documentation;
 mod errors;
 mod limits;
+mod mirror;
 mod redirects;
 mod retries;
 mod rewrite;

@@ -79,6 +79,7 @@ const HASH: &str =
     "annotations::balance::a_hash_of_the_request_leads_to_one_endpoint_or_one_subset";
 const HTTPS: &str = "annotations::redirects::a_redirect_to_https_keeps_what_it_is_told_to_keep";
 const LISTS: &str = "annotations::access::lists_of_addresses_let_in_and_keep_out";
+const MIRROR: &str = "annotations::mirror::requests_are_copied_and_nobody_waits_for_it";
 const NONE: &str = "annotations::documentation::what_is_refused_says_why";
 const NO_CODE: &str = "nothing a tenant writes is executed";
 const PASSWORD: &str = "annotations::auth::a_password_lets_in_and_goes_no_further";
@@ -311,9 +312,21 @@ pub static ANNOTATIONS: &[Annotation] = &[
         "ewma",
         "annotations::balance::the_faster_of_two_endpoints_gets_most_requests",
     ),
-    row("mirror-host", Refused, "not served yet", "mirror.example", NONE),
-    row("mirror-request-body", Refused, "not served yet", "off", NONE),
-    row("mirror-target", Refused, "not served yet", "https://mirror.example$request_uri", NONE),
+    row("mirror-host", Works, "", "mirror.example", MIRROR),
+    row(
+        "mirror-request-body",
+        Differs,
+        "bodies are never copied: with on, requests that have one are not copied at all",
+        "off",
+        MIRROR,
+    ),
+    row(
+        "mirror-target",
+        Differs,
+        "requests with a body are copied without it, and only if mirror-request-body is off",
+        "https://mirror.example$request_uri",
+        MIRROR,
+    ),
     row("modsecurity-snippet", Refused, "there is no web application firewall", "x", NONE),
     row(
         "modsecurity-transaction-id",

@@ -137,18 +137,22 @@ fn template(value: &str) -> Result<Template, Unread> {
     Template::parse(value).map_err(|reason| Unread::Bad(reason.into()))
 }
 
-fn url(value: &str) -> Result<Url, Unread> {
+pub(super) fn url(value: &str) -> Result<Url, Unread> {
     let (tls, rest) = match (value.strip_prefix("http://"), value.strip_prefix("https://")) {
         (Some(rest), _) => (false, rest),
         (_, Some(rest)) => (true, rest),
         _ => return bad("is no URL of http or https"),
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    // Variables that begin with the path's slash end the host, too.
+    let paths = ["$request_uri", "${request_uri}", "$uri", "${uri}"].map(|name| rest.find(name));
+    let ends = paths.into_iter().chain([rest.find(['/', '?'])]).flatten();
+    let end = ends.min().unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
     if authority.is_empty() || authority.contains('@') {
         return bad("names no host");
     }
-    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let target =
+        if target.starts_with(['/', '$']) { target.to_owned() } else { format!("/{target}") };
     Ok(Url { tls, authority: template(authority)?, target: template(&target)? })
 }
 

@@ -1,0 +1,56 @@
+//! Who is sent a copy of each request.
+
+use http::HeaderValue;
+
+use super::{
+    external::{Url, url},
+    value::{Read, Unread, bad, switch},
+};
+
+/// What an Ingress says about copies.
+#[derive(Clone, Debug)]
+pub(crate) struct Mirroring {
+    url: Option<Url>,
+    host: Option<HeaderValue>,
+    bodies: bool,
+}
+
+/// Where copies go.
+#[derive(Clone, Debug)]
+pub(crate) struct Copies {
+    pub(crate) url: Url,
+    /// Host as the mirror sees it; the URL's if absent.
+    pub(crate) host: Option<HeaderValue>,
+    /// A request that has a body is copied without it; else it is not copied.
+    pub(crate) without_bodies: bool,
+}
+
+impl Default for Mirroring {
+    fn default() -> Self {
+        Self { url: None, host: None, bodies: true }
+    }
+}
+
+impl Mirroring {
+    /// `None`: no annotation of this kind.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Read> {
+        Some(match name {
+            "mirror-target" => url(value).map(|url| self.url = Some(url)),
+            "mirror-host" => host(value).map(|host| self.host = Some(host)),
+            "mirror-request-body" => switch(value).map(|on| self.bodies = on),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn copies(&self) -> Option<Copies> {
+        let (url, host) = (self.url.clone()?, self.host.clone());
+        Some(Copies { url, host, without_bodies: !self.bodies })
+    }
+}
+
+fn host(value: &str) -> Result<HeaderValue, Unread> {
+    match crate::host::normalise(value).and_then(|_| HeaderValue::from_str(value).ok()) {
+        Some(host) => Ok(host),
+        None => bad("is no host"),
+    }
+}

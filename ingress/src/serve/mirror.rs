@@ -1,0 +1,86 @@
+//! A copy of a request to somebody whose answer nobody waits for (nginx: mirror).
+
+use std::rc::Rc;
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body_util::BodyExt;
+use tokio::task::spawn_local;
+
+use super::{
+    body::RequestBody,
+    client::Client,
+    fields::{self, Edit},
+    forward::{self, Errand},
+    plan::Plan,
+    scope::Scope,
+};
+use crate::authority::Mirror;
+
+/// What an answer may hold before its connection is given up.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Sends it, unless it has a body that would be missing.
+pub(super) fn copy(
+    client: &Rc<Client>,
+    mirror: &Mirror,
+    scope: &Scope<'_>,
+    plan: &Plan,
+    has_body: bool,
+) {
+    let copies = &mirror.copies;
+    if plan.websocket.is_some() || (has_body && !copies.without_bodies) {
+        return;
+    }
+    let Some(turn) = mirror.begin() else { return };
+    let authority = scope.render(&copies.url.authority);
+    let target = scope.render(&copies.url.target);
+    let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
+    let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else { return };
+    let headers = headers(client, scope, plan, &host);
+    let method: Method = scope.head.method.clone();
+    let (client, places, route) = (client.clone(), mirror.places.clone(), plan.route.clone());
+    spawn_local(async move {
+        let _turn = turn;
+        let Some(place) = places.place(&authority).await else { return };
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let errand = Errand::to(&place.upstream, &route.policy);
+        let mut body = forward::forward(&client, &errand, request, None).await.into_body();
+        let mut left = ANSWER_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    });
+}
+
+fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan, host: &HeaderValue) -> HeaderMap {
+    let config = &client.worker.shared.config;
+    let mut headers = scope.head.headers.clone();
+    fields::to_upstream(
+        &mut headers,
+        &Edit {
+            origin: &client.origin,
+            host: &plan.host,
+            vhost: Some(host),
+            prefix: None,
+            policy: config.forwarded_headers,
+            underscores: config.underscores_in_headers,
+            websocket: false,
+            request_id: plan.request_id,
+            closes: false,
+        },
+    );
+    for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    headers.insert(HOST, host.clone());
+    headers
+}
