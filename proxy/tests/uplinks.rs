@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
@@ -22,6 +23,12 @@ use fairlead_state::{
     Change, Key, Object, Store,
     model::{LoadBalancing, Node, Protocol, Service, ServiceCidr},
 };
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use support::{
     services::{frontend, node_port, put, serve, unspecified},
     world::{Pod, World, run, world},
@@ -191,6 +198,57 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
         let drops = follower.kernel.counters().unwrap().drops;
         assert!(drops.values().all(|count| *count == 0), "{drops:?}");
     });
+}
+
+/// Segments merged beyond what an IPv4 header can say of its length, as fast devices are set to do.
+#[test]
+fn packets_too_large_for_their_own_length_field_are_translated() {
+    world("packets_too_large_for_their_own_length_field_are_translated", |world| {
+        let (client, backend) = (world.pod(1), world.pod(2));
+        world.forward();
+        for pod in [&client, &backend] {
+            allow_large(&pod.device());
+            pod.inside(|| allow_large("eth0"));
+        }
+        let follower = Follower::start(world, &[client.device(), backend.device()]);
+        follower.wait_for(world, 2);
+        let mut maps = follower.kernel.maps().unwrap();
+        for (set, is_ipv4) in [(1, true), (2, false)] {
+            let ip = backend.own_address(is_ipv4);
+            let server = backend.inside(|| echo_tcp(ip));
+            put(&mut maps, node_port(is_ipv4, 30080, TCP), set, &[(server, BACKEND_LOCAL)]);
+            let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
+            assert_eq!(client.inside(|| ask_tcp(to)), client.own_address(is_ipv4));
+        }
+        let drops = follower.kernel.counters().unwrap().drops;
+        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+    });
+}
+
+/// Lets a device's packets be larger than 64 KiB (BIG TCP), in both families. `ip` cannot say it for
+/// IPv4 before its version 6.3.
+fn allow_large(device: &str) {
+    const BYTES_MAX: u32 = 196_608;
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(device.to_owned()),
+        LinkAttribute::GsoMaxSize(BYTES_MAX),
+        LinkAttribute::GroMaxSize(BYTES_MAX),
+        LinkAttribute::GsoIpv4MaxSize(BYTES_MAX),
+        LinkAttribute::GroIpv4MaxSize(BYTES_MAX),
+    ];
+    let mut message = NetlinkMessage::from(RouteNetlinkMessage::SetLink(link));
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+    socket.bind_auto().unwrap();
+    socket.send(&bytes, 0).unwrap();
+    let (answer, _) = socket.recv_from_full().unwrap();
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).unwrap();
+    let NetlinkPayload::Error(error) = answer.payload else { panic!("{answer:?}") };
+    assert_eq!(error.code, None, "{device}: {error}");
 }
 
 #[test]

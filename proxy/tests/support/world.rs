@@ -164,7 +164,8 @@ impl Pod {
         run(&format!("ip link delete {}", self.device()));
     }
 
-    fn run(&self, command: &str) {
+    /// Runs a command of plain words in this namespace.
+    pub(crate) fn run(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.name));
     }
 
