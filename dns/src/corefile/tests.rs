@@ -83,6 +83,14 @@ fn words_quotes_comments_and_variables() {
 }
 
 #[test]
+fn what_changes_nothing_here_is_accepted() {
+    let text = ".:53 {\n debug\n metadata\n multisocket 4\n cancel 5s\n forward . 10.0.0.1\n}\n";
+    let [block] = &parse(text).unwrap().blocks[..] else { panic!("one block") };
+    let plain = parse(".:53 {\n forward . 10.0.0.1\n}\n").unwrap();
+    assert_eq!(*block, plain.blocks[0]);
+}
+
+#[test]
 fn upstreams_over_tls_have_a_port_and_a_name() {
     let text = ".:53 {\n forward . tls://9.9.9.9 tls://[2620:fe::fe]:8853%dns.quad9.net 10.0.0.1 {\n \
                 tls /cert /key /ca\n }\n}\n";
@@ -190,6 +198,9 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("k8s_external a.b {\n headless\n}"), 3, "headless is CoreDNS's"),
         (block("k8s_external a.b {\n apex a.b\n}"), 3, "one label"),
         (block("k8s_external a.b {\n ttl 4000\n}"), 3, "0 to 3600"),
+        (block("multisocket many"), 2, "1 to 1024"),
+        (block("cancel soon"), 2, "no duration"),
+        (block("debug all"), 2, "too much"),
         (block("whoami now"), 2, "too much"),
         (block("view"), 2, "a value is missing"),
         (block("view a {\n expr\n}"), 3, "a value is missing"),
