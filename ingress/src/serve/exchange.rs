@@ -78,7 +78,8 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
     let mut response = match &plan.route.policy.extra {
         None => proxy(client, &plan, head, body, passage).await,
-        Some(extra) => with_extras(client, &plan, extra, head, body, passage).await,
+        // Boxed, so that requests without them are not as large in memory as those with all of them.
+        Some(extra) => Box::pin(with_extras(client, &plan, extra, head, body, passage)).await,
     };
     let hsts = client.worker.shared.config.hsts.as_ref();
     if let Some(hsts) = hsts.filter(|_| plan.secured) {
