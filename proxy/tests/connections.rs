@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
+use aya::maps::{HashMap, Map, MapData};
+use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Reason, TCP, Tuple, UDP, name};
 use fairlead_proxy::{
     KernelOptions,
     attach::MapSizes,
@@ -15,8 +17,8 @@ use fairlead_proxy::{
 };
 use support::{
     frames::Packet,
-    services::{frontend, node_port},
-    uplink::{DROP, IN, NEXT, OUT, POD, Uplink, at},
+    services::{address, frontend, node_port},
+    uplink::{DROP, IN, NEXT, NODE_V4, OUT, POD, Uplink, at},
     world::world,
 };
 
@@ -191,6 +193,51 @@ impl FromOutside<'_> {
         self.and_back(&self.there(&self.first).reply());
         self.there(&self.first.later());
     }
+}
+
+/// The entries of one connection age in twos: when a closing was noted in the outer two only by half, the
+/// inner two left long before them, and a client that came back to its port was led out as itself.
+#[test]
+fn a_client_that_opens_again_what_has_half_left_the_table_is_led_there_and_back() {
+    let name = "a_client_that_opens_again_what_has_half_left_the_table_is_led_there_and_back";
+    world(name, |world| {
+        for gone in [EGRESS, INGRESS] {
+            let mut uplink = Uplink::new(&world.options());
+            uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+            let client = format!("203.0.113.9:{}", 40000 + u16::from(gone));
+            let first = Packet::first(TCP, &client, "192.168.0.2:30080");
+            let again = FromOutside { uplink: &uplink, first };
+            again.open();
+            let node = at(&format!("{NODE_V4}:0")).ip();
+            assert_eq!(again.there(&again.first.later()).from.ip(), node);
+            let backend = address(at("10.244.1.5:0").ip());
+            let inner = |key: &Tuple| match gone {
+                EGRESS => key.hook == EGRESS && key.destination == backend,
+                _ => key.hook == INGRESS && key.source == backend,
+            };
+            assert_ne!(forget(&world.bpffs, inner), 0, "it was there");
+            let there = again.there(&again.first);
+            assert_eq!((there.from.ip(), there.to), (node, at("10.244.1.5:8080")));
+            let back = again.and_back(&there.reply());
+            assert_eq!((back.from, back.to), (again.first.to, again.first.from));
+        }
+    });
+}
+
+/// Takes entries out of the table; how many.
+fn forget(bpffs: &Path, which: impl Fn(&Tuple) -> bool) -> usize {
+    let mut count = 0;
+    for name in [name::CONNECTIONS, name::OPENINGS] {
+        let data = MapData::from_pin(bpffs.join("fairlead/maps").join(name)).expect("pinned");
+        let mut table =
+            HashMap::<_, [u8; 40], [u8; 36]>::try_from(Map::LruHashMap(data)).expect("a hash map");
+        let keys: Vec<[u8; 40]> = table.keys().map_while(Result::ok).collect();
+        for key in keys.into_iter().filter(|key| which(bytemuck::from_bytes(key))) {
+            table.remove(&key).expect("it is there");
+            count += 1;
+        }
+    }
+    count
 }
 
 #[test]

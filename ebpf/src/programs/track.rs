@@ -58,6 +58,13 @@ pub(crate) fn store_new((key, value): &Entry) -> bool {
     !is_taken || (is_ours_or_free(key, value) && store(key, value))
 }
 
+/// Whether there are entries for both directions.
+#[inline(never)]
+pub(crate) fn is_paired(key: &Tuple) -> bool {
+    let Some(found) = entry(key) else { return false };
+    entry(&twin(key, found)).is_some_and(|other| is_twin(key, other))
+}
+
 /// Whether replies of this flow, which goes where it was dialled, would be taken for those of another
 /// connection that goes on; one that has ended makes room.
 #[inline(never)]

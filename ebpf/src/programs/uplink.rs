@@ -8,7 +8,7 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_FOREIGN,
-        FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple,
+        FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
     packet::{self, Skip},
@@ -79,7 +79,10 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
         && !(is_opening && frame.found.is_closed())
         && (!is_opening
             || frame.found.set_id == 0
-            || is_current(&frame.tuple, &mut frame.found, origin));
+            || is_current(&frame.tuple, &mut frame.found, origin))
+        && (!is_opening
+            || frame.tuple.protocol == UDP
+            || is_whole(&frame.tuple, &frame.found, origin));
     if !is_kept && !is_opening {
         // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
@@ -147,19 +150,36 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
     if let Err(reason) = store_reply(&mut flow) {
         return drop_for(reason);
     }
-    // A local backend's replies pass this node anyway, and so do a local client's requests: the
-    // client's address is kept. A pod that meets itself would answer itself directly.
-    let is_translated = match origin {
-        Origin::Outside => connection.flags & BACKEND_LOCAL == 0,
-        Origin::Inside => flow.backend == tuple.source,
-    };
-    let is_for_all = maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0);
-    if (is_translated || is_for_all)
+    if is_masqueraded(connection.flags, flow.backend == tuple.source, origin)
         && let Err(reason) = store_remote(&flow)
     {
         return drop_for(reason);
     }
     stored(store_request(&flow, connection))
+}
+
+/// A local backend's replies pass this node anyway, and so do a local client's requests: the client's
+/// address is kept. A pod that meets itself would answer itself directly.
+#[inline(always)]
+fn is_masqueraded(backend_flags: u16, meets_itself: bool, origin: Origin) -> bool {
+    let is_translated = match origin {
+        Origin::Outside => backend_flags & BACKEND_LOCAL == 0,
+        Origin::Inside => meets_itself,
+    };
+    is_translated || maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0)
+}
+
+/// Whether a client that opens a connection again meets all its entries. They age in twos: one whose
+/// end was seen at one hook only would lead its packets out with the client's address.
+#[inline(never)]
+fn is_whole(tuple: &Tuple, found: &Connection, origin: Origin) -> bool {
+    if !track::is_paired(tuple) {
+        return false;
+    }
+    if found.set_id == 0 || !is_masqueraded(found.flags, found.address == tuple.source, origin) {
+        return true;
+    }
+    track::is_paired(&Tuple { hook: EGRESS, ..rewritten(tuple, found) })
 }
 
 /// A first packet that is for no service. Where the client's port has reached the same backend by a
