@@ -1,4 +1,5 @@
 //! The connection table: who meets which backend, from which port, and for how long.
+#![expect(clippy::expect_used, reason = "clippy knows test functions, but not what they share")]
 
 use std::{
     collections::BTreeSet,
