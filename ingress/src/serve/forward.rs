@@ -81,6 +81,9 @@ impl Limit {
 }
 
 /// Sends a request to an endpoint of the upstream, to another one if that cannot do harm.
+///
+/// What is not every request's is awaited in a box: futures are copied as they are begun, with the
+/// room for everything they may ever await.
 pub(super) async fn forward(
     client: &Rc<Client>,
     errand: &Errand<'_>,
@@ -99,7 +102,7 @@ pub(super) async fn forward(
         // Anew each time: what just failed may be no endpoint any more.
         let mut chosen = upstream.choose(pick, &tried);
         if chosen.is_none() && !tried.is_empty() && !is_late {
-            chosen = another(worker, upstream, pick, &tried).await;
+            chosen = Box::pin(another(worker, upstream, pick, &tried)).await;
         }
         let Some(endpoint) = chosen else { break };
         if !tried.is_empty() {
@@ -109,7 +112,9 @@ pub(super) async fn forward(
         let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
         let attempt = match endpoint.protocol() {
             Protocol::Http1 | Protocol::Https => attempt(client, errand, &endpoint, request).await,
-            Protocol::H2c | Protocol::Grpcs => attempt2(client, errand, &endpoint, request).await,
+            Protocol::H2c | Protocol::Grpcs => {
+                Box::pin(attempt2(client, errand, &endpoint, request)).await
+            }
         };
         match attempt {
             Attempt::Answered(response, carrier, replay) => {
@@ -131,7 +136,7 @@ pub(super) async fn forward(
                     (Some(asked), Carrier::H1(connection))
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
                     {
-                        switch(client, response, connection, asked).await
+                        Box::pin(switch(client, response, connection, asked)).await
                     }
                     (Some(asked), _) if asked.is_misread(response.status()) => {
                         answer::status(StatusCode::BAD_GATEWAY)
@@ -209,7 +214,8 @@ async fn attempt(
             Err(error) => return failed(&error, replay),
         }
     }
-    let mut connection = match connect(worker, endpoint, patience.connect_ms).await {
+    let connected = Box::pin(connect(worker, endpoint, patience.connect_ms)).await;
+    let mut connection = match connected {
         Ok(connection) => connection,
         Err(error) => return Attempt::Again(request, status_of_connect(error)),
     };
