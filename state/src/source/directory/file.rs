@@ -65,6 +65,8 @@ struct Parser<'a> {
     text: &'a str,
     decoder: &'a mut Decoder,
     content: Content,
+    /// How far lines have been counted: bytes, and line breaks among them.
+    counted: (usize, usize),
 }
 
 /// Parses a file, by its name as JSON or YAML.
@@ -73,7 +75,7 @@ struct Parser<'a> {
 /// A document does not parse or says not which object it is.
 pub(super) fn parse(file: &str, text: &str, decoder: &mut Decoder) -> Result<Content, Syntax> {
     let text = text.trim_start_matches('\u{feff}');
-    let mut parser = Parser { file, text, decoder, content: Content::default() };
+    let mut parser = Parser { file, text, decoder, content: Content::default(), counted: (0, 0) };
     if file.ends_with(".json") {
         parser.json()?;
     } else {
@@ -169,11 +171,15 @@ impl<'a> Parser<'a> {
         Syntax { file: self.file.to_owned(), line, reason }
     }
 
-    /// The line on which a part of the text begins.
-    fn line_of(&self, part: &str) -> usize {
+    /// The line on which a part of the text begins. Parts are asked for from first to last: counted anew for each, the
+    /// lines of a large List would take minutes.
+    fn line_of(&mut self, part: &str) -> usize {
         let offset = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
-        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        let (from, lines) = if self.counted.0 <= offset { self.counted } else { (0, 0) };
+        let between = self.text.as_bytes().get(from..offset).unwrap_or_default();
+        let lines = lines + between.iter().filter(|byte| **byte == b'\n').count();
+        self.counted = (offset, lines);
+        1 + lines
     }
 }
 
