@@ -39,6 +39,7 @@ use crate::{logging, version};
 
 pub(crate) use args::{Args, ConntrackArgs};
 pub(crate) use holder::{Transport, of as holder_of};
+pub(crate) use http::{Body, Site, response};
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
 const CONTROL_THREADS: usize = 2;

@@ -5,11 +5,11 @@ use std::{io::Write as _, process::ExitCode};
 use crate::{
     admin::Admin,
     output::Output,
-    report::{names, routes, services, status, trace},
+    report::{names, routes, services, status, trace, traffic},
     view::{Files, View},
 };
 
-/// Flags of `fairlead status`.
+/// Flags of `fairlead status` and `fairlead traffic`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
@@ -94,6 +94,12 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(verdict(report.is_healthy))
 }
 
+/// What passed and what did not.
+pub(crate) fn traffic(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let report: traffic::Traffic = args.admin.ask("traffic", &[])?;
+    args.output.print(&report, traffic::show)
+}
+
 /// Services and what is behind them.
 pub(crate) fn services(args: &ServicesArgs) -> anyhow::Result<ExitCode> {
     let only = args.service.as_deref();
@@ -120,7 +126,7 @@ pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<ExitCode> {
         ("namespace", name.map(|_| namespace.as_str())),
     ];
     let report: names::Names = args.ask.about("names", &query, |view| {
-        let Some(name) = name else { return Ok(names::all(view)) };
+        let Some(name) = name else { return names::all(view) };
         let source = std::net::Ipv4Addr::LOCALHOST.into();
         let lookup = names::lookup(view, name, record, namespace, source)?;
         Ok(names::of(view, lookup))

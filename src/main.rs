@@ -23,6 +23,7 @@ mod report;
 mod table;
 mod version;
 mod view;
+mod web;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Demo(demo::Args),
     /// How an agent fares: roles, sync state, maps, programs, warnings.
     Status(commands::StatusArgs),
+    /// What passed and what was not served, by reason.
+    Traffic(commands::StatusArgs),
     /// Services: frontends, endpoints, policies, counters.
     Services(commands::ServicesArgs),
     /// Hosts and paths: backends, certificates, what is refused and why.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Agent(args) => agent::run(&args),
         Command::Status(args) => commands::status(&args),
+        Command::Traffic(args) => commands::traffic(&args),
         Command::Services(args) => commands::services(&args),
         Command::Routes(args) => commands::routes(&args),
         Command::Names(args) => commands::names(&args),

@@ -2,7 +2,9 @@
 
 pub(crate) mod endpoints;
 pub(crate) mod names;
+pub(crate) mod part;
 pub(crate) mod routes;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod trace;
+pub(crate) mod traffic;

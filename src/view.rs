@@ -1,16 +1,18 @@
 //! Everything a report is made from: an agent's own state, or what manifests would make of one.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
 };
 
+use anyhow::anyhow;
 use fairlead_dns::{DnsConfig, corefile::Corefile, explain::Explainer as Names};
 use fairlead_ingress::{IngressConfig, explain::Explainer as Routes};
 use fairlead_proxy::{
-    KernelError, ProxyStatus,
+    ProxyStatus,
     explain::{self, Client, Decision, LiveMaps, Lookup as _, PlannedMaps},
     plan::Rules,
 };
@@ -28,16 +30,31 @@ pub(crate) enum Maps<'a> {
     Planned(PlannedMaps),
 }
 
+/// Made when it is first asked for: planning a large cluster takes its time.
+pub(crate) type Later<'a, T> =
+    LazyCell<anyhow::Result<T>, Box<dyn FnOnce() -> anyhow::Result<T> + 'a>>;
+
+/// Made by `make`, when it is first asked for.
+pub(crate) fn later<'a, T>(make: impl FnOnce() -> anyhow::Result<T> + 'a) -> Later<'a, T> {
+    LazyCell::new(Box::new(make))
+}
+
+/// What is asked where a connection goes.
+#[derive(Debug)]
+pub(crate) struct Proxy<'a> {
+    pub(crate) maps: Maps<'a>,
+    pub(crate) status: ProxyStatus,
+    /// Connections and refusals by counter id; empty where there is no kernel.
+    pub(crate) counters: BTreeMap<u32, (u64, u64)>,
+}
+
 /// One moment of one agent, or of none.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) node_name: String,
-    pub(crate) maps: Maps<'a>,
-    pub(crate) proxy: ProxyStatus,
-    /// Connections and refusals by counter id; empty where there is no kernel.
-    pub(crate) counters: BTreeMap<u32, (u64, u64)>,
-    pub(crate) names: Names,
+    pub(crate) proxy: Later<'a, Proxy<'a>>,
+    pub(crate) names: Later<'a, Names>,
     /// `None`: Ingresses are another agent's.
     pub(crate) routes: Option<Routes>,
     /// Where HTTP and HTTPS are served.
@@ -52,8 +69,8 @@ pub(crate) struct View<'a> {
 pub(crate) enum Origin {
     /// Manifests.
     Files,
-    /// An agent, and whether it has the DNS role.
-    Agent { dns: bool },
+    /// An agent, and which roles it has.
+    Agent { proxy: bool, dns: bool },
 }
 
 /// Manifests instead of an agent, and the settings an agent would have.
@@ -123,16 +140,16 @@ impl Files {
         };
         let ingress = self.ingress();
         let rules = Rules { external_ips: self.external_ips, ..Rules::default() };
-        let (maps, proxy) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr)?;
+        let (maps, status) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr)?;
         let refused = snapshot.refused().values().map(ToString::to_string);
         let problems = loaded.problems.iter().cloned().chain(refused).collect();
+        let names = Names::new(&dns, Some(&snapshot))
+            .map_err(|error| BadConfiguration(error.to_string()))?;
+        let proxy = Proxy { maps: Maps::Planned(maps), status, counters: BTreeMap::new() };
         let view = View {
             node_name,
-            maps: Maps::Planned(maps),
-            proxy,
-            counters: BTreeMap::new(),
-            names: Names::new(&dns, Some(&snapshot))
-                .map_err(|error| BadConfiguration(error.to_string()))?,
+            proxy: later(|| Ok(proxy)),
+            names: later(|| Ok(names)),
             routes: Some(Routes::new(&ingress, &snapshot)?),
             http: ingress.http_listen,
             https: ingress.https_listen,
@@ -159,7 +176,19 @@ fn only_node(snapshot: &Snapshot) -> String {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn proxy(&self) -> anyhow::Result<&Proxy<'a>> {
+        self.proxy.as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    /// What DNS would answer.
+    ///
+    /// # Errors
+    /// The settings name something that is no domain.
+    pub(crate) fn names(&self) -> anyhow::Result<&Names> {
+        self.names.as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
     /// What becomes of a connection.
     ///
     /// # Errors
@@ -169,44 +198,57 @@ impl View<'_> {
         client: Client,
         protocol: Protocol,
         to: SocketAddr,
-    ) -> Result<Decision, KernelError> {
-        match &self.maps {
-            Maps::Live(maps) => explain::decide(maps, client, protocol, to),
-            Maps::Planned(maps) => explain::decide(maps, client, protocol, to),
-        }
+    ) -> anyhow::Result<Decision> {
+        Ok(match &self.proxy()?.maps {
+            Maps::Live(maps) => explain::decide(maps, client, protocol, to)?,
+            Maps::Planned(maps) => explain::decide(maps, client, protocol, to)?,
+        })
     }
 
     pub(crate) fn is_node_address(&self, address: std::net::IpAddr) -> bool {
-        match &self.maps {
-            Maps::Live(maps) => maps.is_node_address(address),
-            Maps::Planned(maps) => maps.is_node_address(address),
+        match self.proxy().map(|proxy| &proxy.maps) {
+            Ok(Maps::Live(maps)) => maps.is_node_address(address),
+            Ok(Maps::Planned(maps)) => maps.is_node_address(address),
+            Err(_) => false,
         }
     }
 
     /// Where decisions about addresses come from, in words.
     pub(crate) fn source(&self) -> &'static str {
-        match (&self.maps, self.origin) {
-            (Maps::Live(_), _) => "kernel maps",
-            (_, Origin::Files) => "plan of the manifests",
-            _ => {
+        match self.origin {
+            Origin::Agent { proxy: true, .. } => "kernel maps",
+            Origin::Agent { proxy: false, .. } => {
                 "plan of this agent's objects (it has no proxy role: the maps are the node agent's)"
             }
+            Origin::Files => "plan of the manifests",
         }
+    }
+
+    /// Whether Services are this one's: then it knows what of them cannot be served.
+    fn has_services(&self) -> bool {
+        !matches!(self.origin, Origin::Agent { proxy: false, .. })
+    }
+
+    /// What of a Service is not served as it asks.
+    pub(crate) fn problems(&self, service: &Key) -> Vec<String> {
+        let Some(Ok(proxy)) = self.has_services().then(|| self.proxy()) else { return Vec::new() };
+        let all = proxy.status.warnings.first.iter().filter(|w| w.service == *service);
+        all.map(|warning| warning.problem.to_string()).collect()
     }
 
     /// The Service behind a counter.
     pub(crate) fn owner(&self, counter_id: u32) -> Option<&Key> {
-        self.proxy.counter_owners.get(&counter_id)
+        self.proxy().ok()?.status.counter_owners.get(&counter_id)
     }
 
     /// Connections and refusals by Service; `None` without a kernel.
     pub(crate) fn counted(&self) -> Option<HashMap<&Key, (u64, u64)>> {
-        if !matches!(self.maps, Maps::Live(_)) {
+        if !matches!(self.origin, Origin::Agent { proxy: true, .. }) {
             return None;
         }
-        let owners = self.proxy.counter_owners.iter();
-        let counted = owners.filter_map(|(id, key)| Some((key, *self.counters.get(id)?)));
-        Some(counted.collect())
+        let Proxy { status, counters, .. } = self.proxy().ok()?;
+        let owners = status.counter_owners.iter();
+        Some(owners.filter_map(|(id, key)| Some((key, *counters.get(id)?))).collect())
     }
 }
 

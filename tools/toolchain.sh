@@ -105,7 +105,8 @@ go_present() {
 case "${1:-build}" in
 build) rust; ebpf_compiler; bpf_linker ;;
 run) plain_packages iproute2 util-linux procps ;;
-test) plain_packages iproute2 util-linux procps curl nftables iptables ;;
+test)
+  plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
 image) plain_packages python3 ca-certificates binutils ;;

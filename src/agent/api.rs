@@ -1,5 +1,5 @@
 //! The admin socket's questions and answers: `GET /v1/status`, `services`, `routes`, `names`,
-//! `trace`, as JSON. Read-only, and without secrets: keys of certificates are not even at hand here.
+//! `trace`, `traffic`, as JSON. Read-only, and without secrets: keys of certificates are not even at hand here.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use fairlead_dns::explain::Explainer as Names;
+use fairlead_dns::{DropReason, explain::Explainer as Names};
 use fairlead_proxy::{
-    Kernel, ProxyStatus,
+    Kernel,
     explain::{LiveMaps, PlannedMaps},
 };
 use fairlead_state::{Kind, Snapshot};
@@ -24,10 +24,26 @@ use crate::{
         names, routes, services,
         status::{KindRow, ProxyRow, RoleRow, SnapshotRow, Status},
         trace,
+        traffic::Traffic,
     },
     version, view,
-    view::{Maps, Origin, View},
+    view::{Maps, Origin, Proxy, View},
+    web::Facts,
 };
+
+impl Facts for Pages {
+    fn status(&self) -> Status {
+        status(self)
+    }
+
+    fn traffic(&self) -> Traffic {
+        traffic(self)
+    }
+
+    fn look<T>(&self, report: impl FnOnce(&View<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        look(self, report)
+    }
+}
 
 /// Answers a question; `None`: there is no such page.
 pub(crate) fn answer(pages: &Pages, uri: &Uri) -> Option<http::Page> {
@@ -39,10 +55,11 @@ pub(crate) fn answer(pages: &Pages, uri: &Uri) -> Option<http::Page> {
     let query = |name: &str| query.get(name).map(String::as_str);
     let made = match page {
         "status" => json(&status(pages)),
+        "traffic" => json(&traffic(pages)),
         "services" => with_view(pages, |view| services::build(view, query("name"))),
         "routes" => with_view(pages, |view| routes::build(view, query("host"))),
         "names" => with_view(pages, |view| {
-            let Some(name) = query("name") else { return Ok(names::all(view)) };
+            let Some(name) = query("name") else { return names::all(view) };
             let namespace = query("namespace").unwrap_or("default");
             let record = query("type").unwrap_or("A");
             let lookup = names::lookup(view, name, record, namespace, Ipv4Addr::LOCALHOST.into())?;
@@ -70,50 +87,59 @@ fn with_view<T: Serialize>(
     pages: &Pages,
     report: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<String> {
+    json(&look(pages, report)?)
+}
+
+/// Makes a report of this moment.
+///
+/// # Errors
+/// Nothing is known of the cluster yet, or the report's own.
+fn look<T>(
+    pages: &Pages,
+    report: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let shared = &pages.shared;
     let snapshot = shared.snapshots.borrow().clone();
     let snapshot = snapshot.context(
         "nothing is known of the cluster yet: `fairlead status` says what is waited for",
     )?;
     let args = shared.args();
-    let proxy = shared.live.proxy.load_full();
-    let (maps, status, counters) = match &proxy {
-        Some(proxy) => live_maps(proxy)?,
-        None => {
-            let rules = super::proxy::rules(&args);
-            let cidrs = &args.proxy.service_cidr;
-            let (maps, status) = PlannedMaps::plan(&snapshot, &shared.node_name, rules, cidrs)?;
-            (Maps::Planned(maps), status, BTreeMap::new())
-        }
-    };
+    let live = shared.live.proxy.load_full();
     let running = shared.live.dns.load_full();
-    let names = match &running {
-        Some(running) => running.explainer(),
-        None => Names::new(&dns::config(&args.dns, None), Some(&snapshot))?,
-    };
     let ingress = shared.live.ingress.load_full();
+    let origin = Origin::Agent { proxy: live.is_some(), dns: running.is_some() };
+    let (objects, settings) = (snapshot.clone(), args.clone());
+    let names = view::later(move || match &running {
+        Some(running) => Ok(running.explainer()),
+        None => Ok(Names::new(&dns::config(&settings.dns, None), Some(&objects))?),
+    });
+    let objects = &snapshot;
     let view = View {
-        snapshot,
+        snapshot: snapshot.clone(),
         node_name: shared.node_name.to_string(),
-        maps,
-        proxy: status,
-        counters,
+        proxy: view::later(|| match &live {
+            Some(proxy) => live_maps(proxy),
+            None => {
+                let rules = super::proxy::rules(&args);
+                let cidrs = &args.proxy.service_cidr;
+                let (maps, status) = PlannedMaps::plan(objects, &shared.node_name, rules, cidrs)?;
+                Ok(Proxy { maps: Maps::Planned(maps), status, counters: BTreeMap::new() })
+            }
+        }),
         names,
         routes: ingress.as_ref().map(|ingress| ingress.explainer.clone()),
         http: ingress.as_ref().map(|ingress| ingress.http.clone()).unwrap_or_default(),
         https: ingress.as_ref().map(|ingress| ingress.https.clone()).unwrap_or_default(),
-        origin: Origin::Agent { dns: running.is_some() },
+        origin,
     };
-    json(&report(&view)?)
+    report(&view)
 }
 
-type Counted = BTreeMap<u32, (u64, u64)>;
-
-fn live_maps(proxy: &live::Proxy) -> anyhow::Result<(Maps<'_>, ProxyStatus, Counted)> {
+fn live_maps(proxy: &live::Proxy) -> anyhow::Result<Proxy<'_>> {
     let counters = proxy.kernel.counters()?.services;
     let counters = counters.iter().map(|(id, c)| (*id, (c.selected, c.rejected))).collect();
     let status = proxy.status.borrow().clone();
-    Ok((Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters))
+    Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters })
 }
 
 fn status(pages: &Pages) -> Status {
@@ -150,6 +176,35 @@ fn status(pages: &Pages) -> Status {
         proxy: proxy.map(|proxy| proxy_row(&proxy, &shared.args().proxy.bpffs)),
         roles,
     }
+}
+
+fn traffic(pages: &Pages) -> Traffic {
+    let live = &pages.shared.live;
+    let mut traffic = Traffic::default();
+    let counters = live.proxy.load_full().and_then(|proxy| proxy.kernel.counters().ok());
+    if let Some(counters) = counters {
+        let services = || counters.services.values();
+        traffic.connections = Some(services().map(|service| service.selected).sum());
+        traffic.rejected = Some(services().map(|service| service.rejected).sum());
+        let drops = counters.drops.iter();
+        drops.for_each(|(reason, count)| traffic.add("proxy", reason.as_str(), *count));
+    }
+    if let Some(running) = live.dns.load_full() {
+        let counts = running.counts();
+        let replies = super::dns::CODES.iter().zip(counts.replies).filter(|(_, count)| *count > 0);
+        traffic.replies = Some(replies.map(|(code, count)| ((*code).to_owned(), count)).collect());
+        traffic.forwarded = Some(counts.forwarded);
+        let dropped = DropReason::ALL.iter().zip(counts.dropped);
+        dropped.for_each(|(reason, count)| traffic.add("dns", reason.as_str(), count));
+    }
+    if let Some(ingress) = live.ingress.load_full() {
+        let counters = (ingress.meter.0)();
+        let refused = counters.refused.iter();
+        refused.for_each(|(reason, count)| traffic.add("ingress", reason.as_str(), *count));
+        traffic.http_connections_open = Some(counters.connections_open);
+        traffic.responses = Some(counters.responses);
+    }
+    traffic
 }
 
 fn role(name: &str, state: &State, serves: String) -> RoleRow {

@@ -207,6 +207,17 @@ pub(crate) struct AdminArgs {
         env = "FAIRLEAD_METRICS_LISTEN"
     )]
     pub(crate) metrics_listen: Listen,
+    /// Show status, Services, routes, names and traces as a page here, read-only; "" turns it off
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:10247",
+        env = "FAIRLEAD_WEB_LISTEN"
+    )]
+    pub(crate) web_listen: Listen,
+    /// Names by which browsers may ask for the page, besides localhost and addresses
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',', env = "FAIRLEAD_WEB_HOST")]
+    pub(crate) web_host: Vec<String>,
 }
 
 /// How packets' connections are given to endpoints.

@@ -27,6 +27,8 @@ use super::{
     source,
 };
 
+pub(super) use metrics::CODES;
+
 /// The server at work; another one when the addresses to listen on change.
 pub(crate) type Current = Arc<ArcSwapOption<Running>>;
 

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::Incoming,
@@ -50,6 +50,37 @@ const SOCKET_GROUP: &str = "fairlead";
 /// What one path answers: status and text.
 pub(crate) type Page = (StatusCode, String);
 
+/// What a response carries: a text, or a stream without end.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What answers requests.
+pub(crate) trait Site: Clone + Send + Sync + 'static {
+    /// Answers one; a failure is an answer, too.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Texts by path, read-only.
+#[derive(Debug)]
+pub(crate) struct Texts<P>(Arc<P>);
+
+impl<P> Clone for Texts<P> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P: Fn(&Uri) -> Option<Page> + Send + Sync + 'static> Texts<P> {
+    pub(crate) fn new(pages: P) -> Self {
+        Self(Arc::new(pages))
+    }
+}
+
+impl<P: Fn(&Uri) -> Option<Page> + Send + Sync + 'static> Site for Texts<P> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        answer(request, self.0.clone()).await
+    }
+}
+
 /// Where connections come from.
 trait Accept: Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -77,7 +108,7 @@ impl Accept for UnixListener {
 pub(crate) async fn serve(
     what: &'static str,
     address: SocketAddr,
-    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
+    site: impl Site,
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -90,7 +121,7 @@ pub(crate) async fn serve(
         holder::named(error, holder.as_deref())
     })?;
     let bound = listener.local_addr()?;
-    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, pages).await }));
+    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, site).await }));
     Ok(bound)
 }
 
@@ -98,7 +129,7 @@ pub(crate) async fn serve(
 pub(crate) fn serve_at(
     what: &'static str,
     path: &Path,
-    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
+    site: impl Site,
     cancel: CancellationToken,
 ) -> anyhow::Result<Taken> {
     let shown = path.display();
@@ -119,7 +150,7 @@ pub(crate) fn serve_at(
         UnixListener::bind(path).with_context(|| format!("{what}: cannot listen on {shown}"))?;
     admit(path).with_context(|| format!("{what}: {shown}"))?;
     let taken = Taken::of(path)?;
-    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, pages).await }));
+    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, site).await }));
     Ok(taken)
 }
 
@@ -172,10 +203,7 @@ fn admit(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(
-    listener: &impl Accept,
-    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
-) {
+async fn accept(listener: &impl Accept, site: impl Site) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -184,10 +212,10 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let pages = pages.clone();
+        let site = site.clone();
         let service = hyper::service::service_fn(move |request| {
-            let answer = answer(request, pages.clone());
-            async move { Ok::<_, Infallible>(answer.await) }
+            let site = site.clone();
+            async move { Ok::<_, Infallible>(site.answer(request).await) }
         });
         tokio::spawn(async move {
             let mut connection = http1::Builder::new();
@@ -203,7 +231,7 @@ async fn accept(
 async fn answer(
     request: Request<Incoming>,
     pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return response(StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into());
     }
@@ -225,8 +253,9 @@ async fn answer(
     response
 }
 
-fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+/// A response with a text.
+pub(crate) fn response(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::<Bytes>::from(text).boxed_unsync());
     *response.status_mut() = status;
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);

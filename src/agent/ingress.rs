@@ -34,7 +34,8 @@ pub(crate) async fn run(
     let metrics: Metrics = Box::new(move |text| write_metrics(text, &meter()));
     view.store(Some(Arc::new(metrics)));
     let (http, https) = (running.http().to_vec(), running.https().to_vec());
-    let shown = live::Ingress { explainer: running.explainer(), http, https };
+    let meter = live::Meter(Box::new(running.meter()));
+    let shown = live::Ingress { explainer: running.explainer(), meter, http, https };
     shared.live.ingress.store(Some(Arc::new(shown)));
 
     let mut ready = running.ready();

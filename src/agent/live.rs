@@ -1,9 +1,9 @@
 //! What running roles show of themselves to whoever asks over the admin socket.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use fairlead_ingress::explain::Explainer;
+use fairlead_ingress::{Counters, explain::Explainer};
 use fairlead_proxy::{Kernel, ProxyStatus};
 use tokio::sync::watch;
 
@@ -16,10 +16,20 @@ pub(crate) struct Proxy {
     pub(crate) status: watch::Receiver<ProxyStatus>,
 }
 
+/// Reads Ingress's counters.
+pub(crate) struct Meter(pub(crate) Box<dyn Fn() -> Counters + Send + Sync>);
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meter")
+    }
+}
+
 /// Ingress at work.
 #[derive(Debug)]
 pub(crate) struct Ingress {
     pub(crate) explainer: Explainer,
+    pub(crate) meter: Meter,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Vec<SocketAddr>,
 }

@@ -16,11 +16,11 @@ use crate::kube_proxy::{config::Report, configz};
 use super::{
     Shared, api,
     args::{Args, Listen},
-    http,
+    http::{self, Site, Texts},
     kube_proxy::{Face, is_eligible},
     role::State,
 };
-use crate::admin::DEFAULT_SOCKET;
+use crate::{admin::DEFAULT_SOCKET, web};
 
 /// Between two looks whether a taken port is free.
 const PORT_RETRY: Duration = Duration::from_secs(1);
@@ -166,22 +166,26 @@ pub(crate) async fn serve(
     Args { admin, drop_in: args, .. }: &Args,
     cancel: CancellationToken,
 ) -> anyhow::Result<Option<http::Taken>> {
-    let health = pages.clone();
-    let health = Arc::new(move |uri: &Uri| health.health(uri.path()));
-    let metered = pages.clone();
-    let metrics = Arc::new(move |uri: &Uri| metered.metrics_port(uri.path()));
-    let at_port = pages.clone();
-    let at_port = Arc::new(move |uri: &Uri| at_port.health_port(uri.path()));
+    let (at_port, metered, health) = (pages.clone(), pages.clone(), pages.clone());
+    let at_port = Texts::new(move |uri: &Uri| at_port.health_port(uri.path()));
+    let metrics = Texts::new(move |uri: &Uri| metered.metrics_port(uri.path()));
     let is_hard = args.bind_address_hard_fail;
     let has_socket = admin.admin_socket.is_some();
     let listen = admin.healthz_listen;
     start("--healthz-listen", listen, at_port, !has_socket || is_hard, cancel.clone()).await?;
     let listen = admin.metrics_listen;
-    start("--metrics-listen", listen, metrics.clone(), is_hard, cancel.clone()).await?;
-    let all =
-        move |uri: &Uri| health(uri).or_else(|| metrics(uri)).or_else(|| api::answer(&pages, uri));
+    start("--metrics-listen", listen, metrics, is_hard, cancel.clone()).await?;
+    let web = web::Web::new(pages.clone(), &admin.web_host);
+    start("--web-listen", admin.web_listen, web, false, cancel.clone()).await?;
+    let all = move |uri: &Uri| {
+        let path = uri.path();
+        health
+            .health(path)
+            .or_else(|| health.metrics_port(path))
+            .or_else(|| api::answer(&pages, uri))
+    };
     let path = admin.admin_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
-    match http::serve_at("--admin-socket", path, Arc::new(all), cancel) {
+    match http::serve_at("--admin-socket", path, Texts::new(all), cancel) {
         Ok(taken) => Ok(Some(taken)),
         Err(error) if has_socket => Err(error),
         // Nobody asked for it: an agent without rights to that directory works all the same.
@@ -198,12 +202,12 @@ pub(crate) async fn serve(
 async fn start(
     flag: &'static str,
     Listen(address): Listen,
-    pages: Arc<impl Fn(&Uri) -> Option<http::Page> + Send + Sync + 'static>,
+    site: impl Site,
     is_needed: bool,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(address) = address else { return Ok(()) };
-    match http::serve(flag, address, pages.clone(), cancel.clone()).await {
+    match http::serve(flag, address, site.clone(), cancel.clone()).await {
         Ok(bound) => {
             tracing::info!(%bound, "{flag}");
             return Ok(());
@@ -217,7 +221,7 @@ async fn start(
     let again = async move {
         loop {
             tokio::time::sleep(PORT_RETRY).await;
-            if let Ok(bound) = http::serve(flag, address, pages.clone(), cancel.clone()).await {
+            if let Ok(bound) = http::serve(flag, address, site.clone(), cancel.clone()).await {
                 return tracing::info!(%bound, "{flag}: free now");
             }
         }

@@ -2,13 +2,20 @@
 
 mod spelling;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use fairlead_dns::explain::{By, Explanation};
-use fairlead_state::{Key, Snapshot, model::ServiceType};
+use fairlead_state::{
+    Key, Snapshot,
+    model::{Service, ServiceType},
+};
 use serde::{Deserialize, Serialize};
 
 use self::spelling::{missing, near};
+use super::part::{Extent, Wanted};
 use crate::{
     table::{Cell, Screen, Table, Tone},
     view::{Origin, View},
@@ -70,13 +77,29 @@ pub(crate) struct Names {
 }
 
 /// Every Service's name and its answer.
-pub(crate) fn all(view: &View<'_>) -> Names {
-    let domain = view.names.domain();
-    let row = |service: &std::sync::Arc<fairlead_state::model::Service>| {
+///
+/// # Errors
+/// The settings name something that is no domain.
+pub(crate) fn all(view: &View<'_>) -> anyhow::Result<Names> {
+    Ok(some(view, &Wanted::default())?.0)
+}
+
+/// The names of the wanted Services.
+///
+/// # Errors
+/// As [`all`].
+pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Names, Extent)> {
+    let known = view.names()?;
+    let domain = known.domain();
+    let fits = |service: &&Arc<Service>| {
+        let Key { namespace, name } = &service.key;
+        wanted.fits(|word| format!("{name}.{namespace}.svc.{domain}").contains(word))
+    };
+    let row = |service: &Arc<Service>| {
         let Key { namespace, name } = &service.key;
         let name = format!("{name}.{namespace}.svc.{domain}");
         let asked = ["A", "AAAA"].into_iter().filter_map(|record| {
-            view.names.explain(&name, record, IpAddr::V4(Ipv4Addr::LOCALHOST)).ok()
+            known.explain(&name, record, IpAddr::V4(Ipv4Addr::LOCALHOST)).ok()
         });
         let asked: Vec<Explanation> = asked.collect();
         let mut answer: Vec<String> =
@@ -92,8 +115,9 @@ pub(crate) fn all(view: &View<'_>) -> Names {
         };
         NameRow { name, answer, what }
     };
-    let names = view.snapshot.services().values().map(row).collect();
-    Names { lookup: None, names, note: caveat(view).map(str::to_owned) }
+    let (services, extent) = wanted.take(view.snapshot.services().values(), fits);
+    let names = services.into_iter().map(row).collect();
+    Ok((Names { lookup: None, names, note: caveat(view).map(str::to_owned) }, extent))
 }
 
 /// One lookup as a report.
@@ -115,9 +139,10 @@ pub(crate) fn lookup(
 ) -> anyhow::Result<Lookup> {
     let mut asked = Vec::new();
     let mut last: Option<Explanation> = None;
-    for candidate in search(name, namespace, &view.names.domain()) {
-        let found = view
-            .names
+    let known = view.names()?;
+    let domain = known.domain();
+    for candidate in search(name, namespace, &domain) {
+        let found = known
             .explain(&candidate, record, source)
             .map_err(|error| anyhow::anyhow!("{name:?} is no name: {error}"))?;
         asked.push(self::asked(&found));
@@ -129,7 +154,7 @@ pub(crate) fn lookup(
     }
     let Some(last) = last else { anyhow::bail!("{name:?} is no name") };
     let near = match last.code {
-        "forwarded" | "NXDOMAIN" => near(&view.snapshot, name, namespace, &view.names.domain()),
+        "forwarded" | "NXDOMAIN" => near(&view.snapshot, name, namespace, &domain),
         _ => Vec::new(),
     };
     // Nobody outside is likely to know a name without a dot, or one beside a Service's.
@@ -145,7 +170,7 @@ pub(crate) fn lookup(
         "NOERROR" => format!("{shown_name} is {}", shown(&last)),
         code => format!("{name} is answered {code}"),
     };
-    let why = why(view, name, namespace, &last, &near);
+    let why = why(view, name, namespace, &last, &near, &domain);
     Ok(Lookup {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -212,8 +237,8 @@ fn why(
     namespace: &str,
     found: &Explanation,
     near: &[String],
+    domain: &str,
 ) -> String {
-    let domain = view.names.domain();
     match (found.code, &found.by) {
         ("REFUSED", By::Acl) => {
             "the Corefile's acl refuses this client: change the rule, or ask from elsewhere".into()
@@ -228,7 +253,7 @@ fn why(
                 .into()
         }
         ("SERVFAIL", _) => "names are not in sync yet: see `fairlead status`".into(),
-        ("NOERROR", By::Kubernetes) => match service_of(&view.snapshot, &found.name, &domain) {
+        ("NOERROR", By::Kubernetes) => match service_of(&view.snapshot, &found.name, domain) {
             Some(service) if service.service_type == ServiceType::ExternalName => {
                 format!("Service {} is of type ExternalName", service.key)
             }
@@ -246,7 +271,7 @@ fn why(
             None => "a name of the cluster".into(),
         },
         ("NXDOMAIN" | "forwarded", _) => {
-            let no_such = missing(&view.snapshot, name, namespace, &domain);
+            let no_such = missing(&view.snapshot, name, namespace, domain);
             if !near.is_empty() {
                 return format!("{no_such}; did you mean {}?", near.join(" or "));
             }
@@ -264,11 +289,7 @@ fn why(
 }
 
 /// The Service that a full name of the cluster is of.
-fn service_of<'a>(
-    snapshot: &'a Snapshot,
-    name: &str,
-    domain: &str,
-) -> Option<&'a std::sync::Arc<fairlead_state::model::Service>> {
+fn service_of<'a>(snapshot: &'a Snapshot, name: &str, domain: &str) -> Option<&'a Arc<Service>> {
     let below = name.strip_suffix(domain)?.trim_end_matches('.').strip_suffix(".svc")?;
     let mut labels = below.rsplit('.');
     let (namespace, service) = (labels.next()?, labels.next()?);
@@ -332,7 +353,7 @@ fn show_lookup(lookup: &Lookup, screen: Screen, wide: bool) -> String {
 /// Who says so, where it is not the DNS server itself.
 pub(crate) fn caveat(view: &View<'_>) -> Option<&'static str> {
     match view.origin {
-        Origin::Agent { dns: false } => Some(
+        Origin::Agent { dns: false, .. } => Some(
             "this agent has no DNS role: names are answered as one with default settings would",
         ),
         _ => None,

@@ -1,9 +1,11 @@
 //! `fairlead routes`: hosts, paths, backends, certificates; what acts and what is refused.
 
-use fairlead_ingress::explain::Explainer;
+use anyhow::Context as _;
+use fairlead_ingress::{RouteRow, explain::Explainer};
 use fairlead_state::{Key, model::PathType};
 use serde::{Deserialize, Serialize};
 
+use super::part::{Extent, Wanted};
 use crate::{
     table::{Cell, Screen, Table, Tone},
     view::View,
@@ -47,12 +49,7 @@ pub(crate) struct Routes {
 /// # Errors
 /// This agent has no Ingress role.
 pub(crate) fn build(view: &View<'_>, host: Option<&str>) -> anyhow::Result<Routes> {
-    let Some(routes) = &view.routes else {
-        anyhow::bail!(
-            "this agent has no Ingress role: ask the agent that has it (in a cluster: the \
-             fairlead-ingress pod)"
-        )
-    };
+    let routes = explainer(view)?;
     let covers = |pattern: &str| {
         host.is_none_or(|host| {
             let host = host.to_ascii_lowercase();
@@ -61,19 +58,7 @@ pub(crate) fn build(view: &View<'_>, host: Option<&str>) -> anyhow::Result<Route
         })
     };
     let rows = routes.rows().into_iter().filter(|row| covers(&row.host));
-    let rows: Vec<Row> = rows
-        .map(|row| Row {
-            path_type: path_type(row.path_type).to_owned(),
-            service: row.service.as_ref().map(ToString::to_string),
-            endpoints: row.endpoints.iter().map(ToString::to_string).collect(),
-            certificate: row.tls.then(|| certificate(routes, &row.host)),
-            redirects_to_https: row.redirects_to_https,
-            annotations: routes.annotations(&row.ingress),
-            host: row.host,
-            path: row.path,
-            ingress: row.ingress.to_string(),
-        })
-        .collect();
+    let rows: Vec<Row> = rows.map(|row| self::row(routes, row)).collect();
     let findings = findings(view, routes).into_iter();
     let related = |finding: &FindingRow| {
         host.is_none()
@@ -83,6 +68,45 @@ pub(crate) fn build(view: &View<'_>, host: Option<&str>) -> anyhow::Result<Route
     };
     let findings = findings.filter(related).collect();
     Ok(Routes { routes: rows, findings })
+}
+
+/// The wanted part of all routes; findings are not among it.
+///
+/// # Errors
+/// This agent has no Ingress role.
+pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Vec<Row>, Extent)> {
+    let routes = explainer(view)?;
+    let fits = |row: &RouteRow| {
+        wanted.fits(|word| {
+            row.host.contains(word)
+                || row.path.to_ascii_lowercase().contains(word)
+                || row.ingress.to_string().contains(word)
+                || row.service.as_ref().is_some_and(|service| service.to_string().contains(word))
+        })
+    };
+    let (rows, extent) = wanted.take(routes.rows().into_iter(), fits);
+    Ok((rows.into_iter().map(|row| self::row(routes, row)).collect(), extent))
+}
+
+fn explainer<'a>(view: &'a View<'_>) -> anyhow::Result<&'a Explainer> {
+    view.routes.as_ref().context(
+        "this agent has no Ingress role: ask the agent that has it (in a cluster: the \
+         fairlead-ingress pod)",
+    )
+}
+
+fn row(routes: &Explainer, row: RouteRow) -> Row {
+    Row {
+        path_type: path_type(row.path_type).to_owned(),
+        service: row.service.as_ref().map(ToString::to_string),
+        endpoints: row.endpoints.iter().map(ToString::to_string).collect(),
+        certificate: row.tls.then(|| certificate(routes, &row.host)),
+        redirects_to_https: row.redirects_to_https,
+        annotations: routes.annotations(&row.ingress),
+        host: row.host,
+        path: row.path,
+        ingress: row.ingress.to_string(),
+    }
 }
 
 /// Whether the Ingress of a finding has a rule for the host.

@@ -14,7 +14,10 @@ use fairlead_state::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::endpoints::{self, EndpointRow, port_name};
+use super::{
+    endpoints::{self, EndpointRow, port_name},
+    part::{Extent, Wanted},
+};
 use crate::{
     table::{Cell, Screen, Table, Tone},
     view::View,
@@ -96,6 +99,56 @@ pub(crate) fn build(view: &View<'_>, only: Option<&str>) -> anyhow::Result<Servi
     Ok(Services { source, services: vec![row] })
 }
 
+/// Which Services of a long list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Which {
+    #[default]
+    All,
+    /// Nobody is there to send to.
+    Down,
+    /// Something of them is not served as they ask.
+    Problematic,
+}
+
+/// The wanted part of all Services.
+pub(crate) fn some(view: &View<'_>, wanted: &Wanted, which: Which) -> (Vec<ServiceRow>, Extent) {
+    let counted = view.counted();
+    let fits = |service: &&std::sync::Arc<Service>| {
+        wanted.fits(|word| mentions(service, word))
+            && match which {
+                Which::All => true,
+                Which::Down => row(view, service, None).is_down(),
+                Which::Problematic => !view.problems(&service.key).is_empty(),
+            }
+    };
+    let (some, extent) = wanted.take(view.snapshot.services().values(), fits);
+    (some.into_iter().map(|service| row(view, service, counted.as_ref())).collect(), extent)
+}
+
+fn mentions(service: &Service, word: &str) -> bool {
+    let Key { namespace, name } = &service.key;
+    let is_named = name.contains(word) || namespace.contains(word);
+    let is_path = || word.contains('/') && service.key.to_string().contains(word);
+    let has_address = || {
+        let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
+        let mut all = service.cluster_ips.iter().copied().chain(balancer);
+        word.contains(['.', ':']) && all.any(|ip| ip.to_string().starts_with(word))
+    };
+    let has_port = || {
+        let wanted: Option<u16> = word.parse().ok();
+        wanted.is_some()
+            && service.ports.iter().any(|p| Some(p.port) == wanted || p.node_port == wanted)
+    };
+    is_named || is_path() || kind(service).eq_ignore_ascii_case(word) || has_address() || has_port()
+}
+
+impl ServiceRow {
+    /// Nobody is there to send to, and somebody should be.
+    pub(crate) fn is_down(&self) -> bool {
+        self.ready == 0 && self.kind != "ExternalName"
+    }
+}
+
 type Counted<'a> = HashMap<&'a Key, (u64, u64)>;
 
 fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> ServiceRow {
@@ -106,7 +159,6 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
         chosen.map(of).collect::<std::collections::BTreeSet<_>>().len()
     };
     let counters = counted.map(|counted| counted.get(&service.key).copied().unwrap_or_default());
-    let warnings = view.proxy.warnings.first.iter().filter(|w| w.service == service.key);
     let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
     let external = service.external_ips.iter().copied();
     ServiceRow {
@@ -140,7 +192,7 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
         health_check_node_port: service.health_check_node_port,
         frontends: Vec::new(),
         endpoints: Vec::new(),
-        problems: warnings.map(|warning| warning.problem.to_string()).collect(),
+        problems: view.problems(&service.key),
     }
 }
 

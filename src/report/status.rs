@@ -163,7 +163,7 @@ fn proxy_lines(proxy: &ProxyRow, wide: bool) -> String {
 }
 
 /// A span people read: `3 s`, `5 min`, `2 h`, `4 d`.
-fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

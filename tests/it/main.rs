@@ -18,6 +18,7 @@ mod ingress;
 mod kubernetes_source;
 mod life;
 mod operate;
+mod page;
 mod publish;
 mod restart;
 mod starts;

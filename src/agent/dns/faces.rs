@@ -90,7 +90,7 @@ impl Faces {
             Page::Metrics => "Corefile: prometheus",
         };
         tokio::spawn(async move {
-            match http::serve(what, address, Arc::new(pages), stop).await {
+            match http::serve(what, address, http::Texts::new(pages), stop).await {
                 Ok(bound) => tracing::info!(%bound, "{what}"),
                 Err(error) => tracing::error!("{}", crate::exit::one_line(&error)),
             }

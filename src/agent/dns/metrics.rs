@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use fairlead_dns::{Counts, DropReason};
 
+pub(crate) use coredns::CODES;
+
 /// Appends all counters. Writing to a String cannot fail.
 pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64, stands_in: bool) {
     coredns::write(text, counts, failed_reloads);

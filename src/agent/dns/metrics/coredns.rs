@@ -11,7 +11,7 @@ use fairlead_dns::{
 };
 
 /// Response codes as CoreDNS writes them; the last counts all above, too.
-const CODES: [&str; RCODES] = [
+pub(crate) const CODES: [&str; RCODES] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
     "NXRRSET", "NOTAUTH", "NOTZONE", "RCODE11", "RCODE12", "RCODE13", "RCODE14", "RCODE15",
     "BADVERS",
