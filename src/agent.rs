@@ -19,7 +19,7 @@ mod signals;
 mod source;
 mod sysctls;
 
-use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fairlead_state::{SourceHealth, store::Snapshots};
@@ -35,7 +35,7 @@ use self::{
     role::State,
     settings::{CommandLine, Keeper, Settings},
 };
-use crate::{logging, version};
+use crate::{doctor, logging, version};
 
 pub(crate) use args::{Args, ConntrackArgs};
 pub(crate) use holder::{Transport, of as holder_of};
@@ -239,9 +239,31 @@ where
 {
     let (state, seen) = watch::channel(State::default());
     pages.roles.push((name, seen));
+    let bpffs = pages.shared.args().proxy.bpffs.clone();
     Box::new(move |roles| {
         roles.spawn(async move {
-            role::keep(name, &state.clone(), &cancel, role::PAUSES, || role(state.clone())).await;
+            let mut said = false;
+            role::keep(name, &state.clone(), &cancel, role::PAUSES, || {
+                let started = role(state.clone());
+                let is_first = !std::mem::replace(&mut said, true);
+                let bpffs = bpffs.clone();
+                async move {
+                    let result = started.await;
+                    if is_first && result.is_err() {
+                        advise(name, bpffs).await;
+                    }
+                    result
+                }
+            })
+            .await;
         });
     })
+}
+
+/// What the doctor finds to be in the way of a role that cannot start; before its error is said.
+async fn advise(role: &'static str, bpffs: PathBuf) {
+    let found = tokio::task::spawn_blocking(move || doctor::advice(role, &bpffs)).await;
+    for line in found.unwrap_or_default() {
+        tracing::warn!(role, "doctor: {line}");
+    }
 }

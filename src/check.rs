@@ -1,16 +1,19 @@
 //! `fairlead check`: will these objects and configurations work here, and what would differ?
 
+mod cluster;
 mod corefile;
 mod kube_proxy;
 mod objects;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
+use fairlead_state::source::directory;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,12 +34,15 @@ pub(crate) struct Args {
         short,
         long = "filename",
         value_name = "FILE",
-        required = true,
+        required_unless_present = "kubeconfig",
         num_args = 1..,
         env = "FAIRLEAD_FILENAME",
         value_delimiter = ','
     )]
     file: Vec<PathBuf>,
+    /// Check what the cluster of this kubeconfig has, instead of files; nothing is written there
+    #[arg(long, value_name = "FILE", env = "FAIRLEAD_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     classes: ClassArgs,
     #[command(flatten)]
@@ -99,6 +105,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &Args) -> anyhow::Result<Report> {
+    match &args.kubeconfig {
+        Some(kubeconfig) if args.file.is_empty() => check_cluster(kubeconfig, args),
+        _ => check_files(args),
+    }
+}
+
+fn check_cluster(kubeconfig: &Path, args: &Args) -> anyhow::Result<Report> {
+    let snapshot = cluster::read(kubeconfig)?;
+    let mut report = Report::default();
+    for document in cluster::configurations(&snapshot) {
+        embedded(&document, Path::new("Corefile"), &mut report.checked);
+    }
+    report.checked.extend(objects::check(&snapshot, args)?);
+    Ok(report)
+}
+
+fn check_files(args: &Args) -> anyhow::Result<Report> {
     let mut files = Vec::new();
     for path in &args.file {
         gather(path, true, &mut files)?;
@@ -117,7 +140,13 @@ fn check(args: &Args) -> anyhow::Result<Report> {
         manifests.push(path);
     }
     if !manifests.is_empty() {
-        report.checked.extend(objects::check(&manifests, args)?);
+        let loaded = directory::load(&manifests, None, BTreeSet::new())?;
+        report.checked.extend(objects::check(&loaded.snapshot, args)?);
+        // Kinds that are no business of ours are no finding; a file that does not parse is.
+        let unreadable = loaded.problems.iter().filter(|problem| !problem.contains("KubeProxy"));
+        report.checked.extend(unreadable.map(|problem| {
+            Checked::of("file".to_owned(), vec![(Verdict::Refused, problem.clone())])
+        }));
     }
     Ok(report)
 }

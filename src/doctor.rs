@@ -5,7 +5,10 @@ mod limits;
 mod neighbours;
 mod network;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +87,21 @@ impl Finding {
         self.roles.push(role.to_owned());
         self
     }
+}
+
+/// What keeps a role from starting, a line each: for the log of an agent that has just failed to.
+pub(crate) fn advice(role: &str, bpffs: &Path) -> Vec<String> {
+    let mut findings = kernel::checks(bpffs);
+    findings.extend(limits::checks());
+    let is_trouble = |finding: &&Finding| {
+        let is_this_roles = finding.roles.is_empty() || finding.roles.iter().any(|of| of == role);
+        is_this_roles && matches!(finding.health, Health::Bad | Health::Warning)
+    };
+    let line = |Finding { check, found, meaning, cure, .. }: &Finding| {
+        let said = [meaning, cure].into_iter().flatten().map(String::as_str);
+        format!("{check}: {found}: {}", said.collect::<Vec<_>>().join("; "))
+    };
+    findings.iter().filter(is_trouble).map(line).collect()
 }
 
 /// Looks at everything, changes nothing; 1 if a role would not work.

@@ -14,6 +14,7 @@ mod dump;
 mod echo;
 mod exit;
 mod kube_proxy;
+mod kubectl;
 mod load;
 mod logging;
 mod output;
@@ -84,7 +85,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let words: Vec<_> = std::env::args_os().collect();
+    // kubectl finds its plugins by their names: `kubectl fairlead` runs kubectl-fairlead.
+    if kubectl::is_plugin(&words) {
+        return exit::report(kubectl::run(&words));
+    }
+    run(Cli::parse_from(words))
+}
+
+/// Runs one command.
+fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
         Command::Agent(args) => agent::run(&args),
         Command::Status(args) => commands::status(&args),
         Command::Traffic(args) => commands::traffic(&args),

@@ -1,19 +1,17 @@
 //! Kubernetes objects, by the agent's own decoding and planning.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fairlead_ingress::{ANNOTATIONS, Severity, Support, explain::Explainer};
 use fairlead_proxy::plan::{NodeView, Plans};
-use fairlead_state::{Kind, ObjectRef, Snapshot, source::directory};
+use fairlead_state::{Kind, ObjectRef, Snapshot};
 
 use super::{Args, Checked, Verdict};
 
 type Findings = BTreeMap<ObjectRef, Vec<(Verdict, String)>>;
 
-/// One verdict a Service and Ingress, and one for whatever cannot be read.
-pub(super) fn check(paths: &[std::path::PathBuf], args: &Args) -> anyhow::Result<Vec<Checked>> {
-    let loaded = directory::load(paths, None, BTreeSet::new())?;
-    let snapshot = &loaded.snapshot;
+/// One verdict a Service and Ingress, and one for whatever is refused.
+pub(super) fn check(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<Checked>> {
     let mut findings = Findings::new();
     for (kind, key) in objects(snapshot) {
         findings.entry(ObjectRef { kind, key }).or_default();
@@ -24,16 +22,8 @@ pub(super) fn check(paths: &[std::path::PathBuf], args: &Args) -> anyhow::Result
     }
     services(snapshot, &mut findings);
     ingresses(snapshot, args, &mut findings)?;
-    let mut checked: Vec<Checked> =
-        findings.into_iter().map(|(object, all)| Checked::of(object.to_string(), all)).collect();
-    // Kinds that are no business of ours are no finding; a file that does not parse is.
-    let unreadable = loaded.problems.iter().filter(|problem| !problem.contains("KubeProxy"));
-    checked.extend(
-        unreadable.map(|problem| {
-            Checked::of("file".to_owned(), vec![(Verdict::Refused, problem.clone())])
-        }),
-    );
-    Ok(checked)
+    let checked = findings.into_iter().map(|(object, all)| Checked::of(object.to_string(), all));
+    Ok(checked.collect())
 }
 
 fn objects(snapshot: &Snapshot) -> Vec<(Kind, fairlead_state::Key)> {

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use super::support::world::FAIRLEAD;
+use super::support::{apiserver::ApiServer, world::FAIRLEAD};
 
 const OBJECTS: &str = "
 apiVersion: v1
@@ -169,4 +169,98 @@ fn completions_and_manual_pages_know_every_command() {
             assert!(String::from_utf8_lossy(&script.stdout).contains(command), "{shell} {command}");
         }
     }
+}
+
+/// A kubectl that writes down what it is asked.
+fn kubectl(folder: &Path, answer: &str) -> (String, std::path::PathBuf) {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let said = folder.join("said");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{answer}\n", said.display());
+    write(folder, "kubectl", &script);
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.join("kubectl"), permissions).expect("writable");
+    symlink(FAIRLEAD, folder.join("kubectl-fairlead")).expect("writable");
+    (folder.join("kubectl-fairlead").display().to_string(), said)
+}
+
+fn plugin(folder: &Path, program: &str, args: &[&str]) -> std::process::Output {
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    Command::new(program).args(args).env("PATH", path).output().expect("it starts")
+}
+
+#[test]
+fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; esac; exit 3";
+    let answer = answer.replace("; exit 3", "; case \"$*\" in *exec*) exit 3;; esac");
+    let (program, said) = kubectl(folder.path(), &answer);
+    for (args, expected) in [
+        (
+            &["status"][..],
+            "--namespace kube-system exec daemonset/fairlead-node -- fairlead status\n",
+        ),
+        (
+            &["--context", "prod", "--agents", "net", "trace", "http://a.example/"],
+            "--context prod --namespace net exec daemonset/fairlead-ingress -- fairlead trace \
+             http://a.example/\n",
+        ),
+        (
+            &["--node", "n1", "names", "web.shop"],
+            "--namespace kube-system get pods --output name --selector \
+             app.kubernetes.io/name=fairlead,app.kubernetes.io/component=dns --field-selector \
+             spec.nodeName=n1\n--namespace kube-system exec pod/fairlead-dns-x7k2p -- fairlead names \
+             web.shop\n",
+        ),
+    ] {
+        drop(std::fs::remove_file(&said));
+        let output = plugin(folder.path(), &program, args);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: the command's own status");
+        assert_eq!(std::fs::read_to_string(&said).expect("written"), expected, "{args:?}");
+    }
+    let output = plugin(folder.path(), &program, &["version"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("fairlead "), "no agent is asked");
+}
+
+#[test]
+fn a_live_cluster_is_judged_as_its_manifests_are() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = runtime.block_on(ApiServer::start());
+    for document in OBJECTS.split("---") {
+        server.put(serde_saphyr::from_str(document).expect("YAML"));
+    }
+    let config = server.kubeconfig().display().to_string();
+    let folder = tempfile::tempdir().expect("a directory");
+    let answer = format!("cat {config}");
+    let (program, said) = kubectl(folder.path(), &answer);
+    let by_plugin = plugin(folder.path(), &program, &["--context", "prod", "check", "-o", "json"]);
+    assert_eq!(
+        std::fs::read_to_string(said).expect("written"),
+        "--context prod config view --raw --minify --flatten\n"
+    );
+    for output in [run(&["check", "--kubeconfig", &config, "-o", "json"]), by_plugin] {
+        assert_eq!(output.status.code(), Some(1), "something is refused");
+        let report = json(&output).to_string();
+        for part in [
+            r#"{"object":"Service shop/good","reasons":[],"verdict":"works"}"#,
+            "Service shop/broken",
+            "Ingress shop/foreign",
+            "Corefile of ConfigMap coredns",
+            "KubeProxyConfiguration mode",
+        ] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_one_line() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let server = runtime.block_on(async { ApiServer::start_unreachable() });
+    let config = server.kubeconfig().display().to_string();
+    let output = run(&["check", "--kubeconfig", &config]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.lines().count() == 1 && error.contains("127.0.0.1"), "{error}");
+    let output = run(&["check"]);
+    assert_eq!(output.status.code(), Some(2), "neither files nor a cluster");
 }
