@@ -94,6 +94,20 @@ cargo_tool() { # NAME VERSION
   cargo install --quiet --locked "$1" --version "$2" || die "$1 $2 could not be built"
 }
 
+# Unpacked, not installed: the package would start a server.
+prometheus() {
+  [ ! -x target/tools/prometheus ] || [ ! -x target/tools/promtool ] || return 0
+  say "fetching prometheus"
+  [ -n "$apt_updated" ] || { [ "$(id -u)" = 0 ] && apt-get update -qq && apt_updated=yes; } || true
+  local room
+  room=$(mktemp -d)
+  (cd "$room" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .) ||
+    die "Debian's prometheus cannot be fetched: check the machine's package sources"
+  mkdir -p target/tools
+  mv "$room"/usr/bin/prometheus "$room"/usr/bin/promtool target/tools/
+  rm -rf "$room"
+}
+
 go_present() {
   PATH=$PATH:/usr/local/go/bin
   local cure="install Go $GO_VERSION or later into /usr/local/go (go.dev/dl)" have
@@ -106,7 +120,8 @@ case "${1:-build}" in
 build) rust; ebpf_compiler; bpf_linker ;;
 run) plain_packages iproute2 util-linux procps ;;
 test)
-  plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation ;;
+  plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation
+  prometheus ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
 image) plain_packages python3 ca-certificates binutils ;;

@@ -17,6 +17,7 @@ mod drop_in;
 mod ingress;
 mod kubernetes_source;
 mod life;
+mod monitoring;
 mod operate;
 mod page;
 mod publish;
