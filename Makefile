@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image manifests demo test test-differential test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -22,6 +22,24 @@ build: toolchain ## target/release/fairlead
 image: build ## target/image/fairlead.tar, a container image [TAG=its tag instead of the version]
 	@tools/toolchain.sh image
 	@TAG=$(TAG) tools/image.sh
+
+docs: ## target/book, the documentation as a book
+	@tools/toolchain.sh docs
+	mdbook build docs
+
+reference: build ## docs/reference from the flags and the chart's values
+	$(BIN) man --markdown > docs/reference/flags.md
+	deploy/reference > docs/reference/values.md
+
+pictures: build ## the page's pictures in docs, as a real browser shows it (as root)
+	@tools/toolchain.sh test
+	FAIRLEAD_PICTURES=$(CURDIR)/docs/pictures cargo test $(CARGO_FLAGS) --test it -- page::a_browser
+
+reproducible: toolchain ## the same commit gives the same bytes: builds it twice and compares
+	@tools/reproducible.sh
+
+sbom: ## target/sbom.json, what the binary is made of (CycloneDX)
+	@mkdir -p target && tools/sbom.py > target/sbom.json
 
 manifests: ## deploy/manifests from the Helm chart
 	@deploy/manifests.sh

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{Cli, exit};
+use crate::{Cli, exit, reference};
 
 /// Flags of `fairlead completions`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub(crate) struct ManArgs {
     /// Write one page a command into this directory (default: this program's page to standard output)
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
+    /// Print every command and flag as Markdown instead
+    #[arg(long, conflicts_with = "directory")]
+    markdown: bool,
 }
 
 /// Prints a completion script: `source <(fairlead completions bash)`.
@@ -33,6 +36,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Prints or writes manual pages.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
+    if args.markdown {
+        return exit::print(&reference::markdown(&Cli::command()));
+    }
     let Some(directory) = &args.directory else {
         let mut page = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut page)?;

@@ -20,6 +20,7 @@ mod logging;
 mod output;
 mod plan;
 mod probe;
+mod reference;
 mod report;
 mod table;
 mod version;

@@ -89,7 +89,7 @@ bpf_linker() {
 cargo_tool() { # NAME VERSION
   local have
   have=$("$1" --version 2>/dev/null | awk '{print $2}') || true
-  [ "$have" = "$2" ] && return
+  [ "${have#v}" = "$2" ] && return
   say "building $1 $2 (a few minutes)"
   cargo install --quiet --locked "$1" --version "$2" || die "$1 $2 could not be built"
 }
@@ -122,6 +122,7 @@ run) plain_packages iproute2 util-linux procps ;;
 test)
   plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation
   prometheus ;;
+docs) rust; cargo_tool mdbook "$MDBOOK_VERSION" ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables nginx-light wrk dnsperf openssl ;;
 image) plain_packages python3 ca-certificates binutils ;;
@@ -129,5 +130,5 @@ cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
   go_present ;;
-*) die "usage: tools/toolchain.sh build|image|run|test|lint|bench|cluster" ;;
+*) die "usage: tools/toolchain.sh build|image|run|test|docs|lint|bench|cluster" ;;
 esac

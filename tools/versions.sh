@@ -7,6 +7,7 @@ LLVM_MAJOR=22
 LLVM_VERSION=22.1.8
 BPF_LINKER_VERSION=0.13.0
 CARGO_DENY_VERSION=0.20.2
+MDBOOK_VERSION=0.5.4
 # The test cluster: upstream's programs, as modules (tests/cluster/tools/pin writes them into go.mod and go.sum).
 GO_VERSION=1.26
 KUBERNETES_VERSION=1.37.2

@@ -13,6 +13,7 @@ mod check;
 mod cleanup;
 mod corefile;
 mod demo;
+mod docs;
 mod drop_in;
 mod ingress;
 mod kubernetes_source;
