@@ -50,6 +50,8 @@ pub enum Outcome {
     Redirected,
     /// Sent somewhere else by an annotation: the status, and where to as it is written there.
     Elsewhere(u16, String),
+    /// 503: nobody is let in, as what guards the path cannot be read; what is wrong with it.
+    Denied(String),
     /// 503, and why.
     Unavailable(String),
     /// It is forwarded.
@@ -225,6 +227,9 @@ fn outcome(found: &Found<'_>, request: &Request<'_>, path: &str) -> Outcome {
     }
     if found.redirects(request.tls, path) {
         return Outcome::Redirected;
+    }
+    if let Some(reason) = extra.and_then(|extra| extra.denied.as_ref()) {
+        return Outcome::Denied(reason.to_string());
     }
     let Some(upstream) = &found.route.upstream else {
         return Outcome::Unavailable("its backend is of a kind that is not served".to_owned());

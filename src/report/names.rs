@@ -14,7 +14,7 @@ use fairlead_state::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::spelling::{missing, near};
+use self::spelling::{missing, near, refused};
 use super::part::{Extent, Wanted};
 use crate::{
     table::{Cell, Screen, Table, Tone},
@@ -54,6 +54,8 @@ pub(crate) struct Lookup {
     pub(crate) is_found: bool,
     /// Servers are asked for it that know more than the cluster.
     pub(crate) is_forwarded: bool,
+    /// The name of others that a Service of type ExternalName leads to.
+    pub(crate) alias_of: Option<String>,
     /// Names of the cluster that are spelt alike, where it is none.
     pub(crate) near: Vec<String>,
 }
@@ -153,12 +155,17 @@ pub(crate) fn lookup(
         }
     }
     let Some(last) = last else { anyhow::bail!("{name:?} is no name") };
+    let alias_of = alias(&last);
+    let is_unknown = matches!(last.code, "forwarded" | "NXDOMAIN") && alias_of.is_none();
+    let refused = is_unknown.then(|| refused(&view.snapshot, name, namespace, &domain)).flatten();
     let near = match last.code {
+        _ if alias_of.is_some() || refused.is_some() => Vec::new(),
         "forwarded" | "NXDOMAIN" => near(&view.snapshot, name, namespace, &domain),
         _ => Vec::new(),
     };
     // Nobody outside is likely to know a name without a dot, or one beside a Service's.
-    let is_forwarded = last.code == "forwarded" && near.is_empty() && name.contains('.');
+    let is_theirs = name.contains('.') && near.is_empty() && refused.is_none();
+    let is_forwarded = last.code == "forwarded" && (alias_of.is_some() || is_theirs);
     let is_found = is_forwarded || !last.records.is_empty();
     let shown_name = last.name.trim_end_matches('.');
     let result = match last.code {
@@ -170,7 +177,7 @@ pub(crate) fn lookup(
         "NOERROR" => format!("{shown_name} is {}", shown(&last)),
         code => format!("{name} is answered {code}"),
     };
-    let why = why(view, name, namespace, &last, &near, &domain);
+    let why = refused.unwrap_or_else(|| why(view, name, namespace, &last, &near, &domain));
     Ok(Lookup {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -180,8 +187,16 @@ pub(crate) fn lookup(
         addresses: last.addresses.clone(),
         is_found,
         is_forwarded,
+        alias_of,
         near,
     })
+}
+
+/// Where an alias of the cluster's own leads outside.
+fn alias(found: &Explanation) -> Option<String> {
+    let record = found.records.last().filter(|_| found.code == "forwarded")?;
+    let (_, target) = record.split_once(" CNAME ")?;
+    Some(target.trim_end_matches('.').to_owned())
 }
 
 fn shown(found: &Explanation) -> String {
@@ -270,6 +285,15 @@ fn why(
             Some(service) => format!("ClusterIP of Service {}", service.key),
             None => "a name of the cluster".into(),
         },
+        ("forwarded", _) if alias(found).is_some() => {
+            let target = alias(found).unwrap_or_default();
+            match service_of(&view.snapshot, &found.name, domain) {
+                Some(service) => {
+                    format!("Service {} is of type ExternalName: an alias of {target}", service.key)
+                }
+                None => format!("an alias of {target}"),
+            }
+        }
         ("NXDOMAIN" | "forwarded", _) => {
             let no_such = missing(&view.snapshot, name, namespace, domain);
             if !near.is_empty() {

@@ -145,6 +145,10 @@ pub(crate) fn build(view: &View<'_>, target: &Target, from: Asker<'_>) -> anyhow
 
 fn no_address(trace: &mut Trace, target: &Target, lookup: &names::Lookup) {
     let host = &target.host;
+    if let Some(alias) = &lookup.alias_of {
+        let text = format!("{host} is an alias of {alias}: where that leads is not known here");
+        return trace.end("passed on", text, Some(lookup.why.clone()));
+    }
     if lookup.is_forwarded {
         let text = format!("{host} is no name of the cluster: where it leads is not known here");
         let cure = target.http.is_some().then(|| {

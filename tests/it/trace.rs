@@ -87,7 +87,7 @@ const TLS: (&str, &str) = (
 );
 const UNCHANGED: (&str, &str) = ("metadata", "metadata");
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 20] = [
     Case {
         name: "no pod matches the selector",
         change: ("kubernetes.io/service-name: web", "kubernetes.io/service-name: other"),
@@ -206,6 +206,66 @@ const CASES: [Case; 14] = [
         cure: "create Service shop/webb, or correct the backend's service name in Ingress shop/web",
     },
     Case {
+        name: "a Service that is there and cannot be served",
+        change: ("port: 80, targetPort", "port: 70000, targetPort"),
+        ask: &["tcp", "web.shop:80"],
+        verdict: "no name",
+        text: "web.shop has no address: the client says \"unknown host\" or the like",
+        cure: "Service shop/web is there and not served: spec.ports[0].port 70000 is not a port \
+               (1-65535): put it right",
+    },
+    Case {
+        name: "pods that all end",
+        change: ("{ready: true}", "{ready: false, serving: false, terminating: true}"),
+        ask: &["tcp", "web.shop:80"],
+        verdict: "reject",
+        text: "refused at once: the Service has no endpoints for this port",
+        cure: "all 2 endpoints are terminating: wait for their successors, or see why there are none \
+               (kubectl -n shop get pods)",
+    },
+    Case {
+        name: "UDP to a port that is TCP's",
+        change: UNCHANGED,
+        ask: &["udp", "web.shop:80"],
+        verdict: "reject",
+        text: "refused at once: the Service has no such port",
+        cure: "Service shop/web has no port 80/udp; it has http (80/tcp)",
+    },
+    Case {
+        name: "an Ingress without a class",
+        change: ("  ingressClassName: fairlead\n", ""),
+        ask: &["http://shop.example/cart"],
+        verdict: "404",
+        text: "404: nothing is served under this host",
+        cure: "Ingress shop/web has this host and is not served: it names no class and no \
+               IngressClass of fairlead.io/ingress is the default: set spec.ingressClassName, or \
+               start with --watch-ingress-without-class",
+    },
+    Case {
+        name: "a misspelt class",
+        change: ("ingressClassName: fairlead", "ingressClassName: fairled"),
+        ask: &["http://shop.example/cart"],
+        verdict: "404",
+        text: "404: nothing is served under this host",
+        cure: "Ingress shop/web has this host and is not served: its IngressClass fairled does not \
+               exist: create it with spec.controller fairlead.io/ingress, or name another in \
+               spec.ingressClassName",
+    },
+    Case {
+        name: "an annotation that guards and cannot be read",
+        change: (
+            "kind: Ingress\nmetadata: {name: web, namespace: shop}",
+            "kind: Ingress\nmetadata: {name: web, namespace: shop, annotations: \
+             {nginx.ingress.kubernetes.io/whitelist-source-range: 10.0.0.0/99}}",
+        ),
+        ask: &["http://shop.example/cart"],
+        verdict: "503",
+        text: "503: nobody is let in, as what guards the path cannot be read",
+        cure: "annotation nginx.ingress.kubernetes.io/whitelist-source-range \"10.0.0.0/99\" is no \
+               list of addresses and networks (10.0.0.0/8, 2001:db8::1); its paths answer 503 until \
+               it is put right",
+    },
+    Case {
         name: "a certificate's Secret is missing",
         change: TLS,
         ask: &["https://shop.example/cart"],
@@ -246,6 +306,19 @@ fn what_is_wrong_is_named_with_its_cure_in_one_command() {
         let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(shown.contains(text) && shown.contains(cure), "{name}:\n{shown}");
     }
+}
+
+#[test]
+fn an_alias_of_others_leads_on_and_says_where() {
+    let alias = "---\napiVersion: v1\nkind: Service\nmetadata: {name: old, namespace: shop}\n\
+                 spec: {type: ExternalName, externalName: db.example}\n";
+    let output = run(&format!("{SHOP}{alias}"), &["tcp", "old.shop:5432", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let outcome = &json(&output)["outcome"];
+    assert_eq!(outcome["verdict"], "passed on", "{outcome:#}");
+    let text = "old.shop is an alias of db.example: where that leads is not known here";
+    assert_eq!(outcome["text"], text);
+    assert_eq!(outcome["cure"], "Service shop/old is of type ExternalName: an alias of db.example");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Names that do not exist: what of them does not, and which Services are spelt alike.
 
-use fairlead_state::{Key, Snapshot};
+use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
 
 /// Suggestions for a misspelt name.
 const SUGGESTIONS_MAX: usize = 3;
@@ -12,6 +12,19 @@ pub(super) fn missing(snapshot: &Snapshot, name: &str, namespace: &str, domain: 
         || snapshot.namespaces().contains_key(&Key::new("", namespace.as_str()));
     let what = format!("Service {namespace}/{service} does not exist");
     if known { what } else { format!("{what}, nor does anything in namespace {namespace}") }
+}
+
+/// A Service of that name that is there and not served: what is wrong with it.
+pub(super) fn refused(
+    snapshot: &Snapshot,
+    name: &str,
+    namespace: &str,
+    domain: &str,
+) -> Option<String> {
+    let (service, namespace) = parts(name, namespace, domain);
+    let key = Key::new(namespace.as_str(), service.as_str());
+    let refusal = snapshot.refused().get(&ObjectRef { kind: Kind::Service, key: key.clone() })?;
+    Some(format!("Service {key} is there and not served: {}: put it right", refusal.reason))
 }
 
 /// Service and namespace as a name means them.

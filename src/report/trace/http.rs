@@ -107,6 +107,10 @@ pub(super) fn request(view: &View<'_>, target: &Target, mut trace: Trace) -> any
             let text = format!("{status}: sent to {location}");
             trace.end("moved", text, Some("an annotation of the Ingress says so".to_owned()));
         }
+        Outcome::Denied(reason) => {
+            let text = "503: nobody is let in, as what guards the path cannot be read";
+            trace.end("503", text, Some(reason));
+        }
         Outcome::Unavailable(reason) => {
             let cure = found.rule.as_ref().and_then(|rule| why_unavailable(view, rule));
             trace.end("503", format!("503: {reason}"), cure.or(Some(reason)));
