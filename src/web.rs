@@ -70,7 +70,9 @@ impl<F: Facts> Web<F> {
                 (_, Err(_)) => {
                     plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are followed\n")
                 }
-                (Some(page), Ok(permit)) => events::follow(self.facts.clone(), page, permit),
+                (Some(page), Ok(permit)) => {
+                    events::follow(self.facts.clone(), page, permit, events::LOOK_EVERY)
+                }
             },
             "/part" => match asked::followed(query) {
                 None => plain(StatusCode::NOT_FOUND, "no such page\n"),

@@ -21,7 +21,7 @@ use super::{Facts, asked::Page, frame, rates::Rates};
 use crate::agent::Body;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// So many looks without a change and a comment is sent, by which a dead connection is found out.
 const SILENT_LOOKS_MAX: u32 = 8;
 
@@ -37,13 +37,14 @@ struct Stream<F> {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A response that goes on as long as somebody listens.
+/// A response that goes on as long as somebody listens, with a look every so often.
 pub(super) fn follow<F: Facts>(
     facts: F,
     page: Page,
     permit: OwnedSemaphorePermit,
+    every: Duration,
 ) -> Response<Body> {
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = interval(every);
     // A look that took long is not made up for.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stream = Stream {

@@ -1,8 +1,13 @@
 //! Pages from manifests, hostile ones included.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use clap::Parser;
+use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 
 use super::*;
@@ -17,9 +22,9 @@ struct Flags {
     files: Files,
 }
 
-/// An agent that has read a file.
+/// An agent that has read a file, and how often it was looked at.
 #[derive(Clone)]
-struct Manifests(PathBuf);
+struct Manifests(PathBuf, Arc<AtomicUsize>);
 
 impl Facts for Manifests {
     fn status(&self) -> Status {
@@ -52,6 +57,7 @@ impl Facts for Manifests {
     }
 
     fn look<T>(&self, report: impl FnOnce(&View<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.1.fetch_add(1, Relaxed);
         let flags = Flags::parse_from(["test", "-f", &self.0.display().to_string()]);
         report(&flags.files.view()?.view)
     }
@@ -96,7 +102,7 @@ fn written() -> (tempfile::TempDir, Manifests) {
         format!("{{\"kind\": \"List\", \"apiVersion\": \"v1\", \"items\": {objects}}}"),
     )
     .unwrap();
-    (folder, Manifests(file))
+    (folder, Manifests(file, Arc::default()))
 }
 
 fn shown(facts: &Manifests, path: &str, query: &[(&str, &str)]) -> (StatusCode, String) {
@@ -203,4 +209,25 @@ fn everything_a_page_loads_is_its_own() {
         assert!(!text.contains(" style=") && !text.contains(" onclick="), "{path}");
     }
     assert!(!STYLE.contains("url(") && !STYLE.contains("@import"), "style sheets load nothing");
+}
+
+#[tokio::test]
+async fn where_nobody_looks_nothing_is_computed() {
+    let (_folder, facts) = written();
+    let places = Arc::new(Semaphore::new(1));
+    let place = places.clone().try_acquire_owned().unwrap();
+    let page = Page::of("/services", "").unwrap();
+    let mut body = events::follow(facts.clone(), page, place, Duration::from_millis(1)).into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.starts_with(b"data: {"), "{first:?}");
+    let looks = facts.1.load(Relaxed);
+    assert_eq!(looks, 1);
+    // What has not changed is not sent again; a comment now and then finds out who has gone.
+    let next = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(&next[..], b":\n\n");
+    let looks = facts.1.load(Relaxed);
+    assert!(looks > 2, "{looks}");
+    drop(body);
+    assert_eq!(Arc::strong_count(&facts.1), 1, "nobody is left who could look");
+    assert_eq!(places.available_permits(), 1, "and the place is free");
 }
