@@ -1,9 +1,12 @@
 //! A plain question and the zone make a reply: the same for UDP, TCP and the slow path.
 
-use std::{net::IpAddr, sync::atomic::Ordering::Relaxed, time::Instant};
+mod records;
+
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use hickory_proto::op::ResponseCode;
 
+use self::records::Records;
 use crate::{
     cache::{Cache, Flavour, Freshness},
     corefile::AclAction,
@@ -11,20 +14,11 @@ use crate::{
     plugins::Claim,
     policy::{Asking, Site},
     wire::{
-        HEADER_BYTES,
-        name::NAME_BYTES_MAX,
         question::Question,
         rcode,
-        record::OWNER_IS_QUESTION,
-        reply::{Flags, Reply, record_head},
-        rtype,
+        reply::{Flags, Reply},
     },
-    zone::{
-        Zone,
-        lookup::Found,
-        reverse::Pointer,
-        service::{Node, srv_weight},
-    },
+    zone::{Zone, lookup::Found},
 };
 
 /// What became of a plain question.
@@ -196,10 +190,6 @@ pub(crate) fn answer(
     };
     let mut code = rcode::NO_ERROR;
     match found {
-        Found::Records(set) => reply.answer_set(set, manner.rotation),
-        Found::Pod(address) => put_pod(&mut reply, zone, address),
-        Found::Pointers(pointers) => pointers.iter().for_each(|p| put_pointer(&mut reply, zone, p)),
-        Found::Endpoint(node, ports) => put_endpoint(&mut reply, zone, question, node, ports),
         Found::Soa => {
             authority.into_iter().for_each(|soa| soa.answer(&mut reply, &question.name));
         }
@@ -211,73 +201,12 @@ pub(crate) fn answer(
             };
             authority.into_iter().for_each(|soa| soa.deny(&mut reply, &question.name));
         }
-        Found::Alias(_) | Found::Outside => {}
+        found => {
+            let rotation = manner.rotation;
+            Records { reply: &mut reply, zone, question, rotation }.put(&found);
+        }
     }
     let flags = Flags { authoritative: true, recursion_available: manner.recursion_available };
     let bytes = reply.finish(question, code, flags);
     Outcome::Reply(Made { bytes, code, by: Plugin::Kubernetes })
-}
-
-fn put_pod(reply: &mut Reply<'_>, zone: &Zone, address: IpAddr) {
-    let head = |rtype, bytes| record_head(HEADER_BYTES, rtype, zone.ttl_seconds(), bytes);
-    match address {
-        IpAddr::V4(v4) => {
-            reply.answer(Scratch::new().join(&[&head(rtype::A, 4), &v4.octets()]));
-        }
-        IpAddr::V6(v6) => {
-            reply.answer(Scratch::new().join(&[&head(rtype::AAAA, 16), &v6.octets()]));
-        }
-    }
-}
-
-fn put_pointer(reply: &mut Reply<'_>, zone: &Zone, pointer: &Pointer) {
-    let target: [&[u8]; 3] = [&pointer.label, &pointer.service, zone.services_name()];
-    let length = target.iter().map(|part| part.len()).sum();
-    let head = record_head(HEADER_BYTES, rtype::PTR, zone.ttl_seconds(), length);
-    let [label, service, parent] = target;
-    reply.answer(Scratch::new().join(&[&head, label, service, parent]));
-}
-
-/// SRV records of an endpoint's own name, and its addresses.
-fn put_endpoint(
-    reply: &mut Reply<'_>,
-    zone: &Zone,
-    question: &Question,
-    node: &Node,
-    ports: &[u16],
-) {
-    let target = question.name.as_bytes();
-    let sets = [rtype::A, rtype::AAAA].map(|rtype| node.set(rtype));
-    let addresses = || sets.iter().flatten().flat_map(|set| set.slots());
-    let weight = srv_weight(ports.len() * addresses().count()).unwrap_or(1).to_be_bytes();
-    let head = record_head(HEADER_BYTES, rtype::SRV, zone.ttl_seconds(), 6 + target.len());
-    for port in ports {
-        let data = [[0, 0], weight, port.to_be_bytes()];
-        // The target is written out: RFC 2782 forbids to compress it.
-        reply.answer(Scratch::new().join(&[&head, data.as_flattened(), target]));
-    }
-    for slot in addresses() {
-        let after_owner = slot.get(OWNER_IS_QUESTION.len()..).unwrap_or_default();
-        reply.additional(Scratch::new().join(&[target, after_owner]));
-    }
-}
-
-/// Room for one record made while answering.
-struct Scratch([u8; NAME_BYTES_MAX + 32]);
-
-impl Scratch {
-    fn new() -> Self {
-        Self([0; NAME_BYTES_MAX + 32])
-    }
-
-    /// The parts in a row; nothing if they have no room.
-    fn join(&mut self, parts: &[&[u8]]) -> &[u8] {
-        let mut at = 0;
-        for part in parts {
-            let Some(place) = self.0.get_mut(at..at + part.len()) else { return &[] };
-            place.copy_from_slice(part);
-            at += part.len();
-        }
-        self.0.get(..at).unwrap_or_default()
-    }
 }

@@ -1,14 +1,18 @@
 //! The cluster's names at one revision: immutable, shared, cheap to derive the next one from.
 //!
 //! A name below `svc` is found by one hash lookup of its last two labels (Service and Namespace)
-//! and a search among that Service's few names. So a change costs what that Service costs, empty
-//! non-terminals follow from the structure, and "no such name" is as cheap as an answer.
+//! and a look at that Service, which the snapshot has anyway. So a change costs what that Service
+//! costs, empty non-terminals follow from the structure, "no such name" is as cheap as an answer, and
+//! names need hardly any memory beside the objects they are made of.
 
 pub(crate) mod authority;
+mod dashed;
+pub(crate) mod endpoints;
 pub(crate) mod lookup;
 pub(crate) mod outside;
 pub(crate) mod reverse;
 pub(crate) mod service;
+mod table;
 mod update;
 
 use std::{net::IpAddr, sync::Arc};
@@ -18,6 +22,7 @@ use imbl::HashMap;
 use outside::Outside;
 use reverse::{Family, Pointer};
 use service::ServiceNames;
+use table::Table;
 
 use crate::{
     corefile::{KubernetesOptions, Pods},
@@ -95,10 +100,11 @@ pub(crate) struct Zone {
     origin: Arc<Origin>,
     known: Known,
     /// By the wire form of `SERVICE.NAMESPACE`.
-    services: HashMap<Arc<[u8]>, Arc<ServiceNames>>,
+    services: Table<ServiceNames>,
     /// By the namespace's name.
     namespaces: HashMap<Arc<[u8]>, Presence>,
-    reverse: HashMap<IpAddr, Arc<[Pointer]>>,
+    /// By address.
+    reverse: Table<Pointer>,
     /// Of Services that can be reached from outside, by the wire form of `SERVICE.NAMESPACE`.
     outside: HashMap<Arc<[u8]>, Arc<Outside>>,
     /// Namespaces of the own node's pods, lower case, by their addresses.
@@ -156,9 +162,9 @@ impl Zone {
         Self {
             origin,
             known: Known::Nothing,
-            services: HashMap::new(),
+            services: Table::new(),
             namespaces: HashMap::new(),
-            reverse: HashMap::new(),
+            reverse: Table::new(),
             outside: HashMap::new(),
             clients: HashMap::new(),
             name_servers,
@@ -232,7 +238,7 @@ fn name_servers(origin: &Origin, dns_service: Option<&ServiceNames>) -> RrSet {
     let parent = if dns_service.is_some() { &origin.services } else { &origin.name };
     if let Ok(name) = parent.below(labels) {
         set.answer(name.as_bytes());
-        for address in dns_service.into_iter().flat_map(|service| service.cluster_ips.iter()) {
+        for address in dns_service.into_iter().flat_map(ServiceNames::cluster_ips) {
             set.additional_address(&name, address);
         }
     }
@@ -241,6 +247,7 @@ fn name_servers(origin: &Origin, dns_service: Option<&ServiceNames>) -> RrSet {
 
 /// The Service in front of cluster DNS in every distribution, kubelets' `--cluster-dns` included.
 const DNS_SERVICE: &[u8] = b"\x08kube-dns\x0bkube-system";
+const DNS_SERVICE_LABELS: (&[u8], &[u8]) = (b"kube-dns", b"kube-system");
 
 /// The wire form of `SERVICE.NAMESPACE`; `None` when they are no labels.
 fn service_key(service: &str, namespace: &str) -> Option<Arc<[u8]>> {

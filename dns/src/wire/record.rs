@@ -25,11 +25,6 @@ pub(crate) struct RrSet {
 }
 
 impl RrSet {
-    /// Each answer of a set of address records.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = &[u8]> {
-        self.answers.chunks_exact(usize::from(self.slot_bytes).max(1))
-    }
-
     /// A set whose answers are all as long as the first.
     fn of_slots(rtype: u16, slot_bytes: u16, answers: Vec<u8>) -> Self {
         Self { rtype, slot_bytes, answers: answers.into(), additional: Arc::default() }

@@ -89,6 +89,11 @@ impl<'b> Reply<'b> {
         fits
     }
 
+    /// Whether a record of the answer had no room: no later one is wanted then.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.truncated
+    }
+
     /// One answer record in wire form.
     pub(crate) fn answer(&mut self, record: &[u8]) {
         if self.put(record) {

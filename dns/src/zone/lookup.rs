@@ -1,12 +1,14 @@
 //! What a name is: research of the live CoreDNS as a table stands in `tests/contract.rs`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::{
-    DNS_SERVICE, Known, Zone,
+    DNS_SERVICE, DNS_SERVICE_LABELS, Known, Zone,
     authority::Authority,
+    dashed,
+    endpoints::Group,
     reverse::Pointer,
-    service::{More, Node, ServiceNames},
+    service::{ServiceNames, Srv},
 };
 use crate::{
     corefile::Pods,
@@ -24,12 +26,16 @@ pub(crate) enum Found<'z> {
     Records(&'z RrSet),
     /// A pod's address, read from its name.
     Pod(IpAddr),
+    /// A Service's own addresses of the type's family.
+    Own(&'z [IpAddr]),
+    /// An endpoint's.
+    Endpoint(Group<'z>),
+    /// SRV records.
+    Srv(Srv<'z>),
     /// Names of an address.
-    Pointers(&'z [Pointer]),
+    Pointers(IpAddr),
     /// The zone's own SOA.
     Soa,
-    /// SRV of an endpoint's own name: its ports.
-    Endpoint(&'z Node, &'z [u16]),
     /// Another name's records.
     Alias(&'z WireName),
     /// The name exists, the type does not.
@@ -40,6 +46,18 @@ pub(crate) enum Found<'z> {
     NotSynced,
     /// Not ours to answer.
     Outside,
+}
+
+impl<'z> Found<'z> {
+    /// `found` if the type is that of one of its addresses.
+    pub(super) fn of_addresses(
+        mut addresses: impl Iterator<Item = IpAddr>,
+        found: Self,
+        qtype: u16,
+    ) -> Self {
+        let is_there = addresses.any(|address| rtype_of(&address) == qtype);
+        if is_there { found } else { Found::NoData }
+    }
 }
 
 impl Zone {
@@ -89,16 +107,21 @@ impl Zone {
             0 => Found::NoData,
             1 => self.namespace(name.span(0, 1)),
             _ => {
-                let Some(service) = self.services.get(name.span(svc - 2, svc)) else {
-                    return Found::NoName;
-                };
-                let node = match svc {
-                    2 => Some(&service.node),
-                    _ => service.below(name.span(0, svc - 2)),
-                };
-                node.map_or(Found::NoName, |node| at_node(node, qtype))
+                let Some(service) = self.service(name, svc - 2) else { return Found::NoName };
+                match svc - 2 {
+                    0 => service.at_own(qtype),
+                    1 => service.at_label(name.label(0), qtype),
+                    2 => service.at_port(name.label(0), name.label(1), qtype),
+                    _ => Found::NoName,
+                }
             }
         }
+    }
+
+    /// The Service whose label is number `at`, its namespace's the next.
+    fn service(&self, name: &LowerName, at: usize) -> Option<&ServiceNames> {
+        let (service, namespace) = (name.label(at), name.label(at + 1));
+        self.services.find(name.span(at, at + 2)).find(|names| names.is_of(service, namespace))
     }
 
     fn namespace(&self, label: &[u8]) -> Found<'_> {
@@ -112,11 +135,13 @@ impl Zone {
         match pod {
             0 => Found::NoData,
             1 => self.namespace(name.span(0, 1)),
-            2 if self.namespaces.contains_key(name.label(1)) => match pod_address(name.label(0)) {
-                Some(address) if qtype == rtype_of(&address) => Found::Pod(address),
-                Some(_) => Found::NoData,
-                None => Found::NoName,
-            },
+            2 if self.namespaces.contains_key(name.label(1)) => {
+                match dashed::address(name.label(0)) {
+                    Some(address) if qtype == rtype_of(&address) => Found::Pod(address),
+                    Some(_) => Found::NoData,
+                    None => Found::NoName,
+                }
+            }
             _ => Found::NoName,
         }
     }
@@ -126,23 +151,31 @@ impl Zone {
         let is_address = matches!(qtype, rtype::A | rtype::AAAA);
         match (dns, self.dns_service()) {
             (0, _) => Found::NoData,
-            (1, Some(service)) if name.label(0) == b"ns" && is_address => {
-                at_node(&service.node, qtype)
-            }
+            (1, Some(service)) if name.label(0) == b"ns" && is_address => service.at_own(qtype),
             (1, _) if name.label(0) == b"ns" => Found::NoData,
             _ => Found::NoName,
         }
     }
 
     pub(super) fn dns_service(&self) -> Option<&ServiceNames> {
-        let service = self.services.get(DNS_SERVICE)?;
-        (!service.cluster_ips.is_empty()).then_some(service)
+        let (service, namespace) = DNS_SERVICE_LABELS;
+        let mut known = self.services.find(DNS_SERVICE);
+        known.find(|names| names.is_of(service, namespace) && !names.cluster_ips().is_empty())
+    }
+
+    /// Names of an address: a Service's own has that Service's name and no other, as CoreDNS has it.
+    pub(crate) fn pointers(&self, address: IpAddr) -> impl Iterator<Item = &Pointer> {
+        let all = move || {
+            self.reverse.find(&address).filter(move |pointer| pointer.address() == Some(address))
+        };
+        let is_own = all().next().is_some_and(Pointer::is_own);
+        all().take(if is_own { 1 } else { usize::MAX })
     }
 
     fn lookup_address(&self, name: &LowerName, address: Option<IpAddr>, qtype: u16) -> Found<'_> {
-        let pointers = address.and_then(|address| self.reverse.get(&address));
-        match pointers {
-            Some(pointers) if qtype == rtype::PTR => Found::Pointers(names_in_force(pointers)),
+        let known = address.filter(|address| self.pointers(*address).next().is_some());
+        match known {
+            Some(address) if qtype == rtype::PTR => Found::Pointers(address),
             Some(_) => Found::NoData,
             None if self.known == Known::Nothing => Found::NotSynced,
             // An upstream may know it: nodes, addresses outside the cluster.
@@ -152,36 +185,11 @@ impl Zone {
     }
 }
 
-/// A Service's own address has that Service's name and no other, as CoreDNS has it.
-fn names_in_force(pointers: &[Pointer]) -> &[Pointer] {
-    match pointers.first() {
-        Some(first) if first.label.is_empty() => pointers.get(..1).unwrap_or_default(),
-        _ => pointers,
-    }
-}
-
-fn at_node(node: &Node, qtype: u16) -> Found<'_> {
-    match (node.set(qtype), &node.more) {
-        (Some(set), _) => Found::Records(set),
-        (None, More::Alias(target)) => Found::Alias(target),
-        (None, More::Ports(ports)) if qtype == rtype::SRV => Found::Endpoint(node, ports),
-        (None, _) => Found::NoData,
-    }
-}
-
 fn one_of(set: &RrSet, qtype: u16) -> Found<'_> {
     if set.rtype == qtype { Found::Records(set) } else { Found::NoData }
 }
 
-fn rtype_of(address: &IpAddr) -> u16 {
+/// The record type of an address.
+pub(crate) fn rtype_of(address: &IpAddr) -> u16 {
     if address.is_ipv4() { rtype::A } else { rtype::AAAA }
-}
-
-/// `1-2-3-4`, or an IPv6 address with its colons as dashes: `fd00--1`.
-fn pod_address(label: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(label).ok()?;
-    if text.matches('-').count() == 3 && !text.contains("--") {
-        return text.replace('-', ".").parse::<Ipv4Addr>().ok().map(IpAddr::V4);
-    }
-    text.replace('-', ":").parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }

@@ -2,10 +2,17 @@
 //! 3596 §2.5).
 
 use std::{
+    cmp::Ordering,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
 };
 
+use fairlead_state::model::Key;
+
+use super::{
+    endpoints::{Label, Target},
+    service::{ServiceNames, Whose},
+    table::Place,
+};
 use crate::wire::name::{LowerName, WireName};
 
 /// Address family of a reverse zone.
@@ -16,13 +23,45 @@ pub(crate) enum Family {
 }
 
 /// One name of an address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pointer {
-    /// The endpoint's label in wire form; empty for a Service's own address. The empty one sorts
-    /// first and wins.
-    pub(crate) label: Arc<[u8]>,
-    /// The wire form of `SERVICE.NAMESPACE`.
-    pub(crate) service: Arc<[u8]>,
+    pub(super) names: ServiceNames,
+    pub(super) whose: Whose,
+}
+
+impl Pointer {
+    /// Whether it is the Service's own address, not an endpoint's.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.whose, Whose::Own(_))
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.names.address(self.whose)
+    }
+
+    /// The endpoint's label; `None` for the Service's own address.
+    pub(crate) fn label(&self) -> Option<Label<'_>> {
+        self.names.target(self.whose).map(Target::label)
+    }
+
+    fn place(&self) -> (bool, &Key, Option<&str>, Option<IpAddr>) {
+        let target = self.names.target(self.whose);
+        let name = target.and_then(|target| target.name.as_deref());
+        (!self.is_own(), &self.names.service.key, name, self.address())
+    }
+
+    /// Service and namespace.
+    pub(crate) fn service(&self) -> [&[u8]; 2] {
+        let key = &self.names.service.key;
+        [key.name.as_bytes(), key.namespace.as_bytes()]
+    }
+}
+
+/// So that the names of an address do not depend on the order of events.
+impl Place for Pointer {
+    fn order(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
 }
 
 impl Family {

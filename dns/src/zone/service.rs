@@ -1,314 +1,252 @@
-//! The names of one Service, as a pure function of the Service and its EndpointSlices
-//! (kubernetes/dns docs/specification.md §2.3-2.5; where CoreDNS differs, see the crate's
-//! documentation).
+//! The names of one Service (kubernetes/dns docs/specification.md §2.3-2.5; where CoreDNS differs,
+//! see the crate's documentation).
+//!
+//! What a Service's own names are answered is read from the snapshot's Service when they are asked
+//! for: a zone is an index, no second copy of the cluster. Only what has to be sorted or parsed first
+//! is made once: see [`Endpoints`] and [`Alias`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{cmp::Ordering, net::IpAddr, sync::Arc};
 
 use fairlead_state::model::{EndpointSlice, Protocol, Service, ServiceType};
 
-use super::Origin;
+use super::{
+    Origin,
+    endpoints::{Endpoints, Group, Target},
+    lookup::Found,
+    table::Place,
+};
 use crate::wire::{
-    name::{LABEL_BYTES_MAX, WireName, push_label},
-    record::{RrSet, SetBuilder},
+    name::{NAME_BYTES_MAX, WireName},
+    record::RrSet,
     rtype,
 };
 
-/// One or more labels in wire form, without root.
-pub(crate) type Labels = Arc<[u8]>;
-
-/// All records at one name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Node {
-    /// At most one set per type; none for an empty non-terminal.
-    sets: Box<[RrSet]>,
-    pub(crate) more: More,
-}
-
-/// What a name has beside its records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum More {
-    #[default]
-    Nothing,
-    /// Any other type is answered at this name.
-    Alias(WireName),
-    /// The ports of an endpoint. SRV of its own name, which hardly anyone asks for, is made from
-    /// them when asked: kept ready, it would be the largest part of a zone.
-    Ports(Arc<[u16]>),
-}
-
-impl Node {
-    fn of(sets: Box<[RrSet]>) -> Self {
-        Self { sets, more: More::Nothing }
-    }
-
-    /// The set of a type.
-    pub(crate) fn set(&self, rtype: u16) -> Option<&RrSet> {
-        self.sets.iter().find(|set| set.rtype == rtype)
-    }
-}
-
-/// A Service's names.
+/// A Service that has names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceNames {
-    /// At `SERVICE.NAMESPACE.svc`.
-    pub(crate) node: Node,
-    /// By the labels in front of that (wire form, without root), sorted.
-    below: Box<[(Labels, Node)]>,
-    /// The Service's own addresses.
-    pub(crate) cluster_ips: Arc<[IpAddr]>,
-    /// Addresses of ready endpoints with their labels, for reverse lookups.
-    pub(crate) endpoints: Box<[(IpAddr, Labels)]>,
+    pub(super) service: Arc<Service>,
+    more: Option<Arc<More>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum More {
+    Endpoints(Endpoints),
+    Alias(Alias),
+}
+
+/// What an ExternalName Service's name stands for.
+#[derive(Debug, PartialEq, Eq)]
+struct Alias {
+    target: WireName,
+    /// The alias itself, for those who ask for it.
+    cname: RrSet,
+}
+
+/// SRV records of a name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Srv<'z> {
+    pub(crate) weight: u16,
+    /// Those ports only.
+    pub(crate) port: Option<PortId<'z>>,
+    pub(crate) of: Servers<'z>,
+}
+
+/// A port's name and protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortId<'z> {
+    pub(super) name: &'z str,
+    pub(super) protocol: Protocol,
+}
+
+/// Who serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Servers<'z> {
+    /// The Service itself, at its own addresses.
+    Own(&'z Service),
+    /// Endpoints, each by a name of its own.
+    Endpoints(&'z Endpoints),
+    /// One endpoint, by the name that was asked for.
+    Endpoint(&'z Endpoints, Group<'z>),
+}
+
+impl<'z> PortId<'z> {
+    pub(crate) fn is_of(self, name: &str, protocol: Protocol) -> bool {
+        self.protocol == protocol && self.name.eq_ignore_ascii_case(name)
+    }
 }
 
 impl ServiceNames {
-    /// The node `labels` in front of the Service's name.
-    pub(crate) fn below(&self, labels: &[u8]) -> Option<&Node> {
-        let index = self.below.binary_search_by(|(known, _)| known.as_ref().cmp(labels)).ok()?;
-        self.below.get(index).map(|(_, node)| node)
+    /// The names of `service`, whose wire form of `SERVICE.NAMESPACE` is `key`. `None` when there are
+    /// none, that is, when all of them are NXDOMAIN: a headless Service without ready endpoints
+    /// (§2.4.1), an alias to something that is no name.
+    pub(super) fn of<'a>(
+        origin: &Origin,
+        key: &[u8],
+        service: &Arc<Service>,
+        slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
+    ) -> Option<Self> {
+        let room = NAME_BYTES_MAX.checked_sub(key.len() + origin.services.as_bytes().len())?;
+        let service = service.clone();
+        if service.service_type == ServiceType::ExternalName {
+            let alias = Alias::of(service.external_name.as_deref()?, origin.ttl_seconds)?;
+            return Some(Self { service, more: Some(More::Alias(alias).into()) });
+        }
+        let slices = slices.filter(|_| !origin.no_endpoints);
+        let endpoints = Endpoints::of(origin, service.headless, room, slices);
+        if endpoints.is_none() && (origin.ignore_empty || service.headless) {
+            return None;
+        }
+        let more = endpoints.map(|endpoints| More::Endpoints(endpoints).into());
+        Some(Self { service, more })
     }
-}
 
-/// A port that SRV records name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Port {
-    /// Lower case; empty when unnamed.
-    name: String,
-    protocol: Protocol,
-    number: u16,
-}
-
-/// An address of the Service: a cluster IP, or an endpoint's.
-struct Target<'a> {
-    /// Its own label in front of the Service's name; empty for a cluster IP.
-    label: Labels,
-    name: WireName,
-    address: IpAddr,
-    ports: &'a [Port],
-}
-
-/// The names of `service`, whose wire form of `SERVICE.NAMESPACE` is `key`. `None` when there are
-/// none, that is, when all of them are NXDOMAIN: a headless Service without ready endpoints
-/// (§2.4.1), an alias to something that is no name.
-pub(crate) fn names_of<'a>(
-    origin: &Origin,
-    key: &[u8],
-    service: &Service,
-    slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
-) -> Option<ServiceNames> {
-    let name = origin.services.below(key).ok()?;
-    if service.service_type == ServiceType::ExternalName {
-        return alias(service.external_name.as_deref()?, origin.ttl_seconds);
+    /// Whether these are the names of a Service; labels in lower case.
+    pub(super) fn is_of(&self, service: &[u8], namespace: &[u8]) -> bool {
+        let key = &self.service.key;
+        key.name.as_bytes().eq_ignore_ascii_case(service)
+            && key.namespace.as_bytes().eq_ignore_ascii_case(namespace)
     }
-    let slices = slices.filter(|_| !origin.no_endpoints);
-    let slices: Vec<_> = slices.map(|slice| (slice, slice_ports(slice))).collect();
-    let endpoints = endpoint_targets(&name, &slices, origin.endpoint_pod_names);
-    if origin.ignore_empty && endpoints.is_empty() {
-        return None;
-    }
-    if service.headless {
-        return (!endpoints.is_empty()).then(|| names(origin, &endpoints, &endpoints, &[].into()));
-    }
-    let ports = service_ports(service);
-    let cluster = service.cluster_ips.iter().map(|address| Target {
-        label: Arc::default(),
-        name: name.clone(),
-        address: *address,
-        ports: &ports,
-    });
-    let cluster = cluster.collect::<Vec<_>>();
-    Some(names(origin, &cluster, &endpoints, &service.cluster_ips))
-}
 
-/// `own` are the targets of the Service's name and ports; `endpoints` get a name each.
-fn names(
-    origin: &Origin,
-    own: &[Target<'_>],
-    endpoints: &[Target<'_>],
-    cluster_ips: &Arc<[IpAddr]>,
-) -> ServiceNames {
-    let ttl = origin.ttl_seconds;
-    let all = |target: &Target<'_>| target.ports.to_vec();
-    let node = Node::of(sets(own.iter().map(|t| (t, all(t))), ttl));
-    let mut below = BTreeMap::new();
-    let ports: BTreeSet<_> = own.iter().flat_map(|t| t.ports).collect();
-    let only_port = ports.len() == 1 && own.iter().all(|t| !t.ports.is_empty());
-    for port in ports.iter().filter(|port| !port.name.is_empty()) {
-        let Some((protocol, labels)) = port_labels(port) else { continue };
-        below.entry(protocol).or_insert_with(Node::default);
-        let same = |p: &&Port| p.name == port.name && p.protocol == port.protocol;
-        let at_port =
-            own.iter().map(|t| (t, t.ports.iter().filter(same).cloned().collect::<Vec<_>>()));
-        // The only port's records are the Service's: the bytes are shared.
-        let sets = if only_port {
-            node.sets.clone()
-        } else {
-            sets(at_port.filter(|(_, ports)| !ports.is_empty()), ttl)
-        };
-        below.insert(labels, Node::of(sets));
+    pub(super) fn endpoints(&self) -> Option<&Endpoints> {
+        match self.more.as_deref() {
+            Some(More::Endpoints(endpoints)) => Some(endpoints),
+            _ => None,
+        }
     }
-    let mut by_label: BTreeMap<Labels, Vec<&Target<'_>>> = BTreeMap::new();
-    for target in endpoints {
-        by_label.entry(target.label.clone()).or_default().push(target);
+
+    /// The Service's own addresses.
+    pub(super) fn cluster_ips(&self) -> &[IpAddr] {
+        let has_none =
+            self.service.headless || self.service.service_type == ServiceType::ExternalName;
+        if has_none { &[] } else { &self.service.cluster_ips }
     }
-    for (label, targets) in by_label {
-        below.insert(label, endpoint_node(&targets, ttl));
-    }
-    ServiceNames {
-        node,
-        below: below.into_iter().collect(),
-        cluster_ips: cluster_ips.clone(),
-        endpoints: endpoints.iter().map(|t| (t.address, t.label.clone())).collect(),
-    }
-}
 
-/// A, AAAA and SRV of targets, each with the ports that count.
-fn sets<'a>(
-    targets: impl Iterator<Item = (&'a Target<'a>, Vec<Port>)>,
-    ttl_seconds: u32,
-) -> Box<[RrSet]> {
-    let targets: Vec<_> = targets.collect();
-    let addresses = address_sets(targets.iter().map(|(target, _)| target.address), ttl_seconds);
-    addresses.chain(srv(&targets, ttl_seconds)).collect()
-}
-
-/// A and AAAA, each address once.
-fn address_sets(
-    addresses: impl Iterator<Item = IpAddr>,
-    ttl_seconds: u32,
-) -> impl Iterator<Item = RrSet> {
-    let addresses: BTreeSet<IpAddr> = addresses.collect();
-    let a = RrSet::addresses(rtype::A, addresses.iter().copied(), ttl_seconds);
-    let aaaa = RrSet::addresses(rtype::AAAA, addresses, ttl_seconds);
-    a.into_iter().chain(aaaa)
-}
-
-/// The records of an endpoint's own name, which several addresses may share.
-fn endpoint_node(targets: &[&Target<'_>], ttl_seconds: u32) -> Node {
-    let ports: BTreeSet<u16> =
-        targets.iter().flat_map(|t| t.ports).map(|port| port.number).collect();
-    let sets = address_sets(targets.iter().map(|t| t.address), ttl_seconds).collect();
-    let more =
-        if ports.is_empty() { More::Nothing } else { More::Ports(ports.into_iter().collect()) };
-    Node { sets, more }
-}
-
-/// SRV records (RFC 2782): priority 0, weights that share 100 among all addresses and ports, never
-/// 0, as CoreDNS has it.
-fn srv(targets: &[(&Target<'_>, Vec<Port>)], ttl_seconds: u32) -> Option<RrSet> {
-    let count = targets.iter().map(|(_, ports)| ports.len()).sum::<usize>();
-    let weight = srv_weight(count)?;
-    let mut set = SetBuilder::new(rtype::SRV, ttl_seconds);
-    let mut answered = BTreeSet::new();
-    let mut added = BTreeSet::new();
-    for (target, ports) in targets {
-        for port in ports {
-            if answered.insert((target.name.as_bytes(), port.number)) {
-                let mut data = vec![0, 0];
-                data.extend_from_slice(&weight.to_be_bytes());
-                data.extend_from_slice(&port.number.to_be_bytes());
-                // Never compressed, RFC 2782 says.
-                data.extend_from_slice(target.name.as_bytes());
-                set.answer(&data);
+    /// At `SERVICE.NAMESPACE.svc`.
+    pub(super) fn at_own(&self, qtype: u16) -> Found<'_> {
+        match self.more.as_deref() {
+            Some(More::Alias(alias)) if qtype == rtype::CNAME => Found::Records(&alias.cname),
+            Some(More::Alias(alias)) => Found::Alias(&alias.target),
+            Some(More::Endpoints(endpoints)) if self.service.headless => {
+                endpoints.at_own(None, qtype)
             }
-        }
-        if !ports.is_empty() && added.insert((target.name.as_bytes(), target.address)) {
-            set.additional_address(&target.name, &target.address);
+            _ => self.at_own_addresses(None, qtype),
         }
     }
-    Some(set.finish())
+
+    /// At one label in front of it: `_PROTOCOL`, or an endpoint's.
+    pub(super) fn at_label(&self, label: &[u8], qtype: u16) -> Found<'_> {
+        let endpoints = self.endpoints();
+        if let Some((endpoints, group)) = endpoints.and_then(|e| Some((e, e.group(label)?))) {
+            return endpoints.at_group(group, qtype);
+        }
+        let protocol = protocol(label);
+        let is_there = protocol.is_some_and(|wanted| {
+            self.ports().any(|port| !port.name.is_empty() && port.protocol == wanted)
+        });
+        if is_there { Found::NoData } else { Found::NoName }
+    }
+
+    /// At `_PORT._PROTOCOL` in front of it.
+    pub(super) fn at_port(&self, port: &[u8], protocol: &[u8], qtype: u16) -> Found<'_> {
+        let name = port.strip_prefix(b"_").filter(|name| !name.is_empty());
+        let Some((name, protocol)) = name.zip(self::protocol(protocol)) else {
+            return Found::NoName;
+        };
+        let is_it = |port: &PortId<'_>| {
+            port.protocol == protocol && port.name.as_bytes().eq_ignore_ascii_case(name)
+        };
+        let Some(port) = self.ports().find(is_it) else { return Found::NoName };
+        match self.endpoints().filter(|_| self.service.headless) {
+            Some(endpoints) => endpoints.at_own(Some(port), qtype),
+            None => self.at_own_addresses(Some(port), qtype),
+        }
+    }
+
+    fn at_own_addresses<'z>(&'z self, port: Option<PortId<'z>>, qtype: u16) -> Found<'z> {
+        let addresses = self.cluster_ips();
+        if qtype != rtype::SRV {
+            return Found::of_addresses(addresses.iter().copied(), Found::Own(addresses), qtype);
+        }
+        let ports = self
+            .ports()
+            .filter(|known| port.is_none_or(|wanted| wanted.is_of(known.name, known.protocol)));
+        match srv_weight(ports.count() * addresses.len()) {
+            Some(weight) => Found::Srv(Srv { weight, port, of: Servers::Own(&self.service) }),
+            None => Found::NoData,
+        }
+    }
+
+    /// Ports that have names below the Service's, as often as they are listed.
+    fn ports(&self) -> impl Iterator<Item = PortId<'_>> {
+        let of_endpoints = self.endpoints().filter(|_| self.service.headless);
+        let of_endpoints = of_endpoints.into_iter().flat_map(Endpoints::own_ports);
+        // Without an address there is nothing a port could be at.
+        let has_own = !self.cluster_ips().is_empty();
+        let own = self.service.ports.iter().filter(move |_| has_own);
+        let own = own.map(|port| PortId { name: &port.name, protocol: port.protocol });
+        of_endpoints.chain(own)
+    }
+
+    /// Every address that has names, and which of these Services' it is.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, Whose)> {
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let own = self.cluster_ips().iter().enumerate();
+        let own = own.map(move |(at, address)| (*address, Whose::Own(number(at))));
+        let endpoints = self.endpoints().into_iter().flat_map(Endpoints::distinct);
+        own.chain(endpoints.map(move |(at, target)| (target.address, Whose::Endpoint(number(at)))))
+    }
+
+    pub(super) fn address(&self, whose: Whose) -> Option<IpAddr> {
+        match whose {
+            Whose::Own(at) => self.cluster_ips().get(at as usize).copied(),
+            Whose::Endpoint(_) => self.target(whose).map(|target| target.address),
+        }
+    }
+
+    /// The endpoint, if it is one's.
+    pub(super) fn target(&self, whose: Whose) -> Option<&Target> {
+        match whose {
+            Whose::Own(_) => None,
+            Whose::Endpoint(at) => self.endpoints()?.target(at as usize),
+        }
+    }
 }
 
-/// The weight of each of `count` SRV records; `None` for none.
+/// Whose address one is, by its place in the Service's lists. Own ones come first and win.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Whose {
+    Own(u32),
+    Endpoint(u32),
+}
+
+impl Place for ServiceNames {
+    fn order(&self, other: &Self) -> Ordering {
+        self.service.key.cmp(&other.service.key)
+    }
+}
+
+impl Alias {
+    /// CoreDNS denies an alias to an address, so do we: there is no such name.
+    fn of(target: &str, ttl_seconds: u32) -> Option<Self> {
+        if target.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let target = WireName::from_text(target).ok()?;
+        let cname = RrSet::of_data(rtype::CNAME, &[target.as_bytes()], ttl_seconds);
+        Some(Self { target, cname })
+    }
+}
+
+/// The protocol of a label such as `_tcp`.
+fn protocol(label: &[u8]) -> Option<Protocol> {
+    let name = label.strip_prefix(b"_")?;
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+        .into_iter()
+        .find(|protocol| protocol.as_str().as_bytes() == name)
+}
+
+/// The weight of each of `count` SRV records (RFC 2782): they share 100, never 0, as CoreDNS has it.
+/// `None` for none.
 pub(crate) fn srv_weight(count: usize) -> Option<u16> {
     u16::try_from(100_usize.checked_div(count)?).ok().map(|weight| weight.max(1))
-}
-
-/// One target per address of a ready endpoint; an address in two slices counts once.
-fn endpoint_targets<'a>(
-    name: &WireName,
-    slices: &'a [(&Arc<EndpointSlice>, Vec<Port>)],
-    pod_names: bool,
-) -> Vec<Target<'a>> {
-    let mut seen = BTreeSet::new();
-    let mut targets = vec![];
-    for (slice, ports) in slices {
-        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
-            for address in endpoint.addresses.iter() {
-                let pod = endpoint.pod.as_deref().filter(|_| pod_names);
-                let Some(label) = endpoint_label(endpoint.hostname.as_deref(), pod, address) else {
-                    continue;
-                };
-                let Ok(name) = name.below(&label) else { continue };
-                if seen.insert((label.clone(), *address, ports)) {
-                    targets.push(Target { label: label.into(), name, address: *address, ports });
-                }
-            }
-        }
-    }
-    targets.sort_by(|a, b| (&a.label, a.address, a.ports).cmp(&(&b.label, b.address, b.ports)));
-    targets
-}
-
-/// The endpoint's own label in wire form: its hostname, else the pod's name if that is wanted and a
-/// label, else its address with dashes, which must not end in one.
-fn endpoint_label(hostname: Option<&str>, pod: Option<&str>, address: &IpAddr) -> Option<Vec<u8>> {
-    let pod = pod.filter(|pod| pod.len() <= LABEL_BYTES_MAX);
-    let text = match hostname.filter(|hostname| !hostname.is_empty()).or(pod) {
-        Some(name) => name.to_owned(),
-        None => {
-            let dashed = address.to_string().replace(['.', ':'], "-");
-            if dashed.ends_with('-') { dashed + "0" } else { dashed }
-        }
-    };
-    let mut label = vec![];
-    push_label(&mut label, text.as_bytes()).ok()?;
-    Some(label)
-}
-
-/// The labels `_PROTOCOL` and `_PORT._PROTOCOL` in wire form.
-fn port_labels(port: &Port) -> Option<(Labels, Labels)> {
-    let mut protocol = vec![];
-    push_label(&mut protocol, format!("_{}", port.protocol).as_bytes()).ok()?;
-    let mut labels = vec![];
-    push_label(&mut labels, format!("_{}", port.name).as_bytes()).ok()?;
-    labels.extend_from_slice(&protocol);
-    Some((protocol.into(), labels.into()))
-}
-
-fn service_ports(service: &Service) -> Vec<Port> {
-    let ports = service.ports.iter().map(|port| Port {
-        name: port.name.to_ascii_lowercase(),
-        protocol: port.protocol,
-        number: port.port,
-    });
-    ports.collect()
-}
-
-fn slice_ports(slice: &EndpointSlice) -> Vec<Port> {
-    let ports = slice.ports.iter().map(|port| Port {
-        name: port.name.to_ascii_lowercase(),
-        protocol: port.protocol,
-        number: port.port,
-    });
-    ports.collect()
-}
-
-/// CNAME to another name. CoreDNS denies an alias to an address, so do we: there is no such name.
-fn alias(target: &str, ttl_seconds: u32) -> Option<ServiceNames> {
-    if target.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    let target = WireName::from_text(target).ok()?;
-    let cname = RrSet::of_data(rtype::CNAME, &[target.as_bytes()], ttl_seconds);
-    let node = Node { sets: [cname].into(), more: More::Alias(target) };
-    Some(ServiceNames {
-        node,
-        below: Box::default(),
-        cluster_ips: [].into(),
-        endpoints: Box::default(),
-    })
 }

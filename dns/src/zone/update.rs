@@ -11,13 +11,8 @@ use fairlead_state::{
 use imbl::HashMap;
 
 use super::{
-    Known, Origin, Presence, Zone,
-    authority::Authority,
-    name_servers,
-    outside::Outside,
-    reverse::Pointer,
-    service::{ServiceNames, names_of},
-    service_key,
+    Known, Origin, Presence, Zone, authority::Authority, name_servers, outside::Outside,
+    reverse::Pointer, service::ServiceNames, service_key,
 };
 
 /// Time to live of names of an earlier run, in seconds: as RFC 8767 §4 has it for stale data, or
@@ -97,21 +92,19 @@ impl Zone {
             None => drop(self.outside.remove(&wire)),
         }
         let names = service.and_then(|service| {
-            names_of(&self.origin, &wire, service, snapshot.slices_of(key)).map(Arc::new)
+            ServiceNames::of(&self.origin, &wire, service, snapshot.slices_of(key))
         });
-        let old = match &names {
-            Some(names) => self.services.insert(wire.clone(), names.clone()),
-            None => self.services.remove(&wire),
-        };
+        let is_it = |names: &&ServiceNames| names.service.key == *key;
+        let old = self.services.find(&*wire).find(is_it).cloned();
         if old == names {
             return;
         }
-        if let Some(old) = &old {
-            self.unlink_addresses(&wire, old);
+        match &names {
+            Some(names) => self.services.insert(&*wire, names.clone()),
+            None => self.services.retain(&*wire, |names| !is_it(&names)),
         }
-        if let Some(new) = &names {
-            self.link_addresses(&wire, new);
-        }
+        old.iter().for_each(|old| self.unlink_addresses(old));
+        names.iter().for_each(|new| self.link_addresses(new));
         let (before, now) = (usize::from(old.is_some()), usize::from(names.is_some()));
         self.with_presence(&key.namespace, |presence| {
             presence.services = (presence.services + now).saturating_sub(before);
@@ -130,27 +123,15 @@ impl Zone {
         }
     }
 
-    fn link_addresses(&mut self, wire: &Arc<[u8]>, names: &ServiceNames) {
-        for (address, label) in addresses(names) {
-            let pointer = Pointer { label, service: wire.clone() };
-            let mut pointers = self.reverse.get(&address).map_or_else(Vec::new, |all| all.to_vec());
-            // Sorted, so that the zone does not depend on the order of events.
-            if let Err(place) = pointers.binary_search(&pointer) {
-                pointers.insert(place, pointer);
-                self.reverse.insert(address, pointers.into());
-            }
+    fn link_addresses(&mut self, names: &ServiceNames) {
+        for (address, whose) in names.addresses() {
+            self.reverse.insert(&address, Pointer { names: names.clone(), whose });
         }
     }
 
-    fn unlink_addresses(&mut self, wire: &Arc<[u8]>, names: &ServiceNames) {
-        for (address, _) in addresses(names) {
-            let Some(pointers) = self.reverse.get(&address) else { continue };
-            let kept: Vec<_> = pointers.iter().filter(|p| p.service != *wire).cloned().collect();
-            if kept.is_empty() {
-                self.reverse.remove(&address);
-            } else if kept.len() < pointers.len() {
-                self.reverse.insert(address, kept.into());
-            }
+    fn unlink_addresses(&mut self, names: &ServiceNames) {
+        for (address, _) in names.addresses() {
+            self.reverse.retain(&address, |p| p.names.service.key != names.service.key);
         }
     }
 
@@ -177,10 +158,4 @@ fn clients(snapshot: &Snapshot) -> HashMap<IpAddr, Arc<[u8]>> {
         }
     }
     clients.into_iter().filter_map(|(address, namespace)| Some((address, namespace?))).collect()
-}
-
-/// Every address of a Service with its label: empty for the Service's own.
-fn addresses(names: &ServiceNames) -> impl Iterator<Item = (IpAddr, Arc<[u8]>)> + use<'_> {
-    let own = names.cluster_ips.iter().map(|address| (*address, Arc::default()));
-    own.chain(names.endpoints.iter().cloned())
 }
