@@ -1,6 +1,6 @@
 //! What to answer for, where to listen, whom to ask for the rest.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use crate::corefile::{
     CacheOptions, Corefile, DEFAULT_PORT, Fallthrough, ForwardOptions, ForwardPolicy,
@@ -28,6 +28,9 @@ pub struct DnsConfig {
     pub pods: Pods,
     /// A Corefile: it takes the place of every setting here but addresses and threads.
     pub corefile: Option<Arc<Corefile>>,
+    /// Questions a second of each client by UDP, and as many at once; further ones are dropped. `None`:
+    /// no limit.
+    pub client_rate: Option<NonZeroU32>,
     /// UDP threads per listen address; `None` for one per core, at most [`THREADS_MAX`].
     pub threads: Option<usize>,
 }
@@ -59,6 +62,7 @@ impl Default for DnsConfig {
             negative_ttl_seconds: 5,
             pods: Pods::Insecure,
             corefile: None,
+            client_rate: None,
             threads: None,
         }
     }

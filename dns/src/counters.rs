@@ -39,11 +39,19 @@ pub enum DropReason {
     TcpConnections,
     /// `acl` says drop.
     Policy,
+    /// The kernel had no room for it: questions come faster than they are answered.
+    QueueFull,
+    /// It had waited for too long while there was no room for others.
+    TooLate,
+    /// More questions a second than one client is allowed.
+    ClientRate,
+    /// More TCP connections than one client is allowed; the newest was closed.
+    ClientConnections,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`Counts::dropped`].
-    pub const ALL: [DropReason; 8] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::Short,
         DropReason::Oversized,
         DropReason::NotAQuery,
@@ -52,6 +60,10 @@ impl DropReason {
         DropReason::SendFailed,
         DropReason::TcpConnections,
         DropReason::Policy,
+        DropReason::QueueFull,
+        DropReason::TooLate,
+        DropReason::ClientRate,
+        DropReason::ClientConnections,
     ];
 
     /// The reason as a metric's label.
@@ -65,6 +77,10 @@ impl DropReason {
             DropReason::SendFailed => "send_failed",
             DropReason::TcpConnections => "tcp_connections",
             DropReason::Policy => "policy",
+            DropReason::QueueFull => "queue_full",
+            DropReason::TooLate => "too_late",
+            DropReason::ClientRate => "client_rate",
+            DropReason::ClientConnections => "client_connections",
         }
     }
 }

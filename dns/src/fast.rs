@@ -1,6 +1,8 @@
 //! One thread per UDP socket: receive a batch, look each query up, send a batch. No task,
 //! allocation or lock per query.
 
+mod backlog;
+
 use std::{
     net::UdpSocket,
     os::fd::AsFd,
@@ -15,8 +17,10 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 
+use self::backlog::Backlog;
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
+    clients::Rate,
     counters::{Book, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy, Site},
     slow::{Arrival, SlowPath},
@@ -41,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) zone: Arc<ArcSwap<Zone>>,
     pub(crate) slow: SlowPath,
     pub(crate) counters: Arc<Counters>,
+    /// Of each client; `None`: as many as it likes.
+    pub(crate) rate: Option<Arc<Rate>>,
     /// Set before the socket is shut down, which wakes the thread.
     pub(crate) stopping: Arc<AtomicBool>,
 }
@@ -61,6 +67,7 @@ impl Worker {
         let mut inbox = Inbox::new();
         let mut outbox = Outbox::new();
         let mut question = Question::new();
+        let mut backlog = Backlog::default();
         let mut turn = 0;
         let mut failing = false;
         let mut last_batches = LAST_BATCHES;
@@ -80,10 +87,19 @@ impl Worker {
             let zone: &Zone = zones.load();
             let policy: &Policy = policies.load();
             let mut queries = 0;
-            let mut stopwatch = Stopwatch { begun: Instant::now(), run: None };
+            let received = Instant::now();
+            let mut stopwatch = Stopwatch { begun: received, run: None };
+            let lost = backlog.note(&inbox, &self.socket, received);
+            if lost > 0 {
+                self.counters.dropped(DropReason::QueueFull, lost);
+            }
             for datagram in inbox.datagrams() {
                 let Some(route) = datagram.route else { continue };
                 queries += 1;
+                if let Some(reason) = self.unread(&backlog, &datagram, route, received) {
+                    self.counters.dropped(reason, 1);
+                    continue;
+                }
                 turn += 1;
                 let now = (policy, zone);
                 let book = self.handle(now, &datagram, route, &mut question, &mut outbox, turn);
@@ -102,6 +118,21 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Why a datagram is dropped without being read.
+    fn unread(
+        &self,
+        backlog: &Backlog,
+        datagram: &Datagram<'_>,
+        route: Route,
+        received: Instant,
+    ) -> Option<DropReason> {
+        if backlog.is_late(datagram) {
+            return Some(DropReason::TooLate);
+        }
+        let rate = self.rate.as_ref()?;
+        (!rate.admits(route.source().ip(), received)).then_some(DropReason::ClientRate)
     }
 
     /// Answers a datagram, or leaves it to the slow path. Returns where an answer was counted.

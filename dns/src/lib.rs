@@ -14,6 +14,7 @@
 
 mod answer;
 mod cache;
+mod clients;
 mod config;
 pub mod corefile;
 mod counters;

@@ -90,6 +90,7 @@ fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     // The kernel gives what its limit allows.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
+    sys::want_losses(socket.as_fd())?;
     if address.ip().is_unspecified() {
         sys::want_local_address(socket.as_fd(), address.is_ipv6())?;
     }

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    clients::Rate,
     config::{DnsConfig, THREADS_MAX},
     counters::{Counts, Ledgers, RCODES, Registry, SiteCounts, Way},
     error::DnsError,
@@ -112,8 +113,10 @@ pub fn start(
         counters: Arc::default(),
         tasks: tasks.clone(),
         connections: Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX)),
+        clients: Arc::default(),
         cancel: cancel.clone(),
     };
+    let rate = config.client_rate.map(|rate| Arc::new(Rate::new(rate)));
     let mut workers = vec![];
     let stopping = Arc::new(AtomicBool::new(false));
     let mut sockets = vec![];
@@ -137,6 +140,7 @@ pub fn start(
                 zone: zone.clone(),
                 slow: slow.clone(),
                 counters: counters.add(Way { tcp: false, ipv6 }, Some(workers.len())),
+                rate: rate.clone(),
                 stopping: stopping.clone(),
             };
             // Pushed first: if a later thread cannot be started, the earlier ones must end.

@@ -8,6 +8,7 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
+    time::Duration,
 };
 
 pub use route::Route;
@@ -48,6 +49,8 @@ pub struct Datagram<'i> {
     pub bytes: &'i [u8],
     /// It was longer than [`RECEIVE_BYTES_MAX`].
     pub cut: bool,
+    /// When it arrived, by the time of day, if [`want_arrival_times`] was asked for.
+    pub arrived: Option<Duration>,
     /// The way back; `None` for the empty datagram that wakes a receiver of a socket shut down.
     pub route: Option<Route>,
 }
@@ -122,14 +125,24 @@ impl Inbox {
     /// The datagrams of the last [`Inbox::receive`].
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         let parts = self.arrived.iter().zip(&self.data).zip(&self.peers).zip(&self.controls);
-        parts.map(|(((arrival, data), peer), control)| Datagram {
-            bytes: data.get(..arrival.bytes).unwrap_or_default(),
-            cut: arrival.cut,
-            route: (peer.length > 0).then(|| Route {
-                peer: *peer,
-                local: control.local_address(arrival.control_bytes),
-            }),
+        parts.map(|(((arrival, data), peer), control)| {
+            let told = control.read(arrival.control_bytes);
+            Datagram {
+                bytes: data.get(..arrival.bytes).unwrap_or_default(),
+                cut: arrival.cut,
+                arrived: told.arrived,
+                route: (peer.length > 0).then_some(Route { peer: *peer, local: told.local }),
+            }
         })
+    }
+
+    /// How many datagrams the socket has lost in all, as of the newest of the last
+    /// [`Inbox::receive`], for want of room (counted modulo 2^32); `None`: none, or it is not told
+    /// ([`want_losses`]).
+    pub fn lost(&self) -> Option<u32> {
+        let newest = self.arrived.last()?;
+        let control = self.controls.get(self.arrived.len() - 1)?;
+        control.read(newest.control_bytes).lost
     }
 }
 
@@ -261,12 +274,30 @@ fn send(socket: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> Sent {
 
 /// Makes a wildcard socket say which address each datagram was sent to.
 pub fn want_local_address(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
-    let (level, option) = if ipv6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_PKTINFO)
-    };
-    let on: libc::c_int = 1;
+    match ipv6 {
+        true => switch(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, true),
+        false => switch(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, true),
+    }
+}
+
+/// Makes a socket say how many datagrams it has lost.
+pub fn want_losses(socket: BorrowedFd<'_>) -> io::Result<()> {
+    switch(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, true)
+}
+
+/// Makes a socket say when each datagram arrived, or no longer. Those that are queued already arrive when
+/// they are received.
+pub fn want_arrival_times(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    switch(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on)
+}
+
+fn switch(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    on: bool,
+) -> io::Result<()> {
+    let on = libc::c_int::from(on);
     const ON_BYTES: libc::socklen_t = 4;
     const { assert!(size_of::<libc::c_int>() == ON_BYTES as usize) };
     // SAFETY: the value is a live c_int and its size is given.
@@ -292,5 +323,46 @@ fn none_if_interrupted(error: io::Error) -> io::Result<usize> {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd, time::SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_tells_of_arrivals_and_losses_when_it_is_asked_to() {
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        want_local_address(server.as_fd(), false).unwrap();
+        want_losses(server.as_fd()).unwrap();
+        want_arrival_times(server.as_fd(), true).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(("127.0.0.1", server.local_addr().unwrap().port())).unwrap();
+        let mut inbox = Inbox::new();
+        // More than any buffer has room for.
+        for _ in 0..100_000 {
+            client.send(&[7; 64]).unwrap();
+        }
+        let mut received = 0;
+        server.set_nonblocking(true).unwrap();
+        while inbox.receive(server.as_fd()).unwrap() > 0 {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            for datagram in inbox.datagrams() {
+                received += 1;
+                let waited = now.checked_sub(datagram.arrived.unwrap());
+                assert!(waited.is_none_or(|waited| waited < Duration::from_secs(60)));
+                assert_eq!(datagram.route.unwrap().local, Some("127.0.0.1".parse().unwrap()));
+            }
+        }
+        // What comes after the losses tells of them.
+        client.send(b"last").unwrap();
+        assert_eq!(inbox.receive(server.as_fd()).unwrap(), 1);
+        assert_eq!(inbox.lost(), Some(100_000 - received));
+        want_arrival_times(server.as_fd(), false).unwrap();
+        client.send(b"last").unwrap();
+        assert_eq!(inbox.receive(server.as_fd()).unwrap(), 1);
+        assert!(inbox.datagrams().all(|datagram| datagram.arrived.is_none()));
     }
 }

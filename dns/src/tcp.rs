@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use fairlead_handover::Group;
 use futures::FutureExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
+    clients::{Connections, Seat},
     counters::{Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
     slow::{Asked, SlowPath},
@@ -63,6 +64,7 @@ pub(crate) struct Server {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tasks: TaskTracker,
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) clients: Arc<Connections>,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -101,20 +103,25 @@ impl Server {
     }
 
     fn take(&self, stream: TcpStream) {
+        // Gone already.
+        let Ok(client) = stream.peer_addr() else { return };
+        let Some(seat) = self.clients.seat(client.ip()) else {
+            return self.counters.dropped(DropReason::ClientConnections, 1);
+        };
         match self.connections.clone().try_acquire_owned() {
-            Ok(permit) => drop(self.tasks.spawn(self.clone().serve(stream, permit))),
+            Ok(permit) => drop(self.tasks.spawn(self.clone().serve(stream, (permit, seat)))),
             Err(_) => self.counters.dropped(DropReason::TcpConnections, 1),
         }
     }
 
-    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, place: (OwnedSemaphorePermit, Seat)) {
         // Replies are whole messages in one write: waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
         let (replies, to_write) = mpsc::channel(PIPELINE_MAX);
         let writing = self.tasks.spawn(async move {
             write_replies(writer, to_write).await;
-            drop(permit);
+            drop(place);
         });
         // Ends when either side does: the client closed or idles, or takes no more replies.
         let _ = self.read_queries(reader, replies).await;
@@ -134,7 +141,11 @@ impl Server {
                 // nobody.
                 () = replies.closed() => return Ok(()),
                 () = self.idled() => return Ok(()),
-                query = self.read_query(&mut reader) => query?,
+                query = read_query(&mut reader) => query.inspect_err(|error| {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        self.counters.dropped(DropReason::Oversized, 1);
+                    }
+                })?,
             };
             self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
             let source = reader.peer_addr()?;
@@ -159,17 +170,6 @@ impl Server {
         if self.cancel.run_until_cancelled(usual).await.is_none() {
             sleep(DRAINING_IDLE_TIMEOUT).await;
         }
-    }
-
-    async fn read_query(&self, reader: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
-        let length = usize::from(reader.read_u16().await?);
-        if length > QUERY_BYTES_MAX {
-            self.counters.dropped(DropReason::Oversized, 1);
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut query = vec![0; length];
-        reader.read_exact(&mut query).await?;
-        Ok(query)
     }
 
     fn at_once(&self, query: &[u8], source: SocketAddr, question: &mut Question) -> Next {
@@ -237,6 +237,20 @@ impl Server {
             drop(place);
         });
     }
+}
+
+/// The next message of a connection.
+///
+/// # Errors
+/// The connection ended; [`io::ErrorKind::InvalidData`]: the message is larger than any query.
+pub(crate) async fn read_query(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let length = usize::from(reader.read_u16().await?);
+    if length > QUERY_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut query = vec![0; length];
+    reader.read_exact(&mut query).await?;
+    Ok(query)
 }
 
 /// What a message on a connection leads to.

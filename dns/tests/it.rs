@@ -24,6 +24,8 @@ mod forward;
 mod hostile;
 #[path = "it/metrics.rs"]
 mod metrics;
+#[path = "it/overload.rs"]
+mod overload;
 #[path = "it/plugins.rs"]
 mod plugins;
 #[path = "it/replies.rs"]

@@ -208,6 +208,7 @@ pub(crate) fn config(args: &DnsArgs, corefile: Option<Arc<Corefile>>) -> DnsConf
         ttl_seconds: args.dns_ttl,
         negative_ttl_seconds: args.dns_negative_ttl,
         corefile,
+        client_rate: args.dns_client_rate,
         ..DnsConfig::default()
     }
 }

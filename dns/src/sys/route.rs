@@ -1,15 +1,19 @@
 //! The way a datagram came, read from and written to what the kernel fills in: safe code over plain
 //! bytes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    time::Duration,
+};
 
 /// Bytes of the longer socket address, `sockaddr_in6`.
 pub(super) const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
 /// Bytes of a control message's header, `cmsghdr`: length (a word), level, type.
 const HEAD_BYTES: usize = size_of::<libc::cmsghdr>();
 const WORD_BYTES: usize = size_of::<usize>();
-/// Room for one IP_PKTINFO or IPV6_PKTINFO message.
-pub(super) const CONTROL_BYTES: usize = 48;
+/// Room for an IP_PKTINFO or IPV6_PKTINFO message, one of the time and one of losses.
+pub(super) const CONTROL_BYTES: usize = 96;
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A socket address as the kernel has it.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,17 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub(super) struct Control(pub(super) [u8; CONTROL_BYTES]);
+
+/// What the kernel tells beside a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The address it was sent to.
+    pub(super) local: Option<IpAddr>,
+    /// When it arrived, by the time of day.
+    pub(super) arrived: Option<Duration>,
+    /// How many the socket had lost by then.
+    pub(super) lost: Option<u32>,
+}
 
 /// Where a datagram came from and which address it was sent to: the way back for the reply.
 #[derive(Clone, Copy, Debug)]
@@ -59,25 +74,47 @@ impl Route {
     }
 }
 
+impl Told {
+    /// `in_pktinfo` is index, chosen source, destination; `in6_pktinfo` destination, index.
+    fn take(&mut self, level: i32, kind: i32, data: &[u8]) {
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                self.local = chunk::<4>(data, 4).map(|bytes| Ipv4Addr::from(bytes).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                self.local = chunk::<16>(data, 0).map(|bytes| Ipv6Addr::from(bytes).into());
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                let number = |at| chunk(data, at).map(u64::from_ne_bytes);
+                self.arrived = number(0).zip(number(8)).map(|(seconds, nanoseconds)| {
+                    let nanoseconds = nanoseconds.min(NANOSECONDS_PER_SECOND - 1);
+                    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+                });
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                self.lost = chunk(data, 0).map(u32::from_ne_bytes);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Control {
     pub(super) const EMPTY: Self = Self([0; CONTROL_BYTES]);
 
-    /// The address in an `in_pktinfo` (index, chosen source, destination) or `in6_pktinfo`
-    /// (destination, index).
-    pub(super) fn local_address(&self, control_bytes: usize) -> Option<IpAddr> {
-        let bytes = self.0.get(..control_bytes)?;
-        let level = i32::from_ne_bytes(chunk(bytes, WORD_BYTES)?);
-        let kind = i32::from_ne_bytes(chunk(bytes, WORD_BYTES + 4)?);
-        let data = bytes.get(HEAD_BYTES..)?;
-        match (level, kind) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                Some(Ipv4Addr::from(chunk::<4>(data, 4)?).into())
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                Some(Ipv6Addr::from(chunk::<16>(data, 0)?).into())
-            }
-            _ => None,
+    /// Reads the messages that came with a datagram.
+    pub(super) fn read(&self, control_bytes: usize) -> Told {
+        let mut told = Told::default();
+        let mut rest = self.0.get(..control_bytes).unwrap_or_default();
+        while let Some(length) = chunk(rest, 0).map(usize::from_ne_bytes)
+            && let Some(message) = rest.get(..length)
+            && let Some(data) = message.get(HEAD_BYTES..)
+        {
+            let number = |at| chunk(message, at).map_or(-1, i32::from_ne_bytes);
+            told.take(number(WORD_BYTES), number(WORD_BYTES + 4), data);
+            rest = rest.get(length.next_multiple_of(WORD_BYTES)..).unwrap_or_default();
         }
+        told
     }
 
     /// Writes the message that sets a datagram's source; returns its length. The interface is left
@@ -125,7 +162,7 @@ mod tests {
             let mut control = Control::EMPTY;
             let length = control.put_local_address(address);
             assert!(length <= CONTROL_BYTES);
-            assert_eq!(control.local_address(length), address);
+            assert_eq!(control.read(length), Told { local: address, ..Told::default() });
         }
     }
 }

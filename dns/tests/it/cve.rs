@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -21,7 +21,7 @@ use hickory_proto::{
 };
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpStream, UdpSocket},
+    net::{TcpSocket, TcpStream, UdpSocket},
     sync::Semaphore,
     time::timeout,
 };
@@ -125,10 +125,16 @@ async fn questions_that_wait_are_bounded_cve_2025_47950_cve_2026_32934() {
 async fn connections_are_bounded_cve_2025_68151() {
     let world = World::with(objects(), vec![]).await;
     let mut open = vec![];
-    for _ in 0..1001 {
-        open.push(TcpStream::connect(world.v4()).await.unwrap());
+    // One client has 200 of 1000.
+    for client in 1..=6 {
+        for _ in 0..201 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::new(127, 0, 0, client), 0).into()).unwrap();
+            open.push(socket.connect(world.v4()).await.unwrap());
+        }
+        counted(&world, DropReason::ClientConnections, u64::from(client).min(5)).await;
     }
-    counted(&world, DropReason::TcpConnections, 1).await;
+    counted(&world, DropReason::TcpConnections, 200).await;
     drop(open);
     world.end().await;
 }

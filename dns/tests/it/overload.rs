@@ -1,0 +1,102 @@
+//! More questions than there is time for, from everybody or from one client.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket as Blocking},
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use fairlead_dns::{DnsConfig, DropReason, Upstreams};
+use hickory_proto::{op::Message, rr::RecordType};
+use tokio::{net::UdpSocket, time::timeout};
+
+use crate::{
+    contract::objects,
+    world::{PATIENCE, World, query},
+};
+
+const NAME: &str = "web.demo.svc.cluster.local.";
+
+async fn world(client_rate: Option<u32>) -> World {
+    let config = DnsConfig {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        upstreams: Upstreams::Addresses(vec![]),
+        client_rate: client_rate.map(|rate| NonZeroU32::new(rate).unwrap()),
+        threads: Some(1),
+        ..DnsConfig::default()
+    };
+    World::unsynced(&config).synced(objects()).await
+}
+
+fn dropped(world: &World, reason: DropReason) -> u64 {
+    let place = DropReason::ALL.iter().position(|known| *known == reason).unwrap();
+    world.running.counts().dropped[place]
+}
+
+/// Asks from an address of its own; how many of so many questions are answered.
+async fn answered(server: SocketAddr, client: u8, count: usize) -> usize {
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, client), 0)).await.unwrap();
+    socket.connect(server).await.unwrap();
+    let asked = query(NAME, RecordType::A).to_vec().unwrap();
+    let mut buffer = [0; 512];
+    let mut answered = 0;
+    for _ in 0..count {
+        socket.send(&asked).await.unwrap();
+        let received = timeout(Duration::from_millis(200), socket.recv(&mut buffer)).await;
+        let Ok(received) = received else { continue };
+        assert_eq!(Message::from_vec(&buffer[..received.unwrap()]).unwrap().answers.len(), 1);
+        answered += 1;
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_queue_has_room_for_is_counted_and_afterwards_all_is_well() {
+    let world = world(None).await;
+    let (server, asked) = (world.v4(), query(NAME, RecordType::A).to_vec().unwrap());
+    let begun = Instant::now();
+    while dropped(&world, DropReason::QueueFull) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing is lost");
+        let asked = asked.clone();
+        let flood = tokio::task::spawn_blocking(move || {
+            let socket = Blocking::bind("127.0.0.1:0").unwrap();
+            for _ in 0..20_000 {
+                // Refused by nobody: what is lost is lost at the server.
+                let _ = socket.send_to(&asked, server);
+            }
+        });
+        flood.await.unwrap();
+    }
+    // What was in the queue is done with at once.
+    let calm = async { while answered(server, 9, 1).await == 0 {} };
+    timeout(PATIENCE, calm).await.expect("the server answers");
+    assert_eq!(answered(server, 9, 20).await, 20);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_client_beyond_its_rate_is_not_answered_and_others_are() {
+    let world = world(Some(20)).await;
+    let server = world.v4();
+    let greedy = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let asked = query(NAME, RecordType::A).to_vec().unwrap();
+    for _ in 0..1000 {
+        greedy.send_to(&asked, server).await.unwrap();
+    }
+    let refused = async {
+        while dropped(&world, DropReason::ClientRate) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("questions are dropped");
+    assert_eq!(answered(server, 2, 10).await, 10);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_client_has_a_rate_unless_it_is_wanted() {
+    let world = world(None).await;
+    assert_eq!(answered(world.v4(), 1, 200).await, 200);
+    assert_eq!(dropped(&world, DropReason::ClientRate), 0);
+    world.end().await;
+}
