@@ -15,8 +15,9 @@ const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const DNS_PORT: u16 = 53;
 /// RFC 7858 §3.1.
 const TLS_PORT: u16 = 853;
+const HTTPS_PORT: u16 = 443;
 const KNOWN: &str = "except, force_tcp, prefer_udp, expire, max_fails, max_connect_attempts, policy, \
-                     health_check, max_concurrent, failfast_all_unhealthy_upstreams";
+                     health_check, max_concurrent, failfast_all_unhealthy_upstreams, tls, tls_servername, doh_method";
 
 /// How an upstream is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum To {
         address: SocketAddr,
         /// The name its certificate must have; `None`: that of `tls_servername`, or its address.
         name: Option<String>,
+        /// By requests of HTTP/2 (RFC 8484), to the path `/dns-query`.
+        https: bool,
     },
     /// The `nameserver` lines of a file.
     File(PathBuf),
@@ -140,6 +143,13 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
     for option in &line.body {
         read_option(option, &mut options)?;
     }
+    // No such address can be written where a request names its host.
+    let is_nameless =
+        |to: &To| matches!(to, To::Tls { address: SocketAddr::V6(_), name: None, https: true });
+    if options.tls.server_name.is_none() && options.to.iter().any(is_nameless) {
+        let reason = "forward: an IPv6 address asked by https:// needs tls_servername NAME";
+        return Err(line.name.error(reason));
+    }
     let is_named = |to: &To| matches!(to, To::Tls { name: Some(_), .. });
     if options.tls.server_name.is_some() && options.to.iter().any(is_named) {
         let reason = "forward: tls_servername and a name behind an upstream's %: keep one of them";
@@ -221,7 +231,13 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
             }
         }
         "tls_servername" => options.tls.server_name = Some(server_name(line.one()?)?),
-        "next" | "failover" | "doh_method" => {
+        "doh_method" => {
+            let method = line.one()?;
+            if method.text != "POST" {
+                return Err(method.error("doh_method: only POST is served here: remove this line"));
+            }
+        }
+        "next" | "failover" => {
             let option = &line.name.text;
             return Err(line.name.error(format!(
                 "forward: {option} is CoreDNS's and not served here: remove this line, or keep \
@@ -240,28 +256,34 @@ fn server_name(word: &Token) -> Result<String, CorefileError> {
     Ok(word.text.clone())
 }
 
-/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `tls://10.0.0.2:853%name`, `/etc/resolv.conf`.
+/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `tls://10.0.0.2:853%name`, `https://10.0.0.2`,
+/// `/etc/resolv.conf`.
 fn upstream(word: &Token) -> Result<To, CorefileError> {
     let text = word.text.as_str();
     if text.starts_with('/') {
         return Ok(To::File(text.into()));
     }
-    let (text, is_tls) = match text.split_once("://") {
-        Some(("dns", rest)) => (rest, false),
-        Some(("tls", rest)) => (rest, true),
-        Some((scheme @ ("https" | "quic" | "grpc"), _)) => {
+    let (scheme, text) = text.split_once("://").unwrap_or(("dns", text));
+    let port = match scheme {
+        "dns" => DNS_PORT,
+        "tls" => TLS_PORT,
+        "https" if text.contains('/') => {
+            return Err(word.error("forward: an https:// upstream has no path: it is /dns-query"));
+        }
+        "https" => HTTPS_PORT,
+        "quic" | "grpc" => {
             return Err(word.error(format!(
-                "forward: {scheme} upstreams are not served here: name one for UDP and TCP, or tls://"
+                "forward: {scheme} upstreams are not served here: name one for UDP and TCP, tls:// \
+                 or https://"
             )));
         }
-        Some(_) => return Err(word.error("forward: unknown scheme: write an IP address")),
-        None => (text, false),
+        _ => return Err(word.error("forward: unknown scheme: write an IP address")),
     };
+    let is_tls = port != DNS_PORT;
     let (text, name) = match text.rsplit_once('%') {
         Some((text, name)) if is_tls => (text, Some(name)),
         _ => (text, None),
     };
-    let port = if is_tls { TLS_PORT } else { DNS_PORT };
     let bare = || {
         let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port))
@@ -274,5 +296,5 @@ fn upstream(word: &Token) -> Result<To, CorefileError> {
         return Ok(To::Server(address));
     }
     let name = name.map(|name| server_name(&Token { text: name.to_owned(), ..word.clone() }));
-    Ok(To::Tls { address, name: name.transpose()? })
+    Ok(To::Tls { address, name: name.transpose()?, https: scheme == "https" })
 }

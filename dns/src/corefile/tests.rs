@@ -92,19 +92,23 @@ fn what_changes_nothing_here_is_accepted() {
 
 #[test]
 fn upstreams_over_tls_have_a_port_and_a_name() {
-    let text = ".:53 {\n forward . tls://9.9.9.9 tls://[2620:fe::fe]:8853%dns.quad9.net 10.0.0.1 {\n \
-                tls /cert /key /ca\n }\n}\n";
+    let text = ".:53 {\n forward . tls://9.9.9.9 tls://[2620:fe::fe]:8853%dns.quad9.net https://9.9.9.9 \
+                https://[2620:fe::fe]:8443%dns.quad9.net 10.0.0.1 {\n \
+                tls /cert /key /ca\n doh_method POST\n }\n}\n";
     let corefile = parse(text).unwrap();
     let forward = &corefile.blocks[0].forwards[0];
-    let tls = |address: &str, name: Option<&str>| To::Tls {
+    let tls = |address: &str, name: Option<&str>, https| To::Tls {
         address: address.parse().unwrap(),
         name: name.map(str::to_owned),
+        https,
     };
     assert_eq!(
         forward.to,
         [
-            tls("9.9.9.9:853", None),
-            tls("[2620:fe::fe]:8853", Some("dns.quad9.net")),
+            tls("9.9.9.9:853", None, false),
+            tls("[2620:fe::fe]:8853", Some("dns.quad9.net"), false),
+            tls("9.9.9.9:443", None, true),
+            tls("[2620:fe::fe]:8443", Some("dns.quad9.net"), true),
             To::Server("10.0.0.1:53".parse().unwrap())
         ]
     );
@@ -144,7 +148,10 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("errors\ndnssec"), 3, "dnssec is not served here"),
         (block("forward ."), 2, "a value is missing"),
         (block("forward . example.org"), 2, "neither an IP address nor a file"),
-        (block("forward . https://9.9.9.9"), 2, "https upstreams are not served"),
+        (block("forward . quic://9.9.9.9"), 2, "quic upstreams are not served"),
+        (block("forward . https://9.9.9.9/dns-query"), 2, "has no path"),
+        (block("forward . https://[2620:fe::fe]"), 2, "needs tls_servername"),
+        (block("forward . https://9.9.9.9 {\n doh_method GET\n}"), 3, "only POST"),
         (block("forward . tls://dns.example"), 2, "neither an IP address"),
         (block("forward . tls://9.9.9.9 {\n tls a b c d\n}"), 3, "too much"),
         (block("forward . tls://9.9.9.9 {\n tls_servername a..b\n}"), 3, "no server's name"),

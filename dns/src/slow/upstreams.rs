@@ -2,6 +2,7 @@
 //! against question and sender and otherwise waited past, TCP after truncation, one query for equal
 //! questions in flight).
 
+mod connections;
 mod health;
 pub(crate) mod loops;
 mod pool;

@@ -14,11 +14,11 @@ use hickory_resolver::{
     config::{
         ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
     },
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::NetError,
 };
 use rustls::ClientConfig;
 
-use super::{TIMEOUT, Wishes, tls};
+use super::{TIMEOUT, Wishes, connections::Connections, tls};
 use crate::{
     corefile::{ForwardOptions, ForwardPolicy, To, Transport},
     error::DnsError,
@@ -28,21 +28,32 @@ use crate::{
 /// Requests at one time over one connection to an upstream.
 const STREAM_REQUESTS_MAX: usize = 256;
 
-pub(super) type Pool = NameServerPool<TokioRuntimeProvider>;
+/// As CoreDNS, whose upstreams have no other.
+const DOH_PATH: &str = "/dns-query";
+
+pub(super) type Pool = NameServerPool<Connections>;
 
 /// How upstreams are asked.
 pub(super) struct Manner {
     pub(super) transport: Transport,
     policy: ForwardPolicy,
-    /// Upstreams that are asked over TLS, and the names their certificates must have.
-    names: BTreeMap<SocketAddr, Arc<str>>,
+    /// Upstreams that are asked over TLS.
+    secure: BTreeMap<SocketAddr, Secure>,
     /// `None`: none is.
     tls: Option<ClientConfig>,
 }
 
+/// An upstream that is asked over TLS.
+#[derive(Debug)]
+struct Secure {
+    /// What its certificate must have.
+    name: Arc<str>,
+    https: bool,
+}
+
 impl fmt::Debug for Manner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manner").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Manner").field("secure", &self.secure).finish_non_exhaustive()
     }
 }
 
@@ -51,20 +62,21 @@ impl Manner {
     pub(super) fn new(options: &ForwardOptions) -> Result<Self, DnsError> {
         let ForwardOptions { to, transport, policy, tls, .. } = options;
         let named = |to: &To| match to {
-            To::Tls { address, name } => {
+            To::Tls { address, name, https } => {
                 let name = name.clone().or_else(|| tls.server_name.clone());
-                Some((*address, name.unwrap_or_else(|| address.ip().to_string()).into()))
+                let name = name.unwrap_or_else(|| address.ip().to_string()).into();
+                Some((*address, Secure { name, https: *https }))
             }
             To::Server(_) | To::File(_) => None,
         };
-        let names: BTreeMap<_, _> = to.iter().filter_map(named).collect();
-        let tls = (!names.is_empty()).then(|| tls::config(tls)).transpose()?;
-        Ok(Self { transport: *transport, policy: *policy, names, tls })
+        let secure: BTreeMap<_, _> = to.iter().filter_map(named).collect();
+        let tls = (!secure.is_empty()).then(|| tls::config(tls)).transpose()?;
+        Ok(Self { transport: *transport, policy: *policy, secure, tls })
     }
 
     /// Whether an upstream is asked over TLS.
     pub(super) fn is_tls(&self, server: &SocketAddr) -> bool {
-        self.names.contains_key(server)
+        self.secure.contains_key(server)
     }
 
     /// A pool of these.
@@ -91,12 +103,17 @@ impl Manner {
             None => TlsConfig::new().map_err(forwarding)?,
         };
         let context = PoolContext::new(options, tls);
-        Ok(NameServerPool::from_config(servers, Arc::new(context), TokioRuntimeProvider::new()))
+        Ok(NameServerPool::from_config(servers, Arc::new(context), Connections::default()))
     }
 
     fn protocols(&self, server: &SocketAddr) -> Vec<ProtocolConfig> {
-        match (self.names.get(server), self.transport) {
-            (Some(name), _) => vec![ProtocolConfig::Tls { server_name: name.clone() }],
+        match (self.secure.get(server), self.transport) {
+            (Some(Secure { name, https: false }), _) => {
+                vec![ProtocolConfig::Tls { server_name: name.clone() }]
+            }
+            (Some(Secure { name, https: true }), _) => {
+                vec![ProtocolConfig::Https { server_name: name.clone(), path: DOH_PATH.into() }]
+            }
             (None, Transport::Plain) => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
             (None, Transport::Tcp) => vec![ProtocolConfig::Tcp],
         }
