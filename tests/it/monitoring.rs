@@ -19,7 +19,7 @@ use super::support::world::{PROBE, World};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const FILES: &str = "deploy/helm/fairlead/files";
-/// Where tests/fixtures leaves rules' tests, and `make test` Prometheus's programs.
+/// Where `make test` leaves Prometheus's programs.
 const TOOLS: &str = "target/tools";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,7 +67,8 @@ fn gather(value: &Value, found: &mut Vec<String>) {
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = |word: &&str| {
-        ["fairlead_", "coredns_", "kubeproxy_"].iter().any(|first| word.starts_with(first))
+        let first = ["fairlead_", "coredns_", "kubeproxy_"];
+        first.iter().any(|first| word.starts_with(first)) && !word.ends_with('_')
     };
     words.filter(ours).map(str::to_owned).collect()
 }
@@ -164,6 +165,8 @@ fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
     let told = names(&page(10249, "/metrics"));
     let queries = queries();
     let asked: BTreeSet<String> = queries.iter().flat_map(|query| names(query)).collect();
+    let documented = names(&read("docs/monitoring.md"));
+    let asked: BTreeSet<String> = asked.union(&documented).cloned().collect();
     let missing: Vec<&String> = asked.difference(&told).collect();
     assert!(missing.is_empty(), "asked for and never told: {missing:?}\n{told:?}");
 
