@@ -64,6 +64,16 @@ fn of_dns(reason: &str) -> &'static str {
             "the kernel did not take the reply: no route to the client, or a full buffer"
         }
         "tcp_connections" => "more TCP connections than are taken; the newest was closed",
+        "queue_full" => {
+            "the kernel had no room for it: questions come faster than they are answered"
+        }
+        "too_late" => {
+            "had waited too long while there was no room for others: more CPU, or fewer questions"
+        }
+        "client_rate" => "one client asks more often than it may (--dns-client-rate)",
+        "client_connections" => {
+            "one client opened more TCP connections than it may; the newest was closed"
+        }
         "policy" => "acl of the Corefile says drop",
         _ => "",
     }
