@@ -219,6 +219,11 @@ fn lifetime(reply: &Message) -> u32 {
 /// Leaves of an upstream's reply what answers the question: the chain of aliases from the name asked
 /// and the records at its end, or the SOA of a denial. Anything else could be a poisoner's.
 pub(crate) fn only_what_was_asked(reply: &mut Message, name: &Name, qtype: RecordType) {
+    // Only updates have records without data (RFC 2136 §2.4), and hickory reads a reply as what it says
+    // it is.
+    for records in [&mut reply.answers, &mut reply.authorities] {
+        records.retain(|record| !matches!(record.data, RData::Update0(_)));
+    }
     let mut chain: BTreeSet<Name> = [name.to_lowercase()].into();
     for _ in 0..ALIASES_MAX {
         let before = chain.len();

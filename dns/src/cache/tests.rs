@@ -137,3 +137,15 @@ fn truncated_and_refused_replies_are_not_kept() {
         assert!(Entry::new(&name, rtype::A, PLAIN, &message, Instant::now()).is_none());
     }
 }
+
+#[test]
+fn a_reply_that_calls_itself_an_update_leaves_no_record_without_data() {
+    // Found by mutating replies: opcode UPDATE, and an MX record of no bytes.
+    let bytes = b"\0\x07\xad\x80\0\x01\0\x01\0\0\0\0\x07example\x03com\0\0\x0f\0\x01\
+                  \xc0\x0c\0\x0f\0\x01\0\0\x01\x2c\0\0";
+    let mut reply = Message::from_vec(bytes).unwrap();
+    assert_eq!(reply.answers.len(), 1);
+    let name = reply.queries[0].name().clone();
+    only_what_was_asked(&mut reply, &name, RecordType::MX);
+    assert!(reply.answers.is_empty());
+}

@@ -1,8 +1,8 @@
 //! The plain question: what nearly every client sends, and all that the fast path takes.
 
 use super::{
-    CLASS_IN, HEADER_BYTES, NSID_OPTION, UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS,
-    name::LowerName, rtype,
+    CLASS_IN, HEADER_BYTES, NSID_OPTION, SUBNET_OPTION, UDP_REPLY_BYTES_MAX,
+    UDP_REPLY_BYTES_WITHOUT_EDNS, name::LowerName, rtype,
 };
 use crate::counters::DropReason;
 
@@ -108,14 +108,33 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     }
     let mut nsid = false;
     while let Some(([code_hi, code_lo, hi, lo], rest)) = options.split_first_chunk::<4>() {
-        nsid |= u16::from_be_bytes([*code_hi, *code_lo]) == NSID_OPTION;
-        options = rest.get(usize::from(u16::from_be_bytes([*hi, *lo]))..)?;
+        let (data, next) = rest.split_at_checked(usize::from(u16::from_be_bytes([*hi, *lo])))?;
+        match u16::from_be_bytes([*code_hi, *code_lo]) {
+            NSID_OPTION => nsid = true,
+            SUBNET_OPTION if !is_subnet(data) => return None,
+            _ => {}
+        }
+        options = next;
     }
     options.is_empty().then_some(Edns {
         payload_bytes: u16::from_be_bytes([size_hi, size_lo]),
         dnssec_ok: flags & 0x80 != 0,
         nsid,
     })
+}
+
+/// Family, prefix lengths and as much of the address as they say (RFC 7871 §6); anything else is a format
+/// error.
+fn is_subnet(data: &[u8]) -> bool {
+    let Some(([family_hi, family_lo, prefix, _], address)) = data.split_first_chunk::<4>() else {
+        return false;
+    };
+    let longest = match u16::from_be_bytes([*family_hi, *family_lo]) {
+        1 => 32,
+        2 => 128,
+        _ => return false,
+    };
+    *prefix <= longest && address.len() == usize::from(prefix.div_ceil(8))
 }
 
 #[cfg(test)]
