@@ -113,6 +113,10 @@ fn rule(
     if question.rtype == RecordType::SOA && theirs.code == ResponseCode::NoError {
         return Some("soa-of-nothing");
     }
+    let is_hinfo = |line: &String| line.to_ascii_lowercase().contains(" hinfo ");
+    if question.rtype == RecordType::ANY && ours.answers.iter().any(is_hinfo) {
+        return Some("any");
+    }
     if denied_there && exists_here {
         let is_namespace = labels.len() == 4 && ["svc", "pod"].contains(&labels[1]);
         let is_protocol = below_service && ["_tcp", "_udp", "_sctp"].contains(&labels[0]);

@@ -15,7 +15,7 @@ use tokio::{
 use crate::cluster::{Cluster, HOSTS, NAMESPACES, PORTS, Random, SERVICES};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const TYPES: [RecordType; 12] = [
+const TYPES: [RecordType; 13] = [
     RecordType::A,
     RecordType::A,
     RecordType::AAAA,
@@ -28,6 +28,7 @@ const TYPES: [RecordType; 12] = [
     RecordType::SOA,
     RecordType::MX,
     RecordType::HTTPS,
+    RecordType::ANY,
 ];
 
 /// One question.
@@ -37,6 +38,8 @@ pub(crate) struct Question {
     pub(crate) rtype: RecordType,
     /// The client's UDP size, if it speaks EDNS.
     edns: Option<u16>,
+    /// It wants signatures, which nobody has.
+    dnssec_ok: bool,
     tcp: bool,
 }
 
@@ -49,8 +52,8 @@ pub(crate) struct Replies {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, rtype, edns, tcp } = self;
-        write!(f, "{name} {rtype} edns {edns:?} tcp {tcp}")
+        let Self { name, rtype, edns, dnssec_ok, tcp } = self;
+        write!(f, "{name} {rtype} edns {edns:?} do {dnssec_ok} tcp {tcp}")
     }
 }
 
@@ -66,12 +69,14 @@ impl Question {
         let reverse = name.to_ascii_lowercase().ends_with("arpa.");
         let rtype = if reverse && !random.one_in(4) { RecordType::PTR } else { *random.of(&TYPES) };
         let edns = random.one_in(2).then(|| *random.of(&[512, 1232, 4096]));
-        Self { name, rtype, edns, tcp: random.one_in(8) }
+        let dnssec_ok = edns.is_some() && random.one_in(4);
+        Self { name, rtype, edns, dnssec_ok, tcp: random.one_in(8) }
     }
 
     /// Asks both; a cut reply is fetched again over TCP.
     pub(crate) async fn ask(&self, theirs: SocketAddr, ours: SocketAddr) -> Replies {
-        Replies { theirs: self.ask_one(theirs).await, ours: self.ask_one(ours).await }
+        let (theirs, ours) = tokio::join!(self.ask_one(theirs), self.ask_one(ours));
+        Replies { theirs, ours }
     }
 
     async fn ask_one(&self, server: SocketAddr) -> Message {
@@ -81,6 +86,7 @@ impl Question {
         if let Some(size) = self.edns {
             let mut edns = Edns::new();
             edns.set_max_payload(size);
+            edns.set_dnssec_ok(self.dnssec_ok);
             message.edns = Some(edns);
         }
         if self.tcp {
@@ -157,7 +163,13 @@ fn any_name(random: &mut Random) -> String {
 
 /// The first address a server gives.
 pub(crate) async fn ask_a(server: SocketAddr, name: &str) -> Option<String> {
-    let question = Question { name: name.to_owned(), rtype: RecordType::A, edns: None, tcp: false };
+    let question = Question {
+        name: name.to_owned(),
+        rtype: RecordType::A,
+        edns: None,
+        dnssec_ok: false,
+        tcp: false,
+    };
     // A server that has just been started may not answer at all.
     let reply = timeout(Duration::from_millis(500), question.ask_one(server)).await.ok()?;
     reply.answers.iter().find_map(|record| match &record.data {
