@@ -14,6 +14,8 @@ use crate::routes::Throttle;
 const SHARDS: usize = 16;
 /// Addresses remembered per shard: 65,536 in all, as many as fit into ingress-nginx's 5 MB.
 const CLIENTS_PER_SHARD_MAX: usize = 4096;
+/// Between two looks for quiet clients in a full shard.
+const SWEEP_PAUSE_MS: u64 = 1000;
 /// One request, in the unit buckets are counted in.
 const REQUEST: u64 = 1000;
 
@@ -23,8 +25,16 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limits: Throttle,
-    shards: [Mutex<HashMap<IpAddr, Client>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     hasher: std::hash::RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    clients: HashMap<IpAddr, Client>,
+    /// When those that are quiet were last looked for. A flood of addresses must not cost a look at
+    /// all of them for each.
+    swept_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,10 +106,10 @@ impl Limiter {
             return Ok(None);
         }
         let mut shard = self.shard(client);
-        if shard.len() >= CLIENTS_PER_SHARD_MAX && !shard.contains_key(&client) {
+        if shard.clients.len() >= CLIENTS_PER_SHARD_MAX && !shard.clients.contains_key(&client) {
             self.make_room(&mut shard, now_ms)?;
         }
-        let counted = shard.entry(client).or_default();
+        let counted = shard.clients.entry(client).or_default();
         let limits = &self.limits;
         if limits.connections > 0 && counted.connections >= limits.connections {
             return Err(TooMuch::Connections);
@@ -117,24 +127,27 @@ impl Limiter {
     }
 
     /// Forgets who has not asked for long; if there is nobody, whoever has nothing in service.
-    fn make_room(&self, shard: &mut HashMap<IpAddr, Client>, now_ms: u64) -> Result<(), TooMuch> {
-        let (second, minute) =
-            (per_second(self.limits.per_second), per_minute(self.limits.per_minute));
-        shard.retain(|_, client| {
-            let is_quiet =
-                client.second.is_empty(second, now_ms) && client.minute.is_empty(minute, now_ms);
-            client.connections > 0 || !is_quiet
-        });
-        if shard.len() >= CLIENTS_PER_SHARD_MAX {
-            let mut clients = shard.iter();
+    fn make_room(&self, shard: &mut Shard, now_ms: u64) -> Result<(), TooMuch> {
+        if now_ms >= shard.swept_ms + SWEEP_PAUSE_MS {
+            shard.swept_ms = now_ms;
+            let (second, minute) =
+                (per_second(self.limits.per_second), per_minute(self.limits.per_minute));
+            shard.clients.retain(|_, client| {
+                let is_quiet = client.second.is_empty(second, now_ms)
+                    && client.minute.is_empty(minute, now_ms);
+                client.connections > 0 || !is_quiet
+            });
+        }
+        if shard.clients.len() >= CLIENTS_PER_SHARD_MAX {
+            let mut clients = shard.clients.iter();
             let unused = clients.find(|(_, client)| client.connections == 0);
             let unused = unused.map(|(address, _)| *address).ok_or(TooMuch::Connections)?;
-            shard.remove(&unused);
+            shard.clients.remove(&unused);
         }
         Ok(())
     }
 
-    fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Client>> {
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(client);
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let [first, ..] = &self.shards;
@@ -153,7 +166,7 @@ fn per_minute(limit: u32) -> u64 {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(client) = self.limiter.shard(self.client).get_mut(&self.client) {
+        if let Some(client) = self.limiter.shard(self.client).clients.get_mut(&self.client) {
             client.connections = client.connections.saturating_sub(1);
         }
     }
@@ -223,7 +236,8 @@ mod tests {
         for n in 0..200_000 {
             let _ = limiter.enter_at(address(n), 1);
         }
-        let kept: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        let kept: usize =
+            limiter.shards.iter().map(|shard| shard.lock().unwrap().clients.len()).sum();
         assert!(kept <= SHARDS * CLIENTS_PER_SHARD_MAX, "{kept}");
     }
 }

@@ -1,74 +1,56 @@
 //! What Ingress writes to the API server: addresses, Events, and who of several does.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
-use super::support::{agent::Agent, apiserver::ApiServer, world::World};
+use super::support::{agent::Agent, apiserver::ApiServer, cluster::Cluster, world::World};
 
-/// A server on the node, with a class and a Service in front of Ingress.
-struct Cluster {
-    server: Arc<ApiServer>,
-    runtime: Runtime,
+/// With a class and a Service in front of Ingress.
+fn with_front(world: &World) -> Cluster {
+    let objects = [class(), front(&["192.0.2.1"]), pod("ingress-1"), ingress("web", "ours")];
+    Cluster::start(world, objects)
 }
 
-impl Cluster {
-    fn start(world: &World) -> Self {
-        let runtime = world.runtime("node");
-        let started = runtime.spawn(async { Arc::new(ApiServer::start().await) });
-        let server = runtime.block_on(started).expect("a server");
-        server.put_all([class(), front(&["192.0.2.1"]), pod("ingress-1"), ingress("web", "ours")]);
-        Self { server, runtime }
-    }
+/// An agent as a pod of the set runs it.
+fn agent_of(cluster: &Cluster, world: &World, pod: &str, more: &[&str]) -> Agent {
+    let (pod, socket) = (format!("edge/{pod}"), format!("{pod}.sock"));
+    let socket = world.root().join(socket).display().to_string();
+    let usual = [
+        "--no-proxy",
+        "--no-dns",
+        "--leader-lease",
+        "edge/fairlead-ingress",
+        "--pod",
+        &pod,
+        "--healthz-listen=",
+        "--metrics-listen=",
+        "--admin-socket",
+        &socket,
+    ];
+    cluster.agent(world, &[&usual[..], more].concat())
+}
 
-    /// An agent as a pod of the set runs it.
-    fn agent(&self, world: &World, pod: &str, more: &[&str]) -> Agent {
-        let kubeconfig = self.server.kubeconfig().display().to_string();
-        let (pod, socket) = (format!("edge/{pod}"), format!("{pod}.sock"));
-        let socket = world.root().join(socket).display().to_string();
-        let usual = [
-            "--kubeconfig",
-            &kubeconfig,
-            "--no-proxy",
-            "--no-dns",
-            "--leader-lease",
-            "edge/fairlead-ingress",
-            "--pod",
-            &pod,
-            "--healthz-listen=",
-            "--metrics-listen=",
-            "--admin-socket",
-            &socket,
-        ];
-        world.agent_with(&[&usual[..], more].concat())
-    }
+/// Waits until the Ingress has these addresses.
+fn await_addresses(cluster: &Cluster, name: &str, wanted: &[&str]) {
+    let expected: Vec<Value> = wanted.iter().map(|ip| json!({"ip": ip})).collect();
+    cluster.await_all("ingresses", |all| {
+        let mut found = all.iter().filter(|ingress| ingress["metadata"]["name"] == name);
+        let found = found.next().map(|found| &found["status"]["loadBalancer"]["ingress"]);
+        found.is_some_and(|found| match found.as_array() {
+            None => expected.is_empty(),
+            Some(found) => *found == expected,
+        })
+    });
+}
 
-    /// Waits until the Ingress has these addresses.
-    fn await_addresses(&self, name: &str, wanted: &[&str]) {
-        let expected: Vec<Value> = wanted.iter().map(|ip| json!({"ip": ip})).collect();
-        let is_there = |all: &[Value]| {
-            let mut found = all.iter().filter(|ingress| ingress["metadata"]["name"] == name);
-            let found = found.next().map(|found| &found["status"]["loadBalancer"]["ingress"]);
-            found.is_some_and(|found| match found.as_array() {
-                None => expected.is_empty(),
-                Some(found) => *found == expected,
-            })
-        };
-        self.runtime.block_on(self.server.await_all("ingresses", is_there));
-    }
-
-    fn await_holder(&self, wanted: Option<&str>) {
-        let holds = |all: &[Value]| {
-            let holder = all.first().and_then(|lease| lease["spec"]["holderIdentity"].as_str());
-            match (holder, wanted) {
-                (Some(holder), Some(wanted)) => holder.starts_with(wanted),
-                (None, None) => !all.is_empty(),
-                _ => false,
-            }
-        };
-        self.runtime.block_on(self.server.await_all("leases", holds));
-    }
+fn await_holder(cluster: &Cluster, wanted: Option<&str>) {
+    cluster.await_all("leases", |all| {
+        let holder = all.first().and_then(|lease| lease["spec"]["holderIdentity"].as_str());
+        match (holder, wanted) {
+            (Some(holder), Some(wanted)) => holder.starts_with(wanted),
+            (None, None) => !all.is_empty(),
+            _ => false,
+        }
+    });
 }
 
 fn class() -> Value {
@@ -127,58 +109,58 @@ fn keeping_status(server: &ApiServer, mut ingress: Value) -> Value {
 #[test]
 fn ingresses_of_our_class_are_given_the_services_addresses_and_lose_them_with_the_class() {
     let world = World::with_pods(0);
-    let cluster = Cluster::start(&world);
+    let cluster = with_front(&world);
     let mut foreign = ingress("theirs", "other");
     foreign["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
     cluster.server.put(foreign);
-    let mut agent = cluster.agent(&world, "ingress-1", &["--publish-service", "edge/front"]);
-    cluster.await_addresses("web", &["192.0.2.1"]);
+    let mut agent = agent_of(&cluster, &world, "ingress-1", &["--publish-service", "edge/front"]);
+    await_addresses(&cluster, "web", &["192.0.2.1"]);
 
     cluster.server.put(ingress("api", "ours"));
-    cluster.await_addresses("api", &["192.0.2.1"]);
+    await_addresses(&cluster, "api", &["192.0.2.1"]);
     cluster.server.put(front(&["192.0.2.1", "192.0.2.2"]));
-    cluster.await_addresses("web", &["192.0.2.1", "192.0.2.2"]);
-    cluster.await_addresses("api", &["192.0.2.1", "192.0.2.2"]);
+    await_addresses(&cluster, "web", &["192.0.2.1", "192.0.2.2"]);
+    await_addresses(&cluster, "api", &["192.0.2.1", "192.0.2.2"]);
 
     cluster.server.put(keeping_status(&cluster.server, ingress("api", "other")));
-    cluster.await_addresses("api", &[]);
+    await_addresses(&cluster, "api", &[]);
     // Deleted and made anew at once, as `kubectl replace --force` does.
     cluster.server.delete("Ingress", "shop", "web");
     cluster.server.put(ingress("web", "ours"));
-    cluster.await_addresses("web", &["192.0.2.1", "192.0.2.2"]);
+    await_addresses(&cluster, "web", &["192.0.2.1", "192.0.2.2"]);
 
     agent.terminate();
     assert!(agent.await_end().success(), "{}", agent.log());
-    cluster.await_addresses("web", &[]);
-    cluster.await_addresses("theirs", &["203.0.113.1"]);
-    cluster.await_holder(None);
+    await_addresses(&cluster, "web", &[]);
+    await_addresses(&cluster, "theirs", &["203.0.113.1"]);
+    await_holder(&cluster, None);
 }
 
 #[test]
 fn of_two_agents_one_writes_and_the_other_follows_without_a_gap() {
     let world = World::with_pods(0);
-    let cluster = Cluster::start(&world);
+    let cluster = with_front(&world);
     cluster.server.put(pod("ingress-2"));
-    let mut first = cluster.agent(&world, "ingress-1", &[]);
-    cluster.await_holder(Some("ingress-1"));
-    cluster.await_addresses("web", &["192.168.77.2"]);
-    let second = cluster.agent(&world, "ingress-2", &[]);
+    let mut first = agent_of(&cluster, &world, "ingress-1", &[]);
+    await_holder(&cluster, Some("ingress-1"));
+    await_addresses(&cluster, "web", &["192.168.77.2"]);
+    let second = agent_of(&cluster, &world, "ingress-2", &[]);
     second.await_line(&["Ingress: listening"]);
     first.terminate();
     assert!(first.await_end().success(), "{}", first.log());
-    cluster.await_addresses("web", &["192.168.77.2"]);
-    cluster.await_holder(Some("ingress-2"));
+    await_addresses(&cluster, "web", &["192.168.77.2"]);
+    await_holder(&cluster, Some("ingress-2"));
 }
 
 #[test]
 fn what_is_not_served_is_an_event_of_the_object_once() {
     let world = World::with_pods(0);
-    let cluster = Cluster::start(&world);
-    let agent = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    let cluster = with_front(&world);
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.9"]);
     let refused = |all: &[Value]| {
         all.iter().any(|event| event["note"].as_str().is_some_and(|note| note.contains("Bucket")))
     };
-    let events = cluster.runtime.block_on(cluster.server.await_all("events", refused));
+    let events = cluster.await_all("events", refused);
     let event = events.first().expect("one");
     let regarding = &event["regarding"];
     assert_eq!(regarding["uid"], "uid-web", "kubectl describe looks for it: {event}");
@@ -187,19 +169,19 @@ fn what_is_not_served_is_an_event_of_the_object_once() {
     agent.kill();
     // Another leader after it has nothing new to say.
     cluster.server.delete("Lease", "edge", "fairlead-ingress");
-    let again = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.10"]);
-    cluster.await_addresses("web", &["192.0.2.10"]);
-    let after = cluster.runtime.block_on(cluster.server.await_all("events", refused));
+    let again = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.10"]);
+    await_addresses(&cluster, "web", &["192.0.2.10"]);
+    let after = cluster.await_all("events", refused);
     assert_eq!(after.len(), events.len(), "{}", again.log());
 }
 
 #[test]
 fn without_the_right_to_write_it_says_which_and_serves() {
     let world = World::with_pods(1);
-    let cluster = Cluster::start(&world);
+    let cluster = with_front(&world);
     cluster.server.forbid(&["events"]);
-    let agent = cluster.agent(&world, "ingress-1", &["--publish-address", "192.0.2.9"]);
-    cluster.await_addresses("web", &["192.0.2.9"]);
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    await_addresses(&cluster, "web", &["192.0.2.9"]);
     agent.await_line(&["WARN", "writing an Event", "grant this account create on events"]);
     // The only Ingress leads to a Bucket: nothing is there, and it says so.
     let url = "http://127.0.0.1/";

@@ -3,4 +3,5 @@
 pub(crate) mod agent;
 pub(crate) mod apiserver;
 pub(crate) mod browser;
+pub(crate) mod cluster;
 pub(crate) mod world;

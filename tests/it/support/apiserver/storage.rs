@@ -110,7 +110,8 @@ impl Storage {
         if after < self.compacted {
             return Err(Gone);
         }
-        let news = self.history.iter().filter(|happened| happened.version > after);
+        let known = self.history.partition_point(|happened| happened.version <= after);
+        let news = self.history.iter().skip(known);
         Ok(news.filter_map(|happened| happened.event(selection)).collect())
     }
 
