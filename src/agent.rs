@@ -146,8 +146,11 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     for start in starts {
         start(&roles);
     }
-    if let Some(writer) = writer.filter(|_| args.roles.ingress()) {
-        roles.spawn(publish::run(shared.clone(), writer));
+    if let Some(writer) = writer.clone().filter(|_| args.roles.ingress()) {
+        roles.spawn(publish::ingress::run(shared.clone(), writer));
+    }
+    if let Some(writer) = writer.filter(|_| args.roles.proxy() && args.publish.service_events) {
+        roles.spawn(publish::services::run(shared.clone(), writer));
     }
     roles.close();
 

@@ -319,6 +319,7 @@ impl<M: Maps> Synchroniser<M> {
             frontends: actual.map_or(0, |actual| actual.frontends().len()),
             backends: actual.map_or(0, Actual::slots),
             maglev: actual.map_or(0, Actual::parts),
+            source_ranges: actual.map_or(0, Actual::ranges),
             behind: self.failed.len(),
             capacities: self.maps.capacities(),
             full: self.full.by_map(self.maps.capacities()),

@@ -253,27 +253,30 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
 }
 
 fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: usize) {
-    let connections_max = kernel.sizes().connections;
-    let ProxyStatus { revision, services, frontends, backends, maglev, behind, .. } = status;
-    let capacities = status.capacities;
+    let ProxyStatus { revision, services, behind, capacities, .. } = status;
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "# TYPE fairlead_proxy_revision gauge\nfairlead_proxy_revision {revision}\n\
          # TYPE fairlead_proxy_services gauge\nfairlead_proxy_services {services}\n\
-         # TYPE fairlead_proxy_services_behind gauge\nfairlead_proxy_services_behind {behind}\n\
-         # TYPE fairlead_map_entries gauge\n\
-         fairlead_map_entries{{map=\"frontends\"}} {frontends}\n\
-         fairlead_map_entries{{map=\"backends\"}} {backends}\n\
-         fairlead_map_entries{{map=\"maglev\"}} {maglev}\n\
-         fairlead_map_entries{{map=\"connections\"}} {connections}\n\
-         # TYPE fairlead_map_entries_max gauge\n\
-         fairlead_map_entries_max{{map=\"frontends\"}} {}\n\
-         fairlead_map_entries_max{{map=\"backends\"}} {}\n\
-         fairlead_map_entries_max{{map=\"maglev\"}} {}\n\
-         fairlead_map_entries_max{{map=\"connections\"}} {connections_max}",
-        capacities.frontends, capacities.backends, capacities.maglev
+         # TYPE fairlead_proxy_services_behind gauge\nfairlead_proxy_services_behind {behind}"
     );
+    let connections_max = usize::try_from(kernel.sizes().connections).unwrap_or(usize::MAX);
+    let maps = [
+        ("frontends", status.frontends, capacities.frontends),
+        ("backends", status.backends, capacities.backends),
+        ("maglev", status.maglev, capacities.maglev),
+        ("source-ranges", status.source_ranges, capacities.source_ranges),
+        ("connections", connections, connections_max),
+    ];
+    let _ = writeln!(text, "# TYPE fairlead_map_entries gauge");
+    for (map, entries, _) in maps {
+        let _ = writeln!(text, "fairlead_map_entries{{map=\"{map}\"}} {entries}");
+    }
+    let _ = writeln!(text, "# TYPE fairlead_map_entries_max gauge");
+    for (map, _, max) in maps {
+        let _ = writeln!(text, "fairlead_map_entries_max{{map=\"{map}\"}} {max}");
+    }
     let Ok(counters) = kernel.counters() else { return };
     let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");
     for (reason, count) in &counters.drops {

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource};
 use tokio::time::timeout;
 
 pub use addresses::{Address, of_service};
-pub use event::{Event, Weight};
+pub use event::{CLUSTER_NAMESPACE, Event, Weight};
 pub use lease::{Leadership, LeaseOptions};
 pub use peers::Peers;
 

@@ -1,14 +1,12 @@
 //! The real agent in a world, against a list/watch server: what the API server says reaches
 //! packets.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
 use super::support::{
     agent::Agent,
     apiserver::ApiServer,
+    cluster::Cluster,
     world::{PROBE, World},
 };
 
@@ -57,34 +55,6 @@ fn node() -> Value {
     })
 }
 
-/// A server on the node, as on a control plane's.
-struct Cluster {
-    // The runtime goes last: the server is dropped inside of it.
-    server: Arc<ApiServer>,
-    runtime: Runtime,
-}
-
-impl Cluster {
-    fn start(world: &World) -> Self {
-        let runtime = world.runtime("node");
-        let started = runtime.spawn(async { Arc::new(ApiServer::start().await) });
-        let server = runtime.block_on(started).expect("a server");
-        server.put(node());
-        Self { server, runtime }
-    }
-
-    fn agent(&self, world: &World) -> Agent {
-        world.agent_with(&["--kubeconfig", &self.server.kubeconfig().display().to_string()])
-    }
-
-    /// Does something to the server that opens sockets.
-    fn on_the_node(&self, work: impl FnOnce(&ApiServer) + Send + 'static) {
-        let server = self.server.clone();
-        let done = self.runtime.spawn(async move { work(&server) });
-        self.runtime.block_on(done).expect("no panic");
-    }
-}
-
 /// Waits until connections fail in exactly these ways.
 fn await_kinds(world: &World, agent: &Agent, kinds: &[&str]) {
     let seen = || world.load(PROBE, &["--url", URL, "--count", "5", "--rate", "400"]);
@@ -106,8 +76,8 @@ fn await_pod(world: &World, agent: &Agent, index: usize) {
 #[test]
 fn a_service_of_the_api_server_is_reached_and_follows_its_endpoints() {
     let world = World::with_pods(2);
-    let cluster = Cluster::start(&world);
-    let agent = cluster.agent(&world);
+    let cluster = Cluster::start(&world, [node()]);
+    let agent = cluster.agent(&world, &[]);
     agent.await_ready(&world);
     cluster.server.put(service());
     cluster.server.put(slice(&world, &[0]));
@@ -121,9 +91,9 @@ fn a_service_of_the_api_server_is_reached_and_follows_its_endpoints() {
 #[test]
 fn outages_of_the_api_server_fail_no_connection_and_what_was_missed_is_caught_up() {
     let world = World::with_pods(2);
-    let cluster = Cluster::start(&world);
+    let cluster = Cluster::start(&world, [node()]);
     cluster.server.put_all([service(), slice(&world, &[0])]);
-    let agent = cluster.agent(&world);
+    let agent = cluster.agent(&world, &[]);
     agent.await_ready(&world);
     await_pod(&world, &agent, 0);
     let steady = world.steady(PROBE, &["--url", URL, "--rate", "300"]);
@@ -145,10 +115,10 @@ fn outages_of_the_api_server_fail_no_connection_and_what_was_missed_is_caught_up
 #[test]
 fn a_server_that_is_not_there_yet_is_waited_for() {
     let world = World::with_pods(1);
-    let cluster = Cluster::start(&world);
+    let cluster = Cluster::start(&world, [node()]);
     cluster.server.put_all([service(), slice(&world, &[0])]);
     cluster.on_the_node(ApiServer::pause);
-    let agent = cluster.agent(&world);
+    let agent = cluster.agent(&world, &[]);
     agent.await_line(&["WARN", "API server"]);
     let name = "dns://127.0.0.1/web.default.svc.cluster.local";
     let asked = world.load("node", &["--url", name, "--count", "3"]);
@@ -163,15 +133,45 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 #[test]
 fn killed_while_the_server_is_away_the_agent_leaves_services_as_they_were() {
     let world = World::with_pods(1);
-    let cluster = Cluster::start(&world);
+    let cluster = Cluster::start(&world, [node()]);
     cluster.server.put_all([service(), slice(&world, &[0])]);
-    let agent = cluster.agent(&world);
+    let agent = cluster.agent(&world, &[]);
     agent.await_ready(&world);
     await_pod(&world, &agent, 0);
     cluster.on_the_node(ApiServer::pause);
     agent.kill();
-    let agent = cluster.agent(&world);
+    let agent = cluster.agent(&world, &[]);
     // It has adopted what it found and knows nothing: nothing may be swept.
     agent.await_line(&["WARN", "API server"]);
     await_pod(&world, &agent, 0);
+}
+
+#[test]
+fn services_not_served_as_they_ask_are_events_and_so_is_the_node_that_begins() {
+    let world = World::with_pods(1);
+    let mut open = service();
+    open["metadata"]["uid"] = json!("uid-web");
+    open["spec"]["externalIPs"] = json!(["192.0.2.7"]);
+    let cluster = Cluster::start(&world, [node(), open, slice(&world, &[0])]);
+    let agent = cluster.agent(&world, &["--service-events"]);
+    let said = |all: &[Value], about: &str, reason: &str| {
+        let fits =
+            |event: &&Value| event["regarding"]["name"] == about && event["reason"] == reason;
+        all.iter().find(fits).cloned()
+    };
+    let events = cluster.await_all("events", |all| {
+        said(all, "web", "ExternalIPs").is_some() && said(all, "node1", "Starting").is_some()
+    });
+    let of_service = said(&events, "web", "ExternalIPs").expect("awaited");
+    assert_eq!(of_service["type"], "Warning", "{of_service}");
+    assert_eq!(of_service["metadata"]["namespace"], "default");
+    assert_eq!(of_service["regarding"]["uid"], "uid-web", "kubectl describe looks for it");
+    assert!(of_service["note"].as_str().is_some_and(|note| note.contains("--external-ips")));
+    let of_node = said(&events, "node1", "Starting").expect("awaited");
+    assert_eq!(
+        (&of_node["type"], &of_node["metadata"]["namespace"]),
+        (&json!("Normal"), &json!("default"))
+    );
+    assert_eq!(of_node["regarding"]["namespace"], Value::Null, "a Node has none: {of_node}");
+    assert!(agent.lines_with(&["writing an Event"]).is_empty(), "{}", agent.log());
 }

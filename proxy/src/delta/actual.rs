@@ -21,6 +21,7 @@ pub struct Actual {
     orphans: BTreeSet<u32>,
     /// By counter id; no entry without one.
     ranges: FastMap<u32, BTreeSet<SourceRangeKey>>,
+    ranges_count: usize,
 }
 
 /// The sets a frontend leads to; one may be there twice.
@@ -120,6 +121,7 @@ impl Actual {
             parts: image.maglev.len(),
             orphans: orphans.collect(),
             ranges,
+            ranges_count: image.source_ranges.len(),
             sets,
         }
     }
@@ -141,7 +143,7 @@ impl Actual {
 
     /// How many source ranges all services have together.
     pub fn ranges(&self) -> usize {
-        self.ranges.values().map(BTreeSet::len).sum()
+        self.ranges_count
     }
 
     /// Counter ids that have source ranges.
@@ -227,14 +229,15 @@ impl Actual {
         }
         for range in &delta.ended_ranges {
             if let Some(ranges) = self.ranges.get_mut(&range.counter_id) {
-                ranges.remove(range);
+                self.ranges_count -= usize::from(ranges.remove(range));
                 if ranges.is_empty() {
                     self.ranges.remove(&range.counter_id);
                 }
             }
         }
         for range in &delta.new_ranges {
-            self.ranges.entry(range.counter_id).or_default().insert(*range);
+            let ranges = self.ranges.entry(range.counter_id).or_default();
+            self.ranges_count += usize::from(ranges.insert(*range));
         }
         for id in &delta.ended_sets {
             self.orphans.remove(id);

@@ -54,6 +54,19 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// In one word, for machines: an Event's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Problem::ExternalIps => "ExternalIPs",
+            Problem::TooManyEndpoints { .. } => "TooManyEndpoints",
+            Problem::LoadBalancing { .. } => "LoadBalancing",
+            Problem::CrowdedTable { .. } => "CrowdedTable",
+            Problem::Taken { .. } => "AddressTaken",
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Service {}: {}", self.service, self.problem)

@@ -75,6 +75,8 @@ pub struct ProxyStatus {
     pub backends: usize,
     /// Parts of Maglev tables in the maps.
     pub maglev: usize,
+    /// Source ranges in the maps.
+    pub source_ranges: usize,
     /// Services that are not as planned and will be tried again.
     pub behind: usize,
     /// How much the maps take.

@@ -1,4 +1,4 @@
-//! Flags of what Ingress writes to the API server.
+//! Flags of what is written to the API server.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use fairlead_state::{Key, write::Address};
 
 /// What is written to the API server.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "What Ingress writes to the API server")]
+#[command(next_help_heading = "What is written to the API server")]
 pub(crate) struct PublishArgs {
     /// The Lease that says which of several agents writes Events and addresses of Ingresses; without
     /// one nothing is written
@@ -28,6 +28,9 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_PUBLISH_ADDRESS",
           value_parser = address)]
     pub(crate) publish_address: Vec<Address>,
+    /// Write Events about Services that are not served as they ask, and about this node
+    #[arg(long, env = "FAIRLEAD_SERVICE_EVENTS")]
+    pub(crate) service_events: bool,
 }
 
 /// `NAMESPACE/NAME`.

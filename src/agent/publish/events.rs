@@ -1,4 +1,4 @@
-//! Events about Ingresses that are not served as they are written.
+//! Events about objects that are not served as they are written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_ingress::{Finding, Severity};
 use fairlead_state::{
-    Kind, ObjectRef, Snapshot,
+    ObjectRef,
     write::{Event, Weight, WriteError, Writer},
 };
 
-use super::{CONTROLLER, Fault};
+use super::Fault;
 
 /// The API server forgets Events after an hour; what is still so is said again before.
 const AGAIN: Duration = Duration::from_secs(55 * 60);
@@ -24,24 +23,37 @@ const AT_ONCE: usize = 100;
 
 /// Something to say about an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Word {
-    object: ObjectRef,
-    severity: &'static str,
-    note: Arc<str>,
+pub(super) struct Word {
+    pub(super) object: ObjectRef,
+    pub(super) weight: Weight,
+    /// Why, as one word for machines.
+    pub(super) reason: &'static str,
+    pub(super) note: Arc<str>,
+}
+
+/// Who says it, and about what.
+#[derive(Clone, Debug)]
+pub(super) struct Speaker {
+    /// `fairlead.io/ingress`.
+    pub(super) controller: &'static str,
+    /// What was or was not done, as one word.
+    pub(super) action: &'static str,
+    /// Unique among pods and over restarts.
+    pub(super) instance: Arc<str>,
 }
 
 /// What was said, and when.
 #[derive(Debug)]
 pub(super) struct Events {
     writer: Writer,
-    instance: Arc<str>,
+    speaker: Speaker,
     said: BTreeMap<Word, Instant>,
     fault: Fault,
 }
 
 impl Events {
-    pub(super) fn new(writer: Writer, instance: Arc<str>) -> Self {
-        Self { writer, instance, said: BTreeMap::new(), fault: Fault::default() }
+    pub(super) fn new(writer: Writer, speaker: Speaker) -> Self {
+        Self { writer, speaker, said: BTreeMap::new(), fault: Fault::default() }
     }
 
     /// Somebody else speaks now.
@@ -50,8 +62,7 @@ impl Events {
     }
 
     /// Says what was not said of late.
-    pub(super) async fn bring(&mut self, snapshot: &Snapshot, findings: &[Finding]) {
-        let words = words(snapshot, findings);
+    pub(super) async fn bring(&mut self, words: BTreeSet<Word>) {
         self.said.retain(|word, at| words.contains(word) && at.elapsed() < AGAIN);
         let news = words.into_iter().filter(|word| !self.said.contains_key(word));
         for word in news.take(AT_ONCE).collect::<Vec<_>>() {
@@ -72,38 +83,15 @@ impl Events {
     }
 
     async fn say(&self, word: &Word) -> Result<(), WriteError> {
-        let weight = if word.severity == WAITING { Weight::Normal } else { Weight::Warning };
         let event = Event {
             object: &word.object,
-            weight,
-            reason: word.severity,
-            action: "Route",
+            weight: word.weight,
+            reason: word.reason,
+            action: self.speaker.action,
             note: &word.note,
-            controller: CONTROLLER,
-            instance: &self.instance,
+            controller: self.speaker.controller,
+            instance: &self.speaker.instance,
         };
         self.writer.event(&event).await
     }
-}
-
-const WAITING: &str = "Waiting";
-
-fn words(snapshot: &Snapshot, findings: &[Finding]) -> BTreeSet<Word> {
-    let found = findings.iter().map(|finding| Word {
-        object: finding.object.clone(),
-        severity: match finding.severity {
-            Severity::Refused => "Refused",
-            Severity::Differs => "Differs",
-            Severity::Waiting => WAITING,
-        },
-        note: finding.reason.clone(),
-    });
-    let refused =
-        snapshot.refused().values().filter(|refusal| refusal.object.kind == Kind::Ingress);
-    let refused = refused.map(|refusal| Word {
-        object: refusal.object.clone(),
-        severity: "Refused",
-        note: refusal.reason.clone(),
-    });
-    found.chain(refused).filter(|word| !word.object.key.namespace.is_empty()).collect()
 }

@@ -25,8 +25,11 @@ const READ: Attempt =
 const WRITE: Attempt =
     Attempt { what: "writing an Event", right: "create on events.events.k8s.io" };
 
+/// Where Events about Nodes are, as the kubelet's.
+pub const CLUSTER_NAMESPACE: &str = "default";
+
 /// Whether somebody should look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
     /// As it should be.
     Normal,
@@ -37,7 +40,7 @@ pub enum Weight {
 /// Something about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Which object; of a namespace.
+    /// Which object. Events about one without a namespace are in [`CLUSTER_NAMESPACE`].
     pub object: &'a ObjectRef,
     /// How much it matters.
     pub weight: Weight,
@@ -61,7 +64,12 @@ impl Writer {
     /// The object is gone, there is no right to it, or the API server does not answer.
     pub async fn event(&self, event: &Event<'_>) -> Result<(), WriteError> {
         let ObjectRef { kind, key } = event.object;
-        let path = format!("{}/namespaces/{}/{}", root(*kind), key.namespace, kind.resource());
+        let is_cluster_scoped = key.namespace.is_empty();
+        let namespace = if is_cluster_scoped { CLUSTER_NAMESPACE } else { &*key.namespace };
+        let path = match is_cluster_scoped {
+            true => format!("{}/{}", root(*kind), kind.resource()),
+            false => format!("{}/namespaces/{namespace}/{}", root(*kind), kind.resource()),
+        };
         let request = Request::new(path).get_metadata(&key.name, &GetParams::default());
         let found = async {
             let request = request.map_err(kube::Error::BuildRequest)?;
@@ -73,7 +81,7 @@ impl Writer {
         let stored = Stored {
             metadata: ObjectMeta {
                 name: Some(name),
-                namespace: owned(&key.namespace),
+                namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
             action: Some(event.action.to_owned()),
@@ -84,7 +92,7 @@ impl Writer {
                 api_version: Some(kind.api_version().to_owned()),
                 kind: Some(kind.as_str().to_owned()),
                 name: owned(&key.name),
-                namespace: owned(&key.namespace),
+                namespace: owned(&key.namespace).filter(|_| !is_cluster_scoped),
                 uid,
                 ..ObjectReference::default()
             }),
@@ -93,7 +101,7 @@ impl Writer {
             type_: Some(event.weight.as_str().to_owned()),
             ..Stored::default()
         };
-        let events = self.namespaced::<Stored>(&key.namespace);
+        let events = self.namespaced::<Stored>(namespace);
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match WRITE.at(events.create(&params, &stored)).await {

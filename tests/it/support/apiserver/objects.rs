@@ -26,6 +26,7 @@ impl Call {
             ["namespaces", namespace, resource] if method == Method::POST => {
                 (namespace, resource, "")
             }
+            [resource, name] => ("", resource, name),
             _ => return None,
         };
         let [namespace, resource, name] = [namespace, resource, name].map(str::to_owned);

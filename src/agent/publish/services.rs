@@ -1,0 +1,98 @@
+//! Events about Services that are not served as they ask, and about the node itself, as kube-proxy
+//! writes them. Every node speaks for itself; what all of them have to say of a Service is one Event,
+//! since its name is made from its content.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use fairlead_proxy::ProxyStatus;
+use fairlead_state::{
+    Key, Kind, ObjectRef,
+    write::{Weight, Writer},
+};
+
+use super::{
+    SETTLE,
+    events::{Events, Speaker, Word},
+    identity,
+};
+use crate::{agent::Shared, version};
+
+/// Nodes of a cluster see the same Service at the same time, and need not say so together.
+const SPREAD_MS: u64 = 10_000;
+/// What failed is tried again, and what the API server has forgotten is said again.
+const TURN: Duration = Duration::from_secs(60);
+
+/// Says what is to be said until the agent ends.
+pub(crate) async fn run(shared: Shared, writer: Writer) {
+    let cancel = shared.cancel.clone();
+    cancel.run_until_cancelled(follow(&shared, writer)).await;
+}
+
+async fn follow(shared: &Shared, writer: Writer) {
+    let args = shared.args();
+    let instance: Arc<str> = identity(&args, &shared.node_name).into();
+    let speaker = Speaker { controller: "fairlead.io/proxy", action: "Serve", instance };
+    let mut events = Events::new(writer, speaker);
+    let pause = Duration::from_millis(RandomState::new().hash_one(()) % SPREAD_MS);
+    loop {
+        tokio::time::sleep(SETTLE + pause).await;
+        // A role that is started anew shows another.
+        let Some(proxy) = shared.live.proxy.load_full() else { continue };
+        let mut status = proxy.status.clone();
+        let words = words(&status.borrow_and_update(), &shared.node_name);
+        events.bring(words).await;
+        // Ended: its successor is looked for.
+        let _ = tokio::time::timeout(TURN, status.changed()).await;
+    }
+}
+
+fn words(status: &ProxyStatus, node_name: &str) -> BTreeSet<Word> {
+    let services = status.warnings.first.iter().map(|warning| Word {
+        object: ObjectRef { kind: Kind::Service, key: warning.service.clone() },
+        weight: Weight::Warning,
+        reason: warning.problem.reason(),
+        note: warning.problem.to_string().into(),
+    });
+    let node = ObjectRef { kind: Kind::Node, key: Key::new("", node_name) };
+    let full = status.full.iter().map(|full| Word {
+        object: node.clone(),
+        weight: Weight::Warning,
+        reason: "ServiceMapFull",
+        note: full.to_string().into(),
+    });
+    let starting = (status.revision > 0).then(|| Word {
+        object: node.clone(),
+        weight: Weight::Normal,
+        reason: "Starting",
+        note: format!("fairlead {} serves this node's Services", version::VERSION).into(),
+    });
+    services.chain(full).chain(starting).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_proxy::{
+        plan::{Problem, Warning},
+        sync::Warnings,
+    };
+
+    use super::*;
+
+    #[test]
+    fn services_and_the_node_are_spoken_of_once_there_is_something_to_say() {
+        assert!(words(&ProxyStatus::default(), "node1").is_empty(), "nothing is known yet");
+        let warning = Warning { service: Key::new("shop", "web"), problem: Problem::ExternalIps };
+        let warnings = Warnings { first: vec![warning], total: 1 };
+        let status = ProxyStatus { revision: 1, warnings, ..ProxyStatus::default() };
+        let all = words(&status, "node1");
+        let said: Vec<_> = all.iter().map(|w| (w.object.to_string(), w.weight, w.reason)).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.contains(&("Service shop/web".to_owned(), Weight::Warning, "ExternalIPs")));
+        assert!(said.contains(&("Node node1".to_owned(), Weight::Normal, "Starting")));
+    }
+}
