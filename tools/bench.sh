@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Runs one benchmark: services, dns or ingress. Tables go to the terminal and docs/results, JSON to target/bench.
+# Runs one benchmark: services, dns or ingress. Tables go to the terminal and docs/results, JSON to target/bench. A further
+# word is a part of the services', which is only printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/release.sh
 case "$1" in
 services | dns | ingress) ;;
-*) echo "usage: tools/bench.sh services|dns|ingress" >&2; exit 2 ;;
+*) echo "usage: tools/bench.sh services|dns|ingress [PART]" >&2; exit 2 ;;
 esac
+if [ "$1" = services ]; then
+  # Upstream's program, as the test cluster builds it.
+  tools/toolchain.sh kube-proxy
+  tests/cluster/build kube-proxy
+  export KUBE_PROXY=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/kube-proxy
+fi
 [ "$1" != dns ] || cargo build --release --locked -j2 -p fairlead-dns --example floor
-exec cargo bench --locked -j2 -p fairlead --bench "$1"
+exec cargo bench --locked -j2 -p fairlead --bench "$1" -- "${@:2}"

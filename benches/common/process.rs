@@ -1,6 +1,6 @@
 //! What a process has used so far, as the kernel accounts it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 /// Processor time of all threads of a process, in microseconds (nanosecond accounting, unlike /proc/PID/stat).
 pub fn cpu_us(pid: u32) -> f64 {
@@ -18,4 +18,21 @@ pub fn status_kib(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("a number of kB")
+}
+
+/// Processor time of a process and of the children it has waited for, in microseconds (by the tick).
+pub fn with_children_cpu_us(pid: u32) -> f64 {
+    const TICK_US: f64 = 10_000.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    // utime, stime, cutime, cstime (proc_pid_stat(5)).
+    let ticks = fields.split_whitespace().skip(11).take(4).map(|field| field.parse::<f64>());
+    ticks.map(|ticks| ticks.expect("a number")).sum::<f64>() * TICK_US
+}
+
+/// Resident memory once what a start took is given back, in MiB.
+pub fn settled_rss_mib(pid: u32) -> f64 {
+    // The agent does so five seconds after a change.
+    std::thread::sleep(Duration::from_secs(7));
+    status_kib(pid, "VmRSS") / 1024.0
 }

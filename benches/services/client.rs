@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::{objects, world::World};
+use crate::{flows, objects, world::World};
 
 const ROLE: &str = "--role";
 /// The other port the server answers on: where changed endpoints lead.
@@ -33,7 +33,7 @@ pub struct Role {
 }
 
 impl Role {
-    fn order(&mut self, order: &str) {
+    pub fn order(&mut self, order: &str) {
         writeln!(self.orders, "{order}").expect("the role takes orders");
     }
 
@@ -122,6 +122,8 @@ pub fn run(arguments: &[String]) {
         "server" => serve(),
         "sink" => swallow(),
         "connects" => measure(arguments[3].parse().unwrap(), &arguments[4..]),
+        "echo" => flows::run_echo(),
+        "flows" => flows::run_client(&arguments[3]),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
     }
@@ -157,7 +159,7 @@ fn swallow() {
     }
 }
 
-fn join(cgroup: &str) {
+pub fn join(cgroup: &str) {
     if cgroup != "-" {
         let file = format!("{cgroup}/cgroup.procs");
         fs::write(&file, std::process::id().to_string()).unwrap();
@@ -208,8 +210,7 @@ fn open(way: &[String], count: u64) -> Vec<Socket> {
 fn target(subject: &str, n: u64, scale: u64) -> SocketAddr {
     let i = n * PRIME % scale;
     let target = match subject {
-        "fairlead" => format!("{}:80", objects::cluster_ip(i)),
-        "kube-proxy-nft" => format!("{}:80", objects::nft_ip(i)),
+        "fairlead" | "kube-proxy-nft" => format!("{}:80", objects::cluster_ip(i)),
         _ => format!("{}:{}", objects::SERVER, objects::PORT),
     };
     target.parse().unwrap()

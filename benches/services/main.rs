@@ -21,13 +21,15 @@
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
 mod client;
-mod nft;
+mod flows;
+mod kube_proxy;
 mod objects;
 mod packets;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
 mod report;
+mod scale;
 mod stats;
 mod subject;
 #[path = "../../tests/it/support"]
@@ -39,6 +41,7 @@ mod support_frames;
 mod world;
 
 use client::{Connects, Way};
+use kube_proxy::{KubeProxy, Mode};
 use report::{Row, quantile};
 use world::World;
 
@@ -48,15 +51,22 @@ const CONNECT_SCALES: [u64; 3] = [100, 10_000, 30_000];
 const CONNECTS_MIN: u64 = 20_000;
 /// Of each way: five ways' stay below the usual limit of open files.
 const SOCKETS_AT_ONCE: usize = 150;
-/// Beyond it `nft -f` takes minutes.
-const NFT_SCALE_MAX: u64 = 10_000;
+/// Beyond it kube-proxy's first sync takes many minutes.
+const KUBE_PROXY_SCALE_MAX: u64 = 10_000;
 const CHANGES: usize = 200;
+/// It waits a second between syncs.
+const KUBE_PROXY_CHANGES: usize = 15;
 const PACKET_SCALES: [u64; 3] = [1_000, 10_000, 100_000];
-const CHANGE_SCALE: u64 = 10_000;
+const CHANGE_SCALES: [u64; 3] = [1_000, 10_000, 30_000];
+
+/// What can be measured alone.
+const PARTS: [&str; 6] = ["sync", "change", "scale", "connect", "flows", "packets"];
 
 const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: from the last object received by the agent to complete kernel maps, as the \
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
-agent left. `kube-proxy-nft` is a rule set of kube-proxy's nftables shape, loaded by nft -f, without anything a proxy would do around it. \
+agent left. `kube-proxy-nft` and `kube-proxy-ipt` are the \
+real kube-proxy in its two modes, fed by the same API server with the same objects: `cold_start_ms` and `restart_ms` end with its first sync, by its own \
+metrics; its processor time includes nft's and iptables-restore's. `rss_mib` is what stays, `rss_peak_mib` the most there was. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
 new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on \
 core 1; the ways take turns connect by connect; nobody sleeps in accept(), since waking a halted core costs a virtual machine 11 us. `no-proxy` has three namespaces \
@@ -76,19 +86,30 @@ fn main() {
     let mut rows = vec![];
     // `make bench-services` measures everything and writes the page; a single part is only printed.
     let part = arguments.get(1).map(String::as_str);
-    let part = part.filter(|part| matches!(*part, "connect" | "packets"));
-    if part.is_none() {
+    let part = part.filter(|part| PARTS.contains(part));
+    let is_wanted = |name: &str| part.is_none_or(|part| part == name);
+    if is_wanted("sync") {
         for scale in SYNC_SCALES {
             sync(scale, &mut rows);
         }
-        change(&mut rows);
     }
-    if part != Some("packets") {
+    if is_wanted("change") {
+        for scale in CHANGE_SCALES {
+            change(scale, &mut rows);
+        }
+    }
+    if is_wanted("scale") {
+        scale::measure(&mut rows);
+    }
+    if is_wanted("connect") {
         for scale in CONNECT_SCALES {
             connect(scale, &mut rows);
         }
     }
-    if part != Some("connect") {
+    if is_wanted("flows") {
+        flows::measure(&mut rows);
+    }
+    if is_wanted("packets") {
         for scale in PACKET_SCALES {
             packets::measure(scale, &mut rows);
         }
@@ -102,15 +123,16 @@ fn main() {
 fn sync(scale: u64, rows: &mut Vec<Row>) {
     let world = World::new();
     let api = subject::serve(&world, objects::services(scale));
-    let (mut programmed, mut cold, mut restart, mut cpu, mut rss) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut programmed, mut cold, mut restart) = (vec![], vec![], vec![]);
+    let (mut cpu, mut rss, mut peak) = (vec![], vec![], vec![]);
     for round in 0..SYNC_ROUNDS {
         world.clear_pins();
         let first = subject::Agent::start(&world, &api);
         programmed.push(first.programmed_ms);
         cold.push(first.started_ms);
         cpu.push(process::cpu_us(first.pid()) / 1000.0);
-        rss.push(process::status_kib(first.pid(), "VmHWM") / 1024.0);
+        rss.push(process::settled_rss_mib(first.pid()));
+        peak.push(process::status_kib(first.pid(), "VmHWM") / 1024.0);
         println!(
             "{scale} round {round}: programmed {:.1} ms, cold {:.1} ms",
             first.programmed_ms, first.started_ms
@@ -124,25 +146,56 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
         ("restart_ms", "ms", &restart),
         ("cold_start_cpu_ms", "ms", &cpu),
         ("rss_mib", "MiB", &rss),
+        ("rss_peak_mib", "MiB", &peak),
     ] {
         rows.push(Row::new(figure, "fairlead", scale, unit, runs));
     }
-    if scale <= NFT_SCALE_MAX {
-        let load = nft::load_ms(&world, scale);
-        println!("{scale}: nft -f {load:.0} ms");
-        rows.push(Row::new("programmed_ms", "kube-proxy-nft", scale, "ms", &[load]));
+    if scale <= KUBE_PROXY_SCALE_MAX {
+        for mode in [Mode::Nftables, Mode::Iptables] {
+            sync_kube_proxy(mode, scale, rows);
+        }
     }
 }
 
-fn change(rows: &mut Vec<Row>) {
+fn sync_kube_proxy(mode: Mode, scale: u64, rows: &mut Vec<Row>) {
     let world = World::new();
-    let api = subject::serve(&world, objects::services(CHANGE_SCALE));
-    let _agent = subject::Agent::start(&world, &api);
-    let mut samples = subject::changes(&world, &api, CHANGES);
-    println!("changes: median {:.0} us", quantile(&mut samples.clone(), 0.5));
+    let api = subject::serve(&world, objects::services(scale));
+    let proxy = KubeProxy::start(&world, &api, mode);
+    let figures = [
+        ("cold_start_ms", "ms", proxy.started_ms),
+        ("cold_start_cpu_ms", "ms", proxy.cpu_ms()),
+        ("rss_mib", "MiB", process::settled_rss_mib(proxy.pid())),
+        ("rss_peak_mib", "MiB", process::status_kib(proxy.pid(), "VmHWM") / 1024.0),
+    ];
+    drop(proxy);
+    let again = KubeProxy::start(&world, &api, mode).started_ms;
+    for (figure, unit, value) in figures.into_iter().chain([("restart_ms", "ms", again)]) {
+        println!("{scale}: {figure} {} {value:.0} {unit}", mode.subject());
+        rows.push(Row::new(figure, mode.subject(), scale, unit, &[value]));
+    }
+}
+
+fn change(scale: u64, rows: &mut Vec<Row>) {
+    let world = World::new();
+    let api = subject::serve(&world, objects::services(scale));
+    let agent = subject::Agent::start(&world, &api);
+    follow("fairlead", scale, subject::changes(&world, &api, CHANGES), rows);
+    drop(agent);
+    if scale <= KUBE_PROXY_SCALE_MAX {
+        for mode in [Mode::Nftables, Mode::Iptables] {
+            let world = World::new();
+            let api = subject::serve(&world, objects::services(scale));
+            let _proxy = KubeProxy::start(&world, &api, mode);
+            let samples = subject::changes(&world, &api, KUBE_PROXY_CHANGES);
+            follow(mode.subject(), scale, samples, rows);
+        }
+    }
+}
+
+fn follow(subject: &'static str, scale: u64, mut samples: Vec<f64>, rows: &mut Vec<Row>) {
+    println!("{scale}: changes by {subject}: median {:.0} us", quantile(&mut samples, 0.5));
     for (figure, share) in [("change_to_packet_us_p50", 0.5), ("change_to_packet_us_p99", 0.99)] {
-        let value = quantile(&mut samples, share);
-        rows.push(Row::new(figure, "fairlead", CHANGE_SCALE, "us", &[value]));
+        rows.push(Row::new(figure, subject, scale, "us", &[quantile(&mut samples, share)]));
     }
 }
 
@@ -156,8 +209,10 @@ fn connect(scale: u64, rows: &mut Vec<Row>) {
         Way { subject: "direct", world: &ours, base: None },
         Way { subject: "fairlead", world: &ours, base: Some(1) },
     ];
-    if scale <= NFT_SCALE_MAX {
-        nft::load_ms(&theirs, scale);
+    let mut proxy = None;
+    if scale <= KUBE_PROXY_SCALE_MAX {
+        let api = subject::serve(&theirs, objects::services(scale));
+        proxy = Some(KubeProxy::start(&theirs, &api, Mode::Nftables));
         ways.push(Way { subject: "direct-past-nft", world: &theirs, base: None });
         ways.push(Way { subject: "kube-proxy-nft", world: &theirs, base: Some(3) });
     }
@@ -194,6 +249,7 @@ fn connect(scale: u64, rows: &mut Vec<Row>) {
     let ns = stats::busiest_ns(&before, &stats::socket_programs(agent.pid()));
     println!("connect at {scale}: the program runs {ns:.0} ns");
     rows.push(Row::new("connect_program_ns", "fairlead", scale, "ns", &[ns]));
+    drop((agent, proxy));
 }
 
 /// By way, `count` connects each.

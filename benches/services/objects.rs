@@ -9,17 +9,8 @@ pub const PORT: u16 = 9000;
 
 /// The cluster address of Service `i`; its port is 80.
 pub fn cluster_ip(i: u64) -> String {
-    address("10.96", i)
-}
-
-/// The same Service's address in the nftables rule set.
-pub fn nft_ip(i: u64) -> String {
-    address("10.97", i)
-}
-
-fn address(prefix: &str, i: u64) -> String {
     assert!(i < 62_500, "one /16 holds so many");
-    format!("{prefix}.{}.{}", i / 250, i % 250 + 1)
+    format!("10.96.{}.{}", i / 250, i % 250 + 1)
 }
 
 /// `count` Services and their EndpointSlices, and the node.

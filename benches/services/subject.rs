@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -16,6 +16,17 @@ use crate::{client, objects, support::apiserver::ApiServer, world::World};
 pub struct Api {
     kubeconfig: PathBuf,
     put: tokio::sync::mpsc::UnboundedSender<Value>,
+}
+
+impl Api {
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Changes an object.
+    pub fn put(&self, object: Value) {
+        self.put.send(object).unwrap();
+    }
 }
 
 /// Starts an API server that holds these objects.
@@ -98,24 +109,44 @@ impl Drop for Agent {
     }
 }
 
-/// Changes one Service's endpoints `count` times; microseconds from the change to the first connection that follows it.
+/// Watches which endpoint of one Service new connections reach.
+pub struct Follower {
+    spin: client::Role,
+    _server: client::Role,
+}
+
+impl Follower {
+    /// The Service that is changed.
+    pub const SERVICE: u64 = 711;
+
+    pub fn start(world: &World) -> Self {
+        let server = client::server(world);
+        let target = format!("{}:80", objects::cluster_ip(Self::SERVICE));
+        let cgroup = world.node_cgroup();
+        let mut spin = client::start(world, "c", "spin", &[&target, cgroup.to_str().unwrap()]);
+        assert!(spin.line().starts_with(&objects::PORT.to_string()));
+        Self { spin, _server: server }
+    }
+
+    /// Leads the Service to another port; microseconds to the first connection that follows.
+    pub fn change(&mut self, api: &Api, port: u16) -> f64 {
+        let changed = client::monotonic_ns();
+        api.put(objects::slice(Self::SERVICE, [port, port]));
+        let line = self.spin.line();
+        let (seen, at) = line.split_once(' ').expect("PORT NANOSECONDS");
+        assert_eq!(seen, port.to_string(), "the change before this one came late");
+        (at.parse::<u64>().unwrap() - changed) as f64 / 1000.0
+    }
+}
+
+/// Changes one Service's endpoints `count` times; microseconds from each change to the first connection that follows it.
 pub fn changes(world: &World, api: &Api, count: usize) -> Vec<f64> {
-    const SERVICE: u64 = 4711;
-    let _server = client::server(world);
-    let target = format!("{}:80", objects::cluster_ip(SERVICE));
-    let cgroup = world.node_cgroup();
-    let mut spin = client::start(world, "c", "spin", &[&target, cgroup.to_str().unwrap()]);
-    assert!(spin.line().starts_with(&objects::PORT.to_string()));
+    let mut follower = Follower::start(world);
     let mut samples = vec![];
     for n in 0..count {
         let port = if n % 2 == 0 { client::OTHER_PORT } else { objects::PORT };
         std::thread::park_timeout(Duration::from_millis(20));
-        let changed = client::monotonic_ns();
-        api.put.send(objects::slice(SERVICE, [port, port])).unwrap();
-        let line = spin.line();
-        let (seen, at) = line.split_once(' ').expect("PORT NANOSECONDS");
-        assert_eq!(seen, port.to_string(), "the change before this one came late");
-        samples.push((at.parse::<u64>().unwrap() - changed) as f64 / 1000.0);
+        samples.push(follower.change(api, port));
         if n % 50 == 49 {
             print!(".");
             std::io::stdout().flush().unwrap();

@@ -95,6 +95,21 @@ impl World {
         command
     }
 
+    /// Does something in one of the namespaces.
+    pub fn within<T: Send>(&self, side: &str, work: impl FnOnce() -> T + Send) -> T {
+        let netns = fs::File::open(Path::new("/run/netns").join(self.netns(side))).unwrap();
+        let inside = || {
+            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().expect("no panic"))
+    }
+
+    /// One more address of the node.
+    pub fn add_address(&self, address: &str) {
+        ip(&format!("-n {} addr add {address} dev {}", self.netns("n"), self.uplink()));
+    }
+
     /// Takes away what an agent left pinned, so that the next one starts cold.
     pub fn clear_pins(&self) {
         let mut command = self.in_node(env!("CARGO_BIN_EXE_fairlead"));
