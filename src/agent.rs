@@ -138,6 +138,8 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         ending: CancellationToken::new(),
         cancel: CancellationToken::new(),
     };
+    let small = crate::memory::keep_small(source.snapshots.clone());
+    tokio::spawn(source_cancel.clone().run_until_cancelled_owned(small));
     let roles = TaskTracker::new();
     let mut pages = Pages::new(shared.clone(), file);
     let starts = prepare_roles(&shared, &mut pages);

@@ -1,5 +1,5 @@
 //! `fairlead`: one data plane for a Kubernetes node. This file parses the command line and nothing else.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod admin;
 mod agent;
@@ -17,6 +17,7 @@ mod kube_proxy;
 mod kubectl;
 mod load;
 mod logging;
+mod memory;
 mod output;
 mod plan;
 mod probe;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Freed memory goes back to the system quickly; a relist would otherwise leave its peak behind.
+/// Fast where many threads allocate; what is freed goes back to the system by [`memory`].
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -190,6 +190,8 @@ impl Object {
         }
         let expected = expected(sizes);
         let mut loader = EbpfLoader::new();
+        // It has read the kernel's types, tens of megabytes; programs without CO-RE need none.
+        loader.btf(None);
         let mut paths = Vec::new();
         for map in &expected {
             if let Some(entries) = map.entries {

@@ -29,6 +29,8 @@ use crate::{
 /// Failed writes of one pass after which the rest waits for the next: the maps are read anew after
 /// each, and by then it is not one service that is at fault.
 const PASS_FAILURES_MAX: usize = 24;
+/// Services that are written together: what is prepared for a group takes memory beside the plans.
+const GROUP_SERVICES_MAX: usize = 4096;
 
 /// The one writer of the service maps.
 #[derive(Debug)]
@@ -206,7 +208,12 @@ impl<M: Maps> Synchroniser<M> {
         self.full.forget(&self.pending);
         report.services = self.pending.len();
         let everything: Vec<ServiceId> = std::mem::take(&mut self.pending).into_iter().collect();
-        let mut groups = vec![everything];
+        // Without services there may be frontends and counters to take away.
+        let mut groups: Vec<Vec<ServiceId>> = match everything.is_empty() {
+            true => vec![vec![]],
+            // The last one is written first.
+            false => everything.rchunks(GROUP_SERVICES_MAX).map(<[_]>::to_vec).collect(),
+        };
         let mut failures = 0;
         while let Some(mut group) = groups.pop() {
             let Err(error) = self.write(&group, &mut report, &mut groups) else { continue };
@@ -238,7 +245,9 @@ impl<M: Maps> Synchroniser<M> {
         report: &mut Report,
         groups: &mut Vec<Vec<ServiceId>>,
     ) -> Result<(), MapError> {
-        let (delta, unfit) = self.draft(group);
+        // Services of later groups have yet to claim the counters that they had before a restart.
+        let is_last = groups.is_empty();
+        let (delta, unfit) = self.draft(group, is_last);
         if let Some(actual) = self.actual.as_mut()
             && !delta.is_empty()
         {
@@ -249,8 +258,10 @@ impl<M: Maps> Synchroniser<M> {
             actual.commit(&delta);
         }
         self.released.clear();
-        self.ended_counters.clear();
-        self.owners.adopted();
+        if is_last {
+            self.ended_counters.clear();
+            self.owners.adopted();
+        }
         let (waiting, full): (Vec<_>, Vec<_>) = unfit
             .into_iter()
             .partition(|(_, map)| *map != FullMap::Frontends && delta.makes_room());
@@ -263,7 +274,7 @@ impl<M: Maps> Synchroniser<M> {
         Ok(())
     }
 
-    fn draft(&mut self, group: &[ServiceId]) -> (Delta, Vec<(ServiceId, FullMap)>) {
+    fn draft(&mut self, group: &[ServiceId], is_last: bool) -> (Delta, Vec<(ServiceId, FullMap)>) {
         let capacities = self.maps.capacities();
         let Some(actual) = self.actual.as_ref() else { return Default::default() };
         let mut draft = Draft::new(actual, capacities);
@@ -291,7 +302,7 @@ impl<M: Maps> Synchroniser<M> {
                 unfit.push((*id, map));
             }
         }
-        for id in self.ended_counters.iter().filter(|id| !self.owners.is_owned(**id)) {
+        for id in self.ended_counters.iter().filter(|id| is_last && !self.owners.is_owned(**id)) {
             draft.end_counter(*id);
         }
         (draft.finish(), unfit)

@@ -73,14 +73,12 @@ fn many(count: usize) -> Vec<Change> {
 }
 
 #[test]
-fn ten_thousand_services_are_two_steps_and_one_change_is_its_own_size() {
+fn ten_thousand_services_are_two_steps_a_group_and_one_change_is_its_own_size() {
     let mut cluster = Cluster::new();
     let mut sync = Synchroniser::new(Noted::default(), NODE);
     sync.reconcile(&cluster.apply(many(10_000)));
-    assert_eq!(
-        std::mem::take(&mut sync.maps_mut().steps),
-        [("+backends", 20_000), ("+frontends", 20_000)]
-    );
+    let groups = [3616, 8192, 8192].map(|n| [("+backends", n), ("+frontends", n)]);
+    assert_eq!(std::mem::take(&mut sync.maps_mut().steps), groups.concat());
     let changed = put_slice(slice("s77", "s77", &["10.1.0.77", "10.3.0.77"]));
     let report = sync.reconcile(&cluster.apply([changed]));
     assert_eq!(
