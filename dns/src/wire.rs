@@ -44,5 +44,8 @@ pub(crate) mod rcode {
 /// The option of a server's identifier (RFC 5001).
 pub(crate) const NSID_OPTION: u16 = 3;
 
+/// The option of a client's network (RFC 7871).
+pub(crate) const SUBNET_OPTION: u16 = 8;
+
 /// Class IN.
 pub(crate) const CLASS_IN: u16 = 1;
