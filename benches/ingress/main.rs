@@ -39,12 +39,31 @@ const ROUND_S: &str = "4";
 const HANDSHAKES: usize = 600;
 
 const NOTES: &str = "Processor time of the proxy per request (all its processes and threads, /proc schedstat), loopback, proxy on core 0, load \
-and upstream on core 1, one Ingress loaded. Keep-alive on both sides, access log off in nginx (the agent has none). nginx is Debian's nginx-light with \
+and upstream on core 1, one Ingress loaded. Keep-alive on both sides, access log off but in `cpu_us_keepalive_logged`, where both write ingress-nginx's line to a file. nginx is Debian's nginx-light with \
 `worker_processes 1`, an upstream `keepalive 64` and otherwise its defaults. TLS 1.3, P-256 certificate; `cpu_us_tls_handshake` is a full handshake \
 without resumption, one request and close. Debian's nginx uses OpenSSL 3.0, which is known to be slow at handshakes.";
 
+/// ingress-nginx's format, of the variables that nginx itself has.
+const UPSTREAMINFO: &str = "log_format u '$remote_addr - $remote_user [$time_local] \"$request\" $status \
+    $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $request_length $request_time [$proxy_host] [] \
+    $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id';";
+
 /// A figure's name and how one round of it is measured, in microseconds.
 type Figure = (&'static str, fn(&Proxy) -> f64);
+
+/// Whether requests are logged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Off,
+    On,
+}
+
+impl Log {
+    /// For the names of files.
+    fn suffix(self) -> &'static str {
+        if self == Self::On { "-logged" } else { "" }
+    }
+}
 
 struct Proxy {
     name: &'static str,
@@ -60,9 +79,12 @@ fn main() {
     let certificate = rcgen::generate_simple_self_signed(["bench.example.com".to_owned()]).unwrap();
     let pem = (certificate.cert.pem(), certificate.signing_key.serialize_pem());
     let (_upstream, upstream) = start_upstream(dir);
-    let proxies = [start_fairlead(dir, upstream, &pem), start_nginx(dir, upstream, &pem)];
+    let start =
+        |log| [start_fairlead(dir, upstream, &pem, log), start_nginx(dir, upstream, &pem, log)];
+    let (proxies, logging) = (start(Log::Off), start(Log::On));
 
-    let figures: [Figure; 5] = [
+    let figures: [Figure; 6] = [
+        ("cpu_us_keepalive_logged", |p| wrk(p, "http", p.plain, "/small", "32")),
         ("cpu_us_keepalive", |p| wrk(p, "http", p.plain, "/small", "32")),
         ("cpu_us_tls_keepalive", |p| wrk(p, "https", p.tls, "/small", "32")),
         ("cpu_us_tls_handshake", |p| {
@@ -77,6 +99,7 @@ fn main() {
     for (figure, measure) in figures {
         let mut runs = [vec![], vec![]];
         for round in 0..ROUNDS {
+            let proxies = if figure.ends_with("_logged") { &logging } else { &proxies };
             for (proxy, runs) in proxies.iter().zip(&mut runs) {
                 let us = measure(proxy);
                 println!("round {round}: {figure} {} {us:.2} us", proxy.name);
@@ -124,7 +147,12 @@ fn start_upstream(dir: &Path) -> (Running, SocketAddr) {
     (nginx(dir, "upstream", 1, &server), address)
 }
 
-fn start_nginx(dir: &Path, upstream: SocketAddr, (cert, key): &(String, String)) -> Proxy {
+fn start_nginx(
+    dir: &Path,
+    upstream: SocketAddr,
+    (cert, key): &(String, String),
+    log: Log,
+) -> Proxy {
     let (plain, tls) = (agent::free_address(), agent::free_address());
     let (cert_file, key_file) = (dir.join("tls.crt"), dir.join("tls.key"));
     fs::write(&cert_file, cert).unwrap();
@@ -146,7 +174,17 @@ fn start_nginx(dir: &Path, upstream: SocketAddr, (cert, key): &(String, String))
         cert_file.display(),
         key_file.display()
     );
-    let running = nginx(dir, "nginx", 0, &server);
+    let name = format!("nginx{}", log.suffix());
+    let server = match log {
+        Log::Off => server,
+        Log::On => {
+            format!(
+                "{UPSTREAMINFO} access_log {}/access.log u; {server}",
+                dir.join(&name).display()
+            )
+        }
+    };
+    let running = nginx(dir, &name, 0, &server);
     agent::wait("nginx", || TcpStream::connect(tls).is_ok());
     let mut pids = vec![running.pid()];
     let children = Command::new("pgrep").args(["-P", &running.pid().to_string()]).output().unwrap();
@@ -164,9 +202,10 @@ fn nginx(dir: &Path, name: &str, core: usize, server: &str) -> Running {
     let text = format!(
         "daemon off; worker_processes 1; user root; pid {p}/pid; error_log {p}/error.log;
          events {{ worker_connections 4096; }}
-         http {{ access_log off; sendfile on; tcp_nodelay on; client_body_temp_path {p}/body; proxy_temp_path {p}/proxy;
+         http {{ {} sendfile on; tcp_nodelay on; client_body_temp_path {p}/body; proxy_temp_path {p}/proxy;
            fastcgi_temp_path {p}/f; uwsgi_temp_path {p}/u; scgi_temp_path {p}/s;
            {server} }}",
+        if server.contains("access_log") { "" } else { "access_log off;" },
         p = prefix.display()
     );
     fs::write(&file, text).unwrap();
@@ -175,15 +214,18 @@ fn nginx(dir: &Path, name: &str, core: usize, server: &str) -> Running {
     Running::start(&mut command, &dir.join(format!("{name}.log")))
 }
 
-fn start_fairlead(dir: &Path, upstream: SocketAddr, pem: &(String, String)) -> Proxy {
+fn start_fairlead(dir: &Path, upstream: SocketAddr, pem: &(String, String), log: Log) -> Proxy {
     let (plain, tls) = (agent::free_address(), agent::free_address());
-    let manifests = dir.join("manifests");
+    let manifests = dir.join(format!("manifests{}", log.suffix()));
     fs::create_dir(&manifests).unwrap();
     fs::write(manifests.join("world.yaml"), world(upstream, pem)).unwrap();
     let mut command = agent::agent(&manifests);
     command.args(["--no-proxy", "--no-dns", "--node-name", "bench"]);
     command.args(["--http-listen", &plain.to_string(), "--https-listen", &tls.to_string()]);
-    let running = Running::start(&mut command, &dir.join("fairlead.log"));
+    if log == Log::On {
+        command.arg("--access-log").arg(dir.join("fairlead-access.log"));
+    }
+    let running = Running::start(&mut command, &dir.join(format!("fairlead{}.log", log.suffix())));
     agent::wait("the agent's first request", || handshake::get(plain, "bench.example.com"));
     Proxy { name: "fairlead", plain, tls, pids: vec![running.pid()], _running: running }
 }

@@ -6,6 +6,7 @@ mod client_auth;
 mod parse;
 mod planner;
 mod server;
+mod signatures;
 pub(crate) mod subject;
 
 pub(crate) use self::{

@@ -9,12 +9,15 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::aws_lc_rs,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
-use super::parse::{CERTIFICATE_ENTRY, KEY_ENTRY};
+use super::{
+    parse::{CERTIFICATE_ENTRY, KEY_ENTRY},
+    signatures::Signatures,
+};
 
 const AUTHORITY_ENTRY: &str = "ca.crt";
 
@@ -54,7 +57,7 @@ pub(crate) fn prepare(
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
         verifier.build().map_err(|error| format!("Secret {}: {error}", secret.key))?
     } else {
-        Arc::new(Anybody(provider.clone()))
+        Arc::new(Anybody(Signatures::by(provider.clone())))
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -112,7 +115,7 @@ fn identity(secret: &Secret) -> Result<Option<Identity>, String> {
 
 /// ingress-nginx's default: encrypted, to whoever is there. Signatures are checked all the same.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody(Signatures);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -132,8 +135,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        self.0.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -142,12 +144,11 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        self.0.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }
 

@@ -17,7 +17,7 @@ use regex::bytes::Regex;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::aws_lc_rs,
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -25,7 +25,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject};
 
-use super::client::authorities;
+use super::{client::authorities, signatures::Signatures};
 
 /// Certificates that are taken back, beside the authorities.
 const REVOKED_ENTRY: &str = "ca.crl";
@@ -68,7 +68,7 @@ pub(crate) struct ClientAuth {
 
 /// Asks everybody for a certificate and takes what comes.
 #[derive(Debug)]
-pub(super) struct Asking(pub(super) Arc<CryptoProvider>);
+pub(super) struct Asking(pub(super) Signatures);
 
 impl ClientAuth {
     /// Reads the authorities of a Secret. A reason says where, never what.
@@ -126,8 +126,7 @@ impl ClientCertVerifier for Asking {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        self.0.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -136,11 +135,10 @@ impl ClientCertVerifier for Asking {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        self.0.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }

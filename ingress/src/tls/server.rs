@@ -9,7 +9,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::{certificates::Resolver, client_auth::Asking};
+use super::{certificates::Resolver, client_auth::Asking, signatures::Signatures};
 use crate::error::IngressError;
 
 /// Shared by all threads: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, stateless resumption. `asks`:
@@ -20,7 +20,7 @@ pub(crate) fn server_config(
 ) -> Result<Arc<ServerConfig>, IngressError> {
     let tls_error = |error: rustls::Error| IngressError::Tls(error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let asking = asks.then(|| Arc::new(Asking(provider.clone())));
+    let asking = asks.then(|| Arc::new(Asking(Signatures::by(provider.clone()))));
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(tls_error)?;

@@ -59,15 +59,19 @@ fn an_ingress_is_read_with_all_its_annotations_but_kubectls_copy() {
 }
 
 #[test]
-fn an_ingress_refers_to_secrets_of_its_own_namespace() {
+fn an_ingress_refers_to_objects_of_its_own_namespace() {
     let Object::Ingress(ingress) = good(Kind::Ingress, &ingress()) else { panic!() };
     let names: Vec<String> = references(&ingress).iter().map(ToString::to_string).collect();
     assert_eq!(names, ["Secret shop/cert"]);
-    for (value, named) in
-        [("users", "Secret shop/users"), ("shop/users", "Secret shop/users"), ("else/users", "")]
-    {
+    for (name, value, named) in [
+        ("auth-secret", "users", "Secret shop/users"),
+        ("auth-secret", "shop/users", "Secret shop/users"),
+        ("auth-secret", "else/users", ""),
+        ("custom-headers", "shop/fields", "ConfigMap shop/fields"),
+        ("auth-proxy-set-headers", "else/fields", ""),
+    ] {
         let mut annotations = (*ingress.annotations).clone();
-        annotations.insert("nginx.ingress.kubernetes.io/auth-secret".into(), value.into());
+        annotations.insert(format!("nginx.ingress.kubernetes.io/{name}").into(), value.into());
         let ingress = crate::model::Ingress {
             annotations: annotations.into(),
             tls: [].into(),

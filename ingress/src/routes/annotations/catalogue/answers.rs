@@ -1,0 +1,76 @@
+//! What is told of answers, and of requests to whoever looks after them.
+
+use super::{
+    Annotation, NONE,
+    Support::{Differs, Refused, Works},
+    row,
+};
+
+const CORS: &str = "annotations::cors::a_preflight_is_answered_before_anybody_is_asked_who_he_is";
+const ERRORS: &str = "annotations::errors::errors_are_answered_by_the_service_that_is_to";
+const NO_CODE: &str = "nothing a tenant writes is executed";
+const REPLY: &str = "annotations::cors::cookies_and_redirects_of_endpoints_are_told_otherwise";
+const SERVER_SNIPPET: &str =
+    "as configuration-snippet, before it, for the paths of its own Ingress";
+const SNIPPET: &str = "more_set_headers, more_clear_headers, add_header, proxy_set_header, return and \
+                       if on a variable; any other directive refuses the snippet with its line";
+const SNIPPETS: &str = "annotations::snippets::directives_people_use_are_actions";
+
+/// By name.
+pub(super) static ROWS: &[Annotation] = &[
+    row(
+        "configuration-snippet",
+        Differs,
+        SNIPPET,
+        "more_set_headers \"X-Frame-Options: DENY\";",
+        SNIPPETS,
+    ),
+    row("cors-allow-credentials", Works, "", "false", CORS),
+    row("cors-allow-headers", Works, "", "X-A, X-B", CORS),
+    row("cors-allow-methods", Works, "", "GET, PUT", CORS),
+    row(
+        "cors-allow-origin",
+        Differs,
+        "a list that cannot be read lets no site in, not all of them; origins are compared whole",
+        "https://a.example, https://*.b.example",
+        "annotations::cors::pages_of_listed_sites_may_ask_and_others_may_not",
+    ),
+    row("cors-expose-headers", Works, "", "X-C", CORS),
+    row("cors-max-age", Works, "", "600", CORS),
+    row("custom-headers", Refused, "ConfigMaps are not read", "default/headers", NONE),
+    row(
+        "custom-http-errors",
+        Differs,
+        "needs default-backend; bodies of requests are not sent again; 401 and 403 stay what they are",
+        "404,503",
+        ERRORS,
+    ),
+    row("disable-proxy-intercept-errors", Works, "", "true", ERRORS),
+    row("enable-access-log", Differs, "there is no access log yet", "false", NONE),
+    row("enable-cors", Works, "", "true", CORS),
+    row("enable-opentelemetry", Refused, "no traces yet", "true", NONE),
+    row(
+        "enable-rewrite-log",
+        Refused,
+        "`fairlead trace` tells how a request is rewritten",
+        "true",
+        NONE,
+    ),
+    row("http2-push-preload", Refused, "browsers have left HTTP/2's push", "true", NONE),
+    row("opentelemetry-operation-name", Refused, "no traces yet", "x", NONE),
+    row("opentelemetry-trust-incoming-span", Refused, "no traces yet", "true", NONE),
+    row("proxy-cookie-domain", Works, "", "inner.example outer.example", REPLY),
+    row("proxy-cookie-path", Works, "", "/one/ /", REPLY),
+    row("proxy-redirect-from", Works, "", "http://inner.example/", REPLY),
+    row("proxy-redirect-to", Works, "", "https://outer.example/", REPLY),
+    row("server-snippet", Differs, SERVER_SNIPPET, "return 403;", SNIPPETS),
+    row(
+        "ssl-ciphers",
+        Refused,
+        "rustls's suites of TLS 1.2 and 1.3 are all there are, and none is weak",
+        "HIGH",
+        NONE,
+    ),
+    row("ssl-prefer-server-ciphers", Refused, "the server's order is used", "true", NONE),
+    row("stream-snippet", Refused, NO_CODE, "x", NONE),
+];

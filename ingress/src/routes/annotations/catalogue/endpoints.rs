@@ -1,0 +1,99 @@
+//! How endpoints are spoken to.
+
+use super::{
+    Annotation, NONE,
+    Support::{Differs, Refused, Works},
+    row,
+};
+
+const BODIES: &str = "bodies stream both ways with back-pressure, nothing is buffered";
+const BUFFERS: &str = "annotations::upstream::what_is_never_buffered_has_no_buffers";
+const ENDPOINTS: &str = "annotations::upstream::endpoints_see_the_host_they_are_to_see";
+const MIRROR: &str = "annotations::mirror::requests_are_copied_and_nobody_waits_for_it";
+const RETRIES: &str =
+    "annotations::retries::an_answer_that_is_to_be_passed_over_is_while_there_is_another";
+const TIMEOUTS: &str =
+    "annotations::retries::who_does_not_answer_in_the_time_of_the_annotation_is_given_up";
+const UPSTREAM_TLS: &str = "upstream_tls::a_certificate_counts_if_and_only_if_it_is_to_be_verified";
+
+/// By name.
+pub(super) static ROWS: &[Annotation] = &[
+    row(
+        "backend-protocol",
+        Differs,
+        "HTTP, HTTPS, GRPC, GRPCS; AUTO_HTTP and FCGI are spoken to as HTTP",
+        "HTTPS",
+        "grpc::protocols_not_served_are_told",
+    ),
+    row("client-body-buffer-size", Differs, BODIES, "8k", BUFFERS),
+    row(
+        "connection-proxy-header",
+        Works,
+        "",
+        "close",
+        "annotations::upstream::connections_to_endpoints_are_closed_where_that_is_wished",
+    ),
+    row("fastcgi-index", Refused, "FastCGI is not spoken", "index.php", NONE),
+    row("fastcgi-params-configmap", Refused, "FastCGI is not spoken", "default/params", NONE),
+    row("mirror-host", Works, "", "mirror.example", MIRROR),
+    row(
+        "mirror-request-body",
+        Differs,
+        "bodies are never copied: with on, requests that have one are not copied at all",
+        "off",
+        MIRROR,
+    ),
+    row(
+        "mirror-target",
+        Differs,
+        "requests with a body are copied without it, and only if mirror-request-body is off",
+        "https://mirror.example$request_uri",
+        MIRROR,
+    ),
+    row(
+        "proxy-body-size",
+        Works,
+        "",
+        "8m",
+        "limits::a_body_is_limited_to_the_byte_however_its_length_is_told",
+    ),
+    row("proxy-buffer-size", Differs, BODIES, "8k", BUFFERS),
+    row("proxy-buffering", Differs, BODIES, "on", BUFFERS),
+    row("proxy-buffers-number", Differs, BODIES, "4", BUFFERS),
+    row("proxy-busy-buffers-size", Differs, BODIES, "16k", BUFFERS),
+    row("proxy-connect-timeout", Works, "", "5", TIMEOUTS),
+    row("proxy-http-version", Differs, "1.0 is not spoken to endpoints", "1.1", BUFFERS),
+    row("proxy-max-temp-file-size", Differs, BODIES, "1024m", BUFFERS),
+    row(
+        "proxy-next-upstream",
+        Differs,
+        "requests with a body are sent again only if nothing of them was sent; invalid_header is error",
+        "error timeout http_503",
+        RETRIES,
+    ),
+    row("proxy-next-upstream-timeout", Works, "", "10", TIMEOUTS),
+    row("proxy-next-upstream-tries", Works, "", "2", RETRIES),
+    row("proxy-read-timeout", Works, "", "120", TIMEOUTS),
+    row("proxy-request-buffering", Differs, BODIES, "on", BUFFERS),
+    row("proxy-send-timeout", Works, "", "120", TIMEOUTS),
+    row(
+        "proxy-ssl-ciphers",
+        Refused,
+        "rustls's suites of TLS 1.2 and 1.3 are all there are, and none is weak",
+        "HIGH",
+        NONE,
+    ),
+    row(
+        "proxy-ssl-name",
+        Differs,
+        "SERVICE.NAMESPACE.svc is expected without it",
+        "web.internal",
+        "upstream_tls::the_name_is_told_when_asked_for",
+    ),
+    row("proxy-ssl-protocols", Refused, "TLS 1.2 and 1.3 are spoken", "TLSv1.3", NONE),
+    row("proxy-ssl-secret", Works, "", "default/ca", UPSTREAM_TLS),
+    row("proxy-ssl-server-name", Works, "", "on", "upstream_tls::the_name_is_told_when_asked_for"),
+    row("proxy-ssl-verify", Works, "", "on", UPSTREAM_TLS),
+    row("proxy-ssl-verify-depth", Refused, "chains are as long as they are", "1", NONE),
+    row("upstream-vhost", Works, "", "internal.example", ENDPOINTS),
+];

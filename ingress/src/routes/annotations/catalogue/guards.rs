@@ -1,0 +1,135 @@
+//! Who is let in, and how much of it.
+
+use super::{
+    Annotation, NONE,
+    Support::{Differs, Refused, Works},
+    row,
+};
+
+const AUTH: &str = "annotations::auth::somebody_else_is_asked_and_decides";
+const CACHE: &str =
+    "annotations::auth::answers_are_remembered_under_their_key_and_as_long_as_is_said";
+const CLOSED: &str = "annotations::auth::what_cannot_be_read_of_authentication_lets_nobody_in";
+const CLIENT_TLS: &str = "annotations::client_tls::a_client_is_let_in_by_its_certificate";
+const LISTS: &str = "annotations::access::lists_of_addresses_let_in_and_keep_out";
+const PASSWORD: &str = "annotations::auth::a_password_lets_in_and_goes_no_further";
+const RATES: &str = "annotations::limits::requests_above_the_rate_and_its_burst_are_503";
+const SLOW: &str = "annotations::limits::a_body_goes_out_no_faster_than_it_may";
+
+/// By name.
+pub(super) static ROWS: &[Annotation] = &[
+    row(
+        "allowlist-source-range",
+        Differs,
+        "behind a trusted balancer the last address of X-Forwarded-For counts, not the first, which anybody may write",
+        "10.0.0.0/8",
+        LISTS,
+    ),
+    row("auth-always-set-cookie", Works, "", "true", AUTH),
+    row("auth-cache-duration", Works, "", "200 202 401 5m", CACHE),
+    row("auth-cache-key", Works, "", "$remote_user$http_authorization", CACHE),
+    row("auth-keepalive", Works, "connections are kept in any case", "4", AUTH),
+    row("auth-keepalive-requests", Works, "connections are kept in any case", "100", AUTH),
+    row("auth-keepalive-share-vars", Works, "", "true", AUTH),
+    row("auth-keepalive-timeout", Works, "connections are kept in any case", "60", AUTH),
+    row("auth-method", Works, "", "GET", AUTH),
+    row(
+        "auth-proxy-set-headers",
+        Refused,
+        "ConfigMaps are not read; paths answer 503",
+        "default/headers",
+        CLOSED,
+    ),
+    row("auth-realm", Works, "", "The shop", PASSWORD),
+    row("auth-request-redirect", Works, "", "https://a.example/", AUTH),
+    row("auth-response-headers", Works, "", "X-User, X-Groups", AUTH),
+    row(
+        "auth-secret",
+        Differs,
+        "passwords hashed by crypt(3)'s DES let nobody in",
+        "users",
+        PASSWORD,
+    ),
+    row("auth-secret-type", Works, "", "auth-map", PASSWORD),
+    row("auth-signin", Works, "", "https://login.example/start", AUTH),
+    row("auth-signin-redirect-param", Works, "", "back", AUTH),
+    row(
+        "auth-snippet",
+        Refused,
+        "nothing a tenant writes is executed; paths answer 503",
+        "x",
+        CLOSED,
+    ),
+    row("auth-tls-error-page", Works, "", "https://a.example/", CLIENT_TLS),
+    row("auth-tls-match-cn", Works, "", "CN=a", CLIENT_TLS),
+    row("auth-tls-pass-certificate-to-upstream", Works, "", "true", CLIENT_TLS),
+    row(
+        "auth-tls-secret",
+        Differs,
+        "the host answers nobody by plain HTTP either; if the Secret cannot be read, nobody at all",
+        "default/ca",
+        CLIENT_TLS,
+    ),
+    row("auth-tls-verify-client", Works, "", "on", CLIENT_TLS),
+    row("auth-tls-verify-depth", Differs, "chains are as long as they are", "1", CLIENT_TLS),
+    row("auth-type", Differs, "basic only; with digest paths answer 503", "basic", PASSWORD),
+    row(
+        "auth-url",
+        Differs,
+        "its certificate is not verified, as by ingress-nginx; variables are those of this list",
+        "http://auth.auth.svc/verify",
+        AUTH,
+    ),
+    row(
+        "denylist-source-range",
+        Differs,
+        "behind a trusted balancer the last address of X-Forwarded-For counts, not the first, which anybody may write",
+        "192.0.2.0/24",
+        LISTS,
+    ),
+    row(
+        "enable-global-auth",
+        Differs,
+        "there is no authentication for all Ingresses to leave out",
+        "false",
+        NONE,
+    ),
+    row("enable-modsecurity", Refused, "there is no web application firewall", "true", NONE),
+    row("enable-owasp-core-rules", Refused, "there is no web application firewall", "true", NONE),
+    row("limit-allowlist", Works, "", "10.0.0.0/8", RATES),
+    row("limit-burst-multiplier", Works, "", "3", RATES),
+    row(
+        "limit-connections",
+        Works,
+        "",
+        "10",
+        "annotations::limits::requests_in_service_are_counted_until_they_end",
+    ),
+    row("limit-rate", Works, "", "100", SLOW),
+    row("limit-rate-after", Works, "", "1000", SLOW),
+    row("limit-rpm", Works, "", "300", RATES),
+    row("limit-rps", Works, "", "5", RATES),
+    row("limit-whitelist", Works, "", "10.0.0.0/8", RATES),
+    row("modsecurity-snippet", Refused, "there is no web application firewall", "x", NONE),
+    row(
+        "modsecurity-transaction-id",
+        Refused,
+        "there is no web application firewall",
+        "$request_id",
+        NONE,
+    ),
+    row(
+        "satisfy",
+        Works,
+        "",
+        "any",
+        "annotations::auth::satisfy_any_takes_the_address_or_the_password",
+    ),
+    row(
+        "whitelist-source-range",
+        Differs,
+        "behind a trusted balancer the last address of X-Forwarded-For counts, not the first, which anybody may write",
+        "10.0.0.0/8",
+        LISTS,
+    ),
+];

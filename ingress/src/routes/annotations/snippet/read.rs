@@ -1,0 +1,299 @@
+//! nginx's words and directives, read to typed actions.
+
+use http::{HeaderName, StatusCode};
+
+use super::{
+    super::{template::Template, value::regex_with_case},
+    Action, Condition, Directive, Snippet, Test,
+};
+
+/// Longest snippet that is read.
+const SNIPPET_BYTES_MAX: usize = 16 << 10;
+/// Directives of one snippet.
+const ACTIONS_MAX: usize = 64;
+
+impl Snippet {
+    /// Reads one; an error names the line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > SNIPPET_BYTES_MAX {
+            return Err("is too long".to_owned());
+        }
+        let mut reader = Reader { tokens: tokens(text)?.into_iter().peekable() };
+        let mut directives = Vec::new();
+        while reader.tokens.peek().is_some() {
+            reader.statement(None, &mut directives)?;
+        }
+        if directives.len() > ACTIONS_MAX {
+            return Err("has too many directives".to_owned());
+        }
+        Ok(Self(directives.into()))
+    }
+}
+
+/// One word, quoted or not, or one of `;{}`; and its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token {
+    text: String,
+    is_mark: bool,
+    line: usize,
+}
+
+struct Reader {
+    tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
+}
+
+/// nginx's words: quotes, backslashes within them, comments to the end of the line.
+fn tokens(text: &str) -> Result<Vec<Token>, String> {
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' => line += 1,
+            c if c.is_whitespace() => {}
+            '#' => while rest.next_if(|c| *c != '\n').is_some() {},
+            ';' | '{' | '}' => {
+                tokens.push(Token { text: c.to_string(), is_mark: true, line });
+            }
+            quote @ ('"' | '\'') => {
+                let start = line;
+                let mut word = String::new();
+                loop {
+                    match rest.next() {
+                        None => return Err(format!("line {start}: a quote that does not end")),
+                        Some(c) if c == quote => break,
+                        Some('\\') => match rest.next() {
+                            Some(c) if c == quote || c == '\\' => word.push(c),
+                            Some(c) => word.extend(['\\', c]),
+                            None => {}
+                        },
+                        Some(c) => {
+                            line += usize::from(c == '\n');
+                            word.push(c);
+                        }
+                    }
+                }
+                tokens.push(Token { text: word, is_mark: false, line: start });
+            }
+            c => {
+                let mut word = String::from(c);
+                let mut depth = 0usize;
+                while let Some(c) = rest.next_if(|c| {
+                    // `${name}` is part of its word.
+                    let is_brace = *c == '{' && word.ends_with('$') || (*c == '}' && depth > 0);
+                    is_brace || !(c.is_whitespace() || [';', '{', '}'].contains(c))
+                }) {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth = depth.saturating_sub(1),
+                        _ => {}
+                    }
+                    word.push(c);
+                }
+                tokens.push(Token { text: word, is_mark: false, line });
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+impl Reader {
+    /// One directive, or an `if` and its block.
+    fn statement(
+        &mut self,
+        condition: Option<&Condition>,
+        directives: &mut Vec<Directive>,
+    ) -> Result<(), String> {
+        let Some(first) = self.tokens.next() else { return Ok(()) };
+        let line = first.line;
+        if first.is_mark {
+            return match &*first.text {
+                ";" => Ok(()),
+                mark => Err(format!("line {line}: {mark} where a directive is expected")),
+            };
+        }
+        let mut words = Vec::new();
+        let end = loop {
+            match self.tokens.next() {
+                Some(token) if token.is_mark => break token.text,
+                Some(token) => words.push(token.text),
+                None => return Err(format!("line {line}: {} has no end", first.text)),
+            }
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match (&*first.text, &*end) {
+            ("if", "{") if condition.is_none() => {
+                let condition =
+                    if_condition(&words).map_err(|why| format!("line {line}: {why}"))?;
+                loop {
+                    match self.tokens.peek() {
+                        Some(token) if token.is_mark && token.text == "}" => {
+                            self.tokens.next();
+                            return Ok(());
+                        }
+                        Some(_) => self.statement(Some(&condition), directives)?,
+                        None => return Err(format!("line {line}: if has no end")),
+                    }
+                }
+            }
+            (name, ";") => {
+                let actions = actions(name, &words).map_err(|why| format!("line {line}: {why}"))?;
+                directives.extend(
+                    actions
+                        .into_iter()
+                        .map(|action| Directive { condition: condition.cloned(), action }),
+                );
+                Ok(())
+            }
+            (name, _) => Err(format!("line {line}: {name} with a block is not served")),
+        }
+    }
+}
+
+fn if_condition(words: &[&str]) -> Result<Condition, String> {
+    const WRONG: &str = "this if is not served: compare one variable by =, !=, ~, ~*, !~ or !~*";
+    let mut words: Vec<&str> = words.to_vec();
+    let first = words.first_mut().ok_or(WRONG)?;
+    *first = first.strip_prefix('(').ok_or(WRONG)?;
+    let last = words.last_mut().ok_or(WRONG)?;
+    *last = last.strip_suffix(')').ok_or(WRONG)?;
+    // Brackets apart from what they are around, as `( $a = "" )` has them.
+    if words.len() > 1 && words.first().is_some_and(|word| word.is_empty()) {
+        words.remove(0);
+    }
+    if words.len() == 4 || (words.len() == 2 && words.last().is_some_and(|word| word.is_empty())) {
+        words.pop().filter(|word| word.is_empty()).ok_or(WRONG)?;
+    }
+    let (left, operator, right) = match &*words {
+        [left] => (*left, None, None),
+        [left, operator, right] => (*left, Some(*operator), Some(*right)),
+        _ => return Err(WRONG.to_owned()),
+    };
+    let is_variable = left.starts_with('$');
+    let left = Template::parse(left).map_err(|why| format!("if {why}"))?;
+    if !is_variable {
+        return Err(WRONG.to_owned());
+    }
+    let regex = |text: &str, ignores_case: bool| {
+        let text = if ignores_case { format!("(?i){text}") } else { text.to_owned() };
+        regex_with_case(&text).map_err(|_| format!("{text:?} is no regular expression served here"))
+    };
+    let test = match (operator, right) {
+        (None, None) => Test::Set,
+        (Some("="), Some(right)) => Test::Is(right.into(), true),
+        (Some("!="), Some(right)) => Test::Is(right.into(), false),
+        (Some("~"), Some(right)) => Test::Matches(regex(right, false)?, true),
+        (Some("~*"), Some(right)) => Test::Matches(regex(right, true)?, true),
+        (Some("!~"), Some(right)) => Test::Matches(regex(right, false)?, false),
+        (Some("!~*"), Some(right)) => Test::Matches(regex(right, true)?, false),
+        _ => return Err(WRONG.to_owned()),
+    };
+    Ok(Condition { left, test })
+}
+
+fn actions(name: &str, words: &[&str]) -> Result<Vec<Action>, String> {
+    match (name, words) {
+        ("more_set_headers", words) if !words.is_empty() => words
+            .iter()
+            .map(|word| {
+                if word.starts_with('-') {
+                    return Err(format!("{name} {word} is not served"));
+                }
+                let (field, text) = word.split_once(':').unwrap_or((word, ""));
+                Ok(Action::SetAlways(field_name(field)?, template(text.trim())?))
+            })
+            .collect(),
+        ("more_clear_headers", words) if !words.is_empty() => {
+            words.iter().map(|word| Ok(Action::Clear(field_name(word)?))).collect()
+        }
+        ("add_header", [field, text]) => {
+            let (name, text) = (field_name(field)?, template(text)?);
+            Ok(vec![Action::Add { name, text, always: false }])
+        }
+        ("add_header", [field, text, "always"]) => {
+            let (name, text) = (field_name(field)?, template(text)?);
+            Ok(vec![Action::Add { name, text, always: true }])
+        }
+        ("proxy_set_header" | "grpc_set_header", [field, text]) => {
+            Ok(vec![Action::ToEndpoint(field_name(field)?, template(text)?)])
+        }
+        ("return", [status]) if !status.contains("://") => {
+            Ok(vec![Action::Return(status_of(status)?, None)])
+        }
+        ("return", [url]) => Ok(vec![Action::Return(StatusCode::FOUND, Some(template(url)?))]),
+        ("return", [status, text]) => {
+            Ok(vec![Action::Return(status_of(status)?, Some(template(text)?))])
+        }
+        _ => Err(format!("{name} is not served here, or not so; nothing is executed")),
+    }
+}
+
+fn status_of(text: &str) -> Result<StatusCode, String> {
+    let status = text.parse::<u16>().ok().filter(|status| (200..600).contains(status));
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    status.ok_or_else(|| format!("return {text}: no status that is answered"))
+}
+
+/// Fields that say how long a message is and whose connection it is on stay ours.
+fn field_name(text: &str) -> Result<HeaderName, String> {
+    const OURS: [&str; 6] =
+        ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
+    let name: HeaderName = text.trim().parse().map_err(|_| format!("{text:?} is no field"))?;
+    if OURS.contains(&name.as_str()) {
+        return Err(format!("{name} is not set by snippets"));
+    }
+    Ok(name)
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    if !text.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) {
+        return Err("a text holds what no field holds".to_owned());
+    }
+    Template::parse(text).map_err(|why| format!("a text {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_write_is_read() {
+        for text in [
+            "more_set_headers \"X-Frame-Options: DENY\";",
+            "more_set_headers 'X-A: 1' 'X-B: $http_x_user';\nmore_clear_headers Server;",
+            "add_header X-A \"1\" always; # a comment; with a semicolon\n",
+            "proxy_set_header X-User $http_x_user;\nproxy_set_header X-None \"\";",
+            "if ($http_x_user = \"\") {\n  return 403;\n}",
+            "if ($request_method !~* ^(get|post)$) { return 405 'no'; }",
+            "return 301 https://b.example${request_uri};",
+            ";;\n",
+            "",
+        ] {
+            assert!(Snippet::parse(text).is_ok(), "{text:?}: {:?}", Snippet::parse(text));
+        }
+    }
+
+    #[test]
+    fn cve_2021_25742_anything_else_refuses_the_snippet_with_its_line() {
+        for (text, line, word) in [
+            ("add_header X-A 1;\nproxy_pass http://169.254.169.254/;", 2, "proxy_pass"),
+            ("location /x { return 200; }", 1, "location"),
+            ("content_by_lua_block { os.execute(1) }", 1, "content_by_lua_block"),
+            ("\n\nroot /etc;", 3, "root"),
+            ("}\nserver {", 1, "}"),
+            ("if ($a = b) { return 200; }", 1, "$a"),
+            ("if ($host = a) { if ($host = a) { return 200; } }", 1, "if"),
+            ("add_header X-A \"1;", 1, "quote"),
+            ("add_header X-A 1", 1, "no end"),
+            ("return 99;", 1, "99"),
+            ("proxy_set_header Transfer-Encoding chunked;", 1, "transfer-encoding"),
+            ("more_set_headers \"X: a\nSet-Cookie: b\";", 1, "no field"),
+            ("more_set_headers -s 404 'X: y';", 1, "-s"),
+            ("ssl_certificate_key /proc/self/environ;", 1, "ssl_certificate_key"),
+        ] {
+            let reason = Snippet::parse(text).unwrap_err();
+            assert!(reason.starts_with(&format!("line {line}: ")), "{text:?}: {reason}");
+            assert!(reason.contains(word), "{text:?}: {reason}");
+        }
+    }
+}
