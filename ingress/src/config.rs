@@ -10,6 +10,8 @@ use fairlead_state::Key;
 use http::HeaderValue;
 use ipnetwork::IpNetwork;
 
+use crate::access_log::AccessLog;
+
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
 pub struct IngressConfig {
@@ -37,6 +39,8 @@ pub struct IngressConfig {
     pub forwarded_headers: ForwardedHeaders,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
     pub underscores_in_headers: bool,
+    /// What is logged of requests; `None`: nothing, at no cost.
+    pub access_log: Option<AccessLog>,
     /// Sizes and numbers.
     pub limits: Limits,
     /// How long things may take.
@@ -170,6 +174,7 @@ impl Default for IngressConfig {
             proxy_protocol: None,
             forwarded_headers: ForwardedHeaders::default(),
             underscores_in_headers: false,
+            access_log: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use http::StatusCode;
@@ -171,6 +174,26 @@ pub struct Counters {
     pub upstream_timeouts: u64,
     /// WebSockets opened.
     pub tunnels: u64,
+    /// Lines of the access log.
+    pub log_lines: u64,
+    /// Of those, lines that were not written: the queue was full, or the file could not be written.
+    pub log_dropped: u64,
+}
+
+/// Where the counters of a role are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter {
+    pub(crate) threads: Vec<Arc<ThreadCounters>>,
+    /// Lines of the access log that reached the writing thread and no further.
+    pub(crate) log_lost: Arc<AtomicU64>,
+}
+
+impl Meter {
+    pub(crate) fn read(&self) -> Counters {
+        let mut sum = Counters::sum(self.threads.iter().map(|counters| &**counters));
+        sum.log_dropped += self.log_lost.load(Relaxed);
+        sum
+    }
 }
 
 /// One thread's counters. Only that thread writes.
@@ -190,6 +213,8 @@ pub(crate) struct ThreadCounters {
     pub(crate) upstream_retries: Counter,
     pub(crate) upstream_timeouts: Counter,
     pub(crate) tunnels: Counter,
+    pub(crate) log_lines: Counter,
+    pub(crate) log_dropped: Counter,
 }
 
 /// A number one thread adds to and all may read.
@@ -198,7 +223,12 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self) {
-        bump(&self.0);
+        self.add_all(1);
+    }
+
+    pub(crate) fn add_all(&self, count: u64) {
+        // One writer: no locked instruction needed.
+        self.0.store(self.0.load(Relaxed) + count, Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -228,6 +258,8 @@ impl ThreadCounters {
             upstream_retries: Counter::default(),
             upstream_timeouts: Counter::default(),
             tunnels: Counter::default(),
+            log_lines: Counter::default(),
+            log_dropped: Counter::default(),
         }
     }
 
@@ -271,6 +303,8 @@ impl Counters {
             sum.upstream_retries += thread.upstream_retries.get();
             sum.upstream_timeouts += thread.upstream_timeouts.get();
             sum.tunnels += thread.tunnels.get();
+            sum.log_lines += thread.log_lines.get();
+            sum.log_dropped += thread.log_dropped.get();
         }
         sum
     }

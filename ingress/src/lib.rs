@@ -5,6 +5,7 @@
 //! are swapped beside the routes, so a pod's change rebuilds nothing.
 #![forbid(unsafe_code)]
 
+mod access_log;
 pub mod admission;
 mod authority;
 mod config;
@@ -22,6 +23,7 @@ mod running;
 mod serve;
 mod tls;
 
+pub use access_log::{AccessLog, LogFormat, LogTarget, Skip};
 pub use config::{ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts};
 pub use counters::{Counters, Refused};
 pub use error::IngressError;

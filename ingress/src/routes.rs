@@ -29,6 +29,7 @@ pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Copies, Errors, Extra, Pace, Patience, Policy, Retries,
         Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
+        variable_name,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access_log,
     config::IngressConfig,
-    counters::{Counters, ThreadCounters},
+    counters::{Counters, Meter, ThreadCounters},
     error::IngressError,
     explain::Explainer,
     routes::{Finding, Planner, RouteRow, Routes},
@@ -29,7 +30,7 @@ pub struct Running {
     https: Vec<SocketAddr>,
     ready: watch::Receiver<bool>,
     revision: watch::Receiver<u64>,
-    counters: Vec<Arc<ThreadCounters>>,
+    counters: Meter,
     planner: Arc<Mutex<Planner>>,
     threads: Vec<Thread>,
     cancel: CancellationToken,
@@ -87,6 +88,8 @@ pub fn start(
     let planner = Planner::new(&config, Fallback::generate()?);
     let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
     let routes = Arc::new(ArcSwap::default());
+    let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let (log, blocks) = access_log::queue();
     let shared = Arc::new(Shared {
         tls: tls::server_config(resolver.clone(), false)?,
         tls_asking: tls::server_config(resolver.clone(), true)?,
@@ -96,35 +99,42 @@ pub fn start(
             .first()
             .map(|first| config.https_redirect_port.unwrap_or(first.port())),
         threads,
-        config,
+        config: in_force,
     });
     let (go, may_go) = watch::channel(false);
     let (readiness, ready) = Readiness::new(threads, &cancel);
-    let (revision, in_force) = watch::channel(0);
+    let (revision, revision_in_force) = watch::channel(0);
     let planner = Arc::new(Mutex::new(planner));
     let mut running = Running {
         http: bound.http,
         https: bound.https,
         ready,
-        revision: in_force,
-        counters: Vec::new(),
+        revision: revision_in_force,
+        counters: Meter::default(),
         planner: planner.clone(),
         threads: Vec::new(),
         cancel,
     };
     for (index, listeners) in bound.threads.into_iter().enumerate() {
         let counters = Arc::new(ThreadCounters::new());
-        running.counters.push(counters.clone());
+        running.counters.threads.push(counters.clone());
         let life = Life {
             go: may_go.clone(),
             readiness: readiness.clone(),
             cancel: running.cancel.clone(),
         };
-        let shared = shared.clone();
+        let (shared, log) = (shared.clone(), log.clone());
         running.spawn(format!("ingress-{index}"), move || {
-            serve::run(index, shared, counters, listeners, life)
+            serve::run(index, shared, counters, listeners, log, life)
         })?;
     }
+    // Ends with the last of the data threads.
+    drop(log);
+    let lost = running.counters.log_lost.clone();
+    running.spawn("ingress-log".to_owned(), move || {
+        access_log::write(&blocks, &lost);
+        Ok(())
+    })?;
     let outlets = Outlets { planner, routes, resolver, go, revision };
     let cancel = running.cancel.clone();
     running.spawn("ingress-plan".to_owned(), move || plan(&outlets, snapshots, &cancel))?;
@@ -208,13 +218,13 @@ impl Running {
 
     /// Sums of all threads.
     pub fn counters(&self) -> Counters {
-        Counters::sum(self.counters.iter().map(|counters| &**counters))
+        self.counters.read()
     }
 
     /// As [`Running::counters`], for a metrics page that is not tied to the borrow.
     pub fn meter(&self) -> impl Fn() -> Counters + Send + Sync + use<> {
         let counters = self.counters.clone();
-        move || Counters::sum(counters.iter().map(|counters| &**counters))
+        move || counters.read()
     }
 
     /// Explains what is in force; usable for longer than the borrow.

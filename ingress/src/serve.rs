@@ -37,7 +37,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub(crate) use self::{
+    auth::user,
+    client::Client,
+    fields::{hex as hex_id, sent_request_id},
     listen::bind,
+    scope::argument,
     worker::{Life, Readiness, run},
 };
 use crate::{config::IngressConfig, routes::Routes};
@@ -45,7 +49,8 @@ use crate::{config::IngressConfig, routes::Routes};
 /// What all threads share; none of it is locked.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: IngressConfig,
+    /// May change at any time; each thread has a copy of its own.
+    pub(crate) config: Arc<ArcSwap<IngressConfig>>,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     /// The same, asking clients for a certificate.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::ArgAction;
-use fairlead_ingress::Hsts;
+use fairlead_ingress::{Hsts, LogFormat, LogTarget};
 use fairlead_proxy::TableSize;
 use ipnetwork::IpNetwork;
 
@@ -161,6 +161,22 @@ impl FromStr for StrictTransport {
             return Ok(Self(None));
         }
         text.parse().map(|hsts| Self(Some(hsts)))
+    }
+}
+
+/// Where requests are logged, if anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessLogPlace(pub(crate) Option<LogTarget>);
+
+impl FromStr for AccessLogPlace {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(match text {
+            "" => None,
+            "-" => Some(LogTarget::Stdout),
+            path => Some(LogTarget::File(path.into())),
+        }))
     }
 }
 
@@ -376,6 +392,17 @@ pub(crate) struct IngressArgs {
         env = "FAIRLEAD_PROXY_PROTOCOL_FROM"
     )]
     pub(crate) proxy_protocol_from: Vec<IpNetwork>,
+    /// Log requests to this file, or with - to standard output; "" logs none
+    #[arg(long, value_name = "FILE|-", default_value = "", env = "FAIRLEAD_ACCESS_LOG")]
+    pub(crate) access_log: AccessLogPlace,
+    /// As ingress-nginx does (upstreaminfo), as json, or as text with nginx's variables
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "upstreaminfo",
+        env = "FAIRLEAD_ACCESS_LOG_FORMAT"
+    )]
+    pub(crate) access_log_format: LogFormat,
     /// Certificate for hosts without one of their own (default: self-signed)
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_DEFAULT_CERTIFICATE")]
     pub(crate) default_certificate: Option<NamespacedName>,

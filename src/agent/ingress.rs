@@ -3,7 +3,9 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
-use fairlead_ingress::{Counters, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts};
+use fairlead_ingress::{
+    AccessLog, Counters, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -75,6 +77,10 @@ fn config(args: &IngressArgs) -> IngressConfig {
         proxy_protocol: args
             .proxy_protocol
             .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.clone() }),
+        access_log: args.access_log.0.clone().map(|target| AccessLog {
+            format: args.access_log_format.clone(),
+            ..AccessLog::to(target)
+        }),
         limits: Limits {
             body_bytes_max: if args.body_bytes_max == 0 { u64::MAX } else { args.body_bytes_max },
             ..Limits::default()
@@ -111,6 +117,8 @@ fn write_metrics(text: &mut String, counters: &Counters) {
         ("upstream_retries", counters.upstream_retries),
         ("upstream_timeouts", counters.upstream_timeouts),
         ("tunnels", counters.tunnels),
+        ("access_log_lines", counters.log_lines),
+        ("access_log_dropped", counters.log_dropped),
     ] {
         let name = format!("fairlead_ingress_{name}_total");
         let _ = writeln!(text, "# TYPE {name} counter\n{name} {count}");

@@ -46,7 +46,7 @@ pub(crate) use self::{
     reply::Reply,
     rewrite::{Rewrite, Rewriting, Rewritten, pattern},
     snippet::{Returned, Snippet},
-    template::{Template, Variable},
+    template::{Template, Variable, name as variable_name},
 };
 use self::{
     auth::BasicAuth,
@@ -55,7 +55,7 @@ use self::{
     mirror::Mirroring,
     proxy::Proxying,
     snippet::Snippets,
-    value::{Read, Unread, bad, own_object, switch},
+    value::{Read, Unread, bad, flag, own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
 use crate::{
@@ -92,6 +92,8 @@ pub(super) struct Annotations {
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
+    /// Its requests are not logged (enable-access-log).
+    is_silent: bool,
     /// Why nobody is let in.
     denied: Option<Arc<str>>,
     proxying: Proxying,
@@ -107,6 +109,8 @@ pub(crate) struct Policy {
     pub(crate) body_bytes_max: u64,
     pub(crate) patience: Patience,
     pub(crate) retries: Retries,
+    /// In the access log, if there is one.
+    pub(crate) is_logged: bool,
     /// What most Ingresses have nothing of.
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -166,7 +170,7 @@ impl Annotations {
             .unwrap_or(Err(Unread::Unknown))
     }
 
-    /// What endpoints speak, and under which names the hosts are known.
+    /// What endpoints speak, under which names the hosts are known, and whether that is logged.
     fn speech(&mut self, ingress: &Key, name: &str, value: &str) -> Option<Read> {
         Some(match name {
             "backend-protocol" => protocol(value).map(|protocol| self.protocol = Some(protocol)),
@@ -179,6 +183,7 @@ impl Annotations {
             "proxy-ssl-secret" => {
                 own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))
             }
+            "enable-access-log" => flag(value).map(|flag| self.is_silent = !flag),
             "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),
             _ => return None,
         })
@@ -233,6 +238,7 @@ impl Annotations {
             body_bytes_max: self.proxying.body_bytes_max(&config.limits),
             patience: self.proxying.patience(&config.timeouts),
             retries: self.proxying.retries(&config.limits),
+            is_logged: !self.is_silent,
             extra: extra.is_needed().then(|| Box::new(extra)),
         };
         (policy, error)

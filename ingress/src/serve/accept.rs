@@ -77,7 +77,7 @@ fn admit(
     // Fails on a connection already reset; the next read says so.
     let _ = stream.set_nodelay(true);
     let ends = Ends { client: peer, port: address.port() };
-    if worker.shared.config.proxy_protocol.is_some() {
+    if worker.config().proxy_protocol.is_some() {
         spawn_local(behind_proxy(open, stream, ends, tls.cloned()));
         return;
     }
@@ -91,7 +91,7 @@ fn admit(
 /// The PROXY header first.
 async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: Option<TlsAcceptor>) {
     let worker = open.worker().clone();
-    let config = &worker.shared.config;
+    let config = worker.config();
     let watch = worker.clock.watch();
     watch.arm(config.timeouts.tls_handshake_ms);
     let Some(Ok(route)) = watch.limit(preamble::read(&mut stream)).await else {
@@ -115,7 +115,9 @@ async fn handshake(tls: TlsAcceptor, stream: TcpStream, client: Rc<Client>) {
         return;
     };
     counters.tls_handshakes.add();
-    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let session = stream.get_ref().1;
+    client.speaks(session.protocol_version());
+    let is_h2 = session.alpn_protocol() == Some(b"h2");
     client.connected(is_h2);
     if is_h2 {
         client::http2(stream, client).await;
@@ -129,7 +131,7 @@ async fn accept_tls(
     stream: TcpStream,
     client: &Client,
 ) -> Option<TlsStream<TcpStream>> {
-    client.watch().arm(client.worker.shared.config.timeouts.tls_handshake_ms);
+    client.watch().arm(client.worker.config().timeouts.tls_handshake_ms);
     // Nearly always nobody is to show a certificate, and who is called need not be known first.
     if !client.worker.routes.borrow_mut().load().asks_clients() {
         return client.watch().limit(tls.accept(stream)).await?.ok();

@@ -80,7 +80,7 @@ fn words(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// Who a client says it is.
-pub(super) fn user(headers: &HeaderMap) -> String {
+pub(crate) fn user(headers: &HeaderMap) -> String {
     let words = words(headers).unwrap_or_default();
     let user = words.split(|b| *b == b':').next().unwrap_or_default();
     String::from_utf8_lossy(user).into_owned()
@@ -212,7 +212,7 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
 /// The client's fields, without those of its body, and what it asked for.
 fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Option<HeaderMap> {
     let client = scope.client;
-    let config = &client.worker.shared.config;
+    let config = client.worker.config();
     let mut headers = scope.head.headers.clone();
     let own_host = HeaderValue::try_from(scope.http_host).ok()?;
     fields::to_upstream(
@@ -222,7 +222,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
             host: &own_host,
             vhost: Some(&host),
             prefix: None,
-            policy: config.forwarded_headers,
+            policy: client.forwarded,
             underscores: config.underscores_in_headers,
             websocket: false,
             request_id: scope.request_id,

@@ -19,6 +19,7 @@ use super::{
     upstream::UpstreamConnection,
 };
 use crate::{
+    access_log::Record,
     limiter::Slot,
     routes::{Pace, Patience},
 };
@@ -43,6 +44,8 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// Ends with the body: what is left open is a request in service.
     busy: Option<Busy>,
+    /// What is logged of it.
+    record: Option<Rc<Record>>,
     /// What only some routes have.
     extras: Option<Box<Extras>>,
 }
@@ -114,6 +117,8 @@ pub(crate) struct ClientBody {
     bytes_left: u64,
     progress: Rc<Progress>,
     client: Rc<Client>,
+    /// What is logged of the request.
+    record: Option<Rc<Record>>,
 }
 
 /// How far a request's body is: decides who is waited for, and how long.
@@ -145,16 +150,20 @@ pub(crate) enum Upload {
 impl ResponseBody {
     pub(super) fn text(line: &'static str) -> Self {
         let body = Full::new(Bytes::from_static(line.as_bytes()));
-        Self { source: Source::Ours(body), busy: None, extras: None }
+        Self::of(Source::Ours(body))
     }
 
     pub(super) fn own(text: String) -> Self {
         let body = Full::new(Bytes::from(text));
-        Self { source: Source::Ours(body), busy: None, extras: None }
+        Self::of(Source::Ours(body))
     }
 
     pub(super) fn empty() -> Self {
         Self::text("")
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, busy: None, record: None, extras: None }
     }
 
     /// Takes over a response and the connection it comes on.
@@ -169,7 +178,7 @@ impl ResponseBody {
         if body.incoming.is_end_stream() {
             body.finish();
         }
-        Self { source: Source::Upstream(body), busy: None, extras: None }
+        Self::of(Source::Upstream(body))
     }
 
     /// No endpoint said it.
@@ -193,9 +202,42 @@ impl ResponseBody {
         pace.map_or(0, Paced::rest)
     }
 
+    /// The line is written when this body ends.
+    pub(super) fn log(&mut self, record: Rc<Record>) {
+        self.record = Some(record);
+    }
+
     /// The request ends when this body does.
     pub(super) fn hold(&mut self, busy: Busy) {
         self.busy = Some(busy);
+    }
+
+    fn poll_paced(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let pace = self.extras.as_mut().and_then(|extras| extras.pace.as_mut());
+        let Some(pace) = pace else { return self.source.poll(cx) };
+        loop {
+            match pace.poll(cx) {
+                Poll::Pending => {
+                    self.source.leave();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Poll::Ready(None) => {}
+            }
+            if pace.has_waited() {
+                self.source.resume();
+            }
+            match self.source.poll(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => pace.push(data),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
+        }
     }
 }
 
@@ -213,29 +255,11 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let pace = this.extras.as_mut().and_then(|extras| extras.pace.as_mut());
-        let Some(pace) = pace else { return this.source.poll(cx) };
-        loop {
-            match pace.poll(cx) {
-                Poll::Pending => {
-                    this.source.leave();
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Poll::Ready(None) => {}
-            }
-            if pace.has_waited() {
-                this.source.resume();
-            }
-            match this.source.poll(cx) {
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => pace.push(data),
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                },
-                other => return other,
-            }
+        let polled = self.poll_paced(cx);
+        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (&self.record, &polled) {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -338,7 +362,8 @@ impl UpstreamBody {
         if let Some(Carrier::H1(connection)) = self.carrier.take()
             && connection.is_reusable()
         {
-            worker.pool.put(connection, worker.clock.now_ms());
+            let idle_max = worker.config().limits.upstream_idle_per_endpoint_max;
+            worker.pool.put(connection, worker.clock.now_ms(), idle_max);
         }
     }
 }
@@ -349,14 +374,15 @@ impl RequestBody {
         client: &Rc<Client>,
         bytes_max: u64,
         patience: &Patience,
+        record: Option<&Rc<Record>>,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        let client_body_ms = client.worker.shared.config.timeouts.client_body_ms;
+        let client_body_ms = client.worker.config().timeouts.client_body_ms;
         let progress = Rc::new(Progress::new(client_body_ms, patience));
-        let client = client.clone();
-        Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client })
+        let (client, record) = (client.clone(), record.cloned());
+        Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client, record })
     }
 
     /// `None` when there is no body.
@@ -386,6 +412,9 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             body.bytes_left = left;
+            if let Some(record) = &body.record {
+                record.received(data.len());
+            }
         }
         body.progress.reach(match &polled {
             Poll::Pending => Upload::Receiving,

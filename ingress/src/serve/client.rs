@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustls::ProtocolVersion;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
@@ -35,6 +36,7 @@ use super::{
 };
 use crate::{
     admission::{Finding, Scanner},
+    config::ForwardedHeaders,
     counters::Refused,
     routes::Upstream,
 };
@@ -58,6 +60,9 @@ pub(crate) struct Client {
     _open: Open,
     pub(crate) origin: Origin,
     pub(crate) tls: bool,
+    tls_protocol: Cell<&'static str>,
+    /// Whether it is believed what it says of who asked it.
+    pub(crate) forwarded: ForwardedHeaders,
     /// The client, whatever stands in between.
     pub(crate) peer: IpAddr,
     /// The port the client connected to.
@@ -106,7 +111,8 @@ pub(crate) struct Local;
 impl Client {
     pub(super) fn new(open: Open, ends: Ends, tls: bool) -> Rc<Self> {
         let worker = open.worker().clone();
-        let timeouts = &worker.shared.config.timeouts;
+        let config = worker.config();
+        let timeouts = &config.timeouts;
         let live = Arc::new(Liveness {
             watch: worker.clock.watch(),
             idle: AtomicBool::new(false),
@@ -129,6 +135,8 @@ impl Client {
             _open: open,
             origin,
             tls,
+            tls_protocol: Cell::new(""),
+            forwarded: config.forwarded_headers,
             peer: ends.client.ip().to_canonical(),
             port: ends.port,
             shown: OnceCell::new(),
@@ -142,6 +150,19 @@ impl Client {
 
     pub(super) fn watch(&self) -> &Watch {
         &self.live.watch
+    }
+
+    /// As nginx names it; empty without TLS.
+    pub(crate) fn tls_protocol(&self) -> &'static str {
+        self.tls_protocol.get()
+    }
+
+    pub(super) fn speaks(&self, version: Option<ProtocolVersion>) {
+        self.tls_protocol.set(match version {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "",
+        });
     }
 
     /// The handshake is over.
@@ -197,7 +218,7 @@ impl Drop for Busy {
         if client.requests.get() == 0 {
             // In HTTP/2 bytes may be frames of no stream: they do not begin a request.
             client.live.idle.store(!client.is_h2(), Relaxed);
-            client.live.watch.arm(client.worker.shared.config.timeouts.keep_alive_idle_ms);
+            client.live.watch.arm(client.worker.config().timeouts.keep_alive_idle_ms);
         }
     }
 }
@@ -266,7 +287,8 @@ pub(super) async fn http1<S>(stream: S, client: Rc<Client>) -> Option<(Bytes, S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = &client.worker.shared.config.limits;
+    let config = client.worker.config();
+    let limits = &config.limits;
     let scanning = Scanning { live: client.live.clone(), scanner: Scanner::default() };
     let io = TokioIo::new(Observed::new(stream, scanning));
     let service = service_fn(|request| exchange::handle(client.clone(), request));
@@ -306,7 +328,8 @@ pub(super) async fn http2<S>(stream: S, client: Rc<Client>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = &client.worker.shared.config.limits;
+    let config = client.worker.config();
+    let limits = &config.limits;
     let io = TokioIo::new(Observed::new(stream, client.live.clone()));
     let service = service_fn(|request| exchange::handle(client.clone(), request));
     let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);

@@ -28,6 +28,7 @@ use super::{
     websocket::Asked,
 };
 use crate::{
+    access_log::Record,
     admission::Websocket,
     counters::Refused,
     host,
@@ -51,8 +52,9 @@ pub(super) async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let busy = client.begin();
     let mut response = respond(&client, request).await;
-    client.worker.counters.response(response.status());
-    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let status = response.status();
+    client.worker.counters.response(status);
+    let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
     let is_last = client.worker.is_draining() || client.finding().is_some();
     if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -64,26 +66,51 @@ pub(super) async fn handle(
 async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    let planned = match client.finding() {
-        None => plan(client, &head),
-        Some(reason) => Err(Unplanned::Refused(reason)),
-    };
-    let plan = match planned {
-        Ok(plan) => plan,
+    let record = Record::begin(client, &head);
+    let mut response = match planned(client, &head, record.as_ref()) {
+        Ok(plan) => serve(client, plan, head, body, on_upgrade).await,
         Err(unplanned) => {
             leave_unread(client, &body);
-            return unplanned.answer(client);
+            unplanned.answer(client)
         }
     };
+    if let Some(record) = record {
+        record.answers(response.status(), response.headers());
+        response.body_mut().log(record);
+    }
+    response
+}
+
+fn planned(client: &Client, head: &Parts, record: Option<&Rc<Record>>) -> Result<Plan, Unplanned> {
+    if let Some(reason) = client.finding() {
+        return Err(Unplanned::Refused(reason));
+    }
+    let mut plan = plan(client, head)?;
+    plan.record = record.cloned();
+    Ok(plan)
+}
+
+async fn serve(
+    client: &Rc<Client>,
+    plan: Plan,
+    head: Parts,
+    body: Incoming,
+    on_upgrade: OnUpgrade,
+) -> Response<ResponseBody> {
     let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
     let mut response = match &plan.route.policy.extra {
         None => proxy(client, &plan, head, body, passage).await,
         // Boxed, so that requests without them are not as large in memory as those with all of them.
         Some(extra) => Box::pin(with_extras(client, &plan, extra, head, body, passage)).await,
     };
-    let hsts = client.worker.shared.config.hsts.as_ref();
-    if let Some(hsts) = hsts.filter(|_| plan.secured) {
+    if plan.secured
+        && let Some(hsts) = &client.worker.config().hsts
+    {
         response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+    }
+    if let Some(record) = plan.record {
+        record.identify(plan.request_id);
+        record.routed(plan.route);
     }
     response
 }
@@ -171,7 +198,7 @@ async fn onward(
         Some(fallback) => {
             let case = Case::without_endpoints(&seen.scope(client, &head, plan), &plan.host);
             head.headers.extend(case);
-            let errand = Errand::to(fallback, &route.policy);
+            let errand = Errand::to(fallback, &route.policy).noting(plan);
             send(client, plan, &errand, head, body, passage).await
         }
         None => choose(client, plan, seen, head, body, passage).await,
@@ -196,7 +223,12 @@ async fn choose(
     let Some(choice) = choice else {
         return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
     };
-    let errand = Errand::to(choice.upstream, policy).with(choice.pick);
+    let errand = Errand::to(choice.upstream, policy).with(choice.pick).noting(plan);
+    if let (Some(record), Some(canary)) = (&plan.record, &plan.route.canary)
+        && std::ptr::eq(choice.upstream, &*canary.upstream)
+    {
+        record.is_tried();
+    }
     let agent = head.headers.get(USER_AGENT).cloned();
     let mut response = send(client, plan, &errand, head, body, passage).await;
     if let Some(cookie) = choice.cookie(client, &plan.route, agent.as_ref(), &errand) {
@@ -238,7 +270,7 @@ async fn proxy(
     let Some(upstream) = &plan.route.upstream else {
         return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
     };
-    let errand = Errand::to(upstream, &plan.route.policy);
+    let errand = Errand::to(upstream, &plan.route.policy).noting(plan);
     send(client, plan, &errand, head, body, passage).await
 }
 
@@ -256,14 +288,14 @@ async fn send(
     if body.size_hint().lower() > policy.body_bytes_max {
         return refuse(client, &body, StatusCode::PAYLOAD_TOO_LARGE);
     }
-    let config = &client.worker.shared.config;
+    let config = client.worker.config();
     let extra = policy.extra.as_deref();
     let edit = Edit {
         origin: &client.origin,
         host: &plan.host,
         vhost: extra.and_then(|extra| extra.vhost.as_ref()),
         prefix: plan.prefix.as_ref(),
-        policy: config.forwarded_headers,
+        policy: client.forwarded,
         underscores: config.underscores_in_headers,
         websocket: plan.websocket.is_some(),
         request_id: plan.request_id,
@@ -280,7 +312,8 @@ async fn send(
         client.worker.counters.refused(Refused::Path);
         return refuse(client, &body, Refused::Path.status());
     };
-    let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience);
+    let record = plan.record.as_ref();
+    let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience, record);
     let mut request = Request::new(body);
     *request.method_mut() = match plan.websocket {
         Some(_) => Method::GET,
@@ -289,10 +322,13 @@ async fn send(
     *request.uri_mut() = uri;
     *request.headers_mut() = head.headers;
     let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
-    let asked = plan.websocket.map(|websocket| match websocket {
+    let mut asked = plan.websocket.map(|websocket| match websocket {
         Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot.take()),
         Websocket::Connect => Asked::by_connect(on_upgrade, slot.take(), request.headers_mut()),
     });
+    if let Some(asked) = &mut asked {
+        asked.record = plan.record.clone();
+    }
     let mut response = forward::forward(client, errand, request, asked).await;
     if let Some(slot) = slot {
         response.body_mut().count(slot);

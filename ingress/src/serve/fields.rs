@@ -78,7 +78,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
     headers.reserve(FIELDS_SET_MAX);
     headers.insert(HOST, edit.vhost.unwrap_or(edit.host).clone());
     set_forwarded(headers, edit);
-    if headers.get(&X_REQUEST_ID).is_none_or(|id| id.len() > REQUEST_ID_BYTES_MAX) {
+    if sent_request_id(headers).is_none() {
         headers.insert(&X_REQUEST_ID, hex(edit.request_id));
     }
     if let Some(prefix) = edit.prefix {
@@ -97,8 +97,12 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
 
 /// The client's request id, or `own` if it sent none that is kept.
 pub(crate) fn request_id(headers: &HeaderMap, own: u128) -> HeaderValue {
-    let sent = headers.get(&X_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
-    sent.cloned().unwrap_or_else(|| hex(own))
+    sent_request_id(headers).cloned().unwrap_or_else(|| hex(own))
+}
+
+/// The client's, if it is one that is kept.
+pub(crate) fn sent_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&X_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
 }
 
 /// Makes an upstream's fields those of the response to a client.
@@ -212,7 +216,8 @@ fn append_forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
     headers.insert(&X_FORWARDED_FOR, list.unwrap_or_else(|_| client.clone()));
 }
 
-fn hex(id: u128) -> HeaderValue {
+/// As text.
+pub(crate) fn hex(id: u128) -> HeaderValue {
     let mut text = [0u8; 32];
     for (digits, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
         for (digit, nibble) in digits.iter_mut().zip([byte >> 4, byte & 15]) {

@@ -18,6 +18,7 @@ use super::{
     client::Client,
     connect::{ConnectError, connect},
     fields,
+    plan::Plan,
     replay::Replay,
     tunnel,
     upstream::{SendError, UpstreamConnection},
@@ -25,7 +26,10 @@ use super::{
     websocket::Asked,
     worker::Worker,
 };
-use crate::routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream};
+use crate::{
+    access_log::Record,
+    routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream},
+};
 
 /// While an upstream's endpoints are waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -40,6 +44,8 @@ pub(super) struct Errand<'a> {
     pick: Option<Pick>,
     /// Who answered.
     pub(super) served: Cell<Option<SocketAddr>>,
+    /// What is logged of the request.
+    record: Option<&'a Record>,
 }
 
 /// What became of a request at one endpoint.
@@ -58,12 +64,17 @@ impl<'a> Errand<'a> {
     /// As the route's annotations say.
     pub(super) fn to(upstream: &'a Upstream, policy: &Policy) -> Self {
         let Policy { patience, retries, .. } = *policy;
-        let (pick, served) = Default::default();
-        Self { upstream, patience, retries, pick, served }
+        let (pick, served, record) = Default::default();
+        Self { upstream, patience, retries, pick, served, record }
     }
 
     pub(super) fn with(self, pick: Option<Pick>) -> Self {
         Self { pick, ..self }
+    }
+
+    /// It is the request's own, and not one that is made for it.
+    pub(super) fn noting(self, plan: &'a Plan) -> Self {
+        Self { record: plan.record.as_deref(), ..self }
     }
 }
 
@@ -109,6 +120,9 @@ pub(super) async fn forward(
             worker.counters.upstream_retries.add();
         }
         tried.push(endpoint.id());
+        if let Some(record) = errand.record {
+            record.asks(endpoint.address());
+        }
         let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
         let attempt = match endpoint.protocol() {
             Protocol::Http1 | Protocol::Https => attempt(client, errand, &endpoint, request).await,
@@ -116,9 +130,17 @@ pub(super) async fn forward(
                 Box::pin(attempt2(client, errand, &endpoint, request)).await
             }
         };
+        if let (Some(record), Attempt::Again(..) | Attempt::Late(_) | Attempt::Failed(_)) =
+            (errand.record, &attempt)
+        {
+            record.leaves();
+        }
         match attempt {
             Attempt::Answered(response, carrier, replay) => {
                 let status = response.status();
+                if let Some(record) = errand.record {
+                    record.answered(status);
+                }
                 errand.served.set(Some(endpoint.address()));
                 if let Some(begun) = begun {
                     endpoint.answered_in(begun.elapsed());
@@ -129,6 +151,9 @@ pub(super) async fn forward(
                     && upstream.choose(pick, &tried).is_some();
                 let replay = replay.filter(|_| is_passed_over);
                 if let Some(again) = replay.and_then(Replay::into_request) {
+                    if let Some(record) = errand.record {
+                        record.leaves();
+                    }
                     (request, failure) = (again, status);
                     continue;
                 }
@@ -166,7 +191,7 @@ async fn another(
     pick: Pick,
     tried: &[u64],
 ) -> Option<Arc<Endpoint>> {
-    let patience_ms = worker.shared.config.timeouts.upstream_change_ms;
+    let patience_ms = worker.config().timeouts.upstream_change_ms;
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
         if let Some(untried) = upstream.choose(pick, tried) {

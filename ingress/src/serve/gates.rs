@@ -71,7 +71,7 @@ pub(super) fn refuse(client: &Client, reason: Refused) -> Response<ResponseBody>
 /// The client, by the connection; where a balancer in front is believed, by what that one added to
 /// X-Forwarded-For itself: what stands before it anybody may have written.
 pub(super) fn address(client: &Client, headers: &HeaderMap) -> IpAddr {
-    if client.worker.shared.config.forwarded_headers != ForwardedHeaders::Trust {
+    if client.forwarded != ForwardedHeaders::Trust {
         return client.peer;
     }
     let last = headers.get_all(&X_FORWARDED_FOR).iter().next_back();

@@ -62,7 +62,7 @@ pub(super) fn copy(
 }
 
 fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan, host: &HeaderValue) -> HeaderMap {
-    let config = &client.worker.shared.config;
+    let config = client.worker.config();
     let mut headers = scope.head.headers.clone();
     fields::to_upstream(
         &mut headers,
@@ -71,7 +71,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan, host: &HeaderValue) 
             host: &plan.host,
             vhost: Some(host),
             prefix: None,
-            policy: config.forwarded_headers,
+            policy: client.forwarded,
             underscores: config.underscores_in_headers,
             websocket: false,
             request_id: plan.request_id,

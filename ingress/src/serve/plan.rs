@@ -1,12 +1,13 @@
 //! What is to be done with a request: everything that needs no waiting, in the order of nginx's
 //! phases (the host's redirects, the location's rewriting, the redirect to HTTPS).
 
-use std::{borrow::Cow, fmt::Write, sync::Arc};
+use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Parts};
 
 use super::{answer, body::ResponseBody, client::Client, identity, scope::Scope};
 use crate::{
+    access_log::Record,
     admission::{self, Admitted, Websocket},
     counters::Refused,
     routes::{Found, Host, Returned, Rewritten, Route, Variable},
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) secured: bool,
     /// Taken if the client sends none.
     pub(super) request_id: u128,
+    /// What is logged of it.
+    pub(super) record: Option<Rc<Record>>,
 }
 
 /// Why there is no plan.
@@ -51,8 +54,7 @@ pub(super) enum Unplanned {
 pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     const NOT_FOUND: Unplanned = Unplanned::Unserved(StatusCode::NOT_FOUND);
     let worker = &client.worker;
-    let admitted =
-        admission::admit(head, &worker.shared.config.limits).map_err(Unplanned::Refused)?;
+    let admitted = admission::admit(head, &worker.config().limits).map_err(Unplanned::Refused)?;
     let mut routes = worker.routes.borrow_mut();
     let routes = routes.load();
     let host = routes.host(&admitted.host).ok_or(NOT_FOUND)?;
@@ -104,7 +106,8 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let (route, websocket) = (route.clone(), admitted.websocket);
-    Ok(Plan { route, host, target, prefix, identity, websocket, secured, request_id })
+    let record = None;
+    Ok(Plan { route, host, target, prefix, identity, websocket, secured, request_id, record })
 }
 
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.

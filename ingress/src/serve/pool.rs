@@ -29,7 +29,6 @@ pub(crate) struct Pool {
     turns: RefCell<ById<Turn>>,
     /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
     first_turn: usize,
-    per_endpoint_max: usize,
 }
 
 #[derive(Debug)]
@@ -43,9 +42,9 @@ struct Turn {
 pub(crate) struct Identity(u64);
 
 impl Pool {
-    pub(crate) fn new(first_turn: usize, per_endpoint_max: usize) -> Self {
+    pub(crate) fn new(first_turn: usize) -> Self {
         let (idle, shared2, turns) = Default::default();
-        Self { idle, shared2, turns, first_turn, per_endpoint_max }
+        Self { idle, shared2, turns, first_turn }
     }
 
     /// A number that grows by one with each request to the upstream.
@@ -64,14 +63,19 @@ impl Pool {
         self.idle.borrow_mut().get_mut(&endpoint.id())?.pop()
     }
 
-    /// Keeps a connection that is ready for another request.
-    pub(crate) fn put(&self, mut connection: Box<UpstreamConnection>, now_ms: u64) {
+    /// Keeps a connection that is ready for another request, unless `idle_max` are there.
+    pub(crate) fn put(
+        &self,
+        mut connection: Box<UpstreamConnection>,
+        now_ms: u64,
+        idle_max: usize,
+    ) {
         if connection.endpoint().is_gone() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(connection.endpoint().id()).or_default();
-        if connections.len() < self.per_endpoint_max {
+        if connections.len() < idle_max {
             connection.rest(now_ms);
             connections.push(connection);
         }

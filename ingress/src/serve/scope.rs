@@ -87,7 +87,7 @@ fn field(headers: &HeaderMap, name: &HeaderName, out: &mut String) {
     }
 }
 
-fn argument<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
+pub(crate) fn argument<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let mut arguments = query?.split('&');
     arguments.find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
 }

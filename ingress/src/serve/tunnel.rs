@@ -41,13 +41,13 @@ impl Observer for Rc<Traffic> {
 
 /// Joins both sides; `early` is what the endpoint sent right after its 101.
 pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early: Bytes) {
-    let Asked { on_upgrade, slot: _slot, .. } = asked;
+    let Asked { on_upgrade, slot: _slot, record: _record, .. } = asked;
     // An error means that the client left before it saw the 101.
     let Ok(upgraded) = on_upgrade.await else { return };
     // An HTTP/2 connection is not idle while a tunnel is one of its streams.
     let _busy = client.is_h2().then(|| client.hold());
     let worker = &client.worker;
-    let idle_ms = worker.shared.config.timeouts.tunnel_idle_ms;
+    let idle_ms = worker.config().timeouts.tunnel_idle_ms;
     let traffic = Rc::new(Traffic { watch: worker.clock.watch(), idle_ms });
     traffic.watch.arm(idle_ms);
     let down = Observed::new(TokioIo::new(upgraded), traffic.clone());

@@ -30,7 +30,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Where the connection to one endpoint is kept, or made by whoever needs it first.
 #[derive(Debug)]
-pub(super) struct Shared2 {
+pub(crate) struct Shared2 {
     sender: Mutex<Option<SendRequest<RequestBody>>>,
     /// Attempts that failed: who waited for one does not make the next.
     failures: Cell<u64>,
@@ -90,8 +90,8 @@ async fn connect(
     connect_ms: u64,
 ) -> Result<SendRequest<RequestBody>, ConnectError> {
     let (wire, watch) = establish(worker, endpoint, connect_ms).await?;
-    let limits = &worker.shared.config.limits;
-    let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
+    let head_bytes_max = worker.config().limits.head_bytes_max;
+    let header_list_bytes = u32::try_from(head_bytes_max).unwrap_or(u32::MAX);
     let shaking = Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -1,5 +1,7 @@
 //! A WebSocket's handshake, on both sides.
 
+use std::rc::Rc;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
@@ -11,7 +13,7 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
-use crate::limiter::Slot;
+use crate::{access_log::Record, limiter::Slot};
 
 /// RFC 6455 1.3.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -23,13 +25,15 @@ pub(super) struct Asked {
     pub(super) on_upgrade: OnUpgrade,
     /// Counted until the tunnel ends.
     pub(super) slot: Option<Slot>,
+    /// Logged when it ends.
+    pub(super) record: Option<Rc<Record>>,
     /// Over HTTP/2 we are the one who asks: what a proper answer holds.
     accept: Option<HeaderValue>,
 }
 
 impl Asked {
     pub(super) fn by_upgrade(on_upgrade: OnUpgrade, slot: Option<Slot>) -> Self {
-        Self { on_upgrade, slot, accept: None }
+        Self { on_upgrade, slot, record: None, accept: None }
     }
 
     /// RFC 8441 5.1: the key is HTTP/1's; over HTTP/2 there is none.
@@ -43,7 +47,7 @@ impl Asked {
         if let Ok(key) = HeaderValue::try_from(key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        Self { on_upgrade, slot, accept }
+        Self { on_upgrade, slot, record: None, accept }
     }
 
     fn is_connect(&self) -> bool {

@@ -27,7 +27,12 @@ use super::{
     listen::{Listener, Listening},
     pool::Pool,
 };
-use crate::{counters::ThreadCounters, routes::Routes};
+use crate::{
+    access_log::{Lines, Queue},
+    config::IngressConfig,
+    counters::ThreadCounters,
+    routes::Routes,
+};
 
 /// How far a thread is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +53,39 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) routes: RefCell<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
     pub(crate) pool: Pool,
+    pub(crate) lines: Lines,
+    settings: RefCell<Settings>,
     pub(crate) clock: Clock,
     pub(crate) stage: Cell<Stage>,
     pub(crate) connections_max: usize,
     open: Cell<usize>,
     one_closed: Notify,
+}
+
+/// The settings in force, in this thread's own copy: who takes a reference to it touches nothing
+/// that other threads touch.
+#[derive(Debug)]
+struct Settings {
+    newest: Cache<Arc<ArcSwap<IngressConfig>>, Arc<IngressConfig>>,
+    copied: Arc<IngressConfig>,
+    own: Rc<IngressConfig>,
+}
+
+impl Settings {
+    fn new(shared: &Arc<ArcSwap<IngressConfig>>) -> Self {
+        let copied = shared.load_full();
+        let own = Rc::new((*copied).clone());
+        Self { newest: Cache::new(shared.clone()), copied, own }
+    }
+
+    fn in_force(&mut self) -> Rc<IngressConfig> {
+        let newest = self.newest.load();
+        if !Arc::ptr_eq(newest, &self.copied) {
+            self.own = Rc::new((**newest).clone());
+            self.copied = newest.clone();
+        }
+        self.own.clone()
+    }
 }
 
 /// Counts one open connection for as long as it lives.
@@ -105,20 +138,24 @@ pub(crate) fn run(
     shared: Arc<Shared>,
     counters: Arc<ThreadCounters>,
     listeners: Vec<Listener>,
+    log: Queue,
     life: Life,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let worker = Rc::new(Worker::new(index, shared, counters));
+    let worker = Rc::new(Worker::new(index, shared, counters, log));
     runtime.block_on(worker.live(listeners, life))
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, counters: Arc<ThreadCounters>) -> Self {
-        let limits = &shared.config.limits;
+    fn new(index: usize, shared: Arc<Shared>, counters: Arc<ThreadCounters>, log: Queue) -> Self {
+        let config = shared.config.load();
+        let limits = &config.limits;
         Self {
             routes: RefCell::new(Cache::new(shared.routes.clone())),
-            pool: Pool::new(index, limits.upstream_idle_per_endpoint_max),
-            clock: Clock::new(shared.config.timeouts.shortest_ms()),
+            pool: Pool::new(index),
+            lines: Lines::new(log),
+            settings: RefCell::new(Settings::new(&shared.config)),
+            clock: Clock::new(config.timeouts.shortest_ms()),
             stage: Cell::new(Stage::Serving),
             connections_max: limits.connections_max.div_ceil(shared.threads),
             open: Cell::new(0),
@@ -155,7 +192,7 @@ impl Worker {
         readiness.lost();
         let start = Instant::now();
         self.enter(Stage::Draining);
-        tokio::time::sleep(self.shared.config.timeouts.drain_accept()).await;
+        tokio::time::sleep(self.config().timeouts.drain_accept()).await;
         leave.cancel();
         for task in accepting {
             // Each ends once it has taken what the kernel still held.
@@ -163,11 +200,13 @@ impl Worker {
         }
         self.drain(start).await;
         ticking.abort();
+        self.lines.flush(&self.counters);
         Ok(())
     }
 
     async fn drain(&self, start: Instant) {
-        let timeouts = &self.shared.config.timeouts;
+        let config = self.config();
+        let timeouts = &config.timeouts;
         let linger = Instant::now() + timeouts.drain_linger();
         if timeout_at(linger, self.all_closed()).await.is_ok() {
             return;
@@ -180,6 +219,11 @@ impl Worker {
                 "connections cut: still open after the drain time"
             );
         }
+    }
+
+    /// The settings in force. What began with some goes on with them.
+    pub(crate) fn config(&self) -> Rc<IngressConfig> {
+        self.settings.borrow_mut().in_force()
     }
 
     fn enter(&self, stage: Stage) {
@@ -225,11 +269,12 @@ impl Drop for Open {
 async fn tick(worker: Rc<Worker>) {
     let mut interval = tokio::time::interval(worker.clock.tick_interval());
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let idle_ms = worker.shared.config.timeouts.upstream_idle_ms;
     loop {
         interval.tick().await;
         worker.clock.tick();
+        let idle_ms = worker.config().timeouts.upstream_idle_ms;
         worker.pool.sweep(worker.clock.now_ms(), idle_ms);
+        worker.lines.flush(&worker.counters);
         // A thread without requests must not hold on to old routes.
         worker.routes.borrow_mut().load();
     }

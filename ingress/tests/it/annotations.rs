@@ -22,7 +22,7 @@ use crate::support::objects::{IngressExt, ingress};
 
 /// The Ingress `NAME` for host `NAME.example`, everything to Service `web`, with annotations
 /// without their prefix.
-fn site(name: &str, annotations: &[(&str, &str)]) -> Ingress {
+pub(crate) fn site(name: &str, annotations: &[(&str, &str)]) -> Ingress {
     annotated(ingress(name).host(&format!("{name}.example"), "web"), annotations)
 }
 

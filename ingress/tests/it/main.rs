@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
+mod access_log;
 mod annotations;
 mod attacks;
 mod attacks2;

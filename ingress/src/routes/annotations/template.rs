@@ -150,7 +150,7 @@ impl fmt::Display for Template {
 }
 
 /// A variable's name after its `$`, and what follows it.
-fn name(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn name(text: &str) -> Option<(&str, &str)> {
     if let Some(braced) = text.strip_prefix('{') {
         return braced.split_once('}').filter(|(name, _)| !name.is_empty());
     }

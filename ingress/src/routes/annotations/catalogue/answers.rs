@@ -46,7 +46,13 @@ pub(super) static ROWS: &[Annotation] = &[
         ERRORS,
     ),
     row("disable-proxy-intercept-errors", Works, "", "true", ERRORS),
-    row("enable-access-log", Differs, "there is no access log yet", "false", NONE),
+    row(
+        "enable-access-log",
+        Works,
+        "",
+        "false",
+        "access_log::an_ingress_that_is_not_to_be_logged_is_not",
+    ),
     row("enable-cors", Works, "", "true", CORS),
     row("enable-opentelemetry", Refused, "no traces yet", "true", NONE),
     row(

@@ -1,0 +1,230 @@
+//! One line a request, whatever becomes of it.
+
+use std::{path::Path, time::Duration};
+
+use fairlead_ingress::{AccessLog, IngressConfig, LogFormat, LogTarget, Skip};
+use fairlead_state::Object;
+use http::{HeaderValue, Method, Response, header::USER_AGENT};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use regex::Regex;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::{
+    annotations::site,
+    support::{
+        PATIENCE, World,
+        client::{connect, get, read_until, request, send},
+        objects::{IngressExt, backend, class},
+        upstream::{Upstream, dead},
+    },
+    websocket::{ASK, echoing},
+};
+
+/// A log in a directory of its own.
+struct Log(tempfile::TempDir);
+
+impl Log {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("access.log")
+    }
+
+    fn config(&self, format: &str) -> IngressConfig {
+        let target = LogTarget::File(self.path());
+        let format: LogFormat = format.parse().unwrap();
+        IngressConfig {
+            threads: Some(1),
+            access_log: Some(AccessLog { format, ..AccessLog::to(target) }),
+            ..crate::support::config()
+        }
+    }
+
+    async fn world(&self, format: &str, objects: Vec<Object>) -> World {
+        World::with(self.config(format), objects).await
+    }
+
+    /// Once there are so many lines.
+    async fn lines(&self, count: usize) -> Vec<String> {
+        let path = self.path();
+        let looking = async {
+            loop {
+                let lines = lines(&path);
+                if lines.len() >= count {
+                    return lines;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        let lines = found.unwrap_or_else(|_| panic!("{:?}", lines(&path)));
+        assert_eq!(lines.len(), count, "{lines:?}");
+        lines
+    }
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_line_is_ingress_nginxs() {
+    let log = Log::new();
+    let upstream = Upstream::serve(|_| async { Response::new(Full::new(Bytes::from("hello"))) });
+    let upstream = upstream.await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = log.world("upstreaminfo", objects).await;
+    let mut post = request("a.example", "/x?y=1");
+    *post.method_mut() = Method::POST;
+    *post.body_mut() = Full::new(Bytes::from("four"));
+    post.headers_mut().insert("x-request-id", HeaderValue::from_static("0123"));
+    post.headers_mut().insert("authorization", HeaderValue::from_static("Basic YW5uOng="));
+    post.headers_mut().insert("referer", HeaderValue::from_static("https://b.example/"));
+    post.headers_mut().insert(USER_AGENT, HeaderValue::from_static("test/1.0"));
+    assert_eq!(send(&mut connect(world.http()).await, post).await.status, 200);
+    assert_eq!(get(world.http(), "nobody.example", "/").await.status, 404);
+    let lines = log.lines(2).await;
+    let address = regex::escape(&upstream.address.to_string());
+    let time = r"\[\d\d/[A-Z][a-z]{2}/20\d\d:\d\d:\d\d:\d\d \+0000\]";
+    for (line, expected) in [
+        (
+            &lines[0],
+            format!(
+                "^127\\.0\\.0\\.1 - ann {time} \"POST /x\\?y=1 HTTP/1\\.1\" 200 5 \
+                 \"https://b\\.example/\" \"test/1\\.0\" 1\\d\\d \\d+\\.\\d{{3}} \
+                 \\[default-web-80\\] \\[\\] {address} 5 \\d+\\.\\d{{3}} 200 0123$"
+            ),
+        ),
+        (
+            &lines[1],
+            format!(
+                "^127\\.0\\.0\\.1 - - {time} \"GET / HTTP/1\\.1\" 404 \\d+ \"-\" \"-\" \\d+ \
+                 \\d+\\.\\d{{3}} \\[-\\] \\[\\] - - - - [0-9a-f]{{32}}$"
+            ),
+        ),
+    ] {
+        assert!(Regex::new(&expected).unwrap().is_match(line), "{line}\n{expected}");
+    }
+    world.eventually(|counters| counters.log_lines == 2 && counters.log_dropped == 0).await;
+}
+
+#[tokio::test]
+async fn log_injection_hostile_bytes_stay_in_their_value_and_json_is_json() {
+    for format in ["upstreaminfo", "json"] {
+        let log = Log::new();
+        let upstream = Upstream::echo("web").await;
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(site("a", &[]).object());
+        let world = log.world(format, objects).await;
+        for agent in
+            [&b"a\" 200 \"b"[..], b"\xff\xfe\x80", b"\\", b"\",\"status\":200,\"x\":\"", b"a\tb"]
+        {
+            let mut request = request("a.example", "/%0d%0a127.0.0.1%20-%20-");
+            request.headers_mut().insert(USER_AGENT, HeaderValue::from_bytes(agent).unwrap());
+            assert_eq!(send(&mut connect(world.http()).await, request).await.status, 400);
+        }
+        for line in log.lines(5).await {
+            assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line}");
+            match format {
+                "json" => {
+                    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    assert_eq!(line["status"], 400, "{line}");
+                }
+                _ => assert_eq!(line.matches('"').count(), 6, "{line}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_asked_is_told_of_in_its_order() {
+    let log = Log::new();
+    let (dead, upstream) = (dead().await, Upstream::echo("web").await);
+    let mut objects = backend("web", &[dead, upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = log.world("$upstream_addr|$upstream_status|$status", objects).await;
+    for _ in 0..2 {
+        assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    }
+    let lines = log.lines(2).await;
+    let (alive, tried) = (upstream.address, format!("{dead}, {}|502, 200|200", upstream.address));
+    assert!(lines.contains(&tried), "{lines:?}");
+    assert!(lines.contains(&format!("{alive}|200|200")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_is_499() {
+    let log = Log::new();
+    let upstream = Upstream::raw(|stream, counts| async move {
+        counts.request();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = log.world("$status $request_uri", objects).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+    while upstream.requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    assert_eq!(log.lines(1).await, ["499 /slow"]);
+}
+
+#[tokio::test]
+async fn a_websocket_is_told_of_when_it_ends() {
+    let log = Log::new();
+    let upstream = echoing().await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = log.world("$status $service_name", objects).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    stream.write_all(ASK).await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    // Lines go in the order in which requests end.
+    assert_eq!(get(world.http(), "nobody.example", "/").await.status, 404);
+    drop(stream);
+    assert_eq!(log.lines(2).await, ["404 -", "101 web"]);
+}
+
+#[tokio::test]
+async fn an_ingress_that_is_not_to_be_logged_is_not() {
+    let log = Log::new();
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("loud", &[]).object());
+    objects.push(site("silent", &[("enable-access-log", "false")]).object());
+    objects.push(class("fairlead", "fairlead.io/ingress"));
+    let mut config = log.config("$host");
+    if let Some(log) = &mut config.access_log {
+        let health = regex::bytes::Regex::new("^/health").unwrap();
+        log.skip = [Skip::Is("/quiet".into()), Skip::Matches(health)].into();
+    }
+    let world = World::with(config, objects).await;
+    for (host, path) in [
+        ("silent.example", "/"),
+        ("loud.example", "/quiet"),
+        ("loud.example", "/healthz"),
+        ("loud.example", "/quieter"),
+    ] {
+        assert_eq!(get(world.http(), host, path).await.status, 200);
+    }
+    assert_eq!(log.lines(1).await, ["loud.example"]);
+}
+
+#[tokio::test]
+async fn without_a_log_there_is_none() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = World::single(objects).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    assert_eq!(world.running.counters().log_lines, 0);
+}
