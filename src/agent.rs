@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{doctor, logging, version};
 
-pub(crate) use args::{Args, ConntrackArgs};
+pub(crate) use args::{Args, ConntrackArgs, NamespacedName};
 pub(crate) use holder::{Transport, of as holder_of};
 pub(crate) use http::{Body, Site, response};
 

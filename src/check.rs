@@ -112,7 +112,7 @@ fn check(args: &Args) -> anyhow::Result<Report> {
 }
 
 fn check_cluster(kubeconfig: &Path, args: &Args) -> anyhow::Result<Report> {
-    let snapshot = cluster::read(kubeconfig)?;
+    let snapshot = cluster::read(kubeconfig, args.classes.named())?;
     let mut report = Report::default();
     for document in cluster::configurations(&snapshot) {
         embedded(&document, Path::new("Corefile"), &mut report.checked);
@@ -140,7 +140,7 @@ fn check_files(args: &Args) -> anyhow::Result<Report> {
         manifests.push(path);
     }
     if !manifests.is_empty() {
-        let loaded = directory::load(&manifests, None, BTreeSet::new())?;
+        let loaded = directory::load(&manifests, None, args.classes.named().collect())?;
         report.checked.extend(objects::check(&loaded.snapshot, args)?);
         // Kinds that are no business of ours are no finding; a file that does not parse is.
         let unreadable = loaded.problems.iter().filter(|problem| !problem.contains("KubeProxy"));

@@ -1,6 +1,10 @@
-//! Which Ingresses are ours: the flags of the agent and of whoever foretells what it would do.
+//! Which Ingresses are ours and how they are read: the flags of the agent and of whoever foretells
+//! what it would do.
 
 use fairlead_ingress::IngressConfig;
+use fairlead_state::{Kind, ObjectRef};
+
+use crate::agent::NamespacedName;
 
 /// Classes that are served.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,15 +23,25 @@ pub(crate) struct ClassArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
     watch_ingress_without_class: bool,
+    /// Take settings of ingress-nginx's ConfigMap; it is followed
+    #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_INGRESS_CONFIG")]
+    ingress_config: Option<NamespacedName>,
 }
 
 impl ClassArgs {
+    /// Objects that are read because a flag names them.
+    pub(crate) fn named(&self) -> impl Iterator<Item = ObjectRef> {
+        let maps = self.ingress_config.iter();
+        maps.map(|map| ObjectRef { kind: Kind::ConfigMap, key: map.0.clone() })
+    }
+
     /// The settings of an Ingress, for these classes and otherwise by default.
     pub(crate) fn config(&self) -> IngressConfig {
         IngressConfig {
             ingress_class: self.ingress_class.clone(),
             controller: self.controller.clone(),
             watch_ingress_without_class: self.watch_ingress_without_class,
+            config_map: self.ingress_config.as_ref().map(|map| map.0.clone()),
             ..IngressConfig::default()
         }
     }

@@ -15,14 +15,13 @@ mod writer;
 
 use std::path::PathBuf;
 
-use regex::bytes::Regex;
-
 pub use self::format::LogFormat;
 pub(crate) use self::{
     lines::Lines,
     record::Record,
     writer::{Queue, queue, write},
 };
+use crate::matcher::TextMatch;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,17 +39,8 @@ pub struct AccessLog {
     pub target: LogTarget,
     /// What a line says.
     pub format: LogFormat,
-    /// Requests that are left out.
-    pub skip: Box<[Skip]>,
-}
-
-/// Requests that are left out, by path and query as received (`skip-access-log-urls`).
-#[derive(Clone, Debug)]
-pub enum Skip {
-    /// This one.
-    Is(Box<str>),
-    /// Those that fit.
-    Matches(Regex),
+    /// Requests that are left out, by path and query as received.
+    pub skip: Box<[TextMatch]>,
 }
 
 impl AccessLog {
@@ -60,9 +50,6 @@ impl AccessLog {
     }
 
     fn skips(&self, target: &[u8]) -> bool {
-        self.skip.iter().any(|skip| match skip {
-            Skip::Is(text) => text.as_bytes() == target,
-            Skip::Matches(regex) => regex.is_match(target),
-        })
+        self.skip.iter().any(|skip| skip.fits(target))
     }
 }

@@ -7,10 +7,13 @@ use std::{
 };
 
 use fairlead_state::Key;
-use http::HeaderValue;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{REFERER, USER_AGENT},
+};
 use ipnetwork::IpNetwork;
 
-use crate::access_log::AccessLog;
+use crate::{access_log::AccessLog, matcher::TextMatch};
 
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
@@ -37,6 +40,22 @@ pub struct IngressConfig {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// What to do with forwarding fields a client sends.
     pub forwarded_headers: ForwardedHeaders,
+    /// Who is believed where forwarding fields are; everybody if empty.
+    pub trusted_proxies: Vec<IpNetwork>,
+    /// Fields of endpoints' answers that no client sees.
+    pub hidden_headers: Box<[HeaderName]>,
+    /// Status of a redirect to HTTPS.
+    pub https_redirect_status: StatusCode,
+    /// Status where a client asks too often.
+    pub request_rate_status: StatusCode,
+    /// Status where a client has too many requests in service.
+    pub client_connections_status: StatusCode,
+    /// Who is let in nowhere.
+    pub blocked: Blocked,
+    /// How TLS is spoken with clients.
+    pub tls: TlsSettings,
+    /// A ConfigMap in ingress-nginx's words that changes these settings while they are in force.
+    pub config_map: Option<Key>,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
     pub underscores_in_headers: bool,
     /// What is logged of requests; `None`: nothing, at no cost.
@@ -93,6 +112,52 @@ impl ProxyProtocol {
     }
 }
 
+/// How TLS is spoken with clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// TLS 1.2 beside 1.3.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+    /// HTTP/2, if the client speaks it.
+    pub http2: bool,
+    /// Sessions are resumed by tickets.
+    pub tickets: bool,
+    /// Names without a certificate are refused instead of shown the default one.
+    pub rejects_unknown: bool,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self { tls12: true, tls13: true, http2: true, tickets: true, rejects_unknown: false }
+    }
+}
+
+/// Who is let in nowhere, whatever an Ingress says (403).
+#[derive(Clone, Debug, Default)]
+pub struct Blocked {
+    /// By address.
+    pub addresses: Box<[IpNetwork]>,
+    /// By `User-Agent`.
+    pub agents: Box<[TextMatch]>,
+    /// By `Referer`.
+    pub referers: Box<[TextMatch]>,
+}
+
+impl Blocked {
+    pub(crate) fn blocks(&self, client: IpAddr, headers: &HeaderMap) -> bool {
+        if self.addresses.iter().any(|network| network.contains(client)) {
+            return true;
+        }
+        let fits = |name: HeaderName, texts: &[TextMatch]| {
+            let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+            texts.iter().any(|text| text.fits(value))
+        };
+        (!self.agents.is_empty() && fits(USER_AGENT, &self.agents))
+            || (!self.referers.is_empty() && fits(REFERER, &self.referers))
+    }
+}
+
 /// What to do with `X-Forwarded-*`, `X-Real-IP` and `Forwarded` of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedHeaders {
@@ -118,6 +183,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// HTTP/2 streams of one connection.
     pub h2_streams_max: u32,
+    /// Requests on one HTTP/1 connection; the last one's answer closes it.
+    pub requests_per_connection_max: u64,
     /// Endpoints asked for one request.
     pub upstream_tries_max: usize,
     /// Idle connections kept per endpoint and thread.
@@ -159,6 +226,18 @@ pub struct Timeouts {
     pub drain_ms: u64,
 }
 
+impl IngressConfig {
+    /// What is done with forwarding fields of a connection from there.
+    pub(crate) fn forwarded_by(&self, peer: IpAddr) -> ForwardedHeaders {
+        let peer = peer.to_canonical();
+        let trusts = |network: &IpNetwork| network.contains(peer);
+        if self.trusted_proxies.is_empty() || self.trusted_proxies.iter().any(trusts) {
+            return self.forwarded_headers;
+        }
+        ForwardedHeaders::Replace
+    }
+}
+
 impl Default for IngressConfig {
     fn default() -> Self {
         Self {
@@ -173,6 +252,14 @@ impl Default for IngressConfig {
             hsts: Some(Hsts::default()),
             proxy_protocol: None,
             forwarded_headers: ForwardedHeaders::default(),
+            trusted_proxies: Vec::new(),
+            hidden_headers: Box::default(),
+            https_redirect_status: StatusCode::PERMANENT_REDIRECT,
+            request_rate_status: StatusCode::SERVICE_UNAVAILABLE,
+            client_connections_status: StatusCode::SERVICE_UNAVAILABLE,
+            blocked: Blocked::default(),
+            tls: TlsSettings::default(),
+            config_map: None,
             underscores_in_headers: false,
             access_log: None,
             limits: Limits::default(),
@@ -190,6 +277,7 @@ impl Default for Limits {
             buffer_bytes_max: 128 << 10,
             connections_max: 65_536,
             h2_streams_max: 128,
+            requests_per_connection_max: u64::MAX,
             upstream_tries_max: 3,
             upstream_idle_per_endpoint_max: 128,
         }

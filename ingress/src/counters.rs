@@ -53,6 +53,8 @@ pub enum Refused {
     Authentication,
     /// The client has no certificate that is taken.
     Certificate,
+    /// The client is of those that are let in nowhere.
+    Blocked,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
     /// A connection above the limit, closed at once.
@@ -61,7 +63,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 20] = [
+    pub const ALL: [Refused; 21] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -80,6 +82,7 @@ impl Refused {
         Refused::ClientConnections,
         Refused::Authentication,
         Refused::Certificate,
+        Refused::Blocked,
         Refused::ProxyHeader,
         Refused::ConnectionLimit,
     ];
@@ -105,6 +108,7 @@ impl Refused {
             Refused::ClientConnections => "client_connections",
             Refused::Authentication => "authentication",
             Refused::Certificate => "certificate",
+            Refused::Blocked => "blocked",
             Refused::ProxyHeader => "proxy_header",
             Refused::ConnectionLimit => "connection_limit",
         }
@@ -117,7 +121,7 @@ impl Refused {
             Refused::UriTooLong => StatusCode::URI_TOO_LONG,
             Refused::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Refused::Address | Refused::Certificate => StatusCode::FORBIDDEN,
+            Refused::Address | Refused::Certificate | Refused::Blocked => StatusCode::FORBIDDEN,
             Refused::Authentication => StatusCode::UNAUTHORIZED,
             // nginx: limit_req_status, limit_conn_status; ingress-nginx: a denied location.
             Refused::RequestRate

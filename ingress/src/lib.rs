@@ -15,6 +15,7 @@ mod error;
 pub mod explain;
 pub mod host;
 mod limiter;
+mod matcher;
 mod passwords;
 pub mod path;
 pub mod proxy_protocol;
@@ -23,10 +24,15 @@ mod running;
 mod serve;
 mod tls;
 
-pub use access_log::{AccessLog, LogFormat, LogTarget, Skip};
-pub use config::{ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts};
+pub use access_log::{AccessLog, LogFormat, LogTarget};
+pub use config::{
+    Blocked, ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts, TlsSettings,
+};
 pub use counters::{Counters, Refused};
 pub use error::IngressError;
-pub use routes::{ANNOTATIONS, Annotation, Finding, RouteRow, Severity, Support};
+pub use matcher::TextMatch;
+pub use routes::{
+    ANNOTATIONS, Annotation, ConfigOption, Finding, OPTIONS, RouteRow, Severity, Support,
+};
 pub use running::{Running, Status, start};
 pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};

@@ -8,6 +8,7 @@ mod endpoints;
 mod finding;
 mod health;
 mod latency;
+mod options;
 mod paths;
 mod planner;
 mod upstream;
@@ -21,6 +22,7 @@ use regex::bytes::Regex;
 pub use self::{
     annotations::{ANNOTATIONS, Annotation, Support},
     finding::{Finding, Severity},
+    options::{ConfigOption, OPTIONS},
     paths::Paths,
     planner::{Planned, Planner},
     upstream::{Endpoint, Endpoints, Problem, Protocol, Speech, Upstream, UpstreamKey},
@@ -28,8 +30,8 @@ pub use self::{
 pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Copies, Errors, Extra, Pace, Patience, Policy, Retries,
-        Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
-        variable_name,
+        Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable, regex,
+        regex_with_case, variable_name,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

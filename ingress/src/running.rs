@@ -20,7 +20,7 @@ use crate::{
     explain::Explainer,
     routes::{Finding, Planner, RouteRow, Routes},
     serve::{self, Life, Readiness, Shared},
-    tls::{self, Fallback, Resolver},
+    tls::{Fallback, Handshakes, Resolver},
 };
 
 /// The role, running. Dropping it ends it.
@@ -64,6 +64,8 @@ struct Outlets {
     planner: Arc<Mutex<Planner>>,
     routes: Arc<ArcSwap<Routes>>,
     resolver: Arc<Resolver>,
+    handshakes: Arc<ArcSwap<Handshakes>>,
+    settings: Arc<ArcSwap<IngressConfig>>,
     /// Routes are known: data threads may listen.
     go: watch::Sender<bool>,
     revision: watch::Sender<u64>,
@@ -90,9 +92,11 @@ pub fn start(
     let routes = Arc::new(ArcSwap::default());
     let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
     let (log, blocks) = access_log::queue();
+    let handshakes = Handshakes::new(&resolver, config.tls)?;
+    let handshakes = Arc::new(ArcSwap::from_pointee(handshakes));
+    let settings = in_force.clone();
     let shared = Arc::new(Shared {
-        tls: tls::server_config(resolver.clone(), false)?,
-        tls_asking: tls::server_config(resolver.clone(), true)?,
+        tls: handshakes.clone(),
         routes: routes.clone(),
         https_port: bound
             .https
@@ -135,7 +139,7 @@ pub fn start(
         access_log::write(&blocks, &lost);
         Ok(())
     })?;
-    let outlets = Outlets { planner, routes, resolver, go, revision };
+    let outlets = Outlets { planner, routes, resolver, handshakes, settings, go, revision };
     let cancel = running.cancel.clone();
     running.spawn("ingress-plan".to_owned(), move || plan(&outlets, snapshots, &cancel))?;
     Ok(running)
@@ -165,6 +169,9 @@ impl Outlets {
     fn put_in_force(&self, snapshot: &fairlead_state::Snapshot) {
         let mut planner = lock(&self.planner);
         let planned = planner.apply(snapshot);
+        if planned.settings {
+            self.put_settings(planner.config());
+        }
         // Certificates first: a new host's first handshake finds its own.
         if planned.certificates {
             self.resolver.replace(planner.certificates().clone());
@@ -175,6 +182,17 @@ impl Outlets {
         drop(planner);
         self.revision.send_replace(snapshot.revision());
         self.go.send_if_modified(|go| !std::mem::replace(go, true));
+    }
+
+    fn put_settings(&self, config: &Arc<IngressConfig>) {
+        self.settings.store(config.clone());
+        if self.handshakes.load().settings == config.tls {
+            return;
+        }
+        match Handshakes::new(&self.resolver, config.tls) {
+            Ok(handshakes) => self.handshakes.store(Arc::new(handshakes)),
+            Err(error) => tracing::error!("{error}; handshakes go on as before"),
+        }
     }
 }
 

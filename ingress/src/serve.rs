@@ -44,7 +44,7 @@ pub(crate) use self::{
     scope::argument,
     worker::{Life, Readiness, run},
 };
-use crate::{config::IngressConfig, routes::Routes};
+use crate::{config::IngressConfig, routes::Routes, tls::Handshakes};
 
 /// What all threads share; none of it is locked.
 #[derive(Debug)]
@@ -52,9 +52,7 @@ pub(crate) struct Shared {
     /// May change at any time; each thread has a copy of its own.
     pub(crate) config: Arc<ArcSwap<IngressConfig>>,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
-    pub(crate) tls: Arc<rustls::ServerConfig>,
-    /// The same, asking clients for a certificate.
-    pub(crate) tls_asking: Arc<rustls::ServerConfig>,
+    pub(crate) tls: Arc<ArcSwap<Handshakes>>,
     /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
     pub(crate) https_port: Option<u16>,
     pub(crate) threads: usize,

@@ -14,7 +14,7 @@ pub(crate) use self::{
     client::prepare,
     client_auth::{ClientAuth, Mode, Wanted},
     planner::CertificatePlanner,
-    server::server_config,
+    server::Handshakes,
 };
 pub use self::{
     certificates::{Certificates, Fallback},

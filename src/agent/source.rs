@@ -25,7 +25,8 @@ pub(crate) async fn start(
     let kinds = kinds(args);
     let always = args.ingress.default_certificate.as_ref();
     let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
-    let always = always.into_iter().collect::<BTreeSet<_>>();
+    let always = always.into_iter().chain(args.ingress.classes.named());
+    let always = always.filter(|_| args.roles.ingress()).collect::<BTreeSet<_>>();
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
         let node_name = Some(node_name.clone());
@@ -76,7 +77,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
         kinds.insert(Kind::Pod);
     }
     if roles.ingress() {
-        kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret]);
+        kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret, Kind::ConfigMap]);
     }
     kinds
 }

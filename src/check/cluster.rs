@@ -35,19 +35,25 @@ fn key(name: &str) -> Key {
 ///
 /// # Errors
 /// The kubeconfig cannot be used, or the API server says no or nothing; in one line.
-pub(super) fn read(kubeconfig: &Path) -> anyhow::Result<Arc<Snapshot>> {
+pub(super) fn read(
+    kubeconfig: &Path,
+    named: impl Iterator<Item = ObjectRef>,
+) -> anyhow::Result<Arc<Snapshot>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("starting the runtime")?.block_on(read_all(kubeconfig))
+    runtime.context("starting the runtime")?.block_on(read_all(kubeconfig, named))
 }
 
-async fn read_all(kubeconfig: &Path) -> anyhow::Result<Arc<Snapshot>> {
+async fn read_all(
+    kubeconfig: &Path,
+    named: impl Iterator<Item = ObjectRef>,
+) -> anyhow::Result<Arc<Snapshot>> {
     let object = |name: &&str| ObjectRef { kind: Kind::ConfigMap, key: key(name) };
     let options = KubernetesOptions {
         kubeconfig: Some(kubeconfig.to_owned()),
         api_servers: Vec::new(),
         state_dir: None,
         node_name: "".into(),
-        always: CONFIGURATIONS.iter().map(object).collect(),
+        always: CONFIGURATIONS.iter().map(object).chain(named).collect(),
     };
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     let source = Kubernetes::new(options).await.map_err(bad)?;

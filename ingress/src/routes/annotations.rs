@@ -47,6 +47,7 @@ pub(crate) use self::{
     rewrite::{Rewrite, Rewriting, Rewritten, pattern},
     snippet::{Returned, Snippet},
     template::{Template, Variable, name as variable_name},
+    value::{Read, Unread, bad, flag, networks, number, regex, regex_with_case, size},
 };
 use self::{
     auth::BasicAuth,
@@ -55,7 +56,7 @@ use self::{
     mirror::Mirroring,
     proxy::Proxying,
     snippet::Snippets,
-    value::{Read, Unread, bad, flag, own_object, switch},
+    value::{own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
 use crate::{
@@ -150,6 +151,30 @@ pub(crate) struct Extra {
 }
 
 impl Annotations {
+    /// What holds for Ingresses that do not say otherwise; `None`: no annotation of theirs.
+    pub(super) fn set_default(&mut self, name: &str, value: &str) -> Option<Read> {
+        // Objects are of the Ingress's own namespace, and here is none.
+        let nobody = Key::new("", "");
+        match self.set(&nobody, name, value) {
+            Err(Unread::Unknown) => None,
+            read => Some(read),
+        }
+    }
+
+    /// Requests that may have been acted on are sent again, too.
+    pub(super) fn retry_all(&mut self, is_wished: bool) {
+        self.proxying.retries_all = is_wished;
+    }
+
+    pub(super) fn allow_snippets(&mut self, is_allowed: bool) {
+        self.snippets.forbidden = !is_allowed;
+    }
+
+    /// Nobody is let in, unless an Ingress says itself whom.
+    pub(super) fn deny(&mut self, reason: &str) {
+        self.denied = Some(reason.into());
+    }
+
     fn set(&mut self, ingress: &Key, name: &str, value: &str) -> Read {
         None.or_else(|| self.speech(ingress, name, value))
             .or_else(|| self.redirects.set(name, value))
@@ -184,6 +209,7 @@ impl Annotations {
                 own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))
             }
             "enable-access-log" => flag(value).map(|flag| self.is_silent = !flag),
+            "enable-global-auth" => flag(value).map(drop),
             "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),
             _ => return None,
         })
@@ -264,8 +290,18 @@ impl Extra {
 }
 
 /// Reads them; what is refused or has no effect goes to `find`.
-pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -> Annotations {
-    let mut all = Annotations::default();
+pub(super) fn parse(
+    ingress: &Ingress,
+    defaults: &Annotations,
+    mut find: impl FnMut(Severity, String),
+) -> Annotations {
+    let said = |name: &str| ingress.annotations.get(&*format!("{PREFIX}{name}"));
+    let mut all = defaults.clone();
+    // Who asks somebody of its own does not ask everybody's, too.
+    let is_left_out = said("enable-global-auth").is_some_and(|value| flag(value) == Ok(false));
+    if is_left_out || said("auth-url").is_some() {
+        all.external = ExternalAuth::default();
+    }
     for (name, value) in &*ingress.annotations {
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
         match all.set(&ingress.key, short, value) {
@@ -297,7 +333,7 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
         let reason = "its canary-* annotations have no effect without canary: \"true\"";
         find(Severity::Refused, reason.to_owned());
     }
-    if all.errors.is_unanswered() {
+    if all.errors.is_unanswered() && said("custom-http-errors").is_some() {
         let reason = "annotation custom-http-errors has no effect without default-backend: there \
                       is no default backend for all Ingresses";
         find(Severity::Differs, reason.to_owned());
@@ -306,8 +342,8 @@ pub(super) fn parse(ingress: &Ingress, mut find: impl FnMut(Severity, String)) -
 }
 
 /// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).
-fn guards(name: &str) -> bool {
-    name.ends_with("-source-range") || name.starts_with("auth-")
+pub(super) fn guards(name: &str) -> bool {
+    name.ends_with("-source-range") || name.starts_with("auth-") || name == "enable-global-auth"
 }
 
 /// ingress-nginx compares without case.

@@ -13,10 +13,10 @@ use super::{
     ClientCertificates,
     annotations::{self, Annotations, Policy, Rewrite},
     finding::{Finding, Severity},
+    options::Options,
     upstream::{Protocol, UpstreamKey},
 };
 use crate::{
-    config::IngressConfig,
     host::{self, HostPattern},
     path,
     tls::TlsWish,
@@ -112,12 +112,12 @@ impl Compiled {
 /// `old`: the same Ingress before.
 pub(super) fn compile(
     ingress: &Ingress,
-    config: &IngressConfig,
+    options: &Options,
     old: Option<&Compiled>,
     snapshot: &Snapshot,
 ) -> Compiled {
     let mut checker = Checker { ingress, protocol: None, tls: None, findings: Vec::new() };
-    let annotations = annotations::parse(ingress, |severity, reason| {
+    let annotations = annotations::parse(ingress, &options.defaults, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
     });
     checker.protocol = annotations.protocol;
@@ -156,7 +156,8 @@ pub(super) fn compile(
     });
     let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
     let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
-    let (policy, error) = annotations.policy(config, counted, secret.map(|secret| &**secret));
+    let (policy, error) =
+        annotations.policy(&options.config, counted, secret.map(|secret| &**secret));
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
     }

@@ -18,6 +18,7 @@ use super::{
     compile::{self, Age, Compiled, Derived},
     endpoints,
     finding::{Finding, Severity, tell},
+    options::Options,
     upstream::{Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::{
@@ -30,7 +31,8 @@ use crate::{
 /// Owns everything derived from snapshots. One writer; readers get clones of its results.
 #[derive(Debug)]
 pub struct Planner {
-    config: IngressConfig,
+    base: IngressConfig,
+    options: Options,
     rules: ClassRules,
     revision: u64,
     ingresses: BTreeMap<Key, Compiled>,
@@ -63,6 +65,8 @@ pub struct Planned {
     pub routes: bool,
     /// Certificates, the default one included.
     pub certificates: bool,
+    /// Settings of the role.
+    pub settings: bool,
 }
 
 /// What has to be looked at again.
@@ -71,6 +75,7 @@ struct Work {
     ingresses: BTreeSet<Key>,
     services: BTreeSet<Key>,
     secrets: BTreeSet<Key>,
+    options: bool,
 }
 
 /// What changed Ingresses lead to.
@@ -88,7 +93,8 @@ impl Planner {
     pub fn new(config: &IngressConfig, fallback: Fallback) -> Self {
         Self {
             rules: ClassRules::new(config),
-            config: config.clone(),
+            base: config.clone(),
+            options: Options::new(config),
             revision: 0,
             ingresses: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -105,6 +111,11 @@ impl Planner {
     /// The routes of the last snapshot.
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// The settings of the last snapshot.
+    pub(crate) fn config(&self) -> &Arc<IngressConfig> {
+        &self.options.config
     }
 
     /// The certificates of the last snapshot.
@@ -124,7 +135,10 @@ impl Planner {
 
     /// Brings everything to `snapshot`. Endpoints are in force when this returns.
     pub fn apply(&mut self, snapshot: &Snapshot) -> Planned {
-        let work = self.work(snapshot);
+        let mut work = self.work(snapshot);
+        if work.options && self.read_options(snapshot) {
+            work.ingresses.extend(self.all(snapshot).ingresses);
+        }
         let mut touched = Touched::default();
         for key in &work.ingresses {
             self.replace_ingress(snapshot, key, &mut touched);
@@ -149,7 +163,7 @@ impl Planner {
             self.drop_unused(key);
         }
         self.revision = snapshot.revision();
-        Planned { routes: !touched.hosts.is_empty(), certificates }
+        Planned { routes: !touched.hosts.is_empty(), certificates, settings: work.options }
     }
 
     fn work(&self, snapshot: &Snapshot) -> Work {
@@ -168,11 +182,10 @@ impl Planner {
                 }
                 // Classes are few and change rarely; any Ingress may be affected.
                 Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
-                Dirty::Node(_)
-                | Dirty::Namespace(_)
-                | Dirty::Pod(_)
-                | Dirty::ConfigMap(_)
-                | Dirty::ServiceCidr(_) => {}
+                Dirty::ConfigMap(key) => {
+                    work.options |= self.base.config_map.as_ref() == Some(&key)
+                }
+                Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ServiceCidr(_) => {}
             }
         }
         work
@@ -182,6 +195,7 @@ impl Planner {
         let known = self.ingresses.keys().chain(snapshot.ingresses().keys());
         Work {
             ingresses: known.cloned().collect(),
+            options: true,
             services: self.upstreams.keys().map(|key| key.service.clone()).collect(),
             secrets: self
                 .certificates
@@ -190,6 +204,14 @@ impl Planner {
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// Returns whether Ingresses are to be looked at again.
+    fn read_options(&mut self, snapshot: &Snapshot) -> bool {
+        let Some(key) = &self.base.config_map else { return false };
+        let map = snapshot.config_maps().get(key);
+        self.options = self.options.next(&self.base, key, map.map(|map| &**map));
+        true
     }
 
     fn replace_ingress(&mut self, snapshot: &Snapshot, key: &Key, touched: &mut Touched) {
@@ -210,7 +232,7 @@ impl Planner {
         if ownership == Ownership::NotOurs {
             return None;
         }
-        let mut compiled = compile::compile(ingress, &self.config, old, snapshot);
+        let mut compiled = compile::compile(ingress, &self.options, old, snapshot);
         if ownership == Ownership::OursByAnnotation {
             let reason = "both the annotation kubernetes.io/ingress.class and ingressClassName are \
                           set; the annotation decides";
@@ -387,6 +409,7 @@ impl Planner {
             all.extend(users.map(|user| Finding::ingress(user, Severity::Waiting, reason.clone())));
         }
         all.extend(self.certificates.findings());
+        all.extend(self.options.findings.iter().cloned());
         all.sort();
         all.dedup();
         all

@@ -24,21 +24,15 @@ use crate::counters::Refused;
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
-pub(super) async fn run(
-    worker: Rc<Worker>,
-    listening: Listening,
-    acceptor: TlsAcceptor,
-    leave: CancellationToken,
-) {
+pub(super) async fn run(worker: Rc<Worker>, listening: Listening, leave: CancellationToken) {
     let Listening { socket, address, tls, group } = listening;
-    let tls = tls.then_some(acceptor);
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = leave.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&worker, stream, peer, address, tls.as_ref()),
+            Ok((stream, peer)) => admit(&worker, stream, peer, address, tls),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%address, %error, "cannot accept; trying again");
@@ -50,7 +44,7 @@ pub(super) async fn run(
     for _ in 0..BACKLOG {
         // Unconstrained: tokio would call a halt after 128.
         match unconstrained(socket.accept()).now_or_never() {
-            Some(Ok((stream, peer))) => admit(&worker, stream, peer, address, tls.as_ref()),
+            Some(Ok((stream, peer))) => admit(&worker, stream, peer, address, tls),
             Some(Err(error)) if is_of_one_connection(&error) => {}
             Some(Err(_)) | None => return,
         }
@@ -63,13 +57,7 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn admit(
-    worker: &Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    address: SocketAddr,
-    tls: Option<&TlsAcceptor>,
-) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: SocketAddr, tls: bool) {
     let Some(open) = worker.open() else {
         worker.counters.refused(Refused::ConnectionLimit);
         return;
@@ -78,18 +66,18 @@ fn admit(
     let _ = stream.set_nodelay(true);
     let ends = Ends { client: peer, port: address.port() };
     if worker.config().proxy_protocol.is_some() {
-        spawn_local(behind_proxy(open, stream, ends, tls.cloned()));
+        spawn_local(behind_proxy(open, stream, ends, tls));
         return;
     }
-    let client = Client::new(open, ends, tls.is_some());
+    let client = Client::new(open, ends, tls);
     match tls {
-        None => _ = spawn_local(client::plain(stream, client)),
-        Some(tls) => _ = spawn_local(handshake(tls.clone(), stream, client)),
+        false => _ = spawn_local(client::plain(stream, client)),
+        true => _ = spawn_local(handshake(stream, client)),
     }
 }
 
 /// The PROXY header first.
-async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: Option<TlsAcceptor>) {
+async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bool) {
     let worker = open.worker().clone();
     let config = worker.config();
     let watch = worker.clock.watch();
@@ -101,16 +89,16 @@ async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: Op
     if let Some(route) = route.filter(|_| trusted) {
         ends = Ends { client: route.source, port: route.destination.port() };
     }
-    let client = Client::new(open, ends, tls.is_some());
+    let client = Client::new(open, ends, tls);
     match tls {
-        None => client::plain(stream, client).await,
-        Some(tls) => handshake(tls, stream, client).await,
+        false => client::plain(stream, client).await,
+        true => handshake(stream, client).await,
     }
 }
 
-async fn handshake(tls: TlsAcceptor, stream: TcpStream, client: Rc<Client>) {
+async fn handshake(stream: TcpStream, client: Rc<Client>) {
     let counters = &client.worker.counters;
-    let Some(stream) = accept_tls(tls, stream, &client).await else {
+    let Some(stream) = accept_tls(stream, &client).await else {
         counters.tls_failures.add();
         return;
     };
@@ -126,14 +114,11 @@ async fn handshake(tls: TlsAcceptor, stream: TcpStream, client: Rc<Client>) {
     }
 }
 
-async fn accept_tls(
-    tls: TlsAcceptor,
-    stream: TcpStream,
-    client: &Client,
-) -> Option<TlsStream<TcpStream>> {
+async fn accept_tls(stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
     client.watch().arm(client.worker.config().timeouts.tls_handshake_ms);
     // Nearly always nobody is to show a certificate, and who is called need not be known first.
     if !client.worker.routes.borrow_mut().load().asks_clients() {
+        let tls = TlsAcceptor::from(client.worker.shared.tls.load().plain.clone());
         return client.watch().limit(tls.accept(stream)).await?.ok();
     }
     client.watch().limit(accept_by_name(stream, client)).await?
@@ -149,9 +134,10 @@ async fn accept_by_name(stream: TcpStream, client: &Client) -> Option<TlsStream<
         routes.load().host(name).is_some_and(|host| host.client_certificates.is_some())
     });
     let Some(name) = name.filter(|_| asks) else {
-        return started.into_stream(worker.shared.tls.clone()).await.ok();
+        let tls = worker.shared.tls.load().plain.clone();
+        return started.into_stream(tls).await.ok();
     };
-    let stream = started.into_stream(worker.shared.tls_asking.clone()).await.ok()?;
+    let stream = started.into_stream(worker.shared.tls.load().asking.clone()).await.ok()?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     // Set here and nowhere else.
     let _ = client.shown.set(Shown::new(name, chain));

@@ -136,7 +136,7 @@ impl Client {
             origin,
             tls,
             tls_protocol: Cell::new(""),
-            forwarded: config.forwarded_headers,
+            forwarded: config.forwarded_by(ends.client.ip()),
             peer: ends.client.ip().to_canonical(),
             port: ends.port,
             shown: OnceCell::new(),
@@ -192,6 +192,11 @@ impl Client {
     /// A number that grows by one with each request to the upstream.
     pub(crate) fn turn(&self, upstream: &Upstream) -> usize {
         self.worker.pool.turn(upstream, self.worker.clock.now_ms())
+    }
+
+    /// No request follows the one that began last.
+    pub(crate) fn is_full(&self) -> bool {
+        self.begun.get() >= self.worker.config().limits.requests_per_connection_max
     }
 
     /// Why the request that began last is not to be served, if it is HTTP/1's.

@@ -55,7 +55,7 @@ pub(super) async fn handle(
     let status = response.status();
     client.worker.counters.response(status);
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
-    let is_last = client.worker.is_draining() || client.finding().is_some();
+    let is_last = client.worker.is_draining() || client.is_full() || client.finding().is_some();
     if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -330,6 +330,9 @@ fn relay(
         return answer::status(StatusCode::BAD_GATEWAY);
     }
     fields::to_client(&mut head.headers);
+    for name in &client.worker.config().hidden_headers {
+        head.headers.remove(name);
+    }
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
     let body = ResponseBody::upstream(incoming, carrier, client.clone(), &errand.patience);

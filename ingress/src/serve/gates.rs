@@ -65,7 +65,13 @@ pub(super) fn refuse(client: &Client, reason: Refused) -> Response<ResponseBody>
         Refused::ClientConnections => "Too many requests at once.\n",
         _ => "Not from this address.\n",
     };
-    answer::text(reason.status(), line)
+    let config = client.worker.config();
+    let status = match reason {
+        Refused::RequestRate => config.request_rate_status,
+        Refused::ClientConnections => config.client_connections_status,
+        _ => reason.status(),
+    };
+    answer::text(status, line)
 }
 
 /// The client, by the connection; where a balancer in front is believed, by what that one added to

@@ -54,7 +54,11 @@ pub(super) enum Unplanned {
 pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     const NOT_FOUND: Unplanned = Unplanned::Unserved(StatusCode::NOT_FOUND);
     let worker = &client.worker;
-    let admitted = admission::admit(head, &worker.config().limits).map_err(Unplanned::Refused)?;
+    let config = worker.config();
+    let admitted = admission::admit(head, &config.limits).map_err(Unplanned::Refused)?;
+    if config.blocked.blocks(client.peer, &head.headers) {
+        return Err(Unplanned::Refused(Refused::Blocked));
+    }
     let mut routes = worker.routes.borrow_mut();
     let routes = routes.load();
     let host = routes.host(&admitted.host).ok_or(NOT_FOUND)?;
@@ -89,7 +93,7 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         && let Some(port) = worker.shared.https_port
     {
         let location = https_location(&scope, port);
-        return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
+        return Err(Unplanned::moved(config.https_redirect_status, location));
     }
     // Who need not use HTTPS need not show a certificate either: so nobody goes on without it.
     if host.client_certificates.is_some() && !client.tls {

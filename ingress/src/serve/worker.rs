@@ -18,7 +18,6 @@ use tokio::{
     task::spawn_local,
     time::{Instant, timeout_at},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -172,13 +171,11 @@ impl Worker {
             () = cancel.cancelled() => return Ok(()),
         }
         let ticking = spawn_local(tick(self.clone()));
-        let acceptor = TlsAcceptor::from(self.shared.tls.clone());
         let leave = CancellationToken::new();
         let listening: Vec<Listening> =
             listeners.into_iter().map(Listener::listen).collect::<io::Result<_>>()?;
         let accepting = listening.iter().map(|listening| {
-            let (worker, acceptor) = (self.clone(), acceptor.clone());
-            spawn_local(accept::run(worker, listening.clone(), acceptor, leave.clone()))
+            spawn_local(accept::run(self.clone(), listening.clone(), leave.clone()))
         });
         let accepting: Vec<_> = accepting.collect();
         readiness.reached(|| {

@@ -37,6 +37,10 @@ pub(crate) struct Resolver {
     current: ArcSwap<Certificates>,
 }
 
+/// The same, and no answer to names without a certificate of their own (ssl-reject-handshake).
+#[derive(Debug)]
+pub(super) struct OnlyKnown(pub(super) Arc<Resolver>);
+
 impl Certificates {
     pub(super) fn new(default: Arc<CertifiedKey>) -> Self {
         Self { exact: HashMap::new(), wildcard: HashMap::new(), default }
@@ -44,9 +48,12 @@ impl Certificates {
 
     /// By name, then by wildcard of one label, else the default one.
     pub(super) fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        let Some(name) = name else { return &self.default };
+        name.and_then(|name| self.known(name)).unwrap_or(&self.default)
+    }
+
+    fn known(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         let wildcard = || self.wildcard.get(wildcard_suffix(name)?);
-        self.exact.get(name).or_else(wildcard).unwrap_or(&self.default)
+        self.exact.get(name).or_else(wildcard)
     }
 
     pub(super) fn set(&mut self, host: &HostPattern, certificate: Option<Arc<CertifiedKey>>) {
@@ -110,6 +117,13 @@ impl ResolvesServerCert for Resolver {
             }
             name => Some(current.find(name).clone()),
         }
+    }
+}
+
+impl ResolvesServerCert for OnlyKnown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.current.load();
+        current.known(&hello.server_name()?.to_ascii_lowercase()).cloned()
     }
 }
 

@@ -3,35 +3,76 @@
 use std::sync::Arc;
 
 use rustls::{
-    ServerConfig,
+    ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs::{self, Ticketer},
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, ResolvesServerCert},
     version::{TLS12, TLS13},
 };
 
-use super::{certificates::Resolver, client_auth::Asking, signatures::Signatures};
-use crate::error::IngressError;
+use super::{
+    certificates::{OnlyKnown, Resolver},
+    client_auth::Asking,
+    signatures::Signatures,
+};
+use crate::{config::TlsSettings, error::IngressError};
 
-/// Shared by all threads: TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1, stateless resumption. `asks`:
-/// clients for a certificate.
-pub(crate) fn server_config(
-    resolver: Arc<Resolver>,
+/// What handshakes go by.
+#[derive(Clone, Debug)]
+pub(crate) struct Handshakes {
+    pub(crate) settings: TlsSettings,
+    pub(crate) plain: Arc<ServerConfig>,
+    /// The same, asking clients for a certificate.
+    pub(crate) asking: Arc<ServerConfig>,
+}
+
+impl Handshakes {
+    /// Shared by all threads: HTTP/2 before HTTP/1.1, stateless resumption.
+    ///
+    /// # Errors
+    /// There is no randomness, or no version is left.
+    pub(crate) fn new(
+        resolver: &Arc<Resolver>,
+        settings: TlsSettings,
+    ) -> Result<Self, IngressError> {
+        let plain = server_config(resolver, settings, false)?;
+        let asking = server_config(resolver, settings, true)?;
+        Ok(Self { settings, plain: Arc::new(plain), asking: Arc::new(asking) })
+    }
+}
+
+fn server_config(
+    resolver: &Arc<Resolver>,
+    settings: TlsSettings,
     asks: bool,
-) -> Result<Arc<ServerConfig>, IngressError> {
+) -> Result<ServerConfig, IngressError> {
     let tls_error = |error: rustls::Error| IngressError::Tls(error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let asking = asks.then(|| Arc::new(Asking(Signatures::by(provider.clone()))));
+    let versions: &[&'static SupportedProtocolVersion] = match (settings.tls12, settings.tls13) {
+        (true, false) => &[&TLS12],
+        (false, true) => &[&TLS13],
+        _ => &[&TLS13, &TLS12],
+    };
     let builder = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])
+        .with_protocol_versions(versions)
         .map_err(tls_error)?;
     let builder = match asking {
         Some(asking) => builder.with_client_cert_verifier(asking),
         None => builder.with_no_client_auth(),
     };
+    let resolver: Arc<dyn ResolvesServerCert> = match settings.rejects_unknown {
+        true => Arc::new(OnlyKnown(resolver.clone())),
+        false => resolver.clone(),
+    };
     let mut config = builder.with_cert_resolver(resolver);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = match settings.http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
     // Tickets instead of a table shared by all threads behind one lock.
-    config.ticketer = Ticketer::new().map_err(tls_error)?;
+    if settings.tickets {
+        config.ticketer = Ticketer::new().map_err(tls_error)?;
+    }
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(config)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use fairlead_ingress::{AccessLog, IngressConfig, LogFormat, LogTarget, Skip};
+use fairlead_ingress::{AccessLog, IngressConfig, LogFormat, LogTarget, TextMatch};
 use fairlead_state::Object;
 use http::{HeaderValue, Method, Response, header::USER_AGENT};
 use http_body_util::Full;
@@ -60,7 +60,7 @@ impl Log {
             }
         };
         let found = tokio::time::timeout(PATIENCE, looking).await;
-        let lines = found.unwrap_or_else(|_| panic!("{:?}", lines(&path)));
+        let lines = found.unwrap_or_else(|_| lines(&path));
         assert_eq!(lines.len(), count, "{lines:?}");
         lines
     }
@@ -204,8 +204,7 @@ async fn an_ingress_that_is_not_to_be_logged_is_not() {
     objects.push(class("fairlead", "fairlead.io/ingress"));
     let mut config = log.config("$host");
     if let Some(log) = &mut config.access_log {
-        let health = regex::bytes::Regex::new("^/health").unwrap();
-        log.skip = [Skip::Is("/quiet".into()), Skip::Matches(health)].into();
+        log.skip = ["/quiet", "~^/health"].map(|text| TextMatch::parse(text).unwrap()).into();
     }
     let world = World::with(config, objects).await;
     for (host, path) in [

@@ -1,8 +1,12 @@
 //! A world for tests: objects, a store, the role on free ports.
 
+#[path = "support/client.rs"]
 pub(crate) mod client;
+#[path = "support/frames.rs"]
 pub(crate) mod frames;
+#[path = "support/objects.rs"]
 pub(crate) mod objects;
+#[path = "support/upstream.rs"]
 pub(crate) mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
@@ -17,8 +21,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Counters tell nobody that they changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-const KINDS: [Kind; 5] =
-    [Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Secret];
+const KINDS: [Kind; 6] = [
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Ingress,
+    Kind::IngressClass,
+    Kind::Secret,
+    Kind::ConfigMap,
+];
 
 pub(crate) struct World {
     pub(crate) store: Store,

@@ -101,7 +101,9 @@ mod tests {
             tls: [].into(),
         };
         let mut said = Vec::new();
-        parse(&ingress, |severity, reason| said.push((severity, reason)));
+        parse(&ingress, &super::super::Annotations::default(), |severity, reason| {
+            said.push((severity, reason));
+        });
         said
     }
 

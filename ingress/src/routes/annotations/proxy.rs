@@ -15,6 +15,8 @@ pub(crate) struct Proxying {
     send_ms: Option<u64>,
     read_ms: Option<u64>,
     next: Option<When>,
+    /// Whatever the reasons say (ConfigMap: retry-non-idempotent).
+    pub(super) retries_all: bool,
     tries: Option<usize>,
     tries_ms: Option<u64>,
     /// Host as endpoints see it.
@@ -136,7 +138,10 @@ impl Proxying {
     pub(crate) fn retries(&self, limits: &Limits) -> Retries {
         let tries = self.tries.unwrap_or(limits.upstream_tries_max);
         Retries {
-            when: self.next.unwrap_or(When::ERROR | When::TIMEOUT),
+            when: match (self.next.unwrap_or(When::ERROR | When::TIMEOUT), self.retries_all) {
+                (when, true) => when | When::NON_IDEMPOTENT,
+                (when, false) => when,
+            },
             tries_max: if tries == 0 { usize::MAX } else { tries },
             within_ms: self.tries_ms.filter(|ms| *ms > 0),
         }

@@ -8,7 +8,7 @@ use regex::bytes::Regex;
 
 use super::{
     template::{Template, Variable},
-    value::{Read, Unread},
+    value::{Read, Unread, bad},
 };
 
 /// What an Ingress says in snippets.
@@ -16,6 +16,8 @@ use super::{
 pub(crate) struct Snippets {
     configuration: Snippet,
     server: Snippet,
+    /// The ConfigMap allows none.
+    pub(super) forbidden: bool,
 }
 
 /// Actions in their order.
@@ -87,6 +89,9 @@ impl Snippets {
             "server-snippet" => &mut self.server,
             _ => return None,
         };
+        if self.forbidden {
+            return Some(bad("is not allowed by the ConfigMap (allow-snippet-annotations)"));
+        }
         Some(match Snippet::parse(value) {
             Ok(read) => {
                 *snippet = read;

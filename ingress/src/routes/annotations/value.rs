@@ -27,12 +27,12 @@ pub(crate) enum Unread {
 /// What became of one annotation.
 pub(crate) type Read = Result<(), Unread>;
 
-pub(super) fn bad<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, Unread> {
+pub(crate) fn bad<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, Unread> {
     Err(Unread::Bad(reason.into()))
 }
 
 /// Go's strconv.ParseBool.
-pub(super) fn flag(value: &str) -> Result<bool, Unread> {
+pub(crate) fn flag(value: &str) -> Result<bool, Unread> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -40,7 +40,7 @@ pub(super) fn flag(value: &str) -> Result<bool, Unread> {
     }
 }
 
-pub(super) fn switch(value: &str) -> Result<bool, Unread> {
+pub(crate) fn switch(value: &str) -> Result<bool, Unread> {
     match value.trim() {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -49,7 +49,7 @@ pub(super) fn switch(value: &str) -> Result<bool, Unread> {
 }
 
 /// Go's strconv.Atoi, without the negative numbers: they mean nothing anywhere.
-pub(super) fn number<T: TryFrom<u64>>(value: &str) -> Result<T, Unread> {
+pub(crate) fn number<T: TryFrom<u64>>(value: &str) -> Result<T, Unread> {
     let digits = value.strip_prefix('+').unwrap_or(value);
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok());
     match number.flatten().and_then(|number| T::try_from(number).ok()) {
@@ -59,12 +59,12 @@ pub(super) fn number<T: TryFrom<u64>>(value: &str) -> Result<T, Unread> {
 }
 
 /// Seconds, as milliseconds.
-pub(super) fn seconds(value: &str) -> Result<u64, Unread> {
+pub(crate) fn seconds(value: &str) -> Result<u64, Unread> {
     number::<u32>(value).map(|seconds| u64::from(seconds) * 1000)
 }
 
 /// nginx's sizes: bytes, or with k, m or g; 0 is no limit.
-pub(super) fn size(value: &str) -> Result<u64, Unread> {
+pub(crate) fn size(value: &str) -> Result<u64, Unread> {
     const WRONG: Unread =
         Unread::Bad(Cow::Borrowed("is no size; give bytes, or a number with k, m or g"));
     let (digits, shift) = match value.as_bytes().last() {
@@ -82,7 +82,7 @@ pub(super) fn size(value: &str) -> Result<u64, Unread> {
 }
 
 /// Addresses and networks, separated by commas.
-pub(super) fn networks(value: &str) -> Result<Box<[IpNetwork]>, Unread> {
+pub(crate) fn networks(value: &str) -> Result<Box<[IpNetwork]>, Unread> {
     let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
     let networks: Result<Box<[IpNetwork]>, _> = texts.map(str::parse).collect();
     match networks {
@@ -95,12 +95,12 @@ pub(super) fn networks(value: &str) -> Result<Box<[IpNetwork]>, Unread> {
 
 /// An expression as nginx compiles it (`~*`): by bytes and without case. Linear in the text's
 /// length whatever it is, because there are no back references and no looking around.
-pub(super) fn regex(pattern: &str) -> Result<Regex, Unread> {
+pub(crate) fn regex(pattern: &str) -> Result<Regex, Unread> {
     compiled(pattern, true)
 }
 
 /// The same, with case.
-pub(super) fn regex_with_case(pattern: &str) -> Result<Regex, Unread> {
+pub(crate) fn regex_with_case(pattern: &str) -> Result<Regex, Unread> {
     compiled(pattern, false)
 }
 

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use fairlead_state::{
     Key, Kind, Object, ObjectRef,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath,
-        IngressRule, IngressTls, PathType, Protocol, Secret, Service, ServiceBackendPort,
-        ServicePort, ServiceType,
+        ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, IngressBackend, IngressClass,
+        IngressPath, IngressRule, IngressTls, PathType, Protocol, Secret, Service,
+        ServiceBackendPort, ServicePort, ServiceType,
     },
 };
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
@@ -237,6 +237,12 @@ pub(crate) fn secret(key: Key, certificate: &str, private: &str) -> Object {
         ("tls.key".into(), private.as_bytes().into()),
     ]);
     Object::Secret(Arc::new(Secret { key, secret_type: "kubernetes.io/tls".into(), data }))
+}
+
+/// The ConfigMap `default/NAME`.
+pub(crate) fn config_map(name: &str, data: &[(&str, &str)]) -> Object {
+    let data = data.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Object::ConfigMap(Arc::new(ConfigMap { key: Key::new("default", name), data }))
 }
 
 pub(crate) fn secret_ref(name: &str) -> ObjectRef {

@@ -89,10 +89,10 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row(
         "enable-global-auth",
-        Differs,
-        "there is no authentication for all Ingresses to leave out",
+        Works,
+        "",
         "false",
-        NONE,
+        "options::everybody_is_asked_for_by_default_and_some_are_left_out",
     ),
     row("enable-modsecurity", Refused, "there is no web application firewall", "true", NONE),
     row("enable-owasp-core-rules", Refused, "there is no web application firewall", "true", NONE),

@@ -1,0 +1,155 @@
+//! ingress-nginx's ConfigMap: settings of the role, and what holds for Ingresses that say nothing
+//! else. Each option is read to a type or named with a reason.
+//!
+//! A value that cannot be read leaves the last good one of its option in force.
+
+mod catalogue;
+mod read;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fairlead_state::{Key, Kind, Name, ObjectRef, model::ConfigMap};
+
+pub use self::catalogue::{ConfigOption, OPTIONS};
+use self::read::Reader;
+use super::{
+    annotations::{Annotations, Unread},
+    finding::{Finding, Severity, tell},
+};
+use crate::config::IngressConfig;
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) config: Arc<IngressConfig>,
+    /// What Ingresses begin with.
+    pub(super) defaults: Annotations,
+    pub(super) findings: Vec<Finding>,
+    /// Values that could be read.
+    good: BTreeMap<Name, Name>,
+}
+
+impl Options {
+    /// Before any ConfigMap.
+    pub(super) fn new(base: &IngressConfig) -> Self {
+        Self {
+            config: Arc::new(base.clone()),
+            defaults: Annotations::default(),
+            findings: Vec::new(),
+            good: BTreeMap::new(),
+        }
+    }
+
+    /// What the ConfigMap makes of the settings the role was started with; `map`: `None` if it is
+    /// not there.
+    pub(super) fn next(&self, base: &IngressConfig, key: &Key, map: Option<&ConfigMap>) -> Self {
+        let mut next = Self::new(base);
+        let object = ObjectRef { kind: Kind::ConfigMap, key: key.clone() };
+        let mut find = |severity, reason: String| {
+            let (object, reason) = (object.clone(), reason.into());
+            next.findings.push(Finding { object, severity, reason });
+        };
+        let Some(map) = map else {
+            let reason = format!("ConfigMap {key} does not exist: the agent's own settings hold");
+            find(Severity::Waiting, reason);
+            return next;
+        };
+        let mut reader = Reader::new(base);
+        for (name, value) in &map.data {
+            match reader.set(name, value) {
+                Ok(()) => _ = next.good.insert(name.clone(), value.clone()),
+                Err(Unread::Unknown) => {
+                    let reason = format!("option {name} is none of ingress-nginx's: no effect");
+                    find(Severity::Differs, reason);
+                }
+                Err(Unread::NotServed(what)) => {
+                    find(Severity::Differs, format!("option {name} {value:?}: {what}"));
+                }
+                Err(Unread::Bad(what)) => {
+                    let reason = format!("option {name} {value:?} {what}");
+                    let instead = match self.good.get(name) {
+                        Some(kept) if reader.set(name, kept).is_ok() => {
+                            next.good.insert(name.clone(), kept.clone());
+                            format!("{kept:?} stays in force")
+                        }
+                        _ if reader.distrust(name, &reason) => {
+                            "until then all answer 503".to_owned()
+                        }
+                        _ => "as if it were not there".to_owned(),
+                    };
+                    find(Severity::Refused, format!("{reason}; {instead}"));
+                }
+            }
+        }
+        let (config, defaults) = reader.finish(|what| find(Severity::Refused, what));
+        tell(&self.findings, &next.findings);
+        next.config = Arc::new(config);
+        next.defaults = defaults;
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(data: &[(&str, &str)]) -> ConfigMap {
+        let data = data.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        ConfigMap { key: Key::new("a", "b"), data: data.collect() }
+    }
+
+    fn options(old: &Options, data: &[(&str, &str)]) -> Options {
+        old.next(&IngressConfig::default(), &Key::new("a", "b"), Some(&map(data)))
+    }
+
+    #[test]
+    fn a_bad_value_leaves_the_last_good_one() {
+        let base = IngressConfig::default();
+        let start = Options::new(&base);
+        let good = options(&start, &[("keep-alive", "20"), ("hsts", "false")]);
+        assert_eq!(good.config.timeouts.keep_alive_idle_ms, 20_000);
+        assert!(good.config.hsts.is_none() && good.findings.is_empty());
+        let bad = options(&good, &[("keep-alive", "soon")]);
+        assert_eq!(bad.config.timeouts.keep_alive_idle_ms, 20_000);
+        assert!(bad.config.hsts.is_some(), "what is taken away is");
+        assert!(bad.findings[0].reason.contains("\"20\" stays in force"), "{:?}", bad.findings);
+        let never = options(&start, &[("keep-alive", "soon")]);
+        assert_eq!(never.config.timeouts.keep_alive_idle_ms, base.timeouts.keep_alive_idle_ms);
+        let gone = bad.next(&base, &Key::new("a", "b"), None);
+        assert_eq!(gone.config.timeouts.keep_alive_idle_ms, base.timeouts.keep_alive_idle_ms);
+        assert_eq!(gone.findings.len(), 1);
+    }
+
+    #[test]
+    fn the_reader_does_what_the_list_says() {
+        let start = Options::new(&IngressConfig::default());
+        assert!(OPTIONS.iter().map(|option| option.name).is_sorted());
+        for option in OPTIONS.iter() {
+            let read = options(&start, &[(option.name, option.example)]);
+            let reasons: Vec<_> = read.findings.iter().map(|finding| &*finding.reason).collect();
+            let is_unknown =
+                reasons.iter().any(|reason| reason.contains("none of ingress-nginx's"));
+            assert!(!is_unknown, "{}: {reasons:?}", option.name);
+            match option.support {
+                super::super::Support::Works => {
+                    assert!(reasons.is_empty(), "{}: {reasons:?}", option.name);
+                }
+                super::super::Support::Differs => {}
+                super::super::Support::Refused => {
+                    assert!(!reasons.is_empty(), "{}", option.name);
+                    assert!(!option.note.is_empty(), "{}", option.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_value_of_any_option_breaks_the_reader() {
+        let start = Options::new(&IngressConfig::default());
+        for option in OPTIONS.iter() {
+            for value in ["", "-1", "99999999999999999999", "\u{0}", "$", "~(", "a,b;c\n", "true"] {
+                let _ = options(&start, &[(option.name, value)]);
+            }
+        }
+    }
+}

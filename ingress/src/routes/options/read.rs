@@ -1,0 +1,371 @@
+//! Options, one by one, and what some of them mean together.
+
+use std::{borrow::Cow, path::PathBuf};
+
+use http::{HeaderName, StatusCode};
+use ipnetwork::IpNetwork;
+
+use super::{
+    super::annotations::{Annotations, Read, Unread, bad, flag, guards, networks, number, size},
+    catalogue,
+};
+use crate::{
+    access_log::{AccessLog, LogFormat, LogTarget},
+    config::{ForwardedHeaders, Hsts, IngressConfig, ProxyProtocol},
+    matcher::TextMatch,
+};
+
+/// Texts in one list.
+const TEXTS_MAX: usize = 256;
+/// ingress-nginx's image links its log to standard output.
+const NGINX_LOG: &str = "/var/log/nginx/access.log";
+/// ingress-nginx's; used once any option about it is set.
+const HSTS_SECONDS: u64 = 31_536_000;
+
+/// What has been read so far.
+#[derive(Debug)]
+pub(super) struct Reader {
+    config: IngressConfig,
+    defaults: Annotations,
+    hsts: Option<HstsWish>,
+    log: LogWish,
+    proxy_protocol: Option<bool>,
+    trusted: Option<Vec<IpNetwork>>,
+}
+
+#[derive(Debug)]
+struct HstsWish {
+    on: bool,
+    subdomains: bool,
+    preload: bool,
+    seconds: u64,
+}
+
+#[derive(Debug, Default)]
+struct LogWish {
+    off: bool,
+    target: Option<LogTarget>,
+    format: Option<Box<str>>,
+    json: bool,
+    skip: Option<Box<[TextMatch]>>,
+}
+
+impl Reader {
+    pub(super) fn new(base: &IngressConfig) -> Self {
+        Self {
+            config: base.clone(),
+            defaults: Annotations::default(),
+            hsts: None,
+            log: LogWish::default(),
+            proxy_protocol: None,
+            trusted: None,
+        }
+    }
+
+    /// Reads one option.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Read {
+        let option = catalogue::find(name).ok_or(Unread::Unknown)?;
+        None.or_else(|| self.connections(name, value))
+            .or_else(|| self.answers(name, value))
+            .or_else(|| self.hsts(name, value))
+            .or_else(|| self.logging(name, value))
+            .or_else(|| self.tls(name, value))
+            .or_else(|| self.believing(name, value))
+            .or_else(|| self.blocking(name, value))
+            .or_else(|| self.ingresses(name, value))
+            .unwrap_or(Err(Unread::NotServed(Cow::Borrowed(option.note))))
+    }
+
+    fn connections(&mut self, name: &str, value: &str) -> Option<Read> {
+        let IngressConfig { limits, timeouts, .. } = &mut self.config;
+        Some(match name {
+            "client-header-timeout" => wait(value).map(|ms| timeouts.header_read_ms = ms),
+            "client-body-timeout" => wait(value).map(|ms| timeouts.client_body_ms = ms),
+            "keep-alive" => seconds(value).map(|ms| {
+                timeouts.keep_alive_idle_ms = ms;
+                if ms == 0 {
+                    limits.requests_per_connection_max = 1;
+                }
+            }),
+            "keep-alive-requests" => {
+                number::<u64>(value).map(|n| limits.requests_per_connection_max = n.max(1))
+            }
+            "large-client-header-buffers" => buffers(value).map(|(count, bytes)| {
+                limits.head_bytes_max = count.saturating_mul(bytes);
+                limits.uri_bytes_max = bytes;
+            }),
+            "http2-max-concurrent-streams" => {
+                at_least_one(value).map(|n| limits.h2_streams_max = n)
+            }
+            "upstream-keepalive-connections" => {
+                number(value).map(|n| limits.upstream_idle_per_endpoint_max = n)
+            }
+            "upstream-keepalive-timeout" => wait(value).map(|ms| timeouts.upstream_idle_ms = ms),
+            "proxy-protocol-header-timeout" => wait(value).map(|ms| timeouts.tls_handshake_ms = ms),
+            _ => return None,
+        })
+    }
+
+    fn answers(&mut self, name: &str, value: &str) -> Option<Read> {
+        let config = &mut self.config;
+        Some(match name {
+            "hide-headers" => names(value).map(|names| config.hidden_headers = names),
+            "enable-underscores-in-headers" => {
+                flag(value).map(|flag| config.underscores_in_headers = flag)
+            }
+            "http-redirect-code" => status(value, |code| [301, 302, 307, 308].contains(&code))
+                .map(|status| config.https_redirect_status = status),
+            "limit-req-status-code" => status(value, |code| (400..600).contains(&code))
+                .map(|status| config.request_rate_status = status),
+            "limit-conn-status-code" => status(value, |code| (400..600).contains(&code))
+                .map(|status| config.client_connections_status = status),
+            _ => return None,
+        })
+    }
+
+    fn hsts(&mut self, name: &str, value: &str) -> Option<Read> {
+        if !name.starts_with("hsts") {
+            return None;
+        }
+        let usual = HstsWish { on: true, subdomains: true, preload: false, seconds: HSTS_SECONDS };
+        let mut wish = self.hsts.take().unwrap_or(usual);
+        let read = match name {
+            "hsts" => flag(value).map(|flag| wish.on = flag),
+            "hsts-include-subdomains" => flag(value).map(|flag| wish.subdomains = flag),
+            "hsts-preload" => flag(value).map(|flag| wish.preload = flag),
+            _ => number::<u32>(value).map(|seconds| wish.seconds = seconds.into()),
+        };
+        self.hsts = Some(wish);
+        Some(read)
+    }
+
+    fn logging(&mut self, name: &str, value: &str) -> Option<Read> {
+        let log = &mut self.log;
+        Some(match name {
+            "disable-access-log" | "disable-http-access-log" => {
+                flag(value).map(|off| log.off = off)
+            }
+            // Both name the log of HTTP; the longer name is the narrower one and read later.
+            "access-log-path" | "http-access-log-path" if !value.is_empty() => {
+                log.target = Some(target(value));
+                Ok(())
+            }
+            "access-log-path" | "http-access-log-path" => Ok(()),
+            "log-format-upstream" => {
+                log.format = Some(value.into());
+                LogFormat::text(value).map(drop).map_err(|reason| Unread::Bad(reason.into()))
+            }
+            "log-format-escape-json" => flag(value).map(|json| log.json = json),
+            "skip-access-log-urls" => texts(value).map(|texts| log.skip = Some(texts)),
+            _ => return None,
+        })
+    }
+
+    fn tls(&mut self, name: &str, value: &str) -> Option<Read> {
+        let tls = &mut self.config.tls;
+        Some(match name {
+            "ssl-protocols" => {
+                let has =
+                    |version: &str| value.split_ascii_whitespace().any(|word| word == version);
+                match (has("TLSv1.2"), has("TLSv1.3")) {
+                    (false, false) => bad("names neither TLSv1.2 nor TLSv1.3, which are spoken"),
+                    (tls12, tls13) => {
+                        (tls.tls12, tls.tls13) = (tls12, tls13);
+                        match value
+                            .split_ascii_whitespace()
+                            .find(|w| !["TLSv1.2", "TLSv1.3"].contains(w))
+                        {
+                            Some(old) => {
+                                Err(Unread::NotServed(format!("{old} is not spoken").into()))
+                            }
+                            None => Ok(()),
+                        }
+                    }
+                }
+            }
+            "use-http2" => flag(value).map(|flag| tls.http2 = flag),
+            "ssl-session-tickets" => flag(value).map(|flag| tls.tickets = flag),
+            "ssl-reject-handshake" => flag(value).map(|flag| tls.rejects_unknown = flag),
+            _ => return None,
+        })
+    }
+
+    fn believing(&mut self, name: &str, value: &str) -> Option<Read> {
+        Some(match name {
+            "use-forwarded-headers" => flag(value).map(|flag| {
+                self.config.forwarded_headers =
+                    if flag { ForwardedHeaders::Trust } else { ForwardedHeaders::Replace };
+            }),
+            "use-proxy-protocol" => flag(value).map(|flag| self.proxy_protocol = Some(flag)),
+            "proxy-real-ip-cidr" => networks(value).map(|list| self.trusted = Some(list.into())),
+            _ => return None,
+        })
+    }
+
+    fn blocking(&mut self, name: &str, value: &str) -> Option<Read> {
+        let blocked = &mut self.config.blocked;
+        Some(match name {
+            "block-cidrs" if value.trim().is_empty() => Ok(()),
+            "block-cidrs" => networks(value).map(|list| blocked.addresses = list),
+            "block-user-agents" => texts(value).map(|texts| blocked.agents = texts),
+            "block-referers" => texts(value).map(|texts| blocked.referers = texts),
+            _ => return None,
+        })
+    }
+
+    /// What an Ingress may say otherwise.
+    fn ingresses(&mut self, name: &str, value: &str) -> Option<Read> {
+        let annotation = match name {
+            "proxy-cookie-path"
+            | "proxy-cookie-domain"
+            | "proxy-redirect-from"
+            | "proxy-redirect-to"
+                if value == "off" =>
+            {
+                return Some(Ok(()));
+            }
+            "whitelist-source-range" | "denylist-source-range" | "custom-http-errors"
+                if value.trim().is_empty() =>
+            {
+                return Some(Ok(()));
+            }
+            "retry-non-idempotent" => {
+                return Some(flag(value).map(|flag| self.defaults.retry_all(flag)));
+            }
+            "allow-snippet-annotations" => {
+                return Some(flag(value).map(|flag| self.defaults.allow_snippets(flag)));
+            }
+            _ => name.strip_prefix("global-").unwrap_or(name),
+        };
+        // `global-` is of authentication alone.
+        let is_auth = name != annotation;
+        if is_auth != annotation.starts_with("auth-") || (is_auth && value.is_empty()) {
+            return is_auth.then_some(Ok(()));
+        }
+        self.defaults.set_default(annotation, value)
+    }
+
+    /// An option that cannot be read and never could: if it keeps somebody out, everybody is kept out.
+    pub(super) fn distrust(&mut self, name: &str, reason: &str) -> bool {
+        let guards = guards(name.strip_prefix("global-").unwrap_or(name));
+        if guards {
+            self.defaults.deny(reason);
+        }
+        guards
+    }
+
+    /// Puts together what belongs together.
+    pub(super) fn finish(self, mut find: impl FnMut(String)) -> (IngressConfig, Annotations) {
+        let Self { mut config, defaults, hsts, log, proxy_protocol, trusted } = self;
+        if let Some(wish) = hsts {
+            config.hsts = wish.on.then(|| wish.value());
+        }
+        match log.access_log(config.access_log.as_ref()) {
+            Ok(log) => config.access_log = log,
+            Err(reason) => find(format!("option log-format-upstream: {reason}")),
+        }
+        // ingress-nginx believes everybody unless it is told whom.
+        let trusted = trusted.unwrap_or_default();
+        match proxy_protocol {
+            Some(true) => config.proxy_protocol = Some(ProxyProtocol { trusted: trusted.clone() }),
+            Some(false) => config.proxy_protocol = None,
+            None => {}
+        }
+        config.trusted_proxies = trusted;
+        (config, defaults)
+    }
+}
+
+impl HstsWish {
+    fn value(&self) -> Hsts {
+        let subdomains = if self.subdomains { "; includeSubDomains" } else { "" };
+        let preload = if self.preload { "; preload" } else { "" };
+        let text = format!("max-age={}{subdomains}{preload}", self.seconds);
+        text.parse().unwrap_or_default()
+    }
+}
+
+impl LogWish {
+    fn access_log(self, base: Option<&AccessLog>) -> Result<Option<AccessLog>, String> {
+        if self.off {
+            return Ok(None);
+        }
+        let mut log = match (self.target, base) {
+            (Some(target), Some(base)) => AccessLog { target, ..base.clone() },
+            (Some(target), None) => AccessLog::to(target),
+            (None, Some(base)) => base.clone(),
+            // The agent was told to log nothing.
+            (None, None) => return Ok(None),
+        };
+        if let Some(text) = self.format {
+            let parse = if self.json { LogFormat::json } else { LogFormat::text };
+            log.format = parse(&text)?;
+        }
+        log.skip = self.skip.unwrap_or(log.skip);
+        Ok(Some(log))
+    }
+}
+
+fn target(path: &str) -> LogTarget {
+    match path {
+        NGINX_LOG | "/dev/stdout" => LogTarget::Stdout,
+        path => LogTarget::File(PathBuf::from(path)),
+    }
+}
+
+/// Seconds, as `75` or `75s`, in milliseconds.
+fn seconds(value: &str) -> Result<u64, Unread> {
+    let digits = value.strip_suffix('s').unwrap_or(value);
+    number::<u32>(digits).map(|seconds| u64::from(seconds) * 1000)
+}
+
+/// The same, and not at once.
+fn wait(value: &str) -> Result<u64, Unread> {
+    match seconds(value)? {
+        0 => bad("is no time to wait"),
+        ms => Ok(ms),
+    }
+}
+
+fn at_least_one(value: &str) -> Result<u32, Unread> {
+    match number(value)? {
+        0 => bad("is none"),
+        n => Ok(n),
+    }
+}
+
+/// `4 8k`.
+fn buffers(value: &str) -> Result<(usize, usize), Unread> {
+    let words: Vec<&str> = value.split_ascii_whitespace().collect();
+    let [count, bytes] = *words else { return bad("is no number and size (4 8k)") };
+    match (number::<usize>(count)?, usize::try_from(size(bytes)?)) {
+        (count @ 1..=64, Ok(bytes @ 1024..=1_048_576)) => Ok((count, bytes)),
+        _ => bad("is no number from 1 to 64 and size from 1k to 1m"),
+    }
+}
+
+fn status(value: &str, is_one: impl Fn(u16) -> bool) -> Result<StatusCode, Unread> {
+    let code = number::<u16>(value)?;
+    match StatusCode::from_u16(code).ok().filter(|_| is_one(code)) {
+        Some(status) => Ok(status),
+        None => bad("is no status that can be answered here"),
+    }
+}
+
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn names(value: &str) -> Result<Box<[HeaderName]>, Unread> {
+    let names: Result<Box<[HeaderName]>, _> = words(value).map(str::parse).collect();
+    names.or_else(|_| bad("is no list of names of fields"))
+}
+
+fn texts(value: &str) -> Result<Box<[TextMatch]>, Unread> {
+    let texts: Result<Box<[TextMatch]>, String> = words(value).map(TextMatch::parse).collect();
+    match texts {
+        Ok(texts) if texts.len() <= TEXTS_MAX => Ok(texts),
+        Ok(_) => bad("has too many texts"),
+        Err(reason) => bad(reason),
+    }
+}

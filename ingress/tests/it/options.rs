@@ -1,0 +1,272 @@
+//! ingress-nginx's ConfigMap, read while serving.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use fairlead_ingress::{IngressConfig, OPTIONS, Support};
+use fairlead_state::{Key, Object};
+use http::{
+    HeaderValue, Response,
+    header::{REFERER, USER_AGENT},
+};
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use crate::{
+    annotations::site,
+    support::{
+        World,
+        client::{self, Answer, connect, get, request, send},
+        objects::{Authority, IngressExt, backend, class, config_map},
+        upstream::Upstream,
+    },
+};
+
+/// A role with the ConfigMap `default/nginx`.
+async fn world(objects: Vec<Object>) -> World {
+    let map = Some(Key::new("default", "nginx"));
+    let config = IngressConfig { config_map: map, threads: Some(2), ..crate::support::config() };
+    let mut world = World::with(config, objects).await;
+    world.apply(vec![class("fairlead", "fairlead.io/ingress")]).await;
+    world
+}
+
+async fn says(world: &mut World, data: &[(&str, &str)]) {
+    world.apply(vec![config_map("nginx", data)]).await;
+}
+
+async fn asked(world: &World, fields: &[(&'static str, &'static str)]) -> Answer {
+    let mut request = request("a.example", "/");
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, HeaderValue::from_static(value));
+    }
+    send(&mut connect(world.http()).await, request).await
+}
+
+#[tokio::test]
+async fn what_it_says_is_in_force_at_once_and_an_annotation_says_otherwise() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    objects.push(site("own", &[("whitelist-source-range", "127.0.0.0/8")]).object());
+    let mut world = world(objects).await;
+    assert_eq!(
+        world.reasons("nginx"),
+        ["waiting: ConfigMap default/nginx does not exist: the agent's own settings hold"]
+    );
+    for (data, a, own) in [
+        (&[("whitelist-source-range", "192.0.2.1")][..], 403, 200),
+        (&[("whitelist-source-range", "")], 200, 200),
+        (&[("denylist-source-range", "127.0.0.1")], 403, 403),
+        (&[("force-ssl-redirect", "true"), ("http-redirect-code", "307")], 307, 307),
+        (&[("block-cidrs", "127.0.0.0/8")], 403, 403),
+        (&[("block-user-agents", "~*^bad")], 200, 200),
+        (&[], 200, 200),
+    ] {
+        says(&mut world, data).await;
+        let answered = (
+            get(world.http(), "a.example", "/").await.status,
+            get(world.http(), "own.example", "/").await.status,
+        );
+        assert_eq!(answered, (a, own), "{data:?}");
+    }
+    assert!(world.reasons("nginx").is_empty());
+}
+
+#[tokio::test]
+async fn what_guards_and_cannot_be_read_lets_nobody_in_unless_it_could_be_before() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    let wrong = ("whitelist-source-range", "everybody");
+    says(&mut world, &[wrong]).await;
+    assert_eq!(asked(&world, &[]).await.status, 503);
+    says(&mut world, &[("whitelist-source-range", "127.0.0.0/8")]).await;
+    assert_eq!(asked(&world, &[]).await.status, 200);
+    says(&mut world, &[wrong]).await;
+    assert_eq!(asked(&world, &[]).await.status, 200, "the last good one stays");
+    let reasons = world.reasons("nginx");
+    assert!(reasons[0].contains("\"127.0.0.0/8\" stays in force"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn who_is_blocked_is_let_in_nowhere() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    says(&mut world, &[("block-user-agents", "curl,~*bot"), ("block-referers", "~*spam")]).await;
+    for (field, value, status) in [
+        (USER_AGENT.as_str(), "curl", 403),
+        (USER_AGENT.as_str(), "curl/8", 200),
+        (USER_AGENT.as_str(), "GoogleBot", 403),
+        (REFERER.as_str(), "https://spam.example/", 403),
+        (REFERER.as_str(), "https://b.example/", 200),
+    ] {
+        let field = if field == "referer" { "referer" } else { "user-agent" };
+        assert_eq!(asked(&world, &[(field, value)]).await.status, status, "{field}: {value}");
+    }
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[tokio::test]
+async fn limits_fields_and_statuses_are_its() {
+    let upstream = Upstream::serve(|request: http::Request<_>| async move {
+        let seen = request.headers().contains_key("x_under");
+        Response::builder()
+            .header("x-powered-by", "php")
+            .header("x-seen", if seen { "yes" } else { "no" })
+            .body(Full::new(Bytes::from("web\n")))
+            .unwrap()
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    objects.push(site("slow", &[("limit-rpm", "1"), ("limit-burst-multiplier", "1")]).object());
+    let mut world = world(objects).await;
+    says(
+        &mut world,
+        &[
+            ("proxy-body-size", "4"),
+            ("hide-headers", "X-Powered-By"),
+            ("enable-underscores-in-headers", "true"),
+            ("limit-req-status-code", "429"),
+            ("keep-alive-requests", "2"),
+        ],
+    )
+    .await;
+    let answer = asked(&world, &[("x_under", "1")]).await;
+    assert!(!answer.headers.contains_key("x-powered-by"));
+    assert_eq!(answer.headers["x-seen"], "yes");
+    let mut post = request("a.example", "/");
+    *post.body_mut() = Full::new(Bytes::from("12345"));
+    assert_eq!(send(&mut connect(world.http()).await, post).await.status, 413);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(get(world.http(), "slow.example", "/").await.status);
+    }
+    assert!(statuses.contains(&429) && !statuses.contains(&503), "{statuses:?}");
+    let mut kept = connect(world.http()).await;
+    for expected in [None, Some("close")] {
+        let answer = send(&mut kept, request("a.example", "/")).await;
+        let close = answer.headers.get("connection").map(|value| value.to_str().unwrap());
+        assert_eq!(close, expected);
+    }
+}
+
+#[tokio::test]
+async fn forwarding_fields_are_believed_of_whom_it_names() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    for (cidr, expected) in [("192.0.2.0/24", "http"), ("127.0.0.0/8", "https")] {
+        says(&mut world, &[("use-forwarded-headers", "true"), ("proxy-real-ip-cidr", cidr)]).await;
+        let answer = asked(&world, &[("x-forwarded-proto", "https")]).await;
+        assert_eq!(answer.saw("x-forwarded-proto"), Some(expected), "{cidr}");
+    }
+}
+
+#[tokio::test]
+async fn handshakes_go_by_it() {
+    let authority = Authority::new();
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(authority.secret("cert", &["a.example"]));
+    objects.push(site("a", &[]).tls(&["a.example"], "cert").object());
+    let mut world = world(objects).await;
+    let alpn = async |world: &World| {
+        let config = client::trusting(authority.der(), &["h2", "http/1.1"]);
+        let stream = client::tls(world.https(), "a.example", config).await.unwrap();
+        String::from_utf8(stream.get_ref().1.alpn_protocol().unwrap().to_vec()).unwrap()
+    };
+    let unknown = async |world: &World| {
+        client::tls(world.https(), "b.example", client::trusting_anybody()).await.is_ok()
+    };
+    assert_eq!(alpn(&world).await, "h2");
+    assert!(unknown(&world).await);
+    says(
+        &mut world,
+        &[("use-http2", "false"), ("ssl-reject-handshake", "true"), ("ssl-protocols", "TLSv1.3")],
+    )
+    .await;
+    assert_eq!(alpn(&world).await, "http/1.1");
+    assert!(!unknown(&world).await);
+    let mut old = client::trusting_anybody();
+    old.alpn_protocols.clear();
+    let builder = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let tls12 = builder.with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
+    let tls12 = tls12.with_root_certificates(roots).with_no_client_auth();
+    assert!(client::tls(world.https(), "a.example", tls12).await.is_err());
+}
+
+#[tokio::test]
+async fn everybody_is_asked_for_by_default_and_some_are_left_out() {
+    let authority = Upstream::serve(|_| async {
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+        response
+    })
+    .await;
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    objects.push(site("open", &[("enable-global-auth", "false")]).object());
+    objects.push(site("unclear", &[("enable-global-auth", "no")]).object());
+    let mut world = world(objects).await;
+    let url = format!("http://{}/verify", authority.address);
+    says(&mut world, &[("global-auth-url", &url)]).await;
+    for (name, status) in [("a", 401), ("open", 200), ("unclear", 503)] {
+        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    assert_eq!((authority.requests(), upstream.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn snippets_are_refused_where_it_allows_none() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[("configuration-snippet", "return 418;")]).object());
+    let mut world = world(objects).await;
+    assert_eq!(asked(&world, &[]).await.status, 418);
+    says(&mut world, &[("allow-snippet-annotations", "false")]).await;
+    assert_eq!(asked(&world, &[]).await.status, 200);
+    assert_eq!(world.reasons("a").len(), 1);
+}
+
+/// Set to write the table instead of comparing it.
+const WRITE: &str = "FAIRLEAD_WRITE_DOCS";
+const BEGIN: &str = "<!-- generated: options -->\n";
+
+fn table() -> String {
+    let mut table = String::new();
+    for support in [Support::Works, Support::Differs, Support::Refused] {
+        let count = OPTIONS.iter().filter(|row| row.support == support).count();
+        let _ = write!(table, "{} {count}, ", support.as_str());
+    }
+    let _ = writeln!(table, "of {}.\n", OPTIONS.len());
+    table.push_str("| option | support | what differs, why not, what instead |\n|---|---|---|\n");
+    for row in OPTIONS {
+        let note = row.note.replace('|', "\\|");
+        let _ = writeln!(table, "| `{}` | {} | {note} |", row.name, row.support.as_str());
+    }
+    table
+}
+
+#[test]
+fn the_documentation_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configmap.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, written) = text.split_once(BEGIN).unwrap();
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}", table())).unwrap();
+        return;
+    }
+    let cure = format!("set {WRITE}=1 and run this test once");
+    assert_eq!(written, table(), "docs/configmap.md is out of date: {cure}");
+}
