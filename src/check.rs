@@ -4,9 +4,9 @@ mod cluster;
 mod corefile;
 mod kube_proxy;
 mod objects;
+mod strict;
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,6 +17,7 @@ use fairlead_state::source::directory;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use self::strict::Otherwise;
 use crate::{
     classes::ClassArgs,
     output::Output,
@@ -75,6 +76,9 @@ pub(crate) struct Checked {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) checked: Vec<Checked>,
+    /// Requests that `--matching strict` would answer otherwise.
+    #[serde(default)]
+    pub(crate) strict: Vec<Otherwise>,
 }
 
 impl Verdict {
@@ -118,6 +122,7 @@ fn check_cluster(kubeconfig: &Path, args: &Args) -> anyhow::Result<Report> {
         embedded(&document, Path::new("Corefile"), &mut report.checked);
     }
     report.checked.extend(objects::check(&snapshot, args)?);
+    report.strict = strict::otherwise(&args.classes.config(), &snapshot)?;
     Ok(report)
 }
 
@@ -142,6 +147,7 @@ fn check_files(args: &Args) -> anyhow::Result<Report> {
     if !manifests.is_empty() {
         let loaded = directory::load(&manifests, None, args.classes.named().collect())?;
         report.checked.extend(objects::check(&loaded.snapshot, args)?);
+        report.strict = strict::otherwise(&args.classes.config(), &loaded.snapshot)?;
         // Kinds that are no business of ours are no finding; a file that does not parse is.
         let unreadable = loaded.problems.iter().filter(|problem| !problem.contains("KubeProxy"));
         report.checked.extend(unreadable.map(|problem| {
@@ -240,5 +246,6 @@ fn show(report: &Report, screen: Screen, _wide: bool) -> String {
     let [works, differs, refused] = counts;
     // A reason that is cut is none.
     let text = table.text(screen.uncut());
-    format!("{text}\nworks {works}, differs {differs}, refused {refused}\n")
+    let strict = strict::show(&report.strict, screen);
+    format!("{text}\nworks {works}, differs {differs}, refused {refused}\n{strict}")
 }

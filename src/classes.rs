@@ -1,10 +1,17 @@
 //! Which Ingresses are ours and how they are read: the flags of the agent and of whoever foretells
 //! what it would do.
 
-use fairlead_ingress::IngressConfig;
+use fairlead_ingress::{IngressConfig, Matching};
 use fairlead_state::{Kind, ObjectRef};
 
 use crate::agent::NamespacedName;
+
+/// How paths are compared.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum MatchingArg {
+    Compat,
+    Strict,
+}
 
 /// Classes that are served.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +30,10 @@ pub(crate) struct ClassArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
     watch_ingress_without_class: bool,
+    /// Compare paths as ingress-nginx does, its surprises included (compat), or as their types say
+    /// (strict)
+    #[arg(long, value_enum, default_value = "compat", env = "FAIRLEAD_MATCHING")]
+    matching: MatchingArg,
     /// Take settings of ingress-nginx's ConfigMap; it is followed
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_INGRESS_CONFIG")]
     ingress_config: Option<NamespacedName>,
@@ -41,6 +52,10 @@ impl ClassArgs {
             ingress_class: self.ingress_class.clone(),
             controller: self.controller.clone(),
             watch_ingress_without_class: self.watch_ingress_without_class,
+            matching: match self.matching {
+                MatchingArg::Compat => Matching::Compat,
+                MatchingArg::Strict => Matching::Strict,
+            },
             config_map: self.ingress_config.as_ref().map(|map| map.0.clone()),
             ..IngressConfig::default()
         }

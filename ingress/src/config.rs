@@ -56,6 +56,8 @@ pub struct IngressConfig {
     pub tls: TlsSettings,
     /// A ConfigMap in ingress-nginx's words that changes these settings while they are in force.
     pub config_map: Option<Key>,
+    /// How paths are compared.
+    pub matching: Matching,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
     pub underscores_in_headers: bool,
     /// What is logged of requests; `None`: nothing, at no cost.
@@ -110,6 +112,21 @@ impl ProxyProtocol {
         let peer = peer.to_canonical();
         self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
     }
+}
+
+/// How requests' paths are compared with those of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Matching {
+    /// As by ingress-nginx, its surprises included: one regular expression makes all paths of its
+    /// host beginnings of expressions that ignore case, whatever their type; `rewrite-target` does
+    /// so, too; a path that lacks the last slash of a rule is redirected to it; dot segments and
+    /// empty segments are resolved before paths are compared.
+    #[default]
+    Compat,
+    /// As the types say: an expression is one for the rule that has it, for the whole path, and
+    /// with case, and only of type ImplementationSpecific with `use-regex`; nothing is
+    /// redirected; paths with dot segments or empty segments are refused (400).
+    Strict,
 }
 
 /// How TLS is spoken with clients.
@@ -260,6 +277,7 @@ impl Default for IngressConfig {
             blocked: Blocked::default(),
             tls: TlsSettings::default(),
             config_map: None,
+            matching: Matching::default(),
             underscores_in_headers: false,
             access_log: None,
             limits: Limits::default(),

@@ -1,6 +1,8 @@
 //! What would become of a request, and of an Ingress: the planner's and the matcher's own decisions,
 //! asked for without a connection.
 
+mod strict;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
@@ -12,8 +14,9 @@ use fairlead_state::{
     model::{PathType, ServiceBackendPort},
 };
 
+pub use self::strict::{Difference, differences};
 use crate::{
-    config::IngressConfig,
+    config::{IngressConfig, Matching},
     error::IngressError,
     host, path,
     routes::{Finding, Found, Host, Planner, RouteRow},
@@ -195,6 +198,10 @@ impl Explainer {
         self.with(|planner| {
             let certificate = request.tls.then(|| planner.certificate(&host));
             let routes = planner.routes();
+            let is_strict = planner.config().matching == Matching::Strict;
+            if is_strict && !path::is_plain(request.path) {
+                return refused(format!("path {:?} has segments to resolve", request.path));
+            }
             if let Some(outcome) = routes.host(&host).and_then(|host| moved(host, &path)) {
                 return Explanation { outcome, certificate, rule: None };
             }
@@ -214,6 +221,9 @@ impl Explainer {
 fn moved(host: &Host, path: &str) -> Option<Outcome> {
     if let Some(name) = &host.moved {
         return Some(Outcome::Elsewhere(308, name.to_string()));
+    }
+    if host.paths.wants_slash(path) {
+        return Some(Outcome::Elsewhere(301, format!("{path}/")));
     }
     let root = host.app_root.as_ref().filter(|_| path == "/")?;
     Some(Outcome::Elsewhere(302, root.to_string()))

@@ -26,7 +26,8 @@ mod tls;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget};
 pub use config::{
-    Blocked, ForwardedHeaders, Hsts, IngressConfig, Limits, ProxyProtocol, Timeouts, TlsSettings,
+    Blocked, ForwardedHeaders, Hsts, IngressConfig, Limits, Matching, ProxyProtocol, Timeouts,
+    TlsSettings,
 };
 pub use counters::{Counters, Refused};
 pub use error::IngressError;

@@ -48,6 +48,13 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathRefusal> {
     resolve(&decoded).map(Cow::Owned)
 }
 
+/// Whether a path has neither dot segments nor empty ones, however they are spelled.
+pub fn is_plain(path: &str) -> bool {
+    is_normal(path.as_bytes())
+        || decode_unreserved(path)
+            .is_ok_and(|decoded| resolve(&decoded).is_ok_and(|resolved| resolved == decoded))
+}
+
 /// Nothing in it could be spelled otherwise. May say no to a normal path, never yes to another.
 fn is_normal(path: &[u8]) -> bool {
     let mut previous = 0;
@@ -124,6 +131,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn plain_paths_are_told_from_those_that_are_resolved() {
+        for (path, plain) in [
+            ("/", true),
+            ("/a/b/", true),
+            ("/a%7Eb%2F;x", true),
+            ("/a//b", false),
+            ("//a", false),
+            ("/a/../b", false),
+            ("/a/%2e%2e/b", false),
+            ("/a/.", false),
+            ("/%zz", false),
+        ] {
+            assert_eq!(is_plain(path), plain, "{path}");
+        }
+    }
 
     #[test]
     fn every_spelling_of_a_path_has_one_form() {

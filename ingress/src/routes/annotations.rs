@@ -44,7 +44,7 @@ pub(crate) use self::{
     proxy::{Patience, Retries},
     redirect::{Elsewhere, Redirects},
     reply::Reply,
-    rewrite::{Rewrite, Rewriting, Rewritten, pattern},
+    rewrite::{Reach, Rewrite, Rewriting, Rewritten, pattern},
     snippet::{Returned, Snippet},
     template::{Template, Variable, name as variable_name},
     value::{Read, Unread, bad, flag, networks, number, regex, regex_with_case, size},

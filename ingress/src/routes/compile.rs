@@ -11,12 +11,13 @@ use regex::bytes::Regex;
 
 use super::{
     ClientCertificates,
-    annotations::{self, Annotations, Policy, Rewrite},
+    annotations::{self, Annotations, Policy, Reach, Rewrite},
     finding::{Finding, Severity},
     options::Options,
     upstream::{Protocol, UpstreamKey},
 };
 use crate::{
+    config::Matching,
     host::{self, HostPattern},
     path,
     tls::TlsWish,
@@ -116,7 +117,9 @@ pub(super) fn compile(
     old: Option<&Compiled>,
     snapshot: &Snapshot,
 ) -> Compiled {
-    let mut checker = Checker { ingress, protocol: None, tls: None, findings: Vec::new() };
+    let matching = options.config.matching;
+    let mut checker =
+        Checker { matching, ingress, protocol: None, tls: None, findings: Vec::new() };
     let annotations = annotations::parse(ingress, &options.defaults, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
     });
@@ -208,6 +211,7 @@ fn derived(
 }
 
 struct Checker<'a> {
+    matching: Matching,
     ingress: &'a Ingress,
     protocol: Option<Protocol>,
     tls: Option<TlsWish>,
@@ -221,14 +225,16 @@ impl Checker<'_> {
 
     fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
         let text = if path.path.is_empty() { "/".into() } else { path.path.clone() };
-        let rewrite = match annotations.rewriting.of(&text) {
+        let is_regex = annotations.rewriting.is_regex(&text, path.path_type, self.matching);
+        // In nginx the text is an expression to rewriting in any case.
+        let is_literal = !is_regex && self.matching == Matching::Strict;
+        let rewrite = match annotations.rewriting.of(&text, is_literal) {
             Ok(rewrite) => rewrite,
             Err(reason) => {
                 self.find(Severity::Refused, reason);
                 return None;
             }
         };
-        let is_regex = annotations.rewriting.is_regex(&text);
         let pattern = if is_regex { Some(self.pattern(&text)?) } else { None };
         if !is_regex && !self.is_literal(&text) {
             return None;
@@ -239,7 +245,7 @@ impl Checker<'_> {
 
     fn pattern(&mut self, text: &str) -> Option<Regex> {
         let pattern = if text.starts_with('/') {
-            annotations::pattern(text, true)
+            annotations::pattern(text, Reach::of(self.matching))
         } else {
             Err(format!("path {text:?} does not begin with /"))
         };

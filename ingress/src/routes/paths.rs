@@ -5,7 +5,10 @@ use std::{cmp::Ordering, sync::Arc};
 use fairlead_state::model::PathType;
 use regex::bytes::Regex;
 
-use super::{Route, annotations};
+use super::{
+    Route,
+    annotations::{self, Reach},
+};
 
 /// The paths of one host.
 ///
@@ -17,8 +20,11 @@ pub struct Paths {
     prefix: Box<[Prefix]>,
     /// No prefix is longer, so longer beginnings of a request's path need not be tried.
     longest_prefix_bytes: usize,
-    /// Instead of the lists, where one path is a regular expression: asked in this order.
+    /// Regular expressions, asked in this order: after exact paths, before beginnings. As by
+    /// ingress-nginx, where there is one there is nothing else.
     patterns: Box<[Pattern]>,
+    /// Paths that end with a slash and that requests without it are redirected to.
+    slashed: Box<[Box<str>]>,
 }
 
 #[derive(Debug)]
@@ -46,15 +52,27 @@ pub(super) struct Builder {
 impl Paths {
     /// The route for a normalised path.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        if !self.patterns.is_empty() {
-            let mut patterns = self.patterns.iter();
-            let found = patterns.find(|pattern| pattern.regex.is_match(path.as_bytes()));
-            return found.map(|pattern| &pattern.route);
-        }
         if let Ok(i) = self.exact.binary_search_by(|route| (*route.path).cmp(path)) {
             return self.exact.get(i);
         }
+        if !self.patterns.is_empty() {
+            let mut patterns = self.patterns.iter();
+            let found = patterns.find(|pattern| pattern.regex.is_match(path.as_bytes()));
+            if let Some(pattern) = found {
+                return Some(&pattern.route);
+            }
+        }
         self.find_prefix(path)
+    }
+
+    /// Whether a request is sent to the path with a slash at its end: nginx does so where that one
+    /// is a location and this one is none.
+    pub fn wants_slash(&self, path: &str) -> bool {
+        if self.slashed.is_empty() || path.ends_with('/') {
+            return false;
+        }
+        let slashed = |stem: &str| stem.strip_suffix('/').unwrap_or(stem).cmp(path);
+        self.slashed.binary_search_by(|own| slashed(own)).is_ok()
     }
 
     fn find_prefix(&self, path: &str) -> Option<&Arc<Route>> {
@@ -147,7 +165,46 @@ impl Builder {
             prefix: self.prefix.into(),
             longest_prefix_bytes: longest.unwrap_or(0),
             patterns: Box::default(),
+            slashed: Box::default(),
         }
+    }
+
+    /// The same, with redirects to the slash that is missing.
+    pub(super) fn build_compat(self) -> Paths {
+        let is_there = |path: &str| {
+            let exact = self.exact.iter().any(|route| *route.path == *path);
+            exact
+                || self.prefix.iter().any(|prefix| *prefix.stem == *path && prefix.plain.is_some())
+        };
+        let slashes = |route: &&Arc<Route>| {
+            // ingress-nginx makes a location without the slash beside one of type Prefix.
+            let is_location = route.path_type != PathType::Prefix;
+            let stem = route.path.strip_suffix('/').filter(|stem| !stem.is_empty());
+            is_location && stem.is_some_and(|stem| !is_there(stem))
+        };
+        let routes = self.exact.iter().chain(self.prefix.iter().filter_map(|p| p.slash.as_ref()));
+        let mut slashed: Vec<Box<str>> =
+            routes.filter(slashes).map(|route| (*route.path).into()).collect();
+        slashed.sort_unstable_by(|a, b| a.trim_end_matches('/').cmp(b.trim_end_matches('/')));
+        slashed.dedup();
+        Paths { slashed: slashed.into(), ..self.build() }
+    }
+
+    /// Each as its type says; those with a pattern are expressions, the longest text first.
+    pub(super) fn build_strict(mut self) -> Paths {
+        let mut patterns = Vec::new();
+        for prefix in &mut self.prefix {
+            for slot in [&mut prefix.plain, &mut prefix.slash] {
+                let regex = slot.as_ref().and_then(|route| route.pattern.clone());
+                if let Some((regex, route)) = regex.and_then(|regex| Some((regex, slot.take()?))) {
+                    patterns.push(Pattern { regex, route });
+                }
+            }
+        }
+        self.prefix.retain(|prefix| prefix.plain.is_some() || prefix.slash.is_some());
+        let text = |pattern: &Pattern| pattern.route.path.clone();
+        patterns.sort_by(|a, b| text(b).len().cmp(&text(a).len()).then(text(b).cmp(&text(a))));
+        Paths { patterns: patterns.into(), ..self.build() }
     }
 
     /// ingress-nginx: where one path of a host is a regular expression all are, whatever their
@@ -160,11 +217,13 @@ impl Builder {
         routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
         let mut literal = Vec::new();
         let patterns = routes.into_iter().filter_map(|route| {
-            let regex =
-                route.pattern.clone().map_or_else(|| annotations::pattern(&route.path, true), Ok);
+            let regex = route
+                .pattern
+                .clone()
+                .map_or_else(|| annotations::pattern(&route.path, Reach::Beginning), Ok);
             let regex = regex.or_else(|_| {
                 literal.push(route.clone());
-                annotations::pattern(&regex::escape(&route.path), true)
+                annotations::pattern(&regex::escape(&route.path), Reach::Beginning)
             });
             Some(Pattern { regex: regex.ok()?, route })
         });

@@ -9,7 +9,9 @@ use super::{answer, body::ResponseBody, client::Client, identity, scope::Scope};
 use crate::{
     access_log::Record,
     admission::{self, Admitted, Websocket},
+    config::Matching,
     counters::Refused,
+    path,
     routes::{Found, Host, Returned, Rewritten, Route, Variable},
 };
 
@@ -56,6 +58,10 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     let worker = &client.worker;
     let config = worker.config();
     let admitted = admission::admit(head, &config.limits).map_err(Unplanned::Refused)?;
+    // Nothing else is to be found under another spelling.
+    if config.matching == Matching::Strict && !path::is_plain(head.uri.path()) {
+        return Err(Unplanned::Refused(Refused::Path));
+    }
     if config.blocked.blocks(client.peer, &head.headers) {
         return Err(Unplanned::Refused(Refused::Blocked));
     }
@@ -68,6 +74,9 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     };
     if host.moved.is_some() || host.app_root.is_some() {
         leave_host(client, host, &admitted, head)?;
+    }
+    if host.paths.wants_slash(&admitted.path) {
+        return Err(add_slash(client, &admitted, head));
     }
     let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
     let secured = client.tls && host.tls;
@@ -139,6 +148,16 @@ fn leave_host(
         }
         None => Ok(()),
     }
+}
+
+/// nginx: a location that ends with a slash, asked for without it.
+fn add_slash(client: &Client, admitted: &Admitted<'_>, head: &Parts) -> Unplanned {
+    let mut location = format!("{}://{}{}/", scheme(client), admitted.host_text, admitted.path);
+    if let Some(query) = head.uri.query() {
+        // Writing to a String cannot fail.
+        let _ = write!(location, "?{query}");
+    }
+    Unplanned::moved(StatusCode::MOVED_PERMANENTLY, location)
 }
 
 fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {

@@ -17,6 +17,7 @@ mod grpc;
 mod handover;
 mod http;
 mod limits;
+mod matching;
 mod options;
 mod planner;
 mod proxy_protocol;

@@ -1,13 +1,13 @@
 //! Which path an upstream is asked for.
 
-use fairlead_state::Name;
+use fairlead_state::{Name, model::PathType};
 use regex::bytes::Regex;
 
 use super::{
     template::{Template, Variable},
-    value::{Read, Unread, bad, flag, regex},
+    value::{Read, Unread, bad, flag, regex, regex_with_case},
 };
-use crate::path;
+use crate::{config::Matching, path};
 
 /// What an Ingress says about paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,17 +53,26 @@ impl Rewriting {
 
     /// Whether a path is a regular expression, and with it all paths of its host: ingress-nginx
     /// turns it on for rewriting, too.
-    pub(crate) fn is_regex(&self, path: &str) -> bool {
-        self.use_regex || self.target.as_ref().is_some_and(|(text, _)| **text != *path)
+    pub(crate) fn is_regex(&self, path: &str, path_type: PathType, matching: Matching) -> bool {
+        match matching {
+            Matching::Compat => {
+                self.use_regex || self.target.as_ref().is_some_and(|(text, _)| **text != *path)
+            }
+            Matching::Strict => self.use_regex && path_type == PathType::ImplementationSpecific,
+        }
     }
 
-    /// The rewriting of one path of the Ingress.
-    pub(crate) fn of(&self, path: &str) -> Result<Option<Rewrite>, String> {
+    /// The rewriting of one path of the Ingress; `literal`: it is no regular expression.
+    pub(crate) fn of(&self, path: &str, literal: bool) -> Result<Option<Rewrite>, String> {
         let Some((text, target)) = &self.target else { return Ok(None) };
         if **text == *path {
             return Ok(None);
         }
-        let pattern = pattern(path, false)?;
+        let pattern = if literal {
+            pattern(&literally(path), Reach::Anywhere)?
+        } else {
+            pattern(path, Reach::Anywhere)?
+        };
         Ok(Some(Rewrite { pattern, target: target.clone(), prefix: self.prefix.clone() }))
     }
 }
@@ -92,10 +101,40 @@ impl Rewrite {
     }
 }
 
-/// The expression a path is, `anchored` where it is matched and not where it is rewritten.
-pub(crate) fn pattern(path: &str, anchored: bool) -> Result<Regex, String> {
-    let text = if anchored { format!("^{path}") } else { path.to_owned() };
-    regex(&text).map_err(|unread| match unread {
+/// What of a path an expression has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Some of it (where it is rewritten).
+    Anywhere,
+    /// How it begins, whatever the case (where it is matched).
+    Beginning,
+    /// All of it, with case (where it is matched strictly).
+    Whole,
+}
+
+impl Reach {
+    /// Where paths are matched.
+    pub(crate) fn of(matching: Matching) -> Self {
+        match matching {
+            Matching::Compat => Self::Beginning,
+            Matching::Strict => Self::Whole,
+        }
+    }
+}
+
+/// A path as an expression that has no other meaning.
+fn literally(path: &str) -> String {
+    format!("^{}", regex::escape(path))
+}
+
+/// The expression a path is.
+pub(crate) fn pattern(path: &str, reach: Reach) -> Result<Regex, String> {
+    let compiled = match reach {
+        Reach::Anywhere => regex(path),
+        Reach::Beginning => regex(&format!("^{path}")),
+        Reach::Whole => regex_with_case(&format!("^(?:{path})$")),
+    };
+    compiled.map_err(|unread| match unread {
         Unread::Bad(reason) | Unread::NotServed(reason) => format!("path {path:?} {reason}"),
         Unread::Unknown => String::new(),
     })
@@ -128,7 +167,7 @@ mod tests {
         let mut rewriting = Rewriting::default();
         rewriting.set("rewrite-target", target).unwrap().unwrap();
         rewriting.set("x-forwarded-prefix", "/p$1").unwrap().unwrap();
-        let rewrite = rewriting.of(path).unwrap()?;
+        let rewrite = rewriting.of(path, false).unwrap()?;
         rewrite.apply(request, |_, _| {})
     }
 
@@ -188,7 +227,7 @@ mod tests {
         ) {
             let mut rewriting = Rewriting::default();
             if rewriting.set("rewrite-target", &target) == Some(Ok(()))
-                && let Ok(Some(rewrite)) = rewriting.of("/(.*)")
+                && let Ok(Some(rewrite)) = rewriting.of("/(.*)", false)
                 && let Ok(request) = path::normalise(&request)
                 && let Some(Rewritten::Path { path, .. }) = rewrite.apply(&request, |_, _| {})
             {

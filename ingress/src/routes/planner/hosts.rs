@@ -17,7 +17,7 @@ use super::{
     },
     Planner,
 };
-use crate::host::HostPattern;
+use crate::{config::Matching, host::HostPattern};
 
 impl Planner {
     pub(super) fn rebuild_host(&mut self, pattern: &HostPattern) {
@@ -134,7 +134,11 @@ impl Planner {
             }
         }
         findings.extend(trials.left().map(|canary| waits(canary, pattern)));
-        let paths = if is_regex { self.patterns(paths, findings) } else { paths.build() };
+        let paths = match (self.options.config.matching, is_regex) {
+            (Matching::Strict, _) => paths.build_strict(),
+            (Matching::Compat, true) => self.patterns(paths, findings),
+            (Matching::Compat, false) => paths.build_compat(),
+        };
         let app_root = app_root.map(Into::into);
         let (pattern, moved) = (pattern.clone(), None);
         Some(Host { pattern, tls, paths, default, app_root, moved, client_certificates })

@@ -1,0 +1,100 @@
+//! The surprises of ingress-nginx, and strict matching without them.
+
+use fairlead_ingress::{IngressConfig, Matching, explain::differences};
+use fairlead_state::{
+    Object,
+    model::PathType::{Exact, ImplementationSpecific, Prefix},
+};
+
+use crate::support::{
+    World,
+    client::get,
+    config,
+    objects::{IngressExt, backend, class, ingress},
+    store,
+    upstream::Upstream,
+};
+
+const REGEX: (&str, &str) = ("nginx.ingress.kubernetes.io/use-regex", "true");
+const REWRITE: &str = "nginx.ingress.kubernetes.io/rewrite-target";
+
+/// One host a surprise, two Ingresses each where one makes the other's paths expressions.
+fn surprises() -> Vec<Object> {
+    let exact =
+        |name: &str, host: &str, path: &str| ingress(name).rule(host, &[(Exact, path, "web")]);
+    [
+        exact("case", "case.example", "/Api/v[12]").annotation(REGEX.0, REGEX.1),
+        ingress("regex")
+            .rule("mixed.example", &[(ImplementationSpecific, "/r/[0-9]+", "web")])
+            .annotation(REGEX.0, REGEX.1),
+        exact("other", "mixed.example", "/exact"),
+        ingress("rewrite")
+            .rule("rewrite.example", &[(Prefix, "/old", "web")])
+            .annotation(REWRITE, "/new"),
+        exact("slash", "slash.example", "/dir/"),
+        ingress("plain").rule("plain.example", &[(Prefix, "/p", "web")]),
+    ]
+    .map(IngressExt::object)
+    .into()
+}
+
+async fn world(matching: Matching, upstream: &Upstream) -> World {
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(surprises());
+    World::with(IngressConfig { matching, ..config() }, objects).await
+}
+
+#[tokio::test]
+async fn each_surprise_is_there_in_compat_and_not_in_strict() {
+    let upstream = Upstream::echo("web").await;
+    let compat = world(Matching::Compat, &upstream).await;
+    let strict = world(Matching::Strict, &upstream).await;
+    for (host, path, in_compat, in_strict) in [
+        // 1: expressions ignore case and are beginnings.
+        ("mixed.example", "/r/12", 200, 200),
+        ("mixed.example", "/R/12/more", 200, 404),
+        // Strict: an Exact path is none.
+        ("case.example", "/api/V1", 200, 404),
+        // 2: one Ingress makes expressions of all paths of its host.
+        ("mixed.example", "/exact", 200, 200),
+        ("mixed.example", "/exactly", 200, 404),
+        // 3: rewriting does so, too.
+        ("rewrite.example", "/old", 200, 200),
+        ("rewrite.example", "/OLDer", 200, 404),
+        // 4: the missing slash.
+        ("slash.example", "/dir/", 200, 200),
+        ("slash.example", "/dir", 301, 404),
+        // 5: what is resolved before it is compared.
+        ("plain.example", "/p", 200, 200),
+        ("plain.example", "/x/../p", 200, 400),
+        ("plain.example", "//p", 200, 400),
+        ("plain.example", "/%70", 200, 200),
+    ] {
+        assert_eq!(get(compat.http(), host, path).await.status, in_compat, "{host}{path}");
+        assert_eq!(get(strict.http(), host, path).await.status, in_strict, "{host}{path}");
+    }
+    let moved = get(compat.http(), "slash.example", "/dir?a=b").await;
+    assert_eq!(moved.headers["location"], "http://slash.example/dir/?a=b");
+    let rewritten = get(strict.http(), "rewrite.example", "/old/x").await;
+    assert_eq!(rewritten.body.lines().nth(1), Some("GET /new"));
+}
+
+#[test]
+fn what_strict_would_answer_otherwise_is_found_beforehand() {
+    let mut objects = backend("web", &[]);
+    objects.extend(surprises());
+    objects.push(class("fairlead", "fairlead.io/ingress"));
+    let (_store, snapshots) = store(&objects);
+    let snapshot = snapshots.borrow().clone().unwrap();
+    let found = differences(&config(), &snapshot).unwrap();
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(found.iter().all(|found| found.compat != found.strict));
+    for expected in [
+        "mixed.example/exactx: default/other path /exact; strict: 404",
+        "rewrite.example/OLD: default/rewrite path /old; strict: 404",
+        "slash.example/dir: 301 to /dir/; strict: 404",
+        "plain.example/x/../p: default/plain path /p; strict: 400",
+    ] {
+        assert!(told.iter().any(|line| line == expected), "{expected}: {told:#?}");
+    }
+}
