@@ -233,6 +233,8 @@ pub struct Timeouts {
     pub upstream_idle_ms: u64,
     /// A WebSocket on which neither side sends.
     pub tunnel_idle_ms: u64,
+    /// A connection that is passed on unopened, on which neither side sends.
+    pub stream_idle_ms: u64,
     /// Draining: how long connections are still accepted, so that those half open are completed
     /// and whoever balances in front has seen that this process is not ready.
     pub drain_accept_ms: u64,
@@ -316,6 +318,7 @@ impl Default for Timeouts {
             upstream_read_ms: 60_000,
             upstream_idle_ms: 60_000,
             tunnel_idle_ms: 60_000,
+            stream_idle_ms: 600_000,
             // A SYN or the answer to it that got lost is sent again after 1 s (RFC 6298).
             drain_accept_ms: 2_000,
             drain_linger_ms: 3_000,
@@ -351,6 +354,7 @@ impl Timeouts {
             self.upstream_read_ms,
             self.upstream_idle_ms,
             self.tunnel_idle_ms,
+            self.stream_idle_ms,
         ];
         all.into_iter().min().unwrap_or(1_000)
     }

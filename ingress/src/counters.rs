@@ -178,6 +178,8 @@ pub struct Counters {
     pub upstream_timeouts: u64,
     /// WebSockets opened.
     pub tunnels: u64,
+    /// TLS connections passed on unopened.
+    pub passthroughs: u64,
     /// Lines of the access log.
     pub log_lines: u64,
     /// Of those, lines that were not written: the queue was full, or the file could not be written.
@@ -217,6 +219,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) upstream_retries: Counter,
     pub(crate) upstream_timeouts: Counter,
     pub(crate) tunnels: Counter,
+    pub(crate) passthroughs: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
 }
@@ -262,6 +265,7 @@ impl ThreadCounters {
             upstream_retries: Counter::default(),
             upstream_timeouts: Counter::default(),
             tunnels: Counter::default(),
+            passthroughs: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
         }
@@ -307,6 +311,7 @@ impl Counters {
             sum.upstream_retries += thread.upstream_retries.get();
             sum.upstream_timeouts += thread.upstream_timeouts.get();
             sum.tunnels += thread.tunnels.get();
+            sum.passthroughs += thread.passthroughs.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
         }

@@ -22,6 +22,7 @@ pub mod proxy_protocol;
 pub mod routes;
 mod running;
 mod serve;
+pub mod sni;
 mod tls;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget};

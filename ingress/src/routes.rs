@@ -53,6 +53,8 @@ pub struct Routes {
     any: Option<Arc<Host>>,
     /// Hosts whose clients are asked for a certificate.
     asking: usize,
+    /// Hosts whose TLS is passed on.
+    passing: usize,
 }
 
 /// What is served under one host.
@@ -70,6 +72,8 @@ pub struct Host {
     pub app_root: Option<Name>,
     /// It has no rules: everything is found under this name (annotation `from-to-www-redirect`).
     pub moved: Option<Name>,
+    /// Its TLS is passed on to there, unopened (annotation `ssl-passthrough`).
+    pub passthrough: Option<Arc<Upstream>>,
     /// What is asked of clients by HTTPS (annotation `auth-tls-secret`).
     pub(crate) client_certificates: Option<ClientCertificates>,
 }
@@ -175,6 +179,11 @@ impl Routes {
         self.asking > 0
     }
 
+    /// Whether the TLS of any host is passed on.
+    pub(crate) fn passes_tls(&self) -> bool {
+        self.passing > 0
+    }
+
     /// The host that decides for a normalised name.
     pub(crate) fn host(&self, name: &str) -> Option<&Host> {
         let exact = || self.exact.get(name);
@@ -203,10 +212,14 @@ impl Routes {
 
     fn set(&mut self, pattern: &HostPattern, host: Option<Arc<Host>>) {
         let asks = |host: &Arc<Host>| host.client_certificates.is_some();
+        let passes = |host: &Arc<Host>| host.passthrough.is_some();
         let asks_now = host.as_ref().is_some_and(asks);
+        let passes_now = host.as_ref().is_some_and(passes);
         let old = self.put(pattern, host);
         let asked_before = old.as_ref().is_some_and(asks);
         self.asking = self.asking + usize::from(asks_now) - usize::from(asked_before);
+        let passed_before = old.as_ref().is_some_and(passes);
+        self.passing = self.passing + usize::from(passes_now) - usize::from(passed_before);
     }
 
     /// Returns what was there.

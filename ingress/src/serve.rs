@@ -18,6 +18,7 @@ mod listen;
 mod mirror;
 mod observed;
 mod pace;
+mod passthrough;
 mod plan;
 mod pool;
 mod preamble;

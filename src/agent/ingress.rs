@@ -117,6 +117,7 @@ fn write_metrics(text: &mut String, counters: &Counters) {
         ("upstream_retries", counters.upstream_retries),
         ("upstream_timeouts", counters.upstream_timeouts),
         ("tunnels", counters.tunnels),
+        ("tls_passthroughs", counters.passthroughs),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),
     ] {

@@ -93,6 +93,8 @@ pub(super) struct Annotations {
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
+    /// TLS of its hosts is passed on (ssl-passthrough).
+    pub(super) passes_tls: bool,
     /// Its requests are not logged (enable-access-log).
     is_silent: bool,
     /// Why nobody is let in.
@@ -209,6 +211,7 @@ impl Annotations {
                 own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))
             }
             "enable-access-log" => flag(value).map(|flag| self.is_silent = !flag),
+            "ssl-passthrough" => flag(value).map(|flag| self.passes_tls = flag),
             "enable-global-auth" => flag(value).map(drop),
             "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),
             _ => return None,

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use rustls::server::Acceptor;
 use tokio::{
@@ -15,10 +16,15 @@ use super::{
     client::{self, Client},
     identity::Shown,
     listen::{BACKLOG, Listening},
+    passthrough,
     preamble::{self, Ends},
+    prefixed::Prefixed,
     worker::{Open, Worker},
 };
 use crate::counters::Refused;
+
+/// A connection, of which something may have been read.
+type Tcp = Prefixed<TcpStream>;
 
 /// Out of file descriptors: others may be closed by then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -98,6 +104,24 @@ async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bo
 
 async fn handshake(stream: TcpStream, client: Rc<Client>) {
     let counters = &client.worker.counters;
+    client.watch().arm(client.worker.config().timeouts.tls_handshake_ms);
+    let passes = client.worker.routes.borrow_mut().load().passes_tls();
+    let stream = match passes {
+        // Nearly always all TLS ends here.
+        false => Prefixed::new(Bytes::new(), stream),
+        true => {
+            let mut stream = stream;
+            let Some(Ok(called)) = client.watch().limit(passthrough::called(&mut stream)).await
+            else {
+                return counters.tls_failures.add();
+            };
+            let service = called.name.and_then(|name| passthrough::service(&client, &name));
+            if let Some(service) = service {
+                return passthrough::run(client, stream, called.bytes, service).await;
+            }
+            Prefixed::new(called.bytes, stream)
+        }
+    };
     let Some(stream) = accept_tls(stream, &client).await else {
         counters.tls_failures.add();
         return;
@@ -114,8 +138,7 @@ async fn handshake(stream: TcpStream, client: Rc<Client>) {
     }
 }
 
-async fn accept_tls(stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
-    client.watch().arm(client.worker.config().timeouts.tls_handshake_ms);
+async fn accept_tls(stream: Tcp, client: &Client) -> Option<TlsStream<Tcp>> {
     // Nearly always nobody is to show a certificate, and who is called need not be known first.
     if !client.worker.routes.borrow_mut().load().asks_clients() {
         let tls = TlsAcceptor::from(client.worker.shared.tls.load().plain.clone());
@@ -125,7 +148,7 @@ async fn accept_tls(stream: TcpStream, client: &Client) -> Option<TlsStream<TcpS
 }
 
 /// Asks for a certificate if the host that is called wants to see one.
-async fn accept_by_name(stream: TcpStream, client: &Client) -> Option<TlsStream<TcpStream>> {
+async fn accept_by_name(stream: Tcp, client: &Client) -> Option<TlsStream<Tcp>> {
     let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
     let name = started.client_hello().server_name().map(str::to_ascii_lowercase);
     let worker = &client.worker;

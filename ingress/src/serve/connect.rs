@@ -42,17 +42,29 @@ pub(super) async fn establish(
     connect_ms: u64,
 ) -> Result<(Wire, Arc<Watch>), ConnectError> {
     let connected = open(worker, endpoint, connect_ms).await;
-    match connected {
-        Ok(_) => {
-            endpoint.worked();
-            worker.counters.upstream_connects.add();
-        }
-        Err(_) => {
-            endpoint.failed();
-            worker.counters.upstream_connect_failures.add();
-        }
-    }
+    note(worker, endpoint, connected.is_ok());
     connected
+}
+
+/// TCP alone, for bytes that are not ours to read.
+pub(super) async fn plain(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
+) -> Result<TcpStream, ConnectError> {
+    let connected = reach(worker, endpoint, connect_ms).await.map(|(stream, _)| stream);
+    note(worker, endpoint, connected.is_ok());
+    connected
+}
+
+fn note(worker: &Worker, endpoint: &Endpoint, is_connected: bool) {
+    if is_connected {
+        endpoint.worked();
+        worker.counters.upstream_connects.add();
+    } else {
+        endpoint.failed();
+        worker.counters.upstream_connect_failures.add();
+    }
 }
 
 async fn open(
@@ -60,6 +72,15 @@ async fn open(
     endpoint: &Arc<Endpoint>,
     connect_ms: u64,
 ) -> Result<(Wire, Arc<Watch>), ConnectError> {
+    let (stream, watch) = reach(worker, endpoint, connect_ms).await?;
+    Ok((encrypt(worker, endpoint, stream, &watch).await?, watch))
+}
+
+async fn reach(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
+) -> Result<(TcpStream, Arc<Watch>), ConnectError> {
     let watch = worker.clock.watch();
     watch.arm(connect_ms);
     watch.wake_each_tick();
@@ -79,7 +100,7 @@ async fn open(
             // Fails on a connection already reset; the next write says so.
             let _ = stream.set_nodelay(true);
             watch.wake_when_expired();
-            Ok((encrypt(worker, endpoint, stream, &watch).await?, watch))
+            Ok((stream, watch))
         }
         Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(ConnectError::TimedOut),
         Some(Err(_)) => Err(ConnectError::Refused),

@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -19,6 +18,7 @@ use super::{
     observed::{Observed, Observer},
     websocket::Asked,
     wire::Wire,
+    worker::Worker,
 };
 
 /// Any byte, either way, keeps the tunnel.
@@ -47,12 +47,23 @@ pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early:
     // An HTTP/2 connection is not idle while a tunnel is one of its streams.
     let _busy = client.is_h2().then(|| client.hold());
     let worker = &client.worker;
-    let idle_ms = worker.config().timeouts.tunnel_idle_ms;
+    let mut down = TokioIo::new(upgraded);
+    if down.write_all(&early).await.is_ok() {
+        join(worker, down, upstream, worker.config().timeouts.tunnel_idle_ms).await;
+    }
+}
+
+/// Copies both ways until one side breaks off, both have ended, or neither sends for too long.
+pub(super) async fn join<D, U>(worker: &Worker, down: D, up: U, idle_ms: u64)
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
     let traffic = Rc::new(Traffic { watch: worker.clock.watch(), idle_ms });
     traffic.watch.arm(idle_ms);
-    let down = Observed::new(TokioIo::new(upgraded), traffic.clone());
-    let up = Observed::new(upstream, traffic.clone());
-    let mut copying = pin!(copy(down, up, early));
+    let mut down = Observed::new(down, traffic.clone());
+    let mut up = Observed::new(up, traffic.clone());
+    let mut copying = pin!(copy_bidirectional(&mut down, &mut up));
     poll_fn(|cx| {
         traffic.watch.register(cx.waker());
         // Either side breaking off is how tunnels end.
@@ -60,13 +71,4 @@ pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early:
         if ended { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-}
-
-async fn copy<D, U>(mut down: D, mut up: U, early: Bytes) -> io::Result<()>
-where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    down.write_all(&early).await?;
-    copy_bidirectional(&mut down, &mut up).await.map(|_| ())
 }

@@ -19,6 +19,7 @@ mod http;
 mod limits;
 mod matching;
 mod options;
+mod passthrough;
 mod planner;
 mod proxy_protocol;
 mod routing;

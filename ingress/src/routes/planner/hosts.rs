@@ -11,9 +11,10 @@ use super::{
     super::{
         Host, Route, Trial,
         annotations::Policy,
-        compile::{Backend, Compiled, How},
+        compile::{Backend, Compiled, HostRules, How},
         finding::{Finding, Severity, tell},
         paths,
+        upstream::Upstream,
     },
     Planner,
 };
@@ -70,6 +71,7 @@ impl Planner {
                     default: None,
                     app_root: None,
                     moved: Some(derived.of.to_string().into()),
+                    passthrough: None,
                     client_certificates: None,
                 })
             }
@@ -90,6 +92,7 @@ impl Planner {
         let mut is_regex = false;
         let mut app_root = None;
         let mut client_certificates = None;
+        let mut passthrough = None;
         let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
             .iter()
             .filter_map(|age| self.ingresses.get(&age.key))
@@ -105,6 +108,15 @@ impl Planner {
                 client_certificates.or_else(|| compiled.client_certificates.clone());
             app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
             tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
+            if compiled.annotations.passes_tls && passthrough.is_none() {
+                passthrough = self.root(rules);
+                if passthrough.is_none() {
+                    let reason = format!(
+                        "annotation ssl-passthrough: host {pattern} has no path / to pass its TLS to"
+                    );
+                    findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
+                }
+            }
             let mut taken = |older: &Route, what: String| {
                 let reason =
                     format!("{what} of host {pattern} belongs to the older {}", older.ingress);
@@ -141,7 +153,24 @@ impl Planner {
         };
         let app_root = app_root.map(Into::into);
         let (pattern, moved) = (pattern.clone(), None);
-        Some(Host { pattern, tls, paths, default, app_root, moved, client_certificates })
+        let passthrough = passthrough.filter(|_| pattern != HostPattern::Any);
+        Some(Host {
+            pattern,
+            tls,
+            paths,
+            default,
+            app_root,
+            moved,
+            passthrough,
+            client_certificates,
+        })
+    }
+
+    /// Where `/` leads.
+    fn root(&self, rules: &HostRules) -> Option<Arc<Upstream>> {
+        let root = rules.paths.iter().find(|path| &*path.path == "/").map(|path| &path.backend);
+        let backend = root.or(rules.default.as_ref())?;
+        Some(self.upstreams.get(backend.as_ref()?)?.upstream.clone())
     }
 
     fn patterns(&self, paths: paths::Builder, findings: &mut Vec<Finding>) -> paths::Paths {

@@ -126,7 +126,13 @@ pub(super) static ROWS: &[Annotation] = &[
     row("session-cookie-path", Works, "", "/app", COOKIE),
     row("session-cookie-samesite", Works, "", "Lax", COOKIE),
     row("session-cookie-secure", Works, "", "true", COOKIE),
-    row("ssl-passthrough", Refused, "not served yet", "true", NONE),
+    row(
+        "ssl-passthrough",
+        Works,
+        "no flag is needed",
+        "true",
+        "passthrough::tls_of_a_name_is_passed_on_unopened",
+    ),
     row(
         "ssl-redirect",
         Works,
