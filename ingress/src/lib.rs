@@ -11,6 +11,7 @@ mod authority;
 mod config;
 mod cookies;
 mod counters;
+mod digest;
 mod error;
 pub mod explain;
 pub mod host;

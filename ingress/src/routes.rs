@@ -29,9 +29,9 @@ pub use self::{
 };
 pub(crate) use self::{
     annotations::{
-        Access, Asking, Balance, Canary, Copies, Errors, Extra, Pace, Patience, Policy, Retries,
-        Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable, regex,
-        regex_with_case, variable_name,
+        Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, Pace, Patience, Policy,
+        Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
+        regex, regex_with_case, variable_name,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

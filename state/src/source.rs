@@ -153,21 +153,27 @@ const SECRETS: [&str; 3] = [
     "nginx.ingress.kubernetes.io/auth-tls-secret",
 ];
 
-/// Which other objects an Ingress needs: certificates, authorities and passwords of its own
+/// ConfigMaps with names and texts of fields.
+const CONFIG_MAPS: [&str; 2] = [
+    "nginx.ingress.kubernetes.io/custom-headers",
+    "nginx.ingress.kubernetes.io/auth-proxy-set-headers",
+];
+
+/// Which other objects an Ingress needs: certificates, authorities, passwords and fields, of its own
 /// namespace.
 pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
     let namespace = &ingress.key.namespace;
     let secrets = ingress.tls.iter().filter_map(|tls| tls.secret_name.clone());
-    let texts = SECRETS.iter().filter_map(|name| ingress.annotations.get(*name));
-    let named = texts.filter_map(|text| {
+    let named = |annotation: &&str| {
+        let text = ingress.annotations.get(*annotation)?;
         // Another namespace's is never read.
         let name = text.strip_prefix(&**namespace).and_then(|rest| rest.strip_prefix('/'));
         let name = name.unwrap_or(text);
         (!name.is_empty() && !name.contains('/')).then(|| crate::Name::from(name))
-    });
-    let secrets = secrets.chain(named);
-    let key = |name| Key { namespace: namespace.clone(), name };
-    secrets.map(|name| ObjectRef { kind: Kind::Secret, key: key(name) }).collect()
+    };
+    let of = |kind| move |name| ObjectRef { kind, key: Key { namespace: namespace.clone(), name } };
+    let secrets = secrets.chain(SECRETS.iter().filter_map(named)).map(of(Kind::Secret));
+    secrets.chain(CONFIG_MAPS.iter().filter_map(named).map(of(Kind::ConfigMap))).collect()
 }
 
 /// Ends when the source has dropped its sinks.

@@ -12,6 +12,7 @@ mod client_tls;
 mod cors;
 mod errors;
 mod external;
+mod headers;
 mod limits;
 mod mirror;
 mod proxy;
@@ -26,19 +27,21 @@ use std::sync::Arc;
 
 use fairlead_state::{
     Key,
-    model::{Ingress, Secret},
+    model::{ConfigMap, Ingress, Secret},
 };
 use http::HeaderValue;
 
 pub use self::catalogue::{ANNOTATIONS, Annotation, Support};
 pub(crate) use self::{
     access::Access,
+    auth::Door,
     balance::{Balance, SameSite, Sticky},
     canary::Canary,
     client_tls::ClientTls,
     cors::Cors,
     errors::Errors,
     external::Asking,
+    headers::NamedFields,
     limits::{Pace, Throttle},
     mirror::Copies,
     proxy::{Patience, Retries},
@@ -53,6 +56,7 @@ use self::{
     auth::BasicAuth,
     balance::Balancing,
     external::ExternalAuth,
+    headers::{Fields, Named},
     mirror::Mirroring,
     proxy::Proxying,
     snippet::Snippets,
@@ -64,7 +68,6 @@ use crate::{
     config::IngressConfig,
     host::HostPattern,
     limiter::Limiter,
-    passwords::Gate,
     tls::TlsWish,
 };
 
@@ -87,6 +90,7 @@ pub(super) struct Annotations {
     access: Access,
     basic: BasicAuth,
     external: ExternalAuth,
+    headers: Named,
     snippets: Snippets,
     mirroring: Mirroring,
     pub(super) client_tls: ClientTls,
@@ -126,7 +130,7 @@ pub(crate) struct Extra {
     /// Who is let in by address.
     pub(crate) access: Option<Access>,
     /// Who is let in by password.
-    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) gate: Option<Door>,
     /// Who is asked whom to let in.
     pub(crate) authority: Option<Arc<Authority>>,
     /// How much a client may ask for.
@@ -141,6 +145,8 @@ pub(crate) struct Extra {
     pub(crate) mirror: Option<Arc<Mirror>>,
     /// What snippets ask for.
     pub(crate) snippet: Option<Snippet>,
+    /// Fields that answers get (custom-headers).
+    pub(crate) told: Fields,
     /// Which endpoint is asked, if not simply the next one.
     pub(crate) balance: Option<Balance>,
     /// All requests are sent there.
@@ -189,6 +195,7 @@ impl Annotations {
             .or_else(|| self.reply.set(name, value))
             .or_else(|| self.canary.set(name, value))
             .or_else(|| self.basic.set(ingress, name, value))
+            .or_else(|| self.headers.set(ingress, name, value))
             .or_else(|| self.external.set(name, value))
             .or_else(|| self.client_tls.set(ingress, name, value))
             .or_else(|| self.snippets.set(name, value))
@@ -228,6 +235,19 @@ impl Annotations {
         self.basic.secret().into_iter().chain(self.client_tls.secret())
     }
 
+    /// ConfigMaps that are read for it.
+    pub(super) fn config_maps(&self) -> impl Iterator<Item = &Key> {
+        self.headers.maps()
+    }
+
+    /// What those say, and why nothing is taken of it.
+    pub(super) fn named_fields<'m>(
+        &self,
+        look: impl Fn(&Key) -> Option<&'m ConfigMap>,
+    ) -> (NamedFields, Option<String>) {
+        self.headers.read(look)
+    }
+
     /// The Secret that has the passwords.
     pub(super) fn passwords(&self) -> Option<&Key> {
         self.basic.secret()
@@ -240,8 +260,10 @@ impl Annotations {
         config: &IngressConfig,
         counted: Option<Arc<Limiter>>,
         secret: Option<&Secret>,
+        named: NamedFields,
     ) -> (Policy, Option<String>) {
-        let (gate, authority) = (self.basic.gate(secret), self.external.asking());
+        let authority = named.asked.and_then(|fields| self.external.asking(fields));
+        let gate = self.basic.gate(secret);
         let error = gate.as_ref().err().or(authority.as_ref().err()).cloned();
         let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
         let new_limiter = || Arc::new(Limiter::new(self.throttle.clone()));
@@ -255,6 +277,7 @@ impl Annotations {
             cors: self.cors.is_needed().then(|| self.cors.clone()),
             balance: self.balancing.balance(),
             snippet: self.snippets.snippet(),
+            told: named.told,
             mirror: self.mirroring.copies().map(|copies| Arc::new(Mirror::new(copies))),
             reply: self.reply.is_needed().then(|| self.reply.clone()),
             elsewhere: self.redirects.elsewhere(),
@@ -278,11 +301,11 @@ impl Extra {
     fn is_needed(&self) -> bool {
         let Self { denied, access, limiter, pace, cors, reply, balance, .. } = self;
         let Self { elsewhere, vhost, closes, errors, .. } = self;
-        let Self { gate, authority, snippet, mirror, .. } = self;
+        let Self { gate, authority, snippet, mirror, told, .. } = self;
         let asks_who = gate.is_some() || authority.is_some();
         let guards = denied.is_some() || access.is_some() || limiter.is_some() || asks_who;
         let answers = pace.is_some() || elsewhere.is_some() || errors.is_some();
-        let replies = cors.is_some() || reply.is_some();
+        let replies = cors.is_some() || reply.is_some() || !told.is_empty();
         let asks = mirror.is_some()
             || balance.is_some()
             || snippet.is_some()

@@ -159,8 +159,13 @@ pub(super) fn compile(
     });
     let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
     let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
+    let maps = snapshot.config_maps();
+    let (named, error) = annotations.named_fields(|key| maps.get(key).map(|map| &**map));
+    if let Some(error) = error {
+        checker.find(Severity::Refused, error);
+    }
     let (policy, error) =
-        annotations.policy(&options.config, counted, secret.map(|secret| &**secret));
+        annotations.policy(&options.config, counted, secret.map(|secret| &**secret), named);
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fairlead_state::{
-    Changes, Dirty, Key, Snapshot,
+    Changes, Dirty, Key, Kind, ObjectRef, Snapshot,
     model::{Ingress, IngressRule},
 };
 
@@ -44,8 +44,8 @@ pub struct Planner {
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     /// Who is spoken to in TLS with what of a Secret.
     upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
-    /// Ingresses whose passwords or authorities a Secret has.
-    readers: BTreeMap<Key, BTreeSet<Key>>,
+    /// Ingresses that read a Secret or ConfigMap: passwords, authorities, fields.
+    readers: BTreeMap<ObjectRef, BTreeSet<Key>>,
     routes: Routes,
     certificates: CertificatePlanner,
 }
@@ -177,13 +177,14 @@ impl Planner {
                 Dirty::Service(key) => _ = work.services.insert(key),
                 Dirty::Ingress(key) => _ = work.ingresses.insert(key),
                 Dirty::Secret(key) => {
-                    work.ingresses.extend(self.readers.get(&key).into_iter().flatten().cloned());
+                    work.ingresses.extend(self.readers_of(Kind::Secret, &key));
                     work.secrets.insert(key);
                 }
                 // Classes are few and change rarely; any Ingress may be affected.
                 Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
                 Dirty::ConfigMap(key) => {
-                    work.options |= self.base.config_map.as_ref() == Some(&key)
+                    work.ingresses.extend(self.readers_of(Kind::ConfigMap, &key));
+                    work.options |= self.base.config_map.as_ref() == Some(&key);
                 }
                 Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ServiceCidr(_) => {}
             }
@@ -204,6 +205,11 @@ impl Planner {
                 .cloned()
                 .collect(),
         }
+    }
+
+    fn readers_of(&self, kind: Kind, key: &Key) -> impl Iterator<Item = Key> {
+        let object = ObjectRef { kind, key: key.clone() };
+        self.readers.get(&object).into_iter().flatten().cloned()
     }
 
     /// Returns whether Ingresses are to be looked at again.
@@ -248,11 +254,11 @@ impl Planner {
             }
             touched.hosts.insert(host.clone());
         }
-        for secret in old.annotations.secrets() {
-            let Some(readers) = self.readers.get_mut(secret) else { continue };
+        for object in read_by(old) {
+            let Some(readers) = self.readers.get_mut(&object) else { continue };
             readers.remove(&old.age.key);
             if readers.is_empty() {
-                self.readers.remove(secret);
+                self.readers.remove(&object);
             }
         }
         for derived in &old.derived {
@@ -281,8 +287,8 @@ impl Planner {
             self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
             touched.hosts.insert(host.clone());
         }
-        for secret in new.annotations.secrets() {
-            self.readers.entry(secret.clone()).or_default().insert(new.age.key.clone());
+        for object in read_by(new) {
+            self.readers.entry(object).or_default().insert(new.age.key.clone());
         }
         for derived in &new.derived {
             let claims = self.derived.entry(derived.host.clone()).or_default();
@@ -414,6 +420,13 @@ impl Planner {
         all.dedup();
         all
     }
+}
+
+/// Objects beside the Ingress that say what it means.
+fn read_by(compiled: &Compiled) -> impl Iterator<Item = ObjectRef> {
+    let of = |kind| move |key: &Key| ObjectRef { kind, key: key.clone() };
+    let secrets = compiled.annotations.secrets().map(of(Kind::Secret));
+    secrets.chain(compiled.annotations.config_maps().map(of(Kind::ConfigMap)))
 }
 
 impl Tracked {

@@ -24,8 +24,9 @@ use super::{
 use crate::{
     authority::{Answer, Authority},
     counters::Refused,
+    digest::{self, DigestGate},
     passwords::{Gate, NotIn},
-    routes::Extra,
+    routes::{Door, Extra},
 };
 
 /// ingress-nginx: no-auth-locations.
@@ -66,8 +67,12 @@ pub(super) async fn ask(
     if let Some(authority) = &extra.authority {
         let_in = by_authority(client, authority, scope).await?;
     }
-    if let Some(gate) = &extra.gate {
-        by_password(client, gate, &scope.head.headers).await?;
+    if let Some(door) = &extra.gate {
+        match door {
+            Door::Basic(gate) => by_password(client, gate, &scope.head.headers).await?,
+            Door::Digest(gate) => by_digest(gate, scope)
+                .map_err(|why| unauthorized(client, gate.challenge(why).as_ref()))?,
+        }
         let_in.taken_off.push(AUTHORIZATION);
     }
     Ok(let_in)
@@ -103,6 +108,12 @@ async fn by_password(
         }
         NotIn::Wrong => unauthorized(client, Some(&gate.challenge)),
     })
+}
+
+fn by_digest(gate: &DigestGate, scope: &Scope<'_>) -> Result<(), digest::NotIn> {
+    let head = scope.head;
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    gate.admits(&head.method, target, &head.headers)
 }
 
 fn unauthorized(client: &Client, challenge: Option<&HeaderValue>) -> Response<ResponseBody> {
@@ -245,6 +256,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
     let redirect = redirect.map_or_else(|| uri.clone(), |template| scope.render(template));
     headers.insert(&X_AUTH_REQUEST_REDIRECT, HeaderValue::try_from(redirect).ok()?);
     headers.insert(&X_ORIGINAL_URI, HeaderValue::try_from(uri).ok()?);
+    headers.extend(authority.asking.question.iter().filter_map(|field| scope.field(field)));
     Some(headers)
 }
 

@@ -127,6 +127,8 @@ async fn with_extras(
     let seen = Seen::of(&head, plan);
     let instead = Instead::of(&plan.route, &seen.scope(client, &head, plan), &plan.host);
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
+    let scope = seen.scope(client, &head, plan);
+    let fields: Vec<_> = extra.told.iter().filter_map(|field| scope.field(field)).collect();
     let told = extra.snippet.as_ref().map(|snippet| {
         let scope = seen.scope(client, &head, plan);
         let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
@@ -158,6 +160,9 @@ async fn with_extras(
     }
     if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
         cors.set_fields(response.headers_mut(), origin);
+    }
+    for (name, value) in fields {
+        response.headers_mut().insert(name, value);
     }
     if let Some(told) = told {
         told.apply(response.status(), response.headers_mut());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderName, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
 use super::{auth, client::Client, fields};
 use crate::{
@@ -30,6 +30,14 @@ impl Scope<'_> {
     /// A template's text for this request.
     pub(super) fn render(&self, template: &Template) -> String {
         template.render(|variable, out| self.write(variable, out), None)
+    }
+
+    /// A field whose text is this request's; `None`: it would be no field.
+    pub(super) fn field(
+        &self,
+        (name, text): &(HeaderName, Template),
+    ) -> Option<(HeaderName, HeaderValue)> {
+        Some((name.clone(), HeaderValue::try_from(self.render(text)).ok()?))
     }
 
     /// Path and query.

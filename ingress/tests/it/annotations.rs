@@ -8,6 +8,7 @@ mod client_tls;
 mod cors;
 mod documentation;
 mod errors;
+mod headers;
 mod limits;
 mod mirror;
 mod redirects;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::{
+    headers::Fields,
     template::Template,
     value::{Read, Unread, bad, flag, number},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Asking {
     pub(crate) signin: Option<Template>,
     /// Fields of the answer that go on with the request, whatever the client sent as them.
     pub(crate) fields: Box<[HeaderName]>,
+    /// Fields the question has beside the request's.
+    pub(crate) question: Fields,
     /// `X-Auth-Request-Redirect`, if not the request's own path.
     pub(crate) request_redirect: Option<Template>,
     /// Answers are remembered under this.
@@ -78,13 +81,12 @@ impl ExternalAuth {
             }
             "auth-keepalive-share-vars" => flag(value).map(drop),
             "auth-snippet" => bad("is not served: nothing is executed"),
-            "auth-proxy-set-headers" => bad("is not served: ConfigMaps are not read"),
             _ => return None,
         })
     }
 
     /// `None`: nobody is asked. An error keeps everybody out.
-    pub(super) fn asking(&self) -> Result<Option<Asking>, String> {
+    pub(super) fn asking(&self, question: Fields) -> Result<Option<Asking>, String> {
         let Some(url) = &self.url else { return Ok(None) };
         let param = self.redirect_param.as_deref().unwrap_or(REDIRECT_PARAM);
         let signin = self.signin.as_deref().map(|signin| with_redirect(signin, param));
@@ -97,6 +99,7 @@ impl ExternalAuth {
             method: self.method.clone(),
             signin: signin.map(|signin| Template::parse(&signin)).transpose()?,
             fields: self.fields.clone().into(),
+            question,
             request_redirect: self.request_redirect.clone(),
             cache_key: self.cache_key.clone(),
             cached,

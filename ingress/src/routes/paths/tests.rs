@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use fairlead_state::{Key, model::PathType};
 
-use super::*;
+use super::{super::annotations::NamedFields, *};
 use crate::config::IngressConfig;
 
 fn paths(rules: &[(PathType, &str)]) -> Paths {
@@ -14,8 +14,9 @@ fn paths(rules: &[(PathType, &str)]) -> Paths {
 }
 
 fn route(path_type: PathType, path: &str) -> Arc<Route> {
-    let policy =
-        annotations::Annotations::default().policy(&IngressConfig::default(), None, None).0;
+    let policy = annotations::Annotations::default()
+        .policy(&IngressConfig::default(), None, None, NamedFields::default())
+        .0;
     Arc::new(Route {
         ingress: Key::new("default", "web"),
         path: path.into(),

@@ -36,6 +36,51 @@ async fn ask(world: &World, name: &str, path: &str, fields: &[(&'static str, &st
     send(&mut connect(world.http()).await, request).await
 }
 
+/// The answer of RFC 7616's MD5 to a challenge, for GET.
+fn digest(challenge: &str, target: &str, password: &str) -> String {
+    use md5::{Digest, Md5};
+    let hex = |text: String| {
+        Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+    let of_user = hex(format!("ann:shop:{password}"));
+    let of_request = hex(format!("GET:{target}"));
+    let response = hex(format!("{of_user}:{nonce}:00000001:abc:auth:{of_request}"));
+    format!(
+        "Digest username=\"ann\", realm=\"shop\", nonce=\"{nonce}\", uri=\"{target}\", \
+         algorithm=MD5, qop=auth, nc=00000001, cnonce=\"abc\", response=\"{response}\""
+    )
+}
+
+#[tokio::test]
+async fn a_digest_lets_in_and_counts_for_one_request() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    // MD5 of "ann:shop:secret", as htdigest writes it.
+    let file = "ann:shop:1b6edb78a8bb44a5bfe53db8ac4f7a5d\n";
+    objects.push(passwords(Key::new("default", "users"), &[("auth", file)]));
+    let digest_type = ("auth-type", "digest");
+    let secret = ("auth-secret", "users");
+    objects.push(site("a", &[digest_type, secret, ("auth-realm", "shop")]).object());
+    objects.push(site("other", &[digest_type, secret, ("auth-realm", "elsewhere")]).object());
+    let world = World::new(objects).await;
+    let asked = ask(&world, "a", "/x?y", &[]).await;
+    assert_eq!(asked.status, 401);
+    let challenge = asked.headers["www-authenticate"].to_str().unwrap().to_owned();
+    for (target, password, path, status) in [
+        ("/x?y", "secret", "/x?y", 200),
+        ("/x?y", "wrong", "/x?y", 401),
+        ("/x?y", "secret", "/z", 401),
+    ] {
+        let words = digest(&challenge, target, password);
+        let answer = ask(&world, "a", path, &[("authorization", &words)]).await;
+        assert_eq!(answer.status, status, "{target} {password} {path}");
+        assert_eq!(answer.saw("authorization"), None);
+    }
+    assert_eq!(ask(&world, "other", "/", &[]).await.status, 503);
+    assert!(world.reasons("other")[0].contains("no user of the realm"));
+}
+
 #[tokio::test]
 async fn a_password_lets_in_and_goes_no_further() {
     let upstream = Upstream::echo("web").await;

@@ -37,7 +37,13 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row("cors-expose-headers", Works, "", "X-C", CORS),
     row("cors-max-age", Works, "", "600", CORS),
-    row("custom-headers", Refused, "ConfigMaps are not read", "default/headers", NONE),
+    row(
+        "custom-headers",
+        Differs,
+        "any field but those of framing; a ConfigMap of the Ingress's own namespace",
+        "headers",
+        "annotations::headers::answers_have_what_a_config_map_says",
+    ),
     row(
         "custom-http-errors",
         Differs,

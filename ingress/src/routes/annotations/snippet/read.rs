@@ -200,29 +200,29 @@ fn actions(name: &str, words: &[&str]) -> Result<Vec<Action>, String> {
                     return Err(format!("{name} {word} is not served"));
                 }
                 let (field, text) = word.split_once(':').unwrap_or((word, ""));
-                Ok(Action::SetAlways(field_name(field)?, template(text.trim())?))
+                Ok(Action::SetAlways(field_name(field)?, field_text(text.trim())?))
             })
             .collect(),
         ("more_clear_headers", words) if !words.is_empty() => {
             words.iter().map(|word| Ok(Action::Clear(field_name(word)?))).collect()
         }
         ("add_header", [field, text]) => {
-            let (name, text) = (field_name(field)?, template(text)?);
+            let (name, text) = (field_name(field)?, field_text(text)?);
             Ok(vec![Action::Add { name, text, always: false }])
         }
         ("add_header", [field, text, "always"]) => {
-            let (name, text) = (field_name(field)?, template(text)?);
+            let (name, text) = (field_name(field)?, field_text(text)?);
             Ok(vec![Action::Add { name, text, always: true }])
         }
         ("proxy_set_header" | "grpc_set_header", [field, text]) => {
-            Ok(vec![Action::ToEndpoint(field_name(field)?, template(text)?)])
+            Ok(vec![Action::ToEndpoint(field_name(field)?, field_text(text)?)])
         }
         ("return", [status]) if !status.contains("://") => {
             Ok(vec![Action::Return(status_of(status)?, None)])
         }
-        ("return", [url]) => Ok(vec![Action::Return(StatusCode::FOUND, Some(template(url)?))]),
+        ("return", [url]) => Ok(vec![Action::Return(StatusCode::FOUND, Some(field_text(url)?))]),
         ("return", [status, text]) => {
-            Ok(vec![Action::Return(status_of(status)?, Some(template(text)?))])
+            Ok(vec![Action::Return(status_of(status)?, Some(field_text(text)?))])
         }
         _ => Err(format!("{name} is not served here, or not so; nothing is executed")),
     }
@@ -235,7 +235,7 @@ fn status_of(text: &str) -> Result<StatusCode, String> {
 }
 
 /// Fields that say how long a message is and whose connection it is on stay ours.
-fn field_name(text: &str) -> Result<HeaderName, String> {
+pub(in super::super) fn field_name(text: &str) -> Result<HeaderName, String> {
     const OURS: [&str; 6] =
         ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
     let name: HeaderName = text.trim().parse().map_err(|_| format!("{text:?} is no field"))?;
@@ -245,7 +245,8 @@ fn field_name(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-fn template(text: &str) -> Result<Template, String> {
+/// A text that fits in a field.
+pub(in super::super) fn field_text(text: &str) -> Result<Template, String> {
     if !text.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) {
         return Err("a text holds what no field holds".to_owned());
     }

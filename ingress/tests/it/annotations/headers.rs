@@ -1,0 +1,58 @@
+//! Fields that ConfigMaps name.
+
+use fairlead_state::{Key, Kind, ObjectRef};
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Bytes;
+
+use super::site;
+use crate::support::{
+    World,
+    client::get,
+    objects::{IngressExt, backend, config_map},
+    upstream::Upstream,
+};
+
+#[tokio::test]
+async fn answers_have_what_a_config_map_says() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(config_map("headers", &[("X-Frame-Options", "DENY"), ("X-Host", "$host")]));
+    objects.push(site("a", &[("custom-headers", "default/headers")]).object());
+    objects.push(site("foreign", &[("custom-headers", "other/headers")]).object());
+    objects.push(site("none", &[("custom-headers", "nothing")]).object());
+    let mut world = World::new(objects).await;
+    let answer = get(world.http(), "a.example", "/").await;
+    assert_eq!(answer.headers["x-frame-options"], "DENY");
+    assert_eq!(answer.headers["x-host"], "a.example");
+    for (name, reason) in [("foreign", "of another namespace"), ("none", "does not exist")] {
+        assert_eq!(get(world.http(), &format!("{name}.example"), "/").await.status, 200);
+        assert!(world.reasons(name)[0].contains(reason), "{:?}", world.reasons(name));
+    }
+    world.apply(vec![config_map("headers", &[("X-Frame-Options", "SAMEORIGIN")])]).await;
+    let answer = get(world.http(), "a.example", "/").await;
+    assert_eq!(answer.headers["x-frame-options"], "SAMEORIGIN");
+    assert!(!answer.headers.contains_key("x-host"));
+}
+
+#[tokio::test]
+async fn whoever_is_asked_is_told_what_a_config_map_says() {
+    let authority = Upstream::serve(|request: http::Request<_>| async move {
+        let is_told = request.headers().get("x-secret").is_some_and(|value| value == "a.example");
+        let status = if is_told { 200 } else { 403 };
+        Response::builder().status(status).body(Full::new(Bytes::new())).unwrap()
+    })
+    .await;
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/verify", authority.address);
+    let ingress = site("a", &[("auth-url", &url), ("auth-proxy-set-headers", "default/headers")]);
+    objects.push(ingress.object());
+    let mut world = World::new(objects).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 503, "nobody knows what to say");
+    world.apply(vec![config_map("headers", &[("X-Secret", "$host")])]).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    let key = Key::new("default", "headers");
+    world.delete(ObjectRef { kind: Kind::ConfigMap, key }).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
+}
