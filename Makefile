@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-differential: toolchain ## the same questions to CoreDNS and to Fairlead [Q
 test-reliability: toolchain ## agents that end a hundred times under 5,000 connections a second (as root)
 	@tools/toolchain.sh test
 	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture
+
+test-peers: toolchain ## h2spec, nginx, HAProxy, slowhttptest and sslscan against Ingress
+	@tools/peers.sh
 
 test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes cluster (as root)
 	@tests/cluster/test

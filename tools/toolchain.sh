@@ -126,10 +126,11 @@ docs) rust; cargo_tool mdbook "$MDBOOK_VERSION" ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 nginx-light wrk dnsperf openssl ;;
 kube-proxy) go_present ;;
+peers) plain_packages nginx-light haproxy slowhttptest sslscan; go_present ;;
 image) plain_packages python3 ca-certificates binutils ;;
 cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
   go_present ;;
-*) die "usage: tools/toolchain.sh build|image|run|test|docs|lint|bench|kube-proxy|cluster" ;;
+*) die "usage: tools/toolchain.sh build|image|run|test|docs|lint|bench|kube-proxy|peers|cluster" ;;
 esac
