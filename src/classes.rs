@@ -2,7 +2,7 @@
 //! what it would do.
 
 use fairlead_ingress::{IngressConfig, Matching};
-use fairlead_state::{Kind, ObjectRef};
+use fairlead_state::{Key, Kind, ObjectRef};
 
 use crate::agent::NamespacedName;
 
@@ -37,12 +37,24 @@ pub(crate) struct ClassArgs {
     /// Take settings of ingress-nginx's ConfigMap; it is followed
     #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_INGRESS_CONFIG")]
     ingress_config: Option<NamespacedName>,
+    /// Serve TCP ports by this ConfigMap, whose entries are PORT: NAMESPACE/SERVICE:PORT
+    #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_TCP_SERVICES_CONFIGMAP")]
+    tcp_services_configmap: Option<NamespacedName>,
+    /// Serve UDP ports by this ConfigMap
+    #[arg(long, value_name = "NS/NAME", env = "FAIRLEAD_UDP_SERVICES_CONFIGMAP")]
+    udp_services_configmap: Option<NamespacedName>,
+}
+
+fn key(name: Option<&NamespacedName>) -> Option<Key> {
+    name.map(|name| name.0.clone())
 }
 
 impl ClassArgs {
     /// Objects that are read because a flag names them.
     pub(crate) fn named(&self) -> impl Iterator<Item = ObjectRef> {
-        let maps = self.ingress_config.iter();
+        let maps =
+            [&self.ingress_config, &self.tcp_services_configmap, &self.udp_services_configmap];
+        let maps = maps.into_iter().flatten();
         maps.map(|map| ObjectRef { kind: Kind::ConfigMap, key: map.0.clone() })
     }
 
@@ -56,7 +68,9 @@ impl ClassArgs {
                 MatchingArg::Compat => Matching::Compat,
                 MatchingArg::Strict => Matching::Strict,
             },
-            config_map: self.ingress_config.as_ref().map(|map| map.0.clone()),
+            tcp_services: key(self.tcp_services_configmap.as_ref()),
+            udp_services: key(self.udp_services_configmap.as_ref()),
+            config_map: key(self.ingress_config.as_ref()),
             ..IngressConfig::default()
         }
     }

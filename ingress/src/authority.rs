@@ -175,7 +175,7 @@ impl Place {
         } else {
             Speech::default()
         };
-        let key = UpstreamKey { service: name, port: None, protocol: None, tls: None };
+        let key = UpstreamKey { service: name, port: None, protocol: None, tls: None, udp: false };
         let (upstream, looked_up_ms) = (Upstream::new(key), AtomicU64::new(0));
         Some(Self { upstream, host: host.into(), port, speech, looked_up_ms })
     }

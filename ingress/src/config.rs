@@ -56,6 +56,10 @@ pub struct IngressConfig {
     pub tls: TlsSettings,
     /// A ConfigMap in ingress-nginx's words that changes these settings while they are in force.
     pub config_map: Option<Key>,
+    /// A ConfigMap of TCP services, as ingress-nginx's.
+    pub tcp_services: Option<Key>,
+    /// A ConfigMap of UDP services, as ingress-nginx's.
+    pub udp_services: Option<Key>,
     /// How paths are compared.
     pub matching: Matching,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
@@ -279,6 +283,8 @@ impl Default for IngressConfig {
             blocked: Blocked::default(),
             tls: TlsSettings::default(),
             config_map: None,
+            tcp_services: None,
+            udp_services: None,
             matching: Matching::default(),
             underscores_in_headers: false,
             access_log: None,

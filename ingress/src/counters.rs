@@ -180,6 +180,10 @@ pub struct Counters {
     pub tunnels: u64,
     /// TLS connections passed on unopened.
     pub passthroughs: u64,
+    /// Connections and clients of TCP and UDP services.
+    pub streams: u64,
+    /// Of those, connections without an endpoint, and datagrams that were lost.
+    pub streams_failed: u64,
     /// Lines of the access log.
     pub log_lines: u64,
     /// Of those, lines that were not written: the queue was full, or the file could not be written.
@@ -220,6 +224,9 @@ pub(crate) struct ThreadCounters {
     pub(crate) upstream_timeouts: Counter,
     pub(crate) tunnels: Counter,
     pub(crate) passthroughs: Counter,
+    pub(crate) streams: Counter,
+    pub(crate) streams_ended: Counter,
+    pub(crate) streams_failed: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
 }
@@ -238,7 +245,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed) + count, Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -266,6 +273,9 @@ impl ThreadCounters {
             upstream_timeouts: Counter::default(),
             tunnels: Counter::default(),
             passthroughs: Counter::default(),
+            streams: Counter::default(),
+            streams_ended: Counter::default(),
+            streams_failed: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
         }
@@ -312,6 +322,8 @@ impl Counters {
             sum.upstream_timeouts += thread.upstream_timeouts.get();
             sum.tunnels += thread.tunnels.get();
             sum.passthroughs += thread.passthroughs.get();
+            sum.streams += thread.streams.get();
+            sum.streams_failed += thread.streams_failed.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
         }

@@ -24,6 +24,7 @@ pub mod routes;
 mod running;
 mod serve;
 pub mod sni;
+mod streams;
 mod tls;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget};

@@ -56,6 +56,17 @@ pub fn parse(bytes: &[u8]) -> Header {
     }
 }
 
+/// A header of version 1 that says so.
+pub fn line(source: SocketAddr, destination: SocketAddr) -> String {
+    let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+    let family = match (from, to) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
+        (IpAddr::V6(_), IpAddr::V6(_)) => "TCP6",
+        _ => return "PROXY UNKNOWN\r\n".to_owned(),
+    };
+    format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port())
+}
+
 fn head(bytes: &[u8], len: usize) -> &[u8] {
     bytes.get(..len).unwrap_or(bytes)
 }
@@ -144,6 +155,19 @@ mod tests {
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         [V2_START, &[command, family], &length, rest].concat()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (source, destination) in
+            [("192.0.2.1:1234", "198.51.100.1:443"), ("[2001:db8::1]:1234", "[2001:db8::2]:443")]
+        {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            let read = parse(line(source, destination).as_bytes());
+            assert_eq!(read, Header::Proxied(Some(Route { source, destination })));
+        }
+        let mixed = line("192.0.2.1:1".parse().unwrap(), "[2001:db8::2]:2".parse().unwrap());
+        assert_eq!(parse(mixed.as_bytes()), Header::Proxied(None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod latency;
 mod options;
 mod paths;
 mod planner;
+mod streams;
 mod upstream;
 
 use std::{fmt, sync::Arc};
@@ -35,6 +36,7 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, TlsClaim},
+    streams::{Stream, StreamPort, Streams},
 };
 use crate::{
     host::{HostPattern, wildcard_suffix},

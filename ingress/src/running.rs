@@ -18,8 +18,9 @@ use crate::{
     counters::{Counters, Meter, ThreadCounters},
     error::IngressError,
     explain::Explainer,
-    routes::{Finding, Planner, RouteRow, Routes},
+    routes::{Finding, Planner, RouteRow, Routes, Streams},
     serve::{self, Life, Readiness, Shared},
+    streams,
     tls::{Fallback, Handshakes, Resolver},
 };
 
@@ -66,6 +67,7 @@ struct Outlets {
     resolver: Arc<Resolver>,
     handshakes: Arc<ArcSwap<Handshakes>>,
     settings: Arc<ArcSwap<IngressConfig>>,
+    streams: watch::Sender<Arc<Streams>>,
     /// Routes are known: data threads may listen.
     go: watch::Sender<bool>,
     revision: watch::Sender<u64>,
@@ -90,7 +92,9 @@ pub fn start(
     let planner = Planner::new(&config, Fallback::generate()?);
     let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
     let routes = Arc::new(ArcSwap::default());
-    let in_force = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let config = Arc::new(config);
+    let config_has_streams = config.tcp_services.is_some() || config.udp_services.is_some();
+    let in_force = Arc::new(ArcSwap::new(config.clone()));
     let (log, blocks) = access_log::queue();
     let handshakes = Handshakes::new(&resolver, config.tls)?;
     let handshakes = Arc::new(ArcSwap::from_pointee(handshakes));
@@ -139,7 +143,17 @@ pub fn start(
         access_log::write(&blocks, &lost);
         Ok(())
     })?;
-    let outlets = Outlets { planner, routes, resolver, handshakes, settings, go, revision };
+    let (streams, wanted_streams) = watch::channel(Arc::default());
+    if config_has_streams {
+        let counters = Arc::new(ThreadCounters::new());
+        running.counters.threads.push(counters.clone());
+        let (settings, cancel) = (settings.clone(), running.cancel.clone());
+        running.spawn("ingress-streams".to_owned(), move || {
+            streams::run(settings, counters, wanted_streams, &cancel)
+        })?;
+    }
+    let outlets =
+        Outlets { planner, routes, resolver, handshakes, settings, streams, go, revision };
     let cancel = running.cancel.clone();
     running.spawn("ingress-plan".to_owned(), move || plan(&outlets, snapshots, &cancel))?;
     Ok(running)
@@ -178,6 +192,9 @@ impl Outlets {
         }
         if planned.routes {
             self.routes.store(Arc::new(planner.routes().clone()));
+        }
+        if planned.streams {
+            self.streams.send_replace(planner.streams().clone());
         }
         drop(planner);
         self.revision.send_replace(snapshot.revision());

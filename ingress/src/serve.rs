@@ -40,9 +40,12 @@ use arc_swap::ArcSwap;
 pub(crate) use self::{
     auth::user,
     client::Client,
+    clock::Clock,
     fields::{hex as hex_id, sent_request_id},
     listen::bind,
+    preamble::read as read_preamble,
     scope::argument,
+    tunnel::join,
     worker::{Life, Readiness, run},
 };
 use crate::{config::IngressConfig, routes::Routes, tls::Handshakes};

@@ -118,6 +118,8 @@ fn write_metrics(text: &mut String, counters: &Counters) {
         ("upstream_timeouts", counters.upstream_timeouts),
         ("tunnels", counters.tunnels),
         ("tls_passthroughs", counters.passthroughs),
+        ("streams", counters.streams),
+        ("streams_failed", counters.streams_failed),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),
     ] {

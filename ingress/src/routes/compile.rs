@@ -156,6 +156,7 @@ pub(super) fn compile(
         port: None,
         protocol: None,
         tls: None,
+        udp: false,
     });
     let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
     let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
@@ -277,6 +278,7 @@ impl Checker<'_> {
                 port: Some(port.clone()),
                 protocol: self.protocol,
                 tls: self.tls.clone(),
+                udp: false,
             }),
             IngressBackend::Resource(resource) => {
                 let reason = format!(

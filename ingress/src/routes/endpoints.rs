@@ -29,13 +29,14 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
     if service.service_type == ServiceType::ExternalName {
         return Err(Problem::ExternalName);
     }
-    let port = port(service, key.port.as_ref()).ok_or(Problem::NoPort)?;
+    let transport = if key.udp { model::Protocol::Udp } else { model::Protocol::Tcp };
+    let port = port(service, key.port.as_ref(), transport).ok_or(Problem::NoPort)?;
     let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
-    let ready = select(slices(), port_name, |endpoint| endpoint.ready);
+    let ready = select(slices(), port_name, transport, |endpoint| endpoint.ready);
     let chosen = if ready.is_empty() {
         // KEP-1669: pods on their way out serve on when nobody else does.
-        select(slices(), port_name, |endpoint| endpoint.serving && endpoint.terminating)
+        select(slices(), port_name, transport, |endpoint| endpoint.serving && endpoint.terminating)
     } else {
         ready
     };
@@ -44,25 +45,29 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
     Ok(Resolved { addresses: one_family(service, &chosen), protocol })
 }
 
-fn port<'a>(service: &'a Service, port: Option<&ServiceBackendPort>) -> Option<&'a ServicePort> {
-    let mut tcp = service.ports.iter().filter(|port| port.protocol == model::Protocol::Tcp);
+fn port<'a>(
+    service: &'a Service,
+    port: Option<&ServiceBackendPort>,
+    transport: model::Protocol,
+) -> Option<&'a ServicePort> {
+    let mut ports = service.ports.iter().filter(|port| port.protocol == transport);
     match port {
-        None => tcp.next(),
-        Some(ServiceBackendPort::Number(number)) => tcp.find(|port| port.port == *number),
-        Some(ServiceBackendPort::Name(name)) => tcp.find(|port| port.name == *name),
+        None => ports.next(),
+        Some(ServiceBackendPort::Number(number)) => ports.find(|port| port.port == *number),
+        Some(ServiceBackendPort::Name(name)) => ports.find(|port| port.name == *name),
     }
 }
 
 fn select<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
     port_name: &str,
+    transport: model::Protocol,
     wanted: fn(&Endpoint) -> bool,
 ) -> BTreeSet<SocketAddr> {
     let mut addresses = BTreeSet::new();
     for slice in slices {
         let mut ports = slice.ports.iter();
-        let Some(port) =
-            ports.find(|port| port.protocol == model::Protocol::Tcp && *port.name == *port_name)
+        let Some(port) = ports.find(|port| port.protocol == transport && *port.name == *port_name)
         else {
             continue;
         };

@@ -1,6 +1,7 @@
 //! Snapshot after snapshot to routes and certificates, at the cost of what changed.
 
 mod hosts;
+mod streams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use fairlead_state::{
     model::{Ingress, IngressRule},
 };
 
+use self::streams::StreamPlan;
 use super::{
     Routes,
     class::{ClassRules, Ownership},
@@ -19,6 +21,7 @@ use super::{
     endpoints,
     finding::{Finding, Severity, tell},
     options::Options,
+    streams::Streams,
     upstream::{Problem, Protocol, Speech, Upstream, UpstreamKey},
 };
 use crate::{
@@ -47,6 +50,7 @@ pub struct Planner {
     /// Ingresses that read a Secret or ConfigMap: passwords, authorities, fields.
     readers: BTreeMap<ObjectRef, BTreeSet<Key>>,
     routes: Routes,
+    streams: StreamPlan,
     certificates: CertificatePlanner,
 }
 
@@ -55,7 +59,7 @@ struct Tracked {
     upstream: Arc<Upstream>,
     /// Of protocols with TLS; until prepared, and again when its Secret changed, `None`.
     tls: Option<Result<Arc<UpstreamTls>, Arc<str>>>,
-    users: BTreeSet<Key>,
+    users: BTreeSet<ObjectRef>,
 }
 
 /// What a snapshot changed.
@@ -67,6 +71,8 @@ pub struct Planned {
     pub certificates: bool,
     /// Settings of the role.
     pub settings: bool,
+    /// TCP and UDP services.
+    pub streams: bool,
 }
 
 /// What has to be looked at again.
@@ -76,6 +82,7 @@ struct Work {
     services: BTreeSet<Key>,
     secrets: BTreeSet<Key>,
     options: bool,
+    streams: bool,
 }
 
 /// What changed Ingresses lead to.
@@ -104,6 +111,7 @@ impl Planner {
             upstream_secrets: BTreeMap::new(),
             readers: BTreeMap::new(),
             routes: Routes::default(),
+            streams: StreamPlan::default(),
             certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
         }
     }
@@ -111,6 +119,11 @@ impl Planner {
     /// The routes of the last snapshot.
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// TCP and UDP services of the last snapshot.
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.streams.in_force
     }
 
     /// The settings of the last snapshot.
@@ -143,6 +156,9 @@ impl Planner {
         for key in &work.ingresses {
             self.replace_ingress(snapshot, key, &mut touched);
         }
+        if work.streams {
+            self.read_streams(snapshot, &mut touched);
+        }
         for service in &work.services {
             self.refresh_service(snapshot, service);
         }
@@ -163,7 +179,12 @@ impl Planner {
             self.drop_unused(key);
         }
         self.revision = snapshot.revision();
-        Planned { routes: !touched.hosts.is_empty(), certificates, settings: work.options }
+        Planned {
+            routes: !touched.hosts.is_empty(),
+            certificates,
+            settings: work.options,
+            streams: work.streams,
+        }
     }
 
     fn work(&self, snapshot: &Snapshot) -> Work {
@@ -184,6 +205,7 @@ impl Planner {
                 Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
                 Dirty::ConfigMap(key) => {
                     work.ingresses.extend(self.readers_of(Kind::ConfigMap, &key));
+                    work.streams |= self.is_of_streams(&key);
                     work.options |= self.base.config_map.as_ref() == Some(&key);
                 }
                 Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ServiceCidr(_) => {}
@@ -197,6 +219,7 @@ impl Planner {
         Work {
             ingresses: known.cloned().collect(),
             options: true,
+            streams: true,
             services: self.upstreams.keys().map(|key| key.service.clone()).collect(),
             secrets: self
                 .certificates
@@ -271,10 +294,7 @@ impl Planner {
             touched.hosts.insert(derived.host.clone());
         }
         for upstream in old.upstreams() {
-            if let Some(tracked) = self.upstreams.get_mut(upstream) {
-                tracked.users.remove(&old.age.key);
-                touched.unlinked.insert(upstream.clone());
-            }
+            self.leave_upstream(upstream, &user_of(old), touched);
         }
         for claim in &old.tls {
             self.certificates.unclaim(&old.age, claim);
@@ -296,19 +316,30 @@ impl Planner {
             touched.hosts.insert(derived.host.clone());
         }
         for key in new.upstreams() {
-            let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
-                touched.linked.insert(key.clone());
-                if let Some(secret) = key.tls.as_ref().and_then(|tls| tls.secret.clone()) {
-                    self.upstream_secrets.entry(secret).or_default().insert(key.clone());
-                }
-                let upstream = Arc::new(Upstream::new(key.clone()));
-                Tracked { upstream, tls: None, users: BTreeSet::new() }
-            });
-            tracked.users.insert(new.age.key.clone());
+            self.use_upstream(key, &user_of(new), touched);
         }
         for claim in &new.tls {
             self.certificates.claim(&new.age, claim);
             touched.hosts.insert(claim.host.clone());
+        }
+    }
+
+    fn use_upstream(&mut self, key: &UpstreamKey, user: &ObjectRef, touched: &mut Touched) {
+        let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
+            touched.linked.insert(key.clone());
+            if let Some(secret) = key.tls.as_ref().and_then(|tls| tls.secret.clone()) {
+                self.upstream_secrets.entry(secret).or_default().insert(key.clone());
+            }
+            let upstream = Arc::new(Upstream::new(key.clone()));
+            Tracked { upstream, tls: None, users: BTreeSet::new() }
+        });
+        tracked.users.insert(user.clone());
+    }
+
+    fn leave_upstream(&mut self, key: &UpstreamKey, user: &ObjectRef, touched: &mut Touched) {
+        if let Some(tracked) = self.upstreams.get_mut(key) {
+            tracked.users.remove(user);
+            touched.unlinked.insert(key.clone());
         }
     }
 
@@ -331,7 +362,9 @@ impl Planner {
     }
 
     fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
-        let first = UpstreamKey { service: service.clone(), port: None, protocol: None, tls: None };
+        let service_key = service.clone();
+        let first =
+            UpstreamKey { service: service_key, port: None, protocol: None, tls: None, udp: false };
         let keys: Vec<UpstreamKey> = self
             .upstreams
             .range(first..)
@@ -412,14 +445,23 @@ impl Planner {
             let Some(problem) = tracked.upstream.endpoints().problem.clone() else { continue };
             let reason: Arc<str> = problem.describe(key).into();
             let users = tracked.users.iter();
-            all.extend(users.map(|user| Finding::ingress(user, Severity::Waiting, reason.clone())));
+            all.extend(users.map(|user| Finding {
+                object: user.clone(),
+                severity: Severity::Waiting,
+                reason: reason.clone(),
+            }));
         }
         all.extend(self.certificates.findings());
         all.extend(self.options.findings.iter().cloned());
+        all.extend(self.streams.findings.iter().cloned());
         all.sort();
         all.dedup();
         all
     }
+}
+
+fn user_of(compiled: &Compiled) -> ObjectRef {
+    ObjectRef { kind: Kind::Ingress, key: compiled.age.key.clone() }
 }
 
 /// Objects beside the Ingress that say what it means.

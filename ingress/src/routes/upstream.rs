@@ -30,6 +30,8 @@ pub struct UpstreamKey {
     pub protocol: Option<Protocol>,
     /// For protocols with TLS.
     pub tls: Option<TlsWish>,
+    /// A UDP port, and not one of TCP.
+    pub udp: bool,
 }
 
 /// What endpoints speak.
@@ -262,7 +264,8 @@ impl Problem {
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
             Problem::NoPort => {
-                format!("Service {} has no TCP port{}", key.service, PortName(" ", &key.port))
+                let kind = if key.udp { "UDP" } else { "TCP" };
+                format!("Service {} has no {kind} port{}", key.service, PortName(" ", &key.port))
             }
             Problem::Tls(reason) => {
                 format!("Service {}: TLS to its endpoints: {reason}", key.service)

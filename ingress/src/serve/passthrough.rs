@@ -11,7 +11,7 @@ use tokio::{
 use super::{client::Client, connect, tunnel};
 use crate::{
     routes::{Pick, Upstream},
-    sni::{self, HELLO_BYTES_MAX, Hello},
+    sni::{self, Hello},
 };
 
 /// Read at once; most first messages are shorter.
@@ -37,7 +37,7 @@ pub(super) async fn called(stream: &mut TcpStream) -> io::Result<Called> {
         if let Some(name) = name {
             return Ok(Called { name, bytes: bytes.freeze() });
         }
-        bytes.reserve(READ_BYTES.min(HELLO_BYTES_MAX));
+        bytes.reserve(READ_BYTES);
         if stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -68,7 +68,7 @@ pub(super) async fn run(client: Rc<Client>, stream: TcpStream, called: Bytes, to
             continue;
         }
         worker.counters.passthroughs.add();
-        tunnel::join(&worker, stream, upstream, config.timeouts.stream_idle_ms).await;
+        tunnel::join(&worker.clock, stream, upstream, config.timeouts.stream_idle_ms).await;
         break;
     }
     drop(busy);

@@ -18,7 +18,7 @@ pub(super) struct Ends {
 }
 
 /// Reads a PROXY header and not a byte more. An error means that there is none.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<Route>> {
+pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<Route>> {
     let mut header = Vec::new();
     loop {
         let missing = match parse(&header) {

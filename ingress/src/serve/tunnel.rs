@@ -14,11 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
 use super::{
     client::Client,
-    clock::Watch,
+    clock::{Clock, Watch},
     observed::{Observed, Observer},
     websocket::Asked,
     wire::Wire,
-    worker::Worker,
 };
 
 /// Any byte, either way, keeps the tunnel.
@@ -49,17 +48,17 @@ pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early:
     let worker = &client.worker;
     let mut down = TokioIo::new(upgraded);
     if down.write_all(&early).await.is_ok() {
-        join(worker, down, upstream, worker.config().timeouts.tunnel_idle_ms).await;
+        join(&worker.clock, down, upstream, worker.config().timeouts.tunnel_idle_ms).await;
     }
 }
 
 /// Copies both ways until one side breaks off, both have ended, or neither sends for too long.
-pub(super) async fn join<D, U>(worker: &Worker, down: D, up: U, idle_ms: u64)
+pub(crate) async fn join<D, U>(clock: &Clock, down: D, up: U, idle_ms: u64)
 where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let traffic = Rc::new(Traffic { watch: worker.clock.watch(), idle_ms });
+    let traffic = Rc::new(Traffic { watch: clock.watch(), idle_ms });
     traffic.watch.arm(idle_ms);
     let mut down = Observed::new(down, traffic.clone());
     let mut up = Observed::new(up, traffic.clone());

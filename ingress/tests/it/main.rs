@@ -23,6 +23,7 @@ mod passthrough;
 mod planner;
 mod proxy_protocol;
 mod routing;
+mod streams;
 mod support;
 mod tls;
 mod upstream_tls;

@@ -46,7 +46,8 @@ const NO_WAF: &str = "there is no web application firewall";
 const OWN_FLAG_LISTEN: &str = "addresses are the agent's --http-listen and --https-listen";
 const OWN_SUITES: &str = "rustls's suites, curves and tickets are all there are, and none is weak";
 const ONLY_ACME: &str = "these are /.well-known/acme-challenge/ and no others";
-const STREAMS: &str = "TCP and UDP services are not served yet";
+const STREAMS: &str = "TCP and UDP services have no log";
+const STREAM_TRIES: &str = "an endpoint that cannot be reached is passed over, three times at most";
 
 /// All of them, by name.
 pub static OPTIONS: &[ConfigOption] = &[
@@ -319,11 +320,16 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("proxy-send-timeout", Works, "", "60"),
     row("proxy-set-headers", Refused, NO_NAMED_MAP, "default/headers"),
     row("proxy-ssl-location-only", Refused, "proxy-ssl-* are of an Ingress's own paths", "true"),
-    row("proxy-stream-next-upstream", Refused, STREAMS, "true"),
-    row("proxy-stream-next-upstream-timeout", Refused, STREAMS, "600s"),
-    row("proxy-stream-next-upstream-tries", Refused, STREAMS, "3"),
-    row("proxy-stream-responses", Refused, STREAMS, "1"),
-    row("proxy-stream-timeout", Refused, STREAMS, "600s"),
+    row("proxy-stream-next-upstream", Refused, STREAM_TRIES, "true"),
+    row("proxy-stream-next-upstream-timeout", Refused, STREAM_TRIES, "600s"),
+    row("proxy-stream-next-upstream-tries", Refused, STREAM_TRIES, "3"),
+    row(
+        "proxy-stream-responses",
+        Refused,
+        "a client of UDP is known for a minute after its last datagram",
+        "1",
+    ),
+    row("proxy-stream-timeout", Differs, "of TCP, and of TLS that is passed on", "600s"),
     row("relative-redirects", Works, "", "true"),
     row("retry-non-idempotent", Works, "", "true"),
     row("reuse-port", Refused, "always: a listener for each processor", "true"),

@@ -101,6 +101,7 @@ impl Reader {
                 number(value).map(|n| limits.upstream_idle_per_endpoint_max = n)
             }
             "upstream-keepalive-timeout" => wait(value).map(|ms| timeouts.upstream_idle_ms = ms),
+            "proxy-stream-timeout" => wait(value).map(|ms| timeouts.stream_idle_ms = ms),
             "proxy-protocol-header-timeout" => wait(value).map(|ms| timeouts.tls_handshake_ms = ms),
             _ => return None,
         })
@@ -152,8 +153,8 @@ impl Reader {
             }
             "access-log-path" | "http-access-log-path" => Ok(()),
             "log-format-upstream" => {
-                log.format = Some(value.into());
-                LogFormat::text(value).map(drop).map_err(|reason| Unread::Bad(reason.into()))
+                let read = LogFormat::text(value).map(|_| log.format = Some(value.into()));
+                read.map_err(|reason| Unread::Bad(reason.into()))
             }
             "log-format-escape-json" => flag(value).map(|json| log.json = json),
             "skip-access-log-urls" => texts(value).map(|texts| log.skip = Some(texts)),
@@ -235,13 +236,15 @@ impl Reader {
             "allow-snippet-annotations" => {
                 return Some(flag(value).map(|flag| self.defaults.allow_snippets(flag)));
             }
-            _ => name.strip_prefix("global-").unwrap_or(name),
+            // What holds for every host is no tenant's.
+            "server-snippet" => return None,
+            _ => match name.strip_prefix("global-") {
+                None => name,
+                Some(auth) if !auth.starts_with("auth-") => return None,
+                Some(_) if value.is_empty() => return Some(Ok(())),
+                Some(auth) => auth,
+            },
         };
-        // `global-` is of authentication alone.
-        let is_auth = name != annotation;
-        if is_auth != annotation.starts_with("auth-") || (is_auth && value.is_empty()) {
-            return is_auth.then_some(Ok(()));
-        }
         self.defaults.set_default(annotation, value)
     }
 

@@ -1,0 +1,77 @@
+//! What the ConfigMaps of TCP and UDP services say, in force.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
+
+use super::{
+    super::{
+        finding::{Finding, Severity, tell},
+        streams::{self, Stream, StreamPort, Streams, Wish},
+    },
+    Planner, Touched,
+};
+
+/// What was read last.
+#[derive(Debug, Default)]
+pub(super) struct StreamPlan {
+    wishes: BTreeMap<StreamPort, (ObjectRef, Wish)>,
+    pub(super) in_force: Arc<Streams>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Planner {
+    /// Whether a ConfigMap is one of those two.
+    pub(super) fn is_of_streams(&self, key: &Key) -> bool {
+        [&self.base.tcp_services, &self.base.udp_services]
+            .into_iter()
+            .flatten()
+            .any(|own| own == key)
+    }
+
+    /// Reads both; upstreams they begin or cease to lead to are touched.
+    pub(super) fn read_streams(&mut self, snapshot: &Snapshot, touched: &mut Touched) {
+        let mut findings = Vec::new();
+        let mut wishes = BTreeMap::new();
+        for (udp, key) in [(false, &self.base.tcp_services), (true, &self.base.udp_services)] {
+            let Some(key) = key else { continue };
+            let object = ObjectRef { kind: Kind::ConfigMap, key: key.clone() };
+            let mut find = |severity, reason: String| {
+                findings.push(Finding { object: object.clone(), severity, reason: reason.into() });
+            };
+            let Some(map) = snapshot.config_maps().get(key) else {
+                find(Severity::Waiting, format!("ConfigMap {key} does not exist"));
+                continue;
+            };
+            for entry in streams::read(map, udp, &self.taken_ports()) {
+                match entry {
+                    Ok((port, wish)) => _ = wishes.insert(port, (object.clone(), wish)),
+                    Err(reason) => find(Severity::Refused, reason),
+                }
+            }
+        }
+        tell(&self.streams.findings, &findings);
+        for (user, wish) in wishes.values() {
+            self.use_upstream(&wish.key, user, touched);
+        }
+        let old = std::mem::replace(&mut self.streams.wishes, wishes);
+        for (user, wish) in old.into_values() {
+            let is_kept =
+                self.streams.wishes.values().any(|(by, new)| *by == user && new.key == wish.key);
+            if !is_kept {
+                self.leave_upstream(&wish.key, &user, touched);
+            }
+        }
+        self.streams.findings = findings;
+        let streams = self.streams.wishes.iter().filter_map(|(port, (_, wish))| {
+            let upstream = self.upstreams.get(&wish.key)?.upstream.clone();
+            Some((*port, Stream { upstream, proxy: wish.proxy }))
+        });
+        self.streams.in_force = Arc::new(streams.collect());
+    }
+
+    fn taken_ports(&self) -> Vec<u16> {
+        let listen = self.base.http_listen.iter().chain(&self.base.https_listen);
+        listen.map(SocketAddr::port).collect()
+    }
+}

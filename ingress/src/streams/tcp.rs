@@ -1,0 +1,105 @@
+//! TCP: bytes both ways, perhaps with who connects said before.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+    time::timeout,
+};
+
+use super::Shared;
+use crate::{
+    proxy_protocol,
+    routes::{Pick, Stream},
+    serve::{join, read_preamble},
+};
+
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, stream: Rc<RefCell<Stream>>) {
+    let turn = Cell::new(0usize);
+    loop {
+        match listener.accept().await {
+            Ok((connection, peer)) => {
+                turn.set(turn.get().wrapping_add(1));
+                let to = stream.borrow().clone();
+                let counted = Counted::begin(shared.clone());
+                let serving = one(shared.clone(), connection, peer, to, turn.get());
+                spawn_local(async move {
+                    if serving.await.is_err() {
+                        counted.0.counters.streams_failed.add();
+                    }
+                });
+            }
+            // Out of file descriptors, or an error of the connection itself.
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+/// A connection, as long as it is open.
+struct Counted(Rc<Shared>);
+
+impl Counted {
+    fn begin(shared: Rc<Shared>) -> Self {
+        shared.counters.streams.add();
+        Self(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counters.streams_ended.add();
+    }
+}
+
+async fn one(
+    shared: Rc<Shared>,
+    mut connection: TcpStream,
+    mut peer: SocketAddr,
+    to: Stream,
+    turn: usize,
+) -> io::Result<()> {
+    let config = shared.config.load_full();
+    let timeouts = &config.timeouts;
+    connection.set_nodelay(true)?;
+    let mut local = connection.local_addr()?;
+    if to.proxy.comes {
+        let limit = Duration::from_millis(timeouts.tls_handshake_ms);
+        let trusted = config.proxy_protocol.as_ref().is_none_or(|own| own.trusts(peer.ip()));
+        if let Some(route) = timeout(limit, read_preamble(&mut connection)).await??
+            && trusted
+        {
+            (peer, local) = (route.source, route.destination);
+        }
+    }
+    let limit = Duration::from_millis(timeouts.upstream_connect_ms);
+    let mut tried = Vec::new();
+    while tried.len() < config.limits.upstream_tries_max {
+        let Some(endpoint) = to.upstream.choose(Pick::Turn(turn), &tried) else { break };
+        tried.push(endpoint.id());
+        let connected = timeout(limit, TcpStream::connect(endpoint.address())).await;
+        let Ok(Ok(mut upstream)) = connected else {
+            endpoint.failed();
+            shared.counters.upstream_connect_failures.add();
+            continue;
+        };
+        endpoint.worked();
+        shared.counters.upstream_connects.add();
+        upstream.set_nodelay(true)?;
+        if to.proxy.goes {
+            upstream.write_all(proxy_protocol::line(peer, local).as_bytes()).await?;
+        }
+        join(&shared.clock, connection, upstream, timeouts.stream_idle_ms).await;
+        return Ok(());
+    }
+    Err(io::ErrorKind::ConnectionRefused.into())
+}

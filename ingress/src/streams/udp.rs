@@ -1,0 +1,108 @@
+//! UDP: datagrams of one client go to one endpoint, and what that one answers goes back.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::UdpSocket, task::spawn_local, time::timeout};
+
+use super::Shared;
+use crate::routes::{Endpoint, Pick, Stream};
+
+/// A client that sends nothing and is sent nothing so long is forgotten.
+const IDLE: Duration = Duration::from_secs(60);
+/// Clients of one port; more are not served, and counted.
+const CLIENTS_MAX: usize = 16_384;
+const DATAGRAM_BYTES_MAX: usize = 64 << 10;
+
+type Clients = Rc<RefCell<HashMap<SocketAddr, Rc<Client>>>>;
+
+/// A client and its endpoint.
+struct Client {
+    socket: UdpSocket,
+    endpoint: Arc<Endpoint>,
+    used: Cell<Instant>,
+}
+
+pub(super) async fn serve(shared: Rc<Shared>, socket: UdpSocket, stream: Rc<RefCell<Stream>>) {
+    let socket = Rc::new(socket);
+    let clients = Clients::default();
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    let mut turn = 0usize;
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut datagram).await else { continue };
+        let known = clients.borrow().get(&from).cloned();
+        // An endpoint that went is not sent to any more.
+        let known = known.filter(|client| !client.endpoint.is_gone());
+        let client = match known {
+            Some(client) => client,
+            None => {
+                turn = turn.wrapping_add(1);
+                let endpoint = stream.borrow().upstream.choose(Pick::Turn(turn), &[]);
+                let new = endpoint.filter(|_| clients.borrow().len() < CLIENTS_MAX);
+                let Some(Ok(client)) = new.map(Client::new) else {
+                    shared.counters.streams_failed.add();
+                    continue;
+                };
+                shared.counters.streams.add();
+                shared.counters.streams_ended.add();
+                let client = Rc::new(client);
+                clients.borrow_mut().insert(from, client.clone());
+                spawn_local(answer(client.clone(), from, socket.clone(), clients.clone()));
+                client
+            }
+        };
+        client.used.set(Instant::now());
+        let sent = client.socket.try_send(datagram.get(..length).unwrap_or_default());
+        if sent.is_err() {
+            shared.counters.streams_failed.add();
+        }
+    }
+}
+
+impl Client {
+    fn new(endpoint: Arc<Endpoint>) -> io::Result<Self> {
+        let address = endpoint.address();
+        let any = match address {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.connect(address)?;
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
+        Ok(Self { socket, endpoint, used: Cell::new(Instant::now()) })
+    }
+}
+
+/// Sends back what comes, until nothing does.
+async fn answer(client: Rc<Client>, to: SocketAddr, socket: Rc<UdpSocket>, clients: Clients) {
+    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        match timeout(IDLE, client.socket.recv(&mut datagram)).await {
+            Ok(Ok(length)) => {
+                client.used.set(Instant::now());
+                // As the network: what does not fit is lost.
+                let _ = socket.try_send_to(datagram.get(..length).unwrap_or_default(), to);
+            }
+            // Refused (ICMP): the endpoint may be back for the next datagram.
+            Ok(Err(_)) => break,
+            Err(_) if client.used.get().elapsed() >= IDLE => break,
+            Err(_) => {}
+        }
+        if client.endpoint.is_gone() {
+            break;
+        }
+    }
+    let mut clients = clients.borrow_mut();
+    // Another one may have taken its place.
+    if clients.get(&to).is_some_and(|current| Rc::ptr_eq(current, &client)) {
+        clients.remove(&to);
+    }
+}

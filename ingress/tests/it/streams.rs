@@ -1,0 +1,211 @@
+//! Ports without HTTP, by ingress-nginx's ConfigMaps.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use fairlead_ingress::IngressConfig;
+use fairlead_state::{
+    Key, Object,
+    model::{EndpointSlice, Protocol, Service},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+use crate::support::{
+    PATIENCE, World,
+    client::{read_to_close, read_until},
+    objects::{backend, config_map},
+    upstream::{Upstream, dead},
+};
+
+/// Answers each line with its name before it.
+async fn lines(name: &'static str) -> Upstream {
+    Upstream::raw(move |mut stream, counts| async move {
+        counts.request();
+        let mut bytes = [0; 256];
+        while let Ok(n @ 1..) = stream.read(&mut bytes).await {
+            let answer = [name.as_bytes(), b": ", &bytes[..n]].concat();
+            if stream.write_all(&answer).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+async fn world(objects: Vec<Object>) -> World {
+    let key = |name: &str| Some(Key::new("default", name));
+    let config = IngressConfig {
+        threads: Some(1),
+        tcp_services: key("tcp"),
+        udp_services: key("udp"),
+        ..crate::support::config()
+    };
+    World::with(config, objects).await
+}
+
+/// A port that is free now.
+async fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Ports are opened and closed by a thread of their own.
+async fn connected(port: u16) -> TcpStream {
+    let connecting = async {
+        loop {
+            match TcpStream::connect(at(port)).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, connecting).await.unwrap()
+}
+
+async fn closed(port: u16) {
+    let closing = async {
+        while TcpStream::connect(at(port)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closing).await.unwrap();
+}
+
+#[tokio::test]
+async fn tcp_ports_come_move_and_go_with_the_config_map() {
+    let (a, b) = (lines("a").await, lines("b").await);
+    let mut objects = backend("a", &[dead().await, a.address]);
+    objects.extend(backend("b", &[b.address]));
+    let mut world = world(objects).await;
+    let number = port().await;
+    let entry = |value: &str| vec![config_map("tcp", &[(&number.to_string(), value)])];
+    world.apply(entry("default/a:80")).await;
+    let mut kept = connected(number).await;
+    for _ in 0..3 {
+        let mut stream = connected(number).await;
+        stream.write_all(b"hello\n").await.unwrap();
+        assert_eq!(read_until(&mut stream, "\n").await, "a: hello\n");
+    }
+    world.apply(entry("default/b:http")).await;
+    let moved = async {
+        loop {
+            let mut stream = connected(number).await;
+            stream.write_all(b"hello\n").await.unwrap();
+            if read_until(&mut stream, "\n").await == "b: hello\n" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, moved).await.unwrap();
+    world.apply(vec![config_map("tcp", &[])]).await;
+    closed(number).await;
+    // What was open goes on.
+    kept.write_all(b"still\n").await.unwrap();
+    assert_eq!(read_until(&mut kept, "\n").await, "a: still\n");
+}
+
+#[tokio::test]
+async fn who_connects_is_said_where_that_is_wished() {
+    let upstream = lines("a").await;
+    let mut world = world(backend("a", &[upstream.address])).await;
+    let (goes, both) = (port().await, port().await);
+    let names = (goes.to_string(), both.to_string());
+    let entries = [(&*names.0, "default/a:80::PROXY"), (&*names.1, "default/a:80:PROXY:PROXY")];
+    world.apply(vec![config_map("tcp", &entries)]).await;
+    let mut stream = connected(goes).await;
+    let own = stream.local_addr().unwrap().port();
+    let expected = format!("a: PROXY TCP4 127.0.0.1 127.0.0.1 {own} {goes}\r\n");
+    assert_eq!(read_until(&mut stream, "\n").await, expected);
+    let mut stream = connected(both).await;
+    let header = b"PROXY TCP4 192.0.2.1 198.51.100.1 1234 443\r\n";
+    stream.write_all(header).await.unwrap();
+    let answer = read_until(&mut stream, "\n").await;
+    assert_eq!(answer, "a: PROXY TCP4 192.0.2.1 198.51.100.1 1234 443\r\n");
+    // Without the header that is required nothing is passed on.
+    let mut stream = connected(both).await;
+    stream.write_all(b"hello, no header here\n").await.unwrap();
+    assert_eq!(read_to_close(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn a_service_without_endpoints_closes_and_bad_entries_are_told() {
+    let mut world = world(backend("a", &[])).await;
+    let number = port().await;
+    let name = number.to_string();
+    let entries = [(&*name, "default/a:80"), ("x", "default/a:80"), ("9", "nonsense")];
+    world.apply(vec![config_map("tcp", &entries)]).await;
+    let mut stream = connected(number).await;
+    assert_eq!(read_to_close(&mut stream).await, "");
+    world.eventually(|counters| counters.streams_failed >= 1).await;
+    let reasons = world.reasons("tcp");
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.starts_with("refused: entry")), "{reasons:?}");
+    assert!(world.reasons("udp")[0].contains("does not exist"));
+}
+
+fn udp_backend(name: &str, address: SocketAddr) -> Vec<Object> {
+    let objects = backend(name, &[address]).into_iter();
+    let made = objects.map(|object| match object {
+        Object::Service(service) => {
+            let mut ports = service.ports.to_vec();
+            ports[0].protocol = Protocol::Udp;
+            Object::Service(Arc::new(Service { ports: ports.into(), ..(*service).clone() }))
+        }
+        Object::EndpointSlice(slice) => {
+            let mut ports = slice.ports.to_vec();
+            ports[0].protocol = Protocol::Udp;
+            let slice = EndpointSlice { ports: ports.into(), ..(*slice).clone() };
+            Object::EndpointSlice(Arc::new(slice))
+        }
+        object => object,
+    });
+    made.collect()
+}
+
+#[tokio::test]
+async fn udp_answers_come_back_to_whoever_asked() {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let mut bytes = [0; 256];
+        while let Ok((n, from)) = server.recv_from(&mut bytes).await {
+            let answer = [b"got ", &bytes[..n]].concat();
+            server.send_to(&answer, from).await.unwrap();
+        }
+    });
+    let mut world = world(udp_backend("dns", address)).await;
+    let number = port().await;
+    world.apply(vec![config_map("udp", &[(&number.to_string(), "default/dns:80")])]).await;
+    let (first, second) = (client(number).await, client(number).await);
+    for (socket, text) in [(&first, "one"), (&second, "two"), (&first, "three")] {
+        assert_eq!(asked(socket, text).await, format!("got {text}"));
+    }
+    assert_eq!(world.running.counters().streams, 2, "one endpoint for each client");
+    serving.abort();
+}
+
+async fn client(number: u16) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(at(number)).await.unwrap();
+    socket
+}
+
+/// Asks again while the port is being opened.
+async fn asked(socket: &UdpSocket, text: &str) -> String {
+    let asking = async {
+        let mut bytes = [0; 256];
+        loop {
+            let _ = socket.send(text.as_bytes()).await;
+            let wait = Duration::from_millis(200);
+            if let Ok(Ok(n)) = tokio::time::timeout(wait, socket.recv(&mut bytes)).await {
+                return String::from_utf8_lossy(&bytes[..n]).into_owned();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap()
+}
