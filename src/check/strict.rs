@@ -46,5 +46,8 @@ pub(super) fn show(all: &[Otherwise], screen: Screen) -> String {
         table.row(texts.map(|text| text.as_str().into()));
     }
     let text = table.text(screen.uncut());
-    format!("\nwith --matching strict these would be answered otherwise:\n{text}")
+    format!(
+        "\nwith --matching strict these would be answered otherwise, and paths with dot segments or \
+         empty ones refused:\n{text}"
+    )
 }

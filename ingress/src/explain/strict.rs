@@ -33,7 +33,8 @@ pub struct Difference {
     pub strict: String,
 }
 
-/// Asks both modes for each path of each host, and for what lies beside it.
+/// Asks both modes for each path of each host, and for what lies beside it. Paths with dot segments
+/// or empty ones are not among them: strict mode refuses them everywhere.
 ///
 /// # Errors
 /// The system gives no randomness.
@@ -90,8 +91,6 @@ fn beside(row: &RouteRow) -> Vec<String> {
         format!("{stem}/x"),
         format!("{stem}x"),
         path.to_ascii_uppercase(),
-        format!("/x/..{path}"),
-        format!("/{path}"),
     ];
     paths.retain(|path| path.starts_with('/'));
     paths
@@ -115,9 +114,10 @@ fn told_of(explanation: &Explanation) -> String {
         (Outcome::Refused(_), _) => "400".to_owned(),
         (_, Some(rule)) => rule,
         (Outcome::NoHost | Outcome::NoPath(_), None) => "404".to_owned(),
-        (Outcome::Redirected | Outcome::Unavailable(_) | Outcome::Forwarded, None) => {
-            "503".to_owned()
-        }
+        (
+            Outcome::Redirected | Outcome::Denied(_) | Outcome::Unavailable(_) | Outcome::Forwarded,
+            None,
+        ) => "503".to_owned(),
     }
 }
 

@@ -105,6 +105,9 @@ fn of_ingress(reason: &str) -> &'static str {
         }
         "authentication" => "401: no password, or the external authority said no",
         "certificate" => "403: no client certificate that is taken (auth-tls-*)",
+        "blocked" => {
+            "403: of those the ConfigMap lets in nowhere (block-cidrs, block-user-agents, block-referers)"
+        }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",
         _ => "",
