@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 tools/toolchain.sh peers
-PATH=$PATH:/usr/local/go/bin
+PATH=/usr/local/go/bin:$PATH
 H2SPEC=$PWD/target/peers/h2spec
 mkdir -p target/peers
 (cd ingress/tests/peers/h2spec &&

@@ -108,12 +108,30 @@ prometheus() {
   rm -rf "$room"
 }
 
-go_present() {
-  PATH=$PATH:/usr/local/go/bin
-  local cure="install Go $GO_VERSION or later into /usr/local/go (go.dev/dl)" have
-  command -v go >/dev/null || die "Go is missing: $cure"
-  have=$(GOTOOLCHAIN=local go env GOVERSION)
-  printf '%s\n%s\n' "$GO_VERSION" "${have#go}" | sort -V -C || die "Go is ${have#go}, the test cluster needs $GO_VERSION: $cure"
+go_is_new() {
+  local have
+  have=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return
+  printf '%s\n%s\n' "$GO_VERSION" "${have#go}" | sort -V -C
+}
+
+# Debian's Go is too old for Kubernetes, but can fetch a newer one: Go's releases are modules, too.
+go_compiler() {
+  PATH=/usr/local/go/bin:$PATH
+  ! go_is_new || return 0
+  [ ! -e /usr/local/go ] || die "the Go in /usr/local/go is older than $GO_VERSION, which the test cluster needs: take it away"
+  [ "$(id -u)" = 0 ] || die "Go $GO_VERSION is missing. Run 'make test-cluster' once as root."
+  plain_packages "golang-$GO_FIRST-go"
+  say "fetching Go $GO_RELEASE"
+  local room release=golang.org/toolchain@v0.0.1-go$GO_RELEASE.linux-$(dpkg --print-architecture)
+  room=$(mktemp -d)
+  (cd "$room" && echo "module room" >go.mod &&
+    GOMODCACHE=$room/modules GOFLAGS=-modcacherw "/usr/lib/go-$GO_FIRST/bin/go" mod download "$release") ||
+    die "Go $GO_RELEASE cannot be fetched: check GOPROXY, or install Go $GO_VERSION or later into /usr/local/go (go.dev/dl)"
+  mv "$room/modules/$release" /usr/local/go
+  # A module's files are never executable.
+  chmod +x /usr/local/go/bin/* /usr/local/go/pkg/tool/*/*
+  rm -rf "$room"
+  go_is_new || die "Go $GO_RELEASE does not run"
 }
 
 case "${1:-build}" in
@@ -125,12 +143,12 @@ test)
 docs) rust; cargo_tool mdbook "$MDBOOK_VERSION" ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 nginx-light wrk dnsperf openssl ;;
-kube-proxy) go_present ;;
-peers) plain_packages nginx-light haproxy slowhttptest sslscan; go_present ;;
+kube-proxy) go_compiler ;;
+peers) plain_packages nginx-light haproxy slowhttptest sslscan; go_compiler ;;
 image) plain_packages python3 ca-certificates binutils ;;
 cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
-  go_present ;;
+  go_compiler ;;
 *) die "usage: tools/toolchain.sh build|image|run|test|docs|lint|bench|kube-proxy|peers|cluster" ;;
 esac

@@ -10,6 +10,8 @@ CARGO_DENY_VERSION=0.20.2
 MDBOOK_VERSION=0.5.4
 # The test cluster: upstream's programs, as modules (tests/cluster/tools/pin writes them into go.mod and go.sum).
 GO_VERSION=1.26
+GO_RELEASE=1.26.8 # what is installed where there is none as new
+GO_FIRST=1.19     # Debian's, which fetches it
 KUBERNETES_VERSION=1.37.2
 CONTAINERD_VERSION=2.4.2
 ETCD_VERSION=3.7.3
