@@ -120,6 +120,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
     cluster.on_the_node(ApiServer::pause);
     let agent = cluster.agent(&world, &[]);
     agent.await_line(&["WARN", "API server"]);
+    agent.await_line(&["DNS: answering"]);
     let name = "dns://127.0.0.1/web.default.svc.cluster.local";
     let asked = world.load("node", &["--url", name, "--count", "3"]);
     assert_eq!(asked.kinds(), ["rcode"], "SERVFAIL: nothing is denied before it is known");
