@@ -160,7 +160,7 @@ pub struct Counters {
     pub connections_open: u64,
     /// TLS handshakes completed.
     pub tls_handshakes: u64,
-    /// TLS handshakes failed or given up.
+    /// TLS handshakes failed or given up; those to be passed on that reached no endpoint, too.
     pub tls_failures: u64,
     /// Connections closed because the client was too slow or idle for too long.
     pub client_timeouts: u64,
@@ -182,7 +182,8 @@ pub struct Counters {
     pub passthroughs: u64,
     /// Connections and clients of TCP and UDP services.
     pub streams: u64,
-    /// Of those, connections without an endpoint, and datagrams that were lost.
+    /// Of those, connections that reached no endpoint or were above the limit; and datagrams that
+    /// were lost.
     pub streams_failed: u64,
     /// Lines of the access log.
     pub log_lines: u64,

@@ -7,14 +7,14 @@ use crate::routes::{regex, regex_with_case};
 /// What a text is compared with.
 #[derive(Clone, Debug)]
 pub enum TextMatch {
-    /// It is this one.
+    /// It is this one, whatever the case.
     Is(Box<str>),
     /// It fits an expression.
     Matches(Regex),
 }
 
 impl TextMatch {
-    /// `~EXPRESSION`, `~*EXPRESSION` without case, or the text itself.
+    /// `~EXPRESSION`, `~*EXPRESSION` without case, or the text itself, without case.
     ///
     /// # Errors
     /// It is no expression that is served.
@@ -31,7 +31,8 @@ impl TextMatch {
     /// Whether it fits.
     pub fn fits(&self, text: &[u8]) -> bool {
         match self {
-            Self::Is(own) => own.as_bytes() == text,
+            // nginx compares strings of a map without case.
+            Self::Is(own) => own.as_bytes().eq_ignore_ascii_case(text),
             Self::Matches(regex) => regex.is_match(text),
         }
     }
@@ -45,6 +46,7 @@ mod tests {
     fn a_tilde_makes_an_expression() {
         for (written, text, fits) in [
             ("/a", "/a", true),
+            ("/a", "/A", true),
             ("/a", "/ab", false),
             ("~^/a", "/ab", true),
             ("~^/a", "/Ab", false),

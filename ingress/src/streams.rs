@@ -5,7 +5,7 @@ mod udp;
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -74,26 +74,32 @@ pub(crate) fn run(
 
 async fn follow(shared: &Rc<Shared>, mut streams: watch::Receiver<Arc<Streams>>) {
     let mut open: BTreeMap<StreamPort, Open> = BTreeMap::new();
+    let mut missing: BTreeSet<StreamPort> = BTreeSet::new();
     loop {
         let wanted = streams.borrow_and_update().clone();
         open.retain(|port, _| wanted.contains_key(port));
-        let mut is_missing = false;
+        missing.retain(|port| wanted.contains_key(port));
         for (port, stream) in &*wanted {
             if let Some(open) = open.get(port) {
                 *open.stream.borrow_mut() = stream.clone();
                 continue;
             }
             match begin(shared, *port, stream) {
-                Ok(new) => _ = open.insert(*port, new),
+                Ok(new) => {
+                    missing.remove(port);
+                    open.insert(*port, new);
+                }
+                // Told once, however often it is tried.
+                Err(_) if missing.contains(port) => {}
                 Err(error) => {
-                    is_missing = true;
+                    missing.insert(*port);
                     let kind = if port.udp { "UDP" } else { "TCP" };
                     tracing::warn!(%error, "{kind} port {} cannot be listened on", port.number);
                 }
             }
         }
         let again = async {
-            if !is_missing {
+            if missing.is_empty() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(BIND_AGAIN).await;

@@ -114,7 +114,7 @@ impl Record {
     }
 
     /// The canary's Service was taken.
-    pub(crate) fn is_tried(&self) {
+    pub(crate) fn tries_canary(&self) {
         self.is_canary.set(true);
     }
 

@@ -1,6 +1,9 @@
 //! Requests that strict matching would answer otherwise, found by asking both.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use fairlead_state::{Key, Snapshot};
 
@@ -47,11 +50,12 @@ pub fn differences(
     let (compat, strict) = (explainer(Matching::Compat)?, explainer(Matching::Strict)?);
     let mut found: Vec<Difference> = Vec::new();
     let mut asked = BTreeSet::new();
+    let mut told: BTreeMap<Key, usize> = BTreeMap::new();
     for row in compat.rows() {
         for path in beside(&row) {
             let host = name_under(&row.host);
-            let told = found.iter().filter(|known| known.ingress == row.ingress).count();
-            if told >= PER_INGRESS_MAX || !asked.insert((host.clone(), path.clone())) {
+            let of_ingress = told.get(&row.ingress).copied().unwrap_or_default();
+            if of_ingress >= PER_INGRESS_MAX || !asked.insert((host.clone(), path.clone())) {
                 continue;
             }
             // By HTTPS, so that no redirect to it hides what is behind.
@@ -60,6 +64,7 @@ pub fn differences(
             let [compat, strict] = answers;
             if compat != strict {
                 let ingress = row.ingress.clone();
+                told.insert(ingress.clone(), of_ingress + 1);
                 found.push(Difference { ingress, host, path, compat, strict });
             }
         }

@@ -121,6 +121,31 @@ mod tests {
     }
 
     #[test]
+    fn options_mean_the_same_in_whatever_order_they_are_read() {
+        let log = crate::AccessLog::to(crate::LogTarget::Stdout);
+        let base = IngressConfig { access_log: Some(log), ..IngressConfig::default() };
+        let data = [
+            ("disable-access-log", "true"),
+            ("disable-http-access-log", "false"),
+            ("keep-alive", "0"),
+            ("keep-alive-requests", "5"),
+        ];
+        let read = Options::new(&base).next(&base, &Key::new("a", "b"), Some(&map(&data)));
+        assert!(read.config.access_log.is_none());
+        assert_eq!(read.config.limits.requests_per_connection_max, 1);
+    }
+
+    #[test]
+    fn networks_that_cannot_be_read_let_nobody_in() {
+        let start = Options::new(&IngressConfig::default());
+        for name in ["block-cidrs", "proxy-real-ip-cidr", "whitelist-source-range"] {
+            let read = options(&start, &[(name, "nonsense")]);
+            let reason = &read.findings[0].reason;
+            assert!(reason.ends_with("until then all answer 503"), "{reason}");
+        }
+    }
+
+    #[test]
     fn the_reader_does_what_the_list_says() {
         let start = Options::new(&IngressConfig::default());
         assert!(OPTIONS.iter().map(|option| option.name).is_sorted());

@@ -232,7 +232,7 @@ async fn choose(
     if let (Some(record), Some(canary)) = (&plan.record, &plan.route.canary)
         && std::ptr::eq(choice.upstream, &*canary.upstream)
     {
-        record.is_tried();
+        record.tries_canary();
     }
     let agent = head.headers.get(USER_AGENT).cloned();
     let mut response = send(client, plan, &errand, head, body, passage).await;

@@ -46,6 +46,8 @@ pub(super) struct Errand<'a> {
     pub(super) served: Cell<Option<SocketAddr>>,
     /// What is logged of the request.
     record: Option<&'a Record>,
+    /// The answer goes to a client, which is not to see all its fields.
+    hides: bool,
 }
 
 /// What became of a request at one endpoint.
@@ -65,11 +67,16 @@ impl<'a> Errand<'a> {
     pub(super) fn to(upstream: &'a Upstream, policy: &Policy) -> Self {
         let Policy { patience, retries, .. } = *policy;
         let (pick, served, record) = Default::default();
-        Self { upstream, patience, retries, pick, served, record }
+        Self { upstream, patience, retries, pick, served, record, hides: true }
     }
 
     pub(super) fn with(self, pick: Option<Pick>) -> Self {
         Self { pick, ..self }
+    }
+
+    /// We read the answer ourselves, all its fields.
+    pub(super) fn unhidden(self) -> Self {
+        Self { hides: false, ..self }
     }
 
     /// It is the request's own, and not one that is made for it.
@@ -330,8 +337,10 @@ fn relay(
         return answer::status(StatusCode::BAD_GATEWAY);
     }
     fields::to_client(&mut head.headers);
-    for name in &client.worker.config().hidden_headers {
-        head.headers.remove(name);
+    if errand.hides {
+        for name in &client.worker.config().hidden_headers {
+            head.headers.remove(name);
+        }
     }
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;

@@ -54,7 +54,7 @@ pub(super) fn service(client: &Client, name: &str) -> Option<Arc<Upstream>> {
 pub(super) async fn run(client: Rc<Client>, stream: TcpStream, called: Bytes, to: Arc<Upstream>) {
     let worker = client.worker.clone();
     let config = worker.config();
-    let busy = client.begin();
+    let _busy = client.begin();
     let pick = Pick::Turn(client.turn(&to));
     let mut tried = Vec::new();
     while tried.len() < config.limits.upstream_tries_max {
@@ -69,7 +69,7 @@ pub(super) async fn run(client: Rc<Client>, stream: TcpStream, called: Bytes, to
         }
         worker.counters.passthroughs.add();
         tunnel::join(&worker.clock, stream, upstream, config.timeouts.stream_idle_ms).await;
-        break;
+        return;
     }
-    drop(busy);
+    worker.counters.tls_failures.add();
 }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Parts};
 
-use super::{answer, body::ResponseBody, client::Client, identity, scope::Scope};
+use super::{answer, body::ResponseBody, client::Client, gates, identity, scope::Scope};
 use crate::{
     access_log::Record,
     admission::{self, Admitted, Websocket},
@@ -62,7 +62,7 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     if config.matching == Matching::Strict && !path::is_plain(head.uri.path()) {
         return Err(Unplanned::Refused(Refused::Path));
     }
-    if config.blocked.blocks(client.peer, &head.headers) {
+    if config.blocked.blocks(gates::address(client, &head.headers), &head.headers) {
         return Err(Unplanned::Refused(Refused::Blocked));
     }
     let mut routes = worker.routes.borrow_mut();

@@ -142,7 +142,11 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker::new(index, shared, counters, log));
-    runtime.block_on(worker.live(listeners, life))
+    let outcome = runtime.block_on(worker.clone().live(listeners, life));
+    // Requests that are cut end here, and so do their lines.
+    drop(runtime);
+    worker.lines.flush(&worker.counters);
+    outcome
 }
 
 impl Worker {
@@ -197,7 +201,6 @@ impl Worker {
         }
         self.drain(start).await;
         ticking.abort();
-        self.lines.flush(&self.counters);
         Ok(())
     }
 

@@ -32,6 +32,10 @@ pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, stream: Rc<
                 turn.set(turn.get().wrapping_add(1));
                 let to = stream.borrow().clone();
                 let counted = Counted::begin(shared.clone());
+                if counted.is_too_many() {
+                    shared.counters.streams_failed.add();
+                    continue;
+                }
                 let serving = one(shared.clone(), connection, peer, to, turn.get());
                 spawn_local(async move {
                     if serving.await.is_err() {
@@ -52,6 +56,12 @@ impl Counted {
     fn begin(shared: Rc<Shared>) -> Self {
         shared.counters.streams.add();
         Self(shared)
+    }
+
+    fn is_too_many(&self) -> bool {
+        let counters = &self.0.counters;
+        let open = counters.streams.get() - counters.streams_ended.get();
+        open > self.0.config.load().limits.connections_max as u64
     }
 }
 

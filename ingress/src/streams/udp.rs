@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{net::UdpSocket, task::spawn_local, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::routes::{Endpoint, Pick, Stream};
@@ -21,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: usize = 16_384;
 const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 
+/// Where a datagram is read to.
+type Room = Rc<RefCell<Vec<u8>>>;
 type Clients = Rc<RefCell<HashMap<SocketAddr, Rc<Client>>>>;
 
 /// A client and its endpoint.
@@ -33,6 +36,11 @@ struct Client {
 pub(super) async fn serve(shared: Rc<Shared>, socket: UdpSocket, stream: Rc<RefCell<Stream>>) {
     let socket = Rc::new(socket);
     let clients = Clients::default();
+    // One for all: each client with its own would be a gigabyte.
+    let answers: Room = Rc::new(RefCell::new(vec![0; DATAGRAM_BYTES_MAX]));
+    // A socket that nobody reads any more would still be sent its share of datagrams by the kernel.
+    let end = CancellationToken::new();
+    let _end = end.clone().drop_guard();
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let mut turn = 0usize;
     loop {
@@ -54,7 +62,9 @@ pub(super) async fn serve(shared: Rc<Shared>, socket: UdpSocket, stream: Rc<RefC
                 shared.counters.streams_ended.add();
                 let client = Rc::new(client);
                 clients.borrow_mut().insert(from, client.clone());
-                spawn_local(answer(client.clone(), from, socket.clone(), clients.clone()));
+                let answering =
+                    answer(client.clone(), from, socket.clone(), clients.clone(), answers.clone());
+                spawn_local(end.clone().run_until_cancelled_owned(answering));
                 client
             }
         };
@@ -82,16 +92,28 @@ impl Client {
 }
 
 /// Sends back what comes, until nothing does.
-async fn answer(client: Rc<Client>, to: SocketAddr, socket: Rc<UdpSocket>, clients: Clients) {
-    let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
+async fn answer(
+    client: Rc<Client>,
+    to: SocketAddr,
+    socket: Rc<UdpSocket>,
+    clients: Clients,
+    room: Room,
+) {
     loop {
-        match timeout(IDLE, client.socket.recv(&mut datagram)).await {
-            Ok(Ok(length)) => {
-                client.used.set(Instant::now());
-                // As the network: what does not fit is lost.
-                let _ = socket.try_send_to(datagram.get(..length).unwrap_or_default(), to);
+        match timeout(IDLE, client.socket.readable()).await {
+            Ok(Ok(())) => {
+                let mut datagram = room.borrow_mut();
+                match client.socket.try_recv(&mut datagram) {
+                    Ok(length) => {
+                        client.used.set(Instant::now());
+                        // As the network: what does not fit is lost.
+                        let _ = socket.try_send_to(datagram.get(..length).unwrap_or_default(), to);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Refused (ICMP): the endpoint may be back for the next datagram.
+                    Err(_) => break,
+                }
             }
-            // Refused (ICMP): the endpoint may be back for the next datagram.
             Ok(Err(_)) => break,
             Err(_) if client.used.get().elapsed() >= IDLE => break,
             Err(_) => {}

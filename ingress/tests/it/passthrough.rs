@@ -115,5 +115,5 @@ async fn without_a_root_there_is_nothing_to_pass_to() {
     let ingress = ingress.annotation("nginx.ingress.kubernetes.io/ssl-passthrough", "true");
     objects.push(ingress.object());
     let world = World::single(objects).await;
-    assert!(world.reasons("pass")[0].contains("no path /"), "{:?}", world.reasons("pass"));
+    assert!(world.reasons("pass")[0].contains("no path / to pass"), "{:?}", world.reasons("pass"));
 }

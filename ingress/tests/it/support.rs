@@ -124,3 +124,17 @@ impl World {
         own.map(|finding| format!("{}: {}", finding.severity.as_str(), finding.reason)).collect()
     }
 }
+
+/// The page of docs ends with the generated table; with `FAIRLEAD_WRITE_DOCS` set it is written.
+pub(crate) fn page_ends_with(page: &str, name: &str, table: &str) {
+    const WRITE: &str = "FAIRLEAD_WRITE_DOCS";
+    let begin = format!("<!-- generated: {name} -->\n");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, written) = text.split_once(&begin).unwrap();
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, format!("{before}{begin}{table}")).unwrap();
+        return;
+    }
+    assert_eq!(written, table, "docs/{page} is out of date: set {WRITE}=1 and run this test once");
+}

@@ -25,7 +25,7 @@ async fn slow_clients_are_given_up_and_others_served() {
     let world = World::with(config, objects).await;
     let url = format!("http://127.0.0.1:{}/", world.http().port());
     for mode in ["-H", "-B"] {
-        let before = world.running.counters().client_timeouts;
+        let before = given_up(&world);
         let args = [mode, "-c", "200", "-r", "200", "-i", "1", "-l", "8", "-p", "2", "-u", &url];
         let attack = run("/usr/bin/slowhttptest".into(), args.map(str::to_owned).into());
         let served = async {
@@ -35,10 +35,13 @@ async fn slow_clients_are_given_up_and_others_served() {
             }
         };
         let ((text, _), ()) = tokio::join!(attack, served);
-        let counters = world.running.counters();
-        // A body's time is up with an answer; a head's with a close.
-        let given_up = counters.client_timeouts - before
-            + counters.responses.get(&408).copied().unwrap_or_default();
+        let given_up = given_up(&world) - before;
         assert!(given_up >= 200, "{mode}: {given_up} given up\n{text}");
     }
+}
+
+/// A body's time is up with an answer; a head's with a close.
+fn given_up(world: &World) -> u64 {
+    let counters = world.running.counters();
+    counters.client_timeouts + counters.responses.get(&408).copied().unwrap_or_default()
 }

@@ -23,7 +23,9 @@ async fn sslscan_finds_current_versions_and_suites_only() {
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
-    for suite in text.lines().filter(|line| line.contains(" bits ")) {
+    let suites: Vec<&str> = text.lines().filter(|line| line.contains(" bits ")).collect();
+    assert!(!suites.is_empty(), "{text}");
+    for suite in suites {
         let is_strong = suite.contains("GCM") || suite.contains("CHACHA20");
         assert!(is_strong && !suite.contains("CBC") && !suite.contains("anon"), "{suite}");
     }

@@ -81,12 +81,7 @@ impl Reader {
         Some(match name {
             "client-header-timeout" => wait(value).map(|ms| timeouts.header_read_ms = ms),
             "client-body-timeout" => wait(value).map(|ms| timeouts.client_body_ms = ms),
-            "keep-alive" => seconds(value).map(|ms| {
-                timeouts.keep_alive_idle_ms = ms;
-                if ms == 0 {
-                    limits.requests_per_connection_max = 1;
-                }
-            }),
+            "keep-alive" => seconds(value).map(|ms| timeouts.keep_alive_idle_ms = ms),
             "keep-alive-requests" => {
                 number::<u64>(value).map(|n| limits.requests_per_connection_max = n.max(1))
             }
@@ -129,6 +124,7 @@ impl Reader {
             return None;
         }
         let usual = HstsWish { on: true, subdomains: true, preload: false, seconds: HSTS_SECONDS };
+        let is_set = self.hsts.is_some();
         let mut wish = self.hsts.take().unwrap_or(usual);
         let read = match name {
             "hsts" => flag(value).map(|flag| wish.on = flag),
@@ -136,7 +132,8 @@ impl Reader {
             "hsts-preload" => flag(value).map(|flag| wish.preload = flag),
             _ => number::<u32>(value).map(|seconds| wish.seconds = seconds.into()),
         };
-        self.hsts = Some(wish);
+        // What cannot be read turns nothing on.
+        self.hsts = (is_set || read.is_ok()).then_some(wish);
         Some(read)
     }
 
@@ -144,7 +141,8 @@ impl Reader {
         let log = &mut self.log;
         Some(match name {
             "disable-access-log" | "disable-http-access-log" => {
-                flag(value).map(|off| log.off = off)
+                // Either turns it off, whatever the other one says.
+                flag(value).map(|off| log.off |= off)
             }
             // Both name the log of HTTP; the longer name is the narrower one and read later.
             "access-log-path" | "http-access-log-path" if !value.is_empty() => {
@@ -198,6 +196,7 @@ impl Reader {
                     if flag { ForwardedHeaders::Trust } else { ForwardedHeaders::Replace };
             }),
             "use-proxy-protocol" => flag(value).map(|flag| self.proxy_protocol = Some(flag)),
+            "proxy-real-ip-cidr" if value.trim().is_empty() => Ok(()),
             "proxy-real-ip-cidr" => networks(value).map(|list| self.trusted = Some(list.into())),
             _ => return None,
         })
@@ -250,7 +249,9 @@ impl Reader {
 
     /// An option that cannot be read and never could: if it keeps somebody out, everybody is kept out.
     pub(super) fn distrust(&mut self, name: &str, reason: &str) -> bool {
-        let guards = guards(name.strip_prefix("global-").unwrap_or(name));
+        let guards = guards(name.strip_prefix("global-").unwrap_or(name))
+            // Without the one nobody is blocked, without the other everybody is believed.
+            || ["block-cidrs", "proxy-real-ip-cidr"].contains(&name);
         if guards {
             self.defaults.deny(reason);
         }
@@ -260,6 +261,10 @@ impl Reader {
     /// Puts together what belongs together.
     pub(super) fn finish(self, mut find: impl FnMut(String)) -> (IngressConfig, Annotations) {
         let Self { mut config, defaults, hsts, log, proxy_protocol, trusted } = self;
+        // nginx: no connection is kept then, whatever keep-alive-requests says.
+        if config.timeouts.keep_alive_idle_ms == 0 {
+            config.limits.requests_per_connection_max = 1;
+        }
         if let Some(wish) = hsts {
             config.hsts = wish.on.then(|| wish.value());
         }
@@ -267,14 +272,18 @@ impl Reader {
             Ok(log) => config.access_log = log,
             Err(reason) => find(format!("option log-format-upstream: {reason}")),
         }
-        // ingress-nginx believes everybody unless it is told whom.
-        let trusted = trusted.unwrap_or_default();
+        // Whom the agent was told to believe holds until another list says otherwise.
+        let is_new = trusted.is_some() || config.proxy_protocol.is_none();
         match proxy_protocol {
-            Some(true) => config.proxy_protocol = Some(ProxyProtocol { trusted: trusted.clone() }),
+            Some(true) if is_new => {
+                // ingress-nginx believes everybody unless it is told whom.
+                let trusted = trusted.clone().unwrap_or_default();
+                config.proxy_protocol = Some(ProxyProtocol { trusted });
+            }
             Some(false) => config.proxy_protocol = None,
-            None => {}
+            Some(true) | None => {}
         }
-        config.trusted_proxies = trusted;
+        config.trusted_proxies = trusted.unwrap_or(config.trusted_proxies);
         (config, defaults)
     }
 }

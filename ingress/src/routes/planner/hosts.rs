@@ -109,10 +109,12 @@ impl Planner {
             app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
             tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
             if compiled.annotations.passes_tls && passthrough.is_none() {
-                passthrough = self.root(rules);
+                // Who calls no name calls no host.
+                let root = self.root(rules);
+                passthrough = root.filter(|_| *pattern != HostPattern::Any);
                 if passthrough.is_none() {
                     let reason = format!(
-                        "annotation ssl-passthrough: host {pattern} has no path / to pass its TLS to"
+                        "annotation ssl-passthrough: host {pattern} has no name or no path / to pass to"
                     );
                     findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
                 }
@@ -153,7 +155,6 @@ impl Planner {
         };
         let app_root = app_root.map(Into::into);
         let (pattern, moved) = (pattern.clone(), None);
-        let passthrough = passthrough.filter(|_| pattern != HostPattern::Any);
         Some(Host {
             pattern,
             tls,

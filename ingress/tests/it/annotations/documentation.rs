@@ -9,12 +9,9 @@ use crate::support::{
     World,
     client::get,
     objects::{IngressExt, backend},
+    page_ends_with,
     upstream::Upstream,
 };
-
-/// Set to write the table instead of comparing it.
-const WRITE: &str = "FAIRLEAD_WRITE_DOCS";
-const BEGIN: &str = "<!-- generated: annotations -->\n";
 
 fn table() -> String {
     let mut table = String::new();
@@ -34,15 +31,7 @@ fn table() -> String {
 
 #[test]
 fn the_documentation_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/annotations.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let (before, written) = text.split_once(BEGIN).unwrap();
-    if std::env::var_os(WRITE).is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{}", table())).unwrap();
-        return;
-    }
-    let cure = format!("set {WRITE}=1 and run this test once");
-    assert_eq!(written, table(), "docs/annotations.md is out of date: {cure}");
+    page_ends_with("annotations.md", "annotations", &table());
 }
 
 #[test]
