@@ -54,20 +54,21 @@ pub(crate) struct Worker {
 impl Worker {
     /// Answers until the end is announced.
     pub(crate) fn run(self) {
+        // The kernel goes on counting over a panic.
+        let mut backlog = Backlog::default();
         // A panic is a bug, but not one that may silence a node's names.
-        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+        while catch_unwind(AssertUnwindSafe(|| self.serve(&mut backlog))).is_err() {
             self.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("DNS: a query made a UDP thread panic; the thread goes on");
         }
     }
 
-    fn serve(&self) {
+    fn serve(&self, backlog: &mut Backlog) {
         let mut zones = Cache::new(self.zone.clone());
         let mut policies = Cache::new(self.policy.clone());
         let mut inbox = Inbox::new();
         let mut outbox = Outbox::new();
         let mut question = Question::new();
-        let mut backlog = Backlog::default();
         let mut turn = 0;
         let mut failing = false;
         let mut last_batches = LAST_BATCHES;
@@ -96,7 +97,7 @@ impl Worker {
             for datagram in inbox.datagrams() {
                 let Some(route) = datagram.route else { continue };
                 queries += 1;
-                if let Some(reason) = self.unread(&backlog, &datagram, route, received) {
+                if let Some(reason) = self.unread(backlog, &datagram, route, received) {
                     self.counters.dropped(reason, 1);
                     continue;
                 }

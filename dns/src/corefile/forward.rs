@@ -46,6 +46,15 @@ pub enum To {
     File(PathBuf),
 }
 
+impl To {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Server(address) | Self::Tls { address, .. } => Some(*address),
+            Self::File(_) => None,
+        }
+    }
+}
+
 /// How servers asked over TLS show who they are, and we who we are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -148,6 +157,16 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
         |to: &To| matches!(to, To::Tls { address: SocketAddr::V6(_), name: None, https: true });
     if options.tls.server_name.is_none() && options.to.iter().any(is_nameless) {
         let reason = "forward: an IPv6 address asked by https:// needs tls_servername NAME";
+        return Err(line.name.error(reason));
+    }
+    let differs = |to: &To| match to.address() {
+        Some(address) => options.to.iter().any(|o| o.address() == Some(address) && o != to),
+        None => false,
+    };
+    if let Some(To::Server(address) | To::Tls { address, .. }) =
+        options.to.iter().find(|to| differs(to))
+    {
+        let reason = format!("forward: {address} is to be asked in two ways: keep one of them");
         return Err(line.name.error(reason));
     }
     let is_named = |to: &To| matches!(to, To::Tls { name: Some(_), .. });
@@ -279,7 +298,7 @@ fn upstream(word: &Token) -> Result<To, CorefileError> {
         }
         _ => return Err(word.error("forward: unknown scheme: write an IP address")),
     };
-    let is_tls = port != DNS_PORT;
+    let is_tls = scheme != "dns";
     let (text, name) = match text.rsplit_once('%') {
         Some((text, name)) if is_tls => (text, Some(name)),
         _ => (text, None),

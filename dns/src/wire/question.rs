@@ -123,13 +123,14 @@ fn read_opt(record: &[u8]) -> Option<Edns> {
     })
 }
 
-/// Family, prefix lengths and as much of the address as they say (RFC 7871 §6); anything else is a format
-/// error.
+/// Family, prefix lengths and as much of the address as they say (RFC 7871 §6), or no family and no prefix,
+/// as dig's `+subnet=0` asks; anything else is a format error.
 fn is_subnet(data: &[u8]) -> bool {
     let Some(([family_hi, family_lo, prefix, _], address)) = data.split_first_chunk::<4>() else {
         return false;
     };
     let longest = match u16::from_be_bytes([*family_hi, *family_lo]) {
+        0 => 0,
         1 => 32,
         2 => 128,
         _ => return false,

@@ -113,10 +113,12 @@ proptest! {
 
 #[test]
 fn a_client_network_that_is_none_is_a_format_error_found_by_mutating_questions() {
-    let cases: [(&[u8], bool); 7] = [
+    let cases: [(&[u8], bool); 9] = [
         (&[0, 1, 24, 0, 192, 0, 2], true),
         (&[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0], true),
         (&[0, 1, 0, 0], true),
+        (&[0, 0, 0, 0], true),
+        (&[0, 0, 8, 0, 192], false),
         // Which family? Longer than an address, shorter than it says, nothing.
         (&[0, 165, 24, 0, 192, 0, 2], false),
         (&[0, 1, 33, 0, 192, 0, 2, 1, 0], false),
