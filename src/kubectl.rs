@@ -4,7 +4,7 @@
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, Write as _},
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
     process::{Command, ExitCode},
 };
@@ -90,15 +90,10 @@ pub(crate) fn run(words: &[OsString]) -> anyhow::Result<ExitCode> {
 
 /// Whose agents know the answer; `None`: no agent is needed.
 fn asked(command: &[OsString]) -> Option<Role> {
-    let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
-    let from_files = words.iter().any(|word| {
-        *word == "--filename"
-            || word.starts_with("--filename=")
-            || (word.starts_with("-f") && !word.starts_with("--"))
-    });
-    if from_files {
+    if has(command, &["-f", "--filename"]) {
         return None;
     }
+    let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
     match *words.first()? {
         "trace" if words.iter().any(|word| word.contains("://")) => Some(Role::Ingress),
         "status" | "traffic" | "services" | "trace" | "dump" | "doctor" | "cleanup" => {
@@ -108,6 +103,12 @@ fn asked(command: &[OsString]) -> Option<Role> {
         "routes" => Some(Role::Ingress),
         _ => None,
     }
+}
+
+/// Whether a word begins like one of these flags.
+fn has(command: &[OsString], flags: &[&str]) -> bool {
+    let mut words = command.iter().map(|word| word.to_string_lossy());
+    words.any(|word| flags.iter().any(|flag| word.starts_with(flag)))
 }
 
 fn kubectl(plugin: &Plugin) -> Command {
@@ -146,18 +147,17 @@ fn here(plugin: &Plugin) -> anyhow::Result<ExitCode> {
     let mut words = vec![OsString::from("fairlead")];
     words.extend(plugin.command.iter().cloned());
     let is_check = plugin.command.first().is_some_and(|word| word == "check");
-    let has_files = plugin.command.iter().any(|word| word.to_string_lossy().starts_with("-f"))
-        || plugin.command.iter().any(|word| word.to_string_lossy().starts_with("--filename"));
-    if !is_check || has_files {
+    if !is_check || has(&plugin.command, &["-f", "--filename", "--kubeconfig"]) {
         return Ok(crate::run(Cli::parse_from(words)));
     }
-    // kubectl knows which of several files and contexts is meant; its answer has keys in it.
+    // kubectl knows which of several files and contexts is meant. Its answer has keys in it: a file
+    // without a name is gone with this process, however that ends.
     let view = ["config", "view", "--raw", "--minify", "--flatten"];
     let config = output(kubectl(plugin).args(view))?;
-    let mut file = tempfile::NamedTempFile::new().context("keeping kubectl's configuration")?;
+    let mut file = tempfile::tempfile().context("keeping kubectl's configuration")?;
     file.write_all(&config).context("keeping kubectl's configuration")?;
     words.push("--kubeconfig".into());
-    words.push(file.path().into());
+    words.push(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
     Ok(crate::run(Cli::parse_from(words)))
 }
 

@@ -128,7 +128,7 @@ impl Files {
     /// # Errors
     /// A path cannot be read, or a setting is bad.
     pub(crate) fn view(&self) -> anyhow::Result<Loaded> {
-        let loaded = directory::load(&self.file, None, std::collections::BTreeSet::new())?;
+        let loaded = directory::load(&self.file, None, self.classes.named().collect())?;
         let snapshot = loaded.snapshot;
         let node_name = self.node_name.clone().unwrap_or_else(|| only_node(&snapshot));
         let corefile = self.corefile.as_ref().map(|path| Corefile::read(path)).transpose();

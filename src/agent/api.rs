@@ -1,5 +1,6 @@
 //! The admin socket's questions and answers: `GET /v1/status`, `services`, `routes`, `names`,
-//! `trace`, `traffic`, as JSON. Read-only, and without secrets: keys of certificates are not even at hand here.
+//! `trace`, `traffic`, as JSON. Read-only, and without secrets: keys of certificates are not even
+//! at hand here.
 
 use std::{
     collections::BTreeMap,

@@ -83,8 +83,9 @@ impl Guard {
     fn knows(&self, authority: &str) -> bool {
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => match rest.split_once(']') {
-                Some((host, port)) => (host, port.strip_prefix(':')),
-                None => return false,
+                Some((host, "")) => (host, None),
+                Some((host, rest)) if rest.starts_with(':') => (host, rest.get(1..)),
+                _ => return false,
             },
             None => match authority.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -150,6 +151,8 @@ mod tests {
             ("localhost:10247:1", 421),
             ("localhost@evil.example", 421),
             ("[::1", 421),
+            ("[::1]", 200),
+            ("[::1]evil.example", 421),
             ("", 421),
         ] {
             assert_eq!(admitted(&Method::GET, "/", &[("host", host)]), expected, "{host}");

@@ -185,15 +185,16 @@ fn kubectl(folder: &Path, answer: &str) -> (String, std::path::PathBuf) {
 
 fn plugin(folder: &Path, program: &str, args: &[&str]) -> std::process::Output {
     let path = format!("{}:/usr/bin:/bin", folder.display());
-    Command::new(program).args(args).env("PATH", path).output().expect("it starts")
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", path).env("TMPDIR", folder);
+    command.output().expect("it starts")
 }
 
 #[test]
 fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
     let folder = tempfile::tempdir().expect("a directory");
-    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; esac; exit 3";
-    let answer = answer.replace("; exit 3", "; case \"$*\" in *exec*) exit 3;; esac");
-    let (program, said) = kubectl(folder.path(), &answer);
+    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; *exec*) exit 3;; esac";
+    let (program, said) = kubectl(folder.path(), answer);
     for (args, expected) in [
         (
             &["status"][..],
@@ -250,6 +251,10 @@ fn a_live_cluster_is_judged_as_its_manifests_are() {
             assert!(report.contains(part), "{part}: {report}");
         }
     }
+    // Usage ends the program where it stands.
+    assert!(plugin(folder.path(), &program, &["check", "--help"]).status.success());
+    let left = std::fs::read_dir(folder.path()).expect("readable").count();
+    assert_eq!(left, 3, "kubectl, the plugin and what was asked: no keys are left behind");
 }
 
 #[test]

@@ -2,29 +2,19 @@
 
 use std::path::PathBuf;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::json;
+use super::support::{
+    agent::Agent,
+    certificate::{Certificate, HOST},
+    world::World,
+};
 
-use super::support::{agent::Agent, world::World};
-
-const HOST: &str = "hello.example.com";
 /// Replacements.
 const ROUNDS: u16 = 4;
 
 /// A certificate for the host in the world's manifests; returns what clients are to trust.
 fn certificate(world: &World) -> PathBuf {
-    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).expect("a certificate");
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "hello-tls", "namespace": "default"},
-        "type": "kubernetes.io/tls",
-        "data": {"tls.crt": STANDARD.encode(&certificate), "tls.key": STANDARD.encode(key)},
-    });
-    world.apply("hello-tls.json", &secret.to_string());
     let file = world.root().join("hello-ca.pem");
-    std::fs::write(&file, certificate).expect("writable");
+    std::fs::write(&file, Certificate::apply(world).chain).expect("writable");
     file
 }
 

@@ -3,5 +3,6 @@
 pub(crate) mod agent;
 pub(crate) mod apiserver;
 pub(crate) mod browser;
+pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod world;

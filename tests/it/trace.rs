@@ -322,6 +322,18 @@ fn an_alias_of_others_leads_on_and_says_where() {
 }
 
 #[test]
+fn ingress_nginxs_config_map_counts_where_a_flag_names_it() {
+    let options = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: nginx, namespace: shop}\n\
+                   data: {force-ssl-redirect: \"true\"}\n";
+    let manifests = format!("{SHOP}{options}");
+    let named = ["--ingress-config", "shop/nginx", "http://shop.example/cart", "-o", "json"];
+    for (ask, verdict) in [(&named[..], "308"), (&named[2..], "served")] {
+        let outcome = &json(&run(&manifests, ask))["outcome"];
+        assert_eq!(outcome["verdict"], verdict, "{ask:?}: {outcome:#}");
+    }
+}
+
+#[test]
 fn what_works_shows_the_way_with_chances() {
     for (ask, endpoints) in [
         (&["tcp", "web.shop:80"][..], 2),

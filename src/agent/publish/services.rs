@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_proxy::ProxyStatus;
+use fairlead_proxy::{ProxyStatus, sync::Full};
 use fairlead_state::{
     Key, Kind, ObjectRef,
     write::{Weight, Writer},
@@ -59,11 +59,12 @@ fn words(status: &ProxyStatus, node_name: &str) -> BTreeSet<Word> {
         note: warning.problem.to_string().into(),
     });
     let node = ObjectRef { kind: Kind::Node, key: Key::new("", node_name) };
-    let full = status.full.iter().map(|full| Word {
+    // How many Services it meets is left out: each number would be an Event of its own.
+    let full = status.full.iter().map(|Full { map, capacity, .. }| Word {
         object: node.clone(),
         weight: Weight::Warning,
         reason: "ServiceMapFull",
-        note: full.to_string().into(),
+        note: format!("{map} holds {capacity} entries and is full: raise --{map}-max").into(),
     });
     let starting = (status.revision > 0).then(|| Word {
         object: node.clone(),

@@ -104,7 +104,9 @@ fn of_ingress(reason: &str) -> &'static str {
             "503: the client has too many requests in service (limit-connections)"
         }
         "authentication" => "401: no password, or the external authority said no",
-        "certificate" => "403: no client certificate that is taken (auth-tls-*)",
+        "certificate" => {
+            "403, or 400 without one: no client certificate that is taken (auth-tls-*)"
+        }
         "blocked" => {
             "403: of those the ConfigMap lets in nowhere (block-cidrs, block-user-agents, block-referers)"
         }

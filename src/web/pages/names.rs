@@ -33,7 +33,7 @@ pub(in crate::web) fn page<F: Facts>(
             let Question { name, record, namespace } = asked;
             names::lookup(view, name, record, namespace, Ipv4Addr::LOCALHOST.into())
         });
-        Ok((all, lookup.transpose()?))
+        Ok((all, lookup))
     })?;
     let Names { names, note, .. } = all;
     let still = html! {
@@ -42,7 +42,12 @@ pub(in crate::web) fn page<F: Facts>(
     };
     let pages = pager(extent, "/names", &[("q", text)]);
     let live = html! {
-        @if let Some(lookup) = &lookup { (answer(lookup)) }
+        @match &lookup {
+            None => {}
+            Some(Ok(lookup)) => (answer(lookup)),
+            // The form stays, to be mended.
+            Some(Err(error)) => p.note.bad { (crate::exit::one_line(error)) },
+        }
         @if let Some(note) = note { p.note.attention { (note) } }
         (pages)
         @if !names.is_empty() { (table(&names)) @if extent.fitting > extent.taken { (pages) } }

@@ -131,13 +131,15 @@ pub(in crate::web) fn host<F: Facts>(facts: &F, host: &str) -> anyhow::Result<Co
             }
         }
     };
-    let name = host.trim_start_matches("*.");
     let scheme = if routes.iter().any(|row| row.certificate.is_some()) { "https" } else { "http" };
-    let target = format!("{scheme}://{name}/");
+    let target = format!("{scheme}://{host}/");
     let still = html! {
         p.lead {
-            a href="/routes" { "‹ all routes" } " · "
-            a href=(link("/trace", &[("target", &target)])) { "trace " (target) }
+            a href="/routes" { "‹ all routes" }
+            // A pattern is no name that a client could ask for.
+            @if !host.contains('*') {
+                " · " a href=(link("/trace", &[("target", &target)])) { "trace " (target) }
+            }
         }
     };
     Ok(Content::new(host, still, live))
