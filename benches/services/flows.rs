@@ -102,7 +102,7 @@ fn per_second(
 ) {
     let mut rates = vec![vec![]; lanes.len()];
     for round in 0..ROUNDS {
-        // Each comes first as often as last.
+        // Another one comes first in each round.
         for turn in 0..lanes.len() {
             let place = (turn + round) % lanes.len();
             let (role, target) = end(&mut lanes[place]);

@@ -76,7 +76,9 @@ of its own with neither programs nor rules; `direct` is the endpoint's own addre
 `connect_above_bare_us_p50` to `no-proxy`, both with their extremes; `connect_program_ns` is the mean \
 run time of the connect4 program by the kernel's statistics, which add two clock readings. `ns_per_packet`: `uplink_ingress` on a TCP frame for a NodePort \
 by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
-backends (answered by RST).";
+backends (answered by RST). `*_per_s`: how often one client, one after the other, connects, asks and closes (`tcp_crr`), asks on one socket (`udp_rr`) or \
+on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
+`changes_1000_per_s_lag_us`: how late the change after 10,000 at that rate is.";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
