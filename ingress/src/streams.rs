@@ -1,5 +1,6 @@
 //! TCP and UDP services: ports that lead to endpoints, their bytes unread. One thread serves them all.
 
+mod datagrams;
 mod tcp;
 mod udp;
 
@@ -124,7 +125,8 @@ fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> io::Result<O
         };
         let (shared, stream, cancel) = (shared.clone(), stream.clone(), cancel.clone());
         if port.udp {
-            let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+            let socket =
+                datagrams::Datagrams::new(tokio::net::UdpSocket::from_std(socket.into())?)?;
             spawn_local(cancel.run_until_cancelled_owned(udp::serve(shared, socket, stream)));
         } else {
             socket.listen(BACKLOG)?;

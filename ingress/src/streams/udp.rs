@@ -13,7 +13,10 @@ use std::{
 use tokio::{net::UdpSocket, task::spawn_local, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::{
+    Shared,
+    datagrams::{Datagrams, Way},
+};
 use crate::routes::{Endpoint, Pick, Stream};
 
 /// A client that sends nothing and is sent nothing so long is forgotten.
@@ -24,7 +27,7 @@ const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 
 /// Where a datagram is read to.
 type Room = Rc<RefCell<Vec<u8>>>;
-type Clients = Rc<RefCell<HashMap<SocketAddr, Rc<Client>>>>;
+type Clients = Rc<RefCell<HashMap<Way, Rc<Client>>>>;
 
 /// A client and its endpoint.
 struct Client {
@@ -33,7 +36,7 @@ struct Client {
     used: Cell<Instant>,
 }
 
-pub(super) async fn serve(shared: Rc<Shared>, socket: UdpSocket, stream: Rc<RefCell<Stream>>) {
+pub(super) async fn serve(shared: Rc<Shared>, socket: Datagrams, stream: Rc<RefCell<Stream>>) {
     let socket = Rc::new(socket);
     let clients = Clients::default();
     // One for all: each client with its own would be a gigabyte.
@@ -44,7 +47,7 @@ pub(super) async fn serve(shared: Rc<Shared>, socket: UdpSocket, stream: Rc<RefC
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let mut turn = 0usize;
     loop {
-        let Ok((length, from)) = socket.recv_from(&mut datagram).await else { continue };
+        let Ok((length, from)) = socket.receive(&mut datagram).await else { continue };
         let known = clients.borrow().get(&from).cloned();
         // An endpoint that went is not sent to any more.
         let known = known.filter(|client| !client.endpoint.is_gone());
@@ -92,13 +95,7 @@ impl Client {
 }
 
 /// Sends back what comes, until nothing does.
-async fn answer(
-    client: Rc<Client>,
-    to: SocketAddr,
-    socket: Rc<UdpSocket>,
-    clients: Clients,
-    room: Room,
-) {
+async fn answer(client: Rc<Client>, to: Way, socket: Rc<Datagrams>, clients: Clients, room: Room) {
     loop {
         match timeout(IDLE, client.socket.readable()).await {
             Ok(Ok(())) => {
@@ -106,8 +103,7 @@ async fn answer(
                 match client.socket.try_recv(&mut datagram) {
                     Ok(length) => {
                         client.used.set(Instant::now());
-                        // As the network: what does not fit is lost.
-                        let _ = socket.try_send_to(datagram.get(..length).unwrap_or_default(), to);
+                        let _ = socket.answer(datagram.get(..length).unwrap_or_default(), to);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // Refused (ICMP): the endpoint may be back for the next datagram.

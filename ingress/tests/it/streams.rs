@@ -10,6 +10,7 @@ use fairlead_state::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinHandle,
 };
 
 use crate::support::{
@@ -167,8 +168,8 @@ fn udp_backend(name: &str, address: SocketAddr) -> Vec<Object> {
     made.collect()
 }
 
-#[tokio::test]
-async fn udp_answers_come_back_to_whoever_asked() {
+/// Says what it got.
+async fn echo() -> (SocketAddr, JoinHandle<()>) {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
     let serving = tokio::spawn(async move {
@@ -178,10 +179,16 @@ async fn udp_answers_come_back_to_whoever_asked() {
             server.send_to(&answer, from).await.unwrap();
         }
     });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn udp_answers_come_back_to_whoever_asked() {
+    let (address, serving) = echo().await;
     let mut world = world(udp_backend("dns", address)).await;
     let number = port().await;
     world.apply(vec![config_map("udp", &[(&number.to_string(), "default/dns:80")])]).await;
-    let (first, second) = (client(number).await, client(number).await);
+    let (first, second) = (client(at(number)).await, client(at(number)).await);
     for (socket, text) in [(&first, "one"), (&second, "two"), (&first, "three")] {
         assert_eq!(asked(socket, text).await, format!("got {text}"));
     }
@@ -189,9 +196,31 @@ async fn udp_answers_come_back_to_whoever_asked() {
     serving.abort();
 }
 
-async fn client(number: u16) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.connect(at(number)).await.unwrap();
+#[tokio::test]
+async fn udp_answers_come_from_the_address_that_was_asked() {
+    let (address, serving) = echo().await;
+    let any: Vec<SocketAddr> = ["0.0.0.0:0", "[::]:0"].map(|any| any.parse().unwrap()).into();
+    let config = IngressConfig {
+        http_listen: any.clone(),
+        https_listen: any,
+        udp_services: Some(Key::new("default", "udp")),
+        ..crate::support::config()
+    };
+    let mut world = World::with(config, udp_backend("dns", address)).await;
+    let number = port().await;
+    world.apply(vec![config_map("udp", &[(&number.to_string(), "default/dns:80")])]).await;
+    for asked_address in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"] {
+        // Connected: what comes from elsewhere is not taken.
+        let socket = client(SocketAddr::new(asked_address.parse().unwrap(), number)).await;
+        assert_eq!(asked(&socket, asked_address).await, format!("got {asked_address}"));
+    }
+    serving.abort();
+}
+
+async fn client(to: SocketAddr) -> UdpSocket {
+    let any: SocketAddr = if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(any).await.unwrap();
+    socket.connect(to).await.unwrap();
     socket
 }
 
