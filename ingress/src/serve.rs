@@ -38,11 +38,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub(crate) use self::{
+    accept::accept,
     auth::user,
     client::Client,
     clock::Clock,
     fields::{hex as hex_id, sent_request_id},
-    listen::bind,
+    listen::{Listener, Listening, bind, is_missing_ipv6, socket},
     preamble::read as read_preamble,
     scope::argument,
     tunnel::join,

@@ -15,22 +15,25 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Type;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::watch,
     task::spawn_local,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
+use self::datagrams::Datagrams;
 use crate::{
     config::IngressConfig,
     counters::ThreadCounters,
     routes::{Stream, StreamPort, Streams},
-    serve::Clock,
+    serve::{Clock, Listener, is_missing_ipv6, socket},
 };
 
-const BACKLOG: i32 = 4096;
 /// A port somebody else holds may be free by then.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ArcSwap<IngressConfig>>,
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) clock: Clock,
+    /// A task per listening socket; each ends once it has taken what the kernel still held.
+    accepting: TaskTracker,
 }
 
 /// One port, open on every address.
@@ -57,7 +62,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let clock = Clock::new(config.load().timeouts.shortest_ms());
-    let shared = Rc::new(Shared { config, counters, clock });
+    let shared = Rc::new(Shared { config, counters, clock, accepting: TaskTracker::new() });
     runtime.block_on(async {
         let ticking = shared.clone();
         spawn_local(async move {
@@ -67,10 +72,22 @@ pub(crate) fn run(
                 ticking.clock.tick();
             }
         });
-        cancel.run_until_cancelled(follow(&shared, streams)).await;
+        tokio::select! {
+            () = follow(&shared, streams) => {}
+            () = leave(&shared, cancel) => {}
+        }
+        shared.accepting.close();
+        shared.accepting.wait().await;
         drain(&shared).await;
     });
     Ok(())
+}
+
+/// As HTTP: connections are taken until those who balance in front have learned of the end.
+async fn leave(shared: &Shared, cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    let wait = shared.config.load().timeouts.drain_accept();
+    tokio::time::sleep(wait).await;
 }
 
 async fn follow(shared: &Rc<Shared>, mut streams: watch::Receiver<Arc<Streams>>) {
@@ -117,24 +134,49 @@ fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> io::Result<O
     let close = cancel.clone().drop_guard();
     let stream = Rc::new(RefCell::new(stream.clone()));
     for ip in addresses(&shared.config.load()) {
-        let socket = bind(SocketAddr::new(ip, port.number), port.udp);
-        let socket = match socket {
-            // As for HTTP: a machine without IPv6 is no reason.
-            Err(_) if ip.is_ipv6() && ip.is_unspecified() => continue,
-            socket => socket?,
+        let address = SocketAddr::new(ip, port.number);
+        let begun = match port.udp {
+            true => begin_udp(shared, address, &stream, &cancel),
+            false => begin_tcp(shared, address, &stream, &cancel),
         };
-        let (shared, stream, cancel) = (shared.clone(), stream.clone(), cancel.clone());
-        if port.udp {
-            let socket =
-                datagrams::Datagrams::new(tokio::net::UdpSocket::from_std(socket.into())?)?;
-            spawn_local(cancel.run_until_cancelled_owned(udp::serve(shared, socket, stream)));
-        } else {
-            socket.listen(BACKLOG)?;
-            let listener = tokio::net::TcpListener::from_std(socket.into())?;
-            spawn_local(cancel.run_until_cancelled_owned(tcp::serve(shared, listener, stream)));
+        match begun {
+            // As for HTTP: a machine without IPv6 is no reason.
+            Err(error) if is_missing_ipv6(address, &error) => {}
+            begun => begun?,
         }
     }
     Ok(Open { stream, _close: close })
+}
+
+fn begin_tcp(
+    shared: &Rc<Shared>,
+    address: SocketAddr,
+    stream: &Rc<RefCell<Stream>>,
+    leave: &CancellationToken,
+) -> io::Result<()> {
+    let listening = Listener::plain(address)?.into_iter().map(Listener::listen);
+    let listening = listening.collect::<io::Result<Vec<_>>>()?;
+    for one in &listening {
+        let serving = tcp::serve(shared.clone(), one.clone(), stream.clone(), leave.clone());
+        shared.accepting.spawn_local(serving);
+    }
+    if let Some(one) = listening.first() {
+        one.group.arrive(&*one.socket);
+    }
+    Ok(())
+}
+
+fn begin_udp(
+    shared: &Rc<Shared>,
+    address: SocketAddr,
+    stream: &Rc<RefCell<Stream>>,
+    cancel: &CancellationToken,
+) -> io::Result<()> {
+    let socket = socket(address, Type::DGRAM)?;
+    let socket = Datagrams::new(tokio::net::UdpSocket::from_std(socket.into())?)?;
+    let serving = udp::serve(shared.clone(), socket, stream.clone());
+    spawn_local(cancel.clone().run_until_cancelled_owned(serving));
+    Ok(())
 }
 
 /// Those of HTTP, each once.
@@ -144,21 +186,6 @@ fn addresses(config: &IngressConfig) -> Vec<IpAddr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
-}
-
-fn bind(address: SocketAddr, udp: bool) -> io::Result<Socket> {
-    let (kind, protocol) =
-        if udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    // Another process takes over on the same port.
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 async fn drain(shared: &Shared) {

@@ -29,16 +29,26 @@ type Tcp = Prefixed<TcpStream>;
 /// Out of file descriptors: others may be closed by then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
+/// Serves what comes to a socket, until told to leave.
 pub(super) async fn run(worker: Rc<Worker>, listening: Listening, leave: CancellationToken) {
-    let Listening { socket, address, tls, group } = listening;
+    let Listening { address, tls, .. } = listening;
+    accept(listening, leave, |stream, peer| admit(&worker, stream, peer, address, tls)).await;
+}
+
+/// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
+pub(crate) async fn accept(
+    listening: Listening,
+    leave: CancellationToken,
+    mut admit: impl FnMut(TcpStream, SocketAddr),
+) {
+    let Listening { socket, address, group, .. } = listening;
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = leave.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&worker, stream, peer, address, tls),
+            Ok((stream, peer)) => admit(stream, peer),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%address, %error, "cannot accept; trying again");
@@ -50,7 +60,7 @@ pub(super) async fn run(worker: Rc<Worker>, listening: Listening, leave: Cancell
     for _ in 0..BACKLOG {
         // Unconstrained: tokio would call a halt after 128.
         match unconstrained(socket.accept()).now_or_never() {
-            Some(Ok((stream, peer))) => admit(&worker, stream, peer, address, tls),
+            Some(Ok((stream, peer))) => admit(stream, peer),
             Some(Err(error)) if is_of_one_connection(&error) => {}
             Some(Err(_)) | None => return,
         }

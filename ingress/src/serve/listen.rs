@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc};
 
 use fairlead_handover::Group;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::{config::IngressConfig, error::IngressError};
@@ -41,6 +41,16 @@ pub(crate) struct Listening {
 }
 
 impl Listener {
+    /// Sockets of one thread for an address without TLS.
+    pub(crate) fn plain(address: SocketAddr) -> io::Result<Vec<Self>> {
+        let group = Arc::new(Group::join(address, 1));
+        let listener = |_| {
+            let socket = socket(address, Type::STREAM)?;
+            Ok(Self { socket, address, tls: false, group: group.clone() })
+        };
+        (0..group.sockets()).map(listener).collect()
+    }
+
     /// Takes connections from now on; must be called on the thread that will accept them.
     pub(crate) fn listen(self) -> io::Result<Listening> {
         let Self { socket, address, tls, group } = self;
@@ -60,7 +70,7 @@ pub(crate) fn bind(config: &IngressConfig, threads: usize) -> Result<Bound, Ingr
     let http = config.http_listen.iter().map(|address| (*address, false));
     let https = config.https_listen.iter().map(|address| (*address, true));
     for (wanted, tls) in http.chain(https) {
-        let first = match socket(wanted) {
+        let first = match socket(wanted, Type::STREAM) {
             Err(error) if is_missing_ipv6(wanted, &error) => {
                 tracing::warn!(address = %wanted, "no IPv6 on this machine: not listening there");
                 continue;
@@ -74,7 +84,7 @@ pub(crate) fn bind(config: &IngressConfig, threads: usize) -> Result<Bound, Ingr
         for i in 0..group.sockets() {
             let socket = match first.take() {
                 Some(first) => first,
-                None => socket(address).map_err(|source| refused(address, source))?,
+                None => socket(address, Type::STREAM).map_err(|source| refused(address, source))?,
             };
             if let Some(thread) = bound.threads.get_mut(i % threads) {
                 thread.push(Listener { socket, address, tls, group: group.clone() });
@@ -89,8 +99,9 @@ pub(crate) fn bind(config: &IngressConfig, threads: usize) -> Result<Bound, Ingr
     Ok(bound)
 }
 
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+/// A socket that shares its address with those of other threads and of another process.
+pub(crate) fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         // 0.0.0.0 has a socket of its own, and clients keep their own family.
         socket.set_only_v6(true)?;
@@ -102,7 +113,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+pub(crate) fn is_missing_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     // A kernel without IPv6 knows no such family; one with it switched off has no such address.
     let codes = [errno::EAFNOSUPPORT, errno::EADDRNOTAVAIL];
     address.is_ipv6()

@@ -1,52 +1,39 @@
 //! TCP: bytes both ways, perhaps with who connects said before.
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    task::spawn_local,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::spawn_local, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
     proxy_protocol,
     routes::{Pick, Stream},
-    serve::{join, read_preamble},
+    serve::{Listening, accept, join, read_preamble},
 };
 
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-
-pub(super) async fn serve(shared: Rc<Shared>, listener: TcpListener, stream: Rc<RefCell<Stream>>) {
-    let turn = Cell::new(0usize);
-    loop {
-        match listener.accept().await {
-            Ok((connection, peer)) => {
-                turn.set(turn.get().wrapping_add(1));
-                let to = stream.borrow().clone();
-                let counted = Counted::begin(shared.clone());
-                if counted.is_too_many() {
-                    shared.counters.streams_failed.add();
-                    continue;
-                }
-                let serving = one(shared.clone(), connection, peer, to, turn.get());
-                spawn_local(async move {
-                    if serving.await.is_err() {
-                        counted.0.counters.streams_failed.add();
-                    }
-                });
-            }
-            // Out of file descriptors, or an error of the connection itself.
-            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+pub(super) async fn serve(
+    shared: Rc<Shared>,
+    listening: Listening,
+    stream: Rc<RefCell<Stream>>,
+    leave: CancellationToken,
+) {
+    let mut turn = 0usize;
+    let admit = |connection, peer| {
+        turn = turn.wrapping_add(1);
+        let counted = Counted::begin(shared.clone());
+        if counted.is_too_many() {
+            shared.counters.streams_failed.add();
+            return;
         }
-    }
+        let serving = one(shared.clone(), connection, peer, stream.borrow().clone(), turn);
+        spawn_local(async move {
+            if serving.await.is_err() {
+                counted.0.counters.streams_failed.add();
+            }
+        });
+    };
+    accept(listening, leave, admit).await;
 }
 
 /// A connection, as long as it is open.

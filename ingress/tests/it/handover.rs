@@ -9,14 +9,14 @@ use std::{
 };
 
 use fairlead_ingress::{IngressConfig, Limits, Refused, Running, Timeouts, start};
-use fairlead_state::Object;
+use fairlead_state::{Key, Object};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, LocalSet, spawn_local},
     time::{sleep, timeout},
 };
@@ -26,7 +26,7 @@ use crate::support::{
     PATIENCE, World,
     client::{http1, http2, request, tls_on, trusting_anybody},
     config,
-    objects::{IngressExt, backend, ingress},
+    objects::{IngressExt, backend, config_map, ingress},
     upstream::Upstream,
 };
 
@@ -58,8 +58,7 @@ async fn next(world: &World, config: IngressConfig) -> (Running, CancellationTok
 }
 
 /// As a rolling update does: the next one is ready, then the old one is told to end.
-async fn replace(world: &mut World, threads: usize) {
-    let config = IngressConfig { threads: Some(threads), timeouts: timeouts(), ..config() };
+async fn replace(world: &mut World, config: IngressConfig) {
     let (next, cancel) = next(world, config).await;
     std::mem::replace(&mut world.cancel, cancel).cancel();
     let mut old = std::mem::replace(&mut world.running, next);
@@ -197,8 +196,8 @@ fn told(error: &hyper::Error) -> Outcome {
 #[tokio::test]
 async fn replaced_time_and_again_under_load_no_connection_is_refused_or_reset() {
     let upstream = Upstream::echo("web").await;
-    let config = IngressConfig { timeouts: timeouts(), ..config() };
-    let mut world = World::with(config, web(&upstream)).await;
+    let own = |threads| IngressConfig { threads: Some(threads), timeouts: timeouts(), ..config() };
+    let mut world = World::with(own(2), web(&upstream)).await;
     let (http, https) = (world.http(), world.https());
     let clients = Clients::default();
     let load = async {
@@ -224,7 +223,7 @@ async fn replaced_time_and_again_under_load_no_connection_is_refused_or_reset() 
         // As many threads, more, fewer.
         for threads in [2, 3, 1, 2, 4, 2] {
             sleep(HALF_OPEN).await;
-            replace(&mut world, threads).await;
+            replace(&mut world, own(threads)).await;
         }
         sleep(HALF_OPEN).await;
         clients.clone().end().await
@@ -232,6 +231,42 @@ async fn replaced_time_and_again_under_load_no_connection_is_refused_or_reset() 
     let (good, bad) = LocalSet::new().run_until(load).await;
     assert!(bad.is_empty(), "{} of {good}: {:#?}", bad.len(), &bad[..bad.len().min(20)]);
     assert!(good > 500, "only {good} requests");
+}
+
+#[tokio::test]
+async fn replaced_under_load_a_tcp_service_refuses_and_resets_no_connection() {
+    let upstream = Upstream::echo("web").await;
+    let own = || IngressConfig {
+        tcp_services: Some(Key::new("default", "tcp")),
+        timeouts: timeouts(),
+        ..config()
+    };
+    let mut world = World::with(own(), backend("web", &[upstream.address])).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let port = address.port().to_string();
+    world.apply(vec![config_map("tcp", &[(&port, "default/web:80")])]).await;
+    let open = async { while TcpStream::connect(address).await.is_err() {} };
+    timeout(PATIENCE, open).await.unwrap();
+    let clients = Clients::default();
+    let load = async {
+        clients.add("new", 2, move |clients| async move {
+            once_http1(TcpStream::connect(address).await?, clients).await
+        });
+        clients.add("half open", 40, move |clients| async move {
+            once_http1(half_open(address).await?, clients).await
+        });
+        for _ in 0..4 {
+            sleep(HALF_OPEN).await;
+            replace(&mut world, own()).await;
+        }
+        sleep(HALF_OPEN).await;
+        clients.clone().end().await
+    };
+    let (good, bad) = LocalSet::new().run_until(load).await;
+    assert!(bad.is_empty(), "{} of {good}: {:#?}", bad.len(), &bad[..bad.len().min(20)]);
+    assert!(good > 200, "only {good} requests");
 }
 
 #[tokio::test]
