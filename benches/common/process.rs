@@ -26,11 +26,12 @@ pub fn with_children_cpu_us(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     // utime, stime, cutime, cstime (proc_pid_stat(5)).
-    let ticks = fields.split_whitespace().skip(11).take(4).map(|field| field.parse::<f64>());
+    let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<f64>);
     ticks.map(|ticks| ticks.expect("a number")).sum::<f64>() * TICK_US
 }
 
 /// Resident memory once what a start took is given back, in MiB.
+#[expect(clippy::disallowed_methods, reason = "another process's work is waited for")]
 pub fn settled_rss_mib(pid: u32) -> f64 {
     // The agent does so five seconds after a change.
     std::thread::sleep(Duration::from_secs(7));

@@ -70,11 +70,15 @@ fn sustained(rows: &mut Vec<Row>) {
     for n in 0..total {
         let due = Duration::from_micros(n * 1_000_000 / CHANGES_PER_S);
         if let Some(left) = due.checked_sub(started.elapsed()) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a rate is kept, and no runtime is blocked"
+            )]
             std::thread::sleep(left);
         }
         let service = n % CHANGE_SCALE;
         if service != subject::Follower::SERVICE {
-            let port = objects::PORT + 1 + u16::from((n / CHANGE_SCALE) % 2 == 0);
+            let port = objects::PORT + 1 + u16::from((n / CHANGE_SCALE).is_multiple_of(2));
             api.put(objects::slice(service, [port, port]));
         }
     }
