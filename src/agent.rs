@@ -52,7 +52,7 @@ const LAMEDUCK_IN_CLUSTER: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 struct Shared {
     args: watch::Receiver<Arc<Args>>,
-    node_name: Arc<str>,
+    node_name: fairlead_state::Name,
     snapshots: Snapshots,
     health: watch::Receiver<SourceHealth>,
     /// What the roles show of themselves.
@@ -111,7 +111,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let mut ending = signals::Ending::listen()?;
     let hangup = signals::Hangup::listen()?;
     let args = settings.args.clone();
-    let node_name: Arc<str> = node_name::find(args.source.node_name.as_deref())?.into();
+    let node_name: fairlead_state::Name = node_name::find(args.source.node_name.as_deref())?.into();
     let source_cancel = CancellationToken::new();
     let (mut source, writer) = source::start(&args, &node_name, source_cancel.clone()).await?;
     tracing::info!(node = %node_name, version = version::VERSION, "agent started");

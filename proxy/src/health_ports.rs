@@ -80,7 +80,7 @@ impl HealthPorts {
         let is_checked = is_served(service, self.proxy_name.as_ref())
             && service.service_type == ServiceType::LoadBalancer
             && service.external_traffic_policy == TrafficPolicy::Local;
-        let port = service.health_check_node_port.filter(|_| is_checked)?;
+        let port = service.extras.health_check_node_port.filter(|_| is_checked)?;
         let slices = snapshot.slices_of(&service.key);
         let endpoints =
             slices.filter(|slice| !slice.ports.is_empty()).flat_map(|s| s.endpoints.iter());

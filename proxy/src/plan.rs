@@ -170,22 +170,22 @@ pub fn plan_service(
     let mut plan = ServicePlan::default();
     let ours = node.rules.proxy_name.as_ref();
     if !is_served(service, ours) {
-        if service.proxy_name.as_ref() != ours {
+        if service.extras.proxy_name.as_ref() != ours {
             let foreign = service.cluster_ips.iter().map(|ip| frontends::foreign(*ip));
             plan.frontends = frontends::first_of_each(foreign.collect());
         }
         return plan;
     }
-    if let SessionAffinity::ClientIp { timeout_seconds } = service.session_affinity {
+    if let SessionAffinity::ClientIp { timeout_seconds } = service.extras.session_affinity {
         plan.affinity_seconds = timeout_seconds;
     }
-    if !service.external_ips.is_empty() && !node.rules.external_ips {
+    if !service.extras.external_ips.is_empty() && !node.rules.external_ips {
         plan.problems.push(Problem::ExternalIps);
     }
     let table = table(service, &node.rules, &mut plan.problems);
     let addresses = frontends::external_addresses(service, &node.rules);
     if addresses.iter().any(|address| address.is_balancer) {
-        plan.source_ranges = service.load_balancer_source_ranges.to_vec();
+        plan.source_ranges = service.extras.load_balancer_source_ranges.to_vec();
     }
     let mut frontends = Vec::with_capacity(service.ports.len() * service.cluster_ips.len() + 1);
     for (port, index) in service.ports.iter().zip(0u16..) {
@@ -218,13 +218,13 @@ pub(crate) fn is_served(service: &Service, proxy_name: Option<&Name>) -> bool {
     // kube-proxy's ShouldSkipService and its informer's label selector leave out.
     !service.headless
         && !service.headless_label
-        && service.proxy_name.as_ref() == proxy_name
-        && service.external_name.is_none()
+        && service.extras.proxy_name.as_ref() == proxy_name
+        && service.extras.external_name.is_none()
 }
 
 /// The size of the tables by which the service's flows are given to backends.
 fn table(service: &Service, rules: &Rules, problems: &mut Vec<Problem>) -> Option<TableSize> {
-    let is_maglev = match &service.load_balancing {
+    let is_maglev = match &service.extras.load_balancing {
         LoadBalancing::Default => rules.maglev,
         LoadBalancing::Random => false,
         LoadBalancing::Maglev => true,

@@ -86,16 +86,16 @@ fn options(world: &World, node: &str) -> KernelOptions {
 }
 
 fn service() -> Service {
-    Service {
-        cluster_ips: Arc::new([objects::ip("10.96.0.1"), objects::ip("fd00:96::1")]),
+    let service = Service {
+        cluster_ips: [objects::ip("10.96.0.1"), objects::ip("fd00:96::1")].into(),
         ports: Arc::new([
             objects::port("tcp", Protocol::Tcp, 80, Some(30080)),
             objects::port("udp", Protocol::Udp, 80, Some(30080)),
             objects::port("sctp", Protocol::Sctp, 80, Some(30080)),
         ]),
-        load_balancing: LoadBalancing::Maglev,
         ..objects::service("web", "10.96.0.1")
-    }
+    };
+    objects::with(service, |extras| extras.load_balancing = LoadBalancing::Maglev)
 }
 
 /// Endpoints, every other on the first node.
@@ -209,7 +209,7 @@ fn policy_local_hashes_among_the_local_ones_and_affinity_hashes_by_address_alone
         assert_eq!([met(&a), met(&b)], [own(1).collect(), own(2).collect()]);
 
         let affinity = SessionAffinity::ClientIp { timeout_seconds: 600 };
-        let sticky = Service { session_affinity: affinity, ..service() };
+        let sticky = objects::with(service(), |extras| extras.session_affinity = affinity);
         let snapshot = cluster.apply([objects::put_service(sticky)]);
         a.serve(&snapshot);
         b.serve(&snapshot);
@@ -234,7 +234,9 @@ fn connections_outlive_agents_without_tables_and_with_others() {
         let options = options(world, "node-a");
         let to = "192.168.0.2:30080";
         let mut agent = Node::over(&options, "node-a", 256);
-        let random = Service { load_balancing: LoadBalancing::Random, ..service() };
+        let random = objects::with(service(), |extras| {
+            extras.load_balancing = LoadBalancing::Random;
+        });
         agent.serve(
             &Cluster::new().apply([objects::put_service(random)].into_iter().chain(endpoints(9))),
         );

@@ -331,15 +331,17 @@ fn nodes_that_take_turns_send_a_clients_port_to_the_same_pod() {
         let mut cluster = objects::Cluster::new();
         let service = Service {
             ports: Arc::new([objects::port("", Protocol::Udp, 80, Some(30080))]),
-            load_balancing: LoadBalancing::Maglev,
             ..objects::service("web", "10.96.0.1")
         };
+        let service = objects::with(service, |extras| {
+            extras.load_balancing = LoadBalancing::Maglev;
+        });
         let slices = servers.iter().map(|(server, node)| {
             let mut slice = objects::slice(node, "web", &[&server.ip().to_string()]);
             slice.ports = Arc::new([objects::endpoint_port("", Protocol::Udp, server.port())]);
             let endpoint = slice.endpoints[0].clone();
             let node_name = Some(node.as_str().into());
-            slice.endpoints = Arc::new([fairlead_state::model::Endpoint { node_name, ..endpoint }]);
+            slice.endpoints = [fairlead_state::model::Endpoint { node_name, ..endpoint }].into();
             objects::put_slice(slice)
         });
         let changes: Vec<_> = slices.chain([objects::put_service(service)]).collect();

@@ -1,10 +1,10 @@
 //! Which source, and which kinds the running roles need of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use fairlead_dns::corefile::Corefile;
 use fairlead_state::{
-    Kind, ObjectRef, Running,
+    Kind, Name, ObjectRef, Running,
     source::{
         directory::{Directory, DirectoryOptions},
         kubernetes::{Kubernetes, KubernetesOptions},
@@ -19,7 +19,7 @@ use crate::exit::BadConfiguration;
 /// Starts reading; what is read from an API server may be written to. Fails only for what no waiting cures: an unreachable API server is waited for.
 pub(crate) async fn start(
     args: &Args,
-    node_name: &Arc<str>,
+    node_name: &Name,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Running, Option<Writer>)> {
     let kinds = kinds(args);

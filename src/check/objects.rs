@@ -41,13 +41,13 @@ fn services(snapshot: &Snapshot, findings: &mut Findings) {
     for service in snapshot.services().values() {
         let object = ObjectRef { kind: Kind::Service, key: service.key.clone() };
         let all = findings.entry(object).or_default();
-        if let Some(name) = &service.proxy_name {
+        if let Some(name) = &service.extras.proxy_name {
             let reason = format!(
                 "label service.kubernetes.io/service-proxy-name is {name:?}: left to that proxy"
             );
             all.push((Verdict::Differs, reason));
         }
-        if !service.load_balancer_source_ranges.is_empty() {
+        if !service.extras.load_balancer_source_ranges.is_empty() {
             let reason = "source ranges apply to pods of the node where their packets leave it, to \
                           the node's own processes by the node's address";
             all.push((Verdict::Differs, reason.to_owned()));

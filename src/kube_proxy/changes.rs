@@ -108,8 +108,8 @@ pub(crate) fn without_local_endpoints(snapshot: &Snapshot, node: &str) -> [[u64;
 /// The external one counts only where there is an outside.
 fn policies(service: &Service) -> [TrafficPolicy; 2] {
     let is_outside = service.ports.iter().any(|port| port.node_port.is_some())
-        || !service.external_ips.is_empty()
-        || !service.load_balancer_ips.is_empty();
+        || !service.extras.external_ips.is_empty()
+        || !service.extras.load_balancer_ips.is_empty();
     let external =
         if is_outside { service.external_traffic_policy } else { TrafficPolicy::Cluster };
     [service.internal_traffic_policy, external]

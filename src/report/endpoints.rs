@@ -40,7 +40,7 @@ pub(crate) fn rows(
             }
             for endpoint in slice.endpoints.iter() {
                 let Some(ip) = endpoint.addresses.first() else { continue };
-                let hints = endpoint.zone_hints.iter().chain(endpoint.node_hints.iter());
+                let hints = endpoint.hints.zones.iter().chain(endpoint.hints.nodes.iter());
                 rows.push(EndpointRow {
                     address: std::net::SocketAddr::new(*ip, port.port).to_string(),
                     port: port_name(known),

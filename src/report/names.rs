@@ -110,7 +110,7 @@ pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Names, E
             answer = asked.iter().map(|asked| asked.code.to_owned()).collect();
             answer.dedup();
         }
-        let what = match (&service.external_name, service.headless) {
+        let what = match (&service.extras.external_name, service.headless) {
             (Some(target), _) => format!("alias of {target}"),
             (_, true) => "headless: its endpoints' addresses".to_owned(),
             _ => "ClusterIP".to_owned(),

@@ -130,7 +130,7 @@ fn mentions(service: &Service, word: &str) -> bool {
     let is_named = name.contains(word) || namespace.contains(word);
     let is_path = || word.contains('/') && service.key.to_string().contains(word);
     let has_address = || {
-        let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
+        let balancer = service.extras.load_balancer_ips.iter().map(|ip| ip.ip);
         let mut all = service.cluster_ips.iter().copied().chain(balancer);
         word.contains(['.', ':']) && all.any(|ip| ip.to_string().starts_with(word))
     };
@@ -159,8 +159,8 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
         chosen.map(of).collect::<std::collections::BTreeSet<_>>().len()
     };
     let counters = counted.map(|counted| counted.get(&service.key).copied().unwrap_or_default());
-    let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
-    let external = service.external_ips.iter().copied();
+    let balancer = service.extras.load_balancer_ips.iter().map(|ip| ip.ip);
+    let external = service.extras.external_ips.iter().copied();
     ServiceRow {
         namespace: service.key.namespace.to_string(),
         name: service.key.name.to_string(),
@@ -173,7 +173,7 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
         rejected: counters.map(|counters| counters.1),
         internal_traffic_policy: policy(service.internal_traffic_policy).to_owned(),
         external_traffic_policy: policy(service.external_traffic_policy).to_owned(),
-        affinity_seconds: match service.session_affinity {
+        affinity_seconds: match service.extras.session_affinity {
             SessionAffinity::ClientIp { timeout_seconds } => timeout_seconds,
             SessionAffinity::None => 0,
         },
@@ -185,11 +185,12 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
             .to_owned()
         }),
         source_ranges: service
+            .extras
             .load_balancer_source_ranges
             .iter()
             .map(ToString::to_string)
             .collect(),
-        health_check_node_port: service.health_check_node_port,
+        health_check_node_port: service.extras.health_check_node_port,
         frontends: Vec::new(),
         endpoints: Vec::new(),
         problems: view.problems(&service.key),
@@ -223,8 +224,8 @@ pub(super) fn policy(policy: TrafficPolicy) -> &'static str {
 fn frontends(view: &View<'_>, service: &Service) -> anyhow::Result<Vec<FrontendRow>> {
     let mut rows = Vec::new();
     for port in service.ports.iter() {
-        let balancer = service.load_balancer_ips.iter().map(|ip| ip.ip);
-        let external = service.external_ips.iter().copied();
+        let balancer = service.extras.load_balancer_ips.iter().map(|ip| ip.ip);
+        let external = service.extras.external_ips.iter().copied();
         let addresses = service.cluster_ips.iter().copied().chain(balancer).chain(external);
         let mut dialled: Vec<SocketAddr> =
             addresses.map(|ip| SocketAddr::new(ip, port.port)).collect();

@@ -9,6 +9,7 @@ mod endpoint_slice;
 mod fields;
 mod ingress;
 mod metadata;
+mod names;
 mod node;
 mod service;
 mod text;
@@ -23,7 +24,7 @@ use crate::{
     model::{Key, Kind, Object, ObjectRef},
 };
 
-pub use text::Names;
+pub use names::Names;
 
 /// What became of one document.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub enum Served {
     Unknown,
 }
 
-/// Decodes documents of any kind; equal strings are shared between all it decoded.
+/// Decodes documents of any kind; equal strings and lists of ports are shared between all it decoded.
 #[derive(Debug, Default)]
 pub struct Decoder {
     names: Names,

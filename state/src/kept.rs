@@ -199,7 +199,7 @@ fn of_service(service: &Service) -> Document<'_, WithSpec<ServiceSpec<'_>>> {
             _ => "ClusterIP",
         },
         cluster_ips,
-        external_name: service.external_name.as_deref(),
+        external_name: service.extras.external_name.as_deref(),
         ports: ports.collect(),
     };
     let metadata = Metadata { name: &key.name, namespace: &key.namespace, labels: None };
@@ -373,10 +373,10 @@ mod tests {
         assert_eq!(after.services().len(), 3);
         for (old, new) in before.services().values().zip(after.services().values()) {
             let as_names = |service: &Service| {
-                let Service { key, cluster_ips, headless, ports, external_name, .. } = service;
+                let Service { key, cluster_ips, headless, ports, extras, .. } = service;
                 let ports: Vec<_> =
                     ports.iter().map(|p| (p.name.clone(), p.protocol, p.port)).collect();
-                (key.clone(), cluster_ips.clone(), *headless, ports, external_name.clone())
+                (key.clone(), cluster_ips.clone(), *headless, ports, extras.external_name.clone())
             };
             assert_eq!(as_names(old), as_names(new));
         }

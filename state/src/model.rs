@@ -2,25 +2,30 @@
 //!
 //! Field meaning is Kubernetes' own (`core/v1`, `discovery.k8s.io/v1`, `networking.k8s.io/v1`).
 
+mod addresses;
 mod cluster;
 mod ingress;
+mod rare;
 mod service;
 
 use std::{fmt, sync::Arc};
 
+pub use addresses::Addresses;
 pub use cluster::{ConfigMap, Namespace, Node, Pod, Secret, ServiceCidr};
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
     ServiceBackendPort,
 };
+pub use rare::{Plain, Rare};
 pub use service::{
-    Endpoint, EndpointPort, EndpointSlice, IpMode, LoadBalancerIp, LoadBalancing, Protocol,
-    Service, ServicePort, ServiceType, SessionAffinity, TargetPort, TrafficDistribution,
-    TrafficPolicy,
+    Endpoint, EndpointPort, EndpointSlice, Hints, IpMode, LoadBalancerIp, LoadBalancing, Protocol,
+    Service, ServiceExtras, ServicePort, ServiceType, SessionAffinity, TargetPort,
+    TrafficDistribution, TrafficPolicy,
 };
 
-/// A name, namespace or label value; cheap to clone and to share between snapshots.
-pub type Name = Arc<str>;
+/// A name, namespace or label value; cheap to clone and to share between snapshots. A pointer to text
+/// that knows its length: names are most of what objects and tables of them consist of.
+pub type Name = arcstr::ArcStr;
 
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,7 @@ mod event;
 mod lease;
 mod peers;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
@@ -123,6 +123,6 @@ impl fmt::Debug for Writer {
 }
 
 /// A name as kube-rs wants it.
-fn owned(name: &Arc<str>) -> Option<String> {
-    Some(name.to_string())
+fn owned(name: &str) -> Option<String> {
+    Some(name.to_owned())
 }

@@ -27,8 +27,9 @@ pub(crate) struct OutsidePort {
 impl Outside {
     /// `None` for a Service that nobody outside can reach by address and port.
     pub(super) fn of(service: &Service) -> Option<Self> {
-        let balanced = service.load_balancer_ips.iter().map(|balancer| balancer.ip);
-        let mut addresses: Vec<_> = service.external_ips.iter().copied().chain(balanced).collect();
+        let balanced = service.extras.load_balancer_ips.iter().map(|balancer| balancer.ip);
+        let mut addresses: Vec<_> =
+            service.extras.external_ips.iter().copied().chain(balanced).collect();
         addresses.sort();
         addresses.dedup();
         let ports = service.ports.iter().map(|port| OutsidePort {

@@ -88,7 +88,7 @@ impl ServiceNames {
         let room = NAME_BYTES_MAX.checked_sub(key.len() + origin.services.as_bytes().len())?;
         let service = service.clone();
         if service.service_type == ServiceType::ExternalName {
-            let alias = Alias::of(service.external_name.as_deref()?, origin.ttl_seconds)?;
+            let alias = Alias::of(service.extras.external_name.as_deref()?, origin.ttl_seconds)?;
             return Some(Self { service, more: Some(More::Alias(alias).into()) });
         }
         let slices = slices.filter(|_| !origin.no_endpoints);

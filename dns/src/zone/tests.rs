@@ -4,7 +4,7 @@ use fairlead_state::{
     Change, Snapshot, Store,
     model::{
         Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, ObjectRef, Protocol,
-        Service, ServicePort, ServiceType, SessionAffinity, TrafficPolicy,
+        Rare, Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
     },
 };
 use proptest::prelude::*;
@@ -56,8 +56,7 @@ fn change(event: &Event) -> Change {
                 hostname: named.then(|| format!("pod-{address}").into()),
                 node_name: None,
                 zone: None,
-                zone_hints: [].into(),
-                node_hints: [].into(),
+                hints: Rare::default(),
                 pod: None,
             });
             let port = EndpointPort {
@@ -112,18 +111,15 @@ fn service(number: u8, kind: u8, address: u8, ports: u8) -> Service {
         cluster_ips: if kind < 2 { cluster_ips.into() } else { [].into() },
         headless: kind == 2,
         ports: (0..ports).map(port).collect(),
-        external_name: (kind == 3).then(|| "www.example".into()),
-        external_ips: [].into(),
-        load_balancer_ips: [].into(),
-        load_balancer_source_ranges: [].into(),
-        session_affinity: SessionAffinity::None,
+        extras: ServiceExtras {
+            external_name: (kind == 3).then(|| "www.example".into()),
+            ..ServiceExtras::default()
+        }
+        .into(),
         internal_traffic_policy: TrafficPolicy::Cluster,
         external_traffic_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
-        load_balancing: Default::default(),
-        proxy_name: None,
         headless_label: false,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use fairlead_state::model::{IpMode, LoadBalancerIp, Object, Service};
+use fairlead_state::model::{IpMode, LoadBalancerIp, Object, Service, ServiceExtras};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
@@ -265,11 +265,12 @@ fn outside(name: &str, ips: &[&str], balancer: &[&str]) -> Object {
     };
     let balanced =
         balancer.iter().map(|address| LoadBalancerIp { ip: ip(address), mode: IpMode::Vip });
-    Object::Service(Arc::new(Service {
+    let extras = ServiceExtras {
         external_ips: ips.iter().map(|address| ip(address)).collect(),
         load_balancer_ips: balanced.collect(),
-        ..(*inside).clone()
-    }))
+        ..ServiceExtras::default()
+    };
+    Object::Service(Arc::new(Service { extras: extras.into(), ..(*inside).clone() }))
 }
 
 #[tokio::test]

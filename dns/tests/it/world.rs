@@ -11,8 +11,8 @@ use fairlead_dns::{DnsConfig, Running, Upstreams, corefile::Corefile, start};
 use fairlead_state::{
     Change, Store,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, Protocol, Service,
-        ServicePort, ServiceType, SessionAffinity, TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, Protocol, Rare,
+        Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
     },
     store::Snapshots,
 };
@@ -195,7 +195,8 @@ pub fn external(namespace: &str, name: &str, target: &str) -> Object {
     Object::Service(Arc::new(Service {
         service_type: ServiceType::ExternalName,
         headless: false,
-        external_name: Some(target.into()),
+        extras: ServiceExtras { external_name: Some(target.into()), ..ServiceExtras::default() }
+            .into(),
         ..service
     }))
 }
@@ -216,18 +217,11 @@ fn plain_service(namespace: &str, name: &str, ips: &[&str], ports: &[(&str, u16)
         cluster_ips: ips.iter().map(|address| ip(address)).collect(),
         headless: ips.is_empty(),
         ports: ports.iter().map(port).collect(),
-        external_name: None,
-        external_ips: [].into(),
-        load_balancer_ips: [].into(),
-        load_balancer_source_ranges: [].into(),
-        session_affinity: SessionAffinity::None,
+        extras: Rare::default(),
         internal_traffic_policy: TrafficPolicy::Cluster,
         external_traffic_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
-        load_balancing: Default::default(),
-        proxy_name: None,
         headless_label: false,
     }
 }
@@ -254,8 +248,7 @@ pub fn slice(
         hostname: (!hostname.is_empty()).then(|| (*hostname).into()),
         node_name: None,
         zone: None,
-        zone_hints: [].into(),
-        node_hints: [].into(),
+        hints: Rare::default(),
         pod: None,
     };
     Object::EndpointSlice(Arc::new(EndpointSlice {

@@ -44,9 +44,9 @@ struct Sets {
 
 /// Load balancer addresses the node answers for (KEP-1860), and external ones if they are allowed.
 pub(super) fn external_addresses(service: &Service, rules: &Rules) -> Vec<ExternalAddress> {
-    let balancer = service.load_balancer_ips.iter().filter(|ip| ip.mode == IpMode::Vip);
+    let balancer = service.extras.load_balancer_ips.iter().filter(|ip| ip.mode == IpMode::Vip);
     let balancer = balancer.map(|ip| ExternalAddress { ip: ip.ip, is_balancer: true });
-    let external = service.external_ips.iter().filter(|_| rules.external_ips);
+    let external = service.extras.external_ips.iter().filter(|_| rules.external_ips);
     let external = external.map(|ip| ExternalAddress { ip: *ip, is_balancer: false });
     balancer.chain(external).collect()
 }

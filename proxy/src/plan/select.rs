@@ -36,9 +36,9 @@ impl Candidate<'_> {
     fn is_for(&self, topology: Topology, node: &NodeView) -> bool {
         match topology {
             Topology::Anywhere => true,
-            Topology::SameNode => self.endpoint.node_hints.contains(&node.name),
+            Topology::SameNode => self.endpoint.hints.nodes.contains(&node.name),
             Topology::SameZone => {
-                node.zone.as_ref().is_some_and(|zone| self.endpoint.zone_hints.contains(zone))
+                node.zone.as_ref().is_some_and(|zone| self.endpoint.hints.zones.contains(zone))
             }
         }
     }
@@ -80,10 +80,10 @@ pub fn for_node(candidates: &[Candidate<'_>]) -> Vec<Backend> {
 fn topology(candidates: &[Candidate<'_>], node: &NodeView) -> Topology {
     let ready = || candidates.iter().filter(|c| c.endpoint.ready);
     let leads_on = |topology| ready().any(|c| c.is_for(topology, node));
-    if ready().all(|c| !c.endpoint.node_hints.is_empty()) && leads_on(Topology::SameNode) {
+    if ready().all(|c| !c.endpoint.hints.nodes.is_empty()) && leads_on(Topology::SameNode) {
         return Topology::SameNode;
     }
-    if ready().all(|c| !c.endpoint.zone_hints.is_empty()) && leads_on(Topology::SameZone) {
+    if ready().all(|c| !c.endpoint.hints.zones.is_empty()) && leads_on(Topology::SameZone) {
         return Topology::SameZone;
     }
     Topology::Anywhere

@@ -1,22 +1,20 @@
 //! healthCheckNodePort: which ports there are, and how many endpoints each counts.
 
-use std::sync::Arc;
-
 use fairlead_proxy::health_ports::HealthPorts;
 use fairlead_state::{
     Kind,
     model::{Endpoint, EndpointSlice, Service, ServiceType, TrafficPolicy},
 };
 
-use crate::objects::{self, Cluster, NODE, endpoint, ip, put_service, put_slice, service};
+use crate::objects::{self, Cluster, NODE, endpoint, ip, put_service, put_slice, service, with};
 
 fn balanced(name: &str, port: u16) -> Service {
-    Service {
+    let service = Service {
         service_type: ServiceType::LoadBalancer,
         external_traffic_policy: TrafficPolicy::Local,
-        health_check_node_port: Some(port),
         ..service(name, "10.96.0.1")
-    }
+    };
+    with(service, |extras| extras.health_check_node_port = Some(port))
 }
 
 /// Endpoints as `(node, ready, terminating)`.
@@ -28,7 +26,7 @@ fn slice(name: &str, of: &str, endpoints: &[(&str, bool, bool)]) -> EndpointSlic
         node_name: Some((*node).into()),
         ..endpoint(ip(&format!("10.1.0.{number}")))
     };
-    let endpoints: Arc<[Endpoint]> = (1..).zip(endpoints).map(endpoint).collect();
+    let endpoints: Box<[Endpoint]> = (1..).zip(endpoints).map(endpoint).collect();
     EndpointSlice { endpoints, ..objects::slice(name, of, &[]) }
 }
 

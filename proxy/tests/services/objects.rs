@@ -6,8 +6,8 @@ use fairlead_proxy::plan::{NodeView, Plans};
 use fairlead_state::{
     Change, Key, Kind, Name, Object, ObjectRef, Snapshot, Store,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, LoadBalancing, Node, Protocol, Service, ServicePort,
-        ServiceType, SessionAffinity, TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, Node, Protocol, Rare, Service, ServiceExtras,
+        ServicePort, ServiceType, TrafficPolicy,
     },
     store::Snapshots,
 };
@@ -64,21 +64,14 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> Service {
         key: key(name),
         created_seconds: 0,
         service_type: ServiceType::ClusterIp,
-        cluster_ips: Arc::new([ip(cluster_ip)]),
+        cluster_ips: [ip(cluster_ip)].into(),
         headless: false,
         ports: Arc::new([port("", Protocol::Tcp, 80, None)]),
-        external_name: None,
-        external_ips: Arc::new([]),
-        load_balancer_ips: Arc::new([]),
-        load_balancer_source_ranges: Arc::new([]),
-        session_affinity: SessionAffinity::None,
+        extras: Rare::default(),
         internal_traffic_policy: TrafficPolicy::Cluster,
         external_traffic_policy: TrafficPolicy::Cluster,
-        health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
-        load_balancing: LoadBalancing::Default,
-        proxy_name: None,
         headless_label: false,
     }
 }
@@ -112,15 +105,14 @@ pub(crate) fn endpoint_port(name: &str, protocol: Protocol, port: u16) -> Endpoi
 
 pub(crate) fn endpoint(address: IpAddr) -> Endpoint {
     Endpoint {
-        addresses: Arc::new([address]),
+        addresses: [address].into(),
         ready: true,
         serving: true,
         terminating: false,
         hostname: None,
         node_name: None,
         zone: None,
-        zone_hints: Arc::new([]),
-        node_hints: Arc::new([]),
+        hints: Rare::default(),
         pod: None,
     }
 }
@@ -134,6 +126,13 @@ pub(crate) fn node(zone: Option<&str>) -> Change {
         deleting: false,
         taints: Arc::new([]),
     })))
+}
+
+/// A Service with what few have.
+pub(crate) fn with(service: Service, change: impl FnOnce(&mut ServiceExtras)) -> Service {
+    let mut extras = ServiceExtras::clone(&service.extras);
+    change(&mut extras);
+    Service { extras: extras.into(), ..service }
 }
 
 pub(crate) fn put_service(service: Service) -> Change {

@@ -18,7 +18,7 @@ use fairlead_state::{
 
 use crate::objects::{
     Cluster, NODE, delete, ip as address, node, node_view, port, put_service, put_slice, service,
-    slice,
+    slice, with,
 };
 
 /// Memory maps that note how they are used.
@@ -244,7 +244,9 @@ fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
 #[test]
 fn a_table_comes_with_its_set_and_another_size_is_another_set() {
     let mut cluster = Cluster::new();
-    let service = Service { load_balancing: LoadBalancing::Maglev, ..service("a", "10.96.0.1") };
+    let service = with(service("a", "10.96.0.1"), |extras| {
+        extras.load_balancing = LoadBalancing::Maglev;
+    });
     let slice = |last: &str| put_slice(slice("a", "a", &["10.1.0.1", last]));
     let mut sync = Synchroniser::new(Noted::default(), NODE);
     sync.reconcile(&cluster.apply([put_service(service), slice("10.1.0.2")]));
@@ -288,10 +290,11 @@ fn a_full_map_of_tables_concerns_the_newcomer_alone() {
     };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let balanced = |change: Change| match change {
-        Change::Upsert(Object::Service(service)) => put_service(Service {
-            load_balancing: LoadBalancing::Maglev,
-            ..Service::clone(&service)
-        }),
+        Change::Upsert(Object::Service(service)) => {
+            put_service(with(Service::clone(&service), |extras| {
+                extras.load_balancing = LoadBalancing::Maglev;
+            }))
+        }
         other => other,
     };
     let report = sync.reconcile(&cluster.apply(many(3).into_iter().map(balanced)));
@@ -317,11 +320,12 @@ fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
         Capacities { frontends: 100, backends: 100, maglev: 0, source_ranges: 3, counters: 100 };
     let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
     let limited = |name: &str, ip: &str, ranges: &[&str]| {
-        put_service(Service {
-            load_balancer_ips: Arc::new([LoadBalancerIp { ip: address(ip), mode: IpMode::Vip }]),
-            load_balancer_source_ranges: ranges.iter().map(|r| r.parse().unwrap()).collect(),
-            ..service(name, ip)
-        })
+        put_service(with(service(name, ip), |extras| {
+            extras.load_balancer_ips =
+                Arc::new([LoadBalancerIp { ip: address(ip), mode: IpMode::Vip }]);
+            extras.load_balancer_source_ranges =
+                ranges.iter().map(|r| r.parse().unwrap()).collect();
+        }))
     };
     let two = ["198.51.100.0/24", "203.0.113.0/24"];
     let all = [
@@ -349,7 +353,7 @@ fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
 fn a_way_of_balancing_nobody_knows_is_named_and_the_service_is_served() {
     let mut cluster = Cluster::new();
     let load_balancing = LoadBalancing::Other("round-robin".into());
-    let service = Service { load_balancing, ..service("a", "10.96.0.1") };
+    let service = with(service("a", "10.96.0.1"), |extras| extras.load_balancing = load_balancing);
     let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
     sync.reconcile(
         &cluster.apply([put_service(service), put_slice(slice("a", "a", &["10.1.0.1"]))]),

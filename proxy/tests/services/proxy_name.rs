@@ -9,16 +9,18 @@ use fairlead_proxy::{
 };
 use fairlead_state::model::{Service, ServiceType, TrafficPolicy};
 
-use crate::objects::{Cluster, NODE, put_service, service, slice};
+use crate::objects::{Cluster, NODE, put_service, service, slice, with};
 
 fn labelled(label: Option<&str>) -> Service {
-    Service {
+    let service = Service {
         service_type: ServiceType::LoadBalancer,
         external_traffic_policy: TrafficPolicy::Local,
-        health_check_node_port: Some(30_123),
-        proxy_name: label.map(Into::into),
         ..service("web", "10.96.0.1")
-    }
+    };
+    with(service, |extras| {
+        extras.health_check_node_port = Some(30_123);
+        extras.proxy_name = label.map(Into::into);
+    })
 }
 
 #[test]

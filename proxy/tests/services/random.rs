@@ -7,8 +7,8 @@ use fairlead_proxy::image::Image;
 use fairlead_state::{
     Change, Kind, Name,
     model::{
-        Endpoint, EndpointSlice, IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service,
-        ServicePort, SessionAffinity, TrafficPolicy,
+        Endpoint, EndpointSlice, Hints, IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service,
+        ServiceExtras, ServicePort, SessionAffinity, TrafficPolicy,
     },
 };
 use ipnetwork::IpNetwork;
@@ -50,9 +50,17 @@ fn service(random: &mut StdRng) -> Service {
         cluster_ips: cluster_ips.into(),
         headless: random.random_bool(0.05),
         headless_label: random.random_bool(0.03),
-        proxy_name: random.random_bool(0.03).then(|| "other".into()),
         internal_traffic_policy: policy(random.random_bool(0.15)),
         external_traffic_policy: policy(random.random_bool(0.4)),
+        extras: extras(random).into(),
+        ports: ports(random).into(),
+        ..objects::service(pick(random, &SERVICES), "10.96.0.1")
+    }
+}
+
+fn extras(random: &mut StdRng) -> ServiceExtras {
+    ServiceExtras {
+        proxy_name: random.random_bool(0.03).then(|| "other".into()),
         load_balancer_ips: balancer_ips(random),
         load_balancer_source_ranges: source_ranges(random),
         session_affinity: if random.random_bool(0.2) {
@@ -65,8 +73,7 @@ fn service(random: &mut StdRng) -> Service {
             3 => LoadBalancing::Other("best".into()),
             _ => LoadBalancing::Default,
         },
-        ports: ports(random).into(),
-        ..objects::service(pick(random, &SERVICES), "10.96.0.1")
+        ..ServiceExtras::default()
     }
 }
 
@@ -133,8 +140,11 @@ fn endpoint(random: &mut StdRng, ipv6: bool) -> Endpoint {
         serving: ready || random.random_bool(0.6),
         terminating: !ready && random.random_bool(0.6),
         node_name: Some(pick(random, &[objects::NODE, "node-b"]).into()),
-        zone_hints: hints(random, &ZONES),
-        node_hints: hints(random, &[objects::NODE, "node-b"]),
+        hints: Hints {
+            zones: hints(random, &ZONES),
+            nodes: hints(random, &[objects::NODE, "node-b"]),
+        }
+        .into(),
         ..objects::endpoint(address)
     }
 }

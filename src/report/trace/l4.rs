@@ -194,7 +194,7 @@ fn policies(frontend: &Frontend, service: &Service, trace: &mut Trace) {
         words.push("every node sends a packet's flow to the same endpoint (maglev)".to_owned());
     }
     if frontend.is_limited {
-        let ranges = service.load_balancer_source_ranges.iter().map(ToString::to_string);
+        let ranges = service.extras.load_balancer_source_ranges.iter().map(ToString::to_string);
         words.push(format!("only for {}", ranges.collect::<Vec<_>>().join(", ")));
     }
     trace.step("policy", words.join("; "));
@@ -275,7 +275,7 @@ fn because(
             )
         }
         (Why::SourceDenied, _) => {
-            let ranges = service.load_balancer_source_ranges.iter().map(ToString::to_string);
+            let ranges = service.extras.load_balancer_source_ranges.iter().map(ToString::to_string);
             let ranges: Vec<String> = ranges.collect();
             let who = client.address.map_or("the node's address".to_owned(), |ip| ip.to_string());
             format!(

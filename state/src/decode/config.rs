@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{
     Raw, fields,
     metadata::{Head, Metadata},
-    text::{Names, Text, nullable},
+    names::Names,
+    text::{Text, nullable},
 };
 use crate::model::{ConfigMap, Key, Kind, Name, Object, Secret};
 

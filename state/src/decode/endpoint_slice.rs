@@ -7,9 +7,10 @@ use serde::Deserialize;
 use super::{
     Raw, fields,
     metadata::{Head, Metadata},
-    text::{Names, Text, kept, nullable},
+    names::Names,
+    text::{Text, kept, nullable},
 };
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Key, Kind, Name, Object};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Hints, Key, Kind, Name, Object};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,13 +103,14 @@ impl<'a> Raw<'a> for RawSlice<'a> {
         };
         fields::dns_name(&key.name, format_args!("metadata.name"))?;
         let ports = ports(&self.ports, names)?;
+        let ports = names.endpoint_ports(ports);
         let endpoints = self.endpoints.iter().enumerate();
         let endpoints = endpoints.map(|(i, raw)| endpoint(i, raw, ipv6, names));
         let slice = EndpointSlice {
             service: Key { namespace: key.namespace.clone(), name: service },
             ipv6,
-            endpoints: kept(endpoints.collect::<Result<_, _>>()?),
-            ports: kept(ports),
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            ports,
             headless_label: self.metadata.labels.headless.is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
             key,
@@ -151,16 +153,19 @@ fn endpoint(
     let ready = raw.conditions.ready.unwrap_or(true);
     let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
     Ok(Endpoint {
-        addresses: kept(addresses.collect::<Result<_, _>>()?),
-        ready,
-        serving: raw.conditions.serving.unwrap_or(ready),
-        terminating: raw.conditions.terminating.unwrap_or(false),
+        addresses: addresses.collect::<Result<_, _>>()?,
         hostname: names.get_some(raw.hostname.as_ref()),
         node_name: names.get_some(raw.node_name.as_ref()),
         zone: names.get_some(raw.zone.as_ref()),
-        zone_hints: hints(&raw.hints.for_zones, names),
-        node_hints: hints(&raw.hints.for_nodes, names),
+        hints: Hints {
+            zones: hints(&raw.hints.for_zones, names),
+            nodes: hints(&raw.hints.for_nodes, names),
+        }
+        .into(),
         pod: pod.map(|target| Name::from(&*target.name)),
+        ready,
+        serving: raw.conditions.serving.unwrap_or(ready),
+        terminating: raw.conditions.terminating.unwrap_or(false),
     })
 }
 

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::{
     Raw, fields,
     metadata::{AllAnnotations, Head, Metadata},
-    text::{Names, Text, kept, nullable},
+    names::Names,
+    text::{Text, kept, nullable},
 };
 use crate::model::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, Key, Kind, Name,

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::{
     Raw, fields,
     metadata::{Head, Metadata},
-    text::{Names, Text, kept, nullable},
+    names::Names,
+    text::{Text, kept, nullable},
 };
 use crate::model::{Key, Kind, Namespace, Node, Object, Pod, ServiceCidr};
 

@@ -8,11 +8,13 @@ use serde::Deserialize;
 use super::{
     Raw, fields,
     metadata::{Head, Metadata},
-    text::{IntOrText, Names, Text, kept, nullable},
+    names::Names,
+    text::{IntOrText, Text, kept, nullable},
 };
 use crate::model::{
-    IpMode, Key, Kind, LoadBalancerIp, LoadBalancing, Name, Object, Protocol, Service, ServicePort,
-    ServiceType, SessionAffinity, TargetPort, TrafficDistribution, TrafficPolicy,
+    IpMode, Key, Kind, LoadBalancerIp, LoadBalancing, Name, Object, Protocol, Service,
+    ServiceExtras, ServicePort, ServiceType, SessionAffinity, TargetPort, TrafficDistribution,
+    TrafficPolicy,
 };
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` when it is not given.
@@ -117,17 +119,27 @@ impl<'a> Raw<'a> for RawService<'a> {
         let service_type = service_type(spec.service_type.as_deref())?;
         let (cluster_ips, headless) = cluster_ips(&spec, service_type)?;
         let created = metadata.creation_timestamp.as_deref();
-        let service = Service {
-            created_seconds: fields::seconds(created, format_args!("metadata.creationTimestamp"))?,
-            service_type,
-            cluster_ips: kept(cluster_ips),
-            headless,
-            ports: kept(ports(&spec.ports, service_type, headless, names)?),
+        let extras = ServiceExtras {
             external_name: external_name(spec.external_name.as_deref(), service_type)?,
             external_ips: kept(external_ips(&spec.external_ips)?),
             load_balancer_ips: kept(load_balancer_ips(&status)?),
             load_balancer_source_ranges: source_ranges(&spec.load_balancer_source_ranges)?,
             session_affinity: affinity(&spec)?,
+            health_check_node_port: some_port(
+                spec.health_check_node_port,
+                format_args!("spec.healthCheckNodePort"),
+            )?,
+            load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
+            proxy_name: names.get_some(metadata.labels.service_proxy_name.as_ref()),
+        };
+        let ports = ports(&spec.ports, service_type, headless, names)?;
+        let service = Service {
+            created_seconds: fields::seconds(created, format_args!("metadata.creationTimestamp"))?,
+            cluster_ips: cluster_ips.into(),
+            ports: names.service_ports(ports),
+            extras: extras.into(),
+            service_type,
+            headless,
             internal_traffic_policy: policy(
                 spec.internal_traffic_policy.as_deref(),
                 "spec.internalTrafficPolicy",
@@ -136,14 +148,8 @@ impl<'a> Raw<'a> for RawService<'a> {
                 spec.external_traffic_policy.as_deref(),
                 "spec.externalTrafficPolicy",
             )?,
-            health_check_node_port: some_port(
-                spec.health_check_node_port,
-                format_args!("spec.healthCheckNodePort"),
-            )?,
             publish_not_ready_addresses: spec.publish_not_ready_addresses,
             traffic_distribution: distribution(spec.traffic_distribution.as_deref()),
-            load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
-            proxy_name: names.get_some(metadata.labels.service_proxy_name.as_ref()),
             headless_label: metadata.labels.headless.is_some(),
             key,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Decoded, Decoder, Served};
-use crate::model::{Kind, Object};
+use crate::model::{Kind, Name, Object};
 
 /// Sets `path` (`spec.ports.0.port`) in a document; `null` removes it.
 fn set(mut document: Value, path: &str, value: Value) -> Value {
@@ -147,7 +147,7 @@ fn equal_names_are_stored_once() {
     let Object::EndpointSlice(slice) = good(Kind::EndpointSlice, &document) else { panic!() };
     let [a, b] = &*slice.endpoints else { panic!() };
     let (a, b) = (a.node_name.as_ref().unwrap(), b.node_name.as_ref().unwrap());
-    assert!(Arc::ptr_eq(a, b));
+    assert!(Name::ptr_eq(a, b));
 }
 
 #[test]
@@ -158,5 +158,5 @@ fn names_nobody_holds_any_more_leave_the_pool() {
         names.get(&format!("name-{i}"));
     }
     assert!(names.len() < 10_000, "{} names", names.len());
-    assert!(Arc::ptr_eq(&held, &names.get("held")));
+    assert!(Name::ptr_eq(&held, &names.get("held")));
 }

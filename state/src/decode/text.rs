@@ -1,13 +1,8 @@
-//! Strings of a document: borrowed while it is parsed, shared once they are kept.
+//! Strings of a document, borrowed from it while it is parsed.
 
-use std::{borrow::Cow, collections::HashSet, fmt, ops::Deref, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de};
-
-use crate::model::Name;
-
-/// Below so many strings a pool is not worth sweeping.
-const SWEEP_NAMES_MIN: usize = 4096;
 
 /// A string that borrows from the document where it can. (A plain `Option<Cow<str>>` never does.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,40 +13,6 @@ pub(super) struct Text<'a>(Cow<'a, str>);
 pub(super) enum IntOrText<'a> {
     Int(i64),
     Text(Text<'a>),
-}
-
-/// A pool of strings: node, zone, port and namespace names recur in most endpoints.
-#[derive(Debug, Default)]
-pub struct Names {
-    known: HashSet<Name>,
-    sweep_at: usize,
-}
-
-impl Names {
-    /// The shared string equal to `text`.
-    pub fn get(&mut self, text: &str) -> Name {
-        if let Some(name) = self.known.get(text) {
-            return name.clone();
-        }
-        if self.known.len() >= self.sweep_at {
-            // Strings that only the pool holds belong to objects long gone.
-            self.known.retain(|name| Arc::strong_count(name) > 1);
-            self.sweep_at = (self.known.len() * 2).max(SWEEP_NAMES_MIN);
-        }
-        let name = Name::from(text);
-        self.known.insert(name.clone());
-        name
-    }
-
-    /// How many strings the pool holds.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    pub(super) fn get_some(&mut self, text: Option<&Text<'_>>) -> Option<Name> {
-        text.filter(|text| !text.is_empty()).map(|text| self.get(text))
-    }
 }
 
 impl Deref for Text<'_> {

@@ -1,8 +1,12 @@
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 use ipnetwork::IpNetwork;
 
-use super::{Key, Name};
+use super::{Addresses, Key, Name, Plain, Rare};
 
 /// Transport protocol; part of every frontend's identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +107,7 @@ pub enum TrafficDistribution {
 }
 
 /// `ports[].targetPort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetPort {
     /// A port number.
     Number(u16),
@@ -131,7 +135,7 @@ pub struct LoadBalancerIp {
 }
 
 /// `spec.ports[]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// Name; empty when the Service has a single unnamed port. EndpointSlice ports join by it.
     pub name: Name,
@@ -156,14 +160,31 @@ pub struct Service {
     /// claim
     /// the same frontend wins.
     pub created_seconds: i64,
+    /// `spec.clusterIPs` (or `clusterIP`), at most one per family; empty when headless.
+    pub cluster_ips: Addresses,
+    /// Ports in the order of the manifest; equal lists of several Services are one.
+    pub ports: Arc<[ServicePort]>,
+    /// What few Services have.
+    pub extras: Rare<ServiceExtras>,
     /// `spec.type`.
     pub service_type: ServiceType,
-    /// `spec.clusterIPs` (or `clusterIP`), at most one per family; empty when headless.
-    pub cluster_ips: Arc<[IpAddr]>,
     /// `clusterIP: None`.
     pub headless: bool,
-    /// Ports in the order of the manifest.
-    pub ports: Arc<[ServicePort]>,
+    /// `spec.internalTrafficPolicy`.
+    pub internal_traffic_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`.
+    pub external_traffic_policy: TrafficPolicy,
+    /// `spec.publishNotReadyAddresses`.
+    pub publish_not_ready_addresses: bool,
+    /// `spec.trafficDistribution`.
+    pub traffic_distribution: Option<TrafficDistribution>,
+    /// Label `service.kubernetes.io/headless` is present: proxies ignore it.
+    pub headless_label: bool,
+}
+
+/// Fields that few Services have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceExtras {
     /// `spec.externalName`, without a trailing dot; only with that type.
     pub external_name: Option<Name>,
     /// `spec.externalIPs`.
@@ -174,26 +195,23 @@ pub struct Service {
     pub load_balancer_source_ranges: Arc<[IpNetwork]>,
     /// `spec.sessionAffinity`.
     pub session_affinity: SessionAffinity,
-    /// `spec.internalTrafficPolicy`.
-    pub internal_traffic_policy: TrafficPolicy,
-    /// `spec.externalTrafficPolicy`.
-    pub external_traffic_policy: TrafficPolicy,
     /// `spec.healthCheckNodePort`.
     pub health_check_node_port: Option<u16>,
-    /// `spec.publishNotReadyAddresses`.
-    pub publish_not_ready_addresses: bool,
-    /// `spec.trafficDistribution`.
-    pub traffic_distribution: Option<TrafficDistribution>,
     /// Annotation `fairlead.io/load-balancing`.
     pub load_balancing: LoadBalancing,
     /// Label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
     pub proxy_name: Option<Name>,
-    /// Label `service.kubernetes.io/headless` is present: proxies ignore it.
-    pub headless_label: bool,
+}
+
+impl Plain for ServiceExtras {
+    fn plain() -> &'static Self {
+        static PLAIN: LazyLock<ServiceExtras> = LazyLock::new(ServiceExtras::default);
+        &PLAIN
+    }
 }
 
 /// `ports[]` of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointPort {
     /// Joins with [`ServicePort::name`]; empty when unnamed.
     pub name: Name,
@@ -210,25 +228,39 @@ pub struct EndpointPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// All addresses of the endpoint, of the slice's family. Never empty.
-    pub addresses: Arc<[IpAddr]>,
-    /// `conditions.ready`; absent means ready.
-    pub ready: bool,
-    /// `conditions.serving`; absent means as `ready`.
-    pub serving: bool,
-    /// `conditions.terminating`; absent means not.
-    pub terminating: bool,
+    pub addresses: Addresses,
     /// `hostname`.
     pub hostname: Option<Name>,
     /// `nodeName`.
     pub node_name: Option<Name>,
     /// `zone`.
     pub zone: Option<Name>,
-    /// `hints.forZones[].name`.
-    pub zone_hints: Arc<[Name]>,
-    /// `hints.forNodes[].name`.
-    pub node_hints: Arc<[Name]>,
+    /// `hints`.
+    pub hints: Rare<Hints>,
     /// `targetRef.name` when it is a Pod.
     pub pod: Option<Name>,
+    /// `conditions.ready`; absent means ready.
+    pub ready: bool,
+    /// `conditions.serving`; absent means as `ready`.
+    pub serving: bool,
+    /// `conditions.terminating`; absent means not.
+    pub terminating: bool,
+}
+
+/// Whom an endpoint is meant for (KEP-2433, KEP-3015); empty: everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forZones[].name`.
+    pub zones: Arc<[Name]>,
+    /// `forNodes[].name`.
+    pub nodes: Arc<[Name]>,
+}
+
+impl Plain for Hints {
+    fn plain() -> &'static Self {
+        static PLAIN: LazyLock<Hints> = LazyLock::new(Hints::default);
+        &PLAIN
+    }
 }
 
 /// An EndpointSlice of one Service (label `kubernetes.io/service-name`) with IP addresses.
@@ -240,10 +272,10 @@ pub struct EndpointSlice {
     pub service: Key,
     /// `addressType: IPv6`.
     pub ipv6: bool,
-    /// Ports of every endpoint in the slice.
+    /// Ports of every endpoint in the slice; equal lists of several slices are one.
     pub ports: Arc<[EndpointPort]>,
     /// Endpoints in the order of the slice.
-    pub endpoints: Arc<[Endpoint]>,
+    pub endpoints: Box<[Endpoint]>,
     /// Label `service.kubernetes.io/headless` is present: proxies ignore it, names do not.
     pub headless_label: bool,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since the epoch.

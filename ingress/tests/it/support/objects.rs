@@ -6,8 +6,8 @@ use fairlead_state::{
     Key, Kind, Object, ObjectRef,
     model::{
         ConfigMap, Endpoint, EndpointPort, EndpointSlice, Ingress, IngressBackend, IngressClass,
-        IngressPath, IngressRule, IngressTls, PathType, Protocol, Secret, Service,
-        ServiceBackendPort, ServicePort, ServiceType,
+        IngressPath, IngressRule, IngressTls, PathType, Protocol, Rare, Secret, Service,
+        ServiceBackendPort, ServiceExtras, ServicePort, ServiceType,
     },
 };
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
@@ -39,7 +39,11 @@ pub(crate) fn external_name(name: &str) -> Object {
     let service = bare_service(name);
     Object::Service(Arc::new(Service {
         service_type: ServiceType::ExternalName,
-        external_name: Some("example.com".into()),
+        extras: ServiceExtras {
+            external_name: Some("example.com".into()),
+            ..ServiceExtras::default()
+        }
+        .into(),
         ..service
     }))
 }
@@ -60,18 +64,11 @@ fn bare_service(name: &str) -> Service {
             app_protocol: None,
         }]
         .into(),
-        external_name: None,
-        external_ips: [].into(),
-        load_balancer_ips: [].into(),
-        load_balancer_source_ranges: [].into(),
-        session_affinity: Default::default(),
+        extras: Rare::default(),
         internal_traffic_policy: Default::default(),
         external_traffic_policy: Default::default(),
-        health_check_node_port: None,
         publish_not_ready_addresses: false,
         traffic_distribution: None,
-        load_balancing: Default::default(),
-        proxy_name: None,
         headless_label: false,
     }
 }
@@ -110,8 +107,7 @@ pub(crate) fn slice(service: &str, suffix: &str, address: SocketAddr, pod: Pod) 
             hostname: None,
             node_name: None,
             zone: None,
-            zone_hints: [].into(),
-            node_hints: [].into(),
+            hints: Rare::default(),
             pod: None,
         }]
         .into(),

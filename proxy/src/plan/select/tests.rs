@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use fairlead_state::{Name, model::Endpoint};
+use fairlead_state::{
+    Name,
+    model::{Endpoint, Hints, Rare},
+};
 
 use super::*;
 use crate::plan::address;
@@ -12,18 +15,18 @@ fn endpoint(words: &str) -> (u8, Endpoint) {
     let mut words = words.split_whitespace();
     let number: u8 = words.next().unwrap().parse().unwrap();
     let mut endpoint = Endpoint {
-        addresses: Arc::new([IpAddr::from([10, 0, 0, number])]),
+        addresses: [IpAddr::from([10, 0, 0, number])].into(),
         ready: false,
         serving: false,
         terminating: false,
         hostname: None,
         node_name: None,
         zone: None,
-        zone_hints: Arc::new([]),
-        node_hints: Arc::new([]),
+        hints: Rare::default(),
         pod: None,
     };
     let names = |list: &str| -> Arc<[Name]> { list.split('+').map(Name::from).collect() };
+    let mut hints = Hints::default();
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("ready", _) => (endpoint.ready, endpoint.serving) = (true, true),
@@ -32,11 +35,12 @@ fn endpoint(words: &str) -> (u8, Endpoint) {
             ("serving", _) => endpoint.serving = true,
             ("down", _) => {}
             ("node", name) => endpoint.node_name = Some(name.into()),
-            ("zone-hint", list) => endpoint.zone_hints = names(list),
-            ("node-hint", list) => endpoint.node_hints = names(list),
+            ("zone-hint", list) => hints.zones = names(list),
+            ("node-hint", list) => hints.nodes = names(list),
             (other, _) => panic!("{other}"),
         }
     }
+    endpoint.hints = hints.into();
     (number, endpoint)
 }
 

@@ -48,7 +48,7 @@ fn every_field_that_is_used_is_read() {
     assert_eq!(endpoint.addresses[0].to_string(), "10.244.1.5");
     assert_eq!(endpoint.hostname.as_deref(), Some("hello-0"));
     assert_eq!(endpoint.node_name.as_deref(), Some("node-1"));
-    assert_eq!((&*endpoint.zone_hints[0], &*endpoint.node_hints[0]), ("z1", "node-1"));
+    assert_eq!((&*endpoint.hints.zones[0], &*endpoint.hints.nodes[0]), ("z1", "node-1"));
     assert_eq!((endpoint.zone.as_deref(), endpoint.pod.as_deref()), (Some("z1"), Some("hello-0")));
 }
 

@@ -81,21 +81,21 @@ fn every_field_that_is_used_is_read() {
         (dns.protocol, &dns.target_port),
         (Protocol::Udp, &Some(TargetPort::Name("dns".into())))
     );
-    assert_eq!(service.external_ips[0].to_string(), "192.0.2.1");
+    assert_eq!(service.extras.external_ips[0].to_string(), "192.0.2.1");
     let modes: Vec<_> =
-        service.load_balancer_ips.iter().map(|ip| (ip.ip.to_string(), ip.mode)).collect();
+        service.extras.load_balancer_ips.iter().map(|ip| (ip.ip.to_string(), ip.mode)).collect();
     assert_eq!(
         modes,
         [("203.0.113.1".to_owned(), IpMode::Vip), ("203.0.113.2".to_owned(), IpMode::Proxy)]
     );
-    assert_eq!(service.load_balancer_source_ranges[0].to_string(), "198.51.100.0/24");
-    assert_eq!(service.session_affinity, SessionAffinity::ClientIp { timeout_seconds: 60 });
+    assert_eq!(service.extras.load_balancer_source_ranges[0].to_string(), "198.51.100.0/24");
+    assert_eq!(service.extras.session_affinity, SessionAffinity::ClientIp { timeout_seconds: 60 });
     assert_eq!(service.internal_traffic_policy, TrafficPolicy::Local);
     assert_eq!(service.external_traffic_policy, TrafficPolicy::Local);
-    assert_eq!(service.health_check_node_port, Some(31000));
+    assert_eq!(service.extras.health_check_node_port, Some(31000));
     assert!(service.publish_not_ready_addresses && service.headless_label);
     assert_eq!(service.traffic_distribution, Some(TrafficDistribution::PreferSameZone));
-    assert_eq!(service.proxy_name.as_deref(), Some("other"));
+    assert_eq!(service.extras.proxy_name.as_deref(), Some("other"));
 }
 
 #[test]
@@ -107,12 +107,12 @@ fn defaults_are_the_api_servers() {
     assert_eq!(service.key.to_string(), "default/plain");
     assert_eq!((service.service_type, service.headless), (ServiceType::ClusterIp, false));
     assert_eq!((&*service.ports[0].name, service.ports[0].protocol), ("", Protocol::Tcp));
-    assert_eq!(service.session_affinity, SessionAffinity::None);
+    assert_eq!(service.extras.session_affinity, SessionAffinity::None);
     assert_eq!(service.internal_traffic_policy, TrafficPolicy::Cluster);
     assert_eq!((service.created_seconds, service.traffic_distribution), (0, None));
     let affinity = set(super::services::service(), "spec.sessionAffinity", json!("ClientIP"));
     assert_eq!(
-        taken(&affinity).session_affinity,
+        taken(&affinity).extras.session_affinity,
         SessionAffinity::ClientIp { timeout_seconds: 10_800 }
     );
 }
@@ -127,9 +127,9 @@ fn a_way_of_balancing_that_is_not_known_refuses_no_service() {
     ] {
         let mut document = super::services::service();
         document["metadata"]["annotations"] = json!({"fairlead.io/load-balancing": text});
-        assert_eq!(taken(&document).load_balancing, expected, "{text:?}");
+        assert_eq!(taken(&document).extras.load_balancing, expected, "{text:?}");
     }
-    assert_eq!(taken(&service()).load_balancing, LoadBalancing::Default);
+    assert_eq!(taken(&service()).extras.load_balancing, LoadBalancing::Default);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn kinds_of_service() {
             "type": "ExternalName", "externalName": "DB.Example.COM.", "clusterIP": "10.96.0.3",
         },
     }));
-    assert_eq!(alias.external_name.as_deref(), Some("db.example.com"));
+    assert_eq!(alias.extras.external_name.as_deref(), Some("db.example.com"));
     assert!(alias.cluster_ips.is_empty(), "a leftover address means nothing");
     let cluster_ip = set(service(), "spec.type", json!("ClusterIP"));
     assert_eq!(taken(&cluster_ip).ports[0].node_port, None, "the type has no node port");
