@@ -7,8 +7,8 @@ use imbl::{OrdMap, Vector};
 use crate::{
     change::{Dirty, Refusal},
     model::{
-        ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Namespace, Node, ObjectRef, Pod,
-        Secret, Service, ServiceCidr,
+        ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Kind, Namespace, Node, Object,
+        ObjectRef, Pod, Secret, Service, ServiceCidr,
     },
 };
 
@@ -128,4 +128,44 @@ impl Snapshot {
     pub fn refused(&self) -> &OrdMap<ObjectRef, Refusal> {
         &self.refused
     }
+
+    /// The object that is held, if `object` is equal to it, else `object`. Who collects a list of
+    /// everything so holds what is known once.
+    pub fn known(&self, object: Object) -> Object {
+        match object {
+            Object::Service(new) => Object::Service(held(&self.services, &new.key, &new)),
+            Object::EndpointSlice(new) => Object::EndpointSlice(held(&self.slices, &new.key, &new)),
+            Object::Node(new) => Object::Node(held(&self.nodes, &new.key, &new)),
+            Object::Namespace(new) => Object::Namespace(held(&self.namespaces, &new.key, &new)),
+            Object::Pod(new) => Object::Pod(held(&self.pods, &new.key, &new)),
+            Object::Ingress(new) => Object::Ingress(held(&self.ingresses, &new.key, &new)),
+            Object::IngressClass(new) => {
+                Object::IngressClass(held(&self.ingress_classes, &new.key, &new))
+            }
+            Object::Secret(new) => Object::Secret(held(&self.secrets, &new.key, &new)),
+            Object::ConfigMap(new) => Object::ConfigMap(held(&self.config_maps, &new.key, &new)),
+            Object::ServiceCidr(new) => {
+                Object::ServiceCidr(held(&self.service_cidrs, &new.key, &new))
+            }
+        }
+    }
+
+    pub(crate) fn keys(&self, kind: Kind) -> Box<dyn Iterator<Item = &Key> + '_> {
+        match kind {
+            Kind::Service => Box::new(self.services.keys()),
+            Kind::EndpointSlice => Box::new(self.slices.keys()),
+            Kind::Node => Box::new(self.nodes.keys()),
+            Kind::Namespace => Box::new(self.namespaces.keys()),
+            Kind::Pod => Box::new(self.pods.keys()),
+            Kind::Ingress => Box::new(self.ingresses.keys()),
+            Kind::IngressClass => Box::new(self.ingress_classes.keys()),
+            Kind::Secret => Box::new(self.secrets.keys()),
+            Kind::ConfigMap => Box::new(self.config_maps.keys()),
+            Kind::ServiceCidr => Box::new(self.service_cidrs.keys()),
+        }
+    }
+}
+
+fn held<T: PartialEq>(objects: &OrdMap<Key, Arc<T>>, key: &Key, new: &Arc<T>) -> Arc<T> {
+    objects.get(key).filter(|held| *held == new).unwrap_or(new).clone()
 }

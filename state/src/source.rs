@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     change::Change,
     model::{Ingress, Key, Kind, ObjectRef},
+    snapshot::Snapshot,
     store::{Snapshots, Store},
 };
 
@@ -113,6 +114,7 @@ pub struct Sink {
     wanted: Arc<BTreeSet<Kind>>,
     batches: mpsc::Sender<Vec<Change>>,
     health: Arc<watch::Sender<SourceHealth>>,
+    snapshots: Snapshots,
 }
 
 /// A started source.
@@ -137,7 +139,7 @@ pub fn start<S: Source>(
     let (health, health_seen) = watch::channel(SourceHealth::of(&wanted));
     let health = Arc::new(health);
     let (batches, received) = mpsc::channel(BATCHES_MAX);
-    let sink = Sink { wanted, batches, health: health.clone() };
+    let sink = Sink { wanted, batches, health: health.clone(), snapshots: snapshots.clone() };
     let task = tokio::spawn(async move {
         let (ended, ()) =
             tokio::join!(source.run(sink, cancel), apply_all(store, received, &health));
@@ -197,6 +199,11 @@ impl Sink {
     /// The kinds somebody reads.
     pub fn wanted(&self) -> &BTreeSet<Kind> {
         &self.wanted
+    }
+
+    /// What was published last.
+    pub(crate) fn newest(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.borrow().clone()
     }
 
     /// Hands a batch over; its changes become visible together.

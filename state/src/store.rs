@@ -91,20 +91,23 @@ impl Store {
     fn replace(
         &mut self,
         kind: Kind,
-        objects: Vec<Object>,
+        mut objects: Vec<Object>,
         refused: &[Refusal],
         dirty: &mut BTreeSet<Dirty>,
     ) -> bool {
-        let mut stale: BTreeSet<Key> = self.keys(kind);
+        objects.retain(|object| object.kind() == kind);
+        newest_of_each(&mut objects, Object::key);
+        let stale = self.stale(kind, &objects, refused);
         let old_refused: Vec<ObjectRef> =
             self.snapshot.refused.keys().filter(|o| o.kind == kind).cloned().collect();
         let mut refusals_changed = false;
-        for object in objects.into_iter().filter(|object| object.kind() == kind) {
-            stale.remove(object.key());
-            self.upsert(object, dirty);
+        // A tree splits its nodes in the middle: filled in order they would stay half empty. So every
+        // other object comes first, and the rest fills them up.
+        let second = objects.iter().skip(1).step_by(2);
+        for object in objects.iter().step_by(2).chain(second) {
+            self.upsert(object.clone(), dirty);
         }
         for refusal in refused {
-            stale.remove(&refusal.object.key);
             refusals_changed |= self.refuse(refusal.clone());
         }
         for key in stale {
@@ -118,20 +121,14 @@ impl Store {
         refusals_changed
     }
 
-    fn keys(&self, kind: Kind) -> BTreeSet<Key> {
-        let s = &self.snapshot;
-        match kind {
-            Kind::Service => s.services.keys().cloned().collect(),
-            Kind::EndpointSlice => s.slices.keys().cloned().collect(),
-            Kind::Node => s.nodes.keys().cloned().collect(),
-            Kind::Namespace => s.namespaces.keys().cloned().collect(),
-            Kind::Pod => s.pods.keys().cloned().collect(),
-            Kind::Ingress => s.ingresses.keys().cloned().collect(),
-            Kind::IngressClass => s.ingress_classes.keys().cloned().collect(),
-            Kind::Secret => s.secrets.keys().cloned().collect(),
-            Kind::ConfigMap => s.config_maps.keys().cloned().collect(),
-            Kind::ServiceCidr => s.service_cidrs.keys().cloned().collect(),
-        }
+    /// What is held and neither among `objects`, which are sorted, nor refused.
+    fn stale(&self, kind: Kind, objects: &[Object], refused: &[Refusal]) -> Vec<Key> {
+        let refused: BTreeSet<&Key> = refused.iter().map(|refusal| &refusal.object.key).collect();
+        let is_stale = |key: &&Key| {
+            objects.binary_search_by(|object| object.key().cmp(key)).is_err()
+                && !refused.contains(key)
+        };
+        self.snapshot.keys(kind).filter(is_stale).cloned().collect()
     }
 
     fn upsert(&mut self, object: Object, dirty: &mut BTreeSet<Dirty>) {
@@ -232,6 +229,13 @@ impl Store {
             }
         }
     }
+}
+
+/// Sorts by key; of several with one key the last stays.
+pub(crate) fn newest_of_each<T>(list: &mut Vec<T>, key: impl Fn(&T) -> &Key) {
+    list.reverse();
+    list.sort_by(|a, b| key(a).cmp(key(b)));
+    list.dedup_by(|older, newest| key(older) == key(newest));
 }
 
 fn put<T: PartialEq>(

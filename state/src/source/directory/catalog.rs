@@ -19,12 +19,21 @@ pub(super) struct Catalog {
     wanted: BTreeSet<Kind>,
     node_name: Option<Name>,
     always: BTreeSet<ObjectRef>,
-    claims: BTreeMap<ObjectRef, BTreeMap<(Arc<Path>, usize), Claim>>,
+    /// In the order of path and place: nearly always one, so no tree.
+    claims: BTreeMap<ObjectRef, Vec<Claimed>>,
     files: BTreeMap<Arc<Path>, Vec<ObjectRef>>,
     /// What each Ingress refers to, and all of it.
     references_of: BTreeMap<Key, BTreeSet<ObjectRef>>,
     referenced: BTreeSet<ObjectRef>,
     touched: BTreeSet<ObjectRef>,
+}
+
+/// A claim and where it was found.
+#[derive(Debug)]
+struct Claimed {
+    path: Arc<Path>,
+    place: usize,
+    claim: Claim,
 }
 
 impl Catalog {
@@ -50,7 +59,7 @@ impl Catalog {
         let path: Arc<Path> = path.into();
         for object in self.files.remove(&path).unwrap_or_default() {
             if let Some(claimed) = self.claims.get_mut(&object) {
-                claimed.retain(|(claimant, _), _| *claimant != path);
+                claimed.retain(|claimed| claimed.path != path);
                 if claimed.is_empty() {
                     self.claims.remove(&object);
                 }
@@ -62,7 +71,10 @@ impl Catalog {
             objects.push(claim.object.clone());
             self.touched.insert(claim.object.clone());
             let claimed = self.claims.entry(claim.object.clone()).or_default();
-            claimed.insert((path.clone(), place), claim);
+            let before = |other: &Claimed| (&other.path, other.place) < (&path, place);
+            let at = claimed.partition_point(before);
+            claimed.reserve_exact(1);
+            claimed.insert(at, Claimed { path: path.clone(), place, claim });
         }
         if !objects.is_empty() {
             self.files.insert(path, objects);
@@ -107,7 +119,8 @@ impl Catalog {
             return;
         }
         for ingress in ingresses {
-            match self.claims.get(&ingress).and_then(|claimed| claimed.values().next()) {
+            let first = self.claims.get(&ingress).and_then(|claimed| claimed.first());
+            match first.map(|first| &first.claim) {
                 None => drop(self.references_of.remove(&ingress.key)),
                 Some(Claim { verdict: Ok(Some(Object::Ingress(good))), .. }) => {
                     self.references_of.insert(ingress.key, references(good));
@@ -128,7 +141,7 @@ impl Catalog {
         }
         let claimed =
             self.claims.get(object).filter(|_| !by_reference || self.referenced.contains(object));
-        let mut claims = claimed.into_iter().flat_map(BTreeMap::values);
+        let mut claims = claimed.into_iter().flatten().map(|claimed| &claimed.claim);
         let Some(first) = claims.next() else {
             return vec![Change::Delete(object.clone())];
         };

@@ -5,7 +5,6 @@
 //! listed again, and the target replaces what it has in one step: nothing flickers meanwhile.
 
 use std::{
-    collections::HashMap,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +19,9 @@ use super::{
 use crate::{
     change::{Change, Refusal},
     decode::Decoder,
-    model::{Key, Object},
+    model::{Key, Object, ObjectRef},
+    snapshot::Snapshot,
+    store::newest_of_each,
 };
 
 /// Items a page of a list.
@@ -38,6 +39,11 @@ pub(super) trait Target: Send {
         objects: Vec<Object>,
         refused: Vec<Refusal>,
     ) -> impl Future<Output = Result<(), Closed>> + Send;
+
+    /// What is known by now: what a list repeats of it is not kept twice.
+    fn known(&self) -> Option<Arc<Snapshot>> {
+        None
+    }
 
     /// What changed since.
     fn changed(&mut self, changes: Vec<Change>) -> impl Future<Output = Result<(), Closed>> + Send;
@@ -70,10 +76,17 @@ enum End {
     Failed(ApiError),
 }
 
-/// A list that is still coming in.
+/// A list that is still coming in, in the order of arrival.
 #[derive(Default)]
 struct Incoming {
-    changes: HashMap<Key, Change>,
+    heard: Vec<Heard>,
+}
+
+/// The rare ones are boxed: there is one of these for each object of the cluster.
+enum Heard {
+    Object(Object),
+    Refused(Box<Refusal>),
+    Gone(Box<ObjectRef>),
 }
 
 impl<T: Target> Reflector<T> {
@@ -170,7 +183,8 @@ impl<T: Target> Reflector<T> {
         loop {
             let text = api.list(&query, self.page_items, token).await?;
             let page = wire::page(&mut self.decoder, kind, &text, api.server())?;
-            page.changes.into_iter().for_each(|change| incoming.take(change));
+            let known = self.target.known();
+            page.changes.into_iter().for_each(|change| incoming.take(change, known.as_deref()));
             token = page.next;
             if token.is_none() {
                 self.finish(incoming, page.version).await?;
@@ -187,11 +201,12 @@ impl<T: Target> Reflector<T> {
             let Some(lines) = events.read().await? else {
                 return Err(cut_short().into());
             };
+            let known = self.target.known();
             let mut rest = lines.as_slice();
             while let Some((line, later)) = next_line(rest) {
                 rest = later;
                 match self.event(line)? {
-                    Some(Event::Change { change, .. }) => incoming.take(change),
+                    Some(Event::Change { change, .. }) => incoming.take(change, known.as_deref()),
                     Some(Event::Bookmark { version, ends_initial: true }) => {
                         self.finish(incoming, version).await?;
                         return Ok(rest.to_vec());
@@ -241,28 +256,41 @@ impl<T: Target> Reflector<T> {
 }
 
 impl Incoming {
-    /// The newest of several versions counts.
-    fn take(&mut self, change: Change) {
-        let key = match &change {
-            Change::Upsert(object) => object.key().clone(),
-            Change::Delete(object) => object.key.clone(),
-            Change::Refuse(refusal) => refusal.object.key.clone(),
+    fn take(&mut self, change: Change, known: Option<&Snapshot>) {
+        self.heard.push(match change {
+            Change::Upsert(object) => Heard::Object(match known {
+                Some(known) => known.known(object),
+                None => object,
+            }),
+            Change::Refuse(refusal) => Heard::Refused(refusal.into()),
+            Change::Delete(object) => Heard::Gone(object.into()),
             Change::Replace { .. } => return,
-        };
-        self.changes.insert(key, change);
+        });
     }
 
-    fn sorted_out(self) -> (Vec<Object>, Vec<Refusal>) {
-        let mut objects = Vec::with_capacity(self.changes.len());
+    /// The newest of several versions counts.
+    fn sorted_out(mut self) -> (Vec<Object>, Vec<Refusal>) {
+        newest_of_each(&mut self.heard, Heard::key);
         let mut refused = Vec::new();
-        for change in self.changes.into_values() {
-            match change {
-                Change::Upsert(object) => objects.push(object),
-                Change::Refuse(refusal) => refused.push(refusal),
-                Change::Delete(_) | Change::Replace { .. } => {}
+        let objects = self.heard.into_iter().filter_map(|heard| match heard {
+            Heard::Object(object) => Some(object),
+            Heard::Refused(refusal) => {
+                refused.push(*refusal);
+                None
             }
+            Heard::Gone(_) => None,
+        });
+        (objects.collect(), refused)
+    }
+}
+
+impl Heard {
+    fn key(&self) -> &Key {
+        match self {
+            Heard::Object(object) => object.key(),
+            Heard::Refused(refusal) => &refusal.object.key,
+            Heard::Gone(object) => &object.key,
         }
-        (objects, refused)
     }
 }
 

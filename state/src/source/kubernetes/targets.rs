@@ -11,6 +11,7 @@ use super::{Closed, Sink, api::ApiError, outage::Outage, reflector::Target};
 use crate::{
     change::{Change, Refusal},
     model::{Key, Kind, Object, ObjectRef},
+    snapshot::Snapshot,
     source::references,
 };
 
@@ -50,6 +51,10 @@ impl Target for WholeKind {
         }
         self.is_listed = true;
         self.sink.send(vec![Change::Replace { kind: self.kind, objects, refused }]).await
+    }
+
+    fn known(&self) -> Option<Arc<Snapshot>> {
+        self.sink.newest()
     }
 
     async fn changed(&mut self, changes: Vec<Change>) -> Result<(), Closed> {
