@@ -87,6 +87,18 @@ pub enum KernelError {
         /// The BPF file system that was named.
         path: PathBuf,
     },
+    /// Maps are pinned, and not this one.
+    #[error(
+        "{path} is not there{}: the agent that runs is of another version, whose own `fairlead` can \
+         read its maps: run this command of that one (in a cluster: kubectl exec POD -- fairlead)",
+        found.as_ref().map_or_else(String::new, |found| format!(", but {found}"))
+    )]
+    OtherVersion {
+        /// The map that was looked for.
+        path: PathBuf,
+        /// The same map of another version.
+        found: Option<String>,
+    },
     /// A pinned map is not the one its name promises.
     #[error("{path} is not a map of this version: run `fairlead cleanup` and start again")]
     Foreign {

@@ -60,6 +60,9 @@ impl KernelMaps {
 /// A map of another shape is not read: its entries would be taken for something they are not.
 pub(crate) fn open<K, V>(path: &Path) -> Result<(OwnedFd, u32), KernelError> {
     let failed = |error| KernelError::pin(path, io::Error::other(error));
+    if let Some(error) = other_version(path) {
+        return Err(error);
+    }
     let data = MapData::from_pin(path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
     let lens = (usize::try_from(info.key_size()), usize::try_from(info.value_size()));
@@ -68,4 +71,45 @@ pub(crate) fn open<K, V>(path: &Path) -> Result<(OwnedFd, u32), KernelError> {
     }
     let fd = data.fd().as_fd().try_clone_to_owned();
     Ok((fd.map_err(|error| KernelError::pin(path, error))?, info.max_entries()))
+}
+
+/// What there is in place of a map that is not there, where an agent has pinned others.
+fn other_version(path: &Path) -> Option<KernelError> {
+    let (directory, wanted) = (path.parent()?, path.file_name()?.to_str()?);
+    let pinned = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name());
+    let pinned: Vec<String> = pinned.filter_map(|name| name.into_string().ok()).collect();
+    if pinned.is_empty() || pinned.iter().any(|name| name == wanted) {
+        return None;
+    }
+    let found = pinned.into_iter().find(|name| stem(name).is_some_and(|s| Some(s) == stem(wanted)));
+    Some(KernelError::OtherVersion { path: path.into(), found })
+}
+
+/// `frontends` of `frontends_v2`.
+fn stem(name: &str) -> Option<&str> {
+    let (stem, version) = name.rsplit_once("_v")?;
+    version.parse::<u32>().is_ok().then_some(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_of_another_version_are_named_and_who_can_read_them() {
+        for (pinned, expected) in [
+            (&["backends_v1", "frontends_v1"][..], "frontends_v2 is not there, but frontends_v1: "),
+            (&["backends_v1"], "frontends_v2 is not there: "),
+            (&["frontends_extra_v1"], "frontends_v2 is not there: "),
+            (&[], "frontends_v2: "),
+        ] {
+            let bpffs = tempfile::tempdir().unwrap();
+            let maps = bpffs.path().join("fairlead/maps");
+            fs::create_dir_all(&maps).unwrap();
+            pinned.iter().for_each(|name| fs::write(maps.join(name), "").unwrap());
+            let error = KernelMaps::open_pinned(bpffs.path()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(error.contains("kubectl exec POD"), !pinned.is_empty(), "{error}");
+        }
+    }
 }
