@@ -20,9 +20,9 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const SERVICES: usize = 10_000;
 /// A Service, its slice and two endpoints, with their places in the tables and the pools of names.
-const SERVICE_BYTES_MAX: usize = 800;
+const SERVICE_BYTES_MAX: usize = 700;
 /// What a list of everything may add while it comes in.
-const RELIST_PERCENT_MAX: usize = 30;
+const RELIST_PERCENT_MAX: usize = 10;
 
 fn service(i: usize) -> String {
     format!(
