@@ -8,8 +8,8 @@
 //! lines, which are counted, and never a request its time.
 
 mod format;
+mod line;
 mod lines;
-mod record;
 mod text;
 mod writer;
 
@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 pub use self::format::LogFormat;
 pub(crate) use self::{
+    line::Written,
     lines::Lines,
-    record::Record,
     writer::{Queue, queue, write},
 };
 use crate::matcher::TextMatch;
@@ -49,7 +49,7 @@ impl AccessLog {
         Self { target, format: LogFormat::default(), skip: Box::default() }
     }
 
-    fn skips(&self, target: &[u8]) -> bool {
+    pub(crate) fn skips(&self, target: &[u8]) -> bool {
         self.skip.iter().any(|skip| skip.fits(target))
     }
 }

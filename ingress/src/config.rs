@@ -259,6 +259,11 @@ impl IngressConfig {
         }
         ForwardedHeaders::Replace
     }
+
+    pub(crate) fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(cores).max(1)
+    }
 }
 
 impl Default for IngressConfig {

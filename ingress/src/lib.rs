@@ -20,8 +20,10 @@ mod matcher;
 mod passwords;
 pub mod path;
 pub mod proxy_protocol;
+mod record;
 pub mod routes;
 mod running;
+mod series;
 mod serve;
 pub mod sni;
 mod streams;
@@ -39,4 +41,8 @@ pub use routes::{
     ANNOTATIONS, Annotation, ConfigOption, Finding, OPTIONS, RouteRow, Severity, Support,
 };
 pub use running::{Running, Status, start};
+pub use series::{
+    DURATION_BOUNDS_US, Histogram, LENGTH_BOUNDS, RequestKind, RouteCounters, SERIES_ROUTES_MAX,
+    SIZE_BOUNDS, SeriesLabels,
+};
 pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};

@@ -40,6 +40,7 @@ pub(crate) use self::{
 };
 use crate::{
     host::{HostPattern, wildcard_suffix},
+    series::RouteSeries,
     tls::ClientAuth,
 };
 
@@ -110,6 +111,8 @@ pub struct Route {
     pub(crate) fallback: Option<Arc<Upstream>>,
     /// Some requests go to another Service (annotation `canary`).
     pub(crate) canary: Option<Trial>,
+    /// Where its requests are counted.
+    pub(crate) series: Arc<RouteSeries>,
 }
 
 /// A Service under trial.

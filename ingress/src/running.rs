@@ -19,6 +19,7 @@ use crate::{
     error::IngressError,
     explain::Explainer,
     routes::{Finding, Planner, RouteRow, Routes, Streams},
+    series::RouteCounters,
     serve::{self, Life, Readiness, Shared},
     streams,
     tls::{Fallback, Handshakes, Resolver},
@@ -86,8 +87,7 @@ pub fn start(
     snapshots: Snapshots,
     cancel: CancellationToken,
 ) -> Result<Running, IngressError> {
-    let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = config.threads.unwrap_or_else(cores).max(1);
+    let threads = config.thread_count();
     let bound = serve::bind(&config, threads)?;
     let planner = Planner::new(&config, Fallback::generate()?);
     let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
@@ -260,6 +260,12 @@ impl Running {
     pub fn meter(&self) -> impl Fn() -> Counters + Send + Sync + use<> {
         let counters = self.counters.clone();
         move || counters.read()
+    }
+
+    /// What each route served, for a metrics page that is not tied to the borrow.
+    pub fn route_meter(&self) -> impl Fn() -> Vec<RouteCounters> + Send + Sync + use<> {
+        let register = lock(&self.planner).register().clone();
+        move || register.read()
     }
 
     /// Explains what is in force; usable for longer than the borrow.

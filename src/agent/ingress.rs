@@ -1,11 +1,11 @@
 //! The Ingress role: configuration from flags, readiness, metrics.
 
-use std::{fmt::Write as _, sync::Arc};
+mod metrics;
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use fairlead_ingress::{
-    AccessLog, Counters, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts,
-};
+use fairlead_ingress::{AccessLog, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts};
 use tokio::sync::watch;
 
 use super::{
@@ -27,13 +27,26 @@ pub(crate) async fn run(
     state: watch::Sender<State>,
     view: View,
 ) -> anyhow::Result<()> {
-    let config = config(&shared.args().ingress);
+    let args = shared.args();
+    let config = config(&args.ingress);
+    let pod = args.publish.pod.as_ref().map(|pod| &pod.0);
+    let controller = metrics::controller(&config.controller, pod);
+    drop(args);
     let cancel = shared.cancel.child_token();
     let started = fairlead_ingress::start(config, shared.snapshots.clone(), cancel);
     let mut running = started.map_err(with_holder)?;
     tracing::info!(http = ?running.http(), https = ?running.https(), "Ingress: listening");
-    let meter = running.meter();
-    let metrics: Metrics = Box::new(move |text| write_metrics(text, &meter()));
+    let (meter, route_meter, explainer) =
+        (running.meter(), running.route_meter(), running.explainer());
+    let metrics: Metrics = Box::new(move |text| {
+        let seen = metrics::Seen {
+            counters: meter(),
+            routes: route_meter(),
+            expiries: explainer.expiries(),
+            revision: explainer.revision(),
+        };
+        metrics::write(text, &controller, &seen);
+    });
     view.store(Some(Arc::new(metrics)));
     let (http, https) = (running.http().to_vec(), running.https().to_vec());
     let meter = live::Meter(Box::new(running.meter()));
@@ -87,43 +100,5 @@ fn config(args: &IngressArgs) -> IngressConfig {
         },
         timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },
         ..args.classes.config()
-    }
-}
-
-fn write_metrics(text: &mut String, counters: &Counters) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# TYPE fairlead_ingress_responses_total counter");
-    for (code, count) in &counters.responses {
-        let _ = writeln!(text, "fairlead_ingress_responses_total{{code=\"{code}\"}} {count}");
-    }
-    let _ = writeln!(text, "# TYPE fairlead_ingress_refused_total counter");
-    for (reason, count) in &counters.refused {
-        let _ = writeln!(text, "fairlead_ingress_refused_total{{reason=\"{reason}\"}} {count}");
-    }
-    let _ = writeln!(
-        text,
-        "# TYPE fairlead_ingress_connections_open gauge\nfairlead_ingress_connections_open {}",
-        counters.connections_open
-    );
-    for (name, count) in [
-        ("connections", counters.connections),
-        ("tls_handshakes", counters.tls_handshakes),
-        ("tls_failures", counters.tls_failures),
-        ("client_timeouts", counters.client_timeouts),
-        ("upstream_connects", counters.upstream_connects),
-        ("upstream_connect_failures", counters.upstream_connect_failures),
-        ("upstream_tls_failures", counters.upstream_tls_failures),
-        ("upstream_reuses", counters.upstream_reuses),
-        ("upstream_retries", counters.upstream_retries),
-        ("upstream_timeouts", counters.upstream_timeouts),
-        ("tunnels", counters.tunnels),
-        ("tls_passthroughs", counters.passthroughs),
-        ("streams", counters.streams),
-        ("streams_failed", counters.streams_failed),
-        ("access_log_lines", counters.log_lines),
-        ("access_log_dropped", counters.log_dropped),
-    ] {
-        let name = format!("fairlead_ingress_{name}_total");
-        let _ = writeln!(text, "# TYPE {name} counter\n{name} {count}");
     }
 }

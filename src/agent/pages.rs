@@ -28,6 +28,11 @@ const PORT_RETRY: Duration = Duration::from_secs(1);
 /// Writes a role's own metrics as Prometheus text.
 pub(crate) type Metrics = Box<dyn Fn(&mut String) + Send + Sync>;
 
+/// A label's value: objects and configuration may hold anything.
+pub(crate) fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// A running role's metrics; a restarted role replaces them.
 pub(crate) type View = Arc<arc_swap::ArcSwapOption<Metrics>>;
 

@@ -1,7 +1,9 @@
 //! `fairlead routes`: hosts, paths, backends, certificates; what acts and what is refused.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
-use fairlead_ingress::{RouteRow, explain::Explainer};
+use fairlead_ingress::{Histogram, RouteRow, explain::Explainer};
 use fairlead_state::{Key, model::PathType};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +28,23 @@ pub(crate) struct Row {
     pub(crate) certificate: Option<String>,
     pub(crate) redirects_to_https: bool,
     pub(crate) annotations: Vec<String>,
+    /// `null`: nobody asked for it yet.
+    pub(crate) served: Option<Served>,
 }
+
+/// What became of the requests of a path since it is served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Served {
+    /// By class, `2xx`.
+    pub(crate) answers: BTreeMap<String, u64>,
+    /// Half of them took no longer, in milliseconds; an estimate, as Prometheus makes it.
+    pub(crate) p50_ms: f64,
+    /// 99 of 100 took no longer.
+    pub(crate) p99_ms: f64,
+}
+
+/// By host and path.
+type ServedBy = BTreeMap<(String, String), Served>;
 
 /// Something worth knowing of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +76,8 @@ pub(crate) fn build(view: &View<'_>, host: Option<&str>) -> anyhow::Result<Route
         })
     };
     let rows = routes.rows().into_iter().filter(|row| covers(&row.host));
-    let rows: Vec<Row> = rows.map(|row| self::row(routes, row)).collect();
+    let served = served(routes);
+    let rows: Vec<Row> = rows.map(|row| self::row(routes, &served, row)).collect();
     let findings = findings(view, routes).into_iter();
     let related = |finding: &FindingRow| {
         host.is_none()
@@ -85,7 +104,8 @@ pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Vec<Row>
         })
     };
     let (rows, extent) = wanted.take(routes.rows().into_iter(), fits);
-    Ok((rows.into_iter().map(|row| self::row(routes, row)).collect(), extent))
+    let served = served(routes);
+    Ok((rows.into_iter().map(|row| self::row(routes, &served, row)).collect(), extent))
 }
 
 fn explainer<'a>(view: &'a View<'_>) -> anyhow::Result<&'a Explainer> {
@@ -95,8 +115,9 @@ fn explainer<'a>(view: &'a View<'_>) -> anyhow::Result<&'a Explainer> {
     )
 }
 
-fn row(routes: &Explainer, row: RouteRow) -> Row {
+fn row(routes: &Explainer, served: &ServedBy, row: RouteRow) -> Row {
     Row {
+        served: served.get(&(row.host.clone(), row.path.clone())).cloned(),
         path_type: path_type(row.path_type).to_owned(),
         service: row.service.as_ref().map(ToString::to_string),
         endpoints: row.endpoints.iter().map(ToString::to_string).collect(),
@@ -106,6 +127,40 @@ fn row(routes: &Explainer, row: RouteRow) -> Row {
         host: row.host,
         path: row.path,
         ingress: row.ingress.to_string(),
+    }
+}
+
+fn served(routes: &Explainer) -> ServedBy {
+    let mut all: BTreeMap<_, (BTreeMap<String, u64>, Histogram)> = BTreeMap::new();
+    for route in routes.served_by_route() {
+        let place = (route.labels.host.to_string(), route.labels.path.to_string());
+        let (answers, durations) = all.entry(place).or_default();
+        for (kind, histogram) in &route.requests {
+            let class = match kind.status {
+                0 => "other".to_owned(),
+                status => format!("{}xx", status / 100),
+            };
+            *answers.entry(class).or_default() += histogram.count();
+            durations.add(histogram);
+        }
+    }
+    let told = all.into_iter().map(|(place, (answers, durations))| {
+        let ms = |quantile| durations.quantile(quantile).unwrap_or_default() / 1_000.0;
+        (place, Served { answers, p50_ms: ms(0.5), p99_ms: ms(0.99) })
+    });
+    told.collect()
+}
+
+impl Served {
+    /// `120 2xx, 3 5xx`.
+    pub(crate) fn answers(&self) -> String {
+        let counts = self.answers.iter().map(|(class, count)| format!("{count} {class}"));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// `p50 2.5 ms, p99 24.9 ms`.
+    pub(crate) fn times(&self) -> String {
+        format!("p50 {:.1} ms, p99 {:.1} ms", self.p50_ms, self.p99_ms)
     }
 }
 
@@ -151,7 +206,7 @@ pub(super) fn path_type(kind: PathType) -> &'static str {
 pub(crate) fn show(report: &Routes, screen: Screen, wide: bool) -> String {
     let mut head = vec!["HOST", "PATH", "TYPE", "SERVICE", "READY", "CERTIFICATE", "INGRESS"];
     if wide {
-        head.extend(["HTTPS ONLY", "ENDPOINTS", "ANNOTATIONS"]);
+        head.extend(["HTTPS ONLY", "ANSWERS", "TIMES", "ENDPOINTS", "ANNOTATIONS"]);
     }
     let mut table = Table::new(&head);
     for row in &report.routes {
@@ -172,6 +227,9 @@ pub(crate) fn show(report: &Routes, screen: Screen, wide: bool) -> String {
         ];
         if wide {
             cells.push(if row.redirects_to_https { "yes" } else { "no" }.into());
+            let told = |tell: fn(&Served) -> String| row.served.as_ref().map(tell);
+            cells.push(told(Served::answers).as_deref().unwrap_or("-").into());
+            cells.push(told(Served::times).as_deref().unwrap_or("-").into());
             cells.push(row.endpoints.join(",").into());
             cells.push(row.annotations.join(" ").into());
         }

@@ -64,6 +64,7 @@ impl Lines {
         &self,
         config: &Rc<IngressConfig>,
         counters: &ThreadCounters,
+        instant: Instant,
         push: impl FnOnce(&Now<'_>, &mut Vec<u8>),
     ) {
         let mut block = self.block.borrow_mut();
@@ -72,7 +73,7 @@ impl Lines {
             block.config = Some(config.clone());
         }
         let mut clock = self.clock.borrow_mut();
-        push(&clock.now(), &mut block.bytes);
+        push(&clock.now(instant), &mut block.bytes);
         block.lines += 1;
         counters.log_lines.add();
         if block.bytes.len() >= BLOCK_BYTES {
@@ -101,7 +102,7 @@ impl Lines {
         }
     }
 
-    pub(super) fn take_buffers(&self) -> (Vec<u8>, Vec<usize>) {
+    pub(crate) fn take_buffers(&self) -> (Vec<u8>, Vec<usize>) {
         self.kept.borrow_mut().pop().unwrap_or_default()
     }
 
@@ -134,8 +135,7 @@ impl Clock {
         self.since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     }
 
-    fn now(&mut self) -> Now<'_> {
-        let instant = Instant::now();
+    fn now(&mut self, instant: Instant) -> Now<'_> {
         let since_epoch = self.since_epoch + instant.duration_since(self.instant);
         if since_epoch.as_secs() != self.second {
             self.second = since_epoch.as_secs();
@@ -160,7 +160,7 @@ mod tests {
     fn times_are_nginxs_in_utc() {
         let mut clock = Clock::new();
         clock.since_epoch = Duration::from_millis(1_795_744_799_500);
-        let now = clock.now();
+        let now = clock.now(clock.instant);
         assert_eq!(now.local, "27/Nov/2026:01:59:59 +0000");
         assert_eq!(now.iso8601, "2026-11-27T01:59:59+00:00");
     }

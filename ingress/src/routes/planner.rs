@@ -26,8 +26,9 @@ use super::{
 };
 use crate::{
     config::IngressConfig,
-    explain::{CertificateChoice, Foreign},
+    explain::{CertificateChoice, Expiry, Foreign},
     host::HostPattern,
+    series::Register,
     tls::{self, CertificatePlanner, Certificates, Fallback, UpstreamTls},
 };
 
@@ -50,6 +51,7 @@ pub struct Planner {
     /// Ingresses that read a Secret or ConfigMap: passwords, authorities, fields.
     readers: BTreeMap<ObjectRef, BTreeSet<Key>>,
     routes: Routes,
+    register: Arc<Register>,
     streams: StreamPlan,
     certificates: CertificatePlanner,
 }
@@ -111,6 +113,7 @@ impl Planner {
             upstream_secrets: BTreeMap::new(),
             readers: BTreeMap::new(),
             routes: Routes::default(),
+            register: Arc::new(Register::new(config.thread_count())),
             streams: StreamPlan::default(),
             certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
         }
@@ -119,6 +122,11 @@ impl Planner {
     /// The routes of the last snapshot.
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// Where requests are counted.
+    pub(crate) fn register(&self) -> &Arc<Register> {
+        &self.register
     }
 
     /// TCP and UDP services of the last snapshot.
@@ -429,6 +437,11 @@ impl Planner {
             }
         };
         foreign.map(row).collect()
+    }
+
+    /// When the certificates of names end.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.certificates.expiries()
     }
 
     /// Which certificate a name is shown.

@@ -19,8 +19,8 @@ use super::{
     upstream::UpstreamConnection,
 };
 use crate::{
-    access_log::Record,
     limiter::Slot,
+    record::Record,
     routes::{Pace, Patience},
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// Ends with the body: what is left open is a request in service.
     busy: Option<Busy>,
-    /// What is logged of it.
+    /// What is told of it.
     record: Option<Rc<Record>>,
     /// What only some routes have.
     extras: Option<Box<Extras>>,
@@ -117,7 +117,7 @@ pub(crate) struct ClientBody {
     bytes_left: u64,
     progress: Rc<Progress>,
     client: Rc<Client>,
-    /// What is logged of the request.
+    /// What is told of the request.
     record: Option<Rc<Record>>,
 }
 
@@ -202,8 +202,8 @@ impl ResponseBody {
         pace.map_or(0, Paced::rest)
     }
 
-    /// The line is written when this body ends.
-    pub(super) fn log(&mut self, record: Rc<Record>) {
+    /// The request is over when this body ends.
+    pub(super) fn note(&mut self, record: Rc<Record>) {
         self.record = Some(record);
     }
 

@@ -28,12 +28,12 @@ use super::{
     websocket::Asked,
 };
 use crate::{
-    access_log::Record,
     admission::Websocket,
     counters::Refused,
     host,
     limiter::Slot,
     path,
+    record::Record,
     routes::{Extra, Upstream, Variable},
 };
 
@@ -67,26 +67,24 @@ async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Respons
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let record = Record::begin(client, &head);
-    let mut response = match planned(client, &head, record.as_ref()) {
+    let mut response = match planned(client, &head, &record) {
         Ok(plan) => serve(client, plan, head, body, on_upgrade).await,
         Err(unplanned) => {
             leave_unread(client, &body);
             unplanned.answer(client)
         }
     };
-    if let Some(record) = record {
-        record.answers(response.status(), response.headers());
-        response.body_mut().log(record);
-    }
+    record.answers(response.status(), response.headers());
+    response.body_mut().note(record);
     response
 }
 
-fn planned(client: &Client, head: &Parts, record: Option<&Rc<Record>>) -> Result<Plan, Unplanned> {
+fn planned(client: &Client, head: &Parts, record: &Rc<Record>) -> Result<Plan, Unplanned> {
     if let Some(reason) = client.finding() {
         return Err(Unplanned::Refused(reason));
     }
     let mut plan = plan(client, head)?;
-    plan.record = record.cloned();
+    plan.record = Some(record.clone());
     Ok(plan)
 }
 
@@ -98,11 +96,13 @@ async fn serve(
     on_upgrade: OnUpgrade,
 ) -> Response<ResponseBody> {
     let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
+    let waiting = Waiting(&plan);
     let mut response = match &plan.route.policy.extra {
         None => proxy(client, &plan, head, body, passage).await,
         // Boxed, so that requests without them are not as large in memory as those with all of them.
         Some(extra) => Box::pin(with_extras(client, &plan, extra, head, body, passage)).await,
     };
+    std::mem::forget(waiting);
     if plan.secured
         && let Some(hsts) = &client.worker.config().hsts
     {
@@ -113,6 +113,18 @@ async fn serve(
         record.routed(plan.route);
     }
     response
+}
+
+/// A client may leave while it waits: what is told of its request names the rule even so.
+struct Waiting<'a>(&'a Plan);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = &self.0.record {
+            record.identify(self.0.request_id);
+            record.routed(self.0.route.clone());
+        }
+    }
 }
 
 /// What only routes with such annotations pay for.

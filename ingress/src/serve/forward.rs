@@ -27,7 +27,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    access_log::Record,
+    record::Record,
     routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Errand<'a> {
     pick: Option<Pick>,
     /// Who answered.
     pub(super) served: Cell<Option<SocketAddr>>,
-    /// What is logged of the request.
+    /// What is told of the request.
     record: Option<&'a Record>,
     /// The answer goes to a client, which is not to see all its fields.
     hides: bool,
@@ -246,9 +246,15 @@ async fn attempt(
             Err(error) => return failed(&error, replay),
         }
     }
+    let begun = Instant::now();
     let connected = Box::pin(connect(worker, endpoint, patience.connect_ms)).await;
     let mut connection = match connected {
-        Ok(connection) => connection,
+        Ok(connection) => {
+            if let Some(record) = errand.record {
+                record.connected(begun.elapsed());
+            }
+            connection
+        }
         Err(error) => return Attempt::Again(request, status_of_connect(error)),
     };
     let replay = Replay::of(&request, retries.non_idempotent());

@@ -7,11 +7,11 @@ use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Par
 
 use super::{answer, body::ResponseBody, client::Client, gates, identity, scope::Scope};
 use crate::{
-    access_log::Record,
     admission::{self, Admitted, Websocket},
     config::Matching,
     counters::Refused,
     path,
+    record::Record,
     routes::{Found, Host, Returned, Rewritten, Route, Variable},
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) secured: bool,
     /// Taken if the client sends none.
     pub(super) request_id: u128,
-    /// What is logged of it.
+    /// What is told of it.
     pub(super) record: Option<Rc<Record>>,
 }
 

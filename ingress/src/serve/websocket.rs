@@ -13,7 +13,7 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
-use crate::{access_log::Record, limiter::Slot};
+use crate::{limiter::Slot, record::Record};
 
 /// RFC 6455 1.3.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

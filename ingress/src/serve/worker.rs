@@ -48,6 +48,8 @@ pub(crate) enum Stage {
 /// Everything the connections of one thread share. Never leaves its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// Its number among the data threads.
+    pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) routes: RefCell<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
@@ -154,6 +156,7 @@ impl Worker {
         let config = shared.config.load();
         let limits = &config.limits;
         Self {
+            index,
             routes: RefCell::new(Cache::new(shared.routes.clone())),
             pool: Pool::new(index),
             lines: Lines::new(log),

@@ -14,7 +14,7 @@ use super::{
     parse,
 };
 use crate::{
-    explain::CertificateChoice,
+    explain::{CertificateChoice, Expiry},
     host::{HostPattern, wildcard_suffix},
     routes::{Age, Finding, Severity, TlsClaim},
 };
@@ -34,10 +34,13 @@ pub(crate) struct CertificatePlanner {
     certificates: Certificates,
 }
 
+#[derive(Default)]
 struct Tracked {
     users: BTreeSet<(Key, HostPattern)>,
     /// `None` until looked at.
     parsed: Option<Result<Arc<CertifiedKey>, Arc<str>>>,
+    /// Seconds since the epoch; of a certificate that is used.
+    expires_seconds: Option<i64>,
 }
 
 impl CertificatePlanner {
@@ -45,7 +48,7 @@ impl CertificatePlanner {
     pub(crate) fn new(default_secret: Option<Key>, fallback: Fallback) -> Self {
         let mut secrets = BTreeMap::new();
         if let Some(key) = &default_secret {
-            secrets.insert(key.clone(), Tracked { users: BTreeSet::new(), parsed: None });
+            secrets.insert(key.clone(), Tracked::default());
         }
         Self {
             claims: BTreeMap::new(),
@@ -76,8 +79,7 @@ impl CertificatePlanner {
         claims.insert((age.clone(), claim.secret.clone()));
         self.touched.insert(claim.host.clone());
         if let Some(secret) = &claim.secret {
-            let new = || Tracked { users: BTreeSet::new(), parsed: None };
-            let tracked = self.secrets.entry(secret.clone()).or_insert_with(new);
+            let tracked = self.secrets.entry(secret.clone()).or_default();
             tracked.users.insert((age.key.clone(), claim.host.clone()));
             self.open.insert(secret.clone());
         }
@@ -159,6 +161,16 @@ impl CertificatePlanner {
         }
     }
 
+    /// When what names are shown ends.
+    pub(crate) fn expiries(&self) -> Vec<Expiry> {
+        let shown = self.claims.iter().filter_map(|(host, claims)| {
+            let secret = claims.first()?.1.as_ref()?;
+            let expires_seconds = self.secrets.get(secret)?.expires_seconds?;
+            Some(Expiry { host: host.to_string(), secret: secret.clone(), expires_seconds })
+        });
+        shown.collect()
+    }
+
     /// Bad and missing Secrets, told of every Ingress that refers to them.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -191,8 +203,15 @@ impl Tracked {
         {
             tracing::warn!("{reason}");
         }
+        self.expires_seconds = parsed.as_ref().ok().and_then(|key| expiry(key));
         self.parsed = Some(parsed);
     }
+}
+
+fn expiry(certified: &CertifiedKey) -> Option<i64> {
+    let leaf = certified.cert.first()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 impl fmt::Debug for Tracked {

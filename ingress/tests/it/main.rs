@@ -18,6 +18,7 @@ mod handover;
 mod http;
 mod limits;
 mod matching;
+mod metrics;
 mod options;
 mod passthrough;
 mod planner;

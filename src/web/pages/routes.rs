@@ -68,7 +68,7 @@ fn answers<F: Facts>(facts: &F, rates: &mut Rates) -> Markup {
 fn table(rows: &[Row]) -> Markup {
     html! {
         table.list {
-            (head(&["Host", "Path", "Service", "Ready", "Certificate", "Ingress"]))
+            (head(&["Host", "Path", "Service", "Ready", "Answers", "Certificate", "Ingress"]))
             tbody {
                 @for row in rows {
                     tr {
@@ -80,6 +80,7 @@ fn table(rows: &[Row]) -> Markup {
                             @else { span.bad { "none" } }
                         }
                         td data-label="Ready" { (pill(&row.endpoints.len().to_string(), tone(row))) }
+                        td data-label="Answers" { (served(row)) }
                         td data-label="Certificate" { (certificate(row)) }
                         td data-label="Ingress" { (row.ingress) }
                     }
@@ -95,6 +96,15 @@ fn path(row: &Row) -> &str {
 
 fn tone(row: &Row) -> Tone {
     if row.endpoints.is_empty() { Tone::Bad } else { Tone::Good }
+}
+
+/// By class, and how long they took.
+fn served(row: &Row) -> Markup {
+    html! {
+        @if let Some(served) = &row.served {
+            (served.answers()) " " span.dim { (served.times()) }
+        } @else { span.dim { "–" } }
+    }
 }
 
 fn certificate(row: &Row) -> Markup {

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use fairlead_state::{Key, model::PathType};
 
 use super::{super::annotations::NamedFields, *};
-use crate::config::IngressConfig;
+use crate::{
+    config::IngressConfig,
+    series::{Register, SeriesLabels},
+};
 
 fn paths(rules: &[(PathType, &str)]) -> Paths {
     let mut builder = Builder::default();
@@ -27,6 +30,7 @@ fn route(path_type: PathType, path: &str) -> Arc<Route> {
         pattern: None,
         fallback: None,
         canary: None,
+        series: Register::new(1).series(SeriesLabels::default()),
     })
 }
 

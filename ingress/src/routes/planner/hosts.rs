@@ -18,7 +18,7 @@ use super::{
     },
     Planner,
 };
-use crate::{config::Matching, host::HostPattern};
+use crate::{config::Matching, host::HostPattern, series::SeriesLabels};
 
 impl Planner {
     pub(super) fn rebuild_host(&mut self, pattern: &HostPattern) {
@@ -130,7 +130,13 @@ impl Planner {
                 let route = Route {
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
-                    ..self.route(compiled, &path.path, path.path_type, &path.backend, trial)
+                    ..self.route(
+                        compiled,
+                        pattern,
+                        (&path.path, path.path_type),
+                        &path.backend,
+                        trial,
+                    )
                 };
                 if let Err(older) = paths.add(Arc::new(route)) {
                     taken(&older, format!("path {}", path.path));
@@ -142,7 +148,8 @@ impl Planner {
                     None => {
                         let any = PathType::ImplementationSpecific;
                         let trial = trials.take("".into(), any);
-                        default = Some(Arc::new(self.route(compiled, "", any, backend, trial)));
+                        let route = self.route(compiled, pattern, ("", any), backend, trial);
+                        default = Some(Arc::new(route));
                     }
                 }
             }
@@ -190,28 +197,42 @@ impl Planner {
     fn route(
         &self,
         compiled: &Compiled,
-        path: &str,
-        path_type: PathType,
+        host: &HostPattern,
+        (path, path_type): (&str, PathType),
         backend: &Backend,
         trial: Option<(&Compiled, &Backend)>,
     ) -> Route {
-        let upstream = |backend: &Backend| {
+        let upstream_of = |backend: &Backend| {
             let tracked = self.upstreams.get(backend.as_ref()?)?;
             Some(tracked.upstream.clone())
         };
         let canary = trial.and_then(|(canary, backend)| {
             Some(Trial {
                 rule: canary.annotations.canary.clone(),
-                upstream: upstream(backend)?,
+                upstream: upstream_of(backend)?,
                 balance: canary.policy.extra.as_ref().and_then(|extra| extra.balance.clone()),
                 is_legacy: compiled.annotations.is_legacy_canary(),
             })
         });
+        let path = Name::from(path);
+        let upstream = upstream_of(backend);
+        let ingress = compiled.age.key.clone();
+        let service = |upstream: Option<&Arc<Upstream>>| {
+            upstream.map_or_else(|| "".into(), |upstream| upstream.key().service.name.clone())
+        };
+        let series = self.register.series(SeriesLabels {
+            host: host.to_string().into(),
+            path: path.clone(),
+            namespace: ingress.namespace.clone(),
+            ingress: ingress.name.clone(),
+            service: service(upstream.as_ref()),
+            canary: service(canary.as_ref().map(|canary| &canary.upstream)),
+        });
         Route {
-            ingress: compiled.age.key.clone(),
-            path: path.into(),
+            ingress,
+            path,
             path_type,
-            upstream: upstream(backend),
+            upstream,
             policy: if canary.is_some() {
                 with_extra(&compiled.policy)
             } else {
@@ -219,8 +240,9 @@ impl Planner {
             },
             rewrite: None,
             pattern: None,
-            fallback: upstream(&compiled.fallback),
+            fallback: upstream_of(&compiled.fallback),
             canary,
+            series,
         }
     }
 }

@@ -10,6 +10,8 @@ use fairlead_dns::{
     RCODES, SIZE_BOUNDS, SiteCounts, Way,
 };
 
+use crate::agent::pages::escaped;
+
 /// Response codes as CoreDNS writes them; the last counts all above, too.
 pub(crate) const CODES: [&str; RCODES] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
@@ -147,11 +149,6 @@ fn labels(site: &SiteCounts) -> String {
     let fairlead_dns::Labels { server, zone, view } = &site.labels;
     let (zone, view) = (escaped(zone), escaped(view));
     format!("server=\"{server}\",zone=\"{zone}\",view=\"{view}\"")
-}
-
-/// A label's value: the Corefile's words may hold anything.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn proto(tcp: bool) -> &'static str {

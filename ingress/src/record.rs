@@ -1,0 +1,230 @@
+//! One request, from its head to its last byte. Dropping the record counts the request and writes
+//! its line.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, StatusCode, Version, request::Parts};
+
+use crate::{
+    access_log::Written,
+    config::IngressConfig,
+    routes::Route,
+    series::{Asked, Sample, method_slot},
+    serve::Client,
+};
+
+/// nginx: the client left before there was an answer.
+const CLIENT_LEFT: u16 = 499;
+/// Between the method, the target and the protocol, and at the line's end.
+const REQUEST_LINE_BYTES: usize = 4;
+/// `HTTP/1.1 200 ` without its reason, its line end, and the empty line behind all fields.
+const STATUS_LINE_BYTES: usize = 17;
+/// Between a field's name and its value, and at the line's end.
+const FIELD_BYTES: usize = 4;
+
+/// What is told of a request when it is over.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) client: Rc<Client>,
+    /// Has the log's format.
+    pub(crate) config: Rc<IngressConfig>,
+    pub(crate) begun: Instant,
+    /// `None`: the request is not logged.
+    pub(crate) written: Option<Written>,
+    method: u8,
+    pub(crate) head_bytes: u64,
+    pub(crate) own_id: Cell<u128>,
+    status: Cell<u16>,
+    pub(crate) head_bytes_sent: Cell<u64>,
+    pub(crate) body_bytes_received: Cell<u64>,
+    pub(crate) body_bytes_sent: Cell<u64>,
+    /// When the last endpoint was asked; `None`: none was.
+    asked: Cell<Option<Instant>>,
+    connect: Cell<Duration>,
+    /// When it answered.
+    answered: Cell<Option<Instant>>,
+    /// All that were asked; none without a log.
+    pub(crate) attempts: RefCell<Vec<Attempt>>,
+    pub(crate) route: RefCell<Option<Arc<Route>>>,
+    pub(crate) is_canary: Cell<bool>,
+}
+
+/// An endpoint that was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) address: SocketAddr,
+    pub(crate) begun: Instant,
+    /// 0: no answer.
+    pub(crate) status: u16,
+    /// Until its answer, or until it was given up; `None`: its answer is still being read.
+    pub(crate) took: Option<Duration>,
+}
+
+impl Record {
+    /// Writes down what only the head knows.
+    pub(crate) fn begin(client: &Rc<Client>, head: &Parts) -> Rc<Self> {
+        let config = client.worker.config();
+        let target = target(head);
+        let log = config.access_log.as_ref();
+        let log = log.filter(|log| log.skip.is_empty() || !log.skips(target.as_bytes()));
+        let written = log.map(|log| Written::of(head, log, client.worker.lines.take_buffers()));
+        Rc::new(Self {
+            client: client.clone(),
+            begun: Instant::now(),
+            written,
+            method: method_slot(&head.method),
+            head_bytes: head_bytes(head, target),
+            own_id: Cell::new(0),
+            status: Cell::new(0),
+            head_bytes_sent: Cell::new(0),
+            body_bytes_received: Cell::new(0),
+            body_bytes_sent: Cell::new(0),
+            asked: Cell::new(None),
+            connect: Cell::new(Duration::ZERO),
+            answered: Cell::new(None),
+            attempts: RefCell::default(),
+            route: RefCell::default(),
+            is_canary: Cell::new(false),
+            config,
+        })
+    }
+
+    /// The id it was given here, if the client gave none.
+    pub(crate) fn identify(&self, own_id: u128) {
+        self.own_id.set(own_id);
+    }
+
+    /// The rule that decided.
+    pub(crate) fn routed(&self, route: Arc<Route>) {
+        *self.route.borrow_mut() = Some(route);
+    }
+
+    /// The canary's Service was taken.
+    pub(crate) fn tries_canary(&self) {
+        self.is_canary.set(true);
+    }
+
+    /// An endpoint is asked.
+    pub(crate) fn asks(&self, address: SocketAddr) {
+        let is_first = self.asked.get().is_none();
+        let begun = if is_first { self.begun } else { Instant::now() };
+        self.asked.set(Some(begun));
+        self.connect.set(Duration::ZERO);
+        if self.written.is_some() {
+            let attempt = Attempt { address, begun, status: 0, took: None };
+            self.attempts.borrow_mut().push(attempt);
+        }
+    }
+
+    /// It had to be connected to first.
+    pub(crate) fn connected(&self, took: Duration) {
+        self.connect.set(took);
+    }
+
+    /// It answered; what follows is read now, unless somebody else is asked.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.answered.set(Some(Instant::now()));
+        if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
+            attempt.status = status.as_u16();
+        }
+    }
+
+    /// It is given up.
+    pub(crate) fn leaves(&self) {
+        self.answered.set(None);
+        if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
+            attempt.took = Some(attempt.begun.elapsed());
+        }
+    }
+
+    /// What the client is answered.
+    pub(crate) fn answers(&self, status: StatusCode, headers: &HeaderMap) {
+        self.status.set(status.as_u16());
+        let line = STATUS_LINE_BYTES + status.canonical_reason().map_or(0, str::len);
+        self.head_bytes_sent.set((line + field_bytes(headers)) as u64);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.body_bytes_sent.set(self.body_bytes_sent.get() + bytes as u64);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.body_bytes_received.set(self.body_bytes_received.get() + bytes as u64);
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        match self.status.get() {
+            0 => CLIENT_LEFT,
+            status => status,
+        }
+    }
+
+    /// Line, head and body.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.head_bytes + self.body_bytes_received.get()
+    }
+
+    /// Line, head and body.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.head_bytes_sent.get() + self.body_bytes_sent.get()
+    }
+
+    /// What no rule decided is nobody's.
+    fn count(&self, now: Instant) {
+        let route = self.route.borrow();
+        let Some(route) = &*route else { return };
+        let asked = self.asked.get().zip(self.answered.get()).map(|(asked, answered)| Asked {
+            connect: self.connect.get(),
+            header: answered - asked,
+            response: now - asked,
+        });
+        let sample = Sample {
+            status: self.status(),
+            method: self.method,
+            is_canary: self.is_canary.get(),
+            took: now - self.begun,
+            asked,
+            received_bytes: self.received_bytes(),
+            sent_bytes: self.sent_bytes(),
+        };
+        route.series.count(self.client.worker.index, &sample);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.count(now);
+        self.log(now);
+    }
+}
+
+/// Path and query as received.
+pub(crate) fn target(head: &Parts) -> &str {
+    head.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// As nginx names it.
+pub(crate) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn head_bytes(head: &Parts, target: &str) -> u64 {
+    let line = head.method.as_str().len() + target.len() + protocol(head.version).len();
+    let bytes = line + REQUEST_LINE_BYTES + field_bytes(&head.headers) + 2;
+    bytes as u64
+}
+
+fn field_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum()
+}

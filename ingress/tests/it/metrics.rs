@@ -1,0 +1,106 @@
+//! What each route served.
+
+use std::time::Duration;
+
+use fairlead_ingress::{Histogram, RequestKind, RouteCounters};
+use http::{Method, Response};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use tokio::io::AsyncWriteExt;
+
+use crate::{
+    annotations::site,
+    support::{
+        PATIENCE, World,
+        client::{connect, get, request, send},
+        objects::{IngressExt, backend, ingress, ingress_ref},
+        upstream::Upstream,
+    },
+};
+
+/// Once `reached`: the counters tell nobody that they changed.
+async fn served(world: &World, reached: impl Fn(&[RouteCounters]) -> bool) -> Vec<RouteCounters> {
+    let meter = world.running.route_meter();
+    let looking = async {
+        loop {
+            let routes = meter();
+            if reached(&routes) {
+                return routes;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let served = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(served.is_ok(), "{:#?}", meter());
+    served.unwrap()
+}
+
+fn count(routes: &[RouteCounters]) -> u64 {
+    routes.iter().flat_map(|route| route.requests.values()).map(Histogram::count).sum()
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_method_and_status_with_their_times_and_sizes() {
+    let upstream = Upstream::serve(|_| async { Response::new(Full::new(Bytes::from("hello"))) });
+    let upstream = upstream.await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("a").host("a.example", "web").object());
+    objects.push(ingress("empty").host("empty.example", "nobody").object());
+    let world = World::new(objects).await;
+    for _ in 0..3 {
+        assert_eq!(get(world.http(), "a.example", "/x").await.status, 200);
+    }
+    let mut post = request("a.example", "/x");
+    *post.method_mut() = Method::POST;
+    *post.body_mut() = Full::new(Bytes::from(vec![b'x'; 5_000]));
+    assert_eq!(send(&mut connect(world.http()).await, post).await.status, 200);
+    assert_eq!(get(world.http(), "empty.example", "/").await.status, 503);
+    // Nobody's.
+    assert_eq!(get(world.http(), "nobody.example", "/").await.status, 404);
+    let routes = served(&world, |routes| count(routes) == 5).await;
+    let [a, empty] = &routes[..] else { panic!("{routes:#?}") };
+    let labels = &a.labels;
+    let names = [&labels.host, &labels.path, &labels.namespace, &labels.ingress, &labels.service];
+    assert_eq!(names.map(|name| &**name), ["a.example", "/", "default", "a", "web"]);
+    let kind = |method, status| RequestKind { status, method, is_canary: false };
+    assert_eq!(a.requests[&kind("GET", 200)].count(), 3);
+    assert_eq!(a.requests[&kind("POST", 200)].count(), 1);
+    for times in [&a.connect, &a.header, &a.response] {
+        assert_eq!(times.count(), 4);
+    }
+    assert!(a.header.sum <= a.response.sum, "{a:#?}");
+    assert!(a.request_bytes.sum > 5_000 && a.request_bytes.sum < 6_000, "{a:#?}");
+    assert!(a.response_bytes.sum > 4 * 5, "{a:#?}");
+    assert_eq!(empty.requests[&kind("GET", 503)].count(), 1);
+    assert_eq!(empty.header.count(), 0, "nobody was asked");
+}
+
+#[tokio::test]
+async fn a_client_that_left_is_its_routes_499() {
+    let upstream = Upstream::serve(|_| std::future::pending::<Response<Full<Bytes>>>()).await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = World::new(objects).await;
+    let mut stream = tokio::net::TcpStream::connect(world.http()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+    world.eventually(|counters| counters.upstream_connects == 1).await;
+    drop(stream);
+    let routes = served(&world, |routes| count(routes) == 1).await;
+    let kinds: Vec<_> = routes[0].requests.keys().map(|kind| kind.status).collect();
+    assert_eq!(kinds, [499]);
+}
+
+#[tokio::test]
+async fn a_changed_route_keeps_its_series_and_one_that_is_gone_has_none() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = World::new(objects).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    served(&world, |routes| count(routes) == 1).await;
+    world.apply(vec![site("a", &[("proxy-body-size", "2m")]).object()]).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    served(&world, |routes| count(routes) == 2).await;
+    world.delete(ingress_ref("a")).await;
+    served(&world, <[RouteCounters]>::is_empty).await;
+}
