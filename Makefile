@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e lint advisories bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes 
 
 e2e: toolchain ## upstream's e2e suite [FOCUS=regex] [PROXY=kube-proxy DNS=coredns]; writes docs/results/e2e.md
 	@tests/cluster/e2e -w $(if $(FOCUS),-f '$(FOCUS)')
+
+fuzz: ## fuzz the parsers of bytes from outside, one by one [TARGET=name SECONDS=n each]
+	@tools/toolchain.sh fuzz
+	@tools/fuzz.sh '$(TARGET)' '$(SECONDS)'
 
 lint: toolchain ## formatting, clippy, licences
 	@tools/toolchain.sh lint

@@ -140,6 +140,7 @@ run) plain_packages iproute2 util-linux procps ;;
 test)
   plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation
   prometheus ;;
+fuzz) rust; command -v c++ >/dev/null || plain_packages g++ ;;
 docs) rust; cargo_tool mdbook "$MDBOOK_VERSION" ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 nginx-light wrk dnsperf openssl ;;
@@ -150,5 +151,5 @@ cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
   go_compiler ;;
-*) die "usage: tools/toolchain.sh build|image|run|test|docs|lint|bench|kube-proxy|peers|cluster" ;;
+*) die "usage: tools/toolchain.sh build|image|run|test|fuzz|docs|lint|bench|kube-proxy|peers|cluster" ;;
 esac

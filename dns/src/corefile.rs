@@ -32,6 +32,8 @@ use std::{
     time::Duration,
 };
 
+use fairlead_state::in_one_line;
+
 pub use autopath::{AutopathOptions, Search};
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
 pub use external::ExternalOptions;
@@ -169,6 +171,18 @@ impl Corefile {
     /// # Errors
     /// The first thing that is wrong.
     pub fn parse(
+        path: &Path,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<Self, CorefileError> {
+        // Errors repeat words of the file, and a word in quotes may have lines.
+        Self::parsed(path, text, environment).map_err(|CorefileError { file, line, reason }| {
+            let (file, reason) = (in_one_line(&file).into(), in_one_line(&reason).into());
+            CorefileError { file, line, reason }
+        })
+    }
+
+    fn parsed(
         path: &Path,
         text: &str,
         environment: Environment<'_>,

@@ -21,6 +21,8 @@ mod counters;
 mod error;
 pub mod explain;
 mod fast;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hosts;
 mod listen;
 mod plugins;

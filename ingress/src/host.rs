@@ -99,7 +99,11 @@ pub fn normalise(text: &str) -> Option<Cow<'_, str>> {
         }
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || !(host.starts_with('[') || host.bytes().all(is_host_byte)) {
+    // nginx refuses an empty label, too: without its last dot the host would have another one.
+    if host.is_empty() || host.ends_with('.') || host.contains("..") {
+        return None;
+    }
+    if !(host.starts_with('[') || host.bytes().all(is_host_byte)) {
         return None;
     }
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -141,6 +145,9 @@ mod tests {
             ("[::1]x", None),
             ("", None),
             (".", None),
+            ("..", None),
+            ("foo.com..", None),
+            ("foo..com", None),
             (":80", None),
             ("foo.com:80x", None),
             ("foo.com:123456", None),

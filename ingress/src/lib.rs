@@ -14,6 +14,8 @@ mod counters;
 mod digest;
 mod error;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod host;
 mod limiter;
 mod matcher;

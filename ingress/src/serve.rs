@@ -10,7 +10,7 @@ mod clock;
 mod connect;
 mod errors;
 mod exchange;
-mod fields;
+pub(crate) mod fields;
 mod forward;
 mod gates;
 mod identity;

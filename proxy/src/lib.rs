@@ -6,6 +6,8 @@ pub mod connections;
 pub mod delta;
 mod error;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hash;
 pub mod health_ports;
 pub mod image;

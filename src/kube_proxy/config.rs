@@ -2,6 +2,8 @@
 //! the file with what it comes to here. Pure: text in, verdicts out.
 
 mod fields;
+#[cfg(test)]
+mod fuzzing;
 mod kind;
 
 use std::{fmt, path::Path};
@@ -43,6 +45,8 @@ pub(crate) struct Field {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, value, verdict } = self;
+        // Any key may stand in a file; what is said of it is one line.
+        let path = path.escape_debug();
         match verdict {
             Verdict::Default => write!(f, "{path}: as it is anyway"),
             Verdict::Honoured(flags) => {

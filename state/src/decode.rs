@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::{
     change::Refusal,
+    line::in_one_line,
     model::{Key, Kind, Object, ObjectRef},
 };
 
@@ -138,7 +139,7 @@ impl Decoder {
     ) -> Result<Item, Unnamed> {
         let refuse = |object: &ObjectRef, reason: String| {
             let (object, origin) = (object.clone(), origin.clone());
-            Decoded::Refused(Refusal { object, reason: reason.into(), origin })
+            Decoded::Refused(Refusal { object, reason: in_one_line(&reason).into(), origin })
         };
         let raw = match input.read::<R>() {
             Ok(raw) => raw,
@@ -221,7 +222,8 @@ pub(crate) fn identify<'a>(
     kind: Kind,
     input: impl Input<'a>,
 ) -> Result<(ObjectRef, Option<Box<str>>), Unnamed> {
-    let raw: metadata::Named<'_> = input.read().map_err(Unnamed)?;
+    let raw: metadata::Named<'_> =
+        input.read().map_err(|reason| Unnamed(in_one_line(&reason).into()))?;
     let head = raw.head();
     let version = head.version.map(Box::from);
     let key = key(kind, head, &mut Names::default())?;

@@ -7,7 +7,10 @@
 
 pub mod change;
 pub mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod kept;
+mod line;
 pub mod model;
 pub mod snapshot;
 pub mod source;
@@ -15,6 +18,7 @@ pub mod store;
 pub mod write;
 
 pub use change::{Change, Dirty, Refusal};
+pub use line::in_one_line;
 pub use model::{Key, Kind, Name, Object, ObjectRef};
 pub use snapshot::{Changes, Snapshot};
 pub use source::{Running, Source, SourceError, SourceHealth, start};

@@ -326,3 +326,9 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn an_error_that_repeats_a_line_break_is_one_line() {
+    let error = parse("import \"\n\"\n").unwrap_err();
+    assert!(error.reason.contains("\\n") && !error.to_string().contains('\n'), "{error:?}");
+}

@@ -242,9 +242,11 @@ impl Line {
 impl<'a> Text<'a> {
     fn whole(line: &'a [u8]) -> Self {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
+        // As if it had come in pieces: the verdict must not depend on them.
+        let cut = line.len() > LINE_BYTES_KEPT;
         match text.strip_suffix(b"\r") {
-            Some(text) => Self { text, cut: false, crlf: true },
-            None => Self { text, cut: false, crlf: false },
+            Some(text) => Self { text, cut, crlf: true },
+            None => Self { text, cut, crlf: false },
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What is refused, differs or waits, with the object's name and a reason a person can act on.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use fairlead_state::{Key, Kind, ObjectRef};
+use fairlead_state::{Key, Kind, ObjectRef, in_one_line};
 
 /// How much of an object a finding affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,10 +27,20 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A finding about any object. Whatever the reason repeats of a value cannot break the line.
+    pub(crate) fn new(object: ObjectRef, severity: Severity, reason: impl Into<Arc<str>>) -> Self {
+        let reason: Arc<str> = reason.into();
+        let reason = match in_one_line(&reason) {
+            Cow::Borrowed(_) => reason.clone(),
+            Cow::Owned(line) => line.into(),
+        };
+        Self { object, severity, reason }
+    }
+
     /// A finding about an Ingress.
     pub(crate) fn ingress(key: &Key, severity: Severity, reason: impl Into<Arc<str>>) -> Self {
         let object = ObjectRef { kind: Kind::Ingress, key: key.clone() };
-        Self { object, severity, reason: reason.into() }
+        Self::new(object, severity, reason)
     }
 }
 

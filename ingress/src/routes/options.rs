@@ -46,8 +46,7 @@ impl Options {
         let mut next = Self::new(base);
         let object = ObjectRef { kind: Kind::ConfigMap, key: key.clone() };
         let mut find = |severity, reason: String| {
-            let (object, reason) = (object.clone(), reason.into());
-            next.findings.push(Finding { object, severity, reason });
+            next.findings.push(Finding::new(object.clone(), severity, reason));
         };
         let Some(map) = map else {
             let reason = format!("ConfigMap {key} does not exist: the agent's own settings hold");

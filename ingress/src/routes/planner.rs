@@ -458,11 +458,9 @@ impl Planner {
             let Some(problem) = tracked.upstream.endpoints().problem.clone() else { continue };
             let reason: Arc<str> = problem.describe(key).into();
             let users = tracked.users.iter();
-            all.extend(users.map(|user| Finding {
-                object: user.clone(),
-                severity: Severity::Waiting,
-                reason: reason.clone(),
-            }));
+            let waits =
+                |user: &ObjectRef| Finding::new(user.clone(), Severity::Waiting, reason.clone());
+            all.extend(users.map(waits));
         }
         all.extend(self.certificates.findings());
         all.extend(self.options.findings.iter().cloned());

@@ -183,7 +183,7 @@ impl CertificatePlanner {
             if self.default_secret.as_ref() == Some(key) {
                 let object = ObjectRef { kind: Kind::Secret, key: key.clone() };
                 let (severity, reason) = (Severity::Waiting, reason.clone());
-                findings.push(Finding { object, severity, reason });
+                findings.push(Finding::new(object, severity, reason));
             }
         }
         findings

@@ -78,7 +78,7 @@ impl Kind {
 
     fn text(self, text: &str) -> Result<Option<String>, String> {
         let is_good = match self {
-            Self::Text => true,
+            Self::Text => !text.contains(char::is_control),
             Self::Ip => IpAddr::from_str(text).is_ok(),
             Self::HostPort(port) => {
                 let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -120,7 +120,7 @@ impl Kind {
 
     fn wrong<T>(self) -> Result<T, String> {
         Err(match self {
-            Self::Text => "give text".to_owned(),
+            Self::Text => "give text in one line".to_owned(),
             Self::Switch | Self::Choice => "give true or false".to_owned(),
             Self::Number(from, to) if to == i64::from(i32::MAX) => {
                 format!("give a whole number, at least {from}")

@@ -211,6 +211,8 @@ fn a_wrong_field_is_refused_with_what_is_right() {
         ("logging: {format: xml}", ["logging.format:", "text, json"]),
         ("showHiddenMetricsForVersion: latest", ["showHiddenMetricsForVersion:", "1.36"]),
         ("ipvs: {excludeCIDRs: [a]}", ["ipvs.excludeCIDRs:", "10.0.0.0/8"]),
+        ("\"line\\nbreak\": 1", ["line\\nbreak:", "no field"]),
+        ("hostnameOverride: \"a\\nb\"", ["hostnameOverride:", "one line"]),
     ] {
         let reason = read_fields(text).refusal().unwrap_or_else(|| panic!("{text} is taken"));
         assert!(parts.iter().all(|part| reason.contains(part)), "{text}: {reason}");

@@ -6,7 +6,7 @@
 //! of a mounted ConfigMap and editors' leftovers are not read twice.
 
 mod catalog;
-mod file;
+pub(crate) mod file;
 mod notify;
 mod tree;
 

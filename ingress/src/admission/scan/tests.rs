@@ -102,6 +102,22 @@ fn ordinary_requests_are_no_finding() {
     }
 }
 
+/// A proxy that reads byte by byte and one that reads whole packets must not differ.
+#[test]
+fn a_padded_length_or_coding_is_refused_whole_and_in_pieces() {
+    let padding = " ".repeat(LINE_BYTES_KEPT);
+    for (field, value, reason) in [
+        ("Content-Length", "5", Refused::Length),
+        ("Transfer-Encoding", "chunked", Refused::TransferCoding),
+    ] {
+        let request = format!("{POST}{field}:{padding}{value}\r\n\r\n");
+        assert_eq!(scanned(request.as_bytes()), Some((0, reason)), "{field}");
+        let mut scanner = Scanner::default();
+        let found = request.as_bytes().chunks(7).map(|piece| scanner.feed(piece)).last();
+        assert_eq!(found, Some(Some(Finding { request: 0, reason })), "{field}");
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_do_not_matter(

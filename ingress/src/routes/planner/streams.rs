@@ -37,7 +37,7 @@ impl Planner {
             let Some(key) = key else { continue };
             let object = ObjectRef { kind: Kind::ConfigMap, key: key.clone() };
             let mut find = |severity, reason: String| {
-                findings.push(Finding { object: object.clone(), severity, reason: reason.into() });
+                findings.push(Finding::new(object.clone(), severity, reason));
             };
             let Some(map) = snapshot.config_maps().get(key) else {
                 find(Severity::Waiting, format!("ConfigMap {key} does not exist"));

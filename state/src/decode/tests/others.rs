@@ -283,3 +283,10 @@ fn a_service_cidr_has_one_range_or_one_of_each_family() {
         ],
     );
 }
+
+#[test]
+fn a_key_with_a_line_break_is_refused_in_one_line() {
+    let document = json!({"metadata": {"name": "cert"}, "data": {"a\nb": 1}});
+    let Decoded::Refused(refusal) = decode(Kind::Secret, &document) else { panic!() };
+    assert!(refusal.reason.contains("a\\nb") && !refusal.reason.contains('\n'), "{refusal}");
+}

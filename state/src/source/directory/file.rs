@@ -8,6 +8,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     change::Refusal,
     decode::{self, Decoded, Decoder, Input, Json, Served, Tree, Unnamed},
+    line::in_one_line,
     model::{Object, ObjectRef},
 };
 
@@ -20,29 +21,29 @@ const NO_OBJECT: &str = "a document without apiVersion and kind";
 
 /// A file's objects in their order, and kinds of other software.
 #[derive(Debug, Default)]
-pub(super) struct Content {
-    pub(super) claims: Vec<Claim>,
+pub(crate) struct Content {
+    pub(crate) claims: Vec<Claim>,
     /// `Deployment (apps/v1)`.
-    pub(super) foreign: std::collections::BTreeSet<String>,
+    pub(crate) foreign: std::collections::BTreeSet<String>,
 }
 
 /// A document says that an object is so.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
-    pub(super) object: ObjectRef,
+pub(crate) struct Claim {
+    pub(crate) object: ObjectRef,
     /// File and line.
-    pub(super) place: Arc<str>,
+    pub(crate) place: Arc<str>,
     /// `None`: a good object that is none of ours.
-    pub(super) verdict: Result<Option<Object>, Refusal>,
+    pub(crate) verdict: Result<Option<Object>, Refusal>,
 }
 
 /// Why a file as a whole cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {reason}")]
-pub(super) struct Syntax {
-    pub(super) file: String,
-    pub(super) line: usize,
-    pub(super) reason: String,
+pub(crate) struct Syntax {
+    pub(crate) file: String,
+    pub(crate) line: usize,
+    pub(crate) reason: String,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +74,7 @@ struct Parser<'a> {
 ///
 /// # Errors
 /// A document does not parse or says not which object it is.
-pub(super) fn parse(file: &str, text: &str, decoder: &mut Decoder) -> Result<Content, Syntax> {
+pub(crate) fn parse(file: &str, text: &str, decoder: &mut Decoder) -> Result<Content, Syntax> {
     let text = text.trim_start_matches('\u{feff}');
     let mut parser = Parser { file, text, decoder, content: Content::default(), counted: (0, 0) };
     if file.ends_with(".json") {
@@ -88,8 +89,8 @@ impl<'a> Parser<'a> {
     /// JSON documents, one after the other.
     fn json(&mut self) -> Result<(), Syntax> {
         for document in serde_json::Deserializer::from_str(self.text).into_iter::<&RawValue>() {
-            let document = document
-                .map_err(|e| self.syntax(e.line(), without_place(&e.to_string()).to_owned()))?;
+            let document =
+                document.map_err(|e| self.syntax(e.line(), without_place(&e.to_string())))?;
             self.json_document(document, 0)?;
         }
         Ok(())
@@ -98,13 +99,14 @@ impl<'a> Parser<'a> {
     fn json_document(&mut self, document: &'a RawValue, depth: usize) -> Result<(), Syntax> {
         let line = self.line_of(document.get());
         if !document.get().starts_with('{') {
-            return Err(self.syntax(line, NO_OBJECT.to_owned()));
+            return Err(self.syntax(line, NO_OBJECT));
         }
-        let head = Json(document.get()).read::<Head>().map_err(|e| self.syntax(line, e))?;
+        let head = Json(document.get()).read::<Head>().map_err(|e| self.syntax(line, &e))?;
         if !is_list(&head, depth) {
             return self.object(&head, Json(document.get()), line);
         }
-        let list = Json(document.get()).read::<JsonList<'a>>().map_err(|e| self.syntax(line, e))?;
+        let list =
+            Json(document.get()).read::<JsonList<'a>>().map_err(|e| self.syntax(line, &e))?;
         for item in list.items.unwrap_or_default() {
             self.json_document(item, depth + 1)?;
         }
@@ -113,8 +115,9 @@ impl<'a> Parser<'a> {
 
     fn yaml(&mut self) -> Result<(), Syntax> {
         for (line, document) in yaml_documents(self.text) {
-            let value = yaml_value(document)
-                .map_err(|(within, reason)| self.syntax(line + within.saturating_sub(1), reason))?;
+            let value = yaml_value(document).map_err(|(within, reason)| {
+                self.syntax(line + within.saturating_sub(1), &reason)
+            })?;
             if !value.is_null() {
                 self.yaml_document(&value, first_line(line, document), 0)?;
             }
@@ -124,9 +127,9 @@ impl<'a> Parser<'a> {
 
     fn yaml_document(&mut self, value: &Value, line: usize, depth: usize) -> Result<(), Syntax> {
         if !value.is_object() {
-            return Err(self.syntax(line, NO_OBJECT.to_owned()));
+            return Err(self.syntax(line, NO_OBJECT));
         }
-        let head = Tree(value).read::<Head>().map_err(|e| self.syntax(line, e))?;
+        let head = Tree(value).read::<Head>().map_err(|e| self.syntax(line, &e))?;
         if !is_list(&head, depth) {
             return self.object(&head, Tree(value), line);
         }
@@ -144,7 +147,7 @@ impl<'a> Parser<'a> {
     ) -> Result<(), Syntax> {
         let Head { api_version, kind } = head;
         if kind.is_empty() || api_version.is_empty() {
-            return Err(self.syntax(line, NO_OBJECT.to_owned()));
+            return Err(self.syntax(line, NO_OBJECT));
         }
         let place: Arc<str> = format!("{}:{line}", self.file).into();
         let unnamed = |e: Unnamed| Syntax { file: self.file.to_owned(), line, reason: e.0 };
@@ -167,8 +170,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn syntax(&self, line: usize, reason: String) -> Syntax {
-        Syntax { file: self.file.to_owned(), line, reason }
+    fn syntax(&self, line: usize, reason: &str) -> Syntax {
+        Syntax { file: self.file.to_owned(), line, reason: in_one_line(reason).into() }
     }
 
     /// The line on which a part of the text begins. Parts are asked for from first to last: counted anew for each, the
