@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs one benchmark: services, dns or ingress. Tables go to the terminal and docs/results, JSON to target/bench. A further
-# word is a part of the services', which is only printed.
+# word is a part of the services' or of DNS's, which is only printed; of DNS's with a number of Services: dns hit 1000.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/release.sh
 case "$1" in
 services | dns | ingress) ;;
-*) echo "usage: tools/bench.sh services|dns|ingress [PART]" >&2; exit 2 ;;
+*) echo "usage: tools/bench.sh services|dns|ingress [PART [SERVICES]]" >&2; exit 2 ;;
 esac
 if [ "$1" = services ]; then
   # Upstream's program, as the test cluster builds it.
@@ -14,5 +14,10 @@ if [ "$1" = services ]; then
   tests/cluster/build kube-proxy
   export KUBE_PROXY=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/kube-proxy
 fi
-[ "$1" != dns ] || cargo build --release --locked -j2 -p fairlead-dns --example floor
+if [ "$1" = dns ]; then
+  cargo build --release --locked -j2 -p fairlead-dns --example floor --example hickory
+  tools/toolchain.sh kube-proxy
+  tests/cluster/build coredns
+  export COREDNS=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/coredns
+fi
 exec cargo bench --locked -j2 -p fairlead --bench "$1" -- "${@:2}"

@@ -1,6 +1,6 @@
-//! Processor time per DNS answer: the agent beside a bare recvmmsg loop, both asked by dnsperf.
+//! What DNS answers cost, and what names take in memory: the agent beside CoreDNS and a bare recvmmsg loop.
 //!
-//! Server on core 0, dnsperf on core 1, loopback; rounds interleaved. Needs dnsperf.
+//! Servers on core 0, dnsperf on core 1, loopback; rounds interleaved. Needs dnsperf and CoreDNS.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,154 +16,226 @@
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
     reason = "figures: a clock and an index of samples"
 )]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
 #[path = "../common/agent.rs"]
 mod agent;
+mod memory;
+mod objects;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
 mod report;
+mod subject;
+#[path = "../../tests/it/support"]
+mod support {
+    pub(crate) mod apiserver;
+}
 
-use std::{
-    fmt::Write as _,
-    fs,
-    net::{SocketAddr, UdpSocket},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path};
 
-use agent::Running;
 use report::Row;
+use subject::{KUBEADM, MINIMAL, Subject};
+use support::apiserver::ApiServer;
 
+/// For what an answer costs.
 const SERVICES: u64 = 10_000;
-const NAMESPACES: u64 = 100;
+/// For memory, relists and the first answer.
+const SCALES: [u64; 3] = [1_000, 10_000, 100_000];
 const ROUNDS: usize = 5;
 const ROUND_S: &str = "4";
+/// Share of what the agent answers at most, at which waits are measured.
+const PACE: f64 = 0.8;
+/// Questions of a pod that looks up `example.com` (ndots:5).
+const WALK: usize = 4;
 
-fn main() {
-    let dir = tempfile::tempdir().unwrap();
-    let fairlead = start_fairlead(dir.path());
-    let floor = start_floor(dir.path());
-    let hit = queries(dir.path(), "hit", |i| format!("{} A", name(i)));
-    let miss = queries(dir.path(), "miss", |i| {
-        format!("www{i}.example.com.ns{}.svc.cluster.local A", i % NAMESPACES)
-    });
-    let srv = queries(dir.path(), "srv", |i| format!("_http._tcp.{} SRV", name(i)));
+/// What is asked, and how.
+struct Load {
+    figure: &'static str,
+    queries: String,
+    mode: &'static str,
+    /// Questions that belong together.
+    questions: f64,
+    subjects: &'static [&'static str],
+}
 
-    let plans: [(&'static str, &str, &'static str, &(Running, SocketAddr)); 5] = [
-        ("cpu_us_hit", &hit, "fairlead", &fairlead),
-        ("cpu_us_hit", &hit, "floor", &floor),
-        ("cpu_us_nxdomain", &miss, "fairlead", &fairlead),
-        ("cpu_us_nxdomain", &miss, "floor", &floor),
-        ("cpu_us_srv", &srv, "fairlead", &fairlead),
-    ];
-    let mut runs = vec![(vec![], vec![]); plans.len()];
-    for round in 0..ROUNDS {
-        for (plan, (cost, rate)) in plans.iter().zip(&mut runs) {
-            let (us, per_s) = measure(plan.1, plan.3);
-            println!("round {round}: {} {} {us:.2} us", plan.0, plan.2);
-            cost.push(us);
-            rate.push(per_s);
+/// A part is named by its last word.
+const FIGURES: &[&str] =
+    &["cpu_us_hit", "cpu_us_nxdomain", "cpu_us_srv", "cpu_us_cached", "cpu_us_ndots", "cpu_us_tcp"];
+const ALL: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory", "floor"];
+const NAMES: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory"];
+const CLUSTER_DNS: &[&str] = &["fairlead", "coredns-kubeadm"];
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    // `make bench-dns` measures everything and writes the page; a single part is only printed.
+    let part = words.first().map(String::as_str);
+    let services = words.get(1).map(|word| word.parse().expect("a number of Services"));
+    tokio::task::block_in_place(|| match part {
+        None => {
+            let mut rows = answers(FIGURES, SERVICES);
+            rows.extend(SCALES.into_iter().flat_map(footprints));
+            report::finish("dns", NOTES, &rows);
         }
-    }
-    let mut rows = vec![];
-    for (plan, (cost, _)) in plans.iter().zip(&runs) {
-        rows.push(Row::new(plan.0, plan.2, SERVICES, "us", cost));
-    }
-    for (plan, (_, rate)) in plans.iter().zip(&runs).take(2) {
-        rows.push(Row::new("answers_per_s", plan.2, SERVICES, "1/s", rate));
-    }
-    let rss = process::status_kib(fairlead.0.pid(), "VmRSS") / 1024.0;
-    rows.push(Row::new("rss_mib", "fairlead", SERVICES, "MiB", &[rss]));
-    report::finish("dns", NOTES, &rows);
+        Some("memory") => {
+            print!("{}", report::table(&footprints(services.unwrap_or(SERVICES))));
+        }
+        Some(part) => {
+            let figure = FIGURES.iter().find(|figure| figure.ends_with(&format!("_{part}")));
+            let figure = figure.unwrap_or_else(|| panic!("parts are memory and {FIGURES:?}"));
+            print!("{}", report::table(&answers(&[*figure], services.unwrap_or(SERVICES))));
+        }
+    });
 }
 
 const NOTES: &str = "Processor time of the server per completed query (all threads, /proc schedstat), loopback, \
-server on core 0, dnsperf (8 clients, 200 outstanding) on core 1, 10,000 Services in 100 namespaces. `floor` is a bare \
-recvmmsg/sendmmsg loop that answers every question with the same canned address. `answers_per_s` is bounded by dnsperf's own core.";
+server on core 0, dnsperf (8 clients, 200 outstanding) on core 1, 10,000 Services with an EndpointSlice each in 100 namespaces, read \
+from one list/watch server. `coredns-kubeadm` is CoreDNS v1.15 with kubeadm's plugins but those that take ports, `coredns-minimal` \
+with errors, kubernetes, forward and loadbalance; the agent has kubeadm's Corefile and counts metrics. `floor` is a bare recvmmsg/sendmmsg loop that answers every \
+question with the same canned address; it is also everybody's upstream. `hickory` is hickory-server with its in-memory zone of the same names, on one thread. `ndots` is the four questions of a pod that looks up example.com, together. \
+`answers_per_s` is bounded by dnsperf's own core. `p99_ms` is at 80 % of the agent's answers_per_s, of CoreDNS at 80 % of its own. `relist` is what memory rises by, and the \
+longest wait for an answer, while everything is listed again after a compaction (every answer is checked).";
 
-fn name(i: u64) -> String {
-    format!("svc{i}.ns{}.svc.cluster.local", i % NAMESPACES)
+/// What answers cost, by these figures.
+fn answers(figures: &[&str], services: u64) -> Vec<Row> {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ApiServer::start_with_tls();
+    let server = tokio::runtime::Handle::current().block_on(server);
+    server.put_all(objects::cluster(services));
+    let last = objects::name(services - 1);
+    let upstream = Subject::floor("upstream", dir.path());
+    let at = (&server, upstream.address);
+    let subjects = [
+        Subject::fairlead(dir.path(), &server, upstream.address, &last),
+        Subject::coredns("coredns-kubeadm", dir.path(), at, KUBEADM, &last),
+        Subject::coredns("coredns-minimal", dir.path(), at, MINIMAL, &last),
+        Subject::hickory(dir.path(), services, &last),
+        Subject::floor("floor", dir.path()),
+    ];
+    let subject = |name: &str| subjects.iter().find(|subject| subject.name == name).unwrap();
+    let mut loads = loads(dir.path(), services);
+    loads.retain(|load| figures.contains(&load.figure));
+    let plans: Vec<_> = loads
+        .iter()
+        .flat_map(|load| load.subjects.iter().map(move |name| (load, subject(name))))
+        .collect();
+    let mut runs = vec![(vec![], vec![]); plans.len()];
+    for round in 0..ROUNDS {
+        for ((load, subject), (costs, rates)) in plans.iter().zip(&mut runs) {
+            let (us, per_s) = measure(load, subject);
+            println!("round {round}: {} {} {us:.2} us", load.figure, subject.name);
+            costs.push(us * load.questions);
+            rates.push(per_s);
+        }
+    }
+    let mut rows = vec![];
+    for ((load, subject), (costs, _)) in plans.iter().zip(&runs) {
+        rows.push(Row::new(load.figure, subject.name, services, "us", costs));
+    }
+    for ((load, subject), (_, rates)) in plans.iter().zip(&runs) {
+        if load.figure == "cpu_us_hit" {
+            let row = Row::new("answers_per_s", subject.name, services, "1/s", rates);
+            let pace = (row.value * PACE) as u64;
+            rows.push(row);
+            let waits = [waits(load, subject, pace)];
+            rows.push(Row::new("p99_ms", subject.name, services, "ms", &waits));
+        }
+    }
+    rows
 }
 
-fn measure(queries: &str, (server, address): &(Running, SocketAddr)) -> (f64, f64) {
-    let port = address.port().to_string();
-    let before = process::cpu_us(server.pid());
-    let text = agent::load(
-        "dnsperf",
-        &["-s", "127.0.0.1", "-p", &port, "-d", queries, "-l", ROUND_S, "-c", "8", "-q", "200"],
-    );
-    let used = process::cpu_us(server.pid()) - before;
+fn loads(dir: &Path, services: u64) -> Vec<Load> {
+    let load = |figure, lines: Vec<String>, mode, questions, subjects| {
+        let path = dir.join(format!("{figure}.queries"));
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        Load { figure, queries: path.to_str().unwrap().to_owned(), mode, questions, subjects }
+    };
+    // A fixed stride visits all names in an order that is no help to any cache.
+    let each = |line: &dyn Fn(u64) -> String| -> Vec<String> {
+        (0..20_000).map(|i| line((i * 7919) % services)).collect()
+    };
+    let namespace = |i: u64| i % objects::NAMESPACES;
+    let hit = || each(&|i| format!("{} A", objects::name(i)));
+    let miss = each(&|i| format!("www{i}.example.com.ns{}.svc.cluster.local A", namespace(i)));
+    let srv = each(&|i| format!("_http._tcp.{} SRV", objects::name(i)));
+    let cached = each(&|i| format!("www{}.example.com A", namespace(i)));
+    let walk = (0..20_000_u64).flat_map(|i| {
+        let own = format!("ns{}.svc.cluster.local", namespace(i));
+        [&*own, "svc.cluster.local", "cluster.local", ""].map(|domain| {
+            let name = format!("example.com.{domain}");
+            format!("{} A", name.trim_end_matches('.'))
+        })
+    });
+    vec![
+        load("cpu_us_hit", hit(), "udp", 1.0, ALL),
+        load("cpu_us_nxdomain", miss, "udp", 1.0, ALL),
+        load("cpu_us_srv", srv, "udp", 1.0, NAMES),
+        load("cpu_us_cached", cached, "udp", 1.0, CLUSTER_DNS),
+        load("cpu_us_ndots", walk.collect(), "udp", WALK as f64, CLUSTER_DNS),
+        load("cpu_us_tcp", hit(), "tcp", 1.0, CLUSTER_DNS),
+    ]
+}
+
+/// Processor time of an answer, and answers a second.
+fn measure(load: &Load, subject: &Subject) -> (f64, f64) {
+    let before = process::cpu_us(subject.process.pid());
+    let text = dnsperf(load, subject, &["-l", ROUND_S, "-q", "200"]);
+    let used = process::cpu_us(subject.process.pid()) - before;
     let completed = agent::number(&text, "Queries completed:");
     let lost = agent::number(&text, "Queries lost:");
-    assert!(lost < completed / 1000.0, "lost {lost} of {completed}");
+    assert!(lost < completed / 1000.0, "{}: lost {lost} of {completed}", subject.name);
     (used / completed, agent::number(&text, "Queries per second:"))
 }
 
-fn queries(dir: &Path, kind: &str, line: impl Fn(u64) -> String) -> String {
-    // A fixed stride visits all names in an order that is no help to any cache.
-    let text: String = (0..20_000).map(|i| line((i * 7919) % SERVICES) + "\n").collect();
-    let path = dir.join(format!("{kind}.queries"));
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+/// The wait below which 99 of 100 answers are, at so many questions a second.
+fn waits(load: &Load, subject: &Subject, pace: u64) -> f64 {
+    let text = dnsperf(load, subject, &["-l", ROUND_S, "-q", "200", "-v", "-Q", &pace.to_string()]);
+    // `> NOERROR NAME TYPE SECONDS`
+    let lines = text.lines().filter(|line| line.starts_with("> "));
+    let mut waits: Vec<f64> =
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    report::quantile(&mut waits, 0.99) * 1000.0
 }
 
-fn start_fairlead(dir: &Path) -> (Running, SocketAddr) {
-    let manifests = dir.join("manifests");
-    fs::create_dir(&manifests).unwrap();
-    fs::write(manifests.join("services.yaml"), services()).unwrap();
-    let address = agent::free_address();
-    let mut command = agent::agent(&manifests);
-    command.args(["--no-proxy", "--no-ingress", "--node-name", "bench"]);
-    command.args(["--dns-listen", &address.to_string(), "--upstream", "127.0.0.1:9"]);
-    let server = Running::start(&mut command, &dir.join("fairlead.log"));
-    agent::wait("the agent's first answer", || answers(address));
-    (server, address)
+fn dnsperf(load: &Load, subject: &Subject, more: &[&str]) -> String {
+    let port = subject.address.port().to_string();
+    let arguments =
+        ["-m", load.mode, "-s", "127.0.0.1", "-p", &port, "-d", &load.queries, "-c", "8"];
+    agent::load("dnsperf", &[&arguments, more].concat())
 }
 
-fn start_floor(dir: &Path) -> (Running, SocketAddr) {
-    let address = agent::free_address();
-    let program =
-        Path::new(env!("CARGO_BIN_EXE_fairlead")).with_file_name("examples").join("floor");
-    let mut command = agent::on_core(0, program.to_str().unwrap());
-    command.arg(address.to_string());
-    let server = Running::start(&mut command, &dir.join("floor.log"));
-    agent::wait("the floor's first answer", || answers(address));
-    (server, address)
-}
-
-/// Asks for the last name, so that a half-read zone does not count as ready.
-fn answers(address: SocketAddr) -> bool {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name(SERVICES - 1).split('.') {
-        query.push(label.len() as u8);
-        query.extend(label.as_bytes());
+/// Memory, relist and first answer at one scale, one server after the other.
+fn footprints(services: u64) -> Vec<Row> {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ApiServer::start_with_tls();
+    let server = tokio::runtime::Handle::current().block_on(server);
+    server.put_all(objects::cluster(services));
+    let last = objects::name(services - 1);
+    let upstream = Subject::floor("upstream", dir.path());
+    let mut rows = vec![];
+    for name in ["fairlead", "coredns-kubeadm"] {
+        let subject = match name {
+            "fairlead" => Subject::fairlead(dir.path(), &server, upstream.address, &last),
+            _ => {
+                let at = (&server, upstream.address);
+                Subject::coredns(name, dir.path(), at, KUBEADM, &last)
+            }
+        };
+        let seen = memory::footprint(&server, &subject, services);
+        let first = subject.first_answer.as_secs_f64();
+        println!("{services} {name}: {seen:?}, first answer after {first:.2} s");
+        for (figure, unit, value) in [
+            ("rss_mib", "MiB", seen.rss_mib),
+            ("relist_peak_mib", "MiB", seen.relist_peak_mib),
+            ("relist_pause_ms", "ms", seen.relist_pause_ms),
+            ("first_answer_s", "s", first),
+        ] {
+            rows.push(Row::new(figure, name, services, unit, &[value]));
+        }
     }
-    query.extend([0, 0, 1, 0, 1]);
-    let mut reply = [0; 512];
-    let asked = socket.send_to(&query, address).is_ok();
-    asked && socket.recv(&mut reply).is_ok_and(|n| n > 12 && reply[3] & 15 == 0 && reply[7] > 0)
-}
-
-fn services() -> String {
-    let mut text = String::new();
-    for n in 0..NAMESPACES {
-        writeln!(text, "apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns{n}}}\n---").unwrap();
-    }
-    for i in 0..SERVICES {
-        let (hi, lo) = (i / 250, i % 250 + 1);
-        writeln!(
-            text,
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: svc{i}, namespace: ns{}}}\nspec:\n  clusterIP: 10.96.{hi}.{lo}\n  \
-             ports: [{{name: http, port: 80, protocol: TCP, targetPort: 8080}}]\n---",
-            i % NAMESPACES
-        )
-        .unwrap();
-    }
-    text
+    rows
 }

@@ -1,0 +1,73 @@
+//! Memory, and what a relist does to it and to answers.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    agent, objects, process,
+    subject::{Subject, ask, is_answered},
+    support::apiserver::ApiServer,
+};
+
+/// What is freed at the start has so long to go back to the system.
+const SETTLING: Duration = Duration::from_secs(5);
+const BETWEEN_QUESTIONS: Duration = Duration::from_micros(500);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was seen of a server.
+#[derive(Debug)]
+pub struct Footprint {
+    pub rss_mib: f64,
+    /// Of memory while everything is listed again, over what it was before.
+    pub relist_peak_mib: f64,
+    /// The longest wait for an answer meanwhile.
+    pub relist_pause_ms: f64,
+}
+
+/// Measures a server that has just answered for the first time, then has the API server forget what it
+/// knows.
+pub fn footprint(server: &ApiServer, subject: &Subject, services: u64) -> Footprint {
+    let pid = subject.process.pid();
+    thread::park_timeout(SETTLING);
+    let rss_mib = process::status_kib(pid, "VmRSS") / 1024.0;
+    // The peak begins anew (proc(5)).
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let asking = {
+        let (address, ended) = (subject.address, ended.clone());
+        thread::spawn(move || longest_wait(address, services, &ended))
+    };
+    server.compact();
+    server.disconnect_all();
+    server.put(objects::service("late", services, "10.111.0.1"));
+    let late = "late.ns0.svc.cluster.local";
+    agent::wait("the relist", || is_answered(subject.address, late));
+    thread::park_timeout(SETTLING);
+    ended.store(true, Relaxed);
+    let relist_pause_ms = asking.join().expect("every answer is right").as_secs_f64() * 1000.0;
+    let relist_peak_mib = process::status_kib(pid, "VmHWM") / 1024.0 - rss_mib;
+    server.delete("Service", "ns0", "late");
+    Footprint { rss_mib, relist_peak_mib, relist_pause_ms }
+}
+
+fn longest_wait(address: std::net::SocketAddr, services: u64, ended: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut turn = 0;
+    while !ended.load(Relaxed) {
+        turn += 7919;
+        let begun = Instant::now();
+        let name = objects::name(turn % services);
+        let reply = ask(address, &name, PATIENCE).unwrap_or_else(|| panic!("{name}: no answer"));
+        assert!(reply[3] & 15 == 0 && reply[7] > 0, "{name} was denied during a relist");
+        longest = longest.max(begun.elapsed());
+        thread::park_timeout(BETWEEN_QUESTIONS);
+    }
+    longest
+}

@@ -1,0 +1,64 @@
+//! The cluster that is served: Services in namespaces, each with an endpoint.
+
+use serde_json::{Value, json};
+
+pub const NAMESPACES: u64 = 100;
+
+/// A Service's name.
+pub fn name(i: u64) -> String {
+    format!("svc{i}.ns{}.svc.cluster.local", i % NAMESPACES)
+}
+
+/// So many Services with an EndpointSlice each, and their namespaces.
+pub fn cluster(services: u64) -> impl Iterator<Item = Value> {
+    let namespaces = (0..NAMESPACES).map(|n| {
+        let name = format!("ns{n}");
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": name}})
+    });
+    let services = (0..services).flat_map(|i| {
+        let address = format!("10.{}.{}.{}", 96 + i / 62_500, i / 250 % 250, i % 250 + 1);
+        [service(&format!("svc{i}"), i, &address), slice(i)]
+    });
+    namespaces.chain(services)
+}
+
+/// As an API server stores one.
+pub fn service(name: &str, i: u64, address: &str) -> Value {
+    let namespace = if name == "late" { "ns0".to_owned() } else { format!("ns{}", i % NAMESPACES) };
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": format!("00000000-0000-4000-8000-{i:012}"),
+            "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": name},
+            "managedFields": [{"manager": "kubectl", "operation": "Update", "apiVersion": "v1",
+                "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:ports": {}, "f:selector": {}, "f:type": {}}}}],
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None", "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}],
+        },
+        "status": {"loadBalancer": {}},
+    })
+}
+
+fn slice(i: u64) -> Value {
+    let name = format!("svc{i}-x7k2p");
+    let address = format!("10.{}.{}.{}", 200 + i / 62_500, i / 250 % 250, i % 250 + 1);
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": name, "namespace": format!("ns{}", i % NAMESPACES),
+            "uid": format!("00000000-0000-4000-9000-{i:012}"),
+            "labels": {"kubernetes.io/service-name": format!("svc{i}")},
+        },
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{
+            "addresses": [address], "nodeName": format!("node{}", i % 50),
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "targetRef": {"kind": "Pod", "name": format!("svc{i}-6d4cf56db6-x7k2p")},
+        }],
+    })
+}
