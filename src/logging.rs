@@ -1,5 +1,7 @@
 //! One line per change on standard error. Levels per part can be changed while running.
 
+mod repeats;
+
 use std::{str::FromStr, sync::OnceLock};
 
 use clap::ValueEnum;
@@ -7,6 +9,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
+
+use self::repeats::Repeats;
 
 /// A warning for each forged DNS reply (hickory) or odd handshake (rustls) would let others fill
 /// the log.
@@ -62,14 +66,20 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Sets up logging for the whole process. A second call keeps the first one's settings.
 pub(crate) fn start(format: Format, level: &Level) {
     let (filter, handle) = reload::Layer::new(level.filter());
-    let registry = tracing_subscriber::registry().with(filter);
+    let repeats = Repeats::default();
+    let registry = tracing_subscriber::registry().with(filter).with(repeats.clone());
     let lines = fmt::layer().with_writer(std::io::stderr);
     let started = match format {
         Format::Text => registry.with(lines.with_ansi(false)).try_init(),
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     match started {
-        Ok(()) => drop(FILTER.set(handle)),
+        Ok(()) => {
+            drop(FILTER.set(handle));
+            if let Err(error) = repeats.sum_up() {
+                tracing::warn!(%error, "repeated warnings are not summed up");
+            }
+        }
         Err(error) => tracing::debug!(%error, "logging was already set up"),
     }
 }
