@@ -15,7 +15,8 @@ if [ "$1" = services ]; then
   export KUBE_PROXY=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/kube-proxy
 fi
 if [ "$1" = dns ]; then
-  cargo build --release --locked -j2 -p fairlead-dns --example floor --example hickory
+  # Of both packages: of the one alone, every dependency would be built again with other features.
+  cargo build --release --locked -j2 -p fairlead -p fairlead-dns --example floor --example hickory
   tools/toolchain.sh kube-proxy
   tests/cluster/build coredns
   export COREDNS=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/coredns
