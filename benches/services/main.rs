@@ -65,7 +65,7 @@ const PARTS: [&str; 6] = ["sync", "change", "scale", "connect", "flows", "packet
 const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: from the last object received by the agent to complete kernel maps, as the \
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
 agent left. `kube-proxy-nft` and `kube-proxy-ipt` are the \
-real kube-proxy in its two modes, fed by the same API server with the same objects: `cold_start_ms` and `restart_ms` end with its first sync, by its own \
+real kube-proxy in its two modes, fed by the same API server with the same objects, over TLS: `cold_start_ms` and `restart_ms` end with its first sync, by its own \
 metrics; its processor time includes nft's and iptables-restore's. `rss_mib` is what stays, `rss_peak_mib` the most there was. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
 new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on \

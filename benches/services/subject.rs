@@ -38,7 +38,8 @@ pub fn serve(world: &World, objects: Vec<Value>) -> Api {
         nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let api = ApiServer::start().await;
+            // client-go sends no token without TLS.
+            let api = ApiServer::start_with_tls().await;
             for object in objects {
                 api.put(object);
             }
