@@ -10,6 +10,7 @@ mod dashed;
 pub(crate) mod endpoints;
 pub(crate) mod lookup;
 pub(crate) mod outside;
+pub(crate) mod ports;
 pub(crate) mod reverse;
 pub(crate) mod service;
 mod table;

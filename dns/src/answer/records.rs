@@ -17,6 +17,7 @@ use crate::{
         Zone,
         endpoints::{Endpoints, Group, Target, distinct_addresses, distinct_ports},
         lookup::{Found, rtype_of},
+        ports::{SeenPorts, distinct},
         reverse::Pointer,
         service::{Servers, Srv},
     },
@@ -104,7 +105,8 @@ impl Records<'_, '_> {
             Servers::Own(at) => self.own(srv, at, service),
             Servers::Endpoints(all) => self.endpoints(srv, all, service.parent),
             Servers::Endpoint(all, group) => {
-                self.servers(srv, distinct_ports(all, group, None), service);
+                let mut seen = SeenPorts::new();
+                self.servers(srv, distinct_ports(all, group, None, &mut seen), service);
                 self.additional(distinct_addresses(group), service);
             }
         }
@@ -113,18 +115,17 @@ impl Records<'_, '_> {
     fn own(&mut self, srv: &Srv<'_>, service: &Service, server: Server<'_>) {
         let wanted = |name: &str, protocol| srv.port.is_none_or(|port| port.is_of(name, protocol));
         let ports = service.ports.iter().filter(|port| wanted(&port.name, port.protocol));
-        let earlier = ports.clone();
-        let distinct = ports
-            .enumerate()
-            .filter(|(at, port)| earlier.clone().take(*at).all(|before| before.port != port.port));
-        self.servers(srv, distinct.map(|(_, port)| port.port), server);
+        let mut seen = SeenPorts::new();
+        self.servers(srv, distinct(ports.map(|port| port.port), &mut seen), server);
         self.additional(service.cluster_ips.iter().copied(), server);
     }
 
     fn endpoints(&mut self, srv: &Srv<'_>, all: &Endpoints, parent: &[u8]) {
         for group in all.groups() {
             with_label(group, |label| {
-                self.servers(srv, distinct_ports(all, group, srv.port), Server { label, parent });
+                let mut seen = SeenPorts::new();
+                let ports = distinct_ports(all, group, srv.port, &mut seen);
+                self.servers(srv, ports, Server { label, parent });
             });
             if self.reply.is_cut() {
                 return;

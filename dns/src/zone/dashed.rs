@@ -64,7 +64,7 @@ impl Write for Dashed {
     }
 }
 
-/// The address that a label stands for, however it is written.
+/// The address that a label stands for, however it is written; an IPv4 address may be one in IPv6.
 pub(crate) fn address(label: &[u8]) -> Option<IpAddr> {
     let dashes = label.iter().filter(|byte| **byte == b'-').count();
     let is_v4 = dashes == 3 && !label.windows(2).any(|two| two == b"--");
@@ -73,7 +73,7 @@ pub(crate) fn address(label: &[u8]) -> Option<IpAddr> {
     if is_v4 {
         return text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
     }
-    text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    text.parse::<Ipv6Addr>().ok().map(|v6| v6.to_canonical())
 }
 
 /// The address whose label this is, letter by letter.
@@ -100,6 +100,9 @@ mod tests {
             ("fd00-1--", Some("fd00:1::"), false),
             ("1-2-3-4-5-6-7-8", Some("1:2:3:4:5:6:7:8"), true),
             ("fd00.-a1", None, false),
+            // Mapped addresses are their IPv4 selves, as CoreDNS has them; no endpoint has one.
+            ("--ffff-a01-4", Some("10.1.0.4"), false),
+            ("--ffff-10-1-0-4", Some("::ffff:10:1:0:4"), true),
             ("web-0", None, false),
             ("---", None, false),
             ("", None, false),

@@ -13,6 +13,7 @@ use super::{
     Origin,
     dashed::{Dashed, exact_address},
     lookup::Found,
+    ports::{SeenPorts, distinct},
     service::{PortId, Servers, Srv, srv_weight},
 };
 use crate::wire::{name::LABEL_BYTES_MAX, record::RrSet, rtype};
@@ -106,17 +107,17 @@ impl Endpoints {
         slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
     ) -> Option<Self> {
         let mut lists: Vec<Arc<[EndpointPort]>> = vec![];
+        let mut places: HashMap<&[EndpointPort], usize> = HashMap::new();
         let mut targets = BTreeSet::new();
         for slice in slices {
             let mut ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();
             if ready.peek().is_none() {
                 continue;
             }
-            let known = lists.iter().position(|ports| *ports == slice.ports);
-            let list = known.unwrap_or(lists.len());
-            if known.is_none() {
+            let list = *places.entry(&slice.ports).or_insert_with(|| {
                 lists.push(slice.ports.clone());
-            }
+                lists.len() - 1
+            });
             let list = u32::try_from(list).unwrap_or(u32::MAX);
             for endpoint in ready {
                 let name = own_name(endpoint, origin.endpoint_pod_names);
@@ -191,7 +192,7 @@ impl Endpoints {
             let addresses = group.iter().map(|target| target.address);
             return Found::of_addresses(addresses, Found::Endpoint(group), qtype);
         }
-        let ports = distinct_ports(self, group, None).count();
+        let ports = distinct_ports(self, group, None, &mut SeenPorts::new()).count();
         match srv_weight(ports * distinct_addresses(group).count()) {
             Some(weight) => {
                 Found::Srv(Srv { weight, port: None, of: Servers::Endpoint(self, group) })
@@ -226,48 +227,66 @@ impl Endpoints {
 
 impl Own {
     fn of(targets: &BTreeSet<Target>, lists: &[Arc<[EndpointPort]>], ttl_seconds: u32) -> Self {
-        let mut ports: Vec<OwnPort> = vec![];
-        for port in lists.iter().flat_map(|ports| ports.iter()) {
-            let id = PortId { name: &port.name, protocol: port.protocol };
-            if ports.iter().any(|known| id.is_of(&known.name, known.protocol)) {
-                continue;
+        let mut by_list: Vec<Vec<&Target>> = vec![vec![]; lists.len()];
+        for target in targets {
+            if let Some(list) = by_list.get_mut(target.list as usize) {
+                list.push(target);
             }
-            let in_list = |ports: &Arc<[EndpointPort]>| {
-                ports.iter().filter(|port| id.is_of(&port.name, port.protocol)).count()
-            };
-            let counts: Vec<usize> = lists.iter().map(in_list).collect();
-            let count = |target: &Target| counts.get(target.list as usize).copied().unwrap_or(0);
-            let having = || targets.iter().filter(|target| count(target) > 0);
+        }
+        let of_list = |list: usize| by_list.get(list).map_or(&[][..], Vec::as_slice);
+        let ports = counted(lists).into_iter().map(|(port, counts)| {
+            let having = || counts.iter().flat_map(|(list, _)| of_list(*list).iter().copied());
             let is_everywhere = having().count() == targets.len();
-            ports.push(OwnPort {
+            OwnPort {
                 name: port.name.clone(),
                 protocol: port.protocol,
-                records: targets.iter().map(count).sum(),
+                records: counts.iter().map(|(list, count)| count * of_list(*list).len()).sum(),
                 addresses: (!is_everywhere).then(|| address_sets(having(), ttl_seconds)),
-            });
-        }
-        Self { addresses: address_sets(targets.iter(), ttl_seconds), ports: ports.into() }
+            }
+        });
+        let ports = ports.collect();
+        Self { addresses: address_sets(targets.iter(), ttl_seconds), ports }
     }
 }
 
+/// How often a list has ports of one name and protocol: the lists that have any, by number.
+type Counts = Vec<(usize, usize)>;
+
+/// The first port of each name and protocol, and where there are others. Each port is looked at once.
+fn counted(lists: &[Arc<[EndpointPort]>]) -> Vec<(&EndpointPort, Counts)> {
+    let mut places: HashMap<(String, Protocol), usize> = HashMap::new();
+    let mut known: Vec<(&EndpointPort, Counts)> = vec![];
+    for (list, ports) in lists.iter().enumerate() {
+        for port in ports.iter() {
+            let place = places.entry((port.name.to_ascii_lowercase(), port.protocol));
+            let place = *place.or_insert(known.len());
+            if place == known.len() {
+                known.push((port, vec![]));
+            }
+            let Some((_, counts)) = known.get_mut(place) else { continue };
+            match counts.last_mut() {
+                Some((last, count)) if *last == list => *count += 1,
+                _ => counts.push((list, 1)),
+            }
+        }
+    }
+    known
+}
+
 /// Numbers of ports at one name, each once.
-pub(crate) fn distinct_ports<'z>(
-    endpoints: &'z Endpoints,
-    group: Group<'z>,
-    wanted: Option<PortId<'z>>,
-) -> impl Iterator<Item = u16> + 'z {
-    // Targets are many, their lists few.
-    let is_used = move |at: usize| group.iter().any(|target| target.list as usize == at);
-    let lists = endpoints.lists.iter().enumerate().filter(move |(at, _)| is_used(*at));
+pub(crate) fn distinct_ports(
+    endpoints: &Endpoints,
+    group: Group<'_>,
+    wanted: Option<PortId<'_>>,
+    seen: &mut SeenPorts,
+) -> impl Iterator<Item = u16> {
+    // Neighbours mostly have the same list: it is looked at once then.
+    let lists = group.chunk_by(|a, b| a.list == b.list).filter_map(<[Target]>::first);
     let is_wanted = move |port: &&EndpointPort| {
         wanted.is_none_or(|wanted| wanted.is_of(&port.name, port.protocol))
     };
-    let all = lists.flat_map(|(_, ports)| ports.iter()).filter(is_wanted);
-    let earlier = all.clone();
-    all.enumerate().filter_map(move |(at, port)| {
-        let is_new = earlier.clone().take(at).all(|before| before.port != port.port);
-        is_new.then_some(port.port)
-    })
+    let all = lists.flat_map(move |target| endpoints.ports(target)).filter(is_wanted);
+    distinct(all.map(|port| port.port), seen)
 }
 
 /// Addresses of one name, each once: they are sorted.

@@ -9,7 +9,7 @@ use fairlead_dns::{DnsConfig, DnsError, DnsError::Taken, DropReason, Upstreams, 
 use fairlead_state::{Store, model::Object};
 use hickory_proto::{
     op::{Edns, Message, MessageType, ResponseCode},
-    rr::{RData, RecordType},
+    rr::{RData, Record, RecordType},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -120,6 +120,37 @@ async fn additional_records_that_do_not_fit_are_left_out_without_tc() {
     assert_eq!(reply.answers.len(), 6);
     assert!(reply.additionals.len() < 6, "512 bytes do not hold all");
     assert!(!reply.metadata.truncation);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_port_number_of_several_ports_is_one_record_however_many_there_are() {
+    let names: Vec<_> = (0..600).map(|number| format!("p{number}")).collect();
+    // 300 numbers, each twice.
+    let ports: Vec<_> = names.iter().map(String::as_str).zip((1..=300).cycle()).collect();
+    let one = [("10.2.0.1", "", true)];
+    let objects = vec![
+        namespace("demo"),
+        service("demo", "wide", &["10.96.0.1"], &ports),
+        service("demo", "big", &[], &ports),
+        slice("demo", "big", "big-1", &ports[..400], &one),
+        slice("demo", "big", "big-2", &ports[400..], &one),
+    ];
+    let world = World::with(objects, vec![]).await;
+    let endpoint = format!("10-2-0-1.{BIG}");
+    for name in ["wide.demo.svc.cluster.local.", BIG, &endpoint] {
+        let reply = tcp(world.v4(), &query(name, RecordType::SRV)).await;
+        let number = |record: &Record| match &record.data {
+            RData::SRV(srv) => srv.port,
+            other => panic!("{other}"),
+        };
+        let found: BTreeSet<_> = reply.answers.iter().map(number).collect();
+        assert_eq!(reply.answers.len(), 300, "{name}");
+        assert_eq!(found, (1..=300).collect(), "{name}");
+    }
+    // Of one of several names with a number there is one record, too.
+    let reply = world.ask("_p0._tcp.wide.demo.svc.cluster.local.", RecordType::SRV).await;
+    assert_eq!(reply.answers.len(), 1, "{reply}");
     world.end().await;
 }
 
