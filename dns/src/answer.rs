@@ -89,6 +89,7 @@ pub(crate) fn at_once(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [
 
 fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Outcome {
     let Asking { question, query, source, .. } = plain.asking;
+    let plain = Plain { rotation: if site.rotate { plain.rotation } else { 0 }, ..plain };
     let name = &question.name;
     // Policy first, whatever comes after it (CVE-2026-26017).
     let allowed = site.verdict(source.ip(), name, question.qtype) == AclAction::Allow;
@@ -108,7 +109,7 @@ fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Out
     let manner = Manner {
         limit: plain.limit,
         recursion_available: site.has_upstreams(),
-        rotation: if site.rotate { plain.rotation } else { 0 },
+        rotation: plain.rotation,
     };
     if site.kubernetes {
         let outcome = answer(zone, question, query, buffer, manner);
@@ -136,7 +137,7 @@ fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8
 
 /// A kept answer. RD must be set: without it a client asks what this server knows by itself.
 fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outcome> {
-    let Plain { asking: Asking { question, query, .. }, limit, book, .. } = plain;
+    let Plain { asking: Asking { question, query, .. }, limit, rotation, book } = plain;
     let note = |what| book.into_iter().for_each(|book| book.cached(what));
     if query.get(2)? & 0x01 == 0 {
         return None;
@@ -156,7 +157,7 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
     if ask_first && !entry.failed_lately(now) {
         return None;
     }
-    let (bytes, code) = entry.answer(question, query, buffer, limit, now)?;
+    let (bytes, code) = entry.answer(question, query, buffer, limit, now, rotation)?;
     note(if entry.is_denial() { CacheUse::Denial } else { CacheUse::Success });
     if is_stale {
         note(CacheUse::Stale);

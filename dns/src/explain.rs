@@ -173,7 +173,8 @@ impl Explainer {
             }
         }
         let mut buffer = vec![0; usize::from(u16::MAX)];
-        if let Some(bytes) = in_hosts(site, &question, &query, &mut buffer, true) {
+        let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
+        if let Some(bytes) = in_hosts(site, &question, &query, &mut buffer, manner) {
             buffer.truncate(bytes);
             (into.code, into.by) = (word(reply::code(&buffer)), By::Hosts);
             take_records(&buffer, into);
@@ -186,7 +187,6 @@ impl Explainer {
                 into.records.push(line);
                 return Some(target.clone());
             }
-            let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
             match answer(&self.zone, &question, &query, &mut buffer, manner) {
                 Outcome::Reply(made) | Outcome::Refresh(made) => {
                     let reply = buffer.get_mut(..made.bytes).unwrap_or_default();

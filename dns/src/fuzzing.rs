@@ -150,8 +150,8 @@ pub fn response(bytes: &[u8]) {
         return;
     }
     let mut buffer = [0; REPLY_BYTES];
-    for limit in [512, 1232, REPLY_BYTES] {
-        let made = entry.answer(&question, &query, &mut buffer, limit, now);
+    for (rotation, limit) in [512, 1232, REPLY_BYTES].into_iter().enumerate() {
+        let made = entry.answer(&question, &query, &mut buffer, limit, now, rotation);
         let Some((made, code)) = made else { unreachable!("there is room for the question") };
         assert!(made <= limit && code < 16);
         reply_is_to(&query, &buffer[..made]);

@@ -19,8 +19,9 @@ use crate::{
         name::LowerName,
         question::Question,
         rcode,
-        record::{owner_bytes, record_bytes},
+        record::{each_record, owner_bytes},
         reply::{Flags, Reply},
+        rtype,
     },
 };
 
@@ -40,6 +41,7 @@ pub(crate) struct Entry {
     /// Records as they stood behind header and question: compression pointers count from there.
     records: Box<[u8]>,
     answers: u16,
+    turning: Turning,
     stored: Instant,
     lifetime_seconds: u32,
     /// The longest time to live that is told.
@@ -53,6 +55,16 @@ pub(crate) struct Entry {
     failed: AtomicU64,
     /// Someone is asking again.
     pub(crate) refreshing: AtomicBool,
+}
+
+/// Addresses among the answers, of one length and in a row: the client's first may be any of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turning {
+    /// Where they begin in the records, in bytes.
+    at: usize,
+    /// Length of each.
+    record_bytes: usize,
+    count: usize,
 }
 
 /// How good an entry still is.
@@ -84,6 +96,7 @@ impl Entry {
         };
         let bytes = reply.to_vec().ok()?;
         let records = bytes.get(HEADER_BYTES + name.len() + 4..)?;
+        let answers = reply.answers.len();
         (kept && !reply.metadata.truncation).then(|| Self {
             name: name.as_bytes().into(),
             qtype,
@@ -91,7 +104,8 @@ impl Entry {
             code,
             authentic: reply.metadata.authentic_data,
             records: records.into(),
-            answers: u16::try_from(reply.answers.len()).unwrap_or(u16::MAX),
+            answers: u16::try_from(answers).unwrap_or(u16::MAX),
+            turning: Turning::of(each_record(records).take(answers), qtype),
             stored: now,
             lifetime_seconds: lifetime(reply),
             ttl_max: u32::MAX,
@@ -167,7 +181,8 @@ impl Entry {
         if hits >= prefetch.amount && left <= few { Freshness::Prefetch } else { Freshness::Fresh }
     }
 
-    /// The reply to a question this is the entry of; times to live are what is left of them.
+    /// The reply to a question this is the entry of, its addresses beginning with the `rotation`th; times
+    /// to live are what is left of them.
     pub(crate) fn answer(
         &self,
         question: &Question,
@@ -175,15 +190,12 @@ impl Entry {
         buffer: &mut [u8],
         limit: usize,
         now: Instant,
+        rotation: usize,
     ) -> Option<(usize, u8)> {
         let mut reply = Reply::begin(buffer, limit, query, question)?;
         let age = now.saturating_duration_since(self.stored).as_secs();
         let age = if self.keep_ttl { 0 } else { u32::try_from(age).unwrap_or(u32::MAX) };
-        let mut records = &*self.records;
-        let mut number = 0;
-        while let Some((record, rest)) =
-            record_bytes(records).and_then(|length| records.split_at_checked(length))
-        {
+        for (number, record) in (0_u16..).zip(self.turned(rotation)) {
             let ttl_at = owner_bytes(record)? + 4;
             let ttl = record.get(ttl_at..)?.first_chunk().copied().map(u32::from_be_bytes)?;
             // Past the entry's end nothing is good for any longer.
@@ -192,8 +204,6 @@ impl Entry {
             if !reply.aged(record, ttl_at, ttl, number < self.answers) {
                 break;
             }
-            number += 1;
-            records = rest;
         }
         let wants_ad = query.get(3)? & 0x20 != 0 || self.flavour.dnssec_ok;
         let flags = Flags { authoritative: false, recursion_available: true };
@@ -202,6 +212,41 @@ impl Entry {
             *buffer.get_mut(3)? |= 0x20;
         }
         Some((bytes, self.code))
+    }
+
+    /// All records, those that turn in turn.
+    fn turned(&self, rotation: usize) -> impl Iterator<Item = &[u8]> {
+        let Turning { at, record_bytes, count } = self.turning;
+        let (before, rest) = self.records.split_at_checked(at).unwrap_or_default();
+        let (all, after) = rest.split_at_checked(record_bytes * count).unwrap_or_default();
+        let first = rotation % count.max(1) * record_bytes;
+        let (later, sooner) = all.split_at_checked(first).unwrap_or_default();
+        [before, sooner, later, after].into_iter().flat_map(each_record)
+    }
+}
+
+impl Turning {
+    /// Of answers of this type.
+    fn of<'r>(answers: impl Iterator<Item = &'r [u8]>, qtype: u16) -> Self {
+        let mut turning = Self::default();
+        let is_address = [rtype::A, rtype::AAAA].contains(&qtype);
+        for record in answers {
+            // No name elsewhere can point into a record whose owner is a pointer.
+            let head = record.first_chunk::<4>();
+            let is_pointer = head.is_some_and(|[first, ..]| *first >= 0xc0);
+            let rtype = head.map(|[.., high, low]| u16::from_be_bytes([*high, *low]));
+            let turns = is_address && is_pointer && rtype == Some(qtype);
+            let is_next = turning.count == 0 || record.len() == turning.record_bytes;
+            match turns && is_next {
+                true => {
+                    turning.record_bytes = record.len();
+                    turning.count += 1;
+                }
+                false if turning.count == 0 => turning.at += record.len(),
+                false => break,
+            }
+        }
+        turning
     }
 }
 

@@ -47,7 +47,7 @@ fn ttl_after(cache: &Cache, name: &str, now: Instant, after: u64) -> Option<u32>
     let mut question = Question::new();
     question.read(&query);
     let mut buffer = [0; 512];
-    let (bytes, _) = entry.answer(&question, &query, &mut buffer, 512, later)?;
+    let (bytes, _) = entry.answer(&question, &query, &mut buffer, 512, later, 0)?;
     Some(Message::from_vec(&buffer[..bytes]).unwrap().answers[0].ttl)
 }
 
@@ -75,6 +75,38 @@ fn times_to_live_count_down_within_their_bounds() {
     let kept = cache(|options| options.keep_ttl = true);
     keep(&kept, "a.example", 100, 1, now);
     assert_eq!(ttl_after(&kept, "a.example", now, 50), Some(100));
+}
+
+#[test]
+fn kept_addresses_take_turns_behind_their_aliases() {
+    let cname = |from: &str, to: &str| {
+        let [from, to] = [from, to].map(|name| Name::from_ascii(name).unwrap());
+        Record::from_rdata(from, 50, RData::CNAME(hickory_proto::rr::rdata::CNAME(to)))
+    };
+    let mut aliased = reply("web.example", 100, 3);
+    aliased.queries = reply("www.example", 0, 0).queries;
+    aliased.answers.insert(0, cname("www.example.", "web.example."));
+    let cases = [
+        ("web.example", reply("web.example", 100, 3), 0, 3),
+        ("web.example", reply("web.example", 100, 1), 0, 1),
+        ("www.example", aliased, 1, 3),
+    ];
+    for (name, mut message, aliases, addresses) in cases {
+        message.queries = reply(name, 0, 0).queries;
+        let now = Instant::now();
+        let entry = Entry::new(&lower(name), rtype::A, PLAIN, &message, now).unwrap();
+        let query = reply(name, 0, 0).to_vec().unwrap();
+        let mut question = Question::new();
+        question.read(&query);
+        for rotation in 0..7 {
+            let mut buffer = [0; 512];
+            let made = entry.answer(&question, &query, &mut buffer, 512, now, rotation);
+            let told = Message::from_vec(&buffer[..made.unwrap().0]).unwrap();
+            let mut wanted = message.answers.clone();
+            wanted[aliases..].rotate_left(rotation % addresses);
+            assert_eq!(told.answers, wanted, "{name} {rotation}");
+        }
+    }
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn kept_message(entry: &Entry, wanted: Wanted<'_>, now: Instant) -> Option<Messa
         return None;
     }
     let mut buffer = vec![0; usize::from(u16::MAX)];
-    let (bytes, _) = entry.answer(&question, &query, &mut buffer, usize::from(u16::MAX), now)?;
+    let (bytes, _) = entry.answer(&question, &query, &mut buffer, usize::from(u16::MAX), now, 0)?;
     let reply = Message::from_vec(buffer.get(..bytes)?).ok()?;
     (reply.metadata.response_code != ResponseCode::ServFail).then_some(reply)
 }

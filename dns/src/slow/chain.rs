@@ -244,14 +244,12 @@ impl<'c> Course<'c> {
             _ => usize::from(site_limit(self.request, site)),
         };
         let mut buffer = vec![0; limit];
-        let recursion_available = site.has_upstreams();
-        let hosts = in_hosts(site, question, query, &mut buffer, recursion_available);
-        let (bytes, by) = match hosts {
+        let turn = rotation(self.request.metadata.id.into());
+        let rotation = if site.rotate { turn } else { 0 };
+        let manner = Manner { limit, recursion_available: site.has_upstreams(), rotation };
+        let (bytes, by) = match in_hosts(site, question, query, &mut buffer, manner) {
             Some(bytes) => (bytes, Plugin::Hosts),
             None if site.kubernetes => {
-                let turn = rotation(self.request.metadata.id.into());
-                let rotation = if site.rotate { turn } else { 0 };
-                let manner = Manner { limit, recursion_available, rotation };
                 match answer(self.zone, question, query, &mut buffer, manner) {
                     Outcome::Reply(made) => (made.bytes, made.by),
                     _ => return None,
@@ -270,7 +268,8 @@ impl<'c> Course<'c> {
         query: &[u8],
     ) -> Option<Result<Message, ResponseCode>> {
         let mut buffer = vec![0; usize::from(u16::MAX)];
-        let bytes = in_hosts(site, question, query, &mut buffer, true)?;
+        let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
+        let bytes = in_hosts(site, question, query, &mut buffer, manner)?;
         buffer.truncate(bytes);
         Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
     }
@@ -345,7 +344,7 @@ pub(crate) fn in_hosts(
     question: &Question,
     query: &[u8],
     buffer: &mut [u8],
-    recursion_available: bool,
+    manner: Manner,
 ) -> Option<usize> {
     let hosts = site.hosts.as_ref()?;
     let (set, code): (Option<RrSet>, u8) = match hosts.answer(&question.name, question.qtype) {
@@ -354,12 +353,11 @@ pub(crate) fn in_hosts(
         HostAnswer::NoName => (None, rcode::NO_SUCH_NAME),
         HostAnswer::PassOn => return None,
     };
-    let limit = buffer.len();
-    let mut reply = Reply::begin(buffer, limit, query, question)?;
+    let mut reply = Reply::begin(buffer, manner.limit, query, question)?;
     if let Some(set) = set {
-        reply.answer_set(&set, 0);
+        reply.answer_set(&set, manner.rotation);
     }
-    let flags = Flags { authoritative: true, recursion_available };
+    let flags = Flags { authoritative: true, recursion_available: manner.recursion_available };
     Some(reply.finish(question, code, flags))
 }
 

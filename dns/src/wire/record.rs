@@ -125,6 +125,15 @@ pub(crate) fn owner_bytes(record: &[u8]) -> Option<usize> {
     }
 }
 
+/// The records of a section, one by one; ends early at one that is cut.
+pub(crate) fn each_record(mut records: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (record, rest) = records.split_at_checked(record_bytes(records)?)?;
+        records = rest;
+        Some(record)
+    })
+}
+
 /// Length of the record at the front of `records`; `None` at their end.
 pub(crate) fn record_bytes(records: &[u8]) -> Option<usize> {
     let at = owner_bytes(records)?;

@@ -4,7 +4,7 @@ use super::{
     CLASS_IN, HEADER_BYTES, UDP_REPLY_BYTES_MAX,
     question::Question,
     rcode,
-    record::{RrSet, record_bytes},
+    record::{RrSet, each_record},
     rtype,
 };
 
@@ -73,13 +73,7 @@ impl<'b> Reply<'b> {
             self.answer_records(&set.answers);
         }
         // Additional records are a courtesy: leaving them out is no truncation (RFC 2181 §9).
-        let mut records: &[u8] = &set.additional;
-        while let Some((record, rest)) = split_record(records) {
-            if !self.additional(record) {
-                break;
-            }
-            records = rest;
-        }
+        let _ = each_record(&set.additional).all(|record| self.additional(record));
     }
 
     /// One additional record in wire form; false if there is no room for it.
@@ -168,13 +162,12 @@ impl<'b> Reply<'b> {
         self.truncated |= !fits || count < total;
     }
 
-    fn answer_records(&mut self, mut records: &[u8]) {
-        while let Some((record, rest)) = split_record(records) {
+    fn answer_records(&mut self, records: &[u8]) {
+        for record in each_record(records) {
             self.answer(record);
             if self.truncated {
                 return;
             }
-            records = rest;
         }
     }
 
@@ -188,10 +181,6 @@ impl<'b> Reply<'b> {
         self.at = end;
         true
     }
-}
-
-fn split_record(records: &[u8]) -> Option<(&[u8], &[u8])> {
-    records.split_at_checked(record_bytes(records)?)
 }
 
 /// What our OPT record says we take: more than any query needs.

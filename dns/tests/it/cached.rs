@@ -1,8 +1,11 @@
 //! The cache of upstreams' answers, as clients see it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use fairlead_dns::CacheReport;
@@ -87,6 +90,34 @@ async fn flags_that_change_the_answer_are_part_of_the_key_cve_2024_0874() {
         assert_eq!(asked.load(Ordering::SeqCst), number + 1);
     }
     world.end().await;
+}
+
+#[tokio::test]
+async fn loadbalance_turns_addresses_of_upstreams_and_of_hosts_too() {
+    let to = upstream(|asked| {
+        let mut reply = reply_to(asked, ResponseCode::NoError);
+        reply.answers = (1..=3).map(|last| address("www.example.", 60, last)).collect();
+        vec![reply]
+    })
+    .await;
+    let hosts = "hosts {\n 192.0.2.1 host.test\n 192.0.2.2 host.test\n 192.0.2.3 host.test\n \
+                 fallthrough\n }";
+    for (loadbalance, wanted) in [("loadbalance", 3), ("", 1)] {
+        let corefile = corefile(to, &format!("cache\n {hosts}\n {loadbalance}"));
+        let world = World::by(&corefile, vec![]).await;
+        for name in ["www.example.", "host.test."] {
+            // From the cache from here on.
+            world.ask(name, RecordType::A).await;
+            let mut first = BTreeSet::new();
+            for _ in 0..60 {
+                let reply = world.ask(name, RecordType::A).await;
+                assert_eq!(text(&reply.answers).len(), 3);
+                first.insert(reply.answers[0].data.to_string());
+            }
+            assert_eq!(first.len(), wanted, "{name} {loadbalance}: {first:?}");
+        }
+        world.end().await;
+    }
 }
 
 #[tokio::test]
