@@ -108,6 +108,7 @@ impl DnsConfig {
         };
         let block = ServerBlock {
             zones: vec![ZoneAt { zone: ".".to_owned(), port: DEFAULT_PORT }],
+            plugins: ["cache", "forward", "kubernetes", "loadbalance"].map(str::to_owned).into(),
             rotate: true,
             // A node's resolver may ask the cluster's DNS; addresses were named on purpose.
             detect_loops: matches!(self.upstreams, Upstreams::ResolvConf(_)),

@@ -65,6 +65,8 @@ pub const DEFAULT_PORT: u16 = 53;
 pub struct ServerBlock {
     /// Zones with their ports; the longest that fits a question answers it.
     pub zones: Vec<ZoneAt>,
+    /// Names of the plugins that have a say in answers, as they are written.
+    pub plugins: Vec<String>,
     /// `view`: only questions for which it holds are answered here.
     pub view: Option<ViewOptions>,
     /// `bind`: addresses to listen on; empty for the agent's own.

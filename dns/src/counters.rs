@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) use self::{
     histogram::Histogram,
-    tally::{Book, CacheUse, Ledger, Ledgers, Slot},
+    tally::{Answered, Book, CacheUse, Ledger, Ledgers, Slot},
 };
 pub use self::{
     histogram::{DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, SIZE_BOUNDS},
@@ -123,6 +123,26 @@ pub struct ForwardReport {
     pub failed_probes: Vec<(std::net::SocketAddr, u64)>,
 }
 
+/// The plugins of one server block in force that have a say in answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnabledReport {
+    /// Which block and zone.
+    pub labels: Labels,
+    /// By name, as they are written.
+    pub plugins: Vec<String>,
+}
+
+/// One `hosts` and its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostsReport {
+    /// As it was named; empty without a file.
+    pub file: String,
+    /// Names of addresses and addresses of names, the Corefile's own included.
+    pub entries: u64,
+    /// When the file that is in force was changed last.
+    pub modified: Option<std::time::SystemTime>,
+}
+
 /// Nanoseconds from a change's cause to its names, by [`PROGRAMMING_BOUNDS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgrammingReport {
@@ -155,6 +175,10 @@ pub struct Counts {
     pub caches: Vec<CacheReport>,
     /// The forwarding in force.
     pub forwards: Vec<ForwardReport>,
+    /// Server blocks in force, by zone.
+    pub enabled: Vec<EnabledReport>,
+    /// The `hosts` in force.
+    pub hosts: Vec<HostsReport>,
     /// How late names are.
     pub programming: ProgrammingReport,
 }

@@ -21,7 +21,7 @@ use self::backlog::Backlog;
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     clients::Rate,
-    counters::{Book, Counters, DropReason, nanoseconds},
+    counters::{Answered, Book, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy, Site},
     slow::{Arrival, SlowPath},
     sys::{Datagram, Inbox, Outbox, Route},
@@ -194,8 +194,14 @@ impl Worker {
         let (Outcome::Reply(made) | Outcome::Refresh(made)) = outcome else { return false };
         if let Some(book) = book {
             let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
-            book.asked(question.qtype, dnssec_ok, asking.query.len());
-            book.replied(made.by, made.code.into(), made.bytes);
+            book.answered(Answered {
+                qtype: question.qtype,
+                dnssec_ok,
+                query_bytes: asking.query.len(),
+                by: made.by,
+                code: made.code.into(),
+                reply_bytes: made.bytes,
+            });
         }
         outbox.push(made.bytes, route);
         if matches!(outcome, Outcome::Refresh(_)) {

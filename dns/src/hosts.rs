@@ -6,7 +6,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     corefile::HostsOptions,
+    counters::HostsReport,
     error::DnsError,
     policy::{Misses, ZoneName, zone_names},
     wire::{
@@ -97,6 +98,19 @@ impl Hosts {
             return set.flatten().map_or(HostAnswer::NoData, HostAnswer::Records);
         }
         if self.misses.pass_on(name) { HostAnswer::PassOn } else { HostAnswer::NoName }
+    }
+
+    /// What there is in it.
+    pub(crate) fn report(&self) -> HostsReport {
+        let table = self.table.load();
+        let addresses = table.names.values().map(Vec::len).sum::<usize>();
+        let names = table.addresses.values().map(Vec::len).sum::<usize>();
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        HostsReport {
+            file: self.options.file.as_ref().map_or_else(String::new, |f| f.display().to_string()),
+            entries: (addresses + names) as u64,
+            modified: checked.1,
+        }
     }
 
     fn is_for(&self, name: &LowerName) -> bool {

@@ -20,7 +20,9 @@ use crate::{
         AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions,
         ServerBlock,
     },
-    counters::{CacheReport, ForwardReport, Labels, Ledger, Ledgers, SiteCounts},
+    counters::{
+        CacheReport, EnabledReport, ForwardReport, HostsReport, Labels, Ledger, Ledgers, SiteCounts,
+    },
     error::DnsError,
     hosts::Hosts,
     plugins::Plugins,
@@ -109,6 +111,8 @@ pub(crate) struct Site {
     zone: ZoneName,
     /// Counts questions and replies.
     pub(crate) ledger: Arc<Ledger>,
+    /// Its block's plugins that have a say in answers.
+    enabled: Arc<[String]>,
     /// `view`: all must hold, or the next block is looked at.
     conditions: Box<[Condition]>,
     acl: Box<[Rule]>,
@@ -271,6 +275,26 @@ impl Policy {
         caches.into_iter().map(|(_, report)| report).collect()
     }
 
+    /// Every zone of every server block, with its plugins.
+    pub(crate) fn enabled(&self) -> Vec<EnabledReport> {
+        let report = |site: &Site| EnabledReport {
+            labels: site.ledger.labels.clone(),
+            plugins: site.enabled.to_vec(),
+        };
+        self.sites().map(report).collect()
+    }
+
+    /// Every `hosts`, each once.
+    pub(crate) fn hosts(&self) -> Vec<HostsReport> {
+        let mut known: Vec<&Arc<Hosts>> = vec![];
+        for hosts in self.sites().filter_map(|site| site.hosts.as_ref()) {
+            if !known.iter().any(|known| Arc::ptr_eq(known, hosts)) {
+                known.push(hosts);
+            }
+        }
+        known.into_iter().map(|hosts| hosts.report()).collect()
+    }
+
     /// Every `forward`, each once.
     pub(crate) fn forwards(&self) -> Vec<ForwardReport> {
         let mut known: Vec<&Arc<[Forward]>> = vec![];
@@ -298,6 +322,7 @@ fn server((port, bind): &Key) -> String {
 
 /// What the zones of one block share.
 struct Parts {
+    enabled: Arc<[String]>,
     plugins: Option<Arc<Plugins>>,
     hosts: Option<Arc<Hosts>>,
     cache: Option<Arc<Cache>>,
@@ -312,6 +337,7 @@ impl Parts {
         // The closest origin answers.
         forwards.sort_by_key(|forward| std::cmp::Reverse(forward.labels()));
         Ok(Self {
+            enabled: block.plugins.as_slice().into(),
             plugins: Plugins::new(block)?.map(Into::into),
             hosts: block.hosts.as_ref().map(Hosts::new).transpose()?.map(Into::into),
             cache: block.cache.as_ref().map(Cache::new).transpose()?.map(Into::into),
@@ -330,6 +356,7 @@ impl Parts {
         Ok(Site {
             zone,
             ledger,
+            enabled: self.enabled.clone(),
             conditions: block.view.iter().flat_map(|view| view.conditions.clone()).collect(),
             acl: acl?,
             log: block.log.as_ref().map(QueryLog::new).transpose()?,

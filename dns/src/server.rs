@@ -216,6 +216,8 @@ impl Running {
         counts.sites = self.ledgers.sum();
         counts.caches = policy.caches(&counts.sites);
         counts.forwards = policy.forwards();
+        counts.enabled = policy.enabled();
+        counts.hosts = policy.hosts();
         counts.programming = self.programming.report();
         for code in 0..RCODES {
             let by_code = |site: &SiteCounts| {

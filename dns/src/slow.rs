@@ -34,7 +34,7 @@ pub(crate) use self::{
 };
 
 use crate::{
-    counters::{Counters, DropReason, Ledger, Plugin, nanoseconds},
+    counters::{Answered, Book, Counters, DropReason, Ledger, Plugin, nanoseconds},
     policy::{Asking, Policy, Site},
     sys::{self, Route},
     wire::{
@@ -172,8 +172,8 @@ impl SlowPath {
         let count = |ledger: Option<&Ledger>, (qtype, dnssec_ok), by, code, reply: &[u8]| {
             let book = ledger.and_then(|ledger| ledger.book(counters.shared));
             if let Some(book) = book {
-                book.asked(qtype, dnssec_ok, asked.query.len());
-                book.replied(by, code, reply.len());
+                let (query_bytes, reply_bytes) = (asked.query.len(), reply.len());
+                book.answered(Answered { qtype, dnssec_ok, query_bytes, by, code, reply_bytes });
                 book.took(nanoseconds(begun.elapsed()), 1);
             }
         };
@@ -204,6 +204,8 @@ impl SlowPath {
                 match self.resolve(&course, asked).await {
                     Resolution::Drop => {
                         counters.dropped(DropReason::Policy, 1);
+                        let book = site.and_then(|site| site.ledger.book(counters.shared));
+                        book.into_iter().for_each(Book::dropped);
                         return None;
                     }
                     Resolution::Reply(reply, by) => {

@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     clients::{Connections, Seat},
-    counters::{Counters, DropReason, nanoseconds},
+    counters::{Answered, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
     slow::{Asked, SlowPath},
     wire::{
@@ -206,8 +206,14 @@ impl Server {
                     }
                     if let Some(book) = book {
                         let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
-                        book.asked(question.qtype, dnssec_ok, query.len());
-                        book.replied(made.by, made.code.into(), made.bytes);
+                        book.answered(Answered {
+                            qtype: question.qtype,
+                            dnssec_ok,
+                            query_bytes: query.len(),
+                            by: made.by,
+                            code: made.code.into(),
+                            reply_bytes: made.bytes,
+                        });
                         book.took(nanoseconds(begun.elapsed()), 1);
                     }
                     framed.truncate(2 + made.bytes);

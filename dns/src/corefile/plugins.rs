@@ -44,6 +44,9 @@ const KNOWN: &str = "acl, any, autopath, bind, bufsize, cache, cancel, debug, dn
                      log, loop, metadata, minimal, multisocket, nsid, prometheus, ready, \
                      reload, rewrite, template, view, whoami";
 
+/// Those that only say how the server is run.
+const WITHOUT_ANSWERS: [&str; 6] = ["bind", "debug", "health", "multisocket", "ready", "reload"];
+
 /// Plugins of which several lines make one.
 const REPEATABLE: [&str; 5] = ["forward", "acl", "bind", "rewrite", "template"];
 
@@ -59,6 +62,9 @@ pub(super) fn server_block(block: &Block) -> Result<ServerBlock, CorefileError> 
         let name = line.name.text.as_str();
         if seen.contains(&name) && !REPEATABLE.contains(&name) {
             return Err(line.name.error(format!("{name} twice in one server block: join them")));
+        }
+        if !seen.contains(&name) && !WITHOUT_ANSWERS.contains(&name) {
+            server.plugins.push(name.to_owned());
         }
         seen.push(name);
         plugin(line, &zones, &mut server)?;

@@ -87,7 +87,9 @@ fn what_changes_nothing_here_is_accepted() {
     let text = ".:53 {\n debug\n metadata\n multisocket 4\n cancel 5s\n forward . 10.0.0.1\n}\n";
     let [block] = &parse(text).unwrap().blocks[..] else { panic!("one block") };
     let plain = parse(".:53 {\n forward . 10.0.0.1\n}\n").unwrap();
-    assert_eq!(*block, plain.blocks[0]);
+    let plugins = block.plugins.clone();
+    assert_eq!(plugins, ["metadata", "cancel", "forward"], "of those that could have a say");
+    assert_eq!(*block, ServerBlock { plugins, ..plain.blocks[0].clone() });
 }
 
 #[test]

@@ -173,6 +173,21 @@ struct Tally {
     dnssec_ok: AtomicU64,
     cache: [AtomicU64; CacheUse::COUNT],
     walks: AtomicU64,
+    /// By type, of what templates answered.
+    templates: [AtomicU64; QTYPES.len() + 1],
+    dropped: AtomicU64,
+    translated: AtomicU64,
+}
+
+/// A question and its answer, as they are counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) qtype: u16,
+    pub(crate) dnssec_ok: bool,
+    pub(crate) query_bytes: usize,
+    pub(crate) by: Plugin,
+    pub(crate) code: u16,
+    pub(crate) reply_bytes: usize,
 }
 
 /// What became of a question to a cache.
@@ -216,25 +231,31 @@ impl Book<'_> {
         std::ptr::eq(self.tally, other.tally)
     }
 
-    /// A query of so many bytes was read.
-    pub(crate) fn asked(self, qtype: u16, dnssec_ok: bool, bytes: usize) {
-        let place = PLACES.get(usize::from(qtype)).map_or(QTYPES.len(), |place| (*place).into());
-        if let Some(counter) = self.tally.types.get(place) {
-            self.add(counter, 1);
-        }
+    pub(crate) fn answered(self, answered: Answered) {
+        let Answered { qtype, dnssec_ok, query_bytes, by, code, reply_bytes } = answered;
+        self.by_type(&self.tally.types, qtype);
         if dnssec_ok {
             self.add(&self.tally.dnssec_ok, 1);
         }
-        self.size(&self.tally.request_bytes, bytes);
-    }
-
-    /// It was answered.
-    pub(crate) fn replied(self, by: Plugin, code: u16, bytes: usize) {
+        self.size(&self.tally.request_bytes, query_bytes);
         let code = usize::from(code).min(RCODES - 1);
         if let Some(counter) = self.tally.replies.get(by as usize).and_then(|all| all.get(code)) {
             self.add(counter, 1);
         }
-        self.size(&self.tally.response_bytes, bytes);
+        if by == Plugin::Template {
+            self.by_type(&self.tally.templates, qtype);
+        }
+        self.size(&self.tally.response_bytes, reply_bytes);
+    }
+
+    /// `acl` said drop.
+    pub(crate) fn dropped(self) {
+        self.add(&self.tally.dropped, 1);
+    }
+
+    /// `dns64` made an answer of IPv4 addresses.
+    pub(crate) fn translated(self) {
+        self.add(&self.tally.translated, 1);
     }
 
     /// So many answers took so long each.
@@ -253,6 +274,13 @@ impl Book<'_> {
     /// `autopath` has found a name further along the search path.
     pub(crate) fn walked(self) {
         self.add(&self.tally.walks, 1);
+    }
+
+    fn by_type(self, counters: &[AtomicU64; QTYPES.len() + 1], qtype: u16) {
+        let place = PLACES.get(usize::from(qtype)).map_or(QTYPES.len(), |place| (*place).into());
+        if let Some(counter) = counters.get(place) {
+            self.add(counter, 1);
+        }
     }
 
     fn size(self, histogram: &Histogram<{ SIZE_BOUNDS.len() }>, bytes: usize) {
@@ -334,6 +362,12 @@ pub struct SiteCounts {
     pub cache: [u64; CacheUse::COUNT],
     /// Answers that `autopath` found further along the search path.
     pub walks: u64,
+    /// Answers of `template` by type: in the order of [`QTYPES`], then all others.
+    pub templates: [u64; QTYPES.len() + 1],
+    /// Questions that `acl` dropped: there is neither a request nor a reply of theirs.
+    pub dropped: u64,
+    /// Answers that `dns64` made of IPv4 addresses.
+    pub translated: u64,
 }
 
 impl Ledger {
@@ -360,6 +394,9 @@ impl Ledger {
             }
             add(&mut sum.cache, &tally.cache);
             sum.walks += tally.walks.load(Relaxed);
+            add(&mut sum.templates, &tally.templates);
+            sum.dropped += tally.dropped.load(Relaxed);
+            sum.translated += tally.translated.load(Relaxed);
         }
         sum
     }

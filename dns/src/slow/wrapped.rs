@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     corefile::Dns64Options,
-    counters::Plugin,
+    counters::{Book, Plugin},
     plugins::{Plugins, rewrite::Client},
     policy::Site,
     wire::{NSID_OPTION, reply::push_option},
@@ -55,11 +55,16 @@ impl SlowPath {
         };
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
         if let Some(dns64) = dns64 {
-            let Some(translated) = self.translated(&course, asked, dns64, bytes).await else {
+            let Some((made, is_translated)) = self.translated(&course, asked, dns64, bytes).await
+            else {
                 let failure = error(&request, ResponseCode::ServFail, site.has_upstreams());
                 return Resolution::Reply(failure, Plugin::None);
             };
-            bytes = translated;
+            if is_translated {
+                let book = site.ledger.book(course.counters.shared);
+                book.into_iter().for_each(Book::translated);
+            }
+            bytes = made;
         }
         plugins.header.response.apply(&mut bytes);
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
@@ -68,23 +73,25 @@ impl SlowPath {
         Resolution::Reply(Some(bytes), by)
     }
 
-    /// A reply without IPv6 addresses becomes one of IPv4 addresses in IPv6 (RFC 6147 §5.1).
+    /// A reply without IPv6 addresses becomes one of IPv4 addresses in IPv6 (RFC 6147 §5.1); whether it
+    /// has.
     async fn translated(
         &self,
         course: &Course<'_>,
         asked: Asked<'_>,
         dns64: Dns64Options,
         bytes: Vec<u8>,
-    ) -> Option<Vec<u8>> {
-        let Ok(denial) = Message::from_vec(&bytes) else { return Some(bytes) };
+    ) -> Option<(Vec<u8>, bool)> {
+        let Ok(denial) = Message::from_vec(&bytes) else { return Some((bytes, false)) };
         if !dns64.wants_for(&denial) {
-            return Some(bytes);
+            return Some((bytes, false));
         }
         let name = course.request.queries.queries().first()?.original().name().clone();
         let mut found = self.also(course, asked, name, RecordType::A).await?;
         dns64.translate(&denial, &mut found);
         let Message { answers, authorities, additionals, metadata, .. } = found;
-        reply(course.request, metadata, &Sections { answers, authorities, additionals })
+        let sections = Sections { answers, authorities, additionals };
+        reply(course.request, metadata, &sections).map(|bytes| (bytes, true))
     }
 
     /// What the server answers the same client to another question.

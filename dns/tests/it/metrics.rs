@@ -11,11 +11,12 @@ use fairlead_state::{
     model::{EndpointSlice, Object},
 };
 use hickory_proto::{op::Edns, rr::RecordType};
+use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
     contract::objects,
     forward::{knows, upstream},
-    world::{World, query, slice, tcp, udp},
+    world::{PATIENCE, World, query, slice, tcp, udp},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -98,6 +99,61 @@ async fn every_answer_is_counted_once_wherever_it_was_made() {
     world.running.renew(&world.config).unwrap();
     assert_eq!(site(&world.running.counts(), ".", "six"), six);
     world.end().await;
+}
+
+#[tokio::test]
+async fn what_plugins_did_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hosts");
+    std::fs::write(&file, "192.0.2.1 one.test uno.test\n2001:db8::1 one.test\n").unwrap();
+    let corefile = format!(
+        ".:53 {{\n errors\n health\n kubernetes cluster.local\n dns64 {{\n allow_ipv4\n }}\n hosts {} {{\n \
+         fallthrough\n }}\n acl {{\n filter type TXT\n drop type MX\n }}\n \
+         template IN A made.test {{\n answer \"{{{{ .Name }}}} 60 IN A 192.0.2.7\"\n }}\n \
+         template IN AAAA made.test {{\n rcode NXDOMAIN\n }}\n}}\n",
+        file.display()
+    );
+    let world = World::by(&corefile, objects()).await;
+    for (name, rtype) in [
+        ("a.made.test.", RecordType::A),
+        // On the fast path.
+        ("a.made.test.", RecordType::AAAA),
+        ("a.made.test.", RecordType::AAAA),
+        (WEB, RecordType::TXT),
+        // It has IPv4 addresses only.
+        ("single.demo.svc.cluster.local.", RecordType::AAAA),
+        (WEB, RecordType::AAAA),
+    ] {
+        world.ask(name, rtype).await;
+    }
+    let nobody_hears = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let asked = query(WEB, RecordType::MX).to_vec().unwrap();
+    nobody_hears.send_to(&asked, world.v4()).await.unwrap();
+    let dropped = async {
+        while site(&world.running.counts(), ".", "").dropped == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, dropped).await.expect("dropped and counted");
+    let counts = world.running.counts();
+    let all = site(&counts, ".", "");
+    let by_type =
+        |name| all.templates[QTYPES.iter().position(|(_, known)| *known == name).unwrap()];
+    assert_eq!((by_type("A"), by_type("AAAA")), (1, 2));
+    assert_eq!((replied(all, Plugin::Acl, 0), replied(all, Plugin::Acl, 5)), (1, 0));
+    assert_eq!((all.dropped, all.translated, asked_in_all(all)), (1, 1, 6));
+    let [block] = &counts.enabled[..] else { panic!("{:?}", counts.enabled) };
+    assert_eq!(block.labels, all.labels);
+    assert_eq!(block.plugins, ["errors", "kubernetes", "dns64", "hosts", "acl", "template"]);
+    let [hosts] = &counts.hosts[..] else { panic!("{:?}", counts.hosts) };
+    // Three addresses of names, three names of addresses.
+    assert_eq!((hosts.entries, hosts.modified.is_some()), (6, true));
+    assert_eq!(hosts.file, file.display().to_string());
+    world.end().await;
+}
+
+fn asked_in_all(site: &SiteCounts) -> u64 {
+    site.requests.as_flattened().iter().sum()
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
 //! CoreDNS's metrics: names, labels and buckets of v1.15.
 
+mod plugins;
+
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write as _},
 };
 
 use fairlead_dns::{
-    CacheReport, Counts, DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, Plugin, QTYPES,
-    RCODES, SIZE_BOUNDS, SiteCounts, Way,
+    CacheReport, Counts, DURATION_BOUNDS, HistogramReport, Labels, PROGRAMMING_BOUNDS, Plugin,
+    QTYPES, RCODES, SIZE_BOUNDS, SiteCounts, Way,
 };
 
-use crate::agent::pages::escaped;
+use crate::{agent::pages::escaped, version};
 
 /// Response codes as CoreDNS writes them; the last counts all above, too.
 pub(crate) const CODES: [&str; RCODES] = [
@@ -26,14 +28,17 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
         .iter()
         .filter(|site| site.requests.as_flattened().iter().sum::<u64>() > 0)
         .collect();
+    build(text);
+    plugins::enabled(text, &counts.enabled);
     requests(text, &asked);
     responses(text, &asked);
     sizes_and_times(text, &asked);
-    let mut walks = BTreeMap::new();
-    for site in asked.iter().filter(|site| site.walks > 0) {
-        *walks.entry(format!("server=\"{}\"", site.labels.server)).or_default() += site.walks;
-    }
-    counter(text, "coredns_autopath_success_total", walks);
+    counter(text, "coredns_autopath_success_total", by_server(&asked, |site| site.walks));
+    let translated = by_server(&asked, |site| site.translated);
+    counter(text, "coredns_dns64_requests_translated_total", translated);
+    plugins::acl(text, counts);
+    plugins::templates(text, &asked);
+    plugins::hosts(text, &counts.hosts);
     caches(text, &counts.caches);
     forwards(text, counts);
     let kinds = [
@@ -50,20 +55,38 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     }
 }
 
+fn build(text: &mut String) {
+    let (version, revision) = (version::RELEASE, escaped(version::COMMIT));
+    let labels = format!("version=\"{version}\",revision=\"{revision}\",goversion=\"\"");
+    samples(text, "coredns_build_info", "gauge", [(labels, 1)]);
+}
+
+/// Sums of what is told by server alone.
+fn by_server(sites: &[&SiteCounts], of: fn(&SiteCounts) -> u64) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for site in sites.iter().filter(|site| of(site) > 0) {
+        *sums.entry(format!("server=\"{}\"", site.labels.server)).or_default() += of(site);
+    }
+    sums
+}
+
+fn type_names() -> impl Iterator<Item = &'static str> {
+    QTYPES.iter().map(|(_, name)| *name).chain(["other"])
+}
+
 fn requests(text: &mut String, sites: &[&SiteCounts]) {
-    let names = || QTYPES.iter().map(|(_, name)| *name).chain(["other"]);
     let rows = sites.iter().flat_map(|site| {
         Way::ALL.iter().zip(site.requests).flat_map(move |(way, types)| {
-            names().zip(types).map(move |(name, value)| {
+            type_names().zip(types).map(move |(name, value)| {
                 let family = if way.ipv6 { 2 } else { 1 };
-                let (labels, proto) = (labels(site), proto(way.tcp));
+                let (labels, proto) = (labels(&site.labels), proto(way.tcp));
                 let row = format!("{labels},proto=\"{proto}\",family=\"{family}\",type=\"{name}\"");
                 (row, value)
             })
         })
     });
     counter(text, "coredns_dns_requests_total", rows.filter(|(_, value)| *value > 0));
-    let rows = sites.iter().map(|site| (labels(site), site.dnssec_ok));
+    let rows = sites.iter().map(|site| (labels(&site.labels), site.dnssec_ok));
     counter(text, "coredns_dns_do_requests_total", rows.filter(|(_, value)| *value > 0));
 }
 
@@ -71,7 +94,7 @@ fn responses(text: &mut String, sites: &[&SiteCounts]) {
     let rows = sites.iter().flat_map(|site| {
         Plugin::ALL.iter().zip(site.replies).flat_map(move |(plugin, codes)| {
             CODES.iter().zip(codes).map(move |(code, value)| {
-                let (labels, plugin) = (labels(site), plugin.as_str());
+                let (labels, plugin) = (labels(&site.labels), plugin.as_str());
                 (format!("{labels},rcode=\"{code}\",plugin=\"{plugin}\""), value)
             })
         })
@@ -81,7 +104,7 @@ fn responses(text: &mut String, sites: &[&SiteCounts]) {
 
 fn sizes_and_times(text: &mut String, sites: &[&SiteCounts]) {
     let name = "coredns_dns_request_duration_seconds";
-    let rows = sites.iter().map(|site| (labels(site), &site.durations));
+    let rows = sites.iter().map(|site| (labels(&site.labels), &site.durations));
     histograms(text, name, &DURATION_BOUNDS, NANOSECONDS_PER_SECOND, rows);
     for (name, of) in [
         ("coredns_dns_request_size_bytes", (|site| &site.request_bytes) as Sizes),
@@ -89,8 +112,9 @@ fn sizes_and_times(text: &mut String, sites: &[&SiteCounts]) {
     ] {
         let rows = sites.iter().flat_map(|site| {
             let by_proto = [false, true].into_iter().zip(of(site));
-            by_proto
-                .map(|(tcp, report)| (format!("{},proto=\"{}\"", labels(site), proto(tcp)), report))
+            by_proto.map(|(tcp, report)| {
+                (format!("{},proto=\"{}\"", labels(&site.labels), proto(tcp)), report)
+            })
         });
         histograms(text, name, &SIZE_BOUNDS, 1, rows);
     }
@@ -145,8 +169,8 @@ fn forwards(text: &mut String, counts: &Counts) {
 }
 
 /// Labels all of CoreDNS's server metrics have.
-fn labels(site: &SiteCounts) -> String {
-    let fairlead_dns::Labels { server, zone, view } = &site.labels;
+fn labels(labels: &Labels) -> String {
+    let Labels { server, zone, view } = labels;
     let (zone, view) = (escaped(zone), escaped(view));
     format!("server=\"{server}\",zone=\"{zone}\",view=\"{view}\"")
 }
@@ -208,9 +232,12 @@ fn shown(value: u64, per_unit: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::BTreeSet,
+        time::{Duration, UNIX_EPOCH},
+    };
 
-    use fairlead_dns::{ForwardReport, Labels, ProgrammingReport};
+    use fairlead_dns::{EnabledReport, ForwardReport, HostsReport, ProgrammingReport};
 
     use super::*;
 
@@ -226,6 +253,15 @@ mod tests {
         site.requests[1][0] = 3;
         site.requests[2][QTYPES.len()] = 1;
         site.replies[Plugin::Kubernetes as usize][3] = 4;
+        site.replies[Plugin::Acl as usize][5] = 1;
+        (site.dropped, site.translated, site.templates[1]) = (8, 9, 10);
+        let plugins = ["acl", "cache"].map(str::to_owned).into();
+        let enabled = EnabledReport { labels: site.labels.clone(), plugins };
+        let hosts = HostsReport {
+            file: "/etc/hosts".into(),
+            entries: 12,
+            modified: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+        };
         site.durations = histogram(&DURATION_BOUNDS, 0, 500_000);
         site.request_bytes[0] = histogram(&SIZE_BOUNDS, 1, 80);
         let silent = SiteCounts { labels: Labels::default(), ..SiteCounts::default() };
@@ -251,6 +287,8 @@ mod tests {
             sites: vec![site, silent],
             caches: vec![cache],
             forwards: vec![forward],
+            enabled: vec![enabled],
+            hosts: vec![hosts, HostsReport::default()],
             programming: ProgrammingReport {
                 headless: histogram(&PROGRAMMING_BOUNDS, 1, 3_000_000),
                 ..ProgrammingReport::default()
@@ -287,9 +325,19 @@ mod tests {
             format!("coredns_proxy_healthcheck_failures_total{{{proxy}}} 3"),
             "coredns_kubernetes_dns_programming_duration_seconds_bucket{service_kind=\"headless_with_selector\",le=\"0.002\"} 2".to_owned(),
             "coredns_reload_failed_total 1".to_owned(),
+            format!("coredns_plugin_enabled{{{site},name=\"cache\"}} 1"),
+            "coredns_acl_allowed_requests_total{server=\"dns://:53\",view=\"a\\\"b\"} 3".to_owned(),
+            format!("coredns_acl_blocked_requests_total{{{site}}} 1"),
+            format!("coredns_acl_filtered_requests_total{{{site}}} 0"),
+            format!("coredns_acl_dropped_requests_total{{{site}}} 8"),
+            "coredns_dns64_requests_translated_total{server=\"dns://:53\"} 9".to_owned(),
+            format!("coredns_template_matches_total{{{site},class=\"IN\",type=\"AAAA\"}} 10"),
+            "coredns_hosts_entries{hostsfile=\"/etc/hosts\"} 12".to_owned(),
+            "coredns_hosts_reload_timestamp_seconds 1800000000".to_owned(),
         ] {
             assert!(lines.contains(line.as_str()), "{line}\n{text}");
         }
+        assert!(text.starts_with("# TYPE coredns_build_info gauge\ncoredns_build_info{version="));
         // Nobody asked there: no series.
         assert!(!text.contains("zone=\"\""), "{text}");
         let kinds: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
