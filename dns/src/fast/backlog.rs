@@ -60,7 +60,43 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::sys::want_losses;
+
+    #[test]
+    fn past_its_capacity_a_socket_s_oldest_questions_are_late_before_they_are_read() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        want_losses(server.as_fd()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let mut inbox = Inbox::new();
+        let mut backlog = Backlog::default();
+        // More than any buffer has room for; the next one tells of it.
+        for _ in 0..100_000 {
+            client.send(&[7; 64]).unwrap();
+        }
+        while inbox.receive(server.as_fd()).unwrap() > 0 {
+            assert!(!inbox.datagrams().any(|datagram| backlog.is_late(&datagram)));
+        }
+        client.send(b"after").unwrap();
+        inbox.receive(server.as_fd()).unwrap();
+        assert!(backlog.note(&inbox, &server, Instant::now()) > 0);
+        client.send(b"old").unwrap();
+        // Time itself is what is waited for.
+        thread::park_timeout(WAIT_MAX * 2);
+        client.send(b"new").unwrap();
+        assert_eq!(inbox.receive(server.as_fd()).unwrap(), 2);
+        let received = Instant::now();
+        assert_eq!(backlog.note(&inbox, &server, received), 0);
+        let old = inbox.datagrams().next().unwrap();
+        assert!(old.bytes == b"old" && backlog.is_late(&old));
+        // Without losses for a while nothing is.
+        backlog.note(&inbox, &server, received + CALM);
+        assert!(!inbox.datagrams().any(|datagram| backlog.is_late(&datagram)));
+    }
 
     #[test]
     fn what_has_waited_is_late_only_while_there_are_losses() {

@@ -247,6 +247,34 @@ async fn a_reply_of_many_names_is_encoded_in_no_time_rustsec_2026_0119() {
 }
 
 #[tokio::test]
+async fn malformed_replies_are_waited_past_coredns_8287() {
+    // Anybody who could reach the port with a few bytes took the true answer away.
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (bytes, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let asked = Message::from_vec(&buffer[..bytes]).unwrap();
+            let good = knows(&asked).remove(0).to_vec().unwrap();
+            let mut other_id = good.clone();
+            other_id[0] ^= 1;
+            // A name that points at itself.
+            let endless = [&other_id[..12], &[0xc0, 0x0c, 0, 1, 0, 1]].concat();
+            let cut = &other_id[..other_id.len() - 3];
+            let replies: [&[u8]; 7] =
+                [&[], &good[..1], &other_id[..11], cut, &endless, &[0xff; 600], &good];
+            for reply in replies {
+                socket.send_to(reply, from).await.unwrap();
+            }
+        }
+    });
+    let world = World::with(vec![], vec![to]).await;
+    assert_eq!(world.ask("www.example.", A).await.answers.len(), 2);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn another_class_is_another_question_coredns_8272() {
     // The class was not part of the cache's key: CH answers were given to IN questions.
     let asked = Arc::new(AtomicUsize::new(0));
