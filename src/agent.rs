@@ -22,6 +22,7 @@ mod sysctls;
 use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use fairlead_dns::corefile::PodsOf;
 use fairlead_state::{SourceHealth, store::Snapshots};
 use nix::sys::{
     prctl,
@@ -54,6 +55,8 @@ struct Shared {
     args: watch::Receiver<Arc<Args>>,
     node_name: fairlead_state::Name,
     snapshots: Snapshots,
+    /// Whose pods are in them.
+    pods_of: PodsOf,
     health: watch::Receiver<SourceHealth>,
     /// What the roles show of themselves.
     live: live::Live,
@@ -113,7 +116,9 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let args = settings.args.clone();
     let node_name: fairlead_state::Name = node_name::find(args.source.node_name.as_deref())?.into();
     let source_cancel = CancellationToken::new();
-    let (mut source, writer) = source::start(&args, &node_name, source_cancel.clone()).await?;
+    let pods_of = source::pods_of(&args);
+    let (mut source, writer) =
+        source::start(&args, &node_name, pods_of, source_cancel.clone()).await?;
     tracing::info!(node = %node_name, version = version::VERSION, "agent started");
     tracing::info!("settings: {}", settings.summary());
     settings.kube_proxy.warn();
@@ -133,6 +138,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         args: followed,
         node_name,
         snapshots: source.snapshots.clone(),
+        pods_of,
         health: source.health.clone(),
         live: live::Live::default(),
         ending: CancellationToken::new(),

@@ -130,6 +130,18 @@ pub struct ZoneAt {
     pub port: u16,
 }
 
+/// Whose pods are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodsOf {
+    /// None.
+    #[default]
+    Nobody,
+    /// The own node's.
+    Node,
+    /// All.
+    Cluster,
+}
+
 /// What is wrong with a Corefile, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorefileError {
@@ -222,14 +234,15 @@ impl Corefile {
         self.first(|block| block.reload).and_then(|reload| reload.0)
     }
 
-    /// Whether the own node's pods must be known: for `autopath @kubernetes`.
-    pub fn needs_pods(&self) -> bool {
-        self.blocks.iter().any(|block| {
-            block
-                .autopath
-                .as_ref()
-                .is_some_and(|autopath| matches!(autopath.search, Search::Pods(_)))
-        })
+    /// Whose pods must be known: the own node's for `autopath @kubernetes`, all for `pods verified`.
+    pub fn needs_pods(&self) -> PodsOf {
+        let mut autopath = self.blocks.iter().filter_map(|block| block.autopath.as_ref());
+        let walks = autopath.any(|path| matches!(path.search, Search::Pods(_)));
+        match self.kubernetes().map(|kubernetes| kubernetes.pods) {
+            Some(Pods::Verified) => PodsOf::Cluster,
+            _ if walks => PodsOf::Node,
+            _ => PodsOf::Nobody,
+        }
     }
 
     /// `kubernetes`: the settings of the first block that has it, and the zones of all.

@@ -10,6 +10,7 @@ mod dashed;
 pub(crate) mod endpoints;
 pub(crate) mod lookup;
 pub(crate) mod outside;
+mod pods;
 pub(crate) mod ports;
 pub(crate) mod reverse;
 pub(crate) mod service;
@@ -21,12 +22,13 @@ use std::{net::IpAddr, sync::Arc};
 use authority::Authority;
 use imbl::HashMap;
 use outside::Outside;
+use pods::Pods;
 use reverse::{Family, Pointer};
 use service::ServiceNames;
 use table::Table;
 
 use crate::{
-    corefile::{KubernetesOptions, Pods},
+    corefile::{self, KubernetesOptions},
     error::DnsError,
     policy::Misses,
     wire::{
@@ -56,7 +58,7 @@ pub(crate) struct Origin {
     pub(crate) reverse: Vec<ReverseZone>,
     pub(crate) ttl_seconds: u32,
     pub(crate) negative_ttl_seconds: u32,
-    pub(crate) pods: Pods,
+    pub(crate) pods: corefile::Pods,
     pub(crate) endpoint_pod_names: bool,
     pub(crate) no_endpoints: bool,
     pub(crate) ignore_empty: bool,
@@ -108,8 +110,8 @@ pub(crate) struct Zone {
     reverse: Table<Pointer>,
     /// Of Services that can be reached from outside, by the wire form of `SERVICE.NAMESPACE`.
     outside: HashMap<Arc<[u8]>, Arc<Outside>>,
-    /// Namespaces of the own node's pods, lower case, by their addresses.
-    clients: HashMap<IpAddr, Arc<[u8]>>,
+    /// Pods whose names are verified, or whose search paths are walked; those that are followed.
+    pods: Pods,
     /// NS records of the zone itself.
     name_servers: RrSet,
     /// SOA of the zone, then of each reverse zone.
@@ -167,7 +169,7 @@ impl Zone {
             namespaces: HashMap::new(),
             reverse: Table::new(),
             outside: HashMap::new(),
-            clients: HashMap::new(),
+            pods: Pods::new(),
             name_servers,
             authority,
             reverse_authorities,
@@ -202,21 +204,24 @@ impl Zone {
         self.origin.services.as_bytes()
     }
 
-    /// Whether a client is a pod of the own node, and a name is below the domain it searches first.
+    /// Whether a client is a pod that is known, and a name is below the domain it searches first.
     pub(crate) fn is_searched(&self, name: &LowerName, client: IpAddr) -> bool {
-        let Some(namespace) = self.clients.get(&client.to_canonical()) else { return false };
+        let Some(namespace) = self.pods.namespace_of(client.to_canonical()) else { return false };
         let Some(below) = name.labels_below(&self.origin.name, self.origin.labels) else {
             return false;
         };
-        below > 2 && name.label(below - 1) == b"svc" && name.label(below - 2) == &**namespace
+        below > 2
+            && name.label(below - 1) == b"svc"
+            && name.label(below - 2).eq_ignore_ascii_case(namespace.as_bytes())
     }
 
-    /// The domains of the cluster that a pod of the own node searches; none for other clients.
+    /// The domains of the cluster that a pod searches; none for clients that are not known.
     pub(crate) fn search_path(&self, client: IpAddr) -> Vec<WireName> {
-        let Some(namespace) = self.clients.get(&client.to_canonical()) else { return vec![] };
+        let namespace = self.pods.namespace_of(client.to_canonical());
+        let Some(namespace) = namespace.map(str::to_ascii_lowercase) else { return vec![] };
         let mut label = vec![];
-        let own =
-            push_label(&mut label, namespace).and_then(|()| self.origin.services.below(&label));
+        let own = push_label(&mut label, namespace.as_bytes())
+            .and_then(|()| self.origin.services.below(&label));
         own.map_or_else(
             |_| vec![],
             |own| vec![own, self.origin.services.clone(), self.origin.name.clone()],

@@ -13,7 +13,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use fairlead_dns::{DnsConfig, DnsError, Running, Upstreams, corefile::Corefile};
+use fairlead_dns::{
+    DnsConfig, DnsError, Running, Upstreams,
+    corefile::{Corefile, PodsOf},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +29,7 @@ use super::{
     role::State,
     source,
 };
+use crate::exit::BadConfiguration;
 
 pub(super) use metrics::CODES;
 
@@ -48,6 +52,7 @@ pub(crate) async fn run(
         None => None,
     };
     let corefile = |followed: &Option<Followed>| followed.as_ref().map(Followed::corefile);
+    check_pods(&shared, corefile(&followed).as_deref())?;
     let config = config(&first.dns, corefile(&followed));
     await_turn(&config, &shared).await;
     let mut server = Server::start(&shared, &config).map_err(with_holder)?;
@@ -65,7 +70,6 @@ pub(crate) async fn run(
     let faces = Faces::new(current.clone(), metrics, shared.ending.clone());
     faces.serve(corefile(&followed));
 
-    let follows_pods = source::follows_pods(&first);
     let mut is_ready = false;
     loop {
         let mut revisions = server.running.revisions();
@@ -84,8 +88,9 @@ pub(crate) async fn run(
             Ok(()) = args.changed() => {}
         }
         let newest = args.borrow_and_update().clone();
-        if !follows_pods && corefile(&followed).is_some_and(|corefile| corefile.needs_pods()) {
-            tracing::warn!("DNS: autopath @kubernetes begins with the next start of the agent");
+        if let Err(error) = check_pods(&shared, corefile(&followed).as_deref()) {
+            tracing::error!("{error}; the old settings stay in force");
+            continue;
         }
         let config = self::config(&newest.dns, corefile(&followed));
         if let Some(successor) = take_over(&shared, &server, &config).await {
@@ -105,6 +110,24 @@ pub(crate) async fn run(
     view.store(None);
     current.store(None);
     Ok(())
+}
+
+/// Whether the pods a Corefile speaks of are followed, which is decided when the agent starts.
+fn check_pods(shared: &Shared, corefile: Option<&Corefile>) -> Result<(), BadConfiguration> {
+    let needed = corefile.map_or(PodsOf::Nobody, Corefile::needs_pods);
+    match needed {
+        // Every pod's name would be denied.
+        PodsOf::Cluster if shared.pods_of < needed => Err(BadConfiguration(
+            "DNS: `pods verified` needs every pod of the cluster, and they are read from the agent's \
+             start on: restart it"
+                .to_owned(),
+        )),
+        PodsOf::Node if shared.pods_of < needed => {
+            tracing::warn!("DNS: autopath @kubernetes begins with the next start of the agent");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// While an earlier agent answers on the same port, this one does not take a part of the queries

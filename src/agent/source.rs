@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_dns::corefile::Corefile;
+use fairlead_dns::corefile::{Corefile, PodsOf};
 use fairlead_state::{
     Kind, Name, ObjectRef, Running,
     source::{
@@ -20,16 +20,17 @@ use crate::exit::BadConfiguration;
 pub(crate) async fn start(
     args: &Args,
     node_name: &Name,
+    pods_of: PodsOf,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Running, Option<Writer>)> {
-    let kinds = kinds(args);
+    let kinds = kinds(args, pods_of);
     let always = args.ingress.default_certificate.as_ref();
     let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
     let always = always.into_iter().chain(args.ingress.classes.named());
     let always = always.filter(|_| args.roles.ingress()).collect::<BTreeSet<_>>();
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
-        let node_name = Some(node_name.clone());
+        let node_name = (pods_of != PodsOf::Cluster).then(|| node_name.clone());
         let options = DirectoryOptions { path, node_name, always };
         let source = Directory::new(options).map_err(bad)?;
         return Ok((fairlead_state::start(source, kinds, cancel), None));
@@ -40,6 +41,7 @@ pub(crate) async fn start(
         api_servers: args.source.api_server.clone(),
         state_dir: state_dir.clone(),
         node_name: node_name.clone(),
+        all_pods: pods_of == PodsOf::Cluster,
         always,
     };
     let source = Kubernetes::new(options).await.map_err(bad)?;
@@ -55,16 +57,15 @@ pub(crate) fn is_in_cluster(args: &Args) -> bool {
     args.source.kubeconfig.is_none() && args.source.manifests.is_none()
 }
 
-/// Whether DNS wants to know the own node's pods: by the Corefile as it is at the start. What is wrong
-/// with it is said where it is served.
-pub(crate) fn follows_pods(args: &Args) -> bool {
+/// Whose pods DNS wants to know: by the Corefile as it is at the start. What is wrong with it is said
+/// where it is served.
+pub(crate) fn pods_of(args: &Args) -> PodsOf {
     let corefile = args.dns.corefile.as_deref().filter(|_| args.roles.dns());
-    corefile
-        .and_then(|path| Corefile::read(path).ok())
-        .is_some_and(|corefile| corefile.needs_pods())
+    let corefile = corefile.and_then(|path| Corefile::read(path).ok());
+    corefile.map_or(PodsOf::Nobody, |corefile| corefile.needs_pods())
 }
 
-fn kinds(args: &Args) -> BTreeSet<Kind> {
+fn kinds(args: &Args, pods_of: PodsOf) -> BTreeSet<Kind> {
     let roles = args.roles;
     let mut kinds = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
     if roles.proxy() {
@@ -73,7 +74,7 @@ fn kinds(args: &Args) -> BTreeSet<Kind> {
     if roles.dns() {
         kinds.insert(Kind::Namespace);
     }
-    if follows_pods(args) {
+    if pods_of != PodsOf::Nobody {
         kinds.insert(Kind::Pod);
     }
     if roles.ingress() {

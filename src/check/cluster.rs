@@ -53,6 +53,7 @@ async fn read_all(
         api_servers: Vec::new(),
         state_dir: None,
         node_name: "".into(),
+        all_pods: false,
         always: CONFIGURATIONS.iter().map(object).chain(named).collect(),
     };
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));

@@ -63,7 +63,7 @@ pub enum Kind {
     Node,
     /// `core/v1` Namespace.
     Namespace,
-    /// `core/v1` Pod, of the own node only.
+    /// `core/v1` Pod, of the own node unless all are asked for.
     Pod,
     /// `networking.k8s.io/v1` Ingress.
     Ingress,

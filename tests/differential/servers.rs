@@ -110,6 +110,7 @@ impl Fairlead {
             api_servers: vec![],
             state_dir: None,
             node_name: "node-1".into(),
+            all_pods: false,
             always: BTreeSet::new(),
         };
         let stop = CancellationToken::new();

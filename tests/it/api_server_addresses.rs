@@ -39,6 +39,7 @@ impl Followed {
             api_servers: named.to_vec(),
             state_dir: state_dir.map(Path::to_owned),
             node_name: "node-1".into(),
+            all_pods: false,
             always: BTreeSet::new(),
         };
         let cancel = CancellationToken::new();

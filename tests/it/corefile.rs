@@ -94,6 +94,12 @@ fn a_corefile_is_followed_and_a_bad_one_leaves_the_old_in_force() {
     assert!(line.contains("ERROR"), "{line}");
     assert!(answers(&world, other), "{}", agent.log());
 
+    // Nobody reads all pods: names of theirs would all be denied.
+    mount.write(&corefile("third.local", 53).replace("insecure", "verified"));
+    let line = agent.await_line(&["pods verified", "restart it", "the old settings stay in force"]);
+    assert!(line.contains("ERROR"), "{line}");
+    assert!(answers(&world, other), "{}", agent.log());
+
     // Another port: a successor answers there before the old one ends.
     mount.write(&corefile("cluster.local", 5300));
     let moved = "dns://127.0.0.1:5300/hello.default.svc.cluster.local";

@@ -23,6 +23,18 @@ use crate::support::apiserver::ApiServer;
 /// Longest wait for something that must happen.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Of node-1.
+fn options(server: &ApiServer) -> KubernetesOptions {
+    KubernetesOptions {
+        kubeconfig: Some(server.kubeconfig()),
+        api_servers: Vec::new(),
+        state_dir: None,
+        node_name: "node-1".into(),
+        all_pods: false,
+        always: BTreeSet::new(),
+    }
+}
+
 /// A source that runs, and every snapshot it was seen to publish.
 struct Followed {
     running: Running,
@@ -32,14 +44,7 @@ struct Followed {
 
 impl Followed {
     async fn start(server: &ApiServer, kinds: impl IntoIterator<Item = Kind>) -> Self {
-        let options = KubernetesOptions {
-            kubeconfig: Some(server.kubeconfig()),
-            api_servers: Vec::new(),
-            state_dir: None,
-            node_name: "node-1".into(),
-            always: BTreeSet::new(),
-        };
-        Self::start_with(options, kinds).await
+        Self::start_with(options(server), kinds).await
     }
 
     async fn start_with(options: KubernetesOptions, kinds: impl IntoIterator<Item = Kind>) -> Self {
@@ -149,6 +154,18 @@ async fn a_server_without_streaming_lists_is_read_page_by_page() {
     followed.until("a change", |s| services(s).contains(&"s7:81".to_owned())).await;
     let requests = server.requests();
     assert_eq!((requests.lists, requests.pages, requests.watches), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn pods_of_every_node_are_followed_where_that_is_wanted() {
+    let server = ApiServer::start().await;
+    server.put_all([pod("here", "node-1"), pod("there", "node-2")]);
+    for (all_pods, wanted) in [(false, 1), (true, 2)] {
+        let options = KubernetesOptions { all_pods, ..options(&server) };
+        let mut followed = Followed::start_with(options, [Kind::Pod]).await;
+        let snapshot = followed.until("in sync", |_| true).await;
+        assert_eq!(snapshot.pods().len(), wanted, "{all_pods}");
+    }
 }
 
 #[tokio::test]
@@ -416,13 +433,8 @@ async fn what_is_always_wanted_needs_no_reference() {
     server.put(secret("default-cert", "x"));
     let wanted = ObjectRef { kind: Kind::Secret, key: Key::new("default", "default-cert") };
     for kinds in [vec![Kind::Secret], vec![Kind::Ingress, Kind::Secret]] {
-        let options = KubernetesOptions {
-            kubeconfig: Some(server.kubeconfig()),
-            api_servers: Vec::new(),
-            state_dir: None,
-            node_name: "node-1".into(),
-            always: BTreeSet::from([wanted.clone()]),
-        };
+        let always = BTreeSet::from([wanted.clone()]);
+        let options = KubernetesOptions { always, ..options(&server) };
         let mut followed = Followed::start_with(options, kinds).await;
         let snapshot = followed.until("in sync", |_| true).await;
         assert_eq!(secret_text(&snapshot, "default-cert").as_deref(), Some("x"));

@@ -10,6 +10,8 @@ pub enum Pods {
     Disabled,
     /// The address in the name is the answer if the namespace exists.
     Insecure,
+    /// The address in the name is the answer if a pod of the namespace has it.
+    Verified,
 }
 
 /// Which misses are passed on to the next plugin.
@@ -126,13 +128,8 @@ fn read_option(line: &Directive, options: &mut KubernetesOptions) -> Result<(), 
             options.pods = match mode.text.as_str() {
                 "disabled" => Pods::Disabled,
                 "insecure" => Pods::Insecure,
-                "verified" => {
-                    return Err(mode.error(
-                        "pods verified needs every pod of the cluster in memory on every node, \
-                         which is not done: write `pods insecure` or `pods disabled`",
-                    ));
-                }
-                _ => return Err(mode.error("pods: write disabled or insecure")),
+                "verified" => Pods::Verified,
+                _ => return Err(mode.error("pods: write disabled, insecure or verified")),
             };
         }
         "ttl" => options.ttl_seconds = line.one()?.number(0, TTL_SECONDS_MAX)?,

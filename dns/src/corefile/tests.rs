@@ -162,7 +162,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("forward . 10.0.0.1\nforward . 10.0.0.2"), 3, "join the two lines"),
         (block("kubernetes a.local b.local"), 2, "one cluster domain"),
         (block("kubernetes"), 2, "name the cluster's domain"),
-        (block("kubernetes a.local {\n pods verified\n}"), 3, "pods insecure"),
+        (block("kubernetes a.local {\n pods certain\n}"), 3, "insecure or verified"),
         (block("kubernetes a.local {\n kubeconfig /x\n}"), 3, "--kubeconfig"),
         (block("kubernetes a.local {\n ttl 4000\n}"), 3, "0 to 3600"),
         (block("kubernetes a.local {\n multicluster clusterset.local\n}"), 3, "ServiceImports"),

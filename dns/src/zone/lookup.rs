@@ -86,7 +86,7 @@ impl Zone {
         let Some(last) = below.checked_sub(1) else { return self.apex(qtype) };
         match name.label(last) {
             b"svc" => self.lookup_service(name, last, qtype),
-            b"pod" if self.origin.pods == Pods::Insecure => self.lookup_pod(name, last, qtype),
+            b"pod" if self.origin.pods != Pods::Disabled => self.lookup_pod(name, last, qtype),
             b"dns-version" if last == 0 => one_of(&self.origin.version, qtype),
             b"dns" => self.lookup_server(name, last, qtype),
             _ => Found::NoName,
@@ -130,13 +130,14 @@ impl Zone {
     }
 
     /// Below `pod`: `1-2-3-4.NAMESPACE.pod`, `fd00--1.NAMESPACE.pod`, any address of a namespace that
-    /// exists.
+    /// exists, or that a pod in it has.
     fn lookup_pod(&self, name: &LowerName, pod: usize, qtype: u16) -> Found<'_> {
         match pod {
             0 => Found::NoData,
             1 => self.namespace(name.span(0, 1)),
             2 if self.namespaces.contains_key(name.label(1)) => {
                 match dashed::address(name.label(0)) {
+                    Some(address) if !self.may_be_pod(address, name.label(1)) => self.no_pod(),
                     Some(address) if qtype == rtype_of(&address) => Found::Pod(address),
                     Some(_) => Found::NoData,
                     None => Found::NoName,
@@ -144,6 +145,15 @@ impl Zone {
             }
             _ => Found::NoName,
         }
+    }
+
+    fn may_be_pod(&self, address: IpAddr, namespace: &[u8]) -> bool {
+        self.origin.pods == Pods::Insecure || self.pods.has(address, namespace)
+    }
+
+    /// Pods are not kept over a restart: only those of this run can be denied.
+    fn no_pod(&self) -> Found<'_> {
+        if self.known == Known::Kept { Found::NotSynced } else { Found::NoName }
     }
 
     /// `ns.dns`, which SOA and NS records speak of: the DNS Service's addresses.

@@ -3,8 +3,8 @@ use std::net::Ipv4Addr;
 use fairlead_state::{
     Change, Snapshot, Store,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, ObjectRef, Protocol,
-        Rare, Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, ObjectRef, Pod,
+        Protocol, Rare, Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
     },
 };
 use proptest::prelude::*;
@@ -20,6 +20,7 @@ enum Event {
     Service { key: u8, kind: u8, address: u8, ports: u8 },
     Slice { key: u8, of: u8, endpoints: Vec<(u8, bool, bool)> },
     Namespace(u8),
+    Pod { key: u8, addresses: Vec<u8> },
     Gone(u8, u8),
 }
 
@@ -34,7 +35,9 @@ fn events() -> impl Strategy<Value = Event> {
             endpoints
         }),
         (0..3_u8).prop_map(Event::Namespace),
-        (0..3_u8, 0..6_u8).prop_map(|(kind, key)| Event::Gone(kind, key)),
+        (0..6_u8, proptest::collection::vec(0..4_u8, 0..3))
+            .prop_map(|(key, addresses)| Event::Pod { key, addresses }),
+        (0..4_u8, 0..6_u8).prop_map(|(kind, key)| Event::Gone(kind, key)),
     ]
 }
 
@@ -87,6 +90,16 @@ fn change(event: &Event) -> Change {
             let key = Key::new(format!("ns{}", number % 2), format!("slice-{number}"));
             Change::Delete(ObjectRef { kind: Kind::EndpointSlice, key })
         }
+        Event::Pod { key: number, addresses } => {
+            let address = |last: &u8| Ipv4Addr::new(10, 1, 0, *last).into();
+            Change::Upsert(Object::Pod(Arc::new(Pod {
+                key: key(*number),
+                ips: addresses.iter().map(address).collect(),
+                node_name: None,
+                host_network: number % 3 == 0,
+            })))
+        }
+        Event::Gone(2, number) => Change::Delete(ObjectRef { kind: Kind::Pod, key: key(*number) }),
         Event::Gone(_, number) => {
             let key = Key::new("", format!("ns{}", number % 3));
             Change::Delete(ObjectRef { kind: Kind::Namespace, key })

@@ -1,14 +1,13 @@
 //! The next zone from the one before and a snapshot: what changed, and nothing else, is computed
 //! anew.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use fairlead_state::{
     change::Dirty,
     model::Key,
     snapshot::{Changes, Snapshot},
 };
-use imbl::HashMap;
 
 use super::{
     Known, Origin, Presence, Zone, authority::Authority, name_servers, outside::Outside,
@@ -27,9 +26,6 @@ impl Zone {
             Changes::Some(dirty) if self.revision().is_some() => {
                 let mut zone = self.clone();
                 dirty.iter().for_each(|dirty| zone.replan(dirty, snapshot));
-                if dirty.iter().any(|dirty| matches!(dirty, Dirty::Pod(_))) {
-                    zone.clients = clients(snapshot);
-                }
                 zone
             }
             _ => Self::of_all(self, snapshot, serial),
@@ -64,7 +60,9 @@ impl Zone {
         for key in snapshot.services().keys() {
             zone.replan_service(key, snapshot);
         }
-        zone.clients = clients(snapshot);
+        for key in snapshot.pods().keys() {
+            zone.pods.replan(key, snapshot);
+        }
         zone
     }
 
@@ -72,6 +70,7 @@ impl Zone {
         match dirty {
             Dirty::Service(key) => self.replan_service(key, snapshot),
             Dirty::Namespace(key) => self.replan_namespace(key, snapshot),
+            Dirty::Pod(key) => self.pods.replan(key, snapshot),
             _ => {}
         }
     }
@@ -143,19 +142,4 @@ impl Zone {
         self.reverse_authorities =
             reverse.map(|zone| Authority::new(&zone.name, &origin, serial)).collect();
     }
-}
-
-/// Namespaces of pods by address. One that pods of several namespaces have, the node's own for
-/// instance, tells nothing.
-fn clients(snapshot: &Snapshot) -> HashMap<IpAddr, Arc<[u8]>> {
-    let mut clients: HashMap<IpAddr, Option<Arc<[u8]>>> = HashMap::new();
-    for pod in snapshot.pods().values().filter(|pod| !pod.host_network) {
-        let namespace: Arc<[u8]> = pod.key.namespace.to_ascii_lowercase().into_bytes().into();
-        for address in pod.ips.iter() {
-            let known = clients.get(address).cloned();
-            let is_other = known.is_some_and(|known| known.as_ref() != Some(&namespace));
-            clients.insert(*address, (!is_other).then(|| namespace.clone()));
-        }
-    }
-    clients.into_iter().filter_map(|(address, namespace)| Some((address, namespace?))).collect()
 }

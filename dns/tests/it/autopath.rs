@@ -24,7 +24,7 @@ const A: RecordType = RecordType::A;
 /// What a resolver in namespace `demo` makes of `www.example`.
 const SEARCHED: &str = "www.example.demo.svc.cluster.local.";
 
-fn pod(namespace: &str, name: &str, address: &str) -> Object {
+pub fn pod(namespace: &str, name: &str, address: &str) -> Object {
     Object::Pod(Arc::new(Pod {
         key: Key::new(namespace, name),
         ips: [ip(address)].into(),

@@ -36,7 +36,7 @@ pub struct ServiceCidr {
     pub ranges: Arc<[ipnetwork::IpNetwork]>,
 }
 
-/// A Pod of the own node.
+/// A Pod: of the own node, or of any where all are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Namespace and name.

@@ -44,8 +44,10 @@ pub struct KubernetesOptions {
     pub api_servers: Vec<String>,
     /// Where addresses of API servers are remembered over restarts; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
-    /// The own node: only its pods are followed.
+    /// The own node.
     pub node_name: Name,
+    /// Pods of every node are followed, where pods are; else only those of the own node.
+    pub all_pods: bool,
     /// Secrets and ConfigMaps to follow though no Ingress refers to them.
     pub always: BTreeSet<ObjectRef>,
 }
@@ -57,7 +59,8 @@ pub struct Kubernetes {
     outage: Arc<Outage>,
     addresses: Addresses,
     writer: Writer,
-    node_name: Name,
+    /// Whose pods are followed; `None`: every node's.
+    pods_of: Option<Name>,
     always: BTreeSet<ObjectRef>,
 }
 
@@ -77,7 +80,7 @@ impl Kubernetes {
             api: Arc::new(Api::new(client, server.clone())),
             outage: Arc::new(Outage::new(server, is_in_cluster)),
             addresses,
-            node_name: options.node_name,
+            pods_of: (!options.all_pods).then_some(options.node_name),
             always: options.always,
         })
     }
@@ -107,7 +110,7 @@ impl Source for Kubernetes {
         let (references, wanted) = watch::channel(known.then(|| self.always.clone()));
         let mut references = Some(References::new(self.always, references));
         for kind in sink.wanted().iter().copied().filter(whole) {
-            let query = Query::whole_kind(kind, &self.node_name);
+            let query = Query::whole_kind(kind, self.pods_of.as_deref());
             let references = references.take_if(|_| kind == Kind::Ingress);
             let target = WholeKind::new(kind, sink.clone(), self.outage.clone(), references);
             tasks.spawn(Reflector::new(self.api.clone(), query, target).run());

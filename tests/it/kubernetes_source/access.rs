@@ -22,6 +22,7 @@ fn altered(server: &ApiServer, directory: &TempDir, from: &str, to: &str) -> Kub
         api_servers: Vec::new(),
         state_dir: None,
         node_name: "node-1".into(),
+        all_pods: false,
         always: BTreeSet::new(),
     }
 }
@@ -71,6 +72,7 @@ async fn a_kubeconfig_that_says_nothing_usable_is_an_error_naming_it() {
             api_servers: Vec::new(),
             state_dir: None,
             node_name: "node-1".into(),
+            all_pods: false,
             always: BTreeSet::new(),
         };
         let error = Kubernetes::new(options).await.unwrap_err().to_string();

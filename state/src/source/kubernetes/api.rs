@@ -121,9 +121,10 @@ impl Api {
 }
 
 impl Query {
-    /// Every object of a kind in the cluster; of Pods only those of one node.
-    pub(super) fn whole_kind(kind: Kind, node_name: &str) -> Self {
-        let field = (kind == Kind::Pod).then(|| format!("spec.nodeName={node_name}"));
+    /// Every object of a kind in the cluster; of Pods only those of one node, if one is named.
+    pub(super) fn whole_kind(kind: Kind, pods_of: Option<&str>) -> Self {
+        let node = pods_of.filter(|_| kind == Kind::Pod);
+        let field = node.map(|name| format!("spec.nodeName={name}"));
         let path = format!("{}/{}", root(kind), kind.resource());
         Self { kind, request: Request::new(path), field }
     }
