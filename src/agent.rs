@@ -22,7 +22,7 @@ mod sysctls;
 use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fairlead_dns::corefile::PodsOf;
+use fairlead_dns::corefile::Needs;
 use fairlead_state::{SourceHealth, store::Snapshots};
 use nix::sys::{
     prctl,
@@ -55,8 +55,8 @@ struct Shared {
     args: watch::Receiver<Arc<Args>>,
     node_name: fairlead_state::Name,
     snapshots: Snapshots,
-    /// Whose pods are in them.
-    pods_of: PodsOf,
+    /// What is in them because DNS wants it.
+    followed_for_dns: Needs,
     health: watch::Receiver<SourceHealth>,
     /// What the roles show of themselves.
     live: live::Live,
@@ -116,9 +116,9 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let args = settings.args.clone();
     let node_name: fairlead_state::Name = node_name::find(args.source.node_name.as_deref())?.into();
     let source_cancel = CancellationToken::new();
-    let pods_of = source::pods_of(&args);
+    let followed_for_dns = source::for_dns(&args);
     let (mut source, writer) =
-        source::start(&args, &node_name, pods_of, source_cancel.clone()).await?;
+        source::start(&args, &node_name, followed_for_dns, source_cancel.clone()).await?;
     tracing::info!(node = %node_name, version = version::VERSION, "agent started");
     tracing::info!("settings: {}", settings.summary());
     settings.kube_proxy.warn();
@@ -138,7 +138,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         args: followed,
         node_name,
         snapshots: source.snapshots.clone(),
-        pods_of,
+        followed_for_dns,
         health: source.health.clone(),
         live: live::Live::default(),
         ending: CancellationToken::new(),

@@ -265,5 +265,6 @@ pub(crate) fn count(snapshot: &Snapshot, kind: Kind) -> usize {
         Kind::Secret => snapshot.secrets().len(),
         Kind::ConfigMap => snapshot.config_maps().len(),
         Kind::ServiceCidr => snapshot.service_cidrs().len(),
+        Kind::ServiceImport => snapshot.service_imports().len(),
     }
 }

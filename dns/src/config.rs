@@ -100,6 +100,7 @@ impl DnsConfig {
             no_endpoints: false,
             ignore_empty: false,
             namespaces: vec![],
+            multicluster: None,
             fallthrough: if self.reverse_zones.is_empty() {
                 Fallthrough::Never
             } else {

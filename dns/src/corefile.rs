@@ -130,6 +130,15 @@ pub struct ZoneAt {
     pub port: u16,
 }
 
+/// What a Corefile wants to be read besides Services, their endpoints and Namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Pods.
+    pub pods: PodsOf,
+    /// ServiceImports.
+    pub imports: bool,
+}
+
 /// Whose pods are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodsOf {
@@ -234,15 +243,19 @@ impl Corefile {
         self.first(|block| block.reload).and_then(|reload| reload.0)
     }
 
-    /// Whose pods must be known: the own node's for `autopath @kubernetes`, all for `pods verified`.
-    pub fn needs_pods(&self) -> PodsOf {
+    /// What must be read besides Services: the own node's pods for `autopath @kubernetes`, all for `pods
+    /// verified`, ServiceImports for `multicluster`.
+    pub fn needs(&self) -> Needs {
         let mut autopath = self.blocks.iter().filter_map(|block| block.autopath.as_ref());
         let walks = autopath.any(|path| matches!(path.search, Search::Pods(_)));
-        match self.kubernetes().map(|kubernetes| kubernetes.pods) {
+        let kubernetes = self.kubernetes();
+        let pods = match kubernetes.as_ref().map(|kubernetes| kubernetes.pods) {
             Some(Pods::Verified) => PodsOf::Cluster,
             _ if walks => PodsOf::Node,
             _ => PodsOf::Nobody,
-        }
+        };
+        let imports = kubernetes.is_some_and(|kubernetes| kubernetes.multicluster.is_some());
+        Needs { pods, imports }
     }
 
     /// `kubernetes`: the settings of the first block that has it, and the zones of all.
@@ -256,6 +269,7 @@ impl Corefile {
                 }
             }
             first.domain = first.domain.or(next.domain);
+            first.multicluster = first.multicluster.or(next.multicluster);
         }
         Some(first)
     }

@@ -8,6 +8,7 @@
 pub(crate) mod authority;
 mod dashed;
 pub(crate) mod endpoints;
+mod imports;
 pub(crate) mod lookup;
 pub(crate) mod outside;
 mod pods;
@@ -21,6 +22,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use authority::Authority;
 use imbl::HashMap;
+use imports::{ImportNames, SetDomain};
 use outside::Outside;
 use pods::Pods;
 use reverse::{Family, Pointer};
@@ -54,6 +56,8 @@ pub(crate) struct Origin {
     pub(crate) labels: usize,
     /// `svc.cluster.local.`
     pub(crate) services: WireName,
+    /// `multicluster`.
+    set: Option<SetDomain>,
     /// Reverse zones we answer in.
     pub(crate) reverse: Vec<ReverseZone>,
     pub(crate) ttl_seconds: u32,
@@ -110,12 +114,15 @@ pub(crate) struct Zone {
     reverse: Table<Pointer>,
     /// Of Services that can be reached from outside, by the wire form of `SERVICE.NAMESPACE`.
     outside: HashMap<Arc<[u8]>, Arc<Outside>>,
+    /// Of the cluster set, by the wire form of `SERVICE.NAMESPACE`.
+    imports: HashMap<Arc<[u8]>, Arc<ImportNames>>,
     /// Pods whose names are verified, or whose search paths are walked; those that are followed.
     pods: Pods,
     /// NS records of the zone itself.
     name_servers: RrSet,
-    /// SOA of the zone, then of each reverse zone.
+    /// SOA of the zone, of the cluster set's, of each reverse zone.
     authority: Authority,
+    set_authority: Option<Authority>,
     reverse_authorities: Arc<[Authority]>,
 }
 
@@ -135,6 +142,7 @@ impl Origin {
             labels: name.label_count(),
             name,
             services,
+            set: options.multicluster.as_deref().map(SetDomain::new).transpose()?,
             reverse: reverse.collect::<Result<_, _>>()?,
             ttl_seconds: options.ttl_seconds,
             negative_ttl_seconds: negative_ttl_seconds.min(options.ttl_seconds),
@@ -162,6 +170,8 @@ impl Zone {
         let reverse = origin.reverse.iter().map(|zone| Authority::new(&zone.name, &origin, serial));
         let reverse_authorities = reverse.collect();
         let name_servers = name_servers(&origin, None);
+        let set = origin.set.as_ref();
+        let set_authority = set.map(|set| Authority::new(&set.name, &origin, serial));
         Self {
             origin,
             known: Known::Nothing,
@@ -169,9 +179,11 @@ impl Zone {
             namespaces: HashMap::new(),
             reverse: Table::new(),
             outside: HashMap::new(),
+            imports: HashMap::new(),
             pods: Pods::new(),
             name_servers,
             authority,
+            set_authority,
             reverse_authorities,
         }
     }

@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use fairlead_dns::{
     DnsConfig, DnsError, Running, Upstreams,
-    corefile::{Corefile, PodsOf},
+    corefile::{Corefile, Needs, PodsOf},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ pub(crate) async fn run(
         None => None,
     };
     let corefile = |followed: &Option<Followed>| followed.as_ref().map(Followed::corefile);
-    check_pods(&shared, corefile(&followed).as_deref())?;
+    check_read(&shared, corefile(&followed).as_deref())?;
     let config = config(&first.dns, corefile(&followed));
     await_turn(&config, &shared).await;
     let mut server = Server::start(&shared, &config).map_err(with_holder)?;
@@ -88,7 +88,7 @@ pub(crate) async fn run(
             Ok(()) = args.changed() => {}
         }
         let newest = args.borrow_and_update().clone();
-        if let Err(error) = check_pods(&shared, corefile(&followed).as_deref()) {
+        if let Err(error) = check_read(&shared, corefile(&followed).as_deref()) {
             tracing::error!("{error}; the old settings stay in force");
             continue;
         }
@@ -112,22 +112,22 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Whether the pods a Corefile speaks of are followed, which is decided when the agent starts.
-fn check_pods(shared: &Shared, corefile: Option<&Corefile>) -> Result<(), BadConfiguration> {
-    let needed = corefile.map_or(PodsOf::Nobody, Corefile::needs_pods);
-    match needed {
-        // Every pod's name would be denied.
-        PodsOf::Cluster if shared.pods_of < needed => Err(BadConfiguration(
-            "DNS: `pods verified` needs every pod of the cluster, and they are read from the agent's \
-             start on: restart it"
-                .to_owned(),
-        )),
-        PodsOf::Node if shared.pods_of < needed => {
+/// Whether what a Corefile speaks of is read, which is decided when the agent starts. Names of what is not
+/// would all be denied.
+fn check_read(shared: &Shared, corefile: Option<&Corefile>) -> Result<(), BadConfiguration> {
+    let needed = corefile.map_or_else(Needs::default, Corefile::needs);
+    let read = shared.followed_for_dns;
+    let what = match needed.pods {
+        PodsOf::Cluster if read.pods < needed.pods => "`pods verified` needs every pod",
+        _ if needed.imports && !read.imports => "`multicluster` needs ServiceImports",
+        PodsOf::Node if read.pods < needed.pods => {
             tracing::warn!("DNS: autopath @kubernetes begins with the next start of the agent");
-            Ok(())
+            return Ok(());
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    let reason = "which are read from the agent's start on: restart it";
+    Err(BadConfiguration(format!("DNS: {what}, {reason}")))
 }
 
 /// While an earlier agent answers on the same port, this one does not take a part of the queries

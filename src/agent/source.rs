@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_dns::corefile::{Corefile, PodsOf};
+use fairlead_dns::corefile::{Corefile, Needs, PodsOf};
 use fairlead_state::{
     Kind, Name, ObjectRef, Running,
     source::{
@@ -20,17 +20,17 @@ use crate::exit::BadConfiguration;
 pub(crate) async fn start(
     args: &Args,
     node_name: &Name,
-    pods_of: PodsOf,
+    for_dns: Needs,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Running, Option<Writer>)> {
-    let kinds = kinds(args, pods_of);
+    let kinds = kinds(args, for_dns);
     let always = args.ingress.default_certificate.as_ref();
     let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
     let always = always.into_iter().chain(args.ingress.classes.named());
     let always = always.filter(|_| args.roles.ingress()).collect::<BTreeSet<_>>();
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
-        let node_name = (pods_of != PodsOf::Cluster).then(|| node_name.clone());
+        let node_name = (for_dns.pods != PodsOf::Cluster).then(|| node_name.clone());
         let options = DirectoryOptions { path, node_name, always };
         let source = Directory::new(options).map_err(bad)?;
         return Ok((fairlead_state::start(source, kinds, cancel), None));
@@ -41,7 +41,7 @@ pub(crate) async fn start(
         api_servers: args.source.api_server.clone(),
         state_dir: state_dir.clone(),
         node_name: node_name.clone(),
-        all_pods: pods_of == PodsOf::Cluster,
+        all_pods: for_dns.pods == PodsOf::Cluster,
         always,
     };
     let source = Kubernetes::new(options).await.map_err(bad)?;
@@ -57,15 +57,15 @@ pub(crate) fn is_in_cluster(args: &Args) -> bool {
     args.source.kubeconfig.is_none() && args.source.manifests.is_none()
 }
 
-/// Whose pods DNS wants to know: by the Corefile as it is at the start. What is wrong with it is said
-/// where it is served.
-pub(crate) fn pods_of(args: &Args) -> PodsOf {
+/// What DNS wants to be read: by the Corefile as it is at the start. What is wrong with it is said where
+/// it is served.
+pub(crate) fn for_dns(args: &Args) -> Needs {
     let corefile = args.dns.corefile.as_deref().filter(|_| args.roles.dns());
     let corefile = corefile.and_then(|path| Corefile::read(path).ok());
-    corefile.map_or(PodsOf::Nobody, |corefile| corefile.needs_pods())
+    corefile.map_or_else(Needs::default, |corefile| corefile.needs())
 }
 
-fn kinds(args: &Args, pods_of: PodsOf) -> BTreeSet<Kind> {
+fn kinds(args: &Args, for_dns: Needs) -> BTreeSet<Kind> {
     let roles = args.roles;
     let mut kinds = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
     if roles.proxy() {
@@ -74,8 +74,11 @@ fn kinds(args: &Args, pods_of: PodsOf) -> BTreeSet<Kind> {
     if roles.dns() {
         kinds.insert(Kind::Namespace);
     }
-    if pods_of != PodsOf::Nobody {
+    if for_dns.pods != PodsOf::Nobody {
         kinds.insert(Kind::Pod);
+    }
+    if for_dns.imports {
+        kinds.insert(Kind::ServiceImport);
     }
     if roles.ingress() {
         kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret, Kind::ConfigMap]);

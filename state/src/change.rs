@@ -62,4 +62,6 @@ pub enum Dirty {
     ConfigMap(Key),
     /// A ServiceCIDR.
     ServiceCidr(Key),
+    /// The ServiceImport or any of its EndpointSlices.
+    ServiceImport(Key),
 }

@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod node;
 mod service;
+mod service_import;
 mod text;
 
 use std::sync::Arc;
@@ -129,6 +130,9 @@ impl Decoder {
             Kind::Secret => self.typed::<config::RawSecret<'_>>(input, origin),
             Kind::ConfigMap => self.typed::<config::RawConfigMap<'_>>(input, origin),
             Kind::ServiceCidr => self.typed::<node::RawServiceCidr<'_>>(input, origin),
+            Kind::ServiceImport => {
+                self.typed::<service_import::RawServiceImport<'_>>(input, origin)
+            }
         }
     }
 

@@ -175,7 +175,7 @@ fn documents(out: &mut impl Write, snapshot: &Snapshot) -> io::Result<usize> {
     for service in snapshot.services().values() {
         line(Kind::Service, serde_json::to_string(&of_service(service))?)?;
     }
-    for slice in snapshot.endpoint_slices().values() {
+    for slice in snapshot.endpoint_slices().values().filter(|slice| slice.has_service()) {
         line(Kind::EndpointSlice, serde_json::to_string(&of_slice(slice))?)?;
     }
     Ok(count)

@@ -11,15 +11,15 @@ mod service;
 use std::{fmt, sync::Arc};
 
 pub use addresses::Addresses;
-pub use cluster::{ConfigMap, Namespace, Node, Pod, Secret, ServiceCidr};
+pub use cluster::{ConfigMap, Namespace, Node, Pod, Secret, ServiceCidr, ServiceImport};
 pub use ingress::{
     Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, PathType,
     ServiceBackendPort,
 };
 pub use rare::{Plain, Rare};
 pub use service::{
-    Endpoint, EndpointPort, EndpointSlice, Hints, IpMode, LoadBalancerIp, LoadBalancing, Protocol,
-    Service, ServiceExtras, ServicePort, ServiceType, SessionAffinity, TargetPort,
+    Endpoint, EndpointPort, EndpointSlice, Hints, Import, IpMode, LoadBalancerIp, LoadBalancing,
+    Protocol, Service, ServiceExtras, ServicePort, ServiceType, SessionAffinity, TargetPort,
     TrafficDistribution, TrafficPolicy,
 };
 
@@ -75,11 +75,13 @@ pub enum Kind {
     ConfigMap,
     /// `networking.k8s.io/v1` ServiceCIDR (KEP-1880; servers before 1.33 have none).
     ServiceCidr,
+    /// `multicluster.x-k8s.io/v1alpha1` ServiceImport (KEP-1645).
+    ServiceImport,
 }
 
 impl Kind {
     /// Every kind, in the order they are listed in messages.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Node,
@@ -90,6 +92,7 @@ impl Kind {
         Kind::Secret,
         Kind::ConfigMap,
         Kind::ServiceCidr,
+        Kind::ServiceImport,
     ];
 
     /// The kind's Kubernetes name, as in a manifest's `kind:`.
@@ -105,6 +108,7 @@ impl Kind {
             Kind::Secret => "Secret",
             Kind::ConfigMap => "ConfigMap",
             Kind::ServiceCidr => "ServiceCIDR",
+            Kind::ServiceImport => "ServiceImport",
         }
     }
 
@@ -121,6 +125,7 @@ impl Kind {
             Kind::Secret => "secrets",
             Kind::ConfigMap => "configmaps",
             Kind::ServiceCidr => "servicecidrs",
+            Kind::ServiceImport => "serviceimports",
         }
     }
 
@@ -128,6 +133,7 @@ impl Kind {
     pub fn api_version(self) -> &'static str {
         match self {
             Kind::EndpointSlice => "discovery.k8s.io/v1",
+            Kind::ServiceImport => "multicluster.x-k8s.io/v1alpha1",
             Kind::Ingress | Kind::IngressClass | Kind::ServiceCidr => "networking.k8s.io/v1",
             _ => "v1",
         }
@@ -140,7 +146,7 @@ impl Kind {
 
     /// Whether a source that has no such kind, or may not read it, is taken to have none of it.
     pub fn is_optional(self) -> bool {
-        matches!(self, Kind::ServiceCidr)
+        matches!(self, Kind::ServiceCidr | Kind::ServiceImport)
     }
 }
 
@@ -188,6 +194,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// See [`ServiceCidr`].
     ServiceCidr(Arc<ServiceCidr>),
+    /// See [`ServiceImport`].
+    ServiceImport(Arc<ServiceImport>),
 }
 
 impl Object {
@@ -204,6 +212,7 @@ impl Object {
             Object::Secret(_) => Kind::Secret,
             Object::ConfigMap(_) => Kind::ConfigMap,
             Object::ServiceCidr(_) => Kind::ServiceCidr,
+            Object::ServiceImport(_) => Kind::ServiceImport,
         }
     }
 
@@ -220,6 +229,7 @@ impl Object {
             Object::Secret(o) => &o.key,
             Object::ConfigMap(o) => &o.key,
             Object::ServiceCidr(o) => &o.key,
+            Object::ServiceImport(o) => &o.key,
         }
     }
 

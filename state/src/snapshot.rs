@@ -8,7 +8,7 @@ use crate::{
     change::{Dirty, Refusal},
     model::{
         ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Kind, Namespace, Node, Object,
-        ObjectRef, Pod, Secret, Service, ServiceCidr,
+        ObjectRef, Pod, Secret, Service, ServiceCidr, ServiceImport,
     },
 };
 
@@ -24,6 +24,10 @@ pub enum Changes {
     Some(BTreeSet<Dirty>),
 }
 
+/// EndpointSlices by what they are of, in the order of their names. A map's smallest node would be larger
+/// than most Services' slices.
+pub(crate) type SlicesByOwner = OrdMap<Key, Arc<[Arc<EndpointSlice>]>>;
+
 /// All objects at one revision. Clones share structure.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -31,8 +35,8 @@ pub struct Snapshot {
     pub(crate) received_at: Option<Instant>,
     pub(crate) services: OrdMap<Key, Arc<Service>>,
     pub(crate) slices: OrdMap<Key, Arc<EndpointSlice>>,
-    /// In the order of their names. A map's smallest node would be larger than most Services' slices.
-    pub(crate) slices_by_service: OrdMap<Key, Arc<[Arc<EndpointSlice>]>>,
+    pub(crate) slices_by_service: SlicesByOwner,
+    pub(crate) slices_by_import: SlicesByOwner,
     pub(crate) nodes: OrdMap<Key, Arc<Node>>,
     pub(crate) namespaces: OrdMap<Key, Arc<Namespace>>,
     pub(crate) pods: OrdMap<Key, Arc<Pod>>,
@@ -41,6 +45,7 @@ pub struct Snapshot {
     pub(crate) secrets: OrdMap<Key, Arc<Secret>>,
     pub(crate) config_maps: OrdMap<Key, Arc<ConfigMap>>,
     pub(crate) service_cidrs: OrdMap<Key, Arc<ServiceCidr>>,
+    pub(crate) service_imports: OrdMap<Key, Arc<ServiceImport>>,
     pub(crate) refused: OrdMap<ObjectRef, Refusal>,
     pub(crate) log: Vector<(u64, Dirty)>,
     /// Changes up to and including this revision have left the log.
@@ -84,6 +89,12 @@ impl Snapshot {
         self.slices_by_service.get(service).into_iter().flat_map(|slices| slices.iter())
     }
 
+    /// EndpointSlices of one ServiceImport, in the order of their names. The import itself may not
+    /// exist (yet).
+    pub fn slices_of_import(&self, import: &Key) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.slices_by_import.get(import).into_iter().flat_map(|slices| slices.iter())
+    }
+
     /// Nodes by key.
     pub fn nodes(&self) -> &OrdMap<Key, Arc<Node>> {
         &self.nodes
@@ -124,6 +135,11 @@ impl Snapshot {
         &self.service_cidrs
     }
 
+    /// ServiceImports by key.
+    pub fn service_imports(&self) -> &OrdMap<Key, Arc<ServiceImport>> {
+        &self.service_imports
+    }
+
     /// Objects whose newest version was not taken.
     pub fn refused(&self) -> &OrdMap<ObjectRef, Refusal> {
         &self.refused
@@ -147,6 +163,9 @@ impl Snapshot {
             Object::ServiceCidr(new) => {
                 Object::ServiceCidr(held(&self.service_cidrs, &new.key, &new))
             }
+            Object::ServiceImport(new) => {
+                Object::ServiceImport(held(&self.service_imports, &new.key, &new))
+            }
         }
     }
 
@@ -162,6 +181,7 @@ impl Snapshot {
             Kind::Secret => Box::new(self.secrets.keys()),
             Kind::ConfigMap => Box::new(self.config_maps.keys()),
             Kind::ServiceCidr => Box::new(self.service_cidrs.keys()),
+            Kind::ServiceImport => Box::new(self.service_imports.keys()),
         }
     }
 }

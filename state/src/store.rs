@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     change::{Change, Dirty, Refusal},
     model::{EndpointSlice, Key, Kind, Object, ObjectRef},
-    snapshot::{CHANGE_LOG_ENTRIES_MAX, Snapshot},
+    snapshot::{CHANGE_LOG_ENTRIES_MAX, SlicesByOwner, Snapshot},
 };
 
 /// Where readers take the newest snapshot from; `None` until all wanted kinds are complete.
@@ -149,6 +149,9 @@ impl Store {
             Object::ServiceCidr(o) => {
                 put(&mut s.service_cidrs, key, o, Dirty::ServiceCidr, dirty);
             }
+            Object::ServiceImport(o) => {
+                put(&mut s.service_imports, key, o, Dirty::ServiceImport, dirty);
+            }
         }
     }
 
@@ -170,6 +173,9 @@ impl Store {
             Kind::Secret => take(&mut s.secrets, key, Dirty::Secret, dirty),
             Kind::ConfigMap => take(&mut s.config_maps, key, Dirty::ConfigMap, dirty),
             Kind::ServiceCidr => take(&mut s.service_cidrs, key, Dirty::ServiceCidr, dirty),
+            Kind::ServiceImport => {
+                take(&mut s.service_imports, key, Dirty::ServiceImport, dirty);
+            }
         }
     }
 
@@ -179,39 +185,35 @@ impl Store {
             return;
         }
         let old = self.snapshot.slices.insert(slice.key.clone(), slice.clone());
-        // The label naming the Service is mutable: leave the old Service before joining the new
-        // one.
-        if let Some(old) = old.filter(|old| old.service != slice.service) {
+        // The labels naming what it is of are mutable: leave the old ones before joining the new.
+        let is_moved =
+            |old: &Arc<EndpointSlice>| old.service != slice.service || old.import != slice.import;
+        if let Some(old) = old.filter(is_moved) {
             self.unlink_slice(&old, dirty);
         }
-        let service = slice.service.clone();
-        self.with_slices_of(&service, |slices| {
-            match slices.binary_search_by(|known| known.key.cmp(&slice.key)) {
-                Ok(place) => {
-                    if let Some(known) = slices.get_mut(place) {
-                        *known = slice;
-                    }
-                }
-                Err(place) => slices.insert(place, slice),
-            }
-        });
-        dirty.insert(Dirty::Service(service));
+        if let Some(import) = slice.import_key() {
+            link(&mut self.snapshot.slices_by_import, &import, slice.clone());
+            dirty.insert(Dirty::ServiceImport(import));
+        }
+        if slice.has_service() {
+            let service = slice.service.clone();
+            link(&mut self.snapshot.slices_by_service, &service, slice);
+            dirty.insert(Dirty::Service(service));
+        }
     }
 
     fn unlink_slice(&mut self, slice: &EndpointSlice, dirty: &mut BTreeSet<Dirty>) {
-        self.with_slices_of(&slice.service, |slices| slices.retain(|known| known.key != slice.key));
-        dirty.insert(Dirty::Service(slice.service.clone()));
-    }
-
-    /// Changes a Service's list of slices; an empty one is none.
-    fn with_slices_of(&mut self, service: &Key, change: impl FnOnce(&mut Vec<Arc<EndpointSlice>>)) {
-        let by_service = &mut self.snapshot.slices_by_service;
-        let mut slices = by_service.get(service).map_or_else(Vec::new, |slices| slices.to_vec());
-        change(&mut slices);
-        if slices.is_empty() {
-            by_service.remove(service);
-        } else {
-            by_service.insert(service.clone(), slices.into());
+        let s = &mut self.snapshot;
+        let unlink = |by_owner: &mut SlicesByOwner, owner: &Key| {
+            with_slices_of(by_owner, owner, |slices| slices.retain(|k| k.key != slice.key));
+        };
+        if let Some(import) = slice.import_key() {
+            unlink(&mut s.slices_by_import, &import);
+            dirty.insert(Dirty::ServiceImport(import));
+        }
+        if slice.has_service() {
+            unlink(&mut s.slices_by_service, &slice.service);
+            dirty.insert(Dirty::Service(slice.service.clone()));
         }
     }
 
@@ -228,6 +230,34 @@ impl Store {
                 s.log_starts_after = revision;
             }
         }
+    }
+}
+
+fn link(by_owner: &mut SlicesByOwner, owner: &Key, slice: Arc<EndpointSlice>) {
+    with_slices_of(by_owner, owner, |slices| {
+        match slices.binary_search_by(|known| known.key.cmp(&slice.key)) {
+            Ok(place) => {
+                if let Some(known) = slices.get_mut(place) {
+                    *known = slice;
+                }
+            }
+            Err(place) => slices.insert(place, slice),
+        }
+    });
+}
+
+/// Changes a list of slices; an empty one is none.
+fn with_slices_of(
+    by_owner: &mut SlicesByOwner,
+    owner: &Key,
+    change: impl FnOnce(&mut Vec<Arc<EndpointSlice>>),
+) {
+    let mut slices = by_owner.get(owner).map_or_else(Vec::new, |slices| slices.to_vec());
+    change(&mut slices);
+    if slices.is_empty() {
+        by_owner.remove(owner);
+    } else {
+        by_owner.insert(owner.clone(), slices.into());
     }
 }
 

@@ -216,6 +216,7 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
         "/api/v1/pods",
         "/api/v1/services",
         "/apis/discovery.k8s.io/v1/endpointslices",
+        "/apis/multicluster.x-k8s.io/v1alpha1/serviceimports",
         "/apis/networking.k8s.io/v1/ingressclasses",
         "/apis/networking.k8s.io/v1/ingresses",
         "/apis/networking.k8s.io/v1/servicecidrs",

@@ -56,13 +56,15 @@ pub struct KubernetesOptions {
     pub namespaces: Vec<String>,
     /// `fallthrough`.
     pub fallthrough: Fallthrough,
+    /// `multicluster`: the cluster set's domain.
+    pub multicluster: Option<String>,
 }
 
 /// CoreDNS's own.
 const TTL_SECONDS: u32 = 5;
 const TTL_SECONDS_MAX: u32 = 3600;
 const KNOWN: &str = "pods, ttl, fallthrough, namespaces, endpoint_pod_names, noendpoints, \
-                     ignore empty_service";
+                     ignore empty_service, multicluster";
 
 impl Default for KubernetesOptions {
     fn default() -> Self {
@@ -76,6 +78,7 @@ impl Default for KubernetesOptions {
             ignore_empty: false,
             namespaces: vec![],
             fallthrough: Fallthrough::Never,
+            multicluster: None,
         }
     }
 }
@@ -83,7 +86,12 @@ impl Default for KubernetesOptions {
 impl KubernetesOptions {
     /// Whether two plugins mean the same but for where.
     pub(super) fn same_but_zones(&self, other: &Self) -> bool {
-        let zones = |o: &Self| Self { domain: None, reverse_zones: vec![], ..o.clone() };
+        let zones = |o: &Self| Self {
+            domain: None,
+            reverse_zones: vec![],
+            multicluster: None,
+            ..o.clone()
+        };
         zones(self) == zones(other)
     }
 }
@@ -101,6 +109,16 @@ pub(super) fn read(
         })
     };
     let (reverse_zones, domains): (Vec<_>, Vec<_>) = zones.into_iter().partition(is_reverse);
+    let mut options = KubernetesOptions { reverse_zones, ..KubernetesOptions::default() };
+    for option in &line.body {
+        read_option(option, &mut options)?;
+    }
+    let of_set = |domain: &String| Some(domain) == options.multicluster.as_ref();
+    let (set, domains): (Vec<_>, Vec<_>) = domains.into_iter().partition(of_set);
+    if let (Some(zone), []) = (&options.multicluster, &set[..]) {
+        let reason = format!("multicluster: name {zone} among the zones of kubernetes, too");
+        return Err(line.name.error(reason));
+    }
     if let [_, second, ..] = &domains[..] {
         let reason = format!("kubernetes: one cluster domain is served: remove {second:?}");
         return Err(line.name.error(reason));
@@ -109,14 +127,7 @@ pub(super) fn read(
         let reason = "kubernetes: name the cluster's domain, such as cluster.local";
         return Err(line.name.error(reason));
     }
-    let mut options = KubernetesOptions {
-        domain: domains.into_iter().next(),
-        reverse_zones,
-        ..KubernetesOptions::default()
-    };
-    for option in &line.body {
-        read_option(option, &mut options)?;
-    }
+    options.domain = domains.into_iter().next();
     Ok(options)
 }
 
@@ -156,10 +167,10 @@ fn read_option(line: &Directive, options: &mut KubernetesOptions) -> Result<(), 
             ));
         }
         "multicluster" => {
-            return Err(line.name.error(
-                "kubernetes: multicluster is not served here, ServiceImports are not watched: remove \
-                 this line, or keep CoreDNS for these zones",
-            ));
+            let [zone] = &line.one()?.zones()?[..] else {
+                return Err(line.name.error("multicluster: one zone is served: name one"));
+            };
+            options.multicluster = Some(zone.clone());
         }
         "labels" | "namespace_labels" | "zonal" | "transfer" => {
             let option = &line.name.text;

@@ -299,7 +299,7 @@ pub(crate) fn distinct_addresses(group: Group<'_>) -> impl Iterator<Item = IpAdd
 }
 
 /// The endpoint's hostname, else the pod's name if that is wanted and a label; lower case.
-fn own_name(endpoint: &Endpoint, pod_names: bool) -> Option<Name> {
+pub(super) fn own_name(endpoint: &Endpoint, pod_names: bool) -> Option<Name> {
     let hostname = endpoint.hostname.as_ref().filter(|hostname| !hostname.is_empty());
     let pod = || endpoint.pod.as_ref().filter(|pod| pod_names && pod.len() <= LABEL_BYTES_MAX);
     let name = hostname.or_else(pod)?;

@@ -64,13 +64,14 @@ impl Zone {
     /// Looks a name up. The authority is that of the zone the name is in.
     pub(crate) fn lookup(&self, name: &LowerName, qtype: u16) -> (Found<'_>, Option<&Authority>) {
         if let Some(below) = name.labels_below(&self.origin.name, self.origin.labels) {
-            let found = match self.lookup_below(name, below, qtype) {
-                // The API may know the name; only a snapshot can deny it (kubernetes/dns#186).
-                Found::NoName if self.known == Known::Nothing => Found::NotSynced,
-                Found::NoName if self.origin.misses.pass_on(name) => Found::Outside,
-                found => found,
-            };
-            return (found, Some(&self.authority));
+            let found = self.lookup_below(name, below, qtype);
+            return (self.denied_or_not(found, name), Some(&self.authority));
+        }
+        if let (Some(set), Some(authority)) = (&self.origin.set, &self.set_authority)
+            && let Some(below) = name.labels_below(&set.name, set.labels)
+        {
+            let found = self.lookup_import(name, below, qtype);
+            return (self.denied_or_not(found, name), Some(authority));
         }
         for (zone, authority) in self.origin.reverse.iter().zip(self.reverse_authorities.iter()) {
             if name.labels_below(&zone.name, zone.labels).is_some() {
@@ -79,6 +80,15 @@ impl Zone {
             }
         }
         (Found::Outside, None)
+    }
+
+    fn denied_or_not<'z>(&self, found: Found<'z>, name: &LowerName) -> Found<'z> {
+        match found {
+            // The API may know the name; only a snapshot can deny it (kubernetes/dns#186).
+            Found::NoName if self.known == Known::Nothing => Found::NotSynced,
+            Found::NoName if self.origin.misses.pass_on(name) => Found::Outside,
+            found => found,
+        }
     }
 
     /// `below` labels stand in front of the zone's name.
@@ -93,7 +103,7 @@ impl Zone {
         }
     }
 
-    fn apex(&self, qtype: u16) -> Found<'_> {
+    pub(super) fn apex(&self, qtype: u16) -> Found<'_> {
         match qtype {
             rtype::SOA => Found::Soa,
             rtype::NS => Found::Records(&self.name_servers),
@@ -124,14 +134,14 @@ impl Zone {
         self.services.find(name.span(at, at + 2)).find(|names| names.is_of(service, namespace))
     }
 
-    fn namespace(&self, label: &[u8]) -> Found<'_> {
+    pub(super) fn namespace(&self, label: &[u8]) -> Found<'_> {
         let name = label.get(1..).unwrap_or_default();
         if self.namespaces.contains_key(name) { Found::NoData } else { Found::NoName }
     }
 
     /// Below `pod`: `1-2-3-4.NAMESPACE.pod`, `fd00--1.NAMESPACE.pod`, any address of a namespace that
     /// exists, or that a pod in it has.
-    fn lookup_pod(&self, name: &LowerName, pod: usize, qtype: u16) -> Found<'_> {
+    pub(super) fn lookup_pod(&self, name: &LowerName, pod: usize, qtype: u16) -> Found<'_> {
         match pod {
             0 => Found::NoData,
             1 => self.namespace(name.span(0, 1)),
@@ -195,7 +205,7 @@ impl Zone {
     }
 }
 
-fn one_of(set: &RrSet, qtype: u16) -> Found<'_> {
+pub(super) fn one_of(set: &RrSet, qtype: u16) -> Found<'_> {
     if set.rtype == qtype { Found::Records(set) } else { Found::NoData }
 }
 

@@ -77,6 +77,7 @@ fn change(event: &Event) -> Change {
                 endpoints: endpoints.collect(),
                 headless_label: false,
                 trigger_time_ms: None,
+                import: None,
             })))
         }
         Event::Namespace(number) => {

@@ -10,8 +10,8 @@ use fairlead_state::{
 };
 
 use super::{
-    Known, Origin, Presence, Zone, authority::Authority, name_servers, outside::Outside,
-    reverse::Pointer, service::ServiceNames, service_key,
+    Known, Origin, Presence, Zone, authority::Authority, imports::ImportNames, name_servers,
+    outside::Outside, reverse::Pointer, service::ServiceNames, service_key,
 };
 
 /// Time to live of names of an earlier run, in seconds: as RFC 8767 §4 has it for stale data, or
@@ -60,6 +60,9 @@ impl Zone {
         for key in snapshot.services().keys() {
             zone.replan_service(key, snapshot);
         }
+        for key in snapshot.service_imports().keys() {
+            zone.replan_import(key, snapshot);
+        }
         for key in snapshot.pods().keys() {
             zone.pods.replan(key, snapshot);
         }
@@ -70,6 +73,7 @@ impl Zone {
         match dirty {
             Dirty::Service(key) => self.replan_service(key, snapshot),
             Dirty::Namespace(key) => self.replan_namespace(key, snapshot),
+            Dirty::ServiceImport(key) => self.replan_import(key, snapshot),
             Dirty::Pod(key) => self.pods.replan(key, snapshot),
             _ => {}
         }
@@ -79,6 +83,23 @@ impl Zone {
         let exists =
             snapshot.namespaces().contains_key(key) && self.origin.has_namespace(&key.name);
         self.with_presence(&key.name, |presence| presence.object = exists);
+    }
+
+    fn replan_import(&mut self, key: &Key, snapshot: &Snapshot) {
+        let origin = self.origin.clone();
+        let (Some(domain), Some(wire)) = (&origin.set, service_key(&key.name, &key.namespace))
+        else {
+            return;
+        };
+        let import = snapshot.service_imports().get(key);
+        let import = import.filter(|_| origin.has_namespace(&key.namespace));
+        let names = import.and_then(|import| {
+            ImportNames::of(&origin, domain, &wire, import, snapshot.slices_of_import(key))
+        });
+        match names {
+            Some(names) => drop(self.imports.insert(wire, names.into())),
+            None => drop(self.imports.remove(&wire)),
+        }
     }
 
     fn replan_service(&mut self, key: &Key, snapshot: &Snapshot) {
@@ -138,6 +159,8 @@ impl Zone {
         let origin = self.origin.clone();
         self.name_servers = name_servers(&origin, self.dns_service());
         self.authority = Authority::new(&origin.name, &origin, serial);
+        let set = origin.set.as_ref();
+        self.set_authority = set.map(|set| Authority::new(&set.name, &origin, serial));
         let reverse = origin.reverse.iter();
         self.reverse_authorities =
             reverse.map(|zone| Authority::new(&zone.name, &origin, serial)).collect();

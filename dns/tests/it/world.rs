@@ -259,5 +259,6 @@ pub fn slice(
         endpoints: endpoints.iter().map(endpoint).collect(),
         headless_label: false,
         trigger_time_ms: None,
+        import: None,
     }))
 }

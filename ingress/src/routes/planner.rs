@@ -216,7 +216,11 @@ impl Planner {
                     work.streams |= self.is_of_streams(&key);
                     work.options |= self.base.config_map.as_ref() == Some(&key);
                 }
-                Dirty::Node(_) | Dirty::Namespace(_) | Dirty::Pod(_) | Dirty::ServiceCidr(_) => {}
+                Dirty::Node(_)
+                | Dirty::Namespace(_)
+                | Dirty::Pod(_)
+                | Dirty::ServiceCidr(_)
+                | Dirty::ServiceImport(_) => {}
             }
         }
         work

@@ -96,6 +96,7 @@ pub(crate) fn slice(name: &str, service: &str, endpoints: &[&str]) -> EndpointSl
         endpoints: endpoints.iter().map(|address| endpoint(ip(address))).collect(),
         headless_label: false,
         trigger_time_ms: None,
+        import: None,
     }
 }
 

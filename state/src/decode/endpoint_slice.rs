@@ -10,7 +10,7 @@ use super::{
     names::Names,
     text::{Text, kept, nullable},
 };
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Hints, Key, Kind, Name, Object};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Hints, Import, Key, Kind, Name, Object};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,9 +90,15 @@ impl<'a> Raw<'a> for RawSlice<'a> {
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
         let annotations = &self.metadata.annotations;
         let trigger = annotations.last_change_trigger_time.as_deref();
-        let Some(service) = names.get_some(self.metadata.labels.service_name.as_ref()) else {
+        let labels = &self.metadata.labels;
+        let service = names.get_some(labels.service_name.as_ref());
+        let import = names.get_some(labels.imported_service.as_ref()).map(|service| {
+            let cluster = names.get_some(labels.source_cluster.as_ref()).unwrap_or_default();
+            Arc::new(Import { service, cluster })
+        });
+        if service.is_none() && import.is_none() {
             return Ok(None);
-        };
+        }
         let ipv6 = match &*self.address_type {
             "IPv4" => false,
             "IPv6" => true,
@@ -107,12 +113,13 @@ impl<'a> Raw<'a> for RawSlice<'a> {
         let endpoints = self.endpoints.iter().enumerate();
         let endpoints = endpoints.map(|(i, raw)| endpoint(i, raw, ipv6, names));
         let slice = EndpointSlice {
-            service: Key { namespace: key.namespace.clone(), name: service },
+            service: Key { namespace: key.namespace.clone(), name: service.unwrap_or_default() },
             ipv6,
             endpoints: endpoints.collect::<Result<_, _>>()?,
             ports,
-            headless_label: self.metadata.labels.headless.is_some(),
+            headless_label: labels.headless.is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
+            import,
             key,
         };
         Ok(Some(Object::EndpointSlice(Arc::new(slice))))

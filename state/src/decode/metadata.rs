@@ -43,6 +43,10 @@ pub(super) struct Labels<'a> {
     pub(super) headless: Option<Text<'a>>,
     #[serde(rename = "topology.kubernetes.io/zone")]
     pub(super) zone: Option<Text<'a>>,
+    #[serde(rename = "multicluster.kubernetes.io/service-name")]
+    pub(super) imported_service: Option<Text<'a>>,
+    #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
+    pub(super) source_cluster: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

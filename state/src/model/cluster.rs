@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
-use super::{Key, Name};
+use super::{EndpointPort, Key, Name};
 
 /// A Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,19 @@ pub struct ServiceCidr {
     pub key: Key,
     /// `spec.cidrs`: one or two, of different families.
     pub ranges: Arc<[ipnetwork::IpNetwork]>,
+}
+
+/// A Service of the cluster set, as this cluster imports it: `multicluster.x-k8s.io/v1alpha1` (KEP-1645).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceImport {
+    /// Namespace and name.
+    pub key: Key,
+    /// `spec.type: Headless`.
+    pub headless: bool,
+    /// `spec.ips`.
+    pub ips: Arc<[IpAddr]>,
+    /// `spec.ports`.
+    pub ports: Arc<[EndpointPort]>,
 }
 
 /// A Pod: of the own node, or of any where all are followed.

@@ -268,7 +268,7 @@ impl Plain for Hints {
 pub struct EndpointSlice {
     /// Namespace and name.
     pub key: Key,
-    /// The Service it belongs to.
+    /// The Service it belongs to; the name is empty where it is of the cluster set's alone.
     pub service: Key,
     /// `addressType: IPv6`.
     pub ipv6: bool,
@@ -280,4 +280,28 @@ pub struct EndpointSlice {
     pub headless_label: bool,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since the epoch.
     pub trigger_time_ms: Option<i64>,
+    /// Of which Service of the cluster set it is, if it is.
+    pub import: Option<Arc<Import>>,
+}
+
+/// Where an EndpointSlice of the cluster set is from (KEP-1645), by its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The ServiceImport's name.
+    pub service: Name,
+    /// The cluster's id; may be empty.
+    pub cluster: Name,
+}
+
+impl EndpointSlice {
+    /// Whether it is of a Service of this cluster.
+    pub fn has_service(&self) -> bool {
+        !self.service.name.is_empty()
+    }
+
+    /// The ServiceImport it is of.
+    pub fn import_key(&self) -> Option<Key> {
+        let name = self.import.as_ref()?.service.clone();
+        Some(Key { namespace: self.key.namespace.clone(), name })
+    }
 }

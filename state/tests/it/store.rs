@@ -7,7 +7,7 @@ use std::{
 
 use fairlead_state::{
     Change, Changes, Dirty, Key, Kind, Object, ObjectRef, Refusal, Snapshot, Store,
-    model::{EndpointSlice, Namespace, Secret, Service},
+    model::{EndpointSlice, Import, Namespace, Secret, Service},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -77,6 +77,7 @@ fn differing(old: &Naive, new: &Naive) -> BTreeSet<Dirty> {
                 for object in before.into_iter().chain(after) {
                     let Object::EndpointSlice(slice) = object else { continue };
                     dirty.insert(Dirty::Service(slice.service.clone()));
+                    dirty.extend(slice.import_key().map(Dirty::ServiceImport));
                 }
             }
         }
@@ -110,6 +111,11 @@ fn slice(name: &str, service: &str, variant: u8) -> Object {
         endpoints: Default::default(),
         headless_label: false,
         trigger_time_ms: Some(variant.into()),
+        // Some are of the cluster set as well, under another name.
+        import: (variant > 0).then(|| {
+            let service = NAMES[usize::from(variant) % NAMES.len()].into();
+            Arc::new(Import { service, cluster: "c1".into() })
+        }),
     }))
 }
 
@@ -186,7 +192,7 @@ proptest! {
             let after = newest();
             prop_assert_eq!(after.revision(), before + u64::from(changed));
             prop_assert_eq!(&read(&after), &naive);
-            slices_are_found_by_their_service(&after)?;
+            slices_are_found_by_what_they_are_of(&after)?;
             history.push((after, naive.clone()));
         }
         // A published snapshot never changes, and each knows what differs from any earlier one.
@@ -224,7 +230,7 @@ proptest! {
     }
 }
 
-fn slices_are_found_by_their_service(snapshot: &Snapshot) -> Result<(), TestCaseError> {
+fn slices_are_found_by_what_they_are_of(snapshot: &Snapshot) -> Result<(), TestCaseError> {
     let by_service = NAMES.iter().flat_map(|name| {
         let key = Key::new("n", *name);
         let slices: Vec<_> = snapshot.slices_of(&key).cloned().collect();
@@ -232,6 +238,14 @@ fn slices_are_found_by_their_service(snapshot: &Snapshot) -> Result<(), TestCase
         slices
     });
     prop_assert_eq!(by_service.count(), snapshot.endpoint_slices().len());
+    let by_import = NAMES.iter().flat_map(|name| {
+        let key = Key::new("n", *name);
+        let slices: Vec<_> = snapshot.slices_of_import(&key).cloned().collect();
+        assert!(slices.iter().all(|slice| slice.import_key().as_ref() == Some(&key)));
+        slices
+    });
+    let imported = snapshot.endpoint_slices().values().filter(|slice| slice.import.is_some());
+    prop_assert_eq!(by_import.count(), imported.count());
     Ok(())
 }
 

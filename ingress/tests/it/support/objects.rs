@@ -113,6 +113,7 @@ pub(crate) fn slice(service: &str, suffix: &str, address: SocketAddr, pod: Pod) 
         .into(),
         headless_label: false,
         trigger_time_ms: None,
+        import: None,
     }))
 }
 

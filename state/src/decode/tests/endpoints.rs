@@ -53,6 +53,27 @@ fn every_field_that_is_used_is_read() {
 }
 
 #[test]
+fn a_slice_of_the_cluster_set_may_be_of_no_service_here() {
+    let labels = |document: &mut Value, own: bool| {
+        let labels = document["metadata"]["labels"].as_object_mut().unwrap();
+        labels.insert("multicluster.kubernetes.io/service-name".to_owned(), json!("far"));
+        labels.insert("multicluster.kubernetes.io/source-cluster".to_owned(), json!("c1"));
+        if !own {
+            labels.remove("kubernetes.io/service-name");
+        }
+    };
+    for own in [true, false] {
+        let mut document = slice();
+        labels(&mut document, own);
+        let slice = taken(&document);
+        assert_eq!(slice.has_service(), own);
+        assert_eq!(slice.import_key().unwrap().to_string(), "shop/far");
+        assert_eq!(&*slice.import.unwrap().cluster, "c1");
+    }
+    assert_eq!(taken(&slice()).import, None);
+}
+
+#[test]
 fn absent_conditions_mean_ready_serving_and_not_terminating() {
     for (conditions, expected) in [
         (json!(null), (true, true, false)),

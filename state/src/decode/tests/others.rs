@@ -7,6 +7,33 @@ use crate::{
     source::references,
 };
 
+#[test]
+fn a_service_import_is_read() {
+    let document = || {
+        json!({
+            "apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceImport",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"type": "ClusterSetIP", "ips": ["10.42.0.1"],
+                "ports": [{"name": "http", "protocol": "TCP", "port": 80}]},
+        })
+    };
+    let good = good(Kind::ServiceImport, &document());
+    let Object::ServiceImport(import) = good else { panic!() };
+    assert_eq!((import.key.to_string().as_str(), import.headless), ("shop/web", false));
+    assert_eq!(import.ips[0].to_string(), "10.42.0.1");
+    assert_eq!((&*import.ports[0].name, import.ports[0].port), ("http", 80));
+    let table = [
+        (
+            "spec.type",
+            json!("ClusterIP"),
+            "spec.type \"ClusterIP\" is not one of ClusterSetIP, Headless",
+        ),
+        ("spec.ips.0", json!("x"), "spec.ips[0] \"x\" is not an IP address"),
+        ("spec.ports.0.port", json!(0), "spec.ports[0].port 0 is not a port (1-65535)"),
+    ];
+    refused(Kind::ServiceImport, &document(), &table);
+}
+
 fn ingress() -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",

@@ -269,6 +269,7 @@ fn kind(selection: &Selection) -> (&'static str, &'static str) {
         "ingresses" => ("networking.k8s.io/v1", "Ingress"),
         "ingressclasses" => ("networking.k8s.io/v1", "IngressClass"),
         "servicecidrs" => ("networking.k8s.io/v1", "ServiceCIDR"),
+        "serviceimports" => ("multicluster.x-k8s.io/v1alpha1", "ServiceImport"),
         other => panic!("{other} is not served here"),
     }
 }

@@ -1,0 +1,210 @@
+//! Names of Services of the cluster set (KEP-1645, specification.md 1.0.0), as CoreDNS has them by
+//! `multicluster`. They are few: all their records are made when an import changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    slice,
+    sync::Arc,
+};
+
+use fairlead_state::model::{EndpointPort, EndpointSlice, ServiceImport};
+
+use super::{
+    Origin, Zone,
+    dashed::Dashed,
+    endpoints::own_name,
+    lookup::{Found, one_of},
+    service::srv_weight,
+};
+use crate::{
+    corefile::Pods,
+    error::DnsError,
+    wire::{
+        name::{LowerName, WireName, push_label},
+        record::{RrSet, SetBuilder},
+        rtype,
+    },
+};
+
+/// The cluster set's domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetDomain {
+    /// `clusterset.local.`
+    pub(super) name: WireName,
+    pub(super) labels: usize,
+    /// `svc.clusterset.local.`
+    services: WireName,
+}
+
+/// One import's names: what stands in front of `SERVICE.NAMESPACE`, in wire form and lower case, and its
+/// records; none where only names below it have some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ImportNames(BTreeMap<Vec<u8>, Vec<RrSet>>);
+
+/// An endpoint's name and address.
+struct Server<'s> {
+    /// `HOSTNAME.CLUSTER`.
+    prefix: Vec<u8>,
+    /// How long its first label is.
+    label_bytes: usize,
+    name: WireName,
+    address: IpAddr,
+    ports: &'s [EndpointPort],
+}
+
+/// Who serves at each name.
+#[derive(Default)]
+struct Drafts(BTreeMap<Vec<u8>, Draft>);
+
+#[derive(Default)]
+struct Draft {
+    addresses: BTreeSet<IpAddr>,
+    servers: BTreeSet<(WireName, u16, IpAddr)>,
+}
+
+impl SetDomain {
+    pub(super) fn new(text: &str) -> Result<Self, DnsError> {
+        let bad = |source| DnsError::Domain { domain: text.to_owned(), source };
+        let name = WireName::from_text(text).map_err(bad)?;
+        let services = name.below(b"\x03svc").map_err(bad)?;
+        Ok(Self { labels: name.label_count(), name, services })
+    }
+}
+
+impl ImportNames {
+    /// The names of `import`, whose wire form of `SERVICE.NAMESPACE` is `key`. `None` when there are
+    /// none: a headless one without ready endpoints.
+    pub(super) fn of<'a>(
+        origin: &Origin,
+        domain: &SetDomain,
+        key: &[u8],
+        import: &ServiceImport,
+        slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
+    ) -> Option<Self> {
+        let own = domain.services.below(key).ok()?;
+        let slices = slices.filter(|_| !origin.no_endpoints);
+        let servers: Vec<_> = slices.flat_map(|slice| servers(origin, &own, slice)).collect();
+        if servers.is_empty() && (import.headless || origin.ignore_empty) {
+            return None;
+        }
+        let mut drafts = Drafts::default();
+        drafts.at(&[]);
+        for Server { prefix, label_bytes, name, address, ports } in &servers {
+            drafts.at(prefix.get(1 + label_bytes..).unwrap_or_default());
+            drafts.at(prefix).serve(name, *address, ports);
+            if import.headless {
+                drafts.serve(name, *address, ports);
+            }
+        }
+        for address in import.ips.iter().filter(|_| !import.headless) {
+            drafts.serve(&own, *address, &import.ports);
+        }
+        let ttl_seconds = origin.ttl_seconds;
+        let names = drafts.0.into_iter().map(|(prefix, draft)| (prefix, draft.sets(ttl_seconds)));
+        Some(Self(names.collect()))
+    }
+}
+
+impl Drafts {
+    fn at(&mut self, prefix: &[u8]) -> &mut Draft {
+        self.0.entry(prefix.to_vec()).or_default()
+    }
+
+    /// A server of the Service as a whole: at its own name, and at those of its ports.
+    fn serve(&mut self, name: &WireName, address: IpAddr, ports: &[EndpointPort]) {
+        self.at(&[]).serve(name, address, ports);
+        for port in ports.iter().filter(|port| !port.name.is_empty()) {
+            let (mut protocol, mut prefix) = (vec![], vec![]);
+            let labels = [format!("_{}", port.name), format!("_{}", port.protocol.as_str())];
+            let [of_port, of_protocol] = labels.each_ref().map(String::as_bytes);
+            let is_name = push_label(&mut prefix, of_port).is_ok()
+                && push_label(&mut prefix, of_protocol).is_ok()
+                && push_label(&mut protocol, of_protocol).is_ok();
+            if is_name {
+                self.at(&protocol);
+                self.at(&prefix).serve(name, address, slice::from_ref(port));
+            }
+        }
+    }
+}
+
+impl Draft {
+    fn serve(&mut self, name: &WireName, address: IpAddr, ports: &[EndpointPort]) {
+        self.addresses.insert(address);
+        self.servers.extend(ports.iter().map(|port| (name.clone(), port.port, address)));
+    }
+
+    fn sets(&self, ttl_seconds: u32) -> Vec<RrSet> {
+        let addresses =
+            |rtype| RrSet::addresses(rtype, self.addresses.iter().copied(), ttl_seconds);
+        let mut sets: Vec<_> = [rtype::A, rtype::AAAA].into_iter().filter_map(addresses).collect();
+        if let Some(weight) = srv_weight(self.servers.len()) {
+            let mut set = SetBuilder::new(rtype::SRV, ttl_seconds);
+            let servers: BTreeSet<_> =
+                self.servers.iter().map(|(name, port, _)| (name, port)).collect();
+            for (name, port) in servers {
+                let numbers = [[0, 0], weight.to_be_bytes(), port.to_be_bytes()];
+                set.answer(&[numbers.as_flattened(), name.as_bytes()].concat());
+            }
+            let addresses: BTreeSet<_> =
+                self.servers.iter().map(|(name, _, address)| (name, address)).collect();
+            for (name, address) in addresses {
+                set.additional_address(name, address);
+            }
+            sets.push(set.finish());
+        }
+        sets
+    }
+}
+
+/// The ready endpoints of one slice of a Service whose own name is `own`.
+fn servers<'s>(origin: &Origin, own: &WireName, slice: &'s EndpointSlice) -> Vec<Server<'s>> {
+    let Some(import) = &slice.import else { return vec![] };
+    let server = |name: &[u8], address: IpAddr| {
+        let mut prefix = vec![];
+        push_label(&mut prefix, name).ok()?;
+        push_label(&mut prefix, import.cluster.as_bytes()).ok()?;
+        let full = own.below(&prefix).ok()?;
+        let label_bytes = name.len();
+        Some(Server { prefix, label_bytes, name: full, address, ports: &slice.ports })
+    };
+    let mut servers = vec![];
+    for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
+        let name = own_name(endpoint, origin.endpoint_pod_names);
+        for address in endpoint.addresses.iter() {
+            servers.extend(match &name {
+                Some(name) => server(name.as_bytes(), *address),
+                None => server(Dashed::of(*address).as_bytes(), *address),
+            });
+        }
+    }
+    servers
+}
+
+impl Zone {
+    /// Looks a name of the cluster set up: `below` labels stand in front of its domain.
+    pub(super) fn lookup_import(&self, name: &LowerName, below: usize, qtype: u16) -> Found<'_> {
+        let Some(last) = below.checked_sub(1) else { return self.apex(qtype) };
+        match (name.label(last), last) {
+            (b"dns-version", 0) => one_of(&self.origin.version, qtype),
+            (b"svc", 0) => Found::NoData,
+            (b"svc", 1) => self.namespace(name.span(0, 1)),
+            (b"svc", _) => {
+                let names = self.imports.get(name.span(last - 2, last));
+                let found = names.map(|names| names.0.get(name.span(0, last - 2)));
+                match found {
+                    Some(Some(sets)) => {
+                        let set = sets.iter().find(|set| set.rtype == qtype);
+                        set.map_or(Found::NoData, Found::Records)
+                    }
+                    // They are not kept over a restart: only those of this run can be denied.
+                    None if self.is_stand_in() => Found::NotSynced,
+                    _ => Found::NoName,
+                }
+            }
+            (b"pod", _) if self.origin.pods != Pods::Disabled => self.lookup_pod(name, last, qtype),
+            _ => Found::NoName,
+        }
+    }
+}
