@@ -18,7 +18,7 @@ use crate::{
     error::DnsError,
     policy::{Misses, ZoneName, zone_names},
     wire::{
-        name::{LowerName, WireName},
+        name::{LowerName, NAME_BYTES_MAX, WireName},
         record::RrSet,
         rtype,
     },
@@ -27,6 +27,8 @@ use crate::{
 
 /// The file's time stamp is looked at no more often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The label that stands for any one.
+const WILDCARD: &[u8] = b"\x01*";
 /// Larger files are not read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -44,6 +46,8 @@ pub(crate) struct Hosts {
 struct Table {
     /// By name in wire form, lower case.
     names: HashMap<Box<[u8]>, Vec<IpAddr>>,
+    /// Some names are `*.SOMETHING`.
+    has_wildcards: bool,
     addresses: HashMap<IpAddr, Vec<WireName>>,
 }
 
@@ -91,11 +95,16 @@ impl Hosts {
                 let data: Vec<_> = names.iter().map(WireName::as_bytes).collect();
                 return HostAnswer::Records(RrSet::of_data(rtype::PTR, &data, ttl));
             }
-        } else if let Some(addresses) = table.names.get(name.as_bytes()) {
-            let set = [rtype::A, rtype::AAAA]
-                .contains(&qtype)
-                .then(|| RrSet::addresses(qtype, addresses.iter().copied(), ttl));
-            return set.flatten().map_or(HostAnswer::NoData, HostAnswer::Records);
+        } else {
+            let known = table.addresses_of(name);
+            // A wildcard's take the place of a family the name itself has none of, as in CoreDNS.
+            let addresses = |of: &[IpAddr]| RrSet::addresses(qtype, of.iter().copied(), ttl);
+            if let Some(set) = known.into_iter().find_map(addresses) {
+                return HostAnswer::Records(set);
+            }
+            if known.iter().any(|of| !of.is_empty()) {
+                return HostAnswer::NoData;
+            }
         }
         if self.misses.pass_on(name) { HostAnswer::PassOn } else { HostAnswer::NoName }
     }
@@ -121,7 +130,7 @@ impl Hosts {
         // A file that changed is seen here first: the fast path asks nothing else.
         self.reread_if_changed();
         let table = self.table.load();
-        table.names.contains_key(name.as_bytes())
+        table.addresses_of(name).iter().any(|of| !of.is_empty())
             || reverse(name).is_some_and(|address| {
                 !self.options.no_reverse && table.addresses.contains_key(&address)
             })
@@ -176,8 +185,31 @@ impl Table {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
-            self.addresses.entry(address).or_default().push(name);
+            if name.as_bytes().starts_with(WILDCARD) {
+                self.has_wildcards = true;
+            } else {
+                self.addresses.entry(address).or_default().push(name);
+            }
         }
+    }
+
+    /// A name's own addresses, and those of the wildcard that stands for its first label.
+    fn addresses_of(&self, name: &LowerName) -> [&[IpAddr]; 2] {
+        let own = self.names.get(name.as_bytes());
+        [own, self.wildcard_of(name)].map(|all| all.map_or(&[][..], Vec::as_slice))
+    }
+
+    fn wildcard_of(&self, name: &LowerName) -> Option<&Vec<IpAddr>> {
+        if !self.has_wildcards || name.label_count() < 2 {
+            return None;
+        }
+        let rest = name.as_bytes().get(name.start(1)..)?;
+        let mut key = [0; NAME_BYTES_MAX];
+        let key = key.get_mut(..WILDCARD.len() + rest.len())?;
+        let (label, others) = key.split_at_mut_checked(WILDCARD.len())?;
+        label.copy_from_slice(WILDCARD);
+        others.copy_from_slice(rest);
+        self.names.get(&*key)
     }
 }
 
@@ -201,4 +233,53 @@ fn reverse(name: &LowerName) -> Option<IpAddr> {
         };
         name.as_bytes().ends_with(suffix).then(|| family.address(name)).flatten()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label_and_has_no_address_names() {
+        let options = HostsOptions {
+            file: None,
+            zones: vec![],
+            inline: vec![
+                ("192.0.2.1".parse().unwrap(), vec!["*.example.com".to_owned()]),
+                ("2001:db8::1".parse().unwrap(), vec!["*.example.com".to_owned()]),
+                ("192.0.2.2".parse().unwrap(), vec!["a.example.com".to_owned()]),
+            ],
+            ttl_seconds: 60,
+            no_reverse: false,
+            fallthrough: crate::corefile::Fallthrough::Never,
+        };
+        let hosts = Hosts::new(&options).unwrap();
+        let cases = [
+            ("b.example.com", rtype::A, Some("192.0.2.1")),
+            ("b.example.com", rtype::AAAA, Some("2001:db8::1")),
+            ("a.example.com", rtype::A, Some("192.0.2.2")),
+            ("a.example.com", rtype::AAAA, Some("2001:db8::1")),
+            ("*.example.com", rtype::A, Some("192.0.2.1")),
+            ("example.com", rtype::A, None),
+            ("x.b.example.com", rtype::A, None),
+            ("com", rtype::A, None),
+            ("1.2.0.192.in-addr.arpa", rtype::PTR, None),
+        ];
+        for (name, qtype, wanted) in cases {
+            let mut lower = LowerName::new();
+            lower.read(WireName::from_text(name).unwrap().as_bytes()).unwrap();
+            let found = match hosts.answer(&lower, qtype) {
+                HostAnswer::Records(set) => Some(set.answers),
+                _ => None,
+            };
+            let wanted = wanted.and_then(|text| {
+                RrSet::addresses(qtype, [text.parse().unwrap()], 60).map(|set| set.answers)
+            });
+            assert_eq!(found, wanted, "{name} {qtype}");
+        }
+        let mut other = LowerName::new();
+        other.read(WireName::from_text("b.example.com").unwrap().as_bytes()).unwrap();
+        assert!(matches!(hosts.answer(&other, rtype::TXT), HostAnswer::NoData));
+        assert!(hosts.claims(&other));
+    }
 }
