@@ -175,6 +175,38 @@ fn connection_without_a_free_port_is_dropped_and_counted() {
     });
 }
 
+/// Of ports taken at random, those a client's earlier connections still held were met ever more often: a client
+/// that opened some thousand a second had packets dropped, though no two of its connections were alike.
+#[test]
+fn a_client_that_uses_all_its_ports_again_and_again_never_meets_its_own_earlier_connections() {
+    let name =
+        "a_client_that_uses_all_its_ports_again_and_again_never_meets_its_own_earlier_connections";
+    world(name, |world| {
+        const PORTS: u16 = 64;
+        let options = KernelOptions { snat_ports: 61000..=61000 + PORTS - 1, ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        for protocol in [TCP, UDP] {
+            uplink.put(node_port(true, 30080, protocol), 1, &["10.244.1.5:8080"], 0);
+        }
+        for (protocol, round) in [(TCP, 0), (TCP, 1), (UDP, 0), (UDP, 1)] {
+            let mut met = BTreeSet::new();
+            for port in 40000..40000 + PORTS {
+                let client = format!("203.0.113.9:{port}");
+                let first = Packet::first(protocol, &client, "192.168.0.2:30080");
+                let one = FromOutside { uplink: &uplink, first };
+                let there = one.there(&one.first);
+                assert_eq!(one.and_back(&there.reply()), one.first.reply(), "{client} {round}");
+                met.insert(there.from);
+                if protocol == TCP {
+                    one.there(&one.first.reset());
+                }
+            }
+            assert_eq!(met.len(), usize::from(PORTS), "round {round}");
+        }
+        assert_eq!(uplink.count(Reason::PortsExhausted), 0);
+    });
+}
+
 /// A connection from outside to a backend on another node.
 struct FromOutside<'a> {
     uplink: &'a Uplink,

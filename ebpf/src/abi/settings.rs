@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Address;
-use crate::select::scale;
+use crate::select::{flow, scale};
 
 /// The one index of the array map `settings`.
 pub const SETTINGS_INDEX: u32 = 0;
@@ -98,11 +98,29 @@ impl Settings {
         false
     }
 
-    /// One of the ports for source translation, in network byte order; `random` decides which.
+    /// The port a client's connection is translated to first, in network byte order. Each port of one
+    /// client has its own, as many as there are: however fast a client opens connections, its own
+    /// earlier ones are not in the way, and a port that is used again meets the entries of before.
+    #[inline(always)]
+    pub fn snat_port_of(&self, client: &Address, port: [u8; 2]) -> [u8; 2] {
+        let start = flow(client, [0; 2], 0) >> u16::BITS;
+        self.nth_snat_port((start + u32::from(u16::from_be_bytes(port))) % self.snat_ports())
+    }
+
+    /// Any of the ports for source translation, in network byte order; `random` decides which.
     #[inline(always)]
     pub fn snat_port(&self, random: u32) -> [u8; 2] {
-        let span = u32::from(self.snat_port_last.saturating_sub(self.snat_port_first));
-        let offset = u16::try_from(scale(random, span + 1)).unwrap_or_default();
+        self.nth_snat_port(scale(random, self.snat_ports()))
+    }
+
+    #[inline(always)]
+    fn snat_ports(&self) -> u32 {
+        u32::from(self.snat_port_last.saturating_sub(self.snat_port_first)) + 1
+    }
+
+    #[inline(always)]
+    fn nth_snat_port(&self, n: u32) -> [u8; 2] {
+        let offset = u16::try_from(n).unwrap_or_default();
         self.snat_port_first.wrapping_add(offset).to_be_bytes()
     }
 }
@@ -165,5 +183,24 @@ mod tests {
             assert_eq!(port(u32::MAX), last);
             assert!((first..=last).contains(&port(0x8000_0000)));
         }
+    }
+
+    #[test]
+    fn ports_of_one_client_are_translated_to_as_many_others() {
+        let client = |last: u8| crate::packet::mapped([203, 0, 113, last]);
+        for (first, last) in [(1024u16, 29999u16), (61000, 61063), (40000, 40000)] {
+            let settings = settings((1, 0), (first, last));
+            for client in (1..=50).map(client) {
+                let ports = (32_768u16..).take(usize::from(last - first) + 1);
+                let translated: std::collections::BTreeSet<u16> = ports
+                    .map(|port| settings.snat_port_of(&client, port.to_be_bytes()))
+                    .map(u16::from_be_bytes)
+                    .collect();
+                assert!(translated.iter().copied().eq(first..=last), "{client:?}");
+            }
+        }
+        let settings = settings((1, 0), (1024, 29999));
+        let of = |client| settings.snat_port_of(&client, [0x9c, 0x40]);
+        assert_ne!(of(client(1)), of(client(2)), "clients begin in different places");
     }
 }

@@ -26,8 +26,9 @@ use super::{
 const NEXT: i32 = TC_ACT_UNSPEC;
 const DROP: i32 = TC_ACT_SHOT;
 
-/// Ports tried for one connection before it is dropped.
-const PORT_TRIES: u32 = 8;
+/// Ports tried for one connection before it is dropped, as many as netfilter tries. Of a range that
+/// is 95 % in use, all are taken once in 700 times.
+const PORT_TRIES: u32 = 128;
 
 /// Not a verdict of the kernel's: the packet becomes a refusal.
 const REJECT: i32 = 1000;
@@ -286,9 +287,12 @@ struct Remote<'a> {
     result: Result<(), Reason>,
 }
 
-extern "C" fn try_remote(_: u64, Remote { flow, node, result }: &mut Remote<'_>) -> i64 {
+extern "C" fn try_remote(turn: u64, Remote { flow, node, result }: &mut Remote<'_>) -> i64 {
     let Some(settings) = maps::settings() else { return steps::DONE };
-    let port = settings.snat_port(dial::random());
+    let port = match turn {
+        0 => settings.snat_port_of(&flow.dialled.source, flow.client_port),
+        _ => settings.snat_port(dial::random()),
+    };
     if !store_new(&flow.reply_in(*node, port)) {
         return steps::GO_ON;
     }
