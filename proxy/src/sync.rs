@@ -32,6 +32,18 @@ const PASS_FAILURES_MAX: usize = 24;
 /// Services that are written together: what is prepared for a group takes memory beside the plans.
 const GROUP_SERVICES_MAX: usize = 4096;
 
+/// One pass over the maps.
+#[derive(Debug, Default)]
+struct Pass {
+    report: Report,
+    /// To be written, the last one first.
+    groups: Vec<Vec<ServiceId>>,
+    /// Services that found no room when it was their turn.
+    unfit: Vec<(ServiceId, FullMap)>,
+    /// There is more room than they found.
+    has_more_room: bool,
+}
+
 /// The one writer of the service maps.
 #[derive(Debug)]
 pub struct Synchroniser<M> {
@@ -197,7 +209,7 @@ impl<M: Maps> Synchroniser<M> {
     /// Writes what is pending, in one pass if all goes well. A service that cannot be written is
     /// found by halving and left behind; it holds up no other.
     fn settle(&mut self) -> Report {
-        let mut report = Report { revision: self.revision, ..Report::default() };
+        let report = Report { revision: self.revision, ..Report::default() };
         if self.actual.is_none() {
             if let Err(error) = self.load() {
                 return self.give_up(report, &error);
@@ -206,19 +218,12 @@ impl<M: Maps> Synchroniser<M> {
             self.failed.clear();
         }
         self.full.forget(&self.pending);
-        report.services = self.pending.len();
-        let everything: Vec<ServiceId> = std::mem::take(&mut self.pending).into_iter().collect();
-        // Without services there may be frontends and counters to take away.
-        let mut groups: Vec<Vec<ServiceId>> = match everything.is_empty() {
-            true => vec![vec![]],
-            // The last one is written first.
-            false => everything.rchunks(GROUP_SERVICES_MAX).map(<[_]>::to_vec).collect(),
-        };
+        let mut pass = Pass::new(report, std::mem::take(&mut self.pending));
         let mut failures = 0;
-        while let Some(mut group) = groups.pop() {
-            let Err(error) = self.write(&group, &mut report, &mut groups) else { continue };
+        while let Some(mut group) = pass.next() {
+            let Err(error) = self.write(&group, &mut pass) else { continue };
             failures += 1;
-            report.error = Some(error.to_string());
+            pass.report.error = Some(error.to_string());
             // What a failed write left behind is not known.
             self.actual = None;
             let reloaded = self.load();
@@ -226,34 +231,32 @@ impl<M: Maps> Synchroniser<M> {
             if reloaded.is_err() || is_hopeless || group.len() < 2 {
                 self.failed.extend(group);
             } else {
-                groups.push(group.split_off(group.len() / 2));
-                groups.push(group);
+                pass.groups.push(group.split_off(group.len() / 2));
+                pass.groups.push(group);
             }
             if reloaded.is_err() || is_hopeless {
-                self.failed.extend(groups.drain(..).flatten());
+                self.failed.extend(pass.end());
             }
         }
-        self.last_error.clone_from(&report.error);
-        self.finish(report)
+        for (id, map) in pass.unfit {
+            self.full.insert(id, map);
+            self.failed.insert(id);
+        }
+        self.last_error.clone_from(&pass.report.error);
+        self.finish(pass.report)
     }
 
-    /// Writes one group of services; those that do not fit beside their old sets follow in a group
-    /// of their own, after the old ones are gone.
-    fn write(
-        &mut self,
-        group: &[ServiceId],
-        report: &mut Report,
-        groups: &mut Vec<Vec<ServiceId>>,
-    ) -> Result<(), MapError> {
+    /// Writes one group of services, and takes note of those that find no room.
+    fn write(&mut self, group: &[ServiceId], pass: &mut Pass) -> Result<(), MapError> {
         // Services of later groups have yet to claim the counters that they had before a restart.
-        let is_last = groups.is_empty();
+        let is_last = pass.groups.is_empty();
         let (delta, unfit) = self.draft(group, is_last);
         if let Some(actual) = self.actual.as_mut()
             && !delta.is_empty()
         {
             for step in delta.steps(actual) {
                 self.maps.apply(&step)?;
-                report.count(&step);
+                pass.report.count(&step);
             }
             actual.commit(&delta);
         }
@@ -262,15 +265,7 @@ impl<M: Maps> Synchroniser<M> {
             self.ended_counters.clear();
             self.owners.adopted();
         }
-        let (waiting, full): (Vec<_>, Vec<_>) = unfit
-            .into_iter()
-            .partition(|(_, map)| *map != FullMap::Frontends && delta.makes_room());
-        groups.extend(Some(waiting.into_iter().map(|(id, _)| id).collect::<Vec<_>>()));
-        groups.retain(|group| !group.is_empty());
-        for (id, map) in full {
-            self.full.insert(id, map);
-            self.failed.insert(id);
-        }
+        pass.leave_out(unfit, delta.makes_room());
         Ok(())
     }
 
@@ -353,6 +348,40 @@ impl<M: Maps> Synchroniser<M> {
             .iter()
             .map(|(id, key)| (key.clone(), counters.get(id).copied().unwrap_or_default()));
         Ok(named.collect())
+    }
+}
+
+impl Pass {
+    fn new(mut report: Report, services: BTreeSet<ServiceId>) -> Self {
+        report.services = services.len();
+        let services: Vec<ServiceId> = services.into_iter().collect();
+        // Without services there may be frontends and counters to take away.
+        let groups = match services.is_empty() {
+            true => vec![vec![]],
+            false => services.rchunks(GROUP_SERVICES_MAX).map(<[_]>::to_vec).collect(),
+        };
+        Self { report, groups, ..Self::default() }
+    }
+
+    /// What is to be written now. At the end come those who found no room, if others have made some
+    /// since then: one by one, as each may need what the one before gives up.
+    fn next(&mut self) -> Option<Vec<ServiceId>> {
+        if self.groups.is_empty() && std::mem::take(&mut self.has_more_room) {
+            // The last one first: each round goes the other way than the one before.
+            self.groups = self.unfit.drain(..).map(|(id, _)| vec![id]).collect();
+        }
+        self.groups.pop()
+    }
+
+    fn leave_out(&mut self, unfit: Vec<(ServiceId, FullMap)>, makes_room: bool) {
+        self.unfit.extend(unfit);
+        self.has_more_room |= makes_room && !self.unfit.is_empty();
+    }
+
+    /// Nothing more is written. Returns what would have been.
+    fn end(&mut self) -> impl Iterator<Item = ServiceId> {
+        self.has_more_room = false;
+        self.groups.drain(..).flatten()
     }
 }
 

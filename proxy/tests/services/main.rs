@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
+mod full;
 mod health_ports;
 mod incremental;
 mod objects;

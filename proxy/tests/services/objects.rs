@@ -147,3 +147,15 @@ pub(crate) fn put_slice(slice: EndpointSlice) -> Change {
 pub(crate) fn delete(kind: Kind, name: &str) -> Change {
     Change::Delete(ObjectRef { kind, key: key(name) })
 }
+
+/// `count` services with two endpoints each.
+pub(crate) fn many(count: usize) -> Vec<Change> {
+    let changes = (0..count).flat_map(|i| {
+        let (name, bytes) = (format!("s{i}"), [i >> 8, i & 255]);
+        let address = |net: &str| format!("{net}.{}.{}", bytes[0], bytes[1]);
+        let endpoints = [address("10.1"), address("10.2")];
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        [put_service(service(&name, &address("10.96"))), put_slice(slice(&name, &name, &endpoints))]
+    });
+    changes.collect()
+}

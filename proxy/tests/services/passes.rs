@@ -5,20 +5,20 @@ use std::{collections::BTreeMap, sync::Arc};
 use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     TableSize,
-    delta::{FullMap, Step},
+    delta::Step,
     maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
     plan::{NodeView, Problem, Rules},
     sync::Synchroniser,
     text,
 };
 use fairlead_state::{
-    Change, Kind, Object,
-    model::{IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service},
+    Change, Kind,
+    model::{LoadBalancing, Protocol, Service},
 };
 
 use crate::objects::{
-    Cluster, NODE, delete, ip as address, node, node_view, port, put_service, put_slice, service,
-    slice, with,
+    Cluster, NODE, delete, many, node, node_view, port, put_service, put_slice, service, slice,
+    with,
 };
 
 /// Memory maps that note how they are used.
@@ -58,18 +58,6 @@ impl Maps for Noted {
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
         self.maps.counters()
     }
-}
-
-/// `count` services with two endpoints each.
-fn many(count: usize) -> Vec<Change> {
-    let changes = (0..count).flat_map(|i| {
-        let (name, bytes) = (format!("s{i}"), [i >> 8, i & 255]);
-        let address = |net: &str| format!("{net}.{}.{}", bytes[0], bytes[1]);
-        let endpoints = [address("10.1"), address("10.2")];
-        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
-        [put_service(service(&name, &address("10.96"))), put_slice(slice(&name, &name, &endpoints))]
-    });
-    changes.collect()
 }
 
 #[test]
@@ -200,48 +188,6 @@ fn drift_is_found_counted_and_repaired() {
 }
 
 #[test]
-fn a_full_frontends_map_is_reported_and_deletions_make_room() {
-    let mut cluster = Cluster::new();
-    let capacities =
-        Capacities { frontends: 6, backends: 100, maglev: 0, source_ranges: 1000, counters: 100 };
-    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
-    let report = sync.reconcile(&cluster.apply(many(5)));
-    assert_eq!((report.behind, report.error), (2, None));
-    let full = sync.status().full;
-    assert_eq!(
-        full.iter().map(|f| (f.map, f.services)).collect::<Vec<_>>(),
-        [(FullMap::Frontends, 2)]
-    );
-    assert_eq!(
-        full[0].to_string(),
-        "frontends holds 6 entries and is full: 2 services are not served in full; raise \
-         --frontends-max"
-    );
-    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
-    sync.reconcile(&cluster.apply([change]));
-    assert!(text::image_text(sync.maps().image()).contains("10.9.0.1"), "others go on");
-    sync.reconcile(&cluster.apply([delete(Kind::Service, "s0"), delete(Kind::Service, "s1")]));
-    sync.retry();
-    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 6));
-    assert!(sync.status().full.is_empty());
-}
-
-#[test]
-fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
-    let mut cluster = Cluster::new();
-    // Six slots are in use and there is room for two more.
-    let capacities =
-        Capacities { frontends: 10, backends: 8, maglev: 0, source_ranges: 1000, counters: 10 };
-    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
-    sync.reconcile(&cluster.apply(many(3)));
-    let all_change: Vec<_> = (0..3)
-        .map(|i| put_slice(slice(&format!("s{i}"), &format!("s{i}"), &["10.8.0.1", "10.8.0.2"])))
-        .collect();
-    let report = sync.reconcile(&cluster.apply(all_change));
-    assert_eq!((report.behind, report.backends_put, report.backends_deleted), (0, 6, 6));
-}
-
-#[test]
 fn a_table_comes_with_its_set_and_another_size_is_another_set() {
     let mut cluster = Cluster::new();
     let service = with(service("a", "10.96.0.1"), |extras| {
@@ -275,78 +221,6 @@ fn a_table_comes_with_its_set_and_another_size_is_another_set() {
     let node = NodeView { rules: larger, ..node_view(&snapshot) };
     let planned = text::plan_text(&snapshot, &node);
     assert_eq!(text::image_text(restarted.maps().maps.image()), planned);
-}
-
-/// The Service that finds no room for its table is left as it was, or out, if it is new.
-#[test]
-fn a_full_map_of_tables_concerns_the_newcomer_alone() {
-    let mut cluster = Cluster::new();
-    let capacities = Capacities {
-        frontends: 100,
-        backends: 100,
-        maglev: 40,
-        source_ranges: 1000,
-        counters: 100,
-    };
-    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
-    let balanced = |change: Change| match change {
-        Change::Upsert(Object::Service(service)) => {
-            put_service(with(Service::clone(&service), |extras| {
-                extras.load_balancing = LoadBalancing::Maglev;
-            }))
-        }
-        other => other,
-    };
-    let report = sync.reconcile(&cluster.apply(many(3).into_iter().map(balanced)));
-    assert_eq!((report.behind, report.error), (1, None));
-    assert_eq!(
-        sync.status().full[0].to_string(),
-        "maglev holds 40 entries and is full: 1 services are not served in full; raise \
-         --maglev-max"
-    );
-    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
-    assert_eq!(sync.reconcile(&cluster.apply([change])).behind, 2, "beside the old one: no room");
-    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
-    sync.retry();
-    assert_eq!((sync.is_behind(), sync.status().maglev), (false, 32));
-}
-
-/// Of two Services that limit their clients the second finds no room: it is left out, since without
-/// its ranges it would be open to all, and the others are served.
-#[test]
-fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
-    let mut cluster = Cluster::new();
-    let capacities =
-        Capacities { frontends: 100, backends: 100, maglev: 0, source_ranges: 3, counters: 100 };
-    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
-    let limited = |name: &str, ip: &str, ranges: &[&str]| {
-        put_service(with(service(name, ip), |extras| {
-            extras.load_balancer_ips =
-                Arc::new([LoadBalancerIp { ip: address(ip), mode: IpMode::Vip }]);
-            extras.load_balancer_source_ranges =
-                ranges.iter().map(|r| r.parse().unwrap()).collect();
-        }))
-    };
-    let two = ["198.51.100.0/24", "203.0.113.0/24"];
-    let all = [
-        limited("s1", "10.96.0.1", &two),
-        limited("s2", "10.96.0.2", &two),
-        put_service(service("s3", "10.96.0.3")),
-    ];
-    let report = sync.reconcile(&cluster.apply(all));
-    assert_eq!((report.behind, report.error), (1, None));
-    assert_eq!(
-        sync.status().full[0].to_string(),
-        "source-ranges holds 3 entries and is full: 1 services are not served in full; raise \
-         --source-ranges-max"
-    );
-    let held = text::image_text(sync.maps().image());
-    assert!(held.contains("10.96.0.1") && held.contains("10.96.0.3"), "{held}");
-    assert!(!held.contains("10.96.0.2"), "{held}");
-    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
-    sync.retry();
-    assert!(!sync.is_behind() && sync.status().full.is_empty());
-    assert!(text::image_text(sync.maps().image()).contains("10.96.0.2"));
 }
 
 #[test]

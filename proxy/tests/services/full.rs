@@ -1,0 +1,193 @@
+//! Maps without room: who is left out, who is told, and what room that is made is good for.
+
+use std::sync::Arc;
+
+use fairlead_proxy::{
+    delta::FullMap,
+    maps::{Capacities, memory::MemoryMaps},
+    sync::Synchroniser,
+    text,
+};
+use fairlead_state::{
+    Change, Kind, Object,
+    model::{IpMode, LoadBalancerIp, LoadBalancing, Service},
+};
+
+use crate::objects::{
+    Cluster, NODE, delete, ip as address, many, put_service, put_slice, service, slice, with,
+};
+
+/// More than are written together.
+const SEVERAL_GROUPS: usize = 5000;
+
+/// A Service with one load balancer address, for two ranges of clients.
+fn limited(name: &str, ip: &str) -> Change {
+    put_service(with(service(name, ip), |extras| {
+        extras.load_balancer_ips =
+            Arc::new([LoadBalancerIp { ip: address(ip), mode: IpMode::Vip }]);
+        let ranges = ["198.51.100.0/24", "203.0.113.0/24"];
+        extras.load_balancer_source_ranges = ranges.iter().map(|r| r.parse().unwrap()).collect();
+    }))
+}
+
+/// The slice of the Service `name` with so many endpoints.
+fn endpoints(name: &str, count: usize) -> Change {
+    let ips: Vec<String> = (0..count).map(|i| format!("10.7.{}.{}", i >> 8, i & 255)).collect();
+    put_slice(slice(name, name, &ips.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+#[test]
+fn a_full_frontends_map_is_reported_and_deletions_make_room() {
+    let mut cluster = Cluster::new();
+    let capacities =
+        Capacities { frontends: 6, backends: 100, maglev: 0, source_ranges: 1000, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let report = sync.reconcile(&cluster.apply(many(5)));
+    assert_eq!((report.behind, report.error), (2, None));
+    let full = sync.status().full;
+    assert_eq!(
+        full.iter().map(|f| (f.map, f.services)).collect::<Vec<_>>(),
+        [(FullMap::Frontends, 2)]
+    );
+    assert_eq!(
+        full[0].to_string(),
+        "frontends holds 6 entries and is full: 2 services are not served in full; raise \
+         --frontends-max"
+    );
+    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
+    sync.reconcile(&cluster.apply([change]));
+    assert!(text::image_text(sync.maps().image()).contains("10.9.0.1"), "others go on");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s0"), delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 6));
+    assert!(sync.status().full.is_empty());
+}
+
+#[test]
+fn sets_that_fit_only_one_after_the_other_are_written_one_after_the_other() {
+    let mut cluster = Cluster::new();
+    // Six slots are in use and there is room for two more.
+    let capacities =
+        Capacities { frontends: 10, backends: 8, maglev: 0, source_ranges: 1000, counters: 10 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    sync.reconcile(&cluster.apply(many(3)));
+    let all_change: Vec<_> = (0..3)
+        .map(|i| put_slice(slice(&format!("s{i}"), &format!("s{i}"), &["10.8.0.1", "10.8.0.2"])))
+        .collect();
+    let report = sync.reconcile(&cluster.apply(all_change));
+    assert_eq!((report.behind, report.backends_put, report.backends_deleted), (0, 6, 6));
+}
+
+/// The Service whose new endpoints find no room goes on with the old ones; a new one is left out.
+#[test]
+fn a_full_map_of_backends_concerns_the_newcomer_alone() {
+    let mut cluster = Cluster::new();
+    let capacities =
+        Capacities { frontends: 100, backends: 5, maglev: 0, source_ranges: 0, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let report = sync.reconcile(&cluster.apply(many(3)));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "backends holds 5 entries and is full: 1 services are not served in full; raise \
+         --backends-max"
+    );
+    let held = text::image_text(sync.maps().image());
+    assert!(held.contains("-> 10.1.0.0:8080, 10.2.0.0:8080"), "{held}");
+    assert_eq!(sync.reconcile(&cluster.apply([endpoints("s0", 2)])).behind, 2);
+    assert_eq!(text::image_text(sync.maps().image()), held, "s0 as before, s2 not at all");
+    assert_eq!(sync.reconcile(&cluster.apply([endpoints("s1", 1)])).behind, 2, "room for the one");
+    let report = sync.retry();
+    assert_eq!((report.behind, sync.maps().image().backends.len()), (0, 5));
+}
+
+/// Groups of Services are written one after the other. What a later one gives up serves those of an
+/// earlier one in the same pass: nobody is called full who is not.
+#[test]
+fn room_that_later_groups_make_is_used_at_once() {
+    let mut cluster = Cluster::new();
+    let backends = 2 * SEVERAL_GROUPS + 40;
+    let capacities = Capacities {
+        frontends: 3 * SEVERAL_GROUPS,
+        backends,
+        maglev: 0,
+        source_ranges: 2,
+        counters: 2 * SEVERAL_GROUPS,
+    };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let all = many(SEVERAL_GROUPS).into_iter().chain([limited("z", "10.97.0.1")]);
+    assert_eq!(sync.reconcile(&cluster.apply(all)).behind, 0);
+    // The first two grow: one by endpoints, one by ranges. Everything after them makes room, the last
+    // by leaving.
+    let change = |i: usize| endpoints(&format!("s{i}"), if i == 0 { 3000 } else { 1 });
+    let changes = (0..SEVERAL_GROUPS).map(change);
+    let more = [limited("s1", "10.96.0.1"), delete(Kind::Service, "z")];
+    let report = sync.reconcile(&cluster.apply(changes.chain(more)));
+    assert_eq!((report.behind, report.error), (0, None));
+    assert!(sync.status().full.is_empty());
+    let image = sync.maps().image();
+    assert_eq!((image.backends.len(), image.source_ranges.len()), (SEVERAL_GROUPS - 1 + 3000, 2));
+}
+
+/// The Service that finds no room for its table is left as it was, or out, if it is new.
+#[test]
+fn a_full_map_of_tables_concerns_the_newcomer_alone() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities {
+        frontends: 100,
+        backends: 100,
+        maglev: 40,
+        source_ranges: 1000,
+        counters: 100,
+    };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let balanced = |change: Change| match change {
+        Change::Upsert(Object::Service(service)) => {
+            put_service(with(Service::clone(&service), |extras| {
+                extras.load_balancing = LoadBalancing::Maglev;
+            }))
+        }
+        other => other,
+    };
+    let report = sync.reconcile(&cluster.apply(many(3).into_iter().map(balanced)));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "maglev holds 40 entries and is full: 1 services are not served in full; raise \
+         --maglev-max"
+    );
+    let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
+    assert_eq!(sync.reconcile(&cluster.apply([change])).behind, 2, "beside the old one: no room");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert_eq!((sync.is_behind(), sync.status().maglev), (false, 32));
+}
+
+/// Of two Services that limit their clients the second finds no room: it is left out, since without
+/// its ranges it would be open to all, and the others are served.
+#[test]
+fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
+    let mut cluster = Cluster::new();
+    let capacities =
+        Capacities { frontends: 100, backends: 100, maglev: 0, source_ranges: 3, counters: 100 };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let all = [
+        limited("s1", "10.96.0.1"),
+        limited("s2", "10.96.0.2"),
+        put_service(service("s3", "10.96.0.3")),
+    ];
+    let report = sync.reconcile(&cluster.apply(all));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "source-ranges holds 3 entries and is full: 1 services are not served in full; raise \
+         --source-ranges-max"
+    );
+    let held = text::image_text(sync.maps().image());
+    assert!(held.contains("10.96.0.1") && held.contains("10.96.0.3"), "{held}");
+    assert!(!held.contains("10.96.0.2"), "{held}");
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
+    sync.retry();
+    assert!(!sync.is_behind() && sync.status().full.is_empty());
+    assert!(text::image_text(sync.maps().image()).contains("10.96.0.2"));
+}
