@@ -7,7 +7,7 @@
 mod actual;
 mod ids;
 
-use std::fmt;
+use std::{collections::hash_map::Entry, fmt};
 
 use fairlead_ebpf::abi::{
     Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
@@ -262,18 +262,19 @@ impl<'a> Draft<'a> {
             fits
         });
         let known = self.known_sets(wanted);
-        let mut sets: Vec<(&BackendSet, Option<TableSize>, u32)> = Vec::new();
+        // By where the plan keeps them: it keeps each content once.
+        let mut sets: FastMap<*const BackendSet, u32> = FastMap::default();
+        let mut new_sets = Vec::new();
         let (mut new_slots, mut new_parts) = (0, 0);
         for (set, table) in placed.iter().flat_map(WantedFrontend::sets) {
-            if sets.iter().any(|(other, ..)| std::ptr::eq(*other, set)) {
-                continue;
-            }
-            let same = known.iter().find(|(_, content)| *content == (set, table));
+            let Entry::Vacant(entry) = sets.entry(std::ptr::from_ref(set)) else { continue };
+            let same = known.get(&(set, table)).copied();
             if same.is_none() {
                 new_slots += set.len();
                 new_parts += table.map_or(0, |size| size.parts() as usize);
+                new_sets.push((set, table));
             }
-            sets.push((set, table, same.map_or(0, |(id, _)| *id)));
+            entry.insert(same.unwrap_or_default());
         }
         if new_slots > self.room.slots {
             return Err(FullMap::Backends);
@@ -281,7 +282,7 @@ impl<'a> Draft<'a> {
         if new_parts > self.room.parts {
             return Err(FullMap::Maglev);
         }
-        let new_ranges = self.missing_ranges(wanted);
+        let (new_ranges, ended_ranges) = self.ranges(wanted);
         // Without them clients that must not come in would.
         if new_ranges.len() > self.room.ranges {
             return Err(FullMap::SourceRanges);
@@ -292,18 +293,17 @@ impl<'a> Draft<'a> {
             parts: self.room.parts - new_parts,
             ranges: self.room.ranges - new_ranges.len(),
         };
-        for (set, table, id) in sets.iter_mut().filter(|(_, _, id)| *id == 0) {
-            *id = set_ids.allocate(|id| self.actual.holds_set(id));
-            let (id, backends, table) = (*id, BackendSet::clone(set), *table);
-            self.delta.new_sets.push(NewSet { id, backends, table });
+        for (set, table) in new_sets {
+            let id = set_ids.allocate(|id| self.actual.holds_set(id));
+            sets.insert(std::ptr::from_ref(set), id);
+            self.delta.new_sets.push(NewSet { id, backends: BackendSet::clone(set), table });
         }
-        let ended = self.actual.ranges_of(wanted.counter_id);
-        let ended = ended.filter(|range| !wanted.source_ranges.contains(range));
-        self.delta.ended_ranges.extend(ended);
+        self.delta.ended_ranges.extend(ended_ranges);
         self.delta.new_ranges.extend(new_ranges);
         for frontend in &placed {
-            let id = |set: &BackendSet| sets.iter().find(|(other, ..)| std::ptr::eq(*other, set));
-            let id = |set: Option<&BackendSet>| set.and_then(id).map_or(0, |(.., id)| *id);
+            let id = |set: Option<&BackendSet>| {
+                set.and_then(|set| sets.get(&std::ptr::from_ref(set))).copied().unwrap_or_default()
+            };
             let (set_id, local_set_id) = (id(frontend.set), id(frontend.local));
             let backends = frontend.set.map_or(0, |set| set.len());
             let backends = u16::try_from(backends).unwrap_or(u16::MAX);
@@ -315,25 +315,26 @@ impl<'a> Draft<'a> {
         if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
     }
 
-    fn missing_ranges(&self, wanted: &Wanted<'_>) -> Vec<SourceRangeKey> {
-        let held = || self.actual.ranges_of(wanted.counter_id);
-        let mut missing = wanted.source_ranges.clone();
-        missing.retain(|range| !held().any(|held| held == *range));
-        missing.sort_unstable();
-        missing.dedup();
-        missing
+    /// Source ranges that are missing, and those there that are not wanted any more.
+    fn ranges(&self, wanted: &Wanted<'_>) -> (Vec<SourceRangeKey>, Vec<SourceRangeKey>) {
+        let mut ranges = wanted.source_ranges.clone();
+        ranges.sort_unstable();
+        ranges.dedup();
+        let held = self.actual.ranges_of(wanted.counter_id);
+        let ended = held.filter(|range| ranges.binary_search(range).is_err()).collect();
+        ranges.retain(|range| !self.actual.holds_range(range));
+        (ranges, ended)
     }
 
     /// Sets the service's frontends lead to by now: one with the content that is wanted stays,
     /// also one written by an earlier start.
-    fn known_sets(&self, wanted: &Wanted<'_>) -> Vec<(u32, (&'a BackendSet, Option<TableSize>))> {
-        let mut known = Vec::new();
-        for WantedFrontend { key, .. } in &wanted.frontends {
-            let Some(value) = self.actual.frontends().get(key) else { continue };
-            for id in actual::sets_of(value) {
-                if !known.iter().any(|(other, _)| *other == id) {
-                    known.extend(self.actual.set(id).map(|content| (id, content)));
-                }
+    fn known_sets(&self, wanted: &Wanted<'_>) -> FastMap<(&'a BackendSet, Option<TableSize>), u32> {
+        let values = wanted.frontends.iter().filter_map(|f| self.actual.frontends().get(&f.key));
+        let mut seen = FastSet::default();
+        let mut known = FastMap::default();
+        for id in values.flat_map(actual::sets_of).filter(|id| seen.insert(*id)) {
+            if let Some(content) = self.actual.set(id) {
+                known.entry(content).or_insert(id);
             }
         }
         known

@@ -3,12 +3,13 @@
 mod claims;
 mod frontends;
 pub mod select;
+mod targets;
 mod warning;
 
 use std::{net::IpAddr, sync::Arc};
 
 use fairlead_ebpf::{
-    abi::{Address, BACKEND_LOCAL, Backend, FrontendKey, TableSize},
+    abi::{Address, Backend, FrontendKey, TableSize},
     packet::mapped,
 };
 use fairlead_state::{
@@ -17,7 +18,7 @@ use fairlead_state::{
 };
 use ipnetwork::IpNetwork;
 
-use self::select::Candidate;
+use self::targets::Targets;
 
 pub(crate) use self::claims::{Changed, ServiceId};
 pub use self::{
@@ -187,9 +188,13 @@ pub fn plan_service(
     if addresses.iter().any(|address| address.is_balancer) {
         plan.source_ranges = service.extras.load_balancer_source_ranges.to_vec();
     }
+    let targets = Targets::of(slices);
+    // Ranges of one family do not make the other unreachable (kube-proxy sorts them first).
+    let is_limited = |is_ipv6| plan.source_ranges.iter().any(|range| range.is_ipv6() == is_ipv6);
+    let is_limited = [false, true].map(is_limited);
     let mut frontends = Vec::with_capacity(service.ports.len() * service.cluster_ips.len() + 1);
     for (port, index) in service.ports.iter().zip(0u16..) {
-        for is_ipv6 in [false, true] {
+        for (is_ipv6, is_limited) in [false, true].into_iter().zip(is_limited) {
             frontends::of_port(
                 &mut plan,
                 &mut frontends,
@@ -199,9 +204,10 @@ pub fn plan_service(
                     index,
                     is_ipv6,
                     addresses: &addresses,
+                    is_limited,
                     table,
                 },
-                &candidates(port, is_ipv6, slices, node),
+                &targets.candidates(port, is_ipv6, node),
                 node,
             );
         }
@@ -234,37 +240,6 @@ fn table(service: &Service, rules: &Rules, problems: &mut Vec<Problem>) -> Optio
         }
     };
     is_maglev.then_some(rules.maglev_table)
-}
-
-/// Endpoints that serve `port` over one family, each address and port once, sorted by them.
-fn candidates<'a>(
-    port: &ServicePort,
-    is_ipv6: bool,
-    slices: &[&'a Arc<EndpointSlice>],
-    node: &NodeView,
-) -> Vec<Candidate<'a>> {
-    let mut candidates = Vec::new();
-    let is_meant = |slice: &&&Arc<EndpointSlice>| slice.ipv6 == is_ipv6 && !slice.headless_label;
-    for slice in slices.iter().filter(is_meant) {
-        // By name, not by number: endpoints behind one targetPort name may differ in their port.
-        let ports = slice.ports.iter();
-        for target in ports.filter(|p| p.name == port.name && p.protocol == port.protocol) {
-            for endpoint in slice.endpoints.iter() {
-                // discovery.k8s.io/v1 defines no meaning for addresses after the first.
-                let Some(first) = endpoint.addresses.first() else { continue };
-                let is_local = endpoint.node_name.as_ref().is_some_and(|name| *name == node.name);
-                candidates.push(Candidate {
-                    backend: Backend {
-                        address: address(*first),
-                        port: target.port.to_be_bytes(),
-                        flags: if is_local { BACKEND_LOCAL } else { 0 },
-                    },
-                    endpoint,
-                });
-            }
-        }
-    }
-    select::unique(candidates)
 }
 
 /// An address as the maps have it.

@@ -26,6 +26,7 @@ use fairlead_state::Snapshot;
 use ipnetwork::IpNetwork;
 
 use crate::{
+    hash::FastMap,
     image::Image,
     maglev,
     plan::{BackendSet, Lead, NodeView, Planned, Plans},
@@ -51,6 +52,10 @@ pub fn plan_text_with_names(snapshot: &Snapshot, node: &NodeView) -> String {
 
 /// What maps hold.
 pub fn image_text(image: &Image) -> String {
+    let mut ranges: FastMap<u32, Vec<IpNetwork>> = FastMap::default();
+    for key in &image.source_ranges {
+        ranges.entry(key.counter_id).or_default().extend(range(key));
+    }
     let mut text = String::new();
     for (key, value) in &image.frontends {
         let slots = |set_id: u32, count: u16| {
@@ -62,13 +67,14 @@ pub fn image_text(image: &Image) -> String {
         };
         let sets = [(value.set_id, value.backends), (value.local_set_id, value.local_backends)];
         let mut sets = sets.into_iter().filter(|(_, count)| *count > 0);
-        let ranges = image.source_ranges.iter().filter(|r| r.counter_id == value.counter_id);
+        let is_limited = value.flags & FRONTEND_SOURCE_RANGES != 0;
+        let ranges = ranges.get(&value.counter_id).filter(|_| is_limited);
         let line = Line {
             backends: slots(value.set_id, value.backends),
             local: slots(value.local_set_id, value.local_backends),
             affinity_seconds: value.affinity_seconds,
             flags: value.flags,
-            ranges: ranges.filter_map(range).collect(),
+            ranges: ranges.cloned().unwrap_or_default(),
             is_table_whole: TableSize::of(value.flags)
                 .is_none_or(|size| sets.all(|set| is_table_whole(image, set, size))),
         };

@@ -141,6 +141,10 @@ impl Actual {
         self.ranges.get(&counter_id).into_iter().flatten().copied()
     }
 
+    pub(super) fn holds_range(&self, range: &SourceRangeKey) -> bool {
+        self.ranges.get(&range.counter_id).is_some_and(|ranges| ranges.contains(range))
+    }
+
     /// How many source ranges all services have together.
     pub fn ranges(&self) -> usize {
         self.ranges_count

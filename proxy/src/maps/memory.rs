@@ -68,9 +68,9 @@ impl Maps for MemoryMaps {
             Step::DeleteBackends(keys) => delete(&mut self.image.backends, keys),
             Step::DeleteMaglev(keys) => delete(&mut self.image.maglev, keys),
             Step::PutSourceRanges(ranges) => self.image.source_ranges.extend(ranges),
-            Step::DeleteSourceRanges(ranges) => {
-                self.image.source_ranges.retain(|range| !ranges.contains(range));
-            }
+            Step::DeleteSourceRanges(ranges) => ranges.iter().for_each(|range| {
+                self.image.source_ranges.remove(range);
+            }),
             Step::DeleteCounters(ids) => delete(&mut self.counters, ids),
         }
         Ok(())

@@ -29,6 +29,8 @@ pub(super) struct PortFamily<'a> {
     pub(super) index: u16,
     pub(super) is_ipv6: bool,
     pub(super) addresses: &'a [ExternalAddress],
+    /// Load balancer addresses are for some clients only.
+    pub(super) is_limited: bool,
     /// Of the tables by which flows are given to backends, if they are.
     pub(super) table: Option<TableSize>,
 }
@@ -107,10 +109,8 @@ pub(super) fn of_port(
     if let Some(node_port) = port.node_port {
         frontends.push(outward.at(if is_ipv6 { ANY_V6 } else { ANY_V4 }, node_port, at));
     }
-    // Ranges of the other family do not make this one unreachable (kube-proxy sorts them first).
-    let is_limited = plan.source_ranges.iter().any(|range| range.is_ipv6() == is_ipv6);
     for ExternalAddress { ip, is_balancer } in external {
-        let limit = if *is_balancer && is_limited { FRONTEND_SOURCE_RANGES } else { 0 };
+        let limit = if *is_balancer && at.is_limited { FRONTEND_SOURCE_RANGES } else { 0 };
         let limited = Planned { flags: outward.flags | limit, ..outward };
         frontends.push(limited.at(address(*ip), port.port, at));
     }

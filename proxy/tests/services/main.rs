@@ -8,6 +8,7 @@
 mod full;
 mod health_ports;
 mod incremental;
+mod limits;
 mod objects;
 mod passes;
 mod proxy_name;
