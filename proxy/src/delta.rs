@@ -7,7 +7,7 @@
 mod actual;
 mod ids;
 
-use std::{collections::hash_map::Entry, fmt};
+use std::{collections::hash_map::Entry, fmt, sync::Arc};
 
 use fairlead_ebpf::abi::{
     Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
@@ -50,6 +50,8 @@ pub enum Step {
 pub struct Delta {
     ended_frontends: Vec<FrontendKey>,
     new_sets: Vec<NewSet>,
+    /// Sets that were read from the maps and are planned alike: one copy of them is enough.
+    shared_sets: Vec<(u32, BackendSet)>,
     frontends: Vec<(FrontendKey, FrontendValue)>,
     ended_sets: Vec<u32>,
     new_ranges: Vec<SourceRangeKey>,
@@ -264,17 +266,21 @@ impl<'a> Draft<'a> {
         let known = self.known_sets(wanted);
         // By where the plan keeps them: it keeps each content once.
         let mut sets: FastMap<*const BackendSet, u32> = FastMap::default();
-        let mut new_sets = Vec::new();
+        let (mut new_sets, mut shared_sets) = (Vec::new(), Vec::new());
         let (mut new_slots, mut new_parts) = (0, 0);
         for (set, table) in placed.iter().flat_map(WantedFrontend::sets) {
             let Entry::Vacant(entry) = sets.entry(std::ptr::from_ref(set)) else { continue };
-            let same = known.get(&(set, table)).copied();
-            if same.is_none() {
-                new_slots += set.len();
-                new_parts += table.map_or(0, |size| size.parts() as usize);
-                new_sets.push((set, table));
+            let same = known.get_key_value(&(set, table)).map(|((held, _), id)| (*held, *id));
+            match same {
+                Some((held, id)) if !Arc::ptr_eq(held, set) => shared_sets.push((id, set.clone())),
+                Some(_) => {}
+                None => {
+                    new_slots += set.len();
+                    new_parts += table.map_or(0, |size| size.parts() as usize);
+                    new_sets.push((set, table));
+                }
             }
-            entry.insert(same.unwrap_or_default());
+            entry.insert(same.map_or(0, |(_, id)| id));
         }
         if new_slots > self.room.slots {
             return Err(FullMap::Backends);
@@ -298,6 +304,7 @@ impl<'a> Draft<'a> {
             sets.insert(std::ptr::from_ref(set), id);
             self.delta.new_sets.push(NewSet { id, backends: BackendSet::clone(set), table });
         }
+        self.delta.shared_sets.extend(shared_sets);
         self.delta.ended_ranges.extend(ended_ranges);
         self.delta.new_ranges.extend(new_ranges);
         for frontend in &placed {

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 /// Seeded per process: addresses and ports are chosen by users of the cluster.
-pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type FastState = foldhash::fast::RandomState;
+/// By [`FastState`].
+pub(crate) type FastMap<K, V> = HashMap<K, V, FastState>;
 /// As [`FastMap`].
-pub(crate) type FastSet<K> = HashSet<K, foldhash::fast::RandomState>;
+pub(crate) type FastSet<K> = HashSet<K, FastState>;

@@ -6,7 +6,7 @@ pub mod select;
 mod targets;
 mod warning;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use fairlead_ebpf::{
     abi::{Address, Backend, FrontendKey, TableSize},
@@ -14,11 +14,11 @@ use fairlead_ebpf::{
 };
 use fairlead_state::{
     Key, Name, Snapshot,
-    model::{EndpointSlice, LoadBalancing, Service, ServicePort, SessionAffinity},
+    model::{EndpointSlice, LoadBalancing, Plain, Rare, Service, ServicePort, SessionAffinity},
 };
 use ipnetwork::IpNetwork;
 
-use self::targets::Targets;
+use self::{frontends::PortFamily, targets::Targets};
 
 pub(crate) use self::claims::{Changed, ServiceId};
 pub use self::{
@@ -82,29 +82,53 @@ pub struct PlannedFrontend {
     /// Of the set of `local`, the first so many serve clients from outside, with
     /// [`FRONTEND_LOCAL`].
     pub local_backends: u16,
-    /// Index into [`ServicePlan::sets`]; `None`: no endpoints.
+    /// Of [`ServicePlan::sets`]; `None`: no endpoints.
     pub set: Option<SetIndex>,
     /// With [`FRONTEND_LOCAL`], the set whose head the endpoints of this node are.
     pub local: Option<SetIndex>,
 }
 
 /// Which of a plan's sets.
-pub type SetIndex = u32;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetIndex(NonZeroU32);
 
 /// What the maps must hold for one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicePlan {
-    /// Each key once.
-    pub frontends: Vec<PlannedFrontend>,
+    /// Each key once, sorted by it.
+    pub frontends: Box<[PlannedFrontend]>,
     /// Frontends share them. None is empty.
-    pub sets: Vec<BackendSet>,
+    pub sets: Box<[BackendSet]>,
     /// How long a client keeps its backend; 0: no affinity.
     pub affinity_seconds: u32,
+    /// What few services have.
+    pub extras: Rare<PlanExtras>,
+}
+
+/// What few services have in their plans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanExtras {
     /// Who may use load balancer addresses; each family's apply to its frontends with
-    /// [`FRONTEND_SOURCE_RANGES`].
+    /// [`FRONTEND_SOURCE_RANGES`](fairlead_ebpf::abi::FRONTEND_SOURCE_RANGES).
     pub source_ranges: Vec<IpNetwork>,
     /// What of the service is not served as it asks.
     pub problems: Vec<Problem>,
+}
+
+impl Plain for PlanExtras {
+    fn plain() -> &'static Self {
+        static PLAIN: PlanExtras = PlanExtras { source_ranges: Vec::new(), problems: Vec::new() };
+        &PLAIN
+    }
+}
+
+/// A plan in the making.
+#[derive(Debug, Default)]
+struct Builder {
+    frontends: Vec<PlannedFrontend>,
+    sets: Vec<BackendSet>,
+    affinity_seconds: u32,
+    extras: PlanExtras,
 }
 
 /// Where a frontend leads.
@@ -129,12 +153,20 @@ impl NodeView {
     }
 }
 
+impl SetIndex {
+    fn of(place: usize) -> Option<Self> {
+        Some(Self(NonZeroU32::MIN.checked_add(u32::try_from(place).ok()?)?))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 impl ServicePlan {
     /// Where each frontend leads.
     pub fn leads(&self) -> impl Iterator<Item = Lead<'_>> {
-        let set = |index: Option<SetIndex>| {
-            index.and_then(|index| self.sets.get(usize::try_from(index).ok()?))
-        };
+        let set = |index: Option<SetIndex>| index.and_then(|index| self.sets.get(index.place()));
         self.frontends.iter().map(move |frontend| Lead {
             frontend,
             set: set(frontend.set),
@@ -142,11 +174,13 @@ impl ServicePlan {
             affinity_seconds: self.affinity_seconds,
         })
     }
+}
 
+impl Builder {
     fn intern(&mut self, port: &ServicePort, mut backends: Vec<Backend>) -> Option<SetIndex> {
         if backends.len() > SET_BACKENDS_MAX {
             let problem = Problem::TooManyEndpoints { port: port.port, endpoints: backends.len() };
-            self.problems.push(problem);
+            self.extras.problems.push(problem);
             backends.truncate(SET_BACKENDS_MAX);
         }
         if backends.is_empty() {
@@ -154,11 +188,24 @@ impl ServicePlan {
         }
         let recent = self.sets.len().saturating_sub(COMPARED_SETS_MAX);
         let known = self.sets.iter().skip(recent).position(|set| **set == *backends);
-        let index = known.map_or(self.sets.len(), |known| recent + known);
+        let place = known.map_or(self.sets.len(), |known| recent + known);
         if known.is_none() {
             self.sets.push(backends.into());
         }
-        SetIndex::try_from(index).ok()
+        SetIndex::of(place)
+    }
+
+    fn finish(self) -> ServicePlan {
+        let Self { mut frontends, sets, affinity_seconds, extras } = self;
+        // Stable, so that of a key written twice the first port stays.
+        frontends.sort_by_key(|frontend| frontend.key);
+        frontends.dedup_by_key(|frontend| frontend.key);
+        ServicePlan {
+            frontends: frontends.into(),
+            sets: sets.into(),
+            affinity_seconds,
+            extras: extras.into(),
+        }
     }
 }
 
@@ -168,54 +215,39 @@ pub fn plan_service(
     slices: &[&Arc<EndpointSlice>],
     node: &NodeView,
 ) -> ServicePlan {
-    let mut plan = ServicePlan::default();
+    let mut plan = Builder::default();
     let ours = node.rules.proxy_name.as_ref();
     if !is_served(service, ours) {
         if service.extras.proxy_name.as_ref() != ours {
-            let foreign = service.cluster_ips.iter().map(|ip| frontends::foreign(*ip));
-            plan.frontends = frontends::first_of_each(foreign.collect());
+            plan.frontends.extend(service.cluster_ips.iter().map(|ip| frontends::foreign(*ip)));
         }
-        return plan;
+        return plan.finish();
     }
     if let SessionAffinity::ClientIp { timeout_seconds } = service.extras.session_affinity {
         plan.affinity_seconds = timeout_seconds;
     }
     if !service.extras.external_ips.is_empty() && !node.rules.external_ips {
-        plan.problems.push(Problem::ExternalIps);
+        plan.extras.problems.push(Problem::ExternalIps);
     }
-    let table = table(service, &node.rules, &mut plan.problems);
+    let table = table(service, &node.rules, &mut plan.extras.problems);
     let addresses = frontends::external_addresses(service, &node.rules);
     if addresses.iter().any(|address| address.is_balancer) {
-        plan.source_ranges = service.extras.load_balancer_source_ranges.to_vec();
+        plan.extras.source_ranges = service.extras.load_balancer_source_ranges.to_vec();
     }
-    let targets = Targets::of(slices);
     // Ranges of one family do not make the other unreachable (kube-proxy sorts them first).
-    let is_limited = |is_ipv6| plan.source_ranges.iter().any(|range| range.is_ipv6() == is_ipv6);
-    let is_limited = [false, true].map(is_limited);
-    let mut frontends = Vec::with_capacity(service.ports.len() * service.cluster_ips.len() + 1);
+    let ranges = &plan.extras.source_ranges;
+    let is_limited = [false, true].map(|is_ipv6| ranges.iter().any(|r| r.is_ipv6() == is_ipv6));
+    let targets = Targets::of(slices);
     for (port, index) in service.ports.iter().zip(0u16..) {
         for (is_ipv6, is_limited) in [false, true].into_iter().zip(is_limited) {
-            frontends::of_port(
-                &mut plan,
-                &mut frontends,
-                frontends::PortFamily {
-                    service,
-                    port,
-                    index,
-                    is_ipv6,
-                    addresses: &addresses,
-                    is_limited,
-                    table,
-                },
-                &targets.candidates(port, is_ipv6, node),
-                node,
-            );
+            let addresses = &addresses;
+            let at = PortFamily { service, port, index, is_ipv6, addresses, is_limited, table };
+            let candidates = targets.candidates(port, is_ipv6, node);
+            frontends::of_port(&mut plan, at, &candidates, node);
         }
     }
-    frontends.extend(service.cluster_ips.iter().map(|ip| frontends::other_ports(*ip)));
-    plan.frontends = frontends::first_of_each(frontends);
-    plan.sets.shrink_to_fit();
-    plan
+    plan.frontends.extend(service.cluster_ips.iter().map(|ip| frontends::other_ports(*ip)));
+    plan.finish()
 }
 
 /// Whether this proxy has anything to do for the service.

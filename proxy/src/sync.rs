@@ -180,8 +180,8 @@ impl<M: Maps> Synchroniser<M> {
     fn take(&mut self, changed: Changed) {
         self.pending.extend(changed.services);
         self.released.extend(changed.released);
-        for key in changed.removed {
-            self.ended_counters.extend(self.owners.remove(&key));
+        for id in changed.removed {
+            self.ended_counters.extend(self.owners.remove(id));
         }
         for id in &self.pending {
             self.failed.remove(id);
@@ -260,9 +260,9 @@ impl<M: Maps> Synchroniser<M> {
             }
             actual.commit(&delta);
         }
-        self.released.clear();
+        self.released = Vec::new();
         if is_last {
-            self.ended_counters.clear();
+            self.ended_counters = FastSet::default();
             self.owners.adopted();
         }
         pass.leave_out(unfit, delta.makes_room());
@@ -283,14 +283,14 @@ impl<M: Maps> Synchroniser<M> {
             let frontends: Vec<WantedFrontend<'_>> = leads.map(WantedFrontend::from).collect();
             if frontends.is_empty() {
                 // All it asks for belongs to others.
-                if let Some(counter_id) = self.owners.id_of(&planned.key) {
+                if let Some(counter_id) = self.owners.id_of(*id) {
                     draft.end_ranges(counter_id);
                 }
                 continue;
             }
             let held = frontends.iter().filter_map(|f| actual.frontends().get(&f.key));
-            let counter_id = self.owners.id_for(&planned.key, held);
-            let ranges = planned.plan.source_ranges.iter();
+            let counter_id = self.owners.id_for((*id, &planned.key), held);
+            let ranges = planned.plan.extras.source_ranges.iter();
             let source_ranges = ranges.map(|range| source_range(counter_id, *range)).collect();
             let wanted = Wanted { counter_id, frontends, source_ranges };
             if let Err(map) = draft.serve(&wanted, &mut self.set_ids) {

@@ -121,7 +121,7 @@ fn plan_lines(
             local: words(local, frontend.local_backends.into()),
             affinity_seconds,
             flags: frontend.flags,
-            ranges: planned.plan.source_ranges.clone(),
+            ranges: planned.plan.extras.source_ranges.clone(),
             is_table_whole: true,
         };
         text.push_str(&line.of(&frontend.key));

@@ -221,6 +221,11 @@ impl Actual {
             self.parts += set.parts();
             self.sets.insert(*id, set);
         }
+        for (id, set) in &delta.shared_sets {
+            if let Some(HeldSet { content: Content::Whole(held), .. }) = self.sets.get_mut(id) {
+                held.clone_from(set);
+            }
+        }
         for (key, value) in &delta.frontends {
             for id in sets_of(value) {
                 if let Some(set) = self.sets.get_mut(&id) {

@@ -1,14 +1,17 @@
 //! The plans of all services, and which service has a frontend that several ask for.
 
+use std::hash::BuildHasher as _;
+
 use fairlead_ebpf::abi::FrontendKey;
 use fairlead_state::{Key, Snapshot, model::Service};
+use hashbrown::{HashTable, hash_table::Entry};
 use slab::Slab;
 
 use super::{Lead, NodeView, Problem, ServicePlan, Warning, plan_service};
-use crate::hash::{FastMap, FastSet};
+use crate::hash::{FastMap, FastSet, FastState};
 
 /// A planned service, as long as it is planned; reused later.
-pub(crate) type ServiceId = usize;
+pub(crate) type ServiceId = u32;
 
 /// A service and its plan.
 #[derive(Debug)]
@@ -24,13 +27,29 @@ pub struct Planned {
 /// first by name), whatever order they came in.
 #[derive(Debug, Default)]
 pub struct Plans {
-    planned: Slab<Planned>,
-    by_key: FastMap<Key, ServiceId>,
-    owners: FastMap<FrontendKey, ServiceId>,
+    planned: Register,
+    /// By the service's key.
+    ids: HashTable<ServiceId>,
+    /// By the frontend's key: who has it.
+    owners: HashTable<Claim>,
     /// Who else asks for a frontend; no entry without one.
     rivals: FastMap<FrontendKey, Vec<ServiceId>>,
     /// Services whose plan names problems.
     troubled: FastSet<ServiceId>,
+    hasher: FastState,
+}
+
+/// What is planned, by [`ServiceId`]. Tables lead here instead of holding keys again: a frontend's are
+/// 20 bytes.
+#[derive(Debug, Default)]
+struct Register(Slab<Planned>);
+
+/// One frontend of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    service: ServiceId,
+    /// Its place in the plan.
+    place: u32,
 }
 
 /// What a change of plans touched.
@@ -40,8 +59,41 @@ pub(crate) struct Changed {
     pub(crate) services: FastSet<ServiceId>,
     /// Frontends that were given up; another service may have them now.
     pub(crate) released: Vec<FrontendKey>,
-    /// Services that are gone.
-    pub(crate) removed: Vec<Key>,
+    /// Services that are gone; others may have their ids now.
+    pub(crate) removed: Vec<ServiceId>,
+}
+
+impl Register {
+    fn get(&self, id: ServiceId) -> Option<&Planned> {
+        self.0.get(id as usize)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (ServiceId, &Planned)> {
+        // Ids were checked when they were given out.
+        self.0.iter().filter_map(|(id, planned)| Some((ServiceId::try_from(id).ok()?, planned)))
+    }
+
+    fn key(&self, Claim { service, place }: Claim) -> Option<FrontendKey> {
+        Some(self.get(service)?.plan.frontends.get(place as usize)?.key)
+    }
+
+    /// The claim of `service` to a frontend that it asks for.
+    fn claim(&self, service: ServiceId, key: &FrontendKey) -> Option<Claim> {
+        let frontends = &self.get(service)?.plan.frontends;
+        let place = frontends.binary_search_by_key(key, |frontend| frontend.key).ok()?;
+        Some(Claim { service, place: u32::try_from(place).ok()? })
+    }
+
+    /// All that `service` asks for.
+    fn claims(&self, service: ServiceId) -> impl Iterator<Item = (Claim, FrontendKey)> {
+        let frontends =
+            self.get(service).into_iter().flat_map(|planned| planned.plan.frontends.iter());
+        frontends.zip(0..).map(move |(frontend, place)| (Claim { service, place }, frontend.key))
+    }
+
+    fn rank(&self, id: ServiceId) -> Option<(i64, &Key)> {
+        self.get(id).map(|planned| (planned.created_seconds, &planned.key))
+    }
 }
 
 impl Plans {
@@ -59,7 +111,7 @@ impl Plans {
         changed: &mut Changed,
     ) {
         let services = snapshot.services();
-        let keys = self.by_key.keys();
+        let keys = self.planned.iter().map(|(_, planned)| &planned.key);
         let gone: Vec<Key> = keys.filter(|key| !services.contains_key(*key)).cloned().collect();
         for key in &gone {
             self.remove(key, changed);
@@ -87,88 +139,114 @@ impl Plans {
             return self.remove(&service.key, changed);
         }
         let created_seconds = service.created_seconds;
-        let Some(&id) = self.by_key.get(&service.key) else {
-            let key = service.key.clone();
-            let id = self.planned.insert(Planned { key: key.clone(), plan, created_seconds });
-            self.by_key.insert(key, id);
-            return self.enter(id, changed);
+        let Some(id) = self.id(&service.key) else {
+            return self.add(Planned { key: service.key.clone(), plan, created_seconds }, changed);
         };
-        let Some(planned) = self.planned.get_mut(id) else { return };
-        if planned.plan == plan && planned.created_seconds == created_seconds {
+        let is_same =
+            |planned: &Planned| planned.plan == plan && planned.created_seconds == created_seconds;
+        if self.planned.get(id).is_some_and(is_same) {
             return;
         }
-        let old = std::mem::replace(&mut planned.plan, plan);
-        planned.created_seconds = created_seconds;
-        self.leave(id, &old, changed);
+        self.leave(id, changed);
+        if let Some(planned) = self.planned.0.get_mut(id as usize) {
+            planned.plan = plan;
+            planned.created_seconds = created_seconds;
+        }
+        self.enter(id, changed);
+    }
+
+    fn id(&self, key: &Key) -> Option<ServiceId> {
+        let is_it = |id: &ServiceId| self.planned.get(*id).is_some_and(|found| found.key == *key);
+        self.ids.find(self.hasher.hash_one(key), is_it).copied()
+    }
+
+    fn add(&mut self, planned: Planned, changed: &mut Changed) {
+        // Memory ends long before ids do.
+        let Ok(id) = ServiceId::try_from(self.planned.0.vacant_key()) else { return };
+        let hash = self.hasher.hash_one(&planned.key);
+        self.planned.0.insert(planned);
+        let (all, hasher) = (&self.planned, &self.hasher);
+        let hash_of = |id: &ServiceId| all.get(*id).map_or(0, |found| hasher.hash_one(&found.key));
+        self.ids.insert_unique(hash, id, hash_of);
         self.enter(id, changed);
     }
 
     fn remove(&mut self, key: &Key, changed: &mut Changed) {
-        let Some(id) = self.by_key.remove(key) else { return };
-        let Some(Planned { plan, key, .. }) = self.planned.try_remove(id) else { return };
-        self.leave(id, &plan, changed);
+        let Some(id) = self.id(key) else { return };
+        self.leave(id, changed);
+        let is_it = |found: &ServiceId| *found == id;
+        if let Ok(entry) = self.ids.find_entry(self.hasher.hash_one(key), is_it) {
+            entry.remove();
+        }
+        self.planned.0.try_remove(id as usize);
         changed.services.insert(id);
-        changed.removed.push(key);
+        changed.removed.push(id);
     }
 
     fn enter(&mut self, id: ServiceId, changed: &mut Changed) {
-        let Some(planned) = self.planned.get(id) else { return };
-        if !planned.plan.problems.is_empty() {
-            self.troubled.insert(id);
+        let Self { planned, owners, rivals, troubled, hasher, .. } = self;
+        if planned.get(id).is_some_and(|planned| !planned.plan.extras.problems.is_empty()) {
+            troubled.insert(id);
         }
-        for frontend in &planned.plan.frontends {
-            let key = frontend.key;
-            let Some(owner) = self.owners.get_mut(&key) else {
-                self.owners.insert(key, id);
-                continue;
+        for (claim, key) in planned.claims(id) {
+            let is_it = |claim: &Claim| planned.key(*claim) == Some(key);
+            let hash_of = |claim: &Claim| planned.key(*claim).map_or(0, |key| hasher.hash_one(key));
+            let mut owner = match owners.entry(hasher.hash_one(key), is_it, hash_of) {
+                Entry::Occupied(owner) => owner,
+                Entry::Vacant(free) => {
+                    free.insert(claim);
+                    continue;
+                }
             };
-            let rival = if rank(&self.planned, id) < rank(&self.planned, *owner) {
-                changed.services.insert(*owner);
-                std::mem::replace(owner, id)
-            } else {
-                id
-            };
-            self.rivals.entry(key).or_default().push(rival);
+            let mut rival = claim;
+            if planned.rank(id) < planned.rank(owner.get().service) {
+                changed.services.insert(owner.get().service);
+                rival = std::mem::replace(owner.get_mut(), claim);
+            }
+            rivals.entry(key).or_default().push(rival.service);
         }
         changed.services.insert(id);
     }
 
-    fn leave(&mut self, id: ServiceId, plan: &ServicePlan, changed: &mut Changed) {
-        self.troubled.remove(&id);
-        for frontend in &plan.frontends {
-            let key = frontend.key;
-            let is_owner = self.owners.get(&key) == Some(&id);
-            let Some(rivals) = self.rivals.get_mut(&key) else {
-                if is_owner {
-                    self.owners.remove(&key);
+    /// Gives up all that a service has, while its plan is still there.
+    fn leave(&mut self, id: ServiceId, changed: &mut Changed) {
+        let Self { planned, owners, rivals, troubled, hasher, .. } = self;
+        troubled.remove(&id);
+        for (claim, key) in planned.claims(id) {
+            let owner = owners.find_entry(hasher.hash_one(key), |owner| *owner == claim).ok();
+            let heir = owner.as_ref().and_then(|_| {
+                let others = rivals.get(&key)?.iter().copied();
+                planned.claim(others.min_by_key(|rival| planned.rank(*rival))?, &key)
+            });
+            if let Some(others) = rivals.get_mut(&key) {
+                let heir = heir.map(|heir| heir.service);
+                others.retain(|rival| *rival != id && Some(*rival) != heir);
+                if others.is_empty() {
+                    rivals.remove(&key);
+                }
+            }
+            match (owner, heir) {
+                (Some(mut owner), Some(heir)) => {
+                    *owner.get_mut() = heir;
+                    changed.services.insert(heir.service);
+                }
+                (Some(owner), None) => {
+                    owner.remove();
                     changed.released.push(key);
                 }
-                continue;
-            };
-            let heir = if is_owner {
-                rivals.iter().copied().min_by_key(|rival| rank(&self.planned, *rival))
-            } else {
-                None
-            };
-            rivals.retain(|rival| *rival != id && Some(*rival) != heir);
-            if rivals.is_empty() {
-                self.rivals.remove(&key);
-            }
-            if let Some(heir) = heir {
-                self.owners.insert(key, heir);
-                changed.services.insert(heir);
+                (None, _) => {}
             }
         }
     }
 
     /// How many services have something in the maps.
     pub fn len(&self) -> usize {
-        self.planned.len()
+        self.planned.0.len()
     }
 
     /// Whether there is nothing to serve.
     pub fn is_empty(&self) -> bool {
-        self.planned.is_empty()
+        self.planned.0.is_empty()
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = ServiceId> {
@@ -181,20 +259,26 @@ impl Plans {
 
     /// Whether any service has the frontend.
     pub fn is_wanted(&self, frontend: &FrontendKey) -> bool {
-        self.owners.contains_key(frontend)
+        self.owner(frontend).is_some()
+    }
+
+    fn owner(&self, frontend: &FrontendKey) -> Option<ServiceId> {
+        let is_it = |claim: &Claim| self.planned.key(*claim) == Some(*frontend);
+        let owner = self.owners.find(self.hasher.hash_one(frontend), is_it);
+        owner.map(|claim| claim.service)
     }
 
     /// What `id` has of what it asks for, and where each leads.
     pub(crate) fn leads_of(&self, id: ServiceId) -> impl Iterator<Item = Lead<'_>> {
         let leads = self.planned.get(id).into_iter().flat_map(|planned| planned.plan.leads());
-        leads.filter(move |lead| self.owners.get(&lead.frontend.key) == Some(&id))
+        leads.filter(move |lead| self.owner(&lead.frontend.key) == Some(id))
     }
 
     /// Every frontend with the service that has it.
     pub fn leads(&self) -> impl Iterator<Item = (&Planned, Lead<'_>)> {
         self.planned.iter().flat_map(move |(id, planned)| {
             let own = planned.plan.leads();
-            let own = own.filter(move |l| self.owners.get(&l.frontend.key) == Some(&id));
+            let own = own.filter(move |l| self.owner(&l.frontend.key) == Some(id));
             own.map(move |lead| (planned, lead))
         })
     }
@@ -204,12 +288,12 @@ impl Plans {
         let troubled = self.troubled.iter().filter_map(|id| self.planned.get(*id));
         let mut warnings: Vec<Warning> = troubled
             .flat_map(|planned| {
-                let problems = planned.plan.problems.iter().cloned();
+                let problems = planned.plan.extras.problems.iter().cloned();
                 problems.map(|problem| Warning { service: planned.key.clone(), problem })
             })
             .collect();
         for (frontend, rivals) in &self.rivals {
-            let owner = self.owners.get(frontend).and_then(|id| self.planned.get(*id));
+            let owner = self.owner(frontend).and_then(|id| self.planned.get(id));
             let Some(owner) = owner else { continue };
             for rival in rivals.iter().filter_map(|id| self.planned.get(*id)) {
                 let problem = Problem::Taken { frontend: *frontend, owner: owner.key.clone() };
@@ -225,8 +309,4 @@ impl Plans {
 fn plan(service: &Service, snapshot: &Snapshot, node: &NodeView) -> ServicePlan {
     let slices: Vec<_> = snapshot.slices_of(&service.key).collect();
     plan_service(service, &slices, node)
-}
-
-fn rank(planned: &Slab<Planned>, id: ServiceId) -> Option<(i64, &Key)> {
-    planned.get(id).map(|planned| (planned.created_seconds, &planned.key))
 }

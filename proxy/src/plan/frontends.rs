@@ -9,7 +9,7 @@ use fairlead_ebpf::abi::{
 use fairlead_state::model::{IpMode, Protocol, Service, ServicePort, TrafficPolicy};
 
 use super::{
-    NodeView, PlannedFrontend, Problem, Rules, ServicePlan, SetIndex, address,
+    Builder, NodeView, PlannedFrontend, Problem, Rules, SetIndex, address,
     select::{self, Candidate},
 };
 
@@ -55,8 +55,7 @@ pub(super) fn external_addresses(service: &Service, rules: &Rules) -> Vec<Extern
 
 /// Adds the frontends of one port in one family.
 pub(super) fn of_port(
-    plan: &mut ServicePlan,
-    frontends: &mut Vec<PlannedFrontend>,
+    plan: &mut Builder,
     at: PortFamily<'_>,
     candidates: &[Candidate<'_>],
     node: &NodeView,
@@ -75,7 +74,7 @@ pub(super) fn of_port(
         && cluster.len() > places as usize
     {
         let (port, endpoints) = (port.port, cluster.len());
-        plan.problems.push(Problem::CrowdedTable { port, endpoints, places });
+        plan.extras.problems.push(Problem::CrowdedTable { port, endpoints, places });
     }
     let mut sets = Sets::default();
     if is_internal_local || is_external_local {
@@ -97,7 +96,7 @@ pub(super) fn of_port(
     } else {
         Planned { set: sets.cluster, local: None, local_backends: 0, flags: 0 }
     };
-    frontends.push(internal.at(address(cluster_ip), port.port, at));
+    plan.frontends.push(internal.at(address(cluster_ip), port.port, at));
 
     let mut outward =
         Planned { set: sets.cluster, local: None, local_backends: 0, flags: FRONTEND_EXTERNAL };
@@ -107,12 +106,12 @@ pub(super) fn of_port(
         outward.local_backends = sets.local_backends;
     }
     if let Some(node_port) = port.node_port {
-        frontends.push(outward.at(if is_ipv6 { ANY_V6 } else { ANY_V4 }, node_port, at));
+        plan.frontends.push(outward.at(if is_ipv6 { ANY_V6 } else { ANY_V4 }, node_port, at));
     }
     for ExternalAddress { ip, is_balancer } in external {
         let limit = if *is_balancer && at.is_limited { FRONTEND_SOURCE_RANGES } else { 0 };
         let limited = Planned { flags: outward.flags | limit, ..outward };
-        frontends.push(limited.at(address(*ip), port.port, at));
+        plan.frontends.push(limited.at(address(*ip), port.port, at));
     }
 }
 
@@ -157,14 +156,6 @@ pub(super) fn other_ports(cluster_ip: IpAddr) -> PlannedFrontend {
 /// A ClusterIP that another proxy serves: it is allotted, and none of ours.
 pub(super) fn foreign(cluster_ip: IpAddr) -> PlannedFrontend {
     PlannedFrontend { flags: FRONTEND_FOREIGN, ..other_ports(cluster_ip) }
-}
-
-pub(super) fn first_of_each(mut frontends: Vec<PlannedFrontend>) -> Vec<PlannedFrontend> {
-    // Stable, so that of a key written twice the first port stays.
-    frontends.sort_by_key(|frontend| frontend.key);
-    frontends.dedup_by_key(|frontend| frontend.key);
-    frontends.shrink_to_fit();
-    frontends
 }
 
 fn frontend_key(address: Address, port: u16, protocol: Protocol) -> FrontendKey {

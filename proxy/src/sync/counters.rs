@@ -4,15 +4,13 @@ use fairlead_ebpf::abi::FrontendValue;
 use fairlead_state::Key;
 use imbl::OrdMap;
 
-use crate::{
-    delta::Ids,
-    hash::{FastMap, FastSet},
-};
+use crate::{delta::Ids, hash::FastSet, plan::ServiceId};
 
 /// Counter ids by service. A service keeps its id as long as it is served, over restarts too.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    by_key: FastMap<Key, u32>,
+    /// 0: none.
+    by_service: Vec<u32>,
     /// Persistent, so that a status can share it.
     by_id: OrdMap<u32, Key>,
     /// Ids of an earlier start that nobody has claimed yet.
@@ -32,17 +30,17 @@ impl Owners {
 
     /// Every service had its chance to claim what it had before the restart.
     pub(super) fn adopted(&mut self) {
-        self.found.clear();
+        self.found = FastSet::default();
     }
 
     /// The service's id: the one it has, else the one its frontends `held` have, else a new one.
     pub(super) fn id_for<'a>(
         &mut self,
-        service: &Key,
+        (service, key): (ServiceId, &Key),
         mut held: impl Iterator<Item = &'a FrontendValue>,
     ) -> u32 {
-        if let Some(id) = self.by_key.get(service) {
-            return *id;
+        if let Some(id) = self.id_of(service) {
+            return id;
         }
         let earlier = held.find(|value| self.found.contains(&value.counter_id));
         let id = match earlier {
@@ -53,19 +51,26 @@ impl Owners {
             }
         };
         self.found.remove(&id);
-        self.by_key.insert(service.clone(), id);
-        self.by_id.insert(id, service.clone());
+        let place = service as usize;
+        if self.by_service.len() <= place {
+            self.by_service.resize(place + 1, 0);
+        }
+        if let Some(own) = self.by_service.get_mut(place) {
+            *own = id;
+        }
+        self.by_id.insert(id, key.clone());
         id
     }
 
     /// The id the service has.
-    pub(super) fn id_of(&self, service: &Key) -> Option<u32> {
-        self.by_key.get(service).copied()
+    pub(super) fn id_of(&self, service: ServiceId) -> Option<u32> {
+        self.by_service.get(service as usize).copied().filter(|id| *id != 0)
     }
 
     /// The service is gone. Returns its id.
-    pub(super) fn remove(&mut self, service: &Key) -> Option<u32> {
-        let id = self.by_key.remove(service)?;
+    pub(super) fn remove(&mut self, service: ServiceId) -> Option<u32> {
+        let own = self.by_service.get_mut(service as usize)?;
+        let id = Some(std::mem::take(own)).filter(|id| *id != 0)?;
         self.by_id.remove(&id);
         Some(id)
     }
