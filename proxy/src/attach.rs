@@ -295,8 +295,9 @@ impl Kernel {
         let stale: Vec<Address> =
             found.iter().map(|entry| entry.0).filter(|a| !wanted.contains_key(a)).collect();
         let entries: Vec<(Address, u32)> = wanted.iter().map(|(a, flags)| (*a, *flags)).collect();
-        tables.node_addresses.put(&entries)?;
+        // First: they may be in the way.
         tables.node_addresses.delete(&stale)?;
+        tables.node_addresses.put(&entries)?;
         let settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
         tables.set_settings(&Settings { address_v4: v4, address_v6: v6, ..settings })
     }

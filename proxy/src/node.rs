@@ -29,6 +29,8 @@ use crate::{
 
 /// Events come in bursts (an address, its routes): they are waited out, then read once.
 const SETTLE: Duration = Duration::from_millis(50);
+/// On it kube-proxy's mode ipvs keeps the addresses of all Services, and leaves them there.
+pub const IPVS_DEVICE: &str = "kube-ipvs0";
 /// After a failure, in case no event comes.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -131,7 +133,12 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
         let has_node_ports = kernel.node_port_addresses().has(ip, &view.own);
         NODE_ADDRESS_OWN | if has_node_ports { NODE_ADDRESS_PORTS } else { 0 }
     };
-    let addresses = view.addresses.iter().map(|ip| (address(*ip), flags(*ip))).collect();
+    let max = kernel.sizes().node_addresses;
+    let (addresses, left_out) = view.addresses_within(max as usize);
+    if left_out > 0 {
+        tracing::warn!(left_out, max, "too many addresses: NodePorts do not answer at the rest");
+    }
+    let addresses = addresses.into_iter().map(|ip| (address(ip), flags(ip))).collect();
     let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
     kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))?;
     kernel.set_service_cidrs(told.service_cidrs.iter().copied())

@@ -12,10 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use fairlead_proxy::node::IPVS_DEVICE;
 
 /// Names shown of a long list.
 const NAMES_MAX: usize = 20;
-const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// What happened, in lines for a person.
 #[derive(Debug, Default)]

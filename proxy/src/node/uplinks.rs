@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use super::netlink::{Device, Node};
+use super::{
+    IPVS_DEVICE,
+    netlink::{Device, Node},
+};
 use crate::attach::{Attached, Devices, Role};
 
 /// What the programs are to know.
@@ -27,8 +30,10 @@ pub(super) struct View {
 
 /// `own` are the addresses of the Node object.
 pub(super) fn view(node: &Node, devices: &Devices, own: &[IpAddr]) -> View {
+    let is_ipvs = |index: &u32| node.devices.get(index).is_some_and(|d| d.name == IPVS_DEVICE);
+    let addresses = node.addresses.iter().filter(|(index, _)| !is_ipvs(index));
     let mut view = View {
-        addresses: node.addresses.iter().map(|(_, ip)| *ip).collect(),
+        addresses: addresses.map(|(_, ip)| *ip).collect(),
         own: own.to_vec(),
         source_v4: source(node, own, IpAddr::is_ipv4),
         source_v6: source(node, own, IpAddr::is_ipv6),
@@ -61,6 +66,22 @@ impl View {
     pub(super) fn named(&self, role: Role) -> impl Iterator<Item = &str> {
         let devices = self.devices.values();
         devices.filter(move |device| device.role == role).map(|device| device.name.as_str())
+    }
+
+    /// At most so many of the node's addresses, and how many are left out. Those of the Node object
+    /// and those that source translation uses come first.
+    pub(super) fn addresses_within(&self, max: usize) -> (BTreeSet<IpAddr>, usize) {
+        let first = self.own.iter().chain(&self.source_v4).chain(&self.source_v6);
+        let first = first.filter(|ip| self.addresses.contains(ip));
+        let mut taken = BTreeSet::new();
+        for ip in first.chain(&self.addresses) {
+            if taken.len() == max {
+                break;
+            }
+            taken.insert(*ip);
+        }
+        let left_out = self.addresses.len() - taken.len();
+        (taken, left_out)
     }
 }
 
@@ -156,6 +177,42 @@ mod tests {
             assert_eq!(names(&view), uplinks, "{devices:?} {own:?}");
             assert_eq!(view.named(Role::Pod).collect::<Vec<_>>(), ["veth1"]);
             assert_eq!(view.unusable.keys().collect::<Vec<_>>(), unusable, "{devices:?} {own:?}");
+        }
+    }
+
+    /// In mode ipvs kube-proxy puts every Service's address on a device: thousands, and none is the
+    /// node's.
+    #[test]
+    fn addresses_that_ipvs_left_are_no_addresses_of_the_node() {
+        let mut node = node();
+        node.devices.insert(9, Device { name: "kube-ipvs0".into(), ..ETHERNET });
+        let services = (0..10_000u32).map(|n| (9, IpAddr::from((0x0a60_0000 + n).to_be_bytes())));
+        node.addresses.extend(services.chain([(9, ip("172.20.0.2"))]));
+        let with = view(&node, &Devices::Auto, &[]);
+        assert_eq!(with.addresses, view(&self::node(), &Devices::Auto, &[]).addresses);
+    }
+
+    #[test]
+    fn of_too_many_addresses_those_that_matter_most_stay() {
+        let own = ["10.8.0.1", "203.0.113.7"].map(ip);
+        let view = view(&node(), &Devices::Auto, &own);
+        let all = ["10.244.0.1", "10.8.0.1", "172.20.0.2", "192.168.0.2", "2001:db8::2"];
+        for (max, expected, left_out) in [
+            (9, &all[..], 0),
+            (5, &all[..], 0),
+            (3, &["10.244.0.1", "10.8.0.1", "2001:db8::2"][..], 2),
+            (2, &["10.8.0.1", "2001:db8::2"][..], 3),
+            (1, &["10.8.0.1"][..], 4),
+            (0, &[][..], 5),
+        ] {
+            let mut expected: Vec<IpAddr> = expected.iter().copied().map(ip).collect();
+            expected.sort_unstable();
+            let (taken, rest) = view.addresses_within(max);
+            assert_eq!(
+                (taken.into_iter().collect::<Vec<_>>(), rest),
+                (expected, left_out),
+                "{max}"
+            );
         }
     }
 
