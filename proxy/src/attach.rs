@@ -247,6 +247,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether the links that keep the socket programs in the cgroup are still pinned. They are not
+    /// once somebody unmounts or empties the BPF file system, and the programs are gone with them.
+    pub fn is_in_place(&self) -> bool {
+        let links = self.object.socket_programs.iter();
+        links.map(|program| self.pins.cgroup_link(program.name)).all(|link| link.exists())
+    }
+
     /// Where NodePorts answer, as it was asked for.
     pub(crate) fn node_port_addresses(&self) -> &NodePortAddresses {
         &self.node_port_addresses

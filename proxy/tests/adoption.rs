@@ -12,6 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use aya::maps::HashMap;
@@ -19,7 +20,7 @@ use fairlead_ebpf::abi::{BackendKey, TCP};
 use fairlead_proxy::{Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _};
 use support::{
     services::{Stop, ask_tcp, frontend, put, serve},
-    world::{World, world},
+    world::{World, run, world},
 };
 
 mod support {
@@ -28,6 +29,7 @@ mod support {
 }
 
 const SERVICE: &str = "10.96.0.1:80";
+const DEADLINE: Duration = Duration::from_secs(10);
 const AGENT: &str = "FAIRLEAD_TEST_AGENT";
 
 fn service() -> SocketAddr {
@@ -206,6 +208,37 @@ fn maps_of_another_layout_go_when_the_new_programs_run() {
         assert_eq!(ask_tcp(service()).unwrap().0, "backend");
         assert!(!old.exists());
         assert!(maps.join("connections_v2").exists());
+    });
+}
+
+/// A power cut leaves no BPF file system; a hand that empties it takes the programs away under an agent
+/// that runs on. Who looks sees it, and a start makes everything anew.
+#[test]
+fn programs_taken_away_are_noticed_and_a_start_brings_them_back() {
+    world("programs_taken_away_are_noticed_and_a_start_brings_them_back", |world| {
+        let mut kernel = Kernel::open(&world.options()).unwrap();
+        assert!(!kernel.is_in_place(), "not attached yet");
+        for emptied in [true, false] {
+            kernel.attach().unwrap();
+            put_service(&kernel, 1);
+            assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+            assert!(kernel.is_in_place());
+            if emptied {
+                std::fs::remove_dir_all(world.bpffs.join("fairlead")).unwrap();
+            } else {
+                run(&format!("umount -l {}", world.bpffs.display()));
+            }
+            assert!(!kernel.is_in_place());
+            let begun = Instant::now();
+            while ask_tcp(service()).is_ok() {
+                assert!(begun.elapsed() < DEADLINE, "somebody is there to serve it");
+            }
+            kernel = Kernel::open(&world.options()).unwrap();
+        }
+        let report = kernel.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (0, 8));
+        put_service(&kernel, 1);
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
     });
 }
 

@@ -38,6 +38,8 @@ use super::{
 const PINS: &str = "fairlead";
 /// Between two searches for sockets whose backend is gone.
 const STALE_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks whether the programs are still there.
+const PINS_PAUSE: Duration = Duration::from_secs(5);
 /// Between two searches for connections that are over: no limit of theirs is shorter.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 
@@ -141,6 +143,7 @@ async fn serve(
             () = health => {}
             () = end_stale_sockets(kernel.clone(), stale_seen) => {}
             result = sweep_connections(kernel.connections()?, &connections) => result?,
+            result = watch_pins(&kernel) => result?,
         }
         anyhow::Ok(())
     };
@@ -172,6 +175,18 @@ async fn end_stale_sockets(kernel: Arc<Kernel>, mut seen: watch::Receiver<ProxyS
         }
         // Each round reads every socket that is known: bursts of changes share one.
         tokio::time::sleep(STALE_PAUSE).await;
+    }
+}
+
+/// Ends when the programs are gone: the role is then started anew, and attaches them again.
+async fn watch_pins(kernel: &Kernel) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(PINS_PAUSE).await;
+        anyhow::ensure!(
+            kernel.is_in_place(),
+            "the programs are gone: somebody unmounted or emptied the BPF file system; they are \
+             loaded again"
+        );
     }
 }
 
