@@ -206,6 +206,7 @@ fn assert_all(node: &mut Node) {
         &[
             (POD, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443"),
             (POD, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53"),
+            (CLIENT, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443 masq"),
             (POD, TCP, "172.30.0.41:81", "REJECT"),
             (POD, UDP, "172.30.0.41:53", "REJECT"),
             (POD, TCP, "172.30.0.99:80", "DROP"),
@@ -249,6 +250,9 @@ fn assert_all(node: &mut Node) {
             (BLOCKED, TCP, "5.6.7.8:80", "DROP"),
             (POD, TCP, "5.6.7.8:80", "DROP"),
             ("192.168.0.3", TCP, "5.6.7.8:80", "10.180.2.1:8443 masq"),
+            // kube-proxy lets this in: a node's own processes may have that source. Here they are
+            // known by their sockets, and a packet from outside that says so is forged.
+            ("5.6.7.8", TCP, "5.6.7.8:80", "DROP"),
         ],
     );
     node.serve(&manifests(balancer, "{ip: 5.6.7.8, ipMode: Proxy}", &BOTH[1..]));
@@ -309,5 +313,71 @@ fn assert_all(node: &mut Node) {
                 (CLIENT, TCP, "192.168.0.2:30080", outside),
             ],
         );
+    }
+    let cases = [
+        (READY, DRAINING, "10.180.0.1:8443", ""),
+        (DRAINING, READY, "10.180.2.1:8443", " masq"),
+        (DRAINING, DRAINING, both, " masq"),
+        (GONE, READY, "10.180.2.1:8443", " masq"),
+        (GONE, DRAINING, "10.180.2.1:8443", " masq"),
+        (GONE, GONE, "REJECT", ""),
+    ];
+    for (here, elsewhere, expected, masquerade) in cases {
+        let endpoints = [(LOCAL, "node-a", here), (REMOTE, "node-b", elsewhere)];
+        node.serve(&manifests(external, vip, &endpoints));
+        let outside = format!("{expected}{masquerade}");
+        node.assert_flows(
+            &format!("TerminatingEndpointsTrafficPolicyCluster, {here} / {elsewhere}"),
+            &[
+                (POD, TCP, "172.30.0.41:80", expected),
+                (POD, TCP, "5.6.7.8:80", expected),
+                (CLIENT, TCP, "5.6.7.8:80", outside.as_str()),
+                (CLIENT, TCP, "192.168.0.2:30080", outside.as_str()),
+            ],
+        );
+    }
+}
+
+#[test]
+fn who_is_masqueraded_in_ipv4() {
+    world("who_is_masqueraded_in_ipv4", |world| assert_masquerade(&world.options(), false));
+}
+
+#[test]
+fn who_is_masqueraded_in_ipv6() {
+    world("who_is_masqueraded_in_ipv6", |world| assert_masquerade(&world.options(), true));
+}
+
+/// InternalExternalMasquerade, with one rule for all of it: the client's address is kept unless a
+/// client from outside meets a backend elsewhere, or masquerade-all was asked for.
+fn assert_masquerade(options: &KernelOptions, is_ipv6: bool) {
+    for (all, first_port) in [(false, 20_000), (true, 40_000)] {
+        let options = KernelOptions { masquerade_all: all, ..options.clone() };
+        // What an earlier port's connection was given would be remembered.
+        let mut node = Node { port: first_port, ..Node::new(&options, is_ipv6) };
+        for policy in ["", "\n  internalTrafficPolicy: Local", "\n  externalTrafficPolicy: Local"] {
+            let spec = format!("  type: LoadBalancer{policy}");
+            node.serve(&manifests(&spec, "{ip: 5.6.7.8}", &BOTH));
+            for (to, limited_by) in [
+                ("172.30.0.41:80", "internal"),
+                ("192.168.0.2:30080", "external"),
+                ("5.6.7.8:80", "external"),
+            ] {
+                for source in [POD, CLIENT] {
+                    let is_limited = policy.contains(limited_by)
+                        && (source == CLIENT || limited_by == "internal");
+                    let is_masqueraded = all || (source == CLIENT && !is_limited);
+                    let backends = if is_limited {
+                        "10.180.0.1:8443"
+                    } else {
+                        "10.180.0.1:8443 10.180.2.1:8443"
+                    };
+                    let masquerade = if is_masqueraded { " masq" } else { "" };
+                    let expected = format!("{backends}{masquerade}");
+                    let test = format!("InternalExternalMasquerade, all: {all}, {policy:?}");
+                    node.assert_flows(&test, &[(source, TCP, to, expected.as_str())]);
+                }
+            }
+        }
     }
 }
