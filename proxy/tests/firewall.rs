@@ -1,0 +1,99 @@
+//! Beside others who look at packets: a firewall that lets through what it was told to, and a CNI
+//! plugin that hides pods' addresses from the outside. Nothing is added to their rules.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
+
+use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
+use support::{
+    followed::{Follower, ask_tcp, ask_udp, echo_tcp, echo_udp},
+    services::{frontend, node_port, put},
+    world::world,
+};
+
+mod support {
+    pub(crate) mod followed;
+    pub(crate) mod services;
+    pub(crate) mod world;
+}
+
+/// Pods 2 and 3 are pods to it, pod 1 is somebody outside. That pods may be reached and may reach
+/// others is what CNI plugins' rules say (flannel's, Calico's).
+const RULES: &str = "
+table inet firewall {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state invalid drop
+        ct state established,related accept
+        ip saddr 10.99.2.0/23 accept
+        ip daddr 10.99.2.0/23 accept
+        ip6 saddr fd99:0:0:2::/63 accept
+        ip6 daddr fd99:0:0:2::/63 accept
+    }
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        ip saddr 10.99.2.0/23 ip daddr != 10.99.2.0/23 masquerade
+        ip6 saddr fd99:0:0:2::/63 ip6 daddr != fd99:0:0:2::/63 masquerade
+    }
+}
+";
+
+fn load(rules: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "the rules are not taken");
+}
+
+#[test]
+fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services_work() {
+    let name = "a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services_work";
+    world(name, |world| {
+        let [outside, backend, pod] = [1, 2, 3].map(|number| world.pod(number));
+        world.forward();
+        load(RULES);
+        // Sockets of the test's own pods are in the node's cgroup, which has no socket programs here.
+        let own = vec![outside.node_address(true), outside.node_address(false)];
+        let follower = Follower::start_on(world, &[outside.device()], own);
+        follower.wait_for(world, 3);
+        let mut maps = follower.kernel.maps().unwrap();
+        let mut set = 0;
+        for is_ipv4 in [true, false] {
+            let ip = backend.own_address(is_ipv4);
+            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            let service = if is_ipv4 { "10.96.0.1:80" } else { "[fd00:96::1]:80" };
+            let cluster_ip: SocketAddr = service.parse().unwrap();
+            let by_node = SocketAddr::new(outside.node_address(is_ipv4), 30080);
+            // As if it were on this node, and as if elsewhere: then the node's address stands in.
+            for flags in [BACKEND_LOCAL, 0] {
+                for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+                    for key in [frontend(service, protocol), node_port(is_ipv4, 30080, protocol)] {
+                        set += 1;
+                        put(&mut maps, key, set, &[(server, flags)]);
+                    }
+                }
+                let client = outside.own_address(is_ipv4);
+                let expected = if flags == 0 { by_node.ip() } else { client };
+                let seen = outside.inside(|| [ask_tcp(by_node), ask_udp(by_node)]);
+                assert_eq!(seen, [expected; 2], "{by_node} from outside, flags {flags}");
+                let seen = pod.inside(|| [ask_tcp(cluster_ip), ask_udp(cluster_ip)]);
+                assert_eq!(seen, [pod.own_address(is_ipv4); 2], "{cluster_ip}, flags {flags}");
+                let seen = pod.inside(|| [ask_tcp(by_node), ask_udp(by_node)]);
+                assert_eq!(seen, [pod.own_address(is_ipv4); 2], "{by_node} from a pod");
+            }
+        }
+        let drops = follower.kernel.counters().unwrap().drops;
+        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+    });
+}
