@@ -14,7 +14,10 @@ use fairlead_ebpf::abi::{
     TableSize,
 };
 
-pub use self::{actual::Actual, ids::Ids};
+pub use self::{
+    actual::{Actual, Check, Reading},
+    ids::Ids,
+};
 use crate::{
     hash::{FastMap, FastSet},
     image::Capacities,

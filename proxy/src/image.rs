@@ -19,6 +19,40 @@ pub struct Image {
     pub source_ranges: BTreeSet<SourceRangeKey>,
 }
 
+/// One entry of one map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// What clients dial.
+    Frontend(FrontendKey, FrontendValue),
+    /// Where it leads.
+    Backend(BackendKey, Backend),
+    /// Which of it a flow gets.
+    Maglev(MaglevKey, MaglevPart),
+    /// Who may dial it.
+    SourceRange(SourceRangeKey),
+}
+
+impl Image {
+    /// Adds an entry, or replaces the one under its key.
+    pub fn insert(&mut self, entry: Entry) {
+        match entry {
+            Entry::Frontend(key, value) => _ = self.frontends.insert(key, value),
+            Entry::Backend(key, value) => _ = self.backends.insert(key, value),
+            Entry::Maglev(key, part) => _ = self.maglev.insert(key, part),
+            Entry::SourceRange(key) => _ = self.source_ranges.insert(key),
+        }
+    }
+
+    /// Every entry.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let frontends = self.frontends.iter().map(|(key, value)| Entry::Frontend(*key, *value));
+        let backends = self.backends.iter().map(|(key, value)| Entry::Backend(*key, *value));
+        let maglev = self.maglev.iter().map(|(key, part)| Entry::Maglev(*key, *part));
+        let ranges = self.source_ranges.iter().map(|key| Entry::SourceRange(*key));
+        frontends.chain(backends).chain(maglev).chain(ranges)
+    }
+}
+
 /// How many entries the maps take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacities {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::ServiceCounters;
 
-pub use crate::image::Capacities;
+pub use crate::image::{Capacities, Entry};
 use crate::{delta::Step, image::Image};
 
 pub mod faulty;
@@ -45,8 +45,14 @@ impl MapError {
 
 /// The service maps.
 pub trait Maps {
-    /// Everything they hold.
-    fn load(&self) -> Result<Image, MapError>;
+    /// Calls `take` with everything they hold, in no order.
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError>;
+    /// Everything they hold, sorted; for whoever shows it.
+    fn load(&self) -> Result<Image, MapError> {
+        let mut image = Image::default();
+        self.each(&mut |entry| image.insert(entry))?;
+        Ok(image)
+    }
     /// Makes one change. After an error it may have been made in part.
     fn apply(&mut self, step: &Step) -> Result<(), MapError>;
     /// How many entries they take.

@@ -20,7 +20,7 @@ use self::counters::Owners;
 use self::status::FullMaps;
 pub use self::status::{Full, ProxyStatus, Report, Warnings};
 use crate::{
-    delta::{Actual, Delta, Draft, FullMap, Ids, Wanted, WantedFrontend},
+    delta::{Actual, Check, Delta, Draft, FullMap, Ids, Reading, Wanted, WantedFrontend},
     hash::FastSet,
     maps::{MapError, Maps},
     plan::{Changed, NodeView, Plans, Rules, ServiceId},
@@ -158,20 +158,25 @@ impl<M: Maps> Synchroniser<M> {
         self.settle()
     }
 
-    /// Reads the maps and repairs what is not as it was written.
+    /// Compares the maps with what was written, and repairs what is not as it was written.
     pub fn verify(&mut self) -> Report {
-        let Some(expected) = self.actual.take() else { return self.settle() };
-        if let Err(error) = self.load() {
-            self.actual = Some(expected);
-            self.last_error = Some(error.to_string());
-            return self.finish(Report { error: self.last_error.clone(), ..Report::default() });
-        }
-        let drift = self.actual.as_ref().map_or(0, |actual| actual.differences(&expected));
-        if drift == 0 {
-            // The one before shares its sets with the plans.
-            self.actual = Some(expected);
-        } else {
-            self.pending.extend(self.plans.ids());
+        let Some(expected) = &self.actual else { return self.settle() };
+        let mut check = Check::new(expected);
+        let compared = self.maps.each(&mut |entry| check.take(entry));
+        let drift = compared.map(|()| check.differences());
+        let counters = self.maps.counters();
+        let (drift, counters) = match drift.and_then(|drift| Ok((drift, counters?))) {
+            Ok(read) => read,
+            Err(error) => {
+                self.last_error = Some(error.to_string());
+                return self.finish(Report { error: self.last_error.clone(), ..Report::default() });
+            }
+        };
+        // Programs make counters, also for a service that has just gone.
+        self.ended_counters.extend(counters.into_keys());
+        if drift > 0 {
+            // To be read anew.
+            self.actual = None;
         }
         self.drift_total = self.drift_total.saturating_add(drift as u64);
         Report { drift, ..self.settle() }
@@ -190,7 +195,9 @@ impl<M: Maps> Synchroniser<M> {
 
     /// Reads the maps, and finds what in them is nobody's.
     fn load(&mut self) -> Result<(), MapError> {
-        let actual = Actual::new(&self.maps.load()?);
+        let mut reading = Reading::default();
+        self.maps.each(&mut |entry| reading.take(entry))?;
+        let actual = reading.finish();
         self.ended_counters.extend(self.maps.counters()?.into_keys());
         self.ended_counters.extend(actual.limited());
         let unwanted = actual.frontends().keys().filter(|key| !self.plans.is_wanted(key));

@@ -12,7 +12,7 @@ use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     delta::Step,
     image::Image,
-    maps::{Capacities, MapError, Maps, memory::MemoryMaps},
+    maps::{Capacities, Entry, MapError, Maps, memory::MemoryMaps},
     plan::{Planned, PlannedFrontend, Plans, ServicePlan},
     sync::Synchroniser,
 };
@@ -44,8 +44,9 @@ struct Elsewhere {
 }
 
 impl Maps for Elsewhere {
-    fn load(&self) -> Result<Image, MapError> {
-        Ok(Image::clone(&self.held))
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        self.held.entries().for_each(take);
+        Ok(())
     }
 
     fn apply(&mut self, _: &Step) -> Result<(), MapError> {

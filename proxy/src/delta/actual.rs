@@ -1,5 +1,7 @@
 //! Bookkeeping: what the maps hold.
 
+mod read;
+
 use std::collections::BTreeSet;
 
 use fairlead_ebpf::abi::{
@@ -7,8 +9,9 @@ use fairlead_ebpf::abi::{
     TableSize,
 };
 
+pub use self::read::{Check, Reading};
 use super::{Delta, NewSet};
-use crate::{hash::FastMap, image::Image, maglev, plan::BackendSet};
+use crate::{hash::FastMap, maglev, plan::BackendSet};
 
 /// What the maps hold, arranged by set.
 #[derive(Clone, Debug, Default)]
@@ -54,17 +57,20 @@ struct Remains {
 }
 
 impl HeldSet {
-    fn of(slots: &[(BackendKey, Backend)], parts: &[(MaglevKey, MaglevPart)]) -> Self {
+    /// From what was read of it, in no order.
+    fn of(mut slots: Vec<(u32, Backend)>, mut parts: Vec<(u32, MaglevPart)>) -> Self {
+        slots.sort_unstable_by_key(|(slot, _)| *slot);
+        parts.sort_unstable_by_key(|(part, _)| *part);
         let table = maglev::size_of(parts.len());
         let set: BackendSet = slots.iter().map(|(_, backend)| *backend).collect();
-        let is_whole = slots.iter().zip(0..).all(|((key, _), slot)| key.slot == slot)
+        let is_whole = slots.iter().zip(0..).all(|((slot, _), expected)| *slot == expected)
             && !slots.is_empty()
-            && (parts.is_empty() || table.is_some_and(|size| is_table(parts, &set, size)));
+            && (parts.is_empty() || table.is_some_and(|size| is_table(&parts, &set, size)));
         let content = if is_whole {
             Content::Whole(set)
         } else {
-            let slots = slots.iter().map(|(key, _)| key.slot).collect();
-            let parts = parts.iter().map(|(key, _)| key.part).collect();
+            let slots = slots.into_iter().map(|(slot, _)| slot).collect();
+            let parts = parts.into_iter().map(|(part, _)| part).collect();
             Content::Broken(Box::new(Remains { slots, parts }))
         };
         Self { content, table: table.filter(|_| is_whole), references: 0 }
@@ -85,47 +91,13 @@ impl HeldSet {
     }
 }
 
-fn is_table(parts: &[(MaglevKey, MaglevPart)], set: &[Backend], size: TableSize) -> bool {
+/// Whether these are a set's table; sorted.
+fn is_table(parts: &[(u32, MaglevPart)], set: &[Backend], size: TableSize) -> bool {
     let expected = maglev::parts(set, size).into_iter().zip(0..);
-    expected.eq(parts.iter().map(|(key, part)| (*part, key.part)))
+    expected.eq(parts.iter().map(|(number, part)| (*part, *number)))
 }
 
 impl Actual {
-    /// From what was read from the maps.
-    pub fn new(image: &Image) -> Self {
-        let mut sets: FastMap<u32, HeldSet> = FastMap::default();
-        let slots: Vec<_> = image.backends.iter().map(|(key, value)| (*key, *value)).collect();
-        let mut parts: FastMap<u32, Vec<(MaglevKey, MaglevPart)>> = FastMap::default();
-        for (key, part) in &image.maglev {
-            parts.entry(key.set_id).or_default().push((*key, *part));
-        }
-        for slots in slots.chunk_by(|(one, _), (other, _)| one.set_id == other.set_id) {
-            let Some((BackendKey { set_id, .. }, _)) = slots.first() else { continue };
-            let parts = parts.remove(set_id).unwrap_or_default();
-            sets.insert(*set_id, HeldSet::of(slots, &parts));
-        }
-        sets.extend(parts.into_iter().map(|(set_id, parts)| (set_id, HeldSet::of(&[], &parts))));
-        for id in image.frontends.values().flat_map(sets_of) {
-            if let Some(set) = sets.get_mut(&id) {
-                set.references += 1;
-            }
-        }
-        let mut ranges: FastMap<u32, BTreeSet<SourceRangeKey>> = FastMap::default();
-        for range in &image.source_ranges {
-            ranges.entry(range.counter_id).or_default().insert(*range);
-        }
-        let orphans = sets.iter().filter(|(_, set)| set.references == 0).map(|(id, _)| *id);
-        Self {
-            frontends: image.frontends.iter().map(|(key, value)| (*key, *value)).collect(),
-            slots: image.backends.len(),
-            parts: image.maglev.len(),
-            orphans: orphans.collect(),
-            ranges,
-            ranges_count: image.source_ranges.len(),
-            sets,
-        }
-    }
-
     /// Every frontend.
     pub fn frontends(&self) -> &FastMap<FrontendKey, FrontendValue> {
         &self.frontends
@@ -264,19 +236,4 @@ impl Actual {
             }
         }
     }
-
-    /// How many frontends, sets and services' ranges differ.
-    pub fn differences(&self, other: &Self) -> usize {
-        differing(&self.frontends, &other.frontends)
-            + differing(&self.sets, &other.sets)
-            + differing(&self.ranges, &other.ranges)
-    }
-}
-
-fn differing<K: Eq + std::hash::Hash, V: PartialEq>(
-    one: &FastMap<K, V>,
-    other: &FastMap<K, V>,
-) -> usize {
-    let changed = one.iter().filter(|(key, value)| other.get(*key) != Some(*value)).count();
-    changed + other.keys().filter(|key| !one.contains_key(*key)).count()
 }

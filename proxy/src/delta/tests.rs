@@ -18,8 +18,14 @@ fn blank() -> FrontendValue {
     bytemuck::Zeroable::zeroed()
 }
 
-/// Maps that hold `sets` and frontends `(number, set id)`, all counted by 1.
-fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
+fn read(image: &Image) -> Actual {
+    let mut reading = Reading::default();
+    image.entries().for_each(|entry| reading.take(entry));
+    reading.finish()
+}
+
+/// `sets` and frontends `(number, set id)`, all counted by 1.
+fn image(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Image {
     let mut image = Image::default();
     for (set_id, numbers) in sets {
         for (backend, slot) in set(numbers).iter().zip(0..) {
@@ -33,7 +39,12 @@ fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
         let value = FrontendValue { set_id, counter_id: 1, backends, ..blank() };
         image.frontends.insert(frontend(*number), value);
     }
-    Actual::new(&image)
+    image
+}
+
+/// Maps that hold them.
+fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
+    read(&image(sets, frontends))
 }
 
 /// The steps in short, and the maps afterwards.
@@ -209,7 +220,7 @@ fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
     let value = FrontendValue { set_id: 5, counter_id: 1, backends: 2, ..blank() };
     image.frontends.insert(frontend(10), value);
     image.backends.insert(BackendKey { set_id: 5, slot: 1 }, content[1]);
-    let actual = Actual::new(&image);
+    let actual = read(&image);
     let service = Service { counter_id: 1, frontends: &[(10, Some(&content))] };
     let (delta, _) = draft(&actual, &[], &[service], ROOMY);
     let (steps, after) = steps(&actual, &delta);
@@ -324,4 +335,44 @@ fn source_ranges_are_there_before_the_frontend_and_gone_after_it() {
     let (third, after) = serve(&after, &wanted(&[]));
     assert_eq!(third, ["+frontends [(10, 5, 1)]", "-ranges 2"]);
     assert_eq!(after.limited().count(), 0);
+}
+
+#[test]
+fn what_is_not_as_it_was_written_is_counted_entry_by_entry() {
+    let mut image = image(&[(5, &[1, 2]), (6, &[3])], &[(10, 5), (11, 6)]);
+    let range = |n: u8| SourceRangeKey { prefix_len: 160, counter_id: 1, address: [n; 16] };
+    image.source_ranges.extend([range(1), range(2)]);
+    let expected = read(&image);
+    let differences = |change: &dyn Fn(&mut Image)| {
+        let mut found = image.clone();
+        change(&mut found);
+        let mut check = Check::new(&expected);
+        found.entries().for_each(|entry| check.take(entry));
+        check.differences()
+    };
+    let slot = |set_id, slot| BackendKey { set_id, slot };
+    let backend = set(&[9])[0];
+    type Change<'a> = &'a dyn Fn(&mut Image);
+    let cases: [(&str, Change<'_>, usize); 10] = [
+        ("nothing", &|_| {}, 0),
+        ("a frontend is gone", &|image| _ = image.frontends.remove(&frontend(10)), 1),
+        ("a frontend came", &|image| _ = image.frontends.insert(frontend(12), blank()), 1),
+        ("a frontend leads elsewhere", &|i| _ = i.frontends.insert(frontend(10), blank()), 1),
+        ("a slot is gone", &|image| _ = image.backends.remove(&slot(5, 0)), 1),
+        ("a slot is another", &|image| _ = image.backends.insert(slot(5, 1), backend), 1),
+        ("a slot too many", &|image| _ = image.backends.insert(slot(5, 2), backend), 1),
+        ("a set came", &|image| _ = image.backends.insert(slot(7, 0), backend), 1),
+        (
+            "a range for another",
+            &|image| {
+                image.source_ranges.remove(&range(1));
+                image.source_ranges.insert(range(3));
+            },
+            2,
+        ),
+        ("all of it", &|image| *image = Image::default(), 7),
+    ];
+    for (name, change, expected) in cases {
+        assert_eq!(differences(change), expected, "{name}");
+    }
 }

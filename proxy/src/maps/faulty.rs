@@ -4,8 +4,8 @@ use std::{cell::Cell, collections::BTreeMap, io};
 
 use fairlead_ebpf::{abi::ServiceCounters, select};
 
-use super::{Capacities, MapError, Maps};
-use crate::{delta::Step, image::Image};
+use super::{Capacities, Entry, MapError, Maps};
+use crate::delta::Step;
 
 /// Wraps maps. Every step reaches them entry by entry, and may end between two entries.
 #[derive(Debug)]
@@ -73,11 +73,11 @@ impl<M: Maps> FaultyMaps<M> {
 }
 
 impl<M: Maps> Maps for FaultyMaps<M> {
-    fn load(&self) -> Result<Image, MapError> {
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
         if self.is_fault_due() {
             return Err(self.fault("frontends"));
         }
-        self.inner.load()
+        self.inner.each(take)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {

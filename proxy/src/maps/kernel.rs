@@ -12,11 +12,10 @@ use fairlead_ebpf::abi::{
     ServiceCounters, Settings, SourceRangeKey,
 };
 
-use super::{Capacities, MapError, Maps};
+use super::{Capacities, Entry, MapError, Maps};
 use crate::{
     delta::Step,
     error::{self, KernelError},
-    image::Image,
     object::{MapSizes, Object, Tables},
     sys::Table,
 };
@@ -55,19 +54,15 @@ impl KernelMaps {
 }
 
 impl Maps for KernelMaps {
-    fn load(&self) -> Result<Image, MapError> {
-        let frontends =
-            self.frontends.entries().map_err(|error| self.failed("frontends", error))?;
-        let backends = self.backends.entries().map_err(|error| self.failed("backends", error))?;
-        let maglev = self.maglev.entries().map_err(|error| self.failed("maglev", error))?;
-        let ranges = self.source_ranges.keys();
-        let ranges = ranges.map_err(|error| self.failed("source ranges", error))?;
-        Ok(Image {
-            frontends: frontends.into_iter().collect(),
-            backends: backends.into_iter().collect(),
-            maglev: maglev.into_iter().collect(),
-            source_ranges: ranges.into_iter().collect(),
-        })
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        let frontends = self.frontends.each(|key, value| take(Entry::Frontend(*key, *value)));
+        frontends.map_err(|error| self.failed("frontends", error))?;
+        let backends = self.backends.each(|key, value| take(Entry::Backend(*key, *value)));
+        backends.map_err(|error| self.failed("backends", error))?;
+        let maglev = self.maglev.each(|key, part| take(Entry::Maglev(*key, *part)));
+        maglev.map_err(|error| self.failed("maglev", error))?;
+        let ranges = self.source_ranges.each(|key, _| take(Entry::SourceRange(*key)));
+        ranges.map_err(|error| self.failed("source ranges", error))
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fairlead_ebpf::abi::ServiceCounters;
 
-use super::{Capacities, MapError, Maps};
+use super::{Capacities, Entry, MapError, Maps};
 use crate::{delta::Step, image::Image};
 
 /// Maps in memory, as large as the kernel's and full at the same entry.
@@ -50,8 +50,9 @@ impl MemoryMaps {
 }
 
 impl Maps for MemoryMaps {
-    fn load(&self) -> Result<Image, MapError> {
-        Ok(self.image.clone())
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        self.image.entries().for_each(take);
+        Ok(())
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {

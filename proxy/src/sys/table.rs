@@ -147,11 +147,6 @@ where
         })
     }
 
-    /// Every key, in no order.
-    pub(crate) fn keys(&self) -> io::Result<Vec<K>> {
-        Ok(self.entries()?.into_iter().map(|(key, _)| key).collect())
-    }
-
     /// Calls `take` with keys and as many values until all are seen.
     fn scan(&self, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
         let mut room = BATCH_ENTRIES;

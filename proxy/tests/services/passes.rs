@@ -6,7 +6,7 @@ use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     TableSize,
     delta::Step,
-    maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
     plan::{NodeView, Problem, Rules},
     sync::Synchroniser,
     text,
@@ -30,9 +30,9 @@ struct Noted {
 }
 
 impl Maps for Noted {
-    fn load(&self) -> Result<fairlead_proxy::image::Image, MapError> {
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
         self.loads.set(self.loads.get() + 1);
-        self.maps.load()
+        self.maps.each(take)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
@@ -247,8 +247,8 @@ struct Picky {
 }
 
 impl Maps for Picky {
-    fn load(&self) -> Result<fairlead_proxy::image::Image, MapError> {
-        self.maps.load()
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        self.maps.each(take)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {

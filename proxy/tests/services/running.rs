@@ -9,8 +9,7 @@ use std::{
 use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     delta::Step,
-    image::Image,
-    maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
     run::run,
     sync::{ProxyStatus, Synchroniser},
 };
@@ -37,8 +36,8 @@ impl Shared {
 }
 
 impl Maps for Shared {
-    fn load(&self) -> Result<Image, MapError> {
-        self.with(|maps| maps.load())
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        self.with(|maps| maps.each(take))
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {

@@ -12,7 +12,7 @@ use fairlead_ebpf::abi::{
 use fairlead_proxy::{
     delta::Step,
     image::Image,
-    maps::{Capacities, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
     sync::Synchroniser,
     text,
 };
@@ -79,8 +79,8 @@ fn content(image: &Image, set_id: u32) -> Content {
 }
 
 impl Maps for Watched {
-    fn load(&self) -> Result<Image, MapError> {
-        self.maps.load()
+    fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+        self.maps.each(take)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
