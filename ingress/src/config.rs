@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use http::{
 };
 use ipnetwork::IpNetwork;
 
-use crate::{access_log::AccessLog, matcher::TextMatch};
+use crate::{access_log::AccessLog, matcher::TextMatch, traces::Traces};
 
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct IngressConfig {
     pub underscores_in_headers: bool,
     /// What is logged of requests; `None`: nothing, at no cost.
     pub access_log: Option<AccessLog>,
+    /// Where traces of requests go; `None`: there are none.
+    pub traces: Option<Arc<Traces>>,
     /// Sizes and numbers.
     pub limits: Limits,
     /// How long things may take.
@@ -293,6 +296,7 @@ impl Default for IngressConfig {
             matching: Matching::default(),
             underscores_in_headers: false,
             access_log: None,
+            traces: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }

@@ -189,6 +189,10 @@ pub struct Counters {
     pub log_lines: u64,
     /// Of those, lines that were not written: the queue was full, or the file could not be written.
     pub log_dropped: u64,
+    /// Spans of requests that were traced.
+    pub trace_spans: u64,
+    /// Of those, spans the collector was not told: the queue was full, or it took none.
+    pub trace_dropped: u64,
 }
 
 /// Where the counters of a role are.
@@ -197,12 +201,15 @@ pub(crate) struct Meter {
     pub(crate) threads: Vec<Arc<ThreadCounters>>,
     /// Lines of the access log that reached the writing thread and no further.
     pub(crate) log_lost: Arc<AtomicU64>,
+    /// Spans that reached the exporting thread and no further.
+    pub(crate) traces_lost: Arc<AtomicU64>,
 }
 
 impl Meter {
     pub(crate) fn read(&self) -> Counters {
         let mut sum = Counters::sum(self.threads.iter().map(|counters| &**counters));
         sum.log_dropped += self.log_lost.load(Relaxed);
+        sum.trace_dropped += self.traces_lost.load(Relaxed);
         sum
     }
 }
@@ -230,6 +237,8 @@ pub(crate) struct ThreadCounters {
     pub(crate) streams_failed: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
+    pub(crate) trace_spans: Counter,
+    pub(crate) trace_dropped: Counter,
 }
 
 /// A number one thread adds to and all may read.
@@ -279,6 +288,8 @@ impl ThreadCounters {
             streams_failed: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
+            trace_spans: Counter::default(),
+            trace_dropped: Counter::default(),
         }
     }
 
@@ -327,6 +338,8 @@ impl Counters {
             sum.streams_failed += thread.streams_failed.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
+            sum.trace_spans += thread.trace_spans.get();
+            sum.trace_dropped += thread.trace_dropped.get();
         }
         sum
     }

@@ -30,6 +30,7 @@ mod serve;
 pub mod sni;
 mod streams;
 mod tls;
+mod traces;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget};
 pub use config::{
@@ -48,3 +49,4 @@ pub use series::{
     SIZE_BOUNDS, SeriesLabels,
 };
 pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};
+pub use traces::Traces;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, StatusCode, Version, request::Parts};
@@ -17,6 +17,7 @@ use crate::{
     routes::Route,
     series::{Asked, Sample, method_slot},
     serve::Client,
+    traces::{Finished, Place, Span},
 };
 
 /// nginx: the client left before there was an answer.
@@ -49,7 +50,9 @@ pub(crate) struct Record {
     connect: Cell<Duration>,
     /// When it answered.
     answered: Cell<Option<Instant>>,
-    /// All that were asked; none without a log.
+    /// `None`: the request is not traced.
+    span: RefCell<Option<Box<Span>>>,
+    /// All that were asked; none without a log or a trace.
     pub(crate) attempts: RefCell<Vec<Attempt>>,
     pub(crate) route: RefCell<Option<Arc<Route>>>,
     pub(crate) is_canary: Cell<bool>,
@@ -88,6 +91,7 @@ impl Record {
             asked: Cell::new(None),
             connect: Cell::new(Duration::ZERO),
             answered: Cell::new(None),
+            span: RefCell::default(),
             attempts: RefCell::default(),
             route: RefCell::default(),
             is_canary: Cell::new(false),
@@ -98,6 +102,11 @@ impl Record {
     /// The id it was given here, if the client gave none.
     pub(crate) fn identify(&self, own_id: u128) {
         self.own_id.set(own_id);
+    }
+
+    /// It is traced.
+    pub(crate) fn traced(&self, span: Box<Span>) {
+        *self.span.borrow_mut() = Some(span);
     }
 
     /// The rule that decided.
@@ -116,7 +125,7 @@ impl Record {
         let begun = if is_first { self.begun } else { Instant::now() };
         self.asked.set(Some(begun));
         self.connect.set(Duration::ZERO);
-        if self.written.is_some() {
+        if self.written.is_some() || self.span.borrow().is_some() {
             let attempt = Attempt { address, begun, status: 0, took: None };
             self.attempts.borrow_mut().push(attempt);
         }
@@ -197,10 +206,38 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Tells the collector, if the request is traced.
+    fn trace(&self, now: Instant) {
+        let (Some(span), Some(traces)) = (self.span.take(), &self.config.traces) else { return };
+        let route = self.route.borrow();
+        let place = route.as_ref().map(|route| Place {
+            namespace: route.ingress.namespace.clone(),
+            ingress: route.ingress.name.clone(),
+            path: route.path.clone(),
+            service: route.series.service().clone(),
+        });
+        let finished = Finished {
+            span,
+            end: SystemTime::now(),
+            took: now - self.begun,
+            status: self.status(),
+            endpoint: self.attempts.borrow().last().map(|attempt| attempt.address),
+            place,
+        };
+        let worker = &self.client.worker;
+        worker.counters.trace_spans.add();
+        if !worker.shared.traces.send(finished, traces.queue_spans_max) {
+            worker.counters.trace_dropped.add();
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
         self.count(now);
+        self.trace(now);
         self.log(now);
     }
 }

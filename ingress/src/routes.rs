@@ -31,8 +31,8 @@ pub use self::{
 pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, Pace, Patience, Policy,
-        Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Variable,
-        regex, regex_with_case, variable_name,
+        Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Traced,
+        Variable, regex, regex_with_case, variable_name,
     },
     choice::Pick,
     compile::{Age, TlsClaim},

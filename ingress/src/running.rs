@@ -23,6 +23,7 @@ use crate::{
     serve::{self, Life, Readiness, Shared},
     streams,
     tls::{Fallback, Handshakes, Resolver},
+    traces,
 };
 
 /// The role, running. Dropping it ends it.
@@ -96,6 +97,7 @@ pub fn start(
     let config_has_streams = config.tcp_services.is_some() || config.udp_services.is_some();
     let in_force = Arc::new(ArcSwap::new(config.clone()));
     let (log, blocks) = access_log::queue();
+    let (traces, spans) = traces::queue();
     let handshakes = Handshakes::new(&resolver, config.tls)?;
     let handshakes = Arc::new(ArcSwap::from_pointee(handshakes));
     let settings = in_force.clone();
@@ -107,6 +109,7 @@ pub fn start(
             .first()
             .map(|first| config.https_redirect_port.unwrap_or(first.port())),
         threads,
+        traces,
         config: in_force,
     });
     let (go, may_go) = watch::channel(false);
@@ -136,8 +139,10 @@ pub fn start(
             serve::run(index, shared, counters, listeners, log, life)
         })?;
     }
-    // Ends with the last of the data threads.
-    drop(log);
+    // These two end with the last of the data threads.
+    drop((log, shared));
+    let (lost, in_force) = (running.counters.traces_lost.clone(), settings.clone());
+    running.spawn("ingress-traces".to_owned(), move || traces::export(spans, &in_force, &lost))?;
     let lost = running.counters.log_lost.clone();
     running.spawn("ingress-log".to_owned(), move || {
         access_log::write(&blocks, &lost);

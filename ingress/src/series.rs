@@ -112,6 +112,11 @@ impl RouteSeries {
         Arc::new(Self { labels, shards, gone: gone.clone() })
     }
 
+    /// The Service.
+    pub(crate) fn service(&self) -> &Name {
+        &self.labels.service
+    }
+
     /// Counts a request of the thread with this number.
     pub(crate) fn count(&self, thread: usize, sample: &Sample) {
         if let Some(shard) = self.shards.get(thread) {

@@ -49,7 +49,7 @@ pub(crate) use self::{
     tunnel::join,
     worker::{Life, Readiness, run},
 };
-use crate::{config::IngressConfig, routes::Routes, tls::Handshakes};
+use crate::{config::IngressConfig, routes::Routes, tls::Handshakes, traces::Queue};
 
 /// What all threads share; none of it is locked.
 #[derive(Debug)]
@@ -61,4 +61,6 @@ pub(crate) struct Shared {
     /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
     pub(crate) https_port: Option<u16>,
     pub(crate) threads: usize,
+    /// Where spans go.
+    pub(crate) traces: Queue,
 }

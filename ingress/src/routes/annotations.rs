@@ -21,6 +21,7 @@ mod reply;
 mod rewrite;
 mod snippet;
 mod template;
+mod tracing;
 mod value;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub(crate) use self::{
     rewrite::{Reach, Rewrite, Rewriting, Rewritten, pattern},
     snippet::{Returned, Snippet},
     template::{Template, Variable, name as variable_name},
+    tracing::Traced,
     value::{Read, Unread, bad, flag, networks, number, regex, regex_with_case, size},
 };
 use self::{
@@ -60,6 +62,7 @@ use self::{
     mirror::Mirroring,
     proxy::Proxying,
     snippet::Snippets,
+    tracing::Tracing,
     value::{own_object, switch},
 };
 use super::{finding::Severity, upstream::Protocol};
@@ -69,6 +72,7 @@ use crate::{
     host::HostPattern,
     limiter::Limiter,
     tls::TlsWish,
+    traces::Sampling,
 };
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
@@ -104,6 +108,7 @@ pub(super) struct Annotations {
     /// Why nobody is let in.
     denied: Option<Arc<str>>,
     proxying: Proxying,
+    tracing: Tracing,
     /// Those that act, as `name=value`.
     pub(super) in_force: Vec<String>,
 }
@@ -118,6 +123,8 @@ pub(crate) struct Policy {
     pub(crate) retries: Retries,
     /// In the access log, if there is one.
     pub(crate) is_logged: bool,
+    /// `None`: they are not traced.
+    pub(crate) traced: Option<Arc<Traced>>,
     /// What most Ingresses have nothing of.
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -178,6 +185,16 @@ impl Annotations {
         self.snippets.forbidden = !is_allowed;
     }
 
+    /// There is a collector of traces.
+    pub(super) fn sample(&mut self, sampling: Sampling) {
+        self.tracing.sample(sampling);
+    }
+
+    /// Requests are traced, and there is no collector.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.tracing.is_unheard()
+    }
+
     /// Nobody is let in, unless an Ingress says itself whom.
     pub(super) fn deny(&mut self, reason: &str) {
         self.denied = Some(reason.into());
@@ -189,6 +206,7 @@ impl Annotations {
             .or_else(|| self.rewriting.set(name, value))
             .or_else(|| self.errors.set(name, value))
             .or_else(|| self.proxying.set(name, value))
+            .or_else(|| self.tracing.set(name, value))
             .or_else(|| self.access.set(name, value))
             .or_else(|| self.throttle.set(name, value))
             .or_else(|| self.cors.set(name, value))
@@ -291,6 +309,7 @@ impl Annotations {
             patience: self.proxying.patience(&config.timeouts),
             retries: self.proxying.retries(&config.limits),
             is_logged: !self.is_silent,
+            traced: self.tracing.traced(),
             extra: extra.is_needed().then(|| Box::new(extra)),
         };
         (policy, error)
@@ -354,6 +373,11 @@ pub(super) fn parse(
     if all.basic.is_forgotten() {
         let reason = "annotation auth-secret asks nobody for a password without auth-type: basic";
         find(Severity::Refused, reason.to_owned());
+    }
+    if all.is_unheard() && said("enable-opentelemetry").is_some() {
+        let reason = "annotation enable-opentelemetry has no effect without otlp-collector-host in \
+                      the controller's ConfigMap";
+        find(Severity::Differs, reason.to_owned());
     }
     if all.canary.is_forgotten() {
         let reason = "its canary-* annotations have no effect without canary: \"true\"";

@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod read;
+mod tracing;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -84,17 +84,24 @@ fn planned(client: &Client, head: &Parts, record: &Rc<Record>) -> Result<Plan, U
         return Err(Unplanned::Refused(reason));
     }
     let mut plan = plan(client, head)?;
+    if let Some(span) = plan.trace.as_mut().and_then(|trace| trace.span.take()) {
+        record.traced(span);
+    }
     plan.record = Some(record.clone());
     Ok(plan)
 }
 
 async fn serve(
     client: &Rc<Client>,
-    plan: Plan,
-    head: Parts,
+    mut plan: Plan,
+    mut head: Parts,
     body: Incoming,
     on_upgrade: OnUpgrade,
 ) -> Response<ResponseBody> {
+    if let Some(trace) = plan.trace.take() {
+        // Whoever is asked on the request's behalf is told, too.
+        trace.tell(&mut head.headers);
+    }
     let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
     let waiting = Waiting(&plan);
     let mut response = match &plan.route.policy.extra {

@@ -12,7 +12,8 @@ use crate::{
     counters::Refused,
     path,
     record::Record,
-    routes::{Found, Host, Returned, Rewritten, Route, Variable},
+    routes::{Found, Host, Returned, Rewritten, Route, Traced, Variable},
+    traces::{Context, Span, Trace},
 };
 
 const HTTP_PORT: u16 = 80;
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) request_id: u128,
     /// What is told of it.
     pub(super) record: Option<Rc<Record>>,
+    /// `None`: it is not traced.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// Why there is no plan.
@@ -108,6 +111,7 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     if host.client_certificates.is_some() && !client.tls {
         return Err(Unplanned::Refused(Refused::Certificate));
     }
+    let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope));
     let target = match (rewritten, admitted.path) {
         (Some(rewritten), _) => Some(rewritten),
         (None, Cow::Borrowed(_)) => None,
@@ -120,7 +124,31 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
     };
     let (route, websocket) = (route.clone(), admitted.websocket);
     let record = None;
-    Ok(Plan { route, host, target, prefix, identity, websocket, secured, request_id, record })
+    let plan = Plan {
+        route,
+        host,
+        target,
+        prefix,
+        identity,
+        websocket,
+        secured,
+        request_id,
+        record,
+        trace,
+    };
+    Ok(plan)
+}
+
+fn trace(traced: &Traced, scope: &Scope<'_>) -> Box<Trace> {
+    let Scope { client, head, host, route, .. } = *scope;
+    let context = Context::begin(&head.headers, traced.trusts, traced.sampling);
+    Box::new(Trace::new(context, || {
+        let name = match &traced.name {
+            Some(name) => scope.render(name),
+            None => format!("{} {}", head.method, route.path),
+        };
+        Span::new(context, name, head, host, scheme(client), &client.origin.client)
+    }))
 }
 
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.

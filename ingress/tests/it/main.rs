@@ -27,6 +27,7 @@ mod routing;
 mod streams;
 mod support;
 mod tls;
+mod traces;
 mod upstream_tls;
 mod upstreams;
 mod websocket;

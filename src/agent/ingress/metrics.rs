@@ -57,6 +57,8 @@ fn own(text: &mut String, counters: &Counters) {
         ("streams_failed", counters.streams_failed),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),
+        ("trace_spans", counters.trace_spans),
+        ("trace_dropped", counters.trace_dropped),
     ] {
         let name = format!("fairlead_ingress_{name}_total");
         let _ = writeln!(text, "# TYPE {name} counter\n{name} {count}");

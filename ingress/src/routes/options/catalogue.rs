@@ -41,7 +41,6 @@ const NO_NAMED_MAP: &str = "this ConfigMap's ConfigMaps are not read: use config
 const NO_SYSLOG: &str =
     "the access log goes to standard output or a file, for the node's collector";
 const NO_TABLES: &str = "nothing to size: tables grow with what is in them";
-const NO_TRACES: &str = "no traces yet";
 const NO_WAF: &str = "there is no web application firewall";
 const OWN_FLAG_LISTEN: &str = "addresses are the agent's --http-listen and --https-listen";
 const OWN_SUITES: &str = "rustls's suites, curves and tickets are all there are, and none is weak";
@@ -147,7 +146,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "certificates are shown without OCSP answers, which authorities have begun to end",
         "true",
     ),
-    row("enable-opentelemetry", Refused, NO_TRACES, "true"),
+    row("enable-opentelemetry", Differs, "needs otlp-collector-host", "true"),
     row("enable-owasp-modsecurity-crs", Refused, NO_WAF, "true"),
     row("enable-real-ip", Refused, "use-forwarded-headers with proxy-real-ip-cidr", "true"),
     row("enable-syslog", Refused, NO_SYSLOG, "true"),
@@ -276,18 +275,18 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("nginx-status-ipv6-whitelist", Refused, "figures are at --metrics-listen", "::1"),
     row("no-auth-locations", Refused, ONLY_ACME, "/.well-known/acme-challenge"),
     row("no-tls-redirect-locations", Refused, ONLY_ACME, "/.well-known/acme-challenge"),
-    row("opentelemetry-config", Refused, NO_TRACES, "x"),
-    row("opentelemetry-operation-name", Refused, NO_TRACES, "x"),
-    row("opentelemetry-trust-incoming-span", Refused, NO_TRACES, "true"),
-    row("otel-max-export-batch-size", Refused, NO_TRACES, "512"),
-    row("otel-max-queuesize", Refused, NO_TRACES, "2048"),
-    row("otel-sampler", Refused, NO_TRACES, "AlwaysOn"),
-    row("otel-sampler-parent-based", Refused, NO_TRACES, "true"),
-    row("otel-sampler-ratio", Refused, NO_TRACES, "0.01"),
-    row("otel-schedule-delay-millis", Refused, NO_TRACES, "5000"),
-    row("otel-service-name", Refused, NO_TRACES, "nginx"),
-    row("otlp-collector-host", Refused, NO_TRACES, "collector"),
-    row("otlp-collector-port", Refused, NO_TRACES, "4317"),
+    row("opentelemetry-config", Refused, "the other options say all there is to say", "x"),
+    row("opentelemetry-operation-name", Works, "", "HTTP $request_method"),
+    row("opentelemetry-trust-incoming-span", Works, "", "true"),
+    row("otel-max-export-batch-size", Works, "", "512"),
+    row("otel-max-queuesize", Works, "", "2048"),
+    row("otel-sampler", Differs, "AlwaysOn, AlwaysOff or TraceIdRatioBased", "AlwaysOn"),
+    row("otel-sampler-parent-based", Works, "", "true"),
+    row("otel-sampler-ratio", Works, "", "0.01"),
+    row("otel-schedule-delay-millis", Works, "", "5000"),
+    row("otel-service-name", Works, "", "nginx"),
+    row("otlp-collector-host", Works, "", "collector"),
+    row("otlp-collector-port", Differs, "gRPC is spoken, without TLS", "4317"),
     row("plugins", Refused, NO_CODE, "hello_world"),
     row("preserve-trailing-slash", Works, "", "true"),
     row(

@@ -1,6 +1,6 @@
 //! Options, one by one, and what some of them mean together.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use http::{HeaderName, StatusCode};
 use ipnetwork::IpNetwork;
@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::{
     super::annotations::{Annotations, Read, Unread, bad, flag, guards, networks, number, size},
     catalogue,
+    tracing::TracingWish,
 };
 use crate::{
     access_log::{AccessLog, LogFormat, LogTarget},
@@ -29,6 +30,7 @@ pub(super) struct Reader {
     defaults: Annotations,
     hsts: Option<HstsWish>,
     log: LogWish,
+    tracing: TracingWish,
     proxy_protocol: Option<bool>,
     trusted: Option<Vec<IpNetwork>>,
 }
@@ -57,6 +59,7 @@ impl Reader {
             defaults: Annotations::default(),
             hsts: None,
             log: LogWish::default(),
+            tracing: TracingWish::default(),
             proxy_protocol: None,
             trusted: None,
         }
@@ -69,6 +72,7 @@ impl Reader {
             .or_else(|| self.answers(name, value))
             .or_else(|| self.hsts(name, value))
             .or_else(|| self.logging(name, value))
+            .or_else(|| self.tracing.set(name, value))
             .or_else(|| self.tls(name, value))
             .or_else(|| self.believing(name, value))
             .or_else(|| self.blocking(name, value))
@@ -260,13 +264,22 @@ impl Reader {
 
     /// Puts together what belongs together.
     pub(super) fn finish(self, mut find: impl FnMut(String)) -> (IngressConfig, Annotations) {
-        let Self { mut config, defaults, hsts, log, proxy_protocol, trusted } = self;
+        let Self { mut config, mut defaults, hsts, log, tracing, proxy_protocol, trusted } = self;
         // nginx: no connection is kept then, whatever keep-alive-requests says.
         if config.timeouts.keep_alive_idle_ms == 0 {
             config.limits.requests_per_connection_max = 1;
         }
         if let Some(wish) = hsts {
             config.hsts = wish.on.then(|| wish.value());
+        }
+        if let Some((traces, sampling)) = tracing.traces() {
+            config.traces = Some(Arc::new(traces));
+            defaults.sample(sampling);
+        }
+        if defaults.is_unheard() {
+            find(
+                "option enable-opentelemetry has no effect without otlp-collector-host".to_owned(),
+            );
         }
         match log.access_log(config.access_log.as_ref()) {
             Ok(log) => config.access_log = log,

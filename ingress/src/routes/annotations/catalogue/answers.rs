@@ -15,6 +15,7 @@ const SERVER_SNIPPET: &str =
 const SNIPPET: &str = "more_set_headers, more_clear_headers, add_header, proxy_set_header, return and \
                        if on a variable; any other directive refuses the snippet with its line";
 const SNIPPETS: &str = "annotations::snippets::directives_people_use_are_actions";
+const TRACES: &str = "traces::a_request_is_a_span_with_its_caller_as_parent";
 
 /// By name.
 pub(super) static ROWS: &[Annotation] = &[
@@ -60,7 +61,14 @@ pub(super) static ROWS: &[Annotation] = &[
         "access_log::an_ingress_that_is_not_to_be_logged_is_not",
     ),
     row("enable-cors", Works, "", "true", CORS),
-    row("enable-opentelemetry", Refused, "no traces yet", "true", NONE),
+    row(
+        "enable-opentelemetry",
+        Differs,
+        "needs otlp-collector-host in the ConfigMap; a request is one span, of OpenTelemetry's \
+         names for HTTP servers",
+        "true",
+        TRACES,
+    ),
     row(
         "enable-rewrite-log",
         Refused,
@@ -69,8 +77,8 @@ pub(super) static ROWS: &[Annotation] = &[
         NONE,
     ),
     row("http2-push-preload", Refused, "browsers have left HTTP/2's push", "true", NONE),
-    row("opentelemetry-operation-name", Refused, "no traces yet", "x", NONE),
-    row("opentelemetry-trust-incoming-span", Refused, "no traces yet", "true", NONE),
+    row("opentelemetry-operation-name", Works, "", "HTTP $request_method", TRACES),
+    row("opentelemetry-trust-incoming-span", Works, "", "true", TRACES),
     row("proxy-cookie-domain", Works, "", "inner.example outer.example", REPLY),
     row("proxy-cookie-path", Works, "", "/one/ /", REPLY),
     row("proxy-redirect-from", Works, "", "http://inner.example/", REPLY),
