@@ -1,5 +1,7 @@
 //! What happened, counted per thread and summed when asked.
 
+mod uncopied;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use http::StatusCode;
+
+pub use self::uncopied::Uncopied;
 
 /// Status codes are counted from 100 up to this.
 const CODES: usize = 500;
@@ -185,6 +189,10 @@ pub struct Counters {
     /// Of those, connections that reached no endpoint or were above the limit; and datagrams that
     /// were lost.
     pub streams_failed: u64,
+    /// Copies of requests a mirror answered.
+    pub copies: u64,
+    /// Those that were not made or not answered, by reason.
+    pub uncopied: BTreeMap<Uncopied, u64>,
     /// Lines of the access log.
     pub log_lines: u64,
     /// Of those, lines that were not written: the queue was full, or the file could not be written.
@@ -219,6 +227,8 @@ impl Meter {
 pub(crate) struct ThreadCounters {
     codes: Box<[AtomicU64]>,
     refused: [AtomicU64; Refused::ALL.len()],
+    uncopied: [AtomicU64; Uncopied::ALL.len()],
+    pub(crate) copies: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_closed: Counter,
     pub(crate) tls_handshakes: Counter,
@@ -270,6 +280,8 @@ impl ThreadCounters {
         Self {
             codes: (0..CODES).map(|_| AtomicU64::new(0)).collect(),
             refused: Default::default(),
+            uncopied: Default::default(),
+            copies: Counter::default(),
             connections: Counter::default(),
             connections_closed: Counter::default(),
             tls_handshakes: Counter::default(),
@@ -305,6 +317,12 @@ impl ThreadCounters {
             bump(counter);
         }
     }
+
+    pub(crate) fn uncopied(&self, reason: Uncopied) {
+        if let Some(counter) = self.uncopied.get(reason as usize) {
+            bump(counter);
+        }
+    }
 }
 
 impl Counters {
@@ -320,6 +338,10 @@ impl Counters {
             for (reason, counter) in Refused::ALL.iter().zip(&thread.refused) {
                 *sum.refused.entry(*reason).or_default() += counter.load(Relaxed);
             }
+            for (reason, counter) in Uncopied::ALL.iter().zip(&thread.uncopied) {
+                *sum.uncopied.entry(*reason).or_default() += counter.load(Relaxed);
+            }
+            sum.copies += thread.copies.get();
             let closed = thread.connections_closed.get();
             sum.connections += thread.connections.get();
             sum.connections_open += thread.connections.get().saturating_sub(closed);

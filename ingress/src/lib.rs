@@ -37,7 +37,7 @@ pub use config::{
     Blocked, ForwardedHeaders, Hsts, IngressConfig, Limits, Matching, ProxyProtocol, Timeouts,
     TlsSettings,
 };
-pub use counters::{Counters, Refused};
+pub use counters::{Counters, Refused, Uncopied};
 pub use error::IngressError;
 pub use matcher::TextMatch;
 pub use routes::{

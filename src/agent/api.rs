@@ -202,6 +202,8 @@ fn traffic(pages: &Pages) -> Traffic {
         let counters = (ingress.meter.0)();
         let refused = counters.refused.iter();
         refused.for_each(|(reason, count)| traffic.add("ingress", reason.as_str(), *count));
+        let uncopied = counters.uncopied.iter();
+        uncopied.for_each(|(reason, count)| traffic.add("ingress", reason.as_str(), *count));
         traffic.http_connections_open = Some(counters.connections_open);
         traffic.responses = Some(counters.responses);
     }

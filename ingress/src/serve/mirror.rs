@@ -17,12 +17,12 @@ use super::{
     plan::Plan,
     scope::Scope,
 };
-use crate::authority::Mirror;
+use crate::{authority::Mirror, counters::Uncopied};
 
 /// What an answer may hold before its connection is given up.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Sends it, unless it has a body that would be missing.
+/// Sends it, unless it has a body that would be missing. What is not sent is counted.
 pub(super) fn copy(
     client: &Rc<Client>,
     mirror: &Mirror,
@@ -30,27 +30,36 @@ pub(super) fn copy(
     plan: &Plan,
     has_body: bool,
 ) {
-    let copies = &mirror.copies;
+    let (copies, counters) = (&mirror.copies, &client.worker.counters);
     if plan.websocket.is_some() || (has_body && !copies.without_bodies) {
-        return;
+        return counters.uncopied(Uncopied::Unfit);
     }
-    let Some(turn) = mirror.begin() else { return };
+    let Some(turn) = mirror.begin() else { return counters.uncopied(Uncopied::Busy) };
     let authority = scope.render(&copies.url.authority);
     let target = scope.render(&copies.url.target);
     let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
-    let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else { return };
+    let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
+        return counters.uncopied(Uncopied::Target);
+    };
     let headers = headers(client, scope, plan, &host);
     let method: Method = scope.head.method.clone();
     let (client, places, route) = (client.clone(), mirror.places.clone(), plan.route.clone());
     spawn_local(async move {
         let _turn = turn;
-        let Some(place) = places.place(&authority).await else { return };
+        let counters = &client.worker.counters;
+        let Some(place) = places.place(&authority).await else {
+            return counters.uncopied(Uncopied::Target);
+        };
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         let errand = Errand::to(&place.upstream, &route.policy);
         let mut body = forward::forward(&client, &errand, request, None).await.into_body();
+        if body.is_ours() {
+            return counters.uncopied(Uncopied::Unanswered);
+        }
+        counters.copies.add();
         let mut left = ANSWER_BYTES_MAX;
         while let Some(Ok(frame)) = body.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));

@@ -35,6 +35,11 @@ fn own(text: &mut String, counters: &Counters) {
     for (reason, count) in &counters.refused {
         let _ = writeln!(text, "fairlead_ingress_refused_total{{reason=\"{reason}\"}} {count}");
     }
+    let _ = writeln!(text, "# TYPE fairlead_ingress_mirror_dropped_total counter");
+    for (reason, count) in &counters.uncopied {
+        let _ =
+            writeln!(text, "fairlead_ingress_mirror_dropped_total{{reason=\"{reason}\"}} {count}");
+    }
     let _ = writeln!(
         text,
         "# TYPE fairlead_ingress_connections_open gauge\nfairlead_ingress_connections_open {}",
@@ -55,6 +60,7 @@ fn own(text: &mut String, counters: &Counters) {
         ("tls_passthroughs", counters.passthroughs),
         ("streams", counters.streams),
         ("streams_failed", counters.streams_failed),
+        ("mirror_copies", counters.copies),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),
         ("trace_spans", counters.trace_spans),

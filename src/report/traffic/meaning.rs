@@ -112,6 +112,16 @@ fn of_ingress(reason: &str) -> &'static str {
         }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",
+        "mirror_unfit" => {
+            "served, but not copied: a body or a WebSocket, which no mirror is sent (mirror-request-body)"
+        }
+        "mirror_busy" => {
+            "served, but not copied: the mirror answers more slowly than requests come"
+        }
+        "mirror_target" => "served, but not copied: mirror-target names no host that can be found",
+        "mirror_unanswered" => {
+            "served, but the mirror could not be reached or did not answer properly"
+        }
         _ => "",
     }
 }
@@ -120,7 +130,7 @@ fn of_ingress(reason: &str) -> &'static str {
 mod tests {
     use fairlead_dns::DropReason;
     use fairlead_ebpf::abi::Reason;
-    use fairlead_ingress::Refused;
+    use fairlead_ingress::{Refused, Uncopied};
 
     use super::*;
 
@@ -129,7 +139,8 @@ mod tests {
         let proxy = Reason::ALL.map(|reason| ("proxy", reason.as_str()));
         let dns = DropReason::ALL.map(|reason| ("dns", reason.as_str()));
         let ingress = Refused::ALL.map(|reason| ("ingress", reason.as_str()));
-        for (role, reason) in proxy.into_iter().chain(dns).chain(ingress) {
+        let mirrors = Uncopied::ALL.map(|reason| ("ingress", reason.as_str()));
+        for (role, reason) in proxy.into_iter().chain(dns).chain(ingress).chain(mirrors) {
             assert!(!of(role, reason).is_empty(), "{role}: {reason}");
         }
     }

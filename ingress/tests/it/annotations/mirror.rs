@@ -1,5 +1,6 @@
 //! Copies of requests.
 
+use fairlead_ingress::Uncopied;
 use http::{Method, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -10,7 +11,7 @@ use crate::support::{
     PATIENCE, World,
     client::{connect, get, request, send},
     objects::{IngressExt, backend},
-    upstream::Upstream,
+    upstream::{Upstream, dead},
 };
 
 #[tokio::test]
@@ -62,4 +63,45 @@ async fn requests_are_copied_and_nobody_waits_for_it() {
     let copy = tokio::time::timeout(PATIENCE, copies.recv()).await.unwrap().unwrap();
     assert!(copy.starts_with("GET /last "), "{copy}");
     assert_eq!(world.reasons("bad").len(), 1);
+}
+
+#[tokio::test]
+async fn copies_that_are_not_made_are_counted_with_their_reason() {
+    /// One more than may be under way.
+    const REQUESTS: usize = 257;
+    let upstream = Upstream::echo("web").await;
+    let answering = Upstream::echo("mirror").await;
+    let silent = Upstream::raw(|stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = |address| format!("http://{address}/");
+    for (name, target) in [
+        ("good", url(answering.address)),
+        ("gone", url(dead().await)),
+        ("nowhere", "http://$arg_to/".to_owned()),
+        ("silent", url(silent.address)),
+    ] {
+        objects.push(site(name, &[("mirror-target", &target)]).object());
+    }
+    let world = World::single(objects).await;
+    let mut client = connect(world.http()).await;
+    let mut post = request("good.example", "/");
+    *post.method_mut() = Method::POST;
+    *post.body_mut() = Full::from("b");
+    assert_eq!(send(&mut client, post).await.status, 200);
+    for (name, count) in [("good", 1), ("gone", 1), ("nowhere", 1), ("silent", REQUESTS)] {
+        for _ in 0..count {
+            let answer = send(&mut client, request(&format!("{name}.example"), "/")).await;
+            assert_eq!(answer.status, 200, "{name}");
+        }
+    }
+    world
+        .eventually(|counters| {
+            counters.copies == 1
+                && Uncopied::ALL.iter().all(|reason| counters.uncopied[reason] == 1)
+        })
+        .await;
 }
