@@ -1,28 +1,30 @@
 //! Who may come, by HTTP digest (RFC 7616 with MD5, which is what browsers speak).
-//!
-//! Nonces are made, not kept: each says when it was made, and only this process could have made it.
+
+mod nonces;
 
 use std::{
     collections::HashMap,
     fmt::{self, Write},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use md5::{Digest, Md5};
 
-/// How long a nonce may be used.
-const NONCE_LIVES: Duration = Duration::from_secs(60);
+use self::nonces::Nonces;
+
 const FIELD_BYTES_MAX: usize = 4 << 10;
 const PARAMS_MAX: usize = 24;
+/// RFC 7616 3.4: nc-value.
+const COUNT_DIGITS: usize = 8;
 
 /// Lets in who knows a user's password.
 pub(crate) struct DigestGate {
     realm: Box<str>,
     /// User to MD5(user:realm:password), in hex.
     users: HashMap<Box<str>, Box<str>>,
-    key: hmac::Key,
+    nonces: Nonces,
 }
 
 /// Why nobody is let in.
@@ -30,7 +32,7 @@ pub(crate) struct DigestGate {
 pub(crate) enum NotIn {
     /// No words, or the wrong ones.
     Wrong,
-    /// The right ones with an old nonce: they are to be said again with a new one.
+    /// The right ones with an old nonce, or once more: they are to be said again with a new one.
     Stale,
 }
 
@@ -68,8 +70,7 @@ impl DigestGate {
                 users.insert(user.into(), hash.to_ascii_lowercase().into());
             }
         }
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        Self { realm: realm.into(), users, key }
+        Self { realm: realm.into(), users, nonces: Nonces::new() }
     }
 
     /// Whether anybody could be let in.
@@ -80,7 +81,7 @@ impl DigestGate {
     /// What a client is asked.
     pub(crate) fn challenge(&self, why: NotIn) -> Option<HeaderValue> {
         let stale = if why == NotIn::Stale { ", stale=true" } else { "" };
-        let (realm, nonce) = (&self.realm, self.nonce(now()));
+        let (realm, nonce) = (&self.realm, self.nonces.make(now()));
         HeaderValue::try_from(format!(
             "Digest realm=\"{realm}\", qop=\"auth\", algorithm=MD5, nonce=\"{nonce}\"{stale}"
         ))
@@ -100,6 +101,7 @@ impl DigestGate {
         if words.realm != &*self.realm || words.uri != target || words.qop != "auth" {
             return Err(NotIn::Wrong);
         }
+        let count = count(words.nc).ok_or(NotIn::Wrong)?;
         let of_user = self.users.get(words.username).ok_or(NotIn::Wrong)?;
         let of_request = hex(&[method.as_str(), ":", words.uri]);
         let Words { nonce, nc, cnonce, qop, .. } = words;
@@ -107,27 +109,14 @@ impl DigestGate {
             hex(&[of_user, ":", nonce, ":", nc, ":", cnonce, ":", qop, ":", &of_request]);
         let said = words.response.to_ascii_lowercase();
         verify_slices_are_equal(expected.as_bytes(), said.as_bytes()).map_err(|_| NotIn::Wrong)?;
-        if self.is_fresh(nonce, now()) { Ok(()) } else { Err(NotIn::Stale) }
+        if self.nonces.take(nonce, count, now()) { Ok(()) } else { Err(NotIn::Stale) }
     }
+}
 
-    fn nonce(&self, made: u64) -> String {
-        let tag = hmac::sign(&self.key, &made.to_be_bytes());
-        let mut nonce = format!("{made:016x}");
-        for byte in tag.as_ref() {
-            // Writing to a String cannot fail.
-            let _ = write!(nonce, "{byte:02x}");
-        }
-        nonce
-    }
-
-    fn is_fresh(&self, nonce: &str, now: u64) -> bool {
-        let made = nonce.get(..16).and_then(|made| u64::from_str_radix(made, 16).ok());
-        let Some(made) = made else { return false };
-        let own = self.nonce(made);
-        verify_slices_are_equal(own.as_bytes(), nonce.as_bytes()).is_ok()
-            && made <= now
-            && now - made <= NONCE_LIVES.as_secs()
-    }
+/// How often a nonce was used, as the client counts.
+fn count(digits: &str) -> Option<u32> {
+    let is_number = digits.len() == COUNT_DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_number.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
 fn now() -> u64 {
@@ -207,13 +196,13 @@ mod tests {
         DigestGate::of_entries([("ann", &*format!("shop:{hash}"))].into_iter(), REALM)
     }
 
-    fn said(nonce: &str, uri: &str, password: &str) -> HeaderMap {
+    fn said(nonce: &str, count: &str, uri: &str, password: &str) -> HeaderMap {
         let of_user = hex(&["ann:shop:", password]);
         let of_request = hex(&["GET:", uri]);
-        let response = hex(&[&of_user, ":", nonce, ":00000001:abc:auth:", &of_request]);
+        let response = hex(&[&of_user, ":", nonce, ":", count, ":abc:auth:", &of_request]);
         let field = format!(
             "Digest username=\"ann\", realm=\"shop\", nonce=\"{nonce}\", uri=\"{uri}\", qop=auth, \
-             nc=00000001, cnonce=\"abc\", response=\"{response}\""
+             nc={count}, cnonce=\"abc\", response=\"{response}\""
         );
         [(AUTHORIZATION, HeaderValue::try_from(field).unwrap())].into_iter().collect()
     }
@@ -221,20 +210,27 @@ mod tests {
     #[test]
     fn words_count_for_one_request_and_a_while() {
         let gate = gate();
-        let (fresh, old) = (gate.nonce(now()), gate.nonce(now() - 120));
-        let forged = DigestGate::of_entries(std::iter::empty(), REALM).nonce(now());
-        for (nonce, uri, password, asked, expected) in [
-            (&fresh, "/a?b", "secret", "/a?b", Ok(())),
-            (&fresh, "/a?b", "wrong", "/a?b", Err(NotIn::Wrong)),
-            (&fresh, "/a", "secret", "/b", Err(NotIn::Wrong)),
-            (&old, "/a", "secret", "/a", Err(NotIn::Stale)),
-            (&forged, "/a", "secret", "/a", Err(NotIn::Stale)),
+        let (fresh, old) = (gate.nonces.make(now()), gate.nonces.make(now() - 120));
+        let forged = Nonces::new().make(now());
+        for (nonce, count, uri, password, asked, expected) in [
+            (&fresh, "00000001", "/a?b", "secret", "/a?b", Ok(())),
+            (&fresh, "00000001", "/a?b", "secret", "/a?b", Err(NotIn::Stale)),
+            (&fresh, "00000001", "/c", "secret", "/c", Err(NotIn::Stale)),
+            (&fresh, "00000002", "/a?b", "wrong", "/a?b", Err(NotIn::Wrong)),
+            (&fresh, "00000002", "/a", "secret", "/b", Err(NotIn::Wrong)),
+            (&fresh, "00000002", "/a", "secret", "/a", Ok(())),
+            (&fresh, "00000000", "/a", "secret", "/a", Err(NotIn::Stale)),
+            (&fresh, "3", "/a", "secret", "/a", Err(NotIn::Wrong)),
+            (&fresh, "+0000003", "/a", "secret", "/a", Err(NotIn::Wrong)),
+            (&old, "00000001", "/a", "secret", "/a", Err(NotIn::Stale)),
+            (&forged, "00000001", "/a", "secret", "/a", Err(NotIn::Stale)),
         ] {
-            let headers = said(nonce, uri, password);
-            assert_eq!(gate.admits(&Method::GET, asked, &headers), expected, "{uri} {asked}");
+            let headers = said(nonce, count, uri, password);
+            let seen = gate.admits(&Method::GET, asked, &headers);
+            assert_eq!(seen, expected, "{count} {uri} {asked}");
         }
         assert_eq!(
-            gate.admits(&Method::POST, "/a", &said(&fresh, "/a", "secret")),
+            gate.admits(&Method::POST, "/a", &said(&fresh, "00000003", "/a", "secret")),
             Err(NotIn::Wrong)
         );
         assert_eq!(gate.admits(&Method::GET, "/a", &HeaderMap::new()), Err(NotIn::Wrong));

@@ -71,11 +71,18 @@ async fn a_digest_lets_in_and_counts_for_one_request() {
         ("/x?y", "secret", "/x?y", 200),
         ("/x?y", "wrong", "/x?y", 401),
         ("/x?y", "secret", "/z", 401),
+        // Overheard, and said once more.
+        ("/x?y", "secret", "/x?y", 401),
     ] {
         let words = digest(&challenge, target, password);
         let answer = ask(&world, "a", path, &[("authorization", &words)]).await;
         assert_eq!(answer.status, status, "{target} {password} {path}");
         assert_eq!(answer.saw("authorization"), None);
+        let is_stale = answer
+            .headers
+            .get("www-authenticate")
+            .is_some_and(|challenge| challenge.to_str().unwrap().ends_with("stale=true"));
+        assert_eq!(is_stale, status == 401 && (password, path) == ("secret", target));
     }
     assert_eq!(ask(&world, "other", "/", &[]).await.status, 503);
     assert!(world.reasons("other")[0].contains("no user of the realm"));

@@ -75,7 +75,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-type",
         Differs,
-        "basic, and digest with MD5, whose nonces hold for a minute, however often they are used",
+        "basic, and digest with MD5, whose nonces hold for a minute; each count of one lets in once",
         "basic",
         "annotations::auth::a_digest_lets_in_and_counts_for_one_request",
     ),
