@@ -263,6 +263,12 @@ impl IngressConfig {
         ForwardedHeaders::Replace
     }
 
+    /// One of those that are named. A network of all addresses names nobody.
+    pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
+        let names = |network: &IpNetwork| network.prefix() > 0 && network.contains(address);
+        self.trusted_proxies.iter().any(names)
+    }
+
     pub(crate) fn thread_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads.unwrap_or_else(cores).max(1)

@@ -76,7 +76,8 @@ impl Record {
         let target = target(head);
         let log = config.access_log.as_ref();
         let log = log.filter(|log| log.skip.is_empty() || !log.skips(target.as_bytes()));
-        let written = log.map(|log| Written::of(head, log, client.worker.lines.take_buffers()));
+        let written =
+            log.map(|log| Written::of(client, head, log, client.worker.lines.take_buffers()));
         Rc::new(Self {
             client: client.clone(),
             begun: Instant::now(),

@@ -68,7 +68,12 @@ pub(super) enum Early {
 /// What is known of a request when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
+    /// The client, as whoever is believed names it.
     RemoteAddr,
+    /// Who connected.
+    ConnectedAddr,
+    /// The client a PROXY header names.
+    ProxiedAddr,
     ServerPort,
     Scheme,
     TlsProtocol,
@@ -100,8 +105,8 @@ pub(super) enum Late {
 const LATE: [(&str, Late); 29] = [
     ("remote_addr", Late::RemoteAddr),
     ("the_real_ip", Late::RemoteAddr),
-    ("realip_remote_addr", Late::RemoteAddr),
-    ("proxy_protocol_addr", Late::RemoteAddr),
+    ("realip_remote_addr", Late::ConnectedAddr),
+    ("proxy_protocol_addr", Late::ProxiedAddr),
     ("server_port", Late::ServerPort),
     ("scheme", Late::Scheme),
     ("ssl_protocol", Late::TlsProtocol),

@@ -1,6 +1,6 @@
 //! A request as a line of the access log.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use http::{HeaderValue, header::HOST, request::Parts};
 
@@ -8,13 +8,13 @@ use super::{
     AccessLog,
     format::{Early, Late, Part},
     lines::Now,
-    text::{Escape, push_address, push_number, push_seconds},
+    text::{Escape, push_address, push_ip, push_number, push_seconds},
 };
 use crate::{
     cookies, host, path,
     record::{Attempt, Record, protocol, target},
     routes::UpstreamKey,
-    serve::{argument, hex_id, sent_request_id, user},
+    serve::{Client, argument, forwarded_for, hex_id, sent_request_id, user},
 };
 
 /// What only the head knows, written down while it is there.
@@ -24,11 +24,18 @@ pub(crate) struct Written {
     text: Vec<u8>,
     ends: Vec<usize>,
     sent_id: Option<HeaderValue>,
+    /// The client, if a balancer in front names it.
+    forwarded_for: Option<IpAddr>,
 }
 
 impl Written {
     /// `buffers`: of an earlier request, and empty.
-    pub(crate) fn of(head: &Parts, log: &AccessLog, buffers: (Vec<u8>, Vec<usize>)) -> Self {
+    pub(crate) fn of(
+        client: &Client,
+        head: &Parts,
+        log: &AccessLog,
+        buffers: (Vec<u8>, Vec<usize>),
+    ) -> Self {
         let (mut text, mut ends) = buffers;
         for part in &*log.format.parts {
             if let Part::Early(early) = part {
@@ -36,7 +43,8 @@ impl Written {
                 ends.push(text.len());
             }
         }
-        Self { text, ends, sent_id: sent_request_id(&head.headers).cloned() }
+        let sent_id = sent_request_id(&head.headers).cloned();
+        Self { text, ends, sent_id, forwarded_for: forwarded_for(client, &head.headers) }
     }
 }
 
@@ -80,7 +88,15 @@ impl Record {
     ) {
         let client = &self.client;
         match late {
-            Late::RemoteAddr => out.extend_from_slice(client.origin.client.as_bytes()),
+            Late::RemoteAddr => match written.forwarded_for {
+                Some(address) => push_ip(address, out),
+                None => out.extend_from_slice(client.origin.client.as_bytes()),
+            },
+            Late::ConnectedAddr => push_ip(client.balancer.unwrap_or(client.peer), out),
+            Late::ProxiedAddr => match client.balancer {
+                Some(_) => push_ip(client.peer, out),
+                None => escape.push_nothing(out),
+            },
             Late::ServerPort => push_number(client.port.into(), out),
             Late::Scheme => out.extend_from_slice(client.origin.scheme.as_bytes()),
             Late::TlsProtocol => escape.push(client.tls_protocol().as_bytes(), out),

@@ -1,6 +1,10 @@
 //! Bytes of a line: escaped, and numbers, without going through `fmt`. Pure.
 
-use std::{io::Write, net::SocketAddr, time::Duration};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// What of a value is not written as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,17 +86,27 @@ pub(super) fn push_seconds(time: Duration, out: &mut Vec<u8>) {
 pub(super) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
     match address {
         SocketAddr::V4(v4) => {
-            for (i, octet) in v4.ip().octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                push_number(octet.into(), out);
-            }
+            push_ip((*v4.ip()).into(), out);
             out.push(b':');
             push_number(v4.port().into(), out);
         }
         // Writing to a Vec cannot fail.
         SocketAddr::V6(_) => _ = write!(out, "{address}"),
+    }
+}
+
+pub(super) fn push_ip(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (i, octet) in v4.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                push_number(octet.into(), out);
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(_) => _ = write!(out, "{address}"),
     }
 }
 

@@ -80,7 +80,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: Sock
     };
     // Fails on a connection already reset; the next read says so.
     let _ = stream.set_nodelay(true);
-    let ends = Ends { client: peer, port: address.port() };
+    let ends = Ends { client: peer, balancer: None, port: address.port() };
     if worker.config().proxy_protocol.is_some() {
         spawn_local(behind_proxy(open, stream, ends, tls));
         return;
@@ -103,7 +103,8 @@ async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bo
     };
     let trusted = config.proxy_protocol.as_ref().is_some_and(|p| p.trusts(ends.client.ip()));
     if let Some(route) = route.filter(|_| trusted) {
-        ends = Ends { client: route.source, port: route.destination.port() };
+        let balancer = Some(ends.client.ip().to_canonical());
+        ends = Ends { client: route.source, balancer, port: route.destination.port() };
     }
     let client = Client::new(open, ends, tls);
     match tls {

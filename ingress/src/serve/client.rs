@@ -65,6 +65,8 @@ pub(crate) struct Client {
     pub(crate) forwarded: ForwardedHeaders,
     /// The client, whatever stands in between.
     pub(crate) peer: IpAddr,
+    /// Who connected, if a PROXY header names the client.
+    pub(crate) balancer: Option<IpAddr>,
     /// The port the client connected to.
     pub(crate) port: u16,
     /// Once it was asked for a certificate.
@@ -138,6 +140,7 @@ impl Client {
             tls_protocol: Cell::new(""),
             forwarded: config.forwarded_by(ends.client.ip()),
             peer: ends.client.ip().to_canonical(),
+            balancer: ends.balancer,
             port: ends.port,
             shown: OnceCell::new(),
             h2: Cell::new(false),

@@ -1,7 +1,10 @@
 //! Who may go on, in the order of nginx's phases: limits first (preaccess), then addresses and
 //! authentication (access).
 
-use std::{net::IpAddr, rc::Rc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
 
 use http::{HeaderMap, HeaderName, Response};
 
@@ -74,14 +77,57 @@ pub(super) fn refuse(client: &Client, reason: Refused) -> Response<ResponseBody>
     answer::text(status, line)
 }
 
-/// The client, by the connection; where a balancer in front is believed, by what that one added to
-/// X-Forwarded-For itself: what stands before it anybody may have written.
+/// The client, by the connection or by a balancer in front that is believed.
 pub(super) fn address(client: &Client, headers: &HeaderMap) -> IpAddr {
+    forwarded_for(client, headers).unwrap_or(client.peer)
+}
+
+/// The client, as a balancer in front that is believed names it: the last one of X-Forwarded-For
+/// that is no such balancer (nginx: real_ip_recursive). What stands before it anybody may have
+/// written. `None`: the connection says who it is.
+pub(crate) fn forwarded_for(client: &Client, headers: &HeaderMap) -> Option<IpAddr> {
     if client.forwarded != ForwardedHeaders::Trust {
-        return client.peer;
+        return None;
     }
-    let last = headers.get_all(&X_FORWARDED_FOR).iter().next_back();
-    let text = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
-    let address = text.and_then(|text| text.trim().parse::<IpAddr>().ok());
-    address.map_or(client.peer, |address| address.to_canonical())
+    let config = client.worker.config();
+    let fields = headers.get_all(&X_FORWARDED_FOR).iter().rev();
+    let texts = fields.flat_map(|field| field.to_str().unwrap_or_default().rsplit(','));
+    let mut named = None;
+    for text in texts {
+        let Some(address) = read(text.trim()) else { break };
+        named = Some(address);
+        if !config.is_balancer(address) {
+            break;
+        }
+    }
+    named
+}
+
+/// Some balancers add a port.
+fn read(text: &str) -> Option<IpAddr> {
+    let address =
+        text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_port_and_nothing_else() {
+        let v4 = Some("192.0.2.1".parse().unwrap());
+        for (text, expected) in [
+            ("192.0.2.1", v4),
+            ("192.0.2.1:4000", v4),
+            ("::ffff:192.0.2.1", v4),
+            ("2001:db8::1", "2001:db8::1".parse().ok()),
+            ("[2001:db8::1]:80", "2001:db8::1".parse().ok()),
+            ("unknown", None),
+            ("192.0.2.1 x", None),
+            ("", None),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+    }
 }

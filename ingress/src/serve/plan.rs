@@ -147,7 +147,8 @@ fn trace(traced: &Traced, scope: &Scope<'_>) -> Box<Trace> {
             Some(name) => scope.render(name),
             None => format!("{} {}", head.method, route.path),
         };
-        Span::new(context, name, head, host, scheme(client), &client.origin.client)
+        let address = gates::address(client, &head.headers);
+        Span::new(context, &name, head, host, scheme(client), address)
     }))
 }
 

@@ -1,6 +1,9 @@
 //! What a balancer in front says before the client's first byte.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
@@ -13,6 +16,8 @@ const LINE_BYTES: usize = 107;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) client: SocketAddr,
+    /// Who connected, if it said so of the client.
+    pub(super) balancer: Option<IpAddr>,
     /// The port the client connected to.
     pub(super) port: u16,
 }

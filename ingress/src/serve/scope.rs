@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
-use super::{auth, client::Client, fields};
+use super::{auth, client::Client, fields, gates};
 use crate::{
     cookies,
     routes::{Route, Template, Variable},
@@ -60,7 +60,10 @@ impl Scope<'_> {
             Variable::IsArgs => out.push_str(if query.is_some() { "?" } else { "" }),
             Variable::Scheme => push(&self.client.origin.scheme, out),
             Variable::Method => out.push_str(self.head.method.as_str()),
-            Variable::RemoteAddr => push(&self.client.origin.client, out),
+            Variable::RemoteAddr => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "{}", gates::address(self.client, &self.head.headers));
+            }
             Variable::RemoteUser => out.push_str(&auth::user(&self.head.headers)),
             Variable::ServerPort => push(&self.client.origin.port, out),
             Variable::RequestId => {

@@ -194,7 +194,7 @@ async fn gather(
 mod tests {
     use std::time::SystemTime;
 
-    use http::{HeaderMap, HeaderValue, Request};
+    use http::{HeaderMap, Request};
 
     use super::{
         super::{Context, Sampling, Span},
@@ -204,9 +204,9 @@ mod tests {
     fn span() -> Finished {
         let context = Context::begin(&HeaderMap::new(), true, Sampling::default());
         let (head, ()) = Request::new(()).into_parts();
-        let client = HeaderValue::from_static("192.0.2.1");
+        let client = [192, 0, 2, 1].into();
         Finished {
-            span: Span::new(context, "GET /".to_owned(), &head, "a.example", "http", &client),
+            span: Span::new(context, "GET /", &head, "a.example", "http", client),
             end: SystemTime::UNIX_EPOCH,
             took: Duration::from_millis(5),
             status: 502,

@@ -2,7 +2,7 @@
 //! what ingress-nginx adds.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Span {
     query: Option<String>,
     host: String,
     scheme: &'static str,
-    client: HeaderValue,
+    client: IpAddr,
     agent: Option<HeaderValue>,
 }
 
@@ -57,21 +57,21 @@ pub(crate) struct Place {
 impl Span {
     pub(crate) fn new(
         context: Context,
-        name: String,
+        name: &str,
         head: &Parts,
         host: &str,
         scheme: &'static str,
-        client: &HeaderValue,
+        client: IpAddr,
     ) -> Box<Self> {
         Box::new(Self {
             context,
-            name: cut(&name),
+            name: cut(name),
             method: head.method.clone(),
             path: cut(head.uri.path()),
             query: head.uri.query().map(cut),
             host: host.to_owned(),
             scheme,
-            client: client.clone(),
+            client,
             agent: head.headers.get(USER_AGENT).cloned(),
         })
     }
@@ -114,7 +114,7 @@ impl Finished {
             KeyValue::new("url.scheme", span.scheme),
             KeyValue::new("url.path", span.path.clone()),
             KeyValue::new("server.address", span.host.clone()),
-            KeyValue::new("client.address", text(&span.client)),
+            KeyValue::new("client.address", span.client.to_string()),
             KeyValue::new("http.response.status_code", i64::from(self.status)),
         ];
         if let Some(query) = &span.query {

@@ -2,7 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use fairlead_ingress::{AccessLog, IngressConfig, LogFormat, LogTarget, TextMatch};
+use fairlead_ingress::{
+    AccessLog, ForwardedHeaders, IngressConfig, LogFormat, LogTarget, ProxyProtocol, TextMatch,
+};
 use fairlead_state::Object;
 use http::{HeaderValue, Method, Response, header::USER_AGENT};
 use http_body_util::Full;
@@ -155,6 +157,50 @@ async fn every_endpoint_asked_is_told_of_in_its_order() {
     let (alive, tried) = (upstream.address, format!("{dead}, {}|502, 200|200", upstream.address));
     assert!(lines.contains(&tried), "{lines:?}");
     assert!(lines.contains(&format!("{alive}|200|200")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_client_is_who_a_balancer_that_is_believed_says() {
+    use ForwardedHeaders::{Replace, Trust};
+    const ADDRESSES: &str = "$remote_addr|$realip_remote_addr|$proxy_protocol_addr";
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    for (policy, balancers, forwarded, expected) in [
+        (Replace, &[][..], "192.0.2.1", "127.0.0.1|127.0.0.1|-"),
+        (Trust, &[], "203.0.113.9, 192.0.2.1", "192.0.2.1|127.0.0.1|-"),
+        (Trust, &["0.0.0.0/0"], "203.0.113.9, 192.0.2.1", "192.0.2.1|127.0.0.1|-"),
+        (Trust, &["127.0.0.1/32"], "203.0.113.9, 192.0.2.1", "192.0.2.1|127.0.0.1|-"),
+        (
+            Trust,
+            &["127.0.0.0/8", "192.0.2.0/24"],
+            "203.0.113.9, 198.51.100.7, 192.0.2.1:4000",
+            "198.51.100.7|127.0.0.1|-",
+        ),
+        (Trust, &["10.0.0.0/8"], "192.0.2.1", "127.0.0.1|127.0.0.1|-"),
+        (Trust, &[], "nonsense", "127.0.0.1|127.0.0.1|-"),
+    ] {
+        let log = Log::new();
+        let config = IngressConfig {
+            forwarded_headers: policy,
+            trusted_proxies: balancers.iter().map(|network| network.parse().unwrap()).collect(),
+            ..log.config(ADDRESSES)
+        };
+        let world = World::with(config, objects.clone()).await;
+        let mut request = request("a.example", "/");
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+        assert_eq!(send(&mut connect(world.http()).await, request).await.status, 200);
+        assert_eq!(log.lines(1).await, [expected], "{policy:?} {balancers:?} {forwarded}");
+    }
+    let log = Log::new();
+    let proxy_protocol = Some(ProxyProtocol::default());
+    let config = IngressConfig { proxy_protocol, ..log.config(ADDRESSES) };
+    let world = World::with(config, objects).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let header = b"PROXY TCP4 203.0.113.7 198.51.100.2 40000 80\r\n";
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    stream.write_all(&[&header[..], request].concat()).await.unwrap();
+    assert_eq!(log.lines(1).await, ["203.0.113.7|127.0.0.1|203.0.113.7"]);
 }
 
 #[tokio::test]

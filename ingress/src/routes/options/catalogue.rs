@@ -413,7 +413,8 @@ pub static OPTIONS: &[ConfigOption] = &[
     row(
         "use-forwarded-headers",
         Differs,
-        "the last address of X-Forwarded-For counts, not the first, which anybody may write",
+        "the last address of X-Forwarded-For that is none of proxy-real-ip-cidr counts, not the \
+         first, which anybody may write",
         "true",
     ),
     row("use-geoip", Refused, NO_GEOIP, "true"),
