@@ -1,8 +1,11 @@
 //! Path matching of one host (KEP-1453): Exact before Prefix of the same path, else the longest.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
-use fairlead_state::model::PathType;
+use fairlead_state::{Name, model::PathType};
 use regex::bytes::Regex;
 
 use super::{
@@ -42,11 +45,20 @@ struct Prefix {
     slash: Option<Arc<Route>>,
 }
 
-/// Collects the paths of one host; of two rules with equal type and path the first stays.
+/// Collects the paths of one host; of two rules with equal type and path the first stays. Each rule
+/// costs look-ups by path, so that a host of ten thousand paths is no trouble.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
-    exact: Vec<Arc<Route>>,
-    prefix: Vec<Prefix>,
+    exact: BTreeMap<Name, Arc<Route>>,
+    /// By stem.
+    prefix: BTreeMap<Box<str>, Spellings>,
+}
+
+/// A prefix rule's path without and with a trailing slash.
+#[derive(Debug, Default)]
+struct Spellings {
+    plain: Option<Arc<Route>>,
+    slash: Option<Arc<Route>>,
 }
 
 impl Paths {
@@ -125,10 +137,10 @@ impl Builder {
     /// Adds a route, or returns the one that already holds its path.
     pub(super) fn add(&mut self, route: Arc<Route>) -> Result<(), Arc<Route>> {
         if route.path_type == PathType::Exact {
-            return match self.exact.binary_search_by(|other| other.path.cmp(&route.path)) {
-                Ok(i) => self.exact.get(i).cloned().map_or(Ok(()), Err),
-                Err(i) => {
-                    self.exact.insert(i, route);
+            return match self.exact.entry(route.path.clone()) {
+                Entry::Occupied(older) => Err(older.get().clone()),
+                Entry::Vacant(place) => {
+                    place.insert(route);
                     Ok(())
                 }
             };
@@ -139,15 +151,8 @@ impl Builder {
             Some(stem) => (stem, true),
             None => (&*route.path, false),
         };
-        let i = match self.prefix.binary_search_by(|prefix| (*prefix.stem).cmp(stem)) {
-            Ok(i) => i,
-            Err(i) => {
-                self.prefix.insert(i, Prefix { stem: stem.into(), plain: None, slash: None });
-                i
-            }
-        };
-        let Some(prefix) = self.prefix.get_mut(i) else { return Ok(()) };
-        let slot = if is_slash { &mut prefix.slash } else { &mut prefix.plain };
+        let spellings = self.prefix.entry(stem.into()).or_default();
+        let slot = if is_slash { &mut spellings.slash } else { &mut spellings.plain };
         match slot {
             Some(older) => Err(older.clone()),
             None => {
@@ -158,11 +163,13 @@ impl Builder {
     }
 
     pub(super) fn build(self) -> Paths {
-        debug_assert!(self.prefix.is_sorted_by(|a, b| a.stem.cmp(&b.stem) == Ordering::Less));
-        let longest = self.prefix.iter().map(|prefix| prefix.stem.len()).max();
+        let longest = self.prefix.keys().map(|stem| stem.len()).max();
+        let prefix = self.prefix.into_iter();
         Paths {
-            exact: self.exact.into(),
-            prefix: self.prefix.into(),
+            exact: self.exact.into_values().collect(),
+            prefix: prefix
+                .map(|(stem, Spellings { plain, slash })| Prefix { stem, plain, slash })
+                .collect(),
             longest_prefix_bytes: longest.unwrap_or(0),
             patterns: Box::default(),
             slashed: Box::default(),
@@ -172,36 +179,26 @@ impl Builder {
     /// The same, with redirects to the slash that is missing.
     pub(super) fn build_compat(self) -> Paths {
         let is_there = |path: &str| {
-            let exact = self.exact.iter().any(|route| *route.path == *path);
-            exact
-                || self.prefix.iter().any(|prefix| *prefix.stem == *path && prefix.plain.is_some())
+            self.exact.contains_key(path)
+                || self.prefix.get(path).is_some_and(|spellings| spellings.plain.is_some())
         };
-        let slashes = |route: &&Arc<Route>| {
-            // ingress-nginx makes a location without the slash beside one of type Prefix.
-            let is_location = route.path_type != PathType::Prefix;
-            let stem = route.path.strip_suffix('/').filter(|stem| !stem.is_empty());
-            is_location && stem.is_some_and(|stem| !is_there(stem))
-        };
-        let routes = self.exact.iter().chain(self.prefix.iter().filter_map(|p| p.slash.as_ref()));
-        let mut slashed: Vec<Box<str>> =
-            routes.filter(slashes).map(|route| (*route.path).into()).collect();
-        slashed.sort_unstable_by(|a, b| a.trim_end_matches('/').cmp(b.trim_end_matches('/')));
-        slashed.dedup();
-        Paths { slashed: slashed.into(), ..self.build() }
+        let prefixes = self.prefix.values().filter_map(|spellings| spellings.slash.as_ref());
+        let slashed = slashed(self.exact.values().chain(prefixes), is_there);
+        Paths { slashed, ..self.build() }
     }
 
     /// Each as its type says; those with a pattern are expressions, the longest text first.
     pub(super) fn build_strict(mut self) -> Paths {
         let mut patterns = Vec::new();
-        for prefix in &mut self.prefix {
-            for slot in [&mut prefix.plain, &mut prefix.slash] {
+        for spellings in self.prefix.values_mut() {
+            for slot in [&mut spellings.plain, &mut spellings.slash] {
                 let regex = slot.as_ref().and_then(|route| route.pattern.clone());
                 if let Some((regex, route)) = regex.and_then(|regex| Some((regex, slot.take()?))) {
                     patterns.push(Pattern { regex, route });
                 }
             }
         }
-        self.prefix.retain(|prefix| prefix.plain.is_some() || prefix.slash.is_some());
+        self.prefix.retain(|_, spellings| spellings.plain.is_some() || spellings.slash.is_some());
         let text = |pattern: &Pattern| pattern.route.path.clone();
         patterns.sort_by(|a, b| text(b).len().cmp(&text(a).len()).then(text(b).cmp(&text(a))));
         Paths { patterns: patterns.into(), ..self.build() }
@@ -230,6 +227,25 @@ impl Builder {
         let patterns = patterns.collect();
         (Paths { patterns, ..Paths::default() }, literal)
     }
+}
+
+/// Paths that requests without their last slash are sent to; `is_there`: another rule has the path
+/// without it.
+fn slashed<'a>(
+    routes: impl Iterator<Item = &'a Arc<Route>>,
+    is_there: impl Fn(&str) -> bool,
+) -> Box<[Box<str>]> {
+    let slashes = |route: &&Arc<Route>| {
+        // ingress-nginx makes a location without the slash beside one of type Prefix.
+        let is_location = route.path_type != PathType::Prefix;
+        let stem = route.path.strip_suffix('/').filter(|stem| !stem.is_empty());
+        is_location && stem.is_some_and(|stem| !is_there(stem))
+    };
+    let mut slashed: Vec<Box<str>> =
+        routes.filter(slashes).map(|route| (*route.path).into()).collect();
+    slashed.sort_unstable_by(|a, b| a.trim_end_matches('/').cmp(b.trim_end_matches('/')));
+    slashed.dedup();
+    slashed.into()
 }
 
 #[cfg(test)]

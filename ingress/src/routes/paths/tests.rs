@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use fairlead_state::{Key, model::PathType};
 
@@ -145,4 +145,46 @@ fn one_regular_expression_makes_expressions_of_all_paths_of_its_host() {
         let found = paths.find(request).map(|route| &*route.path);
         assert_eq!(found, expected, "{request}");
     }
+}
+
+/// nginx: a location that ends with a slash is redirected to, unless another is there without it.
+#[test]
+fn requests_are_sent_to_a_slash_that_nothing_else_is_there_without() {
+    let rules = [
+        (ImplementationSpecific, "/a/"),
+        (Exact, "/b/"),
+        (Exact, "/b"),
+        (Exact, "/c/"),
+        (Prefix, "/c"),
+        (Prefix, "/d/"),
+        (ImplementationSpecific, "/"),
+    ];
+    let mut builder = Builder::default();
+    for (path_type, path) in rules {
+        builder.add(route(path_type, path)).unwrap();
+    }
+    let paths = builder.build_compat();
+    for (request, expected) in [
+        ("/a", true),
+        ("/a/", false),
+        ("/b", false),
+        ("/c", false),
+        ("/d", false),
+        ("/", false),
+        ("/x", false),
+    ] {
+        assert_eq!(paths.wants_slash(request), expected, "{request}");
+    }
+}
+
+#[test]
+fn a_path_of_a_host_is_looked_up_once_for_its_slash_however_many_there_are() {
+    const PATHS: usize = 500;
+    let routes: Vec<_> = (0..PATHS).map(|i| route(Exact, &format!("/{i}/"))).collect();
+    let looks = Cell::new(0);
+    let found = slashed(routes.iter(), |_| {
+        looks.set(looks.get() + 1);
+        false
+    });
+    assert_eq!((found.len(), looks.get()), (PATHS, PATHS));
 }
