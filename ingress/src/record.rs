@@ -63,6 +63,10 @@ pub(crate) struct Record {
 pub(crate) struct Attempt {
     pub(crate) address: SocketAddr,
     pub(crate) begun: Instant,
+    /// Until there was a new connection; `None`: there was one, or never.
+    pub(crate) connect: Option<Duration>,
+    /// Until the head of its answer; `None`: no answer.
+    pub(crate) header: Option<Duration>,
     /// 0: no answer.
     pub(crate) status: u16,
     /// Until its answer, or until it was given up; `None`: its answer is still being read.
@@ -127,7 +131,8 @@ impl Record {
         self.asked.set(Some(begun));
         self.connect.set(Duration::ZERO);
         if self.written.is_some() || self.span.borrow().is_some() {
-            let attempt = Attempt { address, begun, status: 0, took: None };
+            let (connect, header, took) = Default::default();
+            let attempt = Attempt { address, begun, connect, header, status: 0, took };
             self.attempts.borrow_mut().push(attempt);
         }
     }
@@ -135,13 +140,18 @@ impl Record {
     /// It had to be connected to first.
     pub(crate) fn connected(&self, took: Duration) {
         self.connect.set(took);
+        if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
+            attempt.connect = Some(took);
+        }
     }
 
     /// It answered; what follows is read now, unless somebody else is asked.
     pub(crate) fn answered(&self, status: StatusCode) {
-        self.answered.set(Some(Instant::now()));
+        let now = Instant::now();
+        self.answered.set(Some(now));
         if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
             attempt.status = status.as_u16();
+            attempt.header = Some(now - attempt.begun);
         }
     }
 

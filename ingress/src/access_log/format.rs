@@ -92,6 +92,8 @@ pub(super) enum Late {
     AlternativeName,
     UpstreamAddr,
     UpstreamStatus,
+    UpstreamConnectTime,
+    UpstreamHeaderTime,
     UpstreamResponseTime,
     UpstreamResponseLength,
     Namespace,
@@ -102,7 +104,7 @@ pub(super) enum Late {
     LocationPath,
 }
 
-const LATE: [(&str, Late); 29] = [
+const LATE: [(&str, Late); 31] = [
     ("remote_addr", Late::RemoteAddr),
     ("the_real_ip", Late::RemoteAddr),
     ("realip_remote_addr", Late::ConnectedAddr),
@@ -124,6 +126,8 @@ const LATE: [(&str, Late); 29] = [
     ("proxy_alternative_upstream_name", Late::AlternativeName),
     ("upstream_addr", Late::UpstreamAddr),
     ("upstream_status", Late::UpstreamStatus),
+    ("upstream_connect_time", Late::UpstreamConnectTime),
+    ("upstream_header_time", Late::UpstreamHeaderTime),
     ("upstream_response_time", Late::UpstreamResponseTime),
     ("upstream_response_length", Late::UpstreamResponseLength),
     ("upstream_bytes_received", Late::UpstreamResponseLength),

@@ -1,6 +1,9 @@
 //! A request as a line of the access log.
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderValue, header::HOST, request::Parts};
 
@@ -150,6 +153,14 @@ impl Record {
                 // nginx: whoever did not answer is told of as if it had.
                 push_number(if attempt.status == 0 { 502 } else { attempt.status.into() }, out);
             }),
+            Late::UpstreamConnectTime => self.push_attempts(escape, out, |attempt, _, out| {
+                // nginx: a connection used before took no time.
+                let reused = attempt.header.map(|_| Duration::ZERO);
+                push_time(attempt.connect.or(reused), escape, out);
+            }),
+            Late::UpstreamHeaderTime => self.push_attempts(escape, out, |attempt, _, out| {
+                push_time(attempt.header, escape, out);
+            }),
             Late::UpstreamResponseTime => self.push_attempts(escape, out, |attempt, _, out| {
                 push_seconds(attempt.took.unwrap_or_else(|| now.instant - attempt.begun), out);
             }),
@@ -186,6 +197,13 @@ impl Record {
             return Some(canary.upstream.key().clone());
         }
         Some(route.upstream.as_ref()?.key().clone())
+    }
+}
+
+fn push_time(time: Option<Duration>, escape: Escape, out: &mut Vec<u8>) {
+    match time {
+        Some(time) => push_seconds(time, out),
+        None => escape.push_nothing(out),
     }
 }
 

@@ -294,7 +294,8 @@ async fn attempt2(
     // The first connection may have been closed just now; the second is a new one.
     for _ in 0..2 {
         let replay = Replay::of(&request, errand.retries.non_idempotent());
-        let sent = upstream2::send(&client.worker, endpoint, request, &errand.patience).await;
+        let Errand { patience, record, .. } = errand;
+        let sent = upstream2::send(&client.worker, endpoint, request, patience, *record).await;
         request = match sent {
             Ok((response, watch)) => {
                 return Attempt::Answered(response, Carrier::H2(watch), replay);

@@ -1,6 +1,11 @@
 //! HTTP/2 to an endpoint: one connection per thread, shared by its requests (gRPC).
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{
     Request, Response, Uri, Version,
@@ -22,7 +27,10 @@ use super::{
     upstream::{SendError, broken, upload},
     worker::Worker,
 };
-use crate::routes::{Endpoint, Patience};
+use crate::{
+    record::Record,
+    routes::{Endpoint, Patience},
+};
 
 /// As towards clients: a stream that is not read holds this much, a connection four times.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -52,27 +60,36 @@ impl Shared2 {
         self.used_ms.get()
     }
 
-    /// The connection, made if there is none that still takes requests.
+    /// The connection, made if there is none that still takes requests; and how long it was waited
+    /// for, if it was.
     async fn sender(
         &self,
         worker: &Rc<Worker>,
         endpoint: &Arc<Endpoint>,
         connect_ms: u64,
-    ) -> Result<SendRequest<RequestBody>, ConnectError> {
+    ) -> Result<(SendRequest<RequestBody>, Option<Duration>), ConnectError> {
         self.used_ms.set(worker.clock.now_ms());
         let failures = self.failures.get();
-        let mut sender = self.sender.lock().await;
+        let (mut sender, waiting) = match self.sender.try_lock() {
+            Ok(sender) => (sender, None),
+            // Somebody makes it just now.
+            Err(_) => {
+                let waiting = Instant::now();
+                (self.sender.lock().await, Some(waiting))
+            }
+        };
         if let Some(sender) = sender.as_ref().filter(|sender| !sender.is_closed()) {
             worker.counters.upstream_reuses.add();
-            return Ok(sender.clone());
+            return Ok((sender.clone(), waiting.map(|since| since.elapsed())));
         }
         if self.failures.get() != failures {
             return Err(self.last_failure.get());
         }
+        let waiting = waiting.unwrap_or_else(Instant::now);
         match connect(worker, endpoint, connect_ms).await {
             Ok(new) => {
                 *sender = Some(new.clone());
-                Ok(new)
+                Ok((new, Some(waiting.elapsed())))
             }
             Err(error) => {
                 *sender = None;
@@ -126,10 +143,16 @@ pub(super) async fn send(
     endpoint: &Arc<Endpoint>,
     request: Request<RequestBody>,
     patience: &Patience,
+    record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
     let shared = worker.pool.shared2(endpoint);
     let mut sender = match shared.sender(worker, endpoint, patience.connect_ms).await {
-        Ok(sender) => sender,
+        Ok((sender, waited)) => {
+            if let (Some(record), Some(waited)) = (record, waited) {
+                record.connected(waited);
+            }
+            sender
+        }
         Err(error) => return Err(Failed2::Connect(error, Box::new(request))),
     };
     let watch = worker.clock.watch();

@@ -160,6 +160,28 @@ async fn every_endpoint_asked_is_told_of_in_its_order() {
 }
 
 #[tokio::test]
+async fn times_are_those_of_each_endpoint_asked() {
+    let log = Log::new();
+    let (dead, upstream) = (dead().await, Upstream::echo("web").await);
+    let mut objects = backend("web", &[dead, upstream.address]);
+    objects.push(site("a", &[]).object());
+    let format = "$upstream_addr|$upstream_connect_time|$upstream_header_time";
+    let world = log.world(format, objects).await;
+    for _ in 0..3 {
+        assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    }
+    let lines = log.lines(3).await;
+    let time = r"\d+\.\d{3}";
+    for expected in [
+        format!(r"^{dead}, {}\|-, {time}\|-, {time}$", upstream.address),
+        format!(r"^{}\|0\.000\|{time}$", upstream.address),
+    ] {
+        let expected = Regex::new(&expected).unwrap();
+        assert!(lines.iter().any(|line| expected.is_match(line)), "{lines:?} {expected}");
+    }
+}
+
+#[tokio::test]
 async fn the_client_is_who_a_balancer_that_is_believed_says() {
     use ForwardedHeaders::{Replace, Trust};
     const ADDRESSES: &str = "$remote_addr|$realip_remote_addr|$proxy_protocol_addr";

@@ -76,6 +76,23 @@ async fn requests_are_counted_by_route_method_and_status_with_their_times_and_si
 }
 
 #[tokio::test]
+async fn connecting_to_an_endpoint_of_http2_takes_its_time_once() {
+    let upstream = Upstream::serve2(|_| async { Response::new(Full::new(Bytes::from("hello"))) });
+    let upstream = upstream.await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[("backend-protocol", "GRPC")]).object());
+    let world = World::single(objects).await;
+    let mut took_us = Vec::new();
+    for requests in 1..=2 {
+        assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+        let routes = served(&world, |routes| count(routes) == requests).await;
+        assert_eq!(routes[0].connect.count(), requests);
+        took_us.push(routes[0].connect.sum);
+    }
+    assert!(took_us[0] > 0 && took_us[0] == took_us[1], "{took_us:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_left_is_its_routes_499() {
     let upstream = Upstream::serve(|_| std::future::pending::<Response<Full<Bytes>>>()).await;
     let mut objects = backend("web", &[upstream.address]);
