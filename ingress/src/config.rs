@@ -61,6 +61,8 @@ pub struct IngressConfig {
     pub tcp_services: Option<Key>,
     /// A ConfigMap of UDP services, as ingress-nginx's.
     pub udp_services: Option<Key>,
+    /// Ports this process listens on besides: no TCP or UDP service is given them.
+    pub other_ports: Vec<u16>,
     /// How paths are compared.
     pub matching: Matching,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
@@ -299,6 +301,7 @@ impl Default for IngressConfig {
             config_map: None,
             tcp_services: None,
             udp_services: None,
+            other_ports: Vec::new(),
             matching: Matching::default(),
             underscores_in_headers: false,
             access_log: None,

@@ -15,6 +15,7 @@ use super::{
     live,
     pages::{Metrics, View},
     role::State,
+    settings,
 };
 
 /// The agent itself ends draining, after a time that may change while it runs; the role's own limit
@@ -28,7 +29,8 @@ pub(crate) async fn run(
     view: View,
 ) -> anyhow::Result<()> {
     let args = shared.args();
-    let config = config(&args.ingress);
+    let config =
+        IngressConfig { other_ports: settings::besides_ingress(&args), ..config(&args.ingress) };
     let pod = args.publish.pod.as_ref().map(|pod| &pod.0);
     let controller = metrics::controller(&config.controller, pod);
     drop(args);

@@ -6,6 +6,7 @@
 
 mod file;
 mod keeper;
+mod ports;
 mod watch;
 
 use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub(crate) use keeper::Keeper;
+pub(crate) use ports::besides_ingress;
 
 /// Keys that take effect while running.
 const LIVE: [&str; 13] = [
@@ -98,6 +100,16 @@ impl Settings {
 
     /// `flags` are those of the file at `place`.
     fn with_flags(
+        words: &CommandLine,
+        place: &str,
+        flags: Vec<String>,
+    ) -> Result<Self, BadConfiguration> {
+        let settings = Self::with_drop_in(words, place, flags)?;
+        ports::check(&settings.args)?;
+        Ok(settings)
+    }
+
+    fn with_drop_in(
         words: &CommandLine,
         place: &str,
         mut flags: Vec<String>,

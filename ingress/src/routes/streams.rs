@@ -42,17 +42,32 @@ pub(super) struct Wish {
     pub(super) proxy: ProxyHeaders,
 }
 
-/// The entries, each read or refused with a reason; `taken`: ports of HTTP and HTTPS.
+/// Ports that are listened on already.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// TCP.
+    pub(super) http: Vec<u16>,
+    /// TCP and UDP.
+    pub(super) others: Vec<u16>,
+}
+
+/// The entries, each read or refused with a reason.
 pub(super) fn read(
     map: &ConfigMap,
     udp: bool,
-    taken: &[u16],
+    taken: &Taken,
 ) -> Vec<Result<(StreamPort, Wish), String>> {
     let one = |(port, value): (&fairlead_state::Name, &fairlead_state::Name)| {
         let number = port.parse::<u16>().ok().filter(|number| *number > 0);
         let number = number.ok_or_else(|| format!("entry {port:?} is no port"))?;
-        if !udp && taken.contains(&number) {
+        if !udp && taken.http.contains(&number) {
             return Err(format!("entry {port}: HTTP or HTTPS is served on this port"));
+        }
+        // The kernel would let both listen (SO_REUSEPORT) and give each a part.
+        if taken.others.contains(&number) {
+            return Err(format!(
+                "entry {port}: this agent listens on this port for something else"
+            ));
         }
         let wish = wish(value, udp).map_err(|reason| format!("entry {port} {value:?} {reason}"))?;
         Ok((StreamPort { udp, number }, wish))
@@ -117,12 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_http_are_not_given_away() {
+    fn ports_that_are_listened_on_are_not_given_away() {
         let data =
             [("80", "a/b:1"), ("0", "a/b:1"), ("x", "a/b:1"), ("70000", "a/b:1"), ("5", "a/b:1")];
         let data = data.map(|(port, value)| (port.into(), value.into()));
         let map = ConfigMap { key: Key::new("a", "b"), data: data.into() };
-        let good = |udp| read(&map, udp, &[80]).into_iter().filter_map(Result::ok).count();
-        assert_eq!((good(false), good(true)), (1, 2));
+        for (http, others, expected) in
+            [(vec![], vec![], (2, 2)), (vec![80], vec![], (1, 2)), (vec![], vec![80], (1, 1))]
+        {
+            let taken = Taken { http, others };
+            let good = |udp| read(&map, udp, &taken).into_iter().filter_map(Result::ok).count();
+            assert_eq!((good(false), good(true)), expected, "{taken:?}");
+        }
     }
 }

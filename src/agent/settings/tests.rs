@@ -139,3 +139,29 @@ fn a_wrong_field_of_kube_proxys_file_is_refused_naming_file_field_and_cure() {
     let missing = Settings::load(&words(&["--kube-proxy-config=/nonexistent"]), None).unwrap_err();
     assert!(missing.0.contains("--kube-proxy-config /nonexistent: No such file"), "{missing}");
 }
+
+#[test]
+fn two_settings_that_name_one_port_are_refused() {
+    for (flags, expected) in [
+        (&["--http-listen=0.0.0.0:80", "--https-listen=0.0.0.0:80"][..], Some("0.0.0.0:80")),
+        (&["--http-listen=127.0.0.1:443"], Some("127.0.0.1:443 and --https-listen 0.0.0.0:443")),
+        (&["--http-listen=127.0.0.1:53"], Some("--dns-listen 0.0.0.0:53 and --http-listen")),
+        (&["--http-listen=[::1]:8080,[::1]:8080"], Some("[::1]:8080")),
+        (&["--metrics-listen=127.0.0.1:10256"], Some("--healthz-listen 0.0.0.0:10256 and")),
+        (&["--http-listen=127.0.0.1:53", "--no-dns"], None),
+        (&["--http-listen=127.0.0.1:53", "--no-ingress"], None),
+        (&["--http-listen=127.0.0.1:0", "--https-listen=127.0.0.1:0"], None),
+        (&["--http-listen=127.0.0.1:8080", "--https-listen=127.0.0.2:8080"], None),
+        (&["--http-listen=0.0.0.0:8080,[::]:8080"], None),
+        (&[], None),
+    ] {
+        let seen = Settings::load(&words(flags), None).map_err(|BadConfiguration(why)| why);
+        match (&seen, expected) {
+            (Ok(_), None) => {}
+            (Err(why), Some(part)) => {
+                assert!(why.contains(part) && why.contains("are one port"), "{flags:?}: {why}");
+            }
+            (seen, _) => panic!("{flags:?}: {:?}", seen.as_ref().err()),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
 use super::{
     super::{
         finding::{Finding, Severity, tell},
-        streams::{self, Stream, StreamPort, Streams, Wish},
+        streams::{self, Stream, StreamPort, Streams, Taken, Wish},
     },
     Planner, Touched,
 };
@@ -70,8 +70,9 @@ impl Planner {
         self.streams.in_force = Arc::new(streams.collect());
     }
 
-    fn taken_ports(&self) -> Vec<u16> {
+    fn taken_ports(&self) -> Taken {
         let listen = self.base.http_listen.iter().chain(&self.base.https_listen);
-        listen.map(SocketAddr::port).collect()
+        let http = listen.map(SocketAddr::port).collect();
+        Taken { http, others: self.base.other_ports.clone() }
     }
 }
