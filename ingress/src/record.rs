@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode, Version, request::Parts};
+use smallvec::SmallVec;
 
 use crate::{
     access_log::Written,
@@ -52,8 +53,8 @@ pub(crate) struct Record {
     answered: Cell<Option<Instant>>,
     /// `None`: the request is not traced.
     span: RefCell<Option<Box<Span>>>,
-    /// All that were asked; none without a log or a trace.
-    pub(crate) attempts: RefCell<Vec<Attempt>>,
+    /// All that were asked, nearly always one; none without a log or a trace.
+    pub(crate) attempts: RefCell<SmallVec<[Attempt; 1]>>,
     pub(crate) route: RefCell<Option<Arc<Route>>>,
     pub(crate) is_canary: Cell<bool>,
 }

@@ -10,6 +10,7 @@ use std::{
 
 use http::{Request, Response, StatusCode, Version, header::SERVER};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use tokio::task::spawn_local;
 
 use super::{
@@ -114,7 +115,7 @@ pub(super) async fn forward(
     let pick = errand.pick.unwrap_or_else(in_turn);
     let limit = Limit::of(retries);
     let mut failure = StatusCode::SERVICE_UNAVAILABLE;
-    let mut tried = Vec::new();
+    let mut tried = SmallVec::<[u64; 2]>::new();
     let mut is_late = false;
     while tried.len() < retries.tries_max && (tried.is_empty() || !limit.is_over()) {
         // Anew each time: what just failed may be no endpoint any more.
