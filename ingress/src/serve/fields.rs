@@ -10,6 +10,15 @@ use http::{
 
 use crate::{admission::names, config::ForwardedHeaders};
 
+/// What is among the fields: bits of [`there`]. But for Host it is hardly ever.
+const HOP_BY_HOP: u8 = 1;
+/// Names that are taken off.
+const TAKEN_OFF: u8 = 1 << 1;
+const UNDERSCORE: u8 = 1 << 2;
+const COOKIES: u8 = 1 << 3;
+const REQUEST_ID: u8 = 1 << 4;
+const HOST_FIELD: u8 = 1 << 5;
+
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// CGI programs take it for `HTTP_PROXY` (httpoxy, CVE-2016-5385).
@@ -48,7 +57,7 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct Edit<'a> {
     pub(crate) origin: &'a Origin,
-    /// Host as received.
+    /// Host as received: that of the fields, if it is among them.
     pub(crate) host: &'a HeaderValue,
     /// Host as the upstream sees it, if another.
     pub(crate) vhost: Option<&'a HeaderValue>,
@@ -65,20 +74,35 @@ pub(crate) struct Edit<'a> {
 
 /// Makes a client's fields those of the request to an upstream.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
-    let trailers = names(headers, TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
-    strip_hop_by_hop(headers);
-    // The expectation is met here: hyper answers 100 once an upstream takes the body.
-    headers.remove(EXPECT);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(&PROXY);
-    if !edit.underscores {
+    let there = there(headers);
+    let has = |kind: u8| there & kind != 0;
+    let is_trailers = |coding: &str| coding.eq_ignore_ascii_case("trailers");
+    let trailers = has(HOP_BY_HOP) && names(headers, TE).any(is_trailers);
+    if has(HOP_BY_HOP) {
+        strip_hop_by_hop(headers);
+    }
+    if has(TAKEN_OFF) {
+        // The expectation is met here: hyper answers 100 once an upstream takes the body.
+        headers.remove(EXPECT);
+        headers.remove(PROXY_AUTHORIZATION);
+        headers.remove(&PROXY);
+        if edit.policy != ForwardedHeaders::Trust {
+            headers.remove(FORWARDED);
+            headers.remove(&X_ORIGINAL_FORWARDED_FOR);
+        }
+    }
+    if has(UNDERSCORE) && !edit.underscores {
         strip_underscores(headers);
     }
-    join_cookies(headers);
+    if has(COOKIES) {
+        join_cookies(headers);
+    }
     headers.reserve(FIELDS_SET_MAX);
-    headers.insert(HOST, edit.vhost.unwrap_or(edit.host).clone());
+    if edit.vhost.is_some() || !has(HOST_FIELD) {
+        headers.insert(HOST, edit.vhost.unwrap_or(edit.host).clone());
+    }
     set_forwarded(headers, edit);
-    if sent_request_id(headers).is_none() {
+    if !has(REQUEST_ID) || sent_request_id(headers).is_none() {
         headers.insert(&X_REQUEST_ID, hex(edit.request_id));
     }
     if let Some(prefix) = edit.prefix {
@@ -107,8 +131,37 @@ pub(crate) fn sent_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// Makes an upstream's fields those of the response to a client.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(PROXY_AUTHENTICATE);
+    let there = there(headers);
+    if there & HOP_BY_HOP != 0 {
+        strip_hop_by_hop(headers);
+    }
+    if there & TAKEN_OFF != 0 {
+        headers.remove(PROXY_AUTHENTICATE);
+    }
+}
+
+/// What is among the fields that needs more than a look. One walk sees it, where looking for each
+/// would take many.
+fn there(headers: &HeaderMap) -> u8 {
+    headers.keys().fold(0, |seen, name| seen | kind(name.as_str()))
+}
+
+fn kind(name: &str) -> u8 {
+    match name {
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding"
+        | "upgrade" => HOP_BY_HOP,
+        "expect"
+        | "forwarded"
+        | "proxy"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "x-original-forwarded-for" => TAKEN_OFF,
+        "cookie" => COOKIES,
+        "x-request-id" => REQUEST_ID,
+        "host" => HOST_FIELD,
+        name if name.as_bytes().contains(&b'_') => UNDERSCORE,
+        _ => 0,
+    }
 }
 
 /// RFC 9110 7.6.1.
@@ -116,22 +169,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         strip_named_by_connection(headers);
     }
-    // Nearly always none is there: seeing that takes one walk, removing each a look-up of its own.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
     headers.remove(CONNECTION);
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
     headers.remove(TE);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
-}
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
 }
 
 fn strip_named_by_connection(headers: &mut HeaderMap) {
@@ -152,10 +195,7 @@ fn strip_named_by_connection(headers: &mut HeaderMap) {
 
 /// To CGI and its heirs `X_Real_IP` is `X-Real-IP` (nginx: underscores_in_headers off).
 fn strip_underscores(headers: &mut HeaderMap) {
-    let has = |name: &HeaderName| name.as_str().bytes().any(|b| b == b'_');
-    if !headers.keys().any(has) {
-        return;
-    }
+    let has = |name: &HeaderName| name.as_str().contains('_');
     let named: Vec<HeaderName> = headers.keys().filter(|name| has(name)).cloned().collect();
     for name in named {
         headers.remove(name);
@@ -191,7 +231,6 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
         }
         return;
     }
-    headers.remove(FORWARDED);
     headers.insert(&X_REAL_IP, origin.client.clone());
     headers.insert(&X_FORWARDED_HOST, edit.host.clone());
     headers.insert(&X_FORWARDED_PORT, origin.port.clone());
@@ -199,9 +238,8 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
     headers.insert(&X_FORWARDED_SCHEME, origin.scheme.clone());
     headers.insert(&X_SCHEME, origin.scheme.clone());
     // What the client claimed stays readable under the name ingress-nginx gives it.
-    match headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
-        Some(claimed) => _ = headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed),
-        None => _ = headers.remove(&X_ORIGINAL_FORWARDED_FOR),
+    if let Some(claimed) = headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
+        headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed);
     }
 }
 

@@ -81,6 +81,31 @@ fn spoofed_forwarding_fields_do_not_get_through() {
 }
 
 #[test]
+fn spoofed_what_was_claimed_before_is_not_believed_either() {
+    let claimed = ("x-original-forwarded-for", "10.0.0.1");
+    let headers = edited(ForwardedHeaders::Replace, &[claimed]);
+    assert!(!headers.contains_key(claimed.0));
+    let headers = edited(ForwardedHeaders::Trust, &[claimed, ("forwarded", "for=10.0.0.1")]);
+    assert!(headers.contains_key(claimed.0) && headers.contains_key("forwarded"));
+}
+
+#[test]
+fn an_answers_hop_by_hop_fields_end_here_too() {
+    for (gone, value) in [
+        ("connection", "close"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("proxy-authenticate", "Basic"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(gone, HeaderValue::from_static(value));
+        headers.insert("etag", HeaderValue::from_static("x_y"));
+        to_client(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["etag"], "{gone}");
+    }
+}
+
+#[test]
 fn a_trusted_balancer_is_believed_and_appended_to() {
     let headers = edited(
         ForwardedHeaders::Trust,
