@@ -17,6 +17,7 @@ mod identity;
 mod listen;
 mod mirror;
 mod observed;
+mod outgoing;
 mod pace;
 mod passthrough;
 mod plan;

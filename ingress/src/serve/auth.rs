@@ -194,7 +194,7 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
     *request.uri_mut() = Uri::try_from(scope.render(&asking.url.target)).ok()?;
     *request.headers_mut() = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
     let errand = Errand::to(&place.upstream, &scope.route.policy).unhidden();
-    let response = Box::pin(forward::forward(client, &errand, request, None)).await;
+    let response = Box::pin(forward::forward(client, &errand, Box::new(request), None)).await;
     if response.body().is_ours() {
         return None;
     }

@@ -106,7 +106,7 @@ impl<'a> Instead<'a> {
             headers.insert(HeaderName::from_static("x-original-uri"), uri);
         }
         let errand = Errand::to(self.upstream, &route.policy);
-        let mut answer = forward::forward(client, &errand, request, None).await;
+        let mut answer = forward::forward(client, &errand, Box::new(request), None).await;
         // CVE-2026-24513: whatever the page says, who was kept out stays out.
         if !of_endpoint && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
             *answer.status_mut() = status;

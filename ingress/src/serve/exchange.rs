@@ -3,33 +3,26 @@
 use std::{convert::Infallible, rc::Rc};
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderValue, Request, Response, StatusCode,
     header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
-    uri::{PathAndQuery, Uri},
 };
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use hyper::body::{Body, Incoming};
 
 use super::{
     answer,
     auth::LetIn,
     balance::Choice,
-    body::{RequestBody, ResponseBody},
+    body::ResponseBody,
     client::Client,
     errors::{Case, Instead},
-    fields::{self, Edit},
-    forward::{self, Errand},
+    forward::Errand,
     gates, mirror,
+    outgoing::{Outgoing, Passage, leave_unread},
     plan::{Plan, Unplanned, plan},
     scope::Scope,
-    websocket::Asked,
 };
 use crate::{
-    admission::Websocket,
-    counters::Refused,
     host,
     limiter::Slot,
     path,
@@ -37,21 +30,50 @@ use crate::{
     routes::{Extra, Upstream, Variable},
 };
 
-/// What lasts as long as a request is in service, or the tunnel it becomes.
-struct Passage {
-    on_upgrade: OnUpgrade,
-    slot: Option<Slot>,
-    /// Fields the endpoint is to see otherwise.
-    fields: Vec<(HeaderName, Option<HeaderValue>)>,
-}
-
 /// Answers one request.
+///
+/// What needs no waiting is left to plain functions: a future has room for the arguments of each it
+/// awaits, and is copied as it is begun.
 pub(super) async fn handle(
     client: Rc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let busy = client.begin();
-    let mut response = respond(&client, request).await;
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    let record = Record::begin(&client, &head);
+    let mut response = match planned(&client, &mut head, &record) {
+        Ok(plan) => {
+            let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
+            let waiting = Waiting(&plan);
+            let response = match &plan.route.policy.extra {
+                None => match plainly(&client, &plan, head, body, passage) {
+                    Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
+                    Err(status) => answer::status(status),
+                },
+                // Boxed, so that requests without them are not as large in memory as those with
+                // all of them.
+                Some(extra) => {
+                    Box::pin(with_extras(&client, &plan, extra, head, body, passage)).await
+                }
+            };
+            std::mem::forget(waiting);
+            served(&client, plan, response)
+        }
+        Err(unplanned) => {
+            leave_unread(&client, &body);
+            unplanned.answer(&client)
+        }
+    };
+    record.answers(response.status(), response.headers());
+    response.body_mut().note(record);
+    end(&client, &mut response);
+    response.body_mut().hold(busy);
+    Ok(response)
+}
+
+/// Counts an answer, and says if it is the connection's last.
+fn end(client: &Client, response: &mut Response<ResponseBody>) {
     let status = response.status();
     client.worker.counters.response(status);
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
@@ -59,57 +81,30 @@ pub(super) async fn handle(
     if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.body_mut().hold(busy);
-    Ok(response)
 }
 
-async fn respond(client: &Rc<Client>, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (head, body) = request.into_parts();
-    let record = Record::begin(client, &head);
-    let mut response = match planned(client, &head, &record) {
-        Ok(plan) => serve(client, plan, head, body, on_upgrade).await,
-        Err(unplanned) => {
-            leave_unread(client, &body);
-            unplanned.answer(client)
-        }
-    };
-    record.answers(response.status(), response.headers());
-    response.body_mut().note(record);
-    response
-}
-
-fn planned(client: &Client, head: &Parts, record: &Rc<Record>) -> Result<Plan, Unplanned> {
+fn planned(client: &Client, head: &mut Parts, record: &Rc<Record>) -> Result<Plan, Unplanned> {
     if let Some(reason) = client.finding() {
         return Err(Unplanned::Refused(reason));
     }
     let mut plan = plan(client, head)?;
-    if let Some(span) = plan.trace.as_mut().and_then(|trace| trace.span.take()) {
-        record.traced(span);
+    if let Some(mut trace) = plan.trace.take() {
+        if let Some(span) = trace.span.take() {
+            record.traced(span);
+        }
+        // Whoever is asked on the request's behalf is told, too.
+        trace.tell(&mut head.headers);
     }
     plan.record = Some(record.clone());
     Ok(plan)
 }
 
-async fn serve(
-    client: &Rc<Client>,
-    mut plan: Plan,
-    mut head: Parts,
-    body: Incoming,
-    on_upgrade: OnUpgrade,
+/// What is said of a request once it is answered.
+fn served(
+    client: &Client,
+    plan: Plan,
+    mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
-    if let Some(trace) = plan.trace.take() {
-        // Whoever is asked on the request's behalf is told, too.
-        trace.tell(&mut head.headers);
-    }
-    let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
-    let waiting = Waiting(&plan);
-    let mut response = match &plan.route.policy.extra {
-        None => proxy(client, &plan, head, body, passage).await,
-        // Boxed, so that requests without them are not as large in memory as those with all of them.
-        Some(extra) => Box::pin(with_extras(client, &plan, extra, head, body, passage)).await,
-    };
-    std::mem::forget(waiting);
     if plan.secured
         && let Some(hsts) = &client.worker.config().hsts
     {
@@ -241,11 +236,15 @@ async fn choose(
     let policy = &plan.route.policy;
     let balance = policy.extra.as_ref().and_then(|extra| extra.balance.as_ref());
     if balance.is_none() && plan.route.canary.is_none() {
-        return proxy(client, plan, head, body, passage).await;
+        return match plainly(client, plan, head, body, passage) {
+            Ok((errand, outgoing)) => outgoing.go(client, &errand).await,
+            Err(status) => answer::status(status),
+        };
     }
     let choice = Choice::of(&seen.scope(client, &head, plan), &plan.route, balance);
     let Some(choice) = choice else {
-        return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
+        leave_unread(client, &body);
+        return answer::status(StatusCode::SERVICE_UNAVAILABLE);
     };
     let errand = Errand::to(choice.upstream, policy).with(choice.pick).noting(plan);
     if let (Some(record), Some(canary)) = (&plan.record, &plan.route.canary)
@@ -284,107 +283,33 @@ impl Seen {
 }
 
 /// To the route's Service.
-async fn proxy(
+fn plainly<'a>(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &'a Plan,
     head: Parts,
     body: Incoming,
     passage: Passage,
-) -> Response<ResponseBody> {
+) -> Result<(Errand<'a>, Outgoing), StatusCode> {
     let Some(upstream) = &plan.route.upstream else {
-        return refuse(client, &body, StatusCode::SERVICE_UNAVAILABLE);
+        leave_unread(client, &body);
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
     };
     let errand = Errand::to(upstream, &plan.route.policy).noting(plan);
-    send(client, plan, &errand, head, body, passage).await
+    let outgoing = Outgoing::of(client, plan, &errand, head, body, passage)?;
+    Ok((errand, outgoing))
 }
 
-/// To an upstream, with the fields and the path it is to see.
+/// To an upstream, which may not be the route's.
 async fn send(
     client: &Rc<Client>,
     plan: &Plan,
     errand: &Errand<'_>,
-    mut head: Parts,
+    head: Parts,
     body: Incoming,
     passage: Passage,
 ) -> Response<ResponseBody> {
-    let policy = &plan.route.policy;
-    // What is announced as too large is not begun with.
-    if body.size_hint().lower() > policy.body_bytes_max {
-        return refuse(client, &body, StatusCode::PAYLOAD_TOO_LARGE);
+    match Outgoing::of(client, plan, errand, head, body, passage) {
+        Ok(outgoing) => outgoing.go(client, errand).await,
+        Err(status) => answer::status(status),
     }
-    let config = client.worker.config();
-    let extra = policy.extra.as_deref();
-    let edit = Edit {
-        origin: &client.origin,
-        host: &plan.host,
-        vhost: extra.and_then(|extra| extra.vhost.as_ref()),
-        prefix: plan.prefix.as_ref(),
-        policy: client.forwarded,
-        underscores: config.underscores_in_headers,
-        websocket: plan.websocket.is_some(),
-        request_id: plan.request_id,
-        closes: extra.is_some_and(|extra| extra.closes),
-    };
-    fields::to_upstream(&mut head.headers, &edit);
-    for (name, value) in plan.identity.iter().chain(&passage.fields) {
-        match value {
-            Some(value) => _ = head.headers.insert(name, value.clone()),
-            None => _ = head.headers.remove(name),
-        }
-    }
-    let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
-        client.worker.counters.refused(Refused::Path);
-        return refuse(client, &body, Refused::Path.status());
-    };
-    let record = plan.record.as_ref();
-    let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience, record);
-    let mut request = Request::new(body);
-    *request.method_mut() = match plan.websocket {
-        Some(_) => Method::GET,
-        None => head.method,
-    };
-    *request.uri_mut() = uri;
-    *request.headers_mut() = head.headers;
-    let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
-    let mut asked = plan.websocket.map(|websocket| match websocket {
-        Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot.take()),
-        Websocket::Connect => Asked::by_connect(on_upgrade, slot.take(), request.headers_mut()),
-    });
-    if let Some(asked) = &mut asked {
-        asked.record = plan.record.clone();
-    }
-    let mut response = forward::forward(client, errand, request, asked).await;
-    if let Some(slot) = slot {
-        response.body_mut().count(slot);
-    }
-    response
-}
-
-/// Answers without having read the request's body.
-fn refuse(client: &Client, body: &Incoming, status: StatusCode) -> Response<ResponseBody> {
-    leave_unread(client, body);
-    answer::status(status)
-}
-
-fn leave_unread(client: &Client, body: &Incoming) {
-    if !body.is_end_stream() {
-        client.leave_unread();
-    }
-}
-
-/// An upstream is asked in origin form whatever form the client used (RFC 9112 3.2.1).
-fn origin_form(uri: Uri, target: Option<&str>) -> Option<Uri> {
-    let Some(target) = target else {
-        if uri.authority().is_none() {
-            return Some(uri);
-        }
-        return uri.into_parts().path_and_query.map(Uri::from);
-    };
-    let target = match uri.query() {
-        // nginx: the request's own arguments come after those of a rewritten path.
-        Some(query) if target.contains('?') => format!("{target}&{query}"),
-        Some(query) => format!("{target}?{query}"),
-        None => target.to_owned(),
-    };
-    PathAndQuery::try_from(target).ok().map(Uri::from)
 }

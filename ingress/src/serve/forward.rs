@@ -53,12 +53,13 @@ pub(super) struct Errand<'a> {
 
 /// What became of a request at one endpoint.
 enum Attempt {
-    /// It answered; the body is still to come. Perhaps the request once more.
-    Answered(Response<Incoming>, Carrier, Option<Replay>),
+    /// It answered; the body is still to come. With HTTP/2 perhaps the request once more; with
+    /// HTTP/1 the connection has it.
+    Answered(Response<Incoming>, Carrier, Option<Box<Replay>>),
     /// It did not, and another may be asked (the status, if there is none).
-    Again(Request<RequestBody>, StatusCode),
+    Again(Box<Request<RequestBody>>, StatusCode),
     /// It took too long. Somebody else may be asked, and nobody twice.
-    Late(Request<RequestBody>),
+    Late(Box<Request<RequestBody>>),
     /// It did not, and nobody else may be asked: it could have acted on the request.
     Failed(StatusCode),
 }
@@ -101,13 +102,13 @@ impl Limit {
 
 /// Sends a request to an endpoint of the upstream, to another one if that cannot do harm.
 ///
-/// What is not every request's is awaited in a box: futures are copied as they are begun, with the
-/// room for everything they may ever await.
+/// What is not every request's is awaited in a box, and the request is in one: futures are copied as
+/// they are begun, with the room for everything they may ever await.
 pub(super) async fn forward(
     client: &Rc<Client>,
     errand: &Errand<'_>,
-    mut request: Request<RequestBody>,
-    asked: Option<Asked>,
+    mut request: Box<Request<RequestBody>>,
+    asked: Option<Box<Asked>>,
 ) -> Response<ResponseBody> {
     let worker = &client.worker;
     let Errand { upstream, retries, .. } = errand;
@@ -144,7 +145,7 @@ pub(super) async fn forward(
             record.leaves();
         }
         match attempt {
-            Attempt::Answered(response, carrier, replay) => {
+            Attempt::Answered(response, mut carrier, replay) => {
                 let status = response.status();
                 if let Some(record) = errand.record {
                     record.answered(status);
@@ -157,8 +158,7 @@ pub(super) async fn forward(
                     && tried.len() < retries.tries_max
                     && !limit.is_over()
                     && upstream.choose(pick, &tried).is_some();
-                let replay = replay.filter(|_| is_passed_over);
-                if let Some(again) = replay.and_then(Replay::into_request) {
+                if is_passed_over && let Some(again) = again(&mut carrier, replay) {
                     if let Some(record) = errand.record {
                         record.leaves();
                     }
@@ -219,24 +219,23 @@ async fn attempt(
     client: &Rc<Client>,
     errand: &Errand<'_>,
     endpoint: &Arc<Endpoint>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Attempt {
     let worker = &client.worker;
     let Errand { patience, retries, .. } = errand;
     while let Some(mut connection) = worker.pool.take(endpoint) {
-        let replay = Replay::of(&request, retries.non_idempotent());
-        if replay.is_none() {
+        if !connection.keep(&request, retries.non_idempotent()) {
             connection.look_first();
         }
         match connection.send(request, worker, patience).await {
             Ok(response) => {
                 worker.counters.upstream_reuses.add();
-                return Attempt::Answered(response, Carrier::H1(connection), replay);
+                return Attempt::Answered(response, Carrier::H1(connection), None);
             }
             // It had been closed while idle: no harm done.
-            Err(SendError::Unsent(again)) => request = *again,
+            Err(SendError::Unsent(again)) => request = again,
             // It was closed just as the request was sent (RFC 9110 9.2.2, RFC 9112 9.3.1).
-            Err(SendError::Broken) => match replay.and_then(Replay::into_request) {
+            Err(SendError::Broken) => match connection.again() {
                 Some(again) => {
                     worker.counters.upstream_retries.add();
                     request = again;
@@ -244,7 +243,7 @@ async fn attempt(
                 }
                 None => return Attempt::Failed(status_of(&SendError::Broken)),
             },
-            Err(error) => return failed(&error, replay),
+            Err(error) => return failed(&error, connection.again()),
         }
     }
     let begun = Instant::now();
@@ -258,29 +257,37 @@ async fn attempt(
         }
         Err(error) => return Attempt::Again(request, status_of_connect(error)),
     };
-    let replay = Replay::of(&request, retries.non_idempotent());
+    connection.keep(&request, retries.non_idempotent());
     match connection.send(request, worker, patience).await {
-        Ok(response) => Attempt::Answered(response, Carrier::H1(connection), replay),
+        Ok(response) => Attempt::Answered(response, Carrier::H1(connection), None),
         Err(SendError::Unsent(again)) => {
             endpoint.failed();
-            Attempt::Again(*again, StatusCode::BAD_GATEWAY)
+            Attempt::Again(again, StatusCode::BAD_GATEWAY)
         }
-        Err(SendError::Broken) => match replay.and_then(Replay::into_request) {
+        Err(SendError::Broken) => match connection.again() {
             Some(again) => {
                 endpoint.failed();
                 Attempt::Again(again, StatusCode::BAD_GATEWAY)
             }
             None => Attempt::Failed(status_of(&SendError::Broken)),
         },
-        Err(error) => failed(&error, replay),
+        Err(error) => failed(&error, connection.again()),
+    }
+}
+
+/// The request of an answer that is not to be the last word.
+fn again(carrier: &mut Carrier, replay: Option<Box<Replay>>) -> Option<Box<Request<RequestBody>>> {
+    match carrier {
+        Carrier::H1(connection) => connection.again(),
+        Carrier::H2(_) => replay?.again(),
     }
 }
 
 /// Who took too long may not have been the only one who could answer.
-fn failed(error: &SendError, replay: Option<Replay>) -> Attempt {
+fn failed(error: &SendError, again: Option<Box<Request<RequestBody>>>) -> Attempt {
     let status = status_of(error);
     let timed_out = matches!(error, SendError::TimedOut);
-    match replay.filter(|_| timed_out).and_then(Replay::into_request) {
+    match again.filter(|_| timed_out) {
         Some(again) => Attempt::Late(again),
         None => Attempt::Failed(status),
     }
@@ -290,26 +297,27 @@ async fn attempt2(
     client: &Rc<Client>,
     errand: &Errand<'_>,
     endpoint: &Arc<Endpoint>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Attempt {
     // The first connection may have been closed just now; the second is a new one.
     for _ in 0..2 {
-        let replay = Replay::of(&request, errand.retries.non_idempotent());
+        let mut replay = Box::<Replay>::default();
+        replay.keep(&request, errand.retries.non_idempotent());
         let Errand { patience, record, .. } = errand;
         let sent = upstream2::send(&client.worker, endpoint, request, patience, *record).await;
         request = match sent {
             Ok((response, watch)) => {
-                return Attempt::Answered(response, Carrier::H2(watch), replay);
+                return Attempt::Answered(response, Carrier::H2(watch), Some(replay));
             }
             Err(Failed2::Connect(error, request)) => {
-                return Attempt::Again(*request, status_of_connect(error));
+                return Attempt::Again(request, status_of_connect(error));
             }
-            Err(Failed2::Send(SendError::Unsent(again))) => *again,
-            Err(Failed2::Send(SendError::Broken)) => match replay.and_then(Replay::into_request) {
+            Err(Failed2::Send(SendError::Unsent(again))) => again,
+            Err(Failed2::Send(SendError::Broken)) => match replay.again() {
                 Some(again) => again,
                 None => return Attempt::Failed(status_of(&SendError::Broken)),
             },
-            Err(Failed2::Send(error)) => return failed(&error, replay),
+            Err(Failed2::Send(error)) => return failed(&error, replay.again()),
         };
     }
     endpoint.failed();
@@ -362,7 +370,7 @@ async fn switch(
     client: &Rc<Client>,
     response: Response<Incoming>,
     connection: Box<UpstreamConnection>,
-    asked: Asked,
+    asked: Box<Asked>,
 ) -> Response<ResponseBody> {
     let (mut head, _) = response.into_parts();
     if !asked.is_agreed(&head.headers) {
@@ -376,6 +384,6 @@ async fn switch(
     let mut response = Response::from_parts(head, ResponseBody::empty());
     asked.agree(&mut response);
     client.becomes_tunnel();
-    spawn_local(tunnel::run(client.clone(), asked, stream, early));
+    spawn_local(tunnel::run(client.clone(), *asked, stream, early));
     response
 }

@@ -55,7 +55,8 @@ pub(super) fn copy(
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         let errand = Errand::to(&place.upstream, &route.policy);
-        let mut body = forward::forward(&client, &errand, request, None).await.into_body();
+        let mut body =
+            forward::forward(&client, &errand, Box::new(request), None).await.into_body();
         if body.is_ours() {
             return counters.uncopied(Uncopied::Unanswered);
         }

@@ -1,21 +1,25 @@
 //! A copy of a request that may be sent twice.
 
+use std::io::Write;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::body::Body;
 
 use super::body::RequestBody;
 
-/// A field's name and value with room to spare.
-const FIELD_BYTES: usize = 48;
+/// Room of a longer request is not kept.
+const KEPT_BYTES_MAX: usize = 4 << 10;
 
-/// The copy. It is made for each request and used for hardly any, so the fields are bytes in one
-/// piece: a copied map takes and gives back a reference for each name and value.
-#[derive(Debug)]
+/// The copy. It is made for each request and used for hardly any, so it is bytes in one piece, in
+/// room that the next request uses again: a copied map takes and gives back a reference for each
+/// name and value.
+#[derive(Debug, Default)]
 pub(super) struct Replay {
+    is_kept: bool,
     method: Method,
-    uri: Uri,
-    /// Names and values, one after the other.
+    /// The target; names and values, one after the other.
     text: Vec<u8>,
+    target_end: usize,
     fields: Vec<Field>,
 }
 
@@ -29,39 +33,52 @@ struct Field {
 }
 
 impl Replay {
-    /// Only requests without a body, and only idempotent ones unless `any_method`
-    /// (nginx: proxy_next_upstream with non_idempotent).
-    pub(super) fn of(request: &Request<RequestBody>, any_method: bool) -> Option<Self> {
+    /// Keeps a request, and says whether it may be sent twice: only one without a body, and only an
+    /// idempotent one unless `any_method` (nginx: proxy_next_upstream with non_idempotent).
+    pub(super) fn keep(&mut self, request: &Request<RequestBody>, any_method: bool) -> bool {
         let may_repeat = any_method || request.method().is_idempotent();
-        if !may_repeat || !request.body().is_end_stream() {
-            return None;
+        self.is_kept = may_repeat && request.body().is_end_stream();
+        if !self.is_kept {
+            return false;
         }
-        let headers = request.headers();
-        let mut text = Vec::with_capacity(headers.len() * FIELD_BYTES);
-        let mut fields = Vec::with_capacity(headers.len());
-        for (name, value) in headers {
-            text.extend_from_slice(name.as_str().as_bytes());
-            let name_end = text.len();
-            text.extend_from_slice(value.as_bytes());
-            fields.push(Field { name_end, value_end: text.len(), sensitive: value.is_sensitive() });
+        self.text.clear();
+        self.fields.clear();
+        self.method.clone_from(request.method());
+        push_target(request.uri(), &mut self.text);
+        self.target_end = self.text.len();
+        for (name, value) in request.headers() {
+            self.text.extend_from_slice(name.as_str().as_bytes());
+            let name_end = self.text.len();
+            self.text.extend_from_slice(value.as_bytes());
+            let (value_end, sensitive) = (self.text.len(), value.is_sensitive());
+            self.fields.push(Field { name_end, value_end, sensitive });
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Some(Self { method, uri, text, fields })
+        true
     }
 
-    /// The request once more; `None` never happens, for the fields were valid before.
-    pub(super) fn into_request(self) -> Option<Request<RequestBody>> {
-        let headers = self.headers()?;
+    /// The request once more, if it may be; what was valid before is so again.
+    pub(super) fn again(&mut self) -> Option<Box<Request<RequestBody>>> {
+        if !std::mem::take(&mut self.is_kept) {
+            return None;
+        }
         let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = headers;
-        Some(request)
+        *request.uri_mut() = Uri::try_from(self.text.get(..self.target_end)?).ok()?;
+        *request.headers_mut() = self.headers()?;
+        *request.method_mut() = std::mem::take(&mut self.method);
+        Some(Box::new(request))
+    }
+
+    /// There will be no request for a while.
+    pub(super) fn rest(&mut self) {
+        self.is_kept = false;
+        if self.text.capacity() > KEPT_BYTES_MAX {
+            *self = Self::default();
+        }
     }
 
     fn headers(&self) -> Option<HeaderMap> {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
-        let mut start = 0;
+        let mut start = self.target_end;
         for field in &self.fields {
             let name = self.text.get(start..field.name_end)?;
             let value = self.text.get(field.name_end..field.value_end)?;
@@ -71,6 +88,17 @@ impl Replay {
             start = field.value_end;
         }
         Some(headers)
+    }
+}
+
+/// Nearly always path and query alone.
+fn push_target(uri: &Uri, text: &mut Vec<u8>) {
+    match uri.path_and_query() {
+        Some(target) if uri.authority().is_none() => {
+            text.extend_from_slice(target.as_str().as_bytes());
+        }
+        // Writing to a Vec cannot fail.
+        _ => _ = write!(text, "{uri}"),
     }
 }
 
@@ -90,33 +118,55 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_the_request() {
-        let cases: [&[(&str, &[u8])]; 4] = [
+    fn the_copy_is_the_request_whatever_was_kept_before() {
+        let cases: [&[(&str, &[u8])]; 5] = [
+            &[("via", b"1"), ("x-own", b"2"), ("via", b"3")],
             &[],
             &[("host", b"a.example")],
             &[("x-empty", b""), ("x-latin", b"\xe9"), ("host", b"a")],
             &[("via", b"1"), ("x-own", b"2"), ("via", b"3")],
         ];
-        for fields in cases {
-            let mut sent = request(Method::PUT, fields);
-            if let Some(value) = sent.headers_mut().get_mut("x-own") {
-                value.set_sensitive(true);
-            }
-            let again = Replay::of(&sent, false).unwrap().into_request().unwrap();
-            assert_eq!(again.method(), sent.method());
-            assert_eq!(again.uri(), sent.uri());
-            assert_eq!(again.headers(), sent.headers());
-            for (name, value) in sent.headers() {
-                assert_eq!(again.headers()[name].is_sensitive(), value.is_sensitive());
+        let mut replay = Replay::default();
+        for uri in ["/a?b=c", "/", "http://b.example/x?y"] {
+            for fields in cases {
+                let mut sent = request(Method::PUT, fields);
+                *sent.uri_mut() = Uri::from_static(uri);
+                if let Some(value) = sent.headers_mut().get_mut("x-own") {
+                    value.set_sensitive(true);
+                }
+                assert!(replay.keep(&sent, false));
+                let again = replay.again().unwrap();
+                assert_eq!(again.method(), sent.method());
+                assert_eq!(again.uri(), sent.uri());
+                assert_eq!(again.headers(), sent.headers());
+                for (name, value) in sent.headers() {
+                    assert_eq!(again.headers()[name].is_sensitive(), value.is_sensitive());
+                }
+                assert!(replay.again().is_none(), "once");
             }
         }
     }
 
     #[test]
-    fn what_may_have_been_acted_on_is_not_copied() {
+    fn what_may_have_been_acted_on_is_not_kept() {
+        let mut replay = Replay::default();
+        assert!(replay.again().is_none());
         for method in [Method::POST, Method::PATCH] {
-            assert!(Replay::of(&request(method.clone(), &[]), false).is_none());
-            assert!(Replay::of(&request(method, &[]), true).is_some());
+            assert!(replay.keep(&request(method.clone(), &[]), true));
+            assert!(!replay.keep(&request(method, &[]), false));
+            assert!(replay.again().is_none(), "what was kept before is another request");
+        }
+    }
+
+    #[test]
+    fn room_of_a_long_request_is_given_back() {
+        static LONG: [u8; KEPT_BYTES_MAX + 1] = [b'a'; KEPT_BYTES_MAX + 1];
+        let mut replay = Replay::default();
+        for (value, is_given_back) in [(&b"short"[..], false), (&LONG, true)] {
+            assert!(replay.keep(&request(Method::GET, &[("x-own", value)]), false));
+            replay.rest();
+            assert_eq!(replay.text.capacity() == 0, is_given_back);
+            assert!(replay.again().is_none());
         }
     }
 }

@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use super::{
     body::{Progress, RequestBody, Upload},
     clock::Watch,
+    replay::Replay,
     wire::{Look, Wire},
     worker::Worker,
 };
@@ -36,6 +37,8 @@ pub(crate) struct UpstreamConnection {
     ended: bool,
     endpoint: Arc<Endpoint>,
     watch: Arc<Watch>,
+    /// The request that was sent last.
+    replay: Replay,
     idle_since_ms: u64,
 }
 
@@ -65,8 +68,16 @@ impl UpstreamConnection {
     ) -> Result<Box<Self>, hyper::Error> {
         let look = wire.look();
         let (sender, driver) = handshake(TokioIo::new(wire)).await?;
-        let driver = Some(driver);
-        Ok(Box::new(Self { sender, driver, look, ended: false, endpoint, watch, idle_since_ms: 0 }))
+        Ok(Box::new(Self {
+            sender,
+            driver: Some(driver),
+            look,
+            ended: false,
+            endpoint,
+            watch,
+            replay: Replay::default(),
+            idle_since_ms: 0,
+        }))
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -84,6 +95,7 @@ impl UpstreamConnection {
     /// Goes into the pool.
     pub(super) fn rest(&mut self, now_ms: u64) {
         self.idle_since_ms = now_ms;
+        self.replay.rest();
         self.watch.disarm();
     }
 
@@ -111,10 +123,20 @@ impl UpstreamConnection {
         self.look.ask();
     }
 
+    /// Keeps a request that is about to be sent, if it may be sent twice; see [`Replay::keep`].
+    pub(super) fn keep(&mut self, request: &Request<RequestBody>, any_method: bool) -> bool {
+        self.replay.keep(request, any_method)
+    }
+
+    /// The request that was kept.
+    pub(super) fn again(&mut self) -> Option<Box<Request<RequestBody>>> {
+        self.replay.again()
+    }
+
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         worker: &Rc<Worker>,
         patience: &Patience,
     ) -> Result<Response<Incoming>, SendError> {
@@ -123,7 +145,7 @@ impl UpstreamConnection {
             Some(progress) => progress.begin(&self.watch),
             None => self.watch.arm(patience.read_ms),
         }
-        let mut sent = pin!(self.sender.try_send_request(request));
+        let mut sent = pin!(self.sender.try_send_request(*request));
         let outcome = poll_fn(|cx| {
             self.watch.register(cx.waker());
             self.drive(cx);

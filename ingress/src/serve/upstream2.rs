@@ -141,7 +141,7 @@ pub(super) enum Failed2 {
 pub(super) async fn send(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     patience: &Patience,
     record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
@@ -153,7 +153,7 @@ pub(super) async fn send(
             }
             sender
         }
-        Err(error) => return Err(Failed2::Connect(error, Box::new(request))),
+        Err(error) => return Err(Failed2::Connect(error, request)),
     };
     let watch = worker.clock.watch();
     let progress = request.body().progress();
@@ -161,7 +161,7 @@ pub(super) async fn send(
         Some(progress) => progress.begin(&watch),
         None => watch.arm(patience.read_ms),
     }
-    let sent = sender.try_send_request(with_authority(request, endpoint.tls().is_some()));
+    let sent = sender.try_send_request(with_authority(*request, endpoint.tls().is_some()));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.arm(patience.read_ms);

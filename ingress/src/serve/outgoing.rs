@@ -1,0 +1,137 @@
+//! A request on its way to an endpoint: its fields, its path and its body as that one is to see them.
+
+use std::rc::Rc;
+
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    request::Parts,
+    uri::{PathAndQuery, Uri},
+};
+use hyper::{
+    body::{Body, Incoming},
+    upgrade::OnUpgrade,
+};
+
+use super::{
+    body::{RequestBody, ResponseBody},
+    client::Client,
+    fields::{self, Edit},
+    forward::{self, Errand},
+    plan::Plan,
+    websocket::Asked,
+};
+use crate::{admission::Websocket, counters::Refused, limiter::Slot};
+
+/// What lasts as long as a request is in service, or the tunnel it becomes.
+pub(super) struct Passage {
+    pub(super) on_upgrade: OnUpgrade,
+    pub(super) slot: Option<Slot>,
+    /// Fields the endpoint is to see otherwise.
+    pub(super) fields: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+/// A request as an upstream is to see it.
+pub(super) struct Outgoing {
+    request: Box<Request<RequestBody>>,
+    asked: Option<Box<Asked>>,
+    slot: Option<Slot>,
+}
+
+impl Outgoing {
+    /// With the fields and the path it is to have; or the status it is refused with.
+    pub(super) fn of(
+        client: &Rc<Client>,
+        plan: &Plan,
+        errand: &Errand<'_>,
+        mut head: Parts,
+        body: Incoming,
+        passage: Passage,
+    ) -> Result<Self, StatusCode> {
+        let policy = &plan.route.policy;
+        // What is announced as too large is not begun with.
+        if body.size_hint().lower() > policy.body_bytes_max {
+            leave_unread(client, &body);
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let extra = policy.extra.as_deref();
+        let edit = Edit {
+            origin: &client.origin,
+            host: &plan.host,
+            vhost: extra.and_then(|extra| extra.vhost.as_ref()),
+            prefix: plan.prefix.as_ref(),
+            policy: client.forwarded,
+            underscores: client.worker.config().underscores_in_headers,
+            websocket: plan.websocket.is_some(),
+            request_id: plan.request_id,
+            closes: extra.is_some_and(|extra| extra.closes),
+        };
+        fields::to_upstream(&mut head.headers, &edit);
+        for (name, value) in plan.identity.iter().chain(&passage.fields) {
+            match value {
+                Some(value) => _ = head.headers.insert(name, value.clone()),
+                None => _ = head.headers.remove(name),
+            }
+        }
+        let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
+            client.worker.counters.refused(Refused::Path);
+            leave_unread(client, &body);
+            return Err(Refused::Path.status());
+        };
+        let record = plan.record.as_ref();
+        let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience, record);
+        let mut request = Box::new(Request::new(body));
+        *request.method_mut() = match plan.websocket {
+            Some(_) => Method::GET,
+            None => head.method,
+        };
+        *request.uri_mut() = uri;
+        *request.headers_mut() = head.headers;
+        let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
+        let asked = plan.websocket.map(|websocket| {
+            let slot = slot.take();
+            let mut asked = match websocket {
+                Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot),
+                Websocket::Connect => Asked::by_connect(on_upgrade, slot, request.headers_mut()),
+            };
+            asked.record = plan.record.clone();
+            Box::new(asked)
+        });
+        Ok(Self { request, asked, slot })
+    }
+
+    pub(super) async fn go(
+        self,
+        client: &Rc<Client>,
+        errand: &Errand<'_>,
+    ) -> Response<ResponseBody> {
+        let mut response = forward::forward(client, errand, self.request, self.asked).await;
+        if let Some(slot) = self.slot {
+            response.body_mut().count(slot);
+        }
+        response
+    }
+}
+
+/// The answer does not wait for the rest of the request.
+pub(super) fn leave_unread(client: &Client, body: &Incoming) {
+    if !body.is_end_stream() {
+        client.leave_unread();
+    }
+}
+
+/// An upstream is asked in origin form whatever form the client used (RFC 9112 3.2.1).
+fn origin_form(uri: Uri, target: Option<&str>) -> Option<Uri> {
+    let Some(target) = target else {
+        if uri.authority().is_none() {
+            return Some(uri);
+        }
+        return uri.into_parts().path_and_query.map(Uri::from);
+    };
+    let target = match uri.query() {
+        // nginx: the request's own arguments come after those of a rewritten path.
+        Some(query) if target.contains('?') => format!("{target}&{query}"),
+        Some(query) => format!("{target}?{query}"),
+        None => target.to_owned(),
+    };
+    PathAndQuery::try_from(target).ok().map(Uri::from)
+}
