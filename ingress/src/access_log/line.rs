@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cookies, host, path,
     record::{Attempt, Record, protocol, target},
-    routes::UpstreamKey,
+    routes::Upstream,
     serve::{Client, argument, forwarded_for, hex_id, sent_request_id, user},
 };
 
@@ -119,14 +119,15 @@ impl Record {
                 Some(id) => escape.push(id.as_bytes(), out),
                 None => out.extend_from_slice(hex_id(self.own_id.get()).as_bytes()),
             },
-            Late::UpstreamName => match self.upstream(false) {
-                Some(key) => push_name(&key, escape, out),
-                None => escape.push_nothing(out),
-            },
+            Late::UpstreamName => self.push_upstream(escape, out, |upstream, out| {
+                escape.push(upstream.name().as_bytes(), out);
+            }),
             // nginx: a variable that is set to nothing is nothing.
             Late::AlternativeName => {
-                if let Some(key) = self.upstream(true) {
-                    push_name(&key, escape, out);
+                let route = self.route.borrow();
+                let canary = route.as_ref().and_then(|route| route.canary.as_ref());
+                if let Some(canary) = canary.filter(|_| self.is_canary.get()) {
+                    escape.push(canary.upstream.name().as_bytes(), out);
                 }
             }
             Late::Namespace | Late::IngressName | Late::LocationPath => {
@@ -138,14 +139,12 @@ impl Record {
                 });
                 escape.push(text.unwrap_or_default().as_bytes(), out);
             }
-            Late::ServiceName => {
-                let key = self.upstream(false);
-                escape.push(key.as_ref().map_or("", |key| &key.service.name).as_bytes(), out);
-            }
-            Late::ServicePort => {
-                let key = self.upstream(false);
-                escape.push(key.map(|key| key.port_text()).unwrap_or_default().as_bytes(), out);
-            }
+            Late::ServiceName => self.push_upstream(escape, out, |upstream, out| {
+                escape.push(upstream.key().service.name.as_bytes(), out);
+            }),
+            Late::ServicePort => self.push_upstream(escape, out, |upstream, out| {
+                escape.push(upstream.key().port_text().as_bytes(), out);
+            }),
             Late::UpstreamAddr => self.push_attempts(escape, out, |attempt, _, out| {
                 push_address(attempt.address, out);
             }),
@@ -189,14 +188,18 @@ impl Record {
         }
     }
 
-    fn upstream(&self, is_canary: bool) -> Option<UpstreamKey> {
+    /// Of the Service the rule names.
+    fn push_upstream(
+        &self,
+        escape: Escape,
+        out: &mut Vec<u8>,
+        push: impl FnOnce(&Upstream, &mut Vec<u8>),
+    ) {
         let route = self.route.borrow();
-        let route = route.as_ref()?;
-        if is_canary {
-            let canary = route.canary.as_ref().filter(|_| self.is_canary.get())?;
-            return Some(canary.upstream.key().clone());
+        match route.as_ref().and_then(|route| route.upstream.as_deref()) {
+            Some(upstream) => push(upstream, out),
+            None => escape.push_nothing(out),
         }
-        Some(route.upstream.as_ref()?.key().clone())
     }
 }
 
@@ -205,15 +208,6 @@ fn push_time(time: Option<Duration>, escape: Escape, out: &mut Vec<u8>) {
         Some(time) => push_seconds(time, out),
         None => escape.push_nothing(out),
     }
-}
-
-/// `NAMESPACE-SERVICE-PORT`, as ingress-nginx names its upstreams.
-fn push_name(key: &UpstreamKey, escape: Escape, out: &mut Vec<u8>) {
-    for part in [&*key.service.namespace, &*key.service.name] {
-        escape.push(part.as_bytes(), out);
-        out.push(b'-');
-    }
-    escape.push(key.port_text().as_bytes(), out);
 }
 
 impl Early {

@@ -28,6 +28,10 @@ impl Escape {
         if value.is_empty() {
             return self.push_nothing(out);
         }
+        // Nearly always; without a branch for each byte many are seen at once.
+        if value.iter().fold(true, |all, b| all & self.is_plain(*b)) {
+            return out.extend_from_slice(value);
+        }
         let mut rest = value;
         while let Some(at) = rest.iter().position(|b| !self.is_plain(*b)) {
             let (plain, special) = rest.split_at(at);

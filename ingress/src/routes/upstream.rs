@@ -62,6 +62,7 @@ pub struct Speech {
 pub struct Upstream {
     id: u64,
     key: UpstreamKey,
+    name: Box<str>,
     endpoints: ArcSwap<Endpoints>,
 }
 
@@ -143,7 +144,9 @@ impl Upstream {
     /// An upstream without endpoints yet.
     pub fn new(key: UpstreamKey) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, key, endpoints: ArcSwap::default() }
+        let (service, port) = (&key.service, PortName("", &key.port));
+        let name = format!("{}-{}-{port}", service.namespace, service.name).into();
+        Self { id, key, name, endpoints: ArcSwap::default() }
     }
 
     /// Unique in this process.
@@ -154,6 +157,11 @@ impl Upstream {
     /// Service and port.
     pub fn key(&self) -> &UpstreamKey {
         &self.key
+    }
+
+    /// `NAMESPACE-SERVICE-PORT`, as ingress-nginx names its upstreams.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The endpoints of the moment.
