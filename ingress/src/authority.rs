@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::{
     routes::{Asking, Copies, Protocol, Speech, Upstream, UpstreamKey},
+    timer::Timer,
     tls::{TlsWish, prepare},
 };
 
@@ -111,7 +112,7 @@ impl Places {
     }
 
     /// The place of an authority (`HOST[:PORT]`), its addresses looked up; `None`: there is none.
-    pub(crate) async fn place(&self, authority: &str) -> Option<Arc<Place>> {
+    pub(crate) async fn place(&self, authority: &str, timer: &Timer) -> Option<Arc<Place>> {
         let place = self.find(authority)?;
         let now = self.now_ms();
         let looked_up = place.looked_up_ms.load(Relaxed);
@@ -120,7 +121,7 @@ impl Places {
         if is_due || has_none {
             // Others go by what is known meanwhile.
             place.looked_up_ms.store(now, Relaxed);
-            place.look_up().await;
+            place.look_up(timer).await;
         }
         Some(place)
     }
@@ -180,11 +181,11 @@ impl Place {
         Some(Self { upstream, host: host.into(), port, speech, looked_up_ms })
     }
 
-    async fn look_up(&self) {
+    async fn look_up(&self, timer: &Timer) {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
         let found = tokio::net::lookup_host((bare, self.port));
         // What was found before is better than nothing.
-        if let Ok(Ok(found)) = tokio::time::timeout(LOOK_UP_TIME, found).await {
+        if let Some(Ok(found)) = timer.timeout(LOOK_UP_TIME, found).await {
             let mut addresses: Vec<SocketAddr> = found.collect();
             addresses.sort();
             addresses.dedup();

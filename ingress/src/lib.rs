@@ -29,6 +29,7 @@ mod series;
 mod serve;
 pub mod sni;
 mod streams;
+mod timer;
 mod tls;
 mod traces;
 

@@ -21,10 +21,12 @@ use crate::{
     routes::{Finding, Planner, RouteRow, Routes, Streams},
     series::RouteCounters,
     serve::{self, Life, Readiness, Shared},
-    streams,
+    streams, timer,
     tls::{Fallback, Handshakes, Resolver},
     traces,
 };
+
+const CLOCK_THREAD: &str = "ingress-clock";
 
 /// The role, running. Dropping it ends it.
 #[derive(Debug)]
@@ -98,6 +100,8 @@ pub fn start(
     let in_force = Arc::new(ArcSwap::new(config.clone()));
     let (log, blocks) = access_log::queue();
     let (traces, spans) = traces::queue();
+    let (timer, time_keeper) = timer::timer()
+        .map_err(|source| IngressError::Thread { name: CLOCK_THREAD.to_owned(), source })?;
     let handshakes = Handshakes::new(&resolver, config.tls)?;
     let handshakes = Arc::new(ArcSwap::from_pointee(handshakes));
     let settings = in_force.clone();
@@ -110,6 +114,7 @@ pub fn start(
             .map(|first| config.https_redirect_port.unwrap_or(first.port())),
         threads,
         traces,
+        timer: timer.clone(),
         config: in_force,
     });
     let (go, may_go) = watch::channel(false);
@@ -139,7 +144,11 @@ pub fn start(
             serve::run(index, shared, counters, listeners, log, life)
         })?;
     }
-    // These two end with the last of the data threads.
+    running.spawn(CLOCK_THREAD.to_owned(), move || {
+        time_keeper.run();
+        Ok(())
+    })?;
+    // Those who serve these end with the last of the data threads.
     drop((log, shared));
     let (lost, in_force) = (running.counters.traces_lost.clone(), settings.clone());
     running.spawn("ingress-traces".to_owned(), move || traces::export(spans, &in_force, &lost))?;
@@ -154,7 +163,7 @@ pub fn start(
         running.counters.threads.push(counters.clone());
         let (settings, cancel) = (settings.clone(), running.cancel.clone());
         running.spawn("ingress-streams".to_owned(), move || {
-            streams::run(settings, counters, wanted_streams, &cancel)
+            streams::run(settings, counters, timer, wanted_streams, &cancel)
         })?;
     }
     let outlets =

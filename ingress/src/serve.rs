@@ -51,7 +51,7 @@ pub(crate) use self::{
     tunnel::join,
     worker::{Life, Readiness, run},
 };
-use crate::{config::IngressConfig, routes::Routes, tls::Handshakes, traces::Queue};
+use crate::{config::IngressConfig, routes::Routes, timer::Timer, tls::Handshakes, traces::Queue};
 
 /// What all threads share; none of it is locked.
 #[derive(Debug)]
@@ -65,4 +65,5 @@ pub(crate) struct Shared {
     pub(crate) threads: usize,
     /// Where spans go.
     pub(crate) traces: Queue,
+    pub(crate) timer: Timer,
 }

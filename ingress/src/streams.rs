@@ -32,6 +32,7 @@ use crate::{
     counters::ThreadCounters,
     routes::{Stream, StreamPort, Streams},
     serve::{Clock, Listener, is_missing_ipv6, socket},
+    timer::Timer,
 };
 
 /// A port somebody else holds may be free by then.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ArcSwap<IngressConfig>>,
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) clock: Clock,
+    pub(crate) timer: Timer,
     /// A task per listening socket; each ends once it has taken what the kernel still held.
     accepting: TaskTracker,
 }
@@ -57,12 +59,13 @@ struct Open {
 pub(crate) fn run(
     config: Arc<ArcSwap<IngressConfig>>,
     counters: Arc<ThreadCounters>,
+    timer: Timer,
     streams: watch::Receiver<Arc<Streams>>,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let clock = Clock::new(config.load().timeouts.shortest_ms());
-    let shared = Rc::new(Shared { config, counters, clock, accepting: TaskTracker::new() });
+    let shared = Rc::new(Shared { config, counters, clock, timer, accepting: TaskTracker::new() });
     runtime.block_on(async {
         let ticking = shared.clone();
         spawn_local(async move {

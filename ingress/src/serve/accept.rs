@@ -21,7 +21,7 @@ use super::{
     prefixed::Prefixed,
     worker::{Open, Worker},
 };
-use crate::counters::Refused;
+use crate::{counters::Refused, timer::Timer};
 
 /// A connection, of which something may have been read.
 type Tcp = Prefixed<TcpStream>;
@@ -32,13 +32,16 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Serves what comes to a socket, until told to leave.
 pub(super) async fn run(worker: Rc<Worker>, listening: Listening, leave: CancellationToken) {
     let Listening { address, tls, .. } = listening;
-    accept(listening, leave, |stream, peer| admit(&worker, stream, peer, address, tls)).await;
+    let timer = &worker.shared.timer;
+    let admit = |stream, peer| admit(&worker, stream, peer, address, tls);
+    accept(listening, leave, timer, admit).await;
 }
 
 /// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
 pub(crate) async fn accept(
     listening: Listening,
     leave: CancellationToken,
+    timer: &Timer,
     mut admit: impl FnMut(TcpStream, SocketAddr),
 ) {
     let Listening { socket, address, group, .. } = listening;
@@ -52,7 +55,7 @@ pub(crate) async fn accept(
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%address, %error, "cannot accept; trying again");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                timer.sleep(ACCEPT_RETRY).await;
             }
         }
     }

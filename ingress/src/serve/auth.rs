@@ -188,7 +188,7 @@ fn sign_in(client: &Client, location: String, cookies: Vec<HeaderValue>) -> Resp
 async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) -> Option<Answer> {
     let asking = &authority.asking;
     let host = scope.render(&asking.url.authority);
-    let place = authority.places.place(&host).await?;
+    let place = authority.places.place(&host, &client.worker.shared.timer).await?;
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = asking.method.clone().unwrap_or(Method::GET);
     *request.uri_mut() = Uri::try_from(scope.render(&asking.url.target)).ok()?;

@@ -22,6 +22,7 @@ use crate::{
     limiter::Slot,
     record::Record,
     routes::{Pace, Patience},
+    timer::Timer,
 };
 
 /// Why a body ended early.
@@ -187,8 +188,8 @@ impl ResponseBody {
     }
 
     /// Sends it no faster than this.
-    pub(super) fn slow_down(&mut self, pace: Pace) {
-        self.extras.get_or_insert_default().pace = Some(Paced::new(pace));
+    pub(super) fn slow_down(&mut self, pace: Pace, timer: &Timer) {
+        self.extras.get_or_insert_default().pace = Some(Paced::new(pace, timer.clone()));
     }
 
     /// Is counted until this body ends.

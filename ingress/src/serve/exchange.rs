@@ -182,7 +182,7 @@ async fn with_extras(
         told.apply(response.status(), response.headers_mut());
     }
     if let Some(pace) = extra.pace {
-        response.body_mut().slow_down(pace);
+        response.body_mut().slow_down(pace, &client.worker.shared.timer);
     }
     response
 }

@@ -201,7 +201,7 @@ async fn another(
 ) -> Option<Arc<Endpoint>> {
     let patience_ms = worker.config().timeouts.upstream_change_ms;
     loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        worker.shared.timer.sleep(LOOK_AGAIN).await;
         if let Some(untried) = upstream.choose(pick, tried) {
             return Some(untried);
         }

@@ -47,7 +47,7 @@ pub(super) fn copy(
     spawn_local(async move {
         let _turn = turn;
         let counters = &client.worker.counters;
-        let Some(place) = places.place(&authority).await else {
+        let Some(place) = places.place(&authority, &client.worker.shared.timer).await else {
             return counters.uncopied(Uncopied::Target);
         };
         let mut request = Request::new(RequestBody::Empty);

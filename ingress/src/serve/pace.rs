@@ -4,13 +4,13 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::routes::Pace;
+use crate::{routes::Pace, timer::Timer};
 
 /// Less than this is not worth a wake-up.
 const PIECE_BYTES_MIN: u64 = 1024;
@@ -22,19 +22,21 @@ pub(super) struct Paced {
     pace: Pace,
     started: Instant,
     sent: u64,
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Option<AbortOnDropHandle<()>>,
+    timer: Timer,
     waited: bool,
     /// What could not go out yet.
     rest: Bytes,
 }
 
 impl Paced {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(pace: Pace, timer: Timer) -> Self {
         Self {
             pace,
             started: Instant::now(),
             sent: 0,
             sleep: None,
+            timer,
             waited: false,
             rest: Bytes::new(),
         }
@@ -59,9 +61,10 @@ impl Paced {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(sleep) = &mut self.sleep {
-                match sleep.as_mut().poll(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(()) => self.sleep = None,
+                match Pin::new(sleep).poll(cx) {
+                    // An error: nobody keeps time any more, and the role ends.
+                    Poll::Pending | Poll::Ready(Err(_)) => return Poll::Pending,
+                    Poll::Ready(Ok(())) => self.sleep = None,
                 }
             }
             if self.rest.is_empty() {
@@ -76,7 +79,7 @@ impl Paced {
             let missing = PIECE_BYTES_MIN.min(self.rest()).saturating_sub(may_go);
             let millis = missing * MILLIS / self.pace.bytes_per_second.max(1) + 1;
             self.waited = true;
-            self.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(millis))));
+            self.sleep = Some(self.timer.after(Duration::from_millis(millis)));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Cache};
@@ -16,7 +16,6 @@ use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{Notify, watch},
     task::spawn_local,
-    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -142,7 +141,7 @@ pub(crate) fn run(
     log: Queue,
     life: Life,
 ) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker::new(index, shared, counters, log));
     let outcome = runtime.block_on(worker.clone().live(listeners, life));
     // Requests that are cut end here, and so do their lines.
@@ -196,7 +195,7 @@ impl Worker {
         readiness.lost();
         let start = Instant::now();
         self.enter(Stage::Draining);
-        tokio::time::sleep(self.config().timeouts.drain_accept()).await;
+        self.shared.timer.sleep(self.config().timeouts.drain_accept()).await;
         leave.cancel();
         for task in accepting {
             // Each ends once it has taken what the kernel still held.
@@ -209,14 +208,13 @@ impl Worker {
 
     async fn drain(&self, start: Instant) {
         let config = self.config();
-        let timeouts = &config.timeouts;
-        let linger = Instant::now() + timeouts.drain_linger();
-        if timeout_at(linger, self.all_closed()).await.is_ok() {
+        let (timeouts, timer) = (&config.timeouts, &self.shared.timer);
+        if timer.timeout(timeouts.drain_linger(), self.all_closed()).await.is_some() {
             return;
         }
         self.enter(Stage::Closing);
-        let deadline = start + Duration::from_millis(timeouts.drain_ms);
-        if timeout_at(deadline, self.all_closed()).await.is_err() {
+        let left = Duration::from_millis(timeouts.drain_ms).saturating_sub(start.elapsed());
+        if timer.timeout(left, self.all_closed()).await.is_none() {
             tracing::warn!(
                 open = self.open.get(),
                 "connections cut: still open after the drain time"
@@ -270,15 +268,13 @@ impl Drop for Open {
 }
 
 async fn tick(worker: Rc<Worker>) {
-    let mut interval = tokio::time::interval(worker.clock.tick_interval());
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
         worker.clock.tick();
         let idle_ms = worker.config().timeouts.upstream_idle_ms;
         worker.pool.sweep(worker.clock.now_ms(), idle_ms);
         worker.lines.flush(&worker.counters);
         // A thread without requests must not hold on to old routes.
         worker.routes.borrow_mut().load();
+        worker.shared.timer.sleep(worker.clock.tick_interval()).await;
     }
 }

@@ -18,6 +18,7 @@ pub(super) async fn serve(
     stream: Rc<RefCell<Stream>>,
     leave: CancellationToken,
 ) {
+    let timer = shared.timer.clone();
     let mut turn = 0usize;
     let admit = |connection, peer| {
         turn = turn.wrapping_add(1);
@@ -33,7 +34,7 @@ pub(super) async fn serve(
             }
         });
     };
-    accept(listening, leave, admit).await;
+    accept(listening, leave, &timer, admit).await;
 }
 
 /// A connection, as long as it is open.
