@@ -33,6 +33,7 @@ use std::{
 };
 
 use fairlead_state::in_one_line;
+use ipnetwork::IpNetwork;
 
 pub use autopath::{AutopathOptions, Search};
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
@@ -87,6 +88,8 @@ pub struct ServerBlock {
     pub detect_loops: bool,
     /// `loadbalance`, or its absence: then addresses keep their order.
     pub rotate: bool,
+    /// `prefer` of `loadbalance`: addresses of the first network that has any come first, and so on.
+    pub prefer: Vec<IpNetwork>,
     /// `bufsize`: largest UDP reply, in bytes.
     pub buffer_bytes: Option<u16>,
     /// `any`.

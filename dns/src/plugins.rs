@@ -3,6 +3,7 @@
 
 mod autopath;
 mod external;
+mod order;
 mod records;
 mod replies;
 pub(crate) mod rewrite;
@@ -14,6 +15,7 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::DNSClass,
 };
+use ipnetwork::IpNetwork;
 
 use self::{autopath::Autopath, template::Template};
 pub(crate) use self::{
@@ -38,6 +40,8 @@ pub(crate) struct Plugins {
     /// `nsid`: what this server calls itself.
     pub(crate) nsid: Option<Box<[u8]>>,
     pub(crate) dns64: Option<Dns64Options>,
+    /// `prefer` of `loadbalance`.
+    prefer: Vec<IpNetwork>,
     pub(crate) autopath: Option<Autopath>,
     pub(crate) external: Option<External>,
     /// Questions that nobody else answers are told who asked.
@@ -67,10 +71,11 @@ impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
         let ServerBlock { rewrites, templates, header, nsid, dns64, .. } = block;
-        let ServerBlock { autopath, external, whoami, .. } = block;
+        let ServerBlock { autopath, external, whoami, prefer, .. } = block;
         let changes_questions = !rewrites.is_empty() || !templates.is_empty() || autopath.is_some();
         let makes_answers = external.is_some() || *whoami;
-        let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some();
+        let changes_replies =
+            header.is_some() || nsid.is_some() || dns64.is_some() || !prefer.is_empty();
         if !changes_questions && !changes_replies && !makes_answers {
             return Ok(None);
         }
@@ -81,6 +86,7 @@ impl Plugins {
             header: header.unwrap_or_default(),
             nsid: nsid.as_ref().map(|text| identifier(text.as_deref())),
             dns64: *dns64,
+            prefer: prefer.clone(),
             autopath: autopath.as_ref().map(Autopath::new).transpose()?,
             external: external.as_ref().map(External::new).transpose()?,
             whoami: *whoami,
@@ -119,8 +125,17 @@ impl Plugins {
         if self.dns64.is_some_and(translates) || self.autopath.as_ref().is_some_and(searches) {
             return false;
         }
+        order::prefer(reply, asking.question.end, &self.prefer);
         self.header.response.apply(reply);
         true
+    }
+
+    /// A reply of the slow path with its addresses in the order that is preferred; `None` if none is.
+    pub(crate) fn ordered(&self, reply: &[u8]) -> Option<Message> {
+        let mut message =
+            (!self.prefer.is_empty()).then(|| Message::from_vec(reply).ok()).flatten()?;
+        order::prefer_records(&mut message.answers, &self.prefer);
+        Some(message)
     }
 
     fn claimed(&self, name: &LowerName, text: &str, qtype: u16) -> Claim {

@@ -105,11 +105,19 @@ fn plugin(
         "dns64" => server.dns64 = Some(replies::dns64(line)?),
         "view" => server.view = Some(view::read(line)?),
         "loadbalance" => {
-            line.no_body()?;
             if let Some(policy) = line.expect(0, 1)?.first()
                 && policy.text != "round_robin"
             {
                 return Err(policy.error("loadbalance: only round_robin is served here"));
+            }
+            for option in &line.body {
+                option.no_body()?;
+                if option.name.text != "prefer" {
+                    return Err(option.unknown("loadbalance", "prefer"));
+                }
+                for network in option.expect(1, usize::MAX)? {
+                    server.prefer.push(network.network()?);
+                }
             }
             server.rotate = true;
         }

@@ -66,6 +66,12 @@ impl SlowPath {
             }
             bytes = made;
         }
+        if let Some(Message { answers, authorities, additionals, metadata, .. }) =
+            plugins.ordered(&bytes)
+        {
+            let sections = Sections { answers, authorities, additionals };
+            bytes = reply(&request, metadata, &sections).unwrap_or(bytes);
+        }
         plugins.header.response.apply(&mut bytes);
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
             push_option(&mut bytes, site_limit(&request, site).into(), NSID_OPTION, nsid);

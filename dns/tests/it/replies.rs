@@ -14,7 +14,7 @@ use hickory_proto::{
 
 use crate::{
     contract::objects,
-    forward::{knows, reply_to, upstream},
+    forward::{address, knows, reply_to, upstream},
     world::{World, by, ip, query, service, tcp, text, udp},
 };
 
@@ -183,6 +183,32 @@ async fn dns64_makes_ipv6_addresses_where_there_are_none() {
         }
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn loadbalance_prefers_networks_in_their_order() {
+    let to = upstream(|asked| {
+        let mut reply = reply_to(asked, ResponseCode::NoError);
+        reply.answers = (1..=4).map(|last| address("www.example.", 60, last)).collect();
+        vec![reply]
+    })
+    .await;
+    let corefile = format!(
+        ".:53 {{\n loadbalance round_robin {{\n prefer 192.0.2.3/32 10.1.0.2/31\n prefer 192.0.2.4/32\n }}\n \
+         kubernetes cluster.local\n cache\n forward . {to}\n}}\n"
+    );
+    let world = World::by(&corefile, objects()).await;
+    for _ in 0..10 {
+        // First from the upstream, then from the cache.
+        let reply = world.ask("www.example.", RecordType::A).await;
+        let order: Vec<_> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+        assert_eq!(order[..2], ["192.0.2.3", "192.0.2.4"], "{reply}");
+        assert_eq!(order.len(), 4);
+        let reply = world.ask("db.demo.svc.cluster.local.", RecordType::A).await;
+        let order: Vec<_> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+        assert_eq!(order, ["10.1.0.2", "10.1.0.1"], "{reply}");
+    }
+    world.end().await;
 }
 
 #[tokio::test]
