@@ -160,6 +160,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("forward . tls://9.9.9.9%a.b {\n tls_servername a.b\n}"), 2, "keep one"),
         (block("forward . tls://9.9.9.9:443 https://9.9.9.9"), 2, "asked in two ways"),
         (block("forward . 10.0.0.1\nforward . 10.0.0.2"), 3, "join the two lines"),
+        (block("dnstap /run/dnstap.sock full"), 2, "plugin dnstap is not served here: remove"),
         (block("kubernetes a.local b.local"), 2, "one cluster domain"),
         (block("kubernetes"), 2, "name the cluster's domain"),
         (block("kubernetes a.local {\n pods certain\n}"), 3, "insecure or verified"),
