@@ -14,6 +14,7 @@ mod forward;
 mod guards;
 mod hosts;
 mod kubernetes;
+mod log;
 mod matching;
 mod plugins;
 mod replies;
@@ -42,10 +43,11 @@ pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, TlsOptions, To, Tr
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
+pub use log::{LogClass, LogField, LogOptions, LogPiece};
 pub use matching::{NameMatch, Pattern};
 pub use replies::{Dns64Options, FlagBits, HeaderOptions};
 pub use rewrite::{AnswerRewrite, OptionAction, RewriteField, RewriteRule};
-pub use servers::{Health, LogClass, LogOptions, Reload};
+pub use servers::{Health, Reload};
 pub use template::{Piece, RecordTemplate, TemplateOptions, Value};
 pub use view::{Condition, NumberOf, NumberTest, TextOf, TextTest, ViewOptions};
 

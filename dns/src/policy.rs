@@ -18,7 +18,7 @@ use crate::{
     config::DnsConfig,
     corefile::{
         AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions,
-        ServerBlock,
+        LogPiece, ServerBlock,
     },
     counters::{
         CacheReport, EnabledReport, ForwardReport, HostsReport, Labels, Ledger, Ledgers, SiteCounts,
@@ -139,6 +139,7 @@ pub(crate) struct Site {
 struct QueryLog {
     zones: Box<[ZoneName]>,
     classes: Vec<LogClass>,
+    format: Vec<LogPiece>,
 }
 
 #[derive(Clone, Debug)]
@@ -413,24 +414,19 @@ impl Site {
         self.log.as_ref().is_some_and(|log| log.is_for(name))
     }
 
-    /// Whether a reply is of a class that is written down.
-    pub(crate) fn logs(&self, name: &LowerName, rcode: u16, answers: u16) -> bool {
-        let class = match (rcode, answers) {
-            (0, 1..) => LogClass::Success,
-            (0, 0) | (3, _) => LogClass::Denial,
-            _ => LogClass::Error,
-        };
-        self.log.as_ref().is_some_and(|log| {
-            let wanted = log.classes.contains(&class) || log.classes.contains(&LogClass::All);
-            wanted && log.is_for(name)
-        })
+    /// What is written down of a reply of this class; `None`: nothing.
+    pub(crate) fn log_format(&self, name: &LowerName, class: LogClass) -> Option<&[LogPiece]> {
+        let log = self.log.as_ref().filter(|log| log.is_for(name))?;
+        let wanted = log.classes.contains(&class) || log.classes.contains(&LogClass::All);
+        wanted.then_some(log.format.as_slice())
     }
 }
 
 impl QueryLog {
     fn new(options: &LogOptions) -> Result<Self, DnsError> {
-        let LogOptions { zones, classes } = options;
-        Ok(Self { zones: zone_names(zones)?, classes: classes.clone() })
+        let LogOptions { zones, classes, format } = options;
+        let (classes, format) = (classes.clone(), format.clone());
+        Ok(Self { zones: zone_names(zones)?, classes, format })
     }
 
     fn is_for(&self, name: &LowerName) -> bool {

@@ -5,6 +5,7 @@
 
 mod asking;
 mod chain;
+mod log;
 mod message;
 mod rewritten;
 pub(crate) mod upstreams;
@@ -15,7 +16,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -224,42 +225,9 @@ impl SlowPath {
         });
         count(site.map(|site| &*site.ledger).or(strays), question, by, code, &reply);
         if let (Some(site), Some(plain)) = (site, &plain) {
-            log((site, plain), &request, asked, (&reply, code), begun.elapsed());
+            let took = begun.elapsed();
+            log::Logged { request: &request, asked, reply: &reply, code, took }.write(site, plain);
         }
         Some(reply)
     }
-}
-
-/// Writes a reply down if `log` wants it, in CoreDNS's common format.
-fn log(
-    (site, plain): (&Site, &Question),
-    request: &Request,
-    asked: Asked<'_>,
-    (reply, code): (&[u8], u16),
-    took: Duration,
-) {
-    let Some(question) = request.queries.queries().first() else { return };
-    let answers = reply.get(6..8).and_then(|count| count.first_chunk().copied());
-    let answers = answers.map_or(0, u16::from_be_bytes);
-    if !site.logs(&plain.name, code, answers) {
-        return;
-    }
-    let proto = if asked.transport == Protocol::Udp { "udp" } else { "tcp" };
-    let edns = request.edns.as_ref();
-    tracing::info!(
-        "{source} - {id} \"{qtype} {class} {qname} {proto} {size} {dnssec_ok} {payload}\" {rcode} \
-         {flags} {reply_size} {seconds:.9}s",
-        source = asked.source,
-        id = request.metadata.id,
-        qtype = question.query_type(),
-        class = question.query_class(),
-        qname = question.original().name(),
-        size = asked.query.len(),
-        dnssec_ok = edns.is_some_and(|edns| edns.flags().dnssec_ok),
-        payload = edns.map_or(512, hickory_proto::op::Edns::max_payload),
-        rcode = message::code_name(code),
-        flags = message::flag_names(reply),
-        reply_size = reply.len(),
-        seconds = took.as_secs_f64(),
-    );
 }

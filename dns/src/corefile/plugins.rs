@@ -3,7 +3,7 @@
 use super::{
     CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath,
     blocks::{Block, Directive},
-    cache, external, forward, guards, hosts, kubernetes, replies, rewrite, servers, template,
+    cache, external, forward, guards, hosts, kubernetes, log, replies, rewrite, servers, template,
     tokens::Token,
     values, view,
 };
@@ -78,9 +78,8 @@ fn plugin(
     server: &mut ServerBlock,
 ) -> Result<(), CorefileError> {
     match line.name.text.as_str() {
-        // What it says goes to the log; how errors are joined there is the log's affair.
-        "errors" => server.errors = true,
-        "log" => server.log = Some(servers::log(line)?),
+        "errors" => server.errors = servers::errors(line)?,
+        "log" => server.log = Some(log::read(line)?),
         "health" => server.health = Some(servers::health(line)?),
         "ready" => server.ready = Some(servers::ready(line)?),
         "prometheus" => server.prometheus = Some(servers::prometheus(line)?),

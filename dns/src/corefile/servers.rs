@@ -25,52 +25,32 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reload(pub Option<Duration>);
 
-/// Which replies `log` writes down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogClass {
-    /// With records.
-    Success,
-    /// No such name, no such record.
-    Denial,
-    /// Every other code.
-    Error,
-    /// Any.
-    All,
-}
-
-/// `log [NAMES...] { class ... }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogOptions {
-    /// Zones it is for; empty for the block's.
-    pub zones: Vec<String>,
-    /// Never empty.
-    pub classes: Vec<LogClass>,
-}
-
-pub(super) fn log(line: &Directive) -> Result<LogOptions, CorefileError> {
-    if let Some(format) = line.args.iter().find(|word| word.text.contains('{')) {
-        return Err(format.error("log: the common format only is written: remove the format"));
+/// What `errors` says goes to the log, joined as the log joins.
+pub(super) fn errors(line: &Directive) -> Result<bool, CorefileError> {
+    if let Some(target) = line.expect(0, 1)?.first()
+        && target.text != "stdout"
+    {
+        return Err(target.error("errors: only stdout can be written to: remove the word"));
     }
-    let mut options = LogOptions { zones: super::values::zones(&line.args)?, classes: vec![] };
     for option in &line.body {
         option.no_body()?;
-        if option.name.text != "class" {
-            return Err(option.unknown("log", "class"));
-        }
-        for word in option.expect(1, 4)? {
-            options.classes.push(match word.text.as_str() {
-                "success" => LogClass::Success,
-                "denial" => LogClass::Denial,
-                "error" => LogClass::Error,
-                "all" => LogClass::All,
-                _ => return Err(word.error("class: write success, denial, error or all")),
-            });
+        match option.name.text.as_str() {
+            "stacktrace" => {
+                option.expect(0, 0)?;
+            }
+            "consolidate" => {
+                let [every, pattern, ..] = option.expect(2, 4)? else { continue };
+                every.duration()?;
+                if let Err(error) = regex::Regex::new(&pattern.text) {
+                    return Err(
+                        pattern.error(format!("consolidate: no regular expression: {error}"))
+                    );
+                }
+            }
+            _ => return Err(option.unknown("errors", "consolidate, stacktrace")),
         }
     }
-    if options.classes.is_empty() {
-        options.classes.push(LogClass::All);
-    }
-    Ok(options)
+    Ok(true)
 }
 
 pub(super) fn health(line: &Directive) -> Result<Health, CorefileError> {

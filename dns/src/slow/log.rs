@@ -1,0 +1,163 @@
+//! The query log, in CoreDNS's formats.
+
+use std::{fmt::Write as _, net::IpAddr, time::Duration};
+
+use hickory_proto::op::Edns;
+use hickory_server::{net::xfer::Protocol, server::Request};
+
+use super::{Asked, message};
+use crate::{
+    corefile::{LogClass, LogField, LogPiece},
+    policy::Site,
+    wire::{UDP_REPLY_BYTES_WITHOUT_EDNS, question::Question},
+};
+
+/// A question and its reply.
+#[derive(Clone, Copy)]
+pub(super) struct Logged<'l> {
+    pub(super) request: &'l Request,
+    pub(super) asked: Asked<'l>,
+    pub(super) reply: &'l [u8],
+    pub(super) code: u16,
+    pub(super) took: Duration,
+}
+
+impl Logged<'_> {
+    /// Writes them down, if `log` of the server block wants it.
+    pub(super) fn write(self, site: &Site, plain: &Question) {
+        if let Some(format) = site.log_format(&plain.name, self.class()) {
+            tracing::info!("{}", self.line(format));
+        }
+    }
+
+    fn answers(self) -> u16 {
+        let answers = self.reply.get(6..8).and_then(|count| count.first_chunk().copied());
+        answers.map_or(0, u16::from_be_bytes)
+    }
+
+    fn class(self) -> LogClass {
+        match (self.code, self.answers()) {
+            (0, 1..) => LogClass::Success,
+            (0, 0) | (3, _) => LogClass::Denial,
+            _ => LogClass::Error,
+        }
+    }
+
+    fn line(self, format: &[LogPiece]) -> String {
+        let mut line = String::new();
+        for piece in format {
+            match piece {
+                LogPiece::Text(text) => line.push_str(text),
+                LogPiece::Field(field) => self.field(*field, &mut line),
+            }
+        }
+        line
+    }
+
+    /// Writing to a String cannot fail.
+    fn field(self, field: LogField, line: &mut String) {
+        let (request, source) = (self.request, self.asked.source);
+        let question = request.queries.queries().first();
+        let edns = request.edns.as_ref();
+        let _ = match field {
+            LogField::Type => {
+                question.map_or(Ok(()), |question| write!(line, "{}", question.query_type()))
+            }
+            LogField::Name => {
+                question.map_or(Ok(()), |question| write!(line, "{}", question.original().name()))
+            }
+            LogField::Class => {
+                question.map_or(Ok(()), |question| write!(line, "{}", question.query_class()))
+            }
+            LogField::Proto if self.asked.transport == Protocol::Udp => write!(line, "udp"),
+            LogField::Proto => write!(line, "tcp"),
+            LogField::Remote => match source.ip() {
+                IpAddr::V4(v4) => write!(line, "{v4}"),
+                IpAddr::V6(v6) => write!(line, "[{v6}]"),
+            },
+            LogField::Port => write!(line, "{}", source.port()),
+            LogField::Size => write!(line, "{}", self.asked.query.len()),
+            LogField::Duration => write!(line, "{:.9}s", self.took.as_secs_f64()),
+            LogField::Code => write!(line, "{}", message::code_name(self.code)),
+            LogField::ReplySize => write!(line, "{}", self.reply.len()),
+            LogField::ReplyFlags => write!(line, "{}", message::flag_names(self.reply)),
+            LogField::BufferSize => {
+                let without = u16::try_from(UDP_REPLY_BYTES_WITHOUT_EDNS).unwrap_or(u16::MAX);
+                write!(line, "{}", edns.map_or(without, Edns::max_payload))
+            }
+            LogField::DnssecOk => {
+                write!(line, "{}", edns.is_some_and(|edns| edns.flags().dnssec_ok))
+            }
+            LogField::Id => write!(line, "{}", request.metadata.id),
+            LogField::Opcode => write!(line, "{}", u8::from(request.metadata.op_code)),
+            LogField::ReplyClass => line.write_str(match self.class() {
+                LogClass::Success => "success",
+                LogClass::Denial => "denial",
+                LogClass::Error | LogClass::All => "error",
+            }),
+            LogField::ReplyType => line.write_str(match (self.code, self.answers()) {
+                (0, 0) => "NODATA",
+                (0, _) => "NOERROR",
+                (3, _) => "NXDOMAIN",
+                _ => "OTHERERROR",
+            }),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use hickory_proto::{
+        op::{Message, Query},
+        rr::{Name, RecordType},
+    };
+
+    use super::*;
+    use crate::corefile::Corefile;
+
+    fn pieces(log: &str) -> Vec<LogPiece> {
+        let text = format!(".:53 {{\n {log}\n}}\n");
+        let corefile = Corefile::parse(Path::new("Corefile"), &text, &|_| None).unwrap();
+        corefile.blocks[0].log.clone().unwrap().format
+    }
+
+    #[test]
+    fn lines_are_as_coredns_writes_them() {
+        let mut message = Message::query();
+        message.metadata.id = 29008;
+        let name = Name::from_ascii("Example.org.").unwrap();
+        message.queries.push(Query::query(name, RecordType::A));
+        let mut edns = Edns::new();
+        edns.set_max_payload(4096);
+        message.edns = Some(edns);
+        let query = message.to_vec().unwrap();
+        let source = "[::1]:50759".parse().unwrap();
+        let request = Request::from_bytes(query.clone(), source, Protocol::Udp).unwrap();
+        let mut reply = query.clone();
+        (reply[2], reply[3], reply[7]) = (0x81, 0xa0, 1);
+        let logged = Logged {
+            request: &request,
+            asked: Asked::new(&query, source, false, 0),
+            reply: &reply,
+            code: 0,
+            took: Duration::from_nanos(37_990_251),
+        };
+        let common = "[::1]:50759 - 29008 \"A IN Example.org. udp 40 false 4096\" NOERROR qr,rd,ra,ad \
+                      40 0.037990251s";
+        let cases = [
+            ("log", common.to_owned()),
+            ("log . \"{combined}\"", format!("{common} \"0\"")),
+            ("log . \"{common}!\"", format!("{common}!")),
+            (
+                r#"log example.org "{\"type\":\"{type}\",{x},\"kind\":\"{/log/class} {/log/type}\"}""#,
+                r#"{"type":"A",{x},"kind":"success NOERROR"}"#.to_owned(),
+            ),
+            ("log \"{proto} {>do\"", "udp {>do".to_owned()),
+        ];
+        for (log, wanted) in cases {
+            assert_eq!(logged.line(&pieces(log)), wanted, "{log}");
+        }
+    }
+}
