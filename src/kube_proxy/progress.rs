@@ -280,4 +280,27 @@ mod tests {
         assert_eq!(metric(&progress, &first("count")), "3");
         assert_eq!(metric(&progress, &first("sum")), "1", "a trigger in the future counts as now");
     }
+
+    #[test]
+    fn a_clock_that_is_set_makes_nothing_unhealthy_and_no_latency_negative() {
+        const YEAR_S: i64 = 365 * 86_400;
+        let begun = Timestamp::from_second(1_800_000_000).unwrap();
+        let instant = Instant::now();
+        let programming = "kubeproxy_network_programming_duration_seconds";
+        let sum = format!("{programming}_sum{{ip_family=\"IPv4\"}}");
+        for (set_by, expected) in [(-YEAR_S, "0"), (YEAR_S, "31536000")] {
+            let after = Timestamp::from_second(begun.as_second() + set_by).unwrap();
+            let mut progress = Progress::default();
+            progress.queue(1, counted(1, &[]), (begun, instant));
+            progress.take(status(1, 1), begun);
+            progress.queue(2, counted(1, &[begun.as_millisecond()]), (begun, instant));
+            assert!(progress.is_healthy(instant + SECOND), "set by {set_by} s while it waits");
+            progress.take(status(2, 2), after);
+            assert!(progress.is_healthy(instant + 120 * SECOND), "set by {set_by} s");
+            assert_eq!(
+                (metric(&progress, &sum), progress.written_at()),
+                (expected.into(), Some(after))
+            );
+        }
+    }
 }

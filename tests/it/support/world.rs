@@ -1,9 +1,10 @@
 //! A world of its own for a test: `fairlead world hold`, which takes everything along when it ends.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    thread::{self, JoinHandle},
 };
 
 use nix::sched::{CloneFlags, setns};
@@ -149,7 +150,9 @@ impl World {
         let mut first = String::new();
         stdout.read_line(&mut first).expect("readable");
         assert!(!first.is_empty(), "no traffic from {place}: {args:?}");
-        Steady { stdin: child.stdin.take(), stdout, child }
+        // A report a second fills a pipe that nobody reads in two minutes, and then traffic stops.
+        let last = thread::spawn(move || stdout.lines().map_while(Result::ok).last());
+        Steady { stdin: child.stdin.take(), last, child }
     }
 
     /// A runtime whose tasks open their sockets at a place: for servers inside of the test.
@@ -185,17 +188,17 @@ impl Drop for World {
 pub(crate) struct Steady {
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
+    /// The last line it prints.
+    last: JoinHandle<Option<String>>,
 }
 
 impl Steady {
     /// Ends it and returns what it counted.
     pub(crate) fn stop(mut self) -> Report {
         drop(self.stdin.take());
-        let mut reports = Vec::new();
-        self.stdout.read_to_end(&mut reports).expect("readable");
+        let last = self.last.join().expect("no panic").expect("a last report");
         self.child.wait().expect("it ran");
-        Report::parse(&reports).expect("a last report")
+        Report::parse(last.as_bytes()).expect("a last report")
     }
 }
 

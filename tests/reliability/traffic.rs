@@ -1,0 +1,65 @@
+//! Traffic of every kind, and commands for the node.
+
+use crate::support::world::{PROBE, Report, Steady, World};
+
+pub(crate) const CLUSTER_IP: &str = "http://10.96.0.20";
+pub(crate) const NODE_PORT: &str = "http://192.168.77.2:30080";
+
+/// Of pods to a ClusterIP.
+pub(crate) const INSIDE: [(&str, &str, [&str; 4]); 3] = [
+    ("ClusterIP", PROBE, ["--url", CLUSTER_IP, "--rate", "3000"]),
+    ("open connections by ClusterIP", PROBE, ["--url", CLUSTER_IP, "--streams", "50"]),
+    ("UDP by ClusterIP", PROBE, ["--url", "udp://10.96.0.20:80", "--rate", "200"]),
+];
+/// From outside to a NodePort.
+pub(crate) const OUTSIDE: [(&str, &str, [&str; 4]); 3] = [
+    ("NodePort from outside", "client", ["--url", NODE_PORT, "--rate", "2000"]),
+    ("open connections by NodePort", "client", ["--url", NODE_PORT, "--streams", "50"]),
+    ("UDP by NodePort", "client", ["--url", "udp://192.168.77.2:30080", "--rate", "200"]),
+];
+
+/// Traffic that must not notice anything.
+pub(crate) struct Traffic(Vec<(&'static str, Steady)>);
+
+impl Traffic {
+    pub(crate) fn start(
+        world: &World,
+        ways: impl IntoIterator<Item = (&'static str, &'static str, [&'static str; 4])>,
+    ) -> Self {
+        let ways = ways.into_iter();
+        Self(ways.map(|(what, place, args)| (what, world.steady(place, &args))).collect())
+    }
+
+    /// Ends it; nothing of it failed and nothing broke.
+    pub(crate) fn assert_flawless(self) {
+        let stopped = self.0.into_iter().map(|(what, steady)| (what, steady.stop()));
+        let reports: Vec<(&str, Report)> = stopped.collect();
+        for (what, report) in &reports {
+            println!(
+                "{what}: {} good, {} failed, {} broken",
+                report.ok(),
+                report.failed(),
+                report.broken()
+            );
+        }
+        for (what, report) in reports {
+            report.assert_flawless(what);
+        }
+    }
+}
+
+/// Runs a shell's commands at a place in the world.
+pub(crate) fn run(world: &World, place: &str, commands: &str) {
+    let output = world.command(place, "sh").args(["-ec", commands]).output().expect("sh starts");
+    assert!(
+        output.status.success(),
+        "{place}: {commands}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Waits until the address answers, from where it is dialled.
+pub(crate) fn await_good(world: &World, place: &str, url: &str) {
+    let report = world.await_answer(place, url);
+    assert_eq!(report.ok(), 1, "{url} does not answer {place}: {}", report.failures());
+}
