@@ -55,7 +55,7 @@ test: toolchain ## everything there is to prove on one machine (as root)
 test-differential: toolchain ## the same questions to CoreDNS and to Fairlead [QUESTIONS=n SEED=n]
 	@tools/differential.sh
 
-test-reliability: toolchain ## ends, floods, power cuts, changed uplinks, under 5,000 connections a second (as root)
+test-reliability: toolchain ## ends, outages, floods, changed uplinks, under 5,000 connections a second (as root)
 	@tools/toolchain.sh test
 	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture
 

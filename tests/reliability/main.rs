@@ -13,11 +13,14 @@
 #[path = "../it/support"]
 mod support {
     pub(crate) mod agent;
+    pub(crate) mod apiserver;
+    pub(crate) mod cluster;
     pub(crate) mod world;
 }
 
 mod ends;
 mod flood;
 mod node;
+mod outages;
 mod power;
 mod traffic;
