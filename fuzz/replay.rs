@@ -1,4 +1,5 @@
-//! Feeds a fuzz target all that its corpus holds: what was once found is tried again by each test run.
+//! Feeds a fuzz target all that its corpus holds: what was once found is tried again by each test
+//! run.
 
 use std::{
     fs,

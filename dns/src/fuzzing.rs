@@ -4,10 +4,7 @@
 
 use std::{path::Path, sync::LazyLock, time::Instant};
 
-use fairlead_state::{
-    Change, Kind, Store,
-    decode::{Decoded, Decoder},
-};
+use fairlead_state::{Kind, fuzzing::cluster};
 use futures::FutureExt;
 use hickory_proto::{
     op::{Message, Query},
@@ -37,7 +34,8 @@ const DOCUMENTS: [(Kind, &str); 6] = [
     (Kind::Namespace, r#"{"metadata":{"name":"demo"}}"#),
     (
         Kind::Service,
-        r#"{"metadata":{"name":"web","namespace":"demo"},"spec":{"clusterIPs":["10.96.0.1","fd00::1"],
+        r#"{"metadata":{"name":"web","namespace":"demo"},
+           "spec":{"clusterIPs":["10.96.0.1","fd00::1"],
            "ports":[{"name":"http","port":80},{"name":"dns","protocol":"UDP","port":53}]}}"#,
     ),
     (Kind::Service, r#"{"metadata":{"name":"db","namespace":"demo"},"spec":{"clusterIP":"None"}}"#),
@@ -63,23 +61,10 @@ const DOCUMENTS: [(Kind, &str); 6] = [
 ];
 
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
-    let mut decoder = Decoder::default();
-    let objects = DOCUMENTS.into_iter().filter_map(|(kind, document)| {
-        let item = decoder.json(kind, document, &"fuzz".into()).ok()?;
-        match item.decoded {
-            Decoded::Object(object) => Some(Change::Upsert(object)),
-            _ => None,
-        }
-    });
-    let objects: Vec<_> = objects.collect();
-    let (mut store, snapshots) = Store::new([]);
-    store.apply(objects);
-    let origin = server::origin(&DnsConfig::default());
-    let unsynced = origin.map(|origin| Zone::unsynced(origin, 1));
-    match (unsynced, snapshots.borrow().as_deref()) {
-        (Ok(zone), Some(snapshot)) => zone.updated(snapshot, 1),
-        _ => unreachable!("the defaults are good"),
-    }
+    let Ok(origin) = server::origin(&DnsConfig::default()) else {
+        unreachable!("the defaults are good")
+    };
+    Zone::unsynced(origin, 1).updated(&cluster(&DOCUMENTS), 1)
 });
 
 /// A datagram or message from a client: what the quick parser takes, hickory's complete one takes
@@ -119,8 +104,8 @@ fn reply_is_to(query: &[u8], reply: &[u8]) {
     assert_eq!(reply.get(12..end), query.get(12..end), "the question, in its letter case");
 }
 
-/// An upstream's reply: what is kept of it answers the question, and a client can read it, fresh and
-/// from the cache.
+/// An upstream's reply: what is kept of it answers the question, and a client can read it, fresh
+/// and from the cache.
 pub fn response(bytes: &[u8]) {
     let Ok(mut reply) = Message::from_vec(bytes) else { return };
     // Others are waited past.

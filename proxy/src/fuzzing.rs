@@ -4,10 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use fairlead_ebpf::abi::FrontendValue;
-use fairlead_state::{
-    Change, Kind, Snapshot, Store,
-    decode::{Decoded, Decoder},
-};
+use fairlead_state::{Kind, Snapshot, fuzzing::cluster};
 
 use crate::{
     image::Image,
@@ -24,7 +21,7 @@ const ENTRIES_MAX: usize = 256;
 const SHOWN_MAX: usize = 4096;
 
 static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
-    let documents = [
+    cluster(&[
         (
             Kind::Service,
             r#"{"metadata":{"name":"web","namespace":"demo"},"spec":{"type":"NodePort",
@@ -37,24 +34,11 @@ static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
                "ports":[{"name":"http","port":8080}],"endpoints":[
                {"addresses":["10.1.0.1"]},{"addresses":["10.1.0.2"],"nodeName":"node"}]}"#,
         ),
-    ];
-    let mut decoder = Decoder::default();
-    let changes = documents.into_iter().filter_map(|(kind, document)| {
-        let item = decoder.json(kind, document, &"fuzz".into()).ok()?;
-        match item.decoded {
-            Decoded::Object(object) => Some(Change::Upsert(object)),
-            _ => None,
-        }
-    });
-    let changes: Vec<_> = changes.collect();
-    let (mut store, snapshots) = Store::new([]);
-    store.apply(changes);
-    let snapshot = snapshots.borrow().clone();
-    snapshot.unwrap_or_default()
+    ])
 });
 
-/// What another version, or nobody knows who, left in the maps: an agent that starts on it brings them
-/// to what is wanted, and can show it before and after.
+/// What another version, or nobody knows who, left in the maps: an agent that starts on it brings
+/// them to what is wanted, and can show it before and after.
 pub fn maps(bytes: &[u8]) {
     let mut maps = MemoryMaps::default();
     *maps.image_mut() = image(bytes);

@@ -1,12 +1,30 @@
 //! What fuzz targets do with bytes; a test does it with everything that was ever found.
 
+use std::sync::Arc;
+
 use crate::{
     change::Change,
     decode::{Decoded, Decoder},
     model::Kind,
+    snapshot::Snapshot,
     source::directory::file,
     store::Store,
 };
+
+/// A little cluster for the targets of other crates, of good documents.
+pub fn cluster(documents: &[(Kind, &str)]) -> Arc<Snapshot> {
+    let mut decoder = Decoder::default();
+    let objects = documents.iter().map(|(kind, document)| {
+        match decoder.json(*kind, document, &"fuzz".into()).map(|item| item.decoded) {
+            Ok(Decoded::Object(object)) => Change::Upsert(object),
+            other => unreachable!("{document}: {other:?}"),
+        }
+    });
+    let (mut store, snapshots) = Store::new([]);
+    store.apply(objects);
+    let newest = snapshots.borrow().clone();
+    newest.unwrap_or_default()
+}
 
 /// `KIND DOCUMENT`, as the API server sends it: one verdict, whatever it holds, and the same twice.
 pub fn objects(bytes: &[u8]) {
@@ -35,8 +53,8 @@ pub fn objects(bytes: &[u8]) {
     }
 }
 
-/// A file of manifests, as JSON and as YAML: each document has a verdict and a place in the file, or the
-/// file is refused at one of its lines.
+/// A file of manifests, as JSON and as YAML: each document has a verdict and a place in the file, or
+/// the file is refused at one of its lines.
 pub fn manifests(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines = text.chars().filter(|c| matches!(c, '\n' | '\r')).count() + 1;
