@@ -8,6 +8,7 @@ mod kind;
 
 use std::{fmt, path::Path};
 
+use fairlead_state::in_one_line;
 use serde_json::{Map, Value};
 
 use self::fields::{FIELDS, Meaning};
@@ -46,7 +47,7 @@ impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, value, verdict } = self;
         // Any key may stand in a file; what is said of it is one line.
-        let path = path.escape_debug();
+        let path = in_one_line(path);
         match verdict {
             Verdict::Default => write!(f, "{path}: as it is anyway"),
             Verdict::Honoured(flags) => {
