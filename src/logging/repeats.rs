@@ -1,5 +1,5 @@
-//! Warnings and errors that say the same again and again: the first is written at once, the others are
-//! summed up. What is tried again every second must not bury the line that says why.
+//! Warnings and errors that say the same again and again: the first is written at once, the others
+//! are summed up. What is tried again every second must not bury the line that says why.
 
 use std::{
     collections::HashMap,
@@ -19,6 +19,8 @@ use tracing_subscriber::{Layer, layer::Context};
 const WINDOW: Duration = Duration::from_secs(30);
 /// Different lines that are known at a time; what comes beyond is written as it comes.
 const LINES_MAX: usize = 256;
+/// Longer lines, which repeat a value of somebody's, are written as they come.
+const LINE_BYTES_MAX: usize = 4 << 10;
 /// Of a line in its summary.
 const SHOWN_CHARS_MAX: usize = 300;
 
@@ -93,7 +95,7 @@ impl Lines {
             line.repeats += 1;
             return false;
         }
-        if self.0.len() < LINES_MAX {
+        if self.0.len() < LINES_MAX && text.len() <= LINE_BYTES_MAX {
             self.0.insert((part, text), Line { level, since: now, repeats: 0 });
         }
         true
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_different_lines_takes_no_memory_and_hides_nothing() {
+    fn floods_of_different_and_of_long_lines_take_no_memory_and_hide_nothing() {
         let (mut lines, now) = (Lines::default(), Instant::now());
         for number in 0..2 * LINES_MAX {
             assert!(lines.admit("part", number.to_string(), Level::WARN, now), "{number}");
@@ -245,5 +247,10 @@ mod tests {
         assert_eq!(lines.0.len(), LINES_MAX);
         assert_eq!(lines.next_end(), Some(now + WINDOW));
         assert_eq!((lines.due(now + WINDOW), lines.0.len()), (vec![], 0));
+        for _ in 0..2 {
+            let long = "x".repeat(LINE_BYTES_MAX + 1);
+            assert!(lines.admit("part", long, Level::WARN, now));
+        }
+        assert_eq!(lines.0.len(), 0);
     }
 }
