@@ -31,8 +31,8 @@ pub struct Footprint {
     pub relist_pause_ms: f64,
 }
 
-/// Measures a server that has just answered for the first time, then has the API server forget what it
-/// knows.
+/// Measures a server that has just answered for the first time, then has the API server forget what
+/// it knows.
 pub fn footprint(server: &ApiServer, subject: &Subject, services: u64) -> Footprint {
     let pid = subject.process.pid();
     thread::park_timeout(SETTLING);

@@ -1,4 +1,4 @@
-//! Servers under measurement, each on core 0: the agent, CoreDNS, the floor.
+//! Servers under measurement, each on core 0: the agent, CoreDNS, hickory, the floor.
 
 use std::{
     fs,
