@@ -42,7 +42,7 @@ pub(crate) struct Args {
     )]
     file: Vec<PathBuf>,
     /// Check what the cluster of this kubeconfig has, instead of files; nothing is written there
-    #[arg(long, value_name = "FILE", env = "FAIRLEAD_KUBECONFIG")]
+    #[arg(long, value_name = "FILE", env = "FAIRLEAD_KUBECONFIG", conflicts_with = "file")]
     kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     classes: ClassArgs,
@@ -110,8 +110,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn check(args: &Args) -> anyhow::Result<Report> {
     match &args.kubeconfig {
-        Some(kubeconfig) if args.file.is_empty() => check_cluster(kubeconfig, args),
-        _ => check_files(args),
+        Some(kubeconfig) => check_cluster(kubeconfig, args),
+        None => check_files(args),
     }
 }
 

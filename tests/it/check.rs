@@ -269,3 +269,11 @@ fn a_cluster_that_does_not_answer_is_one_line() {
     let output = run(&["check"]);
     assert_eq!(output.status.code(), Some(2), "neither files nor a cluster");
 }
+
+#[test]
+fn files_and_a_cluster_are_not_checked_at_once() {
+    let output = run(&["check", "-f", "/nonexistent/file.yaml", "--kubeconfig", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("--filename") && error.contains("--kubeconfig"), "{error}");
+}
