@@ -232,8 +232,28 @@ pub(crate) struct AdminArgs {
     )]
     pub(crate) web_listen: Listen,
     /// Names by which browsers may ask for the page, besides localhost and addresses
-    #[arg(long, value_name = "HOST,...", value_delimiter = ',', env = "FAIRLEAD_WEB_HOST")]
+    #[arg(
+        long,
+        value_name = "HOST,...",
+        value_delimiter = ',',
+        value_parser = web_host,
+        env = "FAIRLEAD_WEB_HOST"
+    )]
     pub(crate) web_host: Vec<String>,
+}
+
+/// A name as browsers send it in Host, without the port.
+fn web_host(text: &str) -> Result<String, String> {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or_default();
+    let is_in_names = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if bare.is_empty() || !bare.bytes().all(is_in_names) {
+        return Err("give the name of a host; addresses need not be given".to_owned());
+    }
+    if bare != text {
+        return Err(format!("give the name alone, {bare}: it holds for every port"));
+    }
+    Ok(text.to_owned())
 }
 
 /// How packets' connections are given to endpoints.
@@ -418,6 +438,28 @@ mod tests {
         for text in ["251", "", "-1", "131072"] {
             let error = table_size(text).unwrap_err();
             assert!(error.starts_with("give one of 256, 512, 1024"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_name_for_the_page_is_what_a_browsers_host_can_be_compared_with() {
+        for (text, said) in [
+            ("node1.example", None),
+            ("Node_1", None),
+            ("node1.example:10247", Some("alone, node1.example:")),
+            ("http://node1.example", Some("alone, node1.example:")),
+            ("https://node1.example:8443/page", Some("alone, node1.example:")),
+            ("node1.example/", Some("alone, node1.example:")),
+            ("*.example", Some("the name of a host")),
+            ("::1", Some("addresses need not")),
+            ("", Some("the name of a host")),
+            ("a b", Some("the name of a host")),
+        ] {
+            match (web_host(text), said) {
+                (Ok(name), None) => assert_eq!(name, text),
+                (Err(error), Some(said)) => assert!(error.contains(said), "{text}: {error}"),
+                (parsed, _) => panic!("{text}: {parsed:?}"),
+            }
         }
     }
 
