@@ -98,6 +98,7 @@ impl<F: Facts> Stream<F> {
 
 /// What of a page changes, as HTML by the id of its place.
 pub(super) fn part<F: Facts>(facts: &F, page: &Page, rates: &mut Rates) -> Value {
+    rates.look_again();
     let content = frame::content(facts, page, rates);
     let health = frame::health(&facts.status()).into_string();
     json!({ "health": health, "live": content.live.into_string() })
