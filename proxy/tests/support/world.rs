@@ -45,6 +45,7 @@ pub(crate) fn world(test: &str, body: impl FnOnce(&World)) {
         fs::write(world.cgroup.join("cgroup.procs"), "0").unwrap();
         run("ip link set lo up");
         body(&world);
+        fs::write(world.mark(), "").unwrap();
         return;
     }
     let world = World::create();
@@ -57,7 +58,12 @@ pub(crate) fn world(test: &str, body: impl FnOnce(&World)) {
         .status()
         .unwrap();
     world.remove();
-    assert!(status.success(), "{test} failed in its own process: {status}");
+    // A path that is no test's runs none, and all is well.
+    let has_run = fs::remove_file(world.mark()).is_ok();
+    assert!(
+        status.success() && has_run,
+        "{test} failed or was not met in its own process: {status}"
+    );
 }
 
 impl World {
@@ -65,6 +71,11 @@ impl World {
         let cgroup = cgroup_mount().join(&name);
         let bpffs = env::temp_dir().join(&name);
         Self { name, cgroup, bpffs }
+    }
+
+    /// There once the body has run.
+    fn mark(&self) -> PathBuf {
+        self.bpffs.with_extension("ran")
     }
 
     fn create() -> Self {
