@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
+mod gaps;
+mod secrets;
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +12,7 @@ use std::{
 };
 
 use fairlead_state::{
-    Key, Kind, ObjectRef, Running, Snapshot, SourceHealth,
+    Key, Kind, Running, Snapshot, SourceHealth,
     source::kubernetes::{Kubernetes, KubernetesOptions},
     start,
 };
@@ -119,11 +121,6 @@ fn pod(name: &str, node: &str) -> Value {
     })
 }
 
-fn secret_text(snapshot: &Snapshot, name: &str) -> Option<String> {
-    let secret = snapshot.secrets().get(&Key::new("default", name))?;
-    Some(String::from_utf8(secret.data.get("tls.crt")?.to_vec()).unwrap())
-}
-
 #[tokio::test]
 async fn one_streaming_list_brings_everything_and_then_each_change() {
     let server = ApiServer::start().await;
@@ -226,98 +223,6 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_taken_up_where_it_broke_off() {
-    let server = ApiServer::start().await;
-    server.put(service("a", 80));
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    followed.until("in sync", |_| true).await;
-    for port in 81..84 {
-        server.disconnect_all();
-        server.put(service("a", port));
-        let expected = [format!("a:{port}")];
-        followed.until("the change", |s| services(s) == expected).await;
-    }
-    let requests = server.requests();
-    assert_eq!((requests.streaming_lists, requests.lists), (1, 0), "nothing was listed again");
-    assert!(requests.watches >= 3);
-}
-
-#[tokio::test]
-async fn a_watch_the_server_ends_is_taken_up_from_its_last_bookmark() {
-    let server = ApiServer::start().await;
-    server.put(service("a", 80));
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    followed.until("in sync", |_| true).await;
-    // Versions move on by objects this watch does not see; the bookmark tells it.
-    server.put_all((0..10).map(|i| secret(&format!("s{i}"), "x")));
-    let before = followed.running.health.borrow().kinds[&Kind::Service].last_contact;
-    server.bookmark();
-    let limit = Instant::now() + LIMIT;
-    while followed.running.health.borrow().kinds[&Kind::Service].last_contact == before {
-        assert!(Instant::now() < limit, "the bookmark is a contact");
-        tokio::task::yield_now().await;
-    }
-    server.compact();
-    server.end_watches();
-    server.put(service("a", 81));
-    followed.until("the change", |s| services(s) == ["a:81"]).await;
-    let requests = server.requests();
-    assert_eq!(requests.streaming_lists + requests.lists, 1, "410 was avoided by the bookmark");
-}
-
-/// An update lost with a compacted history must be found by listing, and nothing may flicker.
-#[tokio::test]
-async fn after_410_gone_a_new_list_replaces_everything_in_one_step() {
-    for streaming in [true, false] {
-        let server = ApiServer::start().await;
-        if !streaming {
-            server.without_streaming_lists();
-        }
-        server.put_all((0..900).map(|i| service(&format!("old{i}"), 80)));
-        server.put(service("stays", 80));
-        let mut followed = Followed::start(&server, [Kind::Service]).await;
-        followed.until("in sync", |_| true).await;
-        server.pause();
-        for i in 0..900 {
-            server.delete("Service", "default", &format!("old{i}"));
-        }
-        server.put_all((0..700).map(|i| service(&format!("new{i}"), 80)));
-        server.compact();
-        server.resume();
-        followed.until("the new ones", |s| s.services().len() == 701).await;
-        let sizes: BTreeSet<usize> =
-            followed.history.iter().map(|snapshot| snapshot.services().len()).collect();
-        assert_eq!(sizes, BTreeSet::from([701, 901]), "old or new, never in between");
-        let stays = Key::new("default", "stays");
-        assert!(followed.history.iter().all(|s| s.services().contains_key(&stays)));
-        assert_eq!(followed.history.last().unwrap().revision(), 2);
-    }
-}
-
-#[tokio::test]
-async fn a_list_that_expires_between_its_pages_is_begun_again() {
-    let server = ApiServer::start().await;
-    server.without_streaming_lists();
-    server.put_all((0..600).map(|i| service(&format!("s{i}"), 80)));
-    // Each page is answered and at once forgotten.
-    let compacting = async {
-        loop {
-            server.compact();
-            tokio::task::yield_now().await;
-        }
-    };
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    tokio::select! {
-        () = compacting => {}
-        snapshot = followed.until("in sync", |_| true) => {
-            assert_eq!(snapshot.services().len(), 600);
-            let requests = server.requests();
-            assert!(requests.pages >= 1 && requests.lists >= 2, "{requests:?}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn one_bad_object_stands_in_no_others_way() {
     for streaming in [true, false] {
         let server = ApiServer::start().await;
@@ -369,122 +274,6 @@ async fn a_slice_that_loses_its_label_leaves_its_service() {
     followed.until("in sync", |s| s.endpoint_slices().len() == 1).await;
     server.put(slice(json!({})));
     followed.until("gone", |s| s.endpoint_slices().is_empty()).await;
-}
-
-#[tokio::test]
-async fn secrets_are_read_one_by_one_and_only_while_something_refers_to_them() {
-    let server = ApiServer::start().await;
-    server.put_all([secret("cert", "one"), secret("other", "two")]);
-    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
-    let snapshot = followed.until("in sync without references", |_| true).await;
-    assert!(snapshot.secrets().is_empty());
-    assert!(!server.requests().paths.keys().any(|path| path.ends_with("secrets")));
-    server.put(ingress("i", "cert"));
-    followed.until("the certificate", |s| secret_text(s, "cert").is_some()).await;
-    server.put(secret("cert", "renewed"));
-    followed
-        .until("the renewed one", |s| secret_text(s, "cert").as_deref() == Some("renewed"))
-        .await;
-    server.put(ingress("i", "other"));
-    followed.until("the other one", |s| secret_text(s, "other").is_some()).await;
-    let snapshot = followed.until("only that", |s| s.secrets().len() == 1).await;
-    assert!(secret_text(&snapshot, "cert").is_none());
-    server.delete("Secret", "default", "other");
-    followed.until("deleted", |s| s.secrets().is_empty()).await;
-    server.put(secret("other", "back"));
-    followed.until("back", |s| secret_text(s, "other").as_deref() == Some("back")).await;
-    server.delete("Ingress", "default", "i");
-    followed.until("nothing refers to it", |s| s.secrets().is_empty()).await;
-}
-
-#[tokio::test]
-async fn a_secret_that_does_not_exist_holds_nothing_up() {
-    let server = ApiServer::start().await;
-    server.put(ingress("i", "missing"));
-    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
-    let snapshot = followed.until("in sync", |_| true).await;
-    assert_eq!((snapshot.ingresses().len(), snapshot.secrets().len()), (1, 0));
-    server.put(secret("missing", "here"));
-    followed.until("created later", |s| secret_text(s, "missing").is_some()).await;
-}
-
-#[tokio::test]
-async fn a_secret_that_may_not_be_read_is_refused_with_the_cure_and_holds_nothing_up() {
-    let server = ApiServer::start().await;
-    server.put_all([ingress("i", "cert"), secret("cert", "x")]);
-    server.forbid(&["secrets"]);
-    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
-    let snapshot = followed.until("in sync", |_| true).await;
-    let refusal = snapshot.refused().values().next().unwrap();
-    assert_eq!(
-        &*refusal.reason,
-        "it answered 403: User \"test\" cannot list resource \"secrets\"; \
-         grant this account get, list and watch on secrets (RBAC)"
-    );
-    assert_eq!(refusal.object.to_string(), "Secret default/cert");
-    server.forbid(&[]);
-    let snapshot = followed.until("granted", |s| secret_text(s, "cert").is_some()).await;
-    assert!(snapshot.refused().is_empty());
-    assert!(followed.running.health.borrow().problems.is_empty());
-}
-
-#[tokio::test]
-async fn what_is_always_wanted_needs_no_reference() {
-    let server = ApiServer::start().await;
-    server.put(secret("default-cert", "x"));
-    let wanted = ObjectRef { kind: Kind::Secret, key: Key::new("default", "default-cert") };
-    for kinds in [vec![Kind::Secret], vec![Kind::Ingress, Kind::Secret]] {
-        let always = BTreeSet::from([wanted.clone()]);
-        let options = KubernetesOptions { always, ..options(&server) };
-        let mut followed = Followed::start_with(options, kinds).await;
-        let snapshot = followed.until("in sync", |_| true).await;
-        assert_eq!(secret_text(&snapshot, "default-cert").as_deref(), Some("x"));
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_comes_up_later_is_waited_for() {
-    let server = ApiServer::start_unreachable();
-    server.put(service("a", 80));
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    followed.until_health("refused", |h| h.kinds[&Kind::Service].last_error.is_some()).await;
-    let error = followed.running.health.borrow().kinds[&Kind::Service].last_error.clone();
-    assert!(error.unwrap().contains("Connection refused"), "the cause is named");
-    assert!(!followed.is_published());
-    server.resume();
-    let snapshot = followed.until("in sync", |_| true).await;
-    assert_eq!(services(&snapshot), ["a:80"]);
-    let health = followed.running.health.borrow().clone();
-    assert_eq!(health.stale_for(Instant::now()), None);
-}
-
-#[tokio::test]
-async fn an_outage_keeps_the_last_snapshot_and_says_how_old_it_is() {
-    let server = ApiServer::start().await;
-    server.put(service("a", 80));
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    followed.until("in sync", |_| true).await;
-    server.pause();
-    followed.until_health("cut off", |h| h.kinds[&Kind::Service].last_error.is_some()).await;
-    let health = followed.running.health.borrow().clone();
-    assert!(health.stale_for(Instant::now()).is_some());
-    assert!(health.is_synced());
-    assert!(followed.is_published());
-    server.put(service("a", 81));
-    server.resume();
-    followed.until("the change", |s| services(s) == ["a:81"]).await;
-    followed.until_health("back", |h| h.stale_for(Instant::now()).is_none()).await;
-}
-
-#[tokio::test]
-async fn a_server_that_answers_503_is_asked_again() {
-    let server = ApiServer::start().await;
-    server.put(service("a", 80));
-    server.answer_with(Some(503));
-    let mut followed = Followed::start(&server, [Kind::Service]).await;
-    followed.until_health("503", |h| h.kinds[&Kind::Service].last_error.is_some()).await;
-    server.answer_with(None);
-    followed.until("in sync", |_| true).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,84 @@
+//! Secrets are asked for one by one, while something refers to them.
+
+use std::collections::BTreeSet;
+
+use fairlead_state::{Key, Kind, ObjectRef, Snapshot, source::kubernetes::KubernetesOptions};
+
+use super::{Followed, ingress, options, secret};
+use crate::support::apiserver::ApiServer;
+
+fn secret_text(snapshot: &Snapshot, name: &str) -> Option<String> {
+    let secret = snapshot.secrets().get(&Key::new("default", name))?;
+    Some(String::from_utf8(secret.data.get("tls.crt")?.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn secrets_are_read_one_by_one_and_only_while_something_refers_to_them() {
+    let server = ApiServer::start().await;
+    server.put_all([secret("cert", "one"), secret("other", "two")]);
+    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
+    let snapshot = followed.until("in sync without references", |_| true).await;
+    assert!(snapshot.secrets().is_empty());
+    assert!(!server.requests().paths.keys().any(|path| path.ends_with("secrets")));
+    server.put(ingress("i", "cert"));
+    followed.until("the certificate", |s| secret_text(s, "cert").is_some()).await;
+    server.put(secret("cert", "renewed"));
+    followed
+        .until("the renewed one", |s| secret_text(s, "cert").as_deref() == Some("renewed"))
+        .await;
+    server.put(ingress("i", "other"));
+    followed.until("the other one", |s| secret_text(s, "other").is_some()).await;
+    let snapshot = followed.until("only that", |s| s.secrets().len() == 1).await;
+    assert!(secret_text(&snapshot, "cert").is_none());
+    server.delete("Secret", "default", "other");
+    followed.until("deleted", |s| s.secrets().is_empty()).await;
+    server.put(secret("other", "back"));
+    followed.until("back", |s| secret_text(s, "other").as_deref() == Some("back")).await;
+    server.delete("Ingress", "default", "i");
+    followed.until("nothing refers to it", |s| s.secrets().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_exist_holds_nothing_up() {
+    let server = ApiServer::start().await;
+    server.put(ingress("i", "missing"));
+    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
+    let snapshot = followed.until("in sync", |_| true).await;
+    assert_eq!((snapshot.ingresses().len(), snapshot.secrets().len()), (1, 0));
+    server.put(secret("missing", "here"));
+    followed.until("created later", |s| secret_text(s, "missing").is_some()).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_may_not_be_read_is_refused_with_the_cure_and_holds_nothing_up() {
+    let server = ApiServer::start().await;
+    server.put_all([ingress("i", "cert"), secret("cert", "x")]);
+    server.forbid(&["secrets"]);
+    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
+    let snapshot = followed.until("in sync", |_| true).await;
+    let refusal = snapshot.refused().values().next().unwrap();
+    assert_eq!(
+        &*refusal.reason,
+        "it answered 403: User \"test\" cannot list resource \"secrets\"; \
+         grant this account get, list and watch on secrets (RBAC)"
+    );
+    assert_eq!(refusal.object.to_string(), "Secret default/cert");
+    server.forbid(&[]);
+    let snapshot = followed.until("granted", |s| secret_text(s, "cert").is_some()).await;
+    assert!(snapshot.refused().is_empty());
+    assert!(followed.running.health.borrow().problems.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_always_wanted_needs_no_reference() {
+    let server = ApiServer::start().await;
+    server.put(secret("default-cert", "x"));
+    let wanted = ObjectRef { kind: Kind::Secret, key: Key::new("default", "default-cert") };
+    for kinds in [vec![Kind::Secret], vec![Kind::Ingress, Kind::Secret]] {
+        let always = BTreeSet::from([wanted.clone()]);
+        let options = KubernetesOptions { always, ..options(&server) };
+        let mut followed = Followed::start_with(options, kinds).await;
+        let snapshot = followed.until("in sync", |_| true).await;
+        assert_eq!(secret_text(&snapshot, "default-cert").as_deref(), Some("x"));
+    }
+}
