@@ -42,6 +42,8 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 8192;
 /// Pages below it are JSON and may take a while.
 const DATA_PREFIX: &str = "/v1/";
+/// Has a line for each bucket of each path.
+const METRICS_PATH: &str = "/metrics";
 /// Root, and the members of the group.
 const SOCKET_MODE: u32 = 0o660;
 /// Its members may ask, if there is such a group.
@@ -239,7 +241,7 @@ async fn answer(
     let path = uri.path().to_owned();
     let is_data = uri.path().starts_with(DATA_PREFIX);
     // Reports are work: reading maps, planning. They must not hold up those who watch.
-    let page = if is_data {
+    let page = if is_data || path == METRICS_PATH {
         tokio::task::spawn_blocking(move || pages(&uri)).await.unwrap_or_else(|_| {
             Some((StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n".into()))
         })
@@ -264,7 +266,7 @@ pub(crate) fn response(status: StatusCode, text: String) -> Response<Body> {
 
 fn content_type(path: &str, is_json: bool) -> HeaderValue {
     HeaderValue::from_static(match path {
-        "/metrics" => "text/plain; version=0.0.4; charset=utf-8",
+        METRICS_PATH => "text/plain; version=0.0.4; charset=utf-8",
         _ if is_json => "application/json",
         _ => "text/plain; charset=utf-8",
     })
@@ -272,6 +274,8 @@ fn content_type(path: &str, is_json: bool) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -285,6 +289,29 @@ mod tests {
             ("no", None),
         ] {
             assert_eq!(group_id(groups, name), expected, "{name}");
+        }
+    }
+
+    /// The thread that answers is the one that follows the cluster.
+    #[tokio::test]
+    async fn long_reports_are_made_on_threads_of_their_own() {
+        let here = std::thread::current().id();
+        let pages = Texts::new(move |_: &Uri| {
+            let is_here = std::thread::current().id() == here;
+            Some((StatusCode::OK, if is_here { "here" } else { "elsewhere" }.to_owned()))
+        });
+        let cancel = CancellationToken::new();
+        let _ends = cancel.clone().drop_guard();
+        let bound = serve("--listen", ([127, 0, 0, 1], 0).into(), pages, cancel).await.unwrap();
+        for (path, made) in
+            [("/healthz", "here"), ("/metrics", "elsewhere"), ("/v1/status", "elsewhere")]
+        {
+            let mut stream = TcpStream::connect(bound).await.unwrap();
+            let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(&format!("\r\n\r\n{made}")), "{path}: {answer}");
         }
     }
 }
