@@ -2,6 +2,7 @@
 
 mod hosts;
 mod streams;
+mod upstreams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,23 +14,22 @@ use fairlead_state::{
     model::{Ingress, IngressRule},
 };
 
-use self::streams::StreamPlan;
+use self::{streams::StreamPlan, upstreams::Tracked};
 use super::{
     Routes,
     class::{ClassRules, Ownership},
     compile::{self, Age, Compiled, Derived},
-    endpoints,
     finding::{Finding, Severity, tell},
     options::Options,
     streams::Streams,
-    upstream::{Problem, Protocol, Speech, Upstream, UpstreamKey},
+    upstream::UpstreamKey,
 };
 use crate::{
     config::IngressConfig,
     explain::{CertificateChoice, Expiry, Foreign},
     host::HostPattern,
     series::Register,
-    tls::{self, CertificatePlanner, Certificates, Fallback, UpstreamTls},
+    tls::{CertificatePlanner, Certificates, Fallback},
 };
 
 /// Owns everything derived from snapshots. One writer; readers get clones of its results.
@@ -54,14 +54,6 @@ pub struct Planner {
     register: Arc<Register>,
     streams: StreamPlan,
     certificates: CertificatePlanner,
-}
-
-#[derive(Debug)]
-struct Tracked {
-    upstream: Arc<Upstream>,
-    /// Of protocols with TLS; until prepared, and again when its Secret changed, `None`.
-    tls: Option<Result<Arc<UpstreamTls>, Arc<str>>>,
-    users: BTreeSet<ObjectRef>,
 }
 
 /// What a snapshot changed.
@@ -336,92 +328,6 @@ impl Planner {
         }
     }
 
-    fn use_upstream(&mut self, key: &UpstreamKey, user: &ObjectRef, touched: &mut Touched) {
-        let tracked = self.upstreams.entry(key.clone()).or_insert_with(|| {
-            touched.linked.insert(key.clone());
-            if let Some(secret) = key.tls.as_ref().and_then(|tls| tls.secret.clone()) {
-                self.upstream_secrets.entry(secret).or_default().insert(key.clone());
-            }
-            let upstream = Arc::new(Upstream::new(key.clone()));
-            Tracked { upstream, tls: None, users: BTreeSet::new() }
-        });
-        tracked.users.insert(user.clone());
-    }
-
-    fn leave_upstream(&mut self, key: &UpstreamKey, user: &ObjectRef, touched: &mut Touched) {
-        if let Some(tracked) = self.upstreams.get_mut(key) {
-            tracked.users.remove(user);
-            touched.unlinked.insert(key.clone());
-        }
-    }
-
-    /// Its connections are closed by the threads that hold them.
-    fn drop_unused(&mut self, key: &UpstreamKey) {
-        if self.upstreams.get(key).is_some_and(|tracked| tracked.users.is_empty())
-            && let Some(unused) = self.upstreams.remove(key)
-        {
-            unused.upstream.set(&[], &Speech::default(), None);
-            let secret = key.tls.as_ref().and_then(|tls| tls.secret.as_ref());
-            if let Some(secret) = secret
-                && let Some(users) = self.upstream_secrets.get_mut(secret)
-            {
-                users.remove(key);
-                if users.is_empty() {
-                    self.upstream_secrets.remove(secret);
-                }
-            }
-        }
-    }
-
-    fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
-        let service_key = service.clone();
-        let first =
-            UpstreamKey { service: service_key, port: None, protocol: None, tls: None, udp: false };
-        let keys: Vec<UpstreamKey> = self
-            .upstreams
-            .range(first..)
-            .map(|(key, _)| key)
-            .take_while(|key| key.service == *service)
-            .cloned()
-            .collect();
-        for key in &keys {
-            self.refresh_upstream(snapshot, key);
-        }
-    }
-
-    /// Connections made with what it held are not used again.
-    fn refresh_secret(&mut self, snapshot: &Snapshot, secret: &Key) {
-        for key in self.upstream_secrets.get(secret).cloned().unwrap_or_default() {
-            if let Some(tracked) = self.upstreams.get_mut(&key) {
-                tracked.tls = None;
-            }
-            self.refresh_upstream(snapshot, &key);
-        }
-    }
-
-    fn refresh_upstream(&mut self, snapshot: &Snapshot, key: &UpstreamKey) {
-        let Some(tracked) = self.upstreams.get_mut(key) else { return };
-        let had_problem = tracked.upstream.endpoints().problem.clone();
-        let resolved = endpoints::resolve(snapshot, key).and_then(|resolved| {
-            let protocol = key.protocol.unwrap_or(resolved.protocol);
-            let tls = tracked.tls(snapshot, key).map_err(Problem::Tls)?;
-            Ok((resolved.addresses, Speech { protocol, tls }))
-        });
-        let problem = match resolved {
-            Ok((addresses, speech)) => {
-                tracked.upstream.set(&addresses, &speech, None);
-                None
-            }
-            Err(problem) => {
-                tracked.upstream.set(&[], &Speech::default(), Some(problem.clone()));
-                Some(problem)
-            }
-        };
-        if let Some(problem) = problem.filter(|problem| had_problem.as_ref() != Some(problem)) {
-            tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
-        }
-    }
-
     /// Annotations that act on an Ingress, `name=value`.
     pub fn annotations(&self, ingress: &Key) -> Vec<String> {
         let compiled = self.ingresses.get(ingress);
@@ -484,23 +390,4 @@ fn read_by(compiled: &Compiled) -> impl Iterator<Item = ObjectRef> {
     let of = |kind| move |key: &Key| ObjectRef { kind, key: key.clone() };
     let secrets = compiled.annotations.secrets().map(of(Kind::Secret));
     secrets.chain(compiled.annotations.config_maps().map(of(Kind::ConfigMap)))
-}
-
-impl Tracked {
-    /// How TLS to its endpoints is spoken, prepared if need be.
-    fn tls(
-        &mut self,
-        snapshot: &Snapshot,
-        key: &UpstreamKey,
-    ) -> Result<Option<Arc<UpstreamTls>>, Arc<str>> {
-        let Some(wish) = &key.tls else { return Ok(None) };
-        let prepare = || {
-            let secret = wish.secret.as_ref().and_then(|key| snapshot.secrets().get(key));
-            let is_h2 = key.protocol.is_some_and(Protocol::is_h2);
-            let protocol = if is_h2 { &b"h2"[..] } else { b"http/1.1" };
-            let prepared = tls::prepare(wish, &key.service, protocol, secret.map(|s| &**s));
-            prepared.map(Arc::new).map_err(Arc::from)
-        };
-        self.tls.get_or_insert_with(prepare).clone().map(Some)
-    }
 }
