@@ -188,7 +188,7 @@ impl Explainer {
         self.with(|planner| planner.served().cloned().collect())
     }
 
-    /// Annotations that act on an Ingress, `name=value`.
+    /// Annotations that act on an Ingress, `name=value`; addresses, snippets and the like by name alone.
     pub fn annotations(&self, ingress: &Key) -> Vec<String> {
         self.with(|planner| planner.annotations(ingress))
     }

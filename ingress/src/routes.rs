@@ -12,6 +12,7 @@ mod options;
 mod paths;
 mod planner;
 mod streams;
+mod told;
 mod upstream;
 
 use std::{fmt, sync::Arc};

@@ -84,7 +84,8 @@ const OBJECTS: &str = r#"[
  "spec": {"controller": "fairlead.io/ingress"}},
 {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
  "metadata": {"name": "web", "namespace": "shop", "annotations": {
-  "nginx.ingress.kubernetes.io/upstream-vhost": "EVIL", "nginx.ingress.kubernetes.io/EVIL": "EVIL"}},
+  "nginx.ingress.kubernetes.io/upstream-vhost": "EVIL", "nginx.ingress.kubernetes.io/EVIL": "EVIL",
+  "nginx.ingress.kubernetes.io/configuration-snippet": "more_set_headers \"X-Key: s3cret\";"}},
  "spec": {"ingressClassName": "fairlead", "rules": [{"host": "shop.example", "http": {"paths": [
    {"path": "/EVIL", "pathType": "ImplementationSpecific",
     "backend": {"service": {"name": "web", "port": {"number": 80}}}},
@@ -151,6 +152,18 @@ fn words_of_others_are_text_on_every_page() {
         assert!(!part.to_string().contains("<script>alert"), "{path}");
     }
     assert!(met >= 14, "hostile words were shown on {met} pages only");
+}
+
+#[test]
+fn passwords_in_annotations_are_on_no_page() {
+    let (_folder, facts) = written();
+    let mut met = 0;
+    for (path, query) in every_page() {
+        let (_, text) = shown(&facts, path, &query);
+        assert!(!text.contains("s3cret"), "{path} {query:?}: {text}");
+        met += usize::from(text.contains("configuration-snippet"));
+    }
+    assert!(met >= 2, "its name is on the pages of the host and of a trace: {met}");
 }
 
 fn form(query: &[(&str, &str)]) -> String {

@@ -27,7 +27,7 @@ mod value;
 use std::sync::Arc;
 
 use fairlead_state::{
-    Key,
+    Key, in_one_line,
     model::{ConfigMap, Ingress, Secret},
 };
 use http::HeaderValue;
@@ -65,7 +65,7 @@ use self::{
     tracing::Tracing,
     value::{own_object, switch},
 };
-use super::{finding::Severity, upstream::Protocol};
+use super::{finding::Severity, told, upstream::Protocol};
 use crate::{
     authority::{Authority, Mirror},
     config::IngressConfig,
@@ -109,7 +109,7 @@ pub(super) struct Annotations {
     denied: Option<Arc<str>>,
     proxying: Proxying,
     tracing: Tracing,
-    /// Those that act, as `name=value`.
+    /// Those that act, as `name=value`, or by name alone.
     pub(super) in_force: Vec<String>,
 }
 
@@ -349,24 +349,26 @@ pub(super) fn parse(
     }
     for (name, value) in &*ingress.annotations {
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
+        let shown = told::value_of(short, value);
         match all.set(&ingress.key, short, value) {
-            Ok(()) => all.in_force.push(format!("{short}={}", value.escape_debug())),
+            Ok(()) if told::is_private(short) => all.in_force.push(short.to_owned()),
+            Ok(()) => all.in_force.push(format!("{short}={}", in_one_line(value))),
             Err(Unread::Unknown) => match catalogue::find(short) {
-                Some(known) => find(Severity::Differs, known.not_served(name, value)),
+                Some(known) => find(Severity::Differs, known.not_served(name, &shown)),
                 None => find(Severity::Differs, format!("annotation {name} has no effect here")),
             },
             Err(Unread::NotServed(what)) => {
-                find(Severity::Differs, format!("annotation {name} {value:?} {what}"));
+                find(Severity::Differs, format!("annotation {name}{shown} {what}"));
             }
             Err(Unread::Bad(what)) if guards(short) => {
                 let reason = format!(
-                    "annotation {name} {value:?} {what}; its paths answer 503 until it is put right"
+                    "annotation {name}{shown} {what}; its paths answer 503 until it is put right"
                 );
                 all.denied = Some(reason.as_str().into());
                 find(Severity::Refused, reason);
             }
             Err(Unread::Bad(what)) => {
-                find(Severity::Refused, format!("annotation {name} {value:?} {what}"));
+                find(Severity::Refused, format!("annotation {name}{shown} {what}"));
             }
         }
     }

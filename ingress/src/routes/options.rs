@@ -16,6 +16,7 @@ use self::read::Reader;
 use super::{
     annotations::{Annotations, Unread},
     finding::{Finding, Severity, tell},
+    told,
 };
 use crate::config::IngressConfig;
 
@@ -63,14 +64,15 @@ impl Options {
                     find(Severity::Differs, reason);
                 }
                 Err(Unread::NotServed(what)) => {
-                    find(Severity::Differs, format!("option {name} {value:?}: {what}"));
+                    let shown = told::value_of(name, value);
+                    find(Severity::Differs, format!("option {name}{shown}: {what}"));
                 }
                 Err(Unread::Bad(what)) => {
-                    let reason = format!("option {name} {value:?} {what}");
+                    let reason = format!("option {name}{} {what}", told::value_of(name, value));
                     let instead = match self.good.get(name) {
                         Some(kept) if reader.set(name, kept).is_ok() => {
                             next.good.insert(name.clone(), kept.clone());
-                            format!("{kept:?} stays in force")
+                            format!("its last value{} stays in force", told::value_of(name, kept))
                         }
                         _ if reader.distrust(name, &reason) => {
                             "until then all answer 503".to_owned()

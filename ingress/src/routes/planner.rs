@@ -328,7 +328,7 @@ impl Planner {
         }
     }
 
-    /// Annotations that act on an Ingress, `name=value`.
+    /// Annotations that act on an Ingress, `name=value`, or by name alone.
     pub fn annotations(&self, ingress: &Key) -> Vec<String> {
         let compiled = self.ingresses.get(ingress);
         compiled.map(|compiled| compiled.annotations.in_force.clone()).unwrap_or_default()

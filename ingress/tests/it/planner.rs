@@ -4,8 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
 use fairlead_state::{
-    Change, Object,
-    model::PathType::{Exact, ImplementationSpecific, Prefix},
+    Change, Key, Object,
+    model::{
+        Ingress,
+        PathType::{Exact, ImplementationSpecific, Prefix},
+    },
 };
 use proptest::prelude::*;
 
@@ -112,6 +115,48 @@ fn annotations_without_effect_are_told() {
         ["Ingress default/web differs: annotation nginx.ingress.kubernetes.io/rewrite-goal has \
           no effect here"]
     );
+}
+
+/// Whoever opens the page or reads the log need not be somebody who may read Ingresses.
+#[test]
+fn passwords_and_tokens_in_annotations_are_not_repeated() {
+    const WORD: &str = "s3cret";
+    let annotate = |ingress: Ingress, name: &str, value: &str| {
+        ingress.annotation(&format!("nginx.ingress.kubernetes.io/{name}"), value)
+    };
+    let good = [
+        ("auth-url", "http://auth.example/?key=s3cret"),
+        ("configuration-snippet", "proxy_set_header Authorization \"Bearer s3cret\";"),
+        ("mirror-target", "https://b.example/?token=s3cret"),
+        ("proxy-body-size", "2m"),
+    ];
+    let bad = [
+        ("auth-request-redirect", "s3cret"),
+        ("configuration-snippet", "more_set_headers \"Authorization Bearer s3cret\";"),
+        ("mirror-target", "s3cret"),
+        ("server-snippet", "set $password s3cret; unknown;"),
+        ("auth-snippet", "s3cret"),
+        ("proxy-read-timeout", "soon"),
+    ];
+    let [good, bad] = [("good", &good[..]), ("bad", &bad[..])].map(|(name, annotations)| {
+        let ingress = ingress(name).host(&format!("{name}.example"), "web");
+        annotations.iter().fold(ingress, |ingress, (name, value)| annotate(ingress, name, value))
+    });
+    let objects =
+        [class("fairlead", "fairlead.io/ingress"), service("web"), good.object(), bad.object()];
+    let planner = planned(&objects);
+    let key = |name| Key::new("default", name);
+    let acting = planner.annotations(&key("good")).join(" ");
+    assert!(!acting.contains(WORD) && acting.contains("proxy-body-size=2m"), "{acting}");
+    for name in ["auth-url", "configuration-snippet", "mirror-target"] {
+        assert!(acting.split(' ').any(|shown| shown == name), "{name}: {acting}");
+    }
+    let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
+    let findings = findings.join("\n");
+    assert!(!findings.contains(WORD), "{findings}");
+    for part in ["/server-snippet ", "/auth-snippet ", "/proxy-read-timeout \"soon\" "] {
+        assert!(findings.contains(part), "{part}: {findings}");
+    }
 }
 
 #[test]

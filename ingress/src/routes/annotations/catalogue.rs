@@ -47,10 +47,10 @@ impl Support {
 }
 
 impl Annotation {
-    /// What is said of one that has no effect.
-    pub(super) fn not_served(&self, name: &str, value: &str) -> String {
+    /// What is said of one that has no effect; `shown`: its value, as far as that is repeated.
+    pub(super) fn not_served(&self, name: &str, shown: &str) -> String {
         let how = if self.support == Refused { " is not served" } else { "" };
-        format!("annotation {name} {value:?}{how}: {}", self.note)
+        format!("annotation {name}{shown}{how}: {}", self.note)
     }
 }
 

@@ -176,7 +176,7 @@ fn if_condition(words: &[&str]) -> Result<Condition, String> {
     }
     let regex = |text: &str, ignores_case: bool| {
         let text = if ignores_case { format!("(?i){text}") } else { text.to_owned() };
-        regex_with_case(&text).map_err(|_| format!("{text:?} is no regular expression served here"))
+        regex_with_case(&text).map_err(|_| "if with no regular expression served here".to_owned())
     };
     let test = match (operator, right) {
         (None, None) => Test::Set,
@@ -238,7 +238,10 @@ fn status_of(text: &str) -> Result<StatusCode, String> {
 pub(in super::super) fn field_name(text: &str) -> Result<HeaderName, String> {
     const OURS: [&str; 6] =
         ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
-    let name: HeaderName = text.trim().parse().map_err(|_| format!("{text:?} is no field"))?;
+    let name: Result<HeaderName, _> = text.trim().parse();
+    // Behind its first word may be a value that lacks its colon.
+    let first = || text.split_whitespace().next().unwrap_or_default();
+    let name = name.map_err(|_| format!("{:?} begins no field", first()))?;
     if OURS.contains(&name.as_str()) {
         return Err(format!("{name} is not set by snippets"));
     }
@@ -290,6 +293,8 @@ mod tests {
             ("proxy_set_header Transfer-Encoding chunked;", 1, "transfer-encoding"),
             ("more_set_headers \"X: a\nSet-Cookie: b\";", 1, "no field"),
             ("more_set_headers -s 404 'X: y';", 1, "-s"),
+            ("more_set_headers 'Authorization Bearer';", 1, "\"Authorization\" begins no field"),
+            ("if ($host ~ \"(\") { return 403; }", 1, "no regular expression"),
             ("ssl_certificate_key /proc/self/environ;", 1, "ssl_certificate_key"),
         ] {
             let reason = Snippet::parse(text).unwrap_err();
