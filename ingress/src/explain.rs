@@ -109,17 +109,6 @@ pub struct Explanation {
     pub rule: Option<Rule>,
 }
 
-/// When the certificate a name is shown ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expiry {
-    /// As in the TLS section.
-    pub host: String,
-    /// Where it is from.
-    pub secret: Key,
-    /// Seconds since the epoch.
-    pub expires_seconds: i64,
-}
-
 /// An Ingress that is not served, although it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
@@ -171,11 +160,6 @@ impl Explainer {
     /// What each route served; those without a request are left out.
     pub fn served_by_route(&self) -> Vec<RouteCounters> {
         self.with(|planner| planner.register().clone()).read()
-    }
-
-    /// When the certificates of names end, sorted by name.
-    pub fn expiries(&self) -> Vec<Expiry> {
-        self.with(Planner::expiries)
     }
 
     /// What is refused, differs or waits, sorted by object.

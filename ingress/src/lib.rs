@@ -49,5 +49,5 @@ pub use series::{
     DURATION_BOUNDS_US, Histogram, LENGTH_BOUNDS, RequestKind, RouteCounters, SERIES_ROUTES_MAX,
     SIZE_BOUNDS, SeriesLabels,
 };
-pub use tls::{Certificates, Fallback, TlsWish, UpstreamTls};
+pub use tls::{Certificates, Expiry, Fallback, TlsWish, UpstreamTls};
 pub use traces::Traces;

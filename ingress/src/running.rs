@@ -22,7 +22,7 @@ use crate::{
     series::RouteCounters,
     serve::{self, Life, Readiness, Shared},
     streams, timer,
-    tls::{Fallback, Handshakes, Resolver},
+    tls::{Expiry, Fallback, Handshakes, Resolver},
     traces,
 };
 
@@ -37,6 +37,7 @@ pub struct Running {
     revision: watch::Receiver<u64>,
     counters: Meter,
     planner: Arc<Mutex<Planner>>,
+    resolver: Arc<Resolver>,
     threads: Vec<Thread>,
     cancel: CancellationToken,
 }
@@ -128,6 +129,7 @@ pub fn start(
         revision: revision_in_force,
         counters: Meter::default(),
         planner: planner.clone(),
+        resolver: resolver.clone(),
         threads: Vec::new(),
         cancel,
     };
@@ -280,6 +282,12 @@ impl Running {
     pub fn route_meter(&self) -> impl Fn() -> Vec<RouteCounters> + Send + Sync + use<> {
         let register = lock(&self.planner).register().clone();
         move || register.read()
+    }
+
+    /// When the certificates in force end, for a metrics page that is not tied to the borrow.
+    pub fn expiry_meter(&self) -> impl Fn() -> Vec<Expiry> + Send + Sync + use<> {
+        let resolver = self.resolver.clone();
+        move || resolver.expiries()
     }
 
     /// Explains what is in force; usable for longer than the borrow.

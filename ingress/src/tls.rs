@@ -17,6 +17,6 @@ pub(crate) use self::{
     server::Handshakes,
 };
 pub use self::{
-    certificates::{Certificates, Fallback},
+    certificates::{Certificates, Expiry, Fallback},
     client::{TlsWish, UpstreamTls},
 };

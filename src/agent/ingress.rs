@@ -38,14 +38,15 @@ pub(crate) async fn run(
     let started = fairlead_ingress::start(config, shared.snapshots.clone(), cancel);
     let mut running = started.map_err(with_holder)?;
     tracing::info!(http = ?running.http(), https = ?running.https(), "Ingress: listening");
-    let (meter, route_meter, explainer) =
-        (running.meter(), running.route_meter(), running.explainer());
+    // Nothing of it waits for a plan that is being made.
+    let (meter, route_meter) = (running.meter(), running.route_meter());
+    let (expiry_meter, revision) = (running.expiry_meter(), running.revision());
     let metrics: Metrics = Box::new(move |text| {
         let seen = metrics::Seen {
             counters: meter(),
             routes: route_meter(),
-            expiries: explainer.expiries(),
-            revision: explainer.revision(),
+            expiries: expiry_meter(),
+            revision: *revision.borrow(),
         };
         metrics::write(text, &controller, &seen);
     });

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::IngressConfig,
-    explain::{CertificateChoice, Expiry, Foreign},
+    explain::{CertificateChoice, Foreign},
     host::HostPattern,
     series::Register,
     tls::{CertificatePlanner, Certificates, Fallback},
@@ -347,11 +347,6 @@ impl Planner {
             }
         };
         foreign.map(row).collect()
-    }
-
-    /// When the certificates of names end.
-    pub fn expiries(&self) -> Vec<Expiry> {
-        self.certificates.expiries()
     }
 
     /// Which certificate a name is shown.

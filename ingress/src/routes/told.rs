@@ -36,7 +36,7 @@ mod tests {
     };
 
     /// Told to every client, or made of nothing but variables.
-    const HARMLESS: [&str; 12] = [
+    const HARMLESS: [&str; 13] = [
         "auth-cache-key",
         "auth-signin",
         "auth-tls-error-page",
@@ -46,6 +46,7 @@ mod tests {
         "limit-conn-zone-variable",
         "log-format-upstream",
         "modsecurity-transaction-id",
+        "opentelemetry-operation-name",
         "permanent-redirect",
         "temporal-redirect",
         "upstream-hash-by",

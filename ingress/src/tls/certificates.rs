@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use fairlead_state::Name;
-use imbl::HashMap;
+use fairlead_state::{Key, Name};
+use imbl::{HashMap, OrdMap};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -18,6 +18,8 @@ use crate::{
 
 /// What names the self-signed certificate, for whoever meets it in a browser.
 const FALLBACK_NAME: &str = "fairlead.invalid";
+/// What ingress-nginx calls the server of names that no other has.
+const DEFAULT_SERVER: &str = "_";
 
 /// All certificates at one revision. Clones share structure.
 #[derive(Clone)]
@@ -25,6 +27,28 @@ pub struct Certificates {
     exact: HashMap<Name, Arc<CertifiedKey>>,
     wildcard: HashMap<Name, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
+    /// Of those that are from Secrets.
+    ends: OrdMap<HostPattern, End>,
+    default_end: Option<End>,
+}
+
+/// A certificate of a Secret, and when it ends.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) secret: Key,
+    /// Seconds since the epoch.
+    pub(super) seconds: i64,
+}
+
+/// When the certificate a name is shown ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// As in the TLS section; `_` for names without a certificate of their own.
+    pub host: String,
+    /// Where it is from.
+    pub secret: Key,
+    /// Seconds since the epoch.
+    pub expires_seconds: i64,
 }
 
 /// The self-signed certificate served where there is no other.
@@ -43,7 +67,8 @@ pub(super) struct OnlyKnown(pub(super) Arc<Resolver>);
 
 impl Certificates {
     pub(super) fn new(default: Arc<CertifiedKey>) -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), default }
+        let (exact, wildcard) = Default::default();
+        Self { exact, wildcard, default, ends: OrdMap::new(), default_end: None }
     }
 
     /// By name, then by wildcard of one label, else the default one.
@@ -56,7 +81,12 @@ impl Certificates {
         self.exact.get(name).or_else(wildcard)
     }
 
-    pub(super) fn set(&mut self, host: &HostPattern, certificate: Option<Arc<CertifiedKey>>) {
+    pub(super) fn set(
+        &mut self,
+        host: &HostPattern,
+        certificate: Option<Arc<CertifiedKey>>,
+        end: Option<End>,
+    ) {
         let (map, name) = match host {
             // Without a name there is nothing SNI could ask for.
             HostPattern::Any => return,
@@ -67,10 +97,26 @@ impl Certificates {
             Some(certificate) => map.insert(name.clone(), certificate),
             None => map.remove(name),
         };
+        match end {
+            Some(end) => self.ends.insert(host.clone(), end),
+            None => self.ends.remove(host),
+        };
     }
 
-    pub(super) fn set_default(&mut self, certificate: Arc<CertifiedKey>) {
+    pub(super) fn set_default(&mut self, certificate: Arc<CertifiedKey>, end: Option<End>) {
         self.default = certificate;
+        self.default_end = end;
+    }
+
+    /// When what names are shown ends: by name, the default one first; without the self-signed one.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        let default = self.default_end.iter().map(|end| (DEFAULT_SERVER.to_owned(), end));
+        let own = self.ends.iter().map(|(host, end)| (host.to_string(), end));
+        let expiry = |(host, end): (String, &End)| {
+            let (secret, expires_seconds) = (end.secret.clone(), end.seconds);
+            Expiry { host, secret, expires_seconds }
+        };
+        default.chain(own).map(expiry).collect()
     }
 
     /// Names that have a certificate of their own.
@@ -105,6 +151,10 @@ impl Resolver {
 
     pub(crate) fn replace(&self, certificates: Certificates) {
         self.current.store(Arc::new(certificates));
+    }
+
+    pub(crate) fn expiries(&self) -> Vec<Expiry> {
+        self.current.load_full().expiries()
     }
 }
 

@@ -10,11 +10,11 @@ use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
 use rustls::sign::CertifiedKey;
 
 use super::{
-    certificates::{Certificates, Fallback},
+    certificates::{Certificates, End, Fallback},
     parse,
 };
 use crate::{
-    explain::{CertificateChoice, Expiry},
+    explain::CertificateChoice,
     host::{HostPattern, wildcard_suffix},
     routes::{Age, Finding, Severity, TlsClaim},
 };
@@ -39,8 +39,8 @@ struct Tracked {
     users: BTreeSet<(Key, HostPattern)>,
     /// `None` until looked at.
     parsed: Option<Result<Arc<CertifiedKey>, Arc<str>>>,
-    /// Seconds since the epoch; of a certificate that is used.
-    expires_seconds: Option<i64>,
+    /// Of a certificate that can be used.
+    end: Option<End>,
 }
 
 impl CertificatePlanner {
@@ -121,23 +121,29 @@ impl CertificatePlanner {
             self.choose(host);
         }
         if default_changed {
-            let chosen = self.parsed(self.default_secret.as_ref());
-            self.certificates.set_default(chosen.unwrap_or_else(|| self.fallback.0.clone()));
+            let secret = self.default_secret.as_ref();
+            let (chosen, end) = (self.parsed(secret), self.end(secret));
+            self.certificates.set_default(chosen.unwrap_or_else(|| self.fallback.0.clone()), end);
         }
         !touched.is_empty() || default_changed
     }
 
     fn choose(&mut self, host: &HostPattern) {
         let first = self.claims.get(host).and_then(|claims| claims.first());
-        let certificate = first.and_then(|(_, secret)| self.parsed(secret.as_ref()));
+        let secret = first.and_then(|(_, secret)| secret.as_ref());
+        let (certificate, end) = (self.parsed(secret), self.end(secret));
         if first.is_none() {
             self.claims.remove(host);
         }
-        self.certificates.set(host, certificate);
+        self.certificates.set(host, certificate, end);
     }
 
     fn parsed(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
         self.secrets.get(secret?)?.parsed.as_ref()?.as_ref().ok().cloned()
+    }
+
+    fn end(&self, secret: Option<&Key>) -> Option<End> {
+        self.secrets.get(secret?)?.end.clone()
     }
 
     /// Which certificate a name is shown, and why.
@@ -159,16 +165,6 @@ impl CertificatePlanner {
             claimed_by: claimed.as_ref().map(|(host, _)| host.to_string()),
             problem: parsed.and_then(|parsed| Some(parsed.as_ref().err()?.to_string())),
         }
-    }
-
-    /// When what names are shown ends.
-    pub(crate) fn expiries(&self) -> Vec<Expiry> {
-        let shown = self.claims.iter().filter_map(|(host, claims)| {
-            let secret = claims.first()?.1.as_ref()?;
-            let expires_seconds = self.secrets.get(secret)?.expires_seconds?;
-            Some(Expiry { host: host.to_string(), secret: secret.clone(), expires_seconds })
-        });
-        shown.collect()
     }
 
     /// Bad and missing Secrets, told of every Ingress that refers to them.
@@ -203,12 +199,13 @@ impl Tracked {
         {
             tracing::warn!("{reason}");
         }
-        self.expires_seconds = parsed.as_ref().ok().and_then(|key| expiry(key));
+        let seconds = parsed.as_ref().ok().and_then(|certified| end_seconds(certified));
+        self.end = seconds.map(|seconds| End { secret: key.clone(), seconds });
         self.parsed = Some(parsed);
     }
 }
 
-fn expiry(certified: &CertifiedKey) -> Option<i64> {
+fn end_seconds(certified: &CertifiedKey) -> Option<i64> {
     let leaf = certified.cert.first()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
     Some(certificate.validity().not_after.timestamp())

@@ -60,6 +60,35 @@ async fn a_name_gets_its_own_certificate_then_a_wildcard_then_the_default() {
 }
 
 #[tokio::test]
+async fn ends_of_certificates_are_told_by_name_and_follow_their_secrets() {
+    let authority = Authority::new();
+    let tls =
+        |name: &str| site(name, &format!("{name}.example"), &[&format!("{name}.example")], name);
+    let objects = vec![
+        authority.secret("a", &["a.example"]),
+        authority.secret("default", &["default.test"]),
+        tls("a"),
+        tls("missing"),
+    ];
+    let key = Key::new("default", "default");
+    let config = IngressConfig { default_certificate: Some(key), ..config() };
+    let mut world = World::with(config, objects).await;
+    let ends = world.running.expiry_meter();
+    let told = || {
+        let told = ends().into_iter().map(|expiry| {
+            assert!(expiry.expires_seconds > 1_700_000_000, "{expiry:?}");
+            (expiry.host, expiry.secret.name.to_string())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let pair = |host: &str, secret: &str| (host.to_owned(), secret.to_owned());
+    assert_eq!(told(), [pair("_", "default"), pair("a.example", "a")]);
+    world.delete(secret_ref("default")).await;
+    world.apply(vec![authority.secret("missing", &["missing.example"])]).await;
+    assert_eq!(told(), [pair("a.example", "a"), pair("missing.example", "missing")]);
+}
+
+#[tokio::test]
 async fn a_bad_certificate_harms_its_own_host_only_and_says_why() {
     let upstream = Upstream::echo("web").await;
     let authority = Authority::new();

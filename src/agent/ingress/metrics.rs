@@ -5,7 +5,7 @@ mod nginx;
 
 use std::fmt::Write as _;
 
-use fairlead_ingress::{Counters, RouteCounters, explain::Expiry};
+use fairlead_ingress::{Counters, Expiry, RouteCounters};
 
 pub(super) use nginx::controller;
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use fairlead_ingress::{
-    DURATION_BOUNDS_US, Histogram, LENGTH_BOUNDS, RequestKind, RouteCounters, SIZE_BOUNDS,
+    DURATION_BOUNDS_US, Expiry, Histogram, LENGTH_BOUNDS, RequestKind, RouteCounters, SIZE_BOUNDS,
 };
 use fairlead_state::Key;
 
@@ -12,118 +12,85 @@ use super::Seen;
 use crate::agent::pages::escaped;
 
 const PREFIX: &str = "nginx_ingress_controller";
-const MICROS: f64 = 1_000_000.0;
-const BYTES: f64 = 1.0;
 
-/// What one histogram of a route is taken from, and told by.
-struct Told {
-    name: &'static str,
-    of: fn(&RouteCounters) -> &Histogram,
-    bounds: &'static [u64],
-    per_unit: f64,
-}
+/// Buckets as counted, and how many of what is counted are one of what is told.
+type Scale = (&'static [u64], f64);
+
+const SECONDS: Scale = (&DURATION_BOUNDS_US, 1_000_000.0);
+const LENGTHS: Scale = (&LENGTH_BOUNDS, 1.0);
+const SIZES: Scale = (&SIZE_BOUNDS, 1.0);
+
+/// A name, what of a route it is told of, and how.
+type Told = (&'static str, fn(&RouteCounters) -> &Histogram, Scale);
 
 const BY_ROUTE: [Told; 6] = [
-    Told {
-        name: "connect_duration_seconds",
-        of: |route| &route.connect,
-        bounds: &DURATION_BOUNDS_US,
-        per_unit: MICROS,
-    },
-    Told {
-        name: "header_duration_seconds",
-        of: |route| &route.header,
-        bounds: &DURATION_BOUNDS_US,
-        per_unit: MICROS,
-    },
-    Told {
-        name: "response_duration_seconds",
-        of: |route| &route.response,
-        bounds: &DURATION_BOUNDS_US,
-        per_unit: MICROS,
-    },
-    Told {
-        name: "request_size",
-        of: |route| &route.request_bytes,
-        bounds: &LENGTH_BOUNDS,
-        per_unit: BYTES,
-    },
-    Told {
-        name: "response_size",
-        of: |route| &route.response_bytes,
-        bounds: &LENGTH_BOUNDS,
-        per_unit: BYTES,
-    },
-    Told {
-        name: "bytes_sent",
-        of: |route| &route.response_bytes,
-        bounds: &SIZE_BOUNDS,
-        per_unit: BYTES,
-    },
+    ("connect_duration_seconds", |route| &route.connect, SECONDS),
+    ("header_duration_seconds", |route| &route.header, SECONDS),
+    ("response_duration_seconds", |route| &route.response, SECONDS),
+    ("request_size", |route| &route.request_bytes, LENGTHS),
+    ("response_size", |route| &route.response_bytes, LENGTHS),
+    ("bytes_sent", |route| &route.response_bytes, SIZES),
 ];
 
 /// The labels ingress-nginx gives all it tells; `pod`: the one this runs in.
 pub(in crate::agent::ingress) fn controller(class: &str, pod: Option<&Key>) -> String {
     let (namespace, name) = pod.map_or(("", ""), |pod| (&*pod.namespace, &*pod.name));
-    format!(
-        "controller_class=\"{}\",controller_namespace=\"{namespace}\",controller_pod=\"{name}\"",
-        escaped(class)
-    )
+    labelled([
+        ("controller_class", class),
+        ("controller_namespace", namespace),
+        ("controller_pod", name),
+    ])
 }
 
 /// Appends everything. Writing to a String cannot fail.
 pub(super) fn write(text: &mut String, controller: &str, seen: &Seen) {
+    let labels = |route: &RouteCounters| {
+        let names = &route.labels;
+        let own = labelled([
+            ("host", &names.host),
+            ("ingress", &names.ingress),
+            ("namespace", &names.namespace),
+            ("path", &names.path),
+            ("service", &names.service),
+        ]);
+        format!("{controller},{own}")
+    };
     let routes: Vec<(String, &RouteCounters)> =
-        seen.routes.iter().map(|route| (labels(controller, route), route)).collect();
+        seen.routes.iter().map(|route| (labels(route), route)).collect();
     requests(text, &routes);
-    for told in &BY_ROUTE {
-        let name = format!("{PREFIX}_{}", told.name);
+    for (name, of, scale) in BY_ROUTE {
+        let name = format!("{PREFIX}_{name}");
         let _ = writeln!(text, "# TYPE {name} histogram");
         for (labels, route) in &routes {
-            let canary = canary(route, None);
-            let labels = format!("{labels},{canary}");
-            let unit = (told.bounds, told.per_unit);
-            histogram(text, &name, &labels, (told.of)(route), unit);
+            histogram(text, &name, &format!("{labels},canary=\"\""), of(route), scale);
         }
     }
-    process(text, controller, seen);
-    configuration(text, controller, seen);
+    numbers(text, controller, seen);
     certificates(text, controller, seen);
 }
 
-fn labels(controller: &str, route: &RouteCounters) -> String {
-    let labels = &route.labels;
-    format!(
-        "{controller},host=\"{}\",ingress=\"{}\",namespace=\"{}\",path=\"{}\",service=\"{}\"",
-        escaped(&labels.host),
-        escaped(&labels.ingress),
-        escaped(&labels.namespace),
-        escaped(&labels.path),
-        escaped(&labels.service),
-    )
+/// Names with values, which may hold anything.
+fn labelled<const N: usize>(labels: [(&str, &str); N]) -> String {
+    labels.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).join(",")
 }
 
-/// Requests the Service under trial did not get are nobody's trial.
-fn canary(route: &RouteCounters, kind: Option<&RequestKind>) -> String {
-    let is_canary = kind.is_some_and(|kind| kind.is_canary);
-    let name = if is_canary { &*route.labels.canary } else { "" };
-    format!("canary=\"{}\"", escaped(name))
+fn of_kind(labels: &str, route: &RouteCounters, kind: &RequestKind) -> String {
+    let status = match kind.status {
+        0 => "other".to_owned(),
+        status => status.to_string(),
+    };
+    // What the Service under trial did not get is nobody's trial.
+    let canary = if kind.is_canary { &*route.labels.canary } else { "" };
+    let own = labelled([("canary", canary), ("method", kind.method), ("status", &status)]);
+    format!("{labels},{own}")
 }
 
 fn requests(text: &mut String, routes: &[(String, &RouteCounters)]) {
     let kinds: Vec<(String, &Histogram)> = routes
         .iter()
         .flat_map(|(labels, route)| {
-            route.requests.iter().map(move |(kind, histogram)| {
-                let status = match kind.status {
-                    0 => "other".to_owned(),
-                    status => status.to_string(),
-                };
-                let canary = canary(route, Some(kind));
-                let method = kind.method;
-                let labels = format!("{labels},{canary},method=\"{method}\",status=\"{status}\"");
-                (labels, histogram)
-            })
+            let kinds = route.requests.iter();
+            kinds.map(move |(kind, histogram)| (of_kind(labels, route, kind), histogram))
         })
         .collect();
     let name = format!("{PREFIX}_requests");
@@ -134,7 +101,7 @@ fn requests(text: &mut String, routes: &[(String, &RouteCounters)]) {
     let name = format!("{PREFIX}_request_duration_seconds");
     let _ = writeln!(text, "# TYPE {name} histogram");
     for (labels, durations) in &kinds {
-        histogram(text, &name, labels, durations, (&DURATION_BOUNDS_US, MICROS));
+        histogram(text, &name, labels, durations, SECONDS);
     }
 }
 
@@ -144,7 +111,7 @@ fn histogram(
     name: &str,
     labels: &str,
     histogram: &Histogram,
-    (bounds, per_unit): (&[u64], f64),
+    (bounds, per_unit): Scale,
 ) {
     let count = histogram.count();
     if count == 0 {
@@ -168,42 +135,44 @@ fn shown(value: u64, per_unit: f64) -> f64 {
     value as f64 / per_unit
 }
 
-/// What nginx's stub_status tells, as far as there is such a thing.
-fn process(text: &mut String, controller: &str, seen: &Seen) {
-    let counters = &seen.counters;
-    let name = format!("{PREFIX}_nginx_process_connections");
-    let open = counters.connections_open;
-    let _ = writeln!(text, "# TYPE {name} gauge\n{name}{{{controller},state=\"active\"}} {open}");
-    let name = format!("{PREFIX}_nginx_process_connections_total");
-    let _ = writeln!(text, "# TYPE {name} counter");
-    for state in ["accepted", "handled"] {
-        let count = counters.connections;
-        let _ = writeln!(text, "{name}{{{controller},state=\"{state}\"}} {count}");
+/// What nginx's stub_status tells, as far as there is such a thing; and of configuration, which is
+/// never reloaded: what is in force has a number, and dashboards find controllers by it.
+fn numbers(text: &mut String, controller: &str, seen: &Seen) {
+    let Seen { counters, revision, .. } = seen;
+    let made = counters.connections;
+    let is_served = u64::from(*revision > 0);
+    for (name, kind, values) in [
+        (
+            "nginx_process_connections",
+            "gauge",
+            &[(",state=\"active\"", counters.connections_open)][..],
+        ),
+        (
+            "nginx_process_connections_total",
+            "counter",
+            &[(",state=\"accepted\"", made), (",state=\"handled\"", made)],
+        ),
+        ("nginx_process_requests_total", "counter", &[("", counters.requests())]),
+        ("config_hash", "gauge", &[("", *revision)]),
+        ("config_last_reload_successful", "gauge", &[("", is_served)]),
+    ] {
+        let _ = writeln!(text, "# TYPE {PREFIX}_{name} {kind}");
+        for (state, value) in values {
+            let _ = writeln!(text, "{PREFIX}_{name}{{{controller}{state}}} {value}");
+        }
     }
-    let name = format!("{PREFIX}_nginx_process_requests_total");
-    let requests = counters.requests();
-    let _ = writeln!(text, "# TYPE {name} counter\n{name}{{{controller}}} {requests}");
-}
-
-/// Nothing is ever reloaded; what is in force has a number, and dashboards find controllers by it.
-fn configuration(text: &mut String, controller: &str, seen: &Seen) {
-    let name = format!("{PREFIX}_config_hash");
-    let _ = writeln!(text, "# TYPE {name} gauge\n{name}{{{controller}}} {}", seen.revision);
-    let name = format!("{PREFIX}_config_last_reload_successful");
-    let is_served = u8::from(seen.revision > 0);
-    let _ = writeln!(text, "# TYPE {name} gauge\n{name}{{{controller}}} {is_served}");
 }
 
 fn certificates(text: &mut String, controller: &str, seen: &Seen) {
     let name = format!("{PREFIX}_ssl_expire_time_seconds");
     let _ = writeln!(text, "# TYPE {name} gauge");
-    for expiry in &seen.expiries {
-        let (host, secret) = (escaped(&expiry.host), &expiry.secret);
-        let _ = writeln!(
-            text,
-            "{name}{{{controller},host=\"{host}\",namespace=\"{}\",secret_name=\"{}\"}} {}",
-            secret.namespace, secret.name, expiry.expires_seconds
-        );
+    for Expiry { host, secret, expires_seconds } in &seen.expiries {
+        let own = labelled([
+            ("host", host),
+            ("namespace", &secret.namespace),
+            ("secret_name", &secret.name),
+        ]);
+        let _ = writeln!(text, "{name}{{{controller},{own}}} {expires_seconds}");
     }
 }
 
@@ -211,7 +180,7 @@ fn certificates(text: &mut String, controller: &str, seen: &Seen) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use fairlead_ingress::{Counters, SeriesLabels, explain::Expiry};
+    use fairlead_ingress::{Counters, SeriesLabels};
 
     use super::*;
 
@@ -228,7 +197,7 @@ mod tests {
             namespace: "shop".into(),
             ingress: "web".into(),
             service: "front".into(),
-            canary: "next".into(),
+            canary: "shop-next-80".into(),
         };
         let kind = RequestKind { status: 200, method: "GET", is_canary: false };
         let durations = histogram_of(&DURATION_BOUNDS_US, 1, 14_000);
@@ -269,7 +238,7 @@ mod tests {
         let kind = format!("{route},canary=\"\",method=\"GET\",status=\"200\"");
         for line in [
             format!("requests{{{kind}}} 2"),
-            format!("requests{{{route},canary=\"next\",method=\"GET\",status=\"200\"}} 2"),
+            format!("requests{{{route},canary=\"shop-next-80\",method=\"GET\",status=\"200\"}} 2"),
             format!("request_duration_seconds_bucket{{{kind},le=\"0.005\"}} 0"),
             format!("request_duration_seconds_bucket{{{kind},le=\"0.01\"}} 2"),
             format!("request_duration_seconds_bucket{{{kind},le=\"10\"}} 2"),
