@@ -1,29 +1,40 @@
-//! Rows of a benchmark: an aligned table with ratios, JSON for machines, Markdown for docs/results.
+//! Rows of a benchmark: an aligned table with ratios, JSON for machines, a page with pictures for docs/results.
 
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::charts::Chart;
+
+/// The word that makes a benchmark write its page again from what was measured last.
+pub const DRAW: &str = "draw";
 
 /// One figure of one subject. `value` is the median of interleaved runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    pub figure: &'static str,
-    pub subject: &'static str,
+    pub figure: Cow<'static, str>,
+    pub subject: Cow<'static, str>,
     /// Services, names or routes loaded.
     pub scale: u64,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     pub runs: usize,
     pub min: f64,
     pub max: f64,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+#[derive(Serialize, Deserialize)]
+struct Document {
     commit: String,
     date: String,
     machine: String,
-    rows: &'a [Row],
+    rows: Vec<Row>,
 }
 
 impl Row {
@@ -39,11 +50,11 @@ impl Row {
         sorted.sort_by(f64::total_cmp);
         assert!(!sorted.is_empty(), "{figure} of {subject}: no run was measured");
         Self {
-            figure,
-            subject,
+            figure: figure.into(),
+            subject: subject.into(),
             scale,
             value: sorted[sorted.len() / 2],
-            unit,
+            unit: unit.into(),
             runs: sorted.len(),
             min: sorted[0],
             max: sorted[sorted.len() - 1],
@@ -59,10 +70,9 @@ pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
     samples[((last as f64) * share).round() as usize]
 }
 
-/// Prints the table and writes `target/bench/NAME.json` and `docs/results/NAME.md`.
-pub fn finish(name: &str, notes: &str, rows: &[Row]) {
-    let table = table(rows);
-    print!("{table}");
+/// Prints the table, writes `target/bench/NAME.json` and from it the page.
+pub fn finish(name: &str, notes: &str, charts: &[Chart], rows: Vec<Row>) {
+    print!("{}", table(&rows));
     let document = Document {
         commit: output("git", &["describe", "--always", "--dirty"]),
         date: output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
@@ -70,13 +80,41 @@ pub fn finish(name: &str, notes: &str, rows: &[Row]) {
         rows,
     };
     let json = serde_json::to_string_pretty(&document).expect("rows are plain data");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    write(&root.join("target/bench").join(format!("{name}.json")), &json);
+    write(&measured(name), &json);
+    publish(name, notes, charts);
+}
+
+/// Writes `docs/results/NAME.md` and its pictures from `target/bench/NAME.json`.
+pub fn publish(name: &str, notes: &str, charts: &[Chart]) {
+    let path = measured(name);
+    let json = fs::read(&path);
+    let json = json.unwrap_or_else(|error| panic!("{}: {error}: measure first", path.display()));
+    let document: Document = serde_json::from_slice(&json).expect("what a benchmark has written");
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/results");
+    let mut pictures = String::new();
+    for chart in charts {
+        let file = format!("{name}-{}.svg", chart.file());
+        match chart.draw(&document.rows) {
+            Some(svg) => {
+                write(&results.join(&file), &svg);
+                writeln!(pictures, "![{}]({file})\n", chart.title()).expect("writing to a string");
+            }
+            None => println!("{file}: none of its figures was measured"),
+        }
+    }
     let page = format!(
-        "# Measured: {name}\n\n{} · {} · commit {}\n\n{notes}\n\nRatio: the row's value to Fairlead's (or, for Fairlead, 1).\n\n```\n{table}```\n",
-        document.machine, document.date, document.commit
+        "# Measured: {name}\n\n{} · {} · commit {}\n\n{notes}\n\n{pictures}\
+         Ratio: the row's value to Fairlead's (or, for Fairlead, 1).\n\n```text\n{}```\n",
+        document.machine,
+        document.date,
+        document.commit,
+        table(&document.rows)
     );
-    write(&root.join("docs/results").join(format!("{name}.md")), &page);
+    write(&results.join(format!("{name}.md")), &page);
+}
+
+fn measured(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench").join(format!("{name}.json"))
 }
 
 /// The rows as they are printed.
@@ -89,6 +127,8 @@ pub fn table(rows: &[Row]) -> String {
         let ours = rows
             .iter()
             .find(|r| r.subject == "fairlead" && r.figure == row.figure && r.scale == row.scale);
+        // Of nothing there is no ratio.
+        let ours = ours.filter(|ours| ours.value != 0.0);
         let ratio = ours.map_or("-".into(), |ours| format!("{:.2}", row.value / ours.value));
         writeln!(
             text,

@@ -24,8 +24,12 @@
 
 #[path = "../common/agent.rs"]
 mod agent;
+#[path = "../common/charts.rs"]
+mod charts;
 mod memory;
 mod objects;
+#[path = "../common/plot.rs"]
+mod plot;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
@@ -38,6 +42,7 @@ mod support {
 
 use std::{fs, path::Path};
 
+use charts::Chart;
 use report::Row;
 use subject::{KUBEADM, MINIMAL, Subject};
 use support::apiserver::ApiServer;
@@ -80,8 +85,9 @@ async fn main() {
         None => {
             let mut rows = answers(FIGURES, SERVICES);
             rows.extend(SCALES.into_iter().flat_map(footprints));
-            report::finish("dns", NOTES, &rows);
+            report::finish("dns", NOTES, CHARTS, rows);
         }
+        Some(report::DRAW) => report::publish("dns", NOTES, CHARTS),
         Some("memory") => {
             print!("{}", report::table(&footprints(services.unwrap_or(SERVICES))));
         }
@@ -100,6 +106,23 @@ with errors, kubernetes, forward and loadbalance; the agent has kubeadm's Corefi
 question with the same canned address; it is also everybody's upstream. `hickory` is hickory-server with its in-memory zone of the same names, on one thread. `ndots` is the four questions of a pod that looks up example.com, together. \
 `answers_per_s` is bounded by dnsperf's own core. `p99_ms` is at 80 % of the server's own answers_per_s. `relist` is what memory rises by, and the \
 longest wait for an answer, while everything is listed again after a compaction (every answer is checked).";
+
+const CHARTS: &[Chart] = &[
+    Chart::Ratios {
+        file: "ratios",
+        title: "Cost of an answer with 10,000 Services: peers over Fairlead",
+        scale: SERVICES,
+        figures: FIGURES,
+        peers: &["coredns-kubeadm", "coredns-minimal", "hickory", "floor"],
+    },
+    against("rss", "Memory at rest", "rss_mib"),
+    against("pause", "Longest wait for an answer meanwhile", "relist_pause_ms"),
+    against("first", "From the start to the first answer", "first_answer_s"),
+];
+
+const fn against(file: &'static str, title: &'static str, figure: &'static str) -> Chart {
+    Chart::Against { file, title, figure, objects: "Services", subjects: CLUSTER_DNS }
+}
 
 /// What answers cost, by these figures.
 fn answers(figures: &[&str], services: u64) -> Vec<Row> {

@@ -1,7 +1,7 @@
 //! Processor time per proxied request: the agent beside Debian's nginx, same upstream, same load.
 //!
 //! Proxy on core 0, load and upstream on core 1, loopback, keep-alive to the upstream; rounds interleaved.
-//! Needs nginx, wrk and openssl.
+//! Needs nginx, wrk and openssl (`make bench-ingress`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,11 @@
 
 #[path = "../common/agent.rs"]
 mod agent;
+#[path = "../common/charts.rs"]
+mod charts;
 mod handshake;
+#[path = "../common/plot.rs"]
+mod plot;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
@@ -32,6 +36,7 @@ mod report;
 use std::{fs, net::SocketAddr, net::TcpStream, path::Path, process::Command};
 
 use agent::Running;
+use charts::Chart;
 use report::Row;
 
 const ROUNDS: usize = 5;
@@ -47,6 +52,22 @@ without resumption, one request and close. Debian's nginx uses OpenSSL 3.0, whic
 const UPSTREAMINFO: &str = "log_format u '$remote_addr - $remote_user [$time_local] \"$request\" $status \
     $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $request_length $request_time [$proxy_host] [] \
     $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $request_id';";
+
+const CHARTS: &[Chart] = &[Chart::Ratios {
+    file: "ratios",
+    title: "nginx's cost over Fairlead's",
+    scale: 1,
+    figures: &[
+        "cpu_us_keepalive",
+        "cpu_us_keepalive_logged",
+        "cpu_us_tls_keepalive",
+        "cpu_us_tls_handshake",
+        "cpu_us_body_1mib",
+        "cpu_us_tls_body_1mib",
+        "rss_mib",
+    ],
+    peers: &["nginx"],
+}];
 
 /// A figure's name and how one round of it is measured, in microseconds.
 type Figure = (&'static str, fn(&Proxy) -> f64);
@@ -74,6 +95,9 @@ struct Proxy {
 }
 
 fn main() {
+    if std::env::args().any(|word| word == report::DRAW) {
+        return report::publish("ingress", NOTES, CHARTS);
+    }
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let certificate = rcgen::generate_simple_self_signed(["bench.example.com".to_owned()]).unwrap();
@@ -114,7 +138,7 @@ fn main() {
         let kib: f64 = proxy.pids.iter().map(|pid| process::status_kib(*pid, "VmRSS")).sum();
         rows.push(Row::new("rss_mib", proxy.name, 1, "MiB", &[kib / 1024.0]));
     }
-    report::finish("ingress", NOTES, &rows);
+    report::finish("ingress", NOTES, CHARTS, rows);
 }
 
 fn cpu_us(proxy: &Proxy) -> f64 {

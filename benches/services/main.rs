@@ -20,11 +20,15 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
+#[path = "../common/charts.rs"]
+mod charts;
 mod client;
 mod flows;
 mod kube_proxy;
 mod objects;
 mod packets;
+#[path = "../common/plot.rs"]
+mod plot;
 #[path = "../common/process.rs"]
 mod process;
 #[path = "../common/report.rs"]
@@ -40,6 +44,7 @@ mod support {
 mod support_frames;
 mod world;
 
+use charts::Chart;
 use client::{Connects, Way};
 use kube_proxy::{KubeProxy, Mode};
 use report::{Row, quantile};
@@ -80,10 +85,57 @@ backends (answered by RST). `*_per_s`: how often one client, one after the other
 on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
 `changes_1000_per_s_lag_us`: how late the change after 10,000 at that rate is.";
 
+const PROXIES: &[&str] = &["fairlead", "kube-proxy-nft", "kube-proxy-ipt"];
+const CONNECTING: &[&str] = &["fairlead", "kube-proxy-nft", "no-proxy", "direct"];
+
+const CHARTS: &[Chart] = &[
+    Chart::Ratios {
+        file: "ratios",
+        title: "kube-proxy over Fairlead with 10,000 Services",
+        scale: KUBE_PROXY_SCALE_MAX,
+        figures: &[
+            "cold_start_ms",
+            "restart_ms",
+            "cold_start_cpu_ms",
+            "rss_mib",
+            "rss_peak_mib",
+            "change_to_packet_us_p50",
+            "change_to_packet_us_p99",
+            "connect_first_us_p50",
+            "connect_us_p50",
+            "connect_us_p99",
+        ],
+        peers: &["kube-proxy-nft", "kube-proxy-ipt"],
+    },
+    against("cold-start", "From the start to complete rules", "cold_start_ms", PROXIES),
+    against("restart", "The same over what an earlier one left", "restart_ms", PROXIES),
+    against("cpu", "Processor time of a start", "cold_start_cpu_ms", PROXIES),
+    against("rss", "Memory at rest", "rss_mib", PROXIES),
+    against(
+        "change",
+        "From a change to the first packet, median",
+        "change_to_packet_us_p50",
+        PROXIES,
+    ),
+    against("connect", "TCP connect() to a Service, median", "connect_us_p50", CONNECTING),
+];
+
+const fn against(
+    file: &'static str,
+    title: &'static str,
+    figure: &'static str,
+    subjects: &'static [&'static str],
+) -> Chart {
+    Chart::Against { file, title, figure, objects: "Services", subjects }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if client::is_role(&arguments) {
         return client::run(&arguments);
+    }
+    if arguments.iter().any(|word| word == report::DRAW) {
+        return report::publish("services", NOTES, CHARTS);
     }
     let mut rows = vec![];
     // `make bench-services` measures everything and writes the page; a single part is only printed.
@@ -119,7 +171,7 @@ fn main() {
     if part.is_some() {
         return print!("{}", report::table(&rows));
     }
-    report::finish("services", NOTES, &rows);
+    report::finish("services", NOTES, CHARTS, rows);
 }
 
 fn sync(scale: u64, rows: &mut Vec<Row>) {

@@ -21,6 +21,7 @@ mod life;
 mod monitoring;
 mod operate;
 mod page;
+mod plots;
 mod publish;
 mod restart;
 mod starts;
