@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -83,9 +83,9 @@ advisories: toolchain ## known vulnerabilities of dependencies (fetches RustSec'
 	@tools/toolchain.sh lint
 	cargo deny --locked check advisories
 
-bench: bench-services bench-dns bench-ingress ## all benchmarks
+bench: bench-services bench-dns bench-ingress bench-page ## all benchmarks
 
-bench-services bench-dns bench-ingress: bench-%: build ## one benchmark: table, and target/bench/*.json
+bench-services bench-dns bench-ingress bench-page: bench-%: build ## one benchmark: table, target/bench/*.json, docs/results (as root)
 	@tools/toolchain.sh bench
 	@tools/bench.sh $*
 

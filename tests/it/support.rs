@@ -5,4 +5,5 @@ pub(crate) mod apiserver;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod page;
 pub(crate) mod world;

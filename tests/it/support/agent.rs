@@ -76,6 +76,11 @@ impl Log {
 }
 
 impl Agent {
+    /// The agent's own: whoever enters a world becomes what is run there.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits until every role is ready.
     pub(crate) fn await_ready(&self, world: &World) {
         let url = "http://127.0.0.1:10256/readyz";
