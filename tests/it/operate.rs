@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::support::{
     agent::Agent,
     certificate::Certificate,
-    world::{FAIRLEAD, World},
+    world::{FAIRLEAD, PROBE, World},
 };
 
 fn socket(world: &World) -> PathBuf {
@@ -171,6 +171,28 @@ fn the_socket_is_read_only_bounded_and_not_everybodys() {
     agent.terminate();
     assert!(agent.await_end().success());
     assert!(!real(&world).exists(), "an agent that ends takes its socket away");
+}
+
+/// The questions of the chart's test pod (deploy/helm/fairlead/templates/tests/answers.yaml).
+#[test]
+fn what_helm_test_asks_from_a_pod_is_answered_and_what_is_not_so_is_denied() {
+    let world = World::with_pods(2);
+    let _agent = agent(&world, &[]);
+    let hello = "hello.default.svc.cluster.local";
+    for (words, status) in [
+        (vec!["name", hello, "--within=10"], 0),
+        (vec!["http", "http://hello.default.svc.cluster.local/", "--within=10"], 0),
+        (vec!["connect", "10.96.0.20:80", "--within=10"], 0),
+        (vec!["http", "http://192.168.77.2:80/", "--status=404", "--within=10"], 0),
+        (vec!["name", "helo.default.svc.cluster.local"], 1),
+        (vec!["connect", "10.96.0.30:80"], 1),
+        (vec!["http", "http://192.168.77.2:80/"], 1),
+    ] {
+        let mut probe = world.command(PROBE, FAIRLEAD);
+        let output = probe.arg("probe").args(&words).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+    }
 }
 
 /// The socket as this process sees it.

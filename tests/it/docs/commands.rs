@@ -1,0 +1,467 @@
+//! Every command of the documentation is run: here, as it stands there, or by the test that a table names.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::{Command as Process, Output, Stdio},
+};
+
+use super::{
+    ROOT,
+    blocks::{Command, blocks, commands_in, spans},
+    pages, read,
+};
+use crate::support::{
+    agent::{self, Agent},
+    cluster::Cluster,
+    world::{FAIRLEAD, World},
+};
+
+/// A command that another test runs.
+struct Elsewhere {
+    /// As it begins.
+    command: &'static str,
+    /// The test, and what of it does it.
+    file: &'static str,
+    words: &'static str,
+    /// Why it is not run here.
+    why: &'static str,
+}
+
+const LONG: &str = "it is the test, and takes long";
+const CLUSTER: &str = "it changes a cluster: a real one is needed";
+
+const fn elsewhere(
+    command: &'static str,
+    (file, words): (&'static str, &'static str),
+    why: &'static str,
+) -> Elsewhere {
+    Elsewhere { command, file, words, why }
+}
+
+/// Everything that is not in here is run here. Blocks with `<!-- run: NAME -->` are followed by tests/cluster/scenarios/takeover.
+const ELSEWHERE: &[Elsewhere] = &[
+    elsewhere("git clone ", (".ci/run", "a fresh clone"), "there is no forge here"),
+    elsewhere("make demo", ("tests/it/demo.rs", ".arg(\"demo\")"), "it has a test of its own"),
+    elsewhere("make test", (".ci/run", "\nmake test\n"), LONG),
+    elsewhere("make test-cluster", (".ci/run", "\nmake test-cluster\n"), LONG),
+    elsewhere(
+        "make test-reliability",
+        ("tests/reliability/main.rs", "make test-reliability"),
+        LONG,
+    ),
+    elsewhere("make bench-services", ("benches/services/main.rs", "make bench-services"), LONG),
+    elsewhere("make bench-dns", ("benches/dns/main.rs", "make bench-dns"), LONG),
+    elsewhere("make bench-ingress", ("benches/ingress/main.rs", "make bench-ingress"), LONG),
+    elsewhere("make bench-page", ("benches/page/main.rs", "make bench-page"), LONG),
+    elsewhere(
+        "tools/bench.sh ",
+        ("tests/it/plots.rs", "rows_are_drawn"),
+        "it draws what was measured",
+    ),
+    elsewhere(
+        "helm upgrade --install ",
+        ("tests/cluster/deploy", "helm upgrade --install fairlead"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "helm upgrade fairlead ",
+        ("tests/cluster/scenarios/fairlead.sh", "helm upgrade fairlead"),
+        CLUSTER,
+    ),
+    elsewhere("helm test ", ("tests/it/operate.rs", "what_helm_test_asks"), CLUSTER),
+    elsewhere(
+        "helm uninstall ",
+        ("tests/cluster/scenarios/takeover", "follow back-uninstall"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "kubectl apply -f deploy/manifests",
+        ("deploy/test", "plain_manifests_are_what_the_chart_renders"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "kubectl -n kube-system set env daemonset/fairlead-node ",
+        ("deploy/test", "the_api_servers_address_reaches_the_agent"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "kubectl get ingress",
+        ("tests/cluster/scenarios/tutorial.d/ingress.sh", "k get ingress hello"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "kubectl describe ingress",
+        ("tests/cluster/scenarios/tutorial.d/ingress.sh", "events_of hello"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "xdg-open http://127.0.0.1:10247",
+        ("tests/it/page.rs", "Browser::on_node"),
+        "there is no desktop",
+    ),
+    elsewhere(
+        "kubectl -n kube-system port-forward daemonset/fairlead-",
+        ("deploy/test", "have_their_pages_apart"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc ",
+        ("proxy/build.rs", "-Zbuild-std=core"),
+        "each build does it",
+    ),
+];
+
+/// What stands for a thing of the reader's, and the thing in the room where commands are run.
+const STANDS_FOR: [(&str, &str); 5] = [
+    ("--manifests DIR", "--manifests docs/examples"),
+    ("--kubeconfig FILE", "--kubeconfig kubeconfig"),
+    ("--config FILE", "--config agent.yaml"),
+    ("-f FILE...", "-f docs/examples/shop.yaml"),
+    ("/usr/local/share/man/man1", "man1"),
+];
+
+/// Commands that end otherwise than with 0.
+const STATUS: [(&str, &[i32]); 5] = [
+    ("fairlead doctor", &[0, 1]), // as the machine is
+    ("fairlead names helo", &[1]),
+    ("fairlead check -f shop.yaml Corefile", &[1]),
+    ("fairlead trace -f manifests/", &[1]),
+    ("fairlead trace -f docs/examples/shop.yaml http://shop.example/cart", &[1]),
+];
+
+fn all() -> Vec<Command> {
+    let mut found = vec![];
+    pages(Path::new(ROOT), &mut found);
+    found.sort();
+    let mut all = vec![];
+    for page in found {
+        let name = page.strip_prefix(ROOT).expect("below it").to_owned();
+        all.extend(blocks(&name, &read(&page)).iter().flat_map(commands_in));
+    }
+    assert!(all.len() > 50, "{} commands", all.len());
+    all
+}
+
+fn is_elsewhere(command: &Command) -> Option<&'static Elsewhere> {
+    // The longest: `make test` begins `make test-cluster`, too.
+    let rows = ELSEWHERE.iter().filter(|row| {
+        let rest = command.words.strip_prefix(row.command);
+        rest.is_some_and(|rest| row.command.ends_with([' ', '-']) || !rest.starts_with('-'))
+    });
+    rows.max_by_key(|row| row.command.len())
+}
+
+fn is_agent(command: &Command) -> bool {
+    command.words.starts_with("fairlead agent ")
+}
+
+#[test]
+fn what_is_not_run_here_is_run_where_the_table_says() {
+    let mut used = BTreeSet::new();
+    for command in all() {
+        if let Some(mark) = &command.mark {
+            let scenario = read(&Path::new(ROOT).join("tests/cluster/scenarios/takeover"));
+            let followed = format!("follow {mark} ");
+            assert!(scenario.contains(&followed), "{}: nobody follows it", command.place);
+        } else if let Some(row) = is_elsewhere(&command) {
+            used.insert(row.command);
+        }
+    }
+    let makefile = read(&Path::new(ROOT).join("Makefile"));
+    let rules = makefile.lines().filter_map(|line| line.split_once(':'));
+    let targets: Vec<&str> = rules.flat_map(|(targets, _)| targets.split(' ')).collect();
+    for row in ELSEWHERE {
+        let Elsewhere { command, file, words, why } = row;
+        assert!(used.contains(command), "{command}: no page says it any more; {why}");
+        let text = read(&Path::new(ROOT).join(file));
+        assert!(text.contains(*words), "{command}: {file} has no {words:?}");
+        if let Some(target) = command.strip_prefix("make ") {
+            assert!(targets.contains(&target), "there is no make {target}");
+        }
+    }
+}
+
+#[test]
+fn values_that_helm_is_given_are_the_charts() {
+    let schema = read(&Path::new(ROOT).join("deploy/helm/fairlead/values.schema.json"));
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("JSON");
+    for command in all().iter().filter(|command| command.words.contains("helm ")) {
+        let given = command.words.split("--set ").skip(1).filter_map(|rest| rest.split('=').next());
+        for path in given {
+            let mut at = &schema;
+            for key in path.split('.') {
+                // A free form takes any key from here on.
+                if at["properties"].is_null() {
+                    break;
+                }
+                at = &at["properties"][key];
+                assert!(at.is_object(), "{}: the chart has no {path}", command.place);
+            }
+        }
+        let is_placed = command.words.contains("--namespace kube-system");
+        assert!(is_placed, "{}: helm would look in namespace default", command.place);
+    }
+}
+
+#[test]
+fn commands_and_flags_named_in_passing_exist() {
+    let mut found = vec![];
+    pages(Path::new(ROOT), &mut found);
+    let help = |words: &[&str]| {
+        let output = Process::new(FAIRLEAD).args(words).arg("--help").output().expect("it starts");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mut seen = BTreeSet::new();
+    for page in found {
+        for span in spans(&read(&page)) {
+            let Some(words) = span.strip_prefix("fairlead ") else { continue };
+            let Some(name) = words.split(' ').next().filter(|name| !name.starts_with('-')) else {
+                continue;
+            };
+            if !seen.insert(words.to_owned()) {
+                continue;
+            }
+            let (exists, help) = help(&[name]);
+            assert!(exists, "{}: `{span}`: there is no fairlead {name}", page.display());
+            for flag in words.split(' ').filter(|word| word.starts_with("--") && word.len() > 2) {
+                let flag = flag.split('=').next().unwrap_or_default();
+                assert!(help.contains(flag), "{}: `{span}`: no {flag}", page.display());
+            }
+        }
+    }
+    assert!(seen.len() > 20, "{seen:?}");
+}
+
+/// A directory as a reader's, in which the documentation's commands work.
+struct Room {
+    folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new(kubeconfig: &Path) -> Self {
+        let room = Self { folder: tempfile::tempdir().expect("a directory") };
+        for name in ["docs", "deploy"] {
+            symlink(Path::new(ROOT).join(name), room.at(name)).expect("writable");
+        }
+        for name in ["bin", "manifests"] {
+            fs::create_dir(room.at(name)).expect("writable");
+        }
+        for name in ["fairlead", "kubectl-fairlead"] {
+            symlink(FAIRLEAD, room.at("bin").join(name)).expect("writable");
+        }
+        let shop = read(&Path::new(ROOT).join("docs/examples/shop.yaml"));
+        room.write("manifests/shop.yaml", &shop);
+        let unbuffered = "metadata: {name: web, namespace: shop, annotations: \
+             {nginx.ingress.kubernetes.io/proxy-buffering: 'on'}}\nspec:\n  ingressClassName";
+        let plain = "metadata: {name: web, namespace: shop}\nspec:\n  ingressClassName";
+        let right = shop.replace(plain, unbuffered).replace("{number: 8080}", "{number: 80}");
+        assert_ne!(right, shop);
+        room.write("shop.yaml", &right);
+        room.write("Corefile", COREFILE);
+        room.write("kube-proxy-configmap.yaml", KUBE_PROXY);
+        let examples = Path::new(ROOT).join("docs/examples");
+        room.write("agent.yaml", &format!("manifests: {}\n", examples.display()));
+        fs::copy(kubeconfig, room.at("kubeconfig")).expect("it is there");
+        room.write("bin/kubectl", &KUBECTL.replace("@ROOM@", &room.at("").display().to_string()));
+        let permissions = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(room.at("bin/kubectl"), permissions).expect("writable");
+        room
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).expect("writable");
+    }
+
+    /// A command on the node, as a shell takes it.
+    fn command(&self, world: &World, words: &str) -> Process {
+        let mut words = words.to_owned();
+        for (placeholder, thing) in STANDS_FOR {
+            words = words.replace(placeholder, thing);
+        }
+        let mut process = world.command("node", "bash");
+        process.args(["-euo", "pipefail", "-c", &words]).current_dir(self.folder.path());
+        let path = std::env::var("PATH").unwrap_or_default();
+        process.env("PATH", format!("{}:{path}", self.at("bin").display()));
+        process.env("FAIRLEAD_BPFFS", world.bpffs());
+        process.env("FAIRLEAD_ADMIN_SOCKET", self.at("admin.sock"));
+        process.stdin(Stdio::null());
+        process
+    }
+
+    fn run(&self, world: &World, command: &Command) -> Output {
+        let output = self.command(world, &command.words).output().expect("bash starts");
+        let known = STATUS.iter().find(|(words, _)| command.words.starts_with(words));
+        let expected = known.map_or(&[0][..], |(_, status)| *status);
+        let is_expected = output.status.code().is_some_and(|code| expected.contains(&code));
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        assert!(
+            is_expected,
+            "{}: {}: {}\n{}{}",
+            command.place, command.words, output.status, said[0], said[1]
+        );
+        output
+    }
+
+    /// An agent that is asked by the commands of this room.
+    fn agent(&self, world: &World) -> Agent {
+        let socket = format!("--admin-socket={}", self.at("admin.sock").display());
+        let agent = world.agent_with(&[&socket]);
+        agent.await_ready(world);
+        // Devices get their programs after the sockets.
+        agent.await_line(&["following the node"]);
+        agent
+    }
+}
+
+const COREFILE: &str = ".:53 {\n    errors\n    dnssec\n    kubernetes cluster.local\n}\n";
+
+const KUBE_PROXY: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: kube-proxy, namespace: kube-system}
+data:
+  config.conf: |
+    apiVersion: kubeproxy.config.k8s.io/v1alpha1
+    kind: KubeProxyConfiguration
+    clusterCIDR: 10.244.0.0/16
+    ipvs: {scheduler: rr}
+";
+
+/// Runs a plugin as kubectl does, and what is to be run in a pod here. DaemonSets must be ours.
+const KUBECTL: &str = r#"#!/bin/bash
+if [ "$1" = fairlead ]; then shift; exec kubectl-fairlead "$@"; fi
+for word; do
+  case $word in
+  ds/* | daemonset/*)
+    grep -qxF "  name: ${word#*/}" @ROOM@/deploy/manifests/*.yaml || { echo "there is no $word" >&2; exit 1; } ;;
+  esac
+done
+case " $* " in
+*" config view "*) exec cat @ROOM@/kubeconfig ;;
+*" get pods --output name --selector "*) echo pod/fairlead-x7k2p; exit ;;
+*" exec "*" -- "*)
+  until [ "$1" = -- ]; do shift; done
+  shift
+  exec "$@" ;;
+esac
+echo "kubectl $*: nobody runs this" >&2
+exit 1
+"#;
+
+fn cluster(world: &World) -> Cluster {
+    let service = serde_json::json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}});
+    Cluster::start(world, [service])
+}
+
+#[test]
+fn every_command_of_the_documentation_runs() {
+    let world = World::with_pods(1);
+    let cluster = cluster(&world);
+    let room = Room::new(&cluster.server.kubeconfig());
+    let all = all();
+    let here = all.iter().filter(|command| command.mark.is_none() && command.prints.is_none());
+    let here: Vec<&Command> = here.filter(|command| is_elsewhere(command).is_none()).collect();
+    let mut done = BTreeSet::new();
+    let (agents, rest): (Vec<&Command>, Vec<&Command>) =
+        here.into_iter().partition(|command| is_agent(command));
+    for command in agents {
+        if !done.insert(&*command.words) {
+            continue;
+        }
+        let mut process = room.command(&world, &format!("exec {}", command.words));
+        process.env("FAIRLEAD_CGROUP_ROOT", world.cgroup());
+        if !["--manifests", "--kubeconfig", "--config"]
+            .iter()
+            .any(|source| command.words.contains(source))
+        {
+            // In a pod that would be the service account.
+            process.env("FAIRLEAD_KUBECONFIG", room.at("kubeconfig"));
+        }
+        let mut agent = agent::spawn(&mut process);
+        agent.await_ready(&world);
+        agent.terminate();
+        assert!(agent.await_end().success(), "{}: {}", command.place, agent.log());
+    }
+    world.apply("shop.yaml", &read(&Path::new(ROOT).join("docs/examples/shop.yaml")));
+    let mut agent = room.agent(&world);
+    let (last, asked): (Vec<&Command>, Vec<&Command>) =
+        rest.into_iter().partition(|command| command.words.starts_with("fairlead cleanup"));
+    for command in asked {
+        if done.insert(&*command.words) {
+            room.run(&world, command);
+        }
+    }
+    agent.terminate();
+    assert!(agent.await_end().success(), "{}", agent.log());
+    for command in last {
+        if done.insert(&*command.words) {
+            room.run(&world, command);
+        }
+    }
+    assert!(done.len() > 20, "{done:?}");
+    assert!(room.at("man1/fairlead-trace.1").exists(), "manual pages");
+    let mut left = world.command("node", "test");
+    let left = left.arg("-e").arg(world.bpffs().join("fairlead")).status().expect("test starts");
+    assert_eq!(left.code(), Some(1), "nothing is left in the kernel");
+}
+
+/// With numbers of lines that tell of this very moment as `N`, and without the commit of this build.
+fn settled(text: &str) -> String {
+    let moments = ["snapshot ", "maps ", "programs ", "proxy ", "dns ", "ingress "];
+    let mut settled = String::new();
+    for line in text.lines() {
+        if let Some((version, rest)) = line.split_once(" (").filter(|_| line.starts_with("node ")) {
+            settled += version;
+            settled += rest.split_once(')').map_or("", |(_, rest)| rest);
+        } else if !moments.iter().any(|moment| line.starts_with(moment)) {
+            settled += line;
+        } else {
+            let mut in_number = false;
+            for letter in line.chars() {
+                let is_part = letter.is_ascii_digit() || in_number && letter == '.';
+                if !is_part {
+                    settled.push(letter);
+                } else if !in_number {
+                    settled.push('N');
+                }
+                in_number = is_part;
+            }
+        }
+        settled.push('\n');
+    }
+    settled
+}
+
+#[test]
+fn commands_print_what_stands_below_them() {
+    let world = World::with_pods(3);
+    let cluster = cluster(&world);
+    let room = Room::new(&cluster.server.kubeconfig());
+    let _agent = room.agent(&world);
+    // What the tables show has happened.
+    assert_eq!(world.load("node", &["--url", "http://10.96.0.20", "--count", "60"]).ok(), 60);
+    assert_eq!(world.load("node", &["--url", "http://10.96.0.30", "--count", "2"]).failed(), 2);
+    let all = all();
+    let shown = all.iter().filter(|command| command.prints.is_some());
+    let mut wrong = String::new();
+    let mut count = 0;
+    for command in shown {
+        let printed = room.run(&world, command);
+        let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+        let expected = command.prints.as_deref().unwrap_or_default();
+        if settled(printed.trim_end()) != settled(expected.trim_end()) {
+            wrong += &format!("{}: {}\n{printed}\n", command.place, command.words);
+        }
+        count += 1;
+    }
+    assert!(wrong.is_empty(), "these print something else:\n{wrong}");
+    assert!(count > 8, "{count} commands");
+}
