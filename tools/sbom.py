@@ -1,12 +1,14 @@
 #!/usr/bin/python3
-"""Prints what the binary is made of as CycloneDX 1.6 JSON, by cargo's own metadata. The same tree gives the same bytes."""
+"""Prints what the binary is made of as CycloneDX 1.6 JSON, by cargo's own metadata: the kernel programs in it, the standard
+library and the C library included. What only made it (procedural macros and what they need) has the scope "excluded". The same
+tree and compiler give the same bytes."""
 
 import json
 import subprocess
 import sys
 import uuid
 
-METADATA = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"]
+METADATA = ["cargo", "metadata", "--locked", "--format-version", "1", "--features", "fairlead-ebpf/program"]
 
 
 def purl(package):
@@ -29,6 +31,27 @@ def component(package):
     return made
 
 
+def is_macro(package):
+    return any("proc-macro" in target["kind"] for target in package["targets"])
+
+
+def system(machine):
+    """What is linked in and no crate: the compiler's library, and the C library of a static binary."""
+    compiler = dict(line.split(": ", 1) for line in run("rustc", "-vV").splitlines() if ": " in line)
+    rust = {"name": "rust-std", "version": compiler["release"], "purl": f"pkg:generic/rust-std@{compiler['release']}"}
+    debian = {"x86_64": "amd64", "aarch64": "arm64"}[machine.split("-")[0]]
+    version = run("dpkg-query", "-W", "-f=${Version}", f"libc6-dev:{debian}")
+    libc = {"name": "libc6-dev", "version": version, "purl": f"pkg:deb/debian/libc6-dev@{version}?arch={debian}"}
+    licences = {"rust-std": "MIT OR Apache-2.0", "libc6-dev": "LGPL-2.1-or-later"}
+    for part in (rust, libc):
+        licence = [{"expression": licences[part["name"]]}]
+        yield {"type": "library", "bom-ref": part["purl"], **part, "licenses": licence}
+
+
+def run(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def checksums():
     """By name and version, from Cargo.lock: metadata has none."""
     found = {}
@@ -39,23 +62,28 @@ def checksums():
 
 
 def main():
-    metadata = json.loads(subprocess.run(METADATA, check=True, capture_output=True).stdout)
+    machine = next(line.removeprefix("host: ") for line in run("rustc", "-vV").splitlines() if line.startswith("host: "))
+    metadata = json.loads(run(*METADATA, "--filter-platform", machine))
     sums = checksums()
     packages = {package["id"]: package for package in metadata["packages"]}
     for package in packages.values():
         package["checksum"] = sums.get((package["name"], package["version"]))
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
-    reached, queue = {}, [root]
+    reached, within, queue = {}, set(), [(root, True)]
     while queue:
-        at = queue.pop()
-        if at in reached:
+        at, is_within = queue.pop()
+        # A macro runs in the compiler, and so does all it depends on.
+        is_within = is_within and not is_macro(packages[at])
+        if at in reached and (at in within or not is_within):
             continue
+        within |= {at} if is_within else set()
         # What only tests or build scripts need is not in the binary.
         kinds = {dep["pkg"]: {kind["kind"] for kind in dep["dep_kinds"]} for dep in nodes[at]["deps"]}
         reached[at] = sorted(pkg for pkg, kind in kinds.items() if None in kind)
-        queue += reached[at]
+        queue += [(to, is_within) for to in reached[at]]
     parts = sorted((packages[at] for at in reached if at != root), key=lambda p: (p["name"], p["version"]))
+    scopes = {at: "required" if at in within else "excluded" for at in reached}
     links = sorted(
         ({"ref": purl(packages[at]), "dependsOn": sorted(purl(packages[to]) for to in deps)} for at, deps in reached.items()),
         key=lambda link: link["ref"],
@@ -65,7 +93,7 @@ def main():
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": component(packages[root])},
-        "components": [component(package) for package in parts],
+        "components": [*({**component(p), "scope": scopes[p["id"]]} for p in parts), *system(machine)],
         "dependencies": links,
     }
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(bom, sort_keys=True))
