@@ -8,7 +8,7 @@ export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ test-differential: toolchain ## the same questions to CoreDNS and to Fairlead [Q
 test-reliability: toolchain ## ends, outages, floods, changed uplinks, under 5,000 connections a second (as root)
 	@tools/toolchain.sh test
 	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture
+
+test-upgrade: toolchain ## an earlier build to this one and back, under traffic [FROM=commit instead of the last release] (as root)
+	@tools/toolchain.sh test
+	@FROM='$(FROM)' tools/upgrade.sh
 
 test-peers: toolchain ## h2spec, nginx, HAProxy, slowhttptest and sslscan against Ingress
 	@tools/peers.sh

@@ -52,6 +52,7 @@ const ELSEWHERE: &[Elsewhere] = &[
         ("tests/reliability/main.rs", "make test-reliability"),
         LONG,
     ),
+    elsewhere("make test-upgrade", ("tests/upgrade/main.rs", "make test-upgrade"), LONG),
     elsewhere("make bench-services", ("benches/services/main.rs", "make bench-services"), LONG),
     elsewhere("make bench-dns", ("benches/dns/main.rs", "make bench-dns"), LONG),
     elsewhere("make bench-ingress", ("benches/ingress/main.rs", "make bench-ingress"), LONG),
@@ -69,6 +70,11 @@ const ELSEWHERE: &[Elsewhere] = &[
     elsewhere(
         "helm upgrade fairlead ",
         ("tests/cluster/scenarios/fairlead.sh", "helm upgrade fairlead"),
+        CLUSTER,
+    ),
+    elsewhere(
+        "helm rollback ",
+        ("tests/cluster/scenarios/roll.d/builds.sh", "helm rollback fairlead"),
         CLUSTER,
     ),
     elsewhere("helm test ", ("tests/it/operate.rs", "what_helm_test_asks"), CLUSTER),

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::world::{FAIRLEAD, World};
+use super::world::World;
 
 /// How long a test waits for a line of log or an end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,10 +32,10 @@ pub(crate) struct Agent {
     log: Arc<Log>,
 }
 
-/// Starts an agent on the world's node. A flag in `more` takes the place of the usual one.
-pub(crate) fn start(world: &World, more: &[&str]) -> Agent {
+/// Starts an agent of a build on the world's node. A flag in `more` takes the place of the usual one.
+pub(crate) fn start(world: &World, build: &str, more: &[&str]) -> Agent {
     let given = |flag: &str| more.iter().any(|arg| arg.split('=').next() == Some(flag));
-    let mut command = world.command("node", FAIRLEAD);
+    let mut command = world.command("node", build);
     command.args(["agent", "--node-name", "node1"]);
     if !given("--manifests") && !given("--kubeconfig") {
         command.arg("--manifests").arg(world.manifests());

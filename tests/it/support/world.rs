@@ -110,7 +110,7 @@ impl World {
 
     /// An agent with further flags, which win over the usual ones. It may not be ready yet.
     pub(crate) fn agent_with(&self, more: &[&str]) -> Agent {
-        agent::start(self, more)
+        agent::start(self, FAIRLEAD, more)
     }
 
     /// Runs the load generator to its own end and returns its last report.
