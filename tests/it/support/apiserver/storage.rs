@@ -80,6 +80,11 @@ impl Storage {
     }
 
     pub(super) fn all(&self, selection: &Selection) -> Vec<Value> {
+        // Ten thousand watches of one object each must not look at all objects each.
+        if let (Some(namespace), Some(name)) = (&selection.namespace, &selection.name) {
+            let one = self.get(&selection.resource, namespace, name);
+            return one.filter(|object| selection.takes(object)).into_iter().collect();
+        }
         self.objects.values().filter(|object| selection.takes(object)).cloned().collect()
     }
 
