@@ -1,6 +1,8 @@
 //! Asks a running agent over its admin socket.
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    ops::ControlFlow,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +20,9 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A cluster of 100,000 Services is below it.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+pub(crate) const NOT_UNDERSTOOD: &str =
+    "the agent's answer is not understood: use the command of the agent's own version";
 
 /// Which agent.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,27 +47,73 @@ impl Admin {
         page: &str,
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
-        let mut path = format!("/v1/{page}");
-        if !query.is_empty() {
-            let mut form = form_urlencoded::Serializer::new(String::new());
-            let query = form.extend_pairs(query).finish();
-            path = format!("{path}?{query}");
+        let mut stream = self.connect()?;
+        let (status, body) =
+            probe::get(&mut stream, "fairlead", &path(page, query), ANSWER_BYTES_MAX)
+                .with_context(|| format!("the agent at {}", self.admin_socket.display()))?;
+        match status {
+            200 => serde_json::from_str(&body).context(NOT_UNDERSTOOD),
+            status => Err(refusal(status, &body)),
         }
-        let mut stream = UnixStream::connect(&self.admin_socket)
+    }
+
+    /// Hands each line of an answer without end to `take`, until that breaks off.
+    ///
+    /// # Errors
+    /// As for [`Admin::ask`], those of `take`, and the agent's end.
+    pub(crate) fn follow(
+        &self,
+        page: &str,
+        query: &[(&str, &str)],
+        mut take: impl FnMut(&str) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        let mut stream = self.connect()?;
+        // By HTTP/1.0 the body is not cut into chunks: it ends with the connection.
+        let request = format!("GET {} HTTP/1.0\r\nHost: fairlead\r\n\r\n", path(page, query));
+        stream.write_all(request.as_bytes()).context("sending a request")?;
+        let mut lines = BufReader::new(stream).lines();
+        let mut next = || {
+            let line = lines.next().transpose();
+            line.with_context(|| format!("the agent at {}", self.admin_socket.display()))
+        };
+        let head = next()?.unwrap_or_default();
+        let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+        let status: u16 = status.context("this is no HTTP answer")?;
+        while next()?.is_some_and(|line| !line.is_empty()) {}
+        if status != 200 {
+            return Err(refusal(status, &next()?.unwrap_or_default()));
+        }
+        while let Some(line) = next()? {
+            if take(&line)?.is_break() {
+                return Ok(());
+            }
+        }
+        bail!("the agent has ended, or ended this")
+    }
+
+    fn connect(&self) -> anyhow::Result<UnixStream> {
+        let stream = UnixStream::connect(&self.admin_socket)
             .map_err(|error| nobody(&self.admin_socket, &error))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let (status, body) = probe::get(&mut stream, "fairlead", &path, ANSWER_BYTES_MAX)
-            .with_context(|| format!("the agent at {}", self.admin_socket.display()))?;
-        match status {
-            200 => serde_json::from_str(&body).context(
-                "the agent's answer is not understood: use the command of the agent's own version",
-            ),
-            404 if body.starts_with("no such page") => {
-                bail!("the agent is of a version that does not answer this: upgrade it")
-            }
-            _ => Err(anyhow!("{}", body.trim_end())),
+        Ok(stream)
+    }
+}
+
+fn path(page: &str, query: &[(&str, &str)]) -> String {
+    if query.is_empty() {
+        return format!("/v1/{page}");
+    }
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    format!("/v1/{page}?{}", form.extend_pairs(query).finish())
+}
+
+fn refusal(status: u16, body: &str) -> anyhow::Error {
+    match status {
+        404 if body.starts_with("no such page") => {
+            anyhow!("the agent is of a version that does not answer this: upgrade it")
         }
+        _ => anyhow!("{}", body.trim_end()),
     }
 }
 

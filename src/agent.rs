@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod dns;
+mod followers;
 mod health_ports;
 mod holder;
 mod http;

@@ -1,9 +1,15 @@
 //! Commands that ask: an agent over its admin socket, or manifests.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    ops::ControlFlow,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, NOT_UNDERSTOOD},
     output::Output,
     report::{names, routes, services, status, trace, traffic},
     view::{Files, View},
@@ -75,9 +81,26 @@ pub(crate) struct NamesArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct TraceArgs {
     /// tcp, udp or sctp and HOST:PORT, or an http:// or https:// URL
-    #[arg(value_name = "tcp|udp|sctp HOST:PORT | URL", required = true, num_args = 1..=2)]
+    #[arg(
+        value_name = "tcp|udp|sctp HOST:PORT | URL",
+        required_unless_present = "live",
+        num_args = 1..=2
+    )]
     target: Vec<String>,
-    /// The client: NAMESPACE/POD, or an address (default: a process of this node)
+    /// Follow real connections to Services as they are made: those of the client and to the target that
+    /// are named, or all
+    #[arg(long, conflicts_with = "file", env = "FAIRLEAD_LIVE")]
+    live: bool,
+    /// With --live: tell of one connection in so many
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..),
+        env = "FAIRLEAD_SAMPLE"
+    )]
+    sample: u32,
+    /// The client: NAMESPACE/POD, or an address (default: a process of this node; with --live, anybody)
     #[arg(long, value_name = "POD|IP", env = "FAIRLEAD_FROM")]
     from: Option<String>,
     /// Search for names as pods of this namespace do (default: the client's, else default)
@@ -137,6 +160,9 @@ pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<ExitCode> {
 
 /// Every decision on the way; 1 if the client does not get what it asks for.
 pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    if args.live {
+        return follow(args);
+    }
     let text = args.target.join(" ");
     // Misspelt targets are told before anybody is asked.
     let target: trace::Target = text.parse()?;
@@ -147,6 +173,39 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     })?;
     args.ask.output.print(&report, trace::show)?;
     Ok(verdict(report.outcome.is_served || report.outcome.verdict == "passed on"))
+}
+
+/// Connections as they are made, until the agent or the reader ends.
+fn follow(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let text = (!args.target.is_empty()).then(|| args.target.join(" "));
+    text.as_deref().map(str::parse::<trace::Target>).transpose()?;
+    let sample = args.sample.to_string();
+    let query = [
+        ("target", text.as_deref()),
+        ("from", args.from.as_deref()),
+        ("namespace", args.namespace.as_deref()),
+        ("sample", Some(sample.as_str())),
+    ];
+    let mut is_first = true;
+    args.ask.admin.follow("live", &given(&query), |line| {
+        if line.is_empty() {
+            if std::mem::take(&mut is_first) {
+                // Nowhere is left to report a failure of standard error to.
+                drop(writeln!(io::stderr(), "following new connections to Services; Ctrl-C ends"));
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
+        let line: trace::live::Line = serde_json::from_str(line).context(NOT_UNDERSTOOD)?;
+        match io::stdout().write_all(args.ask.output.line(&line, trace::live::show)?.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            written => Ok(ControlFlow::Continue(written?)),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn given<'a>(query: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, &'a str)> {
+    query.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect()
 }
 
 fn verdict(is_good: bool) -> ExitCode {
@@ -163,13 +222,12 @@ impl Ask {
         of_view: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         if !self.files.given() {
-            let given = query.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-            return self.admin.ask(page, &given.collect::<Vec<_>>());
+            return self.admin.ask(page, &given(query));
         }
         let loaded = self.files.view()?;
         for problem in &loaded.problems {
             // Nowhere is left to report a failure of standard error to.
-            drop(writeln!(std::io::stderr(), "fairlead: {problem}"));
+            drop(writeln!(io::stderr(), "fairlead: {problem}"));
         }
         of_view(&loaded.view)
     }

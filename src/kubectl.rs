@@ -95,6 +95,7 @@ fn asked(command: &[OsString]) -> Option<Role> {
     }
     let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
     match *words.first()? {
+        "trace" if words.contains(&"--live") => Some(Role::Node),
         "trace" if words.iter().any(|word| word.contains("://")) => Some(Role::Ingress),
         "status" | "traffic" | "services" | "trace" | "dump" | "doctor" | "cleanup" => {
             Some(Role::Node)
@@ -178,6 +179,7 @@ mod tests {
             ("names web.shop", Some(Role::Dns)),
             ("trace tcp web.shop:80", Some(Role::Node)),
             ("trace --from shop/a https://shop.example/", Some(Role::Ingress)),
+            ("trace --live http://web.shop/", Some(Role::Node)),
             ("trace -f manifests tcp web.shop:80", None),
             ("services --filename=a.yaml", None),
             ("check", None),

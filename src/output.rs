@@ -50,4 +50,18 @@ impl Output {
         };
         exit::print(&text)
     }
+
+    /// One of many reports that follow each other: JSON lines, YAML documents.
+    pub(crate) fn line<T: Serialize>(
+        self,
+        report: &T,
+        show: impl FnOnce(&T, Screen, bool) -> String,
+    ) -> anyhow::Result<String> {
+        Ok(match self.output {
+            Format::Table => show(report, Screen::of_output(), false),
+            Format::Wide => show(report, Screen::of_output(), true),
+            Format::Json => format!("{}\n", serde_json::to_string(report)?),
+            Format::Yaml => format!("---\n{}", serde_saphyr::to_string(report)?),
+        })
+    }
 }

@@ -7,6 +7,7 @@
 
 mod affinity;
 mod connection;
+mod event;
 mod frontend;
 mod maglev;
 mod reason;
@@ -19,6 +20,11 @@ pub use connection::{
     CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_FIN, CONNECTION_OTHER_FIN,
     CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS,
     PeerKey, SocketPeer, Tuple,
+};
+pub use event::{
+    EVENT_AT_EGRESS, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_DROPPED,
+    EVENT_NO_REASON, EVENT_PASSED, EVENT_REJECTED, EVENT_SERVED, EVENTS_BYTES, Event, LIVE_CLIENT,
+    LIVE_INDEX, LIVE_TARGET, Live,
 };
 pub use frontend::{
     FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_MAGLEV,
@@ -61,6 +67,12 @@ pub mod name {
     pub const AFFINITIES: &str = "affinities_v1";
     /// [`SourceRangeKey`](super::SourceRangeKey) to 1.
     pub const SOURCE_RANGES: &str = "source_ranges_v1";
+    /// One [`Live`](super::Live). This and the two below are never pinned: no version.
+    pub const LIVE: &str = "live";
+    /// A ring of [`Event`](super::Event)s.
+    pub const EVENTS: &str = "events";
+    /// Events there was no room for.
+    pub const EVENTS_LOST: &str = "events_lost";
 }
 
 /// IANA protocol number of TCP.

@@ -3,6 +3,7 @@
 pub(crate) mod affinity;
 pub(crate) mod dial;
 pub(crate) mod frame;
+pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod peer;
 pub(crate) mod reject;

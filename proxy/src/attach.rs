@@ -28,6 +28,7 @@ use self::{
 use crate::{
     connections::Connections,
     error::Step,
+    live::Live,
     maps::kernel::KernelMaps,
     object::{self, Loaded, Object, Tables},
     stale,
@@ -180,6 +181,11 @@ impl Kernel {
     /// The maps, for the synchroniser. May be called more than once; all see the same maps.
     pub fn maps(&self) -> Result<KernelMaps, KernelError> {
         KernelMaps::new(&self.object.tables).map_err(|error| KernelError::system(Step::Load, error))
+    }
+
+    /// The programs' decisions as they make them.
+    pub fn live(&self) -> &Live {
+        &self.object.live
     }
 
     /// The maps as they are, for whoever only looks.

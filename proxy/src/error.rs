@@ -151,6 +151,8 @@ pub enum Step {
     EndSockets,
     /// Remove connections that are over.
     Sweep,
+    /// Follow the programs' decisions.
+    TellLive,
 }
 
 impl std::fmt::Display for Step {
@@ -163,6 +165,7 @@ impl std::fmt::Display for Step {
             Step::WriteNode => f.write_str("write the node's addresses and settings"),
             Step::ReadCounters => f.write_str("read the counters"),
             Step::Sweep => f.write_str("remove connections that are over"),
+            Step::TellLive => f.write_str("follow the programs' decisions"),
             Step::RunPacket => f.write_str("run a packet program on a frame"),
             Step::EndSockets => f.write_str("end UDP sockets whose backend is gone"),
             Step::Follow => f.write_str("follow addresses and devices by rtnetlink"),

@@ -19,6 +19,7 @@ use fairlead_state::{Key, store::Snapshots};
 use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::netlink::addresses;
 use self::{netlink::Events, uplinks::View};
 use crate::{
     CIDRS_MAX,

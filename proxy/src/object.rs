@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapInfo, MapType},
+    maps::{Map, MapData, MapInfo, MapType, RingBuf},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use fairlead_ebpf::abi::{
@@ -19,6 +19,7 @@ use fairlead_ebpf::abi::{
 
 use crate::{
     error::{KernelError, Step},
+    live::Live,
     maps::kernel::Counters,
     sys::{AttachType, PerCpuTable, Table},
 };
@@ -179,6 +180,7 @@ pub(crate) struct Object {
     pub(crate) socket_programs: Vec<Loaded>,
     pub(crate) device_programs: Vec<(Loaded, DeviceUse)>,
     pub(crate) tables: Tables,
+    pub(crate) live: Live,
 }
 
 impl Object {
@@ -212,7 +214,8 @@ impl Object {
             .iter()
             .map(|(name, attach_type, of)| Ok((load_one(&mut ebpf, name, *attach_type)?, *of)));
         let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
-        Ok(Self { socket_programs, device_programs, tables: Tables::take(&mut ebpf)? })
+        let (tables, live) = (Tables::take(&mut ebpf)?, take_live(&mut ebpf)?);
+        Ok(Self { socket_programs, device_programs, tables, live })
     }
 }
 
@@ -349,6 +352,16 @@ impl Tables {
     pub(crate) fn settings(&self) -> io::Result<Option<Settings>> {
         self.settings.get(&SETTINGS_INDEX)
     }
+}
+
+/// What is this load's own.
+fn take_live(ebpf: &mut Ebpf) -> Result<Live, KernelError> {
+    let failed = |error| KernelError::system(Step::Load, error);
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(error))?;
+    let (word, lost) = (take(ebpf, name::LIVE)?.0, take(ebpf, name::EVENTS_LOST)?.0);
+    let ring = ebpf.take_map(name::EVENTS).ok_or(KernelError::Incomplete { name: name::EVENTS })?;
+    let ring = RingBuf::try_from(ring).map_err(|error| failed(io::Error::other(error)))?;
+    Ok(Live::new(Table::new(word), PerCpuTable::new(lost, cpus), ring))
 }
 
 /// A map's file descriptor and the number of entries it takes.

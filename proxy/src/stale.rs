@@ -6,32 +6,21 @@
 
 mod diag;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs::{self, File},
-    io,
-    net::IpAddr,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
-    path::PathBuf,
-    thread,
-};
+use std::{collections::HashMap, io, net::IpAddr};
 
 use fairlead_ebpf::{
     abi::{
         ANY_V4, ANY_V6, BACKEND_LOCAL, Backend, BackendKey, FrontendKey, FrontendValue, PeerKey,
         SocketPeer, UDP,
     },
-    packet::{is_mapped, unmapped},
+    packet::is_mapped,
     select::{self, Lead, Origin},
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::sys::Table;
+use crate::{namespaces, sys::Table, text::ip};
 
 /// Readings of a frontend whose set is replaced meanwhile, before the socket is let be.
 const TRIES: u32 = 3;
-/// Where network namespaces have names, whoever's processes are in them.
-const NAMED: &str = "/run/netns";
 
 /// What ending stale sockets did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +53,11 @@ pub(crate) fn end(maps: &Maps<'_>) -> io::Result<Ended> {
     }
     let mut wanted: HashMap<u64, Vec<(IpAddr, u16)>> = HashMap::new();
     for key in &stale {
-        let remote = (ip(key), u16::from_be_bytes(key.backend_port));
+        let remote = (ip(&key.backend), u16::from_be_bytes(key.backend_port));
         wanted.entry(key.socket).or_default().push(remote);
     }
-    for namespace in namespaces() {
-        match inside(&namespace, || diag::end(&wanted)) {
+    for namespace in namespaces::all() {
+        match namespaces::inside(&namespace, || diag::end(&wanted)) {
             Ok(sockets) => ended.sockets += sockets,
             Err(error) => {
                 tracing::debug!(%error, "stale sockets of a namespace not looked for");
@@ -116,33 +105,4 @@ impl Maps<'_> {
         }
         Ok(true)
     }
-}
-
-fn ip(key: &PeerKey) -> IpAddr {
-    if is_mapped(&key.backend) { unmapped(&key.backend).into() } else { key.backend.into() }
-}
-
-/// The network namespaces of all processes, and those that have names; each once.
-fn namespaces() -> Vec<File> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes = processes.map(|entry| entry.path().join("ns/net"));
-    let named = fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut seen = BTreeSet::new();
-    // Processes end while they are looked at, and /proc holds more than processes.
-    let open = |path: PathBuf| {
-        let file = File::open(path).ok()?;
-        let metadata = file.metadata().ok()?;
-        seen.insert((metadata.dev(), metadata.ino())).then_some(file)
-    };
-    processes.chain(named).filter_map(open).collect()
-}
-
-/// Runs `body` on a thread of its own in the namespace: sockets belong where they are made.
-fn inside<T: Send>(namespace: &File, body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    let enter = || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        body()
-    };
-    thread::scope(|scope| scope.spawn(enter).join())
-        .unwrap_or_else(|_| Err(io::Error::other("looking for stale sockets broke down")))
 }

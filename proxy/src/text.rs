@@ -199,7 +199,7 @@ fn backend(backend: &Backend) -> String {
     format!("{at}{}", if is_local { " local" } else { "" })
 }
 
-fn ip(address: &Address) -> IpAddr {
+pub(crate) fn ip(address: &Address) -> IpAddr {
     if is_mapped(address) { unmapped(address).into() } else { Ipv6Addr::from(*address).into() }
 }
 

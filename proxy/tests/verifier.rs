@@ -19,10 +19,10 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 11_000),
-            ("connect6", 11_000),
-            ("sendmsg4", 11_000),
-            ("sendmsg6", 11_000),
+            ("connect4", 13_000),
+            ("connect6", 13_000),
+            ("sendmsg4", 12_000),
+            ("sendmsg6", 12_000),
             ("recvmsg4", 400),
             ("recvmsg6", 400),
             ("getpeername4", 300),

@@ -95,7 +95,7 @@ fn with_view<T: Serialize>(
 ///
 /// # Errors
 /// Nothing is known of the cluster yet, or the report's own.
-fn look<T>(
+pub(super) fn look<T>(
     pages: &Pages,
     report: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {

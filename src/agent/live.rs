@@ -7,13 +7,14 @@ use fairlead_ingress::{Counters, explain::Explainer};
 use fairlead_proxy::{Kernel, ProxyStatus};
 use tokio::sync::watch;
 
-use super::dns::Current;
+use super::{dns::Current, followers::Followers};
 
 /// The proxy at work.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) status: watch::Receiver<ProxyStatus>,
+    pub(crate) followers: Arc<Followers>,
 }
 
 /// Reads Ingress's counters.

@@ -16,6 +16,7 @@ use crate::kube_proxy::{config::Report, configz};
 use super::{
     Shared, api,
     args::{Args, Listen},
+    followers::Socket,
     http::{self, Site, Texts},
     kube_proxy::{Face, is_eligible},
     role::State,
@@ -182,15 +183,17 @@ pub(crate) async fn serve(
     start("--metrics-listen", listen, metrics, is_hard, cancel.clone()).await?;
     let web = web::Web::new(pages.clone(), &admin.web_host);
     start("--web-listen", admin.web_listen, web, false, cancel.clone()).await?;
+    let texts = pages.clone();
     let all = move |uri: &Uri| {
         let path = uri.path();
         health
             .health(path)
             .or_else(|| health.metrics_port(path))
-            .or_else(|| api::answer(&pages, uri))
+            .or_else(|| api::answer(&texts, uri))
     };
     let path = admin.admin_socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
-    match http::serve_at("--admin-socket", path, Texts::new(all), cancel) {
+    let socket = Socket { texts: Texts::new(all), pages };
+    match http::serve_at("--admin-socket", path, socket, cancel) {
         Ok(taken) => Ok(Some(taken)),
         Err(error) if has_socket => Err(error),
         // Nobody asked for it: an agent without rights to that directory works all the same.

@@ -27,6 +27,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     Shared,
     args::{Args, Balancing, ProxyArgs},
+    followers::Followers,
     health_ports,
     kube_proxy::Face,
     live,
@@ -107,7 +108,10 @@ async fn serve(
         write_metrics(text, &metered, &read.borrow(), counted.load(Ordering::Relaxed));
     });
     view.store(Some(Arc::new(metrics)));
-    let shown = live::Proxy { kernel: kernel.clone(), status: seen.clone() };
+    let (node_name, snapshots) = (shared.node_name.clone(), shared.snapshots.clone());
+    let followers = Followers::new(kernel.clone(), node_name, snapshots, seen.clone());
+    let shown =
+        live::Proxy { kernel: kernel.clone(), status: seen.clone(), followers: followers.clone() };
     shared.live.proxy.store(Some(Arc::new(shown)));
 
     // Whichever part fails first ends the others, and the role is started anew.
@@ -155,6 +159,7 @@ async fn serve(
     drop(guard);
     view.store(None);
     shared.live.proxy.store(None);
+    followers.close();
     result
 }
 

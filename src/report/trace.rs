@@ -2,6 +2,7 @@
 
 mod http;
 mod l4;
+pub(crate) mod live;
 mod target;
 mod text;
 
@@ -101,15 +102,8 @@ pub(crate) fn build(view: &View<'_>, target: &Target, from: Asker<'_>) -> anyhow
     let addresses = match target.host.parse() {
         Ok(address) => vec![address],
         Err(_) => {
-            let record = "A";
             let source = client.address.unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-            let mut lookup = names::lookup(view, &target.host, record, namespace, source)?;
-            if lookup.addresses.is_empty() && lookup.is_found && !lookup.is_forwarded {
-                let v6 = names::lookup(view, &target.host, "AAAA", namespace, source)?;
-                if !v6.addresses.is_empty() {
-                    lookup = v6;
-                }
-            }
+            let lookup = lookup(view, &target.host, namespace, source)?;
             trace.step("dns", lookup.result.clone());
             let walked = lookup.asked.len();
             let searched =
@@ -141,6 +135,23 @@ pub(crate) fn build(view: &View<'_>, target: &Target, from: Asker<'_>) -> anyhow
         return http::request(view, target, trace);
     }
     Ok(trace)
+}
+
+/// A name's IPv4 addresses, or those of IPv6 if it has no others.
+fn lookup(
+    view: &View<'_>,
+    host: &str,
+    namespace: &str,
+    source: std::net::IpAddr,
+) -> anyhow::Result<names::Lookup> {
+    let v4 = names::lookup(view, host, "A", namespace, source)?;
+    if v4.addresses.is_empty() && v4.is_found && !v4.is_forwarded {
+        let v6 = names::lookup(view, host, "AAAA", namespace, source)?;
+        if !v6.addresses.is_empty() {
+            return Ok(v6);
+        }
+    }
+    Ok(v4)
 }
 
 fn no_address(trace: &mut Trace, target: &Target, lookup: &names::Lookup) {

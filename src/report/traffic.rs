@@ -1,6 +1,6 @@
 //! `fairlead traffic`: what passed and what was not served, by reason, since the start.
 
-mod meaning;
+pub(super) mod meaning;
 
 use std::collections::BTreeMap;
 

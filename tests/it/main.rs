@@ -18,6 +18,7 @@ mod drop_in;
 mod ingress;
 mod kubernetes_source;
 mod life;
+mod live;
 mod monitoring;
 mod operate;
 mod page;

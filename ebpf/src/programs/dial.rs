@@ -4,15 +4,17 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, Backend, BackendKey, FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue, PeerKey,
-        Reason, SocketPeer, TableSize, UDP,
+        Address, Backend, BackendKey, EVENT_DROPPED, EVENT_REJECTED, FRONTEND_SOURCE_RANGES,
+        FrontendKey, FrontendValue, PeerKey, Reason, SocketPeer, TableSize, UDP,
     },
     dialled,
     select::{self, Lead, Origin},
 };
 
 use super::{
-    affinity, maps,
+    affinity,
+    live::{self, Account},
+    maps,
     sockaddr::{ALLOW, Call, Family},
 };
 
@@ -62,11 +64,14 @@ pub(crate) enum Found {
 #[inline(always)]
 pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     let dialled = call.dialled();
-    let (choice, verdict) = dial(call, &dialled, random());
+    let mut account = Account::NONE;
+    let (choice, verdict) = dial(call, &dialled, random(), &mut account);
     let Some(Choice { backend, .. }) = choice else {
         call.clear_peer();
+        live::call(call, &dialled, &Backend::zeroed(), &account);
         return verdict;
     };
+    live::call(call, &dialled, &backend, &account);
     let peer = peer(&dialled, &backend);
     if dialled.protocol == UDP {
         // By this entry the agent knows the socket when its backend is gone.
@@ -83,20 +88,34 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
 pub(crate) fn sendmsg<F: Family>(call: &Call<F>) -> i32 {
     let dialled = call.dialled();
     let socket = call.socket_cookie();
-    let (choice, verdict) = dial(call, &dialled, select::mix(socket));
-    let Some(Choice { backend, .. }) = choice else { return verdict };
-    remember(socket, &peer(&dialled, &backend));
+    let mut account = Account::NONE;
+    let (choice, verdict) = dial(call, &dialled, select::mix(socket), &mut account);
+    let Some(Choice { backend, .. }) = choice else {
+        live::call(call, &dialled, &Backend::zeroed(), &account);
+        return verdict;
+    };
+    if remember(socket, &peer(&dialled, &backend)) {
+        live::call(call, &dialled, &backend, &account);
+    }
     call.set(&backend.address, backend.port);
     ALLOW
 }
 
 /// The backend for a call; without one, what becomes of it.
 #[inline(always)]
-fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Option<Choice>, i32) {
-    let (key, frontend) = match find(dialled, || is_own_namespace(call)) {
+fn dial<F: Family>(
+    call: &Call<F>,
+    dialled: &FrontendKey,
+    random: u32,
+    account: &mut Account,
+) -> (Option<Choice>, i32) {
+    let (key, frontend) = match find(dialled, || is_own_namespace(call), account) {
         Found::Frontend(key, frontend) => (key, frontend),
         // A service that is gone: packets to its address are dropped, but here somebody waits.
-        Found::Dead(_) => return (None, call.refuse()),
+        Found::Dead(_) => {
+            account.reject();
+            return (None, call.refuse());
+        }
         Found::Nothing => return (None, ALLOW),
     };
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0 {
@@ -105,7 +124,7 @@ fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Optio
             return (None, ALLOW);
         }
         if !is_node_admitted(&key, &frontend) {
-            maps::count(Reason::SourceDenied);
+            refuse(account, EVENT_DROPPED, Reason::SourceDenied);
             return (None, call.unreachable());
         }
     }
@@ -115,7 +134,7 @@ fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Optio
         identity = bytemuck::cast([call.netns_cookie(), 0]);
     }
     let client = Client { origin: Origin::Inside, identity: &identity, random, flow: None };
-    match choose(&key, frontend, &client) {
+    match choose(&key, frontend, &client, account) {
         Ok(choice) => (Some(choice), ALLOW),
         Err(Refusal::Reject) => (None, call.refuse()),
         Err(Refusal::Drop) => (None, call.unreachable()),
@@ -125,16 +144,24 @@ fn dial<F: Family>(call: &Call<F>, dialled: &FrontendKey, random: u32) -> (Optio
 /// What is dialled, counted where nobody serves it. `is_own_namespace` decides whether loopback
 /// addresses mean the node.
 #[inline(always)]
-pub(crate) fn find(dialled: &FrontendKey, is_own_namespace: impl FnOnce() -> bool) -> Found {
+pub(crate) fn find(
+    dialled: &FrontendKey,
+    is_own_namespace: impl FnOnce() -> bool,
+    account: &mut Account,
+) -> Found {
     match dialled::find(&maps::InKernel, dialled, is_own_namespace) {
-        dialled::Found::Frontend(key, frontend) => Found::Frontend(key, frontend),
+        dialled::Found::Frontend(key, frontend) => {
+            account.concern(&frontend);
+            Found::Frontend(key, frontend)
+        }
         dialled::Found::UnusedPort(frontend) => {
-            maps::count(Reason::UnusedPort);
+            account.concern(&frontend);
+            refuse(account, EVENT_REJECTED, Reason::UnusedPort);
             maps::count_rejected(frontend.counter_id);
             Found::Dead(Refusal::Reject)
         }
         dialled::Found::Unallocated => {
-            maps::count(Reason::UnallocatedAddress);
+            refuse(account, EVENT_DROPPED, Reason::UnallocatedAddress);
             Found::Dead(Refusal::Drop)
         }
         dialled::Found::Nothing => Found::Nothing,
@@ -147,6 +174,7 @@ pub(crate) fn choose(
     key: &FrontendKey,
     mut frontend: FrontendValue,
     client: &Client<'_>,
+    account: &mut Account,
 ) -> Result<Choice, Refusal> {
     let affinity = affinity::key(key, &frontend, client.identity);
     if frontend.affinity_seconds > 0
@@ -155,6 +183,7 @@ pub(crate) fn choose(
     {
         affinity::remember(&affinity, &choice.backend);
         maps::count_selected(frontend.counter_id);
+        account.serve();
         return Ok(choice);
     }
     for _ in 0..TRIES {
@@ -162,10 +191,11 @@ pub(crate) fn choose(
             Lead::Backends { set_id, count } => (set_id, count),
             Lead::Reject => {
                 maps::count_rejected(frontend.counter_id);
+                account.end(EVENT_REJECTED, Reason::NoBackends);
                 return Err(Refusal::Reject);
             }
             Lead::Drop => {
-                maps::count(Reason::NoLocalBackends);
+                refuse(account, EVENT_DROPPED, Reason::NoLocalBackends);
                 return Err(Refusal::Drop);
             }
         };
@@ -176,14 +206,22 @@ pub(crate) fn choose(
                 affinity::remember(&affinity, &backend);
             }
             maps::count_selected(frontend.counter_id);
+            account.serve();
             return Ok(Choice { set_id, slot, backend });
         }
         // The set was replaced between the look-ups: the frontend names the new one.
         let Some(newer) = maps::read(&maps::FRONTENDS, key) else { break };
         frontend = newer;
     }
-    maps::count(Reason::SetUnstable);
+    refuse(account, EVENT_REJECTED, Reason::SetUnstable);
     Err(Refusal::Reject)
+}
+
+/// Counted under its reason, and told so.
+#[inline(always)]
+pub(crate) fn refuse(account: &mut Account, outcome: u8, reason: Reason) {
+    maps::count(reason);
+    account.end(outcome, reason);
 }
 
 /// The slot a client gets. With a table a flow's is the same on every node; with affinity, which
@@ -227,9 +265,9 @@ fn peer(dialled: &FrontendKey, backend: &Backend) -> SocketPeer {
     }
 }
 
-/// Writes only what changed: most sockets send to one service again and again.
+/// Writes only what changed: most sockets send to one service again and again. Whether it did.
 #[inline(always)]
-fn remember(socket: u64, peer: &SocketPeer) {
+fn remember(socket: u64, peer: &SocketPeer) -> bool {
     let key =
         PeerKey { socket, backend: peer.backend, backend_port: peer.backend_port, zero: [0; 6] };
     // SAFETY: the reference ends with the comparison, under RCU; a value that changes meanwhile
@@ -238,4 +276,5 @@ fn remember(socket: u64, peer: &SocketPeer) {
     if !known && maps::DATAGRAM_PEERS.insert(key, peer, BPF_ANY.into()).is_err() {
         maps::count(Reason::PeerNotStored);
     }
+    !known
 }

@@ -11,6 +11,8 @@ use fairlead_ebpf::{
     packet::{self, Ip, Skip},
 };
 
+use super::live::Account;
+
 /// Devices with programs are Ethernet devices.
 pub(super) const ETHERNET_HEADER_LEN: usize = 14;
 /// Linux 6.16 (ead7f9b8de65) and stable kernels since: without it an IPv6 address change spoils
@@ -25,6 +27,8 @@ pub(crate) struct Frame {
     pub(crate) tuple: Tuple,
     /// The entry for it, or what is made of it if it opens a connection.
     pub(crate) found: Connection,
+    /// What was decided about it if it opens a connection.
+    pub(crate) account: Account,
     /// The header it begins with.
     ip: Ip,
     /// Of an ICMP error, the header of the packet it is about.
@@ -89,6 +93,23 @@ impl Frame {
                 load(ctx, at).ok().map(packet::mapped)
             }
             6 => load(ctx, ETHERNET_HEADER_LEN + packet::IPV6_SOURCE + 16).ok(),
+            _ => None,
+        }
+    }
+
+    /// Where it says it comes from, and where it is bound for.
+    #[inline(always)]
+    pub(crate) fn addresses(&self, ctx: &TcContext) -> Option<[Address; 2]> {
+        match self.version {
+            4 => {
+                let both = load::<8>(ctx, ETHERNET_HEADER_LEN + packet::IPV4_SOURCE).ok()?;
+                let both: [[u8; 4]; 2] = bytemuck::cast(both);
+                Some(both.map(packet::mapped))
+            }
+            6 => {
+                let both = load::<32>(ctx, ETHERNET_HEADER_LEN + packet::IPV6_SOURCE).ok()?;
+                Some(bytemuck::cast(both))
+            }
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, FRONTEND_FOREIGN,
+        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, EVENT_DROPPED, FRONTEND_FOREIGN,
         FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
@@ -18,6 +18,7 @@ use fairlead_ebpf::{
 use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
+    live::{self, Account},
     low_half, maps, reject, steps,
     track::{self, store, store_new},
 };
@@ -54,7 +55,11 @@ pub(crate) fn egress(ctx: &TcContext) -> i32 {
     if frame.parse(ctx, EGRESS).is_ok() && track::is_known(ctx, frame) {
         return apply(ctx, frame);
     }
-    if is_leak(ctx, frame) { drop_for(Reason::ServiceAddressLeak) } else { NEXT }
+    if !is_leak(ctx, frame) {
+        return NEXT;
+    }
+    live::leak(ctx, frame);
+    drop_for(Reason::ServiceAddressLeak)
 }
 
 /// Whether a packet, of whatever protocol, is on its way to a service address that no other proxy
@@ -89,10 +94,12 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
         return Ok(NEXT);
     }
     if !is_kept {
-        let verdict = match open(&frame.tuple, &mut frame.found, origin) {
-            NEXT => open_beside(&frame.tuple, &mut frame.found),
+        let Frame { tuple, found, account, .. } = frame;
+        let verdict = match open(tuple, found, origin, account) {
+            NEXT => open_beside(tuple, found, account),
             verdict => verdict,
         };
+        live::packet(frame, origin);
         if verdict != OPENED {
             return Ok(verdict);
         }
@@ -116,7 +123,8 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
 /// Whether the service still leads to this connection's backend.
 #[inline(never)]
 fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
-    let Found::Frontend(_, frontend) = dial::find(&dialled(tuple), || false) else { return false };
+    let found = dial::find(&dialled(tuple), || false, &mut { Account::NONE });
+    let Found::Frontend(_, frontend) = found else { return false };
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     if set_id == connection.set_id {
         return true;
@@ -135,8 +143,9 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
 /// same backend.
 #[inline(never)]
-fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
+fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin, account: &mut Account) -> i32 {
     *connection = Connection::zeroed();
+    *account = Account::NONE;
     let mut flow = Flow {
         dialled: tuple,
         backend: [0; 16],
@@ -144,19 +153,19 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> i32 {
         client_port: tuple.source_port,
         now: maps::now(),
     };
-    let verdict = pick(&mut flow, connection, origin);
+    let verdict = pick(&mut flow, connection, origin, account);
     if verdict != OPENED {
         return verdict;
     }
     if let Err(reason) = store_reply(&mut flow) {
-        return drop_for(reason);
+        return refuse(account, reason);
     }
     if is_masqueraded(connection.flags, flow.backend == tuple.source, origin)
         && let Err(reason) = store_remote(&flow)
     {
-        return drop_for(reason);
+        return refuse(account, reason);
     }
-    stored(store_request(&flow, connection))
+    stored(store_request(&flow, connection), account)
 }
 
 /// A local backend's replies pass this node anyway, and so do a local client's requests: the client's
@@ -186,7 +195,7 @@ fn is_whole(tuple: &Tuple, found: &Connection, origin: Origin) -> bool {
 /// A first packet that is for no service. Where the client's port has reached the same backend by a
 /// service, replies would be taken for that connection's: it gets another port, as from netfilter.
 #[inline(never)]
-fn open_beside(tuple: &Tuple, connection: &mut Connection) -> i32 {
+fn open_beside(tuple: &Tuple, connection: &mut Connection, account: &mut Account) -> i32 {
     let mut flow = Flow {
         dialled: tuple,
         backend: tuple.destination,
@@ -198,14 +207,14 @@ fn open_beside(tuple: &Tuple, connection: &mut Connection) -> i32 {
         return NEXT;
     }
     if let Err(reason) = store_reply(&mut flow) {
-        return drop_for(reason);
+        return refuse(account, reason);
     }
-    stored(store_request(&flow, connection))
+    stored(store_request(&flow, connection), account)
 }
 
 #[inline(always)]
-fn stored(is_stored: bool) -> i32 {
-    if is_stored { OPENED } else { drop_for(Reason::ConnectionNotStored) }
+fn stored(is_stored: bool, account: &mut Account) -> i32 {
+    if is_stored { OPENED } else { refuse(account, Reason::ConnectionNotStored) }
 }
 
 /// The way to the backend; `connection` knows which set it is of.
@@ -219,9 +228,14 @@ fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
 
 /// Chooses the backend. Without one, the answer is what becomes of the packet.
 #[inline(never)]
-fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32 {
+fn pick(
+    flow: &mut Flow<'_>,
+    connection: &mut Connection,
+    origin: Origin,
+    account: &mut Account,
+) -> i32 {
     let dialled = dialled(flow.dialled);
-    let (key, frontend) = match dial::find(&dialled, || false) {
+    let (key, frontend) = match dial::find(&dialled, || false, account) {
         Found::Frontend(key, frontend) => (key, frontend),
         Found::Dead(Refusal::Reject) => return REJECT,
         Found::Dead(Refusal::Drop) => return DROP,
@@ -230,12 +244,12 @@ fn pick(flow: &mut Flow<'_>, connection: &mut Connection, origin: Origin) -> i32
     if frontend.flags & FRONTEND_SOURCE_RANGES != 0
         && !maps::is_in_source_ranges(frontend.counter_id, &flow.dialled.source)
     {
-        return drop_for(Reason::SourceDenied);
+        return refuse(account, Reason::SourceDenied);
     }
     let Tuple { source, source_port, protocol, .. } = flow.dialled;
     let end = Some((*source_port, *protocol));
     let client = Client { origin, identity: source, random: dial::random(), flow: end };
-    let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client) {
+    let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client, account) {
         Ok(choice) => choice,
         Err(Refusal::Drop) => return DROP,
         Err(Refusal::Reject) => return REJECT,
@@ -321,6 +335,12 @@ fn dialled(tuple: &Tuple) -> FrontendKey {
         protocol: tuple.protocol,
         zero: 0,
     }
+}
+
+#[inline(always)]
+fn refuse(account: &mut Account, reason: Reason) -> i32 {
+    dial::refuse(account, EVENT_DROPPED, reason);
+    DROP
 }
 
 #[inline(always)]

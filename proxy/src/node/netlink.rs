@@ -63,6 +63,13 @@ pub(super) fn read() -> io::Result<Node> {
     Ok(node)
 }
 
+/// The addresses of this thread's network namespace that can be dialled from elsewhere.
+pub(crate) fn addresses() -> io::Result<Vec<IpAddr>> {
+    let mut node = Node::default();
+    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &mut node)?;
+    Ok(node.addresses.into_iter().map(|(_, ip)| ip).collect())
+}
+
 fn dump(request: RouteNetlinkMessage, node: &mut Node) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;

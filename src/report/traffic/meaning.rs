@@ -1,7 +1,7 @@
 //! What each reason of each role means to a person, and what to do.
 
 /// In one line; empty for a reason that is not known.
-pub(super) fn of(role: &str, reason: &str) -> &'static str {
+pub(in crate::report) fn of(role: &str, reason: &str) -> &'static str {
     match role {
         "proxy" => of_proxy(reason),
         "dns" => of_dns(reason),

@@ -1,0 +1,68 @@
+//! The network namespaces of this node.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    net::IpAddr,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{node, sys};
+
+/// Where network namespaces have names, whoever's processes are in them.
+const NAMED: &str = "/run/netns";
+
+/// A namespace by what it is known by from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// `SO_NETNS_COOKIE` of its sockets.
+    pub cookie: u64,
+    /// Its addresses that can be dialled from elsewhere.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Every namespace that can be entered. One thread each, in turn: no work for a thread that watches.
+pub fn read() -> Vec<Namespace> {
+    let read = || {
+        let cookie = sys::network_namespace_cookie()?;
+        Ok(Namespace { cookie, addresses: node::addresses()? })
+    };
+    let found = all().into_iter().filter_map(|namespace| {
+        let read = inside(&namespace, read);
+        read.inspect_err(|error| tracing::debug!(%error, "a namespace cannot be looked into")).ok()
+    });
+    found.collect()
+}
+
+/// The network namespaces of all processes, and those that have names; each once.
+pub(crate) fn all() -> Vec<File> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = processes.map(|entry| entry.path().join("ns/net"));
+    let named = fs::read_dir(NAMED).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut seen = BTreeSet::new();
+    // Processes end while they are looked at, and /proc holds more than processes.
+    let open = |path: PathBuf| {
+        let file = File::open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        seen.insert((metadata.dev(), metadata.ino())).then_some(file)
+    };
+    processes.chain(named).filter_map(open).collect()
+}
+
+/// Runs `body` on a thread of its own in the namespace: sockets belong where they are made.
+pub(crate) fn inside<T: Send>(
+    namespace: &File,
+    body: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let enter = || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        body()
+    };
+    thread::scope(|scope| scope.spawn(enter).join())
+        .unwrap_or_else(|_| Err(io::Error::other("what was done in a namespace broke down")))
+}
