@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     net::IpAddr,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
@@ -16,6 +16,8 @@ use crate::{node, sys};
 
 /// Where network namespaces have names, whoever's processes are in them.
 const NAMED: &str = "/run/netns";
+/// The one this thread is in.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A namespace by what it is known by from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,8 @@ pub struct Namespace {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Every namespace that can be entered. One thread each, in turn: no work for a thread that watches.
+/// Every namespace that is seen and can be entered: others than one's own with CAP_SYS_ADMIN only. One
+/// thread each, in turn: no work for a thread that watches.
 pub fn read() -> Vec<Namespace> {
     let read = || {
         let cookie = sys::network_namespace_cookie()?;
@@ -48,21 +51,28 @@ pub(crate) fn all() -> Vec<File> {
     // Processes end while they are looked at, and /proc holds more than processes.
     let open = |path: PathBuf| {
         let file = File::open(path).ok()?;
-        let metadata = file.metadata().ok()?;
-        seen.insert((metadata.dev(), metadata.ino())).then_some(file)
+        seen.insert(id(&file.metadata().ok()?)).then_some(file)
     };
     processes.chain(named).filter_map(open).collect()
 }
 
-/// Runs `body` on a thread of its own in the namespace: sockets belong where they are made.
+/// Runs `body` in the namespace, where the sockets it makes belong: on a thread of its own, unless this
+/// one is there, which takes no right.
 pub(crate) fn inside<T: Send>(
     namespace: &File,
     body: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
+    if fs::metadata(OWN).is_ok_and(|own| namespace.metadata().is_ok_and(|of| id(&of) == id(&own))) {
+        return body();
+    }
     let enter = || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         body()
     };
     thread::scope(|scope| scope.spawn(enter).join())
         .unwrap_or_else(|_| Err(io::Error::other("what was done in a namespace broke down")))
+}
+
+fn id(namespace: &Metadata) -> (u64, u64) {
+    (namespace.dev(), namespace.ino())
 }
