@@ -1,14 +1,18 @@
 //! Asks a running agent over its admin socket.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     ops::ControlFlow,
-    os::unix::net::UnixStream,
+    os::{fd::AsFd as _, unix::net::UnixStream},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use serde::de::DeserializeOwned;
 
 use crate::probe;
@@ -23,6 +27,14 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) const NOT_UNDERSTOOD: &str =
     "the agent's answer is not understood: use the command of the agent's own version";
+
+/// When nobody wants to hear more: then, or when standard output has no reader any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    pub(crate) at: Instant,
+    /// Also when standard input ends.
+    pub(crate) input_ends: bool,
+}
 
 /// Which agent.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +69,7 @@ impl Admin {
         }
     }
 
-    /// Hands each line of an answer without end to `take`, until that breaks off.
+    /// Hands each line of an answer without end to `take`, until that breaks off or `until`.
     ///
     /// # Errors
     /// As for [`Admin::ask`], those of `take`, and the agent's end.
@@ -65,30 +77,37 @@ impl Admin {
         &self,
         page: &str,
         query: &[(&str, &str)],
+        until: Until,
         mut take: impl FnMut(&str) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<()> {
+        let agent = || format!("the agent at {}", self.admin_socket.display());
         let mut stream = self.connect()?;
         // By HTTP/1.0 the body is not cut into chunks: it ends with the connection.
         let request = format!("GET {} HTTP/1.0\r\nHost: fairlead\r\n\r\n", path(page, query));
         stream.write_all(request.as_bytes()).context("sending a request")?;
-        let mut lines = BufReader::new(stream).lines();
-        let mut next = || {
-            let line = lines.next().transpose();
-            line.with_context(|| format!("the agent at {}", self.admin_socket.display()))
-        };
-        let head = next()?.unwrap_or_default();
-        let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        read_line(&mut reader, &mut line).with_context(agent)?;
+        let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
         let status: u16 = status.context("this is no HTTP answer")?;
-        while next()?.is_some_and(|line| !line.is_empty()) {}
-        if status != 200 {
-            return Err(refusal(status, &next()?.unwrap_or_default()));
+        while !line.is_empty() {
+            read_line(&mut reader, &mut line).with_context(agent)?;
         }
-        while let Some(line) = next()? {
+        if status != 200 {
+            read_line(&mut reader, &mut line).with_context(agent)?;
+            return Err(refusal(status, &line));
+        }
+        while reader.buffer().contains(&b'\n') || until.is_heard(reader.get_ref())? {
+            if !read_line(&mut reader, &mut line).with_context(agent)? {
+                bail!(
+                    "the agent has ended, or has ended this because nothing was read for a minute"
+                )
+            }
             if take(&line)?.is_break() {
-                return Ok(());
+                break;
             }
         }
-        bail!("the agent has ended, or ended this")
+        Ok(())
     }
 
     fn connect(&self) -> anyhow::Result<UnixStream> {
@@ -98,6 +117,51 @@ impl Admin {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(stream)
     }
+}
+
+impl Until {
+    /// Waits until the agent says something; `false`: nobody wants to hear it any more.
+    fn is_heard(&self, agent: &UnixStream) -> anyhow::Result<bool> {
+        let (input, output) = (io::stdin(), io::stdout());
+        loop {
+            let left = self.at.saturating_duration_since(Instant::now());
+            let wait = PollTimeout::try_from(left.min(ANSWER_TIMEOUT))?;
+            // Of standard output nothing is asked: then only errors are told.
+            let mut all = [
+                PollFd::new(agent.as_fd(), PollFlags::POLLIN),
+                PollFd::new(output.as_fd(), PollFlags::empty()),
+                PollFd::new(input.as_fd(), PollFlags::POLLIN),
+            ];
+            let (watched, _) = all.split_at_mut(if self.input_ends { 3 } else { 2 });
+            match poll(watched, wait) {
+                Err(Errno::EINTR) => continue,
+                result => result.context("waiting for the agent")?,
+            };
+            let [said, unread, typed] = all.map(|fd| fd.any().unwrap_or_default());
+            if left.is_zero() || unread || (typed && is_at_end(&input)?) {
+                return Ok(false);
+            }
+            if said {
+                return Ok(true);
+            }
+            if !typed && left > ANSWER_TIMEOUT {
+                bail!("the agent says nothing any more: `fairlead status` asks how it fares");
+            }
+        }
+    }
+}
+
+/// What is typed has no meaning.
+fn is_at_end(mut input: &io::Stdin) -> io::Result<bool> {
+    Ok(input.read(&mut [0; 512])? == 0)
+}
+
+/// The next line without its end; `false`: there is none.
+fn read_line(reader: &mut BufReader<UnixStream>, line: &mut String) -> io::Result<bool> {
+    line.clear();
+    let is_there = reader.read_line(line)? > 0;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Ok(is_there)
 }
 
 fn path(page: &str, query: &[(&str, &str)]) -> String {

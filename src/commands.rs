@@ -4,16 +4,21 @@ use std::{
     io::{self, Write as _},
     ops::ControlFlow,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
 use crate::{
-    admin::{Admin, NOT_UNDERSTOOD},
+    admin::{Admin, NOT_UNDERSTOOD, Until},
+    kube_proxy::duration::GoDuration,
     output::Output,
     report::{names, routes, services, status, trace, traffic},
     view::{Files, View},
 };
+
+/// Far enough away to add to any time.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Flags of `fairlead status` and `fairlead traffic`.
 #[derive(Debug, clap::Args)]
@@ -100,6 +105,12 @@ pub(crate) struct TraceArgs {
         env = "FAIRLEAD_SAMPLE"
     )]
     sample: u32,
+    /// With --live: end after so long
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", env = "FAIRLEAD_FOR")]
+    length: GoDuration,
+    /// With --live: end when standard input does (`kubectl exec` lets go on what nobody reads)
+    #[arg(long, hide = true)]
+    while_input: bool,
     /// The client: NAMESPACE/POD, or an address (default: a process of this node; with --live, anybody)
     #[arg(long, value_name = "POD|IP", env = "FAIRLEAD_FROM")]
     from: Option<String>,
@@ -175,7 +186,7 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     Ok(verdict(report.outcome.is_served || report.outcome.verdict == "passed on"))
 }
 
-/// Connections as they are made, until the agent or the reader ends.
+/// Connections as they are made, until the agent or the reader ends, or the time is over.
 fn follow(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let text = (!args.target.is_empty()).then(|| args.target.join(" "));
     text.as_deref().map(str::parse::<trace::Target>).transpose()?;
@@ -186,8 +197,10 @@ fn follow(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         ("namespace", args.namespace.as_deref()),
         ("sample", Some(sample.as_str())),
     ];
+    let until =
+        Until { at: Instant::now() + args.length.0.min(LONGEST), input_ends: args.while_input };
     let mut is_first = true;
-    args.ask.admin.follow("live", &given(&query), |line| {
+    args.ask.admin.follow("live", &given(&query), until, |line| {
         if line.is_empty() {
             if std::mem::take(&mut is_first) {
                 // Nowhere is left to report a failure of standard error to.
@@ -201,6 +214,11 @@ fn follow(args: &TraceArgs) -> anyhow::Result<ExitCode> {
             written => Ok(ControlFlow::Continue(written?)),
         }
     })?;
+    if Instant::now() >= until.at {
+        let length = args.length;
+        // As above.
+        drop(writeln!(io::stderr(), "{length} are over: --for follows for longer"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

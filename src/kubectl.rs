@@ -6,7 +6,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::Context as _;
@@ -16,6 +16,7 @@ use crate::Cli;
 
 /// The name by which kubectl finds a plugin (Kubernetes documentation, "Extend kubectl with plugins").
 const NAME: &str = "kubectl-fairlead";
+const NO_KUBECTL: &str = "kubectl cannot be run: put it in PATH";
 
 /// Fairlead's commands, asked of a cluster.
 #[derive(Debug, Parser)]
@@ -81,11 +82,35 @@ pub(crate) fn run(words: &[OsString]) -> anyhow::Result<ExitCode> {
     };
     let mut exec = kubectl(&plugin);
     exec.arg("--namespace").arg(&plugin.agents).arg("exec");
-    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if is_terminal {
         exec.args(["--stdin", "--tty"]);
     }
+    let is_held = is_live(&plugin.command) && !is_terminal;
+    if is_held {
+        exec.arg("--stdin");
+    }
     exec.arg(pod).args(["--", "fairlead"]).args(&plugin.command);
-    Err(exec.exec()).context("kubectl cannot be run: put it in PATH")
+    if is_held {
+        return hold(exec.arg("--while-input"));
+    }
+    Err(exec.exec()).context(NO_KUBECTL)
+}
+
+/// What kubectl ran goes on in the pod when kubectl ends, but for its standard input: that is held open
+/// here, and ends with either.
+fn hold(exec: &mut Command) -> anyhow::Result<ExitCode> {
+    let mut kubectl = exec.stdin(Stdio::piped()).spawn().context(NO_KUBECTL)?;
+    let input = kubectl.stdin.take();
+    let status = kubectl.wait()?;
+    drop(input);
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn is_live(command: &[OsString]) -> bool {
+    command.first().is_some_and(|word| word == "trace")
+        && command.iter().any(|word| word == "--live")
 }
 
 /// Whose agents know the answer; `None`: no agent is needed.
@@ -93,9 +118,11 @@ fn asked(command: &[OsString]) -> Option<Role> {
     if has(command, &["-f", "--filename"]) {
         return None;
     }
+    if is_live(command) {
+        return Some(Role::Node);
+    }
     let words: Vec<&str> = command.iter().filter_map(|word| word.to_str()).collect();
     match *words.first()? {
-        "trace" if words.contains(&"--live") => Some(Role::Node),
         "trace" if words.iter().any(|word| word.contains("://")) => Some(Role::Ingress),
         "status" | "traffic" | "services" | "trace" | "dump" | "doctor" | "cleanup" => {
             Some(Role::Node)
@@ -124,7 +151,7 @@ fn kubectl(plugin: &Plugin) -> Command {
 }
 
 fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
-    let output = command.output().context("kubectl cannot be run: put it in PATH")?;
+    let output = command.output().context(NO_KUBECTL)?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "kubectl: {}", said.trim().replace('\n', "; "));
     Ok(output.stdout)

@@ -13,8 +13,8 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::abi::{
-    self, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_REJECTED, EVENT_SERVED, Event,
-    LIVE_CLIENT, LIVE_INDEX, LIVE_TARGET, SCTP, TCP, UDP,
+    self, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_REJECTED, EVENT_SERVED,
+    EVENTS_BYTES, Event, LIVE_CLIENT, LIVE_INDEX, LIVE_TARGET, SCTP, TCP, UDP,
 };
 use fairlead_state::model::Protocol;
 
@@ -26,6 +26,11 @@ use crate::{
 };
 
 pub use fairlead_ebpf::abi::Reason;
+
+/// `BPF_RINGBUF_HDR_SZ`: what stands before each entry.
+const HEADER_BYTES: usize = 8;
+/// Taken at once: what the ring holds. Programs may tell faster than anybody reads.
+const TAKEN_MAX: usize = EVENTS_BYTES / (size_of::<Event>() + HEADER_BYTES);
 
 /// Of which decisions is to be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,11 +166,12 @@ impl Live {
         written.map_err(|error| KernelError::system(Step::TellLive, error))
     }
 
-    /// Takes what was told since the last time, in order. Never waits.
+    /// Takes what was told since the last time, in order, a ringful at most. Never waits.
     pub fn take(&self) -> Vec<Told> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::new();
-        while let Some(entry) = ring.next() {
+        for _ in 0..TAKEN_MAX {
+            let Some(entry) = ring.next() else { break };
             // Programs and this function are of one build: another length is no event.
             all.extend(bytemuck::try_pod_read_unaligned(&entry).ok().as_ref().map(told));
         }

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -38,13 +38,13 @@ use super::{
 };
 use crate::report::trace::{
     Asker,
-    live::{Followed, Line, followed},
+    live::{Followed, Followee, Line, followed},
 };
 use who::Who;
 
 /// Where it is asked for.
 const PATH: &str = "/v1/live";
-/// The ring is read so often; it holds what comes meanwhile at 45,000 new connections a second.
+/// The ring is read so often; it holds what comes meanwhile at 46,000 new connections a second.
 const READ_EVERY: Duration = Duration::from_millis(50);
 /// An empty line after so many looks: both sides learn that the other is still there.
 const LOOKS_PER_BEAT: u32 = 100;
@@ -52,6 +52,8 @@ const LOOKS_PER_BEAT: u32 = 100;
 const FOLLOWERS_MAX: usize = 8;
 /// Of one follower who reads slowly; what comes then is counted.
 const LINES_QUEUED_MAX: usize = 4096;
+/// Who reads nothing for so long while lines are queued, because it is stopped, has its place taken.
+const READ_MAX: Duration = Duration::from_secs(60);
 
 /// Those who follow the programs of one kernel.
 #[derive(Debug)]
@@ -80,6 +82,10 @@ struct Follower {
     lines: mpsc::Sender<Bytes>,
     /// What it has not been told.
     missed: u64,
+    /// Since when there is no room for another line.
+    full_since: Option<Instant>,
+    /// Decisions that count towards the next it is told of.
+    credit: u64,
 }
 
 impl Followers {
@@ -109,7 +115,7 @@ impl Followers {
             state.lost = live.lost()?;
         }
         let (lines, receiver) = mpsc::channel(LINES_QUEUED_MAX);
-        let follower = Follower { wanted, lines, missed: 0 };
+        let mut follower = Follower { wanted, lines, missed: 0, full_since: None, credit: 0 };
         live.tell(&state.wanted().map_or(wanted, |others| others.or(wanted)))?;
         // Who reads this line knows that nothing is missed from now on.
         follower.beat();
@@ -154,21 +160,21 @@ impl Followers {
             tracing::info!("nobody follows connections any more");
             return false;
         }
+        let told_one_in = state.wanted().map_or(1, |wanted| wanted.one_in.max(1));
+        for told in told {
+            let mut line = None;
+            for follower in &mut state.followers {
+                if follower.wanted.holds(told) && follower.draws(told_one_in) {
+                    let line = line.get_or_insert_with(|| text(&who.event(told)));
+                    follower.send(line.clone());
+                }
+            }
+        }
         // A counter that cannot be read is one that stands still.
         let lost = self.kernel.live().lost().unwrap_or(state.lost);
         let missed = lost.saturating_sub(mem::replace(&mut state.lost, lost));
         for follower in &mut state.followers {
             follower.missed += missed;
-        }
-        for told in told {
-            let mut line = None;
-            let wants = |follower: &&mut Follower| follower.wanted.holds(told);
-            for follower in state.followers.iter_mut().filter(wants) {
-                let line = line.get_or_insert_with(|| text(&who.event(told)));
-                follower.send(line.clone());
-            }
-        }
-        for follower in &mut state.followers {
             follower.catch_up();
             if is_beat {
                 follower.beat();
@@ -179,10 +185,13 @@ impl Followers {
 }
 
 impl State {
-    /// Forgets those who have gone; whether there were any.
+    /// Forgets those who have gone, or read no more; whether there were any.
     fn drop_gone(&mut self) -> bool {
         let before = self.followers.len();
-        self.followers.retain(|follower| !follower.lines.is_closed());
+        let is_stuck = |since: Instant| since.elapsed() >= READ_MAX;
+        self.followers.retain(|follower| {
+            !follower.lines.is_closed() && !follower.full_since.is_some_and(is_stuck)
+        });
         self.followers.len() != before
     }
 
@@ -193,23 +202,43 @@ impl State {
 }
 
 impl Follower {
+    /// Whether this decision is one it is told of, where the programs tell of one in so many: they ask no
+    /// more than the finest sample of all.
+    fn draws(&mut self, told_one_in: u32) -> bool {
+        self.credit += u64::from(told_one_in);
+        let one_in = u64::from(self.wanted.one_in.max(1));
+        let is_drawn = self.credit >= one_in;
+        if is_drawn {
+            self.credit -= one_in;
+        }
+        is_drawn
+    }
+
     fn send(&mut self, line: Bytes) {
         self.catch_up();
-        if self.missed > 0 || self.lines.try_send(line).is_err() {
+        if self.missed > 0 || !self.put(line) {
             self.missed += 1;
         }
     }
 
     /// Says what was missed, if there is room again.
     fn catch_up(&mut self) {
-        if self.missed > 0 && self.lines.try_send(text(&Line::Lost { lost: self.missed })).is_ok() {
+        if self.missed > 0 && self.put(text(&Line::Lost { lost: self.missed })) {
             self.missed = 0;
         }
     }
 
-    fn beat(&self) {
+    fn beat(&mut self) {
         // Without room there are lines to read, which do as well.
-        drop(self.lines.try_send(Bytes::from_static(b"\n")));
+        self.put(Bytes::from_static(b"\n"));
+    }
+
+    /// Whether there was room.
+    fn put(&mut self, line: Bytes) -> bool {
+        let is_put = self.lines.try_send(line).is_ok();
+        self.full_since =
+            if is_put { None } else { self.full_since.or_else(|| Some(Instant::now())) };
+        is_put
     }
 }
 
@@ -282,12 +311,21 @@ fn wanted(pages: &Pages, query: &BTreeMap<String, String>) -> anyhow::Result<Wan
     let from = Asker { client: query("from"), namespace: query("namespace") };
     let Followed { target, client } =
         api::look(pages, |view| followed(view, target.as_ref(), from))?;
-    let client = client.map(|address| {
-        let mut all = namespaces::read().into_iter();
-        let own = all.find(|namespace| namespace.addresses.contains(&address));
-        Client { address, netns_cookie: own.map(|namespace| namespace.cookie) }
-    });
-    Ok(Wanted { one_in: one_in.unwrap_or(1), client, target })
+    Ok(Wanted { one_in: one_in.unwrap_or(1), client: client.map(known).transpose()?, target })
+}
+
+/// A client by its sockets, too, if it has any here.
+fn known(Followee { address, is_here }: Followee) -> anyhow::Result<Client> {
+    let mut all = namespaces::read().into_iter();
+    let own = all.find(|namespace| namespace.addresses.contains(&address));
+    // Its packets alone would be none, as a rule, and silence an answer.
+    anyhow::ensure!(
+        own.is_some() || !is_here,
+        "{address} is on this node, but in no network namespace that the agent can look into: that \
+         takes CAP_SYS_ADMIN, and the namespaces in /run/netns (in a cluster, the chart's \
+         proxy.podNamespaces=true)"
+    );
+    Ok(Client { address, netns_cookie: own.map(|namespace| namespace.cookie) })
 }
 
 fn stream_of(lines: mpsc::Receiver<Bytes>) -> Response<Body> {
@@ -299,4 +337,49 @@ fn stream_of(lines: mpsc::Receiver<Bytes>) -> Response<Body> {
     let kind = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower(one_in: u32, room: usize) -> (Follower, mpsc::Receiver<Bytes>) {
+        let (lines, receiver) = mpsc::channel(room);
+        let wanted = Wanted { one_in, ..Wanted::default() };
+        (Follower { wanted, lines, missed: 0, full_since: None, credit: 0 }, receiver)
+    }
+
+    #[test]
+    fn each_is_told_of_one_in_as_many_as_it_asked_for_however_fine_others_ask() {
+        for (one_in, told_one_in, expected) in
+            [(1, 1, 1000), (0, 1, 1000), (10, 10, 1000), (10, 1, 100), (10, 4, 400), (3, 2, 666)]
+        {
+            let mut follower = follower(one_in, 1).0;
+            let drawn = (0..1000).filter(|_| follower.draws(told_one_in)).count();
+            assert_eq!(drawn, expected, "one in {one_in} of one in {told_one_in}");
+        }
+    }
+
+    #[test]
+    fn who_reads_slowly_is_told_how_much_was_missed_and_who_reads_nothing_is_forgotten() {
+        let (mut slow, mut lines) = follower(1, 2);
+        for _ in 0..5 {
+            slow.send(Bytes::from_static(b"x\n"));
+        }
+        assert_eq!((slow.missed, slow.full_since.is_some()), (3, true));
+        lines.try_recv().expect("one");
+        lines.try_recv().expect("two");
+        slow.send(Bytes::from_static(b"y\n"));
+        assert_eq!(lines.try_recv().expect("what was missed"), "{\"lost\":3}\n");
+        assert_eq!(lines.try_recv().expect("and then on"), "y\n");
+        assert_eq!((slow.missed, slow.full_since), (0, None));
+
+        let (mut stuck, _lines) = follower(1, 1);
+        stuck.full_since = Instant::now().checked_sub(READ_MAX);
+        let mut state = State { followers: vec![slow, stuck], ..State::default() };
+        assert!(state.drop_gone());
+        assert_eq!(state.followers.len(), 1);
+        drop(lines);
+        assert!(state.drop_gone() && state.followers.is_empty(), "gone");
+    }
 }

@@ -193,7 +193,8 @@ fn plugin(folder: &Path, program: &str, args: &[&str]) -> std::process::Output {
 #[test]
 fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
     let folder = tempfile::tempdir().expect("a directory");
-    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; *exec*) exit 3;; esac";
+    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; \
+                  *--while-input*) test -p /dev/stdin && exit 3;; *exec*) exit 3;; esac";
     let (program, said) = kubectl(folder.path(), answer);
     for (args, expected) in [
         (
@@ -204,6 +205,12 @@ fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
             &["--context", "prod", "--agents", "net", "trace", "http://a.example/"],
             "--context prod --namespace net exec daemonset/fairlead-ingress -- fairlead trace \
              http://a.example/\n",
+        ),
+        // Without a terminal kubectl's end is that of the command's input.
+        (
+            &["trace", "--live", "-o", "json"],
+            "--namespace kube-system exec --stdin daemonset/fairlead-node -- fairlead trace --live -o \
+             json --while-input\n",
         ),
         (
             &["--node", "n1", "names", "web.shop"],

@@ -4,18 +4,21 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::PathBuf,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
 use super::support::{
-    agent::Agent,
+    agent::{self, Agent},
     world::{FAIRLEAD, World},
 };
+
+/// How a command that follows is left alone.
+type Leave = fn(&mut Child);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const HELLO: &str = "http://10.96.0.20";
@@ -35,6 +38,30 @@ fn agent(world: &World) -> Agent {
     agent
 }
 
+/// Those of an agent that is not started as usual.
+fn flags<'a>(command: &'a mut Command, world: &World) -> &'a mut Command {
+    command.args(["--node-name", "node1", "--no-dns", "--no-ingress"]);
+    command.arg("--manifests").arg(world.manifests()).arg("--admin-socket").arg(socket(world));
+    command.arg("--cgroup-root").arg(world.cgroup()).arg("--bpffs").arg(world.bpffs())
+}
+
+fn command(world: &World, args: &[&str]) -> Command {
+    let mut command = world.command("node", FAIRLEAD);
+    command.args(["trace", "--live", "--admin-socket"]).arg(socket(world)).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Nothing that is dialled after this is missed.
+fn start(world: &World, args: &[&str]) -> Child {
+    let mut command = command(world, args).spawn().expect("it starts");
+    let mut said = BufReader::new(command.stderr.take().expect("piped")).lines();
+    let first = said.next().and_then(Result::ok).unwrap_or_default();
+    assert!(first.starts_with("following new connections"), "{first}");
+    thread::spawn(move || said.for_each(drop));
+    command
+}
+
 /// A command that follows; killed when dropped.
 struct Follower {
     command: Child,
@@ -42,16 +69,8 @@ struct Follower {
 }
 
 impl Follower {
-    /// Nothing that is dialled after this is missed.
     fn start(world: &World, args: &[&str]) -> Self {
-        let mut command = world.command("node", FAIRLEAD);
-        command.args(["trace", "--live", "--admin-socket"]).arg(socket(world)).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut command = command.spawn().expect("it starts");
-        let mut said = BufReader::new(command.stderr.take().expect("piped")).lines();
-        let first = said.next().and_then(Result::ok).unwrap_or_default();
-        assert!(first.starts_with("following new connections"), "{first}");
-        thread::spawn(move || said.for_each(drop));
+        let mut command = start(world, args);
         let (sender, lines) = channel();
         let told = BufReader::new(command.stdout.take().expect("piped")).lines();
         thread::spawn(move || {
@@ -181,4 +200,74 @@ fn the_last_follower_turns_it_off_even_by_a_kill_and_the_agents_end_is_told() {
     let agent = self::agent(&world);
     drop(Follower::start(&world, &[]));
     agent.await_line(&["nobody follows connections any more"]);
+}
+
+/// As the chart arranges it with `proxy.podNamespaces`: other processes are not seen, namespaces are.
+#[test]
+fn a_pod_is_followed_by_its_name_and_named_where_it_dials() {
+    const CONTAINER: &str = "mkdir -p /run/netns && mount --rbind $0 /run/netns && exec \"$@\"";
+    let world = World::with_pods(2);
+    let mut command = world.command("node", "unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
+    command.arg(CONTAINER).arg(world.root().join("netns")).args([FAIRLEAD, "agent"]);
+    let agent = agent::spawn(flags(&mut command, &world));
+    agent.await_ready(&world);
+    let [first, second] = world.pods() else { panic!("two pods") };
+    let name = format!("default/{}", first.name);
+    let one = Follower::start(&world, &["--from", &name, "-o", "json"]);
+    for place in ["node", second.name.as_str(), first.name.as_str()] {
+        dial(&world, place, HELLO);
+    }
+    let told = one.event();
+    assert_eq!([&told["at"], &told["client_name"]], ["socket", name.as_str()], "{told:#}");
+    assert_eq!(told["client"], first.v4.to_string(), "{told:#}");
+}
+
+/// The chart's agent may not look into pods' network namespaces unless it is asked to.
+#[test]
+fn with_the_charts_rights_the_nodes_processes_are_named_and_to_follow_a_pod_names_what_it_takes() {
+    let world = World::with_pods(1);
+    let mut command = world.command("node", "setpriv");
+    command.args(["--bounding-set=-all,+net_admin,+bpf,+perfmon", FAIRLEAD, "agent"]);
+    let agent = agent::spawn(flags(&mut command, &world));
+    agent.await_ready(&world);
+    let pod = &world.pods().first().expect("one").name;
+    let follower = Follower::start(&world, &["-o", "json"]);
+    dial(&world, "node", HELLO);
+    let told = follower.event();
+    assert_eq!([&told["client"], &told["client_name"]], ["192.168.77.2", "node1"], "{told:#}");
+    dial(&world, pod, HELLO);
+    let told = follower.event();
+    assert_eq!([&told["client"], &told["client_name"]], [&Value::Null, &Value::Null], "{told:#}");
+    assert!(told["process"].is_string(), "{told:#}");
+
+    let output = self::command(&world, &["--from", pod]).output().expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.contains("CAP_SYS_ADMIN") && error.contains("podNamespaces"), "{error}");
+}
+
+#[test]
+fn it_ends_with_its_time_with_its_reader_and_with_kubectl_and_what_is_no_service_is_said_at_once() {
+    let world = World::with_pods(1);
+    let agent = agent(&world);
+    let ways: [(&[&str], Leave); 3] = [
+        (&["--for", "1s"], |_| ()),
+        (&["--for", "1m"], |command| drop(command.stdout.take())),
+        (&["--for", "1m", "--while-input"], |command| drop(command.stdin.take())),
+    ];
+    for (args, leave) in ways {
+        let begun = Instant::now();
+        let mut command = start(&world, args);
+        leave(&mut command);
+        assert!(command.wait().expect("it ran").success(), "{args:?}");
+        assert!(begun.elapsed() < PATIENCE, "{args:?}");
+    }
+    agent.await_line(&["nobody follows connections any more"]);
+
+    let pod = format!("{}:8080", world.pods().first().expect("one").v4);
+    let output = command(&world, &["tcp", &pod]).output().expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("no address of a Service"), "{error}");
 }

@@ -108,7 +108,7 @@ pub(crate) fn call<F: Family>(
     backend: &Backend,
     account: &Account,
 ) {
-    if wanted().is_some() && account.is_told() {
+    if account.is_told() && wanted().is_some() {
         tell_call(call, dialled, backend, account);
     }
 }

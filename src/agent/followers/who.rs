@@ -48,24 +48,37 @@ impl Who {
     pub(super) async fn learn(&mut self, snapshot: Option<Arc<Snapshot>>, told: &[Told]) {
         let now = Instant::now();
         let is_over = |at: Instant, pause| now.duration_since(at) >= pause;
-        if let Some(snapshot) = snapshot
-            && self.read.is_none_or(|(revision, at)| {
+        let newer = snapshot.filter(|snapshot| {
+            self.read.is_none_or(|(revision, at)| {
                 revision != snapshot.revision() && is_over(at, PODS_PAUSE)
             })
-        {
-            self.names = names(&snapshot, &self.node_name);
-            self.read = Some((snapshot.revision(), now));
-        }
+        });
+        // A pod that begins has no address for a moment.
         let is_unknown = |told: &Told| {
             let caller = told.caller.as_ref();
-            caller.is_some_and(|caller| !self.namespaces.contains_key(&caller.netns_cookie))
+            let known = caller.map(|caller| self.namespaces.get(&caller.netns_cookie));
+            known.is_some_and(|addresses| addresses.is_none_or(Vec::is_empty))
         };
-        if told.iter().any(is_unknown) && self.searched.is_none_or(|at| is_over(at, SEARCH_PAUSE)) {
+        let is_searched =
+            told.iter().any(is_unknown) && self.searched.is_none_or(|at| is_over(at, SEARCH_PAUSE));
+        if newer.is_none() && !is_searched {
+            return;
+        }
+        let node_name = self.node_name.clone();
+        // A large cluster, and a node with many namespaces, are no work for a thread that watches.
+        let look_up = move || {
+            let names = newer.map(|snapshot| (snapshot.revision(), names(&snapshot, &node_name)));
+            (names, is_searched.then(namespaces::read))
+        };
+        let Ok((names, found)) = tokio::task::spawn_blocking(look_up).await else { return };
+        if let Some((revision, names)) = names {
+            self.names = names;
+            self.read = Some((revision, now));
+        }
+        if let Some(found) = found {
             self.searched = Some(now);
-            if let Ok(found) = tokio::task::spawn_blocking(namespaces::read).await {
-                let found = found.into_iter();
-                self.namespaces = found.map(|found| (found.cookie, found.addresses)).collect();
-            }
+            let found = found.into_iter();
+            self.namespaces = found.map(|found| (found.cookie, found.addresses)).collect();
         }
     }
 

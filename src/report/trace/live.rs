@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use fairlead_proxy::{
-    explain::{self, Why},
+    explain::{self, Verdict, Why},
     live,
 };
+use fairlead_state::in_one_line;
 use serde::{Deserialize, Serialize};
 
 use super::{Asker, Target, l4};
@@ -60,13 +61,21 @@ pub(crate) struct Event {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Followed {
     pub(crate) target: Option<live::Target>,
-    pub(crate) client: Option<IpAddr>,
+    pub(crate) client: Option<Followee>,
+}
+
+/// Who is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followee {
+    pub(crate) address: IpAddr,
+    /// This node, or a pod of it.
+    pub(crate) is_here: bool,
 }
 
 /// Reads what is asked for.
 ///
 /// # Errors
-/// The target or the client is not known, or the maps cannot be read.
+/// The target is not known or no Service's, the client is not known, or the maps cannot be read.
 pub(crate) fn followed(
     view: &View<'_>,
     target: Option<&Target>,
@@ -76,7 +85,11 @@ pub(crate) fn followed(
     let of_client = client.as_ref().and_then(|client| client.namespace.as_deref());
     let namespace = from.namespace.or(of_client).unwrap_or("default");
     let target = target.map(|target| destination(view, target, namespace)).transpose()?;
-    Ok(Followed { target, client: client.and_then(|client| client.address) })
+    let client = client.and_then(|client| {
+        let is_here = !matches!(client.is, explain::Client::Outside(_));
+        Some(Followee { address: client.address?, is_here })
+    });
+    Ok(Followed { target, client })
 }
 
 fn destination(view: &View<'_>, target: &Target, namespace: &str) -> anyhow::Result<live::Target> {
@@ -93,6 +106,10 @@ fn destination(view: &View<'_>, target: &Target, namespace: &str) -> anyhow::Res
     };
     let to = SocketAddr::new(address, *port);
     let decision = view.decide(explain::Client::Node, *protocol, to)?;
+    anyhow::ensure!(
+        decision.verdict != Verdict::Pass,
+        "{to} is no address of a Service: what becomes of connections to it is not decided here"
+    );
     // A port the Service does not have is followed by itself.
     let frontend = decision.frontend.filter(|frontend| frontend.service_port != 0);
     let service = frontend.map(|frontend| (frontend.counter_id, frontend.service_port));
@@ -132,7 +149,8 @@ pub(crate) fn show(line: &Line, screen: Screen, is_wide: bool) -> String {
     };
     let mut client = named(&event.client, &event.client_name);
     if let (Some(pid), Some(process)) = (event.pid, &event.process) {
-        client = format!("{client} {process}[{pid}]");
+        // Threads name themselves.
+        client = format!("{client} {}[{pid}]", in_one_line(process));
     }
     let frontend = named(&Some(event.frontend.clone()), &event.service);
     let protocol = event.protocol.as_deref().unwrap_or("ip");
@@ -180,6 +198,12 @@ mod tests {
             why: Some(why("no_backends").into()),
             ..event()
         };
+        let forged = Event {
+            client: None,
+            client_name: None,
+            process: Some("a\n\u{1b}[2J".into()),
+            ..event()
+        };
         let leak = Event {
             client: Some("203.0.113.9".into()),
             client_name: None,
@@ -201,6 +225,11 @@ mod tests {
                 refused,
                 "12:00:00.125 shop/cart (10.244.1.7) curl[42] -> tcp shop/web (10.96.0.9:80) -> \
                  refused: the Service has no endpoints for this port\n",
+            ),
+            (
+                forged,
+                "12:00:00.125 a process a\\n\\u{1b}[2J[42] -> tcp shop/web (10.96.0.9:80) -> \
+                 shop/web-a (10.244.1.5:8080)\n",
             ),
             (
                 leak,
