@@ -104,6 +104,11 @@ const ELSEWHERE: &[Elsewhere] = &[
         CLUSTER,
     ),
     elsewhere(
+        "fairlead trace --live ",
+        ("tests/it/live.rs", "\"--live\""),
+        "it follows for an hour",
+    ),
+    elsewhere(
         "xdg-open http://127.0.0.1:10247",
         ("tests/it/page.rs", "Browser::on_node"),
         "there is no desktop",
