@@ -8,7 +8,6 @@
     clippy::unwrap_used,
     reason = "shared with tests/it; a test that cannot go on fails"
 )]
-#![expect(clippy::print_stdout, reason = "long work shows how far it is")]
 
 #[path = "../it/support"]
 mod support {
@@ -23,4 +22,6 @@ mod flood;
 mod node;
 mod outages;
 mod power;
+#[path = "../../benches/common/process.rs"]
+mod process;
 mod traffic;

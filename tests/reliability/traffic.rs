@@ -1,6 +1,6 @@
 //! Traffic of every kind, and commands for the node.
 
-use crate::support::world::{PROBE, Report, Steady, World};
+use crate::support::world::{PROBE, Steady, World, assert_flawless};
 
 pub(crate) const CLUSTER_IP: &str = "http://10.96.0.20";
 pub(crate) const NODE_PORT: &str = "http://192.168.77.2:30080";
@@ -32,19 +32,7 @@ impl Traffic {
 
     /// Ends it; nothing of it failed and nothing broke.
     pub(crate) fn assert_flawless(self) {
-        let stopped = self.0.into_iter().map(|(what, steady)| (what, steady.stop()));
-        let reports: Vec<(&str, Report)> = stopped.collect();
-        for (what, report) in &reports {
-            println!(
-                "{what}: {} good, {} failed, {} broken",
-                report.ok(),
-                report.failed(),
-                report.broken()
-            );
-        }
-        for (what, report) in reports {
-            report.assert_flawless(what);
-        }
+        assert_flawless(self.0);
     }
 }
 

@@ -8,7 +8,6 @@
     clippy::indexing_slicing,
     reason = "shared with tests/it"
 )]
-#![expect(clippy::print_stdout, reason = "long work shows how far it is")]
 
 #[path = "../it/support"]
 mod support {
@@ -21,7 +20,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use support::{
     agent::{self, Agent},
-    world::{FAIRLEAD, PROBE, Steady, World},
+    world::{FAIRLEAD, PROBE, World, assert_flawless},
 };
 
 /// Takeovers: to this build and back, as often.
@@ -87,21 +86,6 @@ fn add_service(world: &World, round: usize) -> String {
     format!("http://{ip}")
 }
 
-fn stop(traffic: Vec<(&'static str, Steady)>) {
-    let reports: Vec<_> = traffic.into_iter().map(|(what, steady)| (what, steady.stop())).collect();
-    for (what, report) in &reports {
-        println!(
-            "{what}: {} good, {} failed, {} broken",
-            report.ok(),
-            report.failed(),
-            report.broken()
-        );
-    }
-    for (what, report) in reports {
-        report.assert_flawless(what);
-    }
-}
-
 #[test]
 fn the_node_agent_is_upgraded_and_rolled_back_and_no_connection_is_lost() {
     const ROLE: [&str; 2] = ["--no-dns", "--no-ingress"];
@@ -140,7 +124,7 @@ fn the_node_agent_is_upgraded_and_rolled_back_and_no_connection_is_lost() {
             assert_eq!(seen, *own, "{} takes away what only the other one reads", version(build));
         }
     }
-    stop(traffic);
+    assert_flawless(traffic);
 }
 
 #[test]
@@ -166,5 +150,5 @@ fn dns_and_ingress_are_upgraded_and_rolled_back_and_nothing_stays_unanswered() {
         assert!(agent.await_end().success(), "{}", agent.log());
         agent = next;
     }
-    stop(traffic);
+    assert_flawless(traffic);
 }

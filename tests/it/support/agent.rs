@@ -150,16 +150,6 @@ impl Agent {
         self.process.wait().expect("it ran")
     }
 
-    /// What it has of the machine's memory by now.
-    #[allow(dead_code, reason = "for tests/reliability")]
-    pub(crate) fn memory_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        figure.expect("a figure in KiB")
-    }
-
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))

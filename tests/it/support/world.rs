@@ -202,6 +202,21 @@ impl Steady {
     }
 }
 
+/// Ends traffic of several kinds; nothing of it failed and nothing broke.
+#[allow(dead_code, clippy::print_stdout, reason = "for tests that take minutes")]
+pub(crate) fn assert_flawless(traffic: Vec<(&str, Steady)>) {
+    let stopped = traffic.into_iter().map(|(what, steady)| (what, steady.stop()));
+    let reports: Vec<(&str, Report)> = stopped.collect();
+    // All of them before the first that fails.
+    for (what, report) in &reports {
+        let [good, failed, broken] = [report.ok(), report.failed(), report.broken()];
+        println!("{what}: {good} good, {failed} failed, {broken} broken");
+    }
+    for (what, report) in reports {
+        report.assert_flawless(what);
+    }
+}
+
 /// The load generator's last report.
 #[derive(Debug)]
 pub(crate) struct Report(Value);
