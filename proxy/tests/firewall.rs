@@ -11,9 +11,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
+use fairlead_ebpf::abi::BACKEND_LOCAL;
 use support::{
-    followed::{Follower, ask_tcp, ask_udp, echo_tcp, echo_udp},
+    followed::{Follower, ask_tcp, ask_udp, echo},
     services::{frontend, node_port, put},
     world::world,
 };
@@ -64,20 +64,19 @@ fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services
         world.forward();
         load(RULES);
         // Sockets of the test's own pods are in the node's cgroup, which has no socket programs here.
-        let own = vec![outside.node_address(true), outside.node_address(false)];
+        let own = outside.node_addresses();
         let follower = Follower::start_on(world, &[outside.device()], own);
         follower.wait_for(world, 3);
         let mut maps = follower.kernel.maps().unwrap();
         let mut set = 0;
         for is_ipv4 in [true, false] {
-            let ip = backend.own_address(is_ipv4);
-            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            let servers = echo(&backend, is_ipv4);
             let service = if is_ipv4 { "10.96.0.1:80" } else { "[fd00:96::1]:80" };
             let cluster_ip: SocketAddr = service.parse().unwrap();
             let by_node = SocketAddr::new(outside.node_address(is_ipv4), 30080);
             // As if it were on this node, and as if elsewhere: then the node's address stands in.
             for flags in [BACKEND_LOCAL, 0] {
-                for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+                for (protocol, server) in servers {
                     for key in [frontend(service, protocol), node_port(is_ipv4, 30080, protocol)] {
                         set += 1;
                         put(&mut maps, key, set, &[(server, flags)]);
@@ -93,7 +92,6 @@ fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services
                 assert_eq!(seen, [pod.own_address(is_ipv4); 2], "{by_node} from a pod");
             }
         }
-        let drops = follower.kernel.counters().unwrap().drops;
-        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+        follower.assert_nothing_dropped();
     });
 }

@@ -22,7 +22,7 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use support::{
-    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo_tcp, echo_udp},
+    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo, echo_tcp, echo_udp},
     services::{frontend, node_port, put, serve, unspecified},
     world::{Pod, run, world},
 };
@@ -46,10 +46,9 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
         let mut maps = follower.kernel.maps().unwrap();
         let mut set = 0;
         for is_ipv4 in [true, false] {
-            let ip = backend.own_address(is_ipv4);
-            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            let servers = echo(&backend, is_ipv4);
             for flags in [BACKEND_LOCAL, 0] {
-                for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+                for (protocol, server) in servers {
                     set += 1;
                     put(&mut maps, node_port(is_ipv4, 30080, protocol), set, &[(server, flags)]);
                 }
@@ -60,8 +59,7 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
                 assert_eq!(seen, [expected; 2], "{to} flags {flags}");
             }
         }
-        let drops = follower.kernel.counters().unwrap().drops;
-        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+        follower.assert_nothing_dropped();
     });
 }
 
@@ -85,8 +83,7 @@ fn packets_too_large_for_their_own_length_field_are_translated() {
             let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
             assert_eq!(client.inside(|| ask_tcp(to)), client.own_address(is_ipv4));
         }
-        let drops = follower.kernel.counters().unwrap().drops;
-        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+        follower.assert_nothing_dropped();
     });
 }
 
@@ -139,16 +136,15 @@ fn pods_reach_services_by_their_packets_alone() {
     world("pods_reach_services_by_their_packets_alone", |world| {
         let (client, backend) = (world.pod(1), world.pod(2));
         world.forward();
-        let own = vec![backend.node_address(true), backend.node_address(false)];
+        let own = backend.node_addresses();
         let follower = Follower::start_on(world, &[], own);
         follower.wait_for(world, 2);
         let mut maps = follower.kernel.maps().unwrap();
         let mut set = 0;
         for is_ipv4 in [true, false] {
-            let ip = backend.own_address(is_ipv4);
-            let (tcp, udp) = backend.inside(|| (echo_tcp(ip), echo_udp(ip)));
+            let servers = echo(&backend, is_ipv4);
             let service = if is_ipv4 { "10.96.0.1:80" } else { "[fd00:96::1]:80" };
-            for (protocol, server) in [(TCP, tcp), (UDP, udp)] {
+            for (protocol, server) in servers {
                 set += 1;
                 put(&mut maps, frontend(service, protocol), set, &[(server, BACKEND_LOCAL)]);
             }

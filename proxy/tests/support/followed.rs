@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fairlead_ebpf::abi::{TCP, UDP};
 use fairlead_proxy::{
     Devices, Kernel, KernelOptions,
     node::{self, Known},
@@ -24,7 +25,10 @@ use fairlead_state::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{services::unspecified, world::World};
+use super::{
+    services::unspecified,
+    world::{Pod, World},
+};
 
 /// More than one segment, and more than one frame of generic segmentation.
 const LARGE: usize = 1 << 20;
@@ -87,12 +91,24 @@ impl Follower {
             thread::yield_now();
         }
     }
+
+    /// Whatever was sent has been served.
+    pub(crate) fn assert_nothing_dropped(&self) {
+        let drops = self.kernel.counters().unwrap().drops;
+        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+    }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         self.cancel.cancel();
     }
+}
+
+/// Servers of both protocols in a pod.
+pub(crate) fn echo(pod: &Pod, is_ipv4: bool) -> [(u8, SocketAddr); 2] {
+    let ip = pod.own_address(is_ipv4);
+    pod.inside(|| [(TCP, echo_tcp(ip)), (UDP, echo_udp(ip))])
 }
 
 /// Answers with the client's address as it sees it, then with everything the client sends.

@@ -140,6 +140,11 @@ impl Pod {
         self.address(is_ipv4, 1)
     }
 
+    /// In both families.
+    pub(crate) fn node_addresses(&self) -> Vec<IpAddr> {
+        [true, false].map(|is_ipv4| self.node_address(is_ipv4)).to_vec()
+    }
+
     /// The pod's address.
     pub(crate) fn own_address(&self, is_ipv4: bool) -> IpAddr {
         self.address(is_ipv4, 2)
