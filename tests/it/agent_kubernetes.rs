@@ -1,15 +1,19 @@
 //! The real agent in a world, against a list/watch server: what the API server says reaches
 //! packets.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::support::{
     agent::Agent,
     apiserver::ApiServer,
     cluster::Cluster,
-    world::{PROBE, World},
+    world::{PROBE, World, comes_true},
 };
 
+/// An agent asks a server that has gone again within so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 const ADDRESS: &str = "10.96.0.77";
 const URL: &str = "http://10.96.0.77";
 
@@ -58,7 +62,7 @@ fn node() -> Value {
 /// Waits until connections fail in exactly these ways.
 fn await_kinds(world: &World, agent: &Agent, kinds: &[&str]) {
     let seen = || world.load(PROBE, &["--url", URL, "--count", "5", "--rate", "400"]);
-    let settled = (0..100).any(|_| {
+    let settled = comes_true(PATIENCE, || {
         let report = seen();
         report.ok() == 0 && report.kinds() == kinds
     });
@@ -69,7 +73,7 @@ fn await_kinds(world: &World, agent: &Agent, kinds: &[&str]) {
 fn await_pod(world: &World, agent: &Agent, index: usize) {
     let wanted = world.pods()[index].name.as_str();
     let seen = || world.load(PROBE, &["--url", URL, "--count", "20", "--rate", "400"]);
-    let settled = (0..100).any(|_| seen().answered_by() == [wanted]);
+    let settled = comes_true(PATIENCE, || seen().answered_by() == [wanted]);
     assert!(settled, "{wanted} never answers alone:\n{}", agent.log());
 }
 

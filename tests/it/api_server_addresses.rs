@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
-    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::Path,
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::support::apiserver::ApiServer;
+use crate::{kubernetes_source::options, support::apiserver::ApiServer};
 
 /// Longest wait for something that must happen.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -35,12 +34,9 @@ struct Followed {
 impl Followed {
     async fn start(server: &ApiServer, state_dir: Option<&Path>, named: &[String]) -> Self {
         let options = KubernetesOptions {
-            kubeconfig: Some(server.kubeconfig()),
             api_servers: named.to_vec(),
             state_dir: state_dir.map(Path::to_owned),
-            node_name: "node-1".into(),
-            all_pods: false,
-            always: BTreeSet::new(),
+            ..options(server.kubeconfig())
         };
         let cancel = CancellationToken::new();
         let source = Kubernetes::new(options).await.unwrap();

@@ -7,6 +7,7 @@ mod secrets;
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,9 +27,9 @@ use crate::support::apiserver::ApiServer;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Of node-1.
-fn options(server: &ApiServer) -> KubernetesOptions {
+pub(crate) fn options(kubeconfig: PathBuf) -> KubernetesOptions {
     KubernetesOptions {
-        kubeconfig: Some(server.kubeconfig()),
+        kubeconfig: Some(kubeconfig),
         api_servers: Vec::new(),
         state_dir: None,
         node_name: "node-1".into(),
@@ -46,7 +47,7 @@ struct Followed {
 
 impl Followed {
     async fn start(server: &ApiServer, kinds: impl IntoIterator<Item = Kind>) -> Self {
-        Self::start_with(options(server), kinds).await
+        Self::start_with(options(server.kubeconfig()), kinds).await
     }
 
     async fn start_with(options: KubernetesOptions, kinds: impl IntoIterator<Item = Kind>) -> Self {
@@ -158,7 +159,7 @@ async fn pods_of_every_node_are_followed_where_that_is_wanted() {
     let server = ApiServer::start().await;
     server.put_all([pod("here", "node-1"), pod("there", "node-2")]);
     for (all_pods, wanted) in [(false, 1), (true, 2)] {
-        let options = KubernetesOptions { all_pods, ..options(&server) };
+        let options = KubernetesOptions { all_pods, ..options(server.kubeconfig()) };
         let mut followed = Followed::start_with(options, [Kind::Pod]).await;
         let snapshot = followed.until("in sync", |_| true).await;
         assert_eq!(snapshot.pods().len(), wanted, "{all_pods}");

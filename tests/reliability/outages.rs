@@ -1,6 +1,6 @@
 //! An API server that comes and goes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::{
     support::{
         apiserver::ApiServer,
         cluster::Cluster,
-        world::{PROBE, World},
+        world::{PROBE, World, comes_true},
     },
     traffic::Traffic,
 };
@@ -97,16 +97,12 @@ fn an_api_server_that_flaps_fails_no_connection_and_nothing_it_says_is_missed() 
         cluster.server.answer_with(None);
         cluster.on_the_node(ApiServer::resume);
         let gone = &world.pods()[round % 3].name;
-        let back = Instant::now();
-        loop {
+        let is_followed = comes_true(FOLLOWED_WITHIN, || {
             let names = answering(&world);
-            if names.len() == 2 && !names.contains(gone) {
-                break;
-            }
-            let is_late = back.elapsed() > FOLLOWED_WITHIN;
-            assert!(!is_late, "round {round}: {names:?} answer, {gone} has left:\n{}", agent.log());
-        }
+            names.len() == 2 && !names.contains(gone)
+        });
         println!("outage {round} of {ROUNDS} is over");
+        assert!(is_followed, "round {round}: {gone} answers still:\n{}", agent.log());
     }
     traffic.assert_flawless();
 }

@@ -1,14 +1,12 @@
 //! Who is believed: the server by its certificate, the agent by its kubeconfig.
 
-use std::collections::BTreeSet;
-
 use fairlead_state::{
     Kind,
     source::kubernetes::{Kubernetes, KubernetesOptions},
 };
 use tempfile::TempDir;
 
-use super::{Followed, service, services};
+use super::{Followed, options, service, services};
 use crate::support::apiserver::ApiServer;
 
 /// A kubeconfig with a part replaced.
@@ -17,14 +15,7 @@ fn altered(server: &ApiServer, directory: &TempDir, from: &str, to: &str) -> Kub
     assert!(text.contains(from));
     let path = directory.path().join("config");
     std::fs::write(&path, text.replace(from, to)).unwrap();
-    KubernetesOptions {
-        kubeconfig: Some(path),
-        api_servers: Vec::new(),
-        state_dir: None,
-        node_name: "node-1".into(),
-        all_pods: false,
-        always: BTreeSet::new(),
-    }
+    options(path)
 }
 
 #[tokio::test]
@@ -67,15 +58,7 @@ async fn a_kubeconfig_that_says_nothing_usable_is_an_error_naming_it() {
     let empty = directory.path().join("empty");
     std::fs::write(&empty, "").unwrap();
     for path in [missing, empty] {
-        let options = KubernetesOptions {
-            kubeconfig: Some(path.clone()),
-            api_servers: Vec::new(),
-            state_dir: None,
-            node_name: "node-1".into(),
-            all_pods: false,
-            always: BTreeSet::new(),
-        };
-        let error = Kubernetes::new(options).await.unwrap_err().to_string();
+        let error = Kubernetes::new(options(path.clone())).await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("--kubeconfig {}: ", path.display())), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }

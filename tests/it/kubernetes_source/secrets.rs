@@ -76,7 +76,7 @@ async fn what_is_always_wanted_needs_no_reference() {
     let wanted = ObjectRef { kind: Kind::Secret, key: Key::new("default", "default-cert") };
     for kinds in [vec![Kind::Secret], vec![Kind::Ingress, Kind::Secret]] {
         let always = BTreeSet::from([wanted.clone()]);
-        let options = KubernetesOptions { always, ..options(&server) };
+        let options = KubernetesOptions { always, ..options(server.kubeconfig()) };
         let mut followed = Followed::start_with(options, kinds).await;
         let snapshot = followed.until("in sync", |_| true).await;
         assert_eq!(secret_text(&snapshot, "default-cert").as_deref(), Some("x"));

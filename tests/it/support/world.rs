@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::sched::{CloneFlags, setns};
@@ -133,11 +134,8 @@ impl World {
 
     /// Asks until there is no good answer any more, for at most 10 s.
     pub(crate) fn await_failure(&self, place: &str, url: &str) {
-        let answers = || self.load(place, &["--url", url, "--count", "1"]).ok();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while answers() > 0 {
-            assert!(std::time::Instant::now() < deadline, "{url} still answers {place}");
-        }
+        let is_silent = || self.load(place, &["--url", url, "--count", "1"]).ok() == 0;
+        assert!(comes_true(Duration::from_secs(10), is_silent), "{url} still answers {place}");
     }
 
     /// Steady traffic, flowing when this returns.
@@ -182,6 +180,17 @@ impl Drop for World {
         drop(self.stdin.take());
         drop(self.holder.wait());
     }
+}
+
+/// Looks again and again until it is so; whether it was, within that time.
+pub(crate) fn comes_true(within: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() {
+        if begun.elapsed() > within {
+            return false;
+        }
+    }
+    true
 }
 
 /// Steady traffic.
