@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use super::support::{apiserver::ApiServer, world::FAIRLEAD};
+use super::support::{apiserver::ApiServer, manifests::kube_proxy_config_map, world::FAIRLEAD};
 
 const OBJECTS: &str = "
 apiVersion: v1
@@ -53,17 +53,13 @@ data:
         kubernetes cluster.local
         forward . 192.0.2.53
     }
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: kube-proxy, namespace: kube-system}
-data:
-  config.conf: |
-    apiVersion: kubeproxy.config.k8s.io/v1alpha1
-    kind: KubeProxyConfiguration
-    mode: iptables
-    metricsBindAddress: 0.0.0.0:10249
 ";
+
+/// Those, and kube-proxy's configuration.
+fn objects() -> String {
+    let kube_proxy = kube_proxy_config_map("mode: iptables\nmetricsBindAddress: 0.0.0.0:10249\n");
+    format!("{OBJECTS}---\n{kube_proxy}")
+}
 
 fn run(args: &[&str]) -> std::process::Output {
     Command::new(FAIRLEAD).args(args).output().expect("it starts")
@@ -83,7 +79,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 #[test]
 fn every_object_gets_one_verdict_with_its_reason() {
     let folder = tempfile::tempdir().expect("a directory");
-    write(folder.path(), "all.yaml", OBJECTS);
+    write(folder.path(), "all.yaml", &objects());
     write(folder.path(), "Corefile", ".:53 {\n    dnssec\n}\n");
     let at = folder.path().display().to_string();
     let output = run(&["check", "-f", &at, "-o", "json"]);
@@ -233,7 +229,7 @@ fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
 fn a_live_cluster_is_judged_as_its_manifests_are() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let server = runtime.block_on(ApiServer::start());
-    for document in OBJECTS.split("---") {
+    for document in objects().split("---") {
         server.put(serde_saphyr::from_str(document).expect("YAML"));
     }
     let config = server.kubeconfig().display().to_string();

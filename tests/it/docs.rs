@@ -2,6 +2,7 @@
 
 mod blocks;
 mod commands;
+mod room;
 
 use std::{
     fs,

@@ -10,17 +10,17 @@ use std::{
 
 use super::support::{
     agent::{self, Agent},
+    manifests::kube_proxy_config,
     world::{FAIRLEAD, World},
 };
 
-const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 const PROXY_ONLY: [&str; 2] = ["--no-dns", "--no-ingress"];
 
 /// Replaces kube-proxy's configuration in one step.
 fn configure(world: &World, text: &str) -> PathBuf {
     let file = world.root().join("config.conf");
     let unfinished = file.with_extension("new");
-    fs::write(&unfinished, format!("{HEAD}{text}")).expect("writable");
+    fs::write(&unfinished, kube_proxy_config(text)).expect("writable");
     fs::rename(unfinished, &file).expect("writable");
     file
 }

@@ -5,5 +5,6 @@ pub(crate) mod apiserver;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod manifests;
 pub(crate) mod page;
 pub(crate) mod world;
