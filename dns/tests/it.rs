@@ -12,6 +12,8 @@
 mod autopath;
 #[path = "it/cached.rs"]
 mod cached;
+#[path = "it/cluster_set.rs"]
+mod cluster_set;
 #[path = "it/contract.rs"]
 mod contract;
 #[path = "it/corefile.rs"]
@@ -36,5 +38,7 @@ mod sockets;
 mod takeover;
 #[path = "it/tls.rs"]
 mod tls;
+#[path = "it/verified_pods.rs"]
+mod verified_pods;
 #[path = "it/world.rs"]
 mod world;
