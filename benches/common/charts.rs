@@ -33,6 +33,16 @@ pub enum Chart {
 }
 
 impl Chart {
+    /// A figure against the number of Services.
+    pub const fn by_services(
+        file: &'static str,
+        title: &'static str,
+        figure: &'static str,
+        subjects: &'static [&'static str],
+    ) -> Self {
+        Self::Against { file, title, figure, objects: "Services", subjects }
+    }
+
     pub fn file(&self) -> &'static str {
         match self {
             Self::Against { file, .. } | Self::Ratios { file, .. } => file,

@@ -21,21 +21,24 @@ pub struct Colours {
 /// As many subjects as can be told apart.
 pub const SERIES_MAX: usize = 6;
 
-pub const LIGHT: Colours = Colours {
-    background: "#ffffff",
-    ink: "#1f2328",
-    faint: "#59636e",
-    grid: "#d1d9e0",
-    series: ["#0b62c4", "#b8400a", "#0b7a53", "#8a3fa8", "#7d6000", "#5b6470"],
-};
+impl Colours {
+    const fn new(
+        [background, ink, faint, grid]: [&'static str; 4],
+        series: [&'static str; SERIES_MAX],
+    ) -> Self {
+        Self { background, ink, faint, grid, series }
+    }
+}
 
-pub const DARK: Colours = Colours {
-    background: "#0d1117",
-    ink: "#e6edf3",
-    faint: "#9198a1",
-    grid: "#3d444d",
-    series: ["#58a6ff", "#ff9a5c", "#4fd1a0", "#d2a8ff", "#e3b341", "#b1bac4"],
-};
+pub const LIGHT: Colours = Colours::new(
+    ["#ffffff", "#1f2328", "#59636e", "#d1d9e0"],
+    ["#0b62c4", "#b8400a", "#0b7a53", "#8a3fa8", "#7d6000", "#5b6470"],
+);
+
+pub const DARK: Colours = Colours::new(
+    ["#0d1117", "#e6edf3", "#9198a1", "#3d444d"],
+    ["#58a6ff", "#ff9a5c", "#4fd1a0", "#d2a8ff", "#e3b341", "#b1bac4"],
+);
 
 /// One subject's values.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,9 @@
 //! What a process has used so far, as the kernel accounts it.
 
-use std::{fs, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 /// Processor time of all threads of a process, in microseconds (nanosecond accounting, unlike /proc/PID/stat).
 pub fn cpu_us(pid: u32) -> f64 {
@@ -30,10 +33,19 @@ pub fn with_children_cpu_us(pid: u32) -> f64 {
     ticks.map(|ticks| ticks.expect("a number")).sum::<f64>() * TICK_US
 }
 
+/// The share of a core that a process takes meanwhile; that of threads that have ended, too.
+pub fn core_share(pid: u32, meanwhile: Duration) -> f64 {
+    let (before, begun) = (with_children_cpu_us(pid), Instant::now());
+    while begun.elapsed() < meanwhile {
+        thread::park_timeout(meanwhile.saturating_sub(begun.elapsed()));
+    }
+    (with_children_cpu_us(pid) - before) / 1e6 / begun.elapsed().as_secs_f64()
+}
+
 /// Resident memory once what a start took is given back, in MiB.
 #[expect(clippy::disallowed_methods, reason = "another process's work is waited for")]
 pub fn settled_rss_mib(pid: u32) -> f64 {
     // The agent does so five seconds after a change.
-    std::thread::sleep(Duration::from_secs(7));
+    thread::sleep(Duration::from_secs(7));
     status_kib(pid, "VmRSS") / 1024.0
 }

@@ -15,6 +15,11 @@ use super::charts::Chart;
 /// The word that makes a benchmark write its page again from what was measured last.
 pub const DRAW: &str = "draw";
 
+/// The words behind a benchmark's name, without the one that cargo adds.
+pub fn words() -> Vec<String> {
+    std::env::args().skip(1).filter(|word| word != "--bench").collect()
+}
+
 /// One figure of one subject. `value` is the median of interleaved runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {

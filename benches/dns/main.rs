@@ -3,37 +3,23 @@
 //!
 //! Servers on core 0, dnsperf on core 1, loopback; rounds interleaved. Needs dnsperf and CoreDNS.
 #![allow(
+    unreachable_pub,
+    dead_code,
+    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a benchmark ends at the first surprise"
-)]
-#![allow(
-    clippy::print_stdout,
     clippy::indexing_slicing,
-    missing_docs,
-    reason = "a program that prints its table"
-)]
-#![allow(
+    clippy::print_stdout,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "figures: a clock and an index of samples"
+    reason = "a program that prints its table and ends at the first surprise"
 )]
-#![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
-#[path = "../common/agent.rs"]
-mod agent;
-#[path = "../common/charts.rs"]
-mod charts;
+#[path = "../common/shared.rs"]
+mod common;
 mod memory;
 mod objects;
-#[path = "../common/plot.rs"]
-mod plot;
-#[path = "../common/process.rs"]
-mod process;
-#[path = "../common/report.rs"]
-mod report;
 mod subject;
 #[path = "../../tests/it/support"]
 mod support {
@@ -42,8 +28,12 @@ mod support {
 
 use std::{fs, path::Path};
 
-use charts::Chart;
-use report::Row;
+use common::{
+    agent,
+    charts::Chart,
+    process,
+    report::{self, Row},
+};
 use subject::{KUBEADM, MINIMAL, Subject};
 use support::apiserver::ApiServer;
 
@@ -77,7 +67,7 @@ const CLUSTER_DNS: &[&str] = &["fairlead", "coredns-kubeadm"];
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words = report::words();
     // `make bench-dns` measures everything and writes the page; a single part is only printed.
     let part = words.first().map(String::as_str);
     let services = words.get(1).map(|word| word.parse().expect("a number of Services"));
@@ -115,14 +105,20 @@ const CHARTS: &[Chart] = &[
         figures: FIGURES,
         peers: &["coredns-kubeadm", "coredns-minimal", "hickory", "floor"],
     },
-    against("rss", "Memory at rest", "rss_mib"),
-    against("pause", "Longest wait for an answer meanwhile", "relist_pause_ms"),
-    against("first", "From the start to the first answer", "first_answer_s"),
+    Chart::by_services("rss", "Memory at rest", "rss_mib", CLUSTER_DNS),
+    Chart::by_services(
+        "pause",
+        "Longest wait for an answer meanwhile",
+        "relist_pause_ms",
+        CLUSTER_DNS,
+    ),
+    Chart::by_services(
+        "first",
+        "From the start to the first answer",
+        "first_answer_s",
+        CLUSTER_DNS,
+    ),
 ];
-
-const fn against(file: &'static str, title: &'static str, figure: &'static str) -> Chart {
-    Chart::Against { file, title, figure, objects: "Services", subjects: CLUSTER_DNS }
-}
 
 /// What answers cost, by these figures.
 fn answers(figures: &[&str], services: u64) -> Vec<Row> {

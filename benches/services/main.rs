@@ -2,37 +2,26 @@
 //!
 //! The real agent, against the list/watch server of the tests, in network namespaces and a cgroup of its own.
 #![allow(
+    unreachable_pub,
+    dead_code,
+    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a benchmark ends at the first surprise"
-)]
-#![allow(
-    clippy::print_stdout,
     clippy::indexing_slicing,
-    missing_docs,
-    reason = "a program that prints its table"
-)]
-#![allow(
+    clippy::print_stdout,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures: a clock and an index of samples"
+    reason = "a program that prints its table and ends at the first surprise"
 )]
-#![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
 
-#[path = "../common/charts.rs"]
-mod charts;
 mod client;
+#[path = "../common/shared.rs"]
+mod common;
 mod flows;
 mod kube_proxy;
 mod objects;
 mod packets;
-#[path = "../common/plot.rs"]
-mod plot;
-#[path = "../common/process.rs"]
-mod process;
-#[path = "../common/report.rs"]
-mod report;
 mod scale;
 mod stats;
 mod subject;
@@ -44,10 +33,13 @@ mod support {
 mod support_frames;
 mod world;
 
-use charts::Chart;
 use client::{Connects, Way};
+use common::{
+    charts::Chart,
+    process,
+    report::{self, Row, quantile},
+};
 use kube_proxy::{KubeProxy, Mode};
-use report::{Row, quantile};
 use world::World;
 
 const SYNC_SCALES: [u64; 3] = [1_000, 10_000, 50_000];
@@ -107,40 +99,37 @@ const CHARTS: &[Chart] = &[
         ],
         peers: &["kube-proxy-nft", "kube-proxy-ipt"],
     },
-    against("cold-start", "From the start to complete rules", "cold_start_ms", PROXIES),
-    against("restart", "The same over what an earlier one left", "restart_ms", PROXIES),
-    against("cpu", "Processor time of a start", "cold_start_cpu_ms", PROXIES),
-    against("rss", "Memory at rest", "rss_mib", PROXIES),
-    against(
+    Chart::by_services("cold-start", "From the start to complete rules", "cold_start_ms", PROXIES),
+    Chart::by_services("restart", "The same over what an earlier one left", "restart_ms", PROXIES),
+    Chart::by_services("cpu", "Processor time of a start", "cold_start_cpu_ms", PROXIES),
+    Chart::by_services("rss", "Memory at rest", "rss_mib", PROXIES),
+    Chart::by_services(
         "change",
         "From a change to the first packet, median",
         "change_to_packet_us_p50",
         PROXIES,
     ),
-    against("connect", "TCP connect() to a Service, median", "connect_us_p50", CONNECTING),
+    Chart::by_services(
+        "connect",
+        "TCP connect() to a Service, median",
+        "connect_us_p50",
+        CONNECTING,
+    ),
 ];
-
-const fn against(
-    file: &'static str,
-    title: &'static str,
-    figure: &'static str,
-    subjects: &'static [&'static str],
-) -> Chart {
-    Chart::Against { file, title, figure, objects: "Services", subjects }
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if client::is_role(&arguments) {
         return client::run(&arguments);
     }
-    if arguments.iter().any(|word| word == report::DRAW) {
+    let words = report::words();
+    // `make bench-services` measures everything and writes the page; a single part is only printed.
+    let part = words.first().map(String::as_str);
+    if part == Some(report::DRAW) {
         return report::publish("services", NOTES, CHARTS);
     }
+    assert!(part.is_none_or(|part| PARTS.contains(&part)), "parts are {PARTS:?}");
     let mut rows = vec![];
-    // `make bench-services` measures everything and writes the page; a single part is only printed.
-    let part = arguments.get(1).map(String::as_str);
-    let part = part.filter(|part| PARTS.contains(part));
     let is_wanted = |name: &str| part.is_none_or(|part| part == name);
     if is_wanted("sync") {
         for scale in SYNC_SCALES {

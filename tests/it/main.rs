@@ -11,6 +11,8 @@ mod api_server_addresses;
 mod bad_input;
 mod check;
 mod cleanup;
+#[path = "../../benches/common/shared.rs"]
+mod common;
 mod corefile;
 mod demo;
 mod docs;

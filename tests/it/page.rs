@@ -1,10 +1,6 @@
 //! The page: kept from strangers, read by people in a real browser, fast in a large cluster.
 
-use std::{
-    fmt::Write as _,
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,17 +9,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::support::{
-    agent::Agent,
-    browser::{Browser, Look},
-    certificate::Certificate,
-    page::{AT, filter_ms, first_paint_ms, many},
-    world::World,
+use super::{
+    common::process,
+    support::{
+        agent::Agent,
+        browser::{Browser, Look},
+        certificate::Certificate,
+        page::{AT, filter_ms, first_paint_ms, large},
+        world::World,
+    },
 };
-
-#[allow(unreachable_pub, dead_code, missing_docs, reason = "shared with the benchmarks")]
-#[path = "../../benches/common/process.rs"]
-mod process;
 
 const PORT: u16 = 10247;
 /// How long a page is followed to see what that costs: several of its updates.
@@ -287,25 +282,10 @@ fn a_browser_shows_filters_traces_and_follows_a_rolling_update() {
     load.stop().assert_flawless("the Service that was watched");
 }
 
-/// Processor time a process takes, as a share of one core; that of threads that have ended, too.
-fn share_of_a_core(pid: u32) -> f64 {
-    let (before, begun) = (process::with_children_cpu_us(pid), Instant::now());
-    while begun.elapsed() < LOOKED_AT {
-        std::thread::park_timeout(LOOKED_AT.saturating_sub(begun.elapsed()));
-    }
-    (process::with_children_cpu_us(pid) - before) / 1e6 / begun.elapsed().as_secs_f64()
-}
-
 #[test]
 fn ten_thousand_services_are_painted_within_a_second_filtered_within_a_tenth_and_cheap_to_follow() {
     let world = World::with_pods(1);
-    world.apply("many.json", &many(10_000));
-    let flag = socket_flag(&world);
-    let agent = world.agent_with(&[&flag, "--no-dns", "--no-ingress"]);
-    let ready = ["--url", "http://127.0.0.1:10256/readyz", "--wait-ms", "180000", "--count", "1"];
-    assert_eq!(world.load("node", &ready).ok(), 1, "it reads them all");
-    let browser = Browser::on_node(&world);
-    browser.look(Look::Light);
+    let (agent, browser) = large(&world, 10_000);
     // What another process of a busy machine takes is not the page's: the best of some tries counts.
     let painted = (0..5).map(|_| first_paint_ms(&browser, "/services"));
     let painted = painted.fold(f64::INFINITY, f64::min);
@@ -317,9 +297,9 @@ fn ten_thousand_services_are_painted_within_a_second_filtered_within_a_tenth_and
     assert!(filtered < 100.0, "filtered after {filtered} ms");
     // A tab that stays open where nothing happens.
     browser.open(&format!("{AT}/services"));
-    let followed = share_of_a_core(agent.pid());
+    let followed = process::core_share(agent.pid(), LOOKED_AT);
     browser.open("about:blank");
-    let alone = share_of_a_core(agent.pid());
+    let alone = process::core_share(agent.pid(), LOOKED_AT);
     println!(
         "first paint {painted:.0} ms, filtered {filtered:.0} ms, {:.2} % of a core more than {:.2} %",
         (followed - alone) * 100.0,

@@ -1,26 +1,10 @@
 //! Pictures of measurements: what stands where, for whom it can be read, and which rows are drawn.
 
-#[allow(unreachable_pub, dead_code, missing_docs, reason = "shared with the benchmarks")]
-#[path = "../../benches/common/charts.rs"]
-mod charts;
-#[allow(unreachable_pub, dead_code, missing_docs, reason = "shared with the benchmarks")]
-#[path = "../../benches/common/plot.rs"]
-mod plot;
-#[allow(
-    unreachable_pub,
-    dead_code,
-    missing_docs,
-    clippy::print_stdout,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "shared with the benchmarks"
-)]
-#[path = "../../benches/common/report.rs"]
-mod report;
-
-use charts::Chart;
-use plot::{Bar, Colours, DARK, LIGHT, Series};
-use report::Row;
+use super::common::{
+    charts::Chart,
+    plot::{self, Bar, Colours, DARK, LIGHT, Series},
+    report::Row,
+};
 
 fn series(name: &str, points: &[(f64, f64)]) -> Series {
     Series { name: name.to_owned(), points: points.to_vec() }

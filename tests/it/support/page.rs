@@ -2,13 +2,17 @@
 
 use serde_json::json;
 
-use super::browser::Browser;
+use super::{
+    agent::Agent,
+    browser::{Browser, Look},
+    world::World,
+};
 
 /// The page of a world's agent, as processes of its node reach it.
 pub(crate) const AT: &str = "http://127.0.0.1:10247";
 
 /// Manifests of so many Services, each with two endpoints.
-pub(crate) fn many(count: usize) -> String {
+fn many(count: usize) -> String {
     let service = |n: usize| {
         let ip = format!("10.{}.{}.{}", 100 + n / 65536, n / 256 % 256, n % 256);
         json!({"apiVersion": "v1", "kind": "Service",
@@ -29,6 +33,18 @@ pub(crate) fn many(count: usize) -> String {
     };
     let items: Vec<_> = (0..count).flat_map(|n| [service(n), slice(n)]).collect();
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+/// An agent that has read so many Services, and a browser on its node.
+pub(crate) fn large(world: &World, services: usize) -> (Agent, Browser) {
+    world.apply("many.json", &many(services));
+    let socket = format!("--admin-socket={}", world.root().join("admin.sock").display());
+    let agent = world.agent_with(&[&socket, "--no-dns", "--no-ingress"]);
+    let ready = ["--url", "http://127.0.0.1:10256/readyz", "--wait-ms", "180000", "--count", "1"];
+    assert_eq!(world.load("node", &ready).ok(), 1, "it reads them all");
+    let browser = Browser::on_node(world);
+    browser.look(Look::Light);
+    (agent, browser)
 }
 
 /// From going to a page to the first thing to be seen of it, in milliseconds.
