@@ -1,19 +1,10 @@
 //! The page in a large cluster: how long people wait for it in a real browser, and what it costs the agent.
 //!
 //! The real agent in a world of its own, headless Chromium on the same machine (`make bench-page`).
-#![allow(
-    unreachable_pub,
-    dead_code,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a program that prints its table and ends at the first surprise"
-)]
+#![allow(unreachable_pub, dead_code, missing_docs, reason = "shared by several programs")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "ends at a surprise")]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "it prints its table")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clocks and samples")]
 
 #[path = "../common/shared.rs"]
 mod common;

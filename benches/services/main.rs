@@ -1,19 +1,10 @@
 //! Services: from objects to kernel maps, from a change to the first packet, and what connect() costs.
 //!
 //! The real agent, against the list/watch server of the tests, in network namespaces and a cgroup of its own.
-#![allow(
-    unreachable_pub,
-    dead_code,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a program that prints its table and ends at the first surprise"
-)]
+#![allow(unreachable_pub, dead_code, missing_docs, reason = "shared by several programs")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "ends at a surprise")]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "it prints its table")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clocks and samples")]
 
 mod client;
 #[path = "../common/shared.rs"]
