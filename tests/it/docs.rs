@@ -34,15 +34,19 @@ fn both_languages_show_the_same_commands_and_what_they_print() {
 
 /// Pages below a folder, but for what was built or fetched.
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+    files(folder, "md", found);
+}
+
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("readable").flatten() {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() {
             let is_ours = name != "target" && !name.to_string_lossy().starts_with('.');
             if is_ours {
-                pages(&path, found);
+                files(&path, ending, found);
             }
-        } else if path.extension().is_some_and(|kind| kind == "md") {
+        } else if path.extension().is_some_and(|kind| kind == ending) {
             found.push(path);
         }
     }
@@ -54,6 +58,18 @@ fn links(text: &str) -> Vec<&str> {
     targets.filter(|target| !target.contains("://") && !target.is_empty()).collect()
 }
 
+/// Whether a page has the heading that forges and the book give this anchor.
+fn has_heading(page: &Path, anchor: &str) -> bool {
+    let text = read(page);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let mut anchors = headings.map(|line| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-")
+    });
+    anchors.any(|heading| heading == anchor)
+}
+
 #[test]
 fn links_lead_to_files_and_every_page_is_in_the_book() {
     let docs = Path::new(ROOT).join("docs");
@@ -62,9 +78,10 @@ fn links_lead_to_files_and_every_page_is_in_the_book() {
     for page in &all {
         let folder = page.parent().expect("a folder");
         for link in links(&read(page)) {
-            let path = link.split('#').next().unwrap_or_default();
-            let exists = path.is_empty() || folder.join(path).exists();
-            assert!(exists, "{}: {link} leads nowhere", page.display());
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { page.clone() } else { folder.join(path) };
+            let is_there = path.exists() && (anchor.is_empty() || has_heading(&path, anchor));
+            assert!(is_there, "{}: {link} leads nowhere", page.display());
         }
     }
     let book = read(&docs.join("SUMMARY.md"));
@@ -92,4 +109,34 @@ fn every_picture_is_shown_by_a_page() {
             assert!(!is_picture || shown.contains(&path), "{} is shown nowhere", path.display());
         }
     }
+}
+
+/// `MODULE::TEST` in running text, as the tables of what is proved have it.
+#[test]
+fn tests_that_pages_name_exist() {
+    let (mut all, mut sources) = (vec![], vec![]);
+    pages(Path::new(ROOT), &mut all);
+    files(Path::new(ROOT), "rs", &mut sources);
+    let sources = sources.into_iter().map(|path| (path.with_extension(""), read(&path)));
+    let sources: Vec<(PathBuf, String)> = sources.collect();
+    let exists = |module: &str, test: &str| {
+        let (function, inline) = (format!("fn {test}("), format!("mod {module} {{"));
+        sources.iter().any(|(path, text)| {
+            let is_within = path.iter().any(|part| part == module) || text.contains(&inline);
+            is_within && text.contains(&function)
+        })
+    };
+    let mut count = 0;
+    for page in &all {
+        for span in blocks::spans(&read(page)) {
+            let is_path = span.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | ':'));
+            // Other paths are of modules and crates: tests are named by sentences.
+            let named = span.rsplit_once("::").filter(|(_, test)| is_path && test.contains('_'));
+            let Some((path, test)) = named else { continue };
+            let module = path.rsplit("::").next().unwrap_or_default();
+            assert!(exists(module, test), "{}: there is no test {span}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count} tests are named");
 }
