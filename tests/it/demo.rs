@@ -2,19 +2,20 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use super::support::world::FAIRLEAD;
 
+fn start() -> Child {
+    let mut demo = Command::new(FAIRLEAD);
+    demo.arg("demo").stdout(Stdio::piped()).stderr(Stdio::piped());
+    demo.spawn().expect("the binary starts")
+}
+
 #[test]
 fn the_demo_shows_everything_working_and_leaves_nothing() {
-    let child = Command::new(FAIRLEAD)
-        .arg("demo")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let child = start();
     let pid = child.id();
     let output = child.wait_with_output().expect("it ran");
     let (text, errors) =
@@ -55,12 +56,7 @@ fn without_rights_the_demo_says_so_in_one_line() {
 
 #[test]
 fn interrupted_the_demo_leaves_nothing() {
-    let mut child = Command::new(FAIRLEAD)
-        .arg("demo")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut child = start();
     let pid = child.id();
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     // In the middle of it: pods, agent and clients run.
