@@ -229,8 +229,8 @@ fn legend(to: &mut String, series: &[Series]) -> f64 {
     lines
 }
 
-/// A figure in `unit` against `objects`, a line a subject, the first one thicker. Both axes are logarithmic where
-/// values span a decade.
+/// A figure in `unit` against `objects`, a line a subject, the first one thicker. The axis of objects is logarithmic,
+/// the figure's where its values span a decade.
 pub fn lines(title: &str, objects: &str, unit: &str, series: &[Series]) -> String {
     let series: Vec<Series> = series
         .iter()
