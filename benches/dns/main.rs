@@ -27,6 +27,7 @@ use common::{
 };
 use subject::{KUBEADM, MINIMAL, Subject};
 use support::apiserver::ApiServer;
+use tempfile::TempDir;
 
 /// For what an answer costs.
 const SERVICES: u64 = 10_000;
@@ -111,24 +112,49 @@ const CHARTS: &[Chart] = &[
     ),
 ];
 
+/// What servers answer of; fields end in this order.
+struct Site {
+    /// Everybody's.
+    upstream: Subject,
+    server: ApiServer,
+    dir: TempDir,
+    /// The last Service's name: who knows it knows all.
+    last: String,
+}
+
+impl Site {
+    fn with(services: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ApiServer::start_with_tls();
+        let server = tokio::runtime::Handle::current().block_on(server);
+        server.put_all(objects::cluster(services));
+        let upstream = Subject::floor("upstream", dir.path());
+        Self { upstream, server, dir, last: objects::name(services - 1) }
+    }
+
+    fn fairlead(&self) -> Subject {
+        Subject::fairlead(self.dir.path(), &self.server, self.upstream.address, &self.last)
+    }
+
+    fn coredns(&self, name: &'static str, plugins: &str) -> Subject {
+        let at = (&self.server, self.upstream.address);
+        Subject::coredns(name, self.dir.path(), at, plugins, &self.last)
+    }
+}
+
 /// What answers cost, by these figures.
 fn answers(figures: &[&str], services: u64) -> Vec<Row> {
-    let dir = tempfile::tempdir().unwrap();
-    let server = ApiServer::start_with_tls();
-    let server = tokio::runtime::Handle::current().block_on(server);
-    server.put_all(objects::cluster(services));
-    let last = objects::name(services - 1);
-    let upstream = Subject::floor("upstream", dir.path());
-    let at = (&server, upstream.address);
+    let site = Site::with(services);
+    let dir = site.dir.path();
     let subjects = [
-        Subject::fairlead(dir.path(), &server, upstream.address, &last),
-        Subject::coredns("coredns-kubeadm", dir.path(), at, KUBEADM, &last),
-        Subject::coredns("coredns-minimal", dir.path(), at, MINIMAL, &last),
-        Subject::hickory(dir.path(), services, &last),
-        Subject::floor("floor", dir.path()),
+        site.fairlead(),
+        site.coredns("coredns-kubeadm", KUBEADM),
+        site.coredns("coredns-minimal", MINIMAL),
+        Subject::hickory(dir, services, &site.last),
+        Subject::floor("floor", dir),
     ];
     let subject = |name: &str| subjects.iter().find(|subject| subject.name == name).unwrap();
-    let mut loads = loads(dir.path(), services);
+    let mut loads = loads(dir, services);
     loads.retain(|load| figures.contains(&load.figure));
     let plans: Vec<_> = loads
         .iter()
@@ -224,22 +250,14 @@ fn dnsperf(load: &Load, subject: &Subject, more: &[&str]) -> String {
 
 /// Memory, relist and first answer at one scale, one server after the other.
 fn footprints(services: u64) -> Vec<Row> {
-    let dir = tempfile::tempdir().unwrap();
-    let server = ApiServer::start_with_tls();
-    let server = tokio::runtime::Handle::current().block_on(server);
-    server.put_all(objects::cluster(services));
-    let last = objects::name(services - 1);
-    let upstream = Subject::floor("upstream", dir.path());
+    let site = Site::with(services);
     let mut rows = vec![];
     for name in ["fairlead", "coredns-kubeadm"] {
         let subject = match name {
-            "fairlead" => Subject::fairlead(dir.path(), &server, upstream.address, &last),
-            _ => {
-                let at = (&server, upstream.address);
-                Subject::coredns(name, dir.path(), at, KUBEADM, &last)
-            }
+            "fairlead" => site.fairlead(),
+            _ => site.coredns(name, KUBEADM),
         };
-        let seen = memory::footprint(&server, &subject, services);
+        let seen = memory::footprint(&site.server, &subject, services);
         let first = subject.first_answer.as_secs_f64();
         println!("{services} {name}: {seen:?}, first answer after {first:.2} s");
         for (figure, unit, value) in [

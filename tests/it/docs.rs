@@ -1,4 +1,4 @@
-//! Documentation is held to what it says: commands print what stands below them, links lead somewhere.
+//! Documentation is held to what it says: commands print what stands below them, links lead somewhere, tests it names exist.
 
 mod blocks;
 mod commands;
