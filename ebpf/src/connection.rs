@@ -172,15 +172,9 @@ impl Connection {
         if own & !self.state == 0 { (0, 0) } else { (own, twins) }
     }
 
+    /// How long it holds without a packet, in ticks.
     #[inline(always)]
-    fn is_idle(&self, limit: u32, now: u32) -> bool {
-        // What looks ancient was written by another core, in a tick that is new to this one.
-        let age = now.wrapping_sub(self.seen);
-        age >= limit && age <= u32::MAX / 2
-    }
-
-    #[inline(always)]
-    fn limit(&self, protocol: u8) -> u32 {
+    pub fn limit(&self, protocol: u8) -> u32 {
         let is_assured = self.state & CONNECTION_ASSURED != 0;
         match protocol {
             TCP if self.is_closed() => CLOSED_TICKS,
@@ -191,6 +185,13 @@ impl Connection {
             UDP => DATAGRAM_TICKS,
             _ => SCTP_TICKS,
         }
+    }
+
+    #[inline(always)]
+    fn is_idle(&self, limit: u32, now: u32) -> bool {
+        // What looks ancient was written by another core, in a tick that is new to this one.
+        let age = now.wrapping_sub(self.seen);
+        age >= limit && age <= u32::MAX / 2
     }
 }
 

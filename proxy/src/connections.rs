@@ -119,7 +119,7 @@ impl Sweep {
 }
 
 /// The programs' clock, in ticks.
-fn now() -> u32 {
+pub(crate) fn now() -> u32 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
     let [seconds, nanos] = [time.tv_sec, time.tv_nsec].map(i64::unsigned_abs);
     let ticks = seconds.wrapping_mul(NANOS_PER_SECOND).wrapping_add(nanos) >> TICK_SHIFT;

@@ -15,6 +15,8 @@ pub mod live;
 mod maglev;
 pub mod maps;
 pub mod namespaces;
+mod netfilter;
+mod netlink;
 pub mod node;
 mod object;
 pub mod plan;

@@ -25,6 +25,7 @@ use crate::{
     CIDRS_MAX,
     attach::Kernel,
     error::{KernelError, Step},
+    netfilter,
     object::Role,
 };
 
@@ -160,6 +161,13 @@ pub fn prepare(
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
     let view = uplinks::view(&node, kernel.devices(), &told.addresses);
     write(kernel, &view, &told)?;
+    if let Err(error) = netfilter::spare(kernel.tables()) {
+        tracing::warn!(
+            %error,
+            "what netfilter translates cannot be read: a new connection may get the port of one that \
+             kube-proxy has begun"
+        );
+    }
     let errors = kernel.attach_devices(&view.devices);
     Ok(settled(view, told, &errors))
 }

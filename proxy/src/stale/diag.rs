@@ -6,36 +6,28 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use netlink_sys::{Socket, SocketAddr};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+
+use crate::netlink::{self, HEADER_LEN};
 
 /// `NETLINK_SOCK_DIAG`.
 const PROTOCOL: isize = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
-const HEADER_LEN: usize = 16;
 /// `struct inet_diag_sockid`, which begins four bytes into the kernel's message.
 const ID_LEN: usize = 48;
 const ID_AT: usize = HEADER_LEN + 4;
-/// Longer than any message: the kernel sends dumps in pieces of at most 32 KiB.
-const BUFFER_LEN: usize = 64 * 1024;
 
 /// Ends the sockets of this thread's namespace that are `wanted`: by cookie, with the remote
 /// addresses they may have. How many there were.
 pub(super) fn end(wanted: &HashMap<u64, Vec<(IpAddr, u16)>>) -> io::Result<usize> {
-    let mut socket = Socket::new(PROTOCOL)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = netlink::open(PROTOCOL)?;
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).map_err(io::Error::other)?;
         let flags = NLM_F_REQUEST | NLM_F_DUMP;
         socket.send(&request(SOCK_DIAG_BY_FAMILY, flags, family, &[0; ID_LEN]), 0)?;
-        while !receive(&socket, |message| {
+        while !netlink::receive(&socket, |message| {
             let Some(id) = message.get(ID_AT..ID_AT + ID_LEN) else { return };
             if is_wanted(wanted, family, id) {
                 found.push((family, id.to_vec()));
@@ -45,7 +37,7 @@ pub(super) fn end(wanted: &HashMap<u64, Vec<(IpAddr, u16)>>) -> io::Result<usize
     let mut ended = 0;
     for (family, id) in found {
         socket.send(&request(SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, family, &id), 0)?;
-        match receive(&socket, |_| ()) {
+        match netlink::receive(&socket, |_| ()) {
             Ok(_) => ended += 1,
             // Closed by its owner meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -79,34 +71,5 @@ fn request(kind: u16, flags: u16, family: u8, id: &[u8]) -> Vec<u8> {
     let protocol = 17;
     let all_states = u32::MAX.to_ne_bytes();
     let body = [&[family, protocol, 0, 0][..], &all_states, id].concat();
-    let len = u32::try_from(HEADER_LEN + body.len()).unwrap_or_default();
-    let numbers = [1u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat();
-    [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &numbers, &body].concat()
-}
-
-/// Hands one datagram's messages to `take`; whether that was the end.
-fn receive(socket: &Socket, mut take: impl FnMut(&[u8])) -> io::Result<bool> {
-    let mut buffer = Vec::with_capacity(BUFFER_LEN);
-    socket.recv(&mut buffer, 0)?;
-    let mut rest: &[u8] = &buffer;
-    while let Some([a, b, c, d, e, f]) = rest.first_chunk::<6>() {
-        let len = usize::try_from(u32::from_ne_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
-        let Some(message) = rest.get(..len).filter(|message| message.len() >= HEADER_LEN) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "sock_diag message cut short"));
-        };
-        match u16::from_ne_bytes([*e, *f]) {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let code = message.get(HEADER_LEN..HEADER_LEN + 4);
-                let code = code.and_then(|code| Some(i32::from_ne_bytes(code.try_into().ok()?)));
-                return match code.unwrap_or(-libc::EIO) {
-                    0 => Ok(true),
-                    code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                };
-            }
-            _ => take(message),
-        }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(false)
+    netlink::message(kind, flags, &body)
 }

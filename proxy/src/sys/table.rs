@@ -19,6 +19,7 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+const BPF_NOEXIST: u64 = 1;
 /// Maps that grow on demand take memory from a small reserve which the kernel refills behind the
 /// caller's back (kernel/bpf/memalloc.c): a burst of writes can outrun it and meet ENOMEM with
 /// gigabytes free. So long is waited for the refill, and so often without any progress.
@@ -109,6 +110,18 @@ where
         let mut attributes = self.element(key, &raw const *value as u64);
         // SAFETY: key and value are as long as the map's and outlive the call.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+    }
+
+    /// Adds an entry; `false`: there is one under its key, which stays.
+    pub(crate) fn add(&self, key: &K, value: &V) -> io::Result<bool> {
+        let attributes = self.element(key, &raw const *value as u64);
+        let mut attributes = ElementAttributes { flags: BPF_NOEXIST, ..attributes };
+        // SAFETY: key and value are as long as the map's and outlive the call.
+        match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) } {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes entries; those that are not there are no error.
