@@ -38,6 +38,8 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         }
         let was = entry.state;
         let (own, twins) = entry.news(flags);
+        // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
+        // again; without its end a connection only keeps its ports until it is over by silence.
         if own != 0 {
             entry.state |= own;
             tell_twin(&frame.tuple, entry, twins);
