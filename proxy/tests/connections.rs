@@ -8,7 +8,9 @@ use std::{
 };
 
 use aya::maps::{HashMap, Map, MapData};
-use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Reason, TCP, Tuple, UDP, name};
+use fairlead_ebpf::abi::{
+    BACKEND_LOCAL, EGRESS, FrontendKey, INGRESS, Reason, TCP, Tuple, UDP, name,
+};
 use fairlead_proxy::{
     KernelOptions,
     attach::MapSizes,
@@ -19,7 +21,7 @@ use fairlead_proxy::{
 use support::{
     frames::Packet,
     services::{address, frontend, node_port},
-    uplink::{DROP, IN, NEXT, NODE_V4, OUT, POD, Uplink, at},
+    uplink::{DROP, IN, NEXT, NODE_V4, OUT, POD, REDIRECT, Uplink, at},
     world::world,
 };
 
@@ -96,6 +98,32 @@ fn backend_that_left_keeps_its_connections_and_gets_no_new_ones() {
             assert_eq!(uplink.pass(IN, &first).to, at(new), "protocol {protocol}: opened anew");
             let reply = uplink.pass(OUT, &uplink.pass(IN, &first));
             assert_eq!(reply.to, at(new));
+        }
+    });
+}
+
+/// A packet of a connection that is known was counted twice: when its entry was found to be of no use,
+/// and when it was opened anew.
+#[test]
+fn each_packet_of_a_known_flow_to_a_port_that_is_gone_is_counted_once() {
+    world("each_packet_of_a_known_flow_to_a_port_that_is_gone_is_counted_once", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let mut met = 0;
+        for (protocol, set) in [(UDP, 1), (TCP, 2)] {
+            let service = format!("10.96.0.{set}:53");
+            let key = frontend(&service, protocol);
+            uplink.put(key, set, &["10.244.1.5:53"], BACKEND_LOCAL);
+            let others = FrontendKey::other_ports(key.address);
+            uplink.put(others, set, &[], 0);
+            let first = Packet::first(protocol, "203.0.113.9:40000", &service);
+            assert_eq!(uplink.pass(IN, &first).to, at("10.244.1.5:53"));
+            uplink.maps.apply(&Step::DeleteFrontends(vec![key])).unwrap();
+            for rejected in 1..=3 {
+                assert_eq!(uplink.verdict_of(IN, &first.frame()), REDIRECT, "{service}");
+                met += 1;
+                assert_eq!(uplink.count(Reason::UnusedPort), met, "{service}");
+                assert_eq!(uplink.services(set), (1, rejected), "{service}");
+            }
         }
     });
 }

@@ -11,6 +11,7 @@ use fairlead_ebpf::{
         FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
+    dialled,
     packet::{self, Skip},
     select::{self, Lead, Origin},
 };
@@ -123,8 +124,9 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
 /// Whether the service still leads to this connection's backend.
 #[inline(never)]
 fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
-    let found = dial::find(&dialled(tuple), || false, &mut { Account::NONE });
-    let Found::Frontend(_, frontend) = found else { return false };
+    // Where it leads nowhere any more, that is counted as it is opened anew.
+    let found = dialled::find(&maps::InKernel, &dialled(tuple), || false);
+    let dialled::Found::Frontend(_, frontend) = found else { return false };
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     if set_id == connection.set_id {
         return true;
