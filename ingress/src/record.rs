@@ -2,7 +2,7 @@
 //! its line.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -41,7 +41,10 @@ pub(crate) struct Record {
     pub(crate) written: Option<Written>,
     method: u8,
     pub(crate) head_bytes: u64,
-    pub(crate) own_id: Cell<u128>,
+    /// Its id, if the client gave none.
+    pub(crate) own_id: u128,
+    /// When it might be sent on.
+    admitted: Cell<Instant>,
     status: Cell<u16>,
     pub(crate) head_bytes_sent: Cell<u64>,
     pub(crate) body_bytes_received: Cell<u64>,
@@ -55,7 +58,8 @@ pub(crate) struct Record {
     span: RefCell<Option<Box<Span>>>,
     /// All that were asked, nearly always one; none without a log or a trace.
     pub(crate) attempts: RefCell<SmallVec<[Attempt; 1]>>,
-    pub(crate) route: RefCell<Option<Arc<Route>>>,
+    /// The rule that decides; none of those that no rule did.
+    pub(crate) route: OnceCell<Arc<Route>>,
     pub(crate) is_canary: Cell<bool>,
 }
 
@@ -83,13 +87,15 @@ impl Record {
         let log = log.filter(|log| log.skip.is_empty() || !log.skips(target.as_bytes()));
         let written =
             log.map(|log| Written::of(client, head, log, client.worker.lines.take_buffers()));
+        let begun = Instant::now();
         Rc::new(Self {
             client: client.clone(),
-            begun: Instant::now(),
+            begun,
             written,
             method: method_slot(&head.method),
             head_bytes: head_bytes(head, target),
-            own_id: Cell::new(0),
+            own_id: rand::random(),
+            admitted: Cell::new(begun),
             status: Cell::new(0),
             head_bytes_sent: Cell::new(0),
             body_bytes_received: Cell::new(0),
@@ -99,15 +105,10 @@ impl Record {
             answered: Cell::new(None),
             span: RefCell::default(),
             attempts: RefCell::default(),
-            route: RefCell::default(),
+            route: OnceCell::new(),
             is_canary: Cell::new(false),
             config,
         })
-    }
-
-    /// The id it was given here, if the client gave none.
-    pub(crate) fn identify(&self, own_id: u128) {
-        self.own_id.set(own_id);
     }
 
     /// It is traced.
@@ -115,9 +116,14 @@ impl Record {
         *self.span.borrow_mut() = Some(span);
     }
 
-    /// The rule that decided.
-    pub(crate) fn routed(&self, route: Arc<Route>) {
-        *self.route.borrow_mut() = Some(route);
+    /// The rule that decides.
+    pub(crate) fn routed(&self, route: &Arc<Route>) -> &Arc<Route> {
+        self.route.get_or_init(|| route.clone())
+    }
+
+    /// Whoever was asked lets it in: that took no endpoint's time.
+    pub(crate) fn admitted(&self) {
+        self.admitted.set(Instant::now());
     }
 
     /// The canary's Service was taken.
@@ -128,7 +134,7 @@ impl Record {
     /// An endpoint is asked.
     pub(crate) fn asks(&self, address: SocketAddr) {
         let is_first = self.asked.get().is_none();
-        let begun = if is_first { self.begun } else { Instant::now() };
+        let begun = if is_first { self.admitted.get() } else { Instant::now() };
         self.asked.set(Some(begun));
         self.connect.set(Duration::ZERO);
         if self.written.is_some() || self.span.borrow().is_some() {
@@ -198,8 +204,7 @@ impl Record {
 
     /// What no rule decided is nobody's.
     fn count(&self, now: Instant) {
-        let route = self.route.borrow();
-        let Some(route) = &*route else { return };
+        let Some(route) = self.route.get() else { return };
         let asked = self.asked.get().zip(self.answered.get()).map(|(asked, answered)| Asked {
             connect: self.connect.get(),
             header: answered - asked,
@@ -222,8 +227,7 @@ impl Record {
     /// Tells the collector, if the request is traced.
     fn trace(&self, now: Instant) {
         let (Some(span), Some(traces)) = (self.span.take(), &self.config.traces) else { return };
-        let route = self.route.borrow();
-        let place = route.as_ref().map(|route| Place {
+        let place = self.route.get().map(|route| Place {
             namespace: route.ingress.namespace.clone(),
             ingress: route.ingress.name.clone(),
             path: route.path.clone(),

@@ -38,7 +38,7 @@ pub struct SeriesLabels {
     pub ingress: Name,
     /// The Service; empty without one that is served.
     pub service: Name,
-    /// The Service under trial; empty without one.
+    /// The Service under trial and its port, `NAMESPACE-SERVICE-PORT`; empty without one.
     pub canary: Name,
 }
 

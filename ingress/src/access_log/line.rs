@@ -56,7 +56,7 @@ impl Record {
     pub(crate) fn log(&mut self, now: Instant) {
         let Some(written) = self.written.take() else { return };
         let worker = self.client.worker.clone();
-        let is_logged = self.route.borrow().as_ref().is_none_or(|route| route.policy.is_logged);
+        let is_logged = self.route.get().is_none_or(|route| route.policy.is_logged);
         if let Some(log) = self.config.access_log.as_ref().filter(|_| is_logged) {
             worker.lines.add(&self.config, &worker.counters, now, |now, out| {
                 self.push(&written, log, now, out);
@@ -117,22 +117,20 @@ impl Record {
             Late::RequestTime => push_seconds(now.instant - self.begun, out),
             Late::RequestId => match &written.sent_id {
                 Some(id) => escape.push(id.as_bytes(), out),
-                None => out.extend_from_slice(hex_id(self.own_id.get()).as_bytes()),
+                None => out.extend_from_slice(hex_id(self.own_id).as_bytes()),
             },
             Late::UpstreamName => self.push_upstream(escape, out, |upstream, out| {
                 escape.push(upstream.name().as_bytes(), out);
             }),
             // nginx: a variable that is set to nothing is nothing.
             Late::AlternativeName => {
-                let route = self.route.borrow();
-                let canary = route.as_ref().and_then(|route| route.canary.as_ref());
+                let canary = self.route.get().and_then(|route| route.canary.as_ref());
                 if let Some(canary) = canary.filter(|_| self.is_canary.get()) {
                     escape.push(canary.upstream.name().as_bytes(), out);
                 }
             }
             Late::Namespace | Late::IngressName | Late::LocationPath => {
-                let route = self.route.borrow();
-                let text = route.as_ref().map(|route| match late {
+                let text = self.route.get().map(|route| match late {
                     Late::Namespace => &*route.ingress.namespace,
                     Late::IngressName => &*route.ingress.name,
                     _ => &*route.path,
@@ -195,8 +193,7 @@ impl Record {
         out: &mut Vec<u8>,
         push: impl FnOnce(&Upstream, &mut Vec<u8>),
     ) {
-        let route = self.route.borrow();
-        match route.as_ref().and_then(|route| route.upstream.as_deref()) {
+        match self.route.get().and_then(|route| route.upstream.as_deref()) {
             Some(upstream) => push(upstream, out),
             None => escape.push_nothing(out),
         }

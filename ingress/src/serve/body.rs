@@ -119,7 +119,7 @@ pub(crate) struct ClientBody {
     progress: Rc<Progress>,
     client: Rc<Client>,
     /// What is told of the request.
-    record: Option<Rc<Record>>,
+    record: Rc<Record>,
 }
 
 /// How far a request's body is: decides who is waited for, and how long.
@@ -375,14 +375,14 @@ impl RequestBody {
         client: &Rc<Client>,
         bytes_max: u64,
         patience: &Patience,
-        record: Option<&Rc<Record>>,
+        record: &Rc<Record>,
     ) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        let client_body_ms = client.worker.config().timeouts.client_body_ms;
+        let client_body_ms = record.config.timeouts.client_body_ms;
         let progress = Rc::new(Progress::new(client_body_ms, patience));
-        let (client, record) = (client.clone(), record.cloned());
+        let (client, record) = (client.clone(), record.clone());
         Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client, record })
     }
 
@@ -413,9 +413,7 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             body.bytes_left = left;
-            if let Some(record) = &body.record {
-                record.received(data.len());
-            }
+            body.record.received(data.len());
         }
         body.progress.reach(match &polled {
             Poll::Pending => Upload::Receiving,

@@ -45,8 +45,7 @@ pub(super) async fn handle(
     let mut response = match planned(&client, &mut head, &record) {
         Ok(plan) => {
             let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
-            let waiting = Waiting(&plan);
-            let response = match &plan.route.policy.extra {
+            let mut response = match &plan.route.policy.extra {
                 None => match plainly(&client, &plan, head, body, passage) {
                     Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
                     Err(status) => answer::status(status),
@@ -57,8 +56,13 @@ pub(super) async fn handle(
                     Box::pin(with_extras(&client, &plan, extra, head, body, passage)).await
                 }
             };
-            std::mem::forget(waiting);
-            served(&client, plan, response)
+            if plan.secured
+                && let Some(hsts) = &plan.record.config.hsts
+            {
+                let value = hsts.value().clone();
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
+            }
+            response
         }
         Err(unplanned) => {
             leave_unread(&client, &body);
@@ -83,11 +87,15 @@ fn end(client: &Client, response: &mut Response<ResponseBody>) {
     }
 }
 
-fn planned(client: &Client, head: &mut Parts, record: &Rc<Record>) -> Result<Plan, Unplanned> {
+fn planned<'r>(
+    client: &Client,
+    head: &mut Parts,
+    record: &'r Rc<Record>,
+) -> Result<Plan<'r>, Unplanned> {
     if let Some(reason) = client.finding() {
         return Err(Unplanned::Refused(reason));
     }
-    let mut plan = plan(client, head)?;
+    let mut plan = plan(client, head, record)?;
     if let Some(mut trace) = plan.trace.take() {
         if let Some(span) = trace.span.take() {
             record.traced(span);
@@ -95,51 +103,20 @@ fn planned(client: &Client, head: &mut Parts, record: &Rc<Record>) -> Result<Pla
         // Whoever is asked on the request's behalf is told, too.
         trace.tell(&mut head.headers);
     }
-    plan.record = Some(record.clone());
     Ok(plan)
-}
-
-/// What is said of a request once it is answered.
-fn served(
-    client: &Client,
-    plan: Plan,
-    mut response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
-    if plan.secured
-        && let Some(hsts) = &client.worker.config().hsts
-    {
-        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
-    }
-    if let Some(record) = plan.record {
-        record.identify(plan.request_id);
-        record.routed(plan.route);
-    }
-    response
-}
-
-/// A client may leave while it waits: what is told of its request names the rule even so.
-struct Waiting<'a>(&'a Plan);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if let Some(record) = &self.0.record {
-            record.identify(self.0.request_id);
-            record.routed(self.0.route.clone());
-        }
-    }
 }
 
 /// What only routes with such annotations pay for.
 async fn with_extras(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     extra: &Extra,
     mut head: Parts,
     body: Incoming,
     mut passage: Passage,
 ) -> Response<ResponseBody> {
     let seen = Seen::of(&head, plan);
-    let instead = Instead::of(&plan.route, &seen.scope(client, &head, plan), &plan.host);
+    let instead = Instead::of(plan.route, &seen.scope(client, &head, plan), &plan.host);
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
     let scope = seen.scope(client, &head, plan);
     let fields: Vec<_> = extra.told.iter().filter_map(|field| scope.field(field)).collect();
@@ -170,7 +147,7 @@ async fn with_extras(
         reply.apply(response.headers_mut());
     }
     if let Some(instead) = instead {
-        response = instead.answer(client, &plan.route, response).await;
+        response = instead.answer(client, plan.route, response).await;
     }
     if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
         cors.set_fields(response.headers_mut(), origin);
@@ -190,7 +167,7 @@ async fn with_extras(
 /// Whether the request may go on at all.
 async fn enter(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     extra: &Extra,
     seen: &Seen,
     head: &Parts,
@@ -198,19 +175,22 @@ async fn enter(
     let slot = gates::count(client, extra, &head.headers);
     let slot = slot.map_err(|reason| gates::refuse(client, reason))?;
     let let_in = gates::pass(client, extra, &seen.scope(client, head, plan)).await?;
+    if extra.gate.is_some() || extra.authority.is_some() {
+        plan.record.admitted();
+    }
     Ok((slot, let_in))
 }
 
 /// To the route's Service, or to whoever stands in for it.
 async fn onward(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     seen: &Seen,
     mut head: Parts,
     body: Incoming,
     passage: Passage,
 ) -> Response<ResponseBody> {
-    let route = &*plan.route;
+    let route = plan.route;
     let is_empty = |upstream: &Upstream| upstream.endpoints().list.is_empty();
     let fallback = route.fallback.as_deref();
     match fallback.filter(|_| route.upstream.as_deref().is_none_or(is_empty)) {
@@ -227,7 +207,7 @@ async fn onward(
 /// To the Service and the endpoint the request is meant for.
 async fn choose(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     seen: &Seen,
     head: Parts,
     body: Incoming,
@@ -241,20 +221,20 @@ async fn choose(
             Err(status) => answer::status(status),
         };
     }
-    let choice = Choice::of(&seen.scope(client, &head, plan), &plan.route, balance);
+    let choice = Choice::of(&seen.scope(client, &head, plan), plan.route, balance);
     let Some(choice) = choice else {
         leave_unread(client, &body);
         return answer::status(StatusCode::SERVICE_UNAVAILABLE);
     };
     let errand = Errand::to(choice.upstream, policy).with(choice.pick).noting(plan);
-    if let (Some(record), Some(canary)) = (&plan.record, &plan.route.canary)
+    if let Some(canary) = &plan.route.canary
         && std::ptr::eq(choice.upstream, &*canary.upstream)
     {
-        record.tries_canary();
+        plan.record.tries_canary();
     }
     let agent = head.headers.get(USER_AGENT).cloned();
     let mut response = send(client, plan, &errand, head, body, passage).await;
-    if let Some(cookie) = choice.cookie(client, &plan.route, agent.as_ref(), &errand) {
+    if let Some(cookie) = choice.cookie(client, plan.route, agent.as_ref(), &errand) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
@@ -268,16 +248,16 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(head: &Parts, plan: &Plan) -> Self {
+    fn of(head: &Parts, plan: &Plan<'_>) -> Self {
         let http_host = plan.host.to_str().unwrap_or_default().to_owned();
         let host = host::normalise(&http_host).unwrap_or_default().into_owned();
         let path = path::normalise(head.uri.path()).unwrap_or_default().into_owned();
         Self { http_host, host, path }
     }
 
-    fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &'a Plan) -> Scope<'a> {
+    fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &Plan<'a>) -> Scope<'a> {
         let Self { http_host, host, path } = self;
-        let (route, request_id) = (&*plan.route, plan.request_id);
+        let (route, request_id) = (plan.route, plan.record.own_id);
         Scope { client, head, host, http_host, path, route, request_id }
     }
 }
@@ -285,7 +265,7 @@ impl Seen {
 /// To the route's Service.
 fn plainly<'a>(
     client: &Rc<Client>,
-    plan: &'a Plan,
+    plan: &Plan<'a>,
     head: Parts,
     body: Incoming,
     passage: Passage,
@@ -302,7 +282,7 @@ fn plainly<'a>(
 /// To an upstream, which may not be the route's.
 async fn send(
     client: &Rc<Client>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     errand: &Errand<'_>,
     head: Parts,
     body: Incoming,

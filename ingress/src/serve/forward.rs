@@ -82,8 +82,8 @@ impl<'a> Errand<'a> {
     }
 
     /// It is the request's own, and not one that is made for it.
-    pub(super) fn noting(self, plan: &'a Plan) -> Self {
-        Self { record: plan.record.as_deref(), ..self }
+    pub(super) fn noting(self, plan: &Plan<'a>) -> Self {
+        Self { record: Some(plan.record), ..self }
     }
 }
 

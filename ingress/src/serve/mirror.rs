@@ -27,7 +27,7 @@ pub(super) fn copy(
     client: &Rc<Client>,
     mirror: &Mirror,
     scope: &Scope<'_>,
-    plan: &Plan,
+    plan: &Plan<'_>,
     has_body: bool,
 ) {
     let (copies, counters) = (&mirror.copies, &client.worker.counters);
@@ -71,7 +71,7 @@ pub(super) fn copy(
     });
 }
 
-fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan, host: &HeaderValue) -> HeaderMap {
+fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderValue) -> HeaderMap {
     let config = client.worker.config();
     let mut headers = scope.head.headers.clone();
     fields::to_upstream(
@@ -84,7 +84,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan, host: &HeaderValue) 
             policy: client.forwarded,
             underscores: config.underscores_in_headers,
             websocket: false,
-            request_id: plan.request_id,
+            request_id: plan.record.own_id,
             closes: false,
         },
     );

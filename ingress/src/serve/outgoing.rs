@@ -41,7 +41,7 @@ impl Outgoing {
     /// With the fields and the path it is to have; or the status it is refused with.
     pub(super) fn of(
         client: &Rc<Client>,
-        plan: &Plan,
+        plan: &Plan<'_>,
         errand: &Errand<'_>,
         mut head: Parts,
         body: Incoming,
@@ -60,9 +60,9 @@ impl Outgoing {
             vhost: extra.and_then(|extra| extra.vhost.as_ref()),
             prefix: plan.prefix.as_ref(),
             policy: client.forwarded,
-            underscores: client.worker.config().underscores_in_headers,
+            underscores: plan.record.config.underscores_in_headers,
             websocket: plan.websocket.is_some(),
-            request_id: plan.request_id,
+            request_id: plan.record.own_id,
             closes: extra.is_some_and(|extra| extra.closes),
         };
         fields::to_upstream(&mut head.headers, &edit);
@@ -77,8 +77,8 @@ impl Outgoing {
             leave_unread(client, &body);
             return Err(Refused::Path.status());
         };
-        let record = plan.record.as_ref();
-        let body = RequestBody::new(body, client, policy.body_bytes_max, &errand.patience, record);
+        let (most, patience) = (policy.body_bytes_max, &errand.patience);
+        let body = RequestBody::new(body, client, most, patience, plan.record);
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = match plan.websocket {
             Some(_) => Method::GET,
@@ -88,13 +88,13 @@ impl Outgoing {
         *request.headers_mut() = head.headers;
         let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
         let asked = plan.websocket.map(|websocket| {
-            let slot = slot.take();
-            let mut asked = match websocket {
-                Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot),
-                Websocket::Connect => Asked::by_connect(on_upgrade, slot, request.headers_mut()),
-            };
-            asked.record = plan.record.clone();
-            Box::new(asked)
+            let (slot, record) = (slot.take(), plan.record.clone());
+            Box::new(match websocket {
+                Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot, record),
+                Websocket::Connect => {
+                    Asked::by_connect(on_upgrade, slot, record, request.headers_mut())
+                }
+            })
         });
         Ok(Self { request, asked, slot })
     }

@@ -21,8 +21,10 @@ const HTTPS_PORT: u16 = 443;
 
 /// Where an admitted request goes, free of borrows from its head.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) route: Arc<Route>,
+pub(super) struct Plan<'r> {
+    /// What is told of it.
+    pub(super) record: &'r Rc<Record>,
+    pub(super) route: &'r Arc<Route>,
     /// Host as received.
     pub(super) host: HeaderValue,
     /// Path in normal form, perhaps with a query that comes before the request's own, where it
@@ -35,10 +37,6 @@ pub(super) struct Plan {
     pub(super) websocket: Option<Websocket>,
     /// The host is one of HTTPS.
     pub(super) secured: bool,
-    /// Taken if the client sends none.
-    pub(super) request_id: u128,
-    /// What is told of it.
-    pub(super) record: Option<Rc<Record>>,
     /// `None`: it is not traced.
     pub(super) trace: Option<Box<Trace>>,
 }
@@ -55,11 +53,14 @@ pub(super) enum Unplanned {
     Answered(Box<Response<ResponseBody>>),
 }
 
-/// Admission and routing.
-pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
+/// Admission and routing. Whatever becomes of a request, its record knows the rule it met.
+pub(super) fn plan<'r>(
+    client: &Client,
+    head: &Parts,
+    record: &'r Rc<Record>,
+) -> Result<Plan<'r>, Unplanned> {
     const NOT_FOUND: Unplanned = Unplanned::Unserved(StatusCode::NOT_FOUND);
-    let worker = &client.worker;
-    let config = worker.config();
+    let (worker, config) = (&client.worker, &record.config);
     let admitted = admission::admit(head, &config.limits).map_err(Unplanned::Refused)?;
     // Nothing else is to be found under another spelling.
     if config.matching == Matching::Strict && !path::is_plain(head.uri.path()) {
@@ -82,8 +83,8 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         return Err(add_slash(client, &admitted, head));
     }
     let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
+    let route = record.routed(route);
     let secured = client.tls && host.tls;
-    let request_id = rand::random();
     let scope = Scope {
         client,
         head,
@@ -91,7 +92,7 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         http_host: admitted.host_text,
         path: &admitted.path,
         route,
-        request_id,
+        request_id: record.own_id,
     };
     if route.policy.extra.is_some() {
         leave_route(&scope)?;
@@ -122,21 +123,8 @@ pub(super) fn plan(client: &Client, head: &Parts) -> Result<Plan, Unplanned> {
         None => HeaderValue::from_str(admitted.host_text)
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
-    let (route, websocket) = (route.clone(), admitted.websocket);
-    let record = None;
-    let plan = Plan {
-        route,
-        host,
-        target,
-        prefix,
-        identity,
-        websocket,
-        secured,
-        request_id,
-        record,
-        trace,
-    };
-    Ok(plan)
+    let websocket = admitted.websocket;
+    Ok(Plan { record, route, host, target, prefix, identity, websocket, secured, trace })
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>) -> Box<Trace> {

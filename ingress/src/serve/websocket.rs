@@ -25,21 +25,26 @@ pub(super) struct Asked {
     pub(super) on_upgrade: OnUpgrade,
     /// Counted until the tunnel ends.
     pub(super) slot: Option<Slot>,
-    /// Logged when it ends.
-    pub(super) record: Option<Rc<Record>>,
+    /// Told of when it ends.
+    pub(super) record: Rc<Record>,
     /// Over HTTP/2 we are the one who asks: what a proper answer holds.
     accept: Option<HeaderValue>,
 }
 
 impl Asked {
-    pub(super) fn by_upgrade(on_upgrade: OnUpgrade, slot: Option<Slot>) -> Self {
-        Self { on_upgrade, slot, record: None, accept: None }
+    pub(super) fn by_upgrade(
+        on_upgrade: OnUpgrade,
+        slot: Option<Slot>,
+        record: Rc<Record>,
+    ) -> Self {
+        Self { on_upgrade, slot, record, accept: None }
     }
 
     /// RFC 8441 5.1: the key is HTTP/1's; over HTTP/2 there is none.
     pub(super) fn by_connect(
         on_upgrade: OnUpgrade,
         slot: Option<Slot>,
+        record: Rc<Record>,
         headers: &mut HeaderMap,
     ) -> Self {
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
@@ -47,7 +52,7 @@ impl Asked {
         if let Ok(key) = HeaderValue::try_from(key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        Self { on_upgrade, slot, record: None, accept }
+        Self { on_upgrade, slot, record, accept }
     }
 
     fn is_connect(&self) -> bool {

@@ -268,20 +268,23 @@ async fn an_ingress_that_is_not_to_be_logged_is_not() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(site("loud", &[]).object());
-    objects.push(site("silent", &[("enable-access-log", "false")]).object());
+    let silent = ("enable-access-log", "false");
+    objects.push(site("silent", &[silent]).object());
+    objects.push(site("moved", &[silent, ("permanent-redirect", "https://b.example/")]).object());
     objects.push(class("fairlead", "fairlead.io/ingress"));
     let mut config = log.config("$host");
     if let Some(log) = &mut config.access_log {
         log.skip = ["/quiet", "~^/health"].map(|text| TextMatch::parse(text).unwrap()).into();
     }
     let world = World::with(config, objects).await;
-    for (host, path) in [
-        ("silent.example", "/"),
-        ("loud.example", "/quiet"),
-        ("loud.example", "/healthz"),
-        ("loud.example", "/quieter"),
+    for (host, path, status) in [
+        ("silent.example", "/", 200),
+        ("moved.example", "/", 301),
+        ("loud.example", "/quiet", 200),
+        ("loud.example", "/healthz", 200),
+        ("loud.example", "/quieter", 200),
     ] {
-        assert_eq!(get(world.http(), host, path).await.status, 200);
+        assert_eq!(get(world.http(), host, path).await.status, status);
     }
     assert_eq!(log.lines(1).await, ["loud.example"]);
 }

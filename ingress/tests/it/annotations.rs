@@ -27,7 +27,7 @@ pub(crate) fn site(name: &str, annotations: &[(&str, &str)]) -> Ingress {
     annotated(ingress(name).host(&format!("{name}.example"), "web"), annotations)
 }
 
-fn annotated(ingress: Ingress, annotations: &[(&str, &str)]) -> Ingress {
+pub(crate) fn annotated(ingress: Ingress, annotations: &[(&str, &str)]) -> Ingress {
     annotations.iter().fold(ingress, |ingress, (name, value)| {
         ingress.annotation(&format!("nginx.ingress.kubernetes.io/{name}"), value)
     })

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use crate::{
-    annotations::site,
+    annotations::{annotated, site},
     support::{
         PATIENCE, World,
         client::{connect, get, request, send},
@@ -90,6 +90,79 @@ async fn connecting_to_an_endpoint_of_http2_takes_its_time_once() {
         took_us.push(routes[0].connect.sum);
     }
     assert!(took_us[0] > 0 && took_us[0] == took_us[1], "{took_us:?}");
+}
+
+#[tokio::test]
+async fn what_a_rule_answers_itself_is_its_own_and_what_the_host_does_is_nobodys() {
+    let mut objects = backend("web", &[]);
+    objects.extend(
+        [
+            site("https", &[("force-ssl-redirect", "true")]),
+            site("moved", &[("permanent-redirect", "https://b.example/")]),
+            site("denied", &[("allowlist-source-range", "192.0.2.0/24")]),
+            site("cors", &[("enable-cors", "true")]),
+            site("root", &[("app-root", "/app")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::new(objects).await;
+    for (name, status) in [("https", 308), ("moved", 301), ("denied", 403), ("root", 302)] {
+        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+        assert_eq!(answer.status, status, "{name}");
+    }
+    let mut preflight = request("cors.example", "/");
+    *preflight.method_mut() = Method::OPTIONS;
+    preflight.headers_mut().insert("origin", "https://b.example".parse().unwrap());
+    assert_eq!(send(&mut connect(world.http()).await, preflight).await.status, 204);
+    let routes = served(&world, |routes| count(routes) == 4).await;
+    let kinds: Vec<_> = routes
+        .iter()
+        .flat_map(|route| {
+            let ingress = &*route.labels.ingress;
+            route.requests.keys().map(move |kind| (ingress, kind.status))
+        })
+        .collect();
+    assert_eq!(kinds, [("cors", 204), ("denied", 403), ("https", 308), ("moved", 301)]);
+}
+
+#[tokio::test]
+async fn who_is_asked_first_takes_none_of_the_endpoints_time() {
+    const DELAY: Duration = Duration::from_secs(1);
+    let authority = Upstream::serve(|_| async {
+        tokio::time::sleep(DELAY).await;
+        Response::new(Full::new(Bytes::new()))
+    });
+    let (upstream, authority) = (Upstream::echo("web").await, authority.await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    objects.push(site("a", &[("auth-url", &url)]).object());
+    let world = World::new(objects).await;
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    let routes = served(&world, |routes| count(routes) == 1).await;
+    let took: u64 = routes[0].requests.values().map(|durations| durations.sum).sum();
+    let delay_us = u64::try_from(DELAY.as_micros()).unwrap();
+    let of_endpoint = [routes[0].header.sum, routes[0].response.sum];
+    assert!(took >= delay_us && of_endpoint.iter().all(|sum| *sum < delay_us), "{routes:#?}");
+}
+
+#[tokio::test]
+async fn a_trial_has_the_name_ingress_nginx_gives_its_upstream() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(backend("next", &[upstream.address]));
+    let trial = ingress("trial").host("a.example", "next");
+    let trial = annotated(trial, &[("canary", "true"), ("canary-by-header", "x-next")]);
+    objects.extend([site("a", &[]).object(), trial.object()]);
+    let world = World::new(objects).await;
+    for choice in ["always", "never"] {
+        let mut asked = request("a.example", "/");
+        asked.headers_mut().insert("x-next", choice.parse().unwrap());
+        assert_eq!(send(&mut connect(world.http()).await, asked).await.status, 200);
+    }
+    let routes = served(&world, |routes| count(routes) == 2).await;
+    assert_eq!(&*routes[0].labels.canary, "default-next-80");
+    let kinds: Vec<_> = routes[0].requests.iter().map(|(k, h)| (k.is_canary, h.count())).collect();
+    assert_eq!(kinds, [(false, 1), (true, 1)]);
 }
 
 #[tokio::test]

@@ -217,16 +217,15 @@ impl Planner {
         let path = Name::from(path);
         let upstream = upstream_of(backend);
         let ingress = compiled.age.key.clone();
-        let service = |upstream: Option<&Arc<Upstream>>| {
-            upstream.map_or_else(|| "".into(), |upstream| upstream.key().service.name.clone())
-        };
         let series = self.register.series(SeriesLabels {
             host: host.to_string().into(),
             path: path.clone(),
             namespace: ingress.namespace.clone(),
             ingress: ingress.name.clone(),
-            service: service(upstream.as_ref()),
-            canary: service(canary.as_ref().map(|canary| &canary.upstream)),
+            service: upstream
+                .as_ref()
+                .map_or_else(|| "".into(), |upstream| upstream.key().service.name.clone()),
+            canary: canary.as_ref().map_or("", |canary| canary.upstream.name()).into(),
         });
         Route {
             ingress,
