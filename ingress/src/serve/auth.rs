@@ -19,6 +19,7 @@ use super::{
     client::Client,
     fields::{self, Edit},
     forward::{self, Errand},
+    gates,
     scope::Scope,
 };
 use crate::{
@@ -220,6 +221,12 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
     })
 }
 
+/// nginx: several of a name are one, by commas.
+fn joined(fields: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let all: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
+}
+
 /// The client's fields, without those of its body, and what it asked for.
 fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Option<HeaderMap> {
     let client = scope.client;
@@ -234,6 +241,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
             vhost: Some(&host),
             prefix: None,
             policy: client.forwarded,
+            named: gates::forwarded_for(client, &scope.head.headers),
             underscores: config.underscores_in_headers,
             websocket: false,
             request_id: scope.request_id,
@@ -261,12 +269,20 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
 }
 
 impl LetIn {
-    /// What a client sends as a field of whoever was asked is never believed.
-    pub(super) fn tell_upstream(&mut self, headers: &mut HeaderMap) {
+    /// What a client sends as a field of whoever was asked is never believed. `told`: what an endpoint
+    /// is to see whatever the client's own fields are, such as a Connection that names them.
+    pub(super) fn tell_upstream(
+        &mut self,
+        headers: &mut HeaderMap,
+        told: &mut Vec<(HeaderName, Option<HeaderValue>)>,
+    ) {
         for name in &self.taken_off {
             headers.remove(name);
         }
-        headers.extend(std::mem::take(&mut self.fields));
+        let fields = std::mem::take(&mut self.fields);
+        // In front: a snippet has the last word.
+        told.splice(0..0, fields.keys().map(|name| (name.clone(), joined(&fields, name))));
+        headers.extend(fields);
     }
 
     /// nginx: add_header, with or without always.

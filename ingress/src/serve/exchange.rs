@@ -133,7 +133,7 @@ async fn with_extras(
                 let scope = seen.scope(client, &head, plan);
                 mirror::copy(client, mirror, &scope, plan, !body.is_end_stream());
             }
-            let_in.tell_upstream(&mut head.headers);
+            let_in.tell_upstream(&mut head.headers, &mut passage.fields);
             let mut response = onward(client, plan, &seen, head, body, passage).await;
             let_in.tell_client(&mut response);
             response

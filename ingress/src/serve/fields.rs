@@ -1,5 +1,7 @@
 //! Header fields on their way: what is taken off, what is set. Pure.
 
+use std::net::IpAddr;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -64,6 +66,8 @@ pub(crate) struct Edit<'a> {
     /// `X-Forwarded-Prefix`, if it is set here.
     pub(crate) prefix: Option<&'a HeaderValue>,
     pub(crate) policy: ForwardedHeaders,
+    /// The client, if a balancer that is believed names it.
+    pub(crate) named: Option<IpAddr>,
     pub(crate) underscores: bool,
     pub(crate) websocket: bool,
     /// Taken if the client sends none.
@@ -219,8 +223,10 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
     let origin = edit.origin;
     if edit.policy == ForwardedHeaders::Trust {
         append_forwarded_for(headers, &origin.client);
+        // nginx: $remote_addr. Balancers often leave this one as the client wrote it.
+        let named = edit.named.and_then(|named| HeaderValue::try_from(named.to_string()).ok());
+        headers.insert(&X_REAL_IP, named.unwrap_or_else(|| origin.client.clone()));
         for (name, value) in [
-            (&X_REAL_IP, &origin.client),
             (&X_FORWARDED_HOST, edit.host),
             (&X_FORWARDED_PORT, &origin.port),
             (&X_FORWARDED_PROTO, &origin.scheme),

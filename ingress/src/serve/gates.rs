@@ -90,6 +90,11 @@ pub(crate) fn forwarded_for(client: &Client, headers: &HeaderMap) -> Option<IpAd
         return None;
     }
     let config = client.worker.config();
+    // ingress-nginx: real_ip_header proxy_protocol. Whom a PROXY header names is a client, unless it
+    // is a balancer that is named.
+    if client.balancer.is_some() && !config.is_balancer(client.peer) {
+        return None;
+    }
     let fields = headers.get_all(&X_FORWARDED_FOR).iter().rev();
     let texts = fields.flat_map(|field| field.to_str().unwrap_or_default().rsplit(','));
     let mut named = None;

@@ -14,6 +14,7 @@ use super::{
     client::Client,
     fields::{self, Edit},
     forward::{self, Errand},
+    gates,
     plan::Plan,
     scope::Scope,
 };
@@ -82,6 +83,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderVal
             vhost: Some(host),
             prefix: None,
             policy: client.forwarded,
+            named: gates::forwarded_for(client, &scope.head.headers),
             underscores: config.underscores_in_headers,
             websocket: false,
             request_id: plan.record.own_id,

@@ -17,6 +17,7 @@ use super::{
     client::Client,
     fields::{self, Edit},
     forward::{self, Errand},
+    gates,
     plan::Plan,
     websocket::Asked,
 };
@@ -60,6 +61,7 @@ impl Outgoing {
             vhost: extra.and_then(|extra| extra.vhost.as_ref()),
             prefix: plan.prefix.as_ref(),
             policy: client.forwarded,
+            named: gates::forwarded_for(client, &head.headers),
             underscores: plan.record.config.underscores_in_headers,
             websocket: plan.websocket.is_some(),
             request_id: plan.record.own_id,

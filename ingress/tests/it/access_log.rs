@@ -218,11 +218,41 @@ async fn the_client_is_who_a_balancer_that_is_believed_says() {
     let proxy_protocol = Some(ProxyProtocol::default());
     let config = IngressConfig { proxy_protocol, ..log.config(ADDRESSES) };
     let world = World::with(config, objects).await;
-    let mut stream = TcpStream::connect(world.http()).await.unwrap();
-    let header = b"PROXY TCP4 203.0.113.7 198.51.100.2 40000 80\r\n";
-    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
-    stream.write_all(&[&header[..], request].concat()).await.unwrap();
+    let _stream = behind_proxy(&world, "").await;
     assert_eq!(log.lines(1).await, ["203.0.113.7|127.0.0.1|203.0.113.7"]);
+}
+
+/// A request of 203.0.113.7, as a balancer's PROXY header says.
+async fn behind_proxy(world: &World, fields: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let header = "PROXY TCP4 203.0.113.7 198.51.100.2 40000 80\r\n";
+    let request = format!("{header}GET / HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Where nobody in particular is believed, whoever a PROXY header names would be.
+#[tokio::test]
+async fn spoofed_behind_a_proxy_header_only_balancers_that_are_named_say_who_the_client_is() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    for (balancers, expected) in [
+        (&[][..], "203.0.113.7"),
+        (&["0.0.0.0/0"], "203.0.113.7"),
+        (&["203.0.113.0/24"], "192.0.2.1"),
+    ] {
+        let log = Log::new();
+        let config = IngressConfig {
+            proxy_protocol: Some(ProxyProtocol::default()),
+            forwarded_headers: ForwardedHeaders::Trust,
+            trusted_proxies: balancers.iter().map(|network| network.parse().unwrap()).collect(),
+            ..log.config("$remote_addr")
+        };
+        let world = World::with(config, objects.clone()).await;
+        let _stream = behind_proxy(&world, "X-Forwarded-For: 192.0.2.1\r\n").await;
+        assert_eq!(log.lines(1).await, [expected], "{balancers:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use http::{HeaderName, Method};
 
 use super::{
     headers::Fields,
+    snippet::field_name,
     template::Template,
     value::{Read, Unread, bad, flag, number},
 };
@@ -188,10 +189,10 @@ fn param(value: &str) -> Result<Box<str>, Unread> {
 
 fn fields(value: &str) -> Result<Vec<HeaderName>, Unread> {
     let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let names: Result<Vec<HeaderName>, _> = texts.map(str::parse).collect();
+    let names: Result<Vec<HeaderName>, _> = texts.map(field_name).collect();
     match names {
         Ok(names) if names.len() <= FIELDS_MAX => Ok(names),
-        _ => bad("is no list of names of fields"),
+        _ => bad("is no list of names of fields, without those of lengths and connections"),
     }
 }
 
@@ -244,6 +245,19 @@ mod tests {
             ("https://a/s?rd=/home", "back", format!("https://a/s?rd=/home&back={back}")),
         ] {
             assert_eq!(with_redirect(signin, param), expected);
+        }
+    }
+
+    #[test]
+    fn attack_smuggling_whoever_is_asked_does_not_say_how_long_a_request_is() {
+        for (text, is_good) in [
+            ("X-User, X-Groups", true),
+            ("X-User, Content-Length", false),
+            ("transfer-encoding", false),
+            ("Connection", false),
+            ("X User", false),
+        ] {
+            assert_eq!(fields(text).is_ok(), is_good, "{text}");
         }
     }
 

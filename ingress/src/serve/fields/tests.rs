@@ -22,6 +22,7 @@ fn edited(policy: ForwardedHeaders, fields: &[(&'static str, &'static str)]) -> 
         origin: &origin,
         host: &host,
         policy,
+        named: (policy == ForwardedHeaders::Trust).then(|| [198, 51, 100, 1].into()),
         underscores: false,
         websocket: false,
         request_id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef,
@@ -109,8 +110,14 @@ fn an_answers_hop_by_hop_fields_end_here_too() {
 fn a_trusted_balancer_is_believed_and_appended_to() {
     let headers = edited(
         ForwardedHeaders::Trust,
-        &[("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "http")],
+        &[
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "http"),
+            // Not every balancer takes it off.
+            ("x-real-ip", "10.0.0.1"),
+        ],
     );
+    assert_eq!(list(&headers, "x-real-ip"), ["198.51.100.1"]);
     assert_eq!(list(&headers, "x-forwarded-for"), ["198.51.100.1, 192.0.2.7"]);
     assert_eq!(list(&headers, "x-forwarded-proto"), ["http"]);
     assert_eq!(list(&headers, "x-forwarded-port"), ["443"]);

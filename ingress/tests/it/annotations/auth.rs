@@ -294,6 +294,20 @@ async fn a_field_that_the_authority_does_not_send_is_taken_from_the_client() {
     assert_eq!((answer.status, answer.saw("x-user")), (200, None));
 }
 
+/// Hop-by-hop fields end here (RFC 9110 7.6.1); a client has no say in which of ours are.
+#[tokio::test]
+async fn attack_a_connection_field_takes_nothing_away_that_the_authority_said() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
+    let world = World::new(objects).await;
+    let fields = [("x-token", "good"), ("x-own", "1"), ("connection", "X-User, X-Own")];
+    let answer = ask(&world, "auth", "/", &fields).await;
+    assert_eq!((answer.status, answer.saw("x-user")), (200, Some("ann")));
+    assert_eq!(answer.saw("x-own"), None);
+}
+
 #[tokio::test]
 async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
