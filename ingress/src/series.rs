@@ -18,7 +18,7 @@ use fairlead_state::Name;
 
 pub use self::histogram::{DURATION_BOUNDS_US, Histogram, LENGTH_BOUNDS, SIZE_BOUNDS};
 use self::shard::Shard;
-pub(crate) use self::shard::{Asked, Sample, method_slot};
+pub(crate) use self::shard::{Asked, Sample, method_name, method_slot};
 
 /// Routes with series of their own; what others serve is counted together.
 pub const SERIES_ROUTES_MAX: usize = 1_000;

@@ -1,7 +1,7 @@
 //! Traces of requests, by OpenTelemetry (ingress-nginx: enable-opentelemetry).
 //!
 //! ```text
-//! head -> Trace (whether it is sampled is known before anything is allocated) -> last byte sent
+//! head -> Context (whether it is sampled is known before anything is allocated) -> last byte sent
 //!      -> bounded queue -> the exporting thread -> the collector, by OTLP over gRPC
 //! ```
 //! A queue that is full costs spans, which are counted, and never a request its time.
@@ -11,7 +11,7 @@ mod exporter;
 mod span;
 
 pub(crate) use self::{
-    context::{Context, Trace},
+    context::Context,
     exporter::{Queue, export, queue},
     span::{Finished, Place, Span},
 };

@@ -4,13 +4,14 @@
 /// Text of its writer's own, in which there may be a password, a token, or a word that only some are
 /// to know: addresses, patterns, values of fields. All others are told to every client, or are
 /// switches, numbers, choices, paths and networks, or names of hosts, fields and objects.
-const PRIVATE: [&str; 10] = [
+const PRIVATE: [&str; 11] = [
     "auth-request-redirect",
     "auth-tls-match-cn",
     "auth-url",
     "canary-by-header-pattern",
     "canary-by-header-value",
     "mirror-target",
+    "otlp-collector-host",
     "proxy-redirect-from",
     "proxy-redirect-to",
     "rewrite-target",
@@ -82,6 +83,7 @@ mod tests {
             ("auth-url", ""),
             ("global-auth-url", ""),
             ("configuration-snippet", ""),
+            ("otlp-collector-host", ""),
             ("http-snippet", ""),
             ("canary-by-header-value", ""),
         ] {

@@ -81,6 +81,11 @@ pub(crate) fn method_slot(method: &Method) -> u8 {
     }
 }
 
+/// `None`: nobody registered it, and there may be any number of its like.
+pub(crate) fn method_name(method: &Method) -> Option<&'static str> {
+    METHODS.get(usize::from(method_slot(method))).copied().filter(|name| *name != REST)
+}
+
 fn pack(sample: &Sample) -> u32 {
     let canary = if sample.is_canary { CANARY } else { 0 };
     TAKEN | canary | (u32::from(sample.method) << METHOD_SHIFT) | u32::from(sample.status)

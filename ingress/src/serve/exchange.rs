@@ -95,13 +95,10 @@ fn planned<'r>(
     if let Some(reason) = client.finding() {
         return Err(Unplanned::Refused(reason));
     }
-    let mut plan = plan(client, head, record)?;
-    if let Some(mut trace) = plan.trace.take() {
-        if let Some(span) = trace.span.take() {
-            record.traced(span);
-        }
+    let plan = plan(client, head, record)?;
+    if let Some(context) = &plan.trace {
         // Whoever is asked on the request's behalf is told, too.
-        trace.tell(&mut head.headers);
+        context.tell(&mut head.headers);
     }
     Ok(plan)
 }

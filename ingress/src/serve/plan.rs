@@ -13,7 +13,8 @@ use crate::{
     path,
     record::Record,
     routes::{Found, Host, Returned, Rewritten, Route, Traced, Variable},
-    traces::{Context, Span, Trace},
+    series::method_name,
+    traces::{Context, Span},
 };
 
 const HTTP_PORT: u16 = 80;
@@ -38,7 +39,7 @@ pub(super) struct Plan<'r> {
     /// The host is one of HTTPS.
     pub(super) secured: bool,
     /// `None`: it is not traced.
-    pub(super) trace: Option<Box<Trace>>,
+    pub(super) trace: Option<Context>,
 }
 
 /// Why there is no plan.
@@ -94,6 +95,7 @@ pub(super) fn plan<'r>(
         route,
         request_id: record.own_id,
     };
+    let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     if route.policy.extra.is_some() {
         leave_route(&scope)?;
     }
@@ -112,7 +114,6 @@ pub(super) fn plan<'r>(
     if host.client_certificates.is_some() && !client.tls {
         return Err(Unplanned::Refused(Refused::Certificate));
     }
-    let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope));
     let target = match (rewritten, admitted.path) {
         (Some(rewritten), _) => Some(rewritten),
         (None, Cow::Borrowed(_)) => None,
@@ -127,17 +128,18 @@ pub(super) fn plan<'r>(
     Ok(Plan { record, route, host, target, prefix, identity, websocket, secured, trace })
 }
 
-fn trace(traced: &Traced, scope: &Scope<'_>) -> Box<Trace> {
+fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
     let Scope { client, head, host, route, .. } = *scope;
     let context = Context::begin(&head.headers, traced.trusts, traced.sampling);
-    Box::new(Trace::new(context, || {
+    if context.is_sampled {
         let name = match &traced.name {
             Some(name) => scope.render(name),
-            None => format!("{} {}", head.method, route.path),
+            None => format!("{} {}", method_name(&head.method).unwrap_or("HTTP"), route.path),
         };
         let address = gates::address(client, &head.headers);
-        Span::new(context, &name, head, host, scheme(client), address)
-    }))
+        record.traced(Span::new(context, &name, head, host, scheme(client), address));
+    }
+    context
 }
 
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.

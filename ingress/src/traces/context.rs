@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Sampler, Sampling, Span};
+use super::{Sampler, Sampling};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -19,14 +19,6 @@ pub(crate) struct Context {
     /// Whose request it was a part of.
     pub(crate) parent_id: Option<u64>,
     pub(crate) is_sampled: bool,
-}
-
-/// What is known of a request's trace while it is served.
-#[derive(Debug)]
-pub(crate) struct Trace {
-    context: Context,
-    /// If it is sampled.
-    pub(crate) span: Option<Box<Span>>,
 }
 
 /// Who asked, as it says itself.
@@ -62,23 +54,16 @@ impl Context {
         // Digits and dashes are a field.
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("00"))
     }
-}
-
-impl Trace {
-    /// `span`: called if it is sampled.
-    pub(crate) fn new(context: Context, span: impl FnOnce() -> Box<Span>) -> Self {
-        Self { context, span: context.is_sampled.then(span) }
-    }
 
     /// Makes a client's fields those of the request to an upstream. Who asked and is not sampled
     /// stays whom the endpoint knows: there is no span in between.
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        let has_parent = self.context.parent_id.is_some();
+        let has_parent = self.parent_id.is_some();
         if !has_parent {
             headers.remove(&TRACESTATE);
         }
-        if self.context.is_sampled || !has_parent {
-            headers.insert(&TRACEPARENT, self.context.field());
+        if self.is_sampled || !has_parent {
+            headers.insert(&TRACEPARENT, self.field());
         }
     }
 }

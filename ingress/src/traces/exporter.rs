@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use fairlead_state::in_one_line;
 use opentelemetry::InstrumentationScope;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
@@ -118,11 +119,16 @@ async fn tell_all(
             continue;
         };
         match tell(&mut open, &traces, spans).await {
-            Ok(()) => (untold.count, is_failing) = (0, false),
+            Ok(()) => {
+                if is_failing {
+                    tracing::info!("collector {} takes traces again", traces.collector);
+                }
+                (untold.count, is_failing) = (0, false);
+            }
             Err(error) if !is_failing => {
                 is_failing = true;
                 tracing::warn!(
-                    %error,
+                    error = %in_one_line(&error),
                     "collector {} takes no traces; they are lost until it does", traces.collector
                 );
             }

@@ -167,6 +167,24 @@ async fn a_request_is_a_span_with_its_caller_as_parent() {
 }
 
 #[tokio::test]
+async fn what_a_rule_answers_itself_is_a_span_without_an_endpoint() {
+    let mut collector = Collector::new().await;
+    let annotations =
+        [("enable-opentelemetry", "true"), ("permanent-redirect", "https://b.example/")];
+    let (world, upstream) = world(&collector.options(), &annotations).await;
+    assert_eq!(ask(&world, None).await.status, 301);
+    let (span, _) = collector.span().await;
+    for (name, value) in [
+        ("http.response.status_code", Some("301")),
+        ("http.route", Some("/")),
+        ("ingress.upstream", None),
+    ] {
+        assert_eq!(text(&span.attributes, name).as_deref(), value, "{name}");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
 async fn what_is_not_sampled_is_no_span_and_endpoints_are_told_so() {
     let mut collector = Collector::new().await;
     let mut options = collector.options();
