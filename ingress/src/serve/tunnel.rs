@@ -19,6 +19,7 @@ use super::{
     websocket::Asked,
     wire::Wire,
 };
+use crate::record::Record;
 
 /// Any byte, either way, keeps the tunnel.
 struct Traffic {
@@ -38,9 +39,23 @@ impl Observer for Rc<Traffic> {
     fn blocked(&self) {}
 }
 
+/// What an endpoint says its client is sent (nginx: $bytes_sent; what a client says in a tunnel is
+/// none of $request_length).
+struct Sent(Rc<Record>);
+
+impl Observer for Sent {
+    fn read(&mut self, bytes: &[u8]) {
+        self.0.sent(bytes.len());
+    }
+
+    fn written(&self) {}
+
+    fn blocked(&self) {}
+}
+
 /// Joins both sides; `early` is what the endpoint sent right after its 101.
 pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early: Bytes) {
-    let Asked { on_upgrade, slot: _slot, record: _record, .. } = asked;
+    let Asked { on_upgrade, slot: _slot, record, .. } = asked;
     // An error means that the client left before it saw the 101.
     let Ok(upgraded) = on_upgrade.await else { return };
     // An HTTP/2 connection is not idle while a tunnel is one of its streams.
@@ -48,6 +63,8 @@ pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early:
     let worker = &client.worker;
     let mut down = TokioIo::new(upgraded);
     if down.write_all(&early).await.is_ok() {
+        record.sent(early.len());
+        let upstream = Observed::new(upstream, Sent(record));
         join(&worker.clock, down, upstream, worker.config().timeouts.tunnel_idle_ms).await;
     }
 }

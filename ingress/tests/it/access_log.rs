@@ -10,7 +10,10 @@ use http::{HeaderValue, Method, Response, header::USER_AGENT};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use regex::Regex;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     annotations::site,
@@ -282,14 +285,20 @@ async fn a_websocket_is_told_of_when_it_ends() {
     let upstream = echoing().await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(site("a", &[]).object());
-    let world = log.world("$status $service_name", objects).await;
+    let world = log.world("$status $service_name $body_bytes_sent", objects).await;
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
     stream.write_all(ASK).await.unwrap();
     read_until(&mut stream, "\r\n\r\n").await;
+    stream.write_all(b"chat").await.unwrap();
+    let mut said = [0; 9];
+    stream.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"hellochat");
     // Lines go in the order in which requests end.
     assert_eq!(get(world.http(), "nobody.example", "/").await.status, 404);
     drop(stream);
-    assert_eq!(log.lines(2).await, ["404 -", "101 web"]);
+    let lines = log.lines(2).await;
+    assert!(lines[0].starts_with("404 - "), "{lines:?}");
+    assert_eq!(lines[1], "101 web 9");
 }
 
 #[tokio::test]
