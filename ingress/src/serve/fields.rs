@@ -36,9 +36,18 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 
-/// Fields Connection may not take away: where a request goes, who sent it, how long it is.
-const PROTECTED: [&str; 6] =
-    ["host", "content-length", "authorization", "cookie", "origin", "x-request-id"];
+/// Fields Connection may not take away: where a request goes, who sent it, how long it is, what it is
+/// a part of.
+const PROTECTED: [&str; 8] = [
+    "host",
+    "content-length",
+    "authorization",
+    "cookie",
+    "origin",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+];
 /// A client's request id is kept up to this length.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Fields set here, at most.

@@ -62,9 +62,13 @@ impl Paced {
         loop {
             if let Some(sleep) = &mut self.sleep {
                 match Pin::new(sleep).poll(cx) {
-                    // An error: nobody keeps time any more, and the role ends.
-                    Poll::Pending | Poll::Ready(Err(_)) => return Poll::Pending,
+                    Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => self.sleep = None,
+                    // Nobody keeps time any more, and the role ends. What has ended is not asked again.
+                    Poll::Ready(Err(_)) => {
+                        self.sleep = None;
+                        return Poll::Pending;
+                    }
                 }
             }
             if self.rest.is_empty() {

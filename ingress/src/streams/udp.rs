@@ -36,6 +36,15 @@ struct Client {
     used: Cell<Instant>,
 }
 
+/// The way back to a client.
+struct Back {
+    to: Way,
+    socket: Rc<Datagrams>,
+    clients: Clients,
+    room: Room,
+    shared: Rc<Shared>,
+}
+
 pub(super) async fn serve(shared: Rc<Shared>, socket: Datagrams, stream: Rc<RefCell<Stream>>) {
     let socket = Rc::new(socket);
     let clients = Clients::default();
@@ -65,9 +74,14 @@ pub(super) async fn serve(shared: Rc<Shared>, socket: Datagrams, stream: Rc<RefC
                 shared.counters.streams_ended.add();
                 let client = Rc::new(client);
                 clients.borrow_mut().insert(from, client.clone());
-                let answering =
-                    answer(client.clone(), from, socket.clone(), clients.clone(), answers.clone());
-                spawn_local(end.clone().run_until_cancelled_owned(answering));
+                let back = Back {
+                    to: from,
+                    socket: socket.clone(),
+                    clients: clients.clone(),
+                    room: answers.clone(),
+                    shared: shared.clone(),
+                };
+                spawn_local(end.clone().run_until_cancelled_owned(answer(client.clone(), back)));
                 client
             }
         };
@@ -95,7 +109,8 @@ impl Client {
 }
 
 /// Sends back what comes, until nothing does.
-async fn answer(client: Rc<Client>, to: Way, socket: Rc<Datagrams>, clients: Clients, room: Room) {
+async fn answer(client: Rc<Client>, back: Back) {
+    let Back { to, socket, clients, room, shared } = back;
     loop {
         match timeout(IDLE, client.socket.readable()).await {
             Ok(Ok(())) => {
@@ -103,7 +118,10 @@ async fn answer(client: Rc<Client>, to: Way, socket: Rc<Datagrams>, clients: Cli
                 match client.socket.try_recv(&mut datagram) {
                     Ok(length) => {
                         client.used.set(Instant::now());
-                        let _ = socket.answer(datagram.get(..length).unwrap_or_default(), to);
+                        let datagram = datagram.get(..length).unwrap_or_default();
+                        if socket.answer(datagram, to).is_err() {
+                            shared.counters.streams_failed.add();
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     // Refused (ICMP): the endpoint may be back for the next datagram.

@@ -160,7 +160,8 @@ fn connection_cannot_take_away_what_identifies_a_request() {
         ForwardedHeaders::Replace,
         &[
             ("connection", "host, x-forwarded-proto, x-forwarded-for, x-real-ip, authorization"),
-            ("connection", "content-length, cookie"),
+            ("connection", "content-length, cookie, TraceParent"),
+            ("traceparent", "00-1-2-01"),
             ("authorization", "Bearer x"),
             ("content-length", "3"),
             ("cookie", "a=b"),
@@ -171,6 +172,7 @@ fn connection_cannot_take_away_what_identifies_a_request() {
         ("authorization", "Bearer x"),
         ("content-length", "3"),
         ("cookie", "a=b"),
+        ("traceparent", "00-1-2-01"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-for", "192.0.2.7"),
         ("x-real-ip", "192.0.2.7"),
