@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use fairlead_state::Key;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -31,12 +32,15 @@ const ANSWERS_MAX: usize = 4096;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
+/// What an answer is remembered under: a hash, for a client's own words may be long, and a secret.
+pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
+
 /// Somebody who is asked.
 #[derive(Debug)]
 pub(crate) struct Authority {
     pub(crate) asking: Asking,
     pub(crate) places: Places,
-    answers: Mutex<HashMap<String, (Answer, Instant)>>,
+    answers: Mutex<HashMap<AnswerKey, (Answer, Instant)>>,
 }
 
 /// Who is sent copies.
@@ -87,13 +91,13 @@ impl Authority {
         Self { asking, places, answers: Mutex::default() }
     }
 
-    pub(crate) fn remembered(&self, key: &str) -> Option<Answer> {
+    pub(crate) fn remembered(&self, key: &AnswerKey) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let (answer, until) = answers.get(key)?;
         (*until > Instant::now()).then(|| answer.clone())
     }
 
-    pub(crate) fn remember(&self, key: String, answer: &Answer) {
+    pub(crate) fn remember(&self, key: AnswerKey, answer: &Answer) {
         let Some(duration) = self.asking.cached_for(answer.status.as_u16()) else { return };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -104,6 +108,11 @@ impl Authority {
             answers.insert(key, (answer.clone(), now + duration));
         }
     }
+}
+
+/// `None` never happens: the hash has that length.
+pub(crate) fn answer_key(text: &str) -> Option<AnswerKey> {
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().ok()
 }
 
 impl Places {

@@ -23,11 +23,11 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    authority::{Answer, Authority},
+    authority::{Answer, Authority, answer_key},
     counters::Refused,
     digest::{self, DigestGate},
     passwords::{Gate, NotIn},
-    routes::{Door, Extra},
+    routes::{Door, Extra, Template},
 };
 
 /// ingress-nginx: no-auth-locations.
@@ -132,10 +132,11 @@ async fn by_authority(
     scope: &Scope<'_>,
 ) -> Result<LetIn, Response<ResponseBody>> {
     let asking = &authority.asking;
-    let key = asking
-        .cache_key
-        .as_ref()
-        .map(|key| format!("{}\0{}\0{}", scope.host, scope.route.path, scope.render(key)));
+    // What was cut may be what tells clients apart.
+    let text = asking.cache_key.as_ref().map(|key| scope.render(key));
+    let text = text.filter(|text| Template::is_whole(text));
+    let key =
+        text.and_then(|text| answer_key(&format!("{}\0{}\0{text}", scope.host, scope.route.path)));
     let remembered = key.as_ref().and_then(|key| authority.remembered(key));
     let answer = match remembered {
         Some(answer) => answer,
@@ -210,15 +211,20 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
     let mut fields = HeaderMap::new();
     for name in &asking.fields {
         for value in head.headers.get_all(name) {
-            fields.append(name, value.clone());
+            fields.append(name, own(value));
         }
     }
     Some(Answer {
         status: head.status,
         fields,
-        cookies: head.headers.get_all(SET_COOKIE).iter().cloned().collect(),
-        challenge: head.headers.get(WWW_AUTHENTICATE).cloned(),
+        cookies: head.headers.get_all(SET_COOKIE).iter().map(own).collect(),
+        challenge: head.headers.get(WWW_AUTHENTICATE).map(own),
     })
+}
+
+/// A part of a head keeps the whole of it, and an answer may be remembered.
+fn own(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// nginx: several of a name are one, by commas.

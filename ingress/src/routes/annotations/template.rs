@@ -115,6 +115,12 @@ impl Template {
         matches!(self.pieces.first(), Some(Piece::Variable(_) | Piece::Capture(_)))
     }
 
+    /// Whether nothing can have been cut off a text.
+    pub(crate) fn is_whole(text: &str) -> bool {
+        // A cut is before a character, which has up to four bytes.
+        text.len() + 4 <= TEXT_BYTES_MAX
+    }
+
     /// The text for one request.
     pub(crate) fn render(
         &self,

@@ -340,6 +340,22 @@ async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     }
 }
 
+/// A key that is too long is cut, and with it what tells clients apart.
+#[tokio::test]
+async fn attack_under_a_key_that_was_cut_nobody_is_let_in_by_anothers_answer() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    let key = ("auth-cache-key", "$http_x_pad$http_x_token");
+    objects.push(site("cached", &[("auth-url", &url), key]).object());
+    let world = World::new(objects).await;
+    let pad = "x".repeat(17 << 10);
+    for (token, status) in [("good", 200), ("bad", 401)] {
+        let answer = ask(&world, "cached", "/", &[("x-pad", &pad), ("x-token", token)]).await;
+        assert_eq!(answer.status, status, "{token}");
+    }
+}
+
 /// CVE-2026-24513: an error page must not stand in for what was kept from the client.
 #[tokio::test]
 async fn an_error_page_never_lets_in_who_was_kept_out() {
