@@ -6,7 +6,8 @@
 pub enum Reason {
     /// Refused: a backend set changed faster than it could be read.
     SetUnstable = 0,
-    /// Dropped: a packet to a service address without backends.
+    /// Refused: a service without backends. Told to who follows, and counted as the service's `rejected`
+    /// alone.
     NoBackends = 1,
     /// Dropped: no free port for source translation.
     PortsExhausted = 2,

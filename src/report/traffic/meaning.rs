@@ -15,9 +15,7 @@ fn of_proxy(reason: &str) -> &'static str {
         "set_unstable" => {
             "refused: endpoints changed faster than they could be read; rare, tried again by clients"
         }
-        "no_backends" => {
-            "dropped: a packet to a Service without endpoints (`fairlead services` shows which)"
-        }
+        "no_backends" => "refused: the Service has no endpoints (`fairlead services` shows which)",
         "ports_exhausted" => {
             "dropped: no port left for source translation: one client opens very many connections to one endpoint"
         }
