@@ -112,15 +112,14 @@ where
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
     }
 
-    /// Adds an entry; `false`: there is one under its key, which stays.
-    pub(crate) fn add(&self, key: &K, value: &V) -> io::Result<bool> {
+    /// Adds an entry, unless there is one under its key.
+    pub(crate) fn add(&self, key: &K, value: &V) -> io::Result<()> {
         let attributes = self.element(key, &raw const *value as u64);
         let mut attributes = ElementAttributes { flags: BPF_NOEXIST, ..attributes };
         // SAFETY: key and value are as long as the map's and outlive the call.
         match unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) } {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
     }
 
