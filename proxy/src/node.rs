@@ -146,9 +146,9 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
     kernel.set_service_cidrs(told.service_cidrs.iter().copied())
 }
 
-/// Tells the programs the node's addresses and the Service ranges, and attaches those of devices: who
-/// is told that the node is ready may send to a NodePort at once. What fails there [`follow`] tries
-/// again.
+/// Tells the programs the node's addresses and the Service ranges, leaves connections of netfilter's
+/// their ports, and attaches the programs of devices: who is told that the node is ready may send to a
+/// NodePort at once. What fails there [`follow`] tries again.
 ///
 /// # Errors
 /// rtnetlink cannot be read, or the maps not written.
