@@ -8,6 +8,7 @@ mod conntrack;
 
 use std::io;
 
+use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_REPLY, Connection, INGRESS, Tuple},
     connection::{Entry, twin},
@@ -62,16 +63,12 @@ fn entries(Held { reply, left_ticks }: &Held, now: u32) -> [Entry; 2] {
     let of = |key: Tuple, state: u16| {
         let address = if key.hook == INGRESS { key.destination } else { key.source };
         let Tuple { source_port, destination_port, .. } = key;
-        let (set_id, slot, flags) = (0, 0, 0);
         let value = Connection {
             address,
             source_port,
             destination_port,
-            set_id,
-            slot,
-            flags,
             state: state | CONNECTION_ANSWERED | CONNECTION_ASSURED,
-            seen: now,
+            ..Connection::zeroed()
         };
         let silent_ticks = value.limit(key.protocol).saturating_sub(*left_ticks);
         (key, Connection { seen: now.wrapping_sub(silent_ticks), ..value })
