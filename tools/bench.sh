@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs one benchmark: services, dns, ingress or page. Tables go to the terminal and, with plots, to docs/results, JSON to
-# target/bench. `draw` behind its name makes tables and plots anew from that JSON. Another word is a part of the services' or of
-# DNS's, which is only printed; of DNS's with a number of Services: dns hit 1000.
+# target/bench. `draw` behind its name makes tables and plots anew from that JSON. Another word is a part of the services', of
+# DNS's or of Ingress's, which is only printed; of DNS's with a number of Services (dns hit 1000), of Ingress's with a number of
+# rounds (ingress idle 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/release.sh
 case "$1" in
 services | dns | ingress | page) ;;
-*) echo "usage: tools/bench.sh services|dns|ingress|page [draw | PART [SERVICES]]" >&2; exit 2 ;;
+*) echo "usage: tools/bench.sh services|dns|ingress|page [draw | PART [NUMBER]]" >&2; exit 2 ;;
 esac
 if [ "${2:-}" = draw ]; then
   exec cargo bench --locked -j2 -p fairlead --bench "$1" -- draw
@@ -26,5 +27,9 @@ if [ "$1" = dns ]; then
   tools/toolchain.sh kube-proxy
   tests/cluster/build coredns
   export COREDNS=${BIN:-${CLUSTER_ROOT:-/var/lib/fairlead-cluster}/bin}/coredns
+fi
+if [ "$1" = ingress ]; then
+  # Into the same directory: what both are built of is built once.
+  cargo build --release --locked -j2 --manifest-path benches/ingress/pingora/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-target}"
 fi
 exec cargo bench --locked -j2 -p fairlead --bench "$1" -- "${@:2}"

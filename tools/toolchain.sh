@@ -143,7 +143,8 @@ test)
 fuzz) rust; command -v c++ >/dev/null || plain_packages g++ ;;
 docs) rust; cargo_tool mdbook "$MDBOOK_VERSION" ;;
 lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
-bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 nginx-light wrk dnsperf openssl ;;
+bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 dnsperf nginx-light haproxy caddy \
+  wrk nghttp2-client cmake ;;
 kube-proxy) go_compiler ;;
 peers) plain_packages nginx-light haproxy slowhttptest sslscan; go_compiler ;;
 image) plain_packages python3 ca-certificates binutils ;;

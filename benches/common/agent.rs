@@ -1,4 +1,4 @@
-//! A real agent under measurement: the binary, pinned to one core, on a directory of manifests.
+//! Processes under measurement, each pinned to one core, and load.
 
 use std::{
     fs,
@@ -25,8 +25,13 @@ pub struct Running {
 impl Running {
     /// Starts `command`; its errors go to `log`.
     pub fn start(command: &mut Command, log: &Path) -> Self {
+        Self::start_to(command, Stdio::null(), log)
+    }
+
+    /// The same; what it prints goes to `out`.
+    pub fn start_to(command: &mut Command, out: Stdio, log: &Path) -> Self {
         let log = fs::File::create(log).expect("log file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn();
         Self { child: child.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
     }
 
@@ -47,14 +52,6 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// The agent's command line, pinned to core 0; load runs on core 1.
-pub fn agent(manifests: &Path) -> Command {
-    let mut command = on_core(0, env!("CARGO_BIN_EXE_fairlead"));
-    command.args(["agent", "--healthz-listen", "", "--metrics-listen", "", "--manifests"]);
-    command.arg(manifests);
-    command
 }
 
 /// A command pinned to one core.

@@ -1,0 +1,207 @@
+//! One change among many hosts: when the first request follows it, and what it takes in memory.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    ROUNDS, objects,
+    origin::{LETTERS, Origins},
+    paced::sleep,
+    report::{Row, quantile},
+    subject::{Kind, Log, Proxy},
+    table::{self, Table, Tls},
+};
+
+const SCALES: [usize; 2] = [1000, 10_000];
+/// With so many hosts memory is of interest.
+const HOSTS: usize = 10_000;
+const KINDS: [Kind; 3] = [Kind::Fairlead, Kind::Nginx, Kind::Haproxy];
+/// Of each kind, to the agent.
+const CHANGES: usize = 150;
+/// A reload may take seconds: as many as begin within this, but three.
+const RELOADING: Duration = Duration::from_secs(4);
+const RELOADS_MIN: usize = 3;
+const BETWEEN_CHANGES: Duration = Duration::from_millis(20);
+/// Asking without a pause would take the processor from what is measured.
+const BETWEEN_REQUESTS: Duration = Duration::from_micros(200);
+/// The agent gives memory back five seconds after a change.
+pub const SETTLING: Duration = Duration::from_secs(7);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// No common divisor with the numbers of hosts: each is changed once.
+const STRIDE: usize = 7919;
+
+/// Names of figures.
+struct Figures {
+    /// Median and 99th percentile of waits.
+    ingress: [&'static str; 2],
+    endpoints: [&'static str; 2],
+    /// Medians.
+    test: &'static str,
+    reload: &'static str,
+    /// Before, during and after.
+    memory: [&'static str; 3],
+}
+
+const PLAIN: Figures = Figures {
+    ingress: ["ingress_ms_p50", "ingress_ms_p99"],
+    endpoints: ["endpoints_ms_p50", "endpoints_ms_p99"],
+    test: "config_test_ms",
+    reload: "reload_ms",
+    memory: ["memory_before_mib", "memory_during_mib", "memory_after_mib"],
+};
+const WITH_TLS: Figures = Figures {
+    ingress: ["ingress_tls_ms_p50", "ingress_tls_ms_p99"],
+    endpoints: ["endpoints_tls_ms_p50", "endpoints_tls_ms_p99"],
+    test: "config_test_tls_ms",
+    reload: "reload_tls_ms",
+    memory: ["memory_tls_before_mib", "memory_tls_during_mib", "memory_tls_after_mib"],
+};
+
+/// Milliseconds, by change.
+#[derive(Default)]
+struct Waits {
+    ingress: Vec<f64>,
+    endpoints: Vec<f64>,
+    /// Parts of the first.
+    test: Vec<f64>,
+    reload: Vec<f64>,
+}
+
+pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
+    let origins = Origins::start();
+    let count = (CHANGES * rounds / ROUNDS).max(1);
+    for (tls, figures) in [(Tls::Off, &PLAIN), (Tls::Each, &WITH_TLS)] {
+        for hosts in SCALES {
+            let mut table = Table::new(hosts, tls, &origins.addresses);
+            for kind in KINDS {
+                let begun = Instant::now();
+                let proxy = kind.start(dir, &table, Log::Off);
+                println!("{}: {hosts} hosts after {:.1?}", proxy.name(), begun.elapsed());
+                let (waits, memory) = seen(&proxy, &mut table, count);
+                tell(&proxy, (hosts, figures), &waits, memory, rows);
+                (0..hosts).for_each(|host| table.lead(host, 0));
+            }
+        }
+    }
+}
+
+/// Waits, and with many hosts memory before, during and after.
+fn seen(proxy: &Proxy, table: &mut Table, count: usize) -> (Waits, Option<[f64; 3]>) {
+    if table.hosts() < HOSTS {
+        return (waits(proxy, table, count), None);
+    }
+    sleep(SETTLING);
+    let before = proxy.memory_mib();
+    let (waits, during) = watched(proxy, || waits(proxy, table, count));
+    sleep(SETTLING);
+    (waits, Some([before, during, proxy.memory_mib()]))
+}
+
+fn tell(
+    proxy: &Proxy,
+    (hosts, figures): (usize, &Figures),
+    waits: &Waits,
+    memory: Option<[f64; 3]>,
+    rows: &mut Vec<Row>,
+) {
+    let mut row = |figure, unit, value| {
+        println!("{}: {figure} {hosts} {value:.2} {unit}", proxy.name());
+        rows.push(Row::new(figure, proxy.name(), hosts as u64, unit, &[value]));
+    };
+    for (figure, samples, share) in [
+        (figures.ingress[0], &waits.ingress, 0.5),
+        (figures.ingress[1], &waits.ingress, 0.99),
+        (figures.endpoints[0], &waits.endpoints, 0.5),
+        (figures.endpoints[1], &waits.endpoints, 0.99),
+        (figures.test, &waits.test, 0.5),
+        (figures.reload, &waits.reload, 0.5),
+    ] {
+        if !samples.is_empty() {
+            row(figure, "ms", quantile(&mut samples.clone(), share));
+        }
+    }
+    for (figure, mib) in figures.memory.into_iter().zip(memory.into_iter().flatten()) {
+        row(figure, "MiB", mib);
+    }
+}
+
+/// From each change of an Ingress and of endpoints to the first answer that follows it. ingress-nginx takes endpoints without
+/// a reload, by Lua that Debian's nginx does not have: only Ingresses are changed there.
+fn waits(proxy: &Proxy, table: &mut Table, count: usize) -> Waits {
+    let total = table.hosts();
+    let hosts = (0..).map(|n: usize| n * STRIDE % total);
+    let mut waits = Waits::default();
+    if proxy.kind == Kind::Fairlead {
+        let changed = |change: fn(&Table, usize) -> Value, host| {
+            let begun = Instant::now();
+            proxy.api().put(change(table, host));
+            let wait = followed(proxy, host, begun);
+            sleep(BETWEEN_CHANGES);
+            wait
+        };
+        let ingress = |table: &Table, host| objects::ingress(table, host, &objects::service_at(1));
+        let endpoints =
+            |table: &Table, host| objects::slice(&objects::service_of(host), table.upstreams[1]);
+        waits.ingress.extend(hosts.clone().take(count).map(|host| changed(ingress, host)));
+        waits.endpoints.extend(hosts.skip(count).take(count).map(|host| changed(endpoints, host)));
+        return waits;
+    }
+    let started = Instant::now();
+    for host in hosts.take(count.max(RELOADS_MIN)) {
+        if waits.ingress.len() >= RELOADS_MIN && started.elapsed() > RELOADING {
+            break;
+        }
+        table.lead(host, 1);
+        let begun = Instant::now();
+        let reload = proxy.reload(table);
+        let whole = followed(proxy, host, begun);
+        waits.ingress.push(whole);
+        waits.test.push(reload.tested.as_secs_f64() * 1000.0);
+        waits.reload.push(whole - (reload.told - begun).as_secs_f64() * 1000.0);
+    }
+    waits
+}
+
+/// Asks until the second upstream answers; milliseconds since it began.
+fn followed(proxy: &Proxy, host: usize, begun: Instant) -> f64 {
+    let name = table::host(host);
+    let mut kept = None;
+    loop {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}: no change came", proxy.name());
+        // A process that is replaced may end a connection at any time.
+        let mut asked = || {
+            let mut connection = kept.take().map_or_else(|| proxy.connect(), Ok)?;
+            let reply = connection.get(&name)?;
+            kept = (!reply.is_last).then_some(connection);
+            Ok::<_, std::io::Error>(reply.letter)
+        };
+        if asked().is_ok_and(|letter| letter == Some(LETTERS[1])) {
+            return begun.elapsed().as_secs_f64() * 1000.0;
+        }
+        sleep(BETWEEN_REQUESTS);
+    }
+}
+
+/// What `work` gives, and the most memory the proxy had meanwhile.
+pub fn watched<T>(proxy: &Proxy, work: impl FnOnce() -> T) -> (T, f64) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut most = 0.0_f64;
+            while !ended.load(Relaxed) {
+                most = most.max(proxy.memory_mib());
+                sleep(BETWEEN_LOOKS);
+            }
+            most
+        });
+        let given = work();
+        ended.store(true, Relaxed);
+        (given, looking.join().unwrap())
+    })
+}

@@ -1,0 +1,112 @@
+//! A thousand changes at ten a second among ten thousand hosts, under load: what fails, and what breaks.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    ROUNDS,
+    changes::watched,
+    objects,
+    origin::Origins,
+    paced::{Pace, Seen, sleep_until},
+    report::{Row, quantile},
+    subject::{Kind, Log, Proxy},
+    table::{Table, Tls},
+    websockets,
+};
+
+const HOSTS: usize = 10_000;
+const CHANGES_PER_S: u32 = 10;
+const CHANGES: usize = 1000;
+/// Every reload leaves a process of half a gigabyte behind for as long as its WebSockets live.
+const CHANGES_RELOADED: usize = 200;
+/// ingress-nginx applies changes at most 0.3 times a second (`--sync-rate-limit`).
+const BETWEEN_SYNCS: Duration = Duration::from_millis(3333);
+const PACE: Pace = Pace { per_s: 5000, connections: 32 };
+const WEBSOCKETS: usize = 50;
+
+pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
+    let origins = Origins::start();
+    for kind in [Kind::Fairlead, Kind::Nginx, Kind::Haproxy] {
+        let mut table = Table::new(HOSTS, Tls::Off, &origins.addresses);
+        let proxy = kind.start(dir, &table, Log::Off);
+        let asked = table.asked();
+        let ((mut seen, broken), peak) = watched(&proxy, || {
+            under_load(&proxy, &asked, || match kind {
+                Kind::Fairlead => change(&proxy, &table, CHANGES * rounds / ROUNDS),
+                _ => reload(&proxy, &mut table, CHANGES_RELOADED * rounds / ROUNDS),
+            })
+        });
+        let requests = seen.waits.len() + seen.failures.len();
+        println!(
+            "{}: first failures {:?}",
+            kind.name(),
+            seen.failures.iter().take(5).collect::<Vec<_>>()
+        );
+        for (figure, unit, value) in [
+            ("churn_requests", "", requests as f64),
+            ("churn_failed", "", seen.failures.len() as f64),
+            ("churn_websockets_broken", "", broken as f64),
+            ("churn_p99_ms", "ms", quantile(&mut seen.waits, 0.99) / 1000.0),
+            ("churn_memory_peak_mib", "MiB", peak),
+        ] {
+            println!("{}: {figure} {value:.2} {unit}", kind.name());
+            rows.push(Row::new(figure, kind.name(), HOSTS as u64, unit, &[value]));
+        }
+    }
+}
+
+/// Requests at a fixed rate and WebSockets while `work` goes on; what was seen of them.
+fn under_load(proxy: &Proxy, asked: &[usize], work: impl FnOnce()) -> (Seen, usize) {
+    let ended = AtomicBool::new(false);
+    let address = proxy.place.plain;
+    thread::scope(|scope| {
+        let sockets = scope.spawn(|| websockets::broken(address, asked, WEBSOCKETS, &ended));
+        let load = scope.spawn(|| PACE.run(address, asked, &ended));
+        work();
+        ended.store(true, Relaxed);
+        (load.join().unwrap(), sockets.join().unwrap())
+    })
+}
+
+/// Every other change is one of endpoints; half of them are of hosts that are asked.
+fn change(proxy: &Proxy, table: &Table, count: usize) {
+    let asked = table.asked();
+    let begun = Instant::now();
+    for n in 0..count {
+        sleep_until(begun + n as u32 * Duration::from_secs(1) / CHANGES_PER_S);
+        let host = if n % 4 < 2 { asked[n / 4 % asked.len()] } else { n % HOSTS };
+        // Once around it leads elsewhere.
+        let upstream = n / 4 / asked.len() % 2;
+        let service = objects::service_of(host);
+        proxy.api().put(match n % 2 {
+            0 => objects::slice(&service, table.upstreams[1 - upstream]),
+            _ => {
+                let to = if upstream == 0 { objects::service_at(1) } else { service };
+                objects::ingress(table, host, &to)
+            }
+        });
+    }
+}
+
+/// The same changes, as often as a reload is done and allowed.
+fn reload(proxy: &Proxy, table: &mut Table, count: usize) {
+    let asked = table.asked();
+    let begun = Instant::now();
+    let (mut synced, mut done) = (begun, 0);
+    while done < count {
+        sleep_until(synced + BETWEEN_SYNCS);
+        let due = (begun.elapsed().as_secs_f64() * f64::from(CHANGES_PER_S)) as usize;
+        for n in done..due.min(count) {
+            let host = if n % 4 < 2 { asked[n / 4 % asked.len()] } else { n % HOSTS };
+            table.lead(host, 1 - table.leads(host));
+        }
+        done = due.min(count);
+        synced = Instant::now();
+        proxy.reload(table);
+    }
+}
