@@ -79,28 +79,31 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     for (tls, figures) in [(Tls::Off, &PLAIN), (Tls::Each, &WITH_TLS)] {
         for hosts in SCALES {
             let mut table = Table::new(hosts, tls, &origins.addresses);
-            for kind in KINDS {
+            let proxies = KINDS.map(|kind| {
                 let begun = Instant::now();
                 let proxy = kind.start(dir, &table, Log::Off);
                 println!("{}: {hosts} hosts after {:.1?}", proxy.name(), begun.elapsed());
-                let (waits, memory) = seen(&proxy, &mut table, count);
-                tell(&proxy, (hosts, figures), &waits, memory, rows);
+                proxy
+            });
+            let is_settled = hosts == HOSTS;
+            let settled = || {
+                sleep(if is_settled { SETTLING } else { Duration::ZERO });
+                proxies.each_ref().map(Proxy::memory_mib)
+            };
+            let before = settled();
+            let seen = proxies.each_ref().map(|proxy| {
+                let seen = watched(proxy, || waits(proxy, &mut table, count));
+                // The next one begins with what it knows.
                 (0..hosts).for_each(|host| table.lead(host, 0));
+                seen
+            });
+            let after = settled();
+            for (n, (waits, during)) in seen.iter().enumerate() {
+                let memory = is_settled.then_some([before[n], *during, after[n]]);
+                tell(&proxies[n], (hosts, figures), waits, memory, rows);
             }
         }
     }
-}
-
-/// Waits, and with many hosts memory before, during and after.
-fn seen(proxy: &Proxy, table: &mut Table, count: usize) -> (Waits, Option<[f64; 3]>) {
-    if table.hosts() < HOSTS {
-        return (waits(proxy, table, count), None);
-    }
-    sleep(SETTLING);
-    let before = proxy.memory_mib();
-    let (waits, during) = watched(proxy, || waits(proxy, table, count));
-    sleep(SETTLING);
-    (waits, Some([before, during, proxy.memory_mib()]))
 }
 
 fn tell(
