@@ -44,8 +44,8 @@ struct Figures {
     /// Medians.
     test: &'static str,
     reload: &'static str,
-    /// Before, during and after.
-    memory: [&'static str; 3],
+    /// Before, during and after; the second over the first.
+    memory: [&'static str; 4],
 }
 
 const PLAIN: Figures = Figures {
@@ -53,14 +53,19 @@ const PLAIN: Figures = Figures {
     endpoints: ["endpoints_ms_p50", "endpoints_ms_p99"],
     test: "config_test_ms",
     reload: "reload_ms",
-    memory: ["memory_before_mib", "memory_during_mib", "memory_after_mib"],
+    memory: ["memory_before_mib", "memory_during_mib", "memory_after_mib", "memory_growth"],
 };
 const WITH_TLS: Figures = Figures {
     ingress: ["ingress_tls_ms_p50", "ingress_tls_ms_p99"],
     endpoints: ["endpoints_tls_ms_p50", "endpoints_tls_ms_p99"],
     test: "config_test_tls_ms",
     reload: "reload_tls_ms",
-    memory: ["memory_tls_before_mib", "memory_tls_during_mib", "memory_tls_after_mib"],
+    memory: [
+        "memory_tls_before_mib",
+        "memory_tls_during_mib",
+        "memory_tls_after_mib",
+        "memory_tls_growth",
+    ],
 };
 
 /// Milliseconds, by change.
@@ -129,8 +134,11 @@ fn tell(
             row(figure, "ms", quantile(&mut samples.clone(), share));
         }
     }
-    for (figure, mib) in figures.memory.into_iter().zip(memory.into_iter().flatten()) {
-        row(figure, "MiB", mib);
+    if let Some([before, during, after]) = memory {
+        let values = [("MiB", before), ("MiB", during), ("MiB", after), ("times", during / before)];
+        for (figure, (unit, value)) in figures.memory.into_iter().zip(values) {
+            row(figure, unit, value);
+        }
     }
 }
 
