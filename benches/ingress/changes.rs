@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     ROUNDS, objects,
     origin::{LETTERS, Origins},
-    paced::sleep,
+    paced::{Ends, sleep},
     report::{Row, quantile},
     subject::{Kind, Log, Proxy},
     table::{self, Table, Tls},
@@ -32,7 +32,8 @@ const BETWEEN_CHANGES: Duration = Duration::from_millis(20);
 const BETWEEN_REQUESTS: Duration = Duration::from_micros(200);
 /// The agent gives memory back five seconds after a change.
 pub const SETTLING: Duration = Duration::from_secs(7);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// A look takes milliseconds of the core that asks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// No common divisor with the numbers of hosts: each is changed once.
 const STRIDE: usize = 7919;
 
@@ -211,8 +212,9 @@ pub fn watched<T>(proxy: &Proxy, work: impl FnOnce() -> T) -> (T, f64) {
             }
             most
         });
+        let ends = Ends(&ended);
         let given = work();
-        ended.store(true, Relaxed);
+        drop(ends);
         (given, looking.join().unwrap())
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use crate::{
     changes::watched,
     objects,
     origin::Origins,
-    paced::{Pace, Seen, sleep_until},
+    paced::{Ends, Pace, Seen, sleep_until},
     report::{Row, quantile},
     subject::{Kind, Log, Proxy},
     table::{Table, Tls},
@@ -67,8 +67,9 @@ fn under_load(proxy: &Proxy, asked: &[usize], work: impl FnOnce()) -> (Seen, usi
     thread::scope(|scope| {
         let sockets = scope.spawn(|| websockets::broken(address, asked, WEBSOCKETS, &ended));
         let load = scope.spawn(|| PACE.run(address, asked, &ended));
+        let ends = Ends(&ended);
         work();
-        ended.store(true, Relaxed);
+        drop(ends);
         (load.join().unwrap(), sockets.join().unwrap())
     })
 }

@@ -1,15 +1,10 @@
 //! How long answers take at a rate that everybody can keep.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::{path::Path, sync::atomic::AtomicBool, thread, time::Duration};
 
 use crate::{
     in_turn,
-    paced::{Pace, sleep},
+    paced::{Ends, Pace, sleep},
     report::{Row, quantile},
     subject::{ALL, Log, Proxy, nginx},
     table::{Table, Tls},
@@ -34,8 +29,9 @@ fn waits(proxy: &Proxy, table: &Table) -> Vec<f64> {
     let asked = table.asked();
     let seen = thread::scope(|scope| {
         let load = scope.spawn(|| PACE.run(proxy.place.plain, &asked, &ended));
+        let ends = Ends(&ended);
         sleep(ROUND);
-        ended.store(true, Relaxed);
+        drop(ends);
         load.join().unwrap()
     });
     assert!(seen.failures.is_empty(), "{}: {:?}", proxy.name(), seen.failures.first());

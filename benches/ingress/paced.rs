@@ -29,6 +29,15 @@ pub struct Seen {
     pub failures: Vec<String>,
 }
 
+/// Tells what goes on beside something to end with it, also if that fails: its threads are waited for.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 impl Pace {
     /// Asks these hosts in turn until it is told to end.
     pub fn run(self, address: SocketAddr, hosts: &[usize], ended: &AtomicBool) -> Seen {
