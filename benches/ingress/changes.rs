@@ -153,7 +153,7 @@ fn waits(proxy: &Proxy, table: &mut Table, count: usize) -> Waits {
         let changed = |change: fn(&Table, usize) -> Value, host| {
             let begun = Instant::now();
             proxy.api().put(change(table, host));
-            let wait = followed(proxy, host, begun);
+            let wait = followed(proxy, host, LETTERS[1], begun);
             sleep(BETWEEN_CHANGES);
             wait
         };
@@ -172,7 +172,7 @@ fn waits(proxy: &Proxy, table: &mut Table, count: usize) -> Waits {
         table.lead(host, 1);
         let begun = Instant::now();
         let reload = proxy.reload(table);
-        let whole = followed(proxy, host, begun);
+        let whole = followed(proxy, host, LETTERS[1], begun);
         waits.ingress.push(whole);
         waits.test.push(reload.tested.as_secs_f64() * 1000.0);
         waits.reload.push(whole - (reload.told - begun).as_secs_f64() * 1000.0);
@@ -180,8 +180,8 @@ fn waits(proxy: &Proxy, table: &mut Table, count: usize) -> Waits {
     waits
 }
 
-/// Asks until the second upstream answers; milliseconds since it began.
-fn followed(proxy: &Proxy, host: usize, begun: Instant) -> f64 {
+/// Asks until this upstream answers; milliseconds since it began.
+pub fn followed(proxy: &Proxy, host: usize, letter: u8, begun: Instant) -> f64 {
     let name = table::host(host);
     let mut kept = None;
     loop {
@@ -193,7 +193,7 @@ fn followed(proxy: &Proxy, host: usize, begun: Instant) -> f64 {
             kept = (!reply.is_last).then_some(connection);
             Ok::<_, std::io::Error>(reply.letter)
         };
-        if asked().is_ok_and(|letter| letter == Some(LETTERS[1])) {
+        if asked().is_ok_and(|answered| answered == Some(letter)) {
             return begun.elapsed().as_secs_f64() * 1000.0;
         }
         sleep(BETWEEN_REQUESTS);

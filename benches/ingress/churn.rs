@@ -9,9 +9,9 @@ use std::{
 
 use crate::{
     ROUNDS,
-    changes::watched,
+    changes::{followed, watched},
     objects,
-    origin::Origins,
+    origin::{LETTERS, Origins},
     paced::{Ends, Pace, Seen, sleep_until},
     report::{Row, quantile},
     subject::{Kind, Log, Proxy},
@@ -74,15 +74,19 @@ fn under_load(proxy: &Proxy, asked: &[usize], work: impl FnOnce()) -> (Seen, usi
     })
 }
 
-/// Every other change is one of endpoints; half of them are of hosts that are asked.
+/// Every other change is one of endpoints; half of them are of hosts that are asked. Returns when the last are followed.
 fn change(proxy: &Proxy, table: &Table, count: usize) {
     let asked = table.asked();
+    let mut leads = vec![LETTERS[0]; asked.len()];
     let begun = Instant::now();
-    for n in 0..count {
+    // By fours: two of a host that is asked, one of its endpoints and one of its Ingress, and two of others.
+    for n in 0..count.next_multiple_of(4) {
         sleep_until(begun + n as u32 * Duration::from_secs(1) / CHANGES_PER_S);
-        let host = if n % 4 < 2 { asked[n / 4 % asked.len()] } else { n % HOSTS };
+        let place = n / 4 % asked.len();
+        let host = if n % 4 < 2 { asked[place] } else { n % HOSTS };
         // Once around it leads elsewhere.
         let upstream = n / 4 / asked.len() % 2;
+        leads[place] = LETTERS[1 - upstream];
         let service = objects::service_of(host);
         proxy.api().put(match n % 2 {
             0 => objects::slice(&service, table.upstreams[1 - upstream]),
@@ -92,6 +96,7 @@ fn change(proxy: &Proxy, table: &Table, count: usize) {
             }
         });
     }
+    all_followed(proxy, &asked, &leads);
 }
 
 /// The same changes, as often as a reload is done and allowed.
@@ -109,5 +114,14 @@ fn reload(proxy: &Proxy, table: &mut Table, count: usize) {
         done = due.min(count);
         synced = Instant::now();
         proxy.reload(table);
+    }
+    let leads: Vec<u8> = asked.iter().map(|host| LETTERS[table.leads(*host)]).collect();
+    all_followed(proxy, &asked, &leads);
+}
+
+/// Changes that are not taken would harm nobody.
+fn all_followed(proxy: &Proxy, asked: &[usize], leads: &[u8]) {
+    for (host, letter) in asked.iter().zip(leads) {
+        followed(proxy, *host, *letter, Instant::now());
     }
 }
