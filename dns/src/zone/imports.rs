@@ -161,10 +161,12 @@ impl Draft {
 /// The ready endpoints of one slice of a Service whose own name is `own`.
 fn servers<'s>(origin: &Origin, own: &WireName, slice: &'s EndpointSlice) -> Vec<Server<'s>> {
     let Some(import) = &slice.import else { return vec![] };
+    // A label's value may have capitals.
+    let cluster = import.cluster.to_ascii_lowercase();
     let server = |name: &[u8], address: IpAddr| {
         let mut prefix = vec![];
         push_label(&mut prefix, name).ok()?;
-        push_label(&mut prefix, import.cluster.as_bytes()).ok()?;
+        push_label(&mut prefix, cluster.as_bytes()).ok()?;
         let full = own.below(&prefix).ok()?;
         let label_bytes = name.len();
         Some(Server { prefix, label_bytes, name: full, address, ports: &slice.ports })
@@ -206,5 +208,42 @@ impl Zone {
             (b"pod", _) if self.origin.pods != Pods::Disabled => self.lookup_pod(name, last, qtype),
             _ => Found::NoName,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_state::model::{Endpoint, Import, Key, Rare};
+
+    use super::*;
+    use crate::corefile::KubernetesOptions;
+
+    #[test]
+    fn a_cluster_s_id_with_capitals_is_found_in_lower_case() {
+        let origin = Origin::new(&KubernetesOptions::default(), 5).unwrap();
+        let endpoint = Endpoint {
+            addresses: [IpAddr::from([10, 1, 0, 1])].into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            hostname: None,
+            node_name: None,
+            zone: None,
+            hints: Rare::default(),
+            pod: None,
+        };
+        let slice = EndpointSlice {
+            key: Key::new("demo", "web-1"),
+            service: Key::new("demo", ""),
+            ipv6: false,
+            ports: [].into(),
+            endpoints: [endpoint].into(),
+            headless_label: false,
+            trigger_time_ms: None,
+            import: Some(Arc::new(Import { service: "web".into(), cluster: "East".into() })),
+        };
+        let own = WireName::from_text("web.demo.svc.set.test").unwrap();
+        let [server] = &servers(&origin, &own, &slice)[..] else { panic!("one") };
+        assert_eq!(server.prefix, b"\x0810-1-0-1\x04east");
     }
 }
