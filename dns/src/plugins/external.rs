@@ -109,7 +109,7 @@ impl External {
         match seen {
             Seen::NoName if self.misses.pass_on(asked) => return None,
             // Only a snapshot can deny it.
-            Seen::NoName if !names.is_known() => return Some(Err(ResponseCode::ServFail)),
+            Seen::NoName if !names.knows_outside() => return Some(Err(ResponseCode::ServFail)),
             Seen::NoName => message.metadata.response_code = ResponseCode::NXDomain,
             Seen::Apex if qtype == rtype::SOA => message.answers.push(self.soa(names, at)),
             Seen::Apex if qtype == rtype::NS => {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use fairlead_state::model::Service;
 
-use super::{DNS_SERVICE, Known, Zone};
+use super::{DNS_SERVICE, Zone};
 
 /// A Service's addresses and ports outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,8 @@ impl Zone {
         self.namespaces.contains_key(name)
     }
 
-    /// Whether anything can be denied.
-    pub(crate) fn is_known(&self) -> bool {
-        self.known != Known::Nothing
+    /// Whether an address outside can be denied: none is kept over a restart.
+    pub(crate) fn knows_outside(&self) -> bool {
+        self.revision().is_some()
     }
 }

@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use fairlead_state::model::{IpMode, LoadBalancerIp, Object, Service, ServiceExtras};
+use fairlead_state::{
+    Change, Store,
+    model::{IpMode, Kind, LoadBalancerIp, Object, Service, ServiceExtras},
+};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
@@ -11,11 +14,12 @@ use hickory_proto::{
         rdata::opt::{ClientSubnet, EdnsCode, EdnsOption, NSIDPayload},
     },
 };
+use tokio::time::timeout;
 
 use crate::{
     contract::objects,
     forward::{address, knows, reply_to, upstream},
-    world::{World, by, ip, query, service, tcp, text, udp},
+    world::{PATIENCE, World, by, ip, query, service, tcp, text, udp},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -371,6 +375,21 @@ async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     let world = World::unsynced(&by(corefile));
     let reply = world.ask("shop.demo.example.org.", A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    // What an earlier run kept tells nothing of addresses outside.
+    let (mut earlier, snapshots) = Store::new([Kind::Service]);
+    let objects = vec![service("demo", "shop", &["10.96.0.77"], &[("http", 80)])];
+    earlier.apply(vec![Change::Replace { kind: Kind::Service, objects, refused: vec![] }]);
+    world.running.stand_in(snapshots.borrow().clone().unwrap());
+    let stands_in = async {
+        while !world.running.stands_in() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    let reply = world.ask("shop.demo.example.org.", A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    let inside = world.ask("shop.demo.svc.cluster.local.", A).await;
+    assert_eq!(inside.answers.len(), 1, "{inside}");
     world.end().await;
 }
 
