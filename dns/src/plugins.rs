@@ -20,6 +20,7 @@ use ipnetwork::IpNetwork;
 use self::{autopath::Autopath, template::Template};
 pub(crate) use self::{
     external::External,
+    order::turn,
     records::{name, text as name_text},
     replies::whoami,
 };

@@ -1,4 +1,4 @@
-//! `loadbalance` with `prefer`: which addresses come first.
+//! `loadbalance`: which addresses come first.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,6 +55,17 @@ pub(super) fn prefer_records(answers: &mut [Record], networks: &[IpNetwork]) {
         RData::AAAA(AAAA(v6)) => (1, place(networks, (*v6).into())),
         _ => (2, 0),
     });
+}
+
+/// The addresses behind the aliases begin with the `rotation`th of them.
+pub(crate) fn turn(answers: &mut [Record], rotation: usize) {
+    let is_address = |record: &Record| matches!(record.data, RData::A(_) | RData::AAAA(_));
+    let first = answers.iter().position(is_address).unwrap_or(answers.len());
+    let rest = answers.get_mut(first..).unwrap_or_default();
+    let count = rest.iter().take_while(|record| is_address(record)).count();
+    if let Some(addresses) = rest.get_mut(..count) {
+        addresses.rotate_left(rotation % count.max(1));
+    }
 }
 
 fn place(networks: &[IpNetwork], address: IpAddr) -> usize {

@@ -25,7 +25,7 @@ use crate::{
     corefile::AclAction,
     counters::{Counters, Plugin},
     hosts::HostAnswer,
-    plugins::{External, Seen, whoami},
+    plugins::{External, Seen, turn, whoami},
     policy::{Asking, Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
@@ -133,7 +133,8 @@ impl SlowPath {
             return (any(course.request, site, &name), Plugin::Any);
         }
         match self.follow(course, site, name.clone()).await {
-            Ok(Resolved { metadata, sections, by }) => {
+            Ok(Resolved { metadata, mut sections, by }) => {
+                turn(&mut sections.answers, course.rotation(site));
                 (reply(course.request, metadata, &sections), by)
             }
             Err(ResponseCode::Refused) if tells_who => (who(course.request, &name), Plugin::Whoami),
@@ -211,6 +212,11 @@ impl<'c> Course<'c> {
         Course { request, ..*self }
     }
 
+    /// See [`rotation`]; 0 without `loadbalance`.
+    fn rotation(&self, site: &Site) -> usize {
+        if site.rotate { rotation(self.request.metadata.id.into()) } else { 0 }
+    }
+
     /// What the server block of another question of this client is chosen by.
     fn asking<'q>(&self, question: &'q Question, query: &'q [u8]) -> Asking<'q> {
         let tcp = self.request.protocol() != Protocol::Udp;
@@ -244,9 +250,8 @@ impl<'c> Course<'c> {
             _ => usize::from(site_limit(self.request, site)),
         };
         let mut buffer = vec![0; limit];
-        let turn = rotation(self.request.metadata.id.into());
-        let rotation = if site.rotate { turn } else { 0 };
-        let manner = Manner { limit, recursion_available: site.has_upstreams(), rotation };
+        let (recursion_available, rotation) = (site.has_upstreams(), self.rotation(site));
+        let manner = Manner { limit, recursion_available, rotation };
         let (bytes, by) = match in_hosts(site, question, query, &mut buffer, manner) {
             Some(bytes) => (bytes, Plugin::Hosts),
             None if site.kubernetes => {
