@@ -135,7 +135,7 @@ pub struct EnabledReport {
 /// One `hosts` and its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostsReport {
-    /// As it was named; empty without a file.
+    /// As it was named.
     pub file: String,
     /// Names of addresses and addresses of names, the Corefile's own included.
     pub entries: u64,

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -63,7 +63,7 @@ pub(crate) enum HostAnswer {
 
 impl Hosts {
     pub(crate) fn new(options: &HostsOptions) -> Result<Self, DnsError> {
-        let modified = options.file.as_deref().and_then(modified);
+        let modified = modified(&options.file);
         Ok(Self {
             options: options.clone(),
             zones: zone_names(&options.zones)?,
@@ -116,7 +116,7 @@ impl Hosts {
         let names = table.addresses.values().map(Vec::len).sum::<usize>();
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         HostsReport {
-            file: self.options.file.as_ref().map_or_else(String::new, |f| f.display().to_string()),
+            file: self.options.file.display().to_string(),
             entries: (addresses + names) as u64,
             modified: checked.1,
         }
@@ -137,12 +137,11 @@ impl Hosts {
     }
 
     fn reread_if_changed(&self) {
-        let Some(file) = &self.options.file else { return };
         let Ok(mut checked) = self.checked.try_lock() else { return };
         if checked.0.elapsed() < CHECK_INTERVAL {
             return;
         }
-        let now = modified(file);
+        let now = modified(&self.options.file);
         let changed = now != checked.1;
         *checked = (Instant::now(), now);
         if changed && now.is_some() {
@@ -157,12 +156,11 @@ impl Table {
         for (address, names) in &options.inline {
             table.add(*address, names.iter().map(String::as_str));
         }
-        if let Some(file) = &options.file {
-            match read_bounded(file) {
-                Ok(text) => table.add_lines(&text),
-                Err(error) => {
-                    tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
-                }
+        let file = options.file.as_path();
+        match read_bounded(file) {
+            Ok(text) => table.add_lines(&text),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
             }
         }
         table
@@ -213,7 +211,7 @@ impl Table {
     }
 }
 
-fn read_bounded(file: &PathBuf) -> std::io::Result<String> {
+fn read_bounded(file: &Path) -> std::io::Result<String> {
     let bytes = fs::metadata(file)?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("{bytes} bytes are too many")));
@@ -242,7 +240,7 @@ mod tests {
     #[test]
     fn a_wildcard_stands_for_one_label_and_has_no_address_names() {
         let options = HostsOptions {
-            file: None,
+            file: "/dev/null".into(),
             zones: vec![],
             inline: vec![
                 ("192.0.2.1".parse().unwrap(), vec!["*.example.com".to_owned()]),

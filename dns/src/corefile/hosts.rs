@@ -5,12 +5,14 @@ use std::{net::IpAddr, path::PathBuf};
 use super::{CorefileError, blocks::Directive, kubernetes::Fallthrough, values};
 
 const TTL_SECONDS: u32 = 3600;
+/// CoreDNS's own, whether or not there are lines in the Corefile.
+const FILE: &str = "/etc/hosts";
 
 /// Options of `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostsOptions {
     /// The file, read again when it changes.
-    pub file: Option<PathBuf>,
+    pub file: PathBuf,
     /// Zones it is for; empty for the block's.
     pub zones: Vec<String>,
     /// Lines written in the Corefile: an address and its names.
@@ -25,7 +27,7 @@ pub struct HostsOptions {
 
 pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
     let mut options = HostsOptions {
-        file: None,
+        file: FILE.into(),
         zones: vec![],
         inline: vec![],
         ttl_seconds: TTL_SECONDS,
@@ -33,7 +35,7 @@ pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
         fallthrough: Fallthrough::Never,
     };
     if let [file, zones @ ..] = &line.args[..] {
-        options.file = Some(file.text.clone().into());
+        options.file = file.text.clone().into();
         options.zones = values::zones(zones)?;
     }
     for option in &line.body {
@@ -57,9 +59,6 @@ pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
                 options.inline.push((address, names));
             }
         }
-    }
-    if options.file.is_none() && options.inline.is_empty() {
-        options.file = Some("/etc/hosts".into());
     }
     Ok(options)
 }

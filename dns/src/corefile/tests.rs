@@ -142,6 +142,19 @@ fn files_are_imported_by_pattern() {
 }
 
 #[test]
+fn hosts_reads_the_machine_s_file_beside_its_own_lines_unless_another_is_named() {
+    for (line, file) in [
+        ("hosts", "/etc/hosts"),
+        ("hosts {\n 192.0.2.1 a.test\n }", "/etc/hosts"),
+        ("hosts /run/hosts {\n 192.0.2.1 a.test\n }", "/run/hosts"),
+    ] {
+        let corefile = parse(&format!(".:53 {{\n {line}\n}}\n")).unwrap();
+        let hosts = corefile.blocks[0].hosts.as_ref().unwrap();
+        assert_eq!(hosts.file, Path::new(file), "{line}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_line_and_cure() {
     let block = |lines: &str| format!(".:53 {{\n{lines}\n}}\n");
     let cases = [
