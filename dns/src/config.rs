@@ -100,6 +100,8 @@ impl DnsConfig {
             no_endpoints: false,
             ignore_empty: false,
             namespaces: vec![],
+            namespace_labels: None,
+            labels: None,
             multicluster: None,
             fallthrough: if self.reverse_zones.is_empty() {
                 Fallthrough::Never

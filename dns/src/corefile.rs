@@ -19,6 +19,7 @@ mod matching;
 mod plugins;
 mod replies;
 mod rewrite;
+mod selector;
 mod servers;
 mod template;
 mod tokens;
@@ -47,6 +48,7 @@ pub use log::{LogClass, LogField, LogOptions, LogPiece};
 pub use matching::{NameMatch, Pattern};
 pub use replies::{Dns64Options, FlagBits, HeaderOptions};
 pub use rewrite::{AnswerRewrite, OptionAction, RewriteField, RewriteRule};
+pub use selector::Selector;
 pub use servers::{Health, Reload};
 pub use template::{Piece, RecordTemplate, TemplateOptions, Value};
 pub use view::{Condition, NumberOf, NumberTest, TextOf, TextTest, ViewOptions};
@@ -142,6 +144,8 @@ pub struct Needs {
     pub pods: PodsOf,
     /// ServiceImports.
     pub imports: bool,
+    /// Labels of Services and Namespaces.
+    pub labels: bool,
 }
 
 /// Whose pods are followed.
@@ -249,7 +253,7 @@ impl Corefile {
     }
 
     /// What must be read besides Services: the own node's pods for `autopath @kubernetes`, all for `pods
-    /// verified`, ServiceImports for `multicluster`.
+    /// verified`, ServiceImports for `multicluster`, labels for `labels` and `namespace_labels`.
     pub fn needs(&self) -> Needs {
         let mut autopath = self.blocks.iter().filter_map(|block| block.autopath.as_ref());
         let walks = autopath.any(|path| matches!(path.search, Search::Pods(_)));
@@ -259,8 +263,10 @@ impl Corefile {
             _ if walks => PodsOf::Node,
             _ => PodsOf::Nobody,
         };
-        let imports = kubernetes.is_some_and(|kubernetes| kubernetes.multicluster.is_some());
-        Needs { pods, imports }
+        let imports = kubernetes.as_ref().is_some_and(|all| all.multicluster.is_some());
+        let labels =
+            kubernetes.is_some_and(|all| all.labels.is_some() || all.namespace_labels.is_some());
+        Needs { pods, imports, labels }
     }
 
     /// `kubernetes`: the settings of the first block that has it, and the zones of all.

@@ -30,7 +30,7 @@ use service::ServiceNames;
 use table::Table;
 
 use crate::{
-    corefile::{self, KubernetesOptions},
+    corefile::{self, KubernetesOptions, Selector},
     error::DnsError,
     policy::Misses,
     wire::{
@@ -68,6 +68,8 @@ pub(crate) struct Origin {
     pub(crate) ignore_empty: bool,
     /// Lower case; empty for all.
     namespaces: Vec<String>,
+    namespace_labels: Option<Selector>,
+    service_labels: Option<Selector>,
     /// Misses that are passed on.
     pub(crate) misses: Misses,
     version: RrSet,
@@ -151,6 +153,8 @@ impl Origin {
             no_endpoints: options.no_endpoints,
             ignore_empty: options.ignore_empty,
             namespaces: options.namespaces.clone(),
+            namespace_labels: options.namespace_labels.clone(),
+            service_labels: options.labels.clone(),
             misses: Misses::new(&options.fallthrough)?,
             version: RrSet::of_data(rtype::TXT, &[SCHEMA_VERSION], SCHEMA_TTL_SECONDS),
         })

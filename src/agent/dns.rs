@@ -120,6 +120,7 @@ fn check_read(shared: &Shared, corefile: Option<&Corefile>) -> Result<(), BadCon
     let what = match needed.pods {
         PodsOf::Cluster if read.pods < needed.pods => "`pods verified` needs every pod",
         _ if needed.imports && !read.imports => "`multicluster` needs ServiceImports",
+        _ if needed.labels && !read.labels => "`labels` needs labels of objects",
         PodsOf::Node if read.pods < needed.pods => {
             tracing::warn!("DNS: autopath @kubernetes begins with the next start of the agent");
             return Ok(());

@@ -31,7 +31,8 @@ pub(crate) async fn start(
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
         let node_name = (for_dns.pods != PodsOf::Cluster).then(|| node_name.clone());
-        let options = DirectoryOptions { path, node_name, always };
+        let labels = for_dns.labels;
+        let options = DirectoryOptions { path, node_name, labels, always };
         let source = Directory::new(options).map_err(bad)?;
         return Ok((fairlead_state::start(source, kinds, cancel), None));
     }
@@ -42,6 +43,7 @@ pub(crate) async fn start(
         state_dir: state_dir.clone(),
         node_name: node_name.clone(),
         all_pods: for_dns.pods == PodsOf::Cluster,
+        labels: for_dns.labels,
         always,
     };
     let source = Kubernetes::new(options).await.map_err(bad)?;

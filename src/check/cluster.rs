@@ -54,6 +54,7 @@ async fn read_all(
         state_dir: None,
         node_name: "".into(),
         all_pods: false,
+        labels: false,
         always: CONFIGURATIONS.iter().map(object).chain(named).collect(),
     };
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));

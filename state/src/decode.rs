@@ -26,6 +26,7 @@ use crate::{
     model::{Key, Kind, Object, ObjectRef},
 };
 
+pub(crate) use metadata::SERVICE_NAME;
 pub use names::Names;
 
 /// What became of one document.
@@ -97,6 +98,11 @@ impl Served {
 }
 
 impl Decoder {
+    /// One that keeps `labels` of Services and Namespaces, or does not: few readers want them.
+    pub fn new(labels: bool) -> Self {
+        Self { names: Names::new(labels) }
+    }
+
     /// Decodes an object the API server sent.
     ///
     /// # Errors

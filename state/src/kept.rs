@@ -3,6 +3,7 @@
 //! says how many there are.
 
 use std::{
+    collections::BTreeMap,
     fmt::Display,
     fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Write},
@@ -16,8 +17,8 @@ use serde::Serialize;
 
 use crate::{
     change::Change,
-    decode::{Decoded, Decoder},
-    model::{EndpointSlice, Kind, Object, Service, ServiceType},
+    decode::{Decoded, Decoder, SERVICE_NAME},
+    model::{EndpointSlice, Kind, Name, Object, Service, ServiceType},
     snapshot::Snapshot,
     store::Store,
 };
@@ -56,14 +57,8 @@ struct Document<'d, S> {
 struct Metadata<'d> {
     name: &'d str,
     namespace: &'d str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<Labels<'d>>,
-}
-
-#[derive(Serialize)]
-struct Labels<'d> {
-    #[serde(rename = "kubernetes.io/service-name")]
-    service_name: &'d str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<&'d str, &'d str>,
 }
 
 #[derive(Serialize)]
@@ -168,8 +163,9 @@ fn documents(out: &mut impl Write, snapshot: &Snapshot) -> io::Result<usize> {
         count += 1;
         writeln!(out, "{} {document}", kind.as_str())
     };
-    for key in snapshot.namespaces().keys() {
-        let metadata = Metadata { name: &key.name, namespace: "", labels: None };
+    for namespace in snapshot.namespaces().values() {
+        let labels = by_key(&namespace.labels);
+        let metadata = Metadata { name: &namespace.key.name, namespace: "", labels };
         line(Kind::Namespace, serde_json::to_string(&Document { metadata, rest: () })?)?;
     }
     for service in snapshot.services().values() {
@@ -202,8 +198,13 @@ fn of_service(service: &Service) -> Document<'_, WithSpec<ServiceSpec<'_>>> {
         external_name: service.extras.external_name.as_deref(),
         ports: ports.collect(),
     };
-    let metadata = Metadata { name: &key.name, namespace: &key.namespace, labels: None };
+    let labels = by_key(&service.extras.labels);
+    let metadata = Metadata { name: &key.name, namespace: &key.namespace, labels };
     Document { metadata, rest: WithSpec { spec } }
+}
+
+fn by_key(labels: &[(Name, Name)]) -> BTreeMap<&str, &str> {
+    labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
 }
 
 fn of_slice(slice: &EndpointSlice) -> Document<'_, Slice<'_>> {
@@ -219,7 +220,7 @@ fn of_slice(slice: &EndpointSlice) -> Document<'_, Slice<'_>> {
         hostname: endpoint.hostname.as_deref(),
         target_ref: endpoint.pod.as_deref().map(|name| Target { kind: "Pod", name }),
     });
-    let labels = Some(Labels { service_name: &slice.service.name });
+    let labels = BTreeMap::from([(SERVICE_NAME, slice.service.name.as_str())]);
     let metadata = Metadata { name: &key.name, namespace: &key.namespace, labels };
     let rest = Slice {
         address_type: if slice.ipv6 { "IPv6" } else { "IPv4" },
@@ -263,7 +264,7 @@ fn objects(
     path: &Path,
 ) -> io::Result<Arc<Snapshot>> {
     let origin: Arc<str> = path.display().to_string().into();
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::new(true);
     let mut all: [Vec<Object>; KINDS.len()] = Default::default();
     let mut end = None;
     for line in lines {
@@ -308,7 +309,7 @@ mod tests {
     use super::*;
 
     const DOCUMENTS: [(Kind, &str); 6] = [
-        (Kind::Namespace, r#"{"metadata":{"name":"demo"}}"#),
+        (Kind::Namespace, r#"{"metadata":{"name":"demo","labels":{"team":"a"}}}"#),
         (
             Kind::Service,
             r#"{"metadata":{"name":"web","namespace":"demo"},"spec":{"type":"LoadBalancer",
@@ -317,7 +318,8 @@ mod tests {
         ),
         (
             Kind::Service,
-            r#"{"metadata":{"name":"db","namespace":"demo"},"spec":{"clusterIP":"None"}}"#,
+            r#"{"metadata":{"name":"db","namespace":"demo","labels":{"team":"b"}},
+               "spec":{"clusterIP":"None"}}"#,
         ),
         (
             Kind::Service,
@@ -342,7 +344,7 @@ mod tests {
     ];
 
     fn snapshot() -> Arc<Snapshot> {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(true);
         let object = |(kind, document): (Kind, &str)| match decoder
             .json(kind, document, &"test".into())
             .unwrap()
@@ -376,7 +378,8 @@ mod tests {
                 let Service { key, cluster_ips, headless, ports, extras, .. } = service;
                 let ports: Vec<_> =
                     ports.iter().map(|p| (p.name.clone(), p.protocol, p.port)).collect();
-                (key.clone(), cluster_ips.clone(), *headless, ports, extras.external_name.clone())
+                let (alias, labels) = (extras.external_name.clone(), extras.labels.clone());
+                (key.clone(), cluster_ips.clone(), *headless, ports, alias, labels)
             };
             assert_eq!(as_names(old), as_names(new));
         }

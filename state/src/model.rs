@@ -27,6 +27,9 @@ pub use service::{
 /// that knows its length: names are most of what objects and tables of them consist of.
 pub type Name = arcstr::ArcStr;
 
+/// Labels by key. Few readers want them, so that they are only kept where that is asked for.
+pub type Labels = Arc<[(Name, Name)]>;
+
 /// Namespace and name. Cluster-scoped objects have an empty namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {

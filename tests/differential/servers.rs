@@ -111,6 +111,7 @@ impl Fairlead {
             state_dir: None,
             node_name: "node-1".into(),
             all_pods: false,
+            labels: false,
             always: BTreeSet::new(),
         };
         let stop = CancellationToken::new();

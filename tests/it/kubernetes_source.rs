@@ -34,6 +34,7 @@ pub(crate) fn options(kubeconfig: PathBuf) -> KubernetesOptions {
         state_dir: None,
         node_name: "node-1".into(),
         all_pods: false,
+        labels: false,
         always: BTreeSet::new(),
     }
 }

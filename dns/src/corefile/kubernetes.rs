@@ -1,6 +1,11 @@
 //! `kubernetes [ZONES...] { ... }`.
 
-use super::{CorefileError, blocks::Directive, values};
+use super::{
+    CorefileError,
+    blocks::Directive,
+    selector::{self, Selector},
+    values,
+};
 
 /// Names of pods by address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +59,10 @@ pub struct KubernetesOptions {
     pub ignore_empty: bool,
     /// `namespaces`: only these have names; empty for all.
     pub namespaces: Vec<String>,
+    /// `namespace_labels`: only Namespaces with such labels have names.
+    pub namespace_labels: Option<Selector>,
+    /// `labels`: only Services with such labels have names.
+    pub labels: Option<Selector>,
     /// `fallthrough`.
     pub fallthrough: Fallthrough,
     /// `multicluster`: the cluster set's domain.
@@ -64,7 +73,7 @@ pub struct KubernetesOptions {
 const TTL_SECONDS: u32 = 5;
 const TTL_SECONDS_MAX: u32 = 3600;
 const KNOWN: &str = "pods, ttl, fallthrough, namespaces, endpoint_pod_names, noendpoints, \
-                     ignore empty_service, multicluster";
+                     ignore empty_service, labels, namespace_labels, multicluster";
 
 impl Default for KubernetesOptions {
     fn default() -> Self {
@@ -77,6 +86,8 @@ impl Default for KubernetesOptions {
             no_endpoints: false,
             ignore_empty: false,
             namespaces: vec![],
+            namespace_labels: None,
+            labels: None,
             fallthrough: Fallthrough::Never,
             multicluster: None,
         }
@@ -172,7 +183,9 @@ fn read_option(line: &Directive, options: &mut KubernetesOptions) -> Result<(), 
             };
             options.multicluster = Some(zone.clone());
         }
-        "labels" | "namespace_labels" | "zonal" | "transfer" => {
+        "labels" => options.labels = Some(selector::read(line)?),
+        "namespace_labels" => options.namespace_labels = Some(selector::read(line)?),
+        "zonal" | "transfer" => {
             let option = &line.name.text;
             return Err(line.name.error(format!(
                 "kubernetes: {option} is CoreDNS's and not served here: remove this line, or keep \

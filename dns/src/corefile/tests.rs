@@ -182,6 +182,8 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("kubernetes a.local {\n multicluster set.local\n}"), 2, "name set.local among"),
         (block("kubernetes a.local {\n multicluster\n}"), 3, "a value is missing"),
         (block("kubernetes a.local {\n nope\n}"), 3, "known are pods"),
+        (block("kubernetes a.local {\n labels a in b\n}"), 3, "no label selector"),
+        (block("kubernetes a.local {\n namespace_labels\n}"), 3, "a value is missing"),
         (block("cache 30 {\n disable all\n}"), 3, "success or denial"),
         (block("cache\ncache"), 3, "twice in one server block"),
         (block("health {\n lameduck x\n}"), 3, "no duration"),

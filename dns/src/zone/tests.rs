@@ -82,7 +82,7 @@ fn change(event: &Event) -> Change {
         }
         Event::Namespace(number) => {
             let key = Key::new("", format!("ns{number}"));
-            Change::Upsert(Object::Namespace(Arc::new(Namespace { key })))
+            Change::Upsert(Object::Namespace(Arc::new(Namespace { key, labels: [].into() })))
         }
         Event::Gone(0, number) => {
             Change::Delete(ObjectRef { kind: Kind::Service, key: key(*number) })

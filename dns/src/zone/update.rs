@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_state::{
     change::Dirty,
-    model::Key,
+    model::{Key, Name, Service},
     snapshot::{Changes, Snapshot},
 };
 
@@ -72,16 +72,51 @@ impl Zone {
     fn replan(&mut self, dirty: &Dirty, snapshot: &Snapshot) {
         match dirty {
             Dirty::Service(key) => self.replan_service(key, snapshot),
-            Dirty::Namespace(key) => self.replan_namespace(key, snapshot),
+            Dirty::Namespace(key) => {
+                self.replan_namespace(key, snapshot);
+                self.replan_within(&key.name, snapshot);
+            }
             Dirty::ServiceImport(key) => self.replan_import(key, snapshot),
             Dirty::Pod(key) => self.pods.replan(key, snapshot),
             _ => {}
         }
     }
 
+    /// Whether names of a namespace are served.
+    fn shows_namespace(&self, name: &Name, snapshot: &Snapshot) -> bool {
+        let wanted = self.origin.namespace_labels.as_ref().is_none_or(|wanted| {
+            let namespace = snapshot.namespaces().get(&Key::new("", name.clone()));
+            namespace.is_some_and(|namespace| wanted.holds(&namespace.labels))
+        });
+        wanted && self.origin.has_namespace(name)
+    }
+
+    fn shows(&self, service: &Service, snapshot: &Snapshot) -> bool {
+        let wanted = self.origin.service_labels.as_ref();
+        wanted.is_none_or(|wanted| wanted.holds(&service.extras.labels))
+            && self.shows_namespace(&service.key.namespace, snapshot)
+    }
+
+    /// What a namespace's labels decide about.
+    fn replan_within(&mut self, namespace: &Name, snapshot: &Snapshot) {
+        if self.origin.namespace_labels.is_none() {
+            return;
+        }
+        let first = Key::new(namespace.clone(), "");
+        let is_within = |key: &&Key| key.namespace == *namespace;
+        let services = snapshot.services().range(first.clone()..).map(|(key, _)| key);
+        for key in services.take_while(is_within) {
+            self.replan_service(key, snapshot);
+        }
+        let imports = snapshot.service_imports().range(first..).map(|(key, _)| key);
+        for key in imports.take_while(is_within) {
+            self.replan_import(key, snapshot);
+        }
+    }
+
     fn replan_namespace(&mut self, key: &Key, snapshot: &Snapshot) {
         let exists =
-            snapshot.namespaces().contains_key(key) && self.origin.has_namespace(&key.name);
+            snapshot.namespaces().contains_key(key) && self.shows_namespace(&key.name, snapshot);
         self.with_presence(&key.name, |presence| presence.object = exists);
     }
 
@@ -92,7 +127,7 @@ impl Zone {
             return;
         };
         let import = snapshot.service_imports().get(key);
-        let import = import.filter(|_| origin.has_namespace(&key.namespace));
+        let import = import.filter(|_| self.shows_namespace(&key.namespace, snapshot));
         let names = import.and_then(|import| {
             ImportNames::of(&origin, domain, &wire, import, snapshot.slices_of_import(key))
         });
@@ -106,7 +141,7 @@ impl Zone {
         // A name that is no label cannot be asked for.
         let Some(wire) = service_key(&key.name, &key.namespace) else { return };
         let service = snapshot.services().get(key);
-        let service = service.filter(|_| self.origin.has_namespace(&key.namespace));
+        let service = service.filter(|service| self.shows(service, snapshot));
         match service.and_then(|service| Outside::of(service)) {
             Some(outside) => drop(self.outside.insert(wire.clone(), outside.into())),
             None => drop(self.outside.remove(&wire)),

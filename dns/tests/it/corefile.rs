@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_dns::{DnsError, DropReason};
-use fairlead_state::model::{Endpoint, EndpointSlice, Object};
+use fairlead_state::{
+    Change,
+    model::{Endpoint, EndpointSlice, Labels, Namespace, Object, Service, ServiceExtras},
+};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::RecordType,
@@ -13,7 +16,7 @@ use tokio::time::timeout;
 use crate::{
     contract::objects,
     forward::{address, knows, reply_to, upstream},
-    world::{PATIENCE, World, by, external, query, text, udp},
+    world::{PATIENCE, World, by, external, namespace, query, service, text, udp},
 };
 
 const YES: ResponseCode = ResponseCode::NoError;
@@ -348,5 +351,70 @@ async fn logged_questions_are_answered_like_others() {
     }
     assert_eq!(world.running.counts().forwarded, 1, "the cache is asked all the same");
     assert_eq!(world.running.counts().slow_queries, 6);
+    world.end().await;
+}
+
+/// The same with a label `app`.
+fn labelled(object: Object, app: &str) -> Object {
+    let labels: Labels = [("app".into(), app.into())].into();
+    match object {
+        Object::Namespace(old) => {
+            Object::Namespace(Arc::new(Namespace { labels, ..(*old).clone() }))
+        }
+        Object::Service(old) => {
+            let extras = ServiceExtras { labels, ..(*old.extras).clone() };
+            Object::Service(Arc::new(Service { extras: extras.into(), ..(*old).clone() }))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn labels_choose_the_services_and_namespaces_that_have_names() {
+    let corefile = ".:53 {\n kubernetes cluster.local in-addr.arpa {\n pods insecure\n \
+                    namespace_labels app=shown\n labels app in (shown, too)\n }\n}\n";
+    let objects = vec![
+        labelled(namespace("yes"), "shown"),
+        labelled(namespace("no"), "hidden"),
+        namespace("bare"),
+        labelled(service("yes", "web", &["10.96.0.1"], &[]), "too"),
+        service("yes", "bare", &["10.96.0.2"], &[]),
+        labelled(service("no", "web", &["10.96.0.3"], &[]), "shown"),
+        labelled(service("bare", "web", &["10.96.0.4"], &[]), "shown"),
+    ];
+    let mut world = World::by(corefile, objects).await;
+    let before = [
+        ("web.yes.svc", YES),
+        ("bare.yes.svc", NO),
+        ("web.no.svc", NO),
+        ("web.bare.svc", NO),
+        ("yes.svc", YES),
+        ("no.svc", NO),
+        ("10-1-0-1.yes.pod", YES),
+        ("10-1-0-1.no.pod", NO),
+    ];
+    let after = [
+        ("web.yes.svc", NO),
+        ("web.no.svc", YES),
+        ("web.bare.svc", NO),
+        ("yes.svc", NO),
+        ("10-1-0-1.no.pod", YES),
+    ];
+    for (cases, shown, hidden) in [(&before[..], 1, 3), (&after[..], 3, 1)] {
+        for (name, code) in cases {
+            let reply = world.ask(&format!("{name}.cluster.local."), RecordType::A).await;
+            assert_eq!(reply.metadata.response_code, *code, "{name}");
+        }
+        let pointer = |last: u8| format!("{last}.0.96.10.in-addr.arpa.");
+        for (last, code) in [(shown, YES), (hidden, NO)] {
+            let reply = world.ask(&pointer(last), RecordType::PTR).await;
+            assert_eq!(reply.metadata.response_code, code, "10.96.0.{last}");
+        }
+        // Only the namespaces' labels change.
+        let swapped = [labelled(namespace("yes"), "hidden"), labelled(namespace("no"), "shown")];
+        if shown == 1 {
+            world.apply(swapped.into_iter().map(Change::Upsert).collect()).await;
+        }
+    }
     world.end().await;
 }

@@ -182,7 +182,7 @@ pub fn ip(text: &str) -> IpAddr {
 }
 
 pub fn namespace(name: &str) -> Object {
-    Object::Namespace(Arc::new(Namespace { key: Key::new("", name) }))
+    Object::Namespace(Arc::new(Namespace { key: Key::new("", name), labels: [].into() }))
 }
 
 /// A ClusterIP Service; headless without addresses.

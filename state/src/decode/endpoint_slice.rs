@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Raw, fields,
-    metadata::{Head, Metadata},
+    metadata::{HEADLESS, Head, IMPORTED_SERVICE, Metadata, SERVICE_NAME, SOURCE_CLUSTER},
     names::Names,
     text::{Text, kept, nullable},
 };
@@ -91,9 +91,9 @@ impl<'a> Raw<'a> for RawSlice<'a> {
         let annotations = &self.metadata.annotations;
         let trigger = annotations.last_change_trigger_time.as_deref();
         let labels = &self.metadata.labels;
-        let service = names.get_some(labels.service_name.as_ref());
-        let import = names.get_some(labels.imported_service.as_ref()).map(|service| {
-            let cluster = names.get_some(labels.source_cluster.as_ref()).unwrap_or_default();
+        let service = names.get_some(labels.get(SERVICE_NAME));
+        let import = names.get_some(labels.get(IMPORTED_SERVICE)).map(|service| {
+            let cluster = names.get_some(labels.get(SOURCE_CLUSTER)).unwrap_or_default();
             Arc::new(Import { service, cluster })
         });
         if service.is_none() && import.is_none() {
@@ -117,7 +117,7 @@ impl<'a> Raw<'a> for RawSlice<'a> {
             ipv6,
             endpoints: endpoints.collect::<Result<_, _>>()?,
             ports,
-            headless_label: labels.headless.is_some(),
+            headless_label: labels.get(HEADLESS).is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
             import,
             key,

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::text::{Text, nullable};
+use super::{
+    names::Names,
+    text::{Text, kept, nullable},
+};
+use crate::model;
 
 /// Every annotation by name, for kinds that are steered by them.
 pub(super) type AllAnnotations<'a> = BTreeMap<Text<'a>, Text<'a>>;
@@ -33,21 +37,18 @@ pub(super) struct Metadata<'a, A = Annotations<'a>> {
     pub(super) annotations: A,
 }
 
+/// Labels that mean something here.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
+pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
+pub(super) const IMPORTED_SERVICE: &str = "multicluster.kubernetes.io/service-name";
+pub(super) const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
+
+/// All labels, as they are written.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Labels<'a> {
-    #[serde(borrow, rename = "kubernetes.io/service-name")]
-    pub(super) service_name: Option<Text<'a>>,
-    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
-    pub(super) service_proxy_name: Option<Text<'a>>,
-    #[serde(rename = "service.kubernetes.io/headless")]
-    pub(super) headless: Option<Text<'a>>,
-    #[serde(rename = "topology.kubernetes.io/zone")]
-    pub(super) zone: Option<Text<'a>>,
-    #[serde(rename = "multicluster.kubernetes.io/service-name")]
-    pub(super) imported_service: Option<Text<'a>>,
-    #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
-    pub(super) source_cluster: Option<Text<'a>>,
-}
+#[serde(transparent)]
+pub(super) struct Labels<'a>(#[serde(borrow)] BTreeMap<Text<'a>, Option<Text<'a>>>);
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Annotations<'a> {
@@ -73,6 +74,22 @@ struct NamedMetadata<'a> {
     name: Text<'a>,
     namespace: Option<Text<'a>>,
     resource_version: Option<Text<'a>>,
+}
+
+impl<'a> Labels<'a> {
+    /// A label's value; there may be none.
+    pub(super) fn get(&self, key: &str) -> Option<&Text<'a>> {
+        self.0.get(key)?.as_ref()
+    }
+
+    /// All of them, if labels are kept at all.
+    pub(super) fn kept(&self, names: &mut Names) -> model::Labels {
+        if !names.keeps_labels() {
+            return model::Labels::default();
+        }
+        let labels = self.0.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        kept(labels.map(|(key, value)| (names.get(key), names.get(value))).collect())
+    }
 }
 
 impl<A> Metadata<'_, A> {

@@ -12,6 +12,8 @@ const SWEEP_ENTRIES_MIN: usize = 4096;
 /// Pools of what recurs.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// Labels that mean nothing here are kept, too.
+    labels: bool,
     strings: Pool<Name>,
     service_ports: Pool<Arc<[ServicePort]>>,
     endpoint_ports: Pool<Arc<[EndpointPort]>>,
@@ -24,6 +26,14 @@ struct Pool<S> {
 }
 
 impl Names {
+    pub(super) fn new(labels: bool) -> Self {
+        Self { labels, ..Self::default() }
+    }
+
+    pub(super) fn keeps_labels(&self) -> bool {
+        self.labels
+    }
+
     /// The shared string equal to `text`.
     pub fn get(&mut self, text: &str) -> Name {
         // Of a static string there is no count.

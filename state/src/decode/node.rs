@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Raw, fields,
-    metadata::{Head, Metadata},
+    metadata::{Head, Metadata, ZONE},
     names::Names,
     text::{Text, kept, nullable},
 };
@@ -133,7 +133,7 @@ impl<'a> Raw<'a> for RawNode<'a> {
         let node = Node {
             key,
             addresses: kept(addresses),
-            zone: names.get_some(self.metadata.labels.zone.as_ref()),
+            zone: names.get_some(self.metadata.labels.get(ZONE)),
             pod_cidrs: kept(pod_cidrs),
             deleting: self.metadata.deletion_timestamp.is_some(),
             taints: kept(taints),
@@ -149,9 +149,10 @@ impl<'a> Raw<'a> for RawNamespace<'a> {
         self.metadata.head()
     }
 
-    fn check(self, key: Key, _: &mut Names) -> Result<Option<Object>, String> {
+    fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
         fields::label(&key.name, format_args!("metadata.name"))?;
-        Ok(Some(Object::Namespace(Arc::new(Namespace { key }))))
+        let labels = self.metadata.labels.kept(names);
+        Ok(Some(Object::Namespace(Arc::new(Namespace { key, labels }))))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Raw, fields,
-    metadata::{Head, Metadata},
+    metadata::{HEADLESS, Head, Metadata, SERVICE_PROXY_NAME},
     names::Names,
     text::{IntOrText, Text, kept, nullable},
 };
@@ -130,7 +130,8 @@ impl<'a> Raw<'a> for RawService<'a> {
                 format_args!("spec.healthCheckNodePort"),
             )?,
             load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
-            proxy_name: names.get_some(metadata.labels.service_proxy_name.as_ref()),
+            proxy_name: names.get_some(metadata.labels.get(SERVICE_PROXY_NAME)),
+            labels: metadata.labels.kept(names),
         };
         let ports = ports(&spec.ports, service_type, headless, names)?;
         let service = Service {
@@ -150,7 +151,7 @@ impl<'a> Raw<'a> for RawService<'a> {
             )?,
             publish_not_ready_addresses: spec.publish_not_ready_addresses,
             traffic_distribution: distribution(spec.traffic_distribution.as_deref()),
-            headless_label: metadata.labels.headless.is_some(),
+            headless_label: metadata.labels.get(HEADLESS).is_some(),
             key,
         };
         Ok(Some(Object::Service(Arc::new(service))))

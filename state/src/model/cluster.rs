@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
-use super::{EndpointPort, Key, Name};
+use super::{EndpointPort, Key, Labels, Name};
 
 /// A Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Node {
 pub struct Namespace {
     /// Name (namespace empty).
     pub key: Key,
+    /// `metadata.labels`, where labels are kept.
+    pub labels: Labels,
 }
 
 /// A ServiceCIDR: where ClusterIPs are taken from. One that is being deleted still counts, as its

@@ -6,7 +6,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::{Addresses, Key, Name, Plain, Rare};
+use super::{Addresses, Key, Labels, Name, Plain, Rare};
 
 /// Transport protocol; part of every frontend's identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,6 +201,8 @@ pub struct ServiceExtras {
     pub load_balancing: LoadBalancing,
     /// Label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
     pub proxy_name: Option<Name>,
+    /// `metadata.labels`, where labels are kept.
+    pub labels: Labels,
 }
 
 impl Plain for ServiceExtras {

@@ -46,6 +46,8 @@ pub struct DirectoryOptions {
     pub path: PathBuf,
     /// Only Pods of this node are taken; `None` takes all.
     pub node_name: Option<Name>,
+    /// Labels of Services and Namespaces are kept.
+    pub labels: bool,
     /// Secrets and ConfigMaps to take though no Ingress refers to them.
     pub always: BTreeSet<ObjectRef>,
 }
@@ -77,7 +79,7 @@ pub fn load(
 ) -> Result<Loaded, SourceError> {
     let kinds = BTreeSet::from(Kind::ALL);
     let (mut store, snapshots) = Store::new(kinds.iter().copied());
-    let mut tree = Tree::new(kinds, node_name, always);
+    let mut tree = Tree::new(kinds, node_name, always, true);
     for path in paths {
         let fail = |source| SourceError::Directory { path: path.clone(), source };
         let reading = tree.read(path, &BTreeSet::new(), None).map_err(fail)?;
@@ -104,8 +106,8 @@ impl Directory {
 
 impl Source for Directory {
     async fn run(mut self, sink: Sink, cancel: CancellationToken) -> Result<(), SourceError> {
-        let DirectoryOptions { path, node_name, always } = self.options;
-        let mut tree = Tree::new(sink.wanted().clone(), node_name, always);
+        let DirectoryOptions { path, node_name, labels, always } = self.options;
+        let mut tree = Tree::new(sink.wanted().clone(), node_name, always, labels);
         let mut first = true;
         loop {
             let touched = self.notify.take_touched();

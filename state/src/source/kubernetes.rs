@@ -48,6 +48,8 @@ pub struct KubernetesOptions {
     pub node_name: Name,
     /// Pods of every node are followed, where pods are; else only those of the own node.
     pub all_pods: bool,
+    /// Labels of Services and Namespaces are kept.
+    pub labels: bool,
     /// Secrets and ConfigMaps to follow though no Ingress refers to them.
     pub always: BTreeSet<ObjectRef>,
 }
@@ -61,6 +63,7 @@ pub struct Kubernetes {
     writer: Writer,
     /// Whose pods are followed; `None`: every node's.
     pods_of: Option<Name>,
+    labels: bool,
     always: BTreeSet<ObjectRef>,
 }
 
@@ -81,6 +84,7 @@ impl Kubernetes {
             outage: Arc::new(Outage::new(server, is_in_cluster)),
             addresses,
             pods_of: (!options.all_pods).then_some(options.node_name),
+            labels: options.labels,
             always: options.always,
         })
     }
@@ -113,7 +117,8 @@ impl Source for Kubernetes {
             let query = Query::whole_kind(kind, self.pods_of.as_deref());
             let references = references.take_if(|_| kind == Kind::Ingress);
             let target = WholeKind::new(kind, sink.clone(), self.outage.clone(), references);
-            tasks.spawn(Reflector::new(self.api.clone(), query, target).run());
+            let reflector = Reflector::new(self.api.clone(), query, target);
+            tasks.spawn(reflector.with_labels(self.labels).run());
         }
         let single: BTreeSet<Kind> =
             sink.wanted().iter().copied().filter(|kind| !whole(kind)).collect();

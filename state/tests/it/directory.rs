@@ -13,6 +13,7 @@ fn options(directory: &TempDir) -> DirectoryOptions {
     DirectoryOptions {
         path: directory.path().to_owned(),
         node_name: Some("node-1".into()),
+        labels: false,
         always: BTreeSet::new(),
     }
 }
@@ -52,7 +53,8 @@ async fn an_empty_directory_is_an_empty_cluster() {
 #[test]
 fn a_missing_directory_is_an_error_naming_it() {
     let path = PathBuf::from("/nonexistent/manifests");
-    let options = DirectoryOptions { path, node_name: None, always: BTreeSet::new() };
+    let options =
+        DirectoryOptions { path, node_name: None, labels: false, always: BTreeSet::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(async { Directory::new(options).unwrap_err() });
     assert_eq!(
@@ -321,7 +323,12 @@ async fn a_directory_that_vanishes_keeps_its_content_until_it_is_back() {
     let path = outer.path().join("manifests");
     fs::create_dir(&path).unwrap();
     write(&outer, "manifests/a.yaml", &service("a", 80));
-    let options = DirectoryOptions { path: path.clone(), node_name: None, always: BTreeSet::new() };
+    let options = DirectoryOptions {
+        path: path.clone(),
+        node_name: None,
+        labels: false,
+        always: BTreeSet::new(),
+    };
     let mut followed = Followed::start(Directory::new(options).unwrap(), Kind::ALL);
     followed.until("in sync", |_| true).await;
     fs::rename(&path, outer.path().join("away")).unwrap();

@@ -124,7 +124,10 @@ fn object() -> impl Strategy<Value = Object> {
     prop_oneof![
         (name(), 0..3u8).prop_map(|(name, variant)| service(name, variant)),
         (name(), name(), 0..3u8).prop_map(|(name, of, variant)| slice(name, of, variant)),
-        name().prop_map(|name| Object::Namespace(Arc::new(Namespace { key: Key::new("", name) }))),
+        name().prop_map(|name| {
+            let key = Key::new("", name);
+            Object::Namespace(Arc::new(Namespace { key, labels: [].into() }))
+        }),
         (name(), 0..3u8).prop_map(|(name, variant)| {
             let data = BTreeMap::from([("x".into(), Arc::from([variant]))]);
             let (key, secret_type) = (Key::new("n", name), "Opaque".into());

@@ -2,10 +2,21 @@ use serde_json::{Value, json};
 
 use super::{decode, good, refused, set};
 use crate::{
-    decode::Decoded,
+    decode::{Decoded, Decoder},
     model::{IngressBackend, Kind, Object, PathType, ServiceBackendPort},
     source::references,
 };
+
+#[test]
+fn labels_are_kept_where_they_are_wanted() {
+    let document = r#"{"metadata":{"name":"shop","labels":{"b":"2","a":"1","none":null}}}"#;
+    for (wanted, labels) in [(true, vec![("a", "1"), ("b", "2")]), (false, vec![])] {
+        let item = Decoder::new(wanted).json(Kind::Namespace, document, &"test".into()).unwrap();
+        let Decoded::Object(Object::Namespace(namespace)) = item.decoded else { panic!() };
+        let found = namespace.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        assert_eq!(found.collect::<Vec<_>>(), labels);
+    }
+}
 
 #[test]
 fn a_service_import_is_read() {

@@ -69,9 +69,10 @@ impl Tree {
         wanted: BTreeSet<Kind>,
         node_name: Option<Name>,
         always: BTreeSet<ObjectRef>,
+        labels: bool,
     ) -> Self {
         Self {
-            decoder: Decoder::default(),
+            decoder: Decoder::new(labels),
             catalog: Catalog::new(wanted, node_name, always),
             known: BTreeMap::new(),
             bad: BTreeMap::new(),

@@ -103,6 +103,11 @@ impl<T: Target> Reflector<T> {
         }
     }
 
+    /// The same, keeping labels or not.
+    pub(super) fn with_labels(self, labels: bool) -> Self {
+        Self { decoder: Decoder::new(labels), ..self }
+    }
+
     /// Runs until nobody takes changes any more.
     pub(super) async fn run(mut self) -> Closed {
         loop {
