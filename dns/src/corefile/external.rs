@@ -16,6 +16,8 @@ pub struct ExternalOptions {
     pub apex: String,
     /// In seconds.
     pub ttl_seconds: u32,
+    /// `headless`: endpoints of Services without addresses outside are shown, too.
+    pub headless: bool,
     /// `fallthrough`.
     pub fallthrough: Fallthrough,
 }
@@ -29,6 +31,7 @@ pub(super) fn read(
         zones: if named.is_empty() { block_zones.to_vec() } else { named },
         apex: APEX.to_owned(),
         ttl_seconds: TTL_SECONDS,
+        headless: false,
         fallthrough: Fallthrough::Never,
     };
     for option in &line.body {
@@ -42,13 +45,8 @@ pub(super) fn read(
                 options.apex = apex.text.trim_end_matches('.').to_ascii_lowercase();
             }
             "fallthrough" => options.fallthrough = Fallthrough::read(option)?,
-            "headless" => {
-                return Err(option.name.error(
-                    "k8s_external: headless is CoreDNS's and not served here: remove this line, or \
-                     keep CoreDNS for these zones",
-                ));
-            }
-            _ => return Err(option.unknown("k8s_external", "ttl, apex, fallthrough")),
+            "headless" => options.headless = option.expect(0, 0)?.is_empty(),
+            _ => return Err(option.unknown("k8s_external", "ttl, apex, headless, fallthrough")),
         }
     }
     Ok(options)

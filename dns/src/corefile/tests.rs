@@ -224,7 +224,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("dns64 10.0.0.0/8"), 2, "IPv6 prefix"),
         (block("dns64 {\n prefix 64:ff9b::/95\n}"), 3, "IPv6 prefix"),
         (block("dns64 {\n nope\n}"), 3, "known are prefix"),
-        (block("k8s_external a.b {\n headless\n}"), 3, "headless is CoreDNS's"),
+        (block("k8s_external a.b {\n headless all\n}"), 3, "too much"),
         (block("k8s_external a.b {\n apex a.b\n}"), 3, "one label"),
         (block("k8s_external a.b {\n ttl 4000\n}"), 3, "0 to 3600"),
         (block("multisocket many"), 2, "1 to 1024"),

@@ -1,5 +1,7 @@
 //! `k8s_external`: Services by their addresses outside of the cluster.
 
+mod headless;
+
 use std::net::IpAddr;
 
 use hickory_proto::{
@@ -38,6 +40,8 @@ pub(crate) struct External {
     zones: Vec<ExternalZone>,
     apex: Box<[u8]>,
     ttl_seconds: u32,
+    /// Endpoints of Services without addresses outside have names, too.
+    headless: bool,
     misses: Misses,
 }
 
@@ -55,6 +59,8 @@ struct ExternalZone {
 enum Seen<'z> {
     /// Records of these addresses, and of these ports at a Service's name.
     Service(&'z Outside, Vec<&'z OutsidePort>, Name),
+    /// Records of these endpoints of the Service of this name.
+    Servers(Vec<headless::Server<'z>>, WireName),
     /// The name server's addresses.
     Server(Option<&'z Outside>),
     Apex,
@@ -84,6 +90,7 @@ impl External {
             zones,
             apex: options.apex.as_bytes().into(),
             ttl_seconds: options.ttl_seconds,
+            headless: options.headless,
             misses: Misses::new(&options.fallthrough)?,
         })
     }
@@ -123,6 +130,10 @@ impl External {
                 let addresses = outside.into_iter().flat_map(|o| o.addresses.iter());
                 message.answers = self.addresses(&owner, addresses, qtype);
             }
+            Seen::Servers(servers, service) => {
+                (message.answers, message.additionals) =
+                    self.of_servers(&owner, &servers, &service, qtype);
+            }
             Seen::Service(outside, ports, target) if qtype == rtype::SRV => {
                 message.answers = self.services(&owner, &ports, outside, &target);
                 let addresses = outside.addresses.iter();
@@ -157,7 +168,13 @@ impl External {
             return if names.has_namespace(asked.label(last)) { Seen::Bare } else { Seen::NoName };
         };
         let key = asked.span(first, below);
-        let Some(outside) = names.outside(key) else { return Seen::NoName };
+        let Some(outside) = names.outside(key) else {
+            let service = self.headless.then(|| at.zone.name.below(key).ok()).flatten();
+            return match service {
+                Some(service) => headless::seen(names, asked, first, service),
+                None => Seen::NoName,
+            };
+        };
         let protocol = |port: &&OutsidePort, label: &[u8]| {
             label.strip_prefix(b"_") == Some(port.protocol.as_bytes())
         };

@@ -165,7 +165,7 @@ impl Endpoints {
     }
 
     /// The targets of a label, lower case.
-    pub(super) fn group(&self, label: &[u8]) -> Option<Group<'_>> {
+    pub(crate) fn group(&self, label: &[u8]) -> Option<Group<'_>> {
         let named = self.range(|target| {
             target.name.as_deref().map_or(Ordering::Less, |name| name.as_bytes().cmp(label))
         });

@@ -6,7 +6,7 @@ use super::{
     DNS_SERVICE, DNS_SERVICE_LABELS, Known, Zone,
     authority::Authority,
     dashed,
-    endpoints::Group,
+    endpoints::{Endpoints, Group},
     reverse::Pointer,
     service::{ServiceNames, Srv},
 };
@@ -132,6 +132,12 @@ impl Zone {
     fn service(&self, name: &LowerName, at: usize) -> Option<&ServiceNames> {
         let (service, namespace) = (name.label(at), name.label(at + 1));
         self.services.find(name.span(at, at + 2)).find(|names| names.is_of(service, namespace))
+    }
+
+    /// Whether the Service whose label is number `at` of a name is headless, and its ready endpoints.
+    pub(crate) fn endpoints_of(&self, name: &LowerName, at: usize) -> Option<(bool, &Endpoints)> {
+        let names = self.service(name, at)?;
+        Some((names.service.headless, names.endpoints()?))
     }
 
     pub(super) fn namespace(&self, label: &[u8]) -> Found<'_> {

@@ -370,6 +370,56 @@ async fn k8s_external_shows_services_by_their_addresses_outside() {
 }
 
 #[tokio::test]
+async fn k8s_external_shows_endpoints_with_headless() {
+    let mut things = objects();
+    things.push(outside("shop", &["203.0.113.1"], &[]));
+    let zone = "demo.example.org.";
+    let yes = ResponseCode::NoError;
+    let no = ResponseCode::NXDomain;
+    let one = format!("db-0.db.{zone} SRV 0 100 15432 db-0.db.{zone}");
+    let cases: [(&str, RecordType, ResponseCode, &[&str]); 13] = [
+        ("db", A, yes, &["A 10.1.0.1", "A 10.1.0.2"]),
+        ("db", AAAA, yes, &["AAAA fd00:1::"]),
+        ("db", RecordType::TXT, yes, &[]),
+        ("db-0.db", A, yes, &["A 10.1.0.1"]),
+        ("_pg._tcp.db", A, yes, &["A 10.1.0.1", "A 10.1.0.2"]),
+        ("_tcp.db", A, yes, &[]),
+        ("_udp.db", A, no, &[]),
+        ("_nope._tcp.db", A, no, &[]),
+        // Not ready.
+        ("db-2.db", A, no, &[]),
+        ("idle", A, no, &[]),
+        // A Service with an address inside is not shown, its endpoints are.
+        ("single", A, no, &[]),
+        ("10-1-0-9.single", A, yes, &["A 10.1.0.9"]),
+        ("shop", A, yes, &["A 203.0.113.1"]),
+    ];
+    for headless in [true, false] {
+        let option = if headless { "headless" } else { "ttl 5" };
+        let corefile = format!(
+            ".:53 {{\n kubernetes cluster.local\n k8s_external example.org {{\n {option}\n }}\n}}\n"
+        );
+        let world = World::by(&corefile, things.clone()).await;
+        for (name, rtype, code, answers) in cases {
+            let name = format!("{name}.{zone}");
+            let is_shown = headless || name.starts_with("shop");
+            let reply = world.ask(&name, rtype).await;
+            let wanted: Vec<_> = answers.iter().map(|data| format!("{name} {data}")).collect();
+            let (code, wanted) = if is_shown { (code, wanted) } else { (no, vec![]) };
+            assert_eq!(reply.metadata.response_code, code, "{name} {rtype} {option}");
+            assert_eq!(text(&reply.answers), wanted, "{name} {rtype} {option}");
+        }
+        if headless {
+            let reply = world.ask(&format!("_pg._tcp.db.{zone}"), RecordType::SRV).await;
+            assert_eq!((reply.answers.len(), reply.additionals.len()), (3, 3), "{reply}");
+            let reply = world.ask(&format!("db-0.db.{zone}"), RecordType::SRV).await;
+            assert_eq!(text(&reply.answers), [one.as_str()]);
+        }
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     let corefile = ".:53 {\n kubernetes cluster.local\n k8s_external example.org\n}\n";
     let world = World::unsynced(&by(corefile));
