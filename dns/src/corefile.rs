@@ -7,6 +7,7 @@
 //! The order of lines within a server block has no meaning, as in CoreDNS: what asks first is fixed.
 
 mod autopath;
+mod bind;
 mod blocks;
 mod cache;
 mod external;

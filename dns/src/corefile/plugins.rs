@@ -1,7 +1,7 @@
 //! A server block's lines by their plugins.
 
 use super::{
-    CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath,
+    CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath, bind,
     blocks::{Block, Directive},
     cache, external, forward, guards, hosts, kubernetes, log, replies, rewrite, servers, template,
     tokens::Token,
@@ -126,10 +126,10 @@ fn plugin(
             server.buffer_bytes = Some(bytes.unwrap_or(1232));
         }
         "bind" => {
-            line.no_body()?;
-            for word in line.expect(1, usize::MAX)? {
-                let cure = "bind: give IP addresses; interfaces by name are not followed here";
-                server.bind.push(word.ip().map_err(|_| word.error(cure))?);
+            for address in bind::read(line)? {
+                if !server.bind.contains(&address) {
+                    server.bind.push(address);
+                }
             }
         }
         "acl" => server.acl.extend(guards::read(line)?),

@@ -142,6 +142,20 @@ fn files_are_imported_by_pattern() {
 }
 
 #[test]
+fn bind_takes_addresses_and_those_of_interfaces_each_once() {
+    let bound = |lines: &str| {
+        let corefile = parse(&format!(".:53 {{\n{lines}\n}}\n")).unwrap();
+        corefile.blocks[0].bind.clone()
+    };
+    let [v4, v6] = ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().unwrap());
+    assert_eq!(bound("bind 127.0.0.1\nbind ::1 127.0.0.1"), [v4, v6]);
+    let all = bound("bind lo 127.0.0.1");
+    assert_eq!(all.iter().filter(|address| **address == v4).count(), 1, "{all:?}");
+    let without = bound("bind lo ::1 {\n except ::1\n}");
+    assert!(without.contains(&v4) && !without.contains(&v6), "{without:?}");
+}
+
+#[test]
 fn hosts_reads_the_machine_s_file_beside_its_own_lines_unless_another_is_named() {
     for (line, file) in [
         ("hosts", "/etc/hosts"),
@@ -188,7 +202,11 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("cache\ncache"), 3, "twice in one server block"),
         (block("health {\n lameduck x\n}"), 3, "no duration"),
         (block("reload 1s"), 2, "at least 2s"),
-        (block("bind eth0"), 2, "IP addresses"),
+        // Longer than any interface's name can be.
+        (block("bind nosuchinterface0"), 2, "neither an IP address nor an interface"),
+        (block("bind 127.0.0.1 {\n except nosuchinterface0\n}"), 3, "neither an IP address"),
+        (block("bind 127.0.0.1 {\n except lo\n}"), 2, "leaves no address"),
+        (block("bind lo {\n only ::1\n}"), 3, "known are except"),
         (block("log . {\n class noerror\n}"), 3, "success, denial, error or all"),
         (block("log . \"{remote} {local}\""), 2, "{local} is not known here"),
         (block("errors {\n nonsense\n}"), 3, "errors has no option"),
