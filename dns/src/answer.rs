@@ -154,7 +154,8 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
     };
     let is_stale = matches!(freshness, Freshness::Stale(_));
     let ask_first = is_stale && cache.stale().is_some_and(|stale| stale.verify);
-    if ask_first && !entry.failed_lately(now) {
+    let failed_lately = is_stale && entry.failed_lately(now);
+    if ask_first && !failed_lately {
         return None;
     }
     let (bytes, code) = entry.answer(question, query, buffer, limit, now, rotation)?;
@@ -163,7 +164,7 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
         note(CacheUse::Stale);
     }
     let made = Made { bytes, code, by: Plugin::Cache };
-    if freshness == Freshness::Fresh || ask_first || entry.refreshing.swap(true, Relaxed) {
+    if freshness == Freshness::Fresh || failed_lately || entry.refreshing.swap(true, Relaxed) {
         return Some(Outcome::Reply(made));
     }
     if freshness == Freshness::Prefetch {

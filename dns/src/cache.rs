@@ -130,6 +130,10 @@ impl Cache {
             return;
         }
         entry.keep_ttl = self.options.keep_ttl;
+        if let Some(stale) = self.options.stale {
+            entry.stale_ttl_seconds = stale.ttl_seconds;
+            entry.recheck = stale.failure_recheck;
+        }
         let hash = self.hash(entry.name(), entry.qtype, entry.flavour);
         // What a name was before it is no more: a name denied now must not be answered stale.
         let other = if entry.is_denial() { &self.success } else { &self.denial };

@@ -1,10 +1,10 @@
 //! What to answer for, where to listen, whom to ask for the rest.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::corefile::{
-    CacheOptions, Corefile, DEFAULT_PORT, Fallthrough, ForwardOptions, ForwardPolicy,
-    KubernetesOptions, Pods, ServerBlock, Stale, TlsOptions, To, Transport, ZoneAt,
+    CacheOptions, Corefile, DEFAULT_PORT, FAILURE_RECHECK, Fallthrough, ForwardOptions,
+    ForwardPolicy, KubernetesOptions, Pods, ServerBlock, Stale, TlsOptions, To, Transport, ZoneAt,
 };
 
 /// Settings of the DNS role; [`DnsConfig::default`] is what kubeadm's Corefile means.
@@ -69,7 +69,13 @@ impl Default for DnsConfig {
 }
 
 /// How long answers of upstreams that fail are still served, as RFC 8767 §5 recommends at least.
-const STALE: Stale = Stale { period: std::time::Duration::from_secs(86400), verify: true };
+const STALE: Stale = Stale {
+    period: Duration::from_secs(86400),
+    verify: true,
+    verify_timeout: Duration::ZERO,
+    ttl_seconds: 0,
+    failure_recheck: FAILURE_RECHECK,
+};
 
 impl DnsConfig {
     /// The Corefile, or one that means what the other settings mean.

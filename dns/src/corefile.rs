@@ -39,6 +39,7 @@ use fairlead_state::in_one_line;
 use ipnetwork::IpNetwork;
 
 pub use autopath::{AutopathOptions, Search};
+pub(crate) use cache::FAILURE_RECHECK;
 pub use cache::{CacheOptions, Half, Prefetch, Stale};
 pub use external::ExternalOptions;
 pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, TlsOptions, To, Transport};

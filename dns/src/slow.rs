@@ -165,7 +165,7 @@ impl SlowPath {
         &self,
         asked: Asked<'_>,
         _permit: &Permit,
-        counters: &Counters,
+        counters: &Arc<Counters>,
     ) -> Option<Vec<u8>> {
         let begun = Instant::now();
         counters.slow_queries.fetch_add(1, Ordering::Relaxed);

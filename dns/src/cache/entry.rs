@@ -25,8 +25,6 @@ use crate::{
     },
 };
 
-/// After a failure stale answers are given without asking for so long (RFC 8767 §5).
-const FAILURE_RECHECK_SECONDS: u64 = 30;
 /// Aliases followed within one answer.
 const ALIASES_MAX: usize = 16;
 
@@ -47,6 +45,10 @@ pub(crate) struct Entry {
     /// The longest time to live that is told.
     ttl_max: u32,
     pub(super) keep_ttl: bool,
+    /// The time to live that is told past the end.
+    pub(super) stale_ttl_seconds: u32,
+    /// After a failure stale answers are given without asking for so long.
+    pub(super) recheck: Duration,
     /// Questions without a longer pause than `prefetch` allows.
     hits: AtomicU32,
     /// Seconds after `stored`.
@@ -110,6 +112,8 @@ impl Entry {
             lifetime_seconds: lifetime(reply),
             ttl_max: u32::MAX,
             keep_ttl: false,
+            stale_ttl_seconds: 0,
+            recheck: Duration::ZERO,
             hits: AtomicU32::new(0),
             last_hit: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -161,7 +165,7 @@ impl Entry {
     pub(crate) fn failed_lately(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.stored).as_secs() + 1;
         let failed = self.failed.load(Relaxed);
-        failed > 0 && age.saturating_sub(failed) < FAILURE_RECHECK_SECONDS
+        failed > 0 && age.saturating_sub(failed) < self.recheck.as_secs()
     }
 
     /// Counts a question and says how good the entry is.
@@ -198,9 +202,9 @@ impl Entry {
         for (number, record) in (0_u16..).zip(self.turned(rotation)) {
             let ttl_at = owner_bytes(record)? + 4;
             let ttl = record.get(ttl_at..)?.first_chunk().copied().map(u32::from_be_bytes)?;
-            // Past the entry's end nothing is good for any longer.
             let is_over = age >= self.lifetime_seconds;
-            let ttl = if is_over { 0 } else { ttl.min(self.ttl_max).saturating_sub(age) };
+            let left = ttl.min(self.ttl_max).saturating_sub(age);
+            let ttl = if is_over { self.stale_ttl_seconds } else { left };
             if !reply.aged(record, ttl_at, ttl, number < self.answers) {
                 break;
             }

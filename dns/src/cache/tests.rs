@@ -113,10 +113,20 @@ fn kept_addresses_take_turns_behind_their_aliases() {
 fn stale_entries_are_served_for_their_period_only() {
     let now = Instant::now();
     let period = Duration::from_secs(10);
-    let cache = cache(|options| options.stale = Some(Stale { period, verify: false }));
-    keep(&cache, "a.example", 100, 1, now);
-    assert_eq!(ttl_after(&cache, "a.example", now, 109), Some(0));
-    assert_eq!(ttl_after(&cache, "a.example", now, 110), None);
+    for ttl_seconds in [0, 30] {
+        let stale = Stale {
+            period,
+            verify: false,
+            verify_timeout: Duration::ZERO,
+            ttl_seconds,
+            failure_recheck: Duration::ZERO,
+        };
+        let cache = cache(|options| options.stale = Some(stale));
+        keep(&cache, "a.example", 100, 1, now);
+        assert_eq!(ttl_after(&cache, "a.example", now, 99), Some(1));
+        assert_eq!(ttl_after(&cache, "a.example", now, 109), Some(ttl_seconds));
+        assert_eq!(ttl_after(&cache, "a.example", now, 110), None);
+    }
 }
 
 #[test]

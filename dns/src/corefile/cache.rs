@@ -13,7 +13,12 @@ const DENIAL_TTL_SECONDS: u32 = 1800;
 const MIN_TTL_SECONDS: u32 = 5;
 const SERVFAIL: Duration = Duration::from_secs(5);
 const SERVFAIL_MAX: Duration = Duration::from_secs(300);
+/// RFC 2181 §8.
+const TTL_SECONDS_MAX: u32 = i32::MAX.unsigned_abs();
 const STALE: Duration = Duration::from_secs(3600);
+/// With `verify`, as RFC 8767 §5 recommends.
+pub(crate) const FAILURE_RECHECK: Duration = Duration::from_secs(30);
+const FAILURE_RECHECK_MAX: Duration = Duration::from_secs(300);
 const KNOWN: &str = "success, denial, prefetch, serve_stale, servfail, disable, keepttl";
 
 /// Bounds of one half of a cache.
@@ -34,6 +39,12 @@ pub struct Stale {
     pub period: Duration,
     /// `verify`: only when the upstreams fail. Otherwise at once, and refreshed meanwhile.
     pub verify: bool,
+    /// How long a client waits for them then; zero: until they fail.
+    pub verify_timeout: Duration,
+    /// Time to live that is told past an entry's end, in seconds.
+    pub ttl_seconds: u32,
+    /// After a failure they are not asked again for so long.
+    pub failure_recheck: Duration,
 }
 
 /// `prefetch`.
@@ -156,17 +167,50 @@ fn read_half(line: &Directive, half: &mut Half) -> Result<(), CorefileError> {
     Ok(())
 }
 
-/// `[DURATION] [immediate|verify]`.
+/// `[DURATION] [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]`.
 fn read_stale(line: &Directive) -> Result<Stale, CorefileError> {
-    let mut stale = Stale { period: STALE, verify: false };
-    for word in line.expect(0, 2)? {
-        match word.text.as_str() {
-            "immediate" => {}
-            "verify" => stale.verify = true,
-            _ => stale.period = word.duration()?,
+    let mut stale = Stale {
+        period: STALE,
+        verify: false,
+        verify_timeout: Duration::ZERO,
+        ttl_seconds: 0,
+        failure_recheck: Duration::ZERO,
+    };
+    let mut words = line.expect(0, 5)?;
+    if let [period, rest @ ..] = words
+        && !["immediate", "verify"].contains(&period.text.as_str())
+    {
+        stale.period = period.duration()?;
+        words = rest;
+    }
+    let times = match words {
+        [] => return Ok(stale),
+        [mode, times @ ..] if mode.text == "immediate" => times,
+        [mode, times @ ..] if mode.text == "verify" => {
+            stale.verify = true;
+            stale.failure_recheck = FAILURE_RECHECK;
+            stale.verify_timeout = times.first().map_or(Ok(Duration::ZERO), Token::duration)?;
+            times.get(1..).unwrap_or_default()
+        }
+        [mode, ..] => return Err(mode.error("serve_stale: write immediate or verify")),
+    };
+    if let Some(ttl) = times.first() {
+        let whole = ttl.duration().ok().filter(|ttl| ttl.subsec_nanos() == 0);
+        let seconds = whole.and_then(|ttl| u32::try_from(ttl.as_secs()).ok());
+        let seconds = seconds.filter(|seconds| *seconds <= TTL_SECONDS_MAX);
+        let wrong = || ttl.error("serve_stale: give a time to live in whole seconds, such as 30s");
+        stale.ttl_seconds = seconds.ok_or_else(wrong)?;
+    }
+    if let Some(recheck) = times.get(1) {
+        stale.failure_recheck = recheck.duration()?;
+        if stale.failure_recheck > FAILURE_RECHECK_MAX {
+            return Err(recheck.error("serve_stale: failures are rechecked after 5m at most"));
         }
     }
-    Ok(stale)
+    match times.get(2) {
+        Some(extra) => Err(extra.error(format!("serve_stale: {:?} is too much", extra.text))),
+        None => Ok(stale),
+    }
 }
 
 /// `AMOUNT [[DURATION] [PERCENTAGE%]]`.

@@ -142,6 +142,31 @@ fn files_are_imported_by_pattern() {
 }
 
 #[test]
+fn serve_stale_is_read_as_coredns_reads_it() {
+    let seconds = Duration::from_secs;
+    let none = Duration::ZERO;
+    for (words, period, verify, verify_timeout, ttl_seconds, failure_recheck) in [
+        ("", 3600, false, none, 0, none),
+        ("2h", 7200, false, none, 0, none),
+        ("1h immediate", 3600, false, none, 0, none),
+        ("1h immediate 30s 20s", 3600, false, none, 30, seconds(20)),
+        ("verify", 3600, true, none, 0, seconds(30)),
+        ("1h verify 100ms", 3600, true, Duration::from_millis(100), 0, seconds(30)),
+        ("1h verify 0 30s", 3600, true, none, 30, seconds(30)),
+        ("1h verify 0 30s 0", 3600, true, none, 30, none),
+    ] {
+        let corefile = parse(&format!(".:53 {{\n cache {{\n serve_stale {words}\n }}\n}}\n"));
+        let wanted =
+            Stale { period: seconds(period), verify, verify_timeout, ttl_seconds, failure_recheck };
+        assert_eq!(
+            corefile.unwrap().blocks[0].cache.as_ref().unwrap().stale,
+            Some(wanted),
+            "{words}"
+        );
+    }
+}
+
+#[test]
 fn bind_takes_addresses_and_those_of_interfaces_each_once() {
     let bound = |lines: &str| {
         let corefile = parse(&format!(".:53 {{\n{lines}\n}}\n")).unwrap();
@@ -199,6 +224,10 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("kubernetes a.local {\n labels a in b\n}"), 3, "no label selector"),
         (block("kubernetes a.local {\n namespace_labels\n}"), 3, "a value is missing"),
         (block("cache 30 {\n disable all\n}"), 3, "success or denial"),
+        (block("cache {\n serve_stale 1h later\n}"), 3, "immediate or verify"),
+        (block("cache {\n serve_stale 1h immediate 1500ms\n}"), 3, "whole seconds"),
+        (block("cache {\n serve_stale 1h verify 0 1s 6m\n}"), 3, "5m at most"),
+        (block("cache {\n serve_stale 1h immediate 1s 1s 1s\n}"), 3, "too much"),
         (block("cache\ncache"), 3, "twice in one server block"),
         (block("health {\n lameduck x\n}"), 3, "no duration"),
         (block("reload 1s"), 2, "at least 2s"),

@@ -11,8 +11,14 @@ use hickory_proto::{
     serialize::binary::BinEncodable,
 };
 use hickory_server::{net::xfer::Protocol, server::Request};
+use tokio::time::timeout;
 
-use super::{Asked, Permit, SlowPath, chain::plain_query, message, upstreams::Wishes};
+use super::{
+    Asked, Permit, SlowPath,
+    chain::{Course, plain_query},
+    message,
+    upstreams::Wishes,
+};
 use crate::{
     cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
     counters::{CacheUse, Counters, Plugin},
@@ -22,6 +28,11 @@ use crate::{
         question::{Question, Shape},
     },
 };
+
+/// RFC 6891 §6.1.2: the root, OPT, 1232 bytes, version 0, DO, no options.
+const OPT_WITH_DO: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0];
+/// The lower byte of ARCOUNT.
+const ADDITIONAL_COUNT_AT: usize = 11;
 
 /// What is asked of others.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +61,11 @@ impl SlowPath {
     /// An answer that is kept and good, else the upstreams', else one that was good once.
     pub(super) async fn ask(
         &self,
+        course: &Course<'_>,
         site: &Site,
         wanted: Wanted<'_>,
-        counters: &Counters,
     ) -> Result<(Message, Plugin), ResponseCode> {
+        let counters = course.counters;
         let cache = site.cache.as_deref().filter(|_| wanted.wishes.recursion_desired);
         let now = Instant::now();
         let Wanted { lower, qtype, wishes, .. } = wanted;
@@ -66,7 +78,18 @@ impl SlowPath {
             },
             None => None,
         };
-        let asked = self.ask_upstreams(site, wanted, cache, counters).await;
+        let asked = self.ask_upstreams(site, wanted, cache, counters);
+        let most = cache.and_then(Cache::stale).map(|stale| stale.verify_timeout);
+        let asked = match (&stale, most.filter(|most| !most.is_zero())) {
+            (Some(stale), Some(most)) => timeout(most, asked).await.unwrap_or_else(|_| {
+                // A network's own answer is asked for by that network's next question.
+                if wishes.flavour.subnet.is_none() && !stale.refreshing.swap(true, Relaxed) {
+                    self.ask_on(course, wanted);
+                }
+                Err(ResponseCode::ServFail)
+            }),
+            _ => asked.await,
+        };
         match (asked, stale) {
             // RFC 8767 §4.
             (Err(code), Some(stale)) => {
@@ -77,6 +100,22 @@ impl SlowPath {
                 kept.map(|message| (message, Plugin::Cache)).ok_or(code)
             }
             (asked, _) => asked.map(|message| (message, Plugin::Forward)),
+        }
+    }
+
+    /// Asks for what a client waits for no longer.
+    fn ask_on(&self, course: &Course<'_>, wanted: Wanted<'_>) {
+        let Ok(name) = wanted.name.to_bytes() else { return };
+        let mut query = plain_query(0, wanted.wishes, &name, wanted.qtype);
+        if wanted.wishes.flavour.dnssec_ok {
+            query.extend_from_slice(&OPT_WITH_DO);
+            if let Some(additional) = query.get_mut(ADDITIONAL_COUNT_AT) {
+                *additional = 1;
+            }
+        }
+        let mut question = Question::new();
+        if question.read(&query) == Shape::Plain {
+            self.refresh(course.group, course.asking(&question, &query), course.counters);
         }
     }
 
@@ -146,6 +185,7 @@ impl SlowPath {
         }
         let Some(site) = policy.site(asked.group, asked.asking(&question)) else { return };
         let request = Request::from_bytes(query.to_vec(), asked.source, asked.transport);
+        let mut failed = false;
         if let (Some(_), Ok(request)) = (&permit, request)
             && let Some(asked) = request.queries.queries().first()
         {
@@ -156,7 +196,8 @@ impl SlowPath {
                 qtype: asked.query_type(),
                 wishes: wishes(&request),
             };
-            let _ = self.ask_upstreams(site, wanted, site.cache.as_deref(), counters).await;
+            let asked = self.ask_upstreams(site, wanted, site.cache.as_deref(), counters).await;
+            failed = asked.is_err();
         }
         // A refreshed entry is another one; this is for an attempt that failed.
         let Some(cache) = &site.cache else { return };
@@ -167,6 +208,9 @@ impl SlowPath {
         };
         let kept = cache.find(&question.name, question.qtype, flavour, Instant::now());
         if let Some((entry, _)) = kept {
+            if failed {
+                entry.note_failure(Instant::now());
+            }
             entry.refreshing.store(false, Relaxed);
         }
     }

@@ -1,6 +1,6 @@
 //! Resolves one name: by the zone, along aliases, at the upstreams.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use hickory_proto::{
     op::{LowerQuery, Message, Metadata, ResponseCode},
@@ -67,7 +67,7 @@ pub(super) struct Course<'c> {
     pub(super) group: usize,
     /// The network of the client that upstreams are told.
     pub(super) subnet: Option<IpNetwork>,
-    pub(super) counters: &'c Counters,
+    pub(super) counters: &'c Arc<Counters>,
 }
 
 impl SlowPath {
@@ -149,7 +149,7 @@ impl SlowPath {
         first: &Site,
         mut name: Name,
     ) -> Result<Resolved, ResponseCode> {
-        let Course { policy, zone, request, group, counters, .. } = *course;
+        let Course { policy, zone, request, group, .. } = *course;
         let qtype = request.queries.queries().first().map_or(RecordType::A, LowerQuery::query_type);
         let mut aliases = vec![];
         while aliases.len() <= ALIASES_MAX {
@@ -192,7 +192,7 @@ impl SlowPath {
                         wishes.flavour.subnet = course.subnet;
                         let lower = &question.name;
                         let wanted = Wanted { name: &name, lower, qtype, wishes };
-                        self.ask(site, wanted, counters).await?
+                        self.ask(course, site, wanted).await?
                     }
                 },
             };
@@ -218,7 +218,7 @@ impl<'c> Course<'c> {
     }
 
     /// What the server block of another question of this client is chosen by.
-    fn asking<'q>(&self, question: &'q Question, query: &'q [u8]) -> Asking<'q> {
+    pub(super) fn asking<'q>(&self, question: &'q Question, query: &'q [u8]) -> Asking<'q> {
         let tcp = self.request.protocol() != Protocol::Udp;
         Asking { question, query, source: self.request.src(), tcp }
     }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use fairlead_dns::CacheReport;
@@ -201,6 +202,31 @@ async fn stale_answers_outlive_their_upstream() {
         assert!(report(&world).served_stale > 0);
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
+    let silent = Arc::new(AtomicBool::new(false));
+    let mute = silent.clone();
+    let to = upstream(move |asked| match mute.load(Ordering::SeqCst) {
+        true => vec![],
+        false => knows(asked),
+    })
+    .await;
+    let cache = "cache {\n success 100 1 0\n serve_stale 1h verify 50ms 7s 1s\n }";
+    let world = World::by(&corefile(to, cache), vec![]).await;
+    assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+    silent.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    until(&world, "www.example.", |reply| {
+        assert_eq!(reply.answers.len(), 2, "{reply}");
+        reply.answers.iter().all(|record| record.ttl == 7)
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "its second and 50 ms");
+    silent.store(false, Ordering::SeqCst);
+    until(&world, "www.example.", |reply| reply.answers.iter().all(|record| record.ttl < 7)).await;
+    world.end().await;
 }
 
 #[tokio::test]
