@@ -13,7 +13,7 @@ mod walk;
 mod wrapped;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -68,6 +68,8 @@ struct Inner {
 pub(crate) struct Asked<'q> {
     pub(crate) query: &'q [u8],
     pub(crate) source: SocketAddr,
+    /// The address that was asked, where it is known.
+    pub(crate) local: Option<IpAddr>,
     pub(crate) transport: Protocol,
     /// Which server blocks are asked.
     pub(crate) group: usize,
@@ -79,7 +81,12 @@ impl<'q> Asked<'q> {
     /// As a client's message.
     pub(crate) fn new(query: &'q [u8], source: SocketAddr, tcp: bool, group: usize) -> Self {
         let transport = if tcp { Protocol::Tcp } else { Protocol::Udp };
-        Self { query, source, transport, group, depth: 0 }
+        Self { query, source, local: None, transport, group, depth: 0 }
+    }
+
+    /// The same, asked at this address.
+    pub(crate) fn at(self, local: Option<IpAddr>) -> Self {
+        Self { local, ..self }
     }
 
     /// What server blocks are chosen by.
@@ -135,7 +142,9 @@ impl SlowPath {
         let query = query.to_vec();
         self.0.tasks.spawn_on(
             async move {
-                let asked = Asked::new(&query, route.source(), false, group);
+                let own = || socket.local_addr().ok().map(|own| own.ip());
+                let local = route.local().or_else(own);
+                let asked = Asked::new(&query, route.source(), false, group).at(local);
                 if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                     let sent = sys::send_one(socket.as_fd(), &reply, &route);
                     counters.dropped(DropReason::SendFailed, sent.failed as u64);

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -157,7 +157,8 @@ impl Server {
                 }
                 Next::Slow => {
                     let Ok(place) = pipeline.clone().acquire_owned().await else { return Ok(()) };
-                    self.answer_slowly(query, source, replies.clone(), place);
+                    let local = reader.local_addr().ok().map(|own| own.ip());
+                    self.answer_slowly(query, (source, local), replies.clone(), place);
                 }
                 Next::Close => return Ok(()),
             }
@@ -227,14 +228,14 @@ impl Server {
     fn answer_slowly(
         &self,
         query: Vec<u8>,
-        source: SocketAddr,
+        (source, local): (SocketAddr, Option<IpAddr>),
         replies: mpsc::Sender<Vec<u8>>,
         place: OwnedSemaphorePermit,
     ) {
         let Some(permit) = self.slow.permit(&self.counters) else { return };
         let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
         self.tasks.spawn(async move {
-            let asked = Asked::new(&query, source, true, group);
+            let asked = Asked::new(&query, source, true, group).at(local);
             if let Some(reply) = slow.reply(asked, &permit, &counters).await {
                 let framed = [&[0; 2], &reply[..]].concat();
                 // Fails when the connection is gone, and then nobody waits for it.

@@ -39,6 +39,8 @@ pub enum LogField {
     Remote,
     /// `{port}`.
     Port,
+    /// `{local}`.
+    Local,
     /// `{size}`, in bytes.
     Size,
     /// `{duration}`, in seconds.
@@ -63,13 +65,14 @@ pub enum LogField {
     ReplyType,
 }
 
-const FIELDS: [(&str, LogField); 17] = [
+const FIELDS: [(&str, LogField); 18] = [
     ("{type}", LogField::Type),
     ("{name}", LogField::Name),
     ("{class}", LogField::Class),
     ("{proto}", LogField::Proto),
     ("{remote}", LogField::Remote),
     ("{port}", LogField::Port),
+    ("{local}", LogField::Local),
     ("{size}", LogField::Size),
     ("{duration}", LogField::Duration),
     ("{rcode}", LogField::Code),
@@ -143,7 +146,7 @@ fn pieces(word: &Token, format: &str) -> Result<Vec<LogPiece>, CorefileError> {
                 pieces.push(LogPiece::Text(std::mem::take(&mut text)));
             }
             pieces.push(LogPiece::Field(*field));
-        } else if name.starts_with("{/") || name == "{local" {
+        } else if name.starts_with("{/") {
             return Err(word.error(format!("log: {placeholder} is not known here: remove it")));
         } else {
             text.push_str(before);

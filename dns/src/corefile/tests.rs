@@ -237,7 +237,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("bind 127.0.0.1 {\n except lo\n}"), 2, "leaves no address"),
         (block("bind lo {\n only ::1\n}"), 3, "known are except"),
         (block("log . {\n class noerror\n}"), 3, "success, denial, error or all"),
-        (block("log . \"{remote} {local}\""), 2, "{local} is not known here"),
+        (block("log . \"{remote} {/a/b}\""), 2, "{/a/b} is not known here"),
         (block("errors {\n nonsense\n}"), 3, "errors has no option"),
         (block("errors {\n consolidate 5m (\n}"), 3, "no regular expression"),
         (block("acl {\n block net nope\n}"), 3, "ADDRESS/LENGTH"),

@@ -1,6 +1,10 @@
 //! The query log, in CoreDNS's formats.
 
-use std::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{
+    fmt::{self, Display, Formatter, Write as _},
+    net::IpAddr,
+    time::Duration,
+};
 
 use hickory_proto::op::Edns;
 use hickory_server::{net::xfer::Protocol, server::Request};
@@ -71,9 +75,10 @@ impl Logged<'_> {
             }
             LogField::Proto if self.asked.transport == Protocol::Udp => write!(line, "udp"),
             LogField::Proto => write!(line, "tcp"),
-            LogField::Remote => match source.ip() {
-                IpAddr::V4(v4) => write!(line, "{v4}"),
-                IpAddr::V6(v6) => write!(line, "[{v6}]"),
+            LogField::Remote => write!(line, "{}", Bracketed(source.ip())),
+            LogField::Local => match self.asked.local {
+                Some(local) => write!(line, "{}", Bracketed(local)),
+                None => line.write_str("-"),
             },
             LogField::Port => write!(line, "{}", source.port()),
             LogField::Size => write!(line, "{}", self.asked.query.len()),
@@ -102,6 +107,18 @@ impl Logged<'_> {
                 _ => "OTHERERROR",
             }),
         };
+    }
+}
+
+/// An address as it stands in front of a port (RFC 3986 §3.2.2).
+struct Bracketed(IpAddr);
+
+impl Display for Bracketed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(v4) => v4.fmt(f),
+            IpAddr::V6(v6) => write!(f, "[{v6}]"),
+        }
     }
 }
 
@@ -139,7 +156,7 @@ mod tests {
         (reply[2], reply[3], reply[7]) = (0x81, 0xa0, 1);
         let logged = Logged {
             request: &request,
-            asked: Asked::new(&query, source, false, 0),
+            asked: Asked::new(&query, source, false, 0).at(Some([10, 96, 0, 10].into())),
             reply: &reply,
             code: 0,
             took: Duration::from_nanos(37_990_251),
@@ -155,6 +172,7 @@ mod tests {
                 r#"{"type":"A",{x},"kind":"success NOERROR"}"#.to_owned(),
             ),
             ("log \"{proto} {>do\"", "udp {>do".to_owned()),
+            ("log \"{remote} {local}\"", "[::1] 10.96.0.10".to_owned()),
         ];
         for (log, wanted) in cases {
             assert_eq!(logged.line(&pieces(log)), wanted, "{log}");

@@ -60,6 +60,11 @@ impl Route {
         u16::from_be_bytes([self.peer.bytes[2], self.peer.bytes[3]])
     }
 
+    /// The address the client asked; `None` when the socket is bound to one address anyway.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
     /// The sender.
     pub fn source(&self) -> SocketAddr {
         let bytes = &self.peer.bytes;
