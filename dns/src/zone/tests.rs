@@ -1,16 +1,16 @@
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::Path};
 
 use fairlead_state::{
     Change, Snapshot, Store,
     model::{
-        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, ObjectRef, Pod,
-        Protocol, Rare, Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
+        Endpoint, EndpointPort, EndpointSlice, Key, Kind, Labels, Namespace, Object, ObjectRef,
+        Pod, Protocol, Rare, Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
     },
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::DnsConfig;
+use crate::{config::DnsConfig, corefile::Corefile};
 
 const SERIAL: u32 = 7;
 
@@ -19,7 +19,7 @@ const SERIAL: u32 = 7;
 enum Event {
     Service { key: u8, kind: u8, address: u8, ports: u8 },
     Slice { key: u8, of: u8, endpoints: Vec<(u8, bool, bool)> },
-    Namespace(u8),
+    Namespace { number: u8, shown: bool },
     Pod { key: u8, addresses: Vec<u8> },
     Gone(u8, u8),
 }
@@ -34,7 +34,7 @@ fn events() -> impl Strategy<Value = Event> {
             of,
             endpoints
         }),
-        (0..3_u8).prop_map(Event::Namespace),
+        (0..3_u8, any::<bool>()).prop_map(|(number, shown)| Event::Namespace { number, shown }),
         (0..6_u8, proptest::collection::vec(0..4_u8, 0..3))
             .prop_map(|(key, addresses)| Event::Pod { key, addresses }),
         (0..4_u8, 0..6_u8).prop_map(|(kind, key)| Event::Gone(kind, key)),
@@ -80,9 +80,10 @@ fn change(event: &Event) -> Change {
                 import: None,
             })))
         }
-        Event::Namespace(number) => {
+        Event::Namespace { number, shown } => {
             let key = Key::new("", format!("ns{number}"));
-            Change::Upsert(Object::Namespace(Arc::new(Namespace { key, labels: [].into() })))
+            let labels: Labels = shown.then(|| ("shown".into(), "".into())).into_iter().collect();
+            Change::Upsert(Object::Namespace(Arc::new(Namespace { key, labels })))
         }
         Event::Gone(0, number) => {
             Change::Delete(ObjectRef { kind: Kind::Service, key: key(*number) })
@@ -142,6 +143,14 @@ fn empty_zone() -> Zone {
     Zone::unsynced(Arc::new(origin(&DnsConfig::default()).unwrap()), SERIAL)
 }
 
+/// Of those namespaces alone that have a label.
+fn choosing_zone() -> Zone {
+    let text = ".:53 {\n kubernetes cluster.local in-addr.arpa {\n namespace_labels shown\n }\n}\n";
+    let corefile = Corefile::parse(Path::new("Corefile"), text, &|_| None).unwrap();
+    let origin = Origin::new(&corefile.kubernetes().unwrap(), 5).unwrap();
+    Zone::unsynced(Arc::new(origin), SERIAL)
+}
+
 proptest! {
     /// Whatever happened in whatever order and batches, the names are those of the objects that are
     /// left.
@@ -151,7 +160,8 @@ proptest! {
         skipped in proptest::collection::vec(any::<bool>(), 20),
     ) {
         let (mut store, snapshots) = Store::new([]);
-        let mut zone = empty_zone();
+        let empty = [empty_zone(), choosing_zone()];
+        let mut zones = empty.clone();
         for (batch, skip) in batches.iter().zip(skipped) {
             store.apply(batch.iter().map(change));
             // A reader may miss snapshots: it takes the newest.
@@ -160,8 +170,10 @@ proptest! {
             }
             let newest: Option<Arc<Snapshot>> = snapshots.borrow().clone();
             if let Some(snapshot) = newest {
-                zone = zone.updated(&snapshot, SERIAL);
-                prop_assert_eq!(&zone, &empty_zone().updated(&snapshot, SERIAL));
+                for (zone, empty) in zones.iter_mut().zip(&empty) {
+                    *zone = zone.updated(&snapshot, SERIAL);
+                    prop_assert_eq!(&*zone, &empty.updated(&snapshot, SERIAL));
+                }
             }
         }
     }
