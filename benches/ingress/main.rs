@@ -2,36 +2,20 @@
 //! the same.
 //!
 //! Proxies on core 0; upstream, load and API server on core 1; loopback. Needs the packages of `tools/toolchain.sh bench`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a benchmark ends at the first surprise"
-)]
-#![allow(
-    clippy::print_stdout,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a program that prints its table"
-)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "figures: a clock and an index of samples"
-)]
-#![allow(unreachable_pub, dead_code, reason = "shared by several benchmarks")]
+#![allow(unreachable_pub, dead_code, missing_docs, reason = "shared by several programs")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "ends at a surprise")]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "it prints its table")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clocks and samples")]
+#![allow(clippy::cast_precision_loss, reason = "figures")]
 
 mod account;
-#[path = "../common/agent.rs"]
-mod agent;
 mod bodies;
 mod changes;
-#[path = "../common/charts.rs"]
-mod charts;
 mod check;
 mod churn;
 mod client;
+#[path = "../common/shared.rs"]
+mod common;
 mod handshake;
 mod idle;
 mod keepalive;
@@ -42,10 +26,6 @@ mod objects;
 mod origin;
 mod paced;
 mod page;
-#[path = "../common/plot.rs"]
-mod plot;
-#[path = "../common/report.rs"]
-mod report;
 mod subject;
 mod table;
 mod websockets;
@@ -56,12 +36,15 @@ mod support {
 
 use std::{path::Path, time::Instant};
 
+use common::{
+    agent, charts,
+    report::{self, Row},
+};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use report::Row;
 use subject::Proxy;
 
 /// Of each figure that is measured in turn; connections and changes are fewer with fewer rounds.
@@ -90,7 +73,7 @@ type Figure = (&'static str, &'static str);
 type Part = fn(&Path, usize, &mut Vec<Row>);
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words = report::words();
     // `make bench-ingress` measures everything and writes the page; a single part is only printed.
     let part = words.first().map(String::as_str);
     if part == Some(report::DRAW) {
