@@ -1,9 +1,10 @@
 //! Keys and values of the kernel maps: the contract between programs and agent.
 //!
 //! Every field is a byte array in network order or a native integer; there is no implicit padding
-//! (the `Pod` derive refuses it: the kernel compares keys as bytes). A map's name ends in the
-//! version of its own layout: another layout is another name, so that an old program never reads a
-//! new value, and a map whose layout stays keeps its content over an upgrade.
+//! (the `Pod` derive refuses it: the kernel compares keys as bytes). What is made of bytes is aligned
+//! all the same: the target has no unaligned access, so the compiler would copy it byte by byte. A
+//! map's name ends in the version of its own layout: another layout is another name, so that an old
+//! program never reads a new value, and a map whose layout stays keeps its content over an upgrade.
 
 mod affinity;
 mod connection;
@@ -101,7 +102,7 @@ pub struct BackendKey {
 }
 
 /// Where a connection goes. Value of `backends`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct Backend {
     /// The endpoint's address.

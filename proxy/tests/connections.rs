@@ -293,7 +293,9 @@ fn forget(bpffs: &Path, which: impl Fn(&Tuple) -> bool) -> usize {
         let mut table =
             HashMap::<_, [u8; 40], [u8; 36]>::try_from(Map::LruHashMap(data)).expect("a hash map");
         let keys: Vec<[u8; 40]> = table.keys().map_while(Result::ok).collect();
-        for key in keys.into_iter().filter(|key| which(bytemuck::from_bytes(key))) {
+        for key in
+            keys.into_iter().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_slice())))
+        {
             table.remove(&key).expect("it is there");
             count += 1;
         }

@@ -10,7 +10,7 @@ pub const INGRESS: u8 = 0;
 pub const EGRESS: u8 = 1;
 
 /// A packet as it passes one hook. Key of `connections`.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct Tuple {
     /// Where the packet says it comes from.
@@ -70,7 +70,7 @@ pub const CONNECTION_ASSURED: u16 = 32;
 pub const CONNECTION_RESET: u16 = 16;
 
 /// What a connected socket dialled and what it got. Value of the socket storage `peers`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct SocketPeer {
     /// What the application dialled.
@@ -99,7 +99,7 @@ pub struct PeerKey {
 }
 
 /// The packet a fragment belongs to, as it passes one hook. Key of `fragments`.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct FragmentKey {
     /// Where the fragment says it comes from.
@@ -117,7 +117,7 @@ pub struct FragmentKey {
 }
 
 /// The ports that only the first fragment has. Value of `fragments`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FragmentPorts {
     /// Network byte order.

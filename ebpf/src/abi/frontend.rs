@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::Address;
 
 /// What a client dials. Key of `frontends`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct FrontendKey {
     /// ClusterIP and the like, or [`ANY_V4`](super::ANY_V4) / [`ANY_V6`](super::ANY_V6) for a

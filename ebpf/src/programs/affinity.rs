@@ -12,7 +12,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The client of `frontend`, dialled as `key`.
 #[inline(always)]
-pub(crate) fn key(key: &FrontendKey, frontend: &FrontendValue, client: &Address) -> AffinityKey {
+fn key(key: &FrontendKey, frontend: &FrontendValue, client: &Address) -> AffinityKey {
     AffinityKey {
         client: *client,
         counter_id: frontend.counter_id,
@@ -26,10 +26,12 @@ pub(crate) fn key(key: &FrontendKey, frontend: &FrontendValue, client: &Address)
 /// that terminates is in no set while there are ready ones.
 #[inline(always)]
 pub(crate) fn known(
-    client: &AffinityKey,
+    dialled: &FrontendKey,
     frontend: &FrontendValue,
+    client: &Address,
     (set_id, count): (u32, u16),
 ) -> Option<Choice> {
+    let client = key(dialled, frontend, client);
     // SAFETY: the reference ends with the copy, under RCU.
     let met = unsafe { maps::AFFINITIES.get(client).copied() }?;
     if now().wrapping_sub(met.seen_seconds) >= frontend.affinity_seconds {
@@ -42,7 +44,13 @@ pub(crate) fn known(
 
 /// Each use begins the time anew, as kube-proxy has it; within one second it is not written again.
 #[inline(always)]
-pub(crate) fn remember(client: &AffinityKey, backend: &Backend) {
+pub(crate) fn remember(
+    dialled: &FrontendKey,
+    frontend: &FrontendValue,
+    client: &Address,
+    backend: &Backend,
+) {
+    let client = key(dialled, frontend, client);
     let Backend { address, port, flags } = *backend;
     let met = Affinity { address, port, flags, seen_seconds: now() };
     // SAFETY: the reference ends with the comparison, under RCU.

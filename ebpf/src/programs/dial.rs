@@ -176,12 +176,11 @@ pub(crate) fn choose(
     client: &Client<'_>,
     account: &mut Account,
 ) -> Result<Choice, Refusal> {
-    let affinity = affinity::key(key, &frontend, client.identity);
     if frontend.affinity_seconds > 0
         && let Lead::Backends { set_id, count } = select::lead(&frontend, client.origin)
-        && let Some(choice) = affinity::known(&affinity, &frontend, (set_id, count))
+        && let Some(choice) = affinity::known(key, &frontend, client.identity, (set_id, count))
     {
-        affinity::remember(&affinity, &choice.backend);
+        affinity::remember(key, &frontend, client.identity, &choice.backend);
         maps::count_selected(frontend.counter_id);
         account.serve();
         return Ok(choice);
@@ -203,7 +202,7 @@ pub(crate) fn choose(
             && let Some(backend) = maps::read(&maps::BACKENDS, &BackendKey { set_id, slot })
         {
             if frontend.affinity_seconds > 0 {
-                affinity::remember(&affinity, &backend);
+                affinity::remember(key, &frontend, client.identity, &backend);
             }
             maps::count_selected(frontend.counter_id);
             account.serve();
