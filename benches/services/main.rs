@@ -122,6 +122,8 @@ fn main() {
     assert!(part.is_none_or(|part| PARTS.contains(&part)), "parts are {PARTS:?}");
     let mut rows = vec![];
     let is_wanted = |name: &str| part.is_none_or(|part| part == name);
+    // Of connect alone, and then without kube-proxy: its first sync would take most of the time.
+    let services = arguments.get(2).and_then(|word| word.parse().ok());
     if is_wanted("sync") {
         for scale in SYNC_SCALES {
             sync(scale, &mut rows);
@@ -136,8 +138,11 @@ fn main() {
         scale::measure(&mut rows);
     }
     if is_wanted("connect") {
-        for scale in CONNECT_SCALES {
-            connect(scale, &mut rows);
+        match services {
+            Some(scale) => connect(scale, false, &mut rows),
+            None => CONNECT_SCALES
+                .into_iter()
+                .for_each(|scale| connect(scale, scale <= KUBE_PROXY_SCALE_MAX, &mut rows)),
         }
     }
     if is_wanted("flows") {
@@ -233,7 +238,7 @@ fn follow(subject: &'static str, scale: u64, mut samples: Vec<f64>, rows: &mut V
     }
 }
 
-fn connect(scale: u64, rows: &mut Vec<Row>) {
+fn connect(scale: u64, is_compared: bool, rows: &mut Vec<Row>) {
     // A world each: rules and programs of one way must not see the packets of another.
     let (bare, ours, theirs) = (World::new(), World::new(), World::new());
     let api = subject::serve(&ours, objects::services(scale));
@@ -244,7 +249,7 @@ fn connect(scale: u64, rows: &mut Vec<Row>) {
         Way { subject: "fairlead", world: &ours, base: Some(1) },
     ];
     let mut proxy = None;
-    if scale <= KUBE_PROXY_SCALE_MAX {
+    if is_compared {
         let api = subject::serve(&theirs, objects::services(scale));
         proxy = Some(KubeProxy::start(&theirs, &api, Mode::Nftables));
         ways.push(Way { subject: "direct-past-nft", world: &theirs, base: None });
