@@ -3,8 +3,8 @@
 
 use fairlead_ebpf::{
     abi::{
-        BACKEND_LOCAL, Backend, BackendKey, FrontendKey, FrontendValue, NODE_ADDRESS_OWN,
-        NODE_ADDRESS_PORTS, TCP,
+        BACKEND_LOCAL, Backend, BackendKey, FirstBackends, FrontendEntry, FrontendKey,
+        FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, TCP,
     },
     packet::mapped,
 };
@@ -65,14 +65,19 @@ fn ns(kernel: &Kernel, packet: &Packet) -> f64 {
 /// ClusterIPs up to the scale, a NodePort with two local backends, one without any.
 fn fill(maps: &mut KernelMaps, scale: u64) {
     let (mut slots, mut frontends) = (vec![], vec![]);
+    let mut put = |key: FrontendKey, value: FrontendValue, set: &[Backend]| {
+        let first = FirstBackends::of(&key, set.iter().copied());
+        frontends.push((key, FrontendEntry { value, first }));
+    };
     for n in 0..u32::try_from(scale).unwrap() {
         let set_id = n + 1;
         let [_, a, b, c] = n.to_be_bytes();
-        for slot in 0..2u8 {
+        let set = [0, 1].map(|slot| {
             let address = mapped([10, 244 + slot, b, c]);
-            let backend = Backend { address, port: 8080u16.to_be_bytes(), flags: BACKEND_LOCAL };
-            slots.push((BackendKey { set_id, slot: slot.into() }, backend));
-        }
+            Backend { address, port: 8080u16.to_be_bytes(), flags: BACKEND_LOCAL }
+        });
+        let keys = (0..).map(|slot| BackendKey { set_id, slot });
+        slots.extend(keys.zip(set));
         let value = FrontendValue {
             set_id,
             counter_id: set_id,
@@ -85,12 +90,12 @@ fn fill(maps: &mut KernelMaps, scale: u64) {
             protocol: TCP,
             zero: 0,
         };
-        frontends.push((key, value));
+        put(key, value, &set);
         if n == 0 {
             (key.address, key.port) = (fairlead_ebpf::abi::ANY_V4, 30_000u16.to_be_bytes());
-            frontends.push((key, value));
+            put(key, value, &set);
             key.port = EMPTY_PORT.to_be_bytes();
-            frontends.push((key, FrontendValue { backends: 0, ..value }));
+            put(key, FrontendValue { backends: 0, ..value }, &[]);
         }
     }
     maps.apply(&Step::PutBackends(slots)).unwrap();

@@ -28,8 +28,9 @@ pub use event::{
     LIVE_INDEX, LIVE_TARGET, Live,
 };
 pub use frontend::{
-    FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_MAGLEV,
-    FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue,
+    FIRST_BACKENDS_MAX, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL,
+    FRONTEND_MAGLEV, FRONTEND_SOURCE_RANGES, FirstBackends, FrontendEntry, FrontendKey,
+    FrontendValue,
 };
 pub use maglev::{MaglevKey, MaglevPart, PART_PLACES, TableSize};
 pub use reason::Reason;
@@ -39,19 +40,23 @@ pub use settings::{
 };
 
 /// Names of the maps, each ending in the version of its layout.
+///
+/// The ids in frontends are those of sets, tables, ranges and counters: another layout of frontends is a
+/// new version of all of these, or programs that still run would lose what their frontends name while
+/// the new maps are filled.
 pub mod name {
-    /// [`FrontendKey`](super::FrontendKey) to [`FrontendValue`](super::FrontendValue).
-    pub const FRONTENDS: &str = "frontends_v2";
+    /// [`FrontendKey`](super::FrontendKey) to [`FrontendEntry`](super::FrontendEntry).
+    pub const FRONTENDS: &str = "frontends_v3";
     /// [`BackendKey`](super::BackendKey) to [`Backend`](super::Backend).
-    pub const BACKENDS: &str = "backends_v1";
+    pub const BACKENDS: &str = "backends_v2";
     /// [`MaglevKey`](super::MaglevKey) to [`MaglevPart`](super::MaglevPart).
-    pub const MAGLEV: &str = "maglev_v1";
+    pub const MAGLEV: &str = "maglev_v2";
     /// Address to `NODE_ADDRESS_*`.
     pub const NODE_ADDRESSES: &str = "node_addresses_v2";
     /// One [`Settings`](super::Settings).
     pub const SETTINGS: &str = "settings_v2";
-    /// [`CounterKey`](super::CounterKey) to [`ServiceCounters`](super::ServiceCounters).
-    pub const COUNTERS: &str = "service_counters_v2";
+    /// [`CounterKey`](super::CounterKey) to [`CounterBlock`](super::CounterBlock).
+    pub const COUNTERS: &str = "service_counters_v3";
     /// [`Reason`](super::Reason) to count.
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
@@ -67,7 +72,7 @@ pub mod name {
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
     pub const AFFINITIES: &str = "affinities_v1";
     /// [`SourceRangeKey`](super::SourceRangeKey) to 1.
-    pub const SOURCE_RANGES: &str = "source_ranges_v1";
+    pub const SOURCE_RANGES: &str = "source_ranges_v2";
     /// One [`Live`](super::Live). This and the two below are never pinned: no version.
     pub const LIVE: &str = "live";
     /// A ring of [`Event`](super::Event)s.
@@ -117,18 +122,30 @@ pub struct Backend {
 /// kept.
 pub const BACKEND_LOCAL: u16 = 1;
 
-/// A service on a CPU. Key of `service_counters`: one CPU writes what it counts, without others.
+/// Some services on a CPU. Key of `service_counters`: one CPU writes what it counts, without others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct CounterKey {
-    /// See [`FrontendValue::counter_id`].
-    pub counter_id: u32,
+    /// Which services: [`CounterKey::block_of`] their counter ids.
+    pub block: u32,
     /// The CPU's number.
     pub cpu: u32,
 }
 
-/// What happened to one service on one CPU. Value of `service_counters`; absent until something
-/// happens.
+/// Services of one block: neighbours share cache lines, so that counting for many of them in turn stays
+/// in the caches.
+pub const COUNTERS_PER_BLOCK: u32 = 8;
+
+/// What happened to the services of a block on one CPU, by the rest of their counter ids. Value of
+/// `service_counters`; absent until something happens to one of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CounterBlock {
+    /// Theirs; all zero for those to which nothing has happened.
+    pub services: [ServiceCounters; COUNTERS_PER_BLOCK as usize],
+}
+
+/// What happened to one service on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceCounters {
@@ -138,7 +155,22 @@ pub struct ServiceCounters {
     pub rejected: u64,
 }
 
+impl CounterKey {
+    /// The block of a service, by [`FrontendValue::counter_id`].
+    #[inline(always)]
+    pub const fn block_of(counter_id: u32) -> u32 {
+        counter_id / COUNTERS_PER_BLOCK
+    }
+
+    /// The counter ids of a block.
+    pub fn ids_of(block: u32) -> impl Iterator<Item = u32> {
+        let first = block.saturating_mul(COUNTERS_PER_BLOCK);
+        (0..COUNTERS_PER_BLOCK).map(move |rest| first | rest)
+    }
+}
+
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
 const _: () = assert!(size_of::<CounterKey>() == 8);
-const _: () = assert!(size_of::<ServiceCounters>() == 16);
+// With headers and key an element fills its memory class of 192.
+const _: () = assert!(8 + 48 + 8 + size_of::<CounterBlock>() == 192);

@@ -3,7 +3,7 @@
 
 use crate::{
     abi::{
-        ANY_V4, ANY_V6, Address, FRONTEND_FOREIGN, FrontendKey, FrontendValue,
+        ANY_V4, ANY_V6, Address, FRONTEND_FOREIGN, FrontendEntry, FrontendKey, FrontendValue,
         SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, Settings,
     },
     packet::is_mapped,
@@ -12,7 +12,7 @@ use crate::{
 /// The maps a look-up needs.
 pub trait Tables {
     /// What a frontend leads to; certainly this frontend's.
-    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue>;
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendEntry>;
     /// The frontend that stands for every other port of an address.
     fn other_ports(&self, key: &FrontendKey) -> Option<FrontendValue>;
     /// The node's settings; `None` before the agent wrote any.
@@ -25,7 +25,7 @@ pub trait Tables {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A frontend, under this key.
-    Frontend(FrontendKey, FrontendValue),
+    Frontend(FrontendKey, FrontendEntry),
     /// A port that the service at this address does not have; its frontend for other ports.
     UnusedPort(FrontendValue),
     /// An address of the Service CIDR that no service has.

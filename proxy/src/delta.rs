@@ -9,9 +9,10 @@ mod ids;
 
 use std::{collections::hash_map::Entry, fmt, sync::Arc};
 
+use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
-    TableSize,
+    Backend, BackendKey, FirstBackends, FrontendEntry, FrontendKey, FrontendValue, MaglevKey,
+    MaglevPart, SourceRangeKey, TableSize,
 };
 
 pub use self::{
@@ -37,14 +38,14 @@ pub enum Step {
     /// Tables of new sets.
     PutMaglev(Vec<(MaglevKey, MaglevPart)>),
     /// Frontends that are new or lead to another set.
-    PutFrontends(Vec<(FrontendKey, FrontendValue)>),
+    PutFrontends(Vec<(FrontendKey, FrontendEntry)>),
     /// Slots no frontend leads to any more.
     DeleteBackends(Vec<BackendKey>),
     /// Tables no frontend leads to any more.
     DeleteMaglev(Vec<MaglevKey>),
     /// Ranges no frontend looks for any more.
     DeleteSourceRanges(Vec<SourceRangeKey>),
-    /// Counters of services that are no more. (The programs make counters, when they first count.)
+    /// Blocks of counters of services that are all no more. (The programs make them, when they first count.)
     DeleteCounters(Vec<u32>),
 }
 
@@ -59,6 +60,7 @@ pub struct Delta {
     ended_sets: Vec<u32>,
     new_ranges: Vec<SourceRangeKey>,
     ended_ranges: Vec<SourceRangeKey>,
+    /// Blocks.
     ended_counters: Vec<u32>,
 }
 
@@ -184,13 +186,28 @@ impl Delta {
             Step::PutSourceRanges(self.new_ranges.clone()),
             Step::PutBackends(new_slots.collect()),
             Step::PutMaglev(new_parts.collect()),
-            Step::PutFrontends(self.frontends.clone()),
+            Step::PutFrontends(self.entries(actual)),
             Step::DeleteBackends(ended_slots.collect()),
             Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
             Step::DeleteCounters(self.ended_counters.clone()),
         ];
         steps.into_iter().filter(|step| step.entries() > 0).collect()
+    }
+
+    /// Frontends with copies of the first backends they lead to.
+    fn entries(&self, actual: &Actual) -> Vec<(FrontendKey, FrontendEntry)> {
+        let new: FastMap<u32, &BackendSet> =
+            self.new_sets.iter().map(|set| (set.id, &set.backends)).collect();
+        let entry = |(key, value): &(FrontendKey, FrontendValue)| {
+            let first = match new.get(&value.set_id) {
+                Some(set) => Some(FirstBackends::of(key, set.iter().copied())),
+                None => actual.first(key, value),
+            };
+            let first = first.unwrap_or_else(Zeroable::zeroed);
+            (*key, FrontendEntry { value: *value, first })
+        };
+        self.frontends.iter().map(entry).collect()
     }
 }
 
@@ -214,7 +231,7 @@ impl Step {
             Step::PutMaglev(parts) => parts.len(),
             Step::DeleteMaglev(keys) => keys.len(),
             Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
-            Step::DeleteCounters(ids) => ids.len(),
+            Step::DeleteCounters(blocks) => blocks.len(),
         }
     }
 }
@@ -242,10 +259,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Removes counters nobody wants.
-    pub fn end_counter(&mut self, id: u32) {
-        self.delta.ended_counters.push(id);
-        self.end_ranges(id);
+    /// Removes a block of counters, of which nobody wants any.
+    pub fn end_counters(&mut self, block: u32) {
+        self.delta.ended_counters.push(block);
     }
 
     /// Removes the source ranges of a service, by its counters.
@@ -352,7 +368,7 @@ impl<'a> Draft<'a> {
 
     fn put(&mut self, key: FrontendKey, value: FrontendValue) {
         let old = self.actual.frontends().get(&key);
-        if old == Some(&value) {
+        if old == Some(&value) && !self.actual.is_spoilt(&key) {
             return;
         }
         if let Some(old) = old {

@@ -13,8 +13,8 @@ use std::{
 use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_EXTERNAL, FRONTEND_LOCAL,
-        FRONTEND_SOURCE_RANGES, FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS,
-        Settings, SourceRangeKey, TableSize,
+        FRONTEND_SOURCE_RANGES, FrontendEntry, FrontendKey, FrontendValue, NODE_ADDRESS_OWN,
+        NODE_ADDRESS_PORTS, Settings, SourceRangeKey, TableSize,
     },
     dialled::{self, Found, Tables},
     packet::{is_mapped, unmapped},
@@ -165,12 +165,12 @@ impl<'a> LiveMaps<'a> {
 }
 
 impl Tables for LiveMaps<'_> {
-    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendEntry> {
         self.taken(self.tables.frontends.get(key))
     }
 
     fn other_ports(&self, key: &FrontendKey) -> Option<FrontendValue> {
-        self.frontend(key)
+        self.frontend(key).map(|entry| entry.value)
     }
 
     fn settings(&self) -> Option<&Settings> {
@@ -244,12 +244,12 @@ impl PlannedMaps {
 }
 
 impl Tables for PlannedMaps {
-    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendEntry> {
         self.image.frontends.get(key).copied()
     }
 
     fn other_ports(&self, key: &FrontendKey) -> Option<FrontendValue> {
-        self.frontend(key)
+        self.frontend(key).map(|entry| entry.value)
     }
 
     fn settings(&self) -> Option<&Settings> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
-use fairlead_ebpf::abi::FrontendValue;
+use fairlead_ebpf::abi::FrontendEntry;
 use fairlead_state::{Kind, Snapshot, fuzzing::cluster};
 
 use crate::{
@@ -43,7 +43,7 @@ pub fn maps(bytes: &[u8]) {
     let mut maps = MemoryMaps::default();
     *maps.image_mut() = image(bytes);
     let slots =
-        |value: &FrontendValue| usize::from(value.backends) + usize::from(value.local_backends);
+        |value: &FrontendEntry| usize::from(value.backends) + usize::from(value.local_backends);
     if maps.image().frontends.values().map(slots).sum::<usize>() <= SHOWN_MAX {
         let _ = image_text(maps.image());
     }

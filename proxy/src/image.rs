@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
+    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, SourceRangeKey,
 };
 
 /// The content of the service maps at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// What clients dial.
-    pub frontends: BTreeMap<FrontendKey, FrontendValue>,
+    pub frontends: BTreeMap<FrontendKey, FrontendEntry>,
     /// Where it leads.
     pub backends: BTreeMap<BackendKey, Backend>,
     /// Which of it a flow gets, for sets with a table.
@@ -23,7 +23,7 @@ pub struct Image {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// What clients dial.
-    Frontend(FrontendKey, FrontendValue),
+    Frontend(FrontendKey, FrontendEntry),
     /// Where it leads.
     Backend(BackendKey, Backend),
     /// Which of it a flow gets.
@@ -36,20 +36,20 @@ impl Image {
     /// Adds an entry, or replaces the one under its key.
     pub fn insert(&mut self, entry: Entry) {
         match entry {
-            Entry::Frontend(key, value) => _ = self.frontends.insert(key, value),
+            Entry::Frontend(key, entry) => _ = self.frontends.insert(key, entry),
             Entry::Backend(key, value) => _ = self.backends.insert(key, value),
             Entry::Maglev(key, part) => _ = self.maglev.insert(key, part),
             Entry::SourceRange(key) => _ = self.source_ranges.insert(key),
         }
     }
 
-    /// Every entry.
+    /// Every entry, frontends after all they lead to.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        let frontends = self.frontends.iter().map(|(key, value)| Entry::Frontend(*key, *value));
+        let frontends = self.frontends.iter().map(|(key, entry)| Entry::Frontend(*key, *entry));
         let backends = self.backends.iter().map(|(key, value)| Entry::Backend(*key, *value));
         let maglev = self.maglev.iter().map(|(key, part)| Entry::Maglev(*key, *part));
         let ranges = self.source_ranges.iter().map(|key| Entry::SourceRange(*key));
-        frontends.chain(backends).chain(maglev).chain(ranges)
+        backends.chain(maglev).chain(ranges).chain(frontends)
     }
 }
 
@@ -64,6 +64,6 @@ pub struct Capacities {
     pub maglev: usize,
     /// Source ranges.
     pub source_ranges: usize,
-    /// Counters.
+    /// Blocks of counters.
     pub counters: usize,
 }

@@ -45,7 +45,8 @@ impl MapError {
 
 /// The service maps.
 pub trait Maps {
-    /// Calls `take` with everything they hold, in no order.
+    /// Calls `take` with everything they hold: frontends last, after all they lead to, and the rest in no
+    /// order.
     fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError>;
     /// Everything they hold, sorted; for whoever shows it.
     fn load(&self) -> Result<Image, MapError> {
@@ -61,6 +62,7 @@ pub trait Maps {
     fn first_set_id(&self) -> u32 {
         0
     }
-    /// Counters by counter id, summed over CPUs.
+    /// Counters by counter id, summed over CPUs; also those of services that are no more, as long as
+    /// others of their block are.
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError>;
 }

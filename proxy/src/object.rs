@@ -12,9 +12,9 @@ use aya::{
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use fairlead_ebpf::abi::{
-    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterKey, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX,
-    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterBlock, CounterKey,
+    FragmentKey, FragmentPorts, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey,
+    SETTINGS_INDEX, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -36,7 +36,7 @@ pub struct MapSizes {
     pub backends: u32,
     /// Parts of Maglev tables, of 64 places each; while sets change, old and new count.
     pub maglev: u32,
-    /// Counters: one for each Service and CPU that met it.
+    /// Blocks of counters: one for each eight Services and CPU that met one of them.
     pub counters: u32,
     /// Addresses of the node itself.
     pub node_addresses: u32,
@@ -63,7 +63,7 @@ impl Default for MapSizes {
             frontends: 262_144,
             backends: 1_048_576,
             maglev: 65_536,
-            counters: 262_144,
+            counters: 65_536,
             node_addresses: 4096,
             datagram_peers: 65_536,
             connections: 131_072,
@@ -159,7 +159,7 @@ pub(crate) struct Loaded {
 /// The maps the agent works with.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    pub(crate) frontends: Table<FrontendKey, FrontendValue>,
+    pub(crate) frontends: Table<FrontendKey, FrontendEntry>,
     pub(crate) backends: Table<BackendKey, Backend>,
     pub(crate) maglev: Table<MaglevKey, MaglevPart>,
     pub(crate) counters: Counters,
@@ -222,10 +222,10 @@ impl Object {
 fn expected(sizes: MapSizes) -> [Expected; 14] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, SkStorage};
     [
-        Expected::new::<FrontendKey, FrontendValue>(name::FRONTENDS, Hash).sized(sizes.frontends),
+        Expected::new::<FrontendKey, FrontendEntry>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
         Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
-        Expected::new::<CounterKey, ServiceCounters>(name::COUNTERS, Hash).sized(sizes.counters),
+        Expected::new::<CounterKey, CounterBlock>(name::COUNTERS, Hash).sized(sizes.counters),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),

@@ -10,7 +10,7 @@ use std::{collections::HashMap, io, net::IpAddr};
 
 use fairlead_ebpf::{
     abi::{
-        ANY_V4, ANY_V6, BACKEND_LOCAL, Backend, BackendKey, FrontendKey, FrontendValue, PeerKey,
+        ANY_V4, ANY_V6, BACKEND_LOCAL, Backend, BackendKey, FrontendEntry, FrontendKey, PeerKey,
         SocketPeer, UDP,
     },
     packet::is_mapped,
@@ -35,7 +35,7 @@ pub struct Ended {
 #[derive(Debug)]
 pub(crate) struct Maps<'a> {
     pub(crate) peers: &'a Table<PeerKey, SocketPeer>,
-    pub(crate) frontends: &'a Table<FrontendKey, FrontendValue>,
+    pub(crate) frontends: &'a Table<FrontendKey, FrontendEntry>,
     pub(crate) backends: &'a Table<BackendKey, Backend>,
 }
 

@@ -10,7 +10,7 @@ mod status;
 use std::collections::BTreeSet;
 
 use fairlead_ebpf::{
-    abi::{FrontendKey, ServiceCounters, SourceRangeKey},
+    abi::{CounterKey, FrontendKey, ServiceCounters, SourceRangeKey},
     packet::mapped,
 };
 use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
@@ -304,10 +304,25 @@ impl<M: Maps> Synchroniser<M> {
                 unfit.push((*id, map));
             }
         }
-        for id in self.ended_counters.iter().filter(|id| is_last && !self.owners.is_owned(**id)) {
-            draft.end_counter(*id);
+        if is_last {
+            self.end_counters(&mut draft);
         }
         (draft.finish(), unfit)
+    }
+
+    /// Takes away the source ranges of services that are no more, and their counters as soon as no other
+    /// service has any in the same block.
+    fn end_counters(&self, draft: &mut Draft<'_>) {
+        let mut blocks = BTreeSet::new();
+        for id in self.ended_counters.iter().filter(|id| !self.owners.is_owned(**id)) {
+            draft.end_ranges(*id);
+            blocks.insert(CounterKey::block_of(*id));
+        }
+        for block in blocks {
+            if !CounterKey::ids_of(block).any(|id| self.owners.is_owned(id)) {
+                draft.end_counters(block);
+            }
+        }
     }
 
     fn give_up(&mut self, mut report: Report, error: &MapError) -> Report {

@@ -183,7 +183,7 @@ fn pinned_maps_keep_their_size_and_foreign_ones_are_refused() {
         };
         drop(Kernel::open(&options(1000)).unwrap());
         assert_eq!(Kernel::open(&options(2000)).unwrap().sizes().frontends, 1000);
-        let path = world.bpffs.join("fairlead/maps/frontends_v2");
+        let path = world.bpffs.join("fairlead/maps/frontends_v3");
         std::fs::remove_file(&path).unwrap();
         HashMap::<_, u32, u32>::create(1000, 0).unwrap().pin(&path).unwrap();
         let error = Kernel::open(&options(1000)).unwrap_err();
@@ -199,8 +199,8 @@ fn maps_of_another_layout_go_when_the_new_programs_run() {
     world("maps_of_another_layout_go_when_the_new_programs_run", |world| {
         drop(Kernel::open(&world.options()).unwrap());
         let maps = world.bpffs.join("fairlead/maps");
-        let old = maps.join("frontends_v1");
-        HashMap::<_, [u8; 20], [u8; 16]>::create(10, 0).unwrap().pin(&old).unwrap();
+        let old = maps.join("frontends_v2");
+        HashMap::<_, [u8; 20], [u8; 24]>::create(10, 0).unwrap().pin(&old).unwrap();
         let kernel = Kernel::open(&world.options()).unwrap();
         assert!(old.exists(), "the earlier agent's programs may still be at work");
         put_service(&kernel, 1);

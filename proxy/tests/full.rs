@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendValue, Reason, TCP, UDP};
+use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendEntry, FrontendValue, Reason, TCP, UDP};
 use fairlead_proxy::{
     Kernel, KernelOptions, MapSizes,
     delta::{FullMap, Step},
@@ -111,14 +111,15 @@ fn without_room_for_counters_connections_are_served_and_only_not_counted() {
     world("without_room_for_counters_connections_are_served_and_only_not_counted", |world| {
         let sizes = MapSizes { counters: 1, ..ROOM };
         let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
-        for (set, port) in [(1, 30080), (2, 30081)] {
+        // Eight Services share a block.
+        for (set, port) in [(1, 30080), (8, 30081)] {
             uplink.put(node_port(true, port, TCP), set, &["10.244.1.5:8080"], BACKEND_LOCAL);
         }
         for to in ["192.168.0.2:30080", "192.168.0.2:30081"] {
             let first = Packet::first(TCP, "203.0.113.9:40000", to);
             assert_eq!(uplink.pass(IN, &first).to, at("10.244.1.5:8080"));
         }
-        assert_eq!((uplink.services(1), uplink.services(2)), ((1, 0), (0, 0)));
+        assert_eq!((uplink.services(1), uplink.services(8)), ((1, 0), (0, 0)));
         assert_eq!(uplink.count(Reason::NotCounted), 1);
     });
 }
@@ -136,7 +137,8 @@ fn newcomers_take_the_place_of_what_was_used_least_recently() {
             let key = node_port(true, 30080, protocol);
             uplink.put(key, protocol.into(), &backends, BACKEND_LOCAL);
             let held = uplink.maps.load().unwrap().frontends[&key];
-            let sticky = FrontendValue { affinity_seconds: 3600, ..held };
+            let value = FrontendValue { affinity_seconds: 3600, ..held.value };
+            let sticky = FrontendEntry { value, ..held };
             uplink.maps.apply(&Step::PutFrontends(vec![(key, sticky)])).unwrap();
         }
         for n in 0..CLIENTS {

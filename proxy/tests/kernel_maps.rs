@@ -1,6 +1,8 @@
 //! The maps in the kernel: batches, gaps, limits.
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, FrontendValue};
+use fairlead_ebpf::abi::{
+    Backend, BackendKey, FirstBackends, FrontendEntry, FrontendKey, FrontendValue,
+};
 use fairlead_proxy::{
     attach::MapSizes,
     delta::Step,
@@ -36,7 +38,7 @@ fn backend(number: u32) -> (BackendKey, Backend) {
     (key(number), Backend { address: [7; 16], port: [a, b], flags: 1 })
 }
 
-fn frontend(number: u32) -> (FrontendKey, FrontendValue) {
+fn frontend(number: u32) -> (FrontendKey, FrontendEntry) {
     let mut address = [0; 16];
     address[12..].copy_from_slice(&number.to_be_bytes());
     let key = FrontendKey { address, port: [0, 80], protocol: 6, zero: 0 };
@@ -46,7 +48,8 @@ fn frontend(number: u32) -> (FrontendKey, FrontendValue) {
         backends: 1,
         ..bytemuck::Zeroable::zeroed()
     };
-    (key, value)
+    let first = FirstBackends::of(&key, [backend(number).1]);
+    (key, FrontendEntry { value, first })
 }
 
 #[test]

@@ -39,7 +39,7 @@ const ALL: Wanted = Wanted { one_in: 1, client: None, target: None };
 fn put_empty(maps: &mut KernelMaps, key: FrontendKey, counter_id: u32, flags: u16) {
     let service_port = key.port;
     let value = FrontendValue { counter_id, flags, service_port, ..FrontendValue::zeroed() };
-    maps.apply(&Step::PutFrontends(vec![(key, value)])).unwrap();
+    maps.apply(&Step::PutFrontends(vec![(key, value.into())])).unwrap();
 }
 
 fn options(of: &KernelOptions) -> KernelOptions {

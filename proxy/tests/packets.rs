@@ -386,7 +386,7 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
         }
         let others = FrontendKey::other_ports(address("10.96.0.7".parse().unwrap()));
         let foreign = FrontendValue { flags: FRONTEND_FOREIGN, ..Zeroable::zeroed() };
-        uplink.maps.apply(&Step::PutFrontends(vec![(others, foreign)])).unwrap();
+        uplink.maps.apply(&Step::PutFrontends(vec![(others, foreign.into())])).unwrap();
         let meshed = Packet::first(TCP, "10.244.0.9:40000", "10.96.0.7:80");
         assert_eq!(uplink.pass(POD, &meshed), meshed, "another proxy serves it");
         assert_eq!(uplink.pass(OUT, &meshed), meshed, "and may want it elsewhere");

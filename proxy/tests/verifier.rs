@@ -19,17 +19,17 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 13_000),
-            ("connect6", 13_000),
-            ("sendmsg4", 12_000),
-            ("sendmsg6", 12_000),
-            ("recvmsg4", 400),
-            ("recvmsg6", 400),
-            ("getpeername4", 300),
-            ("getpeername6", 300),
-            ("uplink_ingress", 130_000),
-            ("pod_ingress", 130_000),
-            ("uplink_egress", 45_000),
+            ("connect4", 15_000),
+            ("connect6", 34_000),
+            ("sendmsg4", 15_000),
+            ("sendmsg6", 34_000),
+            ("recvmsg4", 100),
+            ("recvmsg6", 120),
+            ("getpeername4", 60),
+            ("getpeername6", 80),
+            ("uplink_ingress", 110_000),
+            ("pod_ingress", 120_000),
+            ("uplink_egress", 40_000),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());
         for (name, budget) in budgets {

@@ -5,9 +5,9 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, Backend, BackendKey, EVENT_DROPPED, EVENT_REJECTED, FRONTEND_SOURCE_RANGES,
-        FrontendKey, FrontendValue, PeerKey, Reason, SocketPeer, TableSize, UDP,
+        FrontendEntry, FrontendKey, FrontendValue, PeerKey, Reason, SocketPeer, TableSize, UDP,
     },
-    dialled,
+    dialled::{self, Tables},
     select::{self, Lead, Origin},
 };
 
@@ -53,7 +53,7 @@ pub(crate) enum Refusal {
 /// What a dialled address is to the services.
 pub(crate) enum Found {
     /// A frontend, under this key.
-    Frontend(FrontendKey, FrontendValue),
+    Frontend(FrontendKey, FrontendEntry),
     /// A service address that leads nowhere.
     Dead(Refusal),
     /// None of theirs.
@@ -109,7 +109,8 @@ fn dial<F: Family>(
     random: u32,
     account: &mut Account,
 ) -> (Option<Choice>, i32) {
-    let (key, frontend) = match find(dialled, || is_own_namespace(call), account) {
+    let tables = &maps::AT_SOCKET;
+    let (key, frontend) = match find(tables, dialled, || is_own_namespace(call), account) {
         Found::Frontend(key, frontend) => (key, frontend),
         // A service that is gone: packets to its address are dropped, but here somebody waits.
         Found::Dead(_) => {
@@ -134,7 +135,7 @@ fn dial<F: Family>(
         identity = bytemuck::cast([call.netns_cookie(), 0]);
     }
     let client = Client { origin: Origin::Inside, identity: &identity, random, flow: None };
-    match choose(&key, frontend, &client, account) {
+    match choose(tables, (&key, frontend), &client, account) {
         Ok(choice) => (Some(choice), ALLOW),
         Err(Refusal::Reject) => (None, call.refuse()),
         Err(Refusal::Drop) => (None, call.unreachable()),
@@ -145,11 +146,12 @@ fn dial<F: Family>(
 /// addresses mean the node.
 #[inline(always)]
 pub(crate) fn find(
+    tables: &impl Tables,
     dialled: &FrontendKey,
     is_own_namespace: impl FnOnce() -> bool,
     account: &mut Account,
 ) -> Found {
-    match dialled::find(&maps::InKernel, dialled, is_own_namespace) {
+    match dialled::find(tables, dialled, is_own_namespace) {
         dialled::Found::Frontend(key, frontend) => {
             account.concern(&frontend);
             Found::Frontend(key, frontend)
@@ -171,8 +173,8 @@ pub(crate) fn find(
 /// Chooses, and counts what became of it.
 #[inline(always)]
 pub(crate) fn choose(
-    key: &FrontendKey,
-    mut frontend: FrontendValue,
+    tables: &impl Tables,
+    (key, mut frontend): (&FrontendKey, FrontendEntry),
     client: &Client<'_>,
     account: &mut Account,
 ) -> Result<Choice, Refusal> {
@@ -199,7 +201,7 @@ pub(crate) fn choose(
             }
         };
         if let Some(slot) = slot(&frontend, (set_id, count), client)
-            && let Some(backend) = maps::read(&maps::BACKENDS, &BackendKey { set_id, slot })
+            && let Some(backend) = backend(key, &frontend, &BackendKey { set_id, slot })
         {
             if frontend.affinity_seconds > 0 {
                 affinity::remember(key, &frontend, client.identity, &backend);
@@ -209,11 +211,22 @@ pub(crate) fn choose(
             return Ok(Choice { set_id, slot, backend });
         }
         // The set was replaced between the look-ups: the frontend names the new one.
-        let Some(newer) = maps::read(&maps::FRONTENDS, key) else { break };
+        let Some(newer) = tables.frontend(key) else { break };
         frontend = newer;
     }
     refuse(account, EVENT_REJECTED, Reason::SetUnstable);
     Err(Refusal::Reject)
+}
+
+/// The backend in a slot of one of the frontend's sets: from beside the frontend, if it is there.
+#[inline(always)]
+fn backend(key: &FrontendKey, frontend: &FrontendEntry, at: &BackendKey) -> Option<Backend> {
+    if at.set_id == frontend.set_id
+        && let Some(backend) = frontend.first.get(key, at.slot)
+    {
+        return Some(backend);
+    }
+    maps::read(&maps::BACKENDS, at)
 }
 
 /// Counted under its reason, and told so.

@@ -12,10 +12,11 @@ use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
-        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterKey, FragmentKey,
-        FragmentPorts, FrontendKey, FrontendValue, MaglevKey, MaglevPart, NODE_ADDRESS_OWN,
-        NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, SETTINGS_INDEX, ServiceCounters,
-        Settings, SocketPeer, SourceRangeKey, Tuple,
+        Address, Affinity, AffinityKey, Backend, BackendKey, COUNTERS_PER_BLOCK, Connection,
+        CounterBlock, CounterKey, FragmentKey, FragmentPorts, FrontendEntry, FrontendKey,
+        FrontendValue, MaglevKey, MaglevPart, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES,
+        PeerKey, Reason, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey,
+        Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -33,13 +34,13 @@ const READS_MAX: u32 = 3;
 
 type Table<K, V> = HashMap<K, V, 1, ON_DEMAND>;
 
-#[btf_map(name = "frontends_v2")]
-pub(crate) static FRONTENDS: Table<FrontendKey, FrontendValue> = HashMap::new();
+#[btf_map(name = "frontends_v3")]
+pub(crate) static FRONTENDS: Table<FrontendKey, FrontendEntry> = HashMap::new();
 
-#[btf_map(name = "backends_v1")]
+#[btf_map(name = "backends_v2")]
 pub(crate) static BACKENDS: Table<BackendKey, Backend> = HashMap::new();
 
-#[btf_map(name = "maglev_v1")]
+#[btf_map(name = "maglev_v2")]
 static MAGLEV: Table<MaglevKey, MaglevPart> = HashMap::new();
 
 #[btf_map(name = "node_addresses_v2")]
@@ -48,8 +49,12 @@ static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 #[btf_map(name = "settings_v2")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
-#[btf_map(name = "service_counters_v2")]
-static SERVICE_COUNTERS: Table<CounterKey, ServiceCounters> = HashMap::new();
+#[btf_map(name = "service_counters_v3")]
+static SERVICE_COUNTERS: Table<CounterKey, CounterBlock> = HashMap::new();
+
+/// All zero: a new block of counters, too large for the stack.
+#[btf_map]
+static NOTHING_COUNTED: Array<CounterBlock, 1> = Array::new();
 
 #[btf_map(name = "drops_v3")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
@@ -72,7 +77,7 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHash
 #[btf_map(name = "affinities_v1")]
 pub(crate) static AFFINITIES: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap::new();
 
-#[btf_map(name = "source_ranges_v1")]
+#[btf_map(name = "source_ranges_v2")]
 static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
 
 /// Frames under work: too large for the stack of programs that call each other. No program runs
@@ -113,13 +118,25 @@ const _: () = assert!(size_of::<lpm_trie::Key<RangeData>>() == size_of::<SourceR
 /// the agent writes in between. Two that agree cannot both have been so unlucky.
 #[inline(always)]
 pub(crate) fn read<K, V: Copy + PartialEq>(map: &Table<K, V>, key: &K) -> Option<V> {
-    let mut value = copy(map, key)?;
+    read_part(map, key, |value| value)
+}
+
+/// The same, of a part of the value.
+#[inline(always)]
+fn read_part<K, V, P: Copy + PartialEq>(
+    map: &Table<K, V>,
+    key: &K,
+    part: impl Fn(&V) -> &P,
+) -> Option<P> {
+    // SAFETY: the reference ends with the copy, under the RCU lock every program runs in.
+    let mut value = *part(unsafe { map.get(key) }?);
     for _ in 1..READS_MAX {
-        let again = copy(map, key)?;
-        if again == value {
+        // SAFETY: as above.
+        let again = part(unsafe { map.get(key) }?);
+        if *again == value {
             break;
         }
-        value = again;
+        value = *again;
     }
     Some(value)
 }
@@ -180,19 +197,28 @@ pub(crate) fn has_node_ports(address: &Address) -> bool {
     copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
 }
 
-/// The maps, for [`fairlead_ebpf::dialled::find`].
+/// The maps, for [`fairlead_ebpf::dialled::find`]: with a frontend's first backends or without them, for which
+/// the programs for packets have no room on their stack.
 #[derive(Clone, Copy)]
-pub(crate) struct InKernel;
+pub(crate) struct InKernel<const FIRST: bool>;
 
-impl Tables for InKernel {
+/// For programs at sockets.
+pub(crate) const AT_SOCKET: InKernel<true> = InKernel;
+/// For programs at devices.
+pub(crate) const AT_DEVICE: InKernel<false> = InKernel;
+
+impl<const FIRST: bool> Tables for InKernel<FIRST> {
     #[inline(always)]
-    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
-        read(&FRONTENDS, key)
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendEntry> {
+        if FIRST {
+            return read(&FRONTENDS, key);
+        }
+        read_part(&FRONTENDS, key, |entry| &entry.value).map(FrontendEntry::from)
     }
 
     #[inline(always)]
     fn other_ports(&self, key: &FrontendKey) -> Option<FrontendValue> {
-        peek(&FRONTENDS, key)
+        peek(&FRONTENDS, key).map(|entry| entry.value)
     }
 
     #[inline(always)]
@@ -238,17 +264,25 @@ pub(crate) fn count_rejected(counter_id: u32) {
 fn counters(counter_id: u32) -> Option<*mut ServiceCounters> {
     // SAFETY: a helper without pointers.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let key = CounterKey { counter_id, cpu };
-    if let Some(counters) = SERVICE_COUNTERS.get_ptr_mut(key) {
-        return Some(counters);
-    }
+    let key = CounterKey { block: CounterKey::block_of(counter_id), cpu };
+    let block = match SERVICE_COUNTERS.get_ptr_mut(key) {
+        Some(block) => block,
+        None => new_block(&key)?,
+    };
+    // SAFETY: a map value, valid under RCU; only addresses within it are taken.
+    let services = unsafe { &raw mut (*block).services }.cast::<ServiceCounters>();
+    Some(services.wrapping_add((counter_id % COUNTERS_PER_BLOCK) as usize))
+}
+
+#[inline(always)]
+fn new_block(key: &CounterKey) -> Option<*mut CounterBlock> {
     // An error means that a packet that interrupted this was first, or that there is no room.
-    let _ = SERVICE_COUNTERS.insert(key, ServiceCounters::zeroed(), BPF_NOEXIST.into());
-    let counters = SERVICE_COUNTERS.get_ptr_mut(key);
-    if counters.is_none() {
+    let _ = SERVICE_COUNTERS.insert(key, NOTHING_COUNTED.get(0)?, BPF_NOEXIST.into());
+    let block = SERVICE_COUNTERS.get_ptr_mut(key);
+    if block.is_none() {
         count(Reason::NotCounted);
     }
-    counters
+    block
 }
 
 /// Counts under a reason.

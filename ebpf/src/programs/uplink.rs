@@ -125,7 +125,7 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
 #[inline(never)]
 fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
     // Where it leads nowhere any more, that is counted as it is opened anew.
-    let found = dialled::find(&maps::InKernel, &dialled(tuple), || false);
+    let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
     let dialled::Found::Frontend(_, frontend) = found else { return false };
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     if set_id == connection.set_id {
@@ -237,7 +237,8 @@ fn pick(
     account: &mut Account,
 ) -> i32 {
     let dialled = dialled(flow.dialled);
-    let (key, frontend) = match dial::find(&dialled, || false, account) {
+    let tables = &maps::AT_DEVICE;
+    let (key, frontend) = match dial::find(tables, &dialled, || false, account) {
         Found::Frontend(key, frontend) => (key, frontend),
         Found::Dead(Refusal::Reject) => return REJECT,
         Found::Dead(Refusal::Drop) => return DROP,
@@ -251,11 +252,12 @@ fn pick(
     let Tuple { source, source_port, protocol, .. } = flow.dialled;
     let end = Some((*source_port, *protocol));
     let client = Client { origin, identity: source, random: dial::random(), flow: end };
-    let Choice { set_id, slot, backend } = match dial::choose(&key, frontend, &client, account) {
-        Ok(choice) => choice,
-        Err(Refusal::Drop) => return DROP,
-        Err(Refusal::Reject) => return REJECT,
-    };
+    let Choice { set_id, slot, backend } =
+        match dial::choose(tables, (&key, frontend), &client, account) {
+            Ok(choice) => choice,
+            Err(Refusal::Drop) => return DROP,
+            Err(Refusal::Reject) => return REJECT,
+        };
     flow.backend = backend.address;
     flow.backend_port = backend.port;
     connection.set_id = set_id;

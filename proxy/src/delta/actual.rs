@@ -5,18 +5,24 @@ mod read;
 use std::collections::BTreeSet;
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
-    TableSize,
+    Backend, BackendKey, FirstBackends, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
+    SourceRangeKey, TableSize,
 };
 
 pub use self::read::{Check, Reading};
 use super::{Delta, NewSet};
-use crate::{hash::FastMap, maglev, plan::BackendSet};
+use crate::{
+    hash::{FastMap, FastSet},
+    maglev,
+    plan::BackendSet,
+};
 
 /// What the maps hold, arranged by set.
 #[derive(Clone, Debug, Default)]
 pub struct Actual {
     frontends: FastMap<FrontendKey, FrontendValue>,
+    /// Of these the first backends were found to be others than their sets'.
+    spoilt: FastSet<FrontendKey>,
     sets: FastMap<u32, HeldSet>,
     slots: usize,
     parts: usize,
@@ -103,6 +109,11 @@ impl Actual {
         &self.frontends
     }
 
+    /// Whether a frontend must be written again, whatever it leads to.
+    pub(super) fn is_spoilt(&self, key: &FrontendKey) -> bool {
+        self.spoilt.contains(key)
+    }
+
     /// Ids of all sets.
     pub fn set_ids(&self) -> impl Iterator<Item = u32> {
         self.sets.keys().copied()
@@ -150,6 +161,15 @@ impl Actual {
         }
     }
 
+    /// What must be beside a frontend that leads there; `None`: its set has holes, or is not there.
+    pub(super) fn first(&self, key: &FrontendKey, value: &FrontendValue) -> Option<FirstBackends> {
+        let set: &[Backend] = match value.backends {
+            0 => &[],
+            _ => self.set(value.set_id)?.0,
+        };
+        Some(FirstBackends::of(key, set.iter().copied()))
+    }
+
     pub(super) fn references(&self, id: u32) -> Option<i64> {
         self.sets.get(&id).map(|set| i64::from(set.references))
     }
@@ -182,6 +202,7 @@ impl Actual {
     /// Takes note of a delta all of whose steps were made.
     pub fn commit(&mut self, delta: &Delta) {
         for key in &delta.ended_frontends {
+            self.spoilt.remove(key);
             if let Some(old) = self.frontends.remove(key) {
                 self.unrefer(&old);
             }
@@ -199,6 +220,7 @@ impl Actual {
             }
         }
         for (key, value) in &delta.frontends {
+            self.spoilt.remove(key);
             for id in sets_of(value) {
                 if let Some(set) = self.sets.get_mut(&id) {
                     set.references += 1;

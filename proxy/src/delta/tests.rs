@@ -37,9 +37,16 @@ fn image(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Image {
         let backends = content.map_or(0, |content| u16::try_from(content.len()).unwrap());
         let set_id = if backends > 0 { *id } else { 0 };
         let value = FrontendValue { set_id, counter_id: 1, backends, ..blank() };
-        image.frontends.insert(frontend(*number), value);
+        let content = sets.iter().find(|(set, _)| set == id).map_or(&[][..], |(_, n)| n);
+        image.frontends.insert(frontend(*number), beside(*number, value, content));
     }
     image
+}
+
+/// A frontend with the first backends of its set.
+fn beside(number: u8, value: FrontendValue, content: &[u8]) -> FrontendEntry {
+    let first = FirstBackends::of(&frontend(number), set(content).iter().copied());
+    FrontendEntry { value, first }
 }
 
 /// Maps that hold them.
@@ -56,7 +63,7 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
         }
         Step::PutFrontends(entries) => {
             let short =
-                |(k, v): &(FrontendKey, FrontendValue)| (k.address[0], v.set_id, v.backends);
+                |(k, v): &(FrontendKey, FrontendEntry)| (k.address[0], v.set_id, v.backends);
             format!("+frontends {:?}", entries.iter().map(short).collect::<Vec<_>>())
         }
         Step::PutBackends(entries) => {
@@ -218,7 +225,7 @@ fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
     let mut image = Image::default();
     let content = set(&[1, 2]);
     let value = FrontendValue { set_id: 5, counter_id: 1, backends: 2, ..blank() };
-    image.frontends.insert(frontend(10), value);
+    image.frontends.insert(frontend(10), value.into());
     image.backends.insert(BackendKey { set_id: 5, slot: 1 }, content[1]);
     let actual = read(&image);
     let service = Service { counter_id: 1, frontends: &[(10, Some(&content))] };
@@ -229,6 +236,36 @@ fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
         ["+backends [(1, 0, 1), (1, 1, 2)]", "+frontends [(10, 1, 2)]", "-backends [(5, 1)]"]
     );
     assert_eq!(after.slots(), 2);
+}
+
+/// The first backends are copies: a reader that finds them never looks at the set itself.
+#[test]
+fn first_backends_are_those_of_the_set_and_written_again_where_they_are_not() {
+    let content = set(&[1, 2]);
+    let serve = |actual: &Actual| {
+        let frontends = [(10, Some(&content)), (11, None)];
+        let service = Service { counter_id: 1, frontends: &frontends };
+        let (delta, _) = draft(actual, &[], &[service], ROOMY);
+        let put = delta.steps(actual).into_iter().find_map(|step| match step {
+            Step::PutFrontends(entries) => Some(entries),
+            _ => None,
+        });
+        let (_, after) = steps(actual, &delta);
+        (put.unwrap_or_default(), after)
+    };
+    let firsts = |entries: &[(FrontendKey, FrontendEntry)]| -> Vec<(u8, Option<Backend>)> {
+        entries.iter().map(|(key, entry)| (key.address[0], entry.first.get(key, 0))).collect()
+    };
+    let (written, after) = serve(&Actual::default());
+    assert_eq!(firsts(&written), [(10, Some(content[0])), (11, None)]);
+    assert!(serve(&after).0.is_empty(), "at rest");
+
+    let mut spoilt = image(&[(5, &[1, 2])], &[(10, 5), (11, 0)]);
+    let value = spoilt.frontends[&frontend(10)].value;
+    spoilt.frontends.insert(frontend(10), beside(10, value, &[9]));
+    let (written, after) = serve(&read(&spoilt));
+    assert_eq!(firsts(&written), [(10, Some(content[0]))]);
+    assert!(serve(&after).0.is_empty(), "repaired");
 }
 
 #[test]
@@ -353,11 +390,23 @@ fn what_is_not_as_it_was_written_is_counted_entry_by_entry() {
     let slot = |set_id, slot| BackendKey { set_id, slot };
     let backend = set(&[9])[0];
     type Change<'a> = &'a dyn Fn(&mut Image);
-    let cases: [(&str, Change<'_>, usize); 10] = [
+    let cases: [(&str, Change<'_>, usize); 11] = [
         ("nothing", &|_| {}, 0),
         ("a frontend is gone", &|image| _ = image.frontends.remove(&frontend(10)), 1),
-        ("a frontend came", &|image| _ = image.frontends.insert(frontend(12), blank()), 1),
-        ("a frontend leads elsewhere", &|i| _ = i.frontends.insert(frontend(10), blank()), 1),
+        ("a frontend came", &|image| _ = image.frontends.insert(frontend(12), blank().into()), 1),
+        (
+            "a frontend leads elsewhere",
+            &|i| _ = i.frontends.insert(frontend(10), blank().into()),
+            1,
+        ),
+        (
+            "a first backend is another",
+            &|i| {
+                let value = i.frontends[&frontend(10)].value;
+                i.frontends.insert(frontend(10), beside(10, value, &[9]));
+            },
+            1,
+        ),
         ("a slot is gone", &|image| _ = image.backends.remove(&slot(5, 0)), 1),
         ("a slot is another", &|image| _ = image.backends.insert(slot(5, 1), backend), 1),
         ("a slot too many", &|image| _ = image.backends.insert(slot(5, 2), backend), 1),

@@ -8,7 +8,7 @@ pub(crate) use self::{counters::Counters, pinned::open as open_map};
 use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SETTINGS_INDEX,
+    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, SETTINGS_INDEX,
     ServiceCounters, Settings, SourceRangeKey,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// The service maps of a [`crate::Kernel`].
 #[derive(Debug)]
 pub struct KernelMaps {
-    frontends: Table<FrontendKey, FrontendValue>,
+    frontends: Table<FrontendKey, FrontendEntry>,
     backends: Table<BackendKey, Backend>,
     maglev: Table<MaglevKey, MaglevPart>,
     source_ranges: Table<SourceRangeKey, u32>,
@@ -55,14 +55,14 @@ impl KernelMaps {
 
 impl Maps for KernelMaps {
     fn each(&self, take: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
-        let frontends = self.frontends.each(|key, value| take(Entry::Frontend(*key, *value)));
-        frontends.map_err(|error| self.failed("frontends", error))?;
         let backends = self.backends.each(|key, value| take(Entry::Backend(*key, *value)));
         backends.map_err(|error| self.failed("backends", error))?;
         let maglev = self.maglev.each(|key, part| take(Entry::Maglev(*key, *part)));
         maglev.map_err(|error| self.failed("maglev", error))?;
         let ranges = self.source_ranges.each(|key, _| take(Entry::SourceRange(*key)));
-        ranges.map_err(|error| self.failed("source ranges", error))
+        ranges.map_err(|error| self.failed("source ranges", error))?;
+        let frontends = self.frontends.each(|key, entry| take(Entry::Frontend(*key, *entry)));
+        frontends.map_err(|error| self.failed("frontends", error))
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
@@ -78,7 +78,7 @@ impl Maps for KernelMaps {
                 ("source ranges", self.source_ranges.put(&entries))
             }
             Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),
-            Step::DeleteCounters(ids) => ("counters", self.counters.delete(ids)),
+            Step::DeleteCounters(blocks) => ("counters", self.counters.delete(blocks)),
         };
         result.map_err(|error| self.failed(map, error))
     }

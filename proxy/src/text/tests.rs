@@ -36,8 +36,8 @@ fn a_hole_in_a_set_shows() {
     };
     let image = Image {
         frontends: [
-            (key(address("10.96.0.2"), 80, TCP), value(2, 3)),
-            (key(address("10.96.0.1"), 80, TCP), value(0, 0)),
+            (key(address("10.96.0.2"), 80, TCP), value(2, 3).into()),
+            (key(address("10.96.0.1"), 80, TCP), value(0, 0).into()),
         ]
         .into(),
         backends: [

@@ -172,15 +172,24 @@ pub(crate) fn hole(image: &Image) -> Option<String> {
     image.frontends.iter().find_map(|(key, value)| {
         let slot = slots(value).find(|slot| !image.backends.contains_key(slot));
         let part = parts(value).find(|part| !image.maglev.contains_key(part));
-        let missing = slot.map(|s| format!("{s:?}")).or(part.map(|p| format!("{p:?}")))?;
+        let other = slots(value).find(|at| {
+            let first = value.first.get(key, at.slot).filter(|_| at.set_id == value.set_id);
+            first.is_some_and(|first| image.backends.get(at) != Some(&first))
+        });
+        let missing = slot
+            .map(|slot| format!("{slot:?}"))
+            .or(part.map(|part| format!("{part:?}")))
+            .or(other.map(|slot| format!("a copy of {slot:?}")))?;
         Some(format!("{} lacks {missing}", fairlead_proxy::text::frontend(key)))
     })
 }
 
 /// Slots and parts of tables no frontend leads to.
 pub(crate) fn strays(image: &Image) -> Vec<String> {
-    let led_to: BTreeSet<BackendKey> = image.frontends.values().flat_map(slots).collect();
-    let tables: BTreeSet<MaglevKey> = image.frontends.values().flat_map(parts).collect();
+    let led_to: BTreeSet<BackendKey> =
+        image.frontends.values().flat_map(|entry| slots(entry)).collect();
+    let tables: BTreeSet<MaglevKey> =
+        image.frontends.values().flat_map(|entry| parts(entry)).collect();
     let slots = image.backends.keys().filter(|key| !led_to.contains(key));
     let parts = image.maglev.keys().filter(|key| !tables.contains(key));
     slots.map(|key| format!("{key:?}")).chain(parts.map(|key| format!("{key:?}"))).collect()

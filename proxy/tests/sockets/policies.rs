@@ -9,8 +9,9 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_SOURCE_RANGES, FrontendKey,
-    FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason, SourceRangeKey, TCP,
+    Backend, BackendKey, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_SOURCE_RANGES, FirstBackends,
+    FrontendEntry, FrontendKey, FrontendValue, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason,
+    SourceRangeKey, TCP,
 };
 use fairlead_proxy::{
     Kernel, KernelOptions, NodePortAddresses,
@@ -32,10 +33,12 @@ fn put_value(maps: &mut KernelMaps, key: FrontendKey, value: FrontendValue, at: 
         let (address, port) = (address(at.ip()), at.port().to_be_bytes());
         (BackendKey { set_id: value.set_id, slot }, Backend { address, port, flags: 0 })
     });
-    maps.apply(&Step::PutBackends(slots.collect())).unwrap();
+    let slots: Vec<_> = slots.collect();
+    let first = FirstBackends::of(&key, slots.iter().map(|(_, backend)| *backend));
+    maps.apply(&Step::PutBackends(slots)).unwrap();
     let backends = u16::try_from(at.len()).unwrap();
     let value = FrontendValue { backends, ..value };
-    maps.apply(&Step::PutFrontends(vec![(key, value)])).unwrap();
+    maps.apply(&Step::PutFrontends(vec![(key, FrontendEntry { value, first })])).unwrap();
 }
 
 fn value(set_id: u32, flags: u16) -> FrontendValue {

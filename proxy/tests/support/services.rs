@@ -10,7 +10,8 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{
-    ANY_V4, ANY_V6, Address, Backend, BackendKey, FrontendKey, FrontendValue, TCP, UDP,
+    ANY_V4, ANY_V6, Address, Backend, BackendKey, FirstBackends, FrontendEntry, FrontendKey,
+    FrontendValue, TCP, UDP,
 };
 use fairlead_proxy::{
     delta::Step,
@@ -60,14 +61,16 @@ pub(crate) fn replace(
             Backend { address: address(at.ip()), port: at.port().to_be_bytes(), flags: *flags };
         (BackendKey { set_id, slot }, backend)
     });
+    let slots: Vec<_> = slots.collect();
+    let first = FirstBackends::of(&key, slots.iter().map(|(_, backend)| *backend));
     let value = FrontendValue {
         set_id,
         counter_id,
         backends: u16::try_from(backends.len()).unwrap(),
         ..bytemuck::Zeroable::zeroed()
     };
-    maps.apply(&Step::PutBackends(slots.collect())).unwrap();
-    maps.apply(&Step::PutFrontends(vec![(key, value)])).unwrap();
+    maps.apply(&Step::PutBackends(slots)).unwrap();
+    maps.apply(&Step::PutFrontends(vec![(key, FrontendEntry { value, first })])).unwrap();
 }
 
 /// Tells other threads to stop when dropped, also by a test that fails.

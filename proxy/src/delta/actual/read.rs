@@ -2,16 +2,21 @@
 //! is known of Services.
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
+    Backend, BackendKey, FIRST_BACKENDS_MAX, FirstBackends, FrontendEntry, FrontendKey,
+    FrontendValue, MaglevKey, MaglevPart, SourceRangeKey,
 };
 
 use super::{Actual, Content, HeldSet, is_table, sets_of};
-use crate::{hash::FastMap, image::Entry};
+use crate::{
+    hash::{FastMap, FastSet},
+    image::Entry,
+};
 
 /// Bookkeeping in the making.
 #[derive(Debug, Default)]
 pub struct Reading {
     frontends: FastMap<FrontendKey, FrontendValue>,
+    spoilt: FastSet<FrontendKey>,
     slots: FastMap<u32, Vec<(u32, Backend)>>,
     parts: FastMap<u32, Vec<(u32, MaglevPart)>>,
     ranges: Vec<SourceRangeKey>,
@@ -31,10 +36,15 @@ pub struct Check<'a> {
 }
 
 impl Reading {
-    /// Takes note of an entry.
+    /// Takes note of an entry; of a frontend after what it leads to.
     pub fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Frontend(key, value) => _ = self.frontends.insert(key, value),
+            Entry::Frontend(key, FrontendEntry { value, first }) => {
+                if self.first_of(&key, &value) != first {
+                    self.spoilt.insert(key);
+                }
+                self.frontends.insert(key, value);
+            }
             Entry::Backend(BackendKey { set_id, slot }, backend) => {
                 self.slots.entry(set_id).or_default().push((slot, backend));
             }
@@ -45,10 +55,17 @@ impl Reading {
         }
     }
 
+    /// What must be beside a frontend, by its set as it was read.
+    fn first_of(&self, key: &FrontendKey, value: &FrontendValue) -> FirstBackends {
+        let slots = self.slots.get(&value.set_id).filter(|_| value.backends > 0);
+        let at = |wanted: u32| slots?.iter().find(|(slot, _)| *slot == wanted).map(|(_, b)| *b);
+        FirstBackends::of(key, (0..).map_while(at).take(FIRST_BACKENDS_MAX))
+    }
+
     /// All of it, arranged.
     pub fn finish(self) -> Actual {
-        let Self { frontends, slots, mut parts, ranges } = self;
-        let mut actual = Actual { frontends, ..Actual::default() };
+        let Self { frontends, spoilt, slots, mut parts, ranges } = self;
+        let mut actual = Actual { frontends, spoilt, ..Actual::default() };
         for (id, slots) in slots {
             let parts = parts.remove(&id).unwrap_or_default();
             actual.sets.insert(id, HeldSet::of(slots, parts));
@@ -82,7 +99,12 @@ impl<'a> Check<'a> {
     pub fn take(&mut self, entry: Entry) {
         let expected = self.expected;
         let is_same = match entry {
-            Entry::Frontend(key, value) => expected.frontends.get(&key).map(|held| *held == value),
+            Entry::Frontend(key, FrontendEntry { value, first }) => {
+                expected.frontends.get(&key).map(|held| {
+                    let wanted = expected.first(&key, held);
+                    *held == value && wanted.is_none_or(|wanted| wanted == first)
+                })
+            }
             Entry::Backend(BackendKey { set_id, slot }, backend) => {
                 match expected.sets.get(&set_id).map(|set| &set.content) {
                     Some(Content::Whole(set)) => {

@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, CounterKey, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
-    ServiceCounters, Settings, SourceRangeKey, name,
+    Backend, BackendKey, CounterBlock, CounterKey, FrontendEntry, FrontendKey, MaglevKey,
+    MaglevPart, Settings, SourceRangeKey, name,
 };
 
 use super::{Counters, KernelMaps};
@@ -30,11 +30,11 @@ impl KernelMaps {
             return Err(KernelError::NothingPinned { path: bpffs.into() });
         }
         let (frontends, frontends_max) =
-            open::<FrontendKey, FrontendValue>(&maps.join(name::FRONTENDS))?;
+            open::<FrontendKey, FrontendEntry>(&maps.join(name::FRONTENDS))?;
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
         let (counters, counters_max) =
-            open::<CounterKey, ServiceCounters>(&maps.join(name::COUNTERS))?;
+            open::<CounterKey, CounterBlock>(&maps.join(name::COUNTERS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
         let cpus = aya::util::nr_cpus();
@@ -85,7 +85,7 @@ fn other_version(path: &Path) -> Option<KernelError> {
     Some(KernelError::OtherVersion { path: path.into(), found })
 }
 
-/// `frontends` of `frontends_v2`.
+/// `frontends` of `frontends_v3`.
 fn stem(name: &str) -> Option<&str> {
     let (stem, version) = name.rsplit_once("_v")?;
     version.parse::<u32>().is_ok().then_some(stem)
@@ -98,10 +98,10 @@ mod tests {
     #[test]
     fn maps_of_another_version_are_named_and_who_can_read_them() {
         for (pinned, expected) in [
-            (&["backends_v1", "frontends_v1"][..], "frontends_v2 is not there, but frontends_v1: "),
-            (&["backends_v1"], "frontends_v2 is not there: "),
-            (&["frontends_extra_v1"], "frontends_v2 is not there: "),
-            (&[], "frontends_v2: "),
+            (&["backends_v2", "frontends_v2"][..], "frontends_v3 is not there, but frontends_v2: "),
+            (&["backends_v2"], "frontends_v3 is not there: "),
+            (&["frontends_extra_v1"], "frontends_v3 is not there: "),
+            (&[], "frontends_v3: "),
         ] {
             let bpffs = tempfile::tempdir().unwrap();
             let maps = bpffs.path().join("fairlead/maps");
