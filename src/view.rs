@@ -140,7 +140,7 @@ impl Files {
         };
         let ingress = self.ingress();
         let rules = Rules { external_ips: self.external_ips, ..Rules::default() };
-        let (maps, status) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr)?;
+        let (maps, status) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr);
         let refused = snapshot.refused().values().map(ToString::to_string);
         let problems = loaded.problems.iter().cloned().chain(refused).collect();
         let names = Names::new(&dns, Some(&snapshot))

@@ -162,10 +162,12 @@ impl Kernel {
         cgroup::open(&cgroup_root)?;
         let pins = Pins::open(&options.bpffs)?;
         let object = Object::load(options.sizes, Some(&pins.maps()))?;
-        let settings = settings::of(options, object.tables.settings())
-            .map_err(|error| KernelError::system(Step::WriteNode, error))?;
-        let written = object.tables.set_settings(&settings);
-        written.map_err(|error| KernelError::system(Step::WriteNode, error))?;
+        let write = || {
+            let found = object.tables.settings()?;
+            let netns_cookie = sys::network_namespace_cookie()?;
+            object.tables.set_settings(&settings::of(options, found.as_ref(), netns_cookie))
+        };
+        write().map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());
         let service_cidrs = options.service_cidrs.clone();
         Ok(Self {

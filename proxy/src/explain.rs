@@ -208,16 +208,14 @@ impl Lookup for LiveMaps<'_> {
 
 impl PlannedMaps {
     /// What an agent on the node `node_name` would write for `snapshot`, and how it would stand.
-    /// The node's addresses are those of its Node object.
-    ///
-    /// # Errors
-    /// The kernel names no network namespace.
+    /// The node's addresses are those of its Node object. No kernel is asked: this one may be of
+    /// another machine, and older than any that programs run on.
     pub fn plan(
         snapshot: &Snapshot,
         node_name: &str,
         rules: Rules,
         service_cidrs: &[IpNetwork],
-    ) -> Result<(Self, ProxyStatus), KernelError> {
+    ) -> (Self, ProxyStatus) {
         let (all, counters) = (usize::MAX, usize::MAX);
         let room =
             Capacities { frontends: all, backends: all, maglev: all, source_ranges: all, counters };
@@ -234,12 +232,11 @@ impl PlannedMaps {
         let first = |is_ipv6: bool| {
             own.iter().find(|ip| ip.is_ipv6() == is_ipv6).map_or([0; 16], |ip| address(*ip))
         };
-        let settings = settings::of(&options, Ok(None))
-            .map_err(|error| KernelError::system(Step::WriteNode, error))?;
+        let settings = settings::of(&options, None, 0);
         let settings = Settings { address_v4: first(false), address_v6: first(true), ..settings };
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
         let node_addresses = own.iter().map(|ip| (address(*ip), flags)).collect();
-        Ok((Self { image, settings: Some(settings), node_addresses }, status))
+        (Self { image, settings: Some(settings), node_addresses }, status)
     }
 }
 

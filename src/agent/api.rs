@@ -123,7 +123,7 @@ pub(super) fn look<T>(
             None => {
                 let rules = super::proxy::rules(&args);
                 let cidrs = &args.proxy.service_cidr;
-                let (maps, status) = PlannedMaps::plan(objects, &shared.node_name, rules, cidrs)?;
+                let (maps, status) = PlannedMaps::plan(objects, &shared.node_name, rules, cidrs);
                 Ok(Proxy { maps: Maps::Planned(maps), status, counters: BTreeMap::new() })
             }
         }),

@@ -1,7 +1,5 @@
 //! What is asked of the agent, as the programs read it.
 
-use std::io;
-
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
@@ -13,16 +11,11 @@ use fairlead_ebpf::{
 use ipnetwork::IpNetwork;
 
 use super::KernelOptions;
-use crate::sys;
 
 /// What is known of the node's addresses and of Service ranges from an earlier start holds until
 /// they are read anew.
-pub(crate) fn of(
-    options: &KernelOptions,
-    found: io::Result<Option<Settings>>,
-) -> io::Result<Settings> {
-    let found = found?;
-    let (service_cidrs, service_cidr_count) = match &found {
+pub(crate) fn of(options: &KernelOptions, found: Option<&Settings>, netns_cookie: u64) -> Settings {
+    let (service_cidrs, service_cidr_count) = match found {
         Some(found) if options.service_cidrs.is_empty() => {
             (found.service_cidrs, found.service_cidr_count)
         }
@@ -33,8 +26,8 @@ pub(crate) fn of(
     let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4)
         | flag(loopback_v6, SETTINGS_LOOPBACK_V6)
         | flag(options.masquerade_all, SETTINGS_MASQUERADE_ALL);
-    Ok(Settings {
-        netns_cookie: sys::network_namespace_cookie()?,
+    Settings {
+        netns_cookie,
         node_port_first: *options.node_ports.start(),
         node_port_last: *options.node_ports.end(),
         snat_port_first: *options.snat_ports.start(),
@@ -42,8 +35,8 @@ pub(crate) fn of(
         flags,
         service_cidr_count,
         service_cidrs,
-        ..found.unwrap_or_else(Settings::zeroed)
-    })
+        ..found.copied().unwrap_or_else(Settings::zeroed)
+    }
 }
 
 /// As the settings have them, and how many they are.
