@@ -280,9 +280,13 @@ pub fn want_local_address(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> 
     }
 }
 
-/// Makes a socket say how many datagrams it has lost.
+/// Makes a socket say how many datagrams it has lost. Where the kernel is another program's
+/// imitation and has no such option, it never says so.
 pub fn want_losses(socket: BorrowedFd<'_>) -> io::Result<()> {
-    switch(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, true)
+    match switch(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, true) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        result => result,
+    }
 }
 
 /// Makes a socket say when each datagram arrived, or no longer. Those that are queued already arrive when
