@@ -6,20 +6,22 @@ SHELL := /bin/bash
 # The kernel programs are part of the product: building without them is an error here, though not in an editor.
 export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
+# What `build`, `image` and `sbom` are for, arm64 or amd64; empty: this machine.
+export ARCH ?=
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
+.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-arm64 test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
 
 toolchain: ## install compilers and tools that are missing
 	@tools/toolchain.sh build
 
-build: toolchain ## target/release/fairlead
+build: toolchain ## target/release/fairlead [ARCH=arm64: for such machines, in that target's directory]
 	@tools/build.sh
 
-image: build ## target/image/fairlead.tar, a container image [TAG=its tag instead of the version]
+image: build ## target/image/fairlead.tar, a container image [TAG=its tag instead of the version] [ARCH=arm64: fairlead-arm64.tar]
 	@tools/toolchain.sh image
 	@TAG=$(TAG) tools/image.sh
 
@@ -38,8 +40,8 @@ pictures: build ## the page's pictures in docs, as a real browser shows it (as r
 reproducible: toolchain ## the same commit gives the same bytes: builds it twice and compares
 	@tools/reproducible.sh
 
-sbom: ## target/sbom.json, what the binary is made of (CycloneDX)
-	@mkdir -p target && tools/sbom.py > target/sbom.json
+sbom: toolchain ## target/sbom.json, what the binary is made of (CycloneDX) [ARCH=arm64: sbom-arm64.json]
+	@mkdir -p target && tools/sbom.py > target/sbom$(ARCH:%=-%).json
 
 manifests: ## deploy/manifests from the Helm chart
 	@deploy/manifests.sh
@@ -62,6 +64,11 @@ test-reliability: toolchain ## ends, outages, floods, changed uplinks, under 5,0
 test-upgrade: toolchain ## an earlier build to this one and back, under traffic [FROM=commit instead of the last release] (as root)
 	@tools/toolchain.sh test
 	@FROM='$(FROM)' tools/upgrade.sh
+
+test-arm64: ARCH = arm64
+test-arm64: image ## what is in the arm64 image, by an emulator: commands, DNS, Ingress
+	@tools/toolchain.sh emulated
+	@tools/emulated.sh
 
 test-peers: toolchain ## h2spec, nginx, HAProxy, slowhttptest and sslscan against Ingress
 	@tools/peers.sh

@@ -1,14 +1,26 @@
 # The one way release artefacts are built: for `make build`, `make image` and the benchmarks alike, so that they share them.
 # Sourced. The binary is static, so that an image needs nothing but it. Static linking must not reach build scripts and
 # procedural macros, which are loaded by the compiler; cargo keeps them apart only when a target is named.
+# ARCH=amd64|arm64: for such machines, by the cross compiler that `tools/toolchain.sh build` installs.
 # shellcheck shell=bash
-RELEASE_TARGET=$(rustc -vV | sed -n 's/^host: //p')
+RELEASE_HOST=$(rustc -vV | sed -n 's/^host: //p')
+case ${ARCH:-} in
+'') RELEASE_TARGET=$RELEASE_HOST ;;
+amd64) RELEASE_TARGET=x86_64-unknown-linux-gnu ;;
+arm64) RELEASE_TARGET=aarch64-unknown-linux-gnu ;;
+*) echo "ARCH=$ARCH: amd64 and arm64 can be built for" >&2; exit 2 ;;
+esac
 RELEASE_BIN=target/$RELEASE_TARGET/release/fairlead
 # RUSTFLAGS of the environment would replace the target's flags and give a second set of artefacts.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 export CARGO_BUILD_TARGET=$RELEASE_TARGET
-flags=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$RELEASE_TARGET")_RUSTFLAGS
-export "$flags=-C target-feature=+crt-static"
-unset flags
+setting=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$RELEASE_TARGET")
+export "${setting}_RUSTFLAGS=-C target-feature=+crt-static"
+RELEASE_BINUTILS=
+if [ "$RELEASE_TARGET" != "$RELEASE_HOST" ]; then
+  RELEASE_BINUTILS=${RELEASE_TARGET%%-*}-linux-gnu-
+  export "${setting}_LINKER=${RELEASE_BINUTILS}gcc"
+fi
+unset setting
 # The same for everyone who sources this: another value would build the programs, and what holds them, again.
 export FAIRLEAD_EBPF=require

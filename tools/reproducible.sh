@@ -8,7 +8,7 @@ room=/tmp/fairlead-reproducible
 mkdir "$room" || { echo "reproducible: another one runs; if not, remove $room" >&2; exit 1; }
 trap 'rm -rf "$room"' EXIT
 # What is built is looked for below the sources.
-unset CARGO_TARGET_DIR
+unset CARGO_TARGET_DIR ARCH
 sums=()
 for round in 1 2; do
   echo "reproducible: build $round of 2 (minutes each)"

@@ -1,13 +1,16 @@
 #!/usr/bin/python3
 """Prints what the binary is made of as CycloneDX 1.6 JSON, by cargo's own metadata: the kernel programs in it, the standard
 library and the C library included. What only made it (procedural macros and what they need) has the scope "excluded". The same
-tree and compiler give the same bytes."""
+tree and compiler give the same bytes. ARCH=arm64 (or amd64): of the binary for such machines."""
 
 import json
+import os
 import subprocess
 import sys
 import uuid
 
+# Of Debian's names for machines, as in tools/release.sh.
+TARGETS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 METADATA = ["cargo", "metadata", "--locked", "--format-version", "1", "--features", "fairlead-ebpf/program"]
 
 
@@ -35,17 +38,16 @@ def is_macro(package):
     return any("proc-macro" in target["kind"] for target in package["targets"])
 
 
-def system(machine):
+def system(compiler, machine):
     """What is linked in and no crate: the compiler's library, and the C library of a static binary."""
-    compiler = dict(line.split(": ", 1) for line in run("rustc", "-vV").splitlines() if ": " in line)
     rust = {"name": "rust-std", "version": compiler["release"], "purl": f"pkg:generic/rust-std@{compiler['release']}"}
-    debian = {"x86_64": "amd64", "aarch64": "arm64"}[machine.split("-")[0]]
-    version = run("dpkg-query", "-W", "-f=${Version}", f"libc6-dev:{debian}")
-    libc = {"name": "libc6-dev", "version": version, "purl": f"pkg:deb/debian/libc6-dev@{version}?arch={debian}"}
-    licences = {"rust-std": "MIT OR Apache-2.0", "libc6-dev": "LGPL-2.1-or-later"}
-    for part in (rust, libc):
-        licence = [{"expression": licences[part["name"]]}]
-        yield {"type": "library", "bom-ref": part["purl"], **part, "licenses": licence}
+    debian = next(arch for arch, target in TARGETS.items() if target == machine)
+    # What a cross compiler links is a package of this machine's.
+    name, arch = ("libc6-dev", debian) if machine == compiler["host"] else (f"libc6-dev-{debian}-cross", "all")
+    version = run("dpkg-query", "-W", "-f=${Version}", name if arch == "all" else f"{name}:{arch}")
+    libc = {"name": name, "version": version, "purl": f"pkg:deb/debian/{name}@{version}?arch={arch}"}
+    for part, licence in ((rust, "MIT OR Apache-2.0"), (libc, "LGPL-2.1-or-later")):
+        yield {"type": "library", "bom-ref": part["purl"], **part, "licenses": [{"expression": licence}]}
 
 
 def run(*command):
@@ -62,7 +64,11 @@ def checksums():
 
 
 def main():
-    machine = next(line.removeprefix("host: ") for line in run("rustc", "-vV").splitlines() if line.startswith("host: "))
+    compiler = dict(line.split(": ", 1) for line in run("rustc", "-vV").splitlines() if ": " in line)
+    wanted = os.environ.get("ARCH")
+    if wanted and wanted not in TARGETS:
+        sys.exit(f"sbom: ARCH={wanted}: {' and '.join(TARGETS)} can be built for")
+    machine = TARGETS[wanted] if wanted else compiler["host"]
     metadata = json.loads(run(*METADATA, "--filter-platform", machine))
     sums = checksums()
     packages = {package["id"]: package for package in metadata["packages"]}
@@ -93,7 +99,7 @@ def main():
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": component(packages[root])},
-        "components": [*({**component(p), "scope": scopes[p["id"]]} for p in parts), *system(machine)],
+        "components": [*({**component(p), "scope": scopes[p["id"]]} for p in parts), *system(compiler, machine)],
         "dependencies": links,
     }
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(bom, sort_keys=True))

@@ -108,6 +108,16 @@ prometheus() {
   rm -rf "$room"
 }
 
+# What building for another machine takes (ARCH): compiler and C library from Debian, Rust's library from rustup.
+cross() (
+  . tools/release.sh
+  [ "$RELEASE_TARGET" != "$RELEASE_HOST" ] || exit 0
+  plain_packages "gcc-$(tr _ - <<<"${RELEASE_BINUTILS%-}")" "libc6-dev-$ARCH-cross"
+  [ ! -d "$(rustc --print sysroot)/lib/rustlib/$RELEASE_TARGET/lib" ] || exit 0
+  say "fetching Rust's library for $ARCH"
+  rustup --quiet target add "$RELEASE_TARGET" || die "rustup could not fetch Rust's library: rustup target add $RELEASE_TARGET"
+)
+
 go_is_new() {
   local have
   have=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return
@@ -135,7 +145,7 @@ go_compiler() {
 }
 
 case "${1:-build}" in
-build) rust; ebpf_compiler; bpf_linker ;;
+build) rust; ebpf_compiler; bpf_linker; cross ;;
 run) plain_packages iproute2 util-linux procps ;;
 test)
   plain_packages iproute2 util-linux procps curl nftables iptables chromium chromium-driver fonts-liberation
@@ -147,10 +157,11 @@ bench) plain_packages iproute2 util-linux procps nftables iptables conntrack ipe
   wrk nghttp2-client cmake ;;
 kube-proxy) go_compiler ;;
 peers) plain_packages nginx-light haproxy slowhttptest sslscan; go_compiler ;;
+emulated) plain_packages qemu-user-static iproute2 util-linux openssl ;;
 image) plain_packages python3 ca-certificates binutils ;;
 cluster)
   plain_packages runc containernetworking-plugins nftables iptables conntrack iproute2 util-linux socat openssl jq \
     debootstrap gcc libc6-dev procps python3 python3-yaml curl ca-certificates
   go_compiler ;;
-*) die "usage: tools/toolchain.sh build|image|run|test|fuzz|docs|lint|bench|kube-proxy|peers|cluster" ;;
+*) die "usage: tools/toolchain.sh build|image|run|test|emulated|fuzz|docs|lint|bench|kube-proxy|peers|cluster" ;;
 esac

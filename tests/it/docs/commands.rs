@@ -45,6 +45,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     elsewhere("make test-cluster", (".ci/run", "\nmake test-cluster\n"), LONG),
     elsewhere("make test-reliability", ("Makefile", "--test reliability"), LONG),
     elsewhere("make test-upgrade", ("tools/upgrade.sh", "--test upgrade"), LONG),
+    elsewhere("make image", ("Makefile", "test-arm64: image"), "it takes a release build"),
+    elsewhere("make test-arm64", ("Makefile", "tools/emulated.sh"), LONG),
     elsewhere("make bench-services", BENCH, LONG),
     elsewhere("make bench-dns", BENCH, LONG),
     elsewhere("make bench-ingress", BENCH, LONG),
