@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{self, Client},
+    http1,
     identity::Shown,
     listen::{BACKLOG, Listening},
     passthrough,
@@ -90,7 +91,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: Sock
     }
     let client = Client::new(open, ends, tls);
     match tls {
-        false => _ = spawn_local(client::plain(stream, client)),
+        false => _ = spawn_local(http1::plain(stream, client)),
         true => _ = spawn_local(handshake(stream, client)),
     }
 }
@@ -111,12 +112,28 @@ async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bo
     }
     let client = Client::new(open, ends, tls);
     match tls {
-        false => client::plain(stream, client).await,
+        false => http1::plain(stream, client).await,
         true => handshake(stream, client).await,
     }
 }
 
+/// What only the beginning needs is awaited in a box: the task of a connection lives as long as that
+/// does, with room for everything it may ever await.
 async fn handshake(stream: TcpStream, client: Rc<Client>) {
+    let Some(stream) = Box::pin(shake_hands(stream, &client)).await else { return };
+    let session = stream.get_ref().1;
+    client.speaks(session.protocol_version());
+    let is_h2 = session.alpn_protocol() == Some(b"h2");
+    client.connected(is_h2);
+    if is_h2 {
+        Box::pin(client::http2(stream, client)).await;
+    } else {
+        http1::serve(stream, client).await;
+    }
+}
+
+/// TLS, or nothing more to do here.
+async fn shake_hands(stream: TcpStream, client: &Rc<Client>) -> Option<Box<TlsStream<Tcp>>> {
     let counters = &client.worker.counters;
     client.watch().arm(client.worker.config().timeouts.tls_handshake_ms);
     let passes = client.worker.routes.borrow_mut().load().passes_tls();
@@ -127,29 +144,24 @@ async fn handshake(stream: TcpStream, client: Rc<Client>) {
             let mut stream = stream;
             let Some(Ok(called)) = client.watch().limit(passthrough::called(&mut stream)).await
             else {
-                return counters.tls_failures.add();
+                counters.tls_failures.add();
+                return None;
             };
-            let service = called.name.and_then(|name| passthrough::service(&client, &name));
+            let service = called.name.and_then(|name| passthrough::service(client, &name));
             if let Some(service) = service {
-                return passthrough::run(client, stream, called.bytes, service).await;
+                let passing = passthrough::run(client.clone(), stream, called.bytes, service);
+                Box::pin(passing).await;
+                return None;
             }
             Prefixed::new(called.bytes, stream)
         }
     };
-    let Some(stream) = accept_tls(stream, &client).await else {
+    let Some(stream) = accept_tls(stream, client).await else {
         counters.tls_failures.add();
-        return;
+        return None;
     };
     counters.tls_handshakes.add();
-    let session = stream.get_ref().1;
-    client.speaks(session.protocol_version());
-    let is_h2 = session.alpn_protocol() == Some(b"h2");
-    client.connected(is_h2);
-    if is_h2 {
-        client::http2(stream, client).await;
-    } else {
-        client::http1(stream, client).await;
-    }
+    Some(Box::new(stream))
 }
 
 async fn accept_tls(stream: Tcp, client: &Client) -> Option<TlsStream<Tcp>> {

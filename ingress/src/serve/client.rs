@@ -13,14 +13,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
 use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::ProtocolVersion;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
     task::spawn_local,
 };
 
@@ -31,25 +29,13 @@ use super::{
     identity::Shown,
     observed::{Observed, Observer},
     preamble::Ends,
-    prefixed::Prefixed,
     worker::{Open, Stage, Worker},
 };
-use crate::{
-    admission::{Finding, Scanner},
-    config::ForwardedHeaders,
-    counters::Refused,
-    routes::Upstream,
-};
+use crate::{admission::Finding, config::ForwardedHeaders, counters::Refused, routes::Upstream};
 
-/// What a client may still send after an answer that did not wait for its request's end.
-const LINGER_BYTES_MAX: usize = 256 << 10;
-const LINGER_MS: u64 = 1_000;
-/// hyper takes no smaller buffer.
-const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// RFC 9113 6.5.2, with CVE-2023-44487 (rapid reset) and CVE-2025-8671 (MadeYouReset) in mind.
 const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 64;
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
@@ -95,16 +81,20 @@ pub(crate) struct Liveness {
     client_send_ms: u64,
 }
 
-/// Looks at what HTTP/1 clients send before hyper does.
-#[derive(Debug)]
-struct Scanning {
-    live: Arc<Liveness>,
-    scanner: Scanner,
-}
-
 /// A request for as long as it is served, its response's body included.
 #[derive(Debug)]
 pub(crate) struct Busy(Rc<Client>);
+
+/// Why a connection is polled no longer.
+#[derive(Debug)]
+pub(super) enum End<T> {
+    /// It is over.
+    Of(T),
+    /// A deadline came first.
+    Late,
+    /// Nothing came for a while, and nothing is under way.
+    Rest,
+}
 
 /// hyper's tasks stay on this thread.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +141,10 @@ impl Client {
         })
     }
 
+    pub(super) fn live(&self) -> &Arc<Liveness> {
+        &self.live
+    }
+
     pub(super) fn watch(&self) -> &Watch {
         &self.live.watch
     }
@@ -188,6 +182,7 @@ impl Client {
     pub(crate) fn hold(self: &Rc<Self>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.live.idle.store(false, Relaxed);
+        self.live.watch.stay();
         self.live.watch.disarm();
         Busy(self.clone())
     }
@@ -208,6 +203,18 @@ impl Client {
         (finding.request + 1 == self.begun.get()).then_some(finding.reason)
     }
 
+    /// hyper has the connection again, perhaps without a request.
+    pub(super) fn resumes(&self) {
+        if self.live.idle.load(Relaxed) {
+            self.live.watch.rest_soon();
+        }
+    }
+
+    /// Nobody misses what hyper holds: it is between two requests, and has been for a while.
+    fn may_rest(&self) -> bool {
+        self.live.idle.load(Relaxed) && self.live.watch.may_rest() && !self.unread.get()
+    }
+
     /// What follows is not HTTP.
     pub(crate) fn becomes_tunnel(&self) {
         self.live.tunnel.store(true, Relaxed);
@@ -216,6 +223,10 @@ impl Client {
     /// Part of a request was left unread.
     pub(crate) fn leave_unread(&self) {
         self.unread.set(true);
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.get()
     }
 }
 
@@ -226,8 +237,22 @@ impl Drop for Busy {
         if client.requests.get() == 0 {
             // In HTTP/2 bytes may be frames of no stream: they do not begin a request.
             client.live.idle.store(!client.is_h2(), Relaxed);
+            if !client.is_h2() {
+                client.live.watch.rest_soon();
+            }
             client.live.watch.arm(client.worker.config().timeouts.keep_alive_idle_ms);
         }
+    }
+}
+
+impl Liveness {
+    /// The next request is not to be served.
+    pub(super) fn find(&self, finding: Finding) {
+        self.finding.store(pack(finding), Relaxed);
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Relaxed)
     }
 }
 
@@ -235,6 +260,7 @@ impl Observer for Arc<Liveness> {
     fn read(&mut self, _: &[u8]) {
         if self.idle.load(Relaxed) {
             self.idle.store(false, Relaxed);
+            self.watch.stay();
             self.watch.arm(self.header_read_ms);
         }
     }
@@ -245,26 +271,6 @@ impl Observer for Arc<Liveness> {
 
     fn blocked(&self) {
         self.watch.write_blocked(self.client_send_ms);
-    }
-}
-
-impl Observer for Scanning {
-    fn read(&mut self, bytes: &[u8]) {
-        self.live.read(bytes);
-        if self.live.tunnel.load(Relaxed) {
-            return;
-        }
-        if let Some(finding) = self.scanner.feed(bytes) {
-            self.live.finding.store(pack(finding), Relaxed);
-        }
-    }
-
-    fn written(&self) {
-        self.live.written();
-    }
-
-    fn blocked(&self) {
-        self.live.blocked();
     }
 }
 
@@ -279,56 +285,6 @@ fn unpack(packed: u64) -> Option<Finding> {
     let reason = usize::try_from(packed & ((1 << REASON_BITS) - 1)).ok()?.checked_sub(1)?;
     let reason = *Refused::ALL.get(reason)?;
     Some(Finding { request: packed >> REASON_BITS, reason })
-}
-
-/// Serves HTTP/1 or, if the client begins with its preface, HTTP/2 (RFC 9113 3.3: h2c).
-pub(super) async fn plain(stream: TcpStream, client: Rc<Client>) {
-    if let Some((preface, stream)) = http1(stream, client.clone()).await {
-        client.connected(true);
-        http2(Prefixed::new(preface, stream), client).await;
-    }
-}
-
-/// Serves HTTP/1 on a connection until it ends. Gives it back, with what was read, if what comes is
-/// HTTP/2 without encryption.
-pub(super) async fn http1<S>(stream: S, client: Rc<Client>) -> Option<(Bytes, S)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let config = client.worker.config();
-    let limits = &config.limits;
-    let scanning = Scanning { live: client.live.clone(), scanner: Scanner::default() };
-    let io = TokioIo::new(Observed::new(stream, scanning));
-    let service = service_fn(|request| exchange::handle(client.clone(), request));
-    let mut connection = conn::http1::Builder::new()
-        .max_header_size(limits.head_bytes_max)
-        .max_buf_size(limits.buffer_bytes_max.max(BUFFER_BYTES_MIN))
-        .serve_connection(io, service)
-        .with_upgrades();
-    let outcome = drive(&mut connection, &client, Stage::Closing, |connection| {
-        connection.graceful_shutdown();
-    })
-    .await;
-    let malformed = match outcome {
-        None => {
-            client.worker.counters.client_timeouts.add();
-            return None;
-        }
-        Some(outcome) => outcome.is_err_and(|error| error.is_parse()),
-    };
-    if !malformed && !client.unread.get() {
-        return None;
-    }
-    let rest = connection.into_parts()?;
-    let stream = rest.io.into_inner().into_inner();
-    if !client.tls && rest.read_buf.starts_with(H2_PREFACE) {
-        return Some((rest.read_buf, stream));
-    }
-    if malformed {
-        client.worker.counters.refused(Refused::Malformed);
-    }
-    linger(stream, &client).await;
-    None
 }
 
 /// Serves HTTP/2 on a connection until it ends.
@@ -355,18 +311,18 @@ where
         connection.graceful_shutdown();
     })
     .await;
-    if outcome.is_none() {
+    if matches!(outcome, End::Late) {
         client.worker.counters.client_timeouts.add();
     }
 }
 
-/// Polls a connection to its end; `None` if a deadline came first.
-async fn drive<C, T>(
+/// Polls a connection to its end.
+pub(super) async fn drive<C, T>(
     connection: &mut C,
     client: &Client,
     told_at: Stage,
     mut tell: impl FnMut(Pin<&mut C>),
-) -> Option<T>
+) -> End<T>
 where
     C: Future<Output = T> + Unpin,
 {
@@ -380,36 +336,13 @@ where
             tell(Pin::new(connection));
         }
         match Pin::new(&mut *connection).poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if client.live.watch.expired() => Poll::Ready(None),
+            Poll::Ready(outcome) => Poll::Ready(End::Of(outcome)),
+            Poll::Pending if client.live.watch.expired() => Poll::Ready(End::Late),
+            Poll::Pending if !told && client.may_rest() => Poll::Ready(End::Rest),
             Poll::Pending => Poll::Pending,
         }
     })
     .await
-}
-
-/// Reads on for a while after the answer: closing on unread bytes would reset the connection, and
-/// the client might never see why (RFC 9112 9.6).
-async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client) {
-    client.live.watch.arm(LINGER_MS);
-    let mut scrap = vec![0; 8 << 10];
-    let mut left = LINGER_BYTES_MAX;
-    while left > 0 {
-        let mut read = std::pin::pin!(stream.read(&mut scrap));
-        let outcome = poll_fn(|cx| {
-            client.live.watch.register(cx.waker());
-            match read.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(outcome.unwrap_or(0)),
-                Poll::Pending if client.live.watch.expired() => Poll::Ready(0),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        match outcome {
-            0 => return,
-            n => left = left.saturating_sub(n),
-        }
-    }
 }
 
 impl<F> Executor<F> for Local

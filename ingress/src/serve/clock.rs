@@ -38,6 +38,8 @@ pub(crate) struct Watch {
     phase_ms: AtomicU64,
     /// A write that does not get through.
     write_ms: AtomicU64,
+    /// When it may give back what it needs only at work.
+    rest_ms: AtomicU64,
     each_tick: AtomicBool,
     waker: AtomicWaker,
 }
@@ -68,6 +70,7 @@ impl Clock {
             tick_ms: self.tick_ms,
             phase_ms: AtomicU64::new(NEVER),
             write_ms: AtomicU64::new(NEVER),
+            rest_ms: AtomicU64::new(NEVER),
             each_tick: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -75,13 +78,13 @@ impl Clock {
         watch
     }
 
-    /// Wakes whoever is past a deadline, forgets who is gone.
+    /// Wakes whoever is past a deadline or may rest, forgets who is gone.
     pub(crate) fn tick(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
         self.now_ms.store(now, Relaxed);
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
-            if watch.expired() || watch.each_tick.load(Relaxed) {
+            if watch.expired() || watch.may_rest() || watch.each_tick.load(Relaxed) {
                 watch.waker.wake();
             }
             true
@@ -117,6 +120,22 @@ impl Watch {
 
     pub(crate) fn disarm(&self) {
         self.phase_ms.store(NEVER, Relaxed);
+    }
+
+    /// Work is over, and the next piece probably a while away: one tick at least, two at most.
+    pub(crate) fn rest_soon(&self) {
+        self.rest_ms.store(self.after(self.tick_ms), Relaxed);
+    }
+
+    /// There is work.
+    pub(crate) fn stay(&self) {
+        self.rest_ms.store(NEVER, Relaxed);
+    }
+
+    /// Nothing came for long enough, and everything that was to be written is.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.rest_ms.load(Relaxed) <= self.now_ms.load(Relaxed)
+            && self.write_ms.load(Relaxed) == NEVER
     }
 
     /// A write is stuck; the first call counts.

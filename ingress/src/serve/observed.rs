@@ -32,6 +32,10 @@ impl<S, O> Observed<S, O> {
         Self { stream, observer }
     }
 
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     pub(crate) fn into_inner(self) -> S {
         self.stream
     }

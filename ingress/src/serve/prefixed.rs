@@ -20,6 +20,20 @@ impl<S> Prefixed<S> {
     pub(super) fn new(prefix: Bytes, stream: S) -> Self {
         Self { prefix, stream }
     }
+
+    /// All of what was read already was read again.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.prefix.is_empty()
+    }
+
+    pub(super) fn inner_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Without what was read already.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
@@ -34,6 +48,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         let n = self.prefix.len().min(buf.remaining());
         buf.put_slice(self.prefix.get(..n).unwrap_or_default());
         self.prefix.advance(n);
+        if self.prefix.is_empty() {
+            // Even an empty part holds the whole buffer.
+            self.prefix = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -23,6 +23,7 @@ mod options;
 mod passthrough;
 mod planner;
 mod proxy_protocol;
+mod rest;
 mod routing;
 mod streams;
 mod support;

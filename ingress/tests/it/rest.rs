@@ -1,0 +1,174 @@
+//! Between two requests a connection gives back its buffers: nobody is to notice.
+
+use std::time::Duration;
+
+use fairlead_ingress::{IngressConfig, Refused, Timeouts};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use crate::support::{
+    PATIENCE, World,
+    client::{get2, http2, read_to_close, read_until, tls, trusting_anybody},
+    config,
+    objects::{IngressExt, backend, ingress},
+    upstream::Upstream,
+};
+
+/// An eighth of the shortest timeout; a connection rests after one or two.
+const TICK: Duration = Duration::from_millis(5);
+/// Longer than that, on a busy machine too. Nothing tells that a connection is at rest: a test
+/// that is too early asserts the same of a connection that is not.
+const PAUSE: Duration = Duration::from_millis(60);
+
+const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+async fn world(upstream: &Upstream, timeouts: Timeouts) -> World {
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    // No test opens a tunnel.
+    let timeouts = Timeouts { tunnel_idle_ms: 40, ..timeouts };
+    World::with(IngressConfig { timeouts, threads: Some(1), ..config() }, objects).await
+}
+
+/// Both kinds of connections, asked once.
+async fn both(world: &World) -> [(&'static str, Box<dyn Stream>); 2] {
+    let mut plain = TcpStream::connect(world.http()).await.unwrap();
+    let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
+    ask(&mut plain).await;
+    ask(&mut encrypted).await;
+    [("plain", Box::new(plain)), ("TLS", Box::new(encrypted))]
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    stream.write_all(HEAD).await.unwrap();
+    answered(stream).await;
+}
+
+async fn answered<S: AsyncRead + Unpin>(stream: &mut S) {
+    let answer = read_until(stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_is_answered_whenever_it_comes_and_in_how_many_pieces() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream, Timeouts::default()).await;
+    let mut asked = 2;
+    for (name, mut stream) in both(&world).await {
+        for pause_ms in 0..20 {
+            let pause = Duration::from_millis(pause_ms);
+            for cut in [0, 1, HEAD.len() - 1] {
+                sleep(pause).await;
+                let (first, second) = HEAD.split_at(cut);
+                stream.write_all(first).await.unwrap();
+                stream.flush().await.unwrap();
+                sleep(pause).await;
+                stream.write_all(second).await.unwrap();
+                answered(&mut stream).await;
+                asked += 1;
+            }
+        }
+        assert_eq!(upstream.requests(), asked, "{name}");
+    }
+    assert_eq!(world.running.counters().connections, 2);
+}
+
+#[tokio::test]
+async fn empty_lines_between_requests_do_no_harm() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream, Timeouts::default()).await;
+    for (_, mut stream) in both(&world).await {
+        for between in ["\r\n", "\r\n\r\n"] {
+            stream.write_all(&[HEAD, between.as_bytes()].concat()).await.unwrap();
+            answered(&mut stream).await;
+            sleep(PAUSE).await;
+            ask(&mut stream).await;
+        }
+    }
+    assert_eq!(upstream.requests(), 10);
+}
+
+/// CVE-2019-20372 and its like: what is looked for in a connection's first request is looked for
+/// in its last.
+#[tokio::test]
+async fn a_smuggled_request_is_refused_after_a_rest_too() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream, Timeouts::default()).await;
+    let two_lengths = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\n\
+                       Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for (name, mut stream) in both(&world).await {
+        sleep(PAUSE).await;
+        ask(&mut stream).await;
+        sleep(PAUSE).await;
+        let reached = upstream.requests();
+        stream.write_all(two_lengths.as_bytes()).await.unwrap();
+        let answer = read_to_close(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
+        assert_eq!(upstream.requests(), reached, "{name}");
+    }
+    assert_eq!(world.running.counters().refused[&Refused::LengthAndCoding], 2);
+}
+
+#[tokio::test]
+async fn a_request_head_has_its_time_from_its_first_byte() {
+    let upstream = Upstream::echo("web").await;
+    let timeouts = Timeouts { header_read_ms: 100, ..Timeouts::default() };
+    let world = world(&upstream, timeouts).await;
+    for (name, mut stream) in both(&world).await {
+        // Longer than a head may take, and none has begun.
+        sleep(2 * Duration::from_millis(100)).await;
+        ask(&mut stream).await;
+        sleep(PAUSE).await;
+        stream.write_all(b"GET").await.unwrap();
+        assert_eq!(read_to_close(&mut stream).await, "", "{name}");
+    }
+    assert_eq!(world.running.counters().client_timeouts, 2);
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_ends_with_its_client() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream, Timeouts::default()).await;
+    let streams = both(&world).await;
+    sleep(PAUSE).await;
+    drop(streams);
+    world.eventually(|counters| counters.connections_open == 0).await;
+    assert_eq!(world.running.counters().client_timeouts, 0);
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_is_told_that_it_ends() {
+    let upstream = Upstream::echo("web").await;
+    let timeouts = Timeouts { drain_accept_ms: 10, drain_linger_ms: 10, ..Timeouts::default() };
+    let mut world = world(&upstream, timeouts).await;
+    let streams = both(&world).await;
+    sleep(PAUSE).await;
+    world.cancel.cancel();
+    for (name, mut stream) in streams {
+        // Without TLS's own end this would be an error.
+        let read = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+        assert_eq!(read.unwrap(), 0, "{name}");
+    }
+    timeout(PATIENCE, world.running.ended()).await.unwrap().unwrap();
+    assert_eq!(upstream.requests(), 2);
+}
+
+/// RFC 9113 3.3: nobody knows what a silent client will speak.
+#[tokio::test]
+async fn http2_begins_after_any_silence() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream, Timeouts::default()).await;
+    for silence in [Duration::ZERO, TICK, PAUSE] {
+        let stream = TcpStream::connect(world.http()).await.unwrap();
+        sleep(silence).await;
+        let mut sender = http2(stream).await;
+        assert_eq!(get2(&mut sender, "a.example", "/").await.status, 200, "{silence:?}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What a client's connection holds while nobody asks anything, as the allocator counts it: exact,
+//! and the same on every machine. One test, since all of a process are counted together.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
+)]
+
+#[path = "it/support.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod support;
+
+use std::time::Duration;
+
+use fairlead_ingress::{IngressConfig, Timeouts};
+use peak_alloc::PeakAlloc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use crate::support::{
+    PATIENCE, World,
+    client::{read_until, tls, trusting_anybody},
+    config,
+    objects::{IngressExt, backend, ingress},
+    upstream::Upstream,
+};
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const CONNECTIONS: usize = 200;
+/// The socket in the runtime, the task, who the client is, its deadlines. On 64 bits, as the next.
+const PLAIN_BYTES_MAX: usize = 1_500;
+/// Besides, rustls: 4 KiB to read into, keys, secrets, the state of both directions.
+const TLS_BYTES_MAX: usize = 8_500;
+/// What is allocated once is no connection's.
+const WARM_UP: usize = 10;
+/// The allocator tells nobody that something was freed.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+/// How a client comes to be idle.
+#[derive(Clone, Copy, Debug)]
+enum Idle {
+    /// It connected, or shook hands, and that is all.
+    Silent,
+    /// It was answered once.
+    Asked,
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    stream.write_all(HEAD).await.unwrap();
+    assert!(read_until(stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+}
+
+/// The other side is this process, too: only its socket is kept.
+async fn open(world: &World, over_tls: bool, idle: Idle) -> std::net::TcpStream {
+    if !over_tls {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        if let Idle::Asked = idle {
+            ask(&mut stream).await;
+        }
+        return stream.into_std().unwrap();
+    }
+    let mut stream = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
+    if let Idle::Asked = idle {
+        ask(&mut stream).await;
+    }
+    stream.into_inner().0.into_std().unwrap()
+}
+
+async fn open_many(world: &World, count: usize, tls: bool, idle: Idle) -> Vec<std::net::TcpStream> {
+    let before = world.running.counters().connections;
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        streams.push(open(world, tls, idle).await);
+    }
+    world.eventually(|counters| counters.connections >= before + count as u64).await;
+    streams
+}
+
+async fn close_all(world: &World, streams: Vec<std::net::TcpStream>) {
+    let left = world.running.counters().connections_open - streams.len() as u64;
+    drop(streams);
+    world.eventually(|counters| counters.connections_open == left).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again() {
+    let cases = [
+        ("plain", false, Idle::Silent, PLAIN_BYTES_MAX),
+        ("plain", false, Idle::Asked, PLAIN_BYTES_MAX),
+        ("TLS", true, Idle::Silent, TLS_BYTES_MAX),
+        ("TLS", true, Idle::Asked, TLS_BYTES_MAX),
+    ];
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    // Ticks are eighths of the shortest.
+    let timeouts = Timeouts { tunnel_idle_ms: 200, ..Timeouts::default() };
+    let config = IngressConfig { timeouts, threads: Some(1), ..config() };
+    let world = World::with(config, objects).await;
+    let mut plain = TcpStream::connect(world.http()).await.unwrap();
+    let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
+    for (name, over_tls, idle, bytes_max) in cases {
+        // As many as are counted: tables keep the size they once had.
+        let warm = open_many(&world, CONNECTIONS + WARM_UP, over_tls, idle).await;
+        close_all(&world, warm).await;
+        ask(&mut plain).await;
+        ask(&mut encrypted).await;
+        let before = ALLOCATOR.current_usage();
+        let streams = open_many(&world, CONNECTIONS, over_tls, idle).await;
+        let each = || ALLOCATOR.current_usage().saturating_sub(before) / CONNECTIONS;
+        let settling = async {
+            while each() > bytes_max {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let is_settled = timeout(PATIENCE, settling).await.is_ok();
+        assert!(is_settled, "{name}, {idle:?}: {} bytes a connection", each());
+        close_all(&world, streams).await;
+    }
+    // These have been at rest meanwhile.
+    ask(&mut plain).await;
+    ask(&mut encrypted).await;
+}
