@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use fairlead_ingress::{IngressConfig, Refused, Timeouts};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -93,6 +95,31 @@ async fn empty_lines_between_requests_do_no_harm() {
         }
     }
     assert_eq!(upstream.requests(), 10);
+}
+
+/// Whoever reads slowly still has the end of an answer coming after the request is over for us.
+#[tokio::test]
+async fn an_answer_that_is_not_written_yet_is_no_rest() {
+    let upstream = Upstream::serve(|request| async move {
+        let bytes = request.uri().path().trim_start_matches('/').parse().unwrap_or_default();
+        http::Response::new(Full::new(Bytes::from(vec![b'x'; bytes])))
+    })
+    .await;
+    let world = world(&upstream, Timeouts::default()).await;
+    // Somewhere between them it is the kernel's buffers that are full, and then ours.
+    for bytes in [100_000, 1_000_000, 2_500_000, 3_000_000, 3_500_000, 5_000_000] {
+        for (name, mut stream) in both(&world).await {
+            let get = format!("GET /{bytes} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            stream.write_all(get.as_bytes()).await.unwrap();
+            sleep(PAUSE).await;
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(head.contains(&format!("content-length: {bytes}\r\n")), "{name}: {head}");
+            let mut body = vec![0; bytes];
+            timeout(PATIENCE, stream.read_exact(&mut body)).await.unwrap().unwrap();
+            assert!(body.iter().all(|byte| *byte == b'x'), "{name}, {bytes} bytes");
+            ask(&mut stream).await;
+        }
+    }
 }
 
 /// CVE-2019-20372 and its like: what is looked for in a connection's first request is looked for
