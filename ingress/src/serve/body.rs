@@ -383,6 +383,7 @@ impl RequestBody {
         let client_body_ms = record.config.timeouts.client_body_ms;
         let progress = Rc::new(Progress::new(client_body_ms, patience));
         let (client, record) = (client.clone(), record.clone());
+        client.begin_body();
         Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client, record })
     }
 
@@ -442,6 +443,7 @@ impl Body for RequestBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
+        self.client.end_body();
         if self.progress.stage() != Upload::Done {
             self.client.leave_unread();
         }

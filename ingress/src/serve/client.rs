@@ -62,6 +62,8 @@ pub(crate) struct Client {
     begun: Cell<u64>,
     /// Requests in service.
     requests: Cell<usize>,
+    /// Bodies on their way to endpoints: one may go on when its answer is over.
+    bodies: Cell<usize>,
     live: Arc<Liveness>,
     /// An answer was given while the client was still sending.
     unread: Cell<bool>,
@@ -136,6 +138,7 @@ impl Client {
             h2: Cell::new(false),
             begun: Cell::new(0),
             requests: Cell::new(0),
+            bodies: Cell::new(0),
             live,
             unread: Cell::new(false),
         })
@@ -210,9 +213,23 @@ impl Client {
         }
     }
 
-    /// Nobody misses what hyper holds: it is between two requests, and has been for a while.
+    /// A request's body goes to an endpoint.
+    pub(crate) fn begin_body(&self) {
+        self.bodies.set(self.bodies.get() + 1);
+    }
+
+    /// It was sent whole, or is given up.
+    pub(crate) fn end_body(&self) {
+        self.bodies.set(self.bodies.get() - 1);
+    }
+
+    /// Nobody misses what hyper holds: it is between two requests, and has been for a while. Amid a
+    /// body hyper alone knows how much is to come: what is left of it would be the next request.
     fn may_rest(&self) -> bool {
-        self.live.idle.load(Relaxed) && self.live.watch.may_rest() && !self.unread.get()
+        self.live.idle.load(Relaxed)
+            && self.live.watch.may_rest()
+            && !self.unread.get()
+            && self.bodies.get() == 0
     }
 
     /// What follows is not HTTP.

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use fairlead_ingress::{IngressConfig, Refused, Timeouts};
-use http_body_util::Full;
-use hyper::body::Bytes;
+use fairlead_state::Object;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Collected, Full};
+use hyper::body::{Bytes, Incoming};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
     time::{sleep, timeout},
 };
 
@@ -15,7 +18,7 @@ use crate::support::{
     PATIENCE, World,
     client::{get2, http2, read_to_close, read_until, tls, trusting_anybody},
     config,
-    objects::{IngressExt, backend, ingress},
+    objects::{IngressExt, backend, ingress, service_speaking},
     upstream::Upstream,
 };
 
@@ -28,7 +31,10 @@ const PAUSE: Duration = Duration::from_millis(60);
 const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 async fn world(upstream: &Upstream, timeouts: Timeouts) -> World {
-    let mut objects = backend("web", &[upstream.address]);
+    world_of(backend("web", &[upstream.address]), timeouts).await
+}
+
+async fn world_of(mut objects: Vec<Object>, timeouts: Timeouts) -> World {
     objects.push(ingress("web").host("a.example", "web").object());
     // No test opens a tunnel.
     let timeouts = Timeouts { tunnel_idle_ms: 40, ..timeouts };
@@ -102,7 +108,7 @@ async fn empty_lines_between_requests_do_no_harm() {
 async fn an_answer_that_is_not_written_yet_is_no_rest() {
     let upstream = Upstream::serve(|request| async move {
         let bytes = request.uri().path().trim_start_matches('/').parse().unwrap_or_default();
-        http::Response::new(Full::new(Bytes::from(vec![b'x'; bytes])))
+        Response::new(Full::new(Bytes::from(vec![b'x'; bytes])))
     })
     .await;
     let world = world(&upstream, Timeouts::default()).await;
@@ -141,6 +147,51 @@ async fn a_smuggled_request_is_refused_after_a_rest_too() {
         assert_eq!(upstream.requests(), reached, "{name}");
     }
     assert_eq!(world.running.counters().refused[&Refused::LengthAndCoding], 2);
+}
+
+/// An endpoint may answer first and read on: over HTTP/2 the one does not end the other.
+#[tokio::test]
+async fn attack_smuggling_the_rest_of_a_body_is_no_request_however_long_it_takes() {
+    const EARLY: &str = "early";
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let (told, mut bodies) = mpsc::unbounded_channel();
+    let upstream = Upstream::serve2(move |request: Request<Incoming>| {
+        let told = told.clone();
+        async move {
+            tokio::spawn(async move {
+                let body = request.into_body().collect().await;
+                let _ = told.send(body.map(Collected::to_bytes).ok());
+            });
+            Response::new(Full::new(Bytes::from(EARLY)))
+        }
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(service_speaking("web", "kubernetes.io/h2c"));
+    let world = world_of(objects, Timeouts::default()).await;
+    let plain = TcpStream::connect(world.http()).await.unwrap();
+    let encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
+    let streams: [(&str, Box<dyn Stream>); 2] =
+        [("plain", Box::new(plain)), ("TLS", Box::new(encrypted))];
+    let mut asked = 0;
+    for (name, mut stream) in streams {
+        for _ in 0..2 {
+            let length = 1 + hidden.len();
+            let head =
+                format!("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n");
+            stream.write_all(format!("{head}\r\n-").as_bytes()).await.unwrap();
+            answered(&mut stream).await;
+            let mut early = vec![0; EARLY.len()];
+            timeout(PATIENCE, stream.read_exact(&mut early)).await.unwrap().unwrap();
+            assert_eq!(early, EARLY.as_bytes(), "{name}");
+            sleep(PAUSE).await;
+            stream.write_all(hidden.as_bytes()).await.unwrap();
+            let body = timeout(PATIENCE, bodies.recv()).await.unwrap().unwrap();
+            assert_eq!(body, Some(Bytes::from(format!("-{hidden}"))), "{name}");
+            asked += 1;
+            assert_eq!(upstream.requests(), asked, "{name}");
+        }
+    }
 }
 
 #[tokio::test]
