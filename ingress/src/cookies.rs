@@ -2,11 +2,13 @@
 
 use http::{HeaderMap, header::COOKIE};
 
-/// The value of the first cookie of this name.
+/// The value of the first cookie of this name, if it is ASCII; what others are does not matter.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut crumbs = fields.flat_map(|field| field.split(';')).map(str::trim);
-    crumbs.find_map(|crumb| crumb.strip_prefix(name)?.strip_prefix('='))
+    let fields = headers.get_all(COOKIE).iter();
+    let crumbs = fields.flat_map(|field| field.as_bytes().split(|b| *b == b';'));
+    let mut crumbs = crumbs.map(<[u8]>::trim_ascii);
+    let value = crumbs.find_map(|crumb| crumb.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    std::str::from_utf8(value).ok().filter(|value| value.is_ascii())
 }
 
 /// Whether a cookie may be called so (RFC 6265 4.1.1: a token).
@@ -31,5 +33,14 @@ mod tests {
         {
             assert_eq!(find(&headers, name), value, "{name}");
         }
+    }
+
+    #[test]
+    fn a_cookie_that_is_no_text_hides_no_other() {
+        let mut headers = HeaderMap::new();
+        let field = HeaderValue::from_bytes("town=Z\u{fc}rich; sid=y".as_bytes()).unwrap();
+        headers.append(COOKIE, field);
+        assert_eq!(find(&headers, "sid"), Some("y"));
+        assert_eq!(find(&headers, "town"), None);
     }
 }

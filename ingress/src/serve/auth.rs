@@ -132,9 +132,11 @@ async fn by_authority(
     scope: &Scope<'_>,
 ) -> Result<LetIn, Response<ResponseBody>> {
     let asking = &authority.asking;
-    // What was cut may be what tells clients apart.
-    let text = asking.cache_key.as_ref().map(|key| scope.render(key));
-    let text = text.filter(|text| Template::is_whole(text));
+    // What was cut may be what tells clients apart, and so may a field that is no text: to a
+    // template it is as good as none.
+    let is_text = |value: &HeaderValue| value.to_str().is_ok();
+    let text = asking.cache_key.as_ref().filter(|_| scope.head.headers.values().all(is_text));
+    let text = text.map(|key| scope.render(key)).filter(|text| Template::is_whole(text));
     let key =
         text.and_then(|text| answer_key(&format!("{}\0{}\0{text}", scope.host, scope.route.path)));
     let remembered = key.as_ref().and_then(|key| authority.remembered(key));

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use super::{annotated, site};
 use crate::support::{
     World,
-    client::{Answer, connect, request, send},
+    client::{Answer, connect, raw, request, send},
     objects::{IngressExt, backend, ingress, secret_ref},
     upstream::Upstream,
 };
@@ -353,6 +353,37 @@ async fn attack_under_a_key_that_was_cut_nobody_is_let_in_by_anothers_answer() {
     for (token, status) in [("good", 200), ("bad", 401)] {
         let answer = ask(&world, "cached", "/", &[("x-pad", &pad), ("x-token", token)]).await;
         assert_eq!(answer.status, status, "{token}");
+    }
+}
+
+/// To a template a field that is no text is as good as none: an answer would be everybody's.
+#[tokio::test]
+async fn attack_who_says_nothing_is_not_let_in_by_the_answer_to_words_that_are_no_text() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Upstream::serve(|request| async move {
+        let mut values = request.headers().values();
+        let is_known = values.any(|value| value.as_bytes() == b"sid=\xe9ve");
+        let mut response = Response::new(Full::<Bytes>::default());
+        if !is_known {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+        }
+        response
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    for (name, key) in [("field", "$http_x_token"), ("cookie", "$cookie_sid")] {
+        objects.push(site(name, &[("auth-url", &url), ("auth-cache-key", key)]).object());
+    }
+    let world = World::new(objects).await;
+    for (name, field) in [("field", "X-Token"), ("cookie", "Cookie")] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {name}.example\r\nConnection: close\r\n");
+        let words = [head.as_bytes(), field.as_bytes(), b": sid=\xe9ve\r\n\r\n"].concat();
+        let nothing = format!("{head}\r\n");
+        for (bytes, status) in [(&words[..], 200), (nothing.as_bytes(), 401), (&words[..], 200)] {
+            let answer = raw(world.http(), bytes).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        }
     }
 }
 
