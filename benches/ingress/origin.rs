@@ -23,7 +23,7 @@ pub const SMALL: usize = 128;
 pub const BIG: usize = 1 << 20;
 /// Of RFC 6455 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTzxaQ9kYGzzhZRbK+xOo=";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// One for each letter; they end when this is dropped.
 pub struct Origins {
