@@ -202,6 +202,10 @@ impl Client {
 
     /// Why the request that began last is not to be served, if it is HTTP/1's.
     pub(crate) fn finding(&self) -> Option<Refused> {
+        // What came with the preface was looked at as if it were text.
+        if self.is_h2() {
+            return None;
+        }
         let finding = unpack(self.live.finding.load(Relaxed))?;
         (finding.request + 1 == self.begun.get()).then_some(finding.reason)
     }

@@ -8,7 +8,7 @@ use crate::support::{
     frames::{
         Field,
         Outcome::{Refused, Status},
-        request,
+        request, requests,
     },
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
@@ -70,6 +70,15 @@ async fn a_fragment_reaches_neither_matching_nor_the_upstream() {
     let world = world(&upstream).await;
     let fields = [METHOD, SCHEME, AUTHORITY, (&b":path"[..], &b"/a#b"[..])];
     assert_eq!(request(world.http(), &fields, None).await, Status(200));
+}
+
+/// RFC 9113 3.4: frames, whatever they would be as a request line.
+#[tokio::test]
+async fn what_comes_with_the_preface_is_not_read_as_http1() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let fields = [METHOD, SCHEME, AUTHORITY, PATH, (&b"x-own"[..], &b"#"[..])];
+    assert_eq!(requests(world.http(), &fields, 4).await, [Status(200); 4]);
 }
 
 /// RFC 9113 8.2.3.

@@ -82,16 +82,39 @@ pub(crate) async fn request(
     timeout(PATIENCE, outcome(&mut stream)).await.expect("no answer in time")
 }
 
+/// One request so often on one connection, in one write with the preface; what became of each, in the
+/// order of the answers.
+pub(crate) async fn requests(
+    address: SocketAddr,
+    fields: &[Field<'_>],
+    count: usize,
+) -> Vec<Outcome> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    for id in (1..).step_by(2).take(count) {
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &block(fields)));
+    }
+    stream.write_all(&bytes).await.unwrap();
+    let mut outcomes = Vec::new();
+    for _ in 0..count {
+        let outcome = timeout(PATIENCE, outcome(&mut stream));
+        outcomes.push(outcome.await.expect("no answer in time"));
+    }
+    outcomes
+}
+
+/// Of the answer that comes next.
 async fn outcome(stream: &mut TcpStream) -> Outcome {
     let mut head = [0; 9];
     while stream.read_exact(&mut head).await.is_ok() {
-        let [high, middle, low, kind, _, on @ ..] = head;
+        let [high, middle, low, kind, ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]).try_into().unwrap()];
         if stream.read_exact(&mut payload).await.is_err() {
             break;
         }
         match kind {
-            HEADERS if on == [0, 0, 0, 1] => return Outcome::Status(status(&payload)),
+            HEADERS => return Outcome::Status(status(&payload)),
             RST_STREAM => return Outcome::Refused,
             GOAWAY if payload[4..8] != [0; 4] => return Outcome::Refused,
             _ => {}
