@@ -16,9 +16,9 @@ use std::{
 
 use fairlead_ebpf::{
     abi::{
-        ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_DROPS,
-        FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendKey, MaglevKey, SCTP,
-        SourceRangeKey, TCP, TableSize, UDP,
+        ANY_V4, ANY_V6, Address, BACKEND_LOCAL, Backend, BackendKey, FIRST_BACKENDS_MAX,
+        FRONTEND_DROPS, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES, FrontendEntry,
+        FrontendKey, MaglevKey, SCTP, SourceRangeKey, TCP, TableSize, UDP,
     },
     packet::{is_mapped, unmapped},
 };
@@ -77,6 +77,7 @@ pub fn image_text(image: &Image) -> String {
             ranges: ranges.cloned().unwrap_or_default(),
             is_table_whole: TableSize::of(value.flags)
                 .is_none_or(|size| sets.all(|set| is_table_whole(image, set, size))),
+            is_first_same: is_first_same(image, key, value),
         };
         text.push_str(&line.of(key));
         text.push('\n');
@@ -123,6 +124,7 @@ fn plan_lines(
             flags: frontend.flags,
             ranges: planned.plan.extras.source_ranges.clone(),
             is_table_whole: true,
+            is_first_same: true,
         };
         text.push_str(&line.of(&frontend.key));
         text.push_str(&suffix(planned, frontend.port.into()));
@@ -142,6 +144,8 @@ struct Line {
     ranges: Vec<IpNetwork>,
     /// If there is a table.
     is_table_whole: bool,
+    /// The first backends beside the frontend are its set's.
+    is_first_same: bool,
 }
 
 impl Line {
@@ -162,6 +166,9 @@ impl Line {
         if let Some(size) = TableSize::of(self.flags).filter(|_| !self.backends.is_empty()) {
             let state = if self.is_table_whole { "" } else { " BROKEN" };
             line.push_str(&format!("; maglev {}{state}", size.places()));
+        }
+        if !self.is_first_same {
+            line.push_str("; first backends BROKEN");
         }
         if self.affinity_seconds > 0 && !key.is_other_ports() {
             line.push_str(&format!("; affinity {} s", self.affinity_seconds));
@@ -184,6 +191,15 @@ fn is_table_whole(image: &Image, (set_id, count): (u32, u16), size: TableSize) -
     let [first, last] = [0, u32::MAX].map(|part| MaglevKey { set_id, part });
     let found = image.maglev.range(first..=last).map(|(_, part)| *part);
     found.eq(maglev::parts(&set, size))
+}
+
+/// Whether the copies beside a frontend are of the set it leads to: sockets are given the copies.
+fn is_first_same(image: &Image, key: &FrontendKey, entry: &FrontendEntry) -> bool {
+    let set_id = entry.set_id;
+    (0..u32::from(entry.backends)).take(FIRST_BACKENDS_MAX).all(|slot| {
+        let held = image.backends.get(&BackendKey { set_id, slot });
+        entry.first.get(key, slot).is_none_or(|copy| held == Some(&copy))
+    })
 }
 
 fn range(key: &SourceRangeKey) -> Option<IpNetwork> {

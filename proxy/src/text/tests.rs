@@ -1,4 +1,4 @@
-use fairlead_ebpf::abi::FrontendValue;
+use fairlead_ebpf::abi::{FirstBackends, FrontendValue};
 
 use super::*;
 
@@ -52,4 +52,33 @@ fn a_hole_in_a_set_shows() {
         "tcp 10.96.0.1:80 -> REJECT (no endpoints)\n\
          tcp 10.96.0.2:80 -> 10.0.0.1:8080 local, slot 1 MISSING, [fd00::9]:8080\n"
     );
+}
+
+/// Sockets were given backends that no line named.
+#[test]
+fn a_first_backend_that_is_another_than_its_sets_shows() {
+    let backend = |last: u8| {
+        let address = address(&format!("10.0.0.{last}"));
+        Backend { address, port: [31, 144], flags: 0 }
+    };
+    let key = key(address("10.96.0.1"), 80, TCP);
+    for (copies, backends, name, is_shown) in [
+        (&[1, 2][..], 2, "the set's", false),
+        (&[], 2, "none: they are looked up", false),
+        (&[1, 9], 1, "beyond those it leads to", false),
+        (&[1, 9], 2, "another", true),
+        (&[2, 1], 2, "in another order", true),
+        (&[1, 2, 3], 3, "of a slot that is gone", true),
+    ] {
+        let value = FrontendValue { set_id: 2, backends, ..bytemuck::Zeroable::zeroed() };
+        let first = FirstBackends::of(&key, copies.iter().map(|last| backend(*last)));
+        let slot = |slot: u8| (BackendKey { set_id: 2, slot: slot.into() }, backend(slot + 1));
+        let image = Image {
+            frontends: [(key, FrontendEntry { value, first })].into(),
+            backends: [slot(0), slot(1)].into(),
+            ..Image::default()
+        };
+        let text = image_text(&image);
+        assert_eq!(text.ends_with("; first backends BROKEN\n"), is_shown, "{name}: {text}");
+    }
 }
