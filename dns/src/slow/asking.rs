@@ -1,7 +1,10 @@
 //! From the cache, or from an upstream into the cache.
 
 use std::{
-    sync::atomic::Ordering::{self, Relaxed},
+    sync::{
+        Arc,
+        atomic::Ordering::{self, Relaxed},
+    },
     time::Instant,
 };
 
@@ -83,8 +86,10 @@ impl SlowPath {
         let asked = match (&stale, most.filter(|most| !most.is_zero())) {
             (Some(stale), Some(most)) => timeout(most, asked).await.unwrap_or_else(|_| {
                 // A network's own answer is asked for by that network's next question.
-                if wishes.flavour.subnet.is_none() && !stale.refreshing.swap(true, Relaxed) {
-                    self.ask_on(course, wanted);
+                let everyones = wishes.flavour.subnet.is_none();
+                let is_first = everyones && !stale.refreshing.swap(true, Relaxed);
+                if is_first && !self.ask_on(course, site, wanted) {
+                    stale.refreshing.store(false, Relaxed);
                 }
                 Err(ResponseCode::ServFail)
             }),
@@ -103,9 +108,10 @@ impl SlowPath {
         }
     }
 
-    /// Asks for what a client waits for no longer.
-    fn ask_on(&self, course: &Course<'_>, wanted: Wanted<'_>) {
-        let Ok(name) = wanted.name.to_bytes() else { return };
+    /// Asks for what a client waits for no longer; whether it does. Of a name that `rewrite` has made
+    /// another server block's upstreams would be asked, and its cache filled.
+    fn ask_on(&self, course: &Course<'_>, site: &Site, wanted: Wanted<'_>) -> bool {
+        let Ok(name) = wanted.name.to_bytes() else { return false };
         let mut query = plain_query(0, wanted.wishes, &name, wanted.qtype);
         if wanted.wishes.flavour.dnssec_ok {
             query.extend_from_slice(&OPT_WITH_DO);
@@ -114,9 +120,16 @@ impl SlowPath {
             }
         }
         let mut question = Question::new();
-        if question.read(&query) == Shape::Plain {
-            self.refresh(course.group, course.asking(&question, &query), course.counters);
+        if question.read(&query) != Shape::Plain {
+            return false;
         }
+        let asking = course.asking(&question, &query);
+        let chosen = course.policy.site(course.group, asking);
+        let is_same = chosen.is_some_and(|known| Arc::ptr_eq(&known.forwards, &site.forwards));
+        if is_same {
+            self.refresh(course.group, asking, course.counters);
+        }
+        is_same
     }
 
     async fn ask_upstreams(

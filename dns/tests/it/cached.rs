@@ -230,6 +230,34 @@ async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_rewrite_asks_for_is_asked_on_by_no_other_server_block() {
+    let silent = Arc::new(AtomicBool::new(false));
+    let mute = silent.clone();
+    let to = upstream(move |asked| match mute.load(Ordering::SeqCst) {
+        true => vec![],
+        false => knows(asked),
+    })
+    .await;
+    let (other, asked, _) = counting().await;
+    let text = format!(
+        "intern.test:53 {{\n rewrite name exact old.intern.test www.example\n forward . {to}\n cache {{\n \
+         success 100 1 0\n serve_stale 1h verify 50ms 7s 1s\n }}\n}}\n{}",
+        corefile(other, "")
+    );
+    let world = World::by(&text, vec![]).await;
+    assert_eq!(world.ask("old.intern.test.", RecordType::A).await.answers.len(), 2);
+    silent.store(true, Ordering::SeqCst);
+    until(&world, "old.intern.test.", |reply| {
+        assert_eq!(reply.answers.len(), 2, "{reply}");
+        reply.answers.iter().all(|record| record.ttl == 7)
+    })
+    .await;
+    assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "this one question");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn without_serve_stale_a_dead_upstream_is_a_failure_and_kept_as_one() {
     let (to, asked, lives) = counting().await;
     let world = World::by(&corefile(to, "cache {\n success 100 1 0\n }"), vec![]).await;
