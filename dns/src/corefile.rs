@@ -307,6 +307,12 @@ fn check(blocks: &[ServerBlock]) -> Result<(), String> {
             }
         }
     }
+    if let Some(address) = bound_apart(blocks) {
+        return Err(format!(
+            "bind: {address} is listened on by server blocks of one port whose addresses are not the \
+             same: give them the same ones in the same order"
+        ));
+    }
     let mut kubernetes = blocks.iter().filter_map(|block| block.kubernetes.as_ref());
     let Some(first) = kubernetes.next() else { return Ok(()) };
     for other in kubernetes {
@@ -321,6 +327,19 @@ fn check(blocks: &[ServerBlock]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An address that blocks of one port share without sharing all: each would have sockets there, and the
+/// kernel would choose between them for every client.
+fn bound_apart(blocks: &[ServerBlock]) -> Option<IpAddr> {
+    blocks.iter().enumerate().find_map(|(at, one)| {
+        let is_beside = |other: &&ServerBlock| {
+            let ports = |zone: &ZoneAt| one.zones.iter().any(|own| own.port == zone.port);
+            other.bind != one.bind && other.zones.iter().any(ports)
+        };
+        let mut others = blocks.iter().skip(at + 1).filter(is_beside);
+        others.find_map(|other| one.bind.iter().find(|own| other.bind.contains(own)).copied())
+    })
 }
 
 fn read_text(path: &Path) -> Result<String, CorefileError> {

@@ -306,6 +306,12 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         ("https://. {\n errors\n}\n".to_owned(), 1, "only dns://"),
         (".:0 {\n errors\n}\n".to_owned(), 1, "1 to 65535"),
         (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 0, "served twice"),
+        // Two groups of sockets at one address: each client would meet one of them.
+        (
+            ".:53 {\n bind 127.0.0.1 ::1\n}\na.b:53 {\n bind 127.0.0.1\n}\n".to_owned(),
+            0,
+            "127.0.0.1 is listened on",
+        ),
         // The second would never be reached.
         (
             ".:53 {\n errors\n}\n.:53 {\n view a {\n expr true\n }\n}\n".to_owned(),
