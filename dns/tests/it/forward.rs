@@ -1,6 +1,7 @@
 //! Names of others: asked of upstreams, given back whole, never believed from a stranger.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, OnceLock,
@@ -29,9 +30,15 @@ pub async fn upstream(
     answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static,
 ) -> SocketAddr {
     let answer = Arc::new(answer);
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (tcp, udp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The kernel gave a port that is free by TCP; another test may have it by UDP.
+        match UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            Ok(udp) => break (tcp, udp),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+        }
+    };
     let address = tcp.local_addr().unwrap();
-    let udp = UdpSocket::bind(address).await.unwrap();
     let by_udp = answer.clone();
     tokio::spawn(async move {
         let mut buffer = [0; 4096];
