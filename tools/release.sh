@@ -24,3 +24,6 @@ fi
 unset setting
 # The same for everyone who sources this: another value would build the programs, and what holds them, again.
 export FAIRLEAD_EBPF=require
+# mimalloc prints when it was built (__DATE__, __TIME__ in C): with this every build was at the same second.
+# https://reproducible-builds.org/specs/source-date-epoch/
+export SOURCE_DATE_EPOCH=1
