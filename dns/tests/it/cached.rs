@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Counts questions; answers as `knows` while it lives, SERVFAIL when not.
-async fn counting() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>) {
+async fn counting() -> (SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let lives = Arc::new(AtomicBool::new(true));
     let (count, alive) = (asked.clone(), lives.clone());
@@ -37,7 +38,19 @@ async fn counting() -> (std::net::SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>)
     (address, asked, lives)
 }
 
-fn corefile(to: std::net::SocketAddr, cache: &str) -> String {
+/// Answers as `knows`, and nothing at all while the flag is set.
+async fn silenceable() -> (SocketAddr, Arc<AtomicBool>) {
+    let silent = Arc::new(AtomicBool::new(false));
+    let mute = silent.clone();
+    let address = upstream(move |message| match mute.load(Ordering::SeqCst) {
+        true => vec![],
+        false => knows(message),
+    })
+    .await;
+    (address, silent)
+}
+
+fn corefile(to: SocketAddr, cache: &str) -> String {
     format!(".:53 {{\n forward . {to}\n {cache}\n}}\n")
 }
 
@@ -206,13 +219,7 @@ async fn stale_answers_outlive_their_upstream() {
 
 #[tokio::test]
 async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
-    let silent = Arc::new(AtomicBool::new(false));
-    let mute = silent.clone();
-    let to = upstream(move |asked| match mute.load(Ordering::SeqCst) {
-        true => vec![],
-        false => knows(asked),
-    })
-    .await;
+    let (to, silent) = silenceable().await;
     let cache = "cache {\n success 100 1 0\n serve_stale 1h verify 50ms 7s 1s\n }";
     let world = World::by(&corefile(to, cache), vec![]).await;
     assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
@@ -231,13 +238,7 @@ async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
 
 #[tokio::test]
 async fn what_a_rewrite_asks_for_is_asked_on_by_no_other_server_block() {
-    let silent = Arc::new(AtomicBool::new(false));
-    let mute = silent.clone();
-    let to = upstream(move |asked| match mute.load(Ordering::SeqCst) {
-        true => vec![],
-        false => knows(asked),
-    })
-    .await;
+    let (to, silent) = silenceable().await;
     let (other, asked, _) = counting().await;
     let text = format!(
         "intern.test:53 {{\n rewrite name exact old.intern.test www.example\n forward . {to}\n cache {{\n \
