@@ -28,7 +28,7 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let table = Table::new(1, Tls::Shared, &[upstream]);
     let load = Load::new(dir, &table);
     let proxies: Vec<Proxy> = KINDS.iter().map(|kind| kind.start(dir, &table, Log::Off)).collect();
-    proxies.iter().for_each(check::big);
+    proxies.iter().for_each(|proxy| check::big(proxy, &table));
     for (figure, tls) in [("cpu_us_body_1mib", false), ("cpu_us_tls_body_1mib", true)] {
         let big = Wrk { tls, path: "/big", size: BIG, connections: 8 };
         in_turn((&[(figure, "us")], 1), &proxies, rounds, rows, |proxy| {

@@ -27,7 +27,7 @@ const IDENTIFIER_MIN: usize = 16;
 
 /// Every host that load will ask, and the last one, plain and over TLS.
 pub fn answers(proxy: &Proxy, table: &Table) {
-    let over_tls = client::Tls::new();
+    let over_tls = client::Tls::trusting(&table.authority);
     let mut hosts = table.asked();
     hosts.push(table.hosts() - 1);
     for host in hosts {
@@ -40,8 +40,8 @@ pub fn answers(proxy: &Proxy, table: &Table) {
 }
 
 /// The body of 1 MiB, plain and over TLS.
-pub fn big(proxy: &Proxy) {
-    let (over_tls, host) = (client::Tls::new(), table::host(0));
+pub fn big(proxy: &Proxy, table: &Table) {
+    let (over_tls, host) = (client::Tls::trusting(&table.authority), table::host(0));
     whole(proxy, &host, proxy.connect());
     whole(proxy, &host, over_tls.connect(proxy.place.tls, &host));
 }

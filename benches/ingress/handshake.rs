@@ -16,7 +16,7 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let (_upstream, upstream) = nginx::files(dir, 1);
     let table = Table::new(1, Tls::Shared, &[upstream]);
     let proxies: Vec<Proxy> = ALL.iter().map(|kind| kind.start(dir, &table, Log::Off)).collect();
-    let (client, host) = (Client::new(), table::host(0));
+    let (client, host) = (Client::trusting(&table.authority), table::host(0));
     let handshakes = |proxy: &Proxy| {
         let before = proxy.cpu().total;
         for _ in 0..HANDSHAKES {

@@ -25,7 +25,7 @@ const TOGETHER: usize = 3;
 pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let (_upstream, upstream) = nginx::files(dir, 1);
     let table = Table::new(1, Tls::Shared, &[upstream]);
-    let client = Client::new();
+    let client = Client::trusting(&table.authority);
     let host = table::host(0);
     for (figure, over_tls) in [("idle_connection_kib", false), ("idle_tls_connection_kib", true)] {
         let open = |proxy: &Proxy, count| -> Vec<TcpStream> {

@@ -121,7 +121,7 @@ impl Kind {
                 .is_ok_and(client::Reply::is_good)
         });
         if !table.certificates.is_empty() {
-            let over_tls = client::Tls::new();
+            let over_tls = client::Tls::trusting(&table.authority);
             let handshake = || over_tls.connect(place.tls, &last).and_then(|mut c| c.get(&last));
             agent::wait(&format!("{}'s TLS", self.name()), || {
                 handshake().is_ok_and(client::Reply::is_good)

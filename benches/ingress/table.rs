@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+use rustls::pki_types::CertificateDer;
+
+use crate::support::apiserver::authority::{Authority, authority, issue};
+
 /// Of so many hosts at most load asks.
 const ASKED: usize = 16;
 const DOMAIN: &str = "bench.example.com";
@@ -15,6 +19,8 @@ pub struct Table {
     pub upstreams: Vec<SocketAddr>,
     /// None: no TLS. One: for all. Else one each.
     pub certificates: Vec<Pem>,
+    /// Who signed them.
+    pub authority: CertificateDer<'static>,
 }
 
 pub struct Pem {
@@ -33,12 +39,18 @@ pub enum Tls {
 impl Table {
     /// All hosts lead to the first upstream.
     pub fn new(hosts: usize, tls: Tls, upstreams: &[SocketAddr]) -> Self {
+        let authority = authority();
         let certificates = match tls {
             Tls::Off => vec![],
-            Tls::Shared => vec![Pem::new(&[&format!("*.{DOMAIN}"), LOOPBACK])],
-            Tls::Each => (0..hosts).map(|i| Pem::new(&[&host(i)])).collect(),
+            Tls::Shared => vec![Pem::new(&authority, &[&format!("*.{DOMAIN}"), LOOPBACK])],
+            Tls::Each => (0..hosts).map(|i| Pem::new(&authority, &[&host(i)])).collect(),
         };
-        Self { leads: vec![0; hosts], upstreams: upstreams.to_vec(), certificates }
+        Self {
+            leads: vec![0; hosts],
+            upstreams: upstreams.to_vec(),
+            certificates,
+            authority: authority.der().clone(),
+        }
     }
 
     pub fn hosts(&self) -> usize {
@@ -67,10 +79,8 @@ impl Table {
 }
 
 impl Pem {
-    /// P-256, signed by itself.
-    fn new(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fn new(authority: &Authority, names: &[&str]) -> Self {
+        let made = issue(authority, names);
         Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 }

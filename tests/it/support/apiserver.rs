@@ -6,6 +6,7 @@
 //! it checks nothing, so that tests can store what a real one never would.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod authority;
 mod http;
 mod objects;
 mod storage;
