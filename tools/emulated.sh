@@ -39,25 +39,16 @@ done
 [ "$shown" -ge 3 ] || die "the quick start shows $shown commands"
 
 ip link set lo up
-ip address add 10.244.1.5/32 dev lo
+# One pod is all that the Service has.
+for endpoint in 10.244.1.5 10.244.2.5; do ip address add "$endpoint/32" dev lo; done
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=shop.example \
   -addext subjectAltName=DNS:shop.example -addext basicConstraints=critical,CA:FALSE \
   -keyout "$room/key.pem" -out "$room/cert.pem" 2>"$room/openssl" || die "$(cat "$room/openssl")"
 mkdir "$room/manifests"
-cat >"$room/manifests/shop.yaml" <<YAML
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: shop}
-spec: {clusterIP: 10.96.0.9, ports: [{name: http, port: 80, targetPort: 8080}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: http, port: 8080, protocol: TCP}]
-endpoints:
-- {addresses: [10.244.1.5], conditions: {ready: true}, targetRef: {kind: Pod, name: web-a}}
----
+# The quick start's shop, with TLS.
+sed 's/^  ingressClassName: fairlead$/&\n  tls: [{hosts: [shop.example], secretName: tls}]/' docs/examples/shop.yaml \
+  >"$room/manifests/shop.yaml"
+cat >"$room/manifests/tls.yaml" <<YAML
 apiVersion: v1
 kind: Secret
 metadata: {name: tls, namespace: shop}
@@ -65,21 +56,6 @@ type: kubernetes.io/tls
 data:
   tls.crt: $(base64 -w 0 "$room/cert.pem")
   tls.key: $(base64 -w 0 "$room/key.pem")
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: fairlead}
-spec: {controller: fairlead.io/ingress}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: web, namespace: shop}
-spec:
-  ingressClassName: fairlead
-  tls: [{hosts: [shop.example], secretName: tls}]
-  rules:
-  - host: shop.example
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {name: http}}}}]}
 YAML
 # The emulator itself, not a shell around it: it is told to end.
 run_in_background() { exec "qemu-${RELEASE_TARGET%%-*}-static" "$binary" "$@"; }
