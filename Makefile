@@ -79,9 +79,9 @@ test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes 
 e2e: toolchain ## upstream's e2e suite [FOCUS=regex] [PROXY=kube-proxy DNS=coredns]; writes docs/results/e2e.md
 	@tests/cluster/e2e -w $(if $(FOCUS),-f '$(FOCUS)')
 
-fuzz: ## fuzz the parsers of bytes from outside, one by one [TARGET=name SECONDS=n each]
+fuzz: ## fuzz the parsers of bytes from outside, one by one; adds to docs/results/fuzz.md [TARGET=name SECONDS=n each] [KEEP=1: new inputs into the corpus]
 	@tools/toolchain.sh fuzz
-	@tools/fuzz.sh '$(TARGET)' '$(SECONDS)'
+	@KEEP='$(KEEP)' tools/fuzz.sh '$(TARGET)' '$(SECONDS)'
 
 lint: toolchain ## formatting, clippy, licences
 	@tools/toolchain.sh lint

@@ -1,3 +1,5 @@
+//! A KubeProxyConfiguration.
+//!
 //! A binary has no library to call: its files are taken in here.
 #![no_main]
 #![allow(dead_code, reason = "only the reading is called")]

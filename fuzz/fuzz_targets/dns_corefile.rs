@@ -1,3 +1,4 @@
+//! A Corefile.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_dns::fuzzing::corefile(bytes));

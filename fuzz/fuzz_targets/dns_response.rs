@@ -1,3 +1,4 @@
+//! An upstream's message.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_dns::fuzzing::response(bytes));

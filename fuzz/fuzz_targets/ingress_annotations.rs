@@ -1,3 +1,4 @@
+//! Annotations, `NAME=VALUE`, NUL between them.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_ingress::fuzzing::annotations(bytes));

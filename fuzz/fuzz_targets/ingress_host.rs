@@ -1,3 +1,4 @@
+//! A host.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_ingress::fuzzing::host(bytes));

@@ -1,3 +1,4 @@
+//! A path.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_ingress::fuzzing::path(bytes));

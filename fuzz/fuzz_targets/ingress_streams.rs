@@ -1,3 +1,4 @@
+//! Forwarded ports, `PORT=SERVICE`, NUL between them.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_ingress::fuzzing::streams(bytes));
