@@ -257,7 +257,7 @@ fn connect(scale: u64, is_compared: bool, rows: &mut Vec<Row>) {
     }
     let _sinks = [&bare, &ours, &theirs].map(client::sink);
     let mut client = Connects::start(&ways, scale);
-    // A Service's counters are made at its first connection: a cost of its own.
+    // The first connection to a Service meets its entries cold: a cost of its own.
     let first = connects(&mut client, ways.len(), scale);
     let again = connects(&mut client, ways.len(), scale.max(CONNECTS_MIN));
     for (way, (first, again)) in ways.iter().zip(first.iter().zip(&again)) {

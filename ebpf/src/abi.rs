@@ -46,17 +46,18 @@ pub use settings::{
 /// the new maps are filled.
 pub mod name {
     /// [`FrontendKey`](super::FrontendKey) to [`FrontendEntry`](super::FrontendEntry).
-    pub const FRONTENDS: &str = "frontends_v3";
+    pub const FRONTENDS: &str = "frontends_v4";
     /// [`BackendKey`](super::BackendKey) to [`Backend`](super::Backend).
-    pub const BACKENDS: &str = "backends_v2";
+    pub const BACKENDS: &str = "backends_v3";
     /// [`MaglevKey`](super::MaglevKey) to [`MaglevPart`](super::MaglevPart).
-    pub const MAGLEV: &str = "maglev_v2";
+    pub const MAGLEV: &str = "maglev_v3";
     /// Address to `NODE_ADDRESS_*`.
     pub const NODE_ADDRESSES: &str = "node_addresses_v2";
     /// One [`Settings`](super::Settings).
-    pub const SETTINGS: &str = "settings_v2";
-    /// [`CounterKey`](super::CounterKey) to [`CounterBlock`](super::CounterBlock).
-    pub const COUNTERS: &str = "service_counters_v3";
+    pub const SETTINGS: &str = "settings_v3";
+    /// [`ServiceCounters::place`](super::ServiceCounters::place) to
+    /// [`ServiceCounters`](super::ServiceCounters).
+    pub const COUNTERS: &str = "service_counters_v4";
     /// [`Reason`](super::Reason) to count.
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
@@ -72,7 +73,7 @@ pub mod name {
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
     pub const AFFINITIES: &str = "affinities_v1";
     /// [`SourceRangeKey`](super::SourceRangeKey) to 1.
-    pub const SOURCE_RANGES: &str = "source_ranges_v2";
+    pub const SOURCE_RANGES: &str = "source_ranges_v3";
     /// One [`Live`](super::Live). This and the two below are never pinned: no version.
     pub const LIVE: &str = "live";
     /// A ring of [`Event`](super::Event)s.
@@ -122,30 +123,8 @@ pub struct Backend {
 /// kept.
 pub const BACKEND_LOCAL: u16 = 1;
 
-/// Some services on a CPU. Key of `service_counters`: one CPU writes what it counts, without others.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct CounterKey {
-    /// Which services: [`CounterKey::block_of`] their counter ids.
-    pub block: u32,
-    /// The CPU's number.
-    pub cpu: u32,
-}
-
-/// Services of one block: neighbours share cache lines, so that counting for many of them in turn stays
-/// in the caches.
-pub const COUNTERS_PER_BLOCK: u32 = 8;
-
-/// What happened to the services of a block on one CPU, by the rest of their counter ids. Value of
-/// `service_counters`; absent until something happens to one of them.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct CounterBlock {
-    /// Theirs; all zero for those to which nothing has happened.
-    pub services: [ServiceCounters; COUNTERS_PER_BLOCK as usize],
-}
-
-/// What happened to one service on one CPU.
+/// What happened to one service on one CPU. Value of the array map `service_counters`: first those of
+/// CPU 0, by counter id, then those of the next. What a CPU counts shares no cache line with others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ServiceCounters {
@@ -155,22 +134,41 @@ pub struct ServiceCounters {
     pub rejected: u64,
 }
 
-impl CounterKey {
-    /// The block of a service, by [`FrontendValue::counter_id`].
-    #[inline(always)]
-    pub const fn block_of(counter_id: u32) -> u32 {
-        counter_id / COUNTERS_PER_BLOCK
-    }
+/// Counters of one cache line; each CPU has a multiple of it.
+pub const COUNTERS_PER_LINE: u32 = 4;
 
-    /// The counter ids of a block.
-    pub fn ids_of(block: u32) -> impl Iterator<Item = u32> {
-        let first = block.saturating_mul(COUNTERS_PER_BLOCK);
-        (0..COUNTERS_PER_BLOCK).map(move |rest| first | rest)
+impl ServiceCounters {
+    /// Where a service has its counters for a CPU, by [`FrontendValue::counter_id`], in a map that
+    /// holds `per_cpu` for each. `None`: it is not counted.
+    #[inline(always)]
+    pub const fn place(counter_id: u32, cpu: u32, per_cpu: u32) -> Option<u32> {
+        if counter_id >= per_cpu {
+            return None;
+        }
+        Some(cpu.wrapping_mul(per_cpu).wrapping_add(counter_id))
     }
 }
 
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
-const _: () = assert!(size_of::<CounterKey>() == 8);
-// With headers and key an element fills its memory class of 192.
-const _: () = assert!(8 + 48 + 8 + size_of::<CounterBlock>() == 192);
+const _: () = assert!(COUNTERS_PER_LINE as usize * size_of::<ServiceCounters>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_a_cpu_are_its_own_and_an_id_beyond_them_has_none() {
+        for (counter_id, cpu, expected) in [
+            (0, 0, Some(0)),
+            (7, 0, Some(7)),
+            (8, 0, None),
+            (0, 1, Some(8)),
+            (7, 3, Some(31)),
+            (u32::MAX, 1, None),
+        ] {
+            assert_eq!(ServiceCounters::place(counter_id, cpu, 8), expected, "{counter_id} {cpu}");
+        }
+        assert_eq!(ServiceCounters::place(0, 0, 0), None, "nobody has said how many there are");
+    }
+}

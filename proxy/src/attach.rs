@@ -165,7 +165,9 @@ impl Kernel {
         let write = || {
             let found = object.tables.settings()?;
             let netns_cookie = sys::network_namespace_cookie()?;
-            object.tables.set_settings(&settings::of(options, found.as_ref(), netns_cookie))
+            let counted = object.tables.sizes.counters;
+            let settings = settings::of(options, found.as_ref(), netns_cookie, counted);
+            object.tables.set_settings(&settings)
         };
         write().map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());

@@ -45,8 +45,8 @@ pub enum Step {
     DeleteMaglev(Vec<MaglevKey>),
     /// Ranges no frontend looks for any more.
     DeleteSourceRanges(Vec<SourceRangeKey>),
-    /// Blocks of counters of services that are all no more. (The programs make them, when they first count.)
-    DeleteCounters(Vec<u32>),
+    /// Counters that the next service with their id begins with: set to zero.
+    ClearCounters(Vec<u32>),
 }
 
 /// What a set of services needs changed.
@@ -60,8 +60,6 @@ pub struct Delta {
     ended_sets: Vec<u32>,
     new_ranges: Vec<SourceRangeKey>,
     ended_ranges: Vec<SourceRangeKey>,
-    /// Blocks.
-    ended_counters: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,7 +188,6 @@ impl Delta {
             Step::DeleteBackends(ended_slots.collect()),
             Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
-            Step::DeleteCounters(self.ended_counters.clone()),
         ];
         steps.into_iter().filter(|step| step.entries() > 0).collect()
     }
@@ -231,7 +228,7 @@ impl Step {
             Step::PutMaglev(parts) => parts.len(),
             Step::DeleteMaglev(keys) => keys.len(),
             Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
-            Step::DeleteCounters(blocks) => blocks.len(),
+            Step::ClearCounters(ids) => ids.len(),
         }
     }
 }
@@ -257,11 +254,6 @@ impl<'a> Draft<'a> {
             self.room.frontends += 1;
             self.refer(old, -1);
         }
-    }
-
-    /// Removes a block of counters, of which nobody wants any.
-    pub fn end_counters(&mut self, block: u32) {
-        self.delta.ended_counters.push(block);
     }
 
     /// Removes the source ranges of a service, by its counters.

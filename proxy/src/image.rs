@@ -64,6 +64,6 @@ pub struct Capacities {
     pub maglev: usize,
     /// Source ranges.
     pub source_ranges: usize,
-    /// Blocks of counters.
+    /// Services that are counted, by ids below this.
     pub counters: usize,
 }

@@ -62,7 +62,7 @@ pub trait Maps {
     fn first_set_id(&self) -> u32 {
         0
     }
-    /// Counters by counter id, summed over CPUs; also those of services that are no more, as long as
-    /// others of their block are.
+    /// Counters by counter id, summed over CPUs; also those of services that are no more, until their
+    /// ids are given free. None of services to which nothing has happened.
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError>;
 }

@@ -12,15 +12,15 @@ use aya::{
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use fairlead_ebpf::abi::{
-    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, CounterBlock, CounterKey,
-    FragmentKey, FragmentPorts, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey,
-    SETTINGS_INDEX, Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
+    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX, ServiceCounters,
+    Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
     error::{KernelError, Step},
     live::Live,
-    maps::kernel::Counters,
+    maps::kernel::{Counters, counters_per_cpu},
     sys::{AttachType, PerCpuTable, Table},
 };
 
@@ -36,7 +36,8 @@ pub struct MapSizes {
     pub backends: u32,
     /// Parts of Maglev tables, of 64 places each; while sets change, old and new count.
     pub maglev: u32,
-    /// Blocks of counters: one for each eight Services and CPU that met one of them.
+    /// Services that are counted: 16 bytes for each and each CPU the machine may ever have, taken at
+    /// once. Fewer where that were more than 32 MiB, but not fewer than 16,384.
     pub counters: u32,
     /// Addresses of the node itself.
     pub node_addresses: u32,
@@ -63,7 +64,7 @@ impl Default for MapSizes {
             frontends: 262_144,
             backends: 1_048_576,
             maglev: 65_536,
-            counters: 65_536,
+            counters: 131_072,
             node_addresses: 4096,
             datagram_peers: 65_536,
             connections: 131_072,
@@ -190,7 +191,8 @@ impl Object {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
         }
-        let expected = expected(sizes);
+        let cpus = possible_cpus().map_err(|error| KernelError::system(Step::Load, error))?;
+        let expected = expected(sizes, cpus);
         let mut loader = EbpfLoader::new();
         // It has read the kernel's types, tens of megabytes; programs without CO-RE need none.
         loader.btf(None);
@@ -214,18 +216,25 @@ impl Object {
             .iter()
             .map(|(name, attach_type, of)| Ok((load_one(&mut ebpf, name, *attach_type)?, *of)));
         let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
-        let (tables, live) = (Tables::take(&mut ebpf)?, take_live(&mut ebpf)?);
+        let (tables, live) = (Tables::take(&mut ebpf, cpus)?, take_live(&mut ebpf, cpus)?);
         Ok(Self { socket_programs, device_programs, tables, live })
     }
 }
 
-fn expected(sizes: MapSizes) -> [Expected; 14] {
+/// The number of possible CPUs, which stays as it is until the machine starts again.
+pub(crate) fn possible_cpus() -> io::Result<u32> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    u32::try_from(cpus).map_err(io::Error::other)
+}
+
+fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 14] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, SkStorage};
+    let counters = counters_per_cpu(sizes.counters, cpus).saturating_mul(cpus);
     [
         Expected::new::<FrontendKey, FrontendEntry>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
         Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
-        Expected::new::<CounterKey, CounterBlock>(name::COUNTERS, Hash).sized(sizes.counters),
+        Expected::new::<u32, ServiceCounters>(name::COUNTERS, Array).sized(counters),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
@@ -244,7 +253,7 @@ fn expected(sizes: MapSizes) -> [Expected; 14] {
 
 /// Whether a map of this name is one these programs use.
 pub(crate) fn is_current(map: &str) -> bool {
-    expected(MapSizes::default()).iter().any(|expected| expected.name == map)
+    expected(MapSizes::default(), 1).iter().any(|expected| expected.name == map)
 }
 
 /// A pinned map of another shape under this version's name is not ours to use: programs would read
@@ -301,9 +310,7 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
 }
 
 impl Tables {
-    fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let cpus =
-            aya::util::nr_cpus().map_err(|(_, error)| KernelError::system(Step::Load, error))?;
+    fn take(ebpf: &mut Ebpf, cpus: u32) -> Result<Self, KernelError> {
         let (frontends, frontends_max) = take(ebpf, name::FRONTENDS)?;
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
         let (maglev, maglev_max) = take(ebpf, name::MAGLEV)?;
@@ -315,12 +322,14 @@ impl Tables {
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
         let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
+        let counters = Counters::new(Table::new(counters), cpus, counters_max);
+        let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
             maglev: Table::new(maglev),
-            counters: Counters::new(Table::new(counters), cpus),
-            drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus),
+            counters,
+            drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus as usize),
             node_addresses: Table::new(node_addresses),
             settings: Table::new(take(ebpf, name::SETTINGS)?.0),
             source_ranges: Table::new(source_ranges),
@@ -331,7 +340,7 @@ impl Tables {
                 frontends: frontends_max,
                 backends: backends_max,
                 maglev: maglev_max,
-                counters: counters_max,
+                counters: counted,
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,
                 connections: connections_max,
@@ -355,13 +364,12 @@ impl Tables {
 }
 
 /// What is this load's own.
-fn take_live(ebpf: &mut Ebpf) -> Result<Live, KernelError> {
+fn take_live(ebpf: &mut Ebpf, cpus: u32) -> Result<Live, KernelError> {
     let failed = |error| KernelError::system(Step::Load, error);
-    let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(error))?;
     let (word, lost) = (take(ebpf, name::LIVE)?.0, take(ebpf, name::EVENTS_LOST)?.0);
     let ring = ebpf.take_map(name::EVENTS).ok_or(KernelError::Incomplete { name: name::EVENTS })?;
     let ring = RingBuf::try_from(ring).map_err(|error| failed(io::Error::other(error)))?;
-    Ok(Live::new(Table::new(word), PerCpuTable::new(lost, cpus), ring))
+    Ok(Live::new(Table::new(word), PerCpuTable::new(lost, cpus as usize), ring))
 }
 
 /// A map's file descriptor and the number of entries it takes.

@@ -10,7 +10,7 @@ mod status;
 use std::collections::BTreeSet;
 
 use fairlead_ebpf::{
-    abi::{CounterKey, FrontendKey, ServiceCounters, SourceRangeKey},
+    abi::{FrontendKey, ServiceCounters, SourceRangeKey},
     packet::mapped,
 };
 use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
@@ -20,7 +20,7 @@ use self::counters::Owners;
 use self::status::FullMaps;
 pub use self::status::{Full, ProxyStatus, Report, Warnings};
 use crate::{
-    delta::{Actual, Check, Delta, Draft, FullMap, Ids, Reading, Wanted, WantedFrontend},
+    delta::{Actual, Check, Delta, Draft, FullMap, Ids, Reading, Step, Wanted, WantedFrontend},
     hash::FastSet,
     maps::{MapError, Maps},
     plan::{Changed, NodeView, Plans, Rules, ServiceId},
@@ -64,8 +64,8 @@ pub struct Synchroniser<M> {
     full: FullMaps,
     /// Frontends in the maps that nobody may want any more.
     released: Vec<FrontendKey>,
-    /// Counters in the maps that may be nobody's any more.
-    ended_counters: FastSet<u32>,
+    /// Counter ids of which there are source ranges that may be nobody's any more.
+    ended: FastSet<u32>,
     last_error: Option<String>,
     drift_total: u64,
 }
@@ -88,7 +88,7 @@ impl<M: Maps> Synchroniser<M> {
             failed: BTreeSet::new(),
             full: FullMaps::default(),
             released: Vec::new(),
-            ended_counters: FastSet::default(),
+            ended: FastSet::default(),
             last_error: None,
             drift_total: 0,
         }
@@ -158,22 +158,21 @@ impl<M: Maps> Synchroniser<M> {
         self.settle()
     }
 
-    /// Compares the maps with what was written, and repairs what is not as it was written.
+    /// Compares the maps with what was written, and repairs what is not as it was written. Counter ids
+    /// that no frontend has named since the comparison before are given free. Whatever program met one
+    /// by then has ended, if there are seconds between: programs do not sleep.
     pub fn verify(&mut self) -> Report {
         let Some(expected) = &self.actual else { return self.settle() };
         let mut check = Check::new(expected);
         let compared = self.maps.each(&mut |entry| check.take(entry));
         let drift = compared.map(|()| check.differences());
-        let counters = self.maps.counters();
-        let (drift, counters) = match drift.and_then(|drift| Ok((drift, counters?))) {
-            Ok(read) => read,
+        let drift = match drift.and_then(|drift| self.free_ids(drift).map(|()| drift)) {
+            Ok(drift) => drift,
             Err(error) => {
                 self.last_error = Some(error.to_string());
                 return self.finish(Report { error: self.last_error.clone(), ..Report::default() });
             }
         };
-        // Programs make counters, also for a service that has just gone.
-        self.ended_counters.extend(counters.into_keys());
         if drift > 0 {
             // To be read anew.
             self.actual = None;
@@ -182,11 +181,27 @@ impl<M: Maps> Synchroniser<M> {
         Report { drift, ..self.settle() }
     }
 
+    /// Gives counter ids free, if the maps are as they were written: else it is not known which ids
+    /// their frontends name.
+    fn free_ids(&mut self, drift: usize) -> Result<(), MapError> {
+        let Some(actual) = self.actual.as_ref().filter(|_| drift == 0) else { return Ok(()) };
+        if !self.owners.has_resting() {
+            return Ok(());
+        }
+        let named = actual.frontends().values().map(|value| value.counter_id).collect();
+        let rested = self.owners.rested(&named);
+        if !rested.is_empty() {
+            self.maps.apply(&Step::ClearCounters(rested.clone()))?;
+            self.owners.free(rested);
+        }
+        Ok(())
+    }
+
     fn take(&mut self, changed: Changed) {
         self.pending.extend(changed.services);
         self.released.extend(changed.released);
         for id in changed.removed {
-            self.ended_counters.extend(self.owners.remove(id));
+            self.ended.extend(self.owners.remove(id));
         }
         for id in &self.pending {
             self.failed.remove(id);
@@ -198,8 +213,9 @@ impl<M: Maps> Synchroniser<M> {
         let mut reading = Reading::default();
         self.maps.each(&mut |entry| reading.take(entry))?;
         let actual = reading.finish();
-        self.ended_counters.extend(self.maps.counters()?.into_keys());
-        self.ended_counters.extend(actual.limited());
+        let used: FastSet<u32> =
+            self.maps.counters()?.into_keys().chain(actual.limited()).collect();
+        self.ended.extend(actual.limited());
         let unwanted = actual.frontends().keys().filter(|key| !self.plans.is_wanted(key));
         self.released = unwanted.copied().collect();
         if self.set_ids == Ids::default() {
@@ -208,7 +224,7 @@ impl<M: Maps> Synchroniser<M> {
             self.set_ids = Ids::after(held);
         }
         let named = actual.frontends().values().map(|value| value.counter_id);
-        self.owners.found(named, &self.ended_counters);
+        self.owners.found(named, used);
         self.actual = Some(actual);
         Ok(())
     }
@@ -255,7 +271,7 @@ impl<M: Maps> Synchroniser<M> {
 
     /// Writes one group of services, and takes note of those that find no room.
     fn write(&mut self, group: &[ServiceId], pass: &mut Pass) -> Result<(), MapError> {
-        // Services of later groups have yet to claim the counters that they had before a restart.
+        // Services of later groups have yet to claim the ids that they had before a restart.
         let is_last = pass.groups.is_empty();
         let (delta, unfit) = self.draft(group, is_last);
         if let Some(actual) = self.actual.as_mut()
@@ -269,7 +285,7 @@ impl<M: Maps> Synchroniser<M> {
         }
         self.released = Vec::new();
         if is_last {
-            self.ended_counters = FastSet::default();
+            self.ended = FastSet::default();
             self.owners.adopted();
         }
         pass.leave_out(unfit, delta.makes_room());
@@ -296,7 +312,7 @@ impl<M: Maps> Synchroniser<M> {
                 continue;
             }
             let held = frontends.iter().filter_map(|f| actual.frontends().get(&f.key));
-            let counter_id = self.owners.id_for((*id, &planned.key), held);
+            let counter_id = self.owners.id_for((*id, &planned.key), held, capacities.counters);
             let ranges = planned.plan.extras.source_ranges.iter();
             let source_ranges = ranges.map(|range| source_range(counter_id, *range)).collect();
             let wanted = Wanted { counter_id, frontends, source_ranges };
@@ -305,24 +321,11 @@ impl<M: Maps> Synchroniser<M> {
             }
         }
         if is_last {
-            self.end_counters(&mut draft);
-        }
-        (draft.finish(), unfit)
-    }
-
-    /// Takes away the source ranges of services that are no more, and their counters as soon as no other
-    /// service has any in the same block.
-    fn end_counters(&self, draft: &mut Draft<'_>) {
-        let mut blocks = BTreeSet::new();
-        for id in self.ended_counters.iter().filter(|id| !self.owners.is_owned(**id)) {
-            draft.end_ranges(*id);
-            blocks.insert(CounterKey::block_of(*id));
-        }
-        for block in blocks {
-            if !CounterKey::ids_of(block).any(|id| self.owners.is_owned(id)) {
-                draft.end_counters(block);
+            for id in self.ended.iter().filter(|id| !self.owners.is_owned(**id)) {
+                draft.end_ranges(*id);
             }
         }
+        (draft.finish(), unfit)
     }
 
     fn give_up(&mut self, mut report: Report, error: &MapError) -> Report {
@@ -377,7 +380,7 @@ impl Pass {
     fn new(mut report: Report, services: BTreeSet<ServiceId>) -> Self {
         report.services = services.len();
         let services: Vec<ServiceId> = services.into_iter().collect();
-        // Without services there may be frontends and counters to take away.
+        // Without services there may be frontends and source ranges to take away.
         let groups = match services.is_empty() {
             true => vec![vec![]],
             false => services.rchunks(GROUP_SERVICES_MAX).map(<[_]>::to_vec).collect(),

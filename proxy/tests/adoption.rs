@@ -183,7 +183,7 @@ fn pinned_maps_keep_their_size_and_foreign_ones_are_refused() {
         };
         drop(Kernel::open(&options(1000)).unwrap());
         assert_eq!(Kernel::open(&options(2000)).unwrap().sizes().frontends, 1000);
-        let path = world.bpffs.join("fairlead/maps/frontends_v3");
+        let path = world.bpffs.join("fairlead/maps/frontends_v4");
         std::fs::remove_file(&path).unwrap();
         HashMap::<_, u32, u32>::create(1000, 0).unwrap().pin(&path).unwrap();
         let error = Kernel::open(&options(1000)).unwrap_err();

@@ -77,10 +77,19 @@ fn what_is_put_is_loaded_and_what_is_deleted_is_gone() {
     maps.apply(&Step::DeleteFrontends(frontends)).unwrap();
     assert_eq!(maps.load().unwrap(), Image::default());
     for step in
-        [Step::PutBackends(vec![]), Step::DeleteBackends(vec![]), Step::DeleteCounters(vec![1])]
+        [Step::PutBackends(vec![]), Step::DeleteBackends(vec![]), Step::ClearCounters(vec![])]
     {
         maps.apply(&step).unwrap();
     }
+}
+
+#[test]
+fn counters_are_there_from_the_start_and_an_id_beyond_them_is_no_error() {
+    let mut maps = KernelMaps::private(MapSizes { counters: 5, ..sizes() }).unwrap();
+    assert_eq!(maps.capacities().counters, 8, "whole cache lines");
+    assert_eq!(maps.counters().unwrap(), std::collections::BTreeMap::new());
+    maps.apply(&Step::ClearCounters(vec![1, 7, 8, u32::MAX])).unwrap();
+    assert_eq!(maps.counters().unwrap(), std::collections::BTreeMap::new());
 }
 
 #[test]

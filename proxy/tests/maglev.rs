@@ -242,7 +242,7 @@ fn connections_outlive_agents_without_tables_and_with_others() {
         );
         let mut open = agent.chosen(IN, TCP, "203.0.113.9", to);
         drop(agent);
-        fs::remove_file(options.bpffs.join("fairlead/maps/maglev_v2")).unwrap();
+        fs::remove_file(options.bpffs.join("fairlead/maps/maglev_v3")).unwrap();
         for (places, client) in [(256, "203.0.113.10"), (512, "203.0.113.11")] {
             let mut agent = Node::over(&options, "node-a", places);
             agent.serve(&snapshot);

@@ -264,6 +264,8 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
             backends: args.backends_max,
             maglev: args.maglev_max,
             source_ranges: args.source_ranges_max,
+            // A Service has two at least: a port, and every other port.
+            counters: args.frontends_max.div_ceil(2),
             ..MapSizes::default()
         },
         node_port_addresses,

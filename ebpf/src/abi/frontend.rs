@@ -53,7 +53,8 @@ pub struct FrontendValue {
     pub set_id: u32,
     /// With [`FRONTEND_LOCAL`], the set whose first `local_backends` serve clients from outside.
     pub local_set_id: u32,
-    /// Key of the service's counters; survives set changes.
+    /// Which counters are the service's ([`ServiceCounters::place`](super::ServiceCounters::place)); survives
+    /// set changes.
     pub counter_id: u32,
     /// For so long a client that comes again meets the same backend; 0: no affinity.
     pub affinity_seconds: u32,

@@ -37,7 +37,7 @@ pub enum Reason {
     ServiceAddressLeak = 14,
     /// Passed untranslated: from an address no host can have, or IPv4 addresses in IPv6.
     Martian = 15,
-    /// Served, but not in the Service's counters: there was no room for more.
+    /// Served, but not in the Service's counters: it has none, as there was no room for more.
     NotCounted = 16,
 }
 

@@ -32,6 +32,10 @@ pub struct Settings {
     pub flags: u32,
     /// How many of `service_cidrs` there are.
     pub service_cidr_count: u32,
+    /// Counters that each CPU has in `service_counters`.
+    pub counters_per_cpu: u32,
+    /// Always 0.
+    pub zero: u32,
     /// Where ClusterIPs come from: what is in them and not allotted is dropped.
     pub service_cidrs: [Cidr; CIDRS_MAX],
 }
@@ -125,7 +129,7 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 56 + 32 * CIDRS_MAX);
+const _: () = assert!(size_of::<Settings>() == 64 + 32 * CIDRS_MAX);
 
 #[cfg(test)]
 mod tests {

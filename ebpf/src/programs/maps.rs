@@ -3,7 +3,7 @@
 //! Capacities here are the smallest that load; the agent sets the real ones.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, lpm_trie},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
     macros::btf_map,
@@ -12,11 +12,10 @@ use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
-        Address, Affinity, AffinityKey, Backend, BackendKey, COUNTERS_PER_BLOCK, Connection,
-        CounterBlock, CounterKey, FragmentKey, FragmentPorts, FrontendEntry, FrontendKey,
-        FrontendValue, MaglevKey, MaglevPart, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES,
-        PeerKey, Reason, SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey,
-        Tuple,
+        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
+        FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
+        NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, SETTINGS_INDEX,
+        ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -29,32 +28,31 @@ use super::{frame::Frame, steps};
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
+/// The agent reads it as memory.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+
 /// Reads of one value before it is taken as it is.
 const READS_MAX: u32 = 3;
 
 type Table<K, V> = HashMap<K, V, 1, ON_DEMAND>;
 
-#[btf_map(name = "frontends_v3")]
+#[btf_map(name = "frontends_v4")]
 pub(crate) static FRONTENDS: Table<FrontendKey, FrontendEntry> = HashMap::new();
 
-#[btf_map(name = "backends_v2")]
+#[btf_map(name = "backends_v3")]
 pub(crate) static BACKENDS: Table<BackendKey, Backend> = HashMap::new();
 
-#[btf_map(name = "maglev_v2")]
+#[btf_map(name = "maglev_v3")]
 static MAGLEV: Table<MaglevKey, MaglevPart> = HashMap::new();
 
 #[btf_map(name = "node_addresses_v2")]
 static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 
-#[btf_map(name = "settings_v2")]
+#[btf_map(name = "settings_v3")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
-#[btf_map(name = "service_counters_v3")]
-static SERVICE_COUNTERS: Table<CounterKey, CounterBlock> = HashMap::new();
-
-/// All zero: a new block of counters, too large for the stack.
-#[btf_map]
-static NOTHING_COUNTED: Array<CounterBlock, 1> = Array::new();
+#[btf_map(name = "service_counters_v4")]
+static SERVICE_COUNTERS: Array<ServiceCounters, 1, MAPPED> = Array::new();
 
 #[btf_map(name = "drops_v3")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
@@ -77,7 +75,7 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHash
 #[btf_map(name = "affinities_v1")]
 pub(crate) static AFFINITIES: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap::new();
 
-#[btf_map(name = "source_ranges_v2")]
+#[btf_map(name = "source_ranges_v3")]
 static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
 
 /// Frames under work: too large for the stack of programs that call each other. No program runs
@@ -257,32 +255,19 @@ pub(crate) fn count_rejected(counter_id: u32) {
     }
 }
 
-/// Made when first needed: most services of a cluster are never dialled from this node. One for
-/// each CPU that does, under a key of its own: a per-CPU map would take memory of all CPUs at once,
-/// which takes the kernel 15 us, and the first connection would wait for it.
+/// This CPU's, at a place that is computed: nothing is looked up on the way, and one cache line is
+/// touched. A per-CPU map would read a pointer to each first.
 #[inline(always)]
 fn counters(counter_id: u32) -> Option<*mut ServiceCounters> {
     // SAFETY: a helper without pointers.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let key = CounterKey { block: CounterKey::block_of(counter_id), cpu };
-    let block = match SERVICE_COUNTERS.get_ptr_mut(key) {
-        Some(block) => block,
-        None => new_block(&key)?,
-    };
-    // SAFETY: a map value, valid under RCU; only addresses within it are taken.
-    let services = unsafe { &raw mut (*block).services }.cast::<ServiceCounters>();
-    Some(services.wrapping_add((counter_id % COUNTERS_PER_BLOCK) as usize))
-}
-
-#[inline(always)]
-fn new_block(key: &CounterKey) -> Option<*mut CounterBlock> {
-    // An error means that a packet that interrupted this was first, or that there is no room.
-    let _ = SERVICE_COUNTERS.insert(key, NOTHING_COUNTED.get(0)?, BPF_NOEXIST.into());
-    let block = SERVICE_COUNTERS.get_ptr_mut(key);
-    if block.is_none() {
+    let counters = settings()
+        .and_then(|settings| ServiceCounters::place(counter_id, cpu, settings.counters_per_cpu))
+        .and_then(|place| SERVICE_COUNTERS.get_ptr_mut(place));
+    if counters.is_none() {
         count(Reason::NotCounted);
     }
-    block
+    counters
 }
 
 /// Counts under a reason.

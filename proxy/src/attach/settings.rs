@@ -14,7 +14,12 @@ use super::KernelOptions;
 
 /// What is known of the node's addresses and of Service ranges from an earlier start holds until
 /// they are read anew.
-pub(crate) fn of(options: &KernelOptions, found: Option<&Settings>, netns_cookie: u64) -> Settings {
+pub(crate) fn of(
+    options: &KernelOptions,
+    found: Option<&Settings>,
+    netns_cookie: u64,
+    counters_per_cpu: u32,
+) -> Settings {
     let (service_cidrs, service_cidr_count) = match found {
         Some(found) if options.service_cidrs.is_empty() => {
             (found.service_cidrs, found.service_cidr_count)
@@ -35,6 +40,7 @@ pub(crate) fn of(options: &KernelOptions, found: Option<&Settings>, netns_cookie
         flags,
         service_cidr_count,
         service_cidrs,
+        counters_per_cpu,
         ..found.copied().unwrap_or_else(Settings::zeroed)
     }
 }

@@ -1,4 +1,4 @@
-//! Ids for sets and counters.
+//! Ids for sets, and for services without counters.
 
 /// Ids skipped at a start: sets that ended shortly before it may still be named by connections.
 const START_GAP: u32 = 1 << 20;

@@ -78,7 +78,7 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
         Step::DeleteMaglev(keys) => format!("-maglev {}", keys.len()),
         Step::PutSourceRanges(ranges) => format!("+ranges {}", ranges.len()),
         Step::DeleteSourceRanges(ranges) => format!("-ranges {}", ranges.len()),
-        Step::DeleteCounters(ids) => format!("-counters {ids:?}"),
+        Step::ClearCounters(ids) => format!("0 counters {ids:?}"),
     });
     let in_short = in_short.collect();
     let mut after = actual.clone();

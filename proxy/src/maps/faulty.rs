@@ -122,7 +122,7 @@ fn entry_by_entry(step: &Step) -> Vec<Step> {
         Step::DeleteMaglev(all) => each(all, Step::DeleteMaglev),
         Step::PutSourceRanges(all) => each(all, Step::PutSourceRanges),
         Step::DeleteSourceRanges(all) => each(all, Step::DeleteSourceRanges),
-        Step::DeleteCounters(all) => each(all, Step::DeleteCounters),
+        Step::ClearCounters(all) => each(all, Step::ClearCounters),
     }
 }
 

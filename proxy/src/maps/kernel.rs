@@ -3,7 +3,10 @@
 mod counters;
 mod pinned;
 
-pub(crate) use self::{counters::Counters, pinned::open as open_map};
+pub(crate) use self::{
+    counters::{Counters, per_cpu as counters_per_cpu},
+    pinned::open as open_map,
+};
 
 use std::{collections::BTreeMap, io};
 
@@ -78,7 +81,7 @@ impl Maps for KernelMaps {
                 ("source ranges", self.source_ranges.put(&entries))
             }
             Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),
-            Step::DeleteCounters(blocks) => ("counters", self.counters.delete(blocks)),
+            Step::ClearCounters(ids) => ("counters", self.counters.clear(ids)),
         };
         result.map_err(|error| self.failed(map, error))
     }

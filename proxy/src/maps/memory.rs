@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_ebpf::abi::{CounterKey, ServiceCounters};
+use fairlead_ebpf::abi::ServiceCounters;
 
 use super::{Capacities, Entry, MapError, Maps};
 use crate::{delta::Step, image::Image};
@@ -22,7 +22,7 @@ impl Default for MemoryMaps {
             backends: 1_048_576,
             maglev: 65_536,
             source_ranges: 65_536,
-            counters: 65_536,
+            counters: 131_072,
         })
     }
 }
@@ -72,9 +72,7 @@ impl Maps for MemoryMaps {
             Step::DeleteSourceRanges(ranges) => ranges.iter().for_each(|range| {
                 self.image.source_ranges.remove(range);
             }),
-            Step::DeleteCounters(blocks) => {
-                self.counters.retain(|id, _| !blocks.contains(&CounterKey::block_of(*id)));
-            }
+            Step::ClearCounters(ids) => delete(&mut self.counters, ids),
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Report {
             Step::PutBackends(_) => self.backends_put += entries,
             Step::DeleteBackends(_) => self.backends_deleted += entries,
             Step::PutMaglev(_) | Step::DeleteMaglev(_) => self.maglev += entries,
-            Step::PutSourceRanges(_) | Step::DeleteSourceRanges(_) | Step::DeleteCounters(_) => {}
+            Step::PutSourceRanges(_) | Step::DeleteSourceRanges(_) | Step::ClearCounters(_) => {}
         }
     }
 }

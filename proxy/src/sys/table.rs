@@ -4,7 +4,7 @@ use std::{
     io,
     marker::PhantomData,
     mem,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::Duration,
 };
@@ -221,6 +221,12 @@ where
     fn element(&self, key: &K, value: u64) -> ElementAttributes {
         let key = &raw const *key as u64;
         ElementAttributes { map: raw(self.fd.as_fd()), key, value, ..Default::default() }
+    }
+}
+
+impl<K, V> AsFd for Table<K, V> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -45,7 +45,7 @@ impl Maps for Noted {
             Step::DeleteMaglev(_) => "-maglev",
             Step::PutSourceRanges(_) => "+ranges",
             Step::DeleteSourceRanges(_) => "-ranges",
-            Step::DeleteCounters(_) => "-counters",
+            Step::ClearCounters(_) => "0 counters",
         };
         self.steps.push((name, step.entries()));
         self.maps.apply(step)
@@ -120,11 +120,50 @@ fn restart_keeps_counters_and_sweeps_what_ended_meanwhile() {
     assert_eq!(seen, expected.into());
     assert_eq!(restarted.maps().image().frontends.len(), 4);
     assert_eq!(restarted.maps().image().backends.len(), 4);
-    // Those of s1 go with the last of the Services they share a block with.
-    let left: Vec<u32> = restarted.maps().counters().unwrap().into_keys().collect();
-    assert_eq!(left, [ids[1], ids[2]]);
-    restarted.reconcile(&cluster.apply(["s0", "s2"].map(|name| delete(Kind::Service, name))));
-    assert!(restarted.maps().counters().unwrap().is_empty());
+    let left = |sync: &Synchroniser<MemoryMaps>| -> Vec<u32> {
+        sync.maps().counters().unwrap().into_keys().collect()
+    };
+    // Programs may still count for s1, and somebody for whoever had 77.
+    for expected in [vec![ids[1], ids[2], 77], vec![ids[1], ids[2], 77], vec![ids[2]]] {
+        assert_eq!(left(&restarted), expected);
+        assert_eq!(restarted.verify().error, None);
+    }
+}
+
+#[test]
+fn an_id_is_given_again_when_it_has_rested_and_begins_with_zero() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { counters: 3, ..MemoryMaps::default().capacities() };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let put = |name: &str, last: u8| put_service(service(name, &format!("10.96.0.{last}")));
+    sync.reconcile(&cluster.apply([put("a", 1), put("b", 2)]));
+    let id_of = |sync: &Synchroniser<MemoryMaps>, name: &str| {
+        let owners = sync.status().counter_owners;
+        owners.iter().find(|(_, key)| *key.name == *name).map(|(id, _)| *id)
+    };
+    let (a, b) = (id_of(&sync, "a").unwrap(), id_of(&sync, "b").unwrap());
+    assert_eq!([a.min(b), a.max(b)], [1, 2], "from the first on, side by side");
+    let counted = ServiceCounters { selected: 7, rejected: 1 };
+    sync.maps_mut().counters_mut().extend([(a, counted), (b, counted)]);
+
+    // Everything that is counted has an owner: the next one is served all the same.
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "a"), put("c", 3)]));
+    assert_eq!(id_of(&sync, "c"), Some(3), "beyond the counters");
+    sync.verify();
+    sync.reconcile(&cluster.apply([put("d", 4)]));
+    assert_eq!(id_of(&sync, "d"), Some(4), "a program may still count for a");
+    assert_eq!(sync.maps().counters().unwrap()[&a], counted);
+    sync.verify();
+    sync.reconcile(&cluster.apply([put("e", 5)]));
+    assert_eq!(id_of(&sync, "e"), Some(a));
+    let counters: BTreeMap<String, u64> = sync
+        .counters()
+        .unwrap()
+        .into_iter()
+        .map(|(key, c)| (key.name.to_string(), c.selected))
+        .collect();
+    let expected = [("b", 7), ("c", 0), ("d", 0), ("e", 0)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(counters, expected.into());
 }
 
 #[test]
@@ -245,7 +284,7 @@ fn a_way_of_balancing_nobody_knows_is_named_and_the_service_is_served() {
     );
 }
 
-/// Maps that cannot write one frontend, whatever comes with it.
+/// Maps that cannot write one frontend, whatever comes with it, or set no counters to zero.
 struct Picky {
     maps: MemoryMaps,
     refused: &'static str,
@@ -257,14 +296,15 @@ impl Maps for Picky {
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), MapError> {
-        if let Step::PutFrontends(entries) = step {
-            let is_refused = |key| text::frontend(key).to_string() == self.refused;
-            if entries.iter().any(|(key, _)| is_refused(key)) {
-                let source = std::io::Error::other("will not");
-                return Err(MapError::Other { map: "frontends", source });
+        let is_refused = |key| text::frontend(key).to_string() == self.refused;
+        let map = match step {
+            Step::PutFrontends(entries) if entries.iter().any(|(key, _)| is_refused(key)) => {
+                "frontends"
             }
-        }
-        self.maps.apply(step)
+            Step::ClearCounters(_) if self.refused == "counters" => "counters",
+            _ => return self.maps.apply(step),
+        };
+        Err(MapError::Other { map, source: std::io::Error::other("will not") })
     }
 
     fn capacities(&self) -> Capacities {
@@ -289,6 +329,33 @@ fn one_service_that_cannot_be_written_holds_up_no_other() {
     sync.maps_mut().refused = "";
     assert_eq!(sync.retry().behind, 0);
     assert_eq!(sync.maps().maps.image().frontends.len(), 2000);
+}
+
+#[test]
+fn counters_that_cannot_be_set_to_zero_are_given_to_nobody() {
+    let mut cluster = Cluster::new();
+    let maps = Picky { maps: MemoryMaps::default(), refused: "counters" };
+    let mut sync = Synchroniser::new(maps, NODE);
+    let owner = |sync: &Synchroniser<Picky>| {
+        sync.status().counter_owners.iter().next().map(|(id, _)| *id).unwrap()
+    };
+    sync.reconcile(&cluster.apply([put_service(service("a", "10.96.0.1"))]));
+    let a = owner(&sync);
+    let counted = ServiceCounters { selected: 1, rejected: 0 };
+    sync.maps_mut().maps.counters_mut().insert(a, counted);
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "a")]));
+    for expected in [None, Some("counters: will not"), Some("counters: will not")] {
+        assert_eq!(sync.verify().error.as_deref(), expected);
+    }
+    sync.reconcile(&cluster.apply([put_service(service("b", "10.96.0.2"))]));
+    assert_ne!(owner(&sync), a);
+    sync.maps_mut().refused = "";
+    assert_eq!(sync.verify().error, None);
+    assert!(sync.maps().counters().unwrap().is_empty());
+    sync.reconcile(
+        &cluster.apply([delete(Kind::Service, "b"), put_service(service("c", "10.96.0.3"))]),
+    );
+    assert_eq!(owner(&sync), a);
 }
 
 #[test]

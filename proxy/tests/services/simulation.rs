@@ -7,7 +7,7 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, CounterKey, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
+    Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
 };
 use fairlead_proxy::{
     delta::Step,
@@ -66,6 +66,9 @@ impl Watched {
         }
     }
 }
+
+/// What a Service has once a frontend of it was dialled.
+const COUNTED: ServiceCounters = ServiceCounters { selected: 1, rejected: 0 };
 
 /// Slots and table of a set.
 type Content = (Vec<Backend>, Vec<MaglevPart>);
@@ -141,7 +144,7 @@ impl Run {
             // Programs count whatever a frontend names.
             let named: Vec<u32> =
                 watched.maps.image().frontends.values().map(|value| value.counter_id).collect();
-            let counted = named.into_iter().map(|id| (id, ServiceCounters::default()));
+            let counted = named.into_iter().map(|id| (id, COUNTED));
             watched.maps.counters_mut().extend(counted);
             watched.lasting = there.into_iter().filter(|key| wanted.is_wanted(key)).collect();
             maps.revive(faults);
@@ -154,7 +157,17 @@ impl Run {
         } else {
             set_up(self.sync.maps_mut());
         }
+        // Where all is as planned, nobody has yet to claim what was counted for him before a restart.
+        let is_settled = !self.sync.is_behind();
+        let owned = self.sync.status().counter_owners;
         self.sync.reconcile(&snapshot);
+        if is_settled {
+            let counters = self.sync.maps().inner().maps.counters().unwrap();
+            for (id, key) in self.sync.status().counter_owners {
+                let is_new = owned.get(&id) != Some(&key);
+                assert!(!is_new || !counters.contains_key(&id), "{key} inherits {id}; {name}");
+            }
+        }
         if crash.is_some() {
             self.crashes += 1;
             self.restart(|maps| maps.revive(faults));
@@ -162,6 +175,9 @@ impl Run {
         }
         for _ in 0..self.random.random_range(0..3) {
             self.sync.retry();
+            if self.random.random_bool(0.3) {
+                self.sync.verify();
+            }
         }
     }
 
@@ -205,11 +221,12 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
                 assert_eq!(text::image_text(run.image()), planned, "{at}");
                 assert_eq!(random::strays(run.image()), Vec::<String>::new(), "{at}");
                 assert!(!run.sync.is_behind(), "{at}");
+                for _ in 0..2 {
+                    assert_eq!(run.sync.verify().error, None, "{at}");
+                }
                 let owners = run.sync.status().counter_owners;
                 let counters = run.sync.maps().counters().unwrap();
-                let is_in_use =
-                    |block| CounterKey::ids_of(block).any(|id| owners.contains_key(&id));
-                let nobodys = counters.keys().find(|id| !is_in_use(CounterKey::block_of(**id)));
+                let nobodys = counters.keys().find(|id| !owners.contains_key(*id));
                 assert_eq!(nobodys, None, "{at}");
             }
         }

@@ -129,6 +129,33 @@ fn unconnected_datagrams_seem_to_come_from_the_service() {
 }
 
 #[test]
+fn counters_of_one_service_are_set_to_zero_and_its_neighbours_are_not() {
+    world("counters_of_one_service_are_set_to_zero_and_its_neighbours_are_not", |world| {
+        let (_kernel, mut maps) = start(world);
+        let backend = serve(UDP, ip(V4), "backend");
+        let services = [(1, "10.96.0.1:53"), (2, "10.96.0.2:53"), (3, "10.96.0.3:53")];
+        for (set, service) in services {
+            put(&mut maps, frontend(service, UDP), set, &[(backend, 0)]);
+        }
+        let socket = datagrams(ip("0.0.0.0"));
+        let ask = || {
+            for (_, service) in services {
+                ask_datagram(&socket, at(service)).unwrap();
+            }
+        };
+        ask();
+        ask();
+        maps.apply(&Step::ClearCounters(vec![2])).unwrap();
+        let selected = |maps: &KernelMaps| -> Vec<(u32, u64)> {
+            maps.counters().unwrap().into_iter().map(|(id, c)| (id, c.selected)).collect()
+        };
+        assert_eq!(selected(&maps), [(1, 2), (3, 2)]);
+        ask();
+        assert_eq!(selected(&maps), [(1, 3), (2, 1), (3, 3)]);
+    });
+}
+
+#[test]
 fn unconnected_socket_keeps_to_one_backend_and_sockets_spread() {
     world("unconnected_socket_keeps_to_one_backend_and_sockets_spread", |world| {
         let (_kernel, mut maps) = start(world);

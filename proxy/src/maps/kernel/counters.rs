@@ -1,49 +1,116 @@
 //! What became of connections, by service and CPU.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use fairlead_ebpf::abi::{CounterBlock, CounterKey, ServiceCounters};
+use fairlead_ebpf::abi::{COUNTERS_PER_LINE, ServiceCounters};
 
-use crate::sys::Table;
+use crate::sys::{Mapped, Table};
+
+/// What the counters of all CPUs take together, where that is enough for [`PER_CPU_MIN`] of each.
+const BYTES_MAX: u64 = 32 << 20;
+/// Services that are counted on a machine with however many CPUs, if so many are asked for.
+const PER_CPU_MIN: u32 = 16_384;
+const BYTES: usize = size_of::<ServiceCounters>();
+const WORDS: usize = BYTES / size_of::<u64>();
+/// Counters that are mapped together: 256 KiB, which are whole pages of whatever size, and not much
+/// beside what the process needs.
+const WINDOW: u32 = 16_384;
 
 /// The counters of all services.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    table: Table<CounterKey, CounterBlock>,
+    table: Table<u32, ServiceCounters>,
     cpus: u32,
+    per_cpu: u32,
+}
+
+/// How many counters each of `cpus` CPUs gets where `wanted` are asked for. The map takes the memory of
+/// all CPUs the machine may ever have, and at once.
+pub(crate) fn per_cpu(wanted: u32, cpus: u32) -> u32 {
+    let bytes = u64::from(cpus.max(1)) * BYTES as u64;
+    let affordable = u32::try_from(BYTES_MAX / bytes).unwrap_or(u32::MAX);
+    wanted.clamp(1, affordable.max(PER_CPU_MIN)).next_multiple_of(COUNTERS_PER_LINE)
 }
 
 impl Counters {
-    /// `cpus` is the number of possible CPUs.
-    pub(crate) fn new(table: Table<CounterKey, CounterBlock>, cpus: usize) -> Self {
-        Self { table, cpus: u32::try_from(cpus).unwrap_or(u32::MAX) }
+    /// Counters in a map of `entries` entries; `cpus` is the number of possible CPUs.
+    pub(crate) fn new(table: Table<u32, ServiceCounters>, cpus: u32, entries: u32) -> Self {
+        Self { table, cpus, per_cpu: entries / cpus.max(1) }
     }
 
     /// Another handle on the same map.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus })
+        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus, per_cpu: self.per_cpu })
+    }
+
+    /// Ids below this are counted.
+    pub(crate) fn per_cpu(&self) -> u32 {
+        self.per_cpu
     }
 
     /// Summed over CPUs, by counter id; none of services to which nothing has happened.
     pub(crate) fn by_id(&self) -> io::Result<BTreeMap<u32, ServiceCounters>> {
+        let places = self.per_cpu.saturating_mul(self.cpus);
         let mut sums: BTreeMap<u32, ServiceCounters> = BTreeMap::new();
-        self.table.each(|key, block| {
-            let of_services = CounterKey::ids_of(key.block).zip(&block.services);
-            for (id, counters) in of_services.filter(|(_, c)| **c != ServiceCounters::default()) {
-                let sum = sums.entry(id).or_default();
-                sum.selected = sum.selected.wrapping_add(counters.selected);
-                sum.rejected = sum.rejected.wrapping_add(counters.rejected);
+        for first in (0..places).step_by(WINDOW as usize) {
+            let len = WINDOW.min(places - first);
+            let (offset, words) = (first as usize * BYTES, len as usize * WORDS);
+            let window = Mapped::read(&self.table, offset, words)?;
+            for (place, words) in (first..).zip(window.words().chunks_exact(WORDS)) {
+                let counted = counters(words);
+                if counted != ServiceCounters::default() {
+                    let sum = sums.entry(place % self.per_cpu).or_default();
+                    sum.selected = sum.selected.wrapping_add(counted.selected);
+                    sum.rejected = sum.rejected.wrapping_add(counted.rejected);
+                }
             }
-        })?;
+        }
         Ok(sums)
     }
 
-    /// Removes these blocks, on whichever CPUs there are any.
-    pub(crate) fn delete(&self, blocks: &[u32]) -> io::Result<()> {
-        let on_cpus = |block: &u32| {
-            let block = *block;
-            (0..self.cpus).map(move |cpu| CounterKey { block, cpu })
-        };
-        self.table.delete(&blocks.iter().flat_map(on_cpus).collect::<Vec<_>>())
+    /// Sets those of these ids to zero, on every CPU. Nothing may count under them meanwhile.
+    pub(crate) fn clear(&self, ids: &[u32]) -> io::Result<()> {
+        let places = ids.iter().flat_map(|id| self.places(*id));
+        let zero = |place| (place, ServiceCounters::default());
+        self.table.put(&places.map(zero).collect::<Vec<_>>())
+    }
+
+    /// Where those of an id are.
+    fn places(&self, id: u32) -> impl Iterator<Item = u32> {
+        let per_cpu = self.per_cpu;
+        (0..self.cpus).filter_map(move |cpu| ServiceCounters::place(id, cpu, per_cpu))
+    }
+}
+
+fn counters(words: &[AtomicU64]) -> ServiceCounters {
+    let word = |n: usize| words.get(n).map_or(0, |word| word.load(Ordering::Relaxed));
+    ServiceCounters { selected: word(0), rejected: word(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_cpus_share_the_room_and_each_has_enough_for_many_services() {
+        for (wanted, cpus, expected) in [
+            (131_072, 1, 131_072),
+            (131_072, 16, 131_072),
+            (131_072, 32, 65_536),
+            (131_072, 128, 16_384),
+            (131_072, 512, 16_384),
+            (4_000_000, 2, 1_048_576),
+            (100, 512, 100),
+            // Whole cache lines.
+            (5, 2, 8),
+            (1, 0, 4),
+            (0, 2, 4),
+        ] {
+            assert_eq!(per_cpu(wanted, cpus), expected, "{wanted} on {cpus} CPUs");
+        }
     }
 }

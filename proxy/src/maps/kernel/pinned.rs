@@ -8,14 +8,14 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, CounterBlock, CounterKey, FrontendEntry, FrontendKey, MaglevKey,
-    MaglevPart, Settings, SourceRangeKey, name,
+    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
+    Settings, SourceRangeKey, name,
 };
 
 use super::{Counters, KernelMaps};
 use crate::{
     error::{KernelError, Step},
-    object::MapSizes,
+    object::{MapSizes, possible_cpus},
     sys::Table,
 };
 
@@ -33,24 +33,25 @@ impl KernelMaps {
             open::<FrontendKey, FrontendEntry>(&maps.join(name::FRONTENDS))?;
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
-        let (counters, counters_max) =
-            open::<CounterKey, CounterBlock>(&maps.join(name::COUNTERS))?;
+        let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
-        let cpus = aya::util::nr_cpus();
-        let cpus = cpus.map_err(|(_, error)| KernelError::system(Step::ReadCounters, error))?;
+        let cpus =
+            possible_cpus().map_err(|error| KernelError::system(Step::ReadCounters, error))?;
+        let counters = Counters::new(Table::new(counters), cpus, counters_max);
+        let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
             backends: Table::new(backends),
             maglev: Table::new(maglev),
             source_ranges: Table::new(ranges),
-            counters: Counters::new(Table::new(counters), cpus),
+            counters,
             settings: Table::new(settings),
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
                 maglev: maglev_max,
-                counters: counters_max,
+                counters: counted,
                 ..MapSizes::default()
             },
         })
@@ -85,7 +86,7 @@ fn other_version(path: &Path) -> Option<KernelError> {
     Some(KernelError::OtherVersion { path: path.into(), found })
 }
 
-/// `frontends` of `frontends_v3`.
+/// `frontends` of `frontends_v4`.
 fn stem(name: &str) -> Option<&str> {
     let (stem, version) = name.rsplit_once("_v")?;
     version.parse::<u32>().is_ok().then_some(stem)
@@ -98,10 +99,10 @@ mod tests {
     #[test]
     fn maps_of_another_version_are_named_and_who_can_read_them() {
         for (pinned, expected) in [
-            (&["backends_v2", "frontends_v2"][..], "frontends_v3 is not there, but frontends_v2: "),
-            (&["backends_v2"], "frontends_v3 is not there: "),
-            (&["frontends_extra_v1"], "frontends_v3 is not there: "),
-            (&[], "frontends_v3: "),
+            (&["backends_v3", "frontends_v3"][..], "frontends_v4 is not there, but frontends_v3: "),
+            (&["backends_v3"], "frontends_v4 is not there: "),
+            (&["frontends_extra_v1"], "frontends_v4 is not there: "),
+            (&[], "frontends_v4: "),
         ] {
             let bpffs = tempfile::tempdir().unwrap();
             let maps = bpffs.path().join("fairlead/maps");
