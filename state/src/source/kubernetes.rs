@@ -11,6 +11,7 @@ mod dial;
 mod outage;
 mod referenced;
 mod reflector;
+mod streams;
 mod targets;
 mod transport;
 mod wire;

@@ -20,7 +20,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -36,6 +39,8 @@ use self::{storage::Storage, tls::Tls};
 
 /// Longest wait for a client to write something.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Streams of an HTTP/2 connection, as a real one gives them.
+const STREAMS_MAX: u32 = 100;
 /// What a client has to show.
 const TOKEN: &str = "test-token";
 
@@ -80,6 +85,8 @@ struct Behaviour {
     absent: Vec<String>,
     /// How many bookmarks each watch is owed.
     bookmarks: u64,
+    /// Streams of each HTTP/2 connection that is taken from now on.
+    streams_max: u32,
 }
 
 impl ApiServer {
@@ -88,7 +95,7 @@ impl ApiServer {
         Self::start_as(None)
     }
 
-    /// Starts a server that speaks HTTPS, with a certificate authority of its own.
+    /// Starts a server that speaks HTTPS, HTTP/2 too, with a certificate authority of its own.
     pub(crate) async fn start_with_tls() -> Self {
         Self::start_as(Some(Tls::new()))
     }
@@ -120,6 +127,7 @@ impl ApiServer {
                 forbidden: Vec::new(),
                 absent: Vec::new(),
                 bookmarks: 0,
+                streams_max: STREAMS_MAX,
             },
             watches: CancellationToken::new(),
         };
@@ -245,6 +253,11 @@ impl ApiServer {
         self.change(|state| state.behaviour.streaming_lists = false);
     }
 
+    /// Gives fewer streams, or more, as `--http2-max-streams-per-connection` does.
+    pub(crate) fn give_streams(&self, streams_max: u32) {
+        self.change(|state| state.behaviour.streams_max = streams_max);
+    }
+
     /// Answers every request with this status; `None` ends that.
     pub(crate) fn answer_with(&self, status: Option<u16>) {
         self.change(|state| state.behaviour.status = status);
@@ -305,6 +318,7 @@ async fn accept(
 ) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        shared.lock().requests.connections += 1;
         let (shared, tls) = (shared.clone(), tls.clone());
         let broken_off = connections.lock().unwrap().clone();
         tokio::spawn(async move {
@@ -323,9 +337,10 @@ async fn accept(
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
-    let answer = hyper::service::service_fn(|request| http::answer(request, shared.clone()));
-    let connection = hyper::server::conn::http1::Builder::new();
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, shared: Arc<Shared>) {
+    let mut connection = auto::Builder::new(TokioExecutor::new());
+    connection.http2().max_concurrent_streams(shared.lock().behaviour.streams_max);
+    let answer = hyper::service::service_fn(move |request| http::answer(request, shared.clone()));
     // A client that breaks off is what some tests are about.
     let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
 }

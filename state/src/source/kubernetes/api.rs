@@ -8,9 +8,12 @@ use kube::{
     api::{ListParams, WatchParams},
     core::Request,
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
-use super::dial::Unreachable;
+use super::{dial::Unreachable, streams::Sharing};
 use crate::model::{Kind, ObjectRef};
 
 /// Longest wait for an answer to begin.
@@ -21,6 +24,10 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 /// The server ends a watch after this many seconds, so that watches spread over its replicas again.
 const WATCH_SECONDS: std::ops::Range<u32> = 240..480;
+/// Requests for single objects that wait for their answers to begin; more wait here. A start, and an
+/// API server that comes back, meet thousands of them at once, and it may hold each for 100 ms until
+/// its cache is known to be fresh.
+const BEGINNING_MAX: usize = 128;
 /// Longest event. etcd takes objects of up to 1.5 MiB; their JSON form is larger.
 const EVENT_BYTES_MAX: usize = 32 << 20;
 
@@ -28,6 +35,7 @@ const EVENT_BYTES_MAX: usize = 32 << 20;
 pub(super) struct Api {
     client: Client,
     server: Arc<str>,
+    beginning: Semaphore,
 }
 
 /// Which objects: a kind, or one object of it.
@@ -36,6 +44,8 @@ pub(super) struct Query {
     kind: Kind,
     request: Request,
     field: Option<String>,
+    /// It is about one object: there are many like it.
+    is_single: bool,
 }
 
 /// Where a watch begins.
@@ -78,7 +88,7 @@ pub(crate) enum ApiError {
 
 impl Api {
     pub(super) fn new(client: Client, server: Arc<str>) -> Self {
-        Self { client, server }
+        Self { client, server, beginning: Semaphore::new(BEGINNING_MAX) }
     }
 
     pub(super) fn server(&self) -> &Arc<str> {
@@ -95,7 +105,8 @@ impl Api {
         let field_selector = query.field.clone();
         let params =
             ListParams { field_selector, limit, continue_token: token, ..Default::default() };
-        let request = query.request.list(&params).map_err(kube::Error::BuildRequest)?;
+        let mut request = query.request.list(&params).map_err(kube::Error::BuildRequest)?;
+        let _turn = self.turn(query, &mut request).await;
         let page = timeout(PAGE_TIMEOUT, self.client.request_text(request));
         Ok(page.await.map_err(|_| ApiError::Silent(PAGE_TIMEOUT))??)
     }
@@ -113,10 +124,27 @@ impl Api {
             send_initial_events,
             ..Default::default()
         };
-        let request = query.request.watch(&params, version).map_err(kube::Error::BuildRequest)?;
+        let mut request =
+            query.request.watch(&params, version).map_err(kube::Error::BuildRequest)?;
+        let _turn = self.turn(query, &mut request).await;
         let answer = timeout(ANSWER_TIMEOUT, self.client.request_stream(request));
         let reader = answer.await.map_err(|_| ApiError::Silent(ANSWER_TIMEOUT))??;
         Ok(Events { reader: Box::pin(reader), partial: Vec::new() })
+    }
+
+    /// Until its answer begins a request holds a turn, if there are many like it; those share
+    /// connections, too.
+    async fn turn(
+        &self,
+        query: &Query,
+        request: &mut http::Request<Vec<u8>>,
+    ) -> Option<SemaphorePermit<'_>> {
+        if !query.is_single {
+            return None;
+        }
+        request.extensions_mut().insert(Sharing);
+        // Nobody closes it.
+        self.beginning.acquire().await.ok()
     }
 }
 
@@ -126,7 +154,7 @@ impl Query {
         let node = pods_of.filter(|_| kind == Kind::Pod);
         let field = node.map(|name| format!("spec.nodeName={name}"));
         let path = format!("{}/{}", root(kind), kind.resource());
-        Self { kind, request: Request::new(path), field }
+        Self { kind, request: Request::new(path), field, is_single: false }
     }
 
     /// One object, as a list of one or none: a right to it is all that RBAC has to give.
@@ -135,7 +163,7 @@ impl Query {
         let namespace = &object.key.namespace;
         let path = format!("{}/namespaces/{namespace}/{}", root(kind), kind.resource());
         let field = format!("metadata.name={}", object.key.name);
-        Self { kind, request: Request::new(path), field: Some(field) }
+        Self { kind, request: Request::new(path), field: Some(field), is_single: true }
     }
 
     pub(super) fn kind(&self) -> Kind {

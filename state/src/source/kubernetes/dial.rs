@@ -65,7 +65,7 @@ pub(super) struct Dialler<C> {
 }
 
 /// Nothing answered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("tried {}", .tried.join(", "))]
 pub(super) struct Unreachable {
     /// Each address with its failure.
@@ -88,6 +88,13 @@ where
     C::Error: Into<BoxError>,
     C::Future: Send,
 {
+    /// The first connection that stands, to whichever address.
+    pub(super) async fn connect(&self, configured: &Uri) -> Result<C::Response, Unreachable> {
+        let dialled = dial(self.attempts(configured), self.pace).await?;
+        self.tell(configured, &dialled.uri, dialled.is_remembered);
+        Ok(dialled.connection)
+    }
+
     fn attempts(&self, configured: &Uri) -> Vec<Attempt<C>> {
         let to = |authority: &Authority, connector: &C, is_remembered| {
             let parts = configured.scheme().cloned().zip(Some(authority.clone()));
@@ -146,11 +153,7 @@ where
 
     fn call(&mut self, configured: Uri) -> Self::Future {
         let dialler = self.clone();
-        Box::pin(async move {
-            let dialled = dial(dialler.attempts(&configured), dialler.pace).await?;
-            dialler.tell(&configured, &dialled.uri, dialled.is_remembered);
-            Ok(dialled.connection)
-        })
+        Box::pin(async move { Ok(dialler.connect(&configured).await?) })
     }
 }
 

@@ -1,27 +1,30 @@
 //! From a kubeconfig or a service account to an HTTP client.
 //!
 //! kube's own stack, less its request logging (an outage is said once, by [`super::outage`]) and
-//! its retries ([`super::backoff`] has jitter and no end), plus TCP keep-alive and several addresses
-//! ([`super::dial`]).
+//! its retries ([`super::backoff`] has jitter and no end), plus TCP keep-alive, several addresses
+//! ([`super::dial`]), and connections that are shared where a request says so ([`super::streams`]).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use http::uri::Authority;
-
+use http::{Request, uri::Authority};
+use http_body_util::BodyExt;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use kube::{
     Client, Config,
-    client::ConfigExt,
+    client::{Body, ConfigExt},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tower::{BoxError, ServiceBuilder};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::{
     addresses::Addresses,
     dial::{Dialler, Pace},
+    streams::{Answer, Connector, Sharing, Streams},
 };
 use crate::source::SourceError;
 
@@ -87,26 +90,68 @@ fn client(
     tcp.set_keepalive(Some(KEEPALIVE_IDLE));
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-    let by_address = config.rustls_https_connector_with_connector(tcp.clone())?;
-    let mut fixed = config.clone();
+    let given = config.tls_server_name.as_deref().map(server_name).transpose()?;
     let host = config.cluster_url.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    fixed.tls_server_name.get_or_insert_with(|| host.to_owned());
-    let as_configured = fixed.rustls_https_connector_with_connector(tcp)?;
-    let detour = Arc::default();
-    let dialler = Dialler { as_configured, by_address, named, known, detour, pace: Pace::USUAL };
-    let http = HttpClient::builder(TokioExecutor::new())
+    let configured = given.clone().map_or_else(|| server_name(host), Ok)?;
+    let tls = config.rustls_client_config()?;
+    let mut offering_http2 = tls.clone();
+    offering_http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (tls, offering_http2) = (Arc::new(tls), Arc::new(offering_http2));
+    let dialler = Dialler {
+        as_configured: connector(&tcp, &tls, Some(&configured)),
+        by_address: connector(&tcp, &tls, given.as_ref()),
+        named,
+        known,
+        detour: Arc::default(),
+        pace: Pace::USUAL,
+    };
+    let streams = Arc::new(Streams::new(Dialler {
+        as_configured: connector(&tcp, &offering_http2, Some(&configured)),
+        by_address: connector(&tcp, &offering_http2, given.as_ref()),
+        ..dialler.clone()
+    }));
+    let alone = HttpClient::builder(TokioExecutor::new())
         // A watch's next connection goes to the best address and to any server behind it: one that
         // is kept would hold on to a detour, or to one server, for ever.
         .pool_max_idle_per_host(0)
         .build(dialler);
+    let send = move |request: Request<Body>| {
+        let (alone, streams) = (alone.clone(), streams.clone());
+        async move {
+            if request.extensions().get::<Sharing>().is_some() {
+                return streams.send(request).await;
+            }
+            let answer: Answer = alone.request(request).await?.map(BodyExt::boxed_unsync);
+            Ok::<_, BoxError>(answer)
+        }
+    };
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
+        .service(service_fn(send));
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// To a server that shows a certificate for `name`, or for the address that is dialled.
+fn connector(
+    tcp: &HttpConnector,
+    tls: &Arc<ClientConfig>,
+    name: Option<&ServerName<'static>>,
+) -> Connector {
+    let (tcp, tls) = (tcp.clone(), tls.clone());
+    match name {
+        Some(name) => {
+            let fixed = Arc::new(FixedServerNameResolver::new(name.clone()));
+            HttpsConnector::new(tcp, tls, false, fixed)
+        }
+        None => HttpsConnector::from((tcp, tls)),
+    }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, kube::Error> {
+    ServerName::try_from(text.to_owned()).map_err(|error| kube::Error::Service(error.into()))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// What was asked so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requests {
+    /// Connections that were taken.
+    pub(crate) connections: usize,
     /// First pages of lists.
     pub(crate) lists: usize,
     /// Further pages.
