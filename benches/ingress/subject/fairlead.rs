@@ -27,7 +27,8 @@ impl Api {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
-                let api = ApiServer::start().await;
+                // As a real one: ten thousand Secrets are watched over HTTP/2, which takes TLS.
+                let api = ApiServer::start_with_tls().await;
                 api.put_all(objects);
                 ready.send(api.kubeconfig()).unwrap();
                 while let Some(object) = puts.recv().await {

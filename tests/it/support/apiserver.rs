@@ -63,7 +63,7 @@ enum Listening {
 /// What connections share.
 struct Shared {
     state: Mutex<State>,
-    /// Counts up whenever watches should look again.
+    /// Counts up whenever watches should look again, but for those of one object.
     wake: watch::Sender<u64>,
 }
 
@@ -209,7 +209,10 @@ impl ApiServer {
 
     /// Sends every watch a bookmark.
     pub(crate) fn bookmark(&self) {
-        self.change(|state| state.behaviour.bookmarks += 1);
+        self.change(|state| {
+            state.behaviour.bookmarks += 1;
+            state.storage.call_followers();
+        });
     }
 
     /// Breaks every connection off.

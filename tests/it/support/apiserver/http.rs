@@ -11,7 +11,7 @@ use hyper::{
     header::HeaderValue,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     Shared, State,
@@ -46,6 +46,7 @@ struct Watch {
     selection: Selection,
     position: u64,
     bookmarks: u64,
+    woken: watch::Receiver<u64>,
     lines: mpsc::Sender<String>,
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn answer(
         return Ok(refused);
     }
     if query.is("watch", "true") {
-        return Ok(watch(&mut state, shared.clone(), selection, &query));
+        return Ok(begin_watch(&mut state, shared.clone(), selection, &query));
     }
     let token = query.get("continue");
     *(if token.is_some() { &mut state.requests.pages } else { &mut state.requests.lists }) += 1;
@@ -108,7 +109,12 @@ impl State {
     }
 }
 
-fn watch(state: &mut State, shared: Arc<Shared>, selection: Selection, query: &Query) -> Answer {
+fn begin_watch(
+    state: &mut State,
+    shared: Arc<Shared>,
+    selection: Selection,
+    query: &Query,
+) -> Answer {
     let streaming = query.is("sendInitialEvents", "true");
     if streaming && !state.behaviour.streaming_lists {
         let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch \
@@ -132,7 +138,11 @@ fn watch(state: &mut State, shared: Arc<Shared>, selection: Selection, query: &Q
     let (lines, received) = mpsc::channel(16);
     let bookmarks = state.behaviour.bookmarks;
     let ended = state.watches.clone();
-    let watch = Watch { shared, selection, position, bookmarks, lines };
+    let woken = match selection.single() {
+        Some(id) => state.storage.follow(id),
+        None => shared.wake.subscribe(),
+    };
+    let watch = Watch { shared, selection, position, bookmarks, woken, lines };
     tokio::spawn(async move {
         tokio::select! {
             _ = watch.run(initial) => {}
@@ -149,7 +159,6 @@ fn watch(state: &mut State, shared: Arc<Shared>, selection: Selection, query: &Q
 impl Watch {
     /// Sends what happens until the client or the test has enough.
     async fn run(mut self, initial: Vec<String>) -> Option<()> {
-        let mut woken = self.shared.wake.subscribe();
         for chunk in initial.chunks(500) {
             self.lines.send(chunk.concat()).await.ok()?;
         }
@@ -162,7 +171,7 @@ impl Watch {
                 return None;
             }
             tokio::select! {
-                woken = woken.changed() => woken.ok()?,
+                woken = self.woken.changed() => woken.ok()?,
                 () = self.lines.closed() => return None,
             }
         }

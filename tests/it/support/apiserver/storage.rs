@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// Resource, namespace, name.
-type Id = (String, String, String);
+pub(super) type Id = (String, String, String);
 
 /// The objects and their history since the last compaction.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub(super) struct Storage {
     version: u64,
     compacted: u64,
     history: Vec<Happened>,
+    /// Who watches one object, told the version at which something last happened to it: like a real
+    /// server this one wakes nobody for another's change.
+    followers: HashMap<Id, watch::Sender<u64>>,
     /// Lists that are being read page by page.
     pages: HashMap<String, (u64, Vec<Value>)>,
 }
@@ -57,7 +61,7 @@ impl Storage {
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let id = id(&object);
         let before = self.objects.insert(id.clone(), object.clone());
-        self.remember(id.0, before, Some(object));
+        self.remember(id, before, Some(object));
         self.version
     }
 
@@ -70,7 +74,7 @@ impl Storage {
         let id = (resource(kind), namespace.to_owned(), name.to_owned());
         let before = self.objects.remove(&id).unwrap_or_else(|| panic!("there is no {id:?}"));
         self.version += 1;
-        self.remember(id.0, Some(before), None);
+        self.remember(id, Some(before), None);
     }
 
     pub(super) fn compact(&mut self) {
@@ -112,7 +116,7 @@ impl Storage {
         selection: &Selection,
         after: u64,
     ) -> Result<Vec<(&'static str, Value)>, Gone> {
-        if after < self.compacted {
+        if after < self.compacted && !self.is_unchanged(selection, after) {
             return Err(Gone);
         }
         let known = self.history.partition_point(|happened| happened.version <= after);
@@ -120,8 +124,28 @@ impl Storage {
         Ok(news.filter_map(|happened| happened.event(selection)).collect())
     }
 
-    fn remember(&mut self, resource: String, before: Option<Value>, after: Option<Value>) {
-        self.history.push(Happened { version: self.version, resource, before, after });
+    /// Wakes when something happens to an object.
+    pub(super) fn follow(&mut self, id: Id) -> watch::Receiver<u64> {
+        let version = self.version;
+        self.followers.entry(id).or_insert_with(|| watch::Sender::new(version)).subscribe()
+    }
+
+    /// Wakes all who follow one object.
+    pub(super) fn call_followers(&self) {
+        self.followers.values().for_each(|followers| followers.send_modify(|_| ()));
+    }
+
+    /// It is about one object, to which nothing has happened since.
+    fn is_unchanged(&self, selection: &Selection, after: u64) -> bool {
+        let followers = selection.single().and_then(|id| self.followers.get(&id));
+        followers.is_some_and(|followers| *followers.borrow() <= after)
+    }
+
+    fn remember(&mut self, id: Id, before: Option<Value>, after: Option<Value>) {
+        if let Some(followers) = self.followers.get(&id) {
+            followers.send_replace(self.version);
+        }
+        self.history.push(Happened { version: self.version, resource: id.0, before, after });
     }
 }
 
@@ -149,6 +173,12 @@ impl Selection {
     /// All objects of a resource.
     pub(super) fn of(resource: &str) -> Self {
         Self { resource: resource.to_owned(), namespace: None, name: None, node_name: None }
+    }
+
+    /// The only object it can take.
+    pub(super) fn single(&self) -> Option<Id> {
+        let (namespace, name) = self.namespace.clone().zip(self.name.clone())?;
+        Some((self.resource.clone(), namespace, name))
     }
 
     fn takes(&self, object: &Value) -> bool {
