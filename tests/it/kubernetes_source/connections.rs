@@ -94,3 +94,25 @@ async fn after_an_outage_watches_come_back_over_as_few_connections_as_before() {
     assert!(after.connections <= 2 * before, "{before} before, {} after", after.connections);
     assert_eq!(after.streaming_lists, 501, "no Secret was read again");
 }
+
+#[tokio::test]
+async fn a_connection_that_takes_no_more_requests_keeps_its_watches_beside_another() {
+    let server = ApiServer::start_with_tls().await;
+    server.put_all(named(10, "old"));
+    let mut followed = Followed::start(&server, KINDS).await;
+    followed.until("in sync", |_| true).await;
+    assert_eq!(server.requests().connections, 2);
+    server.go_away();
+    // GOAWAY may be overtaken by a request or two.
+    for count in 11..90 {
+        server.put_all(named(count, "old"));
+        followed.until("a Secret more", |s| all_have(s, count, "old")).await;
+        if server.requests().connections > 2 {
+            break;
+        }
+    }
+    server.put(secret("s0", "new"));
+    followed.until("a change on the first connection", |s| has(s, "s0", "new")).await;
+    let requests = server.requests();
+    assert_eq!((requests.connections, requests.watches), (3, 0), "nothing was taken up again");
+}

@@ -72,6 +72,7 @@ struct State {
     requests: Requests,
     behaviour: Behaviour,
     watches: CancellationToken,
+    leaving: CancellationToken,
 }
 
 /// How requests are answered.
@@ -130,6 +131,7 @@ impl ApiServer {
                 streams_max: STREAMS_MAX,
             },
             watches: CancellationToken::new(),
+            leaving: CancellationToken::new(),
         };
         let shared = Shared { state: Mutex::new(state), wake: watch::Sender::new(0) };
         Self::bound_at("127.0.0.1", Arc::new(shared), tls)
@@ -224,6 +226,13 @@ impl ApiServer {
     pub(crate) fn end_watches(&self) {
         let mut state = self.shared.lock();
         std::mem::take(&mut state.watches).cancel();
+    }
+
+    /// Takes no more requests on the connections there are, and answers those it has: as a server
+    /// does before it stops, and now and then (`--goaway-chance`).
+    pub(crate) fn go_away(&self) {
+        let mut state = self.shared.lock();
+        std::mem::take(&mut state.leaving).cancel();
     }
 
     /// Breaks every connection off and refuses new ones.
@@ -341,11 +350,18 @@ async fn accept(
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, shared: Arc<Shared>) {
-    let mut connection = auto::Builder::new(TokioExecutor::new());
-    connection.http2().max_concurrent_streams(shared.lock().behaviour.streams_max);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(shared.lock().behaviour.streams_max);
+    let leaving = shared.lock().leaving.clone();
     let answer = hyper::service::service_fn(move |request| http::answer(request, shared.clone()));
+    let connection = builder.serve_connection(TokioIo::new(stream), answer);
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = leaving.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
     // A client that breaks off is what some tests are about.
-    let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
+    let _ = connection.await;
 }
 
 fn scheme(tls: Option<&Tls>) -> &'static str {
