@@ -33,7 +33,12 @@ use super::dial::{Dialler, Unreachable};
 
 /// Streams taken of a connection: what an API server gives that is not told otherwise
 /// (`--http2-max-streams-per-connection`). Of one that gives fewer, fewer are taken.
-const STREAMS_MAX: usize = 100;
+const STREAMS_MAX: u16 = 100;
+/// What the server may send on a stream before it is read: what HTTP/2 begins with (RFC 9113 §6.9.2),
+/// and the largest Secret in two dozen turns. A connection's is that of all its streams: those that
+/// nobody reads leave the others theirs.
+const STREAM_WINDOW: u32 = 65_535;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS_MAX as u32;
 /// Age at which a connection takes no more requests: the shortest time a watch lasts. It ends with
 /// its last one, so that a detour ends, and watches spread over servers again.
 const TAKING_MAX: Duration = Duration::from_secs(240);
@@ -196,8 +201,12 @@ impl Lane {
         builder
             .timer(TokioTimer::new())
             .initial_max_send_streams(UNTOLD)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_AFTER)
-            .keep_alive_timeout(PING_PATIENCE);
+            .keep_alive_timeout(PING_PATIENCE)
+            // Else one whose server is gone, and whose requests have been given up, takes the next.
+            .keep_alive_while_idle(true);
         let (requests, connection) = builder.handshake::<T, Body>(connection).await?;
         let running = Arc::new(Mutex::new(Some(connection)));
         let seen = running.clone();
@@ -224,7 +233,7 @@ impl Lane {
     }
 
     fn has_room(&self) -> bool {
-        Arc::strong_count(&self.users) <= STREAMS_MAX.min((self.given)())
+        Arc::strong_count(&self.users) <= usize::from(STREAMS_MAX).min((self.given)())
     }
 
     fn stream(&self) -> Stream {
@@ -249,3 +258,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What it guards is whole whenever it is not held, whoever panicked elsewhere.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
