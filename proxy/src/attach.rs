@@ -126,15 +126,6 @@ pub struct Attachment {
     pub is_orphan: bool,
 }
 
-/// Counters of the data path, summed over CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelCounters {
-    /// By counter id (see `FrontendValue::counter_id`).
-    pub services: BTreeMap<u32, ServiceCounters>,
-    /// Packets and calls that were not served, by reason; reasons never met are there with 0.
-    pub drops: BTreeMap<Reason, u64>,
-}
-
 /// The loaded programs and their maps.
 #[derive(Debug)]
 pub struct Kernel {
@@ -329,19 +320,22 @@ impl Kernel {
         self.object.tables.sizes
     }
 
-    /// Every counter of the data path.
-    pub fn counters(&self) -> Result<KernelCounters, KernelError> {
-        let read = || {
-            let tables = &self.object.tables;
-            let services = tables.counters.by_id()?;
-            let mut drops = BTreeMap::new();
-            for reason in Reason::ALL {
-                let cpus = tables.drops.get(&(reason as u32))?.unwrap_or_default();
-                drops.insert(reason, cpus.iter().sum());
-            }
-            Ok(KernelCounters { services, drops })
+    /// What became of connections, by counter id (see `FrontendValue::counter_id`), of ids up to `last`
+    /// ([`ProxyStatus::counters_last`](crate::ProxyStatus::counters_last)): whatever is beyond need not
+    /// be looked at. None of services to which nothing has happened.
+    pub fn services(&self, last: u32) -> Result<BTreeMap<u32, ServiceCounters>, KernelError> {
+        let read = self.object.tables.counters.up_to(last);
+        read.map_err(|error| KernelError::system(Step::ReadCounters, error))
+    }
+
+    /// Packets and calls that were not served, by reason; reasons never met are there with 0.
+    pub fn drops(&self) -> Result<BTreeMap<Reason, u64>, KernelError> {
+        let read = |reason| {
+            let cpus = self.object.tables.drops.get(&(reason as u32))?.unwrap_or_default();
+            Ok((reason, cpus.iter().sum()))
         };
-        read().map_err(|error| KernelError::system(Step::ReadCounters, error))
+        let all: io::Result<_> = Reason::ALL.into_iter().map(read).collect();
+        all.map_err(|error| KernelError::system(Step::ReadCounters, error))
     }
 
     /// Ends UDP sockets, in every network namespace of this node, that are connected to a backend

@@ -358,6 +358,7 @@ impl<M: Maps> Synchroniser<M> {
             last_error: self.last_error.clone(),
             drift_total: self.drift_total,
             counter_owners: self.owners.by_id(),
+            counters_last: actual.map(|_| self.owners.last()),
             ..ProxyStatus::default()
         }
     }

@@ -152,7 +152,7 @@ fn what_cannot_be_translated_passes_and_is_counted() {
             assert_eq!(uplink.verdict(IN, &frame), NEXT, "{name}");
             assert_eq!(uplink.count(reason), before + 1, "{name}");
         }
-        let total: u64 = uplink.kernel.counters().unwrap().drops.values().sum();
+        let total: u64 = uplink.kernel.drops().unwrap().values().sum();
         assert_eq!(total, 7);
         let icmp = |kind| change(&change(&v4, 14 + 9, 1), 14 + 20, kind);
         for (name, kind) in [("a ping", 8), ("an error about nothing of ours", 3)] {

@@ -151,7 +151,7 @@ fn a_new_connection_never_gets_the_port_of_one_that_kube_proxy_has_begun() {
             }
             assert_eq!(seen(&new).ip(), given.ip(), "nor is the newcomer disturbed");
         }
-        let drops = kernel.counters().unwrap().drops;
+        let drops = kernel.drops().unwrap();
         assert!(drops.values().all(|count| *count == 0), "{drops:?}");
     });
 }

@@ -170,7 +170,7 @@ fn pods_reach_services_by_their_packets_alone() {
         let short = Duration::from_millis(300);
         let error = client.inside(|| TcpStream::connect_timeout(&unallocated, short)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "dropped in silence");
-        let drops = follower.kernel.counters().unwrap().drops;
+        let drops = follower.kernel.drops().unwrap();
         let unexpected = drops.iter().filter(|(_, count)| **count > 0);
         let unexpected: Vec<_> = unexpected.map(|(reason, _)| *reason).collect();
         assert_eq!(unexpected, [Reason::UnallocatedAddress]);

@@ -137,9 +137,9 @@ pub(super) fn look<T>(
 }
 
 fn live_maps(proxy: &live::Proxy) -> anyhow::Result<Proxy<'_>> {
-    let counters = proxy.kernel.counters()?.services;
-    let counters = counters.iter().map(|(id, c)| (*id, (c.selected, c.rejected))).collect();
     let status = proxy.status.borrow().clone();
+    let counted = proxy.kernel.services(status.counters_last.unwrap_or(u32::MAX))?;
+    let counters = counted.iter().map(|(id, c)| (*id, (c.selected, c.rejected))).collect();
     Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters })
 }
 
@@ -182,13 +182,14 @@ fn status(pages: &Pages) -> Status {
 fn traffic(pages: &Pages) -> Traffic {
     let live = &pages.shared.live;
     let mut traffic = Traffic::default();
-    let counters = live.proxy.load_full().and_then(|proxy| proxy.kernel.counters().ok());
-    if let Some(counters) = counters {
-        let services = || counters.services.values();
-        traffic.connections = Some(services().map(|service| service.selected).sum());
-        traffic.rejected = Some(services().map(|service| service.rejected).sum());
-        let drops = counters.drops.iter();
-        drops.for_each(|(reason, count)| traffic.add("proxy", reason.as_str(), *count));
+    if let Some(proxy) = live.proxy.load_full() {
+        let last = proxy.status.borrow().counters_last.unwrap_or(u32::MAX);
+        if let (Ok(services), Ok(drops)) = (proxy.kernel.services(last), proxy.kernel.drops()) {
+            traffic.connections = Some(services.values().map(|service| service.selected).sum());
+            traffic.rejected = Some(services.values().map(|service| service.rejected).sum());
+            let drops = drops.iter();
+            drops.for_each(|(reason, count)| traffic.add("proxy", reason.as_str(), *count));
+        }
     }
     if let Some(running) = live.dns.load_full() {
         let counts = running.counts();
@@ -290,7 +291,7 @@ fn warnings(
 
 fn proxy_row(proxy: &live::Proxy, bpffs: &Path) -> ProxyRow {
     let status = proxy.status.borrow().clone();
-    let drops = proxy.kernel.counters().map(|counters| counters.drops).unwrap_or_default();
+    let drops = proxy.kernel.drops().unwrap_or_default();
     let met = drops.into_iter().filter(|(_, count)| *count > 0);
     ProxyRow {
         revision: status.revision,

@@ -299,15 +299,15 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
     for (map, _, max) in maps {
         let _ = writeln!(text, "fairlead_map_entries_max{{map=\"{map}\"}} {max}");
     }
-    let Ok(counters) = kernel.counters() else { return };
+    let last = status.counters_last.unwrap_or(u32::MAX);
+    let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");
-    for (reason, count) in &counters.drops {
+    for (reason, count) in &drops {
         let reason = reason.as_str();
         let _ = writeln!(text, "fairlead_packets_unserved_total{{reason=\"{reason}\"}} {count}");
     }
-    let owned = || {
-        status.counter_owners.iter().filter_map(|(id, key)| Some((key, counters.services.get(id)?)))
-    };
+    let owned =
+        || status.counter_owners.iter().filter_map(|(id, key)| Some((key, counted.get(id)?)));
     let _ = writeln!(text, "# TYPE fairlead_service_connections_total counter");
     for (Key { namespace, name }, counters) in owned() {
         let _ = writeln!(

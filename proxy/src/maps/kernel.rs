@@ -104,7 +104,7 @@ impl Maps for KernelMaps {
     }
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
-        self.counters.by_id().map_err(|error| self.failed("counters", error))
+        self.counters.up_to(u32::MAX).map_err(|error| self.failed("counters", error))
     }
 }
 

@@ -174,6 +174,13 @@ impl Owners {
         }
     }
 
+    /// The last id under which anything may be counted.
+    pub(super) fn last(&self) -> u32 {
+        let owned = self.by_id.get_max().map(|(id, _)| *id);
+        let nobodys = self.found.iter().chain(self.resting.keys()).copied().max();
+        owned.max(nobodys).unwrap_or_default()
+    }
+
     pub(super) fn is_owned(&self, id: u32) -> bool {
         self.by_id.contains_key(&id)
     }
@@ -216,6 +223,7 @@ mod tests {
             assert_eq!(owners.rested(&set(named)), expected, "{named:?}");
         }
         assert_eq!(give(&mut owners, 2), 3, "1 rests");
+        assert_eq!(owners.last(), 3);
         owners.free(vec![1]);
         assert!(!owners.has_resting());
         assert_eq!(give(&mut owners, 3), 1);
@@ -244,6 +252,7 @@ mod tests {
         // 2 is another's until all had their chance, and 3 was counted for somebody.
         assert_eq!(owners.id_for((1, &key), std::iter::empty(), 100), 1);
         assert_eq!(owners.id_for((2, &key), std::iter::empty(), 100), 4);
+        assert_eq!(owners.last(), 7);
         owners.adopted();
         owners.rested(&set(&[1, 4, 7]));
         assert_eq!(owners.rested(&set(&[1, 4, 7])), [2, 3]);
@@ -258,8 +267,10 @@ mod tests {
         let mut owners = Owners::default();
         give(&mut owners, 0);
         owners.remove(0);
+        assert_eq!(owners.last(), 1, "a program may still count under it");
         owners.rested(&set(&[]));
         owners.free(vec![1]);
+        assert_eq!(owners.last(), 0);
         owners.found(std::iter::empty(), set(&[1]));
         assert_eq!(give(&mut owners, 1), 2);
     }

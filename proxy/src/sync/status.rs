@@ -95,6 +95,9 @@ pub struct ProxyStatus {
     pub last_pass: Duration,
     /// The service behind each counter id.
     pub counter_owners: OrdMap<u32, Key>,
+    /// Nothing is counted under an id behind this one, which may be nobody's any more. `None`: it is not
+    /// known yet.
+    pub counters_last: Option<u32>,
 }
 
 /// The first warnings, and how many there are.

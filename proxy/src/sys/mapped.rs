@@ -2,28 +2,39 @@
 
 use std::{
     io, mem,
+    ops::Range,
     os::fd::{AsFd, AsRawFd as _},
     ptr::{self, NonNull},
     slice,
     sync::atomic::AtomicU64,
 };
 
+/// Words after which a page begins, however large pages are.
+const PAGE_WORDS: usize = (64 << 10) / mem::size_of::<u64>();
+
 /// The values of an array map, which programs write meanwhile. Read only.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     start: NonNull<AtomicU64>,
     words: usize,
+    /// Words before those that were asked for, from where a page begins.
+    before: usize,
 }
 
 impl Mapped {
-    /// So many words of the values of a map that was made with `BPF_F_MMAPABLE`, from the byte `offset`
-    /// on, where a page begins.
+    /// These words of the values of a map that was made with `BPF_F_MMAPABLE`.
     ///
     /// # Errors
     /// There are not so many, or none are asked for, or the map was made without that flag.
-    pub(crate) fn read(map: impl AsFd, offset: usize, words: usize) -> io::Result<Self> {
-        let bytes = words.checked_mul(mem::size_of::<u64>());
-        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    pub(crate) fn read(map: impl AsFd, wanted: Range<usize>) -> io::Result<Self> {
+        let before = wanted.start % PAGE_WORDS;
+        let first = wanted.start - before;
+        let words = wanted.end.saturating_sub(first);
+        let (Some(bytes), Some(offset), true) =
+            (bytes(words), bytes(first), wanted.start < wanted.end)
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         let fd = map.as_fd().as_raw_fd();
         // SAFETY: a new mapping, where the kernel chooses: nothing of this process lies there.
@@ -34,21 +45,26 @@ impl Mapped {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, words })
+        Ok(Self { start, words, before })
     }
 
     /// The words, to be loaded with `Ordering::Relaxed` and never stored.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: so many are mapped, at the start of a page, until this is dropped; the kernel checked
         // that the map is as long. Relaxed loads of a word are allowed where only others may write.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) }
+        let all = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) };
+        all.get(self.before..).unwrap_or_default()
     }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let bytes = self.words.saturating_mul(mem::size_of::<u64>());
+        let bytes = bytes(self.words).unwrap_or_default();
         // SAFETY: this mapping, of which nobody has a reference any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), bytes) };
     }
+}
+
+fn bytes(words: usize) -> Option<usize> {
+    words.checked_mul(mem::size_of::<u64>())
 }

@@ -88,7 +88,7 @@ fn refused_dropped_and_passed_are_three_errors() {
             assert!(begun.elapsed() < Duration::from_secs(1), "{dialled} took its time");
         }
         assert_eq!(ask_tcp(at("10.96.0.3:80")).unwrap().0, "backend");
-        let drops = kernel.counters().unwrap().drops;
+        let drops = kernel.drops().unwrap();
         let counts = [Reason::UnusedPort, Reason::UnallocatedAddress, Reason::NoLocalBackends];
         assert_eq!(counts.map(|reason| drops[&reason]), [7, 4, 1]);
     });
@@ -181,7 +181,7 @@ fn source_ranges_hold_for_the_node_and_leave_pods_to_their_packets() {
         assert_ne!(error.kind(), ErrorKind::ConnectionRefused, "its packet is not translated");
         maps.apply(&Step::DeleteSourceRanges(vec![range(24, "192.168.0.0")])).unwrap();
         assert!(ask_tcp(at("5.6.7.8:80")).is_err());
-        let drops = kernel.counters().unwrap().drops;
+        let drops = kernel.drops().unwrap();
         assert_eq!(drops[&Reason::SourceDenied], 2);
     });
 }

@@ -94,7 +94,7 @@ impl Follower {
 
     /// Whatever was sent has been served.
     pub(crate) fn assert_nothing_dropped(&self) {
-        let drops = self.kernel.counters().unwrap().drops;
+        let drops = self.kernel.drops().unwrap();
         assert!(drops.values().all(|count| *count == 0), "{drops:?}");
     }
 }

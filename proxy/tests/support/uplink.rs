@@ -71,7 +71,7 @@ impl Uplink {
     }
 
     pub(crate) fn count(&self, reason: Reason) -> u64 {
-        self.kernel.counters().unwrap().drops[&reason]
+        self.kernel.drops().unwrap()[&reason]
     }
 
     pub(crate) fn services(&self, set: u32) -> (u64, u64) {

@@ -16,8 +16,7 @@ const BYTES_MAX: u64 = 32 << 20;
 const PER_CPU_MIN: u32 = 16_384;
 const BYTES: usize = size_of::<ServiceCounters>();
 const WORDS: usize = BYTES / size_of::<u64>();
-/// Counters that are mapped together: 256 KiB, which are whole pages of whatever size, and not much
-/// beside what the process needs.
+/// Counters that are mapped together: 256 KiB, not much beside what the process needs.
 const WINDOW: u32 = 16_384;
 
 /// The counters of all services.
@@ -52,18 +51,20 @@ impl Counters {
         self.per_cpu
     }
 
-    /// Summed over CPUs, by counter id; none of services to which nothing has happened.
-    pub(crate) fn by_id(&self) -> io::Result<BTreeMap<u32, ServiceCounters>> {
-        let places = self.per_cpu.saturating_mul(self.cpus);
+    /// Summed over CPUs, by counter id, of ids up to `last`; none of services to which nothing has
+    /// happened. Ids are given from the smallest on: most of the map may be behind the last.
+    pub(crate) fn up_to(&self, last: u32) -> io::Result<BTreeMap<u32, ServiceCounters>> {
+        let ids = last.saturating_add(1).min(self.per_cpu);
         let mut sums: BTreeMap<u32, ServiceCounters> = BTreeMap::new();
-        for first in (0..places).step_by(WINDOW as usize) {
-            let len = WINDOW.min(places - first);
-            let (offset, words) = (first as usize * BYTES, len as usize * WORDS);
-            let window = Mapped::read(&self.table, offset, words)?;
-            for (place, words) in (first..).zip(window.words().chunks_exact(WORDS)) {
+        let windows = (0..ids).step_by(WINDOW as usize);
+        for (first, cpu) in windows.flat_map(|first| (0..self.cpus).map(move |cpu| (first, cpu))) {
+            let Some(place) = ServiceCounters::place(first, cpu, self.per_cpu) else { continue };
+            let (from, len) = (place as usize * WORDS, WINDOW.min(ids - first) as usize * WORDS);
+            let window = Mapped::read(&self.table, from..from + len)?;
+            for (id, words) in (first..).zip(window.words().chunks_exact(WORDS)) {
                 let counted = counters(words);
                 if counted != ServiceCounters::default() {
-                    let sum = sums.entry(place % self.per_cpu).or_default();
+                    let sum = sums.entry(id).or_default();
                     sum.selected = sum.selected.wrapping_add(counted.selected);
                     sum.rejected = sum.rejected.wrapping_add(counted.rejected);
                 }
