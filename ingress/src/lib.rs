@@ -8,6 +8,7 @@
 mod access_log;
 pub mod admission;
 mod authority;
+mod codec;
 mod config;
 mod cookies;
 mod counters;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -19,6 +20,7 @@ use super::{
     upstream::UpstreamConnection,
 };
 use crate::{
+    codec::Malformed,
     limiter::Slot,
     record::Record,
     routes::{Pace, Patience},
@@ -31,6 +33,15 @@ pub(crate) enum BodyError {
     /// The connection it came on failed.
     #[error("{0}")]
     Connection(#[from] hyper::Error),
+    /// The endpoint's connection failed.
+    #[error("the endpoint's connection broke: {0}")]
+    Endpoint(#[from] io::Error),
+    /// The endpoint says what cannot be believed, or not all of it.
+    #[error("{0}")]
+    Answer(#[from] Malformed),
+    /// The endpoint answered before it had all of a request that then broke off.
+    #[error("the request's body broke off while it was answered")]
+    Request,
     /// More came than is allowed.
     #[error("the body is too large")]
     TooLarge,
@@ -67,8 +78,7 @@ enum Source {
 /// A response's body. Reading it drives the connection it comes on.
 #[derive(Debug)]
 struct UpstreamBody {
-    incoming: Incoming,
-    /// Until it went back to the pool or broke.
+    /// Until it went back to the pool or broke; nothing comes without it.
     carrier: Option<Carrier>,
     client: Rc<Client>,
     read_ms: u64,
@@ -77,28 +87,43 @@ struct UpstreamBody {
 /// What a response comes on.
 #[derive(Debug)]
 pub(crate) enum Carrier {
-    /// A connection of its own: reading the body drives it.
+    /// A connection of its own: the body is read from it.
     H1(Box<UpstreamConnection>),
     /// A stream; the connection has a task of its own.
-    H2(Arc<Watch>),
+    H2(Incoming, Arc<Watch>),
 }
 
 impl Carrier {
     fn watch(&self) -> &Watch {
         match self {
             Self::H1(connection) => connection.watch(),
-            Self::H2(watch) => watch,
+            Self::H2(_, watch) => watch,
         }
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Self::H1(connection) = self {
-            connection.drive(cx);
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::H1(connection) => connection.poll_frame(cx),
+            Self::H2(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::H1(connection) if connection.has_ended())
+    /// Nothing of the body is left.
+    fn is_answered(&self) -> bool {
+        match self {
+            Self::H1(connection) => connection.is_answered(),
+            Self::H2(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1(connection) => connection.size_hint(),
+            Self::H2(incoming, _) => incoming.size_hint(),
+        }
     }
 }
 
@@ -167,16 +192,12 @@ impl ResponseBody {
         Self { source, busy: None, record: None, extras: None }
     }
 
-    /// Takes over a response and the connection it comes on.
-    pub(super) fn upstream(
-        incoming: Incoming,
-        carrier: Carrier,
-        client: Rc<Client>,
-        patience: &Patience,
-    ) -> Self {
+    /// Takes over the connection whose response's head was read.
+    pub(super) fn upstream(carrier: Carrier, client: Rc<Client>, patience: &Patience) -> Self {
+        let is_answered = carrier.is_answered();
         let read_ms = patience.read_ms;
-        let mut body = UpstreamBody { incoming, carrier: Some(carrier), client, read_ms };
-        if body.incoming.is_end_stream() {
+        let mut body = UpstreamBody { carrier: Some(carrier), client, read_ms };
+        if is_answered {
             body.finish();
         }
         Self::of(Source::Upstream(body))
@@ -267,14 +288,15 @@ impl Body for ResponseBody {
         self.rest() == 0
             && match &self.source {
                 Source::Ours(body) => body.is_end_stream(),
-                Source::Upstream(body) => body.incoming.is_end_stream(),
+                Source::Upstream(body) => body.carrier.as_ref().is_none_or(Carrier::is_answered),
             }
     }
 
     fn size_hint(&self) -> SizeHint {
         let hint = match &self.source {
             Source::Ours(body) => body.size_hint(),
-            Source::Upstream(body) => body.incoming.size_hint(),
+            Source::Upstream(UpstreamBody { carrier: None, .. }) => SizeHint::with_exact(0),
+            Source::Upstream(UpstreamBody { carrier: Some(carrier), .. }) => carrier.size_hint(),
         };
         match (self.rest(), hint.exact()) {
             (0, _) => hint,
@@ -308,54 +330,22 @@ impl Source {
 
 impl UpstreamBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return self.passed(frame);
-        }
-        let Some(carrier) = &mut self.carrier else { return Poll::Pending };
-        carrier.watch().register(cx.waker());
-        carrier.drive(cx);
-        // What the connection just read is taken at once, without another round of the task.
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return self.passed(frame);
-        }
-        if carrier.has_ended() {
-            // Whatever is missing will not come: dropping it tells the body so.
-            self.carrier = None;
-            return match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(frame) => self.passed(frame),
-                Poll::Pending => Poll::Pending,
-            };
-        }
-        if carrier.watch().expired() {
-            self.carrier = None;
-            self.client.worker.counters.upstream_timeouts.add();
-            return Poll::Ready(Some(Err(BodyError::TimedOut)));
-        }
-        Poll::Pending
-    }
-
-    fn passed(
-        &mut self,
-        frame: Option<Result<Frame<Bytes>, hyper::Error>>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match frame {
-            Some(Ok(frame)) => {
-                if self.incoming.is_end_stream() {
-                    self.finish();
-                } else if let Some(carrier) = &self.carrier {
-                    carrier.watch().arm(self.read_ms);
+        let Some(carrier) = &mut self.carrier else { return Poll::Ready(None) };
+        let polled = carrier.poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) if !carrier.is_answered() => carrier.watch().arm(self.read_ms),
+            Poll::Ready(Some(Ok(_)) | None) => self.finish(),
+            Poll::Ready(Some(Err(_))) => self.carrier = None,
+            Poll::Pending => {
+                carrier.watch().register(cx.waker());
+                if carrier.watch().expired() {
+                    self.carrier = None;
+                    self.client.worker.counters.upstream_timeouts.add();
+                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
                 }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                self.carrier = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None => {
-                self.finish();
-                Poll::Ready(None)
             }
         }
+        polled
     }
 
     fn finish(&mut self) {

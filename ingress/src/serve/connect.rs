@@ -31,8 +31,7 @@ pub(super) async fn connect(
     connect_ms: u64,
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
     let (wire, watch) = establish(worker, endpoint, connect_ms).await?;
-    let connection = UpstreamConnection::new(wire, endpoint.clone(), watch).await;
-    connection.map_err(|_| ConnectError::Refused)
+    Ok(UpstreamConnection::new(wire, endpoint.clone(), watch))
 }
 
 /// TCP and TLS; the watch's deadline is still that of connecting.

@@ -9,7 +9,6 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, Version, header::SERVER};
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::task::spawn_local;
 
@@ -55,7 +54,7 @@ pub(super) struct Errand<'a> {
 enum Attempt {
     /// It answered; the body is still to come. With HTTP/2 perhaps the request once more; with
     /// HTTP/1 the connection has it.
-    Answered(Response<Incoming>, Carrier, Option<Box<Replay>>),
+    Answered(Response<()>, Carrier, Option<Box<Replay>>),
     /// It did not, and another may be asked (the status, if there is none).
     Again(Box<Request<RequestBody>>, StatusCode),
     /// It took too long. Somebody else may be asked, and nobody twice.
@@ -169,7 +168,7 @@ pub(super) async fn forward(
                     (Some(asked), Carrier::H1(connection))
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
                     {
-                        Box::pin(switch(client, response, connection, asked)).await
+                        switch(client, response, connection, *asked)
                     }
                     (Some(asked), _) if asked.is_misread(response.status()) => {
                         answer::status(StatusCode::BAD_GATEWAY)
@@ -279,7 +278,7 @@ async fn attempt(
 fn again(carrier: &mut Carrier, replay: Option<Box<Replay>>) -> Option<Box<Request<RequestBody>>> {
     match carrier {
         Carrier::H1(connection) => connection.again(),
-        Carrier::H2(_) => replay?.again(),
+        Carrier::H2(..) => replay?.again(),
     }
 }
 
@@ -307,7 +306,9 @@ async fn attempt2(
         let sent = upstream2::send(&client.worker, endpoint, request, patience, *record).await;
         request = match sent {
             Ok((response, watch)) => {
-                return Attempt::Answered(response, Carrier::H2(watch), Some(replay));
+                let (head, incoming) = response.into_parts();
+                let carrier = Carrier::H2(incoming, watch);
+                return Attempt::Answered(Response::from_parts(head, ()), carrier, Some(replay));
             }
             Err(Failed2::Connect(error, request)) => {
                 return Attempt::Again(request, status_of_connect(error));
@@ -344,10 +345,10 @@ fn status_of(error: &SendError) -> StatusCode {
 fn relay(
     client: &Rc<Client>,
     errand: &Errand<'_>,
-    response: Response<Incoming>,
+    response: Response<()>,
     carrier: Carrier,
 ) -> Response<ResponseBody> {
-    let (mut head, incoming) = response.into_parts();
+    let (mut head, ()) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for that; what follows is in no protocol we know.
         return answer::status(StatusCode::BAD_GATEWAY);
@@ -360,23 +361,23 @@ fn relay(
     }
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
-    let body = ResponseBody::upstream(incoming, carrier, client.clone(), &errand.patience);
+    let body = ResponseBody::upstream(carrier, client.clone(), &errand.patience);
     Response::from_parts(head, body)
 }
 
 /// Only after the upstream's 101: what follows the request's head is tunnelled, nothing before
 /// (CVE-2026-2833).
-async fn switch(
+fn switch(
     client: &Rc<Client>,
-    response: Response<Incoming>,
+    response: Response<()>,
     connection: Box<UpstreamConnection>,
-    asked: Box<Asked>,
+    asked: Asked,
 ) -> Response<ResponseBody> {
-    let (mut head, _) = response.into_parts();
+    let (mut head, ()) = response.into_parts();
     if !asked.is_agreed(&head.headers) {
         return answer::status(StatusCode::BAD_GATEWAY);
     }
-    let Some((stream, early)) = connection.into_tunnel().await else {
+    let Some((stream, early)) = connection.into_tunnel() else {
         return answer::status(StatusCode::BAD_GATEWAY);
     };
     client.worker.counters.tunnels.add();
@@ -384,6 +385,6 @@ async fn switch(
     let mut response = Response::from_parts(head, ResponseBody::empty());
     asked.agree(&mut response);
     client.becomes_tunnel();
-    spawn_local(tunnel::run(client.clone(), *asked, stream, early));
+    spawn_local(tunnel::run(client.clone(), asked, stream, early));
     response
 }

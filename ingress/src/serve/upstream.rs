@@ -1,40 +1,51 @@
 //! A connection to an endpoint, driven by whoever uses it.
 //!
-//! With no task of its own, what it reads is passed on in the same round: no wake-up in between.
+//! It has no task, and nothing is between it and the request: what it reads is passed on in the
+//! same round, as parts of one buffer.
+
+mod inbound;
+mod outbound;
 
 use std::{
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::poll_fn,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Connection, SendRequest, handshake},
-};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response, header::CONNECTION};
+use hyper::body::{Frame, SizeHint};
 
+use self::{
+    inbound::Inbound,
+    outbound::{BrokenOff, Outbound},
+};
 use super::{
-    body::{Progress, RequestBody, Upload},
+    body::{BodyError, Progress, RequestBody, Upload},
     clock::Watch,
     replay::Replay,
     wire::{Look, Wire},
     worker::Worker,
 };
-use crate::routes::{Endpoint, Patience};
+use crate::{
+    admission::names,
+    codec::{Answer, Answers, Asked, Decoder, Malformed, Piece},
+    routes::{Endpoint, Patience},
+};
 
 /// An HTTP/1.1 connection to one endpoint of one upstream; serves one request at a time.
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
-    sender: SendRequest<RequestBody>,
-    /// `None` once it is of no more use.
-    driver: Option<Connection<TokioIo<Wire>, RequestBody>>,
+    wire: Wire,
     look: Look,
-    ended: bool,
+    outbound: Outbound,
+    inbound: Inbound,
+    answers: Answers,
+    /// Of the answer's body.
+    decoder: Decoder,
+    /// Both sides keep it behind the exchange under way.
+    keeps: bool,
     endpoint: Arc<Endpoint>,
     watch: Arc<Watch>,
     /// The request that was sent last.
@@ -59,25 +70,33 @@ pub(crate) enum SendError {
     ClientTooLarge,
 }
 
+/// Why there will be no answer.
+#[derive(Debug)]
+enum Failed {
+    /// The request will never be whole.
+    Request,
+    /// The connection ended, perhaps within an answer.
+    Connection,
+    /// The endpoint says what cannot be believed.
+    Answer(Malformed),
+}
+
 impl UpstreamConnection {
     /// Prepares a fresh connection.
-    pub(super) async fn new(
-        wire: Wire,
-        endpoint: Arc<Endpoint>,
-        watch: Arc<Watch>,
-    ) -> Result<Box<Self>, hyper::Error> {
-        let look = wire.look();
-        let (sender, driver) = handshake(TokioIo::new(wire)).await?;
-        Ok(Box::new(Self {
-            sender,
-            driver: Some(driver),
-            look,
-            ended: false,
+    pub(super) fn new(wire: Wire, endpoint: Arc<Endpoint>, watch: Arc<Watch>) -> Box<Self> {
+        Box::new(Self {
+            look: wire.look(),
+            wire,
+            outbound: Outbound::default(),
+            inbound: Inbound::new(),
+            answers: Answers::default(),
+            decoder: Decoder::default(),
+            keeps: false,
             endpoint,
             watch,
             replay: Replay::default(),
             idle_since_ms: 0,
-        }))
+        })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -96,26 +115,28 @@ impl UpstreamConnection {
     pub(super) fn rest(&mut self, now_ms: u64) {
         self.idle_since_ms = now_ms;
         self.replay.rest();
+        self.outbound.rest();
+        self.inbound.rest();
         self.watch.disarm();
     }
 
-    /// Both messages are complete, both sides keep the connection.
+    /// Both messages are complete, both sides keep the connection, and nothing is left over: it
+    /// would be the next client's answer (response queue poisoning).
     pub(super) fn is_reusable(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.keeps
+            && self.outbound.is_sent()
+            && self.decoder.is_over()
+            && self.inbound.bytes.is_empty()
     }
 
-    /// Closed, by whichever side.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
+    /// All of the answer was passed on.
+    pub(super) fn is_answered(&self) -> bool {
+        self.decoder.is_over()
     }
 
-    /// Reads and writes what can be.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(driver) = &mut self.driver
-            && !self.ended
-        {
-            self.ended = Pin::new(driver).poll(cx).is_ready();
-        }
+    /// What is left of the answer.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// The endpoint may have closed it by now: looks before the next request is written.
@@ -136,39 +157,38 @@ impl UpstreamConnection {
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         &mut self,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
         worker: &Rc<Worker>,
         patience: &Patience,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<()>, SendError> {
+        // Nobody was asked: whatever is there to read, its end included, is no answer to this one.
+        if poll_fn(|cx| Poll::Ready(self.inbound.poll_read(&mut self.wire, cx).is_ready())).await {
+            return Err(SendError::Unsent(request));
+        }
         let progress = request.body().progress();
         match &progress {
             Some(progress) => progress.begin(&self.watch),
             None => self.watch.arm(patience.read_ms),
         }
-        let mut sent = pin!(self.sender.try_send_request(*request));
+        self.begin(&mut request);
+        drop(request);
         let outcome = poll_fn(|cx| {
-            self.watch.register(cx.waker());
-            self.drive(cx);
-            if let Poll::Ready(outcome) = sent.as_mut().poll(cx) {
+            if let Poll::Ready(outcome) = self.poll_answer(cx) {
                 return Poll::Ready(Some(outcome));
             }
-            if self.ended {
-                // What it did not get to is given back when it is dropped.
-                self.driver = None;
-                return sent.as_mut().poll(cx).map(Some);
-            }
+            self.watch.register(cx.waker());
             if self.watch.expired() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await;
         match outcome {
-            Some(Ok(response)) => {
+            Some(Ok(answer)) => {
                 self.watch.arm(patience.read_ms);
-                Ok(response)
+                Ok(self.receive(answer))
             }
-            Some(Err(mut failed)) => Err(match failed.take_message() {
-                Some(request) => SendError::Unsent(Box::new(request)),
-                None => broken(progress.as_ref()),
-            }),
+            Some(Err(failed)) => {
+                self.give_up(&failed);
+                Err(broken(progress.as_ref()))
+            }
             None if upload(progress.as_ref()) == Upload::Receiving => {
                 Err(SendError::ClientTimedOut)
             }
@@ -179,16 +199,89 @@ impl UpstreamConnection {
         }
     }
 
-    /// After 101: the bare connection, and what the endpoint has already sent on it.
-    pub(super) async fn into_tunnel(mut self: Box<Self>) -> Option<(Wire, Bytes)> {
-        poll_fn(|cx| {
-            self.watch.register(cx.waker());
-            self.drive(cx);
-            if self.ended || self.watch.expired() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        let parts = self.driver.take().filter(|_| self.ended)?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+    fn begin(&mut self, request: &mut Request<RequestBody>) {
+        self.answers = Answers::to(Asked::by(request.method()));
+        let is_close = |name: &str| name.eq_ignore_ascii_case("close");
+        self.keeps = !names(request.headers(), CONNECTION).any(is_close);
+        self.outbound.begin(request);
+    }
+
+    /// The head of the answer that counts, while the request is still being sent if need be.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Failed>> {
+        if let Poll::Ready(Err(BrokenOff)) = self.outbound.poll(&mut self.wire, cx) {
+            return Poll::Ready(Err(Failed::Request));
+        }
+        loop {
+            match ready!(self.inbound.poll_read(&mut self.wire, cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Failed::Connection)),
+                Ok(_) => {}
+            }
+            match self.answers.take(&mut self.inbound.bytes) {
+                Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Err(Failed::Answer(malformed))),
+            }
+        }
+    }
+
+    /// Who has begun to answer has acted on the request: nobody else is asked.
+    fn give_up(&mut self, failed: &Failed) {
+        if let Failed::Answer(malformed) = failed {
+            let endpoint = self.endpoint.address();
+            tracing::debug!(%endpoint, %malformed, "an answer is refused");
+        }
+        if matches!(failed, Failed::Answer(_)) || !self.inbound.bytes.is_empty() {
+            self.replay.rest();
+        }
+    }
+
+    /// What follows is the answer's body.
+    fn receive(&mut self, answer: Answer) -> Response<()> {
+        self.keeps &= answer.keeps;
+        self.decoder = Decoder::new(answer.framing);
+        let mut response = Response::new(());
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        if let Some(reason) = answer.reason {
+            response.extensions_mut().insert(reason);
+        }
+        response
+    }
+
+    /// The next part of the answer's body. Meanwhile the rest of the request is sent.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(Err(BrokenOff)) = self.outbound.poll(&mut self.wire, cx) {
+            return Poll::Ready(Some(Err(BodyError::Request)));
+        }
+        loop {
+            match self.decoder.take(&mut self.inbound.bytes) {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Trailers(fields)) => {
+                    return Poll::Ready(Some(Ok(Frame::trailers(fields))));
+                }
+                Ok(Piece::End) => return Poll::Ready(None),
+                Ok(Piece::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+            }
+            match ready!(self.inbound.poll_read(&mut self.wire, cx)) {
+                Ok(0) => {
+                    let ended = self.decoder.end();
+                    return Poll::Ready(ended.err().map(|cut_off| Err(cut_off.into())));
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    /// After 101: the bare connection, and what the endpoint has already sent on it. `None` while
+    /// part of the request is still to be sent: it would become part of the tunnel.
+    pub(super) fn into_tunnel(self) -> Option<(Wire, Bytes)> {
+        let is_sent = self.outbound.is_sent();
+        is_sent.then(|| (self.wire, self.inbound.bytes.freeze()))
     }
 }
 

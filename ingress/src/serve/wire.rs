@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::send;
 
-/// The connection, as hyper reads and writes it.
+/// The connection, as HTTP reads and writes it.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,

@@ -9,6 +9,7 @@
 
 mod access_log;
 mod annotations;
+mod answers;
 mod attacks;
 mod attacks2;
 mod change;

@@ -1,0 +1,55 @@
+//! HTTP/1.1 as endpoints speak it: requests written, answers read. Pure: bytes in, bytes out.
+//!
+//! An endpoint is a tenant's: what it says is refused in doubt, because two readings of one answer
+//! would put one client's answer in front of another (response queue poisoning).
+
+mod answer;
+mod body;
+mod request;
+
+pub(crate) use self::{
+    answer::{Answer, Answers, Asked, FIELDS_MAX, Framing},
+    body::{Decoder, Piece},
+    request::{Coding, LAST_CHUNK, begin_chunk, end_chunks, write_head},
+};
+
+/// Why an answer is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// No status line.
+    #[error("the endpoint's answer does not begin as HTTP/1 does")]
+    Begin,
+    /// A status line or a field that is none (RFC 9112 4, 5).
+    #[error("the head of the endpoint's answer cannot be read")]
+    Head,
+    /// No end of a head in sight.
+    #[error("the head of the endpoint's answer is too long")]
+    HeadTooLong,
+    /// More fields than anybody needs.
+    #[error("the endpoint's answer has too many fields")]
+    FieldsTooMany,
+    /// 1xx without end.
+    #[error("the endpoint sends interim answers only")]
+    InterimTooMany,
+    /// Not one number (RFC 9112 6.3).
+    #[error("the endpoint's answer has no proper Content-Length")]
+    Length,
+    /// Not `chunked` alone, or in HTTP/1.0 (RFC 9112 6.1).
+    #[error("the endpoint's answer has no proper Transfer-Encoding")]
+    Coding,
+    /// Either could be meant (RFC 9112 6.3).
+    #[error("the endpoint's answer has both Content-Length and Transfer-Encoding")]
+    LengthAndCoding,
+    /// RFC 9112 7.1.
+    #[error("the endpoint's answer has a chunk without a proper size")]
+    ChunkSize,
+    /// No CRLF behind a chunk.
+    #[error("a chunk of the endpoint's answer does not end where it should")]
+    ChunkEnd,
+    /// RFC 9112 7.1.2.
+    #[error("the trailers of the endpoint's answer cannot be read")]
+    Trailers,
+    /// The connection ended first.
+    #[error("the endpoint's answer is cut off")]
+    CutOff,
+}

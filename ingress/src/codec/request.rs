@@ -1,0 +1,197 @@
+//! A request as it is written (RFC 9112 3, 6, 7.1).
+
+use std::io::Write;
+
+use http::{
+    HeaderMap, HeaderName, Method, Uri,
+    header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING},
+    uri::PathAndQuery,
+};
+use hyper::body::Body;
+
+use crate::admission::names;
+
+/// The end of a chunked body, if there are no trailers.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// How a request's body is sent.
+#[derive(Debug, Default)]
+pub(crate) enum Coding {
+    /// There is none.
+    #[default]
+    Empty,
+    /// So many bytes, as they are.
+    Length(u64),
+    /// In chunks, with these trailers behind them: no others were announced.
+    Chunked(Vec<HeaderName>),
+}
+
+impl Coding {
+    /// The body decides, whatever the fields say of it.
+    pub(crate) fn of<B: Body>(body: &B, headers: &HeaderMap) -> Self {
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        match body.size_hint().exact() {
+            Some(length) => Self::Length(length),
+            None => {
+                let announced = names(headers, TRAILER).filter_map(|name| name.parse().ok());
+                Self::Chunked(announced.collect())
+            }
+        }
+    }
+}
+
+/// Writes request line and fields, in origin form (RFC 9112 3.2.1). What tells how long the body is
+/// comes from the coding alone.
+pub(crate) fn write_head(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    coding: &Coding,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if !target.starts_with(['/', '*']) {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in headers {
+        if name == TRANSFER_ENCODING || name == CONTENT_LENGTH {
+            continue;
+        }
+        write_field(name, value.as_bytes(), out);
+    }
+    // Writing to a Vec cannot fail.
+    match coding {
+        // A POST may say that it has no body.
+        Coding::Empty => {
+            if headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+        }
+        Coding::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
+        Coding::Chunked(_) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what stands before a chunk; CRLF stands behind it. A chunk of no bytes would be the last.
+pub(crate) fn begin_chunk(bytes: usize, out: &mut Vec<u8>) {
+    _ = write!(out, "{bytes:x}\r\n");
+}
+
+/// Writes the last chunk and those of the trailers that were announced.
+pub(crate) fn end_chunks(trailers: &HeaderMap, announced: &[HeaderName], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    let is_sent = |name: &HeaderName| {
+        announced.contains(name) && name != CONTENT_LENGTH && name != TRANSFER_ENCODING
+    };
+    for (name, value) in trailers.iter().filter(|(name, _)| is_sent(name)) {
+        write_field(name, value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use http_body_util::{Empty, Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn written(method: &Method, uri: &'static str, headers: &HeaderMap, coding: &Coding) -> String {
+        let mut out = Vec::new();
+        write_head(method, &Uri::from_static(uri), headers, coding, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_body_says_how_long_it_is_whatever_the_fields_say() {
+        for (coding, fields, expected) in [
+            (Coding::Empty, &[][..], ""),
+            (Coding::Empty, &[("content-length", "0")], "content-length: 0\r\n"),
+            (Coding::Empty, &[("content-length", "5")], ""),
+            (Coding::Empty, &[("transfer-encoding", "chunked")], ""),
+            (Coding::Length(3), &[("content-length", "5")], "content-length: 3\r\n"),
+            (
+                Coding::Chunked(Vec::new()),
+                &[("content-length", "5")],
+                "transfer-encoding: chunked\r\n",
+            ),
+            (
+                Coding::Chunked(Vec::new()),
+                &[("transfer-encoding", "gzip")],
+                "transfer-encoding: chunked\r\n",
+            ),
+        ] {
+            let head = written(&Method::POST, "/", &map(fields), &coding);
+            assert_eq!(head, format!("POST / HTTP/1.1\r\n{expected}\r\n"), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn targets_are_in_origin_form() {
+        for (uri, expected) in [
+            ("/a?b=c", "/a?b=c"),
+            ("http://b.example/x?y", "/x?y"),
+            ("http://b.example", "/"),
+            ("http://b.example?y", "/?y"),
+            ("*", "*"),
+        ] {
+            let head = written(&Method::GET, uri, &HeaderMap::new(), &Coding::Empty);
+            assert_eq!(head, format!("GET {expected} HTTP/1.1\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn fields_are_written_each_on_its_line_in_their_order() {
+        let headers = map(&[("host", "a.example"), ("via", "1"), ("x-empty", ""), ("via", "2")]);
+        let head = written(&Method::GET, "/", &headers, &Coding::Empty);
+        let expected = "GET / HTTP/1.1\r\nhost: a.example\r\nvia: 1\r\nvia: 2\r\nx-empty: \r\n\r\n";
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn the_coding_is_what_the_body_allows() {
+        let headers = map(&[("trailer", "x-sum, bad name, X-More")]);
+        assert!(matches!(Coding::of(&Empty::<Bytes>::new(), &headers), Coding::Empty));
+        let full = Full::new(Bytes::from_static(b"abc"));
+        assert!(matches!(Coding::of(&full, &headers), Coding::Length(3)));
+        let stream = futures::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
+        let Coding::Chunked(announced) = Coding::of(&StreamBody::new(stream), &headers) else {
+            panic!("a body of unknown length");
+        };
+        assert_eq!(announced, ["x-sum", "x-more"]);
+    }
+
+    #[test]
+    fn trailers_that_were_not_announced_or_frame_a_message_are_not_sent() {
+        let trailers = map(&[("x-sum", "1"), ("x-other", "2"), ("content-length", "3")]);
+        let announced = [HeaderName::from_static("x-sum"), CONTENT_LENGTH];
+        let mut out = Vec::new();
+        begin_chunk(26, &mut out);
+        end_chunks(&trailers, &announced, &mut out);
+        assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\n\r\n");
+    }
+}
