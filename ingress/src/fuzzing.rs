@@ -1,11 +1,13 @@
 //! What fuzz targets do with bytes; tests do it with everything that was ever found. A target fails
 //! by a panic.
 
+mod answers;
 mod connection;
 mod objects;
 mod spelling;
 
 pub use self::{
+    answers::answer,
     connection::{fields, hello, proxy_protocol, request},
     objects::{annotations, options, streams},
     spelling::{host, path},
@@ -26,6 +28,7 @@ mod tests {
     #[test]
     fn everything_fuzzing_has_found_is_taken() {
         replay("ingress_request", request);
+        replay("ingress_answer", answer);
         replay("ingress_fields", fields);
         replay("ingress_path", path);
         replay("ingress_host", host);
