@@ -7,11 +7,49 @@ mod answer;
 mod body;
 mod request;
 
+use http::HeaderName;
+
 pub(crate) use self::{
     answer::{Answer, Answers, Asked, FIELDS_MAX, Framing},
     body::{Decoder, Piece},
     request::{Coding, LAST_CHUNK, begin_chunk, end_chunks, write_head},
 };
+
+/// Of a body or a chunk: what JavaScript's numbers hold is what everybody agrees on (HAProxy's limit,
+/// below nginx's).
+const LENGTH_MAX: u64 = (1 << 52) - 1;
+
+/// Said in heads only, where it is looked at: how a message is framed, whose it is, what it means
+/// (RFC 9110 6.5.1). Apache took trailers for fields nobody had checked (CVE-2013-5704).
+const HEADS_ONLY: [&str; 23] = [
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "proxy",
+    "proxy-authorization",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-original-forwarded-for",
+    "x-request-id",
+];
+
+fn may_trail(name: &HeaderName) -> bool {
+    !HEADS_ONLY.contains(&name.as_str())
+}
 
 /// Why an answer is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +66,9 @@ pub(crate) enum Malformed {
     /// More fields than anybody needs.
     #[error("the endpoint's answer has too many fields")]
     FieldsTooMany,
+    /// It is over with its head (RFC 9110 15.2).
+    #[error("an interim answer of the endpoint's announces a body")]
+    InterimBody,
     /// 1xx without end.
     #[error("the endpoint sends interim answers only")]
     InterimTooMany,

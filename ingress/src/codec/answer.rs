@@ -11,7 +11,7 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 use memchr::memchr_iter;
 
-use super::Malformed;
+use super::{LENGTH_MAX, Malformed};
 use crate::admission::names;
 
 /// nginx takes a sixteenth of it, unless told otherwise (proxy_buffer_size).
@@ -83,6 +83,11 @@ impl Asked {
 impl Answers {
     pub(crate) fn to(asked: Asked) -> Self {
         Self { asked, scanned: 0, interim: 0 }
+    }
+
+    /// Something was answered, if only that an answer is on its way.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.interim > 0
     }
 
     /// Takes the head of the answer that counts off `input`; `None` while it is not whole.
@@ -157,7 +162,12 @@ fn parse(head: &Bytes, asked: Asked) -> Result<Answer, Malformed> {
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let framing = framing(status, &headers, minor == 1, asked)?;
     let ends_with_it = matches!(framing, Framing::UntilClose | Framing::Tunnel);
-    let keeps = !ends_with_it && keeps(&headers, minor == 1);
+    let mut keeps = !ends_with_it && keeps(&headers, minor == 1);
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        // Neither may say how long its body is (RFC 9110 8.6), and who does may send one.
+        keeps &= !announces_body(&headers);
+        headers.remove(CONTENT_LENGTH);
+    }
     Ok(Answer { status, headers, reason, framing, keeps })
 }
 
@@ -176,6 +186,9 @@ fn framing(
     {
         return Ok(Framing::Tunnel);
     }
+    if status.is_informational() && announces_body(headers) {
+        return Err(Malformed::InterimBody);
+    }
     let has_none = status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
@@ -186,6 +199,12 @@ fn framing(
         Some(length) => Framing::Length(length),
         None => Framing::UntilClose,
     })
+}
+
+/// Both fields are proper.
+fn announces_body(headers: &HeaderMap) -> bool {
+    let is_some = |length: &HeaderValue| length.as_bytes().iter().any(|digit| *digit != b'0');
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(is_some)
 }
 
 /// Any other coding would be stripped on the way while the body stays coded.
@@ -207,7 +226,8 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
         (Some(length), None) => {
             let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
             let digits = length.to_str().ok().filter(is_digits);
-            digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(Malformed::Length)
+            let length = digits.and_then(|digits| digits.parse::<u64>().ok());
+            length.filter(|length| *length <= LENGTH_MAX).map(Some).ok_or(Malformed::Length)
         }
         _ => Err(Malformed::Length),
     }

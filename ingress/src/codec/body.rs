@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Status;
 use memchr::{memchr, memchr_iter, memmem};
 
-use super::{FIELDS_MAX, Framing, Malformed};
+use super::{FIELDS_MAX, Framing, LENGTH_MAX, Malformed, may_trail};
 
 /// A chunk's size and what is said of it.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
@@ -14,21 +14,6 @@ const CHUNK_DIGITS_MAX: usize = 16;
 /// Of all chunks of a body: extensions are read for nobody.
 const CHUNK_EXTENSION_BYTES_MAX: usize = 16 << 10;
 const TRAILER_BYTES_MAX: usize = 16 << 10;
-
-/// What says how a message is framed or who is at the other end is said in heads only (RFC 9110
-/// 6.5.1).
-const NEVER_TRAILERS: [&str; 10] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// How far a body is.
 #[derive(Debug)]
@@ -210,7 +195,7 @@ impl ChunkLine {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at_checked(digits)?;
         let digits = str::from_utf8(digits).ok().filter(|text| text.len() <= CHUNK_DIGITS_MAX)?;
-        let size = u64::from_str_radix(digits, 16).ok()?;
+        let size = u64::from_str_radix(digits, 16).ok().filter(|size| *size <= LENGTH_MAX)?;
         let is_extension = matches!(extension.trim_ascii_start(), [] | [b';', ..]);
         is_extension.then_some(Self { size, extension_bytes: extension.len(), bytes })
     }
@@ -248,7 +233,7 @@ fn fields(block: &[u8]) -> Option<HeaderMap> {
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(field.value).ok()?;
-        if !NEVER_TRAILERS.contains(&name.as_str()) {
+        if may_trail(&name) {
             trailers.append(name, value);
         }
     }

@@ -9,6 +9,7 @@ use http::{
 };
 use hyper::body::Body;
 
+use super::may_trail;
 use crate::admission::names;
 
 /// The end of a chunked body, if there are no trailers.
@@ -22,7 +23,7 @@ pub(crate) enum Coding {
     Empty,
     /// So many bytes, as they are.
     Length(u64),
-    /// In chunks, with these trailers behind them: no others were announced.
+    /// In chunks, with these trailers behind them: no others were announced, or may be sent.
     Chunked(Vec<HeaderName>),
 }
 
@@ -36,7 +37,11 @@ impl Coding {
             Some(length) => Self::Length(length),
             None => {
                 let announced = names(headers, TRAILER).filter_map(|name| name.parse().ok());
-                Self::Chunked(announced.collect())
+                // What was set or checked in the head has no second value.
+                let is_sent = |name: &HeaderName| {
+                    may_trail(name) && !name.as_str().contains('_') && !headers.contains_key(name)
+                };
+                Self::Chunked(announced.filter(is_sent).collect())
             }
         }
     }
@@ -87,10 +92,7 @@ pub(crate) fn begin_chunk(bytes: usize, out: &mut Vec<u8>) {
 /// Writes the last chunk and those of the trailers that were announced.
 pub(crate) fn end_chunks(trailers: &HeaderMap, announced: &[HeaderName], out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
-    let is_sent = |name: &HeaderName| {
-        announced.contains(name) && name != CONTENT_LENGTH && name != TRANSFER_ENCODING
-    };
-    for (name, value) in trailers.iter().filter(|(name, _)| is_sent(name)) {
+    for (name, value) in trailers.iter().filter(|(name, _)| announced.contains(name)) {
         write_field(name, value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
@@ -186,9 +188,35 @@ mod tests {
     }
 
     #[test]
-    fn trailers_that_were_not_announced_or_frame_a_message_are_not_sent() {
-        let trailers = map(&[("x-sum", "1"), ("x-other", "2"), ("content-length", "3")]);
-        let announced = [HeaderName::from_static("x-sum"), CONTENT_LENGTH];
+    fn attack_trailers_say_nothing_that_is_looked_at_in_heads() {
+        for name in [
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Host",
+            "Authorization",
+            "Cookie",
+            "Forwarded",
+            "X-Request-ID",
+            "X_Real_IP",
+            // The head has it.
+            "X-Real-IP",
+        ] {
+            let announced = format!("x-sum, {name}");
+            let mut headers = map(&[("x-real-ip", "192.0.2.7")]);
+            headers.insert(TRAILER, HeaderValue::try_from(announced).unwrap());
+            let stream = futures::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
+            let Coding::Chunked(sent) = Coding::of(&StreamBody::new(stream), &headers) else {
+                panic!("a body of unknown length");
+            };
+            assert_eq!(sent, ["x-sum"], "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_that_were_not_announced_are_not_sent() {
+        let trailers = map(&[("x-sum", "1"), ("x-other", "2")]);
+        let announced = [HeaderName::from_static("x-sum")];
         let mut out = Vec::new();
         begin_chunk(26, &mut out);
         end_chunks(&trailers, &announced, &mut out);

@@ -223,8 +223,9 @@ async fn attempt(
     let worker = &client.worker;
     let Errand { patience, retries, .. } = errand;
     while let Some(mut connection) = worker.pool.take(endpoint) {
-        if !connection.keep(&request, retries.non_idempotent()) {
-            connection.look_first();
+        // What may not be sent twice is not sent into a connection that is closed already.
+        if !connection.keep(&request, retries.non_idempotent()) && !connection.is_silent() {
+            continue;
         }
         match connection.send(request, worker, patience).await {
             Ok(response) => {

@@ -25,7 +25,7 @@ use super::{
     body::{BodyError, Progress, RequestBody, Upload},
     clock::Watch,
     replay::Replay,
-    wire::{Look, Wire},
+    wire::Wire,
     worker::Worker,
 };
 use crate::{
@@ -38,7 +38,6 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct UpstreamConnection {
     wire: Wire,
-    look: Look,
     outbound: Outbound,
     inbound: Inbound,
     answers: Answers,
@@ -79,13 +78,14 @@ enum Failed {
     Connection,
     /// The endpoint says what cannot be believed.
     Answer(Malformed),
+    /// Whoever was to act next did not.
+    Late,
 }
 
 impl UpstreamConnection {
     /// Prepares a fresh connection.
     pub(super) fn new(wire: Wire, endpoint: Arc<Endpoint>, watch: Arc<Watch>) -> Box<Self> {
         Box::new(Self {
-            look: wire.look(),
             wire,
             outbound: Outbound::default(),
             inbound: Inbound::new(),
@@ -139,9 +139,9 @@ impl UpstreamConnection {
         self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
-    /// The endpoint may have closed it by now: looks before the next request is written.
-    pub(super) fn look_first(&self) {
-        self.look.ask();
+    /// It is as it was left, as far as the kernel knows; see [`Wire::is_silent`].
+    pub(super) fn is_silent(&self) -> bool {
+        self.wire.is_silent()
     }
 
     /// Keeps a request that is about to be sent, if it may be sent twice; see [`Replay::keep`].
@@ -180,23 +180,25 @@ impl UpstreamConnection {
             if self.watch.expired() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await;
-        match outcome {
+        let failed = match outcome {
             Some(Ok(answer)) => {
                 self.watch.arm(patience.read_ms);
-                Ok(self.receive(answer))
+                return Ok(self.receive(answer));
             }
-            Some(Err(failed)) => {
-                self.give_up(&failed);
-                Err(broken(progress.as_ref()))
+            Some(Err(failed)) => failed,
+            None => Failed::Late,
+        };
+        self.give_up(&failed);
+        Err(match failed {
+            Failed::Late if upload(progress.as_ref()) == Upload::Receiving => {
+                SendError::ClientTimedOut
             }
-            None if upload(progress.as_ref()) == Upload::Receiving => {
-                Err(SendError::ClientTimedOut)
-            }
-            None => {
+            Failed::Late => {
                 worker.counters.upstream_timeouts.add();
-                Err(SendError::TimedOut)
+                SendError::TimedOut
             }
-        }
+            Failed::Request | Failed::Connection | Failed::Answer(_) => broken(progress.as_ref()),
+        })
     }
 
     fn begin(&mut self, request: &mut Request<RequestBody>) {
@@ -230,7 +232,10 @@ impl UpstreamConnection {
             let endpoint = self.endpoint.address();
             tracing::debug!(%endpoint, %malformed, "an answer is refused");
         }
-        if matches!(failed, Failed::Answer(_)) || !self.inbound.bytes.is_empty() {
+        let has_begun = matches!(failed, Failed::Answer(_))
+            || self.answers.has_begun()
+            || !self.inbound.bytes.is_empty();
+        if has_begun {
             self.replay.rest();
         }
     }

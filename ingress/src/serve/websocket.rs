@@ -6,10 +6,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
-    header::{
-        CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
 };
 use hyper::upgrade::OnUpgrade;
 
@@ -75,9 +72,6 @@ impl Asked {
             *response.status_mut() = StatusCode::OK;
             let headers = response.headers_mut();
             headers.remove(SEC_WEBSOCKET_ACCEPT);
-            // What follows is a tunnel's.
-            headers.remove(CONTENT_LENGTH);
-            headers.remove(TRANSFER_ENCODING);
             return;
         }
         let headers = response.headers_mut();

@@ -171,6 +171,24 @@ async fn chunked_requests_and_their_trailers_get_through() {
     assert!(answer.ends_with("abcde"), "{answer}");
 }
 
+/// Some take trailers for fields nobody has looked at (CVE-2013-5704).
+#[tokio::test]
+async fn attack_trailers_say_nothing_that_is_looked_at_in_heads() {
+    let upstream = Upstream::echo("web").await;
+    let world = World::new(web(&upstream)).await;
+    let answer = raw(
+        world.http(),
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
+          Trailer: X-Sum, X-Forwarded-For, X_Real_IP, Authorization, Forwarded, Host\r\n\r\n\
+          1\r\na\r\n0\r\nX-Sum: 5\r\nX-Forwarded-For: 10.0.0.1\r\nX_Real_IP: 10.0.0.1\r\n\
+          Authorization: Basic eA==\r\nForwarded: for=10.0.0.1\r\nHost: b.example\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\na"), "{answer}");
+    assert!(answer.contains("trailer \"x-sum\": 5"), "{answer}");
+    assert_eq!(answer.matches("trailer \"").count(), 1, "{answer}");
+}
+
 #[tokio::test]
 async fn response_trailers_get_through_to_who_asks_for_them() {
     let upstream = Upstream::serve(|_| async {

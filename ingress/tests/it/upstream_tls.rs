@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
     World,
-    client::{Answer, get, read_until},
+    client::{Answer, get, raw, read_until},
     objects::{Authority, IngressExt, backend, ingress},
     upstream::{Counts, Upstream},
 };
@@ -238,6 +238,38 @@ async fn a_changed_authority_counts_from_the_next_request_on() {
     }
     world.delete(crate::support::objects::secret_ref("ca")).await;
     assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
+}
+
+/// Anybody in between may end a connection; only the endpoint may say that its answer is whole
+/// (RFC 9112 9.8).
+#[tokio::test]
+async fn attack_a_body_cut_off_without_tls_saying_so_is_cut_off_for_the_client() {
+    let authority = Authority::new();
+    for is_closed in [true, false] {
+        let acceptor = TlsAcceptor::from(Arc::new(server(&authority, &[NAME], None)));
+        let upstream = Upstream::raw(move |stream, counts: Arc<Counts>| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                read_until(&mut stream, "\r\n\r\n").await;
+                counts.request();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nlet me in if").await.unwrap();
+                stream.flush().await.unwrap();
+                if is_closed {
+                    // close_notify.
+                    stream.shutdown().await.unwrap();
+                }
+            }
+        })
+        .await;
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(https(&[]).object());
+        let world = World::single(objects).await;
+        let ask = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+        let seen = raw(world.http(), ask).await;
+        assert_eq!(seen.ends_with("0\r\n\r\n"), is_closed, "{seen}");
+        assert_eq!(upstream.requests(), 1);
+    }
 }
 
 #[tokio::test]

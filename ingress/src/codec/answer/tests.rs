@@ -44,7 +44,10 @@ fn where_a_body_ends() {
         (Head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Empty, true),
         (Head, "HTTP/1.1 200 OK\r\n\r\n", Empty, true),
         (Other, "HTTP/1.1 204 No Content\r\n\r\n", Empty, true),
-        (Other, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Empty, true),
+        (Other, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Empty, true),
+        // Who announces a body may send it, and it would be the next answer.
+        (Other, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Empty, false),
+        (Other, "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", Empty, false),
         (Other, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Empty, true),
         (Other, "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", Length(0), true),
         (
@@ -59,6 +62,22 @@ fn where_a_body_ends() {
     ] {
         let answer = read(asked, head.as_bytes()).unwrap().unwrap();
         assert_eq!((answer.framing, answer.keeps), (expected, keeps), "{asked:?} {head}");
+    }
+}
+
+/// RFC 9110 8.6.
+#[test]
+fn a_length_is_passed_on_where_it_means_something() {
+    for (asked, status, is_told) in [
+        (Asked::Other, "101 Switching Protocols", false),
+        (Asked::Other, "204 No Content", false),
+        (Asked::Other, "200 OK", true),
+        (Asked::Other, "304 Not Modified", true),
+        (Asked::Head, "200 OK", true),
+    ] {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n");
+        let answer = read(asked, head.as_bytes()).unwrap().unwrap();
+        assert_eq!(answer.headers.contains_key(CONTENT_LENGTH), is_told, "{asked:?} {status}");
     }
 }
 
@@ -82,6 +101,9 @@ fn hostile_and_broken_heads_are_refused() {
         ("NUL in a value", b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", Malformed::Head),
         ("bare CR in a value", b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", Malformed::Head),
         ("bare CR in the reason", b"HTTP/1.1 200 O\rK\r\n\r\n", Malformed::Head),
+        ("NUL in the reason", b"HTTP/1.1 200 O\0K\r\n\r\n", Malformed::Head),
+        ("NUL in a name", b"HTTP/1.1 200 OK\r\nX\0: a\r\n\r\n", Malformed::Head),
+        ("bare CR before the end", b"HTTP/1.1 200 OK\r\nX: a\r\r\n\r\n", Malformed::Head),
         ("no length", b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", Malformed::Length),
         (
             "a length that is none",
@@ -99,6 +121,16 @@ fn hostile_and_broken_heads_are_refused() {
         (
             "a length of 65 bits",
             b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n",
+            Malformed::Length,
+        ),
+        (
+            "a length no number of JavaScript's holds",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4503599627370496\r\n\r\n",
+            Malformed::Length,
+        ),
+        (
+            "a length with a space in it",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1 0\r\n\r\n",
             Malformed::Length,
         ),
         (
@@ -138,6 +170,27 @@ fn hostile_and_broken_heads_are_refused() {
             Malformed::Coding,
         ),
         ("xchunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n", Malformed::Coding),
+        (
+            "chunked, chunked",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            Malformed::Coding,
+        ),
+        ("no coding", b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n", Malformed::Coding),
+        (
+            "chunked in HTTP/1.0 where there is no body",
+            b"HTTP/1.0 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Malformed::Coding,
+        ),
+        (
+            "an interim answer with a length",
+            b"HTTP/1.1 100 Continue\r\nContent-Length: 38\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            Malformed::InterimBody,
+        ),
+        (
+            "an interim answer in chunks",
+            b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Malformed::InterimBody,
+        ),
         (
             "chunked twice",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -194,6 +247,20 @@ fn interim_answers_are_passed_over_and_not_without_end() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn who_sent_an_interim_answer_has_begun() {
+    let mut answers = Answers::to(Asked::Other);
+    for (sent, has_begun) in [
+        ("", false),
+        ("HTTP/1.1 103 Early Hints\r\n", false),
+        ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", true),
+    ] {
+        assert!(answers.take(&mut BytesMut::from(sent)).unwrap().is_none());
+        assert_eq!(answers.has_begun(), has_begun, "{sent}");
+        answers.scanned = 0;
     }
 }
 

@@ -90,6 +90,7 @@ fn hostile_and_broken_chunks_are_refused() {
         ("a signed size", "+5\r\nhello\r\n0\r\n\r\n", Malformed::ChunkSize),
         ("a negative size", "-1\r\nhello\r\n0\r\n\r\n", Malformed::ChunkSize),
         ("a space first", " 5\r\nhello\r\n0\r\n\r\n", Malformed::ChunkSize),
+        ("a size no number of JavaScript's holds", "10000000000000\r\nhello", Malformed::ChunkSize),
         ("a size of 65 bits", "10000000000000000\r\nhello", Malformed::ChunkSize),
         ("a size with zeros without end", "00000000000000005\r\nhello", Malformed::ChunkSize),
         ("two sizes", "5 5\r\nhello\r\n0\r\n\r\n", Malformed::ChunkSize),
@@ -126,7 +127,8 @@ fn hostile_and_broken_chunks_are_refused() {
 #[test]
 fn trailers_are_told_without_what_belongs_into_heads() {
     let bytes = b"1\r\na\r\n0\r\nGrpc-Status: 0\r\nContent-Length: 5\r\n\
-                  Transfer-Encoding: chunked\r\nSet-Cookie: a=b\r\ngrpc-message:\r\n\r\nHTTP";
+                  Transfer-Encoding: chunked\r\nSet-Cookie: a=b\r\nCache-Control: public\r\n\
+                  Content-Type: text/html\r\ngrpc-message:\r\n\r\nHTTP";
     let read = each_way(Framing::Chunked, bytes);
     let trailers = read.trailers.unwrap();
     assert_eq!(trailers.len(), 2);
