@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, UPGRADE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, TRAILER, UPGRADE,
         WWW_AUTHENTICATE,
     },
 };
@@ -286,6 +286,10 @@ impl LetIn {
     ) {
         for name in &self.taken_off {
             headers.remove(name);
+        }
+        if !self.taken_off.is_empty() {
+            // What is not announced is not sent: it would come in by the back door (CVE-2013-5704).
+            headers.remove(TRAILER);
         }
         let fields = std::mem::take(&mut self.fields);
         // In front: a snippet has the last word.

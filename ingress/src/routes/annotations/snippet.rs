@@ -6,7 +6,7 @@ mod read;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use regex::bytes::Regex;
 
-pub(super) use self::read::{field_name, field_text};
+pub(super) use self::read::{field_name, field_text, is_ours};
 use super::{
     template::{Template, Variable},
     value::{Read, Unread, bad},

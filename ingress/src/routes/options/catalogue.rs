@@ -172,7 +172,12 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("global-auth-cache-key", Works, "", "$remote_user$http_authorization"),
     row("global-auth-method", Works, "", "GET"),
     row("global-auth-request-redirect", Works, "", "https://a.example/"),
-    row("global-auth-response-headers", Works, "", "X-User"),
+    row(
+        "global-auth-response-headers",
+        Differs,
+        "Content-Length, Transfer-Encoding and fields of a connection are not passed on",
+        "X-User",
+    ),
     row("global-auth-signin", Works, "", "https://login.example/start"),
     row("global-auth-signin-redirect-param", Works, "", "rd"),
     row("global-auth-snippet", Refused, NO_CODE, "x"),

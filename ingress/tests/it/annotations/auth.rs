@@ -308,6 +308,46 @@ async fn attack_a_connection_field_takes_nothing_away_that_the_authority_said() 
     assert_eq!(answer.saw("x-own"), None);
 }
 
+/// nginx would tell the endpoint a length that is another body's.
+#[tokio::test]
+async fn attack_smuggling_who_is_asked_says_nothing_of_lengths_and_connections() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    let names = "X-User, Content-Length, Connection";
+    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", names)]).object());
+    let world = World::new(objects).await;
+    let mut request = request("auth.example", "/");
+    *request.method_mut() = http::Method::POST;
+    *request.body_mut() = Full::from("longer than what the authority says");
+    request.headers_mut().insert("x-token", "good".parse().unwrap());
+    let answer = send(&mut connect(world.http()).await, request).await;
+    assert_eq!((answer.status, answer.saw("x-user")), (200, Some("ann")));
+    assert!(answer.body.ends_with("\nlonger than what the authority says"), "{}", answer.body);
+    let reasons = world.reasons("auth");
+    let is_said = |reason: &String| reason.contains("names content-length, connection: ");
+    assert!(reasons.iter().any(is_said), "{reasons:?}");
+}
+
+/// Some take trailers for fields nobody has looked at (CVE-2013-5704).
+#[tokio::test]
+async fn attack_a_trailer_says_nothing_that_the_authority_is_asked_for() {
+    let upstream = Upstream::echo("web").await;
+    let silent = Upstream::echo("auth").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", silent.address);
+    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
+    let world = World::new(objects).await;
+    let answer = raw(
+        world.http(),
+        b"POST / HTTP/1.1\r\nHost: auth.example\r\nTransfer-Encoding: chunked\r\n\
+          Trailer: X-User\r\nConnection: close\r\n\r\n1\r\na\r\n0\r\nX-User: root\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\na"), "{answer}");
+    assert!(!answer.contains("root"), "{answer}");
+}
+
 #[tokio::test]
 async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);

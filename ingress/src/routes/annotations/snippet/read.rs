@@ -234,15 +234,20 @@ fn status_of(text: &str) -> Result<StatusCode, String> {
     status.ok_or_else(|| format!("return {text}: no status that is answered"))
 }
 
-/// Fields that say how long a message is and whose connection it is on stay ours.
-pub(in super::super) fn field_name(text: &str) -> Result<HeaderName, String> {
+/// Fields that say how long a message is and whose connection it is on.
+pub(in super::super) fn is_ours(name: &HeaderName) -> bool {
     const OURS: [&str; 6] =
         ["connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade"];
+    OURS.contains(&name.as_str())
+}
+
+/// The name of a field that is not ours.
+pub(in super::super) fn field_name(text: &str) -> Result<HeaderName, String> {
     let name: Result<HeaderName, _> = text.trim().parse();
     // Behind its first word may be a value that lacks its colon.
     let first = || text.split_whitespace().next().unwrap_or_default();
     let name = name.map_err(|_| format!("{:?} begins no field", first()))?;
-    if OURS.contains(&name.as_str()) {
+    if is_ours(&name) {
         return Err(format!("{name} is not set by snippets"));
     }
     Ok(name)
