@@ -14,6 +14,8 @@ use crate::routes::{Endpoint, Upstream};
 /// By identities that are never reused: of an upstream, or of an endpoint of one upstream.
 type ById<V> = HashMap<u64, V, BuildHasherDefault<Identity>>;
 
+/// A connection that is not used for this long holds no buffers.
+const ROOM_KEPT_MS: u64 = 2_000;
 /// An upstream nobody asks for this long begins its round anew.
 const TURN_KEPT_MS: u64 = 600_000;
 
@@ -91,8 +93,11 @@ impl Pool {
     /// Closes what is idle for too long or leads to an endpoint that is none any more.
     pub(crate) fn sweep(&self, now_ms: u64, idle_max_ms: u64) {
         self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain(|connection| {
+            connections.retain_mut(|connection| {
                 let idle_ms = now_ms.saturating_sub(connection.idle_since_ms());
+                if idle_ms >= ROOM_KEPT_MS {
+                    connection.give_back();
+                }
                 idle_ms < idle_max_ms && !connection.endpoint().is_gone()
             });
             !connections.is_empty()

@@ -120,6 +120,13 @@ impl UpstreamConnection {
         self.watch.disarm();
     }
 
+    /// Gives back what only a request needs.
+    pub(super) fn give_back(&mut self) {
+        self.replay = Replay::default();
+        self.outbound.give_back();
+        self.inbound.give_back();
+    }
+
     /// Both messages are complete, both sides keep the connection, and nothing is left over: it
     /// would be the next client's answer (response queue poisoning).
     pub(super) fn is_reusable(&self) -> bool {

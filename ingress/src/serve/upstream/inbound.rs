@@ -50,7 +50,38 @@ impl Inbound {
     /// There will be nothing to read for a while.
     pub(super) fn rest(&mut self) {
         if self.room > ROOM_BYTES {
-            *self = Self::new();
+            self.give_back();
+        }
+    }
+
+    /// Nor soon after.
+    pub(super) fn give_back(&mut self) {
+        *self = Self::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write};
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn room_that_was_given_back_is_there_again_when_something_comes() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut wire, mut other) = (Wire::plain(stream), listener.accept().unwrap().0);
+        let mut inbound = Inbound::new();
+        for _ in 0..3 {
+            assert_eq!(inbound.bytes.capacity(), 0);
+            other.write_all(b"abc").unwrap();
+            let read = poll_fn(|cx| inbound.poll_read(&mut wire, cx)).await.unwrap();
+            assert_eq!((read, &inbound.bytes.split()[..]), (3, &b"abc"[..]));
+            inbound.rest();
+            assert!(inbound.bytes.capacity() > 0, "the next answer is probably not far");
+            inbound.give_back();
         }
     }
 }

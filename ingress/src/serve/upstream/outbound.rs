@@ -73,8 +73,13 @@ impl Outbound {
     /// There will be no request for a while.
     pub(super) fn rest(&mut self) {
         if self.text.capacity() > KEPT_BYTES_MAX {
-            self.text = Vec::new();
+            self.give_back();
         }
+    }
+
+    /// Nor soon after.
+    pub(super) fn give_back(&mut self) {
+        self.text = Vec::new();
     }
 
     /// Writes what can be; ready when there is nothing more to do.
