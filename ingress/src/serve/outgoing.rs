@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::TRAILER,
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
@@ -71,7 +72,11 @@ impl Outgoing {
         for (name, value) in plan.identity.iter().chain(&passage.fields) {
             match value {
                 Some(value) => _ = head.headers.insert(name, value.clone()),
-                None => _ = head.headers.remove(name),
+                None => {
+                    head.headers.remove(name);
+                    // Nor is it a trailer: what is not announced is not sent.
+                    head.headers.remove(TRAILER);
+                }
             }
         }
         let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {

@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use super::site;
 use crate::support::{
     World,
-    client::{Answer, connect, request, send},
+    client::{Answer, connect, raw, request, send},
     objects::{IngressExt, backend},
     upstream::Upstream,
 };
@@ -18,6 +18,25 @@ async fn ask(world: &World, name: &str, fields: &[(&'static str, &str)]) -> Answ
         request.headers_mut().append(*name, value.parse().unwrap());
     }
     send(&mut connect(world.http()).await, request).await
+}
+
+/// Some take trailers for fields nobody has looked at (CVE-2013-5704).
+#[tokio::test]
+async fn attack_a_field_that_is_taken_off_does_not_come_in_as_a_trailer() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let snippet = ("configuration-snippet", "proxy_set_header X-Secret \"\";");
+    objects.push(site("taken-off", &[snippet]).object());
+    let world = World::new(objects).await;
+    let answer = raw(
+        world.http(),
+        b"POST / HTTP/1.1\r\nHost: taken-off.example\r\nTransfer-Encoding: chunked\r\n\
+          Trailer: X-Secret\r\nX-Secret: open\r\nConnection: close\r\n\r\n\
+          1\r\na\r\n0\r\nX-Secret: open\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\na"), "{answer}");
+    assert!(!answer.contains("open"), "{answer}");
 }
 
 #[tokio::test]
