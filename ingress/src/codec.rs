@@ -12,7 +12,7 @@ use http::HeaderName;
 pub(crate) use self::{
     answer::{Answer, Answers, Asked, FIELDS_MAX, Framing},
     body::{Decoder, Piece},
-    request::{Coding, LAST_CHUNK, begin_chunk, end_chunks, write_head},
+    request::{Coding, LAST_CHUNK, announced, begin_chunk, end_chunks, write_head},
 };
 
 /// Of a body or a chunk: what JavaScript's numbers hold is what everybody agrees on (HAProxy's limit,

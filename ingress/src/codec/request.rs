@@ -23,28 +23,27 @@ pub(crate) enum Coding {
     Empty,
     /// So many bytes, as they are.
     Length(u64),
-    /// In chunks, with these trailers behind them: no others were announced, or may be sent.
-    Chunked(Vec<HeaderName>),
+    /// In chunks.
+    Chunked,
 }
 
 impl Coding {
     /// The body decides, whatever the fields say of it.
-    pub(crate) fn of<B: Body>(body: &B, headers: &HeaderMap) -> Self {
+    pub(crate) fn of<B: Body>(body: &B) -> Self {
         if body.is_end_stream() {
             return Self::Empty;
         }
-        match body.size_hint().exact() {
-            Some(length) => Self::Length(length),
-            None => {
-                let announced = names(headers, TRAILER).filter_map(|name| name.parse().ok());
-                // What was set or checked in the head has no second value.
-                let is_sent = |name: &HeaderName| {
-                    may_trail(name) && !name.as_str().contains('_') && !headers.contains_key(name)
-                };
-                Self::Chunked(announced.filter(is_sent).collect())
-            }
-        }
+        body.size_hint().exact().map_or(Self::Chunked, Self::Length)
     }
+}
+
+/// Trailers that may be sent behind a body: no others were announced. What was set or checked in the
+/// head has no second value.
+pub(crate) fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let is_sent = |name: &HeaderName| {
+        may_trail(name) && !name.as_str().contains('_') && !headers.contains_key(name)
+    };
+    names(headers, TRAILER).filter_map(|name| name.parse().ok()).filter(is_sent).collect()
 }
 
 /// Writes request line and fields, in origin form (RFC 9112 3.2.1). What tells how long the body is
@@ -79,7 +78,7 @@ pub(crate) fn write_head(
             }
         }
         Coding::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
-        Coding::Chunked(_) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -89,10 +88,10 @@ pub(crate) fn begin_chunk(bytes: usize, out: &mut Vec<u8>) {
     _ = write!(out, "{bytes:x}\r\n");
 }
 
-/// Writes the last chunk and those of the trailers that were announced.
-pub(crate) fn end_chunks(trailers: &HeaderMap, announced: &[HeaderName], out: &mut Vec<u8>) {
+/// Writes the last chunk, and trailers behind it.
+pub(crate) fn end_chunks(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.iter().filter(|(name, _)| announced.contains(name)) {
+    for (name, value) in trailers {
         write_field(name, value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
@@ -136,16 +135,8 @@ mod tests {
             (Coding::Empty, &[("content-length", "5")], ""),
             (Coding::Empty, &[("transfer-encoding", "chunked")], ""),
             (Coding::Length(3), &[("content-length", "5")], "content-length: 3\r\n"),
-            (
-                Coding::Chunked(Vec::new()),
-                &[("content-length", "5")],
-                "transfer-encoding: chunked\r\n",
-            ),
-            (
-                Coding::Chunked(Vec::new()),
-                &[("transfer-encoding", "gzip")],
-                "transfer-encoding: chunked\r\n",
-            ),
+            (Coding::Chunked, &[("content-length", "5")], "transfer-encoding: chunked\r\n"),
+            (Coding::Chunked, &[("transfer-encoding", "gzip")], "transfer-encoding: chunked\r\n"),
         ] {
             let head = written(&Method::POST, "/", &map(fields), &coding);
             assert_eq!(head, format!("POST / HTTP/1.1\r\n{expected}\r\n"), "{coding:?}");
@@ -176,15 +167,18 @@ mod tests {
 
     #[test]
     fn the_coding_is_what_the_body_allows() {
-        let headers = map(&[("trailer", "x-sum, bad name, X-More")]);
-        assert!(matches!(Coding::of(&Empty::<Bytes>::new(), &headers), Coding::Empty));
+        assert!(matches!(Coding::of(&Empty::<Bytes>::new()), Coding::Empty));
         let full = Full::new(Bytes::from_static(b"abc"));
-        assert!(matches!(Coding::of(&full, &headers), Coding::Length(3)));
+        assert!(matches!(Coding::of(&full), Coding::Length(3)));
         let stream = futures::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
-        let Coding::Chunked(announced) = Coding::of(&StreamBody::new(stream), &headers) else {
-            panic!("a body of unknown length");
-        };
-        assert_eq!(announced, ["x-sum", "x-more"]);
+        assert!(matches!(Coding::of(&StreamBody::new(stream)), Coding::Chunked));
+    }
+
+    #[test]
+    fn trailers_are_announced_by_name() {
+        let headers = map(&[("trailer", "x-sum, bad name, X-More"), ("trailer", "etag")]);
+        assert_eq!(announced(&headers), ["x-sum", "x-more", "etag"]);
+        assert!(announced(&HeaderMap::new()).is_empty());
     }
 
     #[test]
@@ -202,24 +196,21 @@ mod tests {
             // The head has it.
             "X-Real-IP",
         ] {
-            let announced = format!("x-sum, {name}");
             let mut headers = map(&[("x-real-ip", "192.0.2.7")]);
-            headers.insert(TRAILER, HeaderValue::try_from(announced).unwrap());
-            let stream = futures::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
-            let Coding::Chunked(sent) = Coding::of(&StreamBody::new(stream), &headers) else {
-                panic!("a body of unknown length");
-            };
-            assert_eq!(sent, ["x-sum"], "{name}");
+            let names = HeaderValue::try_from(format!("x-sum, {name}")).unwrap();
+            headers.insert(TRAILER, names);
+            assert_eq!(announced(&headers), ["x-sum"], "{name}");
         }
     }
 
     #[test]
-    fn trailers_that_were_not_announced_are_not_sent() {
-        let trailers = map(&[("x-sum", "1"), ("x-other", "2")]);
-        let announced = [HeaderName::from_static("x-sum")];
+    fn chunks_end_with_the_trailers() {
         let mut out = Vec::new();
         begin_chunk(26, &mut out);
-        end_chunks(&trailers, &announced, &mut out);
-        assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\n\r\n");
+        end_chunks(&map(&[("x-sum", "1"), ("etag", "2")]), &mut out);
+        assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\netag: 2\r\n\r\n");
+        out.clear();
+        end_chunks(&HeaderMap::new(), &mut out);
+        assert_eq!(out, LAST_CHUNK);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
@@ -20,7 +21,7 @@ use super::{
     upstream::UpstreamConnection,
 };
 use crate::{
-    codec::Malformed,
+    codec::{Malformed, announced},
     limiter::Slot,
     record::Record,
     routes::{Pace, Patience},
@@ -141,6 +142,8 @@ pub(crate) enum RequestBody {
 pub(crate) struct ClientBody {
     incoming: Incoming,
     bytes_left: u64,
+    /// Trailers that may come behind it, to whomever it is sent.
+    announced: Vec<HeaderName>,
     progress: Rc<Progress>,
     client: Rc<Client>,
     /// What is told of the request.
@@ -362,6 +365,7 @@ impl UpstreamBody {
 impl RequestBody {
     pub(super) fn new(
         incoming: Incoming,
+        headers: &HeaderMap,
         client: &Rc<Client>,
         bytes_max: u64,
         patience: &Patience,
@@ -374,7 +378,8 @@ impl RequestBody {
         let progress = Rc::new(Progress::new(client_body_ms, patience));
         let (client, record) = (client.clone(), record.clone());
         client.begin_body();
-        Self::Client(ClientBody { incoming, bytes_left: bytes_max, progress, client, record })
+        let (bytes_left, announced) = (bytes_max, announced(headers));
+        Self::Client(ClientBody { incoming, bytes_left, announced, progress, client, record })
     }
 
     /// `None` when there is no body.
@@ -395,7 +400,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self::Client(body) = &mut *self else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        let mut polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            keep_announced(trailers, &body.announced);
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
@@ -429,6 +439,15 @@ impl Body for RequestBody {
             Self::Client(body) => body.incoming.size_hint(),
         }
     }
+}
+
+fn keep_announced(trailers: &mut HeaderMap, announced: &[HeaderName]) {
+    let is_kept = |name: &HeaderName| announced.contains(name);
+    if trailers.keys().all(is_kept) {
+        return;
+    }
+    let kept = trailers.iter().filter(|&(name, _)| is_kept(name));
+    *trailers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
 }
 
 impl Drop for ClientBody {

@@ -85,7 +85,7 @@ impl Outgoing {
             return Err(Refused::Path.status());
         };
         let (most, patience) = (policy.body_bytes_max, &errand.patience);
-        let body = RequestBody::new(body, client, most, patience, plan.record);
+        let body = RequestBody::new(body, &head.headers, client, most, patience, plan.record);
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = match plan.websocket {
             Some(_) => Method::GET,

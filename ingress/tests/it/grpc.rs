@@ -118,6 +118,33 @@ async fn a_call_reaches_a_grpc_server_with_its_trailers() {
     assert_eq!((upstream.connections(), upstream.requests()), (3, 9));
 }
 
+/// Some take trailers for fields nobody has looked at (CVE-2013-5704).
+#[tokio::test]
+async fn attack_a_calls_trailers_say_nothing_that_is_looked_at_in_heads() {
+    let upstream = Upstream::serve2(|request| async move {
+        let body = request.into_body().collect().await.unwrap();
+        let names = body.trailers().into_iter().flat_map(HeaderMap::keys);
+        let names: Vec<&str> = names.map(http::HeaderName::as_str).collect();
+        Response::new(Full::new(Bytes::from(names.join(","))))
+    })
+    .await;
+    let world = World::single(web(&upstream)).await;
+    let mut sender = client(&world).await;
+    let (mut request, mut parts) = call();
+    let announced = "x-sum, x-forwarded-for, authorization";
+    request.headers_mut().insert("trailer", announced.parse().unwrap());
+    let mut trailers = HeaderMap::new();
+    for name in ["x-sum", "x-forwarded-for", "authorization", "x-unannounced"] {
+        trailers.insert(name, "1".parse().unwrap());
+    }
+    parts.send(part("hello")).await.unwrap();
+    parts.send(Ok(Frame::trailers(trailers))).await.unwrap();
+    drop(parts);
+    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    let seen = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(seen, "x-sum");
+}
+
 /// Neither side waits for the other to finish.
 #[tokio::test]
 async fn messages_of_a_stream_pass_as_they_come() {

@@ -59,7 +59,7 @@ impl Outbound {
         self.text.clear();
         self.written = 0;
         let headers = request.headers();
-        self.coding = Coding::of(request.body(), headers);
+        self.coding = Coding::of(request.body());
         write_head(request.method(), request.uri(), headers, &self.coding, &mut self.text);
         let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
         self.body = Some(body).filter(|body| !body.is_end_stream());
@@ -137,7 +137,7 @@ impl Outbound {
                     Coding::Length(left) => {
                         *left = left.checked_sub(data.len() as u64).ok_or(BrokenOff)?;
                     }
-                    Coding::Chunked(_) => {
+                    Coding::Chunked => {
                         begin_chunk(data.len(), &mut self.text);
                         self.tail = CRLF;
                     }
@@ -145,10 +145,10 @@ impl Outbound {
                 self.data = data;
             }
             Err(frame) => {
-                if let Coding::Chunked(announced) = &self.coding
+                if matches!(self.coding, Coding::Chunked)
                     && let Ok(trailers) = frame.into_trailers()
                 {
-                    end_chunks(&trailers, announced, &mut self.text);
+                    end_chunks(&trailers, &mut self.text);
                     // Only the end may follow.
                     self.coding = Coding::Empty;
                 }
@@ -162,8 +162,8 @@ impl Outbound {
         match self.coding {
             // What follows would be taken for the rest of it.
             Coding::Length(left) if left > 0 => return Err(BrokenOff),
-            Coding::Chunked(_) if self.data.is_empty() => self.text.extend_from_slice(LAST_CHUNK),
-            Coding::Chunked(_) => self.tail = CRLF_LAST_CHUNK,
+            Coding::Chunked if self.data.is_empty() => self.text.extend_from_slice(LAST_CHUNK),
+            Coding::Chunked => self.tail = CRLF_LAST_CHUNK,
             Coding::Empty | Coding::Length(_) => {}
         }
         self.body = None;
