@@ -59,6 +59,8 @@ enum Attempt {
     Again(Box<Request<RequestBody>>, StatusCode),
     /// It took too long. Somebody else may be asked, and nobody twice.
     Late(Box<Request<RequestBody>>),
+    /// What it answered is not believed. As before.
+    Misread(Box<Request<RequestBody>>),
     /// It did not, and nobody else may be asked: it could have acted on the request.
     Failed(StatusCode),
 }
@@ -116,11 +118,12 @@ pub(super) async fn forward(
     let limit = Limit::of(retries);
     let mut failure = StatusCode::SERVICE_UNAVAILABLE;
     let mut tried = SmallVec::<[u64; 2]>::new();
-    let mut is_late = false;
+    // For a successor of whoever went away.
+    let mut waits = true;
     while tried.len() < retries.tries_max && (tried.is_empty() || !limit.is_over()) {
         // Anew each time: what just failed may be no endpoint any more.
         let mut chosen = upstream.choose(pick, &tried);
-        if chosen.is_none() && !tried.is_empty() && !is_late {
+        if chosen.is_none() && !tried.is_empty() && waits {
             chosen = Box::pin(another(worker, upstream, pick, &tried)).await;
         }
         let Some(endpoint) = chosen else { break };
@@ -138,8 +141,8 @@ pub(super) async fn forward(
                 Box::pin(attempt2(client, errand, &endpoint, request)).await
             }
         };
-        if let (Some(record), Attempt::Again(..) | Attempt::Late(_) | Attempt::Failed(_)) =
-            (errand.record, &attempt)
+        if let Some(record) = errand.record
+            && !matches!(attempt, Attempt::Answered(..))
         {
             record.leaves();
         }
@@ -181,9 +184,13 @@ pub(super) async fn forward(
             }
             Attempt::Again(again, status) => (request, failure) = (again, status),
             Attempt::Late(again) if retries.may_follow(StatusCode::GATEWAY_TIMEOUT) => {
-                (request, failure, is_late) = (again, StatusCode::GATEWAY_TIMEOUT, true);
+                (request, failure, waits) = (again, StatusCode::GATEWAY_TIMEOUT, false);
             }
             Attempt::Late(_) => return answer::status(StatusCode::GATEWAY_TIMEOUT),
+            Attempt::Misread(again) if retries.on_invalid_header() => {
+                (request, failure, waits) = (again, StatusCode::BAD_GATEWAY, false);
+            }
+            Attempt::Misread(_) => return answer::status(StatusCode::BAD_GATEWAY),
             Attempt::Failed(status) => return answer::status(status),
         }
     }
@@ -285,11 +292,10 @@ fn again(carrier: &mut Carrier, replay: Option<Box<Replay>>) -> Option<Box<Reque
 
 /// Who took too long may not have been the only one who could answer.
 fn failed(error: &SendError, again: Option<Box<Request<RequestBody>>>) -> Attempt {
-    let status = status_of(error);
-    let timed_out = matches!(error, SendError::TimedOut);
-    match again.filter(|_| timed_out) {
-        Some(again) => Attempt::Late(again),
-        None => Attempt::Failed(status),
+    match (error, again) {
+        (SendError::TimedOut, Some(again)) => Attempt::Late(again),
+        (SendError::Misread, Some(again)) => Attempt::Misread(again),
+        _ => Attempt::Failed(status_of(error)),
     }
 }
 
@@ -335,7 +341,7 @@ fn status_of_connect(error: ConnectError) -> StatusCode {
 
 fn status_of(error: &SendError) -> StatusCode {
     match error {
-        SendError::Unsent(_) | SendError::Broken => StatusCode::BAD_GATEWAY,
+        SendError::Unsent(_) | SendError::Broken | SendError::Misread => StatusCode::BAD_GATEWAY,
         SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
         SendError::ClientBroke => StatusCode::BAD_REQUEST,

@@ -59,6 +59,8 @@ pub(crate) enum SendError {
     Unsent(Box<Request<RequestBody>>),
     /// The connection broke before a response.
     Broken,
+    /// The endpoint's answer cannot be believed.
+    Misread,
     /// The endpoint took too long.
     TimedOut,
     /// The client took too long with its body.
@@ -204,7 +206,8 @@ impl UpstreamConnection {
                 worker.counters.upstream_timeouts.add();
                 SendError::TimedOut
             }
-            Failed::Request | Failed::Connection | Failed::Answer(_) => broken(progress.as_ref()),
+            Failed::Answer(_) => SendError::Misread,
+            Failed::Request | Failed::Connection => broken(progress.as_ref()),
         })
     }
 
@@ -233,16 +236,13 @@ impl UpstreamConnection {
         }
     }
 
-    /// Who has begun to answer has acted on the request: nobody else is asked.
+    /// Who has begun to answer has acted on the request: nobody else is asked, unless the route
+    /// wishes it of answers that are whole and wrong (nginx: invalid_header).
     fn give_up(&mut self, failed: &Failed) {
         if let Failed::Answer(malformed) = failed {
             let endpoint = self.endpoint.address();
             tracing::debug!(%endpoint, %malformed, "an answer is refused");
-        }
-        let has_begun = matches!(failed, Failed::Answer(_))
-            || self.answers.has_begun()
-            || !self.inbound.bytes.is_empty();
-        if has_begun {
+        } else if self.answers.has_begun() || !self.inbound.bytes.is_empty() {
             self.replay.rest();
         }
     }

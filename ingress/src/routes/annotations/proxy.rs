@@ -151,7 +151,12 @@ impl Proxying {
 impl Retries {
     /// The connection could not be made, or broke.
     fn on_error(&self) -> bool {
-        self.when.has(When::ERROR | When::INVALID_HEADER)
+        self.when.has(When::ERROR)
+    }
+
+    /// What was answered is not believed.
+    pub(crate) fn on_invalid_header(&self) -> bool {
+        self.when.has(When::INVALID_HEADER)
     }
 
     /// There was no answer in time.
@@ -236,12 +241,14 @@ mod tests {
             ("error timeout", true, true, false, &[][..]),
             ("error  timeout non_idempotent", true, true, true, &[]),
             ("http_503 http_429", false, false, false, &[503, 429]),
+            ("invalid_header", false, false, false, &[]),
             ("off", false, false, false, &[]),
             ("error off", false, false, false, &[]),
         ] {
             let retries = retries(when, "3").unwrap();
             let found = (retries.on_error(), retries.on_timeout(), retries.non_idempotent());
             assert_eq!(found, (error, timeout, non_idempotent), "{when}");
+            assert_eq!(retries.on_invalid_header(), when == "invalid_header", "{when}");
             for code in [200, 403, 404, 429, 500, 502, 503, 504] {
                 let status = StatusCode::from_u16(code).unwrap();
                 assert_eq!(retries.on_status(status), codes.contains(&code), "{when}: {code}");

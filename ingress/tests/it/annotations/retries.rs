@@ -3,12 +3,13 @@
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
+use tokio::io::AsyncWriteExt;
 
 use super::site;
 use crate::support::{
     World,
-    client::{connect, get, request, send},
-    objects::{IngressExt, backend},
+    client::{connect, get, read_until, request, send},
+    objects::{IngressExt, backend, ingress},
     upstream::Upstream,
 };
 
@@ -66,6 +67,50 @@ async fn an_answer_that_is_to_be_passed_over_is_while_there_is_another() {
         assert_eq!(bad_seen, bad_expected, "{name} {method}");
     }
     assert_eq!(world.reasons("wrong").len(), 1);
+}
+
+/// nginx: invalid_header, which is none of its default reasons.
+#[tokio::test]
+async fn an_answer_that_cannot_be_believed_is_passed_over_if_that_is_wished() {
+    let bad = Upstream::raw(|mut stream, counts| async move {
+        let _ = read_until(&mut stream, "\r\n\r\n").await;
+        counts.request();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+    })
+    .await;
+    let good = answering("good", 200).await;
+    let mut objects = backend("web", &[bad.address, good.address]);
+    objects.extend(backend("alone", &[bad.address]));
+    let wished = "nginx.ingress.kubernetes.io/proxy-next-upstream";
+    let alone = ingress("alone").host("alone.example", "alone");
+    objects.extend(
+        [
+            site("default", &[]),
+            site("wished", &[("proxy-next-upstream", "invalid_header")]),
+            alone.annotation(wished, "invalid_header"),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::single(objects).await;
+    for (name, method, bad_expected, asked_expected) in [
+        ("default", Method::GET, 2, 2),
+        ("wished", Method::GET, 0, 2),
+        ("wished", Method::POST, 2, 2),
+        // Nobody is asked twice.
+        ("alone", Method::GET, 4, 4),
+    ] {
+        let asked = bad.requests();
+        let mut sender = connect(world.http()).await;
+        let mut bad_seen = 0;
+        for _ in 0..4 {
+            let mut request = request(&format!("{name}.example"), "/");
+            *request.method_mut() = method.clone();
+            bad_seen += usize::from(send(&mut sender, request).await.status == 502);
+        }
+        assert_eq!(bad_seen, bad_expected, "{name} {method}");
+        assert_eq!(bad.requests() - asked, asked_expected, "{name} {method}");
+    }
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "proxy-next-upstream",
         Differs,
-        "requests with a body are sent again only if nothing of them was sent; invalid_header is error",
+        "requests with a body are sent again only if nothing of them was sent, none after half a head",
         "error timeout http_503",
         RETRIES,
     ),
