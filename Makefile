@@ -6,8 +6,12 @@ SHELL := /bin/bash
 # The kernel programs are part of the product: building without them is an error here, though not in an editor.
 export FAIRLEAD_EBPF := require
 CARGO_FLAGS := --locked -j2
-# What `build`, `image` and `sbom` are for, arm64 or amd64; empty: this machine.
-export ARCH ?=
+# What `build`, `image` and `sbom` are for, arm64 or amd64, as words of make; without: this machine. An ARCH of the environment is
+# somebody else's: who builds kernels has one.
+ifneq ($(origin ARCH),command line)
+ARCH :=
+endif
+export ARCH
 BIN := target/release/fairlead
 
 .PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-arm64 test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain

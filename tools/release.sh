@@ -8,7 +8,7 @@ case ${ARCH:-} in
 '') RELEASE_TARGET=$RELEASE_HOST ;;
 amd64) RELEASE_TARGET=x86_64-unknown-linux-gnu ;;
 arm64) RELEASE_TARGET=aarch64-unknown-linux-gnu ;;
-*) echo "ARCH=$ARCH: amd64 and arm64 can be built for" >&2; exit 2 ;;
+*) echo "ARCH=$ARCH cannot be built for: say ARCH=amd64 or ARCH=arm64, or leave ARCH out for this machine" >&2; exit 2 ;;
 esac
 RELEASE_BIN=target/$RELEASE_TARGET/release/fairlead
 # RUSTFLAGS of the environment would replace the target's flags and give a second set of artefacts.

@@ -67,7 +67,7 @@ def main():
     compiler = dict(line.split(": ", 1) for line in run("rustc", "-vV").splitlines() if ": " in line)
     wanted = os.environ.get("ARCH")
     if wanted and wanted not in TARGETS:
-        sys.exit(f"sbom: ARCH={wanted}: {' and '.join(TARGETS)} can be built for")
+        sys.exit(f"sbom: ARCH={wanted} cannot be built for: say ARCH={' or ARCH='.join(TARGETS)}, or leave ARCH out")
     machine = TARGETS[wanted] if wanted else compiler["host"]
     metadata = json.loads(run(*METADATA, "--filter-platform", machine))
     sums = checksums()

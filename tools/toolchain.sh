@@ -12,6 +12,18 @@ installed() { dpkg-query -W -f='${Version}' "$1" 2>/dev/null || true; }
 # A security upload replaces a version in place, so the upstream version is pinned and the Debian revision is not.
 matches() { [[ $1 == "$2" || $1 == "$2"[.+~-]* ]]; }
 
+# Some packages are servers (nginx, haproxy, caddy) that Debian starts as soon as they are there: port 80 would be theirs. Such a
+# script keeps all of them from starting (https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt).
+without_servers() (
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "$@"
+)
+
 apt_updated=
 apt_install() {
   [ "$(id -u)" = 0 ] || die "Debian packages are missing: $*. Run 'make toolchain' once as root."
@@ -21,7 +33,7 @@ apt_install() {
     apt_updated=yes
   fi
   say "installing $*"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+  without_servers env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
     die "apt-get could not install: $*"
 }
 

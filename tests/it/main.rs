@@ -29,5 +29,6 @@ mod publish;
 mod restart;
 mod starts;
 mod support;
+mod tools;
 mod trace;
 mod world;

@@ -1,0 +1,78 @@
+//! What make and its scripts do with what they find on a machine.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// A command at the root of the sources.
+fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(ROOT).env_remove("ARCH");
+    // A make that runs the tests would hand its own words down.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+        command.env_remove(name);
+    }
+    command.envs(env.iter().copied()).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_machine_to_build_for_is_named_to_make_and_not_by_an_environment_for_kernels() {
+    for (args, env, written) in [
+        (&["-n", "sbom"][..], &[][..], "> target/sbom.json"),
+        (&["-n", "sbom"], &[("ARCH", "x86_64")], "> target/sbom.json"),
+        (&["-n", "sbom", "ARCH=arm64"], &[("ARCH", "x86_64")], "> target/sbom-arm64.json"),
+    ] {
+        let output = run("make", args, env);
+        let (shown, errors) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && shown.contains(written), "{env:?}: {shown}{errors}");
+    }
+}
+
+#[test]
+fn a_machine_that_cannot_be_built_for_is_one_line_with_what_can() {
+    let output = run("bash", &["-c", ". tools/release.sh"], &[("ARCH", "mips")]);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    for part in ["ARCH=mips", "ARCH=amd64", "ARCH=arm64"] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
+}
+
+fn script(folder: &Path, name: &str, lines: &str) {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("writable");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("writable");
+}
+
+#[test]
+fn servers_among_the_packages_that_are_installed_are_not_started() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let asked = folder.path().join("asked");
+    // The machine's own word counts where it has one.
+    let own = Command::new(POLICY).args(["nginx", "start"]).output().ok();
+    let expected = own.as_ref().map_or(Some(101), |output| output.status.code());
+    script(folder.path(), "dpkg-query", "exit 1");
+    // Where Debian's would ask whether it may start what it has unpacked.
+    let ask = format!(
+        "[ \"$1\" != install ] || {{ {POLICY} nginx start; echo $? >{}; }}",
+        asked.display()
+    );
+    script(folder.path(), "apt-get", &ask);
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let output = run("tools/toolchain.sh", &["run"], &[("PATH", &path)]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let answer = fs::read_to_string(asked).expect("packages were installed");
+    assert_eq!(answer.trim().parse().ok(), expected);
+    assert_eq!(Path::new(POLICY).exists(), own.is_some(), "{POLICY} is as it was");
+}
