@@ -19,6 +19,7 @@ mod netfilter;
 mod netlink;
 pub mod node;
 mod object;
+pub mod others;
 pub mod plan;
 pub mod run;
 pub mod snat_ports;

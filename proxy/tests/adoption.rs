@@ -17,7 +17,9 @@ use std::{
 
 use aya::maps::HashMap;
 use fairlead_ebpf::abi::{BackendKey, TCP};
-use fairlead_proxy::{Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _};
+use fairlead_proxy::{
+    Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _, others,
+};
 use support::{
     services::{Stop, ask_tcp, frontend, put, serve},
     world::{World, run, world},
@@ -53,6 +55,8 @@ fn next_agent_takes_over_links_and_maps_in_place() {
         let first = Kernel::open(&world.options()).unwrap();
         let report = first.attach().unwrap();
         assert_eq!((report.adopted, report.created), (0, 8));
+        let others = others::socket_programs().expect("root is told");
+        assert!(!others.iter().any(|name| name.starts_with("connect")), "{others:?}");
         put_service(&first, 1);
         let content = first.maps().unwrap().load().unwrap();
         let before = ids(world);

@@ -7,14 +7,24 @@ use super::{Finding, Health};
 /// TCX links.
 const KERNEL_MIN: (u32, u32) = (6, 6);
 /// Options the programs need; each may be built in or a module.
-const OPTIONS: [&str; 6] = [
+const NEEDED: [&str; 5] = [
     "CONFIG_BPF_SYSCALL",
     "CONFIG_CGROUP_BPF",
     "CONFIG_NET_CLS_ACT",
     "CONFIG_DEBUG_INFO_BTF",
     "CONFIG_NET_INGRESS",
-    "CONFIG_INET_DIAG_DESTROY",
 ];
+/// Options without which Services work, and what then does not.
+const USEFUL: [(&str, &str); 3] = [
+    ("CONFIG_INET_DIAG_DESTROY", STALE_SOCKETS),
+    ("CONFIG_INET_UDP_DIAG", STALE_SOCKETS),
+    (
+        "CONFIG_NF_CT_NETLINK",
+        "while kube-proxy is replaced a new connection may get the port of one that it has begun",
+    ),
+];
+const STALE_SOCKETS: &str =
+    "UDP sockets that are connected to an endpoint that is gone stay so until they time out";
 /// `CAP_*` numbers of capabilities(7).
 const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
 const SYS_ADMIN: u32 = 21;
@@ -50,41 +60,48 @@ fn version(release: &str) -> Finding {
     )
 }
 
-/// From the kernel's own configuration, where it shows it.
 fn options(release: &str) -> Finding {
-    let check = "kernel options";
-    let text = fs::read_to_string(format!("/boot/config-{release}"))
-        .or_else(|_| fs::read_to_string(format!("/lib/modules/{release}/config")));
-    let Ok(text) = text else {
-        return Finding::not(check, Health::Unknown, "the kernel's configuration is not readable")
-            .of("proxy")
-            .means(
-                "the agent says at its start what it lacks",
-                format!("zcat /proc/config.gz or /boot/config-{release}, if there is one"),
-            );
-    };
-    let is_set = |option: &&&str| {
-        !text.lines().any(|line| {
-            line.strip_prefix(**option).is_some_and(|rest| rest == "=y" || rest == "=m")
-        })
-    };
-    let missing: Vec<&str> = OPTIONS.iter().filter(is_set).copied().collect();
-    match missing.as_slice() {
-        [] => Finding::ok(check, "all there").of("proxy"),
-        ["CONFIG_INET_DIAG_DESTROY"] => Finding::not(
-            check,
-            Health::Warning,
-            "CONFIG_INET_DIAG_DESTROY is not set",
-        )
+    if let Some(configuration) = configuration(release) {
+        return judge(&configuration);
+    }
+    Finding::not("kernel options", Health::Unknown, "the kernel's configuration is not readable")
         .of("proxy")
         .means(
-            "UDP sockets that are connected to an endpoint that is gone stay so until they time out",
-            "use a kernel with it",
-        ),
-        missing => Finding::not(check, Health::Bad, format!("{} not set", missing.join(", ")))
+            "the agent says at its start what it lacks",
+            format!("zcat /proc/config.gz or /boot/config-{release}, if there is one"),
+        )
+}
+
+/// From the kernel's own configuration, where it shows it.
+fn configuration(release: &str) -> Option<String> {
+    let files = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
+    let shown = files.iter().find_map(|path| fs::read_to_string(path).ok());
+    shown.or_else(|| super::output("zcat", &["/proc/config.gz"]))
+}
+
+fn judge(configuration: &str) -> Finding {
+    let check = "kernel options";
+    let is_missing = |option: &str| {
+        !configuration
+            .lines()
+            .any(|line| line.strip_prefix(option).is_some_and(|rest| rest == "=y" || rest == "=m"))
+    };
+    let not_set = |options: &[&str]| format!("{} not set", options.join(", "));
+    let missing: Vec<&str> = NEEDED.into_iter().filter(|option| is_missing(option)).collect();
+    if !missing.is_empty() {
+        return Finding::not(check, Health::Bad, not_set(&missing))
             .of("proxy")
-            .means("Services cannot be balanced", "use a kernel with these options"),
+            .means("Services cannot be balanced", "use a kernel with these options");
     }
+    let missed = USEFUL.into_iter().filter(|(option, _)| is_missing(option));
+    let (missed, mut meanings): (Vec<&str>, Vec<&str>) = missed.unzip();
+    if missed.is_empty() {
+        return Finding::ok(check, "all there").of("proxy");
+    }
+    meanings.dedup();
+    Finding::not(check, Health::Warning, not_set(&missed))
+        .of("proxy")
+        .means(meanings.join("; "), "use a kernel with these options")
 }
 
 fn btf() -> Finding {
@@ -165,6 +182,37 @@ fn rights() -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_are_needed_are_told_from_those_that_are_missed() {
+        let all: String = NEEDED
+            .into_iter()
+            .chain(USEFUL.map(|(option, _)| option))
+            .map(|o| format!("{o}=y\n"))
+            .collect();
+        let module = all.replace("CONFIG_INET_UDP_DIAG=y", "CONFIG_INET_UDP_DIAG=m");
+        for configuration in [&all, &module] {
+            assert_eq!(
+                judge(configuration),
+                Finding::ok("kernel options", "all there").of("proxy")
+            );
+        }
+        for (option, health, meaning) in [
+            ("CONFIG_CGROUP_BPF", Health::Bad, "Services cannot be balanced"),
+            ("CONFIG_INET_UDP_DIAG", Health::Warning, STALE_SOCKETS),
+            ("CONFIG_INET_DIAG_DESTROY", Health::Warning, STALE_SOCKETS),
+            ("CONFIG_NF_CT_NETLINK", Health::Warning, USEFUL[2].1),
+        ] {
+            let without = all.replace(&format!("{option}=y"), &format!("# {option} is not set"));
+            let finding = judge(&without);
+            assert_eq!(finding.health, health, "{option}");
+            assert_eq!(finding.found, format!("{option} not set"));
+            assert_eq!(finding.meaning.as_deref(), Some(meaning), "{option}");
+        }
+        // What both lack is said once.
+        let neither = all.replace("_DIAG", "_DIAGNOSES");
+        assert_eq!(judge(&neither).meaning.as_deref(), Some(STALE_SOCKETS));
+    }
 
     #[test]
     fn old_kernels_are_bad_and_say_why() {

@@ -1,13 +1,18 @@
-//! Other proxies' rules, firewalls, and devices of the network plugin.
+//! Other proxies' rules and programs, firewalls, and devices of the network plugin.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
-use super::{Finding, Health};
+use super::{Finding, Health, output};
 
 pub(super) fn checks() -> Vec<Finding> {
     let rules = Rules::read();
     let mut findings = vec![kube_proxy(&rules), forward(&rules), forwarding()];
     findings.push(network_plugin());
+    findings.push(programs(fairlead_proxy::others::socket_programs()));
     findings.push(processes());
     findings
 }
@@ -31,11 +36,6 @@ impl Rules {
     fn lines(&self) -> impl Iterator<Item = &str> {
         self.iptables.iter().chain(&self.nftables).flat_map(|text| text.lines())
     }
-}
-
-fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn kube_proxy(rules: &Rules) -> Finding {
@@ -97,21 +97,29 @@ fn forwarding() -> Finding {
 }
 
 fn network_plugin() -> Finding {
+    let configurations = names_in("/etc/cni/net.d");
+    let configurations: Vec<String> =
+        configurations.into_iter().filter(|name| !name.starts_with('.')).collect();
+    plugin(&configurations, &names_in("/sys/class/net"))
+}
+
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn plugin(configurations: &[String], devices: &[String]) -> Finding {
     let check = "network plugin";
-    let configurations = fs::read_dir("/etc/cni/net.d").into_iter().flatten().flatten();
-    let names: Vec<String> = configurations
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    let devices = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let devices: Vec<String> =
-        devices.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let is_cilium = devices.iter().any(|name| name == "cilium_host")
-        || names.iter().any(|name| name.contains("cilium"));
-    let found = match names.as_slice() {
+        || configurations.iter().any(|name| name.contains("cilium"));
+    let configured = match configurations {
         [] => "none configured in /etc/cni/net.d".to_owned(),
         names => names.join(", "),
     };
+    let found = format!("{configured}; devices {}", counted(devices));
     if is_cilium {
         return Finding::not(check, Health::Warning, found).of("proxy").means(
             "Cilium may balance Services itself (kubeProxyReplacement) before Fairlead sees them",
@@ -119,6 +127,43 @@ fn network_plugin() -> Finding {
         );
     }
     Finding::ok(check, found).of("proxy")
+}
+
+/// `cni0, eth0, 42 veth…`: plugins name pods' devices alike, with a number or a sum behind.
+fn counted(devices: &[String]) -> String {
+    const ALIKE: [&str; 6] = ["veth", "cali", "lxc", "azv", "eni", "tap"];
+    let mut crowds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut single = vec![];
+    for name in devices.iter().filter(|name| *name != "lo") {
+        match ALIKE.into_iter().find(|first| name.starts_with(first)) {
+            Some(first) => *crowds.entry(first).or_default() += 1,
+            None => single.push(name.clone()),
+        }
+    }
+    single.extend(crowds.into_iter().map(|(first, count)| format!("{count} {first}…")));
+    if single.is_empty() { "none".to_owned() } else { single.join(", ") }
+}
+
+/// eBPF programs that change where sockets connect to; `None`: the kernel does not tell.
+fn programs(others: Option<BTreeSet<String>>) -> Finding {
+    let check = "other eBPF programs";
+    let Some(others) = others else {
+        return Finding::not(check, Health::Unknown, "the kernel does not tell this process")
+            .of("proxy")
+            .means(
+                "programs of others that change where sockets connect to are not seen from here",
+                "run `fairlead doctor` on the node as root",
+            );
+    };
+    if others.is_empty() {
+        return Finding::ok(check, "none that changes where sockets connect to").of("proxy");
+    }
+    let names: Vec<String> = others.into_iter().collect();
+    Finding::not(check, Health::Warning, names.join(", ")).of("proxy").means(
+        "they change where sockets connect to, too: of two that balance Services the first decides",
+        "turn Services off in whatever loaded them (Cilium: kubeProxyReplacement: false; Calico: \
+         bpfConnectTimeLoadBalancing: Disabled), or leave Services to it: --no-proxy",
+    )
 }
 
 /// Processes that do the same work.
@@ -144,4 +189,50 @@ fn processes() -> Finding {
         "remove the other one's DaemonSet or Deployment, or turn the role off here (--no-proxy, \
          --no-dns, --no-ingress)",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_network_plugin_is_named_with_its_devices_and_pods_are_counted() {
+        for (configurations, devices, health, found) in [
+            ("", "lo", Health::Ok, "none configured in /etc/cni/net.d; devices none"),
+            (
+                "10-flannel.conflist",
+                "cni0 eth0 flannel.1 lo veth01 veth02",
+                Health::Ok,
+                "10-flannel.conflist; devices cni0, eth0, flannel.1, 2 veth…",
+            ),
+            (
+                "05-cilium.conflist",
+                "cilium_host eth0 lxc1",
+                Health::Warning,
+                "05-cilium.conflist; devices cilium_host, eth0, 1 lxc…",
+            ),
+        ] {
+            let finding = plugin(&names(configurations), &names(devices));
+            assert_eq!((finding.health, finding.found.as_str()), (health, found));
+            assert_eq!(finding.cure.is_some(), health != Health::Ok, "{found}");
+        }
+    }
+
+    #[test]
+    fn programs_that_balance_sockets_elsewhere_are_named_with_a_cure() {
+        let cilium = BTreeSet::from(["cil_sock4_conne".to_owned()]);
+        for (others, health, found) in [
+            (Some(BTreeSet::new()), Health::Ok, "none that changes where sockets connect to"),
+            (Some(cilium), Health::Warning, "cil_sock4_conne"),
+            (None, Health::Unknown, "the kernel does not tell this process"),
+        ] {
+            let finding = programs(others);
+            assert_eq!((finding.health, finding.found.as_str()), (health, found));
+            assert_eq!(finding.cure.is_some(), health != Health::Ok, "{found}");
+        }
+    }
 }

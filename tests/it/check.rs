@@ -134,6 +134,7 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
     let named = |name: &str| findings.iter().find(|finding| finding["check"] == name);
     for check in [
         "kernel version",
+        "kernel options",
         "BTF",
         "cgroup2",
         "BPF file system",
@@ -142,6 +143,9 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
         "clock",
         "kube-proxy's rules",
         "firewall FORWARD",
+        "network plugin",
+        "other eBPF programs",
+        "other data planes",
         "port 53/udp",
     ] {
         assert!(named(check).is_some(), "{check}: {report:#}");
