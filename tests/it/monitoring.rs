@@ -162,13 +162,20 @@ fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
         }
     };
     traffic();
-    let told = names(&page(10249, "/metrics"));
+    let metrics = page(10249, "/metrics");
+    let told = names(&metrics);
     let queries = queries();
     let asked: BTreeSet<String> = queries.iter().flat_map(|query| names(query)).collect();
-    let documented = names(&read("docs/monitoring.md"));
-    let asked: BTreeSet<String> = asked.union(&documented).cloned().collect();
+    let reference = read("docs/monitoring.md");
+    let asked: BTreeSet<String> = asked.union(&names(&reference)).cloned().collect();
     let missing: Vec<&String> = asked.difference(&told).collect();
     assert!(missing.is_empty(), "asked for and never told: {missing:?}\n{told:?}");
+    let of_type = |line: &str| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned);
+    let kinds: Vec<String> = metrics.lines().filter_map(of_type).collect();
+    assert!(kinds.len() > 80, "{kinds:?}");
+    let silent: Vec<&String> =
+        kinds.iter().filter(|name| !reference.contains(&format!("`{name}`"))).collect();
+    assert!(silent.is_empty(), "told, and not in docs/monitoring.md: {silent:?}");
 
     let query = |text: &str| -> Value {
         let form: String =
