@@ -18,7 +18,7 @@ pub(crate) struct Args {
     bpffs: PathBuf,
     /// Leave new connections to another proxy at once, and those that are open their way for so many
     /// seconds more. The agent must have ended: it would write back what this takes out
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, env = "FAIRLEAD_DRAIN")]
     drain: u64,
     /// Take away what kube-proxy left instead: its nftables tables, iptables chains, ipsets and virtual
     /// servers. Fairlead stays

@@ -23,7 +23,7 @@ pub(crate) struct ManArgs {
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Print every command and flag as Markdown instead
-    #[arg(long, conflicts_with = "directory")]
+    #[arg(long, conflicts_with = "directory", env = "FAIRLEAD_MARKDOWN")]
     markdown: bool,
 }
 

@@ -116,6 +116,29 @@ mod tests {
         );
     }
 
+    /// On without a word; what turns them off has a variable.
+    const ROLES: [&str; 3] = ["proxy", "dns", "ingress"];
+
+    #[test]
+    fn every_flag_has_a_variable_named_after_it_and_a_line_of_help() {
+        let command = Cli::command();
+        let all = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+        for (sub, arg) in all.flat_map(|sub| sub.get_arguments().map(move |arg| (sub, arg))) {
+            let Some(long) = arg.get_long().filter(|long| *long != "help") else { continue };
+            if arg.is_hide_set() {
+                continue;
+            }
+            let place = format!("fairlead {} --{long}", sub.get_name());
+            assert!(arg.get_help().is_some(), "{place}: no help");
+            if ROLES.contains(&long) {
+                continue;
+            }
+            let variable = format!("FAIRLEAD_{}", long.to_ascii_uppercase().replace('-', "_"));
+            let own = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(own.as_deref(), Some(&*variable), "{place}");
+        }
+    }
+
     #[test]
     fn every_flag_is_there_with_its_variable() {
         let made = markdown(&Cli::command());

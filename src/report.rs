@@ -1,6 +1,7 @@
 //! What commands tell: each report is data with a stable shape (`-o json`) and a text for people.
 
 pub(crate) mod endpoints;
+pub(crate) mod maps;
 pub(crate) mod names;
 pub(crate) mod part;
 pub(crate) mod routes;
@@ -14,7 +15,7 @@ mod tests {
     use serde::{Serialize, de::DeserializeOwned};
     use serde_json::Value;
 
-    use super::{names, routes, services, status, trace, traffic};
+    use super::{maps, names, routes, services, status, trace, traffic};
     use crate::{check, doctor};
 
     const REFERENCE: &str =
@@ -46,6 +47,7 @@ mod tests {
         is_whole::<names::Names>("fairlead names");
         is_whole::<trace::Trace>("fairlead trace");
         is_whole::<trace::live::Event>("fairlead trace --live");
+        is_whole::<maps::Maps>("fairlead plan, fairlead dump");
         is_whole::<check::Report>("fairlead check");
         is_whole::<doctor::Report>("fairlead doctor");
     }
