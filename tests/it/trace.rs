@@ -271,7 +271,8 @@ const CASES: [Case; 20] = [
         ask: &["https://shop.example/cart"],
         verdict: "bad certificate",
         text: "clients that verify it refuse the self-signed certificate",
-        cure: "Secret shop/shop-tls does not exist; the default certificate is served",
+        cure: "Secret shop/shop-tls does not exist; the default certificate is served: put the Secret \
+               right (kubectl create secret tls), or its name in spec.tls of the Ingress",
     },
 ];
 

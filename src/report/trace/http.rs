@@ -117,13 +117,17 @@ pub(super) fn request(view: &View<'_>, target: &Target, mut trace: Trace) -> any
         }
         Outcome::Forwarded => match wrong_certificate {
             Some(choice) => {
-                let cure = choice.problem.clone().unwrap_or_else(|| {
-                    format!(
+                let cure = match &choice.problem {
+                    Some(problem) => format!(
+                        "{problem}: put the Secret right (kubectl create secret tls), or its name \
+                         in spec.tls of the Ingress"
+                    ),
+                    None => format!(
                         "no TLS section of an Ingress names {}: add one with a Secret, or give the \
                          agent --default-certificate",
                         target.host
-                    )
-                });
+                    ),
+                };
                 let text = "clients that verify it refuse the self-signed certificate";
                 trace.end("bad certificate", text, Some(cure));
             }
