@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -376,7 +376,7 @@ async fn follow(
             }
         };
         let newest: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
-        let old = known.clone();
+        let (old, begun) = (known.clone(), Instant::now());
         let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
         // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
         let snapshot = newest.clone();
@@ -390,6 +390,14 @@ async fn follow(
         match updated {
             Ok(Some(updated)) => {
                 let revision = updated.revision();
+                if let Some(newest) = &newest {
+                    tracing::debug!(
+                        revision,
+                        changed = %newest.changes_since(known.revision().unwrap_or(0)),
+                        elapsed = ?begun.elapsed(),
+                        "DNS: names in force"
+                    );
+                }
                 // Also where they were there before the server.
                 if revision.is_some() && !std::mem::replace(&mut is_said, true) {
                     tracing::info!(services = updated.service_count(), "DNS: names are in sync");

@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -197,7 +198,9 @@ fn plan(
 
 impl Outlets {
     fn put_in_force(&self, snapshot: &fairlead_state::Snapshot) {
+        let begun = Instant::now();
         let mut planner = lock(&self.planner);
+        let known = planner.revision();
         let planned = planner.apply(snapshot);
         if planned.settings {
             self.put_settings(planner.config());
@@ -214,6 +217,12 @@ impl Outlets {
         }
         drop(planner);
         self.revision.send_replace(snapshot.revision());
+        // Endpoints are not among it: they come and go.
+        if planned.settings || planned.certificates || planned.routes || planned.streams {
+            let (revision, elapsed) = (snapshot.revision(), begun.elapsed());
+            let changed = snapshot.changes_since(known);
+            tracing::info!(revision, %changed, ?elapsed, "Ingress: in force");
+        }
         self.go.send_if_modified(|go| !std::mem::replace(go, true));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlead_state::store::Snapshots;
+use fairlead_state::{Changes, store::Snapshots};
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
@@ -63,6 +63,8 @@ pub async fn run<M: Maps + Send + 'static>(
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
     let mut schedule = Schedule::new();
+    // The revision of the last pass, for the log.
+    let mut known = 0;
     // A snapshot may be there already.
     snapshots.mark_changed();
     loop {
@@ -71,6 +73,7 @@ pub async fn run<M: Maps + Send + 'static>(
         let snapshot = snapshots.borrow_and_update().clone();
         let Some(snapshot) = snapshot else { continue };
         let started = Instant::now();
+        let newest = snapshot.clone();
         // Thousands of system calls, at worst: no work for a thread that serves others.
         let pass = tokio::task::spawn_blocking(move || {
             let report = match cause {
@@ -85,7 +88,11 @@ pub async fn run<M: Maps + Send + 'static>(
         let elapsed = started.elapsed();
         schedule.plan_retry(sync.is_behind(), matches!(cause, Cause::Retry));
         let news = publish(&sync, &report, elapsed, &status);
-        log(&report, elapsed, &news);
+        log(&report, &news);
+        if report.entries() > 0 {
+            log_written(&report, elapsed, &newest.changes_since(known));
+        }
+        known = newest.revision();
     }
 }
 
@@ -156,7 +163,7 @@ struct News {
     is_error_new: bool,
 }
 
-fn log(report: &Report, elapsed: Duration, news: &News) {
+fn log(report: &Report, news: &News) {
     if let Some(error) = &report.error
         && news.is_error_new
     {
@@ -171,16 +178,18 @@ fn log(report: &Report, elapsed: Duration, news: &News) {
     if report.drift > 0 {
         tracing::warn!(entries = report.drift, "maps were changed by somebody else: repaired");
     }
-    if report.entries() > 0 {
-        tracing::info!(
-            revision = report.revision,
-            services = report.services,
-            frontends = report.frontends_put,
-            frontends_removed = report.frontends_deleted,
-            backends = report.backends_put,
-            backends_removed = report.backends_deleted,
-            ?elapsed,
-            "services written"
-        );
-    }
+}
+
+fn log_written(report: &Report, elapsed: Duration, changed: &Changes) {
+    tracing::info!(
+        revision = report.revision,
+        %changed,
+        services = report.services,
+        frontends = report.frontends_put,
+        frontends_removed = report.frontends_deleted,
+        backends = report.backends_put,
+        backends_removed = report.backends_deleted,
+        ?elapsed,
+        "services written"
+    );
 }

@@ -65,3 +65,21 @@ pub enum Dirty {
     /// The ServiceImport or any of its EndpointSlices.
     ServiceImport(Key),
 }
+
+impl fmt::Display for Dirty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, key) = match self {
+            Self::Service(key) => (Kind::Service, key),
+            Self::Node(key) => (Kind::Node, key),
+            Self::Namespace(key) => (Kind::Namespace, key),
+            Self::Pod(key) => (Kind::Pod, key),
+            Self::Ingress(key) => (Kind::Ingress, key),
+            Self::IngressClass(key) => (Kind::IngressClass, key),
+            Self::Secret(key) => (Kind::Secret, key),
+            Self::ConfigMap(key) => (Kind::ConfigMap, key),
+            Self::ServiceCidr(key) => (Kind::ServiceCidr, key),
+            Self::ServiceImport(key) => (Kind::ServiceImport, key),
+        };
+        write!(f, "{kind} {key}")
+    }
+}

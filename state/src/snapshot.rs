@@ -1,6 +1,6 @@
 //! The cluster at one revision: immutable, shared, cheap to derive the next one from.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Instant};
 
 use imbl::{OrdMap, Vector};
 
@@ -22,6 +22,28 @@ pub enum Changes {
     All,
     /// Exactly these.
     Some(BTreeSet<Dirty>),
+}
+
+/// Of how many objects a line of a log tells the names.
+const NAMED_MAX: usize = 3;
+
+/// For logs: `Service shop/web, Ingress shop/web and 40 more`, `everything`, `nothing`.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dirty = match self {
+            Self::All => return f.write_str("everything"),
+            Self::Some(dirty) if dirty.is_empty() => return f.write_str("nothing"),
+            Self::Some(dirty) => dirty,
+        };
+        for (place, one) in dirty.iter().take(NAMED_MAX).enumerate() {
+            let before = if place > 0 { ", " } else { "" };
+            write!(f, "{before}{one}")?;
+        }
+        match dirty.len().saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }
 
 /// EndpointSlices by what they are of, in the order of their names. A map's smallest node would be larger

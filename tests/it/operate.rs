@@ -68,6 +68,44 @@ fn status_tells_roles_revision_maps_programs_and_warnings() {
     }
 }
 
+/// A Service, and an Ingress that leads to another.
+const LATE: [(&str, &str); 2] = [
+    (
+        "Service default/late",
+        "{apiVersion: v1, kind: Service, metadata: {name: late}, \
+         spec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}}",
+    ),
+    (
+        "Ingress default/late",
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: late}, spec: \
+         {ingressClassName: fairlead, rules: [{host: late.example, http: {paths: [{path: /, \
+         pathType: Prefix, backend: {service: {name: hello, port: {number: 80}}}}]}}]}}",
+    ),
+];
+
+#[test]
+fn a_change_is_a_line_with_object_revision_and_duration_and_no_line_has_a_secret() {
+    let world = World::with_pods(1);
+    let certificate = Certificate::apply(&world);
+    let agent = agent(&world, &["--log-format=json", "--log-level=debug"]);
+    let told = [&["services written", "DNS: names in force"][..], &["Ingress: in force"]];
+    for ((object, manifest), lines) in LATE.into_iter().zip(told) {
+        world.apply(&format!("{}.yaml", object.replace(['/', ' '], "-")), manifest);
+        let changed = format!("\"changed\":\"{object}\"");
+        for message in lines {
+            let parts = [&*changed, *message];
+            let line: Value = serde_json::from_str(&agent.await_line(&parts)).expect("JSON");
+            assert!(line["revision"].as_u64() > Some(1), "{line}");
+            assert!(line["elapsed"].as_str().is_some_and(|span| span.ends_with('s')), "{line}");
+            assert_eq!(agent.lines_with(&parts).len(), 1, "{}", agent.log());
+        }
+    }
+    for line in agent.log().lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "no JSON: {line}");
+    }
+    assert!(!certificate.is_betrayed_by(&agent.log()), "{}", agent.log());
+}
+
 #[test]
 fn without_an_agent_there_is_one_line_with_the_cure_and_status_1() {
     let world = World::with_pods(1);

@@ -265,6 +265,23 @@ fn a_slice_that_moves_makes_both_services_dirty() {
 }
 
 #[test]
+fn a_few_changes_are_told_by_name_and_many_by_number() {
+    let of = |names: &[&str]| {
+        let services = names.iter().map(|name| Dirty::Service(Key::new("n", *name)));
+        Changes::Some(services.collect())
+    };
+    for (changes, told) in [
+        (Changes::All, "everything"),
+        (of(&[]), "nothing"),
+        (of(&["a"]), "Service n/a"),
+        (of(&["b", "a", "c"]), "Service n/a, Service n/b, Service n/c"),
+        (of(&["a", "b", "c", "d", "e"]), "Service n/a, Service n/b, Service n/c and 2 more"),
+    ] {
+        assert_eq!(changes.to_string(), told);
+    }
+}
+
+#[test]
 fn an_equal_object_is_no_change() {
     let (mut store, snapshots) = Store::new([Kind::Service]);
     assert!(store.apply([empty(Kind::Service), Change::Upsert(service("a", 1))]));
