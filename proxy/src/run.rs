@@ -1,8 +1,8 @@
 //! The synchroniser at work: newest snapshot, pass, retry, verification.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use fairlead_state::{Changes, store::Snapshots};
+use fairlead_state::{Changes, Snapshot, store::Snapshots};
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
@@ -63,17 +63,21 @@ pub async fn run<M: Maps + Send + 'static>(
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
     let mut schedule = Schedule::new();
-    // The revision of the last pass, for the log.
+    // The revision that was planned last, for the log.
     let mut known = 0;
     // A snapshot may be there already.
     snapshots.mark_changed();
     loop {
         let next = cancel.run_until_cancelled(schedule.next(&mut snapshots));
         let Some(cause) = next.await else { return Ok(()) };
-        let snapshot = snapshots.borrow_and_update().clone();
-        let Some(snapshot) = snapshot else { continue };
+        let Some(snapshot) = take(&mut snapshots, cause) else { continue };
         let started = Instant::now();
-        let newest = snapshot.clone();
+        let changed = match cause {
+            Cause::Snapshot => {
+                snapshot.changes_since(std::mem::replace(&mut known, snapshot.revision()))
+            }
+            Cause::Retry | Cause::Verify => Changes::Some(BTreeSet::new()),
+        };
         // Thousands of system calls, at worst: no work for a thread that serves others.
         let pass = tokio::task::spawn_blocking(move || {
             let report = match cause {
@@ -90,9 +94,17 @@ pub async fn run<M: Maps + Send + 'static>(
         let news = publish(&sync, &report, elapsed, &status);
         log(&report, &news);
         if report.entries() > 0 {
-            log_written(&report, elapsed, &newest.changes_since(known));
+            log_written(&report, elapsed, &changed);
         }
-        known = newest.revision();
+    }
+}
+
+/// The snapshot a pass is made for. One that has come by the time of a retry or a comparison, which
+/// go by what was planned, has its own turn afterwards.
+fn take(snapshots: &mut Snapshots, cause: Cause) -> Option<Arc<Snapshot>> {
+    match cause {
+        Cause::Snapshot => snapshots.borrow_and_update().clone(),
+        Cause::Retry | Cause::Verify => snapshots.borrow().clone(),
     }
 }
 
@@ -192,4 +204,21 @@ fn log_written(report: &Report, elapsed: Duration, changed: &Changes) {
         ?elapsed,
         "services written"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_comes_with_a_retry_or_a_comparison_is_not_lost() {
+        let (publisher, mut snapshots) = watch::channel(None);
+        publisher.send_replace(Some(Arc::new(Snapshot::default())));
+        for cause in [Cause::Retry, Cause::Verify] {
+            assert!(take(&mut snapshots, cause).is_some());
+            assert!(snapshots.has_changed().unwrap(), "its turn is to come");
+        }
+        assert!(take(&mut snapshots, Cause::Snapshot).is_some());
+        assert!(!snapshots.has_changed().unwrap());
+    }
 }
