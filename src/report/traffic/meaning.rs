@@ -28,9 +28,9 @@ fn of_proxy(reason: &str) -> &'static str {
         "extension_header" => "left alone: IPv6 extension headers that are not looked behind",
         "malformed" => "left alone: headers cut short or contradicting themselves",
         "source_denied" => {
-            "refused: the client is in none of loadBalancerSourceRanges (`fairlead trace --from ADDRESS` names the Service)"
+            "dropped: the client is in none of loadBalancerSourceRanges (`fairlead trace --from ADDRESS` names the Service)"
         }
-        "no_local_backends" => "refused: traffic policy Local, and no endpoint on this node",
+        "no_local_backends" => "dropped: traffic policy Local, and no endpoint on this node",
         "unallocated_address" => {
             "refused: an address of the Service CIDR that no Service has: a stale address, or a deleted Service"
         }
