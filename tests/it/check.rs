@@ -157,12 +157,32 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
     }
 }
 
+/// Those people are told of.
+const COMMANDS: [&str; 16] = [
+    "agent",
+    "demo",
+    "status",
+    "traffic",
+    "services",
+    "routes",
+    "names",
+    "trace",
+    "plan",
+    "dump",
+    "check",
+    "doctor",
+    "completions",
+    "man",
+    "cleanup",
+    "version",
+];
+
 #[test]
 fn completions_and_manual_pages_know_every_command() {
     let folder = tempfile::tempdir().expect("a directory");
     let at = folder.path().display().to_string();
     assert_eq!(run(&["man", &at]).status.code(), Some(0));
-    for command in ["agent", "status", "services", "routes", "names", "trace", "check", "doctor"] {
+    for command in COMMANDS {
         assert!(folder.path().join(format!("fairlead-{command}.1")).exists(), "{command}");
         for shell in ["bash", "zsh", "fish"] {
             let script = run(&["completions", shell]);
