@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use nix::sys::signal::Signal;
+
 use super::support::world::{FAIRLEAD, World};
 
 const DNS_ONLY: [&str; 2] = ["--no-proxy", "--no-ingress"];
@@ -39,6 +41,30 @@ fn settings_change_while_running_and_a_bad_file_changes_nothing() {
     agent.await_line(&["cluster-domain", "next start"]);
     assert_eq!(world.await_answer("node", QUESTION).ok(), 1, "{}", agent.log());
     assert_eq!(agent.lines_with(&["ERROR"]).len(), 1, "{}", agent.log());
+}
+
+#[test]
+fn a_hangup_looks_at_files_again_and_ends_no_agent() {
+    let world = World::with_pods(1);
+    let file = world.root().join("config.yaml");
+    write(&file, "dns-ttl: 7\n");
+    // Nothing happens in the file's own directory when it is written by its name in another.
+    let elsewhere = tempfile::tempdir_in(world.root()).expect("a directory");
+    let other_name = elsewhere.path().join("config.yaml");
+    fs::hard_link(&file, &other_name).expect("one file system");
+    let path = file.display().to_string();
+    let agent = world.agent_with(&["--no-proxy", "--no-ingress", "--config", &path]);
+    agent.await_ready(&world);
+    for (text, told) in [
+        ("dns-ttl: 8\n", ["settings changed", "dns-ttl: 7 -> 8"]),
+        ("dns-ttl: nine\n", ["ERROR", "stay in force"]),
+        ("dns-ttl: 9\n", ["settings changed", "dns-ttl: 8 -> 9"]),
+    ] {
+        fs::write(&other_name, text).expect("writable");
+        agent.signal(Signal::SIGHUP);
+        agent.await_line(&told);
+    }
+    assert_eq!(world.await_answer("node", QUESTION).ok(), 1, "{}", agent.log());
 }
 
 #[test]

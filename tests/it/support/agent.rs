@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
+
 use super::world::World;
 
 /// How long a test waits for a line of log or an end.
@@ -132,8 +134,13 @@ impl Agent {
 
     /// SIGTERM: it drains and ends.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        nix::sys::signal::kill(pid, signal).expect("it runs");
     }
 
     /// Waits until it ends by itself; its log is then complete.
