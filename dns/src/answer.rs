@@ -159,10 +159,7 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
         return None;
     }
     let (bytes, code) = entry.answer(question, query, buffer, limit, now, rotation)?;
-    note(if entry.is_denial() { CacheUse::Denial } else { CacheUse::Success });
-    if is_stale {
-        note(CacheUse::Stale);
-    }
+    book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
     let made = Made { bytes, code, by: Plugin::Cache };
     if freshness == Freshness::Fresh || failed_lately || entry.refreshing.swap(true, Relaxed) {
         return Some(Outcome::Reply(made));

@@ -53,7 +53,7 @@ pub(crate) struct Entry {
     hits: AtomicU32,
     /// Seconds after `stored`.
     last_hit: AtomicU64,
-    /// When the upstreams last failed, in seconds after `stored`, plus one; 0: never.
+    /// When the upstreams last failed, in milliseconds after `stored`, plus one; 0: never.
     failed: AtomicU64,
     /// Someone is asking again.
     pub(crate) refreshing: AtomicBool,
@@ -157,15 +157,24 @@ impl Entry {
 
     /// Remembers that the upstreams have no better answer just now.
     pub(crate) fn note_failure(&self, now: Instant) {
-        let age = now.saturating_duration_since(self.stored);
-        self.failed.store(age.as_secs() + 1, Relaxed);
+        self.failed.store(self.age_ms(now), Relaxed);
     }
 
-    /// Whether the upstreams failed a moment ago and need not be asked again at once.
+    /// Whether the upstreams failed a moment ago, or are late and still being asked: nobody need wait
+    /// for them once more.
     pub(crate) fn failed_lately(&self, now: Instant) -> bool {
-        let age = now.saturating_duration_since(self.stored).as_secs() + 1;
         let failed = self.failed.load(Relaxed);
-        failed > 0 && age.saturating_sub(failed) < self.recheck.as_secs()
+        if failed == 0 {
+            return false;
+        }
+        let since = Duration::from_millis(self.age_ms(now).saturating_sub(failed));
+        self.refreshing.load(Relaxed) || since < self.recheck
+    }
+
+    /// Plus one.
+    fn age_ms(&self, now: Instant) -> u64 {
+        let age = now.saturating_duration_since(self.stored).as_millis();
+        u64::try_from(age).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Counts a question and says how good the entry is.

@@ -151,6 +151,37 @@ fn memory_is_bounded_by_places_and_by_bytes() {
 }
 
 #[test]
+fn a_failure_is_known_for_its_time_to_the_millisecond_and_while_upstreams_are_late() {
+    let now = Instant::now();
+    let at = |ms| now + Duration::from_millis(ms);
+    for (recheck_ms, after_ms, is_asked, wanted) in [
+        (500, 499, false, true),
+        (500, 500, false, false),
+        (1000, 999, false, true),
+        (0, 0, false, false),
+        // Who asked first waits no longer, but an answer may still come.
+        (0, 5000, true, true),
+        (500, 5000, true, true),
+    ] {
+        let stale = Stale {
+            period: Duration::from_secs(3600),
+            verify: true,
+            verify_timeout: Duration::ZERO,
+            ttl_seconds: 0,
+            failure_recheck: Duration::from_millis(recheck_ms),
+        };
+        let cache = cache(|options| options.stale = Some(stale));
+        keep(&cache, "a.example", 100, 1, now);
+        let (entry, _) = cache.find(&lower("a.example"), rtype::A, PLAIN, now).unwrap();
+        entry.refreshing.store(is_asked, Relaxed);
+        assert!(!entry.failed_lately(at(900)), "nothing has failed");
+        entry.note_failure(at(900));
+        let lately = entry.failed_lately(at(900 + after_ms));
+        assert_eq!(lately, wanted, "{recheck_ms} ms, after {after_ms} ms, asked {is_asked}");
+    }
+}
+
+#[test]
 fn a_denial_takes_the_place_of_an_answer() {
     let now = Instant::now();
     let cache = cache(|_| {});

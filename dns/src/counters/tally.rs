@@ -271,6 +271,14 @@ impl Book<'_> {
         }
     }
 
+    /// Answered by a kept answer or denial, perhaps past its time.
+    pub(crate) fn kept(self, is_denial: bool, is_stale: bool) {
+        self.cached(if is_denial { CacheUse::Denial } else { CacheUse::Success });
+        if is_stale {
+            self.cached(CacheUse::Stale);
+        }
+    }
+
     /// `autopath` has found a name further along the search path.
     pub(crate) fn walked(self) {
         self.add(&self.tally.walks, 1);

@@ -47,6 +47,13 @@ pub(super) struct Wanted<'n> {
     pub(super) wishes: Wishes,
 }
 
+/// Since when the upstreams are being asked again for a kept answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    Now,
+    Before,
+}
+
 /// What a request wants of upstreams.
 pub(super) fn wishes(request: &Request) -> Wishes {
     Wishes {
@@ -73,24 +80,27 @@ impl SlowPath {
         let now = Instant::now();
         let Wanted { lower, qtype, wishes, .. } = wanted;
         let kept = cache.and_then(|cache| cache.find(lower, qtype.into(), wishes.flavour, now));
-        let stale = match kept {
-            Some((entry, Freshness::Stale(_))) => Some(entry),
-            Some((entry, _)) => match kept_message(&entry, wanted, now) {
-                Some(message) => return Ok((message, Plugin::Cache)),
-                None => None,
-            },
-            None => None,
-        };
+        let mut stale = None;
+        if let Some((entry, freshness)) = kept {
+            let is_stale = matches!(freshness, Freshness::Stale(_));
+            // RFC 9520 §3.2.
+            if entry.is_failure() && !is_stale {
+                return Err(ResponseCode::ServFail);
+            }
+            if self.is_good(course, site, wanted, (&entry, freshness))
+                && let Some(message) = kept_message(&entry, wanted, now)
+            {
+                let book = site.ledger.book(counters.shared);
+                book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
+                return Ok((message, Plugin::Cache));
+            }
+            stale = is_stale.then_some(entry);
+        }
         let asked = self.ask_upstreams(site, wanted, cache, counters);
         let most = cache.and_then(Cache::stale).map(|stale| stale.verify_timeout);
         let asked = match (&stale, most.filter(|most| !most.is_zero())) {
             (Some(stale), Some(most)) => timeout(most, asked).await.unwrap_or_else(|_| {
-                // A network's own answer is asked for by that network's next question.
-                let everyones = wishes.flavour.subnet.is_none();
-                let is_first = everyones && !stale.refreshing.swap(true, Relaxed);
-                if is_first && !self.ask_on(course, site, wanted) {
-                    stale.refreshing.store(false, Relaxed);
-                }
+                self.ask_meanwhile(course, site, wanted, stale);
                 Err(ResponseCode::ServFail)
             }),
             _ => asked.await,
@@ -99,13 +109,63 @@ impl SlowPath {
             // RFC 8767 §4.
             (Err(code), Some(stale)) => {
                 let book = site.ledger.book(counters.shared);
-                book.into_iter().for_each(|book| book.cached(CacheUse::Stale));
-                stale.note_failure(now);
+                book.into_iter().for_each(|book| book.kept(stale.is_denial(), true));
+                // Upstreams may have taken their time to fail.
+                stale.note_failure(Instant::now());
                 let kept = kept_message(&stale, wanted, now);
                 kept.map(|message| (message, Plugin::Cache)).ok_or(code)
             }
             (asked, _) => asked.map(|message| (message, Plugin::Forward)),
         }
+    }
+
+    /// Whether a kept answer is told as it is: as on the fast path. One that is about to end, or past
+    /// its end, is asked for meanwhile.
+    fn is_good(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        wanted: Wanted<'_>,
+        (entry, freshness): (&Entry, Freshness),
+    ) -> bool {
+        let stale = site.cache.as_deref().and_then(Cache::stale);
+        match freshness {
+            Freshness::Fresh => true,
+            Freshness::Prefetch => {
+                if self.ask_meanwhile(course, site, wanted, entry) == Some(Begun::Now) {
+                    let book = site.ledger.book(course.counters.shared);
+                    book.into_iter().for_each(|book| book.cached(CacheUse::Prefetch));
+                }
+                true
+            }
+            Freshness::Stale(_) if entry.failed_lately(Instant::now()) => true,
+            Freshness::Stale(_) => {
+                stale.is_some_and(|stale| !stale.verify)
+                    && self.ask_meanwhile(course, site, wanted, entry).is_some()
+            }
+        }
+    }
+
+    /// Has the upstreams asked without a client that waits; `None` if nobody asks them.
+    fn ask_meanwhile(
+        &self,
+        course: &Course<'_>,
+        site: &Site,
+        wanted: Wanted<'_>,
+        entry: &Entry,
+    ) -> Option<Begun> {
+        // A network's own answer is asked for by that network's next question.
+        if wanted.wishes.flavour.subnet.is_some() {
+            return None;
+        }
+        if entry.refreshing.swap(true, Relaxed) {
+            return Some(Begun::Before);
+        }
+        let asks = self.ask_on(course, site, wanted);
+        if !asks {
+            entry.refreshing.store(false, Relaxed);
+        }
+        asks.then_some(Begun::Now)
     }
 
     /// Asks for what a client waits for no longer; whether it does. Of a name that `rewrite` has made

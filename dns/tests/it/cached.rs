@@ -237,6 +237,36 @@ async fn verify_waits_for_silent_upstreams_no_longer_than_it_is_told() {
 }
 
 #[tokio::test]
+async fn silent_upstreams_are_waited_for_once_on_the_slow_path_too() {
+    // Each question that was logged waited for them, whatever serve_stale said; and each of any kind did
+    // with a FAILURE_RECHECK of 0, or when they took longer to fail than it is long.
+    const QUESTIONS: u64 = 30;
+    for (log, mode) in [
+        ("log", "immediate"),
+        ("log", "verify 1s 7s 1m"),
+        ("log", "verify 1s 7s 0"),
+        ("", "verify 1s 7s 0"),
+        ("", "verify 1s 7s 500ms"),
+    ] {
+        let (to, silent) = silenceable().await;
+        let cache = format!("{log}\n cache {{\n success 100 1 0\n serve_stale 1h {mode}\n }}");
+        let world = World::by(&corefile(to, &cache), vec![]).await;
+        assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+        silent.store(true, Ordering::SeqCst);
+        until(&world, "www.example.", |_| report(&world).served_stale > 0).await;
+        let (begun, before) = (Instant::now(), report(&world));
+        for _ in 0..QUESTIONS {
+            assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+        }
+        assert!(begun.elapsed() < PATIENCE, "{log} {mode}: {:?}", begun.elapsed());
+        let now = report(&world);
+        assert_eq!(now.hits[0] - before.hits[0], QUESTIONS, "{log} {mode}");
+        assert_eq!(now.served_stale - before.served_stale, QUESTIONS, "{log} {mode}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn what_a_rewrite_asks_for_is_asked_on_by_no_other_server_block() {
     let (to, silent) = silenceable().await;
     let (other, asked, _) = counting().await;
