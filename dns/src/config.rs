@@ -28,8 +28,8 @@ pub struct DnsConfig {
     pub pods: Pods,
     /// A Corefile: it takes the place of every setting here but addresses and threads.
     pub corefile: Option<Arc<Corefile>>,
-    /// Questions a second of each client by UDP, and as many at once; further ones are dropped. `None`:
-    /// no limit.
+    /// Questions a second of each client, by UDP and TCP together, and as many at once; further ones
+    /// are dropped. `None`: no limit.
     pub client_rate: Option<NonZeroU32>,
     /// UDP threads per listen address; `None` for one per core, at most [`THREADS_MAX`].
     pub threads: Option<usize>,

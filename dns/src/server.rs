@@ -105,6 +105,7 @@ pub fn start(
     let policy = Arc::new(ArcSwap::from_pointee(policy));
     let slow = SlowPath::new(runtime.clone(), tasks.clone(), policy.clone(), zone.clone());
     let counters = Registry::default();
+    let rate = config.client_rate.map(|rate| Arc::new(Rate::new(rate)));
     let server = Server {
         group: 0,
         policy: policy.clone(),
@@ -114,9 +115,9 @@ pub fn start(
         tasks: tasks.clone(),
         connections: Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX)),
         clients: Arc::default(),
+        rate: rate.clone(),
         cancel: cancel.clone(),
     };
-    let rate = config.client_rate.map(|rate| Arc::new(Rate::new(rate)));
     let mut workers = vec![];
     let stopping = Arc::new(AtomicBool::new(false));
     let mut sockets = vec![];

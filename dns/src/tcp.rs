@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
-    clients::{Connections, Seat},
+    clients::{Connections, Rate, Seat},
     counters::{Answered, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
     slow::{Asked, SlowPath},
@@ -65,6 +65,8 @@ pub(crate) struct Server {
     pub(crate) tasks: TaskTracker,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) clients: Arc<Connections>,
+    /// Of each client, by UDP and TCP together; `None`: as many questions as it likes.
+    pub(crate) rate: Option<Arc<Rate>>,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -149,6 +151,11 @@ impl Server {
             };
             self.counters.tcp_queries.fetch_add(1, Ordering::Relaxed);
             let source = reader.peer_addr()?;
+            // By UDP it would get no reply either; the connection is its own affair.
+            if self.rate.as_ref().is_some_and(|rate| !rate.admits(source.ip(), Instant::now())) {
+                self.counters.dropped(DropReason::ClientRate, 1);
+                continue;
+            }
             match self.at_once(&query, source, &mut question) {
                 Next::Reply(reply) => {
                     if replies.send(reply).await.is_err() {

@@ -8,11 +8,14 @@ use std::{
 
 use fairlead_dns::{DnsConfig, DropReason, Upstreams};
 use hickory_proto::{op::Message, rr::RecordType};
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::{
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
 
 use crate::{
     contract::objects,
-    world::{PATIENCE, World, query},
+    world::{PATIENCE, World, query, tcp_receive, tcp_send},
 };
 
 const NAME: &str = "web.demo.svc.cluster.local.";
@@ -97,6 +100,49 @@ async fn a_client_beyond_its_rate_is_not_answered_and_others_are() {
     }
     assert!(answers < 500, "{answers} of 1000 questions were answered");
     assert_eq!(answered(server, 2, 10).await, 10);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_no_way_around_a_client_s_rate() {
+    let world = world(Some(1)).await;
+    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+    let asked = query(NAME, RecordType::A).to_vec().unwrap();
+    for _ in 0..100 {
+        tcp_send(&mut stream, &asked).await;
+    }
+    assert_eq!(tcp_receive(&mut stream).await.answers.len(), 1);
+    let read = async {
+        while world.running.counts().tcp_queries < 100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, read).await.expect("all are read");
+    // Neither is one protocol a way around that of the other.
+    let before = dropped(&world, DropReason::ClientRate);
+    assert!(before > 50, "{before} of 100 questions were dropped");
+    let by_udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..20 {
+        by_udp.send_to(&asked, world.v4()).await.unwrap();
+    }
+    let refused = async {
+        while dropped(&world, DropReason::ClientRate) < before + 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("both are counted together");
+    assert_eq!(answered(world.v4(), 2, 1).await, 1, "others are answered");
+    // The connection lives on: what comes in time is answered.
+    let later = async {
+        loop {
+            tcp_send(&mut stream, &asked).await;
+            if timeout(Duration::from_millis(100), stream.peek(&mut [0])).await.is_ok() {
+                break tcp_receive(&mut stream).await;
+            }
+        }
+    };
+    let reply = timeout(PATIENCE, later).await.expect("a reply in its time");
+    assert_eq!(reply.answers.len(), 1);
     world.end().await;
 }
 
