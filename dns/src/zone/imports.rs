@@ -37,10 +37,20 @@ pub(crate) struct SetDomain {
     services: WireName,
 }
 
-/// One import's names: what stands in front of `SERVICE.NAMESPACE`, in wire form and lower case, and its
-/// records; none where only names below it have some.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ImportNames(BTreeMap<Vec<u8>, Vec<RrSet>>);
+/// Endpoints of one import that have names, each as often as it has ports. A reply cannot hold as many.
+pub(super) const SERVERS_MAX: usize = 1 << 14;
+/// Addresses, and servers, at one name: more do not fit into any message.
+const RECORDS_MAX: usize = 4096;
+
+/// One import's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ImportNames {
+    /// By what stands in front of `SERVICE.NAMESPACE`, in wire form and lower case; no records where only
+    /// names below it have some.
+    sets: BTreeMap<Vec<u8>, Vec<RrSet>>,
+    /// Endpoints beyond [`SERVERS_MAX`]: they have no names.
+    pub(super) left_out: usize,
+}
 
 /// An endpoint's name and address.
 struct Server<'s> {
@@ -84,7 +94,7 @@ impl ImportNames {
     ) -> Option<Self> {
         let own = domain.services.below(key).ok()?;
         let slices = slices.filter(|_| !origin.no_endpoints);
-        let servers: Vec<_> = slices.flat_map(|slice| servers(origin, &own, slice)).collect();
+        let (servers, left_out) = within(slices.flat_map(|slice| servers(origin, &own, slice)));
         if servers.is_empty() && (import.headless || origin.ignore_empty) {
             return None;
         }
@@ -101,8 +111,8 @@ impl ImportNames {
             drafts.serve(&own, *address, &import.ports);
         }
         let ttl_seconds = origin.ttl_seconds;
-        let names = drafts.0.into_iter().map(|(prefix, draft)| (prefix, draft.sets(ttl_seconds)));
-        Some(Self(names.collect()))
+        let sets = drafts.0.into_iter().map(|(prefix, draft)| (prefix, draft.sets(ttl_seconds)));
+        Some(Self { sets: sets.collect(), left_out })
     }
 }
 
@@ -131,8 +141,11 @@ impl Drafts {
 
 impl Draft {
     fn serve(&mut self, name: &WireName, address: IpAddr, ports: &[EndpointPort]) {
-        self.addresses.insert(address);
-        self.servers.extend(ports.iter().map(|port| (name.clone(), port.port, address)));
+        if self.addresses.len() < RECORDS_MAX {
+            self.addresses.insert(address);
+        }
+        let ports = ports.iter().take(RECORDS_MAX.saturating_sub(self.servers.len()));
+        self.servers.extend(ports.map(|port| (name.clone(), port.port, address)));
     }
 
     fn sets(&self, ttl_seconds: u32) -> Vec<RrSet> {
@@ -156,6 +169,21 @@ impl Draft {
         }
         sets
     }
+}
+
+/// The first of all servers, as many as may have names, and how many there are behind them.
+fn within<'s>(all: impl Iterator<Item = Server<'s>>) -> (Vec<Server<'s>>, usize) {
+    let (mut servers, mut room, mut left_out) = (vec![], SERVERS_MAX, 0);
+    for server in all {
+        match room.checked_sub(server.ports.len().max(1)) {
+            Some(left) if left_out == 0 => {
+                room = left;
+                servers.push(server);
+            }
+            _ => left_out += 1,
+        }
+    }
+    (servers, left_out)
 }
 
 /// The ready endpoints of one slice of a Service whose own name is `own`.
@@ -194,7 +222,7 @@ impl Zone {
             (b"svc", 1) => self.namespace(name.span(0, 1)),
             (b"svc", _) => {
                 let names = self.imports.get(name.span(last - 2, last));
-                let found = names.map(|names| names.0.get(name.span(0, last - 2)));
+                let found = names.map(|names| names.sets.get(name.span(0, last - 2)));
                 match found {
                     Some(Some(sets)) => {
                         let set = sets.iter().find(|set| set.rtype == qtype);
@@ -213,16 +241,17 @@ impl Zone {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_state::model::{Endpoint, Import, Key, Rare};
+    use std::net::Ipv4Addr;
+
+    use fairlead_state::model::{Endpoint, Import, Key, Protocol, Rare};
 
     use super::*;
-    use crate::corefile::KubernetesOptions;
+    use crate::{corefile::KubernetesOptions, wire::record::each_record};
 
-    #[test]
-    fn a_cluster_s_id_with_capitals_is_found_in_lower_case() {
-        let origin = Origin::new(&KubernetesOptions::default(), 5).unwrap();
-        let endpoint = Endpoint {
-            addresses: [IpAddr::from([10, 1, 0, 1])].into(),
+    /// Of `web` in `cluster`, with so many endpoints of one port.
+    fn imported(cluster: &str, endpoints: u32) -> EndpointSlice {
+        let endpoint = |number| Endpoint {
+            addresses: [IpAddr::from(Ipv4Addr::from_bits(0x0a01_0001 + number))].into(),
             ready: true,
             serving: true,
             terminating: false,
@@ -232,18 +261,56 @@ mod tests {
             hints: Rare::default(),
             pod: None,
         };
-        let slice = EndpointSlice {
+        let protocol = Protocol::Tcp;
+        let port = EndpointPort { name: "http".into(), protocol, port: 80, app_protocol: None };
+        EndpointSlice {
             key: Key::new("demo", "web-1"),
             service: Key::new("demo", ""),
             ipv6: false,
-            ports: [].into(),
-            endpoints: [endpoint].into(),
+            ports: [port].into(),
+            endpoints: (0..endpoints).map(endpoint).collect(),
             headless_label: false,
             trigger_time_ms: None,
-            import: Some(Arc::new(Import { service: "web".into(), cluster: "East".into() })),
-        };
+            import: Some(Arc::new(Import { service: "web".into(), cluster: cluster.into() })),
+        }
+    }
+
+    #[test]
+    fn a_cluster_s_id_with_capitals_is_found_in_lower_case() {
+        let origin = Origin::new(&KubernetesOptions::default(), 5).unwrap();
+        let slice = imported("East", 1);
         let own = WireName::from_text("web.demo.svc.set.test").unwrap();
         let [server] = &servers(&origin, &own, &slice)[..] else { panic!("one") };
         assert_eq!(server.prefix, b"\x0810-1-0-1\x04east");
+    }
+
+    #[test]
+    fn an_import_of_very_many_endpoints_has_no_more_names_than_a_server_has_room_for() {
+        // Whoever may write EndpointSlices of an import could take all memory of every node's DNS.
+        let origin = Origin::new(&KubernetesOptions::default(), 5).unwrap();
+        let domain = SetDomain::new("set.test").unwrap();
+        let import = ServiceImport {
+            key: Key::new("demo", "web"),
+            headless: true,
+            ips: [].into(),
+            ports: [].into(),
+        };
+        let most = u32::try_from(SERVERS_MAX).unwrap();
+        for (endpoints, left_out) in [(3, 0), (most, 0), (most + 5, 5)] {
+            let slice = Arc::new(imported("east", endpoints));
+            let key = b"\x03web\x04demo";
+            let slices = [&slice].into_iter();
+            let names = ImportNames::of(&origin, &domain, key, &import, slices).unwrap();
+            assert_eq!(names.left_out, left_out);
+            let count = |prefix: &[u8], rtype| {
+                let set = names.sets[prefix].iter().find(|set| set.rtype == rtype).unwrap();
+                each_record(&set.answers).count()
+            };
+            let shown = RECORDS_MAX.min(endpoints.try_into().unwrap());
+            assert_eq!([rtype::A, rtype::SRV].map(|rtype| count(b"", rtype)), [shown; 2]);
+            // At each endpoint's name, its cluster's, the Service's, and two of its port.
+            let named = SERVERS_MAX.min(endpoints.try_into().unwrap());
+            assert_eq!(names.sets.len(), named + 4);
+        }
     }
 }

@@ -10,8 +10,14 @@ use fairlead_state::{
 };
 
 use super::{
-    Known, Origin, Presence, Zone, authority::Authority, imports::ImportNames, name_servers,
-    outside::Outside, reverse::Pointer, service::ServiceNames, service_key,
+    Known, Origin, Presence, Zone,
+    authority::Authority,
+    imports::{ImportNames, SERVERS_MAX},
+    name_servers,
+    outside::Outside,
+    reverse::Pointer,
+    service::ServiceNames,
+    service_key,
 };
 
 /// Time to live of names of an earlier run, in seconds: as RFC 8767 §4 has it for stale data, or
@@ -131,9 +137,16 @@ impl Zone {
         let names = import.and_then(|import| {
             ImportNames::of(&origin, domain, &wire, import, snapshot.slices_of_import(key))
         });
-        match names {
-            Some(names) => drop(self.imports.insert(wire, names.into())),
-            None => drop(self.imports.remove(&wire)),
+        let left_out = names.as_ref().map_or(0, |names| names.left_out);
+        let old = match names {
+            Some(names) => self.imports.insert(wire, names.into()),
+            None => self.imports.remove(&wire),
+        };
+        if left_out > 0 && old.is_none_or(|old| old.left_out == 0) {
+            tracing::warn!(
+                "DNS: ServiceImport {key}: {left_out} endpoints, those beyond {SERVERS_MAX} with their \
+                 ports, have no names in the cluster set: export fewer of them, or divide the Service"
+            );
         }
     }
 
