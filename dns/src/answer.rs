@@ -97,6 +97,9 @@ fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Out
         return Outcome::Elsewhere;
     }
     if let Some(plugins) = &site.plugins {
+        if plugins.weigh(question.qtype) {
+            return Outcome::Elsewhere;
+        }
         match plugins.claim(plain.asking) {
             Claim::None => {}
             Claim::Code(code) => return bare_code(site, plain, code, buffer),

@@ -15,6 +15,7 @@ mod forward;
 mod guards;
 mod hosts;
 mod kubernetes;
+mod loadbalance;
 mod log;
 mod matching;
 mod plugins;
@@ -46,6 +47,7 @@ pub use forward::{ForwardOptions, ForwardPolicy, HealthCheck, TlsOptions, To, Tr
 pub use guards::{AclAction, AclRule};
 pub use hosts::HostsOptions;
 pub use kubernetes::{Fallthrough, KubernetesOptions, Pods};
+pub use loadbalance::WeightOptions;
 pub use log::{LogClass, LogField, LogOptions, LogPiece};
 pub use matching::{NameMatch, Pattern};
 pub use replies::{Dns64Options, FlagBits, HeaderOptions};
@@ -92,10 +94,12 @@ pub struct ServerBlock {
     pub reload: Option<Reload>,
     /// `loop` is there.
     pub detect_loops: bool,
-    /// `loadbalance`, or its absence: then addresses keep their order.
+    /// `loadbalance`, not by weights. Else addresses keep their order.
     pub rotate: bool,
     /// `prefer` of `loadbalance`: addresses of the first network that has any come first, and so on.
     pub prefer: Vec<IpNetwork>,
+    /// `weighted` of `loadbalance`: which address comes first.
+    pub weights: Option<WeightOptions>,
     /// `bufsize`: largest UDP reply, in bytes.
     pub buffer_bytes: Option<u16>,
     /// `any`.

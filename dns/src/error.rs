@@ -69,6 +69,14 @@ pub enum DnsError {
         /// What is wrong with it.
         why: String,
     },
+    /// The file that `weighted` of a `loadbalance` names.
+    #[error("DNS: loadbalance weighted {}: {why}", file.display())]
+    WeightFile {
+        /// As it was named.
+        file: PathBuf,
+        /// What is wrong with it, and what to write.
+        why: String,
+    },
     /// Nothing to check certificates of upstreams by.
     #[error(
         "DNS: forward: this machine has no certificates of authorities: install ca-certificates, or \

@@ -8,6 +8,7 @@ mod records;
 mod replies;
 pub(crate) mod rewrite;
 mod template;
+mod weights;
 
 use std::net::IpAddr;
 
@@ -17,7 +18,7 @@ use hickory_proto::{
 };
 use ipnetwork::IpNetwork;
 
-use self::{autopath::Autopath, template::Template};
+use self::{autopath::Autopath, template::Template, weights::Weights};
 pub(crate) use self::{
     external::External,
     order::turn,
@@ -43,6 +44,8 @@ pub(crate) struct Plugins {
     pub(crate) dns64: Option<Dns64Options>,
     /// `prefer` of `loadbalance`.
     prefer: Vec<IpNetwork>,
+    /// `weighted` of `loadbalance`.
+    weights: Option<Weights>,
     pub(crate) autopath: Option<Autopath>,
     pub(crate) external: Option<External>,
     /// Questions that nobody else answers are told who asked.
@@ -72,11 +75,11 @@ impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
         let ServerBlock { rewrites, templates, header, nsid, dns64, .. } = block;
-        let ServerBlock { autopath, external, whoami, prefer, .. } = block;
+        let ServerBlock { autopath, external, whoami, prefer, weights, .. } = block;
         let changes_questions = !rewrites.is_empty() || !templates.is_empty() || autopath.is_some();
         let makes_answers = external.is_some() || *whoami;
-        let changes_replies =
-            header.is_some() || nsid.is_some() || dns64.is_some() || !prefer.is_empty();
+        let orders = !prefer.is_empty() || weights.is_some();
+        let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some() || orders;
         if !changes_questions && !changes_replies && !makes_answers {
             return Ok(None);
         }
@@ -88,6 +91,7 @@ impl Plugins {
             nsid: nsid.as_ref().map(|text| identifier(text.as_deref())),
             dns64: *dns64,
             prefer: prefer.clone(),
+            weights: weights.as_ref().map(Weights::new).transpose()?,
             autopath: autopath.as_ref().map(Autopath::new).transpose()?,
             external: external.as_ref().map(External::new).transpose()?,
             whoami: *whoami,
@@ -131,11 +135,25 @@ impl Plugins {
         true
     }
 
+    /// Whether answers to questions of a type are put in order by weights, which the slow path does.
+    pub(crate) fn weigh(&self, qtype: u16) -> bool {
+        self.weights.as_ref().is_some_and(|weights| weights.are_for(qtype))
+    }
+
     /// A reply of the slow path with its addresses in the order that is preferred; `None` if none is.
-    pub(crate) fn ordered(&self, reply: &[u8]) -> Option<Message> {
-        let mut message =
-            (!self.prefer.is_empty()).then(|| Message::from_vec(reply).ok()).flatten()?;
-        order::prefer_records(&mut message.answers, &self.prefer);
+    pub(crate) fn ordered(&self, reply: &[u8], qtype: u16) -> Option<Message> {
+        let weights = self.weights.as_ref().filter(|weights| weights.are_for(qtype));
+        if self.prefer.is_empty() && weights.is_none() {
+            return None;
+        }
+        let mut message = Message::from_vec(reply).ok()?;
+        match weights {
+            Some(weights) => {
+                weights.order(&mut message.answers);
+                weights.order(&mut message.additionals);
+            }
+            None => order::prefer_records(&mut message.answers, &self.prefer),
+        }
         Some(message)
     }
 

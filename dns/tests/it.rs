@@ -40,5 +40,7 @@ mod takeover;
 mod tls;
 #[path = "it/verified_pods.rs"]
 mod verified_pods;
+#[path = "it/weighted.rs"]
+mod weighted;
 #[path = "it/world.rs"]
 mod world;

@@ -3,7 +3,9 @@
 use super::{
     CorefileError, DEFAULT_PORT, ServerBlock, ZoneAt, autopath, bind,
     blocks::{Block, Directive},
-    cache, external, forward, guards, hosts, kubernetes, log, replies, rewrite, servers, template,
+    cache, external, forward, guards, hosts, kubernetes,
+    loadbalance::{self, Balance},
+    log, replies, rewrite, servers, template,
     tokens::Token,
     values, view,
 };
@@ -103,23 +105,10 @@ fn plugin(
         "nsid" => server.nsid = Some(replies::nsid(line)?),
         "dns64" => server.dns64 = Some(replies::dns64(line)?),
         "view" => server.view = Some(view::read(line)?),
-        "loadbalance" => {
-            if let Some(policy) = line.expect(0, 1)?.first()
-                && policy.text != "round_robin"
-            {
-                return Err(policy.error("loadbalance: only round_robin is served here"));
-            }
-            for option in &line.body {
-                option.no_body()?;
-                if option.name.text != "prefer" {
-                    return Err(option.unknown("loadbalance", "prefer"));
-                }
-                for network in option.expect(1, usize::MAX)? {
-                    server.prefer.push(network.network()?);
-                }
-            }
-            server.rotate = true;
-        }
+        "loadbalance" => match loadbalance::read(line)? {
+            Balance::RoundRobin(networks) => (server.rotate, server.prefer) = (true, networks),
+            Balance::Weighted(options) => server.weights = Some(options),
+        },
         "bufsize" => {
             let bytes =
                 line.expect(0, 1)?.first().map(|word| word.number(512, 4096)).transpose()?;

@@ -181,6 +181,26 @@ fn bind_takes_addresses_and_those_of_interfaces_each_once() {
 }
 
 #[test]
+fn loadbalance_is_read_as_coredns_reads_it() {
+    let weighted = |reload| {
+        let reload = Some(Duration::from_secs(reload)).filter(|reload| !reload.is_zero());
+        Some(WeightOptions { file: "/run/weights".into(), reload })
+    };
+    for (line, rotate, weights) in [
+        ("errors", false, None),
+        ("loadbalance", true, None),
+        ("loadbalance round_robin", true, None),
+        ("loadbalance weighted /run/weights", false, weighted(30)),
+        ("loadbalance weighted /run/weights {\n reload 10s\n}", false, weighted(10)),
+        ("loadbalance weighted /run/weights {\n reload 0s\n}", false, weighted(0)),
+    ] {
+        let corefile = parse(&format!(".:53 {{\n {line}\n}}\n")).unwrap();
+        let block = &corefile.blocks[0];
+        assert_eq!((block.rotate, &block.weights), (rotate, &weights), "{line}");
+    }
+}
+
+#[test]
 fn hosts_reads_the_machine_s_file_beside_its_own_lines_unless_another_is_named() {
     for (line, file) in [
         ("hosts", "/etc/hosts"),
@@ -231,6 +251,15 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("cache\ncache"), 3, "twice in one server block"),
         (block("health {\n lameduck x\n}"), 3, "no duration"),
         (block("reload 1s"), 2, "at least 2s"),
+        (block("loadbalance random"), 2, "round_robin or weighted FILE"),
+        (block("loadbalance round_robin all"), 2, "round_robin or weighted FILE"),
+        (block("loadbalance weighted"), 2, "weighted FILE"),
+        (block("loadbalance weighted a b"), 2, "too much"),
+        (block("loadbalance weighted a {\n reload\n}"), 3, "a value is missing"),
+        (block("loadbalance weighted a {\n reload soon\n}"), 3, "no duration"),
+        // As in CoreDNS.
+        (block("loadbalance weighted a {\n prefer 10.0.0.0/8\n}"), 3, "known are reload"),
+        (block("loadbalance {\n reload 10s\n}"), 3, "known are prefer"),
         // Longer than any interface's name can be.
         (block("bind nosuchinterface0"), 2, "neither an IP address nor an interface"),
         (block("bind 127.0.0.1 {\n except nosuchinterface0\n}"), 3, "neither an IP address"),

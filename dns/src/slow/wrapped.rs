@@ -67,7 +67,7 @@ impl SlowPath {
             bytes = made;
         }
         if let Some(Message { answers, authorities, additionals, metadata, .. }) =
-            plugins.ordered(&bytes)
+            plugins.ordered(&bytes, plain.qtype)
         {
             let sections = Sections { answers, authorities, additionals };
             bytes = reply(&request, metadata, &sections).unwrap_or(bytes);
