@@ -4,6 +4,7 @@ mod faces;
 mod followed;
 mod kept;
 mod metrics;
+mod own_health;
 mod stragglers;
 
 use std::{
@@ -20,7 +21,7 @@ use fairlead_dns::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{faces::Faces, followed::Followed};
+use self::{faces::Faces, followed::Followed, own_health::OwnHealth};
 use super::{
     Shared,
     args::{DnsArgs, Upstream},
@@ -65,9 +66,10 @@ pub(crate) async fn run(
         tokio::spawn(async move { cancel.run_until_cancelled(keeping).await });
     }
 
-    let metrics = metrics(current.clone(), followed.as_ref());
+    let own_health = Arc::<OwnHealth>::default();
+    let metrics = metrics(current.clone(), followed.as_ref(), own_health.clone());
     view.store(Some(metrics.clone()));
-    let faces = Faces::new(current.clone(), metrics, shared.ending.clone());
+    let faces = Faces::new(current.clone(), metrics, own_health, shared.ending.clone());
     faces.serve(corefile(&followed));
 
     let mut is_ready = false;
@@ -202,12 +204,17 @@ async fn take_over(shared: &Shared, old: &Server, config: &DnsConfig) -> Option<
     }
 }
 
-fn metrics(current: Current, followed: Option<&Followed>) -> Arc<Metrics> {
+fn metrics(
+    current: Current,
+    followed: Option<&Followed>,
+    own_health: Arc<OwnHealth>,
+) -> Arc<Metrics> {
     let failures = followed.map(Followed::failures);
     Arc::new(Box::new(move |text| {
         if let Some(running) = current.load_full() {
             let failed = failures.as_ref().map_or(0, |failures| failures.load(Relaxed));
             metrics::write(text, &running.counts(), failed, running.stands_in());
+            metrics::own_health(text, &own_health);
         }
     }))
 }

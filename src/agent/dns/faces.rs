@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{http, pages::Metrics},
     Current,
+    own_health::OwnHealth,
 };
 
 /// The servers beside DNS.
 pub(super) struct Faces {
     current: Current,
     metrics: Arc<Metrics>,
+    own_health: Arc<OwnHealth>,
     /// The agent is ending.
     ending: CancellationToken,
     serving: Mutex<Vec<(Face, CancellationToken)>>,
@@ -33,8 +35,13 @@ enum Page {
 type Face = (Page, SocketAddr);
 
 impl Faces {
-    pub(super) fn new(current: Current, metrics: Arc<Metrics>, ending: CancellationToken) -> Self {
-        Self { current, metrics, ending, serving: Mutex::default() }
+    pub(super) fn new(
+        current: Current,
+        metrics: Arc<Metrics>,
+        own_health: Arc<OwnHealth>,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { current, metrics, own_health, ending, serving: Mutex::default() }
     }
 
     /// Serves what this Corefile wants, and nothing else any more. A taken port is one error line:
@@ -89,9 +96,15 @@ impl Faces {
             Page::Ready => "Corefile: ready",
             Page::Metrics => "Corefile: prometheus",
         };
+        let own_health = (page == Page::Health).then(|| self.own_health.clone());
         tokio::spawn(async move {
-            match http::serve(what, address, http::Texts::new(pages), stop).await {
-                Ok(bound) => tracing::info!(%bound, "{what}"),
+            match http::serve(what, address, http::Texts::new(pages), stop.clone()).await {
+                Ok(bound) => {
+                    tracing::info!(%bound, "{what}");
+                    if let Some(own_health) = own_health {
+                        stop.run_until_cancelled(own_health.follow(bound)).await;
+                    }
+                }
                 Err(error) => tracing::error!("{}", crate::exit::one_line(&error)),
             }
         });

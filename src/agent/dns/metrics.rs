@@ -6,7 +6,17 @@ use std::fmt::Write as _;
 
 use fairlead_dns::{Counts, DropReason};
 
+use super::own_health::OwnHealth;
+
 pub(crate) use coredns::CODES;
+
+/// Appends what `health` tells of itself, once it is served.
+pub(super) fn own_health(text: &mut String, own: &OwnHealth) {
+    let (took, failures) = own.report();
+    if !took.counts.is_empty() {
+        coredns::health(text, &took, failures);
+    }
+}
 
 /// Appends all counters. Writing to a String cannot fail.
 pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64, stands_in: bool) {

@@ -12,6 +12,7 @@ use fairlead_dns::{
     QTYPES, RCODES, SIZE_BOUNDS, SiteCounts, Way,
 };
 
+use super::super::own_health;
 use crate::{agent::pages::escaped, version};
 
 /// Response codes as CoreDNS writes them; the last counts all above, too.
@@ -53,6 +54,14 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     {
         counter(text, name, [(String::new(), value)]);
     }
+}
+
+/// What `health` has heard of itself.
+pub(super) fn health(text: &mut String, took: &HistogramReport, failures: u64) {
+    let name = "coredns_health_request_duration_seconds";
+    let rows = [(String::new(), took)];
+    histograms(text, name, &own_health::BOUNDS, NANOSECONDS_PER_SECOND, rows);
+    counter(text, "coredns_health_request_failures_total", [(String::new(), failures)]);
 }
 
 fn build(text: &mut String) {
@@ -208,17 +217,18 @@ fn histograms<'r>(
 ) {
     let _ = writeln!(text, "# TYPE {name} histogram");
     for (labels, report) in rows.into_iter().filter(|(_, report)| !report.counts.is_empty()) {
+        let before = if labels.is_empty() { String::new() } else { format!("{labels},") };
         let mut below = 0;
         for (bound, count) in bounds.iter().zip(&report.counts) {
             below += count;
             let bound = shown(*bound, per_unit);
-            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+            let _ = writeln!(text, "{name}_bucket{{{before}le=\"{bound}\"}} {below}");
         }
         let all = report.counts.iter().sum::<u64>();
         let sum = shown(report.sum, per_unit);
         let _ = writeln!(
             text,
-            "{name}_bucket{{{labels},le=\"+Inf\"}} {all}\n{name}_sum{{{labels}}} {sum}\n\
+            "{name}_bucket{{{before}le=\"+Inf\"}} {all}\n{name}_sum{{{labels}}} {sum}\n\
              {name}_count{{{labels}}} {all}"
         );
     }
@@ -295,6 +305,26 @@ mod tests {
             },
             ..Counts::default()
         }
+    }
+
+    #[test]
+    fn health_tells_of_itself_as_coredns_s_does() {
+        let mut text = String::new();
+        health(&mut text, &histogram(&own_health::BOUNDS, 1, 3_000_000), 4);
+        assert_eq!(
+            text,
+            "# TYPE coredns_health_request_duration_seconds histogram\n\
+             coredns_health_request_duration_seconds_bucket{le=\"0.00025\"} 0\n\
+             coredns_health_request_duration_seconds_bucket{le=\"0.0025\"} 2\n\
+             coredns_health_request_duration_seconds_bucket{le=\"0.025\"} 2\n\
+             coredns_health_request_duration_seconds_bucket{le=\"0.25\"} 2\n\
+             coredns_health_request_duration_seconds_bucket{le=\"2.5\"} 2\n\
+             coredns_health_request_duration_seconds_bucket{le=\"+Inf\"} 2\n\
+             coredns_health_request_duration_seconds_sum{} 0.003\n\
+             coredns_health_request_duration_seconds_count{} 2\n\
+             # TYPE coredns_health_request_failures_total counter\n\
+             coredns_health_request_failures_total 4\n"
+        );
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! `health` asks itself each second, as CoreDNS's does: a process that has too much to do, or that the
+//! kernel lets wait, answers itself late.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use fairlead_dns::HistogramReport;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// Upper bounds of the time an answer takes, in nanoseconds: CoreDNS's, 0.25 ms to 2.5 s.
+pub(super) const BOUNDS: [u64; 5] = [250_000, 2_500_000, 25_000_000, 250_000_000, 2_500_000_000];
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// What takes longer on one machine is said.
+const SLOW: Duration = Duration::from_secs(1);
+const ANSWER_BYTES_MAX: u64 = 1024;
+
+/// What has come of asking since the start.
+#[derive(Debug, Default)]
+pub(super) struct OwnHealth {
+    took: Mutex<HistogramReport>,
+    failures: AtomicU64,
+}
+
+impl OwnHealth {
+    /// Asks for as long as this is awaited.
+    pub(super) async fn follow(&self, served: SocketAddr) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.ask(served).await;
+        }
+    }
+
+    async fn ask(&self, served: SocketAddr) {
+        let begun = Instant::now();
+        let asked = timeout(TIMEOUT, answer(served)).await;
+        let answered = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let took = begun.elapsed();
+        self.count(took);
+        match answered {
+            Err(error) => {
+                self.failures.fetch_add(1, Relaxed);
+                tracing::warn!(%served, %error, "Corefile: health does not answer itself");
+            }
+            Ok(()) if took > SLOW => {
+                tracing::warn!(%served, ?took, "Corefile: health answers itself late");
+            }
+            Ok(()) => {}
+        }
+    }
+
+    fn count(&self, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let place = BOUNDS.partition_point(|bound| *bound < nanoseconds);
+        let mut report = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        report.counts.resize(BOUNDS.len() + 1, 0);
+        if let Some(count) = report.counts.get_mut(place) {
+            *count += 1;
+        }
+        report.sum = report.sum.saturating_add(nanoseconds);
+    }
+
+    /// Times by [`BOUNDS`], of failures too, and failures.
+    pub(super) fn report(&self) -> (HistogramReport, u64) {
+        let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        (took.clone(), self.failures.load(Relaxed))
+    }
+}
+
+/// Asks once, by a connection of its own: that it is accepted is a part of what is asked.
+async fn answer(mut served: SocketAddr) -> io::Result<()> {
+    if served.ip().is_unspecified() {
+        served.set_ip(match served {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let mut stream = TcpStream::connect(served).await?;
+    let request = format!("GET /health HTTP/1.1\r\nHost: {served}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = vec![];
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    Err(io::Error::other(format!("{:?} instead of 200", String::from_utf8_lossy(line))))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{StatusCode, Uri};
+    use tokio::net::TcpSocket;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::agent::http;
+
+    #[test]
+    fn times_are_counted_by_coredns_s_bounds() {
+        let own = OwnHealth::default();
+        assert!(own.report().0.counts.is_empty(), "nothing is told before the first question");
+        for nanoseconds in [0, 250_000, 250_001, 2_500_000_000, 2_500_000_001] {
+            own.count(Duration::from_nanos(nanoseconds));
+        }
+        let (took, failures) = own.report();
+        assert_eq!(took.counts, [2, 1, 0, 0, 1, 1]);
+        assert_eq!((took.sum, failures), (5_000_500_002, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_of_its_own_is_a_failure() {
+        let cancel = CancellationToken::new();
+        let _ends = cancel.clone().drop_guard();
+        let serve = async |status: StatusCode| {
+            let pages = http::Texts::new(move |uri: &Uri| {
+                (uri.path() == "/health").then(|| (status, "OK".to_owned()))
+            });
+            http::serve("test", ([0, 0, 0, 0], 0).into(), pages, cancel.clone()).await.unwrap()
+        };
+        let good = serve(StatusCode::OK).await;
+        let bad = serve(StatusCode::SERVICE_UNAVAILABLE).await;
+        // Bound, so that nobody else listens there either.
+        let held = TcpSocket::new_v4().unwrap();
+        held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let closed = held.local_addr().unwrap();
+        let own = OwnHealth::default();
+        for (at, failures) in [(good, 0), (bad, 1), (closed, 2), (good, 2)] {
+            own.ask(at).await;
+            assert_eq!(own.report().1, failures, "{at}");
+        }
+        assert_eq!(own.report().0.counts.iter().sum::<u64>(), 4);
+    }
+}
