@@ -46,9 +46,14 @@ fn addresses(words: &[Token]) -> Result<Vec<IpAddr>, CorefileError> {
     Ok(all)
 }
 
+/// Addresses of IPv4 may have a label of their own, `eth0:1`, and that is told as the interface's name.
+fn is_of(label: &str, interface: &str) -> bool {
+    label.strip_prefix(interface).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
 /// Those it has at the moment. Link-local ones of IPv6 are addresses only together with their interface.
 fn of_interface(name: &str) -> io::Result<Vec<IpAddr>> {
-    let its_own = getifaddrs()?.filter(|known| known.interface_name == name);
+    let its_own = getifaddrs()?.filter(|known| is_of(&known.interface_name, name));
     let addresses = its_own.filter_map(|known| {
         let address = known.address?;
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
@@ -56,4 +61,22 @@ fn of_interface(name: &str) -> io::Result<Vec<IpAddr>> {
     });
     let is_plain = |ip: &IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
     Ok(addresses.filter(is_plain).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labelled_addresses_are_their_interface_s() {
+        for (label, interface, wanted) in [
+            ("eth0", "eth0", true),
+            ("eth0:1", "eth0", true),
+            ("eth0:1", "eth0:1", true),
+            ("eth01", "eth0", false),
+            ("eth0", "eth0:1", false),
+        ] {
+            assert_eq!(is_of(label, interface), wanted, "{label} {interface}");
+        }
+    }
 }

@@ -124,6 +124,10 @@ pub(super) fn read(
     for option in &line.body {
         read_option(option, &mut options)?;
     }
+    if !options.namespaces.is_empty() && options.namespace_labels.is_some() {
+        let reason = "kubernetes: namespaces and namespace_labels: keep one of them";
+        return Err(line.name.error(reason));
+    }
     let of_set = |domain: &String| Some(domain) == options.multicluster.as_ref();
     let (set, domains): (Vec<_>, Vec<_>) = domains.into_iter().partition(of_set);
     if let (Some(zone), []) = (&options.multicluster, &set[..]) {

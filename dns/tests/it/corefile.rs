@@ -236,8 +236,8 @@ async fn options_of_kubernetes() {
 }
 
 #[tokio::test]
-async fn acl_comes_before_everything_wherever_it_is_written_cve_2026_26017() {
-    // coredns#8289, #8290, too: acl behind rewrite, cache and autopath.
+async fn acl_comes_before_everything_wherever_it_is_written_cve_2026_26017_coredns_8289() {
+    // It stood behind rewrite, and behind the cache.
     let all = always(1).await;
     let corefile = format!(
         ".:53 {{\n cache\n hosts {{\n 192.0.2.9 blocked.example\n fallthrough\n }}\n \
