@@ -108,6 +108,7 @@ impl DnsConfig {
             namespaces: vec![],
             namespace_labels: None,
             labels: None,
+            zonal: false,
             multicluster: None,
             fallthrough: if self.reverse_zones.is_empty() {
                 Fallthrough::Never

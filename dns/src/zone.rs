@@ -66,6 +66,7 @@ pub(crate) struct Origin {
     pub(crate) endpoint_pod_names: bool,
     pub(crate) no_endpoints: bool,
     pub(crate) ignore_empty: bool,
+    pub(crate) zonal: bool,
     /// Lower case; empty for all.
     namespaces: Vec<String>,
     namespace_labels: Option<Selector>,
@@ -152,6 +153,7 @@ impl Origin {
             endpoint_pod_names: options.endpoint_pod_names,
             no_endpoints: options.no_endpoints,
             ignore_empty: options.ignore_empty,
+            zonal: options.zonal,
             namespaces: options.namespaces.clone(),
             namespace_labels: options.namespace_labels.clone(),
             service_labels: options.labels.clone(),

@@ -44,3 +44,5 @@ mod verified_pods;
 mod weighted;
 #[path = "it/world.rs"]
 mod world;
+#[path = "it/zonal.rs"]
+mod zonal;

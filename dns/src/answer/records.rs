@@ -98,8 +98,8 @@ impl Records<'_, '_> {
 
     fn srv(&mut self, srv: &Srv<'_>) {
         let (name, question) = (self.question.name.as_bytes(), self.question);
-        // Behind the labels of a port.
-        let service_at = question.name.start(if srv.port.is_some() { 2 } else { 0 });
+        // Behind the labels of a port, or of a zone.
+        let service_at = question.name.start(srv.ahead);
         let service = Server { label: &[], parent: name.get(service_at..).unwrap_or_default() };
         match srv.of {
             Servers::Own(at) => self.own(srv, at, service),

@@ -63,6 +63,8 @@ pub struct KubernetesOptions {
     pub namespace_labels: Option<Selector>,
     /// `labels`: only Services with such labels have names.
     pub labels: Option<Selector>,
+    /// `zonal`: endpoints of headless Services have names by their zones, too.
+    pub zonal: bool,
     /// `fallthrough`.
     pub fallthrough: Fallthrough,
     /// `multicluster`: the cluster set's domain.
@@ -73,7 +75,7 @@ pub struct KubernetesOptions {
 const TTL_SECONDS: u32 = 5;
 const TTL_SECONDS_MAX: u32 = 3600;
 const KNOWN: &str = "pods, ttl, fallthrough, namespaces, endpoint_pod_names, noendpoints, \
-                     ignore empty_service, labels, namespace_labels, multicluster";
+                     ignore empty_service, labels, namespace_labels, zonal, multicluster";
 
 impl Default for KubernetesOptions {
     fn default() -> Self {
@@ -88,6 +90,7 @@ impl Default for KubernetesOptions {
             namespaces: vec![],
             namespace_labels: None,
             labels: None,
+            zonal: false,
             fallthrough: Fallthrough::Never,
             multicluster: None,
         }
@@ -126,6 +129,10 @@ pub(super) fn read(
     }
     if !options.namespaces.is_empty() && options.namespace_labels.is_some() {
         let reason = "kubernetes: namespaces and namespace_labels: keep one of them";
+        return Err(line.name.error(reason));
+    }
+    if options.zonal && options.no_endpoints {
+        let reason = "kubernetes: zonal needs endpoints: remove it, or noendpoints";
         return Err(line.name.error(reason));
     }
     let of_set = |domain: &String| Some(domain) == options.multicluster.as_ref();
@@ -189,12 +196,12 @@ fn read_option(line: &Directive, options: &mut KubernetesOptions) -> Result<(), 
         }
         "labels" => options.labels = Some(selector::read(line)?),
         "namespace_labels" => options.namespace_labels = Some(selector::read(line)?),
-        "zonal" | "transfer" => {
-            let option = &line.name.text;
-            return Err(line.name.error(format!(
-                "kubernetes: {option} is CoreDNS's and not served here: remove this line, or keep \
-                 CoreDNS for it"
-            )));
+        "zonal" => options.zonal = line.expect(0, 0)?.is_empty(),
+        "transfer" => {
+            return Err(line.name.error(
+                "kubernetes: transfer is CoreDNS's and not served here: remove this line, or keep \
+                 CoreDNS for it",
+            ));
         }
         _ => return Err(line.unknown("kubernetes", KNOWN)),
     }

@@ -243,6 +243,8 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("kubernetes a.local {\n nope\n}"), 3, "known are pods"),
         (block("kubernetes a.local {\n labels a in b\n}"), 3, "no label selector"),
         (block("kubernetes a.local {\n namespace_labels\n}"), 3, "a value is missing"),
+        (block("kubernetes a.local {\n zonal all\n}"), 3, "too much"),
+        (block("kubernetes a.local {\n zonal\n noendpoints\n}"), 2, "zonal needs endpoints"),
         (block("kubernetes a.local {\n namespaces a\n namespace_labels b\n}"), 2, "keep one"),
         (block("cache 30 {\n disable all\n}"), 3, "success or denial"),
         (block("cache {\n serve_stale 1h later\n}"), 3, "immediate or verify"),

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -16,7 +16,11 @@ use super::{
     ports::{SeenPorts, distinct},
     service::{PortId, Servers, Srv, srv_weight},
 };
-use crate::wire::{name::LABEL_BYTES_MAX, record::RrSet, rtype};
+use crate::wire::{
+    name::{LABEL_BYTES_MAX, push_label},
+    record::RrSet,
+    rtype,
+};
 
 /// Endpoints, one target an address.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +51,12 @@ pub(crate) type Group<'z> = &'z [Target];
 struct Own {
     addresses: AddressSets,
     ports: Box<[OwnPort]>,
+    /// With `zonal`: its endpoints by their zones, labels in wire form.
+    zones: Option<BTreeMap<Box<[u8]>, Endpoints>>,
 }
+
+/// Zones of one Service that have names; no region has as many. Others have no endpoints.
+const ZONES_MAX: usize = 64;
 
 /// A port that names are made of, or, unnamed, at least records.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,11 +115,43 @@ impl Endpoints {
         room: usize,
         slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
     ) -> Option<Self> {
+        if !(headless && origin.zonal) {
+            return Self::of_those(origin, headless, room, slices, |_| true);
+        }
+        let slices: Vec<_> = slices.collect();
+        let those = |wanted: &dyn Fn(&Endpoint) -> bool| {
+            Self::of_those(origin, true, room, slices.iter().copied(), wanted)
+        };
+        let mut all = those(&|_| true)?;
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
+        let zones = endpoints.filter(|endpoint| endpoint.ready).filter_map(|e| e.zone.as_ref());
+        let zones: BTreeSet<String> = zones.map(|zone| zone.to_ascii_lowercase()).collect();
+        let named = zones.iter().take(ZONES_MAX).filter_map(|zone| {
+            let is_in =
+                |e: &Endpoint| e.zone.as_ref().is_some_and(|z| z.eq_ignore_ascii_case(zone));
+            Some((labels(zone)?, those(&is_in)?))
+        });
+        let named = named.collect();
+        if let Some(own) = &mut all.own {
+            own.zones = Some(named);
+        }
+        Some(all)
+    }
+
+    /// The same of those endpoints alone that are wanted.
+    fn of_those<'a>(
+        origin: &Origin,
+        headless: bool,
+        room: usize,
+        slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
+        wanted: impl Fn(&Endpoint) -> bool,
+    ) -> Option<Self> {
         let mut lists: Vec<Arc<[EndpointPort]>> = vec![];
         let mut places: HashMap<&[EndpointPort], usize> = HashMap::new();
         let mut targets = BTreeSet::new();
         for slice in slices {
-            let mut ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();
+            let is_wanted = |endpoint: &&Endpoint| endpoint.ready && wanted(endpoint);
+            let mut ready = slice.endpoints.iter().filter(is_wanted).peekable();
             if ready.peek().is_none() {
                 continue;
             }
@@ -195,7 +236,8 @@ impl Endpoints {
         let ports = distinct_ports(self, group, None, &mut SeenPorts::new()).count();
         match srv_weight(ports * distinct_addresses(group).count()) {
             Some(weight) => {
-                Found::Srv(Srv { weight, port: None, of: Servers::Endpoint(self, group) })
+                let of = Servers::Endpoint(self, group);
+                Found::Srv(Srv { weight, port: None, ahead: 0, of })
             }
             None => Found::NoData,
         }
@@ -210,12 +252,23 @@ impl Endpoints {
         if qtype == rtype::SRV {
             let count = ports.map(|port| port.records).sum();
             return srv_weight(count).map_or(Found::NoData, |weight| {
-                Found::Srv(Srv { weight, port, of: Servers::Endpoints(self) })
+                let (ahead, of) = (PortId::labels(port), Servers::Endpoints(self));
+                Found::Srv(Srv { weight, port, ahead, of })
             });
         }
         let fewer = ports.find_map(|known| known.addresses.as_ref().filter(|_| port.is_some()));
         let mut sets = fewer.unwrap_or(&own.addresses).iter().flatten();
         sets.find(|set| set.rtype == qtype).map_or(Found::NoData, Found::Records)
+    }
+
+    /// Whether they have names by zones.
+    pub(super) fn is_zonal(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.zones.is_some())
+    }
+
+    /// Those in a zone, whose labels are in wire form.
+    pub(super) fn of_zone(&self, zone: &[u8]) -> Option<&Self> {
+        self.own.as_ref()?.zones.as_ref()?.get(zone)
     }
 
     /// Ports of a headless Service's own names.
@@ -245,7 +298,8 @@ impl Own {
             }
         });
         let ports = ports.collect();
-        Self { addresses: address_sets(targets.iter(), ttl_seconds), ports }
+        let addresses = address_sets(targets.iter(), ttl_seconds);
+        Self { addresses, ports, zones: None }
     }
 }
 
@@ -305,6 +359,13 @@ pub(super) fn own_name(endpoint: &Endpoint, pod_names: bool) -> Option<Name> {
     let name = hostname.or_else(pod)?;
     let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
     Some(if is_lower { name.clone() } else { name.to_ascii_lowercase().into() })
+}
+
+/// A zone's labels, since its name may have dots; `None` if it cannot be asked for.
+fn labels(zone: &str) -> Option<Box<[u8]>> {
+    let mut wire = vec![];
+    zone.split('.').try_for_each(|label| push_label(&mut wire, label.as_bytes())).ok()?;
+    Some(wire.into())
 }
 
 /// One that has another's label made of an address for a name shares it: both are known by that name.

@@ -8,7 +8,7 @@ use super::{
     dashed,
     endpoints::{Endpoints, Group},
     reverse::Pointer,
-    service::{ServiceNames, Srv},
+    service::{self, ServiceNames, Srv},
 };
 use crate::{
     corefile::Pods,
@@ -122,6 +122,14 @@ impl Zone {
                     0 => service.at_own(qtype),
                     1 => service.at_label(name.label(0), qtype),
                     2 => service.at_port(name.label(0), name.label(1), qtype),
+                    ahead if name.label(ahead - 1) == service::ZONES => {
+                        let zone = (name.span(0, ahead - 2), name.label(ahead - 2));
+                        match service.at_zone(zone, ahead, qtype) {
+                            // Which zone an endpoint is in is not kept over a restart.
+                            Found::NoData if self.known == Known::Kept => Found::NotSynced,
+                            found => found,
+                        }
+                    }
                     _ => Found::NoName,
                 }
             }

@@ -21,6 +21,12 @@ use crate::wire::{
     rtype,
 };
 
+/// Below this label of a Service are its zones (coredns#8388).
+pub(super) const ZONES: &[u8] = b"_zone";
+/// In front of it: endpoints of the zone only, and of others where it has none.
+const PIN: &[u8] = b"pin";
+const PREFER: &[u8] = b"prefer";
+
 /// A Service that has names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceNames {
@@ -48,6 +54,8 @@ pub(crate) struct Srv<'z> {
     pub(crate) weight: u16,
     /// Those ports only.
     pub(crate) port: Option<PortId<'z>>,
+    /// Labels of the question in front of the name that servers' names are made of.
+    pub(crate) ahead: usize,
     pub(crate) of: Servers<'z>,
 }
 
@@ -70,6 +78,11 @@ pub(crate) enum Servers<'z> {
 }
 
 impl<'z> PortId<'z> {
+    /// Labels of a port's name in front of the Service's.
+    pub(super) fn labels(port: Option<Self>) -> usize {
+        if port.is_some() { 2 } else { 0 }
+    }
+
     pub(crate) fn is_of(self, name: &str, protocol: Protocol) -> bool {
         self.protocol == protocol && self.name.eq_ignore_ascii_case(name)
     }
@@ -143,14 +156,17 @@ impl ServiceNames {
         let is_there = protocol.is_some_and(|wanted| {
             self.ports().any(|port| !port.name.is_empty() && port.protocol == wanted)
         });
-        if is_there { Found::NoData } else { Found::NoName }
+        let is_zones = label == ZONES && endpoints.is_some_and(Endpoints::is_zonal);
+        if is_there || is_zones { Found::NoData } else { Found::NoName }
     }
 
     /// At `_PORT._PROTOCOL` in front of it.
     pub(super) fn at_port(&self, port: &[u8], protocol: &[u8], qtype: u16) -> Found<'_> {
         let name = port.strip_prefix(b"_").filter(|name| !name.is_empty());
         let Some((name, protocol)) = name.zip(self::protocol(protocol)) else {
-            return Found::NoName;
+            let is_zones = protocol == ZONES && [PIN, PREFER].contains(&port);
+            let exists = is_zones && self.endpoints().is_some_and(Endpoints::is_zonal);
+            return if exists { Found::NoData } else { Found::NoName };
         };
         let is_it = |port: &PortId<'_>| {
             port.protocol == protocol && port.name.as_bytes().eq_ignore_ascii_case(name)
@@ -159,6 +175,28 @@ impl ServiceNames {
         match self.endpoints().filter(|_| self.service.headless) {
             Some(endpoints) => endpoints.at_own(Some(port), qtype),
             None => self.at_own_addresses(Some(port), qtype),
+        }
+    }
+
+    /// At `ZONE.pin._zone` or `ZONE.prefer._zone` in front of it, which are so many labels: what the
+    /// endpoints in a zone, in wire form, are answered, or, where there are none and they were only preferred,
+    /// all.
+    pub(super) fn at_zone(
+        &self,
+        (zone, directive): (&[u8], &[u8]),
+        ahead: usize,
+        qtype: u16,
+    ) -> Found<'_> {
+        let Some(all) = self.endpoints().filter(|all| all.is_zonal()) else { return Found::NoName };
+        let chosen = match all.of_zone(zone) {
+            _ if ![PIN, PREFER].contains(&directive) => return Found::NoName,
+            Some(of_zone) => of_zone,
+            None if directive == PREFER => all,
+            None => return Found::NoData,
+        };
+        match chosen.at_own(None, qtype) {
+            Found::Srv(srv) => Found::Srv(Srv { ahead, ..srv }),
+            found => found,
         }
     }
 
@@ -171,7 +209,10 @@ impl ServiceNames {
             .ports()
             .filter(|known| port.is_none_or(|wanted| wanted.is_of(known.name, known.protocol)));
         match srv_weight(ports.count() * addresses.len()) {
-            Some(weight) => Found::Srv(Srv { weight, port, of: Servers::Own(&self.service) }),
+            Some(weight) => {
+                let (ahead, of) = (PortId::labels(port), Servers::Own(&self.service));
+                Found::Srv(Srv { weight, port, ahead, of })
+            }
             None => Found::NoData,
         }
     }
