@@ -121,7 +121,7 @@ impl Records<'_, '_> {
     }
 
     fn endpoints(&mut self, srv: &Srv<'_>, all: &Endpoints, parent: &[u8]) {
-        for group in all.groups() {
+        for group in all.groups_from(self.rotation) {
             with_label(group, |label| {
                 let mut seen = SeenPorts::new();
                 let ports = distinct_ports(all, group, srv.port, &mut seen);
@@ -135,7 +135,7 @@ impl Records<'_, '_> {
             let mut ports = all.ports(target).iter();
             ports.any(|port| srv.port.is_none_or(|wanted| wanted.is_of(&port.name, port.protocol)))
         };
-        for group in all.groups() {
+        for group in all.groups_from(self.rotation) {
             let same = group.chunk_by(|a, b| a.address == b.address);
             let serving = same.filter(|same| same.iter().any(serves));
             let addresses = serving.filter_map(|same| Some(same.first()?.address));

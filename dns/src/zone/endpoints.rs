@@ -205,6 +205,16 @@ impl Endpoints {
         self.targets.chunk_by(Target::is_named_as)
     }
 
+    /// The same, beginning with the name of the `rotation`th target.
+    pub(crate) fn groups_from(&self, rotation: usize) -> impl Iterator<Item = Group<'_>> {
+        let at = rotation % self.targets.len().max(1);
+        let (before, rest) = self.targets.split_at_checked(at).unwrap_or_default();
+        let is_its = |target: &&Target| rest.first().is_some_and(|one| one.is_named_as(target));
+        let first = at - before.iter().rev().take_while(is_its).count();
+        let (sooner, later) = self.targets.split_at_checked(first).unwrap_or_default();
+        later.chunk_by(Target::is_named_as).chain(sooner.chunk_by(Target::is_named_as))
+    }
+
     /// The targets of a label, lower case.
     pub(crate) fn group(&self, label: &[u8]) -> Option<Group<'_>> {
         let named = self.range(|target| {

@@ -192,6 +192,40 @@ async fn addresses_rotate_evenly_for_clients_that_ask_a_and_aaaa_in_turn() {
 }
 
 #[tokio::test]
+async fn servers_rotate_too_and_bring_their_addresses_along() {
+    // A client that takes the first, or a reply that was cut, would always mean the same ones.
+    let named: [(&str, &str, bool); 4] = [
+        ("10.2.0.1", "a", true),
+        ("10.2.0.2", "b", true),
+        ("10.2.0.3", "b", true),
+        ("10.2.0.4", "", true),
+    ];
+    let endpoints = slice("demo", "big", "big-1", &[("p", 1), ("q", 2)], &named);
+    let objects: Vec<_> = big()[..2].iter().cloned().chain([endpoints]).collect();
+    for (loadbalance, wanted) in [("loadbalance", 3), ("", 1)] {
+        let corefile = format!(".:53 {{\n kubernetes cluster.local\n {loadbalance}\n}}\n");
+        let world = World::by(&corefile, objects.clone()).await;
+        let mut first = BTreeSet::new();
+        for _ in 0..100 {
+            let asked = with_edns(query(BIG, RecordType::SRV), 1232, false);
+            let reply = udp(world.v4(), &asked).await;
+            assert_eq!(text(&reply.answers).len(), 6, "{reply}");
+            let target = |record: &Record| match &record.data {
+                RData::SRV(srv) => srv.target.clone(),
+                other => panic!("{other}"),
+            };
+            // Both ports of a server stand together, and its addresses come first as well.
+            assert_eq!(target(&reply.answers[0]), target(&reply.answers[1]), "{reply}");
+            assert_eq!(target(&reply.answers[0]), reply.additionals[0].name, "{reply}");
+            assert_eq!(reply.additionals.len(), 4, "{reply}");
+            first.insert(target(&reply.answers[0]).to_string());
+        }
+        assert_eq!(first.len(), wanted, "{loadbalance}: {first:?}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn edns_is_answered_in_kind() {
     let world = World::with(objects(), vec![]).await;
     for dnssec_ok in [false, true] {
