@@ -31,6 +31,9 @@ pub struct DnsConfig {
     /// Questions a second of each client, by UDP and TCP together, and as many at once; further ones
     /// are dropped. `None`: no limit.
     pub client_rate: Option<NonZeroU32>,
+    /// Upstreams are asked in random letter case, and by UDP only replies in the same are believed: a
+    /// forger must guess it, too. Who answers in another is asked by TCP.
+    pub random_case: bool,
     /// UDP threads per listen address; `None` for one per core, at most [`THREADS_MAX`].
     pub threads: Option<usize>,
 }
@@ -63,6 +66,7 @@ impl Default for DnsConfig {
             pods: Pods::Insecure,
             corefile: None,
             client_rate: None,
+            random_case: false,
             threads: None,
         }
     }
@@ -81,7 +85,10 @@ impl DnsConfig {
     /// The Corefile, or one that means what the other settings mean.
     pub(crate) fn in_force(&self) -> Arc<Corefile> {
         if let Some(corefile) = &self.corefile {
-            return corefile.clone();
+            return match self.random_case {
+                true => in_random_case(corefile).into(),
+                false => corefile.clone(),
+            };
         }
         let to = match &self.upstreams {
             Upstreams::Addresses(servers) => servers.iter().copied().map(To::Server).collect(),
@@ -96,6 +103,7 @@ impl DnsConfig {
             policy: ForwardPolicy::default(),
             max_concurrent: None,
             health_check: crate::corefile::HealthCheck::default(),
+            random_case: self.random_case,
         };
         let kubernetes = KubernetesOptions {
             domain: Some(self.cluster_domain.clone()),
@@ -134,4 +142,12 @@ impl DnsConfig {
     pub(crate) fn listening(&self) -> Vec<Vec<SocketAddr>> {
         crate::policy::listening(self, &self.in_force())
     }
+}
+
+fn in_random_case(corefile: &Corefile) -> Corefile {
+    let mut corefile = corefile.clone();
+    for forward in corefile.blocks.iter_mut().flat_map(|block| &mut block.forwards) {
+        forward.random_case = true;
+    }
+    corefile
 }

@@ -22,7 +22,7 @@ use self::{autopath::Autopath, template::Template, weights::Weights};
 pub(crate) use self::{
     external::External,
     order::turn,
-    records::{name, text as name_text},
+    records::{name, name_within, text as name_text},
     replies::whoami,
 };
 use crate::{

@@ -340,7 +340,7 @@ pub(crate) struct DnsArgs {
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_DNS_LISTEN",
           default_values = ["0.0.0.0:53", "[::]:53"])]
     pub(crate) dns_listen: Vec<SocketAddr>,
-    /// Serve by this CoreDNS configuration; it takes the place of the other DNS flags but --dns-listen
+    /// Serve by this CoreDNS configuration; it takes the place of the flags that say what is answered
     #[arg(long, value_name = "FILE", env = "FAIRLEAD_COREFILE")]
     pub(crate) corefile: Option<PathBuf>,
     /// The cluster's domain
@@ -365,6 +365,9 @@ pub(crate) struct DnsArgs {
     /// Answer no more questions a second of one client (default: no limit)
     #[arg(long, value_name = "N", env = "FAIRLEAD_DNS_CLIENT_RATE")]
     pub(crate) dns_client_rate: Option<std::num::NonZeroU32>,
+    /// Ask upstreams in random letter case, which a forger must guess, too
+    #[arg(long, env = "FAIRLEAD_DNS_RANDOM_CASE")]
+    pub(crate) dns_random_case: bool,
 }
 
 /// Ingress.

@@ -240,6 +240,7 @@ pub(crate) fn config(args: &DnsArgs, corefile: Option<Arc<Corefile>>) -> DnsConf
         negative_ttl_seconds: args.dns_negative_ttl,
         corefile,
         client_rate: args.dns_client_rate,
+        random_case: args.dns_random_case,
         ..DnsConfig::default()
     }
 }

@@ -97,6 +97,8 @@ pub struct ForwardOptions {
     pub max_concurrent: Option<usize>,
     /// `health_check`, `max_fails` and `failfast_all_unhealthy_upstreams`.
     pub health_check: HealthCheck,
+    /// Names are asked for in random letter case (draft-vixie-dnsext-dns0x20). No line of a Corefile's.
+    pub random_case: bool,
 }
 
 /// How upstreams that do not answer are found and left out.
@@ -148,6 +150,7 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
         policy: ForwardPolicy::default(),
         max_concurrent: None,
         health_check: HealthCheck::default(),
+        random_case: false,
     };
     for option in &line.body {
         read_option(option, &mut options)?;

@@ -27,7 +27,7 @@ pub(crate) fn name(text: &str) -> Option<Name> {
 }
 
 /// The name within a record's data that may be changed.
-pub(super) fn name_within(data: &mut RData) -> Option<&mut Name> {
+pub(crate) fn name_within(data: &mut RData) -> Option<&mut Name> {
     match data {
         RData::CNAME(cname) => Some(&mut cname.0),
         RData::NS(ns) => Some(&mut ns.0),

@@ -36,7 +36,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use self::{
     loops::Probes,
-    pool::{Manner, Pool, question},
+    pool::{Manner, Pool, question, without_case},
 };
 
 use crate::{
@@ -254,13 +254,15 @@ impl UpstreamPool {
             }
         }
         let begun = Instant::now();
-        let asking = pool.send(question(name, qtype, wishes)).first_answer();
+        let random_case = self.manner.random_case;
+        let spelling = random_case.then(|| name.clone());
+        let asking = pool.send(question(name, qtype, wishes, random_case)).first_answer();
         let asked = timeout(TIMEOUT, asking).await;
         let failed = !matches!(asked, Ok(Ok(_) | Err(NetError::Dns(_))));
         if failed || begun.elapsed() >= health::SUSPICIOUS {
             self.suspect();
         }
-        let result = match asked {
+        let mut result = match asked {
             Ok(Ok(response)) => Ok(response.into_message()),
             Ok(Err(NetError::Dns(UpstreamError::NoRecordsFound(none)))) => {
                 let mut message = Message::query();
@@ -274,6 +276,9 @@ impl UpstreamPool {
             Ok(Err(NetError::Dns(UpstreamError::ResponseCode(code)))) => Err(code),
             Ok(Err(_)) | Err(_) => Err(ResponseCode::ServFail),
         };
+        if let (Ok(message), Some(spelling)) = (&mut result, &spelling) {
+            without_case(message, spelling);
+        }
         if !failed {
             let code = result.as_ref().map_or_else(|code| *code, |m| m.metadata.response_code);
             self.counts.took(code, begun.elapsed());

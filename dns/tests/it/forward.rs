@@ -1,15 +1,17 @@
 //! Names of others: asked of upstreams, given back whole, never believed from a stranger.
 
 use std::{
+    collections::BTreeSet,
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use fairlead_dns::DnsConfig;
 use hickory_proto::{
     op::{Edns, Message, OpCode, ResponseCode},
     rr::{
@@ -22,7 +24,7 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use crate::world::{PATIENCE, World, external, namespace, query, tcp, text, udp};
+use crate::world::{PATIENCE, World, by, external, namespace, query, tcp, text, udp};
 
 /// An upstream that lives as long as the test's runtime. What it was asked is its answer's
 /// business.
@@ -236,6 +238,47 @@ async fn forged_replies_are_waited_past_cve_2023_28452() {
         ["web.example. A 192.0.2.1", "www.example. CNAME web.example."]
     );
     world.end().await;
+}
+
+#[tokio::test]
+async fn names_are_asked_for_in_random_letter_case_where_that_is_wanted() {
+    let spellings = Arc::<Mutex<BTreeSet<String>>>::default();
+    let seen = spellings.clone();
+    let exact = upstream(move |asked| {
+        seen.lock().unwrap().insert(asked.queries[0].name().to_ascii());
+        knows(asked)
+    })
+    .await;
+    let forgetful = upstream(|asked| {
+        let mut reply = knows(asked).remove(0);
+        reply.queries.iter_mut().for_each(|query| query.name = query.name.to_lowercase());
+        vec![reply]
+    })
+    .await;
+    // By UDP a reply in another spelling may be a forger's; by TCP it is the upstream's.
+    for (to, random_case) in [(exact, false), (exact, true), (forgetful, true)] {
+        spellings.lock().unwrap().clear();
+        let config = DnsConfig { random_case, ..by(&format!(".:53 {{\n forward . {to}\n}}\n")) };
+        let world = World::unsynced(&config).synced(vec![]).await;
+        for _ in 0..20 {
+            let reply = world.ask("www.example.", RecordType::A).await;
+            assert_eq!(
+                text(&reply.answers),
+                ["web.example. A 192.0.2.1", "www.example. CNAME web.example."],
+                "the client sees nothing of it: {random_case}"
+            );
+        }
+        let nothing = world.ask("nope.example.", RecordType::A).await;
+        assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(nothing.authorities[0].name.to_ascii(), "example.");
+        let asked = spellings.lock().unwrap().clone();
+        if to == exact {
+            let are_mixed = asked.iter().filter(|name| **name != name.to_lowercase()).count();
+            assert_eq!(are_mixed > 10, random_case, "{asked:?}");
+            assert!(random_case || are_mixed == 0, "{asked:?}");
+        }
+        world.end().await;
+    }
 }
 
 #[tokio::test]

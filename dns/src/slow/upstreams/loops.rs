@@ -97,7 +97,7 @@ async fn probe(pool: &UpstreamPool, server: SocketAddr, from: &WireName, probes:
     let flavour = Flavour::default();
     let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
     probes.begin(&wire);
-    let asking = one.send(question(name, PROBE_TYPE, wishes)).first_answer();
+    let asking = one.send(question(name, PROBE_TYPE, wishes, false)).first_answer();
     // Whatever it answers: only whether it came in here counts.
     let _ = timeout(PROBE_TIMEOUT, asking).await;
     probes.end(&wire)

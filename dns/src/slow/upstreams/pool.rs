@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 use hickory_proto::{
     op::{DnsRequest, DnsRequestOptions, Edns, Message, Query},
     rr::{
-        Name, RecordType,
+        Name, RData, RecordType,
         rdata::opt::{ClientSubnet, EdnsOption},
     },
 };
@@ -22,6 +22,7 @@ use super::{TIMEOUT, Wishes, connections::Connections, tls};
 use crate::{
     corefile::{ForwardOptions, ForwardPolicy, To, Transport},
     error::DnsError,
+    plugins::name_within,
     wire::UDP_REPLY_BYTES_MAX,
 };
 
@@ -36,6 +37,7 @@ pub(super) type Pool = NameServerPool<Connections>;
 /// How upstreams are asked.
 pub(super) struct Manner {
     pub(super) transport: Transport,
+    pub(super) random_case: bool,
     policy: ForwardPolicy,
     /// Upstreams that are asked over TLS.
     secure: BTreeMap<SocketAddr, Secure>,
@@ -60,7 +62,7 @@ impl fmt::Debug for Manner {
 impl Manner {
     /// Reads certificates where there are upstreams for them.
     pub(super) fn new(options: &ForwardOptions) -> Result<Self, DnsError> {
-        let ForwardOptions { to, transport, policy, tls, .. } = options;
+        let ForwardOptions { to, transport, policy, tls, random_case, .. } = options;
         let named = |to: &To| match to {
             To::Tls { address, name, https } => {
                 let name = name.clone().or_else(|| tls.server_name.clone());
@@ -71,7 +73,8 @@ impl Manner {
         };
         let secure: BTreeMap<_, _> = to.iter().filter_map(named).collect();
         let tls = (!secure.is_empty()).then(|| tls::config(tls)).transpose()?;
-        Ok(Self { transport: *transport, policy: *policy, secure, tls })
+        let (transport, policy, random_case) = (*transport, *policy, *random_case);
+        Ok(Self { transport, random_case, policy, secure, tls })
     }
 
     /// Whether an upstream is asked over TLS.
@@ -121,13 +124,23 @@ impl Manner {
 }
 
 /// The client's question as our own: a new id, our own EDNS size, the flags that change the answer
-/// (CD, DO).
-pub(super) fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequest {
+/// (CD, DO), and, where that is wanted, a letter case of our own.
+pub(super) fn question(
+    name: Name,
+    qtype: RecordType,
+    wishes: Wishes,
+    random_case: bool,
+) -> DnsRequest {
     let mut message = Message::query();
     message.metadata.recursion_desired = wishes.recursion_desired;
     message.metadata.checking_disabled = wishes.flavour.checking_disabled;
     message.metadata.authentic_data = wishes.authentic_data;
-    message.queries.push(Query::query(name, qtype));
+    let query = Query::query(name, qtype);
+    let original = random_case.then(|| query.clone());
+    message.queries.push(query);
+    if random_case {
+        message.queries.iter_mut().for_each(|query| query.name.randomize_label_case());
+    }
     let mut edns = Edns::new();
     edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
     edns.set_dnssec_ok(wishes.flavour.dnssec_ok);
@@ -136,5 +149,21 @@ pub(super) fn question(name: Name, qtype: RecordType, wishes: Wishes) -> DnsRequ
         edns.options_mut().insert(EdnsOption::Subnet(subnet));
     }
     message.edns = Some(edns);
-    DnsRequest::new(message, DnsRequestOptions::default())
+    let mut options = DnsRequestOptions::default();
+    options.case_randomization = random_case;
+    DnsRequest::new(message, options).with_original_query(original)
+}
+
+/// Takes the letter case of our question out of a reply, whose names end in that question's or are it.
+pub(super) fn without_case(message: &mut Message, asked: &Name) {
+    for record in message.answers.iter_mut().chain(&mut message.authorities) {
+        let is_asked = record.name == *asked;
+        record.name = if is_asked { asked.clone() } else { record.name.to_lowercase() };
+        if let Some(name) = name_within(&mut record.data) {
+            *name = name.to_lowercase();
+        }
+        if let RData::SOA(soa) = &mut record.data {
+            soa.rname = soa.rname.to_lowercase();
+        }
+    }
 }

@@ -11,6 +11,7 @@ fn pool_of(file: &Path, own: &str) -> UpstreamPool {
         policy: ForwardPolicy::Random,
         max_concurrent: None,
         health_check: HealthCheck::default(),
+        random_case: false,
     };
     UpstreamPool::new(&options, vec![own.parse().unwrap()]).unwrap()
 }
