@@ -11,7 +11,7 @@ use super::{
 };
 
 /// CoreDNS's plugins that are not here: named, so that the error can say so.
-const ELSEWHERE: [&str; 28] = [
+const ELSEWHERE: [&str; 31] = [
     "geoip",
     "tls",
     "timeouts",
@@ -36,7 +36,10 @@ const ELSEWHERE: [&str; 28] = [
     "sign",
     "nomad",
     "quic",
-    "shed",
+    "root",
+    "grpc_server",
+    "siit",
+    "dynupdate",
     "https",
     "https3",
     "proxyproto",
@@ -44,10 +47,11 @@ const ELSEWHERE: [&str; 28] = [
 const KNOWN: &str = "acl, any, autopath, bind, bufsize, cache, cancel, debug, dns64, errors, \
                      forward, header, health, hosts, k8s_external, kubernetes, loadbalance, \
                      log, loop, metadata, minimal, multisocket, nsid, prometheus, ready, \
-                     reload, rewrite, template, view, whoami";
+                     reload, rewrite, shed, template, view, whoami";
 
 /// Those that only say how the server is run.
-const WITHOUT_ANSWERS: [&str; 6] = ["bind", "debug", "health", "multisocket", "ready", "reload"];
+const WITHOUT_ANSWERS: [&str; 7] =
+    ["bind", "debug", "health", "multisocket", "ready", "reload", "shed"];
 
 /// Plugins of which several lines make one.
 const REPEATABLE: [&str; 5] = ["forward", "acl", "bind", "rewrite", "template"];
@@ -94,6 +98,8 @@ fn plugin(
         // as it is, and questions to upstreams end by themselves.
         "metadata" => drop(values::zones(&line.args)?),
         "debug" => drop(bare(line)?),
+        // What there is no time for is dropped in any case, and counted.
+        "shed" => drop(bare(line)?),
         "multisocket" => {
             line.expect(0, 1)?.first().map(|word| word.number(1, 1024)).transpose()?;
         }

@@ -84,7 +84,8 @@ fn words_quotes_comments_and_variables() {
 
 #[test]
 fn what_changes_nothing_here_is_accepted() {
-    let text = ".:53 {\n debug\n metadata\n multisocket 4\n cancel 5s\n forward . 10.0.0.1\n}\n";
+    let text =
+        ".:53 {\n debug\n shed\n metadata\n multisocket 4\n cancel 5s\n forward . 10.0.0.1\n}\n";
     let [block] = &parse(text).unwrap().blocks[..] else { panic!("one block") };
     let plain = parse(".:53 {\n forward . 10.0.0.1\n}\n").unwrap();
     let plugins = block.plugins.clone();
@@ -219,6 +220,9 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
     let cases = [
         (String::new(), 0, "no server block"),
         (block("nosuch"), 2, "no plugin \"nosuch\""),
+        (block("shed 1024"), 2, "too much"),
+        (block("shed {\n depth 1\n}"), 3, "takes no option"),
+        (block("dynupdate"), 2, "dynupdate is not served here"),
         (block("errors\ndnssec"), 3, "dnssec is not served here"),
         (block("forward ."), 2, "a value is missing"),
         (block("forward . example.org"), 2, "neither an IP address nor a file"),
