@@ -90,14 +90,20 @@ pub(crate) async fn run(
             Ok(()) = args.changed() => {}
         }
         let newest = args.borrow_and_update().clone();
-        if let Err(error) = check_read(&shared, corefile(&followed).as_deref()) {
-            tracing::error!("{error}; the old settings stay in force");
-            continue;
-        }
         let config = self::config(&newest.dns, corefile(&followed));
-        if let Some(successor) = take_over(&shared, &server, &config).await {
-            server = successor;
-            current.store(Some(server.running.clone()));
+        let outcome = match take_over(&shared, &server, &config).await {
+            Ok(None) => Ok(()),
+            Ok(Some(successor)) => {
+                server = successor;
+                current.store(Some(server.running.clone()));
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match (&mut followed, outcome) {
+            (Some(followed), outcome) => followed.settle(outcome),
+            (None, Err(error)) => tracing::error!("{error}; the old settings stay in force"),
+            (None, Ok(())) => {}
         }
         faces.serve(corefile(&followed));
     }
@@ -182,25 +188,22 @@ impl Server {
 }
 
 /// Brings changed settings into force; returns the server that takes the old one's place, if the
-/// addresses to listen on are others now.
-async fn take_over(shared: &Shared, old: &Server, config: &DnsConfig) -> Option<Server> {
+/// addresses to listen on are others now. What fails leaves the old ones.
+async fn take_over(
+    shared: &Shared,
+    old: &Server,
+    config: &DnsConfig,
+) -> anyhow::Result<Option<Server>> {
+    check_read(shared, config.corefile.as_deref())?;
     match old.running.renew(config) {
-        Ok(()) => None,
+        Ok(()) => Ok(None),
         // Ports are shared with our own successor, so that no question finds nobody.
-        Err(DnsError::Restart) => match Server::start(shared, config) {
-            Ok(new) => {
-                old.end().await;
-                Some(new)
-            }
-            Err(error) => {
-                tracing::error!("{error}; the old settings stay in force");
-                None
-            }
-        },
-        Err(error) => {
-            tracing::error!("{error}; the old settings stay in force");
-            None
+        Err(DnsError::Restart) => {
+            let new = Server::start(shared, config)?;
+            old.end().await;
+            Ok(Some(new))
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -100,6 +100,18 @@ fn a_corefile_is_followed_and_a_bad_one_leaves_the_old_in_force() {
     assert!(line.contains("ERROR"), "{line}");
     assert!(answers(&world, other), "{}", agent.log());
 
+    // What a Corefile names may be wrong as well, and mended without it.
+    let weights = mount.folder.join("weights");
+    fs::write(&weights, "hello.default.svc.third.local heavy\n").unwrap();
+    let weighted = format!("loadbalance weighted {}", weights.display());
+    mount.write(&corefile("third.local", 53).replace("loadbalance", &weighted));
+    let line = agent.await_line(&["weights: line 1:", "the old settings stay in force"]);
+    assert!(line.contains("ERROR"), "{line}");
+    assert!(answers(&world, other), "{}", agent.log());
+    fs::write(&weights, "hello.default.svc.third.local\n10.244.0.1 2\n").unwrap();
+    let third = "dns://127.0.0.1/hello.default.svc.third.local";
+    assert!(answers(&world, third), "{}", agent.log());
+
     // Another port: a successor answers there before the old one ends.
     mount.write(&corefile("cluster.local", 5300));
     let moved = "dns://127.0.0.1:5300/hello.default.svc.cluster.local";
