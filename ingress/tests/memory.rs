@@ -44,6 +44,8 @@ const WARM_UP: usize = 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+/// Answered before its body is looked at.
+const UNWANTED: &[u8] = b"HEAD / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 3\r\n\r\nabc";
 
 /// How a client comes to be idle.
 #[derive(Clone, Copy, Debug)]
@@ -52,26 +54,38 @@ enum Idle {
     Silent,
     /// It was answered once.
     Asked,
+    /// It was answered once more, before that with a body that nobody wanted.
+    AskedInVain,
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    stream.write_all(HEAD).await.unwrap();
-    assert!(read_until(stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+    say(stream, HEAD, "HTTP/1.1 200 ").await;
+}
+
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], answer: &str) {
+    stream.write_all(bytes).await.unwrap();
+    let head = read_until(stream, "\r\n\r\n").await;
+    assert!(head.starts_with(answer), "{head}");
+}
+
+async fn become_idle<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, idle: Idle) {
+    if let Idle::AskedInVain = idle {
+        say(stream, UNWANTED, "HTTP/1.1 404 ").await;
+    }
+    if let Idle::Asked | Idle::AskedInVain = idle {
+        ask(stream).await;
+    }
 }
 
 /// The other side is this process, too: only its socket is kept.
 async fn open(world: &World, over_tls: bool, idle: Idle) -> std::net::TcpStream {
     if !over_tls {
         let mut stream = TcpStream::connect(world.http()).await.unwrap();
-        if let Idle::Asked = idle {
-            ask(&mut stream).await;
-        }
+        become_idle(&mut stream, idle).await;
         return stream.into_std().unwrap();
     }
     let mut stream = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
-    if let Idle::Asked = idle {
-        ask(&mut stream).await;
-    }
+    become_idle(&mut stream, idle).await;
     stream.into_inner().0.into_std().unwrap()
 }
 
@@ -96,8 +110,10 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
     let cases = [
         ("plain", false, Idle::Silent, PLAIN_BYTES_MAX),
         ("plain", false, Idle::Asked, PLAIN_BYTES_MAX),
+        ("plain", false, Idle::AskedInVain, PLAIN_BYTES_MAX),
         ("TLS", true, Idle::Silent, TLS_BYTES_MAX),
         ("TLS", true, Idle::Asked, TLS_BYTES_MAX),
+        ("TLS", true, Idle::AskedInVain, TLS_BYTES_MAX),
     ];
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);

@@ -65,7 +65,7 @@ pub(crate) struct Client {
     /// Bodies on their way to endpoints: one may go on when its answer is over.
     bodies: Cell<usize>,
     live: Arc<Liveness>,
-    /// An answer was given while the client was still sending.
+    /// The last answer was given while the client was still sending.
     unread: Cell<bool>,
 }
 
@@ -178,6 +178,8 @@ impl Client {
     /// A request's head is there.
     pub(crate) fn begin(self: &Rc<Self>) -> Busy {
         self.begun.set(self.begun.get() + 1);
+        // Over HTTP/1 hyper has read what was left of the one before, or there would be none.
+        self.unread.set(false);
         self.hold()
     }
 
