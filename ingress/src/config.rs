@@ -207,6 +207,10 @@ pub struct Limits {
     pub buffer_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,
+    /// Clients of all UDP services, a socket each; whoever was silent longest gives way.
+    pub udp_clients_max: usize,
+    /// Clients of one UDP service.
+    pub udp_clients_per_service_max: usize,
     /// HTTP/2 streams of one connection.
     pub h2_streams_max: u32,
     /// Requests on one HTTP/1 connection; the last one's answer closes it.
@@ -320,6 +324,8 @@ impl Default for Limits {
             body_bytes_max: 1 << 20,
             buffer_bytes_max: 128 << 10,
             connections_max: 65_536,
+            udp_clients_max: 16_384,
+            udp_clients_per_service_max: 8_192,
             h2_streams_max: 128,
             requests_per_connection_max: u64::MAX,
             upstream_tries_max: 3,

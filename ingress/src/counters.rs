@@ -189,6 +189,8 @@ pub struct Counters {
     /// Of those, connections that reached no endpoint or were above the limit; and datagrams that
     /// were lost.
     pub streams_failed: u64,
+    /// Clients of UDP services that gave way to others before they were idle long enough.
+    pub streams_displaced: u64,
     /// Copies of requests a mirror answered.
     pub copies: u64,
     /// Those that were not made or not answered, by reason.
@@ -245,6 +247,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) streams: Counter,
     pub(crate) streams_ended: Counter,
     pub(crate) streams_failed: Counter,
+    pub(crate) streams_displaced: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) trace_spans: Counter,
@@ -298,6 +301,7 @@ impl ThreadCounters {
             streams: Counter::default(),
             streams_ended: Counter::default(),
             streams_failed: Counter::default(),
+            streams_displaced: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
             trace_spans: Counter::default(),
@@ -358,6 +362,7 @@ impl Counters {
             sum.passthroughs += thread.passthroughs.get();
             sum.streams += thread.streams.get();
             sum.streams_failed += thread.streams_failed.get();
+            sum.streams_displaced += thread.streams_displaced.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
             sum.trace_spans += thread.trace_spans.get();

@@ -1,5 +1,6 @@
 //! TCP and UDP services: ports that lead to endpoints, their bytes unread. One thread serves them all.
 
+mod clients;
 mod datagrams;
 mod tcp;
 mod udp;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) clock: Clock,
     pub(crate) timer: Timer,
+    /// Clients of UDP services.
+    udp: udp::Everybody,
     /// A task per listening socket; each ends once it has taken what the kernel still held.
     accepting: TaskTracker,
 }
@@ -65,7 +68,8 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let clock = Clock::new(config.load().timeouts.shortest_ms());
-    let shared = Rc::new(Shared { config, counters, clock, timer, accepting: TaskTracker::new() });
+    let (udp, accepting) = Default::default();
+    let shared = Rc::new(Shared { config, counters, clock, timer, udp, accepting });
     runtime.block_on(async {
         let ticking = shared.clone();
         spawn_local(async move {
@@ -136,10 +140,11 @@ fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> io::Result<O
     let cancel = CancellationToken::new();
     let close = cancel.clone().drop_guard();
     let stream = Rc::new(RefCell::new(stream.clone()));
+    let clients = shared.udp.begin();
     for ip in addresses(&shared.config.load()) {
         let address = SocketAddr::new(ip, port.number);
         let begun = match port.udp {
-            true => begin_udp(shared, address, &stream, &cancel),
+            true => begin_udp(shared, address, &stream, &clients, &cancel),
             false => begin_tcp(shared, address, &stream, &cancel),
         };
         match begun {
@@ -173,11 +178,12 @@ fn begin_udp(
     shared: &Rc<Shared>,
     address: SocketAddr,
     stream: &Rc<RefCell<Stream>>,
+    clients: &udp::Clients,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
     let socket = socket(address, Type::DGRAM)?;
     let socket = Datagrams::new(tokio::net::UdpSocket::from_std(socket.into())?)?;
-    let serving = udp::serve(shared.clone(), socket, stream.clone());
+    let serving = udp::serve(shared.clone(), socket, stream.clone(), clients.clone());
     spawn_local(cancel.clone().run_until_cancelled_owned(serving));
     Ok(())
 }

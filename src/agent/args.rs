@@ -403,6 +403,24 @@ pub(crate) struct IngressArgs {
         env = "FAIRLEAD_BODY_BYTES_MAX"
     )]
     pub(crate) body_bytes_max: u64,
+    /// Clients of all UDP services at a time; whoever was silent longest gives way
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u32).range(1..),
+        env = "FAIRLEAD_UDP_CLIENTS_MAX"
+    )]
+    pub(crate) udp_clients_max: u32,
+    /// Clients of one UDP service at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 8_192,
+        value_parser = clap::value_parser!(u32).range(1..),
+        env = "FAIRLEAD_UDP_CLIENTS_PER_SERVICE_MAX"
+    )]
+    pub(crate) udp_clients_per_service_max: u32,
     /// Every connection begins with a PROXY header, version 1 or 2; others are closed
     #[arg(long, env = "FAIRLEAD_PROXY_PROTOCOL")]
     pub(crate) proxy_protocol: bool,

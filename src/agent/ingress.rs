@@ -99,6 +99,11 @@ fn config(args: &IngressArgs) -> IngressConfig {
         }),
         limits: Limits {
             body_bytes_max: if args.body_bytes_max == 0 { u64::MAX } else { args.body_bytes_max },
+            udp_clients_max: args.udp_clients_max.try_into().unwrap_or(usize::MAX),
+            udp_clients_per_service_max: args
+                .udp_clients_per_service_max
+                .try_into()
+                .unwrap_or(usize::MAX),
             ..Limits::default()
         },
         timeouts: Timeouts { drain_ms: DRAIN_MS, ..Timeouts::default() },

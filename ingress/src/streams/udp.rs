@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
@@ -10,24 +9,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::UdpSocket, task::spawn_local, time::timeout};
+use tokio::{
+    net::UdpSocket,
+    task::{AbortHandle, spawn_local},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
+    clients::{self, Room},
     datagrams::{Datagrams, Way},
 };
 use crate::routes::{Endpoint, Pick, Stream};
 
 /// A client that sends nothing and is sent nothing so long is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
-/// Clients of one port; more are not served, and counted.
-const CLIENTS_MAX: usize = 16_384;
 const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 
 /// Where a datagram is read to.
-type Room = Rc<RefCell<Vec<u8>>>;
-type Clients = Rc<RefCell<HashMap<Way, Rc<Client>>>>;
+type Page = Rc<RefCell<Vec<u8>>>;
+/// Of one service, whatever address they ask.
+pub(super) type Clients = Rc<RefCell<clients::Clients<Way, Served>>>;
+pub(super) type Everybody = clients::Everybody<Way, Served>;
+
+/// A client, for as long as it has a place among the others.
+pub(super) struct Served {
+    client: Rc<Client>,
+    /// Has the rest of it: its socket is closed.
+    answering: AbortHandle,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}
 
 /// A client and its endpoint.
 struct Client {
@@ -41,15 +58,19 @@ struct Back {
     to: Way,
     socket: Rc<Datagrams>,
     clients: Clients,
-    room: Room,
+    page: Page,
     shared: Rc<Shared>,
 }
 
-pub(super) async fn serve(shared: Rc<Shared>, socket: Datagrams, stream: Rc<RefCell<Stream>>) {
+pub(super) async fn serve(
+    shared: Rc<Shared>,
+    socket: Datagrams,
+    stream: Rc<RefCell<Stream>>,
+    clients: Clients,
+) {
     let socket = Rc::new(socket);
-    let clients = Clients::default();
     // One for all: each client with its own would be a gigabyte.
-    let answers: Room = Rc::new(RefCell::new(vec![0; DATAGRAM_BYTES_MAX]));
+    let answers: Page = Rc::new(RefCell::new(vec![0; DATAGRAM_BYTES_MAX]));
     // A socket that nobody reads any more would still be sent its share of datagrams by the kernel.
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
@@ -57,39 +78,56 @@ pub(super) async fn serve(shared: Rc<Shared>, socket: Datagrams, stream: Rc<RefC
     let mut turn = 0usize;
     loop {
         let Ok((length, from)) = socket.receive(&mut datagram).await else { continue };
-        let known = clients.borrow().get(&from).cloned();
+        let known = clients.borrow().get(&from).map(|served| served.client.clone());
         // An endpoint that went is not sent to any more.
         let known = known.filter(|client| !client.endpoint.is_gone());
         let client = match known {
             Some(client) => client,
             None => {
                 turn = turn.wrapping_add(1);
+                clients.borrow_mut().remove(&from);
                 let endpoint = stream.borrow().upstream.choose(Pick::Turn(turn), &[]);
-                let new = endpoint.filter(|_| clients.borrow().len() < CLIENTS_MAX);
-                let Some(Ok(client)) = new.map(Client::new) else {
+                let new = endpoint.map(|endpoint| {
+                    make_room(&shared, &clients);
+                    Client::new(endpoint)
+                });
+                let Some(Ok(client)) = new else {
                     shared.counters.streams_failed.add();
                     continue;
                 };
                 shared.counters.streams.add();
                 shared.counters.streams_ended.add();
                 let client = Rc::new(client);
-                clients.borrow_mut().insert(from, client.clone());
                 let back = Back {
                     to: from,
                     socket: socket.clone(),
                     clients: clients.clone(),
-                    room: answers.clone(),
+                    page: answers.clone(),
                     shared: shared.clone(),
                 };
-                spawn_local(end.clone().run_until_cancelled_owned(answer(client.clone(), back)));
+                let answering = answer(client.clone(), back);
+                let answering = spawn_local(end.clone().run_until_cancelled_owned(answering));
+                let answering = answering.abort_handle();
+                clients.borrow_mut().put(from, Served { client: client.clone(), answering });
                 client
             }
         };
+        clients.borrow_mut().hear(&from);
         client.used.set(Instant::now());
         let sent = client.socket.try_send(datagram.get(..length).unwrap_or_default());
         if sent.is_err() {
             shared.counters.streams_failed.add();
         }
+    }
+}
+
+/// For one more.
+fn make_room(shared: &Shared, clients: &Clients) {
+    let limits = &shared.config.load().limits;
+    let room =
+        Room { per_service_max: limits.udp_clients_per_service_max, max: limits.udp_clients_max };
+    if shared.udp.make_room(clients, room).is_some() {
+        shared.counters.streams_displaced.add();
     }
 }
 
@@ -110,14 +148,15 @@ impl Client {
 
 /// Sends back what comes, until nothing does.
 async fn answer(client: Rc<Client>, back: Back) {
-    let Back { to, socket, clients, room, shared } = back;
+    let Back { to, socket, clients, page, shared } = back;
     loop {
         match timeout(IDLE, client.socket.readable()).await {
             Ok(Ok(())) => {
-                let mut datagram = room.borrow_mut();
+                let mut datagram = page.borrow_mut();
                 match client.socket.try_recv(&mut datagram) {
                     Ok(length) => {
                         client.used.set(Instant::now());
+                        clients.borrow_mut().hear(&to);
                         let datagram = datagram.get(..length).unwrap_or_default();
                         if socket.answer(datagram, to).is_err() {
                             shared.counters.streams_failed.add();
@@ -138,7 +177,7 @@ async fn answer(client: Rc<Client>, back: Back) {
     }
     let mut clients = clients.borrow_mut();
     // Another one may have taken its place.
-    if clients.get(&to).is_some_and(|current| Rc::ptr_eq(current, &client)) {
+    if clients.get(&to).is_some_and(|current| Rc::ptr_eq(&current.client, &client)) {
         clients.remove(&to);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fairlead_ingress::IngressConfig;
+use fairlead_ingress::{IngressConfig, Limits};
 use fairlead_state::{
     Key, Object,
     model::{EndpointSlice, Protocol, Service},
@@ -36,11 +36,16 @@ async fn lines(name: &'static str) -> Upstream {
 }
 
 async fn world(objects: Vec<Object>) -> World {
+    limited(objects, Limits::default()).await
+}
+
+async fn limited(objects: Vec<Object>, limits: Limits) -> World {
     let key = |name: &str| Some(Key::new("default", name));
     let config = IngressConfig {
         threads: Some(1),
         tcp_services: key("tcp"),
         udp_services: key("udp"),
+        limits,
         ..crate::support::config()
     };
     World::with(config, objects).await
@@ -213,6 +218,40 @@ async fn udp_answers_come_from_the_address_that_was_asked() {
         // Connected: what comes from elsewhere is not taken.
         let socket = client(SocketAddr::new(asked_address.parse().unwrap(), number)).await;
         assert_eq!(asked(&socket, asked_address).await, format!("got {asked_address}"));
+    }
+    serving.abort();
+}
+
+/// Each client costs a socket for a minute, and anybody may write any address into a datagram.
+#[tokio::test]
+async fn attack_spoofed_clients_push_out_who_was_silent_longest_and_nobody_elses() {
+    let (address, serving) = echo().await;
+    let limits = Limits { udp_clients_max: 3, udp_clients_per_service_max: 2, ..Limits::default() };
+    let mut world = limited(udp_backend("dns", address), limits).await;
+    let (flooded, other) = (port().await, port().await);
+    let names = (flooded.to_string(), other.to_string());
+    let entries = [(&*names.0, "default/dns:80"), (&*names.1, "default/dns:80")];
+    world.apply(vec![config_map("udp", &entries)]).await;
+    let own = client(at(other)).await;
+    let mut known = Vec::new();
+    for _ in 0..4 {
+        known.push(client(at(flooded)).await);
+    }
+    // Who asks; clients seen, and pushed out, by then.
+    for (name, socket, streams, displaced) in [
+        ("another service's", &own, 1, 0),
+        ("first", &known[0], 2, 0),
+        ("second", &known[1], 3, 0),
+        ("first", &known[0], 3, 0),
+        ("third", &known[2], 4, 1),
+        ("first", &known[0], 4, 1),
+        ("fourth", &known[3], 5, 2),
+        ("third, anew", &known[2], 6, 3),
+        ("another service's", &own, 6, 3),
+    ] {
+        assert_eq!(asked(socket, name).await, format!("got {name}"));
+        let counters = world.running.counters();
+        assert_eq!((counters.streams, counters.streams_displaced), (streams, displaced), "{name}");
     }
     serving.abort();
 }
