@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use rustls::{
-    ServerConfig, SupportedProtocolVersion,
-    crypto::aws_lc_rs::{self, Ticketer},
+    CipherSuite, ServerConfig, SupportedProtocolVersion,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, Ticketer},
+    },
     server::{NoServerSessionStorage, ResolvesServerCert},
     version::{TLS12, TLS13},
 };
@@ -15,6 +18,14 @@ use super::{
     signatures::Signatures,
 };
 use crate::{config::TlsSettings, error::IngressError};
+
+/// The cheapest, and enough for everybody. As by ingress-nginx they come first (ssl-ciphers), and our
+/// order counts, not clients' (ssl_prefer_server_ciphers).
+const FIRST: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
 
 /// What handshakes go by.
 #[derive(Clone, Debug)]
@@ -46,7 +57,7 @@ fn server_config(
     asks: bool,
 ) -> Result<ServerConfig, IngressError> {
     let tls_error = |error: rustls::Error| IngressError::Tls(error.to_string());
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider());
     let asking = asks.then(|| Arc::new(Asking(Signatures::by(provider.clone()))));
     let versions: &[&'static SupportedProtocolVersion] = match (settings.tls12, settings.tls13) {
         (true, false) => &[&TLS12],
@@ -65,6 +76,7 @@ fn server_config(
         false => resolver.clone(),
     };
     let mut config = builder.with_cert_resolver(resolver);
+    config.ignore_client_order = true;
     config.alpn_protocols = match settings.http2 {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
@@ -75,4 +87,10 @@ fn server_config(
     }
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| !FIRST.contains(&suite.suite()));
+    provider
 }

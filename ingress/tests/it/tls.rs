@@ -283,6 +283,37 @@ async fn browsers_are_told_to_stay_with_https_where_there_is_a_tls_section() {
     }
 }
 
+/// ingress-nginx: ssl_prefer_server_ciphers on, AES-128 first.
+#[tokio::test]
+async fn our_order_of_suites_counts_and_not_the_clients() {
+    use rustls::{CipherSuite, ClientConfig, RootCertStore, crypto::aws_lc_rs, version};
+    let authority = Authority::new();
+    let objects = vec![
+        authority.secret("cert", &["a.example"]),
+        site("web", "a.example", &["a.example"], "cert"),
+    ];
+    let world = World::new(objects).await;
+    for (version, expected) in [
+        (&version::TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+        (&version::TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ] {
+        for is_reversed in [false, true] {
+            let mut provider = aws_lc_rs::default_provider();
+            if is_reversed {
+                provider.cipher_suites.reverse();
+            }
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der()).unwrap();
+            let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+            let builder = builder.with_protocol_versions(&[version]).unwrap();
+            let config = builder.with_root_certificates(roots).with_no_client_auth();
+            let stream = tls(world.https(), "a.example", config).await.unwrap();
+            let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(suite, expected, "reversed: {is_reversed}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn plain_http_and_silence_on_the_tls_port_end_the_connection() {
     let world = World::new(vec![]).await;
