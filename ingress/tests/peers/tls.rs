@@ -1,6 +1,11 @@
-//! sslscan: what versions and suites are offered, and known weaknesses.
+//! sslscan and testssl.sh: what versions and suites are offered, and known weaknesses.
 
 use crate::{HOST, run, support::upstream::Upstream, world};
+
+/// Findings that are the user's: what is not in a certificate, and what a site says of itself.
+const OF_THE_USER: [&str; 2] = ["cert_", "security_headers"];
+/// A scan that found less was none.
+const FINDINGS_MIN: usize = 80;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sslscan_finds_current_versions_and_suites_only() {
@@ -29,4 +34,31 @@ async fn sslscan_finds_current_versions_and_suites_only() {
         let is_strong = suite.contains("GCM") || suite.contains("CHACHA20");
         assert!(is_strong && !suite.contains("CBC") && !suite.contains("anon"), "{suite}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn testssl_finds_nothing_above_info_with_defaults() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&[upstream.address]).await;
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("findings.json");
+    let url = format!("https://{HOST}:{}/", world.https().port());
+    let (ip, json) = ("--ip=127.0.0.1", file.to_str().unwrap());
+    // Nobody is there to press a key, and no name server to be asked.
+    let args = ["--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", ip];
+    let args = args.into_iter().chain(["--jsonfile", json, &url]).map(str::to_owned).collect();
+    let (text, _) = run("/usr/bin/testssl".into(), args).await;
+    let findings = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&findings).unwrap();
+    assert!(findings.len() >= FINDINGS_MIN, "{} findings:\n{text}", findings.len());
+    let found = findings.iter().filter(|finding| {
+        let id = finding["id"].as_str().unwrap();
+        // WARN: what the scanner or its OpenSSL cannot do.
+        let is_good = ["OK", "INFO", "WARN"].contains(&finding["severity"].as_str().unwrap());
+        !is_good && !OF_THE_USER.iter().any(|prefix| id.starts_with(prefix))
+    });
+    let found: Vec<String> = found.map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{found:#?}\n{text}");
+    let suites = findings.iter().find(|finding| finding["id"] == "cipher_order");
+    assert!(suites.is_some_and(|suites| suites["severity"] == "OK"), "{suites:?}");
 }
