@@ -39,7 +39,9 @@ struct Tracked {
     users: BTreeSet<(Key, HostPattern)>,
     /// `None` until looked at.
     parsed: Option<Result<Arc<CertifiedKey>, Arc<str>>>,
-    /// Of a certificate that can be used.
+    /// Of a Secret that is broken now: what it held when it last was not.
+    kept: Option<Arc<CertifiedKey>>,
+    /// Of the certificate that is served.
     end: Option<End>,
 }
 
@@ -122,7 +124,7 @@ impl CertificatePlanner {
         }
         if default_changed {
             let secret = self.default_secret.as_ref();
-            let (chosen, end) = (self.parsed(secret), self.end(secret));
+            let (chosen, end) = (self.served(secret), self.end(secret));
             self.certificates.set_default(chosen.unwrap_or_else(|| self.fallback.0.clone()), end);
         }
         !touched.is_empty() || default_changed
@@ -131,15 +133,15 @@ impl CertificatePlanner {
     fn choose(&mut self, host: &HostPattern) {
         let first = self.claims.get(host).and_then(|claims| claims.first());
         let secret = first.and_then(|(_, secret)| secret.as_ref());
-        let (certificate, end) = (self.parsed(secret), self.end(secret));
+        let (certificate, end) = (self.served(secret), self.end(secret));
         if first.is_none() {
             self.claims.remove(host);
         }
         self.certificates.set(host, certificate, end);
     }
 
-    fn parsed(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
-        self.secrets.get(secret?)?.parsed.as_ref()?.as_ref().ok().cloned()
+    fn served(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
+        self.secrets.get(secret?)?.served().cloned()
     }
 
     fn end(&self, secret: Option<&Key>) -> Option<End> {
@@ -156,7 +158,7 @@ impl CertificatePlanner {
         });
         let shown = self.certificates.find(Some(name));
         let shows = |secret: &Key| {
-            self.parsed(Some(secret)).is_some_and(|certificate| Arc::ptr_eq(&certificate, shown))
+            self.served(Some(secret)).is_some_and(|certificate| Arc::ptr_eq(&certificate, shown))
         };
         let wanted = claimed.as_ref().and_then(|(_, secret)| secret.as_ref());
         let parsed = wanted.and_then(|secret| self.secrets.get(secret)?.parsed.as_ref());
@@ -187,21 +189,31 @@ impl CertificatePlanner {
 }
 
 impl Tracked {
+    fn served(&self) -> Option<&Arc<CertifiedKey>> {
+        self.parsed.as_ref()?.as_ref().ok().or(self.kept.as_ref())
+    }
+
+    /// Whoever breaks a Secret does not mean to take its certificate away; whoever deletes it does.
     fn parse(&mut self, snapshot: &Snapshot, key: &Key) {
-        let parsed = match snapshot.secrets().get(key) {
+        let secret = snapshot.secrets().get(key);
+        let parsed = match secret {
             Some(secret) => parse::secret(secret),
             None => Err(format!("Secret {key} does not exist")),
         };
-        let parsed = parsed
-            .map_err(|reason| Arc::from(format!("{reason}; the default certificate is served")));
+        let kept = secret.and(self.served()).filter(|_| parsed.is_err()).cloned();
+        let instead = match kept {
+            Some(_) => "its last good certificate is served",
+            None => "the default certificate is served",
+        };
+        let parsed = parsed.map_err(|reason| Arc::from(format!("{reason}; {instead}")));
         if let Err(reason) = &parsed
             && !matches!(&self.parsed, Some(Err(old)) if old == reason)
         {
             tracing::warn!("{reason}");
         }
-        let seconds = parsed.as_ref().ok().and_then(|certified| end_seconds(certified));
+        (self.parsed, self.kept) = (Some(parsed), kept);
+        let seconds = self.served().and_then(|certified| end_seconds(certified));
         self.end = seconds.map(|seconds| End { secret: key.clone(), seconds });
-        self.parsed = Some(parsed);
     }
 }
 

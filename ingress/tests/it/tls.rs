@@ -164,6 +164,46 @@ async fn a_certificate_changes_while_connections_live_on() {
     assert_eq!(send(&mut living, request("a.example", "/")).await.status, 200);
 }
 
+/// ingress-nginx: what cannot be read does not replace what could.
+#[tokio::test]
+async fn a_secret_that_breaks_keeps_its_last_good_certificate_until_it_is_deleted() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let key = || Key::new("default", "cert");
+    let (certificate, private) = authority.issue(&["a.example"]);
+    let (_, other_private) = authority.issue(&["a.example"]);
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(secret(key(), &certificate, &private));
+    objects.push(site("web", "a.example", &["a.example"], "cert"));
+    // Of the default certificate the same is true.
+    objects.push(authority.secret("default", &["default.test"]));
+    let default_certificate = Some(Key::new("default", "default"));
+    let mut world = World::with(IngressConfig { default_certificate, ..config() }, objects).await;
+    let good = shown(&world, "a.example").await;
+    for (broken, reason) in [
+        (secret(key(), "no PEM", &private), "tls.crt holds no certificate"),
+        (secret(key(), &certificate, &other_private), "tls.key is not the key of tls.crt"),
+    ] {
+        world.apply(vec![broken]).await;
+        assert_eq!(shown(&world, "a.example").await, good, "{reason}");
+        assert_eq!(verified(&world, &authority, "a.example").await.unwrap(), 200, "{reason}");
+        let reason =
+            format!("waiting: Secret default/cert: {reason}; its last good certificate is served");
+        assert_eq!(world.reasons("web"), [reason]);
+    }
+    let default = shown(&world, "b.example").await;
+    world.apply(vec![secret(Key::new("default", "default"), "no PEM", &private)]).await;
+    assert_eq!(shown(&world, "b.example").await, default);
+    world.delete(secret_ref("cert")).await;
+    assert_eq!(shown(&world, "a.example").await, default);
+    // What comes broken after that has nothing to fall back to.
+    world.apply(vec![secret(key(), "no PEM", &private)]).await;
+    assert_eq!(shown(&world, "a.example").await, default);
+    world.apply(vec![secret(key(), &certificate, &private)]).await;
+    assert_eq!(shown(&world, "a.example").await, good);
+    assert_eq!(world.reasons("web"), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn the_oldest_ingress_decides_on_a_names_certificate() {
     let upstream = Upstream::echo("web").await;
