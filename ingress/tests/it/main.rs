@@ -15,6 +15,7 @@ mod attacks2;
 mod change;
 mod cve;
 mod drain;
+mod floods;
 mod grpc;
 mod handover;
 mod http;

@@ -36,6 +36,7 @@ pub(crate) const FIELDS: &[Attack] = &[
     ("list of lengths", &[(b"content-length", b"0, 0")], Refused),
     ("signed length", &[(b"content-length", b"+0")], Refused),
     ("another host", &[(b"host", b"b.example")], Status(400)),
+    ("the host twice", &[(b"host", b"a.example"), (b"host", b"a.example")], Status(400)),
     ("pseudo field behind others", &[(b"x-a", b"b"), (b":path", b"/evil")], Refused),
     ("second path", &[(b":path", b"/evil")], Refused),
     ("second method", &[(b":method", b"POST")], Refused),

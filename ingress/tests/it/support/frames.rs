@@ -11,13 +11,16 @@ use tokio::{
 use super::PATIENCE;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// Name and value, as they are.
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
@@ -44,7 +47,7 @@ pub(crate) fn block(fields: &[Field<'_>]) -> Vec<u8> {
     block
 }
 
-fn length(block: &mut Vec<u8>, length: usize) {
+pub(crate) fn length(block: &mut Vec<u8>, length: usize) {
     match u8::try_from(length) {
         Ok(short) if short < 127 => block.push(short),
         _ => {
@@ -70,16 +73,44 @@ pub(crate) async fn request(
     fields: &[Field<'_>],
     body: Option<&[u8]>,
 ) -> Outcome {
-    let mut stream = TcpStream::connect(address).await.unwrap();
     let end = if body.is_none() { END_STREAM } else { 0 };
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    bytes.extend(frame(HEADERS, END_HEADERS | end, 1, &block(fields)));
+    let mut frames = frame(HEADERS, END_HEADERS | end, 1, &block(fields));
     if let Some(body) = body {
-        bytes.extend(frame(DATA, END_STREAM, 1, body));
+        frames.extend(frame(DATA, END_STREAM, 1, body));
     }
+    answered(address, &frames).await
+}
+
+/// What becomes of the first request of these frames, on a connection of their own.
+pub(crate) async fn answered(address: SocketAddr, frames: &[u8]) -> Outcome {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
     stream.write_all(&bytes).await.unwrap();
     timeout(PATIENCE, outcome(&mut stream)).await.expect("no answer in time")
+}
+
+/// Sends pieces until the other side ends the connection; false: it took all of them, and did not.
+pub(crate) async fn is_cut(address: SocketAddr, pieces: impl Iterator<Item = Vec<u8>>) -> bool {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let preface = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let sending = async move {
+        for piece in [preface].into_iter().chain(pieces) {
+            if writing.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        // Open on this side.
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        // A reset is an end, too.
+        let _ = reading.read_to_end(&mut Vec::new()).await;
+    };
+    let either = async {
+        tokio::select! { () = sending => {}, () = ended => {} }
+    };
+    timeout(PATIENCE, either).await.is_ok()
 }
 
 /// One request so often on one connection, in one write with the preface; what became of each, in the
