@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Poll, Waker},
     time::{Duration, Instant},
@@ -42,6 +42,9 @@ pub(crate) struct Watch {
     rest_ms: AtomicU64,
     each_tick: AtomicBool,
     waker: AtomicWaker,
+    /// Whose waker that is, by the address of his task; 0: nobody's. It holds the task, so no other
+    /// one has the address.
+    task: AtomicUsize,
 }
 
 impl Clock {
@@ -73,6 +76,7 @@ impl Clock {
             rest_ms: AtomicU64::new(NEVER),
             each_tick: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            task: AtomicUsize::new(0),
         });
         self.watches.borrow_mut().push(Arc::downgrade(&watch));
         watch
@@ -85,7 +89,7 @@ impl Clock {
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             if watch.expired() || watch.may_rest() || watch.each_tick.load(Relaxed) {
-                watch.waker.wake();
+                watch.wake();
             }
             true
         });
@@ -94,15 +98,28 @@ impl Clock {
     /// Wakes everybody: something about the thread changed.
     pub(crate) fn wake_all(&self) {
         for watch in self.watches.borrow().iter().filter_map(Weak::upgrade) {
-            watch.waker.wake();
+            watch.wake();
         }
     }
 }
 
 impl Watch {
-    /// Who is woken; call before looking at [`Watch::expired`].
+    /// Who is woken; call before looking at [`Watch::expired`]. A connection's task says so each time
+    /// it runs, and nearly always again.
     pub(crate) fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
+        let task = waker.data().addr();
+        if task == 0 || self.task.load(Relaxed) != task {
+            self.waker.register(waker);
+            self.task.store(task, Relaxed);
+        }
+    }
+
+    /// Whoever registered stays so.
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake_by_ref();
+            self.waker.register(&waker);
+        }
     }
 
     /// For whoever waits for something that wakes nobody.
@@ -174,5 +191,43 @@ impl Watch {
     fn after(&self, timeout_ms: u64) -> u64 {
         let now = self.now_ms.load(Relaxed);
         now.saturating_add(timeout_ms).saturating_add(self.tick_ms).min(NEVER - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use futures::task::{ArcWake, waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(own: &Arc<Self>) {
+            own.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_registered_last_is_woken_each_time_and_nobody_else() {
+        let clock = Clock::new(1_000);
+        let watch = clock.watch();
+        let [first, second] = [Arc::<Woken>::default(), Arc::<Woken>::default()];
+        let counts = || [first.0.load(SeqCst), second.0.load(SeqCst)];
+        clock.wake_all();
+        assert_eq!(counts(), [0, 0]);
+        for (registers, expected) in
+            [(&first, [1, 0]), (&first, [2, 0]), (&second, [2, 1]), (&second, [2, 2])]
+        {
+            // Each with a waker of its own, as tasks are polled with.
+            watch.register(&waker(registers.clone()));
+            clock.wake_all();
+            assert_eq!(counts(), expected);
+        }
+        clock.wake_all();
+        assert_eq!(counts(), [2, 3], "without being told again");
     }
 }
