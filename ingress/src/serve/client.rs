@@ -197,9 +197,9 @@ impl Client {
         self.worker.pool.turn(upstream, self.worker.clock.now_ms())
     }
 
-    /// No request follows the one that began last.
-    pub(crate) fn is_full(&self) -> bool {
-        self.begun.get() >= self.worker.config().limits.requests_per_connection_max
+    /// Requests so far, the one that began last included.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.get()
     }
 
     /// Why the request that began last is not to be served, if it is HTTP/1's.

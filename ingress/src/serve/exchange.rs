@@ -70,18 +70,19 @@ pub(super) async fn handle(
         }
     };
     record.answers(response.status(), response.headers());
+    end(&client, &record, &mut response);
     response.body_mut().note(record);
-    end(&client, &mut response);
     response.body_mut().hold(busy);
     Ok(response)
 }
 
 /// Counts an answer, and says if it is the connection's last.
-fn end(client: &Client, response: &mut Response<ResponseBody>) {
+fn end(client: &Client, record: &Record, response: &mut Response<ResponseBody>) {
     let status = response.status();
     client.worker.counters.response(status);
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
-    let is_last = client.worker.is_draining() || client.is_full() || client.finding().is_some();
+    let is_full = client.begun() >= record.config.limits.requests_per_connection_max;
+    let is_last = client.worker.is_draining() || is_full || client.finding().is_some();
     if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

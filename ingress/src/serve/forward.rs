@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, StatusCode, Version, header::SERVER};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header::SERVER};
 use smallvec::SmallVec;
 use tokio::task::spawn_local;
 
@@ -27,6 +27,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    config::IngressConfig,
     record::Record,
     routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream},
 };
@@ -362,14 +363,22 @@ fn relay(
     }
     fields::to_client(&mut head.headers);
     if errand.hides {
-        for name in &client.worker.config().hidden_headers {
-            head.headers.remove(name);
+        match errand.record {
+            Some(record) => hide(&record.config, &mut head.headers),
+            None => hide(&client.worker.config(), &mut head.headers),
         }
     }
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
     let body = ResponseBody::upstream(carrier, client.clone(), &errand.patience);
     Response::from_parts(head, body)
+}
+
+/// Fields of endpoints' answers that no client sees.
+fn hide(config: &IngressConfig, headers: &mut HeaderMap) {
+    for name in &config.hidden_headers {
+        headers.remove(name);
+    }
 }
 
 /// Only after the upstream's 101: what follows the request's head is tunnelled, nothing before
