@@ -171,9 +171,13 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    pub(crate) fn blocks(&self, client: IpAddr, headers: &HeaderMap) -> bool {
-        if self.addresses.iter().any(|network| network.contains(client)) {
-            return true;
+    /// `client`: called if addresses are blocked; behind a balancer it is read from a list.
+    pub(crate) fn blocks(&self, client: impl FnOnce() -> IpAddr, headers: &HeaderMap) -> bool {
+        if !self.addresses.is_empty() {
+            let client = client();
+            if self.addresses.iter().any(|network| network.contains(client)) {
+                return true;
+            }
         }
         let fits = |name: HeaderName, texts: &[TextMatch]| {
             let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);

@@ -67,7 +67,7 @@ pub(super) fn plan<'r>(
     if config.matching == Matching::Strict && !path::is_plain(head.uri.path()) {
         return Err(Unplanned::Refused(Refused::Path));
     }
-    if config.blocked.blocks(gates::address(client, &head.headers), &head.headers) {
+    if config.blocked.blocks(|| gates::address(client, &head.headers), &head.headers) {
         return Err(Unplanned::Refused(Refused::Blocked));
     }
     let mut routes = worker.routes.borrow_mut();
