@@ -44,7 +44,7 @@ pub(crate) use self::{
     auth::user,
     client::Client,
     clock::Clock,
-    fields::{hex as hex_id, sent_request_id},
+    fields::{hex_digits, sent_request_id},
     gates::forwarded_for,
     listen::{Listener, Listening, bind, is_missing_ipv6, socket},
     preamble::read as read_preamble,

@@ -17,7 +17,7 @@ use crate::{
     cookies, host, path,
     record::{Attempt, Record, protocol, target},
     routes::Upstream,
-    serve::{Client, argument, forwarded_for, hex_id, sent_request_id, user},
+    serve::{Client, argument, forwarded_for, hex_digits, sent_request_id, user},
 };
 
 /// What only the head knows, written down while it is there.
@@ -117,7 +117,7 @@ impl Record {
             Late::RequestTime => push_seconds(now.instant - self.begun, out),
             Late::RequestId => match &written.sent_id {
                 Some(id) => escape.push(id.as_bytes(), out),
-                None => out.extend_from_slice(hex_id(self.own_id).as_bytes()),
+                None => out.extend_from_slice(&hex_digits(self.own_id)),
             },
             Late::UpstreamName => self.push_upstream(escape, out, |upstream, out| {
                 escape.push(upstream.name().as_bytes(), out);

@@ -64,6 +64,9 @@ impl Escape {
 
 /// In decimal.
 pub(super) fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    if let Ok(digit @ 0..=9) = u8::try_from(number) {
+        return out.push(b'0' + digit);
+    }
     let mut digits = [0; 20];
     let mut start = digits.len();
     for digit in digits.iter_mut().rev() {
@@ -80,11 +83,9 @@ pub(super) fn push_number(mut number: u64, out: &mut Vec<u8>) {
 /// Seconds with three places.
 pub(super) fn push_seconds(time: Duration, out: &mut Vec<u8>) {
     push_number(time.as_secs(), out);
-    out.push(b'.');
-    let ms = u64::from(time.subsec_millis());
-    for place in [100, 10, 1] {
-        push_number(ms / place % 10, out);
-    }
+    let ms = time.subsec_millis();
+    let [a, b, c] = [100, 10, 1].map(|place| b'0' + (ms / place % 10) as u8);
+    out.extend_from_slice(&[b'.', a, b, c]);
 }
 
 pub(super) fn push_address(address: SocketAddr, out: &mut Vec<u8>) {
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn numbers_and_addresses_are_as_usual() {
         let mut out = Vec::new();
-        for number in [0, 7, 10, u64::MAX] {
+        for number in [0, 7, 9, 10, 255, 256, u64::MAX] {
             push_number(number, &mut out);
             out.push(b' ');
         }
@@ -157,7 +158,7 @@ mod tests {
             push_address(address.parse().unwrap(), &mut out);
             out.push(b' ');
         }
-        let expected = "0 7 10 18446744073709551615 0.000 0.007 1.234 60.010 10.0.200.1:80 \
+        let expected = "0 7 9 10 255 256 18446744073709551615 0.000 0.007 1.234 60.010 10.0.200.1:80 \
                         [2001:db8::1]:8080 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -271,13 +271,17 @@ fn append_forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
 
 /// As text.
 pub(crate) fn hex(id: u128) -> HeaderValue {
+    HeaderValue::from_bytes(&hex_digits(id)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+pub(crate) fn hex_digits(id: u128) -> [u8; 32] {
     let mut text = [0u8; 32];
     for (digits, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
         for (digit, nibble) in digits.iter_mut().zip([byte >> 4, byte & 15]) {
             *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
         }
     }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    text
 }
 
 #[cfg(test)]
