@@ -50,8 +50,8 @@ const PROTECTED: [&str; 8] = [
 ];
 /// A client's request id is kept up to this length.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Fields set here, at most.
-const FIELDS_SET_MAX: usize = 11;
+/// Fields that are set for every request: who sent it, and its id.
+const FIELDS_SET: usize = 8;
 
 /// What is known of a connection, in the form of fields.
 #[derive(Clone, Debug)]
@@ -110,7 +110,10 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
     if has(COOKIES) {
         join_cookies(headers);
     }
-    headers.reserve(FIELDS_SET_MAX);
+    // As many as there will be: with a few to spare the map would often be twice as large.
+    let of_connection = 2 * usize::from(edit.websocket || edit.closes || trailers);
+    let others = usize::from(!has(HOST_FIELD)) + usize::from(edit.prefix.is_some());
+    headers.reserve(FIELDS_SET + of_connection + others);
     if edit.vhost.is_some() || !has(HOST_FIELD) {
         headers.insert(HOST, edit.vhost.unwrap_or(edit.host).clone());
     }
