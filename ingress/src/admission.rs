@@ -7,7 +7,7 @@ mod scan;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 pub use self::scan::{Finding, Scanner};
 use crate::{config::Limits, counters::Refused, host, path};
@@ -20,6 +20,8 @@ const FIELDS_MAX: usize = 100;
 pub struct Admitted<'a> {
     /// Host as received, port included; empty for HTTP/1.0 without Host.
     pub host_text: &'a str,
+    /// The field that says so, if it is one.
+    pub host_field: Option<&'a HeaderValue>,
     /// Host as compared: lower case, no port, no trailing dot.
     pub host: Cow<'a, str>,
     /// Path in normal form; this one is matched and forwarded.
@@ -57,13 +59,13 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     }
     transfer_coding(&head.headers)?;
     length(&head.headers)?;
-    let host_text = authority(head)?;
+    let (host_text, host_field) = authority(head)?;
     let host = match host_text {
         "" => Cow::Borrowed(""),
         text => host::normalise(text).ok_or(Refused::HostInvalid)?,
     };
     let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
-    Ok(Admitted { host_text, host, path, websocket })
+    Ok(Admitted { host_text, host_field, host, path, websocket })
 }
 
 /// Any other coding would be stripped on the way while the body stays coded (RFC 9112 6.1: 501).
@@ -87,21 +89,21 @@ fn length(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// The one host a request names (RFC 9112 3.2, RFC 9113 8.3.1).
-fn authority(head: &Parts) -> Result<&str, Refused> {
+fn authority(head: &Parts) -> Result<(&str, Option<&HeaderValue>), Refused> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let field = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refused::HostDuplicate),
-        (None, _) => None,
-        (Some(host), None) => Some(host.to_str().map_err(|_| Refused::HostInvalid)?),
+        (field, None) => field,
     };
+    let text = field.map(|field| field.to_str().map_err(|_| Refused::HostInvalid)).transpose()?;
     let target = head.uri.authority().map(http::uri::Authority::as_str);
-    match (field, target) {
+    match (text, target) {
         (Some(""), _) | (_, Some("")) => Err(Refused::HostInvalid),
-        (Some(field), Some(target)) if !field.eq_ignore_ascii_case(target) => {
+        (Some(text), Some(target)) if !text.eq_ignore_ascii_case(target) => {
             Err(Refused::HostMismatch)
         }
-        (Some(host), _) | (None, Some(host)) => Ok(host),
-        (None, None) if head.version == Version::HTTP_10 => Ok(""),
+        (Some(host), _) | (None, Some(host)) => Ok((host, field)),
+        (None, None) if head.version == Version::HTTP_10 => Ok(("", None)),
         (None, None) => Err(Refused::HostMissing),
     }
 }

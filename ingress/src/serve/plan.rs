@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Response, StatusCode, header::HOST, request::Parts};
+use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
 
 use super::{answer, body::ResponseBody, client::Client, gates, identity, scope::Scope};
 use crate::{
@@ -119,7 +119,7 @@ pub(super) fn plan<'r>(
         (None, Cow::Borrowed(_)) => None,
         (None, Cow::Owned(path)) => Some(path),
     };
-    let host = match head.headers.get(HOST) {
+    let host = match admitted.host_field {
         Some(host) => host.clone(),
         None => HeaderValue::from_str(admitted.host_text)
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
