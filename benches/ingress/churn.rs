@@ -83,7 +83,7 @@ fn change(proxy: &Proxy, table: &Table, count: usize) {
     for n in 0..count.next_multiple_of(4) {
         sleep_until(begun + n as u32 * Duration::from_secs(1) / CHANGES_PER_S);
         let place = n / 4 % asked.len();
-        let host = if n % 4 < 2 { asked[place] } else { n % HOSTS };
+        let host = if n % 4 < 2 { asked[place] } else { other(n, &asked) };
         // Once around it leads elsewhere.
         let upstream = n / 4 / asked.len() % 2;
         leads[place] = LETTERS[1 - upstream];
@@ -97,6 +97,12 @@ fn change(proxy: &Proxy, table: &Table, count: usize) {
         });
     }
     all_followed(proxy, &asked, &leads);
+}
+
+/// One that nobody asks: what the others lead to is looked at in the end.
+fn other(n: usize, asked: &[usize]) -> usize {
+    let host = n % HOSTS;
+    if asked.contains(&host) { host + 1 } else { host }
 }
 
 /// The same changes, as often as a reload is done and allowed.
