@@ -51,6 +51,8 @@ pub struct IngressConfig {
     pub request_rate_status: StatusCode,
     /// Status where a client has too many requests in service.
     pub client_connections_status: StatusCode,
+    /// How answers are compressed for clients that take them so; `None`: they are not.
+    pub compression: Option<Compression>,
     /// Who is let in nowhere.
     pub blocked: Blocked,
     /// How TLS is spoken with clients.
@@ -156,6 +158,43 @@ pub struct TlsSettings {
 impl Default for TlsSettings {
     fn default() -> Self {
         Self { tls12: true, tls13: true, http2: true, tickets: true, rejects_unknown: false }
+    }
+}
+
+/// How answers are compressed, by gzip (RFC 1952).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// From 1, the fastest, to 9.
+    pub level: u32,
+    /// A shorter one, in bytes, is sent as it is.
+    pub length_min: u64,
+    /// Values of `Content-Type` without parameters; `*` is all of them, and `text/html` always one.
+    pub types: Box<[Box<str>]>,
+}
+
+impl Default for Compression {
+    /// ingress-nginx's.
+    fn default() -> Self {
+        const TYPES: [&str; 17] = [
+            "application/atom+xml",
+            "application/javascript",
+            "application/json",
+            "application/rss+xml",
+            "application/vnd.ms-fontobject",
+            "application/x-font-ttf",
+            "application/x-javascript",
+            "application/x-web-app-manifest+json",
+            "application/xhtml+xml",
+            "application/xml",
+            "font/opentype",
+            "image/svg+xml",
+            "image/x-icon",
+            "text/css",
+            "text/javascript",
+            "text/plain",
+            "text/x-component",
+        ];
+        Self { level: 1, length_min: 256, types: TYPES.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -304,6 +343,7 @@ impl Default for IngressConfig {
             https_redirect_status: StatusCode::PERMANENT_REDIRECT,
             request_rate_status: StatusCode::SERVICE_UNAVAILABLE,
             client_connections_status: StatusCode::SERVICE_UNAVAILABLE,
+            compression: None,
             blocked: Blocked::default(),
             tls: TlsSettings::default(),
             config_map: None,

@@ -13,6 +13,7 @@ mod exchange;
 pub(crate) mod fields;
 mod forward;
 mod gates;
+mod gzip;
 mod http1;
 mod identity;
 mod listen;

@@ -4,6 +4,7 @@
 //! A value that cannot be read leaves the last good one of its option in force.
 
 mod catalogue;
+mod gzip;
 mod read;
 mod tracing;
 

@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::{
     client::{Busy, Client},
     clock::Watch,
+    gzip::Gzipped,
     pace::Paced,
     upstream::UpstreamConnection,
 };
@@ -46,6 +47,9 @@ pub(crate) enum BodyError {
     /// More came than is allowed.
     #[error("the body is too large")]
     TooLarge,
+    /// It could not be compressed.
+    #[error("the body could not be compressed: {0}")]
+    Compression(io::Error),
     /// Nothing came for too long.
     #[error("no part of the body arrived in time")]
     TimedOut,
@@ -70,15 +74,18 @@ struct Extras {
     slot: Option<Slot>,
 }
 
+/// Where it comes from.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Ours(Full<Bytes>),
     Upstream(UpstreamBody),
+    /// One of the others, made smaller.
+    Gzipped(Box<Gzipped>),
 }
 
 /// A response's body. Reading it drives the connection it comes on.
 #[derive(Debug)]
-struct UpstreamBody {
+pub(super) struct UpstreamBody {
     /// Until it went back to the pool or broke; nothing comes without it.
     carrier: Option<Carrier>,
     client: Rc<Client>,
@@ -208,7 +215,13 @@ impl ResponseBody {
 
     /// No endpoint said it.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self.source, Source::Ours(_))
+        matches!(self.source.bare(), Source::Ours(_))
+    }
+
+    /// It is sent by gzip.
+    pub(super) fn gzip(&mut self, level: u32) {
+        let bare = std::mem::replace(&mut self.source, Source::Ours(Full::default()));
+        self.source = Source::Gzipped(Box::new(Gzipped::new(bare, level)));
     }
 
     /// Sends it no faster than this.
@@ -292,6 +305,7 @@ impl Body for ResponseBody {
             && match &self.source {
                 Source::Ours(body) => body.is_end_stream(),
                 Source::Upstream(body) => body.carrier.as_ref().is_none_or(Carrier::is_answered),
+                Source::Gzipped(body) => body.is_over(),
             }
     }
 
@@ -300,6 +314,7 @@ impl Body for ResponseBody {
             Source::Ours(body) => body.size_hint(),
             Source::Upstream(UpstreamBody { carrier: None, .. }) => SizeHint::with_exact(0),
             Source::Upstream(UpstreamBody { carrier: Some(carrier), .. }) => carrier.size_hint(),
+            Source::Gzipped(_) => SizeHint::default(),
         };
         match (self.rest(), hint.exact()) {
             (0, _) => hint,
@@ -310,22 +325,34 @@ impl Body for ResponseBody {
 }
 
 impl Source {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Upstream(body) => body.poll(cx),
+            Self::Gzipped(body) => body.poll(cx),
+        }
+    }
+
+    /// Before it is compressed.
+    fn bare(&self) -> &Self {
+        match self {
+            Self::Gzipped(body) => body.source(),
+            bare => bare,
         }
     }
 
     /// Nobody reads on for a while: that is not the endpoint's fault.
     fn leave(&self) {
-        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), .. }) = self {
+        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), .. }) = self.bare() {
             carrier.watch().disarm();
         }
     }
 
     fn resume(&self) {
-        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), read_ms, .. }) = self {
+        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), read_ms, .. }) = self.bare() {
             carrier.watch().arm(*read_ms);
         }
     }

@@ -17,6 +17,7 @@ mod cve;
 mod drain;
 mod floods;
 mod grpc;
+mod gzip;
 mod handover;
 mod http;
 mod limits;

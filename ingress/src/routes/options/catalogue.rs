@@ -33,8 +33,8 @@ const BODIES: &str = "bodies stream both ways with back-pressure, nothing is buf
 const GLOBAL_RATE: &str = "rates are counted by each agent: limit-rps and limit-rpm";
 const NO_CODE: &str = "no text becomes configuration: use annotations; configuration-snippet has \
                        the usual directives as typed actions";
-const NO_COMPRESSION: &str =
-    "answers are not compressed here; what endpoints compress is passed on";
+const NO_BROTLI: &str =
+    "answers are compressed by gzip alone (use-gzip); what endpoints compress is passed on";
 const NO_GEOIP: &str = "addresses are not looked up";
 const NO_NAMED_MAP: &str = "this ConfigMap's ConfigMaps are not read: use configuration-snippet \
                             (proxy_set_header, more_set_headers)";
@@ -92,9 +92,9 @@ pub static OPTIONS: &[ConfigOption] = &[
         "expressions without look-around and back references",
         "~*bot",
     ),
-    row("brotli-level", Refused, NO_COMPRESSION, "4"),
-    row("brotli-min-length", Refused, NO_COMPRESSION, "20"),
-    row("brotli-types", Refused, NO_COMPRESSION, "text/css"),
+    row("brotli-level", Refused, NO_BROTLI, "4"),
+    row("brotli-min-length", Refused, NO_BROTLI, "20"),
+    row("brotli-types", Refused, NO_BROTLI, "text/css"),
     row("client-body-buffer-size", Refused, BODIES, "8k"),
     row("client-body-timeout", Works, "", "60"),
     row(
@@ -137,7 +137,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "true",
     ),
     row("enable-aio-write", Refused, BODIES, "true"),
-    row("enable-brotli", Refused, NO_COMPRESSION, "true"),
+    row("enable-brotli", Refused, NO_BROTLI, "true"),
     row("enable-modsecurity", Refused, NO_WAF, "true"),
     row("enable-multi-accept", Refused, "connections are taken as they come", "true"),
     row(
@@ -194,10 +194,10 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("global-rate-limit-memcached-port", Refused, GLOBAL_RATE, "11211"),
     row("global-rate-limit-status-code", Refused, GLOBAL_RATE, "429"),
     row("grpc-buffer-size-kb", Refused, BODIES, "4"),
-    row("gzip-disable", Refused, NO_COMPRESSION, "msie6"),
-    row("gzip-level", Refused, NO_COMPRESSION, "1"),
-    row("gzip-min-length", Refused, NO_COMPRESSION, "256"),
-    row("gzip-types", Refused, NO_COMPRESSION, "text/css"),
+    row("gzip-disable", Refused, "whoever takes gzip says so", "msie6"),
+    row("gzip-level", Works, "", "1"),
+    row("gzip-min-length", Works, "", "256"),
+    row("gzip-types", Works, "", "text/css"),
     row("hide-headers", Works, "", "X-Powered-By"),
     row("hsts", Works, "", "true"),
     row("hsts-include-subdomains", Works, "", "true"),
@@ -424,7 +424,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     row("use-geoip", Refused, NO_GEOIP, "true"),
     row("use-geoip2", Refused, NO_GEOIP, "true"),
-    row("use-gzip", Refused, NO_COMPRESSION, "true"),
+    row("use-gzip", Works, "", "true"),
     row("use-http2", Works, "", "true"),
     row("use-port-in-redirects", Works, "", "true"),
     row("use-proxy-protocol", Works, "", "true"),

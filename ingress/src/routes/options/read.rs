@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::{
     super::annotations::{Annotations, Read, Unread, bad, flag, guards, networks, number, size},
     catalogue,
+    gzip::GzipWish,
     tracing::TracingWish,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(super) struct Reader {
     defaults: Annotations,
     hsts: Option<HstsWish>,
     log: LogWish,
+    gzip: GzipWish,
     tracing: TracingWish,
     proxy_protocol: Option<bool>,
     trusted: Option<Vec<IpNetwork>>,
@@ -59,6 +61,7 @@ impl Reader {
             defaults: Annotations::default(),
             hsts: None,
             log: LogWish::default(),
+            gzip: GzipWish::default(),
             tracing: TracingWish::default(),
             proxy_protocol: None,
             trusted: None,
@@ -72,6 +75,7 @@ impl Reader {
             .or_else(|| self.answers(name, value))
             .or_else(|| self.hsts(name, value))
             .or_else(|| self.logging(name, value))
+            .or_else(|| self.gzip.set(name, value))
             .or_else(|| self.tracing.set(name, value))
             .or_else(|| self.tls(name, value))
             .or_else(|| self.believing(name, value))
@@ -264,7 +268,9 @@ impl Reader {
 
     /// Puts together what belongs together.
     pub(super) fn finish(self, mut find: impl FnMut(String)) -> (IngressConfig, Annotations) {
-        let Self { mut config, mut defaults, hsts, log, tracing, proxy_protocol, trusted } = self;
+        let Self { mut config, mut defaults, hsts, log, gzip, .. } = self;
+        let (tracing, proxy_protocol, trusted) = (self.tracing, self.proxy_protocol, self.trusted);
+        config.compression = gzip.compression();
         // nginx: no connection is kept then, whatever keep-alive-requests says.
         if config.timeouts.keep_alive_idle_ms == 0 {
             config.limits.requests_per_connection_max = 1;

@@ -1,0 +1,196 @@
+//! Answers made smaller on their way to whoever takes them so (nginx: gzip; RFC 9110 8.4, 12.5.3).
+
+use std::{
+    io::{self, Write},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use flate2::{Compression as Level, write::GzEncoder};
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Version,
+    header::{
+        ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+        CONTENT_TYPE, ETAG, VARY,
+    },
+    request::Parts,
+};
+use hyper::body::Frame;
+
+use super::body::{BodyError, ResponseBody, Source};
+use crate::{admission::names, config::Compression};
+
+/// A piece goes out when it is as large, or when nothing more comes for now.
+const PIECE_BYTES: usize = 16 << 10;
+/// nginx takes it without being told.
+const HTML: &str = "text/html";
+
+/// A body and what becomes of it.
+#[derive(Debug)]
+pub(super) struct Gzipped {
+    source: Source,
+    encoder: GzEncoder<Vec<u8>>,
+    /// The encoder holds back what the client could have.
+    holds: bool,
+    ended: bool,
+    trailers: Option<HeaderMap>,
+}
+
+/// Whether a client takes an answer to this request by gzip (nginx: gzip_http_version 1.1).
+pub(super) fn is_taken(head: &Parts) -> bool {
+    head.version >= Version::HTTP_11
+        && head.method != Method::HEAD
+        && names(&head.headers, ACCEPT_ENCODING).any(names_gzip)
+}
+
+/// `gzip`, perhaps with a weight that is not 0.
+fn names_gzip(coding: &str) -> bool {
+    let mut parts = coding.split(';').map(str::trim);
+    parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip")) && !parts.any(is_never)
+}
+
+fn is_never(parameter: &str) -> bool {
+    let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
+    weight.is_some_and(|weight| weight.bytes().all(|b| matches!(b, b'0' | b'.')))
+}
+
+/// Compresses an answer that is worth it, if it is taken so. Who keeps answers is told in any case
+/// (gzip_vary).
+pub(super) fn apply(how: &Compression, is_taken: bool, response: &mut Response<ResponseBody>) {
+    if !is_worth(how, response.status(), response.headers()) {
+        return;
+    }
+    let headers = response.headers_mut();
+    if !names(headers, VARY).any(|name| name.eq_ignore_ascii_case("accept-encoding")) {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    if !is_taken {
+        return;
+    }
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(ACCEPT_RANGES);
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    weaken(headers);
+    response.body_mut().gzip(how.level);
+}
+
+fn is_worth(how: &Compression, status: StatusCode, headers: &HeaderMap) -> bool {
+    let is_usual = matches!(status, StatusCode::OK | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
+    if !is_usual || headers.contains_key(CONTENT_ENCODING) {
+        return false;
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let is_short = length.is_some_and(|length: u64| length < how.length_min);
+    let is_kept = names(headers, CACHE_CONTROL).any(|d| d.eq_ignore_ascii_case("no-transform"));
+    !is_short && !is_kept && headers.get(CONTENT_TYPE).is_some_and(|kind| has(how, kind))
+}
+
+fn has(how: &Compression, kind: &HeaderValue) -> bool {
+    let Ok(kind) = kind.to_str() else { return false };
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is = |own: &str| own == "*" || own.eq_ignore_ascii_case(kind);
+    is(HTML) || how.types.iter().any(|own| is(own))
+}
+
+/// The bytes are others now (RFC 9110 8.8.1).
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) else {
+        return;
+    };
+    let weak = HeaderValue::from_bytes(&[&b"W/"[..], tag.as_bytes()].concat());
+    match weak {
+        Ok(weak) => _ = headers.insert(ETAG, weak),
+        Err(_) => _ = headers.remove(ETAG),
+    }
+}
+
+impl Gzipped {
+    pub(super) fn new(source: Source, level: u32) -> Self {
+        let encoder = GzEncoder::new(Vec::new(), Level::new(level));
+        Self { source, encoder, holds: false, ended: false, trailers: None }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.trailers.is_none()
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        while !self.ended {
+            let made = match self.source.poll(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.push(&data),
+                    Err(last) => {
+                        self.trailers = last.into_trailers().ok();
+                        self.end()
+                    }
+                },
+                Poll::Ready(None) => self.end(),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending if self.holds => self.flush(),
+                Poll::Pending => return Poll::Pending,
+            };
+            match made {
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Compression(error)))),
+            }
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn push(&mut self, data: &[u8]) -> io::Result<Option<Bytes>> {
+        self.encoder.write_all(data)?;
+        self.holds = true;
+        let is_much = self.encoder.get_ref().len() >= PIECE_BYTES;
+        Ok(is_much.then(|| self.take()))
+    }
+
+    /// What was pushed so far can be read by the client.
+    fn flush(&mut self) -> io::Result<Option<Bytes>> {
+        self.encoder.flush()?;
+        self.holds = false;
+        Ok(Some(self.take()))
+    }
+
+    fn end(&mut self) -> io::Result<Option<Bytes>> {
+        self.ended = true;
+        self.encoder.try_finish()?;
+        Ok(Some(self.take()))
+    }
+
+    fn take(&mut self) -> Bytes {
+        std::mem::take(self.encoder.get_mut()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_taken_if_it_is_named_and_not_ruled_out() {
+        for (text, expected) in [
+            ("gzip", true),
+            ("GZIP", true),
+            ("br, gzip;q=0.5", true),
+            ("gzip;q=1.0, identity", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("br", false),
+            ("*", false),
+            ("xgzip", false),
+            ("", false),
+        ] {
+            let request = http::Request::builder().header(ACCEPT_ENCODING, text);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(is_taken(&head), expected, "{text}");
+        }
+    }
+}
