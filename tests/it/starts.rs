@@ -37,11 +37,12 @@ impl Held {
     }
 }
 
-/// What is pinned, mounted and set up: programs and maps that are not pinned end with their process.
+/// What is pinned, mounted and set up: programs and maps that are not pinned end with their process. Whether a link has its carrier
+/// yet, and its address of that link alone, is the kernel's affair.
 fn traces(world: &World) -> String {
     let mut list = world.command("node", "sh");
     list.arg("-c").arg(format!(
-        "find {} -mindepth 1; ip -br link; ip -br address; grep -c . /proc/self/mounts",
+        "find {} -mindepth 1; ip -o link | cut -d: -f2; ip -o address show scope global | cut -d' ' -f2-7; grep -c . /proc/self/mounts",
         world.bpffs().display()
     ));
     let output = list.output().expect("it starts");
