@@ -19,10 +19,10 @@ fn programs_load_within_their_instruction_budgets() {
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
-            ("connect4", 15_000),
-            ("connect6", 34_000),
-            ("sendmsg4", 15_000),
-            ("sendmsg6", 34_000),
+            ("connect4", 11_000),
+            ("connect6", 25_000),
+            ("sendmsg4", 11_000),
+            ("sendmsg6", 25_000),
             ("recvmsg4", 100),
             ("recvmsg6", 120),
             ("getpeername4", 60),

@@ -178,17 +178,30 @@ pub(crate) fn choose(
     client: &Client<'_>,
     account: &mut Account,
 ) -> Result<Choice, Refusal> {
-    if frontend.affinity_seconds > 0
-        && let Lead::Backends { set_id, count } = select::lead(&frontend, client.origin)
-        && let Some(choice) = affinity::known(key, &frontend, client.identity, (set_id, count))
-    {
+    let choice = chosen(tables, (key, &mut frontend), client, account)?;
+    if frontend.affinity_seconds > 0 {
         affinity::remember(key, &frontend, client.identity, &choice.backend);
-        maps::count_selected(frontend.counter_id);
-        account.serve();
+    }
+    maps::count_selected(frontend.counter_id);
+    account.serve();
+    Ok(choice)
+}
+
+#[inline(always)]
+fn chosen(
+    tables: &impl Tables,
+    (key, frontend): (&FrontendKey, &mut FrontendEntry),
+    client: &Client<'_>,
+    account: &mut Account,
+) -> Result<Choice, Refusal> {
+    if frontend.affinity_seconds > 0
+        && let Lead::Backends { set_id, count } = select::lead(frontend, client.origin)
+        && let Some(choice) = affinity::known(key, frontend, client.identity, (set_id, count))
+    {
         return Ok(choice);
     }
     for _ in 0..TRIES {
-        let (set_id, count) = match select::lead(&frontend, client.origin) {
+        let (set_id, count) = match select::lead(frontend, client.origin) {
             Lead::Backends { set_id, count } => (set_id, count),
             Lead::Reject => {
                 maps::count_rejected(frontend.counter_id);
@@ -200,19 +213,14 @@ pub(crate) fn choose(
                 return Err(Refusal::Drop);
             }
         };
-        if let Some(slot) = slot(&frontend, (set_id, count), client)
-            && let Some(backend) = backend(key, &frontend, &BackendKey { set_id, slot })
+        if let Some(slot) = slot(frontend, (set_id, count), client)
+            && let Some(backend) = backend(key, frontend, &BackendKey { set_id, slot })
         {
-            if frontend.affinity_seconds > 0 {
-                affinity::remember(key, &frontend, client.identity, &backend);
-            }
-            maps::count_selected(frontend.counter_id);
-            account.serve();
             return Ok(Choice { set_id, slot, backend });
         }
         // The set was replaced between the look-ups: the frontend names the new one.
         let Some(newer) = tables.frontend(key) else { break };
-        frontend = newer;
+        *frontend = newer;
     }
     refuse(account, EVENT_REJECTED, Reason::SetUnstable);
     Err(Refusal::Reject)
