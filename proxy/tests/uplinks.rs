@@ -9,10 +9,11 @@
 use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, TCP, UDP};
+use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
 use fairlead_proxy::{Kernel, Synchroniser};
 use fairlead_state::model::{LoadBalancing, Protocol, Service};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -127,6 +128,55 @@ fn node_port_without_backends_is_refused_at_once() {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
         }
     });
+}
+
+/// Where the stack refuses it sends a client one ICMP error a second, after a few: of many who ask at once
+/// most waited in vain.
+#[test]
+fn each_of_many_who_ask_at_once_is_refused_at_once() {
+    world("each_of_many_who_ask_at_once_is_refused_at_once", |world| {
+        let (outside, pod) = (world.pod(1), world.pod(2));
+        world.forward();
+        let follower = Follower::start(world, &[outside.device()]);
+        follower.wait_for(world, 2);
+        let mut maps = follower.kernel.maps().unwrap();
+        for (is_ipv4, service) in [(true, "10.96.0.2"), (false, "[fd00:96::2]")] {
+            let at = |port: u16| format!("{service}:{port}");
+            let others = FrontendKey::other_ports(frontend(&at(80), TCP).address);
+            let served = [TCP, UDP].map(|protocol| frontend(&at(80), protocol));
+            let node_ports = [TCP, UDP].map(|protocol| node_port(is_ipv4, 30080, protocol));
+            for key in served.into_iter().chain(node_ports).chain([others]) {
+                put(&mut maps, key, 1, &[]);
+            }
+            let dialled = |port: u16| -> SocketAddr { at(port).parse().unwrap() };
+            let node = SocketAddr::new(outside.node_address(is_ipv4), 30080);
+            for (client, to, what) in [
+                (&outside, node, "a NodePort without endpoints"),
+                (&pod, dialled(80), "a Service without endpoints"),
+                (&pod, dialled(81), "a port the Service does not have"),
+            ] {
+                let slowest = client.inside(|| slowest_refusal(to));
+                // Before a SYN is sent again.
+                assert!(slowest < Duration::from_millis(900), "{what}, {to}: {slowest:?}");
+            }
+        }
+    });
+}
+
+/// Of eight clients that ask one hundred times each, by TCP and by UDP.
+fn slowest_refusal(to: SocketAddr) -> Duration {
+    let ask = || {
+        let begun = Instant::now();
+        let tcp = TcpStream::connect_timeout(&to, DEADLINE).unwrap_err().kind();
+        let udp = refused_udp(to);
+        assert_eq!([tcp, udp], [std::io::ErrorKind::ConnectionRefused; 2], "{to}");
+        begun.elapsed()
+    };
+    thread::scope(|scope| {
+        let client = || (0..100).map(|_| ask()).max().unwrap_or_default();
+        let clients = [(); 8].map(|()| scope.spawn(client));
+        clients.map(|client| client.join().unwrap()).into_iter().max().unwrap_or_default()
+    })
 }
 
 /// Virtual machines, sandboxes and SCTP have no sockets of this kernel: their packets are all there

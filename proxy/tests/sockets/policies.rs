@@ -66,31 +66,51 @@ fn refused_dropped_and_passed_are_three_errors() {
             put_value(&mut maps, others, value(set, 0), &[]);
         }
         put_value(&mut maps, frontend("10.96.0.3:80", TCP), value(4, 0), &[server]);
+        // No client is in its ranges.
+        let limited = value(5, FRONTEND_SOURCE_RANGES);
+        put_value(&mut maps, frontend("10.96.0.4:80", TCP), limited, &[server]);
         use ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-        for (dialled, expected) in [
+        let cases = [
             ("10.96.0.1:80", ConnectionRefused),
             ("[fd00:96::1]:80", ConnectionRefused),
             ("10.96.0.1:81", ConnectionRefused),
             ("[fd00:96::1]:81", ConnectionRefused),
             ("10.96.0.2:80", HostUnreachable),
+            ("10.96.0.4:80", HostUnreachable),
             ("10.96.9.9:80", ConnectionRefused),
             ("[fd00:96::99]:80", ConnectionRefused),
             ("10.97.0.1:80", NetworkUnreachable),
-        ] {
-            let begun = Instant::now();
-            let tcp = ask_tcp(at(dialled)).unwrap_err().kind();
-            let datagram = datagrams(unspecified(at(dialled).ip()));
-            let udp = datagram.send_to(b"?", at(dialled)).unwrap_err().kind();
-            assert_eq!(tcp, expected, "TCP {dialled}");
-            // UDP port 80 is one of the other ports.
-            let udp_expected = if dialled == "10.96.0.2:80" { ConnectionRefused } else { expected };
-            assert_eq!(udp, udp_expected, "UDP {dialled}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "{dialled} took its time");
-        }
+        ];
+        let ask = || {
+            for (dialled, expected) in cases {
+                let begun = Instant::now();
+                let tcp = ask_tcp(at(dialled)).unwrap_err().kind();
+                let datagram = datagrams(unspecified(at(dialled).ip()));
+                let udp = datagram.send_to(b"?", at(dialled)).unwrap_err().kind();
+                assert_eq!(tcp, expected, "TCP {dialled}");
+                // UDP port 80 is one of the other ports, or of no Service.
+                let is_dropped = expected == HostUnreachable;
+                let udp_expected = if is_dropped { ConnectionRefused } else { expected };
+                assert_eq!(udp, udp_expected, "UDP {dialled}");
+                assert!(begun.elapsed() < Duration::from_secs(1), "{dialled} took its time");
+            }
+        };
+        ask();
         assert_eq!(ask_tcp(at("10.96.0.3:80")).unwrap().0, "backend");
         let drops = kernel.drops().unwrap();
-        let counts = [Reason::UnusedPort, Reason::UnallocatedAddress, Reason::NoLocalBackends];
-        assert_eq!(counts.map(|reason| drops[&reason]), [7, 4, 1]);
+        let counts = [
+            (Reason::UnusedPort, 7),
+            (Reason::UnallocatedAddress, 5),
+            (Reason::NoLocalBackends, 1),
+            (Reason::SourceDenied, 1),
+        ];
+        assert_eq!(counts.map(|(reason, _)| (reason, drops[&reason])), counts);
+        // And for many at once.
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..50).for_each(|_| ask()));
+            }
+        });
     });
 }
 
