@@ -398,3 +398,50 @@ fn packets_to_service_addresses_leave_by_no_protocol() {
         assert_eq!(uplink.count(Reason::ServiceAddressLeak), 513);
     });
 }
+
+/// Whoever receives it must see that a packet was damaged: nothing mends it on the way.
+#[test]
+fn wrong_checksums_stay_wrong() {
+    world("wrong_checksums_stay_wrong", |world| {
+        let uplink = start(&world.options());
+        let pass = |frame: &[u8]| uplink.kernel.run_on_packet(IN, frame, 1).unwrap().packet;
+        for (family, client) in CLIENTS.iter().enumerate() {
+            let transport = ETHERNET + if family == 0 { 20 } else { 40 };
+            for (protocol, offset) in [(TCP, 16), (UDP, 6)] {
+                let right = Packet::first(protocol, client, TARGETS[family][4]).frame();
+                let after = pass(&right);
+                assert_ne!(Packet::read(&after).to, Packet::read(&right).to, "translated");
+                let header = (family == 0).then_some(ETHERNET + 10);
+                for sum in header.into_iter().chain([transport + offset]) {
+                    let mut wrong = right.clone();
+                    wrong[sum] ^= 0x55;
+                    let mut found = pass(&wrong);
+                    assert_ne!(found[sum..sum + 2], after[sum..sum + 2], "{protocol} at {sum}");
+                    found[sum..sum + 2].copy_from_slice(&after[sum..sum + 2]);
+                    assert_eq!(found, after, "{protocol} at {sum}: the rest");
+                }
+            }
+        }
+    });
+}
+
+/// The backend's stack throws them away (RFC 5722, and Linux for IPv4): it must get all of them.
+#[test]
+fn overlapping_fragments_meet_at_one_backend_with_what_they_carry() {
+    world("overlapping_fragments_meet_at_one_backend_with_what_they_carry", |world| {
+        let uplink = start(&world.options());
+        let mut first = Packet::first(UDP, CLIENTS[0], TARGETS[0][4]);
+        first.payload = (0..96).collect();
+        let whole = first.frame();
+        let pass = |frame: &[u8]| uplink.kernel.run_on_packet(IN, frame, 1).unwrap().packet;
+        let backend = pass(&fragment(&whole, 0, 32))[30..34].to_vec();
+        assert_ne!(backend, whole[30..34]);
+        // Each lies over a part of those before; the last one comes twice.
+        for (from, len) in [(8, 40), (16, 64), (24, 80), (24, 80)] {
+            let fragment = fragment(&whole, from, len);
+            let after = pass(&fragment);
+            assert_eq!(after[30..34], backend[..], "from {from}");
+            assert_eq!(after[34..], fragment[34..], "from {from}: what it carries");
+        }
+    });
+}
