@@ -289,6 +289,7 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
         ("backends", status.backends, capacities.backends),
         ("maglev", status.maglev, capacities.maglev),
         ("source-ranges", status.source_ranges, capacities.source_ranges),
+        ("counters", status.counter_owners.len(), capacities.counters),
         ("connections", connections, connections_max),
     ];
     let _ = writeln!(text, "# TYPE fairlead_map_entries gauge");

@@ -164,6 +164,11 @@ fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
     traffic();
     let metrics = page(10249, "/metrics");
     let told = names(&metrics);
+    for map in ["frontends", "backends", "maglev", "source-ranges", "counters", "connections"] {
+        for name in ["fairlead_map_entries", "fairlead_map_entries_max"] {
+            assert!(metrics.contains(&format!("{name}{{map=\"{map}\"}} ")), "{name} of {map}");
+        }
+    }
     let queries = queries();
     let asked: BTreeSet<String> = queries.iter().flat_map(|query| names(query)).collect();
     let reference = read("docs/monitoring.md");

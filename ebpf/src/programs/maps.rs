@@ -279,7 +279,7 @@ pub(crate) fn count(reason: Reason) {
 }
 
 /// Not atomic (the target has no compare-and-swap, so Rust has no `fetch_add` there): per CPU only
-/// a packet that interrupts a socket call between load and store can lose a count.
+/// what interrupts or preempts a socket call between load and store can lose a count.
 #[inline(always)]
 pub(crate) fn add_one(counter: *mut u64) {
     // SAFETY: a map value of this CPU: aligned to 8 and valid under RCU.
