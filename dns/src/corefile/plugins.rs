@@ -97,9 +97,8 @@ fn plugin(
         // What the first two add is only read by what is refused by name; there is a thread a core
         // as it is, and questions to upstreams end by themselves.
         "metadata" => drop(values::zones(&line.args)?),
-        "debug" => drop(bare(line)?),
-        // What there is no time for is dropped in any case, and counted.
-        "shed" => drop(bare(line)?),
+        // What there is no time for is shed in any case, and counted.
+        "debug" | "shed" => drop(bare(line)?),
         "multisocket" => {
             line.expect(0, 1)?.first().map(|word| word.number(1, 1024)).transpose()?;
         }
