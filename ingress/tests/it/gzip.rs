@@ -45,7 +45,7 @@ async fn pages() -> Upstream {
         .unwrap();
         match request.uri().path() {
             "/brotli" => {
-                _ = response.headers_mut().insert("content-encoding", "br".parse().unwrap())
+                _ = response.headers_mut().insert("content-encoding", "br".parse().unwrap());
             }
             "/kept" => {
                 let kept = "public, no-transform".parse().unwrap();
