@@ -21,7 +21,7 @@ use crate::{
     tcp,
     wire::{
         name::LowerName,
-        question::{Question, Shape},
+        question::{Question, Shape, with_family},
     },
     zone::Zone,
 };
@@ -74,7 +74,7 @@ pub fn question(bytes: &[u8]) {
     if question.read(bytes) != Shape::Plain {
         return;
     }
-    let Ok(theirs) = Message::from_vec(bytes) else {
+    let Ok(theirs) = Message::from_vec(&with_family(bytes)) else {
         unreachable!("hickory does not take it: {}", bytes.escape_ascii());
     };
     let [query] = &theirs.queries[..] else { unreachable!("{} questions", theirs.queries.len()) };

@@ -39,7 +39,7 @@ use crate::{
     policy::{Asking, Policy, Site},
     sys::{self, Route},
     wire::{
-        question::Question,
+        question::{Question, with_family},
         rcode,
         reply::{bare, code},
     },
@@ -177,6 +177,8 @@ impl SlowPath {
         counters: &Arc<Counters>,
     ) -> Option<Vec<u8>> {
         let begun = Instant::now();
+        let query = with_family(asked.query);
+        let asked = Asked { query: &query, ..asked };
         counters.slow_queries.fetch_add(1, Ordering::Relaxed);
         let (policy, zone) = (self.0.policy.load_full(), self.0.zone.load_full());
         let count = |ledger: Option<&Ledger>, (qtype, dnssec_ok), by, code, reply: &[u8]| {

@@ -28,7 +28,7 @@ use crate::{
     policy::Site,
     wire::{
         name::LowerName,
-        question::{Question, Shape},
+        question::{Question, Shape, with_family},
     },
 };
 
@@ -251,7 +251,8 @@ impl SlowPath {
         counters: &Counters,
     ) {
         let policy = self.0.policy.load_full();
-        let query = asked.query;
+        let query = with_family(asked.query);
+        let query = &*query;
         let mut question = Question::new();
         if question.read(query) != Shape::Plain {
             return;

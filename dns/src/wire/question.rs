@@ -1,10 +1,15 @@
 //! The plain question: what nearly every client sends, and all that the fast path takes.
 
+use std::borrow::Cow;
+
 use super::{
     CLASS_IN, HEADER_BYTES, NSID_OPTION, SUBNET_OPTION, UDP_REPLY_BYTES_MAX,
     UDP_REPLY_BYTES_WITHOUT_EDNS, name::LowerName, rtype,
 };
 use crate::counters::DropReason;
+
+/// An OPT record's name, type, class, time to live and length.
+const OPT_FIXED_BYTES: usize = 11;
 
 /// What a datagram or TCP message turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,7 @@ fn is_meta(qtype: u16) -> bool {
 /// One OPT record of version 0 that fills the rest of the message; its options are well-formed and
 /// not ours.
 fn read_opt(record: &[u8]) -> Option<Edns> {
-    let (fixed, mut options) = record.split_first_chunk::<11>()?;
+    let (fixed, mut options) = record.split_first_chunk::<OPT_FIXED_BYTES>()?;
     let [root, type_hi, type_lo, size_hi, size_lo, _, version, flags, _, length_hi, length_lo] =
         *fixed;
     let is_opt = root == 0 && u16::from_be_bytes([type_hi, type_lo]) == rtype::OPT;
@@ -136,6 +141,28 @@ fn is_subnet(data: &[u8]) -> bool {
         _ => return false,
     };
     *prefix <= longest && address.len() == usize::from(prefix.div_ceil(8))
+}
+
+/// The query with its client's network in a family, where it is none in no family (dig's `+subnet=0`): the same is said by
+/// 0.0.0.0/0 (RFC 7871 §7.1.2), and hickory takes only families it knows.
+pub(crate) fn with_family(query: &[u8]) -> Cow<'_, [u8]> {
+    let mut question = Question::new();
+    if question.read(query) != Shape::Plain || question.edns.is_none() {
+        return Cow::Borrowed(query);
+    }
+    let mut known = Cow::Borrowed(query);
+    let mut at = question.end + OPT_FIXED_BYTES;
+    while let Some([code_hi, code_lo, hi, lo, rest @ ..]) = query.get(at..) {
+        let is_subnet = u16::from_be_bytes([*code_hi, *code_lo]) == SUBNET_OPTION;
+        if is_subnet
+            && rest.starts_with(&[0, 0])
+            && let Some(family) = known.to_mut().get_mut(at + 5)
+        {
+            *family = 1;
+        }
+        at += 4 + usize::from(u16::from_be_bytes([*hi, *lo]));
+    }
+    known
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::{
     contract::objects,
     forward::{address, knows, reply_to, upstream},
-    world::{PATIENCE, World, by, ip, query, service, tcp, text, udp},
+    world::{PATIENCE, World, by, ip, query, service, tcp, text, udp, udp_bytes},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -440,6 +440,28 @@ async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     let inside = world.ask("shop.demo.svc.cluster.local.", A).await;
     assert_eq!(inside.answers.len(), 1, "{inside}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_client_network_of_no_family_is_none_found_by_fuzzing() {
+    let to = upstream(knows).await;
+    // dig's `+subnet=0` (RFC 7871 §7.1.2): forwarded, logged, rewritten, and from the zone.
+    let corefile = format!(
+        ".:53 {{\n kubernetes cluster.local\n log\n rewrite name exact old.example www.example\n forward . {to}\n}}\n"
+    );
+    let world = World::by(&corefile, objects()).await;
+    for name in ["www.example.", "old.example.", "web.demo.svc.cluster.local."] {
+        let mut asked = query(name, A);
+        asked.edns = Some(hickory_proto::op::Edns::new());
+        let none = EdnsOption::Unknown(8, vec![0, 0, 0, 0]);
+        asked.edns.as_mut().unwrap().options_mut().insert(none);
+        let bytes = asked.to_vec().unwrap();
+        assert!(Message::from_vec(&bytes).is_err(), "hickory takes it as it is: no need of ours");
+        let reply = Message::from_vec(&udp_bytes(world.v4(), &bytes).await).unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{name}");
+        assert!(!reply.answers.is_empty(), "{name}");
+    }
     world.end().await;
 }
 
