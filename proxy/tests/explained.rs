@@ -208,7 +208,9 @@ impl Endpoints {
 
 /// Beside loopback a network that takes everything and answers nothing, with the node's addresses.
 fn network() {
-    run("ip link add net0 type dummy");
+    // Without ARP frames carry net0's own address, which is nobody's at the other end.
+    run("ip link add net0 arp off type veth peer name net1");
+    run("ip link set net1 up");
     run(&format!("ip addr add {}/24 dev net0", IpAddr::from(NODE_ADDRESS)));
     run(&format!("ip addr add {}/64 dev net0 nodad", IpAddr::from(NODE_ADDRESS_V6)));
     run("ip link set net0 up");

@@ -129,6 +129,11 @@ fn literally(path: &str) -> String {
 
 /// The expression a path is.
 pub(crate) fn pattern(path: &str, reach: Reach) -> Result<Regex, String> {
+    if path.contains(|c: char| c.is_ascii_control()) {
+        return Err(format!(
+            "path {path:?} holds a control character, as no request's path does: take it out"
+        ));
+    }
     let compiled = match reach {
         Reach::Anywhere => regex(path),
         Reach::Beginning => regex(&format!("^{path}")),
