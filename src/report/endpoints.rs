@@ -43,7 +43,7 @@ pub(crate) fn rows(
                 let hints = endpoint.hints.zones.iter().chain(endpoint.hints.nodes.iter());
                 rows.push(EndpointRow {
                     address: std::net::SocketAddr::new(*ip, port.port).to_string(),
-                    port: port_name(known),
+                    port: known.to_string(),
                     state: state(endpoint).to_owned(),
                     pod: endpoint.pod.as_deref().map(str::to_owned),
                     node: endpoint.node_name.as_deref().map(str::to_owned),
@@ -65,12 +65,6 @@ fn state(endpoint: &Endpoint) -> &'static str {
         (_, false, true) => "terminating",
         _ => "not ready",
     }
-}
-
-/// `http (80/tcp)`, `80/tcp`.
-pub(crate) fn port_name(port: &ServicePort) -> String {
-    let number = format!("{}/{}", port.port, port.protocol);
-    if port.name.is_empty() { number } else { format!("{} ({number})", port.name) }
 }
 
 /// Why a Service port has no endpoints at all, and what to do.
@@ -107,10 +101,7 @@ pub(crate) fn why_none(snapshot: &Snapshot, service: &Service, port: &ServicePor
         } else {
             offered.into_iter().collect::<Vec<_>>().join(", ")
         };
-        return format!(
-            "{total} endpoints, none with port {}; they offer {offered}: {target}",
-            port_name(port)
-        );
+        return format!("{total} endpoints, none with port {port}; they offer {offered}: {target}");
     }
     let endpoints = slices.iter().filter(offers).flat_map(|slice| slice.endpoints.iter());
     let (ending, unready): (Vec<_>, Vec<_>) = endpoints.partition(|endpoint| endpoint.terminating);

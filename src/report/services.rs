@@ -15,7 +15,7 @@ use fairlead_state::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    endpoints::{self, EndpointRow, port_name},
+    endpoints::{self, EndpointRow},
     part::{Extent, Wanted},
 };
 use crate::{
@@ -254,7 +254,7 @@ fn frontends(view: &View<'_>, service: &Service) -> anyhow::Result<Vec<FrontendR
                 Verdict::Drop(why) => (0, format!("DROP: {}", super::trace::word(*why))),
                 Verdict::Pass => (0, "not served".to_owned()),
             };
-            let port = port_name(port);
+            let port = port.to_string();
             rows.push(FrontendRow { frontend: frontend.text, port, leads_to, endpoints });
         }
     }

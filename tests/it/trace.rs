@@ -193,9 +193,8 @@ const CASES: [Case; 20] = [
         change: ("port: {name: http}", "port: {number: 8080}"),
         ask: &["http://shop.example/cart"],
         verdict: "503",
-        text: "503: Service shop/web has no TCP port 8080",
-        cure: "Service shop/web has the ports http (80/tcp): correct the backend's port in Ingress \
-               shop/web",
+        text: "503: Service shop/web has no TCP port 8080, but http (80/tcp)",
+        cure: "correct the backend's port in Ingress shop/web, or add it to the Service",
     },
     Case {
         name: "an Ingress names a Service that does not exist",

@@ -30,7 +30,7 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
         return Err(Problem::ExternalName);
     }
     let transport = if key.udp { model::Protocol::Udp } else { model::Protocol::Tcp };
-    let port = port(service, key.port.as_ref(), transport).ok_or(Problem::NoPort)?;
+    let port = port(service, key.port.as_ref(), transport).ok_or_else(|| no_port(service))?;
     let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
     let ready = select(slices(), port_name, transport, |endpoint| endpoint.ready);
@@ -56,6 +56,11 @@ fn port<'a>(
         Some(ServiceBackendPort::Number(number)) => ports.find(|port| port.port == *number),
         Some(ServiceBackendPort::Name(name)) => ports.find(|port| port.name == *name),
     }
+}
+
+fn no_port(service: &Service) -> Problem {
+    let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
+    Problem::NoPort(ports.join(", ").into())
 }
 
 fn select<'a>(

@@ -91,8 +91,8 @@ pub struct Endpoint {
 pub enum Problem {
     /// The Service does not exist.
     NoService,
-    /// The Service has no such TCP port.
-    NoPort,
+    /// The Service has no such TCP port, or UDP port; those it has, for people.
+    NoPort(Arc<str>),
     /// An ExternalName could point at anything inside: not followed.
     ExternalName,
     /// TLS to its endpoints cannot be prepared as wished; the reason. Without it nothing is sent.
@@ -271,9 +271,15 @@ impl Problem {
     pub(crate) fn describe(&self, key: &UpstreamKey) -> String {
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
-            Problem::NoPort => {
+            Problem::NoPort(others) => {
                 let kind = if key.udp { "UDP" } else { "TCP" };
-                format!("Service {} has no {kind} port{}", key.service, PortName(" ", &key.port))
+                let port = PortName(" ", &key.port);
+                let service = &key.service;
+                if others.is_empty() {
+                    format!("Service {service} has no {kind} port{port}, and no other")
+                } else {
+                    format!("Service {service} has no {kind} port{port}, but {others}")
+                }
             }
             Problem::Tls(reason) => {
                 format!("Service {}: TLS to its endpoints: {reason}", key.service)

@@ -137,7 +137,10 @@ async fn what_cannot_be_served_answers_503_and_says_why() {
                  anywhere and is not served",
             ),
         ),
-        ("wrong-port", Some("waiting: Service default/web has no TCP port nope")),
+        (
+            "wrong-port",
+            Some("waiting: Service default/web has no TCP port nope, but http (80/tcp)"),
+        ),
         (
             "bucket",
             Some(

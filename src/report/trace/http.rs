@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use fairlead_ingress::explain::{CertificateChoice, Outcome, Request, Rule};
+use fairlead_state::model::{Protocol, ServicePort};
 
 use super::{Candidate, Target, Trace, target::Http};
 use crate::{
@@ -188,18 +189,15 @@ fn why_unavailable(view: &View<'_>, rule: &Rule) -> Option<String> {
             "create Service {key}, or correct the backend's service name in Ingress {ingress}"
         ));
     };
-    let named = |port: &&fairlead_state::model::ServicePort| {
-        *port.name == **wanted || port.port.to_string() == *wanted
+    let named = |port: &&ServicePort| {
+        let is_wanted = *port.name == **wanted || port.port.to_string() == *wanted;
+        is_wanted && port.protocol == Protocol::Tcp
     };
-    match service.ports.iter().find(named) {
-        Some(port) => Some(endpoints::why_none(&view.snapshot, service, port)),
+    Some(match service.ports.iter().find(named) {
+        Some(port) => endpoints::why_none(&view.snapshot, service, port),
+        // Which there are is told with what is missing.
         None => {
-            let ports = service.ports.iter().map(endpoints::port_name);
-            let ports: Vec<String> = ports.collect();
-            Some(format!(
-                "Service {key} has the ports {}: correct the backend's port in Ingress {ingress}",
-                ports.join(", ")
-            ))
+            format!("correct the backend's port in Ingress {ingress}, or add it to the Service")
         }
-    }
+    })
 }

@@ -11,7 +11,7 @@ use fairlead_state::{
 use super::{Candidate, Target, Trace};
 use crate::{
     report::{
-        endpoints::{self, EndpointRow, port_name},
+        endpoints::{self, EndpointRow},
         services::policy,
     },
     view::View,
@@ -115,8 +115,7 @@ pub(super) fn connection(
     });
     match (service, port) {
         (Some(service), Some(port)) => {
-            let line =
-                format!("{} is Service {}, port {}", frontend.text, service.key, port_name(port));
+            let line = format!("{} is Service {}, port {port}", frontend.text, service.key);
             trace.step("frontend", line);
             policies(&frontend, service, trace);
         }
@@ -266,7 +265,7 @@ fn because(
             )
         }
         (Why::UnusedPort, _) => {
-            let ports: Vec<String> = service.ports.iter().map(port_name).collect();
+            let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
             format!(
                 "Service {key} has no port {}/{}; it has {}",
                 target.port,

@@ -151,6 +151,18 @@ pub struct ServicePort {
     pub app_protocol: Option<Name>,
 }
 
+/// `http (80/tcp)`, `80/tcp`.
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, port, protocol, .. } = self;
+        if name.is_empty() {
+            write!(f, "{port}/{protocol}")
+        } else {
+            write!(f, "{name} ({port}/{protocol})")
+        }
+    }
+}
+
 /// A Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
