@@ -7,7 +7,7 @@ mod network;
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use serde::{Deserialize, Serialize};
@@ -87,12 +87,6 @@ impl Finding {
         self.roles.push(role.to_owned());
         self
     }
-}
-
-/// What a program prints; `None`: it is not there, or fails.
-fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What keeps a role from starting, a line each: for the log of an agent that has just failed to.

@@ -1,6 +1,8 @@
 //! The kernel: version, options, BTF, cgroup2, BPF file system, rights.
 
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
+
+use flate2::read::GzDecoder;
 
 use super::{Finding, Health};
 
@@ -24,11 +26,13 @@ const USEFUL: [(&str, &str); 3] = [
     ),
 ];
 const STALE_SOCKETS: &str =
-    "UDP sockets that are connected to an endpoint that is gone stay so until they time out";
+    "UDP sockets that are connected to an endpoint that is gone stay so until they are closed";
 /// `CAP_*` numbers of capabilities(7).
 const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
 const SYS_ADMIN: u32 = 21;
 const NET_BIND_SERVICE: u32 = 10;
+/// What a kernel is configured by has some 200 KiB.
+const CONFIGURATION_BYTES_MAX: u64 = 4 << 20;
 
 pub(super) fn checks(bpffs: &Path) -> Vec<Finding> {
     let release = read("/proc/sys/kernel/osrelease");
@@ -68,7 +72,7 @@ fn options(release: &str) -> Finding {
         .of("proxy")
         .means(
             "the agent says at its start what it lacks",
-            format!("zcat /proc/config.gz or /boot/config-{release}, if there is one"),
+            format!("modprobe configs (/proc/config.gz), or put it at /boot/config-{release}"),
         )
 }
 
@@ -76,7 +80,14 @@ fn options(release: &str) -> Finding {
 fn configuration(release: &str) -> Option<String> {
     let files = [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")];
     let shown = files.iter().find_map(|path| fs::read_to_string(path).ok());
-    shown.or_else(|| super::output("zcat", &["/proc/config.gz"]))
+    shown.or_else(|| unpacked(fs::File::open("/proc/config.gz").ok()?))
+}
+
+fn unpacked(packed: impl Read) -> Option<String> {
+    let mut text = String::new();
+    let mut unpacking = GzDecoder::new(packed).take(CONFIGURATION_BYTES_MAX);
+    unpacking.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 fn judge(configuration: &str) -> Finding {
@@ -181,7 +192,22 @@ fn rights() -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
+
+    #[test]
+    fn a_packed_configuration_is_read_if_it_is_whole() {
+        let text = "CONFIG_BPF_SYSCALL=y\n";
+        let mut packing = GzEncoder::new(Vec::new(), Compression::fast());
+        packing.write_all(text.as_bytes()).unwrap();
+        let packed = packing.finish().unwrap();
+        assert_eq!(unpacked(packed.as_slice()).as_deref(), Some(text));
+        assert_eq!(unpacked(Read::take(packed.as_slice(), 20)), None, "cut short");
+        assert_eq!(unpacked(text.as_bytes()), None, "not packed");
+    }
 
     #[test]
     fn options_that_are_needed_are_told_from_those_that_are_missed() {

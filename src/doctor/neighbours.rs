@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
-use super::{Finding, Health, output};
+use super::{Finding, Health};
 
 pub(super) fn checks() -> Vec<Finding> {
     let rules = Rules::read();
@@ -36,6 +37,12 @@ impl Rules {
     fn lines(&self) -> impl Iterator<Item = &str> {
         self.iptables.iter().chain(&self.nftables).flat_map(|text| text.lines())
     }
+}
+
+/// What a program prints; `None`: it is not there, or fails.
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn kube_proxy(rules: &Rules) -> Finding {
