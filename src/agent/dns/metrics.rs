@@ -10,12 +10,10 @@ use super::own_health::OwnHealth;
 
 pub(crate) use coredns::CODES;
 
-/// Appends what `health` tells of itself, once it is served.
+/// Appends what `health` tells of itself: nothing has failed where it is not served.
 pub(super) fn own_health(text: &mut String, own: &OwnHealth) {
     let (took, failures) = own.report();
-    if !took.counts.is_empty() {
-        coredns::health(text, &took, failures);
-    }
+    coredns::health(text, &took, failures);
 }
 
 /// Appends all counters. Writing to a String cannot fail.

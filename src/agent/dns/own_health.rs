@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn times_are_counted_by_coredns_s_bounds() {
         let own = OwnHealth::default();
-        assert!(own.report().0.counts.is_empty(), "nothing is told before the first question");
+        assert!(own.report().0.counts.is_empty(), "no times are told before the first question");
         for nanoseconds in [0, 250_000, 250_001, 2_500_000_000, 2_500_000_001] {
             own.count(Duration::from_nanos(nanoseconds));
         }
