@@ -50,6 +50,19 @@ fn a_machine_that_cannot_be_built_for_is_one_line_with_what_can() {
     }
 }
 
+#[test]
+fn what_fuzzing_did_is_told_of_every_target() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/results/fuzz.md")).expect("readable");
+    let targets = fs::read_dir(Path::new(ROOT).join("fuzz/fuzz_targets")).expect("readable");
+    let targets: Vec<_> = targets.map(|target| target.expect("readable").path()).collect();
+    let told = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(told, targets.len(), "tools/fuzz.py writes the page");
+    for target in targets {
+        let name = target.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        assert!(page.contains(&format!("\n| `{name}` | ")), "{name}: tools/fuzz.py writes its row");
+    }
+}
+
 fn script(folder: &Path, name: &str, lines: &str) {
     let path = folder.join(name);
     fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("writable");
