@@ -32,6 +32,22 @@ fn both_languages_show_the_same_commands_and_what_they_print() {
     }
 }
 
+#[test]
+fn both_languages_count_annotations_as_their_page_does() {
+    let numbers = |page: &str, is_row: fn(&&str) -> bool| {
+        let text = read(&Path::new(ROOT).join(page));
+        let row = text.lines().find(is_row).unwrap_or_else(|| panic!("{page}: no count"));
+        let words = row.split(|c: char| !c.is_ascii_digit());
+        let mut all: Vec<u32> = words.filter_map(|word| word.parse().ok()).collect();
+        all.sort_unstable();
+        all
+    };
+    let counted = numbers("docs/annotations.md", |row| row.starts_with("works "));
+    for page in ["README.md", "README.zh-CN.md"] {
+        assert_eq!(numbers(page, |row| row.contains("(docs/annotations.md)")), counted, "{page}");
+    }
+}
+
 /// Pages below a folder, but for what was built or fetched.
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     files(folder, "md", found);
