@@ -32,7 +32,7 @@ fn of_proxy(reason: &str) -> &'static str {
         }
         "no_local_backends" => "dropped: traffic policy Local, and no endpoint on this node",
         "unallocated_address" => {
-            "refused: an address of the Service CIDR that no Service has: a stale address, or a deleted Service"
+            "refused, and dropped where no socket of this node asks: an address of the Service CIDR that no Service has: a stale address, or a deleted Service"
         }
         "unused_port" => {
             "refused: the Service has no such port (`fairlead services NS/NAME` lists its ports)"
