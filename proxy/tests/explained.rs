@@ -45,7 +45,7 @@ const DROP: i32 = 2;
 const REDIRECT: i32 = 7;
 
 const ROUNDS: u32 = 250;
-const PACKETS: u32 = 400;
+const CONNECTIONS: u32 = 400;
 const NODE_ADDRESS: [u8; 4] = [192, 168, 0, 2];
 /// Without an address of the family nothing is translated towards other nodes.
 const NODE_ADDRESS_V6: [u16; 8] = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 2];
@@ -117,45 +117,60 @@ fn kind(verdict: &Verdict) -> &'static str {
     }
 }
 
+/// Random Services in the maps, which change each round, and so many connections to them: `meet` makes
+/// one, holds it against what was foretold, and tells that. Of each kind there are more than `least`: a
+/// test that met but one kind would prove little.
+fn all_meet(
+    kernel: &Kernel,
+    (seed, least): (u64, u32),
+    mut meet: impl FnMut(&mut StdRng, &LiveMaps<'_>, u32) -> Verdict,
+) {
+    let mut sync = Synchroniser::new(kernel.maps().unwrap(), NODE);
+    let mut cluster = Cluster::new();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut met: BTreeMap<&str, u32> = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let changes: Vec<_> = (0..8).map(|_| random::change(&mut random)).collect();
+        let snapshot = cluster.apply(changes);
+        assert_eq!(sync.reconcile(&snapshot).error, None);
+        let maps = LiveMaps::of(kernel).unwrap();
+        for _ in 0..CONNECTIONS {
+            *met.entry(kind(&meet(&mut random, &maps, round))).or_default() += 1;
+        }
+    }
+    assert!(met.len() == 4 && met.values().all(|count| *count > least), "{met:?}");
+}
+
+fn protocol(random: &mut StdRng) -> Protocol {
+    if random.random_bool(0.7) { Protocol::Tcp } else { Protocol::Udp }
+}
+
 #[test]
 fn a_hundred_thousand_packets_meet_what_is_explained() {
     world("a_hundred_thousand_packets_meet_what_is_explained", |world| {
         let kernel = open(world);
-        let mut sync = Synchroniser::new(kernel.maps().unwrap(), NODE);
-        let mut cluster = Cluster::new();
-        let mut random = StdRng::seed_from_u64(1);
         let mut clients = Clients(0);
-        let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-        for round in 0..ROUNDS {
-            let changes: Vec<_> = (0..8).map(|_| random::change(&mut random)).collect();
-            let snapshot = cluster.apply(changes);
-            assert_eq!(sync.reconcile(&snapshot).error, None);
-            let maps = LiveMaps::of(&kernel).unwrap();
-            for _ in 0..PACKETS {
-                let to = destination(&mut random);
-                let from = clients.next(&mut random, to.ip());
-                let protocol = if random.random_bool(0.7) { Protocol::Tcp } else { Protocol::Udp };
-                let (hook, client) = if random.random_bool(0.3) {
-                    ("pod_ingress", Client::Pod(Some(from.ip())))
-                } else {
-                    ("uplink_ingress", Client::Outside(from.ip()))
-                };
-                let packet = Packet::first(protocol.number(), &from.to_string(), &to.to_string());
-                let run = kernel.run_on_packet(hook, &packet.frame(), 1).unwrap();
-                let foretold = explain::decide(&maps, client, protocol, to).unwrap().verdict;
-                let after = Packet::read_unchecked(&run.packet);
-                let is_told = agrees(&foretold, run.verdict, to, &after);
-                let fate = run.verdict;
-                assert!(
-                    is_told,
-                    "round {round}: {hook} {packet:?}: {foretold:?}, met {fate}: {after:?}"
-                );
-                *met.entry(kind(&foretold)).or_default() += 1;
-            }
-        }
-
-        // A test that met but one kind would prove little.
-        assert!(met.len() == 4 && met.values().all(|count| *count > 1000), "{met:?}");
+        all_meet(&kernel, (1, 1000), |random, maps, round| {
+            let to = destination(random);
+            let from = clients.next(random, to.ip());
+            let protocol = protocol(random);
+            let (hook, client) = if random.random_bool(0.3) {
+                ("pod_ingress", Client::Pod(Some(from.ip())))
+            } else {
+                ("uplink_ingress", Client::Outside(from.ip()))
+            };
+            let packet = Packet::first(protocol.number(), &from.to_string(), &to.to_string());
+            let run = kernel.run_on_packet(hook, &packet.frame(), 1).unwrap();
+            let foretold = explain::decide(maps, client, protocol, to).unwrap().verdict;
+            let after = Packet::read_unchecked(&run.packet);
+            let is_told = agrees(&foretold, run.verdict, to, &after);
+            let fate = run.verdict;
+            assert!(
+                is_told,
+                "round {round}: {hook} {packet:?}: {foretold:?}, met {fate}: {after:?}"
+            );
+            foretold
+        });
     });
 }
 
@@ -244,38 +259,27 @@ fn a_hundred_thousand_connections_meet_what_is_explained() {
         let endpoints = Endpoints::serve();
         let kernel = open(world);
         kernel.attach().unwrap();
-        let mut sync = Synchroniser::new(kernel.maps().unwrap(), NODE);
-        let mut cluster = Cluster::new();
-        let mut random = StdRng::seed_from_u64(2);
-        let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-        for round in 0..ROUNDS {
-            let changes: Vec<_> = (0..8).map(|_| random::change(&mut random)).collect();
-            let snapshot = cluster.apply(changes);
-            assert_eq!(sync.reconcile(&snapshot).error, None);
-            let maps = LiveMaps::of(&kernel).unwrap();
-            for _ in 0..PACKETS {
-                let to = destination(&mut random);
-                let protocol = if random.random_bool(0.7) { Protocol::Tcp } else { Protocol::Udp };
-                let foretold = explain::decide(&maps, Client::Node, protocol, to).unwrap().verdict;
-                let (socket, told) = connect(protocol, to);
-                if protocol == Protocol::Udp && told.is_none() {
-                    // Where nobody is, an error may come back.
-                    let _ = socket.send(b"?");
-                }
-                let is_told = match &foretold {
-                    Verdict::Reject(_) => told == Some(libc::ECONNREFUSED),
-                    Verdict::Drop(_) => told == Some(libc::EHOSTUNREACH),
-                    Verdict::Pass => told.is_none() && endpoints.reached(protocol).is_none(),
-                    Verdict::Backends(all) => {
-                        let at = endpoints.await_one(protocol);
-                        let is_one = |at: SocketAddr| all.iter().any(|one| one.address == at);
-                        told.is_none() && at.is_some_and(is_one)
-                    }
-                };
-                assert!(is_told, "round {round}: {protocol:?} {to}: {foretold:?}, met {told:?}");
-                *met.entry(kind(&foretold)).or_default() += 1;
+        all_meet(&kernel, (2, 500), |random, maps, round| {
+            let to = destination(random);
+            let protocol = protocol(random);
+            let foretold = explain::decide(maps, Client::Node, protocol, to).unwrap().verdict;
+            let (socket, told) = connect(protocol, to);
+            if protocol == Protocol::Udp && told.is_none() {
+                // Where nobody is, an error may come back.
+                let _ = socket.send(b"?");
             }
-        }
-        assert!(met.len() == 4 && met.values().all(|count| *count > 500), "{met:?}");
+            let is_told = match &foretold {
+                Verdict::Reject(_) => told == Some(libc::ECONNREFUSED),
+                Verdict::Drop(_) => told == Some(libc::EHOSTUNREACH),
+                Verdict::Pass => told.is_none() && endpoints.reached(protocol).is_none(),
+                Verdict::Backends(all) => {
+                    let at = endpoints.await_one(protocol);
+                    let is_one = |at: SocketAddr| all.iter().any(|one| one.address == at);
+                    told.is_none() && at.is_some_and(is_one)
+                }
+            };
+            assert!(is_told, "round {round}: {protocol:?} {to}: {foretold:?}, met {told:?}");
+            foretold
+        });
     });
 }
