@@ -14,6 +14,8 @@ use super::upstream::{Problem, Protocol, UpstreamKey};
 
 /// KEP-3726, and what gRPC Services are marked with.
 const H2C_PROTOCOLS: [&str; 2] = ["kubernetes.io/h2c", "grpc"];
+/// Ports that a reason names: it stands in Events and lines of the log.
+const PORTS_NAMED_MAX: usize = 8;
 
 /// Where an upstream is, and what is spoken there.
 #[derive(Debug)]
@@ -30,7 +32,8 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
         return Err(Problem::ExternalName);
     }
     let transport = if key.udp { model::Protocol::Udp } else { model::Protocol::Tcp };
-    let port = port(service, key.port.as_ref(), transport).ok_or_else(|| no_port(service))?;
+    let port =
+        port(service, key.port.as_ref(), transport).ok_or_else(|| no_port(&service.ports))?;
     let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
     let ready = select(slices(), port_name, transport, |endpoint| endpoint.ready);
@@ -58,9 +61,14 @@ fn port<'a>(
     }
 }
 
-fn no_port(service: &Service) -> Problem {
-    let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
-    Problem::NoPort(ports.join(", ").into())
+fn no_port(others: &[ServicePort]) -> Problem {
+    let named = others.iter().take(PORTS_NAMED_MAX);
+    let mut words: Vec<String> = named.map(ToString::to_string).collect();
+    let more = others.len().saturating_sub(PORTS_NAMED_MAX);
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    Problem::NoPort(words.join(", ").into())
 }
 
 fn select<'a>(
@@ -90,4 +98,43 @@ fn one_family(service: &Service, addresses: &BTreeSet<SocketAddr>) -> Vec<Socket
     let (v6, v4): (Vec<SocketAddr>, Vec<_>) = addresses.iter().partition(|a| a.is_ipv6());
     let (first, second) = if ipv6_first { (v6, v4) } else { (v4, v6) };
     if first.is_empty() { second } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_state::Key;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_not_there_is_told_with_some_of_those_that_are() {
+        let key = |udp| UpstreamKey {
+            service: Key::new("shop", "web"),
+            port: Some(ServiceBackendPort::Number(8080)),
+            protocol: None,
+            tls: None,
+            udp,
+        };
+        let port = |port| ServicePort {
+            name: if port == 1 { "http".into() } else { "".into() },
+            protocol: model::Protocol::Tcp,
+            port,
+            node_port: None,
+            target_port: None,
+            app_protocol: None,
+        };
+        for (count, udp, told) in [
+            (0, false, "Service shop/web has no TCP port 8080, and no other"),
+            (1, true, "Service shop/web has no UDP port 8080, but http (1/tcp)"),
+            (
+                10,
+                false,
+                "Service shop/web has no TCP port 8080, but http (1/tcp), 2/tcp, 3/tcp, 4/tcp, 5/tcp, \
+                 6/tcp, 7/tcp, 8/tcp, 2 more",
+            ),
+        ] {
+            let ports: Vec<ServicePort> = (1..=count).map(port).collect();
+            assert_eq!(no_port(&ports).describe(&key(udp)), told);
+        }
+    }
 }
