@@ -80,8 +80,8 @@ test-peers: toolchain ## h2spec, nginx, HAProxy, slowhttptest, sslscan and tests
 test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes cluster (as root)
 	@tests/cluster/test
 
-e2e: toolchain ## upstream's e2e suite [FOCUS=regex] [PROXY=kube-proxy DNS=coredns]; writes docs/results/e2e.md
-	@tests/cluster/e2e -w $(if $(FOCUS),-f '$(FOCUS)')
+e2e: toolchain ## upstream's e2e suite, all of sig-network, Fairlead beside kube-proxy (90 min) [FOCUS=regex] [SUBJECT=fairlead or kube-proxy]; writes docs/results/e2e.md
+	@FOCUS='$(FOCUS)' tests/cluster/e2e-all $(SUBJECT)
 
 fuzz: ## fuzz the parsers of bytes from outside, one by one; adds to docs/results/fuzz.md [TARGET=name SECONDS=n each] [KEEP=1: new inputs into the corpus]
 	@tools/toolchain.sh fuzz

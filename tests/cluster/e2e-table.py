@@ -4,7 +4,8 @@
 e2e-table.py --about SUBJECT REPO    what ran, where and when, as JSON: kept beside each report
 e2e-table.py --text REPORT...        a line a spec: state, seconds, name; under it why it did not pass
 e2e-table.py --checks REPORT...      a line a spec, as the other tests print theirs: `ok - e2e: NAME`
-e2e-table.py --markdown DIR CAUSES   DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md has it
+e2e-table.py --markdown DIR CAUSES LEFT_OUT
+                                     DIR/SUBJECT/*.json of both subjects side by side, as docs/results/e2e.md has it
 
 Reports are merged in the order they were written: the last verdict on a spec counts, and neither a run cut short nor a skip overrules it.
 """
@@ -22,8 +23,8 @@ Verdict = collections.namedtuple("Verdict", "state seconds why commit")
 
 
 def verdicts(reports):
-    """name -> Verdict, and the wall time of all reports."""
-    found, wall = {}, 0.0
+    """name -> Verdict, the wall time of all reports, and the names of all specs there are, run or not."""
+    found, wall, names = {}, 0.0, set()
     for path in reports:
         commit = about(path).get("commit", "")
         with open(path) as f:
@@ -38,6 +39,7 @@ def verdicts(reports):
                 name = " ".join((spec["ContainerHierarchyTexts"] or []) + [spec["LeafNodeText"]])
                 if spec["LeafNodeType"] != "It" or not name.startswith("[sig-network]"):
                     continue
+                names.add(name)
                 if state == "pending" or (state == "skipped" and not why):
                     continue
                 before = found.get(name)
@@ -47,7 +49,7 @@ def verdicts(reports):
                 if state == "passed" and before and before.state != "passed" and before.commit == commit:
                     why = "at first: " + before.why
                 found[name] = Verdict(state, spec["RunTime"] / 1e9, why, commit)
-    return found, wall
+    return found, wall, names
 
 
 def about(report):
@@ -64,7 +66,7 @@ def summary(found):
 
 
 def text(reports):
-    found, wall = verdicts(reports)
+    found, wall, _ = verdicts(reports)
     for name, v in sorted(found.items(), key=lambda item: (item[1].state, item[0])):
         print(f"{v.state:9} {v.seconds:7.1f}  {name}")
         if v.why:
@@ -100,31 +102,46 @@ def tell_about(subject, repo):
     }))
 
 
-def markdown(root, causes_file):
-    causes = []
-    with open(causes_file) as f:
-        for line in f:
-            if line.strip() and not line.startswith("#"):
-                pattern, cause = line.rstrip("\n").split("\t", 1)
-                causes.append((re.compile(pattern), cause))
-    tables, runs = {}, []
+def reasons(path):
+    """Lines of `regex TAB reason`, in their order."""
+    with open(path) as f:
+        lines = [line.rstrip("\n") for line in f if line.strip() and not line.startswith("#")]
+    return [(re.compile(pattern), reason) for pattern, reason in (line.split("\t", 1) for line in lines)]
+
+
+def reason_of(name, known):
+    return next((reason for pattern, reason in known if pattern.search(name)), None)
+
+
+def markdown(root, causes_file, left_out_file):
+    causes, left_out = reasons(causes_file), reasons(left_out_file)
+    tables, runs, there_are = {}, [], set()
     for subject, _ in SUBJECTS:
         reports = [p for p in glob.glob(f"{root}/{subject}/*.json") if not p.endswith("/list.json")]
         reports.sort(key=os.path.getmtime)
-        tables[subject] = verdicts(reports)[0]
+        tables[subject], _, names = verdicts(reports)
+        there_are |= names
         runs += [about(p) for p in reports]
     last = max(runs, key=lambda run: run.get("date", ""), default={})
     commits = {s: sorted({r["commit"] for r in runs if r.get("subject") == s}) for s, _ in SUBJECTS}
     print("# Upstream's e2e suite: sig-network\n")
     print(f"{last.get('machine', '')} · {last.get('date', '')} · commit {', '.join(commits['fairlead']) or 'none'}\n")
-    print("Kubernetes' own e2e.test against the cluster of `tests/cluster`: 3 nodes (6 for what needs two a zone), dual-stack, the suite in the outside client. "
-          "Fairlead is the only data plane and DNS, deployed by its chart; the rival is kube-proxy (nftables) with CoreDNS. "
-          "`make e2e` writes this page from stored reports; the last verdict on a spec counts. Seconds are the spec's own, with "
+    print("Kubernetes' own e2e.test against the cluster of `tests/cluster`: 3 nodes (6 for what needs two a zone), dual-stack, the suite in the outside client, "
+          "a stand-in for a cloud's load balancer. "
+          "Fairlead is the only data plane and DNS, deployed by its chart; the rival is kube-proxy (nftables, with its alpha proxy for NodePorts on "
+          "localhost turned on) with CoreDNS. `make e2e` writes this page from stored reports; the last verdict on a spec counts. Seconds are the spec's own, with "
           "several running at once.\n")
     for subject, title in SUBJECTS:
         print(f"- {title}: {summary(tables[subject]) or 'not run'}.")
+    ran = set().union(*tables.values())
+    left = collections.Counter(reason_of(name, left_out) for name in there_are - ran)
+    print(f"\nOf {len(there_are)} specs {len(there_are) - len(ran)} are not in the table:\n")
+    for reason in [reason for _, reason in left_out if left[reason]]:
+        print(f"- {left[reason]}: {reason}")
+    if left[None]:
+        print(f"- {left[None]}: not run yet")
     print("\n| spec | " + " | ".join(title for _, title in SUBJECTS) + " |\n|---|---|---|")
-    names = sorted(set().union(*tables.values()))
+    names = sorted(ran)
     for name in names:
         print(f"| {short(name)} | " + " | ".join(cell(tables[s].get(name)) for s, _ in SUBJECTS) + " |")
     print("\n## Not passed, or not at first\n")
@@ -132,7 +149,7 @@ def markdown(root, causes_file):
         said = [(title, tables[s][name]) for s, title in SUBJECTS if name in tables[s] and tables[s][name].why]
         if not said:
             continue
-        cause = next((cause for pattern, cause in causes if pattern.search(name)), None)
+        cause = reason_of(name, causes)
         print(f"- {short(name)}" + (f": **{cause}**" if cause else ""))
         for title, v in said:
             print(f"  - {title}, {v.state}: `{v.why.replace('`', chr(39))}`")
@@ -153,7 +170,7 @@ match sys.argv[1:]:
         text(reports)
     case ["--checks", *reports] if reports:
         checks(reports)
-    case ["--markdown", root, causes_file]:
-        markdown(root, causes_file)
+    case ["--markdown", root, causes_file, left_out_file]:
+        markdown(root, causes_file, left_out_file)
     case _:
         sys.exit(__doc__)

@@ -18,10 +18,11 @@ RUN=$CLUSTER_ROOT/run LOG=$CLUSTER_ROOT/log PKI=$CLUSTER_ROOT/pki
 : "${NS_PREFIX:=}"           # before every namespace's and node cgroup's name: tells clusters apart
 : "${FEATURE_GATES:=}"       # A=true,B=false for every Kubernetes component but kube-proxy
 : "${PROXY_FEATURE_GATES:=}" # A: true, B: false for kube-proxy
+: "${NODE_PORT_ADDRESSES:=}" # primary, localhost, a range, ...: kube-proxy's nodePortAddresses, if not its default
 : "${RUNTIME_CONFIG:=}"      # kube-apiserver --runtime-config
 : "${BIN:=$CLUSTER_ROOT/bin}"
 SETTINGS=(NODES PROXY PROXY_MODE DNS CNI LB NS_PREFIX FEATURE_GATES PROXY_FEATURE_GATES
-  RUNTIME_CONFIG)
+  NODE_PORT_ADDRESSES RUNTIME_CONFIG)
 
 NODE_NET4=192.168.100   NODE_NET6=fd00:192:168:100:
 POD_CIDR4=10.180.0.0/16 POD_CIDR6=fd00:10:180::/56
