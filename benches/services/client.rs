@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::{flows, objects, world::World};
+use crate::{flows, nodeport, objects, world::World};
 
 const ROLE: &str = "--role";
 /// The other port the server answers on: where changed endpoints lead.
@@ -124,6 +124,7 @@ pub fn run(arguments: &[String]) {
         "connects" => measure(arguments[3].parse().unwrap(), &arguments[4..]),
         "echo" => flows::run_echo(),
         "flows" => flows::run_client(&arguments[3]),
+        "target" => nodeport::run_target(),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
     }

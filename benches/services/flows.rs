@@ -13,13 +13,13 @@ use socket2::SockRef;
 use crate::{
     client::{self, Role},
     kube_proxy::{KubeProxy, Mode},
-    objects,
+    nodeport, objects,
     report::Row,
     subject,
     world::World,
 };
 
-const SCALE: u64 = 10_000;
+pub const SCALE: u64 = 10_000;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(1);
 const BULK_SECONDS: u32 = 3;
@@ -39,14 +39,16 @@ const NODE_PORT_KINDS: [(&str, &str); 3] = [
     ("udp-crr", "nodeport_udp_crr_per_s"),
 ];
 
-struct Lane<'w> {
-    subject: &'static str,
-    world: &'w World,
+pub struct Lane<'w> {
+    pub subject: &'static str,
+    pub world: &'w World,
     /// By ClusterIP, or what stands for it.
     inside: (Role, SocketAddr),
     /// From outside of the node, to its port.
-    outside: (Role, SocketAddr),
+    pub outside: (Role, SocketAddr),
     bulk: SocketAddr,
+    /// From outside too: where small packets go.
+    pub packets: SocketAddr,
 }
 
 /// Rows for 10,000 Services, the ways taking turns.
@@ -70,6 +72,7 @@ pub fn measure(rows: &mut Vec<Row>) {
     for (kind, figure) in NODE_PORT_KINDS {
         per_second(&mut lanes, kind, figure, |lane| &mut lane.outside, rows);
     }
+    nodeport::measure(&mut lanes, rows);
     bulk(&lanes, rows);
     drop((agent, nft_proxy, ipt_proxy));
 }
@@ -90,6 +93,7 @@ fn lane<'w>(subject: &'static str, world: &'w World) -> Lane<'w> {
         inside: (role(&hooks), at(CLUSTER_IP, 80, objects::PORT)),
         outside: (role(&without), at(NODE_IP, NODE_PORT, objects::PORT)),
         bulk: at(NODE_IP, BULK_NODE_PORT, BULK_PORT),
+        packets: at(NODE_IP, nodeport::NODE_PORT, nodeport::PORT),
     }
 }
 
@@ -166,6 +170,7 @@ fn service() -> [Value; 2] {
                     port("tcp", "TCP", 80, objects::PORT, NODE_PORT),
                     port("udp", "UDP", 80, objects::PORT, NODE_PORT),
                     port("bulk", "TCP", 81, BULK_PORT, BULK_NODE_PORT),
+                    port("packets", "UDP", 82, nodeport::PORT, nodeport::NODE_PORT),
                 ]
             },
             "status": {"loadBalancer": {}}
@@ -180,6 +185,7 @@ fn service() -> [Value; 2] {
                 endpoint_port("tcp", "TCP", objects::PORT),
                 endpoint_port("udp", "UDP", objects::PORT),
                 endpoint_port("bulk", "TCP", BULK_PORT),
+                endpoint_port("packets", "UDP", nodeport::PORT),
             ],
             "endpoints": [{
                 "addresses": [objects::SERVER],
@@ -218,34 +224,36 @@ pub fn run_echo() {
     answering.join().unwrap();
 }
 
-/// Orders are `KIND TARGET`; the answer is how many a second.
+/// Orders are `KIND TARGET`; the answer is how many a second, or what [`nodeport`] says.
 pub fn run_client(cgroup: &str) {
     client::join(cgroup);
     for order in std::io::stdin().lines() {
         let order = order.unwrap();
         let (kind, target) = order.split_once(' ').expect("KIND TARGET");
         let target: SocketAddr = target.parse().unwrap();
-        let rate = match kind {
+        let answer = match kind {
             "crr" => rate(|| connect_and_ask(target)),
             "udp-rr" => {
                 let socket = datagram_socket(target);
                 rate(|| ask(&socket))
             }
             "udp-crr" => rate(|| ask(&datagram_socket(target))),
+            "flood" => nodeport::run_flood(target),
+            "rtt" => nodeport::run_round_trips(target),
             other => panic!("no kind {other}"),
         };
-        println!("{rate:.1}");
+        println!("{answer}");
     }
 }
 
-fn rate(mut once: impl FnMut()) -> f64 {
+fn rate(mut once: impl FnMut()) -> String {
     let started = Instant::now();
     let mut count = 0u32;
     while started.elapsed() < ROUND {
         once();
         count += 1;
     }
-    f64::from(count) / started.elapsed().as_secs_f64()
+    format!("{:.1}", f64::from(count) / started.elapsed().as_secs_f64())
 }
 
 fn connect_and_ask(target: SocketAddr) {
@@ -256,7 +264,7 @@ fn connect_and_ask(target: SocketAddr) {
     stream.read_exact(&mut [0]).unwrap();
 }
 
-fn datagram_socket(target: SocketAddr) -> UdpSocket {
+pub fn datagram_socket(target: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     socket.connect(target).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
