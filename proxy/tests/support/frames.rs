@@ -10,7 +10,8 @@ use fairlead_ebpf::abi::{SCTP, TCP, UDP};
 pub(crate) const SYN: u8 = 0x02;
 pub(crate) const ACK: u8 = 0x10;
 const FIN: u8 = 0x01;
-const RST: u8 = 0x04;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const PSH: u8 = 0x08;
 
 /// What is sent, or what a frame was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,16 @@ impl Packet {
         let ethertype: [u8; 2] = if self.from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
         let header = ip_header(self, transport.len(), options);
         [vec![2; 6], vec![4; 6], ethertype.to_vec(), header, transport].concat()
+    }
+
+    /// Of a TCP packet what follows the IP header, at this place in its connection.
+    pub(crate) fn segment(&self, sequence: u32, acknowledged: u32) -> Vec<u8> {
+        let mut segment = self.transport();
+        segment[4..8].copy_from_slice(&sequence.to_be_bytes());
+        segment[8..12].copy_from_slice(&acknowledged.to_be_bytes());
+        let sum = !sum(&[pseudo_header(self, segment.len()), segment.clone()].concat());
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        segment
     }
 
     fn transport(&self) -> Vec<u8> {
