@@ -16,7 +16,7 @@ use crate::{
     wire::{
         question::Question,
         rcode,
-        reply::{Flags, Reply},
+        reply::{Flags, Reply, is_truncated},
     },
     zone::{Zone, lookup::Found},
 };
@@ -77,17 +77,6 @@ pub(crate) struct Plain<'q> {
 
 /// Answers by the zone or from the cache what can be answered at once.
 pub(crate) fn at_once(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Outcome {
-    let outcome = by_site(site, zone, plain, buffer);
-    let (Outcome::Reply(made) | Outcome::Refresh(made), Some(plugins)) = (outcome, &site.plugins)
-    else {
-        return outcome;
-    };
-    let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
-    let is_complete = plugins.finish(plain.asking, zone, reply);
-    if is_complete { outcome } else { Outcome::Elsewhere }
-}
-
-fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Outcome {
     let Asking { question, query, source, .. } = plain.asking;
     let plain = Plain { rotation: if site.rotate { plain.rotation } else { 0 }, ..plain };
     let name = &question.name;
@@ -102,7 +91,10 @@ fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Out
         }
         match plugins.claim(plain.asking) {
             Claim::None => {}
-            Claim::Code(code) => return bare_code(site, plain, code, buffer),
+            Claim::Code(code) => {
+                let outcome = bare_code(site, plain, code, buffer);
+                return completed(site, zone, plain.asking, outcome, buffer);
+            }
             Claim::Slow => return Outcome::Elsewhere,
         }
     }
@@ -117,13 +109,25 @@ fn by_site(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [u8]) -> Out
     if site.kubernetes {
         let outcome = answer(zone, question, query, buffer, manner);
         if outcome != Outcome::Outside {
-            return outcome;
+            return completed(site, zone, plain.asking, outcome, buffer);
         }
     }
-    site.cache
-        .as_ref()
-        .and_then(|cache| from_cache(cache, plain, buffer))
-        .unwrap_or(Outcome::Elsewhere)
+    let cache = site.cache.as_deref();
+    let kept = cache.and_then(|cache| from_cache((site, cache), zone, plain, buffer));
+    kept.unwrap_or(Outcome::Elsewhere)
+}
+
+/// A reply with what plugins change of it; those that one has to make anew go the slow path.
+fn completed(
+    site: &Site,
+    zone: &Zone,
+    asking: Asking<'_>,
+    outcome: Outcome,
+    buffer: &mut [u8],
+) -> Outcome {
+    let (Outcome::Reply(made), Some(plugins)) = (outcome, &site.plugins) else { return outcome };
+    let reply = buffer.get_mut(..made.bytes).unwrap_or_default();
+    if plugins.finish(asking, zone, reply) { outcome } else { Outcome::Elsewhere }
 }
 
 /// A response code that a plugin gives without records.
@@ -139,8 +143,13 @@ fn bare_code(site: &Site, plain: Plain<'_>, code: ResponseCode, buffer: &mut [u8
 }
 
 /// A kept answer. RD must be set: without it a client asks what this server knows by itself.
-fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outcome> {
-    let Plain { asking: Asking { question, query, .. }, limit, rotation, book } = plain;
+fn from_cache(
+    (site, cache): (&Site, &Cache),
+    zone: &Zone,
+    plain: Plain<'_>,
+    buffer: &mut [u8],
+) -> Option<Outcome> {
+    let Plain { asking: Asking { question, query, tcp, .. }, limit, rotation, book } = plain;
     let note = |what| book.into_iter().for_each(|book| book.cached(what));
     if query.get(2)? & 0x01 == 0 {
         return None;
@@ -162,8 +171,13 @@ fn from_cache(cache: &Cache, plain: Plain<'_>, buffer: &mut [u8]) -> Option<Outc
         return None;
     }
     let (bytes, code) = entry.answer(question, query, buffer, limit, now, rotation)?;
-    book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
     let made = Made { bytes, code, by: Plugin::Cache };
+    // Before anything is noted: the slow path, or TCP with more room, comes by the entry once more.
+    let outcome = completed(site, zone, plain.asking, Outcome::Reply(made), buffer);
+    if outcome == Outcome::Elsewhere || tcp && is_truncated(buffer) {
+        return Some(outcome);
+    }
+    book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
     if freshness == Freshness::Fresh || failed_lately || entry.refreshing.swap(true, Relaxed) {
         return Some(Outcome::Reply(made));
     }

@@ -267,6 +267,42 @@ async fn silent_upstreams_are_waited_for_once_on_the_slow_path_too() {
 }
 
 #[tokio::test]
+async fn a_stale_answer_that_must_be_made_anew_or_is_cut_first_is_asked_for_again() {
+    // The fast path said that the upstreams were being asked, and then left the question to the slow path,
+    // or to a larger buffer: nobody asked, and the answer was stale for as long as it may be.
+    let cache = "cache {\n success 100 1 0\n denial 100 1 0\n serve_stale 1h immediate\n }";
+    let dns64 = "dns64 {\n allow_ipv4\n }";
+    for (plugin, name, rtype, answers, (place, hits_each)) in [
+        // Each asks for IPv4 addresses, too.
+        (dns64, "www.example.", RecordType::AAAA, 2, (0, 2)),
+        (dns64, "empty.example.", RecordType::AAAA, 0, (1, 2)),
+        ("errors", "big.example.", RecordType::A, 200, (0, 1)),
+    ] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let to = upstream(move |message| {
+            let is_it = message.queries[0].query_type() == rtype;
+            count.fetch_add(is_it.into(), Ordering::SeqCst);
+            knows(message)
+        })
+        .await;
+        let world = World::by(&corefile(to, &format!("{plugin}\n {cache}")), vec![]).await;
+        let message = query(name, rtype);
+        assert_eq!(tcp(world.v4(), &message).await.answers.len(), answers, "{name}");
+        let before = asked.load(Ordering::SeqCst);
+        let again = async {
+            while asked.load(Ordering::SeqCst) == before {
+                let hits = report(&world).hits[place];
+                assert_eq!(tcp(world.v4(), &message).await.answers.len(), answers, "{name}");
+                assert!(report(&world).hits[place] <= hits + hits_each, "{name}: counted twice");
+            }
+        };
+        timeout(PATIENCE, again).await.unwrap_or_else(|_| panic!("{name} is not asked for again"));
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn what_a_rewrite_asks_for_is_asked_on_by_no_other_server_block() {
     let (to, silent) = silenceable().await;
     let (other, asked, _) = counting().await;
