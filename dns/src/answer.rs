@@ -150,7 +150,6 @@ fn from_cache(
     buffer: &mut [u8],
 ) -> Option<Outcome> {
     let Plain { asking: Asking { question, query, tcp, .. }, limit, rotation, book } = plain;
-    let note = |what| book.into_iter().for_each(|book| book.cached(what));
     if query.get(2)? & 0x01 == 0 {
         return None;
     }
@@ -160,10 +159,8 @@ fn from_cache(
         subnet: None,
     };
     let now = Instant::now();
-    let Some((entry, freshness)) = cache.find(&question.name, question.qtype, flavour, now) else {
-        note(CacheUse::Miss);
-        return None;
-    };
+    // A miss is the slow path's to count, which asks the upstreams then.
+    let (entry, freshness) = cache.find(&question.name, question.qtype, flavour, now)?;
     let is_stale = matches!(freshness, Freshness::Stale(_));
     let ask_first = is_stale && cache.stale().is_some_and(|stale| stale.verify);
     let failed_lately = is_stale && entry.failed_lately(now);
@@ -182,7 +179,7 @@ fn from_cache(
         return Some(Outcome::Reply(made));
     }
     if freshness == Freshness::Prefetch {
-        note(CacheUse::Prefetch);
+        book.into_iter().for_each(|book| book.cached(CacheUse::Prefetch));
     }
     Some(Outcome::Refresh(made))
 }

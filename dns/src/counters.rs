@@ -96,7 +96,7 @@ pub struct CacheReport {
     pub view: String,
     /// Answers and denials kept at this moment.
     pub entries: [u64; 2],
-    /// Questions answered by a kept answer, and by a kept denial.
+    /// Questions whose answer, or denial, was kept.
     pub hits: [u64; 2],
     /// Questions that were not in the cache.
     pub misses: u64,

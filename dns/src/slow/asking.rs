@@ -80,18 +80,25 @@ impl SlowPath {
         let now = Instant::now();
         let Wanted { lower, qtype, wishes, .. } = wanted;
         let kept = cache.and_then(|cache| cache.find(lower, qtype.into(), wishes.flavour, now));
+        let book = site.ledger.book(counters.shared).filter(|_| cache.is_some());
+        let note = |entry: &Entry, is_stale| {
+            book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
+        };
+        if kept.is_none() {
+            book.into_iter().for_each(|book| book.cached(CacheUse::Miss));
+        }
         let mut stale = None;
         if let Some((entry, freshness)) = kept {
             let is_stale = matches!(freshness, Freshness::Stale(_));
             // RFC 9520 §3.2.
             if entry.is_failure() && !is_stale {
+                note(&entry, false);
                 return Err(ResponseCode::ServFail);
             }
             if self.is_good(course, site, wanted, (&entry, freshness))
                 && let Some(message) = kept_message(&entry, wanted, now)
             {
-                let book = site.ledger.book(counters.shared);
-                book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
+                note(&entry, is_stale);
                 return Ok((message, Plugin::Cache));
             }
             stale = is_stale.then_some(entry);
@@ -108,14 +115,17 @@ impl SlowPath {
         match (asked, stale) {
             // RFC 8767 §4.
             (Err(code), Some(stale)) => {
-                let book = site.ledger.book(counters.shared);
-                book.into_iter().for_each(|book| book.kept(stale.is_denial(), true));
+                note(&stale, true);
                 // Upstreams may have taken their time to fail.
                 stale.note_failure(Instant::now());
                 let kept = kept_message(&stale, wanted, now);
                 kept.map(|message| (message, Plugin::Cache)).ok_or(code)
             }
-            (asked, _) => asked.map(|message| (message, Plugin::Forward)),
+            (asked, stale) => {
+                // As CoreDNS counts: it was there.
+                stale.into_iter().for_each(|stale| note(&stale, false));
+                asked.map(|message| (message, Plugin::Forward))
+            }
         }
     }
 

@@ -252,6 +252,7 @@ async fn silent_upstreams_are_waited_for_once_on_the_slow_path_too() {
         let cache = format!("{log}\n cache {{\n success 100 1 0\n serve_stale 1h {mode}\n }}");
         let world = World::by(&corefile(to, &cache), vec![]).await;
         assert_eq!(world.ask("www.example.", RecordType::A).await.answers.len(), 2);
+        assert_eq!(report(&world).misses, 1, "{log} {mode}");
         silent.store(true, Ordering::SeqCst);
         until(&world, "www.example.", |_| report(&world).served_stale > 0).await;
         let (begun, before) = (Instant::now(), report(&world));
