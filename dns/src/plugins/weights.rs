@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs::File,
+    io::{self, Read as _},
     net::IpAddr,
     num::NonZeroU8,
     path::Path,
@@ -163,7 +164,7 @@ impl Table {
             let mut lower = LowerName::new();
             lower.read(&owner.to_bytes().ok()?)?;
             let mut all = self.0.get(lower.as_bytes())?.iter();
-            all.find(|(known, _)| *known == address).map(|(_, weight)| *weight)
+            all.find(|(known, _)| *known == address.to_canonical()).map(|(_, weight)| *weight)
         };
         known().unwrap_or(NonZeroU8::MIN)
     }
@@ -189,16 +190,18 @@ fn address(record: &Record) -> Option<IpAddr> {
 }
 
 fn text_of(file: &Path) -> io::Result<String> {
-    let bytes = fs::metadata(file)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("{bytes} bytes are too many")));
+    // Devices and pipes have no size that could be asked for first.
+    let mut text = String::new();
+    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("over {FILE_BYTES_MAX} bytes are too many")));
     }
-    fs::read_to_string(file)
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{fs, time::Duration};
 
     use hickory_proto::rr::rdata::CNAME;
 
@@ -236,6 +239,7 @@ mod tests {
             ("shop.example.", "192.0.2.4", 5),
             ("other.example.", "192.0.2.1", 7),
             ("other.example.", "2001:db8::1", 9),
+            ("shop.example.", "::ffff:192.0.2.1", 3),
             ("www.shop.example.", "192.0.2.1", 1),
         ] {
             let found = table.weight(&name(owner), address.parse().unwrap());
@@ -305,6 +309,18 @@ mod tests {
         assert_eq!(weight(), 9);
         fs::write(&file, "a.test\n192.0.2.1 4\n").unwrap();
         assert_eq!(weight(), 4);
+    }
+
+    #[test]
+    fn a_file_without_end_or_too_large_is_not_read_into_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = folder.path().join("large");
+        let most = usize::try_from(FILE_BYTES_MAX).unwrap();
+        for (bytes, is_read) in [(most, true), (most + 1, false)] {
+            fs::write(&large, vec![b'#'; bytes]).unwrap();
+            assert_eq!(text_of(&large).is_ok(), is_read, "{bytes}");
+        }
+        assert!(text_of(Path::new("/dev/zero")).unwrap_err().to_string().contains("too many"));
     }
 
     #[test]

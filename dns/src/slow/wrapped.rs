@@ -54,6 +54,7 @@ impl SlowPath {
             None => self.answered(&course, site, (&plain_query, &plain), asked.transport).await,
         };
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
+        let mut is_made = false;
         if let Some(dns64) = dns64 {
             let Some((made, is_translated)) = self.translated(&course, asked, dns64, bytes).await
             else {
@@ -64,11 +65,11 @@ impl SlowPath {
                 let book = site.ledger.book(course.counters.shared);
                 book.into_iter().for_each(Book::translated);
             }
-            bytes = made;
+            (bytes, is_made) = (made, is_translated);
         }
-        if let Some(Message { answers, authorities, additionals, metadata, .. }) =
-            plugins.ordered(&bytes, plain.qtype)
-        {
+        // The IPv4 addresses it was made of are in order.
+        let ordered = if is_made { None } else { plugins.ordered(&bytes, plain.qtype) };
+        if let Some(Message { answers, authorities, additionals, metadata, .. }) = ordered {
             let sections = Sections { answers, authorities, additionals };
             bytes = reply(&request, metadata, &sections).unwrap_or(bytes);
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     contract::objects,
-    forward::{address, reply_to, upstream},
+    forward::{address, reply_to, soa, upstream},
     world::{PATIENCE, World, by, query, tcp, text, udp},
 };
 
@@ -25,11 +25,16 @@ fn corefile(file: &Path, reload: &str, to: std::net::SocketAddr) -> String {
     )
 }
 
-/// Three addresses.
+/// Three addresses, of IPv4.
 async fn three() -> std::net::SocketAddr {
     upstream(|asked| {
         let mut reply = reply_to(asked, ResponseCode::NoError);
-        reply.answers = (1..=3).map(|last| address("www.example.", 60, last)).collect();
+        match asked.queries[0].query_type() {
+            RecordType::A => {
+                reply.answers = (1..=3).map(|last| address("www.example.", 60, last)).collect();
+            }
+            _ => reply.authorities = vec![soa("example.")],
+        }
         vec![reply]
     })
     .await
@@ -62,6 +67,24 @@ async fn the_first_address_is_chosen_by_weight_whoever_answers() {
         // One in 128 is another.
         assert!(heavies > 40, "{name}: {heavies} of 50");
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn addresses_that_dns64_makes_stay_in_the_order_of_those_they_are_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights");
+    fs::write(&file, "www.example\n192.0.2.2 255\n").unwrap();
+    let corefile = corefile(&file, "30s", three().await)
+        .replace(" cache\n", " cache\n dns64 {\n allow_ipv4\n }\n");
+    let world = World::by(&corefile, vec![]).await;
+    let mut heavies = 0;
+    for _ in 0..50 {
+        let reply = world.ask("www.example.", RecordType::AAAA).await;
+        assert_eq!(reply.answers.len(), 3, "{reply}");
+        heavies += usize::from(first(&reply) == "64:ff9b::c000:202");
+    }
+    assert!(heavies > 40, "{heavies} of 50");
     world.end().await;
 }
 
