@@ -3,10 +3,10 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 pub(super) struct OwnHealth {
     took: Mutex<HistogramReport>,
     failures: AtomicU64,
+    /// It was said that something is wrong: once, until it is well again.
+    is_said: AtomicBool,
 }
 
 impl OwnHealth {
@@ -50,15 +52,17 @@ impl OwnHealth {
         let answered = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let took = begun.elapsed();
         self.count(took);
-        match answered {
-            Err(error) => {
-                self.failures.fetch_add(1, Relaxed);
+        let is_well = answered.is_ok() && took <= SLOW;
+        let was_well = !self.is_said.swap(!is_well, Relaxed);
+        if let Err(error) = answered {
+            self.failures.fetch_add(1, Relaxed);
+            if was_well {
                 tracing::warn!(%served, %error, "Corefile: health does not answer itself");
             }
-            Ok(()) if took > SLOW => {
-                tracing::warn!(%served, ?took, "Corefile: health answers itself late");
-            }
-            Ok(()) => {}
+        } else if was_well && !is_well {
+            tracing::warn!(%served, ?took, "Corefile: health answers itself late");
+        } else if is_well && !was_well {
+            tracing::info!(%served, "Corefile: health answers itself in time again");
         }
     }
 
@@ -81,14 +85,8 @@ impl OwnHealth {
 }
 
 /// Asks once, by a connection of its own: that it is accepted is a part of what is asked.
-async fn answer(mut served: SocketAddr) -> io::Result<()> {
-    if served.ip().is_unspecified() {
-        served.set_ip(match served {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let mut stream = TcpStream::connect(served).await?;
+async fn answer(served: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(&reached_at(served)[..]).await?;
     let request = format!("GET /health HTTP/1.1\r\nHost: {served}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = vec![];
@@ -98,6 +96,19 @@ async fn answer(mut served: SocketAddr) -> io::Result<()> {
     }
     let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
     Err(io::Error::other(format!("{:?} instead of 200", String::from_utf8_lossy(line))))
+}
+
+/// Where a server of this machine is reached, to be tried in turn: one that listens on `[::]` takes IPv4,
+/// too, and there may be no IPv6 address.
+fn reached_at(served: SocketAddr) -> Vec<SocketAddr> {
+    let loopback = |ip: IpAddr| SocketAddr::new(ip, served.port());
+    match served.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![loopback(Ipv4Addr::LOCALHOST.into())],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            vec![loopback(Ipv6Addr::LOCALHOST.into()), loopback(Ipv4Addr::LOCALHOST.into())]
+        }
+        _ => vec![served],
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +132,21 @@ mod tests {
         assert_eq!((took.sum, failures), (5_000_500_002, 0));
     }
 
+    #[test]
+    fn a_server_of_all_addresses_is_reached_at_the_loopback_address() {
+        let cases: [(&str, &[&str]); 4] = [
+            ("0.0.0.0:8080", &["127.0.0.1:8080"]),
+            ("[::]:8080", &["[::1]:8080", "127.0.0.1:8080"]),
+            ("192.0.2.1:8080", &["192.0.2.1:8080"]),
+            ("[2001:db8::1]:8080", &["[2001:db8::1]:8080"]),
+        ];
+        for (served, wanted) in cases {
+            let found: Vec<_> =
+                reached_at(served.parse().unwrap()).iter().map(ToString::to_string).collect();
+            assert_eq!(found, wanted, "{served}");
+        }
+    }
+
     #[tokio::test]
     async fn what_is_no_answer_of_its_own_is_a_failure() {
         let cancel = CancellationToken::new();
@@ -138,9 +164,12 @@ mod tests {
         held.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let closed = held.local_addr().unwrap();
         let own = OwnHealth::default();
-        for (at, failures) in [(good, 0), (bad, 1), (closed, 2), (good, 2)] {
+        for (at, failures, is_said) in
+            [(good, 0, false), (bad, 1, true), (closed, 2, true), (good, 2, false)]
+        {
             own.ask(at).await;
             assert_eq!(own.report().1, failures, "{at}");
+            assert_eq!(own.is_said.load(Relaxed), is_said, "{at}");
         }
         assert_eq!(own.report().0.counts.iter().sum::<u64>(), 4);
     }
