@@ -1,4 +1,6 @@
-//! Starts the threads and tasks, keeps the zone up to date, ends everything in order.
+//! Starts the threads and tasks, ends everything in order.
+
+mod follow;
 
 use std::{
     net::{Shutdown, SocketAddr, UdpSocket},
@@ -7,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -20,6 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::follow::{Orders, Renewal, Serving, follow};
 use crate::{
     clients::Rate,
     config::{DnsConfig, THREADS_MAX},
@@ -54,13 +57,6 @@ pub struct Running {
     listening: Vec<Vec<SocketAddr>>,
     renew: watch::Sender<Option<Arc<Renewal>>>,
     stand_in: watch::Sender<Option<Arc<Snapshot>>>,
-}
-
-/// Settings that take the place of those in force.
-#[derive(Debug)]
-struct Renewal {
-    policy: Arc<Policy>,
-    origin: Arc<Origin>,
 }
 
 /// Whether an earlier process, still at work, shares its port with a later one. The later one should
@@ -324,122 +320,6 @@ fn listen_groups(
         all.extend(listen_all(addresses, threads)?.into_iter().map(|listener| (group, listener)));
     }
     Ok(all)
-}
-
-/// What is to be answered by, besides snapshots.
-#[derive(Debug)]
-struct Orders {
-    renewals: watch::Receiver<Option<Arc<Renewal>>>,
-    stand_ins: watch::Receiver<Option<Arc<Snapshot>>>,
-}
-
-/// What UDP threads and connections read.
-#[derive(Debug)]
-struct Serving {
-    zone: Arc<ArcSwap<Zone>>,
-    policy: Arc<ArcSwap<Policy>>,
-    programming: Arc<Programming>,
-}
-
-/// Keeps the zone at the newest snapshot and by the newest settings.
-async fn follow(
-    serving: Serving,
-    mut snapshots: Snapshots,
-    mut orders: Orders,
-    announce: watch::Sender<Option<u64>>,
-    cancel: CancellationToken,
-) {
-    snapshots.mark_changed();
-    let mut store_lives = true;
-    // Names of an earlier run are nothing to derive the next ones from.
-    let mut known = serving.zone.load_full();
-    let mut is_said = false;
-    // Of the names that are answered.
-    let mut before: Option<Arc<Snapshot>> = None;
-    loop {
-        let renewal = tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = snapshots.changed(), if store_lives => {
-                // The store is gone: its last word stands until the end.
-                store_lives = changed.is_ok();
-                None
-            }
-            changed = orders.renewals.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                orders.renewals.borrow_and_update().clone()
-            }
-            Ok(()) = orders.stand_ins.changed() => {
-                let kept = orders.stand_ins.borrow_and_update().clone();
-                stand_in(&serving, &known, kept).await;
-                continue;
-            }
-        };
-        let newest: Option<Arc<Snapshot>> = snapshots.borrow_and_update().clone();
-        let (old, begun) = (known.clone(), Instant::now());
-        let origin = renewal.as_ref().map(|renewal| renewal.origin.clone());
-        // A first snapshot is tens of milliseconds of work, too long for a runtime thread.
-        let snapshot = newest.clone();
-        let update = tokio::task::spawn_blocking(move || next_zone(&old, origin, snapshot));
-        let updated = update.await;
-        if let Some(renewal) = renewal {
-            serving.policy.store(renewal.policy.clone());
-            renewal.policy.watch_loops();
-            tracing::info!("DNS: new settings are in force");
-        }
-        match updated {
-            Ok(Some(updated)) => {
-                let revision = updated.revision();
-                if let Some(newest) = &newest {
-                    tracing::debug!(
-                        revision,
-                        changed = %newest.changes_since(known.revision().unwrap_or(0)),
-                        elapsed = ?begun.elapsed(),
-                        "DNS: names in force"
-                    );
-                }
-                // Also where they were there before the server.
-                if revision.is_some() && !std::mem::replace(&mut is_said, true) {
-                    tracing::info!(services = updated.service_count(), "DNS: names are in sync");
-                }
-                known = Arc::new(updated);
-                serving.zone.store(known.clone());
-                if let (Some(before), Some(now)) = (&before, &newest) {
-                    serving.programming.observe(before, now);
-                }
-                before = newest.or(before);
-                announce.send_replace(revision);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!("DNS: names were not updated: {error}"),
-        }
-    }
-}
-
-/// Answers by what was kept, unless something better is there.
-async fn stand_in(serving: &Serving, known: &Arc<Zone>, kept: Option<Arc<Snapshot>>) {
-    let Some(kept) = kept.filter(|_| known.revision().is_none()) else { return };
-    let known = known.clone();
-    match tokio::task::spawn_blocking(move || known.stand_in(&kept, serial())).await {
-        Ok(zone) => serving.zone.store(Arc::new(zone)),
-        Err(error) => tracing::error!("DNS: names of the last run are not answered: {error}"),
-    }
-}
-
-/// The zone at the newest snapshot; `None` if it is the old one.
-fn next_zone(
-    old: &Zone,
-    origin: Option<Arc<Origin>>,
-    newest: Option<Arc<Snapshot>>,
-) -> Option<Zone> {
-    let origin = origin.filter(|origin| *origin != *old.origin());
-    match (origin, newest) {
-        (None, None) => None,
-        (None, Some(snapshot)) => Some(old.updated(&snapshot, serial())),
-        (Some(origin), None) => Some(Zone::unsynced(origin, serial())),
-        (Some(origin), Some(snapshot)) => Some(Zone::renewed(origin, &snapshot, serial())),
-    }
 }
 
 /// Wakes every UDP thread and tells it to end.
