@@ -32,6 +32,8 @@ pub(crate) const NAMESPACES: [&str; 3] = ["demo", "prod", "empty"];
 pub(crate) const SERVICES: [&str; 6] = ["web", "db", "cache", "alias", "dual", "odd"];
 pub(crate) const PORTS: [&str; 3] = ["http", "dns", "grpc"];
 pub(crate) const HOSTS: [&str; 3] = ["db-0", "db-1", "web-0"];
+/// Of endpoints, by their numbers; the others are in none.
+pub(crate) const ZONES: [&str; 2] = ["east-1", "Rack.two"];
 const TARGETS: [&str; 5] = [
     "web.demo.svc.cluster.local",
     "alias.prod.svc.cluster.local",
@@ -194,6 +196,11 @@ impl<'s> Cluster<'s> {
                 _ => format!("10.1.0.{number}"),
             };
             let mut endpoint = json!({"addresses": [address], "conditions": {}});
+            // One address is in one zone, however often it is listed.
+            let zone = usize::try_from(number).unwrap() % (ZONES.len() + 1);
+            if let Some(zone) = ZONES.get(zone) {
+                endpoint["zone"] = json!(zone);
+            }
             match random.below(4) {
                 0 => {}
                 1 => endpoint["conditions"]["ready"] = json!(false),
@@ -219,7 +226,7 @@ fn metadata(namespace: &str, name: &str) -> Value {
     }
 }
 
-fn service(namespace: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn service(namespace: &str, name: &str, spec: Value) -> Value {
     let mut spec = spec;
     if spec.get("type").is_none() {
         spec["type"] = json!("ClusterIP");
@@ -227,7 +234,7 @@ fn service(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(namespace, name), "spec": spec})
 }
 
-fn slice(
+pub(crate) fn slice(
     namespace: &str,
     service: &str,
     name: &str,

@@ -120,9 +120,12 @@ fn rule(
     if denied_there && exists_here {
         let is_namespace = labels.len() == 4 && ["svc", "pod"].contains(&labels[1]);
         let is_protocol = below_service && ["_tcp", "_udp", "_sctp"].contains(&labels[0]);
+        let is_zones = below_service
+            && (labels[0] == "_zone"
+                || ["pin", "prefer"].contains(&labels[0]) && labels[1] == "_zone");
         let known = ["dns-version.cluster.local.", "dns.cluster.local.", "ns.dns.cluster.local."];
         let is_known = known.contains(&&*name);
-        if is_known || is_namespace || is_protocol {
+        if is_known || is_namespace || is_protocol || is_zones {
             return Some("ent-exists");
         }
     }
@@ -141,10 +144,12 @@ fn rule(
             return Some("orphan-endpoints");
         }
     }
-    if theirs.lower() == ours.lower() {
+    let is_same_kind = theirs.code == ours.code && theirs.authoritative == ours.authoritative;
+    if is_same_kind && theirs.lower() == ours.lower() {
         return Some("target-case");
     }
-    if question.rtype == RecordType::SRV && theirs.weightless() == ours.weightless() {
+    if question.rtype == RecordType::SRV && is_same_kind && theirs.weightless() == ours.weightless()
+    {
         let part = |some: &[String], all: &[String]| some.iter().all(|line| all.contains(line));
         let (some, all) = (ours.lower()[2].clone(), theirs.lower()[2].clone());
         if some == all {
@@ -156,6 +161,13 @@ fn rule(
         if part(&all, &some) {
             return Some("additional-all");
         }
+    }
+    // Of a headless Service without ready endpoints.
+    let is_zonal = labels.len() >= 8 && below_service && labels[labels.len() - 6] == "_zone";
+    let exists_there = theirs.code == ResponseCode::NoError && is_empty(theirs);
+    if is_zonal && exists_there && ours.code == ResponseCode::NXDomain {
+        let (service, namespace) = (labels[labels.len() - 5], labels[labels.len() - 4]);
+        return cluster.has_service(namespace, service).then_some("zonal");
     }
     if labels.len() == 5 && labels[2] == "pod" && question.rtype == RecordType::SRV && exists_here {
         return Some("pod-srv");

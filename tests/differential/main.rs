@@ -15,6 +15,7 @@ mod cluster;
 mod compare;
 mod questions;
 mod servers;
+mod weights;
 #[path = "../it/support"]
 mod support {
     #[allow(dead_code, reason = "other tests need more of it")]
@@ -49,8 +50,8 @@ async fn every_difference_from_coredns_is_a_named_rule() {
     let server = ApiServer::start_with_tls().await;
     let mut cluster = Cluster::new(&server, &mut random);
     let upstream = upstream().await;
-    let theirs = CoreDns::start(&server, upstream);
-    let ours = Fairlead::start(&server, upstream).await;
+    let theirs = CoreDns::start(&server, upstream, "loadbalance");
+    let ours = Fairlead::start(&server, upstream, "loadbalance").await;
 
     let mut allowed: BTreeMap<&str, u64> = BTreeMap::new();
     let mut unexplained = String::new();

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::cluster::{Cluster, HOSTS, NAMESPACES, PORTS, Random, SERVICES};
+use crate::cluster::{Cluster, HOSTS, NAMESPACES, PORTS, Random, SERVICES, ZONES};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TYPES: [RecordType; 13] = [
@@ -73,13 +73,18 @@ impl Question {
         Self { name, rtype, edns, dnssec_ok, tcp: random.one_in(8) }
     }
 
+    /// By UDP, without EDNS.
+    pub(crate) fn plain(name: &str, rtype: RecordType) -> Self {
+        Self { name: name.to_owned(), rtype, edns: None, dnssec_ok: false, tcp: false }
+    }
+
     /// Asks both; a cut reply is fetched again over TCP.
     pub(crate) async fn ask(&self, theirs: SocketAddr, ours: SocketAddr) -> Replies {
         let (theirs, ours) = tokio::join!(self.ask_one(theirs), self.ask_one(ours));
         Replies { theirs, ours }
     }
 
-    async fn ask_one(&self, server: SocketAddr) -> Message {
+    pub(crate) async fn ask_one(&self, server: SocketAddr) -> Message {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         message.queries.push(Query::query(Name::from_ascii(&self.name).unwrap(), self.rtype));
@@ -108,7 +113,7 @@ fn any_name(random: &mut Random) -> String {
     let number = random.below(65);
     let proto = *random.of(&["_tcp", "_udp", "_sctp", "_nope"]);
     let port = *random.of(&PORTS);
-    match random.below(22) {
+    match random.below(25) {
         0..=4 => format!("{service}.{namespace}.svc.{zone}"),
         5..=7 => format!("_{port}.{proto}.{service}.{namespace}.svc.{zone}"),
         8 => format!("{}.{service}.{namespace}.svc.{zone}", random.of(&HOSTS)),
@@ -154,6 +159,15 @@ fn any_name(random: &mut Random) -> String {
         .to_owned(),
         19 => format!("x.{service}.{namespace}.svc.{zone}"),
         20 => format!("a.b.c.{service}.{namespace}.svc.{zone}"),
+        21..=22 => {
+            let topology = if random.one_in(4) { "two" } else { *random.of(&ZONES) };
+            let directive = *random.of(&["pin", "pin", "prefer", "prefer", "near"]);
+            format!("{topology}.{directive}._zone.{service}.{namespace}.svc.{zone}")
+        }
+        23 => {
+            let front = *random.of(&["_zone", "pin._zone", "prefer._zone", "near._zone"]);
+            format!("{front}.{service}.{namespace}.svc.{zone}")
+        }
         _ => format!(
             "www.example.{}",
             random.of(&["demo.svc.cluster.local.", "svc.cluster.local.", zone])
@@ -163,13 +177,7 @@ fn any_name(random: &mut Random) -> String {
 
 /// The first address a server gives.
 pub(crate) async fn ask_a(server: SocketAddr, name: &str) -> Option<String> {
-    let question = Question {
-        name: name.to_owned(),
-        rtype: RecordType::A,
-        edns: None,
-        dnssec_ok: false,
-        tcp: false,
-    };
+    let question = Question::plain(name, RecordType::A);
     // A server that has just been started may not answer at all.
     let reply = timeout(Duration::from_millis(500), question.ask_one(server)).await.ok()?;
     reply.answers.iter().find_map(|record| match &record.data {

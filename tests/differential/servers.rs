@@ -31,7 +31,7 @@ use crate::support::apiserver::ApiServer;
 /// Where `tests/cluster/build coredns` puts it, unless `COREDNS` names another.
 const COREDNS: &str = "/var/lib/fairlead-cluster/bin/coredns";
 
-fn corefile(port: u16, upstream: SocketAddr, more: &str) -> String {
+fn corefile(port: u16, upstream: SocketAddr, more: &str, loadbalance: &str) -> String {
     format!(
         ".:{port} {{
     errors
@@ -39,10 +39,11 @@ fn corefile(port: u16, upstream: SocketAddr, more: &str) -> String {
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
         ttl 30
+        zonal
         {more}
     }}
     forward . {upstream}
-    loadbalance
+    {loadbalance}
 }}
 "
     )
@@ -56,7 +57,8 @@ pub(crate) struct CoreDns {
 }
 
 impl CoreDns {
-    pub(crate) fn start(server: &ApiServer, upstream: SocketAddr) -> Self {
+    /// `loadbalance` is that line of the Corefile.
+    pub(crate) fn start(server: &ApiServer, upstream: SocketAddr, loadbalance: &str) -> Self {
         let program = std::env::var_os("COREDNS").map_or_else(|| COREDNS.into(), PathBuf::from);
         assert!(
             program.exists(),
@@ -66,7 +68,7 @@ impl CoreDns {
         let files = tempfile::tempdir().unwrap();
         let address = free();
         let more = format!("kubeconfig {} test", server.kubeconfig().display());
-        let text = corefile(address.port(), upstream, &more);
+        let text = corefile(address.port(), upstream, &more, loadbalance);
         std::fs::write(files.path().join("Corefile"), text).unwrap();
         let log = std::fs::File::create(files.path().join("log")).unwrap();
         let process = Command::new(program)
@@ -104,7 +106,8 @@ pub(crate) struct Fairlead {
 }
 
 impl Fairlead {
-    pub(crate) async fn start(server: &ApiServer, upstream: SocketAddr) -> Self {
+    /// As [`CoreDns::start`].
+    pub(crate) async fn start(server: &ApiServer, upstream: SocketAddr, loadbalance: &str) -> Self {
         let options = KubernetesOptions {
             kubeconfig: Some(server.kubeconfig()),
             api_servers: vec![],
@@ -118,7 +121,7 @@ impl Fairlead {
         let source = Kubernetes::new(options).await.unwrap();
         let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Namespace];
         let followed = fairlead_state::start(source, kinds, stop.clone());
-        let text = corefile(53, upstream, "");
+        let text = corefile(53, upstream, "", loadbalance);
         let parsed = Corefile::parse(Path::new("Corefile"), &text, &|_| None).unwrap();
         let config = DnsConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
