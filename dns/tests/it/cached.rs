@@ -15,11 +15,11 @@ use hickory_proto::{
     op::{Edns, Message, ResponseCode},
     rr::RecordType,
 };
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     forward::{address, knows, reply_to, upstream},
-    world::{PATIENCE, World, query, tcp, text, udp},
+    world::{PATIENCE, World, query, tcp, tcp_receive, tcp_send, text, udp},
 };
 
 /// Counts questions; answers as `knows` while it lives, SERVFAIL when not.
@@ -288,17 +288,22 @@ async fn a_stale_answer_that_must_be_made_anew_or_is_cut_first_is_asked_for_agai
         })
         .await;
         let world = World::by(&corefile(to, &format!("{plugin}\n {cache}")), vec![]).await;
-        let message = query(name, rtype);
-        assert_eq!(tcp(world.v4(), &message).await.answers.len(), answers, "{name}");
+        let message = query(name, rtype).to_vec().unwrap();
+        // One for all: each of its own would leave a port that nobody may take for a minute.
+        let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+        tcp_send(&mut stream, &message).await;
+        assert_eq!(tcp_receive(&mut stream).await.answers.len(), answers, "{name}");
         let before = asked.load(Ordering::SeqCst);
         let again = async {
             while asked.load(Ordering::SeqCst) == before {
                 let hits = report(&world).hits[place];
-                assert_eq!(tcp(world.v4(), &message).await.answers.len(), answers, "{name}");
+                tcp_send(&mut stream, &message).await;
+                assert_eq!(tcp_receive(&mut stream).await.answers.len(), answers, "{name}");
                 assert!(report(&world).hits[place] <= hits + hits_each, "{name}: counted twice");
             }
         };
         timeout(PATIENCE, again).await.unwrap_or_else(|_| panic!("{name} is not asked for again"));
+        drop(stream);
         world.end().await;
     }
 }
