@@ -3,21 +3,21 @@
 //! questions in flight).
 
 mod connections;
+mod counts;
+mod files;
 mod health;
 pub(crate) mod loops;
 mod pool;
 mod tls;
 
 use std::{
-    collections::BTreeMap,
-    fmt, fs,
+    fmt,
     net::SocketAddr,
-    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -25,16 +25,15 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RecordType},
 };
-use hickory_resolver::{
-    net::{
-        DnsError as UpstreamError, NetError,
-        xfer::{DnsHandle, FirstAnswer},
-    },
-    system_conf::parse_resolv_conf,
+use hickory_resolver::net::{
+    DnsError as UpstreamError, NetError,
+    xfer::{DnsHandle, FirstAnswer},
 };
 use tokio::{sync::Semaphore, time::timeout};
 
 use self::{
+    counts::Counts,
+    files::Files,
     loops::Probes,
     pool::{Manner, Pool, question, without_case},
 };
@@ -42,7 +41,6 @@ use self::{
 use crate::{
     cache::Flavour,
     corefile::{ForwardOptions, HealthCheck, To},
-    counters::{DURATION_BOUNDS, ForwardReport, Histogram, HistogramReport, RCODES, nanoseconds},
     error::DnsError,
     policy::{ZoneName, zone_names},
     wire::name::LowerName,
@@ -51,11 +49,6 @@ use crate::{
 /// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an
 /// error before.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Port of an upstream that names none.
-const DNS_PORT: u16 = 53;
-/// A changed resolv.conf is noticed after so long at most, by the next query that needs it.
-const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Failures are said no more often.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -88,16 +81,6 @@ struct UpstreamPool {
     counts: Counts,
 }
 
-/// What became of questions to upstreams.
-#[derive(Debug, Default)]
-struct Counts {
-    /// By response code.
-    durations: [OnceLock<Box<Histogram<{ DURATION_BOUNDS.len() }>>>; RCODES],
-    /// Questions asked while no upstream was known to answer.
-    broken: AtomicU64,
-    failed_probes: Mutex<BTreeMap<SocketAddr, u64>>,
-}
-
 /// Upstreams that may be asked, and those of them that do not answer.
 #[derive(Debug, Default)]
 struct Usable {
@@ -111,20 +94,6 @@ impl fmt::Debug for UpstreamPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UpstreamPool").field("any", &self.any).finish_non_exhaustive()
     }
-}
-
-/// Files that name upstreams, and their state when they were last read.
-#[derive(Debug)]
-struct Files {
-    checked: Instant,
-    files: Vec<ResolvConf>,
-}
-
-#[derive(Debug)]
-struct ResolvConf {
-    path: PathBuf,
-    /// `None`: could not be read.
-    modified: Option<SystemTime>,
 }
 
 /// What changes an upstream's answer, beside name and type.
@@ -168,8 +137,7 @@ impl Forward {
     pub(crate) fn targets(&self) -> Vec<String> {
         let servers = self.pool.servers.iter().map(ToString::to_string);
         let files = self.pool.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = files.files.iter().map(|file| file.path.display().to_string());
-        servers.chain(files).collect()
+        servers.chain(files.paths().map(|path| path.display().to_string())).collect()
     }
 
     /// Whether there is anyone to ask.
@@ -183,6 +151,13 @@ impl Forward {
         if said.is_none_or(|at| at.elapsed() >= FAILURE_INTERVAL) {
             *said = Some(Instant::now());
             tracing::warn!("DNS: {name} {qtype}: no upstream answered; more may have failed");
+        }
+    }
+
+    /// Gives files that had no upstream at the start another chance.
+    pub(super) fn reread_if_none(&self) {
+        if !self.pool.any() {
+            self.pool.reread_if_changed();
         }
     }
 
@@ -207,23 +182,20 @@ impl Forward {
 
 impl UpstreamPool {
     fn new(options: &ForwardOptions, own: Vec<SocketAddr>) -> Result<Self, DnsError> {
-        let mut servers = vec![];
-        let mut files = vec![];
+        let (mut servers, mut paths) = (vec![], vec![]);
         for to in &options.to {
             match to {
                 To::Server(address) | To::Tls { address, .. } => servers.push(*address),
-                To::File(path) => {
-                    files.push(ResolvConf { path: path.clone(), modified: modified(path) });
-                }
+                To::File(path) => paths.push(path.clone()),
             }
         }
-        let from_files = files.iter().flat_map(|file| read_file(&file.path));
-        let addresses = servers.iter().copied().chain(from_files).collect();
+        let files = Files::new(paths);
+        let addresses = servers.iter().copied().chain(files.servers()).collect();
         let new = Self {
             pool: ArcSwapOption::empty(),
             any: AtomicBool::new(false),
             servers,
-            files: Mutex::new(Files { checked: Instant::now(), files }),
+            files: Mutex::new(files),
             manner: Manner::new(options)?,
             check: options.health_check.clone(),
             probing: AtomicBool::new(false),
@@ -361,91 +333,13 @@ impl UpstreamPool {
         })
     }
 
-    /// Looks at the files' time stamps, at most once per interval.
+    /// What files name now, if they have changed.
     fn reread_if_changed(&self) {
         let Ok(mut files) = self.files.try_lock() else { return };
-        if files.files.is_empty() || files.checked.elapsed() < FILE_CHECK_INTERVAL {
-            return;
-        }
-        files.checked = Instant::now();
-        let mut changed = false;
-        for file in &mut files.files {
-            let now = modified(&file.path);
-            changed |= now != file.modified;
-            file.modified = now;
-        }
-        if !changed {
-            return;
-        }
-        let addresses: Vec<_> = files.files.iter().flat_map(|file| read_file(&file.path)).collect();
         // An empty or half-written file must not take names away that resolve now.
-        if addresses.is_empty() {
-            return;
-        }
-        if let Err(error) = self.set(self.servers.iter().copied().chain(addresses).collect()) {
+        let Some(named) = files.changed().filter(|named| !named.is_empty()) else { return };
+        if let Err(error) = self.set(self.servers.iter().copied().chain(named).collect()) {
             tracing::error!("{error}");
-        }
-    }
-}
-
-impl Counts {
-    fn took(&self, code: ResponseCode, duration: Duration) {
-        let code = usize::from(u16::from(code)).min(RCODES - 1);
-        if let Some(histogram) = self.durations.get(code) {
-            let histogram = histogram.get_or_init(Box::default);
-            histogram.observe(&DURATION_BOUNDS, nanoseconds(duration));
-        }
-    }
-}
-
-impl Forward {
-    /// What became of its questions.
-    pub(crate) fn report(&self) -> ForwardReport {
-        let counts = &self.pool.counts;
-        let durations = (0_u16..).zip(&counts.durations).filter_map(|(code, histogram)| {
-            let mut report = HistogramReport::default();
-            histogram.get()?.add_to(&mut report);
-            Some((code, report))
-        });
-        let failed = counts.failed_probes.lock().unwrap_or_else(PoisonError::into_inner);
-        ForwardReport {
-            to: self.targets().join(","),
-            rejects: self.rejects.load(Ordering::Relaxed),
-            broken: counts.broken.load(Ordering::Relaxed),
-            durations: durations.collect(),
-            failed_probes: failed.iter().map(|(server, count)| (*server, *count)).collect(),
-        }
-    }
-
-    /// Gives files that had no upstream at the start another chance.
-    pub(super) fn reread_if_none(&self) {
-        if !self.pool.any() {
-            self.pool.reread_if_changed();
-        }
-    }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
-}
-
-/// The `nameserver` lines; none, with a warning, if the file cannot be read or has none.
-fn read_file(path: &Path) -> Vec<SocketAddr> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), "DNS: cannot read upstreams: {error}");
-            return vec![];
-        }
-    };
-    match parse_resolv_conf(text) {
-        Ok((config, _)) => {
-            let servers = config.name_servers().iter();
-            servers.map(|server| SocketAddr::new(server.ip, DNS_PORT)).collect()
-        }
-        Err(error) => {
-            tracing::warn!(path = %path.display(), "DNS: no upstreams there: {error}");
-            vec![]
         }
     }
 }

@@ -1,4 +1,6 @@
-use super::*;
+use std::{fs, path::Path, time::SystemTime};
+
+use super::{files::CHECK_INTERVAL, *};
 use crate::corefile::{ForwardPolicy, TlsOptions, Transport};
 
 fn pool_of(file: &Path, own: &str) -> UpstreamPool {
@@ -51,7 +53,7 @@ async fn a_changed_file_is_read_again_and_an_emptied_one_is_not_believed() {
     };
     let later = || {
         let mut file = upstreams.files.lock().unwrap();
-        file.checked = Instant::now().checked_sub(FILE_CHECK_INTERVAL).unwrap();
+        file.checked = Instant::now().checked_sub(CHECK_INTERVAL).unwrap();
     };
     write("nameserver 192.0.2.1\n", 1000);
     upstreams.reread_if_changed();
