@@ -3,6 +3,7 @@
 //! Immutable and swapped whole. Policy (`acl`) comes before everything else, wherever it is written.
 
 mod views;
+mod zones;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,14 +12,17 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-pub(crate) use self::views::Asking;
+pub(crate) use self::{
+    views::Asking,
+    zones::{Misses, ZoneName, with_dot, zone_names},
+};
 
 use crate::{
     cache::Cache,
     config::DnsConfig,
     corefile::{
-        AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, Fallthrough, LogClass, LogOptions,
-        LogPiece, ServerBlock,
+        AclAction, AclRule, Condition, Corefile, DEFAULT_PORT, LogClass, LogOptions, LogPiece,
+        ServerBlock,
     },
     counters::{
         CacheReport, EnabledReport, ForwardReport, HostsReport, Labels, Ledger, Ledgers, SiteCounts,
@@ -32,62 +36,6 @@ use crate::{
 
 /// What CoreDNS gives as the zone of questions that no server block takes.
 const STRAY_ZONE: &str = "dropped";
-
-/// A zone's name with what comparing needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ZoneName {
-    pub(crate) name: WireName,
-    pub(crate) labels: usize,
-}
-
-impl ZoneName {
-    /// `.`, or a name with or without its final dot.
-    pub(crate) fn new(text: &str) -> Result<Self, DnsError> {
-        if text == "." {
-            return Ok(Self { name: WireName::root(), labels: 0 });
-        }
-        let name = WireName::from_text(text)
-            .map_err(|source| DnsError::Domain { domain: text.to_owned(), source })?;
-        Ok(Self { labels: name.label_count(), name })
-    }
-
-    /// Whether a name is this zone's or below it. Compared by labels: CVE-2026-33489 was a
-    /// comparison by letters.
-    pub(crate) fn holds(&self, name: &LowerName) -> bool {
-        name.labels_below(&self.name, self.labels).is_some()
-    }
-}
-
-/// Several zones.
-pub(crate) fn zone_names(texts: &[String]) -> Result<Box<[ZoneName]>, DnsError> {
-    texts.iter().map(|text| ZoneName::new(text)).collect()
-}
-
-/// Which misses go on to the next plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Misses {
-    End,
-    PassOn,
-    PassOnIn(Box<[ZoneName]>),
-}
-
-impl Misses {
-    pub(crate) fn new(fallthrough: &Fallthrough) -> Result<Self, DnsError> {
-        Ok(match fallthrough {
-            Fallthrough::Never => Self::End,
-            Fallthrough::Always => Self::PassOn,
-            Fallthrough::In(zones) => Self::PassOnIn(zone_names(zones)?),
-        })
-    }
-
-    pub(crate) fn pass_on(&self, name: &LowerName) -> bool {
-        match self {
-            Self::End => false,
-            Self::PassOn => true,
-            Self::PassOnIn(zones) => zones.iter().any(|zone| zone.holds(name)),
-        }
-    }
-}
 
 /// All server blocks, by the sockets they share.
 #[derive(Debug, Default)]
@@ -306,11 +254,6 @@ impl Policy {
         }
         known.into_iter().flat_map(|forwards| forwards.iter()).map(Forward::report).collect()
     }
-}
-
-/// A zone as labels have it.
-pub(crate) fn with_dot(zone: &str) -> String {
-    if zone == "." { zone.to_owned() } else { format!("{zone}.") }
 }
 
 /// The server's address as CoreDNS writes it, by the Corefile: `dns://:53`.
