@@ -11,12 +11,9 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::{
-    histogram::Histogram,
-    tally::{Answered, Book, CacheUse, Ledger, Ledgers, Slot},
-};
+pub(crate) use self::tally::{Answered, Book, CacheUse, Ledger, Ledgers, Slot};
 pub use self::{
-    histogram::{DURATION_BOUNDS, HistogramReport, PROGRAMMING_BOUNDS, SIZE_BOUNDS},
+    histogram::{DURATION_BOUNDS, Histogram, HistogramReport, PROGRAMMING_BOUNDS, SIZE_BOUNDS},
     tally::{Labels, Plugin, QTYPES, RCODES, SiteCounts, Way},
 };
 

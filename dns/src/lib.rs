@@ -38,7 +38,7 @@ mod zone;
 
 pub use config::{DnsConfig, THREADS_MAX, Upstreams};
 pub use counters::{
-    CacheReport, Counts, DURATION_BOUNDS, DropReason, EnabledReport, ForwardReport,
+    CacheReport, Counts, DURATION_BOUNDS, DropReason, EnabledReport, ForwardReport, Histogram,
     HistogramReport, HostsReport, Labels, PROGRAMMING_BOUNDS, Plugin, ProgrammingReport, QTYPES,
     RCODES, SIZE_BOUNDS, SiteCounts, Way,
 };

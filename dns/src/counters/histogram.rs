@@ -26,7 +26,7 @@ const fn doubled<const N: usize>(first: u64) -> [u64; N] {
 
 /// Counts by upper bound; the last is of what lies above all.
 #[derive(Debug)]
-pub(crate) struct Histogram<const N: usize> {
+pub struct Histogram<const N: usize> {
     counts: [AtomicU64; N],
     above: AtomicU64,
     sum: AtomicU64,
@@ -49,14 +49,15 @@ impl<const N: usize> Histogram<N> {
         [self.counts.get(place).unwrap_or(&self.above), &self.sum]
     }
 
-    /// Takes note of a value.
-    pub(crate) fn observe(&self, bounds: &[u64; N], value: u64) {
+    /// Takes note of a value, in the unit of the bounds.
+    pub fn observe(&self, bounds: &[u64; N], value: u64) {
         let [count, sum] = self.places(bounds, value);
         count.fetch_add(1, Relaxed);
         sum.fetch_add(value, Relaxed);
     }
 
-    pub(crate) fn add_to(&self, report: &mut HistogramReport) {
+    /// Adds what was counted so far to a report of the same bounds, or to an empty one.
+    pub fn add_to(&self, report: &mut HistogramReport) {
         let counts = self.counts.iter().chain([&self.above]);
         report.counts.resize(N + 1, 0);
         for (sum, count) in report.counts.iter_mut().zip(counts) {

@@ -4,14 +4,11 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use fairlead_dns::HistogramReport;
+use fairlead_dns::{Histogram, HistogramReport};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -29,7 +26,7 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 /// What has come of asking since the start.
 #[derive(Debug, Default)]
 pub(super) struct OwnHealth {
-    took: Mutex<HistogramReport>,
+    took: Histogram<{ BOUNDS.len() }>,
     failures: AtomicU64,
     /// It was said that something is wrong: once, until it is well again.
     is_said: AtomicBool,
@@ -68,19 +65,14 @@ impl OwnHealth {
 
     fn count(&self, took: Duration) {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let place = BOUNDS.partition_point(|bound| *bound < nanoseconds);
-        let mut report = self.took.lock().unwrap_or_else(PoisonError::into_inner);
-        report.counts.resize(BOUNDS.len() + 1, 0);
-        if let Some(count) = report.counts.get_mut(place) {
-            *count += 1;
-        }
-        report.sum = report.sum.saturating_add(nanoseconds);
+        self.took.observe(&BOUNDS, nanoseconds);
     }
 
     /// Times by [`BOUNDS`], of failures too, and failures.
     pub(super) fn report(&self) -> (HistogramReport, u64) {
-        let took = self.took.lock().unwrap_or_else(PoisonError::into_inner);
-        (took.clone(), self.failures.load(Relaxed))
+        let mut took = HistogramReport::default();
+        self.took.add_to(&mut took);
+        (took, self.failures.load(Relaxed))
     }
 }
 
@@ -123,7 +115,7 @@ mod tests {
     #[test]
     fn times_are_counted_by_coredns_s_bounds() {
         let own = OwnHealth::default();
-        assert!(own.report().0.counts.is_empty(), "no times are told before the first question");
+        assert_eq!(own.report().0.counts, [0; BOUNDS.len() + 1], "told before the first question");
         for nanoseconds in [0, 250_000, 250_001, 2_500_000_000, 2_500_000_001] {
             own.count(Duration::from_nanos(nanoseconds));
         }
