@@ -18,6 +18,9 @@ use crate::admission::names;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// As many as a request may have; trailers, too.
 pub(crate) const FIELDS_MAX: usize = 100;
+/// hyper reads a client's next request into the map its last answer was in: there is room for what
+/// clients of APIs send, and for what is set here of every request.
+const FIELDS_USUAL: usize = 12;
 /// 100, 102 and 103 before the answer proper.
 const INTERIM_MAX: usize = 32;
 const BEGIN: &[u8] = b"HTTP/1.";
@@ -151,7 +154,7 @@ fn parse(head: &Bytes, asked: Asked) -> Result<Answer, Malformed> {
         return Err(Malformed::Head);
     };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len().max(FIELDS_USUAL));
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));

@@ -223,6 +223,19 @@ fn heads_have_a_limit_and_so_have_their_fields() {
     assert_eq!(refused(many(FIELDS_MAX + 1).as_bytes()), Some(Malformed::FieldsTooMany));
 }
 
+/// Host, what curl says of itself, and the eight fields that are set.
+#[test]
+fn the_next_request_has_room_in_the_map_of_an_answer() {
+    for fields in [0, 1, FIELDS_USUAL, FIELDS_MAX] {
+        let head = format!("HTTP/1.1 204 No Content\r\n{}\r\n", "X: a\r\n".repeat(fields));
+        let mut headers = read(Asked::Other, head.as_bytes()).unwrap().unwrap().headers;
+        headers.clear();
+        let room = headers.capacity();
+        headers.reserve(FIELDS_USUAL);
+        assert!(room >= FIELDS_USUAL && headers.capacity() == room, "{fields}: {room}");
+    }
+}
+
 #[test]
 fn interim_answers_are_passed_over_and_not_without_end() {
     let proper = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
