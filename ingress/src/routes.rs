@@ -18,7 +18,8 @@ mod upstream;
 use std::{fmt, sync::Arc};
 
 use fairlead_state::{Key, Name, model::PathType};
-use imbl::HashMap;
+use foldhash::quality::RandomState;
+use imbl::{GenericHashMap, shared_ptr::DefaultSharedPtr};
 use regex::bytes::Regex;
 
 pub use self::{
@@ -48,12 +49,16 @@ use crate::{
 /// Certificate authorities ask by plain HTTP (ingress-nginx: no-tls-redirect-locations).
 const NO_REDIRECT_PREFIX: &str = "/.well-known/acme-challenge/";
 
+/// Hosts by name. Objects of the cluster alone fill it, clients only look: they cannot make it slow, and
+/// who writes objects does not know the seed.
+type Hosts = GenericHashMap<Name, Arc<Host>, RandomState, DefaultSharedPtr>;
+
 /// All hosts at one revision. Clones share structure.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    exact: HashMap<Name, Arc<Host>>,
+    exact: Hosts,
     /// By suffix: `foo.com` for `*.foo.com`.
-    wildcard: HashMap<Name, Arc<Host>>,
+    wildcard: Hosts,
     any: Option<Arc<Host>>,
     /// Hosts whose clients are asked for a certificate.
     asking: usize,
