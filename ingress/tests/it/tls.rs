@@ -1,10 +1,14 @@
 //! Certificates by SNI, and their change while connections live.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fairlead_ingress::IngressConfig;
 use fairlead_state::{Key, Object};
-use rustls_pki_types::CertificateDer;
+use rustls::{
+    HandshakeKind, NamedGroup,
+    client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::support::{
     World,
@@ -351,6 +355,55 @@ async fn our_order_of_suites_counts_and_not_the_clients() {
             let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
             assert_eq!(suite, expected, "reversed: {is_reversed}");
         }
+    }
+}
+
+/// What a client has to resume with, and nothing of TLS 1.2.
+#[derive(Debug, Default)]
+struct Tickets(Mutex<Vec<Tls13ClientSessionValue>>);
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.lock().unwrap().push(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().unwrap().pop()
+    }
+}
+
+#[tokio::test]
+async fn each_connection_brings_one_ticket_and_the_next_is_resumed_with_it() {
+    let (upstream, authority) = (Upstream::echo("web").await, Authority::new());
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(authority.secret("cert", &["a.example"]));
+    objects.push(site("web", "a.example", &["a.example"], "cert"));
+    let world = World::new(objects).await;
+    let tickets = Arc::new(Tickets::default());
+    let mut config = trusting(authority.der(), &["http/1.1"]);
+    config.resumption = Resumption::store(tickets.clone());
+    for is_resumed in [false, true, true] {
+        let stream = tls(world.https(), "a.example", config.clone()).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind();
+        assert_eq!(kind == Some(HandshakeKind::Resumed), is_resumed, "{kind:?}");
+        // Tickets come before answers.
+        let answer = send(&mut http1(stream).await, request("a.example", "/")).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(tickets.0.lock().unwrap().len(), 1);
     }
 }
 
