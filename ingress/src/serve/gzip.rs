@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
         ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
         CONTENT_TYPE, ETAG, VARY,
@@ -24,6 +24,13 @@ use crate::{admission::names, config::Compression};
 const PIECE_BYTES: usize = 16 << 10;
 /// nginx takes it without being told.
 const HTML: &str = "text/html";
+/// Sums of the bytes as they are (RFC 9530, RFC 3230): of others they would be wrong.
+static SUMS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// A body and what becomes of it.
 #[derive(Debug)]
@@ -39,7 +46,9 @@ pub(super) struct Gzipped {
 /// Whether a client takes an answer to this request by gzip (nginx: gzip_http_version 1.1).
 pub(super) fn is_taken(head: &Parts) -> bool {
     head.version >= Version::HTTP_11
+        // Neither's answer has a body: what follows a CONNECT's is a tunnel.
         && head.method != Method::HEAD
+        && head.method != Method::CONNECT
         && names(&head.headers, ACCEPT_ENCODING).any(names_gzip)
 }
 
@@ -82,7 +91,11 @@ fn is_worth(how: &Compression, status: StatusCode, headers: &HeaderMap) -> bool 
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let is_short = length.is_some_and(|length: u64| length < how.length_min);
     let is_kept = names(headers, CACHE_CONTROL).any(|d| d.eq_ignore_ascii_case("no-transform"));
-    !is_short && !is_kept && headers.get(CONTENT_TYPE).is_some_and(|kind| has(how, kind))
+    let is_summed = SUMS.iter().any(|name| headers.contains_key(name));
+    !is_short
+        && !is_kept
+        && !is_summed
+        && headers.get(CONTENT_TYPE).is_some_and(|kind| has(how, kind))
 }
 
 fn has(how: &Compression, kind: &HeaderValue) -> bool {
@@ -92,15 +105,17 @@ fn has(how: &Compression, kind: &HeaderValue) -> bool {
     is(HTML) || how.types.iter().any(|own| is(own))
 }
 
-/// The bytes are others now (RFC 9110 8.8.1).
+/// The bytes are others now (RFC 9110 8.8.1). As by nginx, what is no tag goes: it would be compared
+/// byte by byte.
 fn weaken(headers: &mut HeaderMap) {
-    let Some(tag) = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) else {
-        return;
+    let weak = match headers.get(ETAG).map(HeaderValue::as_bytes) {
+        None | Some([b'W', b'/', ..]) => return,
+        Some(tag @ [b'"', ..]) => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
+        Some(_) => None,
     };
-    let weak = HeaderValue::from_bytes(&[&b"W/"[..], tag.as_bytes()].concat());
     match weak {
-        Ok(weak) => _ = headers.insert(ETAG, weak),
-        Err(_) => _ = headers.remove(ETAG),
+        Some(weak) => _ = headers.insert(ETAG, weak),
+        None => _ = headers.remove(ETAG),
     }
 }
 
@@ -191,6 +206,56 @@ mod tests {
             let request = http::Request::builder().header(ACCEPT_ENCODING, text);
             let (head, ()) = request.body(()).unwrap().into_parts();
             assert_eq!(is_taken(&head), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_http_1_0_or_takes_no_body_takes_no_gzip() {
+        for (method, version, expected) in [
+            (Method::POST, Version::HTTP_11, true),
+            (Method::GET, Version::HTTP_2, true),
+            (Method::GET, Version::HTTP_10, false),
+            (Method::HEAD, Version::HTTP_11, false),
+            (Method::CONNECT, Version::HTTP_2, false),
+        ] {
+            let name = format!("{method} {version:?}");
+            let request = http::Request::builder().method(method).version(version);
+            let request = request.header(ACCEPT_ENCODING, "gzip").body(()).unwrap();
+            assert_eq!(is_taken(&request.into_parts().0), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_of_other_bytes_is_weak_and_what_is_none_goes() {
+        for (tag, expected) in [
+            (None, None),
+            (Some("\"1\""), Some("W/\"1\"")),
+            (Some("\"\""), Some("W/\"\"")),
+            (Some("W/\"1\""), Some("W/\"1\"")),
+            (Some("1"), None),
+            (Some("w/\"1\""), None),
+            (Some(""), None),
+        ] {
+            let tag = tag.map(|tag| (ETAG, HeaderValue::from_static(tag)));
+            let mut headers: HeaderMap = tag.into_iter().collect();
+            weaken(&mut headers);
+            assert_eq!(headers.get(ETAG).map(HeaderValue::as_bytes), expected.map(str::as_bytes));
+        }
+    }
+
+    #[test]
+    fn what_is_summed_or_of_a_part_stays_as_it_is() {
+        let how = Compression::default();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        for (status, expected) in [(200, true), (206, false), (304, false), (404, true)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_worth(&how, status, &headers), expected, "{status}");
+        }
+        for name in ["content-digest", "repr-digest", "digest", "content-md5"] {
+            let mut headers = headers.clone();
+            headers.insert(name, HeaderValue::from_static("x"));
+            assert!(!is_worth(&how, StatusCode::OK, &headers), "{name}");
         }
     }
 }

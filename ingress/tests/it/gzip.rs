@@ -51,6 +51,15 @@ async fn pages() -> Upstream {
                 let kept = "public, no-transform".parse().unwrap();
                 response.headers_mut().insert("cache-control", kept);
             }
+            "/part" => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let range = "bytes 0-1999/4000".parse().unwrap();
+                response.headers_mut().insert("content-range", range);
+            }
+            "/summed" => {
+                let sum = "sha-256=:AAAA:".parse().unwrap();
+                response.headers_mut().insert("repr-digest", sum);
+            }
             "/broken" => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
             _ => {}
         }
@@ -93,6 +102,8 @@ async fn what_is_worth_it_is_compressed_for_whoever_takes_it_so() {
         ("/brotli", "gzip", false, false),
         ("/kept", "gzip", false, false),
         ("/broken", "gzip", false, false),
+        ("/part", "gzip", false, false),
+        ("/summed", "gzip", false, false),
     ] {
         let (headers, body) = ask(&world, Method::GET, path, accepts).await;
         let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
@@ -111,8 +122,13 @@ async fn what_is_worth_it_is_compressed_for_whoever_takes_it_so() {
         MultiGzDecoder::new(&body[..]).read_to_end(&mut text).unwrap();
         assert!(text == TEXT && body.len() < TEXT.len() / 4, "{} bytes", body.len());
     }
-    let (headers, _) = ask(&world, Method::HEAD, "/page", "gzip").await;
-    assert!(!headers.contains_key("content-encoding"), "an answer without a body");
+    let (headers, body) = ask(&world, Method::HEAD, "/page", "gzip").await;
+    assert!(!headers.contains_key("content-encoding") && body.is_empty(), "{headers:?}");
+    // What a client that keeps answers has to know, and nothing that is not so.
+    for (name, text) in [("vary", "Accept-Encoding"), ("etag", "\"1\""), ("content-length", "2000")]
+    {
+        assert_eq!(headers[name], text, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -424,7 +424,12 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     row("use-geoip", Refused, NO_GEOIP, "true"),
     row("use-geoip2", Refused, NO_GEOIP, "true"),
-    row("use-gzip", Works, "", "true"),
+    row(
+        "use-gzip",
+        Differs,
+        "answers with no-transform, Content-Digest, Repr-Digest, Digest or Content-MD5 stay as they are",
+        "true",
+    ),
     row("use-http2", Works, "", "true"),
     row("use-port-in-redirects", Works, "", "true"),
     row("use-proxy-protocol", Works, "", "true"),
