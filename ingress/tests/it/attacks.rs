@@ -10,7 +10,10 @@ use std::sync::{
 use fairlead_ingress::IngressConfig;
 use fairlead_state::model::PathType::Prefix;
 use http_body_util::BodyExt;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use self::table::ATTACKS;
 use crate::support::{
@@ -18,7 +21,7 @@ use crate::support::{
     client::{get2, http2, raw, read_to_close, tls, trusting_anybody},
     config,
     objects::{IngressExt, backend, ingress},
-    upstream::Upstream,
+    upstream::{Counts, Upstream},
 };
 
 async fn world(upstream: &Upstream) -> World {
@@ -67,6 +70,53 @@ fn swapped(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     let lines = "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n";
     text.replace(lines, "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n").into_bytes()
+}
+
+/// As nginx and HAProxy take them (RFC 9112 2.2). Behind us each line ends by CRLF: where a request
+/// ends nobody can see otherwise.
+#[tokio::test]
+async fn a_head_by_bare_lf_is_one_request_and_goes_on_by_crlf() {
+    let (seen, mut heads) = tokio::sync::mpsc::channel(8);
+    let upstream = Upstream::raw(move |mut stream, counts: Arc<Counts>| {
+        let seen = seen.clone();
+        async move {
+            while let Some(head) = next_head(&mut stream).await {
+                counts.request();
+                seen.send(head).await.unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let world = world(&upstream).await;
+    for (name, bytes) in [
+        ("every line", "GET /1 HTTP/1.1\nHost: a.example\nX-A: b\n\n"),
+        ("the request line", "GET /1 HTTP/1.1\nHost: a.example\r\nX-A: b\r\n\r\n"),
+        ("a field's", "GET /1 HTTP/1.1\r\nHost: a.example\nX-A: b\r\n\r\n"),
+        ("the last", "GET /1 HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\n\n"),
+        ("all but the last", "GET /1 HTTP/1.1\nHost: a.example\nX-A: b\n\r\n"),
+    ] {
+        let second = "GET /2 HTTP/1.1\nHost: a.example\nConnection: close\n\n";
+        let answer = raw(world.http(), format!("{bytes}{second}").as_bytes()).await;
+        assert_eq!(statuses(&answer), [200, 200], "{name}: {answer}");
+        for line in ["GET /1 HTTP/1.1\r\n", "GET /2 HTTP/1.1\r\n"] {
+            let head = heads.recv().await.unwrap();
+            assert!(head.starts_with(line), "{name}: {head}");
+            assert_eq!(head.matches('\n').count(), head.matches("\r\n").count(), "{name}: {head}");
+            assert_eq!(head.contains("\r\nx-a: b\r\n"), line.contains("/1"), "{name}: {head}");
+        }
+        assert!(heads.try_recv().is_err(), "{name}");
+    }
+}
+
+/// Of a request without a body; `None` at the end.
+async fn next_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    String::from_utf8(head).ok()
 }
 
 /// What an upstream got of such a body is cut off: no upstream takes it for whole.

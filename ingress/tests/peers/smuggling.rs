@@ -121,6 +121,30 @@ const H1: &[(&str, &str, &[&str])] = &[
         "HEAD /1 HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.example\r\n",
         &["HEAD /1", "GET /2"],
     ),
+    // RFC 9112 2.2 allows it, nginx and HAProxy do it: each line by LF alone, behind us by CRLF.
+    (
+        "lines by bare LF",
+        "GET /1 HTTP/1.1\nHost: a.example\n\nGET /2 HTTP/1.1\nHost: a.example\n",
+        &["GET /1", "GET /2"],
+    ),
+    (
+        "a length in a line by bare LF",
+        "POST /1 HTTP/1.1\nHost: a.example\nContent-Length: 39\n\n\
+         GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HTTP/1.1\nHost: a.example\n",
+        &["POST /1", "GET /2"],
+    ),
+    (
+        "a length behind a bare LF within a line",
+        "POST /1 HTTP/1.1\r\nHost: a.example\r\nX: y\nContent-Length: 39\r\n\r\n\
+         GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.example\r\n",
+        &["POST /1", "GET /2"],
+    ),
+    (
+        "a coding in a line by bare LF",
+        "POST /1 HTTP/1.1\nHost: a.example\nTransfer-Encoding: chunked\n\n\
+         3\r\nabc\r\n0\r\n\r\nGET /2 HTTP/1.1\nHost: a.example\n",
+        &["POST /1", "GET /2"],
+    ),
     (
         "a query that looks like more",
         "GET /1?a%20HTTP/1.1%0d%0aX:y HTTP/1.1\r\nHost: a.example\r\n",

@@ -60,6 +60,22 @@ pub(crate) const ATTACKS: &[Attack] = &[
           Content-Length: 6\r\n",
         400,
     ),
+    // nginx refuses it, HAProxy goes by the coding.
+    (
+        "CL.TE, lines by bare LF",
+        b"POST / HTTP/1.1\nHost: a.example\nContent-Length: 6\nTransfer-Encoding: chunked\n",
+        400,
+    ),
+    (
+        "TE behind a bare LF within a line",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 6\nTransfer-Encoding: chunked\r\n",
+        400,
+    ),
+    (
+        "two lengths, one behind a bare LF within a line",
+        b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\nContent-Length: 4\r\n",
+        400,
+    ),
     (
         "the same length twice",
         b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 3\r\n",
