@@ -32,9 +32,12 @@ use crate::{
     routes::{Endpoint, Patience},
 };
 
-/// As towards clients: a stream that is not read holds this much, a connection four times.
+/// As towards clients: an answer that its client does not read holds this much.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Strangers share a connection, so it has room for many such answers: without room nobody's would come
+/// any more. Half of it is what h2 grants small frames for being more than their bytes, before it ends
+/// the connection.
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
 /// Where the connection to one endpoint is kept, or made by whoever needs it first.
 #[derive(Debug)]

@@ -1,18 +1,21 @@
 //! Floods of HTTP/2, by name: the connection ends, hardly anything reaches an endpoint, and others
 //! on the same thread are served.
 
-use std::iter;
+use std::{iter, sync::Arc};
 
-use crate::support::{
-    World,
-    client::get,
-    frames::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, Field, HEADERS,
-        Outcome::{Refused, Status},
-        PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, answered, block, frame, is_cut, length,
+use crate::{
+    annotations::site,
+    support::{
+        World,
+        client::get,
+        frames::{
+            CONTINUATION, DATA, END_HEADERS, END_STREAM, Field, HEADERS,
+            Outcome::{Refused, Status},
+            PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, answered, block, frame, is_cut, length,
+        },
+        objects::{IngressExt, backend, ingress},
+        upstream::{Counts, Upstream},
     },
-    objects::{IngressExt, backend, ingress},
-    upstream::Upstream,
 };
 
 const GET: [Field<'static>; 4] =
@@ -105,6 +108,33 @@ async fn attack_empty_data_flood_ends_the_connection() {
     let frames = iter::once(begin).chain(iter::repeat_n(frame(DATA, 0, 1, &[]), FRAMES));
     assert!(is_cut(world.http(), bursts(frames)).await);
     others_are_served(&world, &upstream, 1).await;
+}
+
+/// Each costs ten bytes to send and two hundred to keep. nginx and HAProxy keep the bytes alone, as many
+/// as the window lets in; h2 keeps frames, and ends the connection when too many of them wait. Here they
+/// wait because nobody has said yet that the request may go on.
+#[tokio::test]
+async fn attack_one_byte_data_flood_that_nobody_reads_ends_the_connection() {
+    let upstream = Upstream::echo("web").await;
+    let silent = Upstream::raw(|stream, counts: Arc<Counts>| async move {
+        counts.request();
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let url = format!("http://{}/", silent.address);
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("guarded", &[("auth-url", &url)]).object());
+    objects.push(site("a", &[]).object());
+    let world = World::single(objects).await;
+    let mut fields = GET;
+    fields[0].1 = b"POST";
+    fields[2].1 = b"guarded.example";
+    let begin = frame(HEADERS, END_HEADERS, 1, &block(&fields));
+    let frames = iter::once(begin).chain(iter::repeat_n(frame(DATA, 0, 1, b"x"), FRAMES));
+    assert!(is_cut(world.http(), bursts(frames)).await);
+    assert_eq!(silent.requests(), 1);
+    others_are_served(&world, &upstream, 0).await;
 }
 
 /// A field of the table, named ten thousand times by a byte: 40 MB out of 14 KB.

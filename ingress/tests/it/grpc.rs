@@ -1,6 +1,13 @@
 //! HTTP/2 to endpoints: what gRPC needs.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use fairlead_state::Object;
 use futures::{SinkExt, channel::mpsc};
@@ -8,11 +15,16 @@ use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    sync::Notify,
+    time::timeout,
+};
 
 use crate::support::{
     PATIENCE, World,
-    client::{connect, request, send, tls, trusting_anybody},
+    client::{connect, read_until, request, send, tls, trusting_anybody},
     objects::{IngressExt, Pod, backend, ingress, service, service_speaking, slice},
     upstream::{Upstream, dead},
 };
@@ -22,6 +34,10 @@ type Streamed = StreamBody<mpsc::Receiver<Part>>;
 type Sender = hyper::client::conn::http2::SendRequest<Streamed>;
 
 const ANNOTATION: &str = "nginx.ingress.kubernetes.io/backend-protocol";
+/// Of a client that means to read nothing.
+const RECEIVE_BYTES: u32 = 4 << 10;
+/// Where nothing moved for so long nothing will.
+const STILL: Duration = Duration::from_millis(200);
 
 fn web(upstream: &Upstream) -> Vec<Object> {
     let ingress = ingress("web").host("a.example", "web").annotation(ANNOTATION, "GRPC");
@@ -162,6 +178,89 @@ async fn messages_of_a_stream_pass_as_they_come() {
     drop(parts);
     let last = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
     assert_eq!(last.into_trailers().unwrap()["grpc-status"], "0");
+}
+
+/// nginx and HAProxy pass on any number, too. h2 counts those that wait: see the floods.
+#[tokio::test]
+async fn parts_of_a_byte_pass_both_ways_as_long_as_they_are_taken() {
+    const PARTS: usize = 5_000;
+    let upstream = echoing().await;
+    let world = World::single(web(&upstream)).await;
+    let mut sender = client(&world).await;
+    let (request, mut parts) = call();
+    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    let mut body = response.into_body();
+    for i in 0..PARTS {
+        parts.send(part("x")).await.unwrap();
+        let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+        assert_eq!(echo.into_data().unwrap(), "x", "{i}");
+    }
+}
+
+/// An answer without end, in frames of so many bytes, each of them counted; and a short one.
+async fn pouring(frame: &'static [u8], poured: Arc<AtomicUsize>) -> Upstream {
+    Upstream::serve2(move |request: Request<Incoming>| {
+        let poured = poured.clone();
+        async move {
+            if request.uri().path() != "/pours" {
+                return Response::new(Full::new(Bytes::from_static(b"ok")).boxed());
+            }
+            let frames = futures::stream::repeat_with(move || {
+                poured.fetch_add(1, SeqCst);
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(frame)))
+            });
+            Response::new(BodyExt::boxed(StreamBody::new(frames)))
+        }
+    })
+    .await
+}
+
+/// Asks for an answer without end, and reads nothing but its head.
+async fn asked_and_left(world: &World) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
+    let mut stream = timeout(PATIENCE, socket.connect(world.http())).await.unwrap().unwrap();
+    stream.write_all(b"GET /pours HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    stream
+}
+
+/// Nobody tells that nothing more comes.
+async fn stands_still(poured: &AtomicUsize) {
+    let standing = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(STILL).await;
+            match poured.load(SeqCst) {
+                now if now == before && now > 0 => return,
+                now => before = now,
+            }
+        }
+    };
+    timeout(PATIENCE, standing).await.expect("is not held back");
+}
+
+/// One connection is everybody's: with a window of 1 MiB the small frames of one would end it, and the
+/// bytes of four fill it.
+#[tokio::test]
+async fn attack_who_does_not_read_holds_up_nobody_else_on_the_endpoints_connection() {
+    const SMALL: &[u8] = &[b'x'; 64];
+    const LARGE: &[u8] = &[b'x'; 8 << 10];
+    for (frame, clients) in [(SMALL, 1), (LARGE, 6)] {
+        let poured = Arc::new(AtomicUsize::new(0));
+        let upstream = pouring(frame, poured.clone()).await;
+        let world = World::single(web(&upstream)).await;
+        let mut left = Vec::new();
+        for _ in 0..clients {
+            left.push(asked_and_left(&world).await);
+        }
+        stands_still(&poured).await;
+        for _ in 0..3 {
+            let answer = send(&mut connect(world.http()).await, request("a.example", "/")).await;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{clients}");
+        }
+        assert_eq!((upstream.connections(), upstream.requests()), (1, clients + 3));
+    }
 }
 
 #[tokio::test]
