@@ -114,6 +114,12 @@ impl Watch {
         }
     }
 
+    /// Nobody is woken until somebody registers; a task that is over is not held any longer.
+    pub(crate) fn forget(&self) {
+        self.task.store(0, Relaxed);
+        self.waker.take();
+    }
+
     /// Whoever registered stays so.
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
@@ -229,5 +235,20 @@ mod tests {
         }
         clock.wake_all();
         assert_eq!(counts(), [2, 3], "without being told again");
+    }
+
+    #[test]
+    fn who_is_forgotten_is_not_held_and_can_come_again() {
+        let clock = Clock::new(1_000);
+        let (watch, woken) = (clock.watch(), Arc::<Woken>::default());
+        for expected in [1, 2] {
+            watch.register(&waker(woken.clone()));
+            assert_eq!(Arc::strong_count(&woken), 2);
+            clock.wake_all();
+            watch.forget();
+            assert_eq!(Arc::strong_count(&woken), 1);
+            clock.wake_all();
+            assert_eq!(woken.0.load(SeqCst), expected);
+        }
     }
 }

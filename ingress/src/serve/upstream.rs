@@ -122,8 +122,9 @@ impl UpstreamConnection {
         self.watch.disarm();
     }
 
-    /// Gives back what only a request needs.
+    /// Gives back what only a request needs, and lets go of the task that had the last one.
     pub(super) fn give_back(&mut self) {
+        self.watch.forget();
         self.replay = Replay::default();
         self.outbound.give_back();
         self.inbound.give_back();

@@ -209,6 +209,28 @@ async fn a_secret_that_breaks_keeps_its_last_good_certificate_until_it_is_delete
 }
 
 #[tokio::test]
+async fn of_a_broken_secret_that_nobody_names_any_more_nothing_is_kept() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(authority.secret("cert", &["a.example"]));
+    objects.push(site("web", "a.example", &["a.example"], "cert"));
+    let mut world = World::new(objects).await;
+    let (good, default) = (shown(&world, "a.example").await, shown(&world, "b.example").await);
+    world.apply(vec![secret(Key::new("default", "cert"), "no PEM", "no PEM")]).await;
+    assert_eq!(shown(&world, "a.example").await, good);
+    // An Ingress that changes and goes on naming it.
+    world.apply(vec![site("web", "a.example", &["a.example", "c.example"], "cert")]).await;
+    assert_eq!(shown(&world, "c.example").await, good);
+    world.apply(vec![ingress("web").host("a.example", "web").object()]).await;
+    world.apply(vec![site("web", "a.example", &["a.example"], "cert")]).await;
+    assert_eq!(shown(&world, "a.example").await, default);
+    let reason = "waiting: Secret default/cert: tls.crt holds no certificate; the default \
+                  certificate is served";
+    assert_eq!(world.reasons("web"), [reason]);
+}
+
+#[tokio::test]
 async fn the_oldest_ingress_decides_on_a_names_certificate() {
     let upstream = Upstream::echo("web").await;
     let (elder, younger) = (Authority::new(), Authority::new());
