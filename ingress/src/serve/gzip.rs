@@ -110,7 +110,7 @@ fn has(how: &Compression, kind: &HeaderValue) -> bool {
 fn weaken(headers: &mut HeaderMap) {
     let weak = match headers.get(ETAG).map(HeaderValue::as_bytes) {
         None | Some([b'W', b'/', ..]) => return,
-        Some(tag @ [b'"', ..]) => HeaderValue::from_bytes(&[b"W/", tag].concat()).ok(),
+        Some(tag @ [b'"', ..]) => HeaderValue::from_bytes(&[&b"W/"[..], tag].concat()).ok(),
         Some(_) => None,
     };
     match weak {
