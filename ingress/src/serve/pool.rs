@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{upstream::UpstreamConnection, upstream2::Shared2};
+use super::{
+    upstream::UpstreamConnection,
+    upstream2::{Shared2, Stream2},
+};
 use crate::routes::{Endpoint, Upstream};
 
 /// By identities that are never reused: of an upstream, or of an endpoint of one upstream.
@@ -26,8 +29,8 @@ type Idle = Vec<Box<UpstreamConnection>>;
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: RefCell<ById<Idle>>,
-    /// HTTP/2: in use or not.
-    shared2: RefCell<ById<(Arc<Endpoint>, Rc<Shared2>)>>,
+    /// HTTP/2: in use or not, oldest first.
+    shared2: RefCell<ById<(Arc<Endpoint>, Vec<Rc<Shared2>>)>>,
     turns: RefCell<ById<Turn>>,
     /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
     first_turn: usize,
@@ -83,11 +86,19 @@ impl Pool {
         }
     }
 
-    /// Where the HTTP/2 connection to an endpoint is.
-    pub(crate) fn shared2(&self, endpoint: &Arc<Endpoint>) -> Rc<Shared2> {
+    /// A place on the first HTTP/2 connection to an endpoint that has one: the others can grow old and
+    /// be closed.
+    pub(super) fn stream2(&self, endpoint: &Arc<Endpoint>) -> Stream2 {
         let mut shared2 = self.shared2.borrow_mut();
-        let new = || (endpoint.clone(), Rc::new(Shared2::new()));
-        shared2.entry(endpoint.id()).or_insert_with(new).1.clone()
+        let new = || (endpoint.clone(), Vec::new());
+        let (_, connections) = shared2.entry(endpoint.id()).or_insert_with(new);
+        if let Some(shared) = connections.iter().find(|shared| shared.has_room()) {
+            return Stream2::on(shared);
+        }
+        let shared = Rc::new(Shared2::new());
+        let stream = Stream2::on(&shared);
+        connections.push(shared);
+        stream
     }
 
     /// Closes what is idle for too long or leads to an endpoint that is none any more.
@@ -102,10 +113,10 @@ impl Pool {
             });
             !connections.is_empty()
         });
-        self.shared2.borrow_mut().retain(|_, (endpoint, shared)| {
-            // Streams on it go on; it is closed with the last one.
-            let idle_ms = now_ms.saturating_sub(shared.used_ms());
-            idle_ms < idle_max_ms && !endpoint.is_gone()
+        self.shared2.borrow_mut().retain(|_, (endpoint, connections)| {
+            // Streams on them go on; each is closed with its last one.
+            connections.retain(|shared| now_ms.saturating_sub(shared.used_ms()) < idle_max_ms);
+            !connections.is_empty() && !endpoint.is_gone()
         });
         let is_used = |turn: &Turn| now_ms.saturating_sub(turn.used_ms) < TURN_KEPT_MS;
         self.turns.borrow_mut().retain(|_, turn| is_used(turn));

@@ -1,4 +1,4 @@
-//! HTTP/2 to an endpoint: one connection per thread, shared by its requests (gRPC).
+//! HTTP/2 to an endpoint: connections of a thread, shared by its requests (gRPC).
 
 use std::{
     cell::Cell,
@@ -34,29 +34,55 @@ use crate::{
 
 /// As towards clients: an answer that its client does not read holds this much.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Strangers share a connection, so it has room for many such answers: without room nobody's would come
-/// any more. Half of it is what h2 grants small frames for being more than their bytes, before it ends
-/// the connection.
+/// Strangers share a connection, so it never fills: all its streams' windows are a quarter of it. Half
+/// of it is what h2 grants small frames for being more than their bytes, before it ends the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
-/// Where the connection to one endpoint is kept, or made by whoever needs it first.
+/// On one connection at a time. Servers need not take more than a hundred (RFC 9113 6.5.2): one more
+/// would wait for the end of another, which may be hours away.
+const STREAMS_MAX: usize = 64;
+
+/// Where a connection to one endpoint is kept, or made by whoever needs it first.
 #[derive(Debug)]
 pub(crate) struct Shared2 {
     sender: Mutex<Option<SendRequest<RequestBody>>>,
+    streams: Cell<usize>,
     /// Attempts that failed: who waited for one does not make the next.
     failures: Cell<u64>,
     last_failure: Cell<ConnectError>,
     used_ms: Cell<u64>,
 }
 
+/// A request's place on a connection, until its answer is read or given up.
+#[derive(Debug)]
+pub(crate) struct Stream2(Rc<Shared2>);
+
+impl Stream2 {
+    pub(super) fn on(shared: &Rc<Shared2>) -> Self {
+        shared.streams.set(shared.streams.get() + 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Stream2 {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
 impl Shared2 {
     pub(super) fn new() -> Self {
         Self {
             sender: Mutex::default(),
+            streams: Cell::new(0),
             failures: Cell::new(0),
             last_failure: Cell::new(ConnectError::Refused),
             used_ms: Cell::new(0),
         }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.streams.get() < STREAMS_MAX
     }
 
     pub(super) fn used_ms(&self) -> u64 {
@@ -128,8 +154,8 @@ async fn connect(
     }
 }
 
-/// A response, and what its body's parts are waited for with.
-pub(super) type Answer2 = (Response<Incoming>, Arc<Watch>);
+/// A response, what its body's parts are waited for with, and its place.
+pub(super) type Answer2 = (Response<Incoming>, Arc<Watch>, Stream2);
 
 /// Why there is none.
 #[derive(Debug)]
@@ -140,7 +166,7 @@ pub(super) enum Failed2 {
     Send(SendError),
 }
 
-/// Sends a request on the endpoint's connection and waits for the head of its response.
+/// Sends a request on a connection to the endpoint and waits for the head of its response.
 pub(super) async fn send(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
@@ -148,8 +174,8 @@ pub(super) async fn send(
     patience: &Patience,
     record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
-    let shared = worker.pool.shared2(endpoint);
-    let mut sender = match shared.sender(worker, endpoint, patience.connect_ms).await {
+    let stream = worker.pool.stream2(endpoint);
+    let mut sender = match stream.0.sender(worker, endpoint, patience.connect_ms).await {
         Ok((sender, waited)) => {
             if let (Some(record), Some(waited)) = (record, waited) {
                 record.connected(waited);
@@ -168,7 +194,7 @@ pub(super) async fn send(
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.arm(patience.read_ms);
-            Ok((response, watch))
+            Ok((response, watch, stream))
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
             Some(request) => SendError::Unsent(Box::new(with_host(request))),

@@ -288,6 +288,31 @@ async fn many_calls_share_one_connection_to_an_endpoint() {
     }
 }
 
+/// hyper's server takes two hundred streams of a connection; the next would wait for the end of one.
+#[tokio::test]
+async fn calls_that_stay_open_keep_no_other_from_an_endpoint() {
+    const CALLS: usize = 125;
+    let upstream = echoing().await;
+    let world = World::single(web(&upstream)).await;
+    let mut clients = [client(&world).await, client(&world).await];
+    let mut open = Vec::new();
+    for sender in &mut clients {
+        for _ in 0..CALLS {
+            let (request, parts) = call();
+            let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+            open.push((response, parts));
+        }
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (4, 2 * CALLS));
+    for (response, parts) in open {
+        drop(parts);
+        let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    }
+    assert_eq!(unary(&mut clients[0]).await.status(), 200);
+    assert_eq!(upstream.connections(), 4, "there is room");
+}
+
 #[tokio::test]
 async fn a_server_that_leaves_fails_no_call() {
     let mut world = World::single(vec![
