@@ -51,6 +51,10 @@ impl<W: Copy + Eq + Hash, C> Clients<W, C> {
     /// It said something, or something was said to it.
     pub(super) fn hear(&mut self, way: &W) {
         let Some(known) = self.known.get_mut(way) else { return };
+        // Nearly always nobody else was heard in between.
+        if known.heard + 1 == self.next {
+            return;
+        }
         self.order.remove(&known.heard);
         self.order.insert(self.next, *way);
         known.heard = self.next;
@@ -178,6 +182,9 @@ mod tests {
         assert_eq!(service.borrow().get(&1), Some(&9));
         assert_eq!(service.borrow().order.len(), 1);
         service.borrow_mut().hear(&2);
+        let before = service.borrow().next;
+        service.borrow_mut().hear(&1);
+        assert_eq!(service.borrow().next, before, "nobody was heard in between");
         assert_eq!(service.borrow_mut().remove(&1), Some(9));
         assert_eq!(service.borrow_mut().remove(&1), None);
         assert_eq!((service.borrow().len(), service.borrow().order.len()), (0, 0));
