@@ -35,16 +35,14 @@ impl Wire {
     /// Not closed, and nothing was said that nobody asked for: what the kernel knows now, for one
     /// system call. The runtime learns of it only when it next waits.
     pub(super) fn is_silent(&self) -> bool {
-        let (stream, is_tls) = match self {
-            Self::Plain(stream) => (stream, false),
-            Self::Tls(stream) => (stream.get_ref().0, true),
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            // Tickets came with answers: what is left to come is an end, or nothing that was asked for.
+            Self::Tls(stream) => stream.get_ref().0,
         };
         let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(stream).peek(&mut byte) {
-            // A record of TLS need not hold anything of HTTP.
-            Ok(bytes) => is_tls && bytes > 0,
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        }
+        let peeked = SockRef::from(stream).peek(&mut byte);
+        peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 }
 
@@ -108,11 +106,16 @@ impl AsyncWrite for Wire {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, sync::Arc};
 
+    use fairlead_state::Key;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs};
+    use rustls_pki_types::PrivateKeyDer;
     use tokio::io::AsyncReadExt;
+    use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::tls::{TlsWish, prepare};
 
     /// A connection whose other side is not part of the runtime.
     async fn pair() -> (Wire, std::net::TcpStream) {
@@ -139,5 +142,47 @@ mod tests {
         wire.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"abc");
         assert!(wire.is_silent());
+    }
+
+    type Other = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+    /// The same by TLS; no tickets come.
+    async fn tls_pair() -> (Wire, Other) {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = builder.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        config.send_tls13_tickets = 0;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepting = tokio::task::spawn_blocking(move || {
+            let session = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut other = StreamOwned::new(session, listener.accept().unwrap().0);
+            while other.conn.is_handshaking() {
+                other.conn.complete_io(&mut other.sock).unwrap();
+            }
+            other
+        });
+        let key = Key::new("default", "web");
+        let tls = prepare(&TlsWish::default(), &key, b"http/1.1", None).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = TlsConnector::from(tls.config).connect(tls.name, stream).await.unwrap();
+        (Wire::tls(stream), accepting.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn attack_by_tls_it_is_seen_too_and_so_is_an_end() {
+        for is_end in [false, true] {
+            let (wire, mut other) = tls_pair().await;
+            assert!(wire.is_silent());
+            if is_end {
+                other.conn.send_close_notify();
+            } else {
+                other.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
+            }
+            other.flush().unwrap();
+            assert!(!wire.is_silent(), "{is_end}");
+        }
     }
 }
