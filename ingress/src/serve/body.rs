@@ -99,14 +99,14 @@ pub(crate) enum Carrier {
     /// A connection of its own: the body is read from it.
     H1(Box<UpstreamConnection>),
     /// A stream; the connection has a task of its own.
-    H2(Incoming, Arc<Watch>, Stream2),
+    H2(Incoming, Stream2),
 }
 
 impl Carrier {
     fn watch(&self) -> &Watch {
         match self {
             Self::H1(connection) => connection.watch(),
-            Self::H2(_, watch, _) => watch,
+            Self::H2(_, stream) => stream.watch(),
         }
     }
 
@@ -116,7 +116,7 @@ impl Carrier {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::H1(connection) => connection.poll_frame(cx),
-            Self::H2(incoming, ..) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Self::H2(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
         }
     }
 
@@ -124,14 +124,14 @@ impl Carrier {
     fn is_answered(&self) -> bool {
         match self {
             Self::H1(connection) => connection.is_answered(),
-            Self::H2(incoming, ..) => incoming.is_end_stream(),
+            Self::H2(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::H1(connection) => connection.size_hint(),
-            Self::H2(incoming, ..) => incoming.size_hint(),
+            Self::H2(incoming, _) => incoming.size_hint(),
         }
     }
 }

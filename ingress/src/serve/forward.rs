@@ -313,9 +313,9 @@ async fn attempt2(
         let Errand { patience, record, .. } = errand;
         let sent = upstream2::send(&client.worker, endpoint, request, patience, *record).await;
         request = match sent {
-            Ok((response, watch, stream)) => {
+            Ok((response, stream)) => {
                 let (head, incoming) = response.into_parts();
-                let carrier = Carrier::H2(incoming, watch, stream);
+                let carrier = Carrier::H2(incoming, stream);
                 return Attempt::Answered(Response::from_parts(head, ()), carrier, Some(replay));
             }
             Err(Failed2::Connect(error, request)) => {

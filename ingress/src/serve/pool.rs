@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    clock::Watch,
     upstream::UpstreamConnection,
     upstream2::{Shared2, Stream2},
 };
@@ -88,15 +89,15 @@ impl Pool {
 
     /// A place on the first HTTP/2 connection to an endpoint that has one: the others can grow old and
     /// be closed.
-    pub(super) fn stream2(&self, endpoint: &Arc<Endpoint>) -> Stream2 {
+    pub(super) fn stream2(&self, endpoint: &Arc<Endpoint>, watch: Arc<Watch>) -> Stream2 {
         let mut shared2 = self.shared2.borrow_mut();
         let new = || (endpoint.clone(), Vec::new());
         let (_, connections) = shared2.entry(endpoint.id()).or_insert_with(new);
         if let Some(shared) = connections.iter().find(|shared| shared.has_room()) {
-            return Stream2::on(shared);
+            return Stream2::on(shared, watch);
         }
         let shared = Rc::new(Shared2::new());
-        let stream = Stream2::on(&shared);
+        let stream = Stream2::on(&shared, watch);
         connections.push(shared);
         stream
     }

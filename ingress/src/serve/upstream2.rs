@@ -55,18 +55,26 @@ pub(crate) struct Shared2 {
 
 /// A request's place on a connection, until its answer is read or given up.
 #[derive(Debug)]
-pub(crate) struct Stream2(Rc<Shared2>);
+pub(crate) struct Stream2 {
+    shared: Rc<Shared2>,
+    /// What its answer's parts are waited for with.
+    watch: Arc<Watch>,
+}
 
 impl Stream2 {
-    pub(super) fn on(shared: &Rc<Shared2>) -> Self {
+    pub(super) fn on(shared: &Rc<Shared2>, watch: Arc<Watch>) -> Self {
         shared.streams.set(shared.streams.get() + 1);
-        Self(shared.clone())
+        Self { shared: shared.clone(), watch }
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 }
 
 impl Drop for Stream2 {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        self.shared.streams.set(self.shared.streams.get() - 1);
     }
 }
 
@@ -154,8 +162,8 @@ async fn connect(
     }
 }
 
-/// A response, what its body's parts are waited for with, and its place.
-pub(super) type Answer2 = (Response<Incoming>, Arc<Watch>, Stream2);
+/// A response, and the place it comes on.
+pub(super) type Answer2 = (Response<Incoming>, Stream2);
 
 /// Why there is none.
 #[derive(Debug)]
@@ -174,8 +182,8 @@ pub(super) async fn send(
     patience: &Patience,
     record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
-    let stream = worker.pool.stream2(endpoint);
-    let mut sender = match stream.0.sender(worker, endpoint, patience.connect_ms).await {
+    let stream = worker.pool.stream2(endpoint, worker.clock.watch());
+    let mut sender = match stream.shared.sender(worker, endpoint, patience.connect_ms).await {
         Ok((sender, waited)) => {
             if let (Some(record), Some(waited)) = (record, waited) {
                 record.connected(waited);
@@ -184,17 +192,17 @@ pub(super) async fn send(
         }
         Err(error) => return Err(Failed2::Connect(error, request)),
     };
-    let watch = worker.clock.watch();
+    let watch = &stream.watch;
     let progress = request.body().progress();
     match &progress {
-        Some(progress) => progress.begin(&watch),
+        Some(progress) => progress.begin(watch),
         None => watch.arm(patience.read_ms),
     }
     let sent = sender.try_send_request(with_authority(*request, endpoint.tls().is_some()));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.arm(patience.read_ms);
-            Ok((response, watch, stream))
+            Ok((response, stream))
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
             Some(request) => SendError::Unsent(Box::new(with_host(request))),
