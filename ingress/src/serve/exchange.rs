@@ -17,7 +17,9 @@ use super::{
     client::Client,
     errors::{Case, Instead},
     forward::Errand,
-    gates, gzip, mirror,
+    gates,
+    gzip::{self, Taken},
+    mirror,
     outgoing::{Outgoing, Passage, leave_unread},
     plan::{Plan, Unplanned, plan},
     scope::Scope,
@@ -42,7 +44,7 @@ pub(super) async fn handle(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let record = Record::begin(&client, &head);
-    let takes_gzip = record.config.compression.is_some() && gzip::is_taken(&head);
+    let compression = record.config.compression.as_ref().map(|how| (how, Taken::by(&head)));
     let mut response = match planned(&client, &mut head, &record) {
         Ok(plan) => {
             let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
@@ -70,8 +72,8 @@ pub(super) async fn handle(
             unplanned.answer(&client)
         }
     };
-    if let Some(how) = &record.config.compression {
-        gzip::apply(how, takes_gzip, &mut response);
+    if let Some((how, taken)) = compression {
+        gzip::apply(how, taken, &mut response);
     }
     record.answers(response.status(), response.headers());
     end(&client, &record, &mut response);

@@ -43,13 +43,27 @@ pub(super) struct Gzipped {
     trailers: Option<HeaderMap>,
 }
 
-/// Whether a client takes an answer to this request by gzip (nginx: gzip_http_version 1.1).
-pub(super) fn is_taken(head: &Parts) -> bool {
-    head.version >= Version::HTTP_11
-        // Neither's answer has a body: what follows a CONNECT's is a tunnel.
-        && head.method != Method::HEAD
-        && head.method != Method::CONNECT
-        && names(&head.headers, ACCEPT_ENCODING).any(names_gzip)
+/// How a client takes an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    AsItIs,
+    ByGzip,
+    /// Its fields as if it were by gzip (RFC 9110 9.3.2): there is no body.
+    Head,
+}
+
+impl Taken {
+    /// nginx: gzip_http_version 1.1. What follows a CONNECT's answer is a tunnel.
+    pub(super) fn by(head: &Parts) -> Self {
+        let is_taken = head.version >= Version::HTTP_11
+            && head.method != Method::CONNECT
+            && names(&head.headers, ACCEPT_ENCODING).any(names_gzip);
+        match is_taken {
+            false => Self::AsItIs,
+            true if head.method == Method::HEAD => Self::Head,
+            true => Self::ByGzip,
+        }
+    }
 }
 
 /// `gzip`, perhaps with a weight that is not 0.
@@ -65,7 +79,7 @@ fn is_never(parameter: &str) -> bool {
 
 /// Compresses an answer that is worth it, if it is taken so. Who keeps answers is told in any case
 /// (gzip_vary).
-pub(super) fn apply(how: &Compression, is_taken: bool, response: &mut Response<ResponseBody>) {
+pub(super) fn apply(how: &Compression, taken: Taken, response: &mut Response<ResponseBody>) {
     if !is_worth(how, response.status(), response.headers()) {
         return;
     }
@@ -73,14 +87,16 @@ pub(super) fn apply(how: &Compression, is_taken: bool, response: &mut Response<R
     if !names(headers, VARY).any(|name| name.eq_ignore_ascii_case("accept-encoding")) {
         headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    if !is_taken {
+    if taken == Taken::AsItIs {
         return;
     }
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     weaken(headers);
-    response.body_mut().gzip(how.level);
+    if taken == Taken::ByGzip {
+        response.body_mut().gzip(how.level);
+    }
 }
 
 fn is_worth(how: &Compression, status: StatusCode, headers: &HeaderMap) -> bool {
@@ -205,23 +221,24 @@ mod tests {
         ] {
             let request = http::Request::builder().header(ACCEPT_ENCODING, text);
             let (head, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(is_taken(&head), expected, "{text}");
+            assert_eq!(Taken::by(&head) == Taken::ByGzip, expected, "{text}");
         }
     }
 
     #[test]
-    fn who_speaks_http_1_0_or_takes_no_body_takes_no_gzip() {
+    fn how_an_answer_is_taken_depends_on_method_and_version() {
         for (method, version, expected) in [
-            (Method::POST, Version::HTTP_11, true),
-            (Method::GET, Version::HTTP_2, true),
-            (Method::GET, Version::HTTP_10, false),
-            (Method::HEAD, Version::HTTP_11, false),
-            (Method::CONNECT, Version::HTTP_2, false),
+            (Method::POST, Version::HTTP_11, Taken::ByGzip),
+            (Method::GET, Version::HTTP_2, Taken::ByGzip),
+            (Method::GET, Version::HTTP_10, Taken::AsItIs),
+            (Method::HEAD, Version::HTTP_11, Taken::Head),
+            (Method::HEAD, Version::HTTP_10, Taken::AsItIs),
+            (Method::CONNECT, Version::HTTP_2, Taken::AsItIs),
         ] {
             let name = format!("{method} {version:?}");
             let request = http::Request::builder().method(method).version(version);
             let request = request.header(ACCEPT_ENCODING, "gzip").body(()).unwrap();
-            assert_eq!(is_taken(&request.into_parts().0), expected, "{name}");
+            assert_eq!(Taken::by(&request.into_parts().0), expected, "{name}");
         }
     }
 
