@@ -26,12 +26,14 @@ const TURN_KEPT_MS: u64 = 600_000;
 /// Boxed, because they move between pool, request and body.
 type Idle = Vec<Box<UpstreamConnection>>;
 
+/// An endpoint's HTTP/2 connections: in use or not, oldest first.
+type Connections2 = (Arc<Endpoint>, Vec<Rc<Shared2>>);
+
 /// Connections not in use, newest last, and the round-robin of each upstream.
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: RefCell<ById<Idle>>,
-    /// HTTP/2: in use or not, oldest first.
-    shared2: RefCell<ById<(Arc<Endpoint>, Vec<Rc<Shared2>>)>>,
+    shared2: RefCell<ById<Connections2>>,
     turns: RefCell<ById<Turn>>,
     /// Where the round of a new upstream begins, so that threads do not all begin at one endpoint.
     first_turn: usize,
