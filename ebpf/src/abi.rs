@@ -57,7 +57,9 @@ pub mod name {
     pub const SETTINGS: &str = "settings_v3";
     /// [`ServiceCounters::place`](super::ServiceCounters::place) to
     /// [`ServiceCounters`](super::ServiceCounters).
-    pub const COUNTERS: &str = "service_counters_v4";
+    pub const COUNTERS: &str = "service_counters_v5";
+    /// [`RefusalKey`](super::RefusalKey) to count, for each CPU.
+    pub const REFUSALS: &str = "service_refusals_v1";
     /// [`Reason`](super::Reason) to count.
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
@@ -130,12 +132,21 @@ pub const BACKEND_LOCAL: u16 = 1;
 pub struct ServiceCounters {
     /// Connections, and datagrams of unconnected sockets, sent to a backend.
     pub selected: u64,
-    /// Refused because the service has no backends.
-    pub rejected: u64,
+}
+
+/// Why one service refused or dropped connections, and datagrams of unconnected sockets. Key of the
+/// per-CPU map `service_refusals`, whose values are counts: there is an entry for what has happened.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct RefusalKey {
+    /// The service, by [`FrontendValue::counter_id`].
+    pub counter_id: u32,
+    /// A [`Reason`].
+    pub reason: u32,
 }
 
 /// Counters of one cache line; each CPU has a multiple of it.
-pub const COUNTERS_PER_LINE: u32 = 4;
+pub const COUNTERS_PER_LINE: u32 = 8;
 
 impl ServiceCounters {
     /// Where a service has its counters for a CPU, by [`FrontendValue::counter_id`], in a map that
@@ -151,6 +162,7 @@ impl ServiceCounters {
 
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
+const _: () = assert!(size_of::<RefusalKey>() == 8);
 const _: () = assert!(COUNTERS_PER_LINE as usize * size_of::<ServiceCounters>() == 64);
 
 #[cfg(test)]

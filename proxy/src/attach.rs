@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use fairlead_ebpf::abi::{Address, Reason, ServiceCounters, Settings};
+use fairlead_ebpf::abi::{Address, Reason, Settings};
 use ipnetwork::IpNetwork;
 
 use self::{
@@ -29,7 +29,7 @@ use crate::{
     connections::Connections,
     error::Step,
     live::Live,
-    maps::kernel::KernelMaps,
+    maps::{ServiceCounts, kernel::KernelMaps},
     object::{self, Loaded, Object, Tables},
     stale,
     sys::{self, LinkInfo, LinkTarget},
@@ -323,7 +323,7 @@ impl Kernel {
     /// What became of connections, by counter id (see `FrontendValue::counter_id`), of ids up to `last`
     /// ([`ProxyStatus::counters_last`](crate::ProxyStatus::counters_last)): whatever is beyond need not
     /// be looked at. None of services to which nothing has happened.
-    pub fn services(&self, last: u32) -> Result<BTreeMap<u32, ServiceCounters>, KernelError> {
+    pub fn services(&self, last: u32) -> Result<BTreeMap<u32, ServiceCounts>, KernelError> {
         let read = self.object.tables.counters.up_to(last);
         read.map_err(|error| KernelError::system(Step::ReadCounters, error))
     }

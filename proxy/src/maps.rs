@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use fairlead_ebpf::abi::ServiceCounters;
+use fairlead_ebpf::abi::Reason;
 
 pub use crate::image::{Capacities, Entry};
 use crate::{delta::Step, image::Image};
@@ -43,6 +43,22 @@ impl MapError {
     }
 }
 
+/// What happened to one service, on all CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounts {
+    /// Connections, and datagrams of unconnected sockets, sent to a backend.
+    pub selected: u64,
+    /// Those that were refused or dropped, and why; no reason is there with 0.
+    pub refused: BTreeMap<Reason, u64>,
+}
+
+impl ServiceCounts {
+    /// Refused or dropped for whatever reason.
+    pub fn rejected(&self) -> u64 {
+        self.refused.values().sum()
+    }
+}
+
 /// The service maps.
 pub trait Maps {
     /// Calls `take` with everything they hold: frontends last, after all they lead to, and the rest in no
@@ -64,5 +80,5 @@ pub trait Maps {
     }
     /// Counters by counter id, summed over CPUs; also those of services that are no more, until their
     /// ids are given free. None of services to which nothing has happened.
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError>;
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError>;
 }

@@ -13,8 +13,8 @@ use aya::{
 };
 use fairlead_ebpf::abi::{
     Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, SETTINGS_INDEX, ServiceCounters,
-    Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey, SETTINGS_INDEX,
+    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -36,9 +36,11 @@ pub struct MapSizes {
     pub backends: u32,
     /// Parts of Maglev tables, of 64 places each; while sets change, old and new count.
     pub maglev: u32,
-    /// Services that are counted: 16 bytes for each and each CPU the machine may ever have, taken at
+    /// Services that are counted: 8 bytes for each and each CPU the machine may ever have, taken at
     /// once. Fewer where that were more than 32 MiB, but not fewer than 16,384.
     pub counters: u32,
+    /// Reasons for which Services refused anything, of all Services.
+    pub refusals: u32,
     /// Addresses of the node itself.
     pub node_addresses: u32,
     /// Backends that unconnected UDP sockets talk to; taken at once (about 120 bytes each), the
@@ -65,6 +67,7 @@ impl Default for MapSizes {
             backends: 1_048_576,
             maglev: 65_536,
             counters: 131_072,
+            refusals: 16_384,
             node_addresses: 4096,
             datagram_peers: 65_536,
             connections: 131_072,
@@ -227,14 +230,15 @@ pub(crate) fn possible_cpus() -> io::Result<u32> {
     u32::try_from(cpus).map_err(io::Error::other)
 }
 
-fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 14] {
-    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, SkStorage};
+fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 15] {
+    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     let counters = counters_per_cpu(sizes.counters, cpus).saturating_mul(cpus);
     [
         Expected::new::<FrontendKey, FrontendEntry>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
         Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
         Expected::new::<u32, ServiceCounters>(name::COUNTERS, Array).sized(counters),
+        Expected::new::<RefusalKey, u64>(name::REFUSALS, PerCpuHash).sized(sizes.refusals),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
@@ -315,6 +319,7 @@ impl Tables {
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
         let (maglev, maglev_max) = take(ebpf, name::MAGLEV)?;
         let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
+        let (refusals, refusals_max) = take(ebpf, name::REFUSALS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
         let (connections, connections_max) = take(ebpf, name::CONNECTIONS)?;
@@ -322,7 +327,8 @@ impl Tables {
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
         let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
-        let counters = Counters::new(Table::new(counters), cpus, counters_max);
+        let refusals = PerCpuTable::new(refusals, cpus as usize);
+        let counters = Counters::new((Table::new(counters), counters_max), refusals, cpus);
         let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
@@ -341,6 +347,7 @@ impl Tables {
                 backends: backends_max,
                 maglev: maglev_max,
                 counters: counted,
+                refusals: refusals_max,
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,
                 connections: connections_max,
@@ -380,7 +387,8 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelErr
         | Map::LruHashMap(data)
         | Map::Array(data)
         | Map::LpmTrie(data)
-        | Map::PerCpuArray(data) => data,
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data) => data,
         _ => return Err(KernelError::Incomplete { name }),
     };
     let failed = |error| KernelError::system(Step::Load, error);

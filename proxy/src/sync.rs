@@ -10,7 +10,7 @@ mod status;
 use std::collections::BTreeSet;
 
 use fairlead_ebpf::{
-    abi::{FrontendKey, ServiceCounters, SourceRangeKey},
+    abi::{FrontendKey, SourceRangeKey},
     packet::mapped,
 };
 use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
@@ -22,7 +22,7 @@ pub use self::status::{Full, ProxyStatus, Report, Warnings};
 use crate::{
     delta::{Actual, Check, Delta, Draft, FullMap, Ids, Reading, Step, Wanted, WantedFrontend},
     hash::FastSet,
-    maps::{MapError, Maps},
+    maps::{MapError, Maps, ServiceCounts},
     plan::{Changed, NodeView, Plans, Rules, ServiceId},
 };
 
@@ -367,12 +367,12 @@ impl<M: Maps> Synchroniser<M> {
     ///
     /// # Errors
     /// The counters cannot be read.
-    pub fn counters(&self) -> Result<Vec<(Key, ServiceCounters)>, MapError> {
+    pub fn counters(&self) -> Result<Vec<(Key, ServiceCounts)>, MapError> {
         let counters = self.maps.counters()?;
         let owned = self.owners.by_id();
         let named = owned
             .iter()
-            .map(|(id, key)| (key.clone(), counters.get(id).copied().unwrap_or_default()));
+            .map(|(id, key)| (key.clone(), counters.get(id).cloned().unwrap_or_default()));
         Ok(named.collect())
     }
 }

@@ -123,6 +123,7 @@ fn each_packet_of_a_known_flow_to_a_port_that_is_gone_is_counted_once() {
                 met += 1;
                 assert_eq!(uplink.count(Reason::UnusedPort), met, "{service}");
                 assert_eq!(uplink.services(set), (1, rejected), "{service}");
+                assert_eq!(uplink.refused(set), [(Reason::UnusedPort, rejected)].into());
             }
         }
     });

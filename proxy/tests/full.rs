@@ -65,6 +65,7 @@ const ROOM: MapSizes = MapSizes {
     backends: 100,
     maglev: 100,
     counters: 100,
+    refusals: 100,
     node_addresses: 100,
     datagram_peers: 512,
     connections: 2048,
@@ -112,14 +113,14 @@ fn without_room_for_counters_connections_are_served_and_only_not_counted() {
         let sizes = MapSizes { counters: 1, ..ROOM };
         let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
         // There is a cache line of them, of which nobody has the first.
-        for (set, port) in [(3, 30080), (4, 30081)] {
+        for (set, port) in [(7, 30080), (8, 30081)] {
             uplink.put(node_port(true, port, TCP), set, &["10.244.1.5:8080"], BACKEND_LOCAL);
         }
         for to in ["192.168.0.2:30080", "192.168.0.2:30081"] {
             let first = Packet::first(TCP, "203.0.113.9:40000", to);
             assert_eq!(uplink.pass(IN, &first).to, at("10.244.1.5:8080"));
         }
-        assert_eq!((uplink.services(3), uplink.services(4)), ((1, 0), (0, 0)));
+        assert_eq!((uplink.services(7), uplink.services(8)), ((1, 0), (0, 0)));
         assert_eq!(uplink.count(Reason::NotCounted), 1);
     });
 }

@@ -118,6 +118,13 @@ fn each_kind_of_decision_about_a_packet_is_told_once_and_established_packets_nev
             });
             assert_eq!(told.iter().map(seen).collect::<Vec<_>>(), expected);
             assert!(told.is_sorted_by_key(|told| told.at_ns) && told[0].at_ns > 0);
+            let refused = [3, 4, 5].map(|set| uplink.refused(set));
+            let reasons = [
+                [(Reason::NoBackends, 1), (Reason::UnusedPort, 1)].into(),
+                [(Reason::NoLocalBackends, 1)].into(),
+                [(Reason::SourceDenied, 1)].into(),
+            ];
+            assert_eq!(refused, reasons, "counted, too");
             assert_eq!(told[1].protocol, Some(Protocol::Udp));
             assert_eq!((told[2].service_port, told[3].service_port), (80, 0));
             assert!(told.iter().all(|told| told.caller.is_none()));

@@ -8,11 +8,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     delta::Step,
     image::Image,
-    maps::{Capacities, Entry, MapError, Maps, memory::MemoryMaps},
+    maps::{Capacities, Entry, MapError, Maps, ServiceCounts, memory::MemoryMaps},
     plan::{Planned, PlannedFrontend, Plans, ServicePlan},
     sync::Synchroniser,
 };
@@ -57,7 +56,7 @@ impl Maps for Elsewhere {
         self.capacities
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         Ok(BTreeMap::new())
     }
 }

@@ -14,6 +14,7 @@ use fairlead_dns::{DropReason, explain::Explainer as Names};
 use fairlead_proxy::{
     Kernel,
     explain::{LiveMaps, PlannedMaps},
+    maps::ServiceCounts,
 };
 use fairlead_state::{Kind, Snapshot};
 use hyper::{StatusCode, Uri};
@@ -139,7 +140,7 @@ pub(super) fn look<T>(
 fn live_maps(proxy: &live::Proxy) -> anyhow::Result<Proxy<'_>> {
     let status = proxy.status.borrow().clone();
     let counted = proxy.kernel.services(status.counters_last.unwrap_or(u32::MAX))?;
-    let counters = counted.iter().map(|(id, c)| (*id, (c.selected, c.rejected))).collect();
+    let counters = counted.iter().map(|(id, c)| (*id, (c.selected, c.rejected()))).collect();
     Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters })
 }
 
@@ -186,7 +187,7 @@ fn traffic(pages: &Pages) -> Traffic {
         let last = proxy.status.borrow().counters_last.unwrap_or(u32::MAX);
         if let (Ok(services), Ok(drops)) = (proxy.kernel.services(last), proxy.kernel.drops()) {
             traffic.connections = Some(services.values().map(|service| service.selected).sum());
-            traffic.rejected = Some(services.values().map(|service| service.rejected).sum());
+            traffic.rejected = Some(services.values().map(ServiceCounts::rejected).sum());
             let drops = drops.iter();
             drops.for_each(|(reason, count)| traffic.add("proxy", reason.as_str(), *count));
         }

@@ -283,14 +283,19 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
          # TYPE fairlead_proxy_services gauge\nfairlead_proxy_services {services}\n\
          # TYPE fairlead_proxy_services_behind gauge\nfairlead_proxy_services_behind {behind}"
     );
-    let connections_max = usize::try_from(kernel.sizes().connections).unwrap_or(usize::MAX);
+    let last = status.counters_last.unwrap_or(u32::MAX);
+    let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
+    let refusals = counted.values().map(|service| service.refused.len()).sum();
+    let max = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
+    let MapSizes { connections: connections_max, refusals: refusals_max, .. } = kernel.sizes();
     let maps = [
         ("frontends", status.frontends, capacities.frontends),
         ("backends", status.backends, capacities.backends),
         ("maglev", status.maglev, capacities.maglev),
         ("source-ranges", status.source_ranges, capacities.source_ranges),
         ("counters", status.counter_owners.len(), capacities.counters),
-        ("connections", connections, connections_max),
+        ("refusals", refusals, max(refusals_max)),
+        ("connections", connections, max(connections_max)),
     ];
     let _ = writeln!(text, "# TYPE fairlead_map_entries gauge");
     for (map, entries, _) in maps {
@@ -300,8 +305,6 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
     for (map, _, max) in maps {
         let _ = writeln!(text, "fairlead_map_entries_max{{map=\"{map}\"}} {max}");
     }
-    let last = status.counters_last.unwrap_or(u32::MAX);
-    let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");
     for (reason, count) in &drops {
         let reason = reason.as_str();
@@ -318,11 +321,14 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
         );
     }
     let _ = writeln!(text, "# TYPE fairlead_service_rejected_total counter");
-    for (Key { namespace, name }, counters) in owned().filter(|(_, c)| c.rejected > 0) {
-        let _ = writeln!(
-            text,
-            "fairlead_service_rejected_total{{namespace=\"{namespace}\",service=\"{name}\"}} {}",
-            counters.rejected
-        );
+    for (Key { namespace, name }, counters) in owned() {
+        for (reason, count) in &counters.refused {
+            let reason = reason.as_str();
+            let _ = writeln!(
+                text,
+                "fairlead_service_rejected_total{{namespace=\"{namespace}\",service=\"{name}\",\
+                 reason=\"{reason}\"}} {count}"
+            );
+        }
     }
 }

@@ -6,8 +6,7 @@
 pub enum Reason {
     /// Refused: a backend set changed faster than it could be read.
     SetUnstable = 0,
-    /// Refused: a service without backends. Told to who follows, and counted as the service's `rejected`
-    /// alone.
+    /// Refused: a service without backends. Told to who follows, and counted for the service alone.
     NoBackends = 1,
     /// Dropped: no free port for source translation.
     PortsExhausted = 2,
@@ -37,7 +36,7 @@ pub enum Reason {
     ServiceAddressLeak = 14,
     /// Passed untranslated: from an address no host can have, or IPv4 addresses in IPv6.
     Martian = 15,
-    /// Served, but not in the Service's counters: it has none, as there was no room for more.
+    /// Served or refused, but not in the Service's counters: there was no room for more.
     NotCounted = 16,
 }
 
@@ -62,6 +61,11 @@ impl Reason {
         Reason::Martian,
         Reason::NotCounted,
     ];
+
+    /// The reason of this index.
+    pub fn at(index: u32) -> Option<Self> {
+        Self::ALL.get(index as usize).copied()
+    }
 
     /// The reason as a metric label.
     pub const fn as_str(self) -> &'static str {
@@ -95,6 +99,8 @@ mod tests {
     fn reasons_are_listed_by_index() {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index, "{}", reason.as_str());
+            assert_eq!(Reason::at(*reason as u32), Some(*reason));
         }
+        assert_eq!(Reason::at(u32::try_from(Reason::ALL.len()).unwrap()), None);
     }
 }

@@ -159,7 +159,6 @@ pub(crate) fn find(
         dialled::Found::UnusedPort(frontend) => {
             account.concern(&frontend);
             refuse(account, EVENT_REJECTED, Reason::UnusedPort);
-            maps::count_rejected(frontend.counter_id);
             Found::Dead(Refusal::Reject)
         }
         dialled::Found::Unallocated => {
@@ -204,7 +203,7 @@ fn chosen(
         let (set_id, count) = match select::lead(frontend, client.origin) {
             Lead::Backends { set_id, count } => (set_id, count),
             Lead::Reject => {
-                maps::count_rejected(frontend.counter_id);
+                maps::count_refused(frontend.counter_id, Reason::NoBackends);
                 account.end(EVENT_REJECTED, Reason::NoBackends);
                 return Err(Refusal::Reject);
             }
@@ -237,10 +236,13 @@ fn backend(key: &FrontendKey, frontend: &FrontendEntry, at: &BackendKey) -> Opti
     maps::read(&maps::BACKENDS, at)
 }
 
-/// Counted under its reason, and told so.
+/// Counted under its reason, also for the service it is about, and told so.
 #[inline(always)]
 pub(crate) fn refuse(account: &mut Account, outcome: u8, reason: Reason) {
     maps::count(reason);
+    if account.counter_id() != 0 {
+        maps::count_refused(account.counter_id(), reason);
+    }
     account.end(outcome, reason);
 }
 

@@ -75,6 +75,12 @@ impl Account {
         self.outcome = EVENT_SERVED;
     }
 
+    /// Of the service it is about; 0: of none.
+    #[inline(always)]
+    pub(crate) fn counter_id(&self) -> u32 {
+        self.counter_id
+    }
+
     /// It ends so (`EVENT_*`), and why.
     #[inline(always)]
     pub(crate) fn end(&mut self, outcome: u8, reason: Reason) {

@@ -3,8 +3,10 @@
 //! Capacities here are the smallest that load; the agent sets the real ones.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SkStorage, lpm_trie},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage, lpm_trie,
+    },
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
@@ -14,8 +16,8 @@ use fairlead_ebpf::{
     abi::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
         FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
-        NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, SETTINGS_INDEX,
-        ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+        NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey,
+        SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -51,8 +53,11 @@ static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 #[btf_map(name = "settings_v3")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
-#[btf_map(name = "service_counters_v4")]
+#[btf_map(name = "service_counters_v5")]
 static SERVICE_COUNTERS: Array<ServiceCounters, 1, MAPPED> = Array::new();
+
+#[btf_map(name = "service_refusals_v1")]
+static SERVICE_REFUSALS: PerCpuHashMap<RefusalKey, u64, 1, ON_DEMAND> = PerCpuHashMap::new();
 
 #[btf_map(name = "drops_v3")]
 static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
@@ -246,12 +251,18 @@ pub(crate) fn count_selected(counter_id: u32) {
     }
 }
 
-/// Counts a connection or datagram that was refused for want of backends.
-#[inline(always)]
-pub(crate) fn count_rejected(counter_id: u32) {
-    if let Some(counters) = counters(counter_id) {
-        // SAFETY: a map value, valid under RCU; only the address of the field is taken.
-        add_one(unsafe { &raw mut (*counters).rejected });
+/// Counts a connection or datagram that a service refused. Not beside the counters above: few
+/// services ever refuse anything, and of many reasons.
+#[inline(never)]
+pub(crate) fn count_refused(counter_id: u32, reason: Reason) {
+    let key = RefusalKey { counter_id, reason: reason as u32 };
+    if SERVICE_REFUSALS.get_ptr(key).is_none() {
+        // Another CPU may be first, with what is 0 on this one, too.
+        let _ = SERVICE_REFUSALS.insert(key, 0u64, BPF_NOEXIST.into());
+    }
+    match SERVICE_REFUSALS.get_ptr_mut(key) {
+        Some(counter) => add_one(counter),
+        None => count(Reason::NotCounted),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, collections::BTreeMap, io};
 
-use fairlead_ebpf::{abi::ServiceCounters, select};
+use fairlead_ebpf::select;
 
-use super::{Capacities, Entry, MapError, Maps};
+use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
 use crate::delta::Step;
 
 /// Wraps maps. Every step reaches them entry by entry, and may end between two entries.
@@ -104,7 +104,7 @@ impl<M: Maps> Maps for FaultyMaps<M> {
         self.inner.capacities()
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         if self.is_fault_due() {
             return Err(self.fault("counters"));
         }

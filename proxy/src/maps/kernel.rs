@@ -12,10 +12,10 @@ use std::{collections::BTreeMap, io};
 
 use fairlead_ebpf::abi::{
     Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, SETTINGS_INDEX,
-    ServiceCounters, Settings, SourceRangeKey,
+    Settings, SourceRangeKey,
 };
 
-use super::{Capacities, Entry, MapError, Maps};
+use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
 use crate::{
     delta::Step,
     error::{self, KernelError},
@@ -103,7 +103,7 @@ impl Maps for KernelMaps {
         u32::try_from(random & 0x3fff_ffff).unwrap_or_default()
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.counters.up_to(u32::MAX).map_err(|error| self.failed("counters", error))
     }
 }

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_ebpf::abi::ServiceCounters;
-
-use super::{Capacities, Entry, MapError, Maps};
+use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
 use crate::{delta::Step, image::Image};
 
 /// Maps in memory, as large as the kernel's and full at the same entry.
 #[derive(Clone, Debug)]
 pub struct MemoryMaps {
     image: Image,
-    counters: BTreeMap<u32, ServiceCounters>,
+    counters: BTreeMap<u32, ServiceCounts>,
     capacities: Capacities,
 }
 
@@ -44,7 +42,7 @@ impl MemoryMaps {
     }
 
     /// The counters, to be changed as programs would.
-    pub fn counters_mut(&mut self) -> &mut BTreeMap<u32, ServiceCounters> {
+    pub fn counters_mut(&mut self) -> &mut BTreeMap<u32, ServiceCounts> {
         &mut self.counters
     }
 }
@@ -81,7 +79,7 @@ impl Maps for MemoryMaps {
         self.capacities
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         Ok(self.counters.clone())
     }
 }

@@ -146,7 +146,7 @@ where
     /// Every entry, in no order. Not a snapshot: entries written meanwhile may be missing.
     pub(crate) fn entries(&self) -> io::Result<Vec<(K, V)>> {
         let mut entries = Vec::new();
-        self.scan(|keys, values| {
+        self.scan(1, |keys, values| {
             entries.extend(keys.iter().copied().zip(values.iter().copied()));
         })?;
         Ok(entries)
@@ -154,20 +154,21 @@ where
 
     /// Calls `take` with every entry, in no order and with little memory.
     pub(crate) fn each(&self, mut take: impl FnMut(&K, &V)) -> io::Result<()> {
-        self.scan(|keys, values| {
+        self.scan(1, |keys, values| {
             keys.iter().zip(values).for_each(|(key, value)| take(key, value));
         })
     }
 
-    /// Calls `take` with keys and as many values until all are seen.
-    fn scan(&self, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
+    /// Calls `take` with keys and `per_key` values for each until all are seen. So many the map must
+    /// have.
+    fn scan(&self, per_key: usize, mut take: impl FnMut(&[K], &[V])) -> io::Result<()> {
         let mut room = BATCH_ENTRIES;
         // Opaque, at most as long as the longest key of any map used here.
         let mut position = [0u8; 64];
         let mut is_first = true;
         loop {
             let mut keys = vec![K::zeroed(); room];
-            let mut values = vec![V::zeroed(); room];
+            let mut values = vec![V::zeroed(); room.saturating_mul(per_key)];
             let mut next = [0u8; 64];
             let mut attributes = BatchAttributes {
                 in_batch: if is_first { 0 } else { position.as_ptr() as u64 },
@@ -178,7 +179,7 @@ where
                 map: raw(self.fd.as_fd()),
                 ..Default::default()
             };
-            // SAFETY: there is room for `count` keys and values, and all buffers outlive the call.
+            // SAFETY: there is room for `count` keys and their values, and all buffers outlive the call.
             let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
             let is_last = match result {
                 Ok(_) => false,
@@ -192,7 +193,8 @@ where
             };
             let count = usize::try_from(attributes.count).map_err(io::Error::other)?;
             let count = count.min(room);
-            take(keys.get(..count).unwrap_or_default(), values.get(..count).unwrap_or_default());
+            let filled = values.get(..count.saturating_mul(per_key)).unwrap_or_default();
+            take(keys.get(..count).unwrap_or_default(), filled);
             if is_last {
                 return Ok(());
             }
@@ -261,6 +263,24 @@ where
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Another handle on the same map.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { table: self.table.try_clone()?, cpus: self.cpus })
+    }
+
+    /// Calls `take` with every key and the values of all CPUs, in no order.
+    pub(crate) fn each(&self, mut take: impl FnMut(&K, &[V])) -> io::Result<()> {
+        let cpus = self.cpus.max(1);
+        self.table.scan(cpus, |keys, values| {
+            keys.iter().zip(values.chunks_exact(cpus)).for_each(|(key, all)| take(key, all));
+        })
+    }
+
+    /// As [`Table::delete`].
+    pub(crate) fn delete(&self, keys: &[K]) -> io::Result<()> {
+        self.table.delete(keys)
     }
 }
 

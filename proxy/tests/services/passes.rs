@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fairlead_ebpf::abi::ServiceCounters;
+use fairlead_ebpf::abi::Reason;
 use fairlead_proxy::{
     TableSize,
     delta::Step,
-    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{
+        Capacities, Entry, MapError, Maps, ServiceCounts, faulty::FaultyMaps, memory::MemoryMaps,
+    },
     plan::{NodeView, Problem, Rules},
     sync::Synchroniser,
     text,
@@ -55,7 +57,7 @@ impl Maps for Noted {
         self.maps.capacities()
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
     }
 }
@@ -108,7 +110,7 @@ fn restart_keeps_counters_and_sweeps_what_ended_meanwhile() {
     let mut maps = sync.into_maps();
     // Nobody dialled s0; of s1 and s2 the programs counted, and of one long gone.
     for (id, selected) in [(ids[1], 1), (ids[2], 2), (77, 3)] {
-        maps.counters_mut().insert(id, ServiceCounters { selected, rejected: 0 });
+        maps.counters_mut().insert(id, ServiceCounts { selected, refused: BTreeMap::new() });
     }
     let snapshot = cluster.apply([delete(Kind::Service, "s1")]);
     let mut restarted = Synchroniser::new(maps, NODE);
@@ -143,8 +145,8 @@ fn an_id_is_given_again_when_it_has_rested_and_begins_with_zero() {
     };
     let (a, b) = (id_of(&sync, "a").unwrap(), id_of(&sync, "b").unwrap());
     assert_eq!([a.min(b), a.max(b)], [1, 2], "from the first on, side by side");
-    let counted = ServiceCounters { selected: 7, rejected: 1 };
-    sync.maps_mut().counters_mut().extend([(a, counted), (b, counted)]);
+    let counted = ServiceCounts { selected: 7, refused: [(Reason::NoBackends, 1)].into() };
+    sync.maps_mut().counters_mut().extend([(a, counted.clone()), (b, counted.clone())]);
 
     // Everything that is counted has an owner: the next one is served all the same.
     sync.reconcile(&cluster.apply([delete(Kind::Service, "a"), put("c", 3)]));
@@ -172,8 +174,8 @@ fn counters_of_a_deleted_service_are_not_inherited_with_its_address() {
     let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
     sync.reconcile(&cluster.apply([put_service(service("old", "10.96.0.1"))]));
     let old = sync.status().counter_owners;
-    let counted = ServiceCounters { selected: 1, rejected: 0 };
-    sync.maps_mut().counters_mut().extend(old.keys().map(|id| (*id, counted)));
+    let counted = ServiceCounts { selected: 1, refused: BTreeMap::new() };
+    sync.maps_mut().counters_mut().extend(old.keys().map(|id| (*id, counted.clone())));
     let new = [delete(Kind::Service, "old"), put_service(service("new", "10.96.0.1"))];
     sync.reconcile(&cluster.apply(new));
     let new = sync.status().counter_owners;
@@ -181,7 +183,7 @@ fn counters_of_a_deleted_service_are_not_inherited_with_its_address() {
     assert_ne!(old.keys().next(), new.keys().next());
     let counted: Vec<_> =
         sync.counters().unwrap().into_iter().map(|(_, counted)| counted).collect();
-    assert_eq!(counted, [ServiceCounters::default()]);
+    assert_eq!(counted, [ServiceCounts::default()]);
 }
 
 /// The first that leads somewhere.
@@ -311,7 +313,7 @@ impl Maps for Picky {
         self.maps.capacities()
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
     }
 }
@@ -341,7 +343,7 @@ fn counters_that_cannot_be_set_to_zero_are_given_to_nobody() {
     };
     sync.reconcile(&cluster.apply([put_service(service("a", "10.96.0.1"))]));
     let a = owner(&sync);
-    let counted = ServiceCounters { selected: 1, rejected: 0 };
+    let counted = ServiceCounts { selected: 1, refused: BTreeMap::new() };
     sync.maps_mut().maps.counters_mut().insert(a, counted);
     sync.reconcile(&cluster.apply([delete(Kind::Service, "a")]));
     for expected in [None, Some("counters: will not"), Some("counters: will not")] {

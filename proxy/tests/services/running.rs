@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use fairlead_ebpf::abi::ServiceCounters;
 use fairlead_proxy::{
     delta::Step,
-    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{
+        Capacities, Entry, MapError, Maps, ServiceCounts, faulty::FaultyMaps, memory::MemoryMaps,
+    },
     run::run,
     sync::{ProxyStatus, Synchroniser},
 };
@@ -48,7 +49,7 @@ impl Maps for Shared {
         self.with(|maps| maps.capacities())
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.with(|maps| maps.counters())
     }
 }

@@ -6,13 +6,13 @@ use std::{
     env,
 };
 
-use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
-};
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart};
 use fairlead_proxy::{
     delta::Step,
     image::Image,
-    maps::{Capacities, Entry, MapError, Maps, faulty::FaultyMaps, memory::MemoryMaps},
+    maps::{
+        Capacities, Entry, MapError, Maps, ServiceCounts, faulty::FaultyMaps, memory::MemoryMaps,
+    },
     sync::Synchroniser,
     text,
 };
@@ -68,7 +68,7 @@ impl Watched {
 }
 
 /// What a Service has once a frontend of it was dialled.
-const COUNTED: ServiceCounters = ServiceCounters { selected: 1, rejected: 0 };
+const COUNTED: ServiceCounts = ServiceCounts { selected: 1, refused: BTreeMap::new() };
 
 /// Slots and table of a set.
 type Content = (Vec<Backend>, Vec<MaglevPart>);
@@ -97,7 +97,7 @@ impl Maps for Watched {
         self.maps.capacities()
     }
 
-    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounters>, MapError> {
+    fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
     }
 }

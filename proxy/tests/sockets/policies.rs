@@ -1,7 +1,7 @@
 //! What a Service says of its clients: whom it refuses, whom it keeps, where it answers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::ErrorKind,
     net::SocketAddr,
     thread,
@@ -14,7 +14,7 @@ use fairlead_ebpf::abi::{
     SourceRangeKey, TCP,
 };
 use fairlead_proxy::{
-    Kernel, KernelOptions, NodePortAddresses,
+    Kernel, KernelOptions, MapSizes, NodePortAddresses,
     delta::Step,
     maps::{Maps as _, kernel::KernelMaps},
 };
@@ -105,12 +105,60 @@ fn refused_dropped_and_passed_are_three_errors() {
             (Reason::SourceDenied, 1),
         ];
         assert_eq!(counts.map(|(reason, _)| (reason, drops[&reason])), counts);
+        let refused = |maps: &KernelMaps| -> BTreeMap<u32, BTreeMap<Reason, u64>> {
+            let counters = maps.counters().unwrap().into_iter();
+            counters.map(|(id, service)| (id, service.refused)).collect()
+        };
+        // Each Service has its own. No Service has an address that is not allotted.
+        let (none, unused) = (Reason::NoBackends, Reason::UnusedPort);
+        let expected = [
+            (1, [(none, 1), (unused, 3)].into()),
+            (2, [(none, 1), (unused, 3)].into()),
+            (3, [(unused, 1), (Reason::NoLocalBackends, 1)].into()),
+            (4, BTreeMap::new()),
+            (5, [(Reason::SourceDenied, 1)].into()),
+        ];
+        assert_eq!(refused(&maps), expected.into());
         // And for many at once.
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| (0..50).for_each(|_| ask()));
             }
         });
+    });
+}
+
+#[test]
+fn refusals_outlive_the_agent_end_with_their_service_and_are_bounded() {
+    let test = "policies::refusals_outlive_the_agent_end_with_their_service_and_are_bounded";
+    world(test, |world| {
+        let sizes = MapSizes { refusals: 2, ..world.options().sizes };
+        let options = KernelOptions { sizes, ..world.options() };
+        let kernel = Kernel::open(&options).unwrap();
+        kernel.attach().unwrap();
+        let mut maps = kernel.maps().unwrap();
+        for set in 1..=3 {
+            put(&mut maps, frontend(&format!("10.96.0.{set}:80"), TCP), set, &[]);
+        }
+        let ask = |set: u32| {
+            let error = ask_tcp(at(&format!("10.96.0.{set}:80"))).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "counted or not");
+        };
+        let refused = |kernel: &Kernel| -> Vec<(u32, u64)> {
+            let services = kernel.services(u32::MAX).unwrap().into_iter();
+            services.map(|(id, service)| (id, service.refused[&Reason::NoBackends])).collect()
+        };
+        [1, 2, 2, 3].into_iter().for_each(ask);
+        assert_eq!(refused(&kernel), [(1, 1), (2, 2)]);
+        assert_eq!(kernel.drops().unwrap()[&Reason::NotCounted], 1);
+        drop(kernel);
+        ask(1);
+        let next = Kernel::open(&options).unwrap();
+        assert_eq!(refused(&next), [(1, 2), (2, 2)], "nobody looked on");
+        maps.apply(&Step::ClearCounters(vec![1])).unwrap();
+        ask(3);
+        assert_eq!(refused(&next), [(2, 2), (3, 1)]);
+        assert_eq!(next.services(2).unwrap().into_keys().collect::<Vec<_>>(), [2]);
     });
 }
 

@@ -6,7 +6,7 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use fairlead_ebpf::abi::{FrontendKey, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, Reason};
 use fairlead_proxy::{
@@ -77,7 +77,11 @@ impl Uplink {
     pub(crate) fn services(&self, set: u32) -> (u64, u64) {
         // Absent until something is counted.
         let counters = self.maps.counters().unwrap().remove(&set).unwrap_or_default();
-        (counters.selected, counters.rejected)
+        (counters.selected, counters.rejected())
+    }
+
+    pub(crate) fn refused(&self, set: u32) -> BTreeMap<Reason, u64> {
+        self.maps.counters().unwrap().remove(&set).unwrap_or_default().refused
     }
 }
 

@@ -44,7 +44,9 @@ fn of_proxy(reason: &str) -> &'static str {
             "dropped: a packet to a Service address was about to leave the node"
         }
         "martian" => "left alone: from an address no host can have",
-        "not_counted" => "served, but not counted: there is no room for more Services' counters",
+        "not_counted" => {
+            "served or refused, but not in the Service's counters: there is no room for more"
+        }
         _ => "",
     }
 }

@@ -8,15 +8,15 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, ServiceCounters,
-    Settings, SourceRangeKey, name,
+    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, RefusalKey,
+    ServiceCounters, Settings, SourceRangeKey, name,
 };
 
 use super::{Counters, KernelMaps};
 use crate::{
     error::{KernelError, Step},
     object::{MapSizes, possible_cpus},
-    sys::Table,
+    sys::{PerCpuTable, Table},
 };
 
 impl KernelMaps {
@@ -34,11 +34,13 @@ impl KernelMaps {
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
         let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
+        let (refusals, _) = open::<RefusalKey, u64>(&maps.join(name::REFUSALS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
         let cpus =
             possible_cpus().map_err(|error| KernelError::system(Step::ReadCounters, error))?;
-        let counters = Counters::new(Table::new(counters), cpus, counters_max);
+        let refusals = PerCpuTable::new(refusals, cpus as usize);
+        let counters = Counters::new((Table::new(counters), counters_max), refusals, cpus);
         let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
