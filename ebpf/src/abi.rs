@@ -60,6 +60,9 @@ pub mod name {
     pub const COUNTERS: &str = "service_counters_v5";
     /// [`RefusalKey`](super::RefusalKey) to count, for each CPU.
     pub const REFUSALS: &str = "service_refusals_v1";
+    /// [`ServiceCounters::place`](super::ServiceCounters::place) to
+    /// [`ServiceBytes`](super::ServiceBytes).
+    pub const BYTES: &str = "service_bytes_v1";
     /// [`Reason`](super::Reason) to count.
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
@@ -67,9 +70,9 @@ pub mod name {
     /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).
     pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
     /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
-    pub const CONNECTIONS: &str = "connections_v2";
+    pub const CONNECTIONS: &str = "connections_v3";
     /// The same for connections that are not assured yet.
-    pub const OPENINGS: &str = "openings_v1";
+    pub const OPENINGS: &str = "openings_v2";
     /// [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
     pub const FRAGMENTS: &str = "fragments_v1";
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
@@ -134,6 +137,21 @@ pub struct ServiceCounters {
     pub selected: u64,
 }
 
+/// What one service's clients sent and got, as far as it passed on one CPU. Value of the array map
+/// `service_bytes`, which is as `service_counters` is, and where bytes are counted only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceBytes {
+    /// Of IP packets that were translated on their way to a backend, headers included.
+    pub packets_to: u64,
+    /// Of those on their way back.
+    pub packets_from: u64,
+    /// Of TCP, without headers: what sockets that have closed had sent and known to be received.
+    pub sockets_to: u64,
+    /// What they had received.
+    pub sockets_from: u64,
+}
+
 /// Why one service refused or dropped connections, and datagrams of unconnected sockets. Key of the
 /// per-CPU map `service_refusals`, whose values are counts: there is an entry for what has happened.
 #[repr(C)]
@@ -163,6 +181,7 @@ impl ServiceCounters {
 const _: () = assert!(size_of::<BackendKey>() == 8);
 const _: () = assert!(size_of::<Backend>() == 20);
 const _: () = assert!(size_of::<RefusalKey>() == 8);
+const _: () = assert!(size_of::<ServiceBytes>() == 32);
 const _: () = assert!(COUNTERS_PER_LINE as usize * size_of::<ServiceCounters>() == 64);
 
 #[cfg(test)]

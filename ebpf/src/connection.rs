@@ -37,6 +37,8 @@ pub struct Flow<'a> {
     pub client_port: [u8; 2],
     /// When, in ticks.
     pub now: u32,
+    /// Of the service that was dialled; 0: of none.
+    pub counter_id: u32,
 }
 
 /// Key and value of one entry.
@@ -46,7 +48,8 @@ impl Flow<'_> {
     /// Client's packets on their way in: to the backend.
     #[inline(always)]
     pub fn request_in(&self) -> Entry {
-        (*self.dialled, self.rewrite(self.backend, self.client_port, self.backend_port, 0))
+        let value = self.rewrite(self.backend, self.client_port, self.backend_port, 0);
+        (*self.dialled, Connection { counter_id: self.counter_id, ..value })
     }
 
     /// Client's packets on their way out to another node: from the node.
@@ -89,7 +92,8 @@ impl Flow<'_> {
             ..*self.dialled
         };
         let Tuple { destination, source_port, destination_port, .. } = *self.dialled;
-        (key, self.rewrite(destination, destination_port, source_port, CONNECTION_REPLY))
+        let value = self.rewrite(destination, destination_port, source_port, CONNECTION_REPLY);
+        (key, Connection { counter_id: self.counter_id, ..value })
     }
 
     #[inline(always)]
@@ -106,7 +110,7 @@ impl Flow<'_> {
             source_port,
             destination_port,
             set_id: 0,
-            slot: 0,
+            counter_id: 0,
             flags: 0,
             state,
             seen,
@@ -267,6 +271,7 @@ mod tests {
             backend_port: 8080u16.to_be_bytes(),
             client_port: client_port.to_be_bytes(),
             now: 7,
+            counter_id: 9,
         }
     }
 
@@ -304,6 +309,17 @@ mod tests {
             let at_client = pass(routed, EGRESS, flow.reply_out());
             assert_eq!(at_client, tuple(EGRESS, (NODE, 30080), (CLIENT, 40000)));
         }
+    }
+
+    #[test]
+    fn packets_that_pass_two_hooks_are_counted_at_one() {
+        let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
+        let flow = flow(&dialled, 40000);
+        let port = 61000u16.to_be_bytes();
+        let ways = [flow.request_in(), flow.request_out(NODE, port)];
+        let back = [flow.reply_in(NODE, port), flow.reply_out()];
+        assert_eq!(ways.map(|(_, entry)| entry.counter_id), [9, 0]);
+        assert_eq!(back.map(|(_, entry)| entry.counter_id), [0, 9]);
     }
 
     #[test]

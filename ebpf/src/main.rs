@@ -7,12 +7,12 @@
 mod programs;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    macros::{cgroup_sock_addr, classifier, sock_ops},
+    programs::{SockAddrContext, SockOpsContext, TcContext},
 };
 use fairlead_ebpf::select::Origin;
 use programs::{
-    dial, peer,
+    dial, ended, peer,
     sockaddr::{Call, V4, V6},
     uplink,
 };
@@ -55,6 +55,14 @@ fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
     peer::getpeername(&Call::<V6>::new(ctx))
+}
+
+#[sock_ops]
+#[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
+fn socket_bytes(ctx: SockOpsContext) -> u32 {
+    ended::event(&ctx);
+    // Anything else would be an error to the kernel.
+    1
 }
 
 #[classifier]

@@ -2,6 +2,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod dial;
+pub(crate) mod ended;
 pub(crate) mod frame;
 pub(crate) mod live;
 pub(crate) mod maps;

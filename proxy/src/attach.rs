@@ -30,7 +30,7 @@ use crate::{
     error::Step,
     live::Live,
     maps::{ServiceCounts, kernel::KernelMaps},
-    object::{self, Loaded, Object, Tables},
+    object::{self, BYTES_PROGRAM, Loaded, Object, Tables},
     stale,
     sys::{self, LinkInfo, LinkTarget},
 };
@@ -156,8 +156,8 @@ impl Kernel {
         let write = || {
             let found = object.tables.settings()?;
             let netns_cookie = sys::network_namespace_cookie()?;
-            let counted = object.tables.sizes.counters;
-            let settings = settings::of(options, found.as_ref(), netns_cookie, counted);
+            let sizes = object.tables.sizes;
+            let settings = settings::of(options, found.as_ref(), netns_cookie, sizes);
             object.tables.set_settings(&settings)
         };
         write().map_err(|error| KernelError::system(Step::WriteNode, error))?;
@@ -200,6 +200,10 @@ impl Kernel {
             let pin = self.pins.cgroup_link(name);
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
+        }
+        let (bytes, _) = BYTES_PROGRAM;
+        if self.object.socket_programs.iter().all(|program| program.name != bytes) {
+            pins::detach(&self.pins.cgroup_link(bytes))?;
         }
         self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)

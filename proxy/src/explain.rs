@@ -232,7 +232,7 @@ impl PlannedMaps {
         let first = |is_ipv6: bool| {
             own.iter().find(|ip| ip.is_ipv6() == is_ipv6).map_or([0; 16], |ip| address(*ip))
         };
-        let settings = settings::of(&options, None, 0, 0);
+        let settings = settings::of(&options, None, 0, options.sizes);
         let settings = Settings { address_v4: first(false), address_v6: first(true), ..settings };
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
         let node_addresses = own.iter().map(|ip| (address(*ip), flags)).collect();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use fairlead_ebpf::abi::Reason;
+use fairlead_ebpf::abi::{Reason, ServiceBytes};
 
 pub use crate::image::{Capacities, Entry};
 use crate::{delta::Step, image::Image};
@@ -50,6 +50,8 @@ pub struct ServiceCounts {
     pub selected: u64,
     /// Those that were refused or dropped, and why; no reason is there with 0.
     pub refused: BTreeMap<Reason, u64>,
+    /// What passed, where that is counted.
+    pub bytes: ServiceBytes,
 }
 
 impl ServiceCounts {

@@ -9,12 +9,12 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, MapInfo, MapType, RingBuf},
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps},
 };
 use fairlead_ebpf::abi::{
     Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
     FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey, SETTINGS_INDEX,
-    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -39,6 +39,8 @@ pub struct MapSizes {
     /// Services that are counted: 8 bytes for each and each CPU the machine may ever have, taken at
     /// once. Fewer where that were more than 32 MiB, but not fewer than 16,384.
     pub counters: u32,
+    /// Services whose bytes are counted, 0: of none; as `counters`, with 32 bytes instead of 8.
+    pub bytes: u32,
     /// Reasons for which Services refused anything, of all Services.
     pub refusals: u32,
     /// Addresses of the node itself.
@@ -67,6 +69,7 @@ impl Default for MapSizes {
             backends: 1_048_576,
             maglev: 65_536,
             counters: 131_072,
+            bytes: 0,
             refusals: 16_384,
             node_addresses: 4096,
             datagram_peers: 65_536,
@@ -87,11 +90,14 @@ struct Expected {
     value_len: usize,
     /// `None`: its size is no setting.
     entries: Option<u32>,
+    /// Its size is worth more than its content.
+    is_remade: bool,
 }
 
 impl Expected {
     fn new<K, V>(name: &'static str, kind: MapType) -> Self {
-        Self { name, kind, key_len: size_of::<K>(), value_len: size_of::<V>(), entries: None }
+        let (key_len, value_len) = (size_of::<K>(), size_of::<V>());
+        Self { name, kind, key_len, value_len, entries: None, is_remade: false }
     }
 
     fn sized(self, entries: u32) -> Self {
@@ -112,6 +118,8 @@ pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
     ("sendmsg4", AttachType::SendMsg4),
     ("sendmsg6", AttachType::SendMsg6),
 ];
+/// Where bytes are counted, it comes after those.
+pub(crate) const BYTES_PROGRAM: (&str, AttachType) = ("socket_bytes", AttachType::SockOps);
 /// The programs for devices, and which devices each is for; in the same order.
 pub(crate) const DEVICE_PROGRAMS: [(&str, AttachType, DeviceUse); 3] = [
     ("uplink_egress", AttachType::TcxEgress, DeviceUse::All),
@@ -214,14 +222,23 @@ impl Object {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
-        let socket_programs = load_all(&mut ebpf, &SOCKET_PROGRAMS)?;
+        let bytes = (sizes.bytes > 0).then_some(BYTES_PROGRAM);
+        let socket_programs = SOCKET_PROGRAMS.into_iter().chain(bytes);
+        let socket_programs = socket_programs
+            .map(|(name, attach_type)| load_one(&mut ebpf, name, attach_type))
+            .collect::<Result<_, KernelError>>()?;
         let device_programs = DEVICE_PROGRAMS
             .iter()
             .map(|(name, attach_type, of)| Ok((load_one(&mut ebpf, name, *attach_type)?, *of)));
         let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
-        let (tables, live) = (Tables::take(&mut ebpf, cpus)?, take_live(&mut ebpf, cpus)?);
+        let (tables, live) = (Tables::take(&mut ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?);
         Ok(Self { socket_programs, device_programs, tables, live })
     }
+}
+
+/// Services of which each CPU has bytes; 0: bytes are not counted.
+fn bytes_per_cpu(sizes: MapSizes, cpus: u32) -> u32 {
+    if sizes.bytes == 0 { 0 } else { counters_per_cpu::<ServiceBytes>(sizes.bytes, cpus) }
 }
 
 /// The number of possible CPUs, which stays as it is until the machine starts again.
@@ -230,14 +247,17 @@ pub(crate) fn possible_cpus() -> io::Result<u32> {
     u32::try_from(cpus).map_err(io::Error::other)
 }
 
-fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 15] {
+fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 16] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
-    let counters = counters_per_cpu(sizes.counters, cpus).saturating_mul(cpus);
+    let counters = counters_per_cpu::<ServiceCounters>(sizes.counters, cpus).saturating_mul(cpus);
+    let bytes = bytes_per_cpu(sizes, cpus).saturating_mul(cpus).max(1);
     [
         Expected::new::<FrontendKey, FrontendEntry>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
         Expected::new::<MaglevKey, MaglevPart>(name::MAGLEV, Hash).sized(sizes.maglev),
         Expected::new::<u32, ServiceCounters>(name::COUNTERS, Array).sized(counters),
+        Expected { is_remade: true, ..Expected::new::<u32, ServiceBytes>(name::BYTES, Array) }
+            .sized(bytes),
         Expected::new::<RefusalKey, u64>(name::REFUSALS, PerCpuHash).sized(sizes.refusals),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
@@ -275,6 +295,10 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
         return Err(KernelError::Foreign { path: path.clone() });
     }
     if let Some(wanted) = map.entries.filter(|wanted| *wanted != info.max_entries()) {
+        if map.is_remade {
+            // Programs that still run keep the old one.
+            return fs::remove_file(path).map_err(|error| KernelError::pin(path, error));
+        }
         tracing::warn!(
             map = map.name,
             entries = info.max_entries(),
@@ -283,13 +307,6 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
         );
     }
     Ok(())
-}
-
-fn load_all(
-    ebpf: &mut Ebpf,
-    programs: &[(&'static str, AttachType)],
-) -> Result<Vec<Loaded>, KernelError> {
-    programs.iter().map(|(name, attach_type)| load_one(ebpf, name, *attach_type)).collect()
 }
 
 fn load_one(
@@ -309,16 +326,18 @@ fn load_one(
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program)?.load(),
+        Program::SockOps(_) => <&mut SockOps>::try_from(program)?.load(),
         _ => <&mut SchedClassifier>::try_from(program)?.load(),
     }
 }
 
 impl Tables {
-    fn take(ebpf: &mut Ebpf, cpus: u32) -> Result<Self, KernelError> {
+    fn take(ebpf: &mut Ebpf, cpus: u32, wanted: MapSizes) -> Result<Self, KernelError> {
         let (frontends, frontends_max) = take(ebpf, name::FRONTENDS)?;
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
         let (maglev, maglev_max) = take(ebpf, name::MAGLEV)?;
         let (counters, counters_max) = take(ebpf, name::COUNTERS)?;
+        let (bytes, bytes_max) = take(ebpf, name::BYTES)?;
         let (refusals, refusals_max) = take(ebpf, name::REFUSALS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
@@ -328,7 +347,8 @@ impl Tables {
         let (_, affinities_max) = take(ebpf, name::AFFINITIES)?;
         let (source_ranges, source_ranges_max) = take(ebpf, name::SOURCE_RANGES)?;
         let refusals = PerCpuTable::new(refusals, cpus as usize);
-        let counters = Counters::new((Table::new(counters), counters_max), refusals, cpus);
+        let bytes = (Table::new(bytes), bytes_max);
+        let counters = Counters::new((Table::new(counters), counters_max), bytes, refusals, cpus);
         let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
@@ -347,6 +367,7 @@ impl Tables {
                 backends: backends_max,
                 maglev: maglev_max,
                 counters: counted,
+                bytes: bytes_per_cpu(wanted, cpus),
                 refusals: refusals_max,
                 node_addresses: node_addresses_max,
                 datagram_peers: datagram_peers_max,

@@ -65,6 +65,7 @@ const ROOM: MapSizes = MapSizes {
     backends: 100,
     maglev: 100,
     counters: 100,
+    bytes: 0,
     refusals: 100,
     node_addresses: 100,
     datagram_peers: 512,

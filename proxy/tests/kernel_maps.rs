@@ -19,6 +19,7 @@ fn sizes() -> MapSizes {
         backends: 70_000,
         maglev: 70_000,
         counters: 70_000,
+        bytes: 16,
         refusals: 16,
         node_addresses: 16,
         datagram_peers: 16,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_proxy::Kernel;
+use fairlead_proxy::{Kernel, KernelOptions, MapSizes};
 use support::world::world;
 
 mod support {
@@ -15,7 +15,9 @@ mod support {
 #[test]
 fn programs_load_within_their_instruction_budgets() {
     world("programs_load_within_their_instruction_budgets", |world| {
-        let kernel = Kernel::open(&world.options()).unwrap();
+        let sizes = MapSizes { bytes: 8, ..MapSizes::default() };
+        let options = KernelOptions { sizes, ..world.options() };
+        let kernel = Kernel::open(&options).unwrap();
         let verified = kernel.verified_instructions();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
@@ -27,6 +29,7 @@ fn programs_load_within_their_instruction_budgets() {
             ("recvmsg6", 120),
             ("getpeername4", 60),
             ("getpeername6", 80),
+            ("socket_bytes", 2000),
             ("uplink_ingress", 110_000),
             ("pod_ingress", 120_000),
             ("uplink_egress", 40_000),

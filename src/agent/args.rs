@@ -311,6 +311,9 @@ pub(crate) struct ProxyArgs {
     /// Room for so many ranges of loadBalancerSourceRanges, of all Services together
     #[arg(long, value_name = "N", default_value_t = 65_536, env = "FAIRLEAD_SOURCE_RANGES_MAX")]
     pub(crate) source_ranges_max: u32,
+    /// Count what Services' clients send and get: connections by socket when they close, others by packet
+    #[arg(long, env = "FAIRLEAD_COUNT_BYTES")]
+    pub(crate) count_bytes: bool,
     /// Drop packets to addresses in these ranges that no Service has, besides those of ServiceCIDR objects:
     /// the API server's --service-cluster-ip-range, where it has no such objects (before 1.33)
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]

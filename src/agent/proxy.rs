@@ -266,6 +266,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
             source_ranges: args.source_ranges_max,
             // A Service has two at least: a port, and every other port.
             counters: args.frontends_max.div_ceil(2),
+            bytes: if args.count_bytes { args.frontends_max.div_ceil(2) } else { 0 },
             ..MapSizes::default()
         },
         node_port_addresses,
@@ -328,6 +329,25 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
                 text,
                 "fairlead_service_rejected_total{{namespace=\"{namespace}\",service=\"{name}\",\
                  reason=\"{reason}\"}} {count}"
+            );
+        }
+    }
+    if kernel.sizes().bytes > 0 {
+        let bytes = || owned().map(|(key, counters)| (key, counters.bytes));
+        write_bytes(text, "packet", bytes().map(|(key, b)| (key, [b.packets_to, b.packets_from])));
+        write_bytes(text, "socket", bytes().map(|(key, b)| (key, [b.sockets_to, b.sockets_from])));
+    }
+}
+
+/// What passed towards Services and back; nothing of those of which nothing did.
+fn write_bytes<'a>(text: &mut String, of: &str, bytes: impl Iterator<Item = (&'a Key, [u64; 2])>) {
+    let _ = writeln!(text, "# TYPE fairlead_service_{of}_bytes_total counter");
+    for (Key { namespace, name }, both) in bytes.filter(|(_, both)| *both != [0; 2]) {
+        for (direction, count) in ["to_service", "from_service"].into_iter().zip(both) {
+            let _ = writeln!(
+                text,
+                "fairlead_service_{of}_bytes_total{{namespace=\"{namespace}\",service=\"{name}\",\
+                 direction=\"{direction}\"}} {count}"
             );
         }
     }

@@ -23,12 +23,13 @@ enum End {
 const ENDS: [End; 4] = [End::Killed, End::KilledAtItsStart, End::Asked, End::Upgraded];
 /// To the next agent these are some other version's. What connections are remembered by keeps its
 /// layout, or they could not go on.
-const MAPS_OF_SERVICES: [&str; 9] = [
+const MAPS_OF_SERVICES: [&str; 10] = [
     "frontends",
     "backends",
     "maglev",
     "service_counters",
     "service_refusals",
+    "service_bytes",
     "source_ranges",
     "node_addresses",
     "settings",

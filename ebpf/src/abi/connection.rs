@@ -45,8 +45,9 @@ pub struct Connection {
     /// The backend set this connection's backend was last seen in; 0 for replies and for what
     /// leaves the node, which belong to no set.
     pub set_id: u32,
-    /// Its slot there.
-    pub slot: u32,
+    /// The service whose bytes its packets are, by `FrontendValue::counter_id`; 0: of none, or of one
+    /// that has them counted at another hook.
+    pub counter_id: u32,
     /// The backend's `BACKEND_*` flags.
     pub flags: u16,
     /// `CONNECTION_*`.

@@ -34,8 +34,8 @@ pub struct Settings {
     pub service_cidr_count: u32,
     /// Counters that each CPU has in `service_counters`.
     pub counters_per_cpu: u32,
-    /// Always 0.
-    pub zero: u32,
+    /// Services of which each CPU has bytes in `service_bytes`; 0: they are not counted.
+    pub bytes_per_cpu: u32,
     /// Where ClusterIPs come from: what is in them and not allotted is dropped.
     pub service_cidrs: [Cidr; CIDRS_MAX],
 }

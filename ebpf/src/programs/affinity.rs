@@ -38,8 +38,8 @@ pub(crate) fn known(
         return None;
     }
     let backend = Backend { address: met.address, port: met.port, flags: met.flags };
-    let slot = maps::find(set_id, count, &backend)?;
-    Some(Choice { set_id, slot, backend })
+    maps::find(set_id, count, &backend)?;
+    Some(Choice { set_id, backend })
 }
 
 /// Each use begins the time anew, as kube-proxy has it; within one second it is not written again.

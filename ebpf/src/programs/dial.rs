@@ -25,7 +25,6 @@ const TRIES: u32 = 3;
 #[derive(Clone, Copy)]
 pub(crate) struct Choice {
     pub(crate) set_id: u32,
-    pub(crate) slot: u32,
     pub(crate) backend: Backend,
 }
 
@@ -215,7 +214,7 @@ fn chosen(
         if let Some(slot) = slot(frontend, (set_id, count), client)
             && let Some(backend) = backend(key, frontend, &BackendKey { set_id, slot })
         {
-            return Ok(Choice { set_id, slot, backend });
+            return Ok(Choice { set_id, backend });
         }
         // The set was replaced between the look-ups: the frontend names the new one.
         let Some(newer) = tables.frontend(key) else { break };

@@ -130,6 +130,13 @@ impl Frame {
         self.transport as usize
     }
 
+    /// Bytes of the packet, headers included. What is longer than a header can say was merged of segments.
+    #[inline(always)]
+    pub(super) fn ip_len(&self, ctx: &TcContext) -> u32 {
+        let end = if ctx.len() > read::IPV4_LEN_MAX { ctx.len() } else { self.end };
+        end.wrapping_sub(u32::try_from(ETHERNET_HEADER_LEN).unwrap_or_default())
+    }
+
     /// Bytes from the transport header to the end of the packet.
     #[inline(always)]
     pub(super) fn transport_len(&self) -> u32 {

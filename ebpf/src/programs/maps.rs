@@ -17,7 +17,7 @@ use fairlead_ebpf::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
         FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
         NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey,
-        SETTINGS_INDEX, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+        SETTINGS_INDEX, ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -56,6 +56,9 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map(name = "service_counters_v5")]
 static SERVICE_COUNTERS: Array<ServiceCounters, 1, MAPPED> = Array::new();
 
+#[btf_map(name = "service_bytes_v1")]
+static SERVICE_BYTES: Array<ServiceBytes, 1, MAPPED> = Array::new();
+
 #[btf_map(name = "service_refusals_v1")]
 static SERVICE_REFUSALS: PerCpuHashMap<RefusalKey, u64, 1, ON_DEMAND> = PerCpuHashMap::new();
 
@@ -68,10 +71,10 @@ pub(crate) static PEERS: SkStorage<SocketPeer> = SkStorage::new();
 #[btf_map(name = "datagram_peers_v1")]
 pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
 
-#[btf_map(name = "connections_v2")]
+#[btf_map(name = "connections_v3")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
-#[btf_map(name = "openings_v1")]
+#[btf_map(name = "openings_v2")]
 pub(crate) static OPENINGS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
 #[btf_map(name = "fragments_v1")]
@@ -281,6 +284,44 @@ fn counters(counter_id: u32) -> Option<*mut ServiceCounters> {
     counters
 }
 
+/// Adds a packet of this length, where bytes are counted.
+#[inline(always)]
+pub(crate) fn add_packet(counter_id: u32, is_reply: bool, len: u32) {
+    if let Some(bytes) = bytes(counter_id) {
+        let field = if is_reply {
+            // SAFETY: a map value, valid under RCU; only the address of the field is taken.
+            unsafe { &raw mut (*bytes).packets_from }
+        } else {
+            // SAFETY: as above.
+            unsafe { &raw mut (*bytes).packets_to }
+        };
+        add(field, len.into());
+    }
+}
+
+/// Adds what a socket sent and received, where bytes are counted.
+#[inline(always)]
+pub(crate) fn add_socket(counter_id: u32, sent: u64, received: u64) {
+    if let Some(bytes) = bytes(counter_id) {
+        // SAFETY: a map value, valid under RCU; only the address of the field is taken.
+        add(unsafe { &raw mut (*bytes).sockets_to }, sent);
+        // SAFETY: as above.
+        add(unsafe { &raw mut (*bytes).sockets_from }, received);
+    }
+}
+
+/// This CPU's; none for packets and sockets that are no service's.
+#[inline(always)]
+fn bytes(counter_id: u32) -> Option<*mut ServiceBytes> {
+    let per_cpu = settings()?.bytes_per_cpu;
+    if counter_id == 0 || per_cpu == 0 {
+        return None;
+    }
+    // SAFETY: a helper without pointers.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    SERVICE_BYTES.get_ptr_mut(ServiceCounters::place(counter_id, cpu, per_cpu)?)
+}
+
 /// Counts under a reason.
 #[inline(always)]
 pub(crate) fn count(reason: Reason) {
@@ -289,11 +330,16 @@ pub(crate) fn count(reason: Reason) {
     }
 }
 
+#[inline(always)]
+pub(crate) fn add_one(counter: *mut u64) {
+    add(counter, 1);
+}
+
 /// Not atomic (the target has no compare-and-swap, so Rust has no `fetch_add` there): per CPU only
 /// what interrupts or preempts a socket call between load and store can lose a count.
 #[inline(always)]
-pub(crate) fn add_one(counter: *mut u64) {
+fn add(counter: *mut u64, more: u64) {
     // SAFETY: a map value of this CPU: aligned to 8 and valid under RCU.
     let counter = unsafe { &mut *counter };
-    *counter = counter.wrapping_add(1);
+    *counter = counter.wrapping_add(more);
 }

@@ -99,11 +99,11 @@ pub(crate) fn store(key: &Tuple, value: &Connection) -> bool {
     maps::OPENINGS.insert(key, value, BPF_ANY.into()).is_ok()
 }
 
-/// The connection's backend has another place now.
+/// The connection's backend is in another set now.
 #[inline(never)]
 pub(crate) fn moved(key: &Tuple, connection: &Connection) {
     if let Some(entry) = entry(key) {
-        (entry.set_id, entry.slot) = (connection.set_id, connection.slot);
+        entry.set_id = connection.set_id;
     }
 }
 

@@ -7,8 +7,9 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, Backend, Connection, EGRESS, EVENT_DROPPED, FRONTEND_FOREIGN,
-        FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
+        Address, BACKEND_LOCAL, Backend, CONNECTION_REPLY, Connection, EGRESS, EVENT_DROPPED,
+        FRONTEND_FOREIGN, FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason,
+        SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
     dialled,
@@ -116,7 +117,13 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
         frame.rewrite(ctx, &rewritten(&frame.tuple, &frame.found))
     };
     match done {
-        Ok(()) => NEXT,
+        Ok(()) => {
+            if !frame.is_error() {
+                let is_reply = frame.found.state & CONNECTION_REPLY != 0;
+                maps::add_packet(frame.found.counter_id, is_reply, frame.ip_len(ctx));
+            }
+            NEXT
+        }
         Err(_) => drop_for(Reason::NotRewritten),
     }
 }
@@ -136,8 +143,10 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
         port: connection.destination_port,
         flags: connection.flags & BACKEND_LOCAL,
     };
-    let Some(slot) = maps::find(set_id, count, &backend) else { return false };
-    (connection.set_id, connection.slot) = (set_id, slot);
+    if maps::find(set_id, count, &backend).is_none() {
+        return false;
+    }
+    connection.set_id = set_id;
     track::moved(tuple, connection);
     true
 }
@@ -154,6 +163,7 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin, account: &mu
         backend_port: [0; 2],
         client_port: tuple.source_port,
         now: maps::now(),
+        counter_id: 0,
     };
     let verdict = pick(&mut flow, connection, origin, account);
     if verdict != OPENED {
@@ -204,6 +214,7 @@ fn open_beside(tuple: &Tuple, connection: &mut Connection, account: &mut Account
         backend_port: tuple.destination_port,
         client_port: tuple.source_port,
         now: maps::now(),
+        counter_id: 0,
     };
     if !track::is_contested(&flow) {
         return NEXT;
@@ -223,8 +234,8 @@ fn stored(is_stored: bool, account: &mut Account) -> i32 {
 #[inline(never)]
 fn store_request(flow: &Flow<'_>, connection: &mut Connection) -> bool {
     let (key, request_in) = flow.request_in();
-    let Connection { set_id, slot, flags, .. } = *connection;
-    *connection = Connection { set_id, slot, flags, ..request_in };
+    let Connection { set_id, flags, .. } = *connection;
+    *connection = Connection { set_id, flags, ..request_in };
     store(&key, connection)
 }
 
@@ -252,16 +263,16 @@ fn pick(
     let Tuple { source, source_port, protocol, .. } = flow.dialled;
     let end = Some((*source_port, *protocol));
     let client = Client { origin, identity: source, random: dial::random(), flow: end };
-    let Choice { set_id, slot, backend } =
-        match dial::choose(tables, (&key, frontend), &client, account) {
-            Ok(choice) => choice,
-            Err(Refusal::Drop) => return DROP,
-            Err(Refusal::Reject) => return REJECT,
-        };
+    let Choice { set_id, backend } = match dial::choose(tables, (&key, frontend), &client, account)
+    {
+        Ok(choice) => choice,
+        Err(Refusal::Drop) => return DROP,
+        Err(Refusal::Reject) => return REJECT,
+    };
     flow.backend = backend.address;
     flow.backend_port = backend.port;
+    flow.counter_id = frontend.counter_id;
     connection.set_id = set_id;
-    connection.slot = slot;
     connection.flags = backend.flags;
     OPENED
 }

@@ -10,7 +10,7 @@ use fairlead_ebpf::{
 };
 use ipnetwork::IpNetwork;
 
-use super::KernelOptions;
+use super::{KernelOptions, MapSizes};
 
 /// What is known of the node's addresses and of Service ranges from an earlier start holds until
 /// they are read anew.
@@ -18,7 +18,7 @@ pub(crate) fn of(
     options: &KernelOptions,
     found: Option<&Settings>,
     netns_cookie: u64,
-    counters_per_cpu: u32,
+    sizes: MapSizes,
 ) -> Settings {
     let (service_cidrs, service_cidr_count) = match found {
         Some(found) if options.service_cidrs.is_empty() => {
@@ -40,7 +40,8 @@ pub(crate) fn of(
         flags,
         service_cidr_count,
         service_cidrs,
-        counters_per_cpu,
+        counters_per_cpu: sizes.counters,
+        bytes_per_cpu: sizes.bytes,
         ..found.copied().unwrap_or_else(Settings::zeroed)
     }
 }

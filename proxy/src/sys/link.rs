@@ -19,6 +19,7 @@ const BPF_F_BEFORE: u32 = 8;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttachType {
+    SockOps = 3,
     Connect4 = 10,
     Connect6 = 11,
     SendMsg4 = 14,

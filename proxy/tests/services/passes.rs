@@ -110,7 +110,7 @@ fn restart_keeps_counters_and_sweeps_what_ended_meanwhile() {
     let mut maps = sync.into_maps();
     // Nobody dialled s0; of s1 and s2 the programs counted, and of one long gone.
     for (id, selected) in [(ids[1], 1), (ids[2], 2), (77, 3)] {
-        maps.counters_mut().insert(id, ServiceCounts { selected, refused: BTreeMap::new() });
+        maps.counters_mut().insert(id, ServiceCounts { selected, ..ServiceCounts::default() });
     }
     let snapshot = cluster.apply([delete(Kind::Service, "s1")]);
     let mut restarted = Synchroniser::new(maps, NODE);
@@ -145,7 +145,11 @@ fn an_id_is_given_again_when_it_has_rested_and_begins_with_zero() {
     };
     let (a, b) = (id_of(&sync, "a").unwrap(), id_of(&sync, "b").unwrap());
     assert_eq!([a.min(b), a.max(b)], [1, 2], "from the first on, side by side");
-    let counted = ServiceCounts { selected: 7, refused: [(Reason::NoBackends, 1)].into() };
+    let counted = ServiceCounts {
+        selected: 7,
+        refused: [(Reason::NoBackends, 1)].into(),
+        ..ServiceCounts::default()
+    };
     sync.maps_mut().counters_mut().extend([(a, counted.clone()), (b, counted.clone())]);
 
     // Everything that is counted has an owner: the next one is served all the same.
@@ -174,7 +178,7 @@ fn counters_of_a_deleted_service_are_not_inherited_with_its_address() {
     let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
     sync.reconcile(&cluster.apply([put_service(service("old", "10.96.0.1"))]));
     let old = sync.status().counter_owners;
-    let counted = ServiceCounts { selected: 1, refused: BTreeMap::new() };
+    let counted = ServiceCounts { selected: 1, ..ServiceCounts::default() };
     sync.maps_mut().counters_mut().extend(old.keys().map(|id| (*id, counted.clone())));
     let new = [delete(Kind::Service, "old"), put_service(service("new", "10.96.0.1"))];
     sync.reconcile(&cluster.apply(new));
@@ -343,7 +347,7 @@ fn counters_that_cannot_be_set_to_zero_are_given_to_nobody() {
     };
     sync.reconcile(&cluster.apply([put_service(service("a", "10.96.0.1"))]));
     let a = owner(&sync);
-    let counted = ServiceCounts { selected: 1, refused: BTreeMap::new() };
+    let counted = ServiceCounts { selected: 1, ..ServiceCounts::default() };
     sync.maps_mut().maps.counters_mut().insert(a, counted);
     sync.reconcile(&cluster.apply([delete(Kind::Service, "a")]));
     for expected in [None, Some("counters: will not"), Some("counters: will not")] {

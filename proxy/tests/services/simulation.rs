@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    sync::LazyLock,
 };
 
 use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart};
@@ -68,7 +69,8 @@ impl Watched {
 }
 
 /// What a Service has once a frontend of it was dialled.
-const COUNTED: ServiceCounts = ServiceCounts { selected: 1, refused: BTreeMap::new() };
+static COUNTED: LazyLock<ServiceCounts> =
+    LazyLock::new(|| ServiceCounts { selected: 1, ..ServiceCounts::default() });
 
 /// Slots and table of a set.
 type Content = (Vec<Backend>, Vec<MaglevPart>);
@@ -144,7 +146,7 @@ impl Run {
             // Programs count whatever a frontend names.
             let named: Vec<u32> =
                 watched.maps.image().frontends.values().map(|value| value.counter_id).collect();
-            let counted = named.into_iter().map(|id| (id, COUNTED));
+            let counted = named.into_iter().map(|id| (id, COUNTED.clone()));
             watched.maps.counters_mut().extend(counted);
             watched.lasting = there.into_iter().filter(|key| wanted.is_wanted(key)).collect();
             maps.revive(faults);

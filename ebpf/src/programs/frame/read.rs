@@ -12,7 +12,7 @@ use crate::programs::{low_half, maps};
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 /// Length of the largest frame whose IPv4 header can say its length.
-const IPV4_LEN_MAX: u32 = 14 + 0xffff;
+pub(super) const IPV4_LEN_MAX: u32 = 14 + 0xffff;
 
 impl Frame {
     /// Reads the frame that passes `hook`.

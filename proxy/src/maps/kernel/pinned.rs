@@ -9,7 +9,7 @@ use std::{
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
     Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, RefusalKey,
-    ServiceCounters, Settings, SourceRangeKey, name,
+    ServiceBytes, ServiceCounters, Settings, SourceRangeKey, name,
 };
 
 use super::{Counters, KernelMaps};
@@ -34,13 +34,15 @@ impl KernelMaps {
         let (backends, backends_max) = open::<BackendKey, Backend>(&maps.join(name::BACKENDS))?;
         let (maglev, maglev_max) = open::<MaglevKey, MaglevPart>(&maps.join(name::MAGLEV))?;
         let (counters, counters_max) = open::<u32, ServiceCounters>(&maps.join(name::COUNTERS))?;
+        let (bytes, bytes_max) = open::<u32, ServiceBytes>(&maps.join(name::BYTES))?;
         let (refusals, _) = open::<RefusalKey, u64>(&maps.join(name::REFUSALS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
         let cpus =
             possible_cpus().map_err(|error| KernelError::system(Step::ReadCounters, error))?;
         let refusals = PerCpuTable::new(refusals, cpus as usize);
-        let counters = Counters::new((Table::new(counters), counters_max), refusals, cpus);
+        let bytes = (Table::new(bytes), bytes_max);
+        let counters = Counters::new((Table::new(counters), counters_max), bytes, refusals, cpus);
         let counted = counters.per_cpu();
         Ok(Self {
             frontends: Table::new(frontends),
