@@ -334,19 +334,31 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
     }
     if kernel.sizes().bytes > 0 {
         let bytes = || owned().map(|(key, counters)| (key, counters.bytes));
-        write_bytes(text, "packet", bytes().map(|(key, b)| (key, [b.packets_to, b.packets_from])));
-        write_bytes(text, "socket", bytes().map(|(key, b)| (key, [b.sockets_to, b.sockets_from])));
+        write_bytes(
+            text,
+            "fairlead_service_packet_bytes_total",
+            bytes().map(|(key, b)| (key, [b.packets_to, b.packets_from])),
+        );
+        write_bytes(
+            text,
+            "fairlead_service_socket_bytes_total",
+            bytes().map(|(key, b)| (key, [b.sockets_to, b.sockets_from])),
+        );
     }
 }
 
 /// What passed towards Services and back; nothing of those of which nothing did.
-fn write_bytes<'a>(text: &mut String, of: &str, bytes: impl Iterator<Item = (&'a Key, [u64; 2])>) {
-    let _ = writeln!(text, "# TYPE fairlead_service_{of}_bytes_total counter");
+fn write_bytes<'a>(
+    text: &mut String,
+    metric: &str,
+    bytes: impl Iterator<Item = (&'a Key, [u64; 2])>,
+) {
+    let _ = writeln!(text, "# TYPE {metric} counter");
     for (Key { namespace, name }, both) in bytes.filter(|(_, both)| *both != [0; 2]) {
         for (direction, count) in ["to_service", "from_service"].into_iter().zip(both) {
             let _ = writeln!(
                 text,
-                "fairlead_service_{of}_bytes_total{{namespace=\"{namespace}\",service=\"{name}\",\
+                "{metric}{{namespace=\"{namespace}\",service=\"{name}\",\
                  direction=\"{direction}\"}} {count}"
             );
         }

@@ -139,7 +139,7 @@ async fn get(port: u16, path: &str) -> std::io::Result<String> {
 #[test]
 fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
     let world = World::with_pods(2);
-    let _agent = world.agent();
+    let _agent = world.agent_with(&["--count-bytes"]);
     let runtime = world.runtime("node");
     let prometheus = Prometheus::start(&world);
     let page = |port: u16, path: &str| {
@@ -164,10 +164,21 @@ fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
     traffic();
     let metrics = page(10249, "/metrics");
     let told = names(&metrics);
-    for map in ["frontends", "backends", "maglev", "source-ranges", "counters", "connections"] {
+    for map in
+        ["frontends", "backends", "maglev", "source-ranges", "counters", "refusals", "connections"]
+    {
         for name in ["fairlead_map_entries", "fairlead_map_entries_max"] {
             assert!(metrics.contains(&format!("{name}{{map=\"{map}\"}} ")), "{name} of {map}");
         }
+    }
+    let labels = |service: &str| format!("namespace=\"default\",service=\"{service}\"");
+    for series in [
+        format!("connections_total{{{}}} ", labels("hello")),
+        format!("rejected_total{{{},reason=\"no_backends\"}} ", labels("empty")),
+        format!("socket_bytes_total{{{},direction=\"to_service\"}} ", labels("hello")),
+        format!("socket_bytes_total{{{},direction=\"from_service\"}} ", labels("hello")),
+    ] {
+        assert!(metrics.contains(&format!("fairlead_service_{series}")), "{series}:\n{metrics}");
     }
     let queries = queries();
     let asked: BTreeSet<String> = queries.iter().flat_map(|query| names(query)).collect();
