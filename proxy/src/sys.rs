@@ -15,7 +15,7 @@ pub(crate) use bpf::{pin, pinned, test_run};
 pub(crate) use link::{
     AttachType, LinkInfo, LinkTarget, create_link, detach_link, link_info, update_link,
 };
-pub(crate) use mapped::Mapped;
+pub(crate) use mapped::{Mapped, Word};
 pub(crate) use mount::{is_bpf_file_system, mount_bpf_file_system};
 pub(crate) use socket::{network_namespace_cookie, watched};
 pub(crate) use table::{PerCpuTable, Table};

@@ -6,16 +6,28 @@ use std::{
     os::fd::{AsFd, AsRawFd as _},
     ptr::{self, NonNull},
     slice,
-    sync::atomic::AtomicU64,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Words after which a page begins, however large pages are.
 const PAGE_WORDS: usize = (64 << 10) / mem::size_of::<u64>();
 
-/// The values of an array map, which programs write meanwhile. Read only.
+/// A word that programs write meanwhile. Its page is read only: a store would end the process, so there
+/// is none.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Word(AtomicU64);
+
+impl Word {
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The values of an array map.
 #[derive(Debug)]
 pub(crate) struct Mapped {
-    start: NonNull<AtomicU64>,
+    start: NonNull<Word>,
     words: usize,
     /// Words before those that were asked for, from where a page begins.
     before: usize,
@@ -48,10 +60,11 @@ impl Mapped {
         Ok(Self { start, words, before })
     }
 
-    /// The words, to be loaded with `Ordering::Relaxed` and never stored.
-    pub(crate) fn words(&self) -> &[AtomicU64] {
+    /// The words that were asked for.
+    pub(crate) fn words(&self) -> &[Word] {
         // SAFETY: so many are mapped, at the start of a page, until this is dropped; the kernel checked
-        // that the map is as long. Relaxed loads of a word are allowed where only others may write.
+        // that the map is as long. A `Word` is laid out as the `u64` there; relaxed loads of one are
+        // allowed in pages that this process may only read (std::sync::atomic).
         let all = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) };
         all.get(self.before..).unwrap_or_default()
     }

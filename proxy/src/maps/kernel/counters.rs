@@ -1,10 +1,6 @@
 //! What became of connections, by service and CPU.
 
-use std::{
-    collections::BTreeMap,
-    io, mem,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::BTreeMap, io, mem};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use fairlead_ebpf::abi::{COUNTERS_PER_LINE, Reason, RefusalKey, ServiceBytes, ServiceCounters};
@@ -12,7 +8,7 @@ use fairlead_ebpf::abi::{COUNTERS_PER_LINE, Reason, RefusalKey, ServiceBytes, Se
 use crate::{
     hash::FastSet,
     maps::ServiceCounts,
-    sys::{Mapped, PerCpuTable, Table},
+    sys::{Mapped, PerCpuTable, Table, Word},
 };
 
 /// What the counters of all CPUs take together, where that is enough for [`PER_CPU_MIN`] of each.
@@ -134,7 +130,7 @@ impl<V: NoUninit + AnyBitPattern> Dense<V> {
             let mapped = Mapped::read(&self.table, from..from + len)?;
             let (counters, _) = mapped.words().as_chunks::<WORDS>();
             for (id, words) in (first..).zip(counters) {
-                let words = words.each_ref().map(|word: &AtomicU64| word.load(Ordering::Relaxed));
+                let words = words.each_ref().map(Word::load);
                 if words != [0; WORDS] {
                     take(id, words);
                 }
