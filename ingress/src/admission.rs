@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 pub use self::scan::{Finding, Scanner};
-use crate::{config::Limits, counters::Refused, host, path};
+use crate::{codec::h2::Protocol, config::Limits, counters::Refused, host, path};
 
 /// Fields of one request; hyper holds HTTP/1 to the same number.
 const FIELDS_MAX: usize = 100;
@@ -110,8 +110,8 @@ fn authority(head: &Parts) -> Result<(&str, Option<&HeaderValue>), Refused> {
 
 fn websocket(head: &Parts) -> Option<Websocket> {
     if head.method == Method::CONNECT {
-        let protocol = head.extensions.get::<hyper::ext::Protocol>()?;
-        return (protocol.as_str() == "websocket").then_some(Websocket::Connect);
+        let protocol = head.extensions.get::<Protocol>()?;
+        return (protocol.as_bytes() == b"websocket").then_some(Websocket::Connect);
     }
     is_websocket(head).then_some(Websocket::Upgrade)
 }

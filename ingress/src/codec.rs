@@ -1,10 +1,12 @@
-//! HTTP/1.1 as endpoints speak it: requests written, answers read. Pure: bytes in, bytes out.
+//! HTTP by the byte. HTTP/1.1 as endpoints speak it is here: requests written, answers read. Pure:
+//! bytes in, bytes out. HTTP/2 as clients speak it is in [`h2`].
 //!
 //! An endpoint is a tenant's: what it says is refused in doubt, because two readings of one answer
 //! would put one client's answer in front of another (response queue poisoning).
 
 mod answer;
 mod body;
+pub(crate) mod h2;
 mod request;
 
 use http::HeaderName;

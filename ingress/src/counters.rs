@@ -21,7 +21,7 @@ const CODES: usize = 500;
 /// Why a request was not routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
-    /// Not HTTP, or HTTP that hyper will not parse (400, 414, 431 by itself).
+    /// Not HTTP, or HTTP that is not parsed (400, 414, 431 by itself; over HTTP/2 a reset).
     Malformed,
     /// No Host, and not HTTP/1.0.
     HostMissing,
@@ -61,13 +61,15 @@ pub enum Refused {
     Blocked,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
+    /// An HTTP/2 connection that kept us busy for nothing, closed.
+    Flood,
     /// A connection above the limit, closed at once.
     ConnectionLimit,
 }
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 21] = [
+    pub const ALL: [Refused; 22] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -88,6 +90,7 @@ impl Refused {
         Refused::Certificate,
         Refused::Blocked,
         Refused::ProxyHeader,
+        Refused::Flood,
         Refused::ConnectionLimit,
     ];
 
@@ -114,6 +117,7 @@ impl Refused {
             Refused::Certificate => "certificate",
             Refused::Blocked => "blocked",
             Refused::ProxyHeader => "proxy_header",
+            Refused::Flood => "flood",
             Refused::ConnectionLimit => "connection_limit",
         }
     }
@@ -127,6 +131,7 @@ impl Refused {
             Refused::FieldsTooMany => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refused::Address | Refused::Certificate | Refused::Blocked => StatusCode::FORBIDDEN,
             Refused::Authentication => StatusCode::UNAUTHORIZED,
+            Refused::Flood => StatusCode::TOO_MANY_REQUESTS,
             // nginx: limit_req_status, limit_conn_status; ingress-nginx: a denied location.
             Refused::RequestRate
             | Refused::ClientConnections

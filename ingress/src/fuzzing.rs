@@ -12,6 +12,7 @@ pub use self::{
     objects::{annotations, options, streams},
     spelling::{host, path},
 };
+pub use crate::codec::h2::fuzzing::{fields as h2_fields, frames as h2_frames};
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
@@ -30,6 +31,8 @@ mod tests {
         replay("ingress_request", request);
         replay("ingress_answer", answer);
         replay("ingress_fields", fields);
+        replay("ingress_h2_frames", h2_frames);
+        replay("ingress_h2_fields", h2_fields);
         replay("ingress_path", path);
         replay("ingress_host", host);
         replay("ingress_annotations", annotations);

@@ -26,6 +26,7 @@ use crate::support::{
     PATIENCE, World,
     client::{read_until, tls, trusting_anybody},
     config,
+    frames::{self, Field, Outcome},
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
 };
@@ -38,6 +39,8 @@ const CONNECTIONS: usize = 200;
 const PLAIN_BYTES_MAX: usize = 1_500;
 /// Besides, rustls: 4 KiB to read into, keys, secrets, the state of both directions.
 const TLS_BYTES_MAX: usize = 8_500;
+/// Besides the plain connection's: fields that have numbers, windows, what is left of streams.
+const HTTP2_BYTES_MAX: usize = 5_000;
 /// What is allocated once is no connection's.
 const WARM_UP: usize = 10;
 /// The allocator tells nobody that something was freed.
@@ -46,6 +49,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 /// Answered before its body is looked at.
 const UNWANTED: &[u8] = b"HEAD / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 3\r\n\r\nabc";
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug)]
+enum Speaks {
+    Http1,
+    Tls,
+    /// Without encryption, which would be TLS's memory once more.
+    Http2,
+}
 
 /// How a client comes to be idle.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +90,22 @@ async fn become_idle<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, idle: Id
 }
 
 /// The other side is this process, too: only its socket is kept.
-async fn open(world: &World, over_tls: bool, idle: Idle) -> std::net::TcpStream {
-    if !over_tls {
+async fn open(world: &World, speaks: Speaks, idle: Idle) -> std::net::TcpStream {
+    if let Speaks::Http2 = speaks {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        let fields: [Field<'_>; 4] = [
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":authority", b"a.example"),
+            (b":path", b"/"),
+        ];
+        if let Idle::Asked = idle {
+            let asked = frames::ask(&mut stream, &fields, 1);
+            assert_eq!(timeout(PATIENCE, asked).await.unwrap(), [Outcome::Status(200)]);
+        }
+        return stream.into_std().unwrap();
+    }
+    if let Speaks::Http1 = speaks {
         let mut stream = TcpStream::connect(world.http()).await.unwrap();
         become_idle(&mut stream, idle).await;
         return stream.into_std().unwrap();
@@ -89,11 +115,16 @@ async fn open(world: &World, over_tls: bool, idle: Idle) -> std::net::TcpStream 
     stream.into_inner().0.into_std().unwrap()
 }
 
-async fn open_many(world: &World, count: usize, tls: bool, idle: Idle) -> Vec<std::net::TcpStream> {
+async fn open_many(
+    world: &World,
+    count: usize,
+    speaks: Speaks,
+    idle: Idle,
+) -> Vec<std::net::TcpStream> {
     let before = world.running.counters().connections;
     let mut streams = Vec::with_capacity(count);
     for _ in 0..count {
-        streams.push(open(world, tls, idle).await);
+        streams.push(open(world, speaks, idle).await);
     }
     world.eventually(|counters| counters.connections >= before + count as u64).await;
     streams
@@ -108,12 +139,13 @@ async fn close_all(world: &World, streams: Vec<std::net::TcpStream>) {
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again() {
     let cases = [
-        ("plain", false, Idle::Silent, PLAIN_BYTES_MAX),
-        ("plain", false, Idle::Asked, PLAIN_BYTES_MAX),
-        ("plain", false, Idle::AskedInVain, PLAIN_BYTES_MAX),
-        ("TLS", true, Idle::Silent, TLS_BYTES_MAX),
-        ("TLS", true, Idle::Asked, TLS_BYTES_MAX),
-        ("TLS", true, Idle::AskedInVain, TLS_BYTES_MAX),
+        (Speaks::Http1, Idle::Silent, PLAIN_BYTES_MAX),
+        (Speaks::Http1, Idle::Asked, PLAIN_BYTES_MAX),
+        (Speaks::Http1, Idle::AskedInVain, PLAIN_BYTES_MAX),
+        (Speaks::Tls, Idle::Silent, TLS_BYTES_MAX),
+        (Speaks::Tls, Idle::Asked, TLS_BYTES_MAX),
+        (Speaks::Tls, Idle::AskedInVain, TLS_BYTES_MAX),
+        (Speaks::Http2, Idle::Asked, HTTP2_BYTES_MAX),
     ];
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
@@ -124,14 +156,14 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
     let world = World::with(config, objects).await;
     let mut plain = TcpStream::connect(world.http()).await.unwrap();
     let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
-    for (name, over_tls, idle, bytes_max) in cases {
+    for (speaks, idle, bytes_max) in cases {
         // As many as are counted: tables keep the size they once had.
-        let warm = open_many(&world, CONNECTIONS + WARM_UP, over_tls, idle).await;
+        let warm = open_many(&world, CONNECTIONS + WARM_UP, speaks, idle).await;
         close_all(&world, warm).await;
         ask(&mut plain).await;
         ask(&mut encrypted).await;
         let before = ALLOCATOR.current_usage();
-        let streams = open_many(&world, CONNECTIONS, over_tls, idle).await;
+        let streams = open_many(&world, CONNECTIONS, speaks, idle).await;
         let each = || ALLOCATOR.current_usage().saturating_sub(before) / CONNECTIONS;
         let settling = async {
             while each() > bytes_max {
@@ -139,7 +171,7 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
             }
         };
         let is_settled = timeout(PATIENCE, settling).await.is_ok();
-        assert!(is_settled, "{name}, {idle:?}: {} bytes a connection", each());
+        assert!(is_settled, "{speaks:?}, {idle:?}: {} bytes a connection", each());
         close_all(&world, streams).await;
     }
     // These have been at rest meanwhile.

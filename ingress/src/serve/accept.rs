@@ -13,8 +13,8 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{self, Client},
-    http1,
+    client::Client,
+    http1, http2,
     identity::Shown,
     listen::{BACKLOG, Listening},
     passthrough,
@@ -126,7 +126,7 @@ async fn handshake(stream: TcpStream, client: Rc<Client>) {
     let is_h2 = session.alpn_protocol() == Some(b"h2");
     client.connected(is_h2);
     if is_h2 {
-        Box::pin(client::http2(stream, client)).await;
+        Box::pin(http2::serve(stream, client)).await;
     } else {
         http1::serve(stream, client).await;
     }

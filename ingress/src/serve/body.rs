@@ -12,18 +12,20 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
     client::{Busy, Client},
     clock::Watch,
     gzip::Gzipped,
+    incoming::Incoming,
     pace::Paced,
+    pipe::Outflow,
     upstream::UpstreamConnection,
     upstream2::Stream2,
 };
 use crate::{
-    codec::{Malformed, announced},
+    codec::{Malformed, announced, h2},
     limiter::Slot,
     record::Record,
     routes::{Pace, Patience},
@@ -36,6 +38,9 @@ pub(crate) enum BodyError {
     /// The connection it came on failed.
     #[error("{0}")]
     Connection(#[from] hyper::Error),
+    /// The client broke off its stream.
+    #[error("{0}")]
+    Stream(#[from] h2::Broken),
     /// The endpoint's connection failed.
     #[error("the endpoint's connection broke: {0}")]
     Endpoint(#[from] io::Error),
@@ -82,6 +87,7 @@ pub(super) enum Source {
     Upstream(UpstreamBody),
     /// One of the others, made smaller.
     Gzipped(Box<Gzipped>),
+    Tunnel(Outflow),
 }
 
 /// A response's body. Reading it drives the connection it comes on.
@@ -99,7 +105,7 @@ pub(crate) enum Carrier {
     /// A connection of its own: the body is read from it.
     H1(Box<UpstreamConnection>),
     /// A stream; the connection has a task of its own.
-    H2(Incoming, Stream2),
+    H2(hyper::body::Incoming, Stream2),
 }
 
 impl Carrier {
@@ -199,6 +205,11 @@ impl ResponseBody {
         Self::text("")
     }
 
+    /// What a tunnel sends to a stream.
+    pub(super) fn tunnel(outflow: Outflow) -> Self {
+        Self::of(Source::Tunnel(outflow))
+    }
+
     fn of(source: Source) -> Self {
         Self { source, busy: None, record: None, extras: None }
     }
@@ -216,7 +227,7 @@ impl ResponseBody {
 
     /// No endpoint said it.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self.source.bare(), Source::Ours(_))
+        !matches!(self.source.bare(), Source::Upstream(_))
     }
 
     /// It is sent by gzip.
@@ -295,7 +306,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_paced(cx);
-        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (&self.record, &polled) {
+        // A tunnel counts for itself.
+        let record = self.record.as_ref().filter(|_| !matches!(self.source, Source::Tunnel(_)));
+        if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (record, &polled) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
         polled
@@ -305,6 +318,7 @@ impl Body for ResponseBody {
         self.rest() == 0
             && match &self.source {
                 Source::Ours(body) => body.is_end_stream(),
+                Source::Tunnel(_) => false,
                 Source::Upstream(body) => body.carrier.as_ref().is_none_or(Carrier::is_answered),
                 Source::Gzipped(body) => body.is_over(),
             }
@@ -313,6 +327,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         let hint = match &self.source {
             Source::Ours(body) => body.size_hint(),
+            Source::Tunnel(_) => SizeHint::default(),
             Source::Upstream(UpstreamBody { carrier: None, .. }) => SizeHint::with_exact(0),
             Source::Upstream(UpstreamBody { carrier: Some(carrier), .. }) => carrier.size_hint(),
             Source::Gzipped(_) => SizeHint::default(),
@@ -333,6 +348,7 @@ impl Source {
         match self {
             Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Upstream(body) => body.poll(cx),
+            Self::Tunnel(outflow) => outflow.poll(cx),
             Self::Gzipped(body) => body.poll(cx),
         }
     }
@@ -451,7 +467,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Err(_))) => Upload::Broken,
             Poll::Ready(None) => Upload::Done,
         });
-        polled.map_err(BodyError::from)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,4 +1,4 @@
-//! A client's connection: hyper drives it, deadlines and draining end it.
+//! A client's connection, as all that is served on it sees it: deadlines and draining end it.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -14,30 +14,19 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::{rt::Executor, server::conn, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::rt::Executor;
 use rustls::ProtocolVersion;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::spawn_local,
-};
+use tokio::task::spawn_local;
 
 use super::{
     clock::Watch,
-    exchange,
     fields::Origin,
     identity::Shown,
-    observed::{Observed, Observer},
+    observed::Observer,
     preamble::Ends,
     worker::{Open, Stage, Worker},
 };
 use crate::{admission::Finding, config::ForwardedHeaders, counters::Refused, routes::Upstream};
-
-/// RFC 9113 6.5.2, with CVE-2023-44487 (rapid reset) and CVE-2025-8671 (MadeYouReset) in mind.
-const PENDING_RESETS_MAX: usize = 20;
-const LOCAL_RESETS_MAX: usize = 64;
-const H2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// A client's connection, as requests on it see it.
 #[derive(Debug)]
@@ -175,6 +164,11 @@ impl Client {
         self.h2.get()
     }
 
+    /// There was a request.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get() > 0
+    }
+
     /// A request's head is there.
     pub(crate) fn begin(self: &Rc<Self>) -> Busy {
         self.begun.set(self.begun.get() + 1);
@@ -260,9 +254,7 @@ impl Drop for Busy {
         if client.requests.get() == 0 {
             // In HTTP/2 bytes may be frames of no stream: they do not begin a request.
             client.live.idle.store(!client.is_h2(), Relaxed);
-            if !client.is_h2() {
-                client.live.watch.rest_soon();
-            }
+            client.live.watch.rest_soon();
             client.live.watch.arm(client.worker.config().timeouts.keep_alive_idle_ms);
         }
     }
@@ -310,40 +302,10 @@ fn unpack(packed: u64) -> Option<Finding> {
     Some(Finding { request: packed >> REASON_BITS, reason })
 }
 
-/// Serves HTTP/2 on a connection until it ends.
-pub(super) async fn http2<S>(stream: S, client: Rc<Client>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let config = client.worker.config();
-    let limits = &config.limits;
-    let io = TokioIo::new(Observed::new(stream, client.live.clone()));
-    let service = service_fn(|request| exchange::handle(client.clone(), request));
-    let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
-    let mut connection = conn::http2::Builder::new(Local)
-        .max_concurrent_streams(limits.h2_streams_max)
-        .enable_connect_protocol()
-        .max_header_list_size(header_list_bytes)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .serve_connection(io, service);
-    let outcome = drive(&mut connection, &client, Stage::Draining, |connection| {
-        // GOAWAY twice: streams on their way are still served (RFC 9113 6.8).
-        connection.graceful_shutdown();
-    })
-    .await;
-    if matches!(outcome, End::Late) {
-        client.worker.counters.client_timeouts.add();
-    }
-}
-
 /// Polls a connection to its end.
 pub(super) async fn drive<C, T>(
     connection: &mut C,
     client: &Client,
-    told_at: Stage,
     mut tell: impl FnMut(Pin<&mut C>),
 ) -> End<T>
 where
@@ -352,9 +314,7 @@ where
     let mut told = false;
     poll_fn(|cx: &mut Context<'_>| {
         client.live.watch.register(cx.waker());
-        // A connection that has not brought its first request may still do so.
-        let told_at = if client.begun.get() > 0 { told_at } else { Stage::Closing };
-        if !told && client.worker.stage.get() >= told_at {
+        if !told && client.worker.stage.get() >= Stage::Closing {
             told = true;
             tell(Pin::new(connection));
         }

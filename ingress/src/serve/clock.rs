@@ -9,10 +9,11 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Poll, Waker},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::task::AtomicWaker;
+use http::HeaderValue;
 
 const NEVER: u64 = u64::MAX;
 const TICK_MS_MIN: u64 = 5;
@@ -27,6 +28,8 @@ pub(crate) struct Clock {
     tick_ms: u64,
     now_ms: Arc<AtomicU64>,
     watches: RefCell<Vec<Weak<Watch>>>,
+    /// As of which tick, and what it is.
+    date: RefCell<(u64, HeaderValue)>,
 }
 
 /// Deadlines of one connection. `Send`, because hyper wants that of upgradable connections.
@@ -54,6 +57,7 @@ impl Clock {
             tick_ms: (shortest_timeout_ms / TICKS_PER_TIMEOUT).clamp(TICK_MS_MIN, TICK_MS_MAX),
             now_ms: Arc::default(),
             watches: RefCell::default(),
+            date: RefCell::new((NEVER, HeaderValue::from_static(""))),
         }
     }
 
@@ -64,6 +68,18 @@ impl Clock {
     /// Milliseconds since the thread began, as of the last tick.
     pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms.load(Relaxed)
+    }
+
+    /// What a field says of the time, made once a tick.
+    pub(crate) fn date(&self) -> HeaderValue {
+        let mut date = self.date.borrow_mut();
+        let now = self.now_ms();
+        if date.0 != now
+            && let Ok(text) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+        {
+            *date = (now, text);
+        }
+        date.1.clone()
     }
 
     /// A new set of deadlines, none of them set.

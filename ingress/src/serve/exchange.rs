@@ -7,7 +7,7 @@ use http::{
     header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
 };
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::{
     answer,
@@ -19,6 +19,7 @@ use super::{
     forward::Errand,
     gates,
     gzip::{self, Taken},
+    incoming::Incoming,
     mirror,
     outgoing::{Outgoing, Passage, leave_unread},
     plan::{Plan, Unplanned, plan},

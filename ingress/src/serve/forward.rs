@@ -17,13 +17,13 @@ use super::{
     body::{Carrier, RequestBody, ResponseBody},
     client::Client,
     connect::{ConnectError, connect},
-    fields,
+    fields, pipe,
     plan::Plan,
     replay::Replay,
-    tunnel,
+    tunnel::{self, Down, Tunnel},
     upstream::{SendError, UpstreamConnection},
     upstream2::{self, Failed2},
-    websocket::Asked,
+    websocket::{Asked, Side},
     worker::Worker,
 };
 use crate::{
@@ -400,7 +400,18 @@ fn switch(
     fields::to_client(&mut head.headers);
     let mut response = Response::from_parts(head, ResponseBody::empty());
     asked.agree(&mut response);
-    client.becomes_tunnel();
-    spawn_local(tunnel::run(client.clone(), asked, stream, early));
+    let Asked { side, slot, record, .. } = asked;
+    let down = match side {
+        Side::Connection(on_upgrade) => {
+            client.becomes_tunnel();
+            Down::Connection(on_upgrade)
+        }
+        Side::Stream(body) => {
+            let (pipe, outflow) = pipe::pipe(body);
+            *response.body_mut() = ResponseBody::tunnel(outflow);
+            Down::Stream(pipe)
+        }
+    };
+    spawn_local(tunnel::run(client.clone(), Tunnel { down, up: stream, early, slot, record }));
     response
 }

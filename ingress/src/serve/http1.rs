@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Request;
 use hyper::{server::conn::http1::Builder, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -21,7 +22,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     client::{self, Client, End, Liveness},
-    exchange,
+    exchange, http2,
+    incoming::Incoming,
     observed::{Observed, Observer},
     prefixed::Prefixed,
     worker::Stage,
@@ -30,7 +32,7 @@ use crate::{admission::Scanner, counters::Refused};
 
 /// What a client may still send after an answer that did not wait for its request's end.
 const LINGER_BYTES_MAX: usize = 256 << 10;
-const LINGER_MS: u64 = 1_000;
+pub(super) const LINGER_MS: u64 = 1_000;
 /// hyper takes no smaller buffer.
 const BUFFER_BYTES_MIN: usize = 8 << 10;
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -68,7 +70,7 @@ enum Ended<S> {
 pub(super) async fn plain(stream: TcpStream, client: Rc<Client>) {
     if let Some((preface, stream)) = serve(stream, client.clone()).await {
         client.connected(true);
-        Box::pin(client::http2(Prefixed::new(preface, stream), client)).await;
+        Box::pin(http2::serve(Prefixed::new(preface, stream), client)).await;
     }
 }
 
@@ -117,13 +119,15 @@ where
     let limits = &config.limits;
     // What woke us may be no request.
     client.resumes();
-    let service = service_fn(|request| exchange::handle(client.clone(), request));
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        exchange::handle(client.clone(), request.map(Incoming::Http1))
+    });
     let mut connection = Builder::new()
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.buffer_bytes_max.max(BUFFER_BYTES_MIN))
         .serve_connection(TokioIo::new(bare), service)
         .with_upgrades();
-    let end = client::drive(&mut connection, client, Stage::Closing, |connection| {
+    let end = client::drive(&mut connection, client, |connection| {
         connection.graceful_shutdown();
     })
     .await;
@@ -158,7 +162,7 @@ where
 
 /// Reads on for a while after the answer: closing on unread bytes would reset the connection, and
 /// the client might never see why (RFC 9112 9.6).
-async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client) {
+pub(super) async fn linger<S: AsyncRead + Unpin>(mut stream: S, client: &Client) {
     client.watch().arm(LINGER_MS);
     let mut scrap = vec![0; 8 << 10];
     let mut left = LINGER_BYTES_MAX;

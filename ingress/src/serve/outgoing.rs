@@ -8,10 +8,7 @@ use http::{
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use hyper::{body::Body, upgrade::OnUpgrade};
 
 use super::{
     body::{RequestBody, ResponseBody},
@@ -19,6 +16,7 @@ use super::{
     fields::{self, Edit},
     forward::{self, Errand},
     gates,
+    incoming::Incoming,
     plan::Plan,
     websocket::Asked,
 };
@@ -85,7 +83,11 @@ impl Outgoing {
             return Err(Refused::Path.status());
         };
         let (most, patience) = (policy.body_bytes_max, &errand.patience);
-        let body = RequestBody::new(body, &head.headers, client, most, patience, plan.record);
+        // What follows a CONNECT is the tunnel's (RFC 8441 5).
+        let (body, tunnel) = match plan.websocket {
+            Some(Websocket::Connect) => (RequestBody::Empty, Some(body)),
+            _ => (RequestBody::new(body, &head.headers, client, most, patience, plan.record), None),
+        };
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = match plan.websocket {
             Some(_) => Method::GET,
@@ -94,13 +96,11 @@ impl Outgoing {
         *request.uri_mut() = uri;
         *request.headers_mut() = head.headers;
         let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
-        let asked = plan.websocket.map(|websocket| {
+        let asked = plan.websocket.map(|_| {
             let (slot, record) = (slot.take(), plan.record.clone());
-            Box::new(match websocket {
-                Websocket::Upgrade => Asked::by_upgrade(on_upgrade, slot, record),
-                Websocket::Connect => {
-                    Asked::by_connect(on_upgrade, slot, record, request.headers_mut())
-                }
+            Box::new(match tunnel {
+                None => Asked::by_upgrade(on_upgrade, slot, record),
+                Some(body) => Asked::by_connect(body, slot, record, request.headers_mut()),
             })
         });
         Ok(Self { request, asked, slot })

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
@@ -16,10 +17,18 @@ use super::{
     client::Client,
     clock::{Clock, Watch},
     observed::{Observed, Observer},
-    websocket::Asked,
+    pipe::Pipe,
     wire::Wire,
 };
-use crate::record::Record;
+use crate::{limiter::Slot, record::Record};
+
+/// The client's side.
+pub(super) enum Down {
+    /// A connection, once its 101 is written.
+    Connection(OnUpgrade),
+    /// A stream of one.
+    Stream(Pipe),
+}
 
 /// Any byte, either way, keeps the tunnel.
 struct Traffic {
@@ -53,19 +62,45 @@ impl Observer for Sent {
     fn blocked(&self) {}
 }
 
-/// Joins both sides; `early` is what the endpoint sent right after its 101.
-pub(super) async fn run(client: Rc<Client>, asked: Asked, upstream: Wire, early: Bytes) {
-    let Asked { on_upgrade, slot: _slot, record, .. } = asked;
-    // An error means that the client left before it saw the 101.
-    let Ok(upgraded) = on_upgrade.await else { return };
-    // An HTTP/2 connection is not idle while a tunnel is one of its streams.
-    let _busy = client.is_h2().then(|| client.hold());
+/// What both sides are, and what is told when they end.
+pub(super) struct Tunnel {
+    pub(super) down: Down,
+    pub(super) up: Wire,
+    /// What the endpoint sent right after its 101.
+    pub(super) early: Bytes,
+    pub(super) slot: Option<Slot>,
+    pub(super) record: Rc<Record>,
+}
+
+/// Joins both sides.
+pub(super) async fn run(client: Rc<Client>, tunnel: Tunnel) {
+    let Tunnel { down, up, early, slot: _slot, record } = tunnel;
+    match down {
+        Down::Connection(on_upgrade) => {
+            // An error means that the client left before it saw the 101.
+            let Ok(upgraded) = on_upgrade.await else { return };
+            join_after(&client, TokioIo::new(upgraded), up, early, record).await;
+        }
+        Down::Stream(pipe) => {
+            // The connection is not idle while a tunnel is one of its streams.
+            let _busy = client.hold();
+            join_after(&client, pipe, up, early, record).await;
+        }
+    }
+}
+
+async fn join_after<D: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client,
+    mut down: D,
+    up: Wire,
+    early: Bytes,
+    record: Rc<Record>,
+) {
     let worker = &client.worker;
-    let mut down = TokioIo::new(upgraded);
     if down.write_all(&early).await.is_ok() {
         record.sent(early.len());
-        let upstream = Observed::new(upstream, Sent(record));
-        join(&worker.clock, down, upstream, worker.config().timeouts.tunnel_idle_ms).await;
+        let up = Observed::new(up, Sent(record));
+        join(&worker.clock, down, up, worker.config().timeouts.tunnel_idle_ms).await;
     }
 }
 

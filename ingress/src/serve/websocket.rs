@@ -10,6 +10,7 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
+use super::incoming::Incoming;
 use crate::{limiter::Slot, record::Record};
 
 /// RFC 6455 1.3.
@@ -18,8 +19,7 @@ const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// A client's wish for a WebSocket.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The client's side, once it has its answer.
-    pub(super) on_upgrade: OnUpgrade,
+    pub(super) side: Side,
     /// Counted until the tunnel ends.
     pub(super) slot: Option<Slot>,
     /// Told of when it ends.
@@ -28,18 +28,27 @@ pub(super) struct Asked {
     accept: Option<HeaderValue>,
 }
 
+/// The client's side of what may become a tunnel.
+#[derive(Debug)]
+pub(super) enum Side {
+    /// The connection, once it has its answer.
+    Connection(OnUpgrade),
+    /// A stream: what it sends, and after the answer's head what it is sent.
+    Stream(Incoming),
+}
+
 impl Asked {
     pub(super) fn by_upgrade(
         on_upgrade: OnUpgrade,
         slot: Option<Slot>,
         record: Rc<Record>,
     ) -> Self {
-        Self { on_upgrade, slot, record, accept: None }
+        Self { side: Side::Connection(on_upgrade), slot, record, accept: None }
     }
 
     /// RFC 8441 5.1: the key is HTTP/1's; over HTTP/2 there is none.
     pub(super) fn by_connect(
-        on_upgrade: OnUpgrade,
+        body: Incoming,
         slot: Option<Slot>,
         record: Rc<Record>,
         headers: &mut HeaderMap,
@@ -49,7 +58,7 @@ impl Asked {
         if let Ok(key) = HeaderValue::try_from(key) {
             headers.insert(SEC_WEBSOCKET_KEY, key);
         }
-        Self { on_upgrade, slot, record, accept }
+        Self { side: Side::Stream(body), slot, record, accept }
     }
 
     fn is_connect(&self) -> bool {

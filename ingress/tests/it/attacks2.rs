@@ -3,10 +3,14 @@
 mod table;
 
 use self::table::{AUTHORITY, FIELDS, HEADS, METHOD, PATH, SCHEME};
+use fairlead_ingress::Refused as Reason;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+
 use crate::support::{
-    World,
+    PATIENCE, World,
+    client::get,
     frames::{
-        Field,
+        self, Field,
         Outcome::{Refused, Status},
         request, requests,
     },
@@ -94,4 +98,53 @@ async fn crumbs_of_a_cookie_are_one_field_to_an_upstream() {
     let crumbs: [Field<'_>; 3] = [(b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"cookie", b"c=3")];
     let fields = [&[METHOD, SCHEME, AUTHORITY, PATH][..], &crumbs].concat();
     assert_eq!(request(world.http(), &fields, None).await, Status(200));
+}
+
+/// RFC 9113 7.
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// CVE-2023-44487: whoever asks only to give up again is sent away, and others notice nothing.
+#[tokio::test]
+async fn attack_rapid_reset_reaches_few_endpoints_and_ends_the_connection() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let head = frames::block(&[METHOD, SCHEME, AUTHORITY, PATH]);
+    let flags = frames::END_HEADERS | frames::END_STREAM;
+    let mut attack = frames::begin();
+    for id in (1..).step_by(2).take(10_000) {
+        attack.extend(frames::frame(frames::HEADERS, flags, id, &head));
+        attack.extend(frames::frame(frames::RST_STREAM, 0, id, &[0, 0, 0, 8]));
+    }
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    // It is not read to its end.
+    let _ = timeout(PATIENCE, stream.write_all(&attack)).await.unwrap();
+    let reason = timeout(PATIENCE, frames::goaway(&mut stream)).await.unwrap();
+    assert_eq!(reason, Some(ENHANCE_YOUR_CALM));
+    assert_eq!(world.running.counters().refused[&Reason::Flood], 1);
+    // Those at the end of a read were begun before they were given up.
+    assert!(upstream.requests() < 20, "{}", upstream.requests());
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+}
+
+/// CVE-2019-9512: answers nobody asked a server for.
+#[tokio::test]
+async fn attack_pings_end_the_connection() {
+    const PING: u8 = 6;
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let pings = frames::frame(PING, 0, 0, &[7; 8]).repeat(20_000);
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let attack = [frames::begin(), pings].concat();
+    let (mut reading, mut writing) = stream.split();
+    let mut scrap = Vec::new();
+    // It is told so, or its connection is reset as it goes on.
+    let _ = timeout(PATIENCE, async {
+        tokio::join!(
+            writing.write_all(&attack),
+            tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut scrap)
+        )
+    })
+    .await
+    .unwrap();
+    assert_eq!(world.running.counters().refused[&Reason::Flood], 1);
 }

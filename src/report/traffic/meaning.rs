@@ -110,6 +110,9 @@ fn of_ingress(reason: &str) -> &'static str {
         "blocked" => {
             "403: of those the ConfigMap lets in nowhere (block-cidrs, block-user-agents, block-referers)"
         }
+        "flood" => {
+            "closed: an HTTP/2 client sent requests only to give them up, or frames that ask for nothing"
+        }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",
         "mirror_unfit" => {

@@ -84,7 +84,7 @@ pub(crate) async fn request(
 /// What becomes of the first request of these frames, on a connection of their own.
 pub(crate) async fn answered(address: SocketAddr, frames: &[u8]) -> Outcome {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let bytes = [PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat();
+    let bytes = [&begin()[..], frames].concat();
     stream.write_all(&bytes).await.unwrap();
     timeout(PATIENCE, outcome(&mut stream)).await.expect("no answer in time")
 }
@@ -93,9 +93,8 @@ pub(crate) async fn answered(address: SocketAddr, frames: &[u8]) -> Outcome {
 pub(crate) async fn is_cut(address: SocketAddr, pieces: impl Iterator<Item = Vec<u8>>) -> bool {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
-    let preface = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
     let sending = async move {
-        for piece in [preface].into_iter().chain(pieces) {
+        for piece in [begin()].into_iter().chain(pieces) {
             if writing.write_all(&piece).await.is_err() {
                 return;
             }
@@ -121,18 +120,45 @@ pub(crate) async fn requests(
     count: usize,
 ) -> Vec<Outcome> {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let mut bytes = PREFACE.to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    timeout(PATIENCE, ask(&mut stream, fields, count)).await.expect("no answer in time")
+}
+
+/// The same, on a connection that goes on.
+pub(crate) async fn ask(
+    stream: &mut TcpStream,
+    fields: &[Field<'_>],
+    count: usize,
+) -> Vec<Outcome> {
+    let mut bytes = begin();
     for id in (1..).step_by(2).take(count) {
         bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &block(fields)));
     }
     stream.write_all(&bytes).await.unwrap();
     let mut outcomes = Vec::new();
     for _ in 0..count {
-        let outcome = timeout(PATIENCE, outcome(&mut stream));
-        outcomes.push(outcome.await.expect("no answer in time"));
+        outcomes.push(outcome(stream).await);
     }
     outcomes
+}
+
+/// What a client says first.
+pub(crate) fn begin() -> Vec<u8> {
+    [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
+}
+
+/// The reason a connection is closed for, once nothing else comes.
+pub(crate) async fn goaway(stream: &mut TcpStream) -> Option<u32> {
+    let mut head = [0; 9];
+    let mut reason = None;
+    while stream.read_exact(&mut head).await.is_ok() {
+        let [high, middle, low, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]).try_into().unwrap()];
+        stream.read_exact(&mut payload).await.ok()?;
+        if kind == GOAWAY {
+            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+    }
+    reason
 }
 
 /// Of the answer that comes next.
@@ -166,23 +192,10 @@ fn status(block: &[u8]) -> u16 {
         [0x8c, ..] => 400,
         [0x8d, ..] => 404,
         [0x8e, ..] => 500,
-        [0x48, 0x82 | 0x83, code @ ..] => huffman_digits(code),
+        [0x08, 3, digits @ ..] => {
+            digits[..3].iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'))
+        }
         // None that a test would expect.
         _ => 0,
     }
-}
-
-/// Three digits: 0 to 2 have five bits from 00000 on, 3 to 9 six from 011001 on.
-fn huffman_digits(code: &[u8]) -> u16 {
-    let mut bits = code.iter().flat_map(|byte| (0..8).rev().map(move |i| (byte >> i) & 1));
-    let mut number = 0;
-    for _ in 0..3 {
-        let mut next = |count: u32| {
-            (0..count).fold(0u16, |all, _| (all << 1) | u16::from(bits.next().unwrap()))
-        };
-        let five = next(5);
-        let digit = if five < 3 { five } else { ((five << 1) | next(1)) - 0b01_1001 + 3 };
-        number = number * 10 + digit;
-    }
-    number
 }

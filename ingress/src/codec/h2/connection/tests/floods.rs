@@ -1,0 +1,130 @@
+//! Attacks by frames.
+
+use super::{
+    client::{asked, block, frame},
+    rules::outcome,
+    *,
+};
+use crate::codec::h2::frame::{
+    CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, WINDOW_UPDATE,
+};
+
+/// Sends the same again and again, `each` a write; whether it is told to calm down.
+async fn is_stopped(begin: Vec<Vec<u8>>, each: impl Fn(u32) -> Vec<Vec<u8>>) -> bool {
+    let world = Rc::<World>::default();
+    let stopped = against(echo, &world, SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&begin).await;
+        for i in 0..1_000 {
+            if !client.send_some(&each(i)).await {
+                break;
+            }
+        }
+        loop {
+            match client.next().await {
+                Some((head, payload)) if head.kind == GOAWAY => {
+                    return payload[4..] == Reason::EnhanceYourCalm.code().to_be_bytes();
+                }
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    })
+    .await;
+    assert_eq!(world.dropped.borrow().contains(&Dropped::Flood), stopped);
+    stopped
+}
+
+#[tokio::test]
+async fn attack_frames_that_ask_for_nothing_end_the_connection() {
+    let many = |frame: Vec<u8>| move |_: u32| vec![frame.clone(); 100];
+    let setting = frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]);
+    let half = || frame(HEADERS, 0, 1, &block(&asked("GET", "/")));
+    for (name, begin, each) in [
+        ("PING (CVE-2019-9512)", vec![], frame(PING, 0, 0, &[7; 8])),
+        ("SETTINGS (CVE-2019-9515)", vec![], setting),
+        ("PRIORITY (CVE-2019-9513)", vec![], frame(PRIORITY, 0, 9, &[0; 5])),
+        ("WINDOW_UPDATE", vec![get(1, "/wait")], frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])),
+        ("empty DATA (CVE-2019-9518)", vec![post(1, "/wait")], frame(DATA, 0, 1, &[])),
+        ("empty CONTINUATION", vec![half()], frame(CONTINUATION, 0, 1, &[])),
+        ("CONTINUATION (CVE-2024-27316)", vec![half()], frame(CONTINUATION, 0, 1, &[0; 1_000])),
+        ("frames nobody knows", vec![], frame(0xee, 0, 0, &[])),
+        ("RST_STREAM again", vec![get(1, "/wait")], frame(RST_STREAM, 0, 1, &[0; 4])),
+    ] {
+        assert!(is_stopped(begin, many(each)).await, "{name}");
+    }
+}
+
+/// CVE-2023-44487: what is given up in the same breath never begins.
+#[tokio::test]
+async fn attack_rapid_reset_begins_nothing_and_ends_the_connection() {
+    let begun = Rc::new(RefCell::new(0));
+    let counted = begun.clone();
+    let service = move |request| {
+        let counted = counted.clone();
+        async move {
+            *counted.borrow_mut() += 1;
+            echo(request).await
+        }
+    };
+    against(service, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        let attack = (0..10_000).map(|i| 2 * i + 1).flat_map(|id| {
+            [get(id, "/wait"), frame(RST_STREAM, 0, id, &Reason::Cancel.code().to_be_bytes())]
+        });
+        client.send_some(&attack.collect::<Vec<_>>()).await;
+        assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::EnhanceYourCalm)));
+    })
+    .await;
+    assert!(*begun.borrow() < 10, "{} begun", begun.borrow());
+}
+
+/// CVE-2025-8671: the client lets us reset.
+#[tokio::test]
+async fn attack_made_you_reset_ends_the_connection() {
+    for mistake in [frame(WINDOW_UPDATE, 0, 0, &[0; 4]), frame(PRIORITY, 0, 0, &[0; 4])] {
+        let each = |i: u32| {
+            let id = 2 * i + 1;
+            let mut mistake = mistake.clone();
+            mistake[5..9].copy_from_slice(&id.to_be_bytes());
+            vec![get(id, "/wait"), mistake]
+        };
+        assert!(is_stopped(vec![], each).await);
+    }
+}
+
+/// Each byte of a block may stand for the largest field a table holds.
+#[tokio::test]
+async fn attack_hpack_bomb_is_not_read_to_its_end() {
+    let mut bomb = block(&asked("GET", "/"));
+    // A field of 4,000 bytes that goes into the table, and then its number.
+    bomb.extend_from_slice(&[0x40, 1, b'a', 0x7f, 0xa1, 0x1e]);
+    bomb.extend(vec![b'v'; 127 + 0x21 + (0x1e << 7)]);
+    bomb.extend(vec![0xbe; 10_000]);
+    let each = |i: u32| vec![frame(HEADERS, END_HEADERS, 2 * i + 1, &bomb)];
+    assert!(is_stopped(vec![], each).await);
+}
+
+/// What others do all day.
+#[tokio::test]
+async fn a_busy_client_is_no_flood() {
+    against(echo, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        for id in (1..).step_by(2).take(2_000) {
+            client
+                .send(&[
+                    post(id, "/"),
+                    frame(DATA, 0, id, b"a"),
+                    frame(DATA, 1, id, b"b"),
+                    frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 2]),
+                    frame(PING, 0, 0, &[7; 8]),
+                ])
+                .await;
+            let (head, _) = client.until(HEADERS).await;
+            assert_eq!(head.stream, id);
+        }
+        client.send(&[get(5_001, "/")]).await;
+        assert_eq!(client.until(HEADERS).await.0.stream, 5_001);
+    })
+    .await;
+}

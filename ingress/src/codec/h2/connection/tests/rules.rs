@@ -1,0 +1,409 @@
+//! What a client may not do, and what becomes of it (RFC 9113).
+
+use super::{
+    client::{asked, block, frame},
+    *,
+};
+use crate::codec::h2::frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
+    PUSH_PROMISE, RST_STREAM, WINDOW_UPDATE, WITH_PRIORITY,
+};
+
+const SETTINGS_FRAME: u8 = frame::SETTINGS;
+const ACK: u8 = frame::ACK;
+const DONE: &[u8; 8] = b"finished";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The stream is reset.
+    Stream(Reason),
+    /// The connection ends.
+    Connection(Reason),
+    Nothing,
+}
+
+use Outcome::{Connection as C, Nothing, Stream as S};
+
+/// What is said, after a first request was answered if it is not empty.
+type Rule = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>, Outcome);
+
+fn headers(flags: u8, stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
+    let fields = [&asked("POST", "/"), more].concat();
+    frame(HEADERS, END_HEADERS | flags, stream, &block(&fields))
+}
+
+fn setting(name: u16, value: u32) -> Vec<u8> {
+    frame(SETTINGS_FRAME, 0, 0, &[&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+}
+
+fn window(stream: u32, more: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+}
+
+fn rules() -> Vec<Rule> {
+    let wait = || get(1, "/wait");
+    let half = || frame(HEADERS, END_STREAM, 1, &block(&asked("GET", "/")));
+    let on_itself = [&1_u32.to_be_bytes()[..], &[0], &block(&asked("GET", "/"))].concat();
+    let trailers = |flags| frame(HEADERS, END_HEADERS | flags, 1, &block(&[("x-sum", "1")]));
+    let large = [&(16_385_u32 << 8).to_be_bytes()[..3], &[PING, 0, 0, 0, 0, 0]].concat();
+    let long = vec![0; 16_384];
+    vec![
+        ("DATA of the connection", vec![], vec![frame(DATA, 0, 0, b"a")], C(Reason::Protocol)),
+        ("DATA of an idle stream", vec![], vec![frame(DATA, 0, 1, b"a")], C(Reason::Protocol)),
+        (
+            "DATA behind the end",
+            vec![],
+            vec![wait(), frame(DATA, 0, 1, b"a")],
+            S(Reason::StreamClosed),
+        ),
+        (
+            "DATA of a closed stream",
+            vec![get(1, "/")],
+            vec![frame(DATA, 0, 1, b"a")],
+            S(Reason::StreamClosed),
+        ),
+        (
+            "DATA of a stream the client reset",
+            vec![],
+            vec![post(1, "/"), frame(RST_STREAM, 0, 1, &[0; 4]), frame(DATA, 0, 1, b"a")],
+            S(Reason::StreamClosed),
+        ),
+        (
+            "padding longer than DATA",
+            vec![],
+            vec![post(1, "/"), frame(DATA, PADDED, 1, &[9, 0])],
+            C(Reason::Protocol),
+        ),
+        (
+            "more DATA than the stream's window",
+            vec![],
+            [vec![post(1, "/wait")], vec![frame(DATA, 0, 1, &long); 5]].concat(),
+            S(Reason::FlowControl),
+        ),
+        ("HEADERS of the connection", vec![], vec![get(0, "/")], C(Reason::Protocol)),
+        ("HEADERS of a server's stream", vec![], vec![get(2, "/")], C(Reason::Protocol)),
+        ("a skipped stream", vec![], vec![get(5, "/"), get(3, "/")], C(Reason::Protocol)),
+        ("a closed stream", vec![get(1, "/")], vec![get(1, "/")], C(Reason::StreamClosed)),
+        ("HEADERS behind the end", vec![], vec![wait(), wait()], S(Reason::StreamClosed)),
+        ("trailers", vec![], vec![post(1, "/"), trailers(END_STREAM)], Nothing),
+        ("trailers that do not end", vec![], vec![post(1, "/"), trailers(0)], S(Reason::Protocol)),
+        (
+            "a path in trailers",
+            vec![],
+            vec![post(1, "/"), headers(END_STREAM, 1, &[])],
+            S(Reason::Protocol),
+        ),
+        (
+            "a request behind itself",
+            vec![],
+            vec![frame(HEADERS, END_HEADERS | END_STREAM | WITH_PRIORITY, 1, &on_itself)],
+            S(Reason::Protocol),
+        ),
+        (
+            "CONTINUATION of nothing",
+            vec![],
+            vec![frame(CONTINUATION, 0, 1, &[])],
+            C(Reason::Protocol),
+        ),
+        (
+            "fields in parts",
+            vec![],
+            vec![half(), frame(CONTINUATION, 0, 1, &[]), frame(CONTINUATION, END_HEADERS, 1, &[])],
+            Nothing,
+        ),
+        ("PING between parts", vec![], vec![half(), frame(PING, 0, 0, DONE)], C(Reason::Protocol)),
+        (
+            "a part of another",
+            vec![],
+            vec![half(), frame(CONTINUATION, 4, 3, &[])],
+            C(Reason::Protocol),
+        ),
+        ("PRIORITY of an idle stream", vec![], vec![frame(PRIORITY, 0, 9, &[0; 5])], Nothing),
+        (
+            "PRIORITY of the connection",
+            vec![],
+            vec![frame(PRIORITY, 0, 0, &[0; 5])],
+            C(Reason::Protocol),
+        ),
+        (
+            "PRIORITY cut short",
+            vec![],
+            vec![wait(), frame(PRIORITY, 0, 1, &[0; 4])],
+            S(Reason::FrameSize),
+        ),
+        (
+            "PRIORITY behind itself",
+            vec![],
+            vec![wait(), frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 0])],
+            S(Reason::Protocol),
+        ),
+        (
+            "RST_STREAM of the connection",
+            vec![],
+            vec![frame(RST_STREAM, 0, 0, &[0; 4])],
+            C(Reason::Protocol),
+        ),
+        (
+            "RST_STREAM of an idle stream",
+            vec![],
+            vec![frame(RST_STREAM, 0, 1, &[0; 4])],
+            C(Reason::Protocol),
+        ),
+        (
+            "RST_STREAM cut short",
+            vec![],
+            vec![wait(), frame(RST_STREAM, 0, 1, &[0; 3])],
+            C(Reason::FrameSize),
+        ),
+        (
+            "RST_STREAM twice",
+            vec![],
+            vec![wait(), frame(RST_STREAM, 0, 1, &[0; 4]), frame(RST_STREAM, 0, 1, &[0; 4])],
+            Nothing,
+        ),
+        (
+            "half a setting",
+            vec![],
+            vec![frame(SETTINGS_FRAME, 0, 0, &[0; 5])],
+            C(Reason::FrameSize),
+        ),
+        (
+            "settings of a stream",
+            vec![],
+            vec![frame(SETTINGS_FRAME, 0, 1, &[])],
+            C(Reason::Protocol),
+        ),
+        (
+            "ACK with settings",
+            vec![],
+            vec![frame(SETTINGS_FRAME, ACK, 0, &[0; 6])],
+            C(Reason::FrameSize),
+        ),
+        ("no push either way", vec![], vec![setting(2, 2)], C(Reason::Protocol)),
+        ("window beyond all", vec![], vec![setting(4, 1 << 31)], C(Reason::FlowControl)),
+        (
+            "an open window beyond all",
+            vec![],
+            vec![wait(), window(1, 1 << 30), setting(4, MAX_31)],
+            C(Reason::FlowControl),
+        ),
+        ("frames too short", vec![], vec![setting(5, 16_383)], C(Reason::Protocol)),
+        ("a setting nobody knows", vec![], vec![setting(0xff, 7)], Nothing),
+        ("PUSH_PROMISE", vec![], vec![frame(PUSH_PROMISE, 0, 1, &[0; 4])], C(Reason::Protocol)),
+        ("PING cut short", vec![], vec![frame(PING, 0, 0, &[0; 7])], C(Reason::FrameSize)),
+        ("PING of a stream", vec![], vec![frame(PING, 0, 1, DONE)], C(Reason::Protocol)),
+        ("an ACK nobody waits for", vec![], vec![frame(PING, ACK, 0, &LEAVING)], Nothing),
+        ("GOAWAY of a stream", vec![], vec![frame(GOAWAY, 0, 1, &[0; 8])], C(Reason::Protocol)),
+        ("GOAWAY cut short", vec![], vec![frame(GOAWAY, 0, 0, &[0; 7])], C(Reason::FrameSize)),
+        ("a window by nothing", vec![], vec![window(0, 0)], C(Reason::Protocol)),
+        ("a stream's window by nothing", vec![], vec![wait(), window(1, 0)], S(Reason::Protocol)),
+        ("a window too wide", vec![], vec![window(0, MAX_31)], C(Reason::FlowControl)),
+        (
+            "a stream's window too wide",
+            vec![],
+            vec![wait(), window(1, MAX_31)],
+            S(Reason::FlowControl),
+        ),
+        ("an idle stream's window", vec![], vec![window(1, 1)], C(Reason::Protocol)),
+        ("a closed stream's window", vec![get(1, "/")], vec![window(1, 1)], Nothing),
+        (
+            "WINDOW_UPDATE cut short",
+            vec![],
+            vec![frame(WINDOW_UPDATE, 0, 0, &[0; 3])],
+            C(Reason::FrameSize),
+        ),
+        ("a frame nobody knows", vec![], vec![frame(0xee, 0xff, 7, b"abc")], Nothing),
+        ("a frame too long", vec![], vec![large], C(Reason::FrameSize)),
+        (
+            "fields that cannot be read",
+            vec![],
+            vec![frame(HEADERS, END_HEADERS, 1, &[0x80])],
+            C(Reason::Compression),
+        ),
+        ("capitals", vec![], vec![headers(END_STREAM, 1, &[("X-Own", "a")])], S(Reason::Protocol)),
+        (
+            "less than announced",
+            vec![],
+            vec![headers(0, 1, &[("content-length", "3")]), frame(DATA, END_STREAM, 1, b"ab")],
+            S(Reason::Protocol),
+        ),
+        (
+            "less than announced, and trailers",
+            vec![],
+            vec![headers(0, 1, &[("content-length", "3")]), trailers(END_STREAM)],
+            S(Reason::Protocol),
+        ),
+        (
+            "more than announced",
+            vec![],
+            vec![headers(0, 1, &[("content-length", "3")]), frame(DATA, 0, 1, b"abcd")],
+            S(Reason::Protocol),
+        ),
+        (
+            "as announced, in parts and padded",
+            vec![],
+            vec![
+                headers(0, 1, &[("content-length", "3")]),
+                frame(DATA, 0, 1, b"a"),
+                frame(DATA, PADDED | END_STREAM, 1, &[2, b'b', b'c', 0, 0]),
+            ],
+            Nothing,
+        ),
+    ]
+}
+
+fn reason(payload: &[u8], at: usize) -> Reason {
+    let code = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+    let all = [
+        Reason::NoError,
+        Reason::Protocol,
+        Reason::Internal,
+        Reason::FlowControl,
+        Reason::StreamClosed,
+        Reason::FrameSize,
+        Reason::Refused,
+        Reason::Cancel,
+        Reason::Compression,
+        Reason::EnhanceYourCalm,
+    ];
+    all.into_iter().find(|reason| reason.code() == code).unwrap()
+}
+
+pub(super) async fn outcome(client: &mut Client) -> (u8, Option<Reason>) {
+    loop {
+        let (head, payload) = client.next().await.expect("an end without a word");
+        match head.kind {
+            RST_STREAM => return (RST_STREAM, Some(reason(&payload, 0))),
+            GOAWAY => return (GOAWAY, Some(reason(&payload, 4))),
+            PING if payload == DONE => return (PING, None),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_mistake_ends_what_it_is_of() {
+    for (name, first, then, expected) in rules() {
+        let world = Rc::<World>::default();
+        against(echo, &world, SETTINGS, async |io, connection| {
+            let mut client = Client::new(io).await;
+            if !first.is_empty() {
+                client.send(&first).await;
+                client.answer().await;
+            }
+            client.send(&[&then[..], &[frame(PING, 0, 0, DONE)]].concat()).await;
+            let seen = match outcome(&mut client).await {
+                (RST_STREAM, Some(reason)) => S(reason),
+                (GOAWAY, Some(reason)) => C(reason),
+                _ => Nothing,
+            };
+            assert_eq!(seen, expected, "{name}");
+            match expected {
+                // All that is left is the end.
+                C(_) => assert_eq!(client.rest().await, [0_u8; 0], "{name}"),
+                S(_) => {
+                    client.until(PING).await;
+                    assert!(connection.borrow().is_idle(), "{name}");
+                }
+                Nothing => {}
+            }
+        })
+        .await;
+        let counted = !world.dropped.borrow().is_empty();
+        assert!(counted || !matches!(expected, C(_)), "{name} is not counted");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_begins_as_it_must() {
+    let settings = frame(SETTINGS_FRAME, 0, 0, &[]);
+    let preface = || frame::PREFACE.to_vec();
+    for (name, bytes) in [
+        ("HTTP/1", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+        ("almost", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", &settings[..]].concat()),
+        ("no settings", [preface(), get(1, "/")].concat()),
+        ("an ACK instead", [preface(), frame(SETTINGS_FRAME, ACK, 0, &[])].concat()),
+    ] {
+        against(echo, &Rc::default(), SETTINGS, async |mut io, _| {
+            tokio::io::AsyncWriteExt::write_all(&mut io, &bytes).await.unwrap();
+            let mut client = Client::of(io);
+            assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::Protocol)), "{name}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn frames_are_the_same_in_whatever_pieces_they_come() {
+    let mut bytes = frame::PREFACE.to_vec();
+    bytes.extend(frame(SETTINGS_FRAME, 0, 0, &[]));
+    bytes.extend([post(1, "/a"), frame(DATA, END_STREAM, 1, &[7; 5_000]), get(3, "/b")].concat());
+    for step in [1, 3, 9, 10, 100, 4_096, 6_000] {
+        against(echo, &Rc::default(), SETTINGS, async |mut io, _| {
+            let (mut reading, mut writing) = tokio::io::split(&mut io);
+            let writes = async {
+                for piece in bytes.chunks(step) {
+                    tokio::io::AsyncWriteExt::write_all(&mut writing, piece).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let reads = async {
+                let (mut data, mut ended) = (Vec::new(), 0);
+                while ended < 2 {
+                    let mut head = [0; 9];
+                    tokio::io::AsyncReadExt::read_exact(&mut reading, &mut head).await.unwrap();
+                    let head = Head::parse(&head).unwrap();
+                    let mut payload = vec![0; head.length];
+                    tokio::io::AsyncReadExt::read_exact(&mut reading, &mut payload).await.unwrap();
+                    if head.kind == DATA {
+                        data.extend(payload);
+                    }
+                    let is_end = head.has(END_STREAM) && [DATA, HEADERS].contains(&head.kind);
+                    ended += usize::from(is_end);
+                }
+                data
+            };
+            let ((), data) = tokio::join!(writes, reads);
+            assert!(data == [7; 5_000], "{step}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_allowed_are_refused_and_the_others_served() {
+    let settings = Settings { streams_max: 2, ..SETTINGS };
+    against(echo, &Rc::default(), settings, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[post(1, "/"), get(3, "/wait"), get(5, "/")]).await;
+        let (head, payload) = client.until(RST_STREAM).await;
+        assert_eq!((head.stream, reason(&payload, 0)), (5, Reason::Refused));
+        client.send(&[frame(DATA, END_STREAM, 1, b"a")]).await;
+        client.until(DATA).await;
+        client.send(&[get(7, "/")]).await;
+        assert_eq!(client.answer().await.0.stream, 7);
+    })
+    .await;
+}
+
+/// RFC 6585 5; the next request is read as if nothing had been.
+#[tokio::test]
+async fn too_many_fields_are_answered_and_nothing_else_suffers() {
+    let world = Rc::<World>::default();
+    let settings = Settings { head_bytes_max: 1_000, ..SETTINGS };
+    against(echo, &world, settings, async |io, _| {
+        let mut client = Client::new(io).await;
+        let value = "v".repeat(100);
+        let many = vec![("x-own", &value[..]); 8];
+        client.send(&[headers(END_STREAM, 1, &many), headers(0, 3, &many), get(5, "/")]).await;
+        for stream in [1, 3] {
+            let (head, fields) = client.answer().await;
+            assert_eq!((head.stream, &fields[0].1[..]), (stream, "431"));
+        }
+        let (head, payload) = client.until(RST_STREAM).await;
+        assert_eq!((head.stream, reason(&payload, 0)), (3, Reason::NoError));
+        assert_eq!(client.answer().await.1[0].1, "200");
+    })
+    .await;
+    assert_eq!(*world.dropped.borrow(), [Dropped::FieldsTooMany; 2]);
+}

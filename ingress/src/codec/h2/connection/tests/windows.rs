@@ -1,0 +1,182 @@
+//! How much is sent, and how much is taken (RFC 9113 5.2).
+
+use super::{client::frame, *};
+use crate::codec::h2::frame::{DATA, END_STREAM, GOAWAY, PING, RST_STREAM, WINDOW_UPDATE};
+
+fn window(stream: u32, more: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+}
+
+#[tokio::test]
+async fn an_answer_is_sent_as_far_as_both_windows_let_it() {
+    const LENGTH: usize = 200_000;
+    against(bytes, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[get(1, &format!("/{LENGTH}"))]).await;
+        let mut data = Vec::new();
+        // Of the stream, of the connection.
+        let (mut own, mut all) = (65_535, 65_535);
+        while data.len() < LENGTH {
+            let (head, payload) = client.until(DATA).await;
+            data.extend_from_slice(&payload);
+            assert!(data.len() <= own.min(all));
+            assert_eq!(head.has(END_STREAM), data.len() == LENGTH);
+            if data.len() == own.min(all) {
+                // One opens, then the other: nothing comes before both have.
+                client.send(&[window(1, 10_000), frame(PING, 0, 0, &[7; 8])]).await;
+                own += 10_000;
+                let (head, _) = client.next().await.unwrap();
+                assert_eq!(head.kind, if own.min(all) > data.len() { DATA } else { PING });
+                client.send(&[window(0, 10_000)]).await;
+                all += 10_000;
+            }
+        }
+        let expected: Vec<u8> = (0..=250).cycle().take(LENGTH).collect();
+        assert!(data == expected);
+    })
+    .await;
+}
+
+/// SETTINGS_INITIAL_WINDOW_SIZE takes away from open streams, too.
+#[tokio::test]
+async fn a_window_may_be_below_nothing() {
+    against(bytes, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        let setting = |bytes: u32| {
+            let payload = [&4_u16.to_be_bytes()[..], &bytes.to_be_bytes()].concat();
+            frame(frame::SETTINGS, 0, 0, &payload)
+        };
+        client.send(&[setting(10), get(1, "/30")]).await;
+        assert_eq!(client.until(DATA).await.1.len(), 10);
+        client.send(&[setting(0), window(1, 10), frame(PING, 0, 0, &[7; 8])]).await;
+        client.until(PING).await;
+        client.send(&[window(1, 5)]).await;
+        assert_eq!(client.until(DATA).await.1.len(), 5);
+        client.send(&[setting(100)]).await;
+        let (head, payload) = client.until(DATA).await;
+        assert_eq!((payload.len(), head.has(END_STREAM)), (15, true));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_take_turns() {
+    against(bytes, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[window(0, 1 << 20), get(1, "/60000"), get(3, "/60000")]).await;
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            order.push(client.until(DATA).await.0.stream);
+        }
+        assert_eq!(order, [1, 3, 1, 3, 1, 3, 1, 3]);
+    })
+    .await;
+}
+
+/// A request nobody reads is taken up to its window, and no further.
+#[tokio::test]
+async fn a_request_is_taken_as_it_is_read() {
+    let service = async |request: Request<Received>| match request.uri().path() {
+        "/wait" => {
+            let _held = request;
+            std::future::pending().await
+        }
+        _ => echo(request).await,
+    };
+    against(service, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        let data = |stream| frame(DATA, 0, stream, &[7; 16_384]);
+        client.send(&[post(1, "/wait"), data(1), data(1), data(1), data(1)]).await;
+        client.send(&[post(3, "/"), data(3), data(3), data(3)]).await;
+        let (mut own, mut all) = (0, 0);
+        // Half of its window, and then half of the connection's.
+        while own < 32_768 {
+            let (head, payload) = client.next().await.unwrap();
+            let more = frame::number(&payload).unwrap_or_default();
+            match (head.kind, head.stream) {
+                (WINDOW_UPDATE, 3) => own += more,
+                (WINDOW_UPDATE, 0) => all += more,
+                (WINDOW_UPDATE, other) => panic!("the window of {other} opens"),
+                _ => {}
+            }
+        }
+        // What was said at the beginning.
+        assert_eq!(all, SETTINGS.connection_window_bytes - WINDOW_BYTES);
+        client.send(&[frame(RST_STREAM, 0, 1, &[0; 4]), frame(PING, 0, 0, &[7; 8])]).await;
+        // Given up, it gives back its share: with the 48 KiB of the other, 112 of 256.
+        client.until(PING).await;
+        client.send(&[data(3)]).await;
+        while all < SETTINGS.connection_window_bytes - WINDOW_BYTES + 131_072 {
+            let (_, payload) = client.until(WINDOW_UPDATE).await;
+            all += u32::from_be_bytes(payload[..].try_into().unwrap());
+        }
+    })
+    .await;
+}
+
+/// RFC 9113 8.1: an answer need not wait for the rest of its request, and the rest is no mistake.
+#[tokio::test]
+async fn an_early_answer_ends_the_request() {
+    let service =
+        async |_: Request<Received>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
+    against(service, &Rc::default(), SETTINGS, async |io, connection| {
+        let mut client = Client::new(io).await;
+        client.send(&[post(1, "/")]).await;
+        assert!(client.answer().await.0.has(END_STREAM));
+        let (head, payload) = client.until(RST_STREAM).await;
+        assert_eq!((head.stream, &payload[..]), (1, &[0; 4][..]));
+        let rest = frame(DATA, END_STREAM, 1, b"abc");
+        client.send(&[rest, frame(PING, 0, 0, &[7; 8])]).await;
+        assert!(matches!(client.next().await, Some((Head { kind: PING, .. }, _))));
+        assert!(connection.borrow().is_idle());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn attack_a_window_that_stays_shut_ends_its_stream_and_no_other() {
+    let world = Rc::<World>::default();
+    against(bytes, &world, SETTINGS, async |io, connection| {
+        let mut client = Client::new(io).await;
+        client.send(&[window(0, 1 << 20), get(1, "/70000"), get(3, "/10")]).await;
+        let mut data = 0;
+        while data < 65_535 + 10 {
+            data += client.until(DATA).await.1.len();
+        }
+        assert!(connection.borrow().is_stalled());
+        *world.now_ms.borrow_mut() = SETTINGS.stall_ms - 1;
+        client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+        let next = client.next().await;
+        assert!(!matches!(next, Some((Head { kind: RST_STREAM, .. }, _))), "not yet");
+        *world.now_ms.borrow_mut() = SETTINGS.stall_ms;
+        client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+        let (head, payload) = client.until(RST_STREAM).await;
+        assert_eq!((head.stream, payload), (1, Reason::Cancel.code().to_be_bytes().to_vec()));
+        client.send(&[get(5, "/10")]).await;
+        assert_eq!(client.until(DATA).await.0.stream, 5);
+    })
+    .await;
+    assert_eq!(*world.dropped.borrow(), [Dropped::Stalled]);
+}
+
+#[tokio::test]
+async fn attack_a_connection_window_that_stays_shut_ends_it() {
+    let world = Rc::<World>::default();
+    against(bytes, &world, SETTINGS, async |io, connection| {
+        let mut client = Client::new(io).await;
+        client.send(&[get(1, "/40000"), get(3, "/40000")]).await;
+        let mut data = 0;
+        while data < 65_535 {
+            data += client.until(DATA).await.1.len();
+        }
+        // An answer without a body passes by.
+        client.send(&[get(5, "/0")]).await;
+        client.answer().await;
+        assert!(connection.borrow().is_stalled());
+        *world.now_ms.borrow_mut() = SETTINGS.stall_ms;
+        client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+        client.until(GOAWAY).await;
+    })
+    .await;
+    assert_eq!(*world.dropped.borrow(), [Dropped::Stalled]);
+}

@@ -1,0 +1,125 @@
+//! HTTP/2 on a client's connection: [`Connection`] speaks it, deadlines and draining end it.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    task::unconstrained,
+};
+
+use super::{
+    client::Client, exchange, http1, incoming::Incoming, observed::Observed, worker::Stage,
+};
+use crate::{
+    codec::h2::{Connection, Dropped, End, Received, Serve, Settings, Surroundings},
+    counters::Refused,
+};
+
+/// RFC 9113 6.5.2: what is sent and not read holds this much, of one stream and of all.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Serves HTTP/2 on a connection until it ends.
+pub(super) async fn serve<S>(stream: S, client: Rc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = client.worker.config();
+    let settings = Settings {
+        streams_max: config.limits.h2_streams_max,
+        head_bytes_max: config.limits.head_bytes_max,
+        stream_window_bytes: STREAM_WINDOW_BYTES,
+        connection_window_bytes: CONNECTION_WINDOW_BYTES,
+        stall_ms: config.timeouts.client_send_ms,
+    };
+    let io = Observed::new(stream, client.live().clone());
+    let service =
+        |request: Request<Received>| exchange::handle(client.clone(), request.map(Incoming::Http2));
+    let mut connection = Connection::new(io, service, Around(client.clone()), settings);
+    client.watch().rest_soon();
+    // One task serves many streams: what is fair among tasks would not be to them.
+    let end = unconstrained(poll_fn(|cx| poll(&mut connection, &client, cx))).await;
+    match end {
+        Some(End::Gone) => {}
+        Some(End::Told) => {
+            let mut stream = connection.into_io();
+            client.watch().arm(http1::LINGER_MS);
+            if client.watch().limit(stream.shutdown()).await.is_some_and(|shut| shut.is_ok()) {
+                http1::linger(stream, &client).await;
+            }
+        }
+        None => {
+            client.worker.counters.client_timeouts.add();
+            // As far as it can be said at once.
+            connection.leave();
+            poll_fn(|cx| {
+                let _ = connection.poll(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+}
+
+/// `None`: a deadline came first.
+fn poll<S, V>(
+    connection: &mut Connection<S, V, Around>,
+    client: &Client,
+    cx: &mut Context<'_>,
+) -> Poll<Option<End>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: Serve,
+{
+    let watch = client.watch();
+    watch.register(cx.waker());
+    match client.worker.stage.get() {
+        // A connection that has not brought its first request may still do so.
+        Stage::Draining if client.has_begun() => connection.drain(),
+        Stage::Closing => connection.leave(),
+        _ => {}
+    }
+    if let Poll::Ready(end) = connection.poll(cx) {
+        return Poll::Ready(Some(end));
+    }
+    if watch.expired() {
+        return Poll::Ready(None);
+    }
+    match connection.is_stalled() {
+        true => watch.wake_each_tick(),
+        false => watch.wake_when_expired(),
+    }
+    if connection.is_idle() && watch.may_rest() {
+        connection.rest();
+        watch.stay();
+    }
+    Poll::Pending
+}
+
+/// What the connection asks and tells.
+struct Around(Rc<Client>);
+
+impl Surroundings for Around {
+    fn now_ms(&self) -> u64 {
+        self.0.worker.clock.now_ms()
+    }
+
+    fn date(&self) -> HeaderValue {
+        self.0.worker.clock.date()
+    }
+
+    fn dropped(&self, what: Dropped) {
+        let counters = &self.0.worker.counters;
+        match what {
+            Dropped::Malformed => counters.refused(Refused::Malformed),
+            Dropped::FieldsTooMany => counters.refused(Refused::FieldsTooMany),
+            Dropped::Flood => counters.refused(Refused::Flood),
+            Dropped::Stalled => counters.client_timeouts.add(),
+        }
+    }
+}
