@@ -104,7 +104,7 @@ where
         let bytes = i64::try_from(head.length).unwrap_or(i64::MAX);
         let ends = head.has(frame::END_STREAM);
         self.receive_window -= bytes;
-        if head.stream == 0 || head.stream > self.last_seen {
+        if !self.has_begun(head.stream) {
             return Err(Reason::Protocol);
         }
         if self.receive_window < 0 {
@@ -147,6 +147,11 @@ where
             self.received(place);
         }
         Ok(())
+    }
+
+    /// Others are idle: above all so far, a server's, which opens none, or the connection.
+    fn has_begun(&self, stream: u32) -> bool {
+        stream <= self.last_seen && !stream.is_multiple_of(2)
     }
 
     fn data_of_nobody(&mut self, head: &Head) -> Result<(), Reason> {
@@ -203,12 +208,12 @@ where
             _ => Reason::FrameSize,
         };
         // A stream that is idle cannot be reset.
-        if head.stream > self.last_seen { Err(wrong) } else { self.reset(head.stream, wrong) }
+        if self.has_begun(head.stream) { self.reset(head.stream, wrong) } else { Err(wrong) }
     }
 
     fn rst_stream(&mut self, head: &Head, payload: &[u8]) -> Result<(), Reason> {
         frame::number(payload).ok_or(Reason::FrameSize)?;
-        if head.stream == 0 || head.stream > self.last_seen {
+        if !self.has_begun(head.stream) {
             return Err(Reason::Protocol);
         }
         match self.streams.find(head.stream) {
@@ -295,7 +300,7 @@ where
     fn window_update(&mut self, head: &Head, payload: &[u8]) -> Result<(), Reason> {
         self.guard.idle_frame()?;
         let more = i64::from(frame::number(payload).ok_or(Reason::FrameSize)? & MAX_31);
-        if head.stream > self.last_seen {
+        if head.stream != 0 && !self.has_begun(head.stream) {
             return Err(Reason::Protocol);
         }
         if head.stream == 0 {

@@ -85,6 +85,30 @@ fn rules() -> Vec<Rule> {
         ("a skipped stream", vec![], vec![get(5, "/"), get(3, "/")], C(Reason::Protocol)),
         ("a closed stream", vec![get(1, "/")], vec![get(1, "/")], C(Reason::StreamClosed)),
         ("HEADERS behind the end", vec![], vec![wait(), wait()], S(Reason::StreamClosed)),
+        (
+            "DATA of a server's stream",
+            vec![],
+            vec![get(3, "/wait"), frame(DATA, 0, 2, b"a")],
+            C(Reason::Protocol),
+        ),
+        (
+            "RST_STREAM of a server's stream",
+            vec![],
+            vec![get(3, "/wait"), frame(RST_STREAM, 0, 2, &[0; 4])],
+            C(Reason::Protocol),
+        ),
+        (
+            "a server's stream's window",
+            vec![],
+            vec![get(3, "/wait"), window(2, 1)],
+            C(Reason::Protocol),
+        ),
+        (
+            "PRIORITY of a server's stream, cut short",
+            vec![],
+            vec![get(3, "/wait"), frame(PRIORITY, 0, 2, &[0; 4])],
+            C(Reason::FrameSize),
+        ),
         ("trailers", vec![], vec![post(1, "/"), trailers(END_STREAM)], Nothing),
         ("trailers that do not end", vec![], vec![post(1, "/"), trailers(0)], S(Reason::Protocol)),
         (
