@@ -24,6 +24,8 @@ pub(crate) const FIELDS: &[Attack] = &[
     ("LF in a value", &[(b"x-a", b"b\nx-b: c")], Refused),
     ("CR in a value", &[(b"x-a", b"b\rc")], Refused),
     ("NUL in a value", &[(b"x-a", b"b\0c")], Refused),
+    ("space before a value", &[(b"x-a", b" b")], Refused),
+    ("tab behind a value", &[(b"x-a", b"b\t")], Refused),
     ("transfer-encoding", &[(b"transfer-encoding", b"chunked")], Refused),
     ("connection", &[(b"connection", b"close")], Refused),
     ("keep-alive", &[(b"keep-alive", b"timeout=5")], Refused),
