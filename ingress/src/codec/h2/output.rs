@@ -77,6 +77,7 @@ impl Output {
                     drop(parts);
                     self.unflushed = true;
                     self.advance(bytes);
+                    self.forget();
                 }
             }
         }
@@ -88,6 +89,18 @@ impl Output {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives back the room of what was written: who reads slowly may never have read all.
+    fn forget(&mut self) {
+        if self.written < KEPT_BYTES_MAX {
+            return;
+        }
+        self.text.drain(..self.written);
+        for (place, _) in &mut self.data {
+            *place -= self.written;
+        }
+        self.written = 0;
     }
 
     fn parts(&self) -> SmallVec<[IoSlice<'_>; PARTS_MAX]> {
@@ -131,8 +144,12 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time, at most.
-    struct Sink(Vec<u8>, usize);
+    /// Takes so many bytes at a time, at most, and so many in all.
+    struct Sink {
+        taken: Vec<u8>,
+        step: usize,
+        room: usize,
+    }
 
     impl AsyncWrite for Sink {
         fn poll_write(
@@ -149,8 +166,12 @@ mod tests {
             parts: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-            let taken = &all[..all.len().min(self.1)];
-            self.0.extend_from_slice(taken);
+            let taken = &all[..all.len().min(self.step).min(self.room)];
+            if taken.is_empty() {
+                return Poll::Pending;
+            }
+            self.room -= taken.len();
+            self.taken.extend_from_slice(taken);
             Poll::Ready(Ok(taken.len()))
         }
 
@@ -166,7 +187,8 @@ mod tests {
     #[test]
     fn what_is_written_is_what_was_pushed_however_little_is_taken() {
         for step in [1, 7, 1_000, 5_000, 1 << 20] {
-            let (mut output, mut sink) = (Output::default(), Sink(Vec::new(), step));
+            let mut output = Output::default();
+            let mut sink = Sink { taken: Vec::new(), step, room: usize::MAX };
             let mut expected = Vec::new();
             for round in 0..3 {
                 for (i, length) in [0, 1, 1_024, 1_025, 4_000, 5, 2_000, 2_000].iter().enumerate() {
@@ -177,12 +199,37 @@ mod tests {
                     expected.extend_from_slice(&data);
                     output.push(Bytes::from(data));
                 }
-                assert_eq!(output.len(), expected.len() - sink.0.len());
+                assert_eq!(output.len(), expected.len() - sink.taken.len());
                 let cx = &mut Context::from_waker(Waker::noop());
                 assert!(matches!(output.poll(&mut sink, cx), Poll::Ready(Ok(()))));
                 assert!(output.is_sent());
-                assert!(sink.0 == expected, "{step}");
+                assert!(sink.taken == expected, "{step}");
             }
         }
+    }
+
+    #[test]
+    fn attack_what_is_never_read_to_its_end_grows_no_longer() {
+        let mut output = Output::default();
+        let mut sink = Sink { taken: Vec::new(), step: usize::MAX, room: 0 };
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut expected = Vec::new();
+        for i in 0..1_000_u32 {
+            let before = expected.len();
+            output.text.extend_from_slice(&i.to_be_bytes());
+            expected.extend_from_slice(&i.to_be_bytes());
+            for length in [1_000, 2_000] {
+                let data = vec![7; length];
+                expected.extend_from_slice(&data);
+                output.push(Bytes::from(data));
+            }
+            // The first five are always still to be read.
+            sink.room = if i < 5 { 0 } else { expected.len() - before };
+            assert!(output.poll(&mut sink, cx).is_pending());
+            assert!(output.text.len() < 2 * KEPT_BYTES_MAX, "{} bytes", output.text.len());
+        }
+        sink.room = usize::MAX;
+        assert!(matches!(output.poll(&mut sink, cx), Poll::Ready(Ok(()))));
+        assert!(sink.taken == expected);
     }
 }
