@@ -265,7 +265,9 @@ where
                 Poll::Ready(Ok(())) if input == Input::Later || self.can_send() => continue,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            if input != Input::Some && self.streams.ready.rest() {
+            // Once nothing is served, only what is to be written still matters: who was woken is not
+            // looked at any more, and would never be at rest.
+            if self.stage == Stage::Failed || (input != Input::Some && self.streams.ready.rest()) {
                 return Poll::Pending;
             }
         }

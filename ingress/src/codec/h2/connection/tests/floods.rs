@@ -1,5 +1,15 @@
 //! Attacks by frames.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Wake, Waker},
+};
+
+use tokio::io::{AsyncWriteExt, join};
+
 use super::{
     client::{asked, block, frame},
     rules::outcome,
@@ -103,6 +113,44 @@ async fn attack_hpack_bomb_is_not_read_to_its_end() {
     bomb.extend(vec![0xbe; 10_000]);
     let each = |i: u32| vec![frame(HEADERS, END_HEADERS, 2 * i + 1, &bomb)];
     assert!(is_stopped(vec![], each).await);
+}
+
+#[derive(Debug, Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// Until a deadline it waits for its last words to be read, and for nothing else.
+#[tokio::test]
+async fn attack_an_end_that_is_not_read_keeps_nobody_busy() {
+    let body = Rc::new(RefCell::new(None));
+    let held = body.clone();
+    let service = move |request: Request<Received>| {
+        *held.borrow_mut() = Some(request.into_body());
+        std::future::pending::<Answer<Full<Bytes>>>()
+    };
+    let (near, mut far) = duplex(1 << 10);
+    let (narrow, _unread) = duplex(1);
+    let io = join(near, narrow);
+    let mut connection = Connection::new(io, service, Rc::<World>::default(), SETTINGS);
+    let settings = frame(frame::SETTINGS, 0, 0, &[]);
+    let mistake = frame(PING, 0, 0, &[7; 7]);
+    let attack = [frame::PREFACE, &settings, &post(1, "/"), &mistake].concat();
+    far.write_all(&attack).await.unwrap();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let cx = &mut Context::from_waker(&waker);
+    assert!(connection.poll(cx).is_pending());
+    assert_eq!(connection.stage, Stage::Failed);
+    // Whoever had it leaves only now, and the stream is told.
+    drop(body.borrow_mut().take());
+    let before = wakes.0.load(SeqCst);
+    assert!(connection.poll(cx).is_pending());
+    assert_eq!(wakes.0.load(SeqCst), before, "it wants to be polled at once");
 }
 
 /// What others do all day.
