@@ -16,6 +16,8 @@ pub(super) struct Stream<V: Serve> {
     /// 0: free.
     pub(super) id: u32,
     pub(super) waker: Waker,
+    /// Its answer has no body (RFC 9110 9.3.2).
+    pub(super) is_head: bool,
     /// Becomes the head of the answer.
     pub(super) answer: Pin<Box<Option<V::Answer>>>,
     pub(super) outflow: Outflow<V::Body>,
@@ -120,6 +122,7 @@ impl<V: Serve> Streams<V> {
             self.places.push(Stream {
                 id: 0,
                 waker: self.ready.waker(place),
+                is_head: false,
                 answer: Box::pin(None),
                 outflow: Outflow::new(0),
                 inflow: None,

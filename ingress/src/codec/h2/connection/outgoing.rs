@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, Response,
+    HeaderMap, Response, StatusCode,
     header::{CONTENT_LENGTH, DATE},
 };
 use hyper::body::Body;
@@ -92,8 +92,13 @@ where
     fn begin_answer(&mut self, place: usize, response: Response<V::Body>) {
         let Some(stream) = self.streams.get(place) else { return };
         let id = stream.id;
-        let (head, body) = response.into_parts();
-        let ends = body.is_end_stream();
+        let (mut head, body) = response.into_parts();
+        // RFC 9110 6.4.1, 8.6: these have no content, whatever their body is.
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let has_none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let ends = has_none || stream.is_head || body.is_end_stream();
         let length = if ends { None } else { body.size_hint().exact() };
         let out = &mut self.output.text;
         let start = out.len();

@@ -1,6 +1,6 @@
 //! From a block of fields to a request that is served.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Stage};
@@ -124,6 +124,7 @@ where
             body
         };
         stream.length = length;
+        stream.is_head = head.method() == Method::HEAD;
         let answer = self.service.serve(head.map(|()| body));
         stream.answer.set(Some(answer));
         // Begun once all that was read is taken: it may be given up already (CVE-2023-44487).

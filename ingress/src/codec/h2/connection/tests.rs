@@ -8,7 +8,7 @@ mod windows;
 use std::{cell::RefCell, convert::Infallible, future::poll_fn, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::io::{DuplexStream, duplex};
 
@@ -106,6 +106,40 @@ async fn a_request_is_answered() {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(fields, expected);
+    })
+    .await;
+}
+
+/// RFC 9110 6.4.1: their fields may be those of an answer with content. Clients take content for a
+/// mistake.
+#[tokio::test]
+async fn answers_without_content_end_with_their_head_whatever_their_body_is() {
+    let service = async |request: Request<Received>| {
+        let status = request.uri().path().trim_start_matches('/').parse::<u16>().unwrap();
+        let mut response = Response::new(Full::new(Bytes::from_static(b"text")));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response.headers_mut().insert("content-length", HeaderValue::from_static("4"));
+        Ok::<_, Infallible>(response)
+    };
+    against(service, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        for (id, method, status, has_length, ends) in [
+            (1, "HEAD", "200", true, true),
+            (3, "GET", "204", false, true),
+            (5, "GET", "304", true, true),
+            (7, "HEAD", "502", true, true),
+            (9, "GET", "200", true, false),
+        ] {
+            let flags = frame::END_HEADERS | frame::END_STREAM;
+            let fields = client::block(&client::asked(method, &format!("/{status}")));
+            client.send(&[client::frame(frame::HEADERS, flags, id, &fields)]).await;
+            let (head, fields) = client.answer().await;
+            assert_eq!((head.stream, head.has(frame::END_STREAM)), (id, ends), "{method} {status}");
+            assert_eq!(fields[0].1, status);
+            let length = fields.iter().any(|(name, _)| name == "content-length");
+            assert_eq!(length, has_length, "{method} {status}");
+        }
+        assert_eq!(client.until(frame::DATA).await.1, b"text");
     })
     .await;
 }

@@ -122,6 +122,8 @@ impl Client {
         // Only these of an answer's fields are none of a request's.
         let (status, rest) = match payload[..] {
             [0x88, ref rest @ ..] => ("200".to_owned(), rest),
+            [0x89, ref rest @ ..] => ("204".to_owned(), rest),
+            [0x8b, ref rest @ ..] => ("304".to_owned(), rest),
             [0x08, 3, a, b, c, ref rest @ ..] => (String::from_utf8(vec![a, b, c]).unwrap(), rest),
             _ => panic!("{payload:x?}"),
         };
