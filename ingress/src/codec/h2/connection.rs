@@ -101,8 +101,6 @@ pub(crate) struct Connection<S, V: Serve, W> {
     last_seen: u32,
     last_served: u32,
     guard: Guard,
-    /// What the client may send.
-    receive_window: i64,
     windows: Rc<Windows>,
     encoder: Encoder,
     output: Output,
@@ -158,7 +156,8 @@ where
             frame::write_window(0, more, &mut output.text);
         }
         let stream_bytes = usize::try_from(stream_window_bytes).unwrap_or(usize::MAX);
-        let connection_bytes = usize::try_from(connection_window_bytes).unwrap_or(usize::MAX);
+        let connection_bytes = connection_window_bytes.max(WINDOW_BYTES);
+        let connection_bytes = usize::try_from(connection_bytes).unwrap_or(usize::MAX);
         Self {
             stage: Stage::Serving,
             input: BytesMut::new(),
@@ -171,7 +170,6 @@ where
             last_seen: 0,
             last_served: 0,
             guard: Guard::new(around.now_ms()),
-            receive_window: i64::from(connection_window_bytes.max(WINDOW_BYTES)),
             windows: Windows::new(stream_bytes, connection_bytes),
             encoder: Encoder::new(),
             output,
@@ -313,9 +311,11 @@ where
 
     /// The windows of what was read since; those of streams open when they are polled.
     fn open_windows(&mut self) {
+        if self.stage == Stage::Failed {
+            return;
+        }
         let more = self.windows.due();
-        if more > 0 && self.stage < Stage::Failed {
-            self.receive_window += i64::try_from(more).unwrap_or_default();
+        if more > 0 {
             let more = u32::try_from(more).unwrap_or(MAX_31);
             frame::write_window(0, more, &mut self.output.text);
         }

@@ -19,6 +19,8 @@ pub(super) const SHARED_BYTES_MIN: usize = 4 << 10;
 /// What all bodies of a connection share.
 #[derive(Debug)]
 pub(super) struct Windows {
+    /// What the client may send on all streams together.
+    open: Cell<usize>,
     /// Taken, and not given back to the client's window yet.
     taken: Cell<usize>,
     /// Worth telling the client.
@@ -74,8 +76,16 @@ enum State {
 
 impl Windows {
     pub(super) fn new(stream_bytes: usize, connection_bytes: usize) -> Rc<Self> {
+        let (open, taken) = (Cell::new(connection_bytes), Cell::new(0));
         let (connection_step, stream_step) = (connection_bytes / 2, stream_bytes / 2);
-        Rc::new(Self { taken: Cell::new(0), connection_step, stream_step })
+        Rc::new(Self { open, taken, connection_step, stream_step })
+    }
+
+    /// Bytes that came; false: more than the client may send.
+    pub(super) fn spend(&self, bytes: usize) -> bool {
+        let left = self.open.get().checked_sub(bytes);
+        self.open.set(left.unwrap_or_default());
+        left.is_some()
     }
 
     /// Bytes that were no body's, or are nobody's any more.
@@ -85,16 +95,19 @@ impl Windows {
 
     /// What the connection's window is to be opened by, if that is worth a frame.
     pub(super) fn due(&self) -> usize {
-        due(self.taken.get(), self.connection_step, || self.taken.set(0))
+        if !self.is_due() {
+            return 0;
+        }
+        let taken = self.taken.take();
+        self.open.set(self.open.get() + taken);
+        taken
     }
-}
 
-fn due(taken: usize, step: usize, clear: impl FnOnce()) -> usize {
-    if taken < step.max(1) {
-        return 0;
+    /// Bodies nobody reads keep their part of the window. The rest must never be narrower than the
+    /// step the others wait for.
+    fn is_due(&self) -> bool {
+        self.taken.get() >= self.connection_step.min(self.open.get() / 2).max(1)
     }
-    clear();
-    taken
 }
 
 impl Inflow {
@@ -154,8 +167,10 @@ impl Inflow {
     /// What the stream's window is to be opened by, if that is worth a frame.
     pub(super) fn due(&self) -> usize {
         let mut queue = self.shared.queue.borrow_mut();
-        let taken = queue.taken;
-        due(taken, self.shared.windows.stream_step, || queue.taken = 0)
+        if queue.taken < self.shared.windows.stream_step.max(1) {
+            return 0;
+        }
+        std::mem::take(&mut queue.taken)
     }
 
     /// Nobody reads it any more.
@@ -222,9 +237,7 @@ impl Body for Received {
         if let Some(piece) = queue.next() {
             let windows = &shared.windows;
             windows.give_back(piece.len());
-            let is_due = queue.taken >= windows.stream_step
-                || windows.taken.get() >= windows.connection_step;
-            if is_due {
+            if queue.taken >= windows.stream_step || windows.is_due() {
                 shared.stream.wake_by_ref();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -334,6 +347,20 @@ mod tests {
         data(&mut received).unwrap();
         assert_eq!((inflow.due(), windows.due()), (150, 200));
         assert_eq!((inflow.due(), windows.due()), (0, 0));
+    }
+
+    #[test]
+    fn bodies_nobody_reads_do_not_keep_the_others_waiting() {
+        let windows = Windows::new(100, 400);
+        assert!(windows.spend(60));
+        windows.give_back(60);
+        assert_eq!(windows.due(), 0, "the client has enough for now");
+        // Three streams that nobody reads, and what is left.
+        assert!(windows.spend(300) && windows.spend(40));
+        windows.give_back(40);
+        assert_eq!(windows.due(), 100);
+        assert!(windows.spend(100));
+        assert!(!windows.spend(1), "it was not told that it may");
     }
 
     #[test]

@@ -103,11 +103,10 @@ where
     fn data(&mut self, head: &Head, payload: &[u8], shared: Option<&Bytes>) -> Result<(), Reason> {
         let bytes = i64::try_from(head.length).unwrap_or(i64::MAX);
         let ends = head.has(frame::END_STREAM);
-        self.receive_window -= bytes;
         if !self.has_begun(head.stream) {
             return Err(Reason::Protocol);
         }
-        if self.receive_window < 0 {
+        if !self.windows.spend(head.length) {
             return Err(Reason::FlowControl);
         }
         let content = head.content(payload)?;
