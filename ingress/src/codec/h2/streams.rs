@@ -61,7 +61,10 @@ pub(super) struct Streams<V: Serve> {
     free: Vec<usize>,
     /// By identifier, which only grow.
     open: Vec<(u32, usize)>,
-    closed: VecDeque<(u32, Closed)>,
+    /// Of those that closed last: known to be, and reset by us. The latter are not forgotten because
+    /// others end in great numbers.
+    known: VecDeque<u32>,
+    reset: VecDeque<u32>,
     pub(super) ready: Arc<Ready>,
     most: usize,
 }
@@ -87,7 +90,8 @@ impl<V: Serve> Streams<V> {
             places: Vec::new(),
             free: Vec::new(),
             open: Vec::new(),
-            closed: VecDeque::new(),
+            known: VecDeque::new(),
+            reset: VecDeque::new(),
             ready: Ready::new(most),
             most,
         }
@@ -164,15 +168,22 @@ impl<V: Serve> Streams<V> {
     }
 
     pub(super) fn remember(&mut self, id: u32, how: Closed) {
-        if self.closed.len() >= CLOSED_KEPT_MAX {
-            self.closed.pop_front();
+        let ids = match how {
+            Closed::Known => &mut self.known,
+            Closed::ByUs => &mut self.reset,
+        };
+        if ids.len() >= CLOSED_KEPT_MAX {
+            ids.pop_front();
         }
-        self.closed.push_back((id, how));
+        ids.push_back(id);
     }
 
     /// How a stream ended, if that was not long ago.
     pub(super) fn closed(&self, id: u32) -> Option<Closed> {
-        self.closed.iter().rev().find(|(closed, _)| *closed == id).map(|(_, how)| *how)
+        if self.reset.contains(&id) {
+            return Some(Closed::ByUs);
+        }
+        self.known.contains(&id).then_some(Closed::Known)
     }
 
     /// There will be none for a while.

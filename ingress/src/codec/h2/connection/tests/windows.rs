@@ -1,7 +1,12 @@
 //! How much is sent, and how much is taken (RFC 9113 5.2).
 
-use super::{client::frame, *};
-use crate::codec::h2::frame::{DATA, END_STREAM, GOAWAY, PING, RST_STREAM, WINDOW_UPDATE};
+use super::{
+    client::{block, frame},
+    *,
+};
+use crate::codec::h2::frame::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
+};
 
 fn window(stream: u32, more: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
@@ -126,6 +131,28 @@ async fn an_early_answer_ends_the_request() {
         client.send(&[rest, frame(PING, 0, 0, &[7; 8])]).await;
         assert!(matches!(client.next().await, Some((Head { kind: PING, .. }, _))));
         assert!(connection.borrow().is_idle());
+    })
+    .await;
+}
+
+/// Others ended meanwhile, and many of them.
+#[tokio::test]
+async fn the_rest_of_a_request_that_was_ended_early_is_no_mistake_however_late_it_comes() {
+    let service =
+        async |_: Request<Received>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
+    against(service, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[post(1, "/")]).await;
+        client.answer().await;
+        client.until(RST_STREAM).await;
+        for id in (3..).step_by(2).take(500) {
+            client.send(&[get(id, "/")]).await;
+            client.answer().await;
+        }
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-sum", "1")]));
+        let rest = [frame(DATA, 0, 1, b"abc"), trailers, frame(PING, 0, 0, &[7; 8])];
+        client.send(&rest).await;
+        assert!(matches!(client.next().await, Some((Head { kind: PING, .. }, _))));
     })
     .await;
 }
