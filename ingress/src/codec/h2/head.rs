@@ -9,8 +9,8 @@ use super::hpack::{Field, Sink, Unread};
 
 /// More fields than whoever looks at them next lets pass are not kept.
 const FIELDS_KEPT_MAX: usize = 101;
-/// Far above the limit nobody reads on.
-const TOO_MUCH: usize = 4;
+/// So far above the limit nobody reads on.
+pub(super) const TOO_MUCH: usize = 4;
 
 /// What an extended CONNECT wants (RFC 8441); among the request's extensions.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use super::{Connection, LEAVING, Stage};
 use crate::codec::h2::{
     Reason, Serve, Surroundings,
     frame::{self, HEAD_BYTES, Head, MAX_31, PAYLOAD_BYTES_MAX, PREFACE},
+    head::TOO_MUCH,
     receive::SHARED_BYTES_MIN,
     settings,
     streams::Closed,
@@ -184,7 +185,8 @@ where
         self.guard.idle_frame()?;
         let Some(mut block) = self.block.take() else { return Err(Reason::Protocol) };
         // CVE-2024-27316: what is compressed is no longer than what it says.
-        if block.bytes.len() + payload.len() > self.settings.head_bytes_max {
+        let bytes_max = self.settings.head_bytes_max.saturating_mul(TOO_MUCH);
+        if block.bytes.len() + payload.len() > bytes_max {
             return Err(Reason::EnhanceYourCalm);
         }
         block.bytes.extend_from_slice(payload);

@@ -431,3 +431,26 @@ async fn too_many_fields_are_answered_and_nothing_else_suffers() {
     .await;
     assert_eq!(*world.dropped.borrow(), [Dropped::FieldsTooMany; 2]);
 }
+
+#[tokio::test]
+async fn too_many_fields_are_answered_in_however_many_frames_they_come() {
+    let settings = Settings { head_bytes_max: 1_000, ..SETTINGS };
+    against(echo, &Rc::default(), settings, async |io, _| {
+        let mut client = Client::new(io).await;
+        let value = "v".repeat(100);
+        let many = vec![("x-own", &value[..]); 20];
+        let block = block(&[&asked("GET", "/")[..], &many].concat());
+        let (first, rest) = block.split_at(900);
+        let parts = [
+            frame(HEADERS, END_STREAM, 1, first),
+            frame(CONTINUATION, END_HEADERS, 1, rest),
+            get(3, "/"),
+        ];
+        client.send(&parts).await;
+        for (stream, status) in [(1, "431"), (3, "200")] {
+            let (head, fields) = client.answer().await;
+            assert_eq!((head.stream, &fields[0].1[..]), (stream, status));
+        }
+    })
+    .await;
+}
