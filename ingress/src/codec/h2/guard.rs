@@ -1,8 +1,8 @@
 //! Floods: frames that cost us work and bring nobody an answer. What is usual on a connection that
 //! is used for something is never near these.
 
-/// Streams given up before their answer, by the client or for its mistakes (CVE-2023-44487,
-/// CVE-2025-8671): each may have begun something at an endpoint.
+/// Streams given up by the client before their answer (CVE-2023-44487), or for its mistakes
+/// (CVE-2025-8671): each may have begun something at an endpoint.
 const RESETS: Rate = Rate { most: 200, per_second: 50 };
 /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and CONTINUATION, frames nobody knows
 /// (CVE-2019-9511 to 9518).

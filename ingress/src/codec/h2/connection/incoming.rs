@@ -111,10 +111,9 @@ where
             return Err(Reason::FlowControl);
         }
         let content = head.content(payload)?;
-        if content.is_empty() && !ends {
+        let is_idle = content.is_empty() && !ends;
+        if is_idle {
             self.guard.idle_frame()?;
-        } else {
-            self.guard.work();
         }
         let found = self.streams.find(head.stream);
         let Some((place, stream)) = found.and_then(|place| Some((place, self.streams.get(place)?)))
@@ -139,6 +138,9 @@ where
         if let Some(reason) = wrong {
             self.windows.give_back(head.length);
             return self.reset(head.stream, reason);
+        }
+        if !is_idle {
+            self.guard.work();
         }
         let data = payload.get(content.clone()).unwrap_or_default();
         inflow.push(data, shared.map(|shared| shared.slice(content)), head.length);
@@ -219,8 +221,13 @@ where
         }
         match self.streams.find(head.stream) {
             Some(place) => {
+                let is_answered = self
+                    .streams
+                    .get(place)
+                    .is_some_and(|stream| stream.outflow.body.is_some() || stream.outflow.is_over);
                 self.streams.close(place, Closed::Known);
-                self.guard.reset()?;
+                // Whoever waited for an answer may have enough of it.
+                if is_answered { self.guard.idle_frame()? } else { self.guard.reset()? }
             }
             None => self.guard.idle_frame()?,
         }

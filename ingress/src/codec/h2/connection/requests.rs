@@ -69,7 +69,7 @@ where
         self.last_seen = id;
         // RFC 9113 6.8: the client was told that it would not be served.
         if self.stage >= Stage::Left {
-            return Ok(());
+            return Ok(self.guard.idle_frame()?);
         }
         self.last_served = id;
         self.guard.work();

@@ -153,6 +153,39 @@ async fn attack_an_end_that_is_not_read_keeps_nobody_busy() {
     assert_eq!(wakes.0.load(SeqCst), before, "it wants to be polled at once");
 }
 
+/// Pages that are left, calls that have heard enough.
+#[tokio::test]
+async fn giving_up_what_is_being_answered_is_no_flood() {
+    against(bytes, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        // No window: all that comes is heads.
+        client.send(&[frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])]).await;
+        for id in (1..).step_by(2).take(1_000) {
+            client.send(&[get(id, "/10")]).await;
+            assert_eq!(client.until(HEADERS).await.0.stream, id);
+            client.send(&[frame(RST_STREAM, 0, id, &Reason::Cancel.code().to_be_bytes())]).await;
+        }
+        client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+        client.until(PING).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn attack_requests_after_the_end_are_not_read_without_end() {
+    against(echo, &Rc::default(), SETTINGS, async |io, connection| {
+        let mut client = Client::new(io).await;
+        client.send(&[post(1, "/")]).await;
+        client.answer().await;
+        connection.borrow_mut().leave();
+        let attack: Vec<_> = (1..5_000).map(|i| get(2 * i + 1, "/")).collect();
+        client.send_some(&attack).await;
+        assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::NoError)));
+        assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::EnhanceYourCalm)));
+    })
+    .await;
+}
+
 /// What others do all day.
 #[tokio::test]
 async fn a_busy_client_is_no_flood() {
