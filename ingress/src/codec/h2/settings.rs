@@ -16,7 +16,8 @@ pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 /// Of the settings that matter to a server, those that were said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    pub(super) table_bytes: Option<u32>,
+    /// The least, and the last: one frame may say it twice (RFC 7541 4.2).
+    pub(super) table_bytes: Option<[u32; 2]>,
     pub(super) window: Option<u32>,
     pub(super) frame_bytes: Option<u32>,
 }
@@ -35,7 +36,10 @@ pub(super) fn parse(payload: &[u8]) -> Result<Said, Reason> {
     for [a, b, value @ ..] in settings {
         let value = u32::from_be_bytes(*value);
         match u16::from_be_bytes([*a, *b]) {
-            HEADER_TABLE_SIZE => said.table_bytes = Some(value),
+            HEADER_TABLE_SIZE => {
+                let least = said.table_bytes.map_or(value, |[least, _]| least.min(value));
+                said.table_bytes = Some([least, value]);
+            }
             ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Reason::Protocol),
             INITIAL_WINDOW_SIZE if value > MAX_31 => return Err(Reason::FlowControl),
             INITIAL_WINDOW_SIZE => said.window = Some(value),
@@ -55,7 +59,7 @@ mod tests {
     fn settings_are_what_may_be_said() {
         let none = Said::default();
         for (name, value, expected) in [
-            (HEADER_TABLE_SIZE, u32::MAX, Ok(Said { table_bytes: Some(u32::MAX), ..none })),
+            (HEADER_TABLE_SIZE, u32::MAX, Ok(Said { table_bytes: Some([u32::MAX; 2]), ..none })),
             (ENABLE_PUSH, 1, Ok(none)),
             (ENABLE_PUSH, 2, Err(Reason::Protocol)),
             (MAX_CONCURRENT_STREAMS, 0, Ok(none)),
@@ -73,5 +77,16 @@ mod tests {
             assert_eq!(parse(&payload[..5]), Err(Reason::FrameSize));
         }
         assert_eq!(parse(&[]), Ok(none));
+    }
+
+    #[test]
+    fn the_last_of_the_same_setting_counts_and_of_tables_the_least_too() {
+        let payload = [(1, 100), (4, 7), (1, 0), (1, 4_096), (4, 9)]
+            .map(|(name, value): (u16, u32)| {
+                [&name.to_be_bytes()[..], &value.to_be_bytes()].concat()
+            })
+            .concat();
+        let said = parse(&payload).unwrap();
+        assert_eq!((said.table_bytes, said.window), (Some([0, 4_096]), Some(9)));
     }
 }

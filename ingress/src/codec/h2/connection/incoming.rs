@@ -243,7 +243,7 @@ where
             return if payload.is_empty() { Ok(()) } else { Err(Reason::FrameSize) };
         }
         let said = settings::parse(payload)?;
-        if let Some(bytes) = said.table_bytes {
+        for bytes in said.table_bytes.into_iter().flatten() {
             self.encoder.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
         if let Some(bytes) = said.frame_bytes {
