@@ -50,7 +50,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     if is_connect || head.method == Method::TRACE {
         return Err(Refused::Method);
     }
-    if head.headers.len() > FIELDS_MAX {
+    if fields(&head.headers) > FIELDS_MAX {
         return Err(Refused::FieldsTooMany);
     }
     let uri_bytes = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
@@ -66,6 +66,14 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     };
     let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
     Ok(Admitted { host_text, host_field, host, path, websocket })
+}
+
+/// A cookie is one, in however many crumbs it comes over HTTP/2 (RFC 9113 8.2.3).
+fn fields(headers: &HeaderMap) -> usize {
+    match headers.len() {
+        all if all <= FIELDS_MAX => all,
+        all => all - headers.get_all(header::COOKIE).iter().count().saturating_sub(1),
+    }
 }
 
 /// Any other coding would be stripped on the way while the body stays coded (RFC 9112 6.1: 501).

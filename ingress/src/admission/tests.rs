@@ -68,6 +68,18 @@ fn heads_that_peers_read_differently_are_refused() {
     assert_eq!(admit(&many, &Limits::default()).err(), Some(R::FieldsTooMany));
 }
 
+/// Browsers send each name and value of a cookie as a field of its own.
+#[test]
+fn crumbs_of_a_cookie_count_as_one_field() {
+    for (crumbs, others, expected) in [(500, 99, None), (1, 100, Some(Refused::FieldsTooMany))] {
+        let crumbs = (0..crumbs).map(|_| ("cookie", "a=b"));
+        let fields: Vec<(&'static str, &str)> =
+            crumbs.chain((0..others).map(|_| ("x-a", "b"))).collect();
+        let head = head("GET", "https://a.example/", Version::HTTP_2, &fields);
+        assert_eq!(admit(&head, &Limits::default()).err(), expected);
+    }
+}
+
 #[test]
 fn ordinary_heads_pass_with_their_normal_form() {
     let host = ("host", "A.example:8080");

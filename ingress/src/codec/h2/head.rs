@@ -2,12 +2,13 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::COOKIE,
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
 
 use super::hpack::{Field, Sink, Unread};
 
-/// More fields than whoever looks at them next lets pass are not kept.
+/// More fields than whoever looks at them next lets pass are not kept. Crumbs of a cookie are one.
 const FIELDS_KEPT_MAX: usize = 101;
 /// So far above the limit nobody reads on.
 pub(super) const TOO_MUCH: usize = 4;
@@ -31,6 +32,8 @@ pub(super) struct Fields {
     path: Option<PathAndQuery>,
     protocol: Option<HeaderValue>,
     headers: HeaderMap,
+    /// Of them, but for crumbs of a cookie.
+    kept: usize,
     length: Option<u64>,
     bytes: usize,
     bytes_max: usize,
@@ -59,6 +62,7 @@ impl Fields {
             path: None,
             protocol: None,
             headers: HeaderMap::new(),
+            kept: 0,
             length: None,
             bytes: 0,
             bytes_max,
@@ -149,7 +153,10 @@ impl Fields {
             "content-length" => self.length(value),
             _ => {}
         }
-        if !self.malformed && !self.is_too_large() && self.headers.len() < FIELDS_KEPT_MAX {
+        let is_crumb = name == COOKIE;
+        let has_room = is_crumb || self.kept < FIELDS_KEPT_MAX;
+        if !self.malformed && !self.is_too_large() && has_room {
+            self.kept += usize::from(!is_crumb);
             // Fails above some thousand.
             self.malformed |= self.headers.try_append(name, value.clone()).is_err();
         }
@@ -276,6 +283,10 @@ mod tests {
         // One more than may be is kept, so that somebody sees that it is one too many.
         let many = fields(&all(300), 1 << 14).unwrap().into_request(true).unwrap();
         assert_eq!(many.0.headers().len(), FIELDS_KEPT_MAX);
+        let crumbs = std::iter::repeat_n(("cookie", "a=b"), 200);
+        let crumbs: Vec<_> = bytes(FIELDS_KEPT_MAX).chain(crumbs).collect();
+        let many = fields(&crumbs, 1 << 14).unwrap().into_request(true).unwrap();
+        assert_eq!(many.0.headers().len(), FIELDS_KEPT_MAX + 200);
     }
 
     #[test]
