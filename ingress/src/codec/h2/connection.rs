@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use self::incoming::Block;
 use super::{
     Dropped, Reason, Serve, Surroundings,
-    frame::{self, MAX_31, PAYLOAD_BYTES_MAX},
+    frame::{self, MAX_31},
     guard::{Flood, Guard},
     hpack::{Decoder, Encoder},
     output::Output,
@@ -107,7 +107,6 @@ pub(crate) struct Connection<S, V: Serve, W> {
     /// What we may send, on all streams together and on a new one.
     send_window: i64,
     stream_send_window: i64,
-    frame_bytes_max: usize,
     /// Places of streams that can go on.
     woken: Vec<usize>,
     /// Places of streams with something to send, each once.
@@ -175,7 +174,6 @@ where
             output,
             send_window: i64::from(WINDOW_BYTES),
             stream_send_window: i64::from(WINDOW_BYTES),
-            frame_bytes_max: PAYLOAD_BYTES_MAX,
             woken: Vec::new(),
             sending: VecDeque::new(),
             waiting: VecDeque::new(),

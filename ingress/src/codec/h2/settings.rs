@@ -19,7 +19,6 @@ pub(super) struct Said {
     /// The least, and the last: one frame may say it twice (RFC 7541 4.2).
     pub(super) table_bytes: Option<[u32; 2]>,
     pub(super) window: Option<u32>,
-    pub(super) frame_bytes: Option<u32>,
 }
 
 /// Reads a frame's payload.
@@ -43,8 +42,8 @@ pub(super) fn parse(payload: &[u8]) -> Result<Said, Reason> {
             ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Reason::Protocol),
             INITIAL_WINDOW_SIZE if value > MAX_31 => return Err(Reason::FlowControl),
             INITIAL_WINDOW_SIZE => said.window = Some(value),
+            // All may be as long as ours are.
             MAX_FRAME_SIZE if !(least..1 << 24).contains(&value) => return Err(Reason::Protocol),
-            MAX_FRAME_SIZE => said.frame_bytes = Some(value),
             _ => {}
         }
     }
@@ -67,7 +66,7 @@ mod tests {
             (INITIAL_WINDOW_SIZE, MAX_31, Ok(Said { window: Some(MAX_31), ..none })),
             (INITIAL_WINDOW_SIZE, MAX_31 + 1, Err(Reason::FlowControl)),
             (MAX_FRAME_SIZE, 16_383, Err(Reason::Protocol)),
-            (MAX_FRAME_SIZE, 16_384, Ok(Said { frame_bytes: Some(16_384), ..none })),
+            (MAX_FRAME_SIZE, 16_384, Ok(none)),
             (MAX_FRAME_SIZE, 16_777_216, Err(Reason::Protocol)),
             (ENABLE_CONNECT_PROTOCOL, 2, Err(Reason::Protocol)),
             (0xa0a, u32::MAX, Ok(none)),

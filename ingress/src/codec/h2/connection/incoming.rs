@@ -246,11 +246,6 @@ where
         for bytes in said.table_bytes.into_iter().flatten() {
             self.encoder.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
-        if let Some(bytes) = said.frame_bytes {
-            // Longer ones would let one stream keep the others waiting.
-            let bytes = usize::try_from(bytes).unwrap_or(PAYLOAD_BYTES_MAX);
-            self.frame_bytes_max = bytes.min(PAYLOAD_BYTES_MAX);
-        }
         if let Some(bytes) = said.window {
             self.change_windows(i64::from(bytes))?;
         }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::codec::h2::{
     Reason, Serve, Surroundings,
-    frame::{self, HEAD_BYTES, Head, MAX_31},
+    frame::{self, HEAD_BYTES, Head, MAX_31, PAYLOAD_BYTES_MAX},
     hpack::Encoder,
     streams::{Closed, Outflow},
 };
@@ -113,7 +113,7 @@ where
             self.encoder.field(&CONTENT_LENGTH, &length.into(), out);
         }
         let flags = if ends { frame::END_STREAM } else { 0 };
-        frame::seal_block(id, flags, start, self.frame_bytes_max, out);
+        frame::seal_block(id, flags, start, out);
         if ends {
             drop(body);
             self.finish(place);
@@ -181,8 +181,7 @@ where
                     out.text.extend_from_slice(&[0; HEAD_BYTES]);
                     self.encoder.begin(&mut out.text);
                     write_fields(&trailers, &mut self.encoder, &mut out.text);
-                    let most = self.frame_bytes_max;
-                    frame::seal_block(id, frame::END_STREAM, start, most, &mut out.text);
+                    frame::seal_block(id, frame::END_STREAM, start, &mut out.text);
                 }
                 None => {
                     let flags = frame::END_STREAM;
@@ -201,7 +200,7 @@ where
             return Turn::AllWait;
         }
         let window = usize::try_from(outflow.window.min(self.send_window)).unwrap_or_default();
-        let length = outflow.data.len().min(window).min(self.frame_bytes_max);
+        let length = outflow.data.len().min(window).min(PAYLOAD_BYTES_MAX);
         let data = outflow.data.split_to(length);
         let is_over = outflow.is_last && outflow.data.is_empty() && outflow.trailers.is_none();
         let flags = if is_over { frame::END_STREAM } else { 0 };

@@ -102,7 +102,7 @@ where
         out.extend_from_slice(&[0; HEAD_BYTES]);
         self.encoder.begin(out);
         self.encoder.status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, out);
-        frame::seal_block(id, frame::END_STREAM, start, self.frame_bytes_max, out);
+        frame::seal_block(id, frame::END_STREAM, start, out);
         if ends {
             self.streams.remember(id, Closed::Known);
             return Ok(self.guard.reset()?);
