@@ -223,7 +223,6 @@ where
         self.is_resting = true;
         self.streams.rest();
         self.output.rest();
-        self.decoder.rest();
         (self.woken, self.sending, self.waiting) = Default::default();
         self.room = ROOM_BYTES;
         if self.input.is_empty() {

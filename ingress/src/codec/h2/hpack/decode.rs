@@ -76,16 +76,12 @@ impl Decoder {
             }
             may_resize = false;
         }
-        Ok(())
-    }
-
-    /// There will be no block for a while.
-    pub(in super::super) fn rest(&mut self) {
         for text in &mut self.texts {
             if text.capacity() > KEPT_BYTES_MAX {
                 *text = Vec::new();
             }
         }
+        Ok(())
     }
 
     fn literal(&mut self, rest: &mut &[u8], bits: u32, sensitive: bool) -> Result<Entry, Unread> {

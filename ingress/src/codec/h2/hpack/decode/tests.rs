@@ -97,6 +97,20 @@ fn a_block_that_is_none_is_refused() {
 }
 
 #[test]
+fn room_of_long_text_is_not_kept() {
+    let mut code = Vec::new();
+    huffman::encode(&[b'a'; 20_000], &mut code);
+    let mut block = vec![0, 1, b'a'];
+    integer::write(0x80, 7, code.len(), &mut block);
+    block.extend(code);
+    let mut decoder = Decoder::new();
+    let mut seen = Seen::default();
+    decoder.decode(&block, &mut seen).unwrap();
+    assert_eq!(seen.0[0].1.len(), 20_000);
+    assert!(decoder.texts.iter().all(|text| text.capacity() <= KEPT_BYTES_MAX));
+}
+
+#[test]
 fn sizes_before_the_first_field_are_taken() {
     let mut decoder = Decoder::new();
     let seen = &mut Seen::default();
