@@ -257,7 +257,11 @@ where
             match self.output.poll(&mut self.io, cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Ready(Ok(())) if self.is_over() => return Poll::Ready(End::Told),
-                Poll::Ready(Ok(())) if input == Input::Later || self.can_send() => continue,
+                Poll::Ready(Ok(())) if self.can_send() => continue,
+                // Whoever writes before it reads goes on when it is read, perhaps only then.
+                Poll::Ready(Ok(())) | Poll::Pending if input == Input::Later && self.may_read() => {
+                    continue;
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             // Once nothing is served, only what is to be written still matters: who was woken is not
@@ -278,8 +282,13 @@ where
         }
     }
 
+    /// There is room for answers to what is read.
+    fn may_read(&self) -> bool {
+        self.output.len() < OUTPUT_BYTES_MAX + REPLY_BYTES_MAX
+    }
+
     fn read(&mut self, cx: &mut Context<'_>) -> Input {
-        if self.output.len() >= OUTPUT_BYTES_MAX + REPLY_BYTES_MAX {
+        if !self.may_read() {
             return Input::Later;
         }
         if self.input.capacity() - self.input.len() < self.room / 2 {

@@ -5,12 +5,12 @@ mod floods;
 mod rules;
 mod windows;
 
-use std::{cell::RefCell, convert::Infallible, future::poll_fn, time::Duration};
+use std::{cell::RefCell, convert::Infallible, future::poll_fn, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex, join};
 
 use self::client::{Client, get, post};
 use super::*;
@@ -211,6 +211,34 @@ async fn answers_to_frames_wait_until_they_are_read() {
         panic!("a client that reads nothing is read without end");
     })
     .await;
+}
+
+/// A client may write all it has before it reads on.
+#[tokio::test]
+async fn room_for_answers_is_used_as_soon_as_it_is_there() {
+    const NARROW_BYTES: usize = 64 << 10;
+    let (near, mut far) = duplex(1 << 20);
+    let (narrow, mut answers) = duplex(NARROW_BYTES);
+    let world = Rc::<World>::default();
+    let mut connection = Connection::new(join(near, narrow), bytes, world, SETTINGS);
+    let wide = (1_u32 << 20).to_be_bytes();
+    let settings = client::frame(frame::SETTINGS, 0, 0, &[&[0, 4][..], &wide].concat());
+    let window = client::frame(frame::WINDOW_UPDATE, 0, 0, &wide);
+    let said = [frame::PREFACE, &settings, &window, &get(1, "/1000000")].concat();
+    let pings = client::frame(frame::PING, 0, 0, &[7; 8]).repeat(1_200);
+    let cx = &mut Context::from_waker(Waker::noop());
+    for written in [said, pings] {
+        far.write_all(&written).await.unwrap();
+        for _ in 0..2 {
+            assert!(connection.poll(cx).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(!connection.may_read(), "{} bytes are to be written", connection.output.len());
+    far.write_all(&get(3, "/1")).await.unwrap();
+    answers.read_exact(&mut vec![0; NARROW_BYTES]).await.unwrap();
+    assert!(connection.poll(cx).is_pending());
+    assert_eq!(connection.last_seen, 3);
 }
 
 mod peer {

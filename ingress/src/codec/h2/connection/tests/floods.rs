@@ -8,8 +8,6 @@ use std::{
     task::{Wake, Waker},
 };
 
-use tokio::io::{AsyncWriteExt, join};
-
 use super::{
     client::{asked, block, frame},
     rules::outcome,
