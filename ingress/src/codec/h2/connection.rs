@@ -111,9 +111,8 @@ pub(crate) struct Connection<S, V: Serve, W> {
     woken: Vec<usize>,
     /// Places of streams with something to send, each once.
     sending: VecDeque<usize>,
-    /// Of those that wait for the connection's window, and since when.
+    /// Of those that wait for the connection's window; no place is in both queues.
     waiting: VecDeque<usize>,
-    stalled_ms: Option<u64>,
     has_stalled: bool,
     client_leaves: bool,
     is_resting: bool,
@@ -177,7 +176,6 @@ where
             woken: Vec::new(),
             sending: VecDeque::new(),
             waiting: VecDeque::new(),
-            stalled_ms: None,
             has_stalled: false,
             client_leaves: false,
             is_resting: false,
@@ -195,7 +193,7 @@ where
 
     /// Time matters: poll it now and then.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.has_stalled || self.stalled_ms.is_some()
+        self.has_stalled
     }
 
     /// Takes requests that are on their way, and then no more.
@@ -240,7 +238,7 @@ where
         self.streams.ready.work(cx.waker());
         let now_ms = self.around.now_ms();
         self.guard.refill(now_ms);
-        if self.is_stalled() {
+        if self.has_stalled {
             self.drop_stalled(now_ms);
         }
         for _ in 0..TURNS_MAX {
@@ -329,14 +327,10 @@ where
 
     /// Nothing on this connection can be understood or is wanted any more.
     fn fail(&mut self, reason: Reason) {
-        let what = match reason {
-            Reason::NoError => None,
-            Reason::EnhanceYourCalm => Some(Dropped::Flood),
-            _ => Some(Dropped::Malformed),
-        };
-        if let Some(what) = what {
-            self.around.dropped(what);
-        }
+        self.around.dropped(match reason {
+            Reason::EnhanceYourCalm => Dropped::Flood,
+            _ => Dropped::Malformed,
+        });
         self.stage = Stage::Failed;
         let places: Vec<usize> = self.streams.iter_mut().map(|(place, _)| place).collect();
         for place in places {
@@ -360,18 +354,6 @@ where
     fn drop_stalled(&mut self, now_ms: u64) {
         let stall_ms = self.settings.stall_ms;
         let is_over = |since: u64| since.saturating_add(stall_ms) <= now_ms;
-        if self.stalled_ms.is_some_and(is_over) {
-            let streams = &mut self.streams;
-            let has_data = |place: &usize| {
-                streams.get(*place).is_some_and(|stream| !stream.outflow.data.is_empty())
-            };
-            if self.waiting.iter().any(has_data) {
-                self.around.dropped(Dropped::Stalled);
-                return self.fail(Reason::NoError);
-            }
-            self.stalled_ms = None;
-            self.sending.append(&mut self.waiting);
-        }
         let stalled = self.streams.iter_mut();
         let stalled = stalled.filter_map(|(_, s)| s.outflow.stalled_ms.map(|since| (s.id, since)));
         let stalled: Vec<(u32, u64)> = stalled.collect();

@@ -42,7 +42,7 @@ pub(super) struct Outflow<B> {
     /// All of the answer was written.
     pub(super) is_over: bool,
     pub(super) window: i64,
-    /// Since when the window is shut on data.
+    /// Since when a window is shut on data, its own or the connection's.
     pub(super) stalled_ms: Option<u64>,
 }
 

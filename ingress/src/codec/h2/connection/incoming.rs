@@ -264,7 +264,8 @@ where
             if outflow.window > i64::from(MAX_31) {
                 return Err(Reason::FlowControl);
             }
-            if outflow.window > 0 && outflow.stalled_ms.take().is_some() {
+            // Those in a queue have their turn, or wait for the connection's window.
+            if outflow.window > 0 && !stream.is_queued && outflow.stalled_ms.take().is_some() {
                 opened.push(place);
             }
         }
@@ -308,8 +309,12 @@ where
         }
         if head.stream == 0 {
             self.send_window += more;
-            self.stalled_ms = None;
-            self.sending.append(&mut self.waiting);
+            for place in self.waiting.drain(..) {
+                if let Some(stream) = self.streams.get(place) {
+                    stream.outflow.stalled_ms = None;
+                }
+                self.sending.push_back(place);
+            }
             return match more {
                 0 => Err(Reason::Protocol),
                 _ if self.send_window > i64::from(MAX_31) => Err(Reason::FlowControl),
@@ -326,7 +331,7 @@ where
         if outflow.window > i64::from(MAX_31) {
             return self.reset(head.stream, Reason::FlowControl);
         }
-        if outflow.window > 0 && outflow.stalled_ms.take().is_some() {
+        if outflow.window > 0 && !stream.is_queued && outflow.stalled_ms.take().is_some() {
             self.queue(place);
         }
         Ok(())

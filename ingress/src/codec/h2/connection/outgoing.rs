@@ -148,10 +148,7 @@ where
             match turn {
                 Turn::Sent => self.queue(place),
                 Turn::Waits => {}
-                Turn::AllWait => {
-                    self.waiting.push_back(place);
-                    self.stalled_ms.get_or_insert_with(|| self.around.now_ms());
-                }
+                Turn::AllWait => self.waiting.push_back(place),
                 Turn::Over => self.finish(place),
                 Turn::Broken => {
                     if let Some(stream) = self.streams.get(place) {
@@ -191,14 +188,12 @@ where
             }
             return Turn::Over;
         }
-        if outflow.window <= 0 {
+        if outflow.window <= 0 || self.send_window <= 0 {
             outflow.stalled_ms.get_or_insert_with(|| self.around.now_ms());
             self.has_stalled = true;
-            return Turn::Waits;
+            return if outflow.window <= 0 { Turn::Waits } else { Turn::AllWait };
         }
-        if self.send_window <= 0 {
-            return Turn::AllWait;
-        }
+        outflow.stalled_ms = None;
         let window = usize::try_from(outflow.window.min(self.send_window)).unwrap_or_default();
         let length = outflow.data.len().min(window).min(PAYLOAD_BYTES_MAX);
         let data = outflow.data.split_to(length);

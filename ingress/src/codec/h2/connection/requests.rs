@@ -116,6 +116,11 @@ where
         let receive = i64::from(self.settings.stream_window_bytes);
         let place = self.streams.open(id, send, receive);
         let Some(stream) = self.streams.get(place) else { return };
+        if std::mem::take(&mut stream.is_queued) {
+            // That was the place's last stream.
+            self.sending.retain(|queued| *queued != place);
+            self.waiting.retain(|queued| *queued != place);
+        }
         let body = if ends {
             Received::nothing()
         } else {

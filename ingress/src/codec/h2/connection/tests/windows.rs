@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::codec::h2::frame::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
+    DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
 };
 
 fn window(stream: u32, more: u32) -> Vec<u8> {
@@ -184,7 +184,7 @@ async fn attack_a_window_that_stays_shut_ends_its_stream_and_no_other() {
 }
 
 #[tokio::test]
-async fn attack_a_connection_window_that_stays_shut_ends_it() {
+async fn attack_a_connection_window_that_stays_shut_ends_the_streams_that_wait_for_it() {
     let world = Rc::<World>::default();
     against(bytes, &world, SETTINGS, async |io, connection| {
         let mut client = Client::new(io).await;
@@ -199,8 +199,18 @@ async fn attack_a_connection_window_that_stays_shut_ends_it() {
         assert!(connection.borrow().is_stalled());
         *world.now_ms.borrow_mut() = SETTINGS.stall_ms;
         client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
-        client.until(GOAWAY).await;
+        for id in [1, 3] {
+            let (head, payload) = client.until(RST_STREAM).await;
+            assert_eq!((head.stream, payload), (id, Reason::Cancel.code().to_be_bytes().to_vec()));
+        }
+        // Whoever comes later waits on its own account, and is not forgotten.
+        client.send(&[get(7, "/10")]).await;
+        assert_eq!(client.answer().await.0.stream, 7);
+        *world.now_ms.borrow_mut() += SETTINGS.stall_ms - 1;
+        client.send(&[frame(PING, 0, 0, &[7; 8]), window(0, 100)]).await;
+        let (head, payload) = client.until(DATA).await;
+        assert_eq!((head.stream, payload.len()), (7, 10));
     })
     .await;
-    assert_eq!(*world.dropped.borrow(), [Dropped::Stalled]);
+    assert_eq!(*world.dropped.borrow(), [Dropped::Stalled; 2]);
 }
