@@ -262,8 +262,8 @@ where
                 }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            // Once nothing is served, only what is to be written still matters: who was woken is not
-            // looked at any more, and would never be at rest.
+            // Once nothing is served, only what is to be written still matters: who was woken is
+            // not looked at any more, and would never be at rest.
             if self.stage == Stage::Failed || (input != Input::Some && self.streams.ready.rest()) {
                 return Poll::Pending;
             }

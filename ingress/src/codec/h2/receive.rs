@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Shorter data is copied: a part of the connection's buffer keeps all of it, and a client may see to
-/// it that the rest is nobody's. This is a quarter of the largest.
+/// Shorter data is copied: a part of the connection's buffer keeps all of it, and a client may see
+/// to it that the rest is nobody's. This is a quarter of the largest.
 pub(super) const SHARED_BYTES_MIN: usize = 8 << 10;
 
 /// What all bodies of a connection share.

@@ -61,8 +61,8 @@ pub(super) struct Streams<V: Serve> {
     free: Vec<usize>,
     /// By identifier, which only grow.
     open: Vec<(u32, usize)>,
-    /// Of those that closed last: known to be, and reset by us. The latter are not forgotten because
-    /// others end in great numbers.
+    /// Of those that closed last: known to be, and reset by us. The latter are not forgotten
+    /// because others end in great numbers.
     known: VecDeque<u32>,
     reset: VecDeque<u32>,
     pub(super) ready: Arc<Ready>,
