@@ -327,10 +327,9 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         let hint = match &self.source {
             Source::Ours(body) => body.size_hint(),
-            Source::Tunnel(_) => SizeHint::default(),
             Source::Upstream(UpstreamBody { carrier: None, .. }) => SizeHint::with_exact(0),
             Source::Upstream(UpstreamBody { carrier: Some(carrier), .. }) => carrier.size_hint(),
-            Source::Gzipped(_) => SizeHint::default(),
+            Source::Tunnel(_) | Source::Gzipped(_) => SizeHint::default(),
         };
         match (self.rest(), hint.exact()) {
             (0, _) => hint,
