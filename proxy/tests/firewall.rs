@@ -1,21 +1,13 @@
 //! Beside others who look at packets: a firewall that lets through what it was told to, and a CNI
 //! plugin that hides pods' addresses from the outside. Nothing is added to their rules.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
-)]
 
-use std::{
-    io::Write as _,
-    net::SocketAddr,
-    process::{Command, Stdio},
-};
+use std::net::SocketAddr;
 
 use fairlead_ebpf::abi::BACKEND_LOCAL;
 use support::{
     followed::{Follower, ask_tcp, ask_udp, echo},
     services::{frontend, node_port, put},
-    world::world,
+    world::{load_rules, world},
 };
 
 mod support {
@@ -50,19 +42,13 @@ table inet firewall {
 }
 ";
 
-fn load(rules: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success(), "the rules are not taken");
-}
-
 #[test]
 fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services_work() {
     let name = "a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services_work";
     world(name, |world| {
         let [outside, backend, pod] = [1, 2, 3].map(|number| world.pod(number));
         world.forward();
-        load(RULES);
+        load_rules(RULES);
         // Sockets of the test's own pods are in the node's cgroup, which has no socket programs here.
         let own = outside.node_addresses();
         let follower = Follower::start_on(world, &[outside.device()], own);

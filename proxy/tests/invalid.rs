@@ -10,7 +10,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP};
@@ -19,7 +19,7 @@ use support::{
     followed::{DEADLINE, Follower, echo_tcp},
     frames::{ACK, PSH, Packet, RST, SYN},
     services::{frontend, node_port, put},
-    world::{Pod, world},
+    world::{Pod, load_rules, world},
 };
 
 mod support {
@@ -47,7 +47,7 @@ fn an_out_of_window_packet_of_the_server_resets_no_connection() {
     world("an_out_of_window_packet_of_the_server_resets_no_connection", |world| {
         let [outside, backend, pod] = [1, 2, 3].map(|number| world.pod(number));
         world.forward();
-        load_rules();
+        load_rules(RULES);
         let own = outside.node_addresses();
         let follower = Follower::start_on(world, &[outside.device()], own);
         follower.wait_for(world, 3);
@@ -149,12 +149,6 @@ fn next_segment(
             return segment;
         }
     }
-}
-
-fn load_rules() {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(RULES.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success(), "the rules are not taken");
 }
 
 /// Packets that tracking has found invalid so far.

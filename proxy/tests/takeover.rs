@@ -7,7 +7,6 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use fairlead_state::Store;
 use socket2::{Domain, Socket, Type};
 use support::{
     services::{address, node_port, put, unspecified},
-    world::{Pod, world},
+    world::{Pod, load_rules, world},
 };
 
 mod support {
@@ -74,7 +73,7 @@ fn dial(from: u16, to: SocketAddr) -> TcpStream {
 /// What kube-proxy's rules do with a NodePort, but for the port, which they leave to chance.
 fn translate(family: &str, node: IpAddr, server: SocketAddr) {
     let port = server.port();
-    let rules = format!(
+    load_rules(&format!(
         "table {family} kube-proxy {{
             chain prerouting {{
                 type nat hook prerouting priority dstnat;
@@ -85,10 +84,7 @@ fn translate(family: &str, node: IpAddr, server: SocketAddr) {
                 tcp dport {port} ct status dnat masquerade to :{GIVEN}
             }}
         }}"
-    );
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success(), "the rules are not taken: {rules}");
+    ));
 }
 
 /// Two ports of the client's for whose connections [`GIVEN`] is the first choice.
