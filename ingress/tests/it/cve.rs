@@ -1,14 +1,13 @@
 //! Known holes of ingress-nginx, nginx, Traefik and Pingora, one by one: whether they are here.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use fairlead_ingress::ANNOTATIONS;
 use fairlead_state::{
-    Key, Object,
+    Key,
     model::{
         Ingress,
         PathType::{Exact, ImplementationSpecific, Prefix},
-        Secret,
     },
     source::references,
 };
@@ -21,7 +20,7 @@ use crate::{
     support::{
         World,
         client::{Answer, connect, get, raw, request, send},
-        objects::{IngressExt, backend, config_map, ingress},
+        objects::{IngressExt, backend, config_map, ingress, opaque_in},
         upstream::Upstream,
     },
 };
@@ -97,12 +96,6 @@ fn file(path: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-fn opaque(key: Key, entries: &[(&str, &str)]) -> Object {
-    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
-    let data = data.collect();
-    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
-}
-
 async fn ask(world: &World, host: &str, name: &'static str, value: &str) -> Answer {
     let mut request = request(host, "/");
     request.headers_mut().insert(name, value.parse().unwrap());
@@ -152,8 +145,8 @@ async fn cve_2020_8553_passwords_of_one_namespace_open_no_other() {
     let one = Ingress { key: Key::new("a", "b-c"), ..site("one", &auth) };
     let two = Ingress { key: Key::new("a-b", "c"), ..site("two", &auth) };
     let world = World::new(vec![
-        opaque(Key::new("a", "users"), &[("ann", "{PLAIN}one")]),
-        opaque(Key::new("a-b", "users"), &[("ann", "{PLAIN}two")]),
+        opaque_in("a", "users", &[("ann", "{PLAIN}one")]),
+        opaque_in("a-b", "users", &[("ann", "{PLAIN}two")]),
         one.object(),
         two.object(),
     ])
@@ -262,7 +255,7 @@ fn cve_2025_1974_there_is_no_webhook() {
 async fn cve_2025_24513_a_secrets_name_leads_out_of_no_namespace() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
-    objects.push(opaque(Key::new("other", "users"), &[("ann", "{PLAIN}one")]));
+    objects.push(opaque_in("other", "users", &[("ann", "{PLAIN}one")]));
     let names =
         ["other/users", "../other/users", "default/../other/users", "/etc/passwd", "..%2Fx"];
     for (i, name) in names.iter().enumerate() {

@@ -1,11 +1,8 @@
 //! TLS to endpoints: encrypted always, verified when asked for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use fairlead_state::{
-    Key, Object,
-    model::{Ingress, Secret},
-};
+use fairlead_state::{Object, model::Ingress};
 use http::Response;
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn, service::service_fn};
@@ -18,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::{
     World,
     client::{Answer, get, raw, read_until},
-    objects::{Authority, IngressExt, backend, ingress},
+    objects::{Authority, IngressExt, backend, ingress, opaque, opaque_in},
     upstream::{Counts, Upstream},
 };
 
@@ -81,13 +78,6 @@ async fn endpoint(config: ServerConfig) -> Upstream {
         }
     })
     .await
-}
-
-pub(crate) fn opaque(name: &str, entries: &[(&str, &str)]) -> Object {
-    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
-    let data: BTreeMap<_, _> = data.collect();
-    let key = Key::new("default", name);
-    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
 }
 
 pub(crate) fn pem(authority: &Authority) -> String {
@@ -180,13 +170,8 @@ async fn what_is_to_be_verified_and_cannot_be_is_not_sent() {
 async fn a_secret_of_another_namespace_is_never_read() {
     let authority = Authority::new();
     let upstream = endpoint(server(&authority, &[NAME], None)).await;
-    let mut secret = match opaque("ca", &[("ca.crt", &pem(&authority))]) {
-        Object::Secret(secret) => (*secret).clone(),
-        _ => unreachable!(),
-    };
-    secret.key = Key::new("other", "ca");
     let annotations = [("proxy-ssl-secret", "other/ca"), ("proxy-ssl-verify", "on")];
-    let secrets = vec![Object::Secret(secret.into())];
+    let secrets = vec![opaque_in("other", "ca", &[("ca.crt", &pem(&authority))])];
     let (answer, world) = asked(&upstream, https(&annotations), secrets).await;
     assert_eq!(answer.status, 503);
     let reason = "refused: annotation nginx.ingress.kubernetes.io/proxy-ssl-secret \"other/ca\" \

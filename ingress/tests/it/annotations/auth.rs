@@ -1,9 +1,6 @@
 //! Who is let in: by password, or by asking somebody else.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use fairlead_ingress::Refused;
-use fairlead_state::{Key, Object, model::Secret};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -12,7 +9,7 @@ use super::{annotated, site};
 use crate::support::{
     World,
     client::{Answer, connect, raw, request, send},
-    objects::{IngressExt, backend, ingress, secret_ref},
+    objects::{IngressExt, backend, ingress, opaque, opaque_in, secret_ref},
     upstream::Upstream,
 };
 
@@ -21,12 +18,6 @@ const ANN: &str = "ann:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n";
 /// Basic, of "ann:secret" and of "ann:wrong".
 const RIGHT: (&str, &str) = ("authorization", "Basic YW5uOnNlY3JldA==");
 const WRONG: (&str, &str) = ("authorization", "Basic YW5uOndyb25n");
-
-fn passwords(key: Key, entries: &[(&str, &str)]) -> Object {
-    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
-    let data: BTreeMap<_, _> = data.collect();
-    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
-}
 
 async fn ask(world: &World, name: &str, path: &str, fields: &[(&'static str, &str)]) -> Answer {
     let mut request = request(&format!("{name}.example"), path);
@@ -58,7 +49,7 @@ async fn a_digest_lets_in_and_counts_for_one_request() {
     let mut objects = backend("web", &[upstream.address]);
     // MD5 of "ann:shop:secret", as htdigest writes it.
     let file = "ann:shop:12bd5085460ea83b190a12281871336a\n";
-    objects.push(passwords(Key::new("default", "users"), &[("auth", file)]));
+    objects.push(opaque("users", &[("auth", file)]));
     let digest_type = ("auth-type", "digest");
     let secret = ("auth-secret", "users");
     objects.push(site("a", &[digest_type, secret, ("auth-realm", "shop")]).object());
@@ -95,8 +86,8 @@ async fn a_password_lets_in_and_goes_no_further() {
     let basic = ("auth-type", "basic");
     let file = ("auth-secret", "file");
     objects.extend([
-        passwords(Key::new("default", "file"), &[("auth", ANN)]),
-        passwords(Key::new("default", "map"), &[("ann", "{PLAIN}secret")]),
+        opaque("file", &[("auth", ANN)]),
+        opaque("map", &[("ann", "{PLAIN}secret")]),
         site("file", &[basic, file, ("auth-realm", "The shop")]).object(),
         site("map", &[basic, ("auth-secret", "default/map"), ("auth-secret-type", "auth-map")])
             .object(),
@@ -133,7 +124,7 @@ async fn a_password_lets_in_and_goes_no_further() {
     assert_eq!(world.reasons("forgotten").len(), 1);
 
     // A changed Secret is in force at once, a missing one keeps everybody out.
-    let changed = passwords(Key::new("default", "file"), &[("auth", "ann:{PLAIN}other")]);
+    let changed = opaque("file", &[("auth", "ann:{PLAIN}other")]);
     world.apply(vec![changed]).await;
     assert_eq!(ask(&world, "file", "/", &[RIGHT]).await.status, 401);
     world.delete(secret_ref("file")).await;
@@ -147,10 +138,8 @@ async fn what_cannot_be_read_of_authentication_lets_nobody_in() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     let basic = ("auth-type", "basic");
-    objects.extend([
-        passwords(Key::new("other", "file"), &[("auth", ANN)]),
-        passwords(Key::new("default", "empty"), &[("else", ANN)]),
-    ]);
+    objects
+        .extend([opaque_in("other", "file", &[("auth", ANN)]), opaque("empty", &[("else", ANN)])]);
     let cases: [(&str, &[(&str, &str)]); 8] = [
         ("foreign", &[basic, ("auth-secret", "other/file")]),
         ("missing", &[basic, ("auth-secret", "nowhere")]),
@@ -176,7 +165,7 @@ async fn what_cannot_be_read_of_authentication_lets_nobody_in() {
 async fn satisfy_any_takes_the_address_or_the_password() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
-    objects.push(passwords(Key::new("default", "file"), &[("auth", ANN)]));
+    objects.push(opaque("file", &[("auth", ANN)]));
     let auth = [("auth-type", "basic"), ("auth-secret", "file")];
     let own = ("allowlist-source-range", "127.0.0.0/8");
     let other = ("allowlist-source-range", "192.0.2.0/24");

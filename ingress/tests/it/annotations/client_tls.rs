@@ -9,10 +9,10 @@ use crate::{
     support::{
         World,
         client::{Answer, get, http1, request, send, showing, tls, trusting_anybody},
-        objects::{Authority, IngressExt, backend, secret_ref},
+        objects::{Authority, IngressExt, backend, opaque, secret_ref},
         upstream::Upstream,
     },
-    upstream_tls::{opaque, pem},
+    upstream_tls::pem,
 };
 
 const CA: (&str, &str) = ("auth-tls-secret", "default/ca");

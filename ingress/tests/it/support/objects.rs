@@ -236,6 +236,17 @@ pub(crate) fn secret(key: Key, certificate: &str, private: &str) -> Object {
     Object::Secret(Arc::new(Secret { key, secret_type: "kubernetes.io/tls".into(), data }))
 }
 
+/// The Secret `default/NAME` of no type of its own.
+pub(crate) fn opaque(name: &str, entries: &[(&str, &str)]) -> Object {
+    opaque_in("default", name, entries)
+}
+
+pub(crate) fn opaque_in(namespace: &str, name: &str, entries: &[(&str, &str)]) -> Object {
+    let data = entries.iter().map(|(name, text)| ((*name).into(), text.as_bytes().into()));
+    let (key, data) = (Key::new(namespace, name), data.collect());
+    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
+}
+
 /// The ConfigMap `default/NAME`.
 pub(crate) fn config_map(name: &str, data: &[(&str, &str)]) -> Object {
     let data = data.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
