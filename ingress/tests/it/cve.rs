@@ -11,9 +11,7 @@ use fairlead_state::{
     },
     source::references,
 };
-use http::{Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     annotations::site,
@@ -326,16 +324,11 @@ async fn cve_2025_15566_cve_2026_1580_who_is_asked_is_told_fields_and_nothing_el
 #[tokio::test]
 async fn cve_2026_2836_who_is_let_in_to_one_host_is_not_let_in_to_another() {
     let upstream = Upstream::echo("web").await;
-    let authority = Upstream::serve(|request| async move {
-        let url = request.headers().get("x-original-url").cloned();
-        let is_known = url.is_some_and(|url| url.as_bytes().starts_with(b"http://one.example/"));
-        let mut response = Response::new(Full::<Bytes>::default());
-        if !is_known {
-            *response.status_mut() = StatusCode::FORBIDDEN;
-        }
-        response
-    })
-    .await;
+    let is_known = |fields: &HeaderMap| {
+        let url = fields.get("x-original-url");
+        url.is_some_and(|url| url.as_bytes().starts_with(b"http://one.example/"))
+    };
+    let authority = Upstream::knowing(is_known, StatusCode::FORBIDDEN).await;
     let mut objects = backend("web", &[upstream.address]);
     let url = format!("http://{}/", authority.address);
     let own = site("one", &[("auth-url", &url), ("auth-cache-key", "$http_x_token")]);

@@ -1,7 +1,7 @@
 //! Who is let in: by password, or by asking somebody else.
 
 use fairlead_ingress::Refused;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
@@ -389,16 +389,9 @@ async fn attack_under_a_key_that_was_cut_nobody_is_let_in_by_anothers_answer() {
 #[tokio::test]
 async fn attack_who_says_nothing_is_not_let_in_by_the_answer_to_words_that_are_no_text() {
     let upstream = Upstream::echo("web").await;
-    let authority = Upstream::serve(|request| async move {
-        let mut values = request.headers().values();
-        let is_known = values.any(|value| value.as_bytes() == b"sid=\xe9ve");
-        let mut response = Response::new(Full::<Bytes>::default());
-        if !is_known {
-            *response.status_mut() = StatusCode::UNAUTHORIZED;
-        }
-        response
-    })
-    .await;
+    let is_known =
+        |fields: &HeaderMap| fields.values().any(|value| value.as_bytes() == b"sid=\xe9ve");
+    let authority = Upstream::knowing(is_known, StatusCode::UNAUTHORIZED).await;
     let mut objects = backend("web", &[upstream.address]);
     let url = format!("http://{}/", authority.address);
     for (name, key) in [("field", "$http_x_token"), ("cookie", "$cookie_sid")] {

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::{Bytes, Incoming},
@@ -63,6 +63,18 @@ impl Upstream {
             text.push('\n');
             text.push_str(&String::from_utf8_lossy(&body));
             Response::new(Full::new(Bytes::from(text)))
+        })
+        .await
+    }
+
+    /// Answers with nothing: 200 to those it knows by their fields, and `otherwise` to the others.
+    pub(crate) async fn knowing(is_known: fn(&HeaderMap) -> bool, otherwise: StatusCode) -> Self {
+        Self::serve(move |request| async move {
+            let mut response = Response::new(Full::<Bytes>::default());
+            if !is_known(request.headers()) {
+                *response.status_mut() = otherwise;
+            }
+            response
         })
         .await
     }
