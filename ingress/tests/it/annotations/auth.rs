@@ -271,14 +271,18 @@ async fn somebody_else_is_asked_and_decides() {
     assert!(authority.connections() < authority.requests(), "connections are kept");
 }
 
+/// The Ingress `auth`: `upstream` is told these fields as `authority` says them.
+async fn taking(fields: &str, authority: &Upstream, upstream: &Upstream) -> World {
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", authority.address);
+    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", fields)]).object());
+    World::new(objects).await
+}
+
 #[tokio::test]
 async fn a_field_that_the_authority_does_not_send_is_taken_from_the_client() {
-    let upstream = Upstream::echo("web").await;
-    let silent = Upstream::echo("auth").await;
-    let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/", silent.address);
-    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
-    let world = World::new(objects).await;
+    let (upstream, silent) = (Upstream::echo("web").await, Upstream::echo("auth").await);
+    let world = taking("X-User", &silent, &upstream).await;
     let answer = ask(&world, "auth", "/", &[("x-user", "root")]).await;
     assert_eq!((answer.status, answer.saw("x-user")), (200, None));
 }
@@ -287,10 +291,7 @@ async fn a_field_that_the_authority_does_not_send_is_taken_from_the_client() {
 #[tokio::test]
 async fn attack_a_connection_field_takes_nothing_away_that_the_authority_said() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
-    let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/", authority.address);
-    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
-    let world = World::new(objects).await;
+    let world = taking("X-User", &authority, &upstream).await;
     let fields = [("x-token", "good"), ("x-own", "1"), ("connection", "X-User, X-Own")];
     let answer = ask(&world, "auth", "/", &fields).await;
     assert_eq!((answer.status, answer.saw("x-user")), (200, Some("ann")));
@@ -301,11 +302,8 @@ async fn attack_a_connection_field_takes_nothing_away_that_the_authority_said() 
 #[tokio::test]
 async fn attack_smuggling_who_is_asked_says_nothing_of_lengths_and_connections() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
-    let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/", authority.address);
     let names = "X-User, Content-Length, Connection";
-    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", names)]).object());
-    let world = World::new(objects).await;
+    let world = taking(names, &authority, &upstream).await;
     let mut request = request("auth.example", "/");
     *request.method_mut() = http::Method::POST;
     *request.body_mut() = Full::from("longer than what the authority says");
@@ -321,12 +319,8 @@ async fn attack_smuggling_who_is_asked_says_nothing_of_lengths_and_connections()
 /// Some take trailers for fields nobody has looked at (CVE-2013-5704).
 #[tokio::test]
 async fn attack_a_trailer_says_nothing_that_the_authority_is_asked_for() {
-    let upstream = Upstream::echo("web").await;
-    let silent = Upstream::echo("auth").await;
-    let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/", silent.address);
-    objects.push(site("auth", &[("auth-url", &url), ("auth-response-headers", "X-User")]).object());
-    let world = World::new(objects).await;
+    let (upstream, silent) = (Upstream::echo("web").await, Upstream::echo("auth").await);
+    let world = taking("X-User", &silent, &upstream).await;
     let answer = raw(
         world.http(),
         b"POST / HTTP/1.1\r\nHost: auth.example\r\nTransfer-Encoding: chunked\r\n\
