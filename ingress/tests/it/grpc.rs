@@ -101,6 +101,19 @@ fn part(text: &'static str) -> Part {
     Ok(Frame::data(Bytes::from_static(text.as_bytes())))
 }
 
+/// A call that is answered before anything of it is sent.
+async fn opened(sender: &mut Sender) -> (Response<Incoming>, mpsc::Sender<Part>) {
+    let (request, parts) = call();
+    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    (response, parts)
+}
+
+async fn comes_back(text: &'static str, parts: &mut mpsc::Sender<Part>, body: &mut Incoming) {
+    parts.send(part(text)).await.unwrap();
+    let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(echo.into_data().unwrap(), text);
+}
+
 async fn unary(sender: &mut Sender) -> Response<BoxBody<Bytes, hyper::Error>> {
     let (request, mut parts) = call();
     parts.send(part("hello")).await.unwrap();
@@ -167,13 +180,10 @@ async fn messages_of_a_stream_pass_as_they_come() {
     let upstream = echoing().await;
     let world = World::single(web(&upstream)).await;
     let mut sender = client(&world).await;
-    let (request, mut parts) = call();
-    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    let (response, mut parts) = opened(&mut sender).await;
     let mut body = response.into_body();
     for text in ["one", "two", "three"] {
-        parts.send(part(text)).await.unwrap();
-        let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
-        assert_eq!(echo.into_data().unwrap(), text);
+        comes_back(text, &mut parts, &mut body).await;
     }
     drop(parts);
     let last = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
@@ -187,13 +197,10 @@ async fn parts_of_a_byte_pass_both_ways_as_long_as_they_are_taken() {
     let upstream = echoing().await;
     let world = World::single(web(&upstream)).await;
     let mut sender = client(&world).await;
-    let (request, mut parts) = call();
-    let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+    let (response, mut parts) = opened(&mut sender).await;
     let mut body = response.into_body();
-    for i in 0..PARTS {
-        parts.send(part("x")).await.unwrap();
-        let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
-        assert_eq!(echo.into_data().unwrap(), "x", "{i}");
+    for _ in 0..PARTS {
+        comes_back("x", &mut parts, &mut body).await;
     }
 }
 
@@ -275,9 +282,7 @@ async fn many_calls_share_one_connection_to_an_endpoint() {
     let mut open = Vec::new();
     for _ in 0..10 {
         for sender in &mut clients {
-            let (request, parts) = call();
-            let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
-            open.push((response, parts));
+            open.push(opened(sender).await);
         }
     }
     assert_eq!((upstream.connections(), upstream.requests()), (1, 40));
@@ -298,9 +303,7 @@ async fn calls_that_stay_open_keep_no_other_from_an_endpoint() {
     let mut open = Vec::new();
     for sender in &mut clients {
         for _ in 0..CALLS {
-            let (request, parts) = call();
-            let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
-            open.push((response, parts));
+            open.push(opened(sender).await);
         }
     }
     assert_eq!((upstream.connections(), upstream.requests()), (4, 2 * CALLS));
