@@ -62,14 +62,7 @@ impl<'s> Cluster<'s> {
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata("", name)}),
             );
         }
-        server.put(service(
-            "probe",
-            "ends",
-            json!({
-                "clusterIP": "None", "clusterIPs": ["None"],
-                "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
-            }),
-        ));
+        server.put(headless("ends"));
         let mut cluster = Self { server, services: BTreeMap::new(), turn: 0 };
         for _ in 0..20 {
             cluster.change_one(random);
@@ -94,16 +87,10 @@ impl<'s> Cluster<'s> {
             }),
         ));
         let host = format!("turn-{turn}");
-        self.server.put(slice(
-            "probe",
-            "ends",
-            "ends-1",
-            "IPv4",
-            &[("p", "TCP", 1)],
-            &[json!({
-                "addresses": ["10.98.0.1"], "hostname": host, "conditions": {"ready": true},
-            })],
-        ));
+        let end = json!({
+            "addresses": ["10.98.0.1"], "hostname": host, "conditions": {"ready": true},
+        });
+        self.server.put(headless_slice("ends", &[end]));
     }
 
     /// Waits until both answer by the newest objects.
@@ -226,7 +213,21 @@ fn metadata(namespace: &str, name: &str) -> Value {
     }
 }
 
-pub(crate) fn service(namespace: &str, name: &str, spec: Value) -> Value {
+/// A Service of namespace `probe` without an address, with one port.
+pub(crate) fn headless(name: &str) -> Value {
+    let spec = json!({
+        "clusterIP": "None", "clusterIPs": ["None"],
+        "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
+    });
+    service("probe", name, spec)
+}
+
+/// What [`headless`] of this name leads to, by IPv4.
+pub(crate) fn headless_slice(name: &str, endpoints: &[Value]) -> Value {
+    slice("probe", name, &format!("{name}-1"), "IPv4", &[("p", "TCP", 1)], endpoints)
+}
+
+fn service(namespace: &str, name: &str, spec: Value) -> Value {
     let mut spec = spec;
     if spec.get("type").is_none() {
         spec["type"] = json!("ClusterIP");
@@ -234,7 +235,7 @@ pub(crate) fn service(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(namespace, name), "spec": spec})
 }
 
-pub(crate) fn slice(
+fn slice(
     namespace: &str,
     service: &str,
     name: &str,

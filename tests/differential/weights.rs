@@ -6,7 +6,7 @@ use hickory_proto::{op::Message, rr::RecordType};
 use serde_json::json;
 
 use crate::{
-    cluster::{Cluster, Random, service, slice},
+    cluster::{Cluster, Random, headless, headless_slice},
     questions::Question,
     servers::{CoreDns, Fairlead, upstream},
     support::apiserver::ApiServer,
@@ -30,20 +30,13 @@ async fn weights_of_one_file_choose_the_first_address_as_often_as_coredns_does()
     let server = ApiServer::start_with_tls().await;
     let mut random = Random(1);
     let mut cluster = Cluster::new(&server, &mut random);
-    server.put(service(
-        "probe",
-        "weighted",
-        json!({
-            "clusterIP": "None", "clusterIPs": ["None"],
-            "ports": [{"name": "p", "port": 1, "protocol": "TCP"}],
-        }),
-    ));
+    server.put(headless("weighted"));
     let endpoints = ["a", "b", "c"].iter().zip(1..).map(|(host, last)| {
         let address = format!("10.98.1.{last}");
         json!({"addresses": [address], "hostname": host, "conditions": {"ready": true}})
     });
     let endpoints: Vec<_> = endpoints.collect();
-    server.put(slice("probe", "weighted", "weighted-1", "IPv4", &[("p", "TCP", 1)], &endpoints));
+    server.put(headless_slice("weighted", &endpoints));
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("weights");
     std::fs::write(&file, WEIGHTS).unwrap();
