@@ -27,15 +27,21 @@ fn all_have(snapshot: &Snapshot, count: usize, text: &str) -> bool {
     (0..count).all(|i| has(snapshot, &format!("s{i}"), text))
 }
 
+/// All the Secrets are in the first snapshot.
+async fn follow(server: &ApiServer, secrets: usize) -> Followed {
+    server.put_all(named(secrets, "old"));
+    let mut followed = Followed::start(server, KINDS).await;
+    let snapshot = followed.until("in sync", |_| true).await;
+    assert!(all_have(&snapshot, secrets, "old"), "all {secrets} in the first snapshot");
+    followed
+}
+
 #[tokio::test]
 async fn a_connection_carries_as_many_watches_as_the_server_gives_streams_and_at_most_100() {
     for (given, secrets, connections) in [(100, 500, 5), (250, 201, 3), (20, 100, 5)] {
         let server = ApiServer::start_with_tls().await;
         server.give_streams(given);
-        server.put_all(named(secrets, "old"));
-        let mut followed = Followed::start(&server, KINDS).await;
-        let snapshot = followed.until("in sync", |_| true).await;
-        assert!(all_have(&snapshot, secrets, "old"), "{given}: all of the first snapshot");
+        let mut followed = follow(&server, secrets).await;
         // Ingresses have one of their own.
         assert_eq!(server.requests().connections, connections + 1, "{given} streams");
         let last = format!("s{}", secrets - 1);
@@ -48,10 +54,7 @@ async fn a_connection_carries_as_many_watches_as_the_server_gives_streams_and_at
 #[tokio::test]
 async fn a_server_without_http2_is_watched_over_a_connection_each() {
     let server = ApiServer::start().await;
-    server.put_all(named(40, "old"));
-    let mut followed = Followed::start(&server, KINDS).await;
-    let snapshot = followed.until("in sync", |_| true).await;
-    assert!(all_have(&snapshot, 40, "old"));
+    let mut followed = follow(&server, 40).await;
     assert_eq!(server.requests().connections, 41);
     server.put(secret("s39", "new"));
     followed.until("a change", |s| has(s, "s39", "new")).await;
@@ -60,9 +63,7 @@ async fn a_server_without_http2_is_watched_over_a_connection_each() {
 #[tokio::test]
 async fn watches_that_the_server_ends_go_on_over_the_same_connections() {
     let server = ApiServer::start_with_tls().await;
-    server.put_all(named(150, "old"));
-    let mut followed = Followed::start(&server, KINDS).await;
-    followed.until("in sync", |_| true).await;
+    let mut followed = follow(&server, 150).await;
     let before = server.requests().connections;
     server.end_watches();
     server.put_all(named(150, "new"));
@@ -76,9 +77,7 @@ async fn watches_that_the_server_ends_go_on_over_the_same_connections() {
 #[tokio::test]
 async fn after_an_outage_watches_come_back_over_as_few_connections_as_before() {
     let server = ApiServer::start_with_tls().await;
-    server.put_all(named(500, "old"));
-    let mut followed = Followed::start(&server, KINDS).await;
-    followed.until("in sync", |_| true).await;
+    let mut followed = follow(&server, 500).await;
     let before = server.requests().connections;
     server.pause();
     let is_cut_off = |health: &fairlead_state::SourceHealth| {
@@ -98,9 +97,7 @@ async fn after_an_outage_watches_come_back_over_as_few_connections_as_before() {
 #[tokio::test]
 async fn a_connection_that_takes_no_more_requests_keeps_its_watches_beside_another() {
     let server = ApiServer::start_with_tls().await;
-    server.put_all(named(10, "old"));
-    let mut followed = Followed::start(&server, KINDS).await;
-    followed.until("in sync", |_| true).await;
+    let mut followed = follow(&server, 10).await;
     assert_eq!(server.requests().connections, 2);
     server.go_away();
     // GOAWAY may be overtaken by a request or two.
