@@ -104,78 +104,11 @@ fn hostile_and_broken_heads_are_refused() {
         ("NUL in the reason", b"HTTP/1.1 200 O\0K\r\n\r\n", Malformed::Head),
         ("NUL in a name", b"HTTP/1.1 200 OK\r\nX\0: a\r\n\r\n", Malformed::Head),
         ("bare CR before the end", b"HTTP/1.1 200 OK\r\nX: a\r\r\n\r\n", Malformed::Head),
-        ("no length", b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", Malformed::Length),
-        (
-            "a length that is none",
-            b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-            Malformed::Length,
-        ),
-        ("a signed length", b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n", Malformed::Length),
-        ("a negative length", b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", Malformed::Length),
-        ("a length in hex", b"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", Malformed::Length),
-        (
-            "a list of lengths",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n",
-            Malformed::Length,
-        ),
-        (
-            "a length of 65 bits",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n",
-            Malformed::Length,
-        ),
-        (
-            "a length no number of JavaScript's holds",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 4503599627370496\r\n\r\n",
-            Malformed::Length,
-        ),
-        (
-            "a length with a space in it",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 1 0\r\n\r\n",
-            Malformed::Length,
-        ),
-        (
-            "the same length twice",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
-            Malformed::Length,
-        ),
-        (
-            "two lengths",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
-            Malformed::Length,
-        ),
         (
             "two lengths where there is no body",
             b"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
             Malformed::Length,
         ),
-        (
-            "length and coding",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Malformed::LengthAndCoding,
-        ),
-        (
-            "coding and length",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
-            Malformed::LengthAndCoding,
-        ),
-        ("gzip", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Malformed::Coding),
-        (
-            "gzip, chunked",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            Malformed::Coding,
-        ),
-        (
-            "chunked, identity",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
-            Malformed::Coding,
-        ),
-        ("xchunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n", Malformed::Coding),
-        (
-            "chunked, chunked",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
-            Malformed::Coding,
-        ),
-        ("no coding", b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\r\n", Malformed::Coding),
         (
             "chunked in HTTP/1.0 where there is no body",
             b"HTTP/1.0 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -192,17 +125,57 @@ fn hostile_and_broken_heads_are_refused() {
             Malformed::InterimBody,
         ),
         (
-            "chunked twice",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Malformed::Coding,
-        ),
-        (
             "chunked in HTTP/1.0",
             b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             Malformed::Coding,
         ),
     ] {
         assert_eq!(refused(head), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn attack_smuggling_lengths_and_codings_that_can_be_read_in_two_ways_are_refused() {
+    for (name, fields, expected) in [
+        ("no length", "Content-Length:", Malformed::Length),
+        ("a length that is none", "Content-Length: x", Malformed::Length),
+        ("a signed length", "Content-Length: +3", Malformed::Length),
+        ("a negative length", "Content-Length: -3", Malformed::Length),
+        ("a length in hex", "Content-Length: 0x3", Malformed::Length),
+        ("a list of lengths", "Content-Length: 3, 3", Malformed::Length),
+        ("a length of 65 bits", "Content-Length: 18446744073709551616", Malformed::Length),
+        (
+            "a length no number of JavaScript's holds",
+            "Content-Length: 4503599627370496",
+            Malformed::Length,
+        ),
+        ("a length with a space in it", "Content-Length: 1 0", Malformed::Length),
+        ("the same length twice", "Content-Length: 3\r\nContent-Length: 3", Malformed::Length),
+        ("two lengths", "Content-Length: 3\r\nContent-Length: 4", Malformed::Length),
+        (
+            "length and coding",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked",
+            Malformed::LengthAndCoding,
+        ),
+        (
+            "coding and length",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3",
+            Malformed::LengthAndCoding,
+        ),
+        ("gzip", "Transfer-Encoding: gzip", Malformed::Coding),
+        ("gzip, chunked", "Transfer-Encoding: gzip, chunked", Malformed::Coding),
+        ("chunked, identity", "Transfer-Encoding: chunked, identity", Malformed::Coding),
+        ("xchunked", "Transfer-Encoding: xchunked", Malformed::Coding),
+        ("chunked, chunked", "Transfer-Encoding: chunked, chunked", Malformed::Coding),
+        ("no coding", "Transfer-Encoding:", Malformed::Coding),
+        (
+            "chunked twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            Malformed::Coding,
+        ),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+        assert_eq!(refused(head.as_bytes()), Some(expected), "{name}");
     }
 }
 
