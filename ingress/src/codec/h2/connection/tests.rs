@@ -221,9 +221,7 @@ async fn room_for_answers_is_used_as_soon_as_it_is_there() {
     let (narrow, mut answers) = duplex(NARROW_BYTES);
     let world = Rc::<World>::default();
     let mut connection = Connection::new(join(near, narrow), bytes, world, SETTINGS);
-    let wide = (1_u32 << 20).to_be_bytes();
-    let settings = client::frame(frame::SETTINGS, 0, 0, &[&[0, 4][..], &wide].concat());
-    let window = client::frame(frame::WINDOW_UPDATE, 0, 0, &wide);
+    let [settings, window] = [client::setting(4, 1 << 20), client::window(0, 1 << 20)];
     let said = [frame::PREFACE, &settings, &window, &get(1, "/1000000")].concat();
     let pings = client::frame(frame::PING, 0, 0, &[7; 8]).repeat(1_200);
     let cx = &mut Context::from_waker(Waker::noop());

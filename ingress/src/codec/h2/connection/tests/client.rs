@@ -23,6 +23,16 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     out
 }
 
+pub(super) fn setting(name: u16, value: u32) -> Vec<u8> {
+    let payload = [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    frame(frame::SETTINGS, 0, 0, &payload)
+}
+
+/// Opens the window of a stream or, being of stream 0, of the connection.
+pub(super) fn window(stream: u32, more: u32) -> Vec<u8> {
+    frame(frame::WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+}
+
 /// RFC 7541 6.2.2: literal fields, no table.
 pub(super) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    client::{asked, block, frame},
+    client::{asked, block, frame, setting},
     rules::outcome,
     *,
 };
@@ -46,11 +46,10 @@ async fn is_stopped(begin: Vec<Vec<u8>>, each: impl Fn(u32) -> Vec<Vec<u8>>) -> 
 #[tokio::test]
 async fn attack_frames_that_ask_for_nothing_end_the_connection() {
     let many = |frame: Vec<u8>| move |_: u32| vec![frame.clone(); 100];
-    let setting = frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]);
     let half = || frame(HEADERS, 0, 1, &block(&asked("GET", "/")));
     for (name, begin, each) in [
         ("PING (CVE-2019-9512)", vec![], frame(PING, 0, 0, &[7; 8])),
-        ("SETTINGS (CVE-2019-9515)", vec![], setting),
+        ("SETTINGS (CVE-2019-9515)", vec![], setting(4, 0xffff)),
         ("PRIORITY (CVE-2019-9513)", vec![], frame(PRIORITY, 0, 9, &[0; 5])),
         ("WINDOW_UPDATE", vec![get(1, "/wait")], frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])),
         ("empty DATA (CVE-2019-9518)", vec![post(1, "/wait")], frame(DATA, 0, 1, &[])),
@@ -157,7 +156,7 @@ async fn giving_up_what_is_being_answered_is_no_flood() {
     against(bytes, &Rc::default(), SETTINGS, async |io, _| {
         let mut client = Client::new(io).await;
         // No window: all that comes is heads.
-        client.send(&[frame(frame::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])]).await;
+        client.send(&[setting(4, 0)]).await;
         for id in (1..).step_by(2).take(1_000) {
             client.send(&[get(id, "/10")]).await;
             assert_eq!(client.until(HEADERS).await.0.stream, id);

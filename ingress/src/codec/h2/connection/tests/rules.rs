@@ -1,7 +1,7 @@
 //! What a client may not do, and what becomes of it (RFC 9113).
 
 use super::{
-    client::{asked, block, frame},
+    client::{asked, block, frame, setting, window},
     *,
 };
 use crate::codec::h2::frame::{
@@ -30,14 +30,6 @@ type Rule = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>, Outcome);
 fn headers(flags: u8, stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     let fields = [&asked("POST", "/"), more].concat();
     frame(HEADERS, END_HEADERS | flags, stream, &block(&fields))
-}
-
-fn setting(name: u16, value: u32) -> Vec<u8> {
-    frame(SETTINGS_FRAME, 0, 0, &[&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
-}
-
-fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
 }
 
 fn rules() -> Vec<Rule> {

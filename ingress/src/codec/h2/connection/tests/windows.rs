@@ -1,15 +1,16 @@
 //! How much is sent, and how much is taken (RFC 9113 5.2).
 
 use super::{
-    client::{block, frame},
+    client::{block, frame, setting, window},
     *,
 };
 use crate::codec::h2::frame::{
     DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
 };
 
-fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(WINDOW_UPDATE, 0, stream, &more.to_be_bytes())
+/// Answers with nothing, and reads nothing.
+async fn empty(_: Request<Received>) -> Answer<Full<Bytes>> {
+    Ok(Response::new(Full::default()))
 }
 
 #[tokio::test]
@@ -47,17 +48,14 @@ async fn an_answer_is_sent_as_far_as_both_windows_let_it() {
 async fn a_window_may_be_below_nothing() {
     against(bytes, &Rc::default(), SETTINGS, async |io, _| {
         let mut client = Client::new(io).await;
-        let setting = |bytes: u32| {
-            let payload = [&4_u16.to_be_bytes()[..], &bytes.to_be_bytes()].concat();
-            frame(frame::SETTINGS, 0, 0, &payload)
-        };
-        client.send(&[setting(10), get(1, "/30")]).await;
+        let initial = |bytes: u32| setting(4, bytes);
+        client.send(&[initial(10), get(1, "/30")]).await;
         assert_eq!(client.until(DATA).await.1.len(), 10);
-        client.send(&[setting(0), window(1, 10), frame(PING, 0, 0, &[7; 8])]).await;
+        client.send(&[initial(0), window(1, 10), frame(PING, 0, 0, &[7; 8])]).await;
         client.until(PING).await;
         client.send(&[window(1, 5)]).await;
         assert_eq!(client.until(DATA).await.1.len(), 5);
-        client.send(&[setting(100)]).await;
+        client.send(&[initial(100)]).await;
         let (head, payload) = client.until(DATA).await;
         assert_eq!((payload.len(), head.has(END_STREAM)), (15, true));
     })
@@ -119,9 +117,7 @@ async fn a_request_is_taken_as_it_is_read() {
 /// RFC 9113 8.1: an answer need not wait for the rest of its request, and the rest is no mistake.
 #[tokio::test]
 async fn an_early_answer_ends_the_request() {
-    let service =
-        async |_: Request<Received>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
-    against(service, &Rc::default(), SETTINGS, async |io, connection| {
+    against(empty, &Rc::default(), SETTINGS, async |io, connection| {
         let mut client = Client::new(io).await;
         client.send(&[post(1, "/")]).await;
         assert!(client.answer().await.0.has(END_STREAM));
@@ -138,9 +134,7 @@ async fn an_early_answer_ends_the_request() {
 /// Others ended meanwhile, and many of them.
 #[tokio::test]
 async fn the_rest_of_a_request_that_was_ended_early_is_no_mistake_however_late_it_comes() {
-    let service =
-        async |_: Request<Received>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
-    against(service, &Rc::default(), SETTINGS, async |io, _| {
+    against(empty, &Rc::default(), SETTINGS, async |io, _| {
         let mut client = Client::new(io).await;
         client.send(&[post(1, "/")]).await;
         client.answer().await;
