@@ -23,9 +23,10 @@ enum Outcome {
 }
 
 use Outcome::{Connection as C, Nothing, Stream as S};
+use Reason::{Compression, FlowControl, FrameSize, Protocol, StreamClosed};
 
-/// What is said, after a first request was answered if it is not empty.
-type Rule = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>, Outcome);
+/// What is said, and what becomes of it.
+type Rule = (&'static str, Vec<Vec<u8>>, Outcome);
 
 fn headers(flags: u8, stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     let fields = [&asked("POST", "/"), more].concat();
@@ -40,224 +41,121 @@ fn rules() -> Vec<Rule> {
     let large = [&(16_385_u32 << 8).to_be_bytes()[..3], &[PING, 0, 0, 0, 0, 0]].concat();
     let long = vec![0; 16_384];
     vec![
-        ("DATA of the connection", vec![], vec![frame(DATA, 0, 0, b"a")], C(Reason::Protocol)),
-        ("DATA of an idle stream", vec![], vec![frame(DATA, 0, 1, b"a")], C(Reason::Protocol)),
-        (
-            "DATA behind the end",
-            vec![],
-            vec![wait(), frame(DATA, 0, 1, b"a")],
-            S(Reason::StreamClosed),
-        ),
-        (
-            "DATA of a closed stream",
-            vec![get(1, "/")],
-            vec![frame(DATA, 0, 1, b"a")],
-            S(Reason::StreamClosed),
-        ),
+        ("DATA of the connection", vec![frame(DATA, 0, 0, b"a")], C(Protocol)),
+        ("DATA of an idle stream", vec![frame(DATA, 0, 1, b"a")], C(Protocol)),
+        ("DATA behind the end", vec![wait(), frame(DATA, 0, 1, b"a")], S(StreamClosed)),
         (
             "DATA of a stream the client reset",
-            vec![],
             vec![post(1, "/"), frame(RST_STREAM, 0, 1, &[0; 4]), frame(DATA, 0, 1, b"a")],
-            S(Reason::StreamClosed),
+            S(StreamClosed),
         ),
         (
             "padding longer than DATA",
-            vec![],
             vec![post(1, "/"), frame(DATA, PADDED, 1, &[9, 0])],
-            C(Reason::Protocol),
+            C(Protocol),
         ),
         (
             "more DATA than the stream's window",
-            vec![],
             [vec![post(1, "/wait")], vec![frame(DATA, 0, 1, &long); 5]].concat(),
-            S(Reason::FlowControl),
+            S(FlowControl),
         ),
-        ("HEADERS of the connection", vec![], vec![get(0, "/")], C(Reason::Protocol)),
-        ("HEADERS of a server's stream", vec![], vec![get(2, "/")], C(Reason::Protocol)),
-        ("a skipped stream", vec![], vec![get(5, "/"), get(3, "/")], C(Reason::Protocol)),
-        ("a closed stream", vec![get(1, "/")], vec![get(1, "/")], C(Reason::StreamClosed)),
-        ("HEADERS behind the end", vec![], vec![wait(), wait()], S(Reason::StreamClosed)),
-        (
-            "DATA of a server's stream",
-            vec![],
-            vec![get(3, "/wait"), frame(DATA, 0, 2, b"a")],
-            C(Reason::Protocol),
-        ),
+        ("HEADERS of the connection", vec![get(0, "/")], C(Protocol)),
+        ("HEADERS of a server's stream", vec![get(2, "/")], C(Protocol)),
+        ("a skipped stream", vec![get(5, "/"), get(3, "/")], C(Protocol)),
+        ("HEADERS behind the end", vec![wait(), wait()], S(StreamClosed)),
+        ("DATA of a server's stream", vec![get(3, "/wait"), frame(DATA, 0, 2, b"a")], C(Protocol)),
         (
             "RST_STREAM of a server's stream",
-            vec![],
             vec![get(3, "/wait"), frame(RST_STREAM, 0, 2, &[0; 4])],
-            C(Reason::Protocol),
+            C(Protocol),
         ),
-        (
-            "a server's stream's window",
-            vec![],
-            vec![get(3, "/wait"), window(2, 1)],
-            C(Reason::Protocol),
-        ),
+        ("a server's stream's window", vec![get(3, "/wait"), window(2, 1)], C(Protocol)),
         (
             "PRIORITY of a server's stream, cut short",
-            vec![],
             vec![get(3, "/wait"), frame(PRIORITY, 0, 2, &[0; 4])],
-            C(Reason::FrameSize),
+            C(FrameSize),
         ),
-        ("trailers", vec![], vec![post(1, "/"), trailers(END_STREAM)], Nothing),
-        ("trailers that do not end", vec![], vec![post(1, "/"), trailers(0)], S(Reason::Protocol)),
-        (
-            "a path in trailers",
-            vec![],
-            vec![post(1, "/"), headers(END_STREAM, 1, &[])],
-            S(Reason::Protocol),
-        ),
+        ("trailers", vec![post(1, "/"), trailers(END_STREAM)], Nothing),
+        ("trailers that do not end", vec![post(1, "/"), trailers(0)], S(Protocol)),
+        ("a path in trailers", vec![post(1, "/"), headers(END_STREAM, 1, &[])], S(Protocol)),
         (
             "a request behind itself",
-            vec![],
             vec![frame(HEADERS, END_HEADERS | END_STREAM | WITH_PRIORITY, 1, &on_itself)],
-            S(Reason::Protocol),
+            S(Protocol),
         ),
-        (
-            "CONTINUATION of nothing",
-            vec![],
-            vec![frame(CONTINUATION, 0, 1, &[])],
-            C(Reason::Protocol),
-        ),
+        ("CONTINUATION of nothing", vec![frame(CONTINUATION, 0, 1, &[])], C(Protocol)),
         (
             "fields in parts",
-            vec![],
             vec![half(), frame(CONTINUATION, 0, 1, &[]), frame(CONTINUATION, END_HEADERS, 1, &[])],
             Nothing,
         ),
-        ("PING between parts", vec![], vec![half(), frame(PING, 0, 0, DONE)], C(Reason::Protocol)),
-        (
-            "a part of another",
-            vec![],
-            vec![half(), frame(CONTINUATION, 4, 3, &[])],
-            C(Reason::Protocol),
-        ),
-        ("PRIORITY of an idle stream", vec![], vec![frame(PRIORITY, 0, 9, &[0; 5])], Nothing),
-        (
-            "PRIORITY of the connection",
-            vec![],
-            vec![frame(PRIORITY, 0, 0, &[0; 5])],
-            C(Reason::Protocol),
-        ),
-        (
-            "PRIORITY cut short",
-            vec![],
-            vec![wait(), frame(PRIORITY, 0, 1, &[0; 4])],
-            S(Reason::FrameSize),
-        ),
+        ("PING between parts", vec![half(), frame(PING, 0, 0, DONE)], C(Protocol)),
+        ("a part of another", vec![half(), frame(CONTINUATION, 4, 3, &[])], C(Protocol)),
+        ("PRIORITY of an idle stream", vec![frame(PRIORITY, 0, 9, &[0; 5])], Nothing),
+        ("PRIORITY of the connection", vec![frame(PRIORITY, 0, 0, &[0; 5])], C(Protocol)),
+        ("PRIORITY cut short", vec![wait(), frame(PRIORITY, 0, 1, &[0; 4])], S(FrameSize)),
         (
             "PRIORITY behind itself",
-            vec![],
             vec![wait(), frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 0])],
-            S(Reason::Protocol),
+            S(Protocol),
         ),
-        (
-            "RST_STREAM of the connection",
-            vec![],
-            vec![frame(RST_STREAM, 0, 0, &[0; 4])],
-            C(Reason::Protocol),
-        ),
-        (
-            "RST_STREAM of an idle stream",
-            vec![],
-            vec![frame(RST_STREAM, 0, 1, &[0; 4])],
-            C(Reason::Protocol),
-        ),
-        (
-            "RST_STREAM cut short",
-            vec![],
-            vec![wait(), frame(RST_STREAM, 0, 1, &[0; 3])],
-            C(Reason::FrameSize),
-        ),
+        ("RST_STREAM of the connection", vec![frame(RST_STREAM, 0, 0, &[0; 4])], C(Protocol)),
+        ("RST_STREAM of an idle stream", vec![frame(RST_STREAM, 0, 1, &[0; 4])], C(Protocol)),
+        ("RST_STREAM cut short", vec![wait(), frame(RST_STREAM, 0, 1, &[0; 3])], C(FrameSize)),
         (
             "RST_STREAM twice",
-            vec![],
             vec![wait(), frame(RST_STREAM, 0, 1, &[0; 4]), frame(RST_STREAM, 0, 1, &[0; 4])],
             Nothing,
         ),
-        (
-            "half a setting",
-            vec![],
-            vec![frame(SETTINGS_FRAME, 0, 0, &[0; 5])],
-            C(Reason::FrameSize),
-        ),
-        (
-            "settings of a stream",
-            vec![],
-            vec![frame(SETTINGS_FRAME, 0, 1, &[])],
-            C(Reason::Protocol),
-        ),
-        (
-            "ACK with settings",
-            vec![],
-            vec![frame(SETTINGS_FRAME, ACK, 0, &[0; 6])],
-            C(Reason::FrameSize),
-        ),
-        ("no push either way", vec![], vec![setting(2, 2)], C(Reason::Protocol)),
-        ("window beyond all", vec![], vec![setting(4, 1 << 31)], C(Reason::FlowControl)),
+        ("half a setting", vec![frame(SETTINGS_FRAME, 0, 0, &[0; 5])], C(FrameSize)),
+        ("settings of a stream", vec![frame(SETTINGS_FRAME, 0, 1, &[])], C(Protocol)),
+        ("ACK with settings", vec![frame(SETTINGS_FRAME, ACK, 0, &[0; 6])], C(FrameSize)),
+        ("no push either way", vec![setting(2, 2)], C(Protocol)),
+        ("window beyond all", vec![setting(4, 1 << 31)], C(FlowControl)),
         (
             "an open window beyond all",
-            vec![],
             vec![wait(), window(1, 1 << 30), setting(4, MAX_31)],
-            C(Reason::FlowControl),
+            C(FlowControl),
         ),
-        ("frames too short", vec![], vec![setting(5, 16_383)], C(Reason::Protocol)),
-        ("a setting nobody knows", vec![], vec![setting(0xff, 7)], Nothing),
-        ("PUSH_PROMISE", vec![], vec![frame(PUSH_PROMISE, 0, 1, &[0; 4])], C(Reason::Protocol)),
-        ("PING cut short", vec![], vec![frame(PING, 0, 0, &[0; 7])], C(Reason::FrameSize)),
-        ("PING of a stream", vec![], vec![frame(PING, 0, 1, DONE)], C(Reason::Protocol)),
-        ("an ACK nobody waits for", vec![], vec![frame(PING, ACK, 0, &LEAVING)], Nothing),
-        ("GOAWAY of a stream", vec![], vec![frame(GOAWAY, 0, 1, &[0; 8])], C(Reason::Protocol)),
-        ("GOAWAY cut short", vec![], vec![frame(GOAWAY, 0, 0, &[0; 7])], C(Reason::FrameSize)),
-        ("a window by nothing", vec![], vec![window(0, 0)], C(Reason::Protocol)),
-        ("a stream's window by nothing", vec![], vec![wait(), window(1, 0)], S(Reason::Protocol)),
-        ("a window too wide", vec![], vec![window(0, MAX_31)], C(Reason::FlowControl)),
-        (
-            "a stream's window too wide",
-            vec![],
-            vec![wait(), window(1, MAX_31)],
-            S(Reason::FlowControl),
-        ),
-        ("an idle stream's window", vec![], vec![window(1, 1)], C(Reason::Protocol)),
-        ("a closed stream's window", vec![get(1, "/")], vec![window(1, 1)], Nothing),
-        (
-            "WINDOW_UPDATE cut short",
-            vec![],
-            vec![frame(WINDOW_UPDATE, 0, 0, &[0; 3])],
-            C(Reason::FrameSize),
-        ),
-        ("a frame nobody knows", vec![], vec![frame(0xee, 0xff, 7, b"abc")], Nothing),
-        ("a frame too long", vec![], vec![large], C(Reason::FrameSize)),
+        ("frames too short", vec![setting(5, 16_383)], C(Protocol)),
+        ("a setting nobody knows", vec![setting(0xff, 7)], Nothing),
+        ("PUSH_PROMISE", vec![frame(PUSH_PROMISE, 0, 1, &[0; 4])], C(Protocol)),
+        ("PING cut short", vec![frame(PING, 0, 0, &[0; 7])], C(FrameSize)),
+        ("PING of a stream", vec![frame(PING, 0, 1, DONE)], C(Protocol)),
+        ("an ACK nobody waits for", vec![frame(PING, ACK, 0, &LEAVING)], Nothing),
+        ("GOAWAY of a stream", vec![frame(GOAWAY, 0, 1, &[0; 8])], C(Protocol)),
+        ("GOAWAY cut short", vec![frame(GOAWAY, 0, 0, &[0; 7])], C(FrameSize)),
+        ("a window by nothing", vec![window(0, 0)], C(Protocol)),
+        ("a stream's window by nothing", vec![wait(), window(1, 0)], S(Protocol)),
+        ("a window too wide", vec![window(0, MAX_31)], C(FlowControl)),
+        ("a stream's window too wide", vec![wait(), window(1, MAX_31)], S(FlowControl)),
+        ("an idle stream's window", vec![window(1, 1)], C(Protocol)),
+        ("WINDOW_UPDATE cut short", vec![frame(WINDOW_UPDATE, 0, 0, &[0; 3])], C(FrameSize)),
+        ("a frame nobody knows", vec![frame(0xee, 0xff, 7, b"abc")], Nothing),
+        ("a frame too long", vec![large], C(FrameSize)),
         (
             "fields that cannot be read",
-            vec![],
             vec![frame(HEADERS, END_HEADERS, 1, &[0x80])],
-            C(Reason::Compression),
+            C(Compression),
         ),
-        ("capitals", vec![], vec![headers(END_STREAM, 1, &[("X-Own", "a")])], S(Reason::Protocol)),
+        ("capitals", vec![headers(END_STREAM, 1, &[("X-Own", "a")])], S(Protocol)),
         (
             "less than announced",
-            vec![],
             vec![headers(0, 1, &[("content-length", "3")]), frame(DATA, END_STREAM, 1, b"ab")],
-            S(Reason::Protocol),
+            S(Protocol),
         ),
         (
             "less than announced, and trailers",
-            vec![],
             vec![headers(0, 1, &[("content-length", "3")]), trailers(END_STREAM)],
-            S(Reason::Protocol),
+            S(Protocol),
         ),
         (
             "more than announced",
-            vec![],
             vec![headers(0, 1, &[("content-length", "3")]), frame(DATA, 0, 1, b"abcd")],
-            S(Reason::Protocol),
+            S(Protocol),
         ),
         (
             "as announced, in parts and padded",
-            vec![],
             vec![
                 headers(0, 1, &[("content-length", "3")]),
                 frame(DATA, 0, 1, b"a"),
@@ -265,6 +163,14 @@ fn rules() -> Vec<Rule> {
             ],
             Nothing,
         ),
+    ]
+}
+
+fn rules_of_a_closed_stream() -> Vec<Rule> {
+    vec![
+        ("DATA of a closed stream", vec![frame(DATA, 0, 1, b"a")], S(StreamClosed)),
+        ("a closed stream", vec![get(1, "/")], C(StreamClosed)),
+        ("a closed stream's window", vec![window(1, 1)], Nothing),
     ]
 }
 
@@ -299,15 +205,17 @@ pub(super) async fn outcome(client: &mut Client) -> (u8, Option<Reason>) {
 
 #[tokio::test]
 async fn each_mistake_ends_what_it_is_of() {
-    for (name, first, then, expected) in rules() {
+    let open = rules().into_iter().map(|rule| (false, rule));
+    let closed = rules_of_a_closed_stream().into_iter().map(|rule| (true, rule));
+    for (is_closed, (name, said, expected)) in open.chain(closed) {
         let world = Rc::<World>::default();
         against(echo, &world, SETTINGS, async |io, connection| {
             let mut client = Client::new(io).await;
-            if !first.is_empty() {
-                client.send(&first).await;
+            if is_closed {
+                client.send(&[get(1, "/")]).await;
                 client.answer().await;
             }
-            client.send(&[&then[..], &[frame(PING, 0, 0, DONE)]].concat()).await;
+            client.send(&[&said[..], &[frame(PING, 0, 0, DONE)]].concat()).await;
             let seen = match outcome(&mut client).await {
                 (RST_STREAM, Some(reason)) => S(reason),
                 (GOAWAY, Some(reason)) => C(reason),
