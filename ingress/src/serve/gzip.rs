@@ -22,6 +22,8 @@ use crate::{admission::names, config::Compression};
 
 /// A piece goes out when it is as large, or when nothing more comes for now.
 const PIECE_BYTES: usize = 16 << 10;
+/// Others are served by this thread, too: of what becomes nearly nothing a piece may take megabytes.
+const TAKEN_BYTES_MAX: usize = 64 << 10;
 /// nginx takes it without being told.
 const HTML: &str = "text/html";
 /// Sums of the bytes as they are (RFC 9530, RFC 3230): of others they would be wrong.
@@ -153,10 +155,18 @@ impl Gzipped {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut taken = 0;
         while !self.ended {
+            if taken >= TAKEN_BYTES_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let made = match self.source.poll(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.push(&data),
+                    Ok(data) => {
+                        taken += data.len();
+                        self.push(&data)
+                    }
                     Err(last) => {
                         self.trailers = last.into_trailers().ok();
                         self.end()
@@ -203,7 +213,29 @@ impl Gzipped {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use http_body_util::Full;
+
     use super::*;
+
+    #[test]
+    fn attack_what_becomes_nearly_nothing_does_not_keep_a_thread_for_itself() {
+        for (bytes, expected) in [
+            (1_000, &[true][..]),
+            (TAKEN_BYTES_MAX - 1, &[true]),
+            (TAKEN_BYTES_MAX, &[false, true]),
+            (8 * TAKEN_BYTES_MAX, &[false, true]),
+        ] {
+            let source = Source::Ours(Full::new(Bytes::from(vec![b'x'; bytes])));
+            let mut body = Gzipped::new(source, 1);
+            for is_ready in expected {
+                let polled = body.poll(&mut Context::from_waker(Waker::noop()));
+                assert_eq!(polled.is_ready(), *is_ready, "{bytes}");
+            }
+            assert!(body.is_over(), "{bytes}");
+        }
+    }
 
     #[test]
     fn gzip_is_taken_if_it_is_named_and_not_ruled_out() {
