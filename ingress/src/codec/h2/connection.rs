@@ -360,8 +360,10 @@ where
         self.has_stalled = !stalled.is_empty();
         for (id, _) in stalled.into_iter().filter(|(_, since)| is_over(*since)) {
             self.around.dropped(Dropped::Stalled);
-            if let Err(reason) = self.reset(id, Reason::Cancel) {
-                return self.fail(reason);
+            // As old as that, they are no flood however many.
+            frame::write_reset(id, Reason::Cancel, &mut self.output.text);
+            if let Some(place) = self.streams.find(id) {
+                self.streams.close(place, Closed::ByUs);
             }
         }
     }

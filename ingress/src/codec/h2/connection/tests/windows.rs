@@ -208,3 +208,34 @@ async fn attack_a_connection_window_that_stays_shut_ends_the_streams_that_wait_f
     .await;
     assert_eq!(*world.dropped.borrow(), [Dropped::Stalled; 2]);
 }
+
+#[tokio::test]
+async fn answers_nobody_takes_are_no_flood_however_many() {
+    const STREAMS: usize = 250;
+    let world = Rc::<World>::default();
+    let settings = Settings { streams_max: 300, ..SETTINGS };
+    against(bytes, &world, settings, async |io, _| {
+        let mut client = Client::new(io).await;
+        // The first of them have all there is of the connection's window.
+        let ids = (1..).step_by(2).take(STREAMS);
+        let requests: Vec<_> = ids.clone().map(|id| get(id, "/70000")).collect();
+        client.send(&requests).await;
+        for _ in ids.clone() {
+            client.answer().await;
+        }
+        // What is said has been taken, and then each has had its turn.
+        for _ in 0..2 {
+            client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+            client.until(PING).await;
+        }
+        *world.now_ms.borrow_mut() = SETTINGS.stall_ms;
+        client.send(&[frame(PING, 0, 0, &[7; 8])]).await;
+        for id in ids {
+            assert_eq!(client.until(RST_STREAM).await.0.stream, id);
+        }
+        client.send(&[get(1_001, "/0")]).await;
+        assert_eq!(client.answer().await.0.stream, 1_001);
+    })
+    .await;
+    assert_eq!(*world.dropped.borrow(), [Dropped::Stalled; STREAMS]);
+}
