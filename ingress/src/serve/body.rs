@@ -236,8 +236,11 @@ impl ResponseBody {
         self.source = Source::Gzipped(Box::new(Gzipped::new(bare, level)));
     }
 
-    /// Sends it no faster than this.
+    /// Sends it no faster than this. What is in a tunnel is no body, over HTTP/2 as over HTTP/1.
     pub(super) fn slow_down(&mut self, pace: Pace, timer: &Timer) {
+        if matches!(self.source, Source::Tunnel(_)) {
+            return;
+        }
         self.extras.get_or_insert_default().pace = Some(Paced::new(pace, timer.clone()));
     }
 

@@ -9,12 +9,15 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{
-    PATIENCE, World,
-    client::{read_to_close, read_until, tls, trusting_anybody},
-    config,
-    objects::{IngressExt, backend, ingress},
-    upstream::{Counts, Upstream},
+use crate::{
+    annotations::site,
+    support::{
+        PATIENCE, World,
+        client::{read_to_close, read_until, tls, trusting_anybody},
+        config,
+        objects::{IngressExt, backend, ingress},
+        upstream::{Counts, Upstream},
+    },
 };
 
 pub(crate) const ASK: &[u8] =
@@ -221,6 +224,32 @@ async fn over_http2_bytes_pass_both_ways_in_several_streams_of_one_connection() 
     drop(sender);
     world.eventually(|counters| counters.connections_open == 0).await;
     assert_eq!(world.running.counters().tunnels, 3);
+}
+
+/// As over HTTP/1 (and by nginx): what is in a tunnel is no answer's body.
+#[tokio::test]
+async fn over_http2_no_rate_of_bodies_slows_a_tunnel_down() {
+    const BYTES: usize = 100_000;
+    let upstream = agreeing(None).await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[("limit-rate", "1")]).object());
+    let world = World::new(objects).await;
+    let mut sender = h2(&world).await;
+    let response = sender.send_request(connect("/chat?x")).await.unwrap();
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    let mut tunnel = hyper_util::rt::TokioIo::new(upgraded);
+    let talking = async {
+        tunnel.read_exact(&mut [0; 5]).await.unwrap();
+        let (sent, mut received) = (vec![b'x'; BYTES], vec![0; BYTES]);
+        let (mut reading, mut writing) = tokio::io::split(&mut tunnel);
+        let (written, read) =
+            tokio::join!(writing.write_all(&sent), reading.read_exact(&mut received));
+        written.unwrap();
+        read.unwrap();
+        assert!(sent == received);
+    };
+    // By its rate it would take a minute and a half.
+    tokio::time::timeout(PATIENCE, talking).await.unwrap();
 }
 
 #[tokio::test]
