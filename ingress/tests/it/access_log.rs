@@ -19,7 +19,7 @@ use crate::{
     annotations::site,
     support::{
         PATIENCE, World,
-        client::{connect, get, read_until, request, send},
+        client::{connect, get, get2, http2, read_until, request, send},
         objects::{IngressExt, backend, class},
         upstream::{Upstream, dead},
     },
@@ -258,15 +258,20 @@ async fn spoofed_behind_a_proxy_header_only_balancers_that_are_named_say_who_the
     }
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_before_the_answer_is_499() {
-    let log = Log::new();
-    let upstream = Upstream::raw(|stream, counts| async move {
+/// Takes requests and never answers.
+async fn silent() -> Upstream {
+    Upstream::raw(|stream, counts| async move {
         counts.request();
         std::future::pending::<()>().await;
         drop(stream);
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_is_499() {
+    let log = Log::new();
+    let upstream = silent().await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(site("a", &[]).object());
     let world = log.world("$status $request_uri", objects).await;
@@ -277,6 +282,28 @@ async fn a_client_that_leaves_before_the_answer_is_499() {
     }
     drop(stream);
     assert_eq!(log.lines(1).await, ["499 /slow"]);
+}
+
+/// Its connection goes on.
+#[tokio::test]
+async fn a_stream_that_is_reset_before_the_answer_is_499() {
+    let log = Log::new();
+    let upstream = silent().await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let world = log.world("$status $request_uri", objects).await;
+    let mut sender = http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    let asked = async {
+        while upstream.requests() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = get2(&mut sender, "a.example", "/slow") => panic!("{answer:?}"),
+        () = asked => {}
+    }
+    assert_eq!(log.lines(1).await, ["499 /slow"]);
+    assert_eq!(get2(&mut sender, "nobody.example", "/").await.status, 404);
 }
 
 #[tokio::test]

@@ -6,15 +6,16 @@ use fairlead_ingress::IngressConfig;
 use fairlead_state::Key;
 use flate2::read::{GzDecoder, MultiGzDecoder};
 use futures::{StreamExt as _, stream};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Frame};
+use tokio::net::TcpStream;
 
 use crate::{
     annotations::site,
     support::{
         PATIENCE, World,
-        client::{connect, request},
+        client::{connect, http2, request},
         objects::{IngressExt, backend, config_map},
         upstream::Upstream,
     },
@@ -148,6 +149,39 @@ async fn options_say_what_and_without_them_nothing_is_compressed() {
         let (world, _upstream) = world(data).await;
         let (headers, _) = ask(&world, Method::GET, path, "gzip").await;
         assert_eq!(headers.contains_key("content-encoding"), expected, "{data:?} {path}");
+    }
+}
+
+/// hyper's client minds lengths that are none, and what follows an answer's end.
+#[tokio::test]
+async fn over_http2_answers_by_gzip_have_no_length_and_those_to_head_no_content() {
+    let (world, _upstream) = world(&[("use-gzip", "true")]).await;
+    let mut sender = http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    for (method, accepts, expected) in [
+        (Method::GET, "gzip", [Some("gzip"), None]),
+        (Method::HEAD, "gzip", [Some("gzip"), None]),
+        (Method::GET, "br", [None, Some("2000")]),
+        (Method::HEAD, "br", [None, Some("2000")]),
+    ] {
+        let request = Request::builder().method(&method).version(Version::HTTP_2);
+        let request = request.uri("http://a.example/page").header("accept-encoding", accepts);
+        let answer = sender.send_request(request.body(Full::default()).unwrap());
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        let (head, body) = answer.into_parts();
+        let body = tokio::time::timeout(PATIENCE, body.collect()).await.unwrap().unwrap();
+        let body = body.to_bytes();
+        let told = ["content-encoding", "content-length"].map(|name| head.headers.get(name));
+        let told = told.map(|value| value.map(|value| value.to_str().unwrap()));
+        assert_eq!(told, expected, "{method} {accepts}");
+        let mut text = Vec::new();
+        match (method, accepts) {
+            (Method::HEAD, _) => assert!(body.is_empty(), "{accepts}"),
+            (_, "gzip") => {
+                MultiGzDecoder::new(&body[..]).read_to_end(&mut text).unwrap();
+                assert!(text == TEXT);
+            }
+            _ => assert!(body == TEXT),
+        }
     }
 }
 
