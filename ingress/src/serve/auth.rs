@@ -265,7 +265,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
     let scheme = client.origin.scheme.to_str().ok()?;
     let url = format!("{scheme}://{}{uri}", scope.http_host);
     headers.insert(&X_ORIGINAL_URL, HeaderValue::try_from(url).ok()?);
-    let method = HeaderValue::from_str(scope.head.method.as_str()).ok()?;
+    let method = HeaderValue::from_str(scope.method().as_str()).ok()?;
     headers.insert(&X_ORIGINAL_METHOD, method);
     headers.insert(&X_SENT_FROM, HeaderValue::from_static("nginx-ingress-controller"));
     let redirect = authority.asking.request_redirect.as_ref();

@@ -230,6 +230,11 @@ impl ResponseBody {
         !matches!(self.source.bare(), Source::Upstream(_))
     }
 
+    /// It is no body, but what is said in a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        matches!(self.source, Source::Tunnel(_))
+    }
+
     /// It is sent by gzip.
     pub(super) fn gzip(&mut self, level: u32) {
         let bare = std::mem::replace(&mut self.source, Source::Ours(Full::default()));
@@ -238,7 +243,7 @@ impl ResponseBody {
 
     /// Sends it no faster than this. What is in a tunnel is no body, over HTTP/2 as over HTTP/1.
     pub(super) fn slow_down(&mut self, pace: Pace, timer: &Timer) {
-        if matches!(self.source, Source::Tunnel(_)) {
+        if self.is_tunnel() {
             return;
         }
         self.extras.get_or_insert_default().pace = Some(Paced::new(pace, timer.clone()));
@@ -310,7 +315,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_paced(cx);
         // A tunnel counts for itself.
-        let record = self.record.as_ref().filter(|_| !matches!(self.source, Source::Tunnel(_)));
+        let record = self.record.as_ref().filter(|_| !self.is_tunnel());
         if let (Some(record), Poll::Ready(Some(Ok(frame)))) = (record, &polled) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }

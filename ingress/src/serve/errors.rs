@@ -62,7 +62,7 @@ impl Case {
         fields.insert(&X_FORWARDED_FOR, scope.client.origin.client.clone());
         fields.insert(HOST, host.clone());
         let original_uri = HeaderValue::try_from(scope.request_uri()).ok();
-        Self { method: scope.head.method.clone(), original_uri, fields }
+        Self { method: scope.method(), original_uri, fields }
     }
 
     /// What a Service is told that stands in for one without endpoints.

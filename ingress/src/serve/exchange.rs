@@ -3,7 +3,7 @@
 use std::{convert::Infallible, rc::Rc};
 
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
 };
@@ -44,6 +44,7 @@ pub(super) async fn handle(
     let busy = client.begin();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
+    let is_connect = head.method == Method::CONNECT;
     let record = Record::begin(&client, &head);
     let compression = record.config.compression.as_ref().map(|how| (how, Taken::by(&head)));
     let mut response = match planned(&client, &mut head, &record) {
@@ -73,6 +74,10 @@ pub(super) async fn handle(
             unplanned.answer(&client)
         }
     };
+    if is_connect && response.status().is_success() && !response.body().is_tunnel() {
+        // To a CONNECT it would be a yes (RFC 9110 9.3.6), and what follows a WebSocket's frames.
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+    }
     if let Some((how, taken)) = compression {
         gzip::apply(how, taken, &mut response);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts};
 
 use super::{auth, client::Client, fields, gates};
 use crate::{
@@ -40,6 +40,15 @@ impl Scope<'_> {
         Some((name.clone(), HeaderValue::try_from(self.render(text)).ok()?))
     }
 
+    /// As the endpoint sees it, so that whoever is asked judges what is forwarded: to both a WebSocket
+    /// over HTTP/2 is a GET (RFC 8441 5). Any other CONNECT is refused.
+    pub(super) fn method(&self) -> Method {
+        match self.head.method == Method::CONNECT {
+            true => Method::GET,
+            false => self.head.method.clone(),
+        }
+    }
+
     /// Path and query.
     pub(super) fn request_uri(&self) -> String {
         match self.head.uri.query() {
@@ -59,7 +68,7 @@ impl Scope<'_> {
             Variable::Args => out.push_str(query.unwrap_or_default()),
             Variable::IsArgs => out.push_str(if query.is_some() { "?" } else { "" }),
             Variable::Scheme => push(&self.client.origin.scheme, out),
-            Variable::Method => out.push_str(self.head.method.as_str()),
+            Variable::Method => out.push_str(self.method().as_str()),
             Variable::RemoteAddr => {
                 // Writing to a String cannot fail.
                 let _ = write!(out, "{}", gates::address(self.client, &self.head.headers));

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use fairlead_ingress::{IngressConfig, Timeouts};
 use fairlead_state::Object;
+use http_body_util::Full;
+use hyper::body::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -13,7 +15,7 @@ use crate::{
     annotations::site,
     support::{
         PATIENCE, World,
-        client::{read_to_close, read_until, tls, trusting_anybody},
+        client::{Answer, read_to_close, read_until, tls, trusting_anybody},
         config,
         objects::{IngressExt, backend, ingress},
         upstream::{Counts, Upstream},
@@ -147,6 +149,10 @@ async fn agreeing(accept: Option<&'static str>) -> Upstream {
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
             return stream.write_all(answer.as_bytes()).await.unwrap();
         }
+        if head.starts_with("GET /missing ") {
+            let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            return stream.write_all(answer.as_bytes()).await.unwrap();
+        }
         assert!(head.starts_with("GET /chat?x HTTP/1.1\r\n"), "{head}");
         for field in ["host: a.example", "sec-websocket-version: 13", "upgrade: websocket"] {
             assert!(head.contains(&format!("{field}\r\n")), "{field} in {head}");
@@ -167,12 +173,12 @@ async fn agreeing(accept: Option<&'static str>) -> Upstream {
     .await
 }
 
-fn connect(path: &str) -> http::Request<http_body_util::Full<hyper::body::Bytes>> {
+fn connect(path: &str) -> http::Request<Full<Bytes>> {
     http::Request::connect(format!("https://a.example{path}"))
         .version(http::Version::HTTP_2)
         .extension(hyper::ext::Protocol::from_static("websocket"))
         .header("sec-websocket-version", "13")
-        .body(http_body_util::Full::default())
+        .body(Full::default())
         .unwrap()
 }
 
@@ -264,4 +270,40 @@ async fn over_http2_only_a_proper_101_is_a_yes() {
         assert_eq!(response.status(), expected, "{name}");
         assert_eq!(world.running.counters().tunnels, 0, "{name}");
     }
+}
+
+/// Whoever is asked judges what the endpoint is sent.
+#[tokio::test]
+async fn over_http2_whoever_is_asked_sees_the_get_of_http1() {
+    let asked = Upstream::serve(|request| async move {
+        let is_get = request.headers().get("x-original-method").is_some_and(|name| name == "GET");
+        let status = if is_get { 200_u16 } else { 403 };
+        http::Response::builder().status(status).body(Full::<Bytes>::default()).unwrap()
+    })
+    .await;
+    let upstream = agreeing(None).await;
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/", asked.address);
+    objects.push(site("a", &[("auth-url", &url)]).object());
+    let world = World::new(objects).await;
+    let mut sender = h2(&world).await;
+    assert_eq!(sender.send_request(connect("/chat?x")).await.unwrap().status(), 200);
+    assert_eq!(asked.requests(), 1);
+}
+
+/// An error's page with 200 would be a yes.
+#[tokio::test]
+async fn over_http2_no_page_of_an_error_opens_a_tunnel() {
+    let (upstream, pages) = (agreeing(None).await, Upstream::echo("pages").await);
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(backend("pages", &[pages.address]));
+    let annotations = [("default-backend", "pages"), ("custom-http-errors", "404")];
+    objects.push(site("a", &annotations).object());
+    let world = World::new(objects).await;
+    let mut sender = h2(&world).await;
+    let response = sender.send_request(connect("/missing")).await.unwrap();
+    let answer = tokio::time::timeout(PATIENCE, Answer::read(response)).await.unwrap();
+    assert_eq!(answer.who(), (502, "pages"));
+    assert_eq!(answer.body.lines().nth(1), Some("GET /"));
+    assert_eq!(world.running.counters().tunnels, 0);
 }
