@@ -117,6 +117,7 @@ pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Names, E
         };
         NameRow { name, answer, what }
     };
+    let fits = wanted.has_words().then_some(fits);
     let (services, extent) = wanted.take(view.snapshot.services().values(), fits);
     let names = services.into_iter().map(row).collect();
     Ok((Names { lookup: None, names, note: caveat(view).map(str::to_owned) }, extent))

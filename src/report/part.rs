@@ -42,20 +42,35 @@ impl Wanted {
         self.words.iter().all(|word| has(word))
     }
 
-    /// The wanted part of what fits. A page behind the last one is the last one.
+    /// Whether any word is asked for.
+    pub(crate) fn has_words(&self) -> bool {
+        !self.words.is_empty()
+    }
+
+    /// The wanted part of what fits, or of everything where nothing has to: a list that somebody only looks at is not walked
+    /// through every time. A page behind the last one is the last one.
     pub(crate) fn take<T>(
         &self,
-        all: impl Iterator<Item = T>,
-        fits: impl Fn(&T) -> bool,
+        all: impl ExactSizeIterator<Item = T>,
+        fits: Option<impl Fn(&T) -> bool>,
     ) -> (Vec<T>, Extent) {
-        let mut total = 0;
-        let counted = all.inspect(|_| total += 1);
-        let fitting: Vec<T> = counted.filter(|row| fits(row)).collect();
-        let last = fitting.len().saturating_sub(1);
+        let total = all.len();
+        let Some(fits) = fits else { return self.cut(all, total, total) };
+        let fitting: Vec<T> = all.filter(|row| fits(row)).collect();
+        let count = fitting.len();
+        self.cut(fitting.into_iter(), count, total)
+    }
+
+    fn cut<T>(
+        &self,
+        rows: impl Iterator<Item = T>,
+        fitting: usize,
+        total: usize,
+    ) -> (Vec<T>, Extent) {
+        let last = fitting.saturating_sub(1);
         let first = self.first.min(last - last % self.count.max(1));
-        let extent = Extent { total, fitting: fitting.len(), first, taken: 0 };
-        let taken: Vec<T> = fitting.into_iter().skip(first).take(self.count).collect();
-        let extent = Extent { taken: taken.len(), ..extent };
+        let taken: Vec<T> = rows.skip(first).take(self.count).collect();
+        let extent = Extent { total, fitting, first, taken: taken.len() };
         (taken, extent)
     }
 }
@@ -66,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_part_is_a_page_of_what_has_every_word() {
-        let all = || (0..1000).map(|n| format!("shop/web-{n}"));
+        let all = || (0..1000_usize).map(|n| format!("shop/web-{n}"));
         for (text, page, expected, fitting) in [
             ("", 1, "shop/web-0", 1000),
             ("", 3, "shop/web-200", 1000),
@@ -76,12 +91,12 @@ mod tests {
         ] {
             let wanted = Wanted::page(text, page);
             let fits = |row: &String| wanted.fits(|word| row.contains(word));
-            let (taken, extent) = wanted.take(all(), fits);
+            let (taken, extent) = wanted.take(all(), wanted.has_words().then_some(fits));
             let first = taken.first().map(String::as_str).unwrap_or_default();
             assert_eq!((first, extent.fitting, extent.total), (expected, fitting, 1000), "{text}");
             assert!(taken.len() <= ROWS_MAX && extent.taken == taken.len());
         }
-        let (taken, _) = Wanted::default().take(all(), |_| true);
+        let (taken, _) = Wanted::default().take(all(), Some(|_: &String| true));
         assert_eq!(taken.len(), 1000, "all of it, unless told otherwise");
     }
 }

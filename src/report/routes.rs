@@ -103,7 +103,7 @@ pub(crate) fn some(view: &View<'_>, wanted: &Wanted) -> anyhow::Result<(Vec<Row>
                 || row.service.as_ref().is_some_and(|service| service.to_string().contains(word))
         })
     };
-    let (rows, extent) = wanted.take(routes.rows().into_iter(), fits);
+    let (rows, extent) = wanted.take(routes.rows().into_iter(), wanted.has_words().then_some(fits));
     let served = served(routes);
     Ok((rows.into_iter().map(|row| self::row(routes, &served, row)).collect(), extent))
 }

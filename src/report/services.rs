@@ -121,6 +121,7 @@ pub(crate) fn some(view: &View<'_>, wanted: &Wanted, which: Which) -> (Vec<Servi
                 Which::Problematic => !view.problems(&service.key).is_empty(),
             }
     };
+    let fits = (wanted.has_words() || which != Which::All).then_some(fits);
     let (some, extent) = wanted.take(view.snapshot.services().values(), fits);
     (some.into_iter().map(|service| row(view, service, counted.as_ref())).collect(), extent)
 }
