@@ -18,9 +18,9 @@ use bytemuck::{Pod, Zeroable};
 
 pub use affinity::{Affinity, AffinityKey, SourceRangeKey};
 pub use connection::{
-    CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_FIN, CONNECTION_OTHER_FIN,
-    CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS,
-    PeerKey, SocketPeer, Tuple,
+    CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_FIN,
+    CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, FragmentKey,
+    FragmentPorts, INGRESS, PeerKey, SocketPeer, Tuple,
 };
 pub use event::{
     EVENT_AT_EGRESS, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_DROPPED,
@@ -70,9 +70,9 @@ pub mod name {
     /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).
     pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
     /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
-    pub const CONNECTIONS: &str = "connections_v3";
+    pub const CONNECTIONS: &str = "connections_v2";
     /// The same for connections that are not assured yet.
-    pub const OPENINGS: &str = "openings_v2";
+    pub const OPENINGS: &str = "openings_v1";
     /// [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
     pub const FRAGMENTS: &str = "fragments_v1";
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).

@@ -1,8 +1,9 @@
 //! The entries that make up one translated connection, and how long they hold.
 
 use crate::abi::{
-    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_FIN, CONNECTION_OTHER_FIN,
-    CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
+    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_FIN,
+    CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP,
+    Tuple, UDP,
 };
 use crate::packet::{FIN, RST, opens_connection};
 
@@ -49,7 +50,7 @@ impl Flow<'_> {
     #[inline(always)]
     pub fn request_in(&self) -> Entry {
         let value = self.rewrite(self.backend, self.client_port, self.backend_port, 0);
-        (*self.dialled, Connection { counter_id: self.counter_id, ..value })
+        (*self.dialled, self.counted(value))
     }
 
     /// Client's packets on their way out to another node: from the node.
@@ -93,7 +94,14 @@ impl Flow<'_> {
         };
         let Tuple { destination, source_port, destination_port, .. } = *self.dialled;
         let value = self.rewrite(destination, destination_port, source_port, CONNECTION_REPLY);
-        (key, Connection { counter_id: self.counter_id, ..value })
+        (key, self.counted(value))
+    }
+
+    /// A packet passes two entries on its way, one of which counts it.
+    #[inline(always)]
+    fn counted(&self, value: Connection) -> Connection {
+        let state = value.state | CONNECTION_COUNTED;
+        Connection { counter_id: self.counter_id, state, ..value }
     }
 
     #[inline(always)]
@@ -119,6 +127,15 @@ impl Flow<'_> {
 }
 
 impl Connection {
+    /// The service whose bytes its packets are; 0: of none.
+    #[inline(always)]
+    pub fn counted_for(&self) -> u32 {
+        match self.state & CONNECTION_COUNTED {
+            0 => 0,
+            _ => self.counter_id,
+        }
+    }
+
     /// Both sides have ended it, or one has broken it off.
     #[inline(always)]
     pub fn is_closed(&self) -> bool {
@@ -318,8 +335,14 @@ mod tests {
         let port = 61000u16.to_be_bytes();
         let ways = [flow.request_in(), flow.request_out(NODE, port)];
         let back = [flow.reply_in(NODE, port), flow.reply_out()];
-        assert_eq!(ways.map(|(_, entry)| entry.counter_id), [9, 0]);
-        assert_eq!(back.map(|(_, entry)| entry.counter_id), [0, 9]);
+        assert_eq!(ways.map(|(_, entry)| entry.counted_for()), [9, 0]);
+        assert_eq!(back.map(|(_, entry)| entry.counted_for()), [0, 9]);
+    }
+
+    #[test]
+    fn what_an_earlier_agent_left_is_counted_for_no_service() {
+        let slot_of_a_backend = Connection { counter_id: 3, ..Connection::zeroed() };
+        assert_eq!(slot_of_a_backend.counted_for(), 0);
     }
 
     #[test]

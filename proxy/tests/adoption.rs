@@ -211,7 +211,7 @@ fn maps_of_another_layout_go_when_the_new_programs_run() {
         kernel.attach().unwrap();
         assert_eq!(ask_tcp(service()).unwrap().0, "backend");
         assert!(!old.exists());
-        assert!(maps.join("connections_v3").exists());
+        assert!(maps.join("connections_v2").exists());
     });
 }
 

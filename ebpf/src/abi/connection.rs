@@ -45,8 +45,8 @@ pub struct Connection {
     /// The backend set this connection's backend was last seen in; 0 for replies and for what
     /// leaves the node, which belong to no set.
     pub set_id: u32,
-    /// The service whose bytes its packets are, by `FrontendValue::counter_id`; 0: of none, or of one
-    /// that has them counted at another hook.
+    /// With [`CONNECTION_COUNTED`]: the service whose bytes its packets are, by
+    /// `FrontendValue::counter_id`; 0: of none.
     pub counter_id: u32,
     /// The backend's `BACKEND_*` flags.
     pub flags: u16,
@@ -69,6 +69,10 @@ pub const CONNECTION_OTHER_FIN: u16 = 8;
 pub const CONNECTION_ASSURED: u16 = 32;
 /// A TCP RST was seen in either direction, and nothing since in this entry's.
 pub const CONNECTION_RESET: u16 = 16;
+
+/// This entry's packets count for `counter_id`. Without it that field says nothing: in entries of
+/// earlier agents, which are kept, it is a backend's slot.
+pub const CONNECTION_COUNTED: u16 = 64;
 
 /// What a connected socket dialled and what it got. Value of the socket storage `peers`.
 #[repr(C, align(4))]

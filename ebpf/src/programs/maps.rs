@@ -71,10 +71,10 @@ pub(crate) static PEERS: SkStorage<SocketPeer> = SkStorage::new();
 #[btf_map(name = "datagram_peers_v1")]
 pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
 
-#[btf_map(name = "connections_v3")]
+#[btf_map(name = "connections_v2")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
-#[btf_map(name = "openings_v2")]
+#[btf_map(name = "openings_v1")]
 pub(crate) static OPENINGS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
 #[btf_map(name = "fragments_v1")]

@@ -120,7 +120,7 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
         Ok(()) => {
             if !frame.is_error() {
                 let is_reply = frame.found.state & CONNECTION_REPLY != 0;
-                maps::add_packet(frame.found.counter_id, is_reply, frame.ip_len(ctx));
+                maps::add_packet(frame.found.counted_for(), is_reply, frame.ip_len(ctx));
             }
             NEXT
         }
