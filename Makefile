@@ -74,7 +74,7 @@ test-arm64: image ## what is in the arm64 image, by an emulator: commands, DNS, 
 	@tools/toolchain.sh emulated
 	@tools/emulated.sh
 
-test-peers: toolchain ## h2spec, nginx, HAProxy, slowhttptest, sslscan and testssl.sh against Ingress
+test-peers: toolchain ## h2spec, nginx, HAProxy, node, gunicorn, uvicorn, slowhttptest, sslscan and testssl.sh against Ingress
 	@tools/peers.sh
 
 test-cluster: toolchain ## Fairlead as the only data plane of a real Kubernetes cluster (as root)

@@ -168,7 +168,7 @@ lint) rust; cargo_tool cargo-deny "$CARGO_DENY_VERSION" ;;
 bench) plain_packages iproute2 util-linux procps nftables iptables conntrack iperf3 dnsperf nginx-light haproxy caddy \
   wrk nghttp2-client cmake ;;
 kube-proxy) go_compiler ;;
-peers) plain_packages nginx-light haproxy slowhttptest sslscan testssl.sh; go_compiler ;;
+peers) plain_packages nginx-light haproxy nodejs gunicorn uvicorn slowhttptest sslscan testssl.sh; go_compiler ;;
 emulated) plain_packages qemu-user-static iproute2 util-linux openssl ;;
 image) plain_packages python3 ca-certificates binutils ;;
 cluster)

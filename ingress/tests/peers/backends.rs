@@ -1,4 +1,5 @@
-//! Debian's nginx and HAProxy between the role and a server that counts.
+//! Servers of others behind the role: proxies, and what applications run in. Each hands what it takes
+//! for a request on to a server that counts.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -53,6 +54,43 @@ impl Peer {
             std::fs::write(&file, text).unwrap();
             let mut command = Command::new("/usr/sbin/haproxy");
             command.arg("-db").arg("-f").arg(file);
+            command
+        })
+        .await
+    }
+
+    pub(crate) async fn node(origin: SocketAddr) -> Self {
+        Self::start("node", |directory, address| {
+            let file = directory.join("node.js");
+            std::fs::write(&file, include_str!("servers/node.js")).unwrap();
+            let mut command = Command::new("/usr/bin/node");
+            command.arg(file).arg(address.to_string()).arg(origin.to_string());
+            command
+        })
+        .await
+    }
+
+    /// Threads, because its plain workers keep no connection.
+    pub(crate) async fn gunicorn(origin: SocketAddr) -> Self {
+        Self::start("gunicorn", |directory, address| {
+            std::fs::write(directory.join("wsgi.py"), include_str!("servers/wsgi.py")).unwrap();
+            let mut command = Command::new("/usr/bin/gunicorn");
+            command.args(["--worker-class", "gthread", "--threads", "4", "--chdir"]).arg(directory);
+            command.args(["--bind", &address.to_string(), "wsgi:app"]);
+            command.env("ORIGIN", origin.to_string());
+            command
+        })
+        .await
+    }
+
+    pub(crate) async fn uvicorn(origin: SocketAddr) -> Self {
+        Self::start("uvicorn", |directory, address| {
+            std::fs::write(directory.join("asgi.py"), include_str!("servers/asgi.py")).unwrap();
+            let (host, port) = (address.ip().to_string(), address.port().to_string());
+            let mut command = Command::new("/usr/bin/uvicorn");
+            command.args(["--host", &host, "--port", &port, "--http", "h11", "--lifespan", "off"]);
+            command.arg("--app-dir").arg(directory).arg("asgi:app");
+            command.env("ORIGIN", origin.to_string());
             command
         })
         .await

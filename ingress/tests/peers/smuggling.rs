@@ -207,7 +207,14 @@ async fn no_peer_sees_more_or_other_requests_than_were_let_through() {
     let seen = Seen::default();
     let origin = origin(&seen).await;
     let mut wrong = Vec::new();
-    for peer in [Peer::nginx(origin.address).await, Peer::haproxy(origin.address).await] {
+    let at = origin.address;
+    for peer in [
+        Peer::nginx(at).await,
+        Peer::haproxy(at).await,
+        Peer::node(at).await,
+        Peer::gunicorn(at).await,
+        Peer::uvicorn(at).await,
+    ] {
         let world = world(&[peer.address]).await;
         check_h1(&world, &peer, &seen, &mut wrong).await;
         check_h2(&world, &peer, &seen, &mut wrong).await;
