@@ -110,6 +110,8 @@ fn authority(head: &Parts) -> Result<(&str, Option<&HeaderValue>), Refused> {
         (Some(text), Some(target)) if !text.eq_ignore_ascii_case(target) => {
             Err(Refused::HostMismatch)
         }
+        // RFC 9112 3.2: the field is needed whatever the target says; whoever is behind may go by it.
+        (None, Some(_)) if head.version == Version::HTTP_11 => Err(Refused::HostMissing),
         (Some(host), _) | (None, Some(host)) => Ok((host, field)),
         (None, None) if head.version == Version::HTTP_10 => Ok(("", None)),
         (None, None) => Err(Refused::HostMissing),

@@ -33,7 +33,8 @@ fn heads_that_peers_read_differently_are_refused() {
         ("user in Host", head("GET", "/", v, &[("host", "x@a.example")]), R::HostInvalid),
         ("list in Host", head("GET", "/", v, &[("host", "a,b")]), R::HostInvalid),
         ("absolute form, other Host", head("GET", "http://b/", v, &[host]), R::HostMismatch),
-        ("absolute form, user", head("GET", "http://x@b/", v, &[]), R::HostInvalid),
+        ("absolute form, user", head("GET", "http://x@b/", v, &[("host", "x@b")]), R::HostInvalid),
+        ("absolute form, no Host", head("GET", "http://b/", v, &[]), R::HostMissing),
         (
             "h2 authority, other Host",
             head("GET", "https://b/", Version::HTTP_2, &[host]),
@@ -86,7 +87,12 @@ fn ordinary_heads_pass_with_their_normal_form() {
     let v = Version::HTTP_11;
     for (name, head, expected_host, expected_path) in [
         ("origin form", head("GET", "/x/../y?q", v, &[host]), "a.example", "/y"),
-        ("absolute form", head("GET", "http://a.example/y", v, &[]), "a.example", "/y"),
+        (
+            "absolute form of HTTP/1.0",
+            head("GET", "http://a.example/y", Version::HTTP_10, &[]),
+            "a.example",
+            "/y",
+        ),
         (
             "absolute form, same Host",
             head("GET", "http://a.EXAMPLE:8080/y", v, &[host]),

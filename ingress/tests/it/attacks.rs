@@ -1,5 +1,6 @@
 //! Raw bytes against a real listener; what counts is what reached the upstream.
 
+mod documentation;
 mod table;
 
 use std::sync::{

@@ -1,14 +1,16 @@
 //! As [`super::attacks`], over HTTP/2: what would be something else once written in HTTP/1.
 
-mod table;
+pub(crate) mod table;
 
 use self::table::{AUTHORITY, FIELDS, HEADS, METHOD, PATH, SCHEME};
 use fairlead_ingress::Refused as Reason;
+use fairlead_state::model::PathType::Prefix;
+use http_body_util::Full;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use crate::support::{
     PATIENCE, World,
-    client::get,
+    client::{Answer, Sender2, get, http2},
     frames::{
         self, Field,
         Outcome::{Refused, Status},
@@ -98,6 +100,83 @@ async fn crumbs_of_a_cookie_are_one_field_to_an_upstream() {
     let crumbs: [Field<'_>; 3] = [(b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"cookie", b"c=3")];
     let fields = [&[METHOD, SCHEME, AUTHORITY, PATH][..], &crumbs].concat();
     assert_eq!(request(world.http(), &fields, None).await, Status(200));
+}
+
+/// As over HTTP/1: what is matched is what is forwarded.
+#[tokio::test]
+async fn no_spelling_of_a_protected_path_gets_around_its_rule() {
+    let (open, guarded) = (Upstream::echo("open").await, Upstream::echo("guarded").await);
+    let mut objects = backend("open", &[open.address]);
+    objects.extend(backend("guarded", &[guarded.address]));
+    let rule = [(Prefix, "/", "open"), (Prefix, "/admin", "guarded")];
+    objects.push(ingress("web").rule("a.example", &rule).object());
+    let world = World::single(objects).await;
+    let mut sender = http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    for path in [
+        "/admin",
+        "//admin",
+        "/./admin",
+        "/x/../admin",
+        "/x/%2e%2e/admin",
+        "/%61dmin",
+        "/admin/../admin/",
+        "/x//..//admin",
+    ] {
+        let answer = asked(&mut sender, path, &[]).await;
+        assert!(answer.body.starts_with("guarded\nGET /admin"), "{path}: {}", answer.body);
+    }
+    assert_eq!(open.requests(), 0);
+}
+
+#[tokio::test]
+async fn fields_a_client_may_not_set_are_not_what_the_upstream_sees() {
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    let mut sender = http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    let fields = [
+        ("x-forwarded-proto", "https"),
+        ("x_forwarded_for", "10.0.0.1"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-real-ip", "10.0.0.1"),
+        ("proxy", "http://evil"),
+        ("forwarded", "for=10.0.0.1"),
+    ];
+    let answer = asked(&mut sender, "/", &fields).await;
+    for (field, seen) in [
+        ("host", Some("a.example")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-real-ip", Some("127.0.0.1")),
+        ("x_forwarded_for", None),
+        ("proxy", None),
+        ("forwarded", None),
+    ] {
+        assert_eq!(answer.saw(field), seen, "{field}: {}", answer.body);
+    }
+}
+
+async fn asked(sender: &mut Sender2, path: &str, fields: &[(&'static str, &str)]) -> Answer {
+    let uri = format!("http://a.example{path}");
+    let mut request = http::Request::builder().version(http::Version::HTTP_2).uri(uri);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let sent = sender.send_request(request.body(Full::default()).unwrap());
+    let answer = async { Answer::read(sent.await.unwrap()).await };
+    timeout(PATIENCE, answer).await.expect("no answer in time")
+}
+
+#[tokio::test]
+async fn a_target_is_limited_to_the_byte() {
+    const URI_BYTES_MAX: usize = 8 << 10;
+    let upstream = Upstream::echo("web").await;
+    let world = world(&upstream).await;
+    for (bytes, expected) in [(URI_BYTES_MAX, Status(200)), (URI_BYTES_MAX + 1, Status(414))] {
+        let path = format!("/{}", "a".repeat(bytes - 1));
+        let fields = [METHOD, SCHEME, AUTHORITY, (&b":path"[..], path.as_bytes())];
+        assert_eq!(request(world.http(), &fields, None).await, expected, "{bytes}");
+    }
+    assert_eq!(upstream.requests(), 1);
 }
 
 /// RFC 9113 7.
