@@ -222,7 +222,7 @@ async fn an_endpoint_removed_while_it_is_connected_to_is_given_up() {
 }
 
 /// A listener with a full queue: further SYNs are dropped.
-async fn silent_address() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+pub(crate) async fn silent_address() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();

@@ -196,6 +196,23 @@ async fn the_name_is_told_when_asked_for() {
 }
 
 #[tokio::test]
+async fn the_name_that_is_asked_for_is_the_one_that_is_verified() {
+    let authority = Authority::new();
+    let upstream = endpoint(server(&authority, &["a.internal"], None)).await;
+    let verified = [("proxy-ssl-secret", "default/ca"), ("proxy-ssl-verify", "on")];
+    for (more, expected) in [
+        (&[][..], 502),
+        (&[("proxy-ssl-name", "a.internal")], 200),
+        (&[("proxy-ssl-name", "b.internal")], 502),
+    ] {
+        let annotations = [&verified[..], more].concat();
+        let ca = opaque("ca", &[("ca.crt", &pem(&authority))]);
+        let (answer, _world) = asked(&upstream, https(&annotations), vec![ca]).await;
+        assert_eq!(answer.status, expected, "{more:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_wants_to_know_us_is_shown_the_secrets_certificate() {
     let (authority, ours) = (Authority::new(), Authority::new());
     let upstream = endpoint(server(&authority, &[NAME], Some(&ours))).await;

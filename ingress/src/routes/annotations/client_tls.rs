@@ -25,7 +25,9 @@ impl ClientTls {
                 own_object(ingress, value, "Secret").map(|secret| self.secret = Some(secret))
             }
             "auth-tls-verify-client" => mode(value).map(|mode| self.mode = mode),
-            "auth-tls-verify-depth" => number::<u8>(value).map(drop),
+            "auth-tls-verify-depth" => number::<u8>(value).and_then(|_| {
+                Err(Unread::NotServed("limits nothing: a chain may be as long as it is".into()))
+            }),
             "auth-tls-match-cn" => subject(value).map(|subject| self.subject = Some(subject)),
             "auth-tls-pass-certificate-to-upstream" => flag(value).map(|flag| self.passes = flag),
             "auth-tls-error-page" => page(value).map(|page| self.error_page = Some(page)),

@@ -1,5 +1,7 @@
 //! Who is let in: by password, or by asking somebody else.
 
+use std::time::{Duration, Instant};
+
 use fairlead_ingress::Refused;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
@@ -7,7 +9,7 @@ use hyper::body::Bytes;
 
 use super::{annotated, site};
 use crate::support::{
-    World,
+    PATIENCE, World,
     client::{Answer, connect, raw, request, send},
     objects::{IngressExt, backend, ingress, opaque, opaque_in, secret_ref},
     upstream::Upstream,
@@ -201,6 +203,7 @@ async fn authority() -> Upstream {
             );
         }
         headers.insert("x-saw-path", request.uri().to_string().parse().unwrap());
+        headers.insert("x-saw-method", request.method().as_str().parse().unwrap());
         headers.append("set-cookie", "session=1".parse().unwrap());
         match token.as_deref() {
             Some(b"good") => _ = headers.insert("x-user", "ann".parse().unwrap()),
@@ -269,6 +272,80 @@ async fn somebody_else_is_asked_and_decides() {
     let location = "https://login.example/start?x=1&rd=http://signin.example%2Fa%3Fb%3Dc";
     assert_eq!(answer.headers["location"], location);
     assert!(authority.connections() < authority.requests(), "connections are kept");
+}
+
+#[tokio::test]
+async fn a_question_and_what_comes_of_it_are_as_the_annotations_say() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let missing = Upstream::serve(|_| async {
+        let mut response = Response::new(Full::new(Bytes::from("missing\n")));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        response
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(backend("missing", &[missing.address]));
+    let url = format!("http://{}/", authority.address);
+    let url = ("auth-url", url.as_str());
+    let saw = ("auth-response-headers", "X-Saw-Method, X-Saw-X-Auth-Request-Redirect");
+    let to_missing = |name: &str, annotations: &[(&str, &str)]| {
+        annotated(ingress(name).host(&format!("{name}.example"), "missing"), annotations)
+    };
+    objects.extend(
+        [
+            site("plain", &[url, saw]),
+            site("method", &[url, saw, ("auth-method", "POST")]),
+            site("redirect", &[url, saw, ("auth-request-redirect", "https://a$request_uri")]),
+            site(
+                "param",
+                &[
+                    url,
+                    ("auth-signin", "https://login.example/start"),
+                    ("auth-signin-redirect-param", "back"),
+                ],
+            ),
+            to_missing("seldom", &[url]),
+            to_missing("always", &[url, ("auth-always-set-cookie", "true")]),
+            site(
+                "kept",
+                &[
+                    url,
+                    ("auth-keepalive", "2"),
+                    ("auth-keepalive-requests", "100"),
+                    ("auth-keepalive-timeout", "60"),
+                    ("auth-keepalive-share-vars", "true"),
+                ],
+            ),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::single(objects).await;
+    let good = [("x-token", "good")];
+    for (name, method, redirect) in
+        [("plain", "GET", "/a?b"), ("method", "POST", "/a?b"), ("redirect", "GET", "https://a/a?b")]
+    {
+        let answer = ask(&world, name, "/a?b", &good).await;
+        assert_eq!(answer.status, 200, "{name}");
+        assert_eq!(answer.saw("x-saw-method"), Some(method), "{name}");
+        assert_eq!(answer.saw("x-saw-x-auth-request-redirect"), Some(redirect), "{name}");
+    }
+    let answer = ask(&world, "param", "/a?b", &[]).await;
+    let location = "https://login.example/start?back=http://param.example%2Fa%3Fb";
+    assert_eq!((answer.status, &answer.headers["location"]), (302, &location.parse().unwrap()));
+    // nginx's add_header leaves errors alone unless it is told `always`.
+    for (name, has_cookie) in [("seldom", false), ("always", true)] {
+        let answer = ask(&world, name, "/", &good).await;
+        assert_eq!(answer.who(), (404, "missing"), "{name}");
+        assert_eq!(answer.headers.contains_key("set-cookie"), has_cookie, "{name}");
+    }
+    let before = authority.connections();
+    for _ in 0..4 {
+        assert_eq!(ask(&world, "kept", "/", &good).await.status, 200);
+    }
+    assert_eq!(authority.connections() - before, 1, "one connection for all questions");
+    for name in ["method", "redirect", "param", "always", "kept"] {
+        assert_eq!(world.reasons(name), Vec::<String>::new(), "{name}");
+    }
 }
 
 /// The Ingress `auth`: `upstream` is told these fields as `authority` says them.
@@ -342,6 +419,7 @@ async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
         [
             site("cached", &[url, key]),
             site("only-200", &[url, key, ("auth-cache-duration", "200 5m")]),
+            site("brief", &[url, key, ("auth-cache-duration", "200 1s")]),
             site("not", &[url]),
         ]
         .map(IngressExt::object),
@@ -361,6 +439,14 @@ async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
         }
         assert_eq!(authority.requests() - before, asked, "{name} {token}");
     }
+    // Until its time is over.
+    let (before, start) = (authority.requests(), Instant::now());
+    while authority.requests() - before < 2 {
+        assert_eq!(ask(&world, "brief", "/", &[("x-token", "good")]).await.status, 200);
+        assert!(start.elapsed() < PATIENCE, "it is remembered for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 /// A key that is too long is cut, and with it what tells clients apart.

@@ -53,6 +53,7 @@ async fn a_client_is_let_in_by_its_certificate() {
         secured("name", &[CA, ("auth-tls-match-cn", "CN=rcgen.*")]),
         secured("other", &[CA, ("auth-tls-match-cn", "CN=somebody else")]),
         secured("page", &[CA, ("auth-tls-error-page", page)]),
+        secured("depth", &[CA, ("auth-tls-verify-depth", "1")]),
         secured("free", &[]),
     ]);
     let world = World::new(objects).await;
@@ -66,6 +67,7 @@ async fn a_client_is_let_in_by_its_certificate() {
         ("name", 400, 200, 400),
         ("other", 400, 403, 400),
         ("page", 302, 200, 302),
+        ("depth", 400, 200, 400),
         ("free", 200, 200, 200),
     ] {
         let host = format!("{name}.example");
@@ -85,6 +87,9 @@ async fn a_client_is_let_in_by_its_certificate() {
             }
         }
     }
+    let depth = "differs: annotation nginx.ingress.kubernetes.io/auth-tls-verify-depth \"1\" limits \
+                 nothing: a chain may be as long as it is";
+    assert_eq!(world.reasons("depth"), [depth]);
     let subject = "CN=rcgen self signed cert";
     let told = async |name: &str, config: &ClientConfig| {
         let host = format!("{name}.example");

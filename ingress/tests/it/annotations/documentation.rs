@@ -1,8 +1,12 @@
 //! docs/annotations.md is the list the parsers go by.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use fairlead_ingress::{ANNOTATIONS, Support};
+use fairlead_ingress::{ANNOTATIONS, Annotation, Support};
 
 use super::site;
 use crate::support::{
@@ -12,6 +16,14 @@ use crate::support::{
     page_ends_with,
     upstream::Upstream,
 };
+
+const PREFIX: &str = "nginx.ingress.kubernetes.io";
+
+fn file_of(row: &Annotation) -> PathBuf {
+    let (module, _) = row.test.rsplit_once("::").unwrap();
+    let file = format!("tests/it/{}.rs", module.replace("::", "/"));
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
 
 fn table() -> String {
     let mut table = String::new();
@@ -37,11 +49,21 @@ fn the_documentation_is_up_to_date() {
 #[test]
 fn every_test_that_is_named_is_there() {
     for row in &*ANNOTATIONS {
-        let (module, test) = row.test.rsplit_once("::").unwrap();
-        let file = format!("tests/it/{}.rs", module.replace("::", "/"));
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        let text = fs::read_to_string(&file).unwrap_or_default();
+        let (_, test) = row.test.rsplit_once("::").unwrap();
+        let text = fs::read_to_string(file_of(row)).unwrap_or_default();
         assert!(text.contains(&format!("fn {test}(")), "{}: {}", row.name, row.test);
+    }
+}
+
+/// What is refused is asked for by the list itself.
+#[test]
+fn a_test_that_is_named_sets_the_annotation() {
+    for row in ANNOTATIONS.iter().filter(|row| row.support != Support::Refused) {
+        let text = fs::read_to_string(file_of(row)).unwrap();
+        let is_set = [format!("\"{}\"", row.name), format!("{}/{}\"", PREFIX, row.name)]
+            .iter()
+            .any(|name| text.contains(name));
+        assert!(is_set, "{} is nowhere in the file of {}", row.name, row.test);
     }
 }
 

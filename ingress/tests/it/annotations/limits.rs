@@ -26,6 +26,7 @@ async fn requests_above_the_rate_and_its_burst_are_503() {
         [
             site("minute", &[minute, burst]),
             site("exempt", &[minute, ("limit-whitelist", "127.0.0.0/8")]),
+            site("exempt-too", &[minute, ("limit-allowlist", "127.0.0.0/8")]),
             site("other", &[minute, ("limit-allowlist", "192.0.2.0/24"), burst]),
             site("bad", &[("limit-rpm", "two")]),
         ]
@@ -33,7 +34,9 @@ async fn requests_above_the_rate_and_its_burst_are_503() {
     );
     // Two threads: the count is one.
     let mut world = World::new(objects).await;
-    for (name, expected) in [("minute", 5), ("exempt", 8), ("other", 5), ("bad", 8)] {
+    for (name, expected) in
+        [("minute", 5), ("exempt", 8), ("exempt-too", 8), ("other", 5), ("bad", 8)]
+    {
         let mut let_through = 0;
         for _ in 0..8 {
             let answer = get(world.http(), &format!("{name}.example"), "/").await;
@@ -51,6 +54,25 @@ async fn requests_above_the_rate_and_its_burst_are_503() {
     let changed = site("minute", &[("limit-rpm", "3"), burst]);
     world.apply(vec![changed.object()]).await;
     assert_eq!(get(world.http(), "minute.example", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_of_a_second_are_counted_as_those_of_a_minute() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let second = [("limit-rps", "1"), ("limit-burst-multiplier", "2")];
+    objects.push(site("a", &second).object());
+    let world = World::new(objects).await;
+    let start = Instant::now();
+    let mut let_through = 0;
+    for _ in 0..30 {
+        let answer = get(world.http(), "a.example", "/").await;
+        assert!([200, 503].contains(&answer.status), "{}", answer.status);
+        let_through += u64::from(answer.status == 200);
+    }
+    // The first, two of the burst, and one for each second it took.
+    let most = 3 + start.elapsed().as_secs() + 1;
+    assert!((3..=most).contains(&let_through), "{let_through} of {most}");
 }
 
 #[tokio::test]

@@ -1,16 +1,27 @@
 //! Which endpoint is asked next, and how long one is waited for.
 
+use std::time::{Duration, Instant};
+
+use fairlead_ingress::{IngressConfig, Timeouts};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
-use super::site;
-use crate::support::{
-    World,
-    client::{connect, get, read_until, request, send},
-    objects::{IngressExt, backend, ingress},
-    upstream::Upstream,
+use super::{annotated, site};
+use crate::{
+    change::silent_address,
+    support::{
+        PATIENCE, World,
+        client::{connect, get, read_until, request, send},
+        config,
+        objects::{IngressExt, backend, ingress},
+        upstream::Upstream,
+    },
 };
 
 async fn answering(name: &'static str, status: u16) -> Upstream {
@@ -138,15 +149,9 @@ async fn who_does_not_answer_in_the_time_of_the_annotation_is_given_up() {
         ]
         .map(IngressExt::object),
     );
-    let config = fairlead_ingress::IngressConfig {
-        threads: Some(1),
-        // The clock is as fine as the shortest timeout wants it.
-        timeouts: fairlead_ingress::Timeouts {
-            upstream_connect_ms: 400,
-            ..fairlead_ingress::Timeouts::default()
-        },
-        ..crate::support::config()
-    };
+    // The clock is as fine as the shortest timeout wants it.
+    let timeouts = Timeouts { upstream_connect_ms: 400, ..Timeouts::default() };
+    let config = IngressConfig { threads: Some(1), timeouts, ..config() };
     let world = World::with(config, objects).await;
     for (name, timed_out) in [("next", 0), ("off", 1), ("late", 1)] {
         let mut seen = 0;
@@ -157,4 +162,56 @@ async fn who_does_not_answer_in_the_time_of_the_annotation_is_given_up() {
         assert_eq!(seen, timed_out, "{name}");
     }
     assert_eq!(world.reasons("zero").len(), 1);
+}
+
+/// The role's own times are far longer.
+#[tokio::test]
+async fn an_endpoint_has_the_time_of_the_annotation_to_connect_and_to_take_a_request() {
+    let (unreachable, _held) = silent_address().await;
+    let deaf = silent().await;
+    let mut objects = backend("unreachable", &[unreachable]);
+    objects.extend(backend("deaf", &[deaf.address]));
+    let once = ("proxy-next-upstream", "off");
+    let ingress = |name: &str| ingress(name).host(&format!("{name}.example"), name);
+    objects.extend([
+        annotated(ingress("unreachable"), &[once, ("proxy-connect-timeout", "1")]).object(),
+        annotated(ingress("deaf"), &[("proxy-send-timeout", "1"), ("proxy-body-size", "0")])
+            .object(),
+    ]);
+    // A connection at rest is nobody's here: it makes the clock fine.
+    let timeouts = Timeouts {
+        upstream_connect_ms: 60_000,
+        upstream_send_ms: 60_000,
+        upstream_idle_ms: 400,
+        ..Timeouts::default()
+    };
+    let config = IngressConfig { threads: Some(1), timeouts, ..config() };
+    let world = World::with(config, objects).await;
+    let start = Instant::now();
+    assert_eq!(get(world.http(), "unreachable.example", "/").await.status, 504);
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let (mut reading, mut writing) = stream.split();
+    let endless = async {
+        let head = b"POST / HTTP/1.1\r\nHost: deaf.example\r\nContent-Length: 1073741824\r\n\r\n";
+        let mut sent = writing.write_all(head).await;
+        while sent.is_ok() {
+            sent = writing.write_all(&[b'x'; 64 << 10]).await;
+        }
+        // What ends it is read by the other half.
+        std::future::pending::<()>().await;
+    };
+    let mut answer = [0; 12];
+    let answered = async {
+        tokio::select! {
+            () = endless => {}
+            read = reading.read_exact(&mut answer) => { read.unwrap(); }
+        }
+    };
+    timeout(PATIENCE, answered).await.expect("no answer in time");
+    assert_eq!(std::str::from_utf8(&answer), Ok("HTTP/1.1 504"));
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(world.running.counters().upstream_timeouts, 1);
 }

@@ -66,13 +66,15 @@ async fn what_is_never_buffered_has_no_buffers() {
 }
 
 /// Host, annotation, value, how much there is to say about it.
-const NO_BUFFERS: [(&str, &str, &str, usize); 9] = [
+const NO_BUFFERS: [(&str, &str, &str, usize); 11] = [
     ("on", "proxy-buffering", "on", 1),
     ("off", "proxy-buffering", "off", 0),
     ("ask-on", "proxy-request-buffering", "on", 1),
     ("ask-off", "proxy-request-buffering", "off", 0),
     ("size", "proxy-buffer-size", "8k", 1),
     ("number", "proxy-buffers-number", "4", 1),
+    ("busy", "proxy-busy-buffers-size", "16k", 1),
+    ("file", "proxy-max-temp-file-size", "1024m", 1),
     ("body", "client-body-buffer-size", "8k", 1),
     ("http11", "proxy-http-version", "1.1", 0),
     ("http10", "proxy-http-version", "1.0", 1),

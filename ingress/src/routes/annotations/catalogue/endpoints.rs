@@ -12,6 +12,8 @@ const ENDPOINTS: &str = "annotations::upstream::endpoints_see_the_host_they_are_
 const MIRROR: &str = "annotations::mirror::requests_are_copied_and_nobody_waits_for_it";
 const RETRIES: &str =
     "annotations::retries::an_answer_that_is_to_be_passed_over_is_while_there_is_another";
+const TIMES: &str = "annotations::retries::\
+    an_endpoint_has_the_time_of_the_annotation_to_connect_and_to_take_a_request";
 const TIMEOUTS: &str =
     "annotations::retries::who_does_not_answer_in_the_time_of_the_annotation_is_given_up";
 const UPSTREAM_TLS: &str = "upstream_tls::a_certificate_counts_if_and_only_if_it_is_to_be_verified";
@@ -61,7 +63,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row("proxy-buffering", Differs, BODIES, "on", BUFFERS),
     row("proxy-buffers-number", Differs, BODIES, "4", BUFFERS),
     row("proxy-busy-buffers-size", Differs, BODIES, "16k", BUFFERS),
-    row("proxy-connect-timeout", Works, "", "5", TIMEOUTS),
+    row("proxy-connect-timeout", Works, "", "5", TIMES),
     row("proxy-http-version", Differs, "1.0 is not spoken to endpoints", "1.1", BUFFERS),
     row("proxy-max-temp-file-size", Differs, BODIES, "1024m", BUFFERS),
     row(
@@ -75,7 +77,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row("proxy-next-upstream-tries", Works, "", "2", RETRIES),
     row("proxy-read-timeout", Works, "", "120", TIMEOUTS),
     row("proxy-request-buffering", Differs, BODIES, "on", BUFFERS),
-    row("proxy-send-timeout", Works, "", "120", TIMEOUTS),
+    row("proxy-send-timeout", Works, "", "120", TIMES),
     row(
         "proxy-ssl-ciphers",
         Refused,

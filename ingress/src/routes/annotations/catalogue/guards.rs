@@ -7,6 +7,7 @@ use super::{
 };
 
 const AUTH: &str = "annotations::auth::somebody_else_is_asked_and_decides";
+const ASKED: &str = "annotations::auth::a_question_and_what_comes_of_it_are_as_the_annotations_say";
 const CACHE: &str =
     "annotations::auth::answers_are_remembered_under_their_key_and_as_long_as_is_said";
 const CLOSED: &str = "annotations::auth::what_cannot_be_read_of_authentication_lets_nobody_in";
@@ -25,14 +26,14 @@ pub(super) static ROWS: &[Annotation] = &[
         "10.0.0.0/8",
         LISTS,
     ),
-    row("auth-always-set-cookie", Works, "", "true", AUTH),
+    row("auth-always-set-cookie", Works, "", "true", ASKED),
     row("auth-cache-duration", Works, "", "200 202 401 5m", CACHE),
     row("auth-cache-key", Works, "", "$remote_user$http_authorization", CACHE),
-    row("auth-keepalive", Works, "connections are kept in any case", "4", AUTH),
-    row("auth-keepalive-requests", Works, "connections are kept in any case", "100", AUTH),
-    row("auth-keepalive-share-vars", Works, "", "true", AUTH),
-    row("auth-keepalive-timeout", Works, "connections are kept in any case", "60", AUTH),
-    row("auth-method", Works, "", "GET", AUTH),
+    row("auth-keepalive", Works, "connections are kept in any case", "4", ASKED),
+    row("auth-keepalive-requests", Works, "connections are kept in any case", "100", ASKED),
+    row("auth-keepalive-share-vars", Works, "", "true", ASKED),
+    row("auth-keepalive-timeout", Works, "connections are kept in any case", "60", ASKED),
+    row("auth-method", Works, "", "GET", ASKED),
     row(
         "auth-proxy-set-headers",
         Differs,
@@ -41,7 +42,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "annotations::headers::whoever_is_asked_is_told_what_a_config_map_says",
     ),
     row("auth-realm", Works, "", "The shop", PASSWORD),
-    row("auth-request-redirect", Works, "", "https://a.example/", AUTH),
+    row("auth-request-redirect", Works, "", "https://a.example/", ASKED),
     row(
         "auth-response-headers",
         Differs,
@@ -58,7 +59,7 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row("auth-secret-type", Works, "", "auth-map", PASSWORD),
     row("auth-signin", Works, "", "https://login.example/start", AUTH),
-    row("auth-signin-redirect-param", Works, "", "back", AUTH),
+    row("auth-signin-redirect-param", Works, "", "back", ASKED),
     row(
         "auth-snippet",
         Refused,
@@ -120,7 +121,13 @@ pub(super) static ROWS: &[Annotation] = &[
     row("limit-rate", Works, "", "100", SLOW),
     row("limit-rate-after", Works, "", "1000", SLOW),
     row("limit-rpm", Works, "", "300", RATES),
-    row("limit-rps", Works, "", "5", RATES),
+    row(
+        "limit-rps",
+        Works,
+        "",
+        "5",
+        "annotations::limits::requests_of_a_second_are_counted_as_those_of_a_minute",
+    ),
     row("limit-whitelist", Works, "", "10.0.0.0/8", RATES),
     row("modsecurity-snippet", Refused, "there is no web application firewall", "x", NONE),
     row(
