@@ -8,6 +8,7 @@
 
 mod agent_kubernetes;
 mod api_server_addresses;
+mod bad_ingress;
 mod bad_input;
 mod check;
 mod cleanup;

@@ -11,7 +11,7 @@ fn with_front(world: &World) -> Cluster {
 }
 
 /// An agent as a pod of the set runs it.
-fn agent_of(cluster: &Cluster, world: &World, pod: &str, more: &[&str]) -> Agent {
+pub(crate) fn agent_of(cluster: &Cluster, world: &World, pod: &str, more: &[&str]) -> Agent {
     let (pod, socket) = (format!("edge/{pod}"), format!("{pod}.sock"));
     let socket = world.root().join(socket).display().to_string();
     let usual = [
@@ -53,7 +53,7 @@ fn await_holder(cluster: &Cluster, wanted: Option<&str>) {
     });
 }
 
-fn class() -> Value {
+pub(crate) fn class() -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IngressClass",
@@ -74,7 +74,7 @@ fn front(addresses: &[&str]) -> Value {
     })
 }
 
-fn pod(name: &str) -> Value {
+pub(crate) fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
