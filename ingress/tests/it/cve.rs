@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use fairlead_ingress::ANNOTATIONS;
 use fairlead_state::{
-    Key,
+    Key, Object,
     model::{
-        Ingress,
+        ConfigMap, Ingress,
         PathType::{Exact, ImplementationSpecific, Prefix},
     },
     source::references,
@@ -18,13 +18,19 @@ use crate::{
     support::{
         World,
         client::{Answer, connect, get, raw, request, send},
-        objects::{IngressExt, backend, config_map, ingress, opaque_in},
+        objects::{Authority, IngressExt, backend, config_map, ingress, opaque_in, secret},
         upstream::Upstream,
     },
+    tls::shown,
+    upstream_tls::pem,
 };
 
-/// Those that tests of their subject are about: the file, and the test.
-const ELSEWHERE: &[(&str, &str, &str)] = &[
+/// Every hole that is known, with the file and the test that try it.
+const HOLES: &[(&str, &str, &str)] = &[
+    // ingress-nginx.
+    ("CVE-2018-1002104", OWN, "cve_2018_1002104_clients_are_told_nothing_about_us"),
+    ("CVE-2019-20372", OWN, "cve_2019_20372_the_body_of_what_is_redirected_is_no_request"),
+    ("CVE-2020-8553", OWN, "cve_2020_8553_passwords_of_one_namespace_open_no_other"),
     (
         "CVE-2021-25742",
         "src/routes/annotations/snippet/read.rs",
@@ -40,32 +46,58 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "src/routes/annotations/redirect.rs",
         "cve_2021_25745_nothing_but_a_url_gets_in",
     ),
+    ("CVE-2021-25745", OWN, PATHS),
+    ("CVE-2021-25746", OWN, VALUES),
+    ("CVE-2021-25748", OWN, PATHS),
+    ("CVE-2022-4886", OWN, PATHS),
+    ("CVE-2023-5043", OWN, VALUES),
+    ("CVE-2023-5044", OWN, VALUES),
+    ("CVE-2024-7646", OWN, VALUES),
+    ("CVE-2025-1097", OWN, VALUES),
+    ("CVE-2025-1098", OWN, VALUES),
+    ("CVE-2025-1974", OWN, WEBHOOK),
+    ("CVE-2025-24513", OWN, "cve_2025_24513_a_secrets_name_leads_out_of_no_namespace"),
     (
         "CVE-2025-24514",
         "src/routes/annotations/external.rs",
         "cve_2025_24514_a_url_is_one_and_nothing_else",
     ),
+    ("CVE-2025-15566", OWN, ASKED),
+    ("CVE-2026-1580", OWN, ASKED),
+    ("CVE-2026-24512", OWN, PATHS),
     (
         "CVE-2026-24513",
         "tests/it/annotations/auth.rs",
         "an_error_page_never_lets_in_who_was_kept_out",
     ),
+    ("CVE-2026-24514", OWN, WEBHOOK),
     (
         "CVE-2026-3288",
         "src/routes/annotations/rewrite.rs",
         "cve_2026_3288_a_target_is_a_path_and_nothing_else",
     ),
+    ("CVE-2026-4342", OWN, VALUES),
+    // nginx itself.
     (
-        "CVE-2026-42945, CVE-2026-9256",
+        "CVE-2026-42945",
+        "src/routes/annotations/template.rs",
+        "nginx_rift_cve_2026_42945_expansion_is_bounded",
+    ),
+    (
+        "CVE-2026-9256",
         "src/routes/annotations/template.rs",
         "nginx_rift_cve_2026_42945_expansion_is_bounded",
     ),
     ("CVE-2026-42926", "tests/it/attacks2.rs", "what_http1_could_not_say_does_not_become_http1"),
+    ("CVE-2026-42055", OWN, UNSAFE),
+    ("CVE-2026-42530", OWN, UNSAFE),
+    // Traefik.
     (
         "CVE-2025-66491",
         "tests/it/upstream_tls.rs",
         "a_certificate_counts_if_and_only_if_it_is_to_be_verified",
     ),
+    // Pingora.
     (
         "CVE-2025-4366",
         "tests/it/upstreams.rs",
@@ -77,7 +109,46 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a_request_behind_a_refused_upgrade_is_a_request_of_its_own",
     ),
     ("CVE-2026-2835", "tests/it/attacks.rs", "attacks_end_here"),
+    ("CVE-2026-2836", OWN, "cve_2026_2836_who_is_let_in_to_one_host_is_not_let_in_to_another"),
+    // HTTP/2, whoever speaks it.
+    ("CVE-2019-9512", "tests/it/floods.rs", "attack_ping_and_settings_floods_hold_up_nobody_else"),
+    ("CVE-2019-9515", "tests/it/floods.rs", "attack_ping_and_settings_floods_hold_up_nobody_else"),
+    ("CVE-2019-9518", "tests/it/floods.rs", "attack_empty_data_flood_ends_the_connection"),
+    (
+        "CVE-2023-44487",
+        "tests/it/floods.rs",
+        "attack_rapid_reset_cve_2023_44487_ends_the_connection",
+    ),
+    (
+        "CVE-2024-27316",
+        "tests/it/floods.rs",
+        "attack_continuation_flood_cve_2024_27316_ends_the_connection",
+    ),
+    (
+        "CVE-2025-8671",
+        "tests/it/floods.rs",
+        "attack_made_you_reset_cve_2025_8671_ends_the_connection",
+    ),
 ];
+
+const OWN: &str = "tests/it/cve.rs";
+const ASKED: &str = "cve_2025_15566_cve_2026_1580_who_is_asked_is_told_fields_and_nothing_else";
+const PATHS: &str = "cve_2021_25748_and_its_heirs_a_path_is_a_path_or_refused";
+const UNSAFE: &str = "cve_2026_42055_no_code_of_the_role_is_unsafe";
+const VALUES: &str = "cve_2021_25746_and_its_heirs_no_annotation_ends_what_it_stands_in";
+const WEBHOOK: &str = "cve_2025_1974_there_is_no_webhook";
+
+/// What Secrets and ConfigMaps are named by.
+const NAMED: [&str; 5] = [
+    "auth-proxy-set-headers",
+    "auth-secret",
+    "auth-tls-secret",
+    "custom-headers",
+    "proxy-ssl-secret",
+];
+
+/// Of "ann:one".
+const ANN: &str = "Basic YW5uOm9uZQ==";
 
 /// What made directives, blocks or fields of a value.
 const INJECTIONS: [&str; 5] = [
@@ -100,10 +171,19 @@ async fn ask(world: &World, host: &str, name: &'static str, value: &str) -> Answ
     send(&mut connect(world.http()).await, request).await
 }
 
+/// With its attribute: what is commented out tries nothing.
 #[test]
-fn tests_that_are_named_elsewhere_are_there() {
-    for (cve, path, test) in ELSEWHERE {
-        assert!(file(path).contains(&format!("fn {test}(")), "{cve}: {path}: {test}");
+fn every_known_hole_has_a_test() {
+    const BEGINS: [&str; 4] = [
+        "\n#[test]\nfn",
+        "\n#[tokio::test]\nasync fn",
+        "\n    #[test]\n    fn",
+        "\n    #[tokio::test]\n    async fn",
+    ];
+    for (cve, path, test) in HOLES {
+        let text = file(path);
+        let is_test = BEGINS.iter().any(|begin| text.contains(&format!("{begin} {test}(")));
+        assert!(is_test, "{cve}: {path}: {test}");
     }
 }
 
@@ -149,8 +229,8 @@ async fn cve_2020_8553_passwords_of_one_namespace_open_no_other() {
         two.object(),
     ])
     .await;
-    // Of "ann:one" and of "ann:two"; there is no Service behind.
-    let (one, two) = ("Basic YW5uOm9uZQ==", "Basic YW5uOnR3bw==");
+    // Of "ann:two"; there is no Service behind.
+    let (one, two) = (ANN, "Basic YW5uOnR3bw==");
     for (host, words, status) in [
         ("one.example", one, 503),
         ("one.example", two, 401),
@@ -264,7 +344,7 @@ async fn cve_2025_24513_a_secrets_name_leads_out_of_no_namespace() {
     let world = World::new(objects).await;
     for (i, name) in names.iter().enumerate() {
         let host = format!("s{i}.example");
-        let answer = ask(&world, &host, "authorization", "Basic YW5uOm9uZQ==").await;
+        let answer = ask(&world, &host, "authorization", ANN).await;
         assert_eq!(answer.status, 503, "{name}");
     }
     assert_eq!(upstream.requests(), 0);
@@ -286,14 +366,83 @@ fn no_annotation_has_an_object_of_another_namespace_read() {
             assert!(refers.is_empty(), "{} {text:?}: {refers:?}", annotation.name);
         }
     }
-    let expected = [
-        "auth-proxy-set-headers",
-        "auth-secret",
-        "auth-tls-secret",
-        "custom-headers",
-        "proxy-ssl-secret",
+    assert_eq!(followed.into_iter().collect::<Vec<_>>(), NAMED);
+}
+
+/// They are all held, because an Ingress of their own namespace is served by them.
+#[tokio::test]
+async fn an_object_of_another_namespace_is_never_served_whatever_names_it() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["own.example"]);
+    let theirs = |name: &str| Key::new("other", name);
+    let own = [
+        ("auth-type", "basic"),
+        ("auth-secret", "other/users"),
+        ("auth-tls-secret", "other/ca"),
+        ("auth-tls-verify-client", "optional"),
+        ("proxy-ssl-secret", "other/ca"),
+        ("custom-headers", "other/headers"),
+        ("auth-url", "http://127.0.0.1:1/"),
+        ("auth-proxy-set-headers", "other/headers"),
     ];
-    assert_eq!(followed.into_iter().collect::<Vec<_>>(), expected);
+    let own = Ingress { key: theirs("own"), ..site("own", &own).tls(&["own.example"], "cert") };
+    let headers = [("X-Theirs".into(), "1".into())].into();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        opaque_in("other", "users", &[("auth", "ann:{PLAIN}one")]),
+        opaque_in("other", "ca", &[("ca.crt", &pem(&authority))]),
+        secret(theirs("cert"), &certificate, &key),
+        Object::ConfigMap(ConfigMap { key: theirs("headers"), data: headers }.into()),
+        own.object(),
+        site("good", &[]).object(),
+    ]);
+    let cases: [(&str, &[(&str, &str)], u16); 5] = [
+        ("auth-secret", &[("auth-type", "basic"), ("auth-secret", "other/users")], 503),
+        ("auth-tls-secret", &[("auth-tls-secret", "other/ca")], 503),
+        (
+            "proxy-ssl-secret",
+            &[
+                ("backend-protocol", "HTTPS"),
+                ("proxy-ssl-verify", "on"),
+                ("proxy-ssl-secret", "other/ca"),
+            ],
+            503,
+        ),
+        (
+            "auth-proxy-set-headers",
+            &[("auth-url", "http://127.0.0.1:1/"), ("auth-proxy-set-headers", "other/headers")],
+            503,
+        ),
+        ("custom-headers", &[("custom-headers", "other/headers")], 200),
+    ];
+    let tried: BTreeSet<&str> = cases.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(tried.into_iter().collect::<Vec<_>>(), NAMED);
+    objects.extend(cases.map(|(name, annotations, _)| site(name, annotations).object()));
+    let sections = [("slash", "other/cert"), ("up", "../other/cert"), ("bare", "cert")];
+    for (name, secret) in sections {
+        objects.push(site(name, &[]).tls(&[&format!("{name}.example")], secret).object());
+    }
+    let world = World::single(objects).await;
+    let of_own = world.reasons("own");
+    let has_none = |reason: &String| reason.contains("Secret") || reason.contains("ConfigMap");
+    assert!(!of_own.iter().any(has_none), "it has all it names: {of_own:?}");
+    let (own, default) = (shown(&world, "own.example").await, shown(&world, "x.example").await);
+    assert_ne!(own, default);
+    for (name, _, status) in cases {
+        let answer = ask(&world, &format!("{name}.example"), "authorization", ANN).await;
+        assert_eq!(answer.status, status, "{name}");
+        assert!(!answer.headers.contains_key("x-theirs"), "{name}");
+        let is_told = |reason: &String| reason.contains("of another namespace and never read");
+        assert!(world.reasons(name).iter().any(is_told), "{name}: {:?}", world.reasons(name));
+    }
+    for (name, secret) in sections {
+        assert_eq!(shown(&world, &format!("{name}.example")).await, default, "{name}");
+        let missing = format!("Secret default/{secret} does not exist");
+        let reasons = world.reasons(name);
+        assert!(reasons.iter().any(|reason| reason.contains(&missing)), "{name}: {reasons:?}");
+    }
+    assert_eq!(get(world.http(), "good.example", "/").await.who(), (200, "web"));
 }
 
 /// Texts of ConfigMaps became directives, and so did a method.

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// The certificate shown for a name.
-async fn shown(world: &World, name: &str) -> CertificateDer<'static> {
+pub(crate) async fn shown(world: &World, name: &str) -> CertificateDer<'static> {
     let stream = tls(world.https(), name, trusting_anybody()).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
