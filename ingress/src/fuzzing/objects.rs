@@ -20,7 +20,7 @@ use super::spelling::one_path;
 use crate::{
     config::IngressConfig,
     explain::{Explainer, Request},
-    routes::{ANNOTATIONS, Planner, Rewritten, Route, Variable},
+    routes::{ANNOTATIONS, Asking, Balance, Extra, Planner, Rewritten, Route, Template, Variable},
     tls::Fallback,
 };
 
@@ -28,6 +28,10 @@ const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 const NAMESPACE: &str = "default";
 const CLASS: &str = "fairlead";
 const HOST: &str = "a.example";
+const FUZZED: &str = "fuzzed";
+/// Before names of entries.
+const SECRET: &str = "secret:";
+const MAP: &str = "map:";
 /// Contents one ConfigMap has in turn.
 const MAPS_MAX: usize = 4;
 /// What variables hold: as bad as a request can make it.
@@ -36,18 +40,30 @@ const VARIABLE: &str = "x/../%2e%2e/$1\"\r\nSet-Cookie: a=b";
 static FALLBACK: LazyLock<Option<Fallback>> = LazyLock::new(|| Fallback::generate().ok());
 
 /// `NAME=VALUE`, several with NUL between them: an Ingress with these annotations is planned, and a
-/// request is led by it or refused with a reason.
+/// request is led by it or refused with a reason. `secret:NAME=VALUE` is an entry of the Secret `users`,
+/// `map:NAME=VALUE` one of the ConfigMap `headers`.
 pub fn annotations(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
+    let Some(world) = annotated(text) else { return };
+    world.says_lines();
+    world.answers();
+}
+
+fn annotated(text: &str) -> Option<World> {
     let is_known = |name: &str| ANNOTATIONS.iter().any(|known| known.name == name);
     let known = pairs(text).filter(|(name, _)| is_known(name));
     let annotations = known.map(|(name, value)| (format!("{PREFIX}{name}").into(), value.into()));
-    let mut ingress = ingress("fuzzed", &["/p(/|$)(.*)", "/", "/main"]);
+    let mut ingress = ingress(FUZZED, &["/p(/|$)(.*)", "/", "/main"]);
     ingress.annotations = Arc::new(annotations.collect());
-    let Some(mut world) = World::new(&IngressConfig::default()) else { return };
-    world.apply([Object::Ingress(Arc::new(ingress))]);
-    world.says_lines();
-    world.answers();
+    let entries = |prefix: &'static str| {
+        pairs(text).filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
+    };
+    let has = |prefix| entries(prefix).next().is_some();
+    let users = has(SECRET).then(|| users(entries(SECRET)));
+    let headers = has(MAP).then(|| map(&Key::new(NAMESPACE, "headers"), entries(MAP)));
+    let mut world = World::new(&IngressConfig::default())?;
+    world.apply(users.into_iter().chain(headers).chain([Object::Ingress(Arc::new(ingress))]));
+    Some(world)
 }
 
 /// `NAME=VALUE`, several with NUL between them, and two of it between the contents that the ConfigMap
@@ -58,7 +74,7 @@ pub fn options(bytes: &[u8]) {
     let config = IngressConfig { config_map: Some(key.clone()), ..IngressConfig::default() };
     let Some(mut world) = World::new(&config) else { return };
     for text in text.split("\0\0").take(MAPS_MAX) {
-        world.apply([map(&key, text)]);
+        world.apply([map(&key, pairs(text))]);
         world.says_lines();
         world.answers();
     }
@@ -80,7 +96,7 @@ pub fn streams(bytes: &[u8]) {
         ..IngressConfig::default()
     };
     let Some(mut world) = World::new(&config) else { return };
-    world.apply([map(&tcp, text), map(&udp, text)]);
+    world.apply([map(&tcp, pairs(text)), map(&udp, pairs(text))]);
     world.says_lines();
     world.with(|planner| {
         for (port, stream) in &**planner.streams() {
@@ -89,7 +105,7 @@ pub fn streams(bytes: &[u8]) {
             assert!(!service.namespace.is_empty() && !service.name.is_empty());
         }
     });
-    world.apply([map(&tcp, ""), map(&udp, "")]);
+    world.apply([map(&tcp, pairs("")), map(&udp, pairs(""))]);
     assert!(world.with(|planner| planner.streams().is_empty()));
 }
 
@@ -97,9 +113,15 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split('\0').filter_map(|pair| pair.split_once('='))
 }
 
-fn map(key: &Key, text: &str) -> Object {
-    let data = pairs(text).map(|(name, value)| (name.into(), value.into()));
+fn map<'t>(key: &Key, entries: impl Iterator<Item = (&'t str, &'t str)>) -> Object {
+    let data = entries.map(|(name, value)| (name.into(), value.into()));
     Object::ConfigMap(Arc::new(ConfigMap { key: key.clone(), data: data.collect() }))
+}
+
+fn users<'t>(entries: impl Iterator<Item = (&'t str, &'t str)>) -> Object {
+    let data = entries.map(|(name, value)| (name.into(), value.as_bytes().into()));
+    let (key, data) = (Key::new(NAMESPACE, "users"), data.collect());
+    Object::Secret(Arc::new(Secret { key, secret_type: "Opaque".into(), data }))
 }
 
 fn ingress(name: &str, paths: &[&str]) -> Ingress {
@@ -139,16 +161,11 @@ impl World {
             controller: config.controller.as_str().into(),
             is_default: false,
         };
-        let passwords = b"u:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=\n".as_slice();
-        let secret = Secret {
-            key: Key::new(NAMESPACE, "users"),
-            secret_type: "Opaque".into(),
-            data: [("auth".into(), passwords.into())].into(),
-        };
+        let passwords = [("auth", "u:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=\n")];
         world.apply([
             Object::IngressClass(Arc::new(class)),
-            Object::Secret(Arc::new(secret)),
-            map(&Key::new(NAMESPACE, "headers"), "X-A=a"),
+            users(passwords.into_iter()),
+            map(&Key::new(NAMESPACE, "headers"), pairs("X-A=a")),
             Object::Ingress(Arc::new(ingress("main", &["/main"]))),
         ]);
         Some(world)
@@ -179,7 +196,7 @@ impl World {
             let text = finding.to_string();
             assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
         }
-        for line in self.explainer.annotations(&Key::new(NAMESPACE, "fuzzed")) {
+        for line in self.explainer.annotations(&Key::new(NAMESPACE, FUZZED)) {
             assert!(!line.contains(char::is_control), "{line:?}");
         }
     }
@@ -224,5 +241,68 @@ fn answer(route: &Route, path: &str) {
     }
     if let Some(reply) = &extra.reply {
         reply.apply(&mut headers);
+    }
+    for template in templates(extra) {
+        let (text, prefix) = (template.render(look, None), template.prefix());
+        // Whatever a request says comes behind it.
+        assert!(text.starts_with(prefix) || prefix.starts_with(&*text), "{template:?}: {text:?}");
+    }
+}
+
+/// Those that nothing of the above has.
+fn templates(extra: &Extra) -> Vec<&Template> {
+    let elsewhere = extra.elsewhere.iter().map(|elsewhere| &elsewhere.location);
+    let asked = extra.authority.iter().flat_map(|authority| {
+        let Asking { url, signin, request_redirect, cache_key, question, .. } = &authority.asking;
+        let optional = [signin, request_redirect, cache_key].into_iter().flatten();
+        let fields = question.iter().map(|(_, text)| text);
+        [&url.authority, &url.target].into_iter().chain(optional).chain(fields)
+    });
+    let copied = extra.mirror.iter().map(|mirror| &mirror.copies.url);
+    let copied = copied.flat_map(|url| [&url.authority, &url.target]);
+    let told = extra.told.iter().map(|(_, text)| text);
+    let hashed = match &extra.balance {
+        Some(Balance::Hash { by, .. }) => Some(by),
+        _ => None,
+    };
+    elsewhere.chain(asked).chain(copied).chain(told).chain(hashed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{super::replay::corpus, *};
+    use crate::routes::{Severity, Support};
+
+    /// A fuzzer changes what it begins with: from a whole that is served it gets further than from
+    /// parts.
+    #[test]
+    fn the_corpus_begins_with_every_annotation_in_force() {
+        let key = Key::new(NAMESPACE, FUZZED);
+        let mut acting = BTreeSet::new();
+        for (path, bytes) in corpus("ingress_annotations") {
+            let file = path.file_name().unwrap().to_string_lossy();
+            if !file.starts_with("valid_") {
+                continue;
+            }
+            let world = annotated(str::from_utf8(&bytes).unwrap()).unwrap();
+            let in_force = world.explainer.annotations(&key);
+            acting.extend(
+                in_force.iter().filter_map(|line| Some(line.split('=').next()?.to_owned())),
+            );
+            let findings = world.explainer.findings().into_iter();
+            for finding in findings.filter(|finding| finding.object.key == key) {
+                assert_ne!(finding.severity, Severity::Refused, "{file}: {finding}");
+                // What has no effect here is read all the same.
+                let is_about = |name: &str| finding.reason.contains(&format!("{PREFIX}{name} "));
+                let told = ANNOTATIONS.iter().filter(|annotation| is_about(annotation.name));
+                acting.extend(told.map(|annotation| annotation.name.to_owned()));
+            }
+        }
+        let served = ANNOTATIONS.iter().filter(|row| row.support != Support::Refused);
+        let missing: Vec<_> =
+            served.map(|row| row.name).filter(|name| !acting.contains(*name)).collect();
+        assert!(missing.is_empty(), "no valid_* input has {missing:?}");
     }
 }
