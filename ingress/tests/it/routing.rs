@@ -1,11 +1,22 @@
 //! Which upstream answers, and what is answered when none can.
 
-use fairlead_state::model::PathType::{Exact, Prefix};
+use std::{collections::BTreeSet, sync::Arc};
+
+use fairlead_state::{
+    Object,
+    model::{
+        EndpointPort, EndpointSlice, Ingress, IngressBackend,
+        PathType::{Exact, Prefix},
+        Service, ServiceBackendPort, ServicePort,
+    },
+};
 
 use crate::support::{
     World,
     client::get,
-    objects::{IngressExt, Pod, backend, class, external_name, ingress, service, slice, to},
+    objects::{
+        IngressExt, Pod, backend, class, external_name, ingress, ingress_ref, service, slice, to,
+    },
     upstream::Upstream,
 };
 
@@ -254,4 +265,91 @@ async fn only_ingresses_of_our_class_are_served() {
     assert!(served(&world, "other").await);
     world.apply(vec![class("other", "example.com/other")]).await;
     assert!(!served(&world, "other").await);
+}
+
+fn with_ports(name: &str, ports: &[(&str, u16)]) -> Object {
+    let Object::Service(service) = service(name) else { panic!("no Service") };
+    let usual = &service.ports[0];
+    let ports = ports.iter().map(|(name, port)| {
+        let (name, port) = ((*name).into(), *port);
+        ServicePort { name, port, ..usual.clone() }
+    });
+    let ports = ports.collect::<Vec<_>>().into();
+    Object::Service(Arc::new(Service { ports, ..(*service).clone() }))
+}
+
+/// A slice whose port has this name.
+fn named_slice(service: &str, port: &str, upstream: &Upstream) -> Object {
+    let address = upstream.address;
+    let suffix = address.to_string().replace(['.', ':'], "-");
+    let object = slice(service, &suffix, address, Pod::Ready);
+    let Object::EndpointSlice(slice) = object else { panic!("no EndpointSlice") };
+    let port = EndpointPort { name: port.into(), ..slice.ports[0].clone() };
+    Object::EndpointSlice(Arc::new(EndpointSlice { ports: [port].into(), ..(*slice).clone() }))
+}
+
+/// Everything under `NAME.example` to a port of a Service.
+fn to_port(name: &str, service: &str, port: ServiceBackendPort) -> Object {
+    let mut ingress = ingress(name).host(&format!("{name}.example"), service);
+    let mut rule = ingress.rules[0].clone();
+    let mut paths = rule.paths.to_vec();
+    paths[0].backend = IngressBackend::Service { name: service.into(), port };
+    rule.paths = paths.into();
+    ingress.rules = [rule].into();
+    ingress.object()
+}
+
+/// EndpointSlices name a Service's ports, and each says for itself which number a name has there.
+#[tokio::test]
+async fn a_port_is_found_by_number_or_name_and_each_slice_has_its_own_number() {
+    use ServiceBackendPort::{Name, Number};
+    let (first, second) = (Upstream::echo("first").await, Upstream::echo("second").await);
+    let (admin, only) = (Upstream::echo("admin").await, Upstream::echo("only").await);
+    let world = World::single(vec![
+        with_ports("web", &[("http", 80), ("admin", 8080)]),
+        named_slice("web", "http", &first),
+        named_slice("web", "http", &second),
+        named_slice("web", "admin", &admin),
+        // The only port of a Service needs no name.
+        with_ports("single", &[("", 80)]),
+        named_slice("single", "", &only),
+        to_port("number", "web", Number(80)),
+        to_port("name", "web", Name("http".into())),
+        to_port("other-number", "web", Number(8080)),
+        to_port("other-name", "web", Name("admin".into())),
+        to_port("single", "single", Number(80)),
+        to_port("nobody", "web", Number(81)),
+    ])
+    .await;
+    for (name, expected) in [
+        ("number", &["first", "second"][..]),
+        ("name", &["first", "second"]),
+        ("other-number", &["admin"]),
+        ("other-name", &["admin"]),
+        ("single", &["only"]),
+    ] {
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 {
+            let answer = get(world.http(), &format!("{name}.example"), "/").await;
+            seen.insert(answer.who().1.to_owned());
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected, "{name}");
+    }
+    assert_eq!(get(world.http(), "nobody.example", "/").await.status, 503);
+    assert_eq!(world.reasons("nobody").len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_catch_alls_the_oldest_has_what_no_host_has() {
+    let (old, new) = (Upstream::echo("old").await, Upstream::echo("new").await);
+    let mut objects = backend("old", &[old.address]);
+    objects.extend(backend("new", &[new.address]));
+    for (name, service, created_seconds) in [("z-elder", "old", 1), ("a-younger", "new", 2)] {
+        let default_backend = Some(to(service));
+        objects.push(Ingress { created_seconds, default_backend, ..ingress(name) }.object());
+    }
+    let mut world = World::new(objects).await;
+    assert_eq!(get(world.http(), "any.example", "/x").await.who(), (200, "old"));
+    world.delete(ingress_ref("z-elder")).await;
+    assert_eq!(get(world.http(), "any.example", "/x").await.who(), (200, "new"));
 }
