@@ -268,24 +268,32 @@ async fn only_ingresses_of_our_class_are_served() {
 }
 
 fn with_ports(name: &str, ports: &[(&str, u16)]) -> Object {
-    let Object::Service(service) = service(name) else { panic!("no Service") };
-    let usual = &service.ports[0];
-    let ports = ports.iter().map(|(name, port)| {
-        let (name, port) = ((*name).into(), *port);
-        ServicePort { name, port, ..usual.clone() }
-    });
-    let ports = ports.collect::<Vec<_>>().into();
-    Object::Service(Arc::new(Service { ports, ..(*service).clone() }))
+    match service(name) {
+        Object::Service(service) => {
+            let usual = &service.ports[0];
+            let ports = ports.iter().map(|(name, port)| {
+                let (name, port) = ((*name).into(), *port);
+                ServicePort { name, port, ..usual.clone() }
+            });
+            let ports = ports.collect::<Vec<_>>().into();
+            Object::Service(Arc::new(Service { ports, ..(*service).clone() }))
+        }
+        other => other,
+    }
 }
 
 /// A slice whose port has this name.
 fn named_slice(service: &str, port: &str, upstream: &Upstream) -> Object {
     let address = upstream.address;
     let suffix = address.to_string().replace(['.', ':'], "-");
-    let object = slice(service, &suffix, address, Pod::Ready);
-    let Object::EndpointSlice(slice) = object else { panic!("no EndpointSlice") };
-    let port = EndpointPort { name: port.into(), ..slice.ports[0].clone() };
-    Object::EndpointSlice(Arc::new(EndpointSlice { ports: [port].into(), ..(*slice).clone() }))
+    match slice(service, &suffix, address, Pod::Ready) {
+        Object::EndpointSlice(slice) => {
+            let port = EndpointPort { name: port.into(), ..slice.ports[0].clone() };
+            let slice = EndpointSlice { ports: [port].into(), ..(*slice).clone() };
+            Object::EndpointSlice(Arc::new(slice))
+        }
+        other => other,
+    }
 }
 
 /// Everything under `NAME.example` to a port of a Service.
