@@ -1,6 +1,9 @@
 //! Which endpoint a request goes to.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use fairlead_state::Object;
 use http::Response;
@@ -150,7 +153,10 @@ async fn the_cookie_is_made_as_the_annotations_say() {
     assert!(plain.ends_with("; Path=/; HttpOnly"), "{plain}");
     let all = cookie(&get(world.http(), "all.example", "/").await).unwrap();
     assert!(all.starts_with("route="), "{all}");
-    assert!(all.contains("; Expires="), "{all}");
+    let expires = all.split_once("; Expires=").unwrap().1.split(';').next().unwrap();
+    let left = httpdate::parse_http_date(expires).unwrap().duration_since(SystemTime::now());
+    let left = left.unwrap().as_secs();
+    assert!((30..=60).contains(&left), "{left} s are left of 60: {all}");
     let rest = "; Max-Age=60; Path=/app; Domain=example; Secure; HttpOnly; SameSite=None";
     assert!(all.ends_with(rest), "{all}");
     let old = "Mozilla/5.0 (X11; Linux x86_64) Chrome/60.0.3112 Safari/537.36";
