@@ -10,23 +10,29 @@ use std::{
 };
 
 use fairlead_ingress::{IngressConfig, Timeouts};
+use fairlead_state::model::PathType::Prefix;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
     task::JoinHandle,
 };
 
-use crate::support::{
-    World,
-    client::{connect, get, request, send},
-    config,
-    objects::{
-        Authority, IngressExt, Pod, backend, ingress, ingress_ref, service, slice, slice_ref,
+use crate::{
+    grpc,
+    support::{
+        World,
+        client::{connect, get, read_until, request, send},
+        config,
+        objects::{
+            Authority, IngressExt, Pod, backend, ingress, ingress_ref, service, slice, slice_ref,
+        },
+        upstream::Upstream,
     },
-    upstream::Upstream,
+    websocket,
 };
 
 /// Requests one after the other on keep-alive connections until stopped; counts failures.
@@ -108,6 +114,59 @@ async fn a_hundred_changes_of_routes_and_certificates_under_load_fail_no_request
     let (answered, failed) = load.end().await;
     assert!(answered >= 500, "{answered}");
     assert_eq!(failed, 0, "of {answered}");
+}
+
+/// Both are open all the time. What changes is their Ingress, its certificate, who is beside their
+/// endpoints, and others.
+#[tokio::test]
+async fn hundreds_of_changes_break_neither_a_websocket_nor_a_grpc_stream() {
+    const CHANGES: usize = 500;
+    const PREFIX: &str = "nginx.ingress.kubernetes.io";
+    let (chat, calls) = (websocket::echoing().await, grpc::echoing().await);
+    let beside = Upstream::echo("beside").await;
+    let authority = Authority::new();
+    let secrets = [(); 2].map(|()| authority.secret("cert", &["a.example"]));
+    let of_chat = |size: &str| {
+        let ingress = ingress("chat").rule("a.example", &[(Prefix, "/chat", "chat")]);
+        let ingress = ingress.annotation(&format!("{PREFIX}/ssl-redirect"), "false");
+        ingress.annotation(&format!("{PREFIX}/proxy-body-size"), size).object()
+    };
+    let of_calls = ingress("calls").rule("a.example", &[(Prefix, "/pkg.Service", "calls")]);
+    let of_calls = of_calls.annotation(&format!("{PREFIX}/backend-protocol"), "GRPC");
+    let mut objects = backend("chat", &[chat.address]);
+    objects.extend(backend("calls", &[calls.address]));
+    objects.extend([
+        secrets[0].clone(),
+        of_chat("1m"),
+        of_calls.tls(&["a.example"], "cert").object(),
+    ]);
+    let mut world = World::single(objects).await;
+    let mut socket = TcpStream::connect(world.http()).await.unwrap();
+    socket.write_all(websocket::ASK).await.unwrap();
+    assert!(read_until(&mut socket, "\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(read_until(&mut socket, "hello").await, "hello");
+    let mut sender = grpc::client(&world).await;
+    let (response, mut parts) = grpc::opened(&mut sender).await;
+    let mut body = response.into_body();
+    for i in 0..CHANGES {
+        let turn = i / 5 % 2;
+        match i % 5 {
+            0 => world.apply(vec![of_chat(["2m", "1m"][turn])]).await,
+            1 => world.apply(vec![secrets[1 - turn].clone()]).await,
+            2 => world.apply(vec![slice("chat", "beside", beside.address, Pod::Ready)]).await,
+            3 => world.delete(slice_ref("chat", "beside")).await,
+            _ => {
+                let name = format!("other-{}", i % 7);
+                let other = ingress(&name).host(&format!("{name}.example"), "chat");
+                world.apply(vec![other.object()]).await;
+            }
+        }
+        socket.write_all(b"ping!").await.unwrap();
+        assert_eq!(read_until(&mut socket, "!").await, "ping!", "{i}");
+        grpc::comes_back("part", &mut parts, &mut body).await;
+    }
+    assert_eq!((chat.connections(), calls.connections()), (1, 1));
+    assert_eq!(world.running.counters().tunnels, 1);
 }
 
 #[tokio::test]

@@ -29,9 +29,9 @@ use crate::support::{
     upstream::{Upstream, dead},
 };
 
-type Part = Result<Frame<Bytes>, Infallible>;
-type Streamed = StreamBody<mpsc::Receiver<Part>>;
-type Sender = hyper::client::conn::http2::SendRequest<Streamed>;
+pub(crate) type Part = Result<Frame<Bytes>, Infallible>;
+pub(crate) type Streamed = StreamBody<mpsc::Receiver<Part>>;
+pub(crate) type Sender = hyper::client::conn::http2::SendRequest<Streamed>;
 
 const ANNOTATION: &str = "nginx.ingress.kubernetes.io/backend-protocol";
 /// Of a client that means to read nothing.
@@ -47,7 +47,7 @@ fn web(upstream: &Upstream) -> Vec<Object> {
 }
 
 /// Sends back each part as it comes, then trailers with a status; tells what it saw.
-async fn echoing() -> Upstream {
+pub(crate) async fn echoing() -> Upstream {
     Upstream::serve2(|request| async move {
         let seen = format!("{:?} {} {}", request.version(), request.method(), request.uri());
         let te = request.headers().get("te").cloned();
@@ -72,7 +72,7 @@ async fn echoing() -> Upstream {
     .await
 }
 
-async fn client(world: &World) -> Sender {
+pub(crate) async fn client(world: &World) -> Sender {
     let mut config = trusting_anybody();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = tls(world.https(), "a.example", config).await.unwrap();
@@ -102,13 +102,17 @@ fn part(text: &'static str) -> Part {
 }
 
 /// A call that is answered before anything of it is sent.
-async fn opened(sender: &mut Sender) -> (Response<Incoming>, mpsc::Sender<Part>) {
+pub(crate) async fn opened(sender: &mut Sender) -> (Response<Incoming>, mpsc::Sender<Part>) {
     let (request, parts) = call();
     let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
     (response, parts)
 }
 
-async fn comes_back(text: &'static str, parts: &mut mpsc::Sender<Part>, body: &mut Incoming) {
+pub(crate) async fn comes_back(
+    text: &'static str,
+    parts: &mut mpsc::Sender<Part>,
+    body: &mut Incoming,
+) {
     parts.send(part(text)).await.unwrap();
     let echo = timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
     assert_eq!(echo.into_data().unwrap(), text);
