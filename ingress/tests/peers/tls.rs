@@ -5,8 +5,14 @@ use crate::{HOST, run, support::upstream::Upstream, world};
 /// Findings that are the user's: what is not in a certificate, and what a site says of itself.
 const OF_THE_USER: [&str; 2] = ["cert_", "security_headers"];
 /// In warnings of the scanner.
-const NOBODY_THERE: [&str; 5] =
-    ["couldn't connect", "connect problem", "cannot connect", "stalled", "empty"];
+const NOBODY_THERE: [&str; 6] = [
+    "couldn't connect",
+    "connect problem",
+    "cannot connect",
+    "stalled",
+    "reply empty",
+    "response was empty",
+];
 /// What sslscan knows of the groups that may be offered.
 const GROUPS: [&str; 3] = ["x25519", "secp256r1", "secp384r1"];
 /// Debian's sslscan cannot offer compression, so that is asked here.
