@@ -397,7 +397,8 @@ async fn an_object_of_another_namespace_is_never_served_whatever_names_it() {
         own.object(),
         site("good", &[]).object(),
     ]);
-    let cases: [(&str, &[(&str, &str)], u16); 5] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+    let cases: [Case<'_>; 5] = [
         ("auth-secret", &[("auth-type", "basic"), ("auth-secret", "other/users")], 503),
         ("auth-tls-secret", &[("auth-tls-secret", "other/ca")], 503),
         (
