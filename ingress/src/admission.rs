@@ -10,7 +10,12 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 pub use self::scan::{Finding, Scanner};
-use crate::{codec::h2::Protocol, config::Limits, counters::Refused, host, path};
+use crate::{
+    codec::h2::{Oversized, Protocol},
+    config::Limits,
+    counters::Refused,
+    host, path,
+};
 
 /// Fields of one request; hyper holds HTTP/1 to the same number.
 const FIELDS_MAX: usize = 100;
@@ -50,7 +55,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     if is_connect || head.method == Method::TRACE {
         return Err(Refused::Method);
     }
-    if fields(&head.headers) > FIELDS_MAX {
+    if is_oversized(head) || fields(&head.headers) > FIELDS_MAX {
         return Err(Refused::FieldsTooMany);
     }
     let uri_bytes = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
@@ -66,6 +71,11 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     };
     let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
     Ok(Admitted { host_text, host_field, host, path, websocket })
+}
+
+/// Over HTTP/2 it was not read to its end (RFC 6585 5); over HTTP/1 hyper refuses it.
+fn is_oversized(head: &Parts) -> bool {
+    head.version == Version::HTTP_2 && head.extensions.get::<Oversized>().is_some()
 }
 
 /// A cookie is one, in however many crumbs it comes over HTTP/2 (RFC 9113 8.2.3).

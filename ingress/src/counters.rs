@@ -63,13 +63,15 @@ pub enum Refused {
     ProxyHeader,
     /// An HTTP/2 connection that kept us busy for nothing, closed.
     Flood,
+    /// A request above what an HTTP/2 connection may have at once, reset.
+    StreamLimit,
     /// A connection above the limit, closed at once.
     ConnectionLimit,
 }
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 22] = [
+    pub const ALL: [Refused; 23] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -91,6 +93,7 @@ impl Refused {
         Refused::Blocked,
         Refused::ProxyHeader,
         Refused::Flood,
+        Refused::StreamLimit,
         Refused::ConnectionLimit,
     ];
 
@@ -118,6 +121,7 @@ impl Refused {
             Refused::Blocked => "blocked",
             Refused::ProxyHeader => "proxy_header",
             Refused::Flood => "flood",
+            Refused::StreamLimit => "stream_limit",
             Refused::ConnectionLimit => "connection_limit",
         }
     }
@@ -136,6 +140,7 @@ impl Refused {
             Refused::RequestRate
             | Refused::ClientConnections
             | Refused::Misconfigured
+            | Refused::StreamLimit
             | Refused::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Malformed
             | Refused::HostMissing

@@ -69,6 +69,15 @@ fn heads_that_peers_read_differently_are_refused() {
     assert_eq!(admit(&many, &Limits::default()).err(), Some(R::FieldsTooMany));
 }
 
+/// What is left of it may be few fields.
+#[test]
+fn a_head_that_was_not_read_to_its_end_is_refused_whatever_is_left_of_it() {
+    let mut head = head("GET", "https://a.example/", Version::HTTP_2, &[]);
+    assert!(admit(&head, &Limits::default()).is_ok());
+    head.extensions.insert(Oversized);
+    assert_eq!(admit(&head, &Limits::default()).err(), Some(Refused::FieldsTooMany));
+}
+
 /// Browsers send each name and value of a cookie as a field of its own.
 #[test]
 fn crumbs_of_a_cookie_count_as_one_field() {

@@ -15,7 +15,7 @@ mod streams;
 
 pub(crate) use self::{
     connection::{Connection, End, Settings},
-    head::Protocol,
+    head::{Oversized, Protocol},
     receive::{Broken, Received},
 };
 
@@ -48,8 +48,8 @@ pub(crate) enum Reason {
 pub(crate) enum Dropped {
     /// Frames or fields that are none, or not there.
     Malformed,
-    /// More fields than are read.
-    FieldsTooMany,
+    /// More requests at once than are taken.
+    StreamsTooMany,
     /// Work without end and without a request that is waited for.
     Flood,
     /// An answer that is not taken.

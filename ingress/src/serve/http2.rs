@@ -117,7 +117,7 @@ impl Surroundings for Around {
         let counters = &self.0.worker.counters;
         match what {
             Dropped::Malformed => counters.refused(Refused::Malformed),
-            Dropped::FieldsTooMany => counters.refused(Refused::FieldsTooMany),
+            Dropped::StreamsTooMany => counters.refused(Refused::StreamLimit),
             Dropped::Flood => counters.refused(Refused::Flood),
             Dropped::Stalled => counters.client_timeouts.add(),
         }

@@ -3,7 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use fairlead_ingress::{
-    AccessLog, ForwardedHeaders, IngressConfig, LogFormat, LogTarget, ProxyProtocol, TextMatch,
+    AccessLog, ForwardedHeaders, IngressConfig, LogFormat, LogTarget, ProxyProtocol, Refused,
+    TextMatch,
 };
 use fairlead_state::Object;
 use http::{HeaderValue, Method, Response, header::USER_AGENT};
@@ -20,6 +21,9 @@ use crate::{
     support::{
         PATIENCE, World,
         client::{connect, get, get2, http2, read_until, request, send},
+        frames::{
+            END_HEADERS, END_STREAM, Field, HEADERS, Outcome, answered, block, frame, length,
+        },
         objects::{IngressExt, backend, class},
         upstream::{Upstream, dead},
     },
@@ -285,6 +289,33 @@ async fn a_client_that_leaves_before_the_answer_is_499() {
 }
 
 /// Its connection goes on.
+/// It is not read to its end, and refused like others.
+#[tokio::test]
+async fn a_head_that_is_too_large_over_http2_has_its_line_and_is_counted() {
+    let log = Log::new();
+    let world = log.world("$status $request_uri", vec![]).await;
+    let usual: [Field<'_>; 4] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.example"),
+        (b":path", b"/x?y"),
+    ];
+    let mut fields = block(&usual);
+    // RFC 7541 6.2.1: one that has a place in the table, and then its number: 40 KB in all.
+    fields.push(0x40);
+    for text in [&b"x-own"[..], &[b'v'; 3_900]] {
+        length(&mut fields, text.len());
+        fields.extend_from_slice(text);
+    }
+    fields.extend([0x80 | 62; 10]);
+    let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields);
+    assert_eq!(answered(world.http(), &head).await, Outcome::Status(431));
+    assert_eq!(log.lines(1).await, ["431 /x?y"]);
+    let counters = world.running.counters();
+    assert_eq!(counters.refused[&Refused::FieldsTooMany], 1);
+    assert_eq!(counters.responses, [(431, 1)].into());
+}
+
 #[tokio::test]
 async fn a_stream_that_is_reset_before_the_answer_is_499() {
     let log = Log::new();

@@ -92,7 +92,7 @@ fn of_ingress(reason: &str) -> &'static str {
         "transfer_coding" => "501: a transfer coding other than chunked",
         "length" => "400: more than one Content-Length, or one that is no number",
         "length_and_coding" => "400: a length and a transfer coding: how request smuggling begins",
-        "fields_too_many" => "431: too many fields",
+        "fields_too_many" => "431: too many fields, or by HTTP/2 too many bytes of them",
         "misconfigured" => {
             "503: what guards the route cannot be read, so nobody is let in (`fairlead routes`)"
         }
@@ -112,6 +112,9 @@ fn of_ingress(reason: &str) -> &'static str {
         }
         "flood" => {
             "closed: an HTTP/2 client sent requests only to give them up, or frames that ask for nothing"
+        }
+        "stream_limit" => {
+            "reset: an HTTP/2 client has more requests at once than it may (http2-max-concurrent-streams)"
         }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",

@@ -341,6 +341,10 @@ where
 
     /// Ends a stream for a mistake of the client's; what it still sends there is no other.
     fn reset(&mut self, id: u32, reason: Reason) -> Result<(), Reason> {
+        self.around.dropped(match reason {
+            Reason::Refused => Dropped::StreamsTooMany,
+            _ => Dropped::Malformed,
+        });
         frame::write_reset(id, reason, &mut self.output.text);
         match self.streams.find(id) {
             Some(place) => self.streams.close(place, Closed::ByUs),

@@ -23,6 +23,11 @@ impl Protocol {
     }
 }
 
+/// There were more fields than are read: this is what is left of the request, for whoever refuses
+/// others. Among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Oversized;
+
 /// The fields of one block.
 #[derive(Debug)]
 pub(super) struct Fields {
@@ -42,13 +47,9 @@ pub(super) struct Fields {
     regular: bool,
 }
 
-/// Why there is no request.
+/// These fields are no request's head, or no trailers (RFC 9113 8.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRequest {
-    Malformed,
-    /// More than is read.
-    TooLarge,
-}
+pub(super) struct Malformed;
 
 /// A request's head, and how long its body is if it says so.
 pub(super) type Head = (Request<()>, Option<u64>);
@@ -76,30 +77,30 @@ impl Fields {
     }
 
     /// The request they are; `ends` if nothing follows its head.
-    pub(super) fn into_request(mut self, ends: bool) -> Result<Head, NoRequest> {
+    pub(super) fn into_request(mut self, ends: bool) -> Result<Head, Malformed> {
         let length = self.length;
         // RFC 9113 8.1.1.
         let is_short = ends && length.is_some_and(|length| length > 0);
         if self.malformed || is_short {
-            return Err(NoRequest::Malformed);
-        }
-        if self.is_too_large() {
-            return Err(NoRequest::TooLarge);
+            return Err(Malformed);
         }
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
+        if self.is_too_large() {
+            request.extensions_mut().insert(Oversized);
+        }
         *request.headers_mut() = std::mem::take(&mut self.headers);
         if let Some(protocol) = self.protocol.take() {
             // RFC 8441 4: of CONNECT only, and then it has all others, too.
             if self.method != Some(Method::CONNECT) {
-                return Err(NoRequest::Malformed);
+                return Err(Malformed);
             }
             request.extensions_mut().insert(Protocol(protocol));
         } else if self.method == Some(Method::CONNECT) {
             return self.into_connect(request);
         }
         let (Some(method), Some(scheme), Some(path)) = (self.method, self.scheme, self.path) else {
-            return Err(NoRequest::Malformed);
+            return Err(Malformed);
         };
         *request.method_mut() = method;
         let mut parts = Parts::default();
@@ -107,15 +108,15 @@ impl Fields {
         parts.scheme = self.authority.is_some().then_some(scheme);
         parts.authority = self.authority;
         parts.path_and_query = Some(path);
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| NoRequest::Malformed)?;
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Malformed)?;
         Ok((request, length))
     }
 
     /// RFC 9113 8.5: an authority, and nothing else.
-    fn into_connect(self, mut request: Request<()>) -> Result<Head, NoRequest> {
-        let authority = self.authority.ok_or(NoRequest::Malformed)?;
+    fn into_connect(self, mut request: Request<()>) -> Result<Head, Malformed> {
+        let authority = self.authority.ok_or(Malformed)?;
         if self.scheme.is_some() || self.path.is_some() {
-            return Err(NoRequest::Malformed);
+            return Err(Malformed);
         }
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::from(authority);
@@ -123,16 +124,14 @@ impl Fields {
     }
 
     /// Fields behind a body: no pseudo fields.
-    pub(super) fn into_trailers(self) -> Result<HeaderMap, NoRequest> {
+    pub(super) fn into_trailers(self) -> Result<HeaderMap, Malformed> {
         let pseudo = self.method.is_some()
             || self.scheme.is_some()
             || self.authority.is_some()
             || self.path.is_some()
             || self.protocol.is_some();
-        if self.malformed || pseudo {
-            return Err(NoRequest::Malformed);
-        }
-        if self.is_too_large() { Err(NoRequest::TooLarge) } else { Ok(self.headers) }
+        let is_malformed = self.malformed || pseudo || self.is_too_large();
+        if is_malformed { Err(Malformed) } else { Ok(self.headers) }
     }
 
     fn pseudo<T: Clone>(&mut self, value: &T, place: impl Fn(&mut Self) -> &mut Option<T>) {
@@ -212,7 +211,7 @@ mod tests {
         Decoder::new().decode(&block, &mut fields).map(|()| fields)
     }
 
-    fn request(all: &[(&str, &str)], ends: bool) -> Result<Head, NoRequest> {
+    fn request(all: &[(&str, &str)], ends: bool) -> Result<Head, Malformed> {
         fields(all, 1 << 14).unwrap().into_request(ends)
     }
 
@@ -234,13 +233,13 @@ mod tests {
             (&["5"][..], false, Ok(Some(5))),
             (&["5", "5"], false, Ok(Some(5))),
             (&["0"], true, Ok(Some(0))),
-            (&["5"], true, Err(NoRequest::Malformed)),
-            (&["5", "6"], false, Err(NoRequest::Malformed)),
-            (&["5", "x", "5"], false, Err(NoRequest::Malformed)),
-            (&["+5"], false, Err(NoRequest::Malformed)),
-            (&["5, 5"], false, Err(NoRequest::Malformed)),
-            (&[""], false, Err(NoRequest::Malformed)),
-            (&["18446744073709551616"], false, Err(NoRequest::Malformed)),
+            (&["5"], true, Err(Malformed)),
+            (&["5", "6"], false, Err(Malformed)),
+            (&["5", "x", "5"], false, Err(Malformed)),
+            (&["+5"], false, Err(Malformed)),
+            (&["5, 5"], false, Err(Malformed)),
+            (&[""], false, Err(Malformed)),
+            (&["18446744073709551616"], false, Err(Malformed)),
         ] {
             let lengths = lengths.iter().map(|length| ("content-length", *length));
             let all: Vec<_> = GET.into_iter().chain(lengths).collect();
@@ -271,13 +270,19 @@ mod tests {
         let all = |count| bytes(count).collect::<Vec<_>>();
         // The usual four have 42, 43, 51 and 41 bytes, each other 36.
         for (count, expected) in [
-            (0, Ok(Ok(()))),
-            (3, Ok(Ok(()))),
-            (4, Ok(Err(NoRequest::TooLarge))),
-            (26, Ok(Err(NoRequest::TooLarge))),
+            (0, Ok((false, 0))),
+            (3, Ok((false, 3))),
+            (4, Ok((true, 3))),
+            (26, Ok((true, 3))),
             (27, Err(Unread::TooMuch)),
         ] {
-            let outcome = fields(&all(count), 177 + 3 * 36).map(|f| f.into_request(true).map(drop));
+            let outcome = fields(&all(count), 177 + 3 * 36).map(|fields| {
+                let (request, _) = fields.into_request(true).unwrap();
+                // Whoever writes a line of it knows what was asked for.
+                assert_eq!(request.uri(), "http://a.example/a?b", "{count}");
+                let is_oversized = request.extensions().get::<Oversized>().is_some();
+                (is_oversized, request.headers().len())
+            });
             assert_eq!(outcome, expected, "{count}");
         }
         // One more than may be is kept, so that somebody sees that it is one too many.
@@ -293,8 +298,10 @@ mod tests {
     fn trailers_have_no_pseudo_fields() {
         let trailers = |all: &[(&str, &str)]| fields(all, 1 << 14).unwrap().into_trailers();
         assert_eq!(trailers(&[("x-sum", "1")]).unwrap()["x-sum"], "1");
+        let many = vec![("x-sum", "1"); (1 << 14) / 38 + 1];
+        assert_eq!(trailers(&many).map(drop), Err(Malformed), "too many");
         for pseudo in GET {
-            assert_eq!(trailers(&[pseudo]).map(drop), Err(NoRequest::Malformed), "{pseudo:?}");
+            assert_eq!(trailers(&[pseudo]).map(drop), Err(Malformed), "{pseudo:?}");
         }
     }
 }

@@ -1,13 +1,12 @@
 //! From a block of fields to a request that is served.
 
-use http::{Method, StatusCode};
+use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Stage};
 use crate::codec::h2::{
-    Dropped, Reason, Serve, Surroundings,
-    frame::{self, HEAD_BYTES},
-    head::{Fields, Head, NoRequest},
+    Reason, Serve, Surroundings,
+    head::{Fields, Head},
     hpack::Unread,
     receive::{Inflow, Received},
     streams::Closed,
@@ -55,7 +54,7 @@ where
                 self.received(place);
                 Ok(())
             }
-            _ => self.malformed(id),
+            _ => self.reset(id, Reason::Protocol),
         }
     }
 
@@ -76,38 +75,13 @@ where
         if self.streams.is_full() {
             return self.reset(id, Reason::Refused);
         }
-        if malformed {
-            return self.malformed(id);
-        }
         match fields.into_request(ends) {
-            Ok(head) => {
+            Ok(head) if !malformed => {
                 self.serve(id, ends, head);
                 Ok(())
             }
-            Err(NoRequest::Malformed) => self.malformed(id),
-            Err(NoRequest::TooLarge) => self.too_large(id, ends),
+            _ => self.reset(id, Reason::Protocol),
         }
-    }
-
-    fn malformed(&mut self, id: u32) -> Result<(), Reason> {
-        self.around.dropped(Dropped::Malformed);
-        self.reset(id, Reason::Protocol)
-    }
-
-    /// RFC 6585 5.
-    fn too_large(&mut self, id: u32, ends: bool) -> Result<(), Reason> {
-        self.around.dropped(Dropped::FieldsTooMany);
-        let out = &mut self.output.text;
-        let start = out.len();
-        out.extend_from_slice(&[0; HEAD_BYTES]);
-        self.encoder.begin(out);
-        self.encoder.status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, out);
-        frame::seal_block(id, frame::END_STREAM, start, out);
-        if ends {
-            self.streams.remember(id, Closed::Known);
-            return Ok(self.guard.reset()?);
-        }
-        self.reset(id, Reason::NoError)
     }
 
     fn serve(&mut self, id: u32, ends: bool, head: Head) {
