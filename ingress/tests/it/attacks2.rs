@@ -65,19 +65,6 @@ async fn a_body_of_another_length_than_announced_is_not_completed() {
     assert_eq!(request(world.http(), &fields, Some(b"abc")).await, Status(200));
 }
 
-/// The library cuts it off before anybody here could see it; both sides see the path without it.
-#[tokio::test]
-async fn a_fragment_reaches_neither_matching_nor_the_upstream() {
-    let upstream = Upstream::serve(|request| async move {
-        let status = if request.uri() == "/a" { 200 } else { 500 };
-        http::Response::builder().status(status).body(String::new()).unwrap()
-    })
-    .await;
-    let world = world(&upstream).await;
-    let fields = [METHOD, SCHEME, AUTHORITY, (&b":path"[..], &b"/a#b"[..])];
-    assert_eq!(request(world.http(), &fields, None).await, Status(200));
-}
-
 /// RFC 9113 3.4: frames, whatever they would be as a request line.
 #[tokio::test]
 async fn what_comes_with_the_preface_is_not_read_as_http1() {

@@ -99,6 +99,7 @@ pub(crate) const HEADS: &[Attack] = &[
         &[METHOD, SCHEME, AUTHORITY, (b":path", b"/a/..;/b")],
         Status(400),
     ),
+    ("fragment", &[METHOD, SCHEME, AUTHORITY, (b":path", b"/a#b")], Refused),
     ("above the root", &[METHOD, SCHEME, AUTHORITY, (b":path", b"/../a")], Status(400)),
     (
         "asterisk form",

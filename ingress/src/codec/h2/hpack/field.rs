@@ -76,9 +76,10 @@ impl Field {
     }
 }
 
-/// RFC 9113 8.3.1: with a slash, or an asterisk.
+/// RFC 9113 8.3.1: with a slash, or an asterisk. A fragment is no part of it, and would be cut off
+/// without a word.
 fn path(value: &[u8]) -> Option<PathAndQuery> {
-    let is_path = value.first() == Some(&b'/') || value == b"*";
+    let is_path = (value.first() == Some(&b'/') || value == b"*") && !value.contains(&b'#');
     is_path.then(|| PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(value)).ok())?
 }
 

@@ -142,6 +142,7 @@ fn rules() -> Vec<Rule> {
             C(Compression),
         ),
         ("capitals", vec![headers(END_STREAM, 1, &[("X-Own", "a")])], S(Protocol)),
+        ("a fragment", vec![get(1, "/a#b")], S(Protocol)),
         (
             "less than announced",
             vec![headers(0, 1, &[("content-length", "3")]), frame(DATA, END_STREAM, 1, b"ab")],
