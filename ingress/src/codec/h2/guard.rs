@@ -10,6 +10,10 @@ const IDLE_FRAMES: Rate = Rate { most: 2_000, per_second: 500 };
 /// What a request, or a frame of data either way, explains: windows opened, pings to measure them.
 const EXPLAINED: u32 = 8;
 
+/// Data shorter than this is no work if there was more to send: a client that opens its windows by
+/// the byte has us make a frame of each.
+pub(super) const CRUMB_BYTES: i64 = 256;
+
 /// How many at once, and how many in the long run.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -58,7 +62,7 @@ impl Guard {
         spend(&mut self.idle_frames)
     }
 
-    /// A request, or a frame of data.
+    /// A request, or a frame of data that is no crumb.
     pub(super) fn work(&mut self) {
         self.idle_frames = self.idle_frames.saturating_add(EXPLAINED).min(IDLE_FRAMES.most);
     }

@@ -111,11 +111,11 @@ where
             return Err(Reason::FlowControl);
         }
         let content = head.content(payload)?;
-        let is_idle = content.is_empty() && !ends;
+        let found = self.streams.find(head.stream);
+        let is_idle = content.is_empty() && (!ends || found.is_none());
         if is_idle {
             self.guard.idle_frame()?;
         }
-        let found = self.streams.find(head.stream);
         let Some((place, stream)) = found.and_then(|place| Some((place, self.streams.get(place)?)))
         else {
             return self.data_of_nobody(head);

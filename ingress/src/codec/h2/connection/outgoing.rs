@@ -18,6 +18,7 @@ use super::{Connection, OUTPUT_BYTES_MAX};
 use crate::codec::h2::{
     Reason, Serve, Surroundings,
     frame::{self, HEAD_BYTES, Head, MAX_31, PAYLOAD_BYTES_MAX},
+    guard::CRUMB_BYTES,
     hpack::Encoder,
     streams::{Closed, Outflow},
 };
@@ -204,7 +205,10 @@ where
         let length = i64::try_from(length).unwrap_or_default();
         outflow.window -= length;
         self.send_window -= length;
-        self.guard.work();
+        // What a narrow window cuts off explains no other window (CVE-2019-9511).
+        if outflow.data.is_empty() || length >= CRUMB_BYTES {
+            self.guard.work();
+        }
         if is_over { Turn::Over } else { Turn::Sent }
     }
 

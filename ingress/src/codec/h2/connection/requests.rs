@@ -40,7 +40,7 @@ where
             return match self.streams.closed(id) {
                 Some(Closed::ByUs) => Ok(self.guard.idle_frame()?),
                 Some(Closed::Known) => Err(Reason::StreamClosed),
-                None if self.stage >= Stage::Left => Ok(()),
+                None if self.stage >= Stage::Left => Ok(self.guard.idle_frame()?),
                 // RFC 9113 5.1.1: skipped when a later one began.
                 None => Err(Reason::Protocol),
             };

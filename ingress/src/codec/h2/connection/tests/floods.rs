@@ -9,18 +9,26 @@ use std::{
 };
 
 use super::{
-    client::{asked, block, frame, setting},
+    client::{asked, block, frame, setting, window},
     rules::outcome,
     *,
 };
-use crate::codec::h2::frame::{
-    CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, WINDOW_UPDATE,
+use crate::codec::h2::{
+    frame::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM,
+        WINDOW_UPDATE,
+    },
+    guard::CRUMB_BYTES,
 };
 
 /// Sends the same again and again, `each` a write; whether it is told to calm down.
-async fn is_stopped(begin: Vec<Vec<u8>>, each: impl Fn(u32) -> Vec<Vec<u8>>) -> bool {
+async fn is_stopped<V: Serve>(
+    service: V,
+    begin: Vec<Vec<u8>>,
+    each: impl Fn(u32) -> Vec<Vec<u8>>,
+) -> bool {
     let world = Rc::<World>::default();
-    let stopped = against(echo, &world, SETTINGS, async |io, _| {
+    let stopped = against(service, &world, SETTINGS, async |io, _| {
         let mut client = Client::new(io).await;
         client.send(&begin).await;
         for i in 0..1_000 {
@@ -57,8 +65,45 @@ async fn attack_frames_that_ask_for_nothing_end_the_connection() {
         ("CONTINUATION (CVE-2024-27316)", vec![half()], frame(CONTINUATION, 0, 1, &[0; 1_000])),
         ("frames nobody knows", vec![], frame(0xee, 0, 0, &[])),
         ("RST_STREAM again", vec![get(1, "/wait")], frame(RST_STREAM, 0, 1, &[0; 4])),
+        // It was reset for its window.
+        ("ends of nothing", vec![post(1, "/"), window(1, 0)], frame(DATA, END_STREAM, 1, &[])),
     ] {
-        assert!(is_stopped(begin, many(each)).await, "{name}");
+        assert!(is_stopped(echo, begin, many(each)).await, "{name}");
+    }
+}
+
+/// Opens a stream's window again and again, each time that it was used; whether it is told to calm
+/// down.
+async fn is_stopped_by_windows_of(bytes_each: i64) -> bool {
+    let more = u32::try_from(bytes_each).unwrap();
+    against(bytes, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[setting(4, 0), window(0, 1 << 30), get(1, "/1000000")]).await;
+        for _ in 0..3_000 {
+            client.send(&[window(1, more)]).await;
+            loop {
+                match client.next().await.expect("an end without a word") {
+                    (head, data) if head.kind == DATA => {
+                        assert_eq!(data.len(), usize::try_from(more).unwrap());
+                        break;
+                    }
+                    (head, payload) if head.kind == GOAWAY => {
+                        return payload[4..] == Reason::EnhanceYourCalm.code().to_be_bytes();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
+    })
+    .await
+}
+
+/// CVE-2019-9511: a frame of ours for each of its bytes, and each of theirs was explained by it.
+#[tokio::test]
+async fn attack_an_answer_taken_by_the_byte_ends_the_connection_and_in_pieces_does_not() {
+    for (bytes_each, expected) in [(1, true), (CRUMB_BYTES - 1, true), (CRUMB_BYTES, false)] {
+        assert_eq!(is_stopped_by_windows_of(bytes_each).await, expected, "{bytes_each}");
     }
 }
 
@@ -96,7 +141,7 @@ async fn attack_made_you_reset_ends_the_connection() {
             mistake[5..9].copy_from_slice(&id.to_be_bytes());
             vec![get(id, "/wait"), mistake]
         };
-        assert!(is_stopped(vec![], each).await);
+        assert!(is_stopped(echo, vec![], each).await);
     }
 }
 
@@ -109,7 +154,7 @@ async fn attack_hpack_bomb_is_not_read_to_its_end() {
     bomb.extend(vec![b'v'; 127 + 0x21 + (0x1e << 7)]);
     bomb.extend(vec![0xbe; 10_000]);
     let each = |i: u32| vec![frame(HEADERS, END_HEADERS, 2 * i + 1, &bomb)];
-    assert!(is_stopped(vec![], each).await);
+    assert!(is_stopped(echo, vec![], each).await);
 }
 
 #[derive(Debug, Default)]
@@ -170,17 +215,21 @@ async fn giving_up_what_is_being_answered_is_no_flood() {
 
 #[tokio::test]
 async fn attack_requests_after_the_end_are_not_read_without_end() {
-    against(echo, &Rc::default(), SETTINGS, async |io, connection| {
-        let mut client = Client::new(io).await;
-        client.send(&[post(1, "/")]).await;
-        client.answer().await;
-        connection.borrow_mut().leave();
-        let attack: Vec<_> = (1..5_000).map(|i| get(2 * i + 1, "/")).collect();
-        client.send_some(&attack).await;
-        assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::NoError)));
-        assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::EnhanceYourCalm)));
-    })
-    .await;
+    // One after the other, or the same that was skipped before.
+    for step in [2, 0] {
+        against(echo, &Rc::default(), SETTINGS, async |io, connection| {
+            let mut client = Client::new(io).await;
+            client.send(&[post(5, "/")]).await;
+            client.answer().await;
+            connection.borrow_mut().leave();
+            let first = if step == 0 { 3 } else { 7 };
+            let attack: Vec<_> = (0..5_000).map(|i| get(first + step * i, "/")).collect();
+            client.send_some(&attack).await;
+            assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::NoError)));
+            assert_eq!(outcome(&mut client).await, (GOAWAY, Some(Reason::EnhanceYourCalm)));
+        })
+        .await;
+    }
 }
 
 /// What others do all day.
