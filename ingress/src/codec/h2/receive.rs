@@ -66,6 +66,10 @@ struct Queue {
     /// Taken, and not given back to the stream's window yet.
     taken: usize,
     is_given_up: bool,
+    /// The client waits to be told that it is to go on, as long as nothing of the body is here.
+    waits: bool,
+    /// And so does whoever reads.
+    is_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +116,11 @@ impl Windows {
 }
 
 impl Inflow {
-    /// Both sides of a body of this length, if it is known.
+    /// Both sides of a body of this length, if it is known; `waits`: its client is to be told to go
+    /// on.
     pub(super) fn new(
         length: Option<u64>,
+        waits: bool,
         windows: &Rc<Windows>,
         stream: &Waker,
     ) -> (Self, Received) {
@@ -128,6 +134,8 @@ impl Inflow {
             reader: None,
             taken: 0,
             is_given_up: false,
+            waits,
+            is_wanted: false,
         };
         let queue = RefCell::new(queue);
         let shared = Rc::new(Shared { queue, windows: windows.clone(), stream: stream.clone() });
@@ -140,9 +148,15 @@ impl Inflow {
         if queue.is_given_up {
             return self.shared.windows.give_back(frame_bytes);
         }
+        // RFC 9110 10.1.1: whoever sends has not waited for it.
+        (queue.waits, queue.is_wanted) = (false, false);
         let padding = frame_bytes.saturating_sub(data.len());
         queue.taken += padding;
         self.shared.windows.give_back(padding);
+        if padding > 0 && queue.taken >= self.shared.windows.stream_step {
+            // Of padding alone nobody takes anything.
+            self.shared.stream.wake_by_ref();
+        }
         queue.bytes += data.len();
         match shared {
             Some(shared) => {
@@ -172,6 +186,11 @@ impl Inflow {
             return 0;
         }
         std::mem::take(&mut queue.taken)
+    }
+
+    /// The client is to be told to go on, now and not again: both sides wait for its body.
+    pub(super) fn is_wanted(&self) -> bool {
+        std::mem::take(&mut self.shared.queue.borrow_mut().is_wanted)
     }
 
     /// Nobody reads it any more.
@@ -251,6 +270,10 @@ impl Body for Received {
             State::Broken => Poll::Ready(Some(Err(Broken))),
             State::Open => {
                 queue.reader = Some(cx.waker().clone());
+                if std::mem::take(&mut queue.waits) {
+                    queue.is_wanted = true;
+                    shared.stream.wake_by_ref();
+                }
                 Poll::Pending
             }
         }
@@ -288,7 +311,7 @@ mod tests {
 
     fn body(length: Option<u64>) -> (Rc<Windows>, Inflow, Received) {
         let windows = Windows::new(100, 400);
-        let (inflow, received) = Inflow::new(length, &windows, Waker::noop());
+        let (inflow, received) = Inflow::new(length, false, &windows, Waker::noop());
         (windows, inflow, received)
     }
 
@@ -334,6 +357,27 @@ mod tests {
         let Poll::Ready(Some(Ok(frame))) = next(&mut received) else { panic!("no trailers") };
         assert_eq!(frame.into_trailers().unwrap()["x-sum"], "1");
         assert!(received.is_end_stream());
+    }
+
+    /// RFC 9110 10.1.1.
+    #[test]
+    fn a_client_that_waits_is_told_once_that_its_body_is_wanted_and_not_if_it_sends_already() {
+        let windows = Windows::new(100, 400);
+        for sends in [false, true] {
+            let (inflow, mut received) = Inflow::new(None, true, &windows, Waker::noop());
+            assert!(!inflow.is_wanted(), "nobody reads it yet");
+            if sends {
+                inflow.push(b"", None, 0);
+            }
+            for expected in [!sends, false] {
+                assert!(next(&mut received).is_pending());
+                assert_eq!(inflow.is_wanted(), expected, "{sends}");
+                assert!(!inflow.is_wanted(), "once");
+            }
+        }
+        let (_, inflow, mut received) = body(None);
+        assert!(next(&mut received).is_pending());
+        assert!(!inflow.is_wanted(), "it waits for nothing");
     }
 
     #[test]

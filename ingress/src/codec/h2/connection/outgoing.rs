@@ -70,7 +70,8 @@ where
         self.look_after(place);
     }
 
-    /// Opens a stream's window as its body is read, and ends it if nobody reads it any more.
+    /// Says that a stream's body is waited for, opens its window as it is read, and ends it if nobody
+    /// reads it any more.
     fn look_after(&mut self, place: usize) {
         let Some(stream) = self.streams.get(place) else { return };
         let Some(inflow) = &stream.inflow else { return };
@@ -81,6 +82,15 @@ where
                 self.streams.close(place, Closed::ByUs);
             }
             return;
+        }
+        // RFC 9110 10.1.1: before any other answer.
+        if inflow.is_wanted() && stream.answer.is_some() {
+            let out = &mut self.output.text;
+            let start = out.len();
+            out.extend_from_slice(&[0; HEAD_BYTES]);
+            self.encoder.begin(out);
+            self.encoder.status(StatusCode::CONTINUE, out);
+            frame::seal_block(stream.id, 0, start, out);
         }
         let more = inflow.due();
         if more > 0 {

@@ -1,6 +1,6 @@
 //! From a block of fields to a request that is served.
 
-use http::Method;
+use http::{Method, header::EXPECT};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, Stage};
@@ -11,6 +11,9 @@ use crate::codec::h2::{
     receive::{Inflow, Received},
     streams::Closed,
 };
+
+/// RFC 9110 10.1.1.
+const CONTINUE: &[u8] = b"100-continue";
 
 impl<S, V, W> Connection<S, V, W>
 where
@@ -98,7 +101,10 @@ where
         let body = if ends {
             Received::nothing()
         } else {
-            let (inflow, body) = Inflow::new(length, &self.windows, &stream.waker);
+            let expected = head.headers().get(EXPECT);
+            let waits =
+                expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(CONTINUE));
+            let (inflow, body) = Inflow::new(length, waits, &self.windows, &stream.waker);
             stream.inflow = Some(inflow);
             body
         };

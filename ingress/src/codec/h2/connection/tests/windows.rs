@@ -1,11 +1,13 @@
 //! How much is sent, and how much is taken (RFC 9113 5.2).
 
+use http_body_util::BodyExt as _;
+
 use super::{
-    client::{block, frame, setting, window},
+    client::{asked, block, frame, setting, window},
     *,
 };
 use crate::codec::h2::frame::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE,
+    DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, RST_STREAM, WINDOW_UPDATE,
 };
 
 /// Answers with nothing, and reads nothing.
@@ -112,6 +114,84 @@ async fn a_request_is_taken_as_it_is_read() {
         assert_eq!((head.stream, frame::number(&payload)), (0, Some(114_688)));
     })
     .await;
+}
+
+/// RFC 9113 6.1: it counts, and nobody takes it.
+#[tokio::test]
+async fn padding_alone_opens_its_window_again() {
+    against(echo, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[post(1, "/")]).await;
+        client.answer().await;
+        let padding = [&[u8::MAX][..], &[0; 255]].concat();
+        client.send(&vec![frame(DATA, PADDED, 1, &padding); 128]).await;
+        let opened = loop {
+            match client.until(WINDOW_UPDATE).await {
+                (Head { stream: 1, .. }, payload) => break frame::number(&payload),
+                // What was said at the beginning.
+                (head, _) => assert_eq!(head.stream, 0),
+            }
+        };
+        // Half of it.
+        assert_eq!(opened, Some(32_768));
+    })
+    .await;
+}
+
+/// Answers once it has been told something, but for `/early`.
+async fn reading(request: Request<Received>) -> Answer<Full<Bytes>> {
+    let (head, mut body) = request.into_parts();
+    if head.uri.path() != "/early" {
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    }
+    Ok(Response::new(Full::default()))
+}
+
+/// RFC 9110 10.1.1.
+#[tokio::test]
+async fn a_client_that_waits_with_its_body_is_told_to_go_on_if_somebody_waits_for_it() {
+    let expects = [("expect", "100-Continue")];
+    for (path, more, is_with_head, expected) in [
+        ("/", &expects[..], false, &["100", "200"][..]),
+        // It sends already, it asks for nothing, nobody reads it.
+        ("/", &expects, true, &["200"]),
+        ("/", &[], false, &["200"]),
+        ("/early", &expects, false, &["200"]),
+    ] {
+        against(reading, &Rc::default(), SETTINGS, async |io, _| {
+            let mut client = Client::new(io).await;
+            let fields = block(&[&asked("POST", path)[..], more].concat());
+            let head = frame(HEADERS, END_HEADERS, 1, &fields);
+            let data = frame(DATA, END_STREAM, 1, b"abc");
+            let ping = frame(PING, 0, 0, &[7; 8]);
+            let (first, second) = match is_with_head {
+                true => (vec![head, data], None),
+                false => (vec![head, ping], Some(data)),
+            };
+            client.send(&first).await;
+            let mut statuses = Vec::new();
+            loop {
+                match client.next().await.unwrap() {
+                    (head, payload) if head.kind == HEADERS => {
+                        statuses.push(match payload[..] {
+                            [0x88, ..] => "200",
+                            [0x08, 3, b'1', b'0', b'0'] => "100",
+                            _ => panic!("{payload:x?}"),
+                        });
+                        if head.has(END_STREAM) {
+                            break;
+                        }
+                    }
+                    (head, _) if head.kind == PING => {
+                        client.send(second.as_slice()).await;
+                    }
+                    _ => {}
+                }
+            }
+            assert_eq!(statuses, expected, "{path} {more:?} {is_with_head}");
+        })
+        .await;
+    }
 }
 
 /// RFC 9113 8.1: an answer need not wait for the rest of its request, and the rest is no mistake.
