@@ -201,6 +201,8 @@ pub struct Counters {
     pub streams_failed: u64,
     /// Clients of UDP services that gave way to others before they were idle long enough.
     pub streams_displaced: u64,
+    /// Answers that were sent as they are because their thread compressed as many as it may.
+    pub uncompressed: u64,
     /// Copies of requests a mirror answered.
     pub copies: u64,
     /// Those that were not made or not answered, by reason.
@@ -258,6 +260,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) streams_ended: Counter,
     pub(crate) streams_failed: Counter,
     pub(crate) streams_displaced: Counter,
+    pub(crate) uncompressed: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) trace_spans: Counter,
@@ -312,6 +315,7 @@ impl ThreadCounters {
             streams_ended: Counter::default(),
             streams_failed: Counter::default(),
             streams_displaced: Counter::default(),
+            uncompressed: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
             trace_spans: Counter::default(),
@@ -373,6 +377,7 @@ impl Counters {
             sum.streams += thread.streams.get();
             sum.streams_failed += thread.streams_failed.get();
             sum.streams_displaced += thread.streams_displaced.get();
+            sum.uncompressed += thread.uncompressed.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
             sum.trace_spans += thread.trace_spans.get();

@@ -1,6 +1,7 @@
 //! Answers made smaller on their way to whoever takes them so (nginx: gzip; RFC 9110 8.4, 12.5.3).
 
 use std::{
+    cell::Cell,
     io::{self, Write},
     task::{Context, Poll},
 };
@@ -24,6 +25,9 @@ use crate::{admission::names, config::Compression};
 const PIECE_BYTES: usize = 16 << 10;
 /// Others are served by this thread, too: of what becomes nearly nothing a piece may take megabytes.
 const TAKEN_BYTES_MAX: usize = 64 << 10;
+/// Of a thread, at once: each holds about 266 KB for as long as its client takes for the answer, and a
+/// client of HTTP/2 has many answers. Those above it are sent as they are.
+const AT_WORK_MAX: usize = 256;
 /// nginx takes it without being told.
 const HTML: &str = "text/html";
 /// Sums of the bytes as they are (RFC 9530, RFC 3230): of others they would be wrong.
@@ -34,9 +38,19 @@ static SUMS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
+thread_local! {
+    /// Answers that are being compressed.
+    static AT_WORK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of those at work.
+#[derive(Debug)]
+struct Place;
+
 /// A body and what becomes of it.
 #[derive(Debug)]
 pub(super) struct Gzipped {
+    _place: Place,
     source: Source,
     encoder: GzEncoder<Vec<u8>>,
     /// The encoder holds back what the client could have.
@@ -79,18 +93,25 @@ fn is_never(parameter: &str) -> bool {
     weight.is_some_and(|weight| weight.bytes().all(|b| matches!(b, b'0' | b'.')))
 }
 
-/// Compresses an answer that is worth it, if it is taken so. Who keeps answers is told in any case
-/// (gzip_vary).
-pub(super) fn apply(how: &Compression, taken: Taken, response: &mut Response<ResponseBody>) {
+/// Compresses an answer that is worth it, if it is taken so; false: there was no room for one more. Who
+/// keeps answers is told in any case (gzip_vary).
+pub(super) fn apply(
+    how: &Compression,
+    taken: Taken,
+    response: &mut Response<ResponseBody>,
+) -> bool {
     if !is_worth(how, response.status(), response.headers()) {
-        return;
+        return true;
     }
     let headers = response.headers_mut();
     if !names(headers, VARY).any(|name| name.eq_ignore_ascii_case("accept-encoding")) {
         headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     if taken == Taken::AsItIs {
-        return;
+        return true;
+    }
+    if taken == Taken::ByGzip && AT_WORK.get() >= AT_WORK_MAX {
+        return false;
     }
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
@@ -99,6 +120,7 @@ pub(super) fn apply(how: &Compression, taken: Taken, response: &mut Response<Res
     if taken == Taken::ByGzip {
         response.body_mut().gzip(how.level);
     }
+    true
 }
 
 fn is_worth(how: &Compression, status: StatusCode, headers: &HeaderMap) -> bool {
@@ -137,10 +159,24 @@ fn weaken(headers: &mut HeaderMap) {
     }
 }
 
+impl Place {
+    fn take() -> Self {
+        AT_WORK.set(AT_WORK.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        AT_WORK.set(AT_WORK.get() - 1);
+    }
+}
+
 impl Gzipped {
     pub(super) fn new(source: Source, level: u32) -> Self {
         let encoder = GzEncoder::new(Vec::new(), Level::new(level));
-        Self { source, encoder, holds: false, ended: false, trailers: None }
+        let _place = Place::take();
+        Self { _place, source, encoder, holds: false, ended: false, trailers: None }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -235,6 +271,32 @@ mod tests {
             }
             assert!(body.is_over(), "{bytes}");
         }
+    }
+
+    #[test]
+    fn attack_answers_nobody_takes_hold_room_for_so_many_and_others_come_as_they_are() {
+        let how = Compression::default();
+        let come = |taken| {
+            let mut response = Response::new(ResponseBody::own("x".repeat(1_000)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            let had_room = apply(&how, taken, &mut response);
+            assert_eq!(response.headers()[VARY], "Accept-Encoding");
+            (had_room, response.headers().contains_key(CONTENT_ENCODING), response)
+        };
+        let mut held = Vec::new();
+        for _ in 0..AT_WORK_MAX {
+            let (had_room, is_smaller, response) = come(Taken::ByGzip);
+            assert!(had_room && is_smaller);
+            held.push(response);
+        }
+        let (had_room, is_smaller, response) = come(Taken::ByGzip);
+        assert!(!had_room && !is_smaller);
+        assert_eq!(hyper::body::Body::size_hint(response.body()).exact(), Some(1_000));
+        // What has no body needs no room.
+        assert!(matches!(come(Taken::Head), (true, true, _)));
+        assert!(matches!(come(Taken::AsItIs), (true, false, _)));
+        held.pop();
+        assert!(matches!(come(Taken::ByGzip), (true, true, _)));
     }
 
     #[test]

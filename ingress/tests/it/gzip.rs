@@ -9,13 +9,14 @@ use futures::{StreamExt as _, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Frame};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     annotations::site,
     support::{
         PATIENCE, World,
         client::{connect, http2, request},
+        frames::{END_HEADERS, END_STREAM, Field, HEADERS, SETTINGS, begin, block, frame},
         objects::{IngressExt, backend, config_map},
         upstream::Upstream,
     },
@@ -183,6 +184,43 @@ async fn over_http2_answers_by_gzip_have_no_length_and_those_to_head_no_content(
             _ => assert!(body == TEXT),
         }
     }
+}
+
+/// Each answer holds its compressor for as long as its client takes for it.
+#[tokio::test]
+async fn attack_answers_nobody_takes_leave_others_theirs_as_they_are() {
+    const CONNECTIONS: u32 = 2;
+    const STREAMS: u32 = 128;
+    let (world, _upstream) = world(&[("use-gzip", "true")]).await;
+    let fields: [Field<'_>; 5] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.example"),
+        (b":path", b"/page"),
+        (b"accept-encoding", b"gzip"),
+    ];
+    // RFC 9113 6.5.2: of their streams nothing is taken but heads.
+    let shut = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let mut attack = [begin(), shut].concat();
+    for id in (1..).step_by(2).take(STREAMS as usize) {
+        attack.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &block(&fields)));
+    }
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        stream.write_all(&attack).await.unwrap();
+        held.push(stream);
+    }
+    let all = u64::from(CONNECTIONS * STREAMS);
+    world.eventually(|counters| counters.responses.get(&200) == Some(&all)).await;
+    let (headers, body) = ask(&world, Method::GET, "/page", "gzip").await;
+    assert!(!headers.contains_key("content-encoding"));
+    assert!(body == TEXT);
+    assert_eq!(world.running.counters().uncompressed, 1);
+    drop(held);
+    world.eventually(|counters| counters.connections_open == 0).await;
+    let (headers, _) = ask(&world, Method::GET, "/page", "gzip").await;
+    assert!(headers.contains_key("content-encoding"));
 }
 
 /// What an endpoint has said is not held back until it says more.

@@ -61,6 +61,7 @@ fn own(text: &mut String, counters: &Counters) {
         ("streams", counters.streams),
         ("streams_failed", counters.streams_failed),
         ("streams_displaced", counters.streams_displaced),
+        ("answers_uncompressed", counters.uncompressed),
         ("mirror_copies", counters.copies),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),

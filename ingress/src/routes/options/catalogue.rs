@@ -427,7 +427,8 @@ pub static OPTIONS: &[ConfigOption] = &[
     row(
         "use-gzip",
         Differs,
-        "answers with no-transform, Content-Digest, Repr-Digest, Digest or Content-MD5 stay as they are",
+        "answers with no-transform, Content-Digest, Repr-Digest, Digest or Content-MD5 stay as they \
+         are, and those above 256 at once of a thread",
         "true",
     ),
     row("use-http2", Works, "", "true"),
