@@ -256,7 +256,8 @@ pub struct Limits {
     pub udp_clients_per_service_max: usize,
     /// HTTP/2 streams of one connection.
     pub h2_streams_max: u32,
-    /// Requests on one HTTP/1 connection; the last one's answer closes it.
+    /// Requests on one connection: the last one's answer closes it, and an HTTP/2 client is told to
+    /// send no more.
     pub requests_per_connection_max: u64,
     /// Endpoints asked for one request.
     pub upstream_tries_max: usize,

@@ -24,6 +24,15 @@ use crate::{
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
+/// When a connection has had enough of them (nginx: keepalive_requests).
+#[derive(Clone, Copy, Debug)]
+struct Requests {
+    /// The client is to send no more then.
+    most: u64,
+    /// It does, although all that may have been on their way are here.
+    last: u64,
+}
+
 /// Serves HTTP/2 on a connection until it ends.
 pub(super) async fn serve<S>(stream: S, client: Rc<Client>)
 where
@@ -42,8 +51,10 @@ where
         |request: Request<Received>| exchange::handle(client.clone(), request.map(Incoming::Http2));
     let mut connection = Connection::new(io, service, Around(client.clone()), settings);
     client.watch().rest_soon();
+    let most = config.limits.requests_per_connection_max;
+    let requests = Requests { most, last: most.saturating_add(settings.streams_max.into()) };
     // One task serves many streams: what is fair among tasks would not be to them.
-    let end = unconstrained(poll_fn(|cx| poll(&mut connection, &client, cx))).await;
+    let end = unconstrained(poll_fn(|cx| poll(&mut connection, &client, requests, cx))).await;
     match end {
         Some(End::Gone) => {}
         Some(End::Told) => {
@@ -70,6 +81,7 @@ where
 fn poll<S, V>(
     connection: &mut Connection<S, V, Around>,
     client: &Client,
+    requests: Requests,
     cx: &mut Context<'_>,
 ) -> Poll<Option<End>>
 where
@@ -78,10 +90,12 @@ where
 {
     let watch = client.watch();
     watch.register(cx.waker());
+    let begun = client.begun();
     match client.worker.stage.get() {
+        stage if stage >= Stage::Closing || begun >= requests.last => connection.leave(),
+        _ if begun >= requests.most => connection.drain(),
         // A connection that has not brought its first request may still do so.
         Stage::Draining if client.has_begun() => connection.drain(),
-        Stage::Closing => connection.leave(),
         _ => {}
     }
     if let Poll::Ready(end) = connection.poll(cx) {

@@ -7,12 +7,13 @@ use fairlead_state::{Key, Object};
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
+use tokio::net::TcpStream;
 
 use crate::{
     annotations::site,
     support::{
         World,
-        client::{self, Answer, connect, get, request, send},
+        client::{self, Answer, connect, get, get2, request, send},
         objects::{Authority, IngressExt, backend, class, config_map},
         page_ends_with,
         upstream::Upstream,
@@ -149,6 +150,12 @@ async fn limits_fields_and_statuses_are_its() {
         let close = answer.headers.get("connection").map(|value| value.to_str().unwrap());
         assert_eq!(close, expected);
     }
+    // It may send no more, and has its answers.
+    let mut sender2 = client::http2(TcpStream::connect(world.http()).await.unwrap()).await;
+    for _ in 0..2 {
+        assert_eq!(get2(&mut sender2, "a.example", "/").await.status, 200);
+    }
+    world.eventually(|counters| counters.connections_open == 0).await;
 }
 
 #[tokio::test]

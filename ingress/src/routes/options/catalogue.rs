@@ -219,12 +219,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "large-client-header-buffers is the limit of HTTP/2, too",
         "16k",
     ),
-    row(
-        "http2-max-requests",
-        Refused,
-        "an HTTP/2 connection takes as many requests as come",
-        "1000",
-    ),
+    row("http2-max-requests", Refused, "keep-alive-requests is the limit of HTTP/2, too", "1000"),
     row(
         "ignore-invalid-headers",
         Refused,
@@ -232,7 +227,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "true",
     ),
     row("keep-alive", Works, "", "75"),
-    row("keep-alive-requests", Differs, "without it there is no limit; HTTP/1 only", "1000"),
+    row("keep-alive-requests", Differs, "without it there is no limit", "1000"),
     row(
         "large-client-header-buffers",
         Differs,
