@@ -55,24 +55,23 @@ where
     let requests = Requests { most, last: most.saturating_add(settings.streams_max.into()) };
     // One task serves many streams: what is fair among tasks would not be to them.
     let end = unconstrained(poll_fn(|cx| poll(&mut connection, &client, requests, cx))).await;
-    match end {
-        Some(End::Gone) => {}
-        Some(End::Told) => {
-            let mut stream = connection.into_io();
-            client.watch().arm(http1::LINGER_MS);
-            if client.watch().limit(stream.shutdown()).await.is_some_and(|shut| shut.is_ok()) {
-                http1::linger(stream, &client).await;
-            }
-        }
+    let end = match end {
+        Some(end) => end,
         None => {
             client.worker.counters.client_timeouts.add();
-            // As far as it can be said at once.
             connection.leave();
-            poll_fn(|cx| {
-                let _ = connection.poll(cx);
-                Poll::Ready(())
-            })
-            .await;
+            // As far as it can be said at once.
+            match poll_fn(|cx| Poll::Ready(connection.poll(cx))).await {
+                Poll::Ready(end) => end,
+                Poll::Pending => End::Gone,
+            }
+        }
+    };
+    if end == End::Told {
+        let mut stream = connection.into_io();
+        client.watch().arm(http1::LINGER_MS);
+        if client.watch().limit(stream.shutdown()).await.is_some_and(|shut| shut.is_ok()) {
+            http1::linger(stream, &client).await;
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::support::{
         trusting_anybody,
     },
     config,
+    frames::{Field, Outcome, PING, ask, frame, goaway},
     objects::{IngressExt, backend, ingress},
     upstream::{Counts, Upstream},
 };
@@ -355,6 +356,28 @@ async fn idle_connections_are_closed_after_the_keep_alive_time() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
     let answer = read_to_close(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// RFC 9113 6.8: who is told knows that what came too late is to be sent again. A reset for it, on bytes
+/// nobody read, could take that away.
+#[tokio::test]
+async fn an_idle_http2_connection_is_told_that_it_ends_and_is_not_reset_for_what_comes_then() {
+    let upstream = Upstream::echo("web").await;
+    let timeouts = Timeouts { keep_alive_idle_ms: 100, ..Timeouts::default() };
+    let world = World::with(quick(timeouts), web(&upstream)).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let fields: [Field<'_>; 4] = [
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.example"),
+        (b":path", b"/"),
+    ];
+    assert_eq!(ask(&mut stream, &fields, 1).await, [Outcome::Status(200)]);
+    assert_eq!(timeout(PATIENCE, goaway(&mut stream)).await.unwrap(), Some(0));
+    // The first one would be answered by a reset, and the second would not get out.
+    for _ in 0..2 {
+        stream.write_all(&frame(PING, 0, 0, &[7; 8])).await.unwrap();
+    }
 }
 
 #[tokio::test]
