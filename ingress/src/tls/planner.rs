@@ -193,7 +193,9 @@ impl Tracked {
         self.parsed.as_ref()?.as_ref().ok().or(self.kept.as_ref())
     }
 
-    /// Whoever breaks a Secret does not mean to take its certificate away; whoever deletes it does.
+    /// Whoever breaks a Secret does not mean to take its certificate away; whoever deletes it does. A
+    /// Secret is its name here, as to whoever refers to it: one that is deleted and made anew, broken,
+    /// between two snapshots is one that broke. Who can do that may write that name's certificate.
     fn parse(&mut self, snapshot: &Snapshot, key: &Key) {
         let secret = snapshot.secrets().get(key);
         let parsed = match secret {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use fairlead_ingress::IngressConfig;
-use fairlead_state::{Key, Object};
+use fairlead_state::{Change, Key, Object};
 use rustls::{
     HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -206,6 +206,12 @@ async fn a_secret_that_breaks_keeps_its_last_good_certificate_until_it_is_delete
     world.apply(vec![secret(key(), &certificate, &private)]).await;
     assert_eq!(shown(&world, "a.example").await, good);
     assert_eq!(world.reasons("web"), Vec::<String>::new());
+    // By its name it is the same if nobody saw it gone.
+    let remade = [Change::Delete(secret_ref("cert")), Change::Upsert(secret(key(), "no PEM", ""))];
+    assert!(world.store.apply(remade));
+    world.apply(vec![]).await;
+    assert_eq!(shown(&world, "a.example").await, good);
+    assert_eq!(world.reasons("web").len(), 1);
 }
 
 #[tokio::test]
