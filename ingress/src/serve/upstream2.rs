@@ -97,6 +97,14 @@ impl Shared2 {
         self.used_ms.get()
     }
 
+    /// Whoever did not answer in time may be gone without a word, which the kernel believes after a
+    /// quarter of an hour only: the next request has a new connection. What is on this one goes on.
+    fn leave(&self) {
+        if let Ok(mut sender) = self.sender.try_lock() {
+            *sender = None;
+        }
+    }
+
     /// The connection, made if there is none that still takes requests; and how long it was waited
     /// for, if it was.
     async fn sender(
@@ -213,6 +221,7 @@ pub(super) async fn send(
         }
         None => {
             worker.counters.upstream_timeouts.add();
+            stream.shared.leave();
             Err(Failed2::Send(SendError::TimedOut))
         }
     }

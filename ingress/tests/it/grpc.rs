@@ -13,7 +13,10 @@ use fairlead_state::Object;
 use futures::{SinkExt, channel::mpsc};
 use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Bytes, Frame, Incoming};
+use hyper::{
+    body::{Bytes, Frame, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::AsyncWriteExt,
@@ -26,7 +29,7 @@ use crate::support::{
     PATIENCE, World,
     client::{connect, read_until, request, send, tls, trusting_anybody},
     objects::{IngressExt, Pod, backend, ingress, service, service_speaking, slice},
-    upstream::{Upstream, dead},
+    upstream::{Counts, Upstream, dead},
 };
 
 pub(crate) type Part = Result<Frame<Bytes>, Infallible>;
@@ -34,6 +37,7 @@ pub(crate) type Streamed = StreamBody<mpsc::Receiver<Part>>;
 pub(crate) type Sender = hyper::client::conn::http2::SendRequest<Streamed>;
 
 const ANNOTATION: &str = "nginx.ingress.kubernetes.io/backend-protocol";
+const READ_TIMEOUT: &str = "nginx.ingress.kubernetes.io/proxy-read-timeout";
 /// Of a client that means to read nothing.
 const RECEIVE_BYTES: u32 = 4 << 10;
 /// Where nothing moved for so long nothing will.
@@ -347,6 +351,32 @@ async fn a_server_that_leaves_fails_no_call() {
         assert_eq!(body.to_bytes(), "still here");
         timeout(PATIENCE, leaving).await.unwrap().unwrap();
     }
+}
+
+/// A node that is gone says nothing, not even that it is.
+#[tokio::test]
+async fn a_connection_whose_endpoint_fell_silent_is_not_asked_again() {
+    let upstream = Upstream::raw(|stream, counts: Arc<Counts>| async move {
+        if counts.request() == 1 {
+            let _open = stream;
+            return std::future::pending().await;
+        }
+        let service = service_fn(|_: Request<Incoming>| async {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    let ingress = ingress("web").host("a.example", "web").annotation(ANNOTATION, "GRPC");
+    objects.push(ingress.annotation(READ_TIMEOUT, "1").object());
+    let world = World::single(objects).await;
+    let mut sender = connect(world.http()).await;
+    for expected in [504, 200] {
+        assert_eq!(send(&mut sender, request("a.example", "/")).await.status, expected);
+    }
+    assert_eq!(upstream.connections(), 2);
 }
 
 #[tokio::test]
