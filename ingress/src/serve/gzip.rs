@@ -12,7 +12,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
         ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-        CONTENT_TYPE, ETAG, VARY,
+        CONTENT_TYPE, ETAG, TRAILER, VARY,
     },
     request::Parts,
 };
@@ -131,7 +131,9 @@ fn is_worth(how: &Compression, status: StatusCode, headers: &HeaderMap) -> bool 
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let is_short = length.is_some_and(|length: u64| length < how.length_min);
     let is_kept = names(headers, CACHE_CONTROL).any(|d| d.eq_ignore_ascii_case("no-transform"));
-    let is_summed = SUMS.iter().any(|name| headers.contains_key(name));
+    let announces =
+        |sum: &HeaderName| names(headers, TRAILER).any(|n| n.eq_ignore_ascii_case(sum.as_str()));
+    let is_summed = SUMS.iter().any(|sum| headers.contains_key(sum) || announces(sum));
     !is_short
         && !is_kept
         && !is_summed
@@ -157,6 +159,14 @@ fn weaken(headers: &mut HeaderMap) {
         Some(weak) => _ = headers.insert(ETAG, weak),
         None => _ = headers.remove(ETAG),
     }
+}
+
+/// Trailers that nobody announced may be sums, too.
+fn without_sums(mut trailers: HeaderMap) -> Option<HeaderMap> {
+    for name in &SUMS {
+        trailers.remove(name);
+    }
+    Some(trailers).filter(|trailers| !trailers.is_empty())
 }
 
 impl Place {
@@ -204,7 +214,7 @@ impl Gzipped {
                         self.push(&data)
                     }
                     Err(last) => {
-                        self.trailers = last.into_trailers().ok();
+                        self.trailers = last.into_trailers().ok().and_then(without_sums);
                         self.end()
                     }
                 },
@@ -367,6 +377,13 @@ mod tests {
             let mut headers = headers.clone();
             headers.insert(name, HeaderValue::from_static("x"));
             assert!(!is_worth(&how, StatusCode::OK, &headers), "{name}");
+            // The same behind the body.
+            let mut announcing = HeaderMap::new();
+            announcing.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            announcing.insert(TRAILER, HeaderValue::try_from(format!("X-Own, {name}")).unwrap());
+            assert!(!is_worth(&how, StatusCode::OK, &announcing), "{name}");
+            assert!(without_sums(headers.clone()).is_some_and(|rest| !rest.contains_key(name)));
         }
+        assert_eq!(without_sums(HeaderMap::new()), None);
     }
 }
