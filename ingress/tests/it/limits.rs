@@ -12,6 +12,7 @@ use crate::support::{
     World,
     client::{connect, get, read_to_close, request, send},
     config,
+    frames::{END_HEADERS, Field, HEADERS, Outcome, answered, block, frame},
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
 };
@@ -103,5 +104,20 @@ async fn a_client_that_asks_first_is_spared_a_body_that_is_too_large() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = read_to_close(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert_eq!(upstream.requests(), 0);
+    // Over HTTP/2 a body that may come is asked for.
+    for (length, expected) in [(MAX + 1, 413), (MAX, 100)] {
+        let length = length.to_string();
+        let fields: [Field<'_>; 6] = [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":authority", b"default.example"),
+            (b":path", b"/"),
+            (b"content-length", length.as_bytes()),
+            (b"expect", b"100-continue"),
+        ];
+        let head = frame(HEADERS, END_HEADERS, 1, &block(&fields));
+        let first = answered(world.http(), &head).await;
+        assert_eq!(first, Outcome::Status(expected), "{length}");
+    }
+    assert!(upstream.requests() <= 1, "{}", upstream.requests());
 }
