@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, Settings};
@@ -84,12 +85,17 @@ impl Surroundings for Still {
     fn dropped(&self, _: Dropped) {}
 }
 
-/// Sends back what it is sent. Some requests are never answered, some before they are whole.
+/// Sends back what it is sent. Some requests are never answered, some before they are whole, and some
+/// once they are read.
 async fn answer(request: Request<Received>) -> Result<Response<Received>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let body = match head.uri.path() {
         "/wait" => std::future::pending().await,
         "/early" => Received::nothing(),
+        "/read" => {
+            while let Some(Ok(_)) = body.frame().await {}
+            Received::nothing()
+        }
         _ => body,
     };
     let mut response = Response::new(body);
