@@ -10,12 +10,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 pub use self::scan::{Finding, Scanner};
-use crate::{
-    codec::h2::{Oversized, Protocol},
-    config::Limits,
-    counters::Refused,
-    host, path,
-};
+use crate::{codec::h2::Protocol, config::Limits, counters::Refused, host, path};
 
 /// Fields of one request; hyper holds HTTP/1 to the same number.
 const FIELDS_MAX: usize = 100;
@@ -75,7 +70,8 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
 
 /// Over HTTP/2 it was not read to its end (RFC 6585 5); over HTTP/1 hyper refuses it.
 fn is_oversized(head: &Parts) -> bool {
-    head.version == Version::HTTP_2 && head.extensions.get::<Oversized>().is_some()
+    let is_marked = || head.extensions.get::<crate::codec::h2::Oversized>().is_some();
+    head.version == Version::HTTP_2 && is_marked()
 }
 
 /// A cookie is one, in however many crumbs it comes over HTTP/2 (RFC 9113 8.2.3).

@@ -74,7 +74,7 @@ fn heads_that_peers_read_differently_are_refused() {
 fn a_head_that_was_not_read_to_its_end_is_refused_whatever_is_left_of_it() {
     let mut head = head("GET", "https://a.example/", Version::HTTP_2, &[]);
     assert!(admit(&head, &Limits::default()).is_ok());
-    head.extensions.insert(Oversized);
+    head.extensions.insert(crate::codec::h2::Oversized);
     assert_eq!(admit(&head, &Limits::default()).err(), Some(Refused::FieldsTooMany));
 }
 
