@@ -68,7 +68,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
     Ok(Admitted { host_text, host_field, host, path, websocket })
 }
 
-/// Over HTTP/2 it was not read to its end (RFC 6585 5); over HTTP/1 hyper refuses it.
+/// Over HTTP/2 it was not read to its end (RFC 6585 5).
 fn is_oversized(head: &Parts) -> bool {
     let is_marked = || head.extensions.get::<crate::codec::h2::Oversized>().is_some();
     head.version == Version::HTTP_2 && is_marked()
