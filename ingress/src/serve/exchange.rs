@@ -78,8 +78,10 @@ pub(super) async fn handle(
         // To a CONNECT it would be a yes (RFC 9110 9.3.6), and what follows a WebSocket's frames.
         *response.status_mut() = StatusCode::BAD_GATEWAY;
     }
-    if let Some((how, taken)) = compression {
-        gzip::apply(how, taken, &mut response);
+    if let Some((how, taken)) = compression
+        && !gzip::apply(how, taken, &mut response)
+    {
+        client.worker.counters.uncompressed.add();
     }
     record.answers(response.status(), response.headers());
     end(&client, &record, &mut response);
