@@ -155,8 +155,8 @@ pub fn start(
     }
     let (announce, revisions) = watch::channel(None);
     let (renew, renewals) = watch::channel(None);
-    let (stand_in, stand_ins) = watch::channel(None);
-    let orders = Orders { renewals, stand_ins };
+    let stand_in = watch::Sender::new(None);
+    let orders = Orders { renewals, stand_ins: stand_in.clone() };
     let programming = Arc::<Programming>::default();
     let serving =
         Serving { zone: zone.clone(), policy: policy.clone(), programming: programming.clone() };

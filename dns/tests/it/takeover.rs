@@ -228,6 +228,21 @@ async fn names_of_an_earlier_run_stand_in_until_there_are_new_ones() {
     // What is not there is denied: else no search path would work.
     assert_eq!(code(&world.ask(nope, RecordType::A).await), ResponseCode::NXDomain);
     assert_eq!(world.running.revision(), None, "not in sync");
+    // New settings in the outage left nothing of them: every name was SERVFAIL until its end.
+    for (ttl_seconds, shown) in [(3, 3), (30, 5)] {
+        let config = DnsConfig { ttl_seconds, ..world.config.clone() };
+        world.running.renew(&config).unwrap();
+        let renewed = async {
+            loop {
+                let reply = world.ask(WEB, RecordType::A).await;
+                assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.77")]);
+                if reply.answers[0].ttl == shown {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, renewed).await.expect("they are by the new settings");
+    }
     world = world.synced(self::objects()).await;
     assert!(!world.running.stands_in());
     let reply = world.ask(WEB, RecordType::A).await;
