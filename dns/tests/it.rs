@@ -20,6 +20,8 @@ mod contract;
 mod corefile;
 #[path = "it/cve.rs"]
 mod cve;
+#[path = "it/external.rs"]
+mod external;
 #[path = "it/forward.rs"]
 mod forward;
 #[path = "it/hostile.rs"]

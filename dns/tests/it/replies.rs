@@ -3,10 +3,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use fairlead_state::{
-    Change, Store,
-    model::{IpMode, Kind, LoadBalancerIp, Object, Service, ServiceExtras},
-};
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
@@ -14,12 +10,11 @@ use hickory_proto::{
         rdata::opt::{ClientSubnet, EdnsCode, EdnsOption, NSIDPayload},
     },
 };
-use tokio::time::timeout;
 
 use crate::{
     contract::objects,
     forward::{address, knows, reply_to, upstream},
-    world::{PATIENCE, World, by, ip, query, service, tcp, text, udp, udp_bytes},
+    world::{World, ip, query, tcp, text, udp, udp_bytes},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -284,162 +279,6 @@ async fn rewrite_cname_leads_an_alias_elsewhere() {
     let again = World::by(&corefile, vec![]).await;
     assert!(!again.ask("www.example.", A).await.answers.is_empty());
     again.end().await;
-    world.end().await;
-}
-
-/// A Service with addresses outside of the cluster.
-fn outside(name: &str, ips: &[&str], balancer: &[&str]) -> Object {
-    let Object::Service(inside) = service("demo", name, &["10.96.0.9"], &[("http", 80), ("", 81)])
-    else {
-        unreachable!("a Service")
-    };
-    let balanced =
-        balancer.iter().map(|address| LoadBalancerIp { ip: ip(address), mode: IpMode::Vip });
-    let extras = ServiceExtras {
-        external_ips: ips.iter().map(|address| ip(address)).collect(),
-        load_balancer_ips: balanced.collect(),
-        ..ServiceExtras::default()
-    };
-    Object::Service(Arc::new(Service { extras: extras.into(), ..(*inside).clone() }))
-}
-
-#[tokio::test]
-async fn k8s_external_shows_services_by_their_addresses_outside() {
-    let corefile = format!(
-        ".:53 {{\n kubernetes cluster.local\n k8s_external example.org ext.example {{\n ttl 7\n \
-         fallthrough ext.example\n }}\n hosts {{\n 192.0.2.5 host.example.org\n fallthrough\n }}\n \
-         forward . {}\n}}\n",
-        upstream(knows).await
-    );
-    let mut things = objects();
-    things.push(outside("shop", &["203.0.113.1"], &["203.0.113.2", "2001:db8::2"]));
-    let world = World::by(&corefile, things).await;
-    let yes = ResponseCode::NoError;
-    let no = ResponseCode::NXDomain;
-    let shop = "shop.demo.example.org.";
-    let srv = |name: &str, ports: &[u16], weight: u16| -> Vec<String> {
-        ports.iter().map(|port| format!("{name} SRV 0 {weight} {port} {shop}")).collect()
-    };
-    let four = |name: &str| ["1", "2"].map(|last| format!("{name} A 203.0.113.{last}")).to_vec();
-    let named = "_http._tcp.shop.demo.example.org.";
-    let cases = [
-        (shop, A, yes, four(shop)),
-        (shop, AAAA, yes, vec![format!("{shop} AAAA 2001:db8::2")]),
-        (shop, RecordType::SRV, yes, srv(shop, &[80, 81], 16)),
-        (shop, RecordType::TXT, yes, vec![]),
-        (shop, RecordType::ANY, yes, vec![]),
-        (named, RecordType::SRV, yes, srv(named, &[80], 33)),
-        (named, A, yes, four(named)),
-        ("_tcp.shop.demo.example.org.", A, yes, vec![]),
-        ("_udp.shop.demo.example.org.", A, no, vec![]),
-        ("_nope._tcp.shop.demo.example.org.", RecordType::SRV, no, vec![]),
-        // In the cluster alone.
-        ("web.demo.example.org.", A, no, vec![]),
-        ("demo.example.org.", A, yes, vec![]),
-        ("nope.example.org.", A, no, vec![]),
-        ("x.shop.demo.example.org.", A, no, vec![]),
-        ("example.org.", A, yes, vec![]),
-        ("example.org.", RecordType::NS, yes, vec!["example.org. NS ns1.dns.example.org.".into()]),
-        (
-            "example.org.",
-            RecordType::SOA,
-            yes,
-            vec!["example.org. SOA ns1.dns.example.org. hostmaster.dns.example.org.".into()],
-        ),
-        ("dns.example.org.", A, yes, vec![]),
-        ("ns1.dns.example.org.", A, yes, vec![]),
-        ("ns2.dns.example.org.", A, no, vec![]),
-        ("host.example.org.", A, yes, vec!["host.example.org. A 192.0.2.5".into()]),
-        ("shop.demo.ext.example.", A, yes, four("shop.demo.ext.example.")),
-        // Passed on to the upstream.
-        ("www.ext.example.", A, no, vec![]),
-    ];
-    for (name, rtype, code, answers) in cases {
-        let reply = world.ask(name, rtype).await;
-        assert_eq!(reply.metadata.response_code, code, "{name} {rtype}");
-        assert_eq!(text(&reply.answers), answers, "{name} {rtype}");
-        if answers.is_empty() && !name.ends_with("ext.example.") {
-            let soa = text(&reply.authorities).concat();
-            assert!(soa.starts_with("example.org. SOA ns1.dns"), "{name} {rtype}: {soa}");
-        }
-    }
-    let reply = world.ask(named, RecordType::SRV).await;
-    assert_eq!(reply.additionals.len(), 3);
-    assert!(reply.answers.iter().chain(&reply.additionals).all(|record| record.ttl == 7));
-    world.end().await;
-}
-
-#[tokio::test]
-async fn k8s_external_shows_endpoints_with_headless() {
-    let mut things = objects();
-    things.push(outside("shop", &["203.0.113.1"], &[]));
-    let zone = "demo.example.org.";
-    let yes = ResponseCode::NoError;
-    let no = ResponseCode::NXDomain;
-    let one = format!("db-0.db.{zone} SRV 0 100 15432 db-0.db.{zone}");
-    let cases: [(&str, RecordType, ResponseCode, &[&str]); 13] = [
-        ("db", A, yes, &["A 10.1.0.1", "A 10.1.0.2"]),
-        ("db", AAAA, yes, &["AAAA fd00:1::"]),
-        ("db", RecordType::TXT, yes, &[]),
-        ("db-0.db", A, yes, &["A 10.1.0.1"]),
-        ("_pg._tcp.db", A, yes, &["A 10.1.0.1", "A 10.1.0.2"]),
-        ("_tcp.db", A, yes, &[]),
-        ("_udp.db", A, no, &[]),
-        ("_nope._tcp.db", A, no, &[]),
-        // Not ready.
-        ("db-2.db", A, no, &[]),
-        ("idle", A, no, &[]),
-        // A Service with an address inside is not shown, its endpoints are.
-        ("single", A, no, &[]),
-        ("10-1-0-9.single", A, yes, &["A 10.1.0.9"]),
-        ("shop", A, yes, &["A 203.0.113.1"]),
-    ];
-    for headless in [true, false] {
-        let option = if headless { "headless" } else { "ttl 5" };
-        let corefile = format!(
-            ".:53 {{\n kubernetes cluster.local\n k8s_external example.org {{\n {option}\n }}\n}}\n"
-        );
-        let world = World::by(&corefile, things.clone()).await;
-        for (name, rtype, code, answers) in cases {
-            let name = format!("{name}.{zone}");
-            let is_shown = headless || name.starts_with("shop");
-            let reply = world.ask(&name, rtype).await;
-            let wanted: Vec<_> = answers.iter().map(|data| format!("{name} {data}")).collect();
-            let (code, wanted) = if is_shown { (code, wanted) } else { (no, vec![]) };
-            assert_eq!(reply.metadata.response_code, code, "{name} {rtype} {option}");
-            assert_eq!(text(&reply.answers), wanted, "{name} {rtype} {option}");
-        }
-        if headless {
-            let reply = world.ask(&format!("_pg._tcp.db.{zone}"), RecordType::SRV).await;
-            assert_eq!((reply.answers.len(), reply.additionals.len()), (3, 3), "{reply}");
-            let reply = world.ask(&format!("db-0.db.{zone}"), RecordType::SRV).await;
-            assert_eq!(text(&reply.answers), [one.as_str()]);
-        }
-        world.end().await;
-    }
-}
-
-#[tokio::test]
-async fn k8s_external_denies_nothing_before_the_first_snapshot() {
-    let corefile = ".:53 {\n kubernetes cluster.local\n k8s_external example.org\n}\n";
-    let world = World::unsynced(&by(corefile));
-    let reply = world.ask("shop.demo.example.org.", A).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
-    // What an earlier run kept tells nothing of addresses outside.
-    let (mut earlier, snapshots) = Store::new([Kind::Service]);
-    let objects = vec![service("demo", "shop", &["10.96.0.77"], &[("http", 80)])];
-    earlier.apply(vec![Change::Replace { kind: Kind::Service, objects, refused: vec![] }]);
-    world.running.stand_in(snapshots.borrow().clone().unwrap());
-    let stands_in = async {
-        while !world.running.stands_in() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, stands_in).await.expect("names stand in");
-    let reply = world.ask("shop.demo.example.org.", A).await;
-    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
-    let inside = world.ask("shop.demo.svc.cluster.local.", A).await;
-    assert_eq!(inside.answers.len(), 1, "{inside}");
     world.end().await;
 }
 
