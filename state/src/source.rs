@@ -4,11 +4,14 @@ pub mod directory;
 mod health;
 pub mod kubernetes;
 
-use std::{collections::BTreeSet, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet, future::Future, io, panic::resume_unwind, path::PathBuf, sync::Arc,
+    time::Instant,
+};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +28,9 @@ pub use health::{KindHealth, SourceHealth};
 const BATCHES_MAX: usize = 64;
 /// Changes applied as one revision when several batches are waiting.
 const COALESCED_CHANGES_MAX: usize = 16_384;
+/// Changes that a runtime thread applies itself, in a millisecond or two. A list of all Services of a large
+/// cluster takes a hundred times as long, and everything else of that thread would wait.
+const APPLIED_AT_ONCE_MAX: usize = 1024;
 
 /// Something that knows a cluster's objects and follows their changes.
 pub trait Source: Send + 'static {
@@ -190,9 +196,26 @@ async fn apply_all(
         {
             batch.extend(more);
         }
-        store.apply(batch);
+        let has_list = batch.iter().any(|change| matches!(change, Change::Replace { .. }));
+        store = if has_list || batch.len() > APPLIED_AT_ONCE_MAX {
+            match spawn_blocking(move || applied(store, batch)).await {
+                Ok(store) => store,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    // The runtime is ending.
+                    Err(_) => return,
+                },
+            }
+        } else {
+            applied(store, batch)
+        };
         health.send_if_modified(|health| health.set_synced(store.missing()));
     }
+}
+
+fn applied(mut store: Store, batch: Vec<Change>) -> Store {
+    store.apply(batch);
+    store
 }
 
 impl Sink {

@@ -124,9 +124,11 @@ impl Store {
     /// What is held and neither among `objects`, which are sorted, nor refused.
     fn stale(&self, kind: Kind, objects: &[Object], refused: &[Refusal]) -> Vec<Key> {
         let refused: BTreeSet<&Key> = refused.iter().map(|refusal| &refusal.object.key).collect();
+        // Both are in order: one walk along both, where a search for each would look at much of the list.
+        let mut listed = objects.iter().map(Object::key).peekable();
         let is_stale = |key: &&Key| {
-            objects.binary_search_by(|object| object.key().cmp(key)).is_err()
-                && !refused.contains(key)
+            while listed.next_if(|before| before < key).is_some() {}
+            listed.peek() != Some(key) && !refused.contains(*key)
         };
         self.snapshot.keys(kind).filter(is_stale).cloned().collect()
     }

@@ -8,5 +8,6 @@
 
 mod directory;
 mod fixtures;
+mod large;
 mod store;
 mod support;
