@@ -109,17 +109,46 @@ impl Cache {
         None
     }
 
-    /// Keeps an answer, if it may be kept.
-    pub(crate) fn insert(&self, name: &LowerName, mut entry: Entry) {
+    /// Keeps an answer, if it may be kept. What the name was before it is no more, whether or not: a name
+    /// that is denied now, or whose addresses are good for this moment only, must not be answered stale.
+    pub(crate) fn insert(&self, name: &LowerName, entry: Entry) {
+        let (qtype, flavour, is_failure) = (entry.qtype, entry.flavour, entry.is_failure());
+        let Some(entry) = self.admitted(name, entry) else {
+            if !is_failure {
+                self.forget(name, qtype, flavour);
+            }
+            return;
+        };
+        let hash = self.hash(name.as_bytes(), qtype, flavour);
+        let [of_answers, of_denials] = &self.evictions;
+        let (half, other, evictions) = match entry.is_denial() {
+            true => (&self.denial, &self.success, of_denials),
+            false => (&self.success, &self.denial, of_answers),
+        };
+        if !is_failure {
+            other.remove(hash, name.as_bytes(), qtype, flavour);
+        }
+        evictions.fetch_add(half.insert(hash, &Arc::new(entry)), Relaxed);
+    }
+
+    /// Forgets what a name was: upstreams say something else now that may not be kept.
+    pub(crate) fn forget(&self, name: &LowerName, qtype: u16, flavour: Flavour) {
+        let hash = self.hash(name.as_bytes(), qtype, flavour);
+        for half in [&self.success, &self.denial] {
+            half.remove(hash, name.as_bytes(), qtype, flavour);
+        }
+    }
+
+    /// An answer with this cache's bounds; `None` if it may not be kept.
+    fn admitted(&self, name: &LowerName, mut entry: Entry) -> Option<Entry> {
         let in_zones = |zones: &[ZoneName]| zones.iter().any(|zone| zone.holds(name));
-        let (bounds, disabled, half) = if entry.is_denial() {
-            (self.options.denial, &self.no_denial, &self.denial)
-        } else {
-            (self.options.success, &self.no_success, &self.success)
+        let (bounds, disabled) = match entry.is_denial() {
+            true => (self.options.denial, &self.no_denial),
+            false => (self.options.success, &self.no_success),
         };
         let is_for = self.zones.is_empty() || in_zones(&self.zones);
         if !is_for || in_zones(disabled) || entry.bytes() > ENTRY_BYTES_MAX {
-            return;
+            return None;
         }
         if entry.is_failure() {
             entry.limit(0, u32::try_from(self.options.servfail.as_secs()).unwrap_or(0));
@@ -127,22 +156,14 @@ impl Cache {
             entry.limit(bounds.min_ttl_seconds, bounds.max_ttl_seconds);
         }
         if entry.lifetime().is_zero() {
-            return;
+            return None;
         }
         entry.keep_ttl = self.options.keep_ttl;
         if let Some(stale) = self.options.stale {
             entry.stale_ttl_seconds = stale.ttl_seconds;
             entry.recheck = stale.failure_recheck;
         }
-        let hash = self.hash(entry.name(), entry.qtype, entry.flavour);
-        // What a name was before it is no more: a name denied now must not be answered stale.
-        let other = if entry.is_denial() { &self.success } else { &self.denial };
-        if !entry.is_failure() {
-            other.remove(hash, entry.name(), entry.qtype, entry.flavour);
-        }
-        let [of_answers, of_denials] = &self.evictions;
-        let evictions = if entry.is_denial() { of_denials } else { of_answers };
-        evictions.fetch_add(half.insert(hash, &Arc::new(entry)), Relaxed);
+        Some(entry)
     }
 
     /// The longest time an answer may be told to be good for, in seconds.
@@ -220,10 +241,12 @@ impl Half {
                 .unwrap_or((true, None))
         };
         let Some(place) = set.iter().min_by_key(worth) else { return evicted };
+        // Before anyone can find it, and take it out of the account.
+        self.account(Some(new), None);
         let old = place.swap(Some(new.clone()));
         let same = |old: &Arc<Entry>| old.is_for(new.name(), new.qtype, new.flavour);
         evicted += u64::from(old.as_ref().is_some_and(|old| !same(old)));
-        self.account(Some(new), old.as_deref());
+        self.account(None, old.as_deref());
         evicted
     }
 

@@ -35,7 +35,10 @@ pub(crate) struct Entry {
     pub(super) qtype: u16,
     pub(super) flavour: Flavour,
     code: u8,
+    authoritative: bool,
     authentic: bool,
+    /// No such name, no such record, or a failure; there may be aliases.
+    denies: bool,
     /// Records as they stood behind header and question: compression pointers count from there.
     records: Box<[u8]>,
     answers: u16,
@@ -90,8 +93,11 @@ impl Entry {
     ) -> Option<Self> {
         let code = u8::try_from(u16::from(reply.metadata.response_code)).ok()?;
         let has_soa = reply.authorities.iter().any(|r| r.record_type() == RecordType::SOA);
+        let is_asked = |record: &Record| u16::from(record.record_type()) == qtype;
+        let denies = code != rcode::NO_ERROR || !reply.answers.iter().any(is_asked);
         let kept = match reply.metadata.response_code {
-            ResponseCode::NoError => !reply.answers.is_empty() || has_soa,
+            // Aliases that lead to nothing are a denial, too (RFC 2308 §5).
+            ResponseCode::NoError => !denies || has_soa,
             ResponseCode::NXDomain => has_soa,
             ResponseCode::ServFail => true,
             _ => false,
@@ -104,7 +110,9 @@ impl Entry {
             qtype,
             flavour,
             code,
+            authoritative: reply.metadata.authoritative,
             authentic: reply.metadata.authentic_data,
+            denies,
             records: records.into(),
             answers: u16::try_from(answers).unwrap_or(u16::MAX),
             turning: Turning::of(each_record(records).take(answers), qtype),
@@ -129,9 +137,8 @@ impl Entry {
         &self.name
     }
 
-    /// No such name, no such record, or a failure.
     pub(crate) fn is_denial(&self) -> bool {
-        self.answers == 0 || self.code != rcode::NO_ERROR
+        self.denies
     }
 
     pub(crate) fn is_failure(&self) -> bool {
@@ -219,7 +226,7 @@ impl Entry {
             }
         }
         let wants_ad = query.get(3)? & 0x20 != 0 || self.flavour.dnssec_ok;
-        let flags = Flags { authoritative: false, recursion_available: true };
+        let flags = Flags { authoritative: self.authoritative, recursion_available: true };
         let bytes = reply.finish(question, self.code, flags);
         if wants_ad && self.authentic {
             *buffer.get_mut(3)? |= 0x20;

@@ -181,21 +181,112 @@ fn a_failure_is_known_for_its_time_to_the_millisecond_and_while_upstreams_are_la
     }
 }
 
+/// With an SOA whose denials are good for 20 s.
+fn denial(name: &str) -> Message {
+    let mut denied = reply(name, 0, 0);
+    denied.metadata.response_code = ResponseCode::NXDomain;
+    let soa = hickory_proto::rr::rdata::SOA::new(Name::root(), Name::root(), 1, 2, 3, 4, 20);
+    let zone = Name::from_ascii("example.").unwrap();
+    denied.authorities.push(Record::from_rdata(zone, 300, RData::SOA(soa)));
+    denied
+}
+
+#[test]
+fn an_answer_that_may_not_be_kept_ends_what_would_be_served_stale() {
+    // An address that upstreams had taken back was told for as long as stale answers may be.
+    let now = Instant::now();
+    let stale = Stale {
+        period: Duration::from_secs(3600),
+        verify: false,
+        verify_timeout: Duration::ZERO,
+        ttl_seconds: 0,
+        failure_recheck: Duration::ZERO,
+    };
+    let mut failed = reply("a.example", 0, 0);
+    failed.metadata.response_code = ResponseCode::ServFail;
+    let cases = [
+        ("good for this moment only", reply("a.example", 0, 1), false),
+        ("too large", reply("a.example", 100, 1000), false),
+        ("denied, and denials are not kept", denial("a.example"), false),
+        ("a failure", failed, true),
+    ];
+    for (what, message, is_served) in cases {
+        let cache = cache(|options| {
+            options.stale = Some(stale);
+            options.success.min_ttl_seconds = 0;
+            options.no_denial = vec![".".to_owned()];
+        });
+        keep(&cache, "a.example", 1, 1, now);
+        assert_eq!(ttl_after(&cache, "a.example", now, 5), Some(0), "{what}");
+        let entry = Entry::new(&lower("a.example"), rtype::A, PLAIN, &message, now).unwrap();
+        cache.insert(&lower("a.example"), entry);
+        let found = cache.find(&lower("a.example"), rtype::A, PLAIN, now);
+        assert_eq!(found.is_some(), is_served, "{what}");
+        assert_eq!(cache.success.bytes.load(Relaxed) > 0, is_served, "{what}");
+    }
+}
+
+#[test]
+fn room_is_never_accounted_below_none_however_many_threads_keep_and_forget() {
+    // An entry could be forgotten before it was counted: the sum fell below zero, and with it all room.
+    let cache = cache(|options| options.success.capacity = WAYS);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers = [0; 2].map(|_| {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    keep(&cache, "a.example", 100, 1, Instant::now());
+                    cache.forget(&lower("a.example"), rtype::A, PLAIN);
+                }
+            })
+        });
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                assert!(cache.success.bytes.load(Relaxed) <= BYTES_MAX);
+            }
+        });
+        let ended = writers.map(std::thread::ScopedJoinHandle::join);
+        is_over.store(true, Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
+    let half = &cache.success;
+    assert_eq!([half.bytes.load(Relaxed), half.entries.load(Relaxed)], [0, 0]);
+}
+
 #[test]
 fn a_denial_takes_the_place_of_an_answer() {
     let now = Instant::now();
     let cache = cache(|_| {});
     keep(&cache, "a.example", 100, 1, now);
-    let mut denied = reply("a.example", 0, 0);
-    denied.metadata.response_code = ResponseCode::NXDomain;
-    let soa = hickory_proto::rr::rdata::SOA::new(Name::root(), Name::root(), 1, 2, 3, 4, 20);
-    let zone = Name::from_ascii("example.").unwrap();
-    denied.authorities.push(Record::from_rdata(zone, 300, RData::SOA(soa)));
+    let denied = denial("a.example");
     let entry = Entry::new(&lower("a.example"), rtype::A, PLAIN, &denied, now).unwrap();
     assert_eq!(entry.lifetime(), Duration::from_secs(20), "RFC 2308 §5: the lesser of the two");
     cache.insert(&lower("a.example"), entry);
     let (found, _) = cache.find(&lower("a.example"), rtype::A, PLAIN, now).unwrap();
     assert!(found.is_denial());
+}
+
+#[test]
+fn an_alias_that_leads_to_nothing_is_a_denial_and_kept_with_an_soa_only() {
+    // RFC 2308 §5. One without an SOA was told for as long as the alias was good.
+    let alias = |name: &str| {
+        let target = hickory_proto::rr::rdata::CNAME(Name::from_ascii("web.example.").unwrap());
+        Record::from_rdata(Name::from_ascii(name).unwrap(), 100, RData::CNAME(target))
+    };
+    let name = lower("www.example");
+    for (has_soa, qtype, wanted) in [
+        (false, RecordType::A, None),
+        (true, RecordType::A, Some((true, 20))),
+        (false, RecordType::CNAME, Some((false, 100))),
+    ] {
+        let mut message = if has_soa { denial("www.example") } else { reply("www.example", 0, 0) };
+        message.metadata.response_code = ResponseCode::NoError;
+        message.queries[0].set_query_type(qtype);
+        message.answers.push(alias("www.example."));
+        let entry = Entry::new(&name, qtype.into(), PLAIN, &message, Instant::now());
+        let found = entry.map(|entry| (entry.is_denial(), entry.lifetime().as_secs()));
+        assert_eq!(found, wanted, "{qtype} {has_soa}");
+    }
 }
 
 #[test]

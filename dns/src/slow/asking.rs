@@ -215,7 +215,11 @@ impl SlowPath {
             return Err(ResponseCode::Refused);
         }
         counters.forwarded.fetch_add(1, Ordering::Relaxed);
-        let asked = forward.ask(wanted.name.clone(), wanted.qtype, wanted.wishes).await;
+        // What is kept is for those who understand AD as well (RFC 6840 §5.7); the reply is made for the
+        // client.
+        let authentic_data = wanted.wishes.authentic_data || cache.is_some();
+        let wishes = Wishes { authentic_data, ..wanted.wishes };
+        let asked = forward.ask(wanted.name.clone(), wanted.qtype, wishes).await;
         let mut reply = match asked {
             Ok(reply) => reply,
             // What fails is not asked again at once by everyone (RFC 9520 §3.2).
@@ -237,10 +241,12 @@ impl SlowPath {
             let flavour = wanted.wishes.flavour;
             let entry = Entry::new(wanted.lower, wanted.qtype.into(), flavour, &reply, now);
             let is_denial = entry.as_ref().is_some_and(Entry::is_denial);
-            // A failure must not take the place of what may still be served stale.
-            let keep = entry.filter(|entry| !entry.is_failure() || cache.stale().is_none());
-            if let Some(entry) = keep {
-                cache.insert(wanted.lower, entry);
+            // A failure must not take the place of what may still be served stale; any answer ends that.
+            let is_failure = reply.metadata.response_code == ResponseCode::ServFail;
+            match entry.filter(|_| !is_failure || cache.stale().is_none()) {
+                Some(entry) => cache.insert(wanted.lower, entry),
+                None if is_failure || reply.metadata.truncation => {}
+                None => cache.forget(wanted.lower, wanted.qtype.into(), flavour),
             }
             let most = cache.ttl_max(is_denial);
             for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
