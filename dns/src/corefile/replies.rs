@@ -117,7 +117,8 @@ fn set_prefix(options: &mut Dns64Options, word: &Token) -> Result<(), CorefileEr
     let usage = || word.error("dns64: give an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits");
     let network = word.network()?;
     let IpAddr::V6(prefix) = network.network() else { return Err(usage()) };
-    if !(32..=96).contains(&network.prefix()) || network.prefix() % 8 != 0 {
+    // RFC 6052 §2.2: bits 64 to 71 are nobody's.
+    if ![32, 40, 48, 56, 64, 96].contains(&network.prefix()) {
         return Err(usage());
     }
     options.prefix = prefix;

@@ -306,6 +306,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("header {\n query aa\n}"), 3, "a value is missing"),
         (block("dns64 10.0.0.0/8"), 2, "IPv6 prefix"),
         (block("dns64 {\n prefix 64:ff9b::/95\n}"), 3, "IPv6 prefix"),
+        (block("dns64 64:ff9b::/72"), 2, "of 32, 40, 48, 56, 64 or 96 bits"),
         (block("dns64 {\n nope\n}"), 3, "known are prefix"),
         (block("k8s_external a.b {\n headless all\n}"), 3, "too much"),
         (block("k8s_external a.b {\n apex a.b\n}"), 3, "one label"),

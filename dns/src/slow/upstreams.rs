@@ -308,8 +308,10 @@ impl UpstreamPool {
     }
 
     /// From now on these are not asked, all others are.
-    fn leave_out(&self, down: Vec<SocketAddr>) {
+    fn leave_out(&self, mut down: Vec<SocketAddr>) {
         let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        // A file may have named others while these were probed.
+        down.retain(|server| usable.all.contains(server));
         if usable.down == down {
             return;
         }

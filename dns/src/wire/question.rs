@@ -143,8 +143,8 @@ fn is_subnet(data: &[u8]) -> bool {
     *prefix <= longest && address.len() == usize::from(prefix.div_ceil(8))
 }
 
-/// The query with its client's network in a family, where it is none in no family (dig's `+subnet=0`): the same is said by
-/// 0.0.0.0/0 (RFC 7871 §7.1.2), and hickory takes only families it knows.
+/// The query as hickory can read it, which takes only families it knows: a client's network of no family
+/// (dig's `+subnet=0`) becomes 0.0.0.0/0, which says the same (RFC 7871 §7.1.2).
 pub(crate) fn with_family(query: &[u8]) -> Cow<'_, [u8]> {
     let mut question = Question::new();
     if question.read(query) != Shape::Plain || question.edns.is_none() {

@@ -40,6 +40,22 @@ async fn a_server_that_is_its_own_upstream_does_not_ask_itself() {
 }
 
 #[tokio::test]
+async fn upstreams_that_a_file_names_no_more_count_for_nothing() {
+    // What was probed when the file changed was known to be down afterwards, and so all there were.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("resolv.conf");
+    fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+    let upstreams = pool_of(&file, "0.0.0.0:53");
+    let probed = upstreams.all();
+    upstreams.leave_out(probed.clone());
+    assert!(upstreams.all_are_down());
+    upstreams.set(vec!["192.0.2.2:53".parse().unwrap()]).unwrap();
+    assert!(!upstreams.all_are_down());
+    upstreams.leave_out(probed);
+    assert!(!upstreams.all_are_down());
+}
+
+#[tokio::test]
 async fn a_changed_file_is_read_again_and_an_emptied_one_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("resolv.conf");
