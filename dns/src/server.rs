@@ -249,6 +249,12 @@ impl Running {
         self.stand_in.send_replace(Some(kept));
     }
 
+    /// What was given to [`Running::stand_in`], as long as there is no snapshot of this run: whoever takes
+    /// this server's place needs it, too.
+    pub fn standing_in(&self) -> Option<Arc<Snapshot>> {
+        self.stand_in.borrow().clone()
+    }
+
     /// Whether names of an earlier run are being answered.
     pub fn stands_in(&self) -> bool {
         self.zone.load().is_stand_in()

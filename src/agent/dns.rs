@@ -200,6 +200,10 @@ async fn take_over(
         // Ports are shared with our own successor, so that no question finds nobody.
         Err(DnsError::Restart) => {
             let new = Server::start(shared, config)?;
+            // They are read from their file once.
+            if let Some(kept) = old.running.standing_in() {
+                new.running.stand_in(kept);
+            }
             old.end().await;
             Ok(Some(new))
         }

@@ -243,8 +243,18 @@ async fn names_of_an_earlier_run_stand_in_until_there_are_new_ones() {
         };
         timeout(PATIENCE, renewed).await.expect("they are by the new settings");
     }
+    // So does a server that takes this one's place.
+    let successor = World::unsynced(&listening("127.0.0.1:0"));
+    successor.running.stand_in(world.running.standing_in().expect("names of the last run"));
+    let stands_in = async {
+        while !successor.running.stands_in() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    successor.end().await;
     world = world.synced(self::objects()).await;
-    assert!(!world.running.stands_in());
+    assert!(!world.running.stands_in() && world.running.standing_in().is_none());
     let reply = world.ask(WEB, RecordType::A).await;
     assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.1")]);
     assert_eq!(reply.answers[0].ttl, 30);
