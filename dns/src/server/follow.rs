@@ -172,7 +172,7 @@ pub(super) async fn follow(
             serving.programming.observe(before, now);
         }
         before = newest.or(before);
-        announce.send_replace(revision);
+        announce.send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 }
 

@@ -7,12 +7,11 @@ use fairlead_state::{
     model::{IpMode, Kind, LoadBalancerIp, Object, Service, ServiceExtras},
 };
 use hickory_proto::{op::ResponseCode, rr::RecordType};
-use tokio::time::timeout;
 
 use crate::{
     contract::objects,
     forward::{knows, upstream},
-    world::{PATIENCE, World, by, ip, service, text},
+    world::{World, by, ip, service, text},
 };
 
 const A: RecordType = RecordType::A;
@@ -160,13 +159,8 @@ async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     let (mut earlier, snapshots) = Store::new([Kind::Service]);
     let objects = vec![service("demo", "shop", &["10.96.0.77"], &[("http", 80)])];
     earlier.apply(vec![Change::Replace { kind: Kind::Service, objects, refused: vec![] }]);
-    world.running.stand_in(snapshots.borrow().clone().unwrap());
-    let stands_in = async {
-        while !world.running.stands_in() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    let kept = snapshots.borrow().clone().unwrap();
+    world.standing_in(kept).await;
     let reply = world.ask("shop.demo.example.org.", A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     let inside = world.ask("shop.demo.svc.cluster.local.", A).await;

@@ -215,13 +215,7 @@ async fn names_of_an_earlier_run_stand_in_until_there_are_new_ones() {
     let objects = vec![service("demo", "web", &["10.96.0.77"], &[])];
     earlier.apply(vec![Change::Replace { kind: Kind::Service, objects, refused: vec![] }]);
     let kept = snapshots.borrow().clone().unwrap();
-    world.running.stand_in(kept.clone());
-    let stands_in = async {
-        while !world.running.stands_in() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    world.standing_in(kept.clone()).await;
     let reply = world.ask(WEB, RecordType::A).await;
     assert_eq!(text(&reply.answers), [format!("{WEB} A 10.96.0.77")]);
     assert!(reply.answers[0].ttl <= 5, "good for a moment: {reply}");
@@ -245,13 +239,7 @@ async fn names_of_an_earlier_run_stand_in_until_there_are_new_ones() {
     }
     // So does a server that takes this one's place.
     let successor = World::unsynced(&listening("127.0.0.1:0"));
-    successor.running.stand_in(world.running.standing_in().expect("names of the last run"));
-    let stands_in = async {
-        while !successor.running.stands_in() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, stands_in).await.expect("names stand in");
+    successor.standing_in(world.running.standing_in().expect("names of the last run")).await;
     successor.end().await;
     world = world.synced(self::objects()).await;
     assert!(!world.running.stands_in() && world.running.standing_in().is_none());

@@ -9,7 +9,7 @@ use std::{
 
 use fairlead_dns::{DnsConfig, Running, Upstreams, corefile::Corefile, start};
 use fairlead_state::{
-    Change, Store,
+    Change, Snapshot, Store,
     model::{
         Endpoint, EndpointPort, EndpointSlice, Key, Kind, Namespace, Object, Protocol, Rare,
         Service, ServiceExtras, ServicePort, ServiceType, TrafficPolicy,
@@ -78,6 +78,17 @@ impl World {
         assert!(self.store.apply(changes), "nothing changed");
         let caught_up = timeout(PATIENCE, revisions.changed()).await;
         caught_up.expect("the zone follows the snapshot").unwrap();
+    }
+
+    /// Answers by what an earlier run kept, from when this returns.
+    pub async fn standing_in(&self, kept: Arc<Snapshot>) {
+        self.running.stand_in(kept);
+        let stands_in = async {
+            while !self.running.stands_in() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, stands_in).await.expect("names stand in");
     }
 
     pub fn v4(&self) -> SocketAddr {
