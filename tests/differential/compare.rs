@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
 struct Plain {
     code: ResponseCode,
     authoritative: bool,
+    /// Whether there is an OPT record, and its DO bit.
+    dnssec_ok: Option<bool>,
     answers: Vec<String>,
     authorities: Vec<String>,
     additionals: Vec<String>,
@@ -34,6 +36,7 @@ impl Plain {
         Self {
             code: message.metadata.response_code,
             authoritative: message.metadata.authoritative,
+            dnssec_ok: message.edns.as_ref().map(|edns| edns.flags().dnssec_ok),
             answers: lines(&message.answers),
             authorities: lines(&message.authorities),
             additionals: lines(&message.additionals),
@@ -42,19 +45,32 @@ impl Plain {
 }
 
 impl Plain {
-    fn weightless(&self) -> Vec<String> {
-        let [answers, ..] = self.lower();
+    /// All but the sections.
+    fn head(&self) -> (ResponseCode, bool, Option<bool>) {
+        (self.code, self.authoritative, self.dnssec_ok)
+    }
+
+    fn weightless(&self, asked: &str) -> Vec<String> {
+        let [answers, ..] = self.lower(asked);
         answers.iter().map(|line| weightless(line)).collect()
     }
 
-    fn lower(&self) -> [Vec<String>; 3] {
+    /// Targets in lower case; what was asked for, and the zone it is in, as they are.
+    fn lower(&self, asked: &str) -> [Vec<String>; 3] {
         let lower = |lines: &[String]| {
-            let mut lines: Vec<_> = lines.iter().map(|line| line.to_ascii_lowercase()).collect();
+            let mut lines: Vec<_> = lines.iter().map(|line| lower(line, asked)).collect();
             lines.sort();
             lines
         };
         [lower(&self.answers), lower(&self.authorities), lower(&self.additionals)]
     }
+}
+
+fn lower(line: &str, asked: &str) -> String {
+    let (owner, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let is_asked = owner.eq_ignore_ascii_case(asked) || rest.starts_with("SOA ");
+    let owner = if is_asked { owner.to_owned() } else { owner.to_ascii_lowercase() };
+    format!("{owner} {}", rest.to_ascii_lowercase())
 }
 
 /// `NAME TTL SRV PRIORITY WEIGHT PORT TARGET` without its weight.
@@ -110,7 +126,11 @@ fn rule(
     let denied_there = theirs.code == ResponseCode::NXDomain && is_empty(theirs);
     let exists_here = ours.code == ResponseCode::NoError && is_empty(ours);
     let below_service = labels.len() >= 5 && labels[labels.len() - 3] == "svc";
-    if question.rtype == RecordType::SOA && theirs.code == ResponseCode::NoError {
+    if question.rtype == RecordType::SOA
+        && theirs.code == ResponseCode::NoError
+        && is_empty(theirs)
+        && is_empty(ours)
+    {
         return Some("soa-of-nothing");
     }
     let is_hinfo = |line: &String| line.to_ascii_lowercase().contains(" hinfo ");
@@ -129,9 +149,9 @@ fn rule(
             return Some("ent-exists");
         }
     }
-    if name == "ns.dns.cluster.local."
-        || (name == "cluster.local." && question.rtype == RecordType::NS)
-    {
+    let is_server = name == "ns.dns.cluster.local."
+        || (name == "cluster.local." && question.rtype == RecordType::NS);
+    if is_server && ours.code == ResponseCode::NoError && ours.authoritative {
         return Some("name-server");
     }
     if labels.last() == Some(&"arpa") {
@@ -144,14 +164,15 @@ fn rule(
             return Some("orphan-endpoints");
         }
     }
-    let is_same_kind = theirs.code == ours.code && theirs.authoritative == ours.authoritative;
-    if is_same_kind && theirs.lower() == ours.lower() {
+    let is_same_kind = theirs.head() == ours.head();
+    let asked = question.name.as_str();
+    if is_same_kind && theirs.lower(asked) == ours.lower(asked) {
         return Some("target-case");
     }
-    if question.rtype == RecordType::SRV && is_same_kind && theirs.weightless() == ours.weightless()
-    {
+    let is_same_servers = || theirs.weightless(asked) == ours.weightless(asked);
+    if question.rtype == RecordType::SRV && is_same_kind && is_same_servers() {
         let part = |some: &[String], all: &[String]| some.iter().all(|line| all.contains(line));
-        let (some, all) = (ours.lower()[2].clone(), theirs.lower()[2].clone());
+        let [some, all] = [ours, theirs].map(|plain| plain.lower(asked)[2].clone());
         if some == all {
             return Some("srv-weight");
         }
