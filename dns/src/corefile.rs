@@ -29,7 +29,7 @@ mod values;
 mod view;
 
 use std::{
-    fmt, fs,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -38,6 +38,8 @@ use std::{
 
 use fairlead_state::in_one_line;
 use ipnetwork::IpNetwork;
+
+use crate::files::text_of;
 
 pub use autopath::{AutopathOptions, Search};
 pub(crate) use cache::FAILURE_RECHECK;
@@ -347,13 +349,11 @@ fn bound_apart(blocks: &[ServerBlock]) -> Option<IpAddr> {
 }
 
 fn read_text(path: &Path) -> Result<String, CorefileError> {
-    let failed =
-        |reason: String| CorefileError { file: path.display().to_string().into(), line: 0, reason };
-    let bytes = fs::metadata(path).map_err(|e| failed(format!("cannot be read: {e}")))?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(failed(format!("{bytes} bytes: more than {FILE_BYTES_MAX} are not read")));
-    }
-    fs::read_to_string(path).map_err(|e| failed(format!("cannot be read: {e}")))
+    text_of(path, FILE_BYTES_MAX).map_err(|error| CorefileError {
+        file: path.display().to_string().into(),
+        line: 0,
+        reason: format!("cannot be read: {error}"),
+    })
 }
 
 #[cfg(test)]

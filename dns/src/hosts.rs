@@ -3,9 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
     net::IpAddr,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -16,6 +14,7 @@ use crate::{
     corefile::HostsOptions,
     counters::HostsReport,
     error::DnsError,
+    files::{modified, text_of},
     policy::{Misses, ZoneName, zone_names},
     wire::{
         name::{LowerName, NAME_BYTES_MAX, WireName},
@@ -157,7 +156,7 @@ impl Table {
             table.add(*address, names.iter().map(String::as_str));
         }
         let file = options.file.as_path();
-        match read_bounded(file) {
+        match text_of(file, FILE_BYTES_MAX) {
             Ok(text) => table.add_lines(&text),
             Err(error) => {
                 tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
@@ -209,18 +208,6 @@ impl Table {
         others.copy_from_slice(rest);
         self.names.get(&*key)
     }
-}
-
-fn read_bounded(file: &Path) -> std::io::Result<String> {
-    let bytes = fs::metadata(file)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("{bytes} bytes are too many")));
-    }
-    fs::read_to_string(file)
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 fn reverse(name: &LowerName) -> Option<IpAddr> {

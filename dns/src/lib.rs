@@ -21,6 +21,7 @@ mod counters;
 mod error;
 pub mod explain;
 mod fast;
+mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod hosts;

@@ -1,8 +1,9 @@
 //! `autopath [ZONES...] RESOLV-CONF|@kubernetes`.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{CorefileError, blocks::Directive, values};
+use crate::files::text_of;
 
 /// Where a pod's search path ends as its node's does (kubelet's `--resolv-conf`).
 const OWN_RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -52,12 +53,8 @@ pub(super) fn read(line: &Directive) -> Result<AutopathOptions, CorefileError> {
 
 /// The last `search` (or `domain`) line of a file (resolv.conf(5)); what is no domain is left out.
 fn domains(file: &Path) -> Result<Vec<String>, String> {
-    let cannot = |why: String| format!("{}: cannot be read: {why}", file.display());
-    let bytes = fs::metadata(file).map_err(|error| cannot(error.to_string()))?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(cannot(format!("{bytes} bytes are no resolv.conf")));
-    }
-    let text = fs::read_to_string(file).map_err(|error| cannot(error.to_string()))?;
+    let text = text_of(file, FILE_BYTES_MAX)
+        .map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
     let mut domains: Vec<String> = vec![];
     for line in text.lines() {
         let mut words = line.split_whitespace();

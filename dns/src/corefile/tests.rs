@@ -1,6 +1,6 @@
 //! Corefiles as people have them, and what is said about those that are wrong.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use super::*;
 

@@ -2,11 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, Read as _},
     net::IpAddr,
     num::NonZeroU8,
-    path::Path,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -23,6 +20,7 @@ use hickory_proto::{
 use crate::{
     corefile::WeightOptions,
     error::DnsError,
+    files::text_of,
     wire::{
         name::{LowerName, WireName},
         rtype,
@@ -51,7 +49,7 @@ impl Weights {
     pub(super) fn new(options: &WeightOptions) -> Result<Self, DnsError> {
         let file = &options.file;
         let bad = |why| DnsError::WeightFile { file: file.clone(), why };
-        let table = match text_of(file) {
+        let table = match text_of(file, FILE_BYTES_MAX) {
             Ok(text) => Table::parse(&text).map_err(bad)?,
             Err(error) if options.reload.is_some() => {
                 let file = file.display();
@@ -107,7 +105,7 @@ impl Weights {
 
     fn reread(&self) {
         let file = &self.options.file;
-        let text = text_of(file).map_err(|error| error.to_string());
+        let text = text_of(file, FILE_BYTES_MAX).map_err(|error| error.to_string());
         match text.and_then(|text| Table::parse(&text)) {
             Ok(table) if table != **self.table.load() => {
                 tracing::info!(file = %file.display(), "DNS: loadbalance weighted: new weights");
@@ -187,16 +185,6 @@ fn address(record: &Record) -> Option<IpAddr> {
         RData::AAAA(AAAA(v6)) => Some((*v6).into()),
         _ => None,
     }
-}
-
-fn text_of(file: &Path) -> io::Result<String> {
-    // Devices and pipes have no size that could be asked for first.
-    let mut text = String::new();
-    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("over {FILE_BYTES_MAX} bytes are too many")));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -309,18 +297,6 @@ mod tests {
         assert_eq!(weight(), 9);
         fs::write(&file, "a.test\n192.0.2.1 4\n").unwrap();
         assert_eq!(weight(), 4);
-    }
-
-    #[test]
-    fn a_file_without_end_or_too_large_is_not_read_into_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let large = folder.path().join("large");
-        let most = usize::try_from(FILE_BYTES_MAX).unwrap();
-        for (bytes, is_read) in [(most, true), (most + 1, false)] {
-            fs::write(&large, vec![b'#'; bytes]).unwrap();
-            assert_eq!(text_of(&large).is_ok(), is_read, "{bytes}");
-        }
-        assert!(text_of(Path::new("/dev/zero")).unwrap_err().to_string().contains("too many"));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Retired {
 }
 
 /// What a change leads to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Next {
     /// Of the newest snapshot, or before there is one; `None`: as it was.
     zone: Option<Zone>,

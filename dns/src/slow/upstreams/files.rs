@@ -1,7 +1,6 @@
 //! Files that name upstreams, such as `/etc/resolv.conf`.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -9,8 +8,12 @@ use std::{
 
 use hickory_resolver::system_conf::parse_resolv_conf;
 
+use crate::files::{bytes_of, modified};
+
 /// Port of an upstream that names none.
 const DNS_PORT: u16 = 53;
+/// Larger files are no resolv.conf.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A changed file is noticed after so long at most, by the next query that needs it.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -60,13 +63,9 @@ impl Files {
     }
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
-}
-
 /// The `nameserver` lines; none, with a warning, if the file cannot be read or has none.
 fn read(path: &Path) -> Vec<SocketAddr> {
-    let text = match fs::read(path) {
+    let text = match bytes_of(path, FILE_BYTES_MAX) {
         Ok(text) => text,
         Err(error) => {
             tracing::warn!(path = %path.display(), "DNS: cannot read upstreams: {error}");
