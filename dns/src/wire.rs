@@ -18,6 +18,9 @@ pub(crate) const UDP_REPLY_BYTES_MAX: usize = 1232;
 /// Largest UDP reply to a client that did not say otherwise (RFC 1035 §2.3.4).
 pub(crate) const UDP_REPLY_BYTES_WITHOUT_EDNS: usize = 512;
 
+/// Records of one section: of 16 bytes each, the smallest there are, no more fit into any message.
+pub(crate) const RECORDS_MAX: usize = 4096;
+
 /// Record types that have a meaning here.
 pub(crate) mod rtype {
     pub(crate) const A: u16 = 1;

@@ -21,6 +21,7 @@ use crate::{
     corefile::Pods,
     error::DnsError,
     wire::{
+        RECORDS_MAX,
         name::{LowerName, WireName, push_label},
         record::{RrSet, SetBuilder},
         rtype,
@@ -39,8 +40,6 @@ pub(crate) struct SetDomain {
 
 /// Endpoints of one import that have names, each as often as it has ports. A reply cannot hold as many.
 pub(super) const SERVERS_MAX: usize = 1 << 14;
-/// Addresses, and servers, at one name: more do not fit into any message.
-const RECORDS_MAX: usize = 4096;
 
 /// One import's names.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,14 +8,12 @@ use hickory_proto::rr::{Name, RData, Record, rdata::SRV};
 use super::{External, Seen, name};
 use crate::{
     wire::{
+        RECORDS_MAX,
         name::{LowerName, WireName, push_label},
         rtype,
     },
     zone::{Zone, endpoints::Target, service::srv_weight},
 };
-
-/// More do not fit into any message.
-const RECORDS_MAX: usize = 4096;
 
 /// An endpoint, with the ports that are asked for.
 pub(super) struct Server<'z> {
