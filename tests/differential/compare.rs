@@ -57,20 +57,23 @@ impl Plain {
 
     /// Targets in lower case; what was asked for, and the zone it is in, as they are.
     fn lower(&self, asked: &str) -> [Vec<String>; 3] {
-        let lower = |lines: &[String]| {
-            let mut lines: Vec<_> = lines.iter().map(|line| lower(line, asked)).collect();
+        let lower = |lines: &[String], kept: &dyn Fn(&str) -> bool| {
+            let lower = |line: &String| {
+                let (owner, rest) = line.split_once(' ').unwrap_or((line, ""));
+                let owner = if kept(owner) { owner.into() } else { owner.to_ascii_lowercase() };
+                format!("{owner} {}", rest.to_ascii_lowercase())
+            };
+            let mut lines: Vec<_> = lines.iter().map(lower).collect();
             lines.sort();
             lines
         };
-        [lower(&self.answers), lower(&self.authorities), lower(&self.additionals)]
+        [
+            lower(&self.answers, &|owner| owner.eq_ignore_ascii_case(asked)),
+            lower(&self.authorities, &|_| true),
+            // Each is a target.
+            lower(&self.additionals, &|_| false),
+        ]
     }
-}
-
-fn lower(line: &str, asked: &str) -> String {
-    let (owner, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let is_asked = owner.eq_ignore_ascii_case(asked) || rest.starts_with("SOA ");
-    let owner = if is_asked { owner.to_owned() } else { owner.to_ascii_lowercase() };
-    format!("{owner} {}", rest.to_ascii_lowercase())
 }
 
 /// `NAME TTL SRV PRIORITY WEIGHT PORT TARGET` without its weight.
@@ -144,7 +147,9 @@ fn rule(
             && (labels[0] == "_zone"
                 || ["pin", "prefer"].contains(&labels[0]) && labels[1] == "_zone");
         let known = ["dns-version.cluster.local.", "dns.cluster.local.", "ns.dns.cluster.local."];
-        let is_known = known.contains(&&*name);
+        let for_text = ["cluster.local.", "svc.cluster.local.", "pod.cluster.local."];
+        let is_text = question.rtype == RecordType::TXT && for_text.contains(&&*name);
+        let is_known = is_text || known.contains(&&*name);
         if is_known || is_namespace || is_protocol || is_zones {
             return Some("ent-exists");
         }
