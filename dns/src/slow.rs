@@ -39,7 +39,7 @@ use crate::{
     policy::{Asking, Policy, Site},
     sys::{self, Route},
     wire::{
-        question::{Question, with_family},
+        question::{Question, has_cut_option, with_family},
         rcode,
         reply::{bare, code},
     },
@@ -190,8 +190,8 @@ impl SlowPath {
             }
         };
         let strays = policy.strays(asked.group);
-        let Ok(request) = Request::from_bytes(asked.query.to_vec(), asked.source, asked.transport)
-        else {
+        let read = || Request::from_bytes(asked.query.to_vec(), asked.source, asked.transport).ok();
+        let Some(request) = (!has_cut_option(asked.query)).then(read).flatten() else {
             let reply = bare(asked.query, rcode::FORMAT_ERROR).map(Vec::from)?;
             count(strays, (0, false), Plugin::None, rcode::FORMAT_ERROR.into(), &reply);
             return Some(reply);

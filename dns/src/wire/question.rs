@@ -165,5 +165,27 @@ pub(crate) fn with_family(query: &[u8]) -> Cow<'_, [u8]> {
     known
 }
 
+/// Whether the record behind a query's only question is an OPT record whose last option is cut, which is a
+/// format error (RFC 6891 §6.1.2); hickory takes what stands before it.
+pub(crate) fn has_cut_option(query: &[u8]) -> bool {
+    let (question, opt) = ([0, 1, 0, 0, 0, 0, 0, 1], rtype::OPT.to_be_bytes());
+    let options = || {
+        let (header, body) = query.split_first_chunk::<HEADER_BYTES>()?;
+        let name_bytes = LowerName::new().read(body)?;
+        let record = body.get(name_bytes + 4..).filter(|_| header.ends_with(&question))?;
+        let (fixed, options) = record.split_first_chunk::<OPT_FIXED_BYTES>()?;
+        let [root, type_hi, type_lo, .., hi, lo] = *fixed;
+        let is_opt = root == 0 && [type_hi, type_lo] == opt;
+        options.get(..usize::from(u16::from_be_bytes([hi, lo]))).filter(|_| is_opt)
+    };
+    let mut options = options().unwrap_or_default();
+    while let Some(([_, _, hi, lo], rest)) = options.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([*hi, *lo]));
+        let Some((_, next)) = rest.split_at_checked(length) else { return true };
+        options = next;
+    }
+    !options.is_empty()
+}
+
 #[cfg(test)]
 mod tests;

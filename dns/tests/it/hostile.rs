@@ -59,8 +59,13 @@ async fn malformed_queries_get_a_format_error_or_nothing() {
     let mut two_opts = plain.clone();
     two_opts[11] = 2;
     two_opts.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0].repeat(2));
-    let cases: [(&str, &[u8]); 5] = [
+    let mut cut_option = plain.clone();
+    cut_option[11] = 1;
+    // NSID of five bytes, and one of them.
+    cut_option.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 5, 0, 3, 0, 5, 7]);
+    let cases: [(&str, &[u8]); 6] = [
         ("cut", cut),
+        ("an option that is cut (RFC 6891 §6.1.2)", &cut_option),
         ("endless name", &endless),
         ("counts that lie", &counts_lie),
         ("two OPT records (RFC 6891 §6.1.1)", &two_opts),

@@ -58,6 +58,37 @@ fn only_plain_questions_take_the_fast_path() {
     }
 }
 
+#[test]
+fn an_option_that_is_cut_is_a_format_error_coredns_says_so_too() {
+    const ADDITIONAL_AT: usize = 11;
+    let query = |name: &str, options: &[u8]| {
+        let mut bytes = plain(name, RecordType::A).to_vec().unwrap();
+        let [hi, lo] = u16::try_from(options.len()).unwrap().to_be_bytes();
+        bytes[ADDITIONAL_AT] = 1;
+        [&bytes[..], &[0, 0, 41, 4, 208, 0, 0, 0, 0, hi, lo], options].concat()
+    };
+    let cases: [(&[u8], bool); 6] = [
+        (&[], false),
+        (&[0, 3, 0, 0], false),
+        (&[0, 10, 0, 1, 7, 0, 3, 0, 0], false),
+        (&[0, 3, 0, 5, 7], true),
+        (&[0, 10, 0, 1, 7, 0, 3], true),
+        (&[0], true),
+    ];
+    for (options, is_cut) in cases {
+        for name in [".", "web.demo.svc.cluster.local."] {
+            let bytes = query(name, options);
+            assert_eq!(has_cut_option(&bytes), is_cut, "{name} {options:?}");
+            let shape = if is_cut { Shape::Odd } else { Shape::Plain };
+            assert_eq!(Question::new().read(&bytes), shape, "{name} {options:?}");
+            // What is no OPT record at the end is another's affair.
+            assert!(!has_cut_option(&bytes[..bytes.len() - options.len() - 1]), "{options:?}");
+        }
+    }
+    assert!(!has_cut_option(&plain("web.", RecordType::A).to_vec().unwrap()));
+    assert!(!has_cut_option(&[]));
+}
+
 /// Names as clients send them, wild ones included.
 fn names() -> impl Strategy<Value = Name> {
     let label = proptest::collection::vec(any::<u8>(), 1..20);
