@@ -93,6 +93,12 @@ async fn k8s_external_shows_services_by_their_addresses_outside() {
             assert!(soa.starts_with("example.org. SOA ns1.dns"), "{name} {rtype}: {soa}");
         }
     }
+    // Owners were in lower case, whatever the client's was.
+    for name in ["SHOP.Demo.example.ORG.", "_HTTP._tcp.shop.demo.example.org."] {
+        let reply = world.ask(name, A).await;
+        let owners: Vec<_> = reply.answers.iter().map(|record| record.name.to_ascii()).collect();
+        assert_eq!(owners, [name, name], "{reply}");
+    }
     let reply = world.ask(named, RecordType::SRV).await;
     assert_eq!(reply.additionals.len(), 3);
     assert!(reply.answers.iter().chain(&reply.additionals).all(|record| record.ttl == 7));
