@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use crate::kube_proxy::{config::Report, configz};
 
 use super::{
     Shared, api,
-    args::{Args, Listen},
+    args::{Args, OrNone},
     followers::Socket,
     http::{self, Site, Texts},
     kube_proxy::{Face, is_eligible},
@@ -209,7 +210,7 @@ pub(crate) async fn serve(
 
 async fn start(
     flag: &'static str,
-    Listen(address): Listen,
+    OrNone(address): OrNone<SocketAddr>,
     site: impl Site,
     is_needed: bool,
     cancel: CancellationToken,
