@@ -1,5 +1,6 @@
 //! What commands tell: each report is data with a stable shape (`-o json`) and a text for people.
 
+pub(crate) mod bytes;
 pub(crate) mod endpoints;
 pub(crate) mod maps;
 pub(crate) mod names;
@@ -11,7 +12,7 @@ pub(crate) mod trace;
 pub(crate) mod traffic;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde::{Serialize, de::DeserializeOwned};
     use serde_json::Value;
 
@@ -22,7 +23,7 @@ mod tests {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/json.md"));
 
     /// What the reference shows of a command.
-    fn shown(command: &str) -> Value {
+    pub(crate) fn shown(command: &str) -> Value {
         let (_, section) = REFERENCE.split_once(&format!("\n## {command}\n")).expect(command);
         let (_, block) = section.split_once("```text\n").expect(command);
         let (text, _) = block.split_once("```").expect(command);

@@ -12,8 +12,9 @@ use anyhow::anyhow;
 use fairlead_dns::{DnsConfig, corefile::Corefile, explain::Explainer as Names};
 use fairlead_ingress::{IngressConfig, explain::Explainer as Routes};
 use fairlead_proxy::{
-    ProxyStatus,
+    ProxyStatus, ServiceBytes,
     explain::{self, Client, Decision, LiveMaps, Lookup as _, PlannedMaps},
+    maps::ServiceCounts,
     plan::Rules,
 };
 use fairlead_state::{Key, Kind, Snapshot, model::Protocol, source::directory};
@@ -44,8 +45,26 @@ pub(crate) fn later<'a, T>(make: impl FnOnce() -> anyhow::Result<T> + 'a) -> Lat
 pub(crate) struct Proxy<'a> {
     pub(crate) maps: Maps<'a>,
     pub(crate) status: ProxyStatus,
-    /// Connections and refusals by counter id; empty where there is no kernel.
-    pub(crate) counters: BTreeMap<u32, (u64, u64)>,
+    /// `None`: there is no kernel that counts.
+    pub(crate) counters: Option<Counters<'a>>,
+}
+
+/// What the kernel has counted of Services.
+#[derive(Debug)]
+pub(crate) struct Counters<'a> {
+    /// By counter id; none of Services to which nothing has happened.
+    pub(crate) read: Later<'a, BTreeMap<u32, ServiceCounts>>,
+    /// Ids below this one have bytes counted, too.
+    pub(crate) bytes_end: u32,
+}
+
+/// What came of a Service on this node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) connections: u64,
+    pub(crate) rejected: u64,
+    /// `None`: its bytes are not counted.
+    pub(crate) bytes: Option<ServiceBytes>,
 }
 
 /// One moment of one agent, or of none.
@@ -145,7 +164,7 @@ impl Files {
         let problems = loaded.problems.iter().cloned().chain(refused).collect();
         let names = Names::new(&dns, Some(&snapshot))
             .map_err(|error| BadConfiguration(error.to_string()))?;
-        let proxy = Proxy { maps: Maps::Planned(maps), status, counters: BTreeMap::new() };
+        let proxy = Proxy { maps: Maps::Planned(maps), status, counters: None };
         let view = View {
             node_name,
             proxy: later(|| Ok(proxy)),
@@ -241,14 +260,25 @@ impl<'a> View<'a> {
         self.proxy().ok()?.status.counter_owners.get(&counter_id)
     }
 
-    /// Connections and refusals by Service; `None` without a kernel.
-    pub(crate) fn counted(&self) -> Option<HashMap<&Key, (u64, u64)>> {
+    /// What came of each Service that has counters; `None` without a kernel that counts.
+    pub(crate) fn counted(&self) -> Option<HashMap<&Key, Counted>> {
+        // Where there is none, a whole cluster would be planned only to find that out.
         if !matches!(self.origin, Origin::Agent { proxy: true, .. }) {
             return None;
         }
         let Proxy { status, counters, .. } = self.proxy().ok()?;
-        let owners = status.counter_owners.iter();
-        Some(owners.filter_map(|(id, key)| Some((key, *counters.get(id)?))).collect())
+        let Counters { read, bytes_end } = counters.as_ref()?;
+        let read = LazyCell::force(read).as_ref().ok()?;
+        let nothing = ServiceCounts::default();
+        let counted = |id: &u32| {
+            let counts = read.get(id).unwrap_or(&nothing);
+            Counted {
+                connections: counts.selected,
+                rejected: counts.rejected(),
+                bytes: (id < bytes_end).then_some(counts.bytes),
+            }
+        };
+        Some(status.counter_owners.iter().map(|(id, key)| (key, counted(id))).collect())
     }
 }
 

@@ -32,5 +32,5 @@ pub mod text;
 pub use attach::{
     AttachReport, Devices, Kernel, KernelError, KernelOptions, MapSizes, NodePortAddresses,
 };
-pub use fairlead_ebpf::abi::{CIDRS_MAX, TableSize};
+pub use fairlead_ebpf::abi::{CIDRS_MAX, ServiceBytes, TableSize};
 pub use sync::{ProxyStatus, Synchroniser};

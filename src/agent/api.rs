@@ -29,7 +29,7 @@ use crate::{
         traffic::Traffic,
     },
     version, view,
-    view::{Maps, Origin, Proxy, View},
+    view::{Counters, Maps, Origin, Proxy, View},
     web::Facts,
 };
 
@@ -125,7 +125,7 @@ pub(super) fn look<T>(
                 let rules = super::proxy::rules(&args);
                 let cidrs = &args.proxy.service_cidr;
                 let (maps, status) = PlannedMaps::plan(objects, &shared.node_name, rules, cidrs);
-                Ok(Proxy { maps: Maps::Planned(maps), status, counters: BTreeMap::new() })
+                Ok(Proxy { maps: Maps::Planned(maps), status, counters: None })
             }
         }),
         names,
@@ -139,9 +139,12 @@ pub(super) fn look<T>(
 
 fn live_maps(proxy: &live::Proxy) -> anyhow::Result<Proxy<'_>> {
     let status = proxy.status.borrow().clone();
-    let counted = proxy.kernel.services(status.counters_last.unwrap_or(u32::MAX))?;
-    let counters = counted.iter().map(|(id, c)| (*id, (c.selected, c.rejected()))).collect();
-    Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters })
+    let last = status.counters_last.unwrap_or(u32::MAX);
+    let counters = Counters {
+        read: view::later(move || Ok(proxy.kernel.services(last)?)),
+        bytes_end: proxy.kernel.sizes().bytes,
+    };
+    Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters: Some(counters) })
 }
 
 fn status(pages: &Pages) -> Status {

@@ -15,12 +15,13 @@ use fairlead_state::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bytes::{BothWays, Bytes},
     endpoints::{self, EndpointRow},
     part::{Extent, Wanted},
 };
 use crate::{
     table::{Cell, Screen, Table, Tone},
-    view::View,
+    view::{Counted, View},
 };
 
 /// One address and port that clients dial.
@@ -49,6 +50,8 @@ pub(crate) struct ServiceRow {
     /// Connections and refusals since the agent's maps were made; `null` without a kernel.
     pub(crate) connections: Option<u64>,
     pub(crate) rejected: Option<u64>,
+    /// `null`: not counted.
+    pub(crate) bytes: Option<Bytes>,
     pub(crate) internal_traffic_policy: String,
     pub(crate) external_traffic_policy: String,
     /// Seconds; 0: none.
@@ -150,9 +153,7 @@ impl ServiceRow {
     }
 }
 
-type Counted<'a> = HashMap<&'a Key, (u64, u64)>;
-
-fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> ServiceRow {
+fn row(view: &View<'_>, service: &Service, counted: Option<&HashMap<&Key, Counted>>) -> ServiceRow {
     let all = endpoints::rows(&view.snapshot, service, None);
     let pods = |ready: bool| {
         let chosen = all.iter().filter(|row| !ready || row.state == "ready");
@@ -170,8 +171,9 @@ fn row(view: &View<'_>, service: &Service, counted: Option<&Counted<'_>>) -> Ser
         ports: service.ports.iter().map(port).collect(),
         ready: pods(true),
         endpoints_total: pods(false),
-        connections: counters.map(|counters| counters.0),
-        rejected: counters.map(|counters| counters.1),
+        connections: counters.map(|counters| counters.connections),
+        rejected: counters.map(|counters| counters.rejected),
+        bytes: counters.and_then(|counters| counters.bytes).map(Bytes::from),
         internal_traffic_policy: policy(service.internal_traffic_policy).to_owned(),
         external_traffic_policy: policy(service.external_traffic_policy).to_owned(),
         affinity_seconds: match service.extras.session_affinity {
@@ -275,6 +277,7 @@ pub(crate) fn show(report: &Services, screen: Screen, wide: bool) -> String {
     let mut head =
         vec!["NAMESPACE", "NAME", "TYPE", "ADDRESS", "PORTS", "READY", "CONNECTIONS", "REJECTED"];
     if wide {
+        head.extend(["SOCKETS TO/FROM", "PACKETS TO/FROM"]);
         head.extend(["INTERNAL", "EXTERNAL", "AFFINITY", "DISTRIBUTION"]);
     }
     let mut table = Table::new(&head);
@@ -301,6 +304,9 @@ pub(crate) fn show(report: &Services, screen: Screen, wide: bool) -> String {
             Cell::of(number(row.rejected), rejected),
         ];
         if wide {
+            let ways = |of: fn(Bytes) -> BothWays| row.bytes.map(|bytes| of(bytes).short());
+            cells.push(or_dash(ways(|bytes| bytes.sockets).unwrap_or_default()).into());
+            cells.push(or_dash(ways(|bytes| bytes.packets).unwrap_or_default()).into());
             cells.push(row.internal_traffic_policy.as_str().into());
             cells.push(row.external_traffic_policy.as_str().into());
             cells.push(affinity(row.affinity_seconds).into());
@@ -342,6 +348,10 @@ fn show_one(row: &ServiceRow, source: &str, screen: Screen) -> String {
     fact("health check port", health.unwrap_or_default());
     if let (Some(connections), Some(rejected)) = (row.connections, row.rejected) {
         fact("connections", format!("{connections}, {rejected} rejected"));
+    }
+    if let Some(Bytes { sockets, packets }) = row.bytes {
+        fact("bytes by socket", sockets.to_string());
+        fact("bytes by packet", packets.to_string());
     }
     fact("from", source.to_owned());
     let mut table = Table::new(&["FRONTEND", "PORT", "LEADS TO"]);
@@ -388,4 +398,35 @@ fn show_endpoints(endpoints: &[EndpointRow], screen: Screen) -> String {
         ]);
     }
     table.text(screen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::shown;
+
+    /// As the reference shows it.
+    fn documented() -> Services {
+        serde_json::from_value(shown("fairlead services")).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_told_where_they_are_counted_and_are_no_nothing_elsewhere() {
+        let counted = documented();
+        let mut uncounted = counted.clone();
+        uncounted.services[0].bytes = None;
+        let one = show(&counted, Screen::plain(), false);
+        assert!(one.contains("  bytes by socket       4.6 KiB to it, 60.0 KiB from it\n"), "{one}");
+        let one = show(&uncounted, Screen::plain(), false);
+        assert!(!one.contains("bytes"), "{one}");
+        for (mut report, expected) in
+            [(counted, "4.6 KiB/60.0 KiB  0 B/0 B"), (uncounted, "-                -")]
+        {
+            let only = &mut report.services[0];
+            (only.frontends, only.endpoints) = (vec![], vec![]);
+            let all = show(&report, Screen::plain(), true);
+            assert!(all.contains("SOCKETS TO/FROM") && all.contains(expected), "{all}");
+            assert!(!show(&report, Screen::plain(), false).contains("TO/FROM"), "wide alone");
+        }
+    }
 }

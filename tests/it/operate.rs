@@ -125,7 +125,7 @@ fn without_an_agent_there_is_one_line_with_the_cure_and_status_1() {
 #[test]
 fn trace_from_kernel_maps_predicts_who_answers_and_who_is_refused() {
     let world = World::with_pods(3);
-    let agent = agent(&world, &[]);
+    let agent = agent(&world, &["--count-bytes"]);
     let (services, _) = report(&world, &["services"]);
     assert_eq!(services["source"], "kernel maps");
     let service = |name: &str| {
@@ -148,6 +148,11 @@ fn trace_from_kernel_maps_predicts_who_answers_and_who_is_refused() {
     let mut expected = predicted.clone();
     expected.sort_unstable();
     assert_eq!(answered, expected, "of 60 connections each of 3 pods gets some");
+    let (one, _) = report(&world, &["services", "default/hello"]);
+    let bytes = &one["services"][0]["bytes"]["sockets"];
+    for way in ["to_service", "from_service"] {
+        assert!(bytes[way].as_u64() > Some(60), "{way}: {one:#}");
+    }
 
     let empty = ip("empty");
     let target = format!("{empty}:80");

@@ -1,6 +1,6 @@
 //! How the agent fares at a glance: `fairlead status` and `fairlead traffic`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fairlead_state::Key;
 use maud::{Markup, html};
@@ -18,6 +18,7 @@ use crate::{
         traffic::Traffic,
     },
     table::Tone,
+    view::Counted,
 };
 
 const WARNINGS_SHOWN_MAX: usize = 20;
@@ -164,14 +165,13 @@ fn tiles(traffic: &Traffic, rates: &mut Rates) -> Markup {
 type Busy = (Key, u64, Option<f64>);
 
 /// Services by what comes to them now; at the first look, by what came so far.
-fn busiest(
-    counted: Option<std::collections::HashMap<&Key, (u64, u64)>>,
-    rates: &mut Rates,
-) -> Vec<Busy> {
-    let met = counted.into_iter().flatten().filter(|(_, (selected, _))| *selected > 0);
-    let mut all: Vec<Busy> = met
-        .map(|(key, (selected, _))| {
-            (key.clone(), selected, rates.of(&format!("busy/{key}"), selected))
+fn busiest(counted: Option<HashMap<&Key, Counted>>, rates: &mut Rates) -> Vec<Busy> {
+    let counted = counted.into_iter().flatten();
+    let counted = counted.map(|(key, counted)| (key, counted.connections));
+    let mut all: Vec<Busy> = counted
+        .filter(|(_, connections)| *connections > 0)
+        .map(|(key, connections)| {
+            (key.clone(), connections, rates.of(&format!("busy/{key}"), connections))
         })
         .collect();
     all.sort_by(|a, b| {

@@ -14,6 +14,7 @@ use super::super::{
 };
 use crate::{
     report::{
+        bytes::{BothWays, Bytes},
         endpoints::EndpointRow,
         part::Wanted,
         services::{self, FrontendRow, ServiceRow, Which},
@@ -23,6 +24,8 @@ use crate::{
 
 const HEAD: [&str; 8] =
     ["Service", "Type", "Address", "Ports", "Ready", "#Connections", "#Rate", "#Refused"];
+/// Where bytes are counted.
+const HEAD_OF_BYTES: [&str; 2] = ["#Bytes by socket", "#Bytes by packet"];
 
 /// The list.
 pub(in crate::web) fn list<F: Facts>(
@@ -54,17 +57,28 @@ pub(in crate::web) fn list<F: Facts>(
     let live = html! {
         (pages)
         @if !rows.is_empty() {
-            table.list {
-                (head(&HEAD))
-                tbody { @for row in &rows { (line(row, rates)) } }
-            }
+            (table(&rows, rates))
             @if extent.fitting > extent.taken { (pages) }
         }
     };
     Ok(Content::new("Services", still, live))
 }
 
-fn line(row: &ServiceRow, rates: &mut Rates) -> Markup {
+fn table(rows: &[ServiceRow], rates: &mut Rates) -> Markup {
+    let has_bytes = rows.iter().any(|row| row.bytes.is_some());
+    let mut columns = HEAD.to_vec();
+    if has_bytes {
+        columns.extend(HEAD_OF_BYTES);
+    }
+    html! {
+        table.list {
+            (head(&columns))
+            tbody { @for row in rows { (line(row, rates, has_bytes)) } }
+        }
+    }
+}
+
+fn line(row: &ServiceRow, rates: &mut Rates, has_bytes: bool) -> Markup {
     let name = format!("{}/{}", row.namespace, row.name);
     let addresses: Vec<String> = row.addresses.iter().map(ToString::to_string).collect();
     let now = row.connections.and_then(|count| rates.of(&name, count));
@@ -89,8 +103,16 @@ fn line(row: &ServiceRow, rates: &mut Rates) -> Markup {
             td.number data-label="Refused" {
                 @if refused > 0 { span.attention { (number(refused)) } } @else { span.dim { "0" } }
             }
+            @if has_bytes {
+                td.number data-label="By socket" { (ways(row.bytes.map(|bytes| bytes.sockets))) }
+                td.number data-label="By packet" { (ways(row.bytes.map(|bytes| bytes.packets))) }
+            }
         }
     }
+}
+
+fn ways(bytes: Option<BothWays>) -> String {
+    bytes.map_or("–".to_owned(), |bytes| bytes.to_string())
 }
 
 /// One Service.
@@ -143,6 +165,10 @@ fn facts_of(row: &ServiceRow, rates: &mut Rates, source: &str) -> Markup {
                 @let tone = if rejected > 0 { Tone::Attention } else { Tone::Dim };
                 div { dt { "Connections" } dd { (number(connections)) " " span.dim { (now) } } }
                 div { dt { "Refused" } dd.(class(tone)) { (number(rejected)) } }
+            }
+            @if let Some(Bytes { sockets, packets }) = row.bytes {
+                (fact("Bytes by socket", sockets.to_string()))
+                (fact("Bytes by packet", packets.to_string()))
             }
             (fact("Internal policy", row.internal_traffic_policy.clone()))
             (fact("External policy", row.external_traffic_policy.clone()))
@@ -258,6 +284,32 @@ fn endpoints(rows: &[EndpointRow]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{services::Services, tests::shown};
+
+    #[test]
+    fn bytes_are_shown_where_they_are_counted_and_nothing_of_them_elsewhere() {
+        let report = serde_json::from_value::<Services>(shown("fairlead services")).unwrap();
+        let mut rows = report.services;
+        let pages = |rows: &[ServiceRow]| {
+            let mut rates = Rates::default();
+            let one = facts_of(&rows[0], &mut rates, "kernel maps").into_string();
+            [table(rows, &mut rates).into_string(), one]
+        };
+        for text in pages(&rows) {
+            assert!(text.contains("Bytes by socket"), "{text}");
+            assert!(text.contains("4.6 KiB to it, 60.0 KiB from it"), "{text}");
+            assert!(text.contains("0 B to it, 0 B from it"), "by packet, {text}");
+        }
+        rows[0].bytes = None;
+        for text in pages(&rows) {
+            assert!(!text.contains("Bytes") && !text.contains("to it"), "{text}");
         }
     }
 }
