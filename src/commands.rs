@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use crate::{
     admin::{Admin, NOT_UNDERSTOOD, Until},
+    exit::{self, WrongUsage},
     kube_proxy::duration::GoDuration,
     output::Output,
     report::{names, routes, services, status, trace, traffic},
@@ -137,17 +138,28 @@ pub(crate) fn traffic(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 /// Services and what is behind them.
 pub(crate) fn services(args: &ServicesArgs) -> anyhow::Result<ExitCode> {
     let only = args.service.as_deref();
-    let report: services::Services =
+    let Told { report, is_whole } =
         args.ask.about("services", &[("name", only)], |view| services::build(view, only))?;
-    args.ask.output.print(&report, services::show)
+    args.ask.output.print(&report, services::show)?;
+    Ok(verdict(is_whole))
 }
 
-/// Hosts and paths.
+/// Hosts and paths; 1 if nothing is served under the one asked for.
 pub(crate) fn routes(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
     let host = args.host.as_deref();
-    let report: routes::Routes =
+    let Told { report, is_whole } =
         args.ask.about("routes", &[("host", host)], |view| routes::build(view, host))?;
-    args.ask.output.print(&report, routes::show)
+    args.ask.output.print(&report, routes::show)?;
+    let missing = host.filter(|_| report.routes.is_empty());
+    if let Some(host) = missing {
+        // Nowhere is left to report a failure of standard error to.
+        drop(writeln!(
+            io::stderr(),
+            "fairlead: nothing is served under {host}: `fairlead trace http://{host}/` says why, \
+             `fairlead routes` lists all"
+        ));
+    }
+    Ok(verdict(is_whole && missing.is_none()))
 }
 
 /// Names; 1 if the one asked for does not exist.
@@ -159,14 +171,14 @@ pub(crate) fn names(args: &NamesArgs) -> anyhow::Result<ExitCode> {
         ("type", name.map(|_| record.as_str())),
         ("namespace", name.map(|_| namespace.as_str())),
     ];
-    let report: names::Names = args.ask.about("names", &query, |view| {
+    let Told { report, is_whole } = args.ask.about("names", &query, |view| {
         let Some(name) = name else { return names::all(view) };
         let source = std::net::Ipv4Addr::LOCALHOST.into();
         let lookup = names::lookup(view, name, record, namespace, source)?;
         Ok(names::of(view, lookup))
     })?;
     args.ask.output.print(&report, names::show)?;
-    Ok(verdict(report.lookup.is_none_or(|lookup| lookup.is_found)))
+    Ok(verdict(is_whole && report.lookup.is_none_or(|lookup| lookup.is_found)))
 }
 
 /// Every decision on the way; 1 if the client does not get what it asks for.
@@ -176,20 +188,25 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     }
     let text = args.target.join(" ");
     // Misspelt targets are told before anybody is asked.
-    let target: trace::Target = text.parse()?;
+    let target = target(&text)?;
     let (client, namespace) = (args.from.as_deref(), args.namespace.as_deref());
     let query = [("target", Some(text.as_str())), ("from", client), ("namespace", namespace)];
-    let report: trace::Trace = args.ask.about("trace", &query, |view| {
+    let Told { report, is_whole } = args.ask.about("trace", &query, |view| {
         trace::build(view, &target, trace::Asker { client, namespace })
     })?;
     args.ask.output.print(&report, trace::show)?;
-    Ok(verdict(report.outcome.is_served || report.outcome.verdict == "passed on"))
+    let is_served = report.outcome.is_served || report.outcome.verdict == "passed on";
+    Ok(verdict(is_whole && is_served))
+}
+
+fn target(text: &str) -> Result<trace::Target, WrongUsage> {
+    text.parse().map_err(|error: anyhow::Error| WrongUsage(exit::one_line(&error)))
 }
 
 /// Connections as they are made, until the agent or the reader ends, or the time is over.
 fn follow(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let text = (!args.target.is_empty()).then(|| args.target.join(" "));
-    text.as_deref().map(str::parse::<trace::Target>).transpose()?;
+    text.as_deref().map(target).transpose()?;
     let sample = args.sample.to_string();
     let query = [
         ("target", text.as_deref()),
@@ -230,23 +247,30 @@ fn verdict(is_good: bool) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A report, and whether it was made of everything that was named.
+struct Told<T> {
+    report: T,
+    is_whole: bool,
+}
+
 impl Ask {
     /// The report on a page of an agent, or made from files; what is wrong with these goes to
-    /// standard error.
+    /// standard error, and of a file that cannot be read the report knows nothing.
     fn about<T: serde::de::DeserializeOwned>(
         &self,
         page: &str,
         query: &[(&str, Option<&str>)],
         of_view: impl FnOnce(&View<'_>) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+    ) -> anyhow::Result<Told<T>> {
         if !self.files.given() {
-            return self.admin.ask(page, &given(query));
+            let report = self.admin.ask(page, &given(query))?;
+            return Ok(Told { report, is_whole: true });
         }
         let loaded = self.files.view()?;
         for problem in &loaded.problems {
             // Nowhere is left to report a failure of standard error to.
             drop(writeln!(io::stderr(), "fairlead: {problem}"));
         }
-        of_view(&loaded.view)
+        Ok(Told { report: of_view(&loaded.view)?, is_whole: loaded.is_whole })
     }
 }

@@ -4,11 +4,18 @@ use std::{io::Write, process::ExitCode};
 
 /// `EX_USAGE` of sysexits.h, as linkerd's proxy uses it: the configuration, not the machine, is at fault.
 const BAD_CONFIGURATION: u8 = 64;
+/// As clap ends.
+const WRONG_USAGE: u8 = 2;
 
 /// Marks an error that only a changed flag, variable or file can cure.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct BadConfiguration(pub(crate) String);
+
+/// Marks an error of words on the command line that clap cannot tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
 
 /// Writes to standard output; a closed pipe is not an error of ours.
 pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
@@ -26,8 +33,12 @@ pub(crate) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
     };
     // Nowhere is left to report a failure of standard error to.
     drop(writeln!(std::io::stderr(), "fairlead: {}", one_line(&error)));
-    if error.chain().any(<dyn std::error::Error>::is::<BadConfiguration>) {
+    let is_among = |is: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is);
+    if is_among(<dyn std::error::Error>::is::<BadConfiguration>) {
         return ExitCode::from(BAD_CONFIGURATION);
+    }
+    if is_among(<dyn std::error::Error>::is::<WrongUsage>) {
+        return ExitCode::from(WRONG_USAGE);
     }
     ExitCode::FAILURE
 }
@@ -61,8 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_configuration_is_found_below_its_context() {
+    fn whose_fault_it_is_is_found_below_its_context() {
         let error = anyhow::Error::new(BadConfiguration("port 0".into())).context("flags");
-        assert_eq!(report(Err(error)), ExitCode::from(BAD_CONFIGURATION));
+        assert_eq!(report(Err(error)), ExitCode::from(64));
+        let error = anyhow::Error::new(WrongUsage("no URL".into())).context("trace");
+        assert_eq!(report(Err(error)), ExitCode::from(2));
+        assert_eq!(report(Err(anyhow::anyhow!("no agent"))), ExitCode::from(1));
     }
 }

@@ -42,9 +42,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let warnings = Plans::of(snapshot, &node).warnings().into_iter().map(|w| w.to_string());
     let problems: Vec<String> =
         loaded.problems.iter().cloned().chain(refused).chain(warnings).collect();
-    for problem in &problems {
+    for line in loaded.foreign.iter().chain(&problems) {
         // Nowhere is left to report a failure of standard error to.
-        drop(writeln!(std::io::stderr(), "fairlead: {problem}"));
+        drop(writeln!(std::io::stderr(), "fairlead: {line}"));
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

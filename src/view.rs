@@ -133,7 +133,10 @@ pub(crate) struct Files {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) view: View<'static>,
+    /// What is not read or not served, one line each.
     pub(crate) problems: Vec<String>,
+    /// Every file could be read.
+    pub(crate) is_whole: bool,
 }
 
 impl Files {
@@ -161,7 +164,9 @@ impl Files {
         let rules = Rules { external_ips: self.external_ips, ..Rules::default() };
         let (maps, status) = PlannedMaps::plan(&snapshot, &node_name, rules, &self.service_cidr);
         let refused = snapshot.refused().values().map(ToString::to_string);
-        let problems = loaded.problems.iter().cloned().chain(refused).collect();
+        let is_whole = loaded.problems.is_empty();
+        let unread = loaded.problems.iter().chain(&loaded.foreign).cloned();
+        let problems = unread.chain(refused).collect();
         let names = Names::new(&dns, Some(&snapshot))
             .map_err(|error| BadConfiguration(error.to_string()))?;
         let proxy = Proxy { maps: Maps::Planned(maps), status, counters: None };
@@ -175,7 +180,7 @@ impl Files {
             origin: Origin::Files,
             snapshot,
         };
-        Ok(Loaded { view, problems })
+        Ok(Loaded { view, problems, is_whole })
     }
 
     fn ingress(&self) -> IngressConfig {

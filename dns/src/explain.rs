@@ -59,6 +59,17 @@ pub enum By {
     Nobody,
 }
 
+/// Why something cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadQuestion {
+    /// It is no domain name.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// No type of records is called so.
+    #[error("{0:?} is no type of records: give A, AAAA, CNAME, SRV, PTR, TXT or another")]
+    Type(String),
+}
+
 /// What a name and type are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
@@ -106,18 +117,19 @@ impl Explainer {
     /// What `source` is answered for a name (with or without its final dot) and type.
     ///
     /// # Errors
-    /// It is no name.
+    /// It is no name, or no type.
     pub fn explain(
         &self,
         name: &str,
         record: &str,
         source: IpAddr,
-    ) -> Result<Explanation, BadName> {
+    ) -> Result<Explanation, BadQuestion> {
         let mut wire = match name.trim_end_matches('.') {
             "" => WireName::root(),
             name => WireName::from_text(name)?,
         };
-        let qtype: RecordType = record.parse().unwrap_or(RecordType::A);
+        let qtype = record.to_ascii_uppercase().parse::<RecordType>();
+        let qtype = qtype.map_err(|_| BadQuestion::Type(record.to_owned()))?;
         let mut explanation = Explanation {
             name: text(&wire),
             record: qtype.to_string(),

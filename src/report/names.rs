@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use fairlead_dns::explain::{By, Explanation};
+use fairlead_dns::explain::{BadQuestion, By, Explanation};
 use fairlead_state::{
     Key, Snapshot,
     model::{Service, ServiceType},
@@ -132,7 +132,7 @@ pub(crate) fn of(view: &View<'_>, lookup: Lookup) -> Names {
 /// The walk of one name, as a pod of `namespace` makes it.
 ///
 /// # Errors
-/// It is no name.
+/// It is no name, or no type of records.
 pub(crate) fn lookup(
     view: &View<'_>,
     name: &str,
@@ -145,9 +145,10 @@ pub(crate) fn lookup(
     let known = view.names()?;
     let domain = known.domain();
     for candidate in search(name, namespace, &domain) {
-        let found = known
-            .explain(&candidate, record, source)
-            .map_err(|error| anyhow::anyhow!("{name:?} is no name: {error}"))?;
+        let found = known.explain(&candidate, record, source).map_err(|error| match error {
+            BadQuestion::Name(error) => anyhow::anyhow!("{name:?} is no name: {error}"),
+            BadQuestion::Type(_) => error.into(),
+        })?;
         asked.push(self::asked(&found));
         let goes_on = found.code == "NXDOMAIN";
         last = Some(found);

@@ -92,6 +92,14 @@ pub enum SourceError {
         /// The operating system's answer.
         source: io::Error,
     },
+    /// A file or directory that is read once cannot be read.
+    #[error("reading {}: {source}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The kernel gives no more inotify instances or watches.
     #[error(
         "--manifests {}: cannot be watched: {source}; raise fs.inotify.max_user_instances or \

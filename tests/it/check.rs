@@ -121,10 +121,70 @@ fn every_object_gets_one_verdict_with_its_reason() {
 
 #[test]
 fn what_cannot_be_read_is_one_line() {
-    let output = run(&["check", "-f", "/nonexistent/file.yaml"]);
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("/nonexistent/file.yaml") && error.lines().count() == 1, "{error}");
+    for command in ["check", "plan", "services", "routes", "names"] {
+        let output = run(&[command, "-f", "/nonexistent/file.yaml"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        let expected = "fairlead: reading /nonexistent/file.yaml: No such file or directory";
+        assert!(error.starts_with(expected) && error.lines().count() == 1, "{command}: {error}");
+    }
+}
+
+/// A Service beside a Deployment, as people keep them.
+const APP: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: app}
+spec: {clusterIP: 10.96.0.12, ports: [{port: 80}]}
+";
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: app}
+";
+
+#[test]
+fn the_status_tells_wrong_words_from_what_is_not_there() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| write(folder.path(), name, text);
+    let [all, app, route, broken] = [
+        file("all.yaml", OBJECTS),
+        file("app.yaml", APP),
+        file("route.yaml", ROUTE),
+        file("broken.yaml", "kind: ["),
+    ];
+    let deployment = "app.yaml: Deployment (apps/v1) is no kind Fairlead reads; ignored";
+    for (words, file, status, said) in [
+        ("trace web.shop", &all, 2, "give tcp, udp or sctp and HOST:PORT"),
+        ("trace tcp good.shop:http", &all, 2, "\"good.shop:http\" is no HOST:PORT"),
+        ("trace ftp://good.shop", &all, 2, "only http:// and https:// URLs are traced"),
+        ("trace tcp good.shop:80", &all, 1, ""),
+        ("routes a.example", &all, 0, ""),
+        ("routes c.example", &all, 1, "`fairlead trace http://c.example/` says why"),
+        ("services shop/none", &all, 1, "Service shop/none does not exist"),
+        ("names good.shop --type a", &all, 0, ""),
+        ("names good.shop --type FOO", &all, 1, "\"FOO\" is no type of records"),
+        ("services", &app, 0, deployment),
+        ("check", &app, 0, ""),
+        ("plan", &app, 0, deployment),
+        ("check", &route, 1, ""),
+        ("services", &broken, 1, "broken.yaml:1: "),
+        ("routes", &broken, 1, "broken.yaml:1: "),
+        ("names", &broken, 1, "broken.yaml:1: "),
+        ("plan", &broken, 1, "broken.yaml:1: "),
+        ("check", &broken, 1, ""),
+    ] {
+        let mut args: Vec<&str> = words.split(' ').collect();
+        args.extend(["-f", file.as_str()]);
+        let output = run(&args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{words}: {error}");
+        assert!(error.contains(said), "{words}: {error}");
+    }
 }
 
 #[test]

@@ -44,7 +44,11 @@ fn answers_are_those_of_the_server_with_their_origin() {
         assert_eq!((found.code, &found.by), (code, &by), "{name} {record}");
         assert_eq!(found.addresses.len(), addresses, "{name} {record}: {found:?}");
     }
-    assert!(explainer.explain("a..b", "A", CLIENT).is_err());
+    let refused = |name, record| explainer.explain(name, record, CLIENT).unwrap_err();
+    assert_eq!(refused("a..b", "A"), BadQuestion::Name(BadName::EmptyLabel));
+    assert_eq!(refused("a.b", "FOO"), BadQuestion::Type("FOO".to_owned()), "no A instead");
+    let lower = explainer.explain("web.shop.svc.cluster.local", "aaaa", CLIENT).unwrap();
+    assert_eq!(lower.record, "AAAA");
     assert_eq!(explainer.domain(), "cluster.local.");
 }
 

@@ -64,8 +64,10 @@ pub struct Directory {
 pub struct Loaded {
     /// All good objects.
     pub snapshot: Arc<Snapshot>,
-    /// Files that do not parse and kinds that are not known, one line each.
+    /// Files that do not parse, one line each.
     pub problems: Vec<String>,
+    /// Kinds of other software, one line a file and kind.
+    pub foreign: Vec<String>,
 }
 
 /// Reads files and directories once, as one cluster. An earlier path wins over a later one.
@@ -81,13 +83,13 @@ pub fn load(
     let (mut store, snapshots) = Store::new(kinds.iter().copied());
     let mut tree = Tree::new(kinds, node_name, always, true);
     for path in paths {
-        let fail = |source| SourceError::Directory { path: path.clone(), source };
+        let fail = |source| SourceError::File { path: path.clone(), source };
         let reading = tree.read(path, &BTreeSet::new(), None).map_err(fail)?;
         tree.merge(reading, |_| false);
     }
     store.apply(tree.everything());
     let snapshot = snapshots.borrow().clone().unwrap_or_default();
-    Ok(Loaded { snapshot, problems: tree.problems() })
+    Ok(Loaded { snapshot, problems: tree.problems(), foreign: tree.foreign() })
 }
 
 impl Directory {

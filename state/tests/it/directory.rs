@@ -367,9 +367,11 @@ fn a_one_time_reading_takes_files_and_directories_and_says_what_is_wrong() {
     let loaded = load(&paths, None, BTreeSet::from([kept])).unwrap();
     assert_eq!(loaded.snapshot.services().len(), 1);
     assert_eq!(loaded.snapshot.secrets().len(), 1);
-    let [bad, foreign] = &*loaded.problems else { panic!("{:?}", loaded.problems) };
+    let ([bad], [foreign]) = (&*loaded.problems, &*loaded.foreign) else { panic!("{loaded:?}") };
     assert!(bad.contains("b.yaml:1: "), "{bad}");
     assert!(foreign.ends_with("c.yaml: Deployment (apps/v1) is no kind Fairlead reads; ignored"));
     let missing = load(&[directory.path().join("nope")], None, BTreeSet::new()).unwrap_err();
-    assert!(missing.to_string().ends_with("nope: No such file or directory (os error 2)"));
+    let missing = missing.to_string();
+    assert!(missing.starts_with("reading /"), "nobody has said --manifests: {missing}");
+    assert!(missing.ends_with("nope: No such file or directory (os error 2)"), "{missing}");
 }

@@ -161,9 +161,14 @@ impl Tree {
         std::mem::take(&mut self.foreign_news)
     }
 
-    /// Everything that is wrong, one line each.
+    /// Files that are unusable, one line each.
     pub(super) fn problems(&self) -> Vec<String> {
-        self.bad.values().chain(&self.foreign).cloned().collect()
+        self.bad.values().cloned().collect()
+    }
+
+    /// Kinds of other software, one line a file and kind.
+    pub(super) fn foreign(&self) -> Vec<String> {
+        self.foreign.iter().cloned().collect()
     }
 
     fn take_failed(&mut self, failed: BTreeMap<PathBuf, String>) {
