@@ -4,6 +4,7 @@ mod admin;
 mod dns;
 mod drop_in;
 mod ingress;
+mod listen;
 mod or_none;
 mod proxy;
 mod publish;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::or_none::OrNone;
+use super::{listen, or_none::OrNone};
 use crate::logging;
 
 /// Running it.
@@ -37,7 +37,7 @@ pub(crate) struct AdminArgs {
         long,
         value_name = "ADDR",
         default_value = "0.0.0.0:10256",
-        value_parser = listen,
+        value_parser = listen::page,
         env = "FAIRLEAD_HEALTHZ_LISTEN"
     )]
     pub(crate) healthz_listen: OrNone<SocketAddr>,
@@ -46,7 +46,7 @@ pub(crate) struct AdminArgs {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:10249",
-        value_parser = listen,
+        value_parser = listen::page,
         env = "FAIRLEAD_METRICS_LISTEN"
     )]
     pub(crate) metrics_listen: OrNone<SocketAddr>,
@@ -55,7 +55,7 @@ pub(crate) struct AdminArgs {
         long,
         value_name = "ADDR",
         default_value = "127.0.0.1:10247",
-        value_parser = listen,
+        value_parser = listen::page,
         env = "FAIRLEAD_WEB_LISTEN"
     )]
     pub(crate) web_listen: OrNone<SocketAddr>,
@@ -68,10 +68,6 @@ pub(crate) struct AdminArgs {
         env = "FAIRLEAD_WEB_HOST"
     )]
     pub(crate) web_host: Vec<String>,
-}
-
-fn listen(text: &str) -> Result<OrNone<SocketAddr>, &'static str> {
-    OrNone::of(text, |text| text.parse().map_err(|_| "give ADDRESS:PORT, or \"\" for none"))
 }
 
 /// A name as browsers send it in Host, without the port.
@@ -91,16 +87,6 @@ fn web_host(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_are_at_an_address_or_nowhere() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 10249));
-        assert_eq!(listen("127.0.0.1:10249"), Ok(OrNone(Some(address))));
-        assert_eq!(listen(""), Ok(OrNone(None)));
-        for text in ["127.0.0.1", "localhost:80", ":80", " "] {
-            assert_eq!(listen(text), Err("give ADDRESS:PORT, or \"\" for none"), "{text}");
-        }
-    }
 
     #[test]
     fn a_name_for_the_page_is_what_a_browsers_host_can_be_compared_with() {

@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use super::listen;
+
 const DNS_PORT: u16 = 53;
 /// As CoreDNS' `ttl`: an hour.
 const TTL_SECONDS_MAX: i64 = 3600;
@@ -16,7 +18,7 @@ const TTL_SECONDS_MAX: i64 = 3600;
 pub(crate) struct DnsArgs {
     /// Answer on these addresses, UDP and TCP
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_DNS_LISTEN",
-          default_values = ["0.0.0.0:53", "[::]:53"])]
+          default_values = ["0.0.0.0:53", "[::]:53"], value_parser = listen::port)]
     pub(crate) dns_listen: Vec<SocketAddr>,
     /// Serve by this CoreDNS configuration; it takes the place of the flags that say what is answered
     #[arg(long, value_name = "FILE", env = "FAIRLEAD_COREFILE")]

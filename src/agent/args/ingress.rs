@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr};
 use fairlead_ingress::{Hsts, LogFormat, LogTarget};
 use ipnetwork::IpNetwork;
 
-use super::{or_none::OrNone, publish::NamespacedName};
+use super::{listen, or_none::OrNone, publish::NamespacedName};
 use crate::classes::ClassArgs;
 
 /// Ingress.
@@ -14,11 +14,11 @@ use crate::classes::ClassArgs;
 pub(crate) struct IngressArgs {
     /// Take HTTP here
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_HTTP_LISTEN",
-          default_values = ["0.0.0.0:80", "[::]:80"])]
+          default_values = ["0.0.0.0:80", "[::]:80"], value_parser = listen::port)]
     pub(crate) http_listen: Vec<SocketAddr>,
     /// Take HTTPS here
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', env = "FAIRLEAD_HTTPS_LISTEN",
-          default_values = ["0.0.0.0:443", "[::]:443"])]
+          default_values = ["0.0.0.0:443", "[::]:443"], value_parser = listen::port)]
     pub(crate) https_listen: Vec<SocketAddr>,
     #[command(flatten)]
     pub(crate) classes: ClassArgs,
