@@ -17,7 +17,7 @@ BIN := target/release/fairlead
 .PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-arm64 test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{gsub(" ", "|", $$1); printf "make %-17s %s\n", $$1, $$2}'
 
 toolchain: ## install compilers and tools that are missing
 	@tools/toolchain.sh build

@@ -26,6 +26,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn make_alone_lists_every_target() {
+    let output = run("make", &[], &[]);
+    let shown = text(&output.stdout);
+    let rows = shown.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let rows: Vec<_> = rows.filter(|row| row.first() == Some(&"make") && row.len() > 2).collect();
+    let listed: Vec<&str> = rows.iter().flat_map(|row| row[1].split('|')).collect();
+    let makefile = fs::read_to_string(Path::new(ROOT).join("Makefile")).expect("readable");
+    let targets = makefile.lines().find_map(|line| line.strip_prefix(".PHONY: "));
+    for target in targets.expect("there are some").split(' ') {
+        assert!(listed.contains(&target), "make {target}: {shown}");
+    }
+}
+
+#[test]
 fn a_machine_to_build_for_is_named_to_make_and_not_by_an_environment_for_kernels() {
     let of_kernels: &[(&str, &str)] = &[("ARCH", "x86_64")];
     for (args, env, written) in [
