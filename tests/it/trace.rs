@@ -87,7 +87,7 @@ const TLS: (&str, &str) = (
 );
 const UNCHANGED: (&str, &str) = ("metadata", "metadata");
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 22] = [
     Case {
         name: "no pod matches the selector",
         change: ("kubernetes.io/service-name: web", "kubernetes.io/service-name: other"),
@@ -150,6 +150,25 @@ const CASES: [Case; 20] = [
         text: "dropped in silence: the client waits: the client is in none of the Service's source \
                ranges",
         cure: "192.0.2.77 is in none of loadBalancerSourceRanges of Service shop/web \
+               (198.51.100.0/24): add it there, or use the ClusterIP from inside",
+    },
+    Case {
+        name: "a process of the node outside of the source ranges",
+        change: UNCHANGED,
+        ask: &["tcp", "203.0.113.9:80"],
+        verdict: "drop",
+        text: "no route to host (EHOSTUNREACH): the client is in none of the Service's source ranges",
+        cure: "the node's address is in none of loadBalancerSourceRanges of Service shop/web \
+               (198.51.100.0/24): add it there, or use the ClusterIP from inside",
+    },
+    Case {
+        name: "a pod outside of the source ranges, whose call is decided on as packets",
+        change: UNCHANGED,
+        ask: &["--from", "shop/web-a", "tcp", "203.0.113.9:80"],
+        verdict: "drop",
+        text: "dropped in silence: the client waits: the client is in none of the Service's source \
+               ranges",
+        cure: "10.244.1.5 is in none of loadBalancerSourceRanges of Service shop/web \
                (198.51.100.0/24): add it there, or use the ClusterIP from inside",
     },
     Case {

@@ -134,9 +134,16 @@ pub(super) fn connection(
         }
         Verdict::Drop(why) => {
             let (text, cure) = because(view, client, why, service.map(|s| &**s), port, target);
-            let seen = match client.is {
-                explain::Client::Outside(_) => "dropped in silence: the client waits",
-                _ => "no route to host (EHOSTUNREACH)",
+            let is_silent = match client.is {
+                explain::Client::Outside(_) => true,
+                // Its call is let through: a pod's address shows in its packets only.
+                explain::Client::Pod(_) => why == Why::SourceDenied,
+                explain::Client::Node => false,
+            };
+            let seen = if is_silent {
+                "dropped in silence: the client waits"
+            } else {
+                "no route to host (EHOSTUNREACH)"
             };
             trace.end("drop", format!("{seen}: {text}"), cure);
         }
