@@ -379,12 +379,16 @@ fn what_works_shows_the_way_with_chances() {
 
 #[test]
 fn a_question_that_makes_no_sense_is_one_line() {
-    for ask in
-        [&["tcp", "web"][..], &["icmp", "a:1"], &["ftp://a"], &["--from", "ghost", "tcp", "a:1"]]
-    {
+    for (ask, status) in [
+        (&["tcp", "web"][..], 2),
+        (&["icmp", "a:1"], 2),
+        (&["ftp://a"], 2),
+        // It may be a pod of tomorrow.
+        (&["--from", "ghost", "tcp", "a:1"], 1),
+    ] {
         let output = run(SHOP, ask);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{ask:?}");
+        assert_eq!(output.status.code(), Some(status), "{ask:?}");
         assert!(error.starts_with("fairlead: ") && error.lines().count() == 1, "{ask:?}: {error}");
     }
 }
