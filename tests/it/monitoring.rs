@@ -139,7 +139,8 @@ async fn get(port: u16, path: &str) -> std::io::Result<String> {
 #[test]
 fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
     let world = World::with_pods(2);
-    let _agent = world.agent_with(&["--count-bytes"]);
+    let agent = world.agent_with(&["--count-bytes"]);
+    agent.await_ready(&world);
     let runtime = world.runtime("node");
     let prometheus = Prometheus::start(&world);
     let page = |port: u16, path: &str| {
