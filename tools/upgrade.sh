@@ -8,11 +8,15 @@ cd "$(dirname "$0")/.."
 maps_of() { # COMMIT: names of its maps, each with the version of its layout; the commit may be older than the file
   git show "$1:ebpf/src/abi.rs" 2>/dev/null | grep -oE '"[a-z_]+_v[0-9]+"' | sort
 }
+has_later() { # NOW COMMIT: a later version of some map, which was given up again before any release
+  awk -F_v 'NR == FNR {now[$1] = $2 + 0; next} $1 in now && $2 + 0 > now[$1] {found = 1} END {exit !found}' \
+    <(echo "$1") <(maps_of "$2")
+}
 another_layout() {
   local now commit
   now=$(grep -oE '"[a-z_]+_v[0-9]+"' ebpf/src/abi.rs | sort)
   for commit in $(git log --format=%H -- ebpf/src/abi.rs); do
-    [ "$(maps_of "$commit")" = "$now" ] || { echo "$commit"; return; }
+    [ "$(maps_of "$commit")" = "$now" ] || has_later "$now" "$commit" || { echo "$commit"; return; }
   done
 }
 from=${FROM:-$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || another_layout)}

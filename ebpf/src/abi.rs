@@ -43,7 +43,9 @@ pub use settings::{
 ///
 /// The ids in frontends are those of sets, tables, ranges and counters: another layout of frontends is a
 /// new version of all of these, or programs that still run would lose what their frontends name while
-/// the new maps are filled.
+/// the new maps are filled. Connections name counters, too: their flag for it is another one then.
+///
+/// A new version of connections or openings ends all that an earlier agent's programs have translated.
 pub mod name {
     /// [`FrontendKey`](super::FrontendKey) to [`FrontendEntry`](super::FrontendEntry).
     pub const FRONTENDS: &str = "frontends_v4";

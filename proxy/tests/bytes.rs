@@ -4,10 +4,14 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     thread,
 };
 
-use fairlead_ebpf::abi::{BACKEND_LOCAL, Reason, ServiceBytes, TCP, UDP};
+use aya::maps::{HashMap, Map, MapData};
+use fairlead_ebpf::abi::{
+    BACKEND_LOCAL, CONNECTION_COUNTED, Connection, Reason, ServiceBytes, TCP, UDP, name,
+};
 use fairlead_proxy::{Kernel, KernelOptions, MapSizes};
 use support::{
     frames::Packet,
@@ -169,5 +173,60 @@ fn packets_are_counted_for_their_service_each_way_and_once() {
         let none = ServiceBytes::default();
         assert_eq!([9, 4].map(|set| bytes(&uplink.kernel, set)), [none, none]);
         assert_eq!(uplink.count(Reason::NotCounted), 0, "its connections are");
+    });
+}
+
+/// Makes what is remembered of connections as earlier versions wrote it: the backend's slot where this one
+/// has the counter. How many entries there are.
+fn with_slots(bpffs: &Path, slot: u32) -> usize {
+    let mut count = 0;
+    for name in [name::CONNECTIONS, name::OPENINGS] {
+        let data = MapData::from_pin(bpffs.join("fairlead/maps").join(name)).unwrap();
+        let mut table = HashMap::<_, [u8; 40], [u8; 36]>::try_from(Map::LruHashMap(data)).unwrap();
+        let entries: Vec<_> = table.iter().map_while(Result::ok).collect();
+        for (key, value) in entries {
+            let entry: Connection = bytemuck::pod_read_unaligned(&value);
+            let state = entry.state & !CONNECTION_COUNTED;
+            let earlier = Connection { counter_id: slot, state, ..entry };
+            let earlier: [u8; 36] = bytemuck::bytes_of(&earlier).try_into().unwrap();
+            table.insert(key, earlier, 0).unwrap();
+            count += 1;
+        }
+    }
+    count
+}
+
+/// With maps of another name for a word that nobody had read, an upgrade ended every connection that came from
+/// outside.
+#[test]
+fn connections_of_an_earlier_version_go_on_and_are_counted_for_nobody() {
+    let name = "connections_of_an_earlier_version_go_on_and_are_counted_for_nobody";
+    world(name, |world| {
+        let mut uplink = Uplink::new(&counting(world));
+        // Of as many Services as bytes are counted of, so that each slot would be one of them.
+        for set in 1..8u16 {
+            uplink.put(
+                node_port(true, 30080 + set, TCP),
+                set.into(),
+                &["10.244.1.5:80"],
+                BACKEND_LOCAL,
+            );
+        }
+        let first = Packet::first(TCP, "203.0.113.9:40000", "192.168.0.2:30081");
+        let there_and_back = |packet: &Packet| {
+            let inside = uplink.pass(IN, packet);
+            assert_eq!(inside.to, at("10.244.1.5:80"));
+            let back = uplink.pass(OUT, &inside.reply());
+            assert_eq!((back.from, back.to), (packet.to, packet.from));
+        };
+        there_and_back(&first);
+        let counted = || [1, 2, 3, 4, 5, 6, 7].map(|set| bytes(&uplink.kernel, set));
+        let before = counted();
+        assert_ne!(before[0], ServiceBytes::default(), "this version's are counted");
+        for slot in 0..8 {
+            assert_eq!(with_slots(&world.bpffs, slot), 2);
+            there_and_back(&first.later());
+            assert_eq!(counted(), before, "slot {slot}");
+        }
     });
 }
