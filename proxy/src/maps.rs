@@ -1,6 +1,9 @@
 //! Where the service maps are kept.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use fairlead_ebpf::abi::{Reason, ServiceBytes};
 
@@ -83,4 +86,6 @@ pub trait Maps {
     /// Counters by counter id, summed over CPUs; also those of services that are no more, until their
     /// ids are given free. None of services to which nothing has happened.
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError>;
+    /// Counter ids by which open connections are counted, whether their service is still there or not.
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError>;
 }

@@ -159,8 +159,8 @@ impl<M: Maps> Synchroniser<M> {
     }
 
     /// Compares the maps with what was written, and repairs what is not as it was written. Counter ids
-    /// that no frontend has named since the comparison before are given free. Whatever program met one
-    /// by then has ended, if there are seconds between: programs do not sleep.
+    /// that no frontend and no open connection has named since the comparison before are given free.
+    /// Whatever program met one by then has ended, if there are seconds between: programs do not sleep.
     pub fn verify(&mut self) -> Report {
         let Some(expected) = &self.actual else { return self.settle() };
         let mut check = Check::new(expected);
@@ -182,13 +182,16 @@ impl<M: Maps> Synchroniser<M> {
     }
 
     /// Gives counter ids free, if the maps are as they were written: else it is not known which ids
-    /// their frontends name.
+    /// their frontends name. A connection names its id for as long as it is open, longer than its service
+    /// may be there.
     fn free_ids(&mut self, drift: usize) -> Result<(), MapError> {
         let Some(actual) = self.actual.as_ref().filter(|_| drift == 0) else { return Ok(()) };
         if !self.owners.has_resting() {
             return Ok(());
         }
-        let named = actual.frontends().values().map(|value| value.counter_id).collect();
+        let mut named: FastSet<u32> =
+            actual.frontends().values().map(|value| value.counter_id).collect();
+        named.extend(self.maps.named_by_connections()?);
         let rested = self.owners.rested(&named);
         if !rested.is_empty() {
             self.maps.apply(&Step::ClearCounters(rested.clone()))?;

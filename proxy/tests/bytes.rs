@@ -12,7 +12,7 @@ use aya::maps::{HashMap, Map, MapData};
 use fairlead_ebpf::abi::{
     BACKEND_LOCAL, CONNECTION_COUNTED, Connection, Reason, ServiceBytes, TCP, UDP, name,
 };
-use fairlead_proxy::{Kernel, KernelOptions, MapSizes};
+use fairlead_proxy::{Kernel, KernelOptions, MapSizes, maps::Maps as _};
 use support::{
     frames::Packet,
     services::{frontend, node_port, put},
@@ -223,10 +223,13 @@ fn connections_of_an_earlier_version_go_on_and_are_counted_for_nobody() {
         let counted = || [1, 2, 3, 4, 5, 6, 7].map(|set| bytes(&uplink.kernel, set));
         let before = counted();
         assert_ne!(before[0], ServiceBytes::default(), "this version's are counted");
+        let is_named = || uplink.maps.named_by_connections().unwrap().contains(&1);
+        assert!(is_named(), "and their id is given to no other Service meanwhile");
         for slot in 0..8 {
             assert_eq!(with_slots(&world.bpffs, slot), 2);
             there_and_back(&first.later());
             assert_eq!(counted(), before, "slot {slot}");
+            assert!(!is_named(), "slot {slot}");
         }
     });
 }

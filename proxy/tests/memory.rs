@@ -6,7 +6,10 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fairlead_proxy::{
     delta::Step,
@@ -58,6 +61,10 @@ impl Maps for Elsewhere {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         Ok(BTreeMap::new())
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        Ok(BTreeSet::new())
     }
 }
 

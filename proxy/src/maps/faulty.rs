@@ -1,6 +1,10 @@
 //! Maps that fail: at random, in the middle of a step, and for good.
 
-use std::{cell::Cell, collections::BTreeMap, io};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use fairlead_ebpf::select;
 
@@ -109,6 +113,13 @@ impl<M: Maps> Maps for FaultyMaps<M> {
             return Err(self.fault("counters"));
         }
         self.inner.counters()
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        if self.is_fault_due() {
+            return Err(self.fault("connections"));
+        }
+        self.inner.named_by_connections()
     }
 }
 

@@ -8,11 +8,14 @@ pub(crate) use self::{
     pinned::open as open_map,
 };
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, SETTINGS_INDEX,
-    Settings, SourceRangeKey,
+    Backend, BackendKey, Connection, FrontendEntry, FrontendKey, MaglevKey, MaglevPart,
+    SETTINGS_INDEX, Settings, SourceRangeKey, Tuple,
 };
 
 use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
@@ -32,6 +35,7 @@ pub struct KernelMaps {
     source_ranges: Table<SourceRangeKey, u32>,
     counters: Counters,
     settings: Table<u32, Settings>,
+    connections: [Table<Tuple, Connection>; 2],
     sizes: MapSizes,
 }
 
@@ -44,6 +48,7 @@ impl KernelMaps {
             source_ranges: tables.source_ranges.try_clone()?,
             counters: tables.counters.try_clone()?,
             settings: tables.settings.try_clone()?,
+            connections: [tables.connections.try_clone()?, tables.openings.try_clone()?],
             sizes: tables.sizes,
         })
     }
@@ -105,6 +110,17 @@ impl Maps for KernelMaps {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.counters.up_to(u32::MAX).map_err(|error| self.failed("counters", error))
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        let mut ids = BTreeSet::new();
+        for table in &self.connections {
+            let read = table.each(|_, connection| {
+                ids.insert(connection.counted_for());
+            });
+            read.map_err(|error| self.failed("connections", error))?;
+        }
+        Ok(ids)
     }
 }
 

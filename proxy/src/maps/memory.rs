@@ -1,6 +1,6 @@
 //! Maps without a kernel, for plans, tests and measurements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
 use crate::{delta::Step, image::Image};
@@ -10,6 +10,7 @@ use crate::{delta::Step, image::Image};
 pub struct MemoryMaps {
     image: Image,
     counters: BTreeMap<u32, ServiceCounts>,
+    connections: BTreeSet<u32>,
     capacities: Capacities,
 }
 
@@ -28,7 +29,8 @@ impl Default for MemoryMaps {
 impl MemoryMaps {
     /// Empty maps.
     pub fn new(capacities: Capacities) -> Self {
-        Self { image: Image::default(), counters: BTreeMap::new(), capacities }
+        let (counters, connections) = (BTreeMap::new(), BTreeSet::new());
+        Self { image: Image::default(), counters, connections, capacities }
     }
 
     /// What they hold.
@@ -44,6 +46,11 @@ impl MemoryMaps {
     /// The counters, to be changed as programs would.
     pub fn counters_mut(&mut self) -> &mut BTreeMap<u32, ServiceCounts> {
         &mut self.counters
+    }
+
+    /// The counter ids that open connections name, to be changed as programs would.
+    pub fn connections_mut(&mut self) -> &mut BTreeSet<u32> {
+        &mut self.connections
     }
 }
 
@@ -81,6 +88,10 @@ impl Maps for MemoryMaps {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         Ok(self.counters.clone())
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        Ok(self.connections.clone())
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Owners {
     by_id: OrdMap<u32, Key>,
     /// Ids of an earlier start that nobody has claimed yet.
     found: FastSet<u32>,
-    /// Ids of services that are gone, and whether a comparison of the maps has found no frontend that
-    /// names them.
+    /// Ids of services that are gone, and whether a comparison of the maps has found no frontend and no
+    /// connection that names them.
     resting: FastMap<u32, bool>,
     /// Ids below `next` that rested.
     free: BTreeSet<u32>,
@@ -149,8 +149,8 @@ impl Owners {
         !self.resting.is_empty()
     }
 
-    /// The maps were compared, and their frontends name these ids. Returns ids that were not named at the
-    /// comparison before either: their counters are nobody's.
+    /// The maps were compared, and their frontends and connections name these ids. Returns ids that were
+    /// not named at the comparison before either: their counters are nobody's.
     pub(super) fn rested(&mut self, named: &FastSet<u32>) -> Vec<u32> {
         let mut rested = Vec::new();
         for (id, was_unnamed) in &mut self.resting {

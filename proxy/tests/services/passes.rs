@@ -1,6 +1,9 @@
 //! What one pass of the synchroniser writes, keeps and reports.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fairlead_ebpf::abi::Reason;
 use fairlead_proxy::{
@@ -59,6 +62,10 @@ impl Maps for Noted {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        self.maps.named_by_connections()
     }
 }
 
@@ -170,6 +177,27 @@ fn an_id_is_given_again_when_it_has_rested_and_begins_with_zero() {
         .collect();
     let expected = [("b", 7), ("c", 0), ("d", 0), ("e", 0)].map(|(name, n)| (name.to_owned(), n));
     assert_eq!(counters, expected.into());
+}
+
+/// A connection from outside outlives its Service. Its bytes would be those of the next one with this id.
+#[test]
+fn an_id_rests_for_as_long_as_a_connection_is_counted_by_it() {
+    let mut cluster = Cluster::new();
+    let mut sync = Synchroniser::new(MemoryMaps::default(), NODE);
+    sync.reconcile(&cluster.apply([put_service(service("a", "10.96.0.1"))]));
+    let a = sync.status().counter_owners.keys().copied().next().unwrap();
+    let counted = ServiceCounts { selected: 7, ..ServiceCounts::default() };
+    sync.maps_mut().counters_mut().insert(a, counted);
+    sync.maps_mut().connections_mut().insert(a);
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "a")]));
+    let comparisons = [(true, true), (true, true), (true, true), (false, true), (false, false)];
+    for (step, (is_open, is_kept)) in comparisons.into_iter().enumerate() {
+        if !is_open {
+            sync.maps_mut().connections_mut().clear();
+        }
+        assert_eq!(sync.verify().error, None);
+        assert_eq!(sync.maps().counters().unwrap().contains_key(&a), is_kept, "{step}");
+    }
 }
 
 #[test]
@@ -319,6 +347,10 @@ impl Maps for Picky {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        self.maps.named_by_connections()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loop around the synchroniser.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -51,6 +51,10 @@ impl Maps for Shared {
 
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.with(|maps| maps.counters())
+    }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        self.with(|maps| maps.named_by_connections())
     }
 }
 

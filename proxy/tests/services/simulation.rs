@@ -102,6 +102,10 @@ impl Maps for Watched {
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         self.maps.counters()
     }
+
+    fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+        self.maps.named_by_connections()
+    }
 }
 
 /// One life of a node.

@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::MapData;
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, RefusalKey,
-    ServiceBytes, ServiceCounters, Settings, SourceRangeKey, name,
+    Backend, BackendKey, Connection, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, RefusalKey,
+    ServiceBytes, ServiceCounters, Settings, SourceRangeKey, Tuple, name,
 };
 
 use super::{Counters, KernelMaps};
@@ -38,6 +38,8 @@ impl KernelMaps {
         let (refusals, _) = open::<RefusalKey, u64>(&maps.join(name::REFUSALS))?;
         let (ranges, _) = open::<SourceRangeKey, u32>(&maps.join(name::SOURCE_RANGES))?;
         let (settings, _) = open::<u32, Settings>(&maps.join(name::SETTINGS))?;
+        let (settled, _) = open::<Tuple, Connection>(&maps.join(name::CONNECTIONS))?;
+        let (openings, _) = open::<Tuple, Connection>(&maps.join(name::OPENINGS))?;
         let cpus =
             possible_cpus().map_err(|error| KernelError::system(Step::ReadCounters, error))?;
         let refusals = PerCpuTable::new(refusals, cpus as usize);
@@ -51,6 +53,7 @@ impl KernelMaps {
             source_ranges: Table::new(ranges),
             counters,
             settings: Table::new(settings),
+            connections: [Table::new(settled), Table::new(openings)],
             sizes: MapSizes {
                 frontends: frontends_max,
                 backends: backends_max,
