@@ -6,19 +6,19 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 use bytemuck::Zeroable as _;
-use fairlead_ebpf::abi::{Settings, TCP};
+use fairlead_ebpf::abi::{Settings, TCP, UDP};
 use fairlead_proxy::{Devices, Kernel, KernelOptions, node};
 use fairlead_state::Store;
 use socket2::{Domain, Socket, Type};
 use support::{
-    services::{address, node_port, put, unspecified},
-    world::{Pod, load_rules, world},
+    services::{address, frontend, node_port, put, serve, unspecified},
+    world::{Pod, load_rules, run, world},
 };
 
 mod support {
@@ -147,6 +147,82 @@ fn a_new_connection_never_gets_the_port_of_one_that_kube_proxy_has_begun() {
             }
             assert_eq!(seen(&new).ip(), given.ip(), "nor is the newcomer disturbed");
         }
+        let drops = kernel.drops().unwrap();
+        assert!(drops.values().all(|count| *count == 0), "{drops:?}");
+    });
+}
+
+/// What kube-proxy's rules do with the ClusterIP of name servers. Beside it a network plugin translates what
+/// leaves the cluster, and goes on doing so.
+fn translate_questions(family: &str, service: SocketAddr, server: SocketAddr) {
+    let (ip, port) = (service.ip(), service.port());
+    load_rules(&format!(
+        "table {family} kube-proxy {{
+            chain prerouting {{
+                type nat hook prerouting priority dstnat;
+                {family} daddr {ip} udp dport {port} dnat to {server}
+            }}
+        }}
+        table {family} plugin {{
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                oifname \"elsewhere\" masquerade
+            }}
+        }}"
+    ));
+}
+
+/// Connected, as resolvers' sockets are: it hears nobody but whom it asks.
+fn resolver(from: u16, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((unspecified(to.ip()), from)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
+fn assert_answered(socket: &UdpSocket, when: &str) {
+    let (from, to) = (socket.local_addr().unwrap(), socket.peer_addr().unwrap());
+    socket.send(b"?").unwrap();
+    assert!(socket.recv(&mut [0; 16]).is_ok(), "{when}: {from} asks {to} in vain");
+}
+
+/// To netfilter a question is another flow than the one before from the same port: that went to the Service,
+/// this goes to its endpoint, and replies to both look alike.
+#[test]
+fn questions_from_ports_that_kube_proxy_knows_are_answered_before_and_after_its_rules_go() {
+    let test =
+        "questions_from_ports_that_kube_proxy_knows_are_answered_before_and_after_its_rules_go";
+    world(test, |world| {
+        let [client, backend] = [1, 2].map(|number| world.pod(number));
+        world.forward();
+        let services = [("ip", true, "10.96.0.10:53"), ("ip6", false, "[fd00:96::10]:53")];
+        let kernel = Kernel::open(&world.options()).unwrap();
+        let mut maps = kernel.maps().unwrap();
+        let begun = services.map(|(family, is_ipv4, service)| {
+            let ip = backend.own_address(is_ipv4);
+            let server = backend.inside(|| serve(UDP, ip, "an answer"));
+            let to: SocketAddr = service.parse().unwrap();
+            translate_questions(family, to, server);
+            let set = if is_ipv4 { 1 } else { 2 };
+            put(&mut maps, frontend(service, UDP), set, &[(server, 0)]);
+            let [kept, closed] = [5001, 5002].map(|port| client.inside(|| resolver(port, to)));
+            [&kept, &closed].into_iter().for_each(|socket| assert_answered(socket, "kube-proxy"));
+            (to, kept)
+        });
+
+        let (_store, snapshots) = Store::new([]);
+        node::prepare(&kernel, &snapshots, "node").unwrap();
+        kernel.attach().unwrap();
+        let all = begun.map(|(to, kept)| {
+            let [again, new] = [5002, 5003].map(|port| client.inside(|| resolver(port, to)));
+            [kept, again, new]
+        });
+        let ask = |when| all.iter().flatten().for_each(|socket| assert_answered(socket, when));
+        ask("both");
+        for family in ["ip", "ip6"] {
+            run(&format!("nft delete table {family} kube-proxy"));
+        }
+        ask("Fairlead alone");
         let drops = kernel.drops().unwrap();
         assert!(drops.values().all(|count| *count == 0), "{drops:?}");
     });
