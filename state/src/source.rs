@@ -3,6 +3,7 @@
 pub mod directory;
 mod health;
 pub mod kubernetes;
+mod referred;
 
 use std::{
     collections::BTreeSet, future::Future, io, panic::resume_unwind, path::PathBuf, sync::Arc,

@@ -26,9 +26,9 @@ use self::{
     outage::Outage,
     referenced::Referenced,
     reflector::Reflector,
-    targets::{References, WholeKind},
+    targets::{Published, WholeKind},
 };
-use super::{Closed, Sink, Source, SourceError};
+use super::{Closed, Sink, Source, SourceError, referred::References};
 use crate::{
     model::{Kind, Name, ObjectRef},
     write::Writer,
@@ -112,8 +112,9 @@ impl Source for Kubernetes {
         let whole = |kind: &Kind| !matches!(kind, Kind::Secret | Kind::ConfigMap);
         // Without Ingresses nothing but these is ever referred to.
         let known = !sink.wanted().contains(&Kind::Ingress);
-        let (references, wanted) = watch::channel(known.then(|| self.always.clone()));
-        let mut references = Some(References::new(self.always, references));
+        let references = References::new(self.always);
+        let (publisher, wanted) = watch::channel(known.then(|| references.all().clone()));
+        let mut references = Some(Published::new(references, publisher));
         for kind in sink.wanted().iter().copied().filter(whole) {
             let query = Query::whole_kind(kind, self.pods_of.as_deref());
             let references = references.take_if(|_| kind == Kind::Ingress);

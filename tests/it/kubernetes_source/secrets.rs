@@ -39,6 +39,32 @@ async fn secrets_are_read_one_by_one_and_only_while_something_refers_to_them() {
 }
 
 #[tokio::test]
+async fn a_secret_of_two_ingresses_is_followed_by_one_watch_until_neither_names_it() {
+    let server = ApiServer::start().await;
+    server.put_all([ingress("i", "shared"), ingress("j", "shared"), secret("shared", "one")]);
+    let mut followed = Followed::start(&server, [Kind::Ingress, Kind::Secret]).await;
+    followed.until("in sync", |s| secret_text(s, "shared").is_some()).await;
+    let asked = || {
+        let requests = server.requests();
+        let of_secrets = requests.paths.iter().filter(|(path, _)| path.ends_with("/secrets"));
+        of_secrets.map(|(_, times)| times).sum::<usize>()
+    };
+    server.put(ingress("j", "own"));
+    server.put(secret("own", "one"));
+    let snapshot = followed.until("another's", |s| secret_text(s, "own").is_some()).await;
+    assert!(secret_text(&snapshot, "shared").is_some(), "the other still names it");
+    server.put(ingress("j", "shared"));
+    followed.until("only the shared one", |s| s.secrets().len() == 1).await;
+    server.delete("Ingress", "default", "i");
+    server.put(secret("shared", "two"));
+    let is_renewed = |s: &Snapshot| secret_text(s, "shared").as_deref() == Some("two");
+    followed.until("renewed, for the one that is left", is_renewed).await;
+    assert_eq!(asked(), 2, "one watch of each");
+    server.delete("Ingress", "default", "j");
+    followed.until("nobody names it", |s| s.secrets().is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_secret_that_does_not_exist_holds_nothing_up() {
     let server = ApiServer::start().await;
     server.put(ingress("i", "missing"));

@@ -9,8 +9,11 @@ use std::{
 use super::file::Claim;
 use crate::{
     change::{Change, Refusal},
-    model::{Key, Kind, Name, Object, ObjectRef},
-    source::references,
+    model::{Kind, Name, Object, ObjectRef},
+    source::{
+        references,
+        referred::{References, differing},
+    },
 };
 
 /// Every claim of every file. The first by path, then by place in the file, is the one in force.
@@ -18,13 +21,10 @@ use crate::{
 pub(super) struct Catalog {
     wanted: BTreeSet<Kind>,
     node_name: Option<Name>,
-    always: BTreeSet<ObjectRef>,
     /// In the order of path and place: nearly always one, so no tree.
     claims: BTreeMap<ObjectRef, Vec<Claimed>>,
     files: BTreeMap<Arc<Path>, Vec<ObjectRef>>,
-    /// What each Ingress refers to, and all of it.
-    references_of: BTreeMap<Key, BTreeSet<ObjectRef>>,
-    referenced: BTreeSet<ObjectRef>,
+    references: References,
     touched: BTreeSet<ObjectRef>,
 }
 
@@ -45,11 +45,9 @@ impl Catalog {
         Self {
             wanted,
             node_name,
-            referenced: always.clone(),
-            always,
             claims: BTreeMap::new(),
             files: BTreeMap::new(),
-            references_of: BTreeMap::new(),
+            references: References::new(always),
             touched: BTreeSet::new(),
         }
     }
@@ -118,20 +116,19 @@ impl Catalog {
         if ingresses.is_empty() {
             return;
         }
+        let before = self.references.all().clone();
         for ingress in ingresses {
             let first = self.claims.get(&ingress).and_then(|claimed| claimed.first());
             match first.map(|first| &first.claim) {
-                None => drop(self.references_of.remove(&ingress.key)),
+                None => self.references.remove(&ingress.key),
                 Some(Claim { verdict: Ok(Some(Object::Ingress(good))), .. }) => {
-                    self.references_of.insert(ingress.key, references(good));
+                    self.references.set(&ingress.key, references(good));
                 }
                 // Its last good version stays in force, and so does what it needs.
                 Some(_) => {}
             }
         }
-        let all = self.references_of.values().flatten().chain(&self.always).cloned().collect();
-        let before = std::mem::replace(&mut self.referenced, all);
-        self.touched.extend(before.symmetric_difference(&self.referenced).cloned());
+        self.touched.extend(differing(&before, self.references.all()).cloned());
     }
 
     fn resolve(&self, object: &ObjectRef) -> Vec<Change> {
@@ -139,8 +136,10 @@ impl Catalog {
         if !self.wanted.contains(&object.kind) {
             return Vec::new();
         }
-        let claimed =
-            self.claims.get(object).filter(|_| !by_reference || self.referenced.contains(object));
+        let claimed = self
+            .claims
+            .get(object)
+            .filter(|_| !by_reference || self.references.all().contains_key(object));
         let mut claims = claimed.into_iter().flatten().map(|claimed| &claimed.claim);
         let Some(first) = claims.next() else {
             return vec![Change::Delete(object.clone())];

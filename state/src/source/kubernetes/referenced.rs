@@ -23,6 +23,7 @@ use super::{
 use crate::{
     change::{Change, Refusal},
     model::{Kind, Object, ObjectRef},
+    source::referred::{Referred, differing},
 };
 
 /// Answers between the watches and this; a watch that is faster waits.
@@ -36,8 +37,10 @@ pub(super) struct Referenced {
     sink: Sink,
     kinds: BTreeSet<Kind>,
     followed: BTreeMap<ObjectRef, Followed>,
-    /// The references are known.
-    known: bool,
+    /// Those whose watch has not said anything; kept until the kinds are complete.
+    unanswered: BTreeSet<ObjectRef>,
+    /// What is referred to, as seen last; `None` until it is known.
+    wanted: Option<Referred>,
     /// The kinds were complete once: from then on each answer goes straight on.
     complete: bool,
     tasks: JoinSet<Closed>,
@@ -74,17 +77,15 @@ impl Referenced {
             sink,
             kinds,
             followed: BTreeMap::new(),
-            known: false,
+            unanswered: BTreeSet::new(),
+            wanted: None,
             complete: false,
             tasks: JoinSet::new(),
         }
     }
 
     /// Runs until nobody takes changes, or until the references end with who publishes them.
-    pub(super) async fn run(
-        mut self,
-        mut references: watch::Receiver<Option<BTreeSet<ObjectRef>>>,
-    ) -> Closed {
+    pub(super) async fn run(mut self, mut references: watch::Receiver<Option<Referred>>) -> Closed {
         let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
         references.mark_changed();
         // Without Ingresses the references never change: nobody is left to publish them.
@@ -105,28 +106,20 @@ impl Referenced {
         }
     }
 
+    /// Costs what changed: Ingresses come and go one by one, and may be many.
     async fn retarget(
         &mut self,
-        wanted: Option<BTreeSet<ObjectRef>>,
+        wanted: Option<Referred>,
         answers: &mpsc::Sender<Change>,
     ) -> Result<(), Closed> {
         let Some(wanted) = wanted else { return Ok(()) };
-        self.known = true;
-        let gone: Vec<ObjectRef> =
-            self.followed.keys().filter(|object| !wanted.contains(object)).cloned().collect();
+        let before = self.wanted.replace(wanted.clone()).unwrap_or_default();
         let mut changes = Vec::new();
-        for object in gone {
-            if let Some(followed) = self.followed.remove(&object) {
-                followed.task.abort();
-            }
-            let subject = object.to_string();
-            self.sink.problem(&subject, None);
-            self.outage.forget(&subject);
-            changes.push(Change::Delete(object));
-        }
-        for object in wanted {
-            if self.kinds.contains(&object.kind) && !self.followed.contains_key(&object) {
-                self.begin(object, answers.clone());
+        for object in differing(&before, &wanted) {
+            if !wanted.contains_key(object) {
+                changes.extend(self.end(object));
+            } else if self.kinds.contains(&object.kind) {
+                self.begin(object.clone(), answers.clone());
             }
         }
         if self.complete {
@@ -146,22 +139,36 @@ impl Referenced {
             answers,
         };
         let task = self.tasks.spawn(Reflector::new(self.api.clone(), query, target).run());
+        if !self.complete {
+            self.unanswered.insert(object.clone());
+        }
         self.followed.insert(object, Followed { task, answer: None });
     }
 
+    /// `None`: it is of a kind that is not followed.
+    fn end(&mut self, object: &ObjectRef) -> Option<Change> {
+        self.followed.remove(object)?.task.abort();
+        self.unanswered.remove(object);
+        let subject = object.to_string();
+        self.sink.problem(&subject, None);
+        self.outage.forget(&subject);
+        Some(Change::Delete(object.clone()))
+    }
+
     async fn take(&mut self, answer: Change) -> Result<(), Closed> {
-        let followed = subject(&answer).and_then(|object| self.followed.get_mut(&object));
+        let Some(object) = subject(&answer) else { return Ok(()) };
         // The last word of a watch that has been given up.
-        let Some(followed) = followed else { return Ok(()) };
+        let Some(followed) = self.followed.get_mut(&object) else { return Ok(()) };
         if self.complete {
             return self.sink.send(vec![answer]).await;
         }
         followed.answer = Some(answer);
+        self.unanswered.remove(&object);
         self.complete_if_all_answered().await
     }
 
     async fn complete_if_all_answered(&mut self) -> Result<(), Closed> {
-        if !self.known || self.followed.values().any(|followed| followed.answer.is_none()) {
+        if self.wanted.is_none() || !self.unanswered.is_empty() {
             return Ok(());
         }
         self.complete = true;

@@ -1,18 +1,18 @@
 //! Where a list-and-watch puts what it learns: a whole kind goes straight to the store.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
 
 use super::{Closed, Sink, api::ApiError, outage::Outage, reflector::Target};
 use crate::{
     change::{Change, Refusal},
-    model::{Key, Kind, Object, ObjectRef},
+    model::{Key, Kind, Object},
     snapshot::Snapshot,
-    source::references,
+    source::{
+        references,
+        referred::{References, Referred, differing},
+    },
 };
 
 /// All objects of one kind.
@@ -21,16 +21,15 @@ pub(super) struct WholeKind {
     kind: Kind,
     sink: Sink,
     outage: Arc<Outage>,
-    references: Option<References>,
+    references: Option<Published>,
     is_listed: bool,
 }
 
 /// What the Ingresses refer to, kept up to date for [`super::referenced`].
 #[derive(Debug)]
-pub(super) struct References {
-    of: BTreeMap<Key, BTreeSet<ObjectRef>>,
-    always: BTreeSet<ObjectRef>,
-    publisher: watch::Sender<Option<BTreeSet<ObjectRef>>>,
+pub(super) struct Published {
+    references: References,
+    publisher: watch::Sender<Option<Referred>>,
 }
 
 impl WholeKind {
@@ -38,7 +37,7 @@ impl WholeKind {
         kind: Kind,
         sink: Sink,
         outage: Arc<Outage>,
-        references: Option<References>,
+        references: Option<Published>,
     ) -> Self {
         Self { kind, sink, outage, references, is_listed: false }
     }
@@ -84,18 +83,17 @@ impl Target for WholeKind {
     }
 }
 
-impl References {
-    pub(super) fn new(
-        always: BTreeSet<ObjectRef>,
-        publisher: watch::Sender<Option<BTreeSet<ObjectRef>>>,
-    ) -> Self {
-        Self { of: BTreeMap::new(), always, publisher }
+impl Published {
+    pub(super) fn new(references: References, publisher: watch::Sender<Option<Referred>>) -> Self {
+        Self { references, publisher }
     }
 
     fn replace(&mut self, objects: &[Object], refused: &[Refusal]) {
         // The last good version of a refused Ingress stays in force, and so does what it needs.
-        let kept: BTreeSet<&Key> = refused.iter().map(|refusal| &refusal.object.key).collect();
-        self.of.retain(|key, _| kept.contains(key));
+        let listed = objects.iter().map(Object::key);
+        let kept: BTreeSet<&Key> =
+            listed.chain(refused.iter().map(|refusal| &refusal.object.key)).collect();
+        self.references.retain(|key| kept.contains(key));
         objects.iter().for_each(|object| self.take(object));
         self.publish();
     }
@@ -104,7 +102,7 @@ impl References {
         for change in changes {
             match change {
                 Change::Upsert(object) => self.take(object),
-                Change::Delete(object) => drop(self.of.remove(&object.key)),
+                Change::Delete(object) => self.references.remove(&object.key),
                 Change::Refuse(_) | Change::Replace { .. } => {}
             }
         }
@@ -113,15 +111,16 @@ impl References {
 
     fn take(&mut self, object: &Object) {
         if let Object::Ingress(ingress) = object {
-            self.of.insert(ingress.key.clone(), references(ingress));
+            self.references.set(&ingress.key, references(ingress));
         }
     }
 
     fn publish(&self) {
-        let all = self.of.values().flatten().chain(&self.always).cloned().collect();
+        let all = self.references.all();
         self.publisher.send_if_modified(|published| {
-            let changed = published.as_ref() != Some(&all);
-            *published = Some(all);
+            let is_new = |known: &Referred| differing(known, all).next().is_some();
+            let changed = published.as_ref().is_none_or(is_new);
+            *published = Some(all.clone());
             changed
         });
     }
