@@ -230,3 +230,6 @@ impl fmt::Debug for Tracked {
         f.debug_struct("Tracked").field("users", &self.users).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
