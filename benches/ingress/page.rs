@@ -16,7 +16,7 @@ and `pingora-minimal` in blocks; Caddy's is its JSON. `cpu_us_tls_handshake`: a 
 connections, from when each request was due.
 
 `ingress_ms`, `endpoints_ms`: from the moment the API server sends a changed Ingress or EndpointSlice to the end of the first answer that follows it; `_tls`: with a certificate for \
-each host. nginx and HAProxy are told as Ingress controllers tell them: the whole file is written, tested (`config_test_ms`), and taken by reload (`reload_ms`: from the signal to the first answer that follows); \
+each host, of a Secret that the agent watches by itself: the list/watch server wakes the watches of what changed, as an API server does. nginx and HAProxy are told as Ingress controllers tell them: the whole file is written, tested (`config_test_ms`), and taken by reload (`reload_ms`: from the signal to the first answer that follows); \
 `ingress_ms` is all of that. ingress-nginx takes endpoints without a reload, by Lua that Debian's nginx does not have. `memory_*`: before, during (the most there was) and after these changes, without the process that tests; `memory_growth` is during over before. `churn_*`: changes at 10 a second (1,000 to the agent; 200 to nginx and HAProxy, \
 which reload at most every 3.3 s as ingress-nginx does, and leave a \
 process behind each time for as long as its WebSockets live, at most 240 s) under 5,000 requests a second and 50 WebSockets; that a connection ends between two requests is no failure.";
