@@ -174,10 +174,15 @@ fn translate_questions(family: &str, service: SocketAddr, server: SocketAddr) {
 
 /// Connected, as resolvers' sockets are: it hears nobody but whom it asks.
 fn resolver(from: u16, to: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((unspecified(to.ip()), from)).unwrap();
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).unwrap();
+    if to.is_ipv6() {
+        // IPv4 has the same ports for itself.
+        socket.set_only_v6(true).unwrap();
+    }
+    socket.bind(&SocketAddr::new(unspecified(to.ip()), from).into()).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.connect(to).unwrap();
-    socket
+    socket.connect(&to.into()).unwrap();
+    socket.into()
 }
 
 fn assert_answered(socket: &UdpSocket, when: &str) {
