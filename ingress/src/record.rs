@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::{
     access_log::Written,
     config::IngressConfig,
-    routes::Route,
+    routes::{InFlight, Route},
     series::{Asked, Sample, method_slot},
     serve::Client,
     traces::{Finished, Place, Span},
@@ -56,6 +56,8 @@ pub(crate) struct Record {
     answered: Cell<Option<Instant>>,
     /// `None`: the request is not traced.
     span: RefCell<Option<Box<Span>>>,
+    /// At the endpoint that was asked last; `None`: that decides nothing there.
+    in_flight: RefCell<Option<InFlight>>,
     /// All that were asked, nearly always one; none without a log or a trace.
     pub(crate) attempts: RefCell<SmallVec<[Attempt; 1]>>,
     /// The rule that decides; none of those that no rule did.
@@ -104,6 +106,7 @@ impl Record {
             connect: Cell::new(Duration::ZERO),
             answered: Cell::new(None),
             span: RefCell::default(),
+            in_flight: RefCell::default(),
             attempts: RefCell::default(),
             route: OnceCell::new(),
             is_canary: Cell::new(false),
@@ -144,6 +147,11 @@ impl Record {
         }
     }
 
+    /// It is busy with it until it is given up or the request is over.
+    pub(crate) fn is_in_flight(&self, in_flight: InFlight) {
+        *self.in_flight.borrow_mut() = Some(in_flight);
+    }
+
     /// It had to be connected to first.
     pub(crate) fn connected(&self, took: Duration) {
         self.connect.set(took);
@@ -165,6 +173,7 @@ impl Record {
     /// It is given up.
     pub(crate) fn leaves(&self) {
         self.answered.set(None);
+        *self.in_flight.borrow_mut() = None;
         if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
             attempt.took = Some(attempt.begun.elapsed());
         }

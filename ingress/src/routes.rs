@@ -39,6 +39,7 @@ pub(crate) use self::{
     choice::Pick,
     compile::{Age, TlsClaim},
     streams::{Stream, StreamPort, Streams},
+    upstream::InFlight,
 };
 use crate::{
     host::{HostPattern, wildcard_suffix},

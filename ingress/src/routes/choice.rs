@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, net::SocketAddr, sync::Arc};
 
+use smallvec::SmallVec;
+
 use super::upstream::Endpoint;
 
 /// How one request's endpoint is chosen. Whoever could not be reached a moment ago comes last.
@@ -16,6 +18,8 @@ pub(crate) enum Pick {
     Subset { key: u64, size: usize, turn: usize },
     /// The faster one of two.
     Faster { a: usize, b: usize },
+    /// The one with the fewest requests in flight; in rounds among several.
+    Idlest { turn: usize },
     /// The one with this [`identity`], in rounds if there is none.
     Known { identity: u64, turn: usize },
 }
@@ -42,6 +46,7 @@ impl Pick {
                 };
                 Some(if is_b { b } else { a })
             }
+            Self::Idlest { turn } => idlest(list, turn, tried),
             Self::Known { identity: known, turn } => {
                 let found = untried().find(|e| identity(e.address()) == known);
                 found.cloned().or_else(|| in_turn(list, turn, tried))
@@ -59,6 +64,23 @@ fn in_turn(list: &[Arc<Endpoint>], turn: usize, tried: &[u64]) -> Option<Arc<End
     let in_turn = list.iter().cycle().skip(turn % list.len()).take(list.len());
     let untried = in_turn.filter(|endpoint| !tried.contains(&endpoint.id()));
     untried.min_by_key(|endpoint| endpoint.is_avoided()).cloned()
+}
+
+/// All are looked at: of two, as with latencies, one that is stuck would still get its share.
+fn idlest(list: &[Arc<Endpoint>], turn: usize, tried: &[u64]) -> Option<Arc<Endpoint>> {
+    let mut fewest = (true, usize::MAX);
+    let mut idlest = SmallVec::<[&Arc<Endpoint>; 8]>::new();
+    for endpoint in list.iter().filter(|endpoint| !tried.contains(&endpoint.id())) {
+        let busy = (endpoint.is_avoided(), endpoint.in_flight());
+        if busy < fewest {
+            fewest = busy;
+            idlest.clear();
+        }
+        if busy == fewest {
+            idlest.push(endpoint);
+        }
+    }
+    idlest.get(turn.checked_rem(idlest.len())?).copied().cloned()
 }
 
 /// Who ranks first for a key, reachable or not.
@@ -98,7 +120,7 @@ fn mix(mut x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::upstream::InFlight, *};
 
     fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
         (0..count)
@@ -164,6 +186,36 @@ mod tests {
         list[1].answered_in(std::time::Duration::from_millis(5));
         for (a, b) in [(0, 1), (1, 0), (1, 1)] {
             assert_eq!(port(Pick::Faster { a, b }, &list, &[]), Some(1001));
+        }
+    }
+
+    #[test]
+    fn who_has_the_fewest_requests_in_flight_is_asked_and_several_in_rounds() {
+        for (in_flight, failing, tried, expected) in [
+            (&[0, 0, 0][..], &[][..], &[][..], &[1000, 1001, 1002][..]),
+            (&[2, 1, 3], &[], &[], &[1001, 1001, 1001]),
+            (&[1, 0, 0], &[], &[], &[1001, 1002, 1001]),
+            // Who did not answer is not asked again, whoever else is busy.
+            (&[0, 4, 5], &[], &[0], &[1001, 1001, 1001]),
+            (&[0, 4, 4], &[], &[0], &[1001, 1002, 1001]),
+            (&[0, 0, 0], &[], &[0, 1, 2], &[]),
+            // Who cannot be reached is idle because of that.
+            (&[0, 4, 5], &[0], &[], &[1001, 1001, 1001]),
+            (&[3, 2, 4], &[0, 1, 2], &[], &[1001, 1001, 1001]),
+            (&[], &[], &[], &[]),
+        ] {
+            let list = endpoints(u16::try_from(in_flight.len()).unwrap());
+            let begin = |(endpoint, count): (&Arc<Endpoint>, &usize)| {
+                (0..*count).map(|_| InFlight::at(endpoint)).collect::<Vec<_>>()
+            };
+            let begun: Vec<_> = list.iter().zip(in_flight).flat_map(begin).collect();
+            failing.iter().for_each(|i: &usize| list[*i].failed());
+            let tried: Vec<u64> = tried.iter().map(|i: &usize| list[*i].id()).collect();
+            let chosen = |turn| port(Pick::Idlest { turn }, &list, &tried);
+            let ports: Vec<u16> = (0..3).filter_map(chosen).collect();
+            assert_eq!(ports, expected, "{in_flight:?}, failing {failing:?}, tried {tried:?}");
+            drop(begun);
+            assert!(list.iter().all(|endpoint| endpoint.in_flight() == 0), "they ended");
         }
     }
 }

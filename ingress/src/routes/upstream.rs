@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -84,7 +84,13 @@ pub struct Endpoint {
     gone: AtomicBool,
     health: Health,
     latency: Latency,
+    /// Of all threads, where that decides.
+    in_flight: AtomicUsize,
 }
+
+/// A request an endpoint was sent, as long as its answer is not over; counted as long as it lives.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Endpoint>);
 
 /// Why an upstream cannot have endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,8 +212,8 @@ impl Upstream {
 impl Endpoint {
     pub(super) fn new(address: SocketAddr, speech: Speech) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (gone, health, latency) = Default::default();
-        Self { id, address, speech, gone, health, latency }
+        let (gone, health, latency, in_flight) = Default::default();
+        Self { id, address, speech, gone, health, latency, in_flight }
     }
 
     /// Unique in this process: two upstreams that share a pod do not share its connections.
@@ -250,6 +256,11 @@ impl Endpoint {
         self.latency.average()
     }
 
+    /// Requests it was sent whose answers are not over, of those that go by it.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
         self.speech.protocol
@@ -263,6 +274,19 @@ impl Endpoint {
     /// No longer an endpoint: its idle connections are to be closed.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl InFlight {
+    pub(crate) fn at(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -77,6 +77,7 @@ impl<'a> Choice<'a> {
             Some(Balance::Faster) => {
                 (Some(Pick::Faster { a: rand::random::<u32>() as usize, b: turn() }), None)
             }
+            Some(Balance::Idlest) => (Some(Pick::Idlest { turn: turn() }), None),
             Some(Balance::Hash { by, subset }) => {
                 let key = choice::hash(scope.render(by).as_bytes());
                 let pick = match *subset {

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::IngressConfig,
     record::Record,
-    routes::{Endpoint, Patience, Pick, Policy, Protocol, Retries, Upstream},
+    routes::{Endpoint, InFlight, Patience, Pick, Policy, Protocol, Retries, Upstream},
 };
 
 /// While an upstream's endpoints are waited for.
@@ -134,6 +134,9 @@ pub(super) async fn forward(
         tried.push(endpoint.id());
         if let Some(record) = errand.record {
             record.asks(endpoint.address());
+            if matches!(pick, Pick::Idlest { .. }) {
+                record.is_in_flight(InFlight::at(&endpoint));
+            }
         }
         let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
         let attempt = match endpoint.protocol() {

@@ -15,7 +15,7 @@ const SUBSET_SIZE: usize = 3;
 /// What an Ingress says about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Balancing {
-    ewma: bool,
+    algorithm: Algorithm,
     hash_by: Option<Template>,
     subset: bool,
     subset_size: Option<usize>,
@@ -25,11 +25,22 @@ pub(crate) struct Balancing {
     cookie: Sticky,
 }
 
+/// Whom requests go to that nothing else decides about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Algorithm {
+    #[default]
+    RoundRobin,
+    Ewma,
+    LeastConn,
+}
+
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Balance {
     /// The faster one of two (ewma).
     Faster,
+    /// The one with the fewest requests in flight (least_conn).
+    Idlest,
     /// Always the same one for the same text, or one of `subset`.
     Hash { by: Template, subset: Option<usize> },
     /// The one a cookie names.
@@ -85,7 +96,7 @@ impl Balancing {
     pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Read> {
         let cookie = &mut self.cookie;
         Some(match name {
-            "load-balance" => algorithm(value).map(|ewma| self.ewma = ewma),
+            "load-balance" => algorithm(value).map(|algorithm| self.algorithm = algorithm),
             "upstream-hash-by" => hash_by(value).map(|by| self.hash_by = Some(by)),
             "upstream-hash-by-subset" => flag(value).map(|flag| self.subset = flag),
             "upstream-hash-by-subset-size" => {
@@ -129,7 +140,11 @@ impl Balancing {
             let subset = self.subset.then(|| self.subset_size.unwrap_or(SUBSET_SIZE));
             return Some(Balance::Hash { by: by.clone(), subset });
         }
-        self.ewma.then_some(Balance::Faster)
+        match self.algorithm {
+            Algorithm::RoundRobin => None,
+            Algorithm::Ewma => Some(Balance::Faster),
+            Algorithm::LeastConn => Some(Balance::Idlest),
+        }
     }
 
     pub(super) fn is_legacy_canary(&self) -> bool {
@@ -147,10 +162,12 @@ impl SameSite {
     }
 }
 
-fn algorithm(value: &str) -> Result<bool, Unread> {
+fn algorithm(value: &str) -> Result<Algorithm, Unread> {
     match value.trim() {
-        "round_robin" => Ok(false),
-        "ewma" => Ok(true),
+        "round_robin" => Ok(Algorithm::RoundRobin),
+        "ewma" => Ok(Algorithm::Ewma),
+        // nginx's own name for it.
+        "least_conn" => Ok(Algorithm::LeastConn),
         "chash" | "chashsubset" | "sticky_balanced" | "sticky_persistent" => {
             Err(Unread::NotServed(
                 "goes by upstream-hash-by or affinity, which say by what; round_robin is used \
@@ -158,7 +175,7 @@ fn algorithm(value: &str) -> Result<bool, Unread> {
                     .into(),
             ))
         }
-        _ => bad("is neither \"round_robin\" nor \"ewma\"; round_robin is used"),
+        _ => bad("is not \"round_robin\", \"ewma\" or \"least_conn\"; round_robin is used"),
     }
 }
 
@@ -220,6 +237,9 @@ mod tests {
         assert!(matches!(balance(&[ewma, hash, cookie]), Some(Balance::Sticky(_))));
         assert!(matches!(balance(&[ewma, hash]), Some(Balance::Hash { subset: None, .. })));
         assert_eq!(balance(&[ewma]), Some(Balance::Faster));
+        let least_conn = ("load-balance", "least_conn");
+        assert!(matches!(balance(&[least_conn, hash]), Some(Balance::Hash { .. })));
+        assert_eq!(balance(&[least_conn]), Some(Balance::Idlest));
         assert_eq!(balance(&[("load-balance", "round_robin")]), None);
         let subset = ("upstream-hash-by-subset", "true");
         assert!(matches!(balance(&[hash, subset]), Some(Balance::Hash { subset: Some(3), .. })));
@@ -235,6 +255,7 @@ mod tests {
             ("session-cookie-max-age", "1h"),
             ("session-cookie-samesite", "none"),
             ("affinity", "ip"),
+            ("load-balance", "least_time"),
             ("upstream-hash-by", "constant"),
             ("upstream-hash-by", "$unknown"),
         ] {

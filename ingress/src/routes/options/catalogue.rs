@@ -244,7 +244,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("limit-rate", Works, "", "0"),
     row("limit-rate-after", Works, "", "0"),
     row("limit-req-status-code", Works, "", "503"),
-    row("load-balance", Differs, "round_robin and ewma", "ewma"),
+    row("load-balance", Differs, "round_robin, ewma and least_conn", "ewma"),
     row("location-snippet", Refused, NO_CODE, "x"),
     row("log-format-escape-json", Works, "", "true"),
     row(

@@ -76,7 +76,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "load-balance",
         Differs,
-        "round_robin and ewma; the others go by upstream-hash-by and affinity",
+        "round_robin, ewma and least_conn; the others go by upstream-hash-by and affinity",
         "ewma",
         "annotations::balance::the_faster_of_two_endpoints_gets_most_requests",
     ),
