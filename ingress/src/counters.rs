@@ -170,6 +170,8 @@ pub struct Counters {
     pub refused: BTreeMap<Refused, u64>,
     /// Client connections accepted.
     pub connections: u64,
+    /// Client connections one thread accepted and another served.
+    pub connections_moved: u64,
     /// Client connections open now.
     pub connections_open: u64,
     /// TLS handshakes completed.
@@ -245,6 +247,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) copies: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_closed: Counter,
+    pub(crate) connections_moved: Counter,
     pub(crate) tls_handshakes: Counter,
     pub(crate) tls_failures: Counter,
     pub(crate) client_timeouts: Counter,
@@ -300,6 +303,7 @@ impl ThreadCounters {
             copies: Counter::default(),
             connections: Counter::default(),
             connections_closed: Counter::default(),
+            connections_moved: Counter::default(),
             tls_handshakes: Counter::default(),
             tls_failures: Counter::default(),
             client_timeouts: Counter::default(),
@@ -362,6 +366,7 @@ impl Counters {
             sum.copies += thread.copies.get();
             let closed = thread.connections_closed.get();
             sum.connections += thread.connections.get();
+            sum.connections_moved += thread.connections_moved.get();
             sum.connections_open += thread.connections.get().saturating_sub(closed);
             sum.tls_handshakes += thread.tls_handshakes.get();
             sum.tls_failures += thread.tls_failures.get();

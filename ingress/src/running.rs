@@ -21,7 +21,7 @@ use crate::{
     explain::Explainer,
     routes::{Finding, Planner, RouteRow, Routes, Streams},
     series::RouteCounters,
-    serve::{self, Life, Readiness, Shared},
+    serve::{self, Crew, Life, Readiness, Shared},
     streams, timer,
     tls::{Expiry, Fallback, Handshakes, Resolver},
     traces,
@@ -115,6 +115,7 @@ pub fn start(
             .first()
             .map(|first| config.https_redirect_port.unwrap_or(first.port())),
         threads,
+        crew: Crew::new(threads),
         traces,
         timer: timer.clone(),
         config: in_force,

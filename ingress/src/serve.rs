@@ -8,6 +8,7 @@ mod body;
 mod client;
 mod clock;
 mod connect;
+mod crew;
 mod errors;
 mod exchange;
 pub(crate) mod fields;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     auth::user,
     client::Client,
     clock::Clock,
+    crew::Crew,
     fields::{hex_digits, sent_request_id},
     gates::forwarded_for,
     listen::{Listener, Listening, bind, is_missing_ipv6, socket},
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
     /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
     pub(crate) https_port: Option<u16>,
     pub(crate) threads: usize,
+    /// Who has how many connections.
+    pub(crate) crew: Crew,
     /// Where spans go.
     pub(crate) traces: Queue,
     pub(crate) timer: Timer,

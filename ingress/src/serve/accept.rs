@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::Client,
+    crew::{Handed, Inbox},
     http1, http2,
     identity::Shown,
     listen::{BACKLOG, Listening},
@@ -34,8 +35,20 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub(super) async fn run(worker: Rc<Worker>, listening: Listening, leave: CancellationToken) {
     let Listening { address, tls, .. } = listening;
     let timer = &worker.shared.timer;
-    let admit = |stream, peer| admit(&worker, stream, peer, address, tls);
-    accept(listening, leave, timer, admit).await;
+    let distribute = |stream, peer| distribute(&worker, stream, peer, address, tls);
+    accept(listening, leave, timer, distribute).await;
+}
+
+/// Serves what other threads hand over until told to leave, and then what is on its way already.
+pub(super) async fn take_over(worker: Rc<Worker>, mut inbox: Inbox, leave: CancellationToken) {
+    while let Some(Some(handed)) = leave.run_until_cancelled(inbox.recv()).await {
+        take(&worker, handed);
+    }
+    // From here on others keep what they accept.
+    inbox.close();
+    while let Some(handed) = inbox.recv().await {
+        take(&worker, handed);
+    }
 }
 
 /// Accepts until told to leave, then takes what the kernel still holds, so that nobody is reset.
@@ -75,6 +88,41 @@ pub(crate) async fn accept(
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Serves a connection here or, if this thread has too many, on another one.
+fn distribute(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    address: SocketAddr,
+    tls: bool,
+) {
+    let turn = usize::try_from(worker.counters.connections.get()).unwrap_or_default();
+    let place = worker.shared.crew.elsewhere(worker.index, turn, worker.connections_max);
+    let Some(place) = place else { return admit(worker, stream, peer, address, tls) };
+    match stream.into_std() {
+        Ok(stream) => {
+            worker.counters.connections_moved.add();
+            place.take(Handed { stream, peer, address, tls });
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection is closed: no thread could give it away")
+        }
+    }
+}
+
+/// Another thread accepted it.
+fn take(worker: &Rc<Worker>, handed: Handed) {
+    let Handed { stream, peer, address, tls } = handed;
+    // It counts as any other from now on.
+    worker.shared.crew.closed(worker.index);
+    match TcpStream::from_std(stream) {
+        Ok(stream) => admit(worker, stream, peer, address, tls),
+        Err(error) => {
+            tracing::warn!(%error, "a connection is closed: no thread could take it over")
+        }
+    }
 }
 
 fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: SocketAddr, tls: bool) {

@@ -58,7 +58,6 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) stage: Cell<Stage>,
     pub(crate) connections_max: usize,
-    open: Cell<usize>,
     one_closed: Notify,
 }
 
@@ -163,7 +162,6 @@ impl Worker {
             clock: Clock::new(config.timeouts.shortest_ms()),
             stage: Cell::new(Stage::Serving),
             connections_max: limits.connections_max.div_ceil(shared.threads),
-            open: Cell::new(0),
             one_closed: Notify::new(),
             counters,
             shared,
@@ -178,12 +176,14 @@ impl Worker {
         }
         let ticking = spawn_local(tick(self.clone()));
         let leave = CancellationToken::new();
+        let inbox = self.shared.crew.joins(self.index);
+        let taking = spawn_local(accept::take_over(self.clone(), inbox, leave.clone()));
         let listening: Vec<Listening> =
             listeners.into_iter().map(Listener::listen).collect::<io::Result<_>>()?;
         let accepting = listening.iter().map(|listening| {
             spawn_local(accept::run(self.clone(), listening.clone(), leave.clone()))
         });
-        let accepting: Vec<_> = accepting.collect();
+        let accepting: Vec<_> = accepting.chain([taking]).collect();
         readiness.reached(|| {
             for Listening { socket, group, .. } in &listening {
                 group.arrive(&**socket);
@@ -198,7 +198,7 @@ impl Worker {
         self.shared.timer.sleep(self.config().timeouts.drain_accept()).await;
         leave.cancel();
         for task in accepting {
-            // Each ends once it has taken what the kernel still held.
+            // Each ends once it has taken what the kernel, or another thread, still held for it.
             let _ = task.await;
         }
         self.drain(start).await;
@@ -216,7 +216,7 @@ impl Worker {
         let left = Duration::from_millis(timeouts.drain_ms).saturating_sub(start.elapsed());
         if timer.timeout(left, self.all_closed()).await.is_none() {
             tracing::warn!(
-                open = self.open.get(),
+                open = self.open_count(),
                 "connections cut: still open after the drain time"
             );
         }
@@ -233,19 +233,23 @@ impl Worker {
     }
 
     async fn all_closed(&self) {
-        while self.open.get() > 0 {
+        while self.open_count() > 0 {
             self.one_closed.notified().await;
         }
     }
 
     /// Counts a connection; `None` above the limit.
     pub(crate) fn open(self: &Rc<Self>) -> Option<Open> {
-        if self.open.get() >= self.connections_max {
+        if self.open_count() >= self.connections_max {
             return None;
         }
-        self.open.set(self.open.get() + 1);
+        self.shared.crew.opened(self.index);
         self.counters.connections.add();
         Some(Open(self.clone()))
+    }
+
+    fn open_count(&self) -> usize {
+        self.shared.crew.open(self.index)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -261,7 +265,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
+        self.0.shared.crew.closed(self.0.index);
         self.0.counters.connections_closed.add();
         self.0.one_closed.notify_one();
     }

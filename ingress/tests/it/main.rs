@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod attacks2;
 mod change;
+mod crew;
 mod cve;
 mod drain;
 mod floods;

@@ -47,6 +47,7 @@ fn own(text: &mut String, counters: &Counters) {
     );
     for (name, count) in [
         ("connections", counters.connections),
+        ("connections_moved", counters.connections_moved),
         ("tls_handshakes", counters.tls_handshakes),
         ("tls_failures", counters.tls_failures),
         ("client_timeouts", counters.client_timeouts),
