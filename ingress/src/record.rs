@@ -148,7 +148,7 @@ impl Record {
     }
 
     /// It is busy with it until it is given up or the request is over.
-    pub(crate) fn is_in_flight(&self, in_flight: InFlight) {
+    pub(crate) fn keeps(&self, in_flight: InFlight) {
         *self.in_flight.borrow_mut() = Some(in_flight);
     }
 

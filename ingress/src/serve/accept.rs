@@ -107,7 +107,7 @@ fn distribute(
             place.take(Handed { stream, peer, address, tls });
         }
         Err(error) => {
-            tracing::warn!(%error, "a connection is closed: no thread could give it away")
+            tracing::warn!(%error, "a connection is closed: no thread could give it away");
         }
     }
 }
@@ -120,7 +120,7 @@ fn take(worker: &Rc<Worker>, handed: Handed) {
     match TcpStream::from_std(stream) {
         Ok(stream) => admit(worker, stream, peer, address, tls),
         Err(error) => {
-            tracing::warn!(%error, "a connection is closed: no thread could take it over")
+            tracing::warn!(%error, "a connection is closed: no thread could take it over");
         }
     }
 }

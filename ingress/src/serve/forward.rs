@@ -135,7 +135,7 @@ pub(super) async fn forward(
         if let Some(record) = errand.record {
             record.asks(endpoint.address());
             if matches!(pick, Pick::Idlest { .. }) {
-                record.is_in_flight(InFlight::at(&endpoint));
+                record.keeps(InFlight::at(&endpoint));
             }
         }
         let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
