@@ -9,6 +9,7 @@ mod cors;
 mod documentation;
 mod errors;
 mod headers;
+mod least;
 mod limits;
 mod mirror;
 mod redirects;
