@@ -186,7 +186,9 @@ impl Endpoints {
         let v6 = (1..9).map(|last| IpAddr::from([0xfd01, 0, 0, 0, 0, 0, 0, last]));
         let mut all = Self { tcp: vec![], udp: vec![] };
         for ip in v4.chain(v6) {
-            run(&format!("ip addr add {ip} dev lo"));
+            // Else an address of IPv6 is only tried at first, and nobody's.
+            let at_once = if ip.is_ipv6() { " nodad" } else { "" };
+            run(&format!("ip addr add {ip} dev lo{at_once}"));
             for at in (8080..8083).map(|port| SocketAddr::new(ip, port)) {
                 let (tcp, udp) = (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap());
                 tcp.set_nonblocking(true).unwrap();

@@ -222,7 +222,7 @@ async fn every_kind_is_asked_for_where_the_api_has_it() {
         "/apis/networking.k8s.io/v1/servicecidrs",
     ];
     assert_eq!(paths, expected);
-    assert!(followed.running.health.borrow().is_synced());
+    followed.until_health("in sync, and known to be", SourceHealth::is_synced).await;
 }
 
 #[tokio::test]
