@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::PathBuf, time:
 
 use super::support::{Followed, ingress, secret, service, within};
 use fairlead_state::{
-    Key, Kind, ObjectRef,
+    Key, Kind, ObjectRef, SourceHealth,
     source::directory::{Directory, DirectoryOptions, load},
 };
 use tempfile::TempDir;
@@ -45,9 +45,9 @@ async fn files_below_the_directory_become_one_snapshot() {
 #[tokio::test]
 async fn an_empty_directory_is_an_empty_cluster() {
     let directory = TempDir::new().unwrap();
-    let followed = follow(&directory).await;
+    let mut followed = follow(&directory).await;
     assert!(followed.services().is_empty());
-    assert!(followed.health().is_synced());
+    followed.until_health("in sync", SourceHealth::is_synced).await;
 }
 
 #[test]
@@ -209,13 +209,14 @@ async fn a_file_that_does_not_parse_keeps_its_last_good_content() {
     let all = ["default/a:80", "default/b:80", "default/c:80"];
     followed.until("the other file", |followed| followed.services() == all).await;
     let path = directory.path().join("a.yaml").display().to_string();
+    followed.until_health("told", |health| !health.problems.is_empty()).await;
     let problems = followed.health().problems;
     let reason = problems.get(path.as_str()).unwrap();
     assert!(reason.starts_with(&format!("{path}:")), "{reason}");
     write(&directory, "a.yaml", &service("a", 82));
     let cured = ["default/a:82", "default/c:80"];
     followed.until("cured", |followed| followed.services() == cured).await;
-    assert!(followed.health().problems.is_empty());
+    followed.until_health("no problem", |health| health.problems.is_empty()).await;
 }
 
 #[tokio::test]
@@ -338,7 +339,7 @@ async fn a_directory_that_vanishes_keeps_its_content_until_it_is_back() {
     fs::create_dir(&path).unwrap();
     write(&outer, "manifests/b.yaml", &service("b", 80));
     followed.until("back", |followed| followed.services() == ["default/b:80"]).await;
-    assert!(followed.health().problems.is_empty());
+    followed.until_health("no problem", |health| health.problems.is_empty()).await;
     write(&outer, "manifests/b.yaml", &service("b", 81));
     followed.until("watched again", |followed| followed.services() == ["default/b:81"]).await;
 }
