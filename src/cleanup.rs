@@ -1,14 +1,22 @@
 //! `fairlead cleanup`: leaves the kernel as if Fairlead had never run.
 
-use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
+use anyhow::bail;
 use fairlead_proxy::{
     Kernel, KernelError,
     connections::{Connections, Sweep},
     maps::kernel::KernelMaps,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::kube_proxy::leftovers;
+use crate::{kube_proxy::leftovers, output::Output};
 
 /// Flags of `fairlead cleanup`.
 #[derive(Debug, clap::Args)]
@@ -24,19 +32,74 @@ pub(crate) struct Args {
     /// servers. Fairlead stays
     #[arg(long, conflicts_with = "drain", env = "FAIRLEAD_KUBE_PROXY")]
     kube_proxy: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What was taken away, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Removed {
+    /// A file system, or the program that keeps such things.
+    pub(crate) place: String,
+    pub(crate) names: Vec<String>,
+    /// The same for people.
+    pub(crate) text: String,
+}
+
+/// The report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) removed: Vec<Removed>,
+    /// What was not looked at, or stays, and why.
+    pub(crate) notes: Vec<String>,
+    /// What should have gone and did not, and why.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Takes away what is asked for, and says what that was.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let (whose, report) = if args.kube_proxy {
+        ("kube-proxy", leftovers::remove())
+    } else {
+        ("Fairlead", own(args)?)
+    };
+    for note in &report.notes {
+        // Nowhere is left to report a failure of standard error to.
+        drop(writeln!(io::stderr(), "fairlead: {note}"));
+    }
+    let printed = args.output.print(&report, |report, _, _| show(whose, report))?;
+    if !report.failed.is_empty() {
+        bail!("{}", report.failed.join("; "));
+    }
+    Ok(printed)
+}
+
+fn show(whose: &str, report: &Report) -> String {
+    if report.removed.is_empty() && report.failed.is_empty() {
+        return format!("nothing of {whose}'s is here\n");
+    }
+    report.removed.iter().map(|removed| format!("{}\n", removed.text)).collect()
 }
 
 /// Detaches and unpins programs and maps. Sockets that are connected stay connected.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.kube_proxy {
-        leftovers::remove()?;
-        return Ok(ExitCode::SUCCESS);
-    }
+fn own(args: &Args) -> anyhow::Result<Report> {
     if args.drain > 0 && step_aside(args)? {
         drain(args)?;
     }
+    let mut removed = vec![];
+    if let Some(names) = pinned(&args.bpffs) {
+        let place = args.bpffs.display().to_string();
+        let text = format!("removed {} below {place}", names.join(", "));
+        removed.push(Removed { place, names, text });
+    }
     Kernel::cleanup(&args.bpffs)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Report { removed, notes: vec![], failed: vec![] })
+}
+
+/// Where Fairlead's programs and maps are; `None`: they are not there.
+fn pinned(bpffs: &Path) -> Option<Vec<String>> {
+    let name = "fairlead";
+    bpffs.join(name).is_dir().then(|| vec![name.to_owned()])
 }
 
 /// Lets open connections go on, and takes those away that are not: the next proxy may use their ports

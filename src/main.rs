@@ -8,6 +8,7 @@ mod classes;
 mod cleanup;
 mod commands;
 mod completions;
+mod counted;
 mod demo;
 mod doctor;
 mod dump;
@@ -83,7 +84,7 @@ enum Command {
     #[command(subcommand, hide = true)]
     Probe(probe::Probe),
     /// Print the version.
-    Version,
+    Version(version::Args),
 }
 
 fn main() -> ExitCode {
@@ -115,7 +116,7 @@ fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Probe(probe) => probe::run(&probe),
         Command::World(tool) => demo::tools::run(tool),
-        Command::Version => exit::print(&format!("fairlead {}\n", version::VERSION)),
+        Command::Version(args) => version::run(&args),
     };
     exit::report(result)
 }

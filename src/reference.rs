@@ -139,6 +139,18 @@ mod tests {
         }
     }
 
+    /// These print no data: one runs on, one is a show, and two write what others read.
+    const WITHOUT_DATA: [&str; 4] = ["agent", "demo", "completions", "man"];
+
+    #[test]
+    fn every_command_that_prints_data_prints_it_for_programs_too() {
+        for sub in Cli::command().get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let output = sub.get_arguments().find(|arg| arg.get_long() == Some("output"));
+            let is_expected = !WITHOUT_DATA.contains(&sub.get_name());
+            assert_eq!(output.is_some(), is_expected, "fairlead {} -o", sub.get_name());
+        }
+    }
+
     #[test]
     fn every_flag_is_there_with_its_variable() {
         let made = markdown(&Cli::command());

@@ -17,7 +17,7 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::{maps, names, routes, services, status, trace, traffic};
-    use crate::{check, doctor};
+    use crate::{check, cleanup, doctor, version};
 
     const REFERENCE: &str =
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/json.md"));
@@ -51,5 +51,7 @@ pub(crate) mod tests {
         is_whole::<maps::Maps>("fairlead plan, fairlead dump");
         is_whole::<check::Report>("fairlead check");
         is_whole::<doctor::Report>("fairlead doctor");
+        is_whole::<cleanup::Report>("fairlead cleanup");
+        is_whole::<version::Version>("fairlead version");
     }
 }

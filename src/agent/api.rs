@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use super::{dns, http, live, pages::Pages, role::State};
 use crate::{
+    counted::counted,
     report::{
         names, routes, services,
         status::{KindRow, ProxyRow, RoleRow, SnapshotRow, Status},
@@ -235,16 +236,19 @@ fn serves(shared: &super::Shared, role: &str) -> String {
     match role {
         "proxy" => live.proxy.load().as_ref().map(|proxy| {
             let status = proxy.status.borrow();
-            format!("{} Services at revision {}", status.services, status.revision)
+            format!("{} at revision {}", counted(status.services, "Service"), status.revision)
         }),
         "dns" => live.dns.load().as_ref().map(|running| {
-            let names = running.service_count();
-            format!("names of {names} Services at {}", listed(running.addresses()))
+            let services = counted(running.service_count(), "Service");
+            format!("names of {services} at {}", listed(running.addresses()))
         }),
         "ingress" => live.ingress.load().as_ref().map(|ingress| {
             let (hosts, routes, certificates) = ingress.explainer.counts();
             let at = [listed(&ingress.http), listed(&ingress.https)].join(", ");
-            format!("{hosts} hosts, {routes} routes, {certificates} certificates at {at}")
+            let hosts = counted(hosts, "host");
+            let routes = counted(routes, "route");
+            let certificates = counted(certificates, "certificate");
+            format!("{hosts}, {routes}, {certificates} at {at}")
         }),
         _ => None,
     }
@@ -274,7 +278,8 @@ fn warnings(
         all.extend(status.warnings.first.iter().map(ToString::to_string));
         let more = status.warnings.total.saturating_sub(status.warnings.first.len());
         if more > 0 {
-            all.push(format!("and {more} more Services that are not served as they ask"));
+            let more = counted(more, "more Service");
+            all.push(format!("and {more} not served as asked"));
         }
     }
     if let Some(ingress) = &*shared.live.ingress.load() {

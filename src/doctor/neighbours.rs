@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Finding, Health};
+use crate::counted::counted;
 
 pub(super) fn checks() -> Vec<Finding> {
     let rules = Rules::read();
@@ -62,7 +63,7 @@ fn kube_proxy(rules: &Rules) -> Finding {
     if count == 0 {
         return Finding::ok(check, "none").of("proxy");
     }
-    Finding::not(check, Health::Warning, format!("{count} lines")).of("proxy").means(
+    Finding::not(check, Health::Warning, counted(count, "line")).of("proxy").means(
         "packets that Fairlead leaves alone are translated by old rules, to endpoints of the past",
         "stop kube-proxy, then `fairlead cleanup --kube-proxy` on the node, or restart it",
     )
@@ -126,7 +127,7 @@ fn plugin(configurations: &[String], devices: &[String]) -> Finding {
         [] => "none configured in /etc/cni/net.d".to_owned(),
         names => names.join(", "),
     };
-    let found = format!("{configured}; devices {}", counted(devices));
+    let found = format!("{configured}; devices {}", by_kind(devices));
     if is_cilium {
         return Finding::not(check, Health::Warning, found).of("proxy").means(
             "Cilium may balance Services itself (kubeProxyReplacement) before Fairlead sees them",
@@ -137,7 +138,7 @@ fn plugin(configurations: &[String], devices: &[String]) -> Finding {
 }
 
 /// `cni0, eth0, 42 veth…`: plugins name pods' devices alike, with a number or a sum behind.
-fn counted(devices: &[String]) -> String {
+fn by_kind(devices: &[String]) -> String {
     const ALIKE: [&str; 6] = ["veth", "cali", "lxc", "azv", "eni", "tap"];
     let mut crowds: BTreeMap<&str, usize> = BTreeMap::new();
     let mut single = vec![];

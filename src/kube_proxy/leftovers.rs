@@ -14,13 +14,18 @@ use std::{
 use anyhow::{Context as _, bail};
 use fairlead_proxy::node::IPVS_DEVICE;
 
+use crate::{
+    cleanup::{Removed, Report},
+    counted::counted,
+};
+
 /// Names shown of a long list.
 const NAMES_MAX: usize = 20;
 
-/// What happened, in lines for a person.
+/// What happened.
 #[derive(Debug, Default)]
 struct Log {
-    removed: Vec<String>,
+    removed: Vec<Removed>,
     /// What was not looked at, or stays.
     notes: Vec<String>,
     /// Some tool was there to look with.
@@ -28,38 +33,22 @@ struct Log {
 }
 
 /// Removes everything, says what, and goes on past what fails.
-///
-/// # Errors
-/// No tool is installed, or something could not be removed.
-pub(crate) fn remove() -> anyhow::Result<()> {
+pub(crate) fn remove() -> Report {
     let mut log = Log::default();
-    let mut failed = Vec::new();
     for pid in running() {
         log.notes
             .push(format!("kube-proxy runs (pid {pid}): it writes its rules back; stop it first"));
     }
     let results =
         [nftables(&mut log), all_iptables(&mut log), ipset(&mut log), virtual_servers(&mut log)];
-    failed.extend(results.into_iter().filter_map(Result::err));
-    if log.removed.is_empty() && failed.is_empty() && log.has_looked {
-        log.removed.push("nothing of kube-proxy's is here".to_owned());
-    }
-    for note in &log.notes {
-        // Nowhere is left to report a failure of standard error to.
-        drop(writeln!(io::stderr(), "fairlead: {note}"));
-    }
-    crate::exit::print(&log.removed.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    let errors = results.into_iter().filter_map(Result::err);
+    let mut failed: Vec<String> = errors.map(|error| crate::exit::one_line(&error)).collect();
     if !log.has_looked {
-        bail!(
-            "neither nft nor iptables is installed here: install nftables and iptables, or run \
-               this where they are"
-        );
+        let reason = "neither nft nor iptables is installed here: install nftables and iptables, or \
+                      run this where they are";
+        failed.push(reason.to_owned());
     }
-    let reasons: Vec<_> = failed.iter().map(crate::exit::one_line).collect();
-    if !reasons.is_empty() {
-        bail!("{}", reasons.join("; "));
-    }
-    Ok(())
+    Report { removed: log.removed, notes: log.notes, failed }
 }
 
 fn nftables(log: &mut Log) -> anyhow::Result<()> {
@@ -72,7 +61,9 @@ fn nftables(log: &mut Log) -> anyhow::Result<()> {
     for family in ["ip", "ip6"] {
         if tables.lines().any(|line| line.trim() == format!("table {family} kube-proxy")) {
             run("nft", &["delete", "table", family, "kube-proxy"], "")?;
-            log.removed.push(format!("removed nftables table {family} kube-proxy"));
+            let name = format!("{family} kube-proxy");
+            let text = format!("removed nftables table {name}");
+            log.removed.push(Removed { place: "nftables".to_owned(), names: vec![name], text });
         }
     }
     Ok(())
@@ -115,11 +106,10 @@ fn one_iptables(tool: &str, log: &mut Log) -> anyhow::Result<bool> {
         // Counters of everything else stay as they are.
         run(&format!("{tool}-restore"), &["--noflush", "--counters", "--wait=5"], &script)
             .with_context(|| format!("removing kube-proxy's chains from {table}"))?;
-        log.removed.push(format!(
-            "removed {tool} {table}: {jumps} jumps, {} chains: {}",
-            chains.len(),
-            some_of(&chains)
-        ));
+        let place = format!("{tool} {table}");
+        let (jumps, count) = (counted(jumps, "jump"), counted(chains.len(), "chain"));
+        let text = format!("removed {place}: {jumps}, {count}: {}", some_of(&chains));
+        log.removed.push(Removed { place, names: chains, text });
     }
     Ok(true)
 }
@@ -137,7 +127,8 @@ fn ipset(log: &mut Log) -> anyhow::Result<()> {
         run("ipset", &["destroy", name], "")?;
     }
     if !names.is_empty() {
-        log.removed.push(format!("removed {} ipsets: {}", names.len(), some_of(&names)));
+        let text = format!("removed {}: {}", counted(names.len(), "ipset"), some_of(&names));
+        log.removed.push(Removed { place: "ipset".to_owned(), names, text });
     }
     Ok(())
 }
@@ -158,13 +149,18 @@ fn virtual_servers(log: &mut Log) -> anyhow::Result<()> {
             }
             let shown: Vec<_> = servers.into_iter().map(|(_, address)| address).collect();
             if !shown.is_empty() {
-                let count = shown.len();
-                log.removed.push(format!("removed {count} virtual servers: {}", some_of(&shown)));
+                let count = counted(shown.len(), "virtual server");
+                let text = format!("removed {count}: {}", some_of(&shown));
+                log.removed.push(Removed { place: "ipvs".to_owned(), names: shown, text });
             }
         }
     }
     run("ip", &["link", "delete", IPVS_DEVICE], "")?;
-    log.removed.push(format!("removed device {IPVS_DEVICE}"));
+    log.removed.push(Removed {
+        place: "devices".to_owned(),
+        names: vec![IPVS_DEVICE.to_owned()],
+        text: format!("removed device {IPVS_DEVICE}"),
+    });
     Ok(())
 }
 

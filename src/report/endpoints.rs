@@ -8,6 +8,8 @@ use fairlead_state::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::counted::counted;
+
 /// An endpoint as its EndpointSlice has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EndpointRow {
@@ -101,7 +103,8 @@ pub(crate) fn why_none(snapshot: &Snapshot, service: &Service, port: &ServicePor
         } else {
             offered.into_iter().collect::<Vec<_>>().join(", ")
         };
-        return format!("{total} endpoints, none with port {port}; they offer {offered}: {target}");
+        let total = counted(total, "endpoint");
+        return format!("{total}, none with port {port}; offered is {offered}: {target}");
     }
     let endpoints = slices.iter().filter(offers).flat_map(|slice| slice.endpoints.iter());
     let (ending, unready): (Vec<_>, Vec<_>) = endpoints.partition(|endpoint| endpoint.terminating);
@@ -109,16 +112,15 @@ pub(crate) fn why_none(snapshot: &Snapshot, service: &Service, port: &ServicePor
     let named = if pods.is_empty() { String::new() } else { format!(" ({})", pods.join(", ")) };
     if unready.is_empty() {
         return format!(
-            "all {} endpoints are terminating: wait for their successors, or see why there are none \
-             (kubectl -n {} get pods)",
-            ending.len(),
+            "{}, all terminating: wait for successors, or see why there are none (kubectl -n {} get \
+             pods)",
+            counted(ending.len(), "endpoint"),
             key.namespace
         );
     }
     format!(
-        "{} endpoints, none ready{named}: see why their readiness probes fail (kubectl -n {} describe \
-         pod ...)",
-        unready.len() + ending.len(),
+        "{}, none ready{named}: see why readiness probes fail (kubectl -n {} describe pod ...)",
+        counted(unready.len() + ending.len(), "endpoint"),
         key.namespace
     )
 }

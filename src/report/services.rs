@@ -20,6 +20,7 @@ use super::{
     part::{Extent, Wanted},
 };
 use crate::{
+    counted::counted,
     table::{Cell, Screen, Table, Tone},
     view::{Counted, View},
 };
@@ -248,8 +249,7 @@ fn frontends(view: &View<'_>, service: &Service) -> anyhow::Result<Vec<FrontendR
                 continue;
             }
             let (endpoints, leads_to) = match &decision.verdict {
-                Verdict::Backends(all) if all.len() == 1 => (1, "1 endpoint".to_owned()),
-                Verdict::Backends(all) => (all.len(), format!("{} endpoints", all.len())),
+                Verdict::Backends(all) => (all.len(), counted(all.len(), "endpoint")),
                 Verdict::Reject(_) => {
                     let why = endpoints::why_none(&view.snapshot, service, port);
                     (0, format!("REJECT: {why}"))

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::{Cell, Screen, Table, Tone};
+use crate::{
+    counted::counted,
+    table::{Cell, Screen, Table, Tone},
+};
 
 /// Warnings shown to people; JSON has all.
 const WARNINGS_SHOWN_MAX: usize = 20;
@@ -109,7 +112,7 @@ pub(crate) fn show(status: &Status, screen: Screen, wide: bool) -> String {
     }
     let shown = if wide { usize::MAX } else { WARNINGS_SHOWN_MAX };
     if !status.warnings.is_empty() {
-        text.push_str(&format!("\n{} warnings\n", status.warnings.len()));
+        text.push_str(&format!("\n{}\n", counted(status.warnings.len(), "warning")));
     }
     for warning in status.warnings.iter().take(shown) {
         text.push_str(&format!("  {}\n", screen.paint(warning, Tone::Attention)));

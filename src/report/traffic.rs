@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::{Cell, Screen, Table, Tone};
+use crate::{
+    counted::counted,
+    table::{Cell, Screen, Table, Tone},
+};
 
 /// Something that was not served, or not as it should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +64,7 @@ pub(crate) fn show(traffic: &Traffic, screen: Screen, _wide: bool) -> String {
         text.push_str(&format!("{}{value}\n", screen.paint(&format!("{name:<11}"), Tone::Dim)));
     };
     if let (Some(connections), Some(rejected)) = (traffic.connections, traffic.rejected) {
-        line("services", format!("{connections} connections, {rejected} refused"));
+        line("services", format!("{}, {rejected} refused", counted(connections, "connection")));
     }
     if let Some(replies) = &traffic.replies {
         let forwarded = traffic.forwarded.unwrap_or_default();
@@ -69,7 +72,8 @@ pub(crate) fn show(traffic: &Traffic, screen: Screen, _wide: bool) -> String {
     }
     if let Some(responses) = &traffic.responses {
         let open = traffic.http_connections_open.unwrap_or_default();
-        line("ingress", format!("{}; {open} clients connected", by_code(responses, "answers")));
+        let open = counted(open, "client");
+        line("ingress", format!("{}; {open} connected", by_code(responses, "answers")));
     }
     if traffic.unserved.is_empty() {
         return text + "everything was served\n";

@@ -217,6 +217,19 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
     }
 }
 
+#[test]
+fn the_version_is_told_in_each_form() {
+    let text = run(&["version"]);
+    let report = json(&run(&["version", "-o", "json"]));
+    let [version, commit] = ["version", "commit"].map(|field| report[field].as_str());
+    let (version, commit) = (version.expect("text"), commit.expect("text"));
+    let line = format!("fairlead {version} ({commit})\n");
+    assert_eq!(String::from_utf8_lossy(&text.stdout), line);
+    let yaml = run(&["version", "-o", "yaml"]);
+    let yaml: Value = serde_saphyr::from_str(&String::from_utf8_lossy(&yaml.stdout)).expect("YAML");
+    assert_eq!(yaml, report);
+}
+
 /// Those people are told of.
 const COMMANDS: [&str; 16] = [
     "agent",

@@ -1,5 +1,7 @@
 //! What `fairlead cleanup` takes away, and when.
 
+use serde_json::{Value, json};
+
 use super::support::world::{FAIRLEAD, PROBE, World};
 
 #[test]
@@ -21,6 +23,39 @@ fn draining_keeps_open_connections_from_outside_and_takes_no_new_ones() {
 
     // Sockets of the node have had the backend's address from the start.
     inside.stop().assert_flawless("open connections by ClusterIP, after it");
+}
+
+#[test]
+fn what_was_taken_away_is_told_in_each_form() {
+    let world = World::with_pods(0);
+    let bpffs = world.bpffs().display().to_string();
+    let cleanup = |format: &str| {
+        let mut command = world.command("node", FAIRLEAD);
+        let output = command.args(["cleanup", "--bpffs", &bpffs, "-o", format]).output();
+        let output = output.expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = format!("removed fairlead below {bpffs}");
+    for (format, there, nothing) in [
+        ("table", format!("{text}\n"), "nothing of Fairlead's is here\n".to_owned()),
+        (
+            "json",
+            json!({"removed": [{"place": bpffs, "names": ["fairlead"], "text": text}],
+                   "notes": [], "failed": []})
+            .to_string(),
+            json!({"removed": [], "notes": [], "failed": []}).to_string(),
+        ),
+    ] {
+        world.agent().kill();
+        for expected in [there, nothing] {
+            let said = cleanup(format);
+            match serde_json::from_str::<Value>(&expected) {
+                Ok(expected) => assert_eq!(said.parse::<Value>().expect("JSON"), expected),
+                Err(_) => assert_eq!(said, expected),
+            }
+        }
+    }
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn kube_proxys_leftovers_go_and_nobody_elses() {
             "removed {tool} nat: 3 jumps, 4 chains: KUBE-MARK-MASQ, KUBE-POSTROUTING, \
              KUBE-SERVICES, KUBE-SVC-A\n"
         );
-        let filter = format!("removed {tool} filter: 1 jumps, 1 chains: KUBE-FORWARD\n");
+        let filter = format!("removed {tool} filter: 1 jump, 1 chain: KUBE-FORWARD\n");
         assert!(said.contains(&nat) && said.contains(&filter), "{said}");
         let left = at_node(&world, &format!("{tool}-save"), &[], "");
         let left: Vec<_> = left.lines().filter(|line| line.contains("KUBE-")).collect();

@@ -63,7 +63,7 @@ fn status_tells_roles_revision_maps_programs_and_warnings() {
     let warnings = status["warnings"].to_string();
     assert!(warnings.contains("Service default/bad refused"), "{warnings}");
     let shown = String::from_utf8_lossy(&ask(&world, &["status"]).stdout).into_owned();
-    for part in ["healthy", "proxy", "revision", "frontends", "programs", "1 warnings"] {
+    for part in ["healthy", "proxy", "revision", "frontends", "programs", "1 warning\n"] {
         assert!(shown.contains(part), "{part}:\n{shown}");
     }
 }

@@ -103,7 +103,7 @@ const CASES: [Case; 22] = [
         ask: &["tcp", "web.shop:80"],
         verdict: "reject",
         text: "refused at once: the Service has no endpoints for this port",
-        cure: "2 endpoints, none ready (web-a, web-b): see why their readiness probes fail \
+        cure: "2 endpoints, none ready (web-a, web-b): see why readiness probes fail \
                (kubectl -n shop describe pod ...)",
     },
     Case {
@@ -112,7 +112,7 @@ const CASES: [Case; 22] = [
         ask: &["tcp", "web.shop:80"],
         verdict: "reject",
         text: "refused at once: the Service has no endpoints for this port",
-        cure: "2 endpoints, none with port http (80/tcp); they offer no port at all: its targetPort \
+        cure: "2 endpoints, none with port http (80/tcp); offered is no port at all: its targetPort \
                \"web\" is the name of no container port of those pods: correct targetPort, or name \
                the pods' port so",
     },
@@ -238,8 +238,8 @@ const CASES: [Case; 22] = [
         ask: &["tcp", "web.shop:80"],
         verdict: "reject",
         text: "refused at once: the Service has no endpoints for this port",
-        cure: "all 2 endpoints are terminating: wait for their successors, or see why there are none \
-               (kubectl -n shop get pods)",
+        cure: "2 endpoints, all terminating: wait for successors, or see why there are none (kubectl \
+               -n shop get pods)",
     },
     Case {
         name: "UDP to a port that is TCP's",

@@ -133,8 +133,8 @@ impl fmt::Display for Full {
         let Self { map, capacity, services } = self;
         write!(
             f,
-            "{map} holds {capacity} entries and is full: {services} services are not served in \
-             full; raise --{map}-max"
+            "{map} holds {capacity} entries and is full; services not served in full: {services}; \
+             raise --{map}-max"
         )
     }
 }

@@ -51,7 +51,7 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     );
     assert_eq!(
         full[0].to_string(),
-        "frontends holds 6 entries and is full: 2 services are not served in full; raise \
+        "frontends holds 6 entries and is full; services not served in full: 2; raise \
          --frontends-max"
     );
     let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
@@ -89,7 +89,7 @@ fn a_full_map_of_backends_concerns_the_newcomer_alone() {
     assert_eq!((report.behind, report.error), (1, None));
     assert_eq!(
         sync.status().full[0].to_string(),
-        "backends holds 5 entries and is full: 1 services are not served in full; raise \
+        "backends holds 5 entries and is full; services not served in full: 1; raise \
          --backends-max"
     );
     let held = text::image_text(sync.maps().image());
@@ -153,7 +153,7 @@ fn a_full_map_of_tables_concerns_the_newcomer_alone() {
     assert_eq!((report.behind, report.error), (1, None));
     assert_eq!(
         sync.status().full[0].to_string(),
-        "maglev holds 40 entries and is full: 1 services are not served in full; raise \
+        "maglev holds 40 entries and is full; services not served in full: 1; raise \
          --maglev-max"
     );
     let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
@@ -180,7 +180,7 @@ fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
     assert_eq!((report.behind, report.error), (1, None));
     assert_eq!(
         sync.status().full[0].to_string(),
-        "source-ranges holds 3 entries and is full: 1 services are not served in full; raise \
+        "source-ranges holds 3 entries and is full; services not served in full: 1; raise \
          --source-ranges-max"
     );
     let held = text::image_text(sync.maps().image());

@@ -7,6 +7,7 @@ use fairlead_state::model::{Protocol, ServicePort};
 
 use super::{Candidate, Target, Trace, target::Http};
 use crate::{
+    counted::counted,
     report::{endpoints, routes},
     view::View,
 };
@@ -160,8 +161,9 @@ fn describe(view: &View<'_>, rule: &Rule, trace: &mut Trace) {
     }
     let Some((service, port)) = &rule.service else { return };
     let count = rule.endpoints.len();
+    let endpoints = counted(count, "endpoint");
     let spoken = rule.protocol;
-    trace.step("upstream", format!("Service {service}, port {port}: {count} endpoints, {spoken}"));
+    trace.step("upstream", format!("Service {service}, port {port}: {endpoints}, {spoken}"));
     let share = 1.0 / f64::from(u32::try_from(count).unwrap_or(u32::MAX).max(1));
     let rows = view.snapshot.services().get(service);
     let rows = rows.map(|service| endpoints::rows(&view.snapshot, service, None));

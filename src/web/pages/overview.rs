@@ -13,6 +13,7 @@ use super::super::{
     words::{class, head, number, pill, rate},
 };
 use crate::{
+    counted::counted,
     report::{
         status::{ProxyRow, RoleRow, Status, span},
         traffic::Traffic,
@@ -107,8 +108,8 @@ fn maps_card(proxy: &ProxyRow) -> Markup {
             (meter("backends", proxy.backends, proxy.backends_max))
             p.dim {
                 "last pass " (format!("{:.1} ms", proxy.last_pass_ms))
-                @if let Some(programs) = &proxy.programs { ", " (programs.len()) " programs" }
-                @if proxy.behind > 0 { ", " span.attention { (proxy.behind) " Services behind" } }
+                @if let Some(programs) = &proxy.programs { ", " (counted(programs.len(), "program")) }
+                @if proxy.behind > 0 { ", " span.attention { (counted(proxy.behind, "Service")) " behind" } }
             }
         }
     }
