@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::Cli;
+use crate::given;
 
 /// The name by which kubectl finds a plugin (Kubernetes documentation, "Extend kubectl with plugins").
 const NAME: &str = "kubectl-fairlead";
@@ -176,7 +176,7 @@ fn here(plugin: &Plugin) -> anyhow::Result<ExitCode> {
     words.extend(plugin.command.iter().cloned());
     let is_check = plugin.command.first().is_some_and(|word| word == "check");
     if !is_check || has(&plugin.command, &["-f", "--filename", "--kubeconfig"]) {
-        return Ok(crate::run(Cli::parse_from(words)));
+        return Ok(crate::run(given::parse(&words)));
     }
     // kubectl knows which of several files and contexts is meant. Its answer has keys in it: a file
     // without a name is gone with this process, however that ends.
@@ -186,7 +186,7 @@ fn here(plugin: &Plugin) -> anyhow::Result<ExitCode> {
     file.write_all(&config).context("keeping kubectl's configuration")?;
     words.push("--kubeconfig".into());
     words.push(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
-    Ok(crate::run(Cli::parse_from(words)))
+    Ok(crate::run(given::parse(&words)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod echo;
 mod exit;
+mod given;
 mod kube_proxy;
 mod kubectl;
 mod load;
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
     if kubectl::is_plugin(&words) {
         return exit::report(kubectl::run(&words));
     }
-    run(Cli::parse_from(words))
+    run(given::parse(&words))
 }
 
 /// Runs one command.

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 const HEAD: &str = "# Commands and flags\n\n\
     <!-- Made by `make reference` from the program itself: change the flags. -->\n\n\
     Each flag has an environment variable, and the agent's flags are also the keys of its `--config` file. What is given on the \
-    command line wins over the environment, and that over the file.\n";
+    command line wins over the environment, and that over the file; of flags that exclude each other, too.\n";
 
 /// The whole reference.
 pub(crate) fn markdown(command: &Command) -> String {

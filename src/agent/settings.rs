@@ -21,6 +21,7 @@ use self::file::{Entry, Value};
 use super::args::Args;
 use crate::{
     exit::BadConfiguration,
+    given,
     kube_proxy::{self, config::Report},
 };
 
@@ -90,8 +91,7 @@ impl Settings {
             let flag = flag.map_err(|reason| {
                 BadConfiguration(format!("{}:{}: {reason}", path.display(), entry.line))
             })?;
-            let is_given = |key: &str| is_given(&command, &given, key);
-            if !is_given(&entry.key) && !rival(&entry.key).is_some_and(|rival| is_given(&rival)) {
+            if !is_said(&command, &given, &entry.key) {
                 flags.extend(flag);
             }
         }
@@ -138,10 +138,9 @@ fn drop_in_flags(
     place: &str,
 ) -> Result<Vec<String>, BadConfiguration> {
     let command = command();
-    let is_given = |key: &str| is_given(&command, given, key);
     let mut flags = Vec::new();
     for (key, text) in report.flags() {
-        if is_given(key) || rival(key).is_some_and(|rival| is_given(&rival)) {
+        if is_said(&command, given, key) {
             continue;
         }
         let value = match text {
@@ -164,7 +163,8 @@ fn command() -> Command {
 
 fn matches(words: &CommandLine, flags: &[String]) -> Result<ArgMatches, clap::Error> {
     let flags = flags.iter().map(OsString::from);
-    command().try_get_matches_from(words.0.iter().cloned().chain(flags))
+    let words: Vec<OsString> = words.0.iter().cloned().chain(flags).collect();
+    given::over_environment(command(), &words).try_get_matches_from(words)
 }
 
 fn parse(words: &CommandLine, flags: &[String]) -> Result<Settings, clap::Error> {
@@ -202,11 +202,17 @@ fn is_given(command: &Command, matches: &ArgMatches, key: &str) -> bool {
     matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
-/// The key that says the same thing the other way round, or cannot stand beside this one.
-fn rival(key: &str) -> Option<String> {
+/// Whether a key, or one that cannot stand beside it, is given.
+fn is_said(command: &Command, matches: &ArgMatches, key: &str) -> bool {
+    let arg = keys(command).find(|arg| arg.get_long() == Some(key));
+    let excluded = arg.into_iter().flat_map(|arg| given::excluded_by(command, arg));
+    let mut said = excluded.filter_map(Arg::get_long).map(str::to_owned).chain(opposite(key));
+    is_given(command, matches, key) || said.any(|key| is_given(command, matches, &key))
+}
+
+/// The key that says the same thing the other way round.
+fn opposite(key: &str) -> Option<String> {
     match key {
-        "kubeconfig" => Some("manifests".to_owned()),
-        "manifests" => Some("kubeconfig".to_owned()),
         "proxy" | "dns" | "ingress" => Some(format!("no-{key}")),
         _ => key.strip_prefix("no-").map(str::to_owned),
     }
@@ -226,7 +232,7 @@ fn flag(command: &Command, entry: &Entry) -> Result<Option<String>, String> {
         Value::Switch(true) if is_switch(arg) => Ok(Some(format!("--{key}"))),
         // `dns: false` means what --no-dns does.
         Value::Switch(false) if is_switch(arg) => {
-            let opposite = rival(key).filter(|rival| rival.starts_with("no-"));
+            let opposite = opposite(key).filter(|opposite| opposite.starts_with("no-"));
             Ok(opposite.map(|opposite| format!("--{opposite}")))
         }
         Value::One(_) | Value::Several(_) if is_switch(arg) => {

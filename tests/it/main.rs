@@ -18,6 +18,7 @@ mod corefile;
 mod demo;
 mod docs;
 mod drop_in;
+mod environment;
 mod ingress;
 mod kubernetes_source;
 mod life;

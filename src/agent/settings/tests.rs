@@ -46,6 +46,9 @@ fn the_command_line_wins_over_the_file() {
         ("--dns", "no-dns: true", "no-dns", None),
         ("--no-dns", "dns: true", "dns", None),
         ("--manifests=/m", "kubeconfig: /k", "kubeconfig", None),
+        ("--kubeconfig=/k", "manifests: /m", "manifests", None),
+        ("--publish-address=192.0.2.1", "publish-service: a/b", "publish-service", None),
+        ("--publish-service=a/b", "publish-address: 192.0.2.1", "publish-address", None),
     ] {
         let settings = load(&[given], text).unwrap();
         assert_eq!(settings.values.get(key).map(String::as_str), value, "{given} {text}");
