@@ -40,7 +40,7 @@ use self::{
 use crate::{doctor, logging, version};
 
 pub(crate) use args::{Args, ConntrackArgs, NamespacedName};
-pub(crate) use holder::{Transport, of as holder_of};
+pub(crate) use holder::{Transport, is_own, of as holder_of};
 pub(crate) use http::{Body, Site, response};
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
@@ -151,7 +151,14 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
     let mut pages = Pages::new(shared.clone(), file);
     let starts = prepare_roles(&shared, &mut pages);
     let states = pages.roles.clone();
-    let _socket = pages::serve(pages, &args, source_cancel.clone()).await?;
+    let _socket = match pages::serve(pages, &args, source_cancel.clone()).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            let wanted = states.iter().map(|(name, _)| *name).collect();
+            advise(wanted, args.proxy.bpffs.clone()).await;
+            return Err(error);
+        }
+    };
     for start in starts {
         start(&roles);
     }
@@ -262,7 +269,7 @@ where
                 async move {
                     let result = started.await;
                     if is_first && result.is_err() {
-                        advise(name, bpffs).await;
+                        advise(vec![name], bpffs).await;
                     }
                     result
                 }
@@ -272,9 +279,10 @@ where
     })
 }
 
-/// What the doctor finds to be in the way of a role that cannot start; before its error is said.
-async fn advise(role: &'static str, bpffs: PathBuf) {
-    let found = tokio::task::spawn_blocking(move || doctor::advice(role, &bpffs)).await;
+/// What the doctor finds to be in the way of roles that cannot start; before the error is said.
+async fn advise(roles: Vec<&'static str>, bpffs: PathBuf) {
+    let role = roles.join(", ");
+    let found = tokio::task::spawn_blocking(move || doctor::advice(&roles, &bpffs)).await;
     for line in found.unwrap_or_default() {
         tracing::warn!(role, "doctor: {line}");
     }

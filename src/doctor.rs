@@ -89,13 +89,13 @@ impl Finding {
     }
 }
 
-/// What keeps a role from starting, a line each: for the log of an agent that has just failed to.
-pub(crate) fn advice(role: &str, bpffs: &Path) -> Vec<String> {
-    let mut findings = kernel::checks(bpffs);
-    findings.extend(limits::checks());
+/// What may keep roles from starting, a line each: for the log of an agent that has just failed to.
+pub(crate) fn advice(roles: &[&str], bpffs: &Path) -> Vec<String> {
+    let findings = findings(bpffs);
     let is_trouble = |finding: &&Finding| {
-        let is_this_roles = finding.roles.is_empty() || finding.roles.iter().any(|of| of == role);
-        is_this_roles && matches!(finding.health, Health::Bad | Health::Warning)
+        let mut of = finding.roles.iter();
+        let is_theirs = finding.roles.is_empty() || of.any(|of| roles.contains(&of.as_str()));
+        is_theirs && matches!(finding.health, Health::Bad | Health::Warning)
     };
     let line = |Finding { check, found, meaning, cure, .. }: &Finding| {
         let said = [meaning, cure].into_iter().flatten().map(String::as_str);
@@ -104,12 +104,20 @@ pub(crate) fn advice(role: &str, bpffs: &Path) -> Vec<String> {
     findings.iter().filter(is_trouble).map(line).collect()
 }
 
-/// Looks at everything, changes nothing; 1 if a role would not work.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut findings = kernel::checks(&args.bpffs);
+/// What this node is found to be like, by looks that take no time.
+fn findings(bpffs: &Path) -> Vec<Finding> {
+    let mut findings = kernel::checks(bpffs);
     findings.extend(limits::checks());
     findings.extend(neighbours::checks());
-    findings.extend(network::checks());
+    findings.extend(network::ports());
+    findings
+}
+
+/// Looks at everything, changes nothing; 1 if a role would not work.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut findings = findings(&args.bpffs);
+    // These may take seconds to answer, or not to.
+    findings.extend(network::name_servers());
     let report = Report { findings };
     args.output.print(&report, show)?;
     let is_bad = report.findings.iter().any(|finding| finding.health == Health::Bad);

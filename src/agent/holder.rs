@@ -18,6 +18,16 @@ const LISTENING: &str = "0A";
 
 /// The process that keeps this address from being taken: `dnsmasq (pid 123)`.
 pub(crate) fn of(address: SocketAddr, transport: Transport) -> Option<String> {
+    holder(&links(address, transport))
+}
+
+/// Whether it is this process itself.
+pub(crate) fn is_own(address: SocketAddr, transport: Transport) -> bool {
+    has_open(Path::new("/proc/self"), &links(address, transport))
+}
+
+/// Sockets that are in the way, as a process's files name them.
+fn links(address: SocketAddr, transport: Transport) -> Vec<String> {
     let tables = match transport {
         Transport::Udp => ["udp", "udp6"],
         Transport::Tcp => ["tcp", "tcp6"],
@@ -25,8 +35,8 @@ pub(crate) fn of(address: SocketAddr, transport: Transport) -> Option<String> {
     let tables = tables.iter().filter_map(|table| {
         fs::read_to_string(Path::new("/proc/thread-self/net").join(table)).ok()
     });
-    let inodes: Vec<String> = tables.flat_map(|table| inodes(&table, address, transport)).collect();
-    holder(&inodes)
+    let inodes = tables.flat_map(|table| inodes(&table, address, transport));
+    inodes.map(|inode| format!("socket:[{inode}]")).collect()
 }
 
 /// The error, and who is to blame if that is known.
@@ -76,26 +86,29 @@ fn parse(text: &str) -> Option<SocketAddr> {
 }
 
 /// The first process other than this one with one of these sockets open.
-fn holder(inodes: &[String]) -> Option<String> {
-    if inodes.is_empty() {
+fn holder(links: &[String]) -> Option<String> {
+    if links.is_empty() {
         return None;
     }
-    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let others = processes.filter_map(|process| {
         let pid: u32 = process.file_name().to_str()?.parse().ok()?;
         (pid != std::process::id()).then(|| (pid, process.path()))
     });
     for (pid, path) in others {
-        // Those of other users are not ours to look at, without the right to.
-        let Ok(open) = fs::read_dir(path.join("fd")) else { continue };
-        let mut targets = open.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-        if targets.any(|target| links.iter().any(|link| target == Path::new(link))) {
+        if has_open(&path, links) {
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             return Some(format!("{} (pid {pid})", name.trim()));
         }
     }
     None
+}
+
+fn has_open(process: &Path, links: &[String]) -> bool {
+    // Those of other users are not ours to look at, without the right to.
+    let Ok(open) = fs::read_dir(process.join("fd")) else { return false };
+    let mut targets = open.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    targets.any(|target| links.iter().any(|link| target == Path::new(link)))
 }
 
 #[cfg(test)]
@@ -127,6 +140,15 @@ mod tests {
             let found = inodes(table, address.parse().unwrap(), Transport::Tcp);
             assert_eq!(found, expected, "{address}");
         }
+    }
+
+    #[test]
+    fn a_port_of_this_process_is_its_own() {
+        let own = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = own.local_addr().unwrap();
+        assert!(is_own(address, Transport::Tcp));
+        assert!(!is_own(address, Transport::Udp));
+        assert_eq!(of(address, Transport::Tcp), None, "nobody else's");
     }
 
     #[test]

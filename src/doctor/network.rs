@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Finding, Health};
-use crate::agent::{Transport, holder_of};
+use crate::agent::{Transport, holder_of, is_own};
 
 /// A server that needs longer than that is of no use to a resolver either.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,12 +24,12 @@ const PORTS: [(u16, Transport, &str, &str); 6] = [
     (10249, Transport::Tcp, "", "--metrics-listen"),
 ];
 
-pub(super) fn checks() -> Vec<Finding> {
+pub(super) fn ports() -> Vec<Finding> {
     let ports = PORTS.into_iter().map(|(port, transport, role, flag)| {
         let finding = self::port(port, transport, flag);
         if role.is_empty() { finding } else { finding.of(role) }
     });
-    ports.chain(name_servers()).collect()
+    ports.collect()
 }
 
 fn port(port: u16, transport: Transport, flag: &str) -> Finding {
@@ -41,7 +41,9 @@ fn port(port: u16, transport: Transport, flag: &str) -> Finding {
     let check = format!("port {port}/{name}");
     let Some(error) = taken else { return Finding::ok(&check, "free") };
     let holder = holder_of(any, transport);
-    if holder.as_deref().is_some_and(|holder| holder.starts_with("fairlead")) {
+    // Of an agent that cannot start, and asks.
+    let is_own = holder.is_none() && is_own(any, transport);
+    if is_own || holder.as_deref().is_some_and(|holder| holder.starts_with("fairlead")) {
         return Finding::ok(&check, "an agent's");
     }
     let found = match (&holder, error.kind()) {
@@ -53,12 +55,12 @@ fn port(port: u16, transport: Transport, flag: &str) -> Finding {
         return Finding::not(&check, Health::Unknown, found);
     }
     Finding::not(&check, Health::Warning, found).means(
-        "the agent waits until it is free",
+        "nothing of the agent's can listen there until it is free",
         format!("stop its holder, or choose another address with {flag}"),
     )
 }
 
-fn name_servers() -> Vec<Finding> {
+pub(super) fn name_servers() -> Vec<Finding> {
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers: Vec<IpAddr> = text
         .lines()

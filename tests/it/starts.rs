@@ -97,8 +97,69 @@ fn without_rights_the_proxy_alone_ends_with_the_missing_ones() {
     command.args(["--node-name", "node1", "--no-dns", "--no-ingress", "--manifests"]);
     command.arg(world.manifests());
     command.arg("--cgroup-root").arg(world.cgroup()).arg("--bpffs").arg(world.bpffs());
-    ends_with_reason(agent::spawn(&mut command), &["proxy", "no rights", "CAP_BPF"]);
+    let mut agent = agent::spawn(&mut command);
+    let rights = "rights to eBPF: this process lacks";
+    let cure = "run as root, or grant the capabilities";
+    doctors_word(&mut agent, [rights, "programs cannot be loaded or attached", cure]);
+    assert_eq!(agent.lines_with(&["doctor: port"]), [""; 0], "its own ports are its own");
+    ends_with_reason(agent, &["proxy", "no rights", "CAP_BPF"]);
     assert_eq!(traces(&world), before);
+}
+
+/// What the doctor found, what that means, and the cure.
+fn doctors_word(agent: &mut Agent, parts: [&str; 3]) {
+    let status = agent.await_end();
+    assert_eq!(status.code(), Some(1), "{}", agent.log());
+    let log = agent.log();
+    let line =
+        |parts: &[&str]| log.lines().position(|line| parts.iter().all(|part| line.contains(part)));
+    let advice = line(&[&["doctor: "][..], &parts].concat());
+    let advice = advice.unwrap_or_else(|| panic!("no advice with {parts:?}:\n{log}"));
+    let error =
+        log.lines().position(|line| line.contains("ERROR") || line.starts_with("fairlead:"));
+    assert!(error.is_some_and(|error| advice < error), "before the error itself:\n{log}");
+}
+
+#[test]
+fn the_doctor_is_asked_before_a_failing_start_is_told() {
+    let world = World::with_pods(0);
+    let flag = |name: &str| format!("stop its holder, or choose another address with {name}");
+    let until = "nothing of the agent's can listen there until it is free";
+    for (flags, held, parts) in [
+        (
+            &["--no-proxy", "--no-ingress"][..],
+            Held::Udp("0.0.0.0:53"),
+            ["port 53/udp: held by", until, &flag("--dns-listen")],
+        ),
+        (
+            &["--no-proxy", "--no-dns"],
+            Held::Tcp("0.0.0.0:443"),
+            ["port 443/tcp: held by", until, &flag("--https-listen")],
+        ),
+        // Before there is a role.
+        (
+            &["--no-proxy", "--no-ingress"],
+            Held::Tcp("0.0.0.0:10256"),
+            ["port 10256/tcp: held by", until, &flag("--healthz-listen")],
+        ),
+        (
+            &["--no-dns", "--no-ingress", "--bpffs", "/proc/nowhere"],
+            Held::Nothing,
+            ["BPF file system: none at", "cannot outlive the agent", "mount -t bpf bpf"],
+        ),
+    ] {
+        let _held = held.take(&world);
+        doctors_word(&mut world.agent_with(flags), parts);
+    }
+}
+
+#[test]
+fn bad_configuration_is_no_matter_for_the_doctor() {
+    let world = World::with_pods(0);
+    let flags = ["--healthz-listen", "127.0.0.1:9", "--metrics-listen", "127.0.0.1:9"];
+    let mut agent = world.agent_with(&flags);
+    assert_eq!(agent.await_end().code(), Some(64), "{}", agent.log());
+    assert!(!agent.log().contains("doctor"), "{}", agent.log());
 }
 
 #[test]
