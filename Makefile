@@ -33,8 +33,9 @@ docs: ## target/book, the documentation as a book
 	@tools/toolchain.sh docs
 	mdbook build docs
 
-reference: build ## docs/reference from the flags and the chart's values
+reference: build ## docs/reference from the flags, the metrics and the chart's values
 	$(BIN) man --markdown > docs/reference/flags.md
+	$(BIN) man --metrics > docs/reference/metrics.md
 	deploy/reference > docs/reference/values.md
 
 pictures: build ## the page's pictures in docs, as a real browser shows it (as root)

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{Cli, exit, reference};
+use crate::{Cli, exit, metrics, reference};
 
 /// Flags of `fairlead completions`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub(crate) struct ManArgs {
     /// Print every command and flag as Markdown instead
     #[arg(long, conflicts_with = "directory", env = "FAIRLEAD_MARKDOWN")]
     markdown: bool,
+    /// Print every metric as Markdown instead
+    #[arg(long, conflicts_with_all = ["directory", "markdown"], env = "FAIRLEAD_METRICS")]
+    metrics: bool,
 }
 
 /// Prints a completion script: `source <(fairlead completions bash)`.
@@ -38,6 +41,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     if args.markdown {
         return exit::print(&reference::markdown(&Cli::command()));
+    }
+    if args.metrics {
+        return exit::print(&metrics::markdown());
     }
     let Some(directory) = &args.directory else {
         let mut page = Vec::new();

@@ -20,6 +20,7 @@ mod kubectl;
 mod load;
 mod logging;
 mod memory;
+mod metrics;
 mod output;
 mod plan;
 mod probe;

@@ -17,9 +17,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{http::Page, proxy::is_served};
-use crate::kube_proxy::{
-    changes::{self, Counted},
-    progress::{Progress, Status},
+use crate::{
+    kube_proxy::{
+        changes::{self, Counted},
+        progress::{Progress, Status},
+    },
+    metrics,
 };
 
 /// What the cluster autoscaler puts on a node that is about to go.
@@ -109,7 +112,7 @@ impl Face {
     pub(super) fn write_metrics(&self, text: &mut String, snapshot: Option<&Snapshot>, node: &str) {
         for (name, answers) in [("healthz", &self.healthz), ("livez", &self.livez)] {
             let name = format!("kubeproxy_proxy_{name}_total");
-            let _ = writeln!(text, "# TYPE {name} counter");
+            metrics::head(text, &name);
             for (code, count) in [(200, &answers.good), (503, &answers.bad)] {
                 let count = count.load(Ordering::Relaxed);
                 let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
@@ -118,7 +121,7 @@ impl Face {
         self.progress(|progress| progress.write_metrics(text));
         let Some(snapshot) = snapshot else { return };
         let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
-        let _ = writeln!(text, "# TYPE {name} gauge");
+        metrics::head(text, name);
         let counts = changes::without_local_endpoints(snapshot, node);
         for (policy, counts) in ["internal", "external"].into_iter().zip(counts) {
             for (family, count) in ["IPv4", "IPv6"].into_iter().zip(counts) {

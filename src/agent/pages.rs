@@ -22,7 +22,7 @@ use super::{
     kube_proxy::{Face, is_eligible},
     role::State,
 };
-use crate::{admin::DEFAULT_SOCKET, web};
+use crate::{admin::DEFAULT_SOCKET, metrics, web};
 
 /// Between two looks whether a taken port is free.
 const PORT_RETRY: Duration = Duration::from_secs(1);
@@ -128,25 +128,17 @@ impl Pages {
 
     fn metrics(&self) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "# TYPE fairlead_role_ready gauge");
+        metrics::head(&mut text, "fairlead_role_ready");
         for (name, state) in &self.roles {
             let ready = u8::from(*state.borrow() == State::Ready);
             let _ = writeln!(text, "fairlead_role_ready{{role=\"{name}\"}} {ready}");
         }
         let stale = self.shared.health.borrow().stale_for(Instant::now());
-        let _ = writeln!(
-            text,
-            "# TYPE fairlead_snapshot_stale_seconds gauge\nfairlead_snapshot_stale_seconds {}",
-            stale.unwrap_or_default().as_secs_f64()
-        );
+        let stale = stale.unwrap_or_default().as_secs_f64();
+        metrics::single(&mut text, "fairlead_snapshot_stale_seconds", stale);
         if let Some(snapshot) = &*self.shared.snapshots.borrow() {
-            let _ = writeln!(
-                text,
-                "# TYPE fairlead_snapshot_revision gauge\nfairlead_snapshot_revision {}\n\
-                 # TYPE fairlead_objects_refused gauge\nfairlead_objects_refused {}",
-                snapshot.revision(),
-                snapshot.refused().len()
-            );
+            metrics::single(&mut text, "fairlead_snapshot_revision", snapshot.revision());
+            metrics::single(&mut text, "fairlead_objects_refused", snapshot.refused().len());
         }
         if self.roles.iter().any(|(name, _)| *name == "proxy") {
             let snapshot = self.shared.snapshots.borrow().clone();

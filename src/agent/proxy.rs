@@ -34,6 +34,7 @@ use super::{
     pages::{Metrics, View},
     role::State,
 };
+use crate::metrics;
 
 /// Below the BPF file system, where the proxy pins what it loads.
 const PINS: &str = "fairlead";
@@ -277,13 +278,9 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
 
 fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: usize) {
     let ProxyStatus { revision, services, behind, capacities, .. } = status;
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "# TYPE fairlead_proxy_revision gauge\nfairlead_proxy_revision {revision}\n\
-         # TYPE fairlead_proxy_services gauge\nfairlead_proxy_services {services}\n\
-         # TYPE fairlead_proxy_services_behind gauge\nfairlead_proxy_services_behind {behind}"
-    );
+    metrics::single(text, "fairlead_proxy_revision", revision);
+    metrics::single(text, "fairlead_proxy_services", services);
+    metrics::single(text, "fairlead_proxy_services_behind", behind);
     let last = status.counters_last.unwrap_or(u32::MAX);
     let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let refusals = counted.values().map(|service| service.refused.len()).sum();
@@ -298,22 +295,23 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
         ("refusals", refusals, max(refusals_max)),
         ("connections", connections, max(connections_max)),
     ];
-    let _ = writeln!(text, "# TYPE fairlead_map_entries gauge");
+    // Writing to a String cannot fail.
+    metrics::head(text, "fairlead_map_entries");
     for (map, entries, _) in maps {
         let _ = writeln!(text, "fairlead_map_entries{{map=\"{map}\"}} {entries}");
     }
-    let _ = writeln!(text, "# TYPE fairlead_map_entries_max gauge");
+    metrics::head(text, "fairlead_map_entries_max");
     for (map, _, max) in maps {
         let _ = writeln!(text, "fairlead_map_entries_max{{map=\"{map}\"}} {max}");
     }
-    let _ = writeln!(text, "# TYPE fairlead_packets_unserved_total counter");
+    metrics::head(text, "fairlead_packets_unserved_total");
     for (reason, count) in &drops {
         let reason = reason.as_str();
         let _ = writeln!(text, "fairlead_packets_unserved_total{{reason=\"{reason}\"}} {count}");
     }
     let owned =
         || status.counter_owners.iter().filter_map(|(id, key)| Some((key, counted.get(id)?)));
-    let _ = writeln!(text, "# TYPE fairlead_service_connections_total counter");
+    metrics::head(text, "fairlead_service_connections_total");
     for (Key { namespace, name }, counters) in owned() {
         let _ = writeln!(
             text,
@@ -321,7 +319,7 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
             counters.selected
         );
     }
-    let _ = writeln!(text, "# TYPE fairlead_service_rejected_total counter");
+    metrics::head(text, "fairlead_service_rejected_total");
     for (Key { namespace, name }, counters) in owned() {
         for (reason, count) in &counters.refused {
             let reason = reason.as_str();
@@ -353,7 +351,7 @@ fn write_bytes<'a>(
     metric: &str,
     bytes: impl Iterator<Item = (&'a Key, [u64; 2])>,
 ) {
-    let _ = writeln!(text, "# TYPE {metric} counter");
+    metrics::head(text, metric);
     for (Key { namespace, name }, both) in bytes.filter(|(_, both)| *both != [0; 2]) {
         for (direction, count) in ["to_service", "from_service"].into_iter().zip(both) {
             let _ = writeln!(

@@ -12,6 +12,7 @@ use super::{
     changes::{Counted, Trigger},
     histogram::Histogram,
 };
+use crate::metrics;
 
 /// A change that waits longer makes the proxy unhealthy: twice kube-proxy's sync period.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -166,7 +167,7 @@ impl Progress {
             [("last_timestamp", self.written_at), ("last_queued_timestamp", self.queued_at)]
         {
             let name = format!("kubeproxy_sync_proxy_rules_{name}_seconds");
-            let _ = writeln!(text, "# TYPE {name} gauge");
+            metrics::head(text, &name);
             for family in FAMILIES {
                 let _ = writeln!(text, "{name}{{ip_family=\"{family}\"}} {}", seconds(at));
             }
@@ -174,11 +175,8 @@ impl Progress {
         for (of, changes) in [("service", self.services), ("endpoint", self.slices)] {
             let name = format!("kubeproxy_sync_proxy_rules_{of}_changes");
             let Changes { pending, total } = changes;
-            let _ = writeln!(
-                text,
-                "# TYPE {name}_pending gauge\n{name}_pending {pending}\n\
-                 # TYPE {name}_total counter\n{name}_total {total}"
-            );
+            metrics::single(text, &format!("{name}_pending"), pending);
+            metrics::single(text, &format!("{name}_total"), total);
         }
         for (name, [v4, v6]) in [
             ("sync_proxy_rules", [&self.passes, &self.passes]),
@@ -187,7 +185,7 @@ impl Progress {
             ("network_programming", self.programming.each_ref()),
         ] {
             let name = format!("kubeproxy_{name}_duration_seconds");
-            let _ = writeln!(text, "# TYPE {name} histogram");
+            metrics::head(text, &name);
             v4.write(text, &name, "ip_family=\"IPv4\"");
             v6.write(text, &name, "ip_family=\"IPv6\"");
         }

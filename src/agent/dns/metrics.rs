@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use fairlead_dns::{Counts, DropReason};
 
 use super::own_health::OwnHealth;
+use crate::metrics;
 
 pub(crate) use coredns::CODES;
 
@@ -27,15 +28,14 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64, sta
         ("fairlead_dns_panics_total", counts.panics),
     ];
     for (name, value) in plain {
-        let _ = writeln!(text, "# TYPE {name} counter\n{name} {value}");
+        metrics::single(text, name, value);
     }
-    let stale = "fairlead_dns_names_stale";
-    let _ = writeln!(text, "# TYPE {stale} gauge\n{stale} {}", u8::from(stands_in));
-    let _ = writeln!(text, "# TYPE fairlead_dns_replies_total counter");
+    metrics::single(text, "fairlead_dns_names_stale", u8::from(stands_in));
+    metrics::head(text, "fairlead_dns_replies_total");
     for (rcode, value) in counts.replies.iter().enumerate().filter(|(_, value)| **value > 0) {
         let _ = writeln!(text, "fairlead_dns_replies_total{{rcode=\"{rcode}\"}} {value}");
     }
-    let _ = writeln!(text, "# TYPE fairlead_dns_dropped_total counter");
+    metrics::head(text, "fairlead_dns_dropped_total");
     for (reason, value) in DropReason::ALL.iter().zip(counts.dropped) {
         let reason = reason.as_str();
         let _ = writeln!(text, "fairlead_dns_dropped_total{{reason=\"{reason}\"}} {value}");

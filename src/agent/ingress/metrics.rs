@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use fairlead_ingress::{Counters, Expiry, RouteCounters};
 
+use crate::metrics;
+
 pub(super) use nginx::controller;
 
 /// What is told at one time.
@@ -27,24 +29,20 @@ pub(super) fn write(text: &mut String, controller: &str, seen: &Seen) {
 
 fn own(text: &mut String, counters: &Counters) {
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "# TYPE fairlead_ingress_responses_total counter");
+    metrics::head(text, "fairlead_ingress_responses_total");
     for (code, count) in &counters.responses {
         let _ = writeln!(text, "fairlead_ingress_responses_total{{code=\"{code}\"}} {count}");
     }
-    let _ = writeln!(text, "# TYPE fairlead_ingress_refused_total counter");
+    metrics::head(text, "fairlead_ingress_refused_total");
     for (reason, count) in &counters.refused {
         let _ = writeln!(text, "fairlead_ingress_refused_total{{reason=\"{reason}\"}} {count}");
     }
-    let _ = writeln!(text, "# TYPE fairlead_ingress_mirror_dropped_total counter");
+    metrics::head(text, "fairlead_ingress_mirror_dropped_total");
     for (reason, count) in &counters.uncopied {
         let _ =
             writeln!(text, "fairlead_ingress_mirror_dropped_total{{reason=\"{reason}\"}} {count}");
     }
-    let _ = writeln!(
-        text,
-        "# TYPE fairlead_ingress_connections_open gauge\nfairlead_ingress_connections_open {}",
-        counters.connections_open
-    );
+    metrics::single(text, "fairlead_ingress_connections_open", counters.connections_open);
     for (name, count) in [
         ("connections", counters.connections),
         ("connections_moved", counters.connections_moved),
@@ -70,6 +68,6 @@ fn own(text: &mut String, counters: &Counters) {
         ("trace_dropped", counters.trace_dropped),
     ] {
         let name = format!("fairlead_ingress_{name}_total");
-        let _ = writeln!(text, "# TYPE {name} counter\n{name} {count}");
+        metrics::single(text, &name, count);
     }
 }

@@ -13,7 +13,7 @@ use fairlead_dns::{
 };
 
 use super::super::own_health;
-use crate::{agent::pages::escaped, version};
+use crate::{agent::pages::escaped, metrics, version};
 
 /// Response codes as CoreDNS writes them; the last counts all above, too.
 pub(crate) const CODES: [&str; RCODES] = [
@@ -34,9 +34,9 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     requests(text, &asked);
     responses(text, &asked);
     sizes_and_times(text, &asked);
-    counter(text, "coredns_autopath_success_total", by_server(&asked, |site| site.walks));
+    samples(text, "coredns_autopath_success_total", by_server(&asked, |site| site.walks));
     let translated = by_server(&asked, |site| site.translated);
-    counter(text, "coredns_dns64_requests_translated_total", translated);
+    samples(text, "coredns_dns64_requests_translated_total", translated);
     plugins::acl(text, counts);
     plugins::templates(text, &asked);
     plugins::hosts(text, &counts.hosts);
@@ -52,7 +52,7 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64) {
     for (name, value) in
         [("coredns_panics_total", counts.panics), ("coredns_reload_failed_total", failed_reloads)]
     {
-        counter(text, name, [(String::new(), value)]);
+        samples(text, name, [(String::new(), value)]);
     }
 }
 
@@ -61,13 +61,13 @@ pub(super) fn health(text: &mut String, took: &HistogramReport, failures: u64) {
     let name = "coredns_health_request_duration_seconds";
     let rows = [(String::new(), took)];
     histograms(text, name, &own_health::BOUNDS, NANOSECONDS_PER_SECOND, rows);
-    counter(text, "coredns_health_request_failures_total", [(String::new(), failures)]);
+    samples(text, "coredns_health_request_failures_total", [(String::new(), failures)]);
 }
 
 fn build(text: &mut String) {
     let (version, revision) = (version::RELEASE, escaped(version::COMMIT));
     let labels = format!("version=\"{version}\",revision=\"{revision}\",goversion=\"\"");
-    samples(text, "coredns_build_info", "gauge", [(labels, 1)]);
+    samples(text, "coredns_build_info", [(labels, 1)]);
 }
 
 /// Sums of what is told by server alone.
@@ -94,9 +94,9 @@ fn requests(text: &mut String, sites: &[&SiteCounts]) {
             })
         })
     });
-    counter(text, "coredns_dns_requests_total", rows.filter(|(_, value)| *value > 0));
+    samples(text, "coredns_dns_requests_total", rows.filter(|(_, value)| *value > 0));
     let rows = sites.iter().map(|site| (labels(&site.labels), site.dnssec_ok));
-    counter(text, "coredns_dns_do_requests_total", rows.filter(|(_, value)| *value > 0));
+    samples(text, "coredns_dns_do_requests_total", rows.filter(|(_, value)| *value > 0));
 }
 
 fn responses(text: &mut String, sites: &[&SiteCounts]) {
@@ -108,7 +108,7 @@ fn responses(text: &mut String, sites: &[&SiteCounts]) {
             })
         })
     });
-    counter(text, "coredns_dns_responses_total", rows.filter(|(_, value)| *value > 0));
+    samples(text, "coredns_dns_responses_total", rows.filter(|(_, value)| *value > 0));
 }
 
 fn sizes_and_times(text: &mut String, sites: &[&SiteCounts]) {
@@ -145,23 +145,23 @@ fn caches(text: &mut String, caches: &[CacheReport]) {
     };
     let whole =
         |of: fn(&CacheReport) -> u64| caches.iter().map(move |cache| (labels(cache), of(cache)));
-    samples(text, "coredns_cache_entries", "gauge", by_half(|cache| cache.entries));
-    counter(text, "coredns_cache_hits_total", by_half(|cache| cache.hits));
-    counter(text, "coredns_cache_evictions_total", by_half(|cache| cache.evictions));
+    samples(text, "coredns_cache_entries", by_half(|cache| cache.entries));
+    samples(text, "coredns_cache_hits_total", by_half(|cache| cache.hits));
+    samples(text, "coredns_cache_evictions_total", by_half(|cache| cache.evictions));
     let requests = whole(|cache| cache.hits.iter().sum::<u64>() + cache.misses);
-    counter(text, "coredns_cache_requests_total", requests);
-    counter(text, "coredns_cache_misses_total", whole(|cache| cache.misses));
-    counter(text, "coredns_cache_prefetch_total", whole(|cache| cache.prefetches));
-    counter(text, "coredns_cache_served_stale_total", whole(|cache| cache.served_stale));
+    samples(text, "coredns_cache_requests_total", requests);
+    samples(text, "coredns_cache_misses_total", whole(|cache| cache.misses));
+    samples(text, "coredns_cache_prefetch_total", whole(|cache| cache.prefetches));
+    samples(text, "coredns_cache_served_stale_total", whole(|cache| cache.served_stale));
 }
 
 fn forwards(text: &mut String, counts: &Counts) {
     let all = &counts.forwards;
     let sum = |of: fn(&fairlead_dns::ForwardReport) -> u64| all.iter().map(of).sum::<u64>();
     let rejects = [(String::new(), sum(|forward| forward.rejects))];
-    counter(text, "coredns_forward_max_concurrent_rejects_total", rejects);
+    samples(text, "coredns_forward_max_concurrent_rejects_total", rejects);
     let broken = [(String::new(), sum(|forward| forward.broken))];
-    counter(text, "coredns_forward_healthcheck_broken_total", broken);
+    samples(text, "coredns_forward_healthcheck_broken_total", broken);
     let labels = |to: &dyn Display| format!("proxy_name=\"forward\",to=\"{to}\"");
     let rows = all.iter().flat_map(|forward| {
         forward.durations.iter().map(move |(code, report)| {
@@ -174,7 +174,7 @@ fn forwards(text: &mut String, counts: &Counts) {
     let rows = all.iter().flat_map(|forward| {
         forward.failed_probes.iter().map(|(server, count)| (labels(server), *count))
     });
-    counter(text, "coredns_proxy_healthcheck_failures_total", rows);
+    samples(text, "coredns_proxy_healthcheck_failures_total", rows);
 }
 
 /// Labels all of CoreDNS's server metrics have.
@@ -188,17 +188,8 @@ fn proto(tcp: bool) -> &'static str {
     if tcp { "tcp" } else { "udp" }
 }
 
-fn counter(text: &mut String, name: &str, rows: impl IntoIterator<Item = (String, u64)>) {
-    samples(text, name, "counter", rows);
-}
-
-fn samples(
-    text: &mut String,
-    name: &str,
-    kind: &str,
-    rows: impl IntoIterator<Item = (String, u64)>,
-) {
-    let _ = writeln!(text, "# TYPE {name} {kind}");
+fn samples(text: &mut String, name: &str, rows: impl IntoIterator<Item = (String, u64)>) {
+    metrics::head(text, name);
     for (labels, value) in rows {
         let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
         let _ = writeln!(text, "{name}{labels} {value}");
@@ -215,7 +206,7 @@ fn histograms<'r>(
     per_unit: u32,
     rows: impl IntoIterator<Item = (String, &'r HistogramReport)>,
 ) {
-    let _ = writeln!(text, "# TYPE {name} histogram");
+    metrics::head(text, name);
     for (labels, report) in rows.into_iter().filter(|(_, report)| !report.counts.is_empty()) {
         let before = if labels.is_empty() { String::new() } else { format!("{labels},") };
         let mut below = 0;
@@ -313,7 +304,8 @@ mod tests {
         health(&mut text, &histogram(&own_health::BOUNDS, 1, 3_000_000), 4);
         assert_eq!(
             text,
-            "# TYPE coredns_health_request_duration_seconds histogram\n\
+            "# HELP coredns_health_request_duration_seconds How long health takes to answer itself, each second\n\
+             # TYPE coredns_health_request_duration_seconds histogram\n\
              coredns_health_request_duration_seconds_bucket{le=\"0.00025\"} 0\n\
              coredns_health_request_duration_seconds_bucket{le=\"0.0025\"} 2\n\
              coredns_health_request_duration_seconds_bucket{le=\"0.025\"} 2\n\
@@ -322,6 +314,7 @@ mod tests {
              coredns_health_request_duration_seconds_bucket{le=\"+Inf\"} 2\n\
              coredns_health_request_duration_seconds_sum{} 0.003\n\
              coredns_health_request_duration_seconds_count{} 2\n\
+             # HELP coredns_health_request_failures_total Times health did not answer itself\n\
              # TYPE coredns_health_request_failures_total counter\n\
              coredns_health_request_failures_total 4\n"
         );
@@ -367,7 +360,9 @@ mod tests {
         ] {
             assert!(lines.contains(line.as_str()), "{line}\n{text}");
         }
-        assert!(text.starts_with("# TYPE coredns_build_info gauge\ncoredns_build_info{version="));
+        assert!(text.starts_with(
+            "# HELP coredns_build_info Version and commit\n# TYPE coredns_build_info gauge\n"
+        ));
         // Nobody asked there: no series.
         assert!(!text.contains("zone=\"\""), "{text}");
         let kinds: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();

@@ -9,7 +9,7 @@ use fairlead_ingress::{
 use fairlead_state::Key;
 
 use super::Seen;
-use crate::agent::pages::escaped;
+use crate::{agent::pages::escaped, metrics};
 
 const PREFIX: &str = "nginx_ingress_controller";
 
@@ -60,7 +60,7 @@ pub(super) fn write(text: &mut String, controller: &str, seen: &Seen) {
     requests(text, &routes);
     for (name, of, scale) in BY_ROUTE {
         let name = format!("{PREFIX}_{name}");
-        let _ = writeln!(text, "# TYPE {name} histogram");
+        metrics::head(text, &name);
         for (labels, route) in &routes {
             histogram(text, &name, &format!("{labels},canary=\"\""), of(route), scale);
         }
@@ -94,12 +94,12 @@ fn requests(text: &mut String, routes: &[(String, &RouteCounters)]) {
         })
         .collect();
     let name = format!("{PREFIX}_requests");
-    let _ = writeln!(text, "# TYPE {name} counter");
+    metrics::head(text, &name);
     for (labels, histogram) in &kinds {
         let _ = writeln!(text, "{name}{{{labels}}} {}", histogram.count());
     }
     let name = format!("{PREFIX}_request_duration_seconds");
-    let _ = writeln!(text, "# TYPE {name} histogram");
+    metrics::head(text, &name);
     for (labels, durations) in &kinds {
         histogram(text, &name, labels, durations, SECONDS);
     }
@@ -141,31 +141,27 @@ fn numbers(text: &mut String, controller: &str, seen: &Seen) {
     let Seen { counters, revision, .. } = seen;
     let made = counters.connections;
     let is_served = u64::from(*revision > 0);
-    for (name, kind, values) in [
-        (
-            "nginx_process_connections",
-            "gauge",
-            &[(",state=\"active\"", counters.connections_open)][..],
-        ),
+    for (name, values) in [
+        ("nginx_process_connections", &[(",state=\"active\"", counters.connections_open)][..]),
         (
             "nginx_process_connections_total",
-            "counter",
             &[(",state=\"accepted\"", made), (",state=\"handled\"", made)],
         ),
-        ("nginx_process_requests_total", "counter", &[("", counters.requests())]),
-        ("config_hash", "gauge", &[("", *revision)]),
-        ("config_last_reload_successful", "gauge", &[("", is_served)]),
+        ("nginx_process_requests_total", &[("", counters.requests())]),
+        ("config_hash", &[("", *revision)]),
+        ("config_last_reload_successful", &[("", is_served)]),
     ] {
-        let _ = writeln!(text, "# TYPE {PREFIX}_{name} {kind}");
+        let name = format!("{PREFIX}_{name}");
+        metrics::head(text, &name);
         for (state, value) in values {
-            let _ = writeln!(text, "{PREFIX}_{name}{{{controller}{state}}} {value}");
+            let _ = writeln!(text, "{name}{{{controller}{state}}} {value}");
         }
     }
 }
 
 fn certificates(text: &mut String, controller: &str, seen: &Seen) {
     let name = format!("{PREFIX}_ssl_expire_time_seconds");
-    let _ = writeln!(text, "# TYPE {name} gauge");
+    metrics::head(text, &name);
     for Expiry { host, secret, expires_seconds } in &seen.expiries {
         let own = labelled([
             ("host", host),
@@ -271,6 +267,7 @@ mod tests {
         let mut declared = Vec::new();
         for line in text.lines() {
             match line.strip_prefix("# TYPE ") {
+                None if line.starts_with("# HELP ") => {}
                 Some(line) => {
                     let name = line.split(' ').next().unwrap().to_owned();
                     assert!(!declared.contains(&name), "{name}");

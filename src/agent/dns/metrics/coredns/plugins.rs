@@ -7,7 +7,7 @@ use std::{
 
 use fairlead_dns::{Counts, EnabledReport, HostsReport, Labels, Plugin, SiteCounts};
 
-use super::{counter, labels, samples, type_names};
+use super::{labels, samples, type_names};
 use crate::agent::pages::escaped;
 
 pub(super) fn enabled(text: &mut String, blocks: &[EnabledReport]) {
@@ -15,7 +15,7 @@ pub(super) fn enabled(text: &mut String, blocks: &[EnabledReport]) {
         let names = block.plugins.iter();
         names.map(move |name| (format!("{},name=\"{name}\"", labels(&block.labels)), 1))
     });
-    samples(text, "coredns_plugin_enabled", "gauge", rows);
+    samples(text, "coredns_plugin_enabled", rows);
 }
 
 /// What `acl` said, of blocks that have it.
@@ -38,14 +38,14 @@ pub(super) fn acl(text: &mut String, counts: &Counts) {
         let others = filtered(site) + blocked(site);
         *allowed.entry(labels).or_default() += asked(site).saturating_sub(others);
     }
-    counter(text, "coredns_acl_allowed_requests_total", allowed);
+    samples(text, "coredns_acl_allowed_requests_total", allowed);
     let dropped = |site: &SiteCounts| site.dropped;
     let rows = |of: &dyn Fn(&SiteCounts) -> u64| -> Vec<(String, u64)> {
         sites.iter().map(|site| (labels(&site.labels), of(site))).collect()
     };
-    counter(text, "coredns_acl_blocked_requests_total", rows(&blocked));
-    counter(text, "coredns_acl_filtered_requests_total", rows(&filtered));
-    counter(text, "coredns_acl_dropped_requests_total", rows(&dropped));
+    samples(text, "coredns_acl_blocked_requests_total", rows(&blocked));
+    samples(text, "coredns_acl_filtered_requests_total", rows(&filtered));
+    samples(text, "coredns_acl_dropped_requests_total", rows(&dropped));
 }
 
 pub(super) fn templates(text: &mut String, sites: &[&SiteCounts]) {
@@ -54,7 +54,7 @@ pub(super) fn templates(text: &mut String, sites: &[&SiteCounts]) {
             (format!("{},class=\"IN\",type=\"{name}\"", labels(&site.labels)), value)
         })
     });
-    counter(text, "coredns_template_matches_total", rows.filter(|(_, value)| *value > 0));
+    samples(text, "coredns_template_matches_total", rows.filter(|(_, value)| *value > 0));
 }
 
 /// Of those with a file that could be read.
@@ -63,10 +63,10 @@ pub(super) fn hosts(text: &mut String, all: &[HostsReport]) {
     let row =
         |hosts: &HostsReport| (format!("hostsfile=\"{}\"", escaped(&hosts.file)), hosts.entries);
     let rows = with_file.clone().map(|(hosts, _)| row(hosts));
-    samples(text, "coredns_hosts_entries", "gauge", rows);
+    samples(text, "coredns_hosts_entries", rows);
     let seconds =
         |modified: SystemTime| modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let newest = with_file.map(|(_, modified)| seconds(modified)).max();
     let row = newest.map(|seconds| (String::new(), seconds));
-    samples(text, "coredns_hosts_reload_timestamp_seconds", "gauge", row);
+    samples(text, "coredns_hosts_reload_timestamp_seconds", row);
 }
