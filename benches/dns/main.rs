@@ -51,8 +51,14 @@ struct Load {
 }
 
 /// A part is named by its last word.
-const FIGURES: &[&str] =
-    &["cpu_us_hit", "cpu_us_nxdomain", "cpu_us_srv", "cpu_us_cached", "cpu_us_ndots", "cpu_us_tcp"];
+const FIGURES: &[&str] = &[
+    "cpu_us_hit",
+    "cpu_us_nxdomain",
+    "cpu_us_srv",
+    "cpu_us_cached_external",
+    "cpu_us_ndots_walk",
+    "cpu_us_tcp",
+];
 const ALL: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory", "floor"];
 const NAMES: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory"];
 const CLUSTER_DNS: &[&str] = &["fairlead", "coredns-kubeadm"];
@@ -85,8 +91,8 @@ const NOTES: &str = "Processor time of the server per completed query (all threa
 server on core 0, dnsperf (8 clients, 200 outstanding) on core 1, 10,000 Services with an EndpointSlice each in 100 namespaces, read \
 from one list/watch server. `coredns-kubeadm` is CoreDNS v1.15 with kubeadm's plugins but those that take ports, `coredns-minimal` \
 with errors, kubernetes, forward and loadbalance; the agent has kubeadm's Corefile and counts metrics. `floor` is a bare recvmmsg/sendmmsg loop that answers every \
-question with the same canned address; it is also everybody's upstream. `hickory` is hickory-server with its in-memory zone of the same names, on one thread. `ndots` is the four questions of a pod that looks up example.com, together. \
-`answers_per_s` is bounded by dnsperf's own core. `p99_ms` is at 80 % of the server's own answers_per_s. `relist` is what memory rises by, and the \
+question with the same canned address; it is also everybody's upstream. `hickory` is hickory-server with its in-memory zone of the same names, on one thread. `cpu_us_ndots_walk` is the four questions of a pod that looks up example.com, together. \
+`answers_per_s` is bounded by dnsperf's own core. `latency_us_p99` is at 80 % of the server's own answers_per_s. `relist` is what memory rises by, and the \
 longest wait for an answer, while everything is listed again after a compaction, five times (every answer is checked).";
 
 const CHARTS: &[Chart] = &[
@@ -107,7 +113,7 @@ const CHARTS: &[Chart] = &[
     Chart::by_services(
         "first",
         "From the start to the first answer",
-        "first_answer_s",
+        "first_answer_ms",
         CLUSTER_DNS,
     ),
 ];
@@ -179,7 +185,7 @@ fn answers(figures: &[&str], services: u64) -> Vec<Row> {
             let pace = (row.value * PACE) as u64;
             rows.push(row);
             let waits = [waits(load, subject, pace)];
-            rows.push(Row::new("p99_ms", subject.name, services, "ms", &waits));
+            rows.push(Row::new("latency_us_p99", subject.name, services, "us", &waits));
         }
     }
     rows
@@ -211,8 +217,8 @@ fn loads(dir: &Path, services: u64) -> Vec<Load> {
         load("cpu_us_hit", hit(), "udp", 1.0, ALL),
         load("cpu_us_nxdomain", miss, "udp", 1.0, ALL),
         load("cpu_us_srv", srv, "udp", 1.0, NAMES),
-        load("cpu_us_cached", cached, "udp", 1.0, CLUSTER_DNS),
-        load("cpu_us_ndots", walk.collect(), "udp", WALK as f64, CLUSTER_DNS),
+        load("cpu_us_cached_external", cached, "udp", 1.0, CLUSTER_DNS),
+        load("cpu_us_ndots_walk", walk.collect(), "udp", WALK as f64, CLUSTER_DNS),
         load("cpu_us_tcp", hit(), "tcp", 1.0, CLUSTER_DNS),
     ]
 }
@@ -226,14 +232,14 @@ fn measure(load: &Load, subject: &Subject) -> (f64, f64) {
     (used / completed, agent::number(&text, "Queries per second:"))
 }
 
-/// The wait below which 99 of 100 answers are, at so many questions a second.
+/// Microseconds below which 99 of 100 answers are, at so many questions a second.
 fn waits(load: &Load, subject: &Subject, pace: u64) -> f64 {
     let text = dnsperf(load, subject, &["-l", ROUND_S, "-q", "200", "-v", "-Q", &pace.to_string()]);
     // `> NOERROR NAME TYPE SECONDS`
     let lines = text.lines().filter(|line| line.starts_with("> "));
     let mut waits: Vec<f64> =
         lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-    report::quantile(&mut waits, 0.99) * 1000.0
+    report::quantile(&mut waits, 0.99) * 1_000_000.0
 }
 
 /// What is lost would be missing in a figure, and among waits the longest.
@@ -258,15 +264,15 @@ fn footprints(services: u64) -> Vec<Row> {
             _ => site.coredns(name, KUBEADM),
         };
         let seen = memory::footprint(&site.server, &subject, services);
-        let first = subject.first_answer.as_secs_f64();
-        println!("{services} {name}: {seen:?}, first answer after {first:.2} s");
+        let first = subject.first_answer.as_secs_f64() * 1000.0;
+        println!("{services} {name}: {seen:?}, first answer after {first:.0} ms");
         let peaks = seen.relists.iter().map(|relist| relist.peak_mib).collect();
         let pauses = seen.relists.iter().map(|relist| relist.pause_ms).collect();
         for (figure, unit, runs) in [
             ("rss_mib", "MiB", vec![seen.rss_mib]),
             ("relist_peak_mib", "MiB", peaks),
             ("relist_pause_ms", "ms", pauses),
-            ("first_answer_s", "s", vec![first]),
+            ("first_answer_ms", "ms", vec![first]),
         ] {
             rows.push(Row::new(figure, name, services, unit, &runs));
         }

@@ -50,14 +50,14 @@ struct Figures {
 }
 
 const PLAIN: Figures = Figures {
-    ingress: ["ingress_ms_p50", "ingress_ms_p99"],
+    ingress: ["route_change_ms_p50", "route_change_ms_p99"],
     endpoints: ["endpoints_ms_p50", "endpoints_ms_p99"],
     test: "config_test_ms",
     reload: "reload_ms",
     memory: ["memory_before_mib", "memory_during_mib", "memory_after_mib", "memory_growth"],
 };
 const WITH_TLS: Figures = Figures {
-    ingress: ["ingress_tls_ms_p50", "ingress_tls_ms_p99"],
+    ingress: ["route_change_tls_ms_p50", "route_change_tls_ms_p99"],
     endpoints: ["endpoints_tls_ms_p50", "endpoints_tls_ms_p99"],
     test: "config_test_tls_ms",
     reload: "reload_tls_ms",

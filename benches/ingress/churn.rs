@@ -48,11 +48,11 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
             seen.failures.iter().take(5).collect::<Vec<_>>()
         );
         for (figure, unit, value) in [
-            ("churn_requests", "", requests as f64),
-            ("churn_failed", "", seen.failures.len() as f64),
-            ("churn_websockets_broken", "", broken as f64),
-            ("churn_p99_ms", "ms", quantile(&mut seen.waits, 0.99) / 1000.0),
-            ("churn_memory_peak_mib", "MiB", peak),
+            ("change_requests", "", requests as f64),
+            ("change_failed", "", seen.failures.len() as f64),
+            ("change_websockets_broken", "", broken as f64),
+            ("change_latency_ms_p99", "ms", quantile(&mut seen.waits, 0.99) / 1000.0),
+            ("change_peak_mib", "MiB", peak),
         ] {
             println!("{}: {figure} {value:.2} {unit}", kind.name());
             rows.push(Row::new(figure, kind.name(), HOSTS as u64, unit, &[value]));

@@ -27,7 +27,7 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let table = Table::new(1, Tls::Shared, &[upstream]);
     let client = Client::trusting(&table.authority);
     let host = table::host(0);
-    for (figure, over_tls) in [("idle_connection_kib", false), ("idle_tls_connection_kib", true)] {
+    for (figure, over_tls) in [("idle_kib", false), ("idle_tls_kib", true)] {
         let open = |proxy: &Proxy, count| -> Vec<TcpStream> {
             let connect = |_| {
                 let opened = if over_tls {

@@ -17,7 +17,7 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let (_upstream, upstream) = nginx::files(dir, 1);
     let table = Table::new(1, Tls::Shared, &[upstream]);
     let proxies: Vec<Proxy> = ALL.iter().map(|kind| kind.start(dir, &table, Log::Off)).collect();
-    let figures = &[("p50_us", "us"), ("p99_us", "us")];
+    let figures = &[("latency_us_p50", "us"), ("latency_us_p99", "us")];
     in_turn((figures, 1), &proxies, rounds, rows, |proxy| {
         let mut waits = waits(proxy, &table);
         [0.5, 0.99].map(|share| quantile(&mut waits, share))

@@ -12,12 +12,12 @@ AES-128-GCM and X25519; everybody sends as many session tickets as it does by it
 `cpu_us_*`: processor time of the proxy per request, of all threads and processes that ever ran in its control group (cpu.stat); `user_us_*` and `system_us_*` are its halves, by the tick. `requests_per_s` is what came of it, bounded by \
 the core that load and upstream share where `core_busy_percent`, the proxy's share of its own core, is below 100. `_logged`: with ingress-nginx's line, which nginx and HAProxy write one by one and the agent \
 and `pingora-minimal` in blocks; Caddy's is its JSON. `cpu_us_tls_handshake`: a full handshake, one request. `cpu_us_h2`: h2load, 8 connections of 32 streams. \
-`idle_*_kib`: memory per connection that has asked once and waits, of 5,000. All memory is the proportional set of all processes (smaps_rollup). `p50_us`, `p99_us`: at 8,000 requests a second over 32 \
+`idle_kib`, `idle_tls_kib`: memory per connection that has asked once and waits, of 5,000. All memory is the proportional set of all processes (smaps_rollup). `latency_us`: at 8,000 requests a second over 32 \
 connections, from when each request was due.
 
-`ingress_ms`, `endpoints_ms`: from the moment the API server sends a changed Ingress or EndpointSlice to the end of the first answer that follows it; `_tls`: with a certificate for \
+`route_change_ms`, `endpoints_ms`: from the moment the API server sends a changed Ingress or EndpointSlice to the end of the first answer that follows it; `_tls`: with a certificate for \
 each host, of a Secret that the agent watches by itself: the list/watch server wakes the watches of what changed, as an API server does. nginx and HAProxy are told as Ingress controllers tell them: the whole file is written, tested (`config_test_ms`), and taken by reload (`reload_ms`: from the signal to the first answer that follows); \
-`ingress_ms` is all of that. ingress-nginx takes endpoints without a reload, by Lua that Debian's nginx does not have. `memory_*`: before, during (the most there was) and after these changes, without the process that tests; `memory_growth` is during over before. `churn_*`: changes at 10 a second (1,000 to the agent; 200 to nginx and HAProxy, \
+`route_change_ms` is all of that. ingress-nginx takes endpoints without a reload, by Lua that Debian's nginx does not have. `memory_*`: before, during (the most there was) and after these changes, without the process that tests; `memory_growth` is during over before. `change_*`: changes at 10 a second (1,000 to the agent; 200 to nginx and HAProxy, \
 which reload at most every 3.3 s as ingress-nginx does, and leave a \
 process behind each time for as long as its WebSockets live, at most 240 s) under 5,000 requests a second and 50 WebSockets; that a connection ends between two requests is no failure.";
 
@@ -45,12 +45,12 @@ pub const CHARTS: &[Chart] = &[
         scale: 1,
         figures: &[
             "cpu_us_tls_handshake",
-            "idle_connection_kib",
-            "idle_tls_connection_kib",
+            "idle_kib",
+            "idle_tls_kib",
             "cpu_us_body_1mib",
             "cpu_us_tls_body_1mib",
-            "p50_us",
-            "p99_us",
+            "latency_us_p50",
+            "latency_us_p99",
         ],
         peers: &["nginx", "nginx-64k", "haproxy", "haproxy-splice", "caddy", "pingora-minimal"],
     },
@@ -59,26 +59,31 @@ pub const CHARTS: &[Chart] = &[
         title: "Changes among 10,000 hosts: peers over Fairlead",
         scale: 10_000,
         figures: &[
-            "ingress_ms_p50",
-            "ingress_ms_p99",
-            "ingress_tls_ms_p50",
-            "ingress_tls_ms_p99",
+            "route_change_ms_p50",
+            "route_change_ms_p99",
+            "route_change_tls_ms_p50",
+            "route_change_tls_ms_p99",
             "memory_before_mib",
             "memory_during_mib",
             "memory_tls_before_mib",
             "memory_tls_during_mib",
-            "churn_p99_ms",
-            "churn_memory_peak_mib",
+            "change_latency_ms_p99",
+            "change_peak_mib",
         ],
         peers: &["nginx", "haproxy"],
     },
     against("hosts", "Cost of a request", "cpu_us_keepalive", ALL),
     against("rss", "Memory", "rss_mib", ALL),
-    against("change", "From a change to the first answer, median", "ingress_ms_p50", RELOADING),
+    against(
+        "change",
+        "From a change to the first answer, median",
+        "route_change_ms_p50",
+        RELOADING,
+    ),
     against(
         "change-tls",
         "From a change to the first answer, a certificate each, median",
-        "ingress_tls_ms_p50",
+        "route_change_tls_ms_p50",
         RELOADING,
     ),
 ];

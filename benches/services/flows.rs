@@ -32,9 +32,9 @@ const BULK_PORT: u16 = 9100;
 
 /// What is counted, in units a second.
 const KINDS: [(&str, &str); 3] =
-    [("crr", "tcp_crr_per_s"), ("udp-rr", "udp_rr_per_s"), ("udp-crr", "udp_crr_per_s")];
+    [("crr", "crr_per_s"), ("udp-rr", "udp_rr_per_s"), ("udp-crr", "udp_crr_per_s")];
 const NODE_PORT_KINDS: [(&str, &str); 3] = [
-    ("crr", "nodeport_tcp_crr_per_s"),
+    ("crr", "nodeport_crr_per_s"),
     ("udp-rr", "nodeport_udp_rr_per_s"),
     ("udp-crr", "nodeport_udp_crr_per_s"),
 ];

@@ -55,7 +55,7 @@ const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: fro
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
 agent left. `kube-proxy-nft` and `kube-proxy-ipt` are the \
 real kube-proxy in its two modes, fed by the same API server with the same objects, over TLS: `cold_start_ms` and `restart_ms` end with its first sync, by its own \
-metrics; its processor time includes nft's and iptables-restore's. `rss_mib` is what stays, `rss_peak_mib` the most there was. \
+metrics; its processor time includes nft's and iptables-restore's. `rss_mib` is what stays, `rss_peak_mib` the most there was; `locked_mib` is the kernel's memory of the agent's maps and programs. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
 new endpoint. `connect_us`: TCP connect() from one namespace through a routing one to a third, each time to another Service; client on core 0, server on \
 core 1; the ways take turns connect by connect; nobody sleeps in accept(), since waking a halted core costs a virtual machine 11 us. `no-proxy` has three namespaces \
@@ -65,11 +65,11 @@ of its own with neither programs nor rules; `direct` is the endpoint's own addre
 `connect_above_bare_us_p50` to `no-proxy`, both with their extremes; `connect_program_ns` is the mean \
 run time of the connect4 program by the kernel's statistics, which add two clock readings. `ns_per_packet`: `uplink_ingress` on a TCP frame for a NodePort \
 by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
-backends (answered by RST). `*_per_s`: how often one client, one after the other, connects, asks and closes (`tcp_crr`), asks on one socket (`udp_rr`) or \
+backends (answered by RST). `*_per_s`: how often one client, one after the other, connects, asks and closes (`crr`), asks on one socket (`udp_rr`) or \
 on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
 `nodeport_packets_per_s`: datagrams of 18 bytes that arrive when one core of a client outside sends as many as it can over 64 sockets, the node's part being done on the \
 same core, and `nodeport_packet_cpu_ns` that core's time for each; `nodeport_rtt_us`: one such datagram and its answer, neither end sleeping, \
-`nodeport_rtt_added_us` its median above `no-proxy` of the same round. \
+`nodeport_added_us_p50` its median above `no-proxy` of the same round. \
 `changes_1000_per_s_lag_us`: how late the change after 10,000 at that rate is.";
 
 const PROXIES: &[&str] = &["fairlead", "kube-proxy-nft", "kube-proxy-ipt"];
@@ -167,7 +167,7 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
     let world = World::new();
     let api = subject::serve(&world, objects::services(scale));
     let (mut programmed, mut cold, mut restart) = (vec![], vec![], vec![]);
-    let (mut cpu, mut rss, mut peak) = (vec![], vec![], vec![]);
+    let (mut cpu, mut rss, mut peak, mut locked) = (vec![], vec![], vec![], vec![]);
     for round in 0..SYNC_ROUNDS {
         world.clear_pins();
         let first = subject::Agent::start(&world, &api);
@@ -176,6 +176,7 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
         cpu.push(process::cpu_us(first.pid()) / 1000.0);
         rss.push(process::settled_rss_mib(first.pid()));
         peak.push(process::status_kib(first.pid(), "VmHWM") / 1024.0);
+        locked.push(stats::locked_mib(first.pid()));
         println!(
             "{scale} round {round}: programmed {:.1} ms, cold {:.1} ms",
             first.programmed_ms, first.started_ms
@@ -190,6 +191,7 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
         ("cold_start_cpu_ms", "ms", &cpu),
         ("rss_mib", "MiB", &rss),
         ("rss_peak_mib", "MiB", &peak),
+        ("locked_mib", "MiB", &locked),
     ] {
         rows.push(Row::new(figure, "fairlead", scale, unit, runs));
     }

@@ -65,7 +65,7 @@ pub fn measure(lanes: &mut [Lane<'_>], rows: &mut Vec<Row>) {
         ("nodeport_packet_cpu_ns", "ns", &cost),
         ("nodeport_rtt_us_p50", "us", &median),
         ("nodeport_rtt_us_p99", "us", &late),
-        ("nodeport_rtt_added_us", "us", &added),
+        ("nodeport_added_us_p50", "us", &added),
     ] {
         for (lane, runs) in lanes.iter().zip(all) {
             let row = Row::new(figure, lane.subject, flows::SCALE, unit, runs);

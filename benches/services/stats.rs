@@ -1,4 +1,4 @@
-//! How long the programs run, as the kernel counts it.
+//! How long the programs run and what they take, as the kernel counts it.
 
 use std::{collections::BTreeMap, fs};
 
@@ -23,19 +23,36 @@ impl Drop for Enabled {
     }
 }
 
+/// What the kernel tells of each file a process has open.
+fn files(pid: u32) -> impl Iterator<Item = String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok())
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line?.trim().parse().ok()
+}
+
 /// Nanoseconds and runs of the socket programs a process holds, by program id.
 pub fn socket_programs(pid: u32) -> BTreeMap<u64, (u64, u64)> {
-    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
-    let texts = files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok());
-    let programs = texts.filter_map(|text| {
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line?.trim().parse::<u64>().ok()
-        };
-        let ours = field("prog_type") == Some(SOCKET_PROGRAM);
-        ours.then_some((field("prog_id")?, (field("run_time_ns")?, field("run_cnt")?)))
+    let programs = files(pid).filter_map(|text| {
+        let ours = field(&text, "prog_type") == Some(SOCKET_PROGRAM);
+        let ran = (field(&text, "run_time_ns")?, field(&text, "run_cnt")?);
+        ours.then_some((field(&text, "prog_id")?, ran))
     });
     programs.collect()
+}
+
+/// The kernel's memory of the maps and programs a process holds, each once.
+pub fn locked_mib(pid: u32) -> f64 {
+    let held = files(pid).filter_map(|text| {
+        let bytes = field(&text, "memlock")?;
+        Some(((field(&text, "map_id"), field(&text, "prog_id")), bytes))
+    });
+    let held: BTreeMap<_, u64> = held.collect();
+    assert!(!held.is_empty(), "the agent holds its maps");
+    held.values().sum::<u64>() as f64 / f64::from(1 << 20)
 }
 
 /// Nanoseconds a run, of the program that ran most.

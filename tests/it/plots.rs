@@ -200,3 +200,76 @@ fn rows_are_drawn_by_figure_subject_and_scale() {
     let none = Chart::Ratios { file: "", title: "", scale: 1, figures: &["x"], peers: &["y"] };
     assert_eq!(none.draw(&rows), None);
 }
+
+/// What others read in target/bench/*.json has to stay there under its name.
+const FIGURES: [(&str, &[&str]); 3] = [
+    (
+        "services",
+        &[
+            "cold_start_ms",
+            "restart_ms",
+            "change_to_packet_us_p50",
+            "change_to_packet_us_p99",
+            "connect_us_p50",
+            "connect_us_p99",
+            "crr_per_s",
+            "udp_rr_per_s",
+            "nodeport_gbit_per_s",
+            "nodeport_added_us_p50",
+            "ns_per_packet_hit",
+            "ns_per_packet_miss",
+            "ns_per_packet_established",
+            "ns_per_packet_rejected",
+            "rss_mib",
+            "locked_mib",
+            "insns_verified",
+        ],
+    ),
+    (
+        "dns",
+        &[
+            "cpu_us_hit",
+            "cpu_us_nxdomain",
+            "cpu_us_srv",
+            "cpu_us_cached_external",
+            "cpu_us_ndots_walk",
+            "cpu_us_tcp",
+            "answers_per_s",
+            "latency_us_p99",
+            "rss_mib",
+            "relist_peak_mib",
+            "first_answer_ms",
+        ],
+    ),
+    (
+        "ingress",
+        &[
+            "cpu_us_keepalive",
+            "cpu_us_h2",
+            "cpu_us_tls_keepalive",
+            "cpu_us_tls_handshake",
+            "cpu_us_body_1mib",
+            "cpu_us_tls_body_1mib",
+            "idle_tls_kib",
+            "latency_us_p99",
+            "route_change_ms_p50",
+            "route_change_ms_p99",
+            "change_peak_mib",
+            "change_failed",
+            "rss_mib",
+        ],
+    ),
+];
+
+#[test]
+fn figures_that_others_read_are_measured_under_their_names() {
+    for (bench, figures) in FIGURES {
+        let folder = format!("{}/benches/{bench}", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(&folder).expect("readable").flatten();
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        let text: String = texts.collect();
+        for figure in figures {
+            assert!(text.contains(&format!("\"{figure}\"")), "{bench}: {figure}");
+        }
+    }
+}
