@@ -24,6 +24,7 @@ mod kubernetes_source;
 mod life;
 mod live;
 mod monitoring;
+mod node_cache;
 mod operate;
 mod page;
 mod plots;
