@@ -6,7 +6,7 @@ mod fairlead;
 mod kube_proxy;
 mod nginx;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// A metric's type, as Prometheus names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) fn head(text: &mut String, name: &str) {
 }
 
 /// Appends a metric without labels.
-pub(crate) fn single(text: &mut String, name: &str, value: impl std::fmt::Display) {
+pub(crate) fn single(text: &mut String, name: &str, value: impl Copy + Display) {
     head(text, name);
     let _ = writeln!(text, "{name} {value}");
 }
