@@ -15,8 +15,11 @@ const SERVICE: &str = "10.96.0.10";
 const UPSTREAM: &str = "10.96.0.77";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What node-cache sets up on a node (`-setupinterface`, `-setupiptables`).
-const SET_UP: &str = "ip link add nodelocaldns type dummy && ip link set nodelocaldns up
+/// What node-cache sets up on a node (`-setupinterface`, `-setupiptables`), but for its dummy device, which not
+/// every kernel has.
+const SET_UP: &str = "ip link add nodelocaldns arp off type veth peer name nodelocalend
+ip link set nodelocalend up
+ip link set nodelocaldns up
 for ip in 169.254.20.10 10.96.0.10; do
   ip address add $ip/32 dev nodelocaldns
   for protocol in udp tcp; do
