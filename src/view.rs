@@ -265,7 +265,7 @@ impl<'a> View<'a> {
         self.proxy().ok()?.status.counter_owners.get(&counter_id)
     }
 
-    /// What came of each Service that has counters; `None` without a kernel that counts.
+    /// What came of each Service of which anything is counted; `None` without a kernel that counts.
     pub(crate) fn counted(&self) -> Option<HashMap<&Key, Counted>> {
         // Where there is none, a whole cluster would be planned only to find that out.
         if !matches!(self.origin, Origin::Agent { proxy: true, .. }) {
@@ -283,7 +283,11 @@ impl<'a> View<'a> {
                 bytes: (id < bytes_end).then_some(counts.bytes),
             }
         };
-        Some(status.counter_owners.iter().map(|(id, key)| (key, counted(id))).collect())
+        // Whoever is not here has nothing counted: many Services are not gone through each time.
+        let owners = &status.counter_owners;
+        let rest = owners.range(..*bytes_end).filter(|(id, _)| !read.contains_key(id));
+        let met = read.keys().filter_map(|id| Some((id, owners.get(id)?)));
+        Some(met.chain(rest).map(|(id, key)| (key, counted(id))).collect())
     }
 }
 

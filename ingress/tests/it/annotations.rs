@@ -12,6 +12,7 @@ mod headers;
 mod least;
 mod limits;
 mod mirror;
+mod passwords;
 mod redirects;
 mod retries;
 mod rewrite;

@@ -10,10 +10,10 @@ const AUTH: &str = "annotations::auth::somebody_else_is_asked_and_decides";
 const ASKED: &str = "annotations::auth::a_question_and_what_comes_of_it_are_as_the_annotations_say";
 const CACHE: &str =
     "annotations::auth::answers_are_remembered_under_their_key_and_as_long_as_is_said";
-const CLOSED: &str = "annotations::auth::what_cannot_be_read_of_authentication_lets_nobody_in";
+const CLOSED: &str = "annotations::passwords::what_cannot_be_read_of_authentication_lets_nobody_in";
 const CLIENT_TLS: &str = "annotations::client_tls::a_client_is_let_in_by_its_certificate";
 const LISTS: &str = "annotations::access::lists_of_addresses_let_in_and_keep_out";
-const PASSWORD: &str = "annotations::auth::a_password_lets_in_and_goes_no_further";
+const PASSWORD: &str = "annotations::passwords::a_password_lets_in_and_goes_no_further";
 const RATES: &str = "annotations::limits::requests_above_the_rate_and_its_burst_are_503";
 const SLOW: &str = "annotations::limits::a_body_goes_out_no_faster_than_it_may";
 
@@ -84,7 +84,7 @@ pub(super) static ROWS: &[Annotation] = &[
         Differs,
         "basic, and digest with MD5, whose nonces hold for a minute; each count of one lets in once",
         "basic",
-        "annotations::auth::a_digest_lets_in_and_counts_for_one_request",
+        "annotations::passwords::a_digest_lets_in_and_counts_for_one_request",
     ),
     row(
         "auth-url",
@@ -142,7 +142,7 @@ pub(super) static ROWS: &[Annotation] = &[
         Works,
         "",
         "any",
-        "annotations::auth::satisfy_any_takes_the_address_or_the_password",
+        "annotations::passwords::satisfy_any_takes_the_address_or_the_password",
     ),
     row(
         "whitelist-source-range",
