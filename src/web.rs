@@ -18,7 +18,10 @@ use tokio::sync::Semaphore;
 use self::{asked::Page, guard::Guard, rates::Rates};
 use crate::{
     agent::{Body, Site, response},
-    report::{status::Status, traffic::Traffic},
+    report::{
+        status::{Health, Status},
+        traffic::Traffic,
+    },
     view::View,
 };
 
@@ -31,7 +34,10 @@ const ICON: &str = include_str!("web/icon.svg");
 
 /// What the page is made from: an agent's own reports.
 pub(crate) trait Facts: Clone + Send + Sync + 'static {
-    /// How the agent fares.
+    /// Whether the agent is well.
+    fn health(&self) -> Health;
+
+    /// How it fares, at length.
     fn status(&self) -> Status;
 
     /// What passed and what did not.

@@ -25,7 +25,7 @@ use crate::{
     counted::counted,
     report::{
         names, routes, services,
-        status::{KindRow, ProxyRow, RoleRow, SnapshotRow, Status},
+        status::{Health, KindRow, ProxyRow, RoleRow, SnapshotRow, Status},
         trace,
         traffic::Traffic,
     },
@@ -35,6 +35,10 @@ use crate::{
 };
 
 impl Facts for Pages {
+    fn health(&self) -> Health {
+        health(self)
+    }
+
     fn status(&self) -> Status {
         status(self)
     }
@@ -148,35 +152,47 @@ fn live_maps(proxy: &live::Proxy) -> anyhow::Result<Proxy<'_>> {
     Ok(Proxy { maps: Maps::Live(LiveMaps::of(&proxy.kernel)?), status, counters: Some(counters) })
 }
 
+fn health(pages: &Pages) -> Health {
+    let shared = &pages.shared;
+    let stale = shared.health.borrow().stale_for(Instant::now());
+    let is_ready = pages.roles.iter().all(|(_, state)| matches!(*state.borrow(), State::Ready));
+    let is_ending = shared.ending.is_cancelled();
+    let snapshot = shared.snapshots.borrow().as_ref().map(|snapshot| SnapshotRow {
+        revision: snapshot.revision(),
+        changed_seconds_ago: snapshot.received_at().map(|at| at.elapsed().as_secs_f64()),
+        stale_seconds: stale.as_ref().map(Duration::as_secs_f64),
+    });
+    Health {
+        node: shared.node_name.to_string(),
+        is_healthy: is_ready && !is_ending && snapshot.is_some() && stale.is_none(),
+        is_ending,
+        snapshot,
+    }
+}
+
 fn status(pages: &Pages) -> Status {
     let shared = &pages.shared;
+    let Health { node, is_healthy, is_ending, snapshot: row } = health(pages);
     let snapshot = shared.snapshots.borrow().clone();
-    let health = shared.health.borrow().clone();
+    let source = shared.health.borrow().clone();
     let proxy = shared.live.proxy.load_full();
-    let roles: Vec<RoleRow> = pages
+    let roles = pages
         .roles
         .iter()
         .map(|(name, state)| role(name, &state.borrow(), serves(shared, name)))
         .collect();
-    let stale = health.stale_for(Instant::now());
-    let ready = roles.iter().all(|role| role.state == "ready");
-    let kinds = health.kinds.iter().map(|(kind, health)| KindRow {
+    let kinds = source.kinds.iter().map(|(kind, health)| KindRow {
         kind: kind.as_str().to_owned(),
         objects: snapshot.as_ref().map_or(0, |snapshot| view::count(snapshot, *kind)),
         is_synced: health.synced,
         error: health.last_error.as_deref().map(str::to_owned),
     });
-    let is_ending = shared.ending.is_cancelled();
     Status {
         version: version::VERSION.to_owned(),
-        node: shared.node_name.to_string(),
-        is_healthy: ready && !is_ending && snapshot.is_some() && stale.is_none(),
+        node,
+        is_healthy,
         is_ending,
-        snapshot: snapshot.as_ref().map(|snapshot| SnapshotRow {
-            revision: snapshot.revision(),
-            changed_seconds_ago: snapshot.received_at().map(|at| at.elapsed().as_secs_f64()),
-            stale_seconds: stale.as_ref().map(Duration::as_secs_f64),
-        }),
+        snapshot: row,
         kinds: kinds.collect(),
         warnings: warnings(pages, snapshot.as_deref(), proxy.as_deref()),
         proxy: proxy.map(|proxy| proxy_row(&proxy, &shared.args().proxy.bpffs)),

@@ -63,6 +63,19 @@ pub(crate) struct ProxyRow {
     pub(crate) unserved: BTreeMap<String, u64>,
 }
 
+/// The least there is to say of an agent, for whoever asks every other second: the rest of the report
+/// is asked of the kernel and of every object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Health {
+    pub(crate) node: String,
+    /// Every role is ready and the source is followed.
+    pub(crate) is_healthy: bool,
+    /// The agent has been told to end.
+    pub(crate) is_ending: bool,
+    /// `None` until every kind is complete.
+    pub(crate) snapshot: Option<SnapshotRow>,
+}
+
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {

@@ -100,6 +100,6 @@ impl<F: Facts> Stream<F> {
 pub(super) fn part<F: Facts>(facts: &F, page: &Page, rates: &mut Rates) -> Value {
     rates.look_again();
     let content = frame::content(facts, page, rates);
-    let health = frame::health(&facts.status()).into_string();
+    let health = frame::health(&facts.health()).into_string();
     json!({ "health": health, "live": content.live.into_string() })
 }

@@ -13,9 +13,10 @@ use super::{
 use crate::{
     report::{
         part::{Extent, ROWS_MAX},
-        status::{Status, span},
+        status::{Health, span},
     },
     table::Tone,
+    version::VERSION,
 };
 
 /// What a page consists of.
@@ -47,7 +48,7 @@ const PLACES: [(&str, &str); 6] = [
 /// A whole document.
 pub(super) fn whole<F: Facts>(facts: &F, page: &Page) -> (StatusCode, String) {
     let Content { title, still, live, status } = content(facts, page, &mut Rates::default());
-    let agent = facts.status();
+    let agent = facts.health();
     let place = place(page);
     let document = html! {
         (DOCTYPE)
@@ -77,7 +78,7 @@ pub(super) fn whole<F: Facts>(facts: &F, page: &Page) -> (StatusCode, String) {
                     div #live { (live) }
                 }
                 footer {
-                    "fairlead " (agent.version) " · read-only · the same as JSON: "
+                    "fairlead " (VERSION) " · read-only · the same as JSON: "
                     code { "fairlead status -o json" }
                 }
             }
@@ -123,13 +124,13 @@ pub(super) fn content<F: Facts>(facts: &F, page: &Page, rates: &mut Rates) -> Co
 }
 
 /// The line at the top of every page.
-pub(super) fn health(status: &Status) -> Markup {
-    let (word, tone) = match (status.is_ending, status.is_healthy) {
+pub(super) fn health(agent: &Health) -> Markup {
+    let (word, tone) = match (agent.is_ending, agent.is_healthy) {
         (true, _) => ("ending", Tone::Attention),
         (_, true) => ("healthy", Tone::Good),
         _ => ("not healthy", Tone::Bad),
     };
-    let (age, age_tone) = match &status.snapshot {
+    let (age, age_tone) = match &agent.snapshot {
         None => ("nothing is known yet".to_owned(), Tone::Attention),
         Some(snapshot) => match snapshot.stale_seconds {
             Some(stale) => (format!("out of touch for {}", span(stale)), Tone::Bad),
@@ -138,7 +139,7 @@ pub(super) fn health(status: &Status) -> Markup {
     };
     html! {
         span.dot.(class(tone)) {}
-        span.node { (status.node) }
+        span.node { (agent.node) }
         span.(class(tone)) { (word) }
         span.(class(age_tone)) { (age) }
     }

@@ -27,6 +27,11 @@ struct Flags {
 struct Manifests(PathBuf, Arc<AtomicUsize>);
 
 impl Facts for Manifests {
+    fn health(&self) -> Health {
+        let Status { node, is_healthy, is_ending, snapshot, .. } = self.status();
+        Health { node, is_healthy, is_ending, snapshot }
+    }
+
     fn status(&self) -> Status {
         Status {
             version: "0".to_owned(),
