@@ -20,7 +20,7 @@ use hickory_proto::{
     },
 };
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream, UdpSocket},
     sync::Semaphore,
     time::timeout,
@@ -116,6 +116,8 @@ async fn questions_that_wait_are_bounded_cve_2025_47950_cve_2026_32934() {
         }
     }
     counted(&world, DropReason::SlowPathFull, 1).await;
+    let waiting = world.running.counts().slow_queries;
+    assert!(waiting <= 1000, "{waiting} wait for their upstream");
     // Names of the cluster need no place among those that wait.
     assert_eq!(world.ask("web.demo.svc.cluster.local.", A).await.answers.len(), 1);
     world.end().await;
@@ -134,7 +136,9 @@ async fn connections_are_bounded_cve_2025_68151() {
         }
         counted(&world, DropReason::ClientConnections, u64::from(client).min(5)).await;
     }
-    counted(&world, DropReason::TcpConnections, 200).await;
+    counted(&world, DropReason::TcpConnections, 201).await;
+    let dropped = world.running.counts().dropped;
+    assert_eq!(dropped.iter().sum::<u64>(), 6 * 201 - 1000, "as many are open as may be");
     drop(open);
     world.end().await;
 }
@@ -143,10 +147,12 @@ async fn connections_are_bounded_cve_2025_68151() {
 async fn a_length_is_checked_before_anything_is_read_cve_2026_32936() {
     let world = World::with(objects(), vec![]).await;
     let mut stream = TcpStream::connect(world.v4()).await.unwrap();
-    tcp_send(&mut stream, &[0; 60_000]).await;
+    // Nothing follows: who reads the message first waits for it until the connection is idle.
+    let begun = Instant::now();
+    stream.write_u16(60_000).await.unwrap();
     counted(&world, DropReason::Oversized, 1).await;
     let closed = timeout(PATIENCE, stream.read_u8()).await.expect("closed at once");
-    assert!(closed.is_err());
+    assert!(closed.is_err() && begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
     world.end().await;
 }
 
