@@ -115,6 +115,14 @@ impl ImportNames {
     }
 }
 
+/// So many endpoints are left out, in words.
+pub(super) fn nameless(count: usize) -> String {
+    match count {
+        1 => "1 endpoint has no name".to_owned(),
+        _ => format!("{count} endpoints have no names"),
+    }
+}
+
 impl Drafts {
     fn at(&mut self, prefix: &[u8]) -> &mut Draft {
         self.0.entry(prefix.to_vec()).or_default()
@@ -295,7 +303,7 @@ mod tests {
             ports: [].into(),
         };
         let most = u32::try_from(SERVERS_MAX).unwrap();
-        for (endpoints, left_out) in [(3, 0), (most, 0), (most + 5, 5)] {
+        for (endpoints, left_out) in [(3, 0), (most, 0), (most + 1, 1), (most + 5, 5)] {
             let slice = Arc::new(imported("east", endpoints));
             let key = b"\x03web\x04demo";
             let slices = [&slice].into_iter();
@@ -311,5 +319,7 @@ mod tests {
             let named = SERVERS_MAX.min(endpoints.try_into().unwrap());
             assert_eq!(names.sets.len(), named + 4);
         }
+        let said = [1, 5].map(nameless);
+        assert_eq!(said, ["1 endpoint has no name", "5 endpoints have no names"]);
     }
 }

@@ -12,7 +12,7 @@ use fairlead_state::{
 use super::{
     Known, Origin, Presence, Zone,
     authority::Authority,
-    imports::{ImportNames, SERVERS_MAX},
+    imports::{ImportNames, SERVERS_MAX, nameless},
     name_servers,
     outside::Outside,
     reverse::Pointer,
@@ -144,8 +144,9 @@ impl Zone {
         };
         if left_out > 0 && old.is_none_or(|old| old.left_out == 0) {
             tracing::warn!(
-                "DNS: ServiceImport {key}: {left_out} endpoints, those beyond {SERVERS_MAX} with their \
-                 ports, have no names in the cluster set: export fewer of them, or divide the Service"
+                "DNS: ServiceImport {key}: {} in the cluster set, beyond {SERVERS_MAX} with their ports: \
+                 export fewer of them, or divide the Service",
+                nameless(left_out)
             );
         }
     }
