@@ -32,6 +32,8 @@ mod metrics;
 mod overload;
 #[path = "it/plugins.rs"]
 mod plugins;
+#[path = "it/relist.rs"]
+mod relist;
 #[path = "it/replies.rs"]
 mod replies;
 #[path = "it/sockets.rs"]
