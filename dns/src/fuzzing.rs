@@ -60,7 +60,7 @@ const DOCUMENTS: [(Kind, &str); 6] = [
     ),
 ];
 
-static ZONE: LazyLock<Zone> = LazyLock::new(|| {
+pub(crate) static ZONE: LazyLock<Zone> = LazyLock::new(|| {
     let Ok(origin) = server::origin(&DnsConfig::default()) else {
         unreachable!("the defaults are good")
     };

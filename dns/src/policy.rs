@@ -198,7 +198,7 @@ impl Policy {
         self.groups.get(group)?.strays.as_deref()
     }
 
-    fn sites(&self) -> impl Iterator<Item = &Site> {
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Site> {
         self.groups.iter().flat_map(|group| &group.sites)
     }
 

@@ -242,3 +242,6 @@ impl SlowPath {
         Some(reply)
     }
 }
+
+#[cfg(test)]
+mod tests;
