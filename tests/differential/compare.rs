@@ -6,7 +6,7 @@ use hickory_proto::{
 };
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, NAMESPACES},
     questions::{Question, Replies},
 };
 
@@ -26,6 +26,8 @@ struct Plain {
     authoritative: bool,
     /// Whether there is an OPT record, and its DO bit.
     dnssec_ok: Option<bool>,
+    /// The question as it comes back, letter case included.
+    question: Vec<String>,
     answers: Vec<String>,
     authorities: Vec<String>,
     additionals: Vec<String>,
@@ -37,6 +39,7 @@ impl Plain {
             code: message.metadata.response_code,
             authoritative: message.metadata.authoritative,
             dnssec_ok: message.edns.as_ref().map(|edns| edns.flags().dnssec_ok),
+            question: message.queries.iter().map(ToString::to_string).collect(),
             answers: lines(&message.answers),
             authorities: lines(&message.authorities),
             additionals: lines(&message.additionals),
@@ -46,8 +49,8 @@ impl Plain {
 
 impl Plain {
     /// All but the sections.
-    fn head(&self) -> (ResponseCode, bool, Option<bool>) {
-        (self.code, self.authoritative, self.dnssec_ok)
+    fn head(&self) -> (ResponseCode, bool, Option<bool>, &[String]) {
+        (self.code, self.authoritative, self.dnssec_ok, &self.question)
     }
 
     fn weightless(&self, asked: &str) -> Vec<String> {
@@ -92,6 +95,27 @@ fn is_orphan(cluster: &Cluster<'_>, line: &str) -> bool {
     matches!(labels[..], [_, service, namespace, "svc", ..] if !cluster.has_service(namespace, service))
 }
 
+/// Namespaces there are.
+fn has_namespace(name: &str) -> bool {
+    NAMESPACES.contains(&name) || ["kube-system", "probe"].contains(&name)
+}
+
+/// The most bytes a reply to a question for servers can have: no name in it is a pointer.
+fn reply_bytes(asked: &str, reply: &Plain) -> usize {
+    /// Header, question type and class, OPT record.
+    const FIXED_BYTES: usize = 12 + 4 + 11;
+    /// Type, class, time to live, length; then an address, or priority, weight and port.
+    const RECORD_BYTES: usize = 10 + 16;
+    let name = |word: &str| word.len() + 1;
+    let record = |line: &String| {
+        let words = || line.split(' ');
+        let target = words().next_back().filter(|_| line.contains(" SRV ")).map_or(0, name);
+        words().next().map_or(0, name) + RECORD_BYTES + target
+    };
+    let records = reply.answers.iter().chain(&reply.additionals).map(record);
+    FIXED_BYTES + name(asked) + records.sum::<usize>()
+}
+
 fn lines(records: &[Record]) -> Vec<String> {
     let mut lines: Vec<_> = records.iter().map(line).collect();
     lines.sort();
@@ -125,27 +149,41 @@ fn rule(
 ) -> Option<&'static str> {
     let name = question.name.to_ascii_lowercase();
     let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+    if theirs.question != ours.question {
+        return None;
+    }
     let is_empty = |plain: &Plain| plain.answers.is_empty();
     let denied_there = theirs.code == ResponseCode::NXDomain && is_empty(theirs);
     let exists_here = ours.code == ResponseCode::NoError && is_empty(ours);
+    let exists_there = theirs.code == ResponseCode::NoError && is_empty(theirs);
     let below_service = labels.len() >= 5 && labels[labels.len() - 3] == "svc";
-    if question.rtype == RecordType::SOA
-        && theirs.code == ResponseCode::NoError
-        && is_empty(theirs)
-        && is_empty(ours)
-    {
+    // That of the Service, if it is one's name or below it.
+    let key =
+        if below_service { (labels[labels.len() - 4], labels[labels.len() - 5]) } else { ("", "") };
+    let is_service = cluster.has_service(key.0, key.1);
+    let is_denial = [ResponseCode::NoError, ResponseCode::NXDomain].contains(&ours.code);
+    if question.rtype == RecordType::SOA && exists_there && is_denial && is_empty(ours) {
         return Some("soa-of-nothing");
     }
     let is_hinfo = |line: &String| line.to_ascii_lowercase().contains(" hinfo ");
-    if question.rtype == RecordType::ANY && ours.answers.iter().any(is_hinfo) {
+    let is_ours = name.ends_with("cluster.local.") && !name.ends_with("xcluster.local.");
+    if question.rtype == RecordType::ANY
+        && !is_ours
+        && ours.answers.iter().all(is_hinfo)
+        && !is_empty(ours)
+    {
         return Some("any");
     }
     if denied_there && exists_here {
-        let is_namespace = labels.len() == 4 && ["svc", "pod"].contains(&labels[1]);
-        let is_protocol = below_service && ["_tcp", "_udp", "_sctp"].contains(&labels[0]);
-        let is_zones = below_service
-            && (labels[0] == "_zone"
-                || ["pin", "prefer"].contains(&labels[0]) && labels[1] == "_zone");
+        let is_namespace =
+            labels.len() == 4 && ["svc", "pod"].contains(&labels[1]) && has_namespace(labels[0]);
+        let is_protocol =
+            is_service && labels.len() == 6 && ["_tcp", "_udp", "_sctp"].contains(&labels[0]);
+        let is_zones = is_service
+            && (labels[0] == "_zone" && labels.len() == 6
+                || ["pin", "prefer"].contains(&labels[0])
+                    && labels[1] == "_zone"
+                    && labels.len() == 7);
         let known = ["dns-version.cluster.local.", "dns.cluster.local.", "ns.dns.cluster.local."];
         let for_text = ["cluster.local.", "svc.cluster.local.", "pod.cluster.local."];
         let is_text = question.rtype == RecordType::TXT && for_text.contains(&&*name);
@@ -156,16 +194,23 @@ fn rule(
     }
     let is_server = name == "ns.dns.cluster.local."
         || (name == "cluster.local." && question.rtype == RecordType::NS);
-    if is_server && ours.code == ResponseCode::NoError && ours.authoritative {
+    let is_kube_dns = |line: &String| line.ends_with(" NS kube-dns.kube-system.svc.cluster.local.");
+    let is_right = match question.rtype {
+        RecordType::NS => ours.answers.iter().all(is_kube_dns),
+        // There is no such Service here.
+        _ => is_empty(ours),
+    };
+    if is_server && is_right && ours.code == ResponseCode::NoError && ours.authoritative {
         return Some("name-server");
     }
     if labels.last() == Some(&"arpa") {
-        if question.rtype != RecordType::PTR && exists_here && ours.authoritative {
+        let is_other = question.rtype != RecordType::PTR && denied_there;
+        if is_other && exists_here && ours.authoritative {
             return Some("reverse-other-types");
         }
-        let extra: Vec<_> =
-            theirs.answers.iter().filter(|line| !ours.answers.contains(line)).collect();
-        if !extra.is_empty() && extra.iter().all(|line| is_orphan(cluster, line)) {
+        let (orphans, others): (Vec<_>, Vec<_>) =
+            theirs.answers.iter().partition(|line| is_orphan(cluster, line));
+        if !orphans.is_empty() && others == ours.answers.iter().collect::<Vec<_>>() {
             return Some("orphan-endpoints");
         }
     }
@@ -181,36 +226,47 @@ fn rule(
         if some == all {
             return Some("srv-weight");
         }
-        if part(&some, &all) {
+        if part(&some, &all) && question.lacks_room(reply_bytes(asked, theirs)) {
             return Some("additional-room");
         }
-        if part(&all, &some) {
+        let is_target = |line: &&String| {
+            let owner = line.split(' ').next().unwrap_or_default();
+            ours.answers
+                .iter()
+                .any(|answer| answer.to_ascii_lowercase().ends_with(&format!(" {owner}")))
+        };
+        if part(&all, &some)
+            && some.iter().filter(|line| !all.contains(line)).all(|line| is_target(&line))
+        {
             return Some("additional-all");
         }
     }
     // Of a headless Service without ready endpoints.
     let is_zonal = labels.len() >= 8 && below_service && labels[labels.len() - 6] == "_zone";
-    let exists_there = theirs.code == ResponseCode::NoError && is_empty(theirs);
     if is_zonal && exists_there && ours.code == ResponseCode::NXDomain {
-        let (service, namespace) = (labels[labels.len() - 5], labels[labels.len() - 4]);
-        return cluster.has_service(namespace, service).then_some("zonal");
+        return is_service.then_some("zonal");
     }
-    if labels.len() == 5 && labels[2] == "pod" && question.rtype == RecordType::SRV && exists_here {
+    let is_pod = labels.len() == 5 && labels[2] == "pod";
+    if is_pod && question.rtype == RecordType::SRV && exists_here && !is_empty(theirs) {
         return Some("pod-srv");
     }
-    if labels[0] == "_" && ours.code == ResponseCode::NXDomain {
+    if labels[0] == "_" && is_service && labels.len() == 7 && ours.code == ResponseCode::NXDomain {
         return Some("empty-port");
     }
-    if below_service && cluster.is_alias(labels[labels.len() - 4], labels[labels.len() - 5]) {
+    if labels.len() == 5 && cluster.is_alias(key.0, key.1) {
+        // One that leads to itself leads nowhere.
+        let is_endless = ours.code == ResponseCode::ServFail && is_empty(ours);
+        let is_chain = |plain: &Plain| plain.answers.iter().all(|line| line.contains(" CNAME "));
+        let begins_here = ours.answers.iter().any(|line| line.contains(" CNAME "));
         let plain_types = [RecordType::A, RecordType::AAAA, RecordType::CNAME];
-        if labels.len() == 5 && !plain_types.contains(&question.rtype) {
+        if !plain_types.contains(&question.rtype) && exists_there && (begins_here || is_endless) {
             return Some("alias-any-type");
         }
-        let is_chain = |plain: &Plain| plain.answers.iter().all(|line| line.contains(" CNAME "));
         if theirs.code == ours.code && is_chain(theirs) && is_chain(ours) {
             return Some("alias-nodata");
         }
-        if theirs.answers.iter().all(|line| line.contains(" CNAME ")) && theirs.code != ours.code {
+        let is_failure = ours.code != ResponseCode::NoError && is_chain(ours);
+        if is_chain(theirs) && theirs.code == ResponseCode::NoError && is_failure {
             return Some("alias-code");
         }
     }

@@ -73,6 +73,11 @@ impl Question {
         Self { name, rtype, edns, dnssec_ok, tcp: random.one_in(8) }
     }
 
+    /// Whether so many bytes are more than the client takes by UDP. By TCP there is room for all.
+    pub(crate) fn lacks_room(&self, bytes: usize) -> bool {
+        bytes > usize::from(self.edns.unwrap_or(0).clamp(512, 1232))
+    }
+
     /// By UDP, without EDNS.
     pub(crate) fn plain(name: &str, rtype: RecordType) -> Self {
         Self { name: name.to_owned(), rtype, edns: None, dnssec_ok: false, tcp: false }

@@ -127,6 +127,24 @@ fn every_picture_is_shown_by_a_page() {
     }
 }
 
+/// The differential test lets nothing pass that its page does not say.
+#[test]
+fn every_difference_from_coredns_that_a_test_allows_is_a_rule_of_its_page() {
+    let root = Path::new(ROOT);
+    let (allows, page) = (
+        read(&root.join("tests/differential/compare.rs")),
+        read(&root.join("docs/dns-differences.md")),
+    );
+    // `Some("RULE")`, `then_some("RULE")`.
+    let rules = allows.split("ome(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let rules: Vec<&str> = rules.filter(|rule| !rule.starts_with(' ')).collect();
+    assert!(rules.len() > 15, "{rules:?}");
+    for rule in rules {
+        let is_row = page.lines().any(|line| line.starts_with(&format!("| `{rule}` |")));
+        assert!(is_row, "docs/dns-differences.md has no rule {rule}");
+    }
+}
+
 /// `MODULE::TEST` in running text, as the tables of what is proved have it.
 #[test]
 fn tests_that_pages_name_exist() {
