@@ -81,7 +81,22 @@ pub(super) fn ready(line: &Directive) -> Result<SocketAddr, CorefileError> {
 }
 
 pub(super) fn prometheus(line: &Directive) -> Result<SocketAddr, CorefileError> {
-    line.no_body()?;
+    for option in &line.body {
+        option.no_body()?;
+        match option.name.text.as_str() {
+            // Of Go's processes, which this is not.
+            "runtime_metrics" => {
+                option.expect(0, 0)?;
+            }
+            "tls" => {
+                return Err(option.name.error(
+                    "prometheus: tls is CoreDNS's and not served here: remove this line, and let only \
+                     who may read metrics reach the port",
+                ));
+            }
+            _ => return Err(option.unknown("prometheus", "runtime_metrics")),
+        }
+    }
     // CoreDNS's default is the loopback address.
     match line.expect(0, 1)?.first() {
         None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT))),

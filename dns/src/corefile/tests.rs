@@ -91,6 +91,23 @@ fn what_changes_nothing_here_is_accepted() {
     let plugins = block.plugins.clone();
     assert_eq!(plugins, ["metadata", "cancel", "forward"], "of those that could have a say");
     assert_eq!(*block, ServerBlock { plugins, ..plain.blocks[0].clone() });
+    let options = [
+        ("prometheus :9153", "runtime_metrics"),
+        ("kubernetes cluster.local", "startup_timeout 5s"),
+        ("kubernetes cluster.local", "apiserver_qps 5"),
+        ("kubernetes cluster.local", "apiserver_burst 5"),
+        ("kubernetes cluster.local", "apiserver_max_inflight 5"),
+        ("forward . 10.0.0.1", "expire 10s"),
+        ("forward . 10.0.0.1", "max_age 10s"),
+        ("forward . 10.0.0.1", "max_idle_conns 5"),
+        ("forward . 10.0.0.1", "max_connect_attempts 5"),
+        ("forward . 10.0.0.1", "prefer_udp"),
+        ("errors", "stacktrace"),
+    ];
+    for (plugin, option) in options {
+        let with = parse(&format!(".:53 {{\n {plugin} {{\n  {option}\n }}\n}}\n"));
+        assert_eq!(with, parse(&format!(".:53 {{\n {plugin}\n}}\n")), "{option}");
+    }
 }
 
 #[test]
@@ -257,6 +274,9 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("cache {\n serve_stale 1h immediate 1s 1s 1s\n}"), 3, "too much"),
         (block("cache\ncache"), 3, "twice in one server block"),
         (block("health {\n lameduck x\n}"), 3, "no duration"),
+        (block("prometheus {\n tls /web.yml\n}"), 3, "remove this line"),
+        (block("prometheus {\n nope\n}"), 3, "known are runtime_metrics"),
+        (block("prometheus {\n runtime_metrics all\n}"), 3, "too much"),
         (block("reload 1s"), 2, "at least 2s"),
         (block("loadbalance random"), 2, "round_robin or weighted FILE"),
         (block("loadbalance round_robin all"), 2, "round_robin or weighted FILE"),

@@ -28,7 +28,8 @@ impl Directive {
     pub(super) fn no_body(&self) -> Result<(), CorefileError> {
         match self.body.first() {
             Some(line) => {
-                let reason = format!("{} takes no option {:?}", self.name.text, line.name.text);
+                let reason =
+                    format!("{} takes no option {:?}: remove it", self.name.text, line.name.text);
                 Err(line.name.error(reason))
             }
             None => Ok(()),
