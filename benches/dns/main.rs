@@ -35,8 +35,9 @@ const SERVICES: u64 = 10_000;
 const SCALES: [u64; 3] = [1_000, 10_000, 100_000];
 const ROUNDS: usize = 5;
 const ROUND_S: &str = "4";
-/// Share of what a server answers at most, at which its waits are measured.
-const PACE: f64 = 0.8;
+/// Shares of what a server answers at most, in percent, at which its waits are measured: flat is what is no
+/// longer at the last than at the first.
+const PACES: [u32; 4] = [20, 40, 60, 80];
 /// Questions of a pod that looks up `example.com` (ndots:5).
 const WALK: usize = 4;
 
@@ -59,6 +60,9 @@ const FIGURES: &[&str] = &[
     "cpu_us_ndots_walk",
     "cpu_us_tcp",
 ];
+/// At [`PACES`].
+const WAITS: [&str; 4] =
+    ["latency_us_p99_at_20", "latency_us_p99_at_40", "latency_us_p99_at_60", "latency_us_p99"];
 const ALL: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory", "floor"];
 const NAMES: &[&str] = &["fairlead", "coredns-kubeadm", "coredns-minimal", "hickory"];
 const CLUSTER_DNS: &[&str] = &["fairlead", "coredns-kubeadm"];
@@ -92,7 +96,7 @@ server on core 0, dnsperf (8 clients, 200 outstanding) on core 1, 10,000 Service
 from one list/watch server. `coredns-kubeadm` is CoreDNS v1.15 with kubeadm's plugins but those that take ports, `coredns-minimal` \
 with errors, kubernetes, forward and loadbalance; the agent has kubeadm's Corefile and counts metrics. `floor` is a bare recvmmsg/sendmmsg loop that answers every \
 question with the same canned address; it is also everybody's upstream. `hickory` is hickory-server with its in-memory zone of the same names, on one thread. `cpu_us_ndots_walk` is the four questions of a pod that looks up example.com, together. \
-`answers_per_s` is bounded by dnsperf's own core. `latency_us_p99` is at 80 % of the server's own answers_per_s. `relist` is what memory rises by, and the \
+`answers_per_s` is bounded by dnsperf's own core. `latency_us_p99` is at 80 % of the server's own answers_per_s, `..._at_20` and so on at less. `relist` is what memory rises by, and the \
 longest wait for an answer, while everything is listed again after a compaction, five times (every answer is checked).";
 
 const CHARTS: &[Chart] = &[
@@ -182,10 +186,12 @@ fn answers(figures: &[&str], services: u64) -> Vec<Row> {
     for ((load, subject), (_, rates)) in plans.iter().zip(&runs) {
         if load.figure == "cpu_us_hit" {
             let row = Row::new("answers_per_s", subject.name, services, "1/s", rates);
-            let pace = (row.value * PACE) as u64;
+            let most = row.value;
             rows.push(row);
-            let waits = [waits(load, subject, pace)];
-            rows.push(Row::new("latency_us_p99", subject.name, services, "us", &waits));
+            for (percent, figure) in PACES.into_iter().zip(WAITS) {
+                let waits = [waits(load, subject, (most * f64::from(percent) / 100.0) as u64)];
+                rows.push(Row::new(figure, subject.name, services, "us", &waits));
+            }
         }
     }
     rows

@@ -89,9 +89,13 @@ fn longest_wait(
     while !ended.load(Relaxed) {
         turn += 7919;
         let begun = Instant::now();
-        let name = objects::name(turn % services);
+        let number = turn % services;
+        let name = objects::name(number);
         let reply = ask(address, &name, PATIENCE).unwrap_or_else(|| panic!("{name}: no answer"));
         assert!(reply[3] & 15 == 0 && reply[7] > 0, "{name} was denied during a relist");
+        // The only record, whose address is its end.
+        let is_right = reply[7] == 1 && reply.ends_with(&objects::address(number));
+        assert!(is_right, "{name} had another address during a relist: {reply:?}");
         longest = longest.max(begun.elapsed());
         let asleep = Instant::now();
         thread::park_timeout(BETWEEN_QUESTIONS);

@@ -1,5 +1,7 @@
 //! The cluster that is served: Services in namespaces, each with an endpoint.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 
 pub const NAMESPACES: u64 = 100;
@@ -9,6 +11,11 @@ pub fn name(i: u64) -> String {
     format!("svc{i}.ns{}.svc.cluster.local", i % NAMESPACES)
 }
 
+/// A Service's address.
+pub fn address(i: u64) -> [u8; 4] {
+    [10, 96 + (i / 62_500) as u8, (i / 250 % 250) as u8, (i % 250) as u8 + 1]
+}
+
 /// So many Services with an EndpointSlice each, and their namespaces.
 pub fn cluster(services: u64) -> impl Iterator<Item = Value> {
     let namespaces = (0..NAMESPACES).map(|n| {
@@ -16,7 +23,7 @@ pub fn cluster(services: u64) -> impl Iterator<Item = Value> {
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": name}})
     });
     let services = (0..services).flat_map(|i| {
-        let address = format!("10.{}.{}.{}", 96 + i / 62_500, i / 250 % 250, i % 250 + 1);
+        let address = Ipv4Addr::from(address(i)).to_string();
         [service(&format!("svc{i}"), i, &address), slice(i)]
     });
     namespaces.chain(services)
