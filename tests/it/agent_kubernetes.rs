@@ -136,6 +136,29 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
+fn a_young_pods_name_is_answered_within_a_second_though_it_was_asked_for_too_early() {
+    // What was denied once stayed denied for 30 s (kubernetes#92559).
+    let world = World::with_pods(1);
+    let mut headless = service();
+    headless["spec"]["clusterIP"] = json!("None");
+    headless["spec"]["clusterIPs"] = json!(["None"]);
+    let cluster = Cluster::start(&world, [node(), headless]);
+    let agent = cluster.agent(&world, &[]);
+    agent.await_ready(&world);
+    for turn in 0..3 {
+        let host = format!("web-{turn}");
+        let name = format!("dns://127.0.0.1/{host}.web.default.svc.cluster.local");
+        let early = world.load("node", &["--url", &name, "--count", "3"]);
+        assert_eq!(early.kinds(), ["rcode"], "{host} is not there yet");
+        let mut young = slice(&world, &[0]);
+        young["endpoints"][0]["hostname"] = json!(host);
+        cluster.server.put(young);
+        let found = world.load("node", &["--url", &name, "--wait-ms", "1000", "--count", "1"]);
+        assert_eq!(found.ok(), 1, "{host}:\n{}", agent.log());
+    }
+}
+
+#[test]
 fn killed_while_the_server_is_away_the_agent_leaves_services_as_they_were() {
     let world = World::with_pods(1);
     let cluster = Cluster::start(&world, [node()]);
