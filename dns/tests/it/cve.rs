@@ -281,6 +281,38 @@ async fn malformed_replies_are_waited_past_coredns_8287() {
 }
 
 #[tokio::test]
+async fn replies_from_other_ports_addresses_and_of_another_class_are_waited_past_cve_2023_28452() {
+    // Each has the right id, which a forger who sees or guesses it has, too.
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = socket.local_addr().unwrap();
+    let other_port = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let other_address = UdpSocket::bind(("127.0.0.77", to.port())).await.unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (bytes, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let asked = Message::from_vec(&buffer[..bytes]).unwrap();
+            let good = knows(&asked).remove(0);
+            let mut forged = good.clone();
+            forged.answers = vec![address("www.example.", 60, 66)];
+            for stranger in [&other_port, &other_address] {
+                // Refused, where the kernel itself takes from nobody else.
+                let _ = stranger.send_to(&forged.to_vec().unwrap(), from).await;
+            }
+            forged.queries[0].set_query_class(DNSClass::CH);
+            for reply in [forged, good] {
+                socket.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+            }
+        }
+    });
+    let world = World::with(vec![], vec![to]).await;
+    let reply = world.ask("www.example.", A).await;
+    let true_answers = ["web.example. A 192.0.2.1", "www.example. CNAME web.example."];
+    assert_eq!(text(&reply.answers), true_answers);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn another_class_is_another_question_coredns_8272() {
     // The class was not part of the cache's key: CH answers were given to IN questions.
     let asked = Arc::new(AtomicUsize::new(0));
