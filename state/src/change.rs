@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::model::{Key, Kind, Object, ObjectRef};
+use crate::model::{Key, Kind, Name, Object, ObjectRef};
 
 /// An object that was not taken, and why. It never blocks another object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,17 @@ pub struct Refusal {
     pub reason: Arc<str>,
     /// Where it came from: a file and line, or the API server.
     pub origin: Arc<str>,
+    /// Of an Ingress, whose it says it is: only its own controller has anything to say of it.
+    pub class: Option<SaidClass>,
+}
+
+/// What an Ingress says of its class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaidClass {
+    /// `spec.ingressClassName`; `None` too where that is no text.
+    pub name: Option<Name>,
+    /// Annotation `kubernetes.io/ingress.class`; `None` too where that is no text.
+    pub annotation: Option<Name>,
 }
 
 impl fmt::Display for Refusal {

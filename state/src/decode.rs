@@ -149,7 +149,8 @@ impl Decoder {
     ) -> Result<Item, Unnamed> {
         let refuse = |object: &ObjectRef, reason: String| {
             let (object, origin) = (object.clone(), origin.clone());
-            Decoded::Refused(Refusal { object, reason: in_one_line(&reason).into(), origin })
+            let class = (R::KIND == Kind::Ingress).then(|| ingress::said_class(input));
+            Decoded::Refused(Refusal { object, reason: in_one_line(&reason).into(), origin, class })
         };
         let raw = match input.read::<R>() {
             Ok(raw) => raw,

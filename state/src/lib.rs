@@ -17,7 +17,7 @@ pub mod source;
 pub mod store;
 pub mod write;
 
-pub use change::{Change, Dirty, Refusal};
+pub use change::{Change, Dirty, Refusal, SaidClass};
 pub use line::in_one_line;
 pub use model::{Key, Kind, Name, Object, ObjectRef};
 pub use snapshot::{Changes, Snapshot};

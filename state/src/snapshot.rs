@@ -69,6 +69,7 @@ pub struct Snapshot {
     pub(crate) service_cidrs: OrdMap<Key, Arc<ServiceCidr>>,
     pub(crate) service_imports: OrdMap<Key, Arc<ServiceImport>>,
     pub(crate) refused: OrdMap<ObjectRef, Refusal>,
+    pub(crate) refused_revision: u64,
     pub(crate) log: Vector<(u64, Dirty)>,
     /// Changes up to and including this revision have left the log.
     pub(crate) log_starts_after: u64,
@@ -165,6 +166,11 @@ impl Snapshot {
     /// Objects whose newest version was not taken.
     pub fn refused(&self) -> &OrdMap<ObjectRef, Refusal> {
         &self.refused
+    }
+
+    /// The revision that changed [`Snapshot::refused`] last.
+    pub fn refused_revision(&self) -> u64 {
+        self.refused_revision
     }
 
     /// The object that is held, if `object` is equal to it, else `object`. Who collects a list of

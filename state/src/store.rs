@@ -53,6 +53,9 @@ impl Store {
         }
         self.snapshot.revision += 1;
         self.snapshot.received_at = Some(received_at);
+        if refusals_changed {
+            self.snapshot.refused_revision = self.snapshot.revision;
+        }
         self.remember(dirty);
         if self.missing.is_empty() {
             self.publisher.send_replace(Some(Arc::new(self.snapshot.clone())));

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Raw, fields,
+    Input, Raw, fields,
     metadata::{AllAnnotations, Head, Metadata},
     names::Names,
     text::{Text, kept, nullable},
 };
-use crate::model::{
-    Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, Key, Kind, Name,
-    Object, PathType, ServiceBackendPort,
+use crate::{
+    change::SaidClass,
+    model::{
+        Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, Key, Kind,
+        Name, Object, PathType, ServiceBackendPort,
+    },
 };
 
 /// kubectl's copy of the whole object: large, and nobody's setting.
@@ -114,6 +117,43 @@ struct RawClassSpec<'a> {
     controller: Text<'a>,
 }
 
+/// The least that says whose it is. Each part is read by itself: the rest, or the other one, may be
+/// what is wrong.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawSaidName<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    spec: RawClassName<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawClassName<'a> {
+    #[serde(borrow)]
+    ingress_class_name: Option<Text<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawSaidAnnotation<'a> {
+    #[serde(borrow)]
+    metadata: RawAnnotated<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawAnnotated<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    annotations: RawLegacyClass<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawLegacyClass<'a> {
+    #[serde(borrow, rename = "kubernetes.io/ingress.class")]
+    class: Option<Text<'a>>,
+}
+
 impl<'a> Raw<'a> for RawIngress<'a> {
     const KIND: Kind = Kind::Ingress;
 
@@ -166,6 +206,17 @@ impl<'a> Raw<'a> for RawIngressClass<'a> {
             is_default: default == Some("true"),
         };
         Ok(Some(Object::IngressClass(Arc::new(class))))
+    }
+}
+
+/// Whose a refused Ingress says it is.
+pub(super) fn said_class<'a>(input: impl Input<'a>) -> SaidClass {
+    let named: RawSaidName<'_> = input.read().unwrap_or_default();
+    let annotated: RawSaidAnnotation<'_> = input.read().unwrap_or_default();
+    let name = |text: Option<Text<'_>>| text.map(|text| Name::from(&*text));
+    SaidClass {
+        name: name(named.spec.ingress_class_name),
+        annotation: name(annotated.metadata.annotations.class),
     }
 }
 

@@ -141,6 +141,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         object: object.reference(),
         reason: reason.to_string().into(),
         origin: "test".into(),
+        class: None,
     })
 }
 

@@ -2,8 +2,9 @@ use serde_json::{Value, json};
 
 use super::{decode, good, refused, set};
 use crate::{
+    change::SaidClass,
     decode::{Decoded, Decoder},
-    model::{IngressBackend, Kind, Object, PathType, ServiceBackendPort},
+    model::{IngressBackend, Kind, Name, Object, PathType, ServiceBackendPort},
     source::references,
 };
 
@@ -201,6 +202,37 @@ fn impossible_fields_refuse_the_ingress() {
     let empty = json!({"metadata": {"name": "a"}, "spec": {}});
     let Decoded::Refused(refusal) = decode(Kind::Ingress, &empty) else { panic!() };
     assert_eq!(&*refusal.reason, "spec has neither rules nor defaultBackend");
+}
+
+/// Only its own controller has anything to say of it.
+#[test]
+fn a_refused_ingress_still_says_whose_it_is() {
+    const LEGACY: &str = "kubernetes.io/ingress.class";
+    let said = |name: Option<&str>, annotation: Option<&str>| SaidClass {
+        name: name.map(Name::from),
+        annotation: annotation.map(Name::from),
+    };
+    for (annotations, spec, expected) in [
+        (json!({}), json!({}), said(None, None)),
+        (Value::Null, json!({"ingressClassName": "a"}), said(Some("a"), None)),
+        (json!({LEGACY: "b"}), json!({"ingressClassName": "a"}), said(Some("a"), Some("b"))),
+        // What cannot be read is elsewhere, or one of the two.
+        (
+            json!({LEGACY: "b"}),
+            json!({"ingressClassName": "a", "rules": 7}),
+            said(Some("a"), Some("b")),
+        ),
+        (json!({"x": 7}), json!({"ingressClassName": "a"}), said(Some("a"), None)),
+        (json!({LEGACY: 7}), json!({"ingressClassName": "a"}), said(Some("a"), None)),
+        (json!({LEGACY: "b"}), json!({"ingressClassName": 7}), said(None, Some("b"))),
+    ] {
+        let document = json!({"metadata": {"name": "a", "annotations": annotations}, "spec": spec});
+        let Decoded::Refused(refusal) = decode(Kind::Ingress, &document) else { panic!() };
+        assert_eq!(refusal.class, Some(expected), "{document}");
+    }
+    let service = json!({"metadata": {"name": "a"}, "spec": {"ports": 7}});
+    let Decoded::Refused(refusal) = decode(Kind::Service, &service) else { panic!() };
+    assert_eq!(refusal.class, None);
 }
 
 #[test]

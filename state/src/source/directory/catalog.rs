@@ -158,6 +158,7 @@ impl Catalog {
                 )
                 .into(),
                 origin: second.place.clone(),
+                class: None,
             }));
         }
         changes

@@ -199,7 +199,8 @@ fn claim(decoded: Decoded, place: Arc<str>) -> Claim {
 }
 
 fn refused(object: ObjectRef, reason: String, place: Arc<str>) -> Claim {
-    let refusal = Refusal { object: object.clone(), reason: reason.into(), origin: place.clone() };
+    let (reason, origin) = (reason.into(), place.clone());
+    let refusal = Refusal { object: object.clone(), reason, origin, class: None };
     Claim { object, place, verdict: Err(refusal) }
 }
 

@@ -233,6 +233,7 @@ impl Target for Single {
             object: self.object.clone(),
             reason: format!("{error}; {}", error.cure(self.object.kind, false)).into(),
             origin: self.server.clone(),
+            class: None,
         };
         self.changed(vec![Change::Refuse(refusal)]).await
     }
