@@ -26,6 +26,7 @@ use crate::{
     model::{Key, Kind, Object, ObjectRef},
 };
 
+pub use fields::is_object_name;
 pub(crate) use metadata::SERVICE_NAME;
 pub use names::Names;
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     change::Change,
+    decode::is_object_name,
     model::{Ingress, Key, Kind, ObjectRef},
     snapshot::Snapshot,
     store::{Snapshots, Store},
@@ -186,7 +187,8 @@ pub fn references(ingress: &Ingress) -> BTreeSet<ObjectRef> {
         // Another namespace's is never read.
         let name = text.strip_prefix(&**namespace).and_then(|rest| rest.strip_prefix('/'));
         let name = name.unwrap_or(text);
-        (!name.is_empty() && !name.contains('/')).then(|| crate::Name::from(name))
+        // A server answers 400 to a selector that is none, and everybody would wait for this object.
+        is_object_name(name).then(|| crate::Name::from(name))
     };
     let of = |kind| move |name| ObjectRef { kind, key: Key { namespace: namespace.clone(), name } };
     let secrets = secrets.chain(SECRETS.iter().filter_map(named)).map(of(Kind::Secret));

@@ -360,8 +360,24 @@ fn no_annotation_has_an_object_of_another_namespace_read() {
         if references(&own).iter().any(|object| &*object.key.name == "own") {
             followed.insert(annotation.name);
         }
-        for text in ["other/x", "../other/x", "default/../other/x", "/x", "defaulted/x", "//x", ""]
-        {
+        for text in [
+            "other/x",
+            "../other/x",
+            "default/../other/x",
+            "/x",
+            "defaulted/x",
+            "//x",
+            "",
+            // Of a selector these would be more than a name, or make it none.
+            "x,foo",
+            "x,metadata.namespace=other",
+            "default/x,metadata.name!=y",
+            "=x",
+            "x\\",
+            "x y",
+            "x\n",
+            "X",
+        ] {
             let refers = references(&site("own", &[(annotation.name, text)]));
             assert!(refers.is_empty(), "{} {text:?}: {refers:?}", annotation.name);
         }

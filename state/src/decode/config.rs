@@ -42,7 +42,7 @@ impl<'a> Raw<'a> for RawSecret<'a> {
     }
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let mut data: BTreeMap<Name, Arc<[u8]>> = BTreeMap::new();
         for (name, text) in &self.data {
             data.insert(names.get(name), base64(name, text.as_deref().unwrap_or_default())?);
@@ -65,7 +65,7 @@ impl<'a> Raw<'a> for RawConfigMap<'a> {
     }
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let data = self.data.iter().map(|(name, text)| (names.get(name), Name::from(&**text)));
         let data = data.collect();
         Ok(Some(Object::ConfigMap(Arc::new(ConfigMap { key, data }))))

@@ -107,7 +107,7 @@ impl<'a> Raw<'a> for RawSlice<'a> {
                 return Err(format!("addressType {other:?} is not one of IPv4, IPv6, FQDN"));
             }
         };
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let ports = ports(&self.ports, names)?;
         let ports = names.endpoint_ports(ports);
         let endpoints = self.endpoints.iter().enumerate();

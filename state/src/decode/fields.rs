@@ -92,6 +92,23 @@ pub(super) fn dns_name(text: &str, field: fmt::Arguments<'_>) -> Result<(), Stri
     ))
 }
 
+/// The name of an object, as most kinds have it (apimachinery's NameIsDNSSubdomain): up to 253 bytes, and
+/// other than of a DNS name's the length of its labels is not looked at.
+pub(super) fn object_name(text: &str, field: fmt::Arguments<'_>) -> Result<(), String> {
+    if is_object_name(text) {
+        return Ok(());
+    }
+    Err(format!(
+        "{field} {text:?} is no name of an object (lower-case letters, digits, - and . inside, up to 253)"
+    ))
+}
+
+/// Whether an object may have this name. One that may not is asked for nowhere: within a selector of
+/// fields it could be more than a name.
+pub fn is_object_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.split('.').all(is_word)
+}
+
 /// Seconds since the epoch, 0 if absent.
 pub(super) fn seconds(text: Option<&str>, field: fmt::Arguments<'_>) -> Result<i64, String> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
@@ -121,10 +138,13 @@ pub(super) fn dual_stack(ips: &[IpAddr], field: &str) -> Result<(), String> {
 }
 
 fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_BYTES_MAX && is_word(text)
+}
+
+fn is_word(text: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    bytes.len() <= LABEL_BYTES_MAX
-        && bytes.first().is_some_and(alphanumeric)
+    bytes.first().is_some_and(alphanumeric)
         && bytes.last().is_some_and(alphanumeric)
         && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
 }

@@ -163,7 +163,7 @@ impl<'a> Raw<'a> for RawIngress<'a> {
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
         let RawIngress { metadata, spec } = self;
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         if spec.rules.is_empty() && spec.default_backend.is_none() {
             return Err("spec has neither rules nor defaultBackend".to_owned());
         }
@@ -198,7 +198,7 @@ impl<'a> Raw<'a> for RawIngressClass<'a> {
     }
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let default = self.metadata.annotations.is_default_class.as_deref();
         let class = IngressClass {
             key,
@@ -288,7 +288,7 @@ fn tls_section(i: usize, raw: &RawTls<'_>, names: &mut Names) -> Result<IngressT
         host_name(host, format_args!("spec.tls[{i}].hosts[{j}]"))?;
     }
     if let Some(secret) = raw.secret_name.as_deref().filter(|name| !name.is_empty()) {
-        fields::dns_name(secret, format_args!("spec.tls[{i}].secretName"))?;
+        fields::object_name(secret, format_args!("spec.tls[{i}].secretName"))?;
     }
     Ok(IngressTls {
         hosts: kept(raw.hosts.iter().map(|host| names.get(host)).collect()),

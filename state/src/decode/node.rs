@@ -116,7 +116,7 @@ impl<'a> Raw<'a> for RawNode<'a> {
     }
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let mut addresses = Vec::new();
         for (i, raw) in self.status.addresses.iter().enumerate() {
             if matches!(&*raw.address_type, "InternalIP" | "ExternalIP") {
@@ -164,7 +164,7 @@ impl<'a> Raw<'a> for RawServiceCidr<'a> {
     }
 
     fn check(self, key: Key, _: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let texts = self.spec.cidrs.iter().enumerate();
         let ranges: Vec<_> = texts
             .map(|(i, text)| fields::network(text, format_args!("spec.cidrs[{i}]")))
@@ -184,7 +184,7 @@ impl<'a> Raw<'a> for RawPod<'a> {
     }
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
-        fields::dns_name(&key.name, format_args!("metadata.name"))?;
+        fields::object_name(&key.name, format_args!("metadata.name"))?;
         let pod = Pod {
             ips: kept(pod_ips(&self.status)?),
             node_name: names.get_some(self.spec.node_name.as_ref()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fairlead_state::{Key, Kind, ObjectRef, Snapshot, source::kubernetes::KubernetesOptions};
+use serde_json::{Value, json};
 
 use super::{Followed, ingress, options, secret};
 use crate::support::apiserver::ApiServer;
@@ -73,6 +74,30 @@ async fn a_secret_that_does_not_exist_holds_nothing_up() {
     assert_eq!((snapshot.ingresses().len(), snapshot.secrets().len()), (1, 0));
     server.put(secret("missing", "here"));
     followed.until("created later", |s| secret_text(s, "missing").is_some()).await;
+}
+
+/// A selector that is none is answered by 400, and an object that does not answer holds everything up.
+#[tokio::test]
+async fn attack_an_annotation_that_is_more_than_a_name_is_asked_for_nowhere_and_holds_nothing_up() {
+    let server = ApiServer::start().await;
+    for (name, secret) in
+        [("a", "x,foo"), ("b", "cert,metadata.name!=y"), ("c", "x\\"), ("d", "x y")]
+    {
+        let mut ingress = ingress(name, "cert");
+        ingress["spec"]["tls"] = Value::Null;
+        let annotations = json!({
+            "nginx.ingress.kubernetes.io/auth-secret": secret,
+            "nginx.ingress.kubernetes.io/custom-headers": secret,
+        });
+        ingress["metadata"]["annotations"] = annotations;
+        server.put(ingress);
+    }
+    let kinds = [Kind::Ingress, Kind::Secret, Kind::ConfigMap];
+    let mut followed = Followed::start(&server, kinds).await;
+    let snapshot = followed.until("in sync", |_| true).await;
+    assert_eq!((snapshot.ingresses().len(), snapshot.secrets().len()), (4, 0));
+    let is_asked = |path: &String| path.ends_with("secrets") || path.ends_with("configmaps");
+    assert!(!server.requests().paths.keys().any(is_asked), "{:?}", server.requests());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use fairlead_state::Key;
+use fairlead_state::{Key, decode::is_object_name};
 use ipnetwork::IpNetwork;
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -131,7 +131,7 @@ pub(super) fn own_object(ingress: &Key, value: &str, kind: &str) -> Result<Key, 
         Some((namespace, name)) if *namespace == *ingress.namespace => name,
         Some(_) => return bad("is of another namespace and never read"),
     };
-    if name.is_empty() || name.contains('/') {
+    if !is_object_name(name) {
         return bad(format!("names no {kind}; give NAMESPACE/NAME"));
     }
     Ok(Key::new(ingress.namespace.clone(), name))

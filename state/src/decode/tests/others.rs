@@ -194,8 +194,8 @@ fn impossible_fields_refuse_the_ingress() {
             (
                 "spec.tls.0.secretName",
                 json!("../x"),
-                "spec.tls[0].secretName \"../x\" is not a DNS name (lower-case letters, digits, - \
-                 and . inside, up to 253)",
+                "spec.tls[0].secretName \"../x\" is no name of an object (lower-case letters, digits, \
+                 - and . inside, up to 253)",
             ),
         ],
     );
@@ -247,6 +247,26 @@ fn a_class_is_the_default_by_annotation_only() {
         });
         let Object::IngressClass(class) = good(Kind::IngressClass, &document) else { panic!() };
         assert_eq!((class.is_default, class.key.to_string()), (expected, "fairlead".to_owned()));
+    }
+}
+
+/// As the API server has them: without dots longer than any label of a DNS name.
+#[test]
+fn an_ingress_and_what_it_names_may_have_long_names() {
+    for (length, good) in [(63, true), (64, true), (253, true), (254, false)] {
+        let name = "a".repeat(length);
+        let document = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "tls": [{"secretName": name}],
+                "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}},
+            },
+        });
+        let is_taken = matches!(decode(Kind::Ingress, &document), Decoded::Object(_));
+        assert_eq!(is_taken, good, "{length}");
+        let secret = json!({"metadata": {"name": name}, "type": "Opaque"});
+        let is_taken = matches!(decode(Kind::Secret, &secret), Decoded::Object(_));
+        assert_eq!(is_taken, good, "{length}");
     }
 }
 
