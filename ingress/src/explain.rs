@@ -10,7 +10,7 @@ use std::{
 };
 
 use fairlead_state::{
-    Key, Snapshot,
+    Key, SaidClass, Snapshot,
     model::{PathType, ServiceBackendPort},
 };
 
@@ -142,6 +142,16 @@ impl Explainer {
     /// Revision of the snapshot in force; 0 before the first.
     pub fn revision(&self) -> u64 {
         self.with(Planner::revision)
+    }
+
+    /// As [`Planner::told`].
+    pub fn told(&self) -> u64 {
+        self.with(Planner::told)
+    }
+
+    /// Whether an Ingress that could not be read says that it is one of the role's.
+    pub fn is_said_ours(&self, snapshot: &Snapshot, said: &SaidClass) -> bool {
+        self.with(|planner| planner.is_said_ours(snapshot, said))
     }
 
     /// Number of hosts, of routes and of names with a certificate of their own.

@@ -30,7 +30,7 @@ pub(crate) fn agent_of(cluster: &Cluster, world: &World, pod: &str, more: &[&str
 }
 
 /// Waits until the Ingress has these addresses.
-fn await_addresses(cluster: &Cluster, name: &str, wanted: &[&str]) {
+pub(crate) fn await_addresses(cluster: &Cluster, name: &str, wanted: &[&str]) {
     let expected: Vec<Value> = wanted.iter().map(|ip| json!({"ip": ip})).collect();
     cluster.await_all("ingresses", |all| {
         let mut found = all.iter().filter(|ingress| ingress["metadata"]["name"] == name);
@@ -99,7 +99,7 @@ fn ingress(name: &str, class: &str) -> Value {
 }
 
 /// With what was written to it, as `kubectl apply` leaves it.
-fn keeping_status(server: &ApiServer, mut ingress: Value) -> Value {
+pub(crate) fn keeping_status(server: &ApiServer, mut ingress: Value) -> Value {
     let name = ingress["metadata"]["name"].as_str().expect("a name").to_owned();
     let stored = server.get("ingresses", "shop", &name).expect("it is there");
     ingress["status"] = stored["status"].clone();
@@ -144,11 +144,25 @@ fn of_two_agents_one_writes_and_the_other_follows_without_a_gap() {
     let mut first = agent_of(&cluster, &world, "ingress-1", &[]);
     await_holder(&cluster, Some("ingress-1"));
     await_addresses(&cluster, "web", &["192.168.77.2"]);
-    let second = agent_of(&cluster, &world, "ingress-2", &[]);
+    // Other addresses than the first one's, so that it shows who wrote.
+    let second = agent_of(&cluster, &world, "ingress-2", &["--publish-address", "192.0.2.2"]);
     second.await_line(&["Ingress: listening"]);
+    let written = |name: &str| {
+        let path = format!("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/{name}/status");
+        cluster.server.requests().paths.get(&path).copied().unwrap_or_default()
+    };
+    let names = ["web", "one", "two"];
+    for name in &names[1..] {
+        cluster.server.put(ingress(name, "ours"));
+        await_addresses(&cluster, name, &["192.168.77.2"]);
+    }
+    assert_eq!(names.map(written), [1; 3], "{}{}", first.log(), second.log());
     first.terminate();
     assert!(first.await_end().success(), "{}", first.log());
-    await_addresses(&cluster, "web", &["192.168.77.2"]);
+    for name in names {
+        await_addresses(&cluster, name, &["192.0.2.2"]);
+    }
+    assert_eq!(names.map(written), [2; 3], "the first one took them away: {}", first.log());
     await_holder(&cluster, Some("ingress-2"));
 }
 
@@ -173,6 +187,46 @@ fn what_is_not_served_is_an_event_of_the_object_once() {
     await_addresses(&cluster, "web", &["192.0.2.10"]);
     let after = cluster.await_all("events", refused);
     assert_eq!(after.len(), events.len(), "{}", again.log());
+}
+
+/// Of another's Ingress its own controller speaks; this one has nothing to say of it, good or bad.
+#[test]
+fn what_cannot_be_read_is_an_event_of_our_ingresses_and_of_nobody_elses() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    let unreadable = |name: &str, class: &str| {
+        let mut ingress = ingress(name, class);
+        ingress["spec"] = json!({"ingressClassName": class});
+        ingress
+    };
+    let mut by_annotation = unreadable("a-annotated", "ours");
+    by_annotation["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "nginx"});
+    let mut ours_before = ingress("y-before", "ours");
+    let objects = [
+        unreadable("a-other", "other"),
+        by_annotation,
+        unreadable("x-ours", "ours"),
+        ours_before.clone(),
+    ];
+    cluster.server.put_all(objects);
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    let spoken_of = |all: &[Value]| {
+        let unread = all.iter().filter(|event| {
+            let note = event["note"].as_str().unwrap_or_default();
+            note.contains("neither rules nor defaultBackend")
+        });
+        let names = unread.map(|event| event["regarding"]["name"].as_str().unwrap_or_default());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    cluster.await_all("events", |all| spoken_of(all) == ["x-ours"]);
+    await_addresses(&cluster, "y-before", &["192.0.2.9"]);
+    // Its last good form is served on, so it is ours still. It is said last of all that is to be said.
+    ours_before["spec"] = json!({"ingressClassName": "other"});
+    cluster.server.put(ours_before);
+    let all = cluster.await_all("events", |all| spoken_of(all).contains(&"y-before".to_owned()));
+    assert_eq!(spoken_of(&all), ["x-ours", "y-before"], "{}", agent.log());
 }
 
 #[test]

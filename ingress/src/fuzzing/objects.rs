@@ -160,6 +160,7 @@ impl World {
             key: Key::new("", CLASS),
             controller: config.controller.as_str().into(),
             is_default: false,
+            has_parameters: false,
         };
         let passwords = [("auth", "u:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=\n")];
         world.apply([

@@ -1,10 +1,13 @@
 //! Which Ingresses are ours.
 
+use std::sync::Arc;
+
 use fairlead_state::{
-    Key, Snapshot,
+    Key, Kind, Name, ObjectRef, SaidClass, Snapshot,
     model::{Ingress, IngressClass},
 };
 
+use super::finding::{Finding, Severity};
 use crate::config::IngressConfig;
 
 /// The annotation that came before `spec.ingressClassName`.
@@ -38,16 +41,33 @@ impl ClassRules {
         }
     }
 
-    /// KEP-1453: the annotation wins where both are set.
+    /// Of an Ingress that was read.
     pub(super) fn ownership(&self, snapshot: &Snapshot, ingress: &Ingress) -> Ownership {
-        if let Some(class) = ingress.annotations.get(LEGACY_ANNOTATION) {
-            return match (**class == *self.class, &ingress.class_name) {
+        let annotation = ingress.annotations.get(LEGACY_ANNOTATION);
+        self.decide(snapshot, annotation, ingress.class_name.as_ref())
+    }
+
+    /// Whether an Ingress that was not taken would be ours.
+    pub(super) fn is_said_ours(&self, snapshot: &Snapshot, said: &SaidClass) -> bool {
+        let decided = self.decide(snapshot, said.annotation.as_ref(), said.name.as_ref());
+        decided != Ownership::NotOurs
+    }
+
+    /// KEP-1453: the annotation wins where both are set.
+    fn decide(
+        &self,
+        snapshot: &Snapshot,
+        annotation: Option<&Name>,
+        class_name: Option<&Name>,
+    ) -> Ownership {
+        if let Some(class) = annotation {
+            return match (**class == *self.class, class_name) {
                 (false, _) => Ownership::NotOurs,
                 (true, None) => Ownership::Ours,
                 (true, Some(_)) => Ownership::OursByAnnotation,
             };
         }
-        let ours = match &ingress.class_name {
+        let ours = match class_name {
             Some(name) => {
                 let class = snapshot.ingress_classes().get(&Key::new("", name.clone()));
                 class.is_some_and(|class| self.is_ours(class))
@@ -55,6 +75,19 @@ impl ClassRules {
             None => self.without_class || self.is_default(snapshot),
         };
         if ours { Ownership::Ours } else { Ownership::NotOurs }
+    }
+
+    /// What of the role's classes has no effect.
+    pub(super) fn findings(&self, snapshot: &Snapshot) -> Vec<Finding> {
+        let classes = snapshot.ingress_classes().values();
+        let own = classes.filter(|class| self.is_ours(class) && class.has_parameters);
+        let finding = |class: &Arc<IngressClass>| {
+            let object = ObjectRef { kind: Kind::IngressClass, key: class.key.clone() };
+            let reason = "spec.parameters is not read: settings for all Ingresses are those of \
+                          --ingress-config";
+            Finding::new(object, Severity::Differs, reason)
+        };
+        own.map(finding).collect()
     }
 
     /// Why an Ingress is not ours, and the cure.

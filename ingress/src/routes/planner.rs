@@ -10,7 +10,7 @@ use std::{
 };
 
 use fairlead_state::{
-    Changes, Dirty, Key, Kind, ObjectRef, Snapshot,
+    Changes, Dirty, Key, Kind, Name, ObjectRef, SaidClass, Snapshot,
     model::{Ingress, IngressRule},
 };
 
@@ -38,7 +38,10 @@ pub struct Planner {
     base: IngressConfig,
     options: Options,
     rules: ClassRules,
+    class_findings: Vec<Finding>,
     revision: u64,
+    /// See [`Planner::told`].
+    told: u64,
     ingresses: BTreeMap<Key, Compiled>,
     /// Who contributes to a host, oldest first.
     hosts: BTreeMap<HostPattern, BTreeSet<Age>>,
@@ -75,6 +78,7 @@ struct Work {
     ingresses: BTreeSet<Key>,
     services: BTreeSet<Key>,
     secrets: BTreeSet<Key>,
+    classes: bool,
     options: bool,
     streams: bool,
 }
@@ -96,7 +100,9 @@ impl Planner {
             rules: ClassRules::new(config),
             base: config.clone(),
             options: Options::new(config),
+            class_findings: Vec::new(),
             revision: 0,
+            told: 0,
             ingresses: BTreeMap::new(),
             hosts: BTreeMap::new(),
             derived: BTreeMap::new(),
@@ -141,6 +147,18 @@ impl Planner {
         self.ingresses.keys()
     }
 
+    /// Grows whenever [`Planner::served`] or [`Planner::findings`] may have become another. Endpoints
+    /// that come and go do not make it grow: whoever repeats those two need not look at all Ingresses
+    /// each time.
+    pub fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Whether an Ingress that could not be read says that it is one of the role's.
+    pub fn is_said_ours(&self, snapshot: &Snapshot, said: &SaidClass) -> bool {
+        self.rules.is_said_ours(snapshot, said)
+    }
+
     /// Revision of the last snapshot.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -151,6 +169,13 @@ impl Planner {
         let mut work = self.work(snapshot);
         if work.options && self.read_options(snapshot) {
             work.ingresses.extend(self.all(snapshot).ingresses);
+            self.told += 1;
+        }
+        if work.classes {
+            let findings = self.rules.findings(snapshot);
+            tell(&self.class_findings, &findings);
+            self.class_findings = findings;
+            self.told += 1;
         }
         let mut touched = Touched::default();
         for key in &work.ingresses {
@@ -158,6 +183,7 @@ impl Planner {
         }
         if work.streams {
             self.read_streams(snapshot, &mut touched);
+            self.told += 1;
         }
         for service in &work.services {
             self.refresh_service(snapshot, service);
@@ -169,6 +195,7 @@ impl Planner {
             self.refresh_secret(snapshot, secret);
         }
         let certificates = self.certificates.settle(snapshot, &work.secrets);
+        self.told += u64::from(certificates);
         let standing_for = touched.hosts.iter().flat_map(|host| self.standing_for(host));
         let standing_for: Vec<HostPattern> = standing_for.collect();
         touched.hosts.extend(standing_for);
@@ -202,7 +229,10 @@ impl Planner {
                     work.secrets.insert(key);
                 }
                 // Classes are few and change rarely; any Ingress may be affected.
-                Dirty::IngressClass(_) => work.ingresses.extend(self.all(snapshot).ingresses),
+                Dirty::IngressClass(_) => {
+                    work.ingresses.extend(self.all(snapshot).ingresses);
+                    work.classes = true;
+                }
                 Dirty::ConfigMap(key) => {
                     work.ingresses.extend(self.readers_of(Kind::ConfigMap, &key));
                     work.streams |= self.is_of_streams(&key);
@@ -222,6 +252,7 @@ impl Planner {
         let known = self.ingresses.keys().chain(snapshot.ingresses().keys());
         Work {
             ingresses: known.cloned().collect(),
+            classes: true,
             options: true,
             streams: true,
             services: self.upstreams.keys().map(|key| key.service.clone()).collect(),
@@ -250,9 +281,11 @@ impl Planner {
     fn replace_ingress(&mut self, snapshot: &Snapshot, key: &Key, touched: &mut Touched) {
         let old = self.ingresses.remove(key);
         if let Some(old) = &old {
+            self.told += 1;
             self.unlink(old, touched);
         }
         if let Some(new) = self.compile(snapshot, key, old.as_ref()) {
+            self.told += 1;
             tell(old.as_ref().map_or(&[], |old| &old.findings), &new.findings);
             self.link(&new, touched);
             self.ingresses.insert(key.clone(), new);
@@ -367,6 +400,7 @@ impl Planner {
                 |user: &ObjectRef| Finding::new(user.clone(), Severity::Waiting, reason.clone());
             all.extend(users.map(waits));
         }
+        all.extend(self.class_findings.iter().cloned());
         all.extend(self.certificates.findings());
         all.extend(self.options.findings.iter().cloned());
         all.extend(self.streams.findings.iter().cloned());

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 
 use crate::support::{
     objects::{
-        Authority, IngressExt, Pod, class, ingress, ingress_ref, secret_ref, service, slice,
-        slice_ref, to,
+        Authority, IngressExt, Pod, class, ingress, ingress_ref, secret_ref, service, service_ref,
+        slice, slice_ref, to,
     },
     store,
 };
@@ -190,6 +190,22 @@ fn a_default_class_of_ours_takes_ingresses_without_class_unless_another_claims_t
 }
 
 #[test]
+fn parameters_of_our_classes_are_said_to_have_no_effect() {
+    let with = |name: &str, controller: &str| match class(name, controller) {
+        Object::IngressClass(class) => Object::IngressClass(
+            fairlead_state::model::IngressClass { has_parameters: true, ..(*class).clone() }.into(),
+        ),
+        other => other,
+    };
+    let objects = [with("ours", "fairlead.io/ingress"), with("theirs", "example.com/other")];
+    let findings = planned(&objects).findings();
+    let told: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let reason = "spec.parameters is not read: settings for all Ingresses are those of \
+                  --ingress-config";
+    assert_eq!(told, [format!("IngressClass ours differs: {reason}")]);
+}
+
+#[test]
 fn a_change_costs_what_it_touches() {
     let authority = Authority::new();
     let address = |i: u16| SocketAddr::from(([10, 0, 0, 1], i));
@@ -223,6 +239,43 @@ fn a_change_costs_what_it_touches() {
     }
     let untouched = before.find("h0.example", "/").unwrap().route.upstream.clone().unwrap();
     assert_eq!(untouched.addresses(), [address(80)]);
+}
+
+/// Whoever writes Events and addresses looks at all Ingresses when this grows, and not before.
+#[test]
+fn what_is_told_of_ingresses_is_looked_at_again_when_it_may_have_changed() {
+    let authority = Authority::new();
+    let address = |i: u16| SocketAddr::from(([10, 0, 0, 1], i));
+    let web = ingress("web").host("a.example", "web").tls(&["a.example"], "t").object();
+    let mut theirs = ingress("theirs").host("b.example", "web");
+    theirs.class_name = Some("other".into());
+    let objects = [class("fairlead", "fairlead.io/ingress"), service("web"), web.clone()];
+    let (mut store, snapshots) = store(&objects);
+    let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    let mut told = planner.told();
+    assert!(told > 0);
+    let slice = |i, pod| Change::Upsert(slice("web", "a", address(i), pod));
+    for (what, change, grows) in [
+        ("an endpoint comes", slice(80, Pod::Ready), false),
+        ("another one instead", slice(81, Pod::Ready), false),
+        ("it is not ready", slice(81, Pod::NotReady), false),
+        ("its Secret comes", Change::Upsert(authority.secret("t", &["a.example"])), true),
+        ("a Secret nobody names", Change::Upsert(authority.secret("x", &["x.example"])), false),
+        ("another's Ingress", Change::Upsert(theirs.object()), false),
+        ("another's Ingress goes", Change::Delete(ingress_ref("theirs")), false),
+        ("its Service goes", Change::Delete(service_ref("web")), true),
+        ("a Service nobody names", Change::Upsert(service("x")), false),
+        ("its Service is back", Change::Upsert(service("web")), true),
+        ("another class", Change::Upsert(class("other", "example.com/other")), true),
+        ("the Ingress goes", Change::Delete(ingress_ref("web")), true),
+        ("and is back", Change::Upsert(web), true),
+    ] {
+        store.apply([change]);
+        planner.apply(snapshots.borrow().as_ref().unwrap());
+        assert_eq!(planner.told() > told, grows, "{what}");
+        told = planner.told();
+    }
 }
 
 /// One random step on few enough names that steps meet.

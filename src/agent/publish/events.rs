@@ -21,6 +21,16 @@ const PACE: Duration = Duration::from_millis(50);
 /// The rest waits for the next pass, behind addresses that are wanted sooner.
 const AT_ONCE: usize = 100;
 
+/// What is left to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// For the next pass.
+    More,
+    /// It could not be said.
+    Failed,
+}
+
 /// Something to say about an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Word {
@@ -62,12 +72,15 @@ impl Events {
     }
 
     /// Says what was not said of late.
-    pub(super) async fn bring(&mut self, words: BTreeSet<Word>) {
+    pub(super) async fn bring(&mut self, words: BTreeSet<Word>) -> Left {
         self.said.retain(|word, at| words.contains(word) && at.elapsed() < AGAIN);
         let news = words.into_iter().filter(|word| !self.said.contains_key(word));
-        for word in news.take(AT_ONCE).collect::<Vec<_>>() {
+        let mut news: Vec<Word> = news.collect();
+        let left = if news.len() > AT_ONCE { Left::More } else { Left::Nothing };
+        news.truncate(AT_ONCE);
+        for word in news {
             if self.fault.holds() {
-                return;
+                return Left::Failed;
             }
             let result = self.say(&word).await;
             let is_said = matches!(result, Ok(()) | Err(WriteError::Gone { .. }));
@@ -76,10 +89,11 @@ impl Events {
             }
             self.fault.note(if is_said { Ok(()) } else { result });
             if !is_said {
-                return;
+                return Left::Failed;
             }
             tokio::time::sleep(PACE).await;
         }
+        left
     }
 
     async fn say(&self, word: &Word) -> Result<(), WriteError> {

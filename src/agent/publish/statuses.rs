@@ -70,13 +70,15 @@ impl Statuses {
         self.swept = None;
     }
 
-    /// Brings every Ingress of `served` up to date.
-    pub(super) async fn bring(&mut self, snapshot: &Snapshot, served: &BTreeSet<Key>) {
+    /// Brings every Ingress of `served` up to date. Returns whether all of them are.
+    pub(super) async fn bring(&mut self, snapshot: &Snapshot, served: &BTreeSet<Key>) -> bool {
         if self.fault.holds() {
-            return;
+            return false;
         }
         let result = self.try_bring(snapshot, served).await;
+        let is_done = result.is_ok();
         self.fault.note(result);
+        is_done
     }
 
     /// The last one takes the addresses away: nobody answers there any more.
@@ -154,18 +156,9 @@ impl Statuses {
     }
 
     async fn addresses(&mut self, snapshot: &Snapshot) -> Result<BTreeSet<Address>, WriteError> {
-        let service = match &self.from {
-            From::Service(key) => snapshot.services().get(key).cloned(),
-            _ => None,
-        };
-        let same = |one: &Option<Arc<Service>>| match (one, &service) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (None, None) => true,
-            _ => false,
-        };
         if let Some(found) = &self.found
             && found.at.elapsed() < LOOK
-            && same(&found.service)
+            && !self.is_front_new(snapshot)
         {
             return Ok(found.addresses.clone());
         }
@@ -178,8 +171,23 @@ impl Statuses {
             From::Nodes(pod) => self.writer.peers(pod).await?.nodes,
             From::Nowhere => BTreeSet::new(),
         };
+        let service = self.front(snapshot).cloned();
         self.found = Some(Found { addresses: addresses.clone(), at: Instant::now(), service });
         Ok(addresses)
+    }
+
+    /// The Service in front, if addresses are from one.
+    fn front<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Arc<Service>> {
+        match &self.from {
+            From::Service(key) => snapshot.services().get(key),
+            _ => None,
+        }
+    }
+
+    /// Whether the Service in front is another than when its addresses were looked up.
+    pub(super) fn is_front_new(&self, snapshot: &Snapshot) -> bool {
+        let known = self.found.as_ref().and_then(|found| found.service.as_ref());
+        known.map(Arc::as_ptr) != self.front(snapshot).map(Arc::as_ptr)
     }
 }
 

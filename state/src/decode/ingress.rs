@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Input, Raw, fields,
@@ -115,6 +115,7 @@ pub(super) struct RawIngressClass<'a> {
 struct RawClassSpec<'a> {
     #[serde(borrow, default)]
     controller: Text<'a>,
+    parameters: Option<IgnoredAny>,
 }
 
 /// The least that says whose it is. Each part is read by itself: the rest, or the other one, may be
@@ -204,6 +205,7 @@ impl<'a> Raw<'a> for RawIngressClass<'a> {
             key,
             controller: names.get(&self.spec.controller),
             is_default: default == Some("true"),
+            has_parameters: self.spec.parameters.is_some(),
         };
         Ok(Some(Object::IngressClass(Arc::new(class))))
     }

@@ -95,4 +95,6 @@ pub struct IngressClass {
     pub controller: Name,
     /// Annotation `ingressclass.kubernetes.io/is-default-class: "true"`.
     pub is_default: bool,
+    /// `spec.parameters` names an object.
+    pub has_parameters: bool,
 }

@@ -114,6 +114,7 @@ impl Planner {
                 Some(problem)
             }
         };
+        self.told += u64::from(problem != had_problem);
         if let Some(problem) = problem.filter(|problem| had_problem.as_ref() != Some(problem)) {
             tracing::warn!(service = %key, "{}; its paths answer 503", problem.describe(key));
         }

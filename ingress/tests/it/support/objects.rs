@@ -18,12 +18,17 @@ pub(crate) fn class(name: &str, controller: &str) -> Object {
         key,
         controller: controller.into(),
         is_default: false,
+        has_parameters: false,
     }))
 }
 
 /// `default/NAME`, port 80 named `http`.
 pub(crate) fn service(name: &str) -> Object {
     Object::Service(Arc::new(bare_service(name)))
+}
+
+pub(crate) fn service_ref(name: &str) -> ObjectRef {
+    ObjectRef { kind: Kind::Service, key: Key::new("default", name) }
 }
 
 /// As [`service`], with `appProtocol`.

@@ -271,6 +271,24 @@ fn an_ingress_and_what_it_names_may_have_long_names() {
 }
 
 #[test]
+fn a_class_may_name_parameters() {
+    for (parameters, expected) in [
+        (Value::Null, false),
+        (
+            json!({"kind": "ConfigMap", "name": "settings", "namespace": "a", "scope": "Namespace"}),
+            true,
+        ),
+    ] {
+        let document = json!({
+            "metadata": {"name": "fairlead"},
+            "spec": {"controller": "fairlead.io/ingress", "parameters": parameters},
+        });
+        let Object::IngressClass(class) = good(Kind::IngressClass, &document) else { panic!() };
+        assert_eq!(class.has_parameters, expected, "{document}");
+    }
+}
+
+#[test]
 fn a_node_has_addresses_networks_and_taints() {
     let document = json!({
         "metadata": {
