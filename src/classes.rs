@@ -1,7 +1,7 @@
 //! Which Ingresses are ours and how they are read: the flags of the agent and of whoever foretells
 //! what it would do.
 
-use fairlead_ingress::{IngressConfig, Matching};
+use fairlead_ingress::{IngressConfig, Matching, host::HostPattern};
 use fairlead_state::{Key, Kind, ObjectRef};
 
 use crate::agent::NamespacedName;
@@ -30,6 +30,16 @@ pub(crate) struct ClassArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
     watch_ingress_without_class: bool,
+    /// Serve Services of type ExternalName that lead to these names (api.example.com, *.example.com), looked
+    /// up here; those to other names are not served
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        value_parser = HostPattern::parse,
+        env = "FAIRLEAD_EXTERNAL_NAMES"
+    )]
+    external_names: Vec<HostPattern>,
     /// Compare paths as ingress-nginx does, its surprises included (compat), or as their types say
     /// (strict)
     #[arg(long, value_enum, default_value = "compat", env = "FAIRLEAD_MATCHING")]
@@ -64,6 +74,7 @@ impl ClassArgs {
             ingress_class: self.ingress_class.clone(),
             controller: self.controller.clone(),
             watch_ingress_without_class: self.watch_ingress_without_class,
+            external_names: self.external_names.clone(),
             matching: match self.matching {
                 MatchingArg::Compat => Matching::Compat,
                 MatchingArg::Strict => Matching::Strict,

@@ -14,7 +14,7 @@ use http::{
 };
 use ipnetwork::IpNetwork;
 
-use crate::{access_log::AccessLog, matcher::TextMatch, traces::Traces};
+use crate::{access_log::AccessLog, host::HostPattern, matcher::TextMatch, traces::Traces};
 
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
@@ -29,6 +29,9 @@ pub struct IngressConfig {
     pub controller: String,
     /// Also serve Ingresses that name no class.
     pub watch_ingress_without_class: bool,
+    /// Names that Services of type ExternalName may lead to: host names, and `*.` names of one label.
+    /// Others are not served.
+    pub external_names: Vec<HostPattern>,
     /// Secret of the certificate for names without one of their own; a self-signed one otherwise.
     pub default_certificate: Option<Key>,
     /// Data threads; one per processor if absent.
@@ -333,6 +336,7 @@ impl Default for IngressConfig {
             ingress_class: "fairlead".to_owned(),
             controller: "fairlead.io/ingress".to_owned(),
             watch_ingress_without_class: false,
+            external_names: Vec::new(),
             default_certificate: None,
             threads: None,
             https_redirect_port: None,

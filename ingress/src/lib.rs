@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod host;
 mod limiter;
 mod matcher;
+mod names;
 mod passwords;
 pub mod path;
 pub mod proxy_protocol;

@@ -5,6 +5,7 @@ pub(crate) mod choice;
 mod class;
 mod compile;
 mod endpoints;
+mod external;
 mod finding;
 mod health;
 mod latency;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, TlsClaim},
+    external::Looked,
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

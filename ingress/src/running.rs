@@ -19,6 +19,7 @@ use crate::{
     counters::{Counters, Meter, ThreadCounters},
     error::IngressError,
     explain::Explainer,
+    names::{self, Asker},
     routes::{Finding, Planner, RouteRow, Routes, Streams},
     series::RouteCounters,
     serve::{self, Crew, Life, Readiness, Shared},
@@ -169,6 +170,12 @@ pub fn start(
         running.spawn("ingress-streams".to_owned(), move || {
             streams::run(settings, counters, timer, wanted_streams, &cancel)
         })?;
+    }
+    if !settings.load().external_names.is_empty() {
+        let planned = revision.subscribe();
+        let asker = Asker { planner: planner.clone(), snapshots: snapshots.clone(), planned };
+        let cancel = running.cancel.clone();
+        running.spawn("ingress-names".to_owned(), move || names::run(asker, &cancel))?;
     }
     let outlets =
         Outlets { planner, routes, resolver, handshakes, settings, streams, go, revision };

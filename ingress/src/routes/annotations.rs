@@ -101,6 +101,8 @@ pub(super) struct Annotations {
     cors: Cors,
     reply: Reply,
     throttle: Throttle,
+    /// Services' own addresses are asked, and not their endpoints (service-upstream).
+    pub(super) by_address: bool,
     /// TLS of its hosts is passed on (ssl-passthrough).
     pub(super) passes_tls: bool,
     /// Its requests are not logged (enable-access-log).
@@ -236,6 +238,7 @@ impl Annotations {
                 own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))
             }
             "enable-access-log" => flag(value).map(|flag| self.is_silent = !flag),
+            "service-upstream" => flag(value).map(|flag| self.by_address = flag),
             "ssl-passthrough" => flag(value).map(|flag| self.passes_tls = flag),
             "enable-global-auth" => flag(value).map(drop),
             "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),

@@ -118,12 +118,19 @@ pub(super) fn compile(
     snapshot: &Snapshot,
 ) -> Compiled {
     let matching = options.config.matching;
-    let mut checker =
-        Checker { matching, ingress, protocol: None, tls: None, findings: Vec::new() };
+    let mut checker = Checker {
+        matching,
+        ingress,
+        protocol: None,
+        tls: None,
+        by_address: false,
+        findings: Vec::new(),
+    };
     let annotations = annotations::parse(ingress, &options.defaults, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
     });
     checker.protocol = annotations.protocol;
+    checker.by_address = annotations.by_address;
     let is_tls = annotations.protocol.is_some_and(Protocol::is_tls);
     checker.tls = is_tls.then(|| annotations.tls.clone());
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
@@ -157,6 +164,7 @@ pub(super) fn compile(
         protocol: None,
         tls: None,
         udp: false,
+        by_address: false,
     });
     let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
     let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
@@ -221,6 +229,7 @@ struct Checker<'a> {
     ingress: &'a Ingress,
     protocol: Option<Protocol>,
     tls: Option<TlsWish>,
+    by_address: bool,
     findings: Vec<Finding>,
 }
 
@@ -279,6 +288,7 @@ impl Checker<'_> {
                 protocol: self.protocol,
                 tls: self.tls.clone(),
                 udp: false,
+                by_address: self.by_address,
             }),
             IngressBackend::Resource(resource) => {
                 let reason = format!(

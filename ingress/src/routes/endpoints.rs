@@ -7,10 +7,16 @@ use std::{
 
 use fairlead_state::{
     Snapshot,
-    model::{self, Endpoint, EndpointSlice, Service, ServiceBackendPort, ServicePort, ServiceType},
+    model::{
+        self, Endpoint, EndpointSlice, Service, ServiceBackendPort, ServicePort, ServiceType,
+        TargetPort,
+    },
 };
 
-use super::upstream::{Problem, Protocol, UpstreamKey};
+use super::{
+    external::{self, ExternalNames},
+    upstream::{Problem, Protocol, UpstreamKey},
+};
 
 /// KEP-3726, and what gRPC Services are marked with.
 const H2C_PROTOCOLS: [&str; 2] = ["kubernetes.io/h2c", "grpc"];
@@ -26,14 +32,24 @@ pub(super) struct Resolved {
 }
 
 /// The addresses of an upstream, or why there can be none.
-pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved, Problem> {
+pub(super) fn resolve(
+    snapshot: &Snapshot,
+    key: &UpstreamKey,
+    names: &ExternalNames,
+) -> Result<Resolved, Problem> {
     let service = snapshot.services().get(&key.service).ok_or(Problem::NoService)?;
     if service.service_type == ServiceType::ExternalName {
-        return Err(Problem::ExternalName);
+        return resolve_external(service, key, names);
     }
-    let transport = if key.udp { model::Protocol::Udp } else { model::Protocol::Tcp };
+    let transport = transport(key);
     let port =
         port(service, key.port.as_ref(), transport).ok_or_else(|| no_port(&service.ports))?;
+    let protocol = protocol(port);
+    // A headless Service has no address: its endpoints are asked, as by ingress-nginx.
+    if let Some(ip) = service.cluster_ips.first().filter(|_| key.by_address) {
+        let addresses = vec![SocketAddr::new(*ip, port.port)];
+        return Ok(Resolved { addresses, protocol });
+    }
     let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
     let ready = select(slices(), port_name, transport, |endpoint| endpoint.ready);
@@ -43,9 +59,43 @@ pub(super) fn resolve(snapshot: &Snapshot, key: &UpstreamKey) -> Result<Resolved
     } else {
         ready
     };
-    let is_h2c = port.app_protocol.as_deref().is_some_and(|name| H2C_PROTOCOLS.contains(&name));
-    let protocol = if is_h2c { Protocol::H2c } else { Protocol::Http1 };
     Ok(Resolved { addresses: one_family(service, &chosen), protocol })
+}
+
+/// Services of this type need not name ports: then the Ingress's is asked for (as by ingress-nginx).
+fn resolve_external(
+    service: &Service,
+    key: &UpstreamKey,
+    names: &ExternalNames,
+) -> Result<Resolved, Problem> {
+    let name = external::external_name(service).cloned().unwrap_or_default();
+    if !names.allows(&name) {
+        return Err(Problem::ExternalName(name));
+    }
+    let (number, protocol) = match (port(service, key.port.as_ref(), transport(key)), &key.port) {
+        (Some(port), _) => {
+            let number = match port.target_port {
+                Some(TargetPort::Number(number)) => number,
+                _ => port.port,
+            };
+            (number, protocol(port))
+        }
+        (None, Some(ServiceBackendPort::Number(number))) => (*number, Protocol::Http1),
+        (None, _) => return Err(no_port(&service.ports)),
+    };
+    let addresses = names.addresses(&name, number);
+    let addresses = addresses.map_err(|reason| Problem::NoAddress(name, reason))?;
+    Ok(Resolved { addresses, protocol })
+}
+
+fn transport(key: &UpstreamKey) -> model::Protocol {
+    if key.udp { model::Protocol::Udp } else { model::Protocol::Tcp }
+}
+
+/// What a port says is spoken there.
+fn protocol(port: &ServicePort) -> Protocol {
+    let is_h2c = port.app_protocol.as_deref().is_some_and(|name| H2C_PROTOCOLS.contains(&name));
+    if is_h2c { Protocol::H2c } else { Protocol::Http1 }
 }
 
 fn port<'a>(
@@ -114,6 +164,7 @@ mod tests {
             protocol: None,
             tls: None,
             udp,
+            by_address: false,
         };
         let port = |port| ServicePort {
             name: if port == 1 { "http".into() } else { "".into() },

@@ -19,6 +19,7 @@ use super::{
     Routes,
     class::{ClassRules, Ownership},
     compile::{self, Age, Compiled, Derived},
+    external::{ExternalNames, Looked},
     finding::{Finding, Severity, tell},
     options::Options,
     streams::Streams,
@@ -49,6 +50,7 @@ pub struct Planner {
     derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
+    external: ExternalNames,
     /// Who is spoken to in TLS with what of a Secret.
     upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
     /// Ingresses that read a Secret or ConfigMap: passwords, authorities, fields.
@@ -108,6 +110,7 @@ impl Planner {
             derived: BTreeMap::new(),
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
+            external: ExternalNames::new(&config.external_names),
             upstream_secrets: BTreeMap::new(),
             readers: BTreeMap::new(),
             routes: Routes::default(),
@@ -135,6 +138,18 @@ impl Planner {
     /// The settings of the last snapshot.
     pub(crate) fn config(&self) -> &Arc<IngressConfig> {
         &self.options.config
+    }
+
+    /// Allowed names outside the cluster that Services lead to.
+    pub(crate) fn external_names(&self) -> Vec<Name> {
+        self.external.wanted().cloned().collect()
+    }
+
+    /// Takes what was found of one of them; it is in force when this returns.
+    pub(crate) fn learn(&mut self, snapshot: &Snapshot, name: &Name, looked: Looked) {
+        for key in self.external.learn(name, looked) {
+            self.refresh_upstream(snapshot, &key);
+        }
     }
 
     /// The certificates of the last snapshot.

@@ -99,7 +99,8 @@ fn wish(value: &str, udp: bool) -> Result<Wish, String> {
         Err(_) => ServiceBackendPort::Name(port.into()),
     };
     let service = Key::new(namespace, name);
-    let key = UpstreamKey { service, port: Some(port), protocol: None, tls: None, udp };
+    let (port, by_address) = (Some(port), false);
+    let key = UpstreamKey { service, port, protocol: None, tls: None, udp, by_address };
     Ok(Wish { key, proxy })
 }
 

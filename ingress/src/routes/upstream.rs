@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use fairlead_state::{Key, model::ServiceBackendPort};
+use fairlead_state::{Key, Name, model::ServiceBackendPort};
 
 use super::{choice::Pick, health::Health, latency::Latency};
 use crate::tls::{TlsWish, UpstreamTls};
@@ -32,6 +32,8 @@ pub struct UpstreamKey {
     pub tls: Option<TlsWish>,
     /// A UDP port, and not one of TCP.
     pub udp: bool,
+    /// The Service's own address is asked, and whoever is behind it chooses the endpoint.
+    pub by_address: bool,
 }
 
 /// What endpoints speak.
@@ -99,8 +101,10 @@ pub enum Problem {
     NoService,
     /// The Service has no such TCP port, or UDP port; those it has, for people.
     NoPort(Arc<str>),
-    /// An ExternalName could point at anything inside: not followed.
-    ExternalName,
+    /// It leads to a name outside the cluster that is not allowed.
+    ExternalName(Name),
+    /// It leads to a name that has no address; the reason.
+    NoAddress(Name, Arc<str>),
     /// TLS to its endpoints cannot be prepared as wished; the reason. Without it nothing is sent.
     Tls(Arc<str>),
 }
@@ -308,10 +312,14 @@ impl Problem {
             Problem::Tls(reason) => {
                 format!("Service {}: TLS to its endpoints: {reason}", key.service)
             }
-            Problem::ExternalName => format!(
-                "Service {} is of type ExternalName, which could lead anywhere and is not served",
+            Problem::ExternalName(name) => format!(
+                "Service {} is of type ExternalName, which could lead anywhere, and {name} is none of \
+                 --external-names",
                 key.service
             ),
+            Problem::NoAddress(name, reason) => {
+                format!("Service {} leads to {name}: {reason}", key.service)
+            }
         }
     }
 }

@@ -1,19 +1,23 @@
 //! Which upstream answers, and what is answered when none can.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
+use fairlead_ingress::{IngressConfig, host::HostPattern};
 use fairlead_state::{
     Object,
     model::{
         EndpointPort, EndpointSlice, Ingress, IngressBackend,
         PathType::{Exact, Prefix},
-        Service, ServiceBackendPort, ServicePort,
+        Service, ServiceBackendPort, ServiceExtras, ServicePort, TargetPort,
     },
 };
 
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
 use crate::support::{
-    World,
-    client::get,
+    PATIENCE, World,
+    client::{get, read_until},
+    config,
     objects::{
         IngressExt, Pod, backend, class, external_name, ingress, ingress_ref, service, slice, to,
     },
@@ -145,7 +149,7 @@ async fn what_cannot_be_served_answers_503_and_says_why() {
             "outside",
             Some(
                 "waiting: Service default/outside is of type ExternalName, which could lead \
-                 anywhere and is not served",
+                 anywhere, and example.com is none of --external-names",
             ),
         ),
         (
@@ -169,6 +173,94 @@ async fn what_cannot_be_served_answers_503_and_says_why() {
     world.apply(backend("missing", &[web.address])).await;
     assert_eq!(get(world.http(), "missing.example", "/").await.who(), (200, "web"));
     assert!(world.reasons("missing").is_empty());
+}
+
+/// A Service of type ExternalName with these ports, by number and number behind.
+fn leading_to(name: &str, target: &str, ports: &[(u16, u16)]) -> Object {
+    let Object::Service(usual) = external_name(name) else { panic!("no Service") };
+    let ports = ports.iter().map(|(port, target)| ServicePort {
+        port: *port,
+        target_port: Some(TargetPort::Number(*target)),
+        ..usual.ports[0].clone()
+    });
+    let external_name = Some(target.into());
+    let extras = ServiceExtras { external_name, ..ServiceExtras::default() }.into();
+    let ports = ports.collect::<Vec<_>>().into();
+    Object::Service(Arc::new(Service { ports, extras, ..(*usual).clone() }))
+}
+
+/// Off by default: whoever may write a Service would lead requests anywhere.
+#[tokio::test]
+async fn a_service_that_leads_outside_is_served_if_its_name_is_allowed() {
+    let port = outside().await;
+    let objects = vec![
+        leading_to("by-port", "localhost", &[(80, port)]),
+        leading_to("without-port", "localhost", &[]),
+        leading_to("other-name", "localhost.example", &[(80, port)]),
+        to_port("by-port", "by-port", ServiceBackendPort::Number(80)),
+        to_port("without-port", "without-port", ServiceBackendPort::Number(port)),
+        to_port("no-number", "without-port", ServiceBackendPort::Name("http".into())),
+        to_port("other-name", "other-name", ServiceBackendPort::Number(80)),
+    ];
+    let external_names = vec![HostPattern::parse("localhost").unwrap()];
+    let mut world = World::with(IngressConfig { external_names, ..config() }, objects).await;
+    for name in ["by-port", "without-port"] {
+        served_by(&world, name, "outside").await;
+        assert_eq!(world.reasons(name), Vec::<String>::new());
+    }
+    for (name, reason) in [
+        ("no-number", "waiting: Service default/without-port has no TCP port http, and no other"),
+        (
+            "other-name",
+            "waiting: Service default/other-name is of type ExternalName, which could lead anywhere, \
+             and localhost.example is none of --external-names",
+        ),
+    ] {
+        assert_eq!(get(world.http(), &format!("{name}.example"), "/").await.status, 503, "{name}");
+        assert_eq!(world.reasons(name), [reason]);
+    }
+    // It comes to lead somewhere else, is a Service as others are, and leads there again.
+    world.apply(vec![leading_to("by-port", "elsewhere.example", &[(80, port)])]).await;
+    assert_eq!(get(world.http(), "by-port.example", "/").await.status, 503);
+    let inside = Upstream::echo("inside").await;
+    world.apply(backend("by-port", &[inside.address])).await;
+    served_by(&world, "by-port", "inside").await;
+    world.apply(vec![leading_to("by-port", "localhost", &[(80, port)])]).await;
+    served_by(&world, "by-port", "outside").await;
+
+    let closed = World::new(vec![
+        leading_to("by-port", "localhost", &[(80, port)]),
+        to_port("by-port", "by-port", ServiceBackendPort::Number(80)),
+    ])
+    .await;
+    assert_eq!(get(closed.http(), "by-port.example", "/").await.status, 503, "by default");
+}
+
+/// A port of 127.0.0.1, where other upstreams are not.
+async fn outside() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\n";
+                stream.write_all(format!("{head}outside").as_bytes()).await.unwrap();
+            });
+        }
+    });
+    port
+}
+
+/// Names are looked up aside: it may take a moment.
+async fn served_by(world: &World, name: &str, who: &str) {
+    let served = async {
+        while get(world.http(), &format!("{name}.example"), "/").await.who() != (200, who) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let is_served = tokio::time::timeout(PATIENCE, served).await.is_ok();
+    assert!(is_served, "{name} by {who}: {:?}", world.reasons(name));
 }
 
 #[tokio::test]

@@ -336,12 +336,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("server-name-hash-max-size", Refused, NO_TABLES, "1024"),
     row("server-snippet", Refused, NO_CODE, "x"),
     row("server-tokens", Refused, "our Server field has no version", "true"),
-    row(
-        "service-upstream",
-        Refused,
-        "endpoints are balanced one by one, so none is asked that is gone",
-        "true",
-    ),
+    row("service-upstream", Works, "", "true"),
     row(
         "skip-access-log-urls",
         Differs,

@@ -58,6 +58,7 @@ impl Planner {
             && let Some(unused) = self.upstreams.remove(key)
         {
             unused.upstream.set(&[], &Speech::default(), None);
+            self.external.leave(key);
             let secret = key.tls.as_ref().and_then(|tls| tls.secret.as_ref());
             if let Some(secret) = secret
                 && let Some(users) = self.upstream_secrets.get_mut(secret)
@@ -72,8 +73,14 @@ impl Planner {
 
     pub(super) fn refresh_service(&mut self, snapshot: &Snapshot, service: &Key) {
         let service_key = service.clone();
-        let first =
-            UpstreamKey { service: service_key, port: None, protocol: None, tls: None, udp: false };
+        let first = UpstreamKey {
+            service: service_key,
+            port: None,
+            protocol: None,
+            tls: None,
+            udp: false,
+            by_address: false,
+        };
         let keys: Vec<UpstreamKey> = self
             .upstreams
             .range(first..)
@@ -99,7 +106,8 @@ impl Planner {
     pub(super) fn refresh_upstream(&mut self, snapshot: &Snapshot, key: &UpstreamKey) {
         let Some(tracked) = self.upstreams.get_mut(key) else { return };
         let had_problem = tracked.upstream.endpoints().problem.clone();
-        let resolved = endpoints::resolve(snapshot, key).and_then(|resolved| {
+        self.external.follow(snapshot, key);
+        let resolved = endpoints::resolve(snapshot, key, &self.external).and_then(|resolved| {
             let protocol = key.protocol.unwrap_or(resolved.protocol);
             let tls = tracked.tls(snapshot, key).map_err(Problem::Tls)?;
             Ok((resolved.addresses, Speech { protocol, tls }))

@@ -1,10 +1,17 @@
 //! What endpoints are told.
 
+use std::net::IpAddr;
+
+use fairlead_state::{
+    Key, Object,
+    model::{IngressBackend, IngressPath, Service, ServiceBackendPort},
+};
+
 use super::site;
 use crate::support::{
     World,
     client::{connect, get, request, send},
-    objects::{IngressExt, backend},
+    objects::{IngressExt, Pod, backend, slice, slice_ref},
     upstream::Upstream,
 };
 
@@ -48,6 +55,65 @@ async fn connections_to_endpoints_are_closed_where_that_is_wished() {
         }
         assert_eq!(upstream.connections() - before, connections, "{name}");
     }
+}
+
+/// Where something else balances Services: a mesh, or kube-proxy.
+#[tokio::test]
+async fn a_services_own_address_is_asked_where_that_is_wished() {
+    let (pod, address) = (Upstream::echo("pod").await, Upstream::echo("address").await);
+    let mut objects = backend("web", &[pod.address]);
+    let Object::Service(web) = &objects[0] else { panic!("{:?}", objects[0]) };
+    let mut ports = web.ports.to_vec();
+    ports[0].port = address.address.port();
+    let ports = ports.into();
+    let cluster_ips = [address.address.ip()].into();
+    let addressed = Service { cluster_ips, ports, ..(**web).clone() };
+    let cluster_ips = Vec::<IpAddr>::new().into();
+    let headless = Service {
+        key: Key::new("default", "headless"),
+        headless: true,
+        cluster_ips,
+        ..addressed.clone()
+    };
+    objects[0] = Object::Service(addressed.into());
+    objects.extend([
+        Object::Service(headless.into()),
+        slice("headless", "a", pod.address, Pod::Ready),
+    ]);
+    let by_address = ("service-upstream", "true");
+    let port = ServiceBackendPort::Number(address.address.port());
+    for (name, service, annotations) in [
+        ("pods", "web", &[][..]),
+        ("no", "web", &[("service-upstream", "false")]),
+        ("address", "web", &[by_address]),
+        ("headless", "headless", &[by_address]),
+        ("bad", "web", &[("service-upstream", "perhaps")]),
+    ] {
+        let backend = IngressBackend::Service { name: service.into(), port: port.clone() };
+        let mut ingress = site(name, annotations);
+        let mut rule = ingress.rules[0].clone();
+        let path = IngressPath { backend, ..rule.paths[0].clone() };
+        rule.paths = [path].into();
+        ingress.rules = [rule].into();
+        objects.push(ingress.object());
+    }
+    let mut world = World::new(objects).await;
+    for (name, expected) in [
+        ("pods", "pod"),
+        ("no", "pod"),
+        ("address", "address"),
+        ("headless", "pod"),
+        ("bad", "pod"),
+    ] {
+        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+        assert_eq!(answer.who(), (200, expected), "{name}");
+    }
+    assert_eq!(world.reasons("address"), Vec::<String>::new());
+    assert_eq!(world.reasons("bad").len(), 1);
+    // Whether anybody is ready is for whoever balances there to say.
+    world.delete(slice_ref("web", "0")).await;
+    assert_eq!(get(world.http(), "pods.example", "/").await.status, 503);
+    assert_eq!(get(world.http(), "address.example", "/").await.who(), (200, "address"));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Which Service and endpoint a request goes to, and what leads elsewhere.
 
 use super::{
-    Annotation, NONE,
-    Support::{Differs, Refused, Works},
+    Annotation,
+    Support::{Differs, Works},
     row,
 };
 
@@ -100,10 +100,10 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row(
         "service-upstream",
-        Refused,
-        "endpoints are balanced one by one, so none is asked that is gone",
+        Works,
+        "a headless Service's endpoints are asked",
         "true",
-        NONE,
+        "annotations::upstream::a_services_own_address_is_asked_where_that_is_wished",
     ),
     row(
         "session-cookie-change-on-failure",
