@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    publish::{agent_of, class, pod},
+    publish::{agent_of, await_addresses, class, keeping_status, pod},
     support::{
         agent::Agent,
         certificate::{Certificate, secret},
@@ -15,6 +15,8 @@ use super::{
 };
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io";
+/// Where all of them are found.
+const ADDRESS: &str = "192.0.2.9";
 /// Somebody who does nothing wrong.
 const OTHER: &str = "other";
 
@@ -150,7 +152,7 @@ fn await_event(cluster: &Cluster, ingress: &str, part: &str) {
 }
 
 fn started(cluster: &Cluster, world: &World, more: &[&str]) -> Agent {
-    let usual = ["--publish-address", "192.0.2.9"];
+    let usual = ["--publish-address", ADDRESS];
     agent_of(cluster, world, "ingress-1", &[&usual[..], more].concat())
 }
 
@@ -176,10 +178,15 @@ fn what_goes_wrong_is_an_event_of_its_ingress_and_what_was_good_is_served_on() {
         assert!(is_served(&world, &url, &[&["--ca", ca][..], &wait].concat()), "{name}");
     }
 
+    let all = || CASES.iter().map(|(name, ..)| *name).chain(secrets).chain([OTHER]);
+    for name in all() {
+        await_addresses(&cluster, name, &[ADDRESS]);
+    }
+
     for (name, breaks, _, _) in CASES {
         let mut broken = ingress(name);
         breaks(&mut broken);
-        cluster.server.put(broken);
+        cluster.server.put(keeping_status(&cluster.server, broken));
     }
     let [(first, _), (second, _), _] = &certificates;
     cluster.server.put(secret("shop", CERTIFICATE, "no PEM", &first.key));
@@ -208,6 +215,13 @@ fn what_goes_wrong_is_an_event_of_its_ingress_and_what_was_good_is_served_on() {
         assert!(is_served(&world, &format!("http://{name}.example/"), &[]), "{name}");
     }
     assert!(is_served(&world, &format!("http://{OTHER}.example/"), &[]), "{}", agent.log());
+    // All that is served is found where it was, and of nobody else is anything said.
+    for name in all() {
+        await_addresses(&cluster, name, &[ADDRESS]);
+    }
+    let events = cluster.await_all("events", |_| true);
+    let of_other = events.iter().filter(|event| event["regarding"]["name"] == OTHER);
+    assert_eq!(of_other.count(), 0, "{}", json!(events));
 }
 
 #[test]

@@ -31,6 +31,7 @@ use fairlead_state::{
     model::{ConfigMap, Ingress, Secret},
 };
 use http::HeaderValue;
+use rustls_pki_types::ServerName;
 
 pub use self::catalogue::{ANNOTATIONS, Annotation, Support};
 pub(crate) use self::{
@@ -231,8 +232,9 @@ impl Annotations {
             "proxy-ssl-verify" => switch(value).map(|on| self.tls.verify = on),
             "proxy-ssl-server-name" => switch(value).map(|on| self.tls.server_name = on),
             "proxy-ssl-name" => {
+                // Taken in any case: by a name that is none nobody is trusted.
                 self.tls.name = Some(value.into());
-                Ok(())
+                ServerName::try_from(value).map(drop).or_else(|_| bad("is no name of a server"))
             }
             "proxy-ssl-secret" => {
                 own_object(ingress, value, "Secret").map(|key| self.tls.secret = Some(key))

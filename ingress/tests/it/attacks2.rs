@@ -27,7 +27,7 @@ async fn world(upstream: &Upstream) -> World {
 }
 
 #[tokio::test]
-async fn what_http1_could_not_say_does_not_become_http1() {
+async fn cve_2026_42926_what_http1_could_not_say_does_not_become_http1() {
     let upstream = Upstream::echo("web").await;
     let world = world(&upstream).await;
     let usual = [METHOD, SCHEME, AUTHORITY, PATH];

@@ -68,7 +68,7 @@ const HOLES: &[(&str, &str, &str)] = &[
     (
         "CVE-2026-24513",
         "tests/it/annotations/auth.rs",
-        "an_error_page_never_lets_in_who_was_kept_out",
+        "cve_2026_24513_an_error_page_never_lets_in_who_was_kept_out",
     ),
     ("CVE-2026-24514", OWN, WEBHOOK),
     (
@@ -88,27 +88,31 @@ const HOLES: &[(&str, &str, &str)] = &[
         "src/routes/annotations/template.rs",
         "nginx_rift_cve_2026_42945_expansion_is_bounded",
     ),
-    ("CVE-2026-42926", "tests/it/attacks2.rs", "what_http1_could_not_say_does_not_become_http1"),
+    (
+        "CVE-2026-42926",
+        "tests/it/attacks2.rs",
+        "cve_2026_42926_what_http1_could_not_say_does_not_become_http1",
+    ),
     ("CVE-2026-42055", OWN, UNSAFE),
     ("CVE-2026-42530", OWN, UNSAFE),
     // Traefik.
     (
         "CVE-2025-66491",
         "tests/it/upstream_tls.rs",
-        "a_certificate_counts_if_and_only_if_it_is_to_be_verified",
+        "cve_2025_66491_a_certificate_counts_if_and_only_if_it_is_to_be_verified",
     ),
     // Pingora.
     (
         "CVE-2025-4366",
         "tests/it/upstreams.rs",
-        "an_early_answer_to_an_unfinished_upload_is_passed_on_and_nothing_is_reused",
+        "cve_2025_4366_an_early_answer_to_an_unfinished_upload_is_passed_on_and_nothing_is_reused",
     ),
     (
         "CVE-2026-2833",
         "tests/it/websocket.rs",
-        "a_request_behind_a_refused_upgrade_is_a_request_of_its_own",
+        "cve_2026_2833_a_request_behind_a_refused_upgrade_is_a_request_of_its_own",
     ),
-    ("CVE-2026-2835", "tests/it/attacks.rs", "attacks_end_here"),
+    ("CVE-2026-2835", OWN, "cve_2026_2835_a_body_has_one_end_or_is_refused"),
     ("CVE-2026-2836", OWN, "cve_2026_2836_who_is_let_in_to_one_host_is_not_let_in_to_another"),
     // HTTP/2, whoever speaks it.
     ("CVE-2019-9512", "tests/it/floods.rs", "attack_ping_and_settings_floods_hold_up_nobody_else"),
@@ -158,6 +162,20 @@ const INJECTIONS: [&str; 5] = [
     "\"; add_header X-Injected 1; #",
     // IngressNightmare's, as it was published for auth-tls-match-cn.
     "CN=x #(\n){}\n }}\nssl_engine ../../../../proc/1/fd/9;\n#",
+];
+
+/// What may be any text: it is compared with fields, or told to a collector of traces.
+const FREE: [&str; 3] =
+    ["canary-by-header-pattern", "canary-by-header-value", "opentelemetry-operation-name"];
+
+/// Beginnings of names of annotations that do nothing without another one.
+const NEEDED: [(&str, &str, &str); 6] = [
+    ("affinity-", "affinity", "cookie"),
+    ("cors-", "enable-cors", "true"),
+    ("mirror-", "mirror-target", "http://127.0.0.1:1/"),
+    ("proxy-redirect-from", "proxy-redirect-to", "/"),
+    ("proxy-redirect-to", "proxy-redirect-from", "http://a.example/"),
+    ("session-cookie-", "affinity", "cookie"),
 ];
 
 fn file(path: &str) -> String {
@@ -251,9 +269,11 @@ async fn cve_2021_25746_and_its_heirs_no_annotation_ends_what_it_stands_in() {
     objects.push(site("good", &[]).object());
     let mut cases = Vec::new();
     for annotation in &*ANNOTATIONS {
+        let others = NEEDED.iter().filter(|(name, ..)| annotation.name.starts_with(name));
+        let others: Vec<_> = others.map(|(_, other, value)| (*other, *value)).collect();
         for text in INJECTIONS {
             let name = format!("s{}", cases.len());
-            objects.push(site(&name, &[(annotation.name, text), ("enable-cors", "true")]).object());
+            objects.push(site(&name, &[&others[..], &[(annotation.name, text)]].concat()).object());
             cases.push((name, annotation.name, text));
         }
     }
@@ -265,6 +285,9 @@ async fn cve_2021_25746_and_its_heirs_no_annotation_ends_what_it_stands_in() {
         // Served as if it were not there, or to nobody.
         let status = answer.status;
         assert!([200, 403, 503].contains(&status), "{annotation}: {text:?}: {status}");
+        let is_said = |reason: &String| reason.contains(annotation);
+        let is_taken = !world.reasons(name).iter().any(is_said);
+        assert!(!is_taken || FREE.contains(annotation), "{annotation}: {text:?} is taken");
     }
     assert_eq!(get(world.http(), "good.example", "/").await.who(), (200, "web"));
     assert_eq!(world.reasons("good"), Vec::<String>::new());
@@ -484,6 +507,33 @@ async fn cve_2025_15566_cve_2026_1580_who_is_asked_is_told_fields_and_nothing_el
         assert_eq!(answer.status, 503, "{name}");
     }
     assert_eq!((upstream.requests(), authority.requests()), (0, 0));
+}
+
+/// Of HTTP/1.0 with a coding, or of two lengths, one end was believed, and what came behind it was the
+/// next request to whoever believed the other.
+#[tokio::test]
+async fn cve_2026_2835_a_body_has_one_end_or_is_refused() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("web", &[]).object());
+    let world = World::single(objects).await;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: web.example\r\n\r\n";
+    for (version, fields) in [
+        ("1.0", "Transfer-Encoding: chunked\r\n"),
+        ("1.0", "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"),
+        ("1.0", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+        ("1.1", "Transfer-Encoding: identity\r\nContent-Length: 5\r\n"),
+        ("1.1", "Transfer-Encoding: chunked, identity\r\n"),
+        ("1.1", "Content-Length: 5\r\nContent-Length: 50\r\n"),
+    ] {
+        let head = format!("POST / HTTP/{version}\r\nHost: web.example\r\n{fields}\r\n");
+        let answer = raw(world.http(), format!("{head}0\r\n\r\n{hidden}").as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{version} {fields:?}: {answer}");
+        let is_refused = [" 400 ", " 501 "].iter().any(|status| answer.contains(status));
+        assert!(is_refused, "{version} {fields:?}: {answer}");
+        assert_eq!(upstream.requests(), 0, "{version} {fields:?}");
+    }
 }
 
 /// A cache's key without the host gave one site's answer to another's clients.

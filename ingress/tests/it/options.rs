@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use fairlead_ingress::{IngressConfig, OPTIONS, Support};
+use fairlead_ingress::{ForwardedHeaders, IngressConfig, Matching, OPTIONS, Support};
 use fairlead_state::{Key, Object};
 use http::{HeaderValue, Response};
 use http_body_util::Full;
@@ -239,6 +239,41 @@ async fn snippets_are_refused_where_it_allows_none() {
     says(&mut world, &[("allow-snippet-annotations", "false")]).await;
     assert_eq!(asked(&world, &[]).await.status, 200);
     assert_eq!(world.reasons("a").len(), 1);
+}
+
+/// ingress-nginx 1.15 without a ConfigMap (its configmap.md, tls.md and cli-arguments.md).
+#[test]
+fn what_holds_without_a_word_is_ingress_nginxs() {
+    let IngressConfig { limits, timeouts, tls, .. } = IngressConfig::default();
+    for (option, ours, theirs) in [
+        ("proxy-body-size", limits.body_bytes_max, 1 << 20),
+        ("large-client-header-buffers, all", limits.head_bytes_max as u64, 4 * (8 << 10)),
+        ("large-client-header-buffers, one", limits.uri_bytes_max as u64, 8 << 10),
+        ("http2-max-concurrent-streams", limits.h2_streams_max.into(), 128),
+        ("proxy-next-upstream-tries", limits.upstream_tries_max as u64, 3),
+        ("proxy-connect-timeout", timeouts.upstream_connect_ms, 5_000),
+        ("proxy-send-timeout", timeouts.upstream_send_ms, 60_000),
+        ("proxy-read-timeout", timeouts.upstream_read_ms, 60_000),
+        ("client-header-timeout", timeouts.header_read_ms, 60_000),
+        ("client-body-timeout", timeouts.client_body_ms, 60_000),
+        ("keep-alive", timeouts.keep_alive_idle_ms, 75_000),
+        ("upstream-keepalive-timeout", timeouts.upstream_idle_ms, 60_000),
+        ("proxy-stream-timeout", timeouts.stream_idle_ms, 600_000),
+    ] {
+        assert_eq!(ours, theirs, "{option}");
+    }
+    let config = IngressConfig::default();
+    for (option, ours, theirs) in [
+        ("http-redirect-code", config.https_redirect_status, 308_u16),
+        ("limit-req-status-code", config.request_rate_status, 503),
+        ("limit-conn-status-code", config.client_connections_status, 503),
+    ] {
+        assert_eq!(ours, theirs, "{option}");
+    }
+    assert!(tls.tls12 && tls.tls13 && tls.http2 && !tls.rejects_unknown);
+    assert!(!config.underscores_in_headers && config.compression.is_none());
+    assert_eq!(config.matching, Matching::Compat);
+    assert_eq!(config.forwarded_headers, ForwardedHeaders::Replace);
 }
 
 fn table() -> String {

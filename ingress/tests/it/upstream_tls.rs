@@ -103,7 +103,7 @@ async fn asked(upstream: &Upstream, ingress: Ingress, secrets: Vec<Object>) -> (
 
 /// CVE-2025-66491 was this table upside down.
 #[tokio::test]
-async fn a_certificate_counts_if_and_only_if_it_is_to_be_verified() {
+async fn cve_2025_66491_a_certificate_counts_if_and_only_if_it_is_to_be_verified() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let ca = opaque("ca", &[("ca.crt", &pem(&authority))]);
     for (name, config, verified) in [
@@ -161,7 +161,7 @@ async fn what_is_to_be_verified_and_cannot_be_is_not_sent() {
         let secrets = vec![opaque("empty", &[]), opaque("bad", &[("ca.crt", "x")])];
         let (answer, world) = asked(&upstream, https(annotations), secrets).await;
         assert_eq!(answer.status, 503, "{name}");
-        assert_eq!(world.reasons("web"), [reason], "{name}");
+        assert_eq!(world.reasons("web").last(), Some(&reason), "{name}");
     }
     assert_eq!(upstream.connections(), 0);
 }

@@ -178,7 +178,8 @@ async fn connections_with_unread_or_unasked_bytes_are_not_reused() {
 }
 
 #[tokio::test]
-async fn an_early_answer_to_an_unfinished_upload_is_passed_on_and_nothing_is_reused() {
+async fn cve_2025_4366_an_early_answer_to_an_unfinished_upload_is_passed_on_and_nothing_is_reused()
+{
     let upstream = Upstream::raw(|mut stream, counts: Arc<Counts>| async move {
         let _ = read_until(&mut stream, "\r\n\r\n").await;
         counts.request();

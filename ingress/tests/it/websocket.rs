@@ -90,7 +90,7 @@ async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut strea
 
 /// CVE-2026-2833: bytes that follow the request before the 101 are not yet the tunnel's.
 #[tokio::test]
-async fn a_request_behind_a_refused_upgrade_is_a_request_of_its_own() {
+async fn cve_2026_2833_a_request_behind_a_refused_upgrade_is_a_request_of_its_own() {
     let upstream = Upstream::echo("web").await;
     let world = World::new(web(&upstream)).await;
     let mut stream = TcpStream::connect(world.http()).await.unwrap();

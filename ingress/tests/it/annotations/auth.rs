@@ -329,7 +329,7 @@ async fn attack_who_says_nothing_is_not_let_in_by_the_answer_to_words_that_are_n
 
 /// CVE-2026-24513: an error page must not stand in for what was kept from the client.
 #[tokio::test]
-async fn an_error_page_never_lets_in_who_was_kept_out() {
+async fn cve_2026_24513_an_error_page_never_lets_in_who_was_kept_out() {
     let (upstream, pages, authority) =
         (Upstream::echo("web").await, Upstream::echo("pages").await, authority().await);
     let mut objects = backend("web", &[upstream.address]);

@@ -16,7 +16,8 @@ const TIMES: &str = "annotations::retries::\
     an_endpoint_has_the_time_of_the_annotation_to_connect_and_to_take_a_request";
 const TIMEOUTS: &str =
     "annotations::retries::who_does_not_answer_in_the_time_of_the_annotation_is_given_up";
-const UPSTREAM_TLS: &str = "upstream_tls::a_certificate_counts_if_and_only_if_it_is_to_be_verified";
+const UPSTREAM_TLS: &str =
+    "upstream_tls::cve_2025_66491_a_certificate_counts_if_and_only_if_it_is_to_be_verified";
 
 /// By name.
 pub(super) static ROWS: &[Annotation] = &[
