@@ -33,6 +33,17 @@ pub const ICMP_HEADER_LEN: usize = 8;
 /// Extension headers of one packet that are looked behind; more are nobody's habit.
 pub const EXTENSIONS_MAX: usize = 4;
 
+/// Bytes behind the IP header without which there is no transport header: TCP's (RFC 9293 §3.1), UDP's (RFC 768), SCTP's
+/// with that of its first chunk (RFC 9260 §3), ICMP's.
+#[inline(always)]
+pub const fn transport_len_min(protocol: u8) -> usize {
+    match protocol {
+        TCP => 20,
+        SCTP => 16,
+        _ => 8,
+    }
+}
+
 /// IANA protocol number of ICMP.
 pub const ICMP: u8 = 1;
 /// IANA protocol number of ICMPv6.

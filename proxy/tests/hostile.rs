@@ -34,6 +34,8 @@ const SEED_VARIABLE: &str = "FAIRLEAD_HOSTILE_SEED";
 const SEEDS: u64 = 40;
 const FRAMES: u32 = 1500;
 const ETHERNET: usize = 14;
+/// Of IPv4 and IPv6, without options and extensions.
+const HEADERS: [usize; 2] = [20, 40];
 
 const CLIENTS: [&str; 2] = ["203.0.113.9:40000", "[2001:db8:9::9]:40000"];
 /// A Service, one without endpoints, an unused port, an address nobody has, NodePorts, strangers.
@@ -97,9 +99,7 @@ fn honest(random: &mut StdRng) -> Vec<u8> {
     let mut packet = Packet::first(protocol, &client, target);
     packet.payload = vec![7; random.random_range(0..64)];
     match random.random_range(0..10) {
-        0 => {
-            sctp("203.0.113.9:40000", TARGETS[0].choose(random).unwrap(), random.random_range(0..3))
-        }
+        0 => sctp(&client, target, random.random_range(0..3)),
         1 => {
             let [router, to] =
                 if family == 0 { ["203.0.113.1", NODE_V4] } else { ["2001:db8:9::1", NODE_V6] };
@@ -107,10 +107,11 @@ fn honest(random: &mut StdRng) -> Vec<u8> {
         }
         2 => packet.reply().frame(),
         3 => packet.later().frame(),
-        4 if family == 0 => {
+        4 => {
             let whole = packet.frame();
+            let payload = whole.len() - ETHERNET - HEADERS[family];
             let from = 8 * random.random_range(0..3);
-            fragment(&whole, from.min((whole.len() - 34) / 8 * 8), random.random_range(1..40))
+            fragment(&whole, from.min(payload / 8 * 8), random.random_range(1..40))
         }
         5 if family == 1 => with_extensions(random, &packet.frame()),
         _ => packet.frame(),
@@ -226,6 +227,18 @@ fn is_routable(frame: &[u8]) -> bool {
     }
 }
 
+/// Whether ports, or what an ICMP message begins with, are in the packet and not in what its frame has behind it.
+fn has_ports(frame: &[u8]) -> bool {
+    let len = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    match frame[12..14] {
+        [0x08, 0x00] => {
+            let is_later = len(20) & 0x1fff != 0;
+            is_later || len(16) >= usize::from(frame[14] & 15) * 4 + 8
+        }
+        _ => len(18) >= 8,
+    }
+}
+
 fn is_in(addresses: impl IntoIterator<Item = &'static &'static str>, address: Address) -> bool {
     let all = addresses.into_iter().map(|text| text.parse::<std::net::SocketAddr>().unwrap().ip());
     all.into_iter().any(|ip| support::services::address(ip) == address)
@@ -265,6 +278,9 @@ fn fault(hook: &str, before: &[u8], verdict: i32, after: &[u8]) -> Option<&'stat
             }
             if !is_routable(before) {
                 return Some("translated what is no packet");
+            }
+            if !has_ports(before) {
+                return Some("translated what has no ports");
             }
             if !is_host(&old.0) {
                 return Some("translated a packet from nobody");
@@ -331,22 +347,83 @@ fn nothing_hostile_is_translated_wrongly_answered_to_nobody_or_leaks() {
     });
 }
 
+/// A frame of each protocol for a Service, by family.
+fn one_of_each(family: usize) -> [(&'static str, Vec<u8>); 4] {
+    let (client, target) = (CLIENTS[family], TARGETS[family][0]);
+    let [tcp, udp] = [TCP, UDP].map(|protocol| Packet::first(protocol, client, target));
+    let router = Packet::first(UDP, client, target).from.ip();
+    let node = if family == 0 { NODE_V4 } else { NODE_V6 };
+    let error = too_big(router, node.parse().unwrap(), &udp.reply());
+    [("TCP", tcp.frame()), ("UDP", udp.frame()), ("SCTP", sctp(client, target, 1)), ("ICMP", error)]
+}
+
+/// It passes as it is, and is counted.
+fn assert_malformed(uplink: &Uplink, frame: &[u8], what: &str) {
+    let before = uplink.count(Reason::Malformed);
+    assert_eq!(uplink.verdict(IN, frame), NEXT, "{what}");
+    assert_eq!(uplink.count(Reason::Malformed), before + 1, "{what}");
+}
+
 /// Each length of a frame, and what is wrong with it by itself.
 #[test]
-fn truncated_packets_and_lying_lengths_pass_untouched_and_are_counted() {
-    world("truncated_packets_and_lying_lengths_pass_untouched_and_are_counted", |world| {
+fn truncated_packets_pass_untouched_and_are_counted() {
+    world("truncated_packets_pass_untouched_and_are_counted", |world| {
         let uplink = start(&world.options());
-        for (family, client) in CLIENTS.iter().enumerate() {
-            for protocol in [TCP, UDP] {
-                let whole = Packet::first(protocol, client, TARGETS[family][0]).frame();
+        for family in [0, 1] {
+            for (protocol, whole) in one_of_each(family) {
                 for len in shortest(&whole)..whole.len() {
-                    let before = uplink.count(Reason::Malformed);
-                    let cut = &whole[..len];
-                    assert_eq!(uplink.verdict(IN, cut), NEXT, "{len} bytes");
-                    assert_eq!(uplink.count(Reason::Malformed), before + 1, "{len} bytes");
+                    assert_malformed(&uplink, &whole[..len], &format!("{protocol}, {len} bytes"));
                 }
             }
         }
+    });
+}
+
+/// The kernel takes none of these for what it says it is, and no Service is asked for any of them: no backend is
+/// chosen by what is behind a packet's end.
+#[test]
+fn headers_that_lie_about_versions_and_lengths_pass_untouched_and_are_counted() {
+    let name = "headers_that_lie_about_versions_and_lengths_pass_untouched_and_are_counted";
+    world(name, |world| {
+        let uplink = start(&world.options());
+        for family in [0, 1] {
+            for (protocol, whole) in one_of_each(family) {
+                let spoiled = |at: usize, bytes: &[u8]| {
+                    let mut frame = whole.clone();
+                    frame[ETHERNET + at..ETHERNET + at + bytes.len()].copy_from_slice(bytes);
+                    if family == 0 {
+                        refresh_header(&mut frame);
+                    }
+                    frame
+                };
+                let check = |what: &str, at: usize, bytes: &[u8]| {
+                    let what = format!("{protocol}, family {family}, {what}");
+                    assert_malformed(&uplink, &spoiled(at, bytes), &what);
+                };
+                let len_at = if family == 0 { 2 } else { 4 };
+                let said = |len: usize| u16::try_from(len).unwrap().to_be_bytes();
+                let own = whole.len() - ETHERNET - if family == 0 { 0 } else { HEADERS[1] };
+                check("one byte more than there is", len_at, &said(own + 1));
+                check("as much as can be said", len_at, &[0xff, 0xff]);
+                // A frame's padding has no ports: those behind the end are nobody's.
+                let header = if family == 0 { HEADERS[0] } else { 0 };
+                for transport in 0..8 {
+                    let what = format!("{transport} bytes behind the header");
+                    check(&what, len_at, &said(header + transport));
+                }
+                if family == 0 {
+                    check("the other version", 0, &[0x65]);
+                    for words in 0..5 {
+                        check("a header shorter than any", 0, &[0x40 | words]);
+                    }
+                    check("shorter than its header", 2, &said(HEADERS[0] - 1));
+                } else {
+                    check("the other version", 0, &[0x45]);
+                }
+            }
+        }
+        let asked: u64 = (1..100).map(|set| uplink.services(set).0 + uplink.services(set).1).sum();
+        assert_eq!(asked, 0);
     });
 }
 
@@ -366,10 +443,12 @@ fn forged_sources_and_ipv4_in_ipv6_are_no_clients() {
         ];
         for (client, family) in forged {
             for target in TARGETS[family] {
-                let frame = Packet::first(TCP, client, target).frame();
-                let before = uplink.count(Reason::Martian);
-                assert_eq!(uplink.verdict(IN, &frame), NEXT, "{client} to {target}");
-                assert_eq!(uplink.count(Reason::Martian), before + 1, "{client} to {target}");
+                let [tcp, udp] = [TCP, UDP].map(|p| Packet::first(p, client, target).frame());
+                for frame in [tcp, udp, sctp(client, target, 1)] {
+                    let before = uplink.count(Reason::Martian);
+                    assert_eq!(uplink.verdict(IN, &frame), NEXT, "{client} to {target}");
+                    assert_eq!(uplink.count(Reason::Martian), before + 1, "{client} to {target}");
+                }
             }
         }
         let mut frame = Packet::first(TCP, CLIENTS[1], TARGETS[1][0]).frame();
@@ -393,9 +472,11 @@ fn packets_to_service_addresses_leave_by_no_protocol() {
                 assert_eq!(uplink.verdict(OUT, &frame), DROP, "protocol {protocol}");
             }
         }
-        let whole = Packet::first(UDP, CLIENTS[0], TARGETS[0][0]).frame();
-        assert_eq!(uplink.verdict(OUT, &fragment(&whole, 8, 8)), DROP);
-        assert_eq!(uplink.count(Reason::ServiceAddressLeak), 513);
+        for family in [0, 1] {
+            let whole = Packet::first(UDP, CLIENTS[family], TARGETS[family][0]).frame();
+            assert_eq!(uplink.verdict(OUT, &fragment(&whole, 8, 8)), DROP);
+        }
+        assert_eq!(uplink.count(Reason::ServiceAddressLeak), 514);
     });
 }
 
@@ -430,18 +511,24 @@ fn wrong_checksums_stay_wrong() {
 fn overlapping_fragments_meet_at_one_backend_with_what_they_carry() {
     world("overlapping_fragments_meet_at_one_backend_with_what_they_carry", |world| {
         let uplink = start(&world.options());
-        let mut first = Packet::first(UDP, CLIENTS[0], TARGETS[0][4]);
-        first.payload = (0..96).collect();
-        let whole = first.frame();
         let pass = |frame: &[u8]| uplink.kernel.run_on_packet(IN, frame, 1).unwrap().packet;
-        let backend = pass(&fragment(&whole, 0, 32))[30..34].to_vec();
-        assert_ne!(backend, whole[30..34]);
-        // Each lies over a part of those before; the last one comes twice.
-        for (from, len) in [(8, 40), (16, 64), (24, 80), (24, 80)] {
-            let fragment = fragment(&whole, from, len);
-            let after = pass(&fragment);
-            assert_eq!(after[30..34], backend[..], "from {from}");
-            assert_eq!(after[34..], fragment[34..], "from {from}: what it carries");
+        for family in [0, 1] {
+            // Where the destination is, and where what is carried begins.
+            let (to, carried) = if family == 0 { (30..34, 34) } else { (38..54, 62) };
+            for protocol in [TCP, UDP] {
+                let mut first = Packet::first(protocol, CLIENTS[family], TARGETS[family][4]);
+                first.payload = (0..96).collect();
+                let whole = first.frame();
+                let backend = pass(&fragment(&whole, 0, 32))[to.clone()].to_vec();
+                assert_ne!(backend, whole[to.clone()], "{protocol}");
+                // Each lies over a part of those before; the last one comes twice.
+                for (from, len) in [(8, 40), (16, 64), (24, 80), (24, 80)] {
+                    let fragment = fragment(&whole, from, len);
+                    let after = pass(&fragment);
+                    assert_eq!(after[to.clone()], backend[..], "{protocol} from {from}");
+                    assert_eq!(after[carried..], fragment[carried..], "{protocol} from {from}");
+                }
+            }
         }
     });
 }

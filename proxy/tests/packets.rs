@@ -9,7 +9,7 @@ use fairlead_ebpf::abi::{
 use fairlead_proxy::{KernelOptions, delta::Step, maps::Maps as _};
 use support::{
     frames::{
-        Packet, fragment, read_sctp, read_too_big, read_unreachable, refresh_header, sctp, too_big,
+        Packet, fragment, read_sctp, read_too_big, read_unreachable, reassembled, sctp, too_big,
         without_checksum,
     },
     services::{address, frontend, node_port},
@@ -242,26 +242,27 @@ fn icmp_errors_are_translated_like_the_packets_they_are_about() {
 fn fragments_follow_their_first() {
     world("fragments_follow_their_first", |world| {
         let mut uplink = Uplink::new(&world.options());
-        uplink.put(node_port(true, 30080, UDP), 1, &["10.244.1.5:8080"], BACKEND_LOCAL);
-        let mut first = Packet::first(UDP, "203.0.113.9:40000", "192.168.0.2:30080");
-        first.payload = (0..64).collect();
-        let whole = first.frame();
-        // 24 bytes of the datagram in the first fragment, the rest in the second.
-        let fragments = [fragment(&whole, 0, 24), fragment(&whole, 24, 48)];
-        let after = fragments.map(|fragment| {
-            let run = uplink.kernel.run_on_packet(IN, &fragment, 1).unwrap();
-            assert_eq!(run.verdict, NEXT);
-            assert_eq!(run.packet[30..34], [10, 244, 1, 5], "to the backend");
-            run.packet
-        });
-        // Put together again it is the datagram, checksum included.
-        let mut together = fragment(&after[0], 0, 24);
-        together.extend_from_slice(&after[1][34..]);
-        together[14 + 2..14 + 4].copy_from_slice(&92u16.to_be_bytes());
-        together[14 + 6] = 0x40;
-        refresh_header(&mut together);
-        let together = Packet::read(&together);
-        assert_eq!((together.to, together.payload), (at("10.244.1.5:8080"), first.payload));
+        let mut set = 0;
+        for (is_ipv4, client, dialled, backend, _) in FAMILIES {
+            for protocol in [TCP, UDP] {
+                set += 1;
+                uplink.put(node_port(is_ipv4, 30080, protocol), set, &[backend], BACKEND_LOCAL);
+                let mut first = Packet::first(protocol, client, dialled);
+                first.payload = (0..64).collect();
+                let whole = first.frame();
+                // 24 bytes in the first fragment, the rest in the second.
+                let after = [(0, 24), (24, 64)].map(|(from, len)| {
+                    let run = uplink.kernel.run_on_packet(IN, &fragment(&whole, from, len), 1);
+                    let run = run.unwrap();
+                    assert_eq!(run.verdict, NEXT, "{protocol} {client} from {from}");
+                    run.packet
+                });
+                // Put together again it is the packet, checksum included.
+                let seen = Packet::read(&reassembled(&after));
+                assert_eq!((seen.from, seen.to), (at(client), at(backend)), "{protocol}");
+                assert_eq!(seen.payload, first.payload, "{protocol} {client}");
+            }
+        }
         assert_eq!(uplink.count(Reason::Fragment), 0);
     });
 }
@@ -316,13 +317,21 @@ fn masquerade_all_hides_every_client() {
     world("masquerade_all_hides_every_client", |world| {
         let options = KernelOptions { masquerade_all: true, ..world.options() };
         let mut uplink = Uplink::new(&options);
-        uplink.put(frontend("10.96.0.1:80", TCP), 1, &["10.244.1.5:8080"], BACKEND_LOCAL);
-        for (program, client) in [(IN, "203.0.113.9:40000"), (POD, "10.244.0.9:40000")] {
-            let first = Packet::first(TCP, client, "10.96.0.1:80");
-            let sent = uplink.pass(OUT, &uplink.pass(program, &first));
-            assert_eq!(sent.from.ip().to_string(), NODE_V4, "{client}");
-            let seen = uplink.pass(OUT, &uplink.pass(program, &sent.reply()));
-            assert_eq!((seen.from, seen.to), (first.to, first.from));
+        for (set, (is_ipv4, outside, _, backend, cluster_ip)) in (1..).zip(FAMILIES) {
+            let (pod, node) = match is_ipv4 {
+                true => ("10.244.0.9:40000", NODE_V4),
+                false => ("[fd00:10:9::9]:40000", NODE_V6),
+            };
+            for (protocol, set) in [(TCP, set), (UDP, set + 2)] {
+                uplink.put(frontend(cluster_ip, protocol), set, &[backend], BACKEND_LOCAL);
+                for (program, client) in [(IN, outside), (POD, pod)] {
+                    let first = Packet::first(protocol, client, cluster_ip);
+                    let sent = uplink.pass(OUT, &uplink.pass(program, &first));
+                    assert_eq!(sent.from.ip().to_string(), node, "{client}");
+                    let seen = uplink.pass(OUT, &uplink.pass(program, &sent.reply()));
+                    assert_eq!((seen.from, seen.to), (first.to, first.from));
+                }
+            }
         }
     });
 }
@@ -332,30 +341,40 @@ fn masquerade_all_hides_every_client() {
 fn sctp_associations_are_translated_with_their_checksum() {
     world("sctp_associations_are_translated_with_their_checksum", |world| {
         let mut uplink = Uplink::new(&world.options());
-        let old: Vec<String> = (1..=5).map(|n| format!("10.244.1.{n}:7777")).collect();
-        let old: Vec<&str> = old.iter().map(String::as_str).collect();
-        uplink.put(node_port(true, 30080, SCTP), 1, &old, BACKEND_LOCAL);
-        let (client, node) = ("203.0.113.9:40000", "192.168.0.2:30080");
-        let (init, data) = (1, 0);
-        let [first, later] = [init, data].map(|chunk| sctp(client, node, chunk));
-        assert_eq!(uplink.verdict(IN, &later), NEXT, "no association yet");
-        let met = uplink.kernel.run_on_packet(IN, &first, 1).unwrap().packet;
-        let (from, backend) = read_sctp(&met);
-        assert_eq!(from, at(client));
-        assert!(old.contains(&backend.to_string().as_str()), "{backend}");
-        let after = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
-        assert_eq!(read_sctp(&after), (from, backend), "the same backend");
-        let reply = sctp(&backend.to_string(), client, 2);
-        let seen = uplink.kernel.run_on_packet(OUT, &reply, 1).unwrap().packet;
-        assert_eq!(read_sctp(&seen), (at(node), at(client)));
-        // Another set: the association stays, and a service without backends refuses.
-        uplink.put(node_port(true, 30080, SCTP), 2, &[], 0);
-        let kept = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
-        assert_eq!(read_sctp(&kept), (from, backend));
-        let other = sctp("203.0.113.9:40001", node, init);
-        let run = uplink.kernel.run_on_packet(IN, &other, 1).unwrap();
-        let (from, to, _) = read_unreachable(&run.packet, 3, 4);
-        assert_eq!((run.verdict, from, to), (REDIRECT, at(node).ip(), at(client).ip()));
+        for (family, (is_ipv4, client, node, _, _)) in FAMILIES.into_iter().enumerate() {
+            let old: Vec<String> = (1..=5)
+                .map(|n| {
+                    if is_ipv4 {
+                        format!("10.244.1.{n}:7777")
+                    } else {
+                        format!("[fd00:10::{n}]:7777")
+                    }
+                })
+                .collect();
+            let old: Vec<&str> = old.iter().map(String::as_str).collect();
+            let set = 1 + 2 * u32::try_from(family).unwrap();
+            uplink.put(node_port(is_ipv4, 30080, SCTP), set, &old, BACKEND_LOCAL);
+            let (init, data) = (1, 0);
+            let [first, later] = [init, data].map(|chunk| sctp(client, node, chunk));
+            assert_eq!(uplink.verdict(IN, &later), NEXT, "no association yet");
+            let met = uplink.kernel.run_on_packet(IN, &first, 1).unwrap().packet;
+            let (from, backend) = read_sctp(&met);
+            assert_eq!(from, at(client));
+            assert!(old.contains(&backend.to_string().as_str()), "{backend}");
+            let after = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
+            assert_eq!(read_sctp(&after), (from, backend), "the same backend");
+            let reply = sctp(&backend.to_string(), client, 2);
+            let seen = uplink.kernel.run_on_packet(OUT, &reply, 1).unwrap().packet;
+            assert_eq!(read_sctp(&seen), (at(node), at(client)));
+            // Another set: the association stays, and a service without backends refuses.
+            uplink.put(node_port(is_ipv4, 30080, SCTP), set + 1, &[], 0);
+            let kept = uplink.kernel.run_on_packet(IN, &later, 1).unwrap().packet;
+            assert_eq!(read_sctp(&kept), (from, backend));
+            let other = sctp(&client.replace("40000", "40001"), node, init);
+            let run = uplink.kernel.run_on_packet(IN, &other, 1).unwrap();
+            let (from, to, _) = read_unreachable(&run.packet, 3, 4);
+            assert_eq!((run.verdict, from, to), (REDIRECT, at(node).ip(), at(client).ip()));
+        }
     });
 }
 

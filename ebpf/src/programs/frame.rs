@@ -130,6 +130,11 @@ impl Frame {
         self.transport as usize
     }
 
+    #[inline(always)]
+    pub(super) fn end(&self) -> usize {
+        self.end as usize
+    }
+
     /// Bytes of the packet, headers included. What is longer than a header can say was merged of segments.
     #[inline(always)]
     pub(super) fn ip_len(&self, ctx: &TcContext) -> u32 {

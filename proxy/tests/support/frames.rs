@@ -74,9 +74,8 @@ impl Packet {
         // RFC 768: a computed zero is sent as all ones.
         let sum = if self.protocol == UDP && sum == 0 { 0xffff } else { sum };
         transport[offset..offset + 2].copy_from_slice(&sum.to_be_bytes());
-        let ethertype: [u8; 2] = if self.from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
         let header = ip_header(self, transport.len(), options);
-        [vec![2; 6], vec![4; 6], ethertype.to_vec(), header, transport].concat()
+        [vec![2; 6], vec![4; 6], ethertype(self.from.ip()), header, transport].concat()
     }
 
     /// Of a TCP packet what follows the IP header, at this place in its connection.
@@ -103,7 +102,7 @@ impl Packet {
     /// Reads a frame whose IPv4 header has `options` bytes of options; every checksum must hold.
     pub(crate) fn read_with(frame: &[u8], options: usize) -> Self {
         let packet = Self::parse(frame, options);
-        let is_ipv4 = frame[12..14] == [0x08, 0x00];
+        let is_ipv4 = is_ipv4(frame);
         let (header, transport) = frame[14..].split_at(if is_ipv4 { 20 + options } else { 40 });
         if is_ipv4 {
             assert_eq!(sum(header), 0xffff, "IPv4 header checksum of {packet:?}");
@@ -122,7 +121,7 @@ impl Packet {
     }
 
     fn parse(frame: &[u8], options: usize) -> Self {
-        let is_ipv4 = frame[12..14] == [0x08, 0x00];
+        let is_ipv4 = is_ipv4(frame);
         let ip = &frame[14..];
         let (header_len, protocol) = if is_ipv4 { (20 + options, ip[9]) } else { (40, ip[6]) };
         let (header, transport) = ip.split_at(header_len);
@@ -155,16 +154,53 @@ pub(crate) fn without_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-/// Bytes `from..to` of an IPv4 packet's payload as a fragment of it.
+/// So many bytes from `from` on, a multiple of eight, of what follows a packet's IP header, as a fragment of it.
 pub(crate) fn fragment(frame: &[u8], from: usize, len: usize) -> Vec<u8> {
-    let payload = &frame[34..];
+    let (header, payload) = frame.split_at(if is_ipv4(frame) { 34 } else { 54 });
     let to = payload.len().min(from + len);
-    let mut fragment = [&frame[..34], &payload[from..to]].concat();
-    let offset = u16::try_from(from / 8).unwrap() | if to < payload.len() { 0x2000 } else { 0 };
-    fragment[16..18].copy_from_slice(&u16::try_from(20 + to - from).unwrap().to_be_bytes());
-    fragment[20..22].copy_from_slice(&offset.to_be_bytes());
-    refresh_header(&mut fragment);
+    let has_more = to < payload.len();
+    let (offset, len) = (u16::try_from(from).unwrap(), u16::try_from(to - from).unwrap());
+    if is_ipv4(frame) {
+        let mut fragment = [header, &payload[from..to]].concat();
+        let place = offset / 8 | if has_more { 0x2000 } else { 0 };
+        fragment[16..18].copy_from_slice(&(20 + len).to_be_bytes());
+        fragment[20..22].copy_from_slice(&place.to_be_bytes());
+        refresh_header(&mut fragment);
+        return fragment;
+    }
+    // RFC 8200 §4.5.
+    let [high, low] = (offset | u16::from(has_more)).to_be_bytes();
+    let extension = [frame[20], 0, high, low, 0, 0, 0, 1];
+    let mut fragment = [header, &extension, &payload[from..to]].concat();
+    fragment[18..20].copy_from_slice(&(8 + len).to_be_bytes());
+    fragment[20] = 44;
     fragment
+}
+
+/// The packet whose fragments, side by side in this order, are these.
+pub(crate) fn reassembled(fragments: &[Vec<u8>]) -> Vec<u8> {
+    let first = &fragments[0];
+    let (header_end, start) = if is_ipv4(first) { (34, 34) } else { (54, 62) };
+    let payload: Vec<u8> = fragments.iter().flat_map(|part| part[start..].to_vec()).collect();
+    let len = u16::try_from(payload.len()).unwrap();
+    let mut whole = [&first[..header_end], &payload].concat();
+    if is_ipv4(first) {
+        whole[16..18].copy_from_slice(&(20 + len).to_be_bytes());
+        whole[20..22].copy_from_slice(&[0x40, 0]);
+        refresh_header(&mut whole);
+    } else {
+        whole[18..20].copy_from_slice(&len.to_be_bytes());
+        whole[20] = first[54];
+    }
+    whole
+}
+
+fn is_ipv4(frame: &[u8]) -> bool {
+    frame[12..14] == [0x08, 0x00]
+}
+
+fn ethertype(ip: IpAddr) -> Vec<u8> {
+    if ip.is_ipv4() { vec![0x08, 0x00] } else { vec![0x86, 0xdd] }
 }
 
 /// Gives an IPv4 header without options its checksum.
@@ -174,7 +210,7 @@ pub(crate) fn refresh_header(frame: &mut [u8]) {
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// An IPv4 SCTP packet with one chunk of this type and no content.
+/// An SCTP packet with one chunk of this type and no content.
 pub(crate) fn sctp(from: &str, to: &str, chunk: u8) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
@@ -184,21 +220,21 @@ pub(crate) fn sctp(from: &str, to: &str, chunk: u8) -> Vec<u8> {
     packet[8..12].copy_from_slice(&sum);
     let outer = Packet { protocol: SCTP, from, to, flags: 0, payload: vec![] };
     let header = ip_header(&outer, packet.len(), &[]);
-    [vec![2; 6], vec![4; 6], vec![0x08, 0x00], header, packet].concat()
+    [vec![2; 6], vec![4; 6], ethertype(from.ip()), header, packet].concat()
 }
 
-/// Both ends of an IPv4 SCTP packet, whose checksums must hold.
+/// Both ends of an SCTP packet, whose checksums must hold.
 pub(crate) fn read_sctp(frame: &[u8]) -> (SocketAddr, SocketAddr) {
-    assert_eq!(sum(&frame[14..34]), 0xffff, "IPv4 header checksum");
-    let mut packet = frame[34..].to_vec();
+    let (header, transport) = frame[14..].split_at(if is_ipv4(frame) { 20 } else { 40 });
+    if is_ipv4(frame) {
+        assert_eq!(sum(header), 0xffff, "IPv4 header checksum");
+    }
+    let mut packet = transport.to_vec();
     let found: [u8; 4] = packet[8..12].try_into().unwrap();
     packet[8..12].fill(0);
     assert_eq!(u32::from_le_bytes(found), crc32c(&packet), "SCTP checksum");
-    let end = |ip: usize, port: usize| {
-        let ip: [u8; 4] = frame[ip..ip + 4].try_into().unwrap();
-        SocketAddr::from((ip, u16::from_be_bytes([frame[port], frame[port + 1]])))
-    };
-    (end(26, 34), end(30, 36))
+    let Packet { from, to, .. } = Packet::read_unchecked(frame);
+    (from, to)
 }
 
 fn crc32c(bytes: &[u8]) -> u32 {
@@ -226,14 +262,13 @@ pub(crate) fn too_big(router: IpAddr, to: IpAddr, packet: &Packet) -> Vec<u8> {
     };
     let sum = !sum(&covered);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let ethertype: [u8; 2] = if router.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
     let header = ip_header(&outer, message.len(), &[]);
-    [vec![2; 6], vec![4; 6], ethertype.to_vec(), header, message].concat()
+    [vec![2; 6], vec![4; 6], ethertype(router), header, message].concat()
 }
 
 /// Sender, receiver and message of an ICMP frame; its checksums must hold.
 fn read_icmp(frame: &[u8]) -> (IpAddr, IpAddr, &[u8]) {
-    let is_ipv4 = frame[12..14] == [0x08, 0x00];
+    let is_ipv4 = is_ipv4(frame);
     let ip = &frame[14..];
     let (header, message) = ip.split_at(if is_ipv4 { 20 } else { 40 });
     let address = |v4: usize, v6: usize| -> IpAddr {

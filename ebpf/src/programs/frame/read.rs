@@ -11,6 +11,8 @@ use crate::programs::{low_half, maps};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
+/// Source and destination, with which the headers of TCP, UDP and SCTP begin.
+const PORTS_LEN: usize = 4;
 /// Length of the largest frame whose IPv4 header can say its length.
 pub(super) const IPV4_LEN_MAX: u32 = 14 + 0xffff;
 
@@ -34,6 +36,11 @@ impl Frame {
         self.transport = offset(ETHERNET_HEADER_LEN + self.ip.header_len);
         self.end = offset(ETHERNET_HEADER_LEN + self.ip.len);
         if self.end > ctx.len() {
+            return Err(Skip::Malformed);
+        }
+        // What follows the packet in its frame is padding, which the kernel cuts off; ports are not read from it.
+        let is_short = self.transport() + packet::transport_len_min(self.ip.protocol) > self.end();
+        if is_short && self.ip.part != Part::Later {
             return Err(Skip::Malformed);
         }
         self.tuple.source = self.ip.source;
@@ -98,6 +105,9 @@ impl Frame {
             return Err(Skip::Other);
         }
         let transport = inner + self.quoted.header_len;
+        if transport + PORTS_LEN > self.end() {
+            return Err(Skip::Malformed);
+        }
         let [a, b, c, d]: [u8; 4] = load(ctx, transport)?;
         self.kind = KIND_ERROR;
         self.inner = offset(inner);
