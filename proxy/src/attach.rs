@@ -82,8 +82,8 @@ pub struct KernelOptions {
     pub node_port_addresses: NodePortAddresses,
     /// Where ClusterIPs come from; what is in them and not allotted is dropped.
     pub service_cidrs: Vec<IpNetwork>,
-    /// Backends see the node's address instead of the client's, for every packet to a service.
-    /// What sockets of this node send keeps its address.
+    /// Backends see the node's address instead of the client's, for every packet to a service but those to an external
+    /// address under `externalTrafficPolicy: Local`. What sockets of this node send keeps its address.
     pub masquerade_all: bool,
 }
 

@@ -48,13 +48,17 @@ pub struct Connection {
     /// With [`CONNECTION_COUNTED`]: the service whose bytes its packets are, by
     /// `FrontendValue::counter_id`; 0: of none.
     pub counter_id: u32,
-    /// The backend's `BACKEND_*` flags.
+    /// The backend's `BACKEND_*` flags, and [`CONNECTION_MASQUERADED`].
     pub flags: u16,
     /// `CONNECTION_*`.
     pub state: u16,
     /// When a packet last met this entry, in ticks (see `crate::connection::TICK_SHIFT`).
     pub seen: u32,
 }
+
+/// In `flags`: as it was opened, clients' addresses were to be hidden from all backends, and no
+/// `externalTrafficPolicy: Local` had promised this one's.
+pub const CONNECTION_MASQUERADED: u16 = 0x8000;
 
 /// The entry is for packets on the way back to the client.
 pub const CONNECTION_REPLY: u16 = 1;

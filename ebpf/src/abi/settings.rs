@@ -44,7 +44,8 @@ pub struct Settings {
 pub const SETTINGS_LOOPBACK_V4: u32 = 1;
 /// NodePorts answer on `::1`.
 pub const SETTINGS_LOOPBACK_V6: u32 = 2;
-/// Every packet to a service gets the node's address, whoever sends it.
+/// Every packet to a service gets the node's address, whoever sends it, but for those that come by an external address
+/// under `externalTrafficPolicy: Local`.
 pub const SETTINGS_MASQUERADE_ALL: u32 = 4;
 /// Flag in `node_addresses`: the address is the node's own.
 pub const NODE_ADDRESS_OWN: u32 = 1;

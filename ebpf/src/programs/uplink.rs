@@ -7,9 +7,9 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
-        Address, BACKEND_LOCAL, Backend, CONNECTION_REPLY, Connection, EGRESS, EVENT_DROPPED,
-        FRONTEND_FOREIGN, FRONTEND_SOURCE_RANGES, FrontendKey, INGRESS, Reason,
-        SETTINGS_MASQUERADE_ALL, Tuple, UDP,
+        Address, BACKEND_LOCAL, Backend, CONNECTION_MASQUERADED, CONNECTION_REPLY, Connection,
+        EGRESS, EVENT_DROPPED, FRONTEND_FOREIGN, FRONTEND_LOCAL, FRONTEND_SOURCE_RANGES,
+        FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
     dialled,
@@ -183,12 +183,12 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin, account: &mu
 /// A local backend's replies pass this node anyway, and so do a local client's requests: the client's
 /// address is kept. A pod that meets itself would answer itself directly.
 #[inline(always)]
-fn is_masqueraded(backend_flags: u16, meets_itself: bool, origin: Origin) -> bool {
+fn is_masqueraded(flags: u16, meets_itself: bool, origin: Origin) -> bool {
     let is_translated = match origin {
-        Origin::Outside => backend_flags & BACKEND_LOCAL == 0,
+        Origin::Outside => flags & BACKEND_LOCAL == 0,
         Origin::Inside => meets_itself,
     };
-    is_translated || maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0)
+    is_translated || flags & CONNECTION_MASQUERADED != 0
 }
 
 /// Whether a client that opens a connection again meets all its entries. They age in twos: one whose
@@ -274,6 +274,11 @@ fn pick(
     flow.counter_id = frontend.counter_id;
     connection.set_id = set_id;
     connection.flags = backend.flags;
+    if frontend.flags & FRONTEND_LOCAL == 0
+        && maps::settings().is_some_and(|s| s.flags & SETTINGS_MASQUERADE_ALL != 0)
+    {
+        connection.flags |= CONNECTION_MASQUERADED;
+    }
     OPENED
 }
 

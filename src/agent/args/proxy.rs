@@ -60,7 +60,7 @@ pub(crate) struct ProxyArgs {
         env = "FAIRLEAD_NODEPORT_ADDRESSES"
     )]
     pub(crate) nodeport_addresses: Vec<String>,
-    /// Backends see the node's address instead of the client's, for every packet to a Service
+    /// Backends see the node's address instead of the client's, but for what comes by externalTrafficPolicy: Local
     #[arg(long, env = "FAIRLEAD_MASQUERADE_ALL")]
     pub(crate) masquerade_all: bool,
     /// Serve spec.externalIPs: whoever may write a Service can then take any address (CVE-2020-8554)
