@@ -30,7 +30,7 @@ use crate::{
     error::Step,
     live::Live,
     maps::{ServiceCounts, kernel::KernelMaps},
-    object::{self, BYTES_PROGRAM, Loaded, Object, Tables},
+    object::{self, Loaded, Object, Tables},
     stale,
     sys::{self, LinkInfo, LinkTarget},
 };
@@ -201,10 +201,8 @@ impl Kernel {
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
         }
-        let (bytes, _) = BYTES_PROGRAM;
-        if self.object.socket_programs.iter().all(|program| program.name != bytes) {
-            pins::detach(&self.pins.cgroup_link(bytes))?;
-        }
+        let own = self.object.socket_programs.iter().map(|program| program.name);
+        self.detach_unknown(|name| pins::device_of(name).is_none(), own)?;
         self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)
     }
@@ -221,7 +219,26 @@ impl Kernel {
             let is_wanted = |index: u32| wanted().any(|(wanted, _)| *wanted == index);
             errors.extend(self.detach_others(program.name, is_wanted).err());
         }
+        let own = self.object.device_programs.iter().map(|(program, _)| program.name);
+        errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), own).err());
         errors
+    }
+
+    /// Takes away, of links of one sort, those of programs that are none of `own`: of a setting that is off now, or of
+    /// another version. After a rollback nobody else would, and they would go on with maps that nobody writes.
+    fn detach_unknown(
+        &self,
+        is_of_this_sort: impl Fn(&str) -> bool,
+        own: impl Iterator<Item = &'static str> + Clone,
+    ) -> Result<(), KernelError> {
+        for (name, path) in self.pins.all()? {
+            let program = pins::device_of(&name).map_or(name.as_str(), |(program, _)| program);
+            if is_of_this_sort(&name) && !own.clone().any(|own| own == program) {
+                tracing::info!(link = name, "taken away: no program of this version's");
+                pins::detach(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn attach_device(

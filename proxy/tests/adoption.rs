@@ -215,6 +215,27 @@ fn maps_of_another_layout_go_when_the_new_programs_run() {
     });
 }
 
+/// A rollback: what only a later version attaches would go on for ever, with maps that nobody writes.
+#[test]
+fn programs_of_another_version_are_taken_away_when_this_ones_run() {
+    world("programs_of_another_version_are_taken_away_when_this_ones_run", |world| {
+        let sizes = MapSizes { bytes: 8, ..MapSizes::default() };
+        let counting = KernelOptions { sizes, ..world.options() };
+        Kernel::open(&counting).unwrap().attach().unwrap();
+        let links = world.bpffs.join("fairlead/links");
+        std::fs::rename(links.join("socket_bytes"), links.join("socket_latency")).unwrap();
+        let names = || ids(world).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+        let kernel = Kernel::open(&world.options()).unwrap();
+        assert!(names().contains(&"socket_latency".to_owned()), "not before this one's run");
+        let report = kernel.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (8, 0));
+        assert_eq!(names().len(), 8, "{:?}", names());
+        assert!(!names().contains(&"socket_latency".to_owned()));
+        put_service(&kernel, 1);
+        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+    });
+}
+
 /// A power cut leaves no BPF file system; a hand that empties it takes the programs away under an agent
 /// that runs on. Who looks sees it, and a start makes everything anew.
 #[test]

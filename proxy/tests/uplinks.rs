@@ -64,6 +64,33 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
     });
 }
 
+/// A rollback: two programs would translate, one of them by maps that nobody writes.
+#[test]
+fn programs_of_another_version_leave_a_device_when_this_ones_run_there() {
+    world("programs_of_another_version_leave_a_device_when_this_ones_run_there", |world| {
+        let client = world.pod(1);
+        let later = Follower::start(world, &[client.device()]);
+        later.wait_for(world, 1);
+        drop(later);
+        let names = || -> Vec<String> {
+            let links = Kernel::attachments(&world.bpffs).unwrap();
+            links.into_iter().map(|link| link.name).collect()
+        };
+        let own = names();
+        let links = world.bpffs.join("fairlead/links");
+        for name in &own {
+            let other = name.replace("uplink", "later");
+            std::fs::rename(links.join(name), links.join(other)).unwrap();
+        }
+        let _follower = Follower::start(world, &[client.device()]);
+        let begun = Instant::now();
+        while names() != own {
+            assert!(begun.elapsed() < DEADLINE, "attached: {:?}", names());
+            thread::yield_now();
+        }
+    });
+}
+
 /// Segments merged beyond what an IPv4 header can say of its length, as fast devices are set to do.
 #[test]
 fn packets_too_large_for_their_own_length_field_are_translated() {

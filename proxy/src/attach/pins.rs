@@ -81,7 +81,12 @@ impl Pins {
 
     /// Every link that is pinned, by file name; not those just being made.
     pub(crate) fn all_links(bpffs: &Path) -> Result<Vec<(String, PathBuf)>, KernelError> {
-        let links = Self { root: bpffs.join("fairlead") }.links();
+        Self { root: bpffs.join("fairlead") }.all()
+    }
+
+    /// The same, of these.
+    pub(crate) fn all(&self) -> Result<Vec<(String, PathBuf)>, KernelError> {
+        let links = self.links();
         let failed = |error| KernelError::pin(&links, error);
         let mut found = Vec::new();
         let entries = match fs::read_dir(&links) {
@@ -106,12 +111,17 @@ impl Pins {
         let mut indices = Vec::new();
         for entry in fs::read_dir(&links).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let suffix =
-                name.to_str().and_then(|name| name.strip_prefix(program)?.strip_prefix('_'));
-            indices.extend(suffix.and_then(|suffix| suffix.parse::<u32>().ok()));
+            let device = name.to_str().and_then(device_of);
+            indices.extend(device.filter(|(of, _)| *of == program).map(|(_, index)| index));
         }
         Ok(indices)
     }
+}
+
+/// Program and device of a link by its name; `None`: it is on the cgroup.
+pub(crate) fn device_of(link: &str) -> Option<(&str, u32)> {
+    let (program, index) = link.rsplit_once('_')?;
+    Some((program, index.parse().ok()?))
 }
 
 /// Detaches and unpins all of Fairlead's below `bpffs`, links first, so that no program outlives
