@@ -51,24 +51,35 @@ fn who_steps_aside_leaves_service_addresses_to_the_next_and_keeps_connections() 
     });
 }
 
+/// Client, without its port, and what it dials: for both families.
+const FAMILIES: [(bool, &str, &str); 2] =
+    [(true, "203.0.113.9", "192.168.0.2:30080"), (false, "[2001:db8:9::9]", "[2001:db8::2]:30080")];
+
+/// Backend number `n` of a family.
+fn backend(is_ipv4: bool, n: u8) -> String {
+    if is_ipv4 { format!("10.244.1.{n}:8080") } else { format!("[fd00:10::{n}]:8080") }
+}
+
 #[test]
 fn repeated_syn_meets_the_same_backend() {
     world("repeated_syn_meets_the_same_backend", |world| {
         let mut uplink = Uplink::new(&world.options());
-        let backends: Vec<String> = (1..=9).map(|n| format!("10.244.1.{n}:8080")).collect();
-        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
-        uplink.put(node_port(true, 30080, TCP), 1, &backends, 0);
-        let mut met = BTreeSet::new();
-        for port in 40000..40050 {
-            let syn = Packet::first(TCP, &format!("203.0.113.9:{port}"), "192.168.0.2:30080");
-            let backend = uplink.pass(IN, &syn).to;
-            for _ in 0..5 {
-                assert_eq!(uplink.pass(IN, &syn).to, backend);
+        for (set, (is_ipv4, client, dialled)) in (1..).zip(FAMILIES) {
+            let backends: Vec<String> = (1..=9).map(|n| backend(is_ipv4, n)).collect();
+            let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+            uplink.put(node_port(is_ipv4, 30080, TCP), set, &backends, 0);
+            let mut met = BTreeSet::new();
+            for port in 40000..40050 {
+                let syn = Packet::first(TCP, &format!("{client}:{port}"), dialled);
+                let backend = uplink.pass(IN, &syn).to;
+                for _ in 0..5 {
+                    assert_eq!(uplink.pass(IN, &syn).to, backend);
+                }
+                met.insert(backend);
             }
-            met.insert(backend);
+            assert!(met.len() >= 7, "50 connections to 9 backends met only {met:?}");
+            assert_eq!(uplink.services(set), (50, 0), "a repeated SYN is no new connection");
         }
-        assert!(met.len() >= 7, "50 connections to 9 backends met only {met:?}");
-        assert_eq!(uplink.services(1), (50, 0), "a repeated SYN is no new connection");
     });
 }
 
@@ -76,28 +87,34 @@ fn repeated_syn_meets_the_same_backend() {
 fn backend_that_left_keeps_its_connections_and_gets_no_new_ones() {
     world("backend_that_left_keeps_its_connections_and_gets_no_new_ones", |world| {
         let mut uplink = Uplink::new(&world.options());
-        let (old, new) = ("10.244.1.5:8080", "10.244.1.6:8080");
-        let replace = |uplink: &mut Uplink, protocol, set: u32, backends: &[&str]| {
-            uplink.put(node_port(true, 30080, protocol), set, backends, 0);
+        let replace = |uplink: &mut Uplink, key, set: u32, backends: &[&str]| {
+            uplink.put(key, set, backends, 0);
             let gone = fairlead_ebpf::abi::BackendKey { set_id: set - 1, slot: 0 };
             uplink.maps.apply(&Step::DeleteBackends(vec![gone])).unwrap();
         };
-        for (protocol, set) in [(TCP, 10), (UDP, 20)] {
-            let first = Packet::first(protocol, "203.0.113.9:40000", "192.168.0.2:30080");
-            replace(&mut uplink, protocol, set, &[old]);
-            assert_eq!(uplink.pass(IN, &first).to, at(old));
-            // Another joins: the connection stays where it is, whatever its slot is now.
-            replace(&mut uplink, protocol, set + 1, &[new, old]);
-            for packet in [first.clone(), first.later(), first.clone()] {
-                assert_eq!(uplink.pass(IN, &packet).to, at(old), "protocol {protocol}");
+        let mut set = 10;
+        for (is_ipv4, client, dialled) in FAMILIES {
+            let [old, new] = [5, 6].map(|n| backend(is_ipv4, n));
+            let (old, new) = (old.as_str(), new.as_str());
+            for protocol in [TCP, UDP] {
+                set += 10;
+                let key = node_port(is_ipv4, 30080, protocol);
+                let first = Packet::first(protocol, &format!("{client}:40000"), dialled);
+                replace(&mut uplink, key, set, &[old]);
+                assert_eq!(uplink.pass(IN, &first).to, at(old));
+                // Another joins: the connection stays where it is, whatever its slot is now.
+                replace(&mut uplink, key, set + 1, &[new, old]);
+                for packet in [first.clone(), first.later(), first.clone()] {
+                    assert_eq!(uplink.pass(IN, &packet).to, at(old), "{protocol} {client}");
+                }
+                replace(&mut uplink, key, set + 2, &[new]);
+                let kept = uplink.pass(IN, &first.later()).to;
+                let expected = if protocol == TCP { old } else { new };
+                assert_eq!(kept, at(expected), "{protocol} {client}: established, or a datagram");
+                assert_eq!(uplink.pass(IN, &first).to, at(new), "{protocol} {client}: anew");
+                let reply = uplink.pass(OUT, &uplink.pass(IN, &first));
+                assert_eq!(reply.to, at(new));
             }
-            replace(&mut uplink, protocol, set + 2, &[new]);
-            let kept = uplink.pass(IN, &first.later()).to;
-            let expected = if protocol == TCP { old } else { new };
-            assert_eq!(kept, at(expected), "protocol {protocol}: established, or a datagram");
-            assert_eq!(uplink.pass(IN, &first).to, at(new), "protocol {protocol}: opened anew");
-            let reply = uplink.pass(OUT, &uplink.pass(IN, &first));
-            assert_eq!(reply.to, at(new));
         }
     });
 }

@@ -15,10 +15,14 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use fairlead_ebpf::abi::{NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, TCP, UDP};
+use fairlead_ebpf::abi::{NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SCTP, TCP, UDP};
 use fairlead_proxy::{Kernel, KernelOptions, Synchroniser, maps::kernel::KernelMaps, plan::Rules};
 use fairlead_state::source::directory;
-use support::{frames::Packet, services::address, world::world};
+use support::{
+    frames::{Packet, read_sctp, sctp},
+    services::address,
+    world::world,
+};
 
 mod support {
     pub(crate) mod frames;
@@ -30,6 +34,8 @@ const POD: &str = "10.180.0.9";
 const CLIENT: &str = "203.0.113.2";
 const BLOCKED: &str = "203.0.113.130";
 const NODE: &str = "192.168.0.2";
+/// The node's too, on another device.
+const ALTERNATIVE: &str = "192.168.1.2";
 
 /// The same text with every IPv4 address, address with port and range made IPv6:
 /// `10.180.0.1:80` becomes `[2001:db8:10:180::1]:80`.
@@ -84,10 +90,20 @@ impl Node {
         let kernel = Kernel::open(&options).unwrap();
         let node = address(in_family(NODE).parse().unwrap());
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
-        kernel.set_node(&[(node, flags)].into(), node, node).unwrap();
+        let alternative = address(in_family(ALTERNATIVE).parse().unwrap());
+        let addresses = [(node, flags), (alternative, NODE_ADDRESS_OWN)];
+        kernel.set_node(&addresses.into(), node, node).unwrap();
         let sync = Synchroniser::new(kernel.maps().unwrap(), "node-a");
         let sync = sync.with_rules(Rules { external_ips: true, ..Rules::default() });
         Self { is_ipv6, kernel, sync, port: 20_000 }
+    }
+
+    /// NodePorts answer on the alternative address, too.
+    fn serve_node_ports_everywhere(&self) {
+        let [node, alternative] =
+            [NODE, ALTERNATIVE].map(|ip| address(self.in_family(ip).parse().unwrap()));
+        let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
+        self.kernel.set_node(&[(node, flags), (alternative, flags)].into(), node, node).unwrap();
     }
 
     fn in_family(&self, text: &str) -> String {
@@ -110,19 +126,22 @@ impl Node {
     }
 
     /// Who answers `source` at `to`, over many connections: `10.180.0.1:80 10.180.2.1:80 masq`,
-    /// `REJECT`, `DROP`, or `` where the packet is left alone.
+    /// `REJECT`, `DROP`, or `` where the packet is left alone. What comes back is of whom was dialled.
     fn flow(&mut self, source: &str, protocol: u8, to: &str) -> String {
-        let program =
-            if source.starts_with("10.180.0.") { "pod_ingress" } else { "uplink_ingress" };
+        let is_pod = |ip: &str| ip.starts_with("10.180.0.");
+        let hook_of = |is_pod| if is_pod { "pod_ingress" } else { "uplink_ingress" };
+        let program = hook_of(is_pod(source));
+        let local = self.in_family("10.180.0.1");
+        let pods = local.trim_end_matches('1');
         let (source, to) = (self.in_family(source), self.in_family(to));
         let source: IpAddr = source.parse().unwrap();
+        let dialled: SocketAddr = to.parse().unwrap();
         let mut backends: BTreeSet<SocketAddr> = BTreeSet::new();
         let mut is_masqueraded = BTreeSet::new();
         for _ in 0..24 {
             self.port += 1;
-            let from = SocketAddr::new(source, self.port).to_string();
-            let first = Packet::first(protocol, &from, &to);
-            let frame = first.frame();
+            let client = SocketAddr::new(source, self.port);
+            let frame = first(protocol, client, dialled);
             let run = self.kernel.run_on_packet(program, &frame, 1).unwrap();
             match run.verdict {
                 2 => return "DROP".into(),
@@ -130,10 +149,19 @@ impl Node {
                 _ if run.packet == frame => return String::new(),
                 _ => {}
             }
-            let routed = Packet::read(&run.packet);
-            backends.insert(routed.to);
+            let (_, backend) = ends(protocol, &run.packet);
+            backends.insert(backend);
             let sent = self.kernel.run_on_packet("uplink_egress", &run.packet, 1).unwrap();
-            is_masqueraded.insert(Packet::read(&sent.packet).from.ip() != source);
+            let (seen, _) = ends(protocol, &sent.packet);
+            is_masqueraded.insert(seen.ip() != source);
+
+            // Through the device of a pod that is here, and out by whichever leads to the client.
+            let reply = answer(protocol, backend, seen);
+            let program = hook_of(backend.ip().to_string().starts_with(pods));
+            let routed = self.kernel.run_on_packet(program, &reply, 1).unwrap();
+            let reply = self.kernel.run_on_packet("uplink_egress", &routed.packet, 1).unwrap();
+            assert_eq!((routed.verdict, reply.verdict), (-1, -1), "{backend} to {seen}");
+            assert_eq!(ends(protocol, &reply.packet), (dialled, client), "by {backend}");
         }
         let mut words: Vec<String> = backends.iter().map(ToString::to_string).collect();
         words.extend(is_masqueraded.contains(&true).then(|| "masq".to_owned()));
@@ -152,17 +180,47 @@ impl Node {
     }
 }
 
-/// A Service `web` (TCP and UDP port 80) with endpoints `(address, node, conditions)`.
+/// The frame that opens a connection.
+fn first(protocol: u8, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let (from, to) = (from.to_string(), to.to_string());
+    match protocol {
+        SCTP => sctp(&from, &to, 1),
+        _ => Packet::first(protocol, &from, &to).frame(),
+    }
+}
+
+/// What whoever gets that answers.
+fn answer(protocol: u8, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let (from, to) = (from.to_string(), to.to_string());
+    match protocol {
+        SCTP => sctp(&from, &to, 2),
+        _ => Packet::first(protocol, &to, &from).reply().frame(),
+    }
+}
+
+/// From where to where a frame is, whose checksums must hold.
+fn ends(protocol: u8, frame: &[u8]) -> (SocketAddr, SocketAddr) {
+    if protocol == SCTP {
+        return read_sctp(frame);
+    }
+    let Packet { from, to, .. } = Packet::read(frame);
+    (from, to)
+}
+
+/// A Service `web` (TCP, UDP and SCTP port 80; TCP port 443) with endpoints `(address, node, conditions)`.
 fn manifests(spec: &str, status: &str, endpoints: &[(&str, &str, &str)]) -> String {
     let mut text = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: default}}\nspec:\n  \
          clusterIP: 172.30.0.41\n  ports:\n  - {{name: http, port: 80, targetPort: 8443, \
-         nodePort: 30080}}\n  - {{name: dns, port: 80, protocol: UDP, nodePort: 30080}}\n{spec}\
+         nodePort: 30080}}\n  - {{name: dns, port: 80, protocol: UDP, nodePort: 30080}}\n  \
+         - {{name: sig, port: 80, protocol: SCTP, nodePort: 30080}}\n  \
+         - {{name: tls, port: 443, targetPort: 8443, nodePort: 30443}}\n{spec}\
          \nstatus: {{loadBalancer: {{ingress: [{status}]}}}}\n---\n\
          apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, \
          namespace: default, labels: {{kubernetes.io/service-name: web}}}}\n\
          addressType: IPv4\nports:\n- {{name: http, port: 8443}}\n\
-         - {{name: dns, port: 53, protocol: UDP}}\nendpoints:\n"
+         - {{name: dns, port: 53, protocol: UDP}}\n- {{name: sig, port: 7777, protocol: SCTP}}\n\
+         - {{name: tls, port: 8443}}\nendpoints:\n"
     );
     for (address, node, conditions) in endpoints {
         text += &format!(
@@ -206,32 +264,57 @@ fn assert_all(node: &mut Node) {
         &[
             (POD, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443"),
             (POD, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53"),
+            (POD, SCTP, "172.30.0.41:80", "10.180.0.1:7777 10.180.2.1:7777"),
+            (POD, TCP, "172.30.0.41:443", "10.180.0.1:8443 10.180.2.1:8443"),
             (CLIENT, TCP, "172.30.0.41:80", "10.180.0.1:8443 10.180.2.1:8443 masq"),
+            (CLIENT, UDP, "172.30.0.41:80", "10.180.0.1:53 10.180.2.1:53 masq"),
+            (CLIENT, SCTP, "172.30.0.41:80", "10.180.0.1:7777 10.180.2.1:7777 masq"),
             (POD, TCP, "172.30.0.41:81", "REJECT"),
             (POD, UDP, "172.30.0.41:53", "REJECT"),
+            // Of one protocol only.
+            (POD, UDP, "172.30.0.41:443", "REJECT"),
+            (POD, SCTP, "172.30.0.41:443", "REJECT"),
             (POD, TCP, "172.30.0.99:80", "DROP"),
             (CLIENT, TCP, "172.30.0.99:80", "DROP"),
+            (POD, UDP, "172.30.0.99:80", "DROP"),
+            (POD, SCTP, "172.30.0.99:80", "DROP"),
             (POD, TCP, "10.180.2.1:8443", ""),
         ],
     );
     node.serve(&manifests("  type: NodePort", "", &[(LOCAL, "node-a", READY)]));
     node.assert_flows(
         "ClusterIPGeneral, hairpin",
-        &[(LOCAL, TCP, "172.30.0.41:80", "10.180.0.1:8443 masq")],
+        &[
+            (LOCAL, TCP, "172.30.0.41:80", "10.180.0.1:8443 masq"),
+            (LOCAL, UDP, "172.30.0.41:80", "10.180.0.1:53 masq"),
+            (LOCAL, SCTP, "172.30.0.41:80", "10.180.0.1:7777 masq"),
+        ],
     );
     node.assert_flows(
         "NodePorts",
         &[
             (CLIENT, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
             (POD, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+            (CLIENT, UDP, "192.168.0.2:30080", "10.180.0.1:53"),
+            (CLIENT, SCTP, "192.168.0.2:30080", "10.180.0.1:7777"),
             (CLIENT, TCP, "192.168.1.2:30080", ""),
+            (CLIENT, UDP, "192.168.1.2:30080", ""),
+        ],
+    );
+    node.serve_node_ports_everywhere();
+    node.assert_flows(
+        "NodePorts, multiple addresses",
+        &[
+            (CLIENT, TCP, "192.168.0.2:30080", "10.180.0.1:8443"),
+            (CLIENT, TCP, "192.168.1.2:30080", "10.180.0.1:8443"),
+            (CLIENT, UDP, "192.168.1.2:30080", "10.180.0.1:53"),
         ],
     );
 
     let external = "  type: LoadBalancer\n  externalIPs: [192.168.99.11]";
     node.serve(&manifests(external, vip, &[]));
     for to in ["172.30.0.41:80", "192.168.99.11:80", "192.168.0.2:30080", "5.6.7.8:80"] {
-        let rows = [POD, CLIENT].map(|from| [TCP, UDP].map(|p| (from, p, to, "REJECT")));
+        let rows = [POD, CLIENT].map(|from| [TCP, UDP, SCTP].map(|p| (from, p, to, "REJECT")));
         node.assert_flows("NoEndpointsReject", rows.as_flattened());
     }
 
@@ -349,7 +432,8 @@ fn who_is_masqueraded_in_ipv6() {
 }
 
 /// InternalExternalMasquerade, with one rule for all of it: the client's address is kept unless a
-/// client from outside meets a backend elsewhere, or masquerade-all was asked for.
+/// client from outside meets a backend elsewhere, or masquerade-all was asked for. What policy Local
+/// promises to those who come by an external address holds all the same, as in kube-proxy.
 fn assert_masquerade(options: &KernelOptions, is_ipv6: bool) {
     for (all, first_port) in [(false, 20_000), (true, 40_000)] {
         let options = KernelOptions { masquerade_all: all, ..options.clone() };
@@ -366,7 +450,8 @@ fn assert_masquerade(options: &KernelOptions, is_ipv6: bool) {
                 for source in [POD, CLIENT] {
                     let is_limited = policy.contains(limited_by)
                         && (source == CLIENT || limited_by == "internal");
-                    let is_masqueraded = all || (source == CLIENT && !is_limited);
+                    let is_kept = limited_by == "external" && policy.contains(limited_by);
+                    let is_masqueraded = (all && !is_kept) || (source == CLIENT && !is_limited);
                     let backends = if is_limited {
                         "10.180.0.1:8443"
                     } else {
