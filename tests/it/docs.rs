@@ -2,6 +2,7 @@
 
 mod blocks;
 mod commands;
+mod named;
 mod room;
 
 use std::{
@@ -126,7 +127,6 @@ fn every_picture_is_shown_by_a_page() {
         }
     }
 }
-
 /// The differential test lets nothing pass that its page does not say.
 #[test]
 fn every_difference_from_coredns_that_a_test_allows_is_a_rule_of_its_page() {
@@ -143,34 +143,4 @@ fn every_difference_from_coredns_that_a_test_allows_is_a_rule_of_its_page() {
         let is_row = page.lines().any(|line| line.starts_with(&format!("| `{rule}` |")));
         assert!(is_row, "docs/dns-differences.md has no rule {rule}");
     }
-}
-
-/// `MODULE::TEST` in running text, as the tables of what is proved have it.
-#[test]
-fn tests_that_pages_name_exist() {
-    let (mut all, mut sources) = (vec![], vec![]);
-    pages(Path::new(ROOT), &mut all);
-    files(Path::new(ROOT), "rs", &mut sources);
-    let sources = sources.into_iter().map(|path| (path.with_extension(""), read(&path)));
-    let sources: Vec<(PathBuf, String)> = sources.collect();
-    let exists = |module: &str, test: &str| {
-        let (function, inline) = (format!("fn {test}("), format!("mod {module} {{"));
-        sources.iter().any(|(path, text)| {
-            let is_within = path.iter().any(|part| part == module) || text.contains(&inline);
-            is_within && text.contains(&function)
-        })
-    };
-    let mut count = 0;
-    for page in &all {
-        for span in blocks::spans(&read(page)) {
-            let is_path = span.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | ':'));
-            // Other paths are of modules and crates: tests are named by sentences.
-            let named = span.rsplit_once("::").filter(|(_, test)| is_path && test.contains('_'));
-            let Some((path, test)) = named else { continue };
-            let module = path.rsplit("::").next().unwrap_or_default();
-            assert!(exists(module, test), "{}: there is no test {span}", page.display());
-            count += 1;
-        }
-    }
-    assert!(count > 100, "{count} tests are named");
 }
