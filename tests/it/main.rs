@@ -12,6 +12,7 @@ mod bad_ingress;
 mod bad_input;
 mod check;
 mod cleanup;
+mod clock;
 #[path = "../../benches/common/shared.rs"]
 mod common;
 mod corefile;

@@ -138,6 +138,25 @@ impl World {
         assert!(comes_true(Duration::from_secs(10), is_silent), "{url} still answers {place}");
     }
 
+    /// Status line, headers and body of a GET on the node.
+    pub(crate) fn page(&self, port: u16, path: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let runtime = self.runtime("node");
+        // Only the runtime's own threads are on the node.
+        let asking = runtime.spawn(async move {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+            let mut stream = stream.expect("open");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("text");
+            answer
+        });
+        let answer = runtime.block_on(asking).expect("no panic");
+        runtime.shutdown_background();
+        answer
+    }
+
     /// Steady traffic, flowing when this returns.
     pub(crate) fn steady(&self, place: &str, args: &[&str]) -> Steady {
         let mut command = self.command(place, FAIRLEAD);
