@@ -30,7 +30,7 @@ pub use health::{KindHealth, SourceHealth};
 const BATCHES_MAX: usize = 64;
 /// Changes applied as one revision when several batches are waiting.
 const COALESCED_CHANGES_MAX: usize = 16_384;
-/// Changes that a runtime thread applies itself, in a millisecond or two. A list of all Services of a large
+/// Changes that a runtime thread sorts or applies itself, in a millisecond or two. A list of all Services of a large
 /// cluster takes a hundred times as long, and everything else of that thread would wait.
 const APPLIED_AT_ONCE_MAX: usize = 1024;
 
@@ -209,19 +209,24 @@ async fn apply_all(
         }
         let has_list = batch.iter().any(|change| matches!(change, Change::Replace { .. }));
         store = if has_list || batch.len() > APPLIED_AT_ONCE_MAX {
-            match spawn_blocking(move || applied(store, batch)).await {
-                Ok(store) => store,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => resume_unwind(panic),
-                    // The runtime is ending.
-                    Err(_) => return,
-                },
-            }
+            let Ok(store) = aside(move || applied(store, batch)).await else { return };
+            store
         } else {
             applied(store, batch)
         };
         health.send_if_modified(|health| health.set_synced(store.missing()));
     }
+}
+
+/// Does what takes long where no runtime thread waits for it.
+///
+/// # Errors
+/// The runtime is ending.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Closed> {
+    spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(_) => Closed,
+    })
 }
 
 fn applied(mut store: Store, batch: Vec<Change>) -> Store {

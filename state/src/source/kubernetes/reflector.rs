@@ -21,6 +21,7 @@ use crate::{
     decode::Decoder,
     model::{Key, Object, ObjectRef},
     snapshot::Snapshot,
+    source::{APPLIED_AT_ONCE_MAX, aside},
     store::newest_of_each,
 };
 
@@ -223,7 +224,10 @@ impl<T: Target> Reflector<T> {
     }
 
     async fn finish(&mut self, incoming: Incoming, version: Box<str>) -> Result<(), End> {
-        let (objects, refused) = incoming.sorted_out();
+        let (objects, refused) = match incoming.heard.len() {
+            0..=APPLIED_AT_ONCE_MAX => incoming.sorted_out(),
+            _ => aside(move || incoming.sorted_out()).await?,
+        };
         self.target.listed(objects, refused).await?;
         self.position = Some(version);
         Ok(())
