@@ -87,14 +87,12 @@ pub(super) async fn serve(
                 turn = turn.wrapping_add(1);
                 clients.borrow_mut().remove(&from);
                 let endpoint = stream.borrow().upstream.choose(Pick::Turn(turn), &[]);
-                let new = endpoint.map(|endpoint| {
-                    make_room(&shared, &clients);
-                    Client::new(endpoint)
-                });
-                let Some(Ok(client)) = new else {
+                let Some(Ok(client)) = endpoint.map(Client::new) else {
                     shared.counters.streams_failed.add();
                     continue;
                 };
+                // Only now: nobody makes room for a client whose endpoint cannot be reached.
+                make_room(&shared, &clients);
                 shared.counters.streams.add();
                 shared.counters.streams_ended.add();
                 let client = Rc::new(client);

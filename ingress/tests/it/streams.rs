@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fairlead_ingress::{IngressConfig, Limits};
+use fairlead_ingress::{Counters, IngressConfig, Limits};
 use fairlead_state::{
     Key, Object,
     model::{EndpointSlice, Protocol, Service},
@@ -253,6 +253,31 @@ async fn attack_spoofed_clients_push_out_who_was_silent_longest_and_nobody_elses
         let counters = world.running.counters();
         assert_eq!((counters.streams, counters.streams_displaced), (streams, displaced), "{name}");
     }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_client_whose_endpoint_cannot_be_reached_pushes_out_nobody() {
+    let (address, serving) = echo().await;
+    // EACCES for sockets that did not ask to broadcast.
+    let nowhere = "255.255.255.255:53".parse().unwrap();
+    let limits = Limits { udp_clients_max: 1, ..Limits::default() };
+    let objects = [udp_backend("dns", address), udp_backend("broken", nowhere)].concat();
+    let mut world = limited(objects, limits).await;
+    let (good, bad) = (port().await, port().await);
+    let names = (good.to_string(), bad.to_string());
+    let entries = [(&*names.0, "default/dns:80"), (&*names.1, "default/broken:80")];
+    world.apply(vec![config_map("udp", &entries)]).await;
+    let [known, unlucky] = [client(at(good)).await, client(at(bad)).await];
+    assert_eq!(asked(&known, "one").await, "got one");
+    let has_failed = |counters: &Counters| {
+        let _ = unlucky.try_send(b"?");
+        counters.streams_failed >= 1
+    };
+    world.eventually(has_failed).await;
+    assert_eq!(asked(&known, "two").await, "got two");
+    let counters = world.running.counters();
+    assert_eq!((counters.streams, counters.streams_displaced), (1, 0), "known still");
     serving.abort();
 }
 
