@@ -2,7 +2,7 @@
 
 use crate::{
     support::world::World,
-    traffic::{INSIDE, NODE_PORT, OUTSIDE, Traffic, await_good, run},
+    traffic::{INSIDE, NODE_PORT, NODE_PORT_V6, OUTSIDE, Traffic, await_good, run},
 };
 
 /// What a node has before and after its uplink comes.
@@ -45,8 +45,8 @@ fn an_uplink_that_is_renamed_keeps_its_connections_and_one_that_comes_anew_gets_
         lay_uplink(&world, new);
         await_good(&world, "client", NODE_PORT);
     }
+    await_good(&world, "client", NODE_PORT_V6);
     let outside = Traffic::start(&world, OUTSIDE);
-    await_good(&world, "client", "http://[fd77::2]:30080");
     outside.assert_flawless();
     inside.assert_flawless();
 }

@@ -4,16 +4,21 @@ use crate::support::world::{PROBE, Steady, World, assert_flawless};
 
 pub(crate) const CLUSTER_IP: &str = "http://10.96.0.20";
 pub(crate) const NODE_PORT: &str = "http://192.168.77.2:30080";
+pub(crate) const NODE_PORT_V6: &str = "http://[fd77::2]:30080";
 
 /// Of pods to a ClusterIP.
-pub(crate) const INSIDE: [(&str, &str, [&str; 4]); 3] = [
-    ("ClusterIP", PROBE, ["--url", CLUSTER_IP, "--rate", "3000"]),
+pub(crate) const INSIDE: [(&str, &str, [&str; 4]); 5] = [
+    ("ClusterIP", PROBE, ["--url", CLUSTER_IP, "--rate", "2500"]),
+    ("ClusterIP, IPv6", PROBE, ["--url", "http://[fd00:10:96::20]", "--rate", "500"]),
+    ("UDP by ClusterIP, IPv6", PROBE, ["--url", "udp://[fd00:10:96::20]:80", "--rate", "100"]),
     ("open connections by ClusterIP", PROBE, ["--url", CLUSTER_IP, "--streams", "50"]),
     ("UDP by ClusterIP", PROBE, ["--url", "udp://10.96.0.20:80", "--rate", "200"]),
 ];
 /// From outside to a NodePort.
-pub(crate) const OUTSIDE: [(&str, &str, [&str; 4]); 3] = [
-    ("NodePort from outside", "client", ["--url", NODE_PORT, "--rate", "2000"]),
+pub(crate) const OUTSIDE: [(&str, &str, [&str; 4]); 5] = [
+    ("NodePort from outside", "client", ["--url", NODE_PORT, "--rate", "1500"]),
+    ("NodePort from outside, IPv6", "client", ["--url", NODE_PORT_V6, "--rate", "500"]),
+    ("open connections by NodePort, IPv6", "client", ["--url", NODE_PORT_V6, "--streams", "20"]),
     ("open connections by NodePort", "client", ["--url", NODE_PORT, "--streams", "50"]),
     ("UDP by NodePort", "client", ["--url", "udp://192.168.77.2:30080", "--rate", "200"]),
 ];
