@@ -127,6 +127,7 @@ fn every_picture_is_shown_by_a_page() {
         }
     }
 }
+
 /// The differential test lets nothing pass that its page does not say.
 #[test]
 fn every_difference_from_coredns_that_a_test_allows_is_a_rule_of_its_page() {
