@@ -62,7 +62,7 @@ impl Default for DnsConfig {
             reverse_zones: vec!["in-addr.arpa".to_owned(), "ip6.arpa".to_owned()],
             upstreams: Upstreams::ResolvConf(PathBuf::from("/etc/resolv.conf")),
             ttl_seconds: 30,
-            negative_ttl_seconds: 5,
+            negative_ttl_seconds: 1,
             pods: Pods::Insecure,
             corefile: None,
             client_rate: None,

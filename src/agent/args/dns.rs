@@ -39,7 +39,7 @@ pub(crate) struct DnsArgs {
           value_parser = clap::value_parser!(u32).range(..=TTL_SECONDS_MAX))]
     pub(crate) dns_ttl: u32,
     /// Time to live of "no such name" and "no such record"
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, env = "FAIRLEAD_DNS_NEGATIVE_TTL",
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, env = "FAIRLEAD_DNS_NEGATIVE_TTL",
           value_parser = clap::value_parser!(u32).range(..=TTL_SECONDS_MAX))]
     pub(crate) dns_negative_ttl: u32,
     /// Answer no more questions a second of one client (default: no limit)
