@@ -202,7 +202,7 @@ impl Kernel {
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
         }
         let own = self.object.socket_programs.iter().map(|program| program.name);
-        self.detach_unknown(|name| pins::device_of(name).is_none(), own)?;
+        self.detach_unknown(|name| pins::device_of(name).is_none(), &own)?;
         self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)
     }
@@ -220,7 +220,7 @@ impl Kernel {
             errors.extend(self.detach_others(program.name, is_wanted).err());
         }
         let own = self.object.device_programs.iter().map(|(program, _)| program.name);
-        errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), own).err());
+        errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), &own).err());
         errors
     }
 
@@ -229,7 +229,7 @@ impl Kernel {
     fn detach_unknown(
         &self,
         is_of_this_sort: impl Fn(&str) -> bool,
-        own: impl Iterator<Item = &'static str> + Clone,
+        own: &(impl Iterator<Item = &'static str> + Clone),
     ) -> Result<(), KernelError> {
         for (name, path) in self.pins.all()? {
             let program = pins::device_of(&name).map_or(name.as_str(), |(program, _)| program);
