@@ -1,4 +1,9 @@
 //! ClientIP affinity by packets, where clients are known by their address.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy knows test functions, but not what they share"
+)]
 
 use std::{collections::BTreeSet, net::SocketAddr, thread, time::Duration};
 

@@ -33,7 +33,7 @@ fn database(number: u8) -> String {
 
 /// In one list alone; an odd list has more than are remembered as changes: names are all made anew.
 fn passing(list: u8) -> usize {
-    if list % 2 == 0 { 50 } else { 9000 }
+    if list.is_multiple_of(2) { 50 } else { 9000 }
 }
 
 /// What an API server lists for the `list`th time, kind by kind.

@@ -177,7 +177,7 @@ async fn what_cannot_be_served_answers_503_and_says_why() {
 
 /// A Service of type ExternalName with these ports, by number and number behind.
 fn leading_to(name: &str, target: &str, ports: &[(u16, u16)]) -> Object {
-    let Object::Service(usual) = external_name(name) else { panic!("no Service") };
+    let Object::Service(usual) = external_name(name) else { unreachable!("it is a Service") };
     let ports = ports.iter().map(|(port, target)| ServicePort {
         port: *port,
         target_port: Some(TargetPort::Number(*target)),

@@ -162,7 +162,7 @@ pub(crate) fn fragment(frame: &[u8], from: usize, len: usize) -> Vec<u8> {
     let (offset, len) = (u16::try_from(from).unwrap(), u16::try_from(to - from).unwrap());
     if is_ipv4(frame) {
         let mut fragment = [header, &payload[from..to]].concat();
-        let place = offset / 8 | if has_more { 0x2000 } else { 0 };
+        let place = (offset / 8) | if has_more { 0x2000 } else { 0 };
         fragment[16..18].copy_from_slice(&(20 + len).to_be_bytes());
         fragment[20..22].copy_from_slice(&place.to_be_bytes());
         refresh_header(&mut fragment);
