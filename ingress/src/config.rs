@@ -251,6 +251,9 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Read and write buffer of one connection.
     pub buffer_bytes_max: usize,
+    /// What bodies hold where an Ingress asks for buffering, in bytes, all of them; each thread has an
+    /// equal share. What finds no room goes on as it comes.
+    pub buffered_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,
     /// Clients of all UDP services, a socket each; whoever was silent longest gives way.
@@ -372,6 +375,7 @@ impl Default for Limits {
             uri_bytes_max: 8 << 10,
             body_bytes_max: 1 << 20,
             buffer_bytes_max: 128 << 10,
+            buffered_bytes_max: 256 << 20,
             connections_max: 65_536,
             udp_clients_max: 16_384,
             udp_clients_per_service_max: 8_192,

@@ -205,6 +205,11 @@ pub struct Counters {
     pub streams_displaced: u64,
     /// Answers that were sent as they are because their thread compressed as many as it may.
     pub uncompressed: u64,
+    /// Requests that were to be read whole, and went on before they were: too large, or no room.
+    pub requests_unbuffered: u64,
+    /// Answers that were to be read ahead and found no room, so that their endpoints waited for
+    /// clients.
+    pub answers_unbuffered: u64,
     /// Copies of requests a mirror answered.
     pub copies: u64,
     /// Those that were not made or not answered, by reason.
@@ -264,6 +269,8 @@ pub(crate) struct ThreadCounters {
     pub(crate) streams_failed: Counter,
     pub(crate) streams_displaced: Counter,
     pub(crate) uncompressed: Counter,
+    pub(crate) requests_unbuffered: Counter,
+    pub(crate) answers_unbuffered: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) trace_spans: Counter,
@@ -320,6 +327,8 @@ impl ThreadCounters {
             streams_failed: Counter::default(),
             streams_displaced: Counter::default(),
             uncompressed: Counter::default(),
+            requests_unbuffered: Counter::default(),
+            answers_unbuffered: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
             trace_spans: Counter::default(),
@@ -383,6 +392,8 @@ impl Counters {
             sum.streams_failed += thread.streams_failed.get();
             sum.streams_displaced += thread.streams_displaced.get();
             sum.uncompressed += thread.uncompressed.get();
+            sum.requests_unbuffered += thread.requests_unbuffered.get();
+            sum.answers_unbuffered += thread.answers_unbuffered.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
             sum.trace_spans += thread.trace_spans.get();

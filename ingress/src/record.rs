@@ -173,6 +173,11 @@ impl Record {
     /// It is given up.
     pub(crate) fn leaves(&self) {
         self.answered.set(None);
+        self.heard();
+    }
+
+    /// It has said everything, whoever has still to take it.
+    pub(crate) fn heard(&self) {
         *self.in_flight.borrow_mut() = None;
         if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
             attempt.took = Some(attempt.begun.elapsed());

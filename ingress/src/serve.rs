@@ -5,6 +5,7 @@ mod answer;
 mod auth;
 mod balance;
 mod body;
+mod buffer;
 mod client;
 mod clock;
 mod connect;

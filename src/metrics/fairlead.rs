@@ -113,6 +113,18 @@ const METRICS: &[Metric] = &[
         &[],
         "Answers sent as they are although use-gzip is for them: a thread compresses 256 at once",
     ),
+    counter(
+        "fairlead_ingress_requests_unbuffered_total",
+        &[],
+        "Requests sent on before all of their body was there although proxy-request-buffering is \
+         for them: too large, or the thread holds as much as it may",
+    ),
+    counter(
+        "fairlead_ingress_answers_unbuffered_total",
+        &[],
+        "Answers that held up their endpoint although proxy-buffering is for them: the thread \
+         holds as much as it may",
+    ),
     counter("fairlead_ingress_mirror_copies_total", &[], "Copies of requests a mirror answered"),
     counter(
         "fairlead_ingress_mirror_dropped_total",

@@ -32,7 +32,7 @@ kind: Ingress
 metadata:
   name: differs
   namespace: shop
-  annotations: {nginx.ingress.kubernetes.io/proxy-buffering: 'on'}
+  annotations: {nginx.ingress.kubernetes.io/proxy-http-version: '1.0'}
 spec:
   ingressClassName: fairlead
   rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: good, port: {number: 80}}}}]}}]
@@ -90,7 +90,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Service shop/good", "works", ""),
         ("Service shop/outer", "refused", "--external-ips"),
         ("Service shop/broken", "refused", "70000"),
-        ("Ingress shop/differs", "differs", "bodies stream both ways"),
+        ("Ingress shop/differs", "differs", "is not spoken to endpoints"),
         ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
         ("Corefile of ConfigMap coredns", "works", ""),
         ("Corefile ", "refused", "line 2: CoreDNS's plugin dnssec is not served here"),

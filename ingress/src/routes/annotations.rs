@@ -6,6 +6,7 @@
 mod access;
 mod auth;
 mod balance;
+mod buffering;
 mod canary;
 mod catalogue;
 mod client_tls;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     access::Access,
     auth::Door,
     balance::{Balance, SameSite, Sticky},
+    buffering::Buffering,
     canary::Canary,
     client_tls::ClientTls,
     cors::Cors,
@@ -58,6 +60,7 @@ pub(crate) use self::{
 use self::{
     auth::BasicAuth,
     balance::Balancing,
+    buffering::Buffers,
     external::ExternalAuth,
     headers::{Fields, Named},
     mirror::Mirroring,
@@ -111,6 +114,7 @@ pub(super) struct Annotations {
     /// Why nobody is let in.
     denied: Option<Arc<str>>,
     proxying: Proxying,
+    buffers: Buffers,
     tracing: Tracing,
     /// Those that act, as `name=value`, or by name alone.
     pub(super) in_force: Vec<String>,
@@ -124,6 +128,7 @@ pub(crate) struct Policy {
     pub(crate) body_bytes_max: u64,
     pub(crate) patience: Patience,
     pub(crate) retries: Retries,
+    pub(crate) buffering: Buffering,
     /// In the access log, if there is one.
     pub(crate) is_logged: bool,
     /// `None`: they are not traced.
@@ -209,6 +214,7 @@ impl Annotations {
             .or_else(|| self.rewriting.set(name, value))
             .or_else(|| self.errors.set(name, value))
             .or_else(|| self.proxying.set(name, value))
+            .or_else(|| self.buffers.set(name, value))
             .or_else(|| self.tracing.set(name, value))
             .or_else(|| self.access.set(name, value))
             .or_else(|| self.throttle.set(name, value))
@@ -313,6 +319,7 @@ impl Annotations {
             body_bytes_max: self.proxying.body_bytes_max(&config.limits),
             patience: self.proxying.patience(&config.timeouts),
             retries: self.proxying.retries(&config.limits),
+            buffering: self.buffers.buffering(),
             is_logged: !self.is_silent,
             traced: self.tracing.traced(),
             extra: extra.is_needed().then(|| Box::new(extra)),

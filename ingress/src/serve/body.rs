@@ -1,4 +1,4 @@
-//! Bodies in both directions: streamed, never collected.
+//! Bodies in both directions, streamed.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,6 +15,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{
+    buffer::{ahead::Ahead, whole::Read},
     client::{Busy, Client},
     clock::Watch,
     gzip::Gzipped,
@@ -85,6 +86,8 @@ struct Extras {
 pub(super) enum Source {
     Ours(Full<Bytes>),
     Upstream(UpstreamBody),
+    /// What an upstream says, whether or not it is taken.
+    Ahead(Box<Ahead>),
     /// One of the others, made smaller.
     Gzipped(Box<Gzipped>),
     Tunnel(Outflow),
@@ -149,6 +152,8 @@ pub(crate) enum RequestBody {
     Empty,
     /// What the client sends.
     Client(ClientBody),
+    /// What it has sent, all or the beginning.
+    Read(Box<Read>),
 }
 
 /// A request's body.
@@ -227,7 +232,27 @@ impl ResponseBody {
 
     /// No endpoint said it.
     pub(super) fn is_ours(&self) -> bool {
-        !matches!(self.source.bare(), Source::Upstream(_))
+        !matches!(self.source.bare(), Source::Upstream(_) | Source::Ahead(_))
+    }
+
+    /// Is read ahead of its client as far as `bytes_max`. Streams are so anyway, by their windows.
+    pub(super) fn read_ahead(&mut self, record: Option<&Rc<Record>>, bytes_max: usize) {
+        if let Source::Upstream(UpstreamBody { carrier: Some(Carrier::H1(_)), client, .. }) =
+            &self.source
+        {
+            let worker = client.worker.clone();
+            let ahead = Ahead::of(std::mem::take(self), &worker, record, bytes_max);
+            self.source = Source::Ahead(Box::new(ahead));
+        }
+    }
+
+    /// Nobody reads on for a while: that is not the endpoint's fault.
+    pub(super) fn leave(&self) {
+        self.source.leave();
+    }
+
+    pub(super) fn resume(&self) {
+        self.source.resume();
     }
 
     /// It is no body, but what is said in a tunnel.
@@ -328,6 +353,7 @@ impl Body for ResponseBody {
                 Source::Ours(body) => body.is_end_stream(),
                 Source::Tunnel(_) => false,
                 Source::Upstream(body) => body.carrier.as_ref().is_none_or(Carrier::is_answered),
+                Source::Ahead(body) => body.is_end_stream(),
                 Source::Gzipped(body) => body.is_over(),
             }
     }
@@ -337,6 +363,7 @@ impl Body for ResponseBody {
             Source::Ours(body) => body.size_hint(),
             Source::Upstream(UpstreamBody { carrier: None, .. }) => SizeHint::with_exact(0),
             Source::Upstream(UpstreamBody { carrier: Some(carrier), .. }) => carrier.size_hint(),
+            Source::Ahead(body) => body.size_hint(),
             Source::Tunnel(_) | Source::Gzipped(_) => SizeHint::default(),
         };
         match (self.rest(), hint.exact()) {
@@ -355,6 +382,7 @@ impl Source {
         match self {
             Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Self::Upstream(body) => body.poll(cx),
+            Self::Ahead(body) => body.poll(cx),
             Self::Tunnel(outflow) => outflow.poll(cx),
             Self::Gzipped(body) => body.poll(cx),
         }
@@ -438,6 +466,7 @@ impl RequestBody {
         match self {
             Self::Empty => None,
             Self::Client(body) => Some(body.progress.clone()),
+            Self::Read(read) => Some(read.progress().clone()),
         }
     }
 }
@@ -450,7 +479,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Client(body) = &mut *self else { return Poll::Ready(None) };
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Client(body) => body,
+            Self::Read(read) => return Pin::new(&mut **read).poll_frame(cx),
+        };
         let mut polled = Pin::new(&mut body.incoming).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
@@ -481,6 +514,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Read(read) => read.is_end_stream(),
         }
     }
 
@@ -488,6 +522,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.incoming.size_hint(),
+            Self::Read(read) => read.size_hint(),
         }
     }
 }
@@ -511,7 +546,7 @@ impl Drop for ClientBody {
 }
 
 impl Progress {
-    fn new(client_body_ms: u64, patience: &Patience) -> Self {
+    pub(super) fn new(client_body_ms: u64, patience: &Patience) -> Self {
         Self {
             stage: Cell::new(Upload::Sending),
             watch: RefCell::default(),
@@ -531,7 +566,7 @@ impl Progress {
         self.stage.get()
     }
 
-    fn reach(&self, stage: Upload) {
+    pub(super) fn reach(&self, stage: Upload) {
         let waited_on = stage == Upload::Receiving && self.stage.get() == Upload::Receiving;
         self.stage.set(stage);
         if waited_on {

@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 use super::{
     answer,
     body::{Carrier, RequestBody, ResponseBody},
+    buffer,
     client::Client,
     connect::{ConnectError, connect},
     fields, pipe,
@@ -46,9 +47,11 @@ pub(super) struct Errand<'a> {
     /// Who answered.
     pub(super) served: Cell<Option<SocketAddr>>,
     /// What is told of the request.
-    record: Option<&'a Record>,
+    pub(super) record: Option<&'a Rc<Record>>,
     /// The answer goes to a client, which is not to see all its fields.
     hides: bool,
+    /// How far it is read ahead of that one, in bytes; `None`: not at all.
+    ahead: Option<usize>,
 }
 
 /// What became of a request at one endpoint.
@@ -70,8 +73,8 @@ impl<'a> Errand<'a> {
     /// As the route's annotations say.
     pub(super) fn to(upstream: &'a Upstream, policy: &Policy) -> Self {
         let Policy { patience, retries, .. } = *policy;
-        let (pick, served, record) = Default::default();
-        Self { upstream, patience, retries, pick, served, record, hides: true }
+        let (pick, served, record, ahead) = Default::default();
+        Self { upstream, patience, retries, pick, served, record, hides: true, ahead }
     }
 
     pub(super) fn with(self, pick: Option<Pick>) -> Self {
@@ -85,7 +88,8 @@ impl<'a> Errand<'a> {
 
     /// It is the request's own, and not one that is made for it.
     pub(super) fn noting(self, plan: &Plan<'a>) -> Self {
-        Self { record: Some(plan.record), ..self }
+        let ahead = plan.route.policy.buffering.answer_bytes;
+        Self { record: Some(plan.record), ahead, ..self }
     }
 }
 
@@ -314,7 +318,8 @@ async fn attempt2(
         let mut replay = Box::<Replay>::default();
         replay.keep(&request, errand.retries.non_idempotent());
         let Errand { patience, record, .. } = errand;
-        let sent = upstream2::send(&client.worker, endpoint, request, patience, *record).await;
+        let record = record.map(|record| &**record);
+        let sent = upstream2::send(&client.worker, endpoint, request, patience, record).await;
         request = match sent {
             Ok((response, stream)) => {
                 let (head, incoming) = response.into_parts();
@@ -357,9 +362,12 @@ fn relay(
     client: &Rc<Client>,
     errand: &Errand<'_>,
     response: Response<()>,
-    carrier: Carrier,
+    mut carrier: Carrier,
 ) -> Response<ResponseBody> {
     let (mut head, ()) = response.into_parts();
+    if let Carrier::H1(connection) = &mut carrier {
+        connection.settle();
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for that; what follows is in no protocol we know.
         return answer::status(StatusCode::BAD_GATEWAY);
@@ -373,7 +381,12 @@ fn relay(
     }
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
-    let body = ResponseBody::upstream(carrier, client.clone(), &errand.patience);
+    let mut body = ResponseBody::upstream(carrier, client.clone(), &errand.patience);
+    if let Some(bytes_max) = errand.ahead
+        && buffer::ahead::is_allowed(&mut head.headers)
+    {
+        body.read_ahead(errand.record, bytes_max);
+    }
     Response::from_parts(head, body)
 }
 

@@ -12,6 +12,7 @@ use hyper::{body::Body, upgrade::OnUpgrade};
 
 use super::{
     body::{RequestBody, ResponseBody},
+    buffer::whole,
     client::Client,
     fields::{self, Edit},
     forward::{self, Errand},
@@ -35,6 +36,8 @@ pub(super) struct Outgoing {
     request: Box<Request<RequestBody>>,
     asked: Option<Box<Asked>>,
     slot: Option<Slot>,
+    /// How much of its body is read before an endpoint is chosen, in bytes; `None`: nothing.
+    read: Option<usize>,
 }
 
 impl Outgoing {
@@ -88,6 +91,8 @@ impl Outgoing {
             Some(Websocket::Connect) => (RequestBody::Empty, Some(body)),
             _ => (RequestBody::new(body, &head.headers, client, most, patience, plan.record), None),
         };
+        let is_read = |_: &usize| !body.is_end_stream() && !whole::is_conversation(&head.headers);
+        let read = policy.buffering.request_bytes.filter(is_read);
         let mut request = Box::new(Request::new(body));
         *request.method_mut() = match plan.websocket {
             Some(_) => Method::GET,
@@ -103,7 +108,7 @@ impl Outgoing {
                 Some(body) => Asked::by_connect(body, slot, record, request.headers_mut()),
             })
         });
-        Ok(Self { request, asked, slot })
+        Ok(Self { request, asked, slot, read })
     }
 
     pub(super) async fn go(
@@ -111,8 +116,15 @@ impl Outgoing {
         client: &Rc<Client>,
         errand: &Errand<'_>,
     ) -> Response<ResponseBody> {
-        let mut response = forward::forward(client, errand, self.request, self.asked).await;
-        if let Some(slot) = self.slot {
+        let Self { request, asked, slot, read } = self;
+        let mut response = match read {
+            None => forward::forward(client, errand, request, asked).await,
+            // Boxed: most requests are not as large in memory.
+            Some(bytes_max) => {
+                Box::pin(whole::forward(client, errand, request, bytes_max, asked)).await
+            }
+        };
+        if let Some(slot) = slot {
             response.body_mut().count(slot);
         }
         response

@@ -1,11 +1,11 @@
 //! A copy of a request that may be sent twice.
 
-use std::io::Write;
+use std::{io::Write, rc::Rc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::body::Body;
 
-use super::body::RequestBody;
+use super::{body::RequestBody, buffer::whole::Kept};
 
 /// Room of a longer request is not kept.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -21,6 +21,8 @@ pub(super) struct Replay {
     text: Vec<u8>,
     target_end: usize,
     fields: Vec<Field>,
+    /// `None`: it has none.
+    body: Option<Rc<Kept>>,
 }
 
 /// Where a field ends in the text.
@@ -33,11 +35,16 @@ struct Field {
 }
 
 impl Replay {
-    /// Keeps a request, and says whether it may be sent twice: only one without a body, and only an
-    /// idempotent one unless `any_method` (nginx: proxy_next_upstream with non_idempotent).
+    /// Keeps a request, and says whether it may be sent twice: only one whose body, if it has any, was
+    /// read whole, and only an idempotent one unless `any_method` (nginx: proxy_next_upstream with
+    /// non_idempotent).
     pub(super) fn keep(&mut self, request: &Request<RequestBody>, any_method: bool) -> bool {
         let may_repeat = any_method || request.method().is_idempotent();
-        self.is_kept = may_repeat && request.body().is_end_stream();
+        self.body = match request.body() {
+            RequestBody::Read(read) if may_repeat => read.kept().cloned(),
+            _ => None,
+        };
+        self.is_kept = may_repeat && (request.body().is_end_stream() || self.body.is_some());
         if !self.is_kept {
             return false;
         }
@@ -61,7 +68,8 @@ impl Replay {
         if !std::mem::take(&mut self.is_kept) {
             return None;
         }
-        let mut request = Request::new(RequestBody::Empty);
+        let body = self.body.take().map_or(RequestBody::Empty, RequestBody::from);
+        let mut request = Request::new(body);
         *request.uri_mut() = Uri::try_from(self.text.get(..self.target_end)?).ok()?;
         *request.headers_mut() = self.headers()?;
         *request.method_mut() = std::mem::take(&mut self.method);
@@ -71,6 +79,7 @@ impl Replay {
     /// There will be no request for a while.
     pub(super) fn rest(&mut self) {
         self.is_kept = false;
+        self.body = None;
         if self.text.capacity() > KEPT_BYTES_MAX {
             *self = Self::default();
         }

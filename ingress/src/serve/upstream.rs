@@ -164,6 +164,11 @@ impl UpstreamConnection {
         self.replay.again()
     }
 
+    /// The answer is the last word: nobody is asked again.
+    pub(super) fn settle(&mut self) {
+        self.replay.rest();
+    }
+
     /// Sends a request and waits for the head of its response.
     pub(super) async fn send(
         &mut self,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, accept,
+    buffer::Budget,
     clock::Clock,
     listen::{Listener, Listening},
     pool::Pool,
@@ -53,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) routes: RefCell<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
     pub(crate) pool: Pool,
+    /// For bodies that are held.
+    pub(crate) buffers: Budget,
     pub(crate) lines: Lines,
     settings: RefCell<Settings>,
     pub(crate) clock: Clock,
@@ -157,6 +160,7 @@ impl Worker {
             index,
             routes: RefCell::new(Cache::new(shared.routes.clone())),
             pool: Pool::new(index),
+            buffers: Budget::new(limits.buffered_bytes_max / shared.threads),
             lines: Lines::new(log),
             settings: RefCell::new(Settings::new(&shared.config)),
             clock: Clock::new(config.timeouts.shortest_ms()),

@@ -1,8 +1,10 @@
 //! `nginx.ingress.kubernetes.io/*` over the real data path, one file a concern.
 
 mod access;
+mod ahead;
 mod auth;
 mod balance;
+mod buffering;
 mod canary;
 mod client_tls;
 mod cors;

@@ -61,6 +61,8 @@ fn own(text: &mut String, counters: &Counters) {
         ("streams_failed", counters.streams_failed),
         ("streams_displaced", counters.streams_displaced),
         ("answers_uncompressed", counters.uncompressed),
+        ("requests_unbuffered", counters.requests_unbuffered),
+        ("answers_unbuffered", counters.answers_unbuffered),
         ("mirror_copies", counters.copies),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),

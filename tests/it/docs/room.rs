@@ -51,10 +51,10 @@ impl Room {
         }
         let shop = read(&Path::new(ROOT).join("docs/examples/shop.yaml"));
         room.write("manifests/shop.yaml", &shop);
-        let unbuffered = "metadata: {name: web, namespace: shop, annotations: \
-             {nginx.ingress.kubernetes.io/proxy-buffering: 'on'}}\nspec:\n  ingressClassName";
+        let old = "metadata: {name: web, namespace: shop, annotations: \
+             {nginx.ingress.kubernetes.io/proxy-http-version: '1.0'}}\nspec:\n  ingressClassName";
         let plain = "metadata: {name: web, namespace: shop}\nspec:\n  ingressClassName";
-        let right = shop.replace(plain, unbuffered).replace("{number: 8080}", "{number: 80}");
+        let right = shop.replace(plain, old).replace("{number: 8080}", "{number: 80}");
         assert_ne!(right, shop);
         room.write("shop.yaml", &right);
         room.write("Corefile", COREFILE);

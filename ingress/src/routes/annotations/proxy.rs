@@ -4,7 +4,7 @@ use std::ops::BitOr;
 
 use http::{HeaderValue, StatusCode};
 
-use super::value::{Read, Unread, bad, number, seconds, size, switch};
+use super::value::{Read, Unread, bad, number, seconds, size};
 use crate::config::{Limits, Timeouts};
 
 /// What an Ingress says about its endpoints; `None`: the role's setting.
@@ -111,12 +111,6 @@ impl Proxying {
             "proxy-next-upstream-timeout" => seconds(value).map(|ms| self.tries_ms = Some(ms)),
             "upstream-vhost" => vhost(value).map(|vhost| self.vhost = Some(vhost)),
             "connection-proxy-header" => connection(value).map(|closes| self.closes = closes),
-            "proxy-buffering" | "proxy-request-buffering" => buffering(value),
-            "proxy-buffer-size"
-            | "proxy-busy-buffers-size"
-            | "proxy-max-temp-file-size"
-            | "client-body-buffer-size" => size(value).and_then(|_| no_buffers()),
-            "proxy-buffers-number" => number::<u32>(value).and_then(|_| no_buffers()),
             "proxy-http-version" => version(value),
             _ => return None,
         })
@@ -206,14 +200,6 @@ fn connection(value: &str) -> Result<bool, Unread> {
         "keep-alive" => Ok(false),
         _ => bad("is neither \"close\" nor \"keep-alive\""),
     }
-}
-
-fn buffering(value: &str) -> Read {
-    if switch(value)? { no_buffers() } else { Ok(()) }
-}
-
-fn no_buffers() -> Read {
-    Err(Unread::NotServed("changes nothing: bodies stream both ways, nothing is buffered".into()))
 }
 
 fn version(value: &str) -> Read {

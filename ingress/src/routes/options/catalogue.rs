@@ -29,7 +29,7 @@ const fn row(
     ConfigOption { name, support, note, example }
 }
 
-const BODIES: &str = "bodies stream both ways with back-pressure, nothing is buffered";
+const AS_ANNOTATION: &str = "as the annotation";
 const GLOBAL_RATE: &str = "rates are counted by each agent: limit-rps and limit-rpm";
 const NO_CODE: &str = "no text becomes configuration: use annotations; configuration-snippet has \
                        the usual directives as typed actions";
@@ -95,7 +95,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("brotli-level", Refused, NO_BROTLI, "4"),
     row("brotli-min-length", Refused, NO_BROTLI, "20"),
     row("brotli-types", Refused, NO_BROTLI, "text/css"),
-    row("client-body-buffer-size", Refused, BODIES, "8k"),
+    row("client-body-buffer-size", Differs, AS_ANNOTATION, "8k"),
     row("client-body-timeout", Works, "", "60"),
     row(
         "client-header-buffer-size",
@@ -136,7 +136,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "every request is logged, whoever answers it",
         "true",
     ),
-    row("enable-aio-write", Refused, BODIES, "true"),
+    row("enable-aio-write", Refused, "no body is written to a file", "true"),
     row("enable-brotli", Refused, NO_BROTLI, "true"),
     row("enable-modsecurity", Refused, NO_WAF, "true"),
     row("enable-multi-accept", Refused, "connections are taken as they come", "true"),
@@ -193,7 +193,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("global-rate-limit-memcached-pool-size", Refused, GLOBAL_RATE, "50"),
     row("global-rate-limit-memcached-port", Refused, GLOBAL_RATE, "11211"),
     row("global-rate-limit-status-code", Refused, GLOBAL_RATE, "429"),
-    row("grpc-buffer-size-kb", Refused, BODIES, "4"),
+    row("grpc-buffer-size-kb", Refused, "gRPC streams both ways, in HTTP/2's windows", "4"),
     row("gzip-disable", Refused, "whoever takes gzip says so", "msie6"),
     row("gzip-level", Works, "", "1"),
     row("gzip-min-length", Works, "", "256"),
@@ -296,18 +296,18 @@ pub static OPTIONS: &[ConfigOption] = &[
         "true",
     ),
     row("proxy-body-size", Works, "", "8m"),
-    row("proxy-buffer-size", Differs, BODIES, "4k"),
-    row("proxy-buffering", Differs, BODIES, "on"),
-    row("proxy-buffers-number", Differs, BODIES, "4"),
-    row("proxy-busy-buffers-size", Differs, BODIES, "8k"),
+    row("proxy-buffer-size", Differs, AS_ANNOTATION, "4k"),
+    row("proxy-buffering", Differs, AS_ANNOTATION, "on"),
+    row("proxy-buffers-number", Differs, AS_ANNOTATION, "4"),
+    row("proxy-busy-buffers-size", Differs, AS_ANNOTATION, "8k"),
     row("proxy-connect-timeout", Works, "", "5"),
     row("proxy-cookie-domain", Works, "", "off"),
     row("proxy-cookie-path", Works, "", "off"),
     row("proxy-headers-hash-bucket-size", Refused, NO_TABLES, "64"),
     row("proxy-headers-hash-max-size", Refused, NO_TABLES, "512"),
     row("proxy-http-version", Differs, "1.0 is not spoken to endpoints", "1.1"),
-    row("proxy-max-temp-file-size", Differs, BODIES, "1024m"),
-    row("proxy-next-upstream", Differs, "as the annotation", "error timeout http_503"),
+    row("proxy-max-temp-file-size", Differs, AS_ANNOTATION, "1024m"),
+    row("proxy-next-upstream", Differs, AS_ANNOTATION, "error timeout http_503"),
     row("proxy-next-upstream-timeout", Works, "", "0"),
     row("proxy-next-upstream-tries", Works, "", "3"),
     row("proxy-protocol-header-timeout", Differs, "it is the time for TLS handshakes, too", "5s"),
@@ -315,7 +315,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("proxy-real-ip-cidr", Works, "", "10.0.0.0/8"),
     row("proxy-redirect-from", Works, "", "off"),
     row("proxy-redirect-to", Works, "", "off"),
-    row("proxy-request-buffering", Differs, BODIES, "on"),
+    row("proxy-request-buffering", Differs, AS_ANNOTATION, "on"),
     row("proxy-send-timeout", Works, "", "60"),
     row("proxy-set-headers", Refused, NO_NAMED_MAP, "default/headers"),
     row("proxy-ssl-location-only", Refused, "proxy-ssl-* are of an Ingress's own paths", "true"),

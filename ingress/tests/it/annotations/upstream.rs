@@ -117,31 +117,16 @@ async fn a_services_own_address_is_asked_where_that_is_wished() {
 }
 
 #[tokio::test]
-async fn what_is_never_buffered_has_no_buffers() {
+async fn no_old_version_is_spoken_to_endpoints() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
-    for (name, annotation, value, _) in NO_BUFFERS {
-        objects.push(site(name, &[(annotation, value)]).object());
+    let versions = [("http11", "1.1", 0), ("http10", "1.0", 1), ("http2", "2", 1)];
+    for (name, version, _) in versions {
+        objects.push(site(name, &[("proxy-http-version", version)]).object());
     }
     let world = World::new(objects).await;
-    for (name, annotation, _, says) in NO_BUFFERS {
-        let answer = get(world.http(), &format!("{name}.example"), "/").await;
-        assert_eq!(answer.status, 200, "{annotation}");
-        assert_eq!(world.reasons(name).len(), says, "{annotation}: {:?}", world.reasons(name));
+    for (name, version, says) in versions {
+        assert_eq!(get(world.http(), &format!("{name}.example"), "/").await.status, 200);
+        assert_eq!(world.reasons(name).len(), says, "{version}: {:?}", world.reasons(name));
     }
 }
-
-/// Host, annotation, value, how much there is to say about it.
-const NO_BUFFERS: [(&str, &str, &str, usize); 11] = [
-    ("on", "proxy-buffering", "on", 1),
-    ("off", "proxy-buffering", "off", 0),
-    ("ask-on", "proxy-request-buffering", "on", 1),
-    ("ask-off", "proxy-request-buffering", "off", 0),
-    ("size", "proxy-buffer-size", "8k", 1),
-    ("number", "proxy-buffers-number", "4", 1),
-    ("busy", "proxy-busy-buffers-size", "16k", 1),
-    ("file", "proxy-max-temp-file-size", "1024m", 1),
-    ("body", "client-body-buffer-size", "8k", 1),
-    ("http11", "proxy-http-version", "1.1", 0),
-    ("http10", "proxy-http-version", "1.0", 1),
-];

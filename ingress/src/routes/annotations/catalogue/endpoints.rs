@@ -6,8 +6,11 @@ use super::{
     row,
 };
 
-const BODIES: &str = "bodies stream both ways with back-pressure, nothing is buffered";
-const BUFFERS: &str = "annotations::upstream::what_is_never_buffered_has_no_buffers";
+const AHEAD: &str =
+    "annotations::ahead::an_answer_read_ahead_leaves_its_endpoint_while_its_client_is_slow";
+const AHEAD_SIZES: &str = "no more than 16 MiB of one answer are held";
+const BUFFERS: &str = "annotations::buffering::what_is_said_of_buffers_is_read";
+const WHOLE: &str = "annotations::buffering::attack_a_slow_upload_holds_no_endpoint";
 const ENDPOINTS: &str = "annotations::upstream::endpoints_see_the_host_they_are_to_see";
 const MIRROR: &str = "annotations::mirror::requests_are_copied_and_nobody_waits_for_it";
 const RETRIES: &str =
@@ -16,6 +19,7 @@ const TIMES: &str = "annotations::retries::\
     an_endpoint_has_the_time_of_the_annotation_to_connect_and_to_take_a_request";
 const TIMEOUTS: &str =
     "annotations::retries::who_does_not_answer_in_the_time_of_the_annotation_is_given_up";
+const VERSION: &str = "annotations::upstream::no_old_version_is_spoken_to_endpoints";
 const UPSTREAM_TLS: &str =
     "upstream_tls::cve_2025_66491_a_certificate_counts_if_and_only_if_it_is_to_be_verified";
 
@@ -28,7 +32,13 @@ pub(super) static ROWS: &[Annotation] = &[
         "HTTPS",
         "grpc::protocols_not_served_are_told",
     ),
-    row("client-body-buffer-size", Differs, BODIES, "8k", BUFFERS),
+    row(
+        "client-body-buffer-size",
+        Differs,
+        "no file is behind it: 1 MiB more is held, and no more than 16 MiB of one request",
+        "8k",
+        BUFFERS,
+    ),
     row(
         "connection-proxy-header",
         Works,
@@ -60,24 +70,50 @@ pub(super) static ROWS: &[Annotation] = &[
         "8m",
         "limits::a_body_is_limited_to_the_byte_however_its_length_is_told",
     ),
-    row("proxy-buffer-size", Differs, BODIES, "8k", BUFFERS),
-    row("proxy-buffering", Differs, BODIES, "on", BUFFERS),
-    row("proxy-buffers-number", Differs, BODIES, "4", BUFFERS),
-    row("proxy-busy-buffers-size", Differs, BODIES, "16k", BUFFERS),
+    row("proxy-buffer-size", Differs, AHEAD_SIZES, "8k", BUFFERS),
+    row(
+        "proxy-buffering",
+        Differs,
+        "in memory alone, and not of HTTP/2, whose windows read ahead; X-Accel-Buffering: yes turns \
+         nothing on",
+        "on",
+        AHEAD,
+    ),
+    row("proxy-buffers-number", Differs, AHEAD_SIZES, "4", BUFFERS),
+    row(
+        "proxy-busy-buffers-size",
+        Differs,
+        "a client is sent what is there, however much is read ahead",
+        "16k",
+        BUFFERS,
+    ),
     row("proxy-connect-timeout", Works, "", "5", TIMES),
-    row("proxy-http-version", Differs, "1.0 is not spoken to endpoints", "1.1", BUFFERS),
-    row("proxy-max-temp-file-size", Differs, BODIES, "1024m", BUFFERS),
+    row("proxy-http-version", Differs, "1.0 is not spoken to endpoints", "1.1", VERSION),
+    row(
+        "proxy-max-temp-file-size",
+        Differs,
+        "no file is written: 1 MiB of it at most is held in memory",
+        "1024m",
+        BUFFERS,
+    ),
     row(
         "proxy-next-upstream",
         Differs,
-        "requests with a body are sent again only if nothing of them was sent, none after half a head",
+        "requests with a body are sent again only if nothing of them was sent, or if \
+         proxy-request-buffering has read all of them; none after half a head",
         "error timeout http_503",
         RETRIES,
     ),
     row("proxy-next-upstream-timeout", Works, "", "10", TIMEOUTS),
     row("proxy-next-upstream-tries", Works, "", "2", RETRIES),
     row("proxy-read-timeout", Works, "", "120", TIMEOUTS),
-    row("proxy-request-buffering", Differs, BODIES, "on", BUFFERS),
+    row(
+        "proxy-request-buffering",
+        Differs,
+        "off unless it is said; in memory alone: larger ones, and all of gRPC, go on as they come",
+        "on",
+        WHOLE,
+    ),
     row("proxy-send-timeout", Works, "", "120", TIMES),
     row(
         "proxy-ssl-ciphers",
