@@ -1,18 +1,15 @@
-//! What a request must be to be routed at all: checked before routing, on what hyper parsed and,
-//! where hyper does not tell, on the bytes it was given.
+//! What a request must be to be routed at all: checked before routing, on what was read of it. What
+//! its bytes could mean to others is judged where they are read (`codec`).
 //!
 //! Each check closes a way by which a proxy and an upstream could read one request differently.
-
-mod scan;
 
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
-pub use self::scan::{Finding, Scanner};
 use crate::{codec::h2::Protocol, config::Limits, counters::Refused, host, path};
 
-/// Fields of one request; hyper holds HTTP/1 to the same number.
+/// Fields of one request; over HTTP/1 no more are read.
 const FIELDS_MAX: usize = 100;
 
 /// A request that may be routed.

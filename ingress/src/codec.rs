@@ -1,12 +1,14 @@
-//! HTTP by the byte. HTTP/1.1 as endpoints speak it is here: requests written, answers read. Pure:
-//! bytes in, bytes out. HTTP/2 as clients speak it is in [`h2`].
+//! HTTP by the byte. HTTP/1.1 as endpoints speak it is here: requests written, answers read. As
+//! clients speak it it is in [`h1`], HTTP/2 in [`h2`]. Pure: bytes in, bytes out.
 //!
 //! An endpoint is a tenant's: what it says is refused in doubt, because two readings of one answer
 //! would put one client's answer in front of another (response queue poisoning).
 
 mod answer;
 mod body;
+pub(crate) mod h1;
 pub(crate) mod h2;
+mod output;
 mod request;
 
 use http::HeaderName;
@@ -14,6 +16,7 @@ use http::HeaderName;
 pub(crate) use self::{
     answer::{Answer, Answers, Asked, FIELDS_MAX, Framing},
     body::{Decoder, Piece},
+    output::Output,
     request::{Coding, LAST_CHUNK, announced, begin_chunk, end_chunks, write_head},
 };
 

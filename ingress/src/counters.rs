@@ -21,7 +21,7 @@ const CODES: usize = 500;
 /// Why a request was not routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
-    /// Not HTTP, or HTTP that is not parsed (400, 414, 431 by itself; over HTTP/2 a reset).
+    /// Not HTTP, or HTTP that cannot be read (over HTTP/2 a reset); a body that is none.
     Malformed,
     /// No Host, and not HTTP/1.0.
     HostMissing,
@@ -43,7 +43,7 @@ pub enum Refused {
     Length,
     /// Both a length and a transfer coding.
     LengthAndCoding,
-    /// Too many fields.
+    /// Too many fields, or too long ones.
     FieldsTooMany,
     /// What guards the route cannot be read, so nobody is let in.
     Misconfigured,

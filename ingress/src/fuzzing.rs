@@ -4,12 +4,14 @@
 mod answers;
 mod connection;
 mod objects;
+mod requests;
 mod spelling;
 
 pub use self::{
     answers::answer,
-    connection::{fields, hello, proxy_protocol, request},
+    connection::{fields, hello, proxy_protocol},
     objects::{annotations, options, streams},
+    requests::request,
     spelling::{host, path},
 };
 pub use crate::codec::h2::fuzzing::{fields as h2_fields, frames as h2_frames};

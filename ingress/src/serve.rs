@@ -19,6 +19,7 @@ mod gzip;
 mod http1;
 mod http2;
 mod identity;
+mod inbound;
 mod incoming;
 mod listen;
 mod mirror;

@@ -18,7 +18,7 @@ use crate::admission::names;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// As many as a request may have; trailers, too.
 pub(crate) const FIELDS_MAX: usize = 100;
-/// hyper reads a client's next request into the map its last answer was in: there is room for what
+/// A client's next request is read into the map its last answer was in: there is room for what
 /// clients of APIs send, and for what is set here of every request.
 const FIELDS_USUAL: usize = 12;
 /// 100, 102 and 103 before the answer proper.
@@ -71,6 +71,8 @@ pub(crate) struct Answers {
     /// Up to here there is no end of a head.
     scanned: usize,
     interim: usize,
+    /// What the next one's fields are read into.
+    room: HeaderMap,
 }
 
 impl Asked {
@@ -85,7 +87,14 @@ impl Asked {
 
 impl Answers {
     pub(crate) fn to(asked: Asked) -> Self {
-        Self { asked, scanned: 0, interim: 0 }
+        Self { asked, ..Self::default() }
+    }
+
+    /// Fields that nobody needs any more: those of an answer have their room.
+    pub(crate) fn give_room(&mut self, mut headers: HeaderMap) {
+        // What they say is parts of somebody's buffer.
+        headers.clear();
+        self.room = headers;
     }
 
     /// Something was answered, if only that an answer is on its way.
@@ -113,7 +122,8 @@ impl Answers {
                 _ => return Err(Malformed::HeadTooLong),
             };
             self.scanned = 0;
-            let answer = parse(&input.split_to(end).freeze(), self.asked)?;
+            let room = std::mem::take(&mut self.room);
+            let answer = parse(&input.split_to(end).freeze(), self.asked, room)?;
             let is_interim = answer.status.is_informational()
                 && answer.status != StatusCode::SWITCHING_PROTOCOLS;
             if !is_interim {
@@ -128,7 +138,7 @@ impl Answers {
 }
 
 /// Behind the first empty line whose line before ends at `from` or later.
-fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     memchr_iter(b'\n', rest).find_map(|at| {
         let next = from + at + 1;
@@ -141,7 +151,7 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Values stay where they are: they are parts of `head`.
-fn parse(head: &Bytes, asked: Asked) -> Result<Answer, Malformed> {
+fn parse(head: &Bytes, asked: Asked, mut headers: HeaderMap) -> Result<Answer, Malformed> {
     let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let parser = ParserConfig::default();
@@ -154,7 +164,7 @@ fn parse(head: &Bytes, asked: Asked) -> Result<Answer, Malformed> {
         return Err(Malformed::Head);
     };
     let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len().max(FIELDS_USUAL));
+    headers.reserve(parsed.headers.len().max(FIELDS_USUAL));
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));

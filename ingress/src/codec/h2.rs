@@ -7,7 +7,6 @@ mod frame;
 mod guard;
 mod head;
 mod hpack;
-mod output;
 mod ready;
 mod receive;
 mod settings;

@@ -97,7 +97,7 @@ pub(crate) fn end_chunks(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

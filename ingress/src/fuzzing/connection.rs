@@ -1,21 +1,19 @@
-//! What comes on a connection: PROXY header, first TLS message, requests and their fields.
+//! What comes on a connection before its requests, and the fields of those: PROXY header, first TLS
+//! message.
 
 use std::{net::SocketAddr, str};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue,
     header::{
         CONNECTION, COOKIE, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
         UPGRADE,
     },
-    request::{Builder, Parts},
 };
 use rustls::server::Acceptor;
 
-use super::spelling::{one_host, one_path};
 use crate::{
-    admission::{Scanner, admit},
-    config::{ForwardedHeaders, Limits},
+    config::ForwardedHeaders,
     proxy_protocol::{self, Header, Route, SHORTEST_BYTES},
     serve::fields::{Edit, Origin, to_client, to_upstream},
     sni::{self, HELLO_BYTES_MAX, Hello},
@@ -25,44 +23,6 @@ use crate::{
 const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// Beginnings of one first message that are looked at.
 const BEGINNINGS_MAX: usize = 64;
-
-/// The bytes of a connection: what is found in them does not depend on the pieces they come in, and
-/// a head that is admitted has one host and one path, whoever reads them.
-pub fn request(bytes: &[u8]) {
-    let whole = Scanner::default().feed(bytes);
-    let mut piecewise = Scanner::default();
-    let step = usize::from(bytes.first().copied().unwrap_or(0) % 7) + 1;
-    let mut found = None;
-    for piece in bytes.chunks(step) {
-        found = piecewise.feed(piece);
-    }
-    assert_eq!(whole, found);
-    let Some(head) = parts(bytes) else { return };
-    let Ok(admitted) = admit(&head, &Limits::default()) else { return };
-    one_path(&admitted.path);
-    if !admitted.host.is_empty() {
-        one_host(&admitted.host);
-    }
-}
-
-/// A head as a parser less strict than hyper might read it.
-fn parts(bytes: &[u8]) -> Option<Parts> {
-    let mut lines = bytes.split(|byte| *byte == b'\n');
-    let line = lines.next()?.trim_ascii_end();
-    let mut words = line.split(|byte| *byte == b' ');
-    let method = Method::from_bytes(words.next()?).ok()?;
-    let uri = Uri::try_from(words.next()?).ok()?;
-    let version = match words.next()? {
-        b"HTTP/1.0" => Version::HTTP_10,
-        b"HTTP/1.1" => Version::HTTP_11,
-        b"HTTP/2" => Version::HTTP_2,
-        _ => return None,
-    };
-    let head: Builder = Request::builder().method(method).uri(uri).version(version);
-    let mut head = head.body(()).ok()?.into_parts().0;
-    head.headers = fields_of(lines)?;
-    Some(head)
-}
 
 /// Up to an empty line.
 fn fields_of<'l>(lines: impl Iterator<Item = &'l [u8]>) -> Option<HeaderMap> {

@@ -21,12 +21,10 @@ use super::{
     passthrough,
     preamble::{self, Ends},
     prefixed::Prefixed,
+    wire::Tcp,
     worker::{Open, Worker},
 };
 use crate::{counters::Refused, timer::Timer};
-
-/// A connection, of which something may have been read.
-type Tcp = Prefixed<TcpStream>;
 
 /// Out of file descriptors: others may be closed by then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -176,7 +174,7 @@ async fn handshake(stream: TcpStream, client: Rc<Client>) {
     if is_h2 {
         Box::pin(http2::serve(stream, client)).await;
     } else {
-        http1::serve(stream, client).await;
+        http1::encrypted(stream, client).await;
     }
 }
 

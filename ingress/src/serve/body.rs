@@ -164,7 +164,6 @@ pub(crate) struct ClientBody {
     /// Trailers that may come behind it, to whomever it is sent.
     announced: Vec<HeaderName>,
     progress: Rc<Progress>,
-    client: Rc<Client>,
     /// What is told of the request.
     record: Rc<Record>,
 }
@@ -445,7 +444,6 @@ impl RequestBody {
     pub(super) fn new(
         incoming: Incoming,
         headers: &HeaderMap,
-        client: &Rc<Client>,
         bytes_max: u64,
         patience: &Patience,
         record: &Rc<Record>,
@@ -455,10 +453,9 @@ impl RequestBody {
         }
         let client_body_ms = record.config.timeouts.client_body_ms;
         let progress = Rc::new(Progress::new(client_body_ms, patience));
-        let (client, record) = (client.clone(), record.clone());
-        client.begin_body();
+        let record = record.clone();
         let (bytes_left, announced) = (bytes_max, announced(headers));
-        Self::Client(ClientBody { incoming, bytes_left, announced, progress, client, record })
+        Self::Client(ClientBody { incoming, bytes_left, announced, progress, record })
     }
 
     /// `None` when there is no body.
@@ -534,15 +531,6 @@ fn keep_announced(trailers: &mut HeaderMap, announced: &[HeaderName]) {
     }
     let kept = trailers.iter().filter(|&(name, _)| is_kept(name));
     *trailers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
-}
-
-impl Drop for ClientBody {
-    fn drop(&mut self) {
-        self.client.end_body();
-        if self.progress.stage() != Upload::Done {
-            self.client.leave_unread();
-        }
-    }
 }
 
 impl Progress {

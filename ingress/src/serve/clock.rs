@@ -209,6 +209,11 @@ impl Watch {
         self.phase_ms.load(Relaxed) <= now || self.write_ms.load(Relaxed) <= now
     }
 
+    /// Nothing but a write is late.
+    pub(crate) fn awaits_write(&self) -> bool {
+        self.phase_ms.load(Relaxed) > self.now_ms.load(Relaxed)
+    }
+
     /// Time stands still between ticks, so one more makes sure that nothing ends early.
     fn after(&self, timeout_ms: u64) -> u64 {
         let now = self.now_ms.load(Relaxed);

@@ -21,11 +21,12 @@ use super::{
     gzip::{self, Taken},
     incoming::Incoming,
     mirror,
-    outgoing::{Outgoing, Passage, leave_unread},
+    outgoing::{Outgoing, Passage},
     plan::{Plan, Unplanned, plan},
     scope::Scope,
 };
 use crate::{
+    counters::Refused,
     host,
     limiter::Slot,
     path,
@@ -33,23 +34,23 @@ use crate::{
     routes::{Extra, Upstream, Variable},
 };
 
-/// Answers one request.
+/// Answers one request; with `doubt`, why it is not served.
 ///
 /// What needs no waiting is left to plain functions: a future has room for the arguments of each it
 /// awaits, and is copied as it is begun.
 pub(super) async fn handle(
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
+    doubt: Option<Refused>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let busy = client.begin();
-    let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let is_connect = head.method == Method::CONNECT;
     let record = Record::begin(&client, &head);
     let compression = record.config.compression.as_ref().map(|how| (how, Taken::by(&head)));
-    let mut response = match planned(&client, &mut head, &record) {
+    let mut response = match planned(&client, &mut head, &record, doubt) {
         Ok(plan) => {
-            let passage = Passage { on_upgrade, slot: None, fields: Vec::new() };
+            let passage = Passage::default();
             let mut response = match &plan.route.policy.extra {
                 None => match plainly(&client, &plan, head, body, passage) {
                     Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
@@ -69,10 +70,7 @@ pub(super) async fn handle(
             }
             response
         }
-        Err(unplanned) => {
-            leave_unread(&client, &body);
-            unplanned.answer(&client)
-        }
+        Err(unplanned) => unplanned.answer(&client),
     };
     if is_connect && response.status().is_success() && !response.body().is_tunnel() {
         // To a CONNECT it would be a yes (RFC 9110 9.3.6), and what follows a WebSocket's frames.
@@ -96,7 +94,7 @@ fn end(client: &Client, record: &Record, response: &mut Response<ResponseBody>) 
     client.worker.counters.response(status);
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
     let is_full = client.begun() >= record.config.limits.requests_per_connection_max;
-    let is_last = client.worker.is_draining() || is_full || client.finding().is_some();
+    let is_last = client.worker.is_draining() || is_full;
     if is_last && !client.is_h2() && !upgraded {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -106,8 +104,9 @@ fn planned<'r>(
     client: &Client,
     head: &mut Parts,
     record: &'r Rc<Record>,
+    doubt: Option<Refused>,
 ) -> Result<Plan<'r>, Unplanned> {
-    if let Some(reason) = client.finding() {
+    if let Some(reason) = doubt {
         return Err(Unplanned::Refused(reason));
     }
     let plan = plan(client, head, record)?;
@@ -150,10 +149,7 @@ async fn with_extras(
             let_in.tell_client(&mut response);
             response
         }
-        Err(response) => {
-            leave_unread(client, &body);
-            response
-        }
+        Err(response) => response,
     };
     if let Some(reply) = extra.reply.as_ref().filter(|_| !response.body().is_ours()) {
         reply.apply(response.headers_mut());
@@ -235,7 +231,6 @@ async fn choose(
     }
     let choice = Choice::of(&seen.scope(client, &head, plan), plan.route, balance);
     let Some(choice) = choice else {
-        leave_unread(client, &body);
         return answer::status(StatusCode::SERVICE_UNAVAILABLE);
     };
     let errand = Errand::to(choice.upstream, policy).with(choice.pick).noting(plan);
@@ -283,7 +278,6 @@ fn plainly<'a>(
     passage: Passage,
 ) -> Result<(Errand<'a>, Outgoing), StatusCode> {
     let Some(upstream) = &plan.route.upstream else {
-        leave_unread(client, &body);
         return Err(StatusCode::SERVICE_UNAVAILABLE);
     };
     let errand = Errand::to(upstream, &plan.route.policy).noting(plan);

@@ -95,7 +95,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
         strip_hop_by_hop(headers);
     }
     if has(TAKEN_OFF) {
-        // The expectation is met here: over HTTP/1 hyper answers 100 once the body is taken.
+        // The expectation is met here: its client is told to go on once the body is taken.
         headers.remove(EXPECT);
         headers.remove(PROXY_AUTHORIZATION);
         headers.remove(&PROXY);

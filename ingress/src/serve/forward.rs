@@ -418,10 +418,7 @@ fn switch(
     asked.agree(&mut response);
     let Asked { side, slot, record, .. } = asked;
     let down = match side {
-        Side::Connection(on_upgrade) => {
-            client.becomes_tunnel();
-            Down::Connection(on_upgrade)
-        }
+        Side::Connection(upgraded) => Down::Connection(upgraded),
         Side::Stream(body) => {
             let (pipe, outflow) = pipe::pipe(body);
             *response.body_mut() = ResponseBody::tunnel(outflow);

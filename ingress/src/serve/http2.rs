@@ -47,8 +47,9 @@ where
         stall_ms: config.timeouts.client_send_ms,
     };
     let io = Observed::new(stream, client.live().clone());
-    let service =
-        |request: Request<Received>| exchange::handle(client.clone(), request.map(Incoming::Http2));
+    let service = |request: Request<Received>| {
+        exchange::handle(client.clone(), request.map(Incoming::Http2), None)
+    };
     let mut connection = Connection::new(io, service, Around(client.clone()), settings);
     client.watch().rest_soon();
     let most = config.limits.requests_per_connection_max;

@@ -8,14 +8,27 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::body::BodyError;
+use super::{
+    body::BodyError,
+    http1::{Arriving, Upgraded},
+};
 use crate::codec::h2::Received;
 
 /// A request's body, as it comes.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Http1(hyper::body::Incoming),
+    Http1(Arriving),
     Http2(Received),
+}
+
+impl Incoming {
+    /// The connection, once its request was answered by 101.
+    pub(super) fn upgraded(&self) -> Upgraded {
+        match self {
+            Self::Http1(body) => body.upgraded(),
+            Self::Http2(_) => Upgraded::never(),
+        }
+    }
 }
 
 impl Body for Incoming {

@@ -32,7 +32,7 @@ impl<S, O> Observed<S, O> {
         Self { stream, observer }
     }
 
-    pub(crate) fn inner_mut(&mut self) -> &mut S {
+    pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 

@@ -8,7 +8,7 @@ use http::{
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
-use hyper::{body::Body, upgrade::OnUpgrade};
+use hyper::body::Body;
 
 use super::{
     body::{RequestBody, ResponseBody},
@@ -24,8 +24,8 @@ use super::{
 use crate::{admission::Websocket, counters::Refused, limiter::Slot};
 
 /// What lasts as long as a request is in service, or the tunnel it becomes.
+#[derive(Default)]
 pub(super) struct Passage {
-    pub(super) on_upgrade: OnUpgrade,
     pub(super) slot: Option<Slot>,
     /// Fields the endpoint is to see otherwise.
     pub(super) fields: Vec<(HeaderName, Option<HeaderValue>)>,
@@ -53,7 +53,6 @@ impl Outgoing {
         let policy = &plan.route.policy;
         // What is announced as too large is not begun with.
         if body.size_hint().lower() > policy.body_bytes_max {
-            leave_unread(client, &body);
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let extra = policy.extra.as_deref();
@@ -82,14 +81,14 @@ impl Outgoing {
         }
         let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
             client.worker.counters.refused(Refused::Path);
-            leave_unread(client, &body);
             return Err(Refused::Path.status());
         };
         let (most, patience) = (policy.body_bytes_max, &errand.patience);
+        let upgraded = plan.websocket.map(|_| body.upgraded());
         // What follows a CONNECT is the tunnel's (RFC 8441 5).
         let (body, tunnel) = match plan.websocket {
             Some(Websocket::Connect) => (RequestBody::Empty, Some(body)),
-            _ => (RequestBody::new(body, &head.headers, client, most, patience, plan.record), None),
+            _ => (RequestBody::new(body, &head.headers, most, patience, plan.record), None),
         };
         let is_read = |_: &usize| !body.is_end_stream() && !whole::is_conversation(&head.headers);
         let read = policy.buffering.request_bytes.filter(is_read);
@@ -100,11 +99,11 @@ impl Outgoing {
         };
         *request.uri_mut() = uri;
         *request.headers_mut() = head.headers;
-        let (on_upgrade, mut slot) = (passage.on_upgrade, passage.slot);
-        let asked = plan.websocket.map(|_| {
+        let mut slot = passage.slot;
+        let asked = upgraded.map(|upgraded| {
             let (slot, record) = (slot.take(), plan.record.clone());
             Box::new(match tunnel {
-                None => Asked::by_upgrade(on_upgrade, slot, record),
+                None => Asked::by_upgrade(upgraded, slot, record),
                 Some(body) => Asked::by_connect(body, slot, record, request.headers_mut()),
             })
         });
@@ -128,13 +127,6 @@ impl Outgoing {
             response.body_mut().count(slot);
         }
         response
-    }
-}
-
-/// The answer does not wait for the rest of the request.
-pub(super) fn leave_unread(client: &Client, body: &Incoming) {
-    if !body.is_end_stream() {
-        client.leave_unread();
     }
 }
 

@@ -21,18 +21,8 @@ impl<S> Prefixed<S> {
         Self { prefix, stream }
     }
 
-    /// All of what was read already was read again.
-    pub(super) fn is_used_up(&self) -> bool {
-        self.prefix.is_empty()
-    }
-
-    pub(super) fn inner_mut(&mut self) -> &mut S {
-        &mut self.stream
-    }
-
-    /// Without what was read already.
-    pub(super) fn into_inner(self) -> S {
-        self.stream
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
     }
 }
 

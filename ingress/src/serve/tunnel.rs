@@ -9,13 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
 use super::{
     client::Client,
     clock::{Clock, Watch},
+    http1::Upgraded,
     observed::{Observed, Observer},
     pipe::Pipe,
     wire::Wire,
@@ -25,7 +24,7 @@ use crate::{limiter::Slot, record::Record};
 /// The client's side.
 pub(super) enum Down {
     /// A connection, once its 101 is written.
-    Connection(OnUpgrade),
+    Connection(Upgraded),
     /// A stream of one.
     Stream(Pipe),
 }
@@ -76,10 +75,10 @@ pub(super) struct Tunnel {
 pub(super) async fn run(client: Rc<Client>, tunnel: Tunnel) {
     let Tunnel { down, up, early, slot: _slot, record } = tunnel;
     match down {
-        Down::Connection(on_upgrade) => {
-            // An error means that the client left before it saw the 101.
-            let Ok(upgraded) = on_upgrade.await else { return };
-            join_after(&client, TokioIo::new(upgraded), up, early, record).await;
+        Down::Connection(upgraded) => {
+            // There is none if the client left before it saw the 101.
+            let Some(down) = upgraded.connection().await else { return };
+            join_after(&client, down, up, early, record).await;
         }
         Down::Stream(pipe) => {
             // The connection is not idle while a tunnel is one of its streams.

@@ -3,7 +3,6 @@
 //! It has no task, and nothing is between it and the request: what it reads is passed on in the
 //! same round, as parts of one buffer.
 
-mod inbound;
 mod outbound;
 
 use std::{
@@ -17,13 +16,11 @@ use bytes::Bytes;
 use http::{Request, Response, header::CONNECTION};
 use hyper::body::{Frame, SizeHint};
 
-use self::{
-    inbound::Inbound,
-    outbound::{BrokenOff, Outbound},
-};
+use self::outbound::{BrokenOff, Outbound};
 use super::{
     body::{BodyError, Progress, RequestBody, Upload},
     clock::Watch,
+    inbound::Inbound,
     replay::Replay,
     wire::Wire,
     worker::Worker,
@@ -222,6 +219,7 @@ impl UpstreamConnection {
         let is_close = |name: &str| name.eq_ignore_ascii_case("close");
         self.keeps = !names(request.headers(), CONNECTION).any(is_close);
         self.outbound.begin(request);
+        self.answers.give_room(std::mem::take(request.headers_mut()));
     }
 
     /// The head of the answer that counts, while the request is still being sent if need be.

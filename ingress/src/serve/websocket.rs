@@ -8,9 +8,8 @@ use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
 };
-use hyper::upgrade::OnUpgrade;
 
-use super::incoming::Incoming;
+use super::{http1::Upgraded, incoming::Incoming};
 use crate::{limiter::Slot, record::Record};
 
 /// RFC 6455 1.3.
@@ -32,18 +31,14 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) enum Side {
     /// The connection, once it has its answer.
-    Connection(OnUpgrade),
+    Connection(Upgraded),
     /// A stream: what it sends, and after the answer's head what it is sent.
     Stream(Incoming),
 }
 
 impl Asked {
-    pub(super) fn by_upgrade(
-        on_upgrade: OnUpgrade,
-        slot: Option<Slot>,
-        record: Rc<Record>,
-    ) -> Self {
-        Self { side: Side::Connection(on_upgrade), slot, record, accept: None }
+    pub(super) fn by_upgrade(upgraded: Upgraded, slot: Option<Slot>, record: Rc<Record>) -> Self {
+        Self { side: Side::Connection(upgraded), slot, record, accept: None }
     }
 
     /// RFC 8441 5.1: the key is HTTP/1's; over HTTP/2 there is none.

@@ -1,34 +1,44 @@
-//! A connection to an endpoint, encrypted or not, that can be looked at before it is used again.
+//! A connection, encrypted or not; one to an endpoint can be looked at before it is used again.
 
 use std::{
-    io::{self, ErrorKind, IoSlice},
+    io::{self, ErrorKind, IoSlice, Write},
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client, server};
 
-use super::send;
+use super::{prefixed::Prefixed, send};
+use crate::codec::Output;
 
 /// The connection, as HTTP reads and writes it.
 #[derive(Debug)]
-pub(super) enum Wire {
+pub(super) enum Wire<T = client::TlsStream<TcpStream>> {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<T>),
 }
+
+/// A client's connection.
+pub(super) type ClientWire = Wire<server::TlsStream<Tcp>>;
+
+/// Past the runtime.
+struct Pushing<'a>(&'a TcpStream);
+
+/// The same below TLS: something may have been read of it.
+pub(super) type Tcp = Prefixed<TcpStream>;
 
 impl Wire {
     pub(super) fn plain(stream: TcpStream) -> Self {
         Self::Plain(stream)
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+    pub(super) fn tls(stream: client::TlsStream<TcpStream>) -> Self {
         Self::Tls(Box::new(stream))
     }
 
@@ -46,7 +56,40 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl ClientWire {
+    /// Gives the kernel what it has room for, whatever the runtime knows of that. Returns how much.
+    ///
+    /// # Errors
+    /// Nothing can be written, for now or any more.
+    pub(super) fn push(&mut self, output: &mut Output) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => output.write_by(|parts| Pushing(stream).write_vectored(parts)),
+            // What TLS has made of it, and holds.
+            Self::Tls(stream) => {
+                let (below, session) = stream.get_mut();
+                session.write_tls(&mut Pushing(below.get_ref()))
+            }
+        }
+    }
+
+    /// Ready when there is something to read, the end included; that needs no room to read into.
+    ///
+    /// # Errors
+    /// Nothing can be read any more.
+    pub(super) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // Looks: the runtime takes a connection for readable until it knows better.
+            Self::Plain(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map_ok(|_| ()),
+            // What comes may be TLS's own, and is dealt with here.
+            Self::Tls(stream) => {
+                ready!(Pin::new(&mut **stream).poll_fill_buf(cx))?;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,12 +97,12 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Wire {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +110,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -78,7 +121,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => send::poll(stream, cx, bufs),
-            Self::Tls(stream) => send::poll(stream, cx, bufs),
+            Self::Tls(stream) => send::poll(&mut **stream, cx, bufs),
         }
     }
 
@@ -92,15 +135,29 @@ impl AsyncWrite for Wire {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
+    }
+}
+
+impl io::Write for Pushing<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        SockRef::from(self.0).send(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(self.0).send_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ mod grpc;
 mod gzip;
 mod handover;
 mod http;
+mod http1;
 mod limits;
 mod matching;
 mod metrics;

@@ -23,11 +23,11 @@ use super::{
     frame::{self, MAX_31},
     guard::{Flood, Guard},
     hpack::{Decoder, Encoder},
-    output::Output,
     receive::Windows,
     settings,
     streams::{Closed, Streams},
 };
+use crate::codec::output::Output;
 
 /// The windows before anybody says otherwise (RFC 9113 6.9.2).
 const WINDOW_BYTES: u32 = 65_535;

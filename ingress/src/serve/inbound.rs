@@ -1,4 +1,4 @@
-//! What an endpoint sends: read when it is asked for, and not before.
+//! What the other side sends: read when it is asked for, and not before.
 
 use std::{
     future::Future,
@@ -8,13 +8,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::serve::wire::Wire;
-
-/// Most answers are no longer.
+/// Most messages are no longer.
 const ROOM_BYTES: usize = 8 << 10;
-/// Of an endpoint that sends more than there is room for, again and again.
+/// Of whoever sends more than there is room for, again and again.
 const ROOM_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes that were read and are nobody's yet. What is passed on are parts of the same room: it is
@@ -31,9 +29,9 @@ impl Inbound {
     }
 
     /// Reads what is there; nothing is the end.
-    pub(super) fn poll_read(
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
-        wire: &mut Wire,
+        wire: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let spare = self.bytes.capacity() - self.bytes.len();
@@ -66,7 +64,7 @@ mod tests {
 
     use tokio::net::TcpStream;
 
-    use super::*;
+    use super::{super::wire::Wire, *};
 
     #[tokio::test]
     async fn room_that_was_given_back_is_there_again_when_something_comes() {

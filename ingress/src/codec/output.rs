@@ -1,4 +1,4 @@
-//! What is to be written: frames in one piece, long data between them where it is.
+//! What is to be written: heads and frames in one piece, long data between them where it is.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
-/// Shorter data is copied between the frames: a part of a write costs more.
+/// Shorter data is copied between them: a part of a write costs more.
 const COPIED_BYTES_MAX: usize = 1 << 10;
 /// Parts of one write.
 const PARTS_MAX: usize = 32;
@@ -20,9 +20,9 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes on their way out, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Output {
-    /// Frames.
-    pub(super) text: Vec<u8>,
+pub(crate) struct Output {
+    /// Heads and frames.
+    pub(crate) text: Vec<u8>,
     /// So much of the text.
     written: usize,
     /// Data, and where in the text its place is.
@@ -34,17 +34,17 @@ pub(super) struct Output {
 
 impl Output {
     /// Bytes not written yet.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.text.len() - self.written + self.data_bytes
     }
 
     /// Everything is with the kernel.
-    pub(super) fn is_sent(&self) -> bool {
+    pub(crate) fn is_sent(&self) -> bool {
         self.len() == 0 && !self.unflushed
     }
 
     /// Data behind the text so far.
-    pub(super) fn push(&mut self, data: Bytes) {
+    pub(crate) fn push(&mut self, data: Bytes) {
         if data.len() <= COPIED_BYTES_MAX {
             self.text.extend_from_slice(&data);
         } else {
@@ -54,7 +54,7 @@ impl Output {
     }
 
     /// There will be nothing to write for a while.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.is_sent() {
             *self = Self::default();
         }
@@ -64,7 +64,7 @@ impl Output {
     ///
     /// # Errors
     /// Nothing can be written any more.
-    pub(super) fn poll<S: AsyncWrite + Unpin>(
+    pub(crate) fn poll<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
@@ -89,6 +89,21 @@ impl Output {
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes once, by `write`, and says how much.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub(crate) fn write_by(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let bytes = write(&self.parts())?;
+        self.unflushed = true;
+        self.advance(bytes);
+        self.forget();
+        Ok(bytes)
     }
 
     /// Gives back the room of what was written: who reads slowly may never have read all.
