@@ -215,7 +215,9 @@ mod tests {
         let (mut client, server) = duplex(1 << 20);
         client.write_all(bytes).await.unwrap();
         let (mut reading, mut writing) = split(client);
-        let connection = Builder::new().serve_connection(TokioIo::new(server), service);
+        // It is read to its end however early the client has said all.
+        let server = TokioIo::new(server);
+        let connection = Builder::new().half_close(true).serve_connection(server, service);
         let client = async {
             writing.shutdown().await.unwrap();
             reading.read_to_end(&mut Vec::new()).await.unwrap();

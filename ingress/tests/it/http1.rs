@@ -24,9 +24,12 @@ use crate::support::{
 const HOST: &str = "Host: a.example\r\n";
 /// More than the kernel keeps of an answer for a client that does not read.
 const LONG_BYTES: usize = 6 << 20;
-/// Of a client that reads slowly: a few MiB a second.
+/// Of a client that reads slowly: two MiB a second. The kernel tells of room when a third of its
+/// buffer is free, which takes him longer than he has for a write.
 const SIP_BYTES: usize = 16 << 10;
-const SIP_PAUSE: Duration = Duration::from_millis(4);
+const SIP_PAUSE: Duration = Duration::from_millis(8);
+const WRITE_MS: u64 = 300;
+const ROOM_BYTES: u32 = 128 << 10;
 
 fn web(upstream: &Upstream) -> Vec<Object> {
     let mut objects = backend("web", &[upstream.address]);
@@ -72,10 +75,10 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// With next to no room for what it does not read.
+/// With little room for what it does not read.
 async fn thirsty(world: &World, is_tls: bool) -> Box<dyn Stream> {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(1 << 10).unwrap();
+    socket.set_recv_buffer_size(ROOM_BYTES).unwrap();
     let address = if is_tls { world.https() } else { world.http() };
     let stream = socket.connect(address).await.unwrap();
     match is_tls {
@@ -89,7 +92,8 @@ async fn thirsty(world: &World, is_tls: bool) -> Box<dyn Stream> {
 #[tokio::test]
 async fn bug_who_reads_slowly_gets_every_byte_also_of_a_connections_last_answer() {
     let upstream = saying().await;
-    let timeouts = Timeouts { client_send_ms: 200, keep_alive_idle_ms: 200, ..Timeouts::default() };
+    let timeouts =
+        Timeouts { client_send_ms: WRITE_MS, keep_alive_idle_ms: WRITE_MS, ..Timeouts::default() };
     let config = IngressConfig { threads: Some(1), timeouts, ..config() };
     let world = World::with(config, web(&upstream)).await;
     let ask = |is_tls: bool, query: &'static str, connection: &'static str| {
