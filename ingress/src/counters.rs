@@ -210,6 +210,8 @@ pub struct Counters {
     /// Answers that were to be read ahead and found no room, so that their endpoints waited for
     /// clients.
     pub answers_unbuffered: u64,
+    /// Bytes of bodies that went from one connection to the other within the kernel.
+    pub spliced_bytes: u64,
     /// Copies of requests a mirror answered.
     pub copies: u64,
     /// Those that were not made or not answered, by reason.
@@ -271,6 +273,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) uncompressed: Counter,
     pub(crate) requests_unbuffered: Counter,
     pub(crate) answers_unbuffered: Counter,
+    pub(crate) spliced_bytes: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_dropped: Counter,
     pub(crate) trace_spans: Counter,
@@ -329,6 +332,7 @@ impl ThreadCounters {
             uncompressed: Counter::default(),
             requests_unbuffered: Counter::default(),
             answers_unbuffered: Counter::default(),
+            spliced_bytes: Counter::default(),
             log_lines: Counter::default(),
             log_dropped: Counter::default(),
             trace_spans: Counter::default(),
@@ -394,6 +398,7 @@ impl Counters {
             sum.uncompressed += thread.uncompressed.get();
             sum.requests_unbuffered += thread.requests_unbuffered.get();
             sum.answers_unbuffered += thread.answers_unbuffered.get();
+            sum.spliced_bytes += thread.spliced_bytes.get();
             sum.log_lines += thread.log_lines.get();
             sum.log_dropped += thread.log_dropped.get();
             sum.trace_spans += thread.trace_spans.get();

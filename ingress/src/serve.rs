@@ -35,6 +35,7 @@ mod prefixed;
 mod replay;
 mod scope;
 mod send;
+mod splice;
 mod tunnel;
 mod upstream;
 mod upstream2;

@@ -125,6 +125,11 @@ const METRICS: &[Metric] = &[
         "Answers that held up their endpoint although proxy-buffering is for them: the thread \
          holds as much as it may",
     ),
+    counter(
+        "fairlead_ingress_spliced_bytes_total",
+        &[],
+        "Bytes of bodies that went from one connection to the other within the kernel",
+    ),
     counter("fairlead_ingress_mirror_copies_total", &[], "Copies of requests a mirror answered"),
     counter(
         "fairlead_ingress_mirror_dropped_total",

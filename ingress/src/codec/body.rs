@@ -85,6 +85,16 @@ impl Decoder {
         }
     }
 
+    /// So many bytes of a known length were passed on by somebody else.
+    pub(crate) fn pass_over(&mut self, bytes: u64) {
+        if let State::Length(left) = self.state {
+            self.state = match left.saturating_sub(bytes) {
+                0 => State::Over,
+                left => State::Length(left),
+            };
+        }
+    }
+
     /// Takes the next piece off `input`.
     ///
     /// # Errors

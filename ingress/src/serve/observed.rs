@@ -32,6 +32,10 @@ impl<S, O> Observed<S, O> {
         Self { stream, observer }
     }
 
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }

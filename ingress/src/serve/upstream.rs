@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, header::CONNECTION};
 use hyper::body::{Frame, SizeHint};
+use tokio::net::TcpStream;
 
 use self::outbound::{BrokenOff, Outbound};
 use super::{
@@ -291,6 +292,18 @@ impl UpstreamConnection {
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
+    }
+
+    /// What is left of an answer of known length, and where it comes; `None` while anything is to be
+    /// done but to pass that on.
+    pub(super) fn bare(&self) -> Option<(u64, &TcpStream)> {
+        let is_rest = self.outbound.is_sent() && self.inbound.bytes.is_empty();
+        Some((self.decoder.left().filter(|_| is_rest)?, self.wire.bare()?))
+    }
+
+    /// So many bytes of it were passed on by somebody else.
+    pub(super) fn pass_over(&mut self, bytes: u64) {
+        self.decoder.pass_over(bytes);
     }
 
     /// After 101: the bare connection, and what the endpoint has already sent on it. `None` while

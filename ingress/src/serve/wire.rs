@@ -56,6 +56,16 @@ impl Wire {
     }
 }
 
+impl<T> Wire<T> {
+    /// What it is if bytes on it mean what they are.
+    pub(super) fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
 impl ClientWire {
     /// Gives the kernel what it has room for, whatever the runtime knows of that. Returns how much.
     ///

@@ -25,6 +25,7 @@ use super::{
     clock::Clock,
     listen::{Listener, Listening},
     pool::Pool,
+    splice::Pipes,
 };
 use crate::{
     access_log::{Lines, Queue},
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     /// For bodies that are held.
     pub(crate) buffers: Budget,
+    pub(crate) pipes: Pipes,
     pub(crate) lines: Lines,
     settings: RefCell<Settings>,
     pub(crate) clock: Clock,
@@ -161,6 +163,7 @@ impl Worker {
             routes: RefCell::new(Cache::new(shared.routes.clone())),
             pool: Pool::new(index),
             buffers: Budget::new(limits.buffered_bytes_max / shared.threads),
+            pipes: Pipes::default(),
             lines: Lines::new(log),
             settings: RefCell::new(Settings::new(&shared.config)),
             clock: Clock::new(config.timeouts.shortest_ms()),

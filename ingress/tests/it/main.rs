@@ -31,6 +31,7 @@ mod planner;
 mod proxy_protocol;
 mod rest;
 mod routing;
+mod splice;
 mod streams;
 mod support;
 mod tls;

@@ -63,6 +63,7 @@ fn own(text: &mut String, counters: &Counters) {
         ("answers_uncompressed", counters.uncompressed),
         ("requests_unbuffered", counters.requests_unbuffered),
         ("answers_unbuffered", counters.answers_unbuffered),
+        ("spliced_bytes", counters.spliced_bytes),
         ("mirror_copies", counters.copies),
         ("access_log_lines", counters.log_lines),
         ("access_log_dropped", counters.log_dropped),

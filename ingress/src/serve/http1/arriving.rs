@@ -9,12 +9,16 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::oneshot::Receiver;
+use tokio::{net::TcpStream, sync::oneshot::Receiver};
 
 use super::link::Link;
 use crate::{
     codec::h2::Broken,
-    serve::{prefixed::Prefixed, wire::ClientWire},
+    serve::{
+        prefixed::Prefixed,
+        splice::{Broke, Moved, Pump},
+        wire::ClientWire,
+    },
 };
 
 /// The body. Dropping it gives the rest up.
@@ -40,6 +44,28 @@ impl Arriving {
 
     pub(crate) fn upgraded(&self) -> Upgraded {
         Upgraded(self.link.as_ref().map(|link| link.upgraded()))
+    }
+
+    /// Bytes that are left, if nothing is to be done but to pass them on.
+    pub(crate) fn bare_left(&self) -> Option<u64> {
+        self.open()?.bare_left()
+    }
+
+    /// They go on by themselves: what moved, and the end of it.
+    pub(crate) fn splice(
+        &self,
+        pump: &mut Pump,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> (Moved, Poll<Result<(), Broke>>) {
+        match self.open() {
+            Some(link) => link.splice(pump, to, cx),
+            // All was taken, and the conversation has gone on.
+            None => {
+                let polled = pump.poll(None, to, cx);
+                (pump.moved(), polled)
+            }
+        }
     }
 
     fn open(&self) -> Option<&Rc<Link>> {

@@ -1,6 +1,8 @@
 //! What the conversation on a connection and the body of its request share: both read it, in turns.
 //! The body may be read by another task, and when its answer is over.
 
+mod splicing;
+
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -31,7 +33,7 @@ use crate::{
         inbound::Inbound,
         observed::Observed,
         prefixed::Prefixed,
-        wire::{ClientWire, Wire},
+        wire::ClientWire,
     },
 };
 
@@ -292,10 +294,7 @@ impl Link {
     /// The bare socket, for who needs no bytes of it: nothing of the output may be left. `None`: it
     /// is encrypted, or somebody else has it.
     pub(super) fn plain<T>(&self, act: impl FnOnce(&TcpStream) -> T) -> Option<T> {
-        match self.state.borrow_mut().io.as_mut()?.get_mut() {
-            Wire::Plain(stream) => Some(act(stream)),
-            Wire::Tls(_) => None,
-        }
+        self.state.borrow().io.as_ref()?.get_ref().bare().map(act)
     }
 
     /// A body that ends with its connection is not to be taken for whole: it ends by a reset. Through

@@ -20,7 +20,11 @@ use crate::{
         Output,
         h1::{Asks, Misfit, Reply, Sending},
     },
-    serve::{body::ResponseBody, client::Client},
+    serve::{
+        body::{BodyError, ResponseBody, Spliced},
+        client::Client,
+        splice::Waits,
+    },
 };
 
 /// Why an answer is not whole.
@@ -106,6 +110,9 @@ fn poll_pour(
 ) -> Poll<Result<(), Cut>> {
     loop {
         while link.has_room() {
+            if let Some(spliced) = poll_splice(link, sending, body, cx) {
+                return spliced;
+            }
             let said = match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let is_last = body.is_end_stream();
@@ -131,6 +138,39 @@ fn poll_pour(
         if ready!(link.poll_output(cx)).is_err() {
             return Poll::Ready(Err(Cut::Gone));
         }
+    }
+}
+
+/// A long body that nothing is to be done to goes on by itself behind what was said. `None`: it is to
+/// be polled.
+fn poll_splice(
+    link: &Link,
+    sending: &mut Sending,
+    body: &mut ResponseBody,
+    cx: &mut Context<'_>,
+) -> Option<Poll<Result<(), Cut>>> {
+    let Sending::Length(left) = *sending else { return None };
+    if !body.may_splice(left) {
+        return None;
+    }
+    link.plain(|_| ())?;
+    match link.poll_output(cx) {
+        Poll::Ready(Ok(())) => {}
+        Poll::Ready(Err(_)) => return Some(Poll::Ready(Err(Cut::Gone))),
+        Poll::Pending => return Some(Poll::Pending),
+    }
+    match link.plain(|stream| body.splice(stream, cx))? {
+        Spliced::Not => None,
+        Spliced::Waits(Waits::ForMore) if link.poll_leave(cx).is_ready() => {
+            Some(Poll::Ready(Err(Cut::Gone)))
+        }
+        Spliced::Waits(_) => Some(Poll::Pending),
+        Spliced::Over(Ok(())) => {
+            *sending = Sending::Over;
+            Some(Poll::Ready(Ok(())))
+        }
+        Spliced::Over(Err(BodyError::Client(_))) => Some(Poll::Ready(Err(Cut::Gone))),
+        Spliced::Over(Err(_)) => Some(Poll::Ready(Err(Cut::Short))),
     }
 }
 

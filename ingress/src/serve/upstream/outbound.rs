@@ -14,7 +14,10 @@ use tokio::io::AsyncWrite;
 
 use crate::{
     codec::{Coding, LAST_CHUNK, begin_chunk, end_chunks, write_head},
-    serve::{body::RequestBody, wire::Wire},
+    serve::{
+        body::{BodyError, RequestBody, Spliced},
+        wire::Wire,
+    },
 };
 
 /// Room of a longer head is not kept.
@@ -92,6 +95,19 @@ impl Outbound {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BrokenOff>> {
         while self.stage == Stage::Sending {
+            match self.splice(wire, cx) {
+                Spliced::Not => {}
+                Spliced::Waits(_) => return Poll::Pending,
+                Spliced::Over(Ok(())) => {
+                    self.end(Stage::Sent);
+                    break;
+                }
+                Spliced::Over(Err(BodyError::Endpoint(_))) => {
+                    self.end(Stage::Refused);
+                    break;
+                }
+                Spliced::Over(Err(_)) => return Poll::Ready(Err(BrokenOff)),
+            }
             // Before the first byte is written: head and body leave in one piece if both are there.
             let waits = match self.fill(cx) {
                 Poll::Ready(filled) => {
@@ -109,6 +125,17 @@ impl Outbound {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What is left of a long body goes on by itself, once what is before it is written.
+    fn splice(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Spliced {
+        let is_written = self.text.is_empty() && self.data.is_empty() && self.tail.is_empty();
+        match (&mut self.body, &self.coding, wire.bare()) {
+            (Some(body), Coding::Length(left), Some(to)) if is_written => {
+                body.splice(*left, to, cx)
+            }
+            _ => Spliced::Not,
+        }
     }
 
     /// Asks for another piece of the body once the last one is written.
