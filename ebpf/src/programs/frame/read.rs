@@ -15,6 +15,8 @@ const ETH_P_IPV6: u16 = 0x86dd;
 const PORTS_LEN: usize = 4;
 /// Length of the largest frame whose IPv4 header can say its length.
 pub(super) const IPV4_LEN_MAX: u32 = 14 + 0xffff;
+/// The same of IPv6, whose header does not count itself.
+const IPV6_LEN_MAX: u32 = IPV4_LEN_MAX + 40;
 
 impl Frame {
     /// Reads the frame that passes `hook`.
@@ -124,19 +126,24 @@ impl Frame {
 ///
 /// `ip` is in a map: of what is written there the verifier remembers nothing, so that each way
 /// through the headers does not make another of all that follows.
+///
+/// Merged segments may be too many for the field that says their length, which then is 0 (BIG TCP;
+/// a hop-by-hop option may say it, RFC 2675). How many does not matter here.
 #[inline(never)]
 fn read_ip(ctx: &TcContext, offset: usize, version: u32, ip: &mut Ip) -> Result<(), Skip> {
     if version == 4 {
         let mut header: [u8; packet::IPV4_HEADER_LEN] = load(ctx, offset)?;
-        // Merged segments may be too many for the field, which then is 0 (BIG TCP). How many does
-        // not matter here.
         if header[2..4] == [0, 0] && ctx.len() > IPV4_LEN_MAX {
             header[2..4].fill(0xff);
         }
         *ip = packet::ipv4(&header)?;
         return Ok(());
     }
-    *ip = packet::ipv6(&load(ctx, offset)?)?;
+    let mut header: [u8; packet::IPV6_HEADER_LEN] = load(ctx, offset)?;
+    if header[4..6] == [0, 0] && ctx.len() > IPV6_LEN_MAX {
+        header[4..6].fill(0xff);
+    }
+    *ip = packet::ipv6(&header)?;
     for _ in 0..packet::EXTENSIONS_MAX {
         if packet::is_transport(ip)? {
             return Ok(());
