@@ -40,9 +40,13 @@ impl Frame {
         if self.end > ctx.len() {
             return Err(Skip::Malformed);
         }
-        // What follows the packet in its frame is padding, which the kernel cuts off; ports are not read from it.
-        let is_short = self.transport() + packet::transport_len_min(self.ip.protocol) > self.end();
-        if is_short && self.ip.part != Part::Later {
+        // What follows the packet in its frame is padding, which the kernel cuts off: neither ports nor extension headers
+        // are read from it.
+        let least = match self.ip.part {
+            Part::Later => 0,
+            _ => packet::transport_len_min(self.ip.protocol),
+        };
+        if self.transport() + least > self.end() {
             return Err(Skip::Malformed);
         }
         self.tuple.source = self.ip.source;
