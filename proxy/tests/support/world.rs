@@ -163,6 +163,8 @@ impl Pod {
     pub(crate) fn connect(&self) {
         let device = self.device();
         run(&format!("ip link add {device} type veth peer name eth0 netns {}", self.name));
+        // A router asks for neighbours from its link-local address (RFC 4861 §4.3), which would be in doubt for a second.
+        fs::write(format!("/proc/sys/net/ipv6/conf/{device}/accept_dad"), "0").unwrap();
         for is_ipv4 in [true, false] {
             let (node, own) = (self.node_address(is_ipv4), self.own_address(is_ipv4));
             let options = if is_ipv4 { "24 dev" } else { "64 nodad dev" };
