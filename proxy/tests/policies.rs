@@ -6,7 +6,10 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -95,27 +98,36 @@ fn introduce(protocol: Protocol, ip: IpAddr, name: &'static str) -> SocketAddr {
     }
 }
 
+/// A socket whose port no other had: what a port's earlier datagrams opened would go on.
+fn datagrams(to: SocketAddr) -> std::io::Result<UdpSocket> {
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    let socket = UdpSocket::bind((unspecified(to.ip()), port))?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    // Connected: an answer of somebody else's would not be taken.
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+fn ask_by(socket: &UdpSocket) -> std::io::Result<String> {
+    let mut answer = vec![0; 64];
+    socket.send(b"?")?;
+    let len = socket.recv(&mut answer)?;
+    answer.truncate(len);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
 fn ask(protocol: Protocol, to: SocketAddr) -> std::io::Result<String> {
-    let mut answer = [0; 64];
-    let len = match protocol {
-        Protocol::Udp => {
-            let socket = UdpSocket::bind((unspecified(to.ip()), 0))?;
-            socket.set_read_timeout(Some(SILENCE))?;
-            // Connected: an answer of somebody else's would not be taken.
-            socket.connect(to)?;
-            socket.send(b"?")?;
-            socket.recv(&mut answer)?
-        }
+    match protocol {
+        Protocol::Udp => ask_by(&datagrams(to)?),
         _ => {
             let mut stream = TcpStream::connect_timeout(&to, SILENCE)?;
             stream.set_read_timeout(Some(SILENCE))?;
-            let mut whole = Vec::new();
-            stream.read_to_end(&mut whole)?;
-            answer[..whole.len()].copy_from_slice(&whole);
-            whole.len()
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
         }
-    };
-    Ok(String::from_utf8_lossy(&answer[..len]).into_owned())
+    }
 }
 
 /// One node, `node-a`, as far as pods know; who is `there` is taken to be on another.
@@ -225,6 +237,35 @@ fn outcomes_are_the_contracts_in_ipv4() {
 #[test]
 fn outcomes_are_the_contracts_in_ipv6() {
     world("outcomes_are_the_contracts_in_ipv6", |world| assert_all(world, ADDRESSES[1]));
+}
+
+/// One set serves both policies, the endpoints of this node at its head: a flow to another node's is in the set it was
+/// opened by, and no part of the head.
+#[test]
+fn flows_of_datagrams_to_other_nodes_end_as_the_external_policy_turns_local() {
+    let name = "flows_of_datagrams_to_other_nodes_end_as_the_external_policy_turns_local";
+    world(name, |world| {
+        let mut place = Place::new(world);
+        for of in ADDRESSES {
+            let to = SocketAddr::new(of.balancer.parse().unwrap(), 80);
+            let slices = place.slices(of.is_ipv4).map(put_slice);
+            place.apply(slices.into_iter().chain([put_service(service(of))]));
+            let sockets: Vec<_> =
+                (0..ASKED).map(|_| place.outside.inside(|| datagrams(to).unwrap())).collect();
+            let answers = || -> Vec<String> {
+                let answers = sockets.iter().map(|socket| ask_by(socket).unwrap());
+                answers.map(|answer| answer.split_once(' ').unwrap().0.to_owned()).collect()
+            };
+            let before = answers();
+            assert!(before.iter().any(|name| name == "there"), "{to}: {before:?}");
+            assert_eq!(answers(), before, "{to}: a flow keeps its endpoint");
+
+            let external_traffic_policy = TrafficPolicy::Local;
+            place.apply([put_service(Service { external_traffic_policy, ..service(of) })]);
+            assert_eq!(answers(), [(); ASKED as usize].map(|()| "here"), "{to}");
+            place.apply(["here", "there"].map(|slice| delete(Kind::EndpointSlice, slice)));
+        }
+    });
 }
 
 fn assert_all(world: &World, of: Addresses) {

@@ -135,7 +135,9 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
     let dialled::Found::Frontend(_, frontend) = found else { return false };
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
-    if set_id == connection.set_id {
+    // A policy Local may lead to the head of the set alone: this node's own.
+    let is_of_all = count == frontend.backends || connection.flags & BACKEND_LOCAL != 0;
+    if set_id == connection.set_id && is_of_all {
         return true;
     }
     let backend = Backend {
