@@ -1,10 +1,6 @@
 //! The contract's rows by real packets between namespaces: whom a client from outside and a pod meet by each address
 //! of a Service, and whose address endpoints see. What comes back is of whom was dialled, or it would not be taken.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "clippy knows test functions, but not what they share"
-)]
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they share")]
 
 use std::{
     collections::BTreeSet,

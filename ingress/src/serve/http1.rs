@@ -120,6 +120,8 @@ async fn converse(wire: ClientWire, client: &Rc<Client>) -> Ended {
     let link = Link::new(wire, client);
     let Some(end) = attend(&link, client, talk(&link, client)).await else {
         client.worker.counters.client_timeouts.add();
+        // Whoever still reads the body has a part in the link: the connection ends here all the same.
+        drop(link.take());
         return Ended::Closed;
     };
     if end == End::Broken {

@@ -43,11 +43,11 @@ pub(super) struct Moved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     /// Nothing came; all that did has gone out.
-    ForMore,
+    More,
     /// Nothing goes out.
-    ForRoom,
+    Room,
     /// It is somebody else's turn.
-    ForTurn,
+    Turn,
 }
 
 /// Why not all of them arrive.
@@ -75,7 +75,7 @@ impl Pump {
         }
         let pipe = pipes.lend()?;
         let (has_begun, moved) = Default::default();
-        Some(Self { pipe, left: bytes, has_begun, moved, waits: Waits::ForTurn })
+        Some(Self { pipe, left: bytes, has_begun, moved, waits: Waits::Turn })
     }
 
     /// Moves what can be moved; ready once all of it is where it is to be. Nobody to take it `from` is
@@ -92,16 +92,16 @@ impl Pump {
         let mut turn = 0;
         loop {
             if self.pipe.held() > 0 {
-                self.waits = Waits::ForRoom;
+                self.waits = Waits::Room;
                 turn += ready!(self.give(to, cx)).map_err(Broke::To)?;
             } else if self.left == 0 {
                 return Poll::Ready(Ok(()));
             } else if turn >= TURN_BYTES_MAX {
-                self.waits = Waits::ForTurn;
+                self.waits = Waits::Turn;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             } else {
-                self.waits = Waits::ForMore;
+                self.waits = Waits::More;
                 let Some(from) = from else { return Poll::Ready(Err(Broke::CutOff)) };
                 ready!(self.take(from, cx))?;
             }

@@ -46,7 +46,8 @@ async fn pages() -> Upstream {
         let (head, sent) = request.into_parts();
         let mut response = Response::new(());
         if head.method == Method::POST {
-            let sent = sent.collect().await.map(|sent| sent.to_bytes()).unwrap_or_default();
+            let sent =
+                sent.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             if sent != body(sent.len()) {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
             }

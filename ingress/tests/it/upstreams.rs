@@ -199,6 +199,25 @@ async fn cve_2025_4366_an_early_answer_to_an_unfinished_upload_is_passed_on_and_
 }
 
 #[tokio::test]
+async fn bug_an_early_answer_is_not_held_back_for_a_request_that_is_only_a_body_begun() {
+    let upstream = Upstream::raw(|mut stream, _| async move {
+        let _ = read_until(&mut stream, "hello").await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        let _ = read_until(&mut stream, "never").await;
+    })
+    .await;
+    let world = World::single(web(&[upstream.address])).await;
+    for begun in ["4", "4\r\n", "4\r\nab", ""] {
+        let mut stream = tokio::net::TcpStream::connect(world.http()).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}5\r\nhello\r\n{begun}").as_bytes()).await.unwrap();
+        let answer = crate::support::client::read_to_close(&mut stream).await;
+        let is_whole = answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok");
+        assert!(is_whole, "{begun:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_does_not_answer_in_time_is_504() {
     let upstream = Upstream::serve(|_| std::future::pending::<Response<Full<Bytes>>>()).await;
     let timeouts = Timeouts { upstream_read_ms: 100, ..Timeouts::default() };

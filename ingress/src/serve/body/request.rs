@@ -110,7 +110,7 @@ impl ClientBody {
         }
         let outcome = match polled {
             Poll::Pending => {
-                if waits == Waits::ForMore {
+                if waits == Waits::More {
                     self.progress.reach(Upload::Receiving);
                 }
                 return Spliced::Waits(waits);

@@ -70,7 +70,7 @@ impl UpstreamBody {
         let waits = pump.waits();
         let watch = self.client.watch();
         let is_late = watch.expired() && watch.awaits_write();
-        if polled.is_pending() && waits == Waits::ForRoom && is_late && pump.push(to) {
+        if polled.is_pending() && waits == Waits::Room && is_late && pump.push(to) {
             cx.waker().wake_by_ref();
         }
         let moved = pump.moved();
@@ -106,19 +106,19 @@ impl UpstreamBody {
             watch.arm(self.read_ms);
         }
         match waits {
-            Waits::ForMore => {
+            Waits::More => {
                 watch.register(cx.waker());
                 if watch.expired() {
                     self.client.worker.counters.upstream_timeouts.add();
                     return Err(BodyError::TimedOut);
                 }
             }
-            Waits::ForRoom => {
+            Waits::Room => {
                 // That is not the endpoint's fault.
                 watch.disarm();
                 self.client.live().blocked();
             }
-            Waits::ForTurn => {}
+            Waits::Turn => {}
         }
         Ok(())
     }

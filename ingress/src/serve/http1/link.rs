@@ -78,6 +78,8 @@ struct State {
     upgrade: Option<Sender<Bare>>,
     /// Who waits for the body's end.
     waker: Option<Waker>,
+    /// Who waits for more of it.
+    reader: Option<Waker>,
 }
 
 impl Link {
@@ -97,6 +99,7 @@ impl Link {
             output: Output::default(),
             upgrade: None,
             waker: None,
+            reader: None,
         };
         Rc::new(Self {
             client: client.clone(),
@@ -155,7 +158,10 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let polled = self.state.borrow_mut().poll_frame(&self.client, cx);
+        let mut state = self.state.borrow_mut();
+        let polled = state.poll_frame(&self.client, cx);
+        state.reader = polled.is_pending().then(|| cx.waker().clone());
+        drop(state);
         if polled.is_ready() {
             self.tell();
         }
@@ -209,12 +215,15 @@ impl Link {
     /// all of it is here already.
     pub(super) fn settles(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.decoder.is_over() || state.is_read_on() {
+        if state.decoder.is_over() {
             return true;
         }
-        // A client that was not told to go on may never send it.
+        // A client that was not told to go on may never send it, and once it is answered nobody tells it.
         if state.is_broken || state.waits {
             return false;
+        }
+        if state.is_read_on() {
+            return true;
         }
         matches!(state.poll_discard(cx), Poll::Ready(true))
     }
@@ -304,11 +313,19 @@ impl Link {
         _ = self.plain(|stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     }
 
-    /// The connection, and what was read of it and not taken; `None` if somebody else has it.
+    /// The connection, and what was read of it and not taken; `None` if somebody else has it. A body
+    /// that is not over never will be: whoever reads it hears that.
     pub(super) fn take(&self) -> Option<(ClientWire, Bytes)> {
         let mut state = self.state.borrow_mut();
         let wire = state.io.take()?.into_inner();
-        Some((wire, std::mem::replace(&mut state.inbound, Inbound::new()).bytes.freeze()))
+        let unused = std::mem::replace(&mut state.inbound, Inbound::new()).bytes.freeze();
+        state.is_broken |= !state.decoder.is_over();
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Some((wire, unused))
     }
 }
 

@@ -68,8 +68,10 @@ pub(super) async fn reply(
     }
     let is_last = closes || until_close || poured.is_err();
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-    // If the next request is here already its answer may go along.
-    if is_last || switches || link.is_drained() || !link.has_room() {
+    // If the next request is here already its answer may go along; what is left of this one's body is
+    // none.
+    let is_next_here = link.is_read() && !link.is_drained();
+    if is_last || switches || !is_next_here || !link.has_room() {
         flush(link, client).await?;
     }
     drop(busy);
@@ -161,7 +163,7 @@ fn poll_splice(
     }
     match link.plain(|stream| body.splice(stream, cx))? {
         Spliced::Not => None,
-        Spliced::Waits(Waits::ForMore) if link.poll_leave(cx).is_ready() => {
+        Spliced::Waits(Waits::More) if link.poll_leave(cx).is_ready() => {
             Some(Poll::Ready(Err(Cut::Gone)))
         }
         Spliced::Waits(_) => Some(Poll::Pending),

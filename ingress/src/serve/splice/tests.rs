@@ -126,11 +126,11 @@ async fn a_client_that_takes_nothing_is_waited_for_and_then_gets_all_of_it() {
     let bytes = 32 * TURN;
     let mut pump = between.pump(bytes);
     let said = says(endpoint, body(bytes));
-    between.run_until(&mut pump, Waits::ForRoom).await;
+    between.run_until(&mut pump, Waits::Room).await;
     let moved = pump.moved();
     assert!(moved.given > 0 && moved.taken > moved.given, "{moved:?}");
     // Nothing more is taken for a client that takes nothing.
-    between.run_until(&mut pump, Waits::ForRoom).await;
+    between.run_until(&mut pump, Waits::Room).await;
     assert_eq!(pump.moved(), Moved::default());
     let heard = hears(client, bytes);
     between.run(&mut pump).await.unwrap();
@@ -195,7 +195,7 @@ async fn an_endpoint_that_ends_early_is_cut_off_once_what_it_said_is_out() {
 async fn an_endpoint_that_breaks_off_is_not_taken_for_the_client() {
     let (between, endpoint, _client) = way().await;
     let mut pump = between.pump(LEAST);
-    between.run_until(&mut pump, Waits::ForMore).await;
+    between.run_until(&mut pump, Waits::More).await;
     resets(endpoint);
     let outcome = between.run(&mut pump).await;
     assert!(matches!(outcome, Err(Broke::From(_))), "{outcome:?}");
@@ -207,7 +207,7 @@ async fn a_client_that_goes_away_is_not_taken_for_the_endpoint_and_its_bytes_are
     let bytes = 32 * TURN;
     let mut pump = between.pump(bytes);
     let saying = says(endpoint, body(bytes));
-    between.run_until(&mut pump, Waits::ForRoom).await;
+    between.run_until(&mut pump, Waits::Room).await;
     resets(client);
     let outcome = between.run(&mut pump).await;
     assert!(matches!(outcome, Err(Broke::To(_))), "{outcome:?}");

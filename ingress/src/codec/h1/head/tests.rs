@@ -215,7 +215,7 @@ proptest! {
     ) {
         let bytes = parts.concat().into_bytes();
         let told = |read: &Result<Option<Head>, Unread>| match read {
-            Ok(Some(head)) => format!("{:?}", head),
+            Ok(Some(head)) => format!("{head:?}"),
             other => format!("{other:?}"),
         };
         let mut input = BytesMut::from(&bytes[..]);

@@ -35,6 +35,7 @@ impl Link {
         if matches!(polled, Poll::Ready(Err(Broke::From(_) | Broke::CutOff))) {
             state.is_broken = true;
         }
+        state.reader = polled.is_pending().then(|| cx.waker().clone());
         drop(state);
         self.tell();
         (moved, polled)
