@@ -30,8 +30,8 @@ pub(crate) struct ClassArgs {
     /// Serve Ingresses that name no class, too
     #[arg(long, env = "FAIRLEAD_WATCH_INGRESS_WITHOUT_CLASS")]
     watch_ingress_without_class: bool,
-    /// Serve Services of type ExternalName that lead to these names (api.example.com, *.example.com), looked
-    /// up here; those to other names are not served
+    /// Serve Services of type ExternalName that lead to these names (api.example.com, *.example.com), which
+    /// the agent looks up; those to other names are not served
     #[arg(
         long,
         value_name = "NAME,...",

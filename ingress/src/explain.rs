@@ -126,7 +126,7 @@ impl Explainer {
     /// # Errors
     /// The system gives no randomness.
     pub fn new(config: &IngressConfig, snapshot: &Snapshot) -> Result<Self, IngressError> {
-        let mut planner = Planner::new(config, Fallback::generate()?);
+        let mut planner = Planner::foretelling(config, Fallback::generate()?);
         planner.apply(snapshot);
         Ok(Self::of(Arc::new(Mutex::new(planner))))
     }

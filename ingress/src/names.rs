@@ -1,21 +1,29 @@
 //! The thread that looks up the names Services of type ExternalName lead to. It is there if any is
 //! allowed.
 
+mod lookups;
+mod turns;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use fairlead_state::{Name, store::Snapshots};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::routes::{Looked, Planner};
+use self::{
+    lookups::{Lookups, look_up},
+    turns::Turns,
+};
+use crate::routes::{Looked, Planner, outside};
 
 /// The resolver does not say how long an answer holds.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// For a name without any good answer, as its paths answer 503.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// One that nobody answers has its place for as long as the resolver waits.
 const LOOKUPS_MAX: usize = 16;
 
@@ -43,29 +51,22 @@ pub(crate) fn run(asker: Asker, cancel: &CancellationToken) -> io::Result<()> {
 
 impl Asker {
     async fn run(mut self) {
-        let mut looked_at: BTreeMap<Name, Instant> = BTreeMap::new();
-        let mut asked: BTreeSet<Name> = BTreeSet::new();
-        let mut lookups: JoinSet<(Name, Looked)> = JoinSet::new();
+        let mut turns = Turns::default();
+        let mut lookups = Lookups::default();
         loop {
             let wanted = self.planner().external_names();
             let now = Instant::now();
-            looked_at.retain(|name, at| wanted.contains(name) && *at + LOOK_AGAIN > now);
-            for name in wanted {
-                let is_known = looked_at.contains_key(&name) || asked.contains(&name);
-                if !is_known && lookups.len() < LOOKUPS_MAX {
-                    asked.insert(name.clone());
-                    lookups.spawn(look_up(name));
-                }
+            turns.want(&wanted, now);
+            for name in turns.take(LOOKUPS_MAX.saturating_sub(lookups.len()), now) {
+                lookups.begin(name.clone(), look_up(name));
             }
-            let next = looked_at.values().min().map(|at| *at + LOOK_AGAIN);
             tokio::select! {
-                Some(Ok((name, looked))) = lookups.join_next() => {
-                    asked.remove(&name);
-                    self.learn(&name, looked);
-                    looked_at.insert(name, Instant::now());
+                Some((name, looked)) = lookups.ended() => {
+                    let again = if self.learn(&name, looked) { LOOK_AGAIN } else { TRY_AGAIN };
+                    turns.put_back(&name, Instant::now() + again);
                 }
                 changed = self.planned.changed() => if changed.is_err() { return },
-                () = reached(next) => {}
+                () = reached(turns.next_after(now)) => {}
             }
         }
     }
@@ -74,9 +75,11 @@ impl Asker {
         self.planner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn learn(&self, name: &Name, looked: Looked) {
-        let Some(snapshot) = self.snapshots.borrow().clone() else { return };
-        self.planner().learn(&snapshot, name, looked);
+    /// Returns whether the name leads somewhere.
+    fn learn(&self, name: &Name, looked: Looked) -> bool {
+        let looked = looked.and_then(|found| outside(name, &found));
+        let Some(snapshot) = self.snapshots.borrow().clone() else { return false };
+        self.planner().learn(&snapshot, name, looked)
     }
 }
 
@@ -85,15 +88,4 @@ async fn reached(when: Option<Instant>) {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
-}
-
-async fn look_up(name: Name) -> (Name, Looked) {
-    // Without its last dot it would be looked for in the cluster first (resolv.conf's `search`), where
-    // `api.example.com` is a pod of Service `example` in whoever's namespace `com`.
-    let dot = if name.contains('.') { "." } else { "" };
-    let looked = match tokio::net::lookup_host((format!("{name}{dot}"), 0)).await {
-        Ok(found) => Ok(found.map(|address| address.ip()).collect()),
-        Err(error) => Err(Arc::from(error.to_string())),
-    };
-    (name, looked)
 }

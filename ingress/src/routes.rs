@@ -39,7 +39,7 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, TlsClaim},
-    external::Looked,
+    external::{Looked, outside},
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

@@ -219,8 +219,11 @@ impl Kernel {
             let is_wanted = |index: u32| wanted().any(|(wanted, _)| *wanted == index);
             errors.extend(self.detach_others(program.name, is_wanted).err());
         }
-        let own = self.object.device_programs.iter().map(|(program, _)| program.name);
-        errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), &own).err());
+        // Where one of this version's is missing, another version's may be all that serves the device.
+        if errors.is_empty() {
+            let own = self.object.device_programs.iter().map(|(program, _)| program.name);
+            errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), &own).err());
+        }
         errors
     }
 

@@ -19,6 +19,16 @@ spec: {clusterIP: 10.96.0.10, externalIPs: [192.0.2.9], ports: [{port: 80}]}
 ---
 apiVersion: v1
 kind: Service
+metadata: {name: allowed, namespace: shop}
+spec: {type: ExternalName, externalName: api.example, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: elsewhere, namespace: shop}
+spec: {type: ExternalName, externalName: other.example, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
 metadata: {name: broken, namespace: shop}
 spec: {clusterIP: 10.96.0.11, ports: [{port: 70000}]}
 ---
@@ -36,6 +46,20 @@ metadata:
 spec:
   ingressClassName: fairlead
   rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: good, port: {number: 80}}}}]}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: allowed, namespace: shop}
+spec:
+  ingressClassName: fairlead
+  rules: [{host: c.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: allowed, port: {number: 80}}}}]}}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: elsewhere, namespace: shop}
+spec:
+  ingressClassName: fairlead
+  rules: [{host: d.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: elsewhere, port: {number: 80}}}}]}}]
 ---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -82,7 +106,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
     write(folder.path(), "all.yaml", &objects());
     write(folder.path(), "Corefile", ".:53 {\n    dnssec\n}\n");
     let at = folder.path().display().to_string();
-    let output = run(&["check", "-f", &at, "-o", "json"]);
+    let output = run(&["check", "-f", &at, "-o", "json", "--external-names", "api.example"]);
     assert_eq!(output.status.code(), Some(1), "something is refused");
     let report = json(&output);
     let checked = report["checked"].as_array().expect("a list");
@@ -91,6 +115,9 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Service shop/outer", "refused", "--external-ips"),
         ("Service shop/broken", "refused", "70000"),
         ("Ingress shop/differs", "differs", "is not spoken to endpoints"),
+        // The agent looks it up; nothing is known against it here.
+        ("Ingress shop/allowed", "works", "[]"),
+        ("Ingress shop/elsewhere", "differs", "other.example is none of --external-names"),
         ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
         ("Corefile of ConfigMap coredns", "works", ""),
         ("Corefile ", "refused", "line 2: CoreDNS's plugin dnssec is not served here"),
@@ -164,7 +191,7 @@ fn the_status_tells_wrong_words_from_what_is_not_there() {
         ("trace ftp://good.shop", &all, 2, "only http:// and https:// URLs are traced"),
         ("trace tcp good.shop:80", &all, 1, ""),
         ("routes a.example", &all, 0, ""),
-        ("routes c.example", &all, 1, "`fairlead trace http://c.example/` says why"),
+        ("routes e.example", &all, 1, "`fairlead trace http://e.example/` says why"),
         ("services shop/none", &all, 1, "Service shop/none does not exist"),
         ("names good.shop --type a", &all, 0, ""),
         ("names good.shop --type FOO", &all, 1, "\"FOO\" is no type of records"),

@@ -26,7 +26,7 @@ const PORTS_NAMED_MAX: usize = 8;
 /// Where an upstream is, and what is spoken there.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// Sorted, each once.
+    /// Each once, in the order of their turns.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) protocol: Protocol,
 }
@@ -83,8 +83,10 @@ fn resolve_external(
         (None, Some(ServiceBackendPort::Number(number))) => (*number, Protocol::Http1),
         (None, _) => return Err(no_port(&service.ports)),
     };
-    let addresses = names.addresses(&name, number);
-    let addresses = addresses.map_err(|reason| Problem::NoAddress(name, reason))?;
+    let addresses = names.addresses(&name, number).map_err(|reason| match reason {
+        Some(reason) => Problem::NoAddress(name, reason),
+        None => Problem::NotLookedUp(name),
+    })?;
     Ok(Resolved { addresses, protocol })
 }
 

@@ -2,12 +2,17 @@
 //!
 //! Whoever may write a Service could lead requests anywhere this node reaches, and a name's owner may
 //! point it somewhere else at any time. So only names that whoever runs the agent allows are looked up,
-//! and of what is found nothing counts that is the node itself or only its links.
+//! and of what is found nothing counts that is loopback, link-local, multicast or broadcast, an address
+//! of the agent's own interfaces (with `hostNetwork` the node's) or known for a cloud's metadata. Other
+//! nodes, pods and Services are not told from what is outside.
+
+mod outside;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use fairlead_state::{
@@ -15,15 +20,15 @@ use fairlead_state::{
     model::{Service, ServiceType},
 };
 
+pub(crate) use self::outside::outside;
 use super::upstream::UpstreamKey;
 use crate::host::{HostPattern, wildcard_suffix};
 
-/// Its addresses are the node's own in any case: allowing it means that.
-const LOCALHOST: &str = "localhost";
-const NOT_YET: &str = "it is being looked up";
-const ONLY_INSIDE: &str = "it has only addresses of this node or its links, where nobody is led";
+/// What was found last is used as long as this, while nothing better is found. A name server that is
+/// away for a moment shall not be felt; one that took the name away shall be.
+const KEPT_MAX: Duration = Duration::from_secs(600);
 
-/// Addresses of a name, sorted, or why there are none.
+/// Addresses of a name, each once, in the order of their turns; or why there are none.
 pub(crate) type Looked = Result<Vec<IpAddr>, Arc<str>>;
 
 /// Names that are allowed, and those that Services lead to now.
@@ -40,6 +45,8 @@ struct Followed {
     users: BTreeSet<UpstreamKey>,
     /// `None` until it was looked up.
     looked: Option<Looked>,
+    /// What is looked up since then is worse than that.
+    kept_since: Option<Instant>,
 }
 
 impl ExternalNames {
@@ -91,23 +98,41 @@ impl ExternalNames {
     }
 
     /// Takes what was found; returns the upstreams it changes. What was found before is better than an
-    /// error.
-    pub(super) fn learn(&mut self, name: &Name, looked: Looked) -> Vec<UpstreamKey> {
+    /// error, for a time.
+    pub(super) fn learn(&mut self, name: &Name, looked: Looked, now: Instant) -> Vec<UpstreamKey> {
         let Some(followed) = self.names.get_mut(name) else { return Vec::new() };
-        let looked = looked.and_then(|addresses| outside(name, addresses));
-        let is_worse = looked.is_err() && matches!(followed.looked, Some(Ok(_)));
-        if is_worse || followed.looked.as_ref() == Some(&looked) {
+        if let (Err(reason), Some(Ok(_))) = (&looked, &followed.looked) {
+            if followed.kept_since.is_none() {
+                let minutes = KEPT_MAX.as_secs() / 60;
+                tracing::warn!(%name, "{reason}; where it led is used for {minutes} minutes more");
+            }
+            let since = *followed.kept_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < KEPT_MAX {
+                return Vec::new();
+            }
+        }
+        followed.kept_since = None;
+        if followed.looked.as_ref() == Some(&looked) {
             return Vec::new();
         }
         followed.looked = Some(looked);
         followed.users.iter().cloned().collect()
     }
 
-    /// Where an allowed name leads.
-    pub(super) fn addresses(&self, name: &Name, port: u16) -> Result<Vec<SocketAddr>, Arc<str>> {
+    /// Whether it was found to lead somewhere.
+    pub(super) fn leads_somewhere(&self, name: &Name) -> bool {
+        self.names.get(name).is_some_and(|followed| matches!(followed.looked, Some(Ok(_))))
+    }
+
+    /// Where an allowed name leads, or why nowhere; `None`: it was not looked up.
+    pub(super) fn addresses(
+        &self,
+        name: &Name,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Option<Arc<str>>> {
         match self.names.get(name).and_then(|followed| followed.looked.as_ref()) {
-            None => Err(NOT_YET.into()),
-            Some(Err(reason)) => Err(reason.clone()),
+            None => Err(None),
+            Some(Err(reason)) => Err(Some(reason.clone())),
             Some(Ok(ips)) => Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()),
         }
     }
@@ -119,27 +144,10 @@ pub(super) fn external_name(service: &Service) -> Option<&Name> {
     service.extras.external_name.as_ref().filter(|_| is_external)
 }
 
-fn outside(name: &str, mut addresses: Vec<IpAddr>) -> Looked {
-    addresses.retain(|ip| is_outside(ip.to_canonical(), name == LOCALHOST));
-    addresses.sort_unstable();
-    addresses.dedup();
-    if addresses.is_empty() { Err(ONLY_INSIDE.into()) } else { Ok(addresses) }
-}
-
-/// Clouds tell a machine its secrets at 169.254.169.254.
-fn is_outside(ip: IpAddr, is_localhost: bool) -> bool {
-    if ip.is_loopback() {
-        return is_localhost;
-    }
-    let is_link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !(is_link_local || ip.is_unspecified() || ip.is_multicast())
-}
-
 #[cfg(test)]
 mod tests {
+    use fairlead_state::Key;
+
     use super::*;
 
     #[test]
@@ -163,34 +171,60 @@ mod tests {
         assert!(!ExternalNames::default().allows("api.example"), "none is allowed by default");
     }
 
-    /// Whoever owns an allowed name may let it point anywhere (DNS rebinding).
+    fn followed(name: &Name) -> (ExternalNames, UpstreamKey) {
+        let key = UpstreamKey {
+            service: Key::new("shop", "web"),
+            port: None,
+            protocol: None,
+            tls: None,
+            udp: false,
+            by_address: false,
+        };
+        let mut names = ExternalNames::default();
+        names.names.entry(name.clone()).or_default().users.insert(key.clone());
+        names.of.insert(key.clone(), name.clone());
+        (names, key)
+    }
+
     #[test]
-    fn attack_a_name_that_points_at_the_node_leads_nowhere() {
-        for (name, found, kept) in [
-            (
-                "a.example",
-                &["192.0.2.2", "192.0.2.1", "192.0.2.2"][..],
-                &["192.0.2.1", "192.0.2.2"][..],
-            ),
-            ("a.example", &["2001:db8::1", "10.0.0.1"], &["10.0.0.1", "2001:db8::1"]),
-            ("a.example", &["127.0.0.1", "192.0.2.1"], &["192.0.2.1"]),
-            ("a.example", &["127.0.0.2"], &[]),
-            ("a.example", &["::1"], &[]),
-            ("a.example", &["::ffff:127.0.0.1"], &[]),
-            ("a.example", &["169.254.169.254"], &[]),
-            ("a.example", &["::ffff:169.254.169.254"], &[]),
-            ("a.example", &["fe80::1"], &[]),
-            ("a.example", &["0.0.0.0"], &[]),
-            ("a.example", &["::"], &[]),
-            ("a.example", &["224.0.0.1"], &[]),
-            ("a.example", &["255.255.255.255"], &[]),
-            ("localhost", &["127.0.0.1", "::1"], &["127.0.0.1", "::1"]),
-            ("localhost", &["169.254.169.254"], &[]),
+    fn what_was_found_outlives_errors_for_ten_minutes_and_no_longer() {
+        let name: Name = "api.example".into();
+        let found = |last| Looked::Ok(vec![IpAddr::from([192, 0, 2, last])]);
+        let failed = |reason: &str| Looked::Err(reason.into());
+        let (mut names, key) = followed(&name);
+        let start = Instant::now();
+        for (at, looked, changes, leads) in [
+            (0, failed("no answer"), true, failed("no answer")),
+            (1, failed("no answer"), false, failed("no answer")),
+            (2, failed("no such name"), true, failed("no such name")),
+            (3, found(1), true, found(1)),
+            (13, found(1), false, found(1)),
+            (23, failed("no answer"), false, found(1)),
+            (622, failed("no answer"), false, found(1)),
+            // An answer in between: time begins anew.
+            (623, found(1), false, found(1)),
+            (633, failed("no answer"), false, found(1)),
+            (1232, failed("no such name"), false, found(1)),
+            (1233, failed("no such name"), true, failed("no such name")),
+            (1234, failed("no such name"), false, failed("no such name")),
+            (1235, found(2), true, found(2)),
+            (1245, failed("no answer"), false, found(2)),
+            (1255, found(3), true, found(3)),
         ] {
-            let ips =
-                |texts: &[&str]| texts.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
-            let looked = outside(name, ips(found));
-            assert_eq!(looked.ok().unwrap_or_default(), ips(kept), "{name} {found:?}");
+            let changed = names.learn(&name, looked, start + Duration::from_secs(at));
+            assert_eq!(changed, if changes { vec![key.clone()] } else { vec![] }, "at {at} s");
+            let ips = names.addresses(&name, 80).map_err(|problem| problem.unwrap());
+            let ips: Looked = ips.map(|all| all.iter().map(SocketAddr::ip).collect());
+            assert_eq!(ips, leads, "at {at} s");
+            assert_eq!(names.leads_somewhere(&name), leads.is_ok(), "at {at} s");
         }
+    }
+
+    #[test]
+    fn a_name_nobody_follows_is_not_learnt() {
+        let mut names = ExternalNames::default();
+        let found = Ok(vec![IpAddr::from([192, 0, 2, 1])]);
+        assert!(names.learn(&"api.example".into(), found, Instant::now()).is_empty());
+        assert!(!names.leads_somewhere(&"api.example".into()));
     }
 }

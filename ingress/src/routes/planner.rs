@@ -7,6 +7,7 @@ mod upstreams;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use fairlead_state::{
@@ -23,7 +24,7 @@ use super::{
     finding::{Finding, Severity, tell},
     options::Options,
     streams::Streams,
-    upstream::UpstreamKey,
+    upstream::{Problem, UpstreamKey},
 };
 use crate::{
     config::IngressConfig,
@@ -51,6 +52,8 @@ pub struct Planner {
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     external: ExternalNames,
+    /// Somebody does.
+    looks_names_up: bool,
     /// Who is spoken to in TLS with what of a Secret.
     upstream_secrets: BTreeMap<Key, BTreeSet<UpstreamKey>>,
     /// Ingresses that read a Secret or ConfigMap: passwords, authorities, fields.
@@ -111,6 +114,7 @@ impl Planner {
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             external: ExternalNames::new(&config.external_names),
+            looks_names_up: true,
             upstream_secrets: BTreeMap::new(),
             readers: BTreeMap::new(),
             routes: Routes::default(),
@@ -118,6 +122,12 @@ impl Planner {
             streams: StreamPlan::default(),
             certificates: CertificatePlanner::new(config.default_certificate.clone(), fallback),
         }
+    }
+
+    /// A planner of what would be: names outside are not looked up for it, and it does not say of them
+    /// that they wait.
+    pub(crate) fn foretelling(config: &IngressConfig, fallback: Fallback) -> Self {
+        Self { looks_names_up: false, ..Self::new(config, fallback) }
     }
 
     /// The routes of the last snapshot.
@@ -141,15 +151,17 @@ impl Planner {
     }
 
     /// Allowed names outside the cluster that Services lead to.
-    pub(crate) fn external_names(&self) -> Vec<Name> {
+    pub(crate) fn external_names(&self) -> BTreeSet<Name> {
         self.external.wanted().cloned().collect()
     }
 
-    /// Takes what was found of one of them; it is in force when this returns.
-    pub(crate) fn learn(&mut self, snapshot: &Snapshot, name: &Name, looked: Looked) {
-        for key in self.external.learn(name, looked) {
+    /// Takes what was found of one of them; it is in force when this returns. Returns whether the name
+    /// leads somewhere.
+    pub(crate) fn learn(&mut self, snapshot: &Snapshot, name: &Name, looked: Looked) -> bool {
+        for key in self.external.learn(name, looked, Instant::now()) {
             self.refresh_upstream(snapshot, &key);
         }
+        self.external.leads_somewhere(name)
     }
 
     /// The certificates of the last snapshot.
@@ -409,6 +421,9 @@ impl Planner {
         all.extend(self.host_findings.values().flatten().cloned());
         for (key, tracked) in &self.upstreams {
             let Some(problem) = tracked.upstream.endpoints().problem.clone() else { continue };
+            if matches!(problem, Problem::NotLookedUp(_)) && !self.looks_names_up {
+                continue;
+            }
             let reason: Arc<str> = problem.describe(key).into();
             let users = tracked.users.iter();
             let waits =

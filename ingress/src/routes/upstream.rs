@@ -1,6 +1,7 @@
 //! One Service port that routes lead to, and its endpoints: swapped alone, read by all threads.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     sync::{
@@ -71,7 +72,7 @@ pub struct Upstream {
 /// Where requests for an upstream go.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    /// Sorted by address; empty answers 503.
+    /// In the order of their turns; empty answers 503.
     pub list: Box<[Arc<Endpoint>]>,
     /// Why there can be none, beyond there being none ready.
     pub problem: Option<Problem>,
@@ -105,6 +106,8 @@ pub enum Problem {
     ExternalName(Name),
     /// It leads to a name that has no address; the reason.
     NoAddress(Name, Arc<str>),
+    /// It leads to a name that was not looked up yet.
+    NotLookedUp(Name),
     /// TLS to its endpoints cannot be prepared as wished; the reason. Without it nothing is sent.
     Tls(Arc<str>),
 }
@@ -189,7 +192,8 @@ impl Upstream {
         pick.of(&self.endpoints.load().list, tried)
     }
 
-    /// Puts new addresses, sorted, in force. Returns whether anything changed.
+    /// Puts new addresses, each once, in force; those asked in rounds are asked in this order. Returns
+    /// whether anything changed.
     pub fn set(&self, addresses: &[SocketAddr], speech: &Speech, problem: Option<Problem>) -> bool {
         let old = self.endpoints.load();
         let spoken = |endpoint: &Endpoint| endpoint.speech.is(speech);
@@ -198,15 +202,17 @@ impl Upstream {
         if same && old.problem == problem {
             return false;
         }
+        let known = old.list.iter().map(|endpoint| (endpoint.address, endpoint));
+        let known: BTreeMap<SocketAddr, &Arc<Endpoint>> = known.collect();
         let list = addresses.iter().map(|address| {
-            let kept = old.list.binary_search_by_key(address, |endpoint| endpoint.address);
-            let kept = kept.ok().and_then(|i| old.list.get(i)).filter(|kept| spoken(kept));
+            let kept = known.get(address).copied().filter(|kept| spoken(kept));
             kept.cloned().unwrap_or_else(|| Arc::new(Endpoint::new(*address, speech.clone())))
         });
         let new = Endpoints { list: list.collect(), problem };
         self.endpoints.store(Arc::new(new));
+        let wanted: BTreeSet<&SocketAddr> = addresses.iter().collect();
         for endpoint in &old.list {
-            let gone = addresses.binary_search(&endpoint.address).is_err() || !spoken(endpoint);
+            let gone = !wanted.contains(&endpoint.address) || !spoken(endpoint);
             endpoint.gone.store(gone, Ordering::Relaxed);
         }
         true
@@ -320,6 +326,9 @@ impl Problem {
             Problem::NoAddress(name, reason) => {
                 format!("Service {} leads to {name}: {reason}", key.service)
             }
+            Problem::NotLookedUp(name) => {
+                format!("Service {} leads to {name}: it is being looked up", key.service)
+            }
         }
     }
 }
@@ -340,5 +349,46 @@ impl fmt::Display for PortName<'_> {
 impl fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.service, PortName(":", &self.port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of names outside, families come by turns.
+    #[test]
+    fn endpoints_stay_the_same_whatever_their_order() {
+        let key = UpstreamKey {
+            service: Key::new("shop", "web"),
+            port: None,
+            protocol: None,
+            tls: None,
+            udp: false,
+            by_address: false,
+        };
+        let upstream = Upstream::new(key);
+        let first = ["192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.2:80"];
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        assert!(upstream.set(&addresses(&first), &Speech::default(), None));
+        let known = upstream.endpoints().list.clone();
+        for (next, is_another) in [
+            (&first[..], false),
+            (&["192.0.2.2:80", "192.0.2.1:80", "[2001:db8::1]:80"], true),
+            (&["192.0.2.2:80", "[2001:db8::1]:80"], true),
+            (&["[2001:db8::1]:80", "192.0.2.3:80", "192.0.2.2:80"], true),
+        ] {
+            let next = addresses(next);
+            assert_eq!(upstream.set(&next, &Speech::default(), None), is_another, "{next:?}");
+            assert_eq!(upstream.addresses(), next);
+            for old in &known {
+                let kept = next.contains(&old.address());
+                assert_eq!(old.is_gone(), !kept, "{} in {next:?}", old.address());
+                let list = &upstream.endpoints().list;
+                assert_eq!(list.iter().any(|endpoint| Arc::ptr_eq(endpoint, old)), kept);
+            }
+        }
     }
 }
