@@ -185,15 +185,8 @@ impl Place {
         } else {
             Speech::default()
         };
-        let key = UpstreamKey {
-            service: name,
-            port: None,
-            protocol: None,
-            tls: None,
-            udp: false,
-            by_address: false,
-        };
-        let (upstream, looked_up_ms) = (Upstream::new(key), AtomicU64::new(0));
+        let upstream = Upstream::new(UpstreamKey::of(name));
+        let looked_up_ms = AtomicU64::new(0);
         Some(Self { upstream, host: host.into(), port, speech, looked_up_ms })
     }
 

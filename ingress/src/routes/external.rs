@@ -172,14 +172,7 @@ mod tests {
     }
 
     fn followed(name: &Name) -> (ExternalNames, UpstreamKey) {
-        let key = UpstreamKey {
-            service: Key::new("shop", "web"),
-            port: None,
-            protocol: None,
-            tls: None,
-            udp: false,
-            by_address: false,
-        };
+        let key = UpstreamKey::of(Key::new("shop", "web"));
         let mut names = ExternalNames::default();
         names.names.entry(name.clone()).or_default().users.insert(key.clone());
         names.of.insert(key.clone(), name.clone());

@@ -346,6 +346,13 @@ impl fmt::Display for PortName<'_> {
     }
 }
 
+impl UpstreamKey {
+    /// A Service's only port, by HTTP.
+    pub(crate) fn of(service: Key) -> Self {
+        Self { service, port: None, protocol: None, tls: None, udp: false, by_address: false }
+    }
+}
+
 impl fmt::Display for UpstreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.service, PortName(":", &self.port))
@@ -359,15 +366,7 @@ mod tests {
     /// Of names outside, families come by turns.
     #[test]
     fn endpoints_stay_the_same_whatever_their_order() {
-        let key = UpstreamKey {
-            service: Key::new("shop", "web"),
-            port: None,
-            protocol: None,
-            tls: None,
-            udp: false,
-            by_address: false,
-        };
-        let upstream = Upstream::new(key);
+        let upstream = Upstream::new(UpstreamKey::of(Key::new("shop", "web")));
         let first = ["192.0.2.1:80", "[2001:db8::1]:80", "192.0.2.2:80"];
         let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
