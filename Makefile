@@ -14,7 +14,7 @@ endif
 export ARCH
 BIN := target/release/fairlead
 
-.PHONY: help build image docs reference pictures reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-arm64 test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
+.PHONY: help build image docs reference pictures order reproducible sbom manifests demo test test-differential test-reliability test-upgrade test-arm64 test-peers test-cluster e2e fuzz lint advisories bench bench-services bench-dns bench-ingress bench-page clean toolchain
 
 help: ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{gsub(" ", "|", $$1); printf "make %-17s %s\n", $$1, $$2}'
@@ -41,6 +41,11 @@ reference: build ## docs/reference from the flags, the metrics and the chart's v
 pictures: build ## the page's pictures in docs, as a real browser shows it (as root)
 	@tools/toolchain.sh test
 	FAIRLEAD_PICTURES=$(CURDIR)/docs/pictures cargo test $(CARGO_FLAGS) --test it -- page::a_browser
+
+order: toolchain ## tools/order.list, the order of functions in the binary, by what runs (x86_64, as root)
+	@tools/toolchain.sh bench
+	@tools/toolchain.sh run
+	@tools/order.sh
 
 reproducible: toolchain ## the same commit gives the same bytes: builds it twice and compares
 	@tools/reproducible.sh

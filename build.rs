@@ -11,6 +11,12 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let given = env::var("FAIRLEAD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    if is_release {
+        // What the linker of releases reads (tools/release.sh): cargo does not know.
+        for read in ["tools/ordered-cc", "tools/order.sed", "tools/order.list"] {
+            println!("cargo::rerun-if-changed={read}");
+        }
+    }
     let commit = match given {
         Some(commit) => commit,
         None if is_release => of_repository().unwrap_or_else(|| "unknown commit".to_owned()),

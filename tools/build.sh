@@ -15,3 +15,5 @@ if [ ! target/release/fairlead -ef "$RELEASE_BIN" ]; then
   ln -f "$RELEASE_BIN" target/release/fairlead.new
   mv -fT target/release/fairlead.new target/release/fairlead
 fi
+# It works with an old list, too.
+[ -z "$RELEASE_ORDERED" ] || tools/order.sh check target/release/fairlead || true

@@ -22,6 +22,7 @@ for round in 1 2; do
   mkdir "$room/build"
   git archive "$commit" | tar -x -C "$room/build"
   (cd "$room/build" && FAIRLEAD_COMMIT=${commit:0:12} tools/build.sh)
+  (cd "$room/build" && . tools/release.sh && { [ -z "$RELEASE_ORDERED" ] || tools/order.sh check target/release/fairlead; })
   objcopy --strip-debug "$room/build/target/release/fairlead" "$room/fairlead"
   sums+=("$(sha256sum <"$room/fairlead" | cut -d ' ' -f 1)")
   mv "$room/fairlead" "$room/fairlead.$round"

@@ -17,7 +17,12 @@ mod support {
     pub(crate) mod apiserver;
 }
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+};
 
 use common::{
     agent,
@@ -83,9 +88,10 @@ async fn main() {
         Some("memory") => {
             print!("{}", report::table(&footprints(services.unwrap_or(SERVICES))));
         }
+        Some("work") => work(services.unwrap_or(SCALES[0])),
         Some(part) => {
             let figure = FIGURES.iter().find(|figure| figure.ends_with(&format!("_{part}")));
-            let figure = figure.unwrap_or_else(|| panic!("parts are memory and {FIGURES:?}"));
+            let figure = figure.unwrap_or_else(|| panic!("parts are memory, work and {FIGURES:?}"));
             print!("{}", report::table(&answers(&[*figure], services.unwrap_or(SERVICES))));
         }
     });
@@ -195,6 +201,29 @@ fn answers(figures: &[&str], services: u64) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// What an agent does all day, measured by nobody: `tools/order.sh` watches what of it runs.
+fn work(services: u64) {
+    let site = Site::with(services);
+    let subject = site.fairlead();
+    memory::settle();
+    memory::relist(&site.server, &subject, services);
+    for load in loads(site.dir.path(), services) {
+        let (us, _) = measure(&load, &subject);
+        println!("{} {us:.2} us", load.figure);
+    }
+    drop(subject);
+    site.server.put_all(objects::ingress());
+    let at = (&site.server, site.upstream.address);
+    let (subject, metrics) = Subject::with_ingress(site.dir.path(), at, &site.last);
+    memory::settle();
+    memory::relist(&site.server, &subject, services);
+    let mut scrape = TcpStream::connect(metrics).expect("metrics are told");
+    scrape.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut told = String::new();
+    scrape.read_to_string(&mut told).unwrap();
+    assert!(told.contains("fairlead_"), "{told}");
 }
 
 fn loads(dir: &Path, services: u64) -> Vec<Load> {

@@ -47,13 +47,19 @@ pub struct Relist {
 /// Measures a server that has just answered for the first time, then has the API server forget what
 /// it knows, several times.
 pub fn footprint(server: &ApiServer, subject: &Subject, services: u64) -> Footprint {
-    thread::park_timeout(SETTLING);
+    settle();
     let rss_mib = process::status_kib(subject.process.pid(), "VmRSS") / 1024.0;
     let relists = (0..RELISTS).map(|_| relist(server, subject, services)).collect();
     Footprint { rss_mib, relists }
 }
 
-fn relist(server: &ApiServer, subject: &Subject, services: u64) -> Relist {
+/// Waits until what only a start needed is given back.
+pub fn settle() {
+    thread::park_timeout(SETTLING);
+}
+
+/// Has everything listed again while questions are asked.
+pub fn relist(server: &ApiServer, subject: &Subject, services: u64) -> Relist {
     let pid = subject.process.pid();
     let before_mib = process::status_kib(pid, "VmRSS") / 1024.0;
     // The peak begins anew (proc(5)).
@@ -68,7 +74,7 @@ fn relist(server: &ApiServer, subject: &Subject, services: u64) -> Relist {
     server.put(objects::service("late", services, "10.111.0.1"));
     let late = "late.ns0.svc.cluster.local";
     agent::wait("the relist", || is_answered(subject.address, late));
-    thread::park_timeout(SETTLING);
+    settle();
     ended.store(true, Relaxed);
     let (pause, overslept) = asking.join().expect("every answer is right");
     let peak_mib = process::status_kib(pid, "VmHWM") / 1024.0 - before_mib;

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 pub const NAMESPACES: u64 = 100;
@@ -27,6 +28,37 @@ pub fn cluster(services: u64) -> impl Iterator<Item = Value> {
         [service(&format!("svc{i}"), i, &address), slice(i)]
     });
     namespaces.chain(services)
+}
+
+/// A host that leads to the first Service, with a certificate.
+pub fn ingress() -> Vec<Value> {
+    let host = "web.example.com";
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate");
+    let [certificate, key] =
+        [made.cert.pem(), made.signing_key.serialize_pem()].map(|pem| STANDARD.encode(pem));
+    let metadata = |name: &str| json!({"name": name, "namespace": "ns0", "uid": name, "labels": {"app": name}});
+    vec![
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+            "metadata": {"name": "fairlead", "uid": "class"},
+            "spec": {"controller": "fairlead.io/ingress"},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": metadata("tls"), "data": {"tls.crt": certificate, "tls.key": key},
+        }),
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata("web"),
+            "spec": {
+                "ingressClassName": "fairlead",
+                "tls": [{"hosts": [host], "secretName": "tls"}],
+                "rules": [{"host": host, "http": {"paths": [{
+                    "path": "/", "pathType": "Prefix",
+                    "backend": {"service": {"name": "svc0", "port": {"name": "http"}}},
+                }]}}],
+            },
+        }),
+    ]
 }
 
 /// As an API server stores one.

@@ -50,13 +50,33 @@ impl Subject {
 
     /// The agent, by the Corefile of the same words.
     pub fn fairlead(dir: &Path, server: &ApiServer, upstream: SocketAddr, asked: &str) -> Self {
+        Self::agent(dir, (server, upstream), asked, &["--no-ingress", "--metrics-listen", ""])
+    }
+
+    /// The same with Ingress beside it, and where it tells its metrics.
+    pub fn with_ingress(
+        dir: &Path,
+        at: (&ApiServer, SocketAddr),
+        asked: &str,
+    ) -> (Self, SocketAddr) {
+        let [plain, tls, metrics] = std::array::from_fn(|_| agent::free_address());
+        let [http, https, told] = [plain, tls, metrics].map(|address| address.to_string());
+        let more = ["--http-listen", &http, "--https-listen", &https, "--metrics-listen", &told];
+        (Self::agent(dir, at, asked, &more), metrics)
+    }
+
+    fn agent(
+        dir: &Path,
+        (server, upstream): (&ApiServer, SocketAddr),
+        asked: &str,
+        more: &[&str],
+    ) -> Self {
         let address = agent::free_address();
         let file = write(dir, "fairlead.Corefile", &corefile(53, upstream, "", KUBEADM));
         let mut command = agent::on_core(0, env!("CARGO_BIN_EXE_fairlead"));
-        command.args(["agent", "--healthz-listen", "", "--metrics-listen", ""]);
-        command.args(["--no-proxy", "--no-ingress", "--node-name", "bench", "--kubeconfig"]);
-        command.arg(server.kubeconfig()).arg("--corefile").arg(file);
-        command.args(["--dns-listen", &address.to_string()]);
+        command.args(["agent", "--healthz-listen", "", "--no-proxy", "--node-name", "bench"]);
+        command.arg("--kubeconfig").arg(server.kubeconfig()).arg("--corefile").arg(file);
+        command.args(["--dns-listen", &address.to_string()]).args(more);
         Self::start("fairlead", (address, asked), &mut command, &dir.join("fairlead.log"))
     }
 

@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output},
 };
 
+use tempfile::TempDir;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -103,4 +105,64 @@ fn servers_among_the_packages_that_are_installed_are_not_started() {
     let answer = fs::read_to_string(asked).expect("packages were installed");
     assert_eq!(answer.trim().parse().ok(), expected);
     assert_eq!(Path::new(POLICY).exists(), own.is_some(), "{POLICY} is as it was");
+}
+
+/// A folder with the release's linker and a list of its own.
+fn linker(list: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a directory");
+    for name in ["ordered-cc", "order.sed"] {
+        fs::copy(Path::new(ROOT).join("tools").join(name), folder.path().join(name))
+            .expect("there");
+    }
+    fs::write(folder.path().join("order.list"), list).expect("writable");
+    // In the compiler's place: it says what it was told, and the order.
+    script(
+        folder.path(),
+        "cc",
+        "for word; do echo \"$word\"; case $word in *-file=*) cat \"${word#*=}\" ;; esac; done",
+    );
+    folder
+}
+
+/// What the linker's compiler is told; `symbols` are functions of an object.
+fn linked(folder: &Path, symbols: &[&str], words: &[&str]) -> Vec<String> {
+    let code: String =
+        symbols.iter().map(|name| format!(".globl \"{name}\"\n\"{name}\": ret\n")).collect();
+    fs::write(folder.join("code.s"), code).expect("writable");
+    let object = folder.join("code.o");
+    let made = Command::new("as").arg("-o").arg(&object).arg(folder.join("code.s")).status();
+    assert!(made.expect("as").success());
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(folder.join("ordered-cc"));
+    command.env("PATH", path).arg(object).args(words);
+    let output = command.output().expect("bash");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn functions_of_a_release_are_laid_out_by_the_list_whatever_the_compiler_calls_their_crates_now() {
+    let list = "# start: 2\n_RNvC3foo5later\nstarted\n# steady: 3\n_RINvNtC3foo3bar3bazNtB_3QuxE\nlocal\ngone\n";
+    let folder = linker(list);
+    let symbols = [
+        "_RINvNtCs9zAbC_3foo3bar3bazNtB4_3QuxE",
+        "unlisted",
+        "local.llvm.123456789",
+        "started",
+        "_RNvCsAbC0123456_3foo5later",
+    ];
+    let told = linked(folder.path(), &symbols, &["-fuse-ld=lld", "-static-pie"]);
+    let at = told.iter().position(|word| word.contains("--symbol-ordering-file")).expect("told");
+    let expected = [symbols[4], symbols[3], symbols[0], symbols[2]];
+    assert_eq!(told[at + 1..at + 5], expected, "{told:?}");
+    assert_eq!(told[at + 5..], ["-Wl,--no-warn-symbol-ordering"], "absent names are no error");
+}
+
+#[test]
+fn what_is_no_release_and_what_another_linker_links_is_linked_as_ever() {
+    let folder = linker("started\n");
+    for words in [&["-fuse-ld=lld", "-pie"][..], &["-static-pie"], &["-fuse-ld=bfd", "-static-pie"]]
+    {
+        assert_eq!(linked(folder.path(), &["started"], words), words);
+    }
 }
