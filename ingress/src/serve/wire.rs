@@ -7,9 +7,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use futures::FutureExt;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::TcpStream,
 };
 use tokio_rustls::{client, server};
@@ -80,6 +81,20 @@ impl ClientWire {
                 session.write_tls(&mut Pushing(below.get_ref()))
             }
         }
+    }
+
+    /// Whether the client has closed its side of the connection, by what the kernel told the runtime:
+    /// no system call. Ready without that when there is something to read before: nobody is woken then.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0.get_ref(),
+        };
+        if ready!(stream.poll_read_ready(cx)).is_err() {
+            return Poll::Ready(true);
+        }
+        let known = stream.ready(Interest::READABLE).now_or_never();
+        Poll::Ready(known.is_some_and(|known| known.is_ok_and(Ready::is_read_closed)))
     }
 
     /// Ready when there is something to read, the end included; that needs no room to read into.

@@ -22,6 +22,7 @@ mod gzip;
 mod handover;
 mod http;
 mod http1;
+mod leaving;
 mod limits;
 mod matching;
 mod metrics;

@@ -19,7 +19,10 @@ use crate::{
 };
 
 /// Once `reached`: the counters tell nobody that they changed.
-async fn served(world: &World, reached: impl Fn(&[RouteCounters]) -> bool) -> Vec<RouteCounters> {
+pub(crate) async fn served(
+    world: &World,
+    reached: impl Fn(&[RouteCounters]) -> bool,
+) -> Vec<RouteCounters> {
     let meter = world.running.route_meter();
     let looking = async {
         loop {

@@ -1,6 +1,7 @@
 //! What the conversation on a connection and the body of its request share: both read it, in turns.
 //! The body may be read by another task, and when its answer is over.
 
+mod leaving;
 mod splicing;
 
 use std::{
@@ -207,7 +208,7 @@ impl Link {
         if state.late_ms.replace(patience_ms).is_none() {
             self.client.watch().arm(patience_ms);
         }
-        state.waker = Some(cx.waker().clone());
+        state.waits_for_reader(cx);
         Poll::Pending
     }
 
@@ -226,18 +227,6 @@ impl Link {
             return true;
         }
         matches!(state.poll_discard(cx), Poll::Ready(true))
-    }
-
-    /// The client leaves: it reads no answer any more, as far as can be told.
-    pub(super) fn poll_leave(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        if !state.decoder.is_over() || !state.inbound.bytes.is_empty() {
-            return Poll::Pending;
-        }
-        match state.poll_read(cx) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
     }
 
     /// What is said now is the answer.
@@ -341,6 +330,13 @@ impl State {
         match &mut self.io {
             Some(io) if !self.output.is_sent() => self.output.poll(io, cx),
             _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whoever reads the body tells who waits for that.
+    fn waits_for_reader(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
         }
     }
 

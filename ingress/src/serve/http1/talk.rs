@@ -85,6 +85,7 @@ pub(super) async fn talk(link: &Rc<Link>, client: &Rc<Client>) -> End {
 
 /// Waits for the next head. What cannot be read as one is answered.
 async fn next(link: &Rc<Link>, client: &Rc<Client>) -> Result<Head, End> {
+    client.watch().wake_when_expired();
     loop {
         match link.next_head() {
             Ok(Some(head)) => return Ok(head),

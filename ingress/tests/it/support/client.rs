@@ -17,6 +17,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::PATIENCE;
 
+/// A connection, encrypted or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 /// A response, read whole.
 #[derive(Debug)]
 pub(crate) struct Answer {
