@@ -1,6 +1,6 @@
-//! Clients that leave while they are served.
+//! Clients that leave while they are served, and deadlines that end what they have begun.
 
-use fairlead_ingress::RouteCounters;
+use fairlead_ingress::{IngressConfig, Limits, RouteCounters, Timeouts};
 use fairlead_state::Object;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +16,8 @@ use crate::{
     metrics::served,
     support::{
         PATIENCE, World,
-        client::{Stream, tls_on, trusting_anybody},
+        client::{Stream, read_to_close, tls_on, trusting_anybody},
+        config,
         objects::{IngressExt, backend, ingress},
         upstream::Upstream,
     },
@@ -71,6 +72,19 @@ impl Endpoint {
             true => Upstream::serve2(answer).await,
         };
         Self { upstream, is_h2, told }
+    }
+
+    /// By HTTP/2: answers first, and reads on.
+    async fn hasty() -> Self {
+        let (tell, told) = unbounded_channel();
+        let answer = move |request: Request<Incoming>| {
+            let tell = tell.clone();
+            async move {
+                tokio::spawn(async move { read(request, &tell).await });
+                Response::new(Full::new(Bytes::from("early")))
+            }
+        };
+        Self { upstream: Upstream::serve2(answer).await, is_h2: true, told }
     }
 
     fn objects(&self) -> Vec<Object> {
@@ -157,5 +171,31 @@ async fn attack_what_is_sent_behind_a_request_does_not_hide_that_its_client_leav
             is_499(&world, &name).await;
             assert_eq!(endpoint.upstream.requests(), 1, "{name}");
         }
+    }
+}
+
+/// Whoever reads its body has a part in the connection, and the endpoint would wait for ever.
+#[tokio::test]
+async fn bug_a_connection_ends_although_an_endpoint_of_http2_reads_on() {
+    for (name, connection, requests_max, late) in [
+        ("a deadline", "", u64::MAX, 1),
+        ("the client's last request", "Connection: close\r\n", u64::MAX, 0),
+        ("the last that may be", "", 1, 0),
+    ] {
+        let mut endpoint = Endpoint::hasty().await;
+        let timeouts = Timeouts { client_body_ms: 200, ..Timeouts::default() };
+        let limits = Limits { requests_per_connection_max: requests_max, ..Limits::default() };
+        let config = IngressConfig { threads: Some(1), timeouts, limits, ..config() };
+        let world = World::with(config, endpoint.objects()).await;
+        let mut client = connected(&world, false).await;
+        let part = format!(
+            "POST / HTTP/1.1\r\nHost: a.example\r\n{connection}Content-Length: 1000\r\n\r\npart"
+        );
+        client.write_all(part.as_bytes()).await.unwrap();
+        let answer = read_to_close(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("early"), "{name}");
+        endpoint.tells(Told::Broken, name).await;
+        world.eventually(|counters| counters.connections_open == 0).await;
+        assert_eq!(world.running.counters().client_timeouts, late, "{name}");
     }
 }
