@@ -2,26 +2,33 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use fairlead_ingress::{IngressConfig, Refused, Timeouts};
+use fairlead_ingress::{IngressConfig, Limits, Refused, Timeouts};
 use fairlead_state::Object;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Bytes, Frame};
+use hyper::{
+    body::{Bytes, Frame, Incoming},
+    server::conn::http2,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 
 use crate::support::{
     PATIENCE, World,
-    client::{raw, read_to_close, read_until, tls_on, trusting_anybody},
+    client::{Stream, get, raw, read_to_close, read_until, tls_on, trusting_anybody},
     config,
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
 };
 
 const HOST: &str = "Host: a.example\r\n";
+const BACKEND_PROTOCOL: &str = "nginx.ingress.kubernetes.io/backend-protocol";
 /// More than the kernel keeps of an answer for a client that does not read.
 const LONG_BYTES: usize = 6 << 20;
 /// Of a client that reads slowly: two MiB a second. The kernel tells of room when a third of its
@@ -34,6 +41,14 @@ const ROOM_BYTES: u32 = 128 << 10;
 fn web(upstream: &Upstream) -> Vec<Object> {
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
+    objects
+}
+
+/// The same by HTTP/2, for another host.
+fn web2(upstream: &Upstream) -> Vec<Object> {
+    let mut objects = backend("web2", &[upstream.address]);
+    let ingress = ingress("web2").host("c.example", "web2");
+    objects.push(ingress.annotation(BACKEND_PROTOCOL, "GRPC").object());
     objects
 }
 
@@ -70,10 +85,6 @@ fn answers(text: &str) -> Vec<(u16, String)> {
     assert_eq!(rest, "");
     all
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// With little room for what it does not read.
 async fn thirsty(world: &World, is_tls: bool) -> Box<dyn Stream> {
@@ -243,23 +254,80 @@ async fn attack_truncation_a_body_that_would_end_with_its_connection_and_broke_o
 /// RFC 9110 10.1.1.
 #[tokio::test]
 async fn a_client_is_told_to_go_on_once_somebody_wants_its_body_and_if_it_waits() {
-    let upstream = Upstream::echo("web").await;
-    let world = World::single(web(&upstream)).await;
+    let (upstream, upstream2) = (Upstream::echo("web").await, Upstream::echo2("web2").await);
+    let world = World::single([web(&upstream), web2(&upstream2)].concat()).await;
     let expect = "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n";
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
-    for _ in 0..2 {
-        let head = format!("POST / HTTP/1.1\r\n{HOST}{expect}");
+    for host in ["a.example", "c.example", "a.example", "c.example"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\n{expect}");
         stream.write_all(head.as_bytes()).await.unwrap();
         let told = read_until(&mut stream, "\r\n\r\n").await;
-        assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n", "{host}");
         stream.write_all(b"ok").await.unwrap();
-        assert!(read_until(&mut stream, "\n\nok").await.starts_with("HTTP/1.1 200 "));
+        assert!(read_until(&mut stream, "\n\nok").await.starts_with("HTTP/1.1 200 "), "{host}");
     }
     // It does not wait, or nobody wants it.
-    for (host, body, status) in [(HOST, "ok", "200"), ("Host: b.example\r\n", "", "404")] {
-        let bytes = format!("POST / HTTP/1.1\r\n{host}Connection: close\r\n{expect}{body}");
+    for (host, body, status) in
+        [("a.example", "ok", "200"), ("c.example", "ok", "200"), ("b.example", "", "404")]
+    {
+        let bytes =
+            format!("POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{expect}{body}");
         let answer = raw(world.http(), bytes.as_bytes()).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+}
+
+/// Answers GET; takes this much of a body and never more, and says nothing to it.
+async fn narrow(bytes_max: u32, arrived: mpsc::UnboundedSender<()>) -> Upstream {
+    Upstream::raw(move |stream, _| {
+        let arrived = arrived.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let arrived = arrived.clone();
+            async move {
+                if request.method() == Method::POST {
+                    _ = arrived.send(());
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("ok"))))
+            }
+        });
+        async move {
+            let mut server = http2::Builder::new(TokioExecutor::new());
+            server.initial_stream_window_size(bytes_max);
+            _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// A task of the endpoint's connection reads the body behind it, until that takes no more.
+#[tokio::test]
+async fn bug_what_is_still_to_be_written_goes_on_whoever_reads_the_next_requests_body() {
+    let long = 3 * LONG_BYTES;
+    let (arrived, mut arrivals) = mpsc::unbounded_channel();
+    let (upstream, upstream2) = (saying().await, narrow(4, arrived).await);
+    let limits = Limits { buffer_bytes_max: 4 * long, ..Limits::default() };
+    let config = IngressConfig { threads: Some(1), limits, ..config() };
+    let world = World::with(config, [web(&upstream), web2(&upstream2)].concat()).await;
+    // Its window is known from then on.
+    let first = get(world.http(), "c.example", "/").await;
+    assert_eq!(first.body, "ok");
+    let mut stream = thirsty(&world, false).await;
+    let body = vec![b'x'; 64 << 10];
+    let both = format!(
+        "GET /{long}?chunks HTTP/1.1\r\n{HOST}\r\n\
+         POST / HTTP/1.1\r\nHost: c.example\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(both.as_bytes()).await.unwrap();
+    timeout(PATIENCE, arrivals.recv()).await.unwrap().unwrap();
+    stream.write_all(&body).await.unwrap();
+    let (mut read, mut end) = (vec![0; 64 << 10], Vec::new());
+    while !end.ends_with(b"\r\n0\r\n\r\n") {
+        let bytes = timeout(PATIENCE, stream.read(&mut read)).await.expect("it is stuck").unwrap();
+        assert_ne!(bytes, 0, "it is cut off");
+        end.extend_from_slice(&read[..bytes]);
+        end.drain(..end.len().saturating_sub(7));
     }
 }
 

@@ -72,8 +72,7 @@ struct State {
     is_broken: bool,
     /// The client is to be told that it may send it.
     waits: bool,
-    is_answered: bool,
-    /// How long a part of it is waited for once it is.
+    /// How long a part of it is waited for once it is answered.
     late_ms: Option<u64>,
     output: Output,
     upgrade: Option<Sender<Bare>>,
@@ -95,7 +94,6 @@ impl Link {
             has_reader: false,
             is_broken: false,
             waits: false,
-            is_answered: false,
             late_ms: None,
             output: Output::default(),
             upgrade: None,
@@ -148,7 +146,7 @@ impl Link {
         state.decoder = Decoder::new(framing);
         state.has_reader = !state.decoder.is_over();
         state.waits = asks.expects;
-        (state.is_broken, state.is_answered) = (false, false);
+        state.is_broken = false;
         (state.late_ms, state.upgrade) = (None, None);
         let is_needed = state.has_reader || asks.upgrades;
         Arriving::new(is_needed.then(|| self.clone()), request)
@@ -160,10 +158,11 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut state = self.state.borrow_mut();
+        let waited = state.waits;
         let polled = state.poll_frame(&self.client, cx);
         state.reader = polled.is_pending().then(|| cx.waker().clone());
         drop(state);
-        if polled.is_ready() {
+        if waited || polled.is_ready() {
             self.tell();
         }
         polled
@@ -185,13 +184,13 @@ impl Link {
         self.tell();
     }
 
-    /// Wakes whoever waits for the body's end, if it is here.
+    /// Wakes whoever waits for the body's end, if it is here, or is to write something meanwhile.
     fn tell(&self) {
         if self.is_attended.get() {
             return;
         }
         let mut state = self.state.borrow_mut();
-        if !state.is_read_on()
+        if !(state.is_read_on() && state.output.is_sent())
             && let Some(waker) = state.waker.take()
         {
             drop(state);
@@ -232,7 +231,7 @@ impl Link {
     /// What is said now is the answer.
     pub(super) fn answer<T>(&self, write: impl FnOnce(&mut Output) -> T) -> T {
         let mut state = self.state.borrow_mut();
-        (state.waits, state.is_answered) = (false, true);
+        state.waits = false;
         write(&mut state.output)
     }
 
@@ -364,7 +363,7 @@ impl State {
                     break;
                 }
             }
-            self.go_on(cx);
+            self.go_on();
             match ready!(self.poll_read(cx)) {
                 Ok(0) | Err(_) => self.is_broken = true,
                 Ok(_) => {
@@ -377,15 +376,12 @@ impl State {
         Poll::Ready(Some(Err(Broken)))
     }
 
-    /// The client may send the body, if it waits for that (RFC 9110 10.1.1).
-    fn go_on(&mut self, cx: &mut Context<'_>) {
+    /// The client may send the body, if it waits for that (RFC 9110 10.1.1). It is not written here: a
+    /// task that reads the body would be woken instead of the one that has the rest to write.
+    fn go_on(&mut self) {
         let waits = std::mem::take(&mut self.waits);
         if waits && self.inbound.bytes.is_empty() {
             self.output.text.extend_from_slice(CONTINUE);
-        }
-        if !self.is_answered {
-            // Whoever answers writes the rest, and is told of errors.
-            _ = self.poll_output(cx);
         }
     }
 

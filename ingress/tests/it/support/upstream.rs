@@ -48,23 +48,12 @@ impl Counts {
 impl Upstream {
     /// Answers with its name, the request's head and body, line by line.
     pub(crate) async fn echo(name: &'static str) -> Self {
-        Self::serve(move |request| async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await;
-            let trailers = body.as_ref().ok().and_then(|body| body.trailers().cloned());
-            let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let mut text = format!("{name}\n{} {}\n", head.method, head.uri);
-            for (field, value) in &head.headers {
-                text.push_str(&format!("{field}: {}\n", value.to_str().unwrap_or("?")));
-            }
-            for (field, value) in trailers.iter().flatten() {
-                text.push_str(&format!("trailer {field:?}: {}\n", value.to_str().unwrap_or("?")));
-            }
-            text.push('\n');
-            text.push_str(&String::from_utf8_lossy(&body));
-            Response::new(Full::new(Bytes::from(text)))
-        })
-        .await
+        Self::serve(move |request| echoed(name, request)).await
+    }
+
+    /// The same by HTTP/2.
+    pub(crate) async fn echo2(name: &'static str) -> Self {
+        Self::serve2(move |request| echoed(name, request)).await
     }
 
     /// Answers with nothing: 200 to those it knows by their fields, and `otherwise` to the others.
@@ -186,6 +175,23 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn echoed(name: &'static str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await;
+    let trailers = body.as_ref().ok().and_then(|body| body.trailers().cloned());
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let mut text = format!("{name}\n{} {}\n", head.method, head.uri);
+    for (field, value) in &head.headers {
+        text.push_str(&format!("{field}: {}\n", value.to_str().unwrap_or("?")));
+    }
+    for (field, value) in trailers.iter().flatten() {
+        text.push_str(&format!("trailer {field:?}: {}\n", value.to_str().unwrap_or("?")));
+    }
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(&body));
+    Response::new(Full::new(Bytes::from(text)))
 }
 
 /// A port nobody listens on.

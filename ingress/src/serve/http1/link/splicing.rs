@@ -23,7 +23,7 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> (Moved, Poll<Result<(), Broke>>) {
         let mut state = self.state.borrow_mut();
-        state.go_on(cx);
+        state.go_on();
         let polled = pump.poll(state.bare(), to, cx);
         let moved = pump.moved();
         state.decoder.pass_over(moved.taken as u64);
