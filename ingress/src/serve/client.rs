@@ -180,12 +180,19 @@ impl Drop for Busy {
     }
 }
 
-impl Observer for Rc<Liveness> {
-    fn read(&mut self, _: &[u8]) {
+impl Liveness {
+    /// A head has begun, and is waited for as long as heads are: the first call counts.
+    pub(super) fn head_begins(&self) {
         if self.idle.replace(false) {
             self.watch.stay();
             self.watch.arm(self.header_read_ms);
         }
+    }
+}
+
+impl Observer for Rc<Liveness> {
+    fn read(&mut self, _: &[u8]) {
+        self.head_begins();
     }
 
     fn written(&self) {

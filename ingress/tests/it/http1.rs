@@ -331,6 +331,22 @@ async fn bug_what_is_still_to_be_written_goes_on_whoever_reads_the_next_requests
     }
 }
 
+/// It is not idle: what came of the next request while another one was served has begun it.
+#[tokio::test]
+async fn slowloris_a_head_begun_behind_another_request_has_a_heads_time_and_no_more() {
+    let upstream = Upstream::echo("web").await;
+    let timeouts = Timeouts { header_read_ms: 100, ..Timeouts::default() };
+    let config = IngressConfig { threads: Some(1), timeouts, ..config() };
+    let world = World::with(config, web(&upstream)).await;
+    for behind in ["G", "GET / HTTP/1.1\r\nHost: a.exam"] {
+        let before = world.running.counters().client_timeouts;
+        let get = format!("GET / HTTP/1.1\r\n{HOST}\r\n{behind}");
+        let text = raw(world.http(), get.as_bytes()).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\n\n"), "{behind}: {text}");
+        assert_eq!(world.running.counters().client_timeouts, before + 1, "{behind}");
+    }
+}
+
 /// What is left of a request that nobody reads on is not taken for another one.
 #[tokio::test]
 async fn attack_smuggling_a_connection_goes_on_behind_a_refusal_if_the_rest_of_its_request_is_here()

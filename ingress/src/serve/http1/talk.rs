@@ -102,6 +102,10 @@ async fn next(link: &Rc<Link>, client: &Rc<Client>) -> Result<Head, End> {
 
 /// Waits for bytes.
 async fn more(link: &Link, client: &Client) -> Result<(), End> {
+    if !link.is_drained() {
+        // It came while another request was served (nginx: client_header_timeout).
+        client.live().head_begins();
+    }
     poll_fn(|cx| {
         let is_idle = link.is_drained();
         match link.poll_read(cx) {
