@@ -1,6 +1,8 @@
 //! The data path: one thread per core, each with its own listeners, connections and upstream pool.
 
 mod accept;
+#[cfg(test)]
+mod alone;
 mod answer;
 mod auth;
 mod balance;

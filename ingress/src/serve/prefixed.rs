@@ -18,6 +18,8 @@ pub(super) struct Prefixed<S> {
 
 impl<S> Prefixed<S> {
     pub(super) fn new(prefix: Bytes, stream: S) -> Self {
+        // An empty one may still hold the buffer it was cut from.
+        let prefix = if prefix.is_empty() { Bytes::new() } else { prefix };
         Self { prefix, stream }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 
 use super::{
     client::Client,
@@ -17,6 +17,7 @@ use super::{
     http1::Upgraded,
     observed::{Observed, Observer},
     pipe::Pipe,
+    prefixed::Prefixed,
     wire::Wire,
 };
 use crate::{limiter::Slot, record::Record};
@@ -90,17 +91,15 @@ pub(super) async fn run(client: Rc<Client>, tunnel: Tunnel) {
 
 async fn join_after<D: AsyncRead + AsyncWrite + Unpin>(
     client: &Client,
-    mut down: D,
+    down: D,
     up: Wire,
     early: Bytes,
     record: Rc<Record>,
 ) {
     let worker = &client.worker;
-    if down.write_all(&early).await.is_ok() {
-        record.sent(early.len());
-        let up = Observed::new(up, Sent(record));
-        join(&worker.clock, down, up, worker.config().timeouts.tunnel_idle_ms).await;
-    }
+    // It is what the endpoint says first: whoever does not take it is waited for no longer than later.
+    let up = Observed::new(Prefixed::new(early, up), Sent(record));
+    join(&worker.clock, down, up, worker.config().timeouts.tunnel_idle_ms).await;
 }
 
 /// Copies both ways until one side breaks off, both have ended, or neither sends for too long.
@@ -121,4 +120,54 @@ where
         if ended { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        config::Timeouts,
+        serve::alone::{self, PATIENCE},
+    };
+
+    const EARLY: &[u8] = b"right behind the 101";
+    const LATER: &[u8] = b", and later";
+    const ROOM_BYTES: usize = 4;
+
+    #[tokio::test]
+    async fn bug_whoever_takes_nothing_of_what_follows_a_101_is_left_as_if_it_came_later() {
+        for takes in [true, false] {
+            let timeouts = Timeouts { tunnel_idle_ms: 100, ..Timeouts::default() };
+            let client = alone::client(timeouts);
+            let record = Record::begin(&client, &Request::new(()).into_parts().0);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let up = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut endpoint, _) = listener.accept().await.unwrap();
+            endpoint.write_all(LATER).await.unwrap();
+            let (down, mut far) = duplex(ROOM_BYTES);
+            let early = Bytes::from_static(EARLY);
+            let joining = join_after(&client, down, Wire::plain(up), early, record.clone());
+            let taking = async {
+                let mut taken = vec![0; EARLY.len() + LATER.len()];
+                if takes {
+                    far.read_exact(&mut taken).await.unwrap();
+                    assert_eq!(taken, [EARLY, LATER].concat());
+                }
+            };
+            let both = async { tokio::join!(joining, taking) };
+            tokio::select! {
+                ended = timeout(PATIENCE, both) => assert!(ended.is_ok(), "takes: {takes}"),
+                () = alone::pass(&client.worker.clock, usize::MAX) => {}
+            }
+            let all = EARLY.len() + LATER.len();
+            assert_eq!(record.body_bytes_sent.get(), all as u64, "takes: {takes}");
+        }
+    }
 }

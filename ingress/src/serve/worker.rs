@@ -155,7 +155,12 @@ pub(crate) fn run(
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, counters: Arc<ThreadCounters>, log: Queue) -> Self {
+    pub(super) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        counters: Arc<ThreadCounters>,
+        log: Queue,
+    ) -> Self {
         let config = shared.config.load();
         let limits = &config.limits;
         Self {
