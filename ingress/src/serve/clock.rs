@@ -157,6 +157,13 @@ impl Watch {
         self.phase_ms.store(self.after(timeout_ms), Relaxed);
     }
 
+    /// The first call counts, until it is disarmed.
+    pub(crate) fn arm_once(&self, timeout_ms: u64) {
+        if self.phase_ms.load(Relaxed) == NEVER {
+            self.arm(timeout_ms);
+        }
+    }
+
     pub(crate) fn disarm(&self) {
         self.phase_ms.store(NEVER, Relaxed);
     }

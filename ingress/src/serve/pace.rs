@@ -24,32 +24,18 @@ pub(super) struct Paced {
     sent: u64,
     sleep: Option<AbortOnDropHandle<()>>,
     timer: Timer,
-    waited: bool,
     /// What could not go out yet.
     rest: Bytes,
 }
 
 impl Paced {
     pub(super) fn new(pace: Pace, timer: Timer) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            sent: 0,
-            sleep: None,
-            timer,
-            waited: false,
-            rest: Bytes::new(),
-        }
+        Self { pace, started: Instant::now(), sent: 0, sleep: None, timer, rest: Bytes::new() }
     }
 
     /// Bytes that are still to be sent, although the body has ended.
     pub(super) fn rest(&self) -> u64 {
         self.rest.len() as u64
-    }
-
-    /// Whether the endpoint was not read from since this was asked last.
-    pub(super) fn has_waited(&mut self) -> bool {
-        std::mem::take(&mut self.waited)
     }
 
     /// Takes what the endpoint sent.
@@ -82,7 +68,6 @@ impl Paced {
             }
             let missing = PIECE_BYTES_MIN.min(self.rest()).saturating_sub(may_go);
             let millis = missing * MILLIS / self.pace.bytes_per_second.max(1) + 1;
-            self.waited = true;
             self.sleep = Some(self.timer.after(Duration::from_millis(millis)));
         }
     }

@@ -195,7 +195,7 @@ impl UpstreamConnection {
         .await;
         let failed = match outcome {
             Some(Ok(answer)) => {
-                self.watch.arm(patience.read_ms);
+                self.watch.disarm();
                 return Ok(self.receive(answer));
             }
             Some(Err(failed)) => failed,

@@ -209,7 +209,7 @@ pub(super) async fn send(
     let sent = sender.try_send_request(with_authority(*request, endpoint.tls().is_some()));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
-            watch.arm(patience.read_ms);
+            watch.disarm();
             Ok((response, stream))
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {

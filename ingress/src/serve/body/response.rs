@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -112,15 +112,6 @@ impl ResponseBody {
         }
     }
 
-    /// Nobody reads on for a while: that is not the endpoint's fault.
-    pub(crate) fn leave(&self) {
-        self.source.leave();
-    }
-
-    pub(crate) fn resume(&self) {
-        self.source.resume();
-    }
-
     /// It is no body, but what is said in a tunnel.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.source, Source::Tunnel(_))
@@ -187,16 +178,8 @@ impl ResponseBody {
         let pace = self.extras.as_mut().and_then(|extras| extras.pace.as_mut());
         let Some(pace) = pace else { return self.source.poll(cx) };
         loop {
-            match pace.poll(cx) {
-                Poll::Pending => {
-                    self.source.leave();
-                    return Poll::Pending;
-                }
-                Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
-                Poll::Ready(None) => {}
-            }
-            if pace.has_waited() {
-                self.source.resume();
+            if let Some(piece) = ready!(pace.poll(cx)) {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             match self.source.poll(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -278,19 +261,6 @@ impl Source {
         match self {
             Self::Gzipped(body) => body.source(),
             bare => bare,
-        }
-    }
-
-    /// Nobody reads on for a while: that is not the endpoint's fault.
-    fn leave(&self) {
-        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), .. }) = self.bare() {
-            carrier.watch().disarm();
-        }
-    }
-
-    fn resume(&self) {
-        if let Self::Upstream(UpstreamBody { carrier: Some(carrier), read_ms, .. }) = self.bare() {
-            carrier.watch().arm(*read_ms);
         }
     }
 }

@@ -103,10 +103,11 @@ impl UpstreamBody {
         let Some(carrier) = &self.carrier else { return Ok(()) };
         let watch = carrier.watch();
         if moved != Moved::default() {
-            watch.arm(self.read_ms);
+            watch.disarm();
         }
         match waits {
             Waits::More => {
+                watch.arm_once(self.read_ms);
                 watch.register(cx.waker());
                 if watch.expired() {
                     self.client.worker.counters.upstream_timeouts.add();

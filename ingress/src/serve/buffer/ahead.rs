@@ -162,7 +162,6 @@ impl Reading {
                 return Poll::Pending;
             }
             self.waits = false;
-            self.answer.resume();
         }
         loop {
             let Poll::Ready(next) = Pin::new(&mut self.answer).poll_frame(cx) else {
@@ -178,8 +177,6 @@ impl Reading {
                 return Poll::Ready(());
             }
             if !has_room {
-                // The endpoint is not to be blamed for what it is not asked.
-                self.answer.leave();
                 self.waits = true;
                 return Poll::Pending;
             }
