@@ -210,7 +210,8 @@ pub struct Counters {
     /// Answers that were to be read ahead and found no room, so that their endpoints waited for
     /// clients.
     pub answers_unbuffered: u64,
-    /// Bytes of bodies that went from one connection to the other within the kernel.
+    /// Bytes that went from one connection to the other within the kernel: of long bodies, TCP
+    /// services and TLS passed on.
     pub spliced_bytes: u64,
     /// Copies of requests a mirror answered.
     pub copies: u64,

@@ -34,6 +34,7 @@ mod plan;
 mod pool;
 mod preamble;
 mod prefixed;
+mod relay;
 mod replay;
 mod scope;
 mod send;
@@ -59,8 +60,9 @@ pub(crate) use self::{
     gates::forwarded_for,
     listen::{Listener, Listening, bind, is_missing_ipv6, socket},
     preamble::read as read_preamble,
+    relay::{Means, join},
     scope::argument,
-    tunnel::join,
+    splice::Pipes,
     worker::{Life, Readiness, run},
 };
 use crate::{config::IngressConfig, routes::Routes, timer::Timer, tls::Handshakes, traces::Queue};

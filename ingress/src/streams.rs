@@ -32,7 +32,7 @@ use crate::{
     config::IngressConfig,
     counters::ThreadCounters,
     routes::{Stream, StreamPort, Streams},
-    serve::{Clock, Listener, is_missing_ipv6, socket},
+    serve::{Clock, Listener, Pipes, is_missing_ipv6, socket},
     timer::Timer,
 };
 
@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) clock: Clock,
     pub(crate) timer: Timer,
+    pipes: Pipes,
     /// Clients of UDP services.
     udp: udp::Everybody,
     /// A task per listening socket; each ends once it has taken what the kernel still held.
@@ -68,8 +69,8 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let clock = Clock::new(config.load().timeouts.shortest_ms());
-    let (udp, accepting) = Default::default();
-    let shared = Rc::new(Shared { config, counters, clock, timer, udp, accepting });
+    let (pipes, udp, accepting) = Default::default();
+    let shared = Rc::new(Shared { config, counters, clock, timer, pipes, udp, accepting });
     runtime.block_on(async {
         let ticking = shared.clone();
         spawn_local(async move {

@@ -12,13 +12,14 @@
 #[allow(dead_code, reason = "other tests need more of it")]
 mod support;
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use fairlead_ingress::{IngressConfig, Timeouts};
+use fairlead_state::Key;
 use peak_alloc::PeakAlloc;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 
@@ -27,7 +28,7 @@ use crate::support::{
     client::{read_until, tls, trusting_anybody},
     config,
     frames::{self, Field, Outcome},
-    objects::{IngressExt, backend, ingress},
+    objects::{IngressExt, backend, config_map, ingress},
     upstream::Upstream,
 };
 
@@ -41,6 +42,10 @@ const PLAIN_BYTES_MAX: usize = 1_500;
 const TLS_BYTES_MAX: usize = 8_500;
 /// Besides the plain connection's: fields that have numbers, windows, what is left of streams.
 const HTTP2_BYTES_MAX: usize = 5_000;
+/// Of a TCP service: both its sockets in the runtime, their task, and the endpoint of this test.
+const STREAM_BYTES_MAX: usize = 4_000;
+/// Enough for it to be taken for bulk.
+const MUCH_BYTES: usize = 64 << 10;
 /// What is allocated once is no connection's.
 const WARM_UP: usize = 10;
 /// The allocator tells nobody that something was freed.
@@ -115,6 +120,11 @@ async fn open(world: &World, speaks: Speaks, idle: Idle) -> std::net::TcpStream 
     stream.into_inner().0.into_std().unwrap()
 }
 
+/// A port that is free now.
+async fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
 async fn open_many(
     world: &World,
     count: usize,
@@ -136,6 +146,50 @@ async fn close_all(world: &World, streams: Vec<std::net::TcpStream>) {
     world.eventually(|counters| counters.connections_open == left).await;
 }
 
+/// Takes all it is told and has no room for it; counts whoever has told much.
+async fn taking() -> Upstream {
+    Upstream::raw(|mut stream, counts| async move {
+        let (mut bytes, mut taken) = ([0; 256], 0);
+        while let Ok(n @ 1..) = stream.read(&mut bytes).await {
+            taken += n;
+            if taken == MUCH_BYTES {
+                counts.request();
+            }
+        }
+    })
+    .await
+}
+
+/// Connections of a TCP service: silent from the beginning, and after much.
+async fn each_stream_holds_little(port: u16, upstream: &Upstream) {
+    let before = ALLOCATOR.current_usage();
+    let each = || ALLOCATOR.current_usage().saturating_sub(before) / CONNECTIONS;
+    let settled = async |told: usize| {
+        let settling = async {
+            while (upstream.connections(), upstream.requests()) != (CONNECTIONS, told)
+                || each() > STREAM_BYTES_MAX
+            {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let is_settled = timeout(PATIENCE, settling).await.is_ok();
+        assert!(is_settled, "{told} told much: {} bytes a connection", each());
+    };
+    let mut streams = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        streams.push(stream.into_std().unwrap());
+    }
+    settled(0).await;
+    let much = vec![7; MUCH_BYTES];
+    for stream in &mut streams {
+        stream.set_nonblocking(false).unwrap();
+        stream.write_all(&much).unwrap();
+    }
+    drop(much);
+    settled(CONNECTIONS).await;
+}
+
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again() {
     let cases = [
@@ -150,9 +204,13 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
+    let (taking, port) = (taking().await, port().await);
+    objects.extend(backend("taking", &[taking.address]));
+    objects.push(config_map("tcp", &[(&port.to_string(), "default/taking:80")]));
     // Ticks are eighths of the shortest.
     let timeouts = Timeouts { tunnel_idle_ms: 200, ..Timeouts::default() };
-    let config = IngressConfig { timeouts, threads: Some(1), ..config() };
+    let tcp_services = Some(Key::new("default", "tcp"));
+    let config = IngressConfig { timeouts, threads: Some(1), tcp_services, ..config() };
     let world = World::with(config, objects).await;
     let mut plain = TcpStream::connect(world.http()).await.unwrap();
     let mut encrypted = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
@@ -174,6 +232,7 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
         assert!(is_settled, "{speaks:?}, {idle:?}: {} bytes a connection", each());
         close_all(&world, streams).await;
     }
+    each_stream_holds_little(port, &taking).await;
     // These have been at rest meanwhile.
     ask(&mut plain).await;
     ask(&mut encrypted).await;

@@ -128,7 +128,8 @@ const METRICS: &[Metric] = &[
     counter(
         "fairlead_ingress_spliced_bytes_total",
         &[],
-        "Bytes of bodies that went from one connection to the other within the kernel",
+        "Bytes that went from one connection to the other within the kernel: of long bodies, TCP \
+         services and TLS passed on",
     ),
     counter("fairlead_ingress_mirror_copies_total", &[], "Copies of requests a mirror answered"),
     counter(

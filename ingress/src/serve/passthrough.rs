@@ -8,7 +8,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{client::Client, connect, tunnel};
+use super::{
+    client::Client,
+    connect,
+    relay::{self, Means},
+    worker::Worker,
+};
 use crate::{
     routes::{Pick, Upstream},
     sni::{self, Hello},
@@ -68,7 +73,11 @@ pub(super) async fn run(client: Rc<Client>, stream: TcpStream, called: Bytes, to
             continue;
         }
         worker.counters.passthroughs.add();
-        tunnel::join(&worker.clock, stream, upstream, config.timeouts.stream_idle_ms).await;
+        // Not held for as long as the connection lasts.
+        drop(called);
+        let Worker { clock, pipes, counters, .. } = &*worker;
+        let means = Means { clock, pipes, counters };
+        relay::join(means, stream, upstream, config.timeouts.stream_idle_ms).await;
         return;
     }
     worker.counters.tls_failures.add();

@@ -1,4 +1,4 @@
-//! Long bodies that pass unchanged from one socket to another do so within the kernel: splice(2).
+//! What is long and passes unchanged from one socket to another does so within the kernel: splice(2).
 
 mod pipes;
 
@@ -56,7 +56,7 @@ pub(super) enum Broke {
     /// The connection they come on failed.
     #[error("{0}")]
     From(io::Error),
-    /// It ended before they were all there.
+    /// It ended before they were all there. All that were are out.
     #[error("the connection ended amid a body")]
     CutOff,
     /// Who was to have them takes no more.
@@ -73,9 +73,17 @@ impl Pump {
         if bytes < SPLICED_BYTES_MIN {
             return None;
         }
-        let pipe = pipes.lend()?;
+        Some(Self::through(pipes.lend()?, bytes))
+    }
+
+    /// For all there is until the connection ends, which is [`Broke::CutOff`].
+    pub(super) fn endless(pipes: &Pipes) -> Option<Self> {
+        Some(Self::through(pipes.lend()?, u64::MAX))
+    }
+
+    fn through(pipe: Lent, left: u64) -> Self {
         let (has_begun, moved) = Default::default();
-        Some(Self { pipe, left: bytes, has_begun, moved, waits: Waits::Turn })
+        Self { pipe, left, has_begun, moved, waits: Waits::Turn }
     }
 
     /// Moves what can be moved; ready once all of it is where it is to be. Nobody to take it `from` is

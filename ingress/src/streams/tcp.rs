@@ -9,7 +9,7 @@ use super::Shared;
 use crate::{
     proxy_protocol,
     routes::{Pick, Stream},
-    serve::{Listening, accept, join, read_preamble},
+    serve::{Listening, Means, accept, join, read_preamble},
 };
 
 pub(super) async fn serve(
@@ -96,7 +96,9 @@ async fn one(
         if to.proxy.goes {
             upstream.write_all(proxy_protocol::line(peer, local).as_bytes()).await?;
         }
-        join(&shared.clock, connection, upstream, timeouts.stream_idle_ms).await;
+        let Shared { clock, pipes, counters, .. } = &*shared;
+        let means = Means { clock, pipes, counters };
+        join(means, connection, upstream, timeouts.stream_idle_ms).await;
         return Ok(());
     }
     Err(io::ErrorKind::ConnectionRefused.into())

@@ -7,13 +7,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     annotations::site,
     support::{
-        World,
+        PATIENCE, World,
         client::{self, read_until},
         objects::{Authority, IngressExt, backend},
         upstream::{Upstream, dead},
@@ -38,9 +39,9 @@ async fn encrypted(authority: &Authority, name: &str) -> Upstream {
         async move {
             counts.request();
             let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            let mut bytes = [0; 64];
+            let mut bytes = vec![0; 16 << 10];
             while let Ok(n @ 1..) = stream.read(&mut bytes).await {
-                if stream.write_all(&bytes[..n]).await.is_err() {
+                if stream.write_all(&bytes[..n]).await.is_err() || stream.flush().await.is_err() {
                     return;
                 }
             }
@@ -79,6 +80,30 @@ async fn tls_of_a_name_is_passed_on_unopened() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: pass.example\r\n\r\n").await.unwrap();
     let _ = client::read_to_close(&mut stream).await;
     world.eventually(|counters| counters.passthroughs == 4 && counters.tls_failures == 1).await;
+}
+
+#[tokio::test]
+async fn much_tls_goes_within_the_kernel_behind_the_hello_that_was_read() {
+    const MUCH: usize = 16 << 20;
+    let theirs = Authority::new();
+    let upstream = encrypted(&theirs, "pass.example").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("pass", &[("ssl-passthrough", "true")]).object());
+    let world = World::single(objects).await;
+    let config = client::trusting(theirs.der(), &[]);
+    let stream = client::tls(world.https(), "pass.example", config).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(stream);
+    let said: Vec<u8> = (0..MUCH as u64 / 8).flat_map(u64::to_le_bytes).collect();
+    let mut heard = vec![0; MUCH];
+    let saying = async {
+        to.write_all(&said).await?;
+        to.flush().await
+    };
+    let both = async { tokio::try_join!(saying, from.read_exact(&mut heard)) };
+    timeout(PATIENCE, both).await.unwrap().unwrap();
+    assert!(heard == said, "TLS would not have let it pass");
+    let spliced = world.running.counters().spliced_bytes;
+    assert!(spliced > MUCH as u64 / 2, "{spliced} bytes, of both ways");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fairlead_ingress::{Counters, IngressConfig, Limits};
+use fairlead_ingress::{Counters, IngressConfig, Limits, Timeouts};
 use fairlead_state::{
     Key, Object,
     model::{EndpointSlice, Protocol, Service},
@@ -19,6 +19,9 @@ use crate::support::{
     objects::{backend, config_map},
     upstream::{Upstream, dead},
 };
+
+/// More than the sockets on its way hold.
+const MUCH_BYTES: usize = 64 << 20;
 
 /// Answers each line with its name before it.
 async fn lines(name: &'static str) -> Upstream {
@@ -152,6 +155,110 @@ async fn a_service_without_endpoints_closes_and_bad_entries_are_told() {
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().all(|reason| reason.starts_with("refused: entry")), "{reasons:?}");
     assert!(world.reasons("udp")[0].contains("does not exist"));
+}
+
+/// Whatever is lost, doubled or displaced of it is seen.
+fn much() -> Vec<u8> {
+    let words = (0..1 << 17).map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut block: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    block.truncate(block.len() - 3);
+    let mut much = block.repeat(MUCH_BYTES / block.len() + 1);
+    much.truncate(MUCH_BYTES);
+    much
+}
+
+/// Says what it is told, and the end of it, too.
+async fn parrot() -> Upstream {
+    Upstream::raw(|mut stream, counts| async move {
+        counts.request();
+        let (mut from, mut to) = stream.split();
+        _ = tokio::io::copy(&mut from, &mut to).await;
+        _ = to.shutdown().await;
+    })
+    .await
+}
+
+/// What comes back once all was said.
+async fn all_back(stream: TcpStream, said: Vec<u8>) -> Vec<u8> {
+    let (mut from, mut to) = stream.into_split();
+    let saying = async {
+        to.write_all(&said).await.unwrap();
+        to.shutdown().await.unwrap();
+    };
+    let mut heard = Vec::new();
+    let both = async { tokio::join!(saying, from.read_to_end(&mut heard)) };
+    tokio::time::timeout(PATIENCE, both).await.unwrap().1.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn much_goes_within_the_kernel_behind_what_is_said_of_who_connects() {
+    let upstream = parrot().await;
+    let mut world = world(backend("a", &[upstream.address])).await;
+    let (goes, both) = (port().await, port().await);
+    let names = (goes.to_string(), both.to_string());
+    let entries = [(&*names.0, "default/a:80::PROXY"), (&*names.1, "default/a:80:PROXY:PROXY")];
+    world.apply(vec![config_map("tcp", &entries)]).await;
+    let told = "PROXY TCP4 192.0.2.1 198.51.100.1 1234 443\r\n".to_owned();
+    for (number, told) in [(goes, None), (both, Some(told))] {
+        let before = world.running.counters().spliced_bytes;
+        let stream = connected(number).await;
+        let own = stream.local_addr().unwrap().port();
+        let said = [told.clone().unwrap_or_default().into_bytes(), much()].concat();
+        let heard = all_back(stream, said).await;
+        let made = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {own} {number}\r\n");
+        let expected = [told.unwrap_or(made).into_bytes(), much()].concat();
+        assert!(heard == expected, "{} bytes", heard.len());
+        let spliced = world.running.counters().spliced_bytes - before;
+        assert!(spliced > MUCH_BYTES as u64 / 2, "{spliced} bytes, of both ways");
+    }
+}
+
+/// A world that is about to leave, and its only port.
+async fn leaving(upstream: &Upstream, drain_ms: u64) -> (World, u16) {
+    let timeouts = Timeouts { drain_accept_ms: 10, drain_ms, ..Timeouts::default() };
+    let tcp_services = Some(Key::new("default", "tcp"));
+    let config = IngressConfig { tcp_services, timeouts, ..crate::support::config() };
+    let mut world = World::with(config, backend("a", &[upstream.address])).await;
+    let number = port().await;
+    world.apply(vec![config_map("tcp", &[(&number.to_string(), "default/a:80")])]).await;
+    (world, number)
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_draining_begins_arrives_and_its_end_is_the_last() {
+    let upstream = parrot().await;
+    let (mut world, number) = leaving(&upstream, 30_000).await;
+    let (mut from, mut to) = connected(number).await.into_split();
+    let saying = tokio::spawn(async move {
+        to.write_all(&much()).await.unwrap();
+        to.shutdown().await.unwrap();
+    });
+    // More than fits into sockets, and nothing of it is read yet.
+    world.eventually(|counters| counters.spliced_bytes > 0).await;
+    world.cancel.cancel();
+    closed(number).await;
+    let mut heard = Vec::new();
+    let hearing = from.read_to_end(&mut heard);
+    tokio::time::timeout(PATIENCE, hearing).await.unwrap().unwrap();
+    assert!(heard == much(), "{} bytes", heard.len());
+    saying.await.unwrap();
+    tokio::time::timeout(PATIENCE, world.running.ended()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_lives_until_the_drain_time_is_over() {
+    let upstream = parrot().await;
+    let (mut world, number) = leaving(&upstream, 600).await;
+    let mut stream = connected(number).await;
+    let begun = tokio::time::Instant::now();
+    world.cancel.cancel();
+    closed(number).await;
+    stream.write_all(b"hello\n").await.unwrap();
+    assert_eq!(read_until(&mut stream, "\n").await, "hello\n");
+    tokio::time::timeout(PATIENCE, world.running.ended()).await.unwrap().unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert_eq!(read_to_close(&mut stream).await, "");
 }
 
 fn udp_backend(name: &str, address: SocketAddr) -> Vec<Object> {

@@ -19,6 +19,8 @@ pub(super) const PIPE_BYTES: usize = 256 << 10;
 const PIPE_BYTES_MIN: usize = 64 << 10;
 /// Of a thread, at once; each takes two descriptors, and holds what its client has yet to take.
 const PIPES_MAX: usize = 256;
+/// Asked for at once: above isize::MAX the kernel says EINVAL (rw_verify_area).
+const TAKEN_BYTES_MAX: usize = 1 << 30;
 /// Of those that nobody needs for now.
 const PIPES_KEPT_MAX: usize = 16;
 
@@ -40,7 +42,7 @@ pub(super) struct Pipe {
     write: OwnedFd,
 }
 
-/// A pipe for as long as a body passes through it.
+/// A pipe for as long as something passes through it.
 #[derive(Debug)]
 pub(super) struct Lent {
     /// `None` once it was given back.
@@ -57,7 +59,7 @@ impl Default for Pipes {
 }
 
 impl Pipes {
-    pub(super) fn made_by(make: fn() -> io::Result<Pipe>) -> Self {
+    fn made_by(make: fn() -> io::Result<Pipe>) -> Self {
         Self(Rc::new(Shared { make, kept: RefCell::default(), lent: Cell::new(0) }))
     }
 
@@ -78,8 +80,30 @@ impl Pipes {
 
 #[cfg(test)]
 impl Pipes {
-    pub(super) fn kept(&self) -> usize {
+    pub(in crate::serve) fn kept(&self) -> usize {
         self.0.kept.borrow().len()
+    }
+
+    pub(in crate::serve) fn lent(&self) -> usize {
+        self.0.lent.get()
+    }
+
+    /// Others have as many as there may be, or none.
+    pub(in crate::serve) fn others_have_all(&self, all: bool) {
+        self.0.lent.set(if all { PIPES_MAX } else { 0 });
+    }
+
+    /// The process has no descriptor left.
+    pub(in crate::serve) fn none() -> Self {
+        Self::made_by(|| Err(rustix::io::Errno::MFILE.into()))
+    }
+
+    /// The kernel does not splice to there: EINVAL.
+    pub(in crate::serve) fn unfit() -> Self {
+        fn null() -> io::Result<OwnedFd> {
+            Ok(std::fs::File::options().read(true).write(true).open("/dev/null")?.into())
+        }
+        Self::made_by(|| Ok(Pipe { read: null()?, write: null()? }))
     }
 }
 
@@ -106,6 +130,7 @@ impl Lent {
     /// Takes up to so many bytes off a socket; none is its end.
     pub(super) fn take(&mut self, from: impl AsFd, bytes_max: usize) -> io::Result<usize> {
         let pipe = self.pipe.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+        let bytes_max = bytes_max.min(TAKEN_BYTES_MAX);
         let taken = splice(from, None, &pipe.write, None, bytes_max, flags())?;
         self.held += taken;
         Ok(taken)
@@ -143,23 +168,17 @@ impl Drop for Lent {
 mod tests {
     use std::os::unix::net::UnixStream;
 
-    use rustix::io::Errno;
-
     use super::*;
-
-    fn made_none() -> io::Result<Pipe> {
-        Err(Errno::MFILE.into())
-    }
 
     #[test]
     fn who_gives_a_pipe_back_lets_the_next_one_have_it() {
         let pipes = Pipes::default();
         let first = pipes.lend().unwrap();
-        assert_eq!((pipes.kept(), pipes.0.lent.get()), (0, 1));
+        assert_eq!((pipes.kept(), pipes.lent()), (0, 1));
         drop(first);
-        assert_eq!((pipes.kept(), pipes.0.lent.get()), (1, 0));
+        assert_eq!((pipes.kept(), pipes.lent()), (1, 0));
         let second = pipes.lend().unwrap();
-        assert_eq!((pipes.kept(), pipes.0.lent.get()), (0, 1));
+        assert_eq!((pipes.kept(), pipes.lent()), (0, 1));
         drop(second);
     }
 
@@ -171,7 +190,7 @@ mod tests {
         let mut lent = pipes.lend().unwrap();
         assert_eq!(lent.take(&from, 6).unwrap(), 6);
         drop(lent);
-        assert_eq!((pipes.kept(), pipes.0.lent.get()), (0, 0), "it is closed");
+        assert_eq!((pipes.kept(), pipes.lent()), (0, 0), "it is closed");
     }
 
     #[test]
@@ -180,14 +199,14 @@ mod tests {
         let lent: Vec<_> = (0..PIPES_MAX).map(|_| pipes.lend().unwrap()).collect();
         assert!(pipes.lend().is_none());
         drop(lent);
-        assert_eq!((pipes.kept(), pipes.0.lent.get()), (PIPES_KEPT_MAX, 0));
+        assert_eq!((pipes.kept(), pipes.lent()), (PIPES_KEPT_MAX, 0));
         assert!(pipes.lend().is_some());
     }
 
     #[test]
     fn without_descriptors_there_is_none() {
-        let pipes = Pipes::made_by(made_none);
+        let pipes = Pipes::none();
         assert!(pipes.lend().is_none());
-        assert_eq!(pipes.0.lent.get(), 0);
+        assert_eq!(pipes.lent(), 0);
     }
 }
