@@ -68,6 +68,11 @@ impl ClassArgs {
         maps.map(|map| ObjectRef { kind: Kind::ConfigMap, key: map.0.clone() })
     }
 
+    /// Whether Services may lead outside.
+    pub(crate) fn leads_outside(&self) -> bool {
+        !self.external_names.is_empty()
+    }
+
     /// The settings of an Ingress, for these classes and otherwise by default.
     pub(crate) fn config(&self) -> IngressConfig {
         IngressConfig {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_state::Key;
+use fairlead_state::{Key, Name};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{REFERER, USER_AGENT},
@@ -32,6 +32,9 @@ pub struct IngressConfig {
     /// Names that Services of type ExternalName may lead to: host names, and `*.` names of one label.
     /// Others are not served.
     pub external_names: Vec<HostPattern>,
+    /// The Node this runs on, to none of whose addresses such a name may lead; `None`: those of the
+    /// interfaces are all that is known.
+    pub node_name: Option<Name>,
     /// Secret of the certificate for names without one of their own; a self-signed one otherwise.
     pub default_certificate: Option<Key>,
     /// Data threads; one per processor if absent.
@@ -340,6 +343,7 @@ impl Default for IngressConfig {
             controller: "fairlead.io/ingress".to_owned(),
             watch_ingress_without_class: false,
             external_names: Vec::new(),
+            node_name: None,
             default_certificate: None,
             threads: None,
             https_redirect_port: None,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_state::{Name, store::Snapshots};
+use fairlead_state::{Key, Name, store::Snapshots};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -27,13 +27,20 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// One that nobody answers has its place for as long as the resolver waits.
 const LOOKUPS_MAX: usize = 16;
 
+/// A name that is dead keeps nobody from being served longer than this.
+const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(3);
+
 /// Who wants names, and takes what they lead to.
 #[derive(Debug)]
 pub(crate) struct Asker {
     pub(crate) planner: Arc<Mutex<Planner>>,
     pub(crate) snapshots: Snapshots,
-    /// Changes when other names may be wanted.
+    /// The Node this runs on.
+    pub(crate) node: Option<Key>,
+    /// Changes when other names may be wanted; 0 before the first plan.
     pub(crate) planned: watch::Receiver<u64>,
+    /// Becomes true when all names of the plan were looked up for the first time, or that took too long.
+    pub(crate) looked_up: watch::Sender<bool>,
 }
 
 /// Looks names up when they are first wanted, and again from time to time, until cancelled.
@@ -43,19 +50,30 @@ pub(crate) struct Asker {
 pub(crate) fn run(asker: Asker, cancel: &CancellationToken) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().max_blocking_threads(LOOKUPS_MAX).build()?;
-    runtime.block_on(cancel.run_until_cancelled(asker.run()));
+    runtime.block_on(cancel.run_until_cancelled(asker.run(look_up)));
     // A look-up cannot be given up; nobody waits for it.
     runtime.shutdown_background();
     Ok(())
 }
 
 impl Asker {
-    async fn run(mut self) {
+    async fn run<F>(mut self, look_up: impl Fn(Name) -> F)
+    where
+        F: Future<Output = Looked> + Send + 'static,
+    {
+        let mut first_until = None;
         let mut turns = Turns::default();
         let mut lookups = Lookups::default();
         loop {
+            // Before the names are read: those of that plan are among them then.
+            let is_planned = *self.planned.borrow_and_update() > 0;
             let wanted = self.planner().external_names();
             let now = Instant::now();
+            if is_planned && !*self.looked_up.borrow() {
+                let until = *first_until.get_or_insert(now + FIRST_LOOKUPS_MAX);
+                self.await_first(until, now);
+            }
+            let first_ends = first_until.filter(|until| *until > now);
             turns.want(&wanted, now);
             for name in turns.take(LOOKUPS_MAX.saturating_sub(lookups.len()), now) {
                 lookups.begin(name.clone(), look_up(name));
@@ -66,9 +84,21 @@ impl Asker {
                     turns.put_back(&name, Instant::now() + again);
                 }
                 changed = self.planned.changed() => if changed.is_err() { return },
-                () = reached(turns.next_after(now)) => {}
+                () = reached(turns.next_after(now).into_iter().chain(first_ends).min()) => {}
             }
         }
+    }
+
+    fn await_first(&self, until: Instant, now: Instant) {
+        let unknown = self.planner().unknown_names();
+        if !unknown.is_empty() && now < until {
+            return;
+        }
+        if !unknown.is_empty() {
+            let seconds = FIRST_LOOKUPS_MAX.as_secs();
+            tracing::warn!(?unknown, "not looked up within {seconds} s: their paths answer 503");
+        }
+        self.looked_up.send_replace(true);
     }
 
     fn planner(&self) -> MutexGuard<'_, Planner> {
@@ -77,8 +107,10 @@ impl Asker {
 
     /// Returns whether the name leads somewhere.
     fn learn(&self, name: &Name, looked: Looked) -> bool {
-        let looked = looked.and_then(|found| outside(name, &found));
         let Some(snapshot) = self.snapshots.borrow().clone() else { return false };
+        let node = self.node.as_ref().and_then(|node| snapshot.nodes().get(node));
+        let node = node.map_or(&[][..], |node| &*node.addresses);
+        let looked = looked.and_then(|found| outside(node, name, &found));
         self.planner().learn(&snapshot, name, looked)
     }
 }
@@ -89,3 +121,6 @@ async fn reached(when: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fairlead_state::store::Snapshots;
+use fairlead_state::{Key, store::Snapshots};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -75,12 +75,13 @@ struct Outlets {
     handshakes: Arc<ArcSwap<Handshakes>>,
     settings: Arc<ArcSwap<IngressConfig>>,
     streams: watch::Sender<Arc<Streams>>,
-    /// Routes are known: data threads may listen.
+    /// Routes are known, and where names outside lead: data threads may listen.
     go: watch::Sender<bool>,
     revision: watch::Sender<u64>,
 }
 
-/// Takes the addresses and starts the threads. Serving begins with the first snapshot.
+/// Takes the addresses and starts the threads. Serving begins with the first snapshot, when the names
+/// outside that it leads to were looked up.
 ///
 /// Cancelling `cancel` drains: nothing new is accepted, what is open may finish within the drain
 /// time. It becomes the role's own and is cancelled when [`Running`] is dropped: give it a child
@@ -171,26 +172,36 @@ pub fn start(
             streams::run(settings, counters, timer, wanted_streams, &cancel)
         })?;
     }
-    if !settings.load().external_names.is_empty() {
-        let planned = revision.subscribe();
-        let asker = Asker { planner: planner.clone(), snapshots: snapshots.clone(), planned };
+    let external_names_allowed = !settings.load().external_names.is_empty();
+    let (looked_up, names_known) = watch::channel(!external_names_allowed);
+    if external_names_allowed {
+        let asker = Asker {
+            planner: planner.clone(),
+            snapshots: snapshots.clone(),
+            node: settings.load().node_name.as_ref().map(|name| Key::new("", name.clone())),
+            planned: revision.subscribe(),
+            looked_up,
+        };
         let cancel = running.cancel.clone();
         running.spawn("ingress-names".to_owned(), move || names::run(asker, &cancel))?;
     }
     let outlets =
         Outlets { planner, routes, resolver, handshakes, settings, streams, go, revision };
     let cancel = running.cancel.clone();
-    running.spawn("ingress-plan".to_owned(), move || plan(&outlets, snapshots, &cancel))?;
+    running.spawn("ingress-plan".to_owned(), move || {
+        plan(&outlets, snapshots, names_known, &cancel)
+    })?;
     Ok(running)
 }
 
 fn plan(
     outlets: &Outlets,
     mut snapshots: Snapshots,
+    names_known: watch::Receiver<bool>,
     cancel: &CancellationToken,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(cancel.run_until_cancelled(async {
+    let following = async {
         snapshots.mark_changed();
         // An error means that the source is gone: the last snapshot stays in force.
         while snapshots.changed().await.is_ok() {
@@ -200,7 +211,10 @@ fn plan(
             }
         }
         std::future::pending::<()>().await;
-    }));
+    };
+    runtime.block_on(
+        cancel.run_until_cancelled(async { tokio::join!(following, outlets.open(names_known)) }),
+    );
     Ok(())
 }
 
@@ -220,7 +234,7 @@ impl Outlets {
         if planned.routes {
             self.routes.store(Arc::new(planner.routes().clone()));
         }
-        if planned.streams {
+        if planned.streams && *self.go.borrow() {
             self.streams.send_replace(planner.streams().clone());
         }
         drop(planner);
@@ -231,7 +245,16 @@ impl Outlets {
             let changed = snapshot.changes_since(known);
             tracing::info!(revision, %changed, ?elapsed, "Ingress: in force");
         }
-        self.go.send_if_modified(|go| !std::mem::replace(go, true));
+    }
+
+    /// Serving begins with routes that lead somewhere: whoever served before goes on until then.
+    async fn open(&self, mut names_known: watch::Receiver<bool>) {
+        let mut planned = self.revision.subscribe();
+        // They fail if nobody can say it any more; why not is that thread's to tell.
+        let _ = planned.wait_for(|revision| *revision > 0).await;
+        let _ = names_known.wait_for(|known| *known).await;
+        self.streams.send_replace(lock(&self.planner).streams().clone());
+        self.go.send_replace(true);
     }
 
     fn put_settings(&self, config: &Arc<IngressConfig>) {
@@ -274,7 +297,8 @@ impl Running {
         &self.https
     }
 
-    /// True once all threads listen, after the first snapshot; false again when draining begins.
+    /// True once all threads listen, after the first snapshot and the first look-ups of names outside; false
+    /// again when draining begins.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.clone()
     }

@@ -29,8 +29,11 @@ pub(crate) async fn run(
     view: View,
 ) -> anyhow::Result<()> {
     let args = shared.args();
-    let config =
-        IngressConfig { other_ports: settings::besides_ingress(&args), ..config(&args.ingress) };
+    let config = IngressConfig {
+        other_ports: settings::besides_ingress(&args),
+        node_name: Some(shared.node_name.clone()),
+        ..config(&args.ingress)
+    };
     let pod = args.publish.pod.as_ref().map(|pod| &pod.0);
     let controller = metrics::controller(&config.controller, pod);
     drop(args);

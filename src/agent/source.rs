@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fairlead_dns::corefile::{Corefile, Needs, PodsOf};
 use fairlead_state::{
-    Kind, Name, ObjectRef, Running,
+    Key, Kind, Name, ObjectRef, Running,
     source::{
         directory::{Directory, DirectoryOptions},
         kubernetes::{Kubernetes, KubernetesOptions},
@@ -24,10 +24,7 @@ pub(crate) async fn start(
     cancel: CancellationToken,
 ) -> anyhow::Result<(Running, Option<Writer>)> {
     let kinds = kinds(args, for_dns);
-    let always = args.ingress.default_certificate.as_ref();
-    let always = always.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
-    let always = always.into_iter().chain(args.ingress.classes.named());
-    let always = always.filter(|_| args.roles.ingress()).collect::<BTreeSet<_>>();
+    let always = always(args, node_name);
     let bad = |error| BadConfiguration(crate::exit::one_line(&anyhow::Error::new(error)));
     if let Some(path) = args.source.manifests.clone() {
         let node_name = (for_dns.pods != PodsOf::Cluster).then(|| node_name.clone());
@@ -67,6 +64,26 @@ pub(crate) fn for_dns(args: &Args) -> Needs {
     corefile.map_or_else(Needs::default, |corefile| corefile.needs())
 }
 
+/// What is read by name though no Ingress says so.
+fn always(args: &Args, node_name: &Name) -> BTreeSet<ObjectRef> {
+    if !args.roles.ingress() {
+        return BTreeSet::new();
+    }
+    let certificate = args.ingress.default_certificate.as_ref();
+    let certificate =
+        certificate.map(|secret| ObjectRef { kind: Kind::Secret, key: secret.0.clone() });
+    // The proxy reads all Nodes.
+    let is_node_alone = is_node_needed(args) && !args.roles.proxy();
+    let node = ObjectRef { kind: Kind::Node, key: Key::new("", node_name.clone()) };
+    let named = args.ingress.classes.named();
+    named.chain(certificate).chain(is_node_alone.then_some(node)).collect()
+}
+
+/// No name outside may lead to the own Node's addresses.
+fn is_node_needed(args: &Args) -> bool {
+    args.roles.ingress() && args.ingress.classes.leads_outside()
+}
+
 fn kinds(args: &Args, for_dns: Needs) -> BTreeSet<Kind> {
     let roles = args.roles;
     let mut kinds = BTreeSet::from([Kind::Service, Kind::EndpointSlice]);
@@ -85,5 +102,38 @@ fn kinds(args: &Args, for_dns: Needs) -> BTreeSet<Kind> {
     if roles.ingress() {
         kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret, Kind::ConfigMap]);
     }
+    if is_node_needed(args) {
+        kinds.insert(Kind::Node);
+    }
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn nodes_are_read_by_the_proxy_and_the_own_one_alone_where_names_lead_outside() {
+        for (flags, kind, alone) in [
+            ("", true, false),
+            ("--external-names api.example", true, false),
+            ("--no-proxy", false, false),
+            ("--no-proxy --external-names api.example", true, true),
+            ("--no-proxy --no-ingress --external-names api.example", false, false),
+        ] {
+            let given = ["agent"].into_iter().chain(flags.split_whitespace());
+            let Flags { args } = Flags::try_parse_from(given).unwrap();
+            assert_eq!(kinds(&args, Needs::default()).contains(&Kind::Node), kind, "{flags:?}");
+            let node = ObjectRef { kind: Kind::Node, key: Key::new("", "n1") };
+            assert_eq!(always(&args, &"n1".into()).contains(&node), alone, "{flags:?}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! Whoever may write a Service could lead requests anywhere this node reaches, and a name's owner may
 //! point it somewhere else at any time. So only names that whoever runs the agent allows are looked up,
 //! and of what is found nothing counts that is loopback, link-local, multicast or broadcast, an address
-//! of the agent's own interfaces (with `hostNetwork` the node's) or known for a cloud's metadata. Other
-//! nodes, pods and Services are not told from what is outside.
+//! of the agent's own interfaces, one of its Node's or known for a cloud's metadata. Other nodes, pods and
+//! Services are not told from what is outside.
 
 mod outside;
 
@@ -97,6 +97,12 @@ impl ExternalNames {
         self.names.keys()
     }
 
+    /// Those of which nothing was found yet, not even that they lead nowhere.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &Name> {
+        let unknown = self.names.iter().filter(|(_, followed)| followed.looked.is_none());
+        unknown.map(|(name, _)| name)
+    }
+
     /// Takes what was found; returns the upstreams it changes. What was found before is better than an
     /// error, for a time.
     pub(super) fn learn(&mut self, name: &Name, looked: Looked, now: Instant) -> Vec<UpstreamKey> {
@@ -185,6 +191,7 @@ mod tests {
         let found = |last| Looked::Ok(vec![IpAddr::from([192, 0, 2, last])]);
         let failed = |reason: &str| Looked::Err(reason.into());
         let (mut names, key) = followed(&name);
+        assert_eq!(names.unknown().collect::<Vec<_>>(), [&name]);
         let start = Instant::now();
         for (at, looked, changes, leads) in [
             (0, failed("no answer"), true, failed("no answer")),
@@ -210,6 +217,7 @@ mod tests {
             let ips: Looked = ips.map(|all| all.iter().map(SocketAddr::ip).collect());
             assert_eq!(ips, leads, "at {at} s");
             assert_eq!(names.leads_somewhere(&name), leads.is_ok(), "at {at} s");
+            assert_eq!(names.unknown().next(), None, "at {at} s");
         }
     }
 

@@ -155,6 +155,11 @@ impl Planner {
         self.external.wanted().cloned().collect()
     }
 
+    /// Those of them that were not looked up yet.
+    pub(crate) fn unknown_names(&self) -> Vec<Name> {
+        self.external.unknown().cloned().collect()
+    }
+
     /// Takes what was found of one of them; it is in force when this returns. Returns whether the name
     /// leads somewhere.
     pub(crate) fn learn(&mut self, snapshot: &Snapshot, name: &Name, looked: Looked) -> bool {

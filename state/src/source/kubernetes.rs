@@ -51,7 +51,8 @@ pub struct KubernetesOptions {
     pub all_pods: bool,
     /// Labels of Services and Namespaces are kept.
     pub labels: bool,
-    /// Secrets and ConfigMaps to follow though no Ingress refers to them.
+    /// Objects to follow though no Ingress refers to them. Of their kinds no others are, but for Secrets and
+    /// ConfigMaps that Ingresses refer to.
     pub always: BTreeSet<ObjectRef>,
 }
 
@@ -109,7 +110,9 @@ impl Kubernetes {
 impl Source for Kubernetes {
     async fn run(self, sink: Sink, cancel: CancellationToken) -> Result<(), SourceError> {
         let mut tasks = JoinSet::new();
-        let whole = |kind: &Kind| !matches!(kind, Kind::Secret | Kind::ConfigMap);
+        let named: BTreeSet<Kind> = self.always.iter().map(|object| object.kind).collect();
+        let whole =
+            |kind: &Kind| !matches!(kind, Kind::Secret | Kind::ConfigMap) && !named.contains(kind);
         // Without Ingresses nothing but these is ever referred to.
         let known = !sink.wanted().contains(&Kind::Ingress);
         let references = References::new(self.always);

@@ -1,6 +1,6 @@
 //! Secrets are asked for one by one, while something refers to them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use fairlead_state::{Key, Kind, ObjectRef, Snapshot, source::kubernetes::KubernetesOptions};
 use serde_json::{Value, json};
@@ -118,6 +118,40 @@ async fn a_secret_that_may_not_be_read_is_refused_with_the_cure_and_holds_nothin
     let snapshot = followed.until("granted", |s| secret_text(s, "cert").is_some()).await;
     assert!(snapshot.refused().is_empty());
     assert!(followed.running.health.borrow().problems.is_empty());
+}
+
+/// A role that needs its own Node alone does not read a large cluster's.
+#[tokio::test]
+async fn of_a_kind_that_is_read_by_name_nothing_else_is_read() {
+    let server = ApiServer::start().await;
+    let node = |name: &str, ip: &str| {
+        let addresses = json!([{"type": "InternalIP", "address": ip}]);
+        let status = json!({"addresses": addresses});
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status})
+    };
+    server.put_all([node("node-1", "10.0.0.7"), node("node-2", "10.0.0.8")]);
+    let key = Key::new("", "node-1");
+    let wanted = ObjectRef { kind: Kind::Node, key: key.clone() };
+    let options = || {
+        let always = BTreeSet::from([wanted.clone()]);
+        KubernetesOptions { always, ..options(server.kubeconfig()) }
+    };
+    let mut followed = Followed::start_with(options(), [Kind::Ingress, Kind::Node]).await;
+    let snapshot = followed.until("in sync", |_| true).await;
+    assert_eq!(snapshot.nodes().keys().collect::<Vec<_>>(), [&key]);
+    server.put(node("node-1", "10.0.0.9"));
+    let has = |ip: [u8; 4]| {
+        let key = key.clone();
+        move |snapshot: &Snapshot| {
+            snapshot.nodes().get(&key).is_some_and(|node| *node.addresses == [IpAddr::from(ip)])
+        }
+    };
+    followed.until("another address", has([10, 0, 0, 9])).await;
+
+    server.forbid(&["nodes"]);
+    let mut unread = Followed::start_with(options(), [Kind::Ingress, Kind::Node]).await;
+    let snapshot = unread.until("in sync without the right to it", |_| true).await;
+    assert!(snapshot.nodes().is_empty() && snapshot.refused().len() == 1);
 }
 
 #[tokio::test]

@@ -21,71 +21,114 @@ const ONLY_INSIDE: &str =
     "it has only addresses of this node, its links or a cloud's metadata, where nobody is led";
 const NO_FAMILY: &str = "it has only addresses of a family of which this node has none itself";
 
-/// Addresses of this node's interfaces, or of the pod's without `hostNetwork`.
-#[derive(Clone, Debug, Default)]
-struct NodeAddresses(BTreeSet<IpAddr>);
+/// Of a name with more addresses those are kept whose turn comes first.
+const ADDRESSES_MAX: usize = 32;
+/// A request is tried at three endpoints by default: if no family has more than twice as many as the
+/// other, any three in a row are of both.
+const FAMILIES_RATIO_MAX: usize = 2;
 
-impl NodeAddresses {
-    fn read() -> io::Result<Self> {
+/// Addresses that are here.
+#[derive(Clone, Debug, Default)]
+struct OwnAddresses {
+    /// Of this node's interfaces, or of the pod's without `hostNetwork`.
+    interfaces: BTreeSet<IpAddr>,
+    /// As the Node object has them: without `hostNetwork` they are nowhere else to be seen.
+    node: BTreeSet<IpAddr>,
+}
+
+impl OwnAddresses {
+    fn read(node: &[IpAddr]) -> io::Result<Self> {
         let addresses = getifaddrs()?.filter_map(|known| {
             let address = known.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
         });
-        Ok(Self(addresses.collect()))
+        let node = node.iter().map(IpAddr::to_canonical).collect();
+        Ok(Self { interfaces: addresses.collect(), node })
     }
 
-    /// Whether the node has an address that reaches beyond its links, of the family of `ip`.
+    fn contain(&self, ip: &IpAddr) -> bool {
+        self.interfaces.contains(ip) || self.node.contains(ip)
+    }
+
+    /// Whether an interface has an address that reaches beyond its links, of the family of `ip`.
     fn has_family_of(&self, ip: &IpAddr) -> bool {
-        let mut own = self.0.iter().filter(|own| own.is_ipv4() == ip.is_ipv4());
+        let mut own = self.interfaces.iter().filter(|own| own.is_ipv4() == ip.is_ipv4());
         own.any(|own| !own.is_loopback() && !is_of_links(own))
     }
 }
 
-/// Those of `found` somebody may be led to, each once, the families by turns.
-pub(crate) fn outside(name: &str, found: &[IpAddr]) -> Looked {
-    let node = NodeAddresses::read();
-    let node =
-        node.map_err(|error| format!("this node's own addresses cannot be read: {error}"))?;
-    outside_of(&node, name, found)
+/// Those of `found` somebody may be led to, each once, the families by turns. `node` has the addresses
+/// of the Node object, if it is known.
+pub(crate) fn outside(node: &[IpAddr], name: &str, found: &[IpAddr]) -> Looked {
+    let own = OwnAddresses::read(node);
+    let own = own.map_err(|error| format!("this node's own addresses cannot be read: {error}"))?;
+    outside_of(&own, name, found)
 }
 
-fn outside_of(node: &NodeAddresses, name: &str, found: &[IpAddr]) -> Looked {
+fn outside_of(own: &OwnAddresses, name: &str, found: &[IpAddr]) -> Looked {
     let found = found.iter().map(IpAddr::to_canonical);
     let allowed: BTreeSet<IpAddr> =
-        found.filter(|ip| is_outside(node, ip, name == LOCALHOST)).collect();
+        found.filter(|ip| is_outside(own, ip, name == LOCALHOST)).collect();
     if allowed.is_empty() {
         return Err(ONLY_INSIDE.into());
     }
-    let reached = allowed.into_iter().filter(|ip| ip.is_loopback() || node.has_family_of(ip));
+    let reached = allowed.into_iter().filter(|ip| ip.is_loopback() || own.has_family_of(ip));
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = reached.partition(IpAddr::is_ipv4);
     if v4.is_empty() && v6.is_empty() { Err(NO_FAMILY.into()) } else { Ok(by_turns(v4, v6)) }
 }
 
-/// A request is tried at few endpoints: where one family leads nowhere they shall not all be of it.
+/// Where one family leads nowhere, no request shall be tried at addresses of that family alone.
 fn by_turns(v4: Vec<IpAddr>, v6: Vec<IpAddr>) -> Vec<IpAddr> {
-    let mut ordered = Vec::with_capacity(v4.len() + v6.len());
-    let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-    loop {
-        let before = ordered.len();
-        ordered.extend(v4.next());
-        ordered.extend(v6.next());
-        if ordered.len() == before {
-            return ordered;
-        }
+    let (mut few, mut many) = if v4.len() <= v6.len() { (v4, v6) } else { (v6, v4) };
+    if !few.is_empty() {
+        few.truncate(ADDRESSES_MAX / 2);
+        many.truncate(few.len() * FAMILIES_RATIO_MAX);
     }
+    many.truncate(ADDRESSES_MAX - few.len());
+    let share = |i: usize| i * many.len() / few.len().max(1);
+    let mut ordered = Vec::with_capacity(few.len() + many.len());
+    for (i, one) in few.iter().enumerate() {
+        ordered.push(*one);
+        ordered.extend(many.iter().take(share(i + 1)).skip(share(i)));
+    }
+    if few.is_empty() { many } else { ordered }
 }
 
 /// `ip` is canonical: IPv4 mapped into IPv6 is IPv4.
-fn is_outside(node: &NodeAddresses, ip: &IpAddr, is_localhost: bool) -> bool {
+fn is_outside(own: &OwnAddresses, ip: &IpAddr, is_localhost: bool) -> bool {
     if ip.is_loopback() {
         return is_localhost;
     }
-    let is_metadata = match ip {
+    let is_inside =
+        |ip: &IpAddr| ip.is_loopback() || is_of_links(ip) || is_metadata(ip) || own.contain(ip);
+    !is_inside(ip) && !translated(ip).any(|v4| is_inside(&v4))
+}
+
+/// The IPv4 addresses that packets to this one may end at, beyond a gateway: by NAT64 (RFC 6052 2.1 and
+/// 2.2, where a network's own prefix of RFC 8215 may have one of four lengths) and 6to4 (RFC 3056 2).
+fn translated(ip: &IpAddr) -> impl Iterator<Item = IpAddr> {
+    let bytes = if let IpAddr::V6(ip) = ip { ip.octets() } else { [0; 16] };
+    let places: &[[usize; 4]] = match bytes {
+        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, ..] => &[[12, 13, 14, 15]],
+        [0, 0x64, 0xff, 0x9b, 0, 1, ..] => {
+            &[[12, 13, 14, 15], [6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]]
+        }
+        [0x20, 0x02, ..] => &[[2, 3, 4, 5]],
+        _ => &[],
+    };
+    let v4 = places.iter().map(move |places| {
+        IpAddr::from(places.map(|at| bytes.get(at).copied().unwrap_or_default()))
+    });
+    // Of a longer prefix the shorter ones' places have nothing.
+    v4.enumerate().filter(|(place, v4)| *place == 0 || !v4.is_unspecified()).map(|(_, v4)| v4)
+}
+
+fn is_metadata(ip: &IpAddr) -> bool {
+    match ip {
         IpAddr::V4(ip) => METADATA_V4.contains(ip),
         IpAddr::V6(ip) => ip.segments().starts_with(&METADATA_V6),
-    };
-    !is_of_links(ip) && !is_metadata && !node.0.contains(ip)
+    }
 }
 
 fn is_of_links(ip: &IpAddr) -> bool {
@@ -107,8 +150,9 @@ mod tests {
         texts.iter().map(|ip| ip.parse().unwrap()).collect()
     }
 
-    fn node(texts: &[&str]) -> NodeAddresses {
-        NodeAddresses(ips(texts).into_iter().collect())
+    fn own(interfaces: &[&str], node: &[&str]) -> OwnAddresses {
+        let [interfaces, node] = [interfaces, node].map(|texts| ips(texts).into_iter().collect());
+        OwnAddresses { interfaces, node }
     }
 
     /// Whoever owns an allowed name may let it point anywhere (DNS rebinding).
@@ -144,14 +188,48 @@ mod tests {
             ("a.example", &["168.63.129.16", "::ffff:168.63.129.16"], &[]),
             ("a.example", &["fd00:ec2::254"], &[]),
             ("a.example", &["100.100.100.201", "fd00:ec3::1"], &["100.100.100.201", "fd00:ec3::1"]),
+            // The same, told to a gateway: NAT64 and 6to4.
+            ("a.example", &["64:ff9b::10.0.0.7", "2002:0a00:0007::1"], &[]),
+            ("a.example", &["64:ff9b::127.0.0.1", "2002:7f00:0001::"], &[]),
+            ("localhost", &["64:ff9b::127.0.0.1", "2002:7f00:0001::"], &[]),
+            ("a.example", &["64:ff9b::169.254.169.254", "2002:a9fe:a9fe::a9fe:a9fe"], &[]),
+            ("a.example", &["64:ff9b::100.100.100.200", "2002:6464:64c8::"], &[]),
+            ("a.example", &["64:ff9b::168.63.129.16", "2002:a83f:8110:ffff::1"], &[]),
+            ("a.example", &["64:ff9b::", "2002::1"], &[]),
+            ("a.example", &["64:ff9b::224.0.0.1", "2002:e000:0001::"], &[]),
+            ("a.example", &["64:ff9b::255.255.255.255", "2002:ffff:ffff::"], &[]),
+            ("a.example", &["64:ff9b:1::10.0.0.7", "64:ff9b:1:a9fe:a9:fe00::"], &[]),
+            ("a.example", &["64:ff9b:1:ab0a:0:7::", "64:ff9b:1:abcd:a:0:700:0"], &[]),
+            ("a.example", &["64:ff9b:1:abcd::192.0.2.1"], &["64:ff9b:1:abcd::192.0.2.1"]),
+            ("a.example", &["64:ff9b::192.0.2.1"], &["64:ff9b::192.0.2.1"]),
+            ("a.example", &["2002:c000:0201::1"], &["2002:c000:0201::1"]),
+            // Neither of the two prefixes.
+            ("a.example", &["64:ff9b:0:1::10.0.0.7"], &["64:ff9b:0:1::10.0.0.7"]),
+            ("a.example", &["2003:0a00:0007::1"], &["2003:0a00:0007::1"]),
             ("localhost", &["127.0.0.1", "::1"], &["127.0.0.1", "::1"]),
             ("localhost", &["169.254.169.254"], &[]),
             ("localhost", &["10.0.0.7"], &[]),
         ] {
-            let looked = outside_of(&node(NODE), name, &ips(found));
+            let looked = outside_of(&own(NODE, &[]), name, &ips(found));
             let expected: Looked =
                 if kept.is_empty() { Err(ONLY_INSIDE.into()) } else { Ok(ips(kept)) };
             assert_eq!(looked, expected, "{name} {found:?}");
+        }
+    }
+
+    /// The interfaces are the pod's: the node's addresses are among none of them.
+    #[test]
+    fn attack_without_host_network_a_name_that_points_at_the_node_leads_nowhere() {
+        let own = own(&["127.0.0.1", "10.244.1.5", "fd00:10:244::5"], &["10.0.0.7", "2001:db8::7"]);
+        for (found, kept) in [
+            (&["10.0.0.7", "2001:db8::7"][..], &[][..]),
+            (&["::ffff:10.0.0.7", "64:ff9b::10.0.0.7", "2002:0a00:0007::1"], &[]),
+            (&["10.244.1.5"], &[]),
+            (&["10.0.0.7", "10.0.0.8", "2001:db8::8"], &["10.0.0.8", "2001:db8::8"]),
+        ] {
+            let expected: Looked =
+                if kept.is_empty() { Err(ONLY_INSIDE.into()) } else { Ok(ips(kept)) };
+            assert_eq!(outside_of(&own, "a.example", &ips(found)), expected, "{found:?}");
         }
     }
 
@@ -161,7 +239,7 @@ mod tests {
             &["2001:db8::3", "2001:db8::2", "2001:db8::1", "192.0.2.2", "192.0.2.1"];
         const V4: &[&str] = &["192.0.2.1", "192.0.2.2"];
         const V6: &[&str] = &["2001:db8::1", "2001:db8::2", "2001:db8::3"];
-        for (own, found, kept) in [
+        for (interfaces, found, kept) in [
             (
                 NODE,
                 BOTH,
@@ -173,19 +251,54 @@ mod tests {
             (&["::1", "fe80::7", "10.0.0.7"], V6, &[]),
             (&["127.0.0.1", "::1"], BOTH, &[]),
         ] {
-            let looked = outside_of(&node(own), "a.example", &ips(found));
+            let looked = outside_of(&own(interfaces, &[]), "a.example", &ips(found));
             let expected: Looked =
                 if kept.is_empty() { Err(NO_FAMILY.into()) } else { Ok(ips(kept)) };
-            assert_eq!(looked, expected, "{own:?}");
+            assert_eq!(looked, expected, "{interfaces:?}");
         }
-        let looked = outside_of(&node(&["127.0.0.1"]), LOCALHOST, &ips(&["::1", "127.0.0.1"]));
+        let looked = outside_of(&own(&["127.0.0.1"], &[]), LOCALHOST, &ips(&["::1", "127.0.0.1"]));
         assert_eq!(looked, Ok(ips(&["127.0.0.1", "::1"])), "those are there in any case");
     }
 
     #[test]
+    fn no_family_is_starved_by_the_other_however_many_addresses_it_has() {
+        let v4 = |count: u8| (1..=count).map(|last| IpAddr::from([192, 0, 2, last]));
+        let v6 = |count: u8| {
+            (1..=count).map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, last.into()]))
+        };
+        for (v4_count, v6_count, kept) in [
+            (1, 1, (1, 1)),
+            (1, 2, (1, 2)),
+            (1, 200, (1, 2)),
+            (200, 1, (2, 1)),
+            (2, 4, (2, 4)),
+            (4, 7, (4, 7)),
+            (10, 200, (10, 20)),
+            (12, 200, (12, 20)),
+            (200, 200, (16, 16)),
+            (200, 0, (32, 0)),
+            (0, 200, (0, 32)),
+        ] {
+            let found: Vec<IpAddr> = v6(v6_count).chain(v4(v4_count)).collect();
+            let looked = outside_of(&own(NODE, &[]), "a.example", &found).unwrap();
+            let count = |of: fn(&IpAddr) -> bool| looked.iter().filter(|ip| of(ip)).count();
+            let counts = (count(IpAddr::is_ipv4), count(IpAddr::is_ipv6));
+            assert_eq!(counts, kept, "{v4_count} and {v6_count}");
+            let has_both = |turn: usize| {
+                let mut tried = looked.iter().cycle().skip(turn).take(3).map(IpAddr::is_ipv4);
+                let first = tried.next();
+                tried.any(|is_ipv4| Some(is_ipv4) != first)
+            };
+            let are_all_both = (0..looked.len()).all(has_both);
+            assert_eq!(are_all_both, v4_count > 0 && v6_count > 0, "{looked:?}");
+        }
+    }
+
+    #[test]
     fn every_address_of_this_machine_s_interfaces_is_its_own() {
-        let own: Vec<IpAddr> = NodeAddresses::read().unwrap().0.into_iter().collect();
+        let own = OwnAddresses::read(&[]).unwrap().interfaces;
+        let own: Vec<IpAddr> = own.into_iter().collect();
         assert!(own.iter().any(IpAddr::is_loopback), "{own:?}");
-        assert_eq!(outside("a.example", &own), Err(ONLY_INSIDE.into()), "{own:?}");
+        assert_eq!(outside(&[], "a.example", &own), Err(ONLY_INSIDE.into()), "{own:?}");
     }
 }

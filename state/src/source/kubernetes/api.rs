@@ -161,7 +161,10 @@ impl Query {
     pub(super) fn one(object: &ObjectRef) -> Self {
         let kind = object.kind;
         let namespace = &object.key.namespace;
-        let path = format!("{}/namespaces/{namespace}/{}", root(kind), kind.resource());
+        let path = match kind.is_namespaced() {
+            true => format!("{}/namespaces/{namespace}/{}", root(kind), kind.resource()),
+            false => format!("{}/{}", root(kind), kind.resource()),
+        };
         let field = format!("metadata.name={}", object.key.name);
         Self { kind, request: Request::new(path), field: Some(field), is_single: true }
     }
