@@ -7,6 +7,8 @@
 )]
 
 use std::{
+    collections::BTreeSet,
+    fs,
     net::{SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
     thread,
@@ -14,8 +16,11 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
-use fairlead_proxy::{Kernel, Synchroniser};
-use fairlead_state::model::{LoadBalancing, Protocol, Service};
+use fairlead_proxy::{Devices, Kernel, KernelOptions, Synchroniser, node};
+use fairlead_state::{
+    Store,
+    model::{LoadBalancing, Protocol, Service},
+};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -80,7 +85,7 @@ fn programs_of_another_version_leave_a_device_when_this_ones_run_there() {
         let links = world.bpffs.join("fairlead/links");
         for name in &own {
             let other = name.replace("uplink", "later");
-            std::fs::rename(links.join(name), links.join(other)).unwrap();
+            fs::rename(links.join(name), links.join(other)).unwrap();
         }
         let _follower = Follower::start(world, &[client.device()]);
         let begun = Instant::now();
@@ -88,6 +93,48 @@ fn programs_of_another_version_leave_a_device_when_this_ones_run_there() {
             assert!(begun.elapsed() < DEADLINE, "attached: {:?}", names());
             thread::yield_now();
         }
+    });
+}
+
+/// What another version left may be all that serves a device: it stays until all of this one's run.
+#[test]
+fn programs_of_another_version_stay_as_long_as_one_of_this_ones_is_missing() {
+    world("programs_of_another_version_stay_as_long_as_one_of_this_ones_is_missing", |world| {
+        let client = world.pod(1);
+        let (_store, snapshots) = Store::new([]);
+        let devices = Devices::List(vec![client.device()]);
+        let options = KernelOptions { devices, ..world.options() };
+        // Loaded anew: no device takes the same program twice.
+        let prepare = || {
+            let kernel = Kernel::open(&options).unwrap();
+            node::prepare(&kernel, &snapshots, "node").unwrap();
+        };
+        let names = || -> BTreeSet<String> {
+            let links = Kernel::attachments(&world.bpffs).unwrap();
+            links.into_iter().map(|link| link.name).collect()
+        };
+        prepare();
+        let own = names();
+        let links = world.bpffs.join("fairlead/links");
+        let others: BTreeSet<String> =
+            own.iter().map(|name| name.replace("uplink", "later")).collect();
+        assert!(!own.is_empty() && own.is_disjoint(&others), "{own:?}");
+        for (name, other) in own.iter().zip(&others) {
+            fs::rename(links.join(name), links.join(other)).unwrap();
+        }
+        for missing in &own {
+            // Where a new link is pinned first, and a directory is not replaced.
+            let in_the_way = links.join(format!("{missing}_new"));
+            fs::create_dir(&in_the_way).unwrap();
+            prepare();
+            let there = names();
+            assert!(!there.contains(missing), "{there:?} without {missing}");
+            assert!(there.is_superset(&others), "{there:?} without {missing}");
+            fs::remove_dir(in_the_way).unwrap();
+            there.intersection(&own).for_each(|name| fs::remove_file(links.join(name)).unwrap());
+        }
+        prepare();
+        assert_eq!(names(), own);
     });
 }
 
