@@ -1,7 +1,10 @@
 //! An agent none of whose roles can start says why as its last line, ends with 1, and leaves the
 //! node as it was.
 
-use std::net::{TcpListener, UdpSocket};
+use std::{
+    net::{TcpListener, UdpSocket},
+    process::Command,
+};
 
 use super::support::{
     agent::{self, Agent},
@@ -38,16 +41,34 @@ impl Held {
 }
 
 /// What is pinned, mounted and set up: programs and maps that are not pinned end with their process. Whether a link has its carrier
-/// yet, and its address of that link alone, is the kernel's affair.
+/// yet, and its address of that link alone, is the kernel's affair. What others mount is theirs: a world has a copy of it, which goes
+/// when they remove the directory (`detach_mounts`).
 fn traces(world: &World) -> String {
     let mut list = world.command("node", "sh");
     list.arg("-c").arg(format!(
-        "find {} -mindepth 1; ip -o link | cut -d: -f2; ip -o address show scope global | cut -d' ' -f2-7; grep -c . /proc/self/mounts",
-        world.bpffs().display()
+        "find {} -mindepth 1; ip -o link | cut -d: -f2; ip -o address show scope global | cut -d' ' -f2-7; grep -F ' {}/' /proc/self/mounts | cut -d' ' -f1-3",
+        world.bpffs().display(),
+        world.root().display(),
     ));
     let output = list.output().expect("it starts");
     assert!(output.status.success());
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn what_another_test_run_mounts_and_takes_away_is_no_trace_of_an_agent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |program: &str, args: &[&str]| {
+        let status = Command::new(program).args(args).arg(directory.path()).status();
+        assert!(status.expect("it starts").success(), "{program}");
+    };
+    run("mount", &["-t", "bpf", "bpf"]);
+    let world = World::with_pods(0);
+    let before = traces(&world);
+    assert!(before.contains(&world.bpffs().display().to_string()), "its own mounts: {before}");
+    run("umount", &[]);
+    drop(directory);
+    assert_eq!(traces(&world), before);
 }
 
 fn ends_with_reason(mut agent: Agent, parts: &[&str]) {
