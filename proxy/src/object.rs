@@ -1,9 +1,14 @@
 //! The kernel programs as an object: loaded, with the maps they share.
 
 use std::{
+    cmp::Reverse,
     fs, io,
+    num::NonZero,
     os::fd::{AsFd as _, OwnedFd},
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread::{self, available_parallelism},
 };
 
 use aya::{
@@ -224,12 +229,16 @@ impl Object {
         let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
         let bytes = (sizes.bytes > 0).then_some(BYTES_PROGRAM);
         let socket_programs = SOCKET_PROGRAMS.into_iter().chain(bytes);
+        // The longest first.
+        let of_devices = DEVICE_PROGRAMS.iter().rev().map(|(name, ..)| *name);
+        let names = of_devices.chain(socket_programs.clone().map(|(name, _)| name));
+        verify(&mut ebpf, &names.collect::<Vec<_>>())?;
         let socket_programs = socket_programs
-            .map(|(name, attach_type)| load_one(&mut ebpf, name, attach_type))
+            .map(|(name, attach_type)| loaded(&mut ebpf, name, attach_type))
             .collect::<Result<_, KernelError>>()?;
         let device_programs = DEVICE_PROGRAMS
             .iter()
-            .map(|(name, attach_type, of)| Ok((load_one(&mut ebpf, name, *attach_type)?, *of)));
+            .map(|(name, attach_type, of)| Ok((loaded(&mut ebpf, name, *attach_type)?, *of)));
         let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
         let (tables, live) = (Tables::take(&mut ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?);
         Ok(Self { socket_programs, device_programs, tables, live })
@@ -309,14 +318,41 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn load_one(
+/// Has the kernel check programs, as many at once as there are CPUs: that is most of a start. Its lock
+/// is only for those without CAP_BPF (bpf_check).
+fn verify(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelError> {
+    let programs = ebpf.programs_mut().filter_map(|(name, program)| {
+        let place = names.iter().position(|wanted| *wanted == name)?;
+        Some((place, *names.get(place)?, program))
+    });
+    let mut programs: Vec<_> = programs.collect();
+    programs.sort_by_key(|(place, ..)| Reverse(*place));
+    let programs = Mutex::new(programs);
+    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || -> Result<(), KernelError> {
+        while let Some((_, name, program)) = next() {
+            load_program(program).map_err(|error| KernelError::from_program(name, error))?;
+        }
+        Ok(())
+    };
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .fold(own, Result::and)
+    })
+}
+
+fn loaded(
     ebpf: &mut Ebpf,
     name: &'static str,
     attach_type: AttachType,
 ) -> Result<Loaded, KernelError> {
     let failed = |error: ProgramError| KernelError::from_program(name, error);
     let program = ebpf.program_mut(name).ok_or(KernelError::Incomplete { name })?;
-    load_program(program).map_err(failed)?;
     let verified = program.info().map_err(failed)?.verified_instruction_count();
     let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
     let fd = fd.map_err(|error| KernelError::system(Step::Load, error))?;

@@ -5,7 +5,12 @@
     reason = "clippy knows test functions, but not what they share"
 )]
 
-use std::{collections::BTreeSet, net::SocketAddr, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use fairlead_ebpf::abi::{
     BACKEND_LOCAL, FrontendEntry, FrontendKey, FrontendValue, SCTP, TCP, UDP,
@@ -141,7 +146,10 @@ fn affinity_is_over_when_a_client_was_silent_for_as_long_as_the_service_says() {
         services.iter().for_each(|service| service.put(&mut uplink, 100, None, SHORT));
         let before = met(&uplink, 40_000);
         // Nothing tells that a time is over but its end.
-        thread::park_timeout(Duration::from_secs(u64::from(SHORT) + 1));
+        let end = Instant::now() + Duration::from_secs(u64::from(SHORT) + 1);
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
         let after = met(&uplink, 40_001);
         for ((service, before), after) in services.iter().zip(before).zip(after) {
             let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
