@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one benchmark: services, dns, ingress or page. Tables go to the terminal and, with plots, to docs/results, JSON to
 # target/bench. `draw` behind its name makes tables and plots anew from that JSON. Another word is a part of the services', of
-# DNS's or of Ingress's, which is only printed; of DNS's, and of services' connect, with a number of Services (dns hit 1000), of
+# DNS's or of Ingress's, which is only printed; of DNS's, and of services' sync and connect, with a number of Services (dns hit 1000), of
 # Ingress's with a number of rounds (ingress idle 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."

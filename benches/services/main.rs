@@ -126,11 +126,14 @@ fn main() {
     assert!(part.is_none_or(|part| PARTS.contains(&part)), "parts are {PARTS:?}");
     let mut rows = vec![];
     let is_wanted = |name: &str| part.is_none_or(|part| part == name);
-    // Of connect alone, and then without kube-proxy: its first sync would take most of the time.
+    // Of sync and connect alone, and then without kube-proxy: its first sync would take most of the time.
     let services = arguments.get(2).and_then(|word| word.parse().ok());
     if is_wanted("sync") {
-        for scale in SYNC_SCALES {
-            sync(scale, &mut rows);
+        match services {
+            Some(scale) => sync(scale, false, &mut rows),
+            None => SYNC_SCALES
+                .into_iter()
+                .for_each(|scale| sync(scale, scale <= KUBE_PROXY_SCALE_MAX, &mut rows)),
         }
     }
     if is_wanted("change") {
@@ -163,7 +166,7 @@ fn main() {
     report::finish("services", NOTES, CHARTS, rows);
 }
 
-fn sync(scale: u64, rows: &mut Vec<Row>) {
+fn sync(scale: u64, beside_kube_proxy: bool, rows: &mut Vec<Row>) {
     let world = World::new();
     let api = subject::serve(&world, objects::services(scale));
     let (mut programmed, mut cold, mut restart) = (vec![], vec![], vec![]);
@@ -195,7 +198,7 @@ fn sync(scale: u64, rows: &mut Vec<Row>) {
     ] {
         rows.push(Row::new(figure, "fairlead", scale, unit, runs));
     }
-    if scale <= KUBE_PROXY_SCALE_MAX {
+    if beside_kube_proxy {
         for mode in [Mode::Nftables, Mode::Iptables] {
             sync_kube_proxy(mode, scale, rows);
         }

@@ -51,7 +51,7 @@ pub fn measure(scale: u64, rows: &mut Vec<Row>) {
     row("ns_per_packet_miss", (0..RUNS).map(|n| ns(&kernel, &miss(n))).collect());
     let refused = |n: u16| Packet::first(TCP, &client(n), &to(EMPTY_PORT));
     row("ns_per_packet_rejected", (0..RUNS).map(|n| ns(&kernel, &refused(n))).collect());
-    for (program, instructions) in kernel.verified_instructions() {
+    for (program, instructions) in kernel.verified_instructions().unwrap() {
         if program == IN {
             rows.push(Row::new("insns_verified", "fairlead", scale, "", &[instructions.into()]));
         }

@@ -126,7 +126,7 @@ pub struct Attachment {
     pub is_orphan: bool,
 }
 
-/// The loaded programs and their maps.
+/// The programs and their maps.
 #[derive(Debug)]
 pub struct Kernel {
     object: Object,
@@ -138,9 +138,9 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the programs, with the maps of an earlier start if there are any, and attaches
-    /// nothing: call [`Kernel::attach`] once the maps hold what the cluster wants. What an earlier
-    /// start attached runs on meanwhile.
+    /// Makes the maps, or takes those of an earlier start: call [`Kernel::attach`] once they hold
+    /// what the cluster wants. What an earlier start attached runs on meanwhile. The programs are
+    /// loaded when first needed, or by [`Kernel::verify`].
     ///
     /// Call it from a thread in the node's own network namespace: that is where loopback addresses
     /// will mean the node.
@@ -152,7 +152,7 @@ impl Kernel {
         };
         cgroup::open(&cgroup_root)?;
         let pins = Pins::open(&options.bpffs)?;
-        let object = Object::load(options.sizes, Some(&pins.maps()))?;
+        let object = Object::open(options.sizes, Some(&pins.maps()))?;
         let write = || {
             let found = object.tables.settings()?;
             let netns_cookie = sys::network_namespace_cookie()?;
@@ -173,6 +173,12 @@ impl Kernel {
         })
     }
 
+    /// Has the kernel check the programs, for tens or hundreds of milliseconds, in which the maps may
+    /// be filled.
+    pub fn verify(&self) -> Result<(), KernelError> {
+        self.object.programs().map(drop)
+    }
+
     /// The maps, for the synchroniser. May be called more than once; all see the same maps.
     pub fn maps(&self) -> Result<KernelMaps, KernelError> {
         KernelMaps::new(&self.object.tables).map_err(|error| KernelError::system(Step::Load, error))
@@ -190,9 +196,10 @@ impl Kernel {
 
     /// Makes the socket programs run in the cgroup, in place of those of an earlier start.
     pub fn attach(&self) -> Result<AttachReport, KernelError> {
+        let programs = self.object.programs()?;
         let (cgroup, id) = cgroup::open(&self.cgroup_root)?;
         let mut report = AttachReport::default();
-        for Loaded { name, attach_type, fd, .. } in &self.object.socket_programs {
+        for Loaded { name, attach_type, fd, .. } in &programs.of_sockets {
             let place = Place {
                 target: LinkTarget::Cgroup(cgroup.as_fd()),
                 info: LinkInfo::Cgroup { id, attach_type: *attach_type as u32 },
@@ -201,7 +208,7 @@ impl Kernel {
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
         }
-        let own = self.object.socket_programs.iter().map(|program| program.name);
+        let own = programs.of_sockets.iter().map(|program| program.name);
         self.detach_unknown(|name| pins::device_of(name).is_none(), &own)?;
         self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)
@@ -210,8 +217,12 @@ impl Kernel {
     /// Makes the packet programs run on exactly these devices, by index. One device's failure does
     /// not keep the others from it.
     pub(crate) fn attach_devices(&self, devices: &BTreeMap<u32, Attached>) -> Vec<KernelError> {
+        let programs = match self.object.programs() {
+            Ok(programs) => programs,
+            Err(error) => return vec![error],
+        };
         let mut errors = Vec::new();
-        for (program, of) in &self.object.device_programs {
+        for (program, of) in &programs.of_devices {
             let wanted = || devices.iter().filter(|(_, device)| of.covers(device.role));
             for (index, device) in wanted() {
                 errors.extend(self.attach_device(program, *index, &device.name).err());
@@ -221,7 +232,7 @@ impl Kernel {
         }
         // Where one of this version's is missing, another version's may be all that serves the device.
         if errors.is_empty() {
-            let own = self.object.device_programs.iter().map(|(program, _)| program.name);
+            let own = programs.of_devices.iter().map(|(program, _)| program.name);
             errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), &own).err());
         }
         errors
@@ -275,8 +286,10 @@ impl Kernel {
     /// Whether the links that keep the socket programs in the cgroup are still pinned. They are not
     /// once somebody unmounts or empties the BPF file system, and the programs are gone with them.
     pub fn is_in_place(&self) -> bool {
-        let links = self.object.socket_programs.iter();
-        links.map(|program| self.pins.cgroup_link(program.name)).all(|link| link.exists())
+        let is_pinned = |name: &str| self.pins.cgroup_link(name).exists();
+        self.object
+            .programs()
+            .is_ok_and(|programs| programs.of_sockets.iter().all(|program| is_pinned(program.name)))
     }
 
     /// Where NodePorts answer, as it was asked for.
@@ -378,10 +391,9 @@ impl Kernel {
     }
 
     /// Instructions the verifier went through for each program, by name.
-    pub fn verified_instructions(&self) -> BTreeMap<&'static str, u32> {
-        let devices = self.object.device_programs.iter().map(|(program, _)| program);
-        let programs = self.object.socket_programs.iter().chain(devices);
-        programs.map(|program| (program.name, program.verified_instructions)).collect()
+    pub fn verified_instructions(&self) -> Result<BTreeMap<&'static str, u32>, KernelError> {
+        let programs = self.object.programs()?.iter();
+        Ok(programs.map(|program| (program.name, program.verified_instructions)).collect())
     }
 
     /// What is attached below `bpffs`, by name.
@@ -415,7 +427,7 @@ impl Kernel {
         frame: &[u8],
         repeat: u32,
     ) -> Result<PacketRun, KernelError> {
-        let mut programs = self.object.device_programs.iter().map(|(program, _)| program);
+        let mut programs = self.object.programs()?.of_devices.iter().map(|(program, _)| program);
         let loaded = programs.find(|loaded| loaded.name == program);
         let loaded = loaded.ok_or(KernelError::Incomplete { name: program })?;
         sys::test_run(&loaded.fd, frame, repeat)

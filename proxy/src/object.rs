@@ -1,20 +1,18 @@
-//! The kernel programs as an object: loaded, with the maps they share.
+//! The kernel programs as an object, with the maps they share. Maps are there at once, for whoever fills them; the kernel's
+//! check of the programs is most of a start, and may go on meanwhile.
+
+mod programs;
 
 use std::{
-    cmp::Reverse,
     fs, io,
-    num::NonZero,
     os::fd::{AsFd as _, OwnedFd},
-    panic::resume_unwind,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    thread::{self, available_parallelism},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, MapInfo, MapType, RingBuf},
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps},
 };
 use fairlead_ebpf::abi::{
     Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
@@ -26,8 +24,11 @@ use crate::{
     error::{KernelError, Step},
     live::Live,
     maps::kernel::{Counters, counters_per_cpu},
-    sys::{AttachType, PerCpuTable, Table},
+    sys::{PerCpuTable, Table},
 };
+
+pub use self::programs::Role;
+pub(crate) use self::programs::{Loaded, Programs, SOCKET_PROGRAMS, is_for_answers};
 
 /// Empty where the build had no compiler for it (see build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead.o"));
@@ -110,69 +111,6 @@ impl Expected {
     }
 }
 
-/// The programs and where they attach, in that order: those that make an answer the service's come
-/// before those that send a question to a backend. Otherwise the first answers would come from
-/// strangers.
-pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
-    ("recvmsg4", AttachType::RecvMsg4),
-    ("recvmsg6", AttachType::RecvMsg6),
-    ("getpeername4", AttachType::GetPeerName4),
-    ("getpeername6", AttachType::GetPeerName6),
-    ("connect4", AttachType::Connect4),
-    ("connect6", AttachType::Connect6),
-    ("sendmsg4", AttachType::SendMsg4),
-    ("sendmsg6", AttachType::SendMsg6),
-];
-/// Where bytes are counted, it comes after those.
-pub(crate) const BYTES_PROGRAM: (&str, AttachType) = ("socket_bytes", AttachType::SockOps);
-/// The programs for devices, and which devices each is for; in the same order.
-pub(crate) const DEVICE_PROGRAMS: [(&str, AttachType, DeviceUse); 3] = [
-    ("uplink_egress", AttachType::TcxEgress, DeviceUse::All),
-    ("uplink_ingress", AttachType::TcxIngress, DeviceUse::Uplinks),
-    ("pod_ingress", AttachType::TcxIngress, DeviceUse::Pods),
-];
-
-/// Whether a program, by the name of its link, makes answers the service's: such go last.
-pub(crate) fn is_for_answers(link: &str) -> bool {
-    ["recvmsg", "getpeername", "uplink_egress"].iter().any(|name| link.starts_with(name))
-}
-
-/// What a device carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Packets from and to elsewhere.
-    Uplink,
-    /// Packets of one pod.
-    Pod,
-}
-
-/// Which devices a program is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeviceUse {
-    Uplinks,
-    Pods,
-    All,
-}
-
-impl DeviceUse {
-    pub(crate) fn covers(self, role: Role) -> bool {
-        match self {
-            Self::Uplinks => role == Role::Uplink,
-            Self::Pods => role == Role::Pod,
-            Self::All => true,
-        }
-    }
-}
-
-/// A loaded program.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) name: &'static str,
-    pub(crate) attach_type: AttachType,
-    pub(crate) fd: OwnedFd,
-    pub(crate) verified_instructions: u32,
-}
-
 /// The maps the agent works with.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -191,19 +129,20 @@ pub(crate) struct Tables {
     pub(crate) sizes: MapSizes,
 }
 
-/// Programs and maps, nothing attached.
+/// Maps, and programs once the kernel has checked them; nothing attached.
 #[derive(Debug)]
 pub(crate) struct Object {
-    pub(crate) socket_programs: Vec<Loaded>,
-    pub(crate) device_programs: Vec<(Loaded, DeviceUse)>,
     pub(crate) tables: Tables,
     pub(crate) live: Live,
+    programs: OnceLock<Programs>,
+    /// What the programs are made of, and whether bytes are counted; none once they are there.
+    unverified: Mutex<Option<(Ebpf, bool)>>,
 }
 
 impl Object {
-    /// Loads everything. Maps pinned in `pins` are used as they are, others pinned there; without
+    /// Makes the maps. Those pinned in `pins` are used as they are, others pinned there; without
     /// `pins` all maps are private.
-    pub(crate) fn load(sizes: MapSizes, pins: Option<&Path>) -> Result<Self, KernelError> {
+    pub(crate) fn open(sizes: MapSizes, pins: Option<&Path>) -> Result<Self, KernelError> {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
         }
@@ -227,21 +166,20 @@ impl Object {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
-        let bytes = (sizes.bytes > 0).then_some(BYTES_PROGRAM);
-        let socket_programs = SOCKET_PROGRAMS.into_iter().chain(bytes);
-        // The longest first.
-        let of_devices = DEVICE_PROGRAMS.iter().rev().map(|(name, ..)| *name);
-        let names = of_devices.chain(socket_programs.clone().map(|(name, _)| name));
-        verify(&mut ebpf, &names.collect::<Vec<_>>())?;
-        let socket_programs = socket_programs
-            .map(|(name, attach_type)| loaded(&mut ebpf, name, attach_type))
-            .collect::<Result<_, KernelError>>()?;
-        let device_programs = DEVICE_PROGRAMS
-            .iter()
-            .map(|(name, attach_type, of)| Ok((loaded(&mut ebpf, name, *attach_type)?, *of)));
-        let device_programs = device_programs.collect::<Result<_, KernelError>>()?;
-        let (tables, live) = (Tables::take(&mut ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?);
-        Ok(Self { socket_programs, device_programs, tables, live })
+        let (tables, live) = (Tables::of(&ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?);
+        let unverified = Mutex::new(Some((ebpf, sizes.bytes > 0)));
+        Ok(Self { tables, live, programs: OnceLock::new(), unverified })
+    }
+
+    /// The programs, which the first call has the kernel check; another at the same time waits for it.
+    pub(crate) fn programs(&self) -> Result<&Programs, KernelError> {
+        let mut unverified = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((ebpf, counts_bytes)) = &mut *unverified {
+            let programs = Programs::verify(ebpf, *counts_bytes)?;
+            let _ = self.programs.set(programs);
+            *unverified = None;
+        }
+        self.programs.get().ok_or(KernelError::Incomplete { name: "programs" })
     }
 }
 
@@ -318,57 +256,8 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Has the kernel check programs, as many at once as there are CPUs: that is most of a start. Its lock
-/// is only for those without CAP_BPF (bpf_check).
-fn verify(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), KernelError> {
-    let programs = ebpf.programs_mut().filter_map(|(name, program)| {
-        let place = names.iter().position(|wanted| *wanted == name)?;
-        Some((place, *names.get(place)?, program))
-    });
-    let mut programs: Vec<_> = programs.collect();
-    programs.sort_by_key(|(place, ..)| Reverse(*place));
-    let programs = Mutex::new(programs);
-    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let work = || -> Result<(), KernelError> {
-        while let Some((_, name, program)) = next() {
-            load_program(program).map_err(|error| KernelError::from_program(name, error))?;
-        }
-        Ok(())
-    };
-    let threads = available_parallelism().map_or(1, NonZero::get);
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        others
-            .into_iter()
-            .map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .fold(own, Result::and)
-    })
-}
-
-fn loaded(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    attach_type: AttachType,
-) -> Result<Loaded, KernelError> {
-    let failed = |error: ProgramError| KernelError::from_program(name, error);
-    let program = ebpf.program_mut(name).ok_or(KernelError::Incomplete { name })?;
-    let verified = program.info().map_err(failed)?.verified_instruction_count();
-    let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
-    let fd = fd.map_err(|error| KernelError::system(Step::Load, error))?;
-    Ok(Loaded { name, attach_type, fd, verified_instructions: verified.unwrap_or_default() })
-}
-
-fn load_program(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program)?.load(),
-        Program::SockOps(_) => <&mut SockOps>::try_from(program)?.load(),
-        _ => <&mut SchedClassifier>::try_from(program)?.load(),
-    }
-}
-
 impl Tables {
-    fn take(ebpf: &mut Ebpf, cpus: u32, wanted: MapSizes) -> Result<Self, KernelError> {
+    fn of(ebpf: &Ebpf, cpus: u32, wanted: MapSizes) -> Result<Self, KernelError> {
         let (frontends, frontends_max) = take(ebpf, name::FRONTENDS)?;
         let (backends, backends_max) = take(ebpf, name::BACKENDS)?;
         let (maglev, maglev_max) = take(ebpf, name::MAGLEV)?;
@@ -436,10 +325,9 @@ fn take_live(ebpf: &mut Ebpf, cpus: u32) -> Result<Live, KernelError> {
     Ok(Live::new(Table::new(word), PerCpuTable::new(lost, cpus as usize), ring))
 }
 
-/// A map's file descriptor and the number of entries it takes.
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelError> {
-    let map = ebpf.take_map(name).ok_or(KernelError::Incomplete { name })?;
-    let data: &MapData = match &map {
+/// A map's file descriptor, of one's own, and the number of entries it takes.
+fn take(ebpf: &Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelError> {
+    let data: &MapData = match ebpf.map(name).ok_or(KernelError::Incomplete { name })? {
         Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::Array(data)
@@ -452,19 +340,4 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelErr
     let entries = data.info().map_err(|error| failed(io::Error::other(error)))?.max_entries();
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(failed)?;
     Ok((fd, entries))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn programs_for_answers_are_attached_before_any_question_is_sent_to_a_backend() {
-        let sockets = SOCKET_PROGRAMS.map(|(name, _)| name).to_vec();
-        let devices = DEVICE_PROGRAMS.map(|(name, ..)| name).to_vec();
-        for names in [sockets, devices] {
-            assert!(names.is_sorted_by_key(|name| !is_for_answers(name)), "{names:?}");
-        }
-        assert!(is_for_answers("uplink_egress_7") && !is_for_answers("uplink_ingress_7"));
-    }
 }

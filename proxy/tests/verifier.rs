@@ -18,7 +18,7 @@ fn programs_load_within_their_instruction_budgets() {
         let sizes = MapSizes { bytes: 8, ..MapSizes::default() };
         let options = KernelOptions { sizes, ..world.options() };
         let kernel = Kernel::open(&options).unwrap();
-        let verified = kernel.verified_instructions();
+        let verified = kernel.verified_instructions().unwrap();
         println!("{verified:#?}");
         let budgets = BTreeMap::from([
             ("connect4", 11_000),

@@ -95,9 +95,11 @@ async fn serve(
     face: Arc<Face>,
 ) -> anyhow::Result<()> {
     let options = options(&shared.args().proxy)?;
-    // The verifier takes tens of milliseconds: no work for a thread that watches.
     let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
-    let kernel = Arc::new(opening.await.context("loading the programs")??);
+    let kernel = Arc::new(opening.await.context("making the maps")??);
+    // Most of a start: the maps are filled meanwhile, from which an earlier agent's programs may serve.
+    let of_verifier = kernel.clone();
+    let verifying = tokio::task::spawn_blocking(move || of_verifier.verify());
     let rules = rules(&shared.args());
     let proxy_name = rules.proxy_name.clone();
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
@@ -127,8 +129,13 @@ async fn serve(
     // Attached before the maps are filled, new programs would send nobody anywhere; those of an
     // earlier agent serve on meanwhile, from maps of their own if the layout has changed.
     let attaching = async {
-        let first = seen.wait_for(is_served).await;
-        log_programmed(&*first.context("synchronising ended")?, &snapshots);
+        let filling = async {
+            let first = seen.wait_for(is_served).await;
+            log_programmed(&*first.context("synchronising ended")?, &snapshots);
+            anyhow::Ok(())
+        };
+        let verifying = async { Ok(verifying.await.context("loading the programs")??) };
+        tokio::try_join!(filling, verifying)?;
         let (to, seen, node_name) = (kernel.clone(), snapshots.clone(), name.clone());
         let attach = move || {
             let known = node::prepare(&to, &seen, &node_name)?;

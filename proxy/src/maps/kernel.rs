@@ -55,7 +55,7 @@ impl KernelMaps {
 
     /// Maps of one's own, pinned and attached nowhere: for tests and measurements.
     pub fn private(sizes: MapSizes) -> Result<Self, KernelError> {
-        let object = Object::load(sizes, None)?;
+        let object = Object::open(sizes, None)?;
         let maps = Self::new(&object.tables);
         maps.map_err(|error| KernelError::system(error::Step::Load, error))
     }
