@@ -143,6 +143,12 @@ impl Connection {
         self.state & CONNECTION_RESET != 0 || self.state & BOTH == BOTH
     }
 
+    /// Whether both ends are real and neither has ended it: then nothing that begins or ends may push it out.
+    #[inline(always)]
+    pub fn is_settled(&self) -> bool {
+        self.state & CONNECTION_ASSURED != 0 && !self.is_closed()
+    }
+
     /// Whether no packet is to be expected any more, as far as this entry's direction goes.
     #[inline(always)]
     pub fn is_over(&self, protocol: u8, now: u32) -> bool {

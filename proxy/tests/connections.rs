@@ -392,6 +392,65 @@ fn syn_flood_pushes_out_no_connection_that_is_open() {
 }
 
 #[test]
+fn many_short_connections_push_out_none_that_is_open_and_silent() {
+    world("many_short_connections_push_out_none_that_is_open_and_silent", |world| {
+        const SHORT: u16 = 4000;
+        let sizes = MapSizes { connections: 2048, openings: 2048, ..MapSizes::default() };
+        let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
+        for is_ipv4 in [true, false] {
+            let at_backend = backend(is_ipv4, 5);
+            uplink.put(node_port(is_ipv4, 30080, TCP), u32::from(is_ipv4) + 1, &[&at_backend], 0);
+        }
+        for (is_ipv4, client, dialled) in FAMILIES {
+            let from = |port: u16| FromOutside {
+                uplink: &uplink,
+                first: Packet::first(TCP, &format!("{client}:{port}"), dialled),
+            };
+            let silent = from(999);
+            silent.open();
+            for n in 0..SHORT {
+                let short = from(1024 + n);
+                short.open();
+                let last = short.there(&short.first.fin());
+                if n % 2 == 0 {
+                    short.and_back(&last.reply().fin());
+                } else {
+                    short.there(&short.first.reset());
+                }
+            }
+            let later = silent.there(&silent.first.later());
+            assert_eq!(later.to, at(&backend(is_ipv4, 5)));
+            let back = silent.and_back(&later.reply());
+            assert_eq!((back.from, back.to), (silent.first.to, silent.first.from));
+        }
+    });
+}
+
+/// Who forges a reset knows the ports, but not the numbers: both ends talk on, and their connection is as safe as before.
+#[test]
+fn a_connection_that_goes_on_after_a_forged_reset_is_pushed_out_by_no_flood() {
+    world("a_connection_that_goes_on_after_a_forged_reset_is_pushed_out_by_no_flood", |world| {
+        let sizes = MapSizes { connections: 2048, openings: 2048, ..MapSizes::default() };
+        let mut uplink = Uplink::new(&KernelOptions { sizes, ..world.options() });
+        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+        let from = |client: String| Packet::first(TCP, &client, "192.168.0.2:30080");
+        let open = FromOutside { uplink: &uplink, first: from("203.0.113.9:999".into()) };
+        open.open();
+        open.there(&open.first.reset());
+        open.and_back(&open.there(&open.first.later()).reply());
+        for n in 0..8000_u16 {
+            let [high, low] = n.to_be_bytes();
+            let syn = from(format!("198.18.{high}.{low}:1024")).frame();
+            uplink.kernel.run_on_packet(IN, &syn, 1).unwrap();
+        }
+        let later = open.there(&open.first.later());
+        assert_eq!(later.to, at("10.244.1.5:8080"));
+        let back = open.and_back(&later.reply());
+        assert_eq!((back.from, back.to), (open.first.to, open.first.from));
+    });
+}
+
+#[test]
 fn what_is_over_leaves_the_table_and_what_is_open_stays() {
     world("what_is_over_leaves_the_table_and_what_is_open_stays", |world| {
         let mut uplink = Uplink::new(&world.options());

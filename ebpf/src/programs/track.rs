@@ -2,14 +2,15 @@
 //!
 //! It is two maps. What a packet opens stands in `openings`, where a flood of opening packets pushes
 //! out nothing but other openings; it moves to `connections` when the client has gone on after an
-//! answer (netfilter's ASSURED).
+//! answer (netfilter's ASSURED), and back when it is closed: many short connections push out none
+//! that is silent for a while.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     programs::TcContext,
 };
 use fairlead_ebpf::{
-    abi::{CONNECTION_ASSURED, CONNECTION_RESET, Connection, EGRESS, Tuple},
+    abi::{CONNECTION_RESET, Connection, EGRESS, Tuple},
     connection::{Entry, Flow, is_twin, twin},
     packet::{RST, opens_connection},
 };
@@ -30,13 +31,13 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
             entry.seen = now;
         }
         let flags = frame.tcp_flags(ctx);
+        let was_settled = entry.is_settled();
         // Nobody talks on after a reset: it was forged, or was no good. A new connection is another
         // matter.
         let is_going_on = flags & RST == 0 && !opens_connection(flags);
         if entry.state & CONNECTION_RESET != 0 && is_going_on {
             entry.state &= !CONNECTION_RESET;
         }
-        let was = entry.state;
         let (own, twins) = entry.news(flags);
         // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
         // again; without its end a connection only keeps its ports until it is over by silence.
@@ -44,9 +45,11 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
             entry.state |= own;
             tell_twin(&frame.tuple, entry, twins);
         }
-        if own & !was & CONNECTION_ASSURED != 0 {
-            settle(&frame.tuple, entry);
+        frame.found = *entry;
+        if frame.found.is_settled() != was_settled {
+            place(&frame.tuple, &frame.found);
         }
+        return true;
     }
     frame.found = *entry;
     true
@@ -123,19 +126,24 @@ fn tell_twin(tuple: &Tuple, told: &Connection, news: u16) {
     if let Some(other) = entry(&key)
         && is_twin(tuple, other)
     {
+        let was_settled = other.is_settled();
         other.state |= news;
-        if news & CONNECTION_ASSURED != 0 {
-            settle(&key, other);
+        if other.is_settled() != was_settled {
+            place(&key, other);
         }
     }
 }
 
-/// Out of reach of a flood of openings.
+/// Into the map that it belongs to.
 #[inline(never)]
-fn settle(key: &Tuple, entry: &Connection) {
-    if maps::CONNECTIONS.insert(key, entry, BPF_ANY.into()).is_ok() {
-        // An error means that it was settled already.
-        let _ = maps::OPENINGS.remove(key);
+fn place(key: &Tuple, entry: &Connection) {
+    // An error of a removal means that it is there already.
+    if entry.is_settled() {
+        if maps::CONNECTIONS.insert(key, entry, BPF_ANY.into()).is_ok() {
+            let _ = maps::OPENINGS.remove(key);
+        }
+    } else if maps::OPENINGS.insert(key, entry, BPF_ANY.into()).is_ok() {
+        let _ = maps::CONNECTIONS.remove(key);
     }
 }
 
