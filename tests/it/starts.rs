@@ -1,13 +1,11 @@
 //! An agent none of whose roles can start says why as its last line, ends with 1, and leaves the
 //! node as it was.
 
-use std::{
-    net::{TcpListener, UdpSocket},
-    process::Command,
-};
+use std::net::{TcpListener, UdpSocket};
 
 use super::support::{
     agent::{self, Agent},
+    mounted::MountedBpffs,
     world::{FAIRLEAD, PROBE, World},
 };
 
@@ -57,17 +55,11 @@ fn traces(world: &World) -> String {
 
 #[test]
 fn what_another_test_run_mounts_and_takes_away_is_no_trace_of_an_agent() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let run = |program: &str, args: &[&str]| {
-        let status = Command::new(program).args(args).arg(directory.path()).status();
-        assert!(status.expect("it starts").success(), "{program}");
-    };
-    run("mount", &["-t", "bpf", "bpf"]);
+    let others = MountedBpffs::new();
     let world = World::with_pods(0);
     let before = traces(&world);
     assert!(before.contains(&world.bpffs().display().to_string()), "its own mounts: {before}");
-    run("umount", &[]);
-    drop(directory);
+    drop(others);
     assert_eq!(traces(&world), before);
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn world(test: &str, body: impl FnOnce(&World)) {
         fs::write(world.mark(), "").unwrap();
         return;
     }
-    let world = World::create();
+    let Made(world) = &World::create();
     let me = env::current_exe().unwrap();
     let status = Command::new("unshare")
         .arg("--net")
@@ -58,9 +58,8 @@ pub(crate) fn world(test: &str, body: impl FnOnce(&World)) {
         .env(WORLD, &world.name)
         .status()
         .unwrap();
-    world.remove();
     // A path that is no test's runs none, and all is well.
-    let has_run = fs::remove_file(world.mark()).is_ok();
+    let has_run = world.mark().exists();
     assert!(
         status.success() && has_run,
         "{test} failed or was not met in its own process: {status}"
@@ -79,22 +78,14 @@ impl World {
         self.bpffs.with_extension("ran")
     }
 
-    fn create() -> Self {
+    fn create() -> Made {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let world = Self::named(format!("fl{}-{count}", std::process::id()));
         fs::create_dir(&world.cgroup).expect("a cgroup below the cgroup2 mount: run as root");
-        fs::create_dir(&world.bpffs).unwrap();
-        world
-    }
-
-    /// Also what was pinned: unmounting frees it.
-    fn remove(&self) {
-        let _ = Command::new("umount").arg(&self.bpffs).output();
-        let _ = fs::remove_dir(&self.bpffs);
-        if let Err(error) = fs::remove_dir(&self.cgroup) {
-            eprintln!("{} is left: {error}", self.cgroup.display());
-        }
+        let made = Made(world);
+        fs::create_dir(&made.0.bpffs).unwrap();
+        made
     }
 
     /// Options that keep within this world.
@@ -120,6 +111,22 @@ impl World {
     pub(crate) fn forward(&self) {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    }
+}
+
+/// A world as its maker has it: taken away when dropped, by a panic too.
+struct Made(World);
+
+impl Drop for Made {
+    /// Also what was pinned: unmounting frees it.
+    fn drop(&mut self) {
+        let Self(world) = self;
+        let _ = Command::new("umount").arg(&world.bpffs).output();
+        let _ = fs::remove_dir(&world.bpffs);
+        let _ = fs::remove_file(world.mark());
+        if let Err(error) = fs::remove_dir(&world.cgroup) {
+            eprintln!("{} is left: {error}", world.cgroup.display());
+        }
     }
 }
 
