@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     future::Future,
     net::SocketAddr,
     rc::Rc,
@@ -33,8 +34,6 @@ use crate::support::{
 
 /// Longest time between second and third packet of a handshake in these tests.
 const HALF_OPEN: Duration = Duration::from_millis(150);
-/// Requests that are answered between one replacement and the next.
-const ANSWERS_EACH: usize = 80;
 
 /// Draining ends with the last client, which on a busy machine may be late: idle connections are closed no
 /// sooner than that.
@@ -83,28 +82,43 @@ async fn half_open(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// How many clients of a kind there are, and what they have been answered.
+struct Kind {
+    clients: usize,
+    answers: usize,
+}
+
 /// Clients that go on until stopped, and what went wrong.
 #[derive(Clone, Default)]
 struct Clients {
     stop: Rc<Cell<bool>>,
-    good: Rc<Cell<usize>>,
+    kinds: Rc<RefCell<BTreeMap<&'static str, Kind>>>,
     one_answered: Rc<Notify>,
     bad: Rc<RefCell<Vec<String>>>,
     tasks: Rc<RefCell<Vec<JoinHandle<()>>>>,
 }
 
+/// One of them, by its kind.
+#[derive(Clone)]
+struct Client {
+    kind: &'static str,
+    all: Clients,
+}
+
 impl Clients {
-    fn add<F, R>(&self, what: &'static str, number: usize, client: F)
+    fn add<F, R>(&self, kind: &'static str, number: usize, client: F)
     where
-        F: Fn(Self) -> R + Clone + 'static,
+        F: Fn(Client) -> R + Clone + 'static,
         R: Future<Output = Outcome> + 'static,
     {
+        let other = self.kinds.borrow_mut().insert(kind, Kind { clients: number, answers: 0 });
+        assert!(other.is_none(), "two kinds are called {kind}");
         for _ in 0..number {
-            let (clients, client) = (self.clone(), client.clone());
+            let (own, client) = (Client { kind, all: self.clone() }, client.clone());
             let task = spawn_local(async move {
-                while !clients.stop.get() {
-                    if let Err(error) = client(clients.clone()).await {
-                        clients.bad.borrow_mut().push(format!("{what}: {error}"));
+                while !own.is_stopped() {
+                    if let Err(error) = client(own.clone()).await {
+                        own.all.bad.borrow_mut().push(format!("{kind}: {error}"));
                     }
                 }
             });
@@ -112,36 +126,50 @@ impl Clients {
         }
     }
 
-    fn answered(&self, status: u16) -> Outcome {
-        self.good.set(self.good.get() + 1);
-        self.one_answered.notify_one();
-        if status == 200 { Ok(()) } else { Err(format!("status {status}").into()) }
+    fn of_each(&self, count: impl Fn(&Kind) -> usize) -> BTreeMap<&'static str, usize> {
+        self.kinds.borrow().iter().map(|(name, kind)| (*name, count(kind))).collect()
     }
 
-    /// Until so many requests more are answered.
-    async fn go_on(&self, more: usize) {
-        let wanted = self.good.get() + more;
+    /// Until each kind was answered once more than it has clients: at least one of them has asked after this began.
+    async fn go_on(&self) {
+        let wanted = self.of_each(|kind| kind.answers + kind.clients + 1);
+        let answers = || self.of_each(|kind| kind.answers);
+        let is_enough = || answers().iter().all(|(kind, answers)| *answers >= wanted[kind]);
         let answering = async {
-            while self.good.get() < wanted {
+            while !is_enough() {
                 self.one_answered.notified().await;
             }
         };
         let in_time = timeout(PATIENCE, answering).await.is_ok();
-        assert!(in_time, "{} of {wanted}: {:?}", self.good.get(), self.bad.borrow());
+        assert!(in_time, "{:?} of {wanted:?}: {:?}", answers(), self.bad.borrow());
     }
 
-    async fn end(self) -> (usize, Vec<String>) {
+    /// No connection was refused or reset, and no answer was anything but good.
+    async fn end(self) {
         self.stop.set(true);
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
             timeout(PATIENCE, task).await.unwrap().unwrap();
         }
-        (self.good.get(), self.bad.take())
+        let (answers, bad) = (self.of_each(|kind| kind.answers), self.bad.take());
+        assert!(bad.is_empty(), "{} of {answers:?}: {:#?}", bad.len(), &bad[..bad.len().min(20)]);
+    }
+}
+
+impl Client {
+    fn is_stopped(&self) -> bool {
+        self.all.stop.get()
+    }
+
+    fn answered(&self, status: u16) -> Outcome {
+        self.all.kinds.borrow_mut().get_mut(self.kind).unwrap().answers += 1;
+        self.all.one_answered.notify_one();
+        if status == 200 { Ok(()) } else { Err(format!("status {status}").into()) }
     }
 }
 
 /// One request on a connection of its own, by bytes: every reset is seen.
-async fn once_http1<S>(mut stream: S, clients: Clients) -> Outcome
+async fn once_http1<S>(mut stream: S, client: Client) -> Outcome
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -150,7 +178,7 @@ where
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or(b"000")).parse()?;
-    clients.answered(status)
+    client.answered(status)
 }
 
 fn h2_request() -> Request<Full<Bytes>> {
@@ -167,9 +195,9 @@ async fn encrypted(
 }
 
 /// Requests with pauses on one connection until the server says that it closes.
-async fn kept_http1(address: SocketAddr, pause: Duration, clients: Clients) -> Outcome {
+async fn kept_http1(address: SocketAddr, pause: Duration, client: Client) -> Outcome {
     let mut sender = http1(half_open(address).await?).await;
-    while !clients.stop.get() {
+    while !client.is_stopped() {
         if sender.ready().await.is_err() {
             return Err("closed without a word".into());
         }
@@ -177,7 +205,7 @@ async fn kept_http1(address: SocketAddr, pause: Duration, clients: Clients) -> O
         let last = answer.headers().get("connection").is_some_and(|value| value == "close");
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;
-        clients.answered(status)?;
+        client.answered(status)?;
         if last {
             return Ok(());
         }
@@ -187,9 +215,9 @@ async fn kept_http1(address: SocketAddr, pause: Duration, clients: Clients) -> O
 }
 
 /// Requests one after the other until the server goes away (GOAWAY), which fails none of them.
-async fn kept_http2(address: SocketAddr, pause: Duration, clients: Clients) -> Outcome {
+async fn kept_http2(address: SocketAddr, pause: Duration, client: Client) -> Outcome {
     let mut sender = http2(encrypted(half_open(address).await?, "h2").await?).await;
-    while !clients.stop.get() && sender.ready().await.is_ok() {
+    while !client.is_stopped() && sender.ready().await.is_ok() {
         let answer = match sender.try_send_request(h2_request()).await {
             Ok(answer) => answer,
             // The client itself gives it back: GOAWAY came before it was sent.
@@ -198,7 +226,7 @@ async fn kept_http2(address: SocketAddr, pause: Duration, clients: Clients) -> O
         };
         let status = answer.status().as_u16();
         answer.into_body().collect().await?;
-        clients.answered(status)?;
+        client.answered(status)?;
         sleep(pause).await;
     }
     Ok(())
@@ -219,37 +247,40 @@ async fn replaced_time_and_again_under_load_no_connection_is_refused_or_reset() 
     let own = |threads| IngressConfig { threads: Some(threads), timeouts: timeouts(), ..config() };
     let mut world = World::with(own(2), web(&upstream)).await;
     let (http, https) = (world.http(), world.https());
-    let clients = Clients::default();
     let load = async {
-        clients.add("new, HTTP", 2, move |clients| async move {
-            once_http1(TcpStream::connect(http).await?, clients).await
+        let clients = Clients::default();
+        clients.add("new, HTTP", 2, move |client| async move {
+            once_http1(TcpStream::connect(http).await?, client).await
         });
-        clients.add("half open, HTTP", 40, move |clients| async move {
-            once_http1(half_open(http).await?, clients).await
+        clients.add("half open, HTTP", 40, move |client| async move {
+            once_http1(half_open(http).await?, client).await
         });
-        clients.add("half open, HTTPS", 20, move |clients| async move {
+        clients.add("half open, HTTPS", 20, move |client| async move {
             let stream = encrypted(half_open(https).await?, "http/1.1").await?;
-            once_http1(stream, clients).await
+            once_http1(stream, client).await
         });
-        clients.add("half open, HTTP/2", 10, move |clients| async move {
+        clients.add("half open, HTTP/2", 10, move |client| async move {
             let mut sender = http2(encrypted(half_open(https).await?, "h2").await?).await;
             let answer = sender.send_request(h2_request()).await?;
-            clients.answered(answer.status().as_u16())
+            client.answered(answer.status().as_u16())
         });
-        for pause in [1, 250].map(Duration::from_millis) {
-            clients.add("kept, HTTP", 4, move |clients| kept_http1(http, pause, clients));
-            clients.add("kept, HTTP/2", 4, move |clients| kept_http2(https, pause, clients));
+        for (pause, kept1, kept2) in [
+            (1, "kept and busy, HTTP", "kept and busy, HTTP/2"),
+            (250, "kept and mostly idle, HTTP", "kept and mostly idle, HTTP/2"),
+        ] {
+            let pause = Duration::from_millis(pause);
+            clients.add(kept1, 4, move |client| kept_http1(http, pause, client));
+            clients.add(kept2, 4, move |client| kept_http2(https, pause, client));
         }
         // As many threads, more, fewer.
         for threads in [2, 3, 1, 2, 4, 2] {
-            clients.go_on(ANSWERS_EACH).await;
+            clients.go_on().await;
             replace(&mut world, own(threads)).await;
         }
-        clients.go_on(ANSWERS_EACH).await;
-        clients.clone().end().await
+        clients.go_on().await;
+        clients.end().await;
     };
-    let (good, bad) = LocalSet::new().run_until(load).await;
-    assert!(bad.is_empty(), "{} of {good}: {:#?}", bad.len(), &bad[..bad.len().min(20)]);
+    LocalSet::new().run_until(load).await;
 }
 
 #[tokio::test]
@@ -268,23 +299,22 @@ async fn replaced_under_load_a_tcp_service_refuses_and_resets_no_connection() {
     world.apply(vec![config_map("tcp", &[(&port, "default/web:80")])]).await;
     let open = async { while TcpStream::connect(address).await.is_err() {} };
     timeout(PATIENCE, open).await.unwrap();
-    let clients = Clients::default();
     let load = async {
-        clients.add("new", 2, move |clients| async move {
-            once_http1(TcpStream::connect(address).await?, clients).await
+        let clients = Clients::default();
+        clients.add("new", 2, move |client| async move {
+            once_http1(TcpStream::connect(address).await?, client).await
         });
-        clients.add("half open", 40, move |clients| async move {
-            once_http1(half_open(address).await?, clients).await
+        clients.add("half open", 40, move |client| async move {
+            once_http1(half_open(address).await?, client).await
         });
         for _ in 0..4 {
-            clients.go_on(ANSWERS_EACH).await;
+            clients.go_on().await;
             replace(&mut world, own()).await;
         }
-        clients.go_on(ANSWERS_EACH).await;
-        clients.clone().end().await
+        clients.go_on().await;
+        clients.end().await;
     };
-    let (good, bad) = LocalSet::new().run_until(load).await;
-    assert!(bad.is_empty(), "{} of {good}: {:#?}", bad.len(), &bad[..bad.len().min(20)]);
+    LocalSet::new().run_until(load).await;
 }
 
 #[tokio::test]
