@@ -45,6 +45,8 @@ pub struct Swept {
     pub entries: usize,
     /// Entries that left.
     pub removed: usize,
+    /// Entries that stay of connections that are open; what begins or has ended is not among them.
+    pub settled: usize,
 }
 
 impl Connections {
@@ -76,7 +78,8 @@ impl Connections {
 
     fn sweep_at(&self, what: Sweep, now: u32) -> io::Result<Swept> {
         let mut swept = Swept::default();
-        for table in [&self.settled, &self.openings] {
+        for table in [&self.openings, &self.settled] {
+            let before = swept.entries;
             let mut ended = Vec::new();
             table.each(|key, value| {
                 swept.entries += 1;
@@ -92,6 +95,8 @@ impl Connections {
             }
             table.delete(&keys)?;
             swept.removed += keys.len();
+            // The last of the two tells.
+            swept.settled = (swept.entries - before).saturating_sub(keys.len());
         }
         Ok(swept)
     }

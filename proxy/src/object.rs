@@ -33,6 +33,13 @@ pub(crate) use self::programs::{Loaded, Programs, SOCKET_PROGRAMS, is_for_answer
 /// Empty where the build had no compiler for it (see build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead.o"));
 
+/// Of the memory, for open connections.
+const CONNECTIONS_SHARE: u64 = 400;
+/// Of an entry, in the kernel.
+const CONNECTION_BYTES: u64 = 140;
+/// 4,194,304 entries, 560 MiB.
+const CONNECTIONS_LOG2_MAX: u32 = 22;
+
 /// How many entries the kernel maps take. Memory follows use, except where noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSizes {
@@ -85,6 +92,24 @@ impl Default for MapSizes {
             affinities: 65_536,
             source_ranges: 65_536,
         }
+    }
+}
+
+impl MapSizes {
+    /// Entries of connections for this machine.
+    #[must_use]
+    pub fn connections_here() -> u32 {
+        let system = rustix::system::sysinfo();
+        Self::connections_in(system.totalram.saturating_mul(system.mem_unit.into()))
+    }
+
+    /// Entries of connections for a machine with so many bytes of memory, of which they take no more than a 400th;
+    /// but as many as kube-proxy's least conntrack table has connections, at any rate. A power of two: memory that changes a
+    /// little gives the same.
+    fn connections_in(memory: u64) -> u32 {
+        let entries = (memory / CONNECTIONS_SHARE / CONNECTION_BYTES).max(1);
+        let entries = 1 << entries.ilog2().min(CONNECTIONS_LOG2_MAX);
+        Self::default().connections.max(entries)
     }
 }
 
@@ -340,4 +365,25 @@ fn take(ebpf: &Ebpf, name: &'static str) -> Result<(OwnedFd, u32), KernelError> 
     let entries = data.info().map_err(|error| failed(io::Error::other(error)))?.max_entries();
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(failed)?;
     Ok((fd, entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_machine_has_room_for_more_connections() {
+        for (gib, entries) in [
+            (0, 131_072),
+            (1, 131_072),
+            (8, 131_072),
+            (24, 262_144),
+            (64, 1_048_576),
+            (4096, 4_194_304),
+        ] {
+            assert_eq!(MapSizes::connections_in(gib << 30), entries, "{gib} GiB");
+        }
+        let rather_less = (24 << 30) - (500 << 20);
+        assert_eq!(MapSizes::connections_in(rather_less), 262_144);
+    }
 }

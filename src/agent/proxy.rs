@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use fairlead_proxy::{
     CIDRS_MAX, Devices, Kernel, KernelOptions, MapSizes, NodePortAddresses, ProxyStatus,
     Synchroniser,
-    connections::{Connections, Sweep, Swept},
+    connections::{Connections, Sweep},
     node,
     plan::Rules,
     run::run as keep_in_sync,
@@ -44,6 +44,13 @@ const STALE_PAUSE: Duration = Duration::from_millis(500);
 const PINS_PAUSE: Duration = Duration::from_secs(5);
 /// Between two searches for connections that are over: no limit of theirs is shorter.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
+
+/// Entries of the connection table, as the last sweep left it.
+#[derive(Debug, Default)]
+struct Counted {
+    settled: AtomicUsize,
+    openings: AtomicUsize,
+}
 
 /// What an agent that never came to work has to take away again: nothing if it found an earlier
 /// agent's programs, which serve on.
@@ -105,10 +112,10 @@ async fn serve(
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::new(Counted::default());
     let counted = connections.clone();
     let metrics: Metrics = Box::new(move |text| {
-        write_metrics(text, &metered, &read.borrow(), counted.load(Ordering::Relaxed));
+        write_metrics(text, &metered, &read.borrow(), &counted);
     });
     view.store(Some(Arc::new(metrics)));
     let (node_name, snapshots) = (shared.node_name.clone(), shared.snapshots.clone());
@@ -204,13 +211,17 @@ async fn watch_pins(kernel: &Kernel) -> anyhow::Result<()> {
 }
 
 /// Takes connections that are over out of the kernel's table, and counts those that stay.
-async fn sweep_connections(table: Connections, count: &AtomicUsize) -> anyhow::Result<()> {
+async fn sweep_connections(table: Connections, count: &Counted) -> anyhow::Result<()> {
     let table = Arc::new(table);
     loop {
         let swept = table.clone();
         let swept = tokio::task::spawn_blocking(move || swept.sweep(Sweep::Over)).await?;
         match swept {
-            Ok(Swept { entries, removed }) => count.store(entries - removed, Ordering::Relaxed),
+            Ok(swept) => {
+                count.settled.store(swept.settled, Ordering::Relaxed);
+                let rest = swept.entries - swept.removed - swept.settled;
+                count.openings.store(rest, Ordering::Relaxed);
+            }
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "connections"),
         }
         tokio::time::sleep(SWEEP_PAUSE).await;
@@ -261,6 +272,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         args.service_cidr.len()
     );
     let node_ports = KernelOptions::default().node_ports;
+    let connections = args.connections_max.unwrap_or_else(MapSizes::connections_here);
     Ok(KernelOptions {
         snat_ports: snat_ports::free(&node_ports),
         node_ports,
@@ -275,6 +287,8 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
             // A Service has two at least: a port, and every other port.
             counters: args.frontends_max.div_ceil(2),
             bytes: if args.count_bytes { args.frontends_max.div_ceil(2) } else { 0 },
+            connections,
+            openings: connections.div_ceil(2),
             ..MapSizes::default()
         },
         node_port_addresses,
@@ -283,7 +297,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
     })
 }
 
-fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: usize) {
+fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: &Counted) {
     let ProxyStatus { revision, services, behind, capacities, .. } = status;
     metrics::single(text, "fairlead_proxy_revision", revision);
     metrics::single(text, "fairlead_proxy_services", services);
@@ -292,15 +306,16 @@ fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, conne
     let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let refusals = counted.values().map(|service| service.refused.len()).sum();
     let max = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
-    let MapSizes { connections: connections_max, refusals: refusals_max, .. } = kernel.sizes();
+    let sizes = kernel.sizes();
     let maps = [
         ("frontends", status.frontends, capacities.frontends),
         ("backends", status.backends, capacities.backends),
         ("maglev", status.maglev, capacities.maglev),
         ("source-ranges", status.source_ranges, capacities.source_ranges),
         ("counters", status.counter_owners.len(), capacities.counters),
-        ("refusals", refusals, max(refusals_max)),
-        ("connections", connections, max(connections_max)),
+        ("refusals", refusals, max(sizes.refusals)),
+        ("connections", connections.settled.load(Ordering::Relaxed), max(sizes.connections)),
+        ("openings", connections.openings.load(Ordering::Relaxed), max(sizes.openings)),
     ];
     // Writing to a String cannot fail.
     metrics::head(text, "fairlead_map_entries");

@@ -27,9 +27,9 @@ const METRICS: &[Metric] = &[
     gauge(
         "fairlead_map_entries",
         &["map"],
-        "What is in a map of the kernel. connections fills up and stays so: those not used for \
-         longest give way. counters are of Services, refusals of reasons of Services: the last ones are \
-         served and not counted where there is no more room",
+        "What is in a map of the kernel, of connections and openings as the last sweep left them. openings \
+         fills up and stays so: what begins and what has ended gives way. counters are of Services, refusals of \
+         reasons of Services: the last ones are served and not counted where there is no more room",
     ),
     gauge("fairlead_map_entries_max", &["map"], "What a map of the kernel takes"),
     counter(

@@ -24,6 +24,12 @@ pub(crate) struct ProxyArgs {
     /// Room for so many backends, counted once per Service port
     #[arg(long, value_name = "N", default_value_t = 1_048_576, env = "FAIRLEAD_BACKENDS_MAX")]
     pub(crate) backends_max: u32,
+    /// Room for so many entries of open connections from outside: two each, four where the endpoint is on another
+    /// node; 140 bytes each at once, and for half as many that begin or end (default: 1/400 of the memory,
+    /// 131072 at least, a power of two)
+    #[arg(long, value_name = "N", env = "FAIRLEAD_CONNECTIONS_MAX",
+          value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) connections_max: Option<u32>,
     /// How packets' connections are given to endpoints where a Service has no annotation
     /// fairlead.io/load-balancing: at random, or by a hash of the client, on every node alike
     #[arg(
