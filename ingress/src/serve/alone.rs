@@ -1,6 +1,15 @@
 //! A data thread for tests: nobody connects to it, and its time passes when a test says so.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::Wake,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::time::sleep;
@@ -18,6 +27,26 @@ use crate::{
 
 /// Nothing in a test takes this long unless it hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often somebody was woken.
+#[derive(Default)]
+pub(super) struct Woken(AtomicUsize);
+
+impl Woken {
+    pub(super) fn times(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
 
 /// A client of a thread of its own.
 pub(super) fn client(timeouts: Timeouts) -> Rc<Client> {
@@ -49,5 +78,13 @@ pub(super) async fn pass(clock: &Clock, ticks: usize) {
     for _ in 0..ticks {
         sleep(clock.tick_interval()).await;
         clock.tick();
+    }
+}
+
+/// The same where nobody needs it: no test waits for it.
+pub(super) fn pass_at_once(clock: &Clock, ticks: usize) {
+    let tick_ms = u64::try_from(clock.tick_interval().as_millis()).unwrap();
+    for _ in 0..ticks {
+        clock.tick_at(clock.now_ms() + tick_ms);
     }
 }

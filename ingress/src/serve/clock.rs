@@ -100,8 +100,12 @@ impl Clock {
 
     /// Wakes whoever is past a deadline or may rest, forgets who is gone.
     pub(crate) fn tick(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1);
-        self.now_ms.store(now, Relaxed);
+        self.tick_at(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(NEVER - 1));
+    }
+
+    /// The same, so many milliseconds after the thread began.
+    pub(crate) fn tick_at(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Relaxed);
         self.watches.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             if watch.expired() || watch.may_rest() || watch.each_tick.load(Relaxed) {
@@ -160,6 +164,13 @@ impl Watch {
     /// The first call counts, until it is disarmed.
     pub(crate) fn arm_once(&self, timeout_ms: u64) {
         if self.phase_ms.load(Relaxed) == NEVER {
+            self.arm(timeout_ms);
+        }
+    }
+
+    /// Counts from now, if it counts.
+    pub(crate) fn rearm(&self, timeout_ms: u64) {
+        if self.phase_ms.load(Relaxed) != NEVER {
             self.arm(timeout_ms);
         }
     }
@@ -230,34 +241,22 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::SeqCst;
-
-    use futures::task::{ArcWake, waker};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl ArcWake for Woken {
-        fn wake_by_ref(own: &Arc<Self>) {
-            own.0.fetch_add(1, SeqCst);
-        }
-    }
+    use crate::serve::alone::Woken;
 
     #[test]
     fn who_registered_last_is_woken_each_time_and_nobody_else() {
         let clock = Clock::new(1_000);
         let watch = clock.watch();
         let [first, second] = [Arc::<Woken>::default(), Arc::<Woken>::default()];
-        let counts = || [first.0.load(SeqCst), second.0.load(SeqCst)];
+        let counts = || [first.times(), second.times()];
         clock.wake_all();
         assert_eq!(counts(), [0, 0]);
         for (registers, expected) in
             [(&first, [1, 0]), (&first, [2, 0]), (&second, [2, 1]), (&second, [2, 2])]
         {
             // Each with a waker of its own, as tasks are polled with.
-            watch.register(&waker(registers.clone()));
+            watch.register(&registers.clone().into());
             clock.wake_all();
             assert_eq!(counts(), expected);
         }
@@ -270,13 +269,13 @@ mod tests {
         let clock = Clock::new(1_000);
         let (watch, woken) = (clock.watch(), Arc::<Woken>::default());
         for expected in [1, 2] {
-            watch.register(&waker(woken.clone()));
+            watch.register(&woken.clone().into());
             assert_eq!(Arc::strong_count(&woken), 2);
             clock.wake_all();
             watch.forget();
             assert_eq!(Arc::strong_count(&woken), 1);
             clock.wake_all();
-            assert_eq!(woken.0.load(SeqCst), expected);
+            assert_eq!(woken.times(), expected);
         }
     }
 }
