@@ -220,7 +220,10 @@ impl Gzipped {
                 },
                 Poll::Ready(None) => self.end(),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Pending if self.holds => self.flush(),
+                Poll::Pending if self.holds => {
+                    self.source.pause();
+                    self.flush()
+                }
                 Poll::Pending => return Poll::Pending,
             };
             match made {

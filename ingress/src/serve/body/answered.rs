@@ -92,6 +92,12 @@ impl UpstreamBody {
         polled
     }
 
+    pub(super) fn pause(&self) {
+        if let Some(carrier) = &self.carrier {
+            carrier.watch().disarm();
+        }
+    }
+
     pub(super) fn finish(&mut self) {
         let worker = &self.client.worker;
         if let Some(Carrier::H1(connection)) = self.carrier.take()

@@ -256,6 +256,13 @@ impl Source {
         }
     }
 
+    /// Nobody waits for more of it until it is polled again, although it was and had none.
+    pub(crate) fn pause(&self) {
+        if let Self::Upstream(body) = self {
+            body.pause();
+        }
+    }
+
     /// Before it is compressed.
     fn bare(&self) -> &Self {
         match self {

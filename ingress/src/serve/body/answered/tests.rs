@@ -96,27 +96,33 @@ async fn take(body: &mut ResponseBody, cx: &mut Context<'_>) {
 /// Its client takes nothing of what is there already. nginx: no timer while nothing is read.
 #[tokio::test]
 async fn bug_an_endpoint_is_not_waited_for_and_nobody_woken_while_nobody_reads_on() {
-    let client = alone::client(timeouts());
-    let clock = &client.worker.clock;
-    let woken = Arc::<Woken>::default();
-    let waker = woken.clone().into();
-    let cx = &mut Context::from_waker(&waker);
-    let (mut body, mut far) = answered(&client).await;
-    for part in ["", "part", "and more"] {
-        if !part.is_empty() {
-            far.write_all(part.as_bytes()).await.unwrap();
-            take(&mut body, cx).await;
+    for is_gzipped in [false, true] {
+        let client = alone::client(timeouts());
+        let clock = &client.worker.clock;
+        let woken = Arc::<Woken>::default();
+        let waker = woken.clone().into();
+        let cx = &mut Context::from_waker(&waker);
+        let (mut body, mut far) = answered(&client).await;
+        if is_gzipped {
+            body.gzip(1);
         }
-        let before = woken.times();
+        for part in ["", "part", "and more"] {
+            let case = format!("behind {part:?}, {is_gzipped}");
+            if !part.is_empty() {
+                far.write_all(part.as_bytes()).await.unwrap();
+                take(&mut body, cx).await;
+            }
+            let before = woken.times();
+            alone::pass_at_once(clock, TICKS);
+            assert_eq!(woken.times(), before, "{case}");
+            assert!(Pin::new(&mut body).poll_frame(cx).is_pending(), "{case}");
+        }
+        // Now it is.
         alone::pass_at_once(clock, TICKS);
-        assert_eq!(woken.times(), before, "behind {part:?}");
-        assert!(Pin::new(&mut body).poll_frame(cx).is_pending(), "behind {part:?}");
+        let end = Pin::new(&mut body).poll_frame(cx);
+        assert!(matches!(end, Ready(Some(Err(BodyError::TimedOut)))), "{end:?}, {is_gzipped}");
+        assert_eq!(client.worker.counters.upstream_timeouts.get(), 1);
     }
-    // Now it is.
-    alone::pass_at_once(clock, TICKS);
-    let end = Pin::new(&mut body).poll_frame(cx);
-    assert!(matches!(end, Ready(Some(Err(BodyError::TimedOut)))), "{end:?}");
-    assert_eq!(client.worker.counters.upstream_timeouts.get(), 1);
 }
 
 #[tokio::test]
