@@ -3,6 +3,7 @@
 
 mod leaving;
 mod splicing;
+mod switching;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,10 +17,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Frame;
 use socket2::SockRef;
-use tokio::{
-    net::TcpStream,
-    sync::oneshot::{Receiver, Sender, channel},
-};
+use tokio::{net::TcpStream, sync::oneshot::Sender};
 
 use super::arriving::{Arriving, Bare};
 use crate::{
@@ -33,7 +31,6 @@ use crate::{
         client::{Client, Liveness},
         inbound::Inbound,
         observed::Observed,
-        prefixed::Prefixed,
         wire::ClientWire,
     },
 };
@@ -270,22 +267,6 @@ impl Link {
             self.client.watch().written();
         }
         takes
-    }
-
-    /// The connection, once its request is answered by 101.
-    pub(super) fn upgraded(&self) -> Receiver<Bare> {
-        let (sender, receiver) = channel();
-        self.state.borrow_mut().upgrade = Some(sender);
-        receiver
-    }
-
-    /// What follows is not HTTP: the connection is whose it is to be now.
-    pub(super) fn switch(&self) {
-        let upgrade = self.state.borrow_mut().upgrade.take();
-        if let (Some(upgrade), Some((wire, unused))) = (upgrade, self.take()) {
-            // Nobody waits for it if its endpoint is gone: then it ends here.
-            _ = upgrade.send(Prefixed::new(unused, wire));
-        }
     }
 
     /// The bare socket, for who needs no bytes of it: nothing of the output may be left. `None`: it
