@@ -32,6 +32,12 @@ struct Joint<'a> {
     idle_ms: u64,
 }
 
+/// One of both connections, and the way of what is said on it.
+struct Side {
+    stream: TcpStream,
+    way: Way,
+}
+
 impl Joint<'_> {
     /// Any byte, either way, keeps both connections; so does an end.
     fn passed(&self) {
@@ -48,20 +54,23 @@ impl Joint<'_> {
 
 /// Until one side breaks off, both have ended, or neither has moved a byte for `idle_ms`. The end of
 /// one direction is passed on, and the other one goes on.
-pub(crate) async fn join(means: Means<'_>, mut near: TcpStream, mut far: TcpStream, idle_ms: u64) {
+pub(crate) async fn join(means: Means<'_>, near: TcpStream, far: TcpStream, idle_ms: u64) {
     let Means { clock, pipes, counters } = means;
     let joint = Joint { pipes, counters, watch: clock.watch(), idle_ms };
     joint.passed();
-    let (mut there, mut back) = (Way::default(), Way::default());
+    let [mut near, mut far] = [near, far].map(|stream| Side { stream, way: Way::default() });
+    let (mut first, mut second) = (&mut near, &mut far);
     poll_fn(|cx| {
         joint.watch.register(cx.waker());
-        let there = there.poll(&mut near, &mut far, &joint, cx);
-        let back = back.poll(&mut far, &mut near, &joint, cx);
-        let has_ended = match (there, back) {
-            // Either side breaking off is how such connections end.
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => true,
-            (there, back) => there.is_ready() && back.is_ready(),
-        };
+        // By turns: whoever is first may use up all that the runtime lets a task do at once.
+        std::mem::swap(&mut first, &mut second);
+        let ways = [
+            first.way.poll(&mut first.stream, &mut second.stream, &joint, cx),
+            second.way.poll(&mut second.stream, &mut first.stream, &joint, cx),
+        ];
+        // Either side breaking off is how such connections end.
+        let is_broken = ways.iter().any(|way| matches!(way, Poll::Ready(Err(_))));
+        let has_ended = is_broken || ways.iter().all(Poll::is_ready);
         if has_ended || joint.watch.expired() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

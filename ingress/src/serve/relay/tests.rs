@@ -1,10 +1,18 @@
-use std::time::{Duration, Instant};
+use std::{
+    mem::MaybeUninit,
+    pin::pin,
+    task::{Context, ready},
+    time::{Duration, Instant},
+};
 
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    task::yield_now,
+    task::{
+        coop::{has_budget_remaining, poll_proceed},
+        yield_now,
+    },
     time::{interval, sleep, timeout},
 };
 
@@ -376,4 +384,56 @@ async fn attack_an_urgent_byte_amid_bulk_neither_ends_nor_stops_what_follows() {
             assert!(heard == says, "{} of {MIB} bytes", heard.len());
         })
         .await;
+}
+
+/// As many steps of this turn's budget.
+fn spend(steps: usize, cx: &mut Context<'_>) -> Poll<()> {
+    for _ in 0..steps {
+        ready!(poll_proceed(cx)).made_progress();
+    }
+    Poll::Ready(())
+}
+
+/// How many steps there are in one.
+async fn budget() -> usize {
+    yield_now().await;
+    let mut steps = 0;
+    poll_fn(|cx| {
+        while has_budget_remaining() && spend(1, cx).is_ready() {
+            steps += 1;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    yield_now().await;
+    steps
+}
+
+/// Whoever sends all the time would use up all that a turn has, each time.
+#[tokio::test]
+async fn bug_who_sends_without_a_pause_does_not_silence_the_other_side() {
+    // To read a piece, and to write it.
+    let steps = budget().await - 2;
+    for is_client_busy in [true, false] {
+        let between = Between::new(Pipes::none());
+        let ((mut client, near), (far, mut endpoint)) = (pair().await, pair().await);
+        let (busy, quiet) =
+            if is_client_busy { (&client, &mut endpoint) } else { (&endpoint, &mut client) };
+        busy.writable().await.unwrap();
+        while busy.try_write(&[0; COPIED_BYTES_MAX]).is_ok() {}
+        quiet.write_all(b"!").await.unwrap();
+        tokio::try_join!(near.readable(), far.readable()).unwrap();
+        let mut joined = pin!(join(between.means(), near, far, IDLE_MS));
+        let mut turns = 0;
+        poll_fn(|cx| {
+            ready!(spend(steps, cx));
+            assert!(joined.as_mut().poll(cx).is_pending());
+            turns += 1;
+            let is_heard = SockRef::from(busy).peek(&mut [MaybeUninit::uninit()]).is_ok();
+            assert!(is_heard || turns < 8, "the client is busy: {is_client_busy}");
+            cx.waker().wake_by_ref();
+            if is_heard { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
