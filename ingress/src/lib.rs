@@ -18,6 +18,7 @@ pub mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod host;
+mod kinds;
 mod limiter;
 mod matcher;
 mod names;
@@ -42,6 +43,7 @@ pub use config::{
 };
 pub use counters::{Counters, Refused, Uncopied};
 pub use error::IngressError;
+pub use kinds::KINDS;
 pub use matcher::TextMatch;
 pub use routes::{
     ANNOTATIONS, Annotation, ConfigOption, Finding, OPTIONS, RouteRow, Severity, Support,

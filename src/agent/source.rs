@@ -100,7 +100,7 @@ fn kinds(args: &Args, for_dns: Needs) -> BTreeSet<Kind> {
         kinds.insert(Kind::ServiceImport);
     }
     if roles.ingress() {
-        kinds.extend([Kind::Ingress, Kind::IngressClass, Kind::Secret, Kind::ConfigMap]);
+        kinds.extend(fairlead_ingress::KINDS);
     }
     if is_node_needed(args) {
         kinds.insert(Kind::Node);
@@ -120,6 +120,24 @@ mod tests {
         args: Args,
     }
 
+    fn args(flags: &str) -> Args {
+        let given = ["agent"].into_iter().chain(flags.split_whitespace());
+        Flags::try_parse_from(given).unwrap().args
+    }
+
+    #[test]
+    fn of_a_role_alone_nothing_is_read_that_it_does_not_need() {
+        let endpoints = [Kind::Service, Kind::EndpointSlice];
+        let both = |more: &[Kind]| endpoints.iter().chain(more).copied().collect::<BTreeSet<_>>();
+        for (flags, expected) in [
+            ("--no-dns --no-ingress", both(&[Kind::Node, Kind::ServiceCidr])),
+            ("--no-proxy --no-ingress", both(&[Kind::Namespace])),
+            ("--no-proxy --no-dns", BTreeSet::from(fairlead_ingress::KINDS)),
+        ] {
+            assert_eq!(kinds(&args(flags), Needs::default()), expected, "{flags:?}");
+        }
+    }
+
     #[test]
     fn nodes_are_read_by_the_proxy_and_the_own_one_alone_where_names_lead_outside() {
         for (flags, kind, alone) in [
@@ -129,8 +147,7 @@ mod tests {
             ("--no-proxy --external-names api.example", true, true),
             ("--no-proxy --no-ingress --external-names api.example", false, false),
         ] {
-            let given = ["agent"].into_iter().chain(flags.split_whitespace());
-            let Flags { args } = Flags::try_parse_from(given).unwrap();
+            let args = args(flags);
             assert_eq!(kinds(&args, Needs::default()).contains(&Kind::Node), kind, "{flags:?}");
             let node = ObjectRef { kind: Kind::Node, key: Key::new("", "n1") };
             assert_eq!(always(&args, &"n1".into()).contains(&node), alone, "{flags:?}");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use fairlead_ingress::KINDS;
 use fairlead_state::{
     Key, Kind, ObjectRef, Running, Snapshot, SourceHealth,
     source::kubernetes::{Kubernetes, KubernetesOptions},
@@ -14,16 +15,6 @@ use crate::exit::BadConfiguration;
 
 /// Longest wait for all lists: those of a large cluster take a part of it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What is judged, and what of it is referred to.
-const KINDS: [Kind; 7] = [
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Namespace,
-    Kind::Ingress,
-    Kind::IngressClass,
-    Kind::Secret,
-    Kind::ConfigMap,
-];
 /// Where kubeadm keeps the configurations of what Fairlead takes the place of.
 const CONFIGURATIONS: [&str; 2] = ["coredns", "kube-proxy"];
 
@@ -61,7 +52,9 @@ async fn read_all(
     let source = Kubernetes::new(options).await.map_err(bad)?;
     let server = source.server().clone();
     let stop = CancellationToken::new();
-    let running = fairlead_state::start(source, BTreeSet::from(KINDS), stop.clone());
+    // Services and Ingresses are judged; zones of DNS have the Namespaces.
+    let kinds: BTreeSet<Kind> = KINDS.into_iter().chain([Kind::Namespace]).collect();
+    let running = fairlead_state::start(source, kinds, stop.clone());
     let Running { mut snapshots, mut health, .. } = running;
     let _guard = stop.drop_guard();
     let known = async { snapshots.wait_for(Option::is_some).await.ok()?.clone() };

@@ -11,17 +11,8 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 use super::*;
-use crate::{config::IngressConfig, host::HostPattern, tls::Fallback};
+use crate::{KINDS, config::IngressConfig, host::HostPattern, tls::Fallback};
 
-const KINDS: [Kind; 7] = [
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Ingress,
-    Kind::IngressClass,
-    Kind::Secret,
-    Kind::ConfigMap,
-    Kind::Node,
-];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where names lead that are not on the node; of a test network (RFC 5737).
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -72,12 +63,13 @@ impl Asked {
         let config = IngressConfig { external_names, ..IngressConfig::default() };
         let planner = Planner::new(&config, Fallback::generate().unwrap());
         let planner = Arc::new(Mutex::new(planner));
-        let (mut store, snapshots) = Store::new(KINDS);
+        let kinds = || KINDS.into_iter().chain([Kind::Node]);
+        let (mut store, snapshots) = Store::new(kinds());
         let replace = |kind| {
             let objects = objects.iter().filter(|object| object.kind() == kind).cloned().collect();
             Change::Replace { kind, objects, refused: Vec::new() }
         };
-        store.apply(KINDS.map(replace));
+        store.apply(kinds().map(replace));
         let (planned, plan) = watch::channel(0);
         let (looked_up, known) = watch::channel(false);
         let asker = Asker {

@@ -11,8 +11,8 @@ pub(crate) mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
 
-use fairlead_ingress::{Counters, IngressConfig, Running, start};
-use fairlead_state::{Change, Kind, Object, ObjectRef, Store, store::Snapshots};
+use fairlead_ingress::{Counters, IngressConfig, KINDS, Running, start};
+use fairlead_state::{Change, Object, ObjectRef, Store, store::Snapshots};
 use tokio_util::sync::CancellationToken;
 
 /// Nothing in a test takes this long unless it hangs.
@@ -21,15 +21,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Counters tell nobody that they changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-const KINDS: [Kind; 6] = [
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Ingress,
-    Kind::IngressClass,
-    Kind::Secret,
-    Kind::ConfigMap,
-];
-
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
@@ -37,7 +28,7 @@ pub(crate) struct World {
     pub(crate) cancel: CancellationToken,
 }
 
-/// A store that has seen empty lists of every kind, and then these objects.
+/// A store that has seen a list of every kind, of these objects.
 pub(crate) fn store(objects: &[Object]) -> (Store, Snapshots) {
     let (mut store, snapshots) = Store::new(KINDS);
     let lists = KINDS.map(|kind| {

@@ -7,17 +7,9 @@ use fairlead_state::{
 use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 
-use crate::{config::IngressConfig, routes::Planner, tls::Fallback};
+use crate::{KINDS, config::IngressConfig, routes::Planner, tls::Fallback};
 
 const HOSTS: usize = 100;
-const KINDS: [Kind; 6] = [
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Ingress,
-    Kind::IngressClass,
-    Kind::Secret,
-    Kind::ConfigMap,
-];
 
 fn object(kind: Kind, document: &Value) -> Object {
     let item = Decoder::new(false).json(kind, &document.to_string(), &"here".into()).unwrap();
