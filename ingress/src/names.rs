@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_state::{Key, Name, store::Snapshots};
+use fairlead_state::{Key, Name, some_of, store::Snapshots};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ const LOOKUPS_MAX: usize = 16;
 
 /// A name that is dead keeps nobody from being served longer than this.
 const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(3);
+
+/// Of all names that nobody answers the log names so many: a line is read by people.
+const NAMED_MAX: usize = 8;
 
 /// Who wants names, and takes what they lead to.
 #[derive(Debug)]
@@ -95,8 +98,7 @@ impl Asker {
             return;
         }
         if !unknown.is_empty() {
-            let seconds = FIRST_LOOKUPS_MAX.as_secs();
-            tracing::warn!(?unknown, "not looked up within {seconds} s: their paths answer 503");
+            tracing::warn!("{}", unanswered(&unknown));
         }
         self.looked_up.send_replace(true);
     }
@@ -113,6 +115,11 @@ impl Asker {
         let looked = looked.and_then(|found| outside(node, name, &found));
         self.planner().learn(&snapshot, name, looked)
     }
+}
+
+fn unanswered(unknown: &[Name]) -> String {
+    let (names, seconds) = (some_of(unknown, NAMED_MAX), FIRST_LOOKUPS_MAX.as_secs());
+    format!("{names}: not looked up within {seconds} s: their paths answer 503")
 }
 
 async fn reached(when: Option<Instant>) {

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use fairlead_proxy::node::IPVS_DEVICE;
+use fairlead_state::some_of;
 
 use crate::{
     cleanup::{Removed, Report},
@@ -108,7 +109,7 @@ fn one_iptables(tool: &str, log: &mut Log) -> anyhow::Result<bool> {
             .with_context(|| format!("removing kube-proxy's chains from {table}"))?;
         let place = format!("{tool} {table}");
         let (jumps, count) = (counted(jumps, "jump"), counted(chains.len(), "chain"));
-        let text = format!("removed {place}: {jumps}, {count}: {}", some_of(&chains));
+        let text = format!("removed {place}: {jumps}, {count}: {}", some_of(&chains, NAMES_MAX));
         log.removed.push(Removed { place, names: chains, text });
     }
     Ok(true)
@@ -127,7 +128,8 @@ fn ipset(log: &mut Log) -> anyhow::Result<()> {
         run("ipset", &["destroy", name], "")?;
     }
     if !names.is_empty() {
-        let text = format!("removed {}: {}", counted(names.len(), "ipset"), some_of(&names));
+        let text =
+            format!("removed {}: {}", counted(names.len(), "ipset"), some_of(&names, NAMES_MAX));
         log.removed.push(Removed { place: "ipset".to_owned(), names, text });
     }
     Ok(())
@@ -150,7 +152,7 @@ fn virtual_servers(log: &mut Log) -> anyhow::Result<()> {
             let shown: Vec<_> = servers.into_iter().map(|(_, address)| address).collect();
             if !shown.is_empty() {
                 let count = counted(shown.len(), "virtual server");
-                let text = format!("removed {count}: {}", some_of(&shown));
+                let text = format!("removed {count}: {}", some_of(&shown, NAMES_MAX));
                 log.removed.push(Removed { place: "ipvs".to_owned(), names: shown, text });
             }
         }
@@ -177,14 +179,6 @@ fn running() -> Vec<u32> {
         (name.trim() == "kube-proxy").then_some(pid)
     });
     pids.collect()
-}
-
-fn some_of(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 /// What a command prints; `None` if there is no such command.

@@ -18,7 +18,7 @@ pub mod store;
 pub mod write;
 
 pub use change::{Change, Dirty, Refusal, SaidClass};
-pub use line::in_one_line;
+pub use line::{in_one_line, some_of};
 pub use model::{Key, Kind, Name, Object, ObjectRef};
 pub use snapshot::{Changes, Snapshot};
 pub use source::{Running, Source, SourceError, SourceHealth, start};

@@ -1,6 +1,7 @@
-//! Reasons are lines that people read in logs, Events and tables, whatever they repeat of a value.
+//! Reasons are lines that people read in logs, Events and tables, whatever they repeat of a value and
+//! however many there are.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 /// The text with its control characters escaped: no value can break a line, steer a terminal or have
 /// the rest of the line read in another order.
@@ -17,6 +18,18 @@ pub fn in_one_line(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(line)
+}
+
+/// The first of them, `max` at most, and how many more there are: `a, b and 40 more`.
+pub fn some_of<I>(all: I, max: usize) -> String
+where
+    I: IntoIterator<Item: Display, IntoIter: ExactSizeIterator>,
+{
+    let all = all.into_iter();
+    let more = all.len().saturating_sub(max);
+    let named: Vec<String> = all.take(max).map(|one| one.to_string()).collect();
+    let named = named.join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
 /// Controls; line and paragraph separators; Unicode's Bidi_Control (UAX 9 2, CVE-2021-42574).
@@ -40,6 +53,20 @@ mod tests {
     fn line_breaks_and_escape_sequences_are_shown_not_done() {
         assert_eq!(in_one_line("\u{e4} \"b\""), "\u{e4} \"b\"");
         assert_eq!(in_one_line("a\nb\t\u{1b}[2J"), "a\\nb\\t\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_few_are_told_by_name_and_the_rest_by_number() {
+        for (count, told) in [
+            (0, ""),
+            (1, "1"),
+            (3, "1, 2, 3"),
+            (4, "1, 2, 3 and 1 more"),
+            (10_003, "1, 2, 3 and 10000 more"),
+        ] {
+            let all: Vec<usize> = (1..=count).collect();
+            assert_eq!(some_of(&all, 3), told);
+        }
     }
 
     #[test]

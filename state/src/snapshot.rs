@@ -6,6 +6,7 @@ use imbl::{OrdMap, Vector};
 
 use crate::{
     change::{Dirty, Refusal},
+    line::some_of,
     model::{
         ConfigMap, EndpointSlice, Ingress, IngressClass, Key, Kind, Namespace, Node, Object,
         ObjectRef, Pod, Secret, Service, ServiceCidr, ServiceImport,
@@ -35,14 +36,7 @@ impl fmt::Display for Changes {
             Self::Some(dirty) if dirty.is_empty() => return f.write_str("nothing"),
             Self::Some(dirty) => dirty,
         };
-        for (place, one) in dirty.iter().take(NAMED_MAX).enumerate() {
-            let before = if place > 0 { ", " } else { "" };
-            write!(f, "{before}{one}")?;
-        }
-        match dirty.len().saturating_sub(NAMED_MAX) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        f.write_str(&some_of(dirty, NAMED_MAX))
     }
 }
 

@@ -161,6 +161,23 @@ async fn a_name_that_nobody_answers_is_not_waited_for_longer_than_three_seconds(
     assert_eq!(asked.planner.lock().unwrap().unknown_names(), [Name::from("dead.example")]);
 }
 
+#[test]
+fn of_ten_thousand_names_that_nobody_answers_the_log_names_eight() {
+    const TOLD: &str = ": not looked up within 3 s: their paths answer 503";
+    for (count, named) in [
+        (1, "a1.example"),
+        (2, "a1.example, a2.example"),
+        (
+            10_000,
+            "a1.example, a2.example, a3.example, a4.example, a5.example, a6.example, a7.example, \
+             a8.example and 9992 more",
+        ),
+    ] {
+        let unknown: Vec<Name> = (1..=count).map(|i| format!("a{i}.example").into()).collect();
+        assert_eq!(unanswered(&unknown), format!("{named}{TOLD}"));
+    }
+}
+
 /// In a pod with a network of its own the Node alone says which addresses are the node's.
 #[tokio::test]
 async fn attack_a_name_that_points_at_an_address_of_the_own_node_leads_nowhere() {

@@ -11,6 +11,7 @@ use fairlead_state::{
         self, Endpoint, EndpointSlice, Service, ServiceBackendPort, ServicePort, ServiceType,
         TargetPort,
     },
+    some_of,
 };
 
 use super::{
@@ -114,13 +115,7 @@ fn port<'a>(
 }
 
 fn no_port(others: &[ServicePort]) -> Problem {
-    let named = others.iter().take(PORTS_NAMED_MAX);
-    let mut words: Vec<String> = named.map(ToString::to_string).collect();
-    let more = others.len().saturating_sub(PORTS_NAMED_MAX);
-    if more > 0 {
-        words.push(format!("{more} more"));
-    }
-    Problem::NoPort(words.join(", ").into())
+    Problem::NoPort(some_of(others, PORTS_NAMED_MAX).into())
 }
 
 fn select<'a>(
@@ -183,7 +178,7 @@ mod tests {
                 10,
                 false,
                 "Service shop/web has no TCP port 8080, but http (1/tcp), 2/tcp, 3/tcp, 4/tcp, 5/tcp, \
-                 6/tcp, 7/tcp, 8/tcp, 2 more",
+                 6/tcp, 7/tcp, 8/tcp and 2 more",
             ),
         ] {
             let ports: Vec<ServicePort> = (1..=count).map(port).collect();
