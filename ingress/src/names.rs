@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     lookups::{Lookups, look_up},
-    turns::Turns,
+    turns::{Places, Turns},
 };
 use crate::routes::{Looked, Planner, outside};
 
@@ -24,8 +24,9 @@ use crate::routes::{Looked, Planner, outside};
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// For a name without any good answer, as its paths answer 503.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// One that nobody answers has its place for as long as the resolver waits.
-const LOOKUPS_MAX: usize = 16;
+/// A look-up is a thread that waits for the resolver, cannot be called back, and without an answer waits for
+/// many seconds. Of 64 names all are asked for before [`FIRST_LOOKUPS_MAX`] even if nobody answers.
+const PLACES: Places = Places { prompt: 16, late: 48 };
 
 /// A name that is dead keeps nobody from being served longer than this.
 const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(3);
@@ -52,7 +53,7 @@ pub(crate) struct Asker {
 /// The runtime cannot be made.
 pub(crate) fn run(asker: Asker, cancel: &CancellationToken) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().max_blocking_threads(LOOKUPS_MAX).build()?;
+    let runtime = builder.enable_time().max_blocking_threads(PLACES.all()).build()?;
     runtime.block_on(cancel.run_until_cancelled(asker.run(look_up)));
     // A look-up cannot be given up; nobody waits for it.
     runtime.shutdown_background();
@@ -65,7 +66,7 @@ impl Asker {
         F: Future<Output = Looked> + Send + 'static,
     {
         let mut first_until = None;
-        let mut turns = Turns::default();
+        let mut turns = Turns::new(PLACES);
         let mut lookups = Lookups::default();
         loop {
             // Before the names are read: those of that plan are among them then.
@@ -78,13 +79,14 @@ impl Asker {
             }
             let first_ends = first_until.filter(|until| *until > now);
             turns.want(&wanted, now);
-            for name in turns.take(LOOKUPS_MAX.saturating_sub(lookups.len()), now) {
+            for name in turns.take(now) {
                 lookups.begin(name.clone(), look_up(name));
             }
             tokio::select! {
                 Some((name, looked)) = lookups.ended() => {
                     let again = if self.learn(&name, looked) { LOOK_AGAIN } else { TRY_AGAIN };
-                    turns.put_back(&name, Instant::now() + again);
+                    let now = Instant::now();
+                    turns.put_back(&name, now, now + again);
                 }
                 changed = self.planned.changed() => if changed.is_err() { return },
                 () = reached(turns.next_after(now).into_iter().chain(first_ends).min()) => {}

@@ -161,6 +161,37 @@ async fn a_name_that_nobody_answers_is_not_waited_for_longer_than_three_seconds(
     assert_eq!(asked.planner.lock().unwrap().unknown_names(), [Name::from("dead.example")]);
 }
 
+#[tokio::test]
+async fn attack_names_that_nobody_answers_keep_no_other_from_being_looked_up() {
+    let is_asked = Arc::new(Notify::new());
+    let bell = is_asked.clone();
+    let look_up = move |name: Name| {
+        let bell = bell.clone();
+        async move {
+            if &*name != "good.example" {
+                pending::<()>().await;
+            }
+            bell.notify_one();
+            Looked::Ok(vec![OUTSIDE])
+        }
+    };
+    // They are asked for before it: of those who wait as long the alphabet decides.
+    let names =
+        (1..PLACES.all()).map(|i| format!("dead-{i}.example")).chain(["good.example".into()]);
+    let objects: Vec<_> = names.flat_map(|name| leading_to(&name)).collect();
+    let asked = Asked::new(&objects, look_up);
+    asked.plan();
+    timeout(PATIENCE, is_asked.notified()).await.unwrap();
+    let unknown = || asked.planner.lock().unwrap().unknown_names().len();
+    let learnt = async {
+        while unknown() == PLACES.all() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, learnt).await.unwrap();
+    assert_eq!(unknown(), PLACES.all() - 1, "nobody answers the others");
+}
+
 #[test]
 fn of_ten_thousand_names_that_nobody_answers_the_log_names_eight() {
     const TOLD: &str = ": not looked up within 3 s: their paths answer 503";

@@ -1,13 +1,41 @@
 //! Which name is asked for next.
+//!
+//! Names that nobody answers must not keep others from being asked for: what takes long has places of its
+//! own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fairlead_state::Name;
 use tokio::time::Instant;
 
+/// What is not answered within this takes long. Most answers come within milliseconds.
+const PROMPT_MAX: Duration = Duration::from_millis(500);
+
+/// How many names are asked for at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// Names that were answered soon the last time, or were never asked for; they leave these places when
+    /// they take long, while there are others.
+    pub(super) prompt: usize,
+    /// Names that take long, or did the last time.
+    pub(super) late: usize,
+}
+
+impl Places {
+    pub(super) const fn all(self) -> usize {
+        self.prompt + self.late
+    }
+}
+
 /// Of all names that are wanted, when they were asked for and shall be again.
-#[derive(Debug, Default)]
-pub(super) struct Turns(BTreeMap<Name, Turn>);
+#[derive(Debug)]
+pub(super) struct Turns {
+    places: Places,
+    names: BTreeMap<Name, Turn>,
+}
 
 #[derive(Debug)]
 struct Turn {
@@ -15,110 +43,216 @@ struct Turn {
     waits_since: Instant,
     /// `None` while it is asked for.
     due: Option<Instant>,
+    /// It took long the last time.
+    was_late: bool,
+}
+
+impl Turn {
+    fn is_late(&self, now: Instant) -> bool {
+        self.was_late || self.late_at() <= now
+    }
+
+    /// When it takes long, if it is asked for.
+    fn late_at(&self) -> Instant {
+        self.waits_since + PROMPT_MAX
+    }
 }
 
 impl Turns {
+    pub(super) fn new(places: Places) -> Self {
+        Self { places, names: BTreeMap::new() }
+    }
+
     /// What is wanted for the first time is due now. Others are forgotten, once nobody asks for them.
     pub(super) fn want(&mut self, wanted: &BTreeSet<Name>, now: Instant) {
-        self.0.retain(|name, turn| turn.due.is_none() || wanted.contains(name));
+        self.names.retain(|name, turn| turn.due.is_none() || wanted.contains(name));
         for name in wanted {
-            let first = Turn { waits_since: now, due: Some(now) };
-            self.0.entry(name.clone()).or_insert(first);
+            let first = Turn { waits_since: now, due: Some(now), was_late: false };
+            self.names.entry(name.clone()).or_insert(first);
         }
     }
 
-    /// Those to ask for now, `free` at most, beginning with who waits longest.
-    pub(super) fn take(&mut self, free: usize, now: Instant) -> Vec<Name> {
-        let due = self.0.iter().filter(|(_, turn)| turn.due.is_some_and(|due| due <= now));
-        let mut due: Vec<(Instant, Name)> =
-            due.map(|(name, turn)| (turn.waits_since, name.clone())).collect();
+    /// Those to ask for now, as many as there are places for, beginning with who waits longest.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Name> {
+        let mut free = self.free(now);
+        let due = self.names.iter().filter(|(_, turn)| turn.due.is_some_and(|due| due <= now));
+        let mut due: Vec<(Instant, Name, bool)> =
+            due.map(|(name, turn)| (turn.waits_since, name.clone(), turn.was_late)).collect();
         due.sort_unstable();
-        due.truncate(free);
-        let taken: Vec<Name> = due.into_iter().map(|(_, name)| name).collect();
-        for name in &taken {
-            self.0.insert(name.clone(), Turn { waits_since: now, due: None });
+        due.retain(|(.., was_late)| {
+            let places = if *was_late { &mut free.late } else { &mut free.prompt };
+            let is_taken = *places > 0;
+            *places -= usize::from(is_taken);
+            is_taken
+        });
+        let mut taken = Vec::with_capacity(due.len());
+        for (_, name, was_late) in due {
+            self.names.insert(name.clone(), Turn { waits_since: now, due: None, was_late });
+            taken.push(name);
         }
         taken
     }
 
+    fn free(&self, now: Instant) -> Places {
+        let asked_for = self.names.values().filter(|turn| turn.due.is_none());
+        let (late, prompt): (Vec<_>, Vec<_>) = asked_for.partition(|turn| turn.is_late(now));
+        // Those for which there is no place among the late ones stay where they are.
+        let staying = late.len().saturating_sub(self.places.late);
+        Places {
+            prompt: self.places.prompt.saturating_sub(prompt.len() + staying),
+            late: self.places.late.saturating_sub(late.len()),
+        }
+    }
+
     /// It is not asked for any more, and shall be at `due`.
-    pub(super) fn put_back(&mut self, name: &Name, due: Instant) {
-        if let Some(turn) = self.0.get_mut(name) {
+    pub(super) fn put_back(&mut self, name: &Name, now: Instant, due: Instant) {
+        if let Some(turn) = self.names.get_mut(name) {
+            turn.was_late = turn.late_at() <= now;
             turn.due = Some(due);
         }
     }
 
-    /// When the next one's turn comes that is not due at `now` already.
+    /// When the next one's turn comes that is not due at `now` already, or a place is left because somebody
+    /// takes long.
     pub(super) fn next_after(&self, now: Instant) -> Option<Instant> {
-        self.0.values().filter_map(|turn| turn.due).filter(|due| *due > now).min()
+        let turns = self.names.values();
+        let next = turns.map(|turn| turn.due.unwrap_or_else(|| turn.late_at()));
+        next.filter(|next| *next > now).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::names::{FIRST_LOOKUPS_MAX, PLACES};
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Want(&'static [&'static str]),
+        Take(&'static [&'static str]),
+        /// Until that millisecond.
+        PutBack(&'static str, u64),
+        Next(Option<u64>),
+    }
+    use Step::*;
 
     fn names(texts: &[&str]) -> BTreeSet<Name> {
         texts.iter().map(|text| Name::from(*text)).collect()
     }
 
+    /// Each at its millisecond.
+    fn follow(places: Places, steps: &[(u64, Step)]) {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut turns = Turns::new(places);
+        for (i, (now, step)) in steps.iter().enumerate() {
+            let now = at(*now);
+            match step {
+                Want(wanted) => turns.want(&names(wanted), now),
+                PutBack(name, due) => turns.put_back(&(*name).into(), now, at(*due)),
+                Take(taken) => assert_eq!(turns.take(now), *taken, "step {i}"),
+                Next(next) => assert_eq!(turns.next_after(now), next.map(at), "step {i}"),
+            }
+        }
+    }
+
     #[test]
     fn who_waits_longest_is_asked_for_first_whatever_its_name() {
-        enum Step {
-            Want(&'static [&'static str]),
-            Take(usize, &'static [&'static str]),
-            PutBack(&'static str, u64),
-            Next(Option<u64>),
-        }
-        use Step::*;
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut turns = Turns::default();
-        for (i, (now, step)) in [
-            (0, Take(2, &[])),
+        let steps = [
+            (0, Take(&[])),
             (0, Next(None)),
             (0, Want(&["c", "d"])),
             (1, Want(&["a", "b", "c", "d"])),
-            (1, Take(2, &["c", "d"])),
-            (1, Take(0, &[])),
-            (1, Next(None)),
+            (1, Take(&["c", "d"])),
+            (1, Take(&[])),
             // `a` would be taken again and again, before the others ever are.
             (2, PutBack("c", 2)),
-            (2, Take(1, &["a"])),
+            (2, Take(&["a"])),
             (3, PutBack("a", 3)),
-            (3, Take(1, &["b"])),
-            (3, Take(9, &["c", "a"])),
+            (3, Take(&["b"])),
+            (4, PutBack("d", 9000)),
+            (4, Take(&["c"])),
+            (5, PutBack("c", 14)),
+            (5, Take(&["a"])),
+            (6, PutBack("b", 15)),
+            (6, Next(Some(14))),
+            (6, Take(&[])),
+            (14, Take(&["c"])),
+            (14, PutBack("a", 14)),
+            (15, Take(&["b"])),
+            (15, Next(Some(514))),
+        ];
+        follow(Places { prompt: 2, late: 0 }, &steps);
+    }
+
+    #[test]
+    fn a_name_nobody_wants_is_forgotten_and_never_asked_for_twice_at_the_same_time() {
+        let steps = [
+            (0, Want(&["a", "b"])),
+            (0, Take(&["a", "b"])),
+            (1, Want(&["b"])),
+            (1, Want(&["a", "b"])),
+            (1, Take(&[])),
+            (2, Want(&["b"])),
+            (2, PutBack("a", 3)),
+            (2, Want(&["b"])),
+            (3, Take(&[])),
+            (3, PutBack("a", 4)),
+            (3, Next(Some(500))),
             (4, PutBack("b", 14)),
-            (4, PutBack("a", 5)),
-            (4, Next(Some(5))),
-            (4, Take(9, &[])),
-            (5, Take(9, &["a"])),
-            (5, Next(Some(14))),
-            // Nobody wants it, and it is not asked for twice at the same time.
-            (6, Want(&["b"])),
-            (6, Want(&["a", "b"])),
-            (6, Take(9, &[])),
-            (7, Want(&["b"])),
-            (7, PutBack("a", 8)),
-            (7, PutBack("c", 8)),
-            (7, PutBack("d", 8)),
-            (7, Want(&["b"])),
-            (8, Take(9, &[])),
-            (8, PutBack("a", 9)),
-            (8, Next(Some(14))),
-            (14, Take(9, &["b"])),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            match step {
-                Want(wanted) => turns.want(&names(wanted), at(now)),
-                PutBack(name, due) => turns.put_back(&name.into(), at(due)),
-                Take(free, taken) => assert_eq!(turns.take(free, at(now)), taken, "step {i}"),
-                Next(next) => assert_eq!(turns.next_after(at(now)), next.map(at), "step {i}"),
-            }
+            (4, Next(Some(14))),
+            (14, Take(&["b"])),
+        ];
+        follow(Places { prompt: 9, late: 9 }, &steps);
+    }
+
+    #[test]
+    fn names_that_take_long_have_places_of_their_own() {
+        let steps = [
+            (0, Want(&["d1", "d2", "d3", "d4", "d5", "ok"])),
+            (0, Take(&["d1", "d2"])),
+            (0, Next(Some(500))),
+            (499, Take(&[])),
+            (500, Take(&["d3", "d4"])),
+            (500, Next(Some(1000))),
+            // No more than all places, however long.
+            (1000, Take(&[])),
+            (1000, Next(None)),
+            (1100, PutBack("d1", 2100)),
+            (1100, Take(&["d5"])),
+            (1600, Take(&[])),
+            (1700, PutBack("d2", 2700)),
+            (1700, Take(&["ok"])),
+            (1710, PutBack("ok", 11_710)),
+            // The one that is left is not for those who took long.
+            (2100, Take(&[])),
+            (2200, Want(&["d1", "d2", "d3", "d4", "d5", "new", "ok"])),
+            (2200, Take(&["new"])),
+            (2210, PutBack("new", 12_210)),
+            (2300, PutBack("d3", 9000)),
+            (2300, Take(&[])),
+            (2400, PutBack("d4", 9000)),
+            (2400, Take(&["d1"])),
+            (2700, Take(&[])),
+            // Who is answered soon again is as good as the others.
+            (2800, PutBack("d1", 3800)),
+            (2800, Take(&["d2"])),
+            (3800, Take(&["d1"])),
+        ];
+        follow(Places { prompt: 2, late: 2 }, &steps);
+    }
+
+    #[test]
+    fn attack_names_that_nobody_answers_let_the_last_one_through_in_time() {
+        let start = Instant::now();
+        let mut turns = Turns::new(PLACES);
+        let dead = (1..PLACES.all()).map(|i| format!("dead-{i}.example").into());
+        let last = Name::from("last.example");
+        turns.want(&dead.chain([last.clone()]).collect(), start);
+        let mut now = start;
+        while !turns.take(now).contains(&last) {
+            now = turns.next_after(now).unwrap();
         }
+        assert!(now - start < FIRST_LOOKUPS_MAX, "{:?}", now - start);
     }
 }
