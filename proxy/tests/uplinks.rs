@@ -18,8 +18,8 @@ use std::{
 use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
 use fairlead_proxy::{Devices, Kernel, KernelOptions, Synchroniser, node};
 use fairlead_state::{
-    Store,
-    model::{LoadBalancing, Protocol, Service},
+    Change, Key, Kind, Store,
+    model::{LoadBalancing, ObjectRef, Protocol, Service},
 };
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
@@ -28,7 +28,8 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use support::{
-    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo, echo_tcp, echo_udp},
+    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo, echo_tcp, echo_udp, service_cidr},
+    frames::Packet,
     services::{frontend, node_port, put, serve, unspecified},
     world::{Pod, run, world},
 };
@@ -38,9 +39,13 @@ use support::{
 mod objects;
 mod support {
     pub(crate) mod followed;
+    pub(crate) mod frames;
     pub(crate) mod services;
     pub(crate) mod world;
 }
+
+/// `TC_ACT_SHOT`.
+const DROP: i32 = 2;
 
 #[test]
 fn node_port_from_outside_reaches_local_and_remote_backends() {
@@ -390,6 +395,38 @@ fn devices_and_addresses_that_come_and_go_are_followed() {
         wait_for_answer(&client, to);
         run(&format!("ip addr add 10.98.0.1/32 dev {}", client.device()));
         wait_for_answer(&client, SocketAddr::from(([10, 98, 0, 1], 30080)));
+    });
+}
+
+#[test]
+fn service_cidrs_that_come_and_go_are_followed() {
+    world("service_cidrs_that_come_and_go_are_followed", |world| {
+        let client = world.pod(1);
+        let follower = Follower::start(world, &[client.device()]);
+        let packets =
+            [("203.0.113.9:40000", "10.97.0.1:80"), ("[2001:db8:9::9]:40000", "[fd00:97::1]:80")];
+        let is_dropped = |(from, to)| {
+            let frame = Packet::first(TCP, from, to).frame();
+            let run = follower.kernel.run_on_packet("pod_ingress", &frame, 1).unwrap();
+            run.verdict == DROP
+        };
+        let wait_until = |are_dropped: bool| {
+            let begun = Instant::now();
+            while !packets.into_iter().all(|packet| is_dropped(packet) == are_dropped) {
+                assert!(begun.elapsed() < DEADLINE, "not followed: dropped={are_dropped}");
+            }
+        };
+        wait_until(false);
+        // As KEP-1880 has it: a cluster that runs out of addresses is given another range.
+        follower.change(service_cidr("more", &["10.97.0.0/24", "fd00:97::/112"]));
+        wait_until(true);
+        follower.change(Change::Delete(ObjectRef {
+            kind: Kind::ServiceCidr,
+            key: Key::new("", "more"),
+        }));
+        wait_until(false);
+        let within = ("203.0.113.9:40000", "10.96.200.1:80");
+        assert!(is_dropped(within), "the other range is as it was");
     });
 }
 

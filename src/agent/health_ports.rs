@@ -20,6 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::kube_proxy::Face;
+
 /// Balancers ask from a few addresses, every few seconds.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,7 @@ pub(super) async fn serve(
     mut snapshots: Snapshots,
     node_name: &str,
     proxy_name: Option<Name>,
+    face: &Arc<Face>,
     cancel: &CancellationToken,
 ) {
     let mut ports = HealthPorts::of_proxy(proxy_name);
@@ -47,7 +50,7 @@ pub(super) async fn serve(
         if let Some(snapshot) = snapshot {
             ports.update(&snapshot, node_name);
         }
-        let is_complete = follow(&ports.by_port(), &mut served, cancel);
+        let is_complete = follow(&ports.by_port(), &mut served, face, cancel);
         let retry = async {
             if is_complete {
                 std::future::pending::<()>().await;
@@ -71,6 +74,7 @@ pub(super) async fn serve(
 fn follow(
     wanted: &BTreeMap<u16, HealthPort>,
     served: &mut BTreeMap<u16, Served>,
+    face: &Arc<Face>,
     cancel: &CancellationToken,
 ) -> bool {
     served.retain(|port, _| wanted.contains_key(port));
@@ -86,7 +90,7 @@ fn follow(
             Ok(listener) => {
                 let says = Arc::new(ArcSwap::from_pointee(health.clone()));
                 let token = cancel.child_token();
-                let accepting = accept(listener, says.clone());
+                let accepting = accept(listener, says.clone(), face.clone());
                 tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
                 served.insert(*port, Served { says, _guard: token.drop_guard() });
             }
@@ -125,7 +129,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>) {
+async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>, face: Arc<Face>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -134,9 +138,9 @@ async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let says = says.clone();
+        let (says, face) = (says.clone(), face.clone());
         let service = service_fn(move |_| {
-            let response = answer(&says.load());
+            let response = answer(&says.load(), face.is_written());
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {
@@ -149,16 +153,16 @@ async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>) {
     }
 }
 
-/// Any method and path, as kube-proxy answers them.
-fn answer(health: &HealthPort) -> Response<Full<Bytes>> {
+/// Any method and path, as kube-proxy answers them: a node whose rules are behind is not to be sent anything, either.
+fn answer(health: &HealthPort, is_written: bool) -> Response<Full<Bytes>> {
     let HealthPort { service, local_endpoints } = health;
     let body = serde_json::json!({
         "service": { "namespace": &*service.namespace, "name": &*service.name },
         "localEndpoints": local_endpoints,
-        "serviceProxyHealthy": true,
+        "serviceProxyHealthy": is_written,
     });
-    let status =
-        if *local_endpoints == 0 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let is_good = *local_endpoints > 0 && is_written;
+    let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = Response::new(Full::from(format!("{body:#}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -218,7 +222,9 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         let (publish, snapshots) = watch::channel(Some(snapshot));
         let cancel = CancellationToken::new();
         let token = cancel.clone();
-        let serving = tokio::spawn(async move { serve(snapshots, "node-a", None, &token).await });
+        let serving = tokio::spawn(async move {
+            serve(snapshots, "node-a", None, &Arc::default(), &token).await;
+        });
         for at in [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()] {
             let answer = loop {
                 match ask(at).await {
@@ -239,10 +245,12 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
 
     #[test]
     fn answers_are_kube_proxys() {
-        for (local_endpoints, status) in [(0, StatusCode::SERVICE_UNAVAILABLE), (2, StatusCode::OK)]
+        let not = StatusCode::SERVICE_UNAVAILABLE;
+        for (local_endpoints, is_written, status) in
+            [(0, true, not), (2, true, StatusCode::OK), (2, false, not), (0, false, not)]
         {
             let service = Key::new("default", "web");
-            let response = answer(&HealthPort { service, local_endpoints });
+            let response = answer(&HealthPort { service, local_endpoints }, is_written);
             assert_eq!(response.status(), status);
             let weight = &response.headers()["x-load-balancing-endpoint-weight"];
             assert_eq!(weight.to_str().unwrap(), local_endpoints.to_string());

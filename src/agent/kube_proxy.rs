@@ -98,6 +98,11 @@ impl Face {
         self.livez.count(is_healthy, format!("{{{times}}}"))
     }
 
+    /// Whether changes are written in time.
+    pub(super) fn is_written(&self) -> bool {
+        self.progress(|progress| progress.is_healthy(Instant::now()))
+    }
+
     /// As kube-proxy, which once wrote everything again and again: whoever is healthy was updated now.
     fn times(&self, is_ready: bool, is_eligible: bool) -> (bool, String) {
         let (is_written, at) =

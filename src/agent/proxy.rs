@@ -129,7 +129,7 @@ async fn serve(
     let guard = cancel.clone().drop_guard();
     let syncing =
         tokio::spawn(keep_in_sync(sync, shared.snapshots.clone(), status, cancel.clone()));
-    let telling = face.follow(shared.snapshots.clone(), seen.clone());
+    let telling = face.clone().follow(shared.snapshots.clone(), seen.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(telling));
     let snapshots = shared.snapshots.clone();
     let name = shared.node_name.clone();
@@ -154,7 +154,7 @@ async fn serve(
         traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
         // A balancer that is told "healthy" sends its traffic at once: not before there are programs.
-        let health = health_ports::serve(snapshots.clone(), &name, proxy_name, &cancel);
+        let health = health_ports::serve(snapshots.clone(), &name, proxy_name, &face, &cancel);
         let following =
             node::follow(kernel.clone(), snapshots.clone(), &name, known, cancel.clone());
         tokio::select! {

@@ -10,7 +10,7 @@ use fairlead_ebpf::{
     abi::{BACKEND_LOCAL, Reason, SCTP, TCP, UDP},
     packet::mapped,
 };
-use fairlead_proxy::KernelOptions;
+use fairlead_proxy::{KernelOptions, connections::Sweep};
 use support::{
     frames::{Packet, fragment, sctp},
     services::{frontend, node_port},
@@ -121,6 +121,29 @@ fn forged_sources_and_ipv4_in_ipv6_are_no_clients() {
         frame[ETHERNET + 24..ETHERNET + 40].copy_from_slice(&mapped([10, 96, 0, 1]));
         assert_eq!(uplink.verdict(IN, &frame), NEXT, "a Service's IPv4 address in IPv6");
         assert!(uplink.count(Reason::Martian) > 0);
+    });
+}
+
+/// An IP packet for one station in a frame for all: who answered would be answering a forger (the "hole-196" of wireless networks).
+#[test]
+fn a_services_packets_in_frames_for_all_stations_open_nothing_and_are_not_answered() {
+    let name = "a_services_packets_in_frames_for_all_stations_open_nothing_and_are_not_answered";
+    world(name, |world| {
+        let uplink = start(&world.options());
+        for station in [[0xff; 6], [0x01, 0x00, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
+            for (family, client) in CLIENTS.iter().enumerate() {
+                for target in TARGETS[family] {
+                    let [tcp, udp] = [TCP, UDP].map(|p| Packet::first(p, client, target).frame());
+                    for mut frame in [tcp, udp, sctp(client, target, 1)] {
+                        frame[..6].copy_from_slice(&station);
+                        let run = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
+                        assert_eq!((run.verdict, run.packet), (NEXT, frame), "to {target}");
+                    }
+                }
+            }
+        }
+        let entries = uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap().entries;
+        assert_eq!(entries, 0);
     });
 }
 

@@ -9,7 +9,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -38,6 +38,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) kernel: Arc<Kernel>,
+    store: Mutex<Store>,
     cancel: CancellationToken,
 }
 
@@ -52,31 +53,30 @@ impl Follower {
         let kernel = Arc::new(Kernel::open(&options).unwrap());
         let cancel = CancellationToken::new();
         let (follower, token) = (kernel.clone(), cancel.clone());
+        let (mut store, snapshots) = Store::new([]);
+        let node = Node {
+            key: Key::new("", "node"),
+            addresses: own.into(),
+            zone: None,
+            pod_cidrs: Arc::new([]),
+            deleting: false,
+            taints: Arc::new([]),
+        };
+        let cidrs = service_cidr("kubernetes", &["10.96.0.0/16", "fd00:96::/112"]);
+        store.apply([Change::Upsert(Object::Node(Arc::new(node))), cidrs]);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let (mut store, snapshots) = Store::new([]);
-            let node = Node {
-                key: Key::new("", "node"),
-                addresses: own.into(),
-                zone: None,
-                pod_cidrs: Arc::new([]),
-                deleting: false,
-                taints: Arc::new([]),
-            };
-            let cidrs = ServiceCidr {
-                key: Key::new("", "kubernetes"),
-                ranges: ["10.96.0.0/16", "fd00:96::/112"].map(|cidr| cidr.parse().unwrap()).into(),
-            };
-            store.apply([
-                Change::Upsert(Object::Node(Arc::new(node))),
-                Change::Upsert(Object::ServiceCidr(Arc::new(cidrs))),
-            ]);
             runtime
                 .unwrap()
                 .block_on(node::follow(follower, snapshots, "node", Known::default(), token))
                 .unwrap();
         });
-        Self { kernel, cancel }
+        Self { kernel, store: Mutex::new(store), cancel }
+    }
+
+    /// What the cluster says from now on.
+    pub(crate) fn change(&self, change: Change) {
+        self.store.lock().unwrap().apply([change]);
     }
 
     /// Waits until the programs run on so many devices.
@@ -97,6 +97,11 @@ impl Follower {
         let drops = self.kernel.drops().unwrap();
         assert!(drops.values().all(|count| *count == 0), "{drops:?}");
     }
+}
+
+pub(crate) fn service_cidr(name: &str, ranges: &[&str]) -> Change {
+    let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    Change::Upsert(Object::ServiceCidr(Arc::new(ServiceCidr { key: Key::new("", name), ranges })))
 }
 
 impl Drop for Follower {

@@ -2,13 +2,16 @@
 
 use aya_ebpf::{bindings::BPF_ANY, programs::TcContext};
 use fairlead_ebpf::{
-    abi::{FragmentKey, FragmentPorts, Tuple},
+    abi::{FragmentKey, FragmentPorts, INGRESS, Tuple},
     packet::{self, Ip, Part, Skip},
 };
 
 use super::{ETHERNET_HEADER_LEN, Frame, KIND_ERROR, KIND_LATER, KIND_PING, KIND_WHOLE, load};
 use crate::programs::{low_half, maps};
 
+/// `linux/if_packet.h`.
+const PACKET_BROADCAST: u32 = 1;
+const PACKET_MULTICAST: u32 = 2;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 /// Source and destination, with which the headers of TCP, UDP and SCTP begin.
@@ -27,6 +30,13 @@ impl Frame {
         // Tagged frames come again, without the tag, on the device of their VLAN.
         // SAFETY: the context of a running program.
         if unsafe { (*ctx.skb.skb).vlan_present } != 0 {
+            return Err(Skip::Other);
+        }
+        // The kernel opens no connection by a frame for all stations (tcp_v4_rcv, ip_forward), and answers none (RFC 1122
+        // §3.2.2). One for another station is: a pod on a bridge sends to the bridge's address.
+        // SAFETY: as above.
+        let pkt_type = unsafe { (*ctx.skb.skb).pkt_type };
+        if hook == INGRESS && matches!(pkt_type, PACKET_BROADCAST | PACKET_MULTICAST) {
             return Err(Skip::Other);
         }
         self.version = match u16::from_be(low_half(ctx.skb.protocol())) {
