@@ -181,13 +181,17 @@ fn add_slash(client: &Client, admitted: &Admitted<'_>, head: &Parts) -> Unplanne
 
 fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
     let Some(extra) = &scope.route.policy.extra else { return Ok(()) };
+    // A denied location's `return 503` stands where its preflight's and its other `return` would.
+    if extra.denied.is_some() {
+        return Ok(());
+    }
     if let Some(cors) = &extra.cors
         && scope.head.method == Method::OPTIONS
         && let Some(origin) = cors.allows(&scope.head.headers)
     {
         return Err(Unplanned::Answered(Box::new(cors.preflight(&origin))));
     }
-    if let Some(snippet) = extra.snippet.as_ref().filter(|_| extra.denied.is_none()) {
+    if let Some(snippet) = &extra.snippet {
         let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
         if let Some(returned) = snippet.returned(&look) {
             let mut answer = returned_answer(scope, returned);
@@ -195,10 +199,7 @@ fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
             return Err(Unplanned::Answered(Box::new(answer)));
         }
     }
-    // A denied location's `return 503` stands where its other `return` would.
-    let Some(elsewhere) = extra.elsewhere.as_ref().filter(|_| extra.denied.is_none()) else {
-        return Ok(());
-    };
+    let Some(elsewhere) = &extra.elsewhere else { return Ok(()) };
     let redirects = &scope.route.policy.redirects;
     let location = scope.render(&elsewhere.location);
     let location = if redirects.relative { location } else { absolute(scope, location) };

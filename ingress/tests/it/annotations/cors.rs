@@ -76,6 +76,7 @@ async fn a_preflight_is_answered_before_anybody_is_asked_who_he_is() {
         [
             site("default", &[on]),
             site("list", &[on, list, ("denylist-source-range", "127.0.0.0/8")]),
+            site("denied", &[on, list, ("denylist-source-range", "everybody")]),
             site(
                 "all",
                 &[
@@ -110,6 +111,8 @@ async fn a_preflight_is_answered_before_anybody_is_asked_who_he_is() {
         assert_eq!(found.map(|value| value.to_str().unwrap()), value, "{field}");
     }
     assert_eq!(ask(&world, "list", Method::OPTIONS, "https://a.example").await.status, 204);
+    // ingress-nginx: a denied location has nothing of CORS.
+    assert_eq!(ask(&world, "denied", Method::OPTIONS, "https://a.example").await.status, 503);
     assert_eq!(upstream.requests(), 0);
     // Somebody else's OPTIONS is a request like any other.
     assert_eq!(ask(&world, "list", Method::OPTIONS, "https://x.example").await.status, 403);
