@@ -17,7 +17,7 @@ use crate::{
     config::IngressConfig,
     routes::{InFlight, Route},
     series::{Asked, Sample, method_slot},
-    serve::Client,
+    serve::{Client, front::Front},
     traces::{Finished, Place, Span},
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Record {
     /// Has the log's format.
     pub(crate) config: Rc<IngressConfig>,
     pub(crate) begun: Instant,
+    /// How the client asked.
+    pub(crate) front: Front,
     /// `None`: the request is not logged.
     pub(crate) written: Option<Written>,
     method: u8,
@@ -87,12 +89,14 @@ impl Record {
         let target = target(head);
         let log = config.access_log.as_ref();
         let log = log.filter(|log| log.skip.is_empty() || !log.skips(target.as_bytes()));
-        let written =
-            log.map(|log| Written::of(client, head, log, client.worker.lines.take_buffers()));
+        let front = Front::of(client, &head.headers);
+        let buffers = || client.worker.lines.take_buffers();
+        let written = log.map(|log| Written::of(client, head, &front, log, buffers()));
         let begun = Instant::now();
         Rc::new(Self {
             client: client.clone(),
             begun,
+            front,
             written,
             method: method_slot(&head.method),
             head_bytes: head_bytes(head, target),

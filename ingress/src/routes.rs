@@ -166,9 +166,9 @@ pub struct RouteRow {
 }
 
 impl Found<'_> {
-    /// Whether a request, by HTTPS or not, is sent to HTTPS.
-    pub fn redirects(&self, is_tls: bool, path: &str) -> bool {
-        !is_tls && self.route.redirects(self.host.tls) && !path.starts_with(NO_REDIRECT_PREFIX)
+    /// Whether a request, whose client used HTTPS or not, is sent to HTTPS.
+    pub fn redirects(&self, is_https: bool, path: &str) -> bool {
+        !is_https && self.route.redirects(self.host.tls) && !path.starts_with(NO_REDIRECT_PREFIX)
     }
 }
 

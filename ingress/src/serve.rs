@@ -16,6 +16,7 @@ mod errors;
 mod exchange;
 pub(crate) mod fields;
 mod forward;
+pub(crate) mod front;
 mod gates;
 mod gzip;
 mod http1;

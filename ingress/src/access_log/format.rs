@@ -59,6 +59,8 @@ pub(super) enum Early {
     Protocol,
     Host,
     HttpHost,
+    /// `$best_http_host`: the one the client used.
+    BestHttpHost,
     RemoteUser,
     Header(HeaderName),
     Cookie(Box<str>),
@@ -75,7 +77,10 @@ pub(super) enum Late {
     /// The client a PROXY header names.
     ProxiedAddr,
     ServerPort,
+    /// Of the connection.
     Scheme,
+    /// The one the client used.
+    PassAccessScheme,
     TlsProtocol,
     TimeLocal,
     TimeIso8601,
@@ -104,13 +109,14 @@ pub(super) enum Late {
     LocationPath,
 }
 
-const LATE: [(&str, Late); 31] = [
+const LATE: [(&str, Late); 32] = [
     ("remote_addr", Late::RemoteAddr),
     ("the_real_ip", Late::RemoteAddr),
     ("realip_remote_addr", Late::ConnectedAddr),
     ("proxy_protocol_addr", Late::ProxiedAddr),
     ("server_port", Late::ServerPort),
     ("scheme", Late::Scheme),
+    ("pass_access_scheme", Late::PassAccessScheme),
     ("ssl_protocol", Late::TlsProtocol),
     ("time_local", Late::TimeLocal),
     ("time_iso8601", Late::TimeIso8601),
@@ -219,7 +225,8 @@ fn part(name: &str) -> Option<Part> {
         "request_method" => Early::Method,
         "server_protocol" => Early::Protocol,
         "host" | "server_name" => Early::Host,
-        "http_host" | "best_http_host" => Early::HttpHost,
+        "http_host" => Early::HttpHost,
+        "best_http_host" => Early::BestHttpHost,
         "remote_user" => Early::RemoteUser,
         _ => return late(name).map(Part::Late).or_else(|| named(name).map(Part::Early)),
     };

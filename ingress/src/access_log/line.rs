@@ -17,7 +17,11 @@ use crate::{
     cookies, host, path,
     record::{Attempt, Record, protocol, target},
     routes::Upstream,
-    serve::{Client, argument, forwarded_for, hex_digits, sent_request_id, user},
+    serve::{
+        Client, argument, forwarded_for,
+        front::{Front, Scheme},
+        hex_digits, sent_request_id, user,
+    },
 };
 
 /// What only the head knows, written down while it is there.
@@ -36,13 +40,14 @@ impl Written {
     pub(crate) fn of(
         client: &Client,
         head: &Parts,
+        front: &Front,
         log: &AccessLog,
         buffers: (Vec<u8>, Vec<usize>),
     ) -> Self {
         let (mut text, mut ends) = buffers;
         for part in &*log.format.parts {
             if let Part::Early(early) = part {
-                early.push(head, log.format.escape, &mut text);
+                early.push(head, front, log.format.escape, &mut text);
                 ends.push(text.len());
             }
         }
@@ -101,7 +106,8 @@ impl Record {
                 None => escape.push_nothing(out),
             },
             Late::ServerPort => push_number(client.port.into(), out),
-            Late::Scheme => out.extend_from_slice(client.origin.scheme.as_bytes()),
+            Late::Scheme => out.extend_from_slice(Scheme::of(client.tls).as_str().as_bytes()),
+            Late::PassAccessScheme => out.extend_from_slice(self.front.scheme.as_str().as_bytes()),
             Late::TlsProtocol => escape.push(client.tls_protocol().as_bytes(), out),
             Late::TimeLocal => out.extend_from_slice(now.local.as_bytes()),
             Late::TimeIso8601 => out.extend_from_slice(now.iso8601.as_bytes()),
@@ -208,7 +214,7 @@ fn push_time(time: Option<Duration>, escape: Escape, out: &mut Vec<u8>) {
 }
 
 impl Early {
-    fn push(&self, head: &Parts, escape: Escape, out: &mut Vec<u8>) {
+    fn push(&self, head: &Parts, front: &Front, escape: Escape, out: &mut Vec<u8>) {
         let text = |text: &str, out: &mut Vec<u8>| escape.push(text.as_bytes(), out);
         match self {
             Self::Request => {
@@ -236,6 +242,7 @@ impl Early {
                 text(&host::normalise(sent).unwrap_or_else(|| sent.into()), out);
             }
             Self::HttpHost => text(http_host(head), out),
+            Self::BestHttpHost => text(front.best_host(http_host(head)), out),
             Self::RemoteUser => text(&user(&head.headers), out),
             Self::Header(name) => {
                 let value = head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);

@@ -15,7 +15,10 @@ use rustls::server::Acceptor;
 use crate::{
     config::ForwardedHeaders,
     proxy_protocol::{self, Header, Route, SHORTEST_BYTES},
-    serve::fields::{Edit, Origin, to_client, to_upstream},
+    serve::{
+        fields::{Edit, Origin, to_client, to_upstream},
+        front::{Front, Scheme},
+    },
     sni::{self, HELLO_BYTES_MAX, Hello},
 };
 
@@ -45,10 +48,16 @@ pub fn fields(bytes: &[u8]) {
     let is = |bit: u8| kind & bit != 0;
     let text = HeaderValue::from_static;
     let (host, vhost, prefix) = (text("a.example"), text("b.internal"), text("/p"));
-    let origin = Origin { client: text("192.0.2.1"), port: text("443"), scheme: text("https") };
-    let trusts = is(1);
+    let origin = Origin { client: text("192.0.2.1"), port: text("443") };
+    let (trusts, is_told) = (is(1), is(64));
+    let front = Front {
+        scheme: Scheme::Https,
+        port: is_told.then_some(8443),
+        host: is_told.then(|| Box::new(text("c.example"))),
+    };
     let edit = Edit {
         origin: &origin,
+        front: &front,
         host: &host,
         vhost: is(2).then_some(&vhost),
         prefix: is(4).then_some(&prefix),
@@ -83,10 +92,13 @@ pub fn fields(bytes: &[u8]) {
     let told = all("x-forwarded-for");
     assert!(matches!(&told[..], [one] if one.as_bytes().ends_with(b"192.0.2.1")), "{told:?}");
     assert_eq!(all("x-real-ip"), ["192.0.2.1"]);
+    assert_eq!(all("x-forwarded-host"), [if is_told { "c.example" } else { "a.example" }]);
+    assert_eq!(all("x-forwarded-port"), [if is_told { "8443" } else { "443" }]);
+    for name in ["x-forwarded-proto", "x-forwarded-scheme", "x-scheme"] {
+        assert_eq!(all(name), ["https"], "{name}");
+    }
     if !trusts {
         assert_eq!(told, ["192.0.2.1"]);
-        assert_eq!(all("x-forwarded-host"), ["a.example"]);
-        assert_eq!(all("x-forwarded-proto"), ["https"]);
         assert!(!headers.contains_key("forwarded"));
     }
 

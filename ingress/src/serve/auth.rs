@@ -245,6 +245,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
         &mut headers,
         &Edit {
             origin: &client.origin,
+            front: scope.front,
             host: &own_host,
             vhost: Some(&host),
             prefix: None,
@@ -262,8 +263,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
     headers.insert(HOST, host);
     headers.remove(&X_FORWARDED_PROTO);
     let uri = scope.request_uri();
-    let scheme = client.origin.scheme.to_str().ok()?;
-    let url = format!("{scheme}://{}{uri}", scope.http_host);
+    let url = format!("{}://{}{uri}", scope.front.scheme.as_str(), scope.http_host);
     headers.insert(&X_ORIGINAL_URL, HeaderValue::try_from(url).ok()?);
     let method = HeaderValue::from_str(scope.method().as_str()).ok()?;
     headers.insert(&X_ORIGINAL_METHOD, method);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::{client::Client, forward::Errand, scope::Scope};
+use super::{forward::Errand, front::Front, scope::Scope};
 use crate::{
     cookies,
     routes::{Balance, Pick, Route, SameSite, Sticky, Upstream, choice},
@@ -104,7 +104,7 @@ impl<'a> Choice<'a> {
     /// The cookie that is to be set.
     pub(super) fn cookie(
         &self,
-        client: &Client,
+        front: &Front,
         route: &Route,
         agent: Option<&HeaderValue>,
         errand: &Errand<'_>,
@@ -122,7 +122,7 @@ impl<'a> Choice<'a> {
             stuck.is_new.then(|| stuck.key.clone())
         }?;
         let value = format!("{key}{DELIMITER}{}", mark_of(self.upstream));
-        let is_secure = sticky.secure.unwrap_or(client.tls);
+        let is_secure = sticky.secure.unwrap_or(front.scheme.is_https());
         HeaderValue::try_from(text(sticky, &value, route, is_secure, agent)).ok()
     }
 

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use super::{
     clock::Watch,
     fields::Origin,
+    front::Scheme,
     identity::Shown,
     observed::Observer,
     preamble::Ends,
@@ -29,6 +30,7 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     _open: Open,
     pub(crate) origin: Origin,
+    /// TLS ends here.
     pub(crate) tls: bool,
     tls_protocol: Cell<&'static str>,
     /// Whether it is believed what it says of who asked it.
@@ -85,7 +87,6 @@ impl Client {
         let origin = Origin {
             client: text(ends.client.ip().to_canonical().to_string()),
             port: HeaderValue::from(ends.port),
-            scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
         };
         Rc::new(Self {
             worker,
@@ -124,6 +125,11 @@ impl Client {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "",
         });
+    }
+
+    /// A balancer that is believed had it at HTTPS's port (ingress-nginx: use_proxy_protocol).
+    pub(super) fn is_proxied_https(&self) -> bool {
+        self.balancer.is_some() && self.port == Scheme::Https.port()
     }
 
     /// The handshake is over.

@@ -241,7 +241,7 @@ async fn choose(
     }
     let agent = head.headers.get(USER_AGENT).cloned();
     let mut response = send(client, plan, &errand, head, body, passage).await;
-    if let Some(cookie) = choice.cookie(client, plan.route, agent.as_ref(), &errand) {
+    if let Some(cookie) = choice.cookie(&plan.record.front, plan.route, agent.as_ref(), &errand) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
@@ -264,8 +264,9 @@ impl Seen {
 
     fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &Plan<'a>) -> Scope<'a> {
         let Self { http_host, host, path } = self;
-        let (route, request_id) = (plan.route, plan.record.own_id);
-        Scope { client, head, host, http_host, path, route, request_id }
+        let (route, record) = (plan.route, plan.record);
+        let (front, request_id) = (&record.front, record.own_id);
+        Scope { client, head, front, host, http_host, path, route, request_id }
     }
 }
 

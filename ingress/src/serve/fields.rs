@@ -10,6 +10,7 @@ use http::{
     },
 };
 
+use super::front::Front;
 use crate::{admission::names, config::ForwardedHeaders};
 
 /// What is among the fields: bits of [`there`]. But for Host it is hardly ever.
@@ -60,14 +61,14 @@ pub(crate) struct Origin {
     pub(crate) client: HeaderValue,
     /// The listener's port.
     pub(crate) port: HeaderValue,
-    /// `http` or `https`.
-    pub(crate) scheme: HeaderValue,
 }
 
 /// What a request to an upstream is made of.
 #[derive(Debug)]
 pub(crate) struct Edit<'a> {
     pub(crate) origin: &'a Origin,
+    /// How the client asked.
+    pub(crate) front: &'a Front,
     /// Host as received: that of the fields, if it is among them.
     pub(crate) host: &'a HeaderValue,
     /// Host as the upstream sees it, if another.
@@ -232,29 +233,22 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
-    let origin = edit.origin;
+    let (origin, front) = (edit.origin, edit.front);
+    let scheme = HeaderValue::from_static(front.scheme.as_str());
+    let port = front.port.map_or_else(|| origin.port.clone(), HeaderValue::from);
+    headers.insert(&X_FORWARDED_HOST, front.host.as_deref().unwrap_or(edit.host).clone());
+    headers.insert(&X_FORWARDED_PORT, port);
+    headers.insert(&X_FORWARDED_PROTO, scheme.clone());
+    headers.insert(&X_FORWARDED_SCHEME, scheme.clone());
+    headers.insert(&X_SCHEME, scheme);
     if edit.policy == ForwardedHeaders::Trust {
         append_forwarded_for(headers, &origin.client);
         // nginx: $remote_addr. Balancers often leave this one as the client wrote it.
         let named = edit.named.and_then(|named| HeaderValue::try_from(named.to_string()).ok());
         headers.insert(&X_REAL_IP, named.unwrap_or_else(|| origin.client.clone()));
-        for (name, value) in [
-            (&X_FORWARDED_HOST, edit.host),
-            (&X_FORWARDED_PORT, &origin.port),
-            (&X_FORWARDED_PROTO, &origin.scheme),
-            (&X_FORWARDED_SCHEME, &origin.scheme),
-            (&X_SCHEME, &origin.scheme),
-        ] {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
         return;
     }
     headers.insert(&X_REAL_IP, origin.client.clone());
-    headers.insert(&X_FORWARDED_HOST, edit.host.clone());
-    headers.insert(&X_FORWARDED_PORT, origin.port.clone());
-    headers.insert(&X_FORWARDED_PROTO, origin.scheme.clone());
-    headers.insert(&X_FORWARDED_SCHEME, origin.scheme.clone());
-    headers.insert(&X_SCHEME, origin.scheme.clone());
     // What the client claimed stays readable under the name ingress-nginx gives it.
     if let Some(claimed) = headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
         headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed);

@@ -24,6 +24,15 @@ use crate::{
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// Whom balancers in front name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Named {
+    /// `None`: nobody.
+    pub(super) client: Option<IpAddr>,
+    /// How many entries from the last one it stands, itself included.
+    pub(super) hops: usize,
+}
+
 /// Counts the request.
 pub(super) fn count(
     client: &Client,
@@ -82,25 +91,30 @@ pub(super) fn address(client: &Client, headers: &HeaderMap) -> IpAddr {
     forwarded_for(client, headers).unwrap_or(client.peer)
 }
 
-/// The client, as a balancer in front that is believed names it: the last one of X-Forwarded-For
-/// that is no such balancer (nginx: real_ip_recursive). What stands before it anybody may have
-/// written. `None`: the connection says who it is.
+/// The client, as a balancer in front that is believed names it. `None`: the connection says who it
+/// is.
 pub(crate) fn forwarded_for(client: &Client, headers: &HeaderMap) -> Option<IpAddr> {
-    if client.forwarded != ForwardedHeaders::Trust {
-        return None;
-    }
-    let config = client.worker.config();
+    is_believed(client).then(|| named(client, headers).client).flatten()
+}
+
+/// Whether it is believed what a connection's requests say of who asked, and how.
+pub(super) fn is_believed(client: &Client) -> bool {
     // ingress-nginx: real_ip_header proxy_protocol. Whom a PROXY header names is a client, unless it
     // is a balancer that is named.
-    if client.balancer.is_some() && !config.is_balancer(client.peer) {
-        return None;
-    }
+    client.forwarded == ForwardedHeaders::Trust
+        && (client.balancer.is_none() || client.worker.config().is_balancer(client.peer))
+}
+
+/// The last one of X-Forwarded-For that is no balancer (nginx: real_ip_recursive). What stands before
+/// it anybody may have written.
+pub(super) fn named(client: &Client, headers: &HeaderMap) -> Named {
+    let config = client.worker.config();
     let fields = headers.get_all(&X_FORWARDED_FOR).iter().rev();
     let texts = fields.flat_map(|field| field.to_str().unwrap_or_default().rsplit(','));
-    let mut named = None;
+    let mut named = Named::default();
     for text in texts {
         let Some(address) = read(text.trim()) else { break };
-        named = Some(address);
+        named = Named { client: Some(address), hops: named.hops + 1 };
         if !config.is_balancer(address) {
             break;
         }

@@ -79,6 +79,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderVal
         &mut headers,
         &Edit {
             origin: &client.origin,
+            front: scope.front,
             host: &plan.host,
             vhost: Some(host),
             prefix: None,

@@ -58,6 +58,7 @@ impl Outgoing {
         let extra = policy.extra.as_deref();
         let edit = Edit {
             origin: &client.origin,
+            front: &plan.record.front,
             host: &plan.host,
             vhost: extra.and_then(|extra| extra.vhost.as_ref()),
             prefix: plan.prefix.as_ref(),

@@ -5,20 +5,24 @@ use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
 
-use super::{answer, body::ResponseBody, client::Client, gates, identity, scope::Scope};
+use super::{
+    answer,
+    body::ResponseBody,
+    client::Client,
+    front::{Front, Scheme},
+    gates, identity,
+    scope::Scope,
+};
 use crate::{
     admission::{self, Admitted, Websocket},
     config::Matching,
     counters::Refused,
-    path,
+    host, path,
     record::Record,
     routes::{Found, Host, Returned, Rewritten, Route, Traced, Variable},
     series::method_name,
     traces::{Context, Span},
 };
-
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
 
 /// Where an admitted request goes, free of borrows from its head.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(super) struct Plan<'r> {
     /// What the endpoint is told of the client's certificate.
     pub(super) identity: identity::Fields,
     pub(super) websocket: Option<Websocket>,
-    /// The host is one of HTTPS.
+    /// TLS ends here, and the host is one of HTTPS.
     pub(super) secured: bool,
     /// `None`: it is not traced.
     pub(super) trace: Option<Context>,
@@ -78,10 +82,10 @@ pub(super) fn plan<'r>(
         _ => identity::Fields::new(),
     };
     if host.moved.is_some() || host.app_root.is_some() {
-        leave_host(client, host, &admitted, head)?;
+        leave_host(client, &record.front, host, &admitted, head)?;
     }
     if host.paths.wants_slash(&admitted.path) {
-        return Err(add_slash(client, &admitted, head));
+        return Err(add_slash(&record.front, &admitted, head));
     }
     let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
     let route = record.routed(route);
@@ -89,6 +93,7 @@ pub(super) fn plan<'r>(
     let scope = Scope {
         client,
         head,
+        front: &record.front,
         host: &admitted.host,
         http_host: admitted.host_text,
         path: &admitted.path,
@@ -104,7 +109,7 @@ pub(super) fn plan<'r>(
         Some(_) => rewrite(&scope)?,
     };
     let found = Found { host, route };
-    if found.redirects(client.tls, &admitted.path)
+    if found.redirects(record.front.scheme.is_https(), &admitted.path)
         && let Some(port) = worker.shared.https_port
     {
         let location = https_location(&scope, port);
@@ -129,7 +134,7 @@ pub(super) fn plan<'r>(
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
-    let Scope { client, head, host, route, .. } = *scope;
+    let Scope { client, head, front, host, route, .. } = *scope;
     let context = Context::begin(&head.headers, traced.trusts, traced.sampling);
     if context.is_sampled {
         let name = match &traced.name {
@@ -137,7 +142,8 @@ fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
             None => format!("{} {}", method_name(&head.method).unwrap_or("HTTP"), route.path),
         };
         let address = gates::address(client, &head.headers);
-        record.traced(Span::new(context, &name, head, host, scheme(client), address));
+        let scheme = front.scheme.as_str();
+        record.traced(Span::new(context, &name, head, host, scheme, address));
     }
     context
 }
@@ -145,18 +151,16 @@ fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.
 fn leave_host(
     client: &Client,
+    front: &Front,
     host: &Host,
     admitted: &Admitted<'_>,
     head: &Parts,
 ) -> Result<(), Unplanned> {
-    let scheme = scheme(client);
+    let scheme = front.scheme.as_str();
     if let Some(name) = &host.moved {
         let mut location = format!("{scheme}://{name}");
-        let (port, usual) = match client.tls {
-            true => (client.worker.shared.https_port.unwrap_or(HTTPS_PORT), HTTPS_PORT),
-            false => (client.port, HTTP_PORT),
-        };
-        push_port(&mut location, port, port != usual);
+        let port = port(client, front);
+        push_port(&mut location, port, port != front.scheme.port());
         push_uri(&mut location, &admitted.path, head.uri.query(), false);
         return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
     }
@@ -170,8 +174,9 @@ fn leave_host(
 }
 
 /// nginx: a location that ends with a slash, asked for without it.
-fn add_slash(client: &Client, admitted: &Admitted<'_>, head: &Parts) -> Unplanned {
-    let mut location = format!("{}://{}{}/", scheme(client), admitted.host_text, admitted.path);
+fn add_slash(front: &Front, admitted: &Admitted<'_>, head: &Parts) -> Unplanned {
+    let scheme = front.scheme.as_str();
+    let mut location = format!("{scheme}://{}{}/", admitted.host_text, admitted.path);
     if let Some(query) = head.uri.query() {
         // Writing to a String cannot fail.
         let _ = write!(location, "?{query}");
@@ -209,9 +214,9 @@ fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
 /// nginx: absolute_redirect.
 fn absolute(scope: &Scope<'_>, mut location: String) -> String {
     if location.starts_with('/') {
-        let mut absolute = format!("{}://{}", scheme(scope.client), scope.host);
+        let mut absolute = format!("{}://{}", scope.front.scheme.as_str(), scope.host);
         let names_port = scope.route.policy.redirects.names_port;
-        push_port(&mut absolute, scope.client.port, names_port);
+        push_port(&mut absolute, port(scope.client, scope.front), names_port);
         location.insert_str(0, &absolute);
     }
     location
@@ -252,8 +257,9 @@ fn rewrite(scope: &Scope<'_>) -> Result<(Option<String>, Option<HeaderValue>), U
 
 fn https_location(scope: &Scope<'_>, port: u16) -> String {
     let redirects = &scope.route.policy.redirects;
-    let mut location = format!("https://{}", scope.host);
-    push_port(&mut location, port, redirects.names_port || port != HTTPS_PORT);
+    let told = scope.front.host.as_ref().and_then(|told| host::normalise(told.to_str().ok()?));
+    let mut location = format!("https://{}", told.as_deref().unwrap_or(scope.host));
+    push_port(&mut location, port, redirects.names_port || port != Scheme::Https.port());
     push_uri(&mut location, scope.path, scope.head.uri.query(), redirects.keeps_slash);
     location
 }
@@ -274,8 +280,15 @@ fn push_uri(location: &mut String, path: &str, query: Option<&str>, keeps_slash:
     }
 }
 
-fn scheme(client: &Client) -> &'static str {
-    if client.tls { "https" } else { "http" }
+/// The one the client used, as far as is known: of somebody in front who ends TLS, or begins it, the
+/// connection does not tell.
+fn port(client: &Client, front: &Front) -> u16 {
+    let usual = front.scheme.port();
+    front.port.unwrap_or_else(|| match (front.scheme, client.tls) {
+        (Scheme::Https, true) => client.worker.shared.https_port.unwrap_or(usual),
+        (Scheme::Http, false) => client.port,
+        _ => usual,
+    })
 }
 
 impl Unplanned {

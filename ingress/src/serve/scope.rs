@@ -4,7 +4,13 @@ use std::fmt::Write;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts};
 
-use super::{auth, client::Client, fields, gates};
+use super::{
+    auth,
+    client::Client,
+    fields,
+    front::{Front, Scheme},
+    gates,
+};
 use crate::{
     cookies,
     routes::{Route, Template, Variable},
@@ -15,6 +21,7 @@ use crate::{
 pub(super) struct Scope<'a> {
     pub(super) client: &'a Client,
     pub(super) head: &'a Parts,
+    pub(super) front: &'a Front,
     /// In lower case, without port.
     pub(super) host: &'a str,
     /// As received.
@@ -62,12 +69,14 @@ impl Scope<'_> {
         match variable {
             Variable::Host => out.push_str(self.host),
             Variable::HttpHost => out.push_str(self.http_host),
+            Variable::BestHttpHost => out.push_str(self.front.best_host(self.http_host)),
             Variable::RequestUri => out.push_str(&self.request_uri()),
             Variable::EscapedRequestUri => escape(&self.request_uri(), out),
             Variable::Uri => out.push_str(self.path),
             Variable::Args => out.push_str(query.unwrap_or_default()),
             Variable::IsArgs => out.push_str(if query.is_some() { "?" } else { "" }),
-            Variable::Scheme => push(&self.client.origin.scheme, out),
+            Variable::Scheme => out.push_str(Scheme::of(self.client.tls).as_str()),
+            Variable::PassAccessScheme => out.push_str(self.front.scheme.as_str()),
             Variable::Method => out.push_str(self.method().as_str()),
             Variable::RemoteAddr => {
                 // Writing to a String cannot fail.
@@ -75,6 +84,10 @@ impl Scope<'_> {
             }
             Variable::RemoteUser => out.push_str(&auth::user(&self.head.headers)),
             Variable::ServerPort => push(&self.client.origin.port, out),
+            Variable::PassPort => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "{}", self.front.port.unwrap_or(self.client.port));
+            }
             Variable::RequestId => {
                 push(&fields::request_id(&self.head.headers, self.request_id), out);
             }

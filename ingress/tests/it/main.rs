@@ -17,6 +17,7 @@ mod crew;
 mod cve;
 mod drain;
 mod floods;
+mod fronted;
 mod grpc;
 mod gzip;
 mod handover;

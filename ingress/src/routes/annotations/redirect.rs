@@ -111,7 +111,9 @@ fn url(value: &str) -> Result<Template, Unread> {
     let prefix = template.prefix();
     let is_url = prefix.starts_with("http://") || prefix.starts_with("https://");
     let is_path = prefix.starts_with('/') && !prefix.starts_with("//");
-    if is_url || is_path || value.starts_with("$scheme://") {
+    let names_scheme =
+        ["$scheme://", "$pass_access_scheme://"].iter().any(|v| value.starts_with(v));
+    if is_url || is_path || names_scheme {
         return Ok(template);
     }
     bad("is no URL of http or https")
@@ -156,9 +158,13 @@ mod tests {
 
     #[test]
     fn cve_2021_25745_nothing_but_a_url_gets_in() {
-        for good in
-            ["https://b.example/x?y=1&z", "http://b.example$request_uri", "/x", "$scheme://b$uri"]
-        {
+        for good in [
+            "https://b.example/x?y=1&z",
+            "http://b.example$request_uri",
+            "/x",
+            "$scheme://b$uri",
+            "$pass_access_scheme://b",
+        ] {
             assert!(url(good).is_ok(), "{good}");
         }
         for bad in [

@@ -30,8 +30,10 @@ enum Piece {
 pub(crate) enum Variable {
     /// `$host`: in lower case, without port.
     Host,
-    /// `$http_host`, `$best_http_host`: as received.
+    /// `$http_host`: as received.
     HttpHost,
+    /// `$best_http_host`: the one the client used.
+    BestHttpHost,
     /// `$request_uri`: path and query, in normal form.
     RequestUri,
     /// `$escaped_request_uri`: the same, as the value of a query parameter.
@@ -42,16 +44,20 @@ pub(crate) enum Variable {
     Args,
     /// `$is_args`: `?` or nothing.
     IsArgs,
-    /// `$scheme`, `$pass_access_scheme`.
+    /// `$scheme`: of the connection.
     Scheme,
+    /// `$pass_access_scheme`: the one the client used.
+    PassAccessScheme,
     /// `$request_method`.
     Method,
     /// `$remote_addr`.
     RemoteAddr,
     /// `$remote_user`: of a password, right or wrong.
     RemoteUser,
-    /// `$server_port`, `$pass_server_port`, `$pass_port`.
+    /// `$server_port`: of the connection.
     ServerPort,
+    /// `$pass_server_port`, `$pass_port`: the one the client used.
+    PassPort,
     /// `$request_id`, `$req_id`.
     RequestId,
     /// `$namespace`: of the Ingress.
@@ -179,17 +185,20 @@ fn piece(name: &str) -> Result<Piece, String> {
 fn variable(name: &str) -> Option<Variable> {
     Some(match name {
         "host" => Variable::Host,
-        "http_host" | "best_http_host" => Variable::HttpHost,
+        "http_host" => Variable::HttpHost,
+        "best_http_host" => Variable::BestHttpHost,
         "request_uri" => Variable::RequestUri,
         "escaped_request_uri" => Variable::EscapedRequestUri,
         "uri" | "document_uri" => Variable::Uri,
         "args" | "query_string" => Variable::Args,
         "is_args" => Variable::IsArgs,
-        "scheme" | "pass_access_scheme" => Variable::Scheme,
+        "scheme" => Variable::Scheme,
+        "pass_access_scheme" => Variable::PassAccessScheme,
         "request_method" => Variable::Method,
         "remote_addr" | "binary_remote_addr" | "the_real_ip" => Variable::RemoteAddr,
         "remote_user" => Variable::RemoteUser,
-        "server_port" | "pass_server_port" | "pass_port" => Variable::ServerPort,
+        "server_port" => Variable::ServerPort,
+        "pass_server_port" | "pass_port" => Variable::PassPort,
         "request_id" | "req_id" => Variable::RequestId,
         "namespace" => Variable::Namespace,
         "ingress_name" => Variable::IngressName,

@@ -409,7 +409,8 @@ pub static OPTIONS: &[ConfigOption] = &[
         "use-forwarded-headers",
         Differs,
         "the last address of X-Forwarded-For that is none of proxy-real-ip-cidr counts, not the \
-         first, which anybody may write",
+         first, which anybody may write; as with lists in X-Forwarded-Proto, -Host and -Port, \
+         which are believed of proxy-real-ip-cidr alone; Host is passed on as received",
         "true",
     ),
     row("use-geoip", Refused, NO_GEOIP, "true"),
@@ -423,7 +424,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     row("use-http2", Works, "", "true"),
     row("use-port-in-redirects", Works, "", "true"),
-    row("use-proxy-protocol", Works, "", "true"),
+    row("use-proxy-protocol", Works, "port 443 in the header is HTTPS", "true"),
     row("variables-hash-bucket-size", Refused, NO_TABLES, "128"),
     row("variables-hash-max-size", Refused, NO_TABLES, "2048"),
     row("whitelist-source-range", Works, "", "10.0.0.0/8"),

@@ -1,14 +1,18 @@
-use super::*;
+use super::{super::front::Scheme, *};
 
 fn origin() -> Origin {
-    Origin {
-        client: HeaderValue::from_static("192.0.2.7"),
-        port: HeaderValue::from_static("443"),
-        scheme: HeaderValue::from_static("https"),
-    }
+    Origin { client: HeaderValue::from_static("192.0.2.7"), port: HeaderValue::from_static("443") }
 }
 
 fn edited(policy: ForwardedHeaders, fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    edited_by(&Front { scheme: Scheme::Https, port: None, host: None }, policy, fields)
+}
+
+fn edited_by(
+    front: &Front,
+    policy: ForwardedHeaders,
+    fields: &[(&'static str, &'static str)],
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.append(*name, HeaderValue::from_static(value));
@@ -20,6 +24,7 @@ fn edited(policy: ForwardedHeaders, fields: &[(&'static str, &'static str)]) -> 
         prefix: None,
         closes: false,
         origin: &origin,
+        front,
         host: &host,
         policy,
         named: (policy == ForwardedHeaders::Trust).then(|| [198, 51, 100, 1].into()),
@@ -108,19 +113,30 @@ fn an_answers_hop_by_hop_fields_end_here_too() {
 
 #[test]
 fn a_trusted_balancer_is_believed_and_appended_to() {
-    let headers = edited(
+    let host = Some(Box::new(HeaderValue::from_static("b.example")));
+    let headers = edited_by(
+        &Front { scheme: Scheme::Http, port: Some(8080), host },
         ForwardedHeaders::Trust,
         &[
             ("x-forwarded-for", "198.51.100.1"),
-            ("x-forwarded-proto", "http"),
+            // What is made of it is known: whatever else was sent says nothing.
+            ("x-forwarded-proto", "http, https"),
+            ("x-forwarded-port", "8080"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-host", "b.example"),
+            ("x-scheme", "https"),
             // Not every balancer takes it off.
             ("x-real-ip", "10.0.0.1"),
         ],
     );
     assert_eq!(list(&headers, "x-real-ip"), ["198.51.100.1"]);
     assert_eq!(list(&headers, "x-forwarded-for"), ["198.51.100.1, 192.0.2.7"]);
-    assert_eq!(list(&headers, "x-forwarded-proto"), ["http"]);
-    assert_eq!(list(&headers, "x-forwarded-port"), ["443"]);
+    for name in ["x-forwarded-proto", "x-forwarded-scheme", "x-scheme"] {
+        assert_eq!(list(&headers, name), ["http"], "{name}");
+    }
+    assert_eq!(list(&headers, "x-forwarded-port"), ["8080"]);
+    assert_eq!(list(&headers, "x-forwarded-host"), ["b.example"]);
+    assert_eq!(list(&headers, "host"), ["a.example:443"]);
 }
 
 #[test]

@@ -89,7 +89,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-url",
         Differs,
-        "its certificate is not verified, as by ingress-nginx; variables are those of this list",
+        "its certificate is not verified, as by ingress-nginx; variables are those of this list; \
+         X-Original-URL has the scheme the client used",
         "http://auth.auth.svc/verify",
         AUTH,
     ),
