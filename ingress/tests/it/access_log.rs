@@ -262,6 +262,28 @@ async fn spoofed_behind_a_proxy_header_only_balancers_that_are_named_say_who_the
     }
 }
 
+#[tokio::test]
+async fn how_a_client_asked_is_as_whoever_is_believed_says() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    for (forwarded_headers, expected) in [
+        (ForwardedHeaders::Trust, "http|https|a.example|b.example"),
+        (ForwardedHeaders::Replace, "http|http|a.example|a.example"),
+    ] {
+        let log = Log::new();
+        let format = "$scheme|$pass_access_scheme|$http_host|$best_http_host";
+        let config = IngressConfig { forwarded_headers, ..log.config(format) };
+        let world = World::with(config, objects.clone()).await;
+        let mut request = request("a.example", "/");
+        for (name, value) in [("x-forwarded-proto", "https"), ("x-forwarded-host", "b.example")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        assert_eq!(send(&mut connect(world.http()).await, request).await.status, 200);
+        assert_eq!(log.lines(1).await, [expected]);
+    }
+}
+
 /// Takes requests and never answers.
 async fn silent() -> Upstream {
     Upstream::raw(|stream, counts| async move {
