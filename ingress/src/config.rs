@@ -136,8 +136,8 @@ impl ProxyProtocol {
 pub enum Matching {
     /// As by ingress-nginx, its surprises included: one regular expression makes all paths of its
     /// host beginnings of expressions that ignore case, whatever their type; `rewrite-target` does
-    /// so, too; a path that lacks the last slash of a rule is redirected to it; dot segments and
-    /// empty segments are resolved before paths are compared.
+    /// so, too; a path that lacks the last slash of a rule, of whatever type, is redirected to it;
+    /// dot segments and empty segments are resolved before paths are compared.
     #[default]
     Compat,
     /// As the types say: an expression is one for the rule that has it, for the whole path, and

@@ -238,7 +238,7 @@ fn moved(host: &Host, path: &str) -> Option<Outcome> {
     if let Some(name) = &host.moved {
         return Some(Outcome::Elsewhere(308, name.to_string()));
     }
-    if host.paths.wants_slash(path) {
+    if host.paths.wants_slash(path).is_some() {
         return Some(Outcome::Elsewhere(301, format!("{path}/")));
     }
     let root = host.app_root.as_ref().filter(|_| path == "/")?;

@@ -26,8 +26,8 @@ pub struct Paths {
     /// Regular expressions, asked in this order: after exact paths, before beginnings. As by
     /// ingress-nginx, where there is one there is nothing else.
     patterns: Box<[Pattern]>,
-    /// Paths that end with a slash and that requests without it are redirected to.
-    slashed: Box<[Box<str>]>,
+    /// Routes whose path ends with a slash and that requests without it are redirected to.
+    slashed: Box<[Arc<Route>]>,
 }
 
 #[derive(Debug)]
@@ -77,14 +77,14 @@ impl Paths {
         self.find_prefix(path)
     }
 
-    /// Whether a request is sent to the path with a slash at its end: nginx does so where that one
-    /// is a location and this one is none.
-    pub fn wants_slash(&self, path: &str) -> bool {
+    /// The route a request is sent to by a slash at its end: nginx does so where that path is a
+    /// location and the request's own is none.
+    pub fn wants_slash(&self, path: &str) -> Option<&Arc<Route>> {
         if self.slashed.is_empty() || path.ends_with('/') {
-            return false;
+            return None;
         }
-        let slashed = |stem: &str| stem.strip_suffix('/').unwrap_or(stem).cmp(path);
-        self.slashed.binary_search_by(|own| slashed(own)).is_ok()
+        let i = self.slashed.binary_search_by(|route| stem_of(route).cmp(path)).ok()?;
+        self.slashed.get(i)
     }
 
     fn find_prefix(&self, path: &str) -> Option<&Arc<Route>> {
@@ -229,23 +229,26 @@ impl Builder {
     }
 }
 
-/// Paths that requests without their last slash are sent to; `is_there`: another rule has the path
-/// without it.
+/// Routes that requests without their path's last slash are sent to; `is_there`: another rule has
+/// the path without it. ingress-nginx makes a location without the slash of a path that is written
+/// without it alone, whatever the type (`updateServerLocations`).
 fn slashed<'a>(
     routes: impl Iterator<Item = &'a Arc<Route>>,
     is_there: impl Fn(&str) -> bool,
-) -> Box<[Box<str>]> {
+) -> Box<[Arc<Route>]> {
     let slashes = |route: &&Arc<Route>| {
-        // ingress-nginx makes a location without the slash beside one of type Prefix.
-        let is_location = route.path_type != PathType::Prefix;
         let stem = route.path.strip_suffix('/').filter(|stem| !stem.is_empty());
-        is_location && stem.is_some_and(|stem| !is_there(stem))
+        stem.is_some_and(|stem| !is_there(stem))
     };
-    let mut slashed: Vec<Box<str>> =
-        routes.filter(slashes).map(|route| (*route.path).into()).collect();
-    slashed.sort_unstable_by(|a, b| a.trim_end_matches('/').cmp(b.trim_end_matches('/')));
-    slashed.dedup();
+    let mut slashed: Vec<_> = routes.filter(slashes).cloned().collect();
+    slashed.sort_by(|a, b| stem_of(a).cmp(stem_of(b)));
+    slashed.dedup_by(|later, first| later.path == first.path);
     slashed.into()
+}
+
+/// The path without its last slash.
+fn stem_of(route: &Route) -> &str {
+    route.path.strip_suffix('/').unwrap_or(&route.path)
 }
 
 #[cfg(test)]

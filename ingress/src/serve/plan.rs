@@ -84,13 +84,7 @@ pub(super) fn plan<'r>(
     if host.moved.is_some() || host.app_root.is_some() {
         leave_host(client, &record.front, host, &admitted, head)?;
     }
-    if host.paths.wants_slash(&admitted.path) {
-        return Err(add_slash(&record.front, &admitted, head));
-    }
-    let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
-    let route = record.routed(route);
-    let secured = client.tls && host.tls;
-    let scope = Scope {
+    let scope = |route| Scope {
         client,
         head,
         front: &record.front,
@@ -100,6 +94,13 @@ pub(super) fn plan<'r>(
         route,
         request_id: record.own_id,
     };
+    if let Some(route) = host.paths.wants_slash(&admitted.path) {
+        return Err(add_slash(&scope(route)));
+    }
+    let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
+    let route = record.routed(route);
+    let secured = client.tls && host.tls;
+    let scope = scope(route);
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     if route.policy.extra.is_some() {
         leave_route(&scope)?;
@@ -174,14 +175,13 @@ fn leave_host(
 }
 
 /// nginx: a location that ends with a slash, asked for without it.
-fn add_slash(front: &Front, admitted: &Admitted<'_>, head: &Parts) -> Unplanned {
-    let scheme = front.scheme.as_str();
-    let mut location = format!("{scheme}://{}{}/", admitted.host_text, admitted.path);
-    if let Some(query) = head.uri.query() {
+fn add_slash(scope: &Scope<'_>) -> Unplanned {
+    let mut location = format!("{}/", scope.path);
+    if let Some(query) = scope.head.uri.query() {
         // Writing to a String cannot fail.
         let _ = write!(location, "?{query}");
     }
-    Unplanned::moved(StatusCode::MOVED_PERMANENTLY, location)
+    Unplanned::moved(StatusCode::MOVED_PERMANENTLY, absolute(scope, location))
 }
 
 fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
@@ -205,18 +205,16 @@ fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
         }
     }
     let Some(elsewhere) = &extra.elsewhere else { return Ok(()) };
-    let redirects = &scope.route.policy.redirects;
-    let location = scope.render(&elsewhere.location);
-    let location = if redirects.relative { location } else { absolute(scope, location) };
+    let location = absolute(scope, scope.render(&elsewhere.location));
     Err(Unplanned::moved(elsewhere.status, location))
 }
 
 /// nginx: absolute_redirect.
 fn absolute(scope: &Scope<'_>, mut location: String) -> String {
-    if location.starts_with('/') {
+    let redirects = &scope.route.policy.redirects;
+    if location.starts_with('/') && !redirects.relative {
         let mut absolute = format!("{}://{}", scope.front.scheme.as_str(), scope.host);
-        let names_port = scope.route.policy.redirects.names_port;
-        push_port(&mut absolute, port(scope.client, scope.front), names_port);
+        push_port(&mut absolute, port(scope.client, scope.front), redirects.names_port);
         location.insert_str(0, &absolute);
     }
     location

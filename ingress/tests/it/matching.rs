@@ -32,6 +32,8 @@ fn surprises() -> Vec<Object> {
             .rule("rewrite.example", &[(Prefix, "/old", "web")])
             .annotation(REWRITE, "/new"),
         exact("slash", "slash.example", "/dir/"),
+        ingress("tree").rule("slash.example", &[(Prefix, "/tree/", "web"), (Prefix, "/", "web")]),
+        ingress("free").rule("free.example", &[(ImplementationSpecific, "/dir/", "web")]),
         ingress("plain").rule("plain.example", &[(Prefix, "/p", "web")]),
     ]
     .map(IngressExt::object)
@@ -63,7 +65,13 @@ async fn each_surprise_is_there_in_compat_and_not_in_strict() {
         ("rewrite.example", "/OLDer", 200, 404),
         // 4: the missing slash.
         ("slash.example", "/dir/", 200, 200),
-        ("slash.example", "/dir", 301, 404),
+        ("slash.example", "/dir", 301, 200),
+        ("slash.example", "/tree/", 200, 200),
+        ("slash.example", "/tree/x", 200, 200),
+        ("slash.example", "/tree", 301, 200),
+        ("slash.example", "/treetop", 200, 200),
+        ("free.example", "/dir", 301, 200),
+        ("free.example", "/directory", 404, 404),
         // 5: what is resolved before it is compared.
         ("plain.example", "/p", 200, 200),
         ("plain.example", "/x/../p", 200, 400),
@@ -92,7 +100,9 @@ fn what_strict_would_answer_otherwise_is_found_beforehand() {
     for expected in [
         "mixed.example/exactx: default/other path /exact; strict: 404",
         "rewrite.example/OLD: default/rewrite path /old; strict: 404",
-        "slash.example/dir: 301 to /dir/; strict: 404",
+        "slash.example/dir: 301 to /dir/; strict: default/tree path /",
+        "slash.example/tree: 301 to /tree/; strict: default/tree path /tree/",
+        "free.example/dir: 301 to /dir/; strict: default/free path /dir/",
     ] {
         assert!(told.iter().any(|line| line == expected), "{expected}: {told:#?}");
     }

@@ -96,13 +96,24 @@ fn of_foo_and_foo_slash_the_one_as_requested_wins() {
     check(&both, "/foo/bar", Some((Prefix, "/foo/")));
 }
 
+/// ingress-nginx writes Prefix over it before it makes locations (`SetDefaultNGINXPathType`): there
+/// is no `location /foo` that /foobar begins with.
 #[test]
 fn implementation_specific_is_a_prefix_and_shares_its_place() {
-    check(&[(ImplementationSpecific, "/foo")], "/foo/bar", Some((ImplementationSpecific, "/foo")));
+    let foo = Some((ImplementationSpecific, "/foo"));
+    for (request, expected) in [("/foo", foo), ("/foo/", foo), ("/foo/bar", foo), ("/foobar", None)]
+    {
+        check(&[(ImplementationSpecific, "/foo")], request, expected);
+    }
     check(&[(ImplementationSpecific, "/")], "/x", Some((ImplementationSpecific, "/")));
-    let mut builder = Builder::default();
-    for path_type in [Prefix, ImplementationSpecific] {
-        assert_eq!(builder.add(route(path_type, "/")).is_ok(), path_type == Prefix);
+    for path in ["/", "/foo", "/foo/"] {
+        for (first, second) in [(Prefix, ImplementationSpecific), (ImplementationSpecific, Prefix)]
+        {
+            let mut builder = Builder::default();
+            builder.add(route(first, path)).unwrap();
+            assert!(builder.add(route(second, path)).is_err(), "{second:?} {path}");
+            builder.add(route(Exact, path)).unwrap();
+        }
     }
 }
 
@@ -147,7 +158,9 @@ fn one_regular_expression_makes_expressions_of_all_paths_of_its_host() {
     }
 }
 
-/// nginx: a location that ends with a slash is redirected to, unless another is there without it.
+/// nginx: a location that ends with a slash is redirected to, whatever else the request's path
+/// begins with, unless another is there without the slash. Of a path with a slash ingress-nginx makes
+/// none without, whatever the type; asked of nginx with the same locations.
 #[test]
 fn requests_are_sent_to_a_slash_that_nothing_else_is_there_without() {
     let rules = [
@@ -157,6 +170,13 @@ fn requests_are_sent_to_a_slash_that_nothing_else_is_there_without() {
         (Exact, "/c/"),
         (Prefix, "/c"),
         (Prefix, "/d/"),
+        (Prefix, "/e/"),
+        (Exact, "/e"),
+        (Prefix, "/f"),
+        (Prefix, "/f/g/"),
+        (Exact, "/h/"),
+        (Prefix, "/i/"),
+        (Exact, "/i/"),
         (ImplementationSpecific, "/"),
     ];
     let mut builder = Builder::default();
@@ -165,16 +185,36 @@ fn requests_are_sent_to_a_slash_that_nothing_else_is_there_without() {
     }
     let paths = builder.build_compat();
     for (request, expected) in [
-        ("/a", true),
-        ("/a/", false),
-        ("/b", false),
-        ("/c", false),
-        ("/d", false),
-        ("/", false),
-        ("/x", false),
+        ("/a", Some((ImplementationSpecific, "/a/"))),
+        ("/a/", None),
+        ("/b", None),
+        ("/c", None),
+        ("/d", Some((Prefix, "/d/"))),
+        ("/d/", None),
+        ("/d/x", None),
+        ("/dx", None),
+        ("/D", None),
+        ("/e", None),
+        ("/f", None),
+        ("/f/g", Some((Prefix, "/f/g/"))),
+        ("/h", Some((Exact, "/h/"))),
+        // The settings of the redirect are those of `= /i/`.
+        ("/i", Some((Exact, "/i/"))),
+        ("/", None),
+        ("/x", None),
     ] {
-        assert_eq!(paths.wants_slash(request), expected, "{request}");
+        let found = paths.wants_slash(request).map(|route| (route.path_type, &*route.path));
+        assert_eq!(found, expected, "{request}");
     }
+}
+
+#[test]
+fn strict_matching_sends_nobody_to_a_slash() {
+    let mut builder = Builder::default();
+    builder.add(route(Prefix, "/d/")).unwrap();
+    let paths = builder.build_strict();
+    assert!(paths.wants_slash("/d").is_none());
+    assert_eq!(paths.find("/d").map(|route| &*route.path), Some("/d/"));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Requests that are sent somewhere else.
 
 use fairlead_ingress::IngressConfig;
+use fairlead_state::model::PathType::Prefix;
+use http::Method;
 
 use super::site;
 use crate::support::{
     World,
-    client::{Answer, get},
+    client::{Answer, connect, get, request, send},
     config,
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
@@ -90,6 +92,45 @@ async fn a_redirect_to_https_keeps_what_it_is_told_to_keep() {
     }
 }
 
+/// Each row as nginx 1.22 answered it, by the locations and directives ingress-nginx makes.
+#[tokio::test]
+async fn a_missing_slash_is_added_for_any_method_and_the_query_stays() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let dir = |name: &str, annotations: &[(&str, &str)]| {
+        let host = format!("{name}.example");
+        super::annotated(ingress(name).rule(&host, &[(Prefix, "/d/", "web")]), annotations).object()
+    };
+    objects.extend([
+        dir("plain", &[]),
+        dir("relative", &[("relative-redirects", "true")]),
+        dir("port", &[("use-port-in-redirects", "true")]),
+    ]);
+    let world = World::new(objects).await;
+    let with_port = format!("http://port.example:{}/d/", world.http().port());
+    for (method, host, path, location) in [
+        (Method::GET, "plain.example", "/d", "http://plain.example/d/"),
+        (Method::GET, "plain.example", "/d?a=b", "http://plain.example/d/?a=b"),
+        (Method::GET, "plain.example", "/x/../d", "http://plain.example/d/"),
+        (Method::HEAD, "plain.example", "/d", "http://plain.example/d/"),
+        (Method::POST, "plain.example", "/d?a=b", "http://plain.example/d/?a=b"),
+        (Method::PUT, "plain.example", "/d", "http://plain.example/d/"),
+        (Method::DELETE, "plain.example", "/d", "http://plain.example/d/"),
+        (Method::OPTIONS, "plain.example", "/d", "http://plain.example/d/"),
+        // A port is named where it is asked for, and it is the listener's.
+        (Method::GET, "plain.example:8443", "/d", "http://plain.example/d/"),
+        (Method::GET, "port.example:8443", "/d", &*with_port),
+        (Method::GET, "relative.example", "/d", "/d/"),
+        (Method::GET, "relative.example", "/d?a=b", "/d/?a=b"),
+    ] {
+        let mut asked = request(host, path);
+        *asked.method_mut() = method.clone();
+        let answer = send(&mut connect(world.http()).await, asked).await;
+        assert_eq!(moved(&answer), (301, Some(location)), "{method} {host}{path}");
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
 #[tokio::test]
 async fn www_and_the_bare_name_lead_to_the_one_that_has_rules() {
     let upstream = Upstream::echo("web").await;
@@ -130,9 +171,7 @@ async fn an_alias_is_served_as_its_host_unless_it_has_rules() {
     let alias = [("server-alias", "alias.example, *.wild.example, taken.example")];
     objects.extend([
         site("main", &alias).object(),
-        ingress("more")
-            .rule("main.example", &[(fairlead_state::model::PathType::Prefix, "/other", "other")])
-            .object(),
+        ingress("more").rule("main.example", &[(Prefix, "/other", "other")]).object(),
         ingress("taken").host("taken.example", "other").object(),
         site("regex", &[("server-alias", "~^www\\d+\\.example$")]).object(),
     ]);

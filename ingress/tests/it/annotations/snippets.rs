@@ -60,6 +60,7 @@ async fn directives_people_use_are_actions() {
             site("if", &[(snippet, "if ($http_x_user = \"\") {\n  return 403 \"who?\";\n}\n")]),
             site("server", &[("server-snippet", "return 301 https://b.example$request_uri;")]),
             site("path", &[(snippet, "return 302 /new;")]),
+            site("relative", &[(snippet, "return 302 /new;"), ("relative-redirects", "true")]),
             site("first", &[(snippet, "return 204;"), ("denylist-source-range", "127.0.0.0/8")]),
         ]
         .map(IngressExt::object),
@@ -83,6 +84,7 @@ async fn directives_people_use_are_actions() {
         ("if", &[("x-user", "ann")], 200, None, "web"),
         ("server", &[], 301, Some("https://b.example/a?b=c"), "This is found elsewhere."),
         ("path", &[], 302, Some("http://path.example/new"), "This is found elsewhere."),
+        ("relative", &[], 302, Some("/new"), "This is found elsewhere."),
         // nginx's `return` is of a phase before access lists.
         ("first", &[], 204, None, ""),
     ] {
