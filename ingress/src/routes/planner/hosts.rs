@@ -126,7 +126,7 @@ impl Planner {
             };
             for path in &rules.paths {
                 is_regex |= path.pattern.is_some();
-                let trial = trials.take(path.path.clone(), path.path_type);
+                let trial = trials.take(place(&path.path, path.path_type));
                 let route = Route {
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
@@ -147,7 +147,7 @@ impl Planner {
                     Some(older) => taken(older, "default backend".to_owned()),
                     None => {
                         let any = PathType::ImplementationSpecific;
-                        let trial = trials.take("".into(), any);
+                        let trial = trials.take(place(&"".into(), any));
                         let route = self.route(compiled, pattern, ("", any), backend, trial);
                         default = Some(Arc::new(route));
                     }
@@ -246,8 +246,11 @@ impl Planner {
     }
 }
 
+/// A path, and whether it is of type Exact: what only one Ingress has.
+type Place = (Name, bool);
+
 /// What canaries of one host serve, until somebody has it otherwise.
-struct Trials<'a>(BTreeMap<(Name, PathType), (&'a Compiled, &'a Backend)>);
+struct Trials<'a>(BTreeMap<Place, (&'a Compiled, &'a Backend)>);
 
 impl<'a> Trials<'a> {
     /// `canaries`: oldest first.
@@ -255,9 +258,9 @@ impl<'a> Trials<'a> {
         let mut trials = BTreeMap::new();
         for canary in canaries {
             let Some(rules) = canary.hosts.get(host) else { continue };
-            let paths = rules.paths.iter().map(|p| ((p.path.clone(), p.path_type), &p.backend));
+            let paths = rules.paths.iter().map(|p| (place(&p.path, p.path_type), &p.backend));
             let any = PathType::ImplementationSpecific;
-            let default = rules.default.iter().map(|backend| (("".into(), any), backend));
+            let default = rules.default.iter().map(|backend| (place(&"".into(), any), backend));
             for (place, backend) in paths.chain(default) {
                 trials.entry(place).or_insert((*canary, backend));
             }
@@ -265,14 +268,19 @@ impl<'a> Trials<'a> {
         Self(trials)
     }
 
-    fn take(&mut self, path: Name, path_type: PathType) -> Option<(&'a Compiled, &'a Backend)> {
-        self.0.remove(&(path, path_type))
+    fn take(&mut self, place: Place) -> Option<(&'a Compiled, &'a Backend)> {
+        self.0.remove(&place)
     }
 
     /// Those whose paths nobody else has.
     fn left(self) -> impl Iterator<Item = &'a Compiled> {
         self.0.into_values().map(|(canary, _)| canary)
     }
+}
+
+/// Prefix and ImplementationSpecific share theirs, as where paths are compared.
+fn place(path: &Name, path_type: PathType) -> Place {
+    (path.clone(), path_type == PathType::Exact)
 }
 
 fn waits(canary: &Compiled, host: &HostPattern) -> Finding {

@@ -1,6 +1,12 @@
 //! Some requests go to a Service under trial.
 
-use fairlead_state::{Object, model::Ingress, model::PathType::Prefix};
+use fairlead_state::{
+    Object,
+    model::{
+        Ingress,
+        PathType::{Exact, ImplementationSpecific, Prefix},
+    },
+};
 
 use super::{annotated, site};
 use crate::support::{
@@ -93,6 +99,29 @@ async fn a_canary_is_nothing_by_itself_and_needs_to_be_called_one() {
         world.reasons("canary"),
         ["refused: its canary-* annotations have no effect without canary: \"true\""]
     );
+}
+
+/// ingress-nginx writes Prefix over ImplementationSpecific before it looks for the canary's path.
+#[tokio::test]
+async fn a_canary_needs_the_same_path_and_prefix_is_the_same_type_as_implementation_specific() {
+    let all = [("canary", "true"), ("canary-weight", "100")];
+    for (main, trial, expected) in [
+        (Prefix, Prefix, "trial"),
+        (Prefix, ImplementationSpecific, "trial"),
+        (ImplementationSpecific, Prefix, "trial"),
+        (Exact, Exact, "trial"),
+        (Exact, Prefix, "main"),
+        (Prefix, Exact, "main"),
+    ] {
+        let of = |name, path_type, service: &str| {
+            ingress(name).rule("main.example", &[(path_type, "/", service)])
+        };
+        let canary = annotated(of("canary", trial, "trial"), &all);
+        let (world, _upstreams) = world(of("main", main, "web"), canary).await;
+        assert_eq!(asked(&world, &[]).await.0, expected, "{main:?}, canary {trial:?}");
+        let told = usize::from(expected == "main");
+        assert_eq!(world.reasons("canary").len(), told, "{main:?}, canary {trial:?}");
+    }
 }
 
 #[tokio::test]
