@@ -386,7 +386,9 @@ pub static OPTIONS: &[ConfigOption] = &[
     row(
         "strict-validate-path-type",
         Refused,
-        "paths are always validated; --matching strict takes no expression for a path",
+        "there is no webhook: a path of type Exact or Prefix is served with other characters than \
+         letters, digits and ._-/, too; --matching strict takes none of them for an \
+         expression",
         "true",
     ),
     row("syslog-host", Refused, NO_SYSLOG, "log"),
