@@ -159,6 +159,11 @@ impl Mirror {
         Self { copies, places, under_way: Arc::default() }
     }
 
+    /// As many copies are under way as may be.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way.load(Relaxed) >= COPIES_MAX
+    }
+
     /// `None`: too many copies are under way.
     pub(crate) fn begin(&self) -> Option<Turn> {
         let turn = Turn(self.under_way.clone());

@@ -257,6 +257,9 @@ pub struct Limits {
     /// What bodies hold where an Ingress asks for buffering, in bytes, all of them; each thread has an
     /// equal share. What finds no room goes on as it comes.
     pub buffered_bytes_max: usize,
+    /// What bodies of copies for mirrors hold, in bytes, all of them; each thread has an equal share. A
+    /// copy that finds no room is not made.
+    pub copied_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,
     /// Clients of all UDP services, a socket each; whoever was silent longest gives way.
@@ -380,6 +383,7 @@ impl Default for Limits {
             body_bytes_max: 1 << 20,
             buffer_bytes_max: 128 << 10,
             buffered_bytes_max: 256 << 20,
+            copied_bytes_max: 128 << 20,
             connections_max: 65_536,
             udp_clients_max: 16_384,
             udp_clients_per_service_max: 8_192,

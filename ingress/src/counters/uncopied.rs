@@ -5,9 +5,13 @@ use std::fmt;
 /// Why there is no copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Uncopied {
-    /// It has a body, which is not copied, or asks for a WebSocket.
+    /// It is a conversation: gRPC with its messages, or a WebSocket.
     Unfit,
-    /// Too many copies are under way.
+    /// Its body is larger than what is held for a copy.
+    TooLarge,
+    /// Its body did not come to an end: the client broke off, or the request was answered before.
+    CutOff,
+    /// Too many copies are under way, or they hold as much as they may.
     Busy,
     /// What mirror-target says of this request is nowhere.
     Target,
@@ -17,13 +21,21 @@ pub enum Uncopied {
 
 impl Uncopied {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Uncopied; 4] =
-        [Uncopied::Unfit, Uncopied::Busy, Uncopied::Target, Uncopied::Unanswered];
+    pub const ALL: [Uncopied; 6] = [
+        Uncopied::Unfit,
+        Uncopied::TooLarge,
+        Uncopied::CutOff,
+        Uncopied::Busy,
+        Uncopied::Target,
+        Uncopied::Unanswered,
+    ];
 
     /// The name used in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Uncopied::Unfit => "mirror_unfit",
+            Uncopied::TooLarge => "mirror_too_large",
+            Uncopied::CutOff => "mirror_cut_off",
             Uncopied::Busy => "mirror_busy",
             Uncopied::Target => "mirror_target",
             Uncopied::Unanswered => "mirror_unanswered",

@@ -28,7 +28,7 @@ struct Lease {
 
 /// Where there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Full {
+pub(super) enum Full {
     /// The body holds as much as it may.
     Body,
     /// All bodies of the thread do.
@@ -37,7 +37,7 @@ enum Full {
 
 /// Part of a body that was taken from one side and not yet by the other.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     /// The last one is perhaps not full.
     blocks: VecDeque<Block>,
     bytes: usize,
@@ -71,16 +71,16 @@ impl Drop for Lease {
 }
 
 impl Held {
-    fn new(budget: &Budget, bytes_max: usize) -> Self {
+    pub(super) fn new(budget: &Budget, bytes_max: usize) -> Self {
         Self { blocks: VecDeque::new(), bytes: 0, bytes_max, budget: budget.clone() }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
     /// Takes what there is room for; what is left of `data` found none.
-    fn push(&mut self, data: &mut Bytes) -> Result<(), Full> {
+    pub(super) fn push(&mut self, data: &mut Bytes) -> Result<(), Full> {
         while !data.is_empty() {
             let left = self.bytes_max.saturating_sub(self.bytes);
             if left == 0 {

@@ -28,7 +28,8 @@ use crate::{config::ForwardedHeaders, routes::Upstream};
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
-    _open: Open,
+    /// `None`: what is done is nothing of the connection's.
+    _open: Option<Open>,
     pub(crate) origin: Origin,
     /// TLS ends here.
     pub(crate) tls: bool,
@@ -90,7 +91,7 @@ impl Client {
         };
         Rc::new(Self {
             worker,
-            _open: open,
+            _open: Some(open),
             origin,
             tls,
             tls_protocol: Cell::new(""),
@@ -103,6 +104,26 @@ impl Client {
             begun: Cell::new(0),
             requests: Cell::new(0),
             live,
+        })
+    }
+
+    /// The same client, for what is done on its own and outlives the connection.
+    pub(super) fn aside(&self) -> Rc<Self> {
+        Rc::new(Self {
+            worker: self.worker.clone(),
+            _open: None,
+            origin: self.origin.clone(),
+            tls: self.tls,
+            tls_protocol: self.tls_protocol.clone(),
+            forwarded: self.forwarded,
+            peer: self.peer,
+            balancer: self.balancer,
+            port: self.port,
+            shown: OnceCell::new(),
+            h2: self.h2.clone(),
+            begun: self.begun.clone(),
+            requests: Cell::new(0),
+            live: self.live.clone(),
         })
     }
 

@@ -7,7 +7,6 @@ use http::{
     header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
     request::Parts,
 };
-use hyper::body::Body;
 
 use super::{
     answer,
@@ -142,7 +141,7 @@ async fn with_extras(
             passage.slot = slot;
             if let Some(mirror) = &extra.mirror {
                 let scope = seen.scope(client, &head, plan);
-                mirror::copy(client, mirror, &scope, plan, !body.is_end_stream());
+                passage.copy = mirror::copy(client, mirror, &scope, plan, &body);
             }
             let_in.tell_upstream(&mut head.headers, &mut passage.fields);
             let mut response = onward(client, plan, &seen, head, body, passage).await;

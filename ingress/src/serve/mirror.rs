@@ -1,75 +1,130 @@
 //! A copy of a request to somebody whose answer nobody waits for (nginx: mirror).
 
-use std::rc::Rc;
+mod gathered;
+
+use std::{rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderValue, Request, Uri,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use tokio::task::spawn_local;
 
+pub(crate) use self::gathered::Gathered;
 use super::{
     body::RequestBody,
+    buffer::whole::is_conversation,
     client::Client,
     fields::{self, Edit},
     forward::{self, Errand},
     gates,
+    incoming::Incoming,
     plan::Plan,
     scope::Scope,
 };
-use crate::{authority::Mirror, counters::Uncopied};
+use crate::{authority::Mirror, counters::Uncopied, routes::Route};
 
 /// What an answer may hold before its connection is given up.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Sends it, unless it has a body that would be missing. What is not sent is counted.
+/// A request for a mirror, ready but for its body.
+#[derive(Debug)]
+struct Mirrored {
+    client: Rc<Client>,
+    mirror: Arc<Mirror>,
+    route: Arc<Route>,
+    /// `HOST[:PORT]` of the mirror.
+    authority: String,
+    request: Box<Request<RequestBody>>,
+}
+
+/// Copies a request: now, if there is no body to wait for; else what is returned is to be given the
+/// body, and sends the copy at its end. What is not sent is counted.
 pub(super) fn copy(
-    client: &Rc<Client>,
-    mirror: &Mirror,
+    client: &Client,
+    mirror: &Arc<Mirror>,
     scope: &Scope<'_>,
     plan: &Plan<'_>,
-    has_body: bool,
-) {
-    let (copies, counters) = (&mirror.copies, &client.worker.counters);
-    if plan.websocket.is_some() || (has_body && !copies.without_bodies) {
-        return counters.uncopied(Uncopied::Unfit);
+    body: &Incoming,
+) -> Gathered {
+    let has_body = mirror.copies.bodies && !body.is_end_stream();
+    let bytes_max = has_body.then(|| gathered::bytes_max(plan));
+    match (Mirrored::of(client, mirror, scope, plan, body, bytes_max), bytes_max) {
+        (Ok(copy), Some(bytes_max)) => return Gathered::begin(copy, bytes_max),
+        (Ok(copy), None) => copy.send(RequestBody::Empty),
+        (Err(reason), _) => client.worker.counters.uncopied(reason),
     }
-    let Some(turn) = mirror.begin() else { return counters.uncopied(Uncopied::Busy) };
-    let authority = scope.render(&copies.url.authority);
-    let target = scope.render(&copies.url.target);
-    let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
-    let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
-        return counters.uncopied(Uncopied::Target);
-    };
-    let headers = headers(client, scope, plan, &host);
-    let method: Method = scope.head.method.clone();
-    let (client, places, route) = (client.clone(), mirror.places.clone(), plan.route.clone());
-    spawn_local(async move {
-        let _turn = turn;
-        let counters = &client.worker.counters;
-        let Some(place) = places.place(&authority, &client.worker.shared.timer).await else {
-            return counters.uncopied(Uncopied::Target);
+    Gathered::default()
+}
+
+impl Mirrored {
+    /// `bytes_max`: what its body may hold, if it is to have one.
+    fn of(
+        client: &Client,
+        mirror: &Arc<Mirror>,
+        scope: &Scope<'_>,
+        plan: &Plan<'_>,
+        body: &Incoming,
+        bytes_max: Option<usize>,
+    ) -> Result<Self, Uncopied> {
+        // Who converses has said all of it when the conversation is over, and only then.
+        let converses = bytes_max.is_some() && is_conversation(&scope.head.headers);
+        if plan.websocket.is_some() || converses {
+            return Err(Uncopied::Unfit);
+        }
+        if bytes_max.is_some_and(|bytes_max| body.size_hint().lower() > bytes_max as u64) {
+            return Err(Uncopied::TooLarge);
+        }
+        if mirror.is_busy() {
+            return Err(Uncopied::Busy);
+        }
+        let copies = &mirror.copies;
+        let authority = scope.render(&copies.url.authority);
+        let target = scope.render(&copies.url.target);
+        let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
+        let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
+            return Err(Uncopied::Target);
         };
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = method;
+        let mut request = Box::new(Request::new(RequestBody::Empty));
+        request.method_mut().clone_from(&scope.head.method);
         *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        let errand = Errand::to(&place.upstream, &route.policy);
-        let mut body =
-            forward::forward(&client, &errand, Box::new(request), None).await.into_body();
-        if body.is_ours() {
-            return counters.uncopied(Uncopied::Unanswered);
-        }
-        counters.copies.add();
-        let mut left = ANSWER_BYTES_MAX;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
-            if left == 0 {
-                return;
+        *request.headers_mut() = headers(client, scope, plan, &host);
+        let (mirror, route) = (mirror.clone(), plan.route.clone());
+        // A mirror that does not answer holds no client's connection open.
+        Ok(Self { client: client.aside(), mirror, route, authority, request })
+    }
+
+    /// Sends it by itself: nobody waits for what becomes of it.
+    fn send(self, body: RequestBody) {
+        let Self { client, mirror, route, authority, mut request } = self;
+        let Some(turn) = mirror.begin() else {
+            return client.worker.counters.uncopied(Uncopied::Busy);
+        };
+        *request.body_mut() = body;
+        spawn_local(async move {
+            let _turn = turn;
+            let counters = &client.worker.counters;
+            let Some(place) = mirror.places.place(&authority, &client.worker.shared.timer).await
+            else {
+                return counters.uncopied(Uncopied::Target);
+            };
+            let errand = Errand::to(&place.upstream, &route.policy);
+            let mut body = forward::forward(&client, &errand, request, None).await.into_body();
+            if body.is_ours() {
+                return counters.uncopied(Uncopied::Unanswered);
             }
-        }
-    });
+            counters.copies.add();
+            let mut left = ANSWER_BYTES_MAX;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        });
+    }
 }
 
 fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderValue) -> HeaderMap {
@@ -91,7 +146,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderVal
             closes: false,
         },
     );
-    for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE] {
+    for name in [CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
     headers.insert(HOST, host.clone());

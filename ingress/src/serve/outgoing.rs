@@ -18,6 +18,7 @@ use super::{
     forward::{self, Errand},
     gates,
     incoming::Incoming,
+    mirror::Gathered,
     plan::Plan,
     websocket::Asked,
 };
@@ -29,6 +30,8 @@ pub(super) struct Passage {
     pub(super) slot: Option<Slot>,
     /// Fields the endpoint is to see otherwise.
     pub(super) fields: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// For a mirror, once its body is there.
+    pub(super) copy: Gathered,
 }
 
 /// A request as an upstream is to see it.
@@ -89,7 +92,11 @@ impl Outgoing {
         // What follows a CONNECT is the tunnel's (RFC 8441 5).
         let (body, tunnel) = match plan.websocket {
             Some(Websocket::Connect) => (RequestBody::Empty, Some(body)),
-            _ => (RequestBody::new(body, &head.headers, most, patience, plan.record), None),
+            _ => {
+                let headers = &head.headers;
+                let body = RequestBody::new(body, headers, most, patience, plan.record);
+                (body.copied(passage.copy), None)
+            }
         };
         let is_read = |_: &usize| !body.is_end_stream() && !whole::is_conversation(&head.headers);
         let read = policy.buffering.request_bytes.filter(is_read);

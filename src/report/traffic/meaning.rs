@@ -119,10 +119,14 @@ fn of_ingress(reason: &str) -> &'static str {
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",
         "mirror_unfit" => {
-            "served, but not copied: a body or a WebSocket, which no mirror is sent (mirror-request-body)"
+            "served, but not copied: gRPC or a WebSocket, a conversation which no mirror is sent"
         }
+        "mirror_too_large" => {
+            "served, but not copied: its body is larger than what is held for a copy (1 MiB, or proxy-request-buffering's)"
+        }
+        "mirror_cut_off" => "not copied: its body did not end, or it was answered before that",
         "mirror_busy" => {
-            "served, but not copied: the mirror answers more slowly than requests come"
+            "served, but not copied: the mirror answers more slowly than requests come, or copies hold all the memory they may"
         }
         "mirror_target" => "served, but not copied: mirror-target names no host that can be found",
         "mirror_unanswered" => {

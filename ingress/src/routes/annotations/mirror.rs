@@ -21,8 +21,8 @@ pub(crate) struct Copies {
     pub(crate) url: Url,
     /// Host as the mirror sees it; the URL's if absent.
     pub(crate) host: Option<HeaderValue>,
-    /// A request that has a body is copied without it; else it is not copied.
-    pub(crate) without_bodies: bool,
+    /// Bodies are copied, too.
+    pub(crate) bodies: bool,
 }
 
 impl Default for Mirroring {
@@ -44,7 +44,7 @@ impl Mirroring {
 
     pub(super) fn copies(&self) -> Option<Copies> {
         let (url, host) = (self.url.clone()?, self.host.clone());
-        Some(Copies { url, host, without_bodies: !self.bodies })
+        Some(Copies { url, host, bodies: self.bodies })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     serve::{
         buffer::whole::Read,
         incoming::Incoming,
+        mirror::Gathered,
         splice::{Broke, Moved, Waits},
     },
 };
@@ -49,6 +50,8 @@ pub(crate) struct ClientBody {
     /// What is told of the request.
     record: Rc<Record>,
     splicing: Splicing,
+    /// What a mirror is sent of it.
+    copy: Gathered,
 }
 
 impl RequestBody {
@@ -64,9 +67,25 @@ impl RequestBody {
         }
         let client_body_ms = record.config.timeouts.client_body_ms;
         let progress = Rc::new(Progress::new(client_body_ms, patience));
-        let (record, splicing) = (record.clone(), Splicing::default());
-        let (bytes_left, announced) = (bytes_max, announced(headers));
-        Self::Client(ClientBody { incoming, bytes_left, announced, progress, record, splicing })
+        Self::Client(ClientBody {
+            incoming,
+            bytes_left: bytes_max,
+            announced: announced(headers),
+            progress,
+            record: record.clone(),
+            splicing: Splicing::default(),
+            copy: Gathered::default(),
+        })
+    }
+
+    /// A mirror is sent the same.
+    pub(crate) fn copied(mut self, mut copy: Gathered) -> Self {
+        match &mut self {
+            Self::Client(body) => body.copy = copy,
+            // Its end came meanwhile.
+            Self::Empty | Self::Read(_) => copy.end(),
+        }
+        self
     }
 
     /// If so many bytes are left, and nothing is to be done to them, they go on to an endpoint's
@@ -93,8 +112,9 @@ impl ClientBody {
         let Incoming::Http1(arriving) = &self.incoming else { return Spliced::Not };
         let worker = &self.record.client.worker;
         if matches!(self.splicing, Splicing::Undecided) {
-            // More than is allowed is refused where it is read.
-            if left > self.bytes_left || arriving.bare_left() != Some(left) {
+            // More than is allowed is refused where it is read, and what is copied is seen there.
+            let is_read = left > self.bytes_left || self.copy.is_open();
+            if is_read || arriving.bare_left() != Some(left) {
                 return Spliced::Not;
             }
             self.splicing = Splicing::begin(&worker.pipes, left);
@@ -162,14 +182,19 @@ impl Body for RequestBody {
             };
             body.bytes_left = left;
             body.record.received(data.len());
+            body.copy.push(data);
         }
-        body.progress.reach(match &polled {
+        let stage = match &polled {
             Poll::Pending => Upload::Receiving,
             Poll::Ready(Some(Ok(_))) if body.incoming.is_end_stream() => Upload::Done,
             Poll::Ready(Some(Ok(_))) => Upload::Sending,
             Poll::Ready(Some(Err(_))) => Upload::Broken,
             Poll::Ready(None) => Upload::Done,
-        });
+        };
+        body.progress.reach(stage);
+        if stage == Upload::Done {
+            body.copy.end();
+        }
         polled
     }
 

@@ -120,8 +120,7 @@ async fn read(
     if held.is_empty() && trailers.is_none() {
         return Ok(RequestBody::Empty);
     }
-    let kept = Kept { blocks: held.into_blocks().collect(), trailers, progress };
-    Ok(Read::Whole(Rc::new(kept), 0).into())
+    Ok(Rc::new(Kept::of(held, trailers, progress)).into())
 }
 
 impl From<Read> for RequestBody {
@@ -205,6 +204,14 @@ impl Body for Read {
 }
 
 impl Kept {
+    pub(in crate::serve) fn of(
+        held: Held,
+        trailers: Option<HeaderMap>,
+        progress: Rc<Progress>,
+    ) -> Self {
+        Self { blocks: held.into_blocks().collect(), trailers, progress }
+    }
+
     fn frames(&self) -> usize {
         self.blocks.len() + usize::from(self.trailers.is_some())
     }

@@ -1,35 +1,97 @@
 //! Copies of requests.
 
-use fairlead_ingress::Uncopied;
-use http::{Method, Response};
-use http_body_util::Full;
-use hyper::body::Bytes;
-use tokio::sync::mpsc;
+mod bodies;
+mod losses;
+
+use fairlead_state::Object;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::site;
 use crate::support::{
     PATIENCE, World,
     client::{connect, get, request, send},
     objects::{IngressExt, backend},
-    upstream::{Upstream, dead},
+    upstream::Upstream,
 };
+
+/// A request as it came to a mirror.
+#[derive(Debug)]
+struct Copied {
+    /// Method and target.
+    asks: String,
+    headers: HeaderMap,
+    /// `None`: it broke off.
+    body: Option<Bytes>,
+}
+
+impl Copied {
+    async fn read(request: Request<Incoming>) -> Self {
+        let (head, body) = request.into_parts();
+        let asks = format!("{} {}", head.method, head.uri);
+        let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
+        Self { asks, headers: head.headers, body }
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// Somebody who tells what comes.
+struct Mirror {
+    upstream: Upstream,
+    copies: mpsc::UnboundedReceiver<Copied>,
+}
+
+impl Mirror {
+    /// Answers, or never does.
+    async fn new(answers: bool) -> Self {
+        let (seen, copies) = mpsc::unbounded_channel();
+        let upstream = Upstream::serve(move |request| {
+            let seen = seen.clone();
+            async move {
+                let _ = seen.send(Copied::read(request).await);
+                if !answers {
+                    std::future::pending::<()>().await;
+                }
+                Response::new(Full::new(Bytes::new()))
+            }
+        })
+        .await;
+        Self { upstream, copies }
+    }
+
+    /// Where everything is copied to under its own path.
+    fn url(&self) -> String {
+        format!("http://{}$request_uri", self.upstream.address)
+    }
+
+    async fn next(&mut self) -> Copied {
+        timeout(PATIENCE, self.copies.recv()).await.expect("no copy comes").unwrap()
+    }
+
+    /// Had there been others before, they would have come before the copy of this request.
+    async fn nothing_but(&mut self, world: &World, host: &str) {
+        assert_eq!(get(world.http(), host, "/last").await.status, 200);
+        assert_eq!(self.next().await.asks, "GET /last");
+    }
+}
+
+/// `NAME.example`, copied to `url`, with bodies of any size.
+fn mirrored(name: &str, url: &str, more: &[(&str, &str)]) -> Object {
+    let usual = [("mirror-target", url), ("proxy-body-size", "0")];
+    site(name, &[&usual, more].concat()).object()
+}
 
 #[tokio::test]
 async fn requests_are_copied_and_nobody_waits_for_it() {
     let upstream = Upstream::echo("web").await;
-    let (seen, mut copies) = mpsc::unbounded_channel();
-    // Tells what it got and never answers.
-    let mirror = Upstream::serve(move |request| {
-        let host = request.headers()["host"].to_str().unwrap().to_owned();
-        let _ = seen.send(format!("{} {} {host}", request.method(), request.uri()));
-        async {
-            std::future::pending::<()>().await;
-            Response::new(Full::new(Bytes::new()))
-        }
-    })
-    .await;
+    let mut mirror = Mirror::new(false).await;
     let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}$request_uri", mirror.address);
+    let url = mirror.url();
     let target = ("mirror-target", url.as_str());
     objects.extend(
         [
@@ -41,12 +103,13 @@ async fn requests_are_copied_and_nobody_waits_for_it() {
         .map(IngressExt::object),
     );
     let world = World::new(objects).await;
-    let own = mirror.address.to_string();
+    let own = mirror.upstream.address.to_string();
     for (name, method, body, status, expected) in [
-        ("a", Method::GET, "", 200, Some(format!("GET /x?y {own}"))),
-        ("a", Method::POST, "b", 200, None),
-        ("off", Method::POST, "b", 200, Some("POST /x?y m.example".to_owned())),
+        ("a", Method::GET, "", 200, Some((own.as_str(), ""))),
+        ("a", Method::POST, "b", 200, Some((own.as_str(), "b"))),
+        ("off", Method::POST, "b", 200, Some(("m.example", ""))),
         ("closed", Method::GET, "", 403, None),
+        ("closed", Method::POST, "b", 403, None),
         ("bad", Method::GET, "", 200, None),
     ] {
         let mut request = request(&format!("{name}.example"), "/x?y");
@@ -54,54 +117,14 @@ async fn requests_are_copied_and_nobody_waits_for_it() {
         *request.body_mut() = Full::from(body);
         let answer = send(&mut connect(world.http()).await, request).await;
         assert_eq!(answer.status, status, "{name} {method}");
-        let Some(expected) = expected else { continue };
-        let copy = tokio::time::timeout(PATIENCE, copies.recv()).await.unwrap();
-        assert_eq!(copy.as_deref(), Some(expected.as_str()), "{name} {method}");
+        let Some((host, body)) = expected else { continue };
+        let copy = mirror.next().await;
+        assert_eq!(copy.asks, format!("{method} /x?y"), "{name}");
+        assert_eq!(copy.field("host"), Some(host), "{name}");
+        let length = (!body.is_empty()).then_some("1");
+        assert_eq!(copy.field("content-length"), length, "{name} {method}");
+        assert_eq!(copy.body.as_deref(), Some(body.as_bytes()), "{name} {method}");
     }
-    // Had one of the others been copied, it would have come before this one.
-    assert_eq!(get(world.http(), "a.example", "/last").await.status, 200);
-    let copy = tokio::time::timeout(PATIENCE, copies.recv()).await.unwrap().unwrap();
-    assert!(copy.starts_with("GET /last "), "{copy}");
+    mirror.nothing_but(&world, "a.example").await;
     assert_eq!(world.reasons("bad").len(), 1);
-}
-
-#[tokio::test]
-async fn copies_that_are_not_made_are_counted_with_their_reason() {
-    /// One more than may be under way.
-    const REQUESTS: usize = 257;
-    let upstream = Upstream::echo("web").await;
-    let answering = Upstream::echo("mirror").await;
-    let silent = Upstream::raw(|stream, _| async move {
-        std::future::pending::<()>().await;
-        drop(stream);
-    })
-    .await;
-    let mut objects = backend("web", &[upstream.address]);
-    let url = |address| format!("http://{address}/");
-    for (name, target) in [
-        ("good", url(answering.address)),
-        ("gone", url(dead().await)),
-        ("nowhere", "http://$arg_to/".to_owned()),
-        ("silent", url(silent.address)),
-    ] {
-        objects.push(site(name, &[("mirror-target", &target)]).object());
-    }
-    let world = World::single(objects).await;
-    let mut client = connect(world.http()).await;
-    let mut post = request("good.example", "/");
-    *post.method_mut() = Method::POST;
-    *post.body_mut() = Full::from("b");
-    assert_eq!(send(&mut client, post).await.status, 200);
-    for (name, count) in [("good", 1), ("gone", 1), ("nowhere", 1), ("silent", REQUESTS)] {
-        for _ in 0..count {
-            let answer = send(&mut client, request(&format!("{name}.example"), "/")).await;
-            assert_eq!(answer.status, 200, "{name}");
-        }
-    }
-    world
-        .eventually(|counters| {
-            counters.copies == 1
-                && Uncopied::ALL.iter().all(|reason| counters.uncopied[reason] == 1)
-        })
-        .await;
 }

@@ -13,6 +13,8 @@ const BUFFERS: &str = "annotations::buffering::what_is_said_of_buffers_is_read";
 const WHOLE: &str = "annotations::buffering::attack_a_slow_upload_holds_no_endpoint";
 const ENDPOINTS: &str = "annotations::upstream::endpoints_see_the_host_they_are_to_see";
 const MIRROR: &str = "annotations::mirror::requests_are_copied_and_nobody_waits_for_it";
+const MIRROR_BODIES: &str =
+    "annotations::mirror::bodies::a_body_is_copied_whole_however_it_comes_and_goes_on_as_it_comes";
 const RETRIES: &str =
     "annotations::retries::an_answer_that_is_to_be_passed_over_is_while_there_is_another";
 const TIMES: &str = "annotations::retries::\
@@ -52,14 +54,15 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "mirror-request-body",
         Differs,
-        "bodies are never copied: with on, requests that have one are not copied at all",
+        "of 1 MiB at most, or of what proxy-request-buffering reads: larger requests, gRPC, and what is \
+         answered before its body ended are not copied",
         "off",
-        MIRROR,
+        MIRROR_BODIES,
     ),
     row(
         "mirror-target",
         Differs,
-        "requests with a body are copied without it, and only if mirror-request-body is off",
+        "a copy leaves when its request's body is whole, beside the request; WebSockets are not copied",
         "https://mirror.example$request_uri",
         MIRROR,
     ),
