@@ -12,7 +12,7 @@ pub(crate) mod subject;
 pub(crate) use self::{
     certificates::Resolver,
     client::prepare,
-    client_auth::{ClientAuth, Mode, Wanted},
+    client_auth::{ClientAuth, Mode, Unverified, Wanted},
     planner::CertificatePlanner,
     server::Handshakes,
 };

@@ -10,7 +10,7 @@ use super::{client::Client, plan::Unplanned, scope::escape};
 use crate::{
     counters::Refused,
     routes::{ClientCertificates, Host, Routes},
-    tls::{ClientAuth, Mode, subject},
+    tls::{ClientAuth, Mode, Unverified, subject},
 };
 
 static SSL_CLIENT_CERT: HeaderName = HeaderName::from_static("ssl-client-cert");
@@ -31,7 +31,7 @@ pub(super) struct Shown {
     pub(super) server_name: String,
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// Of the authorities that were asked last.
-    verdict: RefCell<Option<(u64, Result<(), String>)>>,
+    verdict: RefCell<Option<(u64, Result<(), Unverified>)>>,
 }
 
 impl Shown {
@@ -40,7 +40,7 @@ impl Shown {
     }
 
     /// Verified once for each connection and authority.
-    fn verified(&self, auth: &Arc<ClientAuth>) -> Result<(), String> {
+    fn verified(&self, auth: &Arc<ClientAuth>) -> Result<(), Unverified> {
         if let Some((of, verdict)) = &*self.verdict.borrow()
             && *of == auth.id
         {
@@ -72,9 +72,10 @@ pub(super) fn check(
     let wanted = &auth.wanted;
     let verdict = if shown.chain.is_empty() { None } else { Some(shown.verified(auth)) };
     let is_in = match (&verdict, wanted.mode) {
-        (Some(Ok(())), _) | (_, Mode::Any | Mode::Off) => true,
-        (None, mode) => mode == Mode::Optional,
-        (Some(Err(_)), _) => false,
+        (Some(Ok(())), _) | (_, Mode::Off) => true,
+        (None, mode) => mode != Mode::On,
+        // nginx: ngx_ssl_verify_error_optional.
+        (Some(Err(error)), mode) => mode == Mode::Any && error.is_strangers,
     };
     if !is_in {
         client.worker.counters.refused(Refused::Certificate);
@@ -92,7 +93,7 @@ pub(super) fn check(
     let verify = match &verdict {
         None => "NONE".to_owned(),
         Some(Ok(())) => "SUCCESS".to_owned(),
-        Some(Err(reason)) => format!("FAILED:{reason}"),
+        Some(Err(error)) => format!("FAILED:{}", error.reason),
     };
     let field = |text: String| {
         HeaderValue::try_from(text).ok().filter(|value: &HeaderValue| !value.is_empty())

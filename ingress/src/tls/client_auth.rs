@@ -15,11 +15,11 @@ use fairlead_state::model::Secret;
 use http::HeaderValue;
 use regex::bytes::Regex;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::aws_lc_rs,
     server::{
-        WebPkiClientVerifier,
+        VerifierBuilderError, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
@@ -42,7 +42,7 @@ pub(crate) enum Mode {
     Off,
     /// If there is one it must be of the authorities.
     Optional,
-    /// If there is one, whoever made it, the endpoint is told.
+    /// If there is one, whoever made it, the endpoint is told. One that an authority made must be good.
     Any,
 }
 
@@ -66,6 +66,14 @@ pub(crate) struct ClientAuth {
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
+/// Why a certificate is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unverified {
+    pub(crate) reason: String,
+    /// None of the authorities made it; else it is out of date, taken back, or for something else.
+    pub(crate) is_strangers: bool,
+}
+
 /// Asks everybody for a certificate and takes what comes.
 #[derive(Debug)]
 pub(super) struct Asking(pub(super) Signatures);
@@ -76,23 +84,54 @@ impl ClientAuth {
         let roots = Arc::new(authorities(secret)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-        if let Some(entry) = secret.data.get(REVOKED_ENTRY) {
-            let lists: Result<Vec<_>, _> =
-                CertificateRevocationListDer::pem_slice_iter(entry).collect();
-            let damaged = |_| format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key);
-            builder = builder.with_crls(lists.map_err(damaged)?);
+        if let Some(lists) = revoked(secret)? {
+            // As OpenSSL: who keeps the newest list from us is not to have an old one believed.
+            builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
-        let verifier =
-            builder.build().map_err(|error| format!("Secret {}: {error}", secret.key))?;
+        let verifier = builder.build().map_err(|error| match error {
+            VerifierBuilderError::InvalidCrl(_) => damaged(secret),
+            error => format!("Secret {}: {error}", secret.key),
+        })?;
         Ok(Self { id: NEXT_ID.fetch_add(1, Relaxed), wanted, verifier })
     }
 
     /// Whether a chain is of the authorities, and still good.
-    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
-        let (first, rest) = chain.split_first().ok_or("no certificate")?;
+    pub(crate) fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), Unverified> {
+        let Some((first, rest)) = chain.split_first() else {
+            return Err(Unverified { reason: "no certificate".into(), is_strangers: true });
+        };
         let verified = self.verifier.verify_client_cert(first, rest, UnixTime::now());
-        verified.map(drop).map_err(|error| error.to_string())
+        verified.map(drop).map_err(|error| Unverified {
+            is_strangers: matches!(
+                error,
+                Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature
+                )
+            ),
+            reason: error.to_string(),
+        })
     }
+}
+
+/// The lists of certificates taken back; `None`: there are none. What cannot be read of them is an
+/// error: it could have been the line that keeps somebody out.
+fn revoked(secret: &Secret) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>, String> {
+    // As ingress-nginx: an empty entry is none.
+    let Some(entry) = secret.data.get(REVOKED_ENTRY).filter(|entry| !entry.is_empty()) else {
+        return Ok(None);
+    };
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(entry).collect();
+    match lists {
+        Ok(lists) if lists.is_empty() => {
+            Err(format!("Secret {}: {REVOKED_ENTRY} holds no list", secret.key))
+        }
+        Ok(lists) => Ok(Some(lists)),
+        Err(_) => Err(damaged(secret)),
+    }
+}
+
+fn damaged(secret: &Secret) -> String {
+    format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key)
 }
 
 impl fmt::Debug for ClientAuth {
@@ -116,7 +155,7 @@ impl ClientCertVerifier for Asking {
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
+    ) -> Result<ClientCertVerified, Error> {
         Ok(ClientCertVerified::assertion())
     }
 
@@ -125,7 +164,7 @@ impl ClientCertVerifier for Asking {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.0.tls12(message, certificate, signature)
     }
 
@@ -134,7 +173,7 @@ impl ClientCertVerifier for Asking {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.0.tls13(message, certificate, signature)
     }
 

@@ -10,7 +10,10 @@ use fairlead_state::{
         ServiceBackendPort, ServiceExtras, ServicePort, ServiceType,
     },
 };
-use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, CertifiedIssuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, date_time_ymd,
+};
 
 pub(crate) fn class(name: &str, controller: &str) -> Object {
     let key = Key::new("", name);
@@ -207,7 +210,17 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::by(CertificateParams::new(Vec::<String>::new()).unwrap())
+    }
+
+    /// As others are told apart: by its name.
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        Self::by(params)
+    }
+
+    fn by(mut params: CertificateParams) -> Self {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
@@ -224,6 +237,33 @@ impl Authority {
         let certificate =
             CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Certificate and key of a client, by the number that a list of [`Authority::revoke`] may have.
+    pub(crate) fn issue_numbered(&self, number: u64) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.serial_number = Some(number.into());
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A list of those that are taken back, in PEM; it is the newest one until the end of that year.
+    pub(crate) fn revoke(&self, numbers: &[u64], until_year: i32) -> String {
+        let revoked = |number: &u64| RevokedCertParams {
+            serial_number: (*number).into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until_year, 12, 31),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: numbers.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// The Secret `default/NAME` with a certificate for these names.

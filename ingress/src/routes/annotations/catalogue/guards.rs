@@ -73,7 +73,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "auth-tls-secret",
         Differs,
-        "the host answers nobody by plain HTTP either; if the Secret cannot be read, nobody at all",
+        "the host answers nobody by plain HTTP either; if the Secret, or ca.crl in it, cannot be read, \
+         nobody at all",
         "default/ca",
         CLIENT_TLS,
     ),
