@@ -8,6 +8,7 @@ mod planner;
 mod server;
 mod signatures;
 pub(crate) mod subject;
+mod tickets;
 
 pub(crate) use self::{
     certificates::Resolver,

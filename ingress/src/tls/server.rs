@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use rustls::{
     CipherSuite, ServerConfig, SupportedProtocolVersion,
-    crypto::{
-        CryptoProvider,
-        aws_lc_rs::{self, Ticketer},
-    },
+    crypto::{CryptoProvider, aws_lc_rs},
     server::{NoServerSessionStorage, ResolvesServerCert},
     version::{TLS12, TLS13},
 };
@@ -16,6 +13,7 @@ use super::{
     certificates::{OnlyKnown, Resolver},
     client_auth::Asking,
     signatures::Signatures,
+    tickets::Rotation,
 };
 use crate::{config::TlsSettings, error::IngressError};
 
@@ -89,7 +87,7 @@ fn server_config(
     };
     // Tickets instead of a table shared by all threads behind one lock.
     if settings.tickets {
-        config.ticketer = Ticketer::new().map_err(tls_error)?;
+        config.ticketer = Arc::new(Rotation::new().map_err(tls_error)?);
     }
     config.send_tls13_tickets = TICKETS;
     config.session_storage = Arc::new(NoServerSessionStorage {});
