@@ -23,7 +23,7 @@ use self::{
     agent::Agent,
     kubelet::{App, Kubelet, Workload},
     screen::Screen,
-    world::World,
+    world::{Place, World},
 };
 
 /// A pod's namespace without a server in it: where clients inside of the cluster run.
@@ -100,7 +100,7 @@ async fn set_up(world: Rc<World>) -> anyhow::Result<Demo> {
     let ca = write_objects(&world)?;
     let mut kubelet = Kubelet::new(world.clone());
     let upstream = kubelet.run_upstream().await?;
-    kubelet.sandbox(PROBE)?;
+    kubelet.sandbox(&Place::Pod(PROBE.to_owned()))?;
     let mut hello = App::new("hello", Workload::Deployment);
     let mut db = App::new("db", Workload::StatefulSet);
     screen.doing("starting pods");

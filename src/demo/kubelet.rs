@@ -44,6 +44,7 @@ pub(crate) enum Workload {
 #[derive(Debug)]
 struct Pod {
     view: PodView,
+    place: Place,
     process: Child,
 }
 
@@ -93,13 +94,10 @@ impl Kubelet {
     }
 
     /// A pod's namespace without anything running in it, for clients.
-    pub(crate) fn sandbox(&mut self, name: &str) -> anyhow::Result<(Ipv4Addr, Ipv6Addr)> {
+    pub(crate) fn sandbox(&mut self, place: &Place) -> anyhow::Result<(Ipv4Addr, Ipv6Addr)> {
         let last = self.next_address;
-        self.next_address = last.checked_add(1).context("the pod network is full")?;
-        let v4 = Ipv4Addr::new(10, 244, 1, last);
-        let v6 = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, last.into());
-        self.world.add_pod(name, v4, v6)?;
-        Ok((v4, v6))
+        self.next_address = last.checked_add(1).context("the pod networks are full")?;
+        self.world.add_pod(place, last)
     }
 
     /// The name server outside, which lives as long as the value returned.
@@ -114,7 +112,7 @@ impl Kubelet {
     /// ms since 1970.
     pub(crate) async fn scale(&mut self, app: &mut App, wanted: usize) -> anyhow::Result<u64> {
         while app.pods().count() < wanted {
-            self.start(app).await?;
+            self.start(app, Place::Pod).await?;
         }
         let published = self.publish(app)?;
         let surplus: Vec<String> = app.pods().skip(wanted).map(|pod| pod.name.clone()).collect();
@@ -125,10 +123,27 @@ impl Kubelet {
         Ok(published)
     }
 
+    /// Starts so many more pods on another node, which is then there.
+    pub(crate) async fn start_elsewhere(
+        &mut self,
+        app: &mut App,
+        count: usize,
+    ) -> anyhow::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.world.add_node()?;
+        for _ in 0..count {
+            self.start(app, Place::Elsewhere).await?;
+        }
+        self.publish(app)?;
+        Ok(())
+    }
+
     /// `kubectl delete pod`, with the ReplicaSet starting another one at once.
     pub(crate) async fn replace(&mut self, app: &mut App, name: &str) -> anyhow::Result<()> {
         self.terminate(app, name)?;
-        self.start(app).await?;
+        self.start(app, Place::Pod).await?;
         self.publish(app)?;
         self.reap(app).await
     }
@@ -138,7 +153,7 @@ impl Kubelet {
         app.template += 1;
         let old: Vec<String> = app.pods().map(|pod| pod.name.clone()).collect();
         for name in old {
-            self.start(app).await?;
+            self.start(app, Place::Pod).await?;
             self.publish(app)?;
             self.terminate(app, &name)?;
             tokio::time::sleep(pause).await;
@@ -147,16 +162,18 @@ impl Kubelet {
     }
 
     /// Starts one pod and waits until it is ready. It is not published.
-    async fn start(&mut self, app: &mut App) -> anyhow::Result<()> {
+    async fn start(&mut self, app: &mut App, at: fn(String) -> Place) -> anyhow::Result<()> {
         let name = app.next_name();
-        let (v4, v6) = self.sandbox(&name)?;
-        let mut command = self.world.tool(&Place::Pod(name.clone()), "pod");
+        let place = at(name.clone());
+        let (v4, v6) = self.sandbox(&place)?;
+        let node = if matches!(place, Place::Elsewhere(_)) { "node2" } else { "node1" };
+        let mut command = self.world.tool(&place, "pod");
         command.args(["--name", &name]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("starting pod {name}"))?;
         await_ready(&mut process).await.with_context(|| format!("pod {name}"))?;
         let hostname = (app.workload == Workload::StatefulSet).then(|| name.clone());
-        let view = PodView { name, v4, v6, hostname, terminating: false };
-        app.pods.push(Pod { view, process });
+        let view = PodView { name, v4, v6, hostname, node, terminating: false };
+        app.pods.push(Pod { view, place, process });
         Ok(())
     }
 
@@ -187,7 +204,7 @@ impl Kubelet {
                 Ok(status) => bail!("pod {name} ended badly: {status:?}"),
                 Err(_) => bail!("pod {name} did not end within {GRACE:?} of SIGTERM"),
             }
-            self.world.remove_pod(name);
+            self.world.remove_pod(&pod.place);
         }
         self.publish(app)?;
         Ok(())

@@ -30,6 +30,8 @@ pub(crate) struct PodView {
     pub(crate) v6: Ipv6Addr,
     /// `spec.hostname`, which only a StatefulSet sets.
     pub(crate) hostname: Option<String>,
+    /// `spec.nodeName`.
+    pub(crate) node: &'static str,
     /// Has a deletion timestamp: it still answers, and gets nothing new.
     pub(crate) terminating: bool,
 }
@@ -103,7 +105,7 @@ fn endpoint(pod: &PodView, address: IpAddr) -> Value {
         "addresses": [address],
         // A terminating pod is never ready, though it still serves (KEP-1672).
         "conditions": {"ready": !pod.terminating, "serving": true, "terminating": pod.terminating},
-        "nodeName": "node1",
+        "nodeName": pod.node,
         "targetRef": {"kind": "Pod", "name": pod.name, "namespace": "default"},
     });
     if let (Some(hostname), Some(fields)) = (&pod.hostname, endpoint.as_object_mut()) {
@@ -117,7 +119,7 @@ fn pod(app: &str, pod: &PodView) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": pod.name, "namespace": "default", "labels": {"app": app}},
-        "spec": {"nodeName": "node1", "containers": [{"name": "echo", "image": "echo"}]},
+        "spec": {"nodeName": pod.node, "containers": [{"name": "echo", "image": "echo"}]},
         "status": {
             "phase": "Running",
             "podIP": pod.v4,
@@ -141,6 +143,7 @@ mod tests {
                 v4: Ipv4Addr::new(10, 244, 1, last),
                 v6: Ipv6Addr::LOCALHOST,
                 hostname: Some(format!("db-{last}")),
+                node: "node1",
                 terminating,
             })
             .into()

@@ -44,6 +44,9 @@ pub(crate) struct HoldArgs {
     /// Pods of the Deployment hello, running and published in the manifests
     #[arg(long, default_value_t = 3)]
     pods: usize,
+    /// Further ones of it on another node
+    #[arg(long, default_value_t = 0)]
+    pods_elsewhere: usize,
 }
 
 /// A world, described.
@@ -59,6 +62,7 @@ struct Held<'a> {
 #[derive(Debug, Serialize)]
 struct HeldPod {
     name: String,
+    node: &'static str,
     v4: IpAddr,
     v6: IpAddr,
 }
@@ -94,9 +98,10 @@ fn hold(args: &HoldArgs) -> anyhow::Result<ExitCode> {
         super::write_objects(&world)?;
         let mut kubelet = Kubelet::new(world.clone());
         let _upstream = kubelet.run_upstream().await?;
-        kubelet.sandbox(super::PROBE)?;
+        kubelet.sandbox(&world::Place::Pod(super::PROBE.to_owned()))?;
         let mut hello = App::new("hello", Workload::Deployment);
         kubelet.scale(&mut hello, args.pods).await?;
+        kubelet.start_elsewhere(&mut hello, args.pods_elsewhere).await?;
         let layout = world.layout();
         print_json(&Held {
             root: layout.root(),
@@ -105,7 +110,12 @@ fn hold(args: &HoldArgs) -> anyhow::Result<ExitCode> {
             cgroup: layout.cgroup(&world::Place::Node),
             pods: hello
                 .pods()
-                .map(|pod| HeldPod { name: pod.name.clone(), v4: pod.v4.into(), v6: pod.v6.into() })
+                .map(|pod| HeldPod {
+                    name: pod.name.clone(),
+                    node: pod.node,
+                    v4: pod.v4.into(),
+                    v6: pod.v6.into(),
+                })
                 .collect(),
         })?;
         // Closed by whoever started us, by its death too.

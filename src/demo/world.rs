@@ -88,16 +88,24 @@ impl World {
         &self.layout
     }
 
-    /// A network namespace for a pod, wired to the node's bridge.
-    pub(crate) fn add_pod(&self, name: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> anyhow::Result<()> {
-        network::add_pod(&self.layout, name, v4, v6).with_context(|| format!("network of {name}"))
+    /// A network namespace for a pod, wired to its node's bridge, and its addresses, which end with
+    /// `last`.
+    pub(crate) fn add_pod(&self, place: &Place, last: u8) -> anyhow::Result<(Ipv4Addr, Ipv6Addr)> {
+        network::add_pod(&self.layout, place, last)
+            .with_context(|| format!("network of {place}"))?;
+        Ok(network::addresses(place, last))
+    }
+
+    /// Another node for pods to be on, reached by the uplink.
+    pub(crate) fn add_node(&self) -> anyhow::Result<()> {
+        network::build_elsewhere(&self.layout).context("network of another node")
     }
 
     /// Lets go of a pod's namespace; the kernel removes it with its last process.
-    pub(crate) fn remove_pod(&self, name: &str) {
-        let path = self.layout.netns(&Place::Pod(name.to_owned()));
+    pub(crate) fn remove_pod(&self, place: &Place) {
+        let path = self.layout.netns(place);
         if let Err(error) = mounts::unmount(&path).and_then(|()| Ok(fs::remove_file(&path)?)) {
-            tracing::warn!(%error, pod = name, "its namespace stays until the end");
+            tracing::warn!(%error, pod = %place, "its namespace stays until the end");
         }
     }
 

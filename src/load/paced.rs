@@ -32,23 +32,26 @@ pub(crate) async fn run(
     let mut tick = tokio::time::interval(TICK);
     let started = Instant::now();
     let last = count.unwrap_or(u64::MAX);
-    let mut begun = 0;
+    let (mut begun, mut skipped, mut took) = (0, 0, Duration::ZERO);
     while begun < last {
         tokio::select! {
             _ = tick.tick() => {}
             () = stop.cancelled() => break,
         }
         while open.try_join_next().is_some() {}
-        let wanted = due(started.elapsed(), rate).min(last);
+        took = started.elapsed();
+        let wanted = due(took, rate).min(last);
         while begun < wanted {
             begun += 1;
             if open.len() >= OPEN_MAX {
                 recorder.borrow_mut().skip();
+                skipped += 1;
                 continue;
             }
             open.spawn_local(one(caller.clone(), recorder.clone()));
         }
     }
+    recorder.borrow_mut().paced(rate, begun - skipped, took);
     open.join_all().await;
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Report {
     /// Requests not made because too many were open: this generator's limit, not a failure of what
     /// it calls.
     pub(crate) skipped: u64,
+    /// Requests a second, of those begun on schedule; once that is over.
+    pub(crate) pace: Option<Pace>,
     /// Failed requests by kind.
     pub(crate) failures: BTreeMap<String, u64>,
     /// The first failures in words.
@@ -44,6 +46,17 @@ pub(crate) struct Report {
     pub(crate) pods: BTreeMap<String, Pod>,
     /// The newest answer: its status, and its body when that is JSON.
     pub(crate) sample: Option<Sample>,
+}
+
+/// Whether there was as much traffic as asked for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// Requests a second that were to begin.
+    pub(crate) asked: u32,
+    /// Those that did.
+    pub(crate) reached: f64,
+    /// For how long.
+    pub(crate) seconds: f64,
 }
 
 /// One failure in words.
@@ -150,6 +163,14 @@ impl Recorder {
     /// A request that could not be begun.
     pub(crate) fn skip(&mut self) {
         self.so_far.skipped += 1;
+    }
+
+    /// So many requests were begun on schedule, in that time.
+    pub(crate) fn paced(&mut self, asked: u32, begun: u64, took: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let (seconds, begun) = (took.as_secs_f64(), begun as f64);
+        let is_begun = !took.is_zero();
+        self.so_far.pace = is_begun.then(|| Pace { asked, reached: begun / seconds, seconds });
     }
 
     /// The report at this moment.

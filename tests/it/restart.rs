@@ -7,7 +7,7 @@ const ROUNDS: usize = 20;
 
 #[test]
 fn twenty_kills_under_a_thousand_connections_a_second_lose_nothing() {
-    let world = World::with_pods(3);
+    let world = World::on_two_nodes(2, 1);
     let mut agent = world.agent();
     let (cluster_ip, node_port) = ("http://10.96.0.20", "http://192.168.77.2:30080");
     let ways = [

@@ -18,6 +18,29 @@ fn pods_answer_http_and_udp_on_both_families() {
 }
 
 #[test]
+fn pods_of_another_node_are_reached_by_the_uplink_alone() {
+    let world = World::on_two_nodes(1, 1);
+    let nodes: Vec<&str> = world.pods().iter().map(|pod| pod.node.as_str()).collect();
+    assert_eq!(nodes, ["node1", "node2"]);
+    let pod = world.pods().last().expect("two pods");
+    let urls = [
+        format!("http://{}:8080", pod.v4),
+        format!("http://[{}]:8080", pod.v6),
+        format!("udp://{}:8080", pod.v4),
+        format!("udp://[{}]:8080", pod.v6),
+    ];
+    for url in &urls {
+        let report = world.load(PROBE, &["--url", url, "--count", "1"]);
+        assert_eq!((report.ok(), report.answered_by()), (1, vec![pod.name.as_str()]), "{url}");
+    }
+    let cut = world.command("node", "ip").args(["link", "set", "eth0", "down"]).status();
+    assert!(cut.expect("ip starts").success());
+    for url in &urls {
+        assert_eq!(world.load(PROBE, &["--url", url, "--count", "1"]).ok(), 0, "{url}");
+    }
+}
+
+#[test]
 fn a_killed_world_is_swept_by_the_next_one() {
     let root = World::with_pods(1).crash();
     let next = World::with_pods(0);

@@ -2,7 +2,7 @@
 
 use crate::{
     support::{agent::Agent, world::World},
-    traffic::{INSIDE, OUTSIDE, Traffic, run},
+    traffic::{INSIDE, OUTSIDE, Traffic, assert_all_pods_answer, run},
 };
 
 const ROUNDS: usize = 100;
@@ -66,8 +66,9 @@ fn end(agent: Agent, how: End, world: &World) {
 
 #[test]
 fn a_hundred_ends_of_the_agent_under_five_thousand_connections_a_second_lose_nothing() {
-    let world = World::with_pods(3);
+    let world = World::on_two_nodes(2, 2);
     let mut agent = world.agent();
+    assert_all_pods_answer(&world);
     let traffic = Traffic::start(&world, INSIDE.into_iter().chain(OUTSIDE));
     for (round, how) in ENDS.into_iter().cycle().take(ROUNDS).enumerate() {
         end(agent, how, &world);
@@ -78,4 +79,5 @@ fn a_hundred_ends_of_the_agent_under_five_thousand_connections_a_second_lose_not
     }
     agent.await_ready(&world);
     traffic.assert_flawless();
+    assert_all_pods_answer(&world);
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     support::world::World,
-    traffic::{INSIDE, NODE_PORT, NODE_PORT_V6, OUTSIDE, Traffic, await_good, run},
+    traffic::{
+        INSIDE, NODE_PORT, NODE_PORT_V6, OUTSIDE, Traffic, assert_all_pods_answer, await_good, run,
+    },
 };
 
 /// What a node has before and after its uplink comes.
@@ -28,18 +30,25 @@ fn lay_uplink(world: &World, name: &str) {
 }
 
 #[test]
-fn an_uplink_that_is_renamed_keeps_its_connections_and_one_that_comes_anew_gets_them() {
-    let world = World::with_pods(3);
+fn an_uplink_that_is_renamed_keeps_its_connections() {
+    let world = World::on_two_nodes(2, 2);
     let agent = world.agent();
-    let inside = Traffic::start(&world, INSIDE);
-    let outside = Traffic::start(&world, OUTSIDE);
+    assert_all_pods_answer(&world);
+    let traffic = Traffic::start(&world, INSIDE.into_iter().chain(OUTSIDE));
     for (old, new) in [("eth0", "wan0"), ("wan0", "eth0"), ("eth0", "wan0")] {
         run(&world, "node", &format!("ip link set {old} name {new}"));
         agent.await_line(&["following the node", new]);
     }
-    outside.assert_flawless();
+    traffic.assert_flawless();
+}
 
-    for (old, new) in [("wan0", "eth0"), ("eth0", "lan7")] {
+/// Pods of this node meet one another all the while.
+#[test]
+fn an_uplink_that_comes_anew_gets_the_connections_of_the_one_that_went() {
+    let world = World::with_pods(3);
+    let _agent = world.agent();
+    let inside = Traffic::start(&world, INSIDE);
+    for (old, new) in [("eth0", "wan0"), ("wan0", "lan7")] {
         run(&world, "node", &format!("ip link delete {old}"));
         world.await_failure("client", NODE_PORT);
         lay_uplink(&world, new);
@@ -49,6 +58,37 @@ fn an_uplink_that_is_renamed_keeps_its_connections_and_one_that_comes_anew_gets_
     let outside = Traffic::start(&world, OUTSIDE);
     outside.assert_flawless();
     inside.assert_flawless();
+}
+
+/// As before, to pods of both nodes: those of the other one answer whom the node is now.
+#[test]
+fn a_node_whose_address_changes_reaches_other_nodes_from_the_new_one() {
+    let world = World::on_two_nodes(1, 1);
+    let _agent = world.agent();
+    assert_all_pods_answer(&world);
+    let manifest = std::fs::read_to_string(world.manifests().join("cluster.yaml")).expect("there");
+    for (old, new) in [("192.168.77.2", "192.168.77.3"), ("192.168.77.3", "192.168.77.2")] {
+        change_address(&world, old, new);
+        // The router's way to the node's pods, too.
+        run(&world, "client", &format!("ip route replace 10.244.1.0/24 via {new}"));
+        let url = format!("http://{new}:30080");
+        await_good(&world, "client", &url);
+        world.apply("cluster.yaml", &manifest.replace("192.168.77.2", new));
+        for to in [url, format!("udp://{new}:30080")] {
+            let args = ["--url", &to, "--count", "100", "--rate", "1000"];
+            let report = world.load("client", &args);
+            report.assert_flawless(&to);
+            assert_eq!(report.answered_by().len(), 2, "{to}");
+        }
+    }
+}
+
+fn change_address(world: &World, old: &str, new: &str) {
+    let change = format!(
+        "ip addr del {old}/24 dev eth0; ip addr add {new}/24 dev eth0; \
+         ip route add default via 192.168.77.100"
+    );
+    run(world, "node", &change);
 }
 
 /// DHCP gives the node another address, and the kubelet says so later.
@@ -61,11 +101,7 @@ fn a_node_whose_address_changes_answers_at_the_new_one_and_no_more_at_the_old_on
     for (old, new) in [("192.168.77.2", "192.168.77.3"), ("192.168.77.3", "192.168.77.2")] {
         let [old_url, new_url] = [old, new].map(|ip| format!("http://{ip}:30080"));
         await_good(&world, "client", &old_url);
-        let change = format!(
-            "ip addr del {old}/24 dev eth0; ip addr add {new}/24 dev eth0; \
-             ip route add default via 192.168.77.100"
-        );
-        run(&world, "node", &change);
+        change_address(&world, old, new);
         await_good(&world, "client", &new_url);
         world.await_failure("client", &old_url);
         world.apply("cluster.yaml", &manifest.replace("192.168.77.2", new));

@@ -24,7 +24,7 @@ fn objects(world: &World, without: usize) -> Vec<Value> {
     let pods = world.pods().iter().enumerate().filter(|(index, _)| *index != without % 3);
     let endpoints: Vec<Value> = pods
         .map(|(_, pod)| {
-            json!({"addresses": [pod.v4], "conditions": {"ready": true}, "nodeName": "node1"})
+            json!({"addresses": [pod.v4], "conditions": {"ready": true}, "nodeName": pod.node})
         })
         .collect();
     vec![
@@ -62,7 +62,7 @@ fn answering(world: &World) -> Vec<String> {
 /// and no connection notices.
 #[test]
 fn an_api_server_that_flaps_fails_no_connection_and_nothing_it_says_is_missed() {
-    let world = World::with_pods(3);
+    let world = World::on_two_nodes(2, 1);
     let cluster = Cluster::start(&world, objects(&world, 0));
     let agent = cluster.agent(&world, &[]);
     agent.await_ready(&world);

@@ -90,7 +90,7 @@ fn add_service(world: &World, round: usize) -> String {
 fn the_node_agent_is_upgraded_and_rolled_back_and_no_connection_is_lost() {
     const ROLE: [&str; 2] = ["--no-dns", "--no-ingress"];
     let earlier = earlier();
-    let world = World::with_pods(3);
+    let world = World::on_two_nodes(2, 1);
     let mut agent = start(&world, &earlier, 0, &ROLE);
     let ways: [(&str, &str, [&str; 4]); 6] = [
         ("ClusterIP", PROBE, ["--url", CLUSTER_IP, "--rate", "300"]),

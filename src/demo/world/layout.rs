@@ -11,6 +11,8 @@ use std::{
 
 /// What every directory and cgroup of a world is called, followed by its maker's process id.
 const PREFIX: &str = "fairlead-";
+/// What every pod on another node is called, followed by what it would be called here.
+const ELSEWHERE: &str = "node2-";
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(crate) enum Place {
     Client,
     /// In a pod on the node.
     Pod(String),
+    /// In a pod on another node, which is nothing but its pods' network; by its name there.
+    Elsewhere(String),
 }
 
 impl FromStr for Place {
@@ -30,18 +34,22 @@ impl FromStr for Place {
         Ok(match name {
             "node" => Place::Node,
             "client" => Place::Client,
-            pod => Place::Pod(pod.to_owned()),
+            pod => match pod.strip_prefix(ELSEWHERE) {
+                Some(pod) => Place::Elsewhere(pod.to_owned()),
+                None => Place::Pod(pod.to_owned()),
+            },
         })
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Place::Node => "node",
-            Place::Client => "client",
-            Place::Pod(name) => name,
-        })
+        match self {
+            Place::Node => f.write_str("node"),
+            Place::Client => f.write_str("client"),
+            Place::Pod(name) => f.write_str(name),
+            Place::Elsewhere(name) => write!(f, "{ELSEWHERE}{name}"),
+        }
     }
 }
 
@@ -113,11 +121,11 @@ impl Layout {
         &self.own_cgroup
     }
 
-    /// The cgroup of processes at a place: the node's own and its pods' are one, the client is
-    /// outside of it.
+    /// The cgroup of processes at a place: the node's own and its pods' are one, the client and other
+    /// nodes' pods are outside of it.
     pub(crate) fn cgroup(&self, place: &Place) -> PathBuf {
         self.own_cgroup.join(match place {
-            Place::Client => "outside",
+            Place::Client | Place::Elsewhere(_) => "outside",
             Place::Node | Place::Pod(_) => "node",
         })
     }
@@ -167,12 +175,27 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_outside_of_the_nodes_cgroup() {
+    fn places_are_called_what_they_are_parsed_from() {
+        for (name, place) in [
+            ("node", Place::Node),
+            ("client", Place::Client),
+            ("hello-v1-0", Place::Pod("hello-v1-0".into())),
+            ("node2-hello-v1-3", Place::Elsewhere("hello-v1-3".into())),
+        ] {
+            assert_eq!(name.parse::<Place>(), Ok(place.clone()));
+            assert_eq!(place.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn the_client_and_other_nodes_pods_are_outside_of_the_nodes_cgroup() {
         let layout = Layout::at(PathBuf::from("/tmp/fairlead-5"));
         let node = layout.cgroup(&Place::Node);
         assert_eq!(node, Path::new("/tmp/fairlead-5/cgroup/fairlead-5/node"));
         assert_eq!(layout.cgroup(&Place::Pod("db-0".into())), node);
-        assert!(!layout.cgroup(&Place::Client).starts_with(node));
+        for outside in [Place::Client, Place::Elsewhere("db-1".into())] {
+            assert!(!layout.cgroup(&outside).starts_with(&node), "{outside}");
+        }
         assert_eq!(layout.owner(), Some(5));
     }
 }

@@ -6,6 +6,9 @@
 //! 192.168.77.100    192.168.77.2   10.244.1.1                      10.244.1.10 …
 //! fd77::100         fd77::2        fd00:10:244:1::1                fd00:10:244:1::a …
 //! ```
+//!
+//! Another node, if there is to be one, is a second bridge at the client, with its pods' addresses one
+//! network further: the client is the node's router.
 
 use std::{
     fs,
@@ -24,12 +27,48 @@ use super::{
     mounts,
 };
 
-const BRIDGE_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
-/// Fixed, as CNI's bridge plugin does: the kernel would take the lowest of the ports' addresses,
-/// and
-/// each pod that comes or goes could leave the others with a gateway that nobody answers for.
-const BRIDGE_MAC: &str = "0a:58:0a:f4:01:01";
-const BRIDGE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 1, 0, 0, 0, 1);
+/// A node's pods' network: all /24 and /64.
+struct PodNetwork {
+    /// Where its bridge is, `cni0`.
+    at: Place,
+    number: u8,
+}
+
+static HERE: PodNetwork = PodNetwork { at: Place::Node, number: 1 };
+static ELSEWHERE: PodNetwork = PodNetwork { at: Place::Client, number: 2 };
+
+impl PodNetwork {
+    fn address(&self, last: u8) -> (Ipv4Addr, Ipv6Addr) {
+        let v4 = Ipv4Addr::new(10, 244, self.number, last);
+        (v4, Ipv6Addr::new(0xfd00, 0x10, 0x244, self.number.into(), 0, 0, 0, last.into()))
+    }
+
+    /// Makes the bridge.
+    fn bridge(&self) -> String {
+        let (v4, v6) = self.address(1);
+        // A fixed address, as CNI's bridge plugin does: the kernel would take the lowest of the ports',
+        // and each pod that comes or goes could leave the others with a gateway that nobody answers for.
+        format!(
+            "link add cni0 address 0a:58:0a:f4:{:02x}:01 type bridge forward_delay 0\n\
+             addr add {v4}/24 dev cni0\n\
+             addr add {v6}/64 dev cni0\n\
+             link set cni0 up\n",
+            self.number
+        )
+    }
+}
+
+/// The addresses of the pod of that number at a place.
+pub(crate) fn addresses(place: &Place, last: u8) -> (Ipv4Addr, Ipv6Addr) {
+    network_of(place).address(last)
+}
+
+fn network_of(place: &Place) -> &'static PodNetwork {
+    match place {
+        Place::Elsewhere(_) => &ELSEWHERE,
+        Place::Node | Place::Client | Place::Pod(_) => &HERE,
+    }
+}
 
 /// The node and the client, wired together.
 pub(crate) fn build(layout: &Layout) -> anyhow::Result<()> {
@@ -37,14 +76,12 @@ pub(crate) fn build(layout: &Layout) -> anyhow::Result<()> {
     create(&node)?;
     create(&client)?;
     let wires = format!(
-        "link add cni0 address {BRIDGE_MAC} type bridge forward_delay 0\n\
-         addr add {BRIDGE_V4}/24 dev cni0\n\
-         addr add {BRIDGE_V6}/64 dev cni0\n\
-         link set cni0 up\n\
+        "{bridge}\
          link add eth0 type veth peer name eth0 netns {client}\n\
          addr add {NODE_V4}/24 dev eth0\n\
          addr add {NODE_V6}/64 dev eth0\n\
          link set eth0 up\n",
+        bridge = HERE.bridge(),
         client = client.display()
     );
     let client_side = format!(
@@ -56,21 +93,34 @@ pub(crate) fn build(layout: &Layout) -> anyhow::Result<()> {
     inside(&client, || ip(&client_side))?;
     inside(&node, || {
         ip(&routes)?;
-        sysctl("ipv4/ip_forward", "1")?;
-        sysctl("ipv6/conf/all/forwarding", "1")
+        forward()
     })
 }
 
+/// Another node for pods to be on.
+pub(crate) fn build_elsewhere(layout: &Layout) -> anyhow::Result<()> {
+    let (v4, v6) = HERE.address(0);
+    let routes = format!("route add {v4}/24 via {NODE_V4}\nroute add {v6}/64 via {NODE_V6}\n");
+    inside(&layout.netns(&ELSEWHERE.at), || {
+        ip(&ELSEWHERE.bridge())?;
+        ip(&routes)?;
+        forward()
+    })
+}
+
+fn forward() -> anyhow::Result<()> {
+    sysctl("ipv4/ip_forward", "1")?;
+    sysctl("ipv6/conf/all/forwarding", "1")
+}
+
 /// A pod's namespace with its link to the bridge.
-pub(crate) fn add_pod(
-    layout: &Layout,
-    name: &str,
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-) -> anyhow::Result<()> {
-    let path = layout.netns(&Place::Pod(name.to_owned()));
+pub(crate) fn add_pod(layout: &Layout, place: &Place, last: u8) -> anyhow::Result<()> {
+    let path = layout.netns(place);
     create(&path)?;
-    let host_end = host_end(v4);
+    let network = network_of(place);
+    let ((v4, v6), (via_v4, via_v6)) = (network.address(last), network.address(1));
+    // Unique because the address is.
+    let host_end = format!("veth{last}");
     let wires = format!(
         "link add {host_end} type veth peer name eth0 netns {}\n\
          link set {host_end} master cni0\n\
@@ -79,16 +129,10 @@ pub(crate) fn add_pod(
     );
     let pod_side = format!(
         "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0\nlink set eth0 up\n\
-         route add default via {BRIDGE_V4}\nroute add default via {BRIDGE_V6}\n"
+         route add default via {via_v4}\nroute add default via {via_v6}\n"
     );
-    inside(&layout.netns(&Place::Node), || ip(&wires))?;
+    inside(&layout.netns(&network.at), || ip(&wires))?;
     inside(&path, || ip(&pod_side))
-}
-
-/// The name of a pod's device on the node: unique because the address is.
-fn host_end(v4: Ipv4Addr) -> String {
-    let [.., last] = v4.octets();
-    format!("veth{last}")
 }
 
 /// A new namespace that stays as long as the file is mounted.

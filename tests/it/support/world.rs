@@ -19,11 +19,17 @@ use super::agent::{self, Agent};
 pub(crate) const FAIRLEAD: &str = env!("CARGO_BIN_EXE_fairlead");
 /// A pod of the world in which nothing runs: clients inside of the cluster do.
 pub(crate) const PROBE: &str = "probe";
+/// Of the requests a second that were asked for, the share without which nothing is proved.
+const PACE_MIN: f64 = 0.95;
+/// In less time a moment's delay is more than the rest of that.
+const PACED_SECONDS_MIN: f64 = 5.0;
 
 /// A running pod of the Deployment `hello`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Pod {
     pub(crate) name: String,
+    /// `node1` is the world's own, `node2` is reached by its uplink.
+    pub(crate) node: String,
     pub(crate) v4: std::net::Ipv4Addr,
     pub(crate) v6: std::net::Ipv6Addr,
 }
@@ -47,8 +53,14 @@ pub(crate) struct World {
 impl World {
     /// A world with so many pods of `hello`.
     pub(crate) fn with_pods(pods: usize) -> Self {
+        Self::on_two_nodes(pods, 0)
+    }
+
+    /// A world with so many pods of `hello` on its node, and so many on another one.
+    pub(crate) fn on_two_nodes(pods: usize, elsewhere: usize) -> Self {
+        let [pods, elsewhere] = [pods, elsewhere].map(|count| count.to_string());
         let mut holder = Command::new(FAIRLEAD)
-            .args(["world", "hold", "--pods", &pods.to_string()])
+            .args(["world", "hold", "--pods", &pods, "--pods-elsewhere", &elsewhere])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -238,7 +250,13 @@ pub(crate) fn assert_flawless(traffic: Vec<(&str, Steady)>) {
     // All of them before the first that fails.
     for (what, report) in &reports {
         let [good, failed, broken] = [report.ok(), report.failed(), report.broken()];
-        println!("{what}: {good} good, {failed} failed, {broken} broken");
+        let of_asked = report.pace().map(|(asked, reached)| {
+            format!(", {} skipped, {reached:.0} of {asked} a second", report.skipped())
+        });
+        println!(
+            "{what}: {good} good, {failed} failed, {broken} broken{}",
+            of_asked.unwrap_or_default()
+        );
     }
     for (what, report) in reports {
         report.assert_flawless(what);
@@ -271,6 +289,17 @@ impl Report {
         self.0["broken"].as_u64().unwrap_or_default()
     }
 
+    /// Requests that the generator did not make, having too many open.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.0["skipped"].as_u64().unwrap_or_default()
+    }
+
+    /// Requests a second, asked for and begun; of streams there is none.
+    pub(crate) fn pace(&self) -> Option<(f64, f64)> {
+        let pace = &self.0["pace"];
+        Some((pace["asked"].as_f64()?, pace["reached"].as_f64()?))
+    }
+
     /// The first failures in words.
     pub(crate) fn failures(&self) -> String {
         self.0["described"].to_string()
@@ -288,10 +317,17 @@ impl Report {
         pods.map(|pods| pods.keys().map(String::as_str).collect()).unwrap_or_default()
     }
 
-    /// Asserts that there was traffic and none of it failed.
+    /// Asserts that there was traffic, as much as was asked for, and none of it failed.
     pub(crate) fn assert_flawless(&self, what: &str) {
         assert!(self.ok() > 0, "{what}: nothing was answered: {}", self.0);
         let (failed, broken) = (self.failed(), self.broken());
         assert_eq!((failed, broken), (0, 0), "{what}: failed, broken: {}", self.failures());
+        if let Some((asked, reached)) = self.pace()
+            && self.0["pace"]["seconds"].as_f64() >= Some(PACED_SECONDS_MIN)
+        {
+            let skipped = self.skipped();
+            let is_reached = reached >= asked * PACE_MIN;
+            assert!(is_reached, "{what}: {reached:.0} of {asked} a second, {skipped} skipped");
+        }
     }
 }
