@@ -68,6 +68,8 @@ fn join(path: &Path, kind: CloneFlags) -> anyhow::Result<()> {
 /// Gives this process the resolver set-up that a kubelet gives a pod.
 fn resolve_in_cluster(layout: &Layout) -> anyhow::Result<()> {
     mounts::make_private()?;
+    // It is the node's: what a pod keeps mounted would outlive the node's unmounting.
+    mounts::unmount_below(layout.bpffs())?;
     for (source, target) in
         [(layout.resolv_conf(), "/etc/resolv.conf"), (layout.nsswitch_conf(), "/etc/nsswitch.conf")]
     {

@@ -93,12 +93,18 @@ impl Agent {
 
     /// Waits for a line with all of `parts` and returns it.
     pub(crate) fn await_line(&self, parts: &[&str]) -> String {
+        self.await_lines(1, parts).swap_remove(0)
+    }
+
+    /// Waits for so many lines with all of `parts` and returns them.
+    pub(crate) fn await_lines(&self, count: usize, parts: &[&str]) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let fits = |line: &&String| parts.iter().all(|part| line.contains(part));
-            if let Some(line) = state.lines.iter().find(fits) {
-                return line.clone();
+            let found: Vec<String> = state.lines.iter().filter(fits).take(count).cloned().collect();
+            if found.len() == count {
+                return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let log = || state.lines.join("\n");
