@@ -24,4 +24,6 @@ mod outages;
 mod power;
 #[path = "../../benches/common/process.rs"]
 mod process;
+#[path = "../../benches/services/stats.rs"]
+mod stats;
 mod traffic;
