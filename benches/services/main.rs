@@ -34,7 +34,7 @@ use common::{
 use kube_proxy::{KubeProxy, Mode};
 use world::World;
 
-const SYNC_SCALES: [u64; 3] = [1_000, 10_000, 50_000];
+const SYNC_SCALES: [u64; 4] = [1_000, 10_000, 30_000, 50_000];
 const SYNC_ROUNDS: usize = 3;
 const CONNECT_SCALES: [u64; 3] = [100, 10_000, 30_000];
 const CONNECTS_MIN: u64 = 20_000;
@@ -65,7 +65,9 @@ of its own with neither programs nor rules; `direct` is the endpoint's own addre
 `connect_above_bare_us_p50` to `no-proxy`, both with their extremes; `connect_program_ns` is the mean \
 run time of the connect4 program by the kernel's statistics, which add two clock readings. `ns_per_packet`: `uplink_ingress` on a TCP frame for a NodePort \
 by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
-backends (answered by RST). `*_per_s`: how often one client, one after the other, connects, asks and closes (`crr`), asks on one socket (`udp_rr`) or \
+backends (answered by RST); `_v6`, `_udp`: the same by IPv6, by UDP; `_remote`: to a backend on another node; `_pod`: `pod_ingress` on a pod's own to a ClusterIP; \
+`_egress`: `uplink_egress` on the answer of a local backend, on what goes to one on another node (`_remote`), on what is of no connection (`_miss`). `insns`: the \
+instructions that the kernel went through to check each program, however many Services there are. `*_per_s`: how often one client, one after the other, connects, asks and closes (`crr`), asks on one socket (`udp_rr`) or \
 on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
 `nodeport_packets_per_s`: datagrams of 18 bytes that arrive when one core of a client outside sends as many as it can over 64 sockets, the node's part being done on the \
 same core, and `nodeport_packet_cpu_ns` that core's time for each; `nodeport_rtt_us`: one such datagram and its answer, neither end sleeping, \
@@ -159,6 +161,7 @@ fn main() {
         for scale in PACKET_SCALES {
             packets::measure(scale, &mut rows);
         }
+        packets::instructions(&mut rows);
     }
     if part.is_some() {
         return print!("{}", report::table(&rows));
