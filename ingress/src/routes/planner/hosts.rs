@@ -126,7 +126,7 @@ impl Planner {
             };
             for path in &rules.paths {
                 is_regex |= path.pattern.is_some();
-                let trial = trials.take(place(&path.path, path.path_type));
+                let trial = trials.take(&path.path, path.path_type);
                 let route = Route {
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
@@ -147,7 +147,7 @@ impl Planner {
                     Some(older) => taken(older, "default backend".to_owned()),
                     None => {
                         let any = PathType::ImplementationSpecific;
-                        let trial = trials.take(place(&"".into(), any));
+                        let trial = trials.take(&"".into(), any);
                         let route = self.route(compiled, pattern, ("", any), backend, trial);
                         default = Some(Arc::new(route));
                     }
@@ -268,8 +268,8 @@ impl<'a> Trials<'a> {
         Self(trials)
     }
 
-    fn take(&mut self, place: Place) -> Option<(&'a Compiled, &'a Backend)> {
-        self.0.remove(&place)
+    fn take(&mut self, path: &Name, path_type: PathType) -> Option<(&'a Compiled, &'a Backend)> {
+        self.0.remove(&place(path, path_type))
     }
 
     /// Those whose paths nobody else has.
