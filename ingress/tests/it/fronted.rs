@@ -20,6 +20,8 @@ use crate::{
 };
 
 type Fields<'a> = &'a [(&'static str, &'a str)];
+/// What it is about, what is said, and the scheme that follows.
+type Said<'a> = (&'a str, Fields<'a>, &'a str);
 
 const HTTPS: (&str, &str) = ("x-forwarded-proto", "https");
 const HTTP: (&str, &str) = ("x-forwarded-proto", "http");
@@ -158,7 +160,7 @@ async fn whoever_ends_tls_in_front_is_believed_if_it_is_one_that_is_named() {
     let named = ("x-forwarded-for", "203.0.113.9, 127.0.0.5");
     let appended = ("x-forwarded-for", "203.0.113.9");
     let list = |text: &'static str| ("x-forwarded-proto", text);
-    let believed: [(_, &[(&str, Fields<'_>, &str)]); 5] = [
+    let believed: [(_, &[Said<'_>]); 5] = [
         (None, &[("nobody is believed", &[HTTPS], "http")]),
         (OTHERS, &[("attack: a stranger says that he came by HTTPS", &[HTTPS], "http")]),
         (EVERYBODY, &[("HTTPS", &[HTTPS], "https"), ("nothing is said", &[], "http")]),
