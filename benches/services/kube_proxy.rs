@@ -29,7 +29,7 @@ impl Mode {
     pub fn subject(self) -> &'static str {
         match self {
             Self::Nftables => "kube-proxy-nft",
-            Self::Iptables => "kube-proxy-ipt",
+            Self::Iptables => "kube-proxy-iptables",
         }
     }
 

@@ -53,7 +53,7 @@ const PARTS: [&str; 6] = ["sync", "change", "scale", "connect", "flows", "packet
 
 const NOTES: &str = "Two endpoints a Service, one TCP port. `programmed_ms`: from the last object received by the agent to complete kernel maps, as the \
 agent logs it; `cold_start_ms`: from starting the process with empty maps to complete maps, listing included; `restart_ms`: the same over maps an earlier \
-agent left. `kube-proxy-nft` and `kube-proxy-ipt` are the \
+agent left. `kube-proxy-nft` and `kube-proxy-iptables` are the \
 real kube-proxy in its two modes, fed by the same API server with the same objects, over TLS: `cold_start_ms` and `restart_ms` end with its first sync, by its own \
 metrics; its processor time includes nft's and iptables-restore's. `rss_mib` is what stays, `rss_peak_mib` the most there was; `locked_mib` is the kernel's memory of the agent's maps and programs. \
 `change_to_packet`: from the moment the API server sends a changed EndpointSlice to the end of the first connect() that reaches the \
@@ -66,7 +66,7 @@ of its own with neither programs nor rules; `direct` is the endpoint's own addre
 run time of the connect4 program by the kernel's statistics, which add two clock readings. `ns_per_packet`: `uplink_ingress` on a TCP frame for a NodePort \
 by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
 backends (answered by RST); `_v6`, `_udp`: the same by IPv6, by UDP; `_remote`: to a backend on another node; `_pod`: `pod_ingress` on a pod's own to a ClusterIP; \
-`_egress`: `uplink_egress` on the answer of a local backend, on what goes to one on another node (`_remote`), on what is of no connection (`_miss`). `insns`: the \
+`_egress`: `uplink_egress` on the answer of a local backend, on what goes to one on another node (`_remote`), on what is of no connection (`_miss`). `insns_verified`, of `uplink_ingress`, and `insns_NAME`: the \
 instructions that the kernel went through to check each program, however many Services there are. `*_per_s`: how often one client, one after the other, connects, asks and closes (`crr`), asks on one socket (`udp_rr`) or \
 on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
 `nodeport_packets_per_s`: datagrams of 18 bytes that arrive when one core of a client outside sends as many as it can over 64 sockets, the node's part being done on the \
@@ -74,7 +74,7 @@ same core, and `nodeport_packet_cpu_ns` that core's time for each; `nodeport_rtt
 `nodeport_added_us_p50` its median above `no-proxy` of the same round. \
 `changes_1000_per_s_lag_us`: how late the change after 10,000 at that rate is.";
 
-const PROXIES: &[&str] = &["fairlead", "kube-proxy-nft", "kube-proxy-ipt"];
+const PROXIES: &[&str] = &["fairlead", "kube-proxy-nft", "kube-proxy-iptables"];
 const CONNECTING: &[&str] = &["fairlead", "kube-proxy-nft", "no-proxy", "direct"];
 
 const CHARTS: &[Chart] = &[
@@ -94,7 +94,7 @@ const CHARTS: &[Chart] = &[
             "connect_us_p50",
             "connect_us_p99",
         ],
-        peers: &["kube-proxy-nft", "kube-proxy-ipt"],
+        peers: &["kube-proxy-nft", "kube-proxy-iptables"],
     },
     Chart::by_services("cold-start", "From the start to complete rules", "cold_start_ms", PROXIES),
     Chart::by_services("restart", "The same over what an earlier one left", "restart_ms", PROXIES),

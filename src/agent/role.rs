@@ -32,7 +32,8 @@ pub(crate) enum State {
     Stopped,
 }
 
-/// Runs `role` until it ends well or `cancel`; a failure is said once per cause and retried with growing pauses.
+/// Runs `role` until it ends well or `cancel`; a failure is said once per cause and retried with growing pauses,
+/// both anew once it has done its work.
 pub(crate) async fn keep<F, R>(
     name: &'static str,
     state: &watch::Sender<State>,
@@ -51,10 +52,14 @@ pub(crate) async fn keep<F, R>(
             Ok(()) => break,
             Err(error) => {
                 let reason = crate::exit::one_line(&error);
-                if reason != said {
+                let has_served = *state.borrow() == State::Ready;
+                if has_served || reason != said {
                     tracing::error!(role = name, "{reason}");
                 }
-                was_ready |= *state.borrow() == State::Ready;
+                if has_served {
+                    pause = pauses.first;
+                }
+                was_ready |= has_served;
                 said.clone_from(&reason);
                 let now = if was_ready { State::Failed } else { State::CannotStart };
                 state.send_replace(now(reason));
@@ -114,6 +119,21 @@ mod tests {
         .await;
         assert_eq!(tries.get(), 4);
         assert_eq!(*seen.borrow(), State::Stopped);
+    }
+
+    /// Somebody unmounts the BPF file system each day: after a month it is still mounted again at once.
+    #[tokio::test]
+    async fn a_role_that_did_its_work_is_tried_again_as_soon_as_the_first_time() {
+        let pauses = Pauses { first: Duration::from_micros(1), last: Duration::MAX };
+        let (state, tries) = (watch::channel(State::default()).0, Cell::new(0));
+        keep("test", &state, &CancellationToken::new(), pauses, || {
+            tries.set(tries.get() + 1);
+            state.send_replace(State::Ready);
+            let result = if tries.get() < 60 { Err(anyhow::anyhow!("lost")) } else { Ok(()) };
+            std::future::ready(result)
+        })
+        .await;
+        assert_eq!(tries.get(), 60);
     }
 
     #[tokio::test]

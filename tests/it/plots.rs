@@ -86,7 +86,7 @@ fn what_has_no_place_is_left_out_and_nothing_measured_is_no_panic() {
 #[test]
 fn every_subject_has_a_name_a_colour_and_a_sign_and_nothing_leaves_the_picture() {
     let names =
-        ["fairlead", "kube-proxy-nft", "kube-proxy-ipt", "no-proxy", "direct", "a longer one"];
+        ["fairlead", "kube-proxy-nft", "kube-proxy-iptables", "no-proxy", "direct", "a longer one"];
     let all: Vec<Series> = names
         .iter()
         .zip(1..)
