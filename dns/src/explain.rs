@@ -23,7 +23,7 @@ use crate::{
     plugins::Claim,
     policy::{Asking, Policy},
     server,
-    slow::{Wishes, in_hosts, plain_query},
+    slow::{Wishes, alias::ALIASES_MAX, in_hosts, plain_query},
     wire::{
         name::{BadName, WireName},
         question::{Question, Shape},
@@ -31,9 +31,6 @@ use crate::{
     },
     zone::{Zone, lookup::Found},
 };
-
-/// Aliases followed, as while serving.
-const ALIASES_MAX: usize = 8;
 
 /// Explains by the settings and names of one moment.
 #[derive(Debug)]

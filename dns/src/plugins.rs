@@ -176,12 +176,6 @@ impl Plugins {
         rewrite::rewrite(&self.rewrites, NameText::of(name).as_str(), qtype, class, client)
     }
 
-    /// Whether a template answers this.
-    pub(crate) fn makes(&self, name: &LowerName, qtype: u16) -> bool {
-        !self.templates.is_empty()
-            && self.claimed(name, NameText::of(name).as_str(), qtype) != Claim::None
-    }
-
     /// The answer a template makes; `None` if none is for this question.
     pub(crate) fn make(&self, seen: Seen<'_>) -> Option<Result<Message, ResponseCode>> {
         if self.templates.is_empty() {

@@ -3,6 +3,7 @@
 //!
 //! Bounded by permits: what finds none is dropped and counted, never queued without end.
 
+pub(crate) mod alias;
 mod asking;
 mod chain;
 mod log;
@@ -15,7 +16,10 @@ mod wrapped;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsFd,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Instant,
 };
 
@@ -49,6 +53,8 @@ use crate::{
 /// Queries in the slow path at one time, those waiting for upstreams included (CoreDNS'
 /// `max_concurrent` in kubeadm).
 const IN_FLIGHT_MAX: usize = 1000;
+/// Questions asked because of one of a client's: rules and aliases may lead to each other.
+const ASKS_MAX: u8 = 64;
 
 /// The slow path; clones are the same.
 #[derive(Clone, Debug)]
@@ -75,13 +81,15 @@ pub(crate) struct Asked<'q> {
     pub(crate) group: usize,
     /// How many questions this one is asked because of.
     pub(crate) depth: u8,
+    /// How many aliases have led to it.
+    pub(crate) aliases: u8,
 }
 
 impl<'q> Asked<'q> {
     /// As a client's message.
     pub(crate) fn new(query: &'q [u8], source: SocketAddr, tcp: bool, group: usize) -> Self {
         let transport = if tcp { Protocol::Tcp } else { Protocol::Udp };
-        Self { query, source, local: None, transport, group, depth: 0 }
+        Self { query, source, local: None, transport, group, depth: 0, aliases: 0 }
     }
 
     /// The same, asked at this address.
@@ -211,8 +219,16 @@ impl SlowPath {
             }
             message::Verdict::Resolve => {
                 let (policy, zone, group) = (&*policy, &*zone, asked.group);
-                let course =
-                    Course { policy, zone, request: &request, group, subnet: None, counters };
+                let course = Course {
+                    policy,
+                    zone,
+                    request: &request,
+                    group,
+                    subnet: None,
+                    counters,
+                    rotated: false,
+                    asks_left: &AtomicU8::new(ASKS_MAX),
+                };
                 match self.resolve(&course, asked).await {
                     Resolution::Drop => {
                         counters.dropped(DropReason::Policy, 1);

@@ -8,6 +8,8 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
+#[path = "it/alias.rs"]
+mod alias;
 #[path = "it/autopath.rs"]
 mod autopath;
 #[path = "it/cached.rs"]

@@ -1,21 +1,25 @@
-//! Resolves one name: by the zone, along aliases, at the upstreams.
+//! Resolves one name: by a plugin, by the zone, at the upstreams.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU8},
+};
 
 use hickory_proto::{
-    op::{LowerQuery, Message, Metadata, ResponseCode},
+    op::{LowerQuery, Metadata, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{CNAME, HINFO, opt::EdnsCode},
+        rdata::{HINFO, opt::EdnsCode},
     },
-    serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
+    serialize::binary::BinEncodable,
 };
 use hickory_server::{net::xfer::Protocol, server::Request};
 use ipnetwork::IpNetwork;
 
 use super::{
     Asked, SlowPath,
-    asking::{Wanted, site_limit, wishes},
+    alias::{Made, Resolved},
+    asking::{site_limit, wishes},
     message::{Sections, error, reply},
     upstreams::Wishes,
     walk::Reached,
@@ -29,26 +33,17 @@ use crate::{
     policy::{Asking, Policy, Site},
     wire::{
         CLASS_IN, HEADER_BYTES,
-        name::{LowerName, WireName},
+        name::LowerName,
         question::{Edns, Question},
         rcode,
         record::RrSet,
         reply::{Flags, Reply},
     },
-    zone::{Zone, lookup::Found},
+    zone::Zone,
 };
 
-/// Aliases followed for one query, as CoreDNS.
-const ALIASES_MAX: usize = 10;
 /// TTL of the answer to ANY for names that are not ours, in seconds: it never changes.
 const ANY_TTL_SECONDS: u32 = 8482;
-
-/// What resolving came to.
-struct Resolved {
-    metadata: Metadata,
-    sections: Sections,
-    by: Plugin,
-}
 
 /// What becomes of a query.
 #[derive(Debug)]
@@ -68,6 +63,10 @@ pub(super) struct Course<'c> {
     /// The network of the client that upstreams are told.
     pub(super) subnet: Option<IpNetwork>,
     pub(super) counters: &'c Arc<Counters>,
+    /// The addresses will be put in turn where an alias to them was met.
+    pub(super) rotated: bool,
+    /// How many more questions may be asked because of the client's.
+    pub(super) asks_left: &'c AtomicU8,
 }
 
 impl SlowPath {
@@ -86,7 +85,7 @@ impl SlowPath {
         }
         match &site.plugins {
             Some(plugins) => self.wrapped(course, (site, plugins), asked).await,
-            None => self.answered(course, site, (&query, &plain), asked.transport).await,
+            None => self.answered(course, site, (&query, &plain), asked).await,
         }
     }
 
@@ -96,12 +95,12 @@ impl SlowPath {
         course: &Course<'_>,
         site: &Site,
         (query, plain): (&[u8], &Question),
-        transport: Protocol,
+        asked: Asked<'_>,
     ) -> Resolution {
         let class = course.request.queries.queries().first().map(LowerQuery::query_class);
         if class == Some(DNSClass::IN) {
-            let first = self.found(course, site, (query, plain), transport).await;
-            let (reply, by) = self.walked(course, site, plain, transport, first).await;
+            let first = self.found(course, site, (query, plain), asked).await;
+            let (reply, by) = self.walked(course, site, plain, asked, first).await;
             return Resolution::Reply(reply, by);
         }
         let refusal = error(course.request, ResponseCode::Refused, site.has_upstreams());
@@ -114,97 +113,32 @@ impl SlowPath {
         course: &Course<'_>,
         site: &Site,
         (query, plain): (&[u8], &Question),
-        transport: Protocol,
+        asked: Asked<'_>,
     ) -> Reached {
         let Some(question) = course.request.queries.queries().first() else {
             return (None, Plugin::None);
         };
-        let (name, qtype) = (question.original().name().clone(), question.query_type());
+        let (name, qtype) = (question.original().name(), question.query_type());
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
             && site.forward(&plain.name).is_none();
-        let is_external = external(site, &plain.name).is_some();
-        let is_made = is_external
-            || site.plugins.as_ref().is_some_and(|all| all.makes(&plain.name, plain.qtype));
-        if !is_made && let Some((reply, by)) = course.at_hand(site, plain, query, transport) {
-            return (Some(reply), by);
+        let made = course.made(site, plain);
+        if made.is_none() {
+            if let Some((reply, by)) = course.at_hand(site, plain, query, asked.transport) {
+                return (Some(reply), by);
+            }
+            // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
+            if qtype == RecordType::ANY {
+                return (any(course.request, site, name), Plugin::Any);
+            }
         }
-        // An amplifier's favourite; nobody needs it (RFC 8482 §4.2).
-        if qtype == RecordType::ANY && !is_made {
-            return (any(course.request, site, &name), Plugin::Any);
-        }
-        match self.follow(course, site, name.clone()).await {
+        match self.follow(course, site, asked, (name, plain), made).await {
             Ok(Resolved { metadata, mut sections, by }) => {
                 turn(&mut sections.answers, course.rotation(site));
                 (reply(course.request, metadata, &sections), by)
             }
-            Err(ResponseCode::Refused) if tells_who => (who(course.request, &name), Plugin::Whoami),
+            Err(ResponseCode::Refused) if tells_who => (who(course.request, name), Plugin::Whoami),
             Err(code) => (error(course.request, code, site.has_upstreams()), Plugin::None),
         }
-    }
-
-    /// Follows aliases of the zone to their end, in the zone or at the upstreams.
-    async fn follow(
-        &self,
-        course: &Course<'_>,
-        first: &Site,
-        mut name: Name,
-    ) -> Result<Resolved, ResponseCode> {
-        let Course { policy, zone, request, group, .. } = *course;
-        let qtype = request.queries.queries().first().map_or(RecordType::A, LowerQuery::query_type);
-        let mut aliases = vec![];
-        while aliases.len() <= ALIASES_MAX {
-            let (query, question) = plain(request, &name, qtype).ok_or(ResponseCode::ServFail)?;
-            // An alias' target may be another server block's, as in CoreDNS.
-            let site = match aliases.is_empty() {
-                true => first,
-                false => policy
-                    .site(group, course.asking(&question, &query))
-                    .ok_or(ResponseCode::Refused)?,
-            };
-            if let Some(made) = course.made(site, &question) {
-                let (mut made, by) = made?;
-                if by == Plugin::External {
-                    let its_own = made.answers.iter_mut().filter(|record| record.name == name);
-                    // In the client's letter case: resolvers that mix it compare.
-                    its_own.for_each(|record| record.name = name.clone());
-                }
-                let target = alias_target(&made, qtype);
-                aliases.append(&mut made.answers);
-                match target {
-                    Some(target) => name = target,
-                    None => {
-                        let made = (made, by);
-                        return Ok(join(request, first.has_upstreams(), aliases, made));
-                    }
-                }
-                continue;
-            }
-            let found = match zone.lookup(&question.name, qtype.into()).0 {
-                Found::Alias(target) if site.kubernetes => {
-                    let target = read_name(target)?;
-                    let data = RData::CNAME(CNAME(target.clone()));
-                    aliases.push(Record::from_rdata(name, zone.ttl_seconds(), data));
-                    name = target;
-                    continue;
-                }
-                found => match course.target_in_hosts(site, &question, &query) {
-                    Some(answer) => (answer?, Plugin::Hosts),
-                    None if site.kubernetes && !matches!(found, Found::Outside) => {
-                        (at_target(zone, &question, &query)?, Plugin::Kubernetes)
-                    }
-                    None => {
-                        let mut wishes = wishes(request);
-                        wishes.flavour.subnet = course.subnet;
-                        let lower = &question.name;
-                        let wanted = Wanted { name: &name, lower, qtype, wishes };
-                        self.ask(course, site, wanted).await?
-                    }
-                },
-            };
-            return Ok(join(request, first.has_upstreams(), aliases, found));
-        }
-        tracing::debug!(%name, "DNS: too many aliases");
-        Err(ResponseCode::ServFail)
     }
 }
 
@@ -217,9 +151,10 @@ impl<'c> Course<'c> {
         Course { request, ..*self }
     }
 
-    /// See [`rotation`]; 0 without `loadbalance`.
+    /// See [`rotation`]; 0 without `loadbalance`, and where it comes later: twice would be never.
     fn rotation(&self, site: &Site) -> usize {
-        if site.rotate { rotation(self.request.metadata.id.into()) } else { 0 }
+        let rotates = site.rotate && !self.rotated;
+        if rotates { rotation(self.request.metadata.id.into()) } else { 0 }
     }
 
     /// What the server block of another question of this client is chosen by.
@@ -229,11 +164,7 @@ impl<'c> Course<'c> {
     }
 
     /// What a template, or the names outside of the cluster, make of a question.
-    fn made(
-        &self,
-        site: &Site,
-        question: &Question,
-    ) -> Option<Result<(Message, Plugin), ResponseCode>> {
+    fn made(&self, site: &Site, question: &Question) -> Option<Made> {
         let (name, qtype, source) = (&question.name, question.qtype, self.request.src().ip());
         if let Some(made) = site.plugins.as_ref()?.make(Seen { name, qtype, source }) {
             return Some(made.map(|message| (message, Plugin::Template)));
@@ -255,8 +186,11 @@ impl<'c> Course<'c> {
             _ => usize::from(site_limit(self.request, site)),
         };
         let mut buffer = vec![0; limit];
-        let (recursion_available, rotation) = (site.has_upstreams(), self.rotation(site));
-        let manner = Manner { limit, recursion_available, rotation };
+        let manner = Manner {
+            limit,
+            recursion_available: site.has_upstreams(),
+            rotation: self.rotation(site),
+        };
         let (bytes, by) = match in_hosts(site, question, query, &mut buffer, manner) {
             Some(bytes) => (bytes, Plugin::Hosts),
             None if site.kubernetes => {
@@ -269,19 +203,6 @@ impl<'c> Course<'c> {
         };
         buffer.truncate(bytes);
         Some((buffer, by))
-    }
-
-    fn target_in_hosts(
-        &self,
-        site: &Site,
-        question: &Question,
-        query: &[u8],
-    ) -> Option<Result<Message, ResponseCode>> {
-        let mut buffer = vec![0; usize::from(u16::MAX)];
-        let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
-        let bytes = in_hosts(site, question, query, &mut buffer, manner)?;
-        buffer.truncate(bytes);
-        Some(Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail))
     }
 }
 
@@ -338,16 +259,6 @@ pub(super) fn refused(
     Some(Resolution::Reply(error(request, code, site.has_upstreams()), Plugin::Acl))
 }
 
-/// Where an alias that answers a question for addresses leads.
-fn alias_target(made: &Message, qtype: RecordType) -> Option<Name> {
-    match &made.answers.last()?.data {
-        RData::CNAME(CNAME(target)) if matches!(qtype, RecordType::A | RecordType::AAAA) => {
-            Some(target.clone())
-        }
-        _ => None,
-    }
-}
-
 /// The reply `hosts` has; `None` if it passes the question on.
 pub(crate) fn in_hosts(
     site: &Site,
@@ -371,19 +282,6 @@ pub(crate) fn in_hosts(
     Some(reply.finish(question, code, flags))
 }
 
-/// The zone's answer for an alias' target, as records.
-fn at_target(zone: &Zone, question: &Question, query: &[u8]) -> Result<Message, ResponseCode> {
-    let mut buffer = vec![0; usize::from(u16::MAX)];
-    let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
-    match answer(zone, question, query, &mut buffer, manner) {
-        Outcome::Reply(made) => {
-            buffer.truncate(made.bytes);
-            Message::from_vec(&buffer).map_err(|_| ResponseCode::ServFail)
-        }
-        _ => Err(ResponseCode::ServFail),
-    }
-}
-
 fn any(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
     let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
     let record = Record::from_rdata(name.clone(), ANY_TTL_SECONDS, data);
@@ -391,32 +289,6 @@ fn any(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.recursion_available = site.has_upstreams();
     reply(request, metadata, &sections)
-}
-
-/// Aliases, then what was found at their end. The response code is that of the last name (RFC 6604
-/// §3).
-fn join(
-    request: &Request,
-    recursion_available: bool,
-    mut aliases: Vec<Record>,
-    (found, by): (Message, Plugin),
-) -> Resolved {
-    let mut metadata = Metadata::response_from_request(&request.metadata);
-    metadata.response_code = found.metadata.response_code;
-    // The flag speaks of the first owner in the answer (RFC 1035 §4.1.1).
-    metadata.authoritative = !aliases.is_empty() || found.metadata.authoritative;
-    metadata.recursion_available = recursion_available;
-    let wants_ad = request.metadata.authentic_data
-        || request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-    // RFC 6840 §5.8: only for those who show that they understand it; our own part is not signed.
-    metadata.authentic_data = wants_ad && aliases.is_empty() && found.metadata.authentic_data;
-    aliases.extend(found.answers);
-    let sections = Sections {
-        answers: aliases,
-        authorities: found.authorities,
-        additionals: found.additionals,
-    };
-    Resolved { metadata, sections, by }
 }
 
 /// A query of nothing but its header and one uncompressed question.
@@ -432,8 +304,4 @@ pub(crate) fn plain_query(id: u16, wishes: Wishes, name: &[u8], qtype: RecordTyp
     query.extend_from_slice(&u16::from(qtype).to_be_bytes());
     query.extend_from_slice(&CLASS_IN.to_be_bytes());
     query
-}
-
-fn read_name(name: &WireName) -> Result<Name, ResponseCode> {
-    Name::read(&mut BinDecoder::new(name.as_bytes())).map_err(|_| ResponseCode::ServFail)
 }

@@ -52,13 +52,14 @@ impl SlowPath {
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
         }
-        let course = Course { subnet: rewritten.subnet, ..course.with(&other) };
-        let transport = asked.transport;
-        let first = self.found(&course, site, (&plain_query, &plain), transport).await;
-        let (bytes, by) = self.walked(&course, site, &plain, transport, first).await;
+        // What was said of the client for an alias holds for its target.
+        let subnet = rewritten.subnet.or(course.subnet);
+        let course = Course { subnet, ..course.with(&other) };
+        let asked = Asked { query: &query, ..asked };
+        let first = self.found(&course, site, (&plain_query, &plain), asked).await;
+        let (bytes, by) = self.walked(&course, site, &plain, asked, first).await;
         let message = bytes.and_then(|bytes| Message::from_vec(&bytes).ok());
         let Some(mut message) = message else { return Resolution::Reply(None, by) };
-        let asked = Asked { query: &query, ..asked };
         for (from, to) in rewritten.aliases.iter().rev() {
             self.realias(&course, asked, &mut message, (from, to)).await;
         }

@@ -7,11 +7,10 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType, rdata::CNAME},
     serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
 };
-use hickory_server::net::xfer::Protocol;
 use tokio::time::timeout;
 
 use super::{
-    SlowPath,
+    Asked, SlowPath,
     chain::{Course, seen},
     message::{Sections, reply},
     wrapped::{again, with_question},
@@ -38,10 +37,12 @@ impl SlowPath {
         course: &Course<'_>,
         site: &Site,
         plain: &Question,
-        transport: Protocol,
+        asked: Asked<'_>,
         first: Reached,
     ) -> Reached {
         let autopath = site.plugins.as_ref().and_then(|plugins| plugins.autopath.as_ref());
+        // An alias' target is no name that a client searches for.
+        let autopath = autopath.filter(|_| asked.aliases == 0);
         let source = course.request.src().ip();
         let Some(autopath) = autopath.filter(|autopath| {
             !ends(&first.0) && autopath.is_for(course.zone, &plain.name, source)
@@ -49,7 +50,7 @@ impl SlowPath {
             return first;
         };
         let path = autopath.path(course.zone, source);
-        let walk = self.walk(course, site, &path, transport);
+        let walk = self.walk(course, site, &path, asked);
         match timeout(WALK_MAX, walk).await {
             Ok(Some(found)) => {
                 let book = site.ledger.book(course.counters.shared);
@@ -65,22 +66,22 @@ impl SlowPath {
         course: &Course<'_>,
         site: &Site,
         path: &[WireName],
-        transport: Protocol,
+        asked: Asked<'_>,
     ) -> Option<Reached> {
         let question = course.request.queries.queries().first()?;
-        let (asked, qtype) = (question.original().name(), question.query_type());
-        let wire = asked.to_bytes().ok()?;
+        let (owner, qtype) = (question.original().name(), question.query_type());
+        let wire = owner.to_bytes().ok()?;
         let (first, others) = path.split_first()?;
         // The name as it was meant, in the client's letter case.
         let meant = wire.get(..wire.len().checked_sub(first.as_bytes().len())?)?;
         for domain in others {
             let name = [meant, domain.as_bytes()].concat();
             let Ok(name) = Name::read(&mut BinDecoder::new(&name)) else { continue };
-            let Some((bytes, by)) = self.tried(course, site, name, qtype, transport).await else {
+            let Some((bytes, by)) = self.tried(course, site, asked, (name, qtype)).await else {
                 continue;
             };
             let mut message = Message::from_vec(&bytes).ok()?;
-            lead(&mut message, asked);
+            lead(&mut message, owner);
             let Message { answers, authorities, additionals, metadata, .. } = message;
             let sections = Sections { answers, authorities, additionals };
             return Some((reply(course.request, metadata, &sections), by));
@@ -94,9 +95,8 @@ impl SlowPath {
         &self,
         course: &Course<'_>,
         site: &Site,
-        name: Name,
-        qtype: RecordType,
-        transport: Protocol,
+        asked: Asked<'_>,
+        (name, qtype): (Name, RecordType),
     ) -> Option<(Vec<u8>, Plugin)> {
         let query = with_question(course.request.as_slice(), name, qtype)?;
         let request = again(course.request, &query)?;
@@ -105,7 +105,8 @@ impl SlowPath {
             return None;
         }
         let course = course.with(&request);
-        let (bytes, by) = self.found(&course, site, (&plain_query, &plain), transport).await;
+        let asked = Asked { query: &query, ..asked };
+        let (bytes, by) = self.found(&course, site, (&plain_query, &plain), asked).await;
         bytes.filter(|bytes| is_final(code(bytes))).map(|bytes| (bytes, by))
     }
 }

@@ -51,7 +51,7 @@ impl SlowPath {
         let client = Client { source: asked.source.ip(), has_subnet };
         let resolution = match plugins.rewrite(&plain.name, plain.qtype, class, client) {
             Some(other) => self.by_another(&course, site, asked, other).await,
-            None => self.answered(&course, site, (&plain_query, &plain), asked.transport).await,
+            None => self.answered(&course, site, (&plain_query, &plain), asked).await,
         };
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
         let mut is_made = false;
@@ -110,7 +110,7 @@ impl SlowPath {
         qtype: RecordType,
     ) -> Option<Message> {
         let depth = asked.depth + 1;
-        if depth > DEPTH_MAX {
+        if depth > DEPTH_MAX || !course.may_ask_on() {
             return None;
         }
         let query = with_question(asked.query, name, qtype)?;
@@ -123,7 +123,8 @@ impl SlowPath {
         }
     }
 
-    fn boxed<'r>(
+    /// As [`Self::resolve`], for what itself resolves.
+    pub(super) fn boxed<'r>(
         &'r self,
         course: &'r Course<'r>,
         asked: Asked<'r>,

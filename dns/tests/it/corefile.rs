@@ -54,7 +54,7 @@ fn kubeadm(upstream: SocketAddr) -> String {
 }
 
 /// An upstream that answers every A question with one address.
-async fn always(last: u8) -> SocketAddr {
+pub async fn always(last: u8) -> SocketAddr {
     upstream(move |asked| {
         let name = asked.queries[0].name().to_ascii();
         let mut reply = reply_to(asked, YES);
