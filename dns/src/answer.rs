@@ -52,6 +52,8 @@ pub(crate) struct Manner {
     pub(crate) recursion_available: bool,
     /// Which of several addresses comes first; changes with every query.
     pub(crate) rotation: usize,
+    /// Nothing beside the answer.
+    pub(crate) minimal: bool,
 }
 
 /// Which address comes first in a thread's `turn`th reply. Turns are scattered, not counted
@@ -105,6 +107,7 @@ pub(crate) fn at_once(site: &Site, zone: &Zone, plain: Plain<'_>, buffer: &mut [
         limit: plain.limit,
         recursion_available: site.has_upstreams(),
         rotation: plain.rotation,
+        minimal: site.minimal,
     };
     if site.kubernetes {
         let outcome = answer(zone, question, query, buffer, manner);
@@ -201,6 +204,7 @@ pub(crate) fn answer(
     let Some(mut reply) = Reply::begin(buffer, manner.limit, query, question) else {
         return Outcome::Elsewhere;
     };
+    reply.minimal = manner.minimal;
     let mut code = rcode::NO_ERROR;
     match found {
         Found::Soa => {

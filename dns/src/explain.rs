@@ -182,7 +182,12 @@ impl Explainer {
             }
         }
         let mut buffer = vec![0; usize::from(u16::MAX)];
-        let manner = Manner { limit: buffer.len(), recursion_available: true, rotation: 0 };
+        let manner = Manner {
+            limit: buffer.len(),
+            recursion_available: true,
+            rotation: 0,
+            minimal: site.minimal,
+        };
         if let Some(bytes) = in_hosts(site, &question, &query, &mut buffer, manner) {
             buffer.truncate(bytes);
             (into.code, into.by) = (word(reply::code(&buffer)), By::Hosts);

@@ -87,7 +87,7 @@ pub fn question(bytes: &[u8]) {
 
     let limit = question.udp_reply_bytes_max();
     let mut buffer = [0; REPLY_BYTES];
-    let manner = Manner { limit, recursion_available: true, rotation: 7 };
+    let manner = Manner { limit, recursion_available: true, rotation: 7, minimal: false };
     let Outcome::Reply(made) = answer(&ZONE, &question, bytes, &mut buffer, manner) else { return };
     assert!(made.bytes <= limit);
     reply_is_to(bytes, &buffer[..made.bytes]);

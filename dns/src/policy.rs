@@ -77,6 +77,8 @@ pub(crate) struct Site {
     pub(crate) kubernetes: bool,
     /// Addresses change their order from reply to reply.
     pub(crate) rotate: bool,
+    /// `minimal`: positive replies have nothing beside the answer.
+    pub(crate) minimal: bool,
     /// Largest UDP reply, in bytes.
     pub(crate) udp_bytes_max: usize,
     pub(crate) cache: Option<Arc<Cache>>,
@@ -310,6 +312,7 @@ impl Parts {
             hosts: self.hosts.clone(),
             kubernetes: block.kubernetes.is_some(),
             rotate: block.rotate,
+            minimal: block.minimal,
             udp_bytes_max: block.buffer_bytes.map_or(most, |bytes| most.min(bytes.into())),
             cache: self.cache.clone(),
             forwards: self.forwards.clone(),

@@ -134,9 +134,14 @@ impl SlowPath {
         match self.follow(course, site, asked, (name, plain), made).await {
             Ok(Resolved { metadata, mut sections, by }) => {
                 turn(&mut sections.answers, course.rotation(site));
+                if site.minimal {
+                    sections.reduce(metadata.response_code);
+                }
                 (reply(course.request, metadata, &sections), by)
             }
-            Err(ResponseCode::Refused) if tells_who => (who(course.request, name), Plugin::Whoami),
+            Err(ResponseCode::Refused) if tells_who => {
+                (who(course.request, site, name), Plugin::Whoami)
+            }
             Err(code) => (error(course.request, code, site.has_upstreams()), Plugin::None),
         }
     }
@@ -190,6 +195,7 @@ impl<'c> Course<'c> {
             limit,
             recursion_available: site.has_upstreams(),
             rotation: self.rotation(site),
+            minimal: site.minimal,
         };
         let (bytes, by) = match in_hosts(site, question, query, &mut buffer, manner) {
             Some(bytes) => (bytes, Plugin::Hosts),
@@ -236,10 +242,13 @@ fn plain(request: &Request, name: &Name, qtype: RecordType) -> Option<(Vec<u8>, 
 }
 
 /// `whoami`'s reply.
-fn who(request: &Request, name: &Name) -> Option<Vec<u8>> {
+fn who(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.authoritative = true;
-    let sections = Sections { additionals: whoami(request, name), ..Sections::default() };
+    let mut sections = Sections { additionals: whoami(request, name), ..Sections::default() };
+    if site.minimal {
+        sections.reduce(metadata.response_code);
+    }
     reply(request, metadata, &sections)
 }
 

@@ -26,6 +26,21 @@ pub(super) struct Sections {
     pub(super) additionals: Vec<Record>,
 }
 
+impl Sections {
+    /// Leaves what `minimal` does of a reply with this code: of one that is no denial, and no referral,
+    /// the answer. An alias that leads to nothing is a denial, which nobody can keep without its SOA.
+    pub(super) fn reduce(&mut self, code: ResponseCode) {
+        let says = |rtype| self.authorities.iter().any(|record| record.record_type() == rtype);
+        let last = self.answers.last().map(Record::record_type);
+        let is_denial = last.is_none_or(|last| last == RecordType::CNAME) && says(RecordType::SOA);
+        let is_referral = last.is_none() && says(RecordType::NS);
+        if code == ResponseCode::NoError && !is_denial && !is_referral {
+            self.authorities.clear();
+            self.additionals.clear();
+        }
+    }
+}
+
 /// Judges a query by everything but its name and class.
 pub(super) fn verdict(request: &Request) -> Verdict {
     if request.metadata.op_code != OpCode::Query {

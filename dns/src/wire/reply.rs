@@ -32,6 +32,8 @@ pub(crate) struct Reply<'b> {
     authorities: u16,
     additional: u16,
     truncated: bool,
+    /// Additional records are left out.
+    pub(crate) minimal: bool,
 }
 
 impl<'b> Reply<'b> {
@@ -61,6 +63,7 @@ impl<'b> Reply<'b> {
             authorities: 0,
             additional: 0,
             truncated: false,
+            minimal: false,
         })
     }
 
@@ -76,9 +79,9 @@ impl<'b> Reply<'b> {
         let _ = each_record(&set.additional).all(|record| self.additional(record));
     }
 
-    /// One additional record in wire form; false if there is no room for it.
+    /// One additional record in wire form; false if there is no room for it, or none is wanted.
     pub(crate) fn additional(&mut self, record: &[u8]) -> bool {
-        let fits = !self.truncated && self.put(record);
+        let fits = !self.minimal && !self.truncated && self.put(record);
         self.additional += u16::from(fits);
         fits
     }

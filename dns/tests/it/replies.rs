@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::{
-    op::{Message, ResponseCode},
+    op::{Edns, Message, ResponseCode},
     rr::{
         DNSClass, RData, RecordType,
         rdata::opt::{ClientSubnet, EdnsCode, EdnsOption, NSIDPayload},
@@ -350,4 +350,55 @@ async fn rewrite_edns0_tells_upstreams_the_clients_network() {
         assert_eq!(told, wanted, "{rule}");
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn minimal_leaves_nothing_beside_the_answer_but_what_a_denial_needs() {
+    let rest = |minimal: &str| {
+        format!(
+            ".:53 {{\n {minimal}\n kubernetes cluster.local\n template IN A tmpl.test {{\n \
+             answer \"{{{{ .Name }}}} 60 IN A 192.0.2.1\"\n \
+             authority \"tmpl.test. 60 IN NS ns.tmpl.test.\"\n \
+             additional \"ns.tmpl.test. 60 IN A 192.0.2.2\"\n }}\n template IN A none.test {{\n \
+             authority \"none.test. 60 IN SOA ns.none.test. h.none.test. (1 60 60 60 60)\"\n \
+             additional \"ns.none.test. 60 IN A 192.0.2.2\"\n }}\n template IN A below.test {{\n \
+             authority \"below.test. 60 IN NS ns.below.test.\"\n \
+             additional \"ns.below.test. 60 IN A 192.0.2.2\"\n }}\n whoami\n}}\n"
+        )
+    };
+    // Answers, authorities and additional records, without `minimal` and with it.
+    let cases = [
+        ("db.demo.svc.cluster.local.", RecordType::SRV, [3, 0, 3], [3, 0, 0]),
+        ("web.demo.svc.cluster.local.", RecordType::SRV, [2, 0, 2], [2, 0, 0]),
+        ("cluster.local.", RecordType::NS, [1, 0, 1], [1, 0, 0]),
+        ("web.demo.svc.cluster.local.", RecordType::A, [1, 0, 0], [1, 0, 0]),
+        ("nope.demo.svc.cluster.local.", RecordType::A, [0, 1, 0], [0, 1, 0]),
+        ("web.demo.svc.cluster.local.", RecordType::MX, [0, 1, 0], [0, 1, 0]),
+        ("x.tmpl.test.", RecordType::A, [1, 1, 1], [1, 0, 0]),
+        // A denial and a referral.
+        ("x.none.test.", RecordType::A, [0, 1, 1], [0, 1, 1]),
+        ("x.below.test.", RecordType::A, [0, 1, 1], [0, 1, 1]),
+        // All that `whoami` says is beside the answer.
+        ("who.example.", RecordType::A, [0, 0, 2], [0, 0, 0]),
+    ];
+    for (minimal, place) in [("", 0), ("minimal", 1)] {
+        let world = World::by(&rest(minimal), objects()).await;
+        for (name, rtype, without, with) in cases {
+            let mut asked = query(name, rtype);
+            asked.edns = Some(Edns::new());
+            for reply in [udp(world.v4(), &asked).await, tcp(world.v4(), &asked).await] {
+                let Message { answers, authorities, additionals, .. } = &reply;
+                let seen = [answers, authorities, additionals].map(Vec::len);
+                assert_eq!(seen, [without, with][place], "{minimal} {name} {rtype} {reply}");
+                // OPT is no record of that section (RFC 6891 §6.1.1).
+                assert!(reply.edns.is_some(), "{reply}");
+            }
+        }
+        world.end().await;
+    }
+    let world = World::by(&rest("minimal"), objects()).await;
+    let reply = world.ask("db.demo.svc.cluster.local.", RecordType::SRV).await;
+    assert_eq!(reply.additionals.len(), 0);
+    assert_eq!(world.running.counts().slow_queries, 0, "none of it needs the slow path");
+    world.end().await;
 }
