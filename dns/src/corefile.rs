@@ -84,8 +84,8 @@ pub struct ServerBlock {
     pub bind: Vec<IpAddr>,
     /// `errors` is there.
     pub errors: bool,
-    /// `log`.
-    pub log: Option<LogOptions>,
+    /// `log`, in the order of the lines: the first whose zones hold a name decides.
+    pub logs: Vec<LogOptions>,
     /// `health`.
     pub health: Option<Health>,
     /// `ready`: where it is served.

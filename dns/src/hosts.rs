@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -24,8 +24,6 @@ use crate::{
     zone::reverse::Family,
 };
 
-/// The file's time stamp is looked at no more often.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The label that stands for any one.
 const WILDCARD: &[u8] = b"\x01*";
 /// Larger files are not read.
@@ -136,8 +134,9 @@ impl Hosts {
     }
 
     fn reread_if_changed(&self) {
+        let Some(interval) = self.options.reload else { return };
         let Ok(mut checked) = self.checked.try_lock() else { return };
-        if checked.0.elapsed() < CHECK_INTERVAL {
+        if checked.0.elapsed() < interval {
             return;
         }
         let now = modified(&self.options.file);
@@ -222,6 +221,8 @@ fn reverse(name: &LowerName) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -237,6 +238,7 @@ mod tests {
             ttl_seconds: 60,
             no_reverse: false,
             fallthrough: crate::corefile::Fallthrough::Never,
+            reload: None,
         };
         let hosts = Hosts::new(&options).unwrap();
         let cases = [
@@ -266,5 +268,37 @@ mod tests {
         other.read(WireName::from_text("b.example.com").unwrap().as_bytes()).unwrap();
         assert!(matches!(hosts.answer(&other, rtype::TXT), HostAnswer::NoData));
         assert!(hosts.claims(&other));
+    }
+
+    #[test]
+    fn a_file_is_read_again_unless_reload_is_zero() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hosts");
+        let (first, later) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+        let write = |address: &str, at| {
+            std::fs::write(&file, format!("{address} a.example\n")).unwrap();
+            let written = std::fs::File::options().write(true).open(&file).unwrap();
+            written.set_modified(at).unwrap();
+        };
+        for (reload, wanted) in [(None, "192.0.2.1"), (Some(Duration::from_nanos(1)), "192.0.2.2")]
+        {
+            write("192.0.2.1", first);
+            let hosts = Hosts::new(&HostsOptions {
+                file: file.clone(),
+                zones: vec![],
+                inline: vec![],
+                ttl_seconds: 60,
+                no_reverse: false,
+                fallthrough: crate::corefile::Fallthrough::Never,
+                reload,
+            });
+            write("192.0.2.2", later);
+            let mut name = LowerName::new();
+            name.read(WireName::from_text("a.example").unwrap().as_bytes()).unwrap();
+            let answer = hosts.unwrap().answer(&name, rtype::A);
+            let HostAnswer::Records(set) = answer else { panic!("{answer:?}") };
+            let wanted = RrSet::addresses(rtype::A, [wanted.parse().unwrap()], 60).unwrap();
+            assert_eq!(set.answers, wanted.answers, "{reload:?}");
+        }
     }
 }

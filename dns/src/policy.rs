@@ -65,7 +65,7 @@ pub(crate) struct Site {
     conditions: Box<[Condition]>,
     acl: Box<[Rule]>,
     /// `log`: then every question goes the slow path, which writes it down.
-    log: Option<QueryLog>,
+    logs: Box<[QueryLog]>,
     /// `loop`: upstreams that lead back here are left out.
     detect_loops: bool,
     /// `errors`: failures of upstreams are said.
@@ -305,7 +305,7 @@ impl Parts {
             enabled: self.enabled.clone(),
             conditions: block.view.iter().flat_map(|view| view.conditions.clone()).collect(),
             acl: acl?,
-            log: block.log.as_ref().map(QueryLog::new).transpose()?,
+            logs: block.logs.iter().map(QueryLog::new).collect::<Result<_, _>>()?,
             detect_loops: block.detect_loops,
             errors: block.errors,
             plugins: self.plugins.clone(),
@@ -357,12 +357,13 @@ impl Site {
 impl Site {
     /// Whether questions for a name may be written down.
     pub(crate) fn is_logged(&self, name: &LowerName) -> bool {
-        self.log.as_ref().is_some_and(|log| log.is_for(name))
+        self.logs.iter().any(|log| log.is_for(name))
     }
 
-    /// What is written down of a reply of this class; `None`: nothing.
+    /// What is written down of a reply of this class; `None`: nothing. The first line that is for the
+    /// name decides, also if it does not want the class.
     pub(crate) fn log_format(&self, name: &LowerName, class: LogClass) -> Option<&[LogPiece]> {
-        let log = self.log.as_ref().filter(|log| log.is_for(name))?;
+        let log = self.logs.iter().find(|log| log.is_for(name))?;
         let wanted = log.classes.contains(&class) || log.classes.contains(&LogClass::All);
         wanted.then_some(log.format.as_slice())
     }

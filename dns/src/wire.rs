@@ -42,6 +42,23 @@ pub(crate) mod rcode {
     pub(crate) const FORMAT_ERROR: u8 = 1;
     pub(crate) const SERVER_FAILURE: u8 = 2;
     pub(crate) const NO_SUCH_NAME: u8 = 3;
+    /// Those of a header that have names, as CoreDNS writes them, by their numbers (RFC 6895 §2.3).
+    pub(crate) const NAMES: [&str; 12] = [
+        "NOERROR",
+        "FORMERR",
+        "SERVFAIL",
+        "NXDOMAIN",
+        "NOTIMP",
+        "REFUSED",
+        "YXDOMAIN",
+        "YXRRSET",
+        "NXRRSET",
+        "NOTAUTH",
+        "NOTZONE",
+        "DSOTYPENI",
+    ];
+    /// The largest that fits a header; more needs an OPT record, which not every client has sent.
+    pub(crate) const MAX: u8 = 15;
 }
 
 /// The option of a server's identifier (RFC 5001).

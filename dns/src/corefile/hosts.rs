@@ -1,17 +1,18 @@
 //! `hosts [FILE [ZONES...]] { ... }`.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{CorefileError, blocks::Directive, kubernetes::Fallthrough, values};
 
 const TTL_SECONDS: u32 = 3600;
+const RELOAD: Duration = Duration::from_secs(5);
 /// CoreDNS's own, whether or not there are lines in the Corefile.
 const FILE: &str = "/etc/hosts";
 
 /// Options of `hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostsOptions {
-    /// The file, read again when it changes.
+    /// The file, read again when it has changed.
     pub file: PathBuf,
     /// Zones it is for; empty for the block's.
     pub zones: Vec<String>,
@@ -23,6 +24,8 @@ pub struct HostsOptions {
     pub no_reverse: bool,
     /// `fallthrough`.
     pub fallthrough: Fallthrough,
+    /// `reload`: how often the file's time stamp is looked at; `None`: never.
+    pub reload: Option<Duration>,
 }
 
 pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
@@ -33,6 +36,7 @@ pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
         ttl_seconds: TTL_SECONDS,
         no_reverse: false,
         fallthrough: Fallthrough::Never,
+        reload: Some(RELOAD),
     };
     if let [file, zones @ ..] = &line.args[..] {
         options.file = file.text.clone().into();
@@ -44,9 +48,9 @@ pub(super) fn read(line: &Directive) -> Result<HostsOptions, CorefileError> {
             "ttl" => options.ttl_seconds = option.one()?.number(1, 65535)?,
             "no_reverse" => options.no_reverse = option.expect(0, 0)?.is_empty(),
             "fallthrough" => options.fallthrough = Fallthrough::read(option)?,
-            // The file's time stamp is looked at; how often changes no answer.
             "reload" => {
-                option.one()?.duration()?;
+                let interval = option.one()?.duration()?;
+                options.reload = (!interval.is_zero()).then_some(interval);
             }
             _ => {
                 let address = option.name.ip().map_err(|_| {

@@ -92,7 +92,7 @@ const COMMON: &str = "{remote}:{port} - {>id} \"{type} {class} {name} {proto} {s
 /// `log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Zones it is for; empty for the block's.
+    /// Zones it is for; empty for all.
     pub zones: Vec<String>,
     /// Never empty.
     pub classes: Vec<LogClass>,

@@ -54,7 +54,7 @@ const WITHOUT_ANSWERS: [&str; 7] =
     ["bind", "debug", "health", "multisocket", "ready", "reload", "shed"];
 
 /// Plugins of which several lines make one.
-const REPEATABLE: [&str; 5] = ["forward", "acl", "bind", "rewrite", "template"];
+const REPEATABLE: [&str; 6] = ["forward", "acl", "bind", "log", "rewrite", "template"];
 
 /// Understands one block.
 pub(super) fn server_block(block: &Block) -> Result<ServerBlock, CorefileError> {
@@ -85,7 +85,7 @@ fn plugin(
 ) -> Result<(), CorefileError> {
     match line.name.text.as_str() {
         "errors" => server.errors = servers::errors(line)?,
-        "log" => server.log = Some(log::read(line)?),
+        "log" => server.logs.push(log::read(line)?),
         "health" => server.health = Some(servers::health(line)?),
         "ready" => server.ready = Some(servers::ready(line)?),
         "prometheus" => server.prometheus = Some(servers::prometheus(line)?),

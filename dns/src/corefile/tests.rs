@@ -41,7 +41,7 @@ fn kubeadms_corefile_is_read_word_for_word() {
     let corefile = parse(KUBEADM).unwrap();
     let [block] = &corefile.blocks[..] else { panic!("{corefile:?}") };
     assert_eq!(block.zones, [ZoneAt { zone: ".".to_owned(), port: 53 }]);
-    assert!(block.errors && block.detect_loops && block.rotate && block.log.is_none());
+    assert!(block.errors && block.detect_loops && block.rotate && block.logs.is_empty());
     let health = corefile.health().unwrap();
     assert_eq!(
         (health.address.to_string().as_str(), health.lameduck.as_secs()),
@@ -312,6 +312,7 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("rewrite ttl a -"), 2, "30-300"),
         (block("rewrite ttl a 9-3"), 2, "30-300"),
         (block("rewrite rcode a NXDOMAIN nope"), 2, "give NOERROR"),
+        (block("rewrite rcode a 3 16"), 2, "a number from 0 to 15"),
         (block("rewrite type A NOPE"), 2, "no record type"),
         (block("rewrite edns0 local set 0xffee abc"), 2, "not passed on"),
         (block("rewrite edns0 subnet set 33 56"), 2, "0 to 32"),

@@ -6,7 +6,7 @@ use hickory_proto::{op::ResponseCode, rr::RecordType};
 use ipnetwork::IpNetwork;
 
 use super::{CorefileError, blocks::Directive, tokens::Token};
-use crate::wire::name::WireName;
+use crate::wire::{name::WireName, rcode};
 
 impl Directive {
     /// That this line has between `least` and `most` words behind its name.
@@ -109,20 +109,16 @@ pub(super) fn record_type(word: &Token) -> Result<u16, CorefileError> {
     Ok(rtype.into())
 }
 
-/// A response code by its name.
+/// A response code by its name or number, of those that fit a header.
 pub(super) fn response_code(word: &Token) -> Result<ResponseCode, CorefileError> {
-    Ok(match word.text.to_ascii_uppercase().as_str() {
-        "NOERROR" | "SUCCESS" => ResponseCode::NoError,
-        "FORMERR" => ResponseCode::FormErr,
-        "SERVFAIL" => ResponseCode::ServFail,
-        "NXDOMAIN" => ResponseCode::NXDomain,
-        "NOTIMP" => ResponseCode::NotImp,
-        "REFUSED" => ResponseCode::Refused,
-        other => {
-            return Err(word.error(format!(
-                "{other:?}: give NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP or REFUSED"
-            )));
-        }
+    let text = word.text.to_ascii_uppercase();
+    let wanted = if text == "SUCCESS" { "NOERROR" } else { &text };
+    let by_name =
+        || (0..).zip(rcode::NAMES).find(|(_, name)| *name == wanted).map(|(code, _)| code);
+    let code = text.parse().ok().or_else(by_name).filter(|code: &u8| *code <= rcode::MAX);
+    code.map(ResponseCode::from_low).ok_or_else(|| {
+        let (names, most) = (rcode::NAMES.join(", "), rcode::MAX);
+        word.error(format!("{text:?}: give {names}, or a number from 0 to {most}"))
     })
 }
 
@@ -197,6 +193,28 @@ mod tests {
         ] {
             let wanted = milliseconds.map(Duration::from_millis);
             assert_eq!(duration(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn response_codes_have_names_and_numbers() {
+        for (text, wanted) in [
+            ("NOERROR", Some(ResponseCode::NoError)),
+            ("success", Some(ResponseCode::NoError)),
+            ("0", Some(ResponseCode::NoError)),
+            ("2", Some(ResponseCode::ServFail)),
+            ("NxDomain", Some(ResponseCode::NXDomain)),
+            ("NOTZONE", Some(ResponseCode::NotZone)),
+            ("11", Some(ResponseCode::from_low(11))),
+            ("15", Some(ResponseCode::from_low(15))),
+            // RFC 6891 §6.1.3: the upper bits are in the OPT record.
+            ("16", None),
+            ("BADVERS", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            let word = Token { text: text.to_owned(), file: "".into(), line: 1, quoted: false };
+            assert_eq!(response_code(&word).ok(), wanted, "{text:?}");
         }
     }
 

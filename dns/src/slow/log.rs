@@ -132,12 +132,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::corefile::Corefile;
+    use crate::{
+        corefile::Corefile,
+        counters::Ledgers,
+        policy::Policy,
+        wire::name::{LowerName, WireName},
+    };
 
     fn pieces(log: &str) -> Vec<LogPiece> {
         let text = format!(".:53 {{\n {log}\n}}\n");
         let corefile = Corefile::parse(Path::new("Corefile"), &text, &|_| None).unwrap();
-        corefile.blocks[0].log.clone().unwrap().format
+        corefile.blocks[0].logs[0].format.clone()
     }
 
     #[test]
@@ -176,6 +181,36 @@ mod tests {
         ];
         for (log, wanted) in cases {
             assert_eq!(logged.line(&pieces(log)), wanted, "{log}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_several_that_holds_a_name_decides() {
+        let text = ".:53 {\n log deep.example \"one {rcode}\" {\n class error\n }\n \
+                    log example other.test \"two {rcode}\" {\n class denial\n class success\n }\n \
+                    log svc.test\n}\n";
+        let corefile = Corefile::parse(Path::new("Corefile"), text, &|_| None).unwrap();
+        let policy = Policy::new(&corefile, &[], &Ledgers::default()).unwrap();
+        let site = policy.sites().next().unwrap();
+        let one = Some(LogPiece::Text("one ".to_owned()));
+        let two = Some(LogPiece::Text("two ".to_owned()));
+        let usual = Some(LogPiece::Field(LogField::Remote));
+        let cases = [
+            ("x.deep.example", LogClass::Error, one),
+            // The second would want it.
+            ("x.deep.example", LogClass::Success, None),
+            ("example", LogClass::Success, two.clone()),
+            ("x.other.test", LogClass::Denial, two),
+            ("x.example", LogClass::Error, None),
+            ("svc.test", LogClass::Error, usual),
+            ("test", LogClass::Error, None),
+        ];
+        for (name, class, wanted) in cases {
+            let mut lower = LowerName::new();
+            lower.read(WireName::from_text(name).unwrap().as_bytes()).unwrap();
+            let first = site.log_format(&lower, class).and_then(|format| format.first().cloned());
+            assert_eq!(first, wanted, "{name} {class:?}");
+            assert_eq!(site.is_logged(&lower), name != "test", "{name}");
         }
     }
 }

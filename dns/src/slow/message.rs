@@ -7,7 +7,7 @@ use hickory_proto::{
 };
 use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::MessageResponseBuilder};
 
-use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS};
+use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS, rcode};
 
 /// What to do with a query that could be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +116,8 @@ pub(super) fn reply_bytes_max(request: &Request) -> u16 {
 
 /// A response code as CoreDNS writes it.
 pub(super) fn code_name(code: u16) -> String {
-    let known = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
-    known.get(usize::from(code)).map_or_else(|| format!("RCODE{code}"), |name| (*name).to_owned())
+    let name = rcode::NAMES.get(usize::from(code));
+    name.map_or_else(|| format!("RCODE{code}"), |name| (*name).to_owned())
 }
 
 /// A reply's flags as CoreDNS writes them: `qr,aa,rd,ra`.

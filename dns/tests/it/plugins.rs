@@ -28,6 +28,7 @@ const COREFILE: &str = r#".:53 {
   rewrite name regex ^val\. cname.tmpl.test answer value (.*)\.tmpl\.test {1}.valued.test
   rewrite ttl suffix .ttl.test. 42
   rewrite ttl exact range.ttlr.test 100-200
+  rewrite rcode six.test 0 9
   rewrite name exact bad.test bad..test
   rewrite type MX A
   template IN A tmpl.test {
@@ -61,7 +62,7 @@ const COREFILE: &str = r#".:53 {
     rcode NOERROR
   }
   hosts {
-    192.0.2.1 www.hosts.test b.test post-.x dim.test q.hosts.test r.ttl.test range.ttlr.test
+    192.0.2.1 www.hosts.test b.test post-.x dim.test q.hosts.test r.ttl.test range.ttlr.test six.test
     ttl 300
   }
 }
@@ -117,6 +118,7 @@ async fn rewrite_and_template_answer_what_coredns_does() {
         ),
         ("r.ttl.test.", A, "NoError | AN r.ttl.test. 42 A 192.0.2.1"),
         ("range.ttlr.test.", A, "NoError | AN range.ttlr.test. 200 A 192.0.2.1"),
+        ("six.test.", A, "NotAuth | AN six.test. 300 A 192.0.2.1"),
         ("bad.test.", A, "ServFail"),
         ("www.hosts.test.", RecordType::MX, "NoError | AN www.hosts.test. 300 A 192.0.2.1"),
         (
