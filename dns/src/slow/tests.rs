@@ -69,6 +69,7 @@ const PLUGINS: &str = ".:53 {
     }
     nsid this-server
     bufsize 600
+    minimal
     any
     dns64
     rewrite name exact moved.example web.demo.svc.cluster.local
