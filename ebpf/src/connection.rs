@@ -196,7 +196,9 @@ impl Connection {
             own |= CONNECTION_RESET;
             twins |= CONNECTION_RESET;
         }
-        if own & !self.state == 0 { (0, 0) } else { (own, twins) }
+        // A reset is told each time: the twin may have met a packet that was on its way, and taken the first one for forged.
+        let is_told = own & !self.state == 0 && tcp_flags & RST == 0;
+        if is_told { (0, 0) } else { (own, twins) }
     }
 
     /// How long it holds without a packet, in ticks.
@@ -425,6 +427,7 @@ mod tests {
             (open, FIN | ACK, (assured | fin, assured | other)),
             (open | fin, FIN | ACK, (0, 0)),
             (request | other, RST, (reset, reset)),
+            (open | reset, RST, (assured | reset, assured | reset)),
             (reply, RST | ACK, (answered | reset, answered | reset)),
         ] {
             let entry = Connection { state, ..Connection::zeroed() };

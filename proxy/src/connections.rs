@@ -2,12 +2,13 @@
 //!
 //! The programs write when an entry was last met and what became of its connection; which limits
 //! hold is [`fairlead_ebpf::connection`]'s matter. Entries leave in twos: one direction may be silent
-//! for long while the other speaks.
+//! for long while the other speaks. One whose last word was a reset takes the other along: what that met
+//! since was on its way (netfilter: CLOSE).
 
 use std::{io, path::Path};
 
 use fairlead_ebpf::{
-    abi::{Connection, TCP, Tuple, name},
+    abi::{CONNECTION_RESET, Connection, TCP, Tuple, name},
     connection::{TICK_SHIFT, is_twin, twin},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +20,8 @@ use crate::{
 };
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// Entries that leave at once: what is held of them is a few megabytes, also after a flood of millions.
+const LEAVING_MAX: usize = 16_384;
 
 /// The table.
 #[derive(Debug)]
@@ -77,28 +80,48 @@ impl Connections {
     }
 
     fn sweep_at(&self, what: Sweep, now: u32) -> io::Result<Swept> {
-        let mut swept = Swept::default();
-        for table in [&self.openings, &self.settled] {
-            let before = swept.entries;
-            let mut ended = Vec::new();
+        let openings = self.sweep_table(&self.openings, what, now)?;
+        let settled = self.sweep_table(&self.settled, what, now)?;
+        let entries = openings.0 + settled.0;
+        let removed = openings.1 + settled.1;
+        Ok(Swept { entries, removed, settled: settled.0.saturating_sub(settled.1) })
+    }
+
+    /// How many entries there were, and how many left.
+    fn sweep_table(
+        &self,
+        table: &Table<Tuple, Connection>,
+        what: Sweep,
+        now: u32,
+    ) -> io::Result<(usize, usize)> {
+        let (mut first, mut removed) = (None, 0);
+        loop {
+            let (mut entries, mut ended) = (0, Vec::new());
             table.each(|key, value| {
-                swept.entries += 1;
-                if what.takes(key, value, now) {
+                entries += 1;
+                if ended.len() < LEAVING_MAX && what.takes(key, value, now) {
                     ended.push((*key, *value));
                 }
             })?;
-            let mut keys = Vec::new();
+            let is_all = ended.len() < LEAVING_MAX;
+            let (mut keys, mut taken_along) = (Vec::new(), Vec::new());
             for (key, value) in ended {
-                if self.is_ended(&key, &value, what, now)? {
-                    keys.push(key);
+                if what == Sweep::Over && value.state & CONNECTION_RESET != 0 {
+                    taken_along.push(twin(&key, &value));
+                } else if !self.is_ended(&key, &value, what, now)? {
+                    continue;
                 }
+                keys.push(key);
             }
             table.delete(&keys)?;
-            swept.removed += keys.len();
-            // The last of the two tells.
-            swept.settled = (swept.entries - before).saturating_sub(keys.len());
+            self.openings.delete(&taken_along)?;
+            self.settled.delete(&taken_along)?;
+            removed += keys.len();
+            let entries = *first.get_or_insert(entries);
+            if is_all || keys.is_empty() {
+                return Ok((entries, removed));
+            }
         }
-        Ok(swept)
     }
 
     /// An entry leaves when the other direction's has nothing against it, either.

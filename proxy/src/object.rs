@@ -37,8 +37,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fa
 const CONNECTIONS_SHARE: u64 = 400;
 /// Of an entry, in the kernel.
 const CONNECTION_BYTES: u64 = 140;
-/// 4,194,304 entries, 560 MiB.
-const CONNECTIONS_LOG2_MAX: u32 = 22;
+/// 1,048,576 entries, 144 MiB: all of it is taken at once, and counts towards what a container may have.
+const CONNECTIONS_LOG2_MAX: u32 = 20;
 
 /// How many entries the kernel maps take. Memory follows use, except where noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,10 @@ pub struct MapSizes {
     /// least recently used gives way.
     pub datagram_peers: u32,
     /// Connections from outside: two entries each, four where the backend is on another node;
-    /// taken at once (about 140 bytes each), the least recently used gives way.
+    /// taken at once (about 140 bytes each), the least recently used gives way. 0: by the machine's
+    /// memory, or as an earlier start has them, openings included.
     pub connections: u32,
-    /// The same for connections that only begin, taken at once, too.
+    /// The same for connections that only begin or have ended, taken at once, too.
     pub openings: u32,
     /// Packets that arrive in fragments, at once (about 100 bytes each, taken at once).
     pub fragments: u32,
@@ -97,8 +98,7 @@ impl Default for MapSizes {
 
 impl MapSizes {
     /// Entries of connections for this machine.
-    #[must_use]
-    pub fn connections_here() -> u32 {
+    fn connections_here() -> u32 {
         let system = rustix::system::sysinfo();
         Self::connections_in(system.totalram.saturating_mul(system.mem_unit.into()))
     }
@@ -123,12 +123,15 @@ struct Expected {
     entries: Option<u32>,
     /// Its size is worth more than its content.
     is_remade: bool,
+    /// Nobody asked for a size: whatever an earlier start made of it is as good.
+    is_of_any_size: bool,
 }
 
 impl Expected {
     fn new<K, V>(name: &'static str, kind: MapType) -> Self {
         let (key_len, value_len) = (size_of::<K>(), size_of::<V>());
-        Self { name, kind, key_len, value_len, entries: None, is_remade: false }
+        let (is_remade, is_of_any_size) = (false, false);
+        Self { name, kind, key_len, value_len, entries: None, is_remade, is_of_any_size }
     }
 
     fn sized(self, entries: u32) -> Self {
@@ -223,6 +226,13 @@ fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 16] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     let counters = counters_per_cpu::<ServiceCounters>(sizes.counters, cpus).saturating_mul(cpus);
     let bytes = bytes_per_cpu(sizes, cpus).saturating_mul(cpus).max(1);
+    let is_of_any_size = sizes.connections == 0;
+    let (connections, openings) = if is_of_any_size {
+        let connections = MapSizes::connections_here();
+        (connections, connections.div_ceil(2))
+    } else {
+        (sizes.connections, sizes.openings)
+    };
     [
         Expected::new::<FrontendKey, FrontendEntry>(name::FRONTENDS, Hash).sized(sizes.frontends),
         Expected::new::<BackendKey, Backend>(name::BACKENDS, Hash).sized(sizes.backends),
@@ -234,8 +244,13 @@ fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 16] {
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
-        Expected::new::<Tuple, Connection>(name::CONNECTIONS, LruHash).sized(sizes.connections),
-        Expected::new::<Tuple, Connection>(name::OPENINGS, LruHash).sized(sizes.openings),
+        Expected {
+            is_of_any_size,
+            ..Expected::new::<Tuple, Connection>(name::CONNECTIONS, LruHash)
+        }
+        .sized(connections),
+        Expected { is_of_any_size, ..Expected::new::<Tuple, Connection>(name::OPENINGS, LruHash) }
+            .sized(openings),
         Expected::new::<FragmentKey, FragmentPorts>(name::FRAGMENTS, LruHash)
             .sized(sizes.fragments),
         Expected::new::<AffinityKey, Affinity>(name::AFFINITIES, LruHash).sized(sizes.affinities),
@@ -266,7 +281,8 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
     if !is_same {
         return Err(KernelError::Foreign { path: path.clone() });
     }
-    if let Some(wanted) = map.entries.filter(|wanted| *wanted != info.max_entries()) {
+    let other = |wanted: &u32| *wanted != info.max_entries() && !map.is_of_any_size;
+    if let Some(wanted) = map.entries.filter(other) {
         if map.is_remade {
             // Programs that still run keep the old one.
             return fs::remove_file(path).map_err(|error| KernelError::pin(path, error));
@@ -379,7 +395,7 @@ mod tests {
             (8, 131_072),
             (24, 262_144),
             (64, 1_048_576),
-            (4096, 4_194_304),
+            (4096, 1_048_576),
         ] {
             assert_eq!(MapSizes::connections_in(gib << 30), entries, "{gib} GiB");
         }

@@ -426,6 +426,29 @@ fn many_short_connections_push_out_none_that_is_open_and_silent() {
     });
 }
 
+/// A client that gives a download up answers each segment that was on its way with a reset.
+#[test]
+fn a_connection_that_was_broken_off_is_not_taken_for_open_by_what_was_on_its_way() {
+    let name = "a_connection_that_was_broken_off_is_not_taken_for_open_by_what_was_on_its_way";
+    world(name, |world| {
+        let mut uplink = Uplink::new(&world.options());
+        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
+        let first = Packet::first(TCP, "203.0.113.9:40000", "192.168.0.2:30080");
+        let download = FromOutside { uplink: &uplink, first };
+        download.open();
+        let settled = || uplink.kernel.connections().unwrap().sweep(Sweep::Over).unwrap().settled;
+        assert_eq!(settled(), 4);
+        let segment = download.there(&download.first.later()).reply();
+        download.there(&download.first.reset());
+        assert_eq!(settled(), 0);
+        for _ in 0..3 {
+            download.and_back(&segment);
+            download.there(&download.first.reset());
+            assert_eq!(settled(), 0);
+        }
+    });
+}
+
 /// Who forges a reset knows the ports, but not the numbers: both ends talk on, and their connection is as safe as before.
 #[test]
 fn a_connection_that_goes_on_after_a_forged_reset_is_pushed_out_by_no_flood() {

@@ -272,7 +272,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         args.service_cidr.len()
     );
     let node_ports = KernelOptions::default().node_ports;
-    let connections = args.connections_max.unwrap_or_else(MapSizes::connections_here);
+    let connections = args.connections_max.unwrap_or_default();
     Ok(KernelOptions {
         snat_ports: snat_ports::free(&node_ports),
         node_ports,

@@ -1,6 +1,9 @@
 //! A role is started, tried again when it cannot start, and never takes another role with it.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,18 @@ pub(crate) struct Pauses {
 /// What a role that cannot start is given.
 pub(crate) const PAUSES: Pauses =
     Pauses { first: Duration::from_secs(1), last: Duration::from_secs(30) };
+
+impl Pauses {
+    /// The pause after a try, which served for so long, if at all.
+    fn after(self, pause: Option<Duration>, served: Option<Duration>) -> Option<Duration> {
+        match pause {
+            Some(pause) if served.is_none_or(|served| served < self.last) => {
+                Some(pause.saturating_mul(2).min(self.last))
+            }
+            _ => Some(self.first),
+        }
+    }
+}
 
 /// How a role fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +48,7 @@ pub(crate) enum State {
 }
 
 /// Runs `role` until it ends well or `cancel`; a failure is said once per cause and retried with growing pauses,
-/// both anew once it has done its work.
+/// both anew once it has done its work for long.
 pub(crate) async fn keep<F, R>(
     name: &'static str,
     state: &watch::Sender<State>,
@@ -44,10 +59,11 @@ pub(crate) async fn keep<F, R>(
     F: FnMut() -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
-    let mut pause = pauses.first;
+    let mut pause = None;
     let mut said = String::new();
     let mut was_ready = false;
     while !cancel.is_cancelled() {
+        let begun = Instant::now();
         match role().await {
             Ok(()) => break,
             Err(error) => {
@@ -56,19 +72,17 @@ pub(crate) async fn keep<F, R>(
                 if has_served || reason != said {
                     tracing::error!(role = name, "{reason}");
                 }
-                if has_served {
-                    pause = pauses.first;
-                }
                 was_ready |= has_served;
+                pause = pauses.after(pause, has_served.then(|| begun.elapsed()));
                 said.clone_from(&reason);
                 let now = if was_ready { State::Failed } else { State::CannotStart };
                 state.send_replace(now(reason));
             }
         }
-        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        let wait = tokio::time::sleep(pause.unwrap_or(pauses.first));
+        if cancel.run_until_cancelled(wait).await.is_none() {
             break;
         }
-        pause = (pause * 2).min(pauses.last);
     }
     state.send_replace(State::Stopped);
 }
@@ -122,18 +136,20 @@ mod tests {
     }
 
     /// Somebody unmounts the BPF file system each day: after a month it is still mounted again at once.
-    #[tokio::test]
-    async fn a_role_that_did_its_work_is_tried_again_as_soon_as_the_first_time() {
-        let pauses = Pauses { first: Duration::from_micros(1), last: Duration::MAX };
-        let (state, tries) = (watch::channel(State::default()).0, Cell::new(0));
-        keep("test", &state, &CancellationToken::new(), pauses, || {
-            tries.set(tries.get() + 1);
-            state.send_replace(State::Ready);
-            let result = if tries.get() < 60 { Err(anyhow::anyhow!("lost")) } else { Ok(()) };
-            std::future::ready(result)
-        })
-        .await;
-        assert_eq!(tries.get(), 60);
+    #[test]
+    fn pauses_grow_and_begin_anew_for_a_role_that_did_its_work_for_long() {
+        let seconds = Duration::from_secs;
+        for (pause, served, expected) in [
+            (None, None, 1),
+            (Some(1), None, 2),
+            (Some(2), Some(0), 4),
+            (Some(16), Some(29), 30),
+            (Some(30), None, 30),
+            (Some(30), Some(30), 1),
+        ] {
+            let next = PAUSES.after(pause.map(seconds), served.map(seconds));
+            assert_eq!(next, Some(seconds(expected)), "{pause:?} {served:?}");
+        }
     }
 
     #[tokio::test]

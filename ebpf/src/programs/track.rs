@@ -41,11 +41,12 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         let (own, twins) = entry.news(flags);
         // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
         // again; without its end a connection only keeps its ports until it is over by silence.
-        if own != 0 {
-            entry.state |= own;
-            tell_twin(&frame.tuple, entry, twins);
-        }
+        entry.state |= own;
+        // From here on the entry may be another connection's: what is written makes room.
         frame.found = *entry;
+        if own != 0 {
+            tell_twin(&frame.tuple, &frame.found, twins);
+        }
         if frame.found.is_settled() != was_settled {
             place(&frame.tuple, &frame.found);
         }
@@ -128,13 +129,14 @@ fn tell_twin(tuple: &Tuple, told: &Connection, news: u16) {
     {
         let was_settled = other.is_settled();
         other.state |= news;
+        let other = *other;
         if other.is_settled() != was_settled {
-            place(&key, other);
+            place(&key, &other);
         }
     }
 }
 
-/// Into the map that it belongs to.
+/// Into the map that it belongs to. `entry` is a copy.
 #[inline(never)]
 fn place(key: &Tuple, entry: &Connection) {
     // An error of a removal means that it is there already.
@@ -144,6 +146,11 @@ fn place(key: &Tuple, entry: &Connection) {
         }
     } else if maps::OPENINGS.insert(key, entry, BPF_ANY.into()).is_ok() {
         let _ = maps::CONNECTIONS.remove(key);
+    }
+    // Another CPU that moved it the other way meanwhile (a forged reset against its next packet) has taken away what
+    // was put here, and the other way round.
+    if self::entry(key).is_none() {
+        let _ = maps::OPENINGS.insert(key, entry, BPF_NOEXIST.into());
     }
 }
 

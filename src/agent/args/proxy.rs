@@ -26,7 +26,7 @@ pub(crate) struct ProxyArgs {
     pub(crate) backends_max: u32,
     /// Room for so many entries of open connections from outside: two each, four where the endpoint is on another
     /// node; 140 bytes each at once, and for half as many that begin or end (default: 1/400 of the memory,
-    /// 131072 at least, a power of two)
+    /// 131072 to 1048576, a power of two; as an earlier start has them until `fairlead cleanup`)
     #[arg(long, value_name = "N", env = "FAIRLEAD_CONNECTIONS_MAX",
           value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) connections_max: Option<u32>,
