@@ -1,5 +1,7 @@
-//! What one client may take of a server that is everybody's: connections, and, where that is wanted,
-//! questions a second.
+//! What one client may take of a server that is everybody's: connections, places in the slow path, and, where
+//! that is wanted, questions a second.
+
+mod waiting;
 
 use std::{
     collections::HashMap,
@@ -15,32 +17,39 @@ use std::{
 
 use foldhash::quality::RandomState;
 
+pub(crate) use self::waiting::Waiting;
+
 use crate::counters::nanoseconds;
 
-/// Connections of one client at one time: a fifth of all.
-pub(crate) const CONNECTIONS_EACH_MAX: usize = 200;
 /// Places in which clients are counted. Two in one place share what each may ask.
 const PLACES: usize = 1 << 16;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Open connections by client.
-#[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<HashMap<IpAddr, usize>>);
+/// Places, so many for each client.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    each_max: usize,
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
 
-/// A connection's place; free again when it is dropped.
+/// A place; free again when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    all: Arc<Connections>,
+    all: Arc<Seats>,
     client: IpAddr,
 }
 
-impl Connections {
-    /// A place for one more connection of a client; `None`: it has enough.
+impl Seats {
+    pub(crate) fn new(each_max: usize) -> Arc<Self> {
+        Arc::new(Self { each_max, taken: Mutex::default() })
+    }
+
+    /// One more place for a client; `None`: it has enough.
     pub(crate) fn seat(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
         let client = network(client);
         let mut all = self.lock();
         let count = all.entry(client).or_default();
-        if *count >= CONNECTIONS_EACH_MAX {
+        if *count >= self.each_max {
             return None;
         }
         *count += 1;
@@ -49,7 +58,7 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // Counted in one step: it is good whoever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_bounded_for_each_client_and_come_back() {
-        let all = Arc::<Connections>::default();
+    fn places_are_bounded_for_each_client_and_come_back() {
+        let all = Seats::new(5);
         let client = "192.0.2.1".parse().unwrap();
-        let mut seats: Vec<_> = (0..CONNECTIONS_EACH_MAX).map(|_| all.seat(client)).collect();
+        let mut seats: Vec<_> = (0..5).map(|_| all.seat(client)).collect();
         assert!(seats.iter().all(Option::is_some) && all.seat(client).is_none());
         assert!(all.seat("192.0.2.2".parse().unwrap()).is_some());
         seats.pop();

@@ -28,7 +28,7 @@ pub enum DropReason {
     NotAQuery,
     /// From UDP port 0, which nobody can receive on.
     SourcePortZero,
-    /// Too many queries wait for the slow path and for upstreams.
+    /// Too many queries are in work in the slow path, of one client or of all.
     SlowPathFull,
     /// The kernel did not take the reply (no route, full buffer).
     SendFailed,
@@ -78,6 +78,28 @@ impl DropReason {
             DropReason::TooLate => "too_late",
             DropReason::ClientRate => "client_rate",
             DropReason::ClientConnections => "client_connections",
+        }
+    }
+}
+
+/// Why a question for upstreams is refused without their answer: more wait for one than there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// No other client has more questions waiting.
+    Full,
+    /// It had waited longest of the client that had most waiting, and another client had fewer.
+    GaveWay,
+}
+
+impl Crowded {
+    /// Every reason, in the order of [`Counts::crowded`].
+    pub const ALL: [Crowded; 2] = [Crowded::Full, Crowded::GaveWay];
+
+    /// The reason as a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Crowded::Full => "waiting_full",
+            Crowded::GaveWay => "gave_way",
         }
     }
 }
@@ -164,6 +186,9 @@ pub struct Counts {
     pub replies: [u64; RCODES],
     /// Queries without a reply, by the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
+    /// Questions without room among those that wait, by the order of [`Crowded::ALL`]. They are refused,
+    /// but for those that a stale answer is kept for.
+    pub crowded: [u64; Crowded::ALL.len()],
     /// Panics caught; each is a bug worth reporting.
     pub panics: u64,
     /// Every server block and zone there was since the start.
@@ -194,12 +219,19 @@ pub(crate) struct Counters {
     /// Where the slow path counts for it.
     pub(crate) shared: Slot,
     dropped: [AtomicU64; DropReason::ALL.len()],
+    crowded: [AtomicU64; Crowded::ALL.len()],
 }
 
 impl Counters {
     pub(crate) fn dropped(&self, reason: DropReason, count: u64) {
         if let Some(counter) = self.dropped.get(reason as usize) {
             counter.fetch_add(count, Relaxed);
+        }
+    }
+
+    pub(crate) fn crowded(&self, reason: Crowded) {
+        if let Some(counter) = self.crowded.get(reason as usize) {
+            counter.fetch_add(1, Relaxed);
         }
     }
 }
@@ -231,9 +263,9 @@ impl Registry {
             sum.slow_queries += one.slow_queries.load(Relaxed);
             sum.forwarded += one.forwarded.load(Relaxed);
             sum.panics += one.panics.load(Relaxed);
-            for (sum, count) in sum.dropped.iter_mut().zip(&one.dropped) {
-                *sum += count.load(Relaxed);
-            }
+            let dropped = sum.dropped.iter_mut().zip(&one.dropped);
+            let crowded = sum.crowded.iter_mut().zip(&one.crowded);
+            dropped.chain(crowded).for_each(|(sum, count)| *sum += count.load(Relaxed));
         }
         sum
     }

@@ -39,9 +39,9 @@ mod zone;
 
 pub use config::{DnsConfig, THREADS_MAX, Upstreams};
 pub use counters::{
-    CacheReport, Counts, DURATION_BOUNDS, DropReason, EnabledReport, ForwardReport, Histogram,
-    HistogramReport, HostsReport, Labels, PROGRAMMING_BOUNDS, Plugin, ProgrammingReport, QTYPES,
-    RCODES, SIZE_BOUNDS, SiteCounts, Way,
+    CacheReport, Counts, Crowded, DURATION_BOUNDS, DropReason, EnabledReport, ForwardReport,
+    Histogram, HistogramReport, HostsReport, Labels, PROGRAMMING_BOUNDS, Plugin, ProgrammingReport,
+    QTYPES, RCODES, SIZE_BOUNDS, SiteCounts, Way,
 };
 pub use error::DnsError;
 pub use server::{Running, has_predecessor, start};

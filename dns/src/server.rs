@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::follow::{Orders, Renewal, Serving, follow};
 use crate::{
-    clients::Rate,
+    clients::{Rate, Seats},
     config::{DnsConfig, THREADS_MAX},
     counters::{Counts, Ledgers, RCODES, Registry, SiteCounts, Way},
     error::DnsError,
@@ -110,7 +110,7 @@ pub fn start(
         counters: Arc::default(),
         tasks: tasks.clone(),
         connections: Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX)),
-        clients: Arc::default(),
+        clients: Seats::new(tcp::CONNECTIONS_EACH_MAX),
         rate: rate.clone(),
         cancel: cancel.clone(),
     };

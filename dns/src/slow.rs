@@ -1,13 +1,15 @@
 //! The slow path: queries that are not plain, aliases, and names of others. Complete parsing and
 //! encoding are hickory's.
 //!
-//! Bounded by permits: what finds none is dropped and counted, never queued without end.
+//! Bounded: what finds no place is dropped, or refused where upstreams had to be asked, and counted; never
+//! queued without end.
 
 pub(crate) mod alias;
 mod asking;
 mod chain;
 mod log;
 mod message;
+mod place;
 mod rewritten;
 pub(crate) mod upstreams;
 mod walk;
@@ -26,15 +28,16 @@ use std::{
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
 use hickory_server::{net::xfer::Protocol, server::Request};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use self::chain::{Course, Resolution, seen};
+use self::{
+    chain::{Course, Resolution, seen},
+    place::Places,
+};
 pub(crate) use self::{
     chain::{in_hosts, plain_query},
+    place::Place,
     upstreams::Wishes,
 };
 
@@ -50,9 +53,6 @@ use crate::{
     zone::Zone,
 };
 
-/// Queries in the slow path at one time, those waiting for upstreams included (CoreDNS'
-/// `max_concurrent` in kubeadm).
-const IN_FLIGHT_MAX: usize = 1000;
 /// Questions asked because of one of a client's: rules and aliases may lead to each other.
 const ASKS_MAX: u8 = 64;
 
@@ -64,7 +64,7 @@ pub(crate) struct SlowPath(Arc<Inner>);
 struct Inner {
     runtime: Handle,
     tasks: TaskTracker,
-    permits: Arc<Semaphore>,
+    places: Places,
     policy: Arc<ArcSwap<Policy>>,
     zone: Arc<ArcSwap<Zone>>,
 }
@@ -114,9 +114,6 @@ pub(crate) struct Arrival {
     pub(crate) route: Route,
 }
 
-/// The right to use the slow path for one query.
-pub(crate) type Permit = OwnedSemaphorePermit;
-
 impl SlowPath {
     pub(crate) fn new(
         runtime: Handle,
@@ -124,17 +121,16 @@ impl SlowPath {
         policy: Arc<ArcSwap<Policy>>,
         zone: Arc<ArcSwap<Zone>>,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self(Arc::new(Inner { runtime, tasks, permits, policy, zone }))
+        Self(Arc::new(Inner { runtime, tasks, places: Places::new(), policy, zone }))
     }
 
-    /// A place for one query; `None`, and counted, when all are taken.
-    pub(crate) fn permit(&self, counters: &Counters) -> Option<Permit> {
-        let permit = self.0.permits.clone().try_acquire_owned().ok();
-        if permit.is_none() {
+    /// A place for one query of a client; `None`, and counted, when all are taken.
+    pub(crate) fn place(&self, client: IpAddr, counters: &Counters) -> Option<Place> {
+        let place = self.0.places.place(client);
+        if place.is_none() {
             counters.dropped(DropReason::SlowPathFull, 1);
         }
-        permit
+        place
     }
 
     /// Takes a datagram over from a UDP thread; the reply leaves by the socket it came to.
@@ -145,7 +141,7 @@ impl SlowPath {
         Arrival { group, route }: Arrival,
         counters: &Arc<Counters>,
     ) {
-        let Some(permit) = self.permit(counters) else { return };
+        let Some(place) = self.place(route.source().ip(), counters) else { return };
         let (slow, socket, counters) = (self.clone(), socket.clone(), counters.clone());
         let query = query.to_vec();
         self.0.tasks.spawn_on(
@@ -153,7 +149,7 @@ impl SlowPath {
                 let own = || socket.local_addr().ok().map(|own| own.ip());
                 let local = route.local().or_else(own);
                 let asked = Asked::new(&query, route.source(), false, group).at(local);
-                if let Some(reply) = slow.reply(asked, &permit, &counters).await {
+                if let Some(reply) = slow.reply(asked, &place, &counters).await {
                     let sent = sys::send_one(socket.as_fd(), &reply, &route);
                     counters.dropped(DropReason::SendFailed, sent.failed as u64);
                 }
@@ -166,12 +162,12 @@ impl SlowPath {
     pub(crate) fn refresh(&self, group: usize, asking: Asking<'_>, counters: &Arc<Counters>) {
         let Asking { query, source, tcp, .. } = asking;
         let (slow, counters, query) = (self.clone(), counters.clone(), query.to_vec());
-        let permit = self.0.permits.clone().try_acquire_owned().ok();
+        let place = self.0.places.place(source.ip());
         self.0.tasks.spawn_on(
             async move {
                 // Without a place nothing is asked, and the next question tries again.
                 let asked = Asked::new(&query, source, tcp, group);
-                slow.ask_again(asked, permit, &counters).await;
+                slow.ask_again(asked, place, &counters).await;
             },
             &self.0.runtime,
         );
@@ -181,7 +177,7 @@ impl SlowPath {
     pub(crate) async fn reply(
         &self,
         asked: Asked<'_>,
-        _permit: &Permit,
+        place: &Place,
         counters: &Arc<Counters>,
     ) -> Option<Vec<u8>> {
         let begun = Instant::now();
@@ -225,6 +221,7 @@ impl SlowPath {
                     request: &request,
                     group,
                     subnet: None,
+                    place,
                     counters,
                     rotated: false,
                     asks_left: &AtomicU8::new(ASKS_MAX),

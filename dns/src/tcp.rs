@@ -17,14 +17,17 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::TrySendError},
+    },
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{Outcome, Plain, at_once, rotation},
-    clients::{Connections, Rate, Seat},
+    clients::{Rate, Seat, Seats},
     counters::{Answered, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
     slow::{Asked, SlowPath},
@@ -37,6 +40,8 @@ use crate::{
 
 /// Connections at one time, all addresses together.
 pub(crate) const CONNECTIONS_MAX: usize = 1000;
+/// Connections of one client at one time: a fifth of all.
+pub(crate) const CONNECTIONS_EACH_MAX: usize = 200;
 /// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that
 /// takes no replies.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +53,7 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 const QUERY_BYTES_MAX: usize = 4096;
 /// Room for a reply that is tried first, in bytes.
 const SMALL_REPLY_BYTES: usize = 2048;
-/// Replies of one connection that may wait to be written, and queries in the slow path.
+/// Replies of one connection that may wait to be written; with so many nothing more is read.
 const PIPELINE_MAX: usize = 32;
 /// Pause after an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -64,7 +69,7 @@ pub(crate) struct Server {
     pub(crate) counters: Arc<Counters>,
     pub(crate) tasks: TaskTracker,
     pub(crate) connections: Arc<Semaphore>,
-    pub(crate) clients: Arc<Connections>,
+    pub(crate) clients: Arc<Seats>,
     /// Of each client, by UDP and TCP together; `None`: as many questions as it likes.
     pub(crate) rate: Option<Arc<Rate>>,
     pub(crate) cancel: CancellationToken,
@@ -135,7 +140,6 @@ impl Server {
         mut reader: OwnedReadHalf,
         replies: mpsc::Sender<Vec<u8>>,
     ) -> io::Result<()> {
-        let pipeline = Arc::new(Semaphore::new(PIPELINE_MAX));
         let mut question = Question::new();
         loop {
             let query = tokio::select! {
@@ -163,9 +167,12 @@ impl Server {
                     }
                 }
                 Next::Slow => {
-                    let Ok(place) = pipeline.clone().acquire_owned().await else { return Ok(()) };
+                    // Their replies would have nowhere to go.
+                    if replies.reserve().await.is_err() {
+                        return Ok(());
+                    }
                     let local = reader.local_addr().ok().map(|own| own.ip());
-                    self.answer_slowly(query, (source, local), replies.clone(), place);
+                    self.answer_slowly(query, (source, local), replies.clone());
                 }
                 Next::Close => return Ok(()),
             }
@@ -237,18 +244,17 @@ impl Server {
         query: Vec<u8>,
         (source, local): (SocketAddr, Option<IpAddr>),
         replies: mpsc::Sender<Vec<u8>>,
-        place: OwnedSemaphorePermit,
     ) {
-        let Some(permit) = self.slow.permit(&self.counters) else { return };
+        let Some(place) = self.slow.place(source.ip(), &self.counters) else { return };
         let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
         self.tasks.spawn(async move {
             let asked = Asked::new(&query, source, true, group).at(local);
-            if let Some(reply) = slow.reply(asked, &permit, &counters).await {
-                let framed = [&[0; 2], &reply[..]].concat();
-                // Fails when the connection is gone, and then nobody waits for it.
-                let _ = replies.send(with_length(framed)).await;
-            }
-            drop(place);
+            let Some(reply) = slow.reply(asked, &place, &counters).await else { return };
+            let framed = with_length([&[0; 2], &reply[..]].concat());
+            // Fails when the connection is gone, and then nobody waits for it.
+            let Err(TrySendError::Full(framed)) = replies.try_send(framed) else { return };
+            // A client that takes no replies is waited for as an upstream is that gives none.
+            let _ = place.wait(replies.send(framed), &counters).await;
         });
     }
 }

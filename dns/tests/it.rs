@@ -46,6 +46,8 @@ mod takeover;
 mod tls;
 #[path = "it/verified_pods.rs"]
 mod verified_pods;
+#[path = "it/waiting.rs"]
+mod waiting;
 #[path = "it/weighted.rs"]
 mod weighted;
 #[path = "it/world.rs"]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use fairlead_dns::{DropReason, explain::Explainer as Names};
+use fairlead_dns::{Crowded, DropReason, explain::Explainer as Names};
 use fairlead_proxy::{
     Kernel,
     explain::{LiveMaps, PlannedMaps},
@@ -219,6 +219,8 @@ fn traffic(pages: &Pages) -> Traffic {
         traffic.forwarded = Some(counts.forwarded);
         let dropped = DropReason::ALL.iter().zip(counts.dropped);
         dropped.for_each(|(reason, count)| traffic.add("dns", reason.as_str(), count));
+        let crowded = Crowded::ALL.iter().zip(counts.crowded);
+        crowded.for_each(|(reason, count)| traffic.add("dns", reason.as_str(), count));
     }
     if let Some(ingress) = live.ingress.load_full() {
         let counters = (ingress.meter.0)();

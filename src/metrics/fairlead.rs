@@ -68,6 +68,12 @@ const METRICS: &[Metric] = &[
     counter("fairlead_dns_forwarded_total", &[], "Questions sent to upstream servers"),
     counter("fairlead_dns_replies_total", &["rcode"], "Replies; rcode is a number"),
     counter("fairlead_dns_dropped_total", &["reason"], "Questions without a reply"),
+    counter(
+        "fairlead_dns_crowded_total",
+        &["reason"],
+        "Questions without room among those that wait for upstream servers: refused, or answered by what is \
+         kept past its time",
+    ),
     gauge("fairlead_dns_names_stale", &[], "1: names are those of the last run"),
     counter("fairlead_dns_panics_total", &[], "Bugs that were caught"),
     counter("fairlead_ingress_responses_total", &["code"], "Answers"),

@@ -17,7 +17,7 @@ use hickory_server::{net::xfer::Protocol, server::Request};
 use tokio::time::timeout;
 
 use super::{
-    Asked, Permit, SlowPath,
+    Asked, Place, SlowPath,
     chain::{Course, plain_query},
     message,
     upstreams::Wishes,
@@ -103,7 +103,7 @@ impl SlowPath {
             }
             stale = is_stale.then_some(entry);
         }
-        let asked = self.ask_upstreams(site, wanted, cache, counters);
+        let asked = self.ask_upstreams(site, wanted, cache, (course.place, counters));
         let most = cache.and_then(Cache::stale).map(|stale| stale.verify_timeout);
         let asked = match (&stale, most.filter(|most| !most.is_zero())) {
             (Some(stale), Some(most)) => timeout(most, asked).await.unwrap_or_else(|_| {
@@ -207,19 +207,23 @@ impl SlowPath {
         site: &Site,
         wanted: Wanted<'_>,
         cache: Option<&Cache>,
-        counters: &Counters,
+        (place, counters): (&Place, &Counters),
     ) -> Result<Message, ResponseCode> {
         let Some(forward) = site.forward(wanted.lower) else { return Err(ResponseCode::Refused) };
         forward.reread_if_none();
         if !forward.any() {
             return Err(ResponseCode::Refused);
         }
-        counters.forwarded.fetch_add(1, Ordering::Relaxed);
         // What is kept is for those who understand AD as well (RFC 6840 §5.7); the reply is made for the
         // client.
         let authentic_data = wanted.wishes.authentic_data || cache.is_some();
         let wishes = Wishes { authentic_data, ..wanted.wishes };
-        let asked = forward.ask(wanted.name.clone(), wanted.qtype, wishes).await;
+        let asking = async {
+            counters.forwarded.fetch_add(1, Ordering::Relaxed);
+            forward.ask(wanted.name.clone(), wanted.qtype, wishes).await
+        };
+        // As beyond `max_concurrent`: a client then asks its next server.
+        let asked = place.wait(asking, counters).await.map_err(|_| ResponseCode::Refused)?;
         let mut reply = match asked {
             Ok(reply) => reply,
             // What fails is not asked again at once by everyone (RFC 9520 §3.2).
@@ -263,7 +267,7 @@ impl SlowPath {
     pub(super) async fn ask_again(
         &self,
         asked: Asked<'_>,
-        permit: Option<Permit>,
+        place: Option<Place>,
         counters: &Counters,
     ) {
         let policy = self.0.policy.load_full();
@@ -276,7 +280,7 @@ impl SlowPath {
         let Some(site) = policy.site(asked.group, asked.asking(&question)) else { return };
         let request = Request::from_bytes(query.to_vec(), asked.source, asked.transport);
         let mut failed = false;
-        if let (Some(_), Ok(request)) = (&permit, request)
+        if let (Some(place), Ok(request)) = (&place, request)
             && let Some(asked) = request.queries.queries().first()
         {
             let name = asked.original().name().clone();
@@ -286,8 +290,8 @@ impl SlowPath {
                 qtype: asked.query_type(),
                 wishes: wishes(&request),
             };
-            let asked = self.ask_upstreams(site, wanted, site.cache.as_deref(), counters).await;
-            failed = asked.is_err();
+            let cache = site.cache.as_deref();
+            failed = self.ask_upstreams(site, wanted, cache, (place, counters)).await.is_err();
         }
         // A refreshed entry is another one; this is for an attempt that failed.
         let Some(cache) = &site.cache else { return };

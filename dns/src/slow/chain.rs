@@ -17,7 +17,7 @@ use hickory_server::{net::xfer::Protocol, server::Request};
 use ipnetwork::IpNetwork;
 
 use super::{
-    Asked, SlowPath,
+    Asked, Place, SlowPath,
     alias::{Made, Resolved},
     asking::{site_limit, wishes},
     message::{Sections, error, reply},
@@ -62,6 +62,7 @@ pub(super) struct Course<'c> {
     pub(super) group: usize,
     /// The network of the client that upstreams are told.
     pub(super) subnet: Option<IpNetwork>,
+    pub(super) place: &'c Place,
     pub(super) counters: &'c Arc<Counters>,
     /// The addresses will be put in turn where an alias to them was met.
     pub(super) rotated: bool,

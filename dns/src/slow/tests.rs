@@ -231,9 +231,9 @@ impl Paths {
         let mut buffer = vec![0; REPLY_BYTES_MAX];
         let Outcome::Reply(made) = at_once(site, &ZONE, plain, &mut buffer) else { return Ok(()) };
         let fast = &buffer[..made.bytes];
-        let permit = self.slow.permit(&self.counters).expect("nobody else asks");
+        let place = self.slow.place(source.ip(), &self.counters).expect("nobody else asks");
         let asked = Asked::new(query, source, tcp, 0);
-        let slow = self.runtime.block_on(self.slow.reply(asked, &permit, &self.counters));
+        let slow = self.runtime.block_on(self.slow.reply(asked, &place, &self.counters));
         let slow = slow.expect("what is answered at once is not dropped");
         prop_assert_eq!(seen(&slow), seen(fast));
         prop_assert!(slow.len() <= limit, "{} of {limit} bytes", slow.len());

@@ -28,10 +28,10 @@ use crate::{
 
 const WEB: &str = "web.demo.svc.cluster.local.";
 /// A headless Service of many endpoints.
-const BIG: &str = "big.demo.svc.cluster.local.";
-const BIG_ENDPOINTS: usize = 300;
+pub const BIG: &str = "big.demo.svc.cluster.local.";
+pub const BIG_ENDPOINTS: usize = 300;
 
-fn big() -> Vec<Object> {
+pub fn big() -> Vec<Object> {
     let addresses: Vec<_> =
         (0..BIG_ENDPOINTS).map(|i| format!("10.2.{}.{}", i / 256, i % 256)).collect();
     let endpoints: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", true)).collect();

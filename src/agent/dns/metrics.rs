@@ -4,7 +4,7 @@ mod coredns;
 
 use std::fmt::Write as _;
 
-use fairlead_dns::{Counts, DropReason};
+use fairlead_dns::{Counts, Crowded, DropReason};
 
 use super::own_health::OwnHealth;
 use crate::metrics;
@@ -39,5 +39,10 @@ pub(super) fn write(text: &mut String, counts: &Counts, failed_reloads: u64, sta
     for (reason, value) in DropReason::ALL.iter().zip(counts.dropped) {
         let reason = reason.as_str();
         let _ = writeln!(text, "fairlead_dns_dropped_total{{reason=\"{reason}\"}} {value}");
+    }
+    metrics::head(text, "fairlead_dns_crowded_total");
+    for (reason, value) in Crowded::ALL.iter().zip(counts.crowded) {
+        let reason = reason.as_str();
+        let _ = writeln!(text, "fairlead_dns_crowded_total{{reason=\"{reason}\"}} {value}");
     }
 }

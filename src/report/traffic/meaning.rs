@@ -58,7 +58,13 @@ fn of_dns(reason: &str) -> &'static str {
         "not_a_query" => "marked as a reply: forged, or two servers that talk to each other",
         "source_port_zero" => "from UDP port 0, which nobody can receive on: forged",
         "slow_path_full" => {
-            "too many questions wait for upstreams: they are slow or down (`fairlead doctor`)"
+            "more questions than can be worked on that are not plain ones; of one client or of all"
+        }
+        "waiting_full" => {
+            "refused: as many questions wait for upstreams as may: they are slow or down (`fairlead doctor`)"
+        }
+        "gave_way" => {
+            "refused: its client had most questions waiting for upstreams, and another wanted a place"
         }
         "send_failed" => {
             "the kernel did not take the reply: no route to the client, or a full buffer"
@@ -138,7 +144,7 @@ fn of_ingress(reason: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_dns::DropReason;
+    use fairlead_dns::{Crowded, DropReason};
     use fairlead_ebpf::abi::Reason;
     use fairlead_ingress::{Refused, Uncopied};
 
@@ -148,9 +154,12 @@ mod tests {
     fn every_reason_of_every_role_has_a_meaning() {
         let proxy = Reason::ALL.map(|reason| ("proxy", reason.as_str()));
         let dns = DropReason::ALL.map(|reason| ("dns", reason.as_str()));
+        let crowded = Crowded::ALL.map(|reason| ("dns", reason.as_str()));
         let ingress = Refused::ALL.map(|reason| ("ingress", reason.as_str()));
         let mirrors = Uncopied::ALL.map(|reason| ("ingress", reason.as_str()));
-        for (role, reason) in proxy.into_iter().chain(dns).chain(ingress).chain(mirrors) {
+        for (role, reason) in
+            proxy.into_iter().chain(dns).chain(crowded).chain(ingress).chain(mirrors)
+        {
             assert!(!of(role, reason).is_empty(), "{role}: {reason}");
         }
     }
