@@ -26,6 +26,8 @@ mod cve;
 mod external;
 #[path = "it/forward.rs"]
 mod forward;
+#[path = "it/forward_options.rs"]
+mod forward_options;
 #[path = "it/hostile.rs"]
 mod hostile;
 #[path = "it/metrics.rs"]

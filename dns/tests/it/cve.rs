@@ -177,17 +177,53 @@ async fn times_to_live_of_others_are_clamped_cve_2025_58063() {
     world.end().await;
 }
 
+/// An upstream that knows names, and notes those by which a server looks for loops.
+async fn probed() -> (SocketAddr, Arc<Mutex<Vec<Name>>>) {
+    let probes = Arc::<Mutex<Vec<Name>>>::default();
+    let noted = probes.clone();
+    let to = upstream(move |asked| {
+        let question = &asked.queries[0];
+        if question.query_type() == RecordType::HINFO {
+            noted.lock().unwrap().push(question.name().clone());
+            return vec![reply_to(asked, ResponseCode::NXDomain)];
+        }
+        knows(asked)
+    })
+    .await;
+    (to, probes)
+}
+
 #[tokio::test]
-async fn no_question_ends_the_server_cve_2026_26018() {
-    // CoreDNS's `loop` ended the process when its own probe, whose name could be guessed, came in.
-    let (to, _) = held(Arc::new(Semaphore::new(1))).await;
+async fn no_question_ends_the_server_or_its_forwarding_cve_2026_26018() {
+    // CoreDNS's `loop` ended the process when its own probe, whose name could be guessed, came in: it was made
+    // of the time of the start.
+    let (to, probes) = probed().await;
     let corefile = format!(".:53 {{\n loop\n kubernetes cluster.local\n forward . {to}\n}}\n");
-    let world = World::by(&corefile, objects()).await;
-    for _ in 0..8 {
-        world.ask("3894567890123456789.2345678901234567890.", RecordType::HINFO).await;
+    let mut known = vec![Name::from_ascii("3894567890123456789.2345678901234567890.").unwrap()];
+    for _ in 0..3 {
+        let before = probes.lock().unwrap().len();
+        let world = World::by(&corefile, objects()).await;
+        let probing = async {
+            while probes.lock().unwrap().len() <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, probing).await.expect("the upstream is probed");
+        let newest = probes.lock().unwrap()[before].clone();
+        // Those of earlier starts are nobody's probes now.
+        for name in &known {
+            world.ask(&name.to_ascii(), RecordType::HINFO).await;
+        }
+        assert_eq!(world.ask("web.demo.svc.cluster.local.", A).await.answers.len(), 1);
+        let others = world.ask("www.example.", A).await;
+        assert_eq!(others.metadata.response_code, ResponseCode::NoError, "the upstream is asked");
+        assert!(!known.contains(&newest), "{newest} again: {known:?}");
+        // Of 128 bits, as hexadecimal digits.
+        let digits: Vec<_> = newest.iter().map(<[u8]>::len).collect();
+        assert_eq!(digits, [16, 16], "{newest}");
+        known.push(newest);
+        world.end().await;
     }
-    assert_eq!(world.ask("web.demo.svc.cluster.local.", A).await.answers.len(), 1);
-    world.end().await;
 }
 
 #[tokio::test]

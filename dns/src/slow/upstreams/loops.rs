@@ -88,11 +88,9 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>, from: WireName, probes: Arc<
 }
 
 async fn probe(pool: &UpstreamPool, server: SocketAddr, from: &WireName, probes: &Probes) -> bool {
-    let [first, second] = rand::random::<[u64; 2]>();
-    let labels = format!("\u{10}{first:016x}\u{10}{second:016x}");
-    let wire = from.below(labels.as_bytes()).ok();
-    let name = wire.and_then(|wire| Name::read(&mut BinDecoder::new(wire.as_bytes())).ok());
-    let (Some(name), Ok(one)) = (name, pool.manner.pool(&[server])) else { return false };
+    let (Some(name), Ok(one)) = (unguessable(from), pool.manner.pool(&[server])) else {
+        return false;
+    };
     let Ok(wire) = name.to_bytes() else { return false };
     let flavour = Flavour::default();
     let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
@@ -101,6 +99,14 @@ async fn probe(pool: &UpstreamPool, server: SocketAddr, from: &WireName, probes:
     // Whatever it answers: only whether it came in here counts.
     let _ = timeout(PROBE_TIMEOUT, asking).await;
     probes.end(&wire)
+}
+
+/// A name below a zone, of 128 random bits.
+fn unguessable(zone: &WireName) -> Option<Name> {
+    let [first, second] = rand::random::<[u64; 2]>();
+    let labels = format!("\u{10}{first:016x}\u{10}{second:016x}");
+    let wire = zone.below(labels.as_bytes()).ok()?;
+    Name::read(&mut BinDecoder::new(wire.as_bytes())).ok()
 }
 
 impl UpstreamPool {
@@ -124,5 +130,28 @@ impl UpstreamPool {
             }
         }
         !usable.looping.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_of_probes_are_random_in_each_of_their_digits_cve_2026_26018() {
+        let zone = WireName::from_text("example.").unwrap();
+        let names: Vec<_> = (0..256).map(|_| unguessable(&zone).unwrap().to_ascii()).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        for name in &names {
+            let labels: Vec<_> = name.split('.').map(str::len).collect();
+            assert_eq!(labels, [16, 16, 7, 0], "{name}");
+        }
+        for place in (0..16).chain(17..33) {
+            // All sixteen; that three of them are missing in 256 turns is out of the question.
+            let digits: BTreeSet<_> = names.iter().map(|name| name.as_bytes()[place]).collect();
+            assert!(digits.len() > 13, "digit {place}: {digits:?}");
+        }
     }
 }

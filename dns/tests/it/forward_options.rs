@@ -1,0 +1,154 @@
+//! What options of `forward` do: how many are asked at a time, by which protocol, which upstream first.
+
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use crate::{
+    forward::{knows, upstream},
+    waiting::gated,
+    world::{PATIENCE, World, query, udp},
+};
+
+const A: RecordType = RecordType::A;
+
+/// A server that forwards by these options.
+async fn forwarding(to: &[SocketAddr], options: &str) -> World {
+    let to: Vec<_> = to.iter().map(ToString::to_string).collect();
+    let to = to.join(" ");
+    World::by(&format!(".:53 {{\n forward . {to} {{\n  {options}\n }}\n}}\n"), vec![]).await
+}
+
+#[tokio::test]
+async fn beyond_max_concurrent_questions_are_refused_until_there_is_room_again() {
+    const MOST: usize = 3;
+    let gate = Arc::new(Semaphore::new(0));
+    let world = forwarding(&[gated(gate.clone()).await], &format!("max_concurrent {MOST}")).await;
+    let server = world.v4();
+    let asking: Vec<_> = (0..MOST)
+        .map(|n| {
+            let asked = query(&format!("slow-{n}.example."), A);
+            tokio::spawn(async move { udp(server, &asked).await.metadata.response_code })
+        })
+        .collect();
+    let all_wait = async {
+        while world.running.counts().forwarded < MOST as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, all_wait).await.expect("they are asked");
+    for _ in 0..2 {
+        let refused = world.ask("www.example.", A).await;
+        assert_eq!(refused.metadata.response_code, ResponseCode::Refused, "{refused}");
+    }
+    assert_eq!(world.running.counts().forwards[0].rejects, 2);
+    gate.add_permits(1);
+    for reply in asking {
+        assert_eq!(reply.await.unwrap(), ResponseCode::NXDomain, "none that waited was given up");
+    }
+    let answered = world.ask("www.example.", A).await;
+    assert_eq!(answered.metadata.response_code, ResponseCode::NoError, "{answered}");
+    assert_eq!(world.running.counts().forwards[0].rejects, 2);
+    world.end().await;
+}
+
+/// An upstream that answers by TCP only, and whose socket for UDP shows what came there.
+async fn by_tcp_only() -> (SocketAddr, UdpSocket) {
+    let (tcp, udp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        match UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            Ok(udp) => break (tcp, udp),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+        }
+    };
+    let address = tcp.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            tokio::spawn(async move {
+                while let Ok(length) = stream.read_u16().await {
+                    let mut bytes = vec![0; length.into()];
+                    stream.read_exact(&mut bytes).await.unwrap();
+                    let reply = knows(&Message::from_vec(&bytes).unwrap()).remove(0);
+                    let reply = reply.to_vec().unwrap();
+                    stream.write_u16(reply.len().try_into().unwrap()).await.unwrap();
+                    stream.write_all(&reply).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, udp)
+}
+
+#[tokio::test]
+async fn force_tcp_asks_by_tcp_and_nothing_else_does() {
+    let (to, udp) = by_tcp_only().await;
+    let world = forwarding(&[to], "force_tcp").await;
+    for _ in 0..3 {
+        let reply = world.ask("www.example.", A).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{reply}");
+    }
+    let by_udp = udp.try_recv(&mut [0; 512]);
+    assert_eq!(by_udp.unwrap_err().kind(), ErrorKind::WouldBlock, "nothing came by UDP");
+    world.end().await;
+    let world = forwarding(&[to], "prefer_udp").await;
+    let server = world.v4();
+    let asking = tokio::spawn(async move { udp_reply(server).await });
+    let mut buffer = [0; 512];
+    let (bytes, from) = timeout(PATIENCE, udp.recv_from(&mut buffer)).await.unwrap().unwrap();
+    let reply = knows(&Message::from_vec(&buffer[..bytes]).unwrap()).remove(0);
+    udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+    assert_eq!(asking.await.unwrap(), ResponseCode::NoError);
+    world.end().await;
+}
+
+async fn udp_reply(server: SocketAddr) -> ResponseCode {
+    udp(server, &query("www.example.", A)).await.metadata.response_code
+}
+
+#[tokio::test]
+async fn a_policy_chooses_who_is_asked_first() {
+    // Two of three are asked at a time, so that a dead one costs no answer.
+    const QUESTIONS: usize = 30;
+    for (policy, is_fair) in [("round_robin", true), ("sequential", false)] {
+        let asked: Vec<Arc<AtomicUsize>> = (0..3).map(|_| Arc::default()).collect();
+        let mut to = vec![];
+        for asked in &asked {
+            let asked = asked.clone();
+            let counted = move |question: &Message| {
+                asked.fetch_add(1, Ordering::Relaxed);
+                knows(question)
+            };
+            to.push(upstream(counted).await);
+        }
+        let world = forwarding(&to, &format!("policy {policy}")).await;
+        for number in 0..QUESTIONS {
+            let reply = world.ask(&format!("n{number}.example."), A).await;
+            assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain, "{reply}");
+        }
+        let counts: Vec<_> = asked.iter().map(|asked| asked.load(Ordering::Relaxed)).collect();
+        if is_fair {
+            let least = QUESTIONS / 3;
+            assert!(counts.iter().all(|count| *count >= least), "{policy}: {counts:?}");
+        } else {
+            assert!(counts[0] >= QUESTIONS - 1 && counts[2] == 0, "{policy}: {counts:?}");
+        }
+        world.end().await;
+    }
+}
