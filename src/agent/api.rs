@@ -289,6 +289,12 @@ fn warnings(
             all.push(format!("there is no {} at all: is this the right cluster?", Kind::Service));
         }
     }
+    if shared.live.dns.load().as_ref().is_some_and(|running| running.stands_in()) {
+        all.push(
+            "DNS answers with names of its last run: the API server has not been reached since the start"
+                .to_owned(),
+        );
+    }
     if let Some(proxy) = proxy {
         let status = proxy.status.borrow();
         all.extend(status.full.iter().map(ToString::to_string));

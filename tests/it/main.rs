@@ -13,6 +13,7 @@ mod bad_input;
 mod check;
 mod cleanup;
 mod clock;
+mod cold_start;
 #[path = "../../benches/common/shared.rs"]
 mod common;
 mod corefile;
