@@ -18,6 +18,7 @@ mod cold_start;
 mod common;
 mod corefile;
 mod demo;
+mod dns_overload;
 mod docs;
 mod drop_in;
 mod environment;
