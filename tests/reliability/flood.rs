@@ -18,6 +18,8 @@ const FLOWS: u32 = 1_000_000;
 const PORTS: u32 = 64;
 /// What an agent may grow by meanwhile.
 const GROWTH_KIB_MAX: f64 = 8.0 * 1024.0;
+/// What the kernel's maps may grow by: a reason of refusals that was not there before.
+const LOCKED_GROWTH_MIB_MAX: f64 = 1.0 / 64.0;
 /// Addresses that nobody has, of RFC 2544 and RFC 5180; what is said to them is lost in silence.
 const LOST: &str = "ip route add blackhole 198.18.0.0/15; ip route add blackhole 2001:2::/48";
 const NODE_V4: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 2);
@@ -110,7 +112,10 @@ fn a_million_flows_that_nobody_answers_harm_no_open_connection_and_take_no_memor
              {after} KiB; the kernel's: {locked_before:.2} MiB, then {locked:.2} MiB"
         );
         assert!(after <= before + GROWTH_KIB_MAX, "{to}: {before} KiB, then {after} KiB");
-        assert!(locked <= locked_before, "{to}: {locked_before} MiB, then {locked} MiB");
+        assert!(
+            locked <= locked_before + LOCKED_GROWTH_MIB_MAX,
+            "{to}: {locked_before}, then {locked} MiB"
+        );
     }
     traffic.assert_flawless();
     await_good(&world, "client", NODE_PORT);
