@@ -15,7 +15,7 @@ use fairlead_state::model::Secret;
 use http::HeaderValue;
 use regex::bytes::Regex;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::aws_lc_rs,
     server::{
@@ -42,7 +42,7 @@ pub(crate) enum Mode {
     Off,
     /// If there is one it must be of the authorities.
     Optional,
-    /// If there is one, whoever made it, the endpoint is told. One that an authority made must be good.
+    /// If there is one, whoever made it, the endpoint is told. One that names an authority must be good.
     Any,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct ClientAuth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unverified {
     pub(crate) reason: String,
-    /// None of the authorities made it; else it is out of date, taken back, or for something else.
+    /// None of the authorities is named in it, and it is not out of date: nothing can be said of it.
     pub(crate) is_strangers: bool,
 }
 
@@ -102,13 +102,21 @@ impl ClientAuth {
         };
         let verified = self.verifier.verify_client_cert(first, rest, UnixTime::now());
         verified.map(drop).map_err(|error| Unverified {
-            is_strangers: matches!(
-                error,
-                Error::InvalidCertificate(
-                    CertificateError::UnknownIssuer | CertificateError::BadSignature
-                )
-            ),
+            is_strangers: self.are_strangers(chain),
             reason: error.to_string(),
+        })
+    }
+
+    /// Asked of the certificates, not of the error: the verifier looks at what one is for, and at
+    /// `CA:TRUE` (which `openssl req -x509` writes), before it looks for who made it.
+    fn are_strangers(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let authorities = self.verifier.root_hint_subjects();
+        chain.iter().all(|der| {
+            x509_parser::parse_x509_certificate(der).is_ok_and(|(_, certificate)| {
+                let issuer = certificate.issuer().as_raw();
+                certificate.validity().is_valid()
+                    && authorities.iter().all(|authority| authority.as_ref() != issuer)
+            })
         })
     }
 }

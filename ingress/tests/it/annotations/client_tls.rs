@@ -2,6 +2,7 @@
 
 use fairlead_ingress::Refused;
 use fairlead_state::Object;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ClientConfig;
 
 use super::site;
@@ -38,7 +39,7 @@ async fn ask(world: &World, server_name: &str, host: &str, config: ClientConfig)
 
 #[tokio::test]
 async fn a_client_is_let_in_by_its_certificate() {
-    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (ours, theirs) = (Authority::new(), Authority::named("theirs"));
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
     let mode = |mode: &'static str| ("auth-tls-verify-client", mode);
@@ -108,6 +109,70 @@ async fn a_client_is_let_in_by_its_certificate() {
     let [verify, name, ..] = told("optional", &trusting_anybody()).await;
     assert_eq!((verify.as_deref(), name), (Some("NONE"), None));
     assert!(world.running.counters().refused[&Refused::Certificate] > 10);
+}
+
+/// Who is let in by `optional_no_ca`: nothing is known of strangers, and ours must be good.
+#[tokio::test]
+async fn bug_a_strangers_certificate_is_one_whatever_is_in_it() {
+    const YEARS: (i32, i32) = (2020, 2999);
+    const GONE: (i32, i32) = (2020, 2021);
+    const TO_COME: (i32, i32) = (2998, 2999);
+    let of = |name: &str, (from, to), change: fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 12, 31);
+        change(&mut params);
+        params
+    };
+    let plain = |_: &mut CertificateParams| ();
+    // As `openssl req -x509`.
+    let ca =
+        |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let serves = |params: &mut CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    let own = |params: CertificateParams| {
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (ours, theirs) = (Authority::named("ours"), Authority::named("theirs"));
+    let namesake = Authority::named("ours");
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let mode = ("auth-tls-verify-client", "optional_no_ca");
+    objects.extend([opaque("ca", &[("ca.crt", &pem(&ours))]), secured("any", &[CA, mode])]);
+    let world = World::new(objects).await;
+    let ask = async |(certificate, key): &(String, String)| {
+        ask(&world, "any.example", "any.example", showing(certificate, key)).await
+    };
+    for (case, shown, status) in [
+        ("self-signed", own(of("client", YEARS, plain)), 200),
+        ("self-signed, CA:TRUE", own(of("client", YEARS, ca)), 200),
+        ("self-signed, for servers", own(of("client", YEARS, serves)), 200),
+        ("theirs", theirs.sign(&of("client", YEARS, plain)), 200),
+        ("theirs, CA:TRUE", theirs.sign(&of("client", YEARS, ca)), 200),
+        ("theirs, for servers", theirs.sign(&of("client", YEARS, serves)), 200),
+        // OpenSSL's error 10, which nginx refuses of anybody.
+        ("theirs, out of date", theirs.sign(&of("client", GONE, plain)), 400),
+        ("self-signed, CA:TRUE, out of date", own(of("client", GONE, ca)), 400),
+        ("theirs, not yet", theirs.sign(&of("client", TO_COME, plain)), 400),
+        ("ours, CA:TRUE", ours.sign(&of("client", YEARS, ca)), 400),
+        ("ours, for servers", ours.sign(&of("client", YEARS, serves)), 400),
+        ("ours, out of date", ours.sign(&of("client", GONE, plain)), 400),
+        // OpenSSL's error 7: not in nginx's ssl_verify_error_optional.
+        ("namesake's", namesake.sign(&of("client", YEARS, plain)), 400),
+        ("self-signed, named as ours", own(of("ours", YEARS, ca)), 400),
+    ] {
+        let reached = upstream.requests();
+        let answer = ask(&shown).await;
+        assert_eq!(answer.status, status, "{case}");
+        assert_eq!(upstream.requests() - reached, usize::from(status == 200), "{case}");
+        let verify = answer.saw("ssl-client-verify");
+        assert_eq!(verify.is_some_and(|text| text.starts_with("FAILED:")), status == 200, "{case}");
+    }
+    let good = ask(&ours.sign(&of("client", YEARS, plain))).await;
+    assert_eq!((good.status, good.saw("ssl-client-verify")), (200, Some("SUCCESS")));
 }
 
 /// Whoever needs no certificate for one host must not reach another by it.

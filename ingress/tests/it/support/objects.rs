@@ -233,16 +233,18 @@ impl Authority {
     /// Certificate and key for these names, in PEM.
     pub(crate) fn issue(&self, names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
+        self.sign(&CertificateParams::new(names).unwrap())
     }
 
     /// Certificate and key of a client, by the number that a list of [`Authority::revoke`] may have.
     pub(crate) fn issue_numbered(&self, number: u64) -> (String, String) {
         let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
         params.serial_number = Some(number.into());
+        self.sign(&params)
+    }
+
+    /// Certificate and key of whatever kind.
+    pub(crate) fn sign(&self, params: &CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
