@@ -24,6 +24,7 @@ use rustls::{
     },
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject};
+use x509_parser::{extensions::ParsedExtension, oid_registry::OID_X509_EXT_DELTA_CRL_INDICATOR};
 
 use super::{client::authorities, signatures::Signatures};
 
@@ -89,7 +90,9 @@ impl ClientAuth {
             builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
         let verifier = builder.build().map_err(|error| match error {
-            VerifierBuilderError::InvalidCrl(_) => damaged(secret),
+            VerifierBuilderError::InvalidCrl(error) => {
+                unusable(secret, &format!("damaged: {error:?}"))
+            }
             error => format!("Secret {}: {error}", secret.key),
         })?;
         Ok(Self { id: NEXT_ID.fetch_add(1, Relaxed), wanted, verifier })
@@ -129,17 +132,40 @@ fn revoked(secret: &Secret) -> Result<Option<Vec<CertificateRevocationListDer<'s
         return Ok(None);
     };
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(entry).collect();
-    match lists {
-        Ok(lists) if lists.is_empty() => {
-            Err(format!("Secret {}: {REVOKED_ENTRY} holds no list", secret.key))
-        }
-        Ok(lists) => Ok(Some(lists)),
-        Err(_) => Err(damaged(secret)),
+    let lists = lists.map_err(|_| format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key))?;
+    if lists.is_empty() {
+        return Err(format!("Secret {}: {REVOKED_ENTRY} holds no list", secret.key));
+    }
+    match lists.iter().find_map(|list| unserved(list)) {
+        Some(kind) => Err(unusable(secret, kind)),
+        None => Ok(Some(lists)),
     }
 }
 
-fn damaged(secret: &Secret) -> String {
-    format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key)
+/// Whole lists of kinds that the verifier does not take. Some it would call damaged, and an indirect one
+/// it would keep to let nobody in by.
+fn unserved(list: &[u8]) -> Option<&'static str> {
+    let (_, list) = x509_parser::parse_x509_crl(list).ok()?;
+    if list.version().is_none() {
+        return Some("of version 1 (RFC 5280 wants 2)");
+    }
+    if list.next_update().is_none() {
+        return Some("without nextUpdate (RFC 5280 wants one)");
+    }
+    list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        _ if extension.oid == OID_X509_EXT_DELTA_CRL_INDICATOR => Some("a delta list"),
+        ParsedExtension::IssuingDistributionPoint(point) if point.indirect_crl => {
+            Some("an indirect list")
+        }
+        ParsedExtension::IssuingDistributionPoint(point) if point.only_some_reasons.is_some() => {
+            Some("of some reasons alone")
+        }
+        _ => None,
+    })
+}
+
+fn unusable(secret: &Secret, what: &str) -> String {
+    format!("Secret {}: {REVOKED_ENTRY} cannot be used: a list is {what}", secret.key)
 }
 
 impl fmt::Debug for ClientAuth {

@@ -74,7 +74,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "auth-tls-secret",
         Differs,
         "the host answers nobody by plain HTTP either; if the Secret, or ca.crl in it, cannot be read, \
-         nobody at all",
+         nobody at all; lists of version 1, delta and indirect ones cannot be",
         "default/ca",
         CLIENT_TLS,
     ),
