@@ -315,6 +315,13 @@ pub struct Timeouts {
 }
 
 impl IngressConfig {
+    /// Forwarding fields count, whoever sends them: no list of balancers, or one of all addresses.
+    pub(crate) fn believes_everybody(&self) -> bool {
+        let is_all = |network: &IpNetwork| network.prefix() == 0;
+        self.forwarded_headers == ForwardedHeaders::Trust
+            && (self.trusted_proxies.is_empty() || self.trusted_proxies.iter().any(is_all))
+    }
+
     /// What is done with forwarding fields of a connection from there.
     pub(crate) fn forwarded_by(&self, peer: IpAddr) -> ForwardedHeaders {
         let peer = peer.to_canonical();

@@ -79,6 +79,14 @@ data:
     }
 ";
 
+/// ingress-nginx's ConfigMap.
+const OPTIONS: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: options, namespace: shop}
+data: {use-forwarded-headers: 'true'}
+";
+
 /// Those, and kube-proxy's configuration.
 fn objects() -> String {
     let kube_proxy = kube_proxy_config_map("mode: iptables\nmetricsBindAddress: 0.0.0.0:10249\n");
@@ -105,8 +113,10 @@ fn every_object_gets_one_verdict_with_its_reason() {
     let folder = tempfile::tempdir().expect("a directory");
     write(folder.path(), "all.yaml", &objects());
     write(folder.path(), "Corefile", ".:53 {\n    dnssec\n}\n");
+    write(folder.path(), "options.yaml", OPTIONS);
     let at = folder.path().display().to_string();
-    let output = run(&["check", "-f", &at, "-o", "json", "--external-names", "api.example"]);
+    let flags = ["--external-names", "api.example", "--ingress-config", "shop/options"];
+    let output = run(&[&["check", "-f", &at, "-o", "json"], &flags[..]].concat());
     assert_eq!(output.status.code(), Some(1), "something is refused");
     let report = json(&output);
     let checked = report["checked"].as_array().expect("a list");
@@ -119,6 +129,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Ingress shop/allowed", "works", "[]"),
         ("Ingress shop/elsewhere", "differs", "other.example is none of --external-names"),
         ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
+        ("ConfigMap shop/options", "differs", "name your balancers in proxy-real-ip-cidr"),
         ("Corefile of ConfigMap coredns", "works", ""),
         ("Corefile ", "refused", "line 2: CoreDNS's plugin dnssec is not served here"),
         ("KubeProxyConfiguration mode", "works", "eBPF"),

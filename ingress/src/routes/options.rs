@@ -84,7 +84,7 @@ impl Options {
                 }
             }
         }
-        let (config, defaults) = reader.finish(|what| find(Severity::Refused, what));
+        let (config, defaults) = reader.finish(find);
         tell(&self.findings, &next.findings);
         next.config = Arc::new(config);
         next.defaults = defaults;
@@ -145,6 +145,26 @@ mod tests {
             let read = options(&start, &[(name, "nonsense")]);
             let reason = &read.findings[0].reason;
             assert!(reason.ends_with("until then all answer 503"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn whoever_believes_everybody_is_told_so() {
+        let start = Options::new(&IngressConfig::default());
+        let believing = |cidr| {
+            let named = [("proxy-real-ip-cidr", cidr), ("use-forwarded-headers", "true")];
+            options(&start, &named).findings
+        };
+        for cidr in ["", "0.0.0.0/0", "::/0", "192.0.2.0/24,0.0.0.0/0"] {
+            let findings = believing(cidr);
+            let [finding] = &*findings else { panic!("{cidr:?}: {findings:?}") };
+            assert_eq!(finding.severity, Severity::Differs);
+            assert!(finding.reason.contains("name your balancers in proxy-real-ip-cidr"));
+        }
+        assert_eq!(believing("192.0.2.0/24,2001:db8::/32"), []);
+        assert_eq!(options(&start, &[("use-forwarded-headers", "true")]).findings.len(), 1);
+        for nobody in [&[][..], &[("use-forwarded-headers", "false")]] {
+            assert_eq!(options(&start, nobody).findings, []);
         }
     }
 

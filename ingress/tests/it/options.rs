@@ -164,10 +164,20 @@ async fn forwarding_fields_are_believed_of_whom_it_names() {
     let mut objects = backend("web", &[upstream.address]);
     objects.push(site("a", &[]).object());
     let mut world = world(objects).await;
-    for (cidr, expected) in [("192.0.2.0/24", "http"), ("127.0.0.0/8", "https")] {
+    let everybody = "differs: option use-forwarded-headers believes everybody: whoever connects passes \
+                     for any address, turns redirects to HTTPS off and says where redirects lead; \
+                     name your balancers in proxy-real-ip-cidr";
+    for (cidr, expected, said) in [
+        ("192.0.2.0/24", "http", &[][..]),
+        ("127.0.0.0/8", "https", &[]),
+        // As ingress-nginx, which has the second one where nothing is said.
+        ("", "https", &[everybody]),
+        ("0.0.0.0/0", "https", &[everybody]),
+    ] {
         says(&mut world, &[("use-forwarded-headers", "true"), ("proxy-real-ip-cidr", cidr)]).await;
         let answer = asked(&world, &[("x-forwarded-proto", "https")]).await;
         assert_eq!(answer.saw("x-forwarded-proto"), Some(expected), "{cidr}");
+        assert_eq!(world.reasons("nginx"), said, "{cidr}");
     }
 }
 

@@ -412,7 +412,8 @@ pub static OPTIONS: &[ConfigOption] = &[
         Differs,
         "the last address of X-Forwarded-For that is none of proxy-real-ip-cidr counts, not the \
          first, which anybody may write; as with lists in X-Forwarded-Proto, -Host and -Port, \
-         which are believed of proxy-real-ip-cidr alone; Host is passed on as received",
+         which are believed of proxy-real-ip-cidr, and of everybody where that names nobody, as by \
+         ingress-nginx: name your balancers; Host is passed on as received",
         "true",
     ),
     row("use-geoip", Refused, NO_GEOIP, "true"),

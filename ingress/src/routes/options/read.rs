@@ -6,7 +6,10 @@ use http::{HeaderName, StatusCode};
 use ipnetwork::IpNetwork;
 
 use super::{
-    super::annotations::{Annotations, Read, Unread, bad, flag, guards, networks, number, size},
+    super::{
+        annotations::{Annotations, Read, Unread, bad, flag, guards, networks, number, size},
+        finding::Severity,
+    },
     catalogue,
     gzip::GzipWish,
     tracing::TracingWish,
@@ -23,6 +26,9 @@ const TEXTS_MAX: usize = 256;
 const NGINX_LOG: &str = "/var/log/nginx/access.log";
 /// ingress-nginx's; used once any option about it is set.
 const HSTS_SECONDS: u64 = 31_536_000;
+const BELIEVES_EVERYBODY: &str = "option use-forwarded-headers believes everybody: whoever connects passes \
+     for any address, turns redirects to HTTPS off and says where redirects lead; name your balancers in \
+     proxy-real-ip-cidr";
 
 /// What has been read so far.
 #[derive(Debug)]
@@ -267,7 +273,10 @@ impl Reader {
     }
 
     /// Puts together what belongs together.
-    pub(super) fn finish(self, mut find: impl FnMut(String)) -> (IngressConfig, Annotations) {
+    pub(super) fn finish(
+        self,
+        mut find: impl FnMut(Severity, String),
+    ) -> (IngressConfig, Annotations) {
         let Self { mut config, mut defaults, hsts, log, gzip, .. } = self;
         let (tracing, proxy_protocol, trusted) = (self.tracing, self.proxy_protocol, self.trusted);
         config.compression = gzip.compression();
@@ -283,13 +292,14 @@ impl Reader {
             defaults.sample(sampling);
         }
         if defaults.is_unheard() {
-            find(
-                "option enable-opentelemetry has no effect without otlp-collector-host".to_owned(),
-            );
+            let reason = "option enable-opentelemetry has no effect without otlp-collector-host";
+            find(Severity::Refused, reason.to_owned());
         }
         match log.access_log(config.access_log.as_ref()) {
             Ok(log) => config.access_log = log,
-            Err(reason) => find(format!("option log-format-upstream: {reason}")),
+            Err(reason) => {
+                find(Severity::Refused, format!("option log-format-upstream: {reason}"));
+            }
         }
         // Whom the agent was told to believe holds until another list says otherwise.
         let is_new = trusted.is_some() || config.proxy_protocol.is_none();
@@ -303,6 +313,9 @@ impl Reader {
             Some(true) | None => {}
         }
         config.trusted_proxies = trusted.unwrap_or(config.trusted_proxies);
+        if config.believes_everybody() {
+            find(Severity::Differs, BELIEVES_EVERYBODY.to_owned());
+        }
         (config, defaults)
     }
 }
