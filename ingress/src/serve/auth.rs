@@ -277,6 +277,11 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
 }
 
 impl LetIn {
+    /// What a client sends by these names is no longer its request's.
+    pub(super) fn taken_off(&self) -> &[HeaderName] {
+        &self.taken_off
+    }
+
     /// What a client sends as a field of whoever was asked is never believed. `told`: what an endpoint
     /// is to see whatever the client's own fields are, such as a Connection that names them.
     pub(super) fn tell_upstream(

@@ -141,7 +141,10 @@ async fn with_extras(
             passage.slot = slot;
             if let Some(mirror) = &extra.mirror {
                 let scope = seen.scope(client, &head, plan);
-                passage.copy = mirror::copy(client, mirror, &scope, plan, &body);
+                // Before the endpoint is told: none of that is for a mirror, nor is what it replaces.
+                let told = passage.fields.iter().chain(&plan.identity).map(|(name, _)| name);
+                let hidden = let_in.taken_off().iter().chain(told);
+                passage.copy = mirror::copy(client, mirror, &scope, plan, hidden, &body);
             }
             let_in.tell_upstream(&mut head.headers, &mut passage.fields);
             let mut response = onward(client, plan, &seen, head, body, passage).await;

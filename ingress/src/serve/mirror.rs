@@ -5,8 +5,8 @@ mod gathered;
 use std::{rc::Rc, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderValue, Request, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Request, Uri,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -40,18 +40,20 @@ struct Mirrored {
     request: Box<Request<RequestBody>>,
 }
 
-/// Copies a request: now, if there is no body to wait for; else what is returned is to be given the
-/// body, and sends the copy at its end. What is not sent is counted.
-pub(super) fn copy(
+/// Copies a request without the fields that are `hidden`: now, if there is no body to wait for; else
+/// what is returned is to be given the body, and sends the copy at its end. What is not sent is
+/// counted.
+pub(super) fn copy<'h>(
     client: &Client,
     mirror: &Arc<Mirror>,
     scope: &Scope<'_>,
     plan: &Plan<'_>,
+    hidden: impl Iterator<Item = &'h HeaderName>,
     body: &Incoming,
 ) -> Gathered {
     let has_body = mirror.copies.bodies && !body.is_end_stream();
     let bytes_max = has_body.then(|| gathered::bytes_max(plan));
-    match (Mirrored::of(client, mirror, scope, plan, body, bytes_max), bytes_max) {
+    match (Mirrored::of(client, mirror, scope, plan, hidden, body, bytes_max), bytes_max) {
         (Ok(copy), Some(bytes_max)) => return Gathered::begin(copy, bytes_max),
         (Ok(copy), None) => copy.send(RequestBody::Empty),
         (Err(reason), _) => client.worker.counters.uncopied(reason),
@@ -61,11 +63,12 @@ pub(super) fn copy(
 
 impl Mirrored {
     /// `bytes_max`: what its body may hold, if it is to have one.
-    fn of(
+    fn of<'h>(
         client: &Client,
         mirror: &Arc<Mirror>,
         scope: &Scope<'_>,
         plan: &Plan<'_>,
+        hidden: impl Iterator<Item = &'h HeaderName>,
         body: &Incoming,
         bytes_max: Option<usize>,
     ) -> Result<Self, Uncopied> {
@@ -90,7 +93,7 @@ impl Mirrored {
         let mut request = Box::new(Request::new(RequestBody::Empty));
         request.method_mut().clone_from(&scope.head.method);
         *request.uri_mut() = uri;
-        *request.headers_mut() = headers(client, scope, plan, &host);
+        *request.headers_mut() = headers(client, scope, plan, hidden, &host);
         let (mirror, route) = (mirror.clone(), plan.route.clone());
         // A mirror that does not answer holds no client's connection open.
         Ok(Self { client: client.aside(), mirror, route, authority, request })
@@ -127,9 +130,19 @@ impl Mirrored {
     }
 }
 
-fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderValue) -> HeaderMap {
+fn headers<'h>(
+    client: &Client,
+    scope: &Scope<'_>,
+    plan: &Plan<'_>,
+    hidden: impl Iterator<Item = &'h HeaderName>,
+    host: &HeaderValue,
+) -> HeaderMap {
     let config = client.worker.config();
     let mut headers = scope.head.headers.clone();
+    // A password is for whoever guards the route; who a client is only that one may say.
+    for name in hidden {
+        headers.remove(name);
+    }
     fields::to_upstream(
         &mut headers,
         &Edit {
@@ -146,7 +159,7 @@ fn headers(client: &Client, scope: &Scope<'_>, plan: &Plan<'_>, host: &HeaderVal
             closes: false,
         },
     );
-    for name in [CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    for name in [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
     headers.insert(HOST, host.clone());

@@ -28,7 +28,7 @@ pub(super) async fn ask(
 }
 
 /// Lets in who sends `x-token: good`; says who it is, and sets a cookie.
-async fn authority() -> Upstream {
+pub(super) async fn authority() -> Upstream {
     Upstream::serve(|request| async move {
         let token = request.headers().get("x-token").map(|value| value.as_bytes().to_vec());
         let mut response = Response::new(Full::new(Bytes::from("auth\n")));

@@ -18,19 +18,24 @@ use crate::{
     upstream_tls::pem,
 };
 
-const CA: (&str, &str) = ("auth-tls-secret", "default/ca");
+pub(super) const CA: (&str, &str) = ("auth-tls-secret", "default/ca");
 
 /// A host with TLS and these annotations.
-fn secured(name: &str, annotations: &[(&str, &str)]) -> Object {
+pub(super) fn secured(name: &str, annotations: &[(&str, &str)]) -> Object {
     site(name, annotations).tls(&[&format!("{name}.example")], "").object()
 }
 
-fn certificate(authority: &Authority) -> ClientConfig {
+pub(super) fn certificate(authority: &Authority) -> ClientConfig {
     let (certificate, key) = authority.issue(&["client"]);
     showing(&certificate, &key)
 }
 
-async fn ask(world: &World, server_name: &str, host: &str, config: ClientConfig) -> Answer {
+pub(super) async fn ask(
+    world: &World,
+    server_name: &str,
+    host: &str,
+    config: ClientConfig,
+) -> Answer {
     let stream = tls(world.https(), server_name, config).await.unwrap();
     let mut request = request(host, "/");
     for name in ["ssl-client-verify", "ssl-client-subject-dn", "ssl-client-cert"] {

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod losses;
+mod secrets;
 
 use fairlead_state::Object;
 use http::{HeaderMap, Method, Request, Response};

@@ -10,13 +10,15 @@ use crate::support::{
 };
 
 /// "secret", as `openssl passwd -apr1` hashes it.
-const ANN: &str = "ann:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n";
+pub(super) const ANN: &str = "ann:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n";
+/// MD5 of "ann:shop:secret", as htdigest writes it.
+pub(super) const ANN_OF_SHOP: &str = "ann:shop:12bd5085460ea83b190a12281871336a\n";
 /// Basic, of "ann:secret" and of "ann:wrong".
-const RIGHT: (&str, &str) = ("authorization", "Basic YW5uOnNlY3JldA==");
+pub(super) const RIGHT: (&str, &str) = ("authorization", "Basic YW5uOnNlY3JldA==");
 const WRONG: (&str, &str) = ("authorization", "Basic YW5uOndyb25n");
 
 /// The answer of RFC 7616's MD5 to a challenge, for GET.
-fn digest(challenge: &str, target: &str, password: &str) -> String {
+pub(super) fn digest(challenge: &str, target: &str, password: &str) -> String {
     use md5::{Digest, Md5};
     let hex = |text: String| {
         Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
@@ -35,9 +37,7 @@ fn digest(challenge: &str, target: &str, password: &str) -> String {
 async fn a_digest_lets_in_and_counts_for_one_request() {
     let upstream = Upstream::echo("web").await;
     let mut objects = backend("web", &[upstream.address]);
-    // MD5 of "ann:shop:secret", as htdigest writes it.
-    let file = "ann:shop:12bd5085460ea83b190a12281871336a\n";
-    objects.push(opaque("users", &[("auth", file)]));
+    objects.push(opaque("users", &[("auth", ANN_OF_SHOP)]));
     let digest_type = ("auth-type", "digest");
     let secret = ("auth-secret", "users");
     objects.push(site("a", &[digest_type, secret, ("auth-realm", "shop")]).object());

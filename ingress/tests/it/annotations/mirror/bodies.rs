@@ -78,7 +78,9 @@ async fn post1(world: &World, host: &str, how: How, body: &[u8]) -> Answer {
         }
     };
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
-    let head = format!("POST /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n\r\n");
+    let head = format!(
+        "POST /x HTTP/1.1\r\nHost: {host}\r\nConnection: close, te\r\nTE: trailers\r\n{fields}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     if how == How::Continue {
         assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -159,7 +161,7 @@ async fn a_body_is_copied_whole_however_it_comes_and_goes_on_as_it_comes() {
             assert!(copy.body.is_some_and(|body| body == sent.as_bytes()), "{what}");
             let length = copy.headers["content-length"].to_str().unwrap();
             assert_eq!(length, bytes.to_string(), "{what}");
-            for name in ["transfer-encoding", "trailer", "expect", "connection"] {
+            for name in ["transfer-encoding", "te", "trailer", "expect", "connection"] {
                 assert!(!copy.headers.contains_key(name), "{what}: {name}");
             }
         }
