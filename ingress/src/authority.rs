@@ -25,7 +25,7 @@ const LOOKED_UP_MS: u64 = 5_000;
 const LOOK_UP_TIME: Duration = Duration::from_secs(5);
 /// Hosts asked by one Ingress whose auth-url holds a variable.
 const PLACES_MAX: usize = 64;
-/// Copies of one Ingress under way; more are not sent.
+/// Copies of one Ingress under way, from their request's head on; more are not made.
 const COPIES_MAX: usize = 256;
 /// Answers remembered per Ingress.
 const ANSWERS_MAX: usize = 4096;
@@ -157,11 +157,6 @@ impl Mirror {
     pub(crate) fn new(copies: Copies) -> Self {
         let places = Arc::new(Places::new(copies.url.tls));
         Self { copies, places, under_way: Arc::default() }
-    }
-
-    /// As many copies are under way as may be.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.under_way.load(Relaxed) >= COPIES_MAX
     }
 
     /// `None`: too many copies are under way.

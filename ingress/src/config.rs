@@ -257,8 +257,8 @@ pub struct Limits {
     /// What bodies hold where an Ingress asks for buffering, in bytes, all of them; each thread has an
     /// equal share. What finds no room goes on as it comes.
     pub buffered_bytes_max: usize,
-    /// What bodies of copies for mirrors hold, in bytes, all of them; each thread has an equal share. A
-    /// copy that finds no room is not made.
+    /// What copies for mirrors hold, in bytes, all of them; each thread has an equal share, and of that
+    /// one Ingress a quarter, or a whole body where that is more. A copy that finds no room is not made.
     pub copied_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,

@@ -17,7 +17,7 @@ use super::{
     answer,
     body::{RequestBody, ResponseBody},
     client::Client,
-    fields::{self, Edit},
+    fields::{self, Edit, own},
     forward::{self, Errand},
     gates,
     scope::Scope,
@@ -222,11 +222,6 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
         cookies: head.headers.get_all(SET_COOKIE).iter().map(own).collect(),
         challenge: head.headers.get(WWW_AUTHENTICATE).map(own),
     })
-}
-
-/// A part of a head keeps the whole of it, and an answer may be remembered.
-fn own(value: &HeaderValue) -> HeaderValue {
-    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// nginx: several of a name are one, by commas.

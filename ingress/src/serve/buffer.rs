@@ -17,11 +17,18 @@ const BLOCK_BYTES_MAX: usize = 16 << 10;
 
 /// What the bodies of one thread may still hold together, in bytes.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Rc<Cell<usize>>);
+pub(crate) struct Budget(Rc<Purse>);
 
-/// A part of it, until it is dropped.
 #[derive(Debug)]
-struct Lease {
+struct Purse {
+    left: Cell<usize>,
+    /// What is held of it is held of that, too.
+    within: Option<Budget>,
+}
+
+/// What is held of a budget, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
     budget: Budget,
     bytes: usize,
 }
@@ -54,19 +61,48 @@ struct Block {
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Rc::new(Cell::new(bytes)))
+        Self::of(bytes, None)
     }
 
-    fn lease(&self, bytes: usize) -> Option<Lease> {
-        self.0.set(self.0.get().checked_sub(bytes)?);
+    fn of(bytes: usize, within: Option<Budget>) -> Self {
+        Self(Rc::new(Purse { left: Cell::new(bytes), within }))
+    }
+
+    /// One that takes from this one, `bytes` at most.
+    pub(super) fn part(&self, bytes: usize) -> Self {
+        Self::of(bytes, Some(self.clone()))
+    }
+
+    /// Somebody else has it, or holds something of it.
+    pub(super) fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
+    pub(super) fn lease(&self, bytes: usize) -> Option<Lease> {
+        self.take(bytes)?;
         Some(Lease { budget: self.clone(), bytes })
+    }
+
+    fn take(&self, bytes: usize) -> Option<()> {
+        let left = self.0.left.get().checked_sub(bytes)?;
+        if let Some(within) = &self.0.within {
+            within.take(bytes)?;
+        }
+        self.0.left.set(left);
+        Some(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.left.set(self.0.left.get() + bytes);
+        if let Some(within) = &self.0.within {
+            within.give_back(bytes);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let left = &self.budget.0;
-        left.set(left.get() + self.bytes);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -143,7 +179,7 @@ mod tests {
             (&[20_000], 20_000, 20_000, Ok(()), 20_000),
         ] {
             let budget = Budget::new(budget);
-            let before = budget.0.get();
+            let before = budget.0.left.get();
             let mut held = Held::new(&budget, bytes_max);
             let (mut sent, mut pushed) = (Vec::new(), Ok(()));
             for (piece, byte) in pieces.iter().zip((0..=u8::MAX).cycle()) {
@@ -152,14 +188,14 @@ mod tests {
                 pushed = pushed.and(held.push(&mut piece.into()));
             }
             assert_eq!((pushed, held.bytes), (expected, taken), "{bytes_max}");
-            let is_charged = before - budget.0.get() >= taken;
+            let is_charged = before - budget.0.left.get() >= taken;
             assert!(is_charged, "{bytes_max}");
             let mut out = Vec::new();
             while let Some(block) = held.pop() {
                 out.extend_from_slice(&block);
             }
             assert_eq!(out, sent[..taken], "{bytes_max}");
-            assert_eq!((held.bytes, budget.0.get()), (0, before), "{bytes_max}");
+            assert_eq!((held.bytes, budget.0.left.get()), (0, before), "{bytes_max}");
         }
     }
 
@@ -173,7 +209,7 @@ mod tests {
         }
         let blocks: Vec<usize> = held.blocks.iter().map(|block| block.bytes.capacity()).collect();
         assert_eq!(blocks, [BLOCK_BYTES_MIN]);
-        assert_eq!(budget.0.get(), (1 << 20) - BLOCK_BYTES_MIN);
+        assert_eq!(budget.0.left.get(), (1 << 20) - BLOCK_BYTES_MIN);
         assert!(room.is_unique(), "none of the room it came in");
     }
 
@@ -191,6 +227,24 @@ mod tests {
         drop(kept);
         assert_eq!(other.push(&mut data), Ok(()));
         drop(other);
-        assert_eq!(budget.0.get(), 10_000);
+        assert_eq!(budget.0.left.get(), 10_000);
+    }
+
+    #[test]
+    fn what_is_held_of_a_part_is_held_of_the_whole() {
+        let whole = Budget::new(10);
+        let (one, other) = (whole.part(6), whole.part(6));
+        let left = || [&whole, &one, &other].map(|budget| budget.0.left.get());
+        assert!(one.lease(7).is_none());
+        let first = one.lease(6).unwrap();
+        assert!(one.lease(1).is_none());
+        assert!(other.lease(5).is_none(), "the whole has less than its part");
+        assert_eq!(left(), [4, 0, 6]);
+        let second = other.lease(4).unwrap();
+        assert_eq!(left(), [0, 0, 2]);
+        drop(first);
+        assert_eq!(left(), [6, 6, 2]);
+        drop(second);
+        assert_eq!(left(), [10, 6, 6]);
     }
 }

@@ -157,6 +157,13 @@ pub(crate) fn to_client(headers: &mut HeaderMap) {
     }
 }
 
+/// A part of a head keeps all the room that was read into: what outlives its request is copied.
+pub(crate) fn own(value: &HeaderValue) -> HeaderValue {
+    let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) else { return value.clone() };
+    own.set_sensitive(value.is_sensitive());
+    own
+}
+
 /// What is among the fields that needs more than a look. One walk sees it, where looking for each
 /// would take many.
 fn there(headers: &HeaderMap) -> u8 {

@@ -1,6 +1,7 @@
 //! A copy of a request to somebody whose answer nobody waits for (nginx: mirror).
 
 mod gathered;
+mod shares;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -12,22 +13,28 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::task::spawn_local;
 
-pub(crate) use self::gathered::Gathered;
+pub(crate) use self::{gathered::Gathered, shares::Shares};
 use super::{
     body::RequestBody,
-    buffer::whole::is_conversation,
+    buffer::{Budget, Lease, whole::is_conversation},
     client::Client,
-    fields::{self, Edit},
+    fields::{self, Edit, own},
     forward::{self, Errand},
     gates,
     incoming::Incoming,
     plan::Plan,
     scope::Scope,
 };
-use crate::{authority::Mirror, counters::Uncopied, routes::Route};
+use crate::{
+    authority::{Mirror, Turn},
+    counters::Uncopied,
+    routes::Route,
+};
 
 /// What an answer may hold before its connection is given up.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What a field takes of memory beside its name and value.
+const FIELD_BYTES: usize = 128;
 
 /// A request for a mirror, ready but for its body.
 #[derive(Debug)]
@@ -38,6 +45,10 @@ struct Mirrored {
     /// `HOST[:PORT]` of the mirror.
     authority: String,
     request: Box<Request<RequestBody>>,
+    /// What its body may take from.
+    share: Budget,
+    /// Its place among those under way, and what its head takes.
+    holds: (Turn, Lease),
 }
 
 /// Copies a request without the fields that are `hidden`: now, if there is no body to wait for; else
@@ -80,9 +91,6 @@ impl Mirrored {
         if bytes_max.is_some_and(|bytes_max| body.size_hint().lower() > bytes_max as u64) {
             return Err(Uncopied::TooLarge);
         }
-        if mirror.is_busy() {
-            return Err(Uncopied::Busy);
-        }
         let copies = &mirror.copies;
         let authority = scope.render(&copies.url.authority);
         let target = scope.render(&copies.url.target);
@@ -90,24 +98,25 @@ impl Mirrored {
         let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
             return Err(Uncopied::Target);
         };
+        let turn = mirror.begin().ok_or(Uncopied::Busy)?;
         let mut request = Box::new(Request::new(RequestBody::Empty));
         request.method_mut().clone_from(&scope.head.method);
         *request.uri_mut() = uri;
         *request.headers_mut() = headers(client, scope, plan, hidden, &host);
+        let share = client.worker.copied.of(&plan.route.ingress);
+        let head = share.lease(bytes_of(&request)).ok_or(Uncopied::Busy)?;
         let (mirror, route) = (mirror.clone(), plan.route.clone());
         // A mirror that does not answer holds no client's connection open.
-        Ok(Self { client: client.aside(), mirror, route, authority, request })
+        let client = client.aside();
+        Ok(Self { client, mirror, route, authority, request, share, holds: (turn, head) })
     }
 
     /// Sends it by itself: nobody waits for what becomes of it.
     fn send(self, body: RequestBody) {
-        let Self { client, mirror, route, authority, mut request } = self;
-        let Some(turn) = mirror.begin() else {
-            return client.worker.counters.uncopied(Uncopied::Busy);
-        };
+        let Self { client, mirror, route, authority, mut request, share: _, holds } = self;
         *request.body_mut() = body;
         spawn_local(async move {
-            let _turn = turn;
+            let _holds = holds;
             let counters = &client.worker.counters;
             let Some(place) = mirror.places.place(&authority, &client.worker.shared.timer).await
             else {
@@ -163,5 +172,16 @@ fn headers<'h>(
         headers.remove(name);
     }
     headers.insert(HOST, host.clone());
+    for value in headers.values_mut() {
+        *value = own(value);
+    }
     headers
+}
+
+/// What a request's head holds, in bytes.
+fn bytes_of(request: &Request<RequestBody>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());
+    target + fields.sum::<usize>()
 }

@@ -24,6 +24,7 @@ use super::{
     buffer::Budget,
     clock::Clock,
     listen::{Listener, Listening},
+    mirror::Shares,
     pool::Pool,
     splice::Pipes,
 };
@@ -57,8 +58,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     /// For bodies that are held.
     pub(crate) buffers: Budget,
-    /// For bodies of copies: a mirror that is slow takes nobody else's room.
-    pub(crate) copied: Budget,
+    /// For copies: a mirror that is slow takes nobody else's room.
+    pub(crate) copied: Shares,
     pub(crate) pipes: Pipes,
     pub(crate) lines: Lines,
     settings: RefCell<Settings>,
@@ -170,7 +171,7 @@ impl Worker {
             routes: RefCell::new(Cache::new(shared.routes.clone())),
             pool: Pool::new(index),
             buffers: Budget::new(limits.buffered_bytes_max / shared.threads),
-            copied: Budget::new(limits.copied_bytes_max / shared.threads),
+            copied: Shares::new(limits.copied_bytes_max / shared.threads),
             pipes: Pipes::default(),
             lines: Lines::new(log),
             settings: RefCell::new(Settings::new(&shared.config)),

@@ -17,7 +17,7 @@ use crate::{
 
 /// Of one body, in bytes, unless the route reads requests whole: then as much as that. All that
 /// clients may send where nothing else is said (proxy-body-size).
-const BODY_BYTES_MAX: usize = 1 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A copy that waits for the end of its request's body. Dropped before that, it is counted as one
 /// that was not made.
@@ -37,7 +37,7 @@ pub(super) fn bytes_max(plan: &Plan<'_>) -> usize {
 
 impl Gathered {
     pub(super) fn begin(copy: Mirrored, bytes_max: usize) -> Self {
-        let held = Held::new(&copy.client.worker.copied, bytes_max);
+        let held = Held::new(&copy.share, bytes_max);
         Self(Some(Box::new(Waiting { copy, held })))
     }
 

@@ -211,3 +211,65 @@ async fn bug_a_mirror_that_does_not_answer_keeps_no_clients_connection_open() {
     let ended = timeout(PATIENCE, world.running.ended()).await;
     ended.expect("the mirror is waited for").unwrap();
 }
+
+#[tokio::test]
+async fn attack_slow_bodies_of_one_ingress_take_a_share_of_the_room_and_leave_the_rest_to_others() {
+    const ROOM: usize = 8 << 20;
+    const BODY: usize = 900_000;
+    /// What a quarter has room for.
+    const HELD: usize = 2;
+    const REQUESTS: usize = 12;
+    let upstream = Upstream::echo("web").await;
+    let mut mirror = Mirror::new(true).await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(mirrored("slow", &mirror.url(), &[]));
+    objects.push(mirrored("good", &mirror.url(), &[]));
+    let limits = Limits { copied_bytes_max: ROOM, ..Limits::default() };
+    let world = World::with(IngressConfig { threads: Some(1), limits, ..config() }, objects).await;
+    let (mut streams, lost) = (Vec::new(), (REQUESTS - HELD) as u64);
+    for _ in 0..REQUESTS {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        let length = BODY + 1;
+        let head =
+            format!("POST /x HTTP/1.1\r\nHost: slow.example\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(text(BODY).as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    world.eventually(|counters| counters.uncopied[&Uncopied::Busy] == lost).await;
+    for _ in 0..3 {
+        assert_eq!(post(&world, "good.example", None, text(BODY)).await.status, 200);
+        assert_eq!(mirror.next().await.body.map(|body| body.len()), Some(BODY));
+    }
+    assert_eq!(world.running.counters().uncopied[&Uncopied::Busy], lost);
+}
+
+/// As many as may be under way: who waits for its body holds memory, too.
+#[tokio::test]
+async fn attack_copies_that_wait_for_slow_bodies_are_as_many_as_may_be_under_way() {
+    const PLACES: usize = 256;
+    let upstream = Upstream::echo("web").await;
+    let mut mirror = Mirror::new(true).await;
+    let mut objects = backend("web", &[upstream.address]);
+    // Nor does it have an endpoint yet.
+    let read = ("proxy-request-buffering", "on");
+    objects.push(mirrored("slow", &mirror.url(), &[read]));
+    objects.push(mirrored("other", &mirror.url(), &[]));
+    let world = single(objects).await;
+    let mut streams = Vec::new();
+    for _ in 0..=PLACES {
+        let mut stream = TcpStream::connect(world.http()).await.unwrap();
+        let head = "POST /x HTTP/1.1\r\nHost: slow.example\r\nConnection: close\r\n\
+                    Content-Length: 2\r\n\r\na";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    world.eventually(|counters| counters.uncopied[&Uncopied::Busy] == 1).await;
+    assert_eq!(mirror.upstream.requests(), 0);
+    assert_eq!(post(&world, "other.example", None, text(2)).await.status, 200);
+    assert_eq!(mirror.next().await.body.as_deref(), Some(text(2).as_bytes()));
+    // Those that break off give their places back.
+    drop(streams);
+    world.eventually(|counters| counters.uncopied[&Uncopied::CutOff] == PLACES as u64).await;
+    mirror.nothing_but(&world, "slow.example").await;
+}
