@@ -115,6 +115,11 @@ impl Held {
         self.blocks.is_empty()
     }
 
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes what there is room for; what is left of `data` found none.
     pub(super) fn push(&mut self, data: &mut Bytes) -> Result<(), Full> {
         while !data.is_empty() {

@@ -65,7 +65,9 @@ pub(super) fn copy<'h>(
     let has_body = mirror.copies.bodies && !body.is_end_stream();
     let bytes_max = has_body.then(|| gathered::bytes_max(plan));
     match (Mirrored::of(client, mirror, scope, plan, hidden, body, bytes_max), bytes_max) {
-        (Ok(copy), Some(bytes_max)) => return Gathered::begin(copy, bytes_max),
+        (Ok(copy), Some(bytes_max)) => {
+            return Gathered::begin(copy, bytes_max, body.size_hint().exact());
+        }
         (Ok(copy), None) => copy.send(RequestBody::Empty),
         (Err(reason), _) => client.worker.counters.uncopied(reason),
     }

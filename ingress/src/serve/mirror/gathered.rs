@@ -28,6 +28,8 @@ pub(crate) struct Gathered(Option<Box<Waiting>>);
 struct Waiting {
     copy: Mirrored,
     held: Held,
+    /// What the client announces, in bytes; `None`: nothing.
+    length: Option<u64>,
 }
 
 /// What a copy's body may hold, in bytes.
@@ -36,9 +38,11 @@ pub(super) fn bytes_max(plan: &Plan<'_>) -> usize {
 }
 
 impl Gathered {
-    pub(super) fn begin(copy: Mirrored, bytes_max: usize) -> Self {
+    pub(super) fn begin(copy: Mirrored, bytes_max: usize, length: Option<u64>) -> Self {
         let held = Held::new(&copy.share, bytes_max);
-        Self(Some(Box::new(Waiting { copy, held })))
+        let mut gathered = Self(Some(Box::new(Waiting { copy, held, length })));
+        gathered.end_if_whole();
+        gathered
     }
 
     /// The body is still to be seen, every part of it.
@@ -50,16 +54,25 @@ impl Gathered {
     pub(crate) fn push(&mut self, data: &Bytes) {
         let Some(waiting) = &mut self.0 else { return };
         match waiting.held.push(&mut data.clone()) {
-            Ok(()) => {}
+            Ok(()) => self.end_if_whole(),
             Err(Full::Body) => self.give_up(Uncopied::TooLarge),
             Err(Full::Thread) => self.give_up(Uncopied::Busy),
+        }
+    }
+
+    /// HTTP/2 may say behind the last of it that it was the last: the endpoint knows by the length, and
+    /// its answer may come before that.
+    fn end_if_whole(&mut self) {
+        let is_whole = |waiting: &Waiting| waiting.length == Some(waiting.held.len() as u64);
+        if self.0.as_deref().is_some_and(is_whole) {
+            self.end();
         }
     }
 
     /// That was all: the copy is sent.
     pub(crate) fn end(&mut self) {
         let Some(waiting) = self.0.take() else { return };
-        let Waiting { mut copy, held } = *waiting;
+        let Waiting { mut copy, held, .. } = *waiting;
         if held.is_empty() {
             copy.request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             return copy.send(RequestBody::Empty);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use fairlead_ingress::{IngressConfig, Uncopied};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame};
@@ -49,11 +49,11 @@ pub(super) fn text(bytes: usize) -> String {
 async fn post(world: &World, host: &str, how: How, body: &str) -> Answer {
     let body = Bytes::copy_from_slice(body.as_bytes());
     match how {
-        How::Length2 => post2(world, host, Full::new(body)).await,
+        How::Length2 => post2(world, host, &[], Full::new(body)).await,
         How::Stream2 => {
             let pieces: Vec<_> = body.chunks(PIECE_BYTES).map(Bytes::copy_from_slice).collect();
             let pieces = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-            post2(world, host, StreamBody::new(stream::iter(pieces))).await
+            post2(world, host, &[], StreamBody::new(stream::iter(pieces))).await
         }
         How::Length | How::Continue | How::Chunks => post1(world, host, how, &body).await,
     }
@@ -93,7 +93,7 @@ async fn post1(world: &World, host: &str, how: How, body: &[u8]) -> Answer {
     Answer { status: status.unwrap_or(0), headers, body: body.to_owned() }
 }
 
-async fn post2<B>(world: &World, host: &str, body: B) -> Answer
+async fn post2<B>(world: &World, host: &str, fields: &[(&str, &str)], body: B) -> Answer
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
@@ -101,7 +101,10 @@ where
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::post(format!("http://{host}/x")).body(body).unwrap();
+    let request = Request::post(format!("http://{host}/x"));
+    let request =
+        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = request.body(body).unwrap();
     let answer = async { Answer::read(sender.send_request(request).await.unwrap()).await };
     timeout(PATIENCE, answer).await.expect("no answer in time")
 }
@@ -169,6 +172,29 @@ async fn a_body_is_copied_whole_however_it_comes_and_goes_on_as_it_comes() {
     let counters = world.running.counters();
     assert_eq!(counters.spliced_bytes, 0, "what is copied is seen");
     assert_eq!(counters.uncopied.values().sum::<u64>(), 0);
+    mirror.nothing_but(&world, "a.example").await;
+}
+
+/// HTTP/2 says in a frame of its own that there is no more; an endpoint goes by the length.
+#[tokio::test]
+async fn bug_a_body_whose_end_is_told_late_is_copied_once_its_length_is_there() {
+    let upstream = weighing().await;
+    let mut mirror = Mirror::new(true).await;
+    let world = world(&mirror, &[upstream.address]).await;
+    for bytes in [5, 200_000] {
+        let sent = text(bytes);
+        let data = Bytes::copy_from_slice(sent.as_bytes());
+        let pieces: Vec<_> = data.chunks(PIECE_BYTES).map(Bytes::copy_from_slice).collect();
+        let pieces = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+        let body = StreamBody::new(stream::iter(pieces).chain(stream::pending()));
+        let length = bytes.to_string();
+        let answer = post2(&world, "a.example", &[("content-length", &length)], body).await;
+        assert_eq!(answer.who(), (200, &*length));
+        let copy = mirror.next().await;
+        assert_eq!(copy.field("content-length"), Some(&*length));
+        assert!(copy.body.is_some_and(|body| body == sent.as_bytes()), "{bytes}");
+    }
+    assert_eq!(world.running.counters().uncopied[&Uncopied::CutOff], 0);
     mirror.nothing_but(&world, "a.example").await;
 }
 
