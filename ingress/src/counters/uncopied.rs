@@ -15,7 +15,7 @@ pub enum Uncopied {
     Busy,
     /// What mirror-target says of this request is nowhere.
     Target,
-    /// The mirror could not be reached or gave no proper answer.
+    /// The mirror could not be reached, or gave no proper answer before its thread ended.
     Unanswered,
 }
 

@@ -51,6 +51,14 @@ struct Mirrored {
     holds: (Turn, Lease),
 }
 
+/// Counts a copy whatever becomes of it: one that is under way as its thread ends, too.
+#[derive(Debug)]
+struct Fate {
+    client: Rc<Client>,
+    /// `Ok`: the mirror answers.
+    outcome: Result<(), Uncopied>,
+}
+
 /// Copies a request without the fields that are `hidden`: now, if there is no body to wait for; else
 /// what is returned is to be given the body, and sends the copy at its end. What is not sent is
 /// counted.
@@ -117,19 +125,20 @@ impl Mirrored {
     fn send(self, body: RequestBody) {
         let Self { client, mirror, route, authority, mut request, share: _, holds } = self;
         *request.body_mut() = body;
+        let mut fate = Fate { client: client.clone(), outcome: Err(Uncopied::Unanswered) };
         spawn_local(async move {
             let _holds = holds;
-            let counters = &client.worker.counters;
             let Some(place) = mirror.places.place(&authority, &client.worker.shared.timer).await
             else {
-                return counters.uncopied(Uncopied::Target);
+                return fate.settle(Err(Uncopied::Target));
             };
             let errand = Errand::to(&place.upstream, &route.policy);
             let mut body = forward::forward(&client, &errand, request, None).await.into_body();
             if body.is_ours() {
-                return counters.uncopied(Uncopied::Unanswered);
+                return;
             }
-            counters.copies.add();
+            fate.settle(Ok(()));
+            drop(fate);
             let mut left = ANSWER_BYTES_MAX;
             while let Some(Ok(frame)) = body.frame().await {
                 left = left.saturating_sub(frame.data_ref().map_or(0, bytes::Bytes::len));
@@ -186,4 +195,20 @@ fn bytes_of(request: &Request<RequestBody>) -> usize {
     let fields = request.headers().iter();
     let fields = fields.map(|(name, value)| FIELD_BYTES + name.as_str().len() + value.len());
     target + fields.sum::<usize>()
+}
+
+impl Fate {
+    fn settle(&mut self, outcome: Result<(), Uncopied>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        let counters = &self.client.worker.counters;
+        match self.outcome {
+            Ok(()) => counters.copies.add(),
+            Err(reason) => counters.uncopied(reason),
+        }
+    }
 }

@@ -210,6 +210,9 @@ async fn bug_a_mirror_that_does_not_answer_keeps_no_clients_connection_open() {
     world.cancel.cancel();
     let ended = timeout(PATIENCE, world.running.ended()).await;
     ended.expect("the mirror is waited for").unwrap();
+    // Nor are the copies forgotten.
+    let counters = world.running.counters();
+    assert_eq!((counters.copies, counters.uncopied[&Uncopied::Unanswered]), (0, 2));
 }
 
 #[tokio::test]
