@@ -5,7 +5,7 @@ use std::fmt;
 /// Why there is no copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Uncopied {
-    /// It is a conversation: gRPC with its messages, or a WebSocket.
+    /// It is a conversation: gRPC, or a WebSocket.
     Unfit,
     /// Its body is larger than what is held for a copy.
     TooLarge,

@@ -93,9 +93,9 @@ impl Mirrored {
         body: &Incoming,
         bytes_max: Option<usize>,
     ) -> Result<Self, Uncopied> {
-        // Who converses has said all of it when the conversation is over, and only then.
-        let converses = bytes_max.is_some() && is_conversation(&scope.head.headers);
-        if plan.websocket.is_some() || converses {
+        // Who converses has said all of it when the conversation is over, and only then; without its
+        // messages a call is none.
+        if plan.websocket.is_some() || is_conversation(&scope.head.headers) {
             return Err(Uncopied::Unfit);
         }
         if bytes_max.is_some_and(|bytes_max| body.size_hint().lower() > bytes_max as u64) {

@@ -216,6 +216,28 @@ async fn bug_a_mirror_that_does_not_answer_keeps_no_clients_connection_open() {
 }
 
 #[tokio::test]
+async fn grpc_is_not_copied_with_its_messages_or_without() {
+    let upstream = Upstream::echo("web").await;
+    let mut mirror = Mirror::new(true).await;
+    let url = mirror.url();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(mirrored("on", &url, &[]));
+    objects.push(mirrored("off", &url, &[("mirror-request-body", "off")]));
+    let world = single(objects).await;
+    for (lost, (name, kind, bytes)) in (1..).zip([
+        ("on", "application/grpc", 5),
+        ("off", "application/grpc", 5),
+        ("off", "Application/gRPC+proto", 5),
+        ("off", "application/grpc-web", 0),
+    ]) {
+        let answer = post(&world, &format!("{name}.example"), Some(kind), text(bytes)).await;
+        assert_eq!(answer.status, 200, "{name}, {kind}");
+        assert_eq!(world.running.counters().uncopied[&Uncopied::Unfit], lost, "{name}, {kind}");
+    }
+    mirror.nothing_but(&world, "off.example").await;
+}
+
+#[tokio::test]
 async fn attack_slow_bodies_of_one_ingress_take_a_share_of_the_room_and_leave_the_rest_to_others() {
     const ROOM: usize = 8 << 20;
     const BODY: usize = 900_000;
