@@ -238,7 +238,7 @@ fn moved(host: &Host, path: &str) -> Option<Outcome> {
     if let Some(name) = &host.moved {
         return Some(Outcome::Elsewhere(308, name.to_string()));
     }
-    if host.paths.wants_slash(path).is_some() {
+    if host.wants_slash(path).is_some() {
         return Some(Outcome::Elsewhere(301, format!("{path}/")));
     }
     let root = host.app_root.as_ref().filter(|_| path == "/")?;
@@ -246,6 +246,9 @@ fn moved(host: &Host, path: &str) -> Option<Outcome> {
 }
 
 fn outcome(found: &Found<'_>, request: &Request<'_>, path: &str) -> Outcome {
+    if let Some(reason) = found.route.denied() {
+        return Outcome::Denied(reason.to_owned());
+    }
     let extra = found.route.policy.extra.as_deref();
     if let Some(elsewhere) = extra.and_then(|extra| extra.elsewhere.as_ref()) {
         let location = elsewhere.location.to_string();
@@ -253,9 +256,6 @@ fn outcome(found: &Found<'_>, request: &Request<'_>, path: &str) -> Outcome {
     }
     if found.redirects(request.tls, path) {
         return Outcome::Redirected;
-    }
-    if let Some(reason) = extra.and_then(|extra| extra.denied.as_ref()) {
-        return Outcome::Denied(reason.to_string());
     }
     let Some(upstream) = &found.route.upstream else {
         return Outcome::Unavailable("its backend is of a kind that is not served".to_owned());

@@ -257,6 +257,12 @@ impl Host {
         Some(Found { host: self, route })
     }
 
+    /// The route a request is sent to by a slash at its end. nginx adds none where it asks no
+    /// endpoint, as it does not behind a denied location.
+    pub(crate) fn wants_slash(&self, path: &str) -> Option<&Arc<Route>> {
+        self.paths.wants_slash(path).filter(|route| route.denied().is_none())
+    }
+
     fn rows(&self) -> impl Iterator<Item = RouteRow> {
         self.paths.iter().chain(self.default.as_ref()).map(|route| RouteRow {
             host: self.pattern.to_string(),
@@ -275,7 +281,12 @@ impl Route {
     /// Whether plain HTTP requests are sent to HTTPS; `tls`: a TLS section covers the host.
     pub fn redirects(&self, tls: bool) -> bool {
         let redirects = &self.policy.redirects;
-        redirects.force_ssl || (tls && redirects.ssl)
+        self.denied().is_none() && (redirects.force_ssl || (tls && redirects.ssl))
+    }
+
+    /// Why nobody is let in, if so: what guards it cannot be read.
+    pub(crate) fn denied(&self) -> Option<&str> {
+        self.policy.extra.as_ref()?.denied.as_deref()
     }
 }
 

@@ -39,9 +39,6 @@ pub(super) fn count(
     extra: &Extra,
     headers: &HeaderMap,
 ) -> Result<Option<Slot>, Refused> {
-    if extra.denied.is_some() {
-        return Err(Refused::Misconfigured);
-    }
     let Some(limiter) = &extra.limiter else { return Ok(None) };
     limiter.enter(address(client, headers)).map_err(|too_much| match too_much {
         TooMuch::Requests => Refused::RequestRate,

@@ -94,14 +94,19 @@ pub(super) fn plan<'r>(
         route,
         request_id: record.own_id,
     };
-    if let Some(route) = host.paths.wants_slash(&admitted.path) {
-        return Err(add_slash(&scope(route)));
+    if let Some(route) = host.wants_slash(&admitted.path) {
+        return Err(add_slash(&scope(record.routed(route))));
     }
     let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
     let route = record.routed(route);
     let secured = client.tls && host.tls;
     let scope = scope(route);
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
+    // ingress-nginx: a denied location is `return 503` and nothing else.
+    if route.denied().is_some() {
+        let answer = gates::refuse(client, Refused::Misconfigured);
+        return Err(Unplanned::Answered(Box::new(answer)));
+    }
     if route.policy.extra.is_some() {
         leave_route(&scope)?;
     }
@@ -186,10 +191,6 @@ fn add_slash(scope: &Scope<'_>) -> Unplanned {
 
 fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
     let Some(extra) = &scope.route.policy.extra else { return Ok(()) };
-    // A denied location's `return 503` stands where its preflight's and its other `return` would.
-    if extra.denied.is_some() {
-        return Ok(());
-    }
     if let Some(cors) = &extra.cors
         && scope.head.method == Method::OPTIONS
         && let Some(origin) = cors.allows(&scope.head.headers)
@@ -214,7 +215,9 @@ fn absolute(scope: &Scope<'_>, mut location: String) -> String {
     let redirects = &scope.route.policy.redirects;
     if location.starts_with('/') && !redirects.relative {
         let mut absolute = format!("{}://{}", scope.front.scheme.as_str(), scope.host);
-        push_port(&mut absolute, port(scope.client, scope.front), redirects.names_port);
+        let (port, usual) = (port(scope.client, scope.front), scope.front.scheme.port());
+        // nginx leaves the scheme's own out even where ports are named.
+        push_port(&mut absolute, port, redirects.names_port && port != usual);
         location.insert_str(0, &absolute);
     }
     location

@@ -286,7 +286,7 @@ async fn the_host_and_the_port_a_client_used_are_told_likewise() {
         ("www.bare", "/a", &[HTTPS], "https://bare.example/a"),
         ("root", "/", said, "https://root.example/app"),
         ("path", "/", said, "https://path.example:8443/new"),
-        ("path", "/", &[HTTPS], "https://path.example:443/new"),
+        ("path", "/", &[HTTPS], "https://path.example/new"),
         ("connection", "/", said, &own),
         ("client", "/", said, "https://B.example:8443/8443"),
     ] {

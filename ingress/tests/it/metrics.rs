@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fairlead_ingress::{Histogram, RequestKind, RouteCounters};
+use fairlead_state::model::PathType::Prefix;
 use http::{Method, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -105,19 +106,26 @@ async fn what_a_rule_answers_itself_is_its_own_and_what_the_host_does_is_nobodys
             site("denied", &[("allowlist-source-range", "192.0.2.0/24")]),
             site("cors", &[("enable-cors", "true")]),
             site("root", &[("app-root", "/app")]),
+            ingress("slash").rule("slash.example", &[(Prefix, "/d/", "web")]),
         ]
         .map(IngressExt::object),
     );
     let world = World::new(objects).await;
-    for (name, status) in [("https", 308), ("moved", 301), ("denied", 403), ("root", 302)] {
-        let answer = get(world.http(), &format!("{name}.example"), "/").await;
+    for (name, path, status) in [
+        ("https", "/", 308),
+        ("moved", "/", 301),
+        ("denied", "/", 403),
+        ("root", "/", 302),
+        ("slash", "/d", 301),
+    ] {
+        let answer = get(world.http(), &format!("{name}.example"), path).await;
         assert_eq!(answer.status, status, "{name}");
     }
     let mut preflight = request("cors.example", "/");
     *preflight.method_mut() = Method::OPTIONS;
     preflight.headers_mut().insert("origin", "https://b.example".parse().unwrap());
     assert_eq!(send(&mut connect(world.http()).await, preflight).await.status, 204);
-    let routes = served(&world, |routes| count(routes) == 4).await;
+    let routes = served(&world, |routes| count(routes) == 5).await;
     let kinds: Vec<_> = routes
         .iter()
         .flat_map(|route| {
@@ -125,7 +133,8 @@ async fn what_a_rule_answers_itself_is_its_own_and_what_the_host_does_is_nobodys
             route.requests.keys().map(move |kind| (ingress, kind.status))
         })
         .collect();
-    assert_eq!(kinds, [("cors", 204), ("denied", 403), ("https", 308), ("moved", 301)]);
+    let expected = [("cors", 204), ("denied", 403), ("https", 308), ("moved", 301), ("slash", 301)];
+    assert_eq!(kinds, expected);
 }
 
 #[tokio::test]

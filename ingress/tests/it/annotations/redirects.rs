@@ -1,6 +1,6 @@
 //! Requests that are sent somewhere else.
 
-use fairlead_ingress::IngressConfig;
+use fairlead_ingress::{IngressConfig, Refused};
 use fairlead_state::model::PathType::Prefix;
 use http::Method;
 
@@ -129,6 +129,38 @@ async fn a_missing_slash_is_added_for_any_method_and_the_query_stays() {
         assert_eq!(moved(&answer), (301, Some(location)), "{method} {host}{path}");
     }
     assert_eq!(upstream.requests(), 0);
+}
+
+/// ingress-nginx: a denied location is `return 503` and nothing else.
+#[tokio::test]
+async fn a_path_nobody_is_let_in_to_is_503_and_sends_nobody_elsewhere() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let shut = ("denylist-source-range", "everybody");
+    let dir = ingress("dir").rule("dir.example", &[(Prefix, "/d/", "web")]);
+    objects.extend([
+        site("https", &[shut, ("force-ssl-redirect", "true")]).object(),
+        site("moved", &[shut, ("permanent-redirect", "https://b.example")]).object(),
+        site("rewritten", &[shut, ("rewrite-target", "https://b.example/")]).object(),
+        site("said", &[shut, ("configuration-snippet", "return 403 no;")]).object(),
+        super::annotated(dir, &[shut]).object(),
+    ]);
+    let world = World::new(objects).await;
+    let paths = [
+        ("https", "/a"),
+        ("moved", "/a"),
+        ("rewritten", "/a"),
+        ("said", "/a"),
+        ("dir", "/d"),
+        ("dir", "/d/"),
+    ];
+    for (name, path) in paths {
+        let answer = get(world.http(), &format!("{name}.example"), path).await;
+        assert_eq!(moved(&answer), (503, None), "{name} {path}");
+        assert!(answer.body.contains("nobody is let in"), "{name}: {}", answer.body);
+    }
+    assert_eq!(upstream.requests(), 0);
+    assert_eq!(world.running.counters().refused[&Refused::Misconfigured], paths.len() as u64);
 }
 
 #[tokio::test]
