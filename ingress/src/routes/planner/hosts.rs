@@ -1,7 +1,7 @@
 //! One host, put together of what all Ingresses say about it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -102,6 +102,7 @@ impl Planner {
             return None;
         }
         let mut trials = Trials::of(&canaries, of);
+        findings.extend(trials.second.drain(..).map(|second| second.finding(pattern)));
         for compiled in others {
             let Some(rules) = compiled.hosts.get(of) else { continue };
             client_certificates =
@@ -250,31 +251,48 @@ impl Planner {
 type Place = (Name, bool);
 
 /// What canaries of one host serve, until somebody has it otherwise.
-struct Trials<'a>(BTreeMap<Place, (&'a Compiled, &'a Backend)>);
+struct Trials<'a> {
+    first: BTreeMap<Place, (&'a Compiled, &'a Backend)>,
+    second: Vec<Second<'a>>,
+}
+
+/// A canary whose path has one already.
+struct Second<'a> {
+    canary: &'a Compiled,
+    first: &'a Compiled,
+    path: Name,
+}
 
 impl<'a> Trials<'a> {
     /// `canaries`: oldest first.
     fn of(canaries: &[&'a Compiled], host: &HostPattern) -> Self {
-        let mut trials = BTreeMap::new();
+        let mut first = BTreeMap::new();
+        let mut second = Vec::new();
         for canary in canaries {
             let Some(rules) = canary.hosts.get(host) else { continue };
             let paths = rules.paths.iter().map(|p| (place(&p.path, p.path_type), &p.backend));
             let any = PathType::ImplementationSpecific;
             let default = rules.default.iter().map(|backend| (place(&"".into(), any), backend));
             for (place, backend) in paths.chain(default) {
-                trials.entry(place).or_insert((*canary, backend));
+                match first.entry(place) {
+                    Entry::Vacant(free) => _ = free.insert((*canary, backend)),
+                    Entry::Occupied(taken) => {
+                        let (first, path) = (taken.get().0, taken.key().0.clone());
+                        second.push(Second { canary, first, path });
+                    }
+                }
             }
         }
-        Self(trials)
+        Self { first, second }
     }
 
     fn take(&mut self, path: &Name, path_type: PathType) -> Option<(&'a Compiled, &'a Backend)> {
-        self.0.remove(&place(path, path_type))
+        self.first.remove(&place(path, path_type))
     }
 
     /// Those whose paths nobody else has.
     fn left(self) -> impl Iterator<Item = &'a Compiled> {
-        self.0.into_values().map(|(canary, _)| canary)
+        self.first.into_values().map(|(canary, _)| canary)
     }
 }
 
@@ -284,9 +302,30 @@ fn place(path: &Name, path_type: PathType) -> Place {
 }
 
 fn waits(canary: &Compiled, host: &HostPattern) -> Finding {
-    let reason =
-        format!("canary: no other Ingress serves the same path, of the same type, of host {host}");
+    let reason = format!(
+        "canary: no other Ingress serves the same path of host {host} (Exact is met by Exact, Prefix \
+         and ImplementationSpecific by either)"
+    );
     Finding::ingress(&canary.age.key, Severity::Waiting, reason)
+}
+
+impl Second<'_> {
+    fn finding(&self, host: &HostPattern) -> Finding {
+        let (own, first) = (&self.canary.age.key, &self.first.age.key);
+        let what = match &*self.path {
+            "" => "default backend".to_owned(),
+            path => format!("path {path}"),
+        };
+        let reason = if own == first {
+            format!(
+                "canary: {what} of host {host} is there twice, Prefix and ImplementationSpecific are \
+                 one: the first is served"
+            )
+        } else {
+            format!("canary: {what} of host {host} belongs to the older canary {first}")
+        };
+        Finding::ingress(own, Severity::Refused, reason)
+    }
 }
 
 /// The request path looks for extras before it looks for canaries.

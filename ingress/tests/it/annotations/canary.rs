@@ -125,6 +125,28 @@ async fn a_canary_needs_the_same_path_and_prefix_is_the_same_type_as_implementat
 }
 
 #[tokio::test]
+async fn a_path_has_one_canary_and_whoever_comes_second_is_told() {
+    let all = [("canary", "true"), ("canary-weight", "100")];
+    let twice = [(Prefix, "/", "trial"), (ImplementationSpecific, "/", "web"), (Exact, "/", "web")];
+    let canary = annotated(ingress("canary").rule("main.example", &twice), &all);
+    let main = ingress("main").rule("main.example", &[(Prefix, "/", "web")]);
+    let (mut world, _upstreams) = world(main, canary).await;
+    let waits = "waiting: canary: no other Ingress serves the same path of host main.example (Exact \
+                 is met by Exact, Prefix and ImplementationSpecific by either)";
+    let second = "refused: canary: path / of host main.example is there twice, Prefix and \
+                  ImplementationSpecific are one: the first is served";
+    let mut reasons = world.reasons("canary");
+    reasons.sort();
+    assert_eq!(reasons, [second, waits]);
+    assert_eq!(asked(&world, &[]).await.0, "trial");
+    let younger = ingress("zz").host("main.example", "web");
+    world.apply(vec![annotated(younger, &all).object()]).await;
+    let younger = "refused: canary: path / of host main.example belongs to the older canary";
+    assert!(world.reasons("zz")[0].starts_with(younger), "{:?}", world.reasons("zz"));
+    assert_eq!(asked(&world, &[]).await.0, "trial");
+}
+
+#[tokio::test]
 async fn a_cookie_keeps_a_client_with_its_service_unless_it_is_legacy() {
     let on = ("affinity", "cookie");
     let half = [("canary-weight", "50")];
