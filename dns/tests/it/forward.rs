@@ -26,20 +26,25 @@ use tokio::{
 
 use crate::world::{PATIENCE, World, by, external, namespace, query, tcp, text, udp};
 
+/// One port by TCP and by UDP.
+pub async fn both() -> (TcpListener, UdpSocket) {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The kernel gave a port that is free by TCP; another test may have it by UDP.
+        match UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            Ok(udp) => return (tcp, udp),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+        }
+    }
+}
+
 /// An upstream that lives as long as the test's runtime. What it was asked is its answer's
 /// business.
 pub async fn upstream(
     answer: impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static,
 ) -> SocketAddr {
     let answer = Arc::new(answer);
-    let (tcp, udp) = loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // The kernel gave a port that is free by TCP; another test may have it by UDP.
-        match UdpSocket::bind(tcp.local_addr().unwrap()).await {
-            Ok(udp) => break (tcp, udp),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
-        }
-    };
+    let (tcp, udp) = both().await;
     let address = tcp.local_addr().unwrap();
     let by_udp = answer.clone();
     tokio::spawn(async move {

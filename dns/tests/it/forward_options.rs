@@ -15,13 +15,13 @@ use hickory_proto::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     sync::Semaphore,
     time::timeout,
 };
 
 use crate::{
-    forward::{knows, upstream},
+    forward::{both, knows, upstream},
     waiting::gated,
     world::{PATIENCE, World, query, udp},
 };
@@ -70,13 +70,7 @@ async fn beyond_max_concurrent_questions_are_refused_until_there_is_room_again()
 
 /// An upstream that answers by TCP only, and whose socket for UDP shows what came there.
 async fn by_tcp_only() -> (SocketAddr, UdpSocket) {
-    let (tcp, udp) = loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        match UdpSocket::bind(tcp.local_addr().unwrap()).await {
-            Ok(udp) => break (tcp, udp),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
-        }
-    };
+    let (tcp, udp) = both().await;
     let address = tcp.local_addr().unwrap();
     tokio::spawn(async move {
         loop {

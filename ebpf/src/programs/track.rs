@@ -41,7 +41,9 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         let (own, twins) = entry.news(flags);
         // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
         // again; without its end a connection only keeps its ports until it is over by silence.
-        entry.state |= own;
+        if own != 0 {
+            entry.state |= own;
+        }
         // From here on the entry may be another connection's: what is written makes room.
         frame.found = *entry;
         if own != 0 {
