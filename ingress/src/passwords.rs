@@ -1,47 +1,43 @@
 //! Passwords as htpasswd writes them, and who has given the right one a moment ago.
 
+mod checks;
 mod hash;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use aws_lc_rs::hmac;
 use http::HeaderValue;
-use tokio::sync::Semaphore;
 
-use self::hash::Hash;
+use self::{checks::Checks, hash::Hash};
 
 /// A slow hash is not computed again for the same words within this.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Pairs of words remembered per Ingress.
 const REMEMBERED_MAX: usize = 4096;
-/// Slow hashes computed at once for one Ingress: who guesses does not get all processors.
-const CHECKS_AT_ONCE: usize = 2;
-/// Requests waiting for one; more are answered 503.
-const CHECKS_WAITING_MAX: usize = 64;
+/// A hash takes the longer the longer the password is; nobody's is longer, in bytes.
+const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// Users and what their passwords hash to.
 #[derive(Default)]
 pub(crate) struct Passwords {
     users: HashMap<Box<str>, Hash>,
+    /// How many users' hashes are not taken, by why not: nobody can be them.
+    unread: BTreeMap<&'static str, usize>,
 }
 
 /// Lets in who gives a user's password.
 pub(crate) struct Gate {
-    passwords: std::sync::Arc<Passwords>,
+    passwords: Arc<Passwords>,
     pub(crate) challenge: HeaderValue,
     /// What is remembered says nothing without this, which never leaves the process.
     key: hmac::Key,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
-    checks: Semaphore,
-    waiting: AtomicUsize,
+    checks: Checks,
 }
 
 /// Why nobody is let in.
@@ -69,14 +65,17 @@ impl Passwords {
     }
 
     pub(crate) fn of_entries<'a>(entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let mut users = HashMap::new();
+        let mut passwords = Self::default();
         for (user, hash) in entries {
             match Hash::parse(hash.trim_ascii()) {
-                Some(hash) => _ = users.insert(user.into(), hash),
-                None => tracing::warn!(user, "a password is hashed in a way that is not read"),
+                Ok(hash) => _ = passwords.users.insert(user.into(), hash),
+                Err(reason) => {
+                    tracing::warn!(user, "a password {reason}");
+                    *passwords.unread.entry(reason).or_default() += 1;
+                }
             }
         }
-        Self { users }
+        passwords
     }
 
     fn accepts(&self, user: &str, password: &[u8]) -> bool {
@@ -91,13 +90,20 @@ impl Passwords {
 impl Gate {
     pub(crate) fn new(passwords: Passwords, challenge: HeaderValue) -> Self {
         Self {
-            passwords: std::sync::Arc::new(passwords),
+            passwords: Arc::new(passwords),
             challenge,
             key: hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()),
             remembered: Mutex::default(),
-            checks: Semaphore::new(CHECKS_AT_ONCE),
-            waiting: AtomicUsize::new(0),
+            checks: Checks::new(),
         }
+    }
+
+    /// What keeps users out for good. Names no user: they may be a secret, too.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        let unread = self.passwords.unread.iter();
+        unread.map(|(reason, users)| {
+            format!("users who cannot come in: {users}, whose password {reason}")
+        })
     }
 
     /// Whether these words, `USER:PASSWORD`, let somebody in.
@@ -114,13 +120,13 @@ impl Gate {
         if self.remembers(&mark) {
             return Ok(());
         }
-        let _waiting = Waiting::among(&self.waiting).ok_or(NotIn::Busy)?;
-        let _permit = self.checks.acquire().await.map_err(|_| NotIn::Busy)?;
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(NotIn::Wrong);
+        }
         let (passwords, user, password) =
             (self.passwords.clone(), user.to_owned(), password.to_owned());
-        // Tens of milliseconds: never on a thread that serves.
-        let check = tokio::task::spawn_blocking(move || passwords.accepts(&user, &password));
-        let is_right = check.await.unwrap_or(false);
+        let check = self.checks.run(move || passwords.accepts(&user, &password));
+        let is_right = check.await.map_err(|_| NotIn::Busy)?;
         if is_right {
             self.remember(mark);
         }
@@ -147,22 +153,6 @@ impl Gate {
         if remembered.len() < REMEMBERED_MAX {
             remembered.insert(mark, Instant::now());
         }
-    }
-}
-
-/// Counts one that waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(waiting: &'a AtomicUsize) -> Option<Self> {
-        let one = Self(waiting);
-        (waiting.fetch_add(1, Relaxed) < CHECKS_WAITING_MAX).then_some(one)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -235,5 +225,44 @@ mod tests {
             let passwords = Passwords::parse(file);
             assert!(!passwords.accepts("a", b""), "{file:?}");
         }
+    }
+
+    /// One guess at it is hours of a processor.
+    #[test]
+    fn attack_a_hash_that_is_made_to_take_hours_is_nobody_s() {
+        let bcrypt = |cost: &str| {
+            format!("$2y${cost}$abcdefghijklmnopqrstuuMJ6MxTGcfuQe5MuHDV7LoTvNJFTWQ0u")
+        };
+        let sha = |rounds: &str| {
+            format!(
+                "$6${rounds}abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG."
+            )
+        };
+        for (hash, is_read) in [
+            (bcrypt("04"), true),
+            (bcrypt("14"), true),
+            (bcrypt("15"), false),
+            (bcrypt("31"), false),
+            (bcrypt("99"), false),
+            (sha(""), true),
+            (sha("rounds=1000000$"), true),
+            (sha("rounds=1000001$"), false),
+            (sha("rounds=999999999$"), false),
+            (sha("rounds=99999999999999999999999$"), false),
+            (sha("rounds=+9$"), false),
+            (sha("rounds=$"), false),
+        ] {
+            let passwords = Passwords::parse(format!("a:{hash}").as_bytes());
+            assert_eq!(passwords.users.contains_key("a"), is_read, "{hash}");
+            assert_eq!(passwords.unread.is_empty(), is_read, "{hash}");
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_a_password_as_long_as_a_header_is_not_hashed() {
+        let gate = Gate::new(Passwords::parse(FILE), HeaderValue::from_static("Basic"));
+        let words = format!("sha512:{}", "a".repeat(PASSWORD_BYTES_MAX + 1));
+        let asked = futures::FutureExt::now_or_never(gate.admits(words.as_bytes()));
+        assert_eq!(asked, Some(Err(NotIn::Wrong)));
     }
 }

@@ -9,6 +9,12 @@ use md5::{Digest, Md5};
 
 const MD5_ROUNDS: usize = 1000;
 const SHA1_BYTES: usize = 20;
+/// Of bcrypt, about a second of a processor: 2^14 rounds.
+const COST_MAX: u32 = 14;
+/// Of SHA-crypt, as much. What it may say, up to 999,999,999, is a quarter of an hour.
+const ROUNDS_MAX: u32 = 1_000_000;
+const UNREAD: &str = "is hashed in a way that is not read";
+const TOO_SLOW: &str = "takes too long to check (more than cost 14 of bcrypt, or 1,000,000 rounds)";
 /// crypt(3)'s digits.
 const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -27,8 +33,16 @@ pub(super) enum Hash {
 }
 
 impl Hash {
-    /// `None`: not a way that is read (crypt(3) by DES, or damaged).
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Not a way that is read (crypt(3) by DES, or damaged), or made to take too long.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
+        let hash = Self::read(text).ok_or(UNREAD)?;
+        if hash.is_bearable() { Ok(hash) } else { Err(TOO_SLOW) }
+    }
+
+    fn read(text: &[u8]) -> Option<Self> {
         if let Some(plain) = text.strip_prefix(b"{PLAIN}") {
             return Some(Self::Plain(plain.into()));
         }
@@ -57,6 +71,21 @@ impl Hash {
             return text.parse::<bcrypt::HashParts>().ok().map(|_| Self::Bcrypt(text.into()));
         }
         is(&["$5$", "$6$"]).then(|| Self::ShaCrypt(text.into()))
+    }
+
+    fn is_bearable(&self) -> bool {
+        match self {
+            Self::Bcrypt(text) => {
+                text.parse::<bcrypt::HashParts>().is_ok_and(|parts| parts.get_cost() <= COST_MAX)
+            }
+            Self::ShaCrypt(text) => {
+                let said = text.split('$').nth(2).and_then(|part| part.strip_prefix("rounds="));
+                said.is_none_or(|rounds| {
+                    rounds.parse().is_ok_and(|rounds: u32| rounds <= ROUNDS_MAX)
+                })
+            }
+            _ => true,
+        }
     }
 
     /// Made to be slow: not for a thread that serves.

@@ -10,7 +10,7 @@ use fairlead_state::{
 use regex::bytes::Regex;
 
 use super::{
-    ClientCertificates,
+    ClientCertificates, Door,
     annotations::{self, Annotations, Policy, Reach, Rewrite},
     finding::{Finding, Severity},
     options::Options,
@@ -177,6 +177,11 @@ pub(super) fn compile(
         annotations.policy(&options.config, counted, secret.map(|secret| &**secret), named);
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
+    }
+    if let Some(Door::Basic(gate)) = policy.extra.as_ref().and_then(|extra| extra.gate.as_ref()) {
+        for problem in gate.problems() {
+            checker.find(Severity::Refused, problem);
+        }
     }
     let authorities = annotations.client_tls.secret().and_then(|key| snapshot.secrets().get(key));
     let asked = annotations.client_tls.asked(authorities.map(|secret| &**secret));

@@ -174,3 +174,22 @@ async fn satisfy_any_takes_the_address_or_the_password() {
         assert_eq!(ask(&world, name, "/", &[RIGHT]).await.status, with, "{name}, password");
     }
 }
+
+#[tokio::test]
+async fn a_hash_that_takes_hours_keeps_its_user_out_and_is_told() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let slow = "slow:$6$rounds=999999999$abcdefgh$x\nodd:?\n";
+    objects.push(opaque("users", &[("auth", &format!("{ANN}{slow}"))]));
+    objects.push(site("a", &[("auth-type", "basic"), ("auth-secret", "users")]).object());
+    let world = World::new(objects).await;
+    // "slow:secret".
+    let (name, words) = ("authorization", "Basic c2xvdzpzZWNyZXQ=");
+    for (field, status) in [((name, words), 401), (RIGHT, 200)] {
+        assert_eq!(ask(&world, "a", "/", &[field]).await.status, status, "{field:?}");
+    }
+    let reasons = world.reasons("a");
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("takes too long to check")), "{reasons:?}");
+    assert!(!format!("{reasons:?}").contains("slow:"), "{reasons:?}");
+}

@@ -1,0 +1,158 @@
+//! How many slow hashes are computed at once. Whoever guesses passwords may leave as soon as it has asked,
+//! but a hash that was begun goes on, so what counts it is given to the hash and not to who waits for it.
+
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use tokio::sync::Semaphore;
+
+/// Slow hashes computed at once for one Ingress: who guesses does not get all processors.
+const AT_ONCE: usize = 2;
+/// Requests of one Ingress that wait for one or have one computed; more are answered 503.
+const WAITING_MAX: usize = 64;
+
+/// Slow hashes computed at once in the whole process: many Ingresses, or one that changes again and again
+/// and is counted anew each time, take no more than the processors.
+static OF_ALL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(processors.max(AT_ONCE)))
+});
+
+/// Counts those of one Ingress.
+pub(super) struct Checks {
+    own: Arc<Semaphore>,
+    of_all: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Too many wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
+impl Checks {
+    pub(super) fn new() -> Self {
+        Self::beside(OF_ALL.clone())
+    }
+
+    fn beside(of_all: Arc<Semaphore>) -> Self {
+        Self { own: Arc::new(Semaphore::new(AT_ONCE)), of_all, waiting: Arc::default() }
+    }
+
+    /// Does it in its turn, never on a thread that serves. Once begun it is done, whoever waits for it.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        check: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let waiting = Waiting::among(&self.waiting).ok_or(Busy)?;
+        // Its own first: of those who wait for the process no Ingress is more than its share.
+        let own = self.own.clone().acquire_owned().await.map_err(|_| Busy)?;
+        let of_all = self.of_all.clone().acquire_owned().await.map_err(|_| Busy)?;
+        let begun = tokio::task::spawn_blocking(move || {
+            let _counted = (waiting, own, of_all);
+            check()
+        });
+        begun.await.map_err(|_| Busy)
+    }
+}
+
+/// Counts one that waits.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn among(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        let one = Self(waiting.clone());
+        (waiting.fetch_add(1, Relaxed) < WAITING_MAX).then_some(one)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::{FutureExt, future::join_all};
+    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+    use super::*;
+
+    /// Checks that say when they begin, and end when they are told to.
+    struct Held {
+        begin: UnboundedSender<mpsc::Sender<()>>,
+        begun: UnboundedReceiver<mpsc::Sender<()>>,
+    }
+
+    impl Held {
+        fn new() -> Self {
+            let (begin, begun) = unbounded_channel();
+            Self { begin, begun }
+        }
+
+        fn check(&self) -> impl FnOnce() + Send + 'static {
+            let begin = self.begin.clone();
+            move || {
+                let (end, ended) = mpsc::channel();
+                begin.send(end).unwrap();
+                let _ = ended.recv();
+            }
+        }
+
+        /// A client that asks and is gone at once.
+        fn ask_and_leave(&self, checks: &Checks) {
+            assert_eq!(checks.run(self.check()).now_or_never(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn attack_clients_that_leave_do_not_begin_more_hashes_than_two() {
+        let (checks, mut held) = (Checks::beside(Arc::new(Semaphore::new(8))), Held::new());
+        for _ in 0..200 {
+            held.ask_and_leave(&checks);
+        }
+        let ends = [held.begun.recv().await.unwrap(), held.begun.recv().await.unwrap()];
+        assert_eq!(checks.own.available_permits(), 0);
+        assert_eq!(checks.waiting.load(Relaxed), AT_ONCE, "they are hashes, not who waits");
+        drop(ends);
+        let both = u32::try_from(AT_ONCE).unwrap();
+        drop(checks.own.acquire_many(both).await.unwrap());
+        assert!(held.begun.try_recv().is_err(), "a third one began");
+        assert_eq!(checks.run(|| 1).await, Ok(1), "whoever stays has its turn");
+    }
+
+    #[tokio::test]
+    async fn attack_many_ingresses_begin_no_more_hashes_than_the_process_may() {
+        let of_all = Arc::new(Semaphore::new(3));
+        let mut held = Held::new();
+        for _ in 0..10 {
+            let checks = Checks::beside(of_all.clone());
+            held.ask_and_leave(&checks);
+            held.ask_and_leave(&checks);
+        }
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            ends.push(held.begun.recv().await.unwrap());
+        }
+        assert_eq!(of_all.available_permits(), 0);
+        drop(ends);
+        let _all = of_all.acquire_many(3).await.unwrap();
+        assert!(held.begun.try_recv().is_err(), "a fourth one began");
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_told_so_and_the_others_have_their_turn() {
+        let checks = Checks::beside(Arc::new(Semaphore::new(8)));
+        let asked = join_all((0..WAITING_MAX + 5).map(|number| checks.run(move || number))).await;
+        let done = asked.iter().filter(|asked| asked.is_ok()).count();
+        assert_eq!((done, asked.len() - done), (WAITING_MAX, 5));
+        assert_eq!(checks.run(|| ()).await, Ok(()));
+    }
+}
