@@ -1,5 +1,7 @@
 //! Whom an Ingress asks about its requests: where that is, and what it said a moment ago.
 
+mod keeping;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -14,6 +16,7 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use fairlead_state::Key;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+pub(crate) use self::keeping::Keeping;
 use crate::{
     routes::{Asking, Copies, Protocol, Speech, Upstream, UpstreamKey},
     timer::Timer,
@@ -40,7 +43,16 @@ pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
 pub(crate) struct Authority {
     pub(crate) asking: Asking,
     pub(crate) places: Places,
-    answers: Mutex<HashMap<AnswerKey, (Answer, Instant)>>,
+    answers: Mutex<HashMap<AnswerKey, Remembered>>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    answer: Answer,
+    keeping: Keeping,
+    /// What the request it answers has of the fields that it varies by.
+    mark: [u8; 32],
+    until: Instant,
 }
 
 /// Who is sent copies.
@@ -91,21 +103,32 @@ impl Authority {
         Self { asking, places, answers: Mutex::default() }
     }
 
-    pub(crate) fn remembered(&self, key: &AnswerKey) -> Option<Answer> {
+    /// What was said of a request with that key and these fields.
+    pub(crate) fn remembered(&self, key: &AnswerKey, request: &HeaderMap) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (answer, until) = answers.get(key)?;
-        (*until > Instant::now()).then(|| answer.clone())
+        let known = answers.get(key).filter(|known| known.until > Instant::now())?;
+        (known.keeping.mark(request)? == known.mark).then(|| known.answer.clone())
     }
 
-    pub(crate) fn remember(&self, key: AnswerKey, answer: &Answer) {
+    /// Keeps an answer as long as the Ingress and whoever gave it say, whichever is shorter.
+    pub(crate) fn remember(
+        &self,
+        key: AnswerKey,
+        request: &HeaderMap,
+        answer: &Answer,
+        keeping: Keeping,
+    ) {
         let Some(duration) = self.asking.cached_for(answer.status.as_u16()) else { return };
+        let duration = keeping.longest.map_or(duration, |longest| longest.min(duration));
+        let Some(mark) = keeping.mark(request) else { return };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if answers.len() >= ANSWERS_MAX {
-            answers.retain(|_, (_, until)| *until > now);
+            answers.retain(|_, known| known.until > now);
         }
         if answers.len() < ANSWERS_MAX {
-            answers.insert(key, (answer.clone(), now + duration));
+            let (answer, until) = (answer.clone(), now + duration);
+            answers.insert(key, Remembered { answer, keeping, mark, until });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is at the other end: by password, or by asking somebody else
 //! (nginx: auth_basic, auth_request).
 
-use std::rc::Rc;
+use std::{rc::Rc, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
@@ -23,7 +23,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    authority::{Answer, Authority, answer_key},
+    authority::{Answer, Authority, Keeping, answer_key},
     counters::Refused,
     digest::{self, DigestGate},
     passwords::{Gate, NotIn},
@@ -139,14 +139,14 @@ async fn by_authority(
     let text = text.map(|key| scope.render(key)).filter(|text| Template::is_whole(text));
     let key =
         text.and_then(|text| answer_key(&format!("{}\0{}\0{text}", scope.host, scope.route.path)));
-    let remembered = key.as_ref().and_then(|key| authority.remembered(key));
+    let remembered = key.as_ref().and_then(|key| authority.remembered(key, &scope.head.headers));
     let answer = match remembered {
         Some(answer) => answer,
         None => {
             let answer = asked(client, authority, scope).await;
-            let answer = answer.ok_or_else(|| broken(client))?;
-            if let Some(key) = key {
-                authority.remember(key, &answer);
+            let (answer, keeping) = answer.ok_or_else(|| broken(client))?;
+            if let (Some(key), Some(keeping)) = (key, keeping) {
+                authority.remember(key, &scope.head.headers, &answer, keeping);
             }
             answer
         }
@@ -188,8 +188,12 @@ fn sign_in(client: &Client, location: String, cookies: Vec<HeaderValue>) -> Resp
     response
 }
 
-/// One question; `None`: no answer.
-async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) -> Option<Answer> {
+/// One question, and whether its answer is for others, too; `None`: no answer.
+async fn asked(
+    client: &Rc<Client>,
+    authority: &Authority,
+    scope: &Scope<'_>,
+) -> Option<(Answer, Option<Keeping>)> {
     let asking = &authority.asking;
     let host = scope.render(&asking.url.authority);
     let place = authority.places.place(&host, &client.worker.shared.timer).await?;
@@ -216,12 +220,13 @@ async fn asked(client: &Rc<Client>, authority: &Authority, scope: &Scope<'_>) ->
             fields.append(name, own(value));
         }
     }
-    Some(Answer {
+    let answer = Answer {
         status: head.status,
         fields,
         cookies: head.headers.get_all(SET_COOKIE).iter().map(own).collect(),
         challenge: head.headers.get(WWW_AUTHENTICATE).map(own),
-    })
+    };
+    Some((answer, Keeping::of(&head.headers, SystemTime::now())))
 }
 
 /// nginx: several of a name are one, by commas.

@@ -168,7 +168,12 @@ pub static OPTIONS: &[ConfigOption] = &[
         "X-A",
     ),
     row("global-auth-always-set-cookie", Works, "", "true"),
-    row("global-auth-cache-duration", Works, "", "200 202 401 5m"),
+    row(
+        "global-auth-cache-duration",
+        Differs,
+        "as annotation auth-cache-duration: an answer's own word may only shorten it",
+        "200 202 401 5m",
+    ),
     row("global-auth-cache-key", Works, "", "$remote_user$http_authorization"),
     row("global-auth-method", Works, "", "GET"),
     row("global-auth-request-redirect", Works, "", "https://a.example/"),

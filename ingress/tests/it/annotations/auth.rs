@@ -27,7 +27,8 @@ pub(super) async fn ask(
     send(&mut connect(world.http()).await, request).await
 }
 
-/// Lets in who sends `x-token: good`; says who it is, and sets a cookie.
+/// Lets in who sends `x-token: good`; says who it is, and sets a cookie, but for what is asked of `/plain`. Has
+/// the field that `x-say` (`NAME=VALUE`) tells it to have.
 pub(super) async fn authority() -> Upstream {
     Upstream::serve(|request| async move {
         let token = request.headers().get("x-token").map(|value| value.as_bytes().to_vec());
@@ -42,7 +43,14 @@ pub(super) async fn authority() -> Upstream {
         }
         headers.insert("x-saw-path", request.uri().to_string().parse().unwrap());
         headers.insert("x-saw-method", request.method().as_str().parse().unwrap());
-        headers.append("set-cookie", "session=1".parse().unwrap());
+        if request.uri().path() != "/plain" {
+            headers.append("set-cookie", "session=1".parse().unwrap());
+        }
+        let say = request.headers().get("x-say").and_then(|say| say.to_str().ok());
+        if let Some((name, value)) = say.and_then(|say| say.split_once('=')) {
+            let name = http::HeaderName::try_from(name).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
         match token.as_deref() {
             Some(b"good") => _ = headers.insert("x-user", "ann".parse().unwrap()),
             Some(b"forbidden") => *response.status_mut() = StatusCode::FORBIDDEN,
@@ -250,7 +258,7 @@ async fn attack_a_trailer_says_nothing_that_the_authority_is_asked_for() {
 async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
     let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/verify", authority.address);
+    let url = format!("http://{}/plain", authority.address);
     let url = ("auth-url", url.as_str());
     let key = ("auth-cache-key", "$http_x_token");
     objects.extend(
@@ -277,6 +285,24 @@ async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
         }
         assert_eq!(authority.requests() - before, asked, "{name} {token}");
     }
+    // No longer than its giver says.
+    for (said, asked) in [
+        ("cache-control=no-store", 3),
+        ("cache-control=private", 3),
+        ("x-accel-expires=0", 3),
+        ("set-cookie=sid=1", 3),
+        ("vary=*", 3),
+        ("vary=x-token", 1),
+        ("cache-control=max-age=60", 1),
+    ] {
+        let (before, token) = (authority.requests(), said.len().to_string());
+        for _ in 0..3 {
+            // A key of its own.
+            let fields = [("x-token", &*token), ("x-say", said)];
+            assert_eq!(ask(&world, "cached", "/", &fields).await.status, 401, "{said}");
+        }
+        assert_eq!(authority.requests() - before, asked, "{said}");
+    }
     // Until its time is over.
     let (before, start) = (authority.requests(), Instant::now());
     while authority.requests() - before < 2 {
@@ -287,12 +313,30 @@ async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
+/// With a key that many share, whoever came second got the first one's session.
+#[tokio::test]
+async fn attack_a_cookie_for_one_client_is_not_given_to_the_next() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/plain", authority.address);
+    objects.push(site("a", &[("auth-url", &url), ("auth-cache-key", "$host")]).object());
+    let world = World::new(objects).await;
+    let good = ("x-token", "good");
+    let first = ask(&world, "a", "/", &[good, ("x-say", "set-cookie=sid=ann")]).await;
+    assert_eq!((first.status, first.headers["set-cookie"].as_bytes()), (200, &b"sid=ann"[..]));
+    let second = ask(&world, "a", "/", &[good]).await;
+    assert_eq!((second.status, second.headers.get("set-cookie")), (200, None));
+    let by_field = [good, ("x-say", "vary=x-user")];
+    assert_eq!(ask(&world, "a", "/", &by_field).await.status, 200, "it is remembered by now");
+    assert_eq!(authority.requests(), 2);
+}
+
 /// A key that is too long is cut, and with it what tells clients apart.
 #[tokio::test]
 async fn attack_under_a_key_that_was_cut_nobody_is_let_in_by_anothers_answer() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
     let mut objects = backend("web", &[upstream.address]);
-    let url = format!("http://{}/", authority.address);
+    let url = format!("http://{}/plain", authority.address);
     let key = ("auth-cache-key", "$http_x_pad$http_x_token");
     objects.push(site("cached", &[("auth-url", &url), key]).object());
     let world = World::new(objects).await;
