@@ -3,6 +3,7 @@
 
 use fairlead_ingress::{IngressConfig, Matching, host::HostPattern};
 use fairlead_state::{Key, Kind, ObjectRef};
+use ipnetwork::IpNetwork;
 
 use crate::agent::NamespacedName;
 
@@ -40,6 +41,15 @@ pub(crate) struct ClassArgs {
         env = "FAIRLEAD_EXTERNAL_NAMES"
     )]
     external_names: Vec<HostPattern>,
+    /// Let auth-url and mirror-target lead to these networks, too, which are of the node itself, its links or a
+    /// cloud's metadata (127.0.0.1/32), and kept from them otherwise
+    #[arg(
+        long,
+        value_name = "NETWORK,...",
+        value_delimiter = ',',
+        env = "FAIRLEAD_INSIDE_NETWORKS"
+    )]
+    inside_networks: Vec<IpNetwork>,
     /// Compare paths as ingress-nginx does, its surprises included (compat), or as their types say
     /// (strict)
     #[arg(long, value_enum, default_value = "compat", env = "FAIRLEAD_MATCHING")]
@@ -80,6 +90,7 @@ impl ClassArgs {
             controller: self.controller.clone(),
             watch_ingress_without_class: self.watch_ingress_without_class,
             external_names: self.external_names.clone(),
+            inside_allowed: self.inside_networks.clone(),
             matching: match self.matching {
                 MatchingArg::Compat => Matching::Compat,
                 MatchingArg::Strict => Matching::Strict,

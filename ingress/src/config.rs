@@ -32,6 +32,9 @@ pub struct IngressConfig {
     /// Names that Services of type ExternalName may lead to: host names, and `*.` names of one label.
     /// Others are not served.
     pub external_names: Vec<HostPattern>,
+    /// Networks of this node, its links or a cloud's metadata that URLs of Ingresses (annotations `auth-url` and
+    /// `mirror-target`) may lead to nevertheless.
+    pub inside_allowed: Vec<IpNetwork>,
     /// The Node this runs on, to none of whose addresses such a name may lead; `None`: those of the
     /// interfaces are all that is known.
     pub node_name: Option<Name>,
@@ -353,6 +356,7 @@ impl Default for IngressConfig {
             controller: "fairlead.io/ingress".to_owned(),
             watch_ingress_without_class: false,
             external_names: Vec::new(),
+            inside_allowed: Vec::new(),
             node_name: None,
             default_certificate: None,
             threads: None,

@@ -39,7 +39,7 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, TlsClaim},
-    external::{Looked, outside},
+    external::{Inside, Looked, outside, reachable},
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

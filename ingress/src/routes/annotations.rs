@@ -71,7 +71,7 @@ use self::{
 };
 use super::{finding::Severity, told, upstream::Protocol};
 use crate::{
-    authority::{Authority, Mirror},
+    authority::{Authority, Finder, Mirror},
     config::IngressConfig,
     host::HostPattern,
     limiter::Limiter,
@@ -290,16 +290,20 @@ impl Annotations {
         counted: Option<Arc<Limiter>>,
         secret: Option<&Secret>,
         named: NamedFields,
+        ingress: &Key,
     ) -> (Policy, Option<String>) {
         let authority = named.asked.and_then(|fields| self.external.asking(fields));
         let gate = self.basic.gate(secret);
         let error = gate.as_ref().err().or(authority.as_ref().err()).cloned();
         let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
         let new_limiter = || Arc::new(Limiter::new(self.throttle.clone()));
+        let finder = |annotation| Finder::new(config, ingress, annotation);
         let extra = Extra {
             denied: self.denied.clone().or_else(|| error.as_deref().map(Arc::from)),
             gate: gate.unwrap_or_default(),
-            authority: authority.unwrap_or_default().map(|asking| Arc::new(Authority::new(asking))),
+            authority: authority
+                .unwrap_or_default()
+                .map(|asking| Arc::new(Authority::new(asking, finder("auth-url")))),
             access: self.access.is_needed().then(|| self.access.clone()),
             limiter: self.throttle.counts().then(|| counted.unwrap_or_else(new_limiter)),
             pace: self.throttle.pace(),
@@ -307,7 +311,10 @@ impl Annotations {
             balance: self.balancing.balance(),
             snippet: self.snippets.snippet(),
             told: named.told,
-            mirror: self.mirroring.copies().map(|copies| Arc::new(Mirror::new(copies))),
+            mirror: self
+                .mirroring
+                .copies()
+                .map(|copies| Arc::new(Mirror::new(copies, finder("mirror-target")))),
             reply: self.reply.is_needed().then(|| self.reply.clone()),
             elsewhere: self.redirects.elsewhere(),
             vhost: self.proxying.vhost.clone(),

@@ -173,8 +173,8 @@ pub(super) fn compile(
     if let Some(error) = error {
         checker.find(Severity::Refused, error);
     }
-    let (policy, error) =
-        annotations.policy(&options.config, counted, secret.map(|secret| &**secret), named);
+    let secret = secret.map(|secret| &**secret);
+    let (policy, error) = annotations.policy(&options.config, counted, secret, named, &ingress.key);
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
     }

@@ -20,7 +20,7 @@ use fairlead_state::{
     model::{Service, ServiceType},
 };
 
-pub(crate) use self::outside::outside;
+pub(crate) use self::outside::{Inside, outside, reachable};
 use super::upstream::UpstreamKey;
 use crate::host::{HostPattern, wildcard_suffix};
 

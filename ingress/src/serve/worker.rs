@@ -151,8 +151,9 @@ pub(crate) fn run(
     let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker::new(index, shared, counters, log));
     let outcome = runtime.block_on(worker.clone().live(listeners, life));
-    // Requests that are cut end here, and so do their lines.
-    drop(runtime);
+    // Requests that are cut end here, and so do their lines. Look-ups and hashes cannot be given up; nobody waits
+    // for them.
+    runtime.shutdown_background();
     worker.lines.flush(&worker.counters);
     outcome
 }

@@ -45,6 +45,8 @@ pub(crate) fn config() -> IngressConfig {
         http_listen: vec![any],
         https_listen: vec![any],
         threads: Some(2),
+        // Everybody's endpoints are here.
+        inside_allowed: vec!["127.0.0.0/8".parse().unwrap()],
         ..IngressConfig::default()
     }
 }

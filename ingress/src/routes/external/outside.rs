@@ -1,4 +1,7 @@
 //! Which of a name's addresses somebody may be led to, and in what order they are asked.
+//!
+//! Names are those of Services of type ExternalName, and those of URLs that Ingresses have requests asked about,
+//! or copied to.
 
 use std::{
     collections::BTreeSet,
@@ -6,6 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use ipnetwork::IpNetwork;
 use nix::ifaddrs::getifaddrs;
 
 use super::Looked;
@@ -20,6 +24,11 @@ const METADATA_V6: [u16; 2] = [0xfd00, 0x0ec2];
 const ONLY_INSIDE: &str =
     "it has only addresses of this node, its links or a cloud's metadata, where nobody is led";
 const NO_FAMILY: &str = "it has only addresses of a family of which this node has none itself";
+
+/// Where kube-proxy's IPVS keeps the addresses of Services, which are not the node's.
+const IPVS_INTERFACE: &str = "kube-ipvs0";
+/// Whatever a node serves here is for everybody.
+const PUBLIC_PORTS: [u16; 2] = [80, 443];
 
 /// Of a name with more addresses those are kept whose turn comes first.
 const ADDRESSES_MAX: usize = 32;
@@ -36,9 +45,19 @@ struct OwnAddresses {
     node: BTreeSet<IpAddr>,
 }
 
+/// How far inside the URLs of Ingresses may lead.
+#[derive(Debug)]
+pub(crate) struct Inside<'a> {
+    /// Networks they may lead to whatever is there.
+    pub(crate) networks: &'a [IpNetwork],
+    /// Ports of the node's own addresses that Ingress itself serves.
+    pub(crate) own_ports: &'a [u16],
+}
+
 impl OwnAddresses {
     fn read(node: &[IpAddr]) -> io::Result<Self> {
-        let addresses = getifaddrs()?.filter_map(|known| {
+        let known = getifaddrs()?.filter(|known| known.interface_name != IPVS_INTERFACE);
+        let addresses = known.filter_map(|known| {
             let address = known.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
@@ -66,10 +85,32 @@ pub(crate) fn outside(node: &[IpAddr], name: &str, found: &[IpAddr]) -> Looked {
     outside_of(&own, name, found)
 }
 
+/// As [`outside`], of where an Ingress' URL leads to. An authority is often a path of Ingress itself, whose name has
+/// the nodes' addresses; what clients reach there, who asks for them may reach.
+pub(crate) fn reachable(inside: &Inside<'_>, found: &[IpAddr], port: u16) -> Looked {
+    let own = OwnAddresses::read(&[]);
+    let own = own.map_err(|error| format!("this node's own addresses cannot be read: {error}"))?;
+    reachable_of(&own, inside, found, port)
+}
+
+fn reachable_of(own: &OwnAddresses, inside: &Inside<'_>, found: &[IpAddr], port: u16) -> Looked {
+    let is_public = PUBLIC_PORTS.contains(&port) || inside.own_ports.contains(&port);
+    let is_kept = |ip: &IpAddr| ip.is_loopback() || is_of_links(ip) || is_metadata(ip);
+    chosen(own, found, |ip| {
+        inside.networks.iter().any(|network| network.contains(*ip))
+            || (is_public && own.contain(ip) && !is_kept(ip))
+            || is_outside(own, ip, false)
+    })
+}
+
 fn outside_of(own: &OwnAddresses, name: &str, found: &[IpAddr]) -> Looked {
+    chosen(own, found, |ip| is_outside(own, ip, name == LOCALHOST))
+}
+
+/// Those that are allowed, and that this node has a way to.
+fn chosen(own: &OwnAddresses, found: &[IpAddr], is_allowed: impl Fn(&IpAddr) -> bool) -> Looked {
     let found = found.iter().map(IpAddr::to_canonical);
-    let allowed: BTreeSet<IpAddr> =
-        found.filter(|ip| is_outside(own, ip, name == LOCALHOST)).collect();
+    let allowed: BTreeSet<IpAddr> = found.filter(is_allowed).collect();
     if allowed.is_empty() {
         return Err(ONLY_INSIDE.into());
     }
@@ -214,6 +255,45 @@ mod tests {
             let expected: Looked =
                 if kept.is_empty() { Err(ONLY_INSIDE.into()) } else { Ok(ips(kept)) };
             assert_eq!(looked, expected, "{name} {found:?}");
+        }
+    }
+
+    /// Whoever may write an Ingress would reach the kubelet, or a cloud's metadata, as the node.
+    #[test]
+    fn attack_an_url_of_an_ingress_leads_to_no_port_of_the_node_that_is_not_everybodys() {
+        let own = own(NODE, &[]);
+        let allowed = ["127.0.0.2/32", "169.254.20.0/24"].map(|network| network.parse().unwrap());
+        for (networks, ip, port, leads) in [
+            (&[][..], "10.96.0.10", 4180, true),
+            (&[], "10.244.3.4", 10250, true),
+            (&[], "192.0.2.1", 443, true),
+            // Ingress itself, by the node's address.
+            (&[], "203.0.113.7", 443, true),
+            (&[], "10.0.0.7", 80, true),
+            (&[], "10.0.0.7", 8443, true),
+            (&[], "::ffff:10.0.0.7", 443, true),
+            (&[], "10.0.0.7", 10250, false),
+            (&[], "2001:db8::7", 2379, false),
+            (&[], "::ffff:10.0.0.7", 10250, false),
+            (&[], "64:ff9b::10.0.0.7", 443, false),
+            (&[], "127.0.0.1", 443, false),
+            (&[], "127.0.0.1", 10248, false),
+            (&[], "::1", 80, false),
+            (&[], "fe80::7", 443, false),
+            (&[], "0.0.0.0", 80, false),
+            (&[], "169.254.169.254", 80, false),
+            (&[], "fd00:ec2::254", 80, false),
+            (&[], "100.100.100.200", 80, false),
+            (&[], "169.254.20.10", 9253, false),
+            // Whoever runs the agent says so.
+            (&allowed, "127.0.0.2", 4180, true),
+            (&allowed, "127.0.0.1", 4180, false),
+            (&allowed, "169.254.20.10", 9253, true),
+            (&allowed, "169.254.169.254", 80, false),
+        ] {
+            let inside = Inside { networks, own_ports: &[8080, 8443] };
+            let looked = reachable_of(&own, &inside, &ips(&[ip]), port);
+            assert_eq!(looked.is_ok(), leads, "{ip} {port} {looked:?}");
         }
     }
 

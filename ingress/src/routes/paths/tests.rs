@@ -17,11 +17,12 @@ fn paths(rules: &[(PathType, &str)]) -> Paths {
 }
 
 fn route(path_type: PathType, path: &str) -> Arc<Route> {
+    let key = Key::new("default", "web");
     let policy = annotations::Annotations::default()
-        .policy(&IngressConfig::default(), None, None, NamedFields::default())
+        .policy(&IngressConfig::default(), None, None, NamedFields::default(), &key)
         .0;
     Arc::new(Route {
-        ingress: Key::new("default", "web"),
+        ingress: key,
         path: path.into(),
         path_type,
         upstream: None,

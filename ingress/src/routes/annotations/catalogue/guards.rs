@@ -8,8 +8,7 @@ use super::{
 
 const AUTH: &str = "annotations::auth::somebody_else_is_asked_and_decides";
 const ASKED: &str = "annotations::auth::a_question_and_what_comes_of_it_are_as_the_annotations_say";
-const SHORTER: &str =
-    "an answer's own word (Cache-Control, Expires, X-Accel-Expires) shortens it and never makes it longer";
+const SHORTER: &str = "an answer's own word (Cache-Control, Expires, X-Accel-Expires) shortens it and never makes it longer";
 const CACHE: &str =
     "annotations::auth::answers_are_remembered_under_their_key_and_as_long_as_is_said";
 const CLOSED: &str = "annotations::passwords::what_cannot_be_read_of_authentication_lets_nobody_in";

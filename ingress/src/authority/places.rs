@@ -1,0 +1,178 @@
+//! Hosts that URLs of one Ingress lead to, and what is known of their addresses.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fairlead_state::Key;
+use tokio::sync::watch;
+
+use super::finder::{Finder, Found};
+use crate::{
+    routes::{Protocol, Speech, Upstream, UpstreamKey},
+    timer::Timer,
+    tls::{TlsWish, prepare},
+};
+
+/// An address is looked up again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// One that was not found is not looked up for each of its requests.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Who has no address yet waits for one as long as this.
+const LOOK_UP_TIME: Duration = Duration::from_secs(5);
+/// Hosts asked by one Ingress whose auth-url holds a variable.
+const PLACES_MAX: usize = 64;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// Hosts that URLs of one Ingress lead to.
+#[derive(Debug)]
+pub(crate) struct Places {
+    tls: bool,
+    finder: Finder,
+    known: Mutex<HashMap<Box<str>, Arc<Place>>>,
+}
+
+/// One host, and its addresses.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) upstream: Upstream,
+    host: Box<str>,
+    port: u16,
+    speech: Speech,
+    made: Instant,
+    /// When it is to be looked up next, in milliseconds since it was made.
+    due_ms: AtomicU64,
+    is_looked_up: AtomicBool,
+    /// How many look-ups have ended.
+    ended: watch::Sender<u64>,
+}
+
+/// The look-up of a place that is under way. Its end is told, however it ends.
+struct LookUp(Arc<Place>);
+
+impl Places {
+    pub(super) fn new(tls: bool, finder: Finder) -> Self {
+        Self { tls, finder, known: Mutex::default() }
+    }
+
+    /// The place of an authority (`HOST[:PORT]`), with its addresses if there are any; `None`: it is none.
+    /// Only the first ones are waited for; later they are looked up beside the requests.
+    pub(crate) async fn place(&self, authority: &str, timer: &Timer) -> Option<Arc<Place>> {
+        let place = self.find(authority)?;
+        // From before its begin on, so that no end is missed.
+        let mut ended = place.ended.subscribe();
+        if let Some(look_up) = place.begin() {
+            look_up.run(&self.finder);
+        }
+        let is_looked_up = || place.is_looked_up.load(Ordering::Acquire);
+        if place.upstream.endpoints().list.is_empty() && is_looked_up() {
+            let _ = timer.timeout(LOOK_UP_TIME, ended.changed()).await;
+        }
+        Some(place)
+    }
+
+    fn find(&self, authority: &str) -> Option<Arc<Place>> {
+        let mut places = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = places.get(authority) {
+            return Some(place.clone());
+        }
+        let place = Arc::new(Place::of(authority, self.tls)?);
+        if places.len() >= PLACES_MAX {
+            places.clear();
+        }
+        places.insert(authority.into(), place.clone());
+        Some(place)
+    }
+}
+
+impl Place {
+    fn of(authority: &str, tls: bool) -> Option<Self> {
+        let (host, port) = split(authority)?;
+        let port = port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT });
+        let name = Key::new("auth-url", host);
+        let speech = if tls {
+            // As nginx: encrypted, to whoever is there, who is told whom we want.
+            let wish = TlsWish { server_name: true, name: Some(host.into()), ..TlsWish::default() };
+            let tls = prepare(&wish, &name, b"http/1.1", None).ok()?;
+            Speech { protocol: Protocol::Https, tls: Some(Arc::new(tls)) }
+        } else {
+            Speech::default()
+        };
+        Some(Self {
+            upstream: Upstream::new(UpstreamKey::of(name)),
+            host: host.into(),
+            port,
+            speech,
+            made: Instant::now(),
+            due_ms: AtomicU64::new(0),
+            is_looked_up: AtomicBool::new(false),
+            ended: watch::Sender::new(0),
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// `None`: nothing is due, or somebody does it.
+    fn begin(self: &Arc<Self>) -> Option<LookUp> {
+        let is_due = || self.now_ms() >= self.due_ms.load(Ordering::Relaxed);
+        if !is_due() || self.is_looked_up.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let look_up = LookUp(self.clone());
+        // The one before may have ended just now.
+        is_due().then_some(look_up)
+    }
+
+    fn learn(&self, found: Found) {
+        match found {
+            Ok(addresses) => {
+                let addresses: Vec<SocketAddr> =
+                    addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect();
+                self.upstream.set(&addresses, &self.speech, None);
+                self.next_in(LOOK_AGAIN);
+            }
+            // What was found before is better than nothing.
+            Err(_) => self.next_in(TRY_AGAIN),
+        }
+    }
+
+    fn next_in(&self, time: Duration) {
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.due_ms.store(self.now_ms().saturating_add(time_ms), Ordering::Relaxed);
+    }
+}
+
+impl LookUp {
+    fn run(self, finder: &Finder) {
+        let host = self.0.host.trim_start_matches('[').trim_end_matches(']').into();
+        let port = self.0.port;
+        finder.find(host, port, move |found| self.0.learn(found));
+    }
+}
+
+impl Drop for LookUp {
+    fn drop(&mut self) {
+        self.0.is_looked_up.store(false, Ordering::Release);
+        self.0.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+    crate::host::normalise(authority)?;
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => Some((host, Some(port.parse().ok()?))),
+        _ => Some((authority, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+use std::{
+    collections::VecDeque,
+    io,
+    net::IpAddr,
+    sync::{Condvar, atomic::AtomicUsize},
+};
+
+use futures::{FutureExt, future::join_all};
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::timer::timer;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// A resolver that answers what it is told to, when it is told to.
+#[derive(Default)]
+struct Resolver {
+    answers: Mutex<VecDeque<io::Result<Vec<IpAddr>>>>,
+    changed: Condvar,
+    asked: AtomicUsize,
+    waiting: watch::Sender<usize>,
+}
+
+impl Resolver {
+    fn finder(self: &Arc<Self>, places: usize) -> Finder {
+        let own = self.clone();
+        Finder::asking(Arc::new(Semaphore::new(places)), move |_| own.resolve())
+    }
+
+    fn resolve(&self) -> io::Result<Vec<IpAddr>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let mut answers = self.answers.lock().unwrap();
+        loop {
+            if let Some(answer) = answers.pop_front() {
+                self.waiting.send_modify(|waiting| *waiting -= 1);
+                return answer;
+            }
+            answers = self.changed.wait(answers).unwrap();
+        }
+    }
+
+    fn answer(&self, answer: io::Result<Vec<IpAddr>>) {
+        self.answers.lock().unwrap().push_back(answer);
+        self.changed.notify_one();
+    }
+
+    async fn wait_for(&self, count: usize) {
+        self.waiting.subscribe().wait_for(|waiting| *waiting == count).await.unwrap();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn silent() -> io::Error {
+    io::Error::other("nobody answers")
+}
+
+fn time() -> Timer {
+    let (timer, keeper) = timer().unwrap();
+    std::thread::spawn(|| keeper.run());
+    timer
+}
+
+fn has_address(place: &Place) -> bool {
+    !place.upstream.endpoints().list.is_empty()
+}
+
+#[test]
+fn an_authority_is_a_host_and_perhaps_a_port() {
+    for (text, expected) in [
+        ("auth.svc", Some(("auth.svc", None))),
+        ("auth.svc:8080", Some(("auth.svc", Some(8080)))),
+        ("[::1]:80", Some(("[::1]", Some(80)))),
+        ("[::1]", Some(("[::1]", None))),
+        ("auth:99999", None),
+        ("a b", None),
+        ("", None),
+    ] {
+        assert_eq!(split(text), expected, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn many_requests_wait_for_one_look_up() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let places = Places::new(false, resolver.finder(8));
+    let asking = join_all((0..100).map(|_| places.place("auth.svc", &timer)));
+    let answering = async {
+        resolver.wait_for(1).await;
+        resolver.answer(Ok(vec![HERE]));
+    };
+    let (asked, ()) = tokio::join!(asking, answering);
+    assert!(asked.iter().flatten().all(|place| has_address(place)) && asked.len() == 100);
+    assert_eq!(resolver.asked(), 1);
+}
+
+#[tokio::test]
+async fn with_known_addresses_nobody_waits_for_the_next_look_up() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let places = Places::new(false, resolver.finder(8));
+    resolver.answer(Ok(vec![HERE]));
+    let place = places.place("auth.svc", &timer).await.unwrap();
+    place.due_ms.store(0, Ordering::Relaxed);
+    for _ in 0..3 {
+        let again = places.place("auth.svc", &timer).now_or_never();
+        assert!(again.flatten().is_some_and(|place| has_address(&place)));
+    }
+    resolver.wait_for(1).await;
+    assert_eq!(resolver.asked(), 2);
+    let mut ended = place.ended.subscribe();
+    resolver.answer(Err(silent()));
+    ended.changed().await.unwrap();
+    assert!(has_address(&place), "what was found before is better than nothing");
+}
+
+/// Each request for it was a look-up, and a thread, of its own.
+#[tokio::test]
+async fn attack_a_host_that_nobody_answers_for_is_not_looked_up_for_each_request() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let places = Places::new(false, resolver.finder(8));
+    resolver.answer(Err(silent()));
+    for _ in 0..50 {
+        assert!(!has_address(&places.place("dead.example", &timer).await.unwrap()));
+    }
+    assert_eq!(resolver.asked(), 1, "for a second");
+}
+
+/// By a variable in its auth-url a client chooses hosts.
+#[tokio::test]
+async fn attack_silent_hosts_of_one_ingress_leave_threads_for_others() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let (one, other) = (resolver.finder(8), resolver.finder(8));
+    let places = [Places::new(false, one), Places::new(false, other)];
+    for number in 0..40 {
+        // Clients that leave.
+        let host = format!("h{number}.example");
+        assert!(places[0].place(&host, &timer).now_or_never().is_none());
+    }
+    resolver.wait_for(4).await;
+    tokio::task::yield_now().await;
+    assert_eq!(resolver.asked(), 4);
+    assert!(places[1].place("auth.svc", &timer).now_or_never().is_none());
+    resolver.wait_for(5).await;
+    for _ in 0..41 {
+        resolver.answer(Err(silent()));
+    }
+    resolver.wait_for(0).await;
+}
+
+#[tokio::test]
+async fn an_address_is_looked_up_nowhere() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let places = Places::new(false, resolver.finder(8));
+    for (host, leads) in [
+        ("127.0.0.1:80", true),
+        ("169.254.169.254", false),
+        ("[fe80::1]", false),
+        ("[::1]:1", false),
+    ] {
+        let place = places.place(host, &timer).now_or_never().flatten().unwrap();
+        assert_eq!(has_address(&place), leads, "{host}");
+    }
+    assert_eq!(resolver.asked(), 0);
+}
