@@ -27,7 +27,7 @@ use crate::{
     counters::Refused,
     digest::{self, DigestGate},
     passwords::{Gate, NotIn},
-    routes::{Door, Extra, Template},
+    routes::{Door, Extra},
 };
 
 /// ingress-nginx: no-auth-locations.
@@ -136,7 +136,7 @@ async fn by_authority(
     // template it is as good as none.
     let is_text = |value: &HeaderValue| value.to_str().is_ok();
     let text = asking.cache_key.as_ref().filter(|_| scope.head.headers.values().all(is_text));
-    let text = text.map(|key| scope.render(key)).filter(|text| Template::is_whole(text));
+    let text = text.and_then(|key| scope.render_whole(key));
     let key =
         text.and_then(|text| answer_key(&format!("{}\0{}\0{text}", scope.host, scope.route.path)));
     let remembered = key.as_ref().and_then(|key| authority.remembered(key, &scope.head.headers));
@@ -159,7 +159,10 @@ async fn by_authority(
             always_set_cookie: asking.always_set_cookie,
         }),
         StatusCode::UNAUTHORIZED => Err(match &asking.signin {
-            Some(signin) => sign_in(client, scope.render(signin), answer.cookies),
+            Some(signin) => match scope.render_whole(signin) {
+                Some(location) => sign_in(client, location, answer.cookies),
+                None => broken(client),
+            },
             None => unauthorized(client, answer.challenge.as_ref()),
         }),
         StatusCode::FORBIDDEN => {
@@ -195,11 +198,11 @@ async fn asked(
     scope: &Scope<'_>,
 ) -> Option<(Answer, Option<Keeping>)> {
     let asking = &authority.asking;
-    let host = scope.render(&asking.url.authority);
+    let host = scope.render_whole(&asking.url.authority)?;
     let place = authority.places.place(&host, &client.worker.shared.timer).await?;
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = asking.method.clone().unwrap_or(Method::GET);
-    *request.uri_mut() = Uri::try_from(scope.render(&asking.url.target)).ok()?;
+    *request.uri_mut() = Uri::try_from(scope.render_whole(&asking.url.target)?).ok()?;
     *request.headers_mut() = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
     let errand = Errand::to(&place.upstream, &scope.route.policy).unhidden();
     let response = Box::pin(forward::forward(client, &errand, Box::new(request), None)).await;
@@ -269,7 +272,10 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
     headers.insert(&X_ORIGINAL_METHOD, method);
     headers.insert(&X_SENT_FROM, HeaderValue::from_static("nginx-ingress-controller"));
     let redirect = authority.asking.request_redirect.as_ref();
-    let redirect = redirect.map_or_else(|| uri.clone(), |template| scope.render(template));
+    let redirect = match redirect {
+        Some(template) => scope.render_whole(template)?,
+        None => uri.clone(),
+    };
     headers.insert(&X_AUTH_REQUEST_REDIRECT, HeaderValue::try_from(redirect).ok()?);
     headers.insert(&X_ORIGINAL_URI, HeaderValue::try_from(uri).ok()?);
     headers.extend(authority.asking.question.iter().filter_map(|field| scope.field(field)));

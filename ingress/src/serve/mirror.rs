@@ -102,8 +102,8 @@ impl Mirrored {
             return Err(Uncopied::TooLarge);
         }
         let copies = &mirror.copies;
-        let authority = scope.render(&copies.url.authority);
-        let target = scope.render(&copies.url.target);
+        let authority = scope.render_whole(&copies.url.authority).ok_or(Uncopied::Target)?;
+        let target = scope.render_whole(&copies.url.target).ok_or(Uncopied::Target)?;
         let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
         let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
             return Err(Uncopied::Target);

@@ -19,7 +19,7 @@ use crate::{
     counters::Refused,
     host, path,
     record::Record,
-    routes::{Found, Host, Returned, Rewritten, Route, Traced, Variable},
+    routes::{Found, Host, Returned, Rewritten, Route, Template, Traced, Variable},
     series::method_name,
     traces::{Context, Span},
 };
@@ -206,7 +206,9 @@ fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
         }
     }
     let Some(elsewhere) = &extra.elsewhere else { return Ok(()) };
-    let location = absolute(scope, scope.render(&elsewhere.location));
+    let location = scope.render_whole(&elsewhere.location);
+    let location = location.ok_or(Unplanned::Refused(Refused::UriTooLong))?;
+    let location = absolute(scope, location);
     Err(Unplanned::moved(elsewhere.status, location))
 }
 
@@ -228,6 +230,9 @@ fn returned_answer(scope: &Scope<'_>, returned: Returned) -> Response<ResponseBo
     let Returned { status, text } = returned;
     match text {
         Some(text) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => {
+            if !Template::is_whole(&text) {
+                return answer::status(StatusCode::URI_TOO_LONG);
+            }
             match HeaderValue::try_from(absolute(scope, text)) {
                 Ok(location) => answer::redirect(status, location),
                 Err(_) => answer::status(StatusCode::BAD_REQUEST),
@@ -244,6 +249,7 @@ fn rewrite(scope: &Scope<'_>) -> Result<(Option<String>, Option<HeaderValue>), U
     match rewrite.apply(scope.path, |variable, out| scope.write(variable, out)) {
         None => Ok((None, None)),
         Some(Rewritten::Refused) => Err(Unplanned::Refused(Refused::Path)),
+        Some(Rewritten::TooLong) => Err(Unplanned::Refused(Refused::UriTooLong)),
         Some(Rewritten::Elsewhere(url)) => Err(Unplanned::moved(StatusCode::FOUND, url)),
         Some(Rewritten::Path { mut path, query, prefix }) => {
             if let Some(query) = query {

@@ -39,6 +39,11 @@ impl Scope<'_> {
         template.render(|variable, out| self.write(variable, out), None)
     }
 
+    /// The same of an address; `None`: it would be cut, and lead elsewhere.
+    pub(super) fn render_whole(&self, template: &Template) -> Option<String> {
+        Some(self.render(template)).filter(|text| Template::is_whole(text))
+    }
+
     /// A field whose text is this request's; `None`: it would be no field.
     pub(super) fn field(
         &self,

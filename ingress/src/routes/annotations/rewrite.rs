@@ -36,6 +36,8 @@ pub(crate) enum Rewritten {
     Elsewhere(String),
     /// What came out is no path that is served.
     Refused,
+    /// It would have been cut, and what is cut is another path.
+    TooLong,
 }
 
 impl Rewriting {
@@ -86,6 +88,14 @@ impl Rewrite {
     ) -> Option<Rewritten> {
         let captures = self.pattern.captures(path.as_bytes())?;
         let target = self.target.render(&variable, Some(&captures));
+        let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
+        if ![Some(&target), prefix.as_ref()]
+            .into_iter()
+            .flatten()
+            .all(|text| Template::is_whole(text))
+        {
+            return Some(Rewritten::TooLong);
+        }
         if ["http://", "https://"].iter().any(|scheme| target.starts_with(scheme)) {
             return Some(Rewritten::Elsewhere(target));
         }
@@ -96,7 +106,6 @@ impl Rewrite {
         let absolute = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         // Once more: what captures are put between may make a dot segment of them.
         let Ok(normal) = path::normalise(&absolute) else { return Some(Rewritten::Refused) };
-        let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
         Some(Rewritten::Path { path: normal.into_owned(), query, prefix })
     }
 }
@@ -182,6 +191,7 @@ mod tests {
             Rewritten::Path { path, query: Some(query), .. } => Some(format!("{path}?{query}")),
             Rewritten::Elsewhere(url) => Some(url),
             Rewritten::Refused => Some("refused".to_owned()),
+            Rewritten::TooLong => Some("too long".to_owned()),
         }
     }
 
@@ -216,6 +226,18 @@ mod tests {
     fn a_path_put_together_of_captures_is_brought_to_normal_form_or_refused() {
         assert_eq!(path_of(rewrite("/a(.*)", "/b/.$1", "/a./c")).as_deref(), Some("/c"));
         assert_eq!(path_of(rewrite("/a(.*)", "/.$1", "/a./c")).as_deref(), Some("refused"));
+    }
+
+    /// What guards `/x/..` of a path that is longer would not guard what is left of it.
+    #[test]
+    fn attack_a_path_that_would_be_cut_is_no_path() {
+        let long = format!("/{}", "a".repeat(6 << 10));
+        for (target, expected) in
+            [("/$1$1", None), ("/$1$1$1", Some("too long")), ("https://b/$1$1$1", Some("too long"))]
+        {
+            let got = path_of(rewrite("/(.*)", target, &long)).unwrap();
+            assert_eq!(Some(&*got).filter(|got| got.len() < 20), expected, "{target}");
+        }
     }
 
     #[test]

@@ -392,3 +392,37 @@ async fn cve_2026_24513_an_error_page_never_lets_in_who_was_kept_out() {
     }
     assert_eq!(upstream.requests(), 0);
 }
+
+/// What was asked was the beginning of an address: another one.
+#[tokio::test]
+async fn attack_an_address_that_would_be_cut_is_not_asked_and_nobody_is_sent_to_one() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let thrice = "$http_x_pad$http_x_pad$http_x_pad";
+    let url = format!("http://{}/plain", authority.address);
+    let long = format!("{url}?{thrice}");
+    let signin = format!("https://login.example/?{thrice}");
+    let location = format!("https://b.example/{thrice}");
+    objects.extend([
+        site("asked", &[("auth-url", &long)]).object(),
+        site("signin", &[("auth-url", &url), ("auth-signin", &signin)]).object(),
+        site("elsewhere", &[("temporal-redirect", &location)]).object(),
+        site("rewritten", &[("rewrite-target", &format!("/{thrice}"))]).object(),
+    ]);
+    let world = World::new(objects).await;
+    for (name, short, long) in [
+        ("asked", 401, 500),
+        ("signin", 302, 500),
+        ("elsewhere", 302, 414),
+        ("rewritten", 200, 414),
+    ] {
+        for (pad, status) in [("x".repeat(100), short), ("x".repeat(6 << 10), long)] {
+            let before = (upstream.requests(), authority.requests());
+            let answer = ask(&world, name, "/", &[("x-pad", &pad)]).await;
+            assert_eq!(answer.status, status, "{name} {}", pad.len());
+            let is_asked = authority.requests() > before.1;
+            assert!(status != 500 || name == "signin" || !is_asked, "{name} {}", pad.len());
+            assert_eq!(upstream.requests() > before.0, status == 200, "{name} {}", pad.len());
+        }
+    }
+}
