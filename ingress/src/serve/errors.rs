@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, HOST},
+    header::{ACCEPT, HOST, WWW_AUTHENTICATE},
 };
 
 use super::{
     body::{RequestBody, ResponseBody},
     client::Client,
-    fields,
+    fields::{self, own},
     forward::{self, Errand},
     scope::Scope,
 };
@@ -95,6 +95,7 @@ impl<'a> Instead<'a> {
         if !self.errors.replaces(status, of_endpoint) {
             return response;
         }
+        let challenges = challenges(&response);
         drop(response);
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.case.method;
@@ -111,6 +112,15 @@ impl<'a> Instead<'a> {
         if !of_endpoint && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
             *answer.status_mut() = status;
         }
+        for challenge in challenges {
+            answer.headers_mut().append(WWW_AUTHENTICATE, challenge);
+        }
         answer
     }
+}
+
+/// nginx: whatever page is shown, a client must be able to ask for a password (RFC 9110 15.5.2).
+fn challenges(response: &Response<ResponseBody>) -> Vec<HeaderValue> {
+    let all = response.headers().get_all(WWW_AUTHENTICATE).iter();
+    all.filter(|_| response.status() == StatusCode::UNAUTHORIZED).map(own).collect()
 }

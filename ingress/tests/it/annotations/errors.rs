@@ -4,11 +4,11 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 
-use super::site;
+use super::{passwords::ANN, site};
 use crate::support::{
     World,
     client::get,
-    objects::{IngressExt, backend, service},
+    objects::{IngressExt, backend, opaque, service},
     upstream::Upstream,
 };
 
@@ -85,4 +85,41 @@ async fn a_service_without_endpoints_is_stood_in_for() {
     let web = Upstream::echo("web").await;
     world.apply(backend("web", &[web.address])).await;
     assert_eq!(get(world.http(), "a.example", "/").await.who(), (200, "web"));
+}
+
+/// Without it no browser asks for a password: nobody could come in.
+#[tokio::test]
+async fn a_page_instead_of_401_still_says_how_to_come_in() {
+    let web = Upstream::serve(|request| async move {
+        let mut response = Response::new(Full::new(Bytes::from("web\n")));
+        *response.status_mut() = match request.uri().path() {
+            "/401" => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::FORBIDDEN,
+        };
+        let headers = response.headers_mut();
+        headers.append("www-authenticate", "Negotiate".parse().unwrap());
+        headers.append("www-authenticate", "Basic realm=\"web\"".parse().unwrap());
+        response
+    })
+    .await;
+    let pages = Upstream::echo("pages").await;
+    let mut objects = backend("web", &[web.address]);
+    objects.extend(backend("pages", &[pages.address]));
+    objects.push(opaque("users", &[("auth", ANN)]));
+    let instead = [("default-backend", "pages"), ("custom-http-errors", "401,403")];
+    let [page, codes] = instead;
+    objects.push(site("endpoint", &instead).object());
+    let guarded = [page, codes, ("auth-type", "basic"), ("auth-secret", "users")];
+    objects.push(site("guarded", &guarded).object());
+    let world = World::new(objects).await;
+    for (name, path, expected) in [
+        ("endpoint", "/401", &["Negotiate", "Basic realm=\"web\""][..]),
+        ("endpoint", "/403", &[]),
+        ("guarded", "/", &["Basic realm=\"Authentication Required\""]),
+    ] {
+        let answer = get(world.http(), &format!("{name}.example"), path).await;
+        assert_eq!(answer.who().1, "pages", "{name}{path}");
+        let said: Vec<_> = answer.headers.get_all("www-authenticate").iter().collect();
+        assert_eq!(said, expected, "{name}{path}");
+    }
 }
