@@ -16,6 +16,8 @@ const DELIMITER: char = '|';
 const KEY_BYTES_MAX: usize = 128;
 /// Keys drawn to find one that leads to a given endpoint.
 const DRAWS_MAX: usize = 64;
+/// 31 December 9999, 23:59:59, since 1970 (RFC 9110 5.6.7: a year has four digits).
+const LAST_DATE_SECONDS: u64 = 253_402_300_799;
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -155,6 +157,17 @@ fn new_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
+/// When a cookie ends that is to live for so long. Whoever writes dates of HTTP panics before 1970 and from 10000 on.
+fn expiry(now: SystemTime, seconds: i64) -> SystemTime {
+    let age = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        let end = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        return end.max(SystemTime::UNIX_EPOCH);
+    }
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_DATE_SECONDS);
+    now.checked_add(age).unwrap_or(last).min(last)
+}
+
 fn text(
     sticky: &Sticky,
     value: &str,
@@ -164,10 +177,7 @@ fn text(
 ) -> String {
     let mut text = format!("{}={value}", sticky.name);
     if let Some(seconds) = sticky.expires_seconds {
-        let age = Duration::from_secs(seconds.unsigned_abs());
-        let now = SystemTime::now();
-        let end = if seconds < 0 { now.checked_sub(age) } else { now.checked_add(age) };
-        let end = httpdate::fmt_http_date(end.unwrap_or(now));
+        let end = httpdate::fmt_http_date(expiry(SystemTime::now(), seconds));
         text.push_str(&format!("; Expires={end}"));
     }
     if let Some(seconds) = sticky.max_age_seconds {
@@ -209,6 +219,22 @@ fn misreads_none(agent: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attack_a_cookie_that_ends_before_time_began_breaks_no_thread() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for (seconds, expected) in [
+            (0, "Fri, 15 Jan 2027 08:00:00 GMT"),
+            (60, "Fri, 15 Jan 2027 08:01:00 GMT"),
+            (-60, "Fri, 15 Jan 2027 07:59:00 GMT"),
+            (-2_000_000_000, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (i64::MIN, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (300_000_000_000, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (i64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(httpdate::fmt_http_date(expiry(now, seconds)), expected, "{seconds}");
+        }
+    }
 
     #[test]
     fn browsers_that_misread_none_are_known() {

@@ -144,6 +144,7 @@ async fn the_cookie_is_made_as_the_annotations_say() {
                     ("session-cookie-secure", "true"),
                 ],
             ),
+            site("gone", &[on, ("session-cookie-expires", "-2000000000")]),
             site("bad", &[on, ("session-cookie-path", "/; HttpOnly")]),
         ]
         .map(IngressExt::object),
@@ -159,6 +160,8 @@ async fn the_cookie_is_made_as_the_annotations_say() {
     assert!((30..=60).contains(&left), "{left} s are left of 60: {all}");
     let rest = "; Max-Age=60; Path=/app; Domain=example; Secure; HttpOnly; SameSite=None";
     assert!(all.ends_with(rest), "{all}");
+    let gone = cookie(&get(world.http(), "gone.example", "/").await).unwrap();
+    assert!(gone.contains("; Expires=Thu, 01 Jan 1970 00:00:00 GMT;"), "{gone}");
     let old = "Mozilla/5.0 (X11; Linux x86_64) Chrome/60.0.3112 Safari/537.36";
     let all = cookie(&with(&world, "all.example", &[("user-agent", old)]).await).unwrap();
     assert!(all.ends_with("; HttpOnly"), "{all}");
