@@ -302,6 +302,7 @@ fn again(carrier: &mut Carrier, replay: Option<Box<Replay>>) -> Option<Box<Reque
 fn failed(error: &SendError, again: Option<Box<Request<RequestBody>>>) -> Attempt {
     match (error, again) {
         (SendError::TimedOut, Some(again)) => Attempt::Late(again),
+        (SendError::Reset, Some(again)) => Attempt::Again(again, StatusCode::BAD_GATEWAY),
         (SendError::Misread, Some(again)) => Attempt::Misread(again),
         _ => Attempt::Failed(status_of(error)),
     }
@@ -350,7 +351,9 @@ fn status_of_connect(error: ConnectError) -> StatusCode {
 
 fn status_of(error: &SendError) -> StatusCode {
     match error {
-        SendError::Unsent(_) | SendError::Broken | SendError::Misread => StatusCode::BAD_GATEWAY,
+        SendError::Unsent(_) | SendError::Broken | SendError::Reset | SendError::Misread => {
+            StatusCode::BAD_GATEWAY
+        }
         SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
         SendError::ClientBroke => StatusCode::BAD_REQUEST,

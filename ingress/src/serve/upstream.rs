@@ -57,6 +57,8 @@ pub(crate) enum SendError {
     Unsent(Box<Request<RequestBody>>),
     /// The connection broke before a response.
     Broken,
+    /// The endpoint gave this request up, and goes on with the others on its connection.
+    Reset,
     /// The endpoint's answer cannot be believed.
     Misread,
     /// The endpoint took too long.

@@ -2,6 +2,8 @@
 
 use std::{
     cell::Cell,
+    error::Error,
+    iter::successors,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -206,15 +208,19 @@ pub(super) async fn send(
         Some(progress) => progress.begin(watch),
         None => watch.arm(patience.read_ms),
     }
-    let sent = sender.try_send_request(with_authority(*request, endpoint.tls().is_some()));
+    let has_host = request.headers().contains_key(HOST);
+    let sent = sender.try_send_request(with_authority(*request, endpoint));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.disarm();
             Ok((response, stream))
         }
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
-            Some(request) => SendError::Unsent(Box::new(with_host(request))),
-            None => broken(progress.as_ref()),
+            Some(request) => SendError::Unsent(Box::new(with_host(request, has_host))),
+            None => match broken(progress.as_ref()) {
+                SendError::Broken if is_reset(failed.error()) => SendError::Reset,
+                error => error,
+            },
         })),
         None if upload(progress.as_ref()) == Upload::Receiving => {
             Err(Failed2::Send(SendError::ClientTimedOut))
@@ -227,28 +233,42 @@ pub(super) async fn send(
     }
 }
 
-/// `:authority` instead of Host (RFC 9113 8.3.1).
-fn with_authority(mut request: Request<RequestBody>, is_tls: bool) -> Request<RequestBody> {
+/// Whether that was the end of one stream, and not of its connection.
+fn is_reset(error: &hyper::Error) -> bool {
+    let mut sources = successors(error.source(), |error| error.source());
+    sources.find_map(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_reset)
+}
+
+/// `:authority` instead of Host (RFC 9113 8.3.1). Of HTTP/1.0 there may be no Host; what is asked then is the
+/// endpoint itself.
+fn with_authority(mut request: Request<RequestBody>, endpoint: &Endpoint) -> Request<RequestBody> {
     *request.version_mut() = Version::HTTP_2;
     // Fields of a connection, which a stream is none.
     request.headers_mut().remove(CONNECTION);
     request.headers_mut().remove(UPGRADE);
-    let Some(host) = request.headers_mut().remove(HOST) else { return request };
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    let host = request.headers_mut().remove(HOST);
+    let host = host.and_then(|host| host.as_bytes().try_into().ok());
+    let known = request.uri().clone();
+    let mut parts = known.clone().into_parts();
+    let is_tls = endpoint.tls().is_some();
     parts.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = host.as_bytes().try_into().ok();
+    parts.authority = host.or_else(|| endpoint.address().to_string().parse().ok());
     parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    // Never another path than the one that was asked for.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or(known);
     request
 }
 
-/// Back again: the next endpoint may speak HTTP/1.
-fn with_host(mut request: Request<RequestBody>) -> Request<RequestBody> {
+/// Back again: the next endpoint may speak HTTP/1. `has_host`: the authority was the client's.
+fn with_host(mut request: Request<RequestBody>, has_host: bool) -> Request<RequestBody> {
     *request.version_mut() = Version::HTTP_11;
-    let parts = std::mem::take(request.uri_mut()).into_parts();
-    if let Some(host) = parts.authority.and_then(|host| host.as_str().parse().ok()) {
+    let mut parts = request.uri().clone().into_parts();
+    let authority = parts.authority.take().filter(|_| has_host);
+    if let Some(host) = authority.and_then(|host| host.as_str().parse().ok()) {
         request.headers_mut().insert(HOST, host);
     }
-    *request.uri_mut() = parts.path_and_query.map(Uri::from).unwrap_or_default();
+    if let Some(target) = parts.path_and_query {
+        *request.uri_mut() = Uri::from(target);
+    }
     request
 }

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::support::{
     PATIENCE, World,
-    client::{connect, read_until, request, send, tls, trusting_anybody},
+    client::{connect, raw, read_until, request, send, tls, trusting_anybody},
     objects::{IngressExt, Pod, backend, ingress, service, service_speaking, slice},
     upstream::{Counts, Upstream, dead},
 };
@@ -469,4 +469,62 @@ async fn protocols_not_served_are_told() {
         objects.push(ingress.object());
         assert_eq!(World::single(objects).await.reasons("web"), [reason]);
     }
+}
+
+/// It was a request without a target, which failed twice, and with it the endpoint.
+#[tokio::test]
+async fn a_request_of_http_1_0_without_host_asks_for_the_endpoint_itself() {
+    let upstream = Upstream::echo2("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let everybody = ingress("web").host("", "web").annotation(ANNOTATION, "GRPC");
+    objects.push(everybody.object());
+    let world = World::single(objects).await;
+    for head in [
+        "GET /a?b HTTP/1.0\r\n\r\n",
+        "GET /a?b HTTP/1.1\r\nHost: c.example\r\nConnection: close\r\n\r\n",
+    ] {
+        let answer = raw(world.http(), head.as_bytes()).await;
+        let own = upstream.address.to_string();
+        let authority = if head.contains("Host") { "c.example" } else { &own };
+        assert!(answer.contains(&format!("web\nGET http://{authority}/a?b\n")), "{answer}");
+    }
+    assert_eq!((upstream.connections(), upstream.requests()), (1, 2));
+}
+
+/// A client that asks for what is refused could keep everybody else from an endpoint.
+#[tokio::test]
+async fn attack_a_request_that_is_reset_alone_does_not_make_its_endpoint_a_failing_one() {
+    let resetting = Upstream::raw(|stream, counts| async move {
+        let service = service_fn(move |request: Request<Incoming>| {
+            counts.request();
+            async move {
+                match request.uri().path() {
+                    // Resets the stream.
+                    "/reset" => Err(std::io::Error::other("reset")),
+                    _ => Ok(Response::new(Full::new(Bytes::from("resetting")))),
+                }
+            }
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let other =
+        Upstream::serve2(|_| async { Response::new(Full::new(Bytes::from("other"))) }).await;
+    let mut objects = backend("web", &[resetting.address, other.address]);
+    let host = ingress("web").host("a.example", "web").annotation(ANNOTATION, "GRPC");
+    objects.push(host.object());
+    let world = World::single(objects).await;
+    for _ in 0..6 {
+        let answer = send(&mut connect(world.http()).await, request("a.example", "/reset")).await;
+        assert_eq!((answer.status, &*answer.body), (200, "other"));
+    }
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        let answer = send(&mut connect(world.http()).await, request("a.example", "/")).await;
+        bodies.push(answer.body);
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["other", "other", "resetting", "resetting"]);
+    assert_eq!(resetting.connections(), 1, "it goes on");
 }
