@@ -74,7 +74,7 @@ fn longest(answer: &HeaderMap, now: SystemTime) -> Option<Option<Duration>> {
                 // nginx: with a list of fields, too.
                 "no-cache" | "no-store" | "private" => return None,
                 age @ ("max-age" | "s-maxage") => {
-                    let seconds = value.trim().trim_matches('"').parse().ok()?;
+                    let seconds: u64 = value.trim().trim_matches('"').parse().ok()?;
                     let is_shared = age == "s-maxage";
                     // RFC 9111 5.2.2.10: to who keeps it for many, s-maxage is what counts.
                     said = match said {

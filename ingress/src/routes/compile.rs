@@ -1,5 +1,7 @@
 //! One Ingress, checked by itself: its hosts, paths, TLS claims, and what is refused of it.
 
+mod claims;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{
@@ -89,6 +91,9 @@ pub(crate) struct TlsClaim {
     pub(crate) host: HostPattern,
     /// `None`: the default certificate.
     pub(crate) secret: Option<Key>,
+    /// The Ingress has rules for the host itself. Otherwise it is one that an alias, a redirect or a wildcard of
+    /// its rules stands for, until somebody has rules for it.
+    pub(crate) is_own: bool,
 }
 
 impl Age {
@@ -98,6 +103,11 @@ impl Age {
 }
 
 impl Compiled {
+    /// Whether a TLS section of it is for the host.
+    pub(super) fn claims(&self, host: &HostPattern) -> bool {
+        self.tls.iter().any(|claim| claim.host.covers(host))
+    }
+
     /// Every upstream it refers to.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = &UpstreamKey> {
         let backends = self.hosts.values().flat_map(|rules| {
@@ -193,11 +203,16 @@ pub(super) fn compile(
             Some(ClientCertificates::Broken)
         }
     };
+    let derived = derived(ingress, &hosts, &annotations);
+    let (tls, problems) = claims::of(ingress, &hosts, &derived);
+    for problem in problems {
+        checker.find(Severity::Refused, problem);
+    }
     Compiled {
         client_certificates,
         age: Age::of(ingress),
-        tls: checker.tls(&hosts),
-        derived: derived(ingress, &hosts, &annotations),
+        tls,
+        derived,
         fallback,
         policy: Arc::new(policy),
         annotations,
@@ -304,25 +319,5 @@ impl Checker<'_> {
                 None
             }
         }
-    }
-
-    fn tls(&mut self, rules: &BTreeMap<HostPattern, HostRules>) -> Vec<TlsClaim> {
-        let mut claims = Vec::new();
-        for section in &*self.ingress.tls {
-            let namespace = &self.ingress.key.namespace;
-            let secret = section.secret_name.clone();
-            let secret = secret.map(|name| Key::new(namespace.clone(), name));
-            if section.hosts.is_empty() {
-                let hosts = rules.keys().cloned();
-                claims.extend(hosts.map(|host| TlsClaim { host, secret: secret.clone() }));
-            }
-            for host in &*section.hosts {
-                match HostPattern::parse(host) {
-                    Ok(host) => claims.push(TlsClaim { host, secret: secret.clone() }),
-                    Err(reason) => self.find(Severity::Refused, format!("tls {reason}")),
-                }
-            }
-        }
-        claims
     }
 }

@@ -22,8 +22,8 @@ use crate::{
 /// Keeps the certificates in step with claims and Secrets.
 #[derive(Debug)]
 pub(crate) struct CertificatePlanner {
-    /// Oldest first; the first one decides.
-    claims: BTreeMap<HostPattern, BTreeSet<(Age, Option<Key>)>>,
+    /// The first one decides.
+    claims: BTreeMap<HostPattern, BTreeSet<Claimed>>,
     secrets: BTreeMap<Key, Tracked>,
     default_secret: Option<Key>,
     fallback: Fallback,
@@ -32,6 +32,20 @@ pub(crate) struct CertificatePlanner {
     /// Secrets to look at at the next [`CertificatePlanner::settle`]: claimed or unclaimed since.
     open: BTreeSet<Key>,
     certificates: Certificates,
+}
+
+/// Who claims a name. Whoever has rules for it comes first, and of those the oldest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claimed {
+    is_anothers: bool,
+    age: Age,
+    secret: Option<Key>,
+}
+
+impl Claimed {
+    fn of(age: &Age, claim: &TlsClaim) -> Self {
+        Self { is_anothers: !claim.is_own, age: age.clone(), secret: claim.secret.clone() }
+    }
 }
 
 #[derive(Default)]
@@ -72,13 +86,9 @@ impl CertificatePlanner {
         self.secrets.keys()
     }
 
-    pub(crate) fn is_claimed(&self, host: &HostPattern) -> bool {
-        self.claims.get(host).is_some_and(|claims| !claims.is_empty())
-    }
-
     pub(crate) fn claim(&mut self, age: &Age, claim: &TlsClaim) {
         let claims = self.claims.entry(claim.host.clone()).or_default();
-        claims.insert((age.clone(), claim.secret.clone()));
+        claims.insert(Claimed::of(age, claim));
         self.touched.insert(claim.host.clone());
         if let Some(secret) = &claim.secret {
             let tracked = self.secrets.entry(secret.clone()).or_default();
@@ -89,7 +99,7 @@ impl CertificatePlanner {
 
     pub(crate) fn unclaim(&mut self, age: &Age, claim: &TlsClaim) {
         if let Some(claims) = self.claims.get_mut(&claim.host) {
-            claims.remove(&(age.clone(), claim.secret.clone()));
+            claims.remove(&Claimed::of(age, claim));
         }
         self.touched.insert(claim.host.clone());
         let Some(secret) = &claim.secret else { return };
@@ -132,7 +142,7 @@ impl CertificatePlanner {
 
     fn choose(&mut self, host: &HostPattern) {
         let first = self.claims.get(host).and_then(|claims| claims.first());
-        let secret = first.and_then(|(_, secret)| secret.as_ref());
+        let secret = first.and_then(|first| first.secret.as_ref());
         let (certificate, end) = (self.served(secret), self.end(secret));
         if first.is_none() {
             self.claims.remove(host);
@@ -153,8 +163,8 @@ impl CertificatePlanner {
         let exact = HostPattern::Exact(name.into());
         let wildcard = wildcard_suffix(name).map(|suffix| HostPattern::Wildcard(suffix.into()));
         let claimed = [Some(exact), wildcard].into_iter().flatten().find_map(|host| {
-            let (_, secret) = self.claims.get(&host)?.first()?;
-            Some((host, secret.clone()))
+            let secret = self.claims.get(&host)?.first()?.secret.clone();
+            Some((host, secret))
         });
         let shown = self.certificates.find(Some(name));
         let shows = |secret: &Key| {

@@ -60,13 +60,13 @@ impl Planner {
 
     fn build_derived(&self, pattern: &HostPattern) -> Option<Host> {
         let mut claims = self.derived.get(pattern)?.iter();
-        claims.find_map(|(_, derived)| match derived.how {
+        claims.find_map(|(age, derived)| match derived.how {
             How::Alias => self.build_host(pattern, &derived.of, &mut Vec::new()),
             How::Www => {
                 self.hosts.get(&derived.of).filter(|ages| !ages.is_empty())?;
                 Some(Host {
                     pattern: pattern.clone(),
-                    tls: self.certificates.is_claimed(pattern),
+                    tls: self.ingresses.get(&age.key).is_some_and(|by| by.claims(pattern)),
                     paths: paths::Paths::default(),
                     default: None,
                     app_root: None,
@@ -88,7 +88,6 @@ impl Planner {
         let ages = self.hosts.get(of).filter(|ages| !ages.is_empty())?;
         let mut paths = paths::Builder::default();
         let mut default: Option<Arc<Route>> = None;
-        let mut tls = self.certificates.is_claimed(pattern);
         let mut is_regex = false;
         let mut app_root = None;
         let mut client_certificates = None;
@@ -101,6 +100,7 @@ impl Planner {
             findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
             return None;
         }
+        let mut tls = canaries.iter().any(|canary| canary.claims(pattern));
         let mut trials = Trials::of(&canaries, of);
         findings.extend(trials.second.drain(..).map(|second| second.finding(pattern)));
         for compiled in others {
@@ -108,7 +108,7 @@ impl Planner {
             client_certificates =
                 client_certificates.or_else(|| compiled.client_certificates.clone());
             app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
-            tls |= compiled.tls.iter().any(|claim| claim.host.covers(pattern));
+            tls |= compiled.claims(pattern);
             if compiled.annotations.passes_tls && passthrough.is_none() {
                 // Who calls no name calls no host.
                 let root = self.root(rules);
