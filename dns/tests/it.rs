@@ -12,6 +12,8 @@
 mod alias;
 #[path = "it/autopath.rs"]
 mod autopath;
+#[path = "it/bufsize.rs"]
+mod bufsize;
 #[path = "it/cached.rs"]
 mod cached;
 #[path = "it/cluster_set.rs"]

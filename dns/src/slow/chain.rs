@@ -138,7 +138,8 @@ impl SlowPath {
                 if site.minimal {
                     sections.reduce(metadata.response_code);
                 }
-                (reply(course.request, metadata, &sections), by)
+                let limit = site_limit(course.request, site);
+                (reply(course.request, metadata, &sections, limit), by)
             }
             Err(ResponseCode::Refused) if tells_who => {
                 (who(course.request, site, name), Plugin::Whoami)
@@ -250,7 +251,7 @@ fn who(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
     if site.minimal {
         sections.reduce(metadata.response_code);
     }
-    reply(request, metadata, &sections)
+    reply(request, metadata, &sections, site_limit(request, site))
 }
 
 /// What `acl` makes of a question that it does not allow.
@@ -298,7 +299,7 @@ fn any(request: &Request, site: &Site, name: &Name) -> Option<Vec<u8>> {
     let sections = Sections { answers: vec![record], ..Sections::default() };
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.recursion_available = site.has_upstreams();
-    reply(request, metadata, &sections)
+    reply(request, metadata, &sections, site_limit(request, site))
 }
 
 /// A query of nothing but its header and one uncompressed question.

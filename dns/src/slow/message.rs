@@ -78,11 +78,16 @@ pub(super) fn error(
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.response_code = code;
     metadata.recursion_available = recursion_available;
-    reply(request, metadata, &Sections::default())
+    reply(request, metadata, &Sections::default(), reply_bytes_max(request))
 }
 
-/// A reply, cut to what the client takes. `None` if hickory cannot encode it.
-pub(super) fn reply(request: &Request, metadata: Metadata, sections: &Sections) -> Option<Vec<u8>> {
+/// A reply of so many bytes at most. `None` if hickory cannot encode it.
+pub(super) fn reply(
+    request: &Request,
+    metadata: Metadata,
+    sections: &Sections,
+    bytes_max: u16,
+) -> Option<Vec<u8>> {
     let edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();
         edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
@@ -99,12 +104,12 @@ pub(super) fn reply(request: &Request, metadata: Metadata, sections: &Sections) 
     );
     let mut bytes = Vec::with_capacity(UDP_REPLY_BYTES_MAX);
     let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.set_max_size(reply_bytes_max(request));
+    encoder.set_max_size(bytes_max);
     response.destructive_emit(&mut encoder).ok()?;
     Some(bytes)
 }
 
-/// Largest reply to a request, in bytes.
+/// Largest reply that a client takes to its request, in bytes; its server block may say less.
 pub(super) fn reply_bytes_max(request: &Request) -> u16 {
     if request.protocol() != Protocol::Udp {
         return u16::MAX;

@@ -7,6 +7,7 @@ use hickory_proto::{
 
 use super::{
     Asked, SlowPath,
+    asking::site_limit,
     chain::{Course, Resolution, refused, seen},
     message::{Sections, Verdict, error, reply, verdict},
     wrapped::{again, with_question},
@@ -66,7 +67,7 @@ impl SlowPath {
         rewritten.restore(&mut message);
         let Message { answers, authorities, additionals, metadata, .. } = message;
         let sections = Sections { answers, authorities, additionals };
-        Resolution::Reply(reply(request, metadata, &sections), by)
+        Resolution::Reply(reply(request, metadata, &sections, site_limit(request, site)), by)
     }
 
     /// Makes the first alias that fits lead elsewhere: what is there takes the place of what was

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     Asked, SlowPath,
+    asking::site_limit,
     chain::{Course, seen},
     message::{Sections, reply},
     wrapped::{again, with_question},
@@ -84,7 +85,8 @@ impl SlowPath {
             lead(&mut message, owner);
             let Message { answers, authorities, additionals, metadata, .. } = message;
             let sections = Sections { answers, authorities, additionals };
-            return Some((reply(course.request, metadata, &sections), by));
+            let limit = site_limit(course.request, site);
+            return Some((reply(course.request, metadata, &sections, limit), by));
         }
         None
     }

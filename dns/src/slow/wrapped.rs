@@ -56,7 +56,8 @@ impl SlowPath {
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
         let mut is_made = false;
         if let Some(dns64) = dns64 {
-            let Some((made, is_translated)) = self.translated(&course, asked, dns64, bytes).await
+            let Some((made, is_translated)) =
+                self.translated(&course, site, asked, (dns64, bytes)).await
             else {
                 let failure = error(&request, ResponseCode::ServFail, site.has_upstreams());
                 return Resolution::Reply(failure, Plugin::None);
@@ -71,7 +72,8 @@ impl SlowPath {
         let ordered = if is_made { None } else { plugins.ordered(&bytes, plain.qtype) };
         if let Some(Message { answers, authorities, additionals, metadata, .. }) = ordered {
             let sections = Sections { answers, authorities, additionals };
-            bytes = reply(&request, metadata, &sections).unwrap_or(bytes);
+            let limit = site_limit(&request, site);
+            bytes = reply(&request, metadata, &sections, limit).unwrap_or(bytes);
         }
         plugins.header.response.apply(&mut bytes);
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
@@ -85,9 +87,9 @@ impl SlowPath {
     async fn translated(
         &self,
         course: &Course<'_>,
+        site: &Site,
         asked: Asked<'_>,
-        dns64: Dns64Options,
-        bytes: Vec<u8>,
+        (dns64, bytes): (Dns64Options, Vec<u8>),
     ) -> Option<(Vec<u8>, bool)> {
         let Ok(denial) = Message::from_vec(&bytes) else { return Some((bytes, false)) };
         if !dns64.wants_for(&denial) {
@@ -98,7 +100,8 @@ impl SlowPath {
         dns64.translate(&denial, &mut found);
         let Message { answers, authorities, additionals, metadata, .. } = found;
         let sections = Sections { answers, authorities, additionals };
-        reply(course.request, metadata, &sections).map(|bytes| (bytes, true))
+        let limit = site_limit(course.request, site);
+        reply(course.request, metadata, &sections, limit).map(|bytes| (bytes, true))
     }
 
     /// What the server answers the same client to another question.
