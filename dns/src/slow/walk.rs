@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{
     Asked, SlowPath,
     asking::site_limit,
-    chain::{Course, seen},
+    chain::{Course, Resolution, seen},
     message::{Sections, reply},
     wrapped::{again, with_question},
 };
@@ -103,13 +103,37 @@ impl SlowPath {
         let query = with_question(course.request.as_slice(), name, qtype)?;
         let request = again(course.request, &query)?;
         let (plain_query, plain) = seen(&request)?;
+        let asked = Asked { query: &query, ..asked };
+        let course = course.with(&request);
+        let others = course.policy.site(asked.group, asked.asking(&plain))?;
+        if !std::ptr::eq(others, site) {
+            return self.tried_elsewhere(&course, asked).await;
+        }
         if site.verdict(request.src().ip(), &plain.name, plain.qtype) != AclAction::Allow {
             return None;
         }
-        let course = course.with(&request);
-        let asked = Asked { query: &query, ..asked };
         let (bytes, by) = self.found(&course, site, (&plain_query, &plain), asked).await;
         bytes.filter(|bytes| is_final(code(bytes))).map(|bytes| (bytes, by))
+    }
+
+    /// A name on the path that another server block has is answered by that one, or by none: `autopath` is no way
+    /// around its `view` and `acl`.
+    async fn tried_elsewhere(
+        &self,
+        course: &Course<'_>,
+        asked: Asked<'_>,
+    ) -> Option<(Vec<u8>, Plugin)> {
+        if !course.may_ask_on() {
+            return None;
+        }
+        // As an alias' target: no name that a client searches for.
+        let asked = Asked { aliases: asked.aliases + 1, ..asked };
+        match self.boxed(course, asked).await {
+            Resolution::Reply(Some(bytes), by) if by != Plugin::Acl && is_final(code(&bytes)) => {
+                Some((bytes, by))
+            }
+            Resolution::Reply(..) | Resolution::Drop => None,
+        }
     }
 }
 

@@ -163,3 +163,38 @@ async fn a_search_path_may_come_from_a_file() {
     assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
     world.end().await;
 }
+
+/// The name was answered by the server block of the pod's own search path, whatever the block said that has it.
+#[tokio::test]
+async fn attack_a_search_path_is_no_way_around_the_policy_of_another_server_block() {
+    let upstream = upstream(knows).await;
+    let blocks = |policy: &str| {
+        format!(
+            "cluster.local:53 {{\n autopath @kubernetes\n kubernetes cluster.local\n forward . \
+             {upstream}\n}}\n\
+             example:53 {{\n {policy}\n hosts {{\n 192.0.2.7 www.example\n }}\n}}\n"
+        )
+    };
+    for (policy, answers) in [
+        ("", &["www.example. A 192.0.2.7"][..]),
+        ("acl {\n block\n }", &[]),
+        ("acl {\n filter\n }", &[]),
+        ("acl {\n drop\n }", &[]),
+        ("view nobody {\n expr client_ip() == '192.0.2.1'\n }", &[]),
+        ("rewrite name www.example none.example", &[]),
+    ] {
+        let mut things = objects();
+        things.push(pod("demo", "client", "127.0.0.1"));
+        let world = World::by(&blocks(policy), things).await;
+        let reply = world.ask(SEARCHED, A).await;
+        let expected = match answers {
+            [] => ResponseCode::NXDomain,
+            _ => ResponseCode::NoError,
+        };
+        assert_eq!(reply.metadata.response_code, expected, "{policy}: {reply}");
+        let found: Vec<_> =
+            reply.answers.iter().filter(|record| record.record_type() == A).cloned().collect();
+        assert_eq!(text(&found), answers, "{policy}");
+        world.end().await;
+    }
+}
