@@ -45,17 +45,18 @@ struct Document {
 impl Row {
     /// A row from its runs; panics without any, for then nothing was measured.
     pub fn new(
-        figure: &'static str,
+        figure: impl Into<Cow<'static, str>>,
         subject: &'static str,
         scale: u64,
         unit: &'static str,
         runs: &[f64],
     ) -> Self {
+        let figure = figure.into();
         let mut sorted = runs.to_vec();
         sorted.sort_by(f64::total_cmp);
         assert!(!sorted.is_empty(), "{figure} of {subject}: no run was measured");
         Self {
-            figure: figure.into(),
+            figure,
             subject: subject.into(),
             scale,
             value: sorted[sorted.len() / 2],

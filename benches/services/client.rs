@@ -4,13 +4,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use socket2::{Domain, Socket, Type};
 
-use crate::{flows, nodeport, objects, world::World};
+use crate::{exchanges, nodeport, objects, world::World};
 
 const ROLE: &str = "--role";
 /// The other port the server answers on: where changed endpoints lead.
@@ -122,8 +123,9 @@ pub fn run(arguments: &[String]) {
         "server" => serve(),
         "sink" => swallow(),
         "connects" => measure(arguments[3].parse().unwrap(), &arguments[4..]),
-        "echo" => flows::run_echo(),
-        "flows" => flows::run_client(&arguments[3]),
+        "answers" => exchanges::run_server(&arguments[3..]),
+        "exchanges" => exchanges::run_client(&arguments[3..]),
+        "flood" => nodeport::run_client(),
         "target" => nodeport::run_target(),
         "spin" => spin(&arguments[3], &arguments[4]),
         other => panic!("no role {other}"),
@@ -167,6 +169,12 @@ pub fn join(cgroup: &str) {
     }
 }
 
+/// This thread, for good.
+pub fn enter(netns: &Path) {
+    let netns = fs::File::open(netns).unwrap();
+    nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+}
+
 /// Connect by connect the ways take turns, and each comes first as often as last. A socket keeps the
 /// namespace and the cgroup it was made in, so one process can go all ways.
 fn measure(scale: u64, ways: &[String]) {
@@ -196,8 +204,7 @@ fn measure(scale: u64, ways: &[String]) {
 fn open(way: &[String], count: u64) -> Vec<Socket> {
     let [_, netns, cgroup] = way else { panic!("SUBJECT NETNS CGROUP") };
     join(cgroup);
-    let netns = fs::File::open(netns).unwrap();
-    nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    enter(Path::new(netns));
     let socket = |_| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Closing by reset keeps TIME_WAIT from using up the ports.

@@ -9,6 +9,7 @@
 mod client;
 #[path = "../common/shared.rs"]
 mod common;
+mod exchanges;
 mod flows;
 mod kube_proxy;
 mod nodeport;
@@ -67,11 +68,13 @@ run time of the connect4 program by the kernel's statistics, which add two clock
 by BPF_PROG_TEST_RUN, one run a call: a SYN that opens a connection to a local backend, a later packet of one, a SYN for no service, one for a NodePort without \
 backends (answered by RST); `_v6`, `_udp`: the same by IPv6, by UDP; `_remote`: to a backend on another node; `_pod`: `pod_ingress` on a pod's own to a ClusterIP; \
 `_egress`: `uplink_egress` on the answer of a local backend, on what goes to one on another node (`_remote`), on what is of no connection (`_miss`). `insns_verified`, of `uplink_ingress`, and `insns_NAME`: the \
-instructions that the kernel went through to check each program, however many Services there are. `*_per_s`: how often one client, one after the other, connects, asks and closes (`crr`), asks on one socket (`udp_rr`) or \
-on a new one each (`udp_crr`), by ClusterIP and, `nodeport_`, from outside by the node's port; `nodeport_gbit_per_s` is iperf3's one stream. \
+instructions that the kernel went through to check each program, however many Services there are. `crr`: one client, one after the other, connects, \
+asks and closes; `udp_rr`: it asks on one socket; `udp_crr`: on a new one each; by ClusterIP and, `nodeport_`, from outside by the node's port. The ways take turns exchange by exchange, \
+client on core 0, server on core 1, neither end sleeping: `_per_s` by the whole time of a round, `_us_p99`, and as with connect() the median differences to another exchange of the same turn, \
+`_added_us_p50` (in the same world, to the endpoint itself) and `_above_bare_us_p50`; `nodeport_added_us_p50` is that of `nodeport_udp_rr`. \
+`nodeport_gbit_per_s` is iperf3's one stream. \
 `nodeport_packets_per_s`: datagrams of 18 bytes that arrive when one core of a client outside sends as many as it can over 64 sockets, the node's part being done on the \
-same core, and `nodeport_packet_cpu_ns` that core's time for each; `nodeport_rtt_us`: one such datagram and its answer, neither end sleeping, \
-`nodeport_added_us_p50` its median above `no-proxy` of the same round. \
+same core, and `nodeport_packet_cpu_ns` that core's time for each. \
 `changes_1000_per_s_lag_us`: how late the change after 10,000 at that rate is.";
 
 const PROXIES: &[&str] = &["fairlead", "kube-proxy-nft", "kube-proxy-iptables"];

@@ -79,6 +79,10 @@ impl World {
         Path::new("/run/netns").join(self.netns("c"))
     }
 
+    pub fn server_netns(&self) -> PathBuf {
+        Path::new("/run/netns").join(self.netns("s"))
+    }
+
     pub fn node_netns(&self) -> PathBuf {
         Path::new("/run/netns").join(self.netns("n"))
     }
