@@ -261,7 +261,7 @@ pub struct Limits {
     /// equal share. What finds no room goes on as it comes.
     pub buffered_bytes_max: usize,
     /// What copies for mirrors hold, in bytes, all of them; each thread has an equal share, and of that
-    /// one Ingress a quarter, or a whole body where that is more. A copy that finds no room is not made.
+    /// one namespace a quarter, or a whole body where that is more. A copy that finds no room is not made.
     pub copied_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,

@@ -19,7 +19,7 @@ use super::{
     gates,
     gzip::{self, Taken},
     incoming::Incoming,
-    mirror,
+    mirror::{self, Original},
     outgoing::{Outgoing, Passage},
     plan::{Plan, Unplanned, plan},
     scope::Scope,
@@ -144,7 +144,8 @@ async fn with_extras(
                 // Before the endpoint is told: none of that is for a mirror, nor is what it replaces.
                 let told = passage.fields.iter().chain(&plan.identity).map(|(name, _)| name);
                 let hidden = let_in.taken_off().iter().chain(told);
-                passage.copy = mirror::copy(client, mirror, &scope, plan, hidden, &body);
+                let original = Original { scope: &scope, plan, body: &body, hidden };
+                passage.copy = mirror::copy(mirror, original);
             }
             let_in.tell_upstream(&mut head.headers, &mut passage.fields);
             let mut response = onward(client, plan, &seen, head, body, passage).await;

@@ -36,6 +36,15 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What a field takes of memory beside its name and value.
 const FIELD_BYTES: usize = 128;
 
+/// What is to be copied.
+pub(super) struct Original<'a, H> {
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) body: &'a Incoming,
+    /// Names of fields a copy does not have.
+    pub(super) hidden: H,
+}
+
 /// A request for a mirror, ready but for its body.
 #[derive(Debug)]
 struct Mirrored {
@@ -59,20 +68,16 @@ struct Fate {
     outcome: Result<(), Uncopied>,
 }
 
-/// Copies a request without the fields that are `hidden`: now, if there is no body to wait for; else
-/// what is returned is to be given the body, and sends the copy at its end. What is not sent is
-/// counted.
+/// Copies a request: now, if there is no body to wait for; else what is returned is to be given the body,
+/// and sends the copy at its end. What is not sent is counted.
 pub(super) fn copy<'h>(
-    client: &Client,
     mirror: &Arc<Mirror>,
-    scope: &Scope<'_>,
-    plan: &Plan<'_>,
-    hidden: impl Iterator<Item = &'h HeaderName>,
-    body: &Incoming,
+    original: Original<'_, impl Iterator<Item = &'h HeaderName>>,
 ) -> Gathered {
+    let (client, body) = (original.scope.client, original.body);
     let has_body = mirror.copies.bodies && !body.is_end_stream();
-    let bytes_max = has_body.then(|| gathered::bytes_max(plan));
-    match (Mirrored::of(client, mirror, scope, plan, hidden, body, bytes_max), bytes_max) {
+    let bytes_max = has_body.then(|| gathered::bytes_max(original.plan));
+    match (Mirrored::of(mirror, original, bytes_max), bytes_max) {
         (Ok(copy), Some(bytes_max)) => {
             return Gathered::begin(copy, bytes_max, body.size_hint().exact());
         }
@@ -85,14 +90,11 @@ pub(super) fn copy<'h>(
 impl Mirrored {
     /// `bytes_max`: what its body may hold, if it is to have one.
     fn of<'h>(
-        client: &Client,
         mirror: &Arc<Mirror>,
-        scope: &Scope<'_>,
-        plan: &Plan<'_>,
-        hidden: impl Iterator<Item = &'h HeaderName>,
-        body: &Incoming,
+        original: Original<'_, impl Iterator<Item = &'h HeaderName>>,
         bytes_max: Option<usize>,
     ) -> Result<Self, Uncopied> {
+        let Original { scope, plan, body, .. } = original;
         // Who converses has said all of it when the conversation is over, and only then; without its
         // messages a call is none.
         if plan.websocket.is_some() || is_conversation(&scope.head.headers) {
@@ -112,12 +114,12 @@ impl Mirrored {
         let mut request = Box::new(Request::new(RequestBody::Empty));
         request.method_mut().clone_from(&scope.head.method);
         *request.uri_mut() = uri;
-        *request.headers_mut() = headers(client, scope, plan, hidden, &host);
-        let share = client.worker.copied.of(&plan.route.ingress);
+        *request.headers_mut() = headers(original, &host);
+        let share = scope.client.worker.copied.of(&plan.route.ingress.namespace);
         let head = share.lease(bytes_of(&request)).ok_or(Uncopied::Busy)?;
         let (mirror, route) = (mirror.clone(), plan.route.clone());
         // A mirror that does not answer holds no client's connection open.
-        let client = client.aside();
+        let client = scope.client.aside();
         Ok(Self { client, mirror, route, authority, request, share, holds: (turn, head) })
     }
 
@@ -151,12 +153,11 @@ impl Mirrored {
 }
 
 fn headers<'h>(
-    client: &Client,
-    scope: &Scope<'_>,
-    plan: &Plan<'_>,
-    hidden: impl Iterator<Item = &'h HeaderName>,
+    original: Original<'_, impl Iterator<Item = &'h HeaderName>>,
     host: &HeaderValue,
 ) -> HeaderMap {
+    let Original { scope, plan, hidden, .. } = original;
+    let client = scope.client;
     let config = client.worker.config();
     let mut headers = scope.head.headers.clone();
     // A password is for whoever guards the route; who a client is only that one may say.

@@ -1,14 +1,14 @@
-//! What copies hold of a thread's memory: together, and those of one Ingress.
+//! What copies hold of a thread's memory: together, and those of one namespace.
 
 use std::{cell::RefCell, collections::HashMap};
 
-use fairlead_state::Key;
+use fairlead_state::Name;
 
 use super::gathered::BODY_BYTES_MAX;
 use crate::serve::buffer::Budget;
 
-/// One Ingress's copies hold one of so many parts: its mirror may never answer, and others' copies
-/// still find room.
+/// One namespace's copies hold one of so many parts: its mirrors may never answer, and others' copies
+/// still find room. Not one Ingress's: whoever may write one may write a dozen.
 const SHARES: usize = 4;
 /// However small a part would be, in bytes: a body that is copied at all fits beside its head.
 const SHARE_BYTES_MIN: usize = BODY_BYTES_MAX + (64 << 10);
@@ -18,8 +18,8 @@ const SHARE_BYTES_MIN: usize = BODY_BYTES_MAX + (64 << 10);
 pub(crate) struct Shares {
     all: Budget,
     share_bytes: usize,
-    /// By Ingress, so that a new form of it has no more: those whose copies hold something.
-    shares: RefCell<HashMap<Key, Budget>>,
+    /// By namespace: those whose copies hold something.
+    shares: RefCell<HashMap<Name, Budget>>,
 }
 
 impl Shares {
@@ -29,15 +29,15 @@ impl Shares {
         Self { all: Budget::new(bytes), share_bytes, shares: RefCell::default() }
     }
 
-    /// What copies of this Ingress may hold.
-    pub(super) fn of(&self, ingress: &Key) -> Budget {
+    /// What copies of this namespace may hold.
+    pub(super) fn of(&self, namespace: &Name) -> Budget {
         let mut shares = self.shares.borrow_mut();
-        if let Some(share) = shares.get(ingress) {
+        if let Some(share) = shares.get(namespace) {
             return share.clone();
         }
         shares.retain(|_, share| share.is_shared());
         let share = self.all.part(self.share_bytes);
-        shares.insert(ingress.clone(), share.clone());
+        shares.insert(namespace.clone(), share.clone());
         share
     }
 }
@@ -49,8 +49,8 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn attack_one_ingress_leaves_room_for_the_copies_of_others() {
-        let (slow, other) = (Key::new("a", "slow"), Key::new("b", "other"));
+    fn attack_one_namespace_leaves_room_for_the_copies_of_others() {
+        let (slow, other): (Name, Name) = ("slow".into(), "other".into());
         for (all, share) in [
             (16 * MIB, 4 * MIB),
             (128 * MIB, 32 * MIB),
@@ -69,15 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn an_ingress_without_copies_is_forgotten_and_one_with_some_is_not() {
+    fn a_namespace_without_copies_is_forgotten_and_one_with_some_is_not() {
         let shares = Shares::new(16 * MIB);
-        let held = shares.of(&Key::new("a", "slow")).lease(4 * MIB);
+        let held = shares.of(&"slow".into()).lease(4 * MIB);
         for name in 0..100 {
-            let share = shares.of(&Key::new("a", &*name.to_string()));
+            let share = shares.of(&name.to_string().into());
             assert!(share.lease(1).is_some());
         }
         assert_eq!(shares.shares.borrow().len(), 2);
-        assert!(shares.of(&Key::new("a", "slow")).lease(1).is_none());
+        assert!(shares.of(&"slow".into()).lease(1).is_none());
         drop(held);
     }
 }

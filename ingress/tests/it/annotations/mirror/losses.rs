@@ -1,8 +1,12 @@
 //! Copies that are not made, and mirrors that are no good: nobody else notices.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{IngressConfig, Limits, Timeouts, Uncopied};
+use fairlead_state::{
+    Key, Object,
+    model::{EndpointSlice, Ingress, Service},
+};
 use http::{Method, header::CONTENT_TYPE};
 use http_body_util::Full;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
@@ -237,8 +241,29 @@ async fn grpc_is_not_copied_with_its_messages_or_without() {
     mirror.nothing_but(&world, "off.example").await;
 }
 
+/// The same object of another namespace.
+fn moved(object: Object, namespace: &str) -> Object {
+    let own = |key: &Key| Key::new(namespace, key.name.clone());
+    match object {
+        Object::Service(it) => {
+            Object::Service(Arc::new(Service { key: own(&it.key), ..(*it).clone() }))
+        }
+        Object::EndpointSlice(it) => Object::EndpointSlice(Arc::new(EndpointSlice {
+            key: own(&it.key),
+            service: own(&it.service),
+            ..(*it).clone()
+        })),
+        Object::Ingress(it) => {
+            Object::Ingress(Arc::new(Ingress { key: own(&it.key), ..(*it).clone() }))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whoever may write one Ingress may write a dozen.
 #[tokio::test]
-async fn attack_slow_bodies_of_one_ingress_take_a_share_of_the_room_and_leave_the_rest_to_others() {
+async fn attack_slow_bodies_of_one_namespace_take_a_share_of_the_room_and_leave_the_rest_to_others()
+{
     const ROOM: usize = 8 << 20;
     const BODY: usize = 900_000;
     /// What a quarter has room for.
@@ -246,17 +271,20 @@ async fn attack_slow_bodies_of_one_ingress_take_a_share_of_the_room_and_leave_th
     const REQUESTS: usize = 12;
     let upstream = Upstream::echo("web").await;
     let mut mirror = Mirror::new(true).await;
-    let mut objects = backend("web", &[upstream.address]);
+    let web = backend("web", &[upstream.address]);
+    let others = web.iter().cloned().chain([mirrored("good", &mirror.url(), &[])]);
+    let mut objects: Vec<Object> = others.map(|object| moved(object, "other")).collect();
+    objects.extend(web);
     objects.push(mirrored("slow", &mirror.url(), &[]));
-    objects.push(mirrored("good", &mirror.url(), &[]));
+    objects.push(mirrored("slower", &mirror.url(), &[]));
     let limits = Limits { copied_bytes_max: ROOM, ..Limits::default() };
     let world = World::with(IngressConfig { threads: Some(1), limits, ..config() }, objects).await;
     let (mut streams, lost) = (Vec::new(), (REQUESTS - HELD) as u64);
-    for _ in 0..REQUESTS {
+    for host in ["slow", "slower"].into_iter().cycle().take(REQUESTS) {
         let mut stream = TcpStream::connect(world.http()).await.unwrap();
         let length = BODY + 1;
         let head =
-            format!("POST /x HTTP/1.1\r\nHost: slow.example\r\nContent-Length: {length}\r\n\r\n");
+            format!("POST /x HTTP/1.1\r\nHost: {host}.example\r\nContent-Length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(text(BODY).as_bytes()).await.unwrap();
         streams.push(stream);
