@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -265,6 +266,10 @@ pub struct Limits {
     pub copied_bytes_max: usize,
     /// Client connections of all threads; more are closed at once and counted.
     pub connections_max: usize,
+    /// Of those, connections of one client's address (of IPv6, of one /64); more are closed at once and
+    /// counted. `None`: any number. Those of balancers that are named ([`IngressConfig::trusted_proxies`])
+    /// are not counted; behind a PROXY header that is believed the client it names is.
+    pub client_connections_max: Option<NonZeroUsize>,
     /// Clients of all UDP services, a socket each; whoever was silent longest gives way.
     pub udp_clients_max: usize,
     /// Clients of one UDP service.
@@ -396,6 +401,7 @@ impl Default for Limits {
             buffered_bytes_max: 256 << 20,
             copied_bytes_max: 128 << 20,
             connections_max: 65_536,
+            client_connections_max: None,
             udp_clients_max: 16_384,
             udp_clients_per_service_max: 8_192,
             h2_streams_max: 128,

@@ -67,11 +67,13 @@ pub enum Refused {
     StreamLimit,
     /// A connection above the limit, closed at once.
     ConnectionLimit,
+    /// A connection above what one client's address may have, closed at once.
+    ClientConnectionLimit,
 }
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 23] = [
+    pub const ALL: [Refused; 24] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -95,6 +97,7 @@ impl Refused {
         Refused::Flood,
         Refused::StreamLimit,
         Refused::ConnectionLimit,
+        Refused::ClientConnectionLimit,
     ];
 
     /// The name used in metrics.
@@ -123,6 +126,7 @@ impl Refused {
             Refused::Flood => "flood",
             Refused::StreamLimit => "stream_limit",
             Refused::ConnectionLimit => "connection_limit",
+            Refused::ClientConnectionLimit => "client_connection_limit",
         }
     }
 
@@ -141,7 +145,8 @@ impl Refused {
             | Refused::ClientConnections
             | Refused::Misconfigured
             | Refused::StreamLimit
-            | Refused::ConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
+            | Refused::ConnectionLimit
+            | Refused::ClientConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Malformed
             | Refused::HostMissing
             | Refused::HostDuplicate

@@ -1,6 +1,7 @@
 //! The data path: one thread per core, each with its own listeners, connections and upstream pool.
 
 mod accept;
+mod addresses;
 #[cfg(test)]
 mod alone;
 mod answer;
@@ -53,6 +54,7 @@ use arc_swap::ArcSwap;
 
 pub(crate) use self::{
     accept::accept,
+    addresses::Addresses,
     auth::user,
     client::Client,
     clock::Clock,
@@ -68,7 +70,7 @@ pub(crate) use self::{
 };
 use crate::{config::IngressConfig, routes::Routes, timer::Timer, tls::Handshakes, traces::Queue};
 
-/// What all threads share; none of it is locked.
+/// What all threads share; none of it is locked but for clients' addresses, if those are counted.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// May change at any time; each thread has a copy of its own.
@@ -80,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) threads: usize,
     /// Who has how many connections.
     pub(crate) crew: Crew,
+    /// Which client has how many; `None`: it may have any number.
+    pub(crate) addresses: Option<Arc<Addresses>>,
     /// Where spans go.
     pub(crate) traces: Queue,
     pub(crate) timer: Timer,

@@ -2,7 +2,7 @@
 
 mod metrics;
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
 use fairlead_ingress::{AccessLog, IngressConfig, IngressError, Limits, ProxyProtocol, Timeouts};
@@ -102,6 +102,9 @@ fn config(args: &IngressArgs) -> IngressConfig {
         }),
         limits: Limits {
             body_bytes_max: if args.body_bytes_max == 0 { u64::MAX } else { args.body_bytes_max },
+            client_connections_max: args
+                .client_connections_max
+                .and_then(|max| NonZeroUsize::new(max.try_into().unwrap_or(usize::MAX))),
             udp_clients_max: args.udp_clients_max.try_into().unwrap_or(usize::MAX),
             udp_clients_per_service_max: args
                 .udp_clients_per_service_max

@@ -135,6 +135,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: Sock
         spawn_local(behind_proxy(open, stream, ends, tls));
         return;
     }
+    let Some(open) = open.of(peer.ip()) else { return };
     let client = Client::new(open, ends, tls);
     match tls {
         false => _ = spawn_local(http1::plain(stream, client)),
@@ -156,6 +157,7 @@ async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bo
         let balancer = Some(ends.client.ip().to_canonical());
         ends = Ends { client: route.source, balancer, port: route.destination.port() };
     }
+    let Some(open) = open.of(ends.client.ip()) else { return };
     let client = Client::new(open, ends, tls);
     match tls {
         false => http1::plain(stream, client).await,

@@ -63,6 +63,7 @@ pub(super) fn client(timeouts: Timeouts) -> Rc<Client> {
         https_port: None,
         threads: 1,
         crew: Crew::new(1),
+        addresses: None,
         traces: traces::queue().0,
         timer,
         config: Arc::new(ArcSwap::from_pointee(config)),

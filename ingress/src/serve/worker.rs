@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, accept,
+    addresses::Seat,
     buffer::Budget,
     clock::Clock,
     listen::{Listener, Listening},
@@ -31,7 +33,7 @@ use super::{
 use crate::{
     access_log::{Lines, Queue},
     config::IngressConfig,
-    counters::ThreadCounters,
+    counters::{Refused, ThreadCounters},
     routes::Routes,
 };
 
@@ -97,7 +99,11 @@ impl Settings {
 
 /// Counts one open connection for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Open(Rc<Worker>);
+pub(crate) struct Open {
+    worker: Rc<Worker>,
+    /// Among those of its client's address.
+    seat: Option<Seat>,
+}
 
 /// When a data thread begins, and when it ends.
 #[derive(Clone, Debug)]
@@ -262,7 +268,7 @@ impl Worker {
         }
         self.shared.crew.opened(self.index);
         self.counters.connections.add();
-        Some(Open(self.clone()))
+        Some(Open { worker: self.clone(), seat: None })
     }
 
     fn open_count(&self) -> usize {
@@ -276,15 +282,30 @@ impl Worker {
 
 impl Open {
     pub(crate) fn worker(&self) -> &Rc<Worker> {
-        &self.0
+        &self.worker
+    }
+
+    /// Counts it as one of this client's. `None`, and counted as refused: that one has all it may have.
+    /// A balancer whose clients are believed to be others has as many as they have.
+    pub(super) fn of(mut self, client: IpAddr) -> Option<Self> {
+        let Some(addresses) = &self.worker.shared.addresses else { return Some(self) };
+        if self.worker.config().is_balancer(client.to_canonical()) {
+            return Some(self);
+        }
+        self.seat = addresses.take(client);
+        if self.seat.is_none() {
+            self.worker.counters.refused(Refused::ClientConnectionLimit);
+            return None;
+        }
+        Some(self)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.shared.crew.closed(self.0.index);
-        self.0.counters.connections_closed.add();
-        self.0.one_closed.notify_one();
+        self.worker.shared.crew.closed(self.worker.index);
+        self.worker.counters.connections_closed.add();
+        self.worker.one_closed.notify_one();
     }
 }
 

@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod attacks2;
 mod change;
+mod client_connections;
 mod crew;
 mod cve;
 mod drain;

@@ -42,6 +42,16 @@ pub(crate) struct IngressArgs {
         env = "FAIRLEAD_BODY_BYTES_MAX"
     )]
     pub(crate) body_bytes_max: u64,
+    /// Connections of one client's address at a time (of IPv6, of one /64); more are closed at once.
+    /// Named balancers (proxy-real-ip-cidr) are not counted, behind --proxy-protocol its clients are
+    /// (default: no limit)
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..),
+        env = "FAIRLEAD_CLIENT_CONNECTIONS_MAX"
+    )]
+    pub(crate) client_connections_max: Option<u32>,
     /// Clients of all UDP services at a time; whoever was silent longest gives way
     #[arg(
         long,

@@ -124,6 +124,9 @@ fn of_ingress(reason: &str) -> &'static str {
         }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
         "connection_limit" => "closed: more connections than are taken",
+        "client_connection_limit" => {
+            "closed: more connections of one address than --client-connections-max"
+        }
         "mirror_unfit" => {
             "served, but not copied: gRPC or a WebSocket, a conversation which no mirror is sent"
         }
