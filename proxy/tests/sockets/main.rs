@@ -161,17 +161,19 @@ fn counters_of_one_service_are_set_to_zero_and_its_neighbours_are_not() {
 fn unconnected_socket_keeps_to_one_backend_and_sockets_spread() {
     world("unconnected_socket_keeps_to_one_backend_and_sockets_spread", |world| {
         let (_kernel, mut maps) = start(world);
-        let backends = [serve(UDP, ip(V4), "a"), serve(UDP, ip(V4), "b")].map(|at| (at, 0));
-        put(&mut maps, frontend("10.96.0.1:53", UDP), 1, &backends);
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..32 {
-            let socket = datagrams(ip("0.0.0.0"));
-            let ask = || ask_datagram(&socket, at("10.96.0.1:53")).unwrap().0;
-            let first = ask();
-            assert_eq!([ask(), ask()], [first.clone(), first.clone()], "a retry moved");
-            seen.insert(first);
+        for (set, (service, local)) in (1..).zip([("10.96.0.1:53", V4), ("[fd00:96::1]:53", V6)]) {
+            let backends = ["a", "b"].map(|name| (serve(UDP, ip(local), name), 0));
+            put(&mut maps, frontend(service, UDP), set, &backends);
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..32 {
+                let socket = datagrams(unspecified(ip(local)));
+                let ask = || ask_datagram(&socket, at(service)).unwrap().0;
+                let first = ask();
+                assert_eq!([ask(), ask()], [first.clone(), first.clone()], "a retry moved");
+                seen.insert(first);
+            }
+            assert_eq!(seen.len(), 2, "{service}: 32 sockets all at {seen:?}");
         }
-        assert_eq!(seen.len(), 2, "32 sockets all at {seen:?}");
     });
 }
 
@@ -179,13 +181,18 @@ fn unconnected_socket_keeps_to_one_backend_and_sockets_spread() {
 fn one_socket_asking_two_services_with_one_backend_sees_each() {
     world("one_socket_asking_two_services_with_one_backend_sees_each", |world| {
         let (_kernel, mut maps) = start(world);
-        let backend = serve(UDP, ip(V4), "backend");
-        for (set, service) in [(1, "10.96.0.1:53"), (2, "10.96.0.2:53")] {
-            put(&mut maps, frontend(service, UDP), set, &[(backend, 0)]);
-        }
-        let socket = datagrams(ip("0.0.0.0"));
-        for service in ["10.96.0.1:53", "10.96.0.2:53", "10.96.0.1:53"] {
-            assert_eq!(ask_datagram(&socket, at(service)).unwrap().1, at(service));
+        for (first_set, local, services) in [
+            (1, V4, ["10.96.0.1:53", "10.96.0.2:53"]),
+            (3, V6, ["[fd00:96::1]:53", "[fd00:96::2]:53"]),
+        ] {
+            let backend = serve(UDP, ip(local), "backend");
+            for (set, service) in (first_set..).zip(services) {
+                put(&mut maps, frontend(service, UDP), set, &[(backend, 0)]);
+            }
+            let socket = datagrams(unspecified(ip(local)));
+            for service in services.into_iter().cycle().take(3) {
+                assert_eq!(ask_datagram(&socket, at(service)).unwrap().1, at(service));
+            }
         }
     });
 }
@@ -250,23 +257,23 @@ fn loopback_of_a_pod_is_not_the_node() {
     world("loopback_of_a_pod_is_not_the_node", |world| {
         let (_kernel, mut maps) = start(world);
         let pod = world.pod(1);
-        let backend = serve(TCP, pod.node_address(true), "backend");
-        put(&mut maps, node_port(true, 30080, TCP), 1, &[(backend, 0)]);
-        put(&mut maps, node_port(false, 30080, TCP), 2, &[]);
-        put(&mut maps, frontend("10.96.0.1:80", TCP), 3, &[(backend, 0)]);
-        assert_eq!(ask_tcp(at("127.0.0.1:30080")).unwrap().0, "backend", "on the node");
-        pod.inside(|| {
-            assert_eq!(ask_tcp(at("10.96.0.1:80")).unwrap().0, "backend", "a Service, in a pod");
-            let own = serve(TCP, ip(V4), "the pod's own");
-            assert_eq!(ask_tcp(own).unwrap().0, "the pod's own");
-            for dialled in ["127.0.0.1:30080", "[::1]:30080"] {
-                let error = ask_tcp(at(dialled)).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{dialled}");
-            }
-        });
-        let counters = maps.counters().unwrap();
-        let untouched = !counters.contains_key(&2);
-        assert_eq!((counters[&1].selected, untouched), (1, true), "counted when it happens");
+        let families =
+            [(1, V4, "10.96.0.1:80", "127.0.0.1:30080"), (3, V6, "[fd00:96::1]:80", "[::1]:30080")];
+        for (set, local, service, loopback) in families {
+            let is_ipv4 = ip(local).is_ipv4();
+            let backend = serve(TCP, pod.node_address(is_ipv4), "backend");
+            put(&mut maps, node_port(is_ipv4, 30080, TCP), set, &[(backend, 0)]);
+            put(&mut maps, frontend(service, TCP), set + 1, &[(backend, 0)]);
+            assert_eq!(ask_tcp(at(loopback)).unwrap().0, "backend", "on the node");
+            pod.inside(|| {
+                assert_eq!(ask_tcp(at(service)).unwrap().0, "backend", "a Service, in a pod");
+                let own = serve(TCP, ip(local), "the pod's own");
+                assert_eq!(ask_tcp(own).unwrap().0, "the pod's own");
+                let error = ask_tcp(at(loopback)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{loopback}");
+            });
+            assert_eq!(maps.counters().unwrap()[&set].selected, 1, "counted when it happens");
+        }
     });
 }
 

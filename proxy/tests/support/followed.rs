@@ -50,7 +50,12 @@ impl Follower {
     /// `own` are the addresses of the Node object.
     pub(crate) fn start_on(world: &World, devices: &[String], own: Vec<IpAddr>) -> Self {
         let options = KernelOptions { devices: Devices::List(devices.to_vec()), ..world.options() };
-        let kernel = Arc::new(Kernel::open(&options).unwrap());
+        Self::start_with(&options, own)
+    }
+
+    /// With options of the test's own.
+    pub(crate) fn start_with(options: &KernelOptions, own: Vec<IpAddr>) -> Self {
+        let kernel = Arc::new(Kernel::open(options).unwrap());
         let cancel = CancellationToken::new();
         let (follower, token) = (kernel.clone(), cancel.clone());
         let (mut store, snapshots) = Store::new([]);
