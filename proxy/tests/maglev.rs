@@ -1,7 +1,7 @@
 //! Consistent hashing in the programs: nodes agree on a flow's backend, and few flows move.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use fairlead_ebpf::abi::{SCTP, TCP, UDP};
 use fairlead_proxy::{
@@ -14,7 +14,7 @@ use fairlead_state::{
 use objects::Cluster;
 use support::{
     frames::{Packet, read_sctp, sctp},
-    uplink::{IN, POD, Uplink, at},
+    uplink::{IN, POD, Uplink},
     world::{World, world},
 };
 
@@ -32,6 +32,7 @@ const FLOWS: u16 = 2000;
 
 /// Whichever node it is, the same programs in maps of its own.
 struct Node {
+    bpffs: PathBuf,
     uplink: Uplink,
     sync: Synchroniser<KernelMaps>,
 }
@@ -46,12 +47,19 @@ impl Node {
         let maglev_table = TableSize::with(places).unwrap();
         let rules = Rules { maglev_table, ..Rules::default() };
         let sync = Synchroniser::new(uplink.kernel.maps().unwrap(), name).with_rules(rules);
-        Self { uplink, sync }
+        Self { bpffs: options.bpffs.clone(), uplink, sync }
     }
 
     fn serve(&mut self, snapshot: &Snapshot) {
         let report = self.sync.reconcile(snapshot);
         assert_eq!((report.error, report.behind), (None, 0));
+    }
+
+    /// It never was: the next begins with no map of its.
+    fn forget(self) {
+        let bpffs = self.bpffs.clone();
+        drop(self);
+        Kernel::cleanup(&bpffs).unwrap();
     }
 
     /// Which backend each of many flows gets.
@@ -118,12 +126,26 @@ fn slice(name: &str, addresses: &[String]) -> EndpointSlice {
     EndpointSlice { endpoints: endpoints.collect(), ports: ports.into(), ..slice }
 }
 
-fn endpoints(count: u8) -> Vec<Change> {
-    let addresses = |net: &str| (1..=count).map(|n| format!("{net}{n}")).collect::<Vec<_>>();
-    vec![
-        objects::put_slice(slice("web-4", &addresses("10.244.1."))),
-        objects::put_slice(slice("web-6", &addresses("fd00:10::"))),
-    ]
+/// Number `n` of a family.
+fn endpoint(is_ipv4: bool, n: u16) -> String {
+    let [high, low] = n.to_be_bytes();
+    if is_ipv4 {
+        format!("10.244.{}.{low}", u16::from(high) + 1)
+    } else {
+        format!("fd00:10::{n:x}")
+    }
+}
+
+fn endpoints(count: u16) -> Vec<Change> {
+    let put = |(name, is_ipv4)| {
+        let addresses: Vec<String> = (1..=count).map(|n| endpoint(is_ipv4, n)).collect();
+        objects::put_slice(slice(name, &addresses))
+    };
+    [("web-4", true), ("web-6", false)].map(put).into()
+}
+
+fn at_endpoint(is_ipv4: bool, n: u16) -> SocketAddr {
+    SocketAddr::new(objects::ip(&endpoint(is_ipv4, n)), 8080)
 }
 
 #[test]
@@ -152,43 +174,89 @@ fn two_nodes_send_a_flow_to_the_same_endpoint_whatever_it_dialled() {
                 assert_eq!(by_ip[0], by_ip[1]);
             }
         }
-        let association = |node: &Node, port: u16| {
-            let frame = sctp(&format!("203.0.113.9:{port}"), "192.168.0.2:30080", 1);
-            read_sctp(&node.uplink.kernel.run_on_packet(IN, &frame, 1).unwrap().packet).1
-        };
-        for port in 10_000..10_100 {
-            assert_eq!(association(&a, port), association(&b, port), "protocol {SCTP}");
+        for (_, client, to) in CLIENTS {
+            let association = |node: &Node, port: u16| {
+                let frame = sctp(&format!("{client}:{port}"), to, 1);
+                read_sctp(&node.uplink.kernel.run_on_packet(IN, &frame, 1).unwrap().packet).1
+            };
+            for port in 10_000..10_100 {
+                assert_eq!(association(&a, port), association(&b, port), "protocol {SCTP}");
+            }
         }
     });
 }
 
+/// A client, and the NodePort it dials, in each family.
+const CLIENTS: [(bool, &str, &str); 2] =
+    [(true, "203.0.113.9", "192.168.0.2:30080"), (false, "[2001:db8:9::9]", "[2001:db8::2]:30080")];
+/// Places of a table, and endpoints: the usual, the most that have a hundred places each in a table of a middle size,
+/// and more than a thousand in the largest.
+const SIZES: [(u32, u16); 3] = [(1024, 10), (8192, 80), (65_536, 1001)];
+/// Enough for the least of a thousand endpoints to have some.
+const MANY_FLOWS: u16 = 5000;
+
+/// What became of flows between two sets, one of which has the endpoint `other` and the other has not.
+fn assert_few_moved(test: &str, with: &[SocketAddr], without: &[SocketAddr], other: SocketAddr) {
+    let moved = with.iter().zip(without).filter(|(with, without)| with != without);
+    let moved = moved.filter(|(with, _)| **with != other).count();
+    assert!(moved <= with.len() / 100, "{test}: {moved} flows of others moved");
+    assert!(with.contains(&other) && !without.contains(&other), "{test}: {other} has its share");
+}
+
 #[test]
-fn an_endpoint_that_leaves_moves_few_flows_of_others_and_no_connection() {
-    world("an_endpoint_that_leaves_moves_few_flows_of_others_and_no_connection", |world| {
-        let mut cluster = Cluster::new();
-        let mut node = Node::new(world, "node-a", 1024);
-        let to = "192.168.0.2:30080";
-        node.serve(
-            &cluster.apply([objects::put_service(service())].into_iter().chain(endpoints(10))),
-        );
-        let before = node.chosen(IN, TCP, "203.0.113.9", to);
-        node.serve(&cluster.apply(endpoints(9)));
-        let later = |port: u16| {
-            let first = Packet::first(TCP, &format!("203.0.113.9:{port}"), to);
-            node.uplink.pass(IN, &first.later()).to
-        };
-        let kept: Vec<SocketAddr> = (10_000..10_000 + FLOWS).map(later).collect();
-        assert_eq!(kept, before, "connections stay, also with the one that left");
-        // Another node, or this one after a restart that lost everything, would choose so.
-        let mut other = Node::new(world, "node-b", 1024);
-        other.serve(&cluster.newest());
-        let after = other.chosen(IN, TCP, "203.0.113.9", to);
-        let gone = at("10.244.1.10:8080");
-        let moved = before.iter().zip(&after).filter(|(old, new)| old != new && **old != gone);
-        let moved = moved.count();
-        assert!(moved <= usize::from(FLOWS) / 100, "{moved} of {FLOWS} flows moved");
-        assert!(before.contains(&gone) && !after.contains(&gone));
-    });
+fn an_endpoint_that_leaves_or_joins_moves_few_flows_of_others_and_no_connection() {
+    world(
+        "an_endpoint_that_leaves_or_joins_moves_few_flows_of_others_and_no_connection",
+        |world| {
+            for (places, count) in SIZES {
+                let chosen = |node: &Node| {
+                    CLIENTS
+                        .map(|(_, client, to)| node.first_chosen(MANY_FLOWS, IN, TCP, client, to))
+                };
+                let mut cluster = Cluster::new();
+                let mut node = Node::new(world, &format!("node-{places}"), places);
+                let all = [objects::put_service(service())].into_iter().chain(endpoints(count));
+                node.serve(&cluster.apply(all));
+                let before = chosen(&node);
+                let met =
+                    before.each_ref().map(|chosen| chosen.iter().collect::<BTreeSet<_>>().len());
+                assert!(
+                    met.iter().all(|met| *met > usize::from(count) / 10 * 9),
+                    "{places}: {met:?}"
+                );
+                for (change, count, other) in
+                    [("leaves", count - 1, count), ("joins", count + 1, count + 1)]
+                {
+                    node.serve(&cluster.apply(endpoints(count)));
+                    for ((_, client, to), open) in CLIENTS.into_iter().zip(&before) {
+                        let later = (10_000..).zip(open).map(|(port, _)| {
+                            let first = Packet::first(TCP, &format!("{client}:{port}"), to);
+                            node.uplink.pass(IN, &first.later()).to
+                        });
+                        assert!(
+                            later.eq(open.iter().copied()),
+                            "{to}: connections stay, as one {change}"
+                        );
+                    }
+                    // Another node, or this one after a restart that lost everything, chooses so.
+                    let mut fresh = Node::new(world, &format!("node-{places}-{change}"), places);
+                    fresh.serve(&cluster.newest());
+                    let after = chosen(&fresh);
+                    for (((is_ipv4, ..), before), after) in
+                        CLIENTS.into_iter().zip(&before).zip(&after)
+                    {
+                        let test =
+                            format!("{places} places: one of {count} {change}, IPv4: {is_ipv4}");
+                        let (with, without) =
+                            if change == "joins" { (after, before) } else { (before, after) };
+                        assert_few_moved(&test, with, without, at_endpoint(is_ipv4, other));
+                    }
+                    fresh.forget();
+                }
+                node.forget();
+            }
+        },
+    );
 }
 
 #[test]
@@ -197,30 +265,35 @@ fn policy_local_hashes_among_the_local_ones_and_affinity_hashes_by_address_alone
     world(test, |world| {
         let mut cluster = Cluster::new();
         let [mut a, mut b] = ["node-a", "node-b"].map(|name| Node::new(world, name, 256));
-        let to = "192.168.0.2:30080";
         let local = Service { external_traffic_policy: TrafficPolicy::Local, ..service() };
         let snapshot = cluster.apply([objects::put_service(local)].into_iter().chain(endpoints(6)));
         a.serve(&snapshot);
         b.serve(&snapshot);
-        let met = |node: &Node| -> BTreeSet<SocketAddr> {
-            node.chosen(IN, TCP, "203.0.113.9", to).into_iter().collect()
-        };
-        let own = |first: u8| (first..=6).step_by(2).map(|n| at(&format!("10.244.1.{n}:8080")));
-        assert_eq!([met(&a), met(&b)], [own(1).collect(), own(2).collect()]);
+        for (is_ipv4, client, to) in CLIENTS {
+            let met = |node: &Node| -> BTreeSet<SocketAddr> {
+                node.chosen(IN, TCP, client, to).into_iter().collect()
+            };
+            let own = |first: u16| (first..=6).step_by(2).map(|n| at_endpoint(is_ipv4, n));
+            assert_eq!([met(&a), met(&b)], [own(1).collect(), own(2).collect()]);
+        }
 
         let affinity = SessionAffinity::ClientIp { timeout_seconds: 600 };
         let sticky = objects::with(service(), |extras| extras.session_affinity = affinity);
         let snapshot = cluster.apply([objects::put_service(sticky)]);
         a.serve(&snapshot);
         b.serve(&snapshot);
-        let mut all = BTreeSet::new();
-        for last in 20..60 {
-            let client = format!("203.0.113.{last}");
-            let [here, there] = [&a, &b].map(|node| node.first_chosen(20, IN, UDP, &client, to));
-            assert!(here.iter().chain(&there).all(|backend| *backend == here[0]), "{client}");
-            all.insert(here[0]);
+        for (_, client, to) in CLIENTS {
+            let mut all = BTreeSet::new();
+            for last in 20..60 {
+                let client = client.replace("113.9", &format!("113.{last}"));
+                let client = client.replace("9::9", &format!("9::{last}"));
+                let [here, there] =
+                    [&a, &b].map(|node| node.first_chosen(20, IN, UDP, &client, to));
+                assert!(here.iter().chain(&there).all(|met| *met == here[0]), "{client}");
+                all.insert(here[0]);
+            }
+            assert_eq!(all.len(), 6, "clients spread");
         }
-        assert_eq!(all.len(), 6, "clients spread");
     });
 }
 
@@ -232,7 +305,6 @@ fn connections_outlive_agents_without_tables_and_with_others() {
         let snapshot =
             cluster.apply([objects::put_service(service())].into_iter().chain(endpoints(9)));
         let options = options(world, "node-a");
-        let to = "192.168.0.2:30080";
         let mut agent = Node::over(&options, "node-a", 256);
         let random = objects::with(service(), |extras| {
             extras.load_balancing = LoadBalancing::Random;
@@ -240,24 +312,32 @@ fn connections_outlive_agents_without_tables_and_with_others() {
         agent.serve(
             &Cluster::new().apply([objects::put_service(random)].into_iter().chain(endpoints(9))),
         );
-        let mut open = agent.chosen(IN, TCP, "203.0.113.9", to);
+        let chosen = |node: &Node, protocol, clients: [&str; 2]| {
+            let dialled = CLIENTS.map(|(_, _, to)| to).into_iter().zip(clients);
+            dialled.map(|(to, client)| node.chosen(IN, protocol, client, to)).collect::<Vec<_>>()
+        };
+        let mut open = chosen(&agent, TCP, CLIENTS.map(|(_, client, _)| client));
         drop(agent);
         fs::remove_file(options.bpffs.join("fairlead/maps/maglev_v3")).unwrap();
-        for (places, client) in [(256, "203.0.113.10"), (512, "203.0.113.11")] {
+        for (places, clients) in
+            [(256, ["203.0.113.10", "[2001:db8:9::a]"]), (512, ["203.0.113.11", "[2001:db8:9::b]"])]
+        {
             let mut agent = Node::over(&options, "node-a", places);
             agent.serve(&snapshot);
-            let later = |port: u16| {
-                let first = Packet::first(TCP, &format!("203.0.113.9:{port}"), to);
-                agent.uplink.pass(IN, &first.later()).to
-            };
-            let kept: Vec<SocketAddr> = (10_000..10_000 + FLOWS).map(later).collect();
-            assert_eq!(kept, open, "{places} places");
+            let kept = CLIENTS.map(|(_, client, to)| {
+                let later = |port: u16| {
+                    let first = Packet::first(TCP, &format!("{client}:{port}"), to);
+                    agent.uplink.pass(IN, &first.later()).to
+                };
+                (10_000..10_000 + FLOWS).map(later).collect::<Vec<_>>()
+            });
+            assert_eq!(kept[..], open, "{places} places");
             // New ones by the table: as on a node that never was another.
-            let fresh = agent.chosen(IN, UDP, client, to);
+            let fresh = chosen(&agent, UDP, clients);
             let mut other = Node::new(world, &format!("node-{places}"), places);
             other.serve(&snapshot);
-            assert_eq!(fresh, other.chosen(IN, UDP, client, to));
-            open = kept;
+            assert_eq!(fresh, chosen(&other, UDP, clients));
+            open = kept.into();
         }
     });
 }
