@@ -7,8 +7,8 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
@@ -18,7 +18,7 @@ use std::{
 use aya::maps::HashMap;
 use fairlead_ebpf::abi::{BackendKey, TCP};
 use fairlead_proxy::{
-    Kernel, KernelError, KernelOptions, attach::MapSizes, maps::Maps as _, others,
+    Kernel, KernelError, KernelOptions, attach::MapSizes, delta::Step, maps::Maps as _, others,
 };
 use support::{
     services::{Stop, ask_tcp, frontend, put, serve},
@@ -30,17 +30,28 @@ mod support {
     pub(crate) mod world;
 }
 
-const SERVICE: &str = "10.96.0.1:80";
+/// A Service's address and where its backend is, in each family.
+const SERVICES: [(&str, &str); 2] = [("10.96.0.1:80", "127.0.0.1"), ("[fd00:96::1]:80", "::1")];
 const DEADLINE: Duration = Duration::from_secs(10);
 const AGENT: &str = "FAIRLEAD_TEST_AGENT";
 
-fn service() -> SocketAddr {
-    SERVICE.parse().unwrap()
+/// In both families.
+fn put_service(kernel: &Kernel) {
+    for (set, (service, ip)) in (1..).zip(SERVICES) {
+        let backend = serve(TCP, ip.parse().unwrap(), "backend");
+        put(&mut kernel.maps().unwrap(), frontend(service, TCP), set, &[(backend, 0)]);
+    }
 }
 
-fn put_service(kernel: &Kernel, set: u32) {
-    let backend = serve(TCP, "127.0.0.1".parse().unwrap(), "backend");
-    put(&mut kernel.maps().unwrap(), frontend(SERVICE, TCP), set, &[(backend, 0)]);
+fn assert_served(when: &str) {
+    for (service, _) in SERVICES {
+        let service: SocketAddr = service.parse().unwrap();
+        assert_eq!(ask_tcp(service).unwrap(), ("backend".into(), service), "{when}");
+    }
+}
+
+fn is_served() -> [bool; 2] {
+    SERVICES.map(|(service, _)| ask_tcp(service.parse().unwrap()).is_ok())
 }
 
 /// Link and program ids, by name.
@@ -57,11 +68,11 @@ fn next_agent_takes_over_links_and_maps_in_place() {
         assert_eq!((report.adopted, report.created), (0, 8));
         let others = others::socket_programs().expect("root is told");
         assert!(!others.iter().any(|name| name.starts_with("connect")), "{others:?}");
-        put_service(&first, 1);
+        put_service(&first);
         let content = first.maps().unwrap().load().unwrap();
         let before = ids(world);
         drop(first);
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend", "with no agent at all");
+        assert_served("with no agent at all");
 
         let second = Kernel::open(&world.options()).unwrap();
         assert_eq!(second.maps().unwrap().load().unwrap(), content);
@@ -72,7 +83,7 @@ fn next_agent_takes_over_links_and_maps_in_place() {
             assert_eq!((&old.0, old.1), (&new.0, new.1), "the same link");
             assert_ne!(old.2, new.2, "another program");
         }
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        assert_served("attached");
     });
 }
 
@@ -111,7 +122,7 @@ fn agent_killed_again_and_again_under_load_loses_no_connection() {
             return;
         }
         let kernel = Kernel::open(&world.options()).unwrap();
-        put_service(&kernel, 1);
+        put_service(&kernel);
         kernel.attach().unwrap();
         drop(kernel);
         let (done, connections) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -119,9 +130,8 @@ fn agent_killed_again_and_again_under_load_loses_no_connection() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
-                        let answer = ask_tcp(service()).unwrap();
-                        assert_eq!(answer, ("backend".into(), service()));
-                        connections.fetch_add(1, Ordering::Relaxed);
+                        assert_served("agents come and go");
+                        connections.fetch_add(2, Ordering::Relaxed);
                     }
                 });
             }
@@ -150,12 +160,12 @@ fn links_of_another_cgroup_are_replaced() {
         let options = KernelOptions { cgroup_root: Some(child.clone()), ..world.options() };
         let kernel = Kernel::open(&options).unwrap();
         kernel.attach().unwrap();
-        put_service(&kernel, 1);
+        put_service(&kernel);
         let before = ids(world);
-        assert!(ask_tcp(service()).is_err(), "this process is in another cgroup");
+        assert_eq!(is_served(), [false; 2], "this process is in another cgroup");
         let report = Kernel::open(&world.options()).unwrap().attach().unwrap();
         assert_eq!((report.adopted, report.created), (0, 8));
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        assert_served("attached");
         let after = ids(world);
         assert!(before.iter().zip(&after).all(|(old, new)| old.0 == new.0 && old.1 != new.1));
         std::fs::remove_dir(child).unwrap();
@@ -168,10 +178,10 @@ fn cleanup_leaves_nothing_behind() {
         Kernel::cleanup(&world.bpffs).unwrap();
         let kernel = Kernel::open(&world.options()).unwrap();
         kernel.attach().unwrap();
-        put_service(&kernel, 1);
-        assert!(ask_tcp(service()).is_ok());
+        put_service(&kernel);
+        assert_served("attached");
         Kernel::cleanup(&world.bpffs).unwrap();
-        assert!(ask_tcp(service()).is_err(), "detached");
+        assert_eq!(is_served(), [false; 2], "detached");
         assert!(!world.bpffs.join("fairlead").exists());
         assert_eq!(ids(world), []);
         Kernel::cleanup(&world.bpffs).unwrap();
@@ -207,9 +217,9 @@ fn maps_of_another_layout_go_when_the_new_programs_run() {
         HashMap::<_, [u8; 20], [u8; 24]>::create(10, 0).unwrap().pin(&old).unwrap();
         let kernel = Kernel::open(&world.options()).unwrap();
         assert!(old.exists(), "the earlier agent's programs may still be at work");
-        put_service(&kernel, 1);
+        put_service(&kernel);
         kernel.attach().unwrap();
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        assert_served("attached");
         assert!(!old.exists());
         assert!(maps.join("connections_v2").exists());
     });
@@ -231,8 +241,8 @@ fn programs_of_another_version_are_taken_away_when_this_ones_run() {
         assert_eq!((report.adopted, report.created), (8, 0));
         assert_eq!(names().len(), 8, "{:?}", names());
         assert!(!names().contains(&"socket_latency".to_owned()));
-        put_service(&kernel, 1);
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        put_service(&kernel);
+        assert_served("attached");
     });
 }
 
@@ -245,8 +255,8 @@ fn programs_taken_away_are_noticed_and_a_start_brings_them_back() {
         assert!(!kernel.is_in_place(), "not attached yet");
         for emptied in [true, false] {
             kernel.attach().unwrap();
-            put_service(&kernel, 1);
-            assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+            put_service(&kernel);
+            assert_served("attached");
             assert!(kernel.is_in_place());
             if emptied {
                 std::fs::remove_dir_all(world.bpffs.join("fairlead")).unwrap();
@@ -255,15 +265,15 @@ fn programs_taken_away_are_noticed_and_a_start_brings_them_back() {
             }
             assert!(!kernel.is_in_place());
             let begun = Instant::now();
-            while ask_tcp(service()).is_ok() {
+            while is_served() != [false; 2] {
                 assert!(begun.elapsed() < DEADLINE, "somebody is there to serve it");
             }
             kernel = Kernel::open(&world.options()).unwrap();
         }
         let report = kernel.attach().unwrap();
         assert_eq!((report.adopted, report.created), (0, 8));
-        put_service(&kernel, 1);
-        assert_eq!(ask_tcp(service()).unwrap().0, "backend");
+        put_service(&kernel);
+        assert_served("attached");
     });
 }
 
@@ -279,21 +289,53 @@ fn missing_cgroup_and_file_system_name_their_cure() {
     });
 }
 
+/// Sends back what it hears, as long as the client talks.
+fn echo(ip: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut writer = stream.try_clone().unwrap();
+            thread::spawn(move || std::io::copy(&mut stream, &mut writer));
+        }
+    });
+    at
+}
+
 #[test]
 fn sockets_outlive_their_service_and_its_set() {
     world("sockets_outlive_their_service_and_its_set", |world| {
         let kernel = Kernel::open(&world.options()).unwrap();
         kernel.attach().unwrap();
-        put_service(&kernel, 1);
-        let stream = std::net::TcpStream::connect(service()).unwrap();
         let mut maps = kernel.maps().unwrap();
-        let steps = [
-            fairlead_proxy::delta::Step::DeleteFrontends(vec![frontend(SERVICE, TCP)]),
-            fairlead_proxy::delta::Step::DeleteBackends(vec![BackendKey { set_id: 1, slot: 0 }]),
-        ];
-        for step in steps {
-            maps.apply(&step).unwrap();
+        let mut open = vec![];
+        for (set, (service, ip)) in (1..).zip(SERVICES) {
+            let backend = echo(ip.parse().unwrap());
+            put(&mut maps, frontend(service, TCP), set, &[(backend, 0)]);
+            let service: SocketAddr = service.parse().unwrap();
+            open.push((service, TcpStream::connect(service).unwrap()));
         }
-        assert_eq!(stream.peer_addr().unwrap(), service(), "years later it is still the service");
+        let talk = |mut stream: &TcpStream| {
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            stream.write_all(b"still there?").unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"still there?");
+        };
+        open.iter().for_each(|(_, stream)| talk(stream));
+        for (set_id, (service, _)) in (1..).zip(SERVICES) {
+            maps.apply(&Step::DeleteFrontends(vec![frontend(service, TCP)])).unwrap();
+            maps.apply(&Step::DeleteBackends(vec![BackendKey { set_id, slot: 0 }])).unwrap();
+        }
+        assert_eq!(kernel.end_stale_sockets().unwrap().sockets, 0, "only datagrams' are ended");
+        for (service, stream) in &open {
+            assert!(TcpStream::connect(service).is_err(), "{service} is nobody's");
+            talk(stream);
+            assert_eq!(
+                stream.peer_addr().unwrap(),
+                *service,
+                "years later it is still the service"
+            );
+        }
     });
 }

@@ -103,24 +103,28 @@ fn remote_backend_sees_the_node_and_the_client_sees_what_it_dialled() {
 fn what_is_not_for_a_service_passes_unchanged() {
     world("what_is_not_for_a_service_passes_unchanged", |world| {
         let mut uplink = Uplink::new(&world.options());
-        uplink.put(node_port(true, 30080, TCP), 1, &["10.244.1.5:8080"], 0);
-        let client = "203.0.113.9:40000";
-        let cases = [
-            ("another port", Packet::first(TCP, client, "192.168.0.2:30081")),
-            ("another protocol", Packet::first(UDP, client, "192.168.0.2:30080")),
-            ("not the node's address", Packet::first(TCP, client, "192.168.0.3:30080")),
-            ("loopback", Packet::first(TCP, client, "127.0.0.1:30080")),
-            ("no SYN first", Packet::first(TCP, client, "192.168.0.2:30080").later()),
-            (
-                "SYN and ACK",
-                Packet { flags: 0x12, ..Packet::first(TCP, client, "192.168.0.2:30080") },
-            ),
-        ];
-        for (name, packet) in cases {
-            assert_eq!(uplink.verdict(IN, &packet.frame()), NEXT, "{name}");
-            assert_eq!(uplink.verdict(OUT, &packet.reply().frame()), NEXT, "{name}, out");
+        for (set, (is_ipv4, client, dialled, backend, _)) in (1..).zip(FAMILIES) {
+            uplink.put(node_port(is_ipv4, 30080, TCP), set, &[backend], 0);
+            let (stranger, loopback) = match is_ipv4 {
+                true => ("192.168.0.3:30080", "127.0.0.1:30080"),
+                false => ("[2001:db8::3]:30080", "[::1]:30080"),
+            };
+            let first = Packet::first(TCP, client, dialled);
+            let cases = [
+                ("another port", Packet::first(TCP, client, &dialled.replace("30080", "30081"))),
+                ("another protocol", Packet::first(UDP, client, dialled)),
+                ("not the node's address", Packet::first(TCP, client, stranger)),
+                ("loopback", Packet::first(TCP, client, loopback)),
+                ("no SYN first", first.later()),
+                ("SYN and ACK", Packet { flags: 0x12, ..first }),
+            ];
+            for (name, packet) in cases {
+                assert_eq!(uplink.verdict(IN, &packet.frame()), NEXT, "{dialled}: {name}");
+                let reply = packet.reply().frame();
+                assert_eq!(uplink.verdict(OUT, &reply), NEXT, "{dialled}: {name}, out");
+            }
+            assert_eq!(uplink.services(set), (0, 0), "{dialled}");
         }
-        assert_eq!(uplink.services(1), (0, 0));
     });
 }
 
@@ -403,12 +407,16 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
             });
             assert_eq!(uplink.verdict(POD, &unallocated.frame()), DROP, "{unallocated:?}");
         }
-        let others = FrontendKey::other_ports(address("10.96.0.7".parse().unwrap()));
-        let foreign = FrontendValue { flags: FRONTEND_FOREIGN, ..Zeroable::zeroed() };
-        uplink.maps.apply(&Step::PutFrontends(vec![(others, foreign.into())])).unwrap();
-        let meshed = Packet::first(TCP, "10.244.0.9:40000", "10.96.0.7:80");
-        assert_eq!(uplink.pass(POD, &meshed), meshed, "another proxy serves it");
-        assert_eq!(uplink.pass(OUT, &meshed), meshed, "and may want it elsewhere");
+        for (pod, service) in
+            [("10.244.0.9:40000", "10.96.0.7:80"), ("[fd00:10:9::9]:40000", "[fd00:96::7]:80")]
+        {
+            let others = FrontendKey::other_ports(address(at(service).ip()));
+            let foreign = FrontendValue { flags: FRONTEND_FOREIGN, ..Zeroable::zeroed() };
+            uplink.maps.apply(&Step::PutFrontends(vec![(others, foreign.into())])).unwrap();
+            let meshed = Packet::first(TCP, pod, service);
+            assert_eq!(uplink.pass(POD, &meshed), meshed, "another proxy serves it");
+            assert_eq!(uplink.pass(OUT, &meshed), meshed, "and may want it elsewhere");
+        }
         let counts = [Reason::ServiceAddressLeak, Reason::UnallocatedAddress];
         assert_eq!(counts.map(|reason| uplink.count(reason)), [2, 2]);
     });
