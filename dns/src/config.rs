@@ -103,6 +103,8 @@ impl DnsConfig {
             policy: ForwardPolicy::default(),
             max_concurrent: None,
             health_check: crate::corefile::HealthCheck::default(),
+            next: vec![],
+            next_on_nodata: false,
             random_case: self.random_case,
         };
         let kubernetes = KubernetesOptions {

@@ -221,7 +221,7 @@ impl Explainer {
                 Outcome::Outside | Outcome::Elsewhere => {}
             }
         }
-        match site.forward(&question.name) {
+        match site.forwards(&question.name).next() {
             Some(forward) => {
                 (into.code, into.by) = ("forwarded", By::Upstreams(forward.targets()));
             }

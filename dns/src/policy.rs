@@ -279,15 +279,12 @@ impl Parts {
     fn new(block: &ServerBlock, own: &[SocketAddr]) -> Result<Self, DnsError> {
         let forwards: Result<Vec<_>, _> =
             block.forwards.iter().map(|options| Forward::new(options, own)).collect();
-        let mut forwards = forwards?;
-        // The closest origin answers.
-        forwards.sort_by_key(|forward| std::cmp::Reverse(forward.labels()));
         Ok(Self {
             enabled: block.plugins.as_slice().into(),
             plugins: Plugins::new(block)?.map(Into::into),
             hosts: block.hosts.as_ref().map(Hosts::new).transpose()?.map(Into::into),
             cache: block.cache.as_ref().map(Cache::new).transpose()?.map(Into::into),
-            forwards: forwards.into(),
+            forwards: forwards?.into(),
         })
     }
 
@@ -343,9 +340,9 @@ impl Site {
         self.forwards.iter().any(Forward::any)
     }
 
-    /// Whom to ask for a name.
-    pub(crate) fn forward(&self, name: &LowerName) -> Option<&Forward> {
-        self.forwards.iter().find(|forward| forward.takes(name))
+    /// Whom to ask for a name, in the order of the Corefile's lines.
+    pub(crate) fn forwards(&self, name: &LowerName) -> impl Iterator<Item = &Forward> {
+        self.forwards.iter().filter(|forward| forward.takes(name))
     }
 
     /// Whether `hosts` must be asked: it knows the name, or ends all that it does not.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use hickory_proto::op::ResponseCode;
+
 use super::{CorefileError, blocks::Directive, tokens::Token, values};
 
 /// Most upstreams of one line, as in CoreDNS.
@@ -17,7 +19,8 @@ const DNS_PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
 const HTTPS_PORT: u16 = 443;
 const KNOWN: &str = "except, force_tcp, prefer_udp, expire, max_fails, max_connect_attempts, policy, \
-                     health_check, max_concurrent, failfast_all_unhealthy_upstreams, tls, tls_servername, doh_method";
+                     health_check, max_concurrent, next, next_on_nodata, \
+                     failfast_all_unhealthy_upstreams, tls, tls_servername, doh_method";
 
 /// How an upstream is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,10 @@ pub struct ForwardOptions {
     pub max_concurrent: Option<usize>,
     /// `health_check`, `max_fails` and `failfast_all_unhealthy_upstreams`.
     pub health_check: HealthCheck,
+    /// `next`: with such a code the following lines are asked, if any takes the name.
+    pub next: Vec<ResponseCode>,
+    /// `next_on_nodata`: likewise with a reply that has no answer.
+    pub next_on_nodata: bool,
     /// Names are asked for in random letter case (draft-vixie-dnsext-dns0x20). No line of a Corefile's.
     pub random_case: bool,
 }
@@ -150,6 +157,8 @@ pub(super) fn read(line: &Directive) -> Result<ForwardOptions, CorefileError> {
         policy: ForwardPolicy::default(),
         max_concurrent: None,
         health_check: HealthCheck::default(),
+        next: vec![],
+        next_on_nodata: false,
         random_case: false,
     };
     for option in &line.body {
@@ -259,7 +268,15 @@ fn read_option(line: &Directive, options: &mut ForwardOptions) -> Result<(), Cor
                 return Err(method.error("doh_method: only POST is served here: remove this line"));
             }
         }
-        "next" | "failover" => {
+        "next" => {
+            let codes = line.expect(1, usize::MAX)?.iter().map(values::response_code);
+            options.next.extend(codes.collect::<Result<Vec<_>, _>>()?);
+        }
+        "next_on_nodata" => {
+            line.expect(0, 0)?;
+            options.next_on_nodata = true;
+        }
+        "failover" => {
             let option = &line.name.text;
             return Err(line.name.error(format!(
                 "forward: {option} is CoreDNS's and not served here: remove this line, or keep \

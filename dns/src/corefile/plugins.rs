@@ -53,7 +53,7 @@ const KNOWN: &str = "acl, any, autopath, bind, bufsize, cache, cancel, debug, dn
 const WITHOUT_ANSWERS: [&str; 7] =
     ["bind", "debug", "health", "multisocket", "ready", "reload", "shed"];
 
-/// Plugins of which several lines make one.
+/// Plugins of which there may be several lines.
 const REPEATABLE: [&str; 6] = ["forward", "acl", "bind", "log", "rewrite", "template"];
 
 /// Understands one block.
@@ -133,14 +133,7 @@ fn plugin(
         "kubernetes" => server.kubernetes = Some(kubernetes::read(line, zones)?),
         "k8s_external" => server.external = Some(external::read(line, zones)?),
         "cache" => server.cache = Some(cache::read(line)?),
-        "forward" => {
-            let forward = forward::read(line)?;
-            if server.forwards.iter().any(|other| other.from == forward.from) {
-                let from = &forward.from;
-                return Err(line.name.error(format!("forward {from} twice: join the two lines")));
-            }
-            server.forwards.push(forward);
-        }
+        "forward" => server.forwards.push(forward::read(line)?),
         name if ELSEWHERE.contains(&name) => {
             return Err(line.name.error(format!(
                 "CoreDNS's plugin {name} is not served here: remove these lines, or keep CoreDNS \

@@ -209,9 +209,7 @@ impl SlowPath {
         cache: Option<&Cache>,
         (place, counters): (&Place, &Counters),
     ) -> Result<Message, ResponseCode> {
-        let Some(forward) = site.forward(wanted.lower) else { return Err(ResponseCode::Refused) };
-        forward.reread_if_none();
-        if !forward.any() {
+        if site.forwards(wanted.lower).next().is_none() {
             return Err(ResponseCode::Refused);
         }
         // What is kept is for those who understand AD as well (RFC 6840 §5.7); the reply is made for the
@@ -219,8 +217,22 @@ impl SlowPath {
         let authentic_data = wanted.wishes.authentic_data || cache.is_some();
         let wishes = Wishes { authentic_data, ..wanted.wishes };
         let asking = async {
-            counters.forwarded.fetch_add(1, Ordering::Relaxed);
-            forward.ask(wanted.name.clone(), wanted.qtype, wishes).await
+            let mut lines = site.forwards(wanted.lower).peekable();
+            while let Some(forward) = lines.next() {
+                forward.reread_if_none();
+                let mut asked = Err(ResponseCode::Refused);
+                if forward.any() {
+                    counters.forwarded.fetch_add(1, Ordering::Relaxed);
+                    asked = forward.ask(wanted.name.clone(), wanted.qtype, wishes).await;
+                }
+                if site.errors && matches!(asked, Err(ResponseCode::ServFail)) {
+                    forward.say_failed(wanted.name, wanted.qtype);
+                }
+                if lines.peek().is_none() || !forward.passes_on(&asked) {
+                    return asked;
+                }
+            }
+            Err(ResponseCode::Refused)
         };
         // As beyond `max_concurrent`: a client then asks its next server.
         let asked = place.wait(asking, counters).await.map_err(|_| ResponseCode::Refused)?;
@@ -228,9 +240,6 @@ impl SlowPath {
             Ok(reply) => reply,
             // What fails is not asked again at once by everyone (RFC 9520 §3.2).
             Err(ResponseCode::ServFail) => {
-                if site.errors {
-                    forward.say_failed(wanted.name, wanted.qtype);
-                }
                 let mut failure = Message::query();
                 failure.metadata.response_code = ResponseCode::ServFail;
                 failure

@@ -121,7 +121,7 @@ impl SlowPath {
         };
         let (name, qtype) = (question.original().name(), question.query_type());
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
-            && site.forward(&plain.name).is_none();
+            && site.forwards(&plain.name).next().is_none();
         let made = course.made(site, plain);
         if made.is_none() {
             if let Some((reply, by)) = course.at_hand(site, plain, query, asked.transport) {

@@ -58,6 +58,9 @@ pub(crate) struct Forward {
     from: ZoneName,
     except: Box<[ZoneName]>,
     pool: Arc<UpstreamPool>,
+    /// `next` and `next_on_nodata`.
+    next: Box<[ResponseCode]>,
+    next_on_nodata: bool,
     /// `max_concurrent`.
     permits: Option<Semaphore>,
     /// When a failure was last said.
@@ -111,6 +114,8 @@ impl Forward {
             from: ZoneName::new(&options.from)?,
             except: zone_names(&options.except)?,
             pool: Arc::new(UpstreamPool::new(options, own.to_vec())?),
+            next: options.next.as_slice().into(),
+            next_on_nodata: options.next_on_nodata,
             permits: options.max_concurrent.map(Semaphore::new),
             said: Mutex::default(),
             rejects: AtomicU64::new(0),
@@ -123,14 +128,19 @@ impl Forward {
         tokio::spawn(loops::watch(pool, self.from.name.clone(), probes));
     }
 
-    /// Labels of the zone that is forwarded.
-    pub(crate) fn labels(&self) -> usize {
-        self.from.labels
-    }
-
     /// Whether a name is forwarded here.
     pub(crate) fn takes(&self, name: &LowerName) -> bool {
         self.from.holds(name) && !self.except.iter().any(|zone| zone.holds(name))
+    }
+
+    /// Whether, after such a reply, the lines that follow are asked.
+    pub(super) fn passes_on(&self, asked: &Result<Message, ResponseCode>) -> bool {
+        let (code, is_empty) = match asked {
+            Ok(reply) => (reply.metadata.response_code, reply.answers.is_empty()),
+            Err(code) => (*code, true),
+        };
+        let is_nodata = code == ResponseCode::NoError && is_empty;
+        self.next.contains(&code) || (self.next_on_nodata && is_nodata)
     }
 
     /// Whom it asks, in words: addresses and files that name them.

@@ -146,3 +146,50 @@ async fn a_policy_chooses_who_is_asked_first() {
         world.end().await;
     }
 }
+
+#[tokio::test]
+async fn the_first_line_that_takes_a_name_is_asked_and_next_asks_those_behind_it() {
+    let denies = upstream(|question| {
+        let mut reply = knows(question).remove(0);
+        reply.answers.clear();
+        reply.metadata.response_code = ResponseCode::NXDomain;
+        vec![reply]
+    });
+    let empty = upstream(|question| {
+        let mut reply = knows(question).remove(0);
+        reply.answers.clear();
+        reply.metadata.response_code = ResponseCode::NoError;
+        vec![reply]
+    });
+    let (denies, empty, knows) = (denies.await, empty.await, upstream(knows).await);
+    let (yes, no) = (ResponseCode::NoError, ResponseCode::NXDomain);
+    // The lines; what www.example is answered, and with how many records.
+    let rows = [
+        (format!("forward . {denies}\nforward . {knows}"), no, 0),
+        // As in CoreDNS, a closer zone does not go first.
+        (format!("forward . {denies}\nforward example {knows}"), no, 0),
+        (format!("forward example {knows}\nforward . {denies}"), yes, 2),
+        (format!("forward . {denies} {{\nexcept www.example\n}}\nforward . {knows}"), yes, 2),
+        (format!("forward . {denies} {{\nnext NXDOMAIN\n}}\nforward . {knows}"), yes, 2),
+        (format!("forward . {denies} {{\nnext SERVFAIL\n}}\nforward . {knows}"), no, 0),
+        (format!("forward . {denies} {{\nnext NXDOMAIN\n}}\nforward other {knows}"), no, 0),
+        (format!("forward . {denies} {{\nnext nxdomain\n}}"), no, 0),
+        (format!("forward . {empty}\nforward . {knows}"), yes, 0),
+        (format!("forward . {empty} {{\nnext_on_nodata\n}}\nforward . {knows}"), yes, 2),
+        (
+            format!(
+                "forward . {denies} {{\nnext NXDOMAIN\n}}\n\
+                 forward . {empty} {{\nnext_on_nodata\n}}\nforward . {knows}"
+            ),
+            yes,
+            2,
+        ),
+    ];
+    for (lines, code, records) in rows {
+        let world = World::by(&format!(".:53 {{\n{lines}\n}}\n"), vec![]).await;
+        let reply = world.ask("www.example.", A).await;
+        let got = (reply.metadata.response_code, reply.answers.len());
+        assert_eq!(got, (code, records), "{lines}: {reply}");
+        world.end().await;
+    }
+}

@@ -13,6 +13,8 @@ fn pool_of(file: &Path, own: &str) -> UpstreamPool {
         policy: ForwardPolicy::Random,
         max_concurrent: None,
         health_check: HealthCheck::default(),
+        next: vec![],
+        next_on_nodata: false,
         random_case: false,
     };
     UpstreamPool::new(&options, vec![own.parse().unwrap()]).unwrap()
