@@ -8,7 +8,7 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         Name, RData, Record,
-        rdata::{A, AAAA, NS, SOA, SRV},
+        rdata::{A, AAAA, CNAME, NS, SOA, SRV},
     },
     serialize::binary::{BinDecodable, BinDecoder},
 };
@@ -134,8 +134,20 @@ impl External {
                 (message.answers, message.additionals) =
                     self.of_servers(&owner, &servers, &service, qtype);
             }
+            Seen::Service(Outside { alias: Some(alias), .. }, ports, _) => {
+                let target = name(alias);
+                let alias = || RData::CNAME(CNAME(target.clone()));
+                match qtype {
+                    rtype::SRV => message.answers = self.services(&owner, &ports, 1, &target),
+                    // Where it leads is looked up by who follows aliases.
+                    rtype::A | rtype::AAAA | rtype::CNAME => {
+                        message.answers.push(Record::from_rdata(owner, self.ttl_seconds, alias()));
+                    }
+                    _ => {}
+                }
+            }
             Seen::Service(outside, ports, target) if qtype == rtype::SRV => {
-                message.answers = self.services(&owner, &ports, outside, &target);
+                message.answers = self.services(&owner, &ports, outside.addresses.len(), &target);
                 let addresses = outside.addresses.iter();
                 message.additionals = addresses.map(|ip| self.address(&target, *ip)).collect();
             }
@@ -225,10 +237,10 @@ impl External {
         &self,
         owner: &Name,
         ports: &[&OutsidePort],
-        outside: &Outside,
+        targets: usize,
         target: &Name,
     ) -> Vec<Record> {
-        let weight = srv_weight(ports.len() * outside.addresses.len()).unwrap_or(1);
+        let weight = srv_weight(ports.len() * targets).unwrap_or(1);
         let record = |port: &&OutsidePort| {
             let data = RData::SRV(SRV::new(0, weight, port.number, target.clone()));
             Record::from_rdata(owner.clone(), self.ttl_seconds, data)

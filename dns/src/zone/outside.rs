@@ -5,12 +5,15 @@ use std::{net::IpAddr, sync::Arc};
 use fairlead_state::model::Service;
 
 use super::{DNS_SERVICE, Zone};
+use crate::wire::name::WireName;
 
-/// A Service's addresses and ports outside.
+/// A Service's addresses, or name, and ports outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outside {
     /// Each once, in order.
     pub(crate) addresses: Box<[IpAddr]>,
+    /// The balancer's name, where there is no address: beside an alias there is nothing (RFC 1034 §3.6.2).
+    pub(crate) alias: Option<WireName>,
     pub(crate) ports: Box<[OutsidePort]>,
 }
 
@@ -30,6 +33,9 @@ impl Outside {
         let balanced = service.extras.load_balancer_ips.iter().map(|balancer| balancer.ip);
         let mut addresses: Vec<_> =
             service.extras.external_ips.iter().copied().chain(balanced).collect();
+        let name = service.extras.load_balancer_name.as_deref();
+        // One that is an address is as good as one.
+        addresses.extend(name.and_then(|name| name.parse::<IpAddr>().ok()));
         addresses.sort();
         addresses.dedup();
         let ports = service.ports.iter().map(|port| OutsidePort {
@@ -37,8 +43,11 @@ impl Outside {
             protocol: port.protocol.as_str(),
             number: port.port,
         });
-        let outside = Self { addresses: addresses.into(), ports: ports.collect() };
-        (!outside.addresses.is_empty() && !outside.ports.is_empty()).then_some(outside)
+        let alias = name.filter(|_| addresses.is_empty());
+        let alias = alias.and_then(|name| WireName::from_text(name).ok());
+        let outside = Self { addresses: addresses.into(), alias, ports: ports.collect() };
+        let is_somewhere = !outside.addresses.is_empty() || outside.alias.is_some();
+        (is_somewhere && !outside.ports.is_empty()).then_some(outside)
     }
 }
 

@@ -155,6 +155,70 @@ async fn k8s_external_shows_endpoints_with_headless() {
     }
 }
 
+/// A Service whose balancer has a host name.
+fn named(name: &str, ips: &[&str], balancer: &str) -> Object {
+    let Object::Service(service) = outside(name, ips, &[]) else { unreachable!("a Service") };
+    let extras =
+        ServiceExtras { load_balancer_name: Some(balancer.into()), ..(*service.extras).clone() };
+    Object::Service(Arc::new(Service { extras: extras.into(), ..(*service).clone() }))
+}
+
+#[tokio::test]
+async fn k8s_external_leads_to_a_balancer_that_has_a_name_and_no_address() {
+    let corefile = format!(
+        ".:53 {{\n kubernetes cluster.local\n k8s_external example.org {{\n ttl 7\n }}\n forward . {}\n}}\n",
+        upstream(knows).await
+    );
+    let mut things = objects();
+    things.push(named("shop", &[], "www.example"));
+    things.push(named("lost", &[], "nope.example"));
+    things.push(named("both", &["203.0.113.1"], "www.example"));
+    things.push(named("odd", &[], "203.0.113.9"));
+    things.push(named("bad", &[], "no..name"));
+    let world = World::by(&corefile, things).await;
+    let (yes, no) = (ResponseCode::NoError, ResponseCode::NXDomain);
+    let shop = "shop.demo.example.org.";
+    let port = "_http._tcp.shop.demo.example.org.";
+    let mixed = "SHOP.demo.example.ORG.";
+    let end = || ["www.example. CNAME web.example.", "web.example. A 192.0.2.1"].map(str::to_owned);
+    let alias = |name: &str| vec![format!("{name} CNAME www.example.")];
+    let cases = [
+        (shop, A, yes, [alias(shop), end().to_vec()].concat()),
+        (mixed, A, yes, [alias(mixed), end().to_vec()].concat()),
+        (port, A, yes, [alias(port), end().to_vec()].concat()),
+        (shop, AAAA, yes, [alias(shop), end()[..1].to_vec()].concat()),
+        (shop, RecordType::CNAME, yes, alias(shop)),
+        (shop, RecordType::TXT, yes, vec![]),
+        (
+            shop,
+            RecordType::SRV,
+            yes,
+            [80, 81].map(|port| format!("{shop} SRV 0 50 {port} www.example.")).to_vec(),
+        ),
+        (port, RecordType::SRV, yes, vec![format!("{port} SRV 0 100 80 www.example.")]),
+        ("_nope._tcp.shop.demo.example.org.", A, no, vec![]),
+        (
+            "lost.demo.example.org.",
+            A,
+            no,
+            vec!["lost.demo.example.org. CNAME nope.example.".to_owned()],
+        ),
+        ("both.demo.example.org.", A, yes, vec!["both.demo.example.org. A 203.0.113.1".into()]),
+        ("odd.demo.example.org.", A, yes, vec!["odd.demo.example.org. A 203.0.113.9".into()]),
+        ("bad.demo.example.org.", A, no, vec![]),
+    ];
+    for (name, rtype, code, mut answers) in cases {
+        answers.sort();
+        let reply = world.ask(name, rtype).await;
+        assert_eq!(reply.metadata.response_code, code, "{name} {rtype}: {reply}");
+        assert_eq!(text(&reply.answers), answers, "{name} {rtype}");
+        assert!(
+            reply.answers.iter().all(|record| record.name.to_ascii() != name || record.ttl == 7)
+        );
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn k8s_external_denies_nothing_before_the_first_snapshot() {
     let corefile = ".:53 {\n kubernetes cluster.local\n k8s_external example.org\n}\n";

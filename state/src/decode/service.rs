@@ -102,6 +102,7 @@ struct RawBalancer<'a> {
 struct RawBalancerIp<'a> {
     #[serde(borrow)]
     ip: Option<Text<'a>>,
+    hostname: Option<Text<'a>>,
     ip_mode: Option<Text<'a>>,
 }
 
@@ -123,6 +124,7 @@ impl<'a> Raw<'a> for RawService<'a> {
             external_name: external_name(spec.external_name.as_deref(), service_type)?,
             external_ips: kept(external_ips(&spec.external_ips)?),
             load_balancer_ips: kept(load_balancer_ips(&status)?),
+            load_balancer_name: names.get_some(load_balancer_name(&status)),
             load_balancer_source_ranges: source_ranges(&spec.load_balancer_source_ranges)?,
             session_affinity: affinity(&spec)?,
             health_check_node_port: some_port(
@@ -329,7 +331,7 @@ fn external_ips(raw: &[Text<'_>]) -> Result<Vec<IpAddr>, String> {
 fn load_balancer_ips(status: &RawStatus<'_>) -> Result<Vec<LoadBalancerIp>, String> {
     let mut ips = Vec::new();
     for (i, raw) in status.load_balancer.ingress.iter().enumerate() {
-        // An entry with a host name only is for DNS outside of the cluster.
+        // For one with a host name only see `load_balancer_name`.
         let Some(text) = raw.ip.as_deref().filter(|text| !text.is_empty()) else {
             continue;
         };
@@ -347,6 +349,13 @@ fn load_balancer_ips(status: &RawStatus<'_>) -> Result<Vec<LoadBalancerIp>, Stri
         });
     }
     Ok(ips)
+}
+
+/// Only for DNS outside of the cluster, which judges whether it is a name.
+fn load_balancer_name<'r, 'a>(status: &'r RawStatus<'a>) -> Option<&'r Text<'a>> {
+    let is_without_ip = |raw: &&RawBalancerIp<'_>| raw.ip.as_deref().is_none_or(str::is_empty);
+    let entries = status.load_balancer.ingress.iter().filter(is_without_ip);
+    entries.filter_map(|raw| raw.hostname.as_ref()).find(|name| !name.is_empty())
 }
 
 fn source_ranges(raw: &[Text<'_>]) -> Result<Arc<[ipnetwork::IpNetwork]>, String> {

@@ -203,6 +203,8 @@ pub struct ServiceExtras {
     pub external_ips: Arc<[IpAddr]>,
     /// Addresses the outside balancer gave.
     pub load_balancer_ips: Arc<[LoadBalancerIp]>,
+    /// The first host name that the outside balancer gave in an entry without an address.
+    pub load_balancer_name: Option<Name>,
     /// `spec.loadBalancerSourceRanges`.
     pub load_balancer_source_ranges: Arc<[IpNetwork]>,
     /// `spec.sessionAffinity`.

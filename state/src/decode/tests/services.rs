@@ -88,6 +88,7 @@ fn every_field_that_is_used_is_read() {
         modes,
         [("203.0.113.1".to_owned(), IpMode::Vip), ("203.0.113.2".to_owned(), IpMode::Proxy)]
     );
+    assert_eq!(service.extras.load_balancer_name.as_deref(), Some("lb.example"));
     assert_eq!(service.extras.load_balancer_source_ranges[0].to_string(), "198.51.100.0/24");
     assert_eq!(service.extras.session_affinity, SessionAffinity::ClientIp { timeout_seconds: 60 });
     assert_eq!(service.internal_traffic_policy, TrafficPolicy::Local);
