@@ -44,11 +44,13 @@ pub enum DropReason {
     ClientRate,
     /// More TCP connections than one client is allowed; the newest was closed.
     ClientConnections,
+    /// A reply over TCP that its client did not take in time; the connection was closed.
+    NotTaken,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`Counts::dropped`].
-    pub const ALL: [DropReason; 12] = [
+    pub const ALL: [DropReason; 13] = [
         DropReason::Short,
         DropReason::Oversized,
         DropReason::NotAQuery,
@@ -61,6 +63,7 @@ impl DropReason {
         DropReason::TooLate,
         DropReason::ClientRate,
         DropReason::ClientConnections,
+        DropReason::NotTaken,
     ];
 
     /// The reason as a metric's label.
@@ -78,6 +81,7 @@ impl DropReason {
             DropReason::TooLate => "too_late",
             DropReason::ClientRate => "client_rate",
             DropReason::ClientConnections => "client_connections",
+            DropReason::NotTaken => "not_taken",
         }
     }
 }

@@ -4,23 +4,21 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use fairlead_handover::Group;
-use futures::FutureExt;
+use futures::{FutureExt, poll};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{
-        OwnedSemaphorePermit, Semaphore,
-        mpsc::{self, error::TrySendError},
-    },
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -55,6 +53,9 @@ const QUERY_BYTES_MAX: usize = 4096;
 const SMALL_REPLY_BYTES: usize = 2048;
 /// Replies of one connection that may wait to be written; with so many nothing more is read.
 const PIPELINE_MAX: usize = 32;
+/// The same in bytes, lengths included: the largest reply fits. What a client that asks and does not read holds
+/// is at most this, and one reply that waits for room; of all connections together some 128 MiB.
+const PIPELINE_BYTES_MAX: usize = 2 + u16::MAX as usize;
 /// Pause after an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -73,6 +74,21 @@ pub(crate) struct Server {
     /// Of each client, by UDP and TCP together; `None`: as many questions as it likes.
     pub(crate) rate: Option<Arc<Rate>>,
     pub(crate) cancel: CancellationToken,
+}
+
+/// A connection's replies on their way out.
+#[derive(Clone, Debug)]
+struct Replies {
+    queue: mpsc::Sender<Framed>,
+    /// Bytes that may still be queued.
+    room: Arc<Semaphore>,
+}
+
+/// A reply with its length in front, and the room it takes until it is written.
+#[derive(Debug)]
+struct Framed {
+    message: Vec<u8>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Server {
@@ -125,9 +141,10 @@ impl Server {
         // Replies are whole messages in one write: waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
-        let (replies, to_write) = mpsc::channel(PIPELINE_MAX);
+        let (replies, to_write) = queue();
+        let counters = self.counters.clone();
         let writing = self.tasks.spawn(async move {
-            write_replies(writer, to_write).await;
+            write_replies(writer, to_write, &counters).await;
             drop(place);
         });
         // Ends when either side does: the client closed or idles, or takes no more replies.
@@ -135,17 +152,13 @@ impl Server {
         let _ = writing.await;
     }
 
-    async fn read_queries(
-        &self,
-        mut reader: OwnedReadHalf,
-        replies: mpsc::Sender<Vec<u8>>,
-    ) -> io::Result<()> {
+    async fn read_queries(&self, mut reader: OwnedReadHalf, replies: Replies) -> io::Result<()> {
         let mut question = Question::new();
         loop {
             let query = tokio::select! {
                 // A client that stopped reading ends the writer; then reading more is work for
                 // nobody.
-                () = replies.closed() => return Ok(()),
+                () = replies.queue.closed() => return Ok(()),
                 () = self.idled() => return Ok(()),
                 query = read_query(&mut reader) => query.inspect_err(|error| {
                     if error.kind() == io::ErrorKind::InvalidData {
@@ -162,13 +175,13 @@ impl Server {
             }
             match self.at_once(&query, source, &mut question) {
                 Next::Reply(reply) => {
-                    if replies.send(reply).await.is_err() {
+                    if replies.put(reply).await.is_none() {
                         return Ok(());
                     }
                 }
                 Next::Slow => {
                     // Their replies would have nowhere to go.
-                    if replies.reserve().await.is_err() {
+                    if replies.queue.reserve().await.is_err() {
                         return Ok(());
                     }
                     let local = reader.local_addr().ok().map(|own| own.ip());
@@ -243,7 +256,7 @@ impl Server {
         &self,
         query: Vec<u8>,
         (source, local): (SocketAddr, Option<IpAddr>),
-        replies: mpsc::Sender<Vec<u8>>,
+        replies: Replies,
     ) {
         let Some(place) = self.slow.place(source.ip(), &self.counters) else { return };
         let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
@@ -251,10 +264,11 @@ impl Server {
             let asked = Asked::new(&query, source, true, group).at(local);
             let Some(reply) = slow.reply(asked, &place, &counters).await else { return };
             let framed = with_length([&[0; 2], &reply[..]].concat());
-            // Fails when the connection is gone, and then nobody waits for it.
-            let Err(TrySendError::Full(framed)) = replies.try_send(framed) else { return };
+            let mut putting = pin!(replies.put(framed));
             // A client that takes no replies is waited for as an upstream is that gives none.
-            let _ = place.wait(replies.send(framed), &counters).await;
+            if poll!(&mut putting).is_pending() {
+                let _ = place.wait(putting, &counters).await;
+            }
         });
     }
 }
@@ -289,11 +303,38 @@ fn with_length(mut framed: Vec<u8>) -> Vec<u8> {
     framed
 }
 
+/// Room for the replies of a connection.
+fn queue() -> (Replies, mpsc::Receiver<Framed>) {
+    let (queue, to_write) = mpsc::channel(PIPELINE_MAX);
+    (Replies { queue, room: Arc::new(Semaphore::new(PIPELINE_BYTES_MAX)) }, to_write)
+}
+
+impl Replies {
+    /// Waits until there is room; `None`: the connection is gone.
+    async fn put(&self, message: Vec<u8>) -> Option<()> {
+        let bytes = u32::try_from(message.len().min(PIPELINE_BYTES_MAX)).ok()?;
+        let room = tokio::select! {
+            room = self.room.clone().acquire_many_owned(bytes) => room.ok()?,
+            () = self.queue.closed() => return None,
+        };
+        self.queue.send(Framed { message, _room: room }).await.ok()
+    }
+}
+
 /// Writes until nobody can send replies any more, or the client does not take them.
-async fn write_replies(mut writer: OwnedWriteHalf, mut replies: mpsc::Receiver<Vec<u8>>) {
+async fn write_replies(
+    mut writer: OwnedWriteHalf,
+    mut replies: mpsc::Receiver<Framed>,
+    counters: &Counters,
+) {
     while let Some(reply) = replies.recv().await {
-        if !matches!(timeout(IDLE_TIMEOUT, writer.write_all(&reply)).await, Ok(Ok(()))) {
-            return;
+        match timeout(IDLE_TIMEOUT, writer.write_all(&reply.message)).await {
+            Ok(Ok(())) => {}
+            // The client is gone.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                return counters.dropped(DropReason::NotTaken, 1 + replies.len() as u64);
+            }
         }
     }
     let _ = writer.shutdown().await;

@@ -9,13 +9,14 @@ use std::{
 use fairlead_dns::{DnsConfig, DropReason, Upstreams};
 use hickory_proto::{op::Message, rr::RecordType};
 use tokio::{
-    net::{TcpStream, UdpSocket},
-    time::timeout,
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream, UdpSocket},
+    time::{sleep, timeout},
 };
 
 use crate::{
     contract::objects,
-    world::{PATIENCE, World, query, tcp_receive, tcp_send},
+    world::{PATIENCE, World, query, service, slice, tcp_receive, tcp_send},
 };
 
 const NAME: &str = "web.demo.svc.cluster.local.";
@@ -151,5 +152,43 @@ async fn no_client_has_a_rate_unless_it_is_wanted() {
     let world = world(None).await;
     assert_eq!(answered(world.v4(), 1, 200).await, 200);
     assert_eq!(dropped(&world, DropReason::ClientRate), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_pipelines_questions_for_the_largest_answers_and_reads_none_holds_two_of_them() {
+    const ENDPOINTS: usize = 3000;
+    const QUESTIONS: usize = 600;
+    let name = "crowd.demo.svc.cluster.local.";
+    let addresses: Vec<_> =
+        (0..ENDPOINTS).map(|n| format!("10.2.{}.{}", n / 250, n % 250)).collect();
+    let endpoints: Vec<_> = addresses.iter().map(|ip| (ip.as_str(), "", true)).collect();
+    let mut things = objects();
+    things.push(service("demo", "crowd", &[], &[("http", 80)]));
+    things.push(slice("demo", "crowd", "crowd-1", &[("http", 80)], &endpoints));
+    let world = World::with(things, vec![]).await;
+    let asked = query(name, RecordType::A).to_vec().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(world.v4()).await.unwrap();
+    tcp_send(&mut stream, &asked).await;
+    assert_eq!(tcp_receive(&mut stream).await.answers.len(), ENDPOINTS);
+    let framed = [&u16::try_from(asked.len()).unwrap().to_be_bytes()[..], &asked].concat();
+    stream.write_all(&framed.repeat(QUESTIONS)).await.unwrap();
+    let closed = async {
+        while dropped(&world, DropReason::NotTaken) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(3 * PATIENCE, closed).await.expect("who takes no replies is closed");
+    // 32 replies of 48 KiB had room before, each of a connection's, of 200 that a client may have.
+    let lost = dropped(&world, DropReason::NotTaken);
+    assert!(lost <= 2, "{lost} replies waited");
+    let read = world.running.counts().tcp_queries;
+    assert!(read < QUESTIONS as u64, "{read} were read, with no room for their replies");
+    // Others are answered, over TCP too.
+    let mut other = TcpStream::connect(world.v4()).await.unwrap();
+    tcp_send(&mut other, &asked).await;
+    assert_eq!(tcp_receive(&mut other).await.answers.len(), ENDPOINTS);
     world.end().await;
 }

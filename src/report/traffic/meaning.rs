@@ -80,6 +80,9 @@ fn of_dns(reason: &str) -> &'static str {
         "client_connections" => {
             "one client opened more TCP connections than it may; the newest was closed"
         }
+        "not_taken" => {
+            "a reply over TCP that its client did not read in 10 s; the connection was closed"
+        }
         "policy" => "acl of the Corefile says drop",
         _ => "",
     }
