@@ -32,6 +32,8 @@ mod forward;
 mod forward_options;
 #[path = "it/hostile.rs"]
 mod hostile;
+#[path = "it/listening.rs"]
+mod listening;
 #[path = "it/metrics.rs"]
 mod metrics;
 #[path = "it/overload.rs"]

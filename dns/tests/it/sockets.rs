@@ -42,7 +42,7 @@ pub fn big() -> Vec<Object> {
     ]
 }
 
-fn with_edns(mut message: Message, payload: u16, dnssec_ok: bool) -> Message {
+pub fn with_edns(mut message: Message, payload: u16, dnssec_ok: bool) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(payload);
     edns.set_dnssec_ok(dnssec_ok);
