@@ -17,7 +17,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytemuck::Zeroable as _;
 use fairlead_ebpf::abi::{Address, Reason, Settings};
 use ipnetwork::IpNetwork;
 
@@ -73,10 +72,8 @@ pub struct KernelOptions {
     pub devices: Devices,
     /// The maps' sizes, where they are not pinned already.
     pub sizes: MapSizes,
-    /// The API server's `--service-node-port-range`.
-    pub node_ports: RangeInclusive<u16>,
     /// Ports for source translation towards other nodes: neither NodePorts nor
-    /// `net.ipv4.ip_local_port_range`.
+    /// `net.ipv4.ip_local_port_range`. Others are taken where NodePorts come to be among them.
     pub snat_ports: RangeInclusive<u16>,
     /// Where NodePorts answer.
     pub node_port_addresses: NodePortAddresses,
@@ -94,8 +91,7 @@ impl Default for KernelOptions {
             bpffs: "/sys/fs/bpf".into(),
             devices: Devices::Auto,
             sizes: MapSizes::default(),
-            node_ports: 30000..=32767,
-            // Before NodePorts and Linux's default local ports, 32768 to 60999.
+            // Before usual NodePorts and Linux's default local ports, 32768 to 60999.
             snat_ports: 1024..=29999,
             node_port_addresses: NodePortAddresses::default(),
             service_cidrs: Vec::new(),
@@ -154,11 +150,9 @@ impl Kernel {
         let pins = Pins::open(&options.bpffs)?;
         let object = Object::open(options.sizes, Some(&pins.maps()))?;
         let write = || {
-            let found = object.tables.settings()?;
             let netns_cookie = sys::network_namespace_cookie()?;
             let sizes = object.tables.sizes;
-            let settings = settings::of(options, found.as_ref(), netns_cookie, sizes);
-            object.tables.set_settings(&settings)
+            object.tables.settings.change(|found| settings::of(options, found, netns_cookie, sizes))
         };
         write().map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());
@@ -320,13 +314,11 @@ impl Kernel {
         &self,
         ranges: impl IntoIterator<Item = IpNetwork>,
     ) -> Result<(), KernelError> {
-        let tables = &self.object.tables;
-        let write = || {
-            let mut settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
-            (settings.service_cidrs, settings.service_cidr_count) = settings::cidrs(ranges);
-            tables.set_settings(&settings)
-        };
-        write().map_err(|error| KernelError::system(Step::WriteNode, error))
+        let (service_cidrs, service_cidr_count) = settings::cidrs(ranges);
+        let settings = &self.object.tables.settings;
+        let written =
+            settings.change(|found| Settings { service_cidrs, service_cidr_count, ..*found });
+        written.map_err(|error| KernelError::system(Step::WriteNode, error))
     }
 
     fn write_node(
@@ -343,8 +335,7 @@ impl Kernel {
         // First: they may be in the way.
         tables.node_addresses.delete(&stale)?;
         tables.node_addresses.put(&entries)?;
-        let settings = tables.settings()?.unwrap_or_else(Settings::zeroed);
-        tables.set_settings(&Settings { address_v4: v4, address_v6: v6, ..settings })
+        tables.settings.change(|found| Settings { address_v4: v4, address_v6: v6, ..*found })
     }
 
     /// The uplinks as they were asked for.

@@ -24,6 +24,7 @@ use crate::{
     image::Capacities,
     maglev,
     plan::{BackendSet, Lead},
+    port_range::PortRange,
 };
 
 /// One change of one map.
@@ -43,6 +44,8 @@ pub enum Step {
     DeleteBackends(Vec<BackendKey>),
     /// Tables no frontend leads to any more.
     DeleteMaglev(Vec<MaglevKey>),
+    /// Where NodePorts are looked for: widened before there are new ones, narrowed after others have gone.
+    NodePorts(PortRange),
     /// Ranges no frontend looks for any more.
     DeleteSourceRanges(Vec<SourceRangeKey>),
     /// Counters that the next service with their id begins with: set to zero.
@@ -179,17 +182,24 @@ impl Delta {
         let new_parts = self.new_sets.iter().flat_map(NewSet::parts);
         let ended_parts = self.ended_sets.iter().flat_map(|id| actual.parts_of(*id));
         let ended_slots = self.ended_sets.iter().flat_map(|id| actual.slots_of(*id));
-        let steps = [
+        let node_ports = actual.node_ports_after(self);
+        let widened = actual.node_ports().with(node_ports);
+        let ports_from = |old: PortRange, new| (new != old).then_some(Step::NodePorts(new));
+        let before = [
             Step::DeleteFrontends(self.ended_frontends.clone()),
             Step::PutSourceRanges(self.new_ranges.clone()),
             Step::PutBackends(new_slots.collect()),
             Step::PutMaglev(new_parts.collect()),
+        ];
+        let after = [
             Step::PutFrontends(self.entries(actual)),
             Step::DeleteBackends(ended_slots.collect()),
             Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
         ];
-        steps.into_iter().filter(|step| step.entries() > 0).collect()
+        let steps = before.into_iter().chain(ports_from(actual.node_ports(), widened)).chain(after);
+        let steps = steps.chain(ports_from(widened, node_ports));
+        steps.filter(|step| step.entries() > 0).collect()
     }
 
     /// Frontends with copies of the first backends they lead to.
@@ -229,6 +239,7 @@ impl Step {
             Step::DeleteMaglev(keys) => keys.len(),
             Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
             Step::ClearCounters(ids) => ids.len(),
+            Step::NodePorts(_) => 1,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_EXTERNAL, FRONTEND_LOCAL,
@@ -151,9 +152,11 @@ impl<'a> LiveMaps<'a> {
     /// The settings cannot be read.
     pub fn of(kernel: &'a Kernel) -> Result<Self, KernelError> {
         let tables = kernel.tables();
-        let settings =
-            tables.settings().map_err(|error| KernelError::system(Step::ReadCounters, error))?;
-        Ok(Self { tables, settings, failed: RefCell::new(None) })
+        let settings = tables
+            .settings
+            .read()
+            .map_err(|error| KernelError::system(Step::ReadCounters, error))?;
+        Ok(Self { tables, settings: Some(settings), failed: RefCell::new(None) })
     }
 
     fn taken<T>(&self, read: io::Result<Option<T>>) -> Option<T> {
@@ -232,8 +235,15 @@ impl PlannedMaps {
         let first = |is_ipv6: bool| {
             own.iter().find(|ip| ip.is_ipv6() == is_ipv6).map_or([0; 16], |ip| address(*ip))
         };
-        let settings = settings::of(&options, None, 0, options.sizes);
-        let settings = Settings { address_v4: first(false), address_v6: first(true), ..settings };
+        let settings = settings::of(&options, &Settings::zeroed(), 0, options.sizes);
+        let (node_port_first, node_port_last) = image.node_ports.bounds();
+        let settings = Settings {
+            address_v4: first(false),
+            address_v6: first(true),
+            node_port_first,
+            node_port_last,
+            ..settings
+        };
         let flags = NODE_ADDRESS_OWN | NODE_ADDRESS_PORTS;
         let node_addresses = own.iter().map(|ip| (address(*ip), flags)).collect();
         (Self { image, settings: Some(settings), node_addresses }, status)

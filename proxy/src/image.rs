@@ -6,6 +6,8 @@ use fairlead_ebpf::abi::{
     Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, SourceRangeKey,
 };
 
+use crate::port_range::PortRange;
+
 /// The content of the service maps at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
@@ -17,6 +19,8 @@ pub struct Image {
     pub maglev: BTreeMap<MaglevKey, MaglevPart>,
     /// Who may dial it.
     pub source_ranges: BTreeSet<SourceRangeKey>,
+    /// Where NodePorts are looked for.
+    pub node_ports: PortRange,
 }
 
 /// One entry of one map.
@@ -30,6 +34,8 @@ pub enum Entry {
     Maglev(MaglevKey, MaglevPart),
     /// Who may dial it.
     SourceRange(SourceRangeKey),
+    /// Where NodePorts are looked for; there is one.
+    NodePorts(PortRange),
 }
 
 impl Image {
@@ -40,6 +46,7 @@ impl Image {
             Entry::Backend(key, value) => _ = self.backends.insert(key, value),
             Entry::Maglev(key, part) => _ = self.maglev.insert(key, part),
             Entry::SourceRange(key) => _ = self.source_ranges.insert(key),
+            Entry::NodePorts(range) => self.node_ports = range,
         }
     }
 
@@ -49,7 +56,8 @@ impl Image {
         let backends = self.backends.iter().map(|(key, value)| Entry::Backend(*key, *value));
         let maglev = self.maglev.iter().map(|(key, part)| Entry::Maglev(*key, *part));
         let ranges = self.source_ranges.iter().map(|key| Entry::SourceRange(*key));
-        backends.chain(maglev).chain(ranges).chain(frontends)
+        let node_ports = std::iter::once(Entry::NodePorts(self.node_ports));
+        backends.chain(maglev).chain(ranges).chain(node_ports).chain(frontends)
     }
 }
 

@@ -27,7 +27,7 @@ const ENTRIES_EACH: u32 = 2;
 /// To be called before the programs run: what they handle netfilter does not translate. What it begins in
 /// the moment between is not known of.
 pub(crate) fn spare(tables: &Tables) -> io::Result<()> {
-    let Some(settings) = tables.settings()? else { return Ok(()) };
+    let settings = tables.settings.read()?;
     let ports = settings.snat_port_first..=settings.snat_port_last;
     let mut held = conntrack::translated(&ports)?;
     // A look at every backend is for those who come from another proxy.

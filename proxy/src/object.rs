@@ -16,14 +16,15 @@ use aya::{
 };
 use fairlead_ebpf::abi::{
     Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey, SETTINGS_INDEX,
-    ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey, ServiceBytes,
+    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
     error::{KernelError, Step},
     live::Live,
     maps::kernel::{Counters, counters_per_cpu},
+    node_settings::NodeSettings,
     sys::{PerCpuTable, Table},
 };
 
@@ -148,7 +149,7 @@ pub(crate) struct Tables {
     pub(crate) counters: Counters,
     pub(crate) drops: PerCpuTable<u32, u64>,
     pub(crate) node_addresses: Table<Address, u32>,
-    pub(crate) settings: Table<u32, Settings>,
+    pub(crate) settings: NodeSettings,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
     pub(crate) connections: Table<Tuple, Connection>,
@@ -323,7 +324,7 @@ impl Tables {
             counters,
             drops: PerCpuTable::new(take(ebpf, name::DROPS)?.0, cpus as usize),
             node_addresses: Table::new(node_addresses),
-            settings: Table::new(take(ebpf, name::SETTINGS)?.0),
+            settings: NodeSettings::new(Table::new(take(ebpf, name::SETTINGS)?.0)),
             source_ranges: Table::new(source_ranges),
             datagram_peers: Table::new(datagram_peers),
             connections: Table::new(connections),
@@ -344,16 +345,6 @@ impl Tables {
                 source_ranges: source_ranges_max,
             },
         })
-    }
-
-    /// Writes the settings the programs read.
-    pub(crate) fn set_settings(&self, settings: &Settings) -> io::Result<()> {
-        self.settings.put_one(&SETTINGS_INDEX, settings)
-    }
-
-    /// The settings the programs read.
-    pub(crate) fn settings(&self) -> io::Result<Option<Settings>> {
-        self.settings.get(&SETTINGS_INDEX)
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::{fs, ops::RangeInclusive};
 
+use fairlead_ebpf::abi::Settings;
+
+use crate::port_range::PortRange;
+
 /// Ports below are for privileged servers (RFC 6335 §6).
 const FIRST: u16 = 1024;
 /// Fewer make collisions of concurrent connections to one backend frequent.
@@ -27,6 +31,16 @@ pub fn free(node_ports: &RangeInclusive<u16>) -> RangeInclusive<u16> {
          `sysctl -w net.ipv4.ip_local_port_range=\"32768 60999\"`"
     );
     shared
+}
+
+/// The settings with NodePorts in this range. Own ports among them are given up for others: a late reply to
+/// one would be taken for a NodePort's client.
+pub(crate) fn beside(node_ports: PortRange, settings: &Settings) -> Settings {
+    let own = settings.snat_port_first..=settings.snat_port_last;
+    let own = if node_ports.meets(&own) { free(&node_ports.into()) } else { own };
+    let (node_port_first, node_port_last) = node_ports.bounds();
+    let (snat_port_first, snat_port_last) = own.into_inner();
+    Settings { node_port_first, node_port_last, snat_port_first, snat_port_last, ..*settings }
 }
 
 /// Two numbers, first and last.

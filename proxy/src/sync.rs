@@ -277,9 +277,7 @@ impl<M: Maps> Synchroniser<M> {
         // Services of later groups have yet to claim the ids that they had before a restart.
         let is_last = pass.groups.is_empty();
         let (delta, unfit) = self.draft(group, is_last);
-        if let Some(actual) = self.actual.as_mut()
-            && !delta.is_empty()
-        {
+        if let Some(actual) = self.actual.as_mut() {
             for step in delta.steps(actual) {
                 self.maps.apply(&step)?;
                 pass.report.count(&step);

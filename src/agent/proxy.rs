@@ -17,6 +17,7 @@ use fairlead_proxy::{
     connections::{Connections, Sweep},
     node,
     plan::Rules,
+    port_range::PortRange,
     run::run as keep_in_sync,
     snat_ports,
     stale::Ended,
@@ -271,11 +272,9 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         "--service-cidr: at most {CIDRS_MAX} ranges are taken, not {}",
         args.service_cidr.len()
     );
-    let node_ports = KernelOptions::default().node_ports;
     let connections = args.connections_max.unwrap_or_default();
     Ok(KernelOptions {
-        snat_ports: snat_ports::free(&node_ports),
-        node_ports,
+        snat_ports: snat_ports::free(&PortRange::USUAL.into()),
         cgroup_root: args.cgroup_root.clone(),
         bpffs: args.bpffs.clone(),
         devices,

@@ -2,7 +2,7 @@
 
 mod read;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_ebpf::abi::{
     Backend, BackendKey, FirstBackends, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
@@ -15,6 +15,7 @@ use crate::{
     hash::{FastMap, FastSet},
     maglev,
     plan::BackendSet,
+    port_range::{PortRange, node_port},
 };
 
 /// What the maps hold, arranged by set.
@@ -31,6 +32,10 @@ pub struct Actual {
     /// By counter id; no entry without one.
     ranges: FastMap<u32, BTreeSet<SourceRangeKey>>,
     ranges_count: usize,
+    /// How many frontends each NodePort has: by family and protocol.
+    node_ports: BTreeMap<u16, u32>,
+    /// Where programs look for NodePorts.
+    sought: PortRange,
 }
 
 /// The sets a frontend leads to; one may be there twice.
@@ -138,6 +143,27 @@ impl Actual {
         self.ranges.keys().copied()
     }
 
+    /// Where programs look for NodePorts.
+    pub fn node_ports(&self) -> PortRange {
+        self.sought
+    }
+
+    /// Where they must look once a delta's steps are made.
+    pub(super) fn node_ports_after(&self, delta: &Delta) -> PortRange {
+        let mut ended: FastMap<u16, u32> = FastMap::default();
+        for port in delta.ended_frontends.iter().filter_map(node_port) {
+            *ended.entry(port).or_default() += 1;
+        }
+        let stays =
+            |(port, count): &(&u16, &u32)| ended.get(*port).is_none_or(|ended| *ended < **count);
+        let first = self.node_ports.iter().find(stays);
+        let last = self.node_ports.iter().rev().find(stays);
+        let kept = first
+            .zip(last)
+            .map_or(PortRange::NONE, |((first, _), (last, _))| PortRange::new(*first, *last));
+        kept.with(delta.frontends.iter().filter_map(|(key, _)| node_port(key)).collect())
+    }
+
     /// How many slots all sets have together.
     pub fn slots(&self) -> usize {
         self.slots
@@ -201,10 +227,12 @@ impl Actual {
 
     /// Takes note of a delta all of whose steps were made.
     pub fn commit(&mut self, delta: &Delta) {
+        self.sought = self.node_ports_after(delta);
         for key in &delta.ended_frontends {
             self.spoilt.remove(key);
             if let Some(old) = self.frontends.remove(key) {
                 self.unrefer(&old);
+                self.drop_node_port(key);
             }
         }
         for NewSet { id, backends, table } in &delta.new_sets {
@@ -226,8 +254,9 @@ impl Actual {
                     set.references += 1;
                 }
             }
-            if let Some(old) = self.frontends.insert(*key, *value) {
-                self.unrefer(&old);
+            match self.frontends.insert(*key, *value) {
+                Some(old) => self.unrefer(&old),
+                None => self.add_node_port(key),
             }
         }
         for range in &delta.ended_ranges {
@@ -247,6 +276,22 @@ impl Actual {
             if let Some(set) = self.sets.remove(id) {
                 self.slots -= set.slots();
                 self.parts -= set.parts();
+            }
+        }
+    }
+
+    fn add_node_port(&mut self, key: &FrontendKey) {
+        if let Some(port) = node_port(key) {
+            *self.node_ports.entry(port).or_default() += 1;
+        }
+    }
+
+    fn drop_node_port(&mut self, key: &FrontendKey) {
+        let Some(port) = node_port(key) else { return };
+        if let Some(count) = self.node_ports.get_mut(&port) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.node_ports.remove(&port);
             }
         }
     }

@@ -79,6 +79,7 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
         Step::PutSourceRanges(ranges) => format!("+ranges {}", ranges.len()),
         Step::DeleteSourceRanges(ranges) => format!("-ranges {}", ranges.len()),
         Step::ClearCounters(ids) => format!("0 counters {ids:?}"),
+        Step::NodePorts(range) => format!("node ports {:?}", range.bounds()),
     });
     let in_short = in_short.collect();
     let mut after = actual.clone();
@@ -136,6 +137,54 @@ fn order_of_steps_keeps_every_set_whole_while_a_frontend_leads_to_it() {
     );
     let (again, _) = draft(&after, &[11], &services, ROOMY);
     assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn programs_look_for_node_ports_before_there_are_any_and_until_they_have_gone() {
+    let key = |port: u16| FrontendKey {
+        address: fairlead_ebpf::abi::ANY_V4,
+        port: port.to_be_bytes(),
+        protocol: 6,
+        zero: 0,
+    };
+    let change = |actual: &Actual, released: &[u16], ports: &[u16]| {
+        let mut draft = Draft::new(actual, ROOMY);
+        released.iter().for_each(|port| draft.release(key(*port)));
+        let frontends = ports.iter().map(|port| WantedFrontend {
+            key: key(*port),
+            set: None,
+            local: None,
+            value: blank(),
+        });
+        let wanted =
+            Wanted { counter_id: 1, frontends: frontends.collect(), source_ranges: vec![] };
+        draft.serve(&wanted, &mut Ids::default()).unwrap();
+        let (steps, after) = steps(actual, &draft.finish());
+        let of_ports = |step: &String| step.contains("node ports") || step.contains("frontends");
+        let steps: Vec<String> = steps.into_iter().filter(of_ports).collect();
+        let order = steps.iter().map(|step| step.split(' ').next().unwrap_or_default());
+        let bounds = steps.iter().filter_map(|step| step.strip_prefix("node ports "));
+        (order.collect::<Vec<_>>().join(" "), bounds.map(str::to_owned).collect::<Vec<_>>(), after)
+    };
+    let mut actual = Actual::default();
+    for (released, ports, order, bounds) in [
+        (&[][..], &[30080, 80][..], "node +frontends", &["(80, 30080)"][..]),
+        (&[], &[30080, 80, 8080], "+frontends", &[]),
+        (&[80], &[25000], "-frontends +frontends node", &["(8080, 30080)"]),
+        (&[30080], &[65535], "-frontends node +frontends", &["(8080, 65535)"]),
+        (&[8080], &[20000], "-frontends +frontends node", &["(20000, 65535)"]),
+        (&[65535, 25000], &[], "-frontends node", &["(20000, 20000)"]),
+        (&[20000], &[1], "-frontends node +frontends node", &["(1, 20000)", "(1, 1)"]),
+        (&[1], &[], "-frontends node", &["(1, 0)"]),
+    ] {
+        let (steps, ranges, after) = change(&actual, released, ports);
+        assert_eq!(
+            (steps.as_str(), ranges.as_slice()),
+            (order, &bounds.iter().map(|b| (*b).to_owned()).collect::<Vec<_>>()[..]),
+            "-{released:?} +{ports:?}"
+        );
+        actual = after;
+    }
 }
 
 #[test]

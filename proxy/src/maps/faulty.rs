@@ -134,6 +134,7 @@ fn entry_by_entry(step: &Step) -> Vec<Step> {
         Step::PutSourceRanges(all) => each(all, Step::PutSourceRanges),
         Step::DeleteSourceRanges(all) => each(all, Step::DeleteSourceRanges),
         Step::ClearCounters(all) => each(all, Step::ClearCounters),
+        Step::NodePorts(range) => vec![Step::NodePorts(*range)],
     }
 }
 

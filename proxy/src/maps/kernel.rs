@@ -14,15 +14,18 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{
-    Backend, BackendKey, Connection, FrontendEntry, FrontendKey, MaglevKey, MaglevPart,
-    SETTINGS_INDEX, Settings, SourceRangeKey, Tuple,
+    Backend, BackendKey, Connection, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, Settings,
+    SourceRangeKey, Tuple,
 };
 
 use super::{Capacities, Entry, MapError, Maps, ServiceCounts};
 use crate::{
     delta::Step,
     error::{self, KernelError},
+    node_settings::NodeSettings,
     object::{MapSizes, Object, Tables},
+    port_range::PortRange,
+    snat_ports,
     sys::Table,
 };
 
@@ -34,7 +37,7 @@ pub struct KernelMaps {
     maglev: Table<MaglevKey, MaglevPart>,
     source_ranges: Table<SourceRangeKey, u32>,
     counters: Counters,
-    settings: Table<u32, Settings>,
+    settings: NodeSettings,
     connections: [Table<Tuple, Connection>; 2],
     sizes: MapSizes,
 }
@@ -69,6 +72,8 @@ impl Maps for KernelMaps {
         maglev.map_err(|error| self.failed("maglev", error))?;
         let ranges = self.source_ranges.each(|key, _| take(Entry::SourceRange(*key)));
         ranges.map_err(|error| self.failed("source ranges", error))?;
+        let settings = self.settings.read().map_err(|error| self.failed("settings", error))?;
+        take(Entry::NodePorts(PortRange::new(settings.node_port_first, settings.node_port_last)));
         let frontends = self.frontends.each(|key, entry| take(Entry::Frontend(*key, *entry)));
         frontends.map_err(|error| self.failed("frontends", error))
     }
@@ -87,6 +92,9 @@ impl Maps for KernelMaps {
             }
             Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),
             Step::ClearCounters(ids) => ("counters", self.counters.clear(ids)),
+            Step::NodePorts(range) => {
+                ("settings", self.settings.change(|found| snat_ports::beside(*range, found)))
+            }
         };
         result.map_err(|error| self.failed(map, error))
     }
@@ -131,12 +139,9 @@ impl KernelMaps {
     /// # Errors
     /// The maps cannot be written. Part of it may be done.
     pub fn step_aside(&mut self) -> Result<(), MapError> {
-        let failed = |source| MapError::Other { map: "settings", source };
-        if let Some(settings) = self.settings.get(&SETTINGS_INDEX).map_err(failed)? {
-            // First: without frontends every ClusterIP is one that is not allotted.
-            let settings = Settings { service_cidr_count: 0, ..settings };
-            self.settings.put_one(&SETTINGS_INDEX, &settings).map_err(failed)?;
-        }
+        // First: without frontends every ClusterIP is one that is not allotted.
+        let written = self.settings.change(|found| Settings { service_cidr_count: 0, ..*found });
+        written.map_err(|source| MapError::Other { map: "settings", source })?;
         let frontends = self.load()?.frontends.into_keys().collect();
         self.apply(&Step::DeleteFrontends(frontends))
     }

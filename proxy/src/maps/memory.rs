@@ -78,6 +78,7 @@ impl Maps for MemoryMaps {
                 self.image.source_ranges.remove(range);
             }),
             Step::ClearCounters(ids) => delete(&mut self.counters, ids),
+            Step::NodePorts(range) => self.image.node_ports = *range,
         }
         Ok(())
     }

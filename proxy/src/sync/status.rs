@@ -55,7 +55,10 @@ impl Report {
             Step::PutBackends(_) => self.backends_put += entries,
             Step::DeleteBackends(_) => self.backends_deleted += entries,
             Step::PutMaglev(_) | Step::DeleteMaglev(_) => self.maglev += entries,
-            Step::PutSourceRanges(_) | Step::DeleteSourceRanges(_) | Step::ClearCounters(_) => {}
+            Step::PutSourceRanges(_)
+            | Step::DeleteSourceRanges(_)
+            | Step::ClearCounters(_)
+            | Step::NodePorts(_) => {}
         }
     }
 }

@@ -51,6 +51,7 @@ impl Maps for Noted {
             Step::PutSourceRanges(_) => "+ranges",
             Step::DeleteSourceRanges(_) => "-ranges",
             Step::ClearCounters(_) => "0 counters",
+            Step::NodePorts(_) => "node ports",
         };
         self.steps.push((name, step.entries()));
         self.maps.apply(step)

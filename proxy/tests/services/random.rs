@@ -98,7 +98,9 @@ fn ports(random: &mut StdRng) -> Vec<ServicePort> {
             13..19 => Protocol::Udp,
             _ => Protocol::Sctp,
         };
-        let node_port = random.random_bool(0.4).then(|| random.random_range(30000..30004));
+        let node_port = random
+            .random_bool(0.4)
+            .then(|| *[80, 20000, 30000, 30001, 65535].choose(random).unwrap());
         objects::port(name, protocol, random.random_range(80..83), node_port)
     };
     let count = random.random_range(1..=PORTS.len());

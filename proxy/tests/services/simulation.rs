@@ -14,6 +14,7 @@ use fairlead_proxy::{
     maps::{
         Capacities, Entry, MapError, Maps, ServiceCounts, faulty::FaultyMaps, memory::MemoryMaps,
     },
+    port_range::{PortRange, node_port},
     sync::Synchroniser,
     text,
 };
@@ -49,6 +50,13 @@ impl Watched {
     fn look(&mut self) {
         let image = self.maps.image();
         assert_eq!(random::hole(image), None, "{}", self.at);
+        let sought = image.node_ports;
+        let unseen = image
+            .frontends
+            .keys()
+            .filter_map(node_port)
+            .find(|port| sought.with(PortRange::new(*port, *port)) != sought);
+        assert_eq!(unseen, None, "a NodePort beside {sought:?}; {}", self.at);
         let live: BTreeMap<u32, Content> = image
             .frontends
             .values()
@@ -226,6 +234,9 @@ fn readers_see_no_hole_whatever_fails_and_at_rest_maps_are_as_planned() {
                 let planned = text::plan_text(&snapshot, &node_view(&snapshot));
                 assert_eq!(text::image_text(run.image()), planned, "{at}");
                 assert_eq!(random::strays(run.image()), Vec::<String>::new(), "{at}");
+                let served: PortRange =
+                    run.image().frontends.keys().filter_map(node_port).collect();
+                assert_eq!(run.image().node_ports, served, "{at}");
                 assert!(!run.sync.is_behind(), "{at}");
                 for _ in 0..2 {
                     assert_eq!(run.sync.verify().error, None, "{at}");

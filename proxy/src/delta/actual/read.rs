@@ -10,6 +10,7 @@ use super::{Actual, Content, HeldSet, is_table, sets_of};
 use crate::{
     hash::{FastMap, FastSet},
     image::Entry,
+    port_range::{PortRange, node_port},
 };
 
 /// Bookkeeping in the making.
@@ -20,6 +21,7 @@ pub struct Reading {
     slots: FastMap<u32, Vec<(u32, Backend)>>,
     parts: FastMap<u32, Vec<(u32, MaglevPart)>>,
     ranges: Vec<SourceRangeKey>,
+    sought: PortRange,
 }
 
 /// Bookkeeping, compared with what the maps hold.
@@ -52,6 +54,7 @@ impl Reading {
                 self.parts.entry(set_id).or_default().push((number, part));
             }
             Entry::SourceRange(range) => self.ranges.push(range),
+            Entry::NodePorts(range) => self.sought = range,
         }
     }
 
@@ -64,8 +67,11 @@ impl Reading {
 
     /// All of it, arranged.
     pub fn finish(self) -> Actual {
-        let Self { frontends, spoilt, slots, mut parts, ranges } = self;
-        let mut actual = Actual { frontends, spoilt, ..Actual::default() };
+        let Self { frontends, spoilt, slots, mut parts, ranges, sought } = self;
+        let mut actual = Actual { frontends, spoilt, sought, ..Actual::default() };
+        for port in actual.frontends.keys().filter_map(node_port) {
+            *actual.node_ports.entry(port).or_default() += 1;
+        }
         for (id, slots) in slots {
             let parts = parts.remove(&id).unwrap_or_default();
             actual.sets.insert(id, HeldSet::of(slots, parts));
@@ -117,6 +123,7 @@ impl<'a> Check<'a> {
                 }
             }
             Entry::SourceRange(range) => expected.holds_range(&range).then_some(true),
+            Entry::NodePorts(range) => Some(range == expected.sought),
             Entry::Maglev(MaglevKey { set_id, part: number }, part) => {
                 // A part tells nothing by itself.
                 return self.parts.entry(set_id).or_default().push((number, part));
@@ -151,7 +158,8 @@ impl<'a> Check<'a> {
             self.note(is_same, parts.len());
         }
         let Actual { frontends, slots, parts, ranges_count, .. } = self.expected;
-        let written = frontends.len() + slots + parts + ranges_count;
+        // The last one is where NodePorts are looked for.
+        let written = frontends.len() + slots + parts + ranges_count + 1;
         self.other + self.foreign + written.saturating_sub(self.same + self.other)
     }
 }

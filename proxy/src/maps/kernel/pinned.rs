@@ -15,6 +15,7 @@ use fairlead_ebpf::abi::{
 use super::{Counters, KernelMaps};
 use crate::{
     error::{KernelError, Step},
+    node_settings::NodeSettings,
     object::{MapSizes, possible_cpus},
     sys::{PerCpuTable, Table},
 };
@@ -52,7 +53,7 @@ impl KernelMaps {
             maglev: Table::new(maglev),
             source_ranges: Table::new(ranges),
             counters,
-            settings: Table::new(settings),
+            settings: NodeSettings::new(Table::new(settings)),
             connections: [Table::new(settled), Table::new(openings)],
             sizes: MapSizes {
                 frontends: frontends_max,
