@@ -229,6 +229,8 @@ pub fn plan_service(
     if !service.extras.external_ips.is_empty() && !node.rules.external_ips {
         plan.extras.problems.push(Problem::ExternalIps);
     }
+    let unusable = service.extras.unusable_ips.iter().cloned();
+    plan.extras.problems.extend(unusable.map(|why| Problem::UnusableIp { why }));
     let table = table(service, &node.rules, &mut plan.extras.problems);
     let addresses = frontends::external_addresses(service, &node.rules);
     if addresses.iter().any(|address| address.is_balancer) {

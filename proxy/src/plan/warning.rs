@@ -22,6 +22,11 @@ pub struct Warning {
 pub enum Problem {
     /// It has external addresses, which are not allowed.
     ExternalIps,
+    /// A load balancer's or external address is none that a Service can have.
+    UnusableIp {
+        /// Which one, and what is wrong with it.
+        why: Name,
+    },
     /// More endpoints than a set takes.
     TooManyEndpoints {
         /// The port.
@@ -59,6 +64,7 @@ impl Problem {
     pub fn reason(&self) -> &'static str {
         match self {
             Problem::ExternalIps => "ExternalIPs",
+            Problem::UnusableIp { .. } => "UnusableAddress",
             Problem::TooManyEndpoints { .. } => "TooManyEndpoints",
             Problem::LoadBalancing { .. } => "LoadBalancing",
             Problem::CrowdedTable { .. } => "CrowdedTable",
@@ -78,6 +84,9 @@ impl fmt::Display for Problem {
         match self {
             Problem::ExternalIps => {
                 f.write_str("externalIPs are not served: start the agent with --external-ips")
+            }
+            Problem::UnusableIp { why } => {
+                write!(f, "{why}: the Service is served without it")
             }
             Problem::TooManyEndpoints { port, endpoints } => write!(
                 f,

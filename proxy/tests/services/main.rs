@@ -16,3 +16,4 @@ mod random;
 mod running;
 mod scenarios;
 mod simulation;
+mod unusable;

@@ -120,10 +120,11 @@ impl<'a> Raw<'a> for RawService<'a> {
         let service_type = service_type(spec.service_type.as_deref())?;
         let (cluster_ips, headless) = cluster_ips(&spec, service_type)?;
         let created = metadata.creation_timestamp.as_deref();
+        let mut unusable = Vec::new();
         let extras = ServiceExtras {
             external_name: external_name(spec.external_name.as_deref(), service_type)?,
-            external_ips: kept(external_ips(&spec.external_ips)?),
-            load_balancer_ips: kept(load_balancer_ips(&status)?),
+            external_ips: kept(external_ips(&spec.external_ips, &mut unusable)),
+            load_balancer_ips: kept(load_balancer_ips(&status, &mut unusable)),
             load_balancer_name: names.get_some(load_balancer_name(&status)),
             load_balancer_source_ranges: source_ranges(&spec.load_balancer_source_ranges)?,
             session_affinity: affinity(&spec)?,
@@ -134,6 +135,7 @@ impl<'a> Raw<'a> for RawService<'a> {
             load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
             proxy_name: names.get_some(metadata.labels.get(SERVICE_PROXY_NAME)),
             labels: metadata.labels.kept(names),
+            unusable_ips: kept(unusable),
         };
         let ports = ports(&spec.ports, service_type, headless, names)?;
         let service = Service {
@@ -322,33 +324,32 @@ fn external_name(text: Option<&str>, service_type: ServiceType) -> Result<Option
     Ok(Some(name.into()))
 }
 
-fn external_ips(raw: &[Text<'_>]) -> Result<Vec<IpAddr>, String> {
-    let field = |i| format!("spec.externalIPs[{i}]");
+/// What is wrong with an address beside the ClusterIPs takes it alone off the network, not the Service:
+/// `minikube tunnel` writes 127.0.0.1 as a load balancer's.
+fn external_ips(raw: &[Text<'_>], unusable: &mut Vec<Name>) -> Vec<IpAddr> {
     let ips = raw.iter().enumerate();
-    ips.map(|(i, text)| fields::service_ip(text, format_args!("{}", field(i)))).collect()
+    let ips = ips.map(|(i, text)| fields::service_ip(text, format_args!("spec.externalIPs[{i}]")));
+    ips.filter_map(|ip| ip.map_err(|why| unusable.push(why.into())).ok()).collect()
 }
 
-fn load_balancer_ips(status: &RawStatus<'_>) -> Result<Vec<LoadBalancerIp>, String> {
-    let mut ips = Vec::new();
-    for (i, raw) in status.load_balancer.ingress.iter().enumerate() {
+fn load_balancer_ips(status: &RawStatus<'_>, unusable: &mut Vec<Name>) -> Vec<LoadBalancerIp> {
+    let ips = status.load_balancer.ingress.iter().enumerate().filter_map(|(i, raw)| {
         // For one with a host name only see `load_balancer_name`.
-        let Some(text) = raw.ip.as_deref().filter(|text| !text.is_empty()) else {
-            continue;
-        };
-        let field = "status.loadBalancer.ingress";
-        let mode = match raw.ip_mode.as_deref() {
-            None | Some("" | "VIP") => IpMode::Vip,
-            Some("Proxy") => IpMode::Proxy,
-            Some(other) => {
-                return Err(format!("{field}[{i}].ipMode {other:?} is not one of VIP, Proxy"));
-            }
-        };
-        ips.push(LoadBalancerIp {
-            ip: fields::service_ip(text, format_args!("{field}[{i}].ip"))?,
-            mode,
-        });
-    }
-    Ok(ips)
+        let text = raw.ip.as_deref().filter(|text| !text.is_empty())?;
+        Some(load_balancer_ip(i, text, raw.ip_mode.as_deref()))
+    });
+    ips.filter_map(|ip| ip.map_err(|why| unusable.push(why.into())).ok()).collect()
+}
+
+fn load_balancer_ip(i: usize, text: &str, mode: Option<&str>) -> Result<LoadBalancerIp, String> {
+    let field = format_args!("status.loadBalancer.ingress[{i}]");
+    let mode = match mode {
+        None | Some("" | "VIP") => IpMode::Vip,
+        Some("Proxy") => IpMode::Proxy,
+        Some(other) => return Err(format!("{field}.ipMode {other:?} is not one of VIP, Proxy")),
+    };
+    let ip = fields::service_ip(text, format_args!("{field}.ip"))?;
+    Ok(LoadBalancerIp { ip, mode })
 }
 
 /// Only for DNS outside of the cluster, which judges whether it is a name.

@@ -245,30 +245,6 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
                 "spec.clusterIPs \"10.96.0.300\" is not an IP address",
             ),
             (
-                "spec.externalIPs",
-                json!(["127.0.0.1"]),
-                "spec.externalIPs[0] \"127.0.0.1\" is a loopback address, which cannot be a \
-                 Service's",
-            ),
-            (
-                "spec.externalIPs",
-                json!(["169.254.169.254"]),
-                "spec.externalIPs[0] \"169.254.169.254\" is a link-local address, which cannot be \
-                 a Service's",
-            ),
-            (
-                "spec.externalIPs",
-                json!(["0.0.0.0"]),
-                "spec.externalIPs[0] \"0.0.0.0\" is the unspecified address, which cannot be a \
-                 Service's",
-            ),
-            (
-                "spec.externalIPs",
-                json!(["fe80::1"]),
-                "spec.externalIPs[0] \"fe80::1\" is a link-local address, which cannot be a \
-                 Service's",
-            ),
-            (
                 "spec.loadBalancerSourceRanges",
                 json!(["10.0.0.0"]),
                 "spec.loadBalancerSourceRanges[0] \"10.0.0.0\" is not a network such as 10.0.0.0/8",
@@ -301,11 +277,6 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
                 "spec.healthCheckNodePort 65536 is not a port (1-65535)",
             ),
             (
-                "status.loadBalancer.ingress",
-                json!([{"ip": "x"}]),
-                "status.loadBalancer.ingress[0].ip \"x\" is not an IP address",
-            ),
-            (
                 "metadata.name",
                 json!("Hello"),
                 "metadata.name \"Hello\" is not a DNS label (1-63 lower-case letters, digits, and \
@@ -335,6 +306,55 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
             "spec.sessionAffinityConfig.clientIP.timeoutSeconds 86401 is not in 1-86400",
         )],
     );
+}
+
+/// One 127.0.0.1, as `minikube tunnel` writes it, took the ClusterIP and the NodePort away, too.
+#[test]
+fn an_address_beside_the_cluster_ips_that_is_none_is_left_out_and_the_service_stays() {
+    let ingress = "status.loadBalancer.ingress";
+    for (field, value, usable, why) in [
+        (ingress, json!([{"ip": "127.0.0.1"}]), "", "[0].ip \"127.0.0.1\" is a loopback address"),
+        (
+            ingress,
+            json!([{"ip": "169.254.1.1"}, {"ip": "203.0.113.1"}]),
+            "203.0.113.1",
+            "[0].ip \"169.254.1.1\" is a link-local address",
+        ),
+        (
+            ingress,
+            json!([{"ip": "203.0.113.1"}, {"ip": "x"}]),
+            "203.0.113.1",
+            "[1].ip \"x\" is not",
+        ),
+        (
+            ingress,
+            json!([{"ip": "203.0.113.1", "ipMode": "DSR"}]),
+            "",
+            "[0].ipMode \"DSR\" is not one of VIP, Proxy",
+        ),
+        ("spec.externalIPs", json!(["127.0.0.1"]), "", "[0] \"127.0.0.1\" is a loopback address"),
+        (
+            "spec.externalIPs",
+            json!(["192.0.2.1", "169.254.169.254"]),
+            "192.0.2.1",
+            "[1] \"169.254.169.254\" is a link-local address",
+        ),
+        ("spec.externalIPs", json!(["0.0.0.0"]), "", "[0] \"0.0.0.0\" is the unspecified address"),
+        ("spec.externalIPs", json!(["fe80::1"]), "", "[0] \"fe80::1\" is a link-local address"),
+        ("spec.externalIPs", json!(["224.0.0.1"]), "", "[0] \"224.0.0.1\" is a multicast address"),
+    ] {
+        let taken = taken(&set(service(), field, value.clone()));
+        assert_eq!((taken.cluster_ips.len(), taken.ports.len()), (2, 2), "{value}");
+        let external = taken.extras.external_ips.iter().copied();
+        let of_balancers = taken.extras.load_balancer_ips.iter().map(|ip| ip.ip);
+        let ips: Vec<String> = external.chain(of_balancers).map(|ip| ip.to_string()).collect();
+        assert_eq!(ips.join(" "), usable, "{value}");
+        let [said] = &*taken.extras.unusable_ips else { panic!("{value}") };
+        assert!(said.starts_with(&format!("{field}{why}")), "{said}");
+    }
+    let of_cluster = set(service(), "spec.clusterIPs", json!(["127.0.0.1"]));
+    let of_cluster = set(of_cluster, "spec.clusterIP", json!("127.0.0.1"));
+    assert!(matches!(decode(Kind::Service, &of_cluster), Decoded::Refused(_)), "nothing is left");
 }
 
 #[test]
