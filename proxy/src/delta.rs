@@ -185,14 +185,18 @@ impl Delta {
         let node_ports = actual.node_ports_after(self);
         let widened = actual.node_ports().with(node_ports);
         let ports_from = |old: PortRange, new| (new != old).then_some(Step::NodePorts(new));
+        // At no time does a flow find its backend neither in a frontend's set nor beside it.
+        let ended = self.ended_frontends.iter().copied();
+        let (beside, dialled) = ended.partition(|key| key.is_serving_of().is_some());
         let before = [
-            Step::DeleteFrontends(self.ended_frontends.clone()),
+            Step::DeleteFrontends(dialled),
             Step::PutSourceRanges(self.new_ranges.clone()),
             Step::PutBackends(new_slots.collect()),
             Step::PutMaglev(new_parts.collect()),
         ];
         let after = [
             Step::PutFrontends(self.entries(actual)),
+            Step::DeleteFrontends(beside),
             Step::DeleteBackends(ended_slots.collect()),
             Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
@@ -214,7 +218,10 @@ impl Delta {
             let first = first.unwrap_or_else(Zeroable::zeroed);
             (*key, FrontendEntry { value: *value, first })
         };
-        self.frontends.iter().map(entry).collect()
+        let is_beside = |key: &FrontendKey| key.is_serving_of().is_some();
+        let (beside, dialled): (Vec<_>, Vec<_>) =
+            self.frontends.iter().partition(|(key, _)| is_beside(key));
+        beside.into_iter().chain(dialled).map(entry).collect()
     }
 }
 
@@ -262,7 +269,8 @@ impl<'a> Draft<'a> {
         let Some(old) = self.actual.frontends().get(&frontend) else { return };
         if self.ended_frontends.insert(frontend) {
             self.delta.ended_frontends.push(frontend);
-            self.room.frontends += 1;
+            // Of others the place is used until the end.
+            self.room.frontends += usize::from(frontend.is_serving_of().is_none());
             self.refer(old, -1);
         }
     }

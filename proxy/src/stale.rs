@@ -14,7 +14,7 @@ use fairlead_ebpf::{
         SocketPeer, UDP,
     },
     packet::is_mapped,
-    select::{self, Lead, Origin},
+    select,
 };
 
 use crate::{namespaces, sys::Table, text::ip};
@@ -39,7 +39,7 @@ pub(crate) struct Maps<'a> {
     pub(crate) backends: &'a Table<BackendKey, Backend>,
 }
 
-/// Ends every socket of this node that is connected to a backend its service no longer leads to.
+/// Ends every socket of this node that is connected to a backend that no longer serves what was dialled.
 pub(crate) fn end(maps: &Maps<'_>) -> io::Result<Ended> {
     let mut stale = Vec::new();
     for (key, peer) in maps.peers.entries()? {
@@ -70,7 +70,7 @@ pub(crate) fn end(maps: &Maps<'_>) -> io::Result<Ended> {
 }
 
 impl Maps<'_> {
-    /// Whether what was dialled still leads to the backend.
+    /// Whether the backend still serves what was dialled.
     fn is_current(&self, peer: &SocketPeer) -> io::Result<bool> {
         let dialled = FrontendKey {
             address: peer.frontend,
@@ -88,18 +88,22 @@ impl Maps<'_> {
                     None => return Ok(false),
                 },
             };
-            let Lead::Backends { set_id, count } = select::lead(&value, Origin::Inside) else {
-                return Ok(false);
-            };
+            // Sockets last as long as flows of packets do: what changes policies, hints and drains make is
+            // for new ones.
+            let serving = self.frontends.get(&key.serving())?;
             let at = |key: &BackendKey| self.backends.get(key).ok().flatten();
-            for flags in [0, BACKEND_LOCAL] {
-                let backend = Backend { address: peer.backend, port: peer.backend_port, flags };
-                if select::find(set_id, count, &backend, at).is_some() {
-                    return Ok(true);
+            for FrontendEntry { value: all, .. } in [Some(value), serving].into_iter().flatten() {
+                for flags in [0, BACKEND_LOCAL] {
+                    let backend = Backend { address: peer.backend, port: peer.backend_port, flags };
+                    if select::find(all.set_id, all.backends, &backend, at).is_some() {
+                        return Ok(true);
+                    }
                 }
             }
             // Not found in a set that was replaced while it was searched means nothing.
-            if self.frontends.get(&key)? == Some(value) {
+            let is_same = self.frontends.get(&key)? == Some(value)
+                && self.frontends.get(&key.serving())? == serving;
+            if is_same {
                 return Ok(false);
             }
         }

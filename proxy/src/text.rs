@@ -7,6 +7,7 @@
 //! tcp *:30080 (NodePort, IPv4) -> REJECT (no endpoints)
 //! other ports of 10.96.0.10 -> REJECT
 //! udp 10.96.0.10:53 -> 10.244.1.5:53 local, 10.244.2.7:53
+//! flows of udp 10.96.0.10:53 -> 10.244.1.5:53 local, 10.244.2.7:53, 10.244.3.9:53
 //! ```
 
 use std::{
@@ -85,8 +86,15 @@ pub fn image_text(image: &Image) -> String {
     text
 }
 
-/// A frontend: `tcp 10.96.0.10:53`, `udp *:30053 (NodePort, IPv6)`.
+/// A frontend: `tcp 10.96.0.10:53`, `udp *:30053 (NodePort, IPv6)`, `flows of udp 10.96.0.10:53`.
 pub fn frontend(key: &FrontendKey) -> impl fmt::Display {
+    match key.is_serving_of() {
+        Some(of) => format!("flows of {}", dialled(&of)),
+        None => dialled(key),
+    }
+}
+
+fn dialled(key: &FrontendKey) -> String {
     if key.is_other_ports() {
         return format!("other ports of {}", ip(&key.address));
     }

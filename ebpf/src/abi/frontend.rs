@@ -16,7 +16,7 @@ pub struct FrontendKey {
     pub address: Address,
     /// Port, network byte order; 0 with protocol 0: every other port of a ClusterIP.
     pub port: [u8; 2],
-    /// IANA protocol number.
+    /// IANA protocol number; another one in keys that nobody dials, [`FrontendKey::serving`].
     pub protocol: u8,
     /// Always 0 in this version.
     pub zero: u8,
@@ -69,6 +69,8 @@ pub struct FrontendValue {
     pub flags: u16,
 }
 
+/// What the protocol of a [`FrontendKey::serving`] has beside.
+const SERVING: u8 = 0x80;
 /// A NodePort, load balancer address or external address: clients may be outside of the cluster.
 pub const FRONTEND_EXTERNAL: u16 = 1;
 /// `externalTrafficPolicy: Local`: clients from outside get backends of this node only.
@@ -89,6 +91,23 @@ impl FrontendKey {
     #[inline(always)]
     pub const fn other_ports(address: Address) -> Self {
         Self { address, port: [0; 2], protocol: 0, zero: 0 }
+    }
+
+    /// Beside a frontend of UDP that leads to some of the endpoints that serve its port: what leads to all of
+    /// them. A flow stays with its endpoint as long as this leads there, wherever policies, hints and
+    /// drains send new ones. There is none where the frontend itself leads to all.
+    #[inline(always)]
+    pub const fn serving(self) -> Self {
+        Self { protocol: self.protocol | SERVING, ..self }
+    }
+
+    /// Whether this is a [`FrontendKey::serving`], of which frontend.
+    #[inline(always)]
+    pub const fn is_serving_of(self) -> Option<Self> {
+        match self.protocol & SERVING {
+            0 => None,
+            _ => Some(Self { protocol: self.protocol & !SERVING, ..self }),
+        }
     }
 
     /// Whether this is [`FrontendKey::other_ports`].

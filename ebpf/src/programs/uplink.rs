@@ -12,7 +12,7 @@ use fairlead_ebpf::{
         FrontendKey, INGRESS, Reason, SETTINGS_MASQUERADE_ALL, Tuple, UDP,
     },
     connection::{Flow, rewritten},
-    dialled,
+    dialled::{self, Tables as _},
     packet::{self, Skip},
     select::{self, Lead, Origin},
 };
@@ -128,18 +128,43 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
     }
 }
 
-/// Whether the service still leads to this connection's backend.
+/// Whether the service still leads to this connection's backend; of a flow of datagrams, whether the backend
+/// still serves: what policies, hints and drains change is where new flows go (kube-proxy's
+/// pkg/proxy/conntrack/cleanup.go).
 #[inline(never)]
 fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> bool {
     // Where it leads nowhere any more, that is counted as it is opened anew.
     let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
-    let dialled::Found::Frontend(_, frontend) = found else { return false };
+    let dialled::Found::Frontend(key, frontend) = found else { return false };
+    if tuple.protocol == UDP {
+        return is_within(tuple, connection, (frontend.set_id, frontend.backends))
+            || is_serving(tuple, connection, &key);
+    }
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     // A policy Local may lead to the head of the set alone: this node's own.
     let is_of_all = count == frontend.backends || connection.flags & BACKEND_LOCAL != 0;
-    if set_id == connection.set_id && is_of_all {
-        return true;
+    if set_id == connection.set_id && !is_of_all {
+        return is_moved(tuple, connection, (set_id, count));
     }
+    is_within(tuple, connection, (set_id, count))
+}
+
+/// Whether the backend is of those that serve the port, beside the set that new flows are led to.
+#[inline(never)]
+fn is_serving(tuple: &Tuple, connection: &mut Connection, key: &FrontendKey) -> bool {
+    let Some(all) = maps::AT_DEVICE.frontend(&key.serving()) else { return false };
+    is_within(tuple, connection, (all.set_id, all.backends))
+}
+
+/// Whether the backend is in the set, which the connection may know already.
+#[inline(always)]
+fn is_within(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u16)) -> bool {
+    count > 0 && (set_id == connection.set_id || is_moved(tuple, connection, (set_id, count)))
+}
+
+/// Whether the backend is in the set, which it is known to be of from then on.
+#[inline(never)]
+fn is_moved(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u16)) -> bool {
     let backend = Backend {
         address: connection.address,
         port: connection.destination_port,

@@ -295,6 +295,10 @@ impl Plans {
         for (frontend, rivals) in &self.rivals {
             let owner = self.owner(frontend).and_then(|id| self.planned.get(id));
             let Some(owner) = owner else { continue };
+            // Its frontend says the same.
+            if frontend.is_serving_of().is_some() {
+                continue;
+            }
             for rival in rivals.iter().filter_map(|id| self.planned.get(*id)) {
                 let problem = Problem::Taken { frontend: *frontend, owner: owner.key.clone() };
                 warnings.push(Warning { service: rival.key.clone(), problem });

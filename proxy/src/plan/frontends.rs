@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use fairlead_ebpf::abi::{
     ANY_V4, ANY_V6, Address, FRONTEND_DROPS, FRONTEND_EXTERNAL, FRONTEND_FOREIGN, FRONTEND_LOCAL,
-    FRONTEND_SOURCE_RANGES, FrontendKey, TableSize,
+    FRONTEND_MAGLEV, FRONTEND_SOURCE_RANGES, FrontendKey, TableSize,
 };
 use fairlead_state::model::{IpMode, Protocol, Service, ServicePort, TrafficPolicy};
 
@@ -96,7 +96,16 @@ pub(super) fn of_port(
     } else {
         Planned { set: sets.cluster, local: None, local_backends: 0, flags: 0 }
     };
-    plan.frontends.push(internal.at(address(cluster_ip), port.port, at));
+    // Of datagrams, who has a flow keeps it.
+    let serving = (port.protocol == Protocol::Udp)
+        .then(|| plan.intern(port, select::serving(candidates)))
+        .flatten();
+    let mut push = |planned: Planned, address: Address, port: u16| {
+        let frontend = planned.at(address, port, at);
+        plan.frontends.push(frontend);
+        plan.frontends.extend(planned.serving(&frontend, serving));
+    };
+    push(internal, address(cluster_ip), port.port);
 
     let mut outward =
         Planned { set: sets.cluster, local: None, local_backends: 0, flags: FRONTEND_EXTERNAL };
@@ -106,12 +115,12 @@ pub(super) fn of_port(
         outward.local_backends = sets.local_backends;
     }
     if let Some(node_port) = port.node_port {
-        plan.frontends.push(outward.at(if is_ipv6 { ANY_V6 } else { ANY_V4 }, node_port, at));
+        push(outward, if is_ipv6 { ANY_V6 } else { ANY_V4 }, node_port);
     }
     for ExternalAddress { ip, is_balancer } in external {
         let limit = if *is_balancer && at.is_limited { FRONTEND_SOURCE_RANGES } else { 0 };
         let limited = Planned { flags: outward.flags | limit, ..outward };
-        plan.frontends.push(limited.at(address(*ip), port.port, at));
+        push(limited, address(*ip), port.port);
     }
 }
 
@@ -137,6 +146,20 @@ impl Planned {
             set,
             local,
         }
+    }
+
+    /// What a frontend has beside it if it does not lead to all of `serving`. It has the flags of a table, since
+    /// it may share a set that has one.
+    fn serving(self, of: &PlannedFrontend, serving: Option<SetIndex>) -> Option<PlannedFrontend> {
+        let set = serving.filter(|_| serving != self.set)?;
+        Some(PlannedFrontend {
+            key: of.key.serving(),
+            flags: of.flags & FRONTEND_MAGLEV,
+            local_backends: 0,
+            set: Some(set),
+            local: None,
+            ..*of
+        })
     }
 }
 

@@ -75,6 +75,12 @@ pub fn for_node(candidates: &[Candidate<'_>]) -> Vec<Backend> {
     in_slots(or_draining(chosen, local()))
 }
 
+/// All that serve, wherever they are and whatever policies and hints say: with whom flows of datagrams stay.
+pub fn serving(candidates: &[Candidate<'_>]) -> Vec<Backend> {
+    let serves = |c: &&Candidate<'_>| c.endpoint.ready || c.endpoint.serving;
+    in_slots(candidates.iter().filter(serves).collect())
+}
+
 /// A hint counts only if every ready endpoint has one (the controller may be half-way through) and
 /// if it leads somewhere.
 fn topology(candidates: &[Candidate<'_>], node: &NodeView) -> Topology {
