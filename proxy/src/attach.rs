@@ -15,6 +15,7 @@ use std::{
     ops::RangeInclusive,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use fairlead_ebpf::abi::{Address, Reason, Settings};
@@ -131,6 +132,7 @@ pub struct Kernel {
     devices: Devices,
     node_port_addresses: NodePortAddresses,
     service_cidrs: Vec<IpNetwork>,
+    stale: Mutex<stale::Rounds>,
 }
 
 impl Kernel {
@@ -164,6 +166,7 @@ impl Kernel {
             devices,
             node_port_addresses: addresses,
             service_cidrs,
+            stale: Mutex::default(),
         })
     }
 
@@ -366,12 +369,13 @@ impl Kernel {
         all.map_err(|error| KernelError::system(Step::ReadCounters, error))
     }
 
-    /// Ends UDP sockets, in every network namespace of this node, that are connected to a backend
-    /// their service no longer leads to: see [`crate::stale`].
+    /// Ends UDP sockets, in every network namespace that is seen and can be entered, that are connected to a
+    /// backend that no longer serves what was dialled: see [`crate::stale`].
     pub fn end_stale_sockets(&self) -> Result<stale::Ended, KernelError> {
         let Tables { datagram_peers, frontends, backends, .. } = &self.object.tables;
         let maps = stale::Maps { peers: datagram_peers, frontends, backends };
-        stale::end(&maps).map_err(|error| KernelError::system(Step::EndSockets, error))
+        let mut rounds = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
+        stale::end(&maps, &mut rounds).map_err(|error| KernelError::system(Step::EndSockets, error))
     }
 
     /// The connection table.

@@ -16,6 +16,12 @@ use crate::{node, sys};
 
 /// Where network namespaces have names, whoever's processes are in them.
 const NAMED: &str = "/run/netns";
+/// The PID namespace of this process.
+const PIDS: &str = "/proc/self/ns/pid";
+/// The inode of the machine's own, the same on all (`PROC_PID_INIT_INO`).
+const PIDS_OF_ALL: u64 = 0xefff_fffc;
+/// Bit of CAP_SYS_ADMIN, without which no other namespace can be entered.
+const SYS_ADMIN: u32 = 21;
 /// The one this thread is in.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -54,6 +60,17 @@ pub(crate) fn all() -> Vec<File> {
         seen.insert(id(&file.metadata().ok()?)).then_some(file)
     };
     processes.chain(named).filter_map(open).collect()
+}
+
+/// Whether pods' namespaces are among [`all`], and can be entered: with CAP_SYS_ADMIN, where all processes or
+/// the names of namespaces are seen.
+pub fn are_all_seen() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = held.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let is_machines = fs::metadata(PIDS).is_ok_and(|pids| pids.ino() == PIDS_OF_ALL);
+    held.is_some_and(|held| held & (1 << SYS_ADMIN) != 0)
+        && (is_machines || fs::exists(NAMED).is_ok_and(|exists| exists))
 }
 
 /// Runs `body` in the namespace, where the sockets it makes belong: on a thread of its own, unless this

@@ -15,12 +15,13 @@ use fairlead_proxy::{
     Kernel,
     explain::{LiveMaps, PlannedMaps},
     maps::ServiceCounts,
+    namespaces,
 };
 use fairlead_state::{Kind, Snapshot};
 use hyper::{StatusCode, Uri};
 use serde::Serialize;
 
-use super::{dns, http, live, pages::Pages, role::State};
+use super::{dns, http, live, pages::Pages, proxy::UNSEEN_NAMESPACES, role::State};
 use crate::{
     counted::counted,
     report::{
@@ -296,6 +297,9 @@ fn warnings(
         );
     }
     if let Some(proxy) = proxy {
+        if !namespaces::are_all_seen() {
+            all.push(UNSEEN_NAMESPACES.to_owned());
+        }
         let status = proxy.status.borrow();
         all.extend(status.full.iter().map(ToString::to_string));
         all.extend(status.last_error.clone());

@@ -15,7 +15,7 @@ use fairlead_proxy::{
     CIDRS_MAX, Devices, Kernel, KernelOptions, MapSizes, NodePortAddresses, ProxyStatus,
     Synchroniser,
     connections::{Connections, Sweep},
-    node,
+    namespaces, node,
     plan::Rules,
     port_range::PortRange,
     run::run as keep_in_sync,
@@ -41,6 +41,10 @@ use crate::metrics;
 const PINS: &str = "fairlead";
 /// Between two searches for sockets whose backend is gone.
 const STALE_PAUSE: Duration = Duration::from_millis(500);
+/// What an agent that cannot look into pods' namespaces leaves undone.
+pub(super) const UNSEEN_NAMESPACES: &str = "connected UDP sockets of pods do not end with their endpoint: such a client is \
+     silent until it connects anew. To end them the agent needs CAP_SYS_ADMIN, and to see namespaces: in \
+     /run/netns (the chart's proxy.podNamespaces=true), or by hostPID";
 /// Between two looks whether the programs are still there.
 const PINS_PAUSE: Duration = Duration::from_secs(5);
 /// Between two searches for connections that are over: no limit of theirs is shorter.
@@ -51,6 +55,14 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 struct Counted {
     settled: AtomicUsize,
     openings: AtomicUsize,
+}
+
+/// What a node's proxy has done that no map knows.
+#[derive(Debug, Default)]
+struct Done {
+    connections: Counted,
+    /// UDP sockets of gone backends.
+    sockets_ended: AtomicUsize,
 }
 
 /// What an agent that never came to work has to take away again: nothing if it found an earlier
@@ -113,8 +125,8 @@ async fn serve(
     let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
-    let connections = Arc::new(Counted::default());
-    let counted = connections.clone();
+    let done = Arc::new(Done::default());
+    let counted = done.clone();
     let metrics: Metrics = Box::new(move |text| {
         write_metrics(text, &metered, &read.borrow(), &counted);
     });
@@ -161,8 +173,8 @@ async fn serve(
         tokio::select! {
             result = following => result?,
             () = health => {}
-            () = end_stale_sockets(kernel.clone(), stale_seen) => {}
-            result = sweep_connections(kernel.connections()?, &connections) => result?,
+            () = end_stale_sockets(kernel.clone(), stale_seen, &done.sockets_ended) => {}
+            result = sweep_connections(kernel.connections()?, &done.connections) => result?,
             result = watch_pins(&kernel) => result?,
         }
         anyhow::Ok(())
@@ -180,7 +192,14 @@ async fn serve(
 }
 
 /// After passes that wrote something, ends UDP sockets that are connected to backends of the past.
-async fn end_stale_sockets(kernel: Arc<Kernel>, mut seen: watch::Receiver<ProxyStatus>) {
+async fn end_stale_sockets(
+    kernel: Arc<Kernel>,
+    mut seen: watch::Receiver<ProxyStatus>,
+    count: &AtomicUsize,
+) {
+    if !namespaces::are_all_seen() {
+        tracing::warn!("{UNSEEN_NAMESPACES}");
+    }
     let mut passes = 0;
     loop {
         let newer = seen.wait_for(|status| status.passes_total != passes).await;
@@ -189,6 +208,7 @@ async fn end_stale_sockets(kernel: Arc<Kernel>, mut seen: watch::Receiver<ProxyS
         let kernel = kernel.clone();
         match tokio::task::spawn_blocking(move || kernel.end_stale_sockets()).await {
             Ok(Ok(Ended { sockets, closed_namespaces })) if sockets + closed_namespaces > 0 => {
+                count.fetch_add(sockets, Ordering::Relaxed);
                 tracing::info!(sockets, closed_namespaces, "UDP sockets of gone backends ended");
             }
             Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "UDP"),
@@ -296,11 +316,15 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
     })
 }
 
-fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, connections: &Counted) {
+fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, done: &Done) {
+    let Done { connections, sockets_ended } = done;
     let ProxyStatus { revision, services, behind, capacities, .. } = status;
     metrics::single(text, "fairlead_proxy_revision", revision);
     metrics::single(text, "fairlead_proxy_services", services);
     metrics::single(text, "fairlead_proxy_services_behind", behind);
+    metrics::single(text, "fairlead_pod_namespaces_open", u8::from(namespaces::are_all_seen()));
+    let ended = sockets_ended.load(Ordering::Relaxed);
+    metrics::single(text, "fairlead_udp_sockets_ended_total", ended);
     let last = status.counters_last.unwrap_or(u32::MAX);
     let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let refusals = counted.values().map(|service| service.refused.len()).sum();

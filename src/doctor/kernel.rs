@@ -2,6 +2,7 @@
 
 use std::{fs, io::Read, path::Path};
 
+use fairlead_proxy::namespaces;
 use flate2::read::GzDecoder;
 
 use super::{Finding, Health};
@@ -187,7 +188,22 @@ fn rights() -> Vec<Finding> {
             "grant NET_BIND_SERVICE, or set net.ipv4.ip_unprivileged_port_start to 53",
         )
     };
-    vec![proxy, ports.of("dns").of("ingress")]
+    vec![proxy, pods_sockets(), ports.of("dns").of("ingress")]
+}
+
+/// What it takes to end pods' sockets, too.
+fn pods_sockets() -> Finding {
+    let check = "pods' namespaces";
+    let finding = if namespaces::are_all_seen() {
+        Finding::ok(check, "seen, and can be entered")
+    } else {
+        Finding::not(check, Health::Warning, "not seen, or cannot be entered").means(
+            STALE_SOCKETS,
+            "as root on the node they can; in a cluster the chart's proxy.podNamespaces=true gives the agent \
+             SYS_ADMIN and /run/netns",
+        )
+    };
+    finding.of("proxy")
 }
 
 #[cfg(test)]

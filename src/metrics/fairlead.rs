@@ -25,6 +25,17 @@ const METRICS: &[Metric] = &[
         "Services that are not in the maps as they should be",
     ),
     gauge(
+        "fairlead_pod_namespaces_open",
+        &[],
+        "1: pods' connected UDP sockets end with their endpoint; 0: the agent may not look into pods' network \
+         namespaces (the chart's proxy.podNamespaces)",
+    ),
+    counter(
+        "fairlead_udp_sockets_ended_total",
+        &[],
+        "UDP sockets that were ended since they were connected to an endpoint that is gone",
+    ),
+    gauge(
         "fairlead_map_entries",
         &["map"],
         "What is in a map of the kernel, of connections and openings as the last sweep left them. openings \
