@@ -13,9 +13,10 @@ pub enum NodePortAddresses {
     /// On every address of the node, loopback included: kube-proxy's iptables mode.
     #[default]
     All,
-    /// On the addresses of the Node object: kube-proxy's nftables mode.
+    /// On one address of each family of the Node object's, an InternalIP if it has one: kube-proxy's nftables
+    /// mode.
     Primary,
-    /// On addresses in these ranges; loopback if they hold 127.0.0.1 or ::1.
+    /// On addresses in these ranges; loopback if they hold 127.0.0.1 or ::1. Of a family without ranges on all.
     In(Vec<IpNetwork>),
 }
 
@@ -54,13 +55,21 @@ impl NodePortAddresses {
     }
 
     /// Whether NodePorts answer on `ip`, an address of the node; `own` are those of the Node
-    /// object.
+    /// object, InternalIPs first.
     pub fn has(&self, ip: IpAddr, own: &[IpAddr]) -> bool {
         match self {
             Self::All => true,
             // A node that is not known (yet) must not lose its NodePorts.
-            Self::Primary => own.is_empty() || own.contains(&ip),
-            Self::In(ranges) => ranges.iter().any(|range| range.contains(ip)),
+            Self::Primary => {
+                let mut of_family = own.iter().filter(|own| own.is_ipv6() == ip.is_ipv6());
+                own.is_empty() || of_family.next() == Some(&ip)
+            }
+            // kube-proxy's NewNodePortAddresses, of each family by itself.
+            Self::In(ranges) => {
+                let mut of_family = ranges.iter().filter(|range| range.is_ipv6() == ip.is_ipv6());
+                let first = of_family.next();
+                first.is_none_or(|first| first.contains(ip) || of_family.any(|r| r.contains(ip)))
+            }
         }
     }
 
@@ -84,23 +93,32 @@ mod tests {
     #[test]
     fn node_port_addresses_as_kube_proxy_has_them() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let own = [ip("192.168.0.2"), ip("2001:db8::1")];
+        // The third is an ExternalIP.
+        let own = ["192.168.0.2", "2001:db8::1", "203.0.113.9"].map(ip);
         type Case<'a> = (&'a [&'a str], (bool, bool), &'a [&'a str]);
-        let cases: [Case<'_>; 5] = [
-            (&[], (true, true), &["192.168.0.2", "192.168.1.2", "2001:db8::1"]),
-            (&["primary"], (false, false), &["192.168.0.2", "2001:db8::1"]),
-            (&["192.168.1.0/24", "127.0.0.0/8"], (true, false), &["192.168.1.2"]),
-            (&["::/0"], (false, true), &["2001:db8::1"]),
+        let all = ["192.168.0.2", "192.168.1.2", "203.0.113.9", "2001:db8::1", "2001:db8::2"];
+        let [first, second, outside, v6, other_v6] = all;
+        let cases: [Case<'_>; 8] = [
+            (&[], (true, true), &all),
+            (&["primary"], (false, false), &[first, v6]),
+            (&["192.168.1.0/24", "127.0.0.0/8"], (true, true), &[second, v6, other_v6]),
+            (&["192.168.0.0/16", "2001:db8::2/128"], (false, false), &[first, second, other_v6]),
+            (&["192.168.1.0/24"], (false, true), &[second, v6, other_v6]),
+            (&["::/0"], (true, true), &all),
+            (&["2001:db8::2/128"], (true, false), &[first, second, outside, other_v6]),
             (&["localhost"], (true, true), &[]),
         ];
         for (words, loopback, expected) in cases {
             let places = NodePortAddresses::from_words(words.iter().copied()).unwrap();
             assert_eq!(places.loopback(), loopback, "{words:?}");
-            for address in ["192.168.0.2", "192.168.1.2", "2001:db8::1"] {
+            for address in all {
                 let expected = expected.contains(&address);
                 assert_eq!(places.has(ip(address), &own), expected, "{words:?} {address}");
             }
         }
+        let only_v4 = &own[..1];
+        assert!(!NodePortAddresses::Primary.has(ip(v6), only_v4), "none of the Node's");
+        assert!(NodePortAddresses::Primary.has(ip(outside), &[]), "the Node is not known yet");
         let error = NodePortAddresses::from_words(["10.0.0.0/33"]).unwrap_err().to_string();
         assert!(error.contains("10.0.0.0/33") && error.contains("primary"), "{error}");
     }

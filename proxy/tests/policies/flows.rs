@@ -13,15 +13,13 @@ use crate::{
 
 #[test]
 fn flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv4() {
-    let test =
-        "flows::flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv4";
+    let test = "flows::flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv4";
     world(test, |world| assert_flows_stay(world, IPV4));
 }
 
 #[test]
 fn flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv6() {
-    let test =
-        "flows::flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv6";
+    let test = "flows::flows_of_datagrams_stay_with_endpoints_that_serve_and_leave_those_that_do_not_in_ipv6";
     world(test, |world| assert_flows_stay(world, IPV6));
 }
 

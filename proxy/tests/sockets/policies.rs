@@ -305,12 +305,17 @@ fn source_ranges_hold_for_the_node_and_leave_pods_to_their_packets() {
 fn node_ports_answer_only_where_they_are_told_to() {
     let families = [
         (
-            ["127.0.0.0/8", "10.99.0.0/16"],
+            ["127.0.0.0/8", "10.99.0.0/16", "2001:db8::/32"],
             true,
             "127.0.0.1:30080",
             &["[::1]:30080", "[::]:30080"][..],
         ),
-        (["::1/128", "fd99::/16"], false, "[::1]:30080", &["127.0.0.1:30080", "0.0.0.0:30080"]),
+        (
+            ["::1/128", "fd99::/16", "192.0.2.0/24"],
+            false,
+            "[::1]:30080",
+            &["127.0.0.1:30080", "0.0.0.0:30080"],
+        ),
     ];
     world("policies::node_ports_answer_only_where_they_are_told_to", |world| {
         let pod = world.pod(1);

@@ -57,7 +57,7 @@ pub(crate) struct ProxyArgs {
     /// the API server's --service-cluster-ip-range, where it has no such objects (before 1.33)
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
     pub(crate) service_cidr: Vec<IpNetwork>,
-    /// Where NodePorts answer: all, primary (the Node object's addresses), localhost, or address ranges
+    /// Where NodePorts answer: all, primary (the Node's first address of each family), localhost, or address ranges
     #[arg(
         long,
         value_name = "WHERE,...",

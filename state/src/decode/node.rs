@@ -118,8 +118,10 @@ impl<'a> Raw<'a> for RawNode<'a> {
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
         fields::object_name(&key.name, format_args!("metadata.name"))?;
         let mut addresses = Vec::new();
-        for (i, raw) in self.status.addresses.iter().enumerate() {
-            if matches!(&*raw.address_type, "InternalIP" | "ExternalIP") {
+        // The first of a family is the one the node is known by (kube-proxy's GetNodeHostIPs).
+        for wanted in ["InternalIP", "ExternalIP"] {
+            let all = self.status.addresses.iter().enumerate();
+            for (i, raw) in all.filter(|(_, raw)| &*raw.address_type == wanted) {
                 let field = format_args!("status.addresses[{i}].address");
                 addresses.push(fields::ip(&raw.address, field)?);
             }

@@ -7,7 +7,7 @@ use super::{EndpointPort, Key, Labels, Name};
 pub struct Node {
     /// Name (namespace empty).
     pub key: Key,
-    /// `status.addresses` of type InternalIP and ExternalIP, in order.
+    /// `status.addresses` of type InternalIP, then those of type ExternalIP, each in their order.
     pub addresses: Arc<[IpAddr]>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Name>,
