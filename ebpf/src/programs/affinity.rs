@@ -34,7 +34,8 @@ pub(crate) fn known(
     let client = key(dialled, frontend, client);
     // SAFETY: the reference ends with the copy, under RCU.
     let met = unsafe { maps::AFFINITIES.get(client).copied() }?;
-    if now().wrapping_sub(met.seen_seconds) >= frontend.affinity_seconds {
+    // Whole seconds: the one that has begun is not over.
+    if now().wrapping_sub(met.seen_seconds) > frontend.affinity_seconds {
         return None;
     }
     let backend = Backend { address: met.address, port: met.port, flags: met.flags };
