@@ -131,8 +131,8 @@ fn ports(raw: &[RawPort<'_>], names: &mut Names) -> Result<Vec<EndpointPort>, St
     for (i, raw) in raw.iter().enumerate() {
         let protocol = raw.protocol.as_deref();
         let protocol = fields::protocol(protocol, format_args!("ports[{i}].protocol"))?;
-        // No number means every port, which no Service port can select.
-        let Some(number) = raw.port else { continue };
+        // No number means every port, which no Service port can select; nor can it 0, which kube-proxy skips.
+        let Some(number) = raw.port.filter(|number| *number != 0) else { continue };
         ports.push(EndpointPort {
             name: names.get(raw.name.as_deref().unwrap_or_default()),
             protocol,
@@ -157,7 +157,6 @@ fn endpoint(
     if let Some(hostname) = raw.hostname.as_deref().filter(|name| !name.is_empty()) {
         fields::label(hostname, format_args!("endpoints[{i}].hostname"))?;
     }
-    let ready = raw.conditions.ready.unwrap_or(true);
     let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
     Ok(Endpoint {
         addresses: addresses.collect::<Result<_, _>>()?,
@@ -170,8 +169,9 @@ fn endpoint(
         }
         .into(),
         pod: pod.map(|target| Name::from(&*target.name)),
-        ready,
-        serving: raw.conditions.serving.unwrap_or(ready),
+        // Absent is true of both, as to kube-proxy (pkg/proxy/endpointslicecache.go).
+        ready: raw.conditions.ready.unwrap_or(true),
+        serving: raw.conditions.serving.unwrap_or(true),
         terminating: raw.conditions.terminating.unwrap_or(false),
     })
 }

@@ -79,7 +79,9 @@ fn absent_conditions_mean_ready_serving_and_not_terminating() {
         (json!(null), (true, true, false)),
         (json!({}), (true, true, false)),
         (json!({"ready": null}), (true, true, false)),
-        (json!({"ready": false}), (false, false, false)),
+        (json!({"ready": false}), (false, true, false)),
+        (json!({"ready": false, "terminating": true}), (false, true, true)),
+        (json!({"ready": false, "serving": false}), (false, false, false)),
         (json!({"ready": false, "serving": true, "terminating": true}), (false, true, true)),
     ] {
         let slice = taken(&set(slice(), "endpoints.0.conditions", conditions.clone()));
@@ -103,7 +105,9 @@ fn slices_that_are_not_for_a_proxy_are_ignored_not_refused() {
 
 #[test]
 fn a_port_without_a_number_selects_nothing_and_does_no_harm() {
-    let document = set(slice(), "ports", json!([{"name": "all"}, {"port": 53, "protocol": "UDP"}]));
+    let none =
+        json!([{"name": "all"}, {"name": "zero", "port": 0}, {"port": 53, "protocol": "UDP"}]);
+    let document = set(slice(), "ports", none);
     let slice = taken(&document);
     let [port] = &*slice.ports else { panic!("{:?}", slice.ports) };
     assert_eq!((&*port.name, port.port), ("", 53));
@@ -148,7 +152,7 @@ fn impossible_fields_refuse_the_slice() {
                 "endpoints[0].hostname \"a.b\" is not a DNS label (1-63 lower-case letters, \
                  digits, and - inside)",
             ),
-            ("ports.0.port", json!(0), "ports[0].port 0 is not a port (1-65535)"),
+            ("ports.0.port", json!(-1), "ports[0].port -1 is not a port (1-65535)"),
             (
                 "ports.0.protocol",
                 json!("QUIC"),
