@@ -275,7 +275,7 @@ impl<M: Maps> Synchroniser<M> {
     /// Writes one group of services, and takes note of those that find no room.
     fn write(&mut self, group: &[ServiceId], pass: &mut Pass) -> Result<(), MapError> {
         // Services of later groups have yet to claim the ids that they had before a restart.
-        let is_last = pass.groups.is_empty();
+        let is_last = pass.groups.is_empty() && self.have_all_claimed();
         let (delta, unfit) = self.draft(group, is_last);
         if let Some(actual) = self.actual.as_mut() {
             for step in delta.steps(actual) {
@@ -291,6 +291,14 @@ impl<M: Maps> Synchroniser<M> {
         }
         pass.leave_out(unfit, delta.makes_room());
         Ok(())
+    }
+
+    /// Whether no service that failed has yet to claim the id its frontends have from before: what is left of
+    /// those is somebody's still.
+    fn have_all_claimed(&self) -> bool {
+        self.failed
+            .iter()
+            .all(|id| self.owners.id_of(*id).is_some() || self.plans.leads_of(*id).next().is_none())
     }
 
     fn draft(&mut self, group: &[ServiceId], is_last: bool) -> (Delta, Vec<(ServiceId, FullMap)>) {

@@ -16,4 +16,5 @@ mod random;
 mod running;
 mod scenarios;
 mod simulation;
+mod unclaimed;
 mod unusable;
