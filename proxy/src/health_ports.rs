@@ -15,9 +15,18 @@ use crate::plan::is_served;
 pub struct HealthPort {
     /// The Service.
     pub service: Key,
-    /// Its ready endpoints on this node; draining ones do not count, or the balancer would never
-    /// turn away.
-    pub local_endpoints: usize,
+    /// Its ready endpoints on this node, of IPv4 and of IPv6; draining ones do not count, or the balancer would
+    /// never turn away. A family the Service does not have has those of the other.
+    pub local_endpoints: [usize; 2],
+}
+
+impl HealthPort {
+    /// What whoever asks over this family is told. kube-proxy has a proxy, and a port, for each: a pod of two
+    /// families is one endpoint to a balancer, not two.
+    pub fn local_endpoints(&self, is_ipv6: bool) -> usize {
+        let [of_ipv4, of_ipv6] = self.local_endpoints;
+        if is_ipv6 { of_ipv6 } else { of_ipv4 }
+    }
 }
 
 /// The health check ports of all Services, at the cost of what changed.
@@ -25,7 +34,7 @@ pub struct HealthPort {
 pub struct HealthPorts {
     proxy_name: Option<Name>,
     revision: u64,
-    by_service: BTreeMap<Key, (u16, usize)>,
+    by_service: BTreeMap<Key, (u16, [usize; 2])>,
 }
 
 impl HealthPorts {
@@ -76,7 +85,7 @@ impl HealthPorts {
         service: &Service,
         snapshot: &Snapshot,
         node_name: &str,
-    ) -> Option<(u16, usize)> {
+    ) -> Option<(u16, [usize; 2])> {
         let is_checked = is_served(service, self.proxy_name.as_ref())
             && service.service_type == ServiceType::LoadBalancer
             && service.external_traffic_policy == TrafficPolicy::Local;
@@ -88,6 +97,9 @@ impl HealthPorts {
             .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
         let addresses: BTreeSet<_> =
             local.filter_map(|endpoint| endpoint.addresses.first()).collect();
-        Some((port, addresses.len()))
+        let count = |is_ipv6| addresses.iter().filter(|ip| ip.is_ipv6() == is_ipv6).count();
+        let has = |is_ipv6| service.cluster_ips.iter().any(|ip| ip.is_ipv6() == is_ipv6);
+        let told = |is_ipv6: bool| count(if has(is_ipv6) { is_ipv6 } else { !is_ipv6 });
+        Some((port, [false, true].map(told)))
     }
 }

@@ -90,7 +90,7 @@ fn follow(
             Ok(listener) => {
                 let says = Arc::new(ArcSwap::from_pointee(health.clone()));
                 let token = cancel.child_token();
-                let accepting = accept(listener, says.clone(), face.clone());
+                let accepting = accept(listener, says.clone(), face.clone(), token.clone());
                 tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
                 served.insert(*port, Served { says, _guard: token.drop_guard() });
             }
@@ -129,7 +129,13 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>, face: Arc<Face>) {
+/// What is answered over connections that stay open ends with the port: nobody would bring it up to date.
+async fn accept(
+    listener: TcpListener,
+    says: Arc<ArcSwap<HealthPort>>,
+    face: Arc<Face>,
+    port: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -139,36 +145,37 @@ async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>, face: Arc
             continue;
         };
         let (says, face) = (says.clone(), face.clone());
+        let is_ipv6 = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_ipv6());
         let service = service_fn(move |_| {
-            let response = answer(&says.load(), face.is_written());
+            let response = answer(&says.load(), is_ipv6, face.is_written());
             async move { Ok::<_, Infallible>(response) }
         });
-        tokio::spawn(async move {
+        tokio::spawn(port.clone().run_until_cancelled_owned(async move {
             let mut connection = http1::Builder::new();
             connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
             // A client that hangs up is no event of ours.
             drop(connection.serve_connection(TokioIo::new(stream), service).await);
             drop(permit);
-        });
+        }));
     }
 }
 
 /// Any method and path, as kube-proxy answers them: a node whose rules are behind is not to be sent anything, either.
-fn answer(health: &HealthPort, is_written: bool) -> Response<Full<Bytes>> {
-    let HealthPort { service, local_endpoints } = health;
+fn answer(health: &HealthPort, is_ipv6: bool, is_written: bool) -> Response<Full<Bytes>> {
+    let (service, local_endpoints) = (&health.service, health.local_endpoints(is_ipv6));
     let body = serde_json::json!({
         "service": { "namespace": &*service.namespace, "name": &*service.name },
         "localEndpoints": local_endpoints,
         "serviceProxyHealthy": is_written,
     });
-    let is_good = *local_endpoints > 0 && is_written;
+    let is_good = local_endpoints > 0 && is_written;
     let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = Response::new(Full::from(format!("{body:#}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    headers.insert("x-load-balancing-endpoint-weight", (*local_endpoints).into());
+    headers.insert("x-load-balancing-endpoint-weight", local_endpoints.into());
     response
 }
 
@@ -235,7 +242,11 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
             assert!(answer.contains("\"localEndpoints\": 1"), "{answer}");
         }
+        let mut open = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        open.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(open.read(&mut [0; 1024]).await.unwrap() > 0, "an answer, and more may be asked");
         publish.send_replace(Some(Arc::default()));
+        while open.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
         while ask((Ipv4Addr::LOCALHOST, port).into()).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -250,7 +261,9 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             [(0, true, not), (2, true, StatusCode::OK), (2, false, not), (0, false, not)]
         {
             let service = Key::new("default", "web");
-            let response = answer(&HealthPort { service, local_endpoints }, is_written);
+            let health = HealthPort { service, local_endpoints: [0, local_endpoints] };
+            assert_eq!(answer(&health, false, is_written).status(), not, "none of its family");
+            let response = answer(&health, true, is_written);
             assert_eq!(response.status(), status);
             let weight = &response.headers()["x-load-balancing-endpoint-weight"];
             assert_eq!(weight.to_str().unwrap(), local_endpoints.to_string());

@@ -47,7 +47,8 @@ fn only_ready_endpoints_of_this_node_count() {
         let changes = [put_service(balanced("a", 31000)), put_slice(slice("a", "a", endpoints))];
         ports.update(&cluster.apply(changes), NODE);
         let by_port = ports.by_port();
-        assert_eq!(by_port[&31000].local_endpoints, *expected, "{name}");
+        // Without IPv6 both are told the same.
+        assert_eq!(by_port[&31000].local_endpoints, [*expected; 2], "{name}");
         assert_eq!(by_port[&31000].service.to_string(), "default/a");
     }
 }
@@ -59,7 +60,7 @@ fn ports_follow_services_and_slices() {
     let mut update = |changes: Vec<fairlead_state::Change>| {
         ports.update(&cluster.apply(changes), NODE);
         let by_port = ports.by_port().into_iter();
-        by_port.map(|(port, health)| (port, health.local_endpoints)).collect::<Vec<_>>()
+        by_port.map(|(port, health)| (port, health.local_endpoints(false))).collect::<Vec<_>>()
     };
     let both = slice("a", "a", &[(NODE, true, false), ("node-b", true, false)]);
     // The slice may come first.
@@ -73,4 +74,28 @@ fn ports_follow_services_and_slices() {
     assert_eq!(update(vec![put_service(cluster_policy)]), [(31001, 0)]);
     assert_eq!(update(vec![put_service(balanced("a", 31002))]), [(31001, 0), (31002, 1)]);
     assert_eq!(update(vec![objects::delete(Kind::Service, "b")]), [(31002, 1)]);
+}
+
+/// A weight of two for one pod drew twice its share.
+#[test]
+fn a_pod_of_two_families_is_one_endpoint_to_whoever_asks_over_either() {
+    let ready = |address: &str| Endpoint { node_name: Some(NODE.into()), ..endpoint(ip(address)) };
+    let of = |name: &str, endpoints: &[&str]| EndpointSlice {
+        endpoints: endpoints.iter().map(|address| ready(address)).collect(),
+        ..objects::slice(name, "a", endpoints)
+    };
+    for (cluster_ips, expected) in [
+        (&["10.96.0.1", "fd00:96::1"][..], [2, 1]),
+        (&["10.96.0.1"], [2, 2]),
+        (&["fd00:96::1"], [1, 1]),
+    ] {
+        let cluster_ips = cluster_ips.iter().map(|address| ip(address)).collect();
+        let service = Service { cluster_ips, ..balanced("a", 31000) };
+        let slices = [of("v4", &["10.1.0.1", "10.1.0.2"]), of("v6", &["fd01::1"])].map(put_slice);
+        let mut ports = HealthPorts::default();
+        ports.update(&Cluster::new().apply([put_service(service)].into_iter().chain(slices)), NODE);
+        let by_port = ports.by_port();
+        let told = [false, true].map(|is_ipv6| by_port[&31000].local_endpoints(is_ipv6));
+        assert_eq!(told, expected, "{:?}", by_port[&31000].service);
+    }
 }
