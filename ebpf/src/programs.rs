@@ -8,6 +8,7 @@ pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod peer;
 pub(crate) mod reject;
+pub(crate) mod route;
 pub(crate) mod sockaddr;
 pub(crate) mod steps;
 pub(crate) mod track;

@@ -300,7 +300,7 @@ impl Kernel {
     }
 
     /// Makes `addresses` the node's own (their values are `NODE_ADDRESS_*`), and `v4` and `v6` (all zero: none) those that source
-    /// translation uses. [`crate::node::follow`] does it by itself.
+    /// translation uses where the kernel does not know the route's. [`crate::node::follow`] does it by itself.
     pub fn set_node(
         &self,
         addresses: &BTreeMap<Address, u32>,

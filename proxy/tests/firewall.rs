@@ -60,7 +60,7 @@ fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services
             let service = if is_ipv4 { "10.96.0.1:80" } else { "[fd00:96::1]:80" };
             let cluster_ip: SocketAddr = service.parse().unwrap();
             let by_node = SocketAddr::new(outside.node_address(is_ipv4), 30080);
-            // As if it were on this node, and as if elsewhere: then the node's address stands in.
+            // As if it were on this node, and as if elsewhere: then the node's address on the way there stands in.
             for flags in [BACKEND_LOCAL, 0] {
                 for (protocol, server) in servers {
                     for key in [frontend(service, protocol), node_port(is_ipv4, 30080, protocol)] {
@@ -69,7 +69,8 @@ fn a_firewall_that_drops_and_rules_that_masquerade_stay_as_they_are_and_services
                     }
                 }
                 let client = outside.own_address(is_ipv4);
-                let expected = if flags == 0 { by_node.ip() } else { client };
+                let on_the_way = backend.node_address(is_ipv4);
+                let expected = if flags == 0 { on_the_way } else { client };
                 let seen = outside.inside(|| [ask_tcp(by_node), ask_udp(by_node)]);
                 assert_eq!(seen, [expected; 2], "{by_node} from outside, flags {flags}");
                 let seen = pod.inside(|| [ask_tcp(cluster_ip), ask_udp(cluster_ip)]);

@@ -15,8 +15,8 @@ pub struct Settings {
     /// `SO_NETNS_COOKIE` of the node's own network namespace: only there do loopback addresses
     /// mean the node.
     pub netns_cookie: u64,
-    /// Source address towards IPv4 backends on other nodes where the client dialled no node
-    /// address; all zero: none.
+    /// Source address towards IPv4 backends on other nodes where the kernel cannot say which is that of
+    /// the route; all zero: none.
     pub address_v4: Address,
     /// The same for IPv6.
     pub address_v6: Address,

@@ -16,8 +16,8 @@ use fairlead_ebpf::{
     abi::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
         FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
-        NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey,
-        SETTINGS_INDEX, ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+        NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey, SETTINGS_INDEX, ServiceBytes,
+        ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -189,12 +189,6 @@ pub(crate) fn slot_behind(set_id: u32, place: u32) -> Option<u32> {
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(SETTINGS_INDEX)
-}
-
-/// Whether the address is one of the node's own, loopback aside.
-#[inline(always)]
-pub(crate) fn is_node_address(address: &Address) -> bool {
-    copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_OWN != 0)
 }
 
 /// Whether NodePorts answer on the address, loopback aside.

@@ -21,7 +21,7 @@ use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
     live::{self, Account},
-    low_half, maps, reject, steps,
+    low_half, maps, reject, route, steps,
     track::{self, store, store_new},
 };
 
@@ -97,7 +97,7 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
     }
     if !is_kept {
         let Frame { tuple, found, account, .. } = frame;
-        let verdict = match open(tuple, found, origin, account) {
+        let verdict = match open(ctx, tuple, found, origin, account) {
             NEXT => open_beside(tuple, found, account),
             verdict => verdict,
         };
@@ -181,7 +181,13 @@ fn is_moved(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u
 /// A first packet: its entries are stored before it is forwarded, so that a repeated SYN meets the
 /// same backend.
 #[inline(never)]
-fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin, account: &mut Account) -> i32 {
+fn open(
+    ctx: &TcContext,
+    tuple: &Tuple,
+    connection: &mut Connection,
+    origin: Origin,
+    account: &mut Account,
+) -> i32 {
     *connection = Connection::zeroed();
     *account = Account::NONE;
     let mut flow = Flow {
@@ -200,7 +206,7 @@ fn open(tuple: &Tuple, connection: &mut Connection, origin: Origin, account: &mu
         return refuse(account, reason);
     }
     if is_masqueraded(connection.flags, flow.backend == tuple.source, origin)
-        && let Err(reason) = store_remote(&flow)
+        && let Err(reason) = store_remote(ctx, &flow)
     {
         return refuse(account, reason);
     }
@@ -334,9 +340,9 @@ extern "C" fn try_reply(_: u64, Reply { flow, result }: &mut Reply<'_, '_>) -> i
 
 /// The way to a backend on another node and back: from one of the node's ports.
 #[inline(never)]
-fn store_remote(flow: &Flow<'_>) -> Result<(), Reason> {
+fn store_remote(ctx: &TcContext, flow: &Flow<'_>) -> Result<(), Reason> {
     let exhausted = Err(Reason::PortsExhausted);
-    let Some(node) = node_address(&flow.dialled.destination) else { return exhausted };
+    let Some(node) = node_address(ctx, flow) else { return exhausted };
     let mut remote = Remote { flow, node, result: exhausted };
     steps::repeat(PORT_TRIES, &mut remote, try_remote);
     remote.result
@@ -362,15 +368,18 @@ extern "C" fn try_remote(turn: u64, Remote { flow, node, result }: &mut Remote<'
     steps::DONE
 }
 
-/// The address other nodes' backends see: what the client dialled where that is the node's.
+/// The address the backend sees: that of the device the packet leaves by, so that the answer comes back the
+/// same way. Another of the node's may lead it past an overlay or to another device, or be an address that other
+/// nodes have, too.
 #[inline(always)]
-fn node_address(dialled: &Address) -> Option<Address> {
-    if maps::is_node_address(dialled) {
-        return Some(*dialled);
+fn node_address(ctx: &TcContext, flow: &Flow<'_>) -> Option<Address> {
+    let mut address = [0; 16];
+    if route::source(ctx, flow.dialled, &flow.backend, &mut address) {
+        return Some(address);
     }
     let settings = maps::settings()?;
     let address =
-        if packet::is_mapped(dialled) { settings.address_v4 } else { settings.address_v6 };
+        if packet::is_mapped(&flow.backend) { settings.address_v4 } else { settings.address_v6 };
     (address != [0; 16]).then_some(address)
 }
 

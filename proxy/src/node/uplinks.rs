@@ -22,7 +22,7 @@ pub(super) struct View {
     pub(super) devices: BTreeMap<u32, Attached>,
     /// Devices that were asked for, or would be uplinks, and why they cannot be.
     pub(super) unusable: BTreeMap<String, &'static str>,
-    /// Towards other nodes, where the client dialled no address of this one.
+    /// Towards other nodes, where the kernel does not say which address a route has.
     pub(super) source_v4: Option<IpAddr>,
     /// The same for IPv6.
     pub(super) source_v6: Option<IpAddr>,

@@ -52,8 +52,11 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
                     put(&mut maps, node_port(is_ipv4, 30080, protocol), set, &[(server, flags)]);
                 }
                 let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
-                // Towards another node the node's own address stands in for the client's.
-                let expected = if flags == 0 { to.ip() } else { client.own_address(is_ipv4) };
+                // Towards another node the address on the way there stands in for the client's.
+                let expected = match flags {
+                    0 => backend.node_address(is_ipv4),
+                    _ => client.own_address(is_ipv4),
+                };
                 let seen = client.inside(|| [ask_tcp(to), ask_udp(to)]);
                 assert_eq!(seen, [expected; 2], "{to} flags {flags}");
             }
