@@ -35,8 +35,8 @@ pub use frontend::{
 pub use maglev::{MaglevKey, MaglevPart, PART_PLACES, TableSize};
 pub use reason::Reason;
 pub use settings::{
-    CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX, SETTINGS_LOOPBACK_V4,
-    SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL, Settings,
+    BARE_DEVICES_MAX, CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX,
+    SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL, Settings,
 };
 
 /// Names of the maps, each ending in the version of its layout.
@@ -56,7 +56,7 @@ pub mod name {
     /// Address to `NODE_ADDRESS_*`.
     pub const NODE_ADDRESSES: &str = "node_addresses_v2";
     /// One [`Settings`](super::Settings).
-    pub const SETTINGS: &str = "settings_v3";
+    pub const SETTINGS: &str = "settings_v4";
     /// [`ServiceCounters::place`](super::ServiceCounters::place) to
     /// [`ServiceCounters`](super::ServiceCounters).
     pub const COUNTERS: &str = "service_counters_v5";

@@ -18,7 +18,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use fairlead_ebpf::abi::{Address, Reason, Settings};
+use fairlead_ebpf::abi::{Address, BARE_DEVICES_MAX, Reason, Settings};
 use ipnetwork::IpNetwork;
 
 use self::{
@@ -48,7 +48,7 @@ const KERNEL_MIN: (u32, u32) = (6, 6);
 /// Which devices are uplinks: where traffic for NodePorts arrives from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Devices {
-    /// Those that carry a default route or hold an InternalIP of the Node, and overlays.
+    /// Whatever others can reach an address of this node by, and overlays; not what leads to this node's pods.
     #[default]
     Auto,
     /// Exactly these, by name.
@@ -321,6 +321,18 @@ impl Kernel {
         let settings = &self.object.tables.settings;
         let written =
             settings.change(|found| Settings { service_cidrs, service_cidr_count, ..*found });
+        written.map_err(|error| KernelError::system(Step::WriteNode, error))
+    }
+
+    /// Makes these devices, by index and at most [`BARE_DEVICES_MAX`], those whose packets have no Ethernet header.
+    pub(crate) fn set_bare_devices(
+        &self,
+        devices: impl IntoIterator<Item = u32>,
+    ) -> Result<(), KernelError> {
+        let mut bare_devices = [0; BARE_DEVICES_MAX];
+        bare_devices.iter_mut().zip(devices).for_each(|(slot, index)| *slot = index);
+        let settings = &self.object.tables.settings;
+        let written = settings.change(|found| Settings { bare_devices, ..*found });
         written.map_err(|error| KernelError::system(Step::WriteNode, error))
     }
 

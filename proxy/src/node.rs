@@ -41,6 +41,8 @@ const RETRY: Duration = Duration::from_secs(5);
 struct Told {
     /// The Node object's addresses.
     addresses: Vec<IpAddr>,
+    /// Where addresses of this node's pods come from, if the cluster allots them.
+    pod_cidrs: Arc<[IpNetwork]>,
     /// Of all ServiceCIDRs, and those that were asked for.
     service_cidrs: BTreeSet<IpNetwork>,
 }
@@ -91,7 +93,7 @@ pub async fn follow(
 /// Whether everything is as it should be.
 fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     let view = match netlink::read() {
-        Ok(node) => uplinks::view(&node, kernel.devices(), &told.addresses),
+        Ok(node) => uplinks::view(&node, kernel.devices(), &told),
         Err(error) => {
             tracing::warn!(%error, "addresses and devices could not be read; trying again");
             return false;
@@ -143,6 +145,7 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
     let addresses = addresses.into_iter().map(|ip| (address(ip), flags(ip))).collect();
     let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
     kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))?;
+    kernel.set_bare_devices(view.bare.iter().copied())?;
     kernel.set_service_cidrs(told.service_cidrs.iter().copied())
 }
 
@@ -159,7 +162,7 @@ pub fn prepare(
 ) -> Result<Known, KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
-    let view = uplinks::view(&node, kernel.devices(), &told.addresses);
+    let view = uplinks::view(&node, kernel.devices(), &told);
     write(kernel, &view, &told)?;
     if let Err(error) = netfilter::spare(kernel.tables()) {
         tracing::warn!(
@@ -188,6 +191,7 @@ impl Told {
         let ranges = objects.flat_map(|object| object.ranges.iter());
         Self {
             addresses: node.map(|node| node.addresses.to_vec()).unwrap_or_default(),
+            pod_cidrs: node.map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
             service_cidrs: ranges.chain(kernel.service_cidrs()).copied().collect(),
         }
     }

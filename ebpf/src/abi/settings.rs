@@ -38,6 +38,8 @@ pub struct Settings {
     pub bytes_per_cpu: u32,
     /// Where ClusterIPs come from: what is in them and not allotted is dropped.
     pub service_cidrs: [Cidr; CIDRS_MAX],
+    /// Devices, by index, whose packets begin with their IP header; 0 after the last.
+    pub bare_devices: [u32; BARE_DEVICES_MAX],
 }
 
 /// NodePorts answer on IPv4 loopback addresses.
@@ -53,6 +55,8 @@ pub const NODE_ADDRESS_OWN: u32 = 1;
 pub const NODE_ADDRESS_PORTS: u32 = 2;
 /// Service CIDRs that are known to the programs.
 pub const CIDRS_MAX: usize = 16;
+/// Devices without an Ethernet header that are known to the programs.
+pub const BARE_DEVICES_MAX: usize = 8;
 
 /// An address range.
 #[repr(C)]
@@ -87,6 +91,20 @@ impl Settings {
     pub fn is_node_port(&self, port: [u8; 2]) -> bool {
         let port = u16::from_be_bytes(port);
         self.node_port_first <= port && port <= self.node_port_last
+    }
+
+    /// Whether the device's packets have no Ethernet header.
+    #[inline(always)]
+    pub fn is_bare(&self, device: u32) -> bool {
+        for bare in &self.bare_devices {
+            if *bare == 0 {
+                return false;
+            }
+            if *bare == device {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether the address is one ClusterIPs are taken from.
@@ -130,7 +148,7 @@ impl Settings {
     }
 }
 
-const _: () = assert!(size_of::<Settings>() == 64 + 32 * CIDRS_MAX);
+const _: () = assert!(size_of::<Settings>() == 64 + 32 * CIDRS_MAX + 4 * BARE_DEVICES_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +172,19 @@ mod tests {
         {
             assert_eq!(settings.is_node_port(port.to_be_bytes()), expected, "{port}");
         }
+    }
+
+    #[test]
+    fn devices_without_an_ethernet_header_are_those_before_the_first_gap() {
+        let mut settings = settings((1, 0), (1, 1));
+        assert!(!settings.is_bare(1));
+        settings.bare_devices = [7, 9, 0, 11, 0, 0, 0, 0];
+        assert_eq!(
+            [7, 8, 9, 11].map(|device| settings.is_bare(device)),
+            [true, false, true, false]
+        );
+        settings.bare_devices = [1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!([8, 9].map(|device| settings.is_bare(device)), [true, false]);
     }
 
     #[test]

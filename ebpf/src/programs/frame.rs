@@ -13,8 +13,6 @@ use fairlead_ebpf::{
 
 use super::live::Account;
 
-/// Devices with programs are Ethernet devices.
-pub(super) const ETHERNET_HEADER_LEN: usize = 14;
 /// Linux 6.16 (ead7f9b8de65) and stable kernels since: without it an IPv6 address change spoils
 /// the sum of devices that report CHECKSUM_COMPLETE.
 const BPF_F_IPV6: u64 = 1 << 7;
@@ -35,6 +33,8 @@ pub(crate) struct Frame {
     quoted: Ip,
     /// 4 or 6.
     version: u32,
+    /// Where the IP header starts.
+    network: u32,
     /// Where the transport header starts.
     transport: u32,
     /// Where the IP packet ends, as it says itself.
@@ -89,10 +89,10 @@ impl Frame {
     pub(crate) fn destination(&self, ctx: &TcContext) -> Option<Address> {
         match self.version {
             4 => {
-                let at = ETHERNET_HEADER_LEN + packet::IPV4_SOURCE + 4;
+                let at = self.network() + packet::IPV4_SOURCE + 4;
                 load(ctx, at).ok().map(packet::mapped)
             }
-            6 => load(ctx, ETHERNET_HEADER_LEN + packet::IPV6_SOURCE + 16).ok(),
+            6 => load(ctx, self.network() + packet::IPV6_SOURCE + 16).ok(),
             _ => None,
         }
     }
@@ -102,12 +102,12 @@ impl Frame {
     pub(crate) fn addresses(&self, ctx: &TcContext) -> Option<[Address; 2]> {
         match self.version {
             4 => {
-                let both = load::<8>(ctx, ETHERNET_HEADER_LEN + packet::IPV4_SOURCE).ok()?;
+                let both = load::<8>(ctx, self.network() + packet::IPV4_SOURCE).ok()?;
                 let both: [[u8; 4]; 2] = bytemuck::cast(both);
                 Some(both.map(packet::mapped))
             }
             6 => {
-                let both = load::<32>(ctx, ETHERNET_HEADER_LEN + packet::IPV6_SOURCE).ok()?;
+                let both = load::<32>(ctx, self.network() + packet::IPV6_SOURCE).ok()?;
                 Some(bytemuck::cast(both))
             }
             _ => None,
@@ -126,6 +126,17 @@ impl Frame {
     }
 
     #[inline(always)]
+    pub(super) fn network(&self) -> usize {
+        self.network as usize
+    }
+
+    /// Whether a device's header is in front of the packet.
+    #[inline(always)]
+    pub(super) fn has_stations(&self) -> bool {
+        self.network != 0
+    }
+
+    #[inline(always)]
     pub(super) fn transport(&self) -> usize {
         self.transport as usize
     }
@@ -138,8 +149,8 @@ impl Frame {
     /// Bytes of the packet, headers included. What is longer than a header can say was merged of segments.
     #[inline(always)]
     pub(super) fn ip_len(&self, ctx: &TcContext) -> u32 {
-        let end = if ctx.len() > read::IPV4_LEN_MAX { ctx.len() } else { self.end };
-        end.wrapping_sub(u32::try_from(ETHERNET_HEADER_LEN).unwrap_or_default())
+        let len = ctx.len().wrapping_sub(self.network);
+        if len > read::IPV4_LEN_MAX { len } else { self.end.wrapping_sub(self.network) }
     }
 
     /// Bytes from the transport header to the end of the packet.

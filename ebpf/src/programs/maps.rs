@@ -27,6 +27,8 @@ use fairlead_ebpf::{
 
 use super::{frame::Frame, steps};
 
+const ETHERNET_HEADER_LEN: u32 = 14;
+
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -50,7 +52,7 @@ static MAGLEV: Table<MaglevKey, MaglevPart> = HashMap::new();
 #[btf_map(name = "node_addresses_v2")]
 static NODE_ADDRESSES: Table<Address, u32> = HashMap::new();
 
-#[btf_map(name = "settings_v3")]
+#[btf_map(name = "settings_v4")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map(name = "service_counters_v5")]
@@ -189,6 +191,16 @@ pub(crate) fn slot_behind(set_id: u32, place: u32) -> Option<u32> {
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(SETTINGS_INDEX)
+}
+
+/// Length of the link-layer header of a device's packets.
+#[inline(always)]
+pub(crate) fn link_len(device: u32) -> u32 {
+    if settings().is_some_and(|settings| settings.is_bare(device)) {
+        0
+    } else {
+        ETHERNET_HEADER_LEN
+    }
 }
 
 /// Whether NodePorts answer on the address, loopback aside.

@@ -10,7 +10,7 @@ use fairlead_ebpf::{
     packet::{self, ACK, ICMP, ICMP_HEADER_LEN, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, RST},
 };
 
-use super::frame::{ETHERNET_HEADER_LEN, Frame, load};
+use super::frame::{Frame, load};
 
 const HOPS: u8 = 64;
 /// What of the packet's transport header an error carries: enough to know the socket by.
@@ -32,7 +32,7 @@ pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
     } else {
         unreachable_v6(ctx, frame)
     };
-    if answered.and_then(|()| swap_stations(ctx)).is_err() {
+    if answered.and_then(|()| swap_stations(ctx, frame)).is_err() {
         return TC_ACT_SHOT;
     }
     // SAFETY: the context of a running program.
@@ -44,7 +44,10 @@ pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
 
 /// Back to whoever handed it over.
 #[inline(always)]
-fn swap_stations(ctx: &TcContext) -> Result<(), i64> {
+fn swap_stations(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
+    if !frame.has_stations() {
+        return Ok(());
+    }
     let [to, from]: [[u8; 6]; 2] = bytemuck::cast(load::<12>(ctx, 0).map_err(|_| -1)?);
     ctx.store(0, &from, 0)?;
     ctx.store(6, &to, 0)
@@ -82,30 +85,30 @@ fn reset(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
 fn turn(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     let (source, destination) = (&frame.tuple.source, &frame.tuple.destination);
     if !frame.is_ipv4() {
-        let at = ETHERNET_HEADER_LEN + packet::IPV6_SOURCE;
+        let at = frame.network() + packet::IPV6_SOURCE;
         ctx.store(at, destination, 0)?;
         ctx.store(at + 16, source, 0)?;
-        return ctx.store(ETHERNET_HEADER_LEN + 7, &HOPS, 0);
+        return ctx.store(frame.network() + 7, &HOPS, 0);
     }
-    let at = ETHERNET_HEADER_LEN + packet::IPV4_SOURCE;
+    let at = frame.network() + packet::IPV4_SOURCE;
     ctx.store(at, &packet::unmapped(destination), 0)?;
     ctx.store(at + 4, &packet::unmapped(source), 0)?;
-    let [hops, protocol]: [u8; 2] = load(ctx, ETHERNET_HEADER_LEN + 8).map_err(|_| -1)?;
+    let [hops, protocol]: [u8; 2] = load(ctx, frame.network() + 8).map_err(|_| -1)?;
     let word = |hops| u64::from(u16::from_ne_bytes([hops, protocol]));
-    let sum = ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM;
+    let sum = frame.network() + packet::IPV4_CHECKSUM;
     ctx.l3_csum_replace(sum, word(hops), word(HOPS), 2)?;
-    ctx.store(ETHERNET_HEADER_LEN + 8, &HOPS, 0)
+    ctx.store(frame.network() + 8, &HOPS, 0)
 }
 
 /// ICMP type 3 code 3 (RFC 792). A packet with IP options is not answered.
 #[inline(never)]
 fn unreachable_v4(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
-    let message = ETHERNET_HEADER_LEN + IPV4_HEADER_LEN;
+    let message = frame.network() + IPV4_HEADER_LEN;
     if frame.transport() != message {
         return Err(-1);
     }
     resize(ctx, message + usize::from(MESSAGE_V4))?;
-    let sum = quote::<{ (IPV4_HEADER_LEN + QUOTED) / CHUNK }>(ctx)?;
+    let sum = quote::<{ (IPV4_HEADER_LEN + QUOTED) / CHUNK }>(ctx, frame.network())?;
     let [a, b] = packet::checksum(packet::sum(&[3, 3]) + sum);
     let icmp = [3u8, 3, a, b, 0, 0, 0, 0];
     let start = [0x45, 0, 0, 20 + MESSAGE_V4, 0, 0, 0x40, 0, HOPS, ICMP];
@@ -114,22 +117,22 @@ fn unreachable_v4(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     let sum = packet::sum(&start) + packet::sum(&source) + packet::sum(&destination);
     let sum = packet::checksum(sum);
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    ctx.store(ETHERNET_HEADER_LEN, &start, flags)?;
-    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM, &sum, flags)?;
-    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_SOURCE, &source, flags)?;
-    ctx.store(ETHERNET_HEADER_LEN + packet::IPV4_SOURCE + 4, &destination, flags)?;
+    ctx.store(frame.network(), &start, flags)?;
+    ctx.store(frame.network() + packet::IPV4_CHECKSUM, &sum, flags)?;
+    ctx.store(frame.network() + packet::IPV4_SOURCE, &source, flags)?;
+    ctx.store(frame.network() + packet::IPV4_SOURCE + 4, &destination, flags)?;
     ctx.store(message, &icmp, flags)
 }
 
 /// ICMPv6 type 1 code 4 (RFC 4443 §3.1). A packet with extension headers is not answered.
 #[inline(never)]
 fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
-    let message = ETHERNET_HEADER_LEN + IPV6_HEADER_LEN;
+    let message = frame.network() + IPV6_HEADER_LEN;
     if frame.transport() != message {
         return Err(-1);
     }
     resize(ctx, message + usize::from(MESSAGE_V6))?;
-    let sum = quote::<{ (IPV6_HEADER_LEN + QUOTED) / CHUNK }>(ctx)?;
+    let sum = quote::<{ (IPV6_HEADER_LEN + QUOTED) / CHUNK }>(ctx, frame.network())?;
     let pseudo_header = packet::sum(&frame.tuple.source)
         + packet::sum(&frame.tuple.destination)
         + packet::sum(&[0, MESSAGE_V6, 0, ICMPV6]);
@@ -137,8 +140,8 @@ fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     let icmp = [1u8, 4, a, b, 0, 0, 0, 0];
     let start = [0x60, 0, 0, 0, 0, MESSAGE_V6, ICMPV6, HOPS];
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
-    ctx.store(ETHERNET_HEADER_LEN, &start, flags)?;
-    let addresses = ETHERNET_HEADER_LEN + packet::IPV6_SOURCE;
+    ctx.store(frame.network(), &start, flags)?;
+    let addresses = frame.network() + packet::IPV6_SOURCE;
     ctx.store(addresses, &frame.tuple.destination, flags)?;
     ctx.store(addresses + 16, &frame.tuple.source, flags)?;
     ctx.store(message, &icmp, flags)
@@ -147,10 +150,10 @@ fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
 /// Copies the packet's first bytes behind the message's header, which is just behind them, and
 /// sums them up.
 #[inline(always)]
-fn quote<const CHUNKS: usize>(ctx: &TcContext) -> Result<u32, i64> {
+fn quote<const CHUNKS: usize>(ctx: &TcContext, network: usize) -> Result<u32, i64> {
     let mut sum = 0;
     for chunk in 0..CHUNKS {
-        let from = ETHERNET_HEADER_LEN + chunk * CHUNK;
+        let from = network + chunk * CHUNK;
         let bytes: [u8; CHUNK] = load(ctx, from).map_err(|_| -1)?;
         sum += packet::sum(&bytes);
         ctx.store(from + CHUNKS * CHUNK, &bytes, BPF_F_RECOMPUTE_CSUM.into())?;

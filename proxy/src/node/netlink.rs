@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnetwork::IpNetwork;
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -31,12 +32,36 @@ pub(super) struct Device {
     pub(super) name: String,
     pub(super) is_up: bool,
     pub(super) is_loopback: bool,
-    /// Frames begin with an Ethernet header.
-    pub(super) is_ethernet: bool,
-    /// Carries pods' packets to other nodes inside its own.
-    pub(super) is_overlay: bool,
-    /// The other end is in another network namespace, or in a virtual machine.
-    pub(super) is_pods: bool,
+    pub(super) framing: Framing,
+    pub(super) kind: Kind,
+    /// The device this one is a port of (a bridge, a bond), by index.
+    pub(super) master: Option<u32>,
+}
+
+/// What its packets begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// An Ethernet header.
+    Ethernet,
+    /// Their IP header: IPIP, WireGuard, TUN, PPP.
+    Bare,
+    /// Something else.
+    Other,
+}
+
+/// What is at its other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A network: of hardware, or as good as that.
+    Wire,
+    /// Other nodes: it carries packets inside its own.
+    Overlay,
+    /// Another network namespace, or a process or virtual machine.
+    Pod,
+    /// Whatever its ports lead to.
+    Bridge,
+    /// None of these: addresses that are kept somewhere, copies of packets, a device inside this namespace.
+    Other,
 }
 
 /// The node's network at one moment.
@@ -46,6 +71,8 @@ pub(super) struct Node {
     pub(super) devices: BTreeMap<u32, Device>,
     /// Device index and address; only such as can be dialled from elsewhere.
     pub(super) addresses: BTreeSet<(u32, IpAddr)>,
+    /// Of those, the ones with neighbours of their network on the device.
+    pub(super) networks: BTreeSet<(u32, IpNetwork)>,
     /// Indices of devices a default route leads through.
     pub(super) default_routes: BTreeSet<u32>,
 }
@@ -119,8 +146,11 @@ fn take(message: RouteNetlinkMessage, node: &mut Node) {
             node.devices.insert(message.header.index, device(message));
         }
         RouteNetlinkMessage::NewAddress(message) => {
-            let index = message.header.index;
-            node.addresses.extend(local_address(message).map(|ip| (index, ip)));
+            let (index, prefix) = (message.header.index, message.header.prefix_len);
+            let Some(ip) = local_address(message) else { return };
+            node.addresses.insert((index, ip));
+            let network = IpNetwork::new(ip, prefix).ok().filter(|network| !is_single(network));
+            node.networks.extend(network.map(|network| (index, network)));
         }
         RouteNetlinkMessage::NewRoute(message) => {
             node.default_routes.extend(default_route(&message));
@@ -129,36 +159,78 @@ fn take(message: RouteNetlinkMessage, node: &mut Node) {
     }
 }
 
+fn is_single(network: &IpNetwork) -> bool {
+    network.prefix() == if network.is_ipv4() { 32 } else { 128 }
+}
+
 fn device(message: LinkMessage) -> Device {
     let mut device = Device {
         name: String::new(),
         is_up: message.header.flags.contains(LinkFlags::Up),
         is_loopback: message.header.flags.contains(LinkFlags::Loopback),
-        is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
-        is_overlay: false,
-        is_pods: false,
+        framing: framing(message.header.link_layer_type),
+        kind: Kind::Wire,
+        master: None,
     };
     let (mut is_pair, mut is_elsewhere) = (false, false);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => device.name = name,
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::Controller(index) => device.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     let LinkInfo::Kind(kind) = info else { continue };
-                    match kind {
-                        InfoKind::Vxlan | InfoKind::Geneve => device.is_overlay = true,
-                        InfoKind::Veth | InfoKind::Netkit => is_pair = true,
-                        InfoKind::Tun => device.is_pods = true,
-                        _ => {}
-                    }
+                    is_pair = matches!(kind, InfoKind::Veth | InfoKind::Netkit);
+                    device.kind = self::kind(&kind);
                 }
             }
             _ => {}
         }
     }
-    device.is_pods |= is_pair && is_elsewhere;
+    // A VLAN's device may be in another namespace, too.
+    if is_pair && is_elsewhere {
+        device.kind = Kind::Pod;
+    }
     device
+}
+
+fn framing(link: LinkLayerType) -> Framing {
+    match link {
+        LinkLayerType::Ether => Framing::Ethernet,
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Sit
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6 => Framing::Bare,
+        _ => Framing::Other,
+    }
+}
+
+/// Hardware has no kind at all.
+fn kind(kind: &InfoKind) -> Kind {
+    match kind {
+        InfoKind::Bond
+        | InfoKind::Hsr
+        | InfoKind::IpVlan
+        | InfoKind::MacSec
+        | InfoKind::MacVlan
+        | InfoKind::Team
+        | InfoKind::Vlan
+        | InfoKind::Wwan => Kind::Wire,
+        InfoKind::Geneve
+        | InfoKind::GreTap
+        | InfoKind::GreTap6
+        | InfoKind::Ip6Tnl
+        | InfoKind::IpIp
+        | InfoKind::SitTun
+        | InfoKind::Vxlan
+        | InfoKind::Wireguard => Kind::Overlay,
+        InfoKind::Tun => Kind::Pod,
+        InfoKind::Bridge => Kind::Bridge,
+        _ => Kind::Other,
+    }
 }
 
 /// Addresses that mean something only on one link (fe80::) or only here (127.0.0.1) are no

@@ -322,7 +322,7 @@ fn follow(
     options: KernelOptions,
 ) -> (Follower, Synchroniser<KernelMaps>) {
     let options = KernelOptions { devices: Devices::List(vec![outside.device()]), ..options };
-    let follower = Follower::start_with(&options, outside.node_addresses());
+    let follower = Follower::start_with(&options, outside.node_addresses(), &[]);
     follower.wait_for(world, 5);
     let rules = Rules { external_ips: true, ..Rules::default() };
     let sync = Synchroniser::new(follower.kernel.maps().unwrap(), NODE).with_rules(rules);

@@ -50,11 +50,15 @@ impl Follower {
     /// `own` are the addresses of the Node object.
     pub(crate) fn start_on(world: &World, devices: &[String], own: Vec<IpAddr>) -> Self {
         let options = KernelOptions { devices: Devices::List(devices.to_vec()), ..world.options() };
-        Self::start_with(&options, own)
+        Self::start_with(&options, own, &[])
     }
 
-    /// With options of the test's own.
-    pub(crate) fn start_with(options: &KernelOptions, own: Vec<IpAddr>) -> Self {
+    /// With options of the test's own. `pod_cidrs` are those of the Node object.
+    pub(crate) fn start_with(
+        options: &KernelOptions,
+        own: Vec<IpAddr>,
+        pod_cidrs: &[&str],
+    ) -> Self {
         let kernel = Arc::new(Kernel::open(options).unwrap());
         let cancel = CancellationToken::new();
         let (follower, token) = (kernel.clone(), cancel.clone());
@@ -63,7 +67,7 @@ impl Follower {
             key: Key::new("", "node"),
             addresses: own.into(),
             zone: None,
-            pod_cidrs: Arc::new([]),
+            pod_cidrs: pod_cidrs.iter().map(|range| range.parse().unwrap()).collect(),
             deleting: false,
             taints: Arc::new([]),
         };

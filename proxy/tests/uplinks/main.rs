@@ -14,7 +14,7 @@ use std::{
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
-use fairlead_proxy::{Kernel, Synchroniser};
+use fairlead_proxy::{Devices, Kernel, KernelOptions, Synchroniser};
 use fairlead_state::model::{LoadBalancing, Protocol, Service};
 use support::{
     followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo},
@@ -60,6 +60,31 @@ fn node_port_from_outside_reaches_local_and_remote_backends() {
                 let seen = client.inside(|| [ask_tcp(to), ask_udp(to)]);
                 assert_eq!(seen, [expected; 2], "{to} flags {flags}");
             }
+        }
+        follower.assert_nothing_dropped();
+    });
+}
+
+/// Nobody says that there is a network of clients, or where pods are, but the addresses of their devices.
+#[test]
+fn a_card_beside_the_default_route_is_found_and_serves_clients_from_outside() {
+    world("a_card_beside_the_default_route_is_found_and_serves_clients_from_outside", |world| {
+        let (client, backend) = (world.pod(1), world.pod(2));
+        world.forward();
+        let options = KernelOptions { devices: Devices::Auto, ..world.options() };
+        let pods = ["10.99.2.0/24", "fd99:0:0:2::/64"];
+        let follower = Follower::start_with(&options, vec![], &pods);
+        follower.wait_for(world, 2);
+        let links = Kernel::attachments(&world.bpffs).unwrap();
+        let of = |program: &str| links.iter().filter(|link| link.name.starts_with(program)).count();
+        assert_eq!((of("uplink_ingress"), of("pod_ingress")), (1, 1), "{links:?}");
+        let mut maps = follower.kernel.maps().unwrap();
+        for (set, is_ipv4) in [(1, true), (2, false)] {
+            let [_, (protocol, server)] = echo(&backend, is_ipv4);
+            put(&mut maps, node_port(is_ipv4, 30080, protocol), set, &[(server, 0)]);
+            let to = SocketAddr::new(client.node_address(is_ipv4), 30080);
+            let seen = client.inside(|| ask_udp(to));
+            assert_eq!(seen, backend.node_address(is_ipv4), "{to}: as one from outside");
         }
         follower.assert_nothing_dropped();
     });

@@ -6,7 +6,7 @@ use fairlead_ebpf::{
     packet,
 };
 
-use super::{BPF_F_IPV6, ETHERNET_HEADER_LEN, Frame, load, rewrite::replace_port};
+use super::{BPF_F_IPV6, Frame, load, rewrite::replace_port};
 
 impl Frame {
     /// Translates an error as `connection` does packets that go the error's way. The packet
@@ -25,10 +25,10 @@ impl Frame {
         let sum = self.transport() + packet::ICMP_CHECKSUM;
         if self.is_ipv4() {
             let at = |is_source: bool| packet::IPV4_SOURCE + if is_source { 0 } else { 4 };
-            let outer_at = ETHERNET_HEADER_LEN + at(!is_ingress);
+            let outer_at = self.network() + at(!is_ingress);
             let outer = load(ctx, outer_at).map_err(|_| -1)?;
             let difference = packet::difference(&packet::mapped(outer), new);
-            let ip_sum = ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM;
+            let ip_sum = self.network() + packet::IPV4_CHECKSUM;
             ctx.l3_csum_replace(ip_sum, 0, difference.into(), 0)?;
             ctx.store(outer_at, &packet::unmapped(new), 0)?;
             // What the address adds to the message's sum, the header's own sum takes from it.
@@ -37,7 +37,7 @@ impl Frame {
             ctx.store(inner + at(is_ingress), &packet::unmapped(new), 0)?;
         } else {
             let at = |is_source: bool| packet::IPV6_SOURCE + if is_source { 0 } else { 16 };
-            let outer_at = ETHERNET_HEADER_LEN + at(!is_ingress);
+            let outer_at = self.network() + at(!is_ingress);
             let outer: Address = load(ctx, outer_at).map_err(|_| -1)?;
             let difference = u64::from(packet::difference(&outer, new));
             let flags = u64::from(BPF_F_PSEUDO_HDR);

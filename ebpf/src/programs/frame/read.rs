@@ -6,7 +6,7 @@ use fairlead_ebpf::{
     packet::{self, Ip, Part, Skip},
 };
 
-use super::{ETHERNET_HEADER_LEN, Frame, KIND_ERROR, KIND_LATER, KIND_PING, KIND_WHOLE, load};
+use super::{Frame, KIND_ERROR, KIND_LATER, KIND_PING, KIND_WHOLE, load};
 use crate::programs::{low_half, maps};
 
 /// `linux/if_packet.h`.
@@ -16,8 +16,8 @@ const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 /// Source and destination, with which the headers of TCP, UDP and SCTP begin.
 const PORTS_LEN: usize = 4;
-/// Length of the largest frame whose IPv4 header can say its length.
-pub(super) const IPV4_LEN_MAX: u32 = 14 + 0xffff;
+/// Length of the largest packet whose IPv4 header can say its length.
+pub(super) const IPV4_LEN_MAX: u32 = 0xffff;
 /// The same of IPv6, whose header does not count itself.
 const IPV6_LEN_MAX: u32 = IPV4_LEN_MAX + 40;
 
@@ -44,9 +44,12 @@ impl Frame {
             ETH_P_IPV6 => 6,
             _ => return Err(Skip::Other),
         };
-        read_ip(ctx, ETHERNET_HEADER_LEN, self.version, &mut self.ip)?;
-        self.transport = offset(ETHERNET_HEADER_LEN + self.ip.header_len);
-        self.end = offset(ETHERNET_HEADER_LEN + self.ip.len);
+        // SAFETY: as above.
+        self.network = maps::link_len(unsafe { (*ctx.skb.skb).ifindex });
+        let network = self.network();
+        read_ip(ctx, network, self.version, &mut self.ip)?;
+        self.transport = offset(network + self.ip.header_len);
+        self.end = offset(network + self.ip.len);
         if self.end > ctx.len() {
             return Err(Skip::Malformed);
         }
@@ -145,16 +148,17 @@ impl Frame {
 /// a hop-by-hop option may say it, RFC 2675). How many does not matter here.
 #[inline(never)]
 fn read_ip(ctx: &TcContext, offset: usize, version: u32, ip: &mut Ip) -> Result<(), Skip> {
+    let left = ctx.len().wrapping_sub(self::offset(offset));
     if version == 4 {
         let mut header: [u8; packet::IPV4_HEADER_LEN] = load(ctx, offset)?;
-        if header[2..4] == [0, 0] && ctx.len() > IPV4_LEN_MAX {
+        if header[2..4] == [0, 0] && left > IPV4_LEN_MAX {
             header[2..4].fill(0xff);
         }
         *ip = packet::ipv4(&header)?;
         return Ok(());
     }
     let mut header: [u8; packet::IPV6_HEADER_LEN] = load(ctx, offset)?;
-    if header[4..6] == [0, 0] && ctx.len() > IPV6_LEN_MAX {
+    if header[4..6] == [0, 0] && left > IPV6_LEN_MAX {
         header[4..6].fill(0xff);
     }
     *ip = packet::ipv6(&header)?;

@@ -11,7 +11,7 @@ use fairlead_ebpf::{
 
 use crate::programs::steps;
 
-use super::{BPF_F_IPV6, ETHERNET_HEADER_LEN, Frame, KIND_LATER, load};
+use super::{BPF_F_IPV6, Frame, KIND_LATER, load};
 
 impl Frame {
     /// Makes the packet one of `new`. After an error it is spoilt.
@@ -51,15 +51,15 @@ impl Frame {
             if has_sum {
                 ctx.l4_csum_replace(checksum, 0, difference, flags)?;
             }
-            ctx.l3_csum_replace(ETHERNET_HEADER_LEN + packet::IPV4_CHECKSUM, 0, difference, 0)?;
+            ctx.l3_csum_replace(self.network() + packet::IPV4_CHECKSUM, 0, difference, 0)?;
             let offset = packet::IPV4_SOURCE + if is_destination { 4 } else { 0 };
-            return ctx.store(ETHERNET_HEADER_LEN + offset, &packet::unmapped(new), 0);
+            return ctx.store(self.network() + offset, &packet::unmapped(new), 0);
         }
         if has_sum && ctx.l4_csum_replace(checksum, 0, difference, flags | BPF_F_IPV6).is_err() {
             ctx.l4_csum_replace(checksum, 0, difference, flags)?;
         }
         let offset = packet::IPV6_SOURCE + if is_destination { 16 } else { 0 };
-        ctx.store(ETHERNET_HEADER_LEN + offset, new, 0)
+        ctx.store(self.network() + offset, new, 0)
     }
 
     #[inline(always)]

@@ -1,0 +1,186 @@
+use super::*;
+
+const ETHERNET: Device = Device {
+    name: String::new(),
+    is_up: true,
+    is_loopback: false,
+    framing: Framing::Ethernet,
+    kind: Kind::Wire,
+    master: None,
+};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn told(own: &[&str]) -> Told {
+    let addresses = own.iter().copied().map(ip).collect();
+    let pod_cidrs = ["10.244.0.0/24".parse().unwrap()].into();
+    Told { addresses, pod_cidrs, ..Told::default() }
+}
+
+/// lo, eth0 (default route), eth1 (second network), veth1 (a pod), flannel.1, wg0.
+fn node() -> Node {
+    let mut node = Node { default_routes: BTreeSet::from([2]), ..Node::default() };
+    let lo = Device { is_loopback: true, framing: Framing::Other, ..ETHERNET };
+    let pod = Device { kind: Kind::Pod, ..ETHERNET };
+    let overlay = Device { kind: Kind::Overlay, ..ETHERNET };
+    let tunnel = Device { framing: Framing::Bare, ..overlay.clone() };
+    add(&mut node, 1, "lo", lo, &[]);
+    add(&mut node, 2, "eth0", ETHERNET, &["192.168.0.2/24", "2001:db8::2/64"]);
+    add(&mut node, 3, "eth1", ETHERNET, &["172.20.0.2/24"]);
+    add(&mut node, 4, "veth1", pod, &["10.244.0.1/32"]);
+    add(&mut node, 5, "flannel.1", overlay, &[]);
+    add(&mut node, 6, "wg0", tunnel, &["10.8.0.1/32"]);
+    node
+}
+
+fn add(node: &mut Node, index: u32, name: &str, device: Device, addresses: &[&str]) {
+    node.devices.insert(index, Device { name: name.into(), ..device });
+    for address in addresses {
+        let network: IpNetwork = address.parse().unwrap();
+        node.addresses.insert((index, network.ip()));
+        if network.prefix() < if network.is_ipv4() { 32 } else { 128 } {
+            node.networks.insert((index, network));
+        }
+    }
+}
+
+fn names(view: &View) -> Vec<&str> {
+    view.named(Role::Uplink).collect()
+}
+
+#[test]
+fn uplinks_are_what_others_can_reach_the_node_by_or_what_was_asked_for() {
+    let list = |names: &[&str]| Devices::List(names.iter().copied().map(Into::into).collect());
+    let all = vec!["eth0", "eth1", "flannel.1", "wg0"];
+    let cases = [
+        (Devices::Auto, vec![], all.clone(), vec![]),
+        (Devices::Auto, vec!["172.20.0.2"], all.clone(), vec![]),
+        // An address of the Node object that no device holds.
+        (Devices::Auto, vec!["203.0.113.7"], all, vec![]),
+        (list(&["eth1"]), vec!["192.168.0.2"], vec!["eth1"], vec![]),
+        (list(&["wg0"]), vec![], vec!["wg0"], vec![]),
+        (list(&["lo", "eth9"]), vec![], vec![], vec!["eth9", "lo"]),
+    ];
+    for (devices, own, uplinks, unusable) in cases {
+        let view = view(&node(), &devices, &told(&own));
+        assert_eq!(names(&view), uplinks, "{devices:?} {own:?}");
+        assert_eq!(view.named(Role::Pod).collect::<Vec<_>>(), ["veth1"]);
+        assert_eq!(view.unusable.keys().collect::<Vec<_>>(), unusable, "{devices:?} {own:?}");
+        let is_bare = uplinks.contains(&"wg0");
+        assert_eq!(view.bare.contains(&6), is_bare, "{devices:?}");
+    }
+}
+
+/// From kube-proxy a NodePort answers at whatever device it is dialled by.
+#[test]
+fn a_device_beside_the_default_route_is_an_uplink_unless_pods_are_behind_it() {
+    const PORT: u32 = 21;
+    let of = |kind: Kind| Device { kind, ..ETHERNET };
+    let tun = || Device { framing: Framing::Bare, ..of(Kind::Pod) };
+    let on_bridge = || Device { master: Some(9), ..of(Kind::Pod) };
+    let wire = || Device { master: Some(20), ..ETHERNET };
+    let (uplink, pod, none) = (Some(Role::Uplink), Some(Role::Pod), None);
+    for (what, device, addresses, port, role) in [
+        ("a second card", ETHERNET, "192.0.2.2/24", None, uplink),
+        ("one that only a storage protocol uses", ETHERNET, "", None, none),
+        ("a second card of a kind or LXD node", of(Kind::Pod), "192.0.2.2/24", None, uplink),
+        ("a VPN by TAP", of(Kind::Pod), "192.0.2.2/24", None, uplink),
+        ("a VPN by TUN", tun(), "192.0.2.2/32", None, uplink),
+        ("a pod's, by Calico", of(Kind::Pod), "", None, pod),
+        ("a pod's, by ptp", of(Kind::Pod), "10.244.0.1/32", None, pod),
+        ("a pod's, with its range's gateway", of(Kind::Pod), "10.244.0.1/24", None, pod),
+        ("a pod's, on a bridge", on_bridge(), "", None, pod),
+        ("a bridge to pods", of(Kind::Bridge), "192.0.2.1/24", Some(on_bridge()), none),
+        ("a bridge with a card", of(Kind::Bridge), "192.0.2.2/24", Some(wire()), uplink),
+        ("a bridge to other nodes' pods", of(Kind::Bridge), "", Some(wire()), none),
+        ("addresses kept on a dummy", of(Kind::Other), "192.0.2.2/32", None, none),
+    ] {
+        let mut node = node();
+        let addresses: Vec<&str> = addresses.split_whitespace().collect();
+        add(&mut node, 20, "other", device, &addresses);
+        node.devices.extend(port.map(|port| (PORT, port)));
+        let view = view(&node, &Devices::Auto, &told(&[]));
+        assert_eq!(view.devices.get(&20).map(|device| device.role), role, "{what}");
+    }
+}
+
+/// In mode ipvs kube-proxy puts every Service's address on a device: thousands, and none is the
+/// node's.
+#[test]
+fn addresses_that_ipvs_left_are_no_addresses_of_the_node() {
+    let mut node = node();
+    node.devices.insert(9, Device { name: "kube-ipvs0".into(), kind: Kind::Other, ..ETHERNET });
+    let services = (0..10_000u32).map(|n| (9, IpAddr::from((0x0a60_0000 + n).to_be_bytes())));
+    node.addresses.extend(services.chain([(9, ip("172.20.0.2"))]));
+    let with = view(&node, &Devices::Auto, &told(&[]));
+    let without = view(&self::node(), &Devices::Auto, &told(&[]));
+    assert_eq!((with.addresses, with.devices), (without.addresses, without.devices));
+}
+
+#[test]
+fn of_too_many_addresses_those_that_matter_most_stay() {
+    let view = view(&node(), &Devices::Auto, &told(&["10.8.0.1", "203.0.113.7"]));
+    let all = ["10.244.0.1", "10.8.0.1", "172.20.0.2", "192.168.0.2", "2001:db8::2"];
+    for (max, expected, left_out) in [
+        (9, &all[..], 0),
+        (5, &all[..], 0),
+        (3, &["10.244.0.1", "10.8.0.1", "2001:db8::2"][..], 2),
+        (2, &["10.8.0.1", "2001:db8::2"][..], 3),
+        (1, &["10.8.0.1"][..], 4),
+        (0, &[][..], 5),
+    ] {
+        let mut expected: Vec<IpAddr> = expected.iter().copied().map(ip).collect();
+        expected.sort_unstable();
+        let (taken, rest) = view.addresses_within(max);
+        assert_eq!((taken.into_iter().collect::<Vec<_>>(), rest), (expected, left_out), "{max}");
+    }
+}
+
+#[test]
+fn a_pair_that_carries_the_default_route_or_the_nodes_address_is_an_uplink() {
+    for (has_route, own) in [(true, vec![]), (false, vec!["10.244.0.1"])] {
+        let mut node = node();
+        node.default_routes.extend(has_route.then_some(4));
+        let view = view(&node, &Devices::Auto, &told(&own));
+        assert_eq!(names(&view), ["eth0", "eth1", "veth1", "flannel.1", "wg0"]);
+        assert_eq!(view.named(Role::Pod).count(), 0);
+    }
+}
+
+#[test]
+fn devices_that_are_down_wait() {
+    let mut node = node();
+    for index in [2, 4, 6] {
+        node.devices.get_mut(&index).unwrap().is_up = false;
+    }
+    let view = view(&node, &Devices::Auto, &told(&[]));
+    assert_eq!(names(&view), ["eth1", "flannel.1"]);
+    assert_eq!((view.named(Role::Pod).count(), view.bare.len()), (0, 0));
+}
+
+#[test]
+fn devices_without_an_ethernet_header_beyond_the_room_for_them_are_named() {
+    let mut node = node();
+    let tunnel = Device { framing: Framing::Bare, kind: Kind::Overlay, ..ETHERNET };
+    for index in 30..40 {
+        add(&mut node, index, &format!("tunl{index}"), tunnel.clone(), &[]);
+    }
+    let view = view(&node, &Devices::Auto, &told(&[]));
+    assert_eq!(view.bare.len(), BARE_DEVICES_MAX);
+    assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["tunl37", "tunl38", "tunl39"]);
+}
+
+#[test]
+fn source_addresses_prefer_the_node_object() {
+    let cases = [
+        (vec![], Some("192.168.0.2"), Some("2001:db8::2")),
+        (vec!["172.20.0.2"], Some("172.20.0.2"), Some("2001:db8::2")),
+        (vec!["203.0.113.7", "10.8.0.1"], Some("10.8.0.1"), Some("2001:db8::2")),
+    ];
+    for (own, v4, v6) in cases {
+        let view = view(&node(), &Devices::Auto, &told(&own));
+        assert_eq!((view.source_v4, view.source_v6), (v4.map(ip), v6.map(ip)), "{own:?}");
+    }
+}
