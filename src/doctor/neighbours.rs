@@ -128,6 +128,16 @@ fn plugin(configurations: &[String], devices: &[String]) -> Finding {
         names => names.join(", "),
     };
     let found = format!("{configured}; devices {}", by_kind(devices));
+    // A pod of a secondary interface answers through that one, whichever the client came by, and its switch takes
+    // no other interface's address: kube-proxy's packets are led back by the plugin's own marks.
+    if configurations.iter().any(|name| name.ends_with("-aws.conflist")) {
+        return Finding::not(check, Health::Warning, found).of("proxy").means(
+            "of pods with an address of a secondary network interface, answers to clients at NodePorts and load \
+             balancers are lost",
+            "--masquerade-all (the client's address is not kept), or a load balancer that asks pods themselves \
+             (target type ip)",
+        );
+    }
     if is_cilium {
         return Finding::not(check, Health::Warning, found).of("proxy").means(
             "Cilium may balance Services itself (kubeProxyReplacement) before Fairlead sees them",
@@ -210,6 +220,12 @@ mod tests {
     #[test]
     fn the_network_plugin_is_named_with_its_devices_and_pods_are_counted() {
         for (configurations, devices, health, found) in [
+            (
+                "10-aws.conflist",
+                "eni01 eni02 eth0 eth1 lo",
+                Health::Warning,
+                "10-aws.conflist; devices eth0, eth1, 2 eni…",
+            ),
             ("", "lo", Health::Ok, "none configured in /etc/cni/net.d; devices none"),
             (
                 "10-flannel.conflist",
