@@ -93,7 +93,7 @@ pub async fn follow(
 /// Whether everything is as it should be.
 fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     let view = match netlink::read() {
-        Ok(node) => uplinks::view(&node, kernel.devices(), &told),
+        Ok(node) => uplinks::view(&node, kernel.devices(), told),
         Err(error) => {
             tracing::warn!(%error, "addresses and devices could not be read; trying again");
             return false;

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -56,12 +56,14 @@ impl Finder {
         Self {
             who: format!("{ingress}: annotation {annotation}").into(),
             inside_allowed: config.inside_allowed.clone().into(),
-            own_ports: listening.map(|listening| listening.port()).collect(),
+            own_ports: listening.map(SocketAddr::port).collect(),
             is_told: Arc::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             own: Arc::new(Semaphore::new(AT_ONCE)),
             of_all: OF_ALL.clone(),
-            resolve: Arc::new(|host| Ok((host, 0).to_socket_addrs()?.map(|at| at.ip()).collect())),
+            resolve: Arc::new(|host: &str| {
+                Ok((host, 0).to_socket_addrs()?.map(|at| at.ip()).collect())
+            }),
         }
     }
 

@@ -81,7 +81,8 @@ impl Hash {
             Self::ShaCrypt(text) => {
                 let said = text.split('$').nth(2).and_then(|part| part.strip_prefix("rounds="));
                 said.is_none_or(|rounds| {
-                    rounds.parse().is_ok_and(|rounds: u32| rounds <= ROUNDS_MAX)
+                    rounds.bytes().all(|b| b.is_ascii_digit())
+                        && rounds.parse().is_ok_and(|rounds: u32| rounds <= ROUNDS_MAX)
                 })
             }
             _ => true,

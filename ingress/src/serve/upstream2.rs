@@ -235,7 +235,7 @@ pub(super) async fn send(
 
 /// Whether that was the end of one stream, and not of its connection.
 fn is_reset(error: &hyper::Error) -> bool {
-    let mut sources = successors(error.source(), |error| error.source());
+    let mut sources = successors(error.source(), |&error| error.source());
     sources.find_map(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_reset)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use fairlead_ingress::IngressConfig;
-use fairlead_state::{Change, Key, Object};
+use fairlead_state::{Change, Key, Object, model::Ingress};
 use rustls::{
     HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -470,7 +470,7 @@ async fn attack_a_tls_section_alone_changes_nothing_of_anothers_host() {
         ingress(annotation).host(&host, "web").annotation(&name, value)
     };
     objects.extend([
-        authority.secret("theirs", &["shop.example", "tls.example", "www.red.example"]),
+        authority.secret("theirs", &["shop.example", "www.red.example"]),
         authority.secret("own", &["tls.example", "mine.example"]),
         ingress("shop").host("shop.example", "web").object(),
         ingress("tls").host("tls.example", "web").tls(&["tls.example"], "own").object(),

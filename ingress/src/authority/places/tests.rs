@@ -61,7 +61,7 @@ fn silent() -> io::Error {
 
 fn time() -> Timer {
     let (timer, keeper) = timer().unwrap();
-    std::thread::spawn(|| keeper.run());
+    std::thread::spawn(move || keeper.run());
     timer
 }
 

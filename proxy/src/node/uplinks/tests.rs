@@ -35,8 +35,9 @@ fn node() -> Node {
     node
 }
 
-fn add(node: &mut Node, index: u32, name: &str, device: Device, addresses: &[&str]) {
-    node.devices.insert(index, Device { name: name.into(), ..device });
+fn add(node: &mut Node, index: u32, name: &str, mut device: Device, addresses: &[&str]) {
+    device.name = name.into();
+    node.devices.insert(index, device);
     for address in addresses {
         let network: IpNetwork = address.parse().unwrap();
         node.addresses.insert((index, network.ip()));
