@@ -22,6 +22,7 @@ mod dns_overload;
 mod docs;
 mod drop_in;
 mod environment;
+mod full_maps;
 mod ingress;
 mod kubernetes_source;
 mod life;
