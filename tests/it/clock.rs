@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::support::{
     agent,
-    world::{FAIRLEAD, PROBE, World, assert_flawless},
+    world::{FAIRLEAD, PROBE, Pod, World, assert_flawless},
 };
 
 const YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
@@ -49,13 +49,23 @@ fn clock(page: &str) -> Timestamp {
     at.and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("no time: {page}"))
 }
 
-fn service(number: usize, pod: std::net::Ipv4Addr) -> String {
+/// A Service of both families that leads to the pod.
+fn service(number: usize, pod: &Pod) -> String {
+    let slice = |family: &str, address: String| {
+        let name = format!("later{number}-{}", family.to_lowercase());
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, \
+             namespace: default, labels: {{kubernetes.io/service-name: later{number}}}}}\n\
+             addressType: {family}\nports: [{{port: 8080}}]\nendpoints: [{{addresses: \
+             [\"{address}\"]}}]\n"
+        )
+    };
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: later{number}, namespace: default}}\n\
-         spec: {{clusterIP: 10.96.1.{number}, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: later{number}-1, \
-         namespace: default, labels: {{kubernetes.io/service-name: later{number}}}}}\n\
-         addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{{addresses: [{pod}]}}]\n"
+         spec: {{clusterIP: 10.96.1.{number}, clusterIPs: [10.96.1.{number}, \
+         \"fd00:10:96::1:{number}\"], ports: [{{port: 80, targetPort: 8080}}]}}\n{}{}",
+        slice("IPv4", pod.v4.to_string()),
+        slice("IPv6", pod.v6.to_string())
     )
 }
 
@@ -65,15 +75,20 @@ fn a_clock_that_is_set_years_ahead_and_back_fails_no_connection_and_delays_no_ch
     set_clock(&world, SignedDuration::ZERO);
     let agent = agent::start(&world, &with_own_clock(&world), &[]);
     agent.await_ready(&world);
-    let (cluster_ip, node_port) = ("http://10.96.0.20", "http://192.168.77.2:30080");
-    let traffic = [
-        ("ClusterIP", PROBE, ["--url", cluster_ip, "--rate", "200"]),
-        ("NodePort", "client", ["--url", node_port, "--rate", "200"]),
-        ("open connections", "client", ["--url", node_port, "--streams", "10"]),
-        ("UDP", PROBE, ["--url", "udp://10.96.0.20:80", "--rate", "50"]),
+    let families = [
+        ("http://10.96.0.20", "http://192.168.77.2:30080", "udp://10.96.0.20:80"),
+        ("http://[fd00:10:96::20]", "http://[fd77::2]:30080", "udp://[fd00:10:96::20]:80"),
     ];
-    let traffic = traffic.map(|(what, place, args)| (what, world.steady(place, &args)));
-    let pod = world.pods()[0].v4;
+    let traffic = families.map(|(cluster_ip, node_port, datagrams)| {
+        let ways = [
+            (cluster_ip, PROBE, ["--url", cluster_ip, "--rate", "100"]),
+            (node_port, "client", ["--url", node_port, "--rate", "100"]),
+            ("open connections", "client", ["--url", node_port, "--streams", "10"]),
+            (datagrams, PROBE, ["--url", datagrams, "--rate", "25"]),
+        ];
+        ways.map(|(what, place, args)| (what, world.steady(place, &args)))
+    });
+    let pod = &world.pods()[0];
     for (number, years) in [(1, 10), (2, -20), (3, 0)] {
         set_clock(&world, YEAR * years);
         let health = world.page(10256, "/healthz");
@@ -82,13 +97,16 @@ fn a_clock_that_is_set_years_ahead_and_back_fails_no_connection_and_delays_no_ch
         assert!(health.contains("200 OK"), "{years} years: {health}");
 
         world.apply(&format!("zz-later{number}.yaml"), &service(number, pod));
-        let answered = world.await_answer(PROBE, &format!("http://10.96.1.{number}"));
-        assert_eq!(answered.ok(), 1, "{years} years: {}\n{}", answered.failures(), agent.log());
+        for host in [format!("10.96.1.{number}"), format!("[fd00:10:96::1:{number}]")] {
+            let answered = world.await_answer(PROBE, &format!("http://{host}"));
+            let failures = answered.failures();
+            assert_eq!(answered.ok(), 1, "{years} years: {host} {failures}\n{}", agent.log());
+        }
         for page in ["/healthz", "/livez", "/readyz"] {
             let answer = world.page(10256, page);
             assert!(answer.contains("200 OK"), "{years} years: {answer}");
         }
     }
-    assert_flawless(traffic.into());
+    assert_flawless(traffic.into_iter().flatten().collect());
     assert!(agent.lines_with(&["ERROR"]).is_empty(), "{}", agent.log());
 }
