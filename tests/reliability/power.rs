@@ -3,7 +3,8 @@
 use crate::{
     support::world::{PROBE, World},
     traffic::{
-        CLUSTER_IP, CLUSTER_IP_V6, NODE_PORT, Traffic, assert_all_pods_answer, await_good, run,
+        CLUSTER_IP, CLUSTER_IP_V6, NODE_PORT, NODE_PORT_V6, Traffic, assert_all_pods_answer,
+        await_good, run,
     },
 };
 
@@ -12,6 +13,10 @@ const OPEN: [(&str, &str, [&str; 4]); 2] = [
     ("open connections by ClusterIP", PROBE, ["--url", CLUSTER_IP, "--streams", "20"]),
     ("open connections by ClusterIP, IPv6", PROBE, ["--url", CLUSTER_IP_V6, "--streams", "20"]),
 ];
+
+/// By sockets and by packets, in each family.
+const WAYS: [(&str, &str); 4] =
+    [(PROBE, CLUSTER_IP), (PROBE, CLUSTER_IP_V6), ("client", NODE_PORT), ("client", NODE_PORT_V6)];
 
 fn empty(world: &World) {
     run(world, "node", &format!("rm -r {}/fairlead", world.bpffs().display()));
@@ -35,13 +40,11 @@ fn after_a_power_cut_a_start_serves_everything_again() {
     let world = World::on_two_nodes(2, 1);
     for _ in 0..3 {
         let agent = world.agent();
-        await_good(&world, PROBE, CLUSTER_IP);
-        await_good(&world, "client", NODE_PORT);
+        WAYS.into_iter().for_each(|(place, url)| await_good(&world, place, url));
         assert_all_pods_answer(&world);
         agent.kill();
         empty(&world);
-        world.await_failure(PROBE, CLUSTER_IP);
-        world.await_failure("client", NODE_PORT);
+        WAYS.into_iter().for_each(|(place, url)| world.await_failure(place, url));
     }
 }
 
@@ -54,15 +57,13 @@ fn assert_programs_are_put_back(taken_away: fn(&World)) {
     let past: Vec<_> =
         past.iter().map(|url| world.steady(PROBE, &["--url", url, "--rate", "100"])).collect();
     for round in 1..=2 {
-        await_good(&world, PROBE, CLUSTER_IP);
-        await_good(&world, "client", NODE_PORT);
+        WAYS.into_iter().for_each(|(place, url)| await_good(&world, place, url));
         taken_away(&world);
         world.await_failure(PROBE, CLUSTER_IP);
         // The log sums up what is said again within half a minute.
         agent.await_line(&["ERROR", "the programs are gone"]);
         agent.await_lines(1 + round, &["services programmed"]);
-        await_good(&world, PROBE, CLUSTER_IP);
-        await_good(&world, "client", NODE_PORT);
+        WAYS.into_iter().for_each(|(place, url)| await_good(&world, place, url));
         agent.await_ready(&world);
         assert_all_pods_answer(&world);
     }
