@@ -19,8 +19,9 @@ use bytemuck::{Pod, Zeroable};
 pub use affinity::{Affinity, AffinityKey, SourceRangeKey};
 pub use connection::{
     CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_FIN,
-    CONNECTION_MASQUERADED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection,
-    EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey, SocketPeer, Tuple,
+    CONNECTION_MASQUERADED, CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY,
+    CONNECTION_RESET, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey, SocketPeer,
+    Tuple,
 };
 pub use event::{
     EVENT_AT_EGRESS, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_DROPPED,

@@ -2,8 +2,8 @@
 
 use crate::abi::{
     Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_FIN,
-    CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection, EGRESS, INGRESS, TCP,
-    Tuple, UDP,
+    CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection,
+    EGRESS, INGRESS, SCTP, TCP, Tuple, UDP,
 };
 use crate::packet::{FIN, RST, opens_connection};
 
@@ -20,6 +20,9 @@ const DATAGRAM_TICKS: u32 = 30;
 const SCTP_TICKS: u32 = 210;
 /// A closed connection's ports may serve another after so long: its last packets are through.
 const LINGER_TICKS: u32 = 2;
+/// What a backend may have sent before the client's first word, in bytes: as much as a SYN can offer room for, whose
+/// window is not scaled (RFC 7323 §2.2). Of acknowledgements that somebody guesses one in 65,536 is in it.
+const ANSWER_MAX: u32 = 1 << 16;
 
 /// A connection from outside, chosen but not yet stored.
 ///
@@ -146,7 +149,7 @@ impl Connection {
     /// Whether both ends are real and neither has ended it: then nothing that begins or ends may push it out.
     #[inline(always)]
     pub fn is_settled(&self) -> bool {
-        self.state & CONNECTION_ASSURED != 0 && !self.is_closed()
+        self.is_assured() && !self.is_closed()
     }
 
     /// Whether no packet is to be expected any more, as far as this entry's direction goes.
@@ -176,15 +179,55 @@ impl Connection {
             && self.destination_port == other.destination_port
     }
 
-    /// What a packet with these TCP flags (0 for others) adds to this entry's state, and to that of
-    /// its twin; nothing for nearly every packet.
+    /// The backend set this connection's backend was last seen in; 0: it is of none.
     #[inline(always)]
-    pub fn news(&self, tcp_flags: u8) -> (u16, u16) {
+    pub fn set(&self) -> u32 {
+        if self.state & CONNECTION_NUMBERED != 0 { 0 } else { self.set_id }
+    }
+
+    /// Whether it is for packets on the way back to the client.
+    #[inline(always)]
+    pub fn is_reply(&self) -> bool {
+        self.state & CONNECTION_REPLY != 0
+    }
+
+    /// Whether both ends are known to be real.
+    #[inline(always)]
+    pub fn is_assured(&self) -> bool {
+        self.state & CONNECTION_ASSURED != 0
+    }
+
+    /// Whether a packet has come back from the backend.
+    #[inline(always)]
+    pub fn is_answered(&self) -> bool {
+        self.state & CONNECTION_ANSWERED != 0
+    }
+
+    /// Leaves an answer's number in the entry for replies, where the client's next packets are measured by it.
+    #[inline(always)]
+    pub fn number(&mut self, number: u32) {
+        self.set_id = number;
+        self.state |= CONNECTION_NUMBERED;
+    }
+
+    /// Whether who says `named` has had the answer whose number is in this entry for replies. Of TCP it is what a packet
+    /// acknowledges, of SCTP its tag.
+    #[inline(always)]
+    pub fn is_known_by(&self, protocol: u8, named: u32) -> bool {
+        let beyond = named.wrapping_sub(self.set_id);
+        let most = if protocol == SCTP { 0 } else { ANSWER_MAX };
+        self.state & CONNECTION_NUMBERED != 0 && beyond <= most
+    }
+
+    /// What a packet with these TCP flags (0 for others) adds to this entry's state, and to that of
+    /// its twin; nothing for nearly every packet. `is_proof`: only who has had an answer can have sent it.
+    #[inline(always)]
+    pub fn news(&self, tcp_flags: u8, is_proof: bool) -> (u16, u16) {
         let (mut own, mut twins) = (0, 0);
-        if self.state & CONNECTION_REPLY != 0 {
+        if self.is_reply() {
             own |= CONNECTION_ANSWERED;
             twins |= CONNECTION_ANSWERED;
-        } else if self.state & CONNECTION_ANSWERED != 0 && !opens_connection(tcp_flags) {
+        } else if (is_proof || self.is_assured()) && !opens_connection(tcp_flags) {
             own |= CONNECTION_ASSURED;
             twins |= CONNECTION_ASSURED;
         }
@@ -204,7 +247,7 @@ impl Connection {
     /// How long it holds without a packet, in ticks.
     #[inline(always)]
     pub fn limit(&self, protocol: u8) -> u32 {
-        let is_assured = self.state & CONNECTION_ASSURED != 0;
+        let is_assured = self.is_assured();
         match protocol {
             TCP if self.is_closed() => CLOSED_TICKS,
             TCP if !is_assured => TCP_OPENING_TICKS,
@@ -264,174 +307,4 @@ pub fn rewritten(tuple: &Tuple, connection: &Connection) -> Tuple {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytemuck::Zeroable as _;
-
-    use super::*;
-    use crate::{
-        abi::SCTP,
-        packet::{ACK, SYN, mapped},
-    };
-
-    const CLIENT: Address = mapped([203, 0, 113, 9]);
-    const NODE: Address = mapped([192, 168, 0, 2]);
-    const BACKEND: Address = mapped([10, 244, 1, 5]);
-
-    fn tuple(hook: u8, from: (Address, u16), to: (Address, u16)) -> Tuple {
-        Tuple {
-            source: from.0,
-            destination: to.0,
-            source_port: from.1.to_be_bytes(),
-            destination_port: to.1.to_be_bytes(),
-            protocol: TCP,
-            hook,
-            zero: [0; 2],
-        }
-    }
-
-    fn flow(dialled: &Tuple, client_port: u16) -> Flow<'_> {
-        Flow {
-            dialled,
-            backend: BACKEND,
-            backend_port: 8080u16.to_be_bytes(),
-            client_port: client_port.to_be_bytes(),
-            now: 7,
-            counter_id: 9,
-        }
-    }
-
-    /// Applies `entry` to the packet the previous hook left behind.
-    fn pass(packet: Tuple, hook: u8, entry: Entry) -> Tuple {
-        let packet = Tuple { hook, ..packet };
-        assert_eq!(packet, entry.0, "the entry is for the packet that arrives at its hook");
-        rewritten(&packet, &entry.1)
-    }
-
-    #[test]
-    fn local_backend_sees_the_client_and_the_client_sees_the_node() {
-        for client_port in [40000, 50001] {
-            let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
-            let flow = flow(&dialled, client_port);
-            let at_backend = pass(dialled, INGRESS, flow.request_in());
-            assert_eq!(at_backend, tuple(INGRESS, (CLIENT, client_port), (BACKEND, 8080)));
-            let reply = tuple(EGRESS, (BACKEND, 8080), (CLIENT, client_port));
-            let at_client = pass(reply, EGRESS, flow.reply_out());
-            assert_eq!(at_client, tuple(EGRESS, (NODE, 30080), (CLIENT, 40000)));
-        }
-    }
-
-    #[test]
-    fn remote_backend_sees_the_node_and_the_client_sees_the_node() {
-        for client_port in [40000, 50001] {
-            let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
-            let flow = flow(&dialled, client_port);
-            let port = 61000u16.to_be_bytes();
-            let routed = pass(dialled, INGRESS, flow.request_in());
-            let at_backend = pass(routed, EGRESS, flow.request_out(NODE, port));
-            assert_eq!(at_backend, tuple(EGRESS, (NODE, 61000), (BACKEND, 8080)));
-            let reply = tuple(INGRESS, (BACKEND, 8080), (NODE, 61000));
-            let routed = pass(reply, INGRESS, flow.reply_in(NODE, port));
-            let at_client = pass(routed, EGRESS, flow.reply_out());
-            assert_eq!(at_client, tuple(EGRESS, (NODE, 30080), (CLIENT, 40000)));
-        }
-    }
-
-    #[test]
-    fn packets_that_pass_two_hooks_are_counted_at_one() {
-        let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
-        let flow = flow(&dialled, 40000);
-        let port = 61000u16.to_be_bytes();
-        let ways = [flow.request_in(), flow.request_out(NODE, port)];
-        let back = [flow.reply_in(NODE, port), flow.reply_out()];
-        assert_eq!(ways.map(|(_, entry)| entry.counted_for()), [9, 0]);
-        assert_eq!(back.map(|(_, entry)| entry.counted_for()), [0, 9]);
-    }
-
-    #[test]
-    fn what_an_earlier_agent_left_is_counted_for_no_service() {
-        let slot_of_a_backend = Connection { counter_id: 3, ..Connection::zeroed() };
-        assert_eq!(slot_of_a_backend.counted_for(), 0);
-    }
-
-    #[test]
-    fn one_client_port_reaching_one_backend_by_two_services_needs_another_port() {
-        let dialled = [30080, 30081].map(|port| tuple(INGRESS, (CLIENT, 40000), (NODE, port)));
-        let [first, second] = [flow(&dialled[0], 40000), flow(&dialled[1], 40000)];
-        assert_eq!(first.reply_out().0, second.reply_out().0);
-        let moved = Flow { client_port: 50001u16.to_be_bytes(), ..second };
-        assert_ne!(first.reply_out().0, moved.reply_out().0);
-    }
-
-    #[test]
-    fn each_entry_finds_the_one_for_the_other_direction_and_back() {
-        let dialled = tuple(INGRESS, (CLIENT, 40000), (NODE, 30080));
-        let flow = flow(&dialled, 50001);
-        let port = 61000u16.to_be_bytes();
-        let outer = [flow.request_in(), flow.reply_out()];
-        let inner = [flow.request_out(NODE, port), flow.reply_in(NODE, port)];
-        for [(one, way), (other, back)] in [outer, inner] {
-            assert_eq!(twin(&one, &way), other);
-            assert_eq!(twin(&other, &back), one);
-            assert!(is_twin(&one, &back) && is_twin(&other, &way));
-            let elsewhere = Connection { source_port: [9, 9], ..back };
-            assert_ne!(twin(&other, &elsewhere), one);
-            assert!(!is_twin(&one, &elsewhere));
-        }
-    }
-
-    #[test]
-    fn a_connection_is_over_when_netfilter_would_say_so() {
-        let state = |state| Connection { state, seen: u32::MAX - 5, ..Connection::zeroed() };
-        let (assured, fin, other) =
-            (CONNECTION_ASSURED, CONNECTION_ASSURED | CONNECTION_FIN, CONNECTION_OTHER_FIN);
-        for (protocol, flags, over, free) in [
-            (TCP, 0, 120, 120),
-            (TCP, CONNECTION_ANSWERED, 120, 120),
-            (TCP, assured, 86_400, 86_400),
-            (TCP, fin, 3600, 3600),
-            (TCP, assured | other, 3600, 3600),
-            (TCP, fin | other, 120, 2),
-            (TCP, assured | CONNECTION_RESET, 120, 2),
-            (TCP, CONNECTION_RESET, 120, 2),
-            (UDP, CONNECTION_ANSWERED, 30, 30),
-            (UDP, assured, 180, 180),
-            (SCTP, assured, 210, 210),
-        ] {
-            let entry = state(flags);
-            // Ticks run over: a node that is up for 146 years.
-            let after = |ticks: u32| entry.seen.wrapping_add(ticks);
-            assert!(!entry.is_over(protocol, after(over - 1)), "{protocol} {flags:#b}");
-            assert!(entry.is_over(protocol, after(over)), "{protocol} {flags:#b}");
-            assert!(!entry.is_free(protocol, after(free - 1)), "{protocol} {flags:#b}");
-            assert!(entry.is_free(protocol, after(free)), "{protocol} {flags:#b}");
-            assert!(!entry.is_free(protocol, entry.seen.wrapping_sub(1)), "met on another core");
-        }
-    }
-
-    #[test]
-    fn only_what_is_new_is_written_and_to_both_directions() {
-        let (request, reply) = (0, CONNECTION_REPLY);
-        let (answered, assured, reset) =
-            (CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_RESET);
-        let (fin, other) = (CONNECTION_FIN, CONNECTION_OTHER_FIN);
-        let open = request | answered | assured;
-        for (state, flags, expected) in [
-            (request, ACK, (0, 0)),
-            (reply, SYN | ACK, (answered, answered)),
-            (reply | answered, ACK, (0, 0)),
-            (request | answered, SYN, (0, 0)),
-            (request | answered, ACK, (assured, assured)),
-            // Of a datagram there are no flags.
-            (request | answered, 0, (assured, assured)),
-            (open, ACK, (0, 0)),
-            (open, FIN | ACK, (assured | fin, assured | other)),
-            (open | fin, FIN | ACK, (0, 0)),
-            (request | other, RST, (reset, reset)),
-            (open | reset, RST, (assured | reset, assured | reset)),
-            (reply, RST | ACK, (answered | reset, answered | reset)),
-        ] {
-            let entry = Connection { state, ..Connection::zeroed() };
-            assert_eq!(entry.news(flags), expected, "{state:#b} {flags:#b}");
-        }
-    }
-}
+mod tests;

@@ -14,18 +14,28 @@ pub const IPV4_CHECKSUM: usize = 10;
 pub const IPV4_SOURCE: usize = 12;
 /// Offset of the source address in an IPv6 header; the destination follows it.
 pub const IPV6_SOURCE: usize = 8;
+/// Offset of the sequence number in a TCP header.
+pub const TCP_SEQUENCE: usize = 4;
+/// Offset of the acknowledgement number in a TCP header.
+pub const TCP_ACKNOWLEDGED: usize = 8;
 /// Offset of the flags in a TCP header.
 pub const TCP_FLAGS: usize = 13;
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: usize = 6;
+/// Offset of the verification tag in an SCTP header (RFC 9260 §3.1).
+pub const SCTP_TAG: usize = 4;
 /// Offset of the checksum in an SCTP header (RFC 9260 §3.1).
 pub const SCTP_CHECKSUM: usize = 8;
 /// Offset of the first chunk's type in an SCTP packet.
 pub const SCTP_CHUNK: usize = 12;
+/// Offset of the tag that a packet of INIT or INIT ACK asks for.
+pub const SCTP_INITIATE_TAG: usize = 16;
 /// The chunk that opens an association.
 pub const INIT: u8 = 1;
+/// The chunk that accepts it.
+pub const INIT_ACK: u8 = 2;
 /// Offset of the checksum in an ICMP message of either version.
 pub const ICMP_CHECKSUM: usize = 2;
 /// What precedes the packet an ICMP error is about.

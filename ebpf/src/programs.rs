@@ -7,6 +7,7 @@ pub(crate) mod frame;
 pub(crate) mod live;
 pub(crate) mod maps;
 pub(crate) mod peer;
+pub(crate) mod proof;
 pub(crate) mod reject;
 pub(crate) mod route;
 pub(crate) mod sockaddr;

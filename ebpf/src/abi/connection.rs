@@ -43,7 +43,7 @@ pub struct Connection {
     /// The new destination port, network byte order.
     pub destination_port: [u8; 2],
     /// The backend set this connection's backend was last seen in; 0 for replies and for what
-    /// leaves the node, which belong to no set.
+    /// leaves the node, which belong to no set. With [`CONNECTION_NUMBERED`] it is no set, either.
     pub set_id: u32,
     /// With [`CONNECTION_COUNTED`]: the service whose bytes its packets are, by
     /// `FrontendValue::counter_id`; 0: of none.
@@ -68,8 +68,8 @@ pub const CONNECTION_ANSWERED: u16 = 2;
 pub const CONNECTION_FIN: u16 = 4;
 /// A TCP FIN was seen in the other direction.
 pub const CONNECTION_OTHER_FIN: u16 = 8;
-/// The client has gone on after an answer: both ends are real. Until then the entry may be a
-/// flood's, and stands in `openings`.
+/// The client has gone on after an answer, and in a way that only who has had it can know: both ends are real. Until
+/// then the entry may be a flood's, and stands in `openings`.
 pub const CONNECTION_ASSURED: u16 = 32;
 /// A TCP RST was seen in either direction, and nothing since in this entry's.
 pub const CONNECTION_RESET: u16 = 16;
@@ -77,6 +77,10 @@ pub const CONNECTION_RESET: u16 = 16;
 /// This entry's packets count for `counter_id`. Without it that field says nothing: in entries of
 /// earlier agents, which are kept, it is a backend's slot.
 pub const CONNECTION_COUNTED: u16 = 64;
+/// In the entry of replies: `set_id` is the number by which the client can show that it has had an
+/// answer: of TCP the sequence number of the last one, of SCTP the tag the backend asked for. Earlier agents' programs
+/// take such an entry for one of a set that is gone, which is nothing to replies.
+pub const CONNECTION_NUMBERED: u16 = 128;
 
 /// What a connected socket dialled and what it got. Value of the socket storage `peers`.
 #[repr(C, align(4))]

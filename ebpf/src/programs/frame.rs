@@ -84,6 +84,37 @@ impl Frame {
         load::<1>(ctx, self.transport() + packet::TCP_FLAGS).map_or(0, |[flags]| flags)
     }
 
+    /// The number by which the packet's receiver can show that it has had it: TCP's sequence number, or the tag that an
+    /// SCTP endpoint asks for as it accepts (RFC 9260 §3.3.3).
+    #[inline(always)]
+    pub(crate) fn answer_number(&self, ctx: &TcContext) -> Option<u32> {
+        if self.kind != KIND_WHOLE {
+            return None;
+        }
+        if self.tuple.protocol == SCTP
+            && load(ctx, self.transport() + packet::SCTP_CHUNK) != Ok([packet::INIT_ACK])
+        {
+            return None;
+        }
+        let at = if self.tuple.protocol == SCTP {
+            packet::SCTP_INITIATE_TAG
+        } else {
+            packet::TCP_SEQUENCE
+        };
+        load(ctx, self.transport() + at).map(u32::from_be_bytes).ok()
+    }
+
+    /// What a packet names of its sender's last answer: what TCP acknowledges, or SCTP's tag.
+    #[inline(always)]
+    pub(crate) fn named_number(&self, ctx: &TcContext) -> Option<u32> {
+        if self.kind != KIND_WHOLE {
+            return None;
+        }
+        let at =
+            if self.tuple.protocol == SCTP { packet::SCTP_TAG } else { packet::TCP_ACKNOWLEDGED };
+        load(ctx, self.transport() + at).map(u32::from_be_bytes).ok()
+    }
+
     /// Where the packet itself is bound for, if it is of IP.
     #[inline(always)]
     pub(crate) fn destination(&self, ctx: &TcContext) -> Option<Address> {

@@ -1,8 +1,8 @@
 //! The connection table: found, kept up to date, and written.
 //!
 //! It is two maps. What a packet opens stands in `openings`, where a flood of opening packets pushes
-//! out nothing but other openings; it moves to `connections` when the client has gone on after an
-//! answer (netfilter's ASSURED), and back when it is closed: many short connections push out none
+//! out nothing but other openings; it moves to `connections` when the client has shown that it has had
+//! an answer (netfilter's ASSURED, see `proof`), and back when it is closed: many short connections push out none
 //! that is silent for a while.
 
 use aya_ebpf::{
@@ -15,7 +15,7 @@ use fairlead_ebpf::{
     packet::{RST, opens_connection},
 };
 
-use super::{frame::Frame, maps};
+use super::{frame::Frame, maps, proof};
 
 /// Whether there is an entry for a packet: then it is in `found`. A packet keeps it alive, an ICMP
 /// error only finds it.
@@ -38,7 +38,8 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         if entry.state & CONNECTION_RESET != 0 && is_going_on {
             entry.state &= !CONNECTION_RESET;
         }
-        let (own, twins) = entry.news(flags);
+        let is_proof = !entry.is_assured() && proof::is_given(ctx, frame, entry, flags);
+        let (own, twins) = entry.news(flags, is_proof);
         // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
         // again; without its end a connection only keeps its ports until it is over by silence.
         if own != 0 {
@@ -114,7 +115,7 @@ pub(crate) fn moved(key: &Tuple, connection: &Connection) {
 }
 
 #[inline(always)]
-fn entry(key: &Tuple) -> Option<&'static mut Connection> {
+pub(super) fn entry(key: &Tuple) -> Option<&'static mut Connection> {
     let entry = match maps::CONNECTIONS.get_ptr_mut(key) {
         Some(entry) => entry,
         None => maps::OPENINGS.get_ptr_mut(key)?,

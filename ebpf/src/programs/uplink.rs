@@ -86,7 +86,7 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
     let is_kept = track::is_known(ctx, frame)
         && !(is_opening && frame.found.is_closed())
         && (!is_opening
-            || frame.found.set_id == 0
+            || frame.found.set() == 0
             || is_current(&frame.tuple, &mut frame.found, origin))
         && (!is_opening
             || frame.tuple.protocol == UDP
@@ -231,7 +231,7 @@ fn is_whole(tuple: &Tuple, found: &Connection, origin: Origin) -> bool {
     if !track::is_paired(tuple) {
         return false;
     }
-    if found.set_id == 0 || !is_masqueraded(found.flags, found.address == tuple.source, origin) {
+    if found.set() == 0 || !is_masqueraded(found.flags, found.address == tuple.source, origin) {
         return true;
     }
     track::is_paired(&Tuple { hook: EGRESS, ..rewritten(tuple, found) })

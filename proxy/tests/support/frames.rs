@@ -212,10 +212,15 @@ pub(crate) fn refresh_header(frame: &mut [u8]) {
 
 /// An SCTP packet with one chunk of this type and no content.
 pub(crate) fn sctp(from: &str, to: &str, chunk: u8) -> Vec<u8> {
+    sctp_tagged(from, to, chunk, [9; 4])
+}
+
+/// The same with this verification tag.
+pub(crate) fn sctp_tagged(from: &str, to: &str, chunk: u8, tag: [u8; 4]) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
     let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     let chunk = [chunk, 0, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
-    let mut packet = [&ports[..], &[9, 9, 9, 9], &[0; 4], &chunk].concat();
+    let mut packet = [&ports[..], &tag, &[0; 4], &chunk].concat();
     let sum = crc32c(&packet).to_le_bytes();
     packet[8..12].copy_from_slice(&sum);
     let outer = Packet { protocol: SCTP, from, to, flags: 0, payload: vec![] };
