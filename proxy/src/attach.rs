@@ -15,7 +15,10 @@ use std::{
     ops::RangeInclusive,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use fairlead_ebpf::abi::{Address, BARE_DEVICES_MAX, Reason, Settings};
@@ -133,6 +136,8 @@ pub struct Kernel {
     node_port_addresses: NodePortAddresses,
     service_cidrs: Vec<IpNetwork>,
     stale: Mutex<stale::Rounds>,
+    /// There is a link with a program of this load's: the maps' names are the next start's way to them.
+    is_at_work: AtomicBool,
 }
 
 impl Kernel {
@@ -156,7 +161,9 @@ impl Kernel {
             let sizes = object.tables.sizes;
             object.tables.settings.change(|found| settings::of(options, found, netns_cookie, sizes))
         };
-        write().map_err(|error| KernelError::system(Step::WriteNode, error))?;
+        write()
+            .inspect_err(|_| object.unpin_made())
+            .map_err(|error| KernelError::system(Step::WriteNode, error))?;
         let (devices, addresses) = (options.devices.clone(), options.node_port_addresses.clone());
         let service_cidrs = options.service_cidrs.clone();
         Ok(Self {
@@ -167,7 +174,16 @@ impl Kernel {
             node_port_addresses: addresses,
             service_cidrs,
             stale: Mutex::default(),
+            is_at_work: AtomicBool::new(false),
         })
+    }
+
+    /// Takes back what a start that fails has pinned, and nothing that was there before: maps of this version beside those
+    /// of an earlier agent whose programs serve on, which nobody would take away. Nothing once a program runs.
+    pub fn withdraw(&self) {
+        if !self.is_at_work.load(Ordering::Relaxed) {
+            self.object.unpin_made();
+        }
     }
 
     /// Has the kernel check the programs, for tens or hundreds of milliseconds, in which the maps may
@@ -204,6 +220,7 @@ impl Kernel {
             let pin = self.pins.cgroup_link(name);
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
+            self.is_at_work.store(true, Ordering::Relaxed);
         }
         let own = programs.of_sockets.iter().map(|program| program.name);
         self.detach_unknown(|name| pins::device_of(name).is_none(), &own)?;
@@ -264,7 +281,9 @@ impl Kernel {
         };
         let pin = self.pins.device_link(name, index);
         let step = Step::AttachDevice(name, device.into());
-        link::attach(fd, *attach_type, place, &pin, &step).map(drop)
+        link::attach(fd, *attach_type, place, &pin, &step)?;
+        self.is_at_work.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn detach_others(

@@ -163,6 +163,8 @@ pub(crate) struct Tables {
 pub(crate) struct Object {
     pub(crate) tables: Tables,
     pub(crate) live: Live,
+    /// Pins that were not there before.
+    made: Vec<PathBuf>,
     programs: OnceLock<Programs>,
     /// What the programs are made of, and whether bytes are counted; none once they are there.
     unverified: Mutex<Option<(Ebpf, bool)>>,
@@ -170,7 +172,7 @@ pub(crate) struct Object {
 
 impl Object {
     /// Makes the maps. Those pinned in `pins` are used as they are, others pinned there; without
-    /// `pins` all maps are private.
+    /// `pins` all maps are private. After an error there are no more pins than before.
     pub(crate) fn open(sizes: MapSizes, pins: Option<&Path>) -> Result<Self, KernelError> {
         if OBJECT.is_empty() {
             return Err(KernelError::NoObject);
@@ -180,24 +182,34 @@ impl Object {
         let mut loader = EbpfLoader::new();
         // It has read the kernel's types, tens of megabytes; programs without CO-RE need none.
         loader.btf(None);
-        let mut paths = Vec::new();
+        let (mut paths, mut made) = (Vec::new(), Vec::new());
         for map in &expected {
             if let Some(entries) = map.entries {
                 loader.map_max_entries(map.name, entries);
             }
             if let Some(pins) = pins {
                 let path = pins.join(map.name);
-                check_pinned(map, &path)?;
+                if !is_usable(map, &path)? {
+                    made.push(path.clone());
+                }
                 paths.push((map.name, path));
             }
         }
         for (name, path) in paths {
             loader.map_pin_path(name, path);
         }
-        let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
-        let (tables, live) = (Tables::of(&ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?);
+        let mut load = || {
+            let mut ebpf = loader.load(OBJECT).map_err(KernelError::from_load)?;
+            Ok((Tables::of(&ebpf, cpus, sizes)?, take_live(&mut ebpf, cpus)?, ebpf))
+        };
+        let (tables, live, ebpf) = load().inspect_err(|_| unpin(&made))?;
         let unverified = Mutex::new(Some((ebpf, sizes.bytes > 0)));
-        Ok(Self { tables, live, programs: OnceLock::new(), unverified })
+        Ok(Self { tables, live, made, programs: OnceLock::new(), unverified })
+    }
+
+    /// Takes the names of those maps away that had none before.
+    pub(crate) fn unpin_made(&self) {
+        unpin(&self.made);
     }
 
     /// The programs, which the first call has the kernel check; another at the same time waits for it.
@@ -268,11 +280,23 @@ pub(crate) fn is_current(map: &str) -> bool {
     expected(MapSizes::default(), 1).iter().any(|expected| expected.name == map)
 }
 
-/// A pinned map of another shape under this version's name is not ours to use: programs would read
-/// past its values. One of another size is: its content is worth more than the new size.
-fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
+/// A map without a name is gone with the last who has it open.
+fn unpin(made: &[PathBuf]) {
+    for path in made {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "a map of the failed start stays");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether there is a map under this name. A pinned map of another shape under this version's name is not ours to use: programs
+/// would read past its values. One of another size is: its content is worth more than the new size.
+fn is_usable(map: &Expected, path: &PathBuf) -> Result<bool, KernelError> {
     if !fs::exists(path).map_err(|error| KernelError::pin(path, error))? {
-        return Ok(());
+        return Ok(false);
     }
     let info =
         MapInfo::from_pin(path).map_err(|error| KernelError::pin(path, io::Error::other(error)))?;
@@ -286,7 +310,8 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
     if let Some(wanted) = map.entries.filter(other) {
         if map.is_remade {
             // Programs that still run keep the old one.
-            return fs::remove_file(path).map_err(|error| KernelError::pin(path, error));
+            fs::remove_file(path).map_err(|error| KernelError::pin(path, error))?;
+            return Ok(false);
         }
         tracing::warn!(
             map = map.name,
@@ -295,7 +320,7 @@ fn check_pinned(map: &Expected, path: &PathBuf) -> Result<(), KernelError> {
             "kept at the size it was made with; `fairlead cleanup` before a start changes it"
         );
     }
-    Ok(())
+    Ok(true)
 }
 
 impl Tables {

@@ -122,7 +122,8 @@ async fn serve(
     let verifying = tokio::task::spawn_blocking(move || of_verifier.verify());
     let rules = rules(&shared.args());
     let proxy_name = rules.proxy_name.clone();
-    let sync = Synchroniser::new(kernel.maps()?, &shared.node_name).with_rules(rules);
+    let maps = kernel.maps().inspect_err(|_| kernel.withdraw())?;
+    let sync = Synchroniser::new(maps, &shared.node_name).with_rules(rules);
     let (status, mut seen) = watch::channel(ProxyStatus::default());
     let (metered, read, stale_seen) = (kernel.clone(), seen.clone(), seen.clone());
     let done = Arc::new(Done::default());
@@ -185,6 +186,9 @@ async fn serve(
         () = shared.cancel.cancelled() => Ok(()),
     };
     drop(guard);
+    if result.is_err() {
+        kernel.withdraw();
+    }
     view.store(None);
     shared.live.proxy.store(None);
     followers.close();
