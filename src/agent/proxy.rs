@@ -49,6 +49,8 @@ pub(super) const UNSEEN_NAMESPACES: &str = "connected UDP sockets of pods do not
 const PINS_PAUSE: Duration = Duration::from_secs(5);
 /// Between two searches for connections that are over: no limit of theirs is shorter.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
+/// A pass over the maps that is at work when the role ends has so long: a first one of 50,000 Services takes a tenth of it.
+const PASS_MAX: Duration = Duration::from_secs(5);
 
 /// Entries of the connection table, as the last sweep left it.
 #[derive(Debug, Default)]
@@ -141,7 +143,7 @@ async fn serve(
     // Whichever part fails first ends the others, and the role is started anew.
     let cancel = shared.cancel.child_token();
     let guard = cancel.clone().drop_guard();
-    let syncing =
+    let mut syncing =
         tokio::spawn(keep_in_sync(sync, shared.snapshots.clone(), status, cancel.clone()));
     let telling = face.clone().follow(shared.snapshots.clone(), seen.clone());
     tokio::spawn(cancel.clone().run_until_cancelled_owned(telling));
@@ -182,10 +184,11 @@ async fn serve(
     };
     let result = tokio::select! {
         result = attaching => result,
-        result = ended(syncing) => result,
+        result = ended(&mut syncing) => result,
         () = shared.cancel.cancelled() => Ok(()),
     };
     drop(guard);
+    finish(&mut syncing, PASS_MAX).await;
     if result.is_err() {
         kernel.withdraw();
     }
@@ -266,9 +269,17 @@ fn log_programmed(status: &ProxyStatus, snapshots: &Snapshots) {
 }
 
 async fn ended<E: std::error::Error + Send + Sync + 'static>(
-    task: JoinHandle<Result<(), E>>,
+    task: &mut JoinHandle<Result<(), E>>,
 ) -> anyhow::Result<()> {
     Ok(task.await.context("a part of the proxy broke down")??)
+}
+
+/// Waits for a task that has been told to end: a pass ends what it has begun. Maps that are left half written would stay so
+/// until another agent comes, and a pass that goes on would write beside that of the role's next start.
+async fn finish<T>(task: &mut JoinHandle<T>, patience: Duration) {
+    if !task.is_finished() && tokio::time::timeout(patience, task).await.is_err() {
+        tracing::warn!(?patience, "Services: ended amid a pass; the next start completes it");
+    }
 }
 
 /// What Services are served by.
@@ -409,5 +420,48 @@ fn write_bytes<'a>(
                  direction=\"{direction}\"}} {count}"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// The agent ended at once, with maps half written, or began anew while the earlier pass still wrote.
+    #[tokio::test]
+    async fn a_role_that_ends_amid_a_pass_waits_for_its_last_write() {
+        let written = Arc::new(AtomicUsize::new(0));
+        let (go_on, told) = mpsc::channel::<()>();
+        let cancel = CancellationToken::new();
+        let (count, ends) = (written.clone(), cancel.clone());
+        let mut pass = tokio::spawn(async move {
+            let writing = tokio::task::spawn_blocking(move || {
+                for _ in 0..10 {
+                    told.recv().unwrap();
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            writing.await.unwrap();
+            ends.cancelled().await;
+        });
+        go_on.send(()).unwrap();
+        cancel.cancel();
+        let rest = async { (1..10).for_each(|_| go_on.send(()).unwrap()) };
+        tokio::join!(finish(&mut pass, PASS_MAX), rest);
+        assert_eq!(written.load(Ordering::Relaxed), 10);
+        // As of one that ended the role by an error of its own.
+        finish(&mut pass, PASS_MAX).await;
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_never_ends_holds_up_no_end() {
+        let mut pass = tokio::spawn(std::future::pending::<()>());
+        finish(&mut pass, Duration::from_millis(1)).await;
+        assert!(!pass.is_finished());
+        pass.abort();
     }
 }
