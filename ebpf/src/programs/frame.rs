@@ -1,6 +1,7 @@
 //! Frames: read into a tuple, rewritten to another.
 
 mod error;
+mod intact;
 mod read;
 mod rewrite;
 
@@ -12,6 +13,8 @@ use fairlead_ebpf::{
 };
 
 use super::live::Account;
+
+pub(crate) use self::intact::Block;
 
 /// Linux 6.16 (ead7f9b8de65) and stable kernels since: without it an IPv6 address change spoils
 /// the sum of devices that report CHECKSUM_COMPLETE.

@@ -25,7 +25,10 @@ use fairlead_ebpf::{
 
 // Names are those of `abi::name`: an attribute takes no constant.
 
-use super::{frame::Frame, steps};
+use super::{
+    frame::{Block, Frame},
+    steps,
+};
 
 const ETHERNET_HEADER_LEN: u32 = 14;
 
@@ -93,6 +96,10 @@ static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Frame, 1> = PerCpuArray::new();
 
+/// A part of a packet, as bytes.
+#[btf_map]
+static BLOCK: PerCpuArray<Block, 1> = PerCpuArray::new();
+
 /// The time in ticks.
 #[inline(always)]
 pub(crate) fn now() -> u32 {
@@ -107,6 +114,14 @@ pub(crate) fn scratch() -> Option<&'static mut Frame> {
     let frame = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's own, and nobody else's until the program ends.
     unsafe { frame.as_mut() }
+}
+
+/// This CPU's bytes, whatever they were before.
+#[inline(always)]
+pub(crate) fn block() -> Option<&'static mut Block> {
+    let block = BLOCK.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own, and nobody else's until the program ends.
+    unsafe { block.as_mut() }
 }
 
 /// What of a [`SourceRangeKey`] is matched.

@@ -10,21 +10,27 @@ use fairlead_ebpf::{
     packet::{self, ACK, ICMP, ICMP_HEADER_LEN, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, RST},
 };
 
-use super::frame::{Frame, load};
+use super::{
+    frame::{Frame, load},
+    steps,
+};
 
 const HOPS: u8 = 64;
 /// What of the packet's transport header an error carries: enough to know the socket by.
 const QUOTED: usize = 8;
-/// Bytes copied at once: more would be too much for the stack.
-const CHUNK: usize = 4;
-/// Length of the answers' messages, with an IP header and [`QUOTED`] inside.
-const MESSAGE_V4: u8 = 8 + 20 + 8;
-const MESSAGE_V6: u8 = 8 + 40 + 8;
+/// Bytes copied at once: headers are so many times long.
+const WORD: usize = 4;
+/// IP headers, and what follows them, of packets that are answered by ICMP: all of IPv4's, of IPv6 the usual extension
+/// headers. Answers fit every path (RFC 4443 §2.4).
+const QUOTE_MAX: usize = 512;
 
 /// TCP is reset, anything else told that the port is unreachable. What cannot be answered is
-/// dropped.
+/// dropped; so is what was damaged on its way, whose ports and addresses may be anybody's.
 #[inline(always)]
 pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
+    if !frame.is_intact(ctx) {
+        return TC_ACT_SHOT;
+    }
     let answered = if frame.tuple.protocol == TCP {
         reset(ctx, frame)
     } else if frame.is_ipv4() {
@@ -100,18 +106,15 @@ fn turn(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     ctx.store(frame.network() + 8, &HOPS, 0)
 }
 
-/// ICMP type 3 code 3 (RFC 792). A packet with IP options is not answered.
+/// ICMP type 3 code 3 (RFC 792).
 #[inline(never)]
 fn unreachable_v4(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     let message = frame.network() + IPV4_HEADER_LEN;
-    if frame.transport() != message {
-        return Err(-1);
-    }
-    resize(ctx, message + usize::from(MESSAGE_V4))?;
-    let sum = quote::<{ (IPV4_HEADER_LEN + QUOTED) / CHUNK }>(ctx, frame.network())?;
+    let Quote { len, sum, .. } = quote(ctx, frame, IPV4_HEADER_LEN)?;
     let [a, b] = packet::checksum(packet::sum(&[3, 3]) + sum);
     let icmp = [3u8, 3, a, b, 0, 0, 0, 0];
-    let start = [0x45, 0, 0, 20 + MESSAGE_V4, 0, 0, 0x40, 0, HOPS, ICMP];
+    let [.., high, low] = (IPV4_HEADER_LEN + ICMP_HEADER_LEN + len).to_be_bytes();
+    let start = [0x45, 0, high, low, 0, 0, 0x40, 0, HOPS, ICMP];
     let [source, destination] =
         [&frame.tuple.destination, &frame.tuple.source].map(packet::unmapped);
     let sum = packet::sum(&start) + packet::sum(&source) + packet::sum(&destination);
@@ -124,21 +127,18 @@ fn unreachable_v4(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     ctx.store(message, &icmp, flags)
 }
 
-/// ICMPv6 type 1 code 4 (RFC 4443 §3.1). A packet with extension headers is not answered.
+/// ICMPv6 type 1 code 4 (RFC 4443 §3.1).
 #[inline(never)]
 fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     let message = frame.network() + IPV6_HEADER_LEN;
-    if frame.transport() != message {
-        return Err(-1);
-    }
-    resize(ctx, message + usize::from(MESSAGE_V6))?;
-    let sum = quote::<{ (IPV6_HEADER_LEN + QUOTED) / CHUNK }>(ctx, frame.network())?;
+    let Quote { len, sum, .. } = quote(ctx, frame, IPV6_HEADER_LEN)?;
+    let [.., high, low] = (ICMP_HEADER_LEN + len).to_be_bytes();
     let pseudo_header = packet::sum(&frame.tuple.source)
         + packet::sum(&frame.tuple.destination)
-        + packet::sum(&[0, MESSAGE_V6, 0, ICMPV6]);
+        + packet::sum(&[high, low, 0, ICMPV6]);
     let [a, b] = packet::checksum(pseudo_header + packet::sum(&[1, 4]) + sum);
     let icmp = [1u8, 4, a, b, 0, 0, 0, 0];
-    let start = [0x60, 0, 0, 0, 0, MESSAGE_V6, ICMPV6, HOPS];
+    let start = [0x60, 0, 0, 0, high, low, ICMPV6, HOPS];
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
     ctx.store(frame.network(), &start, flags)?;
     let addresses = frame.network() + packet::IPV6_SOURCE;
@@ -147,21 +147,48 @@ fn unreachable_v6(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
     ctx.store(message, &icmp, flags)
 }
 
-/// Copies the packet's first bytes behind the message's header, which is just behind them, and
-/// sums them up.
-#[inline(always)]
-fn quote<const CHUNKS: usize>(ctx: &TcContext, network: usize) -> Result<u32, i64> {
-    let mut sum = 0;
-    for chunk in 0..CHUNKS {
-        let from = network + chunk * CHUNK;
-        let bytes: [u8; CHUNK] = load(ctx, from).map_err(|_| -1)?;
-        sum += packet::sum(&bytes);
-        ctx.store(from + CHUNKS * CHUNK, &bytes, BPF_F_RECOMPUTE_CSUM.into())?;
-    }
-    Ok(sum)
+/// What of a packet an error carries: its IP header, options and extension headers included, and [`QUOTED`] bytes more.
+struct Quote<'a> {
+    ctx: &'a TcContext,
+    /// Where it started.
+    network: usize,
+    /// How many bytes.
+    len: usize,
+    /// How much further back they stand than they stood.
+    shift: usize,
+    /// Of their words.
+    sum: u32,
+    result: Result<(), i64>,
 }
 
-const _: () = assert!(QUOTED == ICMP_HEADER_LEN, "what is quoted ends where the quote begins");
+/// Makes room for an IP header of this length and ICMP's before what is quoted, which becomes all that follows.
+#[inline(always)]
+fn quote<'a>(ctx: &'a TcContext, frame: &Frame, header_len: usize) -> Result<Quote<'a>, i64> {
+    let len = frame.transport() + QUOTED - frame.network();
+    if len > QUOTE_MAX {
+        return Err(-1);
+    }
+    let shift = header_len + ICMP_HEADER_LEN;
+    resize(ctx, frame.network() + shift + len)?;
+    let mut quote = Quote { ctx, network: frame.network(), len, shift, sum: 0, result: Ok(()) };
+    let words = u32::try_from(len / WORD).unwrap_or_default();
+    steps::repeat(words, &mut quote, quote_word);
+    quote.result.map(|()| quote)
+}
+
+/// From behind: what is quoted may be longer than its way.
+extern "C" fn quote_word(turn: u64, quote: &mut Quote<'_>) -> i64 {
+    let before = usize::try_from(turn).unwrap_or_default() * WORD + WORD;
+    let from = quote.network.wrapping_add(quote.len).wrapping_sub(before);
+    let word: [u8; WORD] = match load(quote.ctx, from) {
+        Ok(word) => word,
+        Err(_) => [0; WORD],
+    };
+    quote.sum += packet::sum(&word);
+    quote.result =
+        quote.ctx.store(from.wrapping_add(quote.shift), &word, BPF_F_RECOMPUTE_CSUM.into());
+    if quote.result.is_ok() { steps::GO_ON } else { steps::DONE }
+}
 
 #[inline(always)]
 fn resize(ctx: &TcContext, len: usize) -> Result<(), i64> {

@@ -93,7 +93,7 @@ impl Frame {
     }
 
     #[inline(always)]
-    fn checksum(&self) -> usize {
+    pub(super) fn checksum(&self) -> usize {
         let offset =
             if self.tuple.protocol == TCP { packet::TCP_CHECKSUM } else { packet::UDP_CHECKSUM };
         self.transport() + offset
