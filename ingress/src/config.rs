@@ -129,10 +129,20 @@ pub struct ProxyProtocol {
 }
 
 impl ProxyProtocol {
+    /// The header counts, whoever sends it: no list of balancers, or one of all addresses.
+    pub fn believes_everybody(&self) -> bool {
+        names_nobody(&self.trusted)
+    }
+
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
     }
+}
+
+/// All are named by a network of all addresses, and by no network.
+fn names_nobody(networks: &[IpNetwork]) -> bool {
+    networks.is_empty() || networks.iter().any(|network| network.prefix() == 0)
 }
 
 /// How requests' paths are compared with those of rules.
@@ -325,9 +335,7 @@ pub struct Timeouts {
 impl IngressConfig {
     /// Forwarding fields count, whoever sends them: no list of balancers, or one of all addresses.
     pub(crate) fn believes_everybody(&self) -> bool {
-        let is_all = |network: &IpNetwork| network.prefix() == 0;
-        self.forwarded_headers == ForwardedHeaders::Trust
-            && (self.trusted_proxies.is_empty() || self.trusted_proxies.iter().any(is_all))
+        self.forwarded_headers == ForwardedHeaders::Trust && names_nobody(&self.trusted_proxies)
     }
 
     /// What is done with forwarding fields of a connection from there.

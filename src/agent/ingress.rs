@@ -22,6 +22,9 @@ use super::{
 /// must not be the shorter one.
 const DRAIN_MS: u64 = 24 * 3600 * 1000;
 
+const BELIEVES_EVERYBODY: &str = "--proxy-protocol believes everybody: whoever connects says which address \
+     that is of, and passes for any; name your balancers by --proxy-protocol-from";
+
 /// Serves until cancelled, then drains.
 pub(crate) async fn run(
     shared: Shared,
@@ -34,6 +37,9 @@ pub(crate) async fn run(
         node_name: Some(shared.node_name.clone()),
         ..config(&args.ingress)
     };
+    if config.proxy_protocol.as_ref().is_some_and(ProxyProtocol::believes_everybody) {
+        tracing::warn!("{BELIEVES_EVERYBODY}");
+    }
     let pod = args.publish.pod.as_ref().map(|pod| &pod.0);
     let controller = metrics::controller(&config.controller, pod);
     drop(args);

@@ -84,7 +84,7 @@ const OPTIONS: &str = "
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: options, namespace: shop}
-data: {use-forwarded-headers: 'true'}
+data: {use-forwarded-headers: 'true', use-proxy-protocol: 'true'}
 ";
 
 /// Those, and kube-proxy's configuration.
@@ -129,7 +129,8 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Ingress shop/allowed", "works", "[]"),
         ("Ingress shop/elsewhere", "differs", "other.example is none of --external-names"),
         ("Ingress shop/foreign", "refused", "its IngressClass other does not exist"),
-        ("ConfigMap shop/options", "differs", "name your balancers in proxy-real-ip-cidr"),
+        ("ConfigMap shop/options", "differs", "use-forwarded-headers believes everybody"),
+        ("ConfigMap shop/options", "differs", "use-proxy-protocol believes everybody"),
         ("Corefile of ConfigMap coredns", "works", ""),
         ("Corefile ", "refused", "line 2: CoreDNS's plugin dnssec is not served here"),
         ("KubeProxyConfiguration mode", "works", "eBPF"),

@@ -95,6 +95,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ProxyProtocol;
 
     fn map(data: &[(&str, &str)]) -> ConfigMap {
         let data = data.iter().map(|(name, value)| ((*name).into(), (*value).into()));
@@ -165,6 +166,40 @@ mod tests {
         assert_eq!(options(&start, &[("use-forwarded-headers", "true")]).findings.len(), 1);
         for nobody in [&[][..], &[("use-forwarded-headers", "false")]] {
             assert_eq!(options(&start, nobody).findings, []);
+        }
+    }
+
+    #[test]
+    fn whoever_believes_proxy_headers_of_everybody_is_told_so() {
+        let config = |trusted: &[&str]| {
+            let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+            let proxy_protocol = Some(ProxyProtocol { trusted });
+            IngressConfig { proxy_protocol, ..IngressConfig::default() }
+        };
+        let [without, named] = [IngressConfig::default(), config(&["192.0.2.0/24"])];
+        let on = ("use-proxy-protocol", "true");
+        let nobody = [on, ("proxy-real-ip-cidr", "")];
+        let all = [on, ("proxy-real-ip-cidr", "192.0.2.0/24,::/0")];
+        let one = [on, ("proxy-real-ip-cidr", "192.0.2.0/24")];
+        for (start, entries, is_told) in [
+            (&without, &[on][..], true),
+            (&without, &nobody, true),
+            (&without, &all, true),
+            (&without, &one, false),
+            // Whom the flags name holds.
+            (&named, &[on], false),
+            (&named, &all, true),
+            // It is the flags' to say, and said at the start.
+            (&config(&[]), &[], false),
+            (&without, &[("use-proxy-protocol", "false")], false),
+        ] {
+            let read = Options::new(start).next(start, &Key::new("a", "b"), Some(&map(entries)));
+            let findings = read.findings;
+            let told = findings.iter().any(|finding| {
+                finding.severity == Severity::Differs
+                    && finding.reason.contains("use-proxy-protocol believes everybody")
+            });
+            assert_eq!((told, findings.len()), (is_told, usize::from(is_told)), "{findings:?}");
         }
     }
 

@@ -432,7 +432,13 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     row("use-http2", Works, "", "true"),
     row("use-port-in-redirects", Works, "", "true"),
-    row("use-proxy-protocol", Works, "port 443 in the header is HTTPS", "true"),
+    row(
+        "use-proxy-protocol",
+        Differs,
+        "where proxy-real-ip-cidr names nobody everybody is believed, as by ingress-nginx, and an \
+         Event says so: name your balancers; port 443 in the header is HTTPS",
+        "true",
+    ),
     row("variables-hash-bucket-size", Refused, NO_TABLES, "128"),
     row("variables-hash-max-size", Refused, NO_TABLES, "2048"),
     row("whitelist-source-range", Works, "", "10.0.0.0/8"),

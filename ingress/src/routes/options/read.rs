@@ -30,6 +30,9 @@ const BELIEVES_EVERYBODY: &str = "option use-forwarded-headers believes everybod
      for any address, turns redirects to HTTPS off and says where redirects lead; name your balancers in \
      proxy-real-ip-cidr";
 
+const BELIEVES_HEADERS_OF_EVERYBODY: &str = "option use-proxy-protocol believes everybody: whoever connects \
+     says which address that is of, and passes for any; name your balancers in proxy-real-ip-cidr";
+
 /// What has been read so far.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -311,6 +314,11 @@ impl Reader {
             }
             Some(false) => config.proxy_protocol = None,
             Some(true) | None => {}
+        }
+        // What a flag says is told at the start.
+        let believing = config.proxy_protocol.as_ref().filter(|_| proxy_protocol == Some(true));
+        if believing.is_some_and(ProxyProtocol::believes_everybody) {
+            find(Severity::Differs, BELIEVES_HEADERS_OF_EVERYBODY.to_owned());
         }
         config.trusted_proxies = trusted.unwrap_or(config.trusted_proxies);
         if config.believes_everybody() {
