@@ -72,25 +72,32 @@ impl Hosts {
 
     /// Whether the answer is in here, or a denial.
     pub(crate) fn claims(&self, name: &LowerName) -> bool {
-        self.is_for(name) && (!self.misses.pass_on(name) || self.knows(name))
+        let is_for = self.is_for(name);
+        let may_be_known = is_for || reverse(name).is_some();
+        is_for && !self.misses.pass_on(name) || may_be_known && self.knows(name)
     }
 
     /// Looks a name up.
     pub(crate) fn answer(&self, name: &LowerName, qtype: u16) -> HostAnswer {
-        if !self.is_for(name) {
+        let address = reverse(name);
+        // As in CoreDNS, an address' name need not be in the zones: the names it leads to are.
+        if address.is_none() && !self.is_for(name) {
             return HostAnswer::PassOn;
         }
         self.reread_if_changed();
         let table = self.table.load();
         let ttl = self.options.ttl_seconds;
-        if let Some(address) = reverse(name) {
-            let names = table.addresses.get(&address).filter(|_| !self.options.no_reverse);
-            if let Some(names) = names {
-                if qtype != rtype::PTR {
-                    return HostAnswer::NoData;
-                }
-                let data: Vec<_> = names.iter().map(WireName::as_bytes).collect();
+        if let Some(address) = address {
+            let data: Vec<_> = self.names_at(&table, address).map(WireName::as_bytes).collect();
+            if !data.is_empty() && qtype == rtype::PTR {
                 return HostAnswer::Records(RrSet::of_data(rtype::PTR, &data, ttl));
+            }
+            if !data.is_empty() {
+                return HostAnswer::NoData;
+            }
+            // Likewise, others may know it whatever `fallthrough` says.
+            if qtype == rtype::PTR || !self.is_for(name) {
+                return HostAnswer::PassOn;
             }
         } else {
             let known = table.addresses_of(name);
@@ -128,9 +135,20 @@ impl Hosts {
         self.reread_if_changed();
         let table = self.table.load();
         table.addresses_of(name).iter().any(|of| !of.is_empty())
-            || reverse(name).is_some_and(|address| {
-                !self.options.no_reverse && table.addresses.contains_key(&address)
-            })
+            || reverse(name).is_some_and(|address| self.names_at(&table, address).next().is_some())
+    }
+
+    /// Names of an address, of those this is for.
+    fn names_at<'t>(
+        &self,
+        table: &'t Table,
+        address: IpAddr,
+    ) -> impl Iterator<Item = &'t WireName> {
+        let all = table.addresses.get(&address).filter(|_| !self.options.no_reverse);
+        all.into_iter().flatten().filter(|name| {
+            let mut lower = LowerName::new();
+            lower.read(name.as_bytes()).is_some() && self.is_for(&lower)
+        })
     }
 
     fn reread_if_changed(&self) {
@@ -268,6 +286,46 @@ mod tests {
         other.read(WireName::from_text("b.example.com").unwrap().as_bytes()).unwrap();
         assert!(matches!(hosts.answer(&other, rtype::TXT), HostAnswer::NoData));
         assert!(hosts.claims(&other));
+    }
+
+    #[test]
+    fn an_address_leads_to_names_of_the_zones_wherever_its_own_name_is() {
+        let options = HostsOptions {
+            file: "/dev/null".into(),
+            zones: vec!["example.com".to_owned()],
+            inline: vec![
+                ("192.0.2.1".parse().unwrap(), vec!["a.example.com".to_owned()]),
+                ("192.0.2.1".parse().unwrap(), vec!["a.example.net".to_owned()]),
+                ("192.0.2.2".parse().unwrap(), vec!["b.example.net".to_owned()]),
+            ],
+            ttl_seconds: 60,
+            no_reverse: false,
+            fallthrough: crate::corefile::Fallthrough::Never,
+            reload: None,
+        };
+        let hosts = Hosts::new(&options).unwrap();
+        // Whether it is answered here, and with how many records.
+        for (name, qtype, wanted) in [
+            ("1.2.0.192.in-addr.arpa", rtype::PTR, Some(1)),
+            ("1.2.0.192.in-addr.arpa", rtype::TXT, Some(0)),
+            ("2.2.0.192.in-addr.arpa", rtype::PTR, None),
+            ("2.2.0.192.in-addr.arpa", rtype::TXT, None),
+            ("a.example.com", rtype::A, Some(1)),
+            ("b.example.com", rtype::A, Some(0)),
+            ("a.example.net", rtype::A, None),
+        ] {
+            let mut lower = LowerName::new();
+            lower.read(WireName::from_text(name).unwrap().as_bytes()).unwrap();
+            let found = match hosts.answer(&lower, qtype) {
+                HostAnswer::Records(set) => {
+                    Some(crate::wire::record::each_record(&set.answers).count())
+                }
+                HostAnswer::NoData | HostAnswer::NoName => Some(0),
+                HostAnswer::PassOn => None,
+            };
+            assert_eq!(found, wanted, "{name} {qtype}");
+            assert_eq!(hosts.claims(&lower), wanted.is_some(), "{name}");
+        }
     }
 
     #[test]
