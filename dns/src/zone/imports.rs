@@ -240,7 +240,9 @@ impl Zone {
                     _ => Found::NoName,
                 }
             }
-            (b"pod", _) if self.origin.pods != Pods::Disabled => self.lookup_pod(name, last, qtype),
+            (b"pod", below) if below == 0 || self.origin.pods != Pods::Disabled => {
+                self.lookup_pod(name, last, qtype)
+            }
             _ => Found::NoName,
         }
     }

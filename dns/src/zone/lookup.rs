@@ -96,7 +96,10 @@ impl Zone {
         let Some(last) = below.checked_sub(1) else { return self.apex(qtype) };
         match name.label(last) {
             b"svc" => self.lookup_service(name, last, qtype),
-            b"pod" if self.origin.pods != Pods::Disabled => self.lookup_pod(name, last, qtype),
+            // The name itself is there without any below it, as in CoreDNS.
+            b"pod" if last == 0 || self.origin.pods != Pods::Disabled => {
+                self.lookup_pod(name, last, qtype)
+            }
             b"dns-version" if last == 0 => one_of(&self.origin.version, qtype),
             b"dns" => self.lookup_server(name, last, qtype),
             _ => Found::NoName,

@@ -164,6 +164,8 @@ async fn without_fallthrough_the_zones_end_what_they_do_not_know() {
     assert_eq!(unknown.authorities[0].name.to_ascii(), "10.in-addr.arpa.");
     // CoreDNS's default: no names for pods, and 5 s for what there is.
     assert_eq!(code(&world, "1-2-3-4.demo.pod.cluster.local.", RecordType::A).await, NO);
+    assert_eq!(code(&world, "demo.pod.cluster.local.", RecordType::A).await, NO);
+    assert_eq!(code(&world, "pod.cluster.local.", RecordType::A).await, YES);
     assert_eq!(world.ask(WEB, RecordType::A).await.answers[0].ttl, 5);
     world.end().await;
 }
