@@ -11,7 +11,7 @@ use hickory_proto::{op::ResponseCode, rr::RecordType};
 use crate::{
     contract::objects,
     forward::{knows, upstream},
-    world::{World, by, ip, service, text},
+    world::{World, by, ip, service, slice, text},
 };
 
 const A: RecordType = RecordType::A;
@@ -109,11 +109,13 @@ async fn k8s_external_shows_services_by_their_addresses_outside() {
 async fn k8s_external_shows_endpoints_with_headless() {
     let mut things = objects();
     things.push(outside("shop", &["203.0.113.1"], &[]));
+    things.push(service("demo", "bare", &[], &[]));
+    things.push(slice("demo", "bare", "bare-1", &[], &[("10.1.0.7", "bare-0", true)]));
     let zone = "demo.example.org.";
     let yes = ResponseCode::NoError;
     let no = ResponseCode::NXDomain;
     let one = format!("db-0.db.{zone} SRV 0 100 15432 db-0.db.{zone}");
-    let cases: [(&str, RecordType, ResponseCode, &[&str]); 13] = [
+    let cases: [(&str, RecordType, ResponseCode, &[&str]); 17] = [
         ("db", A, yes, &["A 10.1.0.1", "A 10.1.0.2"]),
         ("db", AAAA, yes, &["AAAA fd00:1::"]),
         ("db", RecordType::TXT, yes, &[]),
@@ -129,6 +131,11 @@ async fn k8s_external_shows_endpoints_with_headless() {
         ("single", A, no, &[]),
         ("10-1-0-9.single", A, yes, &["A 10.1.0.9"]),
         ("shop", A, yes, &["A 203.0.113.1"]),
+        // Without a port it has an address, and nothing to be served at.
+        ("bare", A, yes, &["A 10.1.0.7"]),
+        ("bare-0.bare", A, yes, &["A 10.1.0.7"]),
+        ("bare", RecordType::SRV, yes, &[]),
+        ("_http._tcp.bare", A, no, &[]),
     ];
     for headless in [true, false] {
         let option = if headless { "headless" } else { "ttl 5" };

@@ -15,7 +15,8 @@ use crate::{
     zone::{Zone, endpoints::Target, service::srv_weight},
 };
 
-/// An endpoint, with the ports that are asked for.
+/// An endpoint, with the ports that are asked for; without any of one whose slice has none, as in CoreDNS,
+/// where it has addresses and no SRV record.
 pub(super) struct Server<'z> {
     target: &'z Target,
     ports: Vec<u16>,
@@ -54,7 +55,8 @@ pub(super) fn seen<'z>(
         Server { target, ports: ports.map(|port| port.port).collect() }
     };
     let mut servers: Vec<_> = targets.into_iter().map(server).collect();
-    servers.retain(|server| !server.ports.is_empty());
+    let is_portless = |target| first < 2 && endpoints.ports(target).is_empty();
+    servers.retain(|server| !server.ports.is_empty() || is_portless(server.target));
     if !servers.is_empty() {
         return Seen::Servers(servers, service);
     }
@@ -78,13 +80,14 @@ impl External {
             let addresses: BTreeSet<_> = servers.iter().map(|at| at.target.address).collect();
             return (self.addresses(owner, addresses.iter(), qtype), vec![]);
         }
-        let count = servers.iter().map(|server| server.ports.len()).sum();
+        let count = servers.iter().map(|server| server.ports.len().max(1)).sum();
         let weight = srv_weight(count).unwrap_or(1);
         let (mut known, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let (mut answers, mut additionals) = (vec![], vec![]);
         for Server { target, ports } in servers {
             let label = target.label();
-            let Some(server) = below(label.as_bytes(), service) else { continue };
+            let server = below(label.as_bytes(), service).filter(|_| !ports.is_empty());
+            let Some(server) = server else { continue };
             for port in ports {
                 if answers.len() < RECORDS_MAX && known.insert((label.as_bytes().to_vec(), *port)) {
                     let data = RData::SRV(SRV::new(0, weight, *port, server.clone()));
