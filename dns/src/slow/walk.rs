@@ -21,7 +21,7 @@ use crate::{
     counters::{Book, Plugin},
     plugins::is_final,
     policy::Site,
-    wire::{name::WireName, question::Question, reply::code},
+    wire::{name::WireName, question::Question, reply::code, rtype},
 };
 
 /// A client does not wait any longer for all of it (resolv.conf(5): 5 s).
@@ -42,8 +42,10 @@ impl SlowPath {
         first: Reached,
     ) -> Reached {
         let autopath = site.plugins.as_ref().and_then(|plugins| plugins.autopath.as_ref());
-        // An alias' target is no name that a client searches for.
-        let autopath = autopath.filter(|_| asked.aliases == 0);
+        // An alias' target is no name that a client searches for; nor is anything by a type that every name
+        // outside is answered without being looked for.
+        let is_searched = asked.aliases == 0 && plain.qtype != rtype::ANY;
+        let autopath = autopath.filter(|_| is_searched);
         let source = course.request.src().ip();
         let Some(autopath) = autopath.filter(|autopath| {
             !ends(&first.0) && autopath.is_for(course.zone, &plain.name, source)

@@ -80,6 +80,10 @@ async fn a_pods_name_is_found_along_its_search_path() {
     let none = world.ask("nope.example.demo.svc.cluster.local.", A).await;
     assert_eq!(none.metadata.response_code, ResponseCode::NXDomain);
     assert_eq!(none.authorities[0].name.to_ascii(), "cluster.local.");
+    // ANY is answered for every name outside without being looked for: that would find anything anywhere.
+    let any = world.ask("nope.example.demo.svc.cluster.local.", RecordType::ANY).await;
+    let got = (any.metadata.response_code, any.answers.len());
+    assert_eq!(got, (ResponseCode::NXDomain, 0), "{any}");
     // No such record is an answer: a resolver would not search on.
     let empty = world.ask("empty.example.demo.svc.cluster.local.", A).await;
     assert_eq!((empty.metadata.response_code, empty.answers.len()), (ResponseCode::NoError, 0));
