@@ -29,7 +29,7 @@ use crate::{
     corefile::{Dns64Options, HeaderOptions, RewriteRule, ServerBlock},
     error::DnsError,
     policy::Asking,
-    wire::{name::LowerName, reply, text::NameText},
+    wire::{name::LowerName, reply, rtype, text::NameText},
     zone::Zone,
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Plugins {
     weights: Option<Weights>,
     pub(crate) autopath: Option<Autopath>,
     pub(crate) external: Option<External>,
+    /// `any`: questions for ANY are answered with one small record, whatever the name (RFC 8482 §4.2).
+    pub(crate) any: bool,
     /// Questions that nobody else answers are told who asked.
     pub(crate) whoami: bool,
 }
@@ -75,9 +77,9 @@ impl Plugins {
     /// `None` if the block has none of them.
     pub(crate) fn new(block: &ServerBlock) -> Result<Option<Self>, DnsError> {
         let ServerBlock { rewrites, templates, header, nsid, dns64, .. } = block;
-        let ServerBlock { autopath, external, whoami, prefer, weights, .. } = block;
+        let ServerBlock { autopath, external, whoami, any, prefer, weights, .. } = block;
         let changes_questions = !rewrites.is_empty() || !templates.is_empty() || autopath.is_some();
-        let makes_answers = external.is_some() || *whoami;
+        let makes_answers = external.is_some() || *whoami || *any;
         let orders = !prefer.is_empty() || weights.is_some();
         let changes_replies = header.is_some() || nsid.is_some() || dns64.is_some() || orders;
         if !changes_questions && !changes_replies && !makes_answers {
@@ -94,6 +96,7 @@ impl Plugins {
             weights: weights.as_ref().map(Weights::new).transpose()?,
             autopath: autopath.as_ref().map(Autopath::new).transpose()?,
             external: external.as_ref().map(External::new).transpose()?,
+            any: *any,
             whoami: *whoami,
         }))
     }
@@ -104,7 +107,8 @@ impl Plugins {
         let wants_nsid = self.nsid.is_some() && question.edns.is_some_and(|edns| edns.nsid);
         let translates = |dns64: Dns64Options| dns64.translate_all && dns64.is_for(asking);
         let is_external = self.external.as_ref().is_some_and(|all| all.holds(&question.name));
-        let changes = wants_nsid || !self.header.query.is_empty() || is_external;
+        let is_any = self.any && question.qtype == rtype::ANY;
+        let changes = wants_nsid || !self.header.query.is_empty() || is_external || is_any;
         if changes || self.dns64.is_some_and(translates) {
             return Claim::Slow;
         }

@@ -120,6 +120,9 @@ impl SlowPath {
             return (None, Plugin::None);
         };
         let (name, qtype) = (question.original().name(), question.query_type());
+        if qtype == RecordType::ANY && site.plugins.as_ref().is_some_and(|all| all.any) {
+            return (any(course.request, site, name), Plugin::Any);
+        }
         let tells_who = site.plugins.as_ref().is_some_and(|all| all.whoami)
             && site.forwards(&plain.name).next().is_none();
         let made = course.made(site, plain);

@@ -24,7 +24,10 @@ use tokio::{
     net::{TcpListener, UdpSocket},
 };
 
-use crate::world::{PATIENCE, World, by, external, namespace, query, tcp, text, udp};
+use crate::{
+    contract::objects,
+    world::{PATIENCE, World, by, external, namespace, query, tcp, text, udp},
+};
 
 /// One port by TCP and by UDP.
 pub async fn both() -> (TcpListener, UdpSocket) {
@@ -392,6 +395,23 @@ async fn any_is_answered_with_one_small_record_and_not_forwarded() {
     assert_eq!(text(&reply.answers), ["big.example. HINFO RFC8482 "]);
     assert_eq!(world.running.counts().forwarded, 0);
     world.end().await;
+}
+
+#[tokio::test]
+async fn with_the_plugin_any_is_one_small_record_for_names_of_the_cluster_too() {
+    let hinfo = |name: &str| vec![format!("{name} HINFO RFC8482 ")];
+    let (web, nobody) = ("web.demo.svc.cluster.local.", "nobody.demo.svc.cluster.local.");
+    for (plugin, web_says, nobody_is) in
+        [("any", hinfo(web), ResponseCode::NoError), ("minimal", vec![], ResponseCode::NXDomain)]
+    {
+        let corefile = format!(".:53 {{\n kubernetes cluster.local\n {plugin}\n}}\n");
+        let world = World::by(&corefile, objects()).await;
+        assert_eq!(text(&world.ask(web, RecordType::ANY).await.answers), web_says, "{plugin}");
+        let reply = world.ask(nobody, RecordType::ANY).await;
+        assert_eq!(reply.metadata.response_code, nobody_is, "{plugin}: {reply}");
+        assert_eq!(world.ask(web, RecordType::A).await.answers.len(), 1, "{plugin}");
+        world.end().await;
+    }
 }
 
 #[tokio::test]
