@@ -24,8 +24,32 @@ use crate::{
     world::World,
 };
 
-/// What a way is asked to do, and the beginning of its figures' names.
-const KINDS: [&str; 3] = ["crr", "udp_rr", "udp_crr"];
+/// What a way is asked to do, and what it is called how often it does so in a second, how late the slowest of a hundred is, and
+/// how much later the median is than by the way's base, and than without a proxy.
+pub type Kind = (&'static str, [&'static str; 4]);
+
+/// By ClusterIP.
+pub const INSIDE: [Kind; 3] = [
+    ("crr", ["crr_per_s", "crr_us_p99", "crr_added_us_p50", "crr_above_bare_us_p50"]),
+    (
+        "udp_rr",
+        ["udp_rr_per_s", "udp_rr_us_p99", "udp_rr_added_us_p50", "udp_rr_above_bare_us_p50"],
+    ),
+    (
+        "udp_crr",
+        ["udp_crr_per_s", "udp_crr_us_p99", "udp_crr_added_us_p50", "udp_crr_above_bare_us_p50"],
+    ),
+];
+/// By NodePort: the way without a proxy is every way's base.
+pub const OUTSIDE: [Kind; 3] = [
+    ("crr", ["nodeport_crr_per_s", "nodeport_crr_us_p99", "", "nodeport_crr_added_us_p50"]),
+    ("udp_rr", ["nodeport_udp_rr_per_s", "nodeport_rtt_us_p99", "", "nodeport_added_us_p50"]),
+    (
+        "udp_crr",
+        ["nodeport_udp_crr_per_s", "nodeport_udp_crr_us_p99", "", "nodeport_udp_crr_added_us_p50"],
+    ),
+];
+
 const ROUNDS: usize = 20;
 /// Of each way in a round.
 const ROUND_EXCHANGES: usize = 500;
@@ -49,37 +73,31 @@ enum Sockets {
     Each(Vec<Socket>),
 }
 
-/// Rows of each kind by these ways, of which the first has no proxy: `PREFIX` and the kind's name, `_per_s` by a round's whole
-/// time, `_us_p99`, and the median differences to another exchange of the same turn: `_added_us_p50` to that of the way's base,
-/// `_above_bare_us_p50` to the first way's.
-pub fn measure(prefix: &str, ways: &[Way<'_>], rows: &mut Vec<Row>) {
+/// Rows of each kind by these ways, of which the first has no proxy. Rates are by a round's whole time, differences to another
+/// way's exchange of the same turn.
+pub fn measure(kinds: &[Kind], ways: &[Way<'_>], rows: &mut Vec<Row>) {
     let mut client = start_client(ways);
-    for kind in KINDS {
+    for (kind, [rate, late, added, above_bare]) in kinds {
         let rounds: Vec<Vec<Vec<f64>>> =
             (0..ROUNDS).map(|_| round(&mut client, kind, ways.len())).collect();
         let of = |way: usize| rounds.iter().map(move |times| &times[way]);
         for (place, way) in ways.iter().enumerate() {
-            let mut row = |figure: &str, unit: &'static str, runs: Vec<f64>| {
-                let figure = format!("{prefix}{kind}_{figure}");
+            let mut row = |figure: &'static str, unit: &'static str, runs: Vec<f64>| {
                 let row = Row::new(figure, way.subject, SCALE, unit, &runs);
-                println!("{} {}: {:.2} {unit}", row.figure, way.subject, row.value);
+                println!("{figure} {}: {:.2} {unit}", way.subject, row.value);
                 rows.push(row);
             };
             let per_s = |times: &Vec<f64>| times.len() as f64 * 1e6 / times.iter().sum::<f64>();
-            row("per_s", "1/s", of(place).map(per_s).collect());
-            row(
-                "us_p99",
-                "us",
-                of(place).map(|times| quantile(&mut times.clone(), 0.99)).collect(),
-            );
+            row(rate, "1/s", of(place).map(per_s).collect());
+            row(late, "us", of(place).map(|times| quantile(&mut times.clone(), 0.99)).collect());
             let above = |other: usize| {
                 let pairs = of(place).flatten().zip(of(other).flatten());
                 pairs.map(|(own, other)| own - other).collect()
             };
             if let Some(base) = way.base {
-                row("added_us_p50", "us", above(base));
+                row(added, "us", above(base));
             }
-            row("above_bare_us_p50", "us", above(0));
+            row(above_bare, "us", above(0));
         }
     }
 }

@@ -45,10 +45,9 @@ pub fn measure(rows: &mut Vec<Row>) {
     let ipt_proxy = KubeProxy::start(ipt, &subject::serve(ipt, all()), Mode::Iptables);
     let subjects = ["no-proxy", "fairlead", Mode::Nftables.subject(), Mode::Iptables.subject()];
     let answers = exchanges::start_server(&worlds);
-    exchanges::measure("", &ways_inside(&worlds), rows);
+    exchanges::measure(&exchanges::INSIDE, &ways_inside(&worlds), rows);
     let outside: Vec<Way<'_>> = subjects.into_iter().zip(&worlds).map(way_outside).collect();
-    exchanges::measure("nodeport_", &outside, rows);
-    rows.extend(added_by_node_ports(rows));
+    exchanges::measure(&exchanges::OUTSIDE, &outside, rows);
     // It spins.
     drop(answers);
     let lanes: Vec<Lane<'_>> =
@@ -82,12 +81,6 @@ fn ways_inside(worlds: &[World; 4]) -> Vec<Way<'_>> {
     let way =
         |(world, (subject, cgroup, target, base))| Way { subject, world, cgroup, target, base };
     ways.into_iter().map(way).collect()
-}
-
-/// What a datagram and its answer by a NodePort take longer, by the name that others know.
-fn added_by_node_ports(rows: &[Row]) -> Vec<Row> {
-    let own = rows.iter().filter(|row| row.figure == "nodeport_udp_rr_above_bare_us_p50");
-    own.map(|row| Row { figure: "nodeport_added_us_p50".into(), ..row.clone() }).collect()
 }
 
 /// From outside by the node's port.

@@ -71,7 +71,7 @@ backends (answered by RST); `_v6`, `_udp`: the same by IPv6, by UDP; `_remote`: 
 instructions that the kernel went through to check each program, however many Services there are. `crr`: one client, one after the other, connects, \
 asks and closes; `udp_rr`: it asks on one socket; `udp_crr`: on a new one each; by ClusterIP and, `nodeport_`, from outside by the node's port. The ways take turns exchange by exchange, \
 client on core 0, server on core 1, neither end sleeping: `_per_s` by the whole time of a round, `_us_p99`, and as with connect() the median differences to another exchange of the same turn, \
-`_added_us_p50` (in the same world, to the endpoint itself) and `_above_bare_us_p50`; `nodeport_added_us_p50` is that of `nodeport_udp_rr`. \
+`_added_us_p50` (in the same world, to the endpoint itself) and `_above_bare_us_p50`; of NodePorts `_added_us_p50` is that above `no-proxy`, `nodeport_rtt_us_p99` and `nodeport_added_us_p50` those of `udp_rr`. \
 `nodeport_gbit_per_s` is iperf3's one stream. \
 `nodeport_packets_per_s`: datagrams of 18 bytes that arrive when one core of a client outside sends as many as it can over 64 sockets, the node's part being done on the \
 same core, and `nodeport_packet_cpu_ns` that core's time for each. \

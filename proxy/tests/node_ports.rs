@@ -48,10 +48,10 @@ fn service(node_ports: &[u16]) -> Change {
 /// Its one endpoint in a family, behind all of its ports.
 fn endpoint(at: SocketAddr, ports: usize) -> Change {
     let family = if at.is_ipv4() { "IPv4" } else { "IPv6" };
-    let (ip, port) = (at.ip(), at.port());
+    let (ip, port, name) = (at.ip(), at.port(), family.to_lowercase());
     let ports = (1..=ports).map(|i| format!(r#"{{"name":"p{i}","port":{port}}}"#));
     let document = format!(
-        r#"{{"metadata":{{"name":"web-{family}","labels":{{"kubernetes.io/service-name":"web"}}}},
+        r#"{{"metadata":{{"name":"web-{name}","labels":{{"kubernetes.io/service-name":"web"}}}},
         "addressType":"{family}","ports":[{}],
         "endpoints":[{{"addresses":["{ip}"],"nodeName":"node"}}]}}"#,
         ports.collect::<Vec<_>>().join(","),

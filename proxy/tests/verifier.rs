@@ -31,7 +31,7 @@ fn programs_load_within_their_instruction_budgets() {
             ("getpeername6", 80),
             ("socket_bytes", 2000),
             ("uplink_ingress", 110_000),
-            ("pod_ingress", 120_000),
+            ("pod_ingress", 130_000),
             ("uplink_egress", 40_000),
         ]);
         assert_eq!(verified.keys().collect::<Vec<_>>(), budgets.keys().collect::<Vec<_>>());

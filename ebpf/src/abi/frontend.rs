@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Address, Backend};
+use super::{Address, Backend, UDP};
 use crate::packet::{is_mapped, mapped, unmapped};
 
 /// What a client dials. Key of `frontends`.
@@ -69,8 +69,8 @@ pub struct FrontendValue {
     pub flags: u16,
 }
 
-/// What the protocol of a [`FrontendKey::serving`] has beside.
-const SERVING: u8 = 0x80;
+/// The protocol of a [`FrontendKey::serving`]: no packet's that a service has.
+const UDP_SERVING: u8 = 145;
 /// A NodePort, load balancer address or external address: clients may be outside of the cluster.
 pub const FRONTEND_EXTERNAL: u16 = 1;
 /// `externalTrafficPolicy: Local`: clients from outside get backends of this node only.
@@ -98,15 +98,15 @@ impl FrontendKey {
     /// drains send new ones. There is none where the frontend itself leads to all.
     #[inline(always)]
     pub const fn serving(self) -> Self {
-        Self { protocol: self.protocol | SERVING, ..self }
+        Self { protocol: UDP_SERVING, ..self }
     }
 
     /// Whether this is a [`FrontendKey::serving`], of which frontend.
     #[inline(always)]
     pub const fn is_serving_of(self) -> Option<Self> {
-        match self.protocol & SERVING {
-            0 => None,
-            _ => Some(Self { protocol: self.protocol & !SERVING, ..self }),
+        match self.protocol {
+            UDP_SERVING => Some(Self { protocol: UDP, ..self }),
+            _ => None,
         }
     }
 

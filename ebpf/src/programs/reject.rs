@@ -180,10 +180,7 @@ fn quote<'a>(ctx: &'a TcContext, frame: &Frame, header_len: usize) -> Result<Quo
 extern "C" fn quote_word(turn: u64, quote: &mut Quote<'_>) -> i64 {
     let before = usize::try_from(turn).unwrap_or_default() * WORD + WORD;
     let from = quote.network.wrapping_add(quote.len).wrapping_sub(before);
-    let word: [u8; WORD] = match load(quote.ctx, from) {
-        Ok(word) => word,
-        Err(_) => [0; WORD],
-    };
+    let word: [u8; WORD] = load(quote.ctx, from).unwrap_or_default();
     quote.sum += packet::sum(&word);
     quote.result =
         quote.ctx.store(from.wrapping_add(quote.shift), &word, BPF_F_RECOMPUTE_CSUM.into());

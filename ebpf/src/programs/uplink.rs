@@ -137,8 +137,11 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
     let dialled::Found::Frontend(key, frontend) = found else { return false };
     if tuple.protocol == UDP {
-        return is_within(tuple, connection, (frontend.set_id, frontend.backends))
-            || is_serving(tuple, connection, &key);
+        return is_within(tuple, connection, (frontend.set_id, frontend.backends)) || {
+            let [_, _, a, b, c, d, e, f] = beside(&key).to_be_bytes();
+            let all = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
+            is_within(tuple, connection, all)
+        };
     }
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     // A policy Local may lead to the head of the set alone: this node's own.
@@ -149,11 +152,12 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     is_within(tuple, connection, (set_id, count))
 }
 
-/// Whether the backend is of those that serve the port, beside the set that new flows are led to.
+/// The set of all backends that serve the port, and how many they are, where there is one beside the frontend's:
+/// in one number, as a function of its own cannot return two.
 #[inline(never)]
-fn is_serving(tuple: &Tuple, connection: &mut Connection, key: &FrontendKey) -> bool {
-    let Some(all) = maps::AT_DEVICE.frontend(&key.serving()) else { return false };
-    is_within(tuple, connection, (all.set_id, all.backends))
+fn beside(key: &FrontendKey) -> u64 {
+    let all = maps::AT_DEVICE.frontend(&key.serving());
+    all.map_or(0, |all| u64::from(all.set_id) << 16 | u64::from(all.backends))
 }
 
 /// Whether the backend is in the set, which the connection may know already.

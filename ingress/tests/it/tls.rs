@@ -226,7 +226,8 @@ async fn of_a_broken_secret_that_nobody_names_any_more_nothing_is_kept() {
     world.apply(vec![secret(Key::new("default", "cert"), "no PEM", "no PEM")]).await;
     assert_eq!(shown(&world, "a.example").await, good);
     // An Ingress that changes and goes on naming it.
-    world.apply(vec![site("web", "a.example", &["a.example", "c.example"], "cert")]).await;
+    let both = ingress("web").host("a.example", "web").host("c.example", "web");
+    world.apply(vec![both.tls(&["a.example", "c.example"], "cert").object()]).await;
     assert_eq!(shown(&world, "c.example").await, good);
     world.apply(vec![ingress("web").host("a.example", "web").object()]).await;
     world.apply(vec![site("web", "a.example", &["a.example"], "cert")]).await;
