@@ -17,6 +17,7 @@ mod support {
     pub(crate) mod world;
 }
 
+mod changes;
 mod ends;
 mod flood;
 mod node;
