@@ -184,6 +184,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use fairlead_state::Key;
+    use http_body_util::BodyExt as _;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         sync::watch,
@@ -254,8 +255,8 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         serving.await.unwrap();
     }
 
-    #[test]
-    fn answers_are_kube_proxys() {
+    #[tokio::test]
+    async fn answers_are_kube_proxys() {
         let not = StatusCode::SERVICE_UNAVAILABLE;
         for (local_endpoints, is_written, status) in
             [(0, true, not), (2, true, StatusCode::OK), (2, false, not), (0, false, not)]
@@ -268,6 +269,13 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             let weight = &response.headers()["x-load-balancing-endpoint-weight"];
             assert_eq!(weight.to_str().unwrap(), local_endpoints.to_string());
             assert_eq!(response.headers()["content-type"], "application/json");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let expected = serde_json::json!({
+                "service": {"namespace": "default", "name": "web"},
+                "localEndpoints": local_endpoints,
+                "serviceProxyHealthy": is_written,
+            });
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), expected);
         }
     }
 }
