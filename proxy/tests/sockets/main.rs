@@ -281,12 +281,14 @@ fn loopback_of_a_pod_is_not_the_node() {
 fn what_is_no_service_is_left_alone() {
     world("what_is_no_service_is_left_alone", |world| {
         let (_kernel, mut maps) = start(world);
-        let tcp = serve(TCP, ip(V4), "direct");
-        put(&mut maps, frontend("10.96.0.1:80", UDP), 1, &[]);
-        assert_eq!(ask_tcp(tcp).unwrap(), ("direct".into(), tcp));
-        // Same address and port, another protocol: not refused by the Service, but unreachable.
-        let error = ask_tcp(at("10.96.0.1:80")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+        for (set, (local, service)) in (1..).zip([(V4, "10.96.0.1:80"), (V6, "[fd00:96::1]:80")]) {
+            let tcp = serve(TCP, ip(local), "direct");
+            put(&mut maps, frontend(service, UDP), set, &[]);
+            assert_eq!(ask_tcp(tcp).unwrap(), ("direct".into(), tcp));
+            // Same address and port, another protocol: not refused by the Service, but unreachable.
+            let error = ask_tcp(at(service)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{service}");
+        }
     });
 }
 
@@ -294,19 +296,21 @@ fn what_is_no_service_is_left_alone() {
 fn socket_connected_elsewhere_no_longer_shows_the_service() {
     world("socket_connected_elsewhere_no_longer_shows_the_service", |world| {
         let (_kernel, mut maps) = start(world);
-        let backend = serve(UDP, ip(V4), "backend");
-        let other = serve(UDP, ip(V4), "other");
-        put(&mut maps, frontend("10.96.0.1:53", UDP), 1, &[(backend, 0)]);
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        let peer = |to: SocketAddr| {
-            socket.connect(&SockAddr::from(to)).unwrap();
-            socket.peer_addr().unwrap().as_socket().unwrap()
-        };
-        assert_eq!(peer(at("10.96.0.1:53")), at("10.96.0.1:53"));
-        assert_eq!(peer(other), other);
-        // The very backend, dialled by its own address: that is what must show.
-        assert_eq!(peer(backend), backend);
-        assert_eq!(peer(at("10.96.0.1:53")), at("10.96.0.1:53"));
+        for (set, (local, service)) in (1..).zip([(V4, "10.96.0.1:53"), (V6, "[fd00:96::1]:53")]) {
+            let backend = serve(UDP, ip(local), "backend");
+            let other = serve(UDP, ip(local), "other");
+            put(&mut maps, frontend(service, UDP), set, &[(backend, 0)]);
+            let socket = Socket::new(Domain::for_address(other), Type::DGRAM, None).unwrap();
+            let peer = |to: SocketAddr| {
+                socket.connect(&SockAddr::from(to)).unwrap();
+                socket.peer_addr().unwrap().as_socket().unwrap()
+            };
+            assert_eq!(peer(at(service)), at(service));
+            assert_eq!(peer(other), other);
+            // The very backend, dialled by its own address: that is what must show.
+            assert_eq!(peer(backend), backend);
+            assert_eq!(peer(at(service)), at(service));
+        }
     });
 }
 
