@@ -6,13 +6,13 @@
 mod cgroup;
 mod link;
 mod node_ports;
+mod options;
 mod pins;
 pub(crate) mod settings;
 
 use std::{
     collections::BTreeMap,
     fs, io,
-    ops::RangeInclusive,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
@@ -38,7 +38,10 @@ use crate::{
     sys::{self, LinkInfo, LinkTarget},
 };
 
-pub use self::node_ports::NodePortAddresses;
+pub use self::{
+    node_ports::NodePortAddresses,
+    options::{Devices, KernelOptions},
+};
 pub use crate::{
     error::{KernelError, Step as KernelStep},
     object::{MapSizes, Role},
@@ -48,60 +51,11 @@ pub use crate::{
 /// TCX links and BTF map definitions in one.
 const KERNEL_MIN: (u32, u32) = (6, 6);
 
-/// Which devices are uplinks: where traffic for NodePorts arrives from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Devices {
-    /// Whatever others can reach an address of this node by, and overlays; not what leads to this node's pods.
-    #[default]
-    Auto,
-    /// Exactly these, by name.
-    List(Vec<String>),
-}
-
 /// A device with programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attached {
     pub(crate) name: String,
     pub(crate) role: Role,
-}
-
-/// Where and how to load.
-#[derive(Clone, Debug)]
-pub struct KernelOptions {
-    /// The cgroup whose processes are served, children included; `None`: the cgroup2 mount.
-    pub cgroup_root: Option<PathBuf>,
-    /// A BPF file system, or an empty directory to mount one on.
-    pub bpffs: PathBuf,
-    /// The uplinks.
-    pub devices: Devices,
-    /// The maps' sizes, where they are not pinned already.
-    pub sizes: MapSizes,
-    /// Ports for source translation towards other nodes: neither NodePorts nor
-    /// `net.ipv4.ip_local_port_range`. Others are taken where NodePorts come to be among them.
-    pub snat_ports: RangeInclusive<u16>,
-    /// Where NodePorts answer.
-    pub node_port_addresses: NodePortAddresses,
-    /// Where ClusterIPs come from; what is in them and not allotted is dropped.
-    pub service_cidrs: Vec<IpNetwork>,
-    /// Backends see the node's address instead of the client's, for every packet to a service but those to an external
-    /// address under `externalTrafficPolicy: Local`. What sockets of this node send keeps its address.
-    pub masquerade_all: bool,
-}
-
-impl Default for KernelOptions {
-    fn default() -> Self {
-        Self {
-            cgroup_root: None,
-            bpffs: "/sys/fs/bpf".into(),
-            devices: Devices::Auto,
-            sizes: MapSizes::default(),
-            // Before usual NodePorts and Linux's default local ports, 32768 to 60999.
-            snat_ports: 1024..=29999,
-            node_port_addresses: NodePortAddresses::default(),
-            service_cidrs: Vec::new(),
-            masquerade_all: false,
-        }
-    }
 }
 
 /// What attaching did, for logs and status.
@@ -489,39 +443,4 @@ fn check_kernel(release: &str) -> Result<(), KernelError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernels_without_tcx_links_are_named() {
-        for (release, is_refused) in [
-            ("6.18.44-fc-v669\n", false),
-            ("6.6.0", false),
-            ("6.5.13-generic", true),
-            ("5.15.0-105", true),
-            ("7.0.0", false),
-            ("", false),
-            ("unknown", false),
-        ] {
-            assert_eq!(check_kernel(release).is_err(), is_refused, "{release}");
-        }
-    }
-
-    #[test]
-    fn messages_are_one_line_and_name_a_cure() {
-        let io = || io::Error::from_raw_os_error(libc::EPERM);
-        let errors = [
-            (KernelError::NoObject, "make build"),
-            (KernelError::NoCgroup2, "--cgroup-root"),
-            (KernelError::system(Step::Load, io()), "CAP_BPF"),
-            (KernelError::Cgroup { path: "/x".into(), source: None }, "--cgroup-root"),
-            (KernelError::NoBpfFileSystem { path: "/x".into(), source: io() }, "--bpffs"),
-            (KernelError::Foreign { path: "/x".into() }, "fairlead cleanup"),
-            (KernelError::OldKernel { release: "5.4".into() }, "6.6"),
-        ];
-        for (error, cure) in errors {
-            let message = error.to_string();
-            assert!(message.contains(cure) && !message.contains('\n'), "{message}");
-        }
-    }
-}
+mod tests;
