@@ -64,7 +64,7 @@ test: toolchain ## everything there is to prove on one machine (as root)
 	@tools/toolchain.sh test
 	@tools/test.sh
 
-test-differential: toolchain ## the same questions to CoreDNS and to Fairlead [QUESTIONS=n SEED=n]
+test-differential: toolchain ## the same questions to CoreDNS and to Fairlead, by many Corefiles and while objects change [QUESTIONS=n CHANGES=n SEED=n SETUP=name]
 	@tools/differential.sh
 
 test-reliability: toolchain ## ends, outages, floods, changed uplinks, under 5,000 connections a second (as root)

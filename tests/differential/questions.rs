@@ -1,46 +1,56 @@
-//! Questions: names that exist, near misses, odd cases, all types, with and without EDNS, UDP and TCP.
+//! Questions: names that exist, near misses, odd cases, all types, classes and options, over UDP and TCP.
+
+mod names;
+mod ways;
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use hickory_proto::{
-    op::{Edns, Message, Query},
+    op::Message,
     rr::{Name, RData, RecordType},
+    serialize::binary::BinEncodable,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use crate::cluster::{Cluster, HOSTS, NAMESPACES, PORTS, Random, SERVICES, ZONES};
+use crate::{cluster::Touched, random::Random, setups::Setup};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const TYPES: [RecordType; 13] = [
-    RecordType::A,
-    RecordType::A,
-    RecordType::AAAA,
-    RecordType::SRV,
-    RecordType::SRV,
-    RecordType::PTR,
-    RecordType::CNAME,
-    RecordType::TXT,
-    RecordType::NS,
-    RecordType::SOA,
-    RecordType::MX,
-    RecordType::HTTPS,
-    RecordType::ANY,
-];
+/// Types that mean something here, some of them often, and some that nothing is known of.
+const TYPES: [u16; 22] =
+    [1, 1, 1, 28, 28, 33, 33, 33, 12, 5, 16, 2, 6, 15, 65, 255, 64, 13, 43, 257, 0, 65280];
+const IN: u16 = 1;
+const CHAOS: u16 = 3;
+const HESIOD: u16 = 4;
+
+/// What a client says by its OPT record (RFC 6891).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Edns {
+    pub(crate) size: u16,
+    pub(crate) version: u8,
+    pub(crate) dnssec_ok: bool,
+    /// Codes and contents.
+    pub(crate) options: Vec<(u16, Vec<u8>)>,
+}
+
+/// How a question comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Udp,
+    Tcp,
+    /// Several times on one connection, before any reply is read.
+    Pipelined,
+}
 
 /// One question.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) name: String,
     pub(crate) rtype: RecordType,
-    /// The client's UDP size, if it speaks EDNS.
-    edns: Option<u16>,
-    /// It wants signatures, which nobody has.
-    dnssec_ok: bool,
-    tcp: bool,
+    pub(crate) class: u16,
+    pub(crate) opcode: u8,
+    /// RD, AD and CD.
+    pub(crate) flags: [bool; 3],
+    pub(crate) edns: Option<Edns>,
+    pub(crate) way: Way,
 }
 
 /// What both said.
@@ -52,14 +62,31 @@ pub(crate) struct Replies {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, rtype, edns, dnssec_ok, tcp } = self;
-        write!(f, "{name} {rtype} edns {edns:?} do {dnssec_ok} tcp {tcp}")
+        let Self { name, rtype, class, opcode, flags: [rd, ad, cd], edns, way } = self;
+        write!(f, "{name} {rtype} class {class} opcode {opcode} rd {rd} ad {ad} cd {cd} {way:?}")?;
+        edns.iter().try_for_each(|edns| write!(f, " {edns:?}"))
     }
 }
 
 impl Question {
-    pub(crate) fn any(_: &Cluster<'_>, random: &mut Random) -> Self {
-        let mut name = any_name(random);
+    pub(crate) fn any(setup: &Setup, random: &mut Random) -> Self {
+        let name = names::any(setup, random);
+        Self::about(name, random)
+    }
+
+    /// One that a change of this Service may answer otherwise.
+    pub(crate) fn below((namespace, service): Touched, random: &mut Random) -> Self {
+        let name = match random.below(6) {
+            0 => names::reverse(random),
+            _ => names::below(namespace, service, random),
+        };
+        let mut question = Self::about(name, random);
+        (question.class, question.opcode) = (IN, 0);
+        question
+    }
+
+    fn about(name: String, random: &mut Random) -> Self {
+        let mut name = name;
         if random.one_in(8) {
             name = name
                 .chars()
@@ -67,20 +94,46 @@ impl Question {
                 .collect();
         }
         let reverse = name.to_ascii_lowercase().ends_with("arpa.");
-        let rtype = if reverse && !random.one_in(4) { RecordType::PTR } else { *random.of(&TYPES) };
-        let edns = random.one_in(2).then(|| *random.of(&[512, 1232, 4096]));
-        let dnssec_ok = edns.is_some() && random.one_in(4);
-        Self { name, rtype, edns, dnssec_ok, tcp: random.one_in(8) }
+        let rtype = if reverse && !random.one_in(4) { 12 } else { *random.of(&TYPES) };
+        let class = match random.below(60) {
+            0 => *random.of(&[CHAOS, HESIOD, 254, 255, 0]),
+            _ => IN,
+        };
+        // NOTIFY, STATUS, UPDATE.
+        let opcode = if random.one_in(200) { *random.of(&[4, 2, 5]) } else { 0 };
+        let way = match random.below(24) {
+            0 => Way::Tcp,
+            1 => Way::Pipelined,
+            _ => Way::Udp,
+        };
+        Self {
+            name,
+            rtype: rtype.into(),
+            class,
+            opcode,
+            flags: [!random.one_in(40), random.one_in(6), random.one_in(20)],
+            edns: random.one_in(2).then(|| Edns::any(random)),
+            way,
+        }
     }
 
     /// Whether so many bytes are more than the client takes by UDP. By TCP there is room for all.
-    pub(crate) fn lacks_room(&self, bytes: usize) -> bool {
-        bytes > usize::from(self.edns.unwrap_or(0).clamp(512, 1232))
+    pub(crate) fn lacks_room(&self, bytes: usize, most: usize) -> bool {
+        let size = self.edns.as_ref().map_or(0, |edns| usize::from(edns.size));
+        bytes > size.clamp(512, most)
     }
 
     /// By UDP, without EDNS.
     pub(crate) fn plain(name: &str, rtype: RecordType) -> Self {
-        Self { name: name.to_owned(), rtype, edns: None, dnssec_ok: false, tcp: false }
+        Self {
+            name: name.to_owned(),
+            rtype,
+            class: IN,
+            opcode: 0,
+            flags: [true, false, false],
+            edns: None,
+            way: Way::Udp,
+        }
     }
 
     /// Asks both; a cut reply is fetched again over TCP.
@@ -90,93 +143,84 @@ impl Question {
     }
 
     pub(crate) async fn ask_one(&self, server: SocketAddr) -> Message {
-        let mut message = Message::query();
-        message.metadata.recursion_desired = true;
-        message.queries.push(Query::query(Name::from_ascii(&self.name).unwrap(), self.rtype));
-        if let Some(size) = self.edns {
-            let mut edns = Edns::new();
-            edns.set_max_payload(size);
-            edns.set_dnssec_ok(self.dnssec_ok);
-            message.edns = Some(edns);
+        let message = self.bytes(7);
+        match self.way {
+            Way::Udp => {
+                let reply = ways::udp(server, &message).await;
+                if !reply.metadata.truncation {
+                    return reply;
+                }
+                ways::tcp(server, &[message]).await.remove(0)
+            }
+            Way::Tcp => ways::tcp(server, &[message]).await.remove(0),
+            Way::Pipelined => {
+                let messages = [7, 8, 9].map(|id| self.bytes(id));
+                let mut replies = ways::tcp(server, &messages).await;
+                replies.sort_by_key(|reply| reply.metadata.id);
+                let ids: Vec<_> = replies.iter().map(|reply| reply.metadata.id).collect();
+                assert_eq!(ids, [7, 8, 9], "{server}: {self}");
+                let count = |reply: &Message| (reply.metadata.response_code, reply.answers.len());
+                let same = replies.iter().all(|reply| count(reply) == count(&replies[0]));
+                assert!(same, "{server}: {self}: {replies:#?}");
+                replies.remove(0)
+            }
         }
-        if self.tcp {
-            return tcp(server, &message).await;
+    }
+
+    fn bytes(&self, id: u16) -> Vec<u8> {
+        let [rd, ad, cd] = self.flags.map(u8::from);
+        let mut bytes = id.to_be_bytes().to_vec();
+        bytes.extend([self.opcode << 3 | rd, ad << 5 | cd << 4, 0, 1, 0, 0, 0, 0, 0]);
+        bytes.push(u8::from(self.edns.is_some()));
+        bytes.extend(Name::from_ascii(&self.name).unwrap().to_bytes().unwrap());
+        bytes.extend(u16::from(self.rtype).to_be_bytes());
+        bytes.extend(self.class.to_be_bytes());
+        if let Some(edns) = &self.edns {
+            edns.put(&mut bytes);
         }
-        let reply = udp(server, &message).await;
-        if reply.metadata.truncation { tcp(server, &message).await } else { reply }
+        bytes
     }
 }
 
-fn any_name(random: &mut Random) -> String {
-    let namespace = match random.below(8) {
-        0 => "nope",
-        1 => "kube-system",
-        _ => random.of(&NAMESPACES),
-    };
-    let service = if random.one_in(8) { "nope" } else { random.of(&SERVICES) };
-    let zone = "cluster.local.";
-    let number = random.below(65);
-    let proto = *random.of(&["_tcp", "_udp", "_sctp", "_nope"]);
-    let port = *random.of(&PORTS);
-    match random.below(25) {
-        0..=4 => format!("{service}.{namespace}.svc.{zone}"),
-        5..=7 => format!("_{port}.{proto}.{service}.{namespace}.svc.{zone}"),
-        8 => format!("{}.{service}.{namespace}.svc.{zone}", random.of(&HOSTS)),
-        9 => format!("10-1-0-{number}.{service}.{namespace}.svc.{zone}"),
-        10 => format!("fd00-1--{number:x}.{service}.{namespace}.svc.{zone}"),
-        11 => format!("1-2-3-{number}.{namespace}.pod.{zone}"),
-        12 => format!("{number}.0.1.10.in-addr.arpa."),
-        13 => format!("{}.0.96.10.in-addr.arpa.", random.below(200)),
-        14 => {
-            let low = format!("{:x}.{:x}", number % 16, number / 16);
-            let middle = "0.".repeat(22);
-            format!(
-                "{low}.{middle}{}",
-                random.of(&["1.0.0.0.0.0.d.f.ip6.arpa.", "6.9.0.0.0.0.d.f.ip6.arpa."])
-            )
+impl Edns {
+    fn any(random: &mut Random) -> Self {
+        let mut options = vec![];
+        for _ in 0..random.below(3) {
+            options.push(
+                random
+                    .of(&[
+                        // NSID, a cookie, padding, keep-alive, one of nobody's, 192.0.2.0/24.
+                        (3, vec![]),
+                        (10, vec![1, 2, 3, 4, 5, 6, 7, 8]),
+                        (12, vec![0; 20]),
+                        (11, vec![]),
+                        (65001, b"anything".to_vec()),
+                        (8, vec![0, 1, 24, 0, 192, 0, 2]),
+                    ])
+                    .clone(),
+            );
         }
-        15 => format!("{namespace}.svc.{zone}"),
-        16 => format!("{namespace}.pod.{zone}"),
-        17 => (*random.of(&[
-            zone,
-            "svc.cluster.local.",
-            "pod.cluster.local.",
-            "dns-version.cluster.local.",
-            "foo.cluster.local.",
-            "a.b.foo.cluster.local.",
-            "ns.dns.cluster.local.",
-            "dns.cluster.local.",
-            "fd00--1.demo.pod.cluster.local.",
-            "1-2-3-256.demo.pod.cluster.local.",
-            "*.demo.svc.cluster.local.",
-            "_http._tcp.demo.svc.cluster.local.",
-            "_tcp.web.demo.svc.cluster.local.",
-            "_._tcp.web.demo.svc.cluster.local.",
-        ]))
-        .to_owned(),
-        18 => (*random.of(&[
-            "www.example.",
-            "nope.example.",
-            "example.",
-            "xcluster.local.",
-            "local.",
-        ]))
-        .to_owned(),
-        19 => format!("x.{service}.{namespace}.svc.{zone}"),
-        20 => format!("a.b.c.{service}.{namespace}.svc.{zone}"),
-        21..=22 => {
-            let topology = if random.one_in(4) { "two" } else { *random.of(&ZONES) };
-            let directive = *random.of(&["pin", "pin", "prefer", "prefer", "near"]);
-            format!("{topology}.{directive}._zone.{service}.{namespace}.svc.{zone}")
+        options.sort();
+        options.dedup();
+        Self {
+            size: *random.of(&[0, 512, 512, 700, 1232, 1232, 1400, 4096, 65535]),
+            version: if random.one_in(30) { 1 } else { 0 },
+            dnssec_ok: random.one_in(4),
+            options,
         }
-        23 => {
-            let front = *random.of(&["_zone", "pin._zone", "prefer._zone", "near._zone"]);
-            format!("{front}.{service}.{namespace}.svc.{zone}")
-        }
-        _ => format!(
-            "www.example.{}",
-            random.of(&["demo.svc.cluster.local.", "svc.cluster.local.", zone])
-        ),
+    }
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        let options = self.options.iter().flat_map(|(code, data)| {
+            let length = u16::try_from(data.len()).unwrap();
+            [&code.to_be_bytes()[..], &length.to_be_bytes(), data].concat()
+        });
+        let options: Vec<u8> = options.collect();
+        bytes.extend([0, 0, 41]);
+        bytes.extend(self.size.to_be_bytes());
+        bytes.extend([0, self.version, u8::from(self.dnssec_ok) << 7, 0]);
+        bytes.extend(u16::try_from(options.len()).unwrap().to_be_bytes());
+        bytes.extend(options);
     }
 }
 
@@ -189,35 +233,4 @@ pub(crate) async fn ask_a(server: SocketAddr, name: &str) -> Option<String> {
         RData::A(address) => Some(address.to_string()),
         _ => None,
     })
-}
-
-async fn udp(server: SocketAddr, message: &Message) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.connect(server).await.unwrap();
-    let mut buffer = [0; 4096];
-    let exchange = async {
-        loop {
-            // Refused while a server starts.
-            let _ = socket.send(&message.to_vec().unwrap()).await;
-            if let Ok(received) = socket.recv(&mut buffer).await {
-                return received;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let received = timeout(PATIENCE, exchange)
-        .await
-        .unwrap_or_else(|_| panic!("{server}: no reply to {message}"));
-    Message::from_vec(&buffer[..received]).unwrap()
-}
-
-async fn tcp(server: SocketAddr, message: &Message) -> Message {
-    let bytes = message.to_vec().unwrap();
-    let mut stream = TcpStream::connect(server).await.unwrap();
-    stream.write_u16(bytes.len().try_into().unwrap()).await.unwrap();
-    stream.write_all(&bytes).await.unwrap();
-    let length = timeout(PATIENCE, stream.read_u16()).await.expect("a reply").unwrap();
-    let mut reply = vec![0; length.into()];
-    stream.read_exact(&mut reply).await.unwrap();
-    Message::from_vec(&reply).unwrap()
 }

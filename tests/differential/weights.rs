@@ -6,10 +6,13 @@ use hickory_proto::{op::Message, rr::RecordType};
 use serde_json::json;
 
 use crate::{
-    cluster::{Cluster, Random, headless, headless_slice},
+    cluster::{Cluster, headless, headless_slice},
     questions::Question,
-    servers::{CoreDns, Fairlead, upstream},
+    random::Random,
+    servers::{CoreDns, Fairlead},
+    setups::Setup,
     support::apiserver::ApiServer,
+    upstream::upstream,
 };
 
 const NAME: &str = "weighted.probe.svc.cluster.local.";
@@ -40,14 +43,15 @@ async fn weights_of_one_file_choose_the_first_address_as_often_as_coredns_does()
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("weights");
     std::fs::write(&file, WEIGHTS).unwrap();
-    let loadbalance = format!("loadbalance weighted {}", file.display());
+    let line = format!("forward . UPSTREAM\nloadbalance weighted {}", file.display());
+    let setup = Setup::balanced(line.leak());
     let upstream = upstream().await;
-    let theirs = CoreDns::start(&server, upstream, &loadbalance);
-    let ours = Fairlead::start(&server, upstream, &loadbalance).await;
+    let theirs = CoreDns::start(&server, upstream, &setup);
+    let ours = Fairlead::start(&server, upstream, &setup).await;
     // What follows in the same stream is known by then.
     cluster.change(&mut random);
     let servers = [theirs.address, ours.address];
-    cluster.await_sync(&servers).await;
+    cluster.await_sync(&setup, &servers).await;
 
     let [theirs, ours] = servers;
     for server in servers {

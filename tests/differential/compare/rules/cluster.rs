@@ -1,0 +1,245 @@
+//! Rules about names of the cluster.
+
+use hickory_proto::{op::ResponseCode, rr::RecordType};
+
+use super::Case;
+use crate::{
+    cluster::{CLUSTERS, Known, NAMESPACES},
+    compare::Plain,
+};
+
+const DOMAINS: [&str; 2] = ["cluster.local.", "clusterset.local."];
+
+/// A name in a domain of the cluster.
+struct Inside {
+    /// Labels in front of the domain.
+    labels: Vec<String>,
+    /// Of the cluster set.
+    is_set: bool,
+}
+
+impl Inside {
+    fn of(case: &Case<'_>) -> Option<Self> {
+        let name = case.name();
+        let (number, front) = DOMAINS.iter().enumerate().find_map(|(number, domain)| {
+            let front = name.strip_suffix(domain)?;
+            (front.is_empty() || front.ends_with('.')).then_some((number, front))
+        })?;
+        let labels = front.split_terminator('.').map(str::to_owned).collect();
+        Some(Self { labels, is_set: number == 1 })
+    }
+
+    fn labels(&self) -> Vec<&str> {
+        self.labels.iter().map(String::as_str).collect()
+    }
+
+    /// Labels in front of a Service that there is, and its key.
+    fn service<'n>(&'n self, known: &Known) -> Option<(Vec<&'n str>, (&'n str, &'n str))> {
+        let labels = self.labels();
+        let [front @ .., service, namespace, "svc"] = &labels[..] else { return None };
+        let is_there = match self.is_set {
+            true => known.has_import(namespace, service),
+            false => known.has_service(namespace, service),
+        };
+        is_there.then(|| (front.to_vec(), (*namespace, *service)))
+    }
+}
+
+/// Namespaces there are.
+fn has_namespace(name: &str) -> bool {
+    NAMESPACES.contains(&name) || ["kube-system", "probe"].contains(&name)
+}
+
+pub(super) fn soa_of_nothing(case: &Case<'_>) -> bool {
+    let is_denial = [ResponseCode::NoError, ResponseCode::NXDomain].contains(&case.ours.code);
+    // There it ends a walk along a search path, too.
+    let is_found = case.setup.has("autopath");
+    case.is_type(RecordType::SOA)
+        && case.is_empty_there()
+        && is_denial
+        && (case.ours.answers.is_empty() || is_found)
+}
+
+pub(super) fn ent_exists(case: &Case<'_>) -> bool {
+    if !case.is_denied_there() || !case.is_empty_here() {
+        return false;
+    }
+    let Some(inside) = Inside::of(case) else { return false };
+    if let Some((front, _)) = inside.service(case.known) {
+        if inside.is_set && matches!(front[..], [cluster] if CLUSTERS.contains(&cluster)) {
+            return true;
+        }
+        return matches!(
+            front[..],
+            ["_tcp" | "_udp" | "_sctp"] | ["_zone"] | ["pin" | "prefer", "_zone"]
+        );
+    }
+    match inside.labels()[..] {
+        [] | ["svc" | "pod"] => case.is_type(RecordType::TXT),
+        ["dns-version"] | ["dns"] | ["ns", "dns"] => true,
+        [namespace, "svc" | "pod"] => has_namespace(namespace),
+        _ => false,
+    }
+}
+
+pub(super) fn name_server(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    let is_server = match inside.labels()[..] {
+        [] => case.is_type(RecordType::NS),
+        ["ns", "dns"] => true,
+        _ => false,
+    };
+    let is_kube_dns = |line: &String| {
+        line.contains(" NS kube-dns.kube-system.svc.") || line.contains(" NS ns.dns.")
+    };
+    let is_right = match case.question.rtype {
+        RecordType::NS => case.ours.answers.iter().all(is_kube_dns),
+        // There is no such Service here.
+        _ => case.ours.answers.is_empty(),
+    };
+    is_server && is_right && case.ours.code == ResponseCode::NoError && case.ours.authoritative
+}
+
+pub(super) fn reverse_other_types(case: &Case<'_>) -> bool {
+    let is_pointer = case.is_type(RecordType::PTR);
+    let is_reverse = case.name().ends_with(".arpa.") && !is_pointer;
+    let is_host = case.name().ends_with(".hosts.example.") && is_pointer;
+    (is_reverse || is_host)
+        && case.is_denied_there()
+        && case.is_empty_here()
+        && case.ours.authoritative
+}
+
+pub(super) fn orphan_endpoints(case: &Case<'_>) -> bool {
+    let is_orphan = |line: &&String| {
+        let target = line.rsplit(' ').next().unwrap_or_default();
+        let labels: Vec<_> = target.split('.').collect();
+        matches!(labels[..], [_, service, namespace, "svc", ..] if !case.known.has_service(namespace, service))
+    };
+    let (orphans, others): (Vec<_>, Vec<_>) = case.theirs.answers.iter().partition(is_orphan);
+    case.name().ends_with(".arpa.")
+        && !orphans.is_empty()
+        && others == case.ours.answers.iter().collect::<Vec<_>>()
+}
+
+pub(super) fn target_case(case: &Case<'_>) -> bool {
+    let asked = &case.question.name;
+    case.is_same_kind() && case.theirs.lower(asked) == case.ours.lower(asked)
+}
+
+/// The additional sections of replies that name the same servers.
+fn additionals(case: &Case<'_>) -> Option<[Vec<String>; 2]> {
+    let asked = &case.question.name;
+    let is_same = case.is_type(RecordType::SRV)
+        && case.is_same_kind()
+        && case.theirs.weightless(asked) == case.ours.weightless(asked);
+    is_same.then(|| {
+        [case.ours, case.theirs].map(|plain| {
+            let [_, _, additionals] = plain.lower(asked);
+            additionals
+        })
+    })
+}
+
+fn is_part(some: &[String], all: &[String]) -> bool {
+    some.iter().all(|line| all.contains(line))
+}
+
+pub(super) fn srv_weight(case: &Case<'_>) -> bool {
+    additionals(case).is_some_and(|[ours, theirs]| ours == theirs)
+}
+
+pub(super) fn additional_room(case: &Case<'_>) -> bool {
+    let bytes = reply_bytes(&case.question.name, case.theirs);
+    additionals(case).is_some_and(|[ours, theirs]| is_part(&ours, &theirs))
+        && case.question.lacks_room(bytes, case.setup.reply_bytes_max())
+}
+
+pub(super) fn additional_all(case: &Case<'_>) -> bool {
+    let Some([ours, theirs]) = additionals(case) else { return false };
+    let is_target = |line: &String| {
+        let owner = line.split(' ').next().unwrap_or_default();
+        let mut answers = case.ours.answers.iter();
+        answers.any(|answer| answer.to_ascii_lowercase().ends_with(&format!(" {owner}")))
+    };
+    is_part(&theirs, &ours) && ours.iter().filter(|line| !theirs.contains(line)).all(is_target)
+}
+
+/// The most bytes a reply to a question for servers can have: no name in it is a pointer.
+fn reply_bytes(asked: &str, reply: &Plain) -> usize {
+    /// Header, question type and class, OPT record.
+    const FIXED_BYTES: usize = 12 + 4 + 11;
+    /// Type, class, time to live, length; then an address, or priority, weight and port.
+    const RECORD_BYTES: usize = 10 + 16;
+    let name = |word: &str| word.len() + 1;
+    let record = |line: &String| {
+        let words = || line.split(' ');
+        let target = words().next_back().filter(|_| line.contains(" SRV ")).map_or(0, name);
+        words().next().map_or(0, name) + RECORD_BYTES + target
+    };
+    let records = reply.answers.iter().chain(&reply.additionals).map(record);
+    FIXED_BYTES + name(asked) + records.sum::<usize>()
+}
+
+/// Of a headless Service without ready endpoints.
+pub(super) fn zonal(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    let Some((front, _)) = inside.service(case.known) else { return false };
+    matches!(front[..], [.., _, "_zone"])
+        && case.is_empty_there()
+        && case.ours.code == ResponseCode::NXDomain
+}
+
+pub(super) fn pod_srv(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    matches!(inside.labels()[..], [_, _, "pod"])
+        && case.is_type(RecordType::SRV)
+        && case.is_empty_here()
+        && !case.theirs.answers.is_empty()
+}
+
+pub(super) fn empty_port(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    let Some((front, _)) = inside.service(case.known) else { return false };
+    let [port, protocol] = &front[..] else { return false };
+    // Labels without the underscore are none of a port's.
+    let is_port = port.len() > 1 && port.starts_with('_') && protocol.starts_with('_');
+    !is_port && case.ours.code == ResponseCode::NXDomain
+}
+
+/// Whether a name is that of an alias.
+pub(super) fn is_alias(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    let service = inside.service(case.known);
+    service.is_some_and(|(front, (namespace, service))| {
+        front.is_empty() && case.known.is_alias(namespace, service)
+    })
+}
+
+fn is_chain(plain: &Plain) -> bool {
+    plain.answers.iter().all(|line| line.contains(" CNAME "))
+}
+
+pub(super) fn alias_any_type(case: &Case<'_>) -> bool {
+    let plain = [RecordType::A, RecordType::AAAA, RecordType::CNAME];
+    // One that leads to itself leads nowhere.
+    let is_endless = case.ours.code == ResponseCode::ServFail && case.ours.answers.is_empty();
+    let begins_here = case.ours.answers.iter().any(|line| line.contains(" CNAME "));
+    is_alias(case)
+        && !plain.contains(&case.question.rtype)
+        && case.is_empty_there()
+        && (begins_here || is_endless)
+}
+
+pub(super) fn alias_nodata(case: &Case<'_>) -> bool {
+    let is_same_code = case.theirs.code == case.ours.code;
+    is_alias(case) && is_same_code && is_chain(case.theirs) && is_chain(case.ours)
+}
+
+pub(super) fn alias_code(case: &Case<'_>) -> bool {
+    is_alias(case)
+        && is_chain(case.theirs)
+        && case.theirs.code == ResponseCode::NoError
+        && case.ours.code != ResponseCode::NoError
+        && is_chain(case.ours)
+}
