@@ -256,7 +256,7 @@ fn moved(object: Object, namespace: &str) -> Object {
         Object::Ingress(it) => {
             Object::Ingress(Arc::new(Ingress { key: own(&it.key), ..(*it).clone() }))
         }
-        other => unreachable!("{other:?}"),
+        other => other,
     }
 }
 
