@@ -66,19 +66,23 @@ impl Asker {
         F: Future<Output = Looked> + Send + 'static,
     {
         let mut first_until = None;
+        let mut version = 0;
         let mut turns = Turns::new(PLACES);
         let mut lookups = Lookups::default();
         loop {
             // Before the names are read: those of that plan are among them then.
             let is_planned = *self.planned.borrow_and_update() > 0;
-            let wanted = self.planner().external_names();
+            let others = self.planner().other_external_names(&mut version);
             let now = Instant::now();
             if is_planned && !*self.looked_up.borrow() {
                 let until = *first_until.get_or_insert(now + FIRST_LOOKUPS_MAX);
                 self.await_first(until, now);
             }
             let first_ends = first_until.filter(|until| *until > now);
-            turns.want(&wanted, now);
+            // A look-up that ends is no reason to go through all names.
+            if let Some(wanted) = others {
+                turns.want(&wanted, now);
+            }
             for name in turns.take(now) {
                 lookups.begin(name.clone(), look_up(name));
             }
@@ -95,13 +99,14 @@ impl Asker {
     }
 
     fn await_first(&self, until: Instant, now: Instant) {
-        let unknown = self.planner().unknown_names();
-        if !unknown.is_empty() && now < until {
-            return;
+        let planner = self.planner();
+        if !planner.are_names_known() {
+            if now < until {
+                return;
+            }
+            tracing::warn!("{}", unanswered(&planner.unknown_names()));
         }
-        if !unknown.is_empty() {
-            tracing::warn!("{}", unanswered(&unknown));
-        }
+        drop(planner);
         self.looked_up.send_replace(true);
     }
 

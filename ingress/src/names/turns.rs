@@ -30,11 +30,25 @@ impl Places {
     }
 }
 
-/// Of all names that are wanted, when they were asked for and shall be again.
+/// Of all names that are wanted, when they were asked for and shall be again. What ends and what comes next is
+/// found without going through all of them.
 #[derive(Debug)]
 pub(super) struct Turns {
     places: Places,
     names: BTreeMap<Name, Turn>,
+    /// No more than there are places.
+    asked_for: BTreeSet<Name>,
+    /// Each from when it is to be asked for.
+    waiting: BTreeSet<(Instant, Name)>,
+    /// Those to be asked for, each since when it waits.
+    due: Due,
+}
+
+/// By the places they take.
+#[derive(Debug, Default)]
+struct Due {
+    prompt: BTreeSet<(Instant, Name)>,
+    late: BTreeSet<(Instant, Name)>,
 }
 
 #[derive(Debug)]
@@ -45,6 +59,8 @@ struct Turn {
     due: Option<Instant>,
     /// It took long the last time.
     was_late: bool,
+    /// Else it is forgotten, once nobody asks for it.
+    is_wanted: bool,
 }
 
 impl Turn {
@@ -58,44 +74,72 @@ impl Turn {
     }
 }
 
+impl Due {
+    fn of(&mut self, was_late: bool) -> &mut BTreeSet<(Instant, Name)> {
+        if was_late { &mut self.late } else { &mut self.prompt }
+    }
+}
+
 impl Turns {
     pub(super) fn new(places: Places) -> Self {
-        Self { places, names: BTreeMap::new() }
+        Self {
+            places,
+            names: BTreeMap::new(),
+            asked_for: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            due: Due::default(),
+        }
     }
 
     /// What is wanted for the first time is due now. Others are forgotten, once nobody asks for them.
     pub(super) fn want(&mut self, wanted: &BTreeSet<Name>, now: Instant) {
-        self.names.retain(|name, turn| turn.due.is_none() || wanted.contains(name));
+        let Self { names, waiting, due, .. } = self;
+        names.retain(|name, turn| {
+            turn.is_wanted = wanted.contains(name);
+            let Some(at) = turn.due.filter(|_| !turn.is_wanted) else { return true };
+            if !waiting.remove(&(at, name.clone())) {
+                due.of(turn.was_late).remove(&(turn.waits_since, name.clone()));
+            }
+            false
+        });
         for name in wanted {
-            let first = Turn { waits_since: now, due: Some(now), was_late: false };
-            self.names.entry(name.clone()).or_insert(first);
+            self.names.entry(name.clone()).or_insert_with(|| {
+                self.waiting.insert((now, name.clone()));
+                Turn { waits_since: now, due: Some(now), was_late: false, is_wanted: true }
+            });
         }
     }
 
     /// Those to ask for now, as many as there are places for, beginning with who waits longest.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Name> {
-        let mut free = self.free(now);
-        let due = self.names.iter().filter(|(_, turn)| turn.due.is_some_and(|due| due <= now));
-        let mut due: Vec<(Instant, Name, bool)> =
-            due.map(|(name, turn)| (turn.waits_since, name.clone(), turn.was_late)).collect();
-        due.sort_unstable();
-        due.retain(|(.., was_late)| {
-            let places = if *was_late { &mut free.late } else { &mut free.prompt };
-            let is_taken = *places > 0;
-            *places -= usize::from(is_taken);
-            is_taken
-        });
-        let mut taken = Vec::with_capacity(due.len());
-        for (_, name, was_late) in due {
-            self.names.insert(name.clone(), Turn { waits_since: now, due: None, was_late });
-            taken.push(name);
+        while let Some((due, _)) = self.waiting.first()
+            && *due <= now
+            && let Some((_, name)) = self.waiting.pop_first()
+        {
+            if let Some(turn) = self.names.get(&name) {
+                self.due.of(turn.was_late).insert((turn.waits_since, name));
+            }
         }
-        taken
+        let free = self.free(now);
+        let mut taken = Vec::new();
+        for (was_late, free) in [(false, free.prompt), (true, free.late)] {
+            let due = self.due.of(was_late);
+            taken.extend(std::iter::from_fn(|| due.pop_first()).take(free));
+        }
+        taken.sort_unstable();
+        for (_, name) in &taken {
+            if let Some(turn) = self.names.get_mut(name) {
+                turn.waits_since = now;
+                turn.due = None;
+                self.asked_for.insert(name.clone());
+            }
+        }
+        taken.into_iter().map(|(_, name)| name).collect()
     }
 
     fn free(&self, now: Instant) -> Places {
-        let asked_for = self.names.values().filter(|turn| turn.due.is_none());
-        let (late, prompt): (Vec<_>, Vec<_>) = asked_for.partition(|turn| turn.is_late(now));
+        let turns = self.asked_for.iter().filter_map(|name| self.names.get(name));
+        let (late, prompt): (Vec<_>, Vec<_>) = turns.partition(|turn| turn.is_late(now));
         // Those for which there is no place among the late ones stay where they are.
         let staying = late.len().saturating_sub(self.places.late);
         Places {
@@ -106,18 +150,25 @@ impl Turns {
 
     /// It is not asked for any more, and shall be at `due`.
     pub(super) fn put_back(&mut self, name: &Name, now: Instant, due: Instant) {
-        if let Some(turn) = self.names.get_mut(name) {
-            turn.was_late = turn.late_at() <= now;
-            turn.due = Some(due);
+        let Some(turn) = self.names.get_mut(name) else { return };
+        self.asked_for.remove(name);
+        if !turn.is_wanted {
+            self.names.remove(name);
+            return;
         }
+        turn.was_late = turn.late_at() <= now;
+        turn.due = Some(due);
+        self.waiting.insert((due, name.clone()));
     }
 
     /// When the next one's turn comes that is not due at `now` already, or a place is left because somebody
     /// takes long.
     pub(super) fn next_after(&self, now: Instant) -> Option<Instant> {
-        let turns = self.names.values();
-        let next = turns.map(|turn| turn.due.unwrap_or_else(|| turn.late_at()));
-        next.filter(|next| *next > now).min()
+        // Those that are due were taken from the front already.
+        let due = self.waiting.iter().map(|(due, _)| *due).find(|due| *due > now);
+        let turns = self.asked_for.iter().filter_map(|name| self.names.get(name));
+        let late = turns.map(Turn::late_at).filter(|late| *late > now).min();
+        due.into_iter().chain(late).min()
     }
 }
 

@@ -38,6 +38,10 @@ pub(super) struct ExternalNames {
     names: BTreeMap<Name, Followed>,
     /// Which of them an upstream leads to.
     of: BTreeMap<UpstreamKey, Name>,
+    /// Of those names, how many were not looked up yet.
+    unknown: usize,
+    /// Grows whenever a name comes or goes.
+    version: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +80,19 @@ impl ExternalNames {
         }
         self.leave(key);
         if let Some(name) = name {
-            self.names.entry(name.clone()).or_default().users.insert(key.clone());
-            self.of.insert(key.clone(), name);
+            self.enter(name, key.clone());
         }
+    }
+
+    /// An upstream leads to a name.
+    fn enter(&mut self, name: Name, key: UpstreamKey) {
+        let followed = self.names.entry(name.clone()).or_default();
+        if followed.users.is_empty() {
+            self.unknown += 1;
+            self.version += 1;
+        }
+        followed.users.insert(key.clone());
+        self.of.insert(key, name);
     }
 
     /// An upstream is gone.
@@ -87,6 +101,8 @@ impl ExternalNames {
         if let Some(followed) = self.names.get_mut(&name) {
             followed.users.remove(key);
             if followed.users.is_empty() {
+                self.unknown -= usize::from(followed.looked.is_none());
+                self.version += 1;
                 self.names.remove(&name);
             }
         }
@@ -95,6 +111,16 @@ impl ExternalNames {
     /// Those to look up.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Name> {
         self.names.keys()
+    }
+
+    /// Another one whenever others are to be looked up; 0 while there never were any.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All were looked up once.
+    pub(super) fn are_known(&self) -> bool {
+        self.unknown == 0
     }
 
     /// Those of which nothing was found yet, not even that they lead nowhere.
@@ -121,6 +147,7 @@ impl ExternalNames {
         if followed.looked.as_ref() == Some(&looked) {
             return Vec::new();
         }
+        self.unknown -= usize::from(followed.looked.is_none());
         followed.looked = Some(looked);
         followed.users.iter().cloned().collect()
     }
@@ -180,8 +207,7 @@ mod tests {
     fn followed(name: &Name) -> (ExternalNames, UpstreamKey) {
         let key = UpstreamKey::of(Key::new("shop", "web"));
         let mut names = ExternalNames::default();
-        names.names.entry(name.clone()).or_default().users.insert(key.clone());
-        names.of.insert(key.clone(), name.clone());
+        names.enter(name.clone(), key.clone());
         (names, key)
     }
 
@@ -218,7 +244,35 @@ mod tests {
             assert_eq!(ips, leads, "at {at} s");
             assert_eq!(names.leads_somewhere(&name), leads.is_ok(), "at {at} s");
             assert_eq!(names.unknown().next(), None, "at {at} s");
+            assert!(names.are_known(), "at {at} s");
         }
+    }
+
+    /// Who looks names up asks for them only when they are others.
+    #[test]
+    fn names_that_come_and_go_are_told_and_counted() {
+        let [first, second]: [Name; 2] = ["a.example".into(), "b.example".into()];
+        let keys = ["one", "two", "three"].map(|name| UpstreamKey::of(Key::new("shop", name)));
+        let [one, two, three] = &keys;
+        let mut names = ExternalNames::default();
+        assert!(names.version() == 0 && names.are_known());
+        names.enter(first.clone(), one.clone());
+        let version = names.version();
+        assert!(version > 0 && !names.are_known());
+        // Another who leads there changes nothing.
+        names.enter(first.clone(), two.clone());
+        names.leave(one);
+        assert!(names.version() == version && !names.are_known());
+        names.learn(&first, Err("no such name".into()), Instant::now());
+        assert!(names.version() == version && names.are_known());
+        names.enter(second.clone(), three.clone());
+        assert!(names.version() > version && !names.are_known());
+        assert_eq!(names.unknown().collect::<Vec<_>>(), [&second]);
+        let version = names.version();
+        names.leave(three);
+        assert!(names.version() > version && names.are_known());
+        names.leave(two);
+        assert!(names.wanted().next().is_none() && names.are_known());
     }
 
     #[test]

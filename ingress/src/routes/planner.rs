@@ -150,9 +150,17 @@ impl Planner {
         &self.options.config
     }
 
-    /// Allowed names outside the cluster that Services lead to.
-    pub(crate) fn external_names(&self) -> BTreeSet<Name> {
-        self.external.wanted().cloned().collect()
+    /// Allowed names outside the cluster that Services lead to, if they are others than at `version`,
+    /// which is brought up to date.
+    pub(crate) fn other_external_names(&self, version: &mut u64) -> Option<BTreeSet<Name>> {
+        let newest = self.external.version();
+        let is_other = std::mem::replace(version, newest) != newest;
+        is_other.then(|| self.external.wanted().cloned().collect())
+    }
+
+    /// None of them is still to be looked up for the first time.
+    pub(crate) fn are_names_known(&self) -> bool {
+        self.external.are_known()
     }
 
     /// Those of them that were not looked up yet.
