@@ -219,6 +219,16 @@ impl Upstream {
     }
 }
 
+impl Drop for Upstream {
+    /// No route leads here any more, nor does a request go by one that did: idle connections are closed
+    /// by the threads that hold them.
+    fn drop(&mut self) {
+        for endpoint in &self.endpoints.load().list {
+            endpoint.gone.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(address: SocketAddr, speech: Speech) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);

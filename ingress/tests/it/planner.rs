@@ -100,6 +100,35 @@ fn what_is_refused_of_an_ingress_leaves_the_rest_in_force() {
     }
 }
 
+/// Threads take new routes when they next look, and a request keeps those it began with. They found a
+/// Service without endpoints (503) from when another plan no longer led there, before that was in force.
+#[test]
+fn bug_whoever_goes_by_the_routes_of_before_finds_the_endpoints_of_before() {
+    let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+    let leads = |service: &str| ingress("web").host("a.example", service).object();
+    let mut objects = vec![class("fairlead", "fairlead.io/ingress"), leads("first")];
+    for (name, port) in [("first", 1), ("second", 2)] {
+        objects.extend([service(name), slice(name, "a", address(port), Pod::Ready)]);
+    }
+    let (mut store, snapshots) = store(&objects);
+    let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    let before = planner.routes().clone();
+    for next in [Change::Upsert(leads("second")), Change::Delete(ingress_ref("web"))] {
+        store.apply([next]);
+        planner.apply(snapshots.borrow().as_ref().unwrap());
+        let upstream = before.find("a.example", "/").unwrap().route.upstream.clone().unwrap();
+        assert_eq!(upstream.addresses(), [address(1)]);
+    }
+    let upstream = before.find("a.example", "/").unwrap().route.upstream.clone().unwrap();
+    let endpoint = upstream.endpoints().list[0].clone();
+    drop(upstream);
+    assert!(!endpoint.is_gone());
+    // Nobody goes by them any more, and nobody else leads there.
+    drop(before);
+    assert!(endpoint.is_gone(), "idle connections would be kept");
+}
+
 #[test]
 fn annotations_without_effect_are_told() {
     let web = ingress("web")

@@ -52,12 +52,11 @@ impl Planner {
         }
     }
 
-    /// Its connections are closed by the threads that hold them.
+    /// Whoever goes by routes of before still finds its endpoints there.
     pub(super) fn drop_unused(&mut self, key: &UpstreamKey) {
         if self.upstreams.get(key).is_some_and(|tracked| tracked.users.is_empty())
-            && let Some(unused) = self.upstreams.remove(key)
+            && self.upstreams.remove(key).is_some()
         {
-            unused.upstream.set(&[], &Speech::default(), None);
             self.external.leave(key);
             let secret = key.tls.as_ref().and_then(|tls| tls.secret.as_ref());
             if let Some(secret) = secret
