@@ -41,6 +41,11 @@ pub enum Websocket {
 /// # Errors
 /// The reason it is refused for, which also gives the status.
 pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refused> {
+    // nginx: a method is of capitals. Who folds others into these would do what no rule was asked about.
+    let is_capital = |byte: u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
+    if !head.method.as_str().bytes().all(is_capital) {
+        return Err(Refused::Malformed);
+    }
     let websocket = websocket(head);
     // CONNECT would make a tunnel of us; TRACE shows a script the cookies it must not see.
     let is_connect = head.method == Method::CONNECT && websocket != Some(Websocket::Connect);

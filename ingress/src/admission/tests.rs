@@ -22,6 +22,10 @@ fn heads_that_peers_read_differently_are_refused() {
     let host = ("host", "a.example");
     let v = Version::HTTP_11;
     for (name, head, expected) in [
+        ("method in lower case", head("get", "/", v, &[host]), R::Malformed),
+        ("method in mixed case", head("Trace", "/", v, &[host]), R::Malformed),
+        ("method with a sign", head("GET!", "/", v, &[host]), R::Malformed),
+        ("method with a digit", head("GET2", "/", v, &[host]), R::Malformed),
         ("CONNECT", head("CONNECT", "a.example:443", v, &[host]), R::Method),
         ("TRACE (cross-site tracing)", head("TRACE", "/", v, &[host]), R::Method),
         ("no Host", head("GET", "/", v, &[]), R::HostMissing),

@@ -12,6 +12,13 @@ use tokio::net::TcpStream;
 
 use crate::support::PATIENCE;
 
+/// What a proxy speaks with its clients, without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    Http1,
+    Http2,
+}
+
 /// One of them; it ends with the test.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
@@ -21,18 +28,30 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) async fn nginx(origin: SocketAddr) -> Self {
+    pub(crate) async fn nginx(origin: SocketAddr, front: Front) -> Self {
+        let http2 = if front == Front::Http2 { " http2" } else { "" };
+        Self::nginx_with(|address| {
+            format!(
+                "upstream origin {{ server {origin}; keepalive 4; }}
+                 server {{ listen {address}{http2};
+                   location / {{ proxy_pass http://origin; proxy_http_version 1.1;
+                     proxy_set_header Connection \"\"; }} }}"
+            )
+        })
+        .await
+    }
+
+    /// `servers`: what is in its block `http`, at this address.
+    pub(crate) async fn nginx_with(servers: impl FnOnce(SocketAddr) -> String) -> Self {
         Self::start("nginx", |directory, address| {
             let at = directory.display();
             let text = format!(
                 "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
                  events {{}}
-                 http {{ access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p;
-                   fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
-                   upstream origin {{ server {origin}; keepalive 4; }}
-                   server {{ listen {address};
-                     location / {{ proxy_pass http://origin; proxy_http_version 1.1;
-                       proxy_set_header Connection \"\"; }} }} }}"
+                 http {{ access_log off; client_body_timeout 2s; client_body_temp_path {at}/b;
+                   proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u;
+                   scgi_temp_path {at}/s; {} }}",
+                servers(address)
             );
             let file = directory.join("nginx.conf");
             std::fs::write(&file, text).unwrap();
@@ -43,11 +62,12 @@ impl Peer {
         .await
     }
 
-    pub(crate) async fn haproxy(origin: SocketAddr) -> Self {
+    pub(crate) async fn haproxy(origin: SocketAddr, front: Front) -> Self {
         Self::start("haproxy", |directory, address| {
+            let http2 = if front == Front::Http2 { " proto h2" } else { "" };
             let text = format!(
                 "defaults\n mode http\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n \
-                 http-reuse always\nfrontend f\n bind {address}\n default_backend b\nbackend b\n \
+                 http-reuse always\nfrontend f\n bind {address}{http2}\n default_backend b\nbackend b\n \
                  server s {origin}\n"
             );
             let file = directory.join("haproxy.cfg");

@@ -14,6 +14,7 @@ mod backends;
 mod h2spec;
 mod slow;
 mod smuggling;
+mod strictness;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod support;

@@ -1,10 +1,10 @@
 //! Whatever is let through is to every peer behind as many requests as it is here.
 
 #[path = "../it/attacks/table.rs"]
-mod over_h1;
+pub(crate) mod over_h1;
 #[path = "../it/attacks2/table.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
-mod over_h2;
+pub(crate) mod over_h2;
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use self::{
     over_h2::{AUTHORITY, FIELDS, HEADS, METHOD, PATH, SCHEME},
 };
 use crate::{
-    backends::Peer,
+    backends::{Front, Peer},
     support::{
         World,
         client::raw,
@@ -27,15 +27,15 @@ use crate::{
 
 /// Targets of the requests that were complete, in order.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Seen {
-    fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
-async fn origin(seen: &Seen) -> Upstream {
+pub(crate) async fn origin(seen: &Seen) -> Upstream {
     let seen = seen.clone();
     Upstream::serve(move |request| {
         let seen = seen.clone();
@@ -51,7 +51,7 @@ async fn origin(seen: &Seen) -> Upstream {
 }
 
 /// Name, bytes, and what of them are requests: the same to us and to everybody behind.
-const H1: &[(&str, &str, &[&str])] = &[
+pub(crate) const H1: &[(&str, &str, &[&str])] = &[
     (
         "two requests in one piece",
         "GET /1 HTTP/1.1\r\nHost: a.example\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.example\r\n",
@@ -209,8 +209,8 @@ async fn no_peer_sees_more_or_other_requests_than_were_let_through() {
     let mut wrong = Vec::new();
     let at = origin.address;
     for peer in [
-        Peer::nginx(at).await,
-        Peer::haproxy(at).await,
+        Peer::nginx(at, Front::Http1).await,
+        Peer::haproxy(at, Front::Http1).await,
         Peer::node(at).await,
         Peer::gunicorn(at).await,
         Peer::uvicorn(at).await,

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::COOKIE,
+    header::{COOKIE, HOST},
     uri::{Authority, Parts, PathAndQuery, Scheme},
 };
 
@@ -123,14 +123,16 @@ impl Fields {
         Ok((request, self.length))
     }
 
-    /// Fields behind a body: no pseudo fields.
+    /// Fields behind a body: no pseudo fields, nor what would frame or route the request if somebody took
+    /// it for a part of the head (RFC 9110 6.5.1).
     pub(super) fn into_trailers(self) -> Result<HeaderMap, Malformed> {
         let pseudo = self.method.is_some()
             || self.scheme.is_some()
             || self.authority.is_some()
             || self.path.is_some()
             || self.protocol.is_some();
-        let is_malformed = self.malformed || pseudo || self.is_too_large();
+        let heads = self.length.is_some() || self.headers.contains_key(HOST);
+        let is_malformed = self.malformed || pseudo || heads || self.is_too_large();
         if is_malformed { Err(Malformed) } else { Ok(self.headers) }
     }
 
@@ -295,13 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn trailers_have_no_pseudo_fields() {
+    fn trailers_have_no_pseudo_fields_and_nothing_of_a_head() {
         let trailers = |all: &[(&str, &str)]| fields(all, 1 << 14).unwrap().into_trailers();
         assert_eq!(trailers(&[("x-sum", "1")]).unwrap()["x-sum"], "1");
         let many = vec![("x-sum", "1"); (1 << 14) / 38 + 1];
         assert_eq!(trailers(&many).map(drop), Err(Malformed), "too many");
-        for pseudo in GET {
-            assert_eq!(trailers(&[pseudo]).map(drop), Err(Malformed), "{pseudo:?}");
+        let of_heads =
+            [("content-length", "0"), ("host", "a.example"), ("transfer-encoding", "chunked")];
+        for field in GET.into_iter().chain(of_heads) {
+            assert_eq!(trailers(&[field]).map(drop), Err(Malformed), "{field:?}");
         }
     }
 }

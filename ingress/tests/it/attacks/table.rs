@@ -17,6 +17,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     ("absolute form, other Host", b"GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n", 400),
     ("absolute form, no Host", b"GET http://a.example/ HTTP/1.1\r\n", 400),
     ("absolute form, user info", b"GET http://a.example@b/ HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("method in lower case", b"get / HTTP/1.1\r\nHost: a.example\r\n", 400),
+    ("method with a sign", b"GET! / HTTP/1.1\r\nHost: a.example\r\n", 400),
     ("CONNECT", b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n", 405),
     ("TRACE", b"TRACE / HTTP/1.1\r\nHost: a.example\r\n", 405),
     (

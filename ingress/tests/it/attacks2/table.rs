@@ -55,6 +55,9 @@ pub(crate) const HEADS: &[Attack] = &[
     ("no method", &[SCHEME, AUTHORITY, PATH], Refused),
     ("no path", &[METHOD, SCHEME, AUTHORITY], Refused),
     ("no scheme", &[METHOD, AUTHORITY, PATH], Refused),
+    ("empty scheme", &[METHOD, (b":scheme", b""), AUTHORITY, PATH], Refused),
+    ("method in lower case", &[(b":method", b"get"), SCHEME, AUTHORITY, PATH], Status(400)),
+    ("method with a sign", &[(b":method", b"GET!"), SCHEME, AUTHORITY, PATH], Status(400)),
     ("no authority, no host", &[METHOD, SCHEME, PATH], Status(400)),
     ("empty authority", &[METHOD, SCHEME, (b":authority", b""), PATH], Refused),
     (

@@ -51,7 +51,7 @@ impl Field {
         let shared = || Bytes::copy_from_slice(value);
         let understood = match &name {
             Name::Method => Method::from_bytes(value).ok().map(Self::Method),
-            Name::Scheme => Scheme::try_from(value).ok().map(Self::Scheme),
+            Name::Scheme => scheme(value).map(Self::Scheme),
             Name::Authority => Authority::from_maybe_shared(shared()).ok().map(Self::Authority),
             Name::Path => path(value).map(Self::Path),
             Name::Protocol => HeaderValue::from_bytes(value).ok().map(Self::Protocol),
@@ -74,6 +74,11 @@ impl Field {
             Self::Malformed(name) => name.clone(),
         }
     }
+}
+
+/// RFC 3986 3.1: a letter at least.
+fn scheme(value: &[u8]) -> Option<Scheme> {
+    Scheme::try_from(value).ok().filter(|_| !value.is_empty())
 }
 
 /// RFC 9113 8.3.1: with a slash, or an asterisk. A fragment is no part of it, and would be cut off
