@@ -12,6 +12,7 @@
 
 mod backends;
 mod h2spec;
+mod paths;
 mod slow;
 mod smuggling;
 mod strictness;
