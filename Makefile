@@ -67,7 +67,7 @@ test: toolchain ## everything there is to prove on one machine (as root)
 test-differential: toolchain ## the same questions to CoreDNS and to Fairlead, by many Corefiles and while objects change [QUESTIONS=n CHANGES=n SEED=n SETUP=name]
 	@tools/differential.sh
 
-test-reliability: toolchain ## ends, outages, floods, changed uplinks, under 5,000 connections a second (as root)
+test-reliability: toolchain ## ends, outages, floods, changed uplinks, 1,000 changes of Ingress and 1,000 of endpoints a second, under 5,000 connections or requests a second (as root)
 	@tools/toolchain.sh test
 	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture
 

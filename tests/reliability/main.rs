@@ -25,6 +25,7 @@ mod outages;
 mod power;
 #[path = "../../benches/common/process.rs"]
 mod process;
+mod routes;
 #[path = "../../benches/services/stats.rs"]
 mod stats;
 mod traffic;

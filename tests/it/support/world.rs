@@ -21,7 +21,7 @@ pub(crate) const FAIRLEAD: &str = env!("CARGO_BIN_EXE_fairlead");
 pub(crate) const PROBE: &str = "probe";
 /// Of the requests a second that were asked for, the share without which nothing is proved: two cores that are client,
 /// servers and node, and start the agent each second, reach no more than half of 5,000 at times.
-const PACE_MIN: f64 = 0.4;
+pub(crate) const PACE_MIN: f64 = 0.4;
 /// In less time a moment's delay is more than the rest of that.
 const PACED_SECONDS_MIN: f64 = 5.0;
 
