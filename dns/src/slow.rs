@@ -224,6 +224,7 @@ impl SlowPath {
                     place,
                     counters,
                     rotated: false,
+                    is_inner: false,
                     asks_left: &AtomicU8::new(ASKS_MAX),
                 };
                 match self.resolve(&course, asked).await {

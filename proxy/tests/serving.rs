@@ -1,7 +1,6 @@
 //! Connected UDP sockets, as long as their endpoint serves, and no longer.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 

@@ -106,7 +106,7 @@ impl SlowPath {
         let query = query.ok_or(ResponseCode::ServFail)?;
         let request = again(course.request, &query).ok_or(ResponseCode::ServFail)?;
         let asked = Asked { query: &query, aliases, ..asked };
-        let (bytes, by) = match self.boxed(&course.with(&request), asked).await {
+        let (bytes, by) = match self.boxed(&course.within(&request), asked).await {
             Resolution::Reply(bytes, by) => (bytes.ok_or(ResponseCode::ServFail)?, by),
             // As CoreDNS' template: the alias is told, and nothing of where it leads.
             Resolution::Drop => return Ok((Message::query(), by)),

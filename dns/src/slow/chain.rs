@@ -66,6 +66,8 @@ pub(super) struct Course<'c> {
     pub(super) counters: &'c Arc<Counters>,
     /// The addresses will be put in turn where an alias to them was met.
     pub(super) rotated: bool,
+    /// The reply becomes part of another one, which is what the client has to take.
+    pub(super) is_inner: bool,
     /// How many more questions may be asked because of the client's.
     pub(super) asks_left: &'c AtomicU8,
 }
@@ -141,8 +143,7 @@ impl SlowPath {
                 if site.minimal {
                     sections.reduce(metadata.response_code);
                 }
-                let limit = site_limit(course.request, site);
-                (reply(course.request, metadata, &sections, limit), by)
+                (reply(course.request, metadata, &sections, course.limit(site)), by)
             }
             Err(ResponseCode::Refused) if tells_who => {
                 (who(course.request, site, name), Plugin::Whoami)
@@ -159,6 +160,19 @@ impl<'c> Course<'c> {
         'c: 'r,
     {
         Course { request, ..*self }
+    }
+
+    /// The same for a question that is asked because of the client's.
+    pub(super) fn within<'r>(&self, request: &'r Request) -> Course<'r>
+    where
+        'c: 'r,
+    {
+        Course { is_inner: true, ..self.with(request) }
+    }
+
+    /// Bytes of the largest reply.
+    pub(super) fn limit(&self, site: &Site) -> u16 {
+        if self.is_inner { u16::MAX } else { site_limit(self.request, site) }
     }
 
     /// See [`rotation`]; 0 without `loadbalance`, and where it comes later: twice would be never.
@@ -192,8 +206,10 @@ impl<'c> Course<'c> {
         transport: Protocol,
     ) -> Option<(Vec<u8>, Plugin)> {
         let limit = match transport {
-            Protocol::Udp => question.udp_reply_bytes_max().min(site.udp_bytes_max),
-            _ => usize::from(site_limit(self.request, site)),
+            Protocol::Udp if !self.is_inner => {
+                question.udp_reply_bytes_max().min(site.udp_bytes_max)
+            }
+            _ => usize::from(self.limit(site)),
         };
         let mut buffer = vec![0; limit];
         let manner = Manner {

@@ -7,7 +7,6 @@ use hickory_proto::{
 
 use super::{
     Asked, SlowPath,
-    asking::site_limit,
     chain::{Course, Resolution, refused, seen},
     message::{Sections, Verdict, error, reply, verdict},
     wrapped::{again, with_question},
@@ -55,7 +54,8 @@ impl SlowPath {
         }
         // What was said of the client for an alias holds for its target.
         let subnet = rewritten.subnet.or(course.subnet);
-        let course = Course { subnet, ..course.with(&other) };
+        let limit = course.limit(site);
+        let course = Course { subnet, ..course.within(&other) };
         let asked = Asked { query: &query, ..asked };
         let first = self.found(&course, site, (&plain_query, &plain), asked).await;
         let (bytes, by) = self.walked(&course, site, &plain, asked, first).await;
@@ -67,7 +67,7 @@ impl SlowPath {
         rewritten.restore(&mut message);
         let Message { answers, authorities, additionals, metadata, .. } = message;
         let sections = Sections { answers, authorities, additionals };
-        Resolution::Reply(reply(request, metadata, &sections, site_limit(request, site)), by)
+        Resolution::Reply(reply(request, metadata, &sections, limit), by)
     }
 
     /// Makes the first alias that fits lead elsewhere: what is there takes the place of what was

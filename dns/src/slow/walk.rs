@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::{
     Asked, SlowPath,
-    asking::site_limit,
     chain::{Course, Resolution, seen},
     message::{Sections, reply},
     wrapped::{again, with_question},
@@ -87,8 +86,7 @@ impl SlowPath {
             lead(&mut message, owner);
             let Message { answers, authorities, additionals, metadata, .. } = message;
             let sections = Sections { answers, authorities, additionals };
-            let limit = site_limit(course.request, site);
-            return Some((reply(course.request, metadata, &sections, limit), by));
+            return Some((reply(course.request, metadata, &sections, course.limit(site)), by));
         }
         None
     }
@@ -106,7 +104,7 @@ impl SlowPath {
         let request = again(course.request, &query)?;
         let (plain_query, plain) = seen(&request)?;
         let asked = Asked { query: &query, ..asked };
-        let course = course.with(&request);
+        let course = course.within(&request);
         let others = course.policy.site(asked.group, asked.asking(&plain))?;
         if !std::ptr::eq(others, site) {
             return self.tried_elsewhere(&course, asked).await;

@@ -11,7 +11,6 @@ use hickory_server::server::Request;
 
 use super::{
     Asked, SlowPath,
-    asking::site_limit,
     chain::{Course, Resolution, seen},
     message::{Sections, error, reply},
 };
@@ -72,12 +71,11 @@ impl SlowPath {
         let ordered = if is_made { None } else { plugins.ordered(&bytes, plain.qtype) };
         if let Some(Message { answers, authorities, additionals, metadata, .. }) = ordered {
             let sections = Sections { answers, authorities, additionals };
-            let limit = site_limit(&request, site);
-            bytes = reply(&request, metadata, &sections, limit).unwrap_or(bytes);
+            bytes = reply(&request, metadata, &sections, course.limit(site)).unwrap_or(bytes);
         }
         plugins.header.response.apply(&mut bytes);
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {
-            push_option(&mut bytes, site_limit(&request, site).into(), NSID_OPTION, nsid);
+            push_option(&mut bytes, course.limit(site).into(), NSID_OPTION, nsid);
         }
         Resolution::Reply(Some(bytes), by)
     }
@@ -100,8 +98,7 @@ impl SlowPath {
         dns64.translate(&denial, &mut found);
         let Message { answers, authorities, additionals, metadata, .. } = found;
         let sections = Sections { answers, authorities, additionals };
-        let limit = site_limit(course.request, site);
-        reply(course.request, metadata, &sections, limit).map(|bytes| (bytes, true))
+        reply(course.request, metadata, &sections, course.limit(site)).map(|bytes| (bytes, true))
     }
 
     /// What the server answers the same client to another question.
@@ -119,7 +116,7 @@ impl SlowPath {
         let query = with_question(asked.query, name, qtype)?;
         let request = again(course.request, &query)?;
         let asked = Asked { query: &query, depth, ..asked };
-        let course = Course { subnet: None, ..course.with(&request) };
+        let course = Course { subnet: None, ..course.within(&request) };
         match self.boxed(&course, asked).await {
             Resolution::Reply(Some(bytes), _) => Message::from_vec(&bytes).ok(),
             Resolution::Reply(None, _) | Resolution::Drop => None,

@@ -20,7 +20,7 @@ async fn corefile(more: &str) -> String {
         (0..60).map(|last| format!("answer \"{{{{ .Name }}}} 60 IN A 10.0.0.{last}\"\n")).collect();
     format!(
         ".:53 {{\n bufsize {BYTES_MAX}\n {more}\n kubernetes cluster.local\n \
-         rewrite name other.test big.tmpl.test\n dns64 64:ff9b::/96\n \
+         rewrite name other.test big.tmpl.test\n dns64 {{\n prefix 64:ff9b::/96\n allow_ipv4\n }}\n \
          template IN A tmpl.test {{\n {answers} }}\n \
          template IN AAAA tmpl.test {{\n rcode NOERROR\n }}\n forward . {}\n}}\n",
         upstream(knows).await
