@@ -182,7 +182,8 @@ spec: {clusterIP: 10.96.0.1, internalTrafficPolicy: Local, ports: [{port: 80, na
         assert_eq!(without_local_endpoints(&snapshot(SERVICE), "n2"), [[0, 0], [0, 0]]);
         let external = SERVICE
             .replace("internalTrafficPolicy", "type: NodePort, externalTrafficPolicy")
-            .replace("{port: 80,", "{port: 80, nodePort: 30080,");
+            .replace("{port: 80,", "{port: 80, nodePort: 30080,")
+            .replace("{port: 81,", "{port: 81, nodePort: 30081,");
         let ipv6 = slice("a", "", "n1").replace("IPv4", "IPv6").replace("10.1.0.1", "\"fd00::1\"");
         let elsewhere = snapshot(&format!("{external}{ipv6}"));
         assert_eq!(without_local_endpoints(&elsewhere, "n1"), [[0, 0], [0, 0]]);
