@@ -104,16 +104,23 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     }
     let mut errors: Vec<KernelError> = write(kernel, &view, told).err().into_iter().collect();
     errors.extend(kernel.attach_devices(&view.devices));
-    *known = settled(view, told.clone(), &errors);
+    let told_of = known.0.take().map(|(seen, _)| seen.unusable).unwrap_or_default();
+    *known = settled(view, told.clone(), &errors, &told_of);
     errors.is_empty()
 }
 
 /// Says what the programs were told. What failed is tried again as a whole.
-fn settled(view: View, told: Told, errors: &[KernelError]) -> Known {
+fn settled(
+    view: View,
+    told: Told,
+    errors: &[KernelError],
+    told_of: &BTreeMap<String, &'static str>,
+) -> Known {
     for error in errors {
         tracing::warn!(error = error as &dyn std::error::Error, "node not fully followed");
     }
-    for (device, problem) in &view.unusable {
+    let is_new = |(device, problem): &(&String, _)| told_of.get(*device) != Some(*problem);
+    for (device, problem) in view.unusable.iter().filter(is_new) {
         tracing::warn!(device, problem, "not used as an uplink");
     }
     if told.service_cidrs.len() > CIDRS_MAX {
@@ -172,7 +179,7 @@ pub fn prepare(
         );
     }
     let errors = kernel.attach_devices(&view.devices);
-    Ok(settled(view, told, &errors))
+    Ok(settled(view, told, &errors, &BTreeMap::new()))
 }
 
 /// IPv4 as v4-mapped.

@@ -137,11 +137,17 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     let found = dialled::find(&maps::AT_DEVICE, &dialled(tuple), || false);
     let dialled::Found::Frontend(key, frontend) = found else { return false };
     if tuple.protocol == UDP {
-        return is_within(tuple, connection, (frontend.set_id, frontend.backends)) || {
-            let [_, _, a, b, c, d, e, f] = beside(&key).to_be_bytes();
-            let all = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
-            is_within(tuple, connection, all)
-        };
+        let own = (frontend.set_id, frontend.backends);
+        if own.0 == connection.set_id && own.1 > 0 {
+            return true;
+        }
+        let [_, _, a, b, c, d, e, f] = beside(&key).to_be_bytes();
+        let all = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
+        // Of one that stays by it, each packet would otherwise be looked for in the other first.
+        if all.0 == connection.set_id && all.1 > 0 {
+            return true;
+        }
+        return is_within(tuple, connection, own) || is_within(tuple, connection, all);
     }
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     // A policy Local may lead to the head of the set alone: this node's own.

@@ -213,9 +213,7 @@ fn kind(kind: &InfoKind) -> Kind {
     match kind {
         InfoKind::Bond
         | InfoKind::Hsr
-        | InfoKind::IpVlan
         | InfoKind::MacSec
-        | InfoKind::MacVlan
         | InfoKind::Team
         | InfoKind::Vlan
         | InfoKind::Wwan => Kind::Wire,

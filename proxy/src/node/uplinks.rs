@@ -124,7 +124,8 @@ fn leads_outward(node: &Node, told: &Told, index: u32, device: &Device) -> bool 
     };
     let is_port = |port: &Device| port.master == Some(index) && port.kind == Kind::Wire;
     match device.kind {
-        Kind::Wire => has_address(),
+        // What has neither header would only be told of (InfiniBand).
+        Kind::Wire => device.framing != Framing::Other && has_address(),
         // Nobody runs a pod behind a TUN device.
         Kind::Pod if device.framing == Framing::Bare => has_address(),
         Kind::Pod => device.master.is_none() && has_network(),
