@@ -94,7 +94,7 @@ impl SlowPath {
         course: &Course<'_>,
         asked: Asked<'_>,
         target: Name,
-        by: Plugin,
+        from: Plugin,
     ) -> Made {
         let aliases = asked.aliases + 1;
         if aliases > ALIASES_MAX || !course.may_ask_on() {
@@ -109,12 +109,16 @@ impl SlowPath {
         let (bytes, by) = match self.boxed(&course.within(&request), asked).await {
             Resolution::Reply(bytes, by) => (bytes.ok_or(ResponseCode::ServFail)?, by),
             // As CoreDNS' template: the alias is told, and nothing of where it leads.
-            Resolution::Drop => return Ok((Message::query(), by)),
+            Resolution::Drop => return Ok((Message::query(), from)),
         };
         let end = Message::from_vec(&bytes).map_err(|_| ResponseCode::ServFail)?;
         match end.metadata.response_code {
             // Resolvers send it alone: it says nothing of the names on the way.
             ResponseCode::ServFail => Err(ResponseCode::ServFail),
+            // A balancer's name is another's to answer for. Outside nobody asks on whom he finds refusing.
+            ResponseCode::Refused if from == Plugin::External && by != Plugin::Acl => {
+                Ok((Message::query(), from))
+            }
             _ => Ok((end, by)),
         }
     }

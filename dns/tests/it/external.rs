@@ -170,6 +170,22 @@ fn named(name: &str, ips: &[&str], balancer: &str) -> Object {
     Object::Service(Arc::new(Service { extras: extras.into(), ..(*service).clone() }))
 }
 
+/// As for whoever asks from outside: a refusal would make resolvers look elsewhere for the whole zone.
+#[tokio::test]
+async fn without_upstreams_the_name_of_a_balancer_is_all_that_is_said() {
+    let corefile =
+        "example.org:53 {\n kubernetes cluster.local\n k8s_external example.org {\n ttl 7\n }\n}\n";
+    let mut things = objects();
+    things.push(named("shop", &[], "www.example"));
+    let world = World::by(corefile, things).await;
+    for rtype in [A, AAAA] {
+        let reply = world.ask("shop.demo.example.org.", rtype).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{rtype}: {reply}");
+        assert_eq!(text(&reply.answers), ["shop.demo.example.org. CNAME www.example."], "{rtype}");
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn k8s_external_leads_to_a_balancer_that_has_a_name_and_no_address() {
     let corefile = format!(
