@@ -44,6 +44,14 @@ impl HostPattern {
             _ => self == host,
         }
     }
+
+    /// The wildcard that covers a name.
+    pub(crate) fn wildcard(&self) -> Option<Self> {
+        match self {
+            Self::Exact(name) => Some(Self::Wildcard(wildcard_suffix(name)?.into())),
+            Self::Any | Self::Wildcard(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for HostPattern {

@@ -38,7 +38,7 @@ pub(crate) use self::{
         Variable, regex, regex_with_case, variable_name,
     },
     choice::Pick,
-    compile::{Age, TlsClaim},
+    compile::{Age, Standing, TlsClaim},
     external::{Inside, Looked, outside, reachable},
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,

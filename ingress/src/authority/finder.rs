@@ -3,6 +3,7 @@
 //! nobody answers for keeps neither threads nor the processor from others.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{
@@ -62,7 +63,7 @@ impl Finder {
             own: Arc::new(Semaphore::new(AT_ONCE)),
             of_all: OF_ALL.clone(),
             resolve: Arc::new(|host: &str| {
-                Ok((host, 0).to_socket_addrs()?.map(|at| at.ip()).collect())
+                Ok((&*whole(host), 0).to_socket_addrs()?.map(|at| at.ip()).collect())
             }),
         }
     }
@@ -108,6 +109,15 @@ impl Finder {
     }
 }
 
+/// As for Services' external names: without its last dot `auth.example.com` would be looked for in the cluster first
+/// (resolv.conf's `search`), where it is a pod of Service `example` in whoever's namespace `com`. `auth.shop.svc` lives by that.
+fn whole(host: &str) -> Cow<'_, str> {
+    if !host.contains('.') || host.ends_with('.') || host.ends_with(".svc") {
+        return Cow::Borrowed(host);
+    }
+    Cow::Owned(format!("{host}."))
+}
+
 impl fmt::Debug for Finder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Finder").field("who", &self.who).finish_non_exhaustive()
@@ -127,5 +137,23 @@ impl Finder {
         };
         let new = Self::new(&config, &Key::new("default", "web"), "auth-url");
         Self { of_all, resolve: Arc::new(resolve), ..new }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_no_pod_in_a_namespace_called_com_stands_for_a_host_outside() {
+        for (host, asked) in [
+            ("auth.example.com", "auth.example.com."),
+            ("auth.shop.svc.cluster.local", "auth.shop.svc.cluster.local."),
+            ("auth.example.com.", "auth.example.com."),
+            ("auth.shop.svc", "auth.shop.svc"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(whole(host), asked);
+        }
     }
 }

@@ -33,6 +33,12 @@ impl Keeping {
         (longest != Some(Duration::ZERO)).then_some(Self { longest, varies_by })
     }
 
+    /// Whether the client's own fields are what the answer is different for: not those that are written here, `X-Original-URI`
+    /// say, which who asks next does not have.
+    pub(crate) fn is_by(&self, client: &HeaderMap, asked: &HeaderMap) -> bool {
+        self.varies_by.iter().all(|name| client.get_all(name).iter().eq(asked.get_all(name)))
+    }
+
     /// What a request has of those fields, as a hash: they may be long, and secret.
     pub(crate) fn mark(&self, request: &HeaderMap) -> Option<[u8; 32]> {
         let mut context = Context::new(&SHA256);
@@ -181,5 +187,20 @@ mod tests {
         }
         let many = "a, ".repeat(VARY_MAX + 1);
         assert_eq!(Keeping::of(&fields(&[("vary", &many)]), SystemTime::now()), None);
+    }
+    #[test]
+    fn attack_an_answer_about_one_address_is_not_given_about_another() {
+        let client = fields(&[("cookie", "a"), ("x-team", "b")]);
+        let asked = fields(&[("cookie", "a"), ("x-team", "b"), ("x-original-uri", "/public")]);
+        for (vary, is_by) in [
+            ("Cookie, X-Team", true),
+            ("Accept-Language", true),
+            ("X-Original-URI", false),
+            ("Cookie, x-original-uri", false),
+        ] {
+            let answer = fields(&[("vary", vary)]);
+            let keeping = Keeping::of(&answer, SystemTime::UNIX_EPOCH + NOW).unwrap();
+            assert_eq!(keeping.is_by(&client, &asked), is_by, "{vary}");
+        }
     }
 }

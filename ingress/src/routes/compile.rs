@@ -91,9 +91,18 @@ pub(crate) struct TlsClaim {
     pub(crate) host: HostPattern,
     /// `None`: the default certificate.
     pub(crate) secret: Option<Key>,
-    /// The Ingress has rules for the host itself. Otherwise it is one that an alias, a redirect or a wildcard of
-    /// its rules stands for, until somebody has rules for it.
-    pub(crate) is_own: bool,
+    pub(crate) standing: Standing,
+}
+
+/// Why an Ingress has a say about a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It has rules for it.
+    Own,
+    /// An alias or a redirect of its rules stands for it, until somebody has rules for it.
+    Derived,
+    /// Its wildcard, or its rules for all hosts, serve it, until somebody has nearer ones.
+    General,
 }
 
 impl Age {
@@ -204,14 +213,17 @@ pub(super) fn compile(
         }
     };
     let derived = derived(ingress, &hosts, &annotations);
-    let (tls, problems) = claims::of(ingress, &hosts, &derived);
-    for problem in problems {
-        checker.find(Severity::Refused, problem);
+    let sections = claims::of(ingress, &hosts, &derived);
+    for reason in sections.refused {
+        checker.find(Severity::Refused, reason);
+    }
+    if let Some(reason) = sections.idle {
+        checker.find(Severity::Differs, reason);
     }
     Compiled {
         client_certificates,
         age: Age::of(ingress),
-        tls,
+        tls: sections.claims,
         derived,
         fallback,
         policy: Arc::new(policy),

@@ -234,7 +234,7 @@ impl Planner {
         for secret in &work.secrets {
             self.refresh_secret(snapshot, secret);
         }
-        let certificates = self.certificates.settle(snapshot, &work.secrets);
+        let certificates = self.certificates.settle(snapshot, &work.secrets, &self.hosts);
         self.told += u64::from(certificates);
         let standing_for = touched.hosts.iter().flat_map(|host| self.standing_for(host));
         let standing_for: Vec<HostPattern> = standing_for.collect();
@@ -352,6 +352,7 @@ impl Planner {
             if let Some(ages) = self.hosts.get_mut(host) {
                 ages.remove(&old.age);
             }
+            self.certificates.touch(host);
             touched.hosts.insert(host.clone());
         }
         for object in read_by(old) {
@@ -382,6 +383,7 @@ impl Planner {
     fn link(&mut self, new: &Compiled, touched: &mut Touched) {
         for host in new.hosts.keys() {
             self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
+            self.certificates.touch(host);
             touched.hosts.insert(host.clone());
         }
         for object in read_by(new) {
@@ -424,7 +426,7 @@ impl Planner {
 
     /// Which certificate a name is shown.
     pub fn certificate(&self, name: &str) -> CertificateChoice {
-        self.certificates.explain(name)
+        self.certificates.explain(name, &self.hosts)
     }
 
     /// Everything refused, differing or waiting, sorted by object.

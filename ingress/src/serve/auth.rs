@@ -203,7 +203,9 @@ async fn asked(
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = asking.method.clone().unwrap_or(Method::GET);
     *request.uri_mut() = Uri::try_from(scope.render_whole(&asking.url.target)?).ok()?;
-    *request.headers_mut() = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
+    let question = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
+    let kept = asking.cache_key.is_some().then(|| question.clone());
+    *request.headers_mut() = question;
     let errand = Errand::to(&place.upstream, &scope.route.policy).unhidden();
     let response = Box::pin(forward::forward(client, &errand, Box::new(request), None)).await;
     if response.body().is_ours() {
@@ -229,7 +231,10 @@ async fn asked(
         cookies: head.headers.get_all(SET_COOKIE).iter().map(own).collect(),
         challenge: head.headers.get(WWW_AUTHENTICATE).map(own),
     };
-    Some((answer, Keeping::of(&head.headers, SystemTime::now())))
+    let keeping = Keeping::of(&head.headers, SystemTime::now());
+    let keeping = keeping
+        .filter(|keeping| kept.is_some_and(|asked| keeping.is_by(&scope.head.headers, &asked)));
+    Some((answer, keeping))
 }
 
 /// nginx: several of a name are one, by commas.

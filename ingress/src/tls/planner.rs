@@ -16,8 +16,11 @@ use super::{
 use crate::{
     explain::CertificateChoice,
     host::{HostPattern, wildcard_suffix},
-    routes::{Age, Finding, Severity, TlsClaim},
+    routes::{Age, Finding, Severity, Standing, TlsClaim},
 };
+
+/// Who has rules for a host.
+pub(crate) type Ruled = BTreeMap<HostPattern, BTreeSet<Age>>;
 
 /// Keeps the certificates in step with claims and Secrets.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct CertificatePlanner {
     secrets: BTreeMap<Key, Tracked>,
     default_secret: Option<Key>,
     fallback: Fallback,
+    /// Hosts that are, or were, claimed by somebody who has no rules for them.
+    weak: BTreeSet<HostPattern>,
     /// Hosts whose claims changed since the last [`CertificatePlanner::settle`].
     touched: BTreeSet<HostPattern>,
     /// Secrets to look at at the next [`CertificatePlanner::settle`]: claimed or unclaimed since.
@@ -37,14 +42,14 @@ pub(crate) struct CertificatePlanner {
 /// Who claims a name. Whoever has rules for it comes first, and of those the oldest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claimed {
-    is_anothers: bool,
+    standing: Standing,
     age: Age,
     secret: Option<Key>,
 }
 
 impl Claimed {
     fn of(age: &Age, claim: &TlsClaim) -> Self {
-        Self { is_anothers: !claim.is_own, age: age.clone(), secret: claim.secret.clone() }
+        Self { standing: claim.standing, age: age.clone(), secret: claim.secret.clone() }
     }
 }
 
@@ -71,6 +76,7 @@ impl CertificatePlanner {
             open: secrets.keys().cloned().collect(),
             secrets,
             default_secret,
+            weak: BTreeSet::new(),
             touched: BTreeSet::new(),
             certificates: Certificates::new(fallback.0.clone()),
             fallback,
@@ -89,6 +95,9 @@ impl CertificatePlanner {
     pub(crate) fn claim(&mut self, age: &Age, claim: &TlsClaim) {
         let claims = self.claims.entry(claim.host.clone()).or_default();
         claims.insert(Claimed::of(age, claim));
+        if claim.standing != Standing::Own {
+            self.weak.insert(claim.host.clone());
+        }
         self.touched.insert(claim.host.clone());
         if let Some(secret) = &claim.secret {
             let tracked = self.secrets.entry(secret.clone()).or_default();
@@ -109,8 +118,18 @@ impl CertificatePlanner {
         }
     }
 
+    /// Rules for a host came or went.
+    pub(crate) fn touch(&mut self, host: &HostPattern) {
+        self.touched.extend(self.weak.iter().filter(|weak| host.covers(weak)).cloned());
+    }
+
     /// Puts changed claims and Secrets in force. Returns whether any certificate changed.
-    pub(crate) fn settle(&mut self, snapshot: &Snapshot, dirty: &BTreeSet<Key>) -> bool {
+    pub(crate) fn settle(
+        &mut self,
+        snapshot: &Snapshot,
+        dirty: &BTreeSet<Key>,
+        ruled: &Ruled,
+    ) -> bool {
         let open = std::mem::take(&mut self.open);
         let mut touched = std::mem::take(&mut self.touched);
         let mut default_changed = false;
@@ -130,7 +149,7 @@ impl CertificatePlanner {
             default_changed |= is_default;
         }
         for host in &touched {
-            self.choose(host);
+            self.choose(host, ruled);
         }
         if default_changed {
             let secret = self.default_secret.as_ref();
@@ -140,14 +159,31 @@ impl CertificatePlanner {
         !touched.is_empty() || default_changed
     }
 
-    fn choose(&mut self, host: &HostPattern) {
-        let first = self.claims.get(host).and_then(|claims| claims.first());
-        let secret = first.and_then(|first| first.secret.as_ref());
+    fn choose(&mut self, host: &HostPattern, ruled: &Ruled) {
+        let secret = self.first(host, ruled).and_then(|first| first.secret.as_ref());
         let (certificate, end) = (self.served(secret), self.end(secret));
-        if first.is_none() {
+        if self.claims.get(host).is_none_or(BTreeSet::is_empty) {
             self.claims.remove(host);
+            self.weak.remove(host);
         }
         self.certificates.set(host, certificate, end);
+    }
+
+    /// The claim that counts. Who has rules for a host, or for the wildcard that covers it, says by what certificate it is
+    /// served, also where he names none.
+    fn first(&self, host: &HostPattern, ruled: &Ruled) -> Option<&Claimed> {
+        let first = self.claims.get(host)?.first()?;
+        let is_ruled = || ruled.get(host).is_some_and(|ages| !ages.is_empty());
+        let is_nearer = || {
+            let wildcard = host.wildcard().and_then(|wildcard| ruled.get(&wildcard));
+            wildcard.is_some_and(|ages| !ages.is_empty() && !ages.contains(&first.age))
+        };
+        let counts = match first.standing {
+            Standing::Own => true,
+            Standing::Derived => !is_ruled(),
+            Standing::General => !is_ruled() && !is_nearer(),
+        };
+        counts.then_some(first)
     }
 
     fn served(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
@@ -159,11 +195,11 @@ impl CertificatePlanner {
     }
 
     /// Which certificate a name is shown, and why.
-    pub(crate) fn explain(&self, name: &str) -> CertificateChoice {
+    pub(crate) fn explain(&self, name: &str, ruled: &Ruled) -> CertificateChoice {
         let exact = HostPattern::Exact(name.into());
         let wildcard = wildcard_suffix(name).map(|suffix| HostPattern::Wildcard(suffix.into()));
         let claimed = [Some(exact), wildcard].into_iter().flatten().find_map(|host| {
-            let secret = self.claims.get(&host)?.first()?.secret.clone();
+            let secret = self.first(&host, ruled)?.secret.clone();
             Some((host, secret))
         });
         let shown = self.certificates.find(Some(name));

@@ -38,6 +38,7 @@ mod splice;
 mod streams;
 mod support;
 mod tls;
+mod tls_sections;
 mod traces;
 mod upstream_tls;
 mod upstreams;

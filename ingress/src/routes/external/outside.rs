@@ -26,7 +26,7 @@ const ONLY_INSIDE: &str =
 const NO_FAMILY: &str = "it has only addresses of a family of which this node has none itself";
 
 /// Where kube-proxy's IPVS keeps the addresses of Services, which are not the node's.
-const IPVS_INTERFACE: &str = "kube-ipvs0";
+const SERVICE_INTERFACES: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
 /// Whatever a node serves here is for everybody.
 const PUBLIC_PORTS: [u16; 2] = [80, 443];
 
@@ -56,7 +56,8 @@ pub(crate) struct Inside<'a> {
 
 impl OwnAddresses {
     fn read(node: &[IpAddr]) -> io::Result<Self> {
-        let known = getifaddrs()?.filter(|known| known.interface_name != IPVS_INTERFACE);
+        let known =
+            getifaddrs()?.filter(|known| !SERVICE_INTERFACES.contains(&&*known.interface_name));
         let addresses = known.filter_map(|known| {
             let address = known.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
