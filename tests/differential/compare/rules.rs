@@ -21,7 +21,7 @@ pub(super) struct Case<'c> {
 type Rule = (&'static str, fn(&Case<'_>) -> bool);
 
 /// In this order: the first that holds is told.
-const RULES: [Rule; 28] = [
+const RULES: [Rule; 30] = [
     ("notify", |case| case.question.opcode == NOTIFY && is_refusal(case, ResponseCode::NotImp)),
     ("badvers-do", plugins::badvers_do),
     ("other-classes", |case| case.question.class != 1 && is_refusal(case, ResponseCode::Refused)),
@@ -50,6 +50,8 @@ const RULES: [Rule; 28] = [
     ("zone-cached", plugins::zone_cached),
     ("autopath-alias", plugins::autopath_alias),
     ("autopath-domain", plugins::autopath_domain),
+    ("autopath-any", plugins::autopath_any),
+    ("badvers-class", plugins::badvers_class),
 ];
 const NOTIFY: u8 = 4;
 
