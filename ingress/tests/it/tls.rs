@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use fairlead_ingress::IngressConfig;
-use fairlead_state::{Change, Key, Object, model::Ingress};
+use fairlead_state::{Change, Key, Object};
 use rustls::{
     HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -25,7 +25,11 @@ pub(crate) async fn shown(world: &World, name: &str) -> CertificateDer<'static> 
 }
 
 /// GET by HTTPS, verifying the certificate.
-async fn verified(world: &World, authority: &Authority, name: &str) -> Result<u16, std::io::Error> {
+pub(crate) async fn verified(
+    world: &World,
+    authority: &Authority,
+    name: &str,
+) -> Result<u16, std::io::Error> {
     let stream = tls(world.https(), name, trusting(authority.der(), &["http/1.1"])).await?;
     let mut sender = http1(stream).await;
     Ok(send(&mut sender, request(name, "/")).await.status)
@@ -452,97 +456,4 @@ fn private_keys_are_in_no_debug_text() {
     let text = format!("{object:?}");
     let secret_line = key.lines().nth(1).unwrap();
     assert!(!text.contains(secret_line) && !text.contains("BEGIN"), "{text}");
-}
-
-/// Whoever named another's host in a TLS section alone had it redirected to HTTPS, with HSTS, and, being older,
-/// with a certificate of its own.
-#[tokio::test]
-async fn attack_a_tls_section_alone_changes_nothing_of_anothers_host() {
-    let upstream = Upstream::echo("web").await;
-    let authority = Authority::new();
-    let mut objects = backend("web", &[upstream.address]);
-    let elder = |mut ingress: Ingress| {
-        ingress.created_seconds = -1;
-        ingress.object()
-    };
-    let annotated = |name: &str, annotation: &str, value: &str| {
-        let host = format!("{name}.example");
-        let name = format!("nginx.ingress.kubernetes.io/{annotation}");
-        ingress(annotation).host(&host, "web").annotation(&name, value)
-    };
-    objects.extend([
-        authority.secret("theirs", &["shop.example", "www.red.example"]),
-        authority.secret("own", &["tls.example", "mine.example"]),
-        ingress("shop").host("shop.example", "web").object(),
-        ingress("tls").host("tls.example", "web").tls(&["tls.example"], "own").object(),
-        ingress("www").host("www.red.example", "web").object(),
-        // Of somebody else, and older: without any rule for them, by a host for all names, by an alias and by
-        // what is sent to its own host.
-        elder(
-            ingress("b").host("b.example", "web").tls(&["shop.example", "tls.example"], "theirs"),
-        ),
-        elder(ingress("any").host("", "web").tls(&["shop.example", "tls.example"], "theirs")),
-        elder(
-            annotated("alias", "server-alias", "shop.example, tls.example")
-                .tls(&["shop.example", "tls.example"], "theirs"),
-        ),
-        elder(annotated("red", "from-to-www-redirect", "true").tls(&["www.red.example"], "theirs")),
-    ]);
-    let world = World::new(objects).await;
-    for name in ["shop.example", "www.red.example"] {
-        let answer = get(world.http(), name, "/").await;
-        assert_eq!(answer.who(), (200, "web"), "{name}: {:?}", answer.headers);
-    }
-    assert_eq!(get(world.http(), "tls.example", "/").await.status, 308);
-    assert_eq!(verified(&world, &authority, "tls.example").await.unwrap(), 200);
-    let reasons = world.reasons("b");
-    let told = "tls hosts shop.example and 1 more: no rule of this Ingress is for them";
-    assert!(matches!(&reasons[..], [one] if one.contains(told)), "{reasons:?}");
-}
-
-#[tokio::test]
-async fn a_tls_section_is_for_the_hosts_that_its_ingress_serves_in_whatever_way() {
-    let upstream = Upstream::echo("web").await;
-    let authority = Authority::new();
-    let mut objects = backend("web", &[upstream.address]);
-    let www = "nginx.ingress.kubernetes.io/from-to-www-redirect";
-    let alias = "nginx.ingress.kubernetes.io/server-alias";
-    objects.extend([
-        authority.secret("wild", &["*.wild.example"]),
-        authority.secret("exact", &["exact.wild.example"]),
-        authority.secret("red", &["red.example", "www.red.example"]),
-        authority.secret("more", &["alias.example", "any.example", "a.many.example"]),
-        ingress("wild")
-            .host("a.wild.example", "web")
-            .host("exact.wild.example", "web")
-            .tls(&["*.wild.example"], "wild")
-            .tls(&["exact.wild.example"], "exact")
-            .object(),
-        ingress("red")
-            .host("red.example", "web")
-            .annotation(www, "true")
-            .tls(&["red.example", "www.red.example"], "red")
-            .object(),
-        ingress("alias")
-            .host("b.example", "web")
-            .annotation(alias, "alias.example")
-            .tls(&["alias.example"], "more")
-            .object(),
-        ingress("any").host("", "web").tls(&["any.example"], "more").object(),
-        ingress("many").host("*.many.example", "web").tls(&["a.many.example"], "more").object(),
-    ]);
-    let world = World::new(objects).await;
-    for (name, status) in [
-        ("a.wild.example", 200),
-        ("exact.wild.example", 200),
-        ("red.example", 200),
-        ("www.red.example", 308),
-        ("alias.example", 200),
-        ("any.example", 200),
-        ("a.many.example", 200),
-    ] {
-        assert_eq!(verified(&world, &authority, name).await.unwrap(), status, "{name}");
-    }
-    let shown_exact = shown(&world, "exact.wild.example").await;
-    assert_ne!(shown_exact, shown(&world, "a.wild.example").await);
 }
