@@ -80,8 +80,11 @@ impl Drop for Waiting {
 mod tests {
     use std::sync::mpsc;
 
-    use futures::{FutureExt, future::join_all};
-    use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+    use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+    use tokio::sync::{
+        Mutex,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    };
 
     use super::*;
 
@@ -150,9 +153,20 @@ mod tests {
     #[tokio::test]
     async fn more_than_may_wait_are_told_so_and_the_others_have_their_turn() {
         let checks = Checks::beside(Arc::new(Semaphore::new(8)));
-        let asked = join_all((0..WAITING_MAX + 5).map(|number| checks.run(move || number))).await;
-        let done = asked.iter().filter(|asked| asked.is_ok()).count();
-        assert_eq!((done, asked.len() - done), (WAITING_MAX, 5));
+        let all_have_asked = Arc::new(Mutex::new(()));
+        let asking = all_have_asked.clone().lock_owned().await;
+        let mut asked: FuturesUnordered<_> = (0..WAITING_MAX + 5)
+            .map(|_| {
+                let all_have_asked = all_have_asked.clone();
+                checks.run(move || drop(all_have_asked.blocking_lock()))
+            })
+            .collect();
+        // Nobody's hash ends before, so no place becomes free.
+        for _ in 0..5 {
+            assert_eq!(asked.next().await, Some(Err(Busy)));
+        }
+        drop(asking);
+        assert_eq!(asked.collect::<Vec<_>>().await, [Ok(()); WAITING_MAX]);
         assert_eq!(checks.run(|| ()).await, Ok(()));
     }
 }
