@@ -69,7 +69,7 @@ test-differential: toolchain ## the same questions to CoreDNS and to Fairlead, b
 
 test-reliability: toolchain ## ends, outages, floods, changed uplinks, 1,000 changes of Ingress and 1,000 of endpoints a second, under 5,000 connections or requests a second (as root)
 	@tools/toolchain.sh test
-	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture
+	@. tools/release.sh && cargo test --release --locked -j2 -p fairlead --test reliability -- --nocapture --test-threads=1
 
 test-upgrade: toolchain ## an earlier build to this one and back, under traffic [FROM=commit instead of the last release] (as root)
 	@tools/toolchain.sh test
