@@ -11,6 +11,7 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
+use fairlead_state::Name;
 use http::HeaderValue;
 
 use self::{checks::Checks, hash::Hash};
@@ -88,13 +89,14 @@ impl Passwords {
 }
 
 impl Gate {
-    pub(crate) fn new(passwords: Passwords, challenge: HeaderValue) -> Self {
+    /// Of an Ingress of this namespace.
+    pub(crate) fn new(passwords: Passwords, challenge: HeaderValue, namespace: Name) -> Self {
         Self {
             passwords: Arc::new(passwords),
             challenge,
             key: hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()),
             remembered: Mutex::default(),
-            checks: Checks::new(),
+            checks: Checks::new(namespace),
         }
     }
 
@@ -186,11 +188,15 @@ mod tests {
         empty:\n\
         no line of a user\n";
 
+    fn gate(file: &[u8]) -> Gate {
+        Gate::new(Passwords::parse(file), HeaderValue::from_static("Basic"), "shop".into())
+    }
+
     #[tokio::test]
     async fn every_way_htpasswd_hashes_is_read_and_nothing_else_lets_in() {
         let bcrypt = format!("bcrypt:{}\n", bcrypt::hash("secret", 4).unwrap());
         let file = [FILE, bcrypt.as_bytes()].concat();
-        let gate = Gate::new(Passwords::parse(&file), HeaderValue::from_static("Basic"));
+        let gate = gate(&file);
         for user in ["apr1", "md5", "sha", "plain", "sha256", "sha512", "bcrypt"] {
             for (password, expected) in [
                 ("secret", Ok(())),
@@ -260,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn attack_a_password_as_long_as_a_header_is_not_hashed() {
-        let gate = Gate::new(Passwords::parse(FILE), HeaderValue::from_static("Basic"));
+        let gate = gate(FILE);
         let words = format!("sha512:{}", "a".repeat(PASSWORD_BYTES_MAX + 1));
         let asked = futures::FutureExt::now_or_never(gate.admits(words.as_bytes()));
         assert_eq!(asked, Some(Err(NotIn::Wrong)));

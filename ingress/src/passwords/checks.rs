@@ -9,24 +9,33 @@ use std::{
     thread,
 };
 
+use fairlead_state::Name;
 use tokio::sync::Semaphore;
+
+use crate::fair::Queue;
 
 /// Slow hashes computed at once for one Ingress: who guesses does not get all processors.
 const AT_ONCE: usize = 2;
 /// Requests of one Ingress that wait for one or have one computed; more are answered 503.
 const WAITING_MAX: usize = 64;
 
-/// Slow hashes computed at once in the whole process: many Ingresses, or one that changes again and again
-/// and is counted anew each time, take no more than the processors.
-static OF_ALL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    Arc::new(Semaphore::new(processors.max(AT_ONCE)))
+/// Slow hashes computed at once in the whole process, namespaces by turns: a hundred Ingresses of one of them,
+/// or one that changes again and again and is counted anew each time, keep others' hashes waiting for one at
+/// most.
+static OF_ALL: LazyLock<Queue> = LazyLock::new(|| {
+    Queue::new(of_processors(thread::available_parallelism().map_or(1, usize::from)))
 });
+
+/// The other half is for those who have been let in.
+fn of_processors(processors: usize) -> usize {
+    (processors / 2).max(1)
+}
 
 /// Counts those of one Ingress.
 pub(super) struct Checks {
+    namespace: Name,
     own: Arc<Semaphore>,
-    of_all: Arc<Semaphore>,
+    of_all: Queue,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -35,12 +44,14 @@ pub(super) struct Checks {
 pub(super) struct Busy;
 
 impl Checks {
-    pub(super) fn new() -> Self {
-        Self::beside(OF_ALL.clone())
+    /// Those of an Ingress of this namespace.
+    pub(super) fn new(namespace: Name) -> Self {
+        Self::beside(OF_ALL.clone(), namespace)
     }
 
-    fn beside(of_all: Arc<Semaphore>) -> Self {
-        Self { own: Arc::new(Semaphore::new(AT_ONCE)), of_all, waiting: Arc::default() }
+    fn beside(of_all: Queue, namespace: Name) -> Self {
+        let own = Arc::new(Semaphore::new(AT_ONCE));
+        Self { namespace, own, of_all, waiting: Arc::default() }
     }
 
     /// Does it in its turn, never on a thread that serves. Once begun it is done, whoever waits for it.
@@ -51,7 +62,7 @@ impl Checks {
         let waiting = Waiting::among(&self.waiting).ok_or(Busy)?;
         // Its own first: of those who wait for the process no Ingress is more than its share.
         let own = self.own.clone().acquire_owned().await.map_err(|_| Busy)?;
-        let of_all = self.of_all.clone().acquire_owned().await.map_err(|_| Busy)?;
+        let of_all = self.of_all.place(&self.namespace).await.ok_or(Busy)?;
         let begun = tokio::task::spawn_blocking(move || {
             let _counted = (waiting, own, of_all);
             check()
@@ -115,9 +126,13 @@ mod tests {
         }
     }
 
+    fn checks(of_all: &Queue, namespace: &str) -> Checks {
+        Checks::beside(of_all.clone(), namespace.into())
+    }
+
     #[tokio::test]
     async fn attack_clients_that_leave_do_not_begin_more_hashes_than_two() {
-        let (checks, mut held) = (Checks::beside(Arc::new(Semaphore::new(8))), Held::new());
+        let (checks, mut held) = (checks(&Queue::new(8), "shop"), Held::new());
         for _ in 0..200 {
             held.ask_and_leave(&checks);
         }
@@ -131,12 +146,18 @@ mod tests {
         assert_eq!(checks.run(|| 1).await, Ok(1), "whoever stays has its turn");
     }
 
+    #[test]
+    fn hashes_leave_half_of_the_processors_to_those_who_serve() {
+        for (processors, at_once) in [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (96, 48)] {
+            assert_eq!(of_processors(processors), at_once, "{processors}");
+        }
+    }
+
     #[tokio::test]
-    async fn attack_many_ingresses_begin_no_more_hashes_than_the_process_may() {
-        let of_all = Arc::new(Semaphore::new(3));
-        let mut held = Held::new();
-        for _ in 0..10 {
-            let checks = Checks::beside(of_all.clone());
+    async fn attack_many_ingresses_of_many_namespaces_begin_no_more_hashes_than_the_process_may() {
+        let (of_all, mut held) = (Queue::new(3), Held::new());
+        for number in 0..10 {
+            let checks = checks(&of_all, &format!("shop-{number}"));
             held.ask_and_leave(&checks);
             held.ask_and_leave(&checks);
         }
@@ -144,15 +165,39 @@ mod tests {
         for _ in 0..3 {
             ends.push(held.begun.recv().await.unwrap());
         }
-        assert_eq!(of_all.available_permits(), 0);
-        drop(ends);
-        let _all = of_all.acquire_many(3).await.unwrap();
+        let waiting = checks(&of_all, "last");
+        let mut waiting = Box::pin(waiting.run(|| 1));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
         assert!(held.begun.try_recv().is_err(), "a fourth one began");
+        drop(ends);
+        assert_eq!(waiting.await, Ok(1));
+    }
+
+    /// A hundred Ingresses of a tenant, each with as many guesses as are taken.
+    #[tokio::test]
+    async fn attack_hashes_of_one_namespace_keep_another_s_waiting_for_no_more_than_one() {
+        for places in [1, 2, 4] {
+            let (of_all, mut held) = (Queue::new(places), Held::new());
+            let tenants: Vec<_> = (0..100).map(|_| checks(&of_all, "tenant")).collect();
+            let guesses = tenants.iter().flat_map(|checks| [checks, checks]);
+            let mut guesses: FuturesUnordered<_> =
+                guesses.map(|checks| checks.run(held.check())).collect();
+            assert_eq!(guesses.next().now_or_never(), None);
+            let first = held.begun.recv().await.unwrap();
+            let other = checks(&of_all, "other");
+            let mut other = Box::pin(other.run(|| "let in"));
+            if places == 1 {
+                assert_eq!(other.as_mut().now_or_never(), None);
+                drop(first);
+            }
+            // None of the others ends before.
+            assert_eq!(other.await, Ok("let in"), "{places}");
+        }
     }
 
     #[tokio::test]
     async fn more_than_may_wait_are_told_so_and_the_others_have_their_turn() {
-        let checks = Checks::beside(Arc::new(Semaphore::new(8)));
+        let checks = checks(&Queue::new(8), "shop");
         let all_have_asked = Arc::new(Mutex::new(()));
         let asking = all_have_asked.clone().lock_owned().await;
         let mut asked: FuturesUnordered<_> = (0..WAITING_MAX + 5)

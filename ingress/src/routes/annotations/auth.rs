@@ -81,7 +81,9 @@ impl BasicAuth {
         };
         let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\""));
         let challenge = challenge.map_err(|_| "auth-realm is no text of a field".to_owned())?;
-        Ok(Some(Door::Basic(Arc::new(Gate::new(passwords, challenge)))))
+        // The Secret is of the Ingress' own namespace.
+        let gate = Gate::new(passwords, challenge, key.namespace.clone());
+        Ok(Some(Door::Basic(Arc::new(gate))))
     }
 
     fn digest(&self, secret: &Secret, realm: &str) -> Result<DigestGate, String> {
