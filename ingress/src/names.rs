@@ -25,8 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// For a name without any good answer, as its paths answer 503.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// A look-up is a thread that waits for the resolver, cannot be called back, and without an answer waits for
-/// many seconds. Of 64 names all are asked for before [`FIRST_LOOKUPS_MAX`] even if nobody answers.
-const PLACES: Places = Places { prompt: 16, late: 48 };
+/// many seconds. Of 64 names of one namespace all are asked for before [`FIRST_LOOKUPS_MAX`] even if nobody
+/// answers.
+const PLACES: Places = Places { prompt: 32, late: 96 };
 
 /// A name that is dead keeps nobody from being served longer than this.
 const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(3);

@@ -14,6 +14,8 @@ use super::*;
 use crate::{KINDS, config::IngressConfig, host::HostPattern, tls::Fallback};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// As many of one namespace as are asked for at once.
+const NAMES: usize = PLACES.all() / 2;
 /// Where names lead that are not on the node; of a test network (RFC 5737).
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -47,6 +49,7 @@ fn leading_to(name: &str) -> [Object; 2] {
 
 /// An asker that runs, of a plan that is not made yet.
 struct Asked {
+    store: Store,
     planner: Arc<Mutex<Planner>>,
     snapshots: Snapshots,
     planned: watch::Sender<u64>,
@@ -80,7 +83,7 @@ impl Asked {
             looked_up,
         };
         let task = tokio::spawn(asker.run(look_up));
-        Self { planner, snapshots, planned, looked_up: known, task }
+        Self { store, planner, snapshots, planned, looked_up: known, task }
     }
 
     fn plan(&self) {
@@ -176,20 +179,19 @@ async fn attack_names_that_nobody_answers_keep_no_other_from_being_looked_up() {
         }
     };
     // They are asked for before it: of those who wait as long the alphabet decides.
-    let names =
-        (1..PLACES.all()).map(|i| format!("dead-{i}.example")).chain(["good.example".into()]);
+    let names = (1..NAMES).map(|i| format!("dead-{i}.example")).chain(["good.example".into()]);
     let objects: Vec<_> = names.flat_map(|name| leading_to(&name)).collect();
     let asked = Asked::new(&objects, look_up);
     asked.plan();
     timeout(PATIENCE, is_asked.notified()).await.unwrap();
     let unknown = || asked.planner.lock().unwrap().unknown_names().len();
     let learnt = async {
-        while unknown() == PLACES.all() {
+        while unknown() == NAMES {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, learnt).await.unwrap();
-    assert_eq!(unknown(), PLACES.all() - 1, "nobody answers the others");
+    assert_eq!(unknown(), NAMES - 1, "nobody answers the others");
 }
 
 #[test]
@@ -207,6 +209,31 @@ fn of_ten_thousand_names_that_nobody_answers_the_log_names_eight() {
         let unknown: Vec<Name> = (1..=count).map(|i| format!("a{i}.example").into()).collect();
         assert_eq!(unanswered(&unknown), format!("{named}{TOLD}"));
     }
+}
+
+/// It waited for the name's next turn, ten seconds later, and its path answered 503.
+#[tokio::test]
+async fn a_service_that_is_deleted_and_made_anew_has_its_address_at_once() {
+    let look_up = |_| ready(Looked::Ok(vec![OUTSIDE]));
+    let mut asked = Asked::new(&leading_to("a.example"), look_up);
+    let planner = asked.planner.clone();
+    let known = async || {
+        while !planner.lock().unwrap().are_names_known() {
+            tokio::task::yield_now().await;
+        }
+    };
+    asked.plan();
+    timeout(PATIENCE, known()).await.unwrap();
+    let [service, _] = leading_to("a.example");
+    // Both before anybody hears of one.
+    for change in [Change::Delete(service.reference()), Change::Upsert(service)] {
+        asked.store.apply([change]);
+        let snapshot = asked.snapshots.borrow().clone().unwrap();
+        planner.lock().unwrap().apply(&snapshot);
+    }
+    assert!(!planner.lock().unwrap().are_names_known());
+    asked.plan();
+    timeout(LOOK_AGAIN / 2, known()).await.unwrap();
 }
 
 /// In a pod with a network of its own the Node alone says which addresses are the node's.

@@ -40,13 +40,24 @@ pub(super) struct ExternalNames {
     of: BTreeMap<UpstreamKey, Name>,
     /// Of those names, how many were not looked up yet.
     unknown: usize,
-    /// Grows whenever a name comes or goes.
+    /// Grows whenever a name comes or goes, or a namespace that wants it.
     version: u64,
+}
+
+/// Who has a name looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Of the Services that lead to it; at least one.
+    pub(crate) namespaces: Arc<[Name]>,
+    /// Nothing was found yet, or that is forgotten.
+    pub(crate) is_unknown: bool,
 }
 
 #[derive(Debug, Default)]
 struct Followed {
     users: BTreeSet<UpstreamKey>,
+    /// How many of them are of which namespace.
+    namespaces: BTreeMap<Name, usize>,
     /// `None` until it was looked up.
     looked: Option<Looked>,
     /// What is looked up since then is worse than that.
@@ -87,10 +98,10 @@ impl ExternalNames {
     /// An upstream leads to a name.
     fn enter(&mut self, name: Name, key: UpstreamKey) {
         let followed = self.names.entry(name.clone()).or_default();
-        if followed.users.is_empty() {
-            self.unknown += 1;
-            self.version += 1;
-        }
+        self.unknown += usize::from(followed.users.is_empty());
+        let of_namespace = followed.namespaces.entry(key.service.namespace.clone()).or_default();
+        self.version += u64::from(*of_namespace == 0);
+        *of_namespace += 1;
         followed.users.insert(key.clone());
         self.of.insert(key, name);
     }
@@ -100,17 +111,26 @@ impl ExternalNames {
         let Some(name) = self.of.remove(key) else { return };
         if let Some(followed) = self.names.get_mut(&name) {
             followed.users.remove(key);
+            if let Some(of_namespace) = followed.namespaces.get_mut(&key.service.namespace) {
+                *of_namespace -= 1;
+                if *of_namespace == 0 {
+                    followed.namespaces.remove(&key.service.namespace);
+                    self.version += 1;
+                }
+            }
             if followed.users.is_empty() {
                 self.unknown -= usize::from(followed.looked.is_none());
-                self.version += 1;
                 self.names.remove(&name);
             }
         }
     }
 
     /// Those to look up.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &Name> {
-        self.names.keys()
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (&Name, Wanted)> {
+        self.names.iter().map(|(name, followed)| {
+            let namespaces = followed.namespaces.keys().cloned().collect();
+            (name, Wanted { namespaces, is_unknown: followed.looked.is_none() })
+        })
     }
 
     /// Another one whenever others are to be looked up; 0 while there never were any.
@@ -265,6 +285,17 @@ mod tests {
         assert!(names.version() == version && !names.are_known());
         names.learn(&first, Err("no such name".into()), Instant::now());
         assert!(names.version() == version && names.are_known());
+        // Of another namespace: it has turns of its own.
+        let elsewhere = UpstreamKey::of(Key::new("other", "two"));
+        names.enter(first.clone(), elsewhere.clone());
+        let namespaces = || -> Vec<_> {
+            names.wanted().flat_map(|(_, wanted)| wanted.namespaces.to_vec()).collect()
+        };
+        assert!(names.version() > version && namespaces() == ["other", "shop"]);
+        let version = names.version();
+        names.leave(&elsewhere);
+        assert!(names.version() > version && names.are_known());
+        let version = names.version();
         names.enter(second.clone(), three.clone());
         assert!(names.version() > version && !names.are_known());
         assert_eq!(names.unknown().collect::<Vec<_>>(), [&second]);

@@ -20,7 +20,7 @@ use super::{
     Routes,
     class::{ClassRules, Ownership},
     compile::{self, Age, Compiled, Derived},
-    external::{ExternalNames, Looked},
+    external::{ExternalNames, Looked, Wanted},
     finding::{Finding, Severity, tell},
     options::Options,
     streams::Streams,
@@ -152,10 +152,11 @@ impl Planner {
 
     /// Allowed names outside the cluster that Services lead to, if they are others than at `version`,
     /// which is brought up to date.
-    pub(crate) fn other_external_names(&self, version: &mut u64) -> Option<BTreeSet<Name>> {
+    pub(crate) fn other_external_names(&self, version: &mut u64) -> Option<BTreeMap<Name, Wanted>> {
         let newest = self.external.version();
         let is_other = std::mem::replace(version, newest) != newest;
-        is_other.then(|| self.external.wanted().cloned().collect())
+        let wanted = || self.external.wanted().map(|(name, wanted)| (name.clone(), wanted));
+        is_other.then(|| wanted().collect())
     }
 
     /// None of them is still to be looked up for the first time.
