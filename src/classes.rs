@@ -42,7 +42,8 @@ pub(crate) struct ClassArgs {
     )]
     external_names: Vec<HostPattern>,
     /// Let auth-url and mirror-target lead to these networks, too, which are of the node itself, its links or a
-    /// cloud's metadata (127.0.0.1/32), and kept from them otherwise
+    /// cloud's metadata (127.0.0.1/32), and kept from them otherwise, but for ports 80, 443 and those of Ingress
+    /// at the node's own addresses: a NodePort, or another port of a balancer's address that the node has, needs it
     #[arg(
         long,
         value_name = "NETWORK,...",

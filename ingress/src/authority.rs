@@ -74,6 +74,12 @@ impl Authority {
         Self { asking, places, answers: Mutex::default() }
     }
 
+    /// Why nobody can be asked, if that is plain before any request.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problem = self.places.problem(self.asking.url.authority.constant()?)?;
+        Some(format!("{problem}; its paths answer 500 until then"))
+    }
+
     /// What was said of a request with that key and these fields.
     pub(crate) fn remembered(&self, key: &AnswerKey, request: &HeaderMap) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +119,12 @@ impl Mirror {
     pub(crate) fn new(copies: Copies, finder: Finder) -> Self {
         let places = Arc::new(Places::new(copies.url.tls, finder));
         Self { copies, places, under_way: Arc::default() }
+    }
+
+    /// Why nothing can be copied, if that is plain before any request.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problem = self.places.problem(self.copies.url.authority.constant()?)?;
+        Some(format!("{problem}; nothing is copied until then"))
     }
 
     /// `None`: too many copies are under way.

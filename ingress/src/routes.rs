@@ -39,7 +39,7 @@ pub(crate) use self::{
     },
     choice::Pick,
     compile::{Age, Standing, TlsClaim},
-    external::{Inside, Looked, Wanted, outside, reachable},
+    external::{Inside, Interfaces, Looked, Own, Wanted, kept, outside, reachable},
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

@@ -1,6 +1,6 @@
 //! Finds the addresses of hosts that an Ingress' URLs name, beside who serves. A look-up is a thread that
-//! waits for the resolver and cannot be called back, so they are few at once: whoever names hosts that
-//! nobody answers for keeps neither threads nor the processor from others.
+//! waits for the resolver and cannot be called back, so they are few at once, and namespaces have them by
+//! turns: whoever names hosts that nobody answers for keeps neither threads nor the processor from others.
 
 use std::{
     borrow::Cow,
@@ -12,24 +12,25 @@ use std::{
     },
 };
 
-use fairlead_state::Key;
+use fairlead_state::{Key, Name};
 use ipnetwork::IpNetwork;
 use tokio::sync::Semaphore;
 
 use crate::{
     config::IngressConfig,
-    routes::{Inside, Looked, reachable},
+    fair::Queue,
+    routes::{Inside, Interfaces, Looked, Own, kept, reachable},
 };
 
 /// Look-ups at once for one Ingress' URLs.
 const AT_ONCE: usize = 4;
 /// Look-ups of one Ingress' URLs that wait for their turn, or are under way; more find nothing.
 const WAITING_MAX: usize = 64;
-/// Look-ups at once in the whole process.
+/// Look-ups at once in the whole process. One that nobody answers takes many seconds, longer than a request
+/// waits, so that each namespace is to find a place at once: with [`Queue`] six of them may take all they can.
 const OF_ALL_AT_ONCE: usize = 64;
 
-static OF_ALL: LazyLock<Arc<Semaphore>> =
-    LazyLock::new(|| Arc::new(Semaphore::new(OF_ALL_AT_ONCE)));
+static OF_ALL: LazyLock<Queue> = LazyLock::new(|| Queue::new(OF_ALL_AT_ONCE));
 
 /// Addresses that may be asked, or why there are none.
 pub(super) type Found = Looked;
@@ -39,29 +40,33 @@ type Resolve = dyn Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync;
 /// Finds them for one annotation of one Ingress.
 #[derive(Clone)]
 pub(crate) struct Finder {
-    who: Arc<str>,
+    ingress: Key,
+    annotation: &'static str,
     inside_allowed: Arc<[IpNetwork]>,
     own_ports: Arc<[u16]>,
     /// The log says once that it leads nowhere.
     is_told: Arc<AtomicBool>,
     waiting: Arc<Semaphore>,
     own: Arc<Semaphore>,
-    of_all: Arc<Semaphore>,
+    of_all: Queue,
     resolve: Arc<Resolve>,
+    interfaces: Interfaces,
 }
 
 impl Finder {
     /// For an annotation's URL.
-    pub(crate) fn new(config: &IngressConfig, ingress: &Key, annotation: &str) -> Self {
+    pub(crate) fn new(config: &IngressConfig, ingress: &Key, annotation: &'static str) -> Self {
         let listening = config.http_listen.iter().chain(&config.https_listen);
         Self {
-            who: format!("{ingress}: annotation {annotation}").into(),
+            ingress: ingress.clone(),
+            annotation,
             inside_allowed: config.inside_allowed.clone().into(),
             own_ports: listening.map(SocketAddr::port).collect(),
             is_told: Arc::default(),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             own: Arc::new(Semaphore::new(AT_ONCE)),
             of_all: OF_ALL.clone(),
+            interfaces: Interfaces::of_node(),
             resolve: Arc::new(|host: &str| {
                 Ok((&*whole(host), 0).to_socket_addrs()?.map(|at| at.ip()).collect())
             }),
@@ -75,15 +80,26 @@ impl Finder {
         port: u16,
         tell: impl FnOnce(Found) + Send + 'static,
     ) {
-        // An address needs no look-up, and nobody to wait for.
-        if let Ok(ip) = host.parse() {
-            return tell(self.allowed(&[ip], port));
+        let address = host.parse::<IpAddr>().ok();
+        if let Some(ip) = address
+            && let Some(own) = self.interfaces.known()
+        {
+            return tell(self.allowed(own, &[ip], port));
         }
         let Ok(waiting) = self.waiting.clone().try_acquire_owned() else { return };
         let finder = self.clone();
+        if let Some(ip) = address {
+            // No look-up: the kernel alone is waited for.
+            tokio::task::spawn_blocking(move || {
+                let _counted = waiting;
+                let own = finder.interfaces.addresses();
+                tell(own.and_then(|own| finder.allowed(own, &[ip], port)));
+            });
+            return;
+        }
         tokio::spawn(async move {
             let own = finder.own.clone().acquire_owned().await;
-            let of_all = finder.of_all.clone().acquire_owned().await;
+            let of_all = finder.of_all.place(finder.namespace()).await;
             tokio::task::spawn_blocking(move || {
                 // Who asked may be gone; the thread is not.
                 let _counted = (waiting, own, of_all);
@@ -92,18 +108,35 @@ impl Finder {
         });
     }
 
-    fn look_up(&self, host: &str, port: u16) -> Found {
-        let found = (self.resolve)(host).map_err(|error| error.to_string())?;
-        self.allowed(&found, port)
+    /// The Ingress's.
+    pub(super) fn namespace(&self) -> &Name {
+        &self.ingress.namespace
     }
 
-    fn allowed(&self, found: &[IpAddr], port: u16) -> Found {
-        let inside = Inside { networks: &self.inside_allowed, own_ports: &self.own_ports };
-        let reached = reachable(&inside, found, port);
+    /// Why a host that is an address leads nowhere. Waits for the kernel.
+    pub(super) fn problem(&self, host: &str, port: u16) -> Option<Arc<str>> {
+        let ip = host.parse().ok()?;
+        let problem = kept(self.interfaces.addresses().ok()?, &self.inside(), ip, port)?;
+        // Whoever is told here need not read it in the log again.
+        self.is_told.store(true, Relaxed);
+        Some(format!("{} leads nowhere: {problem}", self.annotation).into())
+    }
+
+    fn inside(&self) -> Inside<'_> {
+        Inside { networks: &self.inside_allowed, own_ports: &self.own_ports }
+    }
+
+    fn look_up(&self, host: &str, port: u16) -> Found {
+        let found = (self.resolve)(host).map_err(|error| error.to_string())?;
+        self.allowed(self.interfaces.addresses()?, &found, port)
+    }
+
+    fn allowed(&self, own: Own, found: &[IpAddr], port: u16) -> Found {
+        let reached = reachable(own, &self.inside(), found, port);
         if let Err(reason) = &reached
             && !self.is_told.swap(true, Relaxed)
         {
-            tracing::warn!("{}: {reason}", self.who);
+            tracing::warn!("{}: annotation {}: {reason}", self.ingress, self.annotation);
         }
         reached
     }
@@ -120,23 +153,28 @@ fn whole(host: &str) -> Cow<'_, str> {
 
 impl fmt::Debug for Finder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Finder").field("who", &self.who).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Finder");
+        let shown = shown.field("ingress", &self.ingress).field("annotation", &self.annotation);
+        shown.finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 impl Finder {
-    /// One that asks `resolve`, with `of_all` places for everybody.
+    /// One of an Ingress of this namespace, that asks `resolve`, with `of_all` places for everybody.
     pub(super) fn asking(
-        of_all: Arc<Semaphore>,
+        of_all: &Queue,
+        namespace: &str,
+        interfaces: &Interfaces,
         resolve: impl Fn(&str) -> std::io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
         let config = IngressConfig {
             inside_allowed: vec![IpNetwork::from(IpAddr::from([127, 0, 0, 1]))],
             ..IngressConfig::default()
         };
-        let new = Self::new(&config, &Key::new("default", "web"), "auth-url");
-        Self { of_all, resolve: Arc::new(resolve), ..new }
+        let new = Self::new(&config, &Key::new(namespace, "web"), "auth-url");
+        let (of_all, interfaces) = (of_all.clone(), interfaces.clone());
+        Self { of_all, interfaces, resolve: Arc::new(resolve), ..new }
     }
 }
 

@@ -78,6 +78,12 @@ impl Places {
         Some(place)
     }
 
+    /// Why an authority that is an address leads nowhere.
+    pub(super) fn problem(&self, authority: &str) -> Option<Arc<str>> {
+        let (host, port) = split(authority)?;
+        self.finder.problem(unbracketed(host), port.unwrap_or(usual_port(self.tls)))
+    }
+
     fn find(&self, authority: &str) -> Option<Arc<Place>> {
         let mut places = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get(authority) {
@@ -95,7 +101,7 @@ impl Places {
 impl Place {
     fn of(authority: &str, tls: bool) -> Option<Self> {
         let (host, port) = split(authority)?;
-        let port = port.unwrap_or(if tls { HTTPS_PORT } else { HTTP_PORT });
+        let port = port.unwrap_or(usual_port(tls));
         let name = Key::new("auth-url", host);
         let speech = if tls {
             // As nginx: encrypted, to whoever is there, who is told whom we want.
@@ -153,8 +159,7 @@ impl Place {
 
 impl LookUp {
     fn run(self, finder: &Finder) {
-        let host = self.0.host.trim_start_matches('[').trim_end_matches(']').into();
-        let port = self.0.port;
+        let (host, port) = (unbracketed(&self.0.host).into(), self.0.port);
         finder.find(host, port, move |found| self.0.learn(found));
     }
 }
@@ -164,6 +169,14 @@ impl Drop for LookUp {
         self.0.is_looked_up.store(false, Ordering::Release);
         self.0.ended.send_modify(|ended| *ended += 1);
     }
+}
+
+fn usual_port(tls: bool) -> u16 {
+    if tls { HTTPS_PORT } else { HTTP_PORT }
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn split(authority: &str) -> Option<(&str, Option<u16>)> {

@@ -202,6 +202,13 @@ pub(super) fn compile(
             checker.find(Severity::Refused, problem);
         }
     }
+    if let Some(extra) = &policy.extra {
+        let asked = extra.authority.as_ref().and_then(|authority| authority.problem());
+        let copied = extra.mirror.as_ref().and_then(|mirror| mirror.problem());
+        for problem in asked.into_iter().chain(copied) {
+            checker.find(Severity::Refused, problem);
+        }
+    }
     let authorities = annotations.client_tls.secret().and_then(|key| snapshot.secrets().get(key));
     let asked = annotations.client_tls.asked(authorities.map(|secret| &**secret));
     let client_certificates = match asked {

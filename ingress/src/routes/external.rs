@@ -6,6 +6,7 @@
 //! of the agent's own interfaces, one of its Node's or known for a cloud's metadata. Other nodes, pods and
 //! Services are not told from what is outside.
 
+mod interfaces;
 mod outside;
 
 use std::{
@@ -20,7 +21,10 @@ use fairlead_state::{
     model::{Service, ServiceType},
 };
 
-pub(crate) use self::outside::{Inside, outside, reachable};
+pub(crate) use self::{
+    interfaces::{Interfaces, Own},
+    outside::{Inside, kept, outside, reachable},
+};
 use super::upstream::UpstreamKey;
 use crate::host::{HostPattern, wildcard_suffix};
 

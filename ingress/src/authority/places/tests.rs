@@ -6,10 +6,9 @@ use std::{
 };
 
 use futures::{FutureExt, future::join_all};
-use tokio::sync::Semaphore;
 
 use super::*;
-use crate::timer::timer;
+use crate::{fair::Queue, routes::Interfaces, timer::timer};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -23,9 +22,13 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn finder(self: &Arc<Self>, places: usize) -> Finder {
+    fn finder(self: &Arc<Self>) -> Finder {
+        self.finder_of("default", &Queue::new(8))
+    }
+
+    fn finder_of(self: &Arc<Self>, namespace: &str, places: &Queue) -> Finder {
         let own = self.clone();
-        Finder::asking(Arc::new(Semaphore::new(places)), move |_| own.resolve())
+        Finder::asking(places, namespace, &Interfaces::of_node(), move |_| own.resolve())
     }
 
     fn resolve(&self) -> io::Result<Vec<IpAddr>> {
@@ -87,7 +90,7 @@ fn an_authority_is_a_host_and_perhaps_a_port() {
 #[tokio::test]
 async fn many_requests_wait_for_one_look_up() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
-    let places = Places::new(false, resolver.finder(8));
+    let places = Places::new(false, resolver.finder());
     let asking = join_all((0..100).map(|_| places.place("auth.svc", &timer)));
     let answering = async {
         resolver.wait_for(1).await;
@@ -101,7 +104,7 @@ async fn many_requests_wait_for_one_look_up() {
 #[tokio::test]
 async fn with_known_addresses_nobody_waits_for_the_next_look_up() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
-    let places = Places::new(false, resolver.finder(8));
+    let places = Places::new(false, resolver.finder());
     resolver.answer(Ok(vec![HERE]));
     let place = places.place("auth.svc", &timer).await.unwrap();
     place.due_ms.store(0, Ordering::Relaxed);
@@ -121,7 +124,7 @@ async fn with_known_addresses_nobody_waits_for_the_next_look_up() {
 #[tokio::test]
 async fn attack_a_host_that_nobody_answers_for_is_not_looked_up_for_each_request() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
-    let places = Places::new(false, resolver.finder(8));
+    let places = Places::new(false, resolver.finder());
     resolver.answer(Err(silent()));
     for _ in 0..50 {
         assert!(!has_address(&places.place("dead.example", &timer).await.unwrap()));
@@ -133,7 +136,7 @@ async fn attack_a_host_that_nobody_answers_for_is_not_looked_up_for_each_request
 #[tokio::test]
 async fn attack_silent_hosts_of_one_ingress_leave_threads_for_others() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
-    let (one, other) = (resolver.finder(8), resolver.finder(8));
+    let (one, other) = (resolver.finder(), resolver.finder());
     let places = [Places::new(false, one), Places::new(false, other)];
     for number in 0..40 {
         // Clients that leave.
@@ -151,18 +154,64 @@ async fn attack_silent_hosts_of_one_ingress_leave_threads_for_others() {
     resolver.wait_for(0).await;
 }
 
+/// Each Ingress of a tenant names a host of its own.
+#[tokio::test]
+async fn attack_dead_hosts_of_one_namespace_leave_places_for_another_s_at_once() {
+    let (resolver, timer, places) = (Arc::<Resolver>::default(), time(), Queue::new(8));
+    let tenants: Vec<_> = (0..50).map(|_| resolver.finder_of("tenant", &places)).collect();
+    let tenants: Vec<_> = tenants.into_iter().map(|finder| Places::new(false, finder)).collect();
+    for (number, places) in tenants.iter().enumerate() {
+        let host = format!("dead-{number}.example");
+        assert!(places.place(&host, &timer).now_or_never().is_none());
+    }
+    resolver.wait_for(4).await;
+    let other = Places::new(false, resolver.finder_of("other", &places));
+    assert!(other.place("auth.svc", &timer).now_or_never().is_none());
+    resolver.wait_for(5).await;
+    assert_eq!(resolver.asked(), 5, "half of the places, and the other one's");
+    for _ in 0..51 {
+        resolver.answer(Err(silent()));
+    }
+    // Whoever waited has its turn.
+    while resolver.asked() < 51 {
+        tokio::task::yield_now().await;
+    }
+    resolver.wait_for(0).await;
+}
+
 #[tokio::test]
 async fn an_address_is_looked_up_nowhere() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
-    let places = Places::new(false, resolver.finder(8));
+    let places = Places::new(false, resolver.finder());
     for (host, leads) in [
         ("127.0.0.1:80", true),
         ("169.254.169.254", false),
         ("[fe80::1]", false),
         ("[::1]:1", false),
     ] {
-        let place = places.place(host, &timer).now_or_never().flatten().unwrap();
+        let place = places.place(host, &timer).await.unwrap();
         assert_eq!(has_address(&place), leads, "{host}");
     }
     assert_eq!(resolver.asked(), 0);
+}
+
+/// The kernel goes through all interfaces, of which a node has thousands: everybody on the thread waited.
+#[tokio::test]
+async fn the_node_s_addresses_are_read_once_for_many_hosts_and_not_on_a_thread_that_serves() {
+    let (timer, reads) = (time(), Arc::new(Mutex::new(Vec::new())));
+    let told = reads.clone();
+    let interfaces = Interfaces::by(move || {
+        told.lock().unwrap().push(std::thread::current().id());
+        Ok([IpAddr::from([192, 0, 2, 1])].into())
+    });
+    let queue = Queue::new(8);
+    let finder = || Finder::asking(&queue, "default", &interfaces, |_| Err(silent()));
+    let all: Vec<_> = (0..10).map(|_| Places::new(false, finder())).collect();
+    let asking = all.iter().map(|places| places.place("192.0.2.2", &timer));
+    assert!(join_all(asking).await.iter().flatten().all(|place| has_address(place)));
+    // What is known needs no other thread.
+    let again = Places::new(false, finder()).place("192.0.2.3", &timer).now_or_never();
+    assert!(again.flatten().is_some_and(|place| has_address(&place)));
+    let reads = reads.lock().unwrap();
+    assert!(reads.len() == 1 && reads[0] != std::thread::current().id(), "{reads:?}");
 }

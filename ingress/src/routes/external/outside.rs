@@ -5,14 +5,16 @@
 
 use std::{
     collections::BTreeSet,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnetwork::IpNetwork;
-use nix::ifaddrs::getifaddrs;
 
-use super::Looked;
+use super::{
+    Looked,
+    interfaces::{Interfaces, Own},
+};
 
 /// Its addresses are the node's own in any case: allowing it means that.
 const LOCALHOST: &str = "localhost";
@@ -25,8 +27,8 @@ const ONLY_INSIDE: &str =
     "it has only addresses of this node, its links or a cloud's metadata, where nobody is led";
 const NO_FAMILY: &str = "it has only addresses of a family of which this node has none itself";
 
-/// Where kube-proxy's IPVS keeps the addresses of Services, which are not the node's.
-const SERVICE_INTERFACES: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
+const UNLESS: &str = "of the node's own, ports 80, 443 and those of Ingress alone are reached, unless --inside-networks has the address";
+
 /// Whatever a node serves here is for everybody.
 const PUBLIC_PORTS: [u16; 2] = [80, 443];
 
@@ -39,8 +41,7 @@ const FAMILIES_RATIO_MAX: usize = 2;
 /// Addresses that are here.
 #[derive(Clone, Debug, Default)]
 struct OwnAddresses {
-    /// Of this node's interfaces, or of the pod's without `hostNetwork`.
-    interfaces: BTreeSet<IpAddr>,
+    interfaces: Own,
     /// As the Node object has them: without `hostNetwork` they are nowhere else to be seen.
     node: BTreeSet<IpAddr>,
 }
@@ -55,18 +56,6 @@ pub(crate) struct Inside<'a> {
 }
 
 impl OwnAddresses {
-    fn read(node: &[IpAddr]) -> io::Result<Self> {
-        let known =
-            getifaddrs()?.filter(|known| !SERVICE_INTERFACES.contains(&&*known.interface_name));
-        let addresses = known.filter_map(|known| {
-            let address = known.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
-        });
-        let node = node.iter().map(IpAddr::to_canonical).collect();
-        Ok(Self { interfaces: addresses.collect(), node })
-    }
-
     fn contain(&self, ip: &IpAddr) -> bool {
         self.interfaces.contains(ip) || self.node.contains(ip)
     }
@@ -79,29 +68,49 @@ impl OwnAddresses {
 }
 
 /// Those of `found` somebody may be led to, each once, the families by turns. `node` has the addresses
-/// of the Node object, if it is known.
+/// of the Node object, if it is known. May wait for the kernel.
 pub(crate) fn outside(node: &[IpAddr], name: &str, found: &[IpAddr]) -> Looked {
-    let own = OwnAddresses::read(node);
-    let own = own.map_err(|error| format!("this node's own addresses cannot be read: {error}"))?;
+    let node = node.iter().map(IpAddr::to_canonical).collect();
+    let own = OwnAddresses { interfaces: Interfaces::of_node().addresses()?, node };
     outside_of(&own, name, found)
 }
 
 /// As [`outside`], of where an Ingress' URL leads to. An authority is often a path of Ingress itself, whose name has
 /// the nodes' addresses; what clients reach there, who asks for them may reach.
-pub(crate) fn reachable(inside: &Inside<'_>, found: &[IpAddr], port: u16) -> Looked {
-    let own = OwnAddresses::read(&[]);
-    let own = own.map_err(|error| format!("this node's own addresses cannot be read: {error}"))?;
+pub(crate) fn reachable(own: Own, inside: &Inside<'_>, found: &[IpAddr], port: u16) -> Looked {
+    let own = OwnAddresses { interfaces: own, node: BTreeSet::new() };
     reachable_of(&own, inside, found, port)
 }
 
 fn reachable_of(own: &OwnAddresses, inside: &Inside<'_>, found: &[IpAddr], port: u16) -> Looked {
+    match chosen(own, found, |ip| is_reachable(own, inside, ip, port)) {
+        Err(reason) if &*reason == ONLY_INSIDE => Err(kept_at(found, port)),
+        looked => looked,
+    }
+}
+
+fn is_reachable(own: &OwnAddresses, inside: &Inside<'_>, ip: &IpAddr, port: u16) -> bool {
     let is_public = PUBLIC_PORTS.contains(&port) || inside.own_ports.contains(&port);
     let is_kept = |ip: &IpAddr| ip.is_loopback() || is_of_links(ip) || is_metadata(ip);
-    chosen(own, found, |ip| {
-        inside.networks.iter().any(|network| network.contains(*ip))
-            || (is_public && own.contain(ip) && !is_kept(ip))
-            || is_outside(own, ip, false)
-    })
+    inside.networks.iter().any(|network| network.contains(*ip))
+        || (is_public && own.contain(ip) && !is_kept(ip))
+        || is_outside(own, ip, false)
+}
+
+/// Whoever names a NodePort or a balancer's address sees from this that it is the node's own.
+fn kept_at(found: &[IpAddr], port: u16) -> Arc<str> {
+    let mut places = found.iter().map(|ip| SocketAddr::new(ip.to_canonical(), port).to_string());
+    let first = places.next().unwrap_or_default();
+    let more = if places.next().is_some() { " among others" } else { "" };
+    format!("{ONLY_INSIDE} ({first}{more}): {UNLESS}").into()
+}
+
+/// Why an address that an Ingress' URL itself names leads nowhere; `None`: it leads somewhere, as far as that can
+/// be told before it is asked.
+pub(crate) fn kept(own: Own, inside: &Inside<'_>, ip: IpAddr, port: u16) -> Option<Arc<str>> {
+    let own = OwnAddresses { interfaces: own, node: BTreeSet::new() };
+    let is_reachable = is_reachable(&own, inside, &ip.to_canonical(), port);
+    (!is_reachable).then(|| kept_at(&[ip], port))
 }
 
 fn outside_of(own: &OwnAddresses, name: &str, found: &[IpAddr]) -> Looked {
@@ -193,8 +202,8 @@ mod tests {
     }
 
     fn own(interfaces: &[&str], node: &[&str]) -> OwnAddresses {
-        let [interfaces, node] = [interfaces, node].map(|texts| ips(texts).into_iter().collect());
-        OwnAddresses { interfaces, node }
+        let of = |texts| ips(texts).into_iter().collect::<BTreeSet<_>>();
+        OwnAddresses { interfaces: of(interfaces).into(), node: of(node) }
     }
 
     /// Whoever owns an allowed name may let it point anywhere (DNS rebinding).
@@ -295,6 +304,23 @@ mod tests {
             let inside = Inside { networks, own_ports: &[8080, 8443] };
             let looked = reachable_of(&own, &inside, &ips(&[ip]), port);
             assert_eq!(looked.is_ok(), leads, "{ip} {port} {looked:?}");
+            let kept = kept(own.interfaces.clone(), &inside, ip.parse().unwrap(), port);
+            assert_eq!(kept, looked.err(), "{ip} {port}");
+        }
+    }
+
+    /// A NodePort, or a balancer whose address is one of the node's, is found on every node but this one.
+    #[test]
+    fn who_names_a_port_of_the_node_that_is_kept_is_told_which_and_the_cure() {
+        let inside = Inside { networks: &[], own_ports: &[] };
+        for (found, port, told) in [
+            (&["203.0.113.7"][..], 30080, "(203.0.113.7:30080)"),
+            (&["::ffff:10.0.0.7"], 30080, "(10.0.0.7:30080)"),
+            (&["2001:db8::7", "10.0.0.7"], 8443, "([2001:db8::7]:8443 among others)"),
+            (&["127.0.0.1"], 80, "(127.0.0.1:80)"),
+        ] {
+            let error = reachable_of(&own(NODE, &[]), &inside, &ips(found), port).unwrap_err();
+            assert_eq!(&*error, format!("{ONLY_INSIDE} {told}: {UNLESS}"));
         }
     }
 
@@ -377,8 +403,8 @@ mod tests {
 
     #[test]
     fn every_address_of_this_machine_s_interfaces_is_its_own() {
-        let own = OwnAddresses::read(&[]).unwrap().interfaces;
-        let own: Vec<IpAddr> = own.into_iter().collect();
+        let own = Interfaces::of_node().addresses().unwrap();
+        let own: Vec<IpAddr> = own.iter().copied().collect();
         assert!(own.iter().any(IpAddr::is_loopback), "{own:?}");
         assert_eq!(outside(&[], "a.example", &own), Err(ONLY_INSIDE.into()), "{own:?}");
     }

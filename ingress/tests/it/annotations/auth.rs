@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairlead_ingress::IngressConfig;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -10,6 +11,7 @@ use super::{annotated, site};
 use crate::support::{
     PATIENCE, World,
     client::{Answer, connect, raw, request, send},
+    config,
     objects::{IngressExt, backend, ingress},
     upstream::Upstream,
 };
@@ -425,4 +427,46 @@ async fn attack_an_address_that_would_be_cut_is_not_asked_and_nobody_is_sent_to_
             assert_eq!(upstream.requests() > before.0, status == 200, "{name} {}", pad.len());
         }
     }
+}
+
+/// Each request was answered 500, and the log said once that it leads to this node.
+#[tokio::test]
+async fn an_url_with_an_address_that_is_kept_has_a_finding_with_the_cure() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(
+        [
+            site("asked", &[("auth-url", "http://127.0.0.1:30080/verify")]),
+            site("copied", &[("mirror-target", "https://[::ffff:169.254.169.254]$request_uri")]),
+            site(
+                "fine",
+                &[("auth-url", "http://192.0.2.1:4180/"), ("mirror-target", "http://a.b/")],
+            ),
+            // A request says which one it is.
+            site("open", &[("auth-url", "http://$http_x_host/")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let config = IngressConfig { inside_allowed: Vec::new(), ..config() };
+    let world = World::with(config, objects).await;
+    let kept = |place: &str| {
+        format!(
+            "it has only addresses of this node, its links or a cloud's metadata, where nobody is \
+             led ({place}): of the node's own, ports 80, 443 and those of Ingress alone are \
+             reached, unless --inside-networks has the address"
+        )
+    };
+    let asked = kept("127.0.0.1:30080");
+    let asked =
+        format!("refused: auth-url leads nowhere: {asked}; its paths answer 500 until then");
+    assert_eq!(world.reasons("asked"), [asked]);
+    let copied = kept("169.254.169.254:443");
+    let copied =
+        format!("refused: mirror-target leads nowhere: {copied}; nothing is copied until then");
+    assert_eq!(world.reasons("copied"), [copied]);
+    for name in ["fine", "open"] {
+        assert_eq!(world.reasons(name), [""; 0], "{name}");
+    }
+    assert_eq!(ask(&world, "asked", "/", &[]).await.status, 500);
+    assert_eq!(ask(&world, "copied", "/", &[]).await.status, 200);
 }
