@@ -138,11 +138,20 @@ impl ProxyProtocol {
         let peer = peer.to_canonical();
         self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
     }
+
+    /// One of the balancers that are named. A network of all addresses names nobody.
+    pub(crate) fn names(&self, peer: IpAddr) -> bool {
+        names(&self.trusted, peer.to_canonical())
+    }
 }
 
 /// All are named by a network of all addresses, and by no network.
 fn names_nobody(networks: &[IpNetwork]) -> bool {
     networks.is_empty() || networks.iter().any(|network| network.prefix() == 0)
+}
+
+fn names(networks: &[IpNetwork], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.prefix() > 0 && network.contains(address))
 }
 
 /// How requests' paths are compared with those of rules.
@@ -274,7 +283,9 @@ pub struct Limits {
     /// What copies for mirrors hold, in bytes, all of them; each thread has an equal share, and of that
     /// one namespace a quarter, or a whole body where that is more. A copy that finds no room is not made.
     pub copied_bytes_max: usize,
-    /// Client connections of all threads; more are closed at once and counted.
+    /// Client connections of all threads; more are closed at once and counted. Before their PROXY headers have
+    /// come an eighth of them at most are of one peer's address, unless it is a balancer that is named
+    /// ([`ProxyProtocol::trusted`]).
     pub connections_max: usize,
     /// Of those, connections of one client's address (of IPv6, of one /64); more are closed at once and
     /// counted. `None`: any number. Those of balancers that are named ([`IngressConfig::trusted_proxies`])
@@ -350,8 +361,7 @@ impl IngressConfig {
 
     /// One of those that are named. A network of all addresses names nobody.
     pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
-        let names = |network: &IpNetwork| network.prefix() > 0 && network.contains(address);
-        self.trusted_proxies.iter().any(names)
+        names(&self.trusted_proxies, address)
     }
 
     pub(crate) fn thread_count(&self) -> usize {

@@ -61,6 +61,8 @@ pub enum Refused {
     Blocked,
     /// A connection without the PROXY header that is required.
     ProxyHeader,
+    /// A connection above what one peer may have before their PROXY headers have come, closed at once.
+    ProxyHeaderLimit,
     /// An HTTP/2 connection that kept us busy for nothing, closed.
     Flood,
     /// A request above what an HTTP/2 connection may have at once, reset.
@@ -73,7 +75,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 24] = [
+    pub const ALL: [Refused; 25] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -94,6 +96,7 @@ impl Refused {
         Refused::Certificate,
         Refused::Blocked,
         Refused::ProxyHeader,
+        Refused::ProxyHeaderLimit,
         Refused::Flood,
         Refused::StreamLimit,
         Refused::ConnectionLimit,
@@ -123,6 +126,7 @@ impl Refused {
             Refused::Certificate => "certificate",
             Refused::Blocked => "blocked",
             Refused::ProxyHeader => "proxy_header",
+            Refused::ProxyHeaderLimit => "proxy_header_limit",
             Refused::Flood => "flood",
             Refused::StreamLimit => "stream_limit",
             Refused::ConnectionLimit => "connection_limit",
@@ -145,6 +149,7 @@ impl Refused {
             | Refused::ClientConnections
             | Refused::Misconfigured
             | Refused::StreamLimit
+            | Refused::ProxyHeaderLimit
             | Refused::ConnectionLimit
             | Refused::ClientConnectionLimit => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Malformed

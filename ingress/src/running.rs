@@ -119,6 +119,7 @@ pub fn start(
         threads,
         crew: Crew::new(threads),
         addresses: config.limits.client_connections_max.map(Addresses::new),
+        headerless: Addresses::headerless(config.limits.connections_max),
         traces,
         timer: timer.clone(),
         config: in_force,

@@ -70,7 +70,7 @@ pub(crate) use self::{
 };
 use crate::{config::IngressConfig, routes::Routes, timer::Timer, tls::Handshakes, traces::Queue};
 
-/// What all threads share; none of it is locked but for clients' addresses, if those are counted.
+/// What all threads share; none of it is locked but for clients' addresses, where those are counted.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// May change at any time; each thread has a copy of its own.
@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) crew: Crew,
     /// Which client has how many; `None`: it may have any number.
     pub(crate) addresses: Option<Arc<Addresses>>,
+    /// Which peer has how many whose PROXY headers have not come.
+    pub(crate) headerless: Arc<Addresses>,
     /// Where spans go.
     pub(crate) traces: Queue,
     pub(crate) timer: Timer,

@@ -1,6 +1,10 @@
 //! From a listening socket to connections, through TLS where it is asked for.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -13,6 +17,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    addresses::Seat,
     client::Client,
     crew::{Handed, Inbox},
     http1, http2,
@@ -24,7 +29,7 @@ use super::{
     wire::Tcp,
     worker::{Open, Worker},
 };
-use crate::{counters::Refused, timer::Timer};
+use crate::{config::ProxyProtocol, counters::Refused, timer::Timer};
 
 /// Out of file descriptors: others may be closed by then.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -131,8 +136,10 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: Sock
     // Fails on a connection already reset; the next read says so.
     let _ = stream.set_nodelay(true);
     let ends = Ends { client: peer, balancer: None, port: address.port() };
-    if worker.config().proxy_protocol.is_some() {
-        spawn_local(behind_proxy(open, stream, ends, tls));
+    if let Some(proxy) = &worker.config().proxy_protocol {
+        if let Some(fronted) = Fronted::admitted(open, proxy, peer.ip()) {
+            spawn_local(behind_proxy(fronted, stream, ends, tls));
+        }
         return;
     }
     let Some(open) = open.of(peer.ip()) else { return };
@@ -143,21 +150,54 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, address: Sock
     }
 }
 
+/// A connection whose PROXY header is still to come.
+struct Fronted {
+    open: Open,
+    is_believed: bool,
+    /// Among those of its peer. `None`: a balancer that is named may have any number.
+    seat: Option<Seat>,
+}
+
+impl Fronted {
+    /// `None`, and counted as refused: the peer has all it may have.
+    fn admitted(open: Open, proxy: &ProxyProtocol, peer: IpAddr) -> Option<Self> {
+        let worker = open.worker().clone();
+        let seat = match proxy.names(peer) {
+            true => None,
+            false => {
+                let seat = worker.shared.headerless.take(peer);
+                if seat.is_none() {
+                    worker.counters.refused(Refused::ProxyHeaderLimit);
+                    return None;
+                }
+                seat
+            }
+        };
+        let is_believed = proxy.trusts(peer);
+        // Else it is known already whose it is.
+        let open = if is_believed { open } else { open.of(peer)? };
+        Some(Self { open, is_believed, seat })
+    }
+}
+
 /// The PROXY header first.
-async fn behind_proxy(open: Open, mut stream: TcpStream, mut ends: Ends, tls: bool) {
+async fn behind_proxy(fronted: Fronted, mut stream: TcpStream, mut ends: Ends, tls: bool) {
+    let Fronted { mut open, is_believed, seat } = fronted;
     let worker = open.worker().clone();
-    let config = worker.config();
     let watch = worker.clock.watch();
-    watch.arm(config.timeouts.tls_handshake_ms);
+    watch.arm(worker.config().timeouts.tls_handshake_ms);
     let Some(Ok(route)) = watch.limit(preamble::read(&mut stream)).await else {
         return worker.counters.refused(Refused::ProxyHeader);
     };
-    let trusted = config.proxy_protocol.as_ref().is_some_and(|p| p.trusts(ends.client.ip()));
-    if let Some(route) = route.filter(|_| trusted) {
-        let balancer = Some(ends.client.ip().to_canonical());
-        ends = Ends { client: route.source, balancer, port: route.destination.port() };
+    drop(seat);
+    if is_believed {
+        if let Some(route) = route {
+            let balancer = Some(ends.client.ip().to_canonical());
+            ends = Ends { client: route.source, balancer, port: route.destination.port() };
+        }
+        let Some(counted) = open.of(ends.client.ip()) else { return };
+        open = counted;
     }
-    let Some(open) = open.of(ends.client.ip()) else { return };
     let client = Client::new(open, ends, tls);
     match tls {
         false => http1::plain(stream, client).await,

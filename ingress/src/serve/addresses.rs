@@ -17,6 +17,10 @@ use std::{
 
 /// Threads that open and close connections at once rarely meet.
 const SHARDS: usize = 64;
+/// One peer's connections whose PROXY headers have not come are such a part of all that are taken. Nobody knows yet
+/// whose they are, and a balancer that is not named may open many at once; none of them waits long for its
+/// header.
+const HEADERLESS_PART: usize = 8;
 /// Of an IPv6 address. A client has that many at least (RFC 6177), and may take another one each time.
 const NETWORK_BITS: u32 = 64;
 
@@ -40,6 +44,12 @@ impl Addresses {
     pub(crate) fn new(max: NonZeroUsize) -> Arc<Self> {
         let shards = std::array::from_fn(|_| Mutex::default());
         Arc::new(Self { max, hasher: RandomState::new(), shards })
+    }
+
+    /// Each peer may have so many whose PROXY headers have not come.
+    pub(crate) fn headerless(connections_max: usize) -> Arc<Self> {
+        let max = NonZeroUsize::new(connections_max / HEADERLESS_PART);
+        Self::new(max.unwrap_or(NonZeroUsize::MIN))
     }
 
     /// `None`: the address has all that it may have.

@@ -14,7 +14,9 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::sleep;
 
-use super::{Shared, client::Client, clock::Clock, crew::Crew, preamble::Ends, worker::Worker};
+use super::{
+    Addresses, Shared, client::Client, clock::Clock, crew::Crew, preamble::Ends, worker::Worker,
+};
 use crate::{
     access_log,
     config::{IngressConfig, Timeouts},
@@ -64,6 +66,7 @@ pub(super) fn client(timeouts: Timeouts) -> Rc<Client> {
         threads: 1,
         crew: Crew::new(1),
         addresses: None,
+        headerless: Addresses::headerless(config.limits.connections_max),
         traces: traces::queue().0,
         timer,
         config: Arc::new(ArcSwap::from_pointee(config)),

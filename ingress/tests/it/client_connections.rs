@@ -113,3 +113,23 @@ async fn behind_a_proxy_header_that_is_believed_the_client_it_names_is_counted()
         assert_eq!(refused(&world), 1, "{is_believed}");
     }
 }
+
+/// Their headers are not believed: it is known whose they are before those come.
+#[tokio::test]
+async fn attack_silent_connections_of_a_peer_that_is_not_believed_count_from_the_first_moment() {
+    let upstream = Upstream::echo("web").await;
+    let proxy_protocol = Some(ProxyProtocol { trusted: vec!["192.0.2.1/32".parse().unwrap()] });
+    let world =
+        world(&upstream, IngressConfig { proxy_protocol, threads: Some(1), ..config() }).await;
+    let mut held = Vec::new();
+    for _ in 0..MAX {
+        held.push(from(&world, FIRST).await);
+    }
+    assert_eq!(read_to_close(&mut from(&world, FIRST).await).await, "");
+    assert_eq!(refused(&world), 1);
+    drop(held);
+    world.eventually(|counters| counters.connections_open == 0).await;
+    drop(from(&world, FIRST).await);
+    world.eventually(|counters| counters.connections == MAX as u64 + 2).await;
+    assert_eq!(refused(&world), 1);
+}

@@ -1,7 +1,12 @@
 //! A balancer in front that says who connected to it.
 
-use fairlead_ingress::{IngressConfig, ProxyProtocol, Refused, Timeouts};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use std::net::SocketAddr;
+
+use fairlead_ingress::{IngressConfig, Limits, ProxyProtocol, Refused, Timeouts};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 
 use crate::support::{
     World,
@@ -102,4 +107,57 @@ async fn without_a_header_a_connection_is_closed_without_a_word() {
     }
     assert_eq!(world.running.counters().refused[&Refused::ProxyHeader], 4);
     assert_eq!(upstream.requests(), 0);
+}
+
+/// A connection that says nothing until it is told to.
+async fn silent(world: &World, address: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((address, 0))).unwrap();
+    socket.connect(world.http()).await.unwrap()
+}
+
+async fn served(mut stream: TcpStream) -> String {
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(&[V1, request].concat()).await.unwrap();
+    let answer = read_to_close(&mut stream).await;
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Nobody knows yet whose they are, so that no limit of a client's counted them.
+#[tokio::test]
+async fn attack_silent_connections_before_their_proxy_headers_leave_room_for_others() {
+    const OK: &str = "HTTP/1.1 200 OK";
+    let limits = Limits { connections_max: 16, ..Limits::default() };
+    let (attacker, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    for (trusted, is_bounded) in [
+        (&[][..], true),
+        (&["0.0.0.0/0"], true),
+        (&["192.0.2.1/32"], true),
+        (&["127.0.0.1/32"], false),
+    ] {
+        let upstream = Upstream::echo("web").await;
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(ingress("web").host("a.example", "web").object());
+        let trusted: Vec<_> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let proxy_protocol = Some(ProxyProtocol { trusted: trusted.clone() });
+        let config =
+            IngressConfig { proxy_protocol, limits: limits.clone(), threads: Some(1), ..config() };
+        let world = World::with(config, objects).await;
+        // An eighth of all.
+        let held = [silent(&world, attacker).await, silent(&world, attacker).await];
+        let mut third = silent(&world, attacker).await;
+        if is_bounded {
+            assert_eq!(read_to_close(&mut third).await, "", "{trusted:?}");
+        } else {
+            assert_eq!(served(third).await, OK, "{trusted:?}");
+        }
+        assert_eq!(served(silent(&world, other).await).await, OK, "{trusted:?}");
+        // Whoever speaks is counted no more.
+        for stream in held {
+            assert_eq!(served(stream).await, OK, "{trusted:?}");
+        }
+        assert_eq!(served(silent(&world, attacker).await).await, OK, "{trusted:?}");
+        let refused = world.running.counters().refused[&Refused::ProxyHeaderLimit];
+        assert_eq!(refused, u64::from(is_bounded), "{trusted:?}");
+    }
 }

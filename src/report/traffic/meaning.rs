@@ -126,6 +126,9 @@ fn of_ingress(reason: &str) -> &'static str {
             "reset: an HTTP/2 client has more requests at once than it may (http2-max-concurrent-streams)"
         }
         "proxy_header" => "closed: no PROXY header, which --proxy-protocol requires",
+        "proxy_header_limit" => {
+            "closed: too many connections of one address of which no PROXY header had come (--proxy-protocol-from)"
+        }
         "connection_limit" => "closed: more connections than are taken",
         "client_connection_limit" => {
             "closed: more connections of one address than --client-connections-max"
