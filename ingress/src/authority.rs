@@ -7,23 +7,34 @@ mod places;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use fairlead_state::Name;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use self::places::Places;
 pub(crate) use self::{finder::Finder, keeping::Keeping};
-use crate::routes::{Asking, Copies};
+use crate::{
+    fair::{Lease, Room},
+    routes::{Asking, Copies},
+};
 
 /// Copies of one Ingress under way, from their request's head on; more are not made.
 const COPIES_MAX: usize = 256;
 /// Answers remembered per Ingress.
 const ANSWERS_MAX: usize = 4096;
+/// What all answers that are remembered hold, in bytes: a field of one may be as long as a head.
+const ANSWERS_BYTES_MAX: usize = 64 << 20;
+/// What an answer takes of memory beside its fields, and a field beside its name and value.
+const ANSWER_BYTES: usize = 512;
+const FIELD_BYTES: usize = 128;
+
+static ANSWERS: LazyLock<Room> = LazyLock::new(|| Room::new(ANSWERS_BYTES_MAX));
 
 /// What an answer is remembered under: a hash, for a client's own words may be long, and a secret.
 pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
@@ -34,6 +45,8 @@ pub(crate) struct Authority {
     pub(crate) asking: Asking,
     pub(crate) places: Places,
     answers: Mutex<HashMap<AnswerKey, Remembered>>,
+    namespace: Name,
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -43,6 +56,7 @@ struct Remembered {
     /// What the request it answers has of the fields that it varies by.
     mark: [u8; 32],
     until: Instant,
+    _room: Lease,
 }
 
 /// Who is sent copies.
@@ -70,8 +84,9 @@ pub(crate) struct Answer {
 
 impl Authority {
     pub(crate) fn new(asking: Asking, finder: Finder) -> Self {
+        let namespace = finder.namespace().clone();
         let places = Places::new(asking.url.tls, finder);
-        Self { asking, places, answers: Mutex::default() }
+        Self { asking, places, answers: Mutex::default(), namespace, room: ANSWERS.clone() }
     }
 
     /// Why nobody can be asked, if that is plain before any request.
@@ -100,13 +115,27 @@ impl Authority {
         let Some(mark) = keeping.mark(request) else { return };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if answers.len() >= ANSWERS_MAX {
+        let room = || self.room.lease(&self.namespace, answer.bytes());
+        let mut leased = room();
+        if answers.len() >= ANSWERS_MAX || leased.is_none() {
             answers.retain(|_, known| known.until > now);
+            leased = leased.or_else(room);
         }
-        if answers.len() < ANSWERS_MAX {
+        if answers.len() < ANSWERS_MAX
+            && let Some(lease) = leased
+        {
             let (answer, until) = (answer.clone(), now + duration);
-            answers.insert(key, Remembered { answer, keeping, mark, until });
+            answers.insert(key, Remembered { answer, keeping, mark, until, _room: lease });
         }
+    }
+}
+
+impl Answer {
+    /// What it holds of memory.
+    fn bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let values = self.cookies.iter().chain(&self.challenge).map(HeaderValue::len);
+        ANSWER_BYTES + fields.chain(values).map(|bytes| FIELD_BYTES + bytes).sum::<usize>()
     }
 }
 
@@ -139,3 +168,6 @@ impl Drop for Turn {
         self.0.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
-//! What namespaces share: places for what takes long. Whoever may write objects in a namespace may write any
-//! number of them, so what they take is counted by namespace and not by object.
+//! What namespaces share: places for what takes long, and room for what is remembered. Whoever may write objects
+//! in a namespace may write any number of them, so what they take is counted by namespace and not by object.
 
 mod queue;
+mod room;
 
 use std::collections::HashMap;
 
 use fairlead_state::Name;
 
-pub(crate) use self::queue::Queue;
+pub(crate) use self::{
+    queue::Queue,
+    room::{Lease, Room},
+};
 
 /// Who holds how much. One namespace takes more only while no less is left than it holds then
 /// (as switches share a buffer among their ports: Choudhury and Hahne 1998): alone it has half of all, a

@@ -9,17 +9,27 @@ use std::{
     time::Instant,
 };
 
-use crate::routes::Throttle;
+use fairlead_state::Name;
+
+use crate::{
+    fair::{Lease, Room},
+    routes::Throttle,
+};
 
 const SHARDS: usize = 16;
 /// Addresses remembered per shard: 65,536 in all, as many as fit into ingress-nginx's 5 MB.
 const CLIENTS_PER_SHARD_MAX: usize = 4096;
+/// A shard has room for so many addresses in any case, and gets more by as many.
+const BLOCK_CLIENTS: usize = 64;
+/// Addresses remembered for all Ingresses beyond that, each about 64 bytes.
+const OF_ALL_CLIENTS_MAX: usize = 1 << 20;
 /// Between two looks for quiet clients in a full shard.
 const SWEEP_PAUSE_MS: u64 = 1000;
 /// One request, in the unit buckets are counted in.
 const REQUEST: u64 = 1000;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static OF_ALL: LazyLock<Room> = LazyLock::new(|| Room::new(OF_ALL_CLIENTS_MAX));
 
 /// The counts of one Ingress. Kept when the Ingress changes and its limits do not.
 #[derive(Debug)]
@@ -27,11 +37,15 @@ pub(crate) struct Limiter {
     limits: Throttle,
     shards: [Mutex<Shard>; SHARDS],
     hasher: std::hash::RandomState,
+    namespace: Name,
+    room: Room,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     clients: HashMap<IpAddr, Client>,
+    /// A block each.
+    leases: Vec<Lease>,
     /// When those that are quiet were last looked for. A flood of addresses must not cost a look at
     /// all of them for each.
     swept_ms: u64,
@@ -85,9 +99,26 @@ impl Bucket {
     }
 }
 
+impl Shard {
+    fn is_full(&self) -> bool {
+        self.clients.len() >= BLOCK_CLIENTS * (1 + self.leases.len())
+    }
+
+    fn grow(&mut self, room: &Room, namespace: &Name) {
+        if self.clients.len() < CLIENTS_PER_SHARD_MAX {
+            self.leases.extend(room.lease(namespace, BLOCK_CLIENTS));
+        }
+    }
+}
+
 impl Limiter {
-    pub(crate) fn new(limits: Throttle) -> Self {
-        Self { limits, shards: Default::default(), hasher: Default::default() }
+    /// Of an Ingress of this namespace.
+    pub(crate) fn new(limits: Throttle, namespace: Name) -> Self {
+        Self::within(OF_ALL.clone(), limits, namespace)
+    }
+
+    fn within(room: Room, limits: Throttle, namespace: Name) -> Self {
+        Self { limits, shards: Default::default(), hasher: Default::default(), namespace, room }
     }
 
     pub(crate) fn limits(&self) -> &Throttle {
@@ -106,7 +137,8 @@ impl Limiter {
             return Ok(None);
         }
         let mut shard = self.shard(client);
-        if shard.clients.len() >= CLIENTS_PER_SHARD_MAX && !shard.clients.contains_key(&client) {
+        if shard.is_full() && !shard.clients.contains_key(&client) {
+            shard.grow(&self.room, &self.namespace);
             self.make_room(&mut shard, now_ms)?;
         }
         let counted = shard.clients.entry(client).or_default();
@@ -128,6 +160,9 @@ impl Limiter {
 
     /// Forgets who has not asked for long; if there is nobody, whoever has nothing in service.
     fn make_room(&self, shard: &mut Shard, now_ms: u64) -> Result<(), TooMuch> {
+        if !shard.is_full() {
+            return Ok(());
+        }
         if now_ms >= shard.swept_ms + SWEEP_PAUSE_MS {
             shard.swept_ms = now_ms;
             let (second, minute) =
@@ -138,7 +173,7 @@ impl Limiter {
                 client.connections > 0 || !is_quiet
             });
         }
-        if shard.clients.len() >= CLIENTS_PER_SHARD_MAX {
+        if shard.is_full() {
             let mut clients = shard.clients.iter();
             let unused = clients.find(|(_, client)| client.connections == 0);
             let unused = unused.map(|(address, _)| *address).ok_or(TooMuch::Connections)?;
@@ -190,7 +225,7 @@ mod tests {
 
     /// Requests let through of `count` at these times.
     fn let_through(limits: &[(&str, &str)], times_ms: impl Iterator<Item = u64>) -> usize {
-        let limiter = Arc::new(Limiter::new(throttle(limits)));
+        let limiter = limiter(limits);
         times_ms.filter(|now| limiter.enter_at(address(1), *now).is_ok()).count()
     }
 
@@ -211,7 +246,7 @@ mod tests {
     fn each_client_has_its_own_count_and_some_have_none() {
         let limits = [("limit-rps", "1"), ("limit-burst-multiplier", "0")];
         let limits = [&limits[..], &[("limit-whitelist", "10.0.0.0/8")]].concat();
-        let limiter = Arc::new(Limiter::new(throttle(&limits)));
+        let limiter = limiter(&limits);
         for _ in 0..3 {
             assert!(matches!(limiter.enter_at("10.1.1.1".parse().unwrap(), 1), Ok(None)));
         }
@@ -223,7 +258,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_while_they_are_in_service() {
-        let limiter = Arc::new(Limiter::new(throttle(&[("limit-connections", "2")])));
+        let limiter = limiter(&[("limit-connections", "2")]);
         let held: Vec<_> = (0..2).map(|_| limiter.enter_at(address(1), 1).unwrap()).collect();
         assert_eq!(limiter.enter_at(address(1), 1).err(), Some(TooMuch::Connections));
         drop(held);
@@ -232,12 +267,50 @@ mod tests {
 
     #[test]
     fn addresses_without_end_take_bounded_memory() {
-        let limiter = Arc::new(Limiter::new(throttle(&[("limit-rps", "1")])));
+        let limiter = limiter(&[("limit-rps", "1")]);
         for n in 0..200_000 {
             let _ = limiter.enter_at(address(n), 1);
         }
-        let kept: usize =
-            limiter.shards.iter().map(|shard| shard.lock().unwrap().clients.len()).sum();
+        let kept = kept(&limiter);
         assert!(kept <= SHARDS * CLIENTS_PER_SHARD_MAX, "{kept}");
+        assert!(kept > SHARDS * (CLIENTS_PER_SHARD_MAX - BLOCK_CLIENTS), "{kept}");
+    }
+
+    /// A tenant may write a thousand Ingresses, and a client has more addresses than anybody counts.
+    #[test]
+    fn attack_addresses_at_many_ingresses_of_one_namespace_leave_room_to_count_another_s_clients() {
+        const ALL: usize = 1 << 14;
+        let room = Room::new(ALL);
+        let of = |namespace: &str| {
+            let limits = throttle(&[("limit-rps", "1"), ("limit-burst-multiplier", "1")]);
+            Arc::new(Limiter::within(room.clone(), limits, namespace.into()))
+        };
+        let flood = |limiter: &Arc<Limiter>, addresses| {
+            (0..addresses).for_each(|n| _ = limiter.enter_at(address(n), 1));
+        };
+        let tenant: Vec<_> = (0..50).map(|_| of("tenant")).collect();
+        tenant.iter().for_each(|limiter| flood(limiter, 5_000));
+        let in_any_case = tenant.len() * SHARDS * BLOCK_CLIENTS;
+        let held: usize = tenant.iter().map(kept).sum();
+        assert!(held <= ALL / 2 + in_any_case, "{held}");
+        // Clients of another's Ingress are remembered, and not pushed out by one another.
+        let other = of("other");
+        flood(&other, 2_000);
+        assert_eq!(kept(&other), 2_000);
+        // Even without any room a few are.
+        let last = of("tenant");
+        for _ in 0..2 {
+            assert!(last.enter_at(address(1), 1).is_ok());
+        }
+        assert!(last.enter_at(address(1), 1).is_err());
+    }
+
+    fn limiter(limits: &[(&str, &str)]) -> Arc<Limiter> {
+        let room = Room::new(OF_ALL_CLIENTS_MAX);
+        Arc::new(Limiter::within(room, throttle(limits), "shop".into()))
+    }
+
+    fn kept(limiter: &Arc<Limiter>) -> usize {
+        limiter.shards.iter().map(|shard| shard.lock().unwrap().clients.len()).sum()
     }
 }

@@ -296,7 +296,8 @@ impl Annotations {
         let gate = self.basic.gate(secret);
         let error = gate.as_ref().err().or(authority.as_ref().err()).cloned();
         let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
-        let new_limiter = || Arc::new(Limiter::new(self.throttle.clone()));
+        let namespace = || ingress.namespace.clone();
+        let new_limiter = || Arc::new(Limiter::new(self.throttle.clone(), namespace()));
         let finder = |annotation| Finder::new(config, ingress, annotation);
         let extra = Extra {
             denied: self.denied.clone().or_else(|| error.as_deref().map(Arc::from)),

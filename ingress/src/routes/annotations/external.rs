@@ -119,6 +119,18 @@ impl Asking {
     }
 }
 
+#[cfg(test)]
+impl Asking {
+    /// Somebody who is asked there, and whose answers are remembered under that.
+    pub(crate) fn remembering(url: &str, key: &str) -> Self {
+        let mut auth = ExternalAuth::default();
+        for (name, value) in [("auth-url", url), ("auth-cache-key", key)] {
+            assert!(matches!(auth.set(name, value), Some(Ok(()))), "{name} {value}");
+        }
+        auth.asking(Fields::default()).unwrap().unwrap()
+    }
+}
+
 /// ingress-nginx: buildAuthSignURL.
 fn with_redirect(signin: &str, param: &str) -> String {
     let back = "$pass_access_scheme://$http_host$escaped_request_uri";
