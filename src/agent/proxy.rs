@@ -41,6 +41,8 @@ use crate::metrics;
 const PINS: &str = "fairlead";
 /// Between two searches for sockets whose backend is gone.
 const STALE_PAUSE: Duration = Duration::from_millis(500);
+/// After a search that broke down.
+const STALE_AGAIN: Duration = Duration::from_secs(30);
 /// What an agent that cannot look into pods' namespaces leaves undone.
 pub(super) const UNSEEN_NAMESPACES: &str = "connected UDP sockets of pods do not end with their endpoint: such a client is \
      silent until it connects anew. To end them the agent needs CAP_SYS_ADMIN, and to see namespaces: in \
@@ -63,8 +65,17 @@ struct Counted {
 #[derive(Debug, Default)]
 struct Done {
     connections: Counted,
-    /// UDP sockets of gone backends.
-    sockets_ended: AtomicUsize,
+    sockets: Sockets,
+}
+
+/// UDP sockets of gone backends.
+#[derive(Debug, Default)]
+struct Sockets {
+    ended: AtomicUsize,
+    /// Namespaces that could not be looked into, though they may be, and sockets that were not ended.
+    failures: AtomicUsize,
+    /// What waits for another try.
+    waiting: AtomicUsize,
 }
 
 /// What an agent that never came to work has to take away again: nothing if it found an earlier
@@ -176,7 +187,7 @@ async fn serve(
         tokio::select! {
             result = following => result?,
             () = health => {}
-            () = end_stale_sockets(kernel.clone(), stale_seen, &done.sockets_ended) => {}
+            () = end_stale_sockets(kernel.clone(), stale_seen, &done.sockets) => {}
             result = sweep_connections(kernel.connections()?, &done.connections) => result?,
             result = watch_pins(&kernel) => result?,
         }
@@ -198,31 +209,67 @@ async fn serve(
     result
 }
 
-/// After passes that wrote something, ends UDP sockets that are connected to backends of the past.
+/// After passes that wrote something, ends UDP sockets that are connected to backends of the past; and again by
+/// time, what could not be ended then.
 async fn end_stale_sockets(
     kernel: Arc<Kernel>,
     mut seen: watch::Receiver<ProxyStatus>,
-    count: &AtomicUsize,
+    count: &Sockets,
 ) {
     if !namespaces::are_all_seen() {
         tracing::warn!("{UNSEEN_NAMESPACES}");
     }
     let mut passes = 0;
+    let mut again_after = None;
     loop {
-        let newer = seen.wait_for(|status| status.passes_total != passes).await;
-        let Ok(newer) = newer.map(|status| status.passes_total) else { return };
-        passes = newer;
-        let kernel = kernel.clone();
-        match tokio::task::spawn_blocking(move || kernel.end_stale_sockets()).await {
-            Ok(Ok(Ended { sockets, closed_namespaces })) if sockets + closed_namespaces > 0 => {
-                count.fetch_add(sockets, Ordering::Relaxed);
-                tracing::info!(sockets, closed_namespaces, "UDP sockets of gone backends ended");
-            }
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "UDP"),
-            _ => {}
+        let newer = async {
+            let newer = seen.wait_for(|status| status.passes_total != passes).await;
+            newer.map(|status| status.passes_total)
+        };
+        // Without a time there is nothing to wait for but passes.
+        match tokio::time::timeout(again_after.unwrap_or(Duration::MAX), newer).await {
+            Ok(Ok(newer)) => passes = newer,
+            Ok(Err(_)) => return,
+            Err(_) => {}
         }
+        let kernel = kernel.clone();
+        let result = tokio::task::spawn_blocking(move || kernel.end_stale_sockets()).await;
+        again_after = match result {
+            Ok(Ok(ended)) => count.add(&ended),
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "UDP");
+                count.failures.fetch_add(1, Ordering::Relaxed);
+                Some(STALE_AGAIN)
+            }
+            Err(_) => Some(STALE_AGAIN),
+        };
         // Each round reads every socket that is known: bursts of changes share one.
         tokio::time::sleep(STALE_PAUSE).await;
+    }
+}
+
+impl Sockets {
+    /// Counts and logs; returns when to try again.
+    fn add(&self, ended: &Ended) -> Option<Duration> {
+        let Ended { sockets, closed_namespaces, refused, waiting, again_after } = *ended;
+        // Without the right to enter them it was said once, and is no news.
+        let closed_namespaces = if namespaces::are_all_seen() { closed_namespaces } else { 0 };
+        let failures = closed_namespaces + refused;
+        self.ended.fetch_add(sockets, Ordering::Relaxed);
+        self.failures.fetch_add(failures, Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Relaxed);
+        if sockets > 0 {
+            tracing::info!(sockets, "UDP sockets of gone backends ended");
+        }
+        if failures > 0 {
+            tracing::warn!(
+                refused,
+                closed_namespaces,
+                waiting,
+                "UDP sockets of gone backends not ended: tried again"
+            );
+        }
+        again_after
     }
 }
 
@@ -332,14 +379,19 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
 }
 
 fn write_metrics(text: &mut String, kernel: &Kernel, status: &ProxyStatus, done: &Done) {
-    let Done { connections, sockets_ended } = done;
+    let Done { connections, sockets } = done;
     let ProxyStatus { revision, services, behind, capacities, .. } = status;
     metrics::single(text, "fairlead_proxy_revision", revision);
     metrics::single(text, "fairlead_proxy_services", services);
     metrics::single(text, "fairlead_proxy_services_behind", behind);
     metrics::single(text, "fairlead_pod_namespaces_open", u8::from(namespaces::are_all_seen()));
-    let ended = sockets_ended.load(Ordering::Relaxed);
-    metrics::single(text, "fairlead_udp_sockets_ended_total", ended);
+    for (name, count) in [
+        ("fairlead_udp_sockets_ended_total", &sockets.ended),
+        ("fairlead_udp_sockets_failures_total", &sockets.failures),
+        ("fairlead_udp_sockets_waiting", &sockets.waiting),
+    ] {
+        metrics::single(text, name, count.load(Ordering::Relaxed));
+    }
     let last = status.counters_last.unwrap_or(u32::MAX);
     let (Ok(drops), Ok(counted)) = (kernel.drops(), kernel.services(last)) else { return };
     let refusals = counted.values().map(|service| service.refused.len()).sum();

@@ -35,6 +35,18 @@ const METRICS: &[Metric] = &[
         &[],
         "UDP sockets that were ended since they were connected to an endpoint that is gone",
     ),
+    counter(
+        "fairlead_udp_sockets_failures_total",
+        &[],
+        "Network namespaces that could not be looked into for such sockets, where the agent may look into all, and \
+         sockets that could not be ended; both are tried again",
+    ),
+    gauge(
+        "fairlead_udp_sockets_waiting",
+        &[],
+        "UDP sockets that are to be ended and were met nowhere, or not ended: each is looked for again, at last \
+         every ten minutes",
+    ),
     gauge(
         "fairlead_map_entries",
         &["map"],
