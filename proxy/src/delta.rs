@@ -7,7 +7,7 @@
 mod actual;
 mod ids;
 
-use std::{collections::hash_map::Entry, fmt, sync::Arc};
+use std::{collections::hash_map::Entry, fmt, ops::RangeInclusive, sync::Arc};
 
 use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
@@ -15,6 +15,7 @@ use fairlead_ebpf::abi::{
     MaglevPart, SourceRangeKey, TableSize,
 };
 
+use self::actual::NodePortChange;
 pub use self::{
     actual::{Actual, Check, Reading},
     ids::Ids,
@@ -25,6 +26,7 @@ use crate::{
     maglev,
     plan::{BackendSet, Lead},
     port_range::PortRange,
+    snat_ports,
 };
 
 /// One change of one map.
@@ -46,6 +48,8 @@ pub enum Step {
     DeleteMaglev(Vec<MaglevKey>),
     /// Where NodePorts are looked for: widened before there are new ones, narrowed after others have gone.
     NodePorts(PortRange),
+    /// Which ports source translation may use: no NodePort is among them at any time.
+    SourcePorts(PortRange),
     /// Ranges no frontend looks for any more.
     DeleteSourceRanges(Vec<SourceRangeKey>),
     /// Counters that the next service with their id begins with: set to zero.
@@ -63,6 +67,8 @@ pub struct Delta {
     ended_sets: Vec<u32>,
     new_ranges: Vec<SourceRangeKey>,
     ended_ranges: Vec<SourceRangeKey>,
+    /// `None`: as they are.
+    source_ports: Option<PortRange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +207,9 @@ impl Delta {
             Step::DeleteMaglev(ended_parts.collect()),
             Step::DeleteSourceRanges(self.ended_ranges.clone()),
         ];
-        let steps = before.into_iter().chain(ports_from(actual.node_ports(), widened)).chain(after);
+        let source_ports = self.source_ports.map(Step::SourcePorts);
+        let steps = before.into_iter().chain(source_ports);
+        let steps = steps.chain(ports_from(actual.node_ports(), widened)).chain(after);
         let steps = steps.chain(ports_from(widened, node_ports));
         steps.filter(|step| step.entries() > 0).collect()
     }
@@ -246,7 +254,7 @@ impl Step {
             Step::DeleteMaglev(keys) => keys.len(),
             Step::PutSourceRanges(ranges) | Step::DeleteSourceRanges(ranges) => ranges.len(),
             Step::ClearCounters(ids) => ids.len(),
-            Step::NodePorts(_) => 1,
+            Step::NodePorts(_) | Step::SourcePorts(_) => 1,
         }
     }
 }
@@ -395,8 +403,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The delta, with the removal of every set nothing leads to any more.
-    pub fn finish(mut self) -> Delta {
+    /// The delta, with the removal of every set nothing leads to any more. `local_ports` are those that sockets
+    /// get by themselves; it is asked only where NodePorts come or go.
+    pub fn finish(mut self, local_ports: impl FnOnce() -> RangeInclusive<u16>) -> Delta {
         let ended = self.references.iter().filter(|(id, change)| {
             self.actual.references(**id).is_some_and(|held| held + **change <= 0)
         });
@@ -405,6 +414,11 @@ impl<'a> Draft<'a> {
         ended.sort_unstable();
         ended.dedup();
         self.delta.ended_sets = ended;
+        let change = NodePortChange::of(self.actual, &self.delta);
+        if !change.is_empty() || !self.actual.is_clear_of_node_ports() {
+            let ports = snat_ports::between(&local_ports(), change.after(self.actual));
+            self.delta.source_ports = Some(ports).filter(|p| *p != self.actual.source_ports());
+        }
         self.delta
     }
 }

@@ -21,6 +21,8 @@ pub struct Image {
     pub source_ranges: BTreeSet<SourceRangeKey>,
     /// Where NodePorts are looked for.
     pub node_ports: PortRange,
+    /// Which ports source translation may use.
+    pub source_ports: PortRange,
 }
 
 /// One entry of one map.
@@ -36,6 +38,8 @@ pub enum Entry {
     SourceRange(SourceRangeKey),
     /// Where NodePorts are looked for; there is one.
     NodePorts(PortRange),
+    /// Which ports source translation may use; there is one.
+    SourcePorts(PortRange),
 }
 
 impl Image {
@@ -47,6 +51,7 @@ impl Image {
             Entry::Maglev(key, part) => _ = self.maglev.insert(key, part),
             Entry::SourceRange(key) => _ = self.source_ranges.insert(key),
             Entry::NodePorts(range) => self.node_ports = range,
+            Entry::SourcePorts(range) => self.source_ports = range,
         }
     }
 
@@ -56,8 +61,8 @@ impl Image {
         let backends = self.backends.iter().map(|(key, value)| Entry::Backend(*key, *value));
         let maglev = self.maglev.iter().map(|(key, part)| Entry::Maglev(*key, *part));
         let ranges = self.source_ranges.iter().map(|key| Entry::SourceRange(*key));
-        let node_ports = std::iter::once(Entry::NodePorts(self.node_ports));
-        backends.chain(maglev).chain(ranges).chain(node_ports).chain(frontends)
+        let ports = [Entry::NodePorts(self.node_ports), Entry::SourcePorts(self.source_ports)];
+        backends.chain(maglev).chain(ranges).chain(ports).chain(frontends)
     }
 }
 

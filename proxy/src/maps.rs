@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::RangeInclusive,
 };
 
 use fairlead_ebpf::abi::{Reason, ServiceBytes};
 
 pub use crate::image::{Capacities, Entry};
-use crate::{delta::Step, image::Image};
+use crate::{delta::Step, image::Image, snat_ports::LOCAL_DEFAULT};
 
 pub mod faulty;
 pub mod kernel;
@@ -79,6 +80,10 @@ pub trait Maps {
     fn apply(&mut self, step: &Step) -> Result<(), MapError>;
     /// How many entries they take.
     fn capacities(&self) -> Capacities;
+    /// Ports that sockets of the node get by themselves: `net.ipv4.ip_local_port_range`.
+    fn local_ports(&self) -> RangeInclusive<u16> {
+        LOCAL_DEFAULT
+    }
     /// Where set ids begin in empty maps.
     fn first_set_id(&self) -> u32 {
         0

@@ -15,7 +15,7 @@ use fairlead_ebpf::{
 };
 
 use self::conntrack::Held;
-use crate::{connections, hash::FastMap, object::Tables};
+use crate::{connections, hash::FastMap, object::Tables, snat_ports};
 
 /// They get one place in so many of the connection table, which is for this proxy's own.
 const SHARE: u32 = 4;
@@ -29,7 +29,11 @@ const ENTRIES_EACH: u32 = 2;
 pub(crate) fn spare(tables: &Tables) -> io::Result<()> {
     let settings = tables.settings.read()?;
     let ports = settings.snat_port_first..=settings.snat_port_last;
-    let mut held = conntrack::translated(&ports)?;
+    let local = snat_ports::local();
+    // The range of today, and those that others may follow it as NodePorts come and go.
+    let mut held = conntrack::translated(|port| {
+        ports.contains(&port) || snat_ports::may_be_used(&local, port)
+    })?;
     // A look at every backend is for those who come from another proxy.
     if held.is_empty() {
         return Ok(());

@@ -334,7 +334,7 @@ impl<M: Maps> Synchroniser<M> {
                 draft.end_ranges(*id);
             }
         }
-        (draft.finish(), unfit)
+        (draft.finish(|| self.maps.local_ports()), unfit)
     }
 
     fn give_up(&mut self, mut report: Report, error: &MapError) -> Report {

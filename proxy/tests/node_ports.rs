@@ -5,7 +5,7 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{io::ErrorKind, net::SocketAddr, ops::RangeInclusive};
 
 use fairlead_ebpf::abi::TCP;
 use fairlead_proxy::{
@@ -83,12 +83,18 @@ fn node_ports_of_any_range_answer_inside_and_outside_and_end_with_their_service(
         let (mut store, snapshots) = Store::new([]);
         let kernel = Kernel::open(&options).unwrap();
         let mut sync = Synchroniser::new(kernel.maps().unwrap(), "node");
+        let mut own_ports = Vec::new();
         let mut serve_at = |node_ports: &[u16]| {
             let endpoints = servers.map(|at| endpoint(at, node_ports.len()));
             store.apply(endpoints.into_iter().chain([service(node_ports)]));
             let newest = snapshots.borrow().clone().unwrap();
             assert_eq!(sync.reconcile(&newest).error, None);
-            sync.maps().load().unwrap().node_ports
+            let image = sync.maps().load().unwrap();
+            let own: RangeInclusive<u16> = image.source_ports.into();
+            let shared = node_ports.iter().find(|port| own.contains(port));
+            assert_eq!(shared, None, "{own:?}");
+            own_ports.push(own.len());
+            image.node_ports
         };
         let served = vec![Ok("web".to_owned()); 4];
         let refused = vec![Err(ErrorKind::ConnectionRefused); 4];
@@ -116,5 +122,8 @@ fn node_ports_of_any_range_answer_inside_and_outside_and_end_with_their_service(
 
         assert_eq!(serve_at(&[]), PortRange::NONE);
         assert_eq!(answers(&client, 25000), refused);
+        let [first, among_many, one, none] = own_ports[..] else { panic!("{own_ports:?}") };
+        assert!(among_many < first && one < first, "own ports make way: {own_ports:?}");
+        assert_eq!(none, first, "and come back");
     });
 }

@@ -17,7 +17,6 @@ use fairlead_proxy::{
     connections::{Connections, Sweep},
     namespaces, node,
     plan::Rules,
-    port_range::PortRange,
     run::run as keep_in_sync,
     snat_ports,
     stale::Ended,
@@ -356,7 +355,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
     );
     let connections = args.connections_max.unwrap_or_default();
     Ok(KernelOptions {
-        snat_ports: snat_ports::free(&PortRange::USUAL.into()),
+        snat_ports: snat_ports::free(),
         cgroup_root: args.cgroup_root.clone(),
         bpffs: args.bpffs.clone(),
         devices,

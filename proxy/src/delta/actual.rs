@@ -36,6 +36,16 @@ pub struct Actual {
     node_ports: BTreeMap<u16, u32>,
     /// Where programs look for NodePorts.
     sought: PortRange,
+    source_ports: PortRange,
+    /// They were chosen by these NodePorts, not read.
+    is_clear: bool,
+}
+
+/// Frontends of NodePorts that a delta adds and removes, by port.
+#[derive(Debug)]
+pub(super) struct NodePortChange {
+    ended: FastMap<u16, u32>,
+    new: BTreeSet<u16>,
 }
 
 /// The sets a frontend leads to; one may be there twice.
@@ -108,6 +118,37 @@ fn is_table(parts: &[(u32, MaglevPart)], set: &[Backend], size: TableSize) -> bo
     expected.eq(parts.iter().map(|(number, part)| (*part, *number)))
 }
 
+/// Whether a port has frontends left.
+fn stays(ended: &FastMap<u16, u32>, port: u16, count: u32) -> bool {
+    ended.get(&port).is_none_or(|ended| *ended < count)
+}
+
+impl NodePortChange {
+    pub(super) fn of(actual: &Actual, delta: &Delta) -> Self {
+        let mut ended: FastMap<u16, u32> = FastMap::default();
+        for port in delta.ended_frontends.iter().filter_map(node_port) {
+            *ended.entry(port).or_default() += 1;
+        }
+        let put = delta.frontends.iter().filter_map(|(key, _)| Some((key, node_port(key)?)));
+        let is_new = |key: &FrontendKey, port: u16| {
+            !actual.frontends.contains_key(key) || ended.contains_key(&port)
+        };
+        let new = put.filter(|(key, port)| is_new(key, *port)).map(|(_, port)| port).collect();
+        Self { ended, new }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.new.is_empty()
+    }
+
+    /// All NodePorts afterwards.
+    pub(super) fn after(&self, actual: &Actual) -> BTreeSet<u16> {
+        let kept =
+            actual.node_ports.iter().filter(|(port, count)| stays(&self.ended, **port, **count));
+        kept.map(|(port, _)| *port).chain(self.new.iter().copied()).collect()
+    }
+}
+
 impl Actual {
     /// Every frontend.
     pub fn frontends(&self) -> &FastMap<FrontendKey, FrontendValue> {
@@ -150,18 +191,24 @@ impl Actual {
 
     /// Where they must look once a delta's steps are made.
     pub(super) fn node_ports_after(&self, delta: &Delta) -> PortRange {
-        let mut ended: FastMap<u16, u32> = FastMap::default();
-        for port in delta.ended_frontends.iter().filter_map(node_port) {
-            *ended.entry(port).or_default() += 1;
-        }
-        let stays =
-            |(port, count): &(&u16, &u32)| ended.get(*port).is_none_or(|ended| *ended < **count);
+        let NodePortChange { ended, new } = NodePortChange::of(self, delta);
+        let stays = |(port, count): &(&u16, &u32)| stays(&ended, **port, **count);
         let first = self.node_ports.iter().find(stays);
         let last = self.node_ports.iter().rev().find(stays);
         let kept = first
             .zip(last)
             .map_or(PortRange::NONE, |((first, _), (last, _))| PortRange::new(*first, *last));
-        kept.with(delta.frontends.iter().filter_map(|(key, _)| node_port(key)).collect())
+        kept.with(new.into_iter().collect())
+    }
+
+    /// Which ports source translation may use.
+    pub fn source_ports(&self) -> PortRange {
+        self.source_ports
+    }
+
+    /// Whether they are certainly those between the NodePorts.
+    pub(super) fn is_clear_of_node_ports(&self) -> bool {
+        self.is_clear
     }
 
     /// How many slots all sets have together.
@@ -228,6 +275,8 @@ impl Actual {
     /// Takes note of a delta all of whose steps were made.
     pub fn commit(&mut self, delta: &Delta) {
         self.sought = self.node_ports_after(delta);
+        self.source_ports = delta.source_ports.unwrap_or(self.source_ports);
+        self.is_clear = true;
         for key in &delta.ended_frontends {
             self.spoilt.remove(key);
             if let Some(old) = self.frontends.remove(key) {

@@ -1,7 +1,12 @@
 //! Deltas as tables of steps.
 
+mod ports;
+
 use super::*;
-use crate::image::{Capacities, Image};
+use crate::{
+    image::{Capacities, Image},
+    snat_ports::LOCAL_DEFAULT,
+};
 
 const ROOMY: Capacities =
     Capacities { frontends: 100, backends: 100, maglev: 100, source_ranges: 1000, counters: 100 };
@@ -26,7 +31,7 @@ fn read(image: &Image) -> Actual {
 
 /// `sets` and frontends `(number, set id)`, all counted by 1.
 fn image(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Image {
-    let mut image = Image::default();
+    let mut image = Image { source_ports: PortRange::new(1024, 29999), ..Image::default() };
     for (set_id, numbers) in sets {
         for (backend, slot) in set(numbers).iter().zip(0..) {
             image.backends.insert(BackendKey { set_id: *set_id, slot }, *backend);
@@ -80,6 +85,7 @@ fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
         Step::DeleteSourceRanges(ranges) => format!("-ranges {}", ranges.len()),
         Step::ClearCounters(ids) => format!("0 counters {ids:?}"),
         Step::NodePorts(range) => format!("node ports {:?}", range.bounds()),
+        Step::SourcePorts(range) => format!("source ports {:?}", range.bounds()),
     });
     let in_short = in_short.collect();
     let mut after = actual.clone();
@@ -115,7 +121,7 @@ fn draft<'a>(
         draft.serve(&Wanted { counter_id, frontends, source_ranges: vec![] }, &mut ids)
     });
     let results = results.collect();
-    (draft.finish(), results)
+    (draft.finish(|| LOCAL_DEFAULT), results)
 }
 
 #[test]
@@ -159,7 +165,7 @@ fn programs_look_for_node_ports_before_there_are_any_and_until_they_have_gone() 
         let wanted =
             Wanted { counter_id: 1, frontends: frontends.collect(), source_ranges: vec![] };
         draft.serve(&wanted, &mut Ids::default()).unwrap();
-        let (steps, after) = steps(actual, &draft.finish());
+        let (steps, after) = steps(actual, &draft.finish(|| LOCAL_DEFAULT));
         let of_ports = |step: &String| step.contains("node ports") || step.contains("frontends");
         let steps: Vec<String> = steps.into_iter().filter(of_ports).collect();
         let order = steps.iter().map(|step| step.split(' ').next().unwrap_or_default());
@@ -271,7 +277,7 @@ fn deltas_of_one_service() {
 
 #[test]
 fn a_set_with_a_hole_is_replaced_and_never_taken_up() {
-    let mut image = Image::default();
+    let mut image = image(&[], &[]);
     let content = set(&[1, 2]);
     let value = FrontendValue { set_id: 5, counter_id: 1, backends: 2, ..blank() };
     image.frontends.insert(frontend(10), value.into());
@@ -378,7 +384,7 @@ fn a_set_of_local_backends_lives_as_long_as_it_is_led_to() {
         let mut ids = Ids::after([5]);
         let mut draft = Draft::new(actual, ROOMY);
         draft.serve(wanted, &mut ids).unwrap();
-        draft.finish()
+        draft.finish(|| LOCAL_DEFAULT)
     };
     let delta = serve(&actual, &wanted(Some(&local), 1));
     let (first, after) = steps(&actual, &delta);
@@ -411,7 +417,7 @@ fn source_ranges_are_there_before_the_frontend_and_gone_after_it() {
     let serve = |actual: &Actual, wanted: &Wanted<'_>| {
         let mut draft = Draft::new(actual, ROOMY);
         draft.serve(wanted, &mut Ids::after([5])).unwrap();
-        let delta = draft.finish();
+        let delta = draft.finish(|| LOCAL_DEFAULT);
         steps(actual, &delta)
     };
     let (first, after) = serve(&held(&[(5, &[1])], &[(10, 5)]), &wanted(&[1, 2]));
@@ -439,7 +445,7 @@ fn what_is_not_as_it_was_written_is_counted_entry_by_entry() {
     let slot = |set_id, slot| BackendKey { set_id, slot };
     let backend = set(&[9])[0];
     type Change<'a> = &'a dyn Fn(&mut Image);
-    let cases: [(&str, Change<'_>, usize); 11] = [
+    let cases: [(&str, Change<'_>, usize); 12] = [
         ("nothing", &|_| {}, 0),
         ("a frontend is gone", &|image| _ = image.frontends.remove(&frontend(10)), 1),
         ("a frontend came", &|image| _ = image.frontends.insert(frontend(12), blank().into()), 1),
@@ -468,7 +474,8 @@ fn what_is_not_as_it_was_written_is_counted_entry_by_entry() {
             },
             2,
         ),
-        ("all of it", &|image| *image = Image::default(), 7),
+        ("ports are others", &|image| image.source_ports = PortRange::new(1, 2), 1),
+        ("all of it", &|image| *image = Image::default(), 8),
     ];
     for (name, change, expected) in cases {
         assert_eq!(differences(change), expected, "{name}");

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::RangeInclusive,
 };
 
 use fairlead_ebpf::select;
@@ -108,6 +109,10 @@ impl<M: Maps> Maps for FaultyMaps<M> {
         self.inner.capacities()
     }
 
+    fn local_ports(&self) -> RangeInclusive<u16> {
+        self.inner.local_ports()
+    }
+
     fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
         if self.is_fault_due() {
             return Err(self.fault("counters"));
@@ -134,7 +139,7 @@ fn entry_by_entry(step: &Step) -> Vec<Step> {
         Step::PutSourceRanges(all) => each(all, Step::PutSourceRanges),
         Step::DeleteSourceRanges(all) => each(all, Step::DeleteSourceRanges),
         Step::ClearCounters(all) => each(all, Step::ClearCounters),
-        Step::NodePorts(range) => vec![Step::NodePorts(*range)],
+        Step::NodePorts(_) | Step::SourcePorts(_) => vec![step.clone()],
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) use self::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::RangeInclusive,
 };
 
 use fairlead_ebpf::abi::{
@@ -74,6 +75,7 @@ impl Maps for KernelMaps {
         ranges.map_err(|error| self.failed("source ranges", error))?;
         let settings = self.settings.read().map_err(|error| self.failed("settings", error))?;
         take(Entry::NodePorts(PortRange::new(settings.node_port_first, settings.node_port_last)));
+        take(Entry::SourcePorts(PortRange::new(settings.snat_port_first, settings.snat_port_last)));
         let frontends = self.frontends.each(|key, entry| take(Entry::Frontend(*key, *entry)));
         frontends.map_err(|error| self.failed("frontends", error))
     }
@@ -93,7 +95,17 @@ impl Maps for KernelMaps {
             Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),
             Step::ClearCounters(ids) => ("counters", self.counters.clear(ids)),
             Step::NodePorts(range) => {
-                ("settings", self.settings.change(|found| snat_ports::beside(*range, found)))
+                let (node_port_first, node_port_last) = range.bounds();
+                let with =
+                    |found: &Settings| Settings { node_port_first, node_port_last, ..*found };
+                ("settings", self.settings.change(with))
+            }
+            Step::SourcePorts(range) => {
+                snat_ports::tell(&self.local_ports(), *range);
+                let (snat_port_first, snat_port_last) = range.bounds();
+                let with =
+                    |found: &Settings| Settings { snat_port_first, snat_port_last, ..*found };
+                ("settings", self.settings.change(with))
             }
         };
         result.map_err(|error| self.failed(map, error))
@@ -108,6 +120,10 @@ impl Maps for KernelMaps {
             source_ranges: entries(self.sizes.source_ranges),
             counters: entries(self.sizes.counters),
         }
+    }
+
+    fn local_ports(&self) -> RangeInclusive<u16> {
+        snat_ports::local()
     }
 
     /// Anywhere: connections may be older than these maps and name sets of those before.

@@ -79,6 +79,7 @@ impl Maps for MemoryMaps {
             }),
             Step::ClearCounters(ids) => delete(&mut self.counters, ids),
             Step::NodePorts(range) => self.image.node_ports = *range,
+            Step::SourcePorts(range) => self.image.source_ports = *range,
         }
         Ok(())
     }

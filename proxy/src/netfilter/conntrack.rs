@@ -1,6 +1,6 @@
 //! ctnetlink: the connections netfilter knows (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 
-use std::{io, ops::RangeInclusive};
+use std::io;
 
 use fairlead_ebpf::{
     abi::{Address, INGRESS, SCTP, TCP, Tuple, UDP},
@@ -46,9 +46,9 @@ impl Held {
     }
 }
 
-/// Those that go out from one of these ports.
-pub(super) fn translated(ports: &RangeInclusive<u16>) -> io::Result<Vec<Held>> {
-    match read(ports) {
+/// Those that go out from a port that `is_meant`.
+pub(super) fn translated(is_meant: impl Fn(u16) -> bool) -> io::Result<Vec<Held>> {
+    match read(is_meant) {
         // A kernel that tracks no connections translates none.
         Err(error)
             if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPROTONOSUPPORT)) =>
@@ -59,11 +59,11 @@ pub(super) fn translated(ports: &RangeInclusive<u16>) -> io::Result<Vec<Held>> {
     }
 }
 
-fn read(ports: &RangeInclusive<u16>) -> io::Result<Vec<Held>> {
+fn read(is_meant: impl Fn(u16) -> bool) -> io::Result<Vec<Held>> {
     let socket = netlink::open(NETLINK_NETFILTER)?;
     socket.send(&netlink::message(GET, NLM_F_REQUEST | NLM_F_DUMP, &request()), 0)?;
     let mut all = Vec::new();
-    let is_meant = |held: &Held| ports.contains(&u16::from_be_bytes(held.reply.destination_port));
+    let is_meant = |held: &Held| is_meant(u16::from_be_bytes(held.reply.destination_port));
     while !netlink::receive(&socket, |message| {
         if all.len() < HELD_MAX {
             all.extend(held(message).filter(is_meant));

@@ -58,7 +58,8 @@ impl Report {
             Step::PutSourceRanges(_)
             | Step::DeleteSourceRanges(_)
             | Step::ClearCounters(_)
-            | Step::NodePorts(_) => {}
+            | Step::NodePorts(_)
+            | Step::SourcePorts(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData};
 use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Reason, TCP, Tuple, UDP, name};
-use fairlead_proxy::KernelOptions;
+use fairlead_proxy::{KernelOptions, delta::Step, maps::Maps as _, port_range::PortRange};
 
 use crate::{
     FAMILIES, FromOutside,
@@ -215,6 +215,39 @@ fn source_ports_of_ended_connections_serve_again_and_those_of_open_ones_do_not()
             let two = FromOutside { uplink: &uplink, first: family.first(TCP, 2, port) };
             let met = two.and_back(&two.there(&two.first).reply());
             assert_eq!((met.from, met.to), (two.first.to, two.first.from));
+        }
+    });
+}
+
+/// NodePorts that come and go move the range of ports; who has one keeps it.
+#[test]
+fn a_connection_keeps_its_source_port_where_the_range_goes_and_when_it_comes_back() {
+    let name = "source_ports::a_connection_keeps_its_source_port_where_the_range_goes_and_when_it_\
+                comes_back";
+    world(name, |world| {
+        for (family, protocol) in
+            FAMILIES.into_iter().flat_map(|family| [TCP, UDP].map(|protocol| (family, protocol)))
+        {
+            let options = KernelOptions { snat_ports: 61000..=61000, ..world.options() };
+            let mut uplink = Uplink::new(&options);
+            uplink.put(family.key(protocol), 1, &[&family.backend(5)], 0);
+            let [one, two, three] = [1, 2, 3].map(|last| family.first(protocol, last, 40000));
+            let goes_on = |uplink: &Uplink, first: &Packet, from: u16| {
+                let it = FromOutside { uplink, first: first.clone() };
+                let there = it.there(first);
+                assert_eq!(there.from.port(), from, "{family:?}");
+                let back = it.and_back(&there.reply());
+                assert_eq!((back.from, back.to), (first.to, first.from), "{family:?}");
+            };
+            goes_on(&uplink, &one, 61000);
+            let ports = |first, last| Step::SourcePorts(PortRange::new(first, last));
+            uplink.maps.apply(&ports(62000, 62000)).expect("written");
+            goes_on(&uplink, &two, 62000);
+            goes_on(&uplink, &one.later(), 61000);
+            uplink.maps.apply(&ports(61000, 61000)).expect("written");
+            assert_eq!(uplink.verdict(IN, &three.frame()), DROP, "it is somebody's: {family:?}");
+            goes_on(&uplink, &one.later(), 61000);
+            goes_on(&uplink, &two.later(), 62000);
         }
     });
 }

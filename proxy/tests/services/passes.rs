@@ -52,6 +52,7 @@ impl Maps for Noted {
             Step::DeleteSourceRanges(_) => "-ranges",
             Step::ClearCounters(_) => "0 counters",
             Step::NodePorts(_) => "node ports",
+            Step::SourcePorts(_) => "source ports",
         };
         self.steps.push((name, step.entries()));
         self.maps.apply(step)
@@ -76,7 +77,9 @@ fn ten_thousand_services_are_two_steps_a_group_and_one_change_is_its_own_size() 
     let mut sync = Synchroniser::new(Noted::default(), NODE);
     sync.reconcile(&cluster.apply(many(10_000)));
     let groups = [3616, 8192, 8192].map(|n| [("+backends", n), ("+frontends", n)]);
-    assert_eq!(std::mem::take(&mut sync.maps_mut().steps), groups.concat());
+    let mut expected = groups.concat();
+    expected.insert(1, ("source ports", 1));
+    assert_eq!(std::mem::take(&mut sync.maps_mut().steps), expected);
     let changed = put_slice(slice("s77", "s77", &["10.1.0.77", "10.3.0.77"]));
     let report = sync.reconcile(&cluster.apply([changed]));
     assert_eq!(
@@ -275,7 +278,7 @@ fn a_table_comes_with_its_set_and_another_size_is_another_set() {
     let slice = |last: &str| put_slice(slice("a", "a", &["10.1.0.1", last]));
     let mut sync = Synchroniser::new(Noted::default(), NODE);
     sync.reconcile(&cluster.apply([put_service(service), slice("10.1.0.2")]));
-    let written = [("+backends", 2), ("+maglev", 16), ("+frontends", 2)];
+    let written = [("+backends", 2), ("+maglev", 16), ("source ports", 1), ("+frontends", 2)];
     assert_eq!(std::mem::take(&mut sync.maps_mut().steps), written);
     sync.reconcile(&cluster.apply([slice("10.1.0.3")]));
     let replaced =

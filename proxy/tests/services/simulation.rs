@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    ops::RangeInclusive,
     sync::LazyLock,
 };
 
@@ -57,6 +58,10 @@ impl Watched {
             .filter_map(node_port)
             .find(|port| sought.with(PortRange::new(*port, *port)) != sought);
         assert_eq!(unseen, None, "a NodePort beside {sought:?}; {}", self.at);
+        let own: RangeInclusive<u16> = image.source_ports.into();
+        let dialled = image.frontends.keys().filter(|key| key.is_serving_of().is_none());
+        let shared = dialled.filter_map(node_port).find(|port| own.contains(port));
+        assert_eq!(shared, None, "a NodePort among {own:?}; {}", self.at);
         let live: BTreeMap<u32, Content> = image
             .frontends
             .values()

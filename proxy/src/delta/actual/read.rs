@@ -22,6 +22,7 @@ pub struct Reading {
     parts: FastMap<u32, Vec<(u32, MaglevPart)>>,
     ranges: Vec<SourceRangeKey>,
     sought: PortRange,
+    source_ports: PortRange,
 }
 
 /// Bookkeeping, compared with what the maps hold.
@@ -55,6 +56,7 @@ impl Reading {
             }
             Entry::SourceRange(range) => self.ranges.push(range),
             Entry::NodePorts(range) => self.sought = range,
+            Entry::SourcePorts(range) => self.source_ports = range,
         }
     }
 
@@ -67,8 +69,8 @@ impl Reading {
 
     /// All of it, arranged.
     pub fn finish(self) -> Actual {
-        let Self { frontends, spoilt, slots, mut parts, ranges, sought } = self;
-        let mut actual = Actual { frontends, spoilt, sought, ..Actual::default() };
+        let Self { frontends, spoilt, slots, mut parts, ranges, sought, source_ports } = self;
+        let mut actual = Actual { frontends, spoilt, sought, source_ports, ..Actual::default() };
         for port in actual.frontends.keys().filter_map(node_port) {
             *actual.node_ports.entry(port).or_default() += 1;
         }
@@ -124,6 +126,7 @@ impl<'a> Check<'a> {
             }
             Entry::SourceRange(range) => expected.holds_range(&range).then_some(true),
             Entry::NodePorts(range) => Some(range == expected.sought),
+            Entry::SourcePorts(range) => Some(range == expected.source_ports),
             Entry::Maglev(MaglevKey { set_id, part: number }, part) => {
                 // A part tells nothing by itself.
                 return self.parts.entry(set_id).or_default().push((number, part));
@@ -158,8 +161,8 @@ impl<'a> Check<'a> {
             self.note(is_same, parts.len());
         }
         let Actual { frontends, slots, parts, ranges_count, .. } = self.expected;
-        // The last one is where NodePorts are looked for.
-        let written = frontends.len() + slots + parts + ranges_count + 1;
+        // The last two are where NodePorts are looked for and source translation finds its ports.
+        let written = frontends.len() + slots + parts + ranges_count + 2;
         self.other + self.foreign + written.saturating_sub(self.same + self.other)
     }
 }
