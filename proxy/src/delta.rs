@@ -5,9 +5,11 @@
 //! it any more: what replaces it is a new set under a new id.
 
 mod actual;
+mod draft;
 mod ids;
+mod room;
 
-use std::{collections::hash_map::Entry, fmt, ops::RangeInclusive, sync::Arc};
+use std::fmt;
 
 use bytemuck::Zeroable;
 use fairlead_ebpf::abi::{
@@ -15,18 +17,17 @@ use fairlead_ebpf::abi::{
     MaglevPart, SourceRangeKey, TableSize,
 };
 
-use self::actual::NodePortChange;
 pub use self::{
     actual::{Actual, Check, Reading},
+    draft::Draft,
     ids::Ids,
+    room::{Lack, Room},
 };
 use crate::{
-    hash::{FastMap, FastSet},
-    image::Capacities,
+    hash::FastMap,
     maglev,
     plan::{BackendSet, Lead},
     port_range::PortRange,
-    snat_ports,
 };
 
 /// One change of one map.
@@ -60,6 +61,8 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     ended_frontends: Vec<FrontendKey>,
+    /// Those beside frontends that make room for what is dialled.
+    given_up: Vec<FrontendKey>,
     new_sets: Vec<NewSet>,
     /// Sets that were read from the maps and are planned alike: one copy of them is enough.
     shared_sets: Vec<(u32, BackendSet)>,
@@ -118,6 +121,23 @@ impl<'a> From<Lead<'a>> for WantedFrontend<'a> {
     }
 }
 
+impl<'a> Wanted<'a> {
+    /// What clients dial.
+    fn dialled(&self) -> impl Iterator<Item = &WantedFrontend<'a>> {
+        self.frontends.iter().filter(|frontend| !is_beside(&frontend.key))
+    }
+
+    /// What stands beside some of that for flows of datagrams: [`FrontendKey::serving`].
+    fn beside(&self) -> impl Iterator<Item = &WantedFrontend<'a>> {
+        self.frontends.iter().filter(|frontend| is_beside(&frontend.key))
+    }
+
+    /// Whether there is anything for [`Draft::serve_beside`].
+    pub fn has_beside(&self) -> bool {
+        self.beside().next().is_some()
+    }
+}
+
 impl<'a> WantedFrontend<'a> {
     fn sets(&self) -> impl Iterator<Item = (&'a BackendSet, Option<TableSize>)> + use<'a> {
         let table = TableSize::of(self.value.flags);
@@ -149,34 +169,19 @@ impl fmt::Display for FullMap {
     }
 }
 
-/// A delta in the making.
-#[derive(Debug)]
-pub struct Draft<'a> {
-    actual: &'a Actual,
-    room: Room,
-    delta: Delta,
-    /// Frontends that come to lead to a set, less those that cease to.
-    references: FastMap<u32, i64>,
-    ended_frontends: FastSet<FrontendKey>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    frontends: usize,
-    slots: usize,
-    parts: usize,
-    ranges: usize,
-}
-
 impl Delta {
     /// Whether nothing needs to change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether there is more room for sets or ranges afterwards.
-    pub fn makes_room(&self) -> bool {
-        !self.ended_sets.is_empty() || !self.ended_ranges.is_empty()
+    /// What stood beside frontends and made room for others'.
+    pub fn given_up(&self) -> &[FrontendKey] {
+        &self.given_up
+    }
+
+    fn all_ended(&self) -> impl Iterator<Item = &FrontendKey> {
+        self.ended_frontends.iter().chain(&self.given_up)
     }
 
     /// The changes in the order they must be made in; each may be repeated.
@@ -193,7 +198,9 @@ impl Delta {
         let ports_from = |old: PortRange, new| (new != old).then_some(Step::NodePorts(new));
         // At no time does a flow find its backend neither in a frontend's set nor beside it.
         let ended = self.ended_frontends.iter().copied();
-        let (beside, dialled) = ended.partition(|key| key.is_serving_of().is_some());
+        let (beside, mut dialled): (Vec<_>, Vec<_>) = ended.partition(is_beside);
+        // But for these: without their places somebody would be served by nothing.
+        dialled.extend(&self.given_up);
         let before = [
             Step::DeleteFrontends(dialled),
             Step::PutSourceRanges(self.new_ranges.clone()),
@@ -226,11 +233,15 @@ impl Delta {
             let first = first.unwrap_or_else(Zeroable::zeroed);
             (*key, FrontendEntry { value: *value, first })
         };
-        let is_beside = |key: &FrontendKey| key.is_serving_of().is_some();
         let (beside, dialled): (Vec<_>, Vec<_>) =
             self.frontends.iter().partition(|(key, _)| is_beside(key));
         beside.into_iter().chain(dialled).map(entry).collect()
     }
+}
+
+/// Whether it stands beside a frontend: nobody dials it.
+fn is_beside(key: &FrontendKey) -> bool {
+    key.is_serving_of().is_some()
 }
 
 impl NewSet {
@@ -256,170 +267,6 @@ impl Step {
             Step::ClearCounters(ids) => ids.len(),
             Step::NodePorts(_) | Step::SourcePorts(_) => 1,
         }
-    }
-}
-
-impl<'a> Draft<'a> {
-    /// An empty draft against what the maps hold.
-    pub fn new(actual: &'a Actual, capacities: Capacities) -> Self {
-        let room = Room {
-            frontends: capacities.frontends.saturating_sub(actual.frontends().len()),
-            slots: capacities.backends.saturating_sub(actual.slots()),
-            parts: capacities.maglev.saturating_sub(actual.parts()),
-            ranges: capacities.source_ranges.saturating_sub(actual.ranges()),
-        };
-        let (references, ended_frontends) = (FastMap::default(), FastSet::default());
-        Self { actual, room, delta: Delta::default(), references, ended_frontends }
-    }
-
-    /// Removes a frontend nobody wants. Call it before [`Draft::serve`]: it makes room.
-    pub fn release(&mut self, frontend: FrontendKey) {
-        let Some(old) = self.actual.frontends().get(&frontend) else { return };
-        if self.ended_frontends.insert(frontend) {
-            self.delta.ended_frontends.push(frontend);
-            // Of others the place is used until the end.
-            self.room.frontends += usize::from(frontend.is_serving_of().is_none());
-            self.refer(old, -1);
-        }
-    }
-
-    /// Removes the source ranges of a service, by its counters.
-    pub fn end_ranges(&mut self, counter_id: u32) {
-        self.delta.ended_ranges.extend(self.actual.ranges_of(counter_id));
-    }
-
-    /// Adds what one service needs.
-    ///
-    /// # Errors
-    /// A map has no room for all of it.
-    pub fn serve(&mut self, wanted: &Wanted<'_>, set_ids: &mut Ids) -> Result<(), FullMap> {
-        let mut placed = wanted.frontends.clone();
-        let mut room = self.room.frontends;
-        placed.retain(|WantedFrontend { key, .. }| {
-            let is_new = !self.actual.frontends().contains_key(key);
-            let fits = !is_new || room > 0;
-            room -= usize::from(is_new && fits);
-            fits
-        });
-        let known = self.known_sets(wanted);
-        // By where the plan keeps them: it keeps each content once.
-        let mut sets: FastMap<*const BackendSet, u32> = FastMap::default();
-        let (mut new_sets, mut shared_sets) = (Vec::new(), Vec::new());
-        let (mut new_slots, mut new_parts) = (0, 0);
-        for (set, table) in placed.iter().flat_map(WantedFrontend::sets) {
-            let Entry::Vacant(entry) = sets.entry(std::ptr::from_ref(set)) else { continue };
-            let same = known.get_key_value(&(set, table)).map(|((held, _), id)| (*held, *id));
-            match same {
-                Some((held, id)) if !Arc::ptr_eq(held, set) => shared_sets.push((id, set.clone())),
-                Some(_) => {}
-                None => {
-                    new_slots += set.len();
-                    new_parts += table.map_or(0, |size| size.parts() as usize);
-                    new_sets.push((set, table));
-                }
-            }
-            entry.insert(same.map_or(0, |(_, id)| id));
-        }
-        if new_slots > self.room.slots {
-            return Err(FullMap::Backends);
-        }
-        if new_parts > self.room.parts {
-            return Err(FullMap::Maglev);
-        }
-        let (new_ranges, ended_ranges) = self.ranges(wanted);
-        // Without them clients that must not come in would.
-        if new_ranges.len() > self.room.ranges {
-            return Err(FullMap::SourceRanges);
-        }
-        self.room = Room {
-            frontends: room,
-            slots: self.room.slots - new_slots,
-            parts: self.room.parts - new_parts,
-            ranges: self.room.ranges - new_ranges.len(),
-        };
-        for (set, table) in new_sets {
-            let id = set_ids.allocate(|id| self.actual.holds_set(id));
-            sets.insert(std::ptr::from_ref(set), id);
-            self.delta.new_sets.push(NewSet { id, backends: BackendSet::clone(set), table });
-        }
-        self.delta.shared_sets.extend(shared_sets);
-        self.delta.ended_ranges.extend(ended_ranges);
-        self.delta.new_ranges.extend(new_ranges);
-        for frontend in &placed {
-            let id = |set: Option<&BackendSet>| {
-                set.and_then(|set| sets.get(&std::ptr::from_ref(set))).copied().unwrap_or_default()
-            };
-            let (set_id, local_set_id) = (id(frontend.set), id(frontend.local));
-            let backends = frontend.set.map_or(0, |set| set.len());
-            let backends = u16::try_from(backends).unwrap_or(u16::MAX);
-            let counter_id = wanted.counter_id;
-            let value =
-                FrontendValue { set_id, local_set_id, counter_id, backends, ..frontend.value };
-            self.put(frontend.key, value);
-        }
-        if placed.len() < wanted.frontends.len() { Err(FullMap::Frontends) } else { Ok(()) }
-    }
-
-    /// Source ranges that are missing, and those there that are not wanted any more.
-    fn ranges(&self, wanted: &Wanted<'_>) -> (Vec<SourceRangeKey>, Vec<SourceRangeKey>) {
-        let mut ranges = wanted.source_ranges.clone();
-        ranges.sort_unstable();
-        ranges.dedup();
-        let held = self.actual.ranges_of(wanted.counter_id);
-        let ended = held.filter(|range| ranges.binary_search(range).is_err()).collect();
-        ranges.retain(|range| !self.actual.holds_range(range));
-        (ranges, ended)
-    }
-
-    /// Sets the service's frontends lead to by now: one with the content that is wanted stays,
-    /// also one written by an earlier start.
-    fn known_sets(&self, wanted: &Wanted<'_>) -> FastMap<(&'a BackendSet, Option<TableSize>), u32> {
-        let values = wanted.frontends.iter().filter_map(|f| self.actual.frontends().get(&f.key));
-        let mut seen = FastSet::default();
-        let mut known = FastMap::default();
-        for id in values.flat_map(actual::sets_of).filter(|id| seen.insert(*id)) {
-            if let Some(content) = self.actual.set(id) {
-                known.entry(content).or_insert(id);
-            }
-        }
-        known
-    }
-
-    fn put(&mut self, key: FrontendKey, value: FrontendValue) {
-        let old = self.actual.frontends().get(&key);
-        if old == Some(&value) && !self.actual.is_spoilt(&key) {
-            return;
-        }
-        if let Some(old) = old {
-            self.refer(old, -1);
-        }
-        self.refer(&value, 1);
-        self.delta.frontends.push((key, value));
-    }
-
-    fn refer(&mut self, value: &FrontendValue, change: i64) {
-        for id in actual::sets_of(value) {
-            *self.references.entry(id).or_default() += change;
-        }
-    }
-
-    /// The delta, with the removal of every set nothing leads to any more. `local_ports` are those that sockets
-    /// get by themselves; it is asked only where NodePorts come or go.
-    pub fn finish(mut self, local_ports: impl FnOnce() -> RangeInclusive<u16>) -> Delta {
-        let ended = self.references.iter().filter(|(id, change)| {
-            self.actual.references(**id).is_some_and(|held| held + **change <= 0)
-        });
-        let mut ended: Vec<u32> = ended.map(|(id, _)| *id).collect();
-        ended.extend(self.actual.orphans());
-        ended.sort_unstable();
-        ended.dedup();
-        self.delta.ended_sets = ended;
-        let change = NodePortChange::of(self.actual, &self.delta);
-        if !change.is_empty() || !self.actual.is_clear_of_node_ports() {
-            let ports = snat_ports::between(&local_ports(), change.after(self.actual));
-            self.delta.source_ports = Some(ports).filter(|p| *p != self.actual.source_ports());
-        }
-        self.delta
     }
 }
 

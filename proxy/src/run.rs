@@ -90,7 +90,7 @@ pub async fn run<M: Maps + Send + 'static>(
         let report;
         (sync, report) = pass.await?;
         let elapsed = started.elapsed();
-        schedule.plan_retry(sync.is_behind(), matches!(cause, Cause::Retry));
+        schedule.plan_retry(sync.is_retry_due(), matches!(cause, Cause::Retry));
         let news = publish(&sync, &report, elapsed, &status);
         log(&report, &news);
         if report.entries() > 0 {
@@ -136,8 +136,8 @@ impl Schedule {
     }
 
     /// New snapshots neither hasten nor put off what failed before.
-    fn plan_retry(&mut self, is_behind: bool, was_retry: bool) {
-        if !is_behind {
+    fn plan_retry(&mut self, is_due: bool, was_retry: bool) {
+        if !is_due {
             self.retry_at = None;
             self.pause = RETRY_FIRST;
         } else if was_retry || self.retry_at.is_none() {

@@ -5,6 +5,8 @@
 //! agent on the maps an earlier one left, so there is one way in, not two.
 
 mod counters;
+mod full;
+mod pass;
 mod status;
 
 use std::collections::BTreeSet;
@@ -16,11 +18,10 @@ use fairlead_ebpf::{
 use fairlead_state::{Changes, Dirty, Key, Name, Snapshot};
 use ipnetwork::IpNetwork;
 
-use self::counters::Owners;
-use self::status::FullMaps;
 pub use self::status::{Full, ProxyStatus, Report, Warnings};
+use self::{counters::Owners, full::Waiting, pass::Pass};
 use crate::{
-    delta::{Actual, Check, Delta, Draft, FullMap, Ids, Reading, Step, Wanted, WantedFrontend},
+    delta::{Actual, Check, Delta, Draft, Ids, Lack, Reading, Room, Step, Wanted, WantedFrontend},
     hash::FastSet,
     maps::{MapError, Maps, ServiceCounts},
     plan::{Changed, NodeView, Plans, Rules, ServiceId},
@@ -29,20 +30,6 @@ use crate::{
 /// Failed writes of one pass after which the rest waits for the next: the maps are read anew after
 /// each, and by then it is not one service that is at fault.
 const PASS_FAILURES_MAX: usize = 24;
-/// Services that are written together: what is prepared for a group takes memory beside the plans.
-const GROUP_SERVICES_MAX: usize = 4096;
-
-/// One pass over the maps.
-#[derive(Debug, Default)]
-struct Pass {
-    report: Report,
-    /// To be written, the last one first.
-    groups: Vec<Vec<ServiceId>>,
-    /// Services that found no room when it was their turn.
-    unfit: Vec<(ServiceId, FullMap)>,
-    /// There is more room than they found.
-    has_more_room: bool,
-}
 
 /// The one writer of the service maps.
 #[derive(Debug)]
@@ -61,7 +48,8 @@ pub struct Synchroniser<M> {
     pending: BTreeSet<ServiceId>,
     /// Services that wait for [`Synchroniser::retry`].
     failed: BTreeSet<ServiceId>,
-    full: FullMaps,
+    /// Services that wait for room: they are written as soon as there is some.
+    waiting: Waiting,
     /// Frontends in the maps that nobody may want any more.
     released: Vec<FrontendKey>,
     /// Counter ids of which there are source ranges that may be nobody's any more.
@@ -86,7 +74,7 @@ impl<M: Maps> Synchroniser<M> {
             owners: Owners::default(),
             pending: BTreeSet::new(),
             failed: BTreeSet::new(),
-            full: FullMaps::default(),
+            waiting: Waiting::default(),
             released: Vec::new(),
             ended: FastSet::default(),
             last_error: None,
@@ -120,8 +108,14 @@ impl<M: Maps> Synchroniser<M> {
         &self.plans
     }
 
-    /// Whether services wait for [`Synchroniser::retry`].
+    /// Whether the maps are not as planned.
     pub fn is_behind(&self) -> bool {
+        self.waiting.len() > 0 || self.is_retry_due()
+    }
+
+    /// Whether [`Synchroniser::retry`] may help: not where all that is missing is room, which only a change of
+    /// services can make.
+    pub fn is_retry_due(&self) -> bool {
         !self.failed.is_empty() || !self.released.is_empty() || self.actual.is_none()
     }
 
@@ -155,6 +149,8 @@ impl<M: Maps> Synchroniser<M> {
     /// Tries again what could not be written.
     pub fn retry(&mut self) -> Report {
         self.pending.append(&mut self.failed);
+        // What a failed write was to take from some of them may be there still.
+        self.pending.extend(self.waiting.ids());
         self.settle()
     }
 
@@ -243,10 +239,11 @@ impl<M: Maps> Synchroniser<M> {
             self.pending.extend(self.plans.ids());
             self.failed.clear();
         }
-        self.full.forget(&self.pending);
+        self.waiting.forget(&self.pending);
         let mut pass = Pass::new(report, std::mem::take(&mut self.pending));
         let mut failures = 0;
-        while let Some(mut group) = pass.next() {
+        while let Some(mut group) = pass.next(|| self.who_may_fit(), |id| self.may_fit(id)) {
+            self.waiting.forget(&group);
             let Err(error) = self.write(&group, &mut pass) else { continue };
             failures += 1;
             pass.report.error = Some(error.to_string());
@@ -257,30 +254,43 @@ impl<M: Maps> Synchroniser<M> {
             if reloaded.is_err() || is_hopeless || group.len() < 2 {
                 self.failed.extend(group);
             } else {
-                pass.groups.push(group.split_off(group.len() / 2));
-                pass.groups.push(group);
+                pass.put_back(group.split_off(group.len() / 2));
+                pass.put_back(group);
             }
             if reloaded.is_err() || is_hopeless {
                 self.failed.extend(pass.end());
             }
         }
-        for (id, map) in pass.unfit {
-            self.full.insert(id, map);
-            self.failed.insert(id);
-        }
         self.last_error.clone_from(&pass.report.error);
         self.finish(pass.report)
+    }
+
+    /// Of those who wait for room, who may find some.
+    fn who_may_fit(&self) -> Vec<ServiceId> {
+        self.room().map(|room| self.waiting.who_may_fit(&room)).unwrap_or_default()
+    }
+
+    fn may_fit(&self, id: ServiceId) -> bool {
+        self.room().is_some_and(|room| self.waiting.may_fit(id, &room))
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.actual.as_ref().map(|actual| Room::of(actual, self.maps.capacities()))
     }
 
     /// Writes one group of services, and takes note of those that find no room.
     fn write(&mut self, group: &[ServiceId], pass: &mut Pass) -> Result<(), MapError> {
         // Services of later groups have yet to claim the ids that they had before a restart.
-        let is_last = pass.groups.is_empty() && self.have_all_claimed();
+        let is_last = pass.is_last() && self.have_all_claimed();
         let (delta, unfit) = self.draft(group, is_last);
+        // Groups are sorted. Of others what was given up is missing whatever becomes of this one.
+        let owners = delta.given_up().iter().filter_map(|key| self.plans.owner(key));
+        let others = owners.filter(|id| group.binary_search(id).is_err());
+        others.for_each(|id| self.waiting.insert_beside(id));
         if let Some(actual) = self.actual.as_mut() {
             for step in delta.steps(actual) {
                 self.maps.apply(&step)?;
-                pass.report.count(&step);
+                pass.count(&step);
             }
             actual.commit(&delta);
         }
@@ -289,7 +299,7 @@ impl<M: Maps> Synchroniser<M> {
             self.ended = FastSet::default();
             self.owners.adopted();
         }
-        pass.leave_out(unfit, delta.makes_room());
+        unfit.into_iter().for_each(|(id, lack)| self.waiting.insert(id, lack));
         Ok(())
     }
 
@@ -301,14 +311,14 @@ impl<M: Maps> Synchroniser<M> {
             .all(|id| self.owners.id_of(*id).is_some() || self.plans.leads_of(*id).next().is_none())
     }
 
-    fn draft(&mut self, group: &[ServiceId], is_last: bool) -> (Delta, Vec<(ServiceId, FullMap)>) {
+    fn draft(&mut self, group: &[ServiceId], is_last: bool) -> (Delta, Vec<(ServiceId, Lack)>) {
         let capacities = self.maps.capacities();
         let Some(actual) = self.actual.as_ref() else { return Default::default() };
         let mut draft = Draft::new(actual, capacities);
         for frontend in self.released.iter().filter(|key| !self.plans.is_wanted(key)) {
             draft.release(*frontend);
         }
-        let mut unfit = Vec::new();
+        let (mut unfit, mut beside) = (Vec::new(), Vec::new());
         for id in group {
             let Some(planned) = self.plans.get(*id) else { continue };
             let leads = self.plans.leads_of(*id);
@@ -325,9 +335,15 @@ impl<M: Maps> Synchroniser<M> {
             let ranges = planned.plan.extras.source_ranges.iter();
             let source_ranges = ranges.map(|range| source_range(counter_id, *range)).collect();
             let wanted = Wanted { counter_id, frontends, source_ranges };
-            if let Err(map) = draft.serve(&wanted, &mut self.set_ids) {
-                unfit.push((*id, map));
+            match draft.serve(&wanted, &mut self.set_ids) {
+                Err(lack) => unfit.push((*id, lack)),
+                Ok(()) if wanted.has_beside() => beside.push((*id, wanted)),
+                Ok(()) => {}
             }
+        }
+        for (id, wanted) in &beside {
+            let served = draft.serve_beside(wanted, &mut self.set_ids);
+            unfit.extend(served.err().map(|lack| (*id, lack)));
         }
         if is_last {
             for id in self.ended.iter().filter(|id| !self.owners.is_owned(**id)) {
@@ -338,6 +354,7 @@ impl<M: Maps> Synchroniser<M> {
     }
 
     fn give_up(&mut self, mut report: Report, error: &MapError) -> Report {
+        self.waiting.forget(&self.pending);
         self.failed.append(&mut self.pending);
         report.error = Some(error.to_string());
         self.last_error.clone_from(&report.error);
@@ -345,7 +362,7 @@ impl<M: Maps> Synchroniser<M> {
     }
 
     fn finish(&self, mut report: Report) -> Report {
-        report.behind = self.failed.len();
+        report.behind = self.failed.len() + self.waiting.len();
         report
     }
 
@@ -360,9 +377,9 @@ impl<M: Maps> Synchroniser<M> {
             backends: actual.map_or(0, Actual::slots),
             maglev: actual.map_or(0, Actual::parts),
             source_ranges: actual.map_or(0, Actual::ranges),
-            behind: self.failed.len(),
+            behind: self.failed.len() + self.waiting.len(),
             capacities: self.maps.capacities(),
-            full: self.full.by_map(self.maps.capacities()),
+            full: self.waiting.by_map(self.maps.capacities()),
             warnings: Warnings::first_of(self.plans.warnings()),
             last_error: self.last_error.clone(),
             drift_total: self.drift_total,
@@ -383,40 +400,6 @@ impl<M: Maps> Synchroniser<M> {
             .iter()
             .map(|(id, key)| (key.clone(), counters.get(id).cloned().unwrap_or_default()));
         Ok(named.collect())
-    }
-}
-
-impl Pass {
-    fn new(mut report: Report, services: BTreeSet<ServiceId>) -> Self {
-        report.services = services.len();
-        let services: Vec<ServiceId> = services.into_iter().collect();
-        // Without services there may be frontends and source ranges to take away.
-        let groups = match services.is_empty() {
-            true => vec![vec![]],
-            false => services.rchunks(GROUP_SERVICES_MAX).map(<[_]>::to_vec).collect(),
-        };
-        Self { report, groups, ..Self::default() }
-    }
-
-    /// What is to be written now. At the end come those who found no room, if others have made some
-    /// since then: one by one, as each may need what the one before gives up.
-    fn next(&mut self) -> Option<Vec<ServiceId>> {
-        if self.groups.is_empty() && std::mem::take(&mut self.has_more_room) {
-            // The last one first: each round goes the other way than the one before.
-            self.groups = self.unfit.drain(..).map(|(id, _)| vec![id]).collect();
-        }
-        self.groups.pop()
-    }
-
-    fn leave_out(&mut self, unfit: Vec<(ServiceId, FullMap)>, makes_room: bool) {
-        self.unfit.extend(unfit);
-        self.has_more_room |= makes_room && !self.unfit.is_empty();
-    }
-
-    /// Nothing more is written. Returns what would have been.
-    fn end(&mut self) -> impl Iterator<Item = ServiceId> {
-        self.has_more_room = false;
-        self.groups.drain(..).flatten()
     }
 }
 

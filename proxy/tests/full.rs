@@ -119,7 +119,6 @@ fn a_map_of_services_without_room_leaves_the_newcomer_out_until_there_is_some() 
         assert!(!held.contains(&newcomers), "{case}: {held}");
 
         sync.reconcile(&cluster.apply([delete(Kind::Service, "a")]));
-        sync.retry();
         assert!(!sync.is_behind() && sync.status().full.is_empty(), "{case}");
         let held = text::image_text(&sync.maps().load().unwrap());
         assert_eq!(held.lines().count(), whole.lines().count(), "{case}: {held}");

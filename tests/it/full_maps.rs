@@ -14,8 +14,8 @@ use super::support::{
 /// (ClusterIP, its other ports, balancer), two backends, 32 parts of tables and two ranges.
 const CASES: [(&str, u64); 4] =
     [("frontends", 6), ("backends", 2), ("maglev", 32), ("source-ranges", 2)];
-/// Longest pause before room that was made is used.
-const USED_WITHIN: Duration = Duration::from_secs(60);
+/// Room is used as soon as it is made.
+const USED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Its ClusterIPs end in `number`; its one endpoint is the world's pod.
 fn service(world: &World, name: &str, number: u8) -> [Value; 3] {

@@ -10,7 +10,7 @@ use fairlead_ebpf::abi::{
 };
 
 pub use self::read::{Check, Reading};
-use super::{Delta, NewSet};
+use super::{Delta, NewSet, is_beside};
 use crate::{
     hash::{FastMap, FastSet},
     maglev,
@@ -39,6 +39,8 @@ pub struct Actual {
     source_ports: PortRange,
     /// They were chosen by these NodePorts, not read.
     is_clear: bool,
+    /// How many frontends are beside others.
+    beside: usize,
 }
 
 /// Frontends of NodePorts that a delta adds and removes, by port.
@@ -126,7 +128,7 @@ fn stays(ended: &FastMap<u16, u32>, port: u16, count: u32) -> bool {
 impl NodePortChange {
     pub(super) fn of(actual: &Actual, delta: &Delta) -> Self {
         let mut ended: FastMap<u16, u32> = FastMap::default();
-        for port in delta.ended_frontends.iter().filter_map(node_port) {
+        for port in delta.all_ended().filter_map(node_port) {
             *ended.entry(port).or_default() += 1;
         }
         let put = delta.frontends.iter().filter_map(|(key, _)| Some((key, node_port(key)?)));
@@ -211,6 +213,11 @@ impl Actual {
         self.is_clear
     }
 
+    /// How many frontends are beside others: [`FrontendKey::serving`].
+    pub fn beside(&self) -> usize {
+        self.beside
+    }
+
     /// How many slots all sets have together.
     pub fn slots(&self) -> usize {
         self.slots
@@ -277,11 +284,12 @@ impl Actual {
         self.sought = self.node_ports_after(delta);
         self.source_ports = delta.source_ports.unwrap_or(self.source_ports);
         self.is_clear = true;
-        for key in &delta.ended_frontends {
+        for key in delta.all_ended() {
             self.spoilt.remove(key);
             if let Some(old) = self.frontends.remove(key) {
                 self.unrefer(&old);
                 self.drop_node_port(key);
+                self.beside -= usize::from(is_beside(key));
             }
         }
         for NewSet { id, backends, table } in &delta.new_sets {
@@ -305,7 +313,10 @@ impl Actual {
             }
             match self.frontends.insert(*key, *value) {
                 Some(old) => self.unrefer(&old),
-                None => self.add_node_port(key),
+                None => {
+                    self.add_node_port(key);
+                    self.beside += usize::from(is_beside(key));
+                }
             }
         }
         for range in &delta.ended_ranges {

@@ -1,6 +1,7 @@
 //! Deltas as tables of steps.
 
 mod ports;
+mod room;
 
 use super::*;
 use crate::{
@@ -59,16 +60,21 @@ fn held(sets: &[(u32, &[u8])], frontends: &[(u8, u32)]) -> Actual {
     read(&image(sets, frontends))
 }
 
+/// A hundred more for what is beside a frontend, two hundred for other ports.
+fn number(key: &FrontendKey) -> u8 {
+    let more = [(is_beside(key), 100), (key.is_other_ports(), 200)];
+    key.address[0] + more.iter().filter(|(is_it, _)| *is_it).map(|(_, more)| more).sum::<u8>()
+}
+
 /// The steps in short, and the maps afterwards.
 fn steps(actual: &Actual, delta: &Delta) -> (Vec<String>, Actual) {
     let steps = delta.steps(actual);
     let in_short = steps.iter().map(|step| match step {
         Step::DeleteFrontends(keys) => {
-            format!("-frontends {:?}", keys.iter().map(|k| k.address[0]).collect::<Vec<_>>())
+            format!("-frontends {:?}", keys.iter().map(number).collect::<Vec<_>>())
         }
         Step::PutFrontends(entries) => {
-            let short =
-                |(k, v): &(FrontendKey, FrontendEntry)| (k.address[0], v.set_id, v.backends);
+            let short = |(k, v): &(FrontendKey, FrontendEntry)| (number(k), v.set_id, v.backends);
             format!("+frontends {:?}", entries.iter().map(short).collect::<Vec<_>>())
         }
         Step::PutBackends(entries) => {
@@ -118,7 +124,9 @@ fn draft<'a>(
         };
         let frontends = service.frontends.iter().map(wanted).collect();
         let counter_id = service.counter_id;
-        draft.serve(&Wanted { counter_id, frontends, source_ranges: vec![] }, &mut ids)
+        let served =
+            draft.serve(&Wanted { counter_id, frontends, source_ranges: vec![] }, &mut ids);
+        served.map_err(|lack| lack.map)
     });
     let results = results.collect();
     (draft.finish(|| LOCAL_DEFAULT), results)

@@ -262,7 +262,8 @@ impl Plans {
         self.owner(frontend).is_some()
     }
 
-    fn owner(&self, frontend: &FrontendKey) -> Option<ServiceId> {
+    /// Which one.
+    pub(crate) fn owner(&self, frontend: &FrontendKey) -> Option<ServiceId> {
         let is_it = |claim: &Claim| self.planned.key(*claim) == Some(*frontend);
         let owner = self.owners.find(self.hasher.hash_one(frontend), is_it);
         owner.map(|claim| claim.service)

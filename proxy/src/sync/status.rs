@@ -1,15 +1,14 @@
 //! What a pass did, and how the proxy stands.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use fairlead_state::Key;
 use imbl::OrdMap;
 
 use crate::{
     delta::{FullMap, Step},
-    hash::FastMap,
     image::Capacities,
-    plan::{ServiceId, Warning},
+    plan::Warning,
 };
 
 /// Warnings that are kept word by word; more are only counted.
@@ -130,47 +129,20 @@ pub struct Full {
     pub capacity: usize,
     /// Services that are not, or not wholly, as planned for it.
     pub services: usize,
+    /// Of these, such as lack only what keeps flows of datagrams with endpoints that new ones are not sent to.
+    pub flows: usize,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { map, capacity, services } = self;
+        let Self { map, capacity, services, flows } = self;
         write!(
             f,
-            "{map} holds {capacity} entries and is full; services not served in full: {services}; \
-             raise --{map}-max"
-        )
-    }
-}
-
-/// Which services found no room.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FullMaps {
-    services: FastMap<ServiceId, FullMap>,
-}
-
-impl FullMaps {
-    pub(super) fn insert(&mut self, id: ServiceId, map: FullMap) {
-        self.services.insert(id, map);
-    }
-
-    pub(super) fn forget(&mut self, ids: &BTreeSet<ServiceId>) {
-        if !self.services.is_empty() {
-            self.services.retain(|id, _| !ids.contains(id));
+            "{map} holds {capacity} entries and is full; services not served in full: {services}"
+        )?;
+        if *flows > 0 {
+            write!(f, ", of which {flows} lack only what keeps UDP flows where they are")?;
         }
-    }
-
-    pub(super) fn by_map(&self, capacities: Capacities) -> Vec<Full> {
-        let maps = [
-            (FullMap::Frontends, capacities.frontends),
-            (FullMap::Backends, capacities.backends),
-            (FullMap::Maglev, capacities.maglev),
-            (FullMap::SourceRanges, capacities.source_ranges),
-        ];
-        let full = maps.into_iter().map(|(map, capacity)| {
-            let services = self.services.values().filter(|full| **full == map).count();
-            Full { map, capacity, services }
-        });
-        full.filter(|full| full.services > 0).collect()
+        write!(f, "; raise --{map}-max")
     }
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use fairlead_proxy::{
     delta::FullMap,
-    maps::{Capacities, memory::MemoryMaps},
+    maps::{Capacities, Maps as _, memory::MemoryMaps},
     sync::Synchroniser,
     text,
 };
 use fairlead_state::{
     Change, Kind, Object,
-    model::{IpMode, LoadBalancerIp, LoadBalancing, Service},
+    model::{Endpoint, IpMode, LoadBalancerIp, LoadBalancing, Protocol, Service},
 };
 
 use crate::objects::{
-    Cluster, NODE, delete, ip as address, many, put_service, put_slice, service, slice, with,
+    Cluster, NODE, delete, endpoint, endpoint_port, ip as address, many, port, put_service,
+    put_slice, service, slice, with,
 };
 
 /// More than are written together.
@@ -57,9 +58,9 @@ fn a_full_frontends_map_is_reported_and_deletions_make_room() {
     let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
     sync.reconcile(&cluster.apply([change]));
     assert!(text::image_text(sync.maps().image()).contains("10.9.0.1"), "others go on");
+    assert!(!sync.is_retry_due(), "time makes no room");
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s0"), delete(Kind::Service, "s1")]));
-    sync.retry();
-    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 6));
+    assert_eq!((sync.is_behind(), sync.maps().image().frontends.len()), (false, 6), "at once");
     assert!(sync.status().full.is_empty());
 }
 
@@ -96,8 +97,8 @@ fn a_full_map_of_backends_concerns_the_newcomer_alone() {
     assert!(held.contains("-> 10.1.0.0:8080, 10.2.0.0:8080"), "{held}");
     assert_eq!(sync.reconcile(&cluster.apply([endpoints("s0", 2)])).behind, 2);
     assert_eq!(text::image_text(sync.maps().image()), held, "s0 as before, s2 not at all");
-    assert_eq!(sync.reconcile(&cluster.apply([endpoints("s1", 1)])).behind, 2, "room for the one");
-    let report = sync.retry();
+    // There is room for the one, whose old endpoints then make some for the other.
+    let report = sync.reconcile(&cluster.apply([endpoints("s1", 1)]));
     assert_eq!((report.behind, sync.maps().image().backends.len()), (0, 5));
 }
 
@@ -159,7 +160,6 @@ fn a_full_map_of_tables_concerns_the_newcomer_alone() {
     let change = put_slice(slice("s0", "s0", &["10.9.0.1"]));
     assert_eq!(sync.reconcile(&cluster.apply([change])).behind, 2, "beside the old one: no room");
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
-    sync.retry();
     assert_eq!((sync.is_behind(), sync.status().maglev), (false, 32));
 }
 
@@ -187,7 +187,131 @@ fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
     assert!(held.contains("10.96.0.1") && held.contains("10.96.0.3"), "{held}");
     assert!(!held.contains("10.96.0.2"), "{held}");
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
-    sync.retry();
     assert!(!sync.is_behind() && sync.status().full.is_empty());
     assert!(text::image_text(sync.maps().image()).contains("10.96.0.2"));
+}
+
+/// A resolver's Service, with one endpoint that is ready and one that serves what it has: a port, every other
+/// port, and beside the first what leads to both.
+fn resolver(name: &str, ip: &str) -> [Change; 2] {
+    let ports = Arc::new([port("", Protocol::Udp, 53, None)]);
+    let draining = Endpoint { ready: false, terminating: true, ..endpoint(address("10.5.0.2")) };
+    [
+        put_service(Service { ports, ..service(name, ip) }),
+        put_slice(fairlead_state::model::EndpointSlice {
+            ports: Arc::new([endpoint_port("", Protocol::Udp, 53)]),
+            endpoints: [endpoint(address("10.5.0.1")), draining].into(),
+            ..slice(name, name, &["10.5.0.1"])
+        }),
+    ]
+}
+
+/// Frontends in the maps: those that are dialled, and those beside them.
+fn dialled_and_beside(sync: &Synchroniser<MemoryMaps>) -> (usize, usize) {
+    let frontends = &sync.maps().image().frontends;
+    let beside = frontends.keys().filter(|key| key.is_serving_of().is_some()).count();
+    (frontends.len() - beside, beside)
+}
+
+/// What keeps flows where they are had filled the map, and the next Service was refused.
+#[test]
+fn what_is_beside_frontends_makes_way_for_a_service_and_comes_back_when_one_has_gone() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { frontends: 7, ..MemoryMaps::default().capacities() };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let two = [resolver("a", "10.96.0.1"), resolver("b", "10.96.0.2")].concat();
+    assert_eq!(sync.reconcile(&cluster.apply(two)).behind, 0);
+    assert_eq!(dialled_and_beside(&sync), (4, 2));
+
+    let report = sync.reconcile(&cluster.apply([put_service(service("c", "10.96.0.3"))]));
+    assert_eq!((report.behind, report.error), (1, None));
+    assert_eq!(dialled_and_beside(&sync), (6, 1));
+    assert_eq!(
+        sync.status().full[0].to_string(),
+        "frontends holds 7 entries and is full; services not served in full: 1, of which 1 lack \
+         only what keeps UDP flows where they are; raise --frontends-max"
+    );
+    // Both at once: what is dialled before what is beside.
+    sync.reconcile(&cluster.apply(resolver("d", "10.96.0.4")));
+    assert_eq!(dialled_and_beside(&sync), (7, 0));
+    let full = sync.status().full;
+    assert_eq!(full.iter().map(|f| (f.services, f.flows)).collect::<Vec<_>>(), [(3, 2)]);
+    assert!(!sync.is_retry_due(), "time makes no room");
+
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "c")]));
+    assert_eq!(dialled_and_beside(&sync), (6, 1));
+    sync.reconcile(&cluster.apply([delete(Kind::Service, "d")]));
+    assert_eq!(dialled_and_beside(&sync), (4, 2));
+    assert!(!sync.is_behind() && sync.status().full.is_empty());
+}
+
+/// The same from the start, however many groups they are written in.
+#[test]
+fn services_have_room_before_what_is_beside_the_frontends_of_earlier_groups() {
+    const RESOLVERS: usize = 100;
+    let mut cluster = Cluster::new();
+    let all = (0..RESOLVERS).flat_map(|i| resolver(&format!("r{i}"), &format!("10.98.0.{i}")));
+    let all: Vec<Change> = all.chain(many(SEVERAL_GROUPS)).collect();
+    let dialled = 2 * (RESOLVERS + SEVERAL_GROUPS);
+    let capacities = Capacities { frontends: dialled + 10, ..MemoryMaps::default().capacities() };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let report = sync.reconcile(&cluster.apply(all));
+    assert_eq!((report.behind, report.error), (RESOLVERS - 10, None));
+    assert_eq!(dialled_and_beside(&sync), (dialled, 10));
+    let full = sync.status().full;
+    let lacking = full.iter().map(|f| (f.services, f.flows)).collect::<Vec<_>>();
+    assert_eq!(lacking, [(RESOLVERS - 10, RESOLVERS - 10)]);
+}
+
+/// A port of a Service that found no room was refused as one that it does not have.
+#[test]
+fn no_port_of_a_service_is_refused_for_want_of_room() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { frontends: 4, ..MemoryMaps::default().capacities() };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    let with_ports = |numbers: &[u16]| {
+        let ports = numbers.iter().map(|n| port(&format!("p{n}"), Protocol::Tcp, *n, None));
+        put_service(Service { ports: ports.collect(), ..service("a", "10.96.0.1") })
+    };
+    for (numbers, held, is_whole) in [
+        (&[80, 81][..], &["other", "80", "81"][..], true),
+        (&[80, 81, 82], &["other", "80", "81", "82"], true),
+        (&[80, 81, 82, 83], &["80", "81", "82", "83"], false),
+        (&[80, 81, 82, 83, 84], &["80", "81", "82", "83"], false),
+        (&[80, 82, 84], &["other", "80", "82", "84"], true),
+    ] {
+        let report = sync.reconcile(&cluster.apply([with_ports(numbers)]));
+        assert_eq!(report.error, None);
+        let keys = sync.maps().image().frontends.keys();
+        let found: Vec<String> = keys
+            .map(|key| match key.is_other_ports() {
+                true => "other".to_owned(),
+                false => u16::from_be_bytes(key.port).to_string(),
+            })
+            .collect();
+        assert_eq!(
+            (found, !sync.is_behind()),
+            (held.iter().map(|s| (*s).to_owned()).collect(), is_whole)
+        );
+    }
+}
+
+/// Every change of a Service looked at all who wait, and wrote nothing: ten thousand who wait cost each change
+/// as much as a start.
+#[test]
+fn who_waits_is_looked_at_only_when_there_is_room_to_be_had() {
+    let mut cluster = Cluster::new();
+    let capacities = Capacities { frontends: 20, ..MemoryMaps::default().capacities() };
+    let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+    assert_eq!(sync.reconcile(&cluster.apply(many(10))).behind, 0);
+    assert_eq!(sync.reconcile(&cluster.apply(many(100))).behind, 90);
+    let served = sync.maps().image().frontends.clone();
+    let change = put_slice(slice("s0", "s0", &["10.9.0.1", "10.9.0.2"]));
+    let report = sync.reconcile(&cluster.apply([change]));
+    assert_eq!((report.services, report.behind, report.frontends_put), (1, 90, 1));
+    // One goes, and one of those who wait takes its place.
+    let report = sync.reconcile(&cluster.apply([delete(Kind::Service, "s0")]));
+    assert_eq!((report.behind, report.frontends_put, report.frontends_deleted), (89, 2, 2));
+    let now = sync.maps().image().frontends.keys();
+    assert_eq!(now.filter(|key| !served.contains_key(*key)).count(), 2);
 }

@@ -10,13 +10,14 @@ use std::{
 
 use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart};
 use fairlead_proxy::{
-    delta::Step,
+    delta::{FullMap, Step},
     image::Image,
     maps::{
         Capacities, Entry, MapError, Maps, ServiceCounts, faulty::FaultyMaps, memory::MemoryMaps,
     },
+    plan::Plans,
     port_range::{PortRange, node_port},
-    sync::Synchroniser,
+    sync::{Full, Synchroniser},
     text,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -59,7 +60,7 @@ impl Watched {
             .find(|port| sought.with(PortRange::new(*port, *port)) != sought);
         assert_eq!(unseen, None, "a NodePort beside {sought:?}; {}", self.at);
         let own: RangeInclusive<u16> = image.source_ports.into();
-        let dialled = image.frontends.keys().filter(|key| key.is_serving_of().is_none());
+        let dialled = image.frontends.keys().filter(|key| is_port(key));
         let shared = dialled.filter_map(node_port).find(|port| own.contains(port));
         assert_eq!(shared, None, "a NodePort among {own:?}; {}", self.at);
         let live: BTreeMap<u32, Content> = image
@@ -127,6 +128,8 @@ struct Run {
     cluster: Cluster,
     sync: Synchroniser<FaultyMaps<Watched>>,
     crashes: usize,
+    /// Where there is none, what is beside frontends and the refusal of other ports make way.
+    has_room: bool,
 }
 
 impl Run {
@@ -135,7 +138,8 @@ impl Run {
         let watched = Watched::new(MemoryMaps::new(capacities));
         let maps = FaultyMaps::new(watched, random.random(), 0);
         let sync = Synchroniser::new(maps, NODE);
-        Self { random, cluster: Cluster::new(), sync, crashes: 0 }
+        let has_room = capacities == ROOMY;
+        Self { random, cluster: Cluster::new(), sync, crashes: 0, has_room }
     }
 
     /// Stops the synchroniser, works on what it leaves behind, and starts another.
@@ -152,9 +156,11 @@ impl Run {
         let changes: Vec<_> = (0..changes).map(|_| random::change(&mut self.random)).collect();
         let snapshot = self.cluster.apply(changes);
         let wanted = crate::objects::plans(&snapshot);
+        let has_room = self.has_room;
         let crash = self.random.random_bool(0.15).then(|| self.random.random_range(0..30));
         let faults = if self.random.random_bool(0.5) { 300 } else { 0 };
         let lives = self.random.random_bool(0.2);
+        let lasts = |key: &FrontendKey| wanted.is_wanted(key) && (has_room || is_port(key));
         // The maps are the synchroniser's: they change hands to be set up.
         let set_up = |maps: &mut FaultyMaps<Watched>| {
             let watched = maps.inner_mut();
@@ -165,7 +171,7 @@ impl Run {
                 watched.maps.image().frontends.values().map(|value| value.counter_id).collect();
             let counted = named.into_iter().map(|id| (id, COUNTED.clone()));
             watched.maps.counters_mut().extend(counted);
-            watched.lasting = there.into_iter().filter(|key| wanted.is_wanted(key)).collect();
+            watched.lasting = there.into_iter().filter(lasts).collect();
             maps.revive(faults);
             if let Some(entries) = crash {
                 maps.crash_after(entries);
@@ -212,9 +218,28 @@ impl Run {
     }
 }
 
+/// Whether somebody may dial it, and be served.
+fn is_port(key: &FrontendKey) -> bool {
+    !key.is_other_ports() && key.is_serving_of().is_none()
+}
+
 fn seeds() -> impl Iterator<Item = u64> {
     let one: Option<u64> = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
     one.map_or(0..SEEDS, |seed| seed..seed + 1)
+}
+
+/// A port that its service has, and that is refused as one it does not have.
+fn refused_own_port(image: &Image, wanted: &Plans) -> Option<String> {
+    let missing = wanted.leads().filter(|(_, lead)| {
+        is_port(&lead.frontend.key) && !image.frontends.contains_key(&lead.frontend.key)
+    });
+    let mut refused = missing.filter(|(planned, lead)| {
+        let others = FrontendKey::other_ports(lead.frontend.key.address);
+        let is_theirs =
+            wanted.leads().any(|(owner, l)| l.frontend.key == others && owner.key == planned.key);
+        is_theirs && image.frontends.contains_key(&others)
+    });
+    refused.next().map(|(_, lead)| text::frontend(&lead.frontend.key).to_string())
 }
 
 const ROOMY: Capacities = Capacities {
@@ -283,6 +308,18 @@ fn maps_that_are_too_small_never_show_a_hole_either() {
             assert_eq!(random::strays(run.image()), Vec::<String>::new(), "{at}");
             let status = run.sync.status();
             was_full |= !status.full.is_empty();
+            if status.full.is_empty() {
+                let snapshot = run.cluster.newest();
+                let planned = text::plan_text(&snapshot, &node_view(&snapshot));
+                assert_eq!(text::image_text(run.image()), planned, "{at}");
+            }
+            assert_eq!(refused_own_port(run.image(), &wanted), None, "{at}");
+            let lacks_places = |full: &Full| full.map == FullMap::Frontends;
+            if let Some(full) = status.full.iter().find(|full| lacks_places(full)) {
+                assert_eq!(run.image().frontends.len(), tight.frontends, "{at}");
+                let has_spare = run.image().frontends.keys().any(|k| k.is_serving_of().is_some());
+                assert!(!has_spare || full.services == full.flows, "{at}");
+            }
             assert_eq!(status.full.is_empty(), !run.sync.is_behind(), "{at}");
         }
         assert!(was_full, "seed {seed} met no full map");

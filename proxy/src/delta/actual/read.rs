@@ -8,6 +8,7 @@ use fairlead_ebpf::abi::{
 
 use super::{Actual, Content, HeldSet, is_table, sets_of};
 use crate::{
+    delta::is_beside,
     hash::{FastMap, FastSet},
     image::Entry,
     port_range::{PortRange, node_port},
@@ -70,7 +71,9 @@ impl Reading {
     /// All of it, arranged.
     pub fn finish(self) -> Actual {
         let Self { frontends, spoilt, slots, mut parts, ranges, sought, source_ports } = self;
-        let mut actual = Actual { frontends, spoilt, sought, source_ports, ..Actual::default() };
+        let beside = frontends.keys().filter(|key| is_beside(key)).count();
+        let mut actual =
+            Actual { frontends, spoilt, sought, source_ports, beside, ..Actual::default() };
         for port in actual.frontends.keys().filter_map(node_port) {
             *actual.node_ports.entry(port).or_default() += 1;
         }
