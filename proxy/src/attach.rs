@@ -9,16 +9,14 @@ mod node_ports;
 mod options;
 mod pins;
 pub(crate) mod settings;
+mod standing;
 
 use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
 use fairlead_ebpf::abi::{Address, BARE_DEVICES_MAX, Reason, Settings};
@@ -27,6 +25,7 @@ use ipnetwork::IpNetwork;
 use self::{
     link::{How, Place},
     pins::Pins,
+    standing::Standing,
 };
 use crate::{
     connections::Connections,
@@ -90,8 +89,7 @@ pub struct Kernel {
     node_port_addresses: NodePortAddresses,
     service_cidrs: Vec<IpNetwork>,
     stale: Mutex<stale::Rounds>,
-    /// There is a link with a program of this load's: the maps' names are the next start's way to them.
-    is_at_work: AtomicBool,
+    standing: Standing,
 }
 
 impl Kernel {
@@ -128,16 +126,17 @@ impl Kernel {
             node_port_addresses: addresses,
             service_cidrs,
             stale: Mutex::default(),
-            is_at_work: AtomicBool::new(false),
+            standing: Standing::default(),
         })
     }
 
-    /// Takes back what a start that fails has pinned, and nothing that was there before: maps of this version beside those
+    /// Gives a start up. Takes back what it has pinned, and nothing that was there before: maps of this version beside those
     /// of an earlier agent whose programs serve on, which nobody would take away. Nothing once a program runs.
+    ///
+    /// Waits for who is attaching, in another thread; whoever begins to after it is refused. A task that nobody waits
+    /// for any more would else leave links to maps without names, or put these programs in the place of the next start's.
     pub fn withdraw(&self) {
-        if !self.is_at_work.load(Ordering::Relaxed) {
-            self.object.unpin_made();
-        }
+        self.standing.withdraw(|| self.object.unpin_made());
     }
 
     /// Has the kernel check the programs, for tens or hundreds of milliseconds, in which the maps may
@@ -162,8 +161,12 @@ impl Kernel {
     }
 
     /// Makes the socket programs run in the cgroup, in place of those of an earlier start.
+    ///
+    /// # Errors
+    /// The kernel takes or keeps a program or link not, or the start was withdrawn.
     pub fn attach(&self) -> Result<AttachReport, KernelError> {
         let programs = self.object.programs()?;
+        let mut attaching = self.standing.attaching()?;
         let (cgroup, id) = cgroup::open(&self.cgroup_root)?;
         let mut report = AttachReport::default();
         for Loaded { name, attach_type, fd, .. } in &programs.of_sockets {
@@ -174,7 +177,7 @@ impl Kernel {
             let pin = self.pins.cgroup_link(name);
             let step = Step::AttachCgroup(name);
             report.add(link::attach(fd, *attach_type, place, &pin, &step)?);
-            self.is_at_work.store(true, Ordering::Relaxed);
+            attaching.note_link();
         }
         let own = programs.of_sockets.iter().map(|program| program.name);
         self.detach_unknown(|name| pins::device_of(name).is_none(), &own)?;
@@ -185,15 +188,19 @@ impl Kernel {
     /// Makes the packet programs run on exactly these devices, by index. One device's failure does
     /// not keep the others from it.
     pub(crate) fn attach_devices(&self, devices: &BTreeMap<u32, Attached>) -> Vec<KernelError> {
-        let programs = match self.object.programs() {
-            Ok(programs) => programs,
+        let begun = self.object.programs().and_then(|all| Ok((all, self.standing.attaching()?)));
+        let (programs, mut attaching) = match begun {
+            Ok(begun) => begun,
             Err(error) => return vec![error],
         };
         let mut errors = Vec::new();
         for (program, of) in &programs.of_devices {
             let wanted = || devices.iter().filter(|(_, device)| of.covers(device.role));
             for (index, device) in wanted() {
-                errors.extend(self.attach_device(program, *index, &device.name).err());
+                match self.attach_device(program, *index, &device.name) {
+                    Ok(()) => attaching.note_link(),
+                    Err(error) => errors.push(error),
+                }
             }
             let is_wanted = |index: u32| wanted().any(|(wanted, _)| *wanted == index);
             errors.extend(self.detach_others(program.name, is_wanted).err());
@@ -235,9 +242,7 @@ impl Kernel {
         };
         let pin = self.pins.device_link(name, index);
         let step = Step::AttachDevice(name, device.into());
-        link::attach(fd, *attach_type, place, &pin, &step)?;
-        self.is_at_work.store(true, Ordering::Relaxed);
-        Ok(())
+        link::attach(fd, *attach_type, place, &pin, &step).map(drop)
     }
 
     fn detach_others(

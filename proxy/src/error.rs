@@ -117,6 +117,9 @@ pub enum KernelError {
     /// The loader refused the object.
     #[error("the eBPF object does not load: build the binary anew with `make build`")]
     Load(#[source] Box<EbpfError>),
+    /// The start was given up: see [`Kernel::withdraw`](crate::Kernel::withdraw).
+    #[error("nothing is attached any more: this start was given up, and the next one attaches")]
+    Withdrawn,
     /// Any other answer of the kernel.
     #[error("cannot {step}: {source}")]
     System {

@@ -4,11 +4,11 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, thread};
 
 use aya::maps::HashMap;
 use fairlead_ebpf::abi::name;
-use fairlead_proxy::{Kernel, KernelOptions, MapSizes};
+use fairlead_proxy::{Kernel, KernelError, KernelOptions, MapSizes};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use support::world::{World, world};
 
@@ -81,5 +81,34 @@ fn maps_of_a_start_that_cannot_make_all_of_them_go_and_earlier_ones_stay() {
         let sizes = MapSizes { fragments: u32::MAX, ..MapSizes::default() };
         Kernel::open(&KernelOptions { sizes, ..world.options() }).unwrap_err();
         assert_eq!(maps(world), before);
+    });
+}
+
+/// The agent gives a start up while a thread of its own is about to attach, or is amid of it. Links to maps that had no names
+/// any more stayed: the next start made other maps, and nobody wrote these.
+#[test]
+fn who_withdraws_while_another_thread_attaches_leaves_all_or_nothing() {
+    world("who_withdraws_while_another_thread_attaches_leaves_all_or_nothing", |world| {
+        let before = earlier(world);
+        let links = || Kernel::attachments(&world.bpffs).unwrap().len();
+        let too_late = Kernel::open(&world.options()).unwrap();
+        too_late.verify().unwrap();
+        too_late.withdraw();
+        let refused = too_late.attach();
+        assert!(matches!(refused, Err(KernelError::Withdrawn)), "{refused:?}");
+        assert_eq!((maps(world), links()), (before, 0));
+
+        let amid = Kernel::open(&world.options()).unwrap();
+        amid.verify().unwrap();
+        thread::scope(|scope| {
+            let attaching = scope.spawn(|| amid.attach());
+            while links() == 0 && !attaching.is_finished() {
+                thread::yield_now();
+            }
+            amid.withdraw();
+            assert!(amid.is_in_place(), "it has waited for the last link");
+            attaching.join().unwrap().unwrap();
+        });
+        assert!(maps(world).contains(name::FRONTENDS), "its programs run: their maps keep names");
     });
 }

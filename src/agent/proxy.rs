@@ -200,7 +200,11 @@ async fn serve(
     drop(guard);
     finish(&mut syncing, PASS_MAX).await;
     if result.is_err() {
-        kernel.withdraw();
+        // It waits for an attaching that nobody awaits any more.
+        let given_up = kernel.clone();
+        if tokio::task::spawn_blocking(move || given_up.withdraw()).await.is_err() {
+            tracing::warn!("Services: what the failed start has pinned may stay");
+        }
     }
     view.store(None);
     shared.live.proxy.store(None);
