@@ -12,9 +12,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
-    route::{RouteAttribute, RouteMessage, RouteType},
+    route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::unix::AsyncFd;
@@ -69,12 +69,30 @@ pub(super) enum Kind {
 pub(super) struct Node {
     /// By index.
     pub(super) devices: BTreeMap<u32, Device>,
+    /// By what was configured here.
+    pub(super) configured: Reach,
+    /// By what somebody at a device's other end says: Router Advertisements need no proof (RFC 6104).
+    pub(super) advertised: Reach,
+}
+
+/// How a node is reached, and reaches others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
     /// Device index and address; only such as can be dialled from elsewhere.
     pub(super) addresses: BTreeSet<(u32, IpAddr)>,
     /// Of those, the ones with neighbours of their network on the device.
     pub(super) networks: BTreeSet<(u32, IpNetwork)>,
     /// Indices of devices a default route leads through.
     pub(super) default_routes: BTreeSet<u32>,
+}
+
+impl Reach {
+    /// Adds what is known of devices that `is_wanted` says yes to.
+    pub(super) fn extend(&mut self, other: &Self, is_wanted: impl Fn(u32) -> bool) {
+        self.addresses.extend(other.addresses.iter().filter(|(index, _)| is_wanted(*index)));
+        self.networks.extend(other.networks.iter().filter(|(index, _)| is_wanted(*index)));
+        self.default_routes.extend(other.default_routes.iter().filter(|index| is_wanted(**index)));
+    }
 }
 
 /// Reads everything anew: a few hundred microseconds, and no state to get out of step.
@@ -94,7 +112,8 @@ pub(super) fn read() -> io::Result<Node> {
 pub(crate) fn addresses() -> io::Result<Vec<IpAddr>> {
     let mut node = Node::default();
     dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &mut node)?;
-    Ok(node.addresses.into_iter().map(|(_, ip)| ip).collect())
+    let all = [node.configured, node.advertised].map(|reach| reach.addresses);
+    Ok(all.into_iter().flatten().map(|(_, ip)| ip).collect())
 }
 
 fn dump(request: RouteNetlinkMessage, node: &mut Node) -> io::Result<()> {
@@ -147,13 +166,19 @@ fn take(message: RouteNetlinkMessage, node: &mut Node) {
         }
         RouteNetlinkMessage::NewAddress(message) => {
             let (index, prefix) = (message.header.index, message.header.prefix_len);
+            let is_advertised = is_advertised(&message);
             let Some(ip) = local_address(message) else { return };
-            node.addresses.insert((index, ip));
+            let reach = if is_advertised { &mut node.advertised } else { &mut node.configured };
+            reach.addresses.insert((index, ip));
             let network = IpNetwork::new(ip, prefix).ok().filter(|network| !is_single(network));
-            node.networks.extend(network.map(|network| (index, network)));
+            reach.networks.extend(network.map(|network| (index, network)));
         }
         RouteNetlinkMessage::NewRoute(message) => {
-            node.default_routes.extend(default_route(&message));
+            let reach = match message.header.protocol {
+                RouteProtocol::Ra => &mut node.advertised,
+                _ => &mut node.configured,
+            };
+            reach.default_routes.extend(default_route(&message));
         }
         _ => {}
     }
@@ -229,6 +254,18 @@ fn kind(kind: &InfoKind) -> Kind {
         InfoKind::Bridge => Kind::Bridge,
         _ => Kind::Other,
     }
+}
+
+/// Whether a router's word is all that is behind it. The kernel says so itself; who configures addresses in its place may say
+/// it by flags alone (an address by RFC 4862 from which temporary ones are made, or one of RFC 8981's).
+fn is_advertised(message: &AddressMessage) -> bool {
+    let flags = AddressFlags::Managetempaddr | AddressFlags::Secondary;
+    message.header.family == AddressFamily::Inet6
+        && message.attributes.iter().any(|attribute| match attribute {
+            AddressAttribute::Protocol(by) => *by == AddressProtocol::RouterAnnouncement,
+            AddressAttribute::Flags(found) => found.intersects(flags),
+            _ => false,
+        })
 }
 
 /// Addresses that mean something only on one link (fe80::) or only here (127.0.0.1) are no

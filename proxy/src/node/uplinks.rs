@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     IPVS_DEVICE, Told,
-    netlink::{Device, Framing, Kind, Node},
+    netlink::{Device, Framing, Kind, Node, Reach},
 };
 use crate::attach::{Attached, Devices, Role};
 
@@ -36,25 +36,29 @@ pub(super) struct View {
     pub(super) source_v6: Option<IpAddr>,
 }
 
-pub(super) fn view(node: &Node, devices: &Devices, told: &Told) -> View {
+/// What roles are decided by.
+struct Facts<'a> {
+    devices: &'a BTreeMap<u32, Device>,
+    /// As far as it is believed.
+    reach: Reach,
+    wanted: &'a Devices,
+    told: &'a Told,
+}
+
+pub(super) fn view(node: &Node, wanted: &Devices, told: &Told) -> View {
+    let facts = Facts::of(node, wanted, told);
     let own = &told.addresses;
     let is_ipvs = |index: &u32| node.devices.get(index).is_some_and(|d| d.name == IPVS_DEVICE);
-    let addresses = node.addresses.iter().filter(|(index, _)| !is_ipvs(index));
+    let addresses = facts.reach.addresses.iter().filter(|(index, _)| !is_ipvs(index));
     let mut view = View {
         addresses: addresses.map(|(_, ip)| *ip).collect(),
         own: own.clone(),
-        source_v4: source(node, own, IpAddr::is_ipv4),
-        source_v6: source(node, own, IpAddr::is_ipv6),
+        source_v4: source(&facts.reach, own, IpAddr::is_ipv4),
+        source_v6: source(&facts.reach, own, IpAddr::is_ipv6),
         ..View::default()
     };
     for (index, device) in &node.devices {
-        let role = if is_wanted(node, devices, told, *index, device) {
-            Role::Uplink
-        } else if device.is_up && device.kind == Kind::Pod && device.framing == Framing::Ethernet {
-            Role::Pod
-        } else {
-            continue;
-        };
+        let Some(role) = facts.role(*index, device) else { continue };
         let name = device.name.clone();
         if let Some(problem) = problem(device, view.bare.len()) {
             view.unusable.insert(name, problem);
@@ -65,7 +69,7 @@ pub(super) fn view(node: &Node, devices: &Devices, told: &Told) -> View {
             view.bare.insert(*index);
         }
     }
-    if let Devices::List(names) = devices {
+    if let Devices::List(names) = wanted {
         let found: BTreeSet<&String> = node.devices.values().map(|device| &device.name).collect();
         let missing = names.iter().filter(|name| !found.contains(name));
         view.unusable.extend(missing.map(|name| (name.clone(), "there is no such device")));
@@ -97,40 +101,82 @@ impl View {
     }
 }
 
-/// Automatically: what carries a default route, what holds an address of the Node object, overlays, over
-/// which other nodes' pods are reached, and whatever else others can reach an address of this node by.
-fn is_wanted(node: &Node, devices: &Devices, told: &Told, index: u32, device: &Device) -> bool {
-    let Devices::List(names) = devices else {
-        let holds_own = || told.addresses.iter().any(|ip| node.addresses.contains(&(index, *ip)));
-        return device.is_up
-            && !device.is_loopback
-            && (node.default_routes.contains(&index)
-                || device.kind == Kind::Overlay
-                || holds_own()
-                || leads_outward(node, told, index, device));
-    };
-    names.contains(&device.name)
-}
+impl<'a> Facts<'a> {
+    /// A pod that sends Router Advertisements must not make an uplink of the device that leads to it, nor a way out of the
+    /// node: what it says counts only where something else shows that no pod is there.
+    fn of(node: &'a Node, wanted: &'a Devices, told: &'a Told) -> Self {
+        let reach = node.configured.clone();
+        let mut facts = Self { devices: &node.devices, reach, wanted, told };
+        let is_doubtful = |(index, device): &(&u32, &Device)| {
+            facts.may_lead_to_pods(**index, device) && !facts.is_wanted(**index, device)
+        };
+        let doubtful: BTreeSet<u32> =
+            node.devices.iter().filter(is_doubtful).map(|(index, _)| *index).collect();
+        facts.reach.extend(&node.advertised, |index| !doubtful.contains(&index));
+        facts
+    }
 
-/// Whether strangers are at its other end. A network plugin gives its end of a pod's device no address, or one
-/// without neighbours, or one of the pods' range; what has a network of its own leads to a network.
-fn leads_outward(node: &Node, told: &Told, index: u32, device: &Device) -> bool {
-    let has_address = || node.addresses.iter().any(|(at, _)| *at == index);
-    let has_network = || {
-        let mut networks = node.networks.iter().filter(|(at, _)| *at == index);
-        let is_pods =
-            |network: &IpNetwork| told.pod_cidrs.iter().any(|of| of.contains(network.ip()));
-        networks.any(|(_, network)| !is_pods(network))
-    };
-    let is_port = |port: &Device| port.master == Some(index) && port.kind == Kind::Wire;
-    match device.kind {
-        // What has neither header would only be told of (InfiniBand).
-        Kind::Wire => device.framing != Framing::Other && has_address(),
-        // Nobody runs a pod behind a TUN device.
-        Kind::Pod if device.framing == Framing::Bare => has_address(),
-        Kind::Pod => device.master.is_none() && has_network(),
-        Kind::Bridge => has_address() && node.devices.values().any(is_port),
-        Kind::Overlay | Kind::Other => false,
+    fn may_lead_to_pods(&self, index: u32, device: &Device) -> bool {
+        match device.kind {
+            Kind::Pod => true,
+            Kind::Bridge => !self.ports(index).any(|(_, port)| port.kind == Kind::Wire),
+            Kind::Wire | Kind::Overlay | Kind::Other => false,
+        }
+    }
+
+    fn ports(&self, bridge: u32) -> impl Iterator<Item = (u32, &Device)> {
+        let ports = self.devices.iter().filter(move |(_, port)| port.master == Some(bridge));
+        ports.map(|(index, port)| (*index, port))
+    }
+
+    fn role(&self, index: u32, device: &Device) -> Option<Role> {
+        let is_pods = device.kind == Kind::Pod && device.framing == Framing::Ethernet;
+        if self.is_wanted(index, device) {
+            Some(Role::Uplink)
+        } else {
+            (device.is_up && is_pods).then_some(Role::Pod)
+        }
+    }
+
+    /// Automatically: what carries a default route, what holds an address of the Node object, overlays, over
+    /// which other nodes' pods are reached, and whatever else others can reach an address of this node by.
+    fn is_wanted(&self, index: u32, device: &Device) -> bool {
+        let Devices::List(names) = self.wanted else {
+            let Reach { addresses, default_routes, .. } = &self.reach;
+            let holds_own =
+                || self.told.addresses.iter().any(|ip| addresses.contains(&(index, *ip)));
+            return device.is_up
+                && !device.is_loopback
+                && (default_routes.contains(&index)
+                    || device.kind == Kind::Overlay
+                    || holds_own()
+                    || self.leads_outward(index, device));
+        };
+        names.contains(&device.name)
+    }
+
+    /// Whether strangers are at its other end. A network plugin gives its end of a pod's device no address, or one
+    /// without neighbours, or one of the pods' range; what has a network of its own leads to a network.
+    fn leads_outward(&self, index: u32, device: &Device) -> bool {
+        let has_address = || self.reach.addresses.iter().any(|(at, _)| *at == index);
+        let has_network = || {
+            let mut networks = self.reach.networks.iter().filter(|(at, _)| *at == index);
+            let is_pods = |network: &IpNetwork| {
+                self.told.pod_cidrs.iter().any(|of| of.contains(network.ip()))
+            };
+            networks.any(|(_, network)| !is_pods(network))
+        };
+        match device.kind {
+            // What has neither header would only be told of (InfiniBand).
+            Kind::Wire => device.framing != Framing::Other && has_address(),
+            // Nobody runs a pod behind a TUN device.
+            Kind::Pod if device.framing == Framing::Bare => has_address(),
+            Kind::Pod => device.master.is_none() && has_network(),
+            Kind::Bridge => {
+                has_address() && self.ports(index).any(|(_, port)| port.kind == Kind::Wire)
+            }
+            Kind::Overlay | Kind::Other => false,
+        }
     }
 }
 
@@ -148,12 +194,12 @@ fn problem(device: &Device, bare: usize) -> Option<&'static str> {
 }
 
 /// An address of the Node object if the node has it, else of a default route's device.
-fn source(node: &Node, own: &[IpAddr], is_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
-    let has = |ip: &&IpAddr| node.addresses.iter().any(|(_, found)| found == *ip);
+fn source(reach: &Reach, own: &[IpAddr], is_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let has = |ip: &&IpAddr| reach.addresses.iter().any(|(_, found)| found == *ip);
     let named = own.iter().filter(|ip| is_family(ip)).find(has).copied();
     named.or_else(|| {
-        let on_route = |index: &u32| node.default_routes.contains(index);
-        let mut addresses = node.addresses.iter().filter(|(index, _)| on_route(index));
+        let on_route = |index: &u32| reach.default_routes.contains(index);
+        let mut addresses = reach.addresses.iter().filter(|(index, _)| on_route(index));
         addresses.find(|(_, ip)| is_family(ip)).map(|(_, ip)| *ip)
     })
 }

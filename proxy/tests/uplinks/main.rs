@@ -22,6 +22,7 @@ use support::{
     world::world,
 };
 
+mod advertised;
 mod following;
 mod large;
 #[allow(dead_code, reason = "shared with the tests of Services")]

@@ -21,7 +21,8 @@ fn told(own: &[&str]) -> Told {
 
 /// lo, eth0 (default route), eth1 (second network), veth1 (a pod), flannel.1, wg0.
 fn node() -> Node {
-    let mut node = Node { default_routes: BTreeSet::from([2]), ..Node::default() };
+    let mut node = Node::default();
+    node.configured.default_routes.insert(2);
     let lo = Device { is_loopback: true, framing: Framing::Other, ..ETHERNET };
     let pod = Device { kind: Kind::Pod, ..ETHERNET };
     let overlay = Device { kind: Kind::Overlay, ..ETHERNET };
@@ -38,11 +39,15 @@ fn node() -> Node {
 fn add(node: &mut Node, index: u32, name: &str, mut device: Device, addresses: &[&str]) {
     device.name = name.into();
     node.devices.insert(index, device);
+    reach(&mut node.configured, index, addresses);
+}
+
+fn reach(by: &mut Reach, index: u32, addresses: &[&str]) {
     for address in addresses {
         let network: IpNetwork = address.parse().unwrap();
-        node.addresses.insert((index, network.ip()));
+        by.addresses.insert((index, network.ip()));
         if network.prefix() < if network.is_ipv4() { 32 } else { 128 } {
-            node.networks.insert((index, network));
+            by.networks.insert((index, network));
         }
     }
 }
@@ -107,6 +112,41 @@ fn a_device_beside_the_default_route_is_an_uplink_unless_pods_are_behind_it() {
     }
 }
 
+/// A pod that sends Router Advertisements, where this namespace takes any: its device became an uplink, the node's own
+/// packets could leave by it, and NodePorts answered at addresses of its choice.
+#[test]
+fn what_a_pod_advertises_makes_its_device_no_uplink_and_its_addresses_not_the_nodes() {
+    const AT: u32 = 20;
+    let of = |kind: Kind| Device { kind, ..ETHERNET };
+    let on = |kind: Kind| Device { master: Some(AT), ..of(kind) };
+    let (pod, uplink, none) = (Some(Role::Pod), Some(Role::Uplink), None);
+    for (what, is_named, device, configured, port, role, is_believed) in [
+        ("a pod's", false, of(Kind::Pod), "", None, pod, false),
+        ("a pod's, on a bridge", false, on(Kind::Pod), "", None, pod, false),
+        ("a pod's, by ptp", false, of(Kind::Pod), "10.244.0.1/32", None, pod, false),
+        ("to pods", false, of(Kind::Bridge), "10.244.0.1/24", Some(on(Kind::Pod)), none, false),
+        ("a bridge with a card", false, of(Kind::Bridge), "", Some(on(Kind::Wire)), uplink, true),
+        ("a card", false, ETHERNET, "", None, uplink, true),
+        ("an LXD node's, by IPv4", false, of(Kind::Pod), "192.0.2.2/24", None, uplink, true),
+        ("by name", true, of(Kind::Pod), "", None, uplink, true),
+    ] {
+        let mut node = node();
+        let configured: Vec<&str> = configured.split_whitespace().collect();
+        add(&mut node, AT, "other", device, &configured);
+        node.devices.extend(port.map(|port| (AT + 1, port)));
+        node.configured.addresses.remove(&(2, ip("2001:db8::2")));
+        reach(&mut node.advertised, AT, &["2001:db8:bad::2/64"]);
+        node.advertised.default_routes.insert(AT);
+        let devices = if is_named { Devices::List(vec!["other".into()]) } else { Devices::Auto };
+        // The Node object may have it, from a kubelet that takes what it finds.
+        let view = view(&node, &devices, &told(&["2001:db8:bad::2"]));
+        assert_eq!(view.devices.get(&AT).map(|device| device.role), role, "{what}");
+        let advertised = ip("2001:db8:bad::2");
+        assert_eq!(view.addresses.contains(&advertised), is_believed, "{what}");
+        assert_eq!(view.source_v6, is_believed.then_some(advertised), "{what}");
+    }
+}
+
 /// In mode ipvs kube-proxy puts every Service's address on a device: thousands, and none is the
 /// node's.
 #[test]
@@ -114,7 +154,7 @@ fn addresses_that_ipvs_left_are_no_addresses_of_the_node() {
     let mut node = node();
     node.devices.insert(9, Device { name: "kube-ipvs0".into(), kind: Kind::Other, ..ETHERNET });
     let services = (0..10_000u32).map(|n| (9, IpAddr::from((0x0a60_0000 + n).to_be_bytes())));
-    node.addresses.extend(services.chain([(9, ip("172.20.0.2"))]));
+    node.configured.addresses.extend(services.chain([(9, ip("172.20.0.2"))]));
     let with = view(&node, &Devices::Auto, &told(&[]));
     let without = view(&self::node(), &Devices::Auto, &told(&[]));
     assert_eq!((with.addresses, with.devices), (without.addresses, without.devices));
@@ -143,7 +183,7 @@ fn of_too_many_addresses_those_that_matter_most_stay() {
 fn a_pair_that_carries_the_default_route_or_the_nodes_address_is_an_uplink() {
     for (has_route, own) in [(true, vec![]), (false, vec!["10.244.0.1"])] {
         let mut node = node();
-        node.default_routes.extend(has_route.then_some(4));
+        node.configured.default_routes.extend(has_route.then_some(4));
         let view = view(&node, &Devices::Auto, &told(&own));
         assert_eq!(names(&view), ["eth0", "eth1", "veth1", "flannel.1", "wg0"]);
         assert_eq!(view.named(Role::Pod).count(), 0);
