@@ -1,6 +1,7 @@
 //! What the programs do, by hook; and the maps they share.
 
 pub(crate) mod affinity;
+pub(crate) mod back;
 pub(crate) mod dial;
 pub(crate) mod ended;
 pub(crate) mod frame;

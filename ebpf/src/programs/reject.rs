@@ -2,15 +2,17 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT},
-    helpers::generated::{bpf_redirect, bpf_skb_change_tail},
+    helpers::generated::bpf_skb_change_tail,
     programs::TcContext,
 };
 use fairlead_ebpf::{
     abi::TCP,
     packet::{self, ACK, ICMP, ICMP_HEADER_LEN, ICMPV6, IPV4_HEADER_LEN, IPV6_HEADER_LEN, RST},
+    select::Origin,
 };
 
 use super::{
+    back,
     frame::{Frame, load},
     steps,
 };
@@ -27,7 +29,7 @@ const QUOTE_MAX: usize = 512;
 /// TCP is reset, anything else told that the port is unreachable. What cannot be answered is
 /// dropped; so is what was damaged on its way, whose ports and addresses may be anybody's.
 #[inline(always)]
-pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
+pub(crate) fn answer(ctx: &TcContext, frame: &Frame, origin: Origin) -> i32 {
     if !frame.is_intact(ctx) {
         return TC_ACT_SHOT;
     }
@@ -38,25 +40,10 @@ pub(crate) fn answer(ctx: &TcContext, frame: &Frame) -> i32 {
     } else {
         unreachable_v6(ctx, frame)
     };
-    if answered.and_then(|()| swap_stations(ctx, frame)).is_err() {
-        return TC_ACT_SHOT;
+    match answered {
+        Ok(()) => back::send(ctx, frame, origin),
+        Err(_) => TC_ACT_SHOT,
     }
-    // SAFETY: the context of a running program.
-    let device = unsafe { (*ctx.skb.skb).ifindex };
-    // SAFETY: a helper without pointers.
-    let verdict = unsafe { bpf_redirect(device, 0) };
-    i32::try_from(verdict).unwrap_or(TC_ACT_SHOT)
-}
-
-/// Back to whoever handed it over.
-#[inline(always)]
-fn swap_stations(ctx: &TcContext, frame: &Frame) -> Result<(), i64> {
-    if !frame.has_stations() {
-        return Ok(());
-    }
-    let [to, from]: [[u8; 6]; 2] = bytemuck::cast(load::<12>(ctx, 0).map_err(|_| -1)?);
-    ctx.store(0, &from, 0)?;
-    ctx.store(6, &to, 0)
 }
 
 /// In place, field by field: sums that a device is yet to fill in stay so, and options and data

@@ -43,7 +43,7 @@ const OPENED: i32 = 1001;
 pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
     let Some(frame) = maps::scratch() else { return NEXT };
     match translate(ctx, frame, origin) {
-        Ok(REJECT) => reject::answer(ctx, frame),
+        Ok(REJECT) => reject::answer(ctx, frame, origin),
         Ok(verdict) => verdict,
         Err(skip) => pass(skip),
     }

@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Mutex},
     thread,
@@ -183,4 +183,18 @@ pub(crate) fn ask_udp(to: SocketAddr) -> IpAddr {
     let mut buffer = [0; 64];
     let len = socket.recv(&mut buffer).unwrap();
     String::from_utf8_lossy(&buffer[..len]).parse().unwrap()
+}
+
+/// Of a connection that is not to be.
+pub(crate) fn refused_tcp(to: SocketAddr) -> ErrorKind {
+    TcpStream::connect_timeout(&to, DEADLINE).unwrap_err().kind()
+}
+
+/// What a connected socket is told when it listens after it has sent.
+pub(crate) fn refused_udp(to: SocketAddr) -> ErrorKind {
+    let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.connect(to).unwrap();
+    socket.send(b"?").unwrap();
+    socket.recv(&mut [0; 16]).unwrap_err().kind()
 }

@@ -11,7 +11,7 @@ pub(crate) const OWN: [&str; 2] = ["10.244.1.0", "fd00:244:1::1"];
 pub(crate) const OTHER: [&str; 2] = ["10.244.2.0", "fd00:244:2::1"];
 pub(crate) const POD: [&str; 2] = ["10.244.2.5", "fd00:244:2::5"];
 /// Where the nodes' pods have their addresses from.
-const PODS_OWN: [&str; 2] = ["10.244.1.0/24", "fd00:244:1::/64"];
+pub(crate) const PODS_OWN: [&str; 2] = ["10.244.1.0/24", "fd00:244:1::/64"];
 pub(crate) const PODS_OTHER: [&str; 2] = ["10.244.2.0/24", "fd00:244:2::/64"];
 
 /// Routes the pods' ranges through `device`, which both nodes have; with Ethernet by the other's address on it.

@@ -17,7 +17,7 @@ use fairlead_ebpf::abi::{BACKEND_LOCAL, FrontendKey, Reason, TCP, UDP};
 use fairlead_proxy::{Devices, Kernel, KernelOptions, Synchroniser};
 use fairlead_state::model::{LoadBalancing, Protocol, Service};
 use support::{
-    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo},
+    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo, refused_udp},
     services::{frontend, node_port, put, serve, unspecified},
     world::world,
 };
@@ -269,13 +269,4 @@ fn name_at(port: u16, to: SocketAddr) -> String {
     let mut buffer = [0; 64];
     let len = socket.recv(&mut buffer).unwrap();
     String::from_utf8_lossy(&buffer[..len]).into_owned()
-}
-
-/// What a connected socket is told when it listens after it has sent.
-fn refused_udp(to: SocketAddr) -> std::io::ErrorKind {
-    let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.connect(to).unwrap();
-    socket.send(b"?").unwrap();
-    socket.recv(&mut [0; 16]).unwrap_err().kind()
 }

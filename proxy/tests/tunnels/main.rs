@@ -1,5 +1,5 @@
-//! Devices whose packets have no Ethernet header, as of IPIP and WireGuard: here TUN devices of two nodes,
-//! and a process that hands over what each sends.
+//! Devices that carry other devices' packets. Those without an Ethernet header, as of IPIP and WireGuard, are TUN devices of
+//! two nodes here, and a process that hands over what each sends.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,19 +9,21 @@
 use std::{
     fs::File,
     io::{ErrorKind, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr},
     os::fd::AsRawFd as _,
     thread,
 };
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
 use support::{
-    followed::{DEADLINE, Follower, ask_tcp, ask_udp, echo, echo_tcp, echo_udp},
+    followed::{Follower, ask_tcp, ask_udp, echo, echo_tcp, echo_udp, refused_tcp, refused_udp},
     overlay::{OTHER, OWN, POD, route_pods},
-    services::{node_port, put, unspecified},
+    services::{node_port, put},
     world::{Pod, world},
 };
 
+mod many;
+#[path = "../support"]
 mod support {
     pub(crate) mod followed;
     pub(crate) mod overlay;
@@ -75,21 +77,8 @@ fn pods_behind_a_tunnel_without_ethernet_are_reached_and_clients_behind_it_are_s
     });
 }
 
-fn refused_tcp(to: SocketAddr) -> ErrorKind {
-    TcpStream::connect_timeout(&to, DEADLINE).unwrap_err().kind()
-}
-
-/// What a connected socket is told when it listens after it has sent.
-fn refused_udp(to: SocketAddr) -> ErrorKind {
-    let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.connect(to).unwrap();
-    socket.send(b"?").unwrap();
-    socket.recv(&mut [0; 16]).unwrap_err().kind()
-}
-
 fn lay_tunnel(other: &Pod) {
-    let (near, far) = (end(), other.inside(end));
+    let (near, far) = (end(TUNNEL), other.inside(|| end(TUNNEL)));
     let copies = [near.try_clone().unwrap(), far.try_clone().unwrap()];
     let [near_copy, far_copy] = copies;
     thread::spawn(move || hand_over(near, far));
@@ -106,7 +95,7 @@ fn hand_over(mut from: File, mut to: File) {
 }
 
 /// A TUN device in this thread's network namespace, there as long as the file is open.
-fn end() -> File {
+fn end(name: &str) -> File {
     let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
@@ -114,7 +103,7 @@ fn end() -> File {
             ifru_flags: libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap(),
         },
     };
-    for (to, from) in request.ifr_name.iter_mut().zip(TUNNEL.bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = libc::c_char::try_from(from).unwrap();
     }
     // SAFETY: the request is a whole `struct ifreq`, which the kernel reads and writes the name of.
