@@ -13,7 +13,7 @@ pub enum Devices {
     /// Whatever others can reach an address of this node by, and overlays; not what leads to this node's pods.
     #[default]
     Auto,
-    /// Exactly these, by name.
+    /// Exactly these, by name; a bridge with a card stands for its ports, of which those to pods are none.
     List(Vec<String>),
 }
 

@@ -13,7 +13,10 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+        LinkMessage,
+    },
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -36,6 +39,8 @@ pub(super) struct Device {
     pub(super) kind: Kind,
     /// The device this one is a port of (a bridge, a bond), by index.
     pub(super) master: Option<u32>,
+    /// A bridge whose ports may see packets of its own network with a tag.
+    pub(super) has_vlans: bool,
 }
 
 /// What its packets begin with.
@@ -196,6 +201,7 @@ fn device(message: LinkMessage) -> Device {
         framing: framing(message.header.link_layer_type),
         kind: Kind::Wire,
         master: None,
+        has_vlans: false,
     };
     let (mut is_pair, mut is_elsewhere) = (false, false);
     for attribute in message.attributes {
@@ -205,9 +211,16 @@ fn device(message: LinkMessage) -> Device {
             LinkAttribute::Controller(index) => device.master = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    let LinkInfo::Kind(kind) = info else { continue };
-                    is_pair = matches!(kind, InfoKind::Veth | InfoKind::Netkit);
-                    device.kind = self::kind(&kind);
+                    match info {
+                        LinkInfo::Kind(kind) => {
+                            is_pair = matches!(kind, InfoKind::Veth | InfoKind::Netkit);
+                            device.kind = self::kind(&kind);
+                        }
+                        LinkInfo::Data(InfoData::Bridge(of)) => {
+                            device.has_vlans = of.contains(&InfoBridge::VlanFiltering(true));
+                        }
+                        _ => {}
+                    }
                 }
             }
             _ => {}

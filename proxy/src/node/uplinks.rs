@@ -130,12 +130,32 @@ impl<'a> Facts<'a> {
     }
 
     fn role(&self, index: u32, device: &Device) -> Option<Role> {
+        let is_port = || device.master.is_some_and(|master| self.is_met_at_its_ports(master));
         let is_pods = device.kind == Kind::Pod && device.framing == Framing::Ethernet;
-        if self.is_wanted(index, device) {
+        if self.is_met_at_its_ports(index) {
+            None
+        } else if self.is_wanted(index, device) {
             Some(Role::Uplink)
+        } else if device.is_up && is_pods {
+            Some(Role::Pod)
         } else {
-            (device.is_up && is_pods).then_some(Role::Pod)
+            (device.is_up && is_port()).then_some(Role::Uplink)
         }
+    }
+
+    /// Whether this is a bridge that has programs at its ports in its own stead. A pod's packets have been translated at its
+    /// port, and would be again at the bridge, with no way back: what is on the same bridge answers past it. At the ports they
+    /// come and go by the same one. Behind a bridge of VLANs a port may see tags that the programs leave alone.
+    fn is_met_at_its_ports(&self, index: u32) -> bool {
+        let leads_out = |(index, port): (u32, &Device)| {
+            matches!(port.kind, Kind::Wire | Kind::Overlay) || self.is_wanted(index, port)
+        };
+        self.devices.get(&index).is_some_and(|device| {
+            device.kind == Kind::Bridge
+                && !device.has_vlans
+                && self.is_wanted(index, device)
+                && self.ports(index).any(leads_out)
+        })
     }
 
     /// Automatically: what carries a default route, what holds an address of the Node object, overlays, over

@@ -23,6 +23,7 @@ use support::{
 };
 
 mod advertised;
+mod bridges;
 mod following;
 mod large;
 #[allow(dead_code, reason = "shared with the tests of Services")]

@@ -7,6 +7,7 @@ const ETHERNET: Device = Device {
     framing: Framing::Ethernet,
     kind: Kind::Wire,
     master: None,
+    has_vlans: false,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -99,7 +100,7 @@ fn a_device_beside_the_default_route_is_an_uplink_unless_pods_are_behind_it() {
         ("a pod's, with its range's gateway", of(Kind::Pod), "10.244.0.1/24", None, pod),
         ("a pod's, on a bridge", on_bridge(), "", None, pod),
         ("a bridge to pods", of(Kind::Bridge), "192.0.2.1/24", Some(on_bridge()), none),
-        ("a bridge with a card", of(Kind::Bridge), "192.0.2.2/24", Some(wire()), uplink),
+        ("a bridge with a card, at the card", of(Kind::Bridge), "192.0.2.2/24", Some(wire()), none),
         ("a bridge to other nodes' pods", of(Kind::Bridge), "", Some(wire()), none),
         ("addresses kept on a dummy", of(Kind::Other), "192.0.2.2/32", None, none),
     ] {
@@ -109,6 +110,49 @@ fn a_device_beside_the_default_route_is_an_uplink_unless_pods_are_behind_it() {
         node.devices.extend(port.map(|port| (PORT, port)));
         let view = view(&node, &Devices::Auto, &told(&[]));
         assert_eq!(view.devices.get(&20).map(|device| device.role), role, "{what}");
+    }
+}
+
+/// At both, the bridge and its ports, a pod's packet was translated twice, and what answered it on the same bridge passed the
+/// bridge's own device by: that answer came from a stranger.
+#[test]
+fn a_bridge_with_a_card_is_met_at_its_ports_each_by_what_it_is() {
+    const BRIDGE: u32 = 20;
+    let port = |letter: char| {
+        let kind = match letter {
+            'w' | 'd' => Kind::Wire,
+            'p' => Kind::Pod,
+            'v' => Kind::Overlay,
+            _ => Kind::Other,
+        };
+        Device { kind, is_up: letter != 'd', master: Some(BRIDGE), ..ETHERNET }
+    };
+    let own = "192.0.2.2/24";
+    // Ports: a card (w), one that is down (d), a pod or virtual machine (p), an overlay (v), others (o).
+    for (what, wanted, has_vlans, address, ports, uplinks, pods) in [
+        ("a card alone", "", false, own, "w", "p0", ""),
+        ("card, pods, others", "", false, own, "pwpo", "p1 p3", "p0 p2"),
+        ("a card that is down", "", false, own, "dp", "", "p1"),
+        ("an overlay, by the Node's address", "", false, "192.0.2.9/24", "vp", "p0", "p1"),
+        ("pods alone, by the Node's address", "", false, "192.0.2.9/24", "p", "br0", "p0"),
+        ("VLANs: a port may see tags", "", true, own, "wp", "br0", "p1"),
+        ("another network's", "", false, "", "wp", "", "p1"),
+        ("by name", "br0", false, "", "wp", "p0", "p1"),
+        ("by name, with a pair to outside", "br0 p0", false, own, "pp", "p0", "p1"),
+        ("its card by name", "p0", false, own, "wp", "p0", "p1"),
+    ] {
+        let mut node = Node::default();
+        let addresses: Vec<&str> = address.split_whitespace().collect();
+        let bridge = Device { kind: Kind::Bridge, has_vlans, ..ETHERNET };
+        add(&mut node, BRIDGE, "br0", bridge, &addresses);
+        for (number, letter) in (0u32..).zip(ports.chars()) {
+            add(&mut node, BRIDGE + 1 + number, &format!("p{number}"), port(letter), &[]);
+        }
+        let wanted: Vec<String> = wanted.split_whitespace().map(Into::into).collect();
+        let devices = if wanted.is_empty() { Devices::Auto } else { Devices::List(wanted) };
+        let view = view(&node, &devices, &told(&["192.0.2.9"]));
+        assert_eq!(names(&view).join(" "), uplinks, "{what}");
+        assert_eq!(view.named(Role::Pod).collect::<Vec<_>>().join(" "), pods, "{what}");
     }
 }
 
@@ -125,7 +169,7 @@ fn what_a_pod_advertises_makes_its_device_no_uplink_and_its_addresses_not_the_no
         ("a pod's, on a bridge", false, on(Kind::Pod), "", None, pod, false),
         ("a pod's, by ptp", false, of(Kind::Pod), "10.244.0.1/32", None, pod, false),
         ("to pods", false, of(Kind::Bridge), "10.244.0.1/24", Some(on(Kind::Pod)), none, false),
-        ("a bridge with a card", false, of(Kind::Bridge), "", Some(on(Kind::Wire)), uplink, true),
+        ("a bridge with a card", false, of(Kind::Bridge), "", Some(on(Kind::Wire)), none, true),
         ("a card", false, ETHERNET, "", None, uplink, true),
         ("an LXD node's, by IPv4", false, of(Kind::Pod), "192.0.2.2/24", None, uplink, true),
         ("by name", true, of(Kind::Pod), "", None, uplink, true),
