@@ -315,7 +315,8 @@ pub struct Timeouts {
     pub header_read_ms: u64,
     /// Between two parts of a request's body.
     pub client_body_ms: u64,
-    /// Between two successful writes to a client that has something to read.
+    /// Between two successful writes to a client that has something to read; of a WebSocket, since
+    /// anything last passed, either way.
     pub client_send_ms: u64,
     /// Between two requests of a connection.
     pub keep_alive_idle_ms: u64,
@@ -323,14 +324,12 @@ pub struct Timeouts {
     pub upstream_connect_ms: u64,
     /// How long after the last endpoint became unreachable requests wait for another one.
     pub upstream_change_ms: u64,
-    /// Between two parts of a request taken by an endpoint.
+    /// Between two parts of a request taken by an endpoint; of a WebSocket, as above.
     pub upstream_send_ms: u64,
-    /// Between two parts of a response.
+    /// Between two parts of a response; of a WebSocket, as above.
     pub upstream_read_ms: u64,
     /// An unused connection to an endpoint.
     pub upstream_idle_ms: u64,
-    /// A WebSocket on which neither side sends.
-    pub tunnel_idle_ms: u64,
     /// A connection that is passed on unopened, on which neither side sends.
     pub stream_idle_ms: u64,
     /// Draining: how long connections are still accepted, so that those half open are completed
@@ -443,7 +442,6 @@ impl Default for Timeouts {
             upstream_send_ms: 60_000,
             upstream_read_ms: 60_000,
             upstream_idle_ms: 60_000,
-            tunnel_idle_ms: 60_000,
             stream_idle_ms: 600_000,
             // A SYN or the answer to it that got lost is sent again after 1 s (RFC 6298).
             drain_accept_ms: 2_000,
@@ -479,7 +477,6 @@ impl Timeouts {
             self.upstream_send_ms,
             self.upstream_read_ms,
             self.upstream_idle_ms,
-            self.tunnel_idle_ms,
             self.stream_idle_ms,
         ];
         all.into_iter().min().unwrap_or(1_000)

@@ -208,7 +208,7 @@ async fn an_idle_connection_holds_no_buffers_and_answers_when_it_is_asked_again(
     objects.extend(backend("taking", &[taking.address]));
     objects.push(config_map("tcp", &[(&port.to_string(), "default/taking:80")]));
     // Ticks are eighths of the shortest.
-    let timeouts = Timeouts { tunnel_idle_ms: 200, ..Timeouts::default() };
+    let timeouts = Timeouts { upstream_send_ms: 200, ..Timeouts::default() };
     let tcp_services = Some(Key::new("default", "tcp"));
     let config = IngressConfig { timeouts, threads: Some(1), tcp_services, ..config() };
     let world = World::with(config, objects).await;

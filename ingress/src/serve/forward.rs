@@ -179,7 +179,7 @@ pub(super) async fn forward(
                     (Some(asked), Carrier::H1(connection))
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
                     {
-                        switch(client, response, connection, *asked)
+                        switch(client, errand, response, connection, *asked)
                     }
                     (Some(asked), _) if asked.is_misread(response.status()) => {
                         answer::status(StatusCode::BAD_GATEWAY)
@@ -404,6 +404,7 @@ fn hide(config: &IngressConfig, headers: &mut HeaderMap) {
 /// (CVE-2026-2833).
 fn switch(
     client: &Rc<Client>,
+    errand: &Errand<'_>,
     response: Response<()>,
     connection: Box<UpstreamConnection>,
     asked: Asked,
@@ -428,6 +429,8 @@ fn switch(
             Down::Stream(pipe)
         }
     };
-    spawn_local(tunnel::run(client.clone(), Tunnel { down, up: stream, early, slot, record }));
+    let patience = errand.patience;
+    let tunnel = Tunnel { down, up: stream, early, patience, slot, record };
+    spawn_local(tunnel::run(client.clone(), tunnel));
     response
 }

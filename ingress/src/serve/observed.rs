@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,6 +18,8 @@ pub(crate) trait Observer: Unpin {
     fn written(&self);
     /// Bytes did not get out.
     fn blocked(&self);
+    /// Nothing came in, for now or for good.
+    fn quiet(&self) {}
 }
 
 /// A stream and its observer.
@@ -52,11 +54,12 @@ impl<S: AsyncRead + Unpin, O: Observer> AsyncRead for Observed<S, O> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-            self.observer.read(bytes);
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            Some(bytes) => self.observer.read(bytes),
+            None => self.observer.quiet(),
         }
-        Poll::Ready(Ok(()))
+        outcome
     }
 }
 

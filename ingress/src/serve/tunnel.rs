@@ -1,6 +1,8 @@
-//! After a WebSocket handshake: bytes in both directions until one side ends or both are silent.
+//! After a WebSocket handshake: bytes in both directions until one side breaks off, both have ended, or
+//! one is waited for too long.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
@@ -21,7 +23,7 @@ use super::{
     prefixed::Prefixed,
     wire::Wire,
 };
-use crate::{limiter::Slot, record::Record};
+use crate::{limiter::Slot, record::Record, routes::Patience};
 
 /// The client's side.
 pub(super) enum Down {
@@ -31,22 +33,100 @@ pub(super) enum Down {
     Stream(Pipe),
 }
 
-/// Any byte, either way, keeps the tunnel.
-struct Traffic {
-    watch: Arc<Watch>,
-    idle_ms: u64,
+/// How long each is waited for, in milliseconds since anything last passed, either way.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// The endpoint, to say more.
+    read_ms: u64,
+    /// The endpoint, to take more of what its client says.
+    send_ms: u64,
+    /// The client, to take more of what its endpoint says. Nobody waits for it to speak.
+    client_send_ms: u64,
 }
 
-impl Observer for Rc<Traffic> {
+/// Which of these is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Waiting {
+    read: bool,
+    send: bool,
+    client_send: bool,
+}
+
+/// Times as nginx counts them (ngx_http_upstream_process_upgraded): whatever happens on either side has
+/// them all begin anew, so a client's pings keep a tunnel as its endpoint's words do.
+struct Traffic {
+    watch: Arc<Watch>,
+    limits: Limits,
+    waiting: Cell<Waiting>,
+}
+
+impl Limits {
+    fn of(patience: &Patience, client_send_ms: u64) -> Self {
+        let Patience { read_ms, send_ms, .. } = *patience;
+        Self { read_ms, send_ms, client_send_ms }
+    }
+}
+
+impl Traffic {
+    fn passed(&self, now: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.waiting.get();
+        now(&mut waiting);
+        self.waiting.set(waiting);
+        let Waiting { read, send, client_send } = waiting;
+        let Limits { read_ms, send_ms, client_send_ms } = self.limits;
+        let all = [(read, read_ms), (send, send_ms), (client_send, client_send_ms)];
+        match all.iter().filter_map(|&(waits, ms)| waits.then_some(ms)).min() {
+            Some(ms) => self.watch.arm(ms),
+            None => self.watch.disarm(),
+        }
+    }
+
+    /// Whoever is asked again in vain is waited for no longer for that.
+    fn waits(&self, now: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.waiting.get();
+        now(&mut waiting);
+        if waiting != self.waiting.get() {
+            self.passed(|known| *known = waiting);
+        }
+    }
+}
+
+/// The endpoint's side.
+struct Endpoint(Rc<Traffic>);
+
+impl Observer for Endpoint {
     fn read(&mut self, _: &[u8]) {
-        self.watch.arm(self.idle_ms);
+        self.0.passed(|waiting| waiting.read = false);
     }
 
     fn written(&self) {
-        self.watch.arm(self.idle_ms);
+        self.0.passed(|waiting| waiting.send = false);
     }
 
-    fn blocked(&self) {}
+    fn blocked(&self) {
+        self.0.waits(|waiting| waiting.send = true);
+    }
+
+    fn quiet(&self) {
+        self.0.waits(|waiting| waiting.read = true);
+    }
+}
+
+/// The client's.
+struct Near(Rc<Traffic>);
+
+impl Observer for Near {
+    fn read(&mut self, _: &[u8]) {
+        self.0.passed(|_| {});
+    }
+
+    fn written(&self) {
+        self.0.passed(|waiting| waiting.client_send = false);
+    }
+
+    fn blocked(&self) {
+        self.0.waits(|waiting| waiting.client_send = true);
+    }
 }
 
 /// What an endpoint says its client is sent (nginx: $bytes_sent; what a client says in a tunnel is
@@ -69,51 +149,44 @@ pub(super) struct Tunnel {
     pub(super) up: Wire,
     /// What the endpoint sent right after its 101.
     pub(super) early: Bytes,
+    /// As the route's annotations say.
+    pub(super) patience: Patience,
     pub(super) slot: Option<Slot>,
     pub(super) record: Rc<Record>,
 }
 
 /// Joins both sides.
 pub(super) async fn run(client: Rc<Client>, tunnel: Tunnel) {
-    let Tunnel { down, up, early, slot: _slot, record } = tunnel;
+    let Tunnel { down, up, early, patience, slot: _slot, record } = tunnel;
+    let limits = Limits::of(&patience, client.worker.config().timeouts.client_send_ms);
+    // It is what the endpoint says first: whoever does not take it is waited for no longer than later.
+    let up = Observed::new(Prefixed::new(early, up), Sent(record));
+    let clock = &client.worker.clock;
     match down {
         Down::Connection(upgraded) => {
             // There is none if the client left before it saw the 101.
             let Some(down) = upgraded.connection().await else { return };
-            join_after(&client, down, up, early, record).await;
+            join(clock, down, up, limits).await;
         }
         Down::Stream(pipe) => {
             // The connection is not idle while a tunnel is one of its streams.
             let _busy = client.hold();
-            join_after(&client, pipe, up, early, record).await;
+            join(clock, pipe, up, limits).await;
         }
     }
 }
 
-async fn join_after<D: AsyncRead + AsyncWrite + Unpin>(
-    client: &Client,
-    down: D,
-    up: Wire,
-    early: Bytes,
-    record: Rc<Record>,
-) {
-    let worker = &client.worker;
-    // It is what the endpoint says first: whoever does not take it is waited for no longer than later.
-    let up = Observed::new(Prefixed::new(early, up), Sent(record));
-    join(&worker.clock, down, up, worker.config().timeouts.tunnel_idle_ms).await;
-}
-
-/// Copies both ways until one side breaks off, both have ended, or neither sends for too long. The end
+/// Copies both ways until one side breaks off, both have ended, or one is waited for too long. The end
 /// of one direction is passed on, and the other one goes on.
-pub(crate) async fn join<D, U>(clock: &Clock, down: D, up: U, idle_ms: u64)
+async fn join<D, U>(clock: &Clock, down: D, up: U, limits: Limits)
 where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let traffic = Rc::new(Traffic { watch: clock.watch(), idle_ms });
-    traffic.watch.arm(idle_ms);
-    let (down_says, down_hears) = split(Observed::new(down, traffic.clone()));
-    let (up_says, up_hears) = split(Observed::new(up, traffic.clone()));
+    let (watch, waiting) = (clock.watch(), Cell::default());
+    let traffic = Rc::new(Traffic { watch, limits, waiting });
+    let (down_says, down_hears) = split(Observed::new(down, Near(traffic.clone())));
+    let (up_says, up_hears) = split(Observed::new(up, Endpoint(traffic.clone())));
     let mut there = pin!(say(down_says, up_hears));
     let mut back = pin!(say(up_says, down_hears));
     let ways: [Pin<&mut dyn Future<Output = io::Result<()>>>; 2] = [there.as_mut(), back.as_mut()];
@@ -144,13 +217,14 @@ async fn say(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) 
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, ready};
+    use std::task::{Context, Waker, ready};
 
+    use futures::poll;
     use http::Request;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex, sink},
         net::{TcpListener, TcpStream},
-        task::coop::poll_proceed,
+        task::{coop::poll_proceed, yield_now},
         time::timeout,
     };
 
@@ -160,32 +234,38 @@ mod tests {
         serve::alone::{self, PATIENCE},
     };
 
+    const PATIENT: Patience = Patience { connect_ms: 60_000, send_ms: 60_000, read_ms: 60_000 };
+    const SECOND_MS: u64 = 1_000;
+    const PIPE_BYTES: usize = 1 << 10;
+    /// More than there are pipes and buffers to fill.
+    const TURNS_A_SECOND: usize = 32;
     const EARLY: &[u8] = b"right behind the 101";
     const LATER: &[u8] = b", and later";
     const ROOM_BYTES: usize = 4;
-    /// It does not pass unless a test lets it.
-    const IDLE_MS: u64 = 60_000;
     /// Of a side that is heard although the other one never rests.
     const HEARD_BYTES: usize = 1 << 10;
 
     #[tokio::test]
     async fn bug_whoever_takes_nothing_of_what_follows_a_101_is_left_as_if_it_came_later() {
         for takes in [true, false] {
-            let timeouts = Timeouts { tunnel_idle_ms: 100, ..Timeouts::default() };
-            let client = alone::client(timeouts);
+            let client = alone::client(Timeouts { client_send_ms: 100, ..Timeouts::default() });
             let record = Record::begin(&client, &Request::new(()).into_parts().0);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let up = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (mut endpoint, _) = listener.accept().await.unwrap();
             endpoint.write_all(LATER).await.unwrap();
+            endpoint.shutdown().await.unwrap();
             let (down, mut far) = duplex(ROOM_BYTES);
-            let early = Bytes::from_static(EARLY);
-            let joining = join_after(&client, down, Wire::plain(up), early, record.clone());
+            let up = Prefixed::new(Bytes::from_static(EARLY), Wire::plain(up));
+            let up = Observed::new(up, Sent(record.clone()));
+            let limits = Limits::of(&PATIENT, client.worker.config().timeouts.client_send_ms);
+            let joining = join(&client.worker.clock, down, up, limits);
             let taking = async {
-                let mut taken = vec![0; EARLY.len() + LATER.len()];
                 if takes {
-                    far.read_exact(&mut taken).await.unwrap();
+                    let mut taken = Vec::new();
+                    far.read_to_end(&mut taken).await.unwrap();
                     assert_eq!(taken, [EARLY, LATER].concat());
+                    far.shutdown().await.unwrap();
                 }
             };
             let both = async { tokio::join!(joining, taking) };
@@ -198,12 +278,103 @@ mod tests {
         }
     }
 
+    /// What one side says before it falls silent.
+    #[derive(Clone, Copy, Debug)]
+    enum Said {
+        Nothing,
+        /// A byte each second, which the other one takes. By the client, or by its endpoint.
+        Often {
+            by_client: bool,
+            bytes: usize,
+        },
+        /// So many bytes at once, to somebody who takes none of them.
+        Much {
+            by_client: bool,
+            bytes: usize,
+        },
+    }
+
+    /// As much as goes at once.
+    fn push(to: &mut DuplexStream, bytes: usize) -> usize {
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(to).poll_write(&mut cx, &[b'x'; PIPE_BYTES][..bytes.min(PIPE_BYTES)]) {
+            Poll::Ready(written) => written.unwrap(),
+            Poll::Pending => 0,
+        }
+    }
+
+    fn pull(from: &mut DuplexStream) {
+        let (mut cx, mut room) = (Context::from_waker(Waker::noop()), [0; PIPE_BYTES]);
+        let _ = Pin::new(from).poll_read(&mut cx, &mut ReadBuf::new(&mut room));
+    }
+
+    /// When a tunnel ends, in milliseconds.
+    async fn quiet_for_ms(limits: Limits, said: Said) -> u64 {
+        let client = alone::client(Timeouts::default());
+        let clock = &client.worker.clock;
+        let (down, mut near) = duplex(PIPE_BYTES);
+        let (up, mut far) = duplex(PIPE_BYTES);
+        let mut joining = pin!(join(clock, down, up, limits));
+        let (by_client, mut left, each_second, is_taken) = match said {
+            Said::Nothing => (true, 0, 0, true),
+            Said::Often { by_client, bytes } => (by_client, bytes, 1, true),
+            Said::Much { by_client, bytes } => (by_client, bytes, bytes, false),
+        };
+        let (says, hears) = if by_client { (&mut near, &mut far) } else { (&mut far, &mut near) };
+        loop {
+            let mut now = each_second.min(left);
+            for _ in 0..TURNS_A_SECOND {
+                // With a share of its own of what the runtime lets a task do at once.
+                yield_now().await;
+                let written = push(says, now);
+                (now, left) = (now - written, left - written);
+                if poll!(joining.as_mut()).is_ready() {
+                    return clock.now_ms();
+                }
+                if is_taken {
+                    pull(hears);
+                }
+            }
+            clock.tick_at(clock.now_ms() + SECOND_MS);
+        }
+    }
+
+    /// ngx_http_upstream_process_upgraded, 1.29: `proxy_read_timeout` and `proxy_send_timeout` are the
+    /// endpoint's, `send_timeout` is the client's, and each event has all of them begin anew.
+    #[tokio::test]
+    async fn bug_a_tunnel_is_quiet_for_as_long_as_nginx_has_it() {
+        const TEN_MS: u64 = 10 * SECOND_MS;
+        const HOUR_MS: u64 = 3_600 * SECOND_MS;
+        let limits = |read_ms, send_ms, client_send_ms| Limits { read_ms, send_ms, client_send_ms };
+        let often = |by_client| Said::Often { by_client, bytes: 20 };
+        let much = |by_client| Said::Much { by_client, bytes: 1 << 20 };
+        // All of it is read.
+        let some = Said::Much { by_client: false, bytes: PIPE_BYTES + 1 };
+        for (limits, said, expected_ms) in [
+            (limits(HOUR_MS, SECOND_MS, SECOND_MS), Said::Nothing, HOUR_MS),
+            (limits(TEN_MS, HOUR_MS, HOUR_MS), Said::Nothing, TEN_MS),
+            (limits(TEN_MS, HOUR_MS, HOUR_MS), often(true), 20 * SECOND_MS + TEN_MS),
+            (limits(TEN_MS, HOUR_MS, HOUR_MS), often(false), 20 * SECOND_MS + TEN_MS),
+            (limits(HOUR_MS, TEN_MS, HOUR_MS), much(true), TEN_MS),
+            (limits(TEN_MS, HOUR_MS, HOUR_MS), much(true), TEN_MS),
+            (limits(HOUR_MS, HOUR_MS, TEN_MS), some, TEN_MS),
+            (limits(TEN_MS, HOUR_MS, HOUR_MS), some, TEN_MS),
+            // The endpoint has more to say: not it is waited for, but its client.
+            (limits(TEN_MS, TEN_MS, HOUR_MS), much(false), HOUR_MS),
+        ] {
+            let ended_ms = quiet_for_ms(limits, said).await;
+            let in_time = expected_ms - 2 * SECOND_MS..=expected_ms + 2 * SECOND_MS;
+            assert!(in_time.contains(&ended_ms), "{limits:?} {said:?}: {ended_ms}");
+        }
+    }
+
     /// Both ends of what is joined, as the two sides have them.
     fn far_ends() -> (DuplexStream, DuplexStream, impl Future<Output = ()>) {
         let client = alone::client(Timeouts::default());
         let (down, client_end) = duplex(ROOM_BYTES);
         let (up, endpoint_end) = duplex(ROOM_BYTES);
-        let joining = async move { join(&client.worker.clock, down, up, IDLE_MS).await };
+        let joining =
+            async move { join(&client.worker.clock, down, up, Limits::of(&PATIENT, 60_000)).await };
         (client_end, endpoint_end, joining)
     }
 
@@ -283,10 +454,10 @@ mod tests {
             let (mut far, near) = duplex(1 << 16);
             let (mut far_hears, mut far_says) = split(&mut far);
             let endless = Endless { heard: 0 };
-            let clock = &client.worker.clock;
+            let (clock, limits) = (&client.worker.clock, Limits::of(&PATIENT, 60_000));
             let joining: Pin<Box<dyn Future<Output = ()>>> = match endless_client {
-                true => Box::pin(join(clock, endless, near, IDLE_MS)),
-                false => Box::pin(join(clock, near, endless, IDLE_MS)),
+                true => Box::pin(join(clock, endless, near, limits)),
+                false => Box::pin(join(clock, near, endless, limits)),
             };
             let hearing = async { copy(&mut far_hears, &mut sink()).await.unwrap() };
             let saying = async { while far_says.write_all(EARLY).await.is_ok() {} };

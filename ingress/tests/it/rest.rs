@@ -36,8 +36,8 @@ async fn world(upstream: &Upstream, timeouts: Timeouts) -> World {
 
 async fn world_of(mut objects: Vec<Object>, timeouts: Timeouts) -> World {
     objects.push(ingress("web").host("a.example", "web").object());
-    // No test opens a tunnel.
-    let timeouts = Timeouts { tunnel_idle_ms: 40, ..timeouts };
+    // No test opens a stream.
+    let timeouts = Timeouts { stream_idle_ms: 40, ..timeouts };
     World::with(IngressConfig { timeouts, threads: Some(1), ..config() }, objects).await
 }
 

@@ -127,14 +127,27 @@ async fn a_websocket_lives_until_the_drain_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_silent_websocket_is_closed() {
+async fn bug_a_silent_websocket_lives_as_long_as_the_endpoints_timeout_says() {
     let upstream = echoing().await;
-    let timeouts = Timeouts { tunnel_idle_ms: 100, ..Timeouts::default() };
-    let world = World::with(IngressConfig { timeouts, ..config() }, web(&upstream)).await;
+    // Everybody else's; what an Ingress says is in whole seconds.
+    let timeouts = Timeouts { upstream_read_ms: 400, ..Timeouts::default() };
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    objects.push(site("b", &[("proxy-read-timeout", "3600")]).object());
+    let world = World::with(IngressConfig { timeouts, ..config() }, objects).await;
+    let mut patient = TcpStream::connect(world.http()).await.unwrap();
+    let asks = String::from_utf8_lossy(ASK).replace("a.example", "b.example");
+    patient.write_all(asks.as_bytes()).await.unwrap();
+    read_until(&mut patient, "\r\n\r\nhello").await;
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
     stream.write_all(ASK).await.unwrap();
     let all = read_to_close(&mut stream).await;
     assert!(all.ends_with("hello"), "{all}");
+    // The other one was silent for longer.
+    patient.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    patient.read_exact(&mut echo).await.unwrap();
+    assert_eq!(&echo, b"ping");
 }
 
 /// Agrees as RFC 6455 wants it, or as given; then sends back what it gets.

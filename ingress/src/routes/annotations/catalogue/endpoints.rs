@@ -109,7 +109,13 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row("proxy-next-upstream-timeout", Works, "", "10", TIMEOUTS),
     row("proxy-next-upstream-tries", Works, "", "2", RETRIES),
-    row("proxy-read-timeout", Works, "", "120", TIMEOUTS),
+    row(
+        "proxy-read-timeout",
+        Works,
+        "a WebSocket is waited for as long, since anything last passed, either way",
+        "120",
+        TIMEOUTS,
+    ),
     row(
         "proxy-request-buffering",
         Differs,
@@ -117,7 +123,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "on",
         WHOLE,
     ),
-    row("proxy-send-timeout", Works, "", "120", TIMES),
+    row("proxy-send-timeout", Works, "of a WebSocket, too", "120", TIMES),
     row(
         "proxy-ssl-ciphers",
         Refused,
