@@ -72,7 +72,7 @@ impl Places {
             look_up.run(&self.finder);
         }
         let is_looked_up = || place.is_looked_up.load(Ordering::Acquire);
-        if place.upstream.endpoints().list.is_empty() && is_looked_up() {
+        if !place.upstream.has_endpoints() && is_looked_up() {
             let _ = timer.timeout(LOOK_UP_TIME, ended.changed()).await;
         }
         Some(place)

@@ -182,6 +182,11 @@ impl Upstream {
         self.endpoints.load()
     }
 
+    /// Whether anybody could be asked at the moment.
+    pub(crate) fn has_endpoints(&self) -> bool {
+        !self.endpoints.load().list.is_empty()
+    }
+
     /// The addresses of the moment.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.endpoints.load().list.iter().map(|endpoint| endpoint.address).collect()

@@ -52,7 +52,9 @@ impl<'a> Choice<'a> {
             }
             _ => false,
         };
-        let Some(canary) = &route.canary else { return Some(Self::at(scope, primary, balance)) };
+        // ingress-nginx has no balancer for a Service without endpoints: not even `always` leads there.
+        let canary = route.canary.as_ref().filter(|trial| trial.upstream.has_endpoints());
+        let Some(canary) = canary else { return Some(Self::at(scope, primary, balance)) };
         let is_stuck = !canary.is_legacy && marked(primary);
         let takes = || {
             (!canary.is_legacy && marked(&canary.upstream))

@@ -202,7 +202,7 @@ async fn onward(
     passage: Passage,
 ) -> Response<ResponseBody> {
     let route = plan.route;
-    let is_empty = |upstream: &Upstream| upstream.endpoints().list.is_empty();
+    let is_empty = |upstream: &Upstream| !upstream.has_endpoints();
     let fallback = route.fallback.as_deref();
     match fallback.filter(|_| route.upstream.as_deref().is_none_or(is_empty)) {
         Some(fallback) => {

@@ -69,7 +69,7 @@ fn time() -> Timer {
 }
 
 fn has_address(place: &Place) -> bool {
-    !place.upstream.endpoints().list.is_empty()
+    place.upstream.has_endpoints()
 }
 
 #[test]

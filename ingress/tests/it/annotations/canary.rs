@@ -12,7 +12,7 @@ use super::{annotated, site};
 use crate::support::{
     World,
     client::{connect, get, request, send},
-    objects::{IngressExt, backend, ingress, ingress_ref},
+    objects::{IngressExt, Pod, backend, ingress, ingress_ref, service, slice},
     upstream::Upstream,
 };
 
@@ -63,6 +63,29 @@ async fn header_cookie_and_weight_choose_the_service() {
         let (world, _upstreams) = world(site("main", &[]), canary(rules)).await;
         assert_eq!(asked(&world, fields).await.0, expected, "{rules:?} {fields:?}");
         assert!(world.reasons("canary").is_empty(), "{:?}", world.reasons("canary"));
+    }
+}
+
+/// Scaled to nothing, not ready, or not there at all: its share is served by the others.
+#[tokio::test]
+async fn bug_a_canary_without_endpoints_takes_nothing() {
+    let upstream = Upstream::echo("main").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let all = [("canary-weight", "100"), ("canary-by-header", "X-Canary")];
+    objects.extend([site("main", &[]).object(), canary(&all).object()]);
+    let mut world = World::new(objects).await;
+    let always = [("x-canary", "always")];
+    let trial = Upstream::echo("trial").await;
+    for (name, change, expected) in [
+        ("no Service", vec![], "main"),
+        ("no endpoints", vec![service("trial")], "main"),
+        ("none ready", vec![slice("trial", "0", trial.address, Pod::NotReady)], "main"),
+        ("one ready", vec![slice("trial", "0", trial.address, Pod::Ready)], "trial"),
+    ] {
+        world.apply(change).await;
+        for fields in [&[][..], &always] {
+            assert_eq!(asked(&world, fields).await.0, expected, "{name}: {fields:?}");
+        }
     }
 }
 
