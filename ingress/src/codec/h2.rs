@@ -7,6 +7,7 @@ mod frame;
 mod guard;
 mod head;
 mod hpack;
+mod overheard;
 mod ready;
 mod receive;
 mod settings;
@@ -15,6 +16,7 @@ mod streams;
 pub(crate) use self::{
     connection::{Connection, End, Settings},
     head::{Oversized, Protocol},
+    overheard::Overheard,
     receive::{Broken, Received},
 };
 

@@ -314,10 +314,12 @@ async fn attempt2(
     endpoint: &Arc<Endpoint>,
     mut request: Box<Request<RequestBody>>,
 ) -> Attempt {
+    let mut is_failing = false;
     // The first connection may have been closed just now; the second is a new one.
     for _ in 0..2 {
         let mut replay = Box::<Replay>::default();
-        replay.keep(&request, errand.retries.non_idempotent());
+        replay.keep(&request, true);
+        let may_repeat = errand.retries.non_idempotent() || request.method().is_idempotent();
         let Errand { patience, record, .. } = errand;
         let record = record.map(|record| &**record);
         let sent = upstream2::send(&client.worker, endpoint, request, patience, record).await;
@@ -325,20 +327,29 @@ async fn attempt2(
             Ok((response, stream)) => {
                 let (head, incoming) = response.into_parts();
                 let carrier = Carrier::H2(incoming, stream);
-                return Attempt::Answered(Response::from_parts(head, ()), carrier, Some(replay));
+                let replay = may_repeat.then_some(replay);
+                return Attempt::Answered(Response::from_parts(head, ()), carrier, replay);
             }
             Err(Failed2::Connect(error, request)) => {
                 return Attempt::Again(request, status_of_connect(error));
             }
-            Err(Failed2::Send(SendError::Unsent(again))) => again,
-            Err(Failed2::Send(SendError::Broken)) => match replay.again() {
-                Some(again) => again,
-                None => return Attempt::Failed(status_of(&SendError::Broken)),
-            },
-            Err(Failed2::Send(error)) => return failed(&error, replay.again()),
+            Err(Failed2::Send(SendError::Unsent(again))) => {
+                is_failing = true;
+                again
+            }
+            Err(Failed2::Send(error)) => {
+                is_failing = !matches!(error, SendError::Unprocessed);
+                let again = replay.again().filter(|_| may_repeat || !is_failing);
+                match (error, again) {
+                    (SendError::Broken | SendError::Unprocessed, Some(again)) => again,
+                    (error, again) => return failed(&error, again),
+                }
+            }
         };
     }
-    endpoint.failed();
+    if is_failing {
+        endpoint.failed();
+    }
     Attempt::Again(request, StatusCode::BAD_GATEWAY)
 }
 
@@ -351,9 +362,11 @@ fn status_of_connect(error: ConnectError) -> StatusCode {
 
 fn status_of(error: &SendError) -> StatusCode {
     match error {
-        SendError::Unsent(_) | SendError::Broken | SendError::Reset | SendError::Misread => {
-            StatusCode::BAD_GATEWAY
-        }
+        SendError::Unsent(_)
+        | SendError::Broken
+        | SendError::Reset
+        | SendError::Unprocessed
+        | SendError::Misread => StatusCode::BAD_GATEWAY,
         SendError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         SendError::ClientTimedOut => StatusCode::REQUEST_TIMEOUT,
         SendError::ClientBroke => StatusCode::BAD_REQUEST,

@@ -20,6 +20,8 @@ type ById<V> = HashMap<u64, V, BuildHasherDefault<Identity>>;
 
 /// A connection that is not used for this long holds no buffers.
 const ROOM_KEPT_MS: u64 = 2_000;
+/// HTTP/2 connections of a thread to one endpoint that are asked: it may allow one stream on each.
+const CONNECTIONS2_MAX: usize = 128;
 /// An upstream nobody asks for this long begins its round anew.
 const TURN_KEPT_MS: u64 = 600_000;
 
@@ -90,16 +92,20 @@ impl Pool {
     }
 
     /// A place on the first HTTP/2 connection to an endpoint that has one: the others can grow old and
-    /// be closed.
+    /// be closed. If none has, and there are enough, on the emptiest.
     pub(super) fn stream2(&self, endpoint: &Arc<Endpoint>, watch: Arc<Watch>) -> Stream2 {
         let mut shared2 = self.shared2.borrow_mut();
         let new = || (endpoint.clone(), Vec::new());
         let (_, connections) = shared2.entry(endpoint.id()).or_insert_with(new);
         if let Some(shared) = connections.iter().find(|shared| shared.has_room()) {
-            return Stream2::on(shared, watch);
+            return Stream2::on(shared, watch, false);
         }
-        let shared = Rc::new(Shared2::new());
-        let stream = Stream2::on(&shared, watch);
+        let emptiest = connections.iter().min_by_key(|shared| shared.streams());
+        if let Some(shared) = emptiest.filter(|_| connections.len() >= CONNECTIONS2_MAX) {
+            return Stream2::on(shared, watch, true);
+        }
+        let shared = Rc::new(Shared2::new(connections.last().map(|known| known.streams_max())));
+        let stream = Stream2::on(&shared, watch, false);
         connections.push(shared);
         stream
     }

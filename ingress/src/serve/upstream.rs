@@ -59,6 +59,8 @@ pub(crate) enum SendError {
     Broken,
     /// The endpoint gave this request up, and goes on with the others on its connection.
     Reset,
+    /// It did so before it looked at it: whoever is asked again has not done anything yet.
+    Unprocessed,
     /// The endpoint's answer cannot be believed.
     Misread,
     /// The endpoint took too long.

@@ -1,7 +1,7 @@
 //! HTTP/2 to an endpoint: connections of a thread, shared by its requests (gRPC).
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error,
     iter::successors,
     rc::Rc,
@@ -19,17 +19,22 @@ use hyper::{
     client::conn::http2::{Builder, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{sync::Mutex, task::spawn_local};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::spawn_local,
+};
 
 use super::{
     body::{RequestBody, Upload},
     client::Local,
     clock::Watch,
     connect::{ConnectError, establish},
+    observed::{Observed, Observer},
     upstream::{SendError, broken, upload},
     worker::Worker,
 };
 use crate::{
+    codec::h2::Overheard,
     record::Record,
     routes::{Endpoint, Patience},
 };
@@ -40,14 +45,18 @@ const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// of it is what h2 grants small frames for being more than their bytes, before it ends the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
-/// On one connection at a time. Servers need not take more than a hundred (RFC 9113 6.5.2): one more
-/// would wait for the end of another, which may be hours away.
+/// On one connection at a time, or fewer if its endpoint says so. Servers need not take more than a hundred
+/// (RFC 9113 6.5.2): one more would wait for the end of another, which may be hours away.
 const STREAMS_MAX: usize = 64;
+/// How long an endpoint is waited for to say so: it is the first thing it says (RFC 9113 3.4).
+const SETTINGS_WAIT: Duration = Duration::from_millis(200);
 
 /// Where a connection to one endpoint is kept, or made by whoever needs it first.
 #[derive(Debug)]
 pub(crate) struct Shared2 {
     sender: Mutex<Option<SendRequest<RequestBody>>>,
+    /// Of the connection that takes requests.
+    allowance: RefCell<Rc<Allowance>>,
     streams: Cell<usize>,
     /// Attempts that failed: who waited for one does not make the next.
     failures: Cell<u64>,
@@ -55,18 +64,47 @@ pub(crate) struct Shared2 {
     used_ms: Cell<u64>,
 }
 
+/// How many streams of a connection its endpoint takes at a time.
+#[derive(Debug)]
+struct Allowance {
+    streams_max: Cell<usize>,
+    /// Once its settings are known, or never will be.
+    is_said: Notify,
+}
+
+/// Learns of them.
+struct Listening {
+    overheard: Overheard,
+    allowance: Rc<Allowance>,
+}
+
+/// A connection that takes requests.
+struct Taken {
+    sender: SendRequest<RequestBody>,
+    /// How long it was waited for; `None`: it was there.
+    waited: Option<Duration>,
+    is_reused: bool,
+}
+
 /// A request's place on a connection, until its answer is read or given up.
 #[derive(Debug)]
 pub(crate) struct Stream2 {
     shared: Rc<Shared2>,
+    /// There will be no more connections: it waits if this one is full.
+    may_wait: bool,
     /// What its answer's parts are waited for with.
     watch: Arc<Watch>,
 }
 
 impl Stream2 {
-    pub(super) fn on(shared: &Rc<Shared2>, watch: Arc<Watch>) -> Self {
+    pub(super) fn on(shared: &Rc<Shared2>, watch: Arc<Watch>, may_wait: bool) -> Self {
         shared.streams.set(shared.streams.get() + 1);
-        Self { shared: shared.clone(), watch }
+        Self { shared: shared.clone(), may_wait, watch }
+    }
+
+    /// As many came before the endpoint said that it takes fewer.
+    fn is_too_much(&self) -> bool {
+        self.shared.streams() > self.shared.streams_max() && !self.may_wait
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -81,9 +119,11 @@ impl Drop for Stream2 {
 }
 
 impl Shared2 {
-    pub(super) fn new() -> Self {
+    /// Perhaps an endpoint that is known to take no more streams at a time.
+    pub(super) fn new(streams_max: Option<usize>) -> Self {
         Self {
             sender: Mutex::default(),
+            allowance: RefCell::new(Allowance::of(streams_max.unwrap_or(STREAMS_MAX))),
             streams: Cell::new(0),
             failures: Cell::new(0),
             last_failure: Cell::new(ConnectError::Refused),
@@ -92,7 +132,15 @@ impl Shared2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.streams.get() < STREAMS_MAX
+        self.streams() < self.streams_max()
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    pub(super) fn streams_max(&self) -> usize {
+        self.allowance.borrow().streams_max.get()
     }
 
     pub(super) fn used_ms(&self) -> u64 {
@@ -107,14 +155,34 @@ impl Shared2 {
         }
     }
 
-    /// The connection, made if there is none that still takes requests; and how long it was waited
-    /// for, if it was.
+    /// What became of one stream, and not of its connection.
+    fn one_alone(&self, error: &hyper::Error) -> SendError {
+        let mut sources = successors(error.source(), |&error| error.source());
+        let error = sources.find_map(|source| source.downcast_ref::<h2::Error>());
+        // RFC 9113 8.7.
+        match error {
+            Some(error) if error.is_remote() && error.is_go_away() => {
+                // A stream above the last one, and so is the next.
+                self.leave();
+                SendError::Unprocessed
+            }
+            Some(error)
+                if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) =>
+            {
+                SendError::Unprocessed
+            }
+            Some(error) if error.is_reset() => SendError::Reset,
+            _ => SendError::Broken,
+        }
+    }
+
+    /// The connection, made if there is none that still takes requests.
     async fn sender(
         &self,
         worker: &Rc<Worker>,
         endpoint: &Arc<Endpoint>,
         connect_ms: u64,
-    ) -> Result<(SendRequest<RequestBody>, Option<Duration>), ConnectError> {
+    ) -> Result<Taken, ConnectError> {
         self.used_ms.set(worker.clock.now_ms());
         let failures = self.failures.get();
         let (mut sender, waiting) = match self.sender.try_lock() {
@@ -126,17 +194,18 @@ impl Shared2 {
             }
         };
         if let Some(sender) = sender.as_ref().filter(|sender| !sender.is_closed()) {
-            worker.counters.upstream_reuses.add();
-            return Ok((sender.clone(), waiting.map(|since| since.elapsed())));
+            let waited = waiting.map(|since| since.elapsed());
+            return Ok(Taken { sender: sender.clone(), waited, is_reused: true });
         }
         if self.failures.get() != failures {
             return Err(self.last_failure.get());
         }
         let waiting = waiting.unwrap_or_else(Instant::now);
         match connect(worker, endpoint, connect_ms).await {
-            Ok(new) => {
+            Ok((new, allowance)) => {
+                self.allowance.replace(allowance);
                 *sender = Some(new.clone());
-                Ok((new, Some(waiting.elapsed())))
+                Ok(Taken { sender: new, waited: Some(waiting.elapsed()), is_reused: false })
             }
             Err(error) => {
                 *sender = None;
@@ -148,27 +217,83 @@ impl Shared2 {
     }
 }
 
+impl Allowance {
+    fn of(streams_max: usize) -> Rc<Self> {
+        Rc::new(Self { streams_max: Cell::new(streams_max), is_said: Notify::new() })
+    }
+}
+
+impl Observer for Listening {
+    fn read(&mut self, bytes: &[u8]) {
+        let heard = self.overheard.read(bytes);
+        if let Some(streams_max) = heard.streams_max {
+            let streams_max = usize::try_from(streams_max).unwrap_or(STREAMS_MAX);
+            // None at all is for a while (RFC 9113 6.5.2), and a request may wait as long.
+            self.allowance.streams_max.set(streams_max.clamp(1, STREAMS_MAX));
+        }
+        if heard.has_settings {
+            self.allowance.is_said.notify_one();
+        }
+    }
+
+    fn written(&self) {}
+
+    fn blocked(&self) {}
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.allowance.is_said.notify_one();
+    }
+}
+
 async fn connect(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
     connect_ms: u64,
-) -> Result<SendRequest<RequestBody>, ConnectError> {
+) -> Result<(SendRequest<RequestBody>, Rc<Allowance>), ConnectError> {
     let (wire, watch) = establish(worker, endpoint, connect_ms).await?;
+    let allowance = Allowance::of(STREAMS_MAX);
+    let listening = Listening { overheard: Overheard::default(), allowance: allowance.clone() };
     let head_bytes_max = worker.config().limits.head_bytes_max;
     let header_list_bytes = u32::try_from(head_bytes_max).unwrap_or(u32::MAX);
     let shaking = Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(header_list_bytes)
-        .handshake(TokioIo::new(wire));
+        .handshake(TokioIo::new(Observed::new(wire, listening)));
     match watch.limit(shaking).await {
         Some(Ok((sender, connection))) => {
             // How it ends is told to the requests on it.
             spawn_local(async { drop(connection.await) });
-            Ok(sender)
+            // Whoever says nothing is asked all the same.
+            _ = worker.shared.timer.timeout(SETTINGS_WAIT, allowance.is_said.notified()).await;
+            Ok((sender, allowance))
         }
         Some(Err(_)) => Err(ConnectError::Refused),
         None => Err(ConnectError::TimedOut),
+    }
+}
+
+/// A place on a connection to the endpoint that takes one more request, and that connection.
+async fn place(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    connect_ms: u64,
+) -> Result<(Stream2, Taken), ConnectError> {
+    let mut waited = None::<Duration>;
+    loop {
+        let stream = worker.pool.stream2(endpoint, worker.clock.watch());
+        let taken = stream.shared.sender(worker, endpoint, connect_ms).await?;
+        if let Some(again) = taken.waited {
+            waited = Some(waited.unwrap_or_default() + again);
+        }
+        if !stream.is_too_much() {
+            if taken.is_reused {
+                worker.counters.upstream_reuses.add();
+            }
+            return Ok((stream, Taken { waited, ..taken }));
+        }
     }
 }
 
@@ -192,16 +317,13 @@ pub(super) async fn send(
     patience: &Patience,
     record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
-    let stream = worker.pool.stream2(endpoint, worker.clock.watch());
-    let mut sender = match stream.shared.sender(worker, endpoint, patience.connect_ms).await {
-        Ok((sender, waited)) => {
-            if let (Some(record), Some(waited)) = (record, waited) {
-                record.connected(waited);
-            }
-            sender
-        }
+    let (stream, mut taken) = match place(worker, endpoint, patience.connect_ms).await {
+        Ok(placed) => placed,
         Err(error) => return Err(Failed2::Connect(error, request)),
     };
+    if let (Some(record), Some(waited)) = (record, taken.waited) {
+        record.connected(waited);
+    }
     let watch = &stream.watch;
     let progress = request.body().progress();
     match &progress {
@@ -209,7 +331,7 @@ pub(super) async fn send(
         None => watch.arm(patience.read_ms),
     }
     let has_host = request.headers().contains_key(HOST);
-    let sent = sender.try_send_request(with_authority(*request, endpoint));
+    let sent = taken.sender.try_send_request(with_authority(*request, endpoint));
     match watch.limit(sent).await {
         Some(Ok(response)) => {
             watch.disarm();
@@ -218,7 +340,7 @@ pub(super) async fn send(
         Some(Err(mut failed)) => Err(Failed2::Send(match failed.take_message() {
             Some(request) => SendError::Unsent(Box::new(with_host(request, has_host))),
             None => match broken(progress.as_ref()) {
-                SendError::Broken if is_reset(failed.error()) => SendError::Reset,
+                SendError::Broken => stream.shared.one_alone(failed.error()),
                 error => error,
             },
         })),
@@ -231,12 +353,6 @@ pub(super) async fn send(
             Err(Failed2::Send(SendError::TimedOut))
         }
     }
-}
-
-/// Whether that was the end of one stream, and not of its connection.
-fn is_reset(error: &hyper::Error) -> bool {
-    let mut sources = successors(error.source(), |&error| error.source());
-    sources.find_map(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_reset)
 }
 
 /// `:authority` instead of Host (RFC 9113 8.3.1). Of HTTP/1.0 there may be no Host; what is asked then is the

@@ -82,7 +82,7 @@ async fn answered2(client: &Rc<Client>) -> (ResponseBody, Says, Progress) {
     let request = Request::new(Empty::<Bytes>::new());
     let incoming = sender.send_request(request).await.unwrap().into_body();
     watch.disarm();
-    let carrier = Carrier::H2(incoming, Stream2::on(&Rc::new(Shared2::new()), watch));
+    let carrier = Carrier::H2(incoming, Stream2::on(&Rc::new(Shared2::new(None)), watch, false));
     (ResponseBody::upstream(carrier, client.clone(), &PATIENCE), says, progress)
 }
 
