@@ -19,7 +19,7 @@ use super::{
     gates,
     incoming::Incoming,
     mirror::Gathered,
-    plan::Plan,
+    plan::{Plan, Target},
     websocket::Asked,
 };
 use crate::{admission::Websocket, counters::Refused, limiter::Slot};
@@ -83,7 +83,7 @@ impl Outgoing {
                 }
             }
         }
-        let Some(uri) = origin_form(head.uri, plan.target.as_deref()) else {
+        let Some(uri) = origin_form(head.uri, plan.target.as_ref()) else {
             client.worker.counters.refused(Refused::Path);
             return Err(Refused::Path.status());
         };
@@ -139,14 +139,15 @@ impl Outgoing {
 }
 
 /// An upstream is asked in origin form whatever form the client used (RFC 9112 3.2.1).
-fn origin_form(uri: Uri, target: Option<&str>) -> Option<Uri> {
+fn origin_form(uri: Uri, target: Option<&Target>) -> Option<Uri> {
     let Some(target) = target else {
         if uri.authority().is_none() {
             return Some(uri);
         }
         return uri.into_parts().path_and_query.map(Uri::from);
     };
-    let target = match uri.query() {
+    let Target { text: target, keeps_args } = target;
+    let target = match uri.query().filter(|_| *keeps_args) {
         // nginx: the request's own arguments come after those of a rewritten path.
         Some(query) if target.contains('?') => format!("{target}&{query}"),
         Some(query) => format!("{target}?{query}"),

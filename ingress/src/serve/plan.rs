@@ -32,9 +32,8 @@ pub(super) struct Plan<'r> {
     pub(super) route: &'r Arc<Route>,
     /// Host as received.
     pub(super) host: HeaderValue,
-    /// Path in normal form, perhaps with a query that comes before the request's own, where it
-    /// differs from the one received.
-    pub(super) target: Option<String>,
+    /// What the endpoint is asked for, where it differs from what was received.
+    pub(super) target: Option<Target>,
     /// `X-Forwarded-Prefix`.
     pub(super) prefix: Option<HeaderValue>,
     /// What the endpoint is told of the client's certificate.
@@ -44,6 +43,15 @@ pub(super) struct Plan<'r> {
     pub(super) secured: bool,
     /// `None`: it is not traced.
     pub(super) trace: Option<Context>,
+}
+
+/// What an endpoint is asked for.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Path in normal form, perhaps with a query.
+    pub(super) text: String,
+    /// The request's own query follows.
+    pub(super) keeps_args: bool,
 }
 
 /// Why there is no plan.
@@ -128,7 +136,7 @@ pub(super) fn plan<'r>(
     let target = match (rewritten, admitted.path) {
         (Some(rewritten), _) => Some(rewritten),
         (None, Cow::Borrowed(_)) => None,
-        (None, Cow::Owned(path)) => Some(path),
+        (None, Cow::Owned(text)) => Some(Target { text, keeps_args: true }),
     };
     let host = match admitted.host_field {
         Some(host) => host.clone(),
@@ -244,20 +252,26 @@ fn returned_answer(scope: &Scope<'_>, returned: Returned) -> Response<ResponseBo
 }
 
 /// The new path and what `X-Forwarded-Prefix` says.
-fn rewrite(scope: &Scope<'_>) -> Result<(Option<String>, Option<HeaderValue>), Unplanned> {
+fn rewrite(scope: &Scope<'_>) -> Result<(Option<Target>, Option<HeaderValue>), Unplanned> {
     let Some(rewrite) = &scope.route.rewrite else { return Ok((None, None)) };
     match rewrite.apply(scope.path, |variable, out| scope.write(variable, out)) {
         None => Ok((None, None)),
         Some(Rewritten::Refused) => Err(Unplanned::Refused(Refused::Path)),
         Some(Rewritten::TooLong) => Err(Unplanned::Refused(Refused::UriTooLong)),
-        Some(Rewritten::Elsewhere(url)) => Err(Unplanned::moved(StatusCode::FOUND, url)),
-        Some(Rewritten::Path { mut path, query, prefix }) => {
+        Some(Rewritten::Elsewhere { mut url, args_by }) => {
+            if let (Some(by), Some(query)) = (args_by, scope.head.uri.query()) {
+                // Writing to a String cannot fail.
+                let _ = write!(url, "{by}{query}");
+            }
+            Err(Unplanned::moved(StatusCode::FOUND, url))
+        }
+        Some(Rewritten::Path { path: mut text, query, keeps_args, prefix }) => {
             if let Some(query) = query {
-                path.push('?');
-                path.push_str(&query);
+                text.push('?');
+                text.push_str(&query);
             }
             let prefix = prefix.and_then(|prefix| HeaderValue::try_from(prefix).ok());
-            Ok((Some(path), prefix))
+            Ok((Some(Target { text, keeps_args }), prefix))
         }
     }
 }

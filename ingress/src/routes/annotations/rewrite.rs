@@ -14,15 +14,25 @@ use crate::{config::Matching, path};
 pub(crate) struct Rewriting {
     /// Its paths are regular expressions, and with them all paths of its hosts.
     use_regex: bool,
-    target: Option<(Name, Template)>,
+    target: Option<(Name, Target)>,
     prefix: Option<Template>,
+}
+
+/// `rewrite-target`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    text: Template,
+    /// The request's own query follows: it does not end with `?`.
+    keeps_args: bool,
+    /// It has a query itself, whatever variables become.
+    has_args: bool,
 }
 
 /// One route's rewriting: `rewrite "(?i)PATH" TARGET break`, in nginx's words.
 #[derive(Clone, Debug)]
 pub(crate) struct Rewrite {
     pattern: Regex,
-    target: Template,
+    target: Target,
     /// `X-Forwarded-Prefix`.
     prefix: Option<Template>,
 }
@@ -30,10 +40,11 @@ pub(crate) struct Rewrite {
 /// What became of one path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rewritten {
-    /// The path in normal form, and a query that comes before the request's own.
-    Path { path: String, query: Option<String>, prefix: Option<String> },
-    /// The target is a URL: the client is sent there.
-    Elsewhere(String),
+    /// The path in normal form, and a query that comes before the request's own, if that follows.
+    Path { path: String, query: Option<String>, keeps_args: bool, prefix: Option<String> },
+    /// The target is a URL: the client is sent there. The request's own query follows, behind what is
+    /// between; `None`: it does not.
+    Elsewhere { url: String, args_by: Option<char> },
     /// What came out is no path that is served.
     Refused,
     /// It would have been cut, and what is cut is another path.
@@ -87,7 +98,8 @@ impl Rewrite {
         variable: impl Fn(&Variable, &mut String),
     ) -> Option<Rewritten> {
         let captures = self.pattern.captures(path.as_bytes())?;
-        let target = self.target.render(&variable, Some(&captures));
+        let Target { text, keeps_args, has_args } = &self.target;
+        let target = text.render(&variable, Some(&captures));
         let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
         if ![Some(&target), prefix.as_ref()]
             .into_iter()
@@ -97,7 +109,9 @@ impl Rewrite {
             return Some(Rewritten::TooLong);
         }
         if ["http://", "https://"].iter().any(|scheme| target.starts_with(scheme)) {
-            return Some(Rewritten::Elsewhere(target));
+            // nginx counts a `?` of the target's own alone.
+            let args_by = keeps_args.then_some(if *has_args { '&' } else { '?' });
+            return Some(Rewritten::Elsewhere { url: target, args_by });
         }
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned()).filter(|query| !query.is_empty())),
@@ -106,7 +120,7 @@ impl Rewrite {
         let absolute = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         // Once more: what captures are put between may make a dot segment of them.
         let Ok(normal) = path::normalise(&absolute) else { return Some(Rewritten::Refused) };
-        Some(Rewritten::Path { path: normal.into_owned(), query, prefix })
+        Some(Rewritten::Path { path: normal.into_owned(), query, keeps_args: *keeps_args, prefix })
     }
 }
 
@@ -154,14 +168,22 @@ pub(crate) fn pattern(path: &str, reach: Reach) -> Result<Regex, String> {
     })
 }
 
-fn target(value: &str) -> Result<Template, Unread> {
-    let template = template(value)?;
-    let prefix = template.prefix();
+/// nginx: a `?` at the end drops the request's own query.
+fn target(value: &str) -> Result<Target, Unread> {
+    let (value, keeps_args) = match value.strip_suffix('?') {
+        Some(value) => (value, false),
+        None => (value, true),
+    };
+    let text = template(value)?;
+    let prefix = text.prefix();
     let is_target = prefix.starts_with('/')
         || prefix.starts_with("http://")
         || prefix.starts_with("https://")
-        || template.begins_open();
-    if is_target { Ok(template) } else { bad("begins with neither / nor http:// nor https://") }
+        || text.begins_open();
+    if !is_target {
+        return bad("begins with neither / nor http:// nor https://");
+    }
+    Ok(Target { text, keeps_args, has_args: value.contains('?') })
 }
 
 fn template(value: &str) -> Result<Template, Unread> {
@@ -187,9 +209,12 @@ mod tests {
 
     fn path_of(rewritten: Option<Rewritten>) -> Option<String> {
         match rewritten? {
-            Rewritten::Path { path, query: None, .. } => Some(path),
-            Rewritten::Path { path, query: Some(query), .. } => Some(format!("{path}?{query}")),
-            Rewritten::Elsewhere(url) => Some(url),
+            Rewritten::Path { path, query, keeps_args, .. } => {
+                let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+                Some(format!("{path}{query}{}", if keeps_args { " and args" } else { "" }))
+            }
+            Rewritten::Elsewhere { url, args_by: Some(by) } => Some(format!("{url}{by} and args")),
+            Rewritten::Elsewhere { url, args_by: None } => Some(url),
             Rewritten::Refused => Some("refused".to_owned()),
             Rewritten::TooLong => Some("too long".to_owned()),
         }
@@ -199,19 +224,24 @@ mod tests {
     #[test]
     fn paths_become_what_nginx_makes_of_them() {
         for (path, target, request, expected) in [
-            ("/something(/|$)(.*)", "/$2", "/something", Some("/")),
-            ("/something(/|$)(.*)", "/$2", "/something/", Some("/")),
-            ("/something(/|$)(.*)", "/$2", "/something/new", Some("/new")),
-            ("/something(/|$)(.*)", "/$2", "/SOMEthing/new", Some("/new")),
-            ("/a/(\\d+)", "/item?id=$1", "/a/42", Some("/item?id=42")),
-            ("/a", "/b", "/a/x", Some("/b")),
+            ("/something(/|$)(.*)", "/$2", "/something", Some("/ and args")),
+            ("/something(/|$)(.*)", "/$2", "/something/", Some("/ and args")),
+            ("/something(/|$)(.*)", "/$2", "/something/new", Some("/new and args")),
+            ("/something(/|$)(.*)", "/$2", "/SOMEthing/new", Some("/new and args")),
+            ("/a/(\\d+)", "/item?id=$1", "/a/42", Some("/item?id=42 and args")),
+            ("/a/(\\d+)", "/item?id=$1?", "/a/42", Some("/item?id=42")),
+            ("/a", "/b?", "/a/x", Some("/b")),
+            ("/a", "/b", "/a/x", Some("/b and args")),
             // Not anchored, as in nginx.
-            ("/a", "/b", "/x/a/y", Some("/b")),
+            ("/a", "/b", "/x/a/y", Some("/b and args")),
             ("/a", "/b", "/c", None),
-            ("/(.*)", "/$1", "/a%2Fb", Some("/a%2Fb")),
-            ("/foo(.*)", "/$1", "/foo/bar", Some("/bar")),
-            ("/(.*)", "https://b.example/$1", "/x", Some("https://b.example/x")),
-            ("/(.*)", "$1", "/x", Some("/x")),
+            ("/(.*)", "/$1", "/a%2Fb", Some("/a%2Fb and args")),
+            ("/foo(.*)", "/$1", "/foo/bar", Some("/bar and args")),
+            ("/(.*)", "https://b/$1", "/x", Some("https://b/x? and args")),
+            ("/(.*)", "https://b/$1?y=z", "/x", Some("https://b/x?y=z& and args")),
+            ("/(.*)", "https://b/$1?", "/x", Some("https://b/x")),
+            ("/(.*)", "https://b/$1?y=z?", "/x", Some("https://b/x?y=z")),
+            ("/(.*)", "$1", "/x", Some("/x and args")),
         ] {
             let got = path_of(rewrite(path, target, request));
             assert_eq!(got.as_deref(), expected, "{path} {target} {request}");
@@ -224,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_path_put_together_of_captures_is_brought_to_normal_form_or_refused() {
-        assert_eq!(path_of(rewrite("/a(.*)", "/b/.$1", "/a./c")).as_deref(), Some("/c"));
+        assert_eq!(path_of(rewrite("/a(.*)", "/b/.$1?", "/a./c")).as_deref(), Some("/c"));
         assert_eq!(path_of(rewrite("/a(.*)", "/.$1", "/a./c")).as_deref(), Some("refused"));
     }
 

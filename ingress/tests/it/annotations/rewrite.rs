@@ -24,7 +24,10 @@ async fn a_path_is_rewritten_with_what_it_captured() {
         path("nginx", "/something(/|$)(.*)", &[target]),
         path("prefix", "/app(/|$)(.*)", &[target, ("x-forwarded-prefix", "/app")]),
         path("query", "/item/(\\d+)", &[("rewrite-target", "/get?id=$1")]),
+        path("dropped", "/item/(\\d+)", &[("rewrite-target", "/get?id=$1?")]),
         path("away", "/old/(.*)", &[("rewrite-target", "https://b.example/$1")]),
+        path("further", "/old/(.*)", &[("rewrite-target", "https://b.example/?at=$1")]),
+        path("alone", "/old/(.*)", &[("rewrite-target", "https://b.example/$1?")]),
         path("same", "/same", &[("rewrite-target", "/same")]),
         path("plain", "/a", &[("rewrite-target", "/b")]),
         path("bad", "/a/(.*)", &[("rewrite-target", "/\" ; return 200")]),
@@ -39,6 +42,7 @@ async fn a_path_is_rewritten_with_what_it_captured() {
         ("prefix", "/app/x", "GET /x"),
         ("query", "/item/42", "GET /get?id=42"),
         ("query", "/item/42?v=1", "GET /get?id=42&v=1"),
+        ("dropped", "/item/42?v=1", "GET /get?id=42"),
         ("same", "/same/x", "GET /same/x"),
         ("plain", "/a/x", "GET /b"),
     ] {
@@ -47,11 +51,16 @@ async fn a_path_is_rewritten_with_what_it_captured() {
         let prefix = (name == "prefix").then_some("/app");
         assert_eq!(answer.saw("x-forwarded-prefix"), prefix, "{name}");
     }
-    let away = get(world.http(), "away.example", "/old/x?q=1").await;
-    assert_eq!(
-        (away.status, &away.headers["location"]),
-        (302, &"https://b.example/x".parse().unwrap())
-    );
+    for (name, request, expected) in [
+        ("away", "/old/x", "https://b.example/x"),
+        ("away", "/old/x?q=1", "https://b.example/x?q=1"),
+        ("further", "/old/x?q=1", "https://b.example/?at=x&q=1"),
+        ("alone", "/old/x?q=1", "https://b.example/x"),
+    ] {
+        let away = get(world.http(), &format!("{name}.example"), request).await;
+        let seen = (away.status, away.headers["location"].to_str().unwrap());
+        assert_eq!(seen, (302, expected), "{name} {request}");
+    }
     for (name, status) in [("bad", 404), ("look", 404)] {
         let answer = get(world.http(), &format!("{name}.example"), "/other").await;
         assert_eq!(answer.status, status, "{name}");
