@@ -42,4 +42,5 @@ mod tls_sections;
 mod traces;
 mod upstream_tls;
 mod upstreams;
+mod version1;
 mod websocket;

@@ -7,16 +7,24 @@ use http::Response;
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls::{
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    server::WebPkiClientVerifier,
+    sign::SingleCertAndKey,
+    version::{TLS12, TLS13},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{
-    World,
-    client::{Answer, get, raw, read_until},
-    objects::{Authority, IngressExt, backend, ingress, opaque, opaque_in},
-    upstream::{Counts, Upstream},
+use crate::{
+    support::{
+        World,
+        client::{Answer, get, identity, raw, read_until},
+        objects::{Authority, IngressExt, backend, ingress, opaque, opaque_in},
+        upstream::{Counts, Upstream},
+    },
+    version1::version_1,
 };
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
@@ -40,6 +48,19 @@ fn server(authority: &Authority, names: &[&str], clients: Option<&Authority>) ->
         }
     };
     let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}
+
+/// The same, for somebody who shows any certificate with any key, by these versions alone.
+fn showing(
+    identity: Arc<SingleCertAndKey>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(versions).unwrap();
+    let mut config = builder.with_no_client_auth().with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }
@@ -122,6 +143,31 @@ async fn cve_2025_66491_a_certificate_counts_if_and_only_if_it_is_to_be_verified
             assert_eq!(upstream.requests() - reached, usize::from(expected == 200), "{name}");
             let failures = world.running.counters().upstream_tls_failures;
             assert_eq!(failures > 0, expected != 200, "{name}, verify {verify:?}");
+        }
+    }
+}
+
+/// `openssl x509 -req` writes them, and OpenSSL takes them.
+#[tokio::test]
+async fn bug_a_certificate_of_version_1_is_taken_from_whoever_has_its_key_where_none_is_verified() {
+    let authority = Authority::new();
+    let ((certificate, key), (_, other)) = (authority.issue(&[NAME]), authority.issue(&[NAME]));
+    let old = version_1(&certificate);
+    for version in [&TLS12, &TLS13] {
+        for (name, certificate, key, expected) in [
+            ("version 3", &certificate, &key, 200),
+            ("version 1", &old, &key, 200),
+            ("version 3, another's key", &certificate, &other, 502),
+            ("version 1, another's key", &old, &other, 502),
+        ] {
+            for protocol in ["HTTPS", "GRPCS"] {
+                let upstream = endpoint(showing(identity(certificate, key), &[version])).await;
+                let ingress = https(&[("backend-protocol", protocol)]);
+                let (answer, _) = asked(&upstream, ingress, vec![]).await;
+                let case = format!("{name}, {protocol}, {version:?}");
+                assert_eq!(answer.status, expected, "{case}");
+                assert_eq!(upstream.requests(), usize::from(expected == 200), "{case}");
+            }
         }
     }
 }

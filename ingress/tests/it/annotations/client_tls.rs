@@ -16,6 +16,7 @@ use crate::{
         upstream::Upstream,
     },
     upstream_tls::pem,
+    version1::version_1,
 };
 
 pub(super) const CA: (&str, &str) = ("auth-tls-secret", "default/ca");
@@ -143,6 +144,7 @@ async fn bug_a_strangers_certificate_is_one_whatever_is_in_it() {
         let key = KeyPair::generate().unwrap();
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     };
+    let old = |(certificate, key): (String, String)| (version_1(&certificate), key);
     let (ours, theirs) = (Authority::named("ours"), Authority::named("theirs"));
     let namesake = Authority::named("ours");
     let upstream = Upstream::echo("web").await;
@@ -158,6 +160,7 @@ async fn bug_a_strangers_certificate_is_one_whatever_is_in_it() {
         ("self-signed, CA:TRUE", own(of("client", YEARS, ca)), 200),
         ("self-signed, for servers", own(of("client", YEARS, serves)), 200),
         ("theirs", theirs.sign(&of("client", YEARS, plain)), 200),
+        ("theirs, version 1", old(theirs.sign(&of("client", YEARS, plain))), 200),
         ("theirs, CA:TRUE", theirs.sign(&of("client", YEARS, ca)), 200),
         ("theirs, for servers", theirs.sign(&of("client", YEARS, serves)), 200),
         // OpenSSL's error 10, which nginx refuses of anybody.

@@ -6,7 +6,11 @@ use http::{Request, Response, Version, header::HOST};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, RootCertStore, client::danger::ServerCertVerifier};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::danger::ServerCertVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -150,15 +154,21 @@ pub(crate) fn trusting_anybody() -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// The same, showing a certificate of ours: certificate and key in PEM.
-pub(crate) fn showing(certificate: &str, key: &str) -> ClientConfig {
+/// Who somebody shows himself as: certificate and key in PEM, which need not belong together.
+pub(crate) fn identity(certificate: &str, key: &str) -> Arc<SingleCertAndKey> {
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let key = provider().key_provider.load_private_key(key).unwrap();
+    Arc::new(CertifiedKey::new(chain, key).into())
+}
+
+/// The same, showing a certificate of ours: certificate and key in PEM.
+pub(crate) fn showing(certificate: &str, key: &str) -> ClientConfig {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.unwrap().dangerous();
     let builder = builder.with_custom_certificate_verifier(Arc::new(Anybody));
-    builder.with_client_auth_cert(chain, key).unwrap()
+    builder.with_client_cert_resolver(identity(certificate, key))
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -1,0 +1,45 @@
+//! Certificates as they were before X.509 had extensions.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::asn1_rs::{Any, FromDer};
+
+const SEQUENCE: u8 = 0x30;
+/// Version and extensions of a TBSCertificate (RFC 5280 4.1).
+const LATER: [u8; 2] = [0xa0, 0xa3];
+
+/// The same certificate, of version 1. What its authority signed is another one, which matters where
+/// the authority does.
+pub(crate) fn version_1(certificate: &str) -> String {
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let mut whole = parts(&certificate);
+    let mut signed = parts(&whole[0]);
+    signed.retain(|part| !LATER.contains(&part[0]));
+    whole[0] = sequence(&signed.concat());
+    let whole = sequence(&whole.concat());
+    let text = STANDARD.encode(whole);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+/// What a sequence holds, each in DER.
+fn parts(sequence: &[u8]) -> Vec<Vec<u8>> {
+    let (_, sequence) = Any::from_der(sequence).unwrap();
+    let mut left = sequence.data;
+    let mut parts = Vec::new();
+    while !left.is_empty() {
+        let (rest, _) = Any::from_der(left).unwrap();
+        parts.push(left[..left.len() - rest.len()].to_vec());
+        left = rest;
+    }
+    parts
+}
+
+fn sequence(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let head = match length {
+        [0, low] if low < 0x80 => vec![SEQUENCE, low],
+        [0, low] => vec![SEQUENCE, 0x81, low],
+        [high, low] => vec![SEQUENCE, 0x82, high, low],
+    };
+    [&head, content].concat()
+}
