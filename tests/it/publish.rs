@@ -136,6 +136,40 @@ fn ingresses_of_our_class_are_given_the_services_addresses_and_lose_them_with_th
     await_holder(&cluster, None);
 }
 
+/// Whoever looked there found nobody, for as long as the Service had no new one.
+#[test]
+fn bug_an_address_that_the_service_has_lost_is_taken_away_and_only_where_it_was_written() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    let theirs = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
+    let moved = |name: &str| {
+        let mut moved = ingress(name, "ours");
+        moved["status"] = theirs.clone();
+        moved
+    };
+    // Of the controller before, and the Service waits for its balancer.
+    cluster.server.put(front(&[]));
+    cluster.server.put(moved("early"));
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-service", "edge/front"]);
+    await_holder(&cluster, Some("ingress-1"));
+    cluster.server.put(front(&["192.0.2.1"]));
+    await_addresses(&cluster, "web", &["192.0.2.1"]);
+    await_addresses(&cluster, "early", &["192.0.2.1"]);
+    cluster.server.put(front(&[]));
+    await_addresses(&cluster, "web", &[]);
+    await_addresses(&cluster, "early", &[]);
+    cluster.server.put(moved("late"));
+    cluster.server.put(front(&["192.0.2.2"]));
+    for name in ["web", "early", "late"] {
+        await_addresses(&cluster, name, &["192.0.2.2"]);
+    }
+    let written = |name: &str| {
+        let path = format!("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/{name}/status");
+        cluster.server.requests().paths.get(&path).copied().unwrap_or_default()
+    };
+    assert_eq!(["web", "early", "late"].map(written), [3, 3, 1], "{}", agent.log());
+}
+
 #[test]
 fn of_two_agents_one_writes_and_the_other_follows_without_a_gap() {
     let world = World::with_pods(0);

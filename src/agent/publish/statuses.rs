@@ -88,14 +88,26 @@ impl Statuses {
             Ok(peers) => peers.others,
             Err(error) => return self.fault.note(Err(error)),
         };
-        if others > 0 || self.written.is_empty() {
+        if others > 0 {
             return;
         }
-        let ours = std::mem::take(&mut self.written).into_keys().collect();
-        match self.writer.set_all_addresses(&ours, &BTreeSet::new()).await {
-            Ok(count) => tracing::info!(ingresses = count, "Ingress: addresses taken away"),
-            Err(error) => self.fault.note(Err(error)),
+        if let Err(error) = self.withdraw().await {
+            self.fault.note(Err(error));
         }
+    }
+
+    /// Takes away what was written here, and nothing else: whoever takes over from another controller
+    /// has that one's addresses until it has its own.
+    async fn withdraw(&mut self) -> Result<(), WriteError> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        let ours = self.written.keys().cloned().collect();
+        let count = self.writer.set_all_addresses(&ours, &BTreeSet::new()).await?;
+        tracing::info!(ingresses = count, "Ingress: addresses taken away");
+        self.written.clear();
+        self.swept = None;
+        Ok(())
     }
 
     async fn try_bring(
@@ -105,7 +117,7 @@ impl Statuses {
     ) -> Result<(), WriteError> {
         let wanted = self.addresses(snapshot).await?;
         if wanted.is_empty() {
-            return Ok(());
+            return self.withdraw().await;
         }
         self.release(snapshot, served).await?;
         let ours = |key: &Key| Some((key.clone(), snapshot.ingresses().get(key)?.clone()));
