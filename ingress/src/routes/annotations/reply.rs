@@ -42,8 +42,16 @@ impl Reply {
     /// Changes an endpoint's fields.
     pub(crate) fn apply(&self, headers: &mut HeaderMap) {
         if let (Some(from), Some(to)) = (&self.redirect_from, &self.redirect_to) {
-            for name in [&header::LOCATION, &REFRESH] {
-                let changed = headers.get(name).and_then(|value| replaced(value, from, to));
+            type Begins = fn(&str) -> Option<usize>;
+            let begins: [(&HeaderName, Begins); 2] =
+                [(&header::LOCATION, |_| Some(0)), (&REFRESH, url_at)];
+            for (name, begins) in begins {
+                let changed = headers.get(name).and_then(|value| {
+                    let text = value.to_str().ok()?;
+                    let (before, url) = text.split_at_checked(begins(text)?)?;
+                    let rest = url.strip_prefix(&**from)?;
+                    HeaderValue::try_from(format!("{before}{to}{rest}")).ok()
+                });
                 if let Some(changed) = changed {
                     headers.insert(name, changed);
                 }
@@ -100,15 +108,10 @@ impl Change {
     }
 }
 
-fn replaced(value: &HeaderValue, from: &str, to: &str) -> Option<HeaderValue> {
-    let text = value.to_str().ok()?;
-    // Refresh has its URL after a time.
-    let (before, url) = match text.find("url=") {
-        Some(at) => text.split_at_checked(at + 4)?,
-        None => ("", text),
-    };
-    let rest = url.strip_prefix(from)?;
-    HeaderValue::try_from(format!("{before}{to}{rest}")).ok()
+/// Refresh has its URL after a time; a Location is one from its beginning, whatever is in it.
+fn url_at(refresh: &str) -> Option<usize> {
+    const NAME: &str = "url=";
+    refresh.to_ascii_lowercase().find(NAME).map(|at| at + NAME.len())
 }
 
 /// Two words, or `off`.
@@ -193,7 +196,26 @@ mod tests {
         ] {
             assert_eq!(changed(annotations, "location", location), [expected], "{annotations:?}");
         }
-        assert_eq!(changed(&both, "refresh", "5; url=http://web:80/x"), ["5; url=/app/x"]);
+    }
+
+    /// ngx_http_upstream_rewrite_location and ngx_http_upstream_rewrite_refresh.
+    #[test]
+    fn bug_a_url_within_a_location_is_none_of_its_own() {
+        let both = [("proxy-redirect-from", "http://web:80/"), ("proxy-redirect-to", "/app/")];
+        for (name, value, expected) in [
+            (
+                "location",
+                "http://web:80/login?url=http://web:80/x",
+                "/app/login?url=http://web:80/x",
+            ),
+            ("location", "http://other/?url=http://web:80/x", "http://other/?url=http://web:80/x"),
+            ("refresh", "5; url=http://web:80/x", "5; url=/app/x"),
+            ("refresh", "5; URL=http://web:80/?url=/y", "5; URL=/app/?url=/y"),
+            ("refresh", "5; url=http://other/x", "5; url=http://other/x"),
+            ("refresh", "http://web:80/x", "http://web:80/x"),
+        ] {
+            assert_eq!(changed(&both, name, value), [expected], "{name}: {value}");
+        }
     }
 
     #[test]
