@@ -253,15 +253,21 @@ fn durations(value: &str) -> Result<Vec<(u16, Duration)>, Unread> {
     Ok(durations)
 }
 
+/// One number with a unit of nginx's, whose months have 30 days and whose years have 365.
 fn duration(text: &str) -> Option<Duration> {
+    const DAY: u64 = 86_400;
     let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end)?;
     let number: u32 = digits.parse().ok()?;
     let seconds = match unit {
+        "ms" => return Some(Duration::from_millis(number.into())),
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
-        "d" => 86_400,
+        "d" => DAY,
+        "w" => 7 * DAY,
+        "M" => 30 * DAY,
+        "y" => 365 * DAY,
         _ => return None,
     };
     Some(Duration::from_secs(u64::from(number) * seconds))
@@ -321,11 +327,20 @@ mod tests {
     #[test]
     fn durations_are_nginxs() {
         let minutes = |n: u64| Duration::from_secs(60 * n);
+        let days = |n: u64| minutes(24 * 60 * n);
         for (text, expected) in [
             ("200 202 401 5m", Some(vec![(200, minutes(5)), (202, minutes(5)), (401, minutes(5))])),
             ("200 1m, 401 30s", Some(vec![(200, minutes(1)), (401, Duration::from_secs(30))])),
             ("1h", Some([200, 301, 302].map(|s| (s, minutes(60))).into())),
+            ("200 500ms", Some(vec![(200, Duration::from_millis(500))])),
+            ("200 2d", Some(vec![(200, days(2))])),
+            ("200 1w", Some(vec![(200, days(7))])),
+            ("200 1M", Some(vec![(200, days(30))])),
+            ("200 1y", Some(vec![(200, days(365))])),
+            ("200 4294967295y", Some(vec![(200, days(365 * u64::from(u32::MAX)))])),
             ("200 5x", None),
+            ("200 5 ms", None),
+            ("200 1D", None),
             ("99 5m", None),
             ("any 5m", None),
         ] {
