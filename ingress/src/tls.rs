@@ -3,6 +3,7 @@
 mod certificates;
 mod client;
 mod client_auth;
+mod names;
 mod parse;
 mod planner;
 mod server;
@@ -14,6 +15,7 @@ pub(crate) use self::{
     certificates::Resolver,
     client::prepare,
     client_auth::{ClientAuth, Mode, Unverified, Wanted},
+    names::names,
     planner::CertificatePlanner,
     server::Handshakes,
 };

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{
     Key, Name, Snapshot,
-    model::{Ingress, IngressBackend, IngressPath, PathType},
+    model::{Ingress, IngressBackend, IngressPath, PathType, Secret},
 };
 
 use regex::bytes::Regex;
@@ -22,7 +22,7 @@ use crate::{
     config::Matching,
     host::{self, HostPattern},
     path,
-    tls::TlsWish,
+    tls::{self, TlsWish},
 };
 
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
@@ -38,6 +38,8 @@ pub(super) struct Compiled {
     pub(super) age: Age,
     pub(super) hosts: BTreeMap<HostPattern, HostRules>,
     pub(super) tls: Vec<TlsClaim>,
+    /// Secrets whose certificates have a say in that.
+    pub(super) tls_asked: Vec<Key>,
     /// Hosts that stand for others.
     pub(super) derived: Vec<Derived>,
     /// Who answers instead of endpoints that cannot.
@@ -220,7 +222,9 @@ pub(super) fn compile(
         }
     };
     let derived = derived(ingress, &hosts, &annotations);
-    let sections = claims::of(ingress, &hosts, &derived);
+    let sections = claims::of(ingress, &hosts, &derived, |key| {
+        snapshot.secrets().get(key).and_then(|secret| names(secret, old)).unwrap_or_default()
+    });
     for reason in sections.refused {
         checker.find(Severity::Refused, reason);
     }
@@ -231,6 +235,7 @@ pub(super) fn compile(
         client_certificates,
         age: Age::of(ingress),
         tls: sections.claims,
+        tls_asked: sections.asked,
         derived,
         fallback,
         policy: Arc::new(policy),
@@ -238,6 +243,15 @@ pub(super) fn compile(
         hosts,
         findings: checker.findings,
     }
+}
+
+/// Hosts that the certificate of a Secret is for. Of one that broke: those it was for, as it goes on to be
+/// served.
+fn names(secret: &Secret, old: Option<&Compiled>) -> Option<Vec<HostPattern>> {
+    tls::names(secret).or_else(|| {
+        let claims = old?.tls.iter().filter(|claim| claim.secret.as_ref() == Some(&secret.key));
+        Some(claims.map(|claim| claim.host.clone()).collect())
+    })
 }
 
 fn derived(

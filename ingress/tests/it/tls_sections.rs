@@ -6,7 +6,7 @@ use crate::{
     support::{
         World,
         client::get,
-        objects::{Authority, IngressExt, backend, ingress, ingress_ref},
+        objects::{Authority, IngressExt, backend, ingress, ingress_ref, opaque, secret_ref},
         upstream::Upstream,
     },
     tls::{shown, verified},
@@ -147,4 +147,83 @@ async fn a_tls_section_is_for_the_hosts_that_its_ingress_serves_in_whatever_way(
     }
     let shown_exact = shown(&world, "exact.wild.example").await;
     assert_ne!(shown_exact, shown(&world, "a.wild.example").await);
+}
+
+/// ingress-nginx, extractTLSSecretName: what users who have one certificate for a name and its `www` rely on.
+#[tokio::test]
+async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let mut objects = backend("web", &[upstream.address]);
+    let of = |name: &str, hosts: &[&str]| {
+        hosts.iter().fold(ingress(name), |ingress, host| ingress.host(host, "web"))
+    };
+    objects.extend([
+        authority.secret("pair", &["two.example", "www.two.example"]),
+        authority.secret("wild", &["*.wide.example"]),
+        authority.secret("late", &["late.example"]),
+        of("pair", &["two.example", "www.two.example", "ftp.two.example"])
+            .tls(&["two.example"], "pair")
+            .object(),
+        // No rule is for what its section says.
+        of("only", &["www.two.example"]).tls(&["two.example"], "pair").object(),
+        of("wide", &["a.wide.example", "*.wide.example", "b.a.wide.example"])
+            .tls(&["wide.example"], "pair")
+            .tls(&["wide.example"], "wild")
+            .object(),
+        of("late", &["late.example", "later.example"]).tls(&["none.example"], "late").object(),
+    ]);
+    let mut world = World::new(objects).await;
+    for (name, is_served) in [
+        ("two.example", true),
+        ("www.two.example", true),
+        ("ftp.two.example", false),
+        ("a.wide.example", true),
+        ("c.wide.example", true),
+        ("b.a.wide.example", false),
+        ("late.example", true),
+        ("later.example", false),
+    ] {
+        let seen = verified(&world, &authority, name).await.ok();
+        assert_eq!(seen, is_served.then_some(200), "{name}");
+        let status = get(world.http(), name, "/").await.status;
+        assert_eq!(status, if is_served { 308 } else { 200 }, "{name}");
+    }
+    assert_eq!(world.reasons("only"), Vec::<String>::new());
+    // As certificates change.
+    world.apply(vec![authority.secret("late", &["later.example"])]).await;
+    assert_eq!(verified(&world, &authority, "later.example").await.unwrap(), 200);
+    assert_eq!(get(world.http(), "late.example", "/").await.status, 200);
+    // One that breaks is served as before, and its hosts are its own.
+    world.apply(vec![opaque("late", &[("tls.crt", "broken"), ("tls.key", "broken")])]).await;
+    assert_eq!(verified(&world, &authority, "later.example").await.unwrap(), 200);
+    assert_eq!(get(world.http(), "later.example", "/").await.status, 308);
+    world.delete(secret_ref("late")).await;
+    assert_eq!(get(world.http(), "later.example", "/").await.status, 200);
+}
+
+/// A certificate says nothing of who has rules for a host.
+#[tokio::test]
+async fn attack_a_certificate_that_names_anothers_host_claims_nothing_of_it() {
+    let upstream = Upstream::echo("web").await;
+    let stranger = Authority::new();
+    let mut objects = backend("web", &[upstream.address]);
+    let elder = |mut ingress: Ingress| {
+        ingress.created_seconds = -1;
+        ingress.object()
+    };
+    objects.extend([
+        stranger.secret("theirs", &["shop.example", "other.example", "*.example"]),
+        ingress("shop").host("shop.example", "web").object(),
+        elder(ingress("any").host("", "web").tls(&["other.example"], "theirs")),
+        elder(
+            ingress("alias")
+                .host("other.example", "web")
+                .annotation("nginx.ingress.kubernetes.io/server-alias", "shop.example")
+                .tls(&["other.example"], "theirs"),
+        ),
+    ]);
+    let world = World::new(objects).await;
+    assert_eq!(shown(&world, "shop.example").await, shown(&world, "nobody.test").await);
+    assert_eq!(get(world.http(), "shop.example", "/").await.who(), (200, "web"));
 }

@@ -1,6 +1,7 @@
-//! Names whose certificate an Ingress brings, by its TLS sections. It has a say about the hosts of its own
-//! rules, as with ingress-nginx, which goes through those alone: whoever merely names another's host would
-//! otherwise have it redirected to HTTPS, with a certificate of its own.
+//! Names whose certificate an Ingress brings, by its TLS sections: what they say, and for hosts of which they
+//! say nothing the names in their certificates (ingress-nginx: extractTLSSecretName). It has a say about the
+//! hosts of its own rules, as with ingress-nginx, which goes through those alone: whoever merely names
+//! another's host would otherwise have it redirected to HTTPS, with a certificate of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +12,26 @@ use crate::host::{HostPattern, wildcard_suffix};
 
 /// What comes of the sections.
 pub(super) struct Sections {
-    /// One a host: of the first section that is for it, and of those that name it before wildcards.
+    /// One a host: of the first section that is for it, of those that name it before wildcards, and of these
+    /// before those whose certificate does.
     pub(super) claims: Vec<TlsClaim>,
+    /// Secrets whose certificate was asked for its names.
+    pub(super) asked: Vec<Key>,
     /// Hosts that cannot be read, and why.
     pub(super) refused: Vec<String>,
     /// Hosts that no rule is for.
     pub(super) idle: Option<String>,
 }
 
-/// The claims, and what is to be told of the sections.
+/// The claims, and what is to be told of the sections; `names`: those in the certificate of a Secret.
 pub(super) fn of(
     ingress: &Ingress,
     rules: &BTreeMap<HostPattern, HostRules>,
     derived: &[Derived],
+    names: impl Fn(&Key) -> Vec<HostPattern>,
 ) -> Sections {
     let mut claims = Claims::new(rules.keys(), derived.iter().map(|derived| &derived.host));
-    let (mut refused, mut idle) = (Vec::new(), BTreeSet::new());
+    let (mut refused, mut idle, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for section in &*ingress.tls {
         let secret = section.secret_name.clone();
         let secret = secret.map(|name| Key::new(ingress.key.namespace.clone(), name));
@@ -36,12 +41,32 @@ pub(super) fn of(
         for host in &*section.hosts {
             match HostPattern::parse(host) {
                 Ok(host) if claims.take(&host, secret.as_ref()) => {}
-                Ok(host) => drop(idle.insert(host)),
+                Ok(host) => idle.push((secret.clone(), host)),
                 Err(reason) => refused.push(format!("tls {reason}")),
             }
         }
+        secrets.extend(secret);
     }
-    Sections { claims: claims.all(), refused, idle: told(&idle) }
+    let mut asked = Vec::new();
+    let mut used = BTreeSet::new();
+    let mut left = claims.left();
+    let mut known = BTreeSet::new();
+    for secret in secrets {
+        if left.is_empty() {
+            break;
+        }
+        if !known.insert(secret.clone()) {
+            continue;
+        }
+        if claims.take_certified(&names(&secret), &secret, &mut left) {
+            used.insert(secret.clone());
+        }
+        asked.push(secret);
+    }
+    let is_used =
+        |secret: &Option<Key>| secret.as_ref().is_some_and(|secret| used.contains(secret));
+    let idle = idle.into_iter().filter(|(secret, _)| !is_used(secret)).map(|(_, host)| host);
+    Sections { claims: claims.all(), asked, refused, idle: told(&idle.collect()) }
 }
 
 fn told(idle: &BTreeSet<HostPattern>) -> Option<String> {
@@ -64,6 +89,9 @@ struct Claims<'a> {
     /// Of hosts that a section's wildcard covers.
     covered: BTreeMap<HostPattern, TlsClaim>,
     wildcards: BTreeSet<HostPattern>,
+    /// Of hosts that a section's certificate names.
+    certified: BTreeMap<HostPattern, TlsClaim>,
+    certified_wildcards: BTreeSet<HostPattern>,
 }
 
 impl<'a> Claims<'a> {
@@ -81,8 +109,9 @@ impl<'a> Claims<'a> {
                 by_suffix.entry(suffix).or_default().push(host);
             }
         }
-        let (exact, covered) = (BTreeMap::new(), BTreeMap::new());
-        Self { hosts, by_suffix, exact, covered, wildcards: BTreeSet::new() }
+        let (exact, covered, certified) = Default::default();
+        let (wildcards, certified_wildcards) = Default::default();
+        Self { hosts, by_suffix, exact, covered, wildcards, certified, certified_wildcards }
     }
 
     /// A section without hosts is for those of all rules.
@@ -127,8 +156,42 @@ impl<'a> Claims<'a> {
         is_served
     }
 
+    /// Hosts that no section is for by what it says.
+    fn left(&self) -> BTreeSet<&'a HostPattern> {
+        let is_claimed =
+            |host: &HostPattern| self.exact.contains_key(host) || self.covered.contains_key(host);
+        let hosts = self.hosts.keys().copied();
+        hosts.filter(|host| **host != HostPattern::Any && !is_claimed(host)).collect()
+    }
+
+    /// Takes those of them that a certificate names. Returns whether there was one.
+    fn take_certified(
+        &mut self,
+        names: &[HostPattern],
+        secret: &Key,
+        left: &mut BTreeSet<&'a HostPattern>,
+    ) -> bool {
+        let before = left.len();
+        for name in names {
+            let covered = match name {
+                // Named once more it would claim nothing new.
+                HostPattern::Wildcard(suffix) if self.certified_wildcards.insert(name.clone()) => {
+                    self.by_suffix.get(&**suffix)
+                }
+                _ => None,
+            };
+            for host in covered.into_iter().flatten().copied().chain([name]) {
+                let Some(host) = left.take(host) else { continue };
+                let Some(standing) = self.hosts.get(host).copied() else { continue };
+                self.certified.insert(host.clone(), claim(host, Some(secret), standing));
+            }
+        }
+        left.len() < before
+    }
+
     fn all(self) -> Vec<TlsClaim> {
-        let mut all = self.covered;
+        let mut all = self.certified;
+        all.extend(self.covered);
         all.extend(self.exact);
         all.into_values().collect()
     }
@@ -156,6 +219,7 @@ mod tests {
         claims.take_all(Some(&second));
         claims.take_all(Some(&first));
         assert!(!claims.take(&HostPattern::Exact("a.c".into()), Some(&first)));
+        assert!(claims.left().is_empty());
         let all = claims.all();
         assert_eq!(all.len(), hosts.len());
         assert!(
@@ -163,5 +227,25 @@ mod tests {
                 .all(|claim| claim.standing == Standing::Own
                     && claim.secret.as_ref() == Some(&second))
         );
+    }
+
+    /// Nor each of 10,000 certificates.
+    #[test]
+    fn attack_a_host_is_claimed_once_however_many_certificates_name_it() {
+        let hosts: Vec<HostPattern> =
+            (0..10_000).map(|n| HostPattern::Exact(format!("a{n}.b").into())).collect();
+        let other = HostPattern::Exact("a.c".into());
+        let mut claims = Claims::new(hosts.iter().chain([&other]), [].iter());
+        let mut left = claims.left();
+        let (first, second) = (Key::new("default", "first"), Key::new("default", "second"));
+        let names = [HostPattern::Wildcard("b".into()), HostPattern::Exact("a.d".into())];
+        assert!(claims.take_certified(&names, &first, &mut left));
+        for _ in 0..10_000 {
+            assert!(!claims.take_certified(&names, &second, &mut left));
+        }
+        assert_eq!(left.into_iter().collect::<Vec<_>>(), [&other]);
+        let all = claims.all();
+        assert_eq!(all.len(), hosts.len());
+        assert!(all.iter().all(|claim| claim.secret.as_ref() == Some(&first)));
     }
 }
