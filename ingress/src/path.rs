@@ -60,7 +60,7 @@ fn is_normal(path: &[u8]) -> bool {
     let mut previous = 0;
     for &b in path {
         match b {
-            b'%' | b'\\' | b';' | 0x7f | 0..=0x1f => return false,
+            b'%' | b'\\' | b';' | b' ' | 0x7f.. | 0..=0x1f => return false,
             b'/' | b'.' if previous == b'/' => return false,
             _ => previous = b,
         }
@@ -84,6 +84,11 @@ fn decode_unreserved(path: &str) -> Result<String, PathRefusal> {
             }
             '\\' => return Err(PathRefusal::ForbiddenCharacter),
             c if c.is_ascii_control() => return Err(PathRefusal::ForbiddenCharacter),
+            // One spelling, too: nginx takes bytes above ASCII as they are.
+            c if c == ' ' || !c.is_ascii() => {
+                let bytes = c.to_string().into_bytes();
+                out.extend(bytes.iter().map(|b| format!("%{b:02X}")));
+            }
             c => out.push(c),
         }
     }
@@ -167,6 +172,7 @@ mod tests {
             ("/a%2fb", "/a%2Fb"),
             ("/a%2Fb", "/a%2Fb"),
             ("/a%20b%c3%a4", "/a%20b%C3%A4"),
+            ("/a b\u{e4}", "/a%20b%C3%A4"),
             ("/.well-known/x", "/.well-known/x"),
             ("/...", "/..."),
             ("/a;v=1/b", "/a;v=1/b"),

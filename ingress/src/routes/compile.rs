@@ -1,8 +1,9 @@
 //! One Ingress, checked by itself: its hosts, paths, TLS claims, and what is refused of it.
 
 mod claims;
+mod spelled;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{
     Key, Name, Snapshot,
@@ -292,8 +293,13 @@ impl Checker<'_> {
     }
 
     fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
-        let text = if path.path.is_empty() { "/".into() } else { path.path.clone() };
-        let is_regex = annotations.rewriting.is_regex(&text, path.path_type, self.matching);
+        let text = if path.path.is_empty() { "/" } else { &*path.path };
+        let is_regex = annotations.rewriting.is_regex(text, path.path_type, self.matching);
+        let text: Name = match is_regex {
+            true => self.expression(text),
+            false => spelled::literal(text),
+        }
+        .into();
         // In nginx the text is an expression to rewriting in any case.
         let is_literal = !is_regex && self.matching == Matching::Strict;
         let rewrite = match annotations.rewriting.of(&text, is_literal) {
@@ -309,6 +315,18 @@ impl Checker<'_> {
         }
         let backend = self.backend(&path.backend);
         Some(CheckedPath { path: text, path_type: path.path_type, backend, rewrite, pattern })
+    }
+
+    fn expression<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        let (spelled, is_in_class) = spelled::expression(text);
+        if is_in_class {
+            let reason = format!(
+                "path {text:?} has in brackets what requests' paths have encoded, byte by byte (ü is \
+                 %C3%BC), so that it never matches there; write (ü|ä) for [üä]"
+            );
+            self.find(Severity::Differs, reason);
+        }
+        spelled
     }
 
     fn pattern(&mut self, text: &str) -> Option<Regex> {

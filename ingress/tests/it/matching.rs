@@ -3,12 +3,12 @@
 use fairlead_ingress::{IngressConfig, Matching, explain::differences};
 use fairlead_state::{
     Object,
-    model::PathType::{Exact, ImplementationSpecific, Prefix},
+    model::PathType::{self, Exact, ImplementationSpecific, Prefix},
 };
 
 use crate::support::{
     World,
-    client::get,
+    client::{get, raw},
     config,
     objects::{IngressExt, backend, class, ingress},
     store,
@@ -105,5 +105,58 @@ fn what_strict_would_answer_otherwise_is_found_beforehand() {
         "free.example/dir: 301 to /dir/; strict: default/free path /dir/",
     ] {
         assert!(told.iter().any(|line| line == expected), "{expected}: {told:#?}");
+    }
+}
+
+/// They were accepted and never met: requests have such characters encoded.
+#[tokio::test]
+async fn bug_a_path_with_characters_that_requests_encode_is_met_by_them() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let of = |name: &str, paths: &[(PathType, &str, &str)]| {
+        ingress(name).rule(&format!("{name}.example"), paths)
+    };
+    let plain = [
+        (ImplementationSpecific, "/über", "web"),
+        (Prefix, "/a b", "web"),
+        (Exact, "/日本", "web"),
+    ];
+    let expressions = [(ImplementationSpecific, "/über(/|$)(.*)", "web")];
+    objects.extend([
+        of("plain", &plain).object(),
+        of("regex", &expressions).annotation(REWRITE, "/$2").object(),
+        of("class", &[(ImplementationSpecific, "/[üa]", "web")])
+            .annotation(REGEX.0, REGEX.1)
+            .object(),
+    ]);
+    for matching in [Matching::Compat, Matching::Strict] {
+        let world = World::with(IngressConfig { matching, ..config() }, objects.clone()).await;
+        for (path, seen) in [
+            ("/%C3%BCber", Some("/%C3%BCber")),
+            ("/%c3%bcber/x", Some("/%C3%BCber/x")),
+            ("/über", Some("/%C3%BCber")),
+            ("/a%20b/c", Some("/a%20b/c")),
+            ("/%E6%97%A5%E6%9C%AC", Some("/%E6%97%A5%E6%9C%AC")),
+            ("/%E6%97%A5%E6%9C%AC/x", None),
+            ("/uber", None),
+        ] {
+            let asks =
+                format!("GET {path} HTTP/1.1\r\nHost: plain.example\r\nConnection: close\r\n\r\n");
+            let answer = raw(world.http(), asks.as_bytes()).await;
+            match seen {
+                Some(seen) => assert!(answer.contains(&format!("web\nGET {seen}\n")), "{answer}"),
+                None => {
+                    assert!(answer.starts_with("HTTP/1.1 404 "), "{matching:?} {path}: {answer}")
+                }
+            }
+        }
+        assert_eq!(world.reasons("plain"), Vec::<String>::new());
+        let reasons = world.reasons("class");
+        assert!(reasons.iter().any(|reason| reason.contains("(ü|ä)")), "{reasons:?}");
+        // Strict: rewriting makes no expression.
+        if matching == Matching::Compat {
+            let answer = get(world.http(), "regex.example", "/%C3%BCber/a%20b").await;
+            assert_eq!(answer.body.lines().nth(1), Some("GET /a%20b"));
+        }
     }
 }
