@@ -249,7 +249,11 @@ impl Annotations {
             "service-upstream" => flag(value).map(|flag| self.by_address = flag),
             "ssl-passthrough" => flag(value).map(|flag| self.passes_tls = flag),
             "enable-global-auth" => flag(value).map(drop),
-            "server-alias" => aliases(value).map(|aliases| self.aliases = aliases),
+            "server-alias" => {
+                let (aliases, others) = aliases(value);
+                self.aliases = aliases;
+                others
+            }
             _ => return None,
         })
     }
@@ -430,13 +434,22 @@ fn protocol(value: &str) -> Result<Protocol, Unread> {
     }
 }
 
-/// Names and `*.` names. nginx's `*.` spans labels, and its regular expressions have no equal here.
-fn aliases(value: &str) -> Result<Vec<HostPattern>, Unread> {
+/// Names and `*.` names, and what is to be said of the others. nginx's `*.` spans labels, and its regular
+/// expressions have no equal here.
+fn aliases(value: &str) -> (Vec<HostPattern>, Read) {
     let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let patterns: Result<Vec<HostPattern>, String> = texts.map(HostPattern::parse).collect();
-    match patterns {
-        Ok(patterns) if !patterns.is_empty() => Ok(patterns),
-        Ok(_) => bad("names no host"),
-        Err(reason) => bad(format!("is refused: {reason}")),
+    let (mut aliases, mut refused) = (Vec::new(), Vec::new());
+    for text in texts {
+        match HostPattern::parse(text) {
+            Ok(alias) => aliases.push(alias),
+            Err(reason) => refused.push(reason),
+        }
     }
+    let said = match (aliases.is_empty(), refused.is_empty()) {
+        (true, true) => bad("names no host"),
+        (false, true) => Ok(()),
+        (true, false) => bad(format!("is refused: {}", refused.join("; "))),
+        (false, false) => bad(format!("is refused in part: {}", refused.join("; "))),
+    };
+    (aliases, said)
 }

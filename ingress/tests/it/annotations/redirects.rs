@@ -206,6 +206,7 @@ async fn an_alias_is_served_as_its_host_unless_it_has_rules() {
         ingress("more").rule("main.example", &[(Prefix, "/other", "other")]).object(),
         ingress("taken").host("taken.example", "other").object(),
         site("regex", &[("server-alias", "~^www\\d+\\.example$")]).object(),
+        site("mixed", &[("server-alias", "x.example, ~^www\\d+\\.example$, y.example")]).object(),
     ]);
     let mut world = World::new(objects).await;
     for (host, path, expected) in [
@@ -213,6 +214,9 @@ async fn an_alias_is_served_as_its_host_unless_it_has_rules() {
         ("alias.example", "/other", "other"),
         ("a.wild.example", "/", "web"),
         ("taken.example", "/", "other"),
+        // An expression takes no other alias with it.
+        ("x.example", "/", "web"),
+        ("y.example", "/", "web"),
         ("main.example", "/", "web"),
     ] {
         assert_eq!(get(world.http(), host, path).await.who(), (200, expected), "{host}{path}");
@@ -221,7 +225,11 @@ async fn an_alias_is_served_as_its_host_unless_it_has_rules() {
         world.reasons("main"),
         ["refused: alias taken.example has rules of its own, which are served"]
     );
-    assert_eq!(world.reasons("regex").len(), 1);
+    for name in ["regex", "mixed"] {
+        let reasons = world.reasons(name);
+        let is_named = reasons.iter().all(|reason| reason.contains("host \"~^www"));
+        assert!(reasons.len() == 1 && is_named, "{name}: {reasons:?}");
+    }
     // A path added later to the host is one of its aliases, too.
     let more = ingress("more")
         .rule("main.example", &[(fairlead_state::model::PathType::Prefix, "/later", "other")]);
