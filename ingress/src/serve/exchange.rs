@@ -4,7 +4,7 @@ use std::{convert::Infallible, rc::Rc};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONNECTION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, USER_AGENT},
+    header::{CONNECTION, SET_COOKIE, USER_AGENT},
     request::Parts,
 };
 
@@ -50,24 +50,21 @@ pub(super) async fn handle(
     let mut response = match planned(&client, &mut head, &record, doubt) {
         Ok(plan) => {
             let passage = Passage::default();
-            let mut response = match &plan.route.policy.extra {
-                None => match plainly(&client, &plan, head, body, passage) {
-                    Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
-                    Err(status) => answer::status(status),
-                },
+            match &plan.route.policy.extra {
+                None => {
+                    let mut response = match plainly(&client, &plan, head, body, passage) {
+                        Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
+                        Err(status) => answer::status(status),
+                    };
+                    plan.secure(&mut response);
+                    response
+                }
                 // Boxed, so that requests without them are not as large in memory as those with
                 // all of them.
                 Some(extra) => {
                     Box::pin(with_extras(&client, &plan, extra, head, body, passage)).await
                 }
-            };
-            if plan.secured
-                && let Some(hsts) = &plan.record.config.hsts
-            {
-                let value = hsts.value().clone();
-                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
             }
-            response
         }
         Err(unplanned) => unplanned.answer(&client),
     };
@@ -163,6 +160,8 @@ async fn with_extras(
     if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
         cors.set_fields(response.headers_mut(), origin);
     }
+    // ingress-nginx's Lua sets it before headers-more has the last word.
+    plan.secure(&mut response);
     for (name, value) in fields {
         response.headers_mut().insert(name, value);
     }

@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
+use http::{
+    HeaderValue, Method, Response, StatusCode, header::STRICT_TRANSPORT_SECURITY, request::Parts,
+};
 
 use super::{
     answer,
@@ -64,6 +66,17 @@ pub(super) enum Unplanned {
     Moved(StatusCode, HeaderValue),
     /// The answer to a preflight of another site, or a snippet's.
     Answered(Box<Response<ResponseBody>>),
+}
+
+impl Plan<'_> {
+    /// Says that the host is one of HTTPS (RFC 6797 7.2: by HTTPS alone).
+    pub(super) fn secure(&self, answer: &mut Response<ResponseBody>) {
+        if self.secured
+            && let Some(hsts) = &self.record.config.hsts
+        {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+        }
+    }
 }
 
 /// Admission and routing. Whatever becomes of a request, its record knows the rule it met.

@@ -1,5 +1,6 @@
 //! Snippets: typed actions, and nothing that is executed.
 
+use fairlead_ingress::IngressConfig;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -7,8 +8,9 @@ use hyper::body::Bytes;
 use super::site;
 use crate::support::{
     World,
-    client::{Answer, connect, raw, request, send},
-    objects::{IngressExt, backend},
+    client::{Answer, connect, http1, raw, request, send, tls, trusting_anybody},
+    config,
+    objects::{IngressExt, backend, config_map},
     upstream::Upstream,
 };
 
@@ -129,5 +131,38 @@ async fn a_snippet_with_anything_else_is_refused_whole_and_its_line_is_named() {
         assert!(!answer.headers.contains_key("x-a"), "{name}");
         let reasons = world.reasons(name);
         assert!(reasons[0].starts_with("refused: ") && reasons[0].contains(line), "{reasons:?}");
+    }
+}
+
+/// headers-more-nginx-module comes behind Lua, which says HSTS in ingress-nginx.
+#[tokio::test]
+async fn bug_a_snippet_has_the_last_word_on_how_long_a_host_is_one_of_https() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let cases: [(&str, &str, &[&str]); 5] = [
+        ("other", "more_set_headers 'X-A: 1';", &["max-age=60"]),
+        ("set", "more_set_headers 'Strict-Transport-Security: max-age=5';", &["max-age=5"]),
+        ("cleared", "more_clear_headers Strict-Transport-Security;", &[]),
+        ("added", "add_header Strict-Transport-Security max-age=5;", &["max-age=60", "max-age=5"]),
+        ("map", "", &["max-age=7"]),
+    ];
+    objects.push(config_map("headers", &[("Strict-Transport-Security", "max-age=7")]));
+    for (name, snippet, _) in cases {
+        let annotation = match snippet {
+            "" => ("custom-headers", "default/headers"),
+            snippet => ("configuration-snippet", snippet),
+        };
+        let host = format!("{name}.example");
+        objects.push(site(name, &[annotation]).tls(&[&host], "").object());
+    }
+    let hsts = "max-age=60".parse().ok();
+    let world = World::with(IngressConfig { hsts, ..config() }, objects).await;
+    for (name, snippet, expected) in cases {
+        let host = format!("{name}.example");
+        let stream = tls(world.https(), &host, trusting_anybody()).await.unwrap();
+        let answer = send(&mut http1(stream).await, request(&host, "/")).await;
+        let told = answer.headers.get_all("strict-transport-security");
+        let told: Vec<&str> = told.iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(told, expected, "{name}: {snippet}");
     }
 }
