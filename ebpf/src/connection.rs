@@ -1,11 +1,14 @@
 //! The entries that make up one translated connection, and how long they hold.
 
+mod news;
+
 use crate::abi::{
-    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_FIN,
-    CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET, Connection,
-    EGRESS, INGRESS, SCTP, TCP, Tuple, UDP,
+    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_DOUBTED,
+    CONNECTION_FIN, CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET,
+    CONNECTION_UNANSWERED, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
 };
-use crate::packet::{FIN, RST, opens_connection};
+
+pub use news::{News, Trust};
 
 /// A tick is `2^TICK_SHIFT` ns of `CLOCK_MONOTONIC`: 1.07 s, for the price of a shift.
 pub const TICK_SHIFT: u32 = 30;
@@ -20,9 +23,6 @@ const DATAGRAM_TICKS: u32 = 30;
 const SCTP_TICKS: u32 = 210;
 /// A closed connection's ports may serve another after so long: its last packets are through.
 const LINGER_TICKS: u32 = 2;
-/// What a backend may have sent before the client's first word, in bytes: as much as a SYN can offer room for, whose
-/// window is not scaled (RFC 7323 §2.2). Of acknowledgements that somebody guesses one in 65,536 is in it.
-const ANSWER_MAX: u32 = 1 << 16;
 
 /// A connection from outside, chosen but not yet stored.
 ///
@@ -152,6 +152,20 @@ impl Connection {
         self.is_assured() && !self.is_closed()
     }
 
+    /// Whether a first packet that meets this connection is none of a new one: both ends are real, neither has ended it, and
+    /// nobody has shown that the backend is gone. It may be late, or forged (netfilter ignores it, too).
+    #[inline(always)]
+    pub fn is_pinned(&self) -> bool {
+        const OVER: u16 = CONNECTION_FIN | CONNECTION_OTHER_FIN | CONNECTION_UNANSWERED;
+        self.is_settled() && self.state & OVER == 0
+    }
+
+    /// Whether a reset has ended it that cannot have been forged by who sees no answers.
+    #[inline(always)]
+    pub fn is_broken_off(&self) -> bool {
+        self.state & (CONNECTION_RESET | CONNECTION_DOUBTED) == CONNECTION_RESET
+    }
+
     /// Whether no packet is to be expected any more, as far as this entry's direction goes.
     #[inline(always)]
     pub fn is_over(&self, protocol: u8, now: u32) -> bool {
@@ -185,6 +199,12 @@ impl Connection {
         if self.state & CONNECTION_NUMBERED != 0 { 0 } else { self.set_id }
     }
 
+    /// Whether a service led it to its backend. The set may be forgotten: see [`Connection::set`].
+    #[inline(always)]
+    pub fn is_of_service(&self) -> bool {
+        self.set() != 0 || self.counted_for() != 0
+    }
+
     /// Whether it is for packets on the way back to the client.
     #[inline(always)]
     pub fn is_reply(&self) -> bool {
@@ -201,47 +221,6 @@ impl Connection {
     #[inline(always)]
     pub fn is_answered(&self) -> bool {
         self.state & CONNECTION_ANSWERED != 0
-    }
-
-    /// Leaves an answer's number in the entry for replies, where the client's next packets are measured by it.
-    #[inline(always)]
-    pub fn number(&mut self, number: u32) {
-        self.set_id = number;
-        self.state |= CONNECTION_NUMBERED;
-    }
-
-    /// Whether who says `named` has had the answer whose number is in this entry for replies. Of TCP it is what a packet
-    /// acknowledges, of SCTP its tag.
-    #[inline(always)]
-    pub fn is_known_by(&self, protocol: u8, named: u32) -> bool {
-        let beyond = named.wrapping_sub(self.set_id);
-        let most = if protocol == SCTP { 0 } else { ANSWER_MAX };
-        self.state & CONNECTION_NUMBERED != 0 && beyond <= most
-    }
-
-    /// What a packet with these TCP flags (0 for others) adds to this entry's state, and to that of
-    /// its twin; nothing for nearly every packet. `is_proof`: only who has had an answer can have sent it.
-    #[inline(always)]
-    pub fn news(&self, tcp_flags: u8, is_proof: bool) -> (u16, u16) {
-        let (mut own, mut twins) = (0, 0);
-        if self.is_reply() {
-            own |= CONNECTION_ANSWERED;
-            twins |= CONNECTION_ANSWERED;
-        } else if (is_proof || self.is_assured()) && !opens_connection(tcp_flags) {
-            own |= CONNECTION_ASSURED;
-            twins |= CONNECTION_ASSURED;
-        }
-        if tcp_flags & FIN != 0 {
-            own |= CONNECTION_FIN;
-            twins |= CONNECTION_OTHER_FIN;
-        }
-        if tcp_flags & RST != 0 {
-            own |= CONNECTION_RESET;
-            twins |= CONNECTION_RESET;
-        }
-        // A reset is told each time: the twin may have met a packet that was on its way, and taken the first one for forged.
-        let is_told = own & !self.state == 0 && tcp_flags & RST == 0;
-        if is_told { (0, 0) } else { (own, twins) }
     }
 
     /// How long it holds without a packet, in ticks.

@@ -20,6 +20,8 @@ pub const TCP_SEQUENCE: usize = 4;
 pub const TCP_ACKNOWLEDGED: usize = 8;
 /// Offset of the flags in a TCP header.
 pub const TCP_FLAGS: usize = 13;
+/// Bytes of a TCP header from the sequence number to the flags.
+pub const TCP_NUMBERS_LEN: usize = TCP_FLAGS + 1 - TCP_SEQUENCE;
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
@@ -70,6 +72,34 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// TCP flag: the acknowledgement number counts.
 pub const ACK: u8 = 0x10;
+
+/// What a TCP header says of its place in the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Sequence number, host byte order.
+    pub sequence: u32,
+    /// Acknowledgement number, host byte order; it counts only with [`ACK`].
+    pub acknowledged: u32,
+    /// [`FIN`], [`SYN`] and so on; 0 where there is no TCP header.
+    pub flags: u8,
+}
+
+impl Segment {
+    /// Of what is no TCP, or has no header.
+    pub const NONE: Self = Self { sequence: 0, acknowledged: 0, flags: 0 };
+
+    /// Reads the bytes from the sequence number to the flags.
+    #[inline(always)]
+    pub const fn read(bytes: [u8; TCP_NUMBERS_LEN]) -> Self {
+        let [a, b, c, d, e, f, g, h, _, flags] = bytes;
+        let (sequence, acknowledged) = ([a, b, c, d], [e, f, g, h]);
+        Self {
+            sequence: u32::from_be_bytes(sequence),
+            acknowledged: u32::from_be_bytes(acknowledged),
+            flags,
+        }
+    }
+}
 
 /// Which part of a packet a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]

@@ -2,13 +2,13 @@
 //!
 //! The programs write when an entry was last met and what became of its connection; which limits
 //! hold is [`fairlead_ebpf::connection`]'s matter. Entries leave in twos: one direction may be silent
-//! for long while the other speaks. One whose last word was a reset takes the other along: what that met
-//! since was on its way (netfilter: CLOSE).
+//! for long while the other speaks. One whose last word was a reset that its receiver must have believed takes the other
+//! along: what that met since was on its way (netfilter: CLOSE).
 
 use std::{io, path::Path};
 
 use fairlead_ebpf::{
-    abi::{CONNECTION_RESET, Connection, TCP, Tuple, name},
+    abi::{Connection, TCP, Tuple, name},
     connection::{TICK_SHIFT, is_twin, twin},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -106,7 +106,7 @@ impl Connections {
             let is_all = ended.len() < LEAVING_MAX;
             let (mut keys, mut taken_along) = (Vec::new(), Vec::new());
             for (key, value) in ended {
-                if what == Sweep::Over && value.state & CONNECTION_RESET != 0 {
+                if what == Sweep::Over && value.is_broken_off() {
                     taken_along.push(twin(&key, &value));
                 } else if !self.is_ended(&key, &value, what, now)? {
                     continue;

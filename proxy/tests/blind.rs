@@ -1,20 +1,17 @@
 //! Floods from forged addresses, whose sender sees no answer but may send any packet.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
-)]
 
 use fairlead_ebpf::abi::{SCTP, TCP};
 use fairlead_proxy::{KernelOptions, attach::MapSizes, connections::Sweep};
 use support::{
-    frames::{ACK, Packet, RST, SYN, read_sctp, sctp, sctp_tagged},
+    client::{CLIENTS, Client},
+    frames::{ACK, RST, SYN, read_sctp, sctp, sctp_tagged},
     services::node_port,
     uplink::{IN, NEXT, OUT, Uplink, at},
     world::world,
 };
 
 mod support {
+    pub(crate) mod client;
     pub(crate) mod frames;
     pub(crate) mod services;
     pub(crate) mod uplink;
@@ -24,76 +21,6 @@ mod support {
 /// Entries of either map: the flood's connections need many times as many.
 const ROOM: u32 = 2048;
 const FLOOD: u16 = 6000;
-/// Where clients' numbers begin.
-const CLIENTS: u32 = 1_000_000;
-
-/// A client's connection to a backend on another node, which has four entries.
-struct Client<'a> {
-    uplink: &'a Uplink,
-    syn: Packet,
-    /// Its first sequence number, and the backend's.
-    numbers: [u32; 2],
-}
-
-impl<'a> Client<'a> {
-    fn new(uplink: &'a Uplink, from: &str, to: &str, backend_isn: u32) -> Self {
-        let payload = vec![];
-        let syn = Packet { payload, ..Packet::first(TCP, from, to) };
-        Self { uplink, syn, numbers: [CLIENTS, backend_isn] }
-    }
-
-    /// A packet of the client's, as the backend gets it; `None`: no entry leads it there.
-    fn says(&self, flags: u8, acknowledged: u32) -> Option<Packet> {
-        let packet = Packet { flags, ..self.syn.clone() };
-        let sequence = self.numbers[0].wrapping_add(u32::from(flags & SYN == 0));
-        let met = self.through(&packet, sequence, acknowledged);
-        (met.to != self.syn.to).then_some(met)
-    }
-
-    /// What the backend answers, as the client would get it.
-    fn hears(&self, at_backend: &Packet, flags: u8, [sequence, acknowledged]: [u32; 2]) -> Packet {
-        let answer = Packet { flags, ..at_backend.reply() };
-        self.through(&answer, sequence, acknowledged)
-    }
-
-    fn through(&self, packet: &Packet, sequence: u32, acknowledged: u32) -> Packet {
-        let mut frame = numbered(packet, sequence, acknowledged);
-        for hook in [IN, OUT] {
-            let run = self.uplink.kernel.run_on_packet(hook, &frame, 1).expect("it runs");
-            assert_eq!(run.verdict, NEXT, "{hook} {packet:?}");
-            frame = run.packet;
-        }
-        Packet::read(&frame)
-    }
-
-    /// SYN and SYN ACK; the packet as the backend got it.
-    fn begin(&self) -> Packet {
-        let [own, backends] = self.numbers;
-        let met = self.says(SYN, 0).expect("a service's");
-        self.hears(&met, SYN | ACK, [backends, own.wrapping_add(1)]);
-        met
-    }
-
-    fn open(&self) {
-        self.begin();
-        self.goes_on();
-    }
-
-    /// Client and backend meet each other by the Service's address.
-    fn goes_on(&self) {
-        let [own, backends] = self.numbers.map(|number| number.wrapping_add(1));
-        let met = self.says(ACK, backends).expect("its entries are there");
-        let seen = self.hears(&met, ACK, [backends, own]);
-        assert_eq!((seen.from, seen.to), (self.syn.to, self.syn.from));
-    }
-}
-
-/// The frame of a packet at this place in its connection.
-fn numbered(packet: &Packet, sequence: u32, acknowledged: u32) -> Vec<u8> {
-    let frame = packet.frame();
-    let headers = if packet.from.is_ipv4() { 34 } else { 54 };
-    [&frame[..headers], &packet.segment(sequence, acknowledged)].concat()
-}
 
 /// Whatever is no number of anybody's: `n` times an odd number.
 fn any(n: u16) -> u32 {

@@ -43,7 +43,7 @@ pub struct Connection {
     /// The new destination port, network byte order.
     pub destination_port: [u8; 2],
     /// The backend set this connection's backend was last seen in; 0 for replies and for what
-    /// leaves the node, which belong to no set. With [`CONNECTION_NUMBERED`] it is no set, either.
+    /// leaves the node, which belong to no set. With [`CONNECTION_NUMBERED`] it is no set, but a number.
     pub set_id: u32,
     /// With [`CONNECTION_COUNTED`]: the service whose bytes its packets are, by
     /// `FrontendValue::counter_id`; 0: of none.
@@ -71,7 +71,7 @@ pub const CONNECTION_OTHER_FIN: u16 = 8;
 /// The client has gone on after an answer, and in a way that only who has had it can know: both ends are real. Until
 /// then the entry may be a flood's, and stands in `openings`.
 pub const CONNECTION_ASSURED: u16 = 32;
-/// A TCP RST was seen in either direction, and nothing since in this entry's.
+/// A TCP RST was seen in either direction, and nothing since in this entry's; with [`CONNECTION_DOUBTED`] in neither.
 pub const CONNECTION_RESET: u16 = 16;
 
 /// This entry's packets count for `counter_id`. Without it that field says nothing: in entries of
@@ -79,8 +79,19 @@ pub const CONNECTION_RESET: u16 = 16;
 pub const CONNECTION_COUNTED: u16 = 64;
 /// In the entry of replies: `set_id` is the number by which the client can show that it has had an
 /// answer: of TCP the sequence number of the last one, of SCTP the tag the backend asked for. Earlier agents' programs
-/// take such an entry for one of a set that is gone, which is nothing to replies.
+/// take such an entry for one of a set that is gone, which is nothing to replies. Other numbers are told by
+/// [`CONNECTION_ACKNOWLEDGED`] and [`CONNECTION_ASKED`].
 pub const CONNECTION_NUMBERED: u16 = 128;
+/// With [`CONNECTION_NUMBERED`]: the number is what this direction's last TCP packet acknowledged, by which the other
+/// direction's resets are measured.
+pub const CONNECTION_ACKNOWLEDGED: u16 = 256;
+/// The RST that was seen may be forged: whatever either side says then takes it back.
+pub const CONNECTION_DOUBTED: u16 = 512;
+/// A first packet has met this connection, which is open, and nothing else has since. In the entry for requests of TCP, with
+/// [`CONNECTION_NUMBERED`], the number is what a refusal of it acknowledges.
+pub const CONNECTION_ASKED: u16 = 1024;
+/// Nobody has answered that packet: the next one came a while later.
+pub const CONNECTION_UNANSWERED: u16 = 2048;
 
 /// What a connected socket dialled and what it got. Value of the socket storage `peers`.
 #[repr(C, align(4))]

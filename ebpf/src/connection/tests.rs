@@ -3,10 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use super::*;
-use crate::{
-    abi::SCTP,
-    packet::{ACK, SYN, mapped},
-};
+use crate::packet::mapped;
 
 const CLIENT: Address = mapped([203, 0, 113, 9]);
 const NODE: Address = mapped([192, 168, 0, 2]);
@@ -141,55 +138,4 @@ fn a_connection_is_over_when_netfilter_would_say_so() {
         assert!(entry.is_free(protocol, after(free)), "{protocol} {flags:#b}");
         assert!(!entry.is_free(protocol, entry.seen.wrapping_sub(1)), "met on another core");
     }
-}
-
-#[test]
-fn only_what_is_new_is_written_and_to_both_directions() {
-    let (request, reply) = (0, CONNECTION_REPLY);
-    let (answered, assured, reset) = (CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_RESET);
-    let (fin, other) = (CONNECTION_FIN, CONNECTION_OTHER_FIN);
-    let open = request | answered | assured;
-    for (state, flags, is_proof, expected) in [
-        (request, ACK, false, (0, 0)),
-        (reply, SYN | ACK, false, (answered, answered)),
-        (reply | answered, ACK, false, (0, 0)),
-        (request | answered, SYN, true, (0, 0)),
-        (request | answered, ACK, false, (0, 0)),
-        (request | answered, ACK, true, (assured, assured)),
-        // Of a datagram there are no flags.
-        (request | answered, 0, true, (assured, assured)),
-        (request | answered, FIN | ACK, false, (fin, other)),
-        (open, ACK, false, (0, 0)),
-        (open, FIN | ACK, false, (assured | fin, assured | other)),
-        (open | fin, FIN | ACK, false, (0, 0)),
-        (request | other, RST, false, (reset, reset)),
-        (open | reset, RST, false, (assured | reset, assured | reset)),
-        (reply, RST | ACK, false, (answered | reset, answered | reset)),
-    ] {
-        let entry = Connection { state, ..Connection::zeroed() };
-        assert_eq!(entry.news(flags, is_proof), expected, "{state:#b} {flags:#b} {is_proof}");
-    }
-}
-
-#[test]
-fn who_names_an_answers_number_has_had_it() {
-    let first = u32::MAX - 2;
-    for (protocol, named, expected) in [
-        // The answer to a SYN counts as one; an acknowledgement has none of its own (RFC 9293 §3.4).
-        (TCP, first, true),
-        (TCP, first.wrapping_add(1), true),
-        (TCP, first.wrapping_add(65_536), true),
-        (TCP, first.wrapping_add(65_537), false),
-        (TCP, first.wrapping_sub(1), false),
-        (TCP, 0x8000_0000, false),
-        (SCTP, first, true),
-        (SCTP, first.wrapping_add(1), false),
-    ] {
-        let mut reply = Connection { state: CONNECTION_REPLY, ..Connection::zeroed() };
-        assert!(!reply.is_known_by(protocol, named), "no answer has been seen");
-        reply.number(first);
-        assert_eq!(reply.is_known_by(protocol, named), expected, "{protocol} {named:#x}");
-        assert_eq!(reply.set(), 0, "a number is no set");
-    }
-    assert_eq!(Connection { set_id: 7, ..Connection::zeroed() }.set(), 7);
 }

@@ -9,7 +9,7 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::Zeroable;
 use fairlead_ebpf::{
     abi::{Address, Connection, SCTP, TCP, Tuple, UDP},
-    packet::{self, Ip, Skip},
+    packet::{self, Ip, Segment, Skip},
 };
 
 use super::live::Account;
@@ -78,13 +78,13 @@ impl Frame {
         }
     }
 
-    /// The flags, if there is a TCP header.
+    /// Numbers and flags, if there is a TCP header.
     #[inline(always)]
-    pub(crate) fn tcp_flags(&self, ctx: &TcContext) -> u8 {
+    pub(crate) fn segment(&self, ctx: &TcContext) -> Segment {
         if self.kind != KIND_WHOLE || self.tuple.protocol != TCP {
-            return 0;
+            return Segment::NONE;
         }
-        load::<1>(ctx, self.transport() + packet::TCP_FLAGS).map_or(0, |[flags]| flags)
+        load(ctx, self.transport() + packet::TCP_SEQUENCE).map_or(Segment::NONE, Segment::read)
     }
 
     /// The number by which the packet's receiver can show that it has had it: TCP's sequence number, or the tag that an

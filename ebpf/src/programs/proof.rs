@@ -8,7 +8,7 @@ use aya_ebpf::programs::TcContext;
 use fairlead_ebpf::{
     abi::{Connection, SCTP, TCP},
     connection::{is_twin, twin},
-    packet::{ACK, RST},
+    packet::{ACK, RST, Segment},
 };
 
 use super::{frame::Frame, track};
@@ -20,7 +20,7 @@ pub(super) fn is_given(
     ctx: &TcContext,
     frame: &Frame,
     entry: &mut Connection,
-    tcp_flags: u8,
+    segment: &Segment,
 ) -> bool {
     let protocol = frame.tuple.protocol;
     if protocol != TCP && protocol != SCTP {
@@ -28,17 +28,24 @@ pub(super) fn is_given(
     }
     if entry.is_reply() {
         // A reset's is what it was told by the packet that it answers (RFC 9293 §3.10.7.1).
-        if tcp_flags & RST == 0
+        if segment.flags & RST == 0
             && let Some(number) = frame.answer_number(ctx)
         {
             entry.number(number);
         }
         return false;
     }
-    if !entry.is_answered() || (protocol == TCP && tcp_flags & ACK == 0) {
+    if !entry.is_answered() || (protocol == TCP && segment.flags & ACK == 0) {
         return false;
     }
     let Some(named) = frame.named_number(ctx) else { return false };
-    track::entry(&twin(&frame.tuple, entry))
-        .is_some_and(|reply| is_twin(&frame.tuple, reply) && reply.is_known_by(protocol, named))
+    let Some(reply) = track::entry(&twin(&frame.tuple, entry)) else { return false };
+    if !is_twin(&frame.tuple, reply) || !reply.is_known_by(protocol, named) {
+        return false;
+    }
+    if protocol == TCP {
+        // The answer's own number has served; where the client goes on is what the answer acknowledged.
+        reply.acknowledge(segment.sequence);
+    }
+    true
 }

@@ -10,9 +10,9 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use fairlead_ebpf::{
-    abi::{CONNECTION_RESET, Connection, EGRESS, Tuple},
-    connection::{Entry, Flow, is_twin, twin},
-    packet::{RST, opens_connection},
+    abi::{Connection, EGRESS, SCTP, TCP, Tuple},
+    connection::{Entry, Flow, News, Trust, is_twin, twin},
+    packet::{RST, Segment, opens_connection},
 };
 
 use super::{frame::Frame, maps, proof};
@@ -25,38 +25,61 @@ use super::{frame::Frame, maps, proof};
 #[inline(never)]
 pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
     let Some(entry) = entry(&frame.tuple) else { return false };
-    if !frame.is_error() {
-        let now = maps::now();
-        if entry.seen != now {
-            entry.seen = now;
-        }
-        let flags = frame.tcp_flags(ctx);
-        let was_settled = entry.is_settled();
-        // Nobody talks on after a reset: it was forged, or was no good. A new connection is another
-        // matter.
-        let is_going_on = flags & RST == 0 && !opens_connection(flags);
-        if entry.state & CONNECTION_RESET != 0 && is_going_on {
-            entry.state &= !CONNECTION_RESET;
-        }
-        let is_proof = !entry.is_assured() && proof::is_given(ctx, frame, entry, flags);
-        let (own, twins) = entry.news(flags, is_proof);
-        // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
-        // again; without its end a connection only keeps its ports until it is over by silence.
-        if own != 0 {
-            entry.state |= own;
-        }
-        // From here on the entry may be another connection's: what is written makes room.
+    if frame.is_error() {
         frame.found = *entry;
-        if own != 0 {
-            tell_twin(&frame.tuple, &frame.found, twins);
-        }
-        if frame.found.is_settled() != was_settled {
-            place(&frame.tuple, &frame.found);
-        }
         return true;
     }
+    let segment = frame.segment(ctx);
+    let protocol = frame.tuple.protocol;
+    let is_opening = match protocol {
+        TCP => opens_connection(segment.flags),
+        SCTP => matches!(frame.is_opening(ctx), Ok(true)),
+        _ => false,
+    };
+    let was_settled = entry.is_settled();
+    let is_proof = !entry.is_assured() && proof::is_given(ctx, frame, entry, &segment);
+    let mut news = entry.news(segment.flags, is_proof);
+    let now = maps::now();
+    if is_opening {
+        if was_settled && !entry.is_reply() {
+            news.add(entry.ask(protocol, segment.sequence, entry.is_silent(now)));
+        }
+    } else if segment.flags & RST != 0 {
+        news.add(trust(&frame.tuple, entry, &segment).news());
+    } else if entry.is_in_question() {
+        news.add(entry.going_on());
+    }
+    if entry.seen != now {
+        entry.seen = now;
+    }
+    // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
+    // again; without its end a connection only keeps its ports until it is over by silence.
+    let is_news = news != News::NONE;
+    if is_news {
+        entry.state = entry.state & !news.own_gone | news.own;
+    }
+    entry.follow(&segment);
+    // From here on the entry may be another connection's: what is written makes room.
     frame.found = *entry;
+    if is_news {
+        tell_twin(&frame.tuple, &frame.found, news.twins, news.twins_gone);
+    }
+    if frame.found.is_settled() != was_settled {
+        place(&frame.tuple, &frame.found);
+    }
     true
+}
+
+/// Whether a reset that has met this entry may be believed. One of a connection that begins is, as its refusal.
+#[inline(never)]
+fn trust(tuple: &Tuple, entry: &Connection, reset: &Segment) -> Trust {
+    if !entry.is_assured() {
+        return Trust::Doubtful;
+    }
+    match self::entry(&twin(tuple, entry)) {
+        Some(other) if is_twin(tuple, other) => other.trust(reset),
+        _ => Trust::Doubtful,
+    }
 }
 
 /// Stores what must be no other connection's. `false`: it is.
@@ -110,7 +133,7 @@ pub(crate) fn store(key: &Tuple, value: &Connection) -> bool {
 #[inline(never)]
 pub(crate) fn moved(key: &Tuple, connection: &Connection) {
     if let Some(entry) = entry(key) {
-        entry.set_id = connection.set_id;
+        entry.belong(connection.set_id);
     }
 }
 
@@ -125,13 +148,13 @@ pub(super) fn entry(key: &Tuple) -> Option<&'static mut Connection> {
 }
 
 #[inline(never)]
-fn tell_twin(tuple: &Tuple, told: &Connection, news: u16) {
+fn tell_twin(tuple: &Tuple, told: &Connection, news: u16, gone: u16) {
     let key = twin(tuple, told);
     if let Some(other) = entry(&key)
         && is_twin(tuple, other)
     {
         let was_settled = other.is_settled();
-        other.state |= news;
+        other.state = other.state & !gone | news;
         let other = *other;
         if other.is_settled() != was_settled {
             place(&key, &other);

@@ -81,16 +81,8 @@ fn is_leak(ctx: &TcContext, frame: &Frame) -> bool {
 fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, Skip> {
     frame.parse(ctx, INGRESS)?;
     let is_opening = frame.is_opening(ctx)?;
-    // Established TCP keeps its backend to the end, also one that left the set (it may be
-    // terminating); a new connection or a datagram goes only where the service goes.
     let is_kept = track::is_known(ctx, frame)
-        && !(is_opening && frame.found.is_closed())
-        && (!is_opening
-            || frame.found.set() == 0
-            || is_current(&frame.tuple, &mut frame.found, origin))
-        && (!is_opening
-            || frame.tuple.protocol == UDP
-            || is_whole(&frame.tuple, &frame.found, origin));
+        && (!is_opening || is_kept(&frame.tuple, &mut frame.found, origin));
     if !is_kept && !is_opening {
         // It may be a connection that another proxy's rules still translate further on.
         return Ok(NEXT);
@@ -128,6 +120,21 @@ fn apply(ctx: &TcContext, frame: &Frame) -> i32 {
     }
 }
 
+/// Whether a packet that may open a connection belongs to the one that is known. Established TCP keeps its backend to the
+/// end, also one that left the set (it may be terminating), and whatever SYN meets it; a new connection or a datagram goes
+/// only where the service goes.
+#[inline(always)]
+fn is_kept(tuple: &Tuple, found: &mut Connection, origin: Origin) -> bool {
+    if found.is_closed() {
+        return false;
+    }
+    let is_datagram = tuple.protocol == UDP;
+    let is_bound = !found.is_of_service()
+        || (!is_datagram && found.is_pinned())
+        || is_current(tuple, found, origin);
+    is_bound && (is_datagram || is_whole(tuple, found, origin))
+}
+
 /// Whether the service still leads to this connection's backend; of a flow of datagrams, whether the backend
 /// still serves: what policies, hints and drains change is where new flows go (kube-proxy's
 /// pkg/proxy/conntrack/cleanup.go).
@@ -152,7 +159,7 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
     let Lead::Backends { set_id, count } = select::lead(&frontend, origin) else { return false };
     // A policy Local may lead to the head of the set alone: this node's own.
     let is_of_all = count == frontend.backends || connection.flags & BACKEND_LOCAL != 0;
-    if set_id == connection.set_id && !is_of_all {
+    if set_id == connection.set() && !is_of_all {
         return is_moved(tuple, connection, (set_id, count));
     }
     is_within(tuple, connection, (set_id, count))
@@ -169,7 +176,7 @@ fn beside(key: &FrontendKey) -> u64 {
 /// Whether the backend is in the set, which the connection may know already.
 #[inline(always)]
 fn is_within(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u16)) -> bool {
-    count > 0 && (set_id == connection.set_id || is_moved(tuple, connection, (set_id, count)))
+    count > 0 && (set_id == connection.set() || is_moved(tuple, connection, (set_id, count)))
 }
 
 /// Whether the backend is in the set, which it is known to be of from then on.
@@ -183,7 +190,7 @@ fn is_moved(tuple: &Tuple, connection: &mut Connection, (set_id, count): (u32, u
     if maps::find(set_id, count, &backend).is_none() {
         return false;
     }
-    connection.set_id = set_id;
+    connection.belong(set_id);
     track::moved(tuple, connection);
     true
 }
@@ -241,7 +248,8 @@ fn is_whole(tuple: &Tuple, found: &Connection, origin: Origin) -> bool {
     if !track::is_paired(tuple) {
         return false;
     }
-    if found.set() == 0 || !is_masqueraded(found.flags, found.address == tuple.source, origin) {
+    if !found.is_of_service() || !is_masqueraded(found.flags, found.address == tuple.source, origin)
+    {
         return true;
     }
     track::is_paired(&Tuple { hook: EGRESS, ..rewritten(tuple, found) })

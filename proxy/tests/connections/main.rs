@@ -1,10 +1,14 @@
 //! The connection table: who meets which backend, from which port, and for how long.
 
 mod backends;
+mod ends;
+mod resets;
 mod room;
 mod source_ports;
+mod table;
 #[path = "../support"]
 mod support {
+    pub(crate) mod client;
     pub(crate) mod frames;
     pub(crate) mod services;
     pub(crate) mod uplink;

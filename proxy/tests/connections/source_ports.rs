@@ -1,14 +1,11 @@
 //! From which port a backend sees a client, where replies could not be told apart otherwise.
-#![expect(clippy::expect_used, reason = "clippy knows test functions, but not what they share")]
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     time::{Duration, Instant},
 };
 
-use aya::maps::{HashMap, Map, MapData};
-use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Reason, TCP, Tuple, UDP, name};
+use fairlead_ebpf::abi::{BACKEND_LOCAL, EGRESS, INGRESS, Reason, TCP, Tuple, UDP};
 use fairlead_proxy::{KernelOptions, delta::Step, maps::Maps as _, port_range::PortRange};
 
 use crate::{
@@ -19,6 +16,7 @@ use crate::{
         uplink::{DROP, IN, OUT, Uplink, at},
         world::world,
     },
+    table::forget,
 };
 
 #[test]
@@ -165,24 +163,6 @@ fn a_client_that_opens_again_what_has_half_left_the_table_is_led_there_and_back(
             assert_eq!((back.from, back.to), (again.first.to, again.first.from));
         }
     });
-}
-
-/// Takes entries out of the table; how many.
-fn forget(bpffs: &Path, which: impl Fn(&Tuple) -> bool) -> usize {
-    let mut count = 0;
-    for name in [name::CONNECTIONS, name::OPENINGS] {
-        let data = MapData::from_pin(bpffs.join("fairlead/maps").join(name)).expect("pinned");
-        let mut table =
-            HashMap::<_, [u8; 40], [u8; 36]>::try_from(Map::LruHashMap(data)).expect("a hash map");
-        let keys: Vec<[u8; 40]> = table.keys().map_while(Result::ok).collect();
-        for key in
-            keys.into_iter().filter(|key| which(&bytemuck::pod_read_unaligned(key.as_slice())))
-        {
-            table.remove(&key).expect("it is there");
-            count += 1;
-        }
-    }
-    count
 }
 
 #[test]
