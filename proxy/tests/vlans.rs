@@ -1,15 +1,16 @@
 //! Tagged frames on an uplink are another network's: they are left as they are, tag and all, and come again without it on the
-//! device of their VLAN, where the programs meet them as any other's.
+//! device of their VLAN, where the programs meet them as any other's. A tag of VLAN 0 says a priority and no network: its frame
+//! is one of the device's own.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use std::{ffi::CStr, mem, thread, time::Instant};
+use std::{ffi::CStr, io::Read as _, mem, net::SocketAddr, thread, time::Instant};
 
 use fairlead_ebpf::abi::{BACKEND_LOCAL, TCP, UDP};
-use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use support::{
     followed::{DEADLINE, Follower},
     frames::Packet,
@@ -28,6 +29,9 @@ mod support {
 
 /// IEEE 802.1Q, and 802.1ad around it.
 const TAGS: [&[u8]; 2] = [&[0x81, 0x00, 0, 100], &[0x88, 0xa8, 0, 7, 0x81, 0x00, 0, 100]];
+/// The highest priority and the lowest, of either kind of tag (IEEE 802.1p).
+const PRIORITIES: [&[u8]; 3] =
+    [&[0x81, 0x00, 0xe0, 0], &[0x81, 0x00, 0, 0], &[0x88, 0xa8, 0xe0, 0]];
 
 /// The frame with tags behind its addresses.
 fn tagged(frame: &[u8], tags: &[u8]) -> Vec<u8> {
@@ -93,6 +97,48 @@ fn tags_beside_frames_keep_them_from_being_translated_or_answered() {
     });
 }
 
+/// A switch or a machine that sorts its packets by priority (profinet, voice, storage) tags them so; the kernel takes them for
+/// the device's own, and they were let through untranslated, both ways. A bridge keeps the tag on its way out.
+#[test]
+fn frames_that_are_tagged_with_a_priority_alone_are_translated_both_ways() {
+    let name = "frames_that_are_tagged_with_a_priority_alone_are_translated_both_ways";
+    world(name, |world| {
+        let [client, backend] = [1, 2].map(|number| world.pod(number));
+        let wires = [&client, &backend].map(Wire::listening);
+        run("ip link add bridge type bridge mcast_snooping 0");
+        run("ip link set bridge up");
+        [&client, &backend].map(|pod| run(&format!("ip link set {} master bridge", pod.device())));
+        let own = client.node_addresses();
+        let follower = Follower::start_on(world, &[client.device()], own);
+        follower.wait_for(world, 1);
+        let mut maps = follower.kernel.maps().unwrap();
+        let tags = PRIORITIES.into_iter().chain([&[][..]]);
+        let all = tags.flat_map(|tag| [true, false].map(|is_ipv4| (tag, is_ipv4)));
+        for (port, (tag, is_ipv4)) in (40_000..).zip(all) {
+            let [from, to, behind] = [
+                (client.own_address(is_ipv4), port),
+                (client.node_address(is_ipv4), 30080),
+                (backend.own_address(is_ipv4), 9999),
+            ]
+            .map(SocketAddr::from);
+            let set = 1 + u32::from(is_ipv4);
+            put(&mut maps, node_port(is_ipv4, 30080, UDP), set, &[(behind, BACKEND_LOCAL)]);
+            let first = Packet::first(UDP, &from.to_string(), &to.to_string());
+            let there = wires[0].crosses(&tagged(&to_all(&first.frame()), tag), &wires[1], behind);
+            assert_eq!((there.from, there.to), (from, behind), "{tag:x?}");
+            let reply = to_all(&there.reply().frame());
+            let back = wires[1].crosses(&tagged(&reply, tag), &wires[0], from);
+            assert_eq!((back.from, back.to), (to, from), "{tag:x?}");
+        }
+        follower.assert_nothing_dropped();
+    });
+}
+
+/// To a station that no bridge knows, and so to each of its ports.
+fn to_all(frame: &[u8]) -> Vec<u8> {
+    [&[2, 0, 0, 0, 9, 9][..], &frame[6..]].concat()
+}
+
 /// A pod's end of its veth pair, for frames as they are.
 struct Wire {
     socket: Socket,
@@ -104,13 +150,48 @@ impl Wire {
 
     fn of(pod: &Pod) -> Self {
         run(&format!("ip link set {} address 02:00:00:00:00:aa", pod.device()));
+        // No protocol: it receives nothing.
+        Self::with_protocol(pod, 0)
+    }
+
+    /// One that receives all there is.
+    fn listening(pod: &Pod) -> Self {
+        let wire = Self::with_protocol(pod, libc::ETH_P_ALL);
+        wire.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        wire
+    }
+
+    fn with_protocol(pod: &Pod, protocol: i32) -> Self {
+        let protocol = u16::try_from(protocol).unwrap().to_be();
         let socket = pod.inside(|| {
-            // No protocol: it receives nothing.
-            let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
-            socket.bind(&link_address(c"eth0")).unwrap();
+            let kind = Some(Protocol::from(i32::from(protocol)));
+            let socket = Socket::new(Domain::PACKET, Type::RAW, kind).unwrap();
+            socket.bind(&link_address(c"eth0", protocol)).unwrap();
             socket
         });
         Self { socket }
+    }
+
+    /// What arrives at the other wire, for this receiver, of a frame with a datagram. (What that one sends is seen there, too.)
+    fn crosses(&self, frame: &[u8], other: &Self, to: SocketAddr) -> Packet {
+        self.send(frame);
+        let (mut socket, mut buffer) = (&other.socket, [0; 2048]);
+        loop {
+            let len = socket.read(&mut buffer).unwrap();
+            let frame = &buffer[..len];
+            // Neighbours ask for each other meanwhile.
+            let is_datagram = match frame.get(12..14) {
+                Some([0x08, 0x00]) => frame.get(23) == Some(&UDP),
+                Some([0x86, 0xdd]) => frame.get(20) == Some(&UDP),
+                _ => false,
+            };
+            if is_datagram {
+                let packet = Packet::read(frame);
+                if packet.to == to {
+                    return packet;
+                }
+            }
+        }
     }
 
     fn send(&self, frame: &[u8]) {
@@ -118,8 +199,8 @@ impl Wire {
     }
 }
 
-/// Of a device in this namespace (`struct sockaddr_ll`).
-fn link_address(device: &CStr) -> SockAddr {
+/// Of a device in this namespace (`struct sockaddr_ll`), with a protocol in network byte order.
+fn link_address(device: &CStr, protocol: u16) -> SockAddr {
     // SAFETY: a string that ends.
     let index = unsafe { libc::if_nametoindex(device.as_ptr()) };
     assert_ne!(index, 0, "{device:?}");
@@ -127,6 +208,7 @@ fn link_address(device: &CStr) -> SockAddr {
     // SAFETY: an address of this family, for which there is room and of which every pattern of bits is one.
     let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+    address.sll_protocol = protocol;
     address.sll_ifindex = index.try_into().unwrap();
     let len = mem::size_of::<libc::sockaddr_ll>().try_into().unwrap();
     // SAFETY: it is as long as that.

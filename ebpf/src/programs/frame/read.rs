@@ -9,6 +9,8 @@ use fairlead_ebpf::{
 use super::{Frame, KIND_ERROR, KIND_LATER, KIND_PING, KIND_WHOLE, load};
 use crate::programs::{low_half, maps};
 
+/// The part of a tag that names the VLAN (IEEE 802.1Q §9.6).
+const VLAN_ID: u32 = 0x0fff;
 /// `linux/if_packet.h`.
 const PACKET_BROADCAST: u32 = 1;
 const PACKET_MULTICAST: u32 = 2;
@@ -27,9 +29,10 @@ impl Frame {
     #[inline(never)]
     pub(crate) fn parse(&mut self, ctx: &TcContext, hook: u8) -> Result<(), Skip> {
         self.version = 0;
-        // Tagged frames come again, without the tag, on the device of their VLAN.
+        // Tagged frames come again, without the tag, on the device of their VLAN. VLAN 0 is none: such a tag says a
+        // priority only, and the frame is this device's own (IEEE 802.1Q §6.9.1, __netif_receive_skb_core).
         // SAFETY: the context of a running program.
-        if unsafe { (*ctx.skb.skb).vlan_present } != 0 {
+        if unsafe { (*ctx.skb.skb).vlan_tci } & VLAN_ID != 0 {
             return Err(Skip::Other);
         }
         // The kernel opens no connection by a frame for all stations (tcp_v4_rcv, ip_forward), and answers none (RFC 1122
