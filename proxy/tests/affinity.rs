@@ -8,14 +8,17 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
+use aya::maps::{HashMap, Map, MapData};
 use fairlead_ebpf::abi::{
-    BACKEND_LOCAL, FrontendEntry, FrontendKey, FrontendValue, SCTP, TCP, UDP,
+    Affinity, BACKEND_LOCAL, FrontendEntry, FrontendKey, FrontendValue, SCTP, TCP, UDP, name,
 };
 use fairlead_proxy::{delta::Step, maps::Maps as _};
+use rustix::time::{ClockId, clock_gettime};
 use support::{
     frames::{Packet, read_sctp, sctp},
     services::{frontend, node_port},
@@ -131,26 +134,90 @@ fn a_client_meets_one_backend_by_all_addresses_until_that_leaves_the_set() {
     });
 }
 
+/// The programs' clock, in whole seconds.
+fn second() -> u32 {
+    u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap()
+}
+
+/// Makes all that is remembered so many seconds older.
+fn age(bpffs: &Path, seconds: u32) {
+    let data = MapData::from_pin(bpffs.join("fairlead/maps").join(name::AFFINITIES)).unwrap();
+    let mut table: HashMap<_, [u8; 24], [u8; 24]> = Map::LruHashMap(data).try_into().unwrap();
+    let all: Vec<([u8; 24], [u8; 24])> = table.iter().map(Result::unwrap).collect();
+    for (key, value) in all {
+        let mut met: Affinity = bytemuck::pod_read_unaligned(&value);
+        met.seen_seconds = met.seen_seconds.wrapping_sub(seconds);
+        table.insert(key, bytemuck::cast::<_, [u8; 24]>(met), 0).unwrap();
+    }
+}
+
+/// Whom each of many clients of each Service meets.
+fn met_by_all(uplink: &Uplink, services: &[Sticky], port: u16) -> Vec<Vec<SocketAddr>> {
+    let of_all = services.iter().map(|service| {
+        let to = service.dialled()[0];
+        (1..33).map(|client| service.met(uplink, client, port, to)).collect()
+    });
+    of_all.collect()
+}
+
+/// A second that has begun counted as one that is over: with a time-out of one second, who had come at 10.9 was forgotten at
+/// 11.0.
+#[test]
+fn affinity_holds_to_the_last_of_the_seconds_the_service_says() {
+    world("affinity_holds_to_the_last_of_the_seconds_the_service_says", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let services = all();
+        let mut ports = 40_000..;
+        for (set, seconds) in [(100, SHORT), (200, LONG)] {
+            services.iter().for_each(|service| service.put(&mut uplink, set, None, seconds));
+            let begun = Instant::now();
+            loop {
+                let [one, two] = [ports.next().unwrap(), ports.next().unwrap()];
+                let at = second();
+                let before = met_by_all(&uplink, &services, one);
+                age(&world.bpffs, seconds);
+                let after = met_by_all(&uplink, &services, two);
+                // Otherwise some were met in the second before, which makes it one more.
+                if second() == at {
+                    assert_eq!(after, before, "{seconds}");
+                    break;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(60), "never within one second");
+            }
+        }
+    });
+}
+
+/// As kube-proxy's: it is a time of silence.
+#[test]
+fn each_use_of_an_affinity_begins_its_time_anew() {
+    world("each_use_of_an_affinity_begins_its_time_anew", |world| {
+        let mut uplink = Uplink::new(&world.options());
+        let services = all();
+        services.iter().for_each(|service| service.put(&mut uplink, 100, None, LONG));
+        let first = met_by_all(&uplink, &services, 40_000);
+        for port in 40_001..40_005 {
+            age(&world.bpffs, LONG - 100);
+            assert_eq!(met_by_all(&uplink, &services, port), first, "{port}");
+        }
+        age(&world.bpffs, LONG + 1);
+        assert_ne!(met_by_all(&uplink, &services, 40_005), first, "a silence as long as that");
+    });
+}
+
 #[test]
 fn affinity_is_over_when_a_client_was_silent_for_as_long_as_the_service_says() {
     world("affinity_is_over_when_a_client_was_silent_for_as_long_as_the_service_says", |world| {
         let mut uplink = Uplink::new(&world.options());
         let services = all();
-        let met = |uplink: &Uplink, port: u16| -> Vec<Vec<SocketAddr>> {
-            let of_all = services.iter().map(|service| {
-                let to = service.dialled()[0];
-                (1..33).map(|client| service.met(uplink, client, port, to)).collect()
-            });
-            of_all.collect()
-        };
         services.iter().for_each(|service| service.put(&mut uplink, 100, None, SHORT));
-        let before = met(&uplink, 40_000);
+        let before = met_by_all(&uplink, &services, 40_000);
         // Nothing tells that a time is over but its end.
         let end = Instant::now() + Duration::from_secs(u64::from(SHORT) + 1);
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             thread::park_timeout(left);
         }
-        let after = met(&uplink, 40_001);
+        let after = met_by_all(&uplink, &services, 40_001);
         for ((service, before), after) in services.iter().zip(before).zip(after) {
             let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
             // Of eight backends, each client finds another in seven of eight cases.
