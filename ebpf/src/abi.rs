@@ -78,7 +78,7 @@ pub mod name {
     /// The same for connections that are not assured yet.
     pub const OPENINGS: &str = "openings_v1";
     /// [`FragmentKey`](super::FragmentKey) to [`FragmentPorts`](super::FragmentPorts).
-    pub const FRAGMENTS: &str = "fragments_v1";
+    pub const FRAGMENTS: &str = "fragments_v2";
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
     pub const AFFINITIES: &str = "affinities_v1";
     /// [`SourceRangeKey`](super::SourceRangeKey) to 1.

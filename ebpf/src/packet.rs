@@ -120,8 +120,8 @@ pub struct Ip {
     pub header_len: usize,
     /// Length of the whole, this header included, as it says itself.
     pub len: usize,
-    /// What the next header is: [`TCP`], [`UDP`], [`SCTP`] or ICMP of either version; in between,
-    /// an extension header of IPv6.
+    /// What the next header is: [`TCP`], [`UDP`], [`SCTP`] or ICMP of either version; in between, and in fragments after
+    /// the first, an extension header of IPv6.
     pub protocol: u8,
     /// IPv4 as v4-mapped.
     pub source: Address,
@@ -131,6 +131,8 @@ pub struct Ip {
     pub part: Part,
     /// What fragments of one packet have in common.
     pub id: [u8; 4],
+    /// What they say comes behind the header that makes them fragments: the same in all, whatever follows it in the first.
+    pub fragmented: u8,
 }
 
 /// Why a packet is not looked at further.
@@ -197,6 +199,7 @@ pub fn ipv4(header: &[u8; IPV4_HEADER_LEN]) -> Result<Ip, Skip> {
         destination: mapped([i, j, k, l]),
         part: part(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0),
         id: [0, 0, header[4], header[5]],
+        fragmented: protocol,
     })
 }
 
@@ -240,6 +243,7 @@ pub fn ipv6(header: &[u8; IPV6_HEADER_LEN]) -> Result<Ip, Skip> {
         destination,
         part: Part::Whole,
         id: [0; 4],
+        fragmented: 0,
     })
 }
 
@@ -265,6 +269,7 @@ pub fn extension(ip: &mut Ip, header: &[u8; 8]) -> Result<(), Skip> {
         ip.header_len += 8;
         ip.part = part(offset_and_flags >> 3, offset_and_flags & 1 != 0);
         ip.id = [header[4], header[5], header[6], header[7]];
+        ip.fragmented = ip.protocol;
         return Ok(());
     }
     // Type 0 is deprecated (RFC 5095); of others the destination is not the last one yet.

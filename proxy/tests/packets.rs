@@ -8,10 +8,7 @@ use fairlead_ebpf::abi::{
 };
 use fairlead_proxy::{KernelOptions, delta::Step, maps::Maps as _};
 use support::{
-    frames::{
-        Packet, fragment, read_sctp, read_too_big, read_unreachable, reassembled, sctp, too_big,
-        without_checksum,
-    },
+    frames::{Packet, read_sctp, read_unreachable, sctp, without_checksum},
     services::{address, frontend, node_port},
     uplink::{DROP, IN, NEXT, NODE_V4, NODE_V6, OUT, POD, REDIRECT, Uplink, at},
     world::world,
@@ -206,71 +203,6 @@ fn service_without_backends_refuses_in_its_own_name() {
     });
 }
 
-/// Why a router or host could not deliver, about a translated connection: both ends must
-/// understand it (path MTU discovery lives by this).
-#[test]
-fn icmp_errors_are_translated_like_the_packets_they_are_about() {
-    world("icmp_errors_are_translated_like_the_packets_they_are_about", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        for (set, (is_ipv4, client, dialled, backend, _)) in (1..).zip(FAMILIES) {
-            let router = if is_ipv4 { "198.51.100.1" } else { "2001:db8:77::1" }.parse().unwrap();
-            for protocol in [TCP, UDP] {
-                let set = set * 10 + u32::from(protocol);
-                uplink.put(node_port(is_ipv4, 30080, protocol), set, &[backend], 0);
-                let first = Packet::first(protocol, client, dialled);
-                let routed = uplink.pass(IN, &first);
-                let sent = uplink.pass(OUT, &routed);
-                // From beyond the node, about what it sent on: to the client, about what it sent.
-                let frame = too_big(router, sent.from.ip(), &sent);
-                let inside = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
-                assert_eq!(inside.verdict, NEXT);
-                let outside = uplink.kernel.run_on_packet(OUT, &inside.packet, 1).unwrap();
-                let (_, to, quoted) = read_too_big(&outside.packet);
-                assert_eq!(to, first.from.ip());
-                assert_eq!((quoted.from, quoted.to), (first.from, first.to));
-                // From the client's side, about a reply: to the backend, about what it sent.
-                let returned = uplink.pass(IN, &sent.reply());
-                let reply = uplink.pass(OUT, &returned);
-                let frame = too_big(router, reply.from.ip(), &reply);
-                let inside = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
-                let outside = uplink.kernel.run_on_packet(OUT, &inside.packet, 1).unwrap();
-                let (from, to, quoted) = read_too_big(&outside.packet);
-                assert_eq!((from, to), (sent.from.ip(), sent.to.ip()));
-                assert_eq!((quoted.from, quoted.to), (sent.to, sent.from));
-            }
-        }
-    });
-}
-
-#[test]
-fn fragments_follow_their_first() {
-    world("fragments_follow_their_first", |world| {
-        let mut uplink = Uplink::new(&world.options());
-        let mut set = 0;
-        for (is_ipv4, client, dialled, backend, _) in FAMILIES {
-            for protocol in [TCP, UDP] {
-                set += 1;
-                uplink.put(node_port(is_ipv4, 30080, protocol), set, &[backend], BACKEND_LOCAL);
-                let mut first = Packet::first(protocol, client, dialled);
-                first.payload = (0..64).collect();
-                let whole = first.frame();
-                // 24 bytes in the first fragment, the rest in the second.
-                let after = [(0, 24), (24, 64)].map(|(from, len)| {
-                    let run = uplink.kernel.run_on_packet(IN, &fragment(&whole, from, len), 1);
-                    let run = run.unwrap();
-                    assert_eq!(run.verdict, NEXT, "{protocol} {client} from {from}");
-                    run.packet
-                });
-                // Put together again it is the packet, checksum included.
-                let seen = Packet::read(&reassembled(&after));
-                assert_eq!((seen.from, seen.to), (at(client), at(backend)), "{protocol}");
-                assert_eq!(seen.payload, first.payload, "{protocol} {client}");
-            }
-        }
-        assert_eq!(uplink.count(Reason::Fragment), 0);
-    });
-}
-
 #[test]
 fn legal_extension_headers_are_no_hiding_place() {
     world("legal_extension_headers_are_no_hiding_place", |world| {
@@ -378,6 +310,40 @@ fn sctp_associations_are_translated_with_their_checksum() {
             let run = uplink.kernel.run_on_packet(IN, &other, 1).unwrap();
             let (from, to, _) = read_unreachable(&run.packet, 3, 4);
             assert_eq!((run.verdict, from, to), (REDIRECT, at(node).ip(), at(client).ip()));
+        }
+    });
+}
+
+/// Towards another node ports change twice, and back again.
+#[test]
+fn sctp_associations_with_other_nodes_go_by_the_nodes_own_port_there_and_back() {
+    let name = "sctp_associations_with_other_nodes_go_by_the_nodes_own_port_there_and_back";
+    world(name, |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for (set, (is_ipv4, client, dialled, backend, _)) in (1..).zip(FAMILIES) {
+            let own = if is_ipv4 { NODE_V4 } else { NODE_V6 };
+            uplink.put(node_port(is_ipv4, 30080, SCTP), set, &[backend], 0);
+            let through = |frame: Vec<u8>| {
+                let run = uplink.kernel.run_on_packet(IN, &frame, 1).unwrap();
+                assert_eq!(run.verdict, NEXT);
+                let inside = read_sctp(&run.packet);
+                let run = uplink.kernel.run_on_packet(OUT, &run.packet, 1).unwrap();
+                assert_eq!(run.verdict, NEXT);
+                [inside, read_sctp(&run.packet)]
+            };
+            let (init, init_ack, data) = (1, 2, 0);
+            let mut ports = BTreeSet::new();
+            for (there, back) in [(init, init_ack), (data, data)] {
+                let [routed, (from, to)] = through(sctp(client, dialled, there));
+                assert_eq!(routed, (at(client), at(backend)));
+                assert_eq!((from.ip().to_string(), to), (own.into(), at(backend)));
+                ports.insert(from.port());
+                let [routed, seen] = through(sctp(backend, &from.to_string(), back));
+                assert_eq!((routed.0, routed.1), (at(backend), at(client)));
+                assert_eq!(seen, (at(dialled), at(client)));
+            }
+            assert_eq!(ports.len(), 1, "one association, one port");
+            assert!(ports.iter().all(|port| (1024..30_000).contains(port)), "{ports:?}");
         }
     });
 }

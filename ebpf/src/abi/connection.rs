@@ -132,7 +132,8 @@ pub struct FragmentKey {
     pub destination: Address,
     /// Identification of the packet, as in the header (RFC 791, RFC 8200 §4.5).
     pub id: [u8; 4],
-    /// IANA protocol number.
+    /// What all its fragments say comes next: an IANA protocol number, or an extension header of IPv6 that only the first
+    /// one has (RFC 8200 §4.5).
     pub protocol: u8,
     /// [`INGRESS`] or [`EGRESS`].
     pub hook: u8,
@@ -140,18 +141,22 @@ pub struct FragmentKey {
     pub zero: [u8; 2],
 }
 
-/// The ports that only the first fragment has. Value of `fragments`.
-#[repr(C, align(4))]
+/// What only the first fragment has. Value of `fragments`.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FragmentPorts {
     /// Network byte order.
     pub source: [u8; 2],
     /// Network byte order.
     pub destination: [u8; 2],
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub zero: [u8; 3],
 }
 
 const _: () = assert!(size_of::<FragmentKey>() == 40);
-const _: () = assert!(size_of::<FragmentPorts>() == 4);
+const _: () = assert!(size_of::<FragmentPorts>() == 8);
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Connection>() == 36);
 const _: () = assert!(size_of::<SocketPeer>() == 36);

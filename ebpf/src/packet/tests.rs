@@ -126,6 +126,11 @@ fn legal_extension_headers_are_stepped_over() {
         let ip = walk(&[fragment(offset, TCP)], 44).unwrap();
         assert_eq!((ip.part, ip.id, ip.header_len), (part, [1, 2, 3, 4], 48));
     }
+    // Options behind it are in the first alone; what all have in common is what the header itself names.
+    let first = walk(&[fragment(1, 60), options(TCP)], 44).unwrap();
+    let later = walk(&[fragment(8, 60)], 44).unwrap();
+    assert_eq!((first.part, first.protocol, first.fragmented), (Part::First, TCP, 60));
+    assert_eq!((later.part, later.protocol, later.fragmented), (Part::Later, 60, 60));
     let last_stop = walk(&[[TCP, 0, 4, 0, 0, 0, 0, 0]], 43).unwrap();
     assert_eq!(last_stop.protocol, TCP);
     for header in [[TCP, 0, 0, 0, 0, 0, 0, 0], [TCP, 0, 4, 1, 0, 0, 0, 0]] {

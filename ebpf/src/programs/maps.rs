@@ -82,7 +82,7 @@ pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::ne
 #[btf_map(name = "openings_v1")]
 pub(crate) static OPENINGS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();
 
-#[btf_map(name = "fragments_v1")]
+#[btf_map(name = "fragments_v2")]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHashMap::new();
 
 #[btf_map(name = "affinities_v1")]

@@ -177,9 +177,14 @@ pub(crate) fn fragment(frame: &[u8], from: usize, len: usize) -> Vec<u8> {
     fragment
 }
 
-/// The packet whose fragments, side by side in this order, are these.
+/// The packet whose fragments, side by side in this order, are these. They must be of the same two hosts, as whoever puts
+/// them together sees to (RFC 791, RFC 8200 §4.5).
 pub(crate) fn reassembled(fragments: &[Vec<u8>]) -> Vec<u8> {
     let first = &fragments[0];
+    let hosts = if is_ipv4(first) { 26..34 } else { 22..54 };
+    for fragment in fragments {
+        assert_eq!(fragment[hosts.clone()], first[hosts.clone()], "of one packet");
+    }
     let (header_end, start) = if is_ipv4(first) { (34, 34) } else { (54, 62) };
     let payload: Vec<u8> = fragments.iter().flat_map(|part| part[start..].to_vec()).collect();
     let len = u16::try_from(payload.len()).unwrap();
@@ -255,12 +260,24 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 /// "Packet too big" (RFC 1191, RFC 8201) from `router` to `to`, about `packet`.
 pub(crate) fn too_big(router: IpAddr, to: IpAddr, packet: &Packet) -> Vec<u8> {
+    let start = if router.is_ipv4() { [3, 4] } else { [2, 0] };
+    icmp_error(router, to, start, 1280, packet)
+}
+
+/// "Port unreachable" (RFC 792, RFC 4443 §3.1) from `host` to `to`, about `packet`.
+pub(crate) fn unreachable(host: IpAddr, to: IpAddr, packet: &Packet) -> Vec<u8> {
+    let start = if host.is_ipv4() { [3, 3] } else { [1, 4] };
+    icmp_error(host, to, start, 0, packet)
+}
+
+/// An error of this type and code, with this in the second half of its header.
+fn icmp_error(from: IpAddr, to: IpAddr, start: [u8; 2], rest: u32, packet: &Packet) -> Vec<u8> {
     let quoted = packet.frame()[14..].to_vec();
-    let (protocol, start) = if router.is_ipv4() { (1, [3, 4]) } else { (58, [2, 0]) };
-    let mut message = [&start[..], &[0, 0], &1280u32.to_be_bytes(), &quoted].concat();
-    let (from, to) = (SocketAddr::new(router, 0), SocketAddr::new(to, 0));
-    let outer = Packet { protocol, from, to, flags: 0, payload: vec![] };
-    let covered = if router.is_ipv4() {
+    let protocol = if from.is_ipv4() { 1 } else { 58 };
+    let mut message = [&start[..], &[0, 0], &rest.to_be_bytes(), &quoted].concat();
+    let ends = (SocketAddr::new(from, 0), SocketAddr::new(to, 0));
+    let outer = Packet { protocol, from: ends.0, to: ends.1, flags: 0, payload: vec![] };
+    let covered = if from.is_ipv4() {
         message.clone()
     } else {
         [pseudo_header(&outer, message.len()), message.clone()].concat()
@@ -268,7 +285,7 @@ pub(crate) fn too_big(router: IpAddr, to: IpAddr, packet: &Packet) -> Vec<u8> {
     let sum = !sum(&covered);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let header = ip_header(&outer, message.len(), &[]);
-    [vec![2; 6], vec![4; 6], ethertype(router), header, message].concat()
+    [vec![2; 6], vec![4; 6], ethertype(from), header, message].concat()
 }
 
 /// Sender, receiver and message of an ICMP frame; its checksums must hold.

@@ -90,11 +90,17 @@ impl Frame {
     #[inline(never)]
     fn parse_fragment(&mut self, ctx: &TcContext) -> Result<(), Skip> {
         let Tuple { source, destination, protocol, hook, .. } = self.tuple;
-        let key = FragmentKey { source, destination, id: self.ip.id, protocol, hook, zero: [0; 2] };
+        let Ip { id, fragmented, .. } = self.ip;
+        let key = FragmentKey { source, destination, id, protocol: fragmented, hook, zero: [0; 2] };
         if self.ip.part == Part::First {
             self.read_ports(ctx)?;
             let Tuple { source_port, destination_port, .. } = self.tuple;
-            let ports = FragmentPorts { source: source_port, destination: destination_port };
+            let ports = FragmentPorts {
+                source: source_port,
+                destination: destination_port,
+                protocol,
+                zero: [0; 3],
+            };
             // Without the entry later fragments pass untranslated, and are counted then.
             let _ = maps::FRAGMENTS.insert(key, ports, BPF_ANY.into());
             return Ok(());
@@ -103,6 +109,7 @@ impl Frame {
         // SAFETY: the reference ends with the copy, under RCU.
         let ports = unsafe { maps::FRAGMENTS.get(key).copied() }.ok_or(Skip::Fragment)?;
         (self.tuple.source_port, self.tuple.destination_port) = (ports.source, ports.destination);
+        self.tuple.protocol = ports.protocol;
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use aya_ebpf::{
 };
 use fairlead_ebpf::{
     abi::{Address, INGRESS, SCTP, TCP, Tuple, UDP},
-    packet, sctp,
+    packet::{self, Part},
+    sctp,
 };
 
 use crate::programs::steps;
@@ -82,6 +83,10 @@ impl Frame {
         let ports = [a ^ e, b ^ f, c ^ g, d ^ h];
         if ports == [0; 4] {
             return Ok(());
+        }
+        // What the sum changes by depends on the length of the whole, which the first fragment does not know.
+        if self.ip.part != Part::Whole {
+            return Err(-1);
         }
         let at = self.transport() + packet::SCTP_CHECKSUM;
         let [i, j, k, l]: [u8; 4] = load(ctx, at).map_err(|_| -1)?;
