@@ -68,6 +68,10 @@ impl Known {
         self.services.get(&(namespace.to_owned(), name.to_owned()))
     }
 
+    pub(crate) fn put_service(&mut self, namespace: &str, name: &str, service: Value) {
+        self.services.insert((namespace.to_owned(), name.to_owned()), service);
+    }
+
     pub(crate) fn is_alias(&self, namespace: &str, name: &str) -> bool {
         let service = self.service(namespace, name);
         service.is_some_and(|service| service["spec"]["type"] == "ExternalName")
@@ -240,8 +244,7 @@ impl<'s> Cluster<'s> {
         if name != "alias" && ips[0] != "None" && random.one_in(3) {
             make_reachable(&mut service, number, random);
         }
-        let key = (namespace.to_owned(), name.to_owned());
-        self.known.services.insert(key, service.clone());
+        self.known.put_service(namespace, name, service.clone());
         self.server.put(service);
     }
 }

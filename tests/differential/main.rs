@@ -1,5 +1,5 @@
-//! CoreDNS and Fairlead side by side: the same objects by the same API server, the same questions; each
-//! difference in an answer is a named rule of docs/dns-differences.md, or a failure.
+//! CoreDNS and Fairlead side by side: the same objects by the same API server, the same questions; each part in
+//! which answers differ is a named rule of docs/dns-differences.md, or a failure.
 //!
 //! `make test-differential` builds CoreDNS and runs this. `QUESTIONS` says how many in all, `SETUP` by which
 //! Corefile of `setups.rs` (each has its share), `CHANGES` how many objects change while questions are asked, and
@@ -59,7 +59,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 #[derive(Default)]
 struct Tally {
     asked: u64,
-    allowed: BTreeMap<&'static str, u64>,
+    allowed: BTreeMap<String, u64>,
     differences: usize,
     shown: String,
 }
@@ -122,7 +122,7 @@ impl Tally {
             self.asked += 1;
             match verdict(setup, &cluster.known, question, replies) {
                 Verdict::Same => {}
-                Verdict::Rule(rule) => *self.allowed.entry(rule).or_default() += 1,
+                Verdict::Rules(rules) => *self.allowed.entry(rules.join(" + ")).or_default() += 1,
                 Verdict::Different(why) => {
                     self.differences += 1;
                     if self.differences <= SHOWN_MAX {

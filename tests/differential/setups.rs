@@ -231,6 +231,11 @@ impl Setup {
         self.kubernetes.contains(words) || self.block.contains(words)
     }
 
+    /// Whether names that are none of the zone's are asked of upstreams.
+    pub(crate) fn passes_all_on(&self) -> bool {
+        self.kubernetes.lines().any(|line| line == "fallthrough")
+    }
+
     /// The largest reply by UDP, in bytes.
     pub(crate) fn reply_bytes_max(&self) -> usize {
         if self.has("bufsize 700") { 700 } else { 1232 }

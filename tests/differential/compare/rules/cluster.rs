@@ -5,7 +5,7 @@ use hickory_proto::{op::ResponseCode, rr::RecordType};
 use super::Case;
 use crate::{
     cluster::{CLUSTERS, Known, NAMESPACES},
-    compare::Plain,
+    compare::plain::{Line, Plain},
 };
 
 const DOMAINS: [&str; 2] = ["cluster.local.", "clusterset.local."];
@@ -89,8 +89,9 @@ pub(super) fn name_server(case: &Case<'_>) -> bool {
         ["ns", "dns"] => true,
         _ => false,
     };
-    let is_kube_dns = |line: &String| {
-        line.contains(" NS kube-dns.kube-system.svc.") || line.contains(" NS ns.dns.")
+    let is_kube_dns = |line: &Line| {
+        let servers = ["kube-dns.kube-system.svc.", "ns.dns."];
+        line.rtype == "NS" && servers.iter().any(|server| line.data.starts_with(server))
     };
     let is_right = match case.question.rtype {
         RecordType::NS => case.ours.answers.iter().all(is_kube_dns),
@@ -111,58 +112,47 @@ pub(super) fn reverse_other_types(case: &Case<'_>) -> bool {
 }
 
 pub(super) fn orphan_endpoints(case: &Case<'_>) -> bool {
-    let is_orphan = |line: &&String| {
-        let target = line.rsplit(' ').next().unwrap_or_default();
-        let labels: Vec<_> = target.split('.').collect();
+    let answers = &case.differences.answers;
+    let is_orphan = |line: &Line| {
+        let labels: Vec<_> = line.target().split('.').collect();
         matches!(labels[..], [_, service, namespace, "svc", ..] if !case.known.has_service(namespace, service))
     };
-    let (orphans, others): (Vec<_>, Vec<_>) = case.theirs.answers.iter().partition(is_orphan);
     case.name().ends_with(".arpa.")
-        && !orphans.is_empty()
-        && others == case.ours.answers.iter().collect::<Vec<_>>()
+        && !answers.missing.is_empty()
+        && answers.missing.iter().all(is_orphan)
+        && answers.more.is_empty()
 }
 
 pub(super) fn target_case(case: &Case<'_>) -> bool {
-    let asked = &case.question.name;
-    case.is_same_kind() && case.theirs.lower(asked) == case.ours.lower(asked)
-}
-
-/// The additional sections of replies that name the same servers.
-fn additionals(case: &Case<'_>) -> Option<[Vec<String>; 2]> {
-    let asked = &case.question.name;
-    let is_same = case.is_type(RecordType::SRV)
-        && case.is_same_kind()
-        && case.theirs.weightless(asked) == case.ours.weightless(asked);
-    is_same.then(|| {
-        [case.ours, case.theirs].map(|plain| {
-            let [_, _, additionals] = plain.lower(asked);
-            additionals
-        })
+    let is_lower = |text: &str| text == text.to_ascii_lowercase();
+    case.differences.pairs().all(|(theirs, ours)| {
+        let is_target = !ours.owner.eq_ignore_ascii_case(&case.question.name);
+        (theirs.data_without_weight() == ours.data_without_weight() || is_lower(&ours.data))
+            && (theirs.owner == ours.owner || !is_target || is_lower(&ours.owner))
     })
 }
 
-fn is_part(some: &[String], all: &[String]) -> bool {
-    some.iter().all(|line| all.contains(line))
+/// Replies that name the same servers.
+fn same_servers(case: &Case<'_>) -> bool {
+    let answers = &case.differences.answers;
+    case.is_type(RecordType::SRV) && answers.missing.is_empty() && answers.more.is_empty()
 }
 
 pub(super) fn srv_weight(case: &Case<'_>) -> bool {
-    additionals(case).is_some_and(|[ours, theirs]| ours == theirs)
+    same_servers(case)
 }
 
 pub(super) fn additional_room(case: &Case<'_>) -> bool {
     let bytes = reply_bytes(&case.question.name, case.theirs);
-    additionals(case).is_some_and(|[ours, theirs]| is_part(&ours, &theirs))
-        && case.question.lacks_room(bytes, case.setup.reply_bytes_max())
+    same_servers(case) && case.question.lacks_room(bytes, case.setup.reply_bytes_max())
 }
 
 pub(super) fn additional_all(case: &Case<'_>) -> bool {
-    let Some([ours, theirs]) = additionals(case) else { return false };
-    let is_target = |line: &String| {
-        let owner = line.split(' ').next().unwrap_or_default();
+    let is_target = |line: &Line| {
         let mut answers = case.ours.answers.iter();
-        answers.any(|answer| answer.to_ascii_lowercase().ends_with(&format!(" {owner}")))
+        answers.any(|answer| answer.target().eq_ignore_ascii_case(&line.owner))
     };
-    is_part(&theirs, &ours) && ours.iter().filter(|line| !theirs.contains(line)).all(is_target)
+    same_servers(case) && case.differences.additionals.more.iter().all(is_target)
 }
 
 /// The most bytes a reply to a question for servers can have: no name in it is a pointer.
@@ -172,10 +162,9 @@ fn reply_bytes(asked: &str, reply: &Plain) -> usize {
     /// Type, class, time to live, length; then an address, or priority, weight and port.
     const RECORD_BYTES: usize = 10 + 16;
     let name = |word: &str| word.len() + 1;
-    let record = |line: &String| {
-        let words = || line.split(' ');
-        let target = words().next_back().filter(|_| line.contains(" SRV ")).map_or(0, name);
-        words().next().map_or(0, name) + RECORD_BYTES + target
+    let record = |line: &Line| {
+        let target = if line.rtype == "SRV" { name(line.target()) } else { 0 };
+        name(&line.owner) + RECORD_BYTES + target
     };
     let records = reply.answers.iter().chain(&reply.additionals).map(record);
     FIXED_BYTES + name(asked) + records.sum::<usize>()
@@ -204,7 +193,11 @@ pub(super) fn empty_port(case: &Case<'_>) -> bool {
     let [port, protocol] = &front[..] else { return false };
     // Labels without the underscore are none of a port's.
     let is_port = port.len() > 1 && port.starts_with('_') && protocol.starts_with('_');
-    !is_port && case.ours.code == ResponseCode::NXDomain
+    // What is no name of the zone is passed on, and for ANY that is all.
+    let is_passed_on = case.setup.passes_all_on()
+        && case.is_type(RecordType::ANY)
+        && case.ours.answers.iter().all(|line| line.rtype == "HINFO");
+    !is_port && (case.ours.code == ResponseCode::NXDomain || is_passed_on)
 }
 
 /// Whether a name is that of an alias.
@@ -216,30 +209,25 @@ pub(super) fn is_alias(case: &Case<'_>) -> bool {
     })
 }
 
-fn is_chain(plain: &Plain) -> bool {
-    plain.answers.iter().all(|line| line.contains(" CNAME "))
-}
-
 pub(super) fn alias_any_type(case: &Case<'_>) -> bool {
     let plain = [RecordType::A, RecordType::AAAA, RecordType::CNAME];
     // One that leads to itself leads nowhere.
     let is_endless = case.ours.code == ResponseCode::ServFail && case.ours.answers.is_empty();
-    let begins_here = case.ours.answers.iter().any(|line| line.contains(" CNAME "));
     is_alias(case)
         && !plain.contains(&case.question.rtype)
         && case.is_empty_there()
-        && (begins_here || is_endless)
+        && (case.ours.has_alias() || is_endless)
 }
 
 pub(super) fn alias_nodata(case: &Case<'_>) -> bool {
     let is_same_code = case.theirs.code == case.ours.code;
-    is_alias(case) && is_same_code && is_chain(case.theirs) && is_chain(case.ours)
+    is_alias(case) && is_same_code && case.theirs.is_chain() && case.ours.is_chain()
 }
 
 pub(super) fn alias_code(case: &Case<'_>) -> bool {
     is_alias(case)
-        && is_chain(case.theirs)
+        && case.theirs.is_chain()
         && case.theirs.code == ResponseCode::NoError
         && case.ours.code != ResponseCode::NoError
-        && is_chain(case.ours)
+        && case.ours.is_chain()
 }
