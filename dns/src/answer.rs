@@ -16,7 +16,7 @@ use crate::{
     wire::{
         question::Question,
         rcode,
-        reply::{Flags, Reply, is_truncated},
+        reply::{Flags, Reply},
     },
     zone::{Zone, lookup::Found},
 };
@@ -154,7 +154,7 @@ fn from_cache(
     plain: Plain<'_>,
     buffer: &mut [u8],
 ) -> Option<Outcome> {
-    let Plain { asking: Asking { question, query, tcp, .. }, limit, rotation, book } = plain;
+    let Plain { asking: Asking { question, query, .. }, limit, rotation, book } = plain;
     if query.get(2)? & 0x01 == 0 {
         return None;
     }
@@ -174,10 +174,9 @@ fn from_cache(
     }
     let (bytes, code) = entry.answer(question, query, buffer, limit, now, rotation)?;
     let made = Made { bytes, code, by: Plugin::Cache };
-    // Before anything is noted: the slow path, or TCP with more room, comes by the entry once more.
-    let outcome = completed(site, zone, plain.asking, Outcome::Reply(made), buffer);
-    if outcome == Outcome::Elsewhere || tcp && is_truncated(buffer) {
-        return Some(outcome);
+    // Before anything is noted: the slow path comes by the entry once more.
+    if completed(site, zone, plain.asking, Outcome::Reply(made), buffer) == Outcome::Elsewhere {
+        return Some(Outcome::Elsewhere);
     }
     book.into_iter().for_each(|book| book.kept(entry.is_denial(), is_stale));
     if freshness == Freshness::Fresh || failed_lately || entry.refreshing.swap(true, Relaxed) {

@@ -31,7 +31,7 @@ use crate::{
     slow::{Asked, SlowPath},
     wire::{
         question::{Question, Shape},
-        reply::is_truncated,
+        room::with_room,
     },
     zone::Zone,
 };
@@ -49,12 +49,11 @@ const DRAINING_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest query, in bytes; nothing we answer needs more.
 const QUERY_BYTES_MAX: usize = 4096;
-/// Room for a reply that is tried first, in bytes.
-const SMALL_REPLY_BYTES: usize = 2048;
 /// Replies of one connection that may wait to be written; with so many nothing more is read.
 const PIPELINE_MAX: usize = 32;
 /// The same in bytes, lengths included: the largest reply fits. What a client that asks and does not read holds
-/// is at most this, and one reply that waits for room; of all connections together some 128 MiB.
+/// is at most this, and one reply that waits for room; of all connections together some 128 MiB. Besides, each
+/// question that is in the slow path already may have a reply (its places bound them).
 const PIPELINE_BYTES_MAX: usize = 2 + u16::MAX as usize;
 /// Pause after an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -181,7 +180,7 @@ impl Server {
                 }
                 Next::Slow => {
                     // Their replies would have nowhere to go.
-                    if replies.queue.reserve().await.is_err() {
+                    if replies.ready().await.is_none() {
                         return Ok(());
                     }
                     let local = reader.local_addr().ok().map(|own| own.ip());
@@ -216,40 +215,29 @@ impl Server {
         let Some(site) = policy.site(self.group, asking) else { return Next::Slow };
         let book = site.ledger.book(self.counters.slot);
         let begun = Instant::now();
-        // Nearly every reply fits the first buffer.
-        for limit in [SMALL_REPLY_BYTES, usize::from(u16::MAX)] {
-            // The length goes in front.
-            let mut framed = vec![0; 2 + limit];
-            let Some(buffer) = framed.get_mut(2..) else { return Next::Close };
-            let rotation = rotation(id.into());
-            let plain = Plain { asking, limit, rotation, book };
+        with_room(|buffer| {
+            let plain = Plain { asking, limit: buffer.len(), rotation: rotation(id.into()), book };
             let outcome = at_once(site, &zone, plain, buffer);
-            match outcome {
-                Outcome::Elsewhere | Outcome::Outside => return Next::Slow,
-                Outcome::Reply(_) | Outcome::Refresh(_)
-                    if limit == SMALL_REPLY_BYTES && is_truncated(buffer) => {}
-                Outcome::Reply(made) | Outcome::Refresh(made) => {
-                    if matches!(outcome, Outcome::Refresh(_)) {
-                        self.slow.refresh(self.group, asking, &self.counters);
-                    }
-                    if let Some(book) = book {
-                        let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
-                        book.answered(Answered {
-                            qtype: question.qtype,
-                            dnssec_ok,
-                            query_bytes: query.len(),
-                            by: made.by,
-                            code: made.code.into(),
-                            reply_bytes: made.bytes,
-                        });
-                        book.took(nanoseconds(begun.elapsed()), 1);
-                    }
-                    framed.truncate(2 + made.bytes);
-                    return Next::Reply(with_length(framed));
-                }
+            let (Outcome::Reply(made) | Outcome::Refresh(made)) = outcome else {
+                return Next::Slow;
+            };
+            if matches!(outcome, Outcome::Refresh(_)) {
+                self.slow.refresh(self.group, asking, &self.counters);
             }
-        }
-        Next::Close
+            if let Some(book) = book {
+                let dnssec_ok = question.edns.is_some_and(|edns| edns.dnssec_ok);
+                book.answered(Answered {
+                    qtype: question.qtype,
+                    dnssec_ok,
+                    query_bytes: query.len(),
+                    by: made.by,
+                    code: made.code.into(),
+                    reply_bytes: made.bytes,
+                });
+                book.took(nanoseconds(begun.elapsed()), 1);
+            }
+            Next::Reply(with_length(buffer.get(..made.bytes).unwrap_or_default()))
+        })
     }
 
     fn answer_slowly(
@@ -263,7 +251,8 @@ impl Server {
         self.tasks.spawn(async move {
             let asked = Asked::new(&query, source, true, group).at(local);
             let Some(reply) = slow.reply(asked, &place, &counters).await else { return };
-            let framed = with_length([&[0; 2], &reply[..]].concat());
+            let framed = with_length(&reply);
+            drop(reply);
             let mut putting = pin!(replies.put(framed));
             // A client that takes no replies is waited for as an upstream is that gives none.
             if poll!(&mut putting).is_pending() {
@@ -294,13 +283,10 @@ enum Next {
     Close,
 }
 
-/// Fills in the two bytes in front of the message.
-fn with_length(mut framed: Vec<u8>) -> Vec<u8> {
-    let length = u16::try_from(framed.len().saturating_sub(2)).unwrap_or(0);
-    if let Some(place) = framed.first_chunk_mut::<2>() {
-        *place = length.to_be_bytes();
-    }
-    framed
+/// The message behind the two bytes of its length, in no more memory than that takes.
+fn with_length(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).unwrap_or(0);
+    [&length.to_be_bytes(), message].concat()
 }
 
 /// Room for the replies of a connection.
@@ -310,9 +296,20 @@ fn queue() -> (Replies, mpsc::Receiver<Framed>) {
 }
 
 impl Replies {
+    /// Waits until no reply waits for room; `None`: the connection is gone.
+    async fn ready(&self) -> Option<()> {
+        // Behind all that wait already, however little it is.
+        tokio::select! {
+            room = self.room.acquire() => drop(room.ok()?),
+            () = self.queue.closed() => return None,
+        }
+        self.queue.reserve().await.ok().map(drop)
+    }
+
     /// Waits until there is room; `None`: the connection is gone.
     async fn put(&self, message: Vec<u8>) -> Option<()> {
-        let bytes = u32::try_from(message.len().min(PIPELINE_BYTES_MAX)).ok()?;
+        // What it holds, which may be more than it says.
+        let bytes = u32::try_from(message.capacity().min(PIPELINE_BYTES_MAX)).ok()?;
         let room = tokio::select! {
             room = self.room.clone().acquire_many_owned(bytes) => room.ok()?,
             () = self.queue.closed() => return None,
@@ -338,4 +335,46 @@ async fn write_replies(
         }
     }
     let _ = writer.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replies between 2 and 64 KiB each kept the 64 KiB they had been made in, 32 of them a connection.
+    #[test]
+    fn replies_that_wait_hold_no_more_than_they_are_counted_for() {
+        for bytes in [0, 1, 2047, 2048, 2049, 4096, usize::from(u16::MAX)] {
+            let framed = with_length(&vec![7; bytes]);
+            assert_eq!((framed.len(), framed.capacity()), (2 + bytes, 2 + bytes));
+            assert_eq!(framed.get(..2).unwrap(), u16::try_from(bytes).unwrap().to_be_bytes());
+        }
+        let (replies, _to_write) = queue();
+        let small = || Vec::from([0; 2 + 2049]);
+        let put = |message| replies.put(message).now_or_never().is_some();
+        assert!((0..31).all(|_| put(small())), "31 of them have room");
+        assert!(!put(small()));
+        let (replies, _to_write) = queue();
+        let mut roomy = Vec::with_capacity(PIPELINE_BYTES_MAX);
+        roomy.extend_from_slice(&[0; 14]);
+        assert!(replies.put(roomy).now_or_never().is_some());
+        assert!(replies.put(vec![0; 14]).now_or_never().is_none(), "the room is all taken");
+    }
+
+    /// A slot was enough: a client that read nothing had as many large replies made as the slow path has places.
+    #[test]
+    fn while_a_reply_waits_for_room_no_slow_question_is_read() {
+        let (replies, mut to_write) = queue();
+        let large = || vec![0; PIPELINE_BYTES_MAX / 2 + 1];
+        assert!(replies.put(large()).now_or_never().is_some());
+        assert!(replies.ready().now_or_never().is_some(), "there is room for small ones");
+        let mut waiting = pin!(replies.put(large()));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(replies.ready().now_or_never().is_none());
+        drop(to_write.try_recv().expect("the first reply"));
+        assert_eq!(waiting.now_or_never(), Some(Some(())));
+        assert!(replies.ready().now_or_never().is_some());
+        drop(to_write);
+        assert_eq!(replies.ready().now_or_never(), Some(None), "the connection is gone");
+    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod name;
 pub(crate) mod question;
 pub(crate) mod record;
 pub(crate) mod reply;
+pub(crate) mod room;
 pub(crate) mod text;
 
 /// Bytes of a message before its question.

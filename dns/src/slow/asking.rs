@@ -29,6 +29,7 @@ use crate::{
     wire::{
         name::LowerName,
         question::{Question, Shape, with_family},
+        room::with_room,
     },
 };
 
@@ -326,9 +327,10 @@ fn kept_message(entry: &Entry, wanted: Wanted<'_>, now: Instant) -> Option<Messa
     if question.read(&query) != Shape::Plain {
         return None;
     }
-    let mut buffer = vec![0; usize::from(u16::MAX)];
-    let (bytes, _) = entry.answer(&question, &query, &mut buffer, usize::from(u16::MAX), now, 0)?;
-    let reply = Message::from_vec(buffer.get(..bytes)?).ok()?;
+    let reply = with_room(|buffer| {
+        let (bytes, _) = entry.answer(&question, &query, buffer, usize::from(u16::MAX), now, 0)?;
+        Message::from_vec(buffer.get(..bytes)?).ok()
+    })?;
     (reply.metadata.response_code != ResponseCode::ServFail).then_some(reply)
 }
 

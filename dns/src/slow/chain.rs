@@ -38,6 +38,7 @@ use crate::{
         rcode,
         record::RrSet,
         reply::{Flags, Reply},
+        room::with_room,
     },
     zone::Zone,
 };
@@ -211,25 +212,25 @@ impl<'c> Course<'c> {
             }
             _ => usize::from(self.limit(site)),
         };
-        let mut buffer = vec![0; limit];
         let manner = Manner {
             limit,
             recursion_available: site.has_upstreams(),
             rotation: self.rotation(site),
             minimal: site.minimal,
         };
-        let (bytes, by) = match in_hosts(site, question, query, &mut buffer, manner) {
-            Some(bytes) => (bytes, Plugin::Hosts),
-            None if site.kubernetes => {
-                match answer(self.zone, question, query, &mut buffer, manner) {
-                    Outcome::Reply(made) => (made.bytes, made.by),
-                    _ => return None,
+        with_room(|buffer| {
+            let (bytes, by) = match in_hosts(site, question, query, buffer, manner) {
+                Some(bytes) => (bytes, Plugin::Hosts),
+                None if site.kubernetes => {
+                    match answer(self.zone, question, query, buffer, manner) {
+                        Outcome::Reply(made) => (made.bytes, made.by),
+                        _ => return None,
+                    }
                 }
-            }
-            None => return None,
-        };
-        buffer.truncate(bytes);
-        Some((buffer, by))
+                None => return None,
+            };
+            Some((buffer.get(..bytes)?.to_vec(), by))
+        })
     }
 }
 
