@@ -20,7 +20,7 @@ use super::{
     Asked, Place, SlowPath,
     chain::{Course, plain_query},
     message,
-    upstreams::Wishes,
+    upstreams::{TIMEOUT, Wishes},
 };
 use crate::{
     cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
@@ -35,6 +35,8 @@ use crate::{
 
 /// RFC 6891 §6.1.2: the root, OPT, 1232 bytes, version 0, DO, no options.
 const OPT_WITH_DO: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0];
+/// What comes of upstreams that do not answer.
+const SILENT: Result<Message, ResponseCode> = Err(ResponseCode::ServFail);
 /// The lower byte of ARCOUNT.
 const ADDITIONAL_COUNT_AT: usize = 11;
 
@@ -218,13 +220,19 @@ impl SlowPath {
         let authentic_data = wanted.wishes.authentic_data || cache.is_some();
         let wishes = Wishes { authentic_data, ..wanted.wishes };
         let asking = async {
+            let mut left = TIMEOUT;
             let mut lines = site.forwards(wanted.lower).peekable();
             while let Some(forward) = lines.next() {
                 forward.reread_if_none();
                 let mut asked = Err(ResponseCode::Refused);
                 if forward.any() {
                     counters.forwarded.fetch_add(1, Ordering::Relaxed);
-                    asked = forward.ask(wanted.name.clone(), wanted.qtype, wishes).await;
+                    // A line that is silent leaves time for those that are asked instead.
+                    let is_last = lines.peek().is_none() || !forward.passes_on(&SILENT);
+                    let most = if is_last { left } else { left / 2 };
+                    let begun = Instant::now();
+                    asked = forward.ask(wanted.name.clone(), wanted.qtype, wishes, most).await;
+                    left = left.saturating_sub(begun.elapsed());
                 }
                 if site.errors && matches!(asked, Err(ResponseCode::ServFail)) {
                     forward.say_failed(wanted.name, wanted.qtype);
@@ -248,6 +256,9 @@ impl SlowPath {
             Err(code) => return Err(code),
         };
         only_what_was_asked(&mut reply, wanted.name, wanted.qtype);
+        // It may be that to the same question in another letter case, which was under way.
+        let of_asked = reply.answers.iter_mut().filter(|record| record.name == *wanted.name);
+        of_asked.for_each(|record| record.name = wanted.name.clone());
         reply.edns = None;
         reply.queries = vec![Query::query(wanted.name.clone(), wanted.qtype)];
         if let Some(cache) = cache {

@@ -46,9 +46,9 @@ use crate::{
     wire::name::LowerName,
 };
 
-/// Longest wait for an upstream. Clients ask again after 5 s (resolv.conf(5)); they should get an
-/// error before.
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// Longest wait for upstreams, of all lines that are asked together. Clients ask again after 5 s
+/// (resolv.conf(5)); they should get an error before.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
 /// Failures are said no more often.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -171,12 +171,13 @@ impl Forward {
         }
     }
 
-    /// Forwards one question and returns what came back, or the response code to give.
+    /// Forwards one question and returns what came back before `most` was over, or the response code to give.
     pub(super) async fn ask(
         &self,
         name: Name,
         qtype: RecordType,
         wishes: Wishes,
+        most: Duration,
     ) -> Result<Message, ResponseCode> {
         let _permit = match &self.permits {
             // CoreDNS refuses as well; a client then asks its next server.
@@ -186,7 +187,7 @@ impl Forward {
             })?),
             None => None,
         };
-        self.pool.ask(name, qtype, wishes).await
+        self.pool.ask(name, qtype, wishes, most).await
     }
 }
 
@@ -226,6 +227,7 @@ impl UpstreamPool {
         name: Name,
         qtype: RecordType,
         wishes: Wishes,
+        most: Duration,
     ) -> Result<Message, ResponseCode> {
         self.reread_if_changed();
         let pool = self.pool.load_full().ok_or(ResponseCode::Refused)?;
@@ -239,7 +241,7 @@ impl UpstreamPool {
         let random_case = self.manner.random_case;
         let spelling = random_case.then(|| name.clone());
         let asking = pool.send(question(name, qtype, wishes, random_case)).first_answer();
-        let asked = timeout(TIMEOUT, asking).await;
+        let asked = timeout(most, asking).await;
         let failed = !matches!(asked, Ok(Ok(_) | Err(NetError::Dns(_))));
         if failed || begun.elapsed() >= health::SUSPICIOUS {
             self.suspect();
@@ -261,11 +263,13 @@ impl UpstreamPool {
         if let (Ok(message), Some(spelling)) = (&mut result, &spelling) {
             without_case(message, spelling);
         }
+        let code = result.as_ref().map_or_else(|code| *code, |m| m.metadata.response_code);
         if !failed {
-            let code = result.as_ref().map_or_else(|code| *code, |m| m.metadata.response_code);
             self.counts.took(code, begun.elapsed());
         }
-        result
+        // What takes an OPT record to say is said of ours (RFC 6891 §6.1.3). A client without one would read
+        // BADVERS as NOERROR.
+        if code.high() > 0 { Err(ResponseCode::ServFail) } else { result }
     }
 
     fn set(&self, addresses: Vec<SocketAddr>) -> Result<(), DnsError> {

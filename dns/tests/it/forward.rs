@@ -124,6 +124,9 @@ pub fn knows(asked: &Message) -> Vec<Message> {
             reply.answers = vec![alias("www.example.", "web.example.")];
             reply.authorities = vec![soa("example.")];
         }
+        ("slow.example.", RecordType::A) => {
+            reply.answers = vec![address(&question.name().to_ascii(), 5, 7)];
+        }
         ("empty.example.", _) => reply.authorities = vec![soa("example.")],
         ("refused.example.", _) => reply.metadata.response_code = ResponseCode::Refused,
         ("broken.example.", _) => reply.metadata.response_code = ResponseCode::ServFail,
@@ -287,6 +290,26 @@ async fn names_are_asked_for_in_random_letter_case_where_that_is_wanted() {
         }
         world.end().await;
     }
+}
+
+/// BADVERS is 16: a client without an OPT record read the lower four bits, NOERROR, and so that there is no such
+/// record.
+#[tokio::test]
+async fn what_an_upstream_says_of_our_opt_record_is_no_denial_for_a_client_without_one() {
+    let picky = upstream(|asked| {
+        let mut reply = reply_to(asked, ResponseCode::BADVERS);
+        reply.edns = Some(Edns::new());
+        vec![reply]
+    });
+    let world = World::with(vec![], vec![picky.await]).await;
+    let plain = query("www.example.", RecordType::A);
+    let mut with_edns = plain.clone();
+    with_edns.edns = Some(Edns::new());
+    for asked in [plain, with_edns] {
+        let reply = udp(world.v4(), &asked).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail, "{asked}: {reply}");
+    }
+    world.end().await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -190,6 +191,26 @@ async fn the_first_line_that_takes_a_name_is_asked_and_next_asks_those_behind_it
         let reply = world.ask("www.example.", A).await;
         let got = (reply.metadata.response_code, reply.answers.len());
         assert_eq!(got, (code, records), "{lines}: {reply}");
+        world.end().await;
+    }
+}
+
+/// Each line's time came on top of that of those before it.
+#[tokio::test]
+async fn lines_that_are_silent_one_after_the_other_fail_before_the_client_gives_up() {
+    let silent = upstream(|_| vec![]).await;
+    let passing = format!("forward . {silent} {{\nnext SERVFAIL\n}}\n");
+    let (yes, failed) = (ResponseCode::NoError, ResponseCode::ServFail);
+    let rows = [
+        (format!("{passing}forward . {}", upstream(knows).await), yes),
+        (format!("{passing}{passing}{passing}forward . {silent}"), failed),
+    ];
+    for (lines, code) in rows {
+        let world = World::by(&format!(".:53 {{\n{lines}\n}}\n"), vec![]).await;
+        let begun = Instant::now();
+        let reply = world.ask("www.example.", A).await;
+        assert_eq!(reply.metadata.response_code, code, "{lines}: {reply}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{lines}: {:?}", begun.elapsed());
         world.end().await;
     }
 }

@@ -201,3 +201,24 @@ async fn who_takes_no_replies_is_read_from_no_more_and_then_closed() {
     assert!(read < 4000, "{read} questions of a client that takes no replies were read");
     world.end().await;
 }
+
+/// Both are one question to the upstream, and both were answered in the letter case of the first.
+#[tokio::test]
+async fn who_asks_in_another_letter_case_while_the_same_is_asked_has_its_own_back() {
+    let gate = Arc::new(Semaphore::new(0));
+    let world = World::with(vec![], vec![gated(gate.clone()).await]).await;
+    let (one, other) = (client(&world, 1).await, client(&world, 2).await);
+    let asked = [(&one, "slow.example."), (&other, "SLOW.Example.")];
+    for (sent, (client, name)) in (1..).zip(asked) {
+        client.send(&query(name, A).to_vec().unwrap()).await.unwrap();
+        while world.running.counts().forwarded < sent {
+            tokio::task::yield_now().await;
+        }
+    }
+    gate.add_permits(1);
+    for (client, name) in asked {
+        let reply = receive(client).await;
+        assert_eq!(reply.answers[0].name.to_ascii(), name, "{reply}");
+    }
+    world.end().await;
+}
