@@ -107,10 +107,12 @@ fn frames_that_are_tagged_with_a_priority_alone_are_translated_both_ways() {
         let wires = [&client, &backend].map(Wire::listening);
         run("ip link add bridge type bridge mcast_snooping 0");
         run("ip link set bridge up");
-        [&client, &backend].map(|pod| run(&format!("ip link set {} master bridge", pod.device())));
+        for pod in [&client, &backend] {
+            run(&format!("ip link set {} master bridge", pod.device()));
+        }
         let own = client.node_addresses();
         let follower = Follower::start_on(world, &[client.device()], own);
-        follower.wait_for(world, 1);
+        follower.wait_for(world, 2);
         let mut maps = follower.kernel.maps().unwrap();
         let tags = PRIORITIES.into_iter().chain([&[][..]]);
         let all = tags.flat_map(|tag| [true, false].map(|is_ipv4| (tag, is_ipv4)));

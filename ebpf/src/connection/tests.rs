@@ -3,7 +3,7 @@
 use bytemuck::Zeroable as _;
 
 use super::*;
-use crate::packet::mapped;
+use crate::{abi::SCTP, packet::mapped};
 
 const CLIENT: Address = mapped([203, 0, 113, 9]);
 const NODE: Address = mapped([192, 168, 0, 2]);

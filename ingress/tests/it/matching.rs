@@ -146,7 +146,7 @@ async fn bug_a_path_with_characters_that_requests_encode_is_met_by_them() {
             match seen {
                 Some(seen) => assert!(answer.contains(&format!("web\nGET {seen}\n")), "{answer}"),
                 None => {
-                    assert!(answer.starts_with("HTTP/1.1 404 "), "{matching:?} {path}: {answer}")
+                    assert!(answer.starts_with("HTTP/1.1 404 "), "{matching:?} {path}: {answer}");
                 }
             }
         }

@@ -38,7 +38,7 @@ pub(crate) fn age(bpffs: &Path, ticks: u32, which: impl Fn(&Tuple) -> bool) {
             let mut entry: Connection = bytemuck::pod_read_unaligned(&value);
             if which(&bytemuck::pod_read_unaligned(&key)) {
                 entry.seen = entry.seen.wrapping_sub(ticks);
-                let value: [u8; 36] = bytemuck::cast(entry);
+                let value = <[u8; 36]>::try_from(bytemuck::bytes_of(&entry)).expect("as long");
                 table.insert(key, value, 0).expect("it is there");
             }
         }
