@@ -293,11 +293,11 @@ impl Checker<'_> {
     }
 
     fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
-        let text = if path.path.is_empty() { "/" } else { &*path.path };
-        let is_regex = annotations.rewriting.is_regex(text, path.path_type, self.matching);
+        let written = if path.path.is_empty() { "/" } else { &*path.path };
+        let is_regex = annotations.rewriting.is_regex(written, path.path_type, self.matching);
         let text: Name = match is_regex {
-            true => self.expression(text),
-            false => spelled::literal(text),
+            true => self.expression(written),
+            false => spelled::literal(written),
         }
         .into();
         // In nginx the text is an expression to rewriting in any case.
@@ -310,7 +310,7 @@ impl Checker<'_> {
             }
         };
         let pattern = if is_regex { Some(self.pattern(&text)?) } else { None };
-        if !is_regex && !self.is_literal(&text) {
+        if !is_regex && !self.is_literal(written, &text) {
             return None;
         }
         let backend = self.backend(&path.backend);
@@ -338,15 +338,15 @@ impl Checker<'_> {
         pattern.map_err(|reason| self.find(Severity::Refused, reason)).ok()
     }
 
-    fn is_literal(&mut self, text: &str) -> bool {
-        match path::normalise(text) {
-            Ok(normal) if *normal == *text => return true,
+    fn is_literal(&mut self, written: &str, spelled: &str) -> bool {
+        match path::normalise(spelled) {
+            Ok(normal) if *normal == *spelled => return true,
             Ok(normal) => {
                 // A rule in another spelling would never match: requests are brought to this one.
-                let reason = format!("path {text:?} is not in normal form; write {normal:?}");
+                let reason = format!("path {written:?} is not in normal form; write {normal:?}");
                 self.find(Severity::Refused, reason);
             }
-            Err(reason) => self.find(Severity::Refused, format!("path {text:?} {reason}")),
+            Err(reason) => self.find(Severity::Refused, format!("path {written:?} {reason}")),
         }
         false
     }
