@@ -62,7 +62,7 @@ fn ingresses(snapshot: &Snapshot, args: &Args, findings: &mut Findings) -> anyho
             Severity::Refused => Verdict::Refused,
             Severity::Differs | Severity::Waiting => Verdict::Differs,
         };
-        let reason = (verdict, finding.reason.to_string());
+        let reason = (verdict, finding.in_full());
         findings.entry(finding.object).or_default().push(reason);
     }
     for key in explainer.served() {

@@ -177,7 +177,7 @@ pub(crate) fn findings(view: &View<'_>, routes: &Explainer) -> Vec<FindingRow> {
     let own = routes.findings().into_iter().map(|finding| FindingRow {
         object: finding.object.to_string(),
         severity: finding.severity.as_str().to_owned(),
-        reason: finding.reason.to_string(),
+        reason: finding.in_full(),
     });
     let foreign = routes.foreign(&view.snapshot).into_iter().map(|foreign| FindingRow {
         object: format!("Ingress {}", foreign.ingress),

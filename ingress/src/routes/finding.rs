@@ -22,8 +22,11 @@ pub struct Finding {
     pub object: ObjectRef,
     /// How much it affects.
     pub severity: Severity,
-    /// One line: the field, its value, the cure.
+    /// One line: the field, its value, the cure. Whoever may read the object may read it.
     pub reason: Arc<str>,
+    /// An Ingress of another namespace that the reason speaks of without a name: its name is for
+    /// administrators, and not for Events.
+    pub other: Option<Key>,
 }
 
 impl Finding {
@@ -34,13 +37,35 @@ impl Finding {
             Cow::Borrowed(_) => reason.clone(),
             Cow::Owned(line) => line.into(),
         };
-        Self { object, severity, reason }
+        Self { object, severity, reason, other: None }
     }
 
     /// A finding about an Ingress.
     pub(crate) fn ingress(key: &Key, severity: Severity, reason: impl Into<Arc<str>>) -> Self {
         let object = ObjectRef { kind: Kind::Ingress, key: key.clone() };
         Self::new(object, severity, reason)
+    }
+
+    /// A finding about an Ingress that does not get what an older one has. Who owns it may not be
+    /// allowed to know which Ingresses other namespaces have. `reason`: what, of which host, `belongs
+    /// to`.
+    pub(crate) fn belongs(key: &Key, reason: &str, older: &Key) -> Self {
+        let is_own = key.namespace == older.namespace;
+        let reason = if is_own {
+            format!("{reason} belongs to the older {older}")
+        } else {
+            format!("{reason} belongs to an older Ingress of another namespace")
+        };
+        let other = (!is_own).then(|| older.clone());
+        Self { other, ..Self::ingress(key, Severity::Refused, reason) }
+    }
+
+    /// The reason with the name that Events do not tell.
+    pub fn in_full(&self) -> String {
+        match &self.other {
+            Some(other) => format!("{} ({other})", self.reason),
+            None => self.reason.to_string(),
+        }
     }
 }
 
@@ -57,7 +82,7 @@ impl Severity {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.object, self.severity.as_str(), self.reason)
+        write!(f, "{} {}: {}", self.object, self.severity.as_str(), self.in_full())
     }
 }
 

@@ -37,6 +37,7 @@ mod routing;
 mod splice;
 mod streams;
 mod support;
+mod tenants;
 mod tls;
 mod tls_sections;
 mod traces;

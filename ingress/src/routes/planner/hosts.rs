@@ -121,9 +121,8 @@ impl Planner {
                 }
             }
             let mut taken = |older: &Route, what: String| {
-                let reason =
-                    format!("{what} of host {pattern} belongs to the older {}", older.ingress);
-                findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
+                let what = format!("{what} of host {pattern}");
+                findings.push(Finding::belongs(&compiled.age.key, &what, &older.ingress));
             };
             for path in &rules.paths {
                 is_regex |= path.pattern.is_some();
@@ -316,14 +315,13 @@ impl Second<'_> {
             "" => "default backend".to_owned(),
             path => format!("path {path}"),
         };
-        let reason = if own == first {
-            format!(
-                "canary: {what} of host {host} is there twice, Prefix and ImplementationSpecific are \
-                 one: the first is served"
-            )
-        } else {
-            format!("canary: {what} of host {host} belongs to the older canary {first}")
-        };
+        if own != first {
+            return Finding::belongs(own, &format!("canary: {what} of host {host}"), first);
+        }
+        let reason = format!(
+            "canary: {what} of host {host} is there twice, Prefix and ImplementationSpecific are one: \
+             the first is served"
+        );
         Finding::ingress(own, Severity::Refused, reason)
     }
 }

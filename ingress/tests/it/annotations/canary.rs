@@ -164,7 +164,8 @@ async fn a_path_has_one_canary_and_whoever_comes_second_is_told() {
     assert_eq!(asked(&world, &[]).await.0, "trial");
     let younger = ingress("zz").host("main.example", "web");
     world.apply(vec![annotated(younger, &all).object()]).await;
-    let younger = "refused: canary: path / of host main.example belongs to the older canary";
+    let younger =
+        "refused: canary: path / of host main.example belongs to the older default/canary";
     assert!(world.reasons("zz")[0].starts_with(younger), "{:?}", world.reasons("zz"));
     assert_eq!(asked(&world, &[]).await.0, "trial");
 }
