@@ -46,17 +46,15 @@ impl Finding {
         Self::new(object, severity, reason)
     }
 
-    /// A finding about an Ingress that does not get what an older one has. Who owns it may not be
-    /// allowed to know which Ingresses other namespaces have. `reason`: what, of which host, `belongs
-    /// to`.
-    pub(crate) fn belongs(key: &Key, reason: &str, older: &Key) -> Self {
-        let is_own = key.namespace == older.namespace;
-        let reason = if is_own {
-            format!("{reason} belongs to the older {older}")
-        } else {
-            format!("{reason} belongs to an older Ingress of another namespace")
+    /// A refusal of what another Ingress has, or decides. Who owns the one may not be allowed to know
+    /// which others there are: `reason` gets a name for it, and that of another namespace names none.
+    pub(crate) fn beside(key: &Key, other: &Key, reason: impl FnOnce(&str) -> String) -> Self {
+        let is_own = key.namespace == other.namespace;
+        let reason = match is_own {
+            true => reason(&other.to_string()),
+            false => reason("Ingress of another namespace"),
         };
-        let other = (!is_own).then(|| older.clone());
+        let other = (!is_own).then(|| other.clone());
         Self { other, ..Self::ingress(key, Severity::Refused, reason) }
     }
 

@@ -162,6 +162,12 @@ impl Builder {
         }
     }
 
+    /// Who has `/`, and so whatever nobody else has.
+    pub(super) fn root(&self) -> Option<&Arc<Route>> {
+        let beginning = self.prefix.get("").and_then(|spellings| spellings.plain.as_ref());
+        beginning.or_else(|| self.exact.get("/"))
+    }
+
     pub(super) fn build(self) -> Paths {
         let longest = self.prefix.keys().map(|stem| stem.len()).max();
         let prefix = self.prefix.into_iter();

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// An endpoint that ends TLS itself and answers each line with it.
-async fn encrypted(authority: &Authority, name: &str) -> Upstream {
+pub(crate) async fn encrypted(authority: &Authority, name: &str) -> Upstream {
     let (certificate, key) = authority.issue(&[name]);
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();

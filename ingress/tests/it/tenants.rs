@@ -1,16 +1,21 @@
 //! Namespaces that share a host: what one of them may do to another.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{Fallback, Finding, IngressConfig, routes::Planner};
 use fairlead_state::{
     Key, Object,
-    model::{Ingress, PathType::Prefix},
+    model::{EndpointSlice, Ingress, PathType::Prefix, Service},
 };
 
-use crate::support::{
-    objects::{IngressExt, class, ingress},
-    store,
+use crate::{
+    annotations::annotated,
+    passthrough::encrypted,
+    support::{
+        World, client,
+        objects::{Authority, IngressExt, backend, class, ingress},
+        store,
+    },
 };
 
 const HOST: &str = "shared.example";
@@ -20,6 +25,24 @@ fn tenant(namespace: &str, name: &str, age: i64, paths: &[&str]) -> Ingress {
     let paths: Vec<_> = paths.iter().map(|path| (Prefix, *path, "web")).collect();
     let key = Key::new(namespace, name);
     Ingress { key, created_seconds: age, ..ingress(name).rule(HOST, &paths) }
+}
+
+/// The Service `NAMESPACE/web` and its endpoint.
+fn web(namespace: &str, address: SocketAddr) -> Vec<Object> {
+    let objects = backend("web", &[address]).into_iter();
+    let moved = objects.map(|object| match object {
+        Object::Service(service) => {
+            let key = Key::new(namespace, service.key.name.clone());
+            Object::Service(Arc::new(Service { key, ..(*service).clone() }))
+        }
+        Object::EndpointSlice(slice) => {
+            let key = Key::new(namespace, slice.key.name.clone());
+            let service = Key::new(namespace, slice.service.name.clone());
+            Object::EndpointSlice(Arc::new(EndpointSlice { key, service, ..(*slice).clone() }))
+        }
+        other => other,
+    });
+    moved.collect()
 }
 
 fn planned(ingresses: &[&Ingress]) -> Planner {
@@ -52,8 +75,8 @@ fn attack_by_asking_for_others_paths_nobody_learns_their_names() {
         ),
         (
             "b",
-            "path / of host shared.example belongs to an older Ingress of another namespace",
-            "path / of host shared.example belongs to an older Ingress of another namespace \
+            "path / of host shared.example belongs to the older Ingress of another namespace",
+            "path / of host shared.example belongs to the older Ingress of another namespace \
              (a/secret-project)",
         ),
     ] {
@@ -64,5 +87,52 @@ fn attack_by_asking_for_others_paths_nobody_learns_their_names() {
         assert_eq!((&*finding.reason, &*finding.in_full()), (reason, in_full));
         assert!(finding.to_string().ends_with(in_full), "the log has the name: {finding}");
         assert_eq!(told(&planner, &elder), []);
+    }
+}
+
+/// Whoever had the host's `/` refused to it had its TLS passed on to itself, all paths of it.
+#[tokio::test]
+async fn attack_ssl_passthrough_takes_no_host_of_another_namespace() {
+    const ON: &[(&str, &str)] = &[("ssl-passthrough", "true")];
+    const OFF: &[(&str, &str)] = &[];
+    let (a, b) = (Authority::new(), Authority::new());
+    let (of_a, of_b) = (encrypted(&a, HOST).await, encrypted(&b, HOST).await);
+    let elsewhere = "annotation ssl-passthrough: path / of host shared.example belongs to Ingress \
+                     of another namespace, which alone decides where TLS ends";
+    let younger = "annotation ssl-passthrough: host shared.example belongs to the older Ingress of \
+                   another namespace, whose paths would not be served any more";
+    let beside = "annotation ssl-passthrough: path / of host shared.example belongs to a/elder, which \
+                  alone decides where TLS ends";
+    type Says<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+    for (elder, other, ends, reason) in [
+        (("a", &["/"][..], OFF), ("b", &["/"][..], ON), "here", elsewhere),
+        (("a", &["/"], OFF), ("b", &["/x"], ON), "here", elsewhere),
+        (("a", &["/x"], OFF), ("b", &["/"], ON), "here", younger),
+        (("a", &["/x"], ON), ("b", &["/"], ON), "here", younger),
+        (("a", &["/"], ON), ("b", &["/"], ON), "a", elsewhere),
+        (("a", &["/"], ON), ("b", &["/x"], OFF), "a", ""),
+        (("a", &["/"], OFF), ("a", &["/x"], ON), "here", beside),
+        (("a", &["/x"], OFF), ("a", &["/"], ON), "a", ""),
+    ] as [(Says<'_>, Says<'_>, &str, &str); 8]
+    {
+        let mut objects = [web("a", of_a.address), web("b", of_b.address)].concat();
+        let named = [("elder", 1, elder), ("other", 2, other)];
+        let named = named.map(|(name, age, (namespace, paths, annotations))| {
+            annotated(tenant(namespace, name, age, paths), annotations)
+        });
+        objects.extend(named.map(IngressExt::object));
+        let world = World::single(objects).await;
+        let mut ended = "here";
+        for (name, authority) in [("a", &a), ("b", &b)] {
+            let config = client::trusting(authority.der(), &[]);
+            if client::tls(world.https(), HOST, config).await.is_ok() {
+                ended = name;
+            }
+        }
+        assert_eq!(ended, ends, "{elder:?} {other:?}");
+        let reasons = world.reasons("other");
+        let is_told = reasons.iter().any(|told| told.contains("ssl-passthrough"));
+        assert_eq!(is_told, !reason.is_empty(), "{elder:?} {other:?}: {reasons:?}");
+        assert!(reasons.iter().any(|told| told.contains(reason)) || !is_told, "{reasons:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! One host, put together of what all Ingresses say about it.
 
+mod passthrough;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
@@ -7,14 +9,14 @@ use std::{
 
 use fairlead_state::{Name, model::PathType};
 
+use self::passthrough::Passing;
 use super::{
     super::{
         Host, Route, Trial,
         annotations::Policy,
-        compile::{Backend, Compiled, HostRules, How},
+        compile::{Backend, Compiled, How},
         finding::{Finding, Severity, tell},
         paths,
-        upstream::Upstream,
     },
     Planner,
 };
@@ -91,38 +93,27 @@ impl Planner {
         let mut is_regex = false;
         let mut app_root = None;
         let mut client_certificates = None;
-        let mut passthrough = None;
         let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
             .iter()
             .filter_map(|age| self.ingresses.get(&age.key))
             .partition(|compiled| compiled.annotations.canary.enabled);
-        if others.is_empty() {
+        let Some(eldest) = others.first().map(|compiled| &compiled.age.key) else {
             findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
             return None;
-        }
+        };
         let mut tls = canaries.iter().any(|canary| canary.claims(pattern));
         let mut trials = Trials::of(&canaries, of);
         findings.extend(trials.second.drain(..).map(|second| second.finding(pattern)));
-        for compiled in others {
+        for compiled in &others {
             let Some(rules) = compiled.hosts.get(of) else { continue };
             client_certificates =
                 client_certificates.or_else(|| compiled.client_certificates.clone());
             app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
             tls |= compiled.claims(pattern);
-            if compiled.annotations.passes_tls && passthrough.is_none() {
-                // Who calls no name calls no host.
-                let root = self.root(rules);
-                passthrough = root.filter(|_| *pattern != HostPattern::Any);
-                if passthrough.is_none() {
-                    let reason = format!(
-                        "annotation ssl-passthrough: host {pattern} has no name or no path / to pass to"
-                    );
-                    findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
-                }
-            }
             let mut taken = |older: &Route, what: String| {
-                let what = format!("{what} of host {pattern}");
-                findings.push(Finding::belongs(&compiled.age.key, &what, &older.ingress));
+                findings.push(Finding::beside(&compiled.age.key, &older.ingress, |older| {
+                    format!("{what} of host {pattern} belongs to the older {older}")
+                }));
             };
             for path in &rules.paths {
                 is_regex |= path.pattern.is_some();
@@ -155,6 +146,10 @@ impl Planner {
             }
         }
         findings.extend(trials.left().map(|canary| waits(canary, pattern)));
+        let root = paths.root().or(default.as_ref());
+        let asking = others.iter().filter(|compiled| compiled.annotations.passes_tls).copied();
+        let asking: Vec<&Compiled> = asking.collect();
+        let passthrough = Passing { pattern, eldest, root }.to(&asking, findings);
         let paths = match (self.options.config.matching, is_regex) {
             (Matching::Strict, _) => paths.build_strict(),
             (Matching::Compat, true) => self.patterns(paths, findings),
@@ -172,13 +167,6 @@ impl Planner {
             passthrough,
             client_certificates,
         })
-    }
-
-    /// Where `/` leads.
-    fn root(&self, rules: &HostRules) -> Option<Arc<Upstream>> {
-        let root = rules.paths.iter().find(|path| &*path.path == "/").map(|path| &path.backend);
-        let backend = root.or(rules.default.as_ref())?;
-        Some(self.upstreams.get(backend.as_ref()?)?.upstream.clone())
     }
 
     fn patterns(&self, paths: paths::Builder, findings: &mut Vec<Finding>) -> paths::Paths {
@@ -316,7 +304,9 @@ impl Second<'_> {
             path => format!("path {path}"),
         };
         if own != first {
-            return Finding::belongs(own, &format!("canary: {what} of host {host}"), first);
+            return Finding::beside(own, first, |first| {
+                format!("canary: {what} of host {host} belongs to the older {first}")
+            });
         }
         let reason = format!(
             "canary: {what} of host {host} is there twice, Prefix and ImplementationSpecific are one: \

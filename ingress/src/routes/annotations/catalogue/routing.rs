@@ -129,7 +129,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "ssl-passthrough",
         Works,
-        "no flag is needed",
+        "no flag is needed; whoever has `/` of the host decides, in its own namespace's hosts",
         "true",
         "passthrough::tls_of_a_name_is_passed_on_unopened",
     ),
