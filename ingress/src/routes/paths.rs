@@ -1,9 +1,6 @@
 //! Path matching of one host (KEP-1453): Exact before Prefix of the same path, else the longest.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{Name, model::PathType};
 use regex::bytes::Regex;
@@ -134,38 +131,32 @@ impl Paths {
 }
 
 impl Builder {
-    /// Adds a route, or returns the one that already holds its path.
-    pub(super) fn add(&mut self, route: Arc<Route>) -> Result<(), Arc<Route>> {
+    /// Adds a route, unless somebody has its path already.
+    pub(super) fn add(&mut self, route: Arc<Route>) {
         if route.path_type == PathType::Exact {
-            return match self.exact.entry(route.path.clone()) {
-                Entry::Occupied(older) => Err(older.get().clone()),
-                Entry::Vacant(place) => {
-                    place.insert(route);
-                    Ok(())
-                }
-            };
+            self.exact.entry(route.path.clone()).or_insert(route);
+            return;
         }
-        let (stem, is_slash) = match route.path.strip_suffix('/') {
-            // `/` has one spelling only.
-            Some("") | None if route.path.len() <= 1 => ("", false),
-            Some(stem) => (stem, true),
-            None => (&*route.path, false),
-        };
+        let (stem, is_slash) = spelling(&route.path);
         let spellings = self.prefix.entry(stem.into()).or_default();
         let slot = if is_slash { &mut spellings.slash } else { &mut spellings.plain };
-        match slot {
-            Some(older) => Err(older.clone()),
-            None => {
-                *slot = Some(route);
-                Ok(())
-            }
+        slot.get_or_insert(route);
+    }
+
+    /// Who has a path already.
+    pub(super) fn holder(&self, path: &str, path_type: PathType) -> Option<&Arc<Route>> {
+        if path_type == PathType::Exact {
+            return self.exact.get(path);
         }
+        let (stem, is_slash) = spelling(path);
+        let spellings = self.prefix.get(stem)?;
+        if is_slash { spellings.slash.as_ref() } else { spellings.plain.as_ref() }
     }
 
     /// Who has `/`, and so whatever nobody else has.
     pub(super) fn root(&self) -> Option<&Arc<Route>> {
-        let beginning = self.prefix.get("").and_then(|spellings| spellings.plain.as_ref());
-        beginning.or_else(|| self.exact.get("/"))
+        let types = [PathType::Prefix, PathType::Exact];
+        types.into_iter().find_map(|path_type| self.holder("/", path_type))
     }
 
     pub(super) fn build(self) -> Paths {
@@ -232,6 +223,16 @@ impl Builder {
         });
         let patterns = patterns.collect();
         (Paths { patterns, ..Paths::default() }, literal)
+    }
+}
+
+/// The stem of a prefix rule's path, and whether it is written with a slash behind it.
+fn spelling(path: &str) -> (&str, bool) {
+    match path.strip_suffix('/') {
+        // `/` has one spelling only.
+        Some("") | None if path.len() <= 1 => ("", false),
+        Some(stem) => (stem, true),
+        None => (path, false),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         World, client,
         objects::{Authority, IngressExt, backend, class, ingress},
         store,
+        upstream::Upstream,
     },
 };
 
@@ -29,8 +30,12 @@ fn tenant(namespace: &str, name: &str, age: i64, paths: &[&str]) -> Ingress {
 
 /// The Service `NAMESPACE/web` and its endpoint.
 fn web(namespace: &str, address: SocketAddr) -> Vec<Object> {
-    let objects = backend("web", &[address]).into_iter();
-    let moved = objects.map(|object| match object {
+    moved(namespace, backend("web", &[address]))
+}
+
+/// The same in another namespace.
+fn moved(namespace: &str, objects: Vec<Object>) -> Vec<Object> {
+    let moved = objects.into_iter().map(|object| match object {
         Object::Service(service) => {
             let key = Key::new(namespace, service.key.name.clone());
             Object::Service(Arc::new(Service { key, ..(*service).clone() }))
@@ -134,5 +139,69 @@ async fn attack_ssl_passthrough_takes_no_host_of_another_namespace() {
         let is_told = reasons.iter().any(|told| told.contains("ssl-passthrough"));
         assert_eq!(is_told, !reason.is_empty(), "{elder:?} {other:?}: {reasons:?}");
         assert!(reasons.iter().any(|told| told.contains(reason)) || !is_told, "{reasons:?}");
+    }
+}
+
+/// A canary of weight 100 had all requests of a path that its own Ingress would have been refused.
+#[tokio::test]
+async fn attack_a_canary_takes_no_requests_of_another_namespace() {
+    const CANARY: &[(&str, &str)] = &[("canary", "true"), ("canary-weight", "100")];
+    let all = ["a", "b"];
+    let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await];
+    let refused = "refused: canary: path / of host shared.example belongs to Ingress of another \
+                   namespace: a canary gets requests of Ingresses of its own namespace alone";
+    let waits = "waiting: canary: no other Ingress serves the same path";
+    // Whose canary there is, whether one of theirs would have the path, too; who answers, what is told.
+    for (namespace, path, has_own, answers, reason) in [
+        ("a", "/", false, "a-canary", ""),
+        ("b", "/", false, "a", refused),
+        ("b", "/", true, "a", refused),
+        ("b", "/x", false, "a", waits),
+    ] {
+        let canary_of_a = Upstream::echo("a-canary").await;
+        let mut objects: Vec<Object> = Vec::new();
+        for (name, upstream) in all.iter().zip(&upstreams) {
+            objects.extend(web(name, upstream.address));
+        }
+        let mut canary = annotated(tenant(namespace, "canary", 0, &[path]), CANARY);
+        if namespace == "a" {
+            objects.extend(moved("a", backend("trial", &[canary_of_a.address])));
+            canary.rules = ingress("x").rule(HOST, &[(Prefix, path, "trial")]).rules;
+        }
+        objects.push(canary.object());
+        objects.push(tenant("a", "main", 1, &["/"]).object());
+        if has_own {
+            objects.push(tenant("b", "own", 2, &["/"]).object());
+        }
+        let world = World::single(objects).await;
+        let answer = client::get(world.http(), HOST, "/").await;
+        assert_eq!(answer.who(), (200, answers), "{namespace} {path} {has_own}");
+        let reasons = world.reasons("canary");
+        assert_eq!(reasons.len(), usize::from(!reason.is_empty()), "{reasons:?}");
+        assert!(reasons.iter().all(|told| told.starts_with(reason)), "{reasons:?}");
+    }
+}
+
+/// Of two namespaces each canary is tried at its own namespace's paths.
+#[tokio::test]
+async fn canaries_of_two_namespaces_do_not_meet() {
+    let canary = |namespace, age| {
+        let canary = tenant(namespace, "canary", age, &["/", "/b"]);
+        annotated(canary, &[("canary", "true"), ("canary-weight", "100")])
+    };
+    let (main, trial) = (Upstream::echo("main").await, Upstream::echo("trial").await);
+    let mut objects = [web("a", main.address), web("b", main.address)].concat();
+    for namespace in ["a", "b"] {
+        objects.extend(moved(namespace, backend("trial", &[trial.address])));
+        let mut canary = canary(namespace, i64::from(namespace == "a"));
+        canary.rules =
+            ingress("x").rule(HOST, &[(Prefix, "/", "trial"), (Prefix, "/b", "trial")]).rules;
+        objects.push(canary.object());
+    }
+    objects.push(tenant("a", "main", 1, &["/"]).object());
+    objects.push(tenant("b", "main", 1, &["/b"]).object());
+    let world = World::single(objects).await;
+    for path in ["/", "/b"] {
+        assert_eq!(client::get(world.http(), HOST, path).await.who(), (200, "trial"), "{path}");
     }
 }

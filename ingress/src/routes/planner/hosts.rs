@@ -1,15 +1,16 @@
 //! One host, put together of what all Ingresses say about it.
 
 mod passthrough;
+mod trials;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use fairlead_state::{Name, model::PathType};
 
-use self::passthrough::Passing;
+use self::{
+    passthrough::Passing,
+    trials::{Trials, waits},
+};
 use super::{
     super::{
         Host, Route, Trial,
@@ -103,7 +104,7 @@ impl Planner {
         };
         let mut tls = canaries.iter().any(|canary| canary.claims(pattern));
         let mut trials = Trials::of(&canaries, of);
-        findings.extend(trials.second.drain(..).map(|second| second.finding(pattern)));
+        trials.tell_second(pattern, findings);
         for compiled in &others {
             let Some(rules) = compiled.hosts.get(of) else { continue };
             client_certificates =
@@ -116,8 +117,12 @@ impl Planner {
                 }));
             };
             for path in &rules.paths {
+                if let Some(older) = paths.holder(&path.path, path.path_type) {
+                    taken(older, format!("path {}", path.path));
+                    continue;
+                }
                 is_regex |= path.pattern.is_some();
-                let trial = trials.take(&path.path, path.path_type);
+                let trial = trials.take(compiled, &path.path, path.path_type);
                 let route = Route {
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
@@ -129,23 +134,21 @@ impl Planner {
                         trial,
                     )
                 };
-                if let Err(older) = paths.add(Arc::new(route)) {
-                    taken(&older, format!("path {}", path.path));
-                }
+                paths.add(Arc::new(route));
             }
             if let Some(backend) = &rules.default {
                 match &default {
                     Some(older) => taken(older, "default backend".to_owned()),
                     None => {
                         let any = PathType::ImplementationSpecific;
-                        let trial = trials.take(&"".into(), any);
+                        let trial = trials.take(compiled, &"".into(), any);
                         let route = self.route(compiled, pattern, ("", any), backend, trial);
                         default = Some(Arc::new(route));
                     }
                 }
             }
         }
-        findings.extend(trials.left().map(|canary| waits(canary, pattern)));
+        trials.tell_left(pattern, &paths, default.as_ref(), findings);
         let root = paths.root().or(default.as_ref());
         let asking = others.iter().filter(|compiled| compiled.annotations.passes_tls).copied();
         let asking: Vec<&Compiled> = asking.collect();
@@ -231,88 +234,6 @@ impl Planner {
             canary,
             series,
         }
-    }
-}
-
-/// A path, and whether it is of type Exact: what only one Ingress has.
-type Place = (Name, bool);
-
-/// What canaries of one host serve, until somebody has it otherwise.
-struct Trials<'a> {
-    first: BTreeMap<Place, (&'a Compiled, &'a Backend)>,
-    second: Vec<Second<'a>>,
-}
-
-/// A canary whose path has one already.
-struct Second<'a> {
-    canary: &'a Compiled,
-    first: &'a Compiled,
-    path: Name,
-}
-
-impl<'a> Trials<'a> {
-    /// `canaries`: oldest first.
-    fn of(canaries: &[&'a Compiled], host: &HostPattern) -> Self {
-        let mut first = BTreeMap::new();
-        let mut second = Vec::new();
-        for canary in canaries {
-            let Some(rules) = canary.hosts.get(host) else { continue };
-            let paths = rules.paths.iter().map(|p| (place(&p.path, p.path_type), &p.backend));
-            let any = PathType::ImplementationSpecific;
-            let default = rules.default.iter().map(|backend| (place(&"".into(), any), backend));
-            for (place, backend) in paths.chain(default) {
-                match first.entry(place) {
-                    Entry::Vacant(free) => _ = free.insert((*canary, backend)),
-                    Entry::Occupied(taken) => {
-                        let (first, path) = (taken.get().0, taken.key().0.clone());
-                        second.push(Second { canary, first, path });
-                    }
-                }
-            }
-        }
-        Self { first, second }
-    }
-
-    fn take(&mut self, path: &Name, path_type: PathType) -> Option<(&'a Compiled, &'a Backend)> {
-        self.first.remove(&place(path, path_type))
-    }
-
-    /// Those whose paths nobody else has.
-    fn left(self) -> impl Iterator<Item = &'a Compiled> {
-        self.first.into_values().map(|(canary, _)| canary)
-    }
-}
-
-/// Prefix and ImplementationSpecific share theirs, as where paths are compared.
-fn place(path: &Name, path_type: PathType) -> Place {
-    (path.clone(), path_type == PathType::Exact)
-}
-
-fn waits(canary: &Compiled, host: &HostPattern) -> Finding {
-    let reason = format!(
-        "canary: no other Ingress serves the same path of host {host} (Exact is met by Exact, Prefix \
-         and ImplementationSpecific by either)"
-    );
-    Finding::ingress(&canary.age.key, Severity::Waiting, reason)
-}
-
-impl Second<'_> {
-    fn finding(&self, host: &HostPattern) -> Finding {
-        let (own, first) = (&self.canary.age.key, &self.first.age.key);
-        let what = match &*self.path {
-            "" => "default backend".to_owned(),
-            path => format!("path {path}"),
-        };
-        if own != first {
-            return Finding::beside(own, first, |first| {
-                format!("canary: {what} of host {host} belongs to the older {first}")
-            });
-        }
-        let reason = format!(
-            "canary: {what} of host {host} is there twice, Prefix and ImplementationSpecific are one: \
-             the first is served"
-        );
-        Finding::ingress(own, Severity::Refused, reason)
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "canary",
         Differs,
-        "a canary is for a path of a host, not for all paths of a Service",
+        "a canary is for a path of a host, not for all paths of a Service, and for Ingresses of its namespace",
         "true",
         CANARY,
     ),
