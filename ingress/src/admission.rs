@@ -21,8 +21,8 @@ pub struct Admitted<'a> {
     pub host_field: Option<&'a HeaderValue>,
     /// Host as compared: lower case, no port, no trailing dot.
     pub host: Cow<'a, str>,
-    /// Path in normal form; this one is matched and forwarded.
-    pub path: Cow<'a, str>,
+    /// Path, as it is matched and as it is forwarded.
+    pub path: path::Read<'a>,
     /// It asks for a WebSocket.
     pub websocket: Option<Websocket>,
 }
@@ -66,7 +66,7 @@ pub fn admit<'a>(head: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Refus
         "" => Cow::Borrowed(""),
         text => host::normalise(text).ok_or(Refused::HostInvalid)?,
     };
-    let path = path::normalise(head.uri.path()).map_err(|_| Refused::Path)?;
+    let path = path::read(head.uri.path()).map_err(|_| Refused::Path)?;
     Ok(Admitted { host_text, host_field, host, path, websocket })
 }
 

@@ -207,7 +207,7 @@ impl Explainer {
         let Some(host) = host::normalise(request.host) else {
             return refused(format!("{:?} is no host", request.host));
         };
-        let path = match path::normalise(request.path) {
+        let path = match path::read(request.path) {
             Ok(path) => path,
             Err(reason) => return refused(format!("path {:?} {reason}", request.path)),
         };
@@ -218,16 +218,16 @@ impl Explainer {
             if is_strict && !path::is_plain(request.path) {
                 return refused(format!("path {:?} has segments to resolve", request.path));
             }
-            if let Some(outcome) = routes.host(&host).and_then(|host| moved(host, &path)) {
+            if let Some(outcome) = routes.host(&host).and_then(|host| moved(host, path.matched())) {
                 return Explanation { outcome, certificate, rule: None };
             }
-            let Some(found) = routes.find(&host, &path) else {
+            let Some(found) = routes.find(&host, path.matched()) else {
                 let paths = routes.paths(&host);
                 let outcome = paths.map_or(Outcome::NoHost, Outcome::NoPath);
                 return Explanation { outcome, certificate, rule: None };
             };
             let rule = rule(&found, planner.annotations(&found.route.ingress));
-            let outcome = outcome(&found, &request, &path);
+            let outcome = outcome(&found, &request, &path.normal);
             Explanation { outcome, certificate, rule: Some(rule) }
         })
     }

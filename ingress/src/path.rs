@@ -1,8 +1,9 @@
-//! One form of a path: what is matched is what is forwarded.
+//! One form of a path that is forwarded, and one that is matched.
 //!
 //! Dot segments are resolved, empty segments merged, percent-encoded unreserved characters decoded
-//! and the hex digits of the others upper-cased (RFC 3986 6.2.2), so that no spelling of a
-//! protected path escapes its rule. `%2F` stays: it is data, not a separator.
+//! and the hex digits of the others upper-cased (RFC 3986 6.2.2): this form is forwarded. In it `%2F`
+//! stays, which is data to some endpoints and a separator to others. So what is matched is decoded as
+//! a whole, as nginx does: no spelling of a protected path escapes its rule, whoever decodes it later.
 
 use std::{borrow::Cow, fmt};
 
@@ -33,26 +34,85 @@ impl fmt::Display for PathRefusal {
     }
 }
 
-/// The normal form of a path without query. Idempotent.
+/// The path of a request, in both its forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<'a> {
+    /// What is forwarded. Idempotent.
+    pub normal: Cow<'a, str>,
+    /// What is matched, where it is another text.
+    decoded: Option<Box<str>>,
+}
+
+impl Read<'_> {
+    /// What rules are compared with.
+    pub fn matched(&self) -> &str {
+        self.decoded.as_deref().unwrap_or(&self.normal)
+    }
+}
+
+/// Both forms of a path without query.
 ///
 /// # Errors
 /// The reason why no request with this path is served.
-pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathRefusal> {
+pub fn read(path: &str) -> Result<Read<'_>, PathRefusal> {
     if !path.starts_with('/') {
         return Err(PathRefusal::NotAbsolute);
     }
     if is_normal(path.as_bytes()) {
-        return Ok(Cow::Borrowed(path));
+        return Ok(Read { normal: Cow::Borrowed(path), decoded: None });
     }
-    let decoded = decode_unreserved(path)?;
-    resolve(&decoded).map(Cow::Owned)
+    let mut normal = resolve(&decode(path, is_unreserved)?)?;
+    if !normal.contains('%') {
+        return Ok(Read { normal: Cow::Owned(normal), decoded: None });
+    }
+    if has_hidden_dots(&normal) {
+        // An endpoint that does not decode it would be asked for what it was not matched for.
+        normal = resolve(&normal.replace(SLASH, "/"))?;
+    }
+    let decoded = resolve(&decode_all(&normal)?)?;
+    Ok(Read { normal: Cow::Owned(normal), decoded: Some(decoded.into()) })
+}
+
+/// The form of a path without query that is forwarded.
+///
+/// # Errors
+/// As [`read`].
+pub fn normalise(path: &str) -> Result<Cow<'_, str>, PathRefusal> {
+    read(path).map(|read| read.normal)
+}
+
+/// A path in normal form with everything decoded that may stand in a path as it is, slashes too.
+/// `None`: there is nothing to decode.
+pub(crate) fn opened(normal: &str) -> Option<String> {
+    if !normal.contains('%') {
+        return None;
+    }
+    resolve(&decode(normal, is_path_byte).ok()?).ok()
 }
 
 /// Whether a path has neither dot segments nor empty ones, however they are spelled.
 pub fn is_plain(path: &str) -> bool {
+    let is_resolved =
+        |text: Result<String, _>| text.is_ok_and(|text| resolve(&text).is_ok_and(|r| r == text));
     is_normal(path.as_bytes())
-        || decode_unreserved(path)
-            .is_ok_and(|decoded| resolve(&decoded).is_ok_and(|resolved| resolved == decoded))
+        || (is_resolved(decode(path, is_unreserved)) && is_resolved(decode_all(path)))
+}
+
+/// How a slash that is data is spelled in normal form.
+const SLASH: &str = "%2F";
+
+/// Whether dot segments come out when `%2F` is decoded.
+fn has_hidden_dots(normal: &str) -> bool {
+    let mut segments = normal.split('/').flat_map(|segment| segment.split(SLASH));
+    segments.any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Bytes that are no UTF-8 stay as they are.
+fn decode_all(path: &str) -> Result<String, PathRefusal> {
+    match String::from_utf8(decode_bytes(path, |_| true)?) {
+        Ok(text) => Ok(text),
+        Err(_) => decode(path, |byte| byte.is_ascii()),
+    }
 }
 
 /// Nothing in it could be spelled otherwise. May say no to a normal path, never yes to another.
@@ -68,39 +128,53 @@ fn is_normal(path: &[u8]) -> bool {
     true
 }
 
-fn decode_unreserved(path: &str) -> Result<String, PathRefusal> {
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '%' => {
+/// Decodes some ASCII characters.
+fn decode(path: &str, decodes: impl Fn(u8) -> bool) -> Result<String, PathRefusal> {
+    let bytes = decode_bytes(path, |byte| byte.is_ascii() && decodes(byte))?;
+    // What is not ASCII is as it was.
+    String::from_utf8(bytes).map_err(|_| PathRefusal::BadEncoding)
+}
+
+fn decode_bytes(path: &str, decodes: impl Fn(u8) -> bool) -> Result<Vec<u8>, PathRefusal> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
                 let (high, low) = (hex(rest.next())?, hex(rest.next())?);
-                let byte = u8::try_from(high * 16 + low).map_err(|_| PathRefusal::BadEncoding)?;
-                match byte {
+                match high * 16 + low {
                     0..=0x1f | 0x7f | b'\\' => return Err(PathRefusal::ForbiddenCharacter),
-                    b if is_unreserved(b) => out.push(char::from(b)),
-                    b => out.push_str(&format!("%{b:02X}")),
+                    byte if decodes(byte) => out.push(byte),
+                    byte => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
                 }
             }
-            '\\' => return Err(PathRefusal::ForbiddenCharacter),
-            c if c.is_ascii_control() => return Err(PathRefusal::ForbiddenCharacter),
+            b'\\' | 0..=0x1f | 0x7f => return Err(PathRefusal::ForbiddenCharacter),
             // One spelling, too: nginx takes bytes above ASCII as they are.
-            c if c == ' ' || !c.is_ascii() => {
-                let bytes = c.to_string().into_bytes();
-                out.extend(bytes.iter().map(|b| format!("%{b:02X}")));
+            b' ' | 0x80.. if !decodes(byte) => {
+                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
             }
-            c => out.push(c),
+            byte => out.push(byte),
         }
     }
     Ok(out)
 }
 
-fn hex(c: Option<char>) -> Result<u32, PathRefusal> {
-    c.and_then(|c| c.to_digit(16)).ok_or(PathRefusal::BadEncoding)
+fn hex(digit: Option<u8>) -> Result<u8, PathRefusal> {
+    match digit {
+        Some(digit @ b'0'..=b'9') => Ok(digit - b'0'),
+        Some(digit @ (b'a'..=b'f' | b'A'..=b'F')) => Ok((digit | 0x20) - b'a' + 10),
+        _ => Err(PathRefusal::BadEncoding),
+    }
 }
 
 fn is_unreserved(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986 3.3: pchar, and what is between segments.
+fn is_path_byte(b: u8) -> bool {
+    const OTHERS: &[u8] = b"!$&'()*+,;=:@/";
+    is_unreserved(b) || OTHERS.contains(&b)
 }
 
 fn resolve(path: &str) -> Result<String, PathRefusal> {
@@ -148,6 +222,8 @@ mod tests {
             ("/a/../b", false),
             ("/a/%2e%2e/b", false),
             ("/a/.", false),
+            ("/a/..%2fb", false),
+            ("/a/%2fb", false),
             ("/%zz", false),
         ] {
             assert_eq!(is_plain(path), plain, "{path}");
@@ -176,9 +252,52 @@ mod tests {
             ("/.well-known/x", "/.well-known/x"),
             ("/...", "/..."),
             ("/a;v=1/b", "/a;v=1/b"),
-            ("/a/..%2f..%2fb", "/a/..%2F..%2Fb"),
+            ("/a%2f/b", "/a%2F/b"),
+            ("/a/%2fb", "/a/%2Fb"),
+            // Dot segments between slashes that are data to some.
+            ("/a/b/..%2f..%2fc", "/c"),
+            ("/a/..%2fb%20", "/b%20"),
+            ("/a%2f..%2f%2e/b", "/b"),
+            ("/a%2f..", "/"),
+            ("/a%2f.b", "/a%2F.b"),
         ] {
             assert_eq!(normalise(path).as_deref(), Ok(normal), "{path}");
+        }
+    }
+
+    /// As nginx decodes it before it looks for a location (ngx_http_parse_complex_uri).
+    #[test]
+    fn attack_what_is_matched_has_no_spelling_but_one() {
+        for (path, matched) in [
+            ("/admin", "/admin"),
+            ("/admin%2fx", "/admin/x"),
+            ("/%2Fadmin", "/admin"),
+            ("/public/..%2fadmin", "/admin"),
+            ("/public%2f..%2fadmin", "/admin"),
+            ("/public/%2e%2e%2Fadmin", "/admin"),
+            ("/admin%2F", "/admin/"),
+            ("/a%3Ab%2Cc%40d", "/a:b,c@d"),
+            ("/a%20%c3%a4", "/a \u{e4}"),
+            ("/a%3Fb%23c", "/a?b#c"),
+            // Once, and not again.
+            ("/a%252Fb", "/a%2Fb"),
+            ("/a%25", "/a%"),
+            // No UTF-8: those bytes stay.
+            ("/%FF%2Fa", "/%FF/a"),
+        ] {
+            assert_eq!(read(path).unwrap().matched(), matched, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_may_stand_in_a_path_as_it_is_can_be_had_so() {
+        for (normal, expected) in [
+            ("/a/b", None),
+            ("/a%2Fb", Some("/a/b")),
+            ("/a%3Ab%20%C3%A4", Some("/a:b%20%C3%A4")),
+            ("/a%2F%2Fb", Some("/a/b")),
+        ] {
+            assert_eq!(opened(normal).as_deref(), expected, "{normal}");
         }
     }
 
@@ -197,7 +316,12 @@ mod tests {
             ("/admin/..;/secret", PathRefusal::DotWithParameter),
             ("/admin/%2e%2e;/secret", PathRefusal::DotWithParameter),
             ("/admin/.;/secret", PathRefusal::DotWithParameter),
+            ("/admin%2F..;/secret", PathRefusal::DotWithParameter),
+            ("/admin/..%3B/secret", PathRefusal::DotWithParameter),
+            ("/..%2f..%2fetc", PathRefusal::AboveRoot),
+            ("/a%2f..%2f..%2fetc", PathRefusal::AboveRoot),
             ("/a%zz", PathRefusal::BadEncoding),
+            ("/a%\u{e4}", PathRefusal::BadEncoding),
             ("/a%2", PathRefusal::BadEncoding),
             ("/a%", PathRefusal::BadEncoding),
         ] {
@@ -210,7 +334,7 @@ mod tests {
         fn the_normal_form_is_its_own_normal_form(
             parts in prop::collection::vec(
                 prop::sample::select(vec![
-                    "/", ".", "..", "%2e", "%2E", "%2f", "a", "B", "%61", ";", "%20", "~", "%7e",
+                    "/", ".", "..", "%2e", "%2E", "%2f", "%2F", "%3b", "a", "B", "%61", ";", "%20", "~", "%7e",
                     "%25",
                 ]),
                 0..24,
@@ -221,6 +345,10 @@ mod tests {
                 prop_assert_eq!(normalise(&normal), Ok(Cow::Borrowed(&*normal)));
                 prop_assert!(!normal.contains("//"));
                 prop_assert!(!normal.split('/').any(|s| s == "." || s == ".."));
+                let read = read(&path).unwrap();
+                let matched = read.matched();
+                prop_assert!(!matched.contains("//"));
+                prop_assert!(!matched.split('/').any(|s| s == "." || s == ".."));
             }
         }
 

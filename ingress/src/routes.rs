@@ -106,6 +106,8 @@ pub struct Route {
     pub ingress: Key,
     /// Path as written; empty for a default backend.
     pub path: Name,
+    /// What requests' paths are compared with: the path, decoded as theirs are.
+    pub(crate) key: Name,
     /// How the path is compared.
     pub path_type: PathType,
     /// Where requests go; `None` when the backend is of a kind that is not served (503).
@@ -173,7 +175,7 @@ impl Found<'_> {
 }
 
 impl Routes {
-    /// The route for a normalised host and path.
+    /// The route for a normalised host and a path as it is matched ([`crate::path::Read`]).
     ///
     /// The most specific host decides alone: a path it does not serve is not looked for under a
     /// wildcard or under rules without host, where another tenant's Ingress would take it
@@ -251,7 +253,7 @@ impl Routes {
 }
 
 impl Host {
-    /// The route for a normalised path.
+    /// The route for a path as it is matched.
     pub(crate) fn find(&self, path: &str) -> Option<Found<'_>> {
         let route = self.paths.find(path).or(self.default.as_ref())?;
         Some(Found { host: self, route })

@@ -83,7 +83,7 @@ fn is_one(read: &Read) {
 
 fn is_admitted(head: &Parts) -> bool {
     let Ok(admitted) = admit(head, &Limits::default()) else { return false };
-    one_path(&admitted.path);
+    one_path(&admitted.path.normal);
     if !admitted.host.is_empty() {
         one_host(&admitted.host);
     }

@@ -4,14 +4,21 @@ use std::str;
 
 use crate::{
     host::{self, HostPattern},
-    path::normalise,
+    path::{self, normalise},
 };
 
 /// A path has one form, which leads nowhere else.
 pub fn path(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    if let Ok(normal) = normalise(text) {
-        one_path(&normal);
+    if let Ok(read) = path::read(text) {
+        one_path(&read.normal);
+        let is_dots = |segment: &str| matches!(segment, "." | "..");
+        let matched = read.matched();
+        assert!(matched.starts_with('/') && !matched.split('/').any(is_dots), "{matched:?}");
+        assert!(!matched.contains("//") && !matched.contains('\\'), "{matched:?}");
+        // What is forwarded leads where it was matched.
+        let again = path::read(&read.normal).map(|read| read.matched().to_owned());
+        assert_eq!(again.as_deref(), Ok(matched));
     }
 }
 

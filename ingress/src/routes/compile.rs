@@ -62,6 +62,8 @@ pub(super) struct HostRules {
 #[derive(Debug)]
 pub(super) struct CheckedPath {
     pub(super) path: Name,
+    /// What requests' paths are compared with.
+    pub(super) key: Name,
     pub(super) path_type: PathType,
     pub(super) backend: Backend,
     pub(super) rewrite: Option<Rewrite>,
@@ -295,8 +297,9 @@ impl Checker<'_> {
     fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
         let written = if path.path.is_empty() { "/" } else { &*path.path };
         let is_regex = annotations.rewriting.is_regex(written, path.path_type, self.matching);
+        // What is rewritten is what is forwarded, which is encoded.
         let text: Name = match is_regex {
-            true => self.expression(written),
+            true => self.expression(written, annotations.rewriting.rewrites()),
             false => spelled::literal(written),
         }
         .into();
@@ -309,20 +312,18 @@ impl Checker<'_> {
                 return None;
             }
         };
-        let pattern = if is_regex { Some(self.pattern(&text)?) } else { None };
-        if !is_regex && !self.is_literal(written, &text) {
-            return None;
-        }
+        let pattern = if is_regex { Some(self.pattern(written)?) } else { None };
+        let key = if is_regex { written.into() } else { self.literal(written, &text)? };
         let backend = self.backend(&path.backend);
-        Some(CheckedPath { path: text, path_type: path.path_type, backend, rewrite, pattern })
+        Some(CheckedPath { path: text, key, path_type: path.path_type, backend, rewrite, pattern })
     }
 
-    fn expression<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+    fn expression<'t>(&mut self, text: &'t str, rewrites: bool) -> Cow<'t, str> {
         let (spelled, is_in_class) = spelled::expression(text);
-        if is_in_class {
+        if is_in_class && rewrites {
             let reason = format!(
-                "path {text:?} has in brackets what requests' paths have encoded, byte by byte (ü is \
-                 %C3%BC), so that it never matches there; write (ü|ä) for [üä]"
+                "path {text:?} has in brackets what the path that is rewritten has encoded, byte by byte \
+                 (ü is %C3%BC), so that such a path is not rewritten; write (ü|ä) for [üä]"
             );
             self.find(Severity::Differs, reason);
         }
@@ -338,17 +339,19 @@ impl Checker<'_> {
         pattern.map_err(|reason| self.find(Severity::Refused, reason)).ok()
     }
 
-    fn is_literal(&mut self, written: &str, spelled: &str) -> bool {
-        match path::normalise(spelled) {
-            Ok(normal) if *normal == *spelled => return true,
-            Ok(normal) => {
+    /// What is compared with requests' paths.
+    fn literal(&mut self, written: &str, spelled: &str) -> Option<Name> {
+        match path::read(spelled) {
+            Ok(read) if *read.normal == *spelled => return Some(read.matched().into()),
+            Ok(read) => {
                 // A rule in another spelling would never match: requests are brought to this one.
+                let normal = read.normal;
                 let reason = format!("path {written:?} is not in normal form; write {normal:?}");
                 self.find(Severity::Refused, reason);
             }
             Err(reason) => self.find(Severity::Refused, format!("path {written:?} {reason}")),
         }
-        false
+        None
     }
 
     fn backend(&mut self, backend: &IngressBackend) -> Backend {

@@ -59,9 +59,9 @@ struct Spellings {
 }
 
 impl Paths {
-    /// The route for a normalised path.
+    /// The route for a path as it is matched: decoded and resolved.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        if let Ok(i) = self.exact.binary_search_by(|route| (*route.path).cmp(path)) {
+        if let Ok(i) = self.exact.binary_search_by(|route| (*route.key).cmp(path)) {
             return self.exact.get(i);
         }
         if !self.patterns.is_empty() {
@@ -134,10 +134,10 @@ impl Builder {
     /// Adds a route, unless somebody has its path already.
     pub(super) fn add(&mut self, route: Arc<Route>) {
         if route.path_type == PathType::Exact {
-            self.exact.entry(route.path.clone()).or_insert(route);
+            self.exact.entry(route.key.clone()).or_insert(route);
             return;
         }
-        let (stem, is_slash) = spelling(&route.path);
+        let (stem, is_slash) = spelling(&route.key);
         let spellings = self.prefix.entry(stem.into()).or_default();
         let slot = if is_slash { &mut spellings.slash } else { &mut spellings.plain };
         slot.get_or_insert(route);
@@ -214,10 +214,10 @@ impl Builder {
             let regex = route
                 .pattern
                 .clone()
-                .map_or_else(|| annotations::pattern(&route.path, Reach::Beginning), Ok);
+                .map_or_else(|| annotations::pattern(&route.key, Reach::Beginning), Ok);
             let regex = regex.or_else(|_| {
                 literal.push(route.clone());
-                annotations::pattern(&regex::escape(&route.path), Reach::Beginning)
+                annotations::pattern(&regex::escape(&route.key), Reach::Beginning)
             });
             Some(Pattern { regex: regex.ok()?, route })
         });
@@ -244,18 +244,18 @@ fn slashed<'a>(
     is_there: impl Fn(&str) -> bool,
 ) -> Box<[Arc<Route>]> {
     let slashes = |route: &&Arc<Route>| {
-        let stem = route.path.strip_suffix('/').filter(|stem| !stem.is_empty());
+        let stem = route.key.strip_suffix('/').filter(|stem| !stem.is_empty());
         stem.is_some_and(|stem| !is_there(stem))
     };
     let mut slashed: Vec<_> = routes.filter(slashes).cloned().collect();
     slashed.sort_by(|a, b| stem_of(a).cmp(stem_of(b)));
-    slashed.dedup_by(|later, first| later.path == first.path);
+    slashed.dedup_by(|later, first| later.key == first.key);
     slashed.into()
 }
 
 /// The path without its last slash.
 fn stem_of(route: &Route) -> &str {
-    route.path.strip_suffix('/').unwrap_or(&route.path)
+    route.key.strip_suffix('/').unwrap_or(&route.key)
 }
 
 #[cfg(test)]

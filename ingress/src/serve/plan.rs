@@ -111,14 +111,14 @@ pub(super) fn plan<'r>(
         front: &record.front,
         host: &admitted.host,
         http_host: admitted.host_text,
-        path: &admitted.path,
+        path: &admitted.path.normal,
         route,
         request_id: record.own_id,
     };
-    if let Some(route) = host.wants_slash(&admitted.path) {
+    if let Some(route) = host.wants_slash(admitted.path.matched()) {
         return Err(add_slash(&scope(record.routed(route))));
     }
-    let Found { host, route } = host.find(&admitted.path).ok_or(NOT_FOUND)?;
+    let Found { host, route } = host.find(admitted.path.matched()).ok_or(NOT_FOUND)?;
     let route = record.routed(route);
     let secured = client.tls && host.tls;
     let scope = scope(route);
@@ -136,7 +136,7 @@ pub(super) fn plan<'r>(
         Some(_) => rewrite(&scope)?,
     };
     let found = Found { host, route };
-    if found.redirects(record.front.scheme.is_https(), &admitted.path)
+    if found.redirects(record.front.scheme.is_https(), &admitted.path.normal)
         && let Some(port) = worker.shared.https_port
     {
         let location = https_location(&scope, port);
@@ -146,7 +146,7 @@ pub(super) fn plan<'r>(
     if host.client_certificates.is_some() && !client.tls {
         return Err(Unplanned::Refused(Refused::Certificate));
     }
-    let target = match (rewritten, admitted.path) {
+    let target = match (rewritten, admitted.path.normal) {
         (Some(rewritten), _) => Some(rewritten),
         (None, Cow::Borrowed(_)) => None,
         (None, Cow::Owned(text)) => Some(Target { text, keeps_args: true }),
@@ -188,10 +188,10 @@ fn leave_host(
         let mut location = format!("{scheme}://{name}");
         let port = port(client, front);
         push_port(&mut location, port, port != front.scheme.port());
-        push_uri(&mut location, &admitted.path, head.uri.query(), false);
+        push_uri(&mut location, &admitted.path.normal, head.uri.query(), false);
         return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
     }
-    match host.app_root.as_deref().filter(|_| admitted.path == "/") {
+    match host.app_root.as_deref().filter(|_| admitted.path.matched() == "/") {
         Some(root) => {
             let location = format!("{scheme}://{}{root}", admitted.host_text);
             Err(Unplanned::moved(StatusCode::FOUND, location))

@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use fairlead_ingress::IngressConfig;
-use fairlead_state::model::PathType::Prefix;
+use fairlead_state::model::PathType::{ImplementationSpecific, Prefix};
 use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,12 +17,15 @@ use tokio::{
 };
 
 use self::table::ATTACKS;
-use crate::support::{
-    World,
-    client::{get2, http2, raw, read_to_close, tls, trusting_anybody},
-    config,
-    objects::{IngressExt, backend, ingress},
-    upstream::{Counts, Upstream},
+use crate::{
+    annotations::annotated,
+    support::{
+        World,
+        client::{get, get2, http2, raw, read_to_close, tls, trusting_anybody},
+        config,
+        objects::{IngressExt, backend, ingress},
+        upstream::{Counts, Upstream},
+    },
 };
 
 async fn world(upstream: &Upstream) -> World {
@@ -204,7 +207,29 @@ async fn sizes_are_limited_to_the_byte() {
     }
 }
 
-/// The path that is matched is the path that is forwarded: no spelling gets around a rule.
+/// Spellings of what is below `/admin`, and what is forwarded: whatever an endpoint decodes of it, it is
+/// what was matched.
+pub(crate) const SPELLINGS: &[(&str, &str)] = &[
+    ("/admin", "/admin"),
+    ("//admin", "/admin"),
+    ("/./admin", "/admin"),
+    ("/x/../admin", "/admin"),
+    ("/x/%2e%2e/admin", "/admin"),
+    ("/%61dmin", "/admin"),
+    ("/admin/../admin/", "/admin/"),
+    ("/x//..//admin", "/admin"),
+    // What is data to some endpoints is a separator to others, and to nginx.
+    ("/admin%2Fx", "/admin%2Fx"),
+    ("/admin%2f", "/admin%2F"),
+    ("/%2fadmin", "/%2Fadmin"),
+    ("/public/..%2fadmin", "/admin"),
+    ("/public%2f..%2Fadmin", "/admin"),
+    ("/public/%2e%2e%2fadmin", "/admin"),
+    ("/public/x/..%2f..%2fadmin%2fy", "/admin/y"),
+    ("/%2e%2fadmin", "/admin"),
+];
+
+/// No spelling gets around a rule.
 #[tokio::test]
 async fn no_spelling_of_a_protected_path_gets_around_its_rule() {
     let (open, guarded) = (Upstream::echo("open").await, Upstream::echo("guarded").await);
@@ -213,21 +238,48 @@ async fn no_spelling_of_a_protected_path_gets_around_its_rule() {
     let rule = [(Prefix, "/", "open"), (Prefix, "/admin", "guarded")];
     objects.push(ingress("web").rule("a.example", &rule).object());
     let world = World::new(objects).await;
-    for path in [
-        "/admin",
-        "//admin",
-        "/./admin",
-        "/x/../admin",
-        "/x/%2e%2e/admin",
-        "/%61dmin",
-        "/admin/../admin/",
-        "/x//..//admin",
-    ] {
+    for (path, forwarded) in SPELLINGS {
         let bytes = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n");
         let answer = raw(world.http(), bytes.as_bytes()).await;
-        assert!(answer.contains("guarded\nGET /admin"), "{path}: {answer}");
+        assert!(answer.contains(&format!("guarded\nGET {forwarded}\n")), "{path}: {answer}");
     }
     assert_eq!(open.requests(), 0);
+}
+
+/// An expression is asked for the decoded path, too, and a rule may hold characters that clients encode.
+#[tokio::test]
+async fn no_encoding_of_a_character_gets_around_a_guard() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let nobody = [("allowlist-source-range", "192.0.2.1")];
+    for (name, path, more) in [
+        ("letters", "/a:b,c/@d", &[][..]),
+        ("encoded", "/a%3Ab,c/%40d", &[]),
+        ("space", "/a b", &[]),
+        ("spelled", "/a%20b", &[]),
+        ("regex", "/a[:]b/(.*)", &[("use-regex", "true")]),
+        ("rewritten", "/a[:]b(/|$)(.*)", &[("rewrite-target", "/$2")]),
+    ] {
+        let host = format!("{name}.example");
+        objects.push(ingress(&format!("{name}-open")).host(&host, "web").object());
+        let guarded = ingress(name).rule(&host, &[(ImplementationSpecific, path, "web")]);
+        objects.push(annotated(annotated(guarded, more), &nobody).object());
+    }
+    let world = World::new(objects).await;
+    for (name, paths) in [
+        ("letters", &["/a:b,c/@d", "/a%3Ab%2Cc/%40d", "/a:b,c%2F@d/x"][..]),
+        ("encoded", &["/a:b,c/@d", "/a%3Ab%2Cc/%40d"]),
+        ("space", &["/a%20b", "/a%20b%2Fc"]),
+        ("spelled", &["/a%20b", "/a%20b/c"]),
+        ("regex", &["/a:b/", "/a%3Ab/x", "/a%3ab%2fx"]),
+        ("rewritten", &["/a:b/", "/a%3Ab/x", "/a%3ab%2fx"]),
+    ] {
+        for path in paths {
+            let answer = get(world.http(), &format!("{name}.example"), path).await;
+            assert_eq!(answer.status, 403, "{name} {path}");
+        }
+        assert_eq!(get(world.http(), &format!("{name}.example"), "/x").await.status, 200);
+    }
 }
 
 #[tokio::test]

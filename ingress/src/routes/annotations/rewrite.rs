@@ -75,6 +75,11 @@ impl Rewriting {
         }
     }
 
+    /// Whether any path of the Ingress is rewritten.
+    pub(crate) fn rewrites(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// The rewriting of one path of the Ingress; `literal`: it is no regular expression.
     pub(crate) fn of(&self, path: &str, literal: bool) -> Result<Option<Rewrite>, String> {
         let Some((text, target)) = &self.target else { return Ok(None) };
@@ -97,7 +102,15 @@ impl Rewrite {
         path: &str,
         variable: impl Fn(&Variable, &mut String),
     ) -> Option<Rewritten> {
-        let captures = self.pattern.captures(path.as_bytes())?;
+        let opened;
+        let captures = match self.pattern.captures(path.as_bytes()) {
+            Some(captures) => captures,
+            // The route was found by the decoded path: what is not rewritten would go around its target.
+            None => {
+                opened = path::opened(path)?;
+                self.pattern.captures(opened.as_bytes())?
+            }
+        };
         let Target { text, keeps_args, has_args } = &self.target;
         let target = text.render(&variable, Some(&captures));
         let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
@@ -242,6 +255,9 @@ mod tests {
             ("/(.*)", "https://b/$1?", "/x", Some("https://b/x")),
             ("/(.*)", "https://b/$1?y=z?", "/x", Some("https://b/x?y=z")),
             ("/(.*)", "$1", "/x", Some("/x and args")),
+            ("/foo(/|$)(.*)", "/$2", "/foo%2Fbar", Some("/bar and args")),
+            ("/foo(/|$)(.*)", "/$2", "/foo/a%2Fb", Some("/a%2Fb and args")),
+            ("/a:b/(.*)", "/$1", "/a%3Ab/c%20", Some("/c%20 and args")),
         ] {
             let got = path_of(rewrite(path, target, request));
             assert_eq!(got.as_deref(), expected, "{path} {target} {request}");

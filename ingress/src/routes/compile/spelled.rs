@@ -1,5 +1,5 @@
-//! A rule's path as requests spell it: what no request's path holds as it is comes encoded (RFC 3986 2.1).
-//! nginx compares decoded paths, so rules for ingress-nginx have it as it is read.
+//! A rule's path as requests that are forwarded spell it: what no request's path holds as it is comes
+//! encoded (RFC 3986 2.1). nginx compares and rewrites decoded paths, so rules for it have them as they are read.
 
 use std::{borrow::Cow, fmt::Write};
 

@@ -24,6 +24,7 @@ fn route(path_type: PathType, path: &str) -> Arc<Route> {
     Arc::new(Route {
         ingress: key,
         path: path.into(),
+        key: path.into(),
         path_type,
         upstream: None,
         policy: Arc::new(policy),

@@ -117,13 +117,14 @@ impl Planner {
                 }));
             };
             for path in &rules.paths {
-                if let Some(older) = paths.holder(&path.path, path.path_type) {
+                if let Some(older) = paths.holder(&path.key, path.path_type) {
                     taken(older, format!("path {}", path.path));
                     continue;
                 }
                 is_regex |= path.pattern.is_some();
-                let trial = trials.take(compiled, &path.path, path.path_type);
+                let trial = trials.take(compiled, &path.key, path.path_type);
                 let route = Route {
+                    key: path.key.clone(),
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
                     ..self.route(
@@ -220,6 +221,7 @@ impl Planner {
         });
         Route {
             ingress,
+            key: path.clone(),
             path,
             path_type,
             upstream,

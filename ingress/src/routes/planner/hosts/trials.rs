@@ -40,7 +40,7 @@ impl<'a> Trials<'a> {
         for canary in canaries {
             let Some(rules) = canary.hosts.get(host) else { continue };
             let place = |path: &Name, path_type| place(canary, path, path_type);
-            let paths = rules.paths.iter().map(|p| (place(&p.path, p.path_type), &p.backend));
+            let paths = rules.paths.iter().map(|p| (place(&p.key, p.path_type), &p.backend));
             let any = PathType::ImplementationSpecific;
             let default = rules.default.iter().map(|backend| (place(&"".into(), any), backend));
             for (place, backend) in paths.chain(default) {
