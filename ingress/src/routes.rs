@@ -35,7 +35,7 @@ pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, Pace, Patience, Policy,
         Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Traced,
-        Variable, regex, regex_with_case, variable_name,
+        Variable, Verdict, regex, regex_with_case, variable_name,
     },
     choice::Pick,
     compile::{Age, Standing, TlsClaim},

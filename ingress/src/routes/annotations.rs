@@ -36,7 +36,7 @@ use rustls_pki_types::ServerName;
 
 pub use self::catalogue::{ANNOTATIONS, Annotation, Support};
 pub(crate) use self::{
-    access::Access,
+    access::{Access, Verdict},
     auth::Door,
     balance::{Balance, SameSite, Sticky},
     buffering::Buffering,

@@ -58,25 +58,69 @@ pub(super) fn is_asked(extra: &Extra, path: &str) -> bool {
     asks && !path.starts_with(NO_AUTH_PREFIX)
 }
 
-/// All that ask must let the request in.
+/// Why a password does not let in.
+enum Kept {
+    /// Too many are looked at.
+    Busy,
+    /// It is none, or a wrong one; how to tell a right one.
+    Wrong(Option<HeaderValue>),
+}
+
+/// All that ask must let the request in, or, with `either`, one of them. nginx: auth_basic comes before
+/// auth_request.
 pub(super) async fn ask(
     client: &Rc<Client>,
     extra: &Extra,
     scope: &Scope<'_>,
+    either: bool,
 ) -> Result<LetIn, Response<ResponseBody>> {
-    let mut let_in = LetIn::default();
-    if let Some(authority) = &extra.authority {
-        let_in = by_authority(client, authority, scope).await?;
-    }
-    if let Some(door) = &extra.gate {
-        match door {
-            Door::Basic(gate) => by_password(client, gate, &scope.head.headers).await?,
-            Door::Digest(gate) => by_digest(gate, scope)
-                .map_err(|why| unauthorized(client, gate.challenge(why).as_ref()))?,
-        }
-        let_in.taken_off.push(AUTHORIZATION);
-    }
+    let by_password = match &extra.gate {
+        None => None,
+        Some(door) => Some(at_door(door, scope).await),
+    };
+    let Some(authority) = &extra.authority else {
+        return match by_password {
+            Some(Err(kept)) => Err(kept.answer(client)),
+            Some(Ok(())) | None => Ok(LetIn::unnamed(extra, true)),
+        };
+    };
+    let kept = match by_password {
+        Some(Ok(())) if either => return Ok(LetIn::unnamed(extra, true)),
+        Some(Err(kept)) if !either => return Err(kept.answer(client)),
+        Some(Err(kept)) => Some(kept),
+        Some(Ok(())) | None => None,
+    };
+    let mut let_in = match by_authority(client, authority, scope).await {
+        Ok(let_in) => let_in,
+        Err(refusal) => return Err(kept_by_both(kept, refusal)),
+    };
+    let_in.taken_off = named(extra, true);
     Ok(let_in)
+}
+
+/// Nobody let it in: who may tell a password is told so, whatever else was said (nginx: 401 stays 401).
+fn kept_by_both(kept: Option<Kept>, mut refusal: Response<ResponseBody>) -> Response<ResponseBody> {
+    match kept {
+        None => refusal,
+        Some(Kept::Busy) => busy(),
+        Some(Kept::Wrong(challenge)) => match refusal.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                *refusal.status_mut() = StatusCode::UNAUTHORIZED;
+                if let Some(challenge) = challenge {
+                    refusal.headers_mut().append(WWW_AUTHENTICATE, challenge);
+                }
+                refusal
+            }
+            _ => refusal,
+        },
+    }
+}
+
+/// What a client sends by these names is not believed; `passwords`: they are asked for here.
+fn named(extra: &Extra, passwords: bool) -> Vec<HeaderName> {
+    let authority = extra.authority.iter().flat_map(|authority| &*authority.asking.fields).cloned();
+    let password = (passwords && extra.gate.is_some()).then_some(AUTHORIZATION);
+    authority.chain(password).collect()
 }
 
 /// `USER:PASSWORD` (RFC 7617).
@@ -92,22 +136,24 @@ pub(crate) fn user(headers: &HeaderMap) -> String {
     String::from_utf8_lossy(user).into_owned()
 }
 
-async fn by_password(
-    client: &Client,
-    gate: &Gate,
-    headers: &HeaderMap,
-) -> Result<(), Response<ResponseBody>> {
+async fn at_door(door: &Door, scope: &Scope<'_>) -> Result<(), Kept> {
+    match door {
+        Door::Basic(gate) => by_password(gate, &scope.head.headers).await,
+        Door::Digest(gate) => {
+            by_digest(gate, scope).map_err(|why| Kept::Wrong(gate.challenge(why)))
+        }
+    }
+}
+
+async fn by_password(gate: &Gate, headers: &HeaderMap) -> Result<(), Kept> {
     let words = words(headers);
     let admitted = match &words {
         Some(words) => gate.admits(words).await,
         None => Err(NotIn::Wrong),
     };
     admitted.map_err(|why| match why {
-        NotIn::Busy => {
-            client.worker.counters.refused(Refused::Authentication);
-            answer::text(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords at once.\n")
-        }
-        NotIn::Wrong => unauthorized(client, Some(&gate.challenge)),
+        NotIn::Busy => Kept::Busy,
+        NotIn::Wrong => Kept::Wrong(Some(gate.challenge.clone())),
     })
 }
 
@@ -115,6 +161,22 @@ fn by_digest(gate: &DigestGate, scope: &Scope<'_>) -> Result<(), digest::NotIn> 
     let head = scope.head;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     gate.admits(&head.method, target, &head.headers)
+}
+
+impl Kept {
+    fn answer(self, client: &Client) -> Response<ResponseBody> {
+        match self {
+            Self::Busy => {
+                client.worker.counters.refused(Refused::Authentication);
+                busy()
+            }
+            Self::Wrong(challenge) => unauthorized(client, challenge.as_ref()),
+        }
+    }
+}
+
+fn busy() -> Response<ResponseBody> {
+    answer::text(StatusCode::SERVICE_UNAVAILABLE, "Too many passwords at once.\n")
 }
 
 fn unauthorized(client: &Client, challenge: Option<&HeaderValue>) -> Response<ResponseBody> {
@@ -153,7 +215,7 @@ async fn by_authority(
     };
     match answer.status {
         status if status.is_success() => Ok(LetIn {
-            taken_off: asking.fields.to_vec(),
+            taken_off: Vec::new(),
             fields: answer.fields,
             cookies: answer.cookies,
             always_set_cookie: asking.always_set_cookie,
@@ -288,6 +350,13 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
 }
 
 impl LetIn {
+    /// Of whom nobody said who it is, or nobody was asked (`asked`): what a client says of itself is
+    /// believed as little (nginx: fields of auth_request that did not run are empty, and Authorization
+    /// is where auth_basic is, but in locations without authentication).
+    pub(super) fn unnamed(extra: &Extra, asked: bool) -> Self {
+        Self { taken_off: named(extra, asked), ..Self::default() }
+    }
+
     /// What a client sends by these names is no longer its request's.
     pub(super) fn taken_off(&self) -> &[HeaderName] {
         &self.taken_off

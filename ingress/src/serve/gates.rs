@@ -19,7 +19,7 @@ use crate::{
     config::ForwardedHeaders,
     counters::Refused,
     limiter::{Slot, TooMuch},
-    routes::{Access, Extra},
+    routes::{Access, Extra, Verdict},
 };
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -46,23 +46,22 @@ pub(super) fn count(
     })
 }
 
-/// Looks at where it comes from and who sends it; with `satisfy: any` one of both is enough.
+/// Looks at where it comes from and who sends it; with `satisfy: any` one of all is enough.
 pub(super) async fn pass(
     client: &Rc<Client>,
     extra: &Extra,
     scope: &Scope<'_>,
 ) -> Result<LetIn, Response<ResponseBody>> {
     let access = extra.access.as_ref();
-    let admitted = access.is_none_or(|access| access.admits(address(client, &scope.head.headers)));
+    let judge = |access: &Access| access.judge(address(client, &scope.head.headers));
     let is_asked = auth::is_asked(extra, &scope.route.path);
     let is_either = is_asked && access.is_some_and(Access::is_either);
-    if !admitted && !is_either {
-        return Err(refuse(client, Refused::Address));
+    match access.map_or(Verdict::Silent, judge) {
+        Verdict::Denied if !is_either => Err(refuse(client, Refused::Address)),
+        Verdict::Allowed if is_either => Ok(LetIn::unnamed(extra, is_asked)),
+        _ if !is_asked => Ok(LetIn::unnamed(extra, is_asked)),
+        _ => auth::ask(client, extra, scope, is_either).await,
     }
-    if !is_asked || (admitted && is_either) {
-        return Ok(LetIn::default());
-    }
-    auth::ask(client, extra, scope).await
 }
 
 /// Answers for a request that may not go on.

@@ -18,6 +18,7 @@ mod passwords;
 mod redirects;
 mod retries;
 mod rewrite;
+mod satisfy;
 mod snippets;
 mod upstream;
 

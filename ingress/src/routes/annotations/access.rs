@@ -17,6 +17,15 @@ pub(crate) struct Access {
     any: bool,
 }
 
+/// What the lists say of an address (nginx: FORBIDDEN, OK, DECLINED).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Denied,
+    Allowed,
+    /// Nothing. With `satisfy: any` that lets nobody in.
+    Silent,
+}
+
 impl Access {
     /// `None`: no annotation of this kind.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Option<Read> {
@@ -30,7 +39,7 @@ impl Access {
     }
 
     pub(super) fn is_needed(&self) -> bool {
-        !self.denied.is_empty() || self.allowed().is_some()
+        self.any || !self.denied.is_empty() || self.allowed().is_some()
     }
 
     fn allowed(&self) -> Option<&[IpNetwork]> {
@@ -38,12 +47,17 @@ impl Access {
     }
 
     /// nginx: `deny` lines first, then `allow` lines and `deny all`.
-    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+    pub(crate) fn judge(&self, client: IpAddr) -> Verdict {
         let is_in = |list: &[IpNetwork]| list.iter().any(|network| network.contains(client));
-        !is_in(&self.denied) && self.allowed().is_none_or(is_in)
+        match self.allowed() {
+            _ if is_in(&self.denied) => Verdict::Denied,
+            None => Verdict::Silent,
+            Some(allowed) if is_in(allowed) => Verdict::Allowed,
+            Some(_) => Verdict::Denied,
+        }
     }
 
-    /// Either the address or the authentication is enough.
+    /// One of the address, the password and the word of whoever is asked is enough.
     pub(crate) fn is_either(&self) -> bool {
         self.any
     }
@@ -59,33 +73,33 @@ fn satisfy(value: &str) -> Result<bool, Unread> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Verdict::*, *};
 
     #[test]
     fn lists_are_asked_in_nginxs_order() {
         let allow = ("allowlist-source-range", "10.0.0.0/8, 2001:db8::/32");
         let deny = ("denylist-source-range", "10.1.0.0/16");
         let old = ("whitelist-source-range", "192.0.2.1");
-        for (annotations, address, admitted) in [
-            (&[][..], "203.0.113.1", true),
-            (&[allow], "10.0.0.1", true),
-            (&[allow], "203.0.113.1", false),
-            (&[allow], "2001:db8::7", true),
-            (&[allow], "2001:db9::7", false),
-            (&[allow, deny], "10.1.0.1", false),
-            (&[allow, deny], "10.2.0.1", true),
-            (&[deny], "10.1.0.1", false),
-            (&[deny], "203.0.113.1", true),
-            (&[old], "192.0.2.1", true),
-            (&[old], "192.0.2.2", false),
-            (&[old, allow], "192.0.2.1", false),
+        for (annotations, address, verdict) in [
+            (&[][..], "203.0.113.1", Silent),
+            (&[allow], "10.0.0.1", Allowed),
+            (&[allow], "203.0.113.1", Denied),
+            (&[allow], "2001:db8::7", Allowed),
+            (&[allow], "2001:db9::7", Denied),
+            (&[allow, deny], "10.1.0.1", Denied),
+            (&[allow, deny], "10.2.0.1", Allowed),
+            (&[deny], "10.1.0.1", Denied),
+            (&[deny], "203.0.113.1", Silent),
+            (&[old], "192.0.2.1", Allowed),
+            (&[old], "192.0.2.2", Denied),
+            (&[old, allow], "192.0.2.1", Denied),
         ] {
             let mut access = Access::default();
             for (name, value) in annotations {
                 access.set(name, value).unwrap().unwrap();
             }
             let address = address.parse().unwrap();
-            assert_eq!(access.admits(address), admitted, "{address} {annotations:?}");
+            assert_eq!(access.judge(address), verdict, "{address} {annotations:?}");
         }
     }
 }

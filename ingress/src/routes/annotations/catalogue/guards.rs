@@ -145,7 +145,7 @@ pub(super) static ROWS: &[Annotation] = &[
         Works,
         "",
         "any",
-        "annotations::passwords::satisfy_any_takes_the_address_or_the_password",
+        "annotations::satisfy::one_of_address_password_and_authority_is_enough",
     ),
     row(
         "whitelist-source-range",
