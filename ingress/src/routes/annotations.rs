@@ -65,7 +65,7 @@ use self::{
     headers::{Fields, Named},
     mirror::Mirroring,
     proxy::Proxying,
-    snippet::Snippets,
+    snippet::{Keeping, Snippets, keeping},
     tracing::Tracing,
     value::{own_object, switch},
 };
@@ -392,7 +392,15 @@ pub(super) fn parse(
                 find(Severity::Refused, reason);
             }
             Err(Unread::Bad(what)) => {
-                find(Severity::Refused, format!("annotation {name}{shown} {what}"));
+                let mut reason = format!("annotation {name}{shown} {what}");
+                if let Some(Keeping { directive, instead }) = keeping(short, value) {
+                    reason.push_str(&format!(
+                        "; it would keep somebody out ({directive}), so its paths answer 503 until it \
+                         is put right: say it by {instead}, or take it out"
+                    ));
+                    all.denied = Some(reason.as_str().into());
+                }
+                find(Severity::Refused, reason);
             }
         }
     }

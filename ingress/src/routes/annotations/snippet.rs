@@ -1,12 +1,16 @@
 //! Snippets of nginx's configuration: the few directives people use become typed actions, anything
 //! else refuses the whole snippet with its line. Nothing is executed.
 
+mod keeping;
 mod read;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use regex::bytes::Regex;
 
-pub(super) use self::read::{field_name, field_text, is_ours};
+pub(super) use self::{
+    keeping::{Keeping, keeping},
+    read::{field_name, field_text, is_ours},
+};
 use super::{
     template::{Template, Variable},
     value::{Read, Unread, bad},

@@ -1,6 +1,7 @@
 //! Snippets: typed actions, and nothing that is executed.
 
 use fairlead_ingress::IngressConfig;
+use fairlead_state::Key;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -164,5 +165,53 @@ async fn bug_a_snippet_has_the_last_word_on_how_long_a_host_is_one_of_https() {
         let told = answer.headers.get_all("strict-transport-security");
         let told: Vec<&str> = told.iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(told, expected, "{name}: {snippet}");
+    }
+}
+
+/// Its paths were served without it, to everybody.
+#[tokio::test]
+async fn attack_a_snippet_that_is_refused_lets_nobody_in_whom_it_kept_out() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let two = [("configuration-snippet", "deny all;"), ("server-snippet", "return 301 /x;")];
+    for (name, annotations) in [
+        ("deny", &[("configuration-snippet", "allow 10.0.0.0/8;\ndeny all;")][..]),
+        ("server", &[("server-snippet", "if ($ssl_protocol = TLSv1.2) { return 403; }")]),
+        ("two", &two),
+        ("open", &[("configuration-snippet", "gzip on;")]),
+    ] {
+        objects.push(site(name, annotations).object());
+    }
+    let world = World::new(objects).await;
+    for (name, directive, instead) in [
+        ("deny", "allow", "allowlist-source-range"),
+        ("server", "return 403", "a snippet of `return`"),
+        ("two", "deny", "denylist-source-range or allowlist-source-range"),
+    ] {
+        assert_eq!(ask(&world, name, &[]).await.status, 503, "{name}");
+        let told = format!("it would keep somebody out ({directive}), so its paths answer 503");
+        let reasons = world.reasons(name);
+        let is_told = |reason: &String| reason.contains(&told) && reason.contains(instead);
+        assert!(reasons.iter().any(is_told), "{name}: {reasons:?}");
+    }
+    assert_eq!(ask(&world, "open", &[]).await.who(), (200, "web"));
+    assert_eq!(upstream.requests(), 1);
+}
+
+/// What the ConfigMap does not allow would have kept them out all the same.
+#[tokio::test]
+async fn a_snippet_that_is_not_allowed_lets_nobody_in_whom_it_kept_out() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(config_map("options", &[("allow-snippet-annotations", "false")]));
+    for (name, text) in [("guarded", "return 403;"), ("open", "more_set_headers 'X-A: 1';")] {
+        objects.push(site(name, &[("configuration-snippet", text)]).object());
+    }
+    let config_map = Some(Key::new("default", "options"));
+    let world = World::with(IngressConfig { config_map, ..config() }, objects).await;
+    for (name, status) in [("guarded", 503), ("open", 200)] {
+        assert_eq!(ask(&world, name, &[]).await.status, status, "{name}");
+        let reasons = world.reasons(name);
+        assert!(reasons[0].contains("is not allowed by the ConfigMap"), "{reasons:?}");
     }
 }

@@ -13,7 +13,8 @@ const REPLY: &str = "annotations::cors::cookies_and_redirects_of_endpoints_are_t
 const SERVER_SNIPPET: &str =
     "as configuration-snippet, before it, for the paths of its own Ingress";
 const SNIPPET: &str = "more_set_headers, more_clear_headers, add_header, proxy_set_header, return and \
-                       if on a variable; any other directive refuses the snippet with its line";
+                       if on a variable; any other directive refuses the snippet with its line, and its \
+                       paths answer 503 where it keeps somebody out (deny, return 403)";
 const SNIPPETS: &str = "annotations::snippets::directives_people_use_are_actions";
 const TRACES: &str = "traces::a_request_is_a_span_with_its_caller_as_parent";
 

@@ -32,9 +32,9 @@ impl Snippet {
 
 /// One word, quoted or not, or one of `;{}`; and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Token {
-    text: String,
-    is_mark: bool,
+pub(super) struct Token {
+    pub(super) text: String,
+    pub(super) is_mark: bool,
     line: usize,
 }
 
@@ -43,7 +43,7 @@ struct Reader {
 }
 
 /// nginx's words: quotes, backslashes within them, comments to the end of the line.
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut line = 1;
     let mut rest = text.chars().peekable();
