@@ -67,7 +67,7 @@ fn annotated(text: &str) -> Option<World> {
 }
 
 /// `NAME=VALUE`, several with NUL between them, and two of it between the contents that the ConfigMap
-/// has in turn: all are read, and none is left once it is gone.
+/// has in turn: all are read, and the last ones stay once it is gone.
 pub fn options(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let key = Key::new(NAMESPACE, "options");
@@ -78,9 +78,10 @@ pub fn options(bytes: &[u8]) {
         world.says_lines();
         world.answers();
     }
+    let in_force = |world: &World| world.with(|planner| format!("{:?}", planner.config()));
+    let before = in_force(&world);
     world.delete(ObjectRef { kind: Kind::ConfigMap, key });
-    let in_force = world.with(|planner| format!("{:?}", planner.config()));
-    assert_eq!(in_force, format!("{config:?}"));
+    assert_eq!(in_force(&world), before);
 }
 
 /// `PORT=SERVICE`, several with NUL between them: each port leads somewhere, or is refused with a

@@ -1,7 +1,8 @@
 //! ingress-nginx's ConfigMap: settings of the role, and what holds for Ingresses that say nothing
 //! else. Each option is read to a type or named with a reason.
 //!
-//! A value that cannot be read leaves the last good one of its option in force.
+//! A value that cannot be read leaves the last good one of its option in force, and a ConfigMap that is
+//! taken away all of them.
 
 mod catalogue;
 mod gzip;
@@ -30,6 +31,8 @@ pub(super) struct Options {
     pub(super) findings: Vec<Finding>,
     /// Values that could be read.
     good: BTreeMap<Name, Name>,
+    /// A ConfigMap has been read.
+    is_of_map: bool,
 }
 
 impl Options {
@@ -40,6 +43,7 @@ impl Options {
             defaults: Annotations::default(),
             findings: Vec::new(),
             good: BTreeMap::new(),
+            is_of_map: false,
         }
     }
 
@@ -52,10 +56,23 @@ impl Options {
             next.findings.push(Finding::new(object.clone(), severity, reason));
         };
         let Some(map) = map else {
+            // ingress-nginx does not hear of it either: what guards everybody's paths is not gone
+            // because somebody deletes and creates instead of applying.
+            if self.is_of_map {
+                let reason = format!(
+                    "ConfigMap {key} was deleted: its last options stay in force until it is there \
+                     again, or the agent is started anew"
+                );
+                find(Severity::Differs, reason);
+                tell(&self.findings, &next.findings);
+                return Self { findings: next.findings, ..self.clone() };
+            }
             let reason = format!("ConfigMap {key} does not exist: the agent's own settings hold");
             find(Severity::Waiting, reason);
+            tell(&self.findings, &next.findings);
             return next;
         };
+        next.is_of_map = true;
         let mut reader = Reader::new(base);
         for (name, value) in &map.data {
             match reader.set(name, value) {
@@ -119,9 +136,25 @@ mod tests {
         assert!(bad.findings[0].reason.contains("\"20\" stays in force"), "{:?}", bad.findings);
         let never = options(&start, &[("keep-alive", "soon")]);
         assert_eq!(never.config.timeouts.keep_alive_idle_ms, base.timeouts.keep_alive_idle_ms);
-        let gone = bad.next(&base, &Key::new("a", "b"), None);
-        assert_eq!(gone.config.timeouts.keep_alive_idle_ms, base.timeouts.keep_alive_idle_ms);
-        assert_eq!(gone.findings.len(), 1);
+    }
+
+    #[test]
+    fn options_of_a_config_map_that_is_deleted_stay_until_there_is_another() {
+        let base = IngressConfig::default();
+        let missing = Options::new(&base).next(&base, &Key::new("a", "b"), None);
+        assert!(missing.findings[0].reason.ends_with("the agent's own settings hold"));
+        let mut options = options(&missing, &[("keep-alive", "20"), ("hsts", "false")]);
+        for _ in 0..2 {
+            options = options.next(&base, &Key::new("a", "b"), None);
+            assert_eq!(options.config.timeouts.keep_alive_idle_ms, 20_000);
+            assert!(options.config.hsts.is_none());
+            let [finding] = &*options.findings else { panic!("{:?}", options.findings) };
+            assert_eq!(finding.severity, Severity::Differs);
+            assert!(finding.reason.contains("its last options stay in force"), "{finding}");
+        }
+        let next = super::tests::options(&options, &[("keep-alive", "30")]);
+        assert_eq!(next.config.timeouts.keep_alive_idle_ms, 30_000);
+        assert!(next.config.hsts.is_some() && next.findings.is_empty());
     }
 
     #[test]

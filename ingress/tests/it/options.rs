@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fairlead_ingress::{ForwardedHeaders, IngressConfig, Matching, OPTIONS, Support};
-use fairlead_state::{Key, Object};
+use fairlead_state::{Key, Kind, Object, ObjectRef};
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -86,6 +86,29 @@ async fn what_guards_and_cannot_be_read_lets_nobody_in_unless_it_could_be_before
     assert_eq!(asked(&world, &[]).await.status, 200, "the last good one stays");
     let reasons = world.reasons("nginx");
     assert!(reasons[0].contains("\"127.0.0.0/8\" stays in force"), "{reasons:?}");
+}
+
+/// `kubectl replace --force` deletes and creates: in between everybody was let in.
+#[tokio::test]
+async fn attack_a_config_map_that_is_deleted_opens_nothing() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    assert_eq!(asked(&world, &[]).await.status, 200, "at first there was none");
+    says(&mut world, &[("whitelist-source-range", "192.0.2.1")]).await;
+    assert_eq!(asked(&world, &[]).await.status, 403);
+    let key = Key::new("default", "nginx");
+    world.delete(ObjectRef { kind: Kind::ConfigMap, key }).await;
+    assert_eq!(asked(&world, &[]).await.status, 403);
+    // Of Ingresses that come now, too.
+    world.apply(vec![site("b", &[]).object()]).await;
+    assert_eq!(get(world.http(), "b.example", "/").await.status, 403);
+    let reasons = world.reasons("nginx");
+    assert!(reasons[0].contains("was deleted: its last options stay in force"), "{reasons:?}");
+    says(&mut world, &[]).await;
+    assert_eq!(asked(&world, &[]).await.status, 200);
+    assert!(world.reasons("nginx").is_empty());
 }
 
 #[tokio::test]
