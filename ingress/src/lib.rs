@@ -15,6 +15,7 @@ mod counters;
 mod digest;
 mod error;
 pub mod explain;
+mod expression;
 mod fair;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

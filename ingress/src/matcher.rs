@@ -1,8 +1,9 @@
 //! Texts as nginx's `map` compares them.
 
-use regex::bytes::Regex;
-
-use crate::routes::{regex, regex_with_case};
+use crate::{
+    expression::Expression,
+    routes::{regex, regex_with_case},
+};
 
 /// What a text is compared with.
 #[derive(Clone, Debug)]
@@ -10,7 +11,7 @@ pub enum TextMatch {
     /// It is this one, whatever the case.
     Is(Box<str>),
     /// It fits an expression.
-    Matches(Regex),
+    Matches(Expression),
 }
 
 impl TextMatch {

@@ -1,6 +1,7 @@
 //! Which Service port answers a host and a path: immutable, shared by all data threads.
 
 mod annotations;
+mod budget;
 pub(crate) mod choice;
 mod class;
 mod compile;
@@ -21,7 +22,6 @@ use std::{fmt, sync::Arc};
 use fairlead_state::{Key, Name, model::PathType};
 use foldhash::quality::RandomState;
 use imbl::{GenericHashMap, shared_ptr::DefaultSharedPtr};
-use regex::bytes::Regex;
 
 pub use self::{
     annotations::{ANNOTATIONS, Annotation, Support},
@@ -44,6 +44,7 @@ pub(crate) use self::{
     upstream::InFlight,
 };
 use crate::{
+    expression::Expression,
     host::{HostPattern, wildcard_suffix},
     series::RouteSeries,
     tls::ClientAuth,
@@ -117,7 +118,7 @@ pub struct Route {
     /// Which path the upstream is asked for.
     pub(crate) rewrite: Option<Rewrite>,
     /// The path is a regular expression.
-    pub(crate) pattern: Option<Regex>,
+    pub(crate) pattern: Option<Expression>,
     /// Who answers when the upstream has no endpoint, and instead of errors.
     pub(crate) fallback: Option<Arc<Upstream>>,
     /// Some requests go to another Service (annotation `canary`).

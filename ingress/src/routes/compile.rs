@@ -10,17 +10,17 @@ use fairlead_state::{
     model::{Ingress, IngressBackend, IngressPath, PathType, Secret},
 };
 
-use regex::bytes::Regex;
-
 use super::{
     ClientCertificates, Door,
     annotations::{self, Annotations, Policy, Reach, Rewrite},
+    budget::Budget,
     finding::{Finding, Severity},
     options::Options,
     upstream::{Protocol, UpstreamKey},
 };
 use crate::{
     config::Matching,
+    expression::Expression,
     host::{self, HostPattern},
     path,
     tls::{self, TlsWish},
@@ -68,7 +68,7 @@ pub(super) struct CheckedPath {
     pub(super) backend: Backend,
     pub(super) rewrite: Option<Rewrite>,
     /// The path is a regular expression.
-    pub(super) pattern: Option<Regex>,
+    pub(super) pattern: Option<Expression>,
 }
 
 /// A host without rules of its own that stands for another one.
@@ -148,6 +148,8 @@ pub(super) fn compile(
         protocol: None,
         tls: None,
         by_address: false,
+        budget: Budget::of_ingress(),
+        beyond: None,
         findings: Vec::new(),
     };
     let annotations = annotations::parse(ingress, &options.defaults, |severity, reason| {
@@ -172,6 +174,10 @@ pub(super) fn compile(
         let rules = hosts.entry(host).or_default();
         let paths = rule.paths.iter().filter_map(|path| checker.path(path, &annotations));
         rules.paths.extend(paths);
+    }
+    if let Some((path, count)) = checker.beyond.take() {
+        let reason = checker.budget.refusal(&path, count);
+        checker.find(Severity::Refused, reason);
     }
     if let Some(default) = &ingress.default_backend {
         let backend = checker.backend(default);
@@ -286,6 +292,9 @@ struct Checker<'a> {
     protocol: Option<Protocol>,
     tls: Option<TlsWish>,
     by_address: bool,
+    budget: Budget,
+    /// The first path whose expressions do not fit in it, and how many there are.
+    beyond: Option<(Name, usize)>,
     findings: Vec<Finding>,
 }
 
@@ -297,9 +306,14 @@ impl Checker<'_> {
     fn path(&mut self, path: &IngressPath, annotations: &Annotations) -> Option<CheckedPath> {
         let written = if path.path.is_empty() { "/" } else { &*path.path };
         let is_regex = annotations.rewriting.is_regex(written, path.path_type, self.matching);
+        let is_rewritten = annotations.rewriting.is_wished();
+        if (is_regex || is_rewritten) && self.budget.is_over() {
+            self.is_beyond(written);
+            return None;
+        }
         // What is rewritten is what is forwarded, which is encoded.
         let text: Name = match is_regex {
-            true => self.expression(written, annotations.rewriting.rewrites()),
+            true => self.expression(written, is_rewritten),
             false => spelled::literal(written),
         }
         .into();
@@ -313,14 +327,19 @@ impl Checker<'_> {
             }
         };
         let pattern = if is_regex { Some(self.pattern(written)?) } else { None };
+        let all = rewrite.iter().map(Rewrite::expression).chain(&pattern);
+        if !self.budget.take(all) {
+            self.is_beyond(written);
+            return None;
+        }
         let key = if is_regex { written.into() } else { self.literal(written, &text)? };
         let backend = self.backend(&path.backend);
         Some(CheckedPath { path: text, key, path_type: path.path_type, backend, rewrite, pattern })
     }
 
-    fn expression<'t>(&mut self, text: &'t str, rewrites: bool) -> Cow<'t, str> {
+    fn expression<'t>(&mut self, text: &'t str, is_rewritten: bool) -> Cow<'t, str> {
         let (spelled, is_in_class) = spelled::expression(text);
-        if is_in_class && rewrites {
+        if is_in_class && is_rewritten {
             let reason = format!(
                 "path {text:?} has in brackets what the path that is rewritten has encoded, byte by byte \
                  (ü is %C3%BC), so that such a path is not rewritten; write (ü|ä) for [üä]"
@@ -330,7 +349,11 @@ impl Checker<'_> {
         spelled
     }
 
-    fn pattern(&mut self, text: &str) -> Option<Regex> {
+    fn is_beyond(&mut self, written: &str) {
+        self.beyond.get_or_insert_with(|| (written.into(), 0)).1 += 1;
+    }
+
+    fn pattern(&mut self, text: &str) -> Option<Expression> {
         let pattern = if text.starts_with('/') {
             annotations::pattern(text, Reach::of(self.matching))
         } else {

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_state::{Name, model::PathType};
-use regex::bytes::Regex;
 
 use super::{
     Route,
     annotations::{self, Reach},
+    budget::Budget,
 };
+use crate::expression::Expression;
 
 /// The paths of one host.
 ///
@@ -29,8 +30,15 @@ pub struct Paths {
 
 #[derive(Debug)]
 struct Pattern {
-    regex: Regex,
+    test: Test,
     route: Arc<Route>,
+}
+
+#[derive(Debug)]
+enum Test {
+    Fits(Expression),
+    /// The route's own path is how a request's begins, whatever the case.
+    Begins,
 }
 
 /// Prefix rules for one path, written without or with a trailing slash (`/foo`, `/foo/`).
@@ -66,7 +74,7 @@ impl Paths {
         }
         if !self.patterns.is_empty() {
             let mut patterns = self.patterns.iter();
-            let found = patterns.find(|pattern| pattern.regex.is_match(path.as_bytes()));
+            let found = patterns.find(|pattern| pattern.fits(path.as_bytes()));
             if let Some(pattern) = found {
                 return Some(&pattern.route);
             }
@@ -130,6 +138,18 @@ impl Paths {
     }
 }
 
+impl Pattern {
+    fn fits(&self, path: &[u8]) -> bool {
+        match &self.test {
+            Test::Fits(expression) => expression.is_match(path),
+            Test::Begins => {
+                let key = self.route.key.as_bytes();
+                path.get(..key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(key))
+            }
+        }
+    }
+}
+
 impl Builder {
     /// Adds a route, unless somebody has its path already.
     pub(super) fn add(&mut self, route: Arc<Route>) {
@@ -189,9 +209,9 @@ impl Builder {
         let mut patterns = Vec::new();
         for spellings in self.prefix.values_mut() {
             for slot in [&mut spellings.plain, &mut spellings.slash] {
-                let regex = slot.as_ref().and_then(|route| route.pattern.clone());
-                if let Some((regex, route)) = regex.and_then(|regex| Some((regex, slot.take()?))) {
-                    patterns.push(Pattern { regex, route });
+                let pattern = slot.as_ref().and_then(|route| route.pattern.clone());
+                if let Some((pattern, route)) = pattern.and_then(|p| Some((p, slot.take()?))) {
+                    patterns.push(Pattern { test: Test::Fits(pattern), route });
                 }
             }
         }
@@ -203,27 +223,40 @@ impl Builder {
 
     /// ingress-nginx: where one path of a host is a regular expression all are, whatever their
     /// type and Ingress. They begin at the path's beginning, end anywhere, ignore case, and the
-    /// longest text is asked first. Those that are none are compared as they stand; their routes
-    /// come with the paths.
-    pub(super) fn build_patterns(self) -> (Paths, Vec<Arc<Route>>) {
+    /// longest text is asked first. Those that are none, or that there is no room for, are compared as
+    /// they stand; their routes come with the paths.
+    pub(super) fn build_patterns(self, budget: &mut Budget) -> (Paths, Vec<Arc<Route>>) {
         let mut routes: Vec<Arc<Route>> = self.build().iter().cloned().collect();
         routes.sort_by(|a, b| b.path.cmp(&a.path));
         routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
         let mut literal = Vec::new();
-        let patterns = routes.into_iter().filter_map(|route| {
-            let regex = route
-                .pattern
-                .clone()
-                .map_or_else(|| annotations::pattern(&route.key, Reach::Beginning), Ok);
-            let regex = regex.or_else(|_| {
-                literal.push(route.clone());
-                annotations::pattern(&regex::escape(&route.key), Reach::Beginning)
-            });
-            Some(Pattern { regex: regex.ok()?, route })
+        let patterns = routes.into_iter().map(|route| {
+            let test = match &route.pattern {
+                Some(pattern) => Test::Fits(pattern.clone()),
+                None if is_plain(&route.key) => Test::Begins,
+                None => {
+                    let pattern = (!budget.is_over())
+                        .then(|| annotations::pattern(&route.key, Reach::Beginning).ok());
+                    let pattern = pattern.flatten().filter(|pattern| budget.take([pattern]));
+                    pattern.map_or_else(
+                        || {
+                            literal.push(route.clone());
+                            Test::Begins
+                        },
+                        Test::Fits,
+                    )
+                }
+            };
+            Pattern { test, route }
         });
         let patterns = patterns.collect();
         (Paths { patterns, ..Paths::default() }, literal)
     }
+}
+
+/// As an expression it means itself: there are as many as there are paths, and they cost nothing.
+fn is_plain(text: &str) -> bool {
+    !text.contains(['\\', '.', '+', '*', '?', '(', ')', '|', '[', ']', '{', '}', '^', '$'])
 }
 
 /// The stem of a prefix rule's path, and whether it is written with a slash behind it.

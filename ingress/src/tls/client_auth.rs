@@ -13,7 +13,6 @@ use std::{
 
 use fairlead_state::model::Secret;
 use http::HeaderValue;
-use regex::bytes::Regex;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -27,6 +26,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, p
 use x509_parser::{extensions::ParsedExtension, oid_registry::OID_X509_EXT_DELTA_CRL_INDICATOR};
 
 use super::{client::authorities, signatures::Signatures};
+use crate::expression::Expression;
 
 /// Certificates that are taken back, beside the authorities.
 const REVOKED_ENTRY: &str = "ca.crl";
@@ -52,7 +52,7 @@ pub(crate) enum Mode {
 pub(crate) struct Wanted {
     pub(crate) mode: Mode,
     /// The subject must match.
-    pub(crate) subject: Option<Regex>,
+    pub(crate) subject: Option<Expression>,
     /// The endpoint is given the certificate.
     pub(crate) passes: bool,
     /// Where somebody without a proper one is sent.

@@ -17,6 +17,7 @@ mod client_connections;
 mod crew;
 mod cve;
 mod drain;
+mod expressions;
 mod floods;
 mod fronted;
 mod grpc;

@@ -1,10 +1,9 @@
 //! Which requests go to the Service under trial.
 
 use http::{HeaderMap, HeaderName};
-use regex::bytes::Regex;
 
 use super::value::{Read, Unread, bad, flag, number, regex_with_case};
-use crate::cookies;
+use crate::{cookies, expression::Expression};
 
 /// What an Ingress says that is one (`canary: "true"`): its paths are served to some requests of
 /// the Ingress that has them otherwise.
@@ -15,7 +14,7 @@ pub(crate) struct Canary {
     weight_total: u32,
     header: Option<HeaderName>,
     value: Option<Box<str>>,
-    pattern: Option<Regex>,
+    pattern: Option<Expression>,
     cookie: Option<Box<str>>,
 }
 

@@ -2,17 +2,19 @@
 
 use fairlead_state::{Key, model::Secret};
 use http::HeaderValue;
-use regex::bytes::Regex;
 
 use super::value::{Read, Unread, bad, flag, number, own_object, regex_with_case};
-use crate::tls::{ClientAuth, Mode, Wanted};
+use crate::{
+    expression::Expression,
+    tls::{ClientAuth, Mode, Wanted},
+};
 
 /// What an Ingress says about it (`auth-tls-*`).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientTls {
     secret: Option<Key>,
     mode: Mode,
-    subject: Option<Regex>,
+    subject: Option<Expression>,
     passes: bool,
     error_page: Option<HeaderValue>,
 }
@@ -65,7 +67,7 @@ fn mode(value: &str) -> Result<Mode, Unread> {
 }
 
 /// ingress-nginx: an expression after `CN=`, compared with the whole subject.
-fn subject(value: &str) -> Result<Regex, Unread> {
+fn subject(value: &str) -> Result<Expression, Unread> {
     if value.starts_with("CN=") { regex_with_case(value) } else { bad("does not begin with CN=") }
 }
 

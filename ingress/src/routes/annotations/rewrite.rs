@@ -1,13 +1,12 @@
 //! Which path an upstream is asked for.
 
 use fairlead_state::{Name, model::PathType};
-use regex::bytes::Regex;
 
 use super::{
     template::{Template, Variable},
     value::{Read, Unread, bad, flag, regex, regex_with_case},
 };
-use crate::{config::Matching, path};
+use crate::{config::Matching, expression::Expression, path};
 
 /// What an Ingress says about paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +30,7 @@ struct Target {
 /// One route's rewriting: `rewrite "(?i)PATH" TARGET break`, in nginx's words.
 #[derive(Clone, Debug)]
 pub(crate) struct Rewrite {
-    pattern: Regex,
+    pattern: Expression,
     target: Target,
     /// `X-Forwarded-Prefix`.
     prefix: Option<Template>,
@@ -75,8 +74,8 @@ impl Rewriting {
         }
     }
 
-    /// Whether any path of the Ingress is rewritten.
-    pub(crate) fn rewrites(&self) -> bool {
+    /// Whether paths have an expression for it.
+    pub(crate) fn is_wished(&self) -> bool {
         self.target.is_some()
     }
 
@@ -96,6 +95,11 @@ impl Rewriting {
 }
 
 impl Rewrite {
+    /// What of a path is rewritten.
+    pub(crate) fn expression(&self) -> &Expression {
+        &self.pattern
+    }
+
     /// `None`: the pattern does not match, so the path stays.
     pub(crate) fn apply(
         &self,
@@ -164,7 +168,7 @@ fn literally(path: &str) -> String {
 }
 
 /// The expression a path is.
-pub(crate) fn pattern(path: &str, reach: Reach) -> Result<Regex, String> {
+pub(crate) fn pattern(path: &str, reach: Reach) -> Result<Expression, String> {
     if path.contains(|c: char| c.is_ascii_control()) {
         return Err(format!(
             "path {path:?} holds a control character, as no request's path does: take it out"

@@ -5,7 +5,6 @@ mod keeping;
 mod read;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use regex::bytes::Regex;
 
 pub(super) use self::{
     keeping::{Keeping, keeping},
@@ -15,6 +14,7 @@ use super::{
     template::{Template, Variable},
     value::{Read, Unread, bad},
 };
+use crate::expression::Expression;
 
 /// What an Ingress says in snippets.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ enum Test {
     /// Neither empty nor `0`.
     Set,
     Is(Box<str>, bool),
-    Matches(Regex, bool),
+    Matches(Expression, bool),
 }
 
 /// An answer without any endpoint.

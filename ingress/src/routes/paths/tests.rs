@@ -150,7 +150,7 @@ fn one_regular_expression_makes_expressions_of_all_paths_of_its_host() {
     for (path_type, path) in rules {
         builder.add(route(path_type, path));
     }
-    let (paths, literal) = builder.build_patterns();
+    let (paths, literal) = builder.build_patterns(&mut Budget::of_host());
     assert_eq!(literal.iter().map(|route| &*route.path).collect::<Vec<_>>(), ["/a(b"]);
     for (request, expected) in [
         ("/foo/bar", Some("/foo/bar")),

@@ -15,6 +15,7 @@ use super::{
     super::{
         Host, Route, Trial,
         annotations::Policy,
+        budget::Budget,
         compile::{Backend, Compiled, How},
         finding::{Finding, Severity, tell},
         paths,
@@ -103,6 +104,7 @@ impl Planner {
             return None;
         };
         let mut tls = canaries.iter().any(|canary| canary.claims(pattern));
+        let mut budget = Budget::of_host();
         let mut trials = Trials::of(&canaries, of);
         trials.tell_second(pattern, findings);
         for compiled in &others {
@@ -116,9 +118,14 @@ impl Planner {
                     format!("{what} of host {pattern} belongs to the older {older}")
                 }));
             };
+            let mut beyond: Option<(&str, usize)> = None;
             for path in &rules.paths {
                 if let Some(older) = paths.holder(&path.key, path.path_type) {
                     taken(older, format!("path {}", path.path));
+                    continue;
+                }
+                if !budget.take(&path.pattern) {
+                    beyond.get_or_insert((&*path.path, 0)).1 += 1;
                     continue;
                 }
                 is_regex |= path.pattern.is_some();
@@ -148,6 +155,10 @@ impl Planner {
                     }
                 }
             }
+            if let Some((path, count)) = beyond {
+                let reason = format!("host {pattern}: {}", budget.refusal(path, count));
+                findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
+            }
         }
         trials.tell_left(pattern, &paths, default.as_ref(), findings);
         let root = paths.root().or(default.as_ref());
@@ -156,7 +167,7 @@ impl Planner {
         let passthrough = Passing { pattern, eldest, root }.to(&asking, findings);
         let paths = match (self.options.config.matching, is_regex) {
             (Matching::Strict, _) => paths.build_strict(),
-            (Matching::Compat, true) => self.patterns(paths, findings),
+            (Matching::Compat, true) => patterns(paths, &mut budget, findings),
             (Matching::Compat, false) => paths.build_compat(),
         };
         let app_root = app_root.map(Into::into);
@@ -171,19 +182,6 @@ impl Planner {
             passthrough,
             client_certificates,
         })
-    }
-
-    fn patterns(&self, paths: paths::Builder, findings: &mut Vec<Finding>) -> paths::Paths {
-        let (paths, literal) = paths.build_patterns();
-        findings.extend(literal.iter().map(|route| {
-            let reason = format!(
-                "path {} is no regular expression, as all paths of its host are by use-regex or \
-                 rewrite-target: it is compared as it stands",
-                route.path
-            );
-            Finding::ingress(&route.ingress, Severity::Differs, reason)
-        }));
-        paths
     }
 
     fn route(
@@ -237,6 +235,24 @@ impl Planner {
             series,
         }
     }
+}
+
+fn patterns(
+    paths: paths::Builder,
+    budget: &mut Budget,
+    findings: &mut Vec<Finding>,
+) -> paths::Paths {
+    let (paths, literal) = paths.build_patterns(budget);
+    findings.extend(literal.iter().map(|route| {
+        let why = if budget.is_over() { " that there is room for" } else { "" };
+        let reason = format!(
+            "path {} is no regular expression{why}, as all paths of its host are by use-regex or \
+             rewrite-target: it is compared as it stands",
+            route.path
+        );
+        Finding::ingress(&route.ingress, Severity::Differs, reason)
+    }));
+    paths
 }
 
 /// The request path looks for extras before it looks for canaries.

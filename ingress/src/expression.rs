@@ -1,0 +1,218 @@
+//! Regular expressions of tenants, whose memory is known once they are compiled.
+//!
+//! One is its NFA alone, and a thread has one cache for all of them. The regex crate's lazy automata are
+//! faster on long texts, but each has caches of its own, for each thread: those of thousands of paths
+//! would be gigabytes. What is matched here are paths, names and fields, and most fail at once.
+
+use std::{cell::RefCell, fmt, ops::Range, sync::Arc};
+
+use regex_automata::{
+    Input, PatternID,
+    nfa::thompson::{
+        self, NFA,
+        backtrack::{self, BoundedBacktracker},
+        pikevm::{self, PikeVM},
+    },
+    util::{primitives::NonMaxUsize, syntax},
+};
+
+/// Longest text that is compiled, in bytes.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Memory of one expression, in bytes: a thousand letters, whatever their case. (PCRE's own limit is 64
+/// KiB, of a denser form.)
+pub(crate) const EXPRESSION_BYTES_MAX: usize = 128 << 10;
+/// Groups of one expression; captures that can be named are nine.
+const GROUPS_MAX: usize = 32;
+/// The whole match and `$1` to `$9`, by their two ends.
+const SLOTS: usize = 20;
+
+/// A compiled expression. Clones share it.
+#[derive(Clone)]
+pub struct Expression(Arc<Engines>);
+
+/// Two ways to walk through one NFA.
+struct Engines {
+    /// Remembers each pair of state and place: for short texts.
+    backtracker: BoundedBacktracker,
+    pikevm: PikeVM,
+}
+
+/// Why a text is no expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uncompiled {
+    TooLong,
+    TooLarge,
+    /// Or one with look-around or back references.
+    Wrong,
+}
+
+/// What groups matched.
+#[derive(Debug)]
+pub(crate) struct Captures<'t> {
+    text: &'t [u8],
+    slots: [Option<NonMaxUsize>; SLOTS],
+}
+
+/// Of a thread, as large as its largest search needed: an NFA's states by its groups.
+#[derive(Default)]
+struct Caches {
+    backtracker: Option<backtrack::Cache>,
+    pikevm: Option<pikevm::Cache>,
+}
+
+thread_local! {
+    static CACHES: RefCell<Caches> = RefCell::default();
+}
+
+impl Expression {
+    /// By bytes. Whatever it is, a search's time is in proportion to its size and to the text's length.
+    pub(crate) fn compile(text: &str, ignores_case: bool) -> Result<Self, Uncompiled> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Uncompiled::TooLong);
+        }
+        let syntax = syntax::Config::new().unicode(false).utf8(false);
+        let config = thompson::Config::new();
+        let nfa = NFA::compiler()
+            .syntax(syntax.case_insensitive(ignores_case))
+            .configure(config.utf8(false).nfa_size_limit(Some(EXPRESSION_BYTES_MAX)))
+            .build(text);
+        let nfa = nfa.map_err(|error| match error.size_limit() {
+            Some(_) => Uncompiled::TooLarge,
+            None => Uncompiled::Wrong,
+        })?;
+        if nfa.group_info().group_len(PatternID::ZERO) > GROUPS_MAX + 1 {
+            return Err(Uncompiled::TooLarge);
+        }
+        let backtracker = BoundedBacktracker::new_from_nfa(nfa.clone());
+        let pikevm = PikeVM::new_from_nfa(nfa);
+        match (backtracker, pikevm) {
+            (Ok(backtracker), Ok(pikevm)) => Ok(Self(Arc::new(Engines { backtracker, pikevm }))),
+            _ => Err(Uncompiled::Wrong),
+        }
+    }
+
+    /// Whether it matches anywhere in a text.
+    pub fn is_match(&self, text: &[u8]) -> bool {
+        self.search(&Input::new(text).earliest(true), &mut [])
+    }
+
+    /// What its groups match; `None`: it does not match.
+    pub(crate) fn captures<'t>(&self, text: &'t [u8]) -> Option<Captures<'t>> {
+        let mut slots = [None; SLOTS];
+        self.search(&Input::new(text), &mut slots).then_some(Captures { text, slots })
+    }
+
+    /// Memory it holds, in bytes. It stays the same however it is used.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.pikevm.get_nfa().memory_usage() + size_of::<Engines>()
+    }
+
+    fn search(&self, input: &Input<'_>, slots: &mut [Option<NonMaxUsize>]) -> bool {
+        let Engines { backtracker, pikevm } = &*self.0;
+        CACHES.with_borrow_mut(|caches| {
+            if input.haystack().len() <= backtracker.max_haystack_len() {
+                let cache = caches.backtracker.get_or_insert_with(|| backtracker.create_cache());
+                cache.reset(backtracker);
+                if let Ok(found) = backtracker.try_search_slots(cache, input, slots) {
+                    return found.is_some();
+                }
+            }
+            let cache = caches.pikevm.get_or_insert_with(|| pikevm.create_cache());
+            cache.reset(pikevm);
+            pikevm.search_slots(cache, input, slots).is_some()
+        })
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expression of {} bytes", self.bytes())
+    }
+}
+
+impl<'t> Captures<'t> {
+    /// What a group matched; 0: all of it.
+    pub(crate) fn get(&self, group: usize) -> Option<&'t [u8]> {
+        let end = |slot: usize| self.slots.get(slot).copied().flatten().map(NonMaxUsize::get);
+        let range = Range { start: end(group * 2)?, end: end(group * 2 + 1)? };
+        self.text.get(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn expressions_are_matched_by_bytes_with_case_or_without() {
+        for (text, ignores_case, path, groups) in [
+            ("^/a(/|$)(.*)", true, "/A/b", Some(&[Some("/A/b"), Some("/"), Some("b")][..])),
+            ("^/a(/|$)(.*)", false, "/A/b", None),
+            ("^/a(/|$)(.*)", true, "/a", Some(&[Some("/a"), Some(""), Some("")][..])),
+            ("(a)|(b)", true, "xb", Some(&[Some("b"), None, Some("b")][..])),
+            ("^(?:/a|/b)$", false, "/b", Some(&[Some("/b")][..])),
+            ("[0-9]{2,3}$", false, "/12345", Some(&[Some("345")][..])),
+            ("", false, "/", Some(&[Some("")][..])),
+            ("x*", false, "\u{e4}", Some(&[Some("")][..])),
+            ("^/.", false, "/\u{e4}", Some(&[None][..])),
+        ] {
+            let expression = Expression::compile(text, ignores_case).unwrap();
+            assert_eq!(expression.is_match(path.as_bytes()), groups.is_some(), "{text} {path}");
+            let captures = expression.captures(path.as_bytes());
+            assert_eq!(captures.is_some(), groups.is_some(), "{text} {path}");
+            for (i, group) in groups.into_iter().flatten().enumerate() {
+                let found = captures.as_ref().and_then(|captures| captures.get(i));
+                let found = found.and_then(|bytes| std::str::from_utf8(bytes).ok());
+                assert_eq!(found, *group, "{text} {path} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn attack_redos_and_the_largest_expressions_are_refused_or_take_as_long_as_they_are() {
+        for (text, expected) in [
+            ("(?=x)", Uncompiled::Wrong),
+            ("(a)\\1", Uncompiled::Wrong),
+            ("(", Uncompiled::Wrong),
+            ("(((a{100}){100}){100}){100}", Uncompiled::TooLarge),
+            (&"a".repeat(TEXT_BYTES_MAX + 1), Uncompiled::TooLong),
+            (&"(a)".repeat(GROUPS_MAX + 1), Uncompiled::TooLarge),
+        ] {
+            assert_eq!(Expression::compile(text, true).err(), Some(expected), "{text}");
+        }
+        for text in ["(a+)+$", "(.*)*x", &"a".repeat(TEXT_BYTES_MAX), &"(a)".repeat(GROUPS_MAX)] {
+            let expression = Expression::compile(text, true).unwrap();
+            assert!(expression.bytes() < 2 * EXPRESSION_BYTES_MAX, "{text}");
+            // Longer than the backtracker takes.
+            let long = [&b"a".repeat(8 << 10)[..], b"!"].concat();
+            assert_eq!(expression.is_match(&long), !text.ends_with(['$', 'x']), "{text}");
+        }
+    }
+
+    proptest! {
+        /// The regex crate is what it is compared with.
+        #[test]
+        fn what_matches_is_what_others_match(
+            text in "[ab/.*+?()|^$\\[\\]]{0,12}", path in "/[ab/.]{0,12}"
+        ) {
+            let other = regex::bytes::RegexBuilder::new(&text).unicode(false).build();
+            let expression = Expression::compile(&text, false);
+            prop_assert_eq!(other.is_ok(), expression.is_ok(), "{}", text);
+            if let (Ok(other), Ok(expression)) = (other, expression) {
+                let (path, mut end) = (path.as_bytes(), 0);
+                prop_assert_eq!(expression.is_match(path), other.is_match(path));
+                let (ours, theirs) = (expression.captures(path), other.captures(path));
+                prop_assert_eq!(ours.is_some(), theirs.is_some());
+                if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                    while end < 10 {
+                        let theirs = theirs.get(end).map(|group| group.as_bytes());
+                        prop_assert_eq!(ours.get(end), theirs, "{} {:?} {}", text, path, end);
+                        end += 1;
+                    }
+                }
+            }
+        }
+    }
+}

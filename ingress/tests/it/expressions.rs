@@ -1,0 +1,146 @@
+//! Many regular expressions, and large ones.
+
+use std::time::{Duration, Instant};
+
+use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
+use fairlead_state::model::{
+    Ingress,
+    PathType::{Exact, ImplementationSpecific},
+};
+
+use crate::{
+    annotations::annotated,
+    support::{
+        objects::{IngressExt, class, ingress},
+        store,
+    },
+};
+
+const HOST: &str = "a.example";
+/// Of one Ingress, and of one host.
+const EXPRESSIONS_MAX: usize = 2048;
+
+fn site(name: &str, age: i64, paths: &[String], more: &[(&str, &str)]) -> Ingress {
+    let rule: Vec<_> = paths.iter().map(|p| (ImplementationSpecific, &**p, "web")).collect();
+    let ingress = annotated(ingress(name).rule(HOST, &rule), &[("use-regex", "true")]);
+    Ingress { created_seconds: age, ..annotated(ingress, more) }
+}
+
+fn planned(ingresses: Vec<Ingress>) -> Planner {
+    let mut objects: Vec<_> = ingresses.into_iter().map(IngressExt::object).collect();
+    objects.push(class("fairlead", "fairlead.io/ingress"));
+    let (_store, snapshots) = store(&objects);
+    let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    planner
+}
+
+/// Of one Ingress.
+fn told(planner: &Planner, name: &str) -> Vec<String> {
+    let findings = planner.findings().into_iter().filter(|f| *f.object.key.name == *name);
+    let reasons = findings.map(|finding| finding.reason.to_string());
+    reasons.filter(|reason| reason.contains("are served of")).collect()
+}
+
+fn served(planner: &Planner, path: &str) -> Option<String> {
+    let found = planner.routes().find(HOST, path)?;
+    Some(found.route.ingress.name.to_string())
+}
+
+/// Thousands of them took gigabytes, and minutes each time anything of the host changed.
+#[test]
+fn attack_expressions_of_an_ingress_are_bounded_and_the_rest_is_served() {
+    let small: Vec<String> = (0..EXPRESSIONS_MAX + 9).map(|i| format!("/p{i}/(a|b)$")).collect();
+    // Of some 100 KiB each.
+    let large: Vec<String> = (0..200).map(|i| format!("/p{i}/(a{{50}}){{25}}")).collect();
+    let target = [("rewrite-target", "/$1")];
+    for (name, paths, more, expected, why) in [
+        ("number", &small, &[][..], EXPRESSIONS_MAX, "and 8 more"),
+        // Each path has two.
+        ("rewritten", &small, &target, EXPRESSIONS_MAX / 2, "more: no more than 2048"),
+        ("size", &large, &[], 200, "and 8 MiB of them, are served of an Ingress"),
+    ] {
+        let other = ingress("other").host("b.example", "web");
+        let planner = planned(vec![site(name, 1, paths, more), other]);
+        let rows = planner.routes().rows();
+        let of_host = rows.iter().filter(|row| row.host == HOST).count();
+        let is_expected =
+            if name == "size" { (40..expected).contains(&of_host) } else { of_host == expected };
+        assert!(is_expected, "{name}: {of_host} are served");
+        let reasons = told(&planner, name);
+        assert_eq!(reasons.len(), 1, "{name}: {reasons:?}");
+        assert!(reasons[0].contains(why), "{name}: {reasons:?}");
+        assert!(planner.routes().find("b.example", "/").is_some(), "{name}");
+    }
+}
+
+#[test]
+fn attack_a_hosts_expressions_are_its_oldest_ingresses() {
+    let paths = |name: &str, count: usize| -> Vec<String> {
+        (0..count).map(|i| format!("/{name}{i}/(a|b)$")).collect()
+    };
+    let (elder, younger, last) = (paths("e", 1500), paths("y", 1500), paths("l", 1));
+    let planner = planned(vec![
+        site("last", 3, &last, &[]),
+        site("younger", 2, &younger, &[]),
+        site("elder", 1, &elder, &[]),
+    ]);
+    assert_eq!(planner.routes().rows().len(), EXPRESSIONS_MAX);
+    for (path, name) in [
+        ("/e1499/a", Some("elder")),
+        ("/y547/a", Some("younger")),
+        ("/y548/a", None),
+        // Once there is no room there is none for whatever comes later.
+        ("/l0/a", None),
+    ] {
+        assert_eq!(served(&planner, path).as_deref(), name, "{path}");
+    }
+    assert_eq!(told(&planner, "elder"), Vec::<String>::new());
+    // What is no expression needs no room.
+    let mut plain = ingress("plain").rule(HOST, &[(Exact, "/plain", "web")]);
+    plain.created_seconds = 4;
+    let all = [site("elder", 1, &elder, &[]), site("younger", 2, &younger, &[]), plain];
+    assert_eq!(served(&planned(all.into()), "/plain").as_deref(), Some("plain"));
+    for name in ["younger", "last"] {
+        let reasons = told(&planner, name);
+        assert!(reasons[0].starts_with("host a.example: path "), "{reasons:?}");
+    }
+}
+
+/// Plain paths among expressions are as many as they like, and mean what they did.
+#[test]
+fn plain_paths_of_a_host_with_expressions_need_no_room() {
+    let plain: Vec<String> = (0..2 * EXPRESSIONS_MAX).map(|i| format!("/plain-{i:04}")).collect();
+    let rule: Vec<_> = plain.iter().map(|p| (ImplementationSpecific, &**p, "web")).collect();
+    let plain = ingress("plain").rule(HOST, &rule);
+    let dotted = ingress("dotted").rule(HOST, &[(ImplementationSpecific, "/v1.0", "web")]);
+    let planner = planned(vec![plain, dotted, site("one", 1, &["/x[0-9]".to_owned()], &[])]);
+    for (path, name) in [
+        ("/plain-4095", Some("plain")),
+        ("/PLAIN-0001/x", Some("plain")),
+        ("/plain-00012", Some("plain")),
+        ("/plain-000", None),
+        // An expression: any character is a dot.
+        ("/v1x0", Some("dotted")),
+        ("/x7", Some("one")),
+    ] {
+        assert_eq!(served(&planner, path).as_deref(), name, "{path}");
+    }
+    assert_eq!(told(&planner, "plain"), Vec::<String>::new());
+}
+
+/// The worst that is allowed is planned in seconds, even unoptimised, and a request is answered in less.
+#[test]
+fn the_worst_that_is_allowed_is_planned_and_asked_in_time() {
+    let paths: Vec<String> =
+        (0..EXPRESSIONS_MAX).map(|i| format!("/p{i}/([a-z]{{9}}|b)*$")).collect();
+    let begun = Instant::now();
+    let planner = planned(vec![site("worst", 1, &paths, &[])]);
+    let planned = begun.elapsed();
+    let begun = Instant::now();
+    assert_eq!(served(&planner, "/q"), None);
+    let asked = begun.elapsed();
+    println!("{} paths: planned in {planned:?}, asked in {asked:?}", planner.routes().rows().len());
+    assert!(planned < Duration::from_secs(20), "{planned:?}");
+    assert!(asked < Duration::from_secs(2), "{asked:?}");
+}
