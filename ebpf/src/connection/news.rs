@@ -3,6 +3,8 @@
 //! Ends know each other's numbers; who forges packets does not, as long as no answer comes to them. So an entry for TCP
 //! keeps one number of its direction, in the place of the set that an established connection does not need.
 
+use bytemuck::Zeroable;
+
 use crate::abi::{
     CONNECTION_ACKNOWLEDGED, CONNECTION_ANSWERED, CONNECTION_ASKED, CONNECTION_ASSURED,
     CONNECTION_DOUBTED, CONNECTION_FIN, CONNECTION_NUMBERED, CONNECTION_OTHER_FIN,
@@ -31,7 +33,7 @@ pub enum Trust {
 }
 
 /// What a packet changes in the state of the entry it has met, and in its twin's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 pub struct News {
     /// What the entry's state gets.
     pub own: u16,

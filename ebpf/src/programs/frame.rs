@@ -9,6 +9,7 @@ use aya_ebpf::programs::TcContext;
 use bytemuck::Zeroable;
 use fairlead_ebpf::{
     abi::{Address, Connection, SCTP, TCP, Tuple, UDP},
+    connection::News,
     packet::{self, Ip, Segment, Skip},
 };
 
@@ -30,6 +31,12 @@ pub(crate) struct Frame {
     pub(crate) found: Connection,
     /// What was decided about it if it opens a connection.
     pub(crate) account: Account,
+    /// Its TCP header, once it has met an entry.
+    pub(crate) segment: Segment,
+    /// What it tells of the connection it belongs to.
+    pub(crate) news: News,
+    /// Whether that was settled before: 1, or 0.
+    pub(crate) was_settled: u32,
     /// The header it begins with.
     ip: Ip,
     /// Of an ICMP error, the header of the packet it is about.
@@ -80,7 +87,7 @@ impl Frame {
 
     /// Numbers and flags, if there is a TCP header.
     #[inline(always)]
-    pub(crate) fn segment(&self, ctx: &TcContext) -> Segment {
+    pub(crate) fn read_segment(&self, ctx: &TcContext) -> Segment {
         if self.kind != KIND_WHOLE || self.tuple.protocol != TCP {
             return Segment::NONE;
         }

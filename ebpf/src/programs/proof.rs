@@ -8,7 +8,7 @@ use aya_ebpf::programs::TcContext;
 use fairlead_ebpf::{
     abi::{Connection, SCTP, TCP},
     connection::{is_twin, twin},
-    packet::{ACK, RST, Segment},
+    packet::{ACK, RST},
 };
 
 use super::{frame::Frame, track};
@@ -16,12 +16,8 @@ use super::{frame::Frame, track};
 /// Whether the packet, which met `entry`, is the client's and shows that it has had an answer. An answer leaves its
 /// number for that, as long as nobody has shown it.
 #[inline(never)]
-pub(super) fn is_given(
-    ctx: &TcContext,
-    frame: &Frame,
-    entry: &mut Connection,
-    segment: &Segment,
-) -> bool {
+pub(super) fn is_given(ctx: &TcContext, frame: &Frame, entry: &mut Connection) -> bool {
+    let segment = &frame.segment;
     let protocol = frame.tuple.protocol;
     if protocol != TCP && protocol != SCTP {
         return entry.is_answered();

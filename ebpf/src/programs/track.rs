@@ -29,45 +29,63 @@ pub(crate) fn is_known(ctx: &TcContext, frame: &mut Frame) -> bool {
         frame.found = *entry;
         return true;
     }
-    let segment = frame.segment(ctx);
+    hear(ctx, frame, entry);
+    note(frame, entry);
+    true
+}
+
+/// What the packet tells. It is left in the frame, which is in a map: of what is written there the verifier remembers nothing,
+/// so that each way through this does not make another of all that follows.
+#[inline(never)]
+fn hear(ctx: &TcContext, frame: &mut Frame, entry: &mut Connection) {
+    let segment = frame.read_segment(ctx);
+    frame.segment = segment;
+    frame.was_settled = u32::from(entry.is_settled());
+    let is_proof = !entry.is_assured() && proof::is_given(ctx, frame, entry);
+    frame.news = entry.news(segment.flags, is_proof);
     let protocol = frame.tuple.protocol;
     let is_opening = match protocol {
         TCP => opens_connection(segment.flags),
         SCTP => matches!(frame.is_opening(ctx), Ok(true)),
         _ => false,
     };
-    let was_settled = entry.is_settled();
-    let is_proof = !entry.is_assured() && proof::is_given(ctx, frame, entry, &segment);
-    let mut news = entry.news(segment.flags, is_proof);
-    let now = maps::now();
-    if is_opening {
-        if was_settled && !entry.is_reply() {
-            news.add(entry.ask(protocol, segment.sequence, entry.is_silent(now)));
+    let more = if is_opening {
+        if !entry.is_settled() || entry.is_reply() {
+            return;
         }
+        entry.ask(protocol, segment.sequence, entry.is_silent(maps::now()))
     } else if segment.flags & RST != 0 {
-        news.add(trust(&frame.tuple, entry, &segment).news());
+        trust(&frame.tuple, entry, &segment).news()
     } else if entry.is_in_question() {
-        news.add(entry.going_on());
-    }
+        entry.going_on()
+    } else {
+        return;
+    };
+    frame.news.add(more);
+}
+
+/// Writes what was told into the entry and its twin.
+#[inline(never)]
+fn note(frame: &mut Frame, entry: &mut Connection) {
+    let now = maps::now();
     if entry.seen != now {
         entry.seen = now;
     }
     // Not atomic: two directions that note at once, on two CPUs, may lose a note. ASSURED is noted
     // again; without its end a connection only keeps its ports until it is over by silence.
-    let is_news = news != News::NONE;
-    if is_news {
+    let news = frame.news;
+    if news != News::NONE {
         entry.state = entry.state & !news.own_gone | news.own;
     }
-    entry.follow(&segment);
+    entry.follow(&frame.segment);
     // From here on the entry may be another connection's: what is written makes room.
     frame.found = *entry;
-    if is_news {
+    if news != News::NONE {
         tell_twin(&frame.tuple, &frame.found, news.twins, news.twins_gone);
     }
-    if frame.found.is_settled() != was_settled {
+    if u32::from(frame.found.is_settled()) != frame.was_settled {
         place(&frame.tuple, &frame.found);
     }
-    true
 }
 
 /// Whether a reset that has met this entry may be believed. One of a connection that begins is, as its refusal.

@@ -1,7 +1,5 @@
 //! What packets say, and what of it is believed.
 
-use bytemuck::Zeroable as _;
-
 use super::*;
 use crate::abi::CONNECTION_REPLY;
 
