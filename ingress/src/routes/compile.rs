@@ -339,10 +339,11 @@ impl Checker<'_> {
 
     fn expression<'t>(&mut self, text: &'t str, is_rewritten: bool) -> Cow<'t, str> {
         let (spelled, is_in_class) = spelled::expression(text);
-        if is_in_class && is_rewritten {
+        if is_in_class && (is_rewritten || !text.is_ascii()) {
             let reason = format!(
-                "path {text:?} has in brackets what the path that is rewritten has encoded, byte by byte \
-                 (ü is %C3%BC), so that such a path is not rewritten; write (ü|ä) for [üä]"
+                "path {text:?} has in brackets a space or a character above ASCII: the latter is several \
+                 bytes, and where paths are rewritten both are encoded (%20, %C3%BC), so that requests \
+                 with it are not met or not rewritten; write (ü|ä) for [üä]"
             );
             self.find(Severity::Differs, reason);
         }
