@@ -180,7 +180,7 @@ async fn breaking(ends: bool) -> Upstream {
 async fn an_endpoint_that_breaks_off_or_says_no_more_ends_the_answer_early() {
     for (ends, timeouts) in [(true, 0), (false, 1)] {
         let upstream = breaking(ends).await;
-        let patience = Timeouts { upstream_read_ms: 100, ..Timeouts::default() };
+        let patience = Timeouts { upstream_read_ms: 1000, ..Timeouts::default() };
         let config = IngressConfig { timeouts: patience, ..crate::support::config() };
         let world = world(config, &[], &upstream).await;
         let mut stream = TcpStream::connect(world.http()).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_client_that_leaves_or_takes_no_more_ends_it_for_the_endpoint_too() {
 async fn a_client_that_takes_little_at_a_time_is_not_taken_for_one_that_takes_nothing() {
     let (gone, mut is_gone) = mpsc::unbounded_channel();
     let upstream = endless(gone).await;
-    let patience = Timeouts { client_send_ms: 300, ..Timeouts::default() };
+    let patience = Timeouts { client_send_ms: 1000, ..Timeouts::default() };
     let config = IngressConfig { timeouts: patience, ..crate::support::config() };
     let world = world(config, &[], &upstream).await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -273,12 +273,12 @@ async fn an_endpoint_that_is_slow_but_not_too_slow_is_waited_for() {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {MIB}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         for piece in body(MIB).chunks(MIB / 8) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(150)).await;
             stream.write_all(piece).await.unwrap();
         }
     })
     .await;
-    let patience = Timeouts { upstream_read_ms: 400, ..Timeouts::default() };
+    let patience = Timeouts { upstream_read_ms: 1000, ..Timeouts::default() };
     let config = IngressConfig { timeouts: patience, ..crate::support::config() };
     let world = world(config, &[], &upstream).await;
     assert!(get(&mut connect(world.http()).await, "/", None).await == body(MIB));
