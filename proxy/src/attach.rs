@@ -181,6 +181,7 @@ impl Kernel {
         }
         let own = programs.of_sockets.iter().map(|program| program.name);
         self.detach_unknown(|name| pins::device_of(name).is_none(), &own)?;
+        self.pins.remove_unfinished()?;
         self.pins.remove_maps(|name| !object::is_current(name))?;
         Ok(report)
     }

@@ -246,6 +246,24 @@ fn programs_of_another_version_are_taken_away_when_this_ones_run() {
     });
 }
 
+/// Its programs would run for ever, with maps of that agent's layout that nobody writes any more.
+#[test]
+fn bug_a_link_whose_agent_was_killed_before_it_had_its_name_is_taken_away() {
+    world("bug_a_link_whose_agent_was_killed_before_it_had_its_name_is_taken_away", |world| {
+        let sizes = MapSizes { bytes: 8, ..MapSizes::default() };
+        let counting = KernelOptions { sizes, ..world.options() };
+        Kernel::open(&counting).unwrap().attach().unwrap();
+        let links = world.bpffs.join("fairlead/links");
+        std::fs::rename(links.join("socket_bytes"), links.join("connect4_new")).unwrap();
+        let kernel = Kernel::open(&world.options()).unwrap();
+        let report = kernel.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (8, 0));
+        assert!(!links.join("connect4_new").exists());
+        put_service(&kernel);
+        assert_served("attached");
+    });
+}
+
 /// A power cut leaves no BPF file system; a hand that empties it takes the programs away under an agent
 /// that runs on. Who looks sees it, and a start makes everything anew.
 #[test]

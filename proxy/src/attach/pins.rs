@@ -79,6 +79,21 @@ impl Pins {
         self.links().join(format!("{program}_{index}"))
     }
 
+    /// Takes away what an agent left that ended between a link's pin and its name: nobody would take it over, and its
+    /// programs would run for ever, with maps that nobody writes any more.
+    pub(crate) fn remove_unfinished(&self) -> Result<(), KernelError> {
+        for (name, path) in entries(&self.links())? {
+            if name.ends_with(NEW) {
+                tracing::info!(
+                    link = name,
+                    "taken away: the agent that made it ended before it was done"
+                );
+                detach(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every link that is pinned, by file name; not those just being made.
     pub(crate) fn all_links(bpffs: &Path) -> Result<Vec<(String, PathBuf)>, KernelError> {
         Self { root: bpffs.join("fairlead") }.all()
@@ -86,20 +101,8 @@ impl Pins {
 
     /// The same, of these.
     pub(crate) fn all(&self) -> Result<Vec<(String, PathBuf)>, KernelError> {
-        let links = self.links();
-        let failed = |error| KernelError::pin(&links, error);
-        let mut found = Vec::new();
-        let entries = match fs::read_dir(&links) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-            entries => entries.map_err(failed)?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.ends_with(NEW) {
-                found.push((name, entry.path()));
-            }
-        }
+        let mut found = entries(&self.links())?;
+        found.retain(|(name, _)| !name.ends_with(NEW));
         found.sort();
         Ok(found)
     }
@@ -116,6 +119,18 @@ impl Pins {
         }
         Ok(indices)
     }
+}
+
+/// Names and paths in a directory; none if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, KernelError> {
+    let failed = |error| KernelError::pin(directory, error);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let named =
+        |entry: fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
+    entries.map(|entry| entry.map(named).map_err(failed)).collect()
 }
 
 /// Program and device of a link by its name; `None`: it is on the cgroup.
