@@ -125,7 +125,7 @@ impl<'s> Cluster<'s> {
         self.server.put(slice);
         let end = json!({"addresses": ["10.98.0.2"], "conditions": {"ready": true}});
         self.server.put(headless_slice("turn", &[end]));
-        self.server.put(pod("probe", "turn", &[address.clone()]));
+        self.server.put(pod("probe", "turn", std::slice::from_ref(&address)));
         let ports = json!([{"name": "p", "port": 1, "protocol": "TCP"}]);
         self.server.put(import("probe", "ends", &[], &ports));
         self.server.put(import("probe", "turn", &[address], &ports));
@@ -197,7 +197,7 @@ impl<'s> Cluster<'s> {
         }
         // A name is in one namespace, or one address could be a pod's of two.
         self.server.put(pod(
-            NAMESPACES[usize::from(number % 2 == 0)],
+            NAMESPACES[usize::from(number.is_multiple_of(2))],
             &format!("pod-{number}"),
             &ips,
         ));
