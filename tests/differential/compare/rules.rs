@@ -98,7 +98,10 @@ const RULES: &[Rule] = &[
     rule("owner-case", |part| part == QuestionCase, plugins::is_renamed_by_a_walk),
     rule(
         "owner-case",
-        |part| matches!(part, In(_, AskedCase) | In(Authorities, OwnerCase | DataCase)),
+        |part| {
+            matches!(part, In(_, AskedCase) | In(Answers, OwnerCase))
+                || matches!(part, In(Authorities, OwnerCase | DataCase))
+        },
         plugins::owner_case,
     ),
     rule("owner-case", |part| part == In(Answers, DataCase), plugins::kept_case),
