@@ -53,12 +53,9 @@ impl Pins {
     /// Unpins maps that programs of this version do not use. Programs of an earlier one that still
     /// run keep theirs; a name is only for the next start.
     pub(crate) fn remove_maps(&self, is_stale: impl Fn(&str) -> bool) -> Result<(), KernelError> {
-        let maps = self.maps();
-        let failed = |error| KernelError::pin(&maps, error);
-        for entry in fs::read_dir(&maps).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if is_stale(&entry.file_name().to_string_lossy()) {
-                unpin(&entry.path())?;
+        for (name, path) in entries(&self.maps())? {
+            if is_stale(&name) {
+                unpin(&path)?;
             }
         }
         Ok(())
@@ -109,15 +106,9 @@ impl Pins {
 
     /// Device indices that have a link of `program`.
     pub(crate) fn device_links(&self, program: &str) -> Result<Vec<u32>, KernelError> {
-        let links = self.links();
-        let failed = |error| KernelError::pin(&links, error);
-        let mut indices = Vec::new();
-        for entry in fs::read_dir(&links).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let device = name.to_str().and_then(device_of);
-            indices.extend(device.filter(|(of, _)| *of == program).map(|(_, index)| index));
-        }
-        Ok(indices)
+        let links = entries(&self.links())?;
+        let devices = links.iter().filter_map(|(name, _)| device_of(name));
+        Ok(devices.filter(|(of, _)| *of == program).map(|(_, index)| index).collect())
     }
 }
 
