@@ -8,6 +8,7 @@
 
 mod affinity;
 mod connection;
+mod datagram;
 mod event;
 mod frontend;
 mod maglev;
@@ -21,9 +22,10 @@ pub use connection::{
     CONNECTION_ACKNOWLEDGED, CONNECTION_ANSWERED, CONNECTION_ASKED, CONNECTION_ASSURED,
     CONNECTION_COUNTED, CONNECTION_DOUBTED, CONNECTION_FIN, CONNECTION_MASQUERADED,
     CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET,
-    CONNECTION_UNANSWERED, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, PeerKey,
-    SocketPeer, Tuple,
+    CONNECTION_UNANSWERED, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, SocketPeer,
+    Tuple,
 };
+pub use datagram::PeerKey;
 pub use event::{
     EVENT_AT_EGRESS, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_DROPPED,
     EVENT_NO_REASON, EVENT_PASSED, EVENT_REJECTED, EVENT_SERVED, EVENTS_BYTES, Event, LIVE_CLIENT,
@@ -71,7 +73,9 @@ pub mod name {
     pub const DROPS: &str = "drops_v3";
     /// Socket to [`SocketPeer`](super::SocketPeer).
     pub const PEERS: &str = "peers_v1";
-    /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer).
+    /// [`PeerKey`](super::PeerKey) to [`SocketPeer`](super::SocketPeer), of UDP sockets that are connected.
+    pub const CONNECTED_PEERS: &str = "connected_peers_v1";
+    /// The same of those that are not.
     pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
     /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
     pub const CONNECTIONS: &str = "connections_v2";

@@ -7,12 +7,12 @@
 mod programs;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier, sock_ops},
-    programs::{SockAddrContext, SockOpsContext, TcContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier, sock_ops},
+    programs::{SockAddrContext, SockContext, SockOpsContext, TcContext},
 };
 use fairlead_ebpf::select::Origin;
 use programs::{
-    dial, ended, peer,
+    connected, dial, ended, peer,
     sockaddr::{Call, V4, V6},
     uplink,
 };
@@ -55,6 +55,14 @@ fn getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
     peer::getpeername(&Call::<V6>::new(ctx))
+}
+
+#[cgroup_sock(sock_release)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature the macro calls")]
+fn socket_release(ctx: SockContext) -> i32 {
+    connected::released(&ctx);
+    // Nobody can refuse it.
+    1
 }
 
 #[sock_ops]

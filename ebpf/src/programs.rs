@@ -2,6 +2,7 @@
 
 pub(crate) mod affinity;
 pub(crate) mod back;
+pub(crate) mod connected;
 pub(crate) mod dial;
 pub(crate) mod ended;
 pub(crate) mod frame;

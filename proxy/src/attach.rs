@@ -363,8 +363,8 @@ impl Kernel {
     /// Ends UDP sockets, in every network namespace that is seen and can be entered, that are connected to a
     /// backend that no longer serves what was dialled: see [`crate::stale`].
     pub fn end_stale_sockets(&self) -> Result<stale::Ended, KernelError> {
-        let Tables { datagram_peers, frontends, backends, .. } = &self.object.tables;
-        let maps = stale::Maps { peers: datagram_peers, frontends, backends };
+        let Tables { connected_peers, frontends, backends, .. } = &self.object.tables;
+        let maps = stale::Maps { peers: connected_peers, frontends, backends };
         let mut rounds = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
         stale::end(&maps, &mut rounds).map_err(|error| KernelError::system(Step::EndSockets, error))
     }

@@ -59,6 +59,8 @@ pub struct MapSizes {
     pub refusals: u32,
     /// Addresses of the node itself.
     pub node_addresses: u32,
+    /// UDP sockets that are connected to Services at once; those beyond do not end with their endpoint.
+    pub connected_peers: u32,
     /// Backends that unconnected UDP sockets talk to; taken at once (about 120 bytes each), the
     /// least recently used gives way.
     pub datagram_peers: u32,
@@ -87,6 +89,7 @@ impl Default for MapSizes {
             bytes: 0,
             refusals: 16_384,
             node_addresses: 4096,
+            connected_peers: 65_536,
             datagram_peers: 65_536,
             connections: 131_072,
             openings: 65_536,
@@ -151,7 +154,7 @@ pub(crate) struct Tables {
     pub(crate) node_addresses: Table<Address, u32>,
     pub(crate) settings: NodeSettings,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
-    pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
+    pub(crate) connected_peers: Table<PeerKey, SocketPeer>,
     pub(crate) connections: Table<Tuple, Connection>,
     pub(crate) openings: Table<Tuple, Connection>,
     /// As the kernel has them, which may be from an earlier start.
@@ -235,7 +238,7 @@ pub(crate) fn possible_cpus() -> io::Result<u32> {
     u32::try_from(cpus).map_err(io::Error::other)
 }
 
-fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 16] {
+fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 17] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     let counters = counters_per_cpu::<ServiceCounters>(sizes.counters, cpus).saturating_mul(cpus);
     let bytes = bytes_per_cpu(sizes, cpus).saturating_mul(cpus).max(1);
@@ -255,6 +258,8 @@ fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 16] {
             .sized(bytes),
         Expected::new::<RefusalKey, u64>(name::REFUSALS, PerCpuHash).sized(sizes.refusals),
         Expected::new::<Address, u32>(name::NODE_ADDRESSES, Hash).sized(sizes.node_addresses),
+        Expected::new::<PeerKey, SocketPeer>(name::CONNECTED_PEERS, Hash)
+            .sized(sizes.connected_peers),
         Expected::new::<PeerKey, SocketPeer>(name::DATAGRAM_PEERS, LruHash)
             .sized(sizes.datagram_peers),
         Expected {
@@ -332,7 +337,8 @@ impl Tables {
         let (bytes, bytes_max) = take(ebpf, name::BYTES)?;
         let (refusals, refusals_max) = take(ebpf, name::REFUSALS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
-        let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
+        let (connected_peers, connected_peers_max) = take(ebpf, name::CONNECTED_PEERS)?;
+        let (_, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
         let (connections, connections_max) = take(ebpf, name::CONNECTIONS)?;
         let (openings, openings_max) = take(ebpf, name::OPENINGS)?;
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
@@ -351,7 +357,7 @@ impl Tables {
             node_addresses: Table::new(node_addresses),
             settings: NodeSettings::new(Table::new(take(ebpf, name::SETTINGS)?.0)),
             source_ranges: Table::new(source_ranges),
-            datagram_peers: Table::new(datagram_peers),
+            connected_peers: Table::new(connected_peers),
             connections: Table::new(connections),
             openings: Table::new(openings),
             sizes: MapSizes {
@@ -362,6 +368,7 @@ impl Tables {
                 bytes: bytes_per_cpu(wanted, cpus),
                 refusals: refusals_max,
                 node_addresses: node_addresses_max,
+                connected_peers: connected_peers_max,
                 datagram_peers: datagram_peers_max,
                 connections: connections_max,
                 openings: openings_max,

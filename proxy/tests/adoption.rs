@@ -65,7 +65,7 @@ fn next_agent_takes_over_links_and_maps_in_place() {
     world("next_agent_takes_over_links_and_maps_in_place", |world| {
         let first = Kernel::open(&world.options()).unwrap();
         let report = first.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (0, 8));
+        assert_eq!((report.adopted, report.created), (0, 9));
         let others = others::socket_programs().expect("root is told");
         assert!(!others.iter().any(|name| name.starts_with("connect")), "{others:?}");
         put_service(&first);
@@ -78,7 +78,7 @@ fn next_agent_takes_over_links_and_maps_in_place() {
         assert_eq!(second.maps().unwrap().load().unwrap(), content);
         assert_eq!(ids(world), before, "nothing changes before the maps are complete");
         let report = second.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (8, 0));
+        assert_eq!((report.adopted, report.created), (9, 0));
         for (old, new) in before.iter().zip(ids(world)) {
             assert_eq!((&old.0, old.1), (&new.0, new.1), "the same link");
             assert_ne!(old.2, new.2, "another program");
@@ -109,9 +109,10 @@ fn live_and_die(test: &str) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.ends_with("attached 8")), "the agent did not start");
+    let attached = lines.find_map(|line| Some(line.rsplit_once("attached ")?.1.to_owned()));
     agent.kill().unwrap();
     agent.wait().unwrap();
+    assert_eq!(attached.as_deref(), Some("9"), "programs the agent attached");
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn links_of_another_cgroup_are_replaced() {
         let before = ids(world);
         assert_eq!(is_served(), [false; 2], "this process is in another cgroup");
         let report = Kernel::open(&world.options()).unwrap().attach().unwrap();
-        assert_eq!((report.adopted, report.created), (0, 8));
+        assert_eq!((report.adopted, report.created), (0, 9));
         assert_served("attached");
         let after = ids(world);
         assert!(before.iter().zip(&after).all(|(old, new)| old.0 == new.0 && old.1 != new.1));
@@ -238,8 +239,8 @@ fn programs_of_another_version_are_taken_away_when_this_ones_run() {
         let kernel = Kernel::open(&world.options()).unwrap();
         assert!(names().contains(&"socket_latency".to_owned()), "not before this one's run");
         let report = kernel.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (8, 0));
-        assert_eq!(names().len(), 8, "{:?}", names());
+        assert_eq!((report.adopted, report.created), (9, 0));
+        assert_eq!(names().len(), 9, "{:?}", names());
         assert!(!names().contains(&"socket_latency".to_owned()));
         put_service(&kernel);
         assert_served("attached");
@@ -257,7 +258,7 @@ fn bug_a_link_whose_agent_was_killed_before_it_had_its_name_is_taken_away() {
         std::fs::rename(links.join("socket_bytes"), links.join("connect4_new")).unwrap();
         let kernel = Kernel::open(&world.options()).unwrap();
         let report = kernel.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (8, 0));
+        assert_eq!((report.adopted, report.created), (9, 0));
         assert!(!links.join("connect4_new").exists());
         put_service(&kernel);
         assert_served("attached");
@@ -289,7 +290,7 @@ fn programs_taken_away_are_noticed_and_a_start_brings_them_back() {
             kernel = Kernel::open(&world.options()).unwrap();
         }
         let report = kernel.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (0, 8));
+        assert_eq!((report.adopted, report.created), (0, 9));
         put_service(&kernel);
         assert_served("attached");
     });

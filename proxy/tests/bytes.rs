@@ -102,7 +102,7 @@ fn a_socket_that_outlives_its_agent_is_counted_by_the_next_that_counts() {
     world("a_socket_that_outlives_its_agent_is_counted_by_the_next_that_counts", |world| {
         let first = Kernel::open(&counting(world)).unwrap();
         let report = first.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (0, 9));
+        assert_eq!((report.adopted, report.created), (0, 10));
         let mut maps = first.maps().unwrap();
         put(&mut maps, frontend("10.96.0.1:80", TCP), 1, &[(server("127.0.0.1:0"), 0)]);
         let open = || TcpStream::connect(at("10.96.0.1:80")).unwrap();
@@ -110,7 +110,7 @@ fn a_socket_that_outlives_its_agent_is_counted_by_the_next_that_counts() {
         drop(first);
         let second = Kernel::open(&counting(world)).unwrap();
         let report = second.attach().unwrap();
-        assert_eq!((report.adopted, report.created), (9, 0));
+        assert_eq!((report.adopted, report.created), (10, 0));
         finish(earlier);
         let counted = bytes(&second, 1);
         assert!(is_about(counted.sockets_from, ANSWERED), "{counted:?}");

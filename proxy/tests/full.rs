@@ -83,6 +83,7 @@ const ROOM: MapSizes = MapSizes {
     bytes: 0,
     refusals: 100,
     node_addresses: 100,
+    connected_peers: 512,
     datagram_peers: 512,
     connections: 2048,
     openings: 2048,

@@ -22,6 +22,7 @@ fn sizes() -> MapSizes {
         bytes: 16,
         refusals: 16,
         node_addresses: 16,
+        connected_peers: 16,
         datagram_peers: 16,
         connections: 16,
         openings: 16,

@@ -254,7 +254,7 @@ fn programs_of_an_agent_that_starts_tell_nobody() {
         ask_tcp(at("10.96.0.3:80")).unwrap_err();
         assert_eq!(first.live().take().len(), 1);
         let second = Kernel::open(&options(&world.options())).unwrap();
-        assert_eq!(second.attach().unwrap().adopted, 8);
+        assert_eq!(second.attach().unwrap().adopted, 9);
         ask_tcp(at("10.96.0.3:80")).unwrap_err();
         assert_eq!((first.live().take().len(), second.live().take().len()), (0, 0));
     });

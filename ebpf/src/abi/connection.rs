@@ -93,9 +93,10 @@ pub const CONNECTION_ASKED: u16 = 1024;
 /// Nobody has answered that packet: the next one came a while later.
 pub const CONNECTION_UNANSWERED: u16 = 2048;
 
-/// What a connected socket dialled and what it got. Value of the socket storage `peers`.
+/// What a socket dialled and what it got. Value of the socket storage `peers`, of `connected_peers` and of
+/// `datagram_peers`.
 #[repr(C, align(4))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct SocketPeer {
     /// What the application dialled.
     pub frontend: Address,
@@ -105,21 +106,6 @@ pub struct SocketPeer {
     pub frontend_port: [u8; 2],
     /// Network byte order.
     pub backend_port: [u8; 2],
-}
-
-/// A backend an unconnected UDP socket has sent to. Key of `datagram_peers`, whose value is the
-/// [`SocketPeer`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
-pub struct PeerKey {
-    /// `SO_COOKIE` of the socket.
-    pub socket: u64,
-    /// The backend's address.
-    pub backend: Address,
-    /// Network byte order.
-    pub backend_port: [u8; 2],
-    /// Always 0.
-    pub zero: [u8; 6],
 }
 
 /// The packet a fragment belongs to, as it passes one hook. Key of `fragments`.
@@ -160,4 +146,3 @@ const _: () = assert!(size_of::<FragmentPorts>() == 8);
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<Connection>() == 36);
 const _: () = assert!(size_of::<SocketPeer>() == 36);
-const _: () = assert!(size_of::<PeerKey>() == 32);

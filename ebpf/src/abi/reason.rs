@@ -14,7 +14,7 @@ pub enum Reason {
     ConnectionNotStored = 3,
     /// Dropped: a packet could not be rewritten.
     NotRewritten = 4,
-    /// Served, but the socket will show the backend instead of the service.
+    /// Served, but the socket will show the backend instead of the service, or does not end with it.
     PeerNotStored = 5,
     /// Passed untranslated: a fragment whose first one was not seen.
     Fragment = 6,

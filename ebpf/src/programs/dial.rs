@@ -12,7 +12,7 @@ use fairlead_ebpf::{
 };
 
 use super::{
-    affinity,
+    affinity, connected,
     live::{self, Account},
     maps,
     sockaddr::{ALLOW, Call, Family},
@@ -66,6 +66,9 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     let mut account = Account::NONE;
     let (choice, verdict) = dial(call, &dialled, random(), &mut account);
     let Some(Choice { backend, .. }) = choice else {
+        if dialled.protocol == UDP {
+            connected::forget(call);
+        }
         call.clear_peer();
         live::call(call, &dialled, &Backend::zeroed(), &account);
         return verdict;
@@ -73,8 +76,7 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     live::call(call, &dialled, &backend, &account);
     let peer = peer(&dialled, &backend);
     if dialled.protocol == UDP {
-        // By this entry the agent knows the socket when its backend is gone.
-        remember(call.socket_cookie(), &peer);
+        connected::remember(call, &peer);
     }
     call.set_peer(peer);
     call.set(&backend.address, backend.port);
@@ -289,8 +291,7 @@ fn peer(dialled: &FrontendKey, backend: &Backend) -> SocketPeer {
 /// Writes only what changed: most sockets send to one service again and again. Whether it did.
 #[inline(always)]
 fn remember(socket: u64, peer: &SocketPeer) -> bool {
-    let key =
-        PeerKey { socket, backend: peer.backend, backend_port: peer.backend_port, zero: [0; 6] };
+    let key = PeerKey::of(socket, peer);
     // SAFETY: the reference ends with the comparison, under RCU; a value that changes meanwhile
     // is written anew, nothing worse.
     let known = unsafe { maps::DATAGRAM_PEERS.get(key) }.is_some_and(|known| known == peer);

@@ -73,6 +73,11 @@ static DROPS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "peers_v1")]
 pub(crate) static PEERS: SkStorage<SocketPeer> = SkStorage::new();
 
+/// Nothing gives way: whoever is connected for long is not looked up, and would be the first to go. A socket
+/// that closes takes its own away.
+#[btf_map(name = "connected_peers_v1")]
+pub(crate) static CONNECTED_PEERS: Table<PeerKey, SocketPeer> = HashMap::new();
+
 #[btf_map(name = "datagram_peers_v1")]
 pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
 

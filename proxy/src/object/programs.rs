@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps},
+    programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps},
 };
 
 use crate::{
@@ -21,12 +21,13 @@ use crate::{
 
 /// The programs and where they attach, in that order: those that make an answer the service's come
 /// before those that send a question to a backend. Otherwise the first answers would come from
-/// strangers.
-pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 8] = [
+/// strangers. The one that takes a socket's note away comes before those that make any.
+pub(crate) const SOCKET_PROGRAMS: [(&str, AttachType); 9] = [
     ("recvmsg4", AttachType::RecvMsg4),
     ("recvmsg6", AttachType::RecvMsg6),
     ("getpeername4", AttachType::GetPeerName4),
     ("getpeername6", AttachType::GetPeerName6),
+    ("socket_release", AttachType::SockRelease),
     ("connect4", AttachType::Connect4),
     ("connect6", AttachType::Connect6),
     ("sendmsg4", AttachType::SendMsg4),
@@ -155,6 +156,7 @@ fn loaded(
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(_) => <&mut CgroupSockAddr>::try_from(program)?.load(),
+        Program::CgroupSock(_) => <&mut CgroupSock>::try_from(program)?.load(),
         Program::SockOps(_) => <&mut SockOps>::try_from(program)?.load(),
         _ => <&mut SchedClassifier>::try_from(program)?.load(),
     }

@@ -3,7 +3,7 @@
 //! A search that meets a socket in no namespace proves nothing where not every namespace was seen, and one
 //! whose socket the kernel did not end is to be ended still. Such notes wait, each with pauses of its own
 //! that grow, for a search; one that is made for others takes them along. There are no more of them than the
-//! map has notes, of which the least recently used give way.
+//! map has notes, and one whose socket is closed is gone.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -25,6 +25,7 @@ use support::{
     world::{World, world},
 };
 
+mod connected;
 mod policies;
 #[path = "../support"]
 mod support {

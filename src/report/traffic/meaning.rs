@@ -23,7 +23,9 @@ fn of_proxy(reason: &str) -> &'static str {
             "dropped: the connection table took no entry: it is full, or memory is short"
         }
         "not_rewritten" => "dropped: a packet could not be rewritten; worth a report",
-        "peer_not_stored" => "served, but getpeername(2) shows the endpoint instead of the Service",
+        "peer_not_stored" => {
+            "served, but getpeername(2) shows the endpoint instead of the Service, or a connected UDP socket does not end with its endpoint"
+        }
         "fragment" => "left alone: a fragment whose first part was not seen",
         "extension_header" => "left alone: IPv6 extension headers that are not looked behind",
         "malformed" => "left alone: headers cut short or contradicting themselves",
