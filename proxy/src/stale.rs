@@ -2,18 +2,19 @@
 //!
 //! Such a socket would send to a dead address for ever: a resolver that connected once hangs until
 //! it is restarted. The kernel ends it (`SOCK_DESTROY`), its owner gets ECONNABORTED at once and
-//! connects anew. Sockets that are not connected choose with every datagram and need nothing.
+//! connects anew. Sockets that are not connected are led elsewhere with their next datagram and need nothing.
 //!
-//! A socket is known by the note its dialling leaves. The note of one that is not connected stays for another
-//! round: an answer may be under way, which is shown as the Service's by it. The note of one that was not met,
+//! A socket is known by the note its connecting leaves, which goes when it is closed. The note of one that is
+//! not connected stays for another round: it may be about to be. The note of one that was not met,
 //! in a namespace that cannot be looked into, or that the kernel did not end, stays, too, and it is looked for
 //! again (`rounds.rs`). An agent that may look there ends it.
 
 mod diag;
+mod notes;
 mod rounds;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
     time::{Duration, Instant},
 };
@@ -59,7 +60,7 @@ pub(crate) struct Maps<'a> {
 
 /// Ends every socket of this node that is connected to a backend that no longer serves what was dialled.
 pub(crate) fn end(maps: &Maps<'_>, rounds: &mut Rounds) -> io::Result<Ended> {
-    let stale = maps.stale()?;
+    let stale = notes::stale(maps.peers.entries()?, |peer| maps.is_current(peer))?;
     let wanted = rounds.wanted(&stale, Instant::now());
     let search = search(&wanted, namespaces::are_all_seen());
     let now = Instant::now();
@@ -103,17 +104,6 @@ fn search(keys: &[PeerKey], is_all_seen: bool) -> Search {
 }
 
 impl Maps<'_> {
-    /// Notes whose backend no longer serves what was dialled.
-    fn stale(&self) -> io::Result<HashSet<PeerKey>> {
-        let mut stale = HashSet::new();
-        for (key, peer) in self.peers.entries()? {
-            if !self.is_current(&peer)? {
-                stale.insert(key);
-            }
-        }
-        Ok(stale)
-    }
-
     /// Whether the backend still serves what was dialled.
     fn is_current(&self, peer: &SocketPeer) -> io::Result<bool> {
         let dialled = FrontendKey {
