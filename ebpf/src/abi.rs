@@ -25,7 +25,7 @@ pub use connection::{
     CONNECTION_UNANSWERED, Connection, EGRESS, FragmentKey, FragmentPorts, INGRESS, SocketPeer,
     Tuple,
 };
-pub use datagram::PeerKey;
+pub use datagram::{DatagramFlow, PeerKey};
 pub use event::{
     EVENT_AT_EGRESS, EVENT_AT_POD, EVENT_AT_SOCKET, EVENT_AT_UPLINK, EVENT_DROPPED,
     EVENT_NO_REASON, EVENT_PASSED, EVENT_REJECTED, EVENT_SERVED, EVENTS_BYTES, Event, LIVE_CLIENT,
@@ -77,6 +77,8 @@ pub mod name {
     pub const CONNECTED_PEERS: &str = "connected_peers_v1";
     /// The same of those that are not.
     pub const DATAGRAM_PEERS: &str = "datagram_peers_v1";
+    /// Socket to [`DatagramFlow`](super::DatagramFlow).
+    pub const DATAGRAM_FLOWS: &str = "datagram_flows_v1";
     /// [`Tuple`](super::Tuple) to [`Connection`](super::Connection).
     pub const CONNECTIONS: &str = "connections_v2";
     /// The same for connections that are not assured yet.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use fairlead_ebpf::select::Origin;
 use programs::{
-    connected, dial, ended, peer,
+    connected, dial, ended, peer, sent,
     sockaddr::{Call, V4, V6},
     uplink,
 };
@@ -29,12 +29,12 @@ fn connect6(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    dial::sendmsg(&Call::<V4>::new(ctx))
+    sent::sendmsg(&Call::<V4>::new(ctx))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    dial::sendmsg(&Call::<V6>::new(ctx))
+    sent::sendmsg(&Call::<V6>::new(ctx))
 }
 
 #[cgroup_sock_addr(recvmsg4)]

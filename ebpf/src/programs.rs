@@ -12,6 +12,7 @@ pub(crate) mod peer;
 pub(crate) mod proof;
 pub(crate) mod reject;
 pub(crate) mod route;
+pub(crate) mod sent;
 pub(crate) mod sockaddr;
 pub(crate) mod steps;
 pub(crate) mod track;

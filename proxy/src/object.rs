@@ -15,9 +15,9 @@ use aya::{
     maps::{Map, MapData, MapInfo, MapType, RingBuf},
 };
 use fairlead_ebpf::abi::{
-    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey, FragmentPorts,
-    FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey, ServiceBytes,
-    ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
+    Address, Affinity, AffinityKey, Backend, BackendKey, Connection, DatagramFlow, FragmentKey,
+    FragmentPorts, FrontendEntry, FrontendKey, MaglevKey, MaglevPart, PeerKey, RefusalKey,
+    ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple, name,
 };
 
 use crate::{
@@ -238,7 +238,7 @@ pub(crate) fn possible_cpus() -> io::Result<u32> {
     u32::try_from(cpus).map_err(io::Error::other)
 }
 
-fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 17] {
+fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 18] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, SkStorage};
     let counters = counters_per_cpu::<ServiceCounters>(sizes.counters, cpus).saturating_mul(cpus);
     let bytes = bytes_per_cpu(sizes, cpus).saturating_mul(cpus).max(1);
@@ -277,6 +277,7 @@ fn expected(sizes: MapSizes, cpus: u32) -> [Expected; 17] {
         Expected::new::<u32, Settings>(name::SETTINGS, Array),
         Expected::new::<u32, u64>(name::DROPS, PerCpuArray),
         Expected::new::<u32, SocketPeer>(name::PEERS, SkStorage),
+        Expected::new::<u32, DatagramFlow>(name::DATAGRAM_FLOWS, SkStorage),
     ]
 }
 

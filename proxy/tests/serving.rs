@@ -1,4 +1,4 @@
-//! Connected UDP sockets, as long as their endpoint serves, and no longer.
+//! UDP sockets stay with their endpoint as long as it serves, and no longer.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
@@ -63,18 +63,40 @@ fn connected(pod: &Pod) -> [UdpSocket; 2] {
     [connect(), pod.inside(connect)]
 }
 
+/// Sockets of the node and of a pod that send to the Service, and are led to `far`.
+fn unconnected(pod: &Pod) -> [UdpSocket; 2] {
+    let bind = || loop {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        if ask_unconnected(&socket).unwrap() == "far" {
+            return socket;
+        }
+    };
+    [bind(), pod.inside(bind)]
+}
+
+fn ask_unconnected(socket: &UdpSocket) -> std::io::Result<String> {
+    socket.send_to(b"?", SERVICE)?;
+    answer(socket)
+}
+
 fn ask(socket: &UdpSocket) -> std::io::Result<String> {
-    let mut answer = vec![0; 16];
     socket.send(b"?")?;
+    answer(socket)
+}
+
+fn answer(socket: &UdpSocket) -> std::io::Result<String> {
+    let mut answer = vec![0; 16];
     let len = socket.recv(&mut answer)?;
     answer.truncate(len);
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A change of hints ended every connected socket of a cluster's DNS whose endpoint was in another zone.
+/// A change of hints ended every connected socket of a cluster's DNS whose endpoint was in another zone, and any
+/// change led those that are not connected elsewhere.
 #[test]
-fn connected_sockets_stay_with_endpoints_that_serve_and_end_with_those_that_do_not() {
-    let name = "connected_sockets_stay_with_endpoints_that_serve_and_end_with_those_that_do_not";
+fn sockets_stay_with_endpoints_that_serve_and_leave_those_that_do_not() {
+    let name = "sockets_stay_with_endpoints_that_serve_and_leave_those_that_do_not";
     world(name, |world| {
         let pod = world.pod(1);
         let kernel = Kernel::open(&world.options()).unwrap();
@@ -101,7 +123,7 @@ fn connected_sockets_stay_with_endpoints_that_serve_and_end_with_those_that_do_n
             ("it serves no more", vec![slice("far", far, is(false, false))], 2),
         ] {
             assert_eq!(sync.reconcile(&cluster.apply(as_it_was())).error, None);
-            let sockets = connected(&pod);
+            let (sockets, senders) = (connected(&pod), unconnected(&pod));
             assert_eq!(sync.reconcile(&cluster.apply(changes)).error, None);
             assert_eq!(kernel.end_stale_sockets().unwrap().sockets, ended, "{what}");
             for socket in sockets {
@@ -111,6 +133,10 @@ fn connected_sockets_stay_with_endpoints_that_serve_and_end_with_those_that_do_n
                     let error = socket.recv(&mut [0; 16]).unwrap_err().kind();
                     assert_eq!(error, ErrorKind::ConnectionAborted, "{what}");
                 }
+            }
+            for socket in senders {
+                let expected = if ended == 0 { "far" } else { "near" };
+                assert_eq!(ask_unconnected(&socket).unwrap(), expected, "{what}, not connected");
             }
         }
     });

@@ -24,7 +24,7 @@ fn programs_load_within_their_instruction_budgets() {
             ("connect4", 12_500),
             ("connect6", 25_000),
             ("sendmsg4", 11_000),
-            ("sendmsg6", 25_000),
+            ("sendmsg6", 47_000),
             ("recvmsg4", 100),
             ("recvmsg6", 120),
             ("getpeername4", 60),

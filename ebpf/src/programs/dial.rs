@@ -1,11 +1,11 @@
-//! connect and sendmsg: what is dialled becomes a backend, before a packet exists.
+//! connect: what is dialled becomes a backend, before a packet exists; and the choice of one, whoever dials.
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_prandom_u32};
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, Backend, BackendKey, EVENT_DROPPED, EVENT_REJECTED, FRONTEND_SOURCE_RANGES,
-        FrontendEntry, FrontendKey, FrontendValue, PeerKey, Reason, SocketPeer, TableSize, UDP,
+        FrontendEntry, FrontendKey, FrontendValue, Reason, SocketPeer, TableSize, UDP,
     },
     dialled::{self, Tables},
     select::{self, Lead, Origin},
@@ -26,6 +26,28 @@ const TRIES: u32 = 3;
 pub(crate) struct Choice {
     pub(crate) set_id: u32,
     pub(crate) backend: Backend,
+}
+
+/// The backend given to a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Given {
+    pub(crate) backend: Backend,
+    /// It was given before.
+    pub(crate) is_kept: bool,
+}
+
+/// What a socket remembers of what it has dialled.
+pub(crate) trait Memory {
+    /// The backend it was given, if that still serves the frontend.
+    fn kept(&self, key: &FrontendKey, frontend: &FrontendValue) -> Option<Backend>;
+}
+
+/// Nothing is remembered.
+impl Memory for () {
+    #[inline(always)]
+    fn kept(&self, _: &FrontendKey, _: &FrontendValue) -> Option<Backend> {
+        None
+    }
 }
 
 /// Who dials.
@@ -64,8 +86,8 @@ pub(crate) enum Found {
 pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     let dialled = call.dialled();
     let mut account = Account::NONE;
-    let (choice, verdict) = dial(call, &dialled, random(), &mut account);
-    let Some(Choice { backend, .. }) = choice else {
+    let (given, verdict) = dial(call, &dialled, random(), &(), &mut account);
+    let Some(Given { backend, .. }) = given else {
         if dialled.protocol == UDP {
             connected::forget(call);
         }
@@ -83,33 +105,15 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     ALLOW
 }
 
-/// sendmsg: datagrams of sockets that are not connected. One socket keeps to one backend as long
-/// as the set does not change: a resolver's retry must not look like a new client.
-#[inline(always)]
-pub(crate) fn sendmsg<F: Family>(call: &Call<F>) -> i32 {
-    let dialled = call.dialled();
-    let socket = call.socket_cookie();
-    let mut account = Account::NONE;
-    let (choice, verdict) = dial(call, &dialled, select::mix(socket), &mut account);
-    let Some(Choice { backend, .. }) = choice else {
-        live::call(call, &dialled, &Backend::zeroed(), &account);
-        return verdict;
-    };
-    if remember(socket, &peer(&dialled, &backend)) {
-        live::call(call, &dialled, &backend, &account);
-    }
-    call.set(&backend.address, backend.port);
-    ALLOW
-}
-
 /// The backend for a call; without one, what becomes of it.
 #[inline(always)]
-fn dial<F: Family>(
+pub(crate) fn dial<F: Family>(
     call: &Call<F>,
     dialled: &FrontendKey,
     random: u32,
+    memory: &impl Memory,
     account: &mut Account,
-) -> (Option<Choice>, i32) {
+) -> (Option<Given>, i32) {
     let tables = &maps::AT_SOCKET;
     let (key, frontend) = match find(tables, dialled, || is_own_namespace(call), account) {
         Found::Frontend(key, frontend) => (key, frontend),
@@ -130,6 +134,11 @@ fn dial<F: Family>(
             return (None, call.unreachable());
         }
     }
+    if let Some(backend) = memory.kept(&key, &frontend) {
+        maps::count_selected(frontend.counter_id);
+        account.serve();
+        return (Some(Given { backend, is_kept: true }), ALLOW);
+    }
     let mut identity = Address::zeroed();
     if frontend.affinity_seconds > 0 {
         // The socket has no address yet; all of one pod share the cookie of its namespace.
@@ -137,7 +146,7 @@ fn dial<F: Family>(
     }
     let client = Client { origin: Origin::Inside, identity: &identity, random, flow: None };
     match choose(tables, (&key, frontend), &client, account) {
-        Ok(choice) => (Some(choice), ALLOW),
+        Ok(Choice { backend, .. }) => (Some(Given { backend, is_kept: false }), ALLOW),
         Err(Refusal::Reject) => (None, call.refuse()),
         Err(Refusal::Drop) => (None, call.unreachable()),
     }
@@ -279,24 +288,11 @@ fn is_node_admitted(key: &FrontendKey, frontend: &FrontendValue) -> bool {
 }
 
 #[inline(always)]
-fn peer(dialled: &FrontendKey, backend: &Backend) -> SocketPeer {
+pub(crate) fn peer(dialled: &FrontendKey, backend: &Backend) -> SocketPeer {
     SocketPeer {
         frontend: dialled.address,
         backend: backend.address,
         frontend_port: dialled.port,
         backend_port: backend.port,
     }
-}
-
-/// Writes only what changed: most sockets send to one service again and again. Whether it did.
-#[inline(always)]
-fn remember(socket: u64, peer: &SocketPeer) -> bool {
-    let key = PeerKey::of(socket, peer);
-    // SAFETY: the reference ends with the comparison, under RCU; a value that changes meanwhile
-    // is written anew, nothing worse.
-    let known = unsafe { maps::DATAGRAM_PEERS.get(key) }.is_some_and(|known| known == peer);
-    if !known && maps::DATAGRAM_PEERS.insert(key, peer, BPF_ANY.into()).is_err() {
-        maps::count(Reason::PeerNotStored);
-    }
-    !known
 }

@@ -14,7 +14,7 @@ use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::dialled::Tables;
 use fairlead_ebpf::{
     abi::{
-        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, FragmentKey,
+        Address, Affinity, AffinityKey, Backend, BackendKey, Connection, DatagramFlow, FragmentKey,
         FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
         NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey, SETTINGS_INDEX, ServiceBytes,
         ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
@@ -80,6 +80,9 @@ pub(crate) static CONNECTED_PEERS: Table<PeerKey, SocketPeer> = HashMap::new();
 
 #[btf_map(name = "datagram_peers_v1")]
 pub(crate) static DATAGRAM_PEERS: LruHashMap<PeerKey, SocketPeer, 1> = LruHashMap::new();
+
+#[btf_map(name = "datagram_flows_v1")]
+pub(crate) static DATAGRAM_FLOWS: SkStorage<DatagramFlow> = SkStorage::new();
 
 #[btf_map(name = "connections_v2")]
 pub(crate) static CONNECTIONS: LruHashMap<Tuple, Connection, 1> = LruHashMap::new();

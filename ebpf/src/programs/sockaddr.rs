@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use fairlead_ebpf::{
-    abi::{Address, FrontendKey, Reason, SocketPeer},
+    abi::{Address, DatagramFlow, FrontendKey, Reason, SocketPeer},
     packet::unmapped,
 };
 
@@ -174,6 +174,25 @@ impl<F: Family> Call<F> {
         }
         // SAFETY: the socket's own storage; an existing one is returned as it was.
         unsafe { stored.write(peer) };
+    }
+
+    /// With whom its datagrams stay while it is not connected: null, or the socket's own storage, which lives
+    /// as long as the socket.
+    #[inline(always)]
+    pub(crate) fn flow(&self) -> *mut DatagramFlow {
+        // SAFETY: the socket of a valid context.
+        unsafe { maps::DATAGRAM_FLOWS.get_ptr_mut(&self.ctx) }
+    }
+
+    /// Remembers that. Without memory for it the socket's next datagram chooses as if it were the first.
+    #[inline(always)]
+    pub(crate) fn set_flow(&self, flow: &DatagramFlow) {
+        // SAFETY: the socket of a valid context.
+        let stored = unsafe { maps::DATAGRAM_FLOWS.get_or_insert_ptr_mut(&self.ctx, None) };
+        if !stored.is_null() {
+            // SAFETY: the socket's own storage, all zero if it is new.
+            unsafe { stored.write(*flow) };
+        }
     }
 
     /// Forgets it: the socket is being connected to something that is no service.

@@ -168,7 +168,7 @@ fn is_current(tuple: &Tuple, connection: &mut Connection, origin: Origin) -> boo
 /// The set of all backends that serve the port, and how many they are, where there is one beside the frontend's:
 /// in one number, as a function of its own cannot return two.
 #[inline(never)]
-fn beside(key: &FrontendKey) -> u64 {
+pub(super) fn beside(key: &FrontendKey) -> u64 {
     let all = maps::AT_DEVICE.frontend(&key.serving());
     all.map_or(0, |all| u64::from(all.set_id) << 16 | u64::from(all.backends))
 }

@@ -32,6 +32,7 @@ mod support {
     pub(crate) mod services;
     pub(crate) mod world;
 }
+mod unconnected;
 
 const V4: &str = "127.0.0.1";
 const V6: &str = "::1";
