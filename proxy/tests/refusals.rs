@@ -5,11 +5,12 @@
     reason = "a test that cannot go on fails; clippy's exemption stops at helper functions"
 )]
 
-use fairlead_ebpf::abi::{TCP, UDP};
+use fairlead_ebpf::abi::{FrontendKey, TCP, UDP};
+use fairlead_proxy::KernelOptions;
 use support::{
     frames::{ACK, Packet, RST, read_unreachable, without_checksum},
-    services::node_port,
-    uplink::{DROP, IN, POD, REDIRECT, Uplink},
+    services::{address, frontend, node_port},
+    uplink::{DROP, IN, NEXT, POD, REDIRECT, Uplink, at},
     world::{World, world},
 };
 
@@ -188,6 +189,48 @@ fn packets_with_options_and_extension_headers_are_answered_with_what_they_began_
             if !is_ipv4 {
                 let frame = with_options(&Packet::first(UDP, client, dialled), 600);
                 assert_eq!(uplink.verdict_of(IN, &frame), DROP);
+            }
+        }
+    });
+}
+
+/// An echo request (RFC 792, RFC 4443 §4.1), made of a datagram.
+fn ping(is_ipv4: bool, client: &str, to: &str) -> Vec<u8> {
+    let mut frame = Packet::first(UDP, client, to).frame();
+    let (next_header, icmp, message, request) =
+        if is_ipv4 { (14 + 9, 1, 34, 8) } else { (14 + 6, 58, 54, 128) };
+    frame[next_header] = icmp;
+    frame[message..message + 2].copy_from_slice(&[request, 0]);
+    frame
+}
+
+/// As in kube-proxy's nftables mode: of a ClusterIP each port that there is not is refused, and a ping has none. One that
+/// is not allotted is silent; what is the node's own, the node answers.
+#[test]
+fn a_ping_of_a_service_is_refused_in_its_name_and_one_of_the_node_is_the_nodes() {
+    let name = "a_ping_of_a_service_is_refused_in_its_name_and_one_of_the_node_is_the_nodes";
+    world(name, |world| {
+        let cidrs = ["10.96.0.0/16", "fd00:96::/112"].map(|cidr| cidr.parse().unwrap());
+        let options = KernelOptions { service_cidrs: cidrs.into(), ..world.options() };
+        let mut uplink = Uplink::new(&options);
+        let cluster_ips = ["10.96.0.1:80", "[fd00:96::1]:80"];
+        for (set, cluster_ip) in (1..).zip(cluster_ips) {
+            uplink.put(frontend(cluster_ip, TCP), 10 + set, &[], 0);
+            uplink.put(FrontendKey::other_ports(address(at(cluster_ip).ip())), set, &[], 0);
+        }
+        let unallocated = ["10.96.9.9:80", "[fd00:96::99]:80"];
+        for (((is_ipv4, client, node), cluster_ip), nobody) in
+            FAMILIES.into_iter().zip(cluster_ips).zip(unallocated)
+        {
+            for program in [IN, POD] {
+                let frame = ping(is_ipv4, client, cluster_ip);
+                let run = uplink.kernel.run_on_packet(program, &frame, 1).unwrap();
+                assert_eq!(run.verdict, REDIRECT, "{program} {cluster_ip}");
+                let (from, to, quoted) = read_unreachable(&run.packet, 3, 4);
+                assert_eq!((from, to), (at(cluster_ip).ip(), at(client).ip()));
+                assert!(frame[14..].starts_with(quoted), "what it is about");
+                assert_eq!(uplink.verdict(program, &ping(is_ipv4, client, nobody)), DROP);
+                assert_eq!(uplink.verdict(program, &ping(is_ipv4, client, node)), NEXT);
             }
         }
     });
