@@ -12,6 +12,9 @@ use crate::agent::ConntrackArgs;
 /// Below the root of sysctls.
 const DIRECTORY: &str = "net/netfilter";
 const MAX: &str = "nf_conntrack_max";
+/// The most that is reckoned from the number of CPUs: half a gigabyte of entries.
+const MAX_BY_CPUS: u64 = 1 << 20;
+const ONLINE_CPUS: &str = "/sys/devices/system/cpu/online";
 /// Entries the kernel's hash table takes per bucket, as kube-proxy reckons.
 const ENTRIES_PER_BUCKET: u64 = 4;
 const HASHSIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
@@ -41,7 +44,9 @@ pub(crate) fn wanted(args: &ConntrackArgs, cpus: u64) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     if args.conntrack_max_per_core > 0 {
         let scaled = u64::from(args.conntrack_max_per_core) * cpus;
-        let value = scaled.max(args.conntrack_min.into());
+        let least = u64::from(args.conntrack_min);
+        // As in kube-proxy, whoever asks for more by --conntrack-min gets it where the CPUs do not ask for too much.
+        let value = if scaled > MAX_BY_CPUS { MAX_BY_CPUS } else { scaled.max(least) };
         wanted.push(Wanted { name: MAX, value, is_least: true });
     }
     let timeouts = [
@@ -86,18 +91,32 @@ fn change(path: &Path, value: u64, is_least: bool) -> io::Result<Option<u64>> {
 
 /// Writes what kube-proxy would and says what; the complaint is in one line.
 pub(crate) fn apply(root: &Path, args: &ConntrackArgs) -> Option<String> {
-    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
-    let wanted = wanted(args, cpus);
+    let wanted = wanted(args, cpus());
     let Outcome { changed, failed } = write(root, &wanted);
     if !changed.is_empty() {
         tracing::info!("connection tracking: {}", changed.join(", "));
     }
-    let is_raised = changed.iter().any(|line| line.starts_with(MAX));
-    let max = wanted.iter().find(|wanted| is_raised && wanted.name == MAX);
+    let max = wanted.iter().find(|wanted| wanted.name == MAX);
     if let Some(buckets) = max.map(|wanted| wanted.value / ENTRIES_PER_BUCKET) {
         widen(Path::new(HASHSIZE), buckets);
     }
     complaint(root, &failed)
+}
+
+/// The node's CPUs: the table is everybody's, and this process may have few of them (a CPU limit, a static CPU policy).
+fn cpus() -> u64 {
+    let online = fs::read_to_string(ONLINE_CPUS).ok().and_then(|list| counted(&list));
+    online.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64))
+}
+
+/// How many are in a list of the kernel's: `0-3,8`.
+fn counted(list: &str) -> Option<u64> {
+    let spans = list.trim().split(',').map(|span| {
+        let (first, last) = span.split_once('-').unwrap_or((span, span));
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    });
+    spans.sum()
 }
 
 /// One line for all files, with the cure.
@@ -172,7 +191,9 @@ mod tests {
 
     #[test]
     fn the_defaults_are_kube_proxys() {
-        for (cpus, max) in [(1, 131_072), (4, 131_072), (8, 262_144)] {
+        for (cpus, max) in
+            [(1, 131_072), (4, 131_072), (8, 262_144), (32, 1_048_576), (128, 1_048_576)]
+        {
             let expected = [
                 ("nf_conntrack_max", max),
                 ("nf_conntrack_tcp_timeout_established", 86_400),
@@ -191,6 +212,23 @@ mod tests {
             ("nf_conntrack_tcp_be_liberal", 1),
         ];
         assert_eq!(shown(&changed, 8), expected);
+    }
+
+    #[test]
+    fn cpus_are_the_nodes_whatever_this_process_may_use() {
+        for (list, expected) in [
+            ("0\n", Some(1)),
+            ("0-7\n", Some(8)),
+            ("0-3,8,10-11", Some(7)),
+            ("", None),
+            ("3-0", None),
+            ("0-18446744073709551615", None),
+            ("a", None),
+        ] {
+            assert_eq!(counted(list), expected, "{list:?}");
+        }
+        let online = fs::read_to_string(ONLINE_CPUS).ok().and_then(|list| counted(&list));
+        assert!(online.is_none_or(|online| online == cpus()));
     }
 
     #[test]
