@@ -34,6 +34,7 @@ pub(crate) fn page(args: &Args, file: &Report, node_name: &str) -> String {
         ),
         ("conntrack.udpStreamTimeout", json!(conntrack.conntrack_udp_timeout_stream.to_string())),
         ("conntrack.udpTimeout", json!(conntrack.conntrack_udp_timeout.to_string())),
+        ("featureGates.AllowServiceExternalIPs", json!(args.proxy.external_ips)),
         ("healthzBindAddress", json!(listen(args.admin.healthz_listen.0))),
         ("hostnameOverride", json!(node_name)),
         ("iptables.masqueradeAll", json!(args.proxy.masquerade_all)),

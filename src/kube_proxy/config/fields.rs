@@ -1,6 +1,8 @@
 //! Every field of `KubeProxyConfiguration` (k8s.io/kube-proxy v0.37 config/v1alpha1/types.go) and
 //! what becomes of it.
 
+use std::collections::BTreeMap;
+
 use super::{Verdict, kind::Kind};
 
 /// A field upstream knows.
@@ -32,6 +34,9 @@ const NO_IPVS: &str = "there is no IPVS";
 const NO_WINDOWS: &str = "it is for Windows";
 const ALWAYS_JSON: &str = "objects are read as JSON";
 const NO_LIMIT: &str = "a few watches are all that is asked of the API server";
+const NO_LONGER: &str =
+    "kube-proxy has it no longer: it was of the userspace mode, or of its containers";
+const NO_GATES: &str = "they are kube-proxy's";
 const NO_BUFFER: &str = "log lines are written at once, to standard error";
 
 const fn flag(path: &'static str, kind: Kind, flag: &'static str) -> Known {
@@ -88,7 +93,7 @@ pub(super) static FIELDS: &[Known] = &[
         NO_LOCAL,
     ),
     none("enableProfiling", Kind::Switch, "Go's profiles are Go's; perf works on any process"),
-    none("featureGates", Kind::Switches, "they are kube-proxy's"),
+    by("featureGates", Kind::Switches, gates),
     flag("healthzBindAddress", Kind::HostPort(10256), "healthz-listen"),
     by("hostnameOverride", Kind::Text, |name| {
         Verdict::Honoured(vec![("node-name", name.trim().to_lowercase())])
@@ -128,7 +133,10 @@ pub(super) static FIELDS: &[Known] = &[
     flag("nodePortAddresses", Kind::Places, "nodeport-addresses"),
     flag("oomScoreAdj", Kind::Number(-1000, 1000), "oom-score-adj"),
     none("portRange", Kind::Text, "no port is opened for a Service"),
+    none("resourceContainer", Kind::Text, NO_LONGER),
     none("showHiddenMetricsForVersion", Kind::Version, "no metric is hidden"),
+    // Older kubeadm wrote it into every cluster's ConfigMap, and templates have it still.
+    unless("udpIdleTimeout", Kind::Duration, "250ms", NO_LONGER),
     none("windowsRunAsService", Kind::Switch, NO_WINDOWS),
     none("winkernel.enableDSR", Kind::Switch, NO_WINDOWS),
     none("winkernel.forwardHealthCheckVip", Kind::Switch, NO_WINDOWS),
@@ -145,6 +153,17 @@ fn localhost(choice: &str) -> Verdict {
         "a NodePort on loopback needs no route_localnet; to leave loopback out, give \
          nodePortAddresses: [primary]",
     )
+}
+
+/// Of kube-proxy's gates one decides about Services (KEP-5707): whether `spec.externalIPs` are served.
+fn gates(gates: &str) -> Verdict {
+    let gates: BTreeMap<String, bool> = serde_json::from_str(gates).unwrap_or_default();
+    let is_served = gates.get("AllowServiceExternalIPs");
+    match is_served {
+        Some(true) => Verdict::Honoured(vec![("external-ips", "true".to_owned())]),
+        Some(false) if gates.len() == 1 => Verdict::Default,
+        _ => Verdict::NoMeaning(NO_GATES),
+    }
 }
 
 /// klog's levels: from 4 on they are for debugging.

@@ -95,7 +95,12 @@ fn kubeadms_file_is_taken_as_it_is() {
         };
         let is_optional = matches!(
             known.path,
-            "featureGates" | "logging.format" | "logging.vmodule" | "windowsRunAsService"
+            "featureGates"
+                | "logging.format"
+                | "logging.vmodule"
+                | "resourceContainer"
+                | "udpIdleTimeout"
+                | "windowsRunAsService"
         );
         assert!(is_optional || report.fields.iter().any(inside), "{} is not judged", known.path);
     }
@@ -123,6 +128,8 @@ fn what_has_a_meaning_is_the_value_of_a_flag() {
             &["--healthz-listen=[::]:10256", "--metrics-listen=[::]:10249"],
         ),
         ("bindAddressHardFail: true", &["--bind-address-hard-fail=true"]),
+        ("featureGates: {AllowServiceExternalIPs: true, A: true}", &["--external-ips=true"]),
+        ("featureGates: {AllowServiceExternalIPs: false}", &[]),
         ("iptables: {masqueradeAll: true}", &["--masquerade-all=true"]),
         ("mode: ipvs\niptables: {masqueradeAll: true}", &["--masquerade-all=true"]),
         ("mode: iptables\nnftables: {masqueradeAll: true}", &[]),
@@ -157,6 +164,9 @@ fn what_has_none_is_named_with_the_reason() {
         ("mode: iptables", "mode", "eBPF"),
         ("bindAddress: 192.0.2.1", "bindAddress", "rtnetlink"),
         ("featureGates: {A: true}", "featureGates", "kube-proxy's"),
+        ("featureGates: {AllowServiceExternalIPs: false, A: true}", "featureGates", "kube-proxy's"),
+        ("udpIdleTimeout: 1s", "udpIdleTimeout", "no longer"),
+        ("resourceContainer: /kube-proxy", "resourceContainer", "no longer"),
         ("clientConnection: {qps: 5.5}", "clientConnection.qps", "watches"),
         ("ipvs: {scheduler: rr}", "ipvs.scheduler", "random"),
         ("ipvs: {excludeCIDRs: [10.0.0.0/8]}", "ipvs.excludeCIDRs", "no IPVS"),
@@ -176,7 +186,15 @@ fn what_has_none_is_named_with_the_reason() {
         assert_eq!(report.refusal(), None, "{text}");
     }
     // kube-proxy's own defaults say nothing.
-    for text in ["iptables: {syncPeriod: 30s, masqueradeBit: 14}", "configSyncPeriod: 15m0s"] {
+    for text in [
+        "iptables: {syncPeriod: 30s, masqueradeBit: 14}",
+        "configSyncPeriod: 15m0s",
+        // As older kubeadm wrote them.
+        "udpIdleTimeout: 0s",
+        "udpIdleTimeout: 250ms",
+        "resourceContainer: ''",
+        "featureGates: {AllowServiceExternalIPs: false}",
+    ] {
         assert_eq!(read_fields(text).without_meaning(), None, "{text}");
     }
 }
