@@ -11,7 +11,7 @@ use std::{
 };
 
 use fairlead_proxy::ProxyStatus;
-use fairlead_state::{Key, Snapshot, store::Snapshots};
+use fairlead_state::{Key, Kind, ObjectRef, Snapshot, store::Snapshots};
 use hyper::StatusCode;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -87,15 +87,14 @@ impl Face {
 
     /// `/healthz`: may balancers send traffic of Services here? Not to a node that is about to go.
     pub(super) fn healthz(&self, is_ready: bool, is_eligible: bool) -> Page {
-        let (is_healthy, times) = self.times(is_ready, is_eligible);
-        let body = format!("{{{times}, \"nodeEligible\": {is_eligible}}}");
-        self.healthz.count(is_healthy, body)
+        let (is_good, body) = self.health(is_ready, Some(is_eligible));
+        self.healthz.count(is_good, body)
     }
 
     /// `/livez`: is what changes written? What becomes of the node is no reason to restart.
     pub(super) fn livez(&self) -> Page {
-        let (is_healthy, times) = self.times(true, true);
-        self.livez.count(is_healthy, format!("{{{times}}}"))
+        let (is_good, body) = self.health(true, None);
+        self.livez.count(is_good, body)
     }
 
     /// Whether changes are written in time.
@@ -103,14 +102,27 @@ impl Face {
         self.progress(|progress| progress.is_healthy(Instant::now()))
     }
 
-    /// As kube-proxy, which once wrote everything again and again: whoever is healthy was updated now.
-    fn times(&self, is_ready: bool, is_eligible: bool) -> (bool, String) {
+    /// Whether all is well, and kube-proxy's ProxyHealth. One pass writes both families, which fare alike. As there, whoever
+    /// is well was updated now: it once wrote everything again and again.
+    fn health(&self, is_ready: bool, is_eligible: Option<bool>) -> (bool, String) {
         let (is_written, at) =
             self.progress(|progress| (progress.is_healthy(Instant::now()), progress.written_at()));
-        let is_healthy = is_written && is_ready && is_eligible;
+        let is_healthy = is_written && is_ready;
+        let is_good = is_healthy && is_eligible != Some(false);
         let now = Timestamp::now();
-        let updated = if is_healthy { now } else { at.unwrap_or(Timestamp::UNIX_EPOCH) };
-        (is_healthy, format!("\"lastUpdated\": \"{updated}\",\"currentTime\": \"{now}\""))
+        let updated = if is_good { now } else { at.unwrap_or(Timestamp::UNIX_EPOCH) };
+        let mut body = format!("{{\"lastUpdated\": \"{updated}\",\"currentTime\": \"{now}\"");
+        // Writing to a String cannot fail.
+        if let Some(is_eligible) = is_eligible {
+            let _ = write!(body, ", \"nodeEligible\": {is_eligible}");
+        }
+        let _ = write!(body, ", \"healthy\": {is_healthy}");
+        if let Some(at) = at {
+            let family = format!("{{\"lastUpdated\": \"{at}\", \"healthy\": {is_healthy}}}");
+            let _ = write!(body, ", \"status\": {{\"IPv4\": {family}, \"IPv6\": {family}}}");
+        }
+        body.push('}');
+        (is_good, body)
     }
 
     /// `kubeproxy_*`
@@ -149,12 +161,17 @@ impl Answers {
     }
 }
 
-/// KEP-3836: neither deleted nor about to be. A node that is not known is.
-pub(super) fn is_eligible(snapshot: Option<&Snapshot>, node: &str) -> bool {
-    let node = snapshot.and_then(|snapshot| snapshot.nodes().get(&Key::new("", node)));
-    node.is_none_or(|node| {
-        !node.deleting && !node.taints.iter().any(|taint| &**taint == TO_BE_DELETED)
-    })
+/// KEP-3836: neither deleted nor about to be. Of a node that an API server does not know it was taken away already; files
+/// need not name it, nor do refusals tell what has become of it.
+pub(super) fn is_eligible(snapshot: Option<&Snapshot>, node: &str, is_of_server: bool) -> bool {
+    let Some(snapshot) = snapshot else { return true };
+    let key = Key::new("", node);
+    match snapshot.nodes().get(&key) {
+        Some(node) => !node.deleting && !node.taints.iter().any(|taint| &**taint == TO_BE_DELETED),
+        None => {
+            !is_of_server || snapshot.refused().contains_key(&ObjectRef { kind: Kind::Node, key })
+        }
+    }
 }
 
 fn is_same(seen: Option<&Arc<Snapshot>>, newest: &Arc<Snapshot>) -> bool {
@@ -197,17 +214,55 @@ mod tests {
             [("", "", true), ("", other, true), ("", taint, false), (deleted, "", false)]
         {
             let snapshot = snapshot(metadata, taints);
-            assert_eq!(is_eligible(Some(&snapshot), "n1"), expected, "{metadata}{taints}");
-            assert!(is_eligible(Some(&snapshot), "n2"), "not known");
+            for is_of_server in [false, true] {
+                let is_eligible = is_eligible(Some(&snapshot), "n1", is_of_server);
+                assert_eq!(is_eligible, expected, "{metadata}{taints}");
+            }
             let face = Face::default();
             let (status, body) = face.healthz(true, expected);
             assert_eq!(status == StatusCode::OK, expected);
             let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-            assert_eq!(body["nodeEligible"], expected);
+            assert_eq!((&body["nodeEligible"], &body["healthy"]), (&expected.into(), &true.into()));
             assert_eq!(body["lastUpdated"] == body["currentTime"], expected, "{body}");
             assert_eq!(face.livez().0, StatusCode::OK);
         }
-        assert!(is_eligible(None, "n1"));
+        assert!(is_eligible(None, "n1", true), "nothing is known");
+    }
+
+    /// kube-proxy ends with its Node, and says 503 as long as there is none.
+    #[test]
+    fn a_node_that_the_api_server_knows_no_more_gets_no_traffic() {
+        let others = snapshot("", "");
+        assert!(is_eligible(Some(&others), "n2", false), "files need not name it");
+        assert!(!is_eligible(Some(&others), "n2", true));
+        let refused = snapshot(", labels: 7", "");
+        assert!(refused.nodes().is_empty() && !refused.refused().is_empty());
+        assert!(is_eligible(Some(&refused), "n1", true), "it is there, and cannot be read");
+    }
+
+    #[test]
+    fn health_is_told_of_each_family_since_it_was_written() {
+        let face = Face::default();
+        let read = |page: Page| serde_json::from_str::<serde_json::Value>(&page.1).unwrap();
+        assert!(read(face.livez()).get("status").is_none(), "nothing was written yet");
+        let at = Timestamp::from_second(1000).unwrap();
+        let status = Status {
+            revision: 1,
+            is_served: true,
+            passes_total: 1,
+            last_pass: std::time::Duration::ZERO,
+        };
+        face.progress(|progress| progress.take(status, at));
+        for (page, is_healthy) in [
+            (face.livez(), true),
+            (face.healthz(true, false), true),
+            (face.healthz(false, true), false),
+        ] {
+            let body = read(page);
+            assert_eq!(body["healthy"], is_healthy, "{body}");
+            let family = serde_json::json!({"lastUpdated": at.to_string(), "healthy": is_healthy});
+            assert_eq!(body["status"], serde_json::json!({"IPv4": family, "IPv6": family}));
+        }
     }
 
     #[test]
@@ -219,7 +274,11 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let time = body["lastUpdated"].as_str().unwrap();
         assert!(time.parse::<Timestamp>().is_ok() && time.ends_with('Z'), "{time}");
-        assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+        let fields: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            BTreeSet::from_iter(fields),
+            BTreeSet::from(["lastUpdated", "currentTime", "healthy"])
+        );
         let mut text = String::new();
         face.write_metrics(&mut text, None, "n1");
         for line in [

@@ -71,8 +71,12 @@ impl Pages {
 
     /// What balancers and kubelets ask at kube-proxy's port, in its words.
     fn health_port(&self, path: &str) -> Option<http::Page> {
-        let is_eligible =
-            || is_eligible(self.shared.snapshots.borrow().as_deref(), &self.shared.node_name);
+        let is_eligible = || {
+            let snapshot = self.shared.snapshots.borrow();
+            // Without the proxy nobody reads Nodes.
+            let is_of_server = self.has_proxy() && self.shared.args().source.manifests.is_none();
+            is_eligible(snapshot.as_deref(), &self.shared.node_name, is_of_server)
+        };
         match path {
             "/healthz" => {
                 let is_ready = self.verdict(|role| role == "proxy").0 == StatusCode::OK;
@@ -81,6 +85,10 @@ impl Pages {
             "/livez" => Some(self.kube_proxy.livez()),
             _ => self.health(path),
         }
+    }
+
+    fn has_proxy(&self) -> bool {
+        self.roles.iter().any(|(name, _)| *name == "proxy")
     }
 
     fn metrics_port(&self, path: &str) -> Option<http::Page> {
@@ -140,7 +148,7 @@ impl Pages {
             metrics::single(&mut text, "fairlead_snapshot_revision", snapshot.revision());
             metrics::single(&mut text, "fairlead_objects_refused", snapshot.refused().len());
         }
-        if self.roles.iter().any(|(name, _)| *name == "proxy") {
+        if self.has_proxy() {
             let snapshot = self.shared.snapshots.borrow().clone();
             let node = &self.shared.node_name;
             self.kube_proxy.write_metrics(&mut text, snapshot.as_deref(), node);

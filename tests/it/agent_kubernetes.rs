@@ -117,6 +117,35 @@ fn outages_of_the_api_server_fail_no_connection_and_what_was_missed_is_caught_up
 }
 
 #[test]
+fn a_node_that_the_server_knows_no_more_gets_no_traffic_and_where_nobody_asks_for_nodes_none_is_missed()
+ {
+    let world = World::with_pods(1);
+    let cluster = Cluster::start(&world, [node()]);
+    let await_health = |agent: &Agent, parts: [&str; 2]| {
+        let mut last = String::new();
+        let settled = comes_true(PATIENCE, || {
+            last = world.page(10256, "/healthz");
+            parts.iter().all(|part| last.contains(part))
+        });
+        assert!(settled, "never {parts:?}: {last}\n{}", agent.log());
+    };
+    let eligible = ["200 OK", "\"nodeEligible\": true"];
+    let agent = cluster.agent(&world, &[]);
+    agent.await_ready(&world);
+    await_health(&agent, eligible);
+    cluster.server.delete("Node", "", "node1");
+    await_health(&agent, ["503 Service Unavailable", "\"nodeEligible\": false"]);
+    assert!(world.page(10256, "/livez").contains("200 OK"), "its proxy goes on");
+    cluster.server.put(node());
+    await_health(&agent, eligible);
+    agent.kill();
+    cluster.server.delete("Node", "", "node1");
+    let agent = cluster.agent(&world, &["--no-proxy", "--no-ingress"]);
+    agent.await_ready(&world);
+    await_health(&agent, eligible);
+}
+
+#[test]
 fn a_server_that_is_not_there_yet_is_waited_for() {
     let world = World::with_pods(1);
     let cluster = Cluster::start(&world, [node()]);

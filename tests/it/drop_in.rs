@@ -137,9 +137,14 @@ fn pages_answer_as_kube_proxys_and_a_node_that_goes_gets_no_traffic() {
     for part in json.iter().chain(&["{\"lastUpdated\": \"20", "Z\",\"currentTime\": \"20"]) {
         assert!(health.contains(part), "{part}: {health}");
     }
-    assert!(health.ends_with("Z\", \"nodeEligible\": true}"), "{health}");
+    assert!(
+        health.contains("Z\", \"nodeEligible\": true, \"healthy\": true, \"status\": {"),
+        "{health}"
+    );
     let live = world.page(10256, "/livez");
-    assert!(json.iter().all(|part| live.contains(part)) && live.ends_with("Z\"}"), "{live}");
+    assert!(json.iter().all(|part| live.contains(part)), "{live}");
+    let told = ["Z\", \"healthy\": true, \"status\": {\"IPv4\": {\"lastUpdated\": ", "\"IPv6\": {"];
+    assert!(told.iter().all(|part| live.contains(part)), "{live}");
     assert!(world.page(10256, "/readyz").contains("proxy: ready"));
     let mode = world.page(10249, "/proxyMode");
     assert!(mode.contains("200 OK") && mode.ends_with("\r\n\r\nebpf"), "{mode}");
@@ -152,7 +157,7 @@ fn pages_answer_as_kube_proxys_and_a_node_that_goes_gets_no_traffic() {
     };
     let taint = "{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}";
     world.apply("cluster.yaml", &tainted(taint));
-    let parts = ["503 Service Unavailable", "\"nodeEligible\": false"];
+    let parts = ["503 Service Unavailable", "\"nodeEligible\": false, \"healthy\": true"];
     await_page(&world, 10256, "/healthz", &parts);
     assert!(world.page(10256, "/livez").contains("200 OK"));
     world.apply("cluster.yaml", &tainted(""));
