@@ -5,6 +5,7 @@ mod frontends;
 pub mod select;
 mod targets;
 mod warning;
+mod without_local;
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
@@ -24,6 +25,7 @@ pub(crate) use self::claims::{Changed, ServiceId};
 pub use self::{
     claims::{Planned, Plans},
     warning::{Problem, Warning},
+    without_local::without_local_endpoints,
 };
 
 /// Backends of one set; the ABI counts them in 16 bits.

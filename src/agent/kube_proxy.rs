@@ -10,7 +10,10 @@ use std::{
     time::Instant,
 };
 
-use fairlead_proxy::ProxyStatus;
+use fairlead_proxy::{
+    ProxyStatus,
+    plan::{NodeView, Rules, without_local_endpoints},
+};
 use fairlead_state::{Key, Kind, ObjectRef, Snapshot, store::Snapshots};
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -125,25 +128,31 @@ impl Face {
         (is_good, body)
     }
 
-    /// `kubeproxy_*`
-    pub(super) fn write_metrics(&self, text: &mut String, snapshot: Option<&Snapshot>, node: &str) {
-        for (name, answers) in [("healthz", &self.healthz), ("livez", &self.livez)] {
-            let name = format!("kubeproxy_proxy_{name}_total");
-            metrics::head(text, &name);
+    /// `kubeproxy_*`, of the objects in `snapshot` as the node `name` serves them.
+    pub(super) fn write_metrics(
+        &self,
+        text: &mut String,
+        snapshot: Option<&Snapshot>,
+        (name, rules): (&str, Rules),
+    ) {
+        for (page, answers) in [("healthz", &self.healthz), ("livez", &self.livez)] {
+            let metric = format!("kubeproxy_proxy_{page}_total");
+            metrics::head(text, &metric);
             for (code, count) in [(200, &answers.good), (503, &answers.bad)] {
                 let count = count.load(Ordering::Relaxed);
-                let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
+                let _ = writeln!(text, "{metric}{{code=\"{code}\"}} {count}");
             }
         }
         self.progress(|progress| progress.write_metrics(text));
         let Some(snapshot) = snapshot else { return };
-        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
-        metrics::head(text, name);
-        let counts = changes::without_local_endpoints(snapshot, node);
+        let metric = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        metrics::head(text, metric);
+        let node = NodeView { rules, ..NodeView::new(name, snapshot) };
+        let counts = without_local_endpoints(snapshot, &node);
         for (policy, counts) in ["internal", "external"].into_iter().zip(counts) {
             for (family, count) in ["IPv4", "IPv6"].into_iter().zip(counts) {
                 let labels = format!("ip_family=\"{family}\",traffic_policy=\"{policy}\"");
-                let _ = writeln!(text, "{name}{{{labels}}} {count}");
+                let _ = writeln!(text, "{metric}{{{labels}}} {count}");
             }
         }
     }
@@ -280,7 +289,7 @@ mod tests {
             BTreeSet::from(["lastUpdated", "currentTime", "healthy"])
         );
         let mut text = String::new();
-        face.write_metrics(&mut text, None, "n1");
+        face.write_metrics(&mut text, None, ("n1", Rules::default()));
         for line in [
             "kubeproxy_proxy_healthz_total{code=\"200\"} 0",
             "kubeproxy_proxy_healthz_total{code=\"503\"} 1",

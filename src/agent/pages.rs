@@ -20,6 +20,7 @@ use super::{
     followers::Socket,
     http::{self, Site, Texts},
     kube_proxy::{Face, is_eligible},
+    proxy::rules,
     role::State,
 };
 use crate::{admin::DEFAULT_SOCKET, metrics, web};
@@ -150,7 +151,7 @@ impl Pages {
         }
         if self.has_proxy() {
             let snapshot = self.shared.snapshots.borrow().clone();
-            let node = &self.shared.node_name;
+            let node = (&*self.shared.node_name, rules(&self.shared.args()));
             self.kube_proxy.write_metrics(&mut text, snapshot.as_deref(), node);
         }
         for view in [&self.proxy, &self.dns, &self.ingress] {

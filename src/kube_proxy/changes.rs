@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use fairlead_state::{
-    Changes, Dirty, Key, Snapshot,
-    model::{EndpointSlice, Service, TrafficPolicy},
-};
+use fairlead_state::{Changes, Dirty, Key, Snapshot, model::EndpointSlice};
 
 /// Changes from one snapshot to a newer one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub(crate) struct Trigger {
 pub(crate) fn between(old: Option<&Snapshot>, new: &Snapshot) -> Counted {
     let Some(old) = old else {
         let services = new.services().len() as u64;
-        let slices = new.endpoint_slices().len() as u64;
+        let slices = new.endpoint_slices().values().filter(is_meant).count() as u64;
         return Counted { services, slices, triggers: Vec::new() };
     };
     let keys: BTreeSet<Key> = match new.changes_since(old.revision()) {
@@ -64,9 +61,14 @@ pub(crate) fn between(old: Option<&Snapshot>, new: &Snapshot) -> Counted {
     counted
 }
 
+/// Slices of headless Services are none of a proxy's: kube-proxy does not even ask for them.
+fn is_meant(slice: &&Arc<EndpointSlice>) -> bool {
+    !slice.headless_label
+}
+
 fn count_slices(counted: &mut Counted, old: &Snapshot, new: &Snapshot, service: &Key) {
     let find = |snapshot: &Snapshot, key: &Key| snapshot.endpoint_slices().get(key).cloned();
-    for slice in new.slices_of(service) {
+    for slice in new.slices_of(service).filter(is_meant) {
         let before = find(old, &slice.key);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, slice) || before == slice) {
             continue;
@@ -78,47 +80,9 @@ fn count_slices(counted: &mut Counted, old: &Snapshot, new: &Snapshot, service: 
             counted.triggers.push(Trigger { at_ms, is_ipv6: slice.ipv6 });
         }
     }
-    let gone = old.slices_of(service).filter(|slice| find(new, &slice.key).is_none());
+    let gone =
+        old.slices_of(service).filter(is_meant).filter(|slice| find(new, &slice.key).is_none());
     counted.slices += gone.count() as u64;
-}
-
-/// Service ports with a traffic policy of Local, endpoints, and none of them on `node`:
-/// `[internal, external][IPv4, IPv6]`.
-pub(crate) fn without_local_endpoints(snapshot: &Snapshot, node: &str) -> [[u64; 2]; 2] {
-    let mut counts = [[0; 2]; 2];
-    for service in snapshot.services().values() {
-        for (policy, counts) in policies(service).into_iter().zip(&mut counts) {
-            if policy != TrafficPolicy::Local {
-                continue;
-            }
-            for (is_ipv6, count) in [false, true].into_iter().zip(counts) {
-                let slices = snapshot.slices_of(&service.key);
-                let slices: Vec<_> = slices.filter(|slice| slice.ipv6 == is_ipv6).collect();
-                if has_endpoints(&slices, |_| true)
-                    && !has_endpoints(&slices, |at| at == Some(node))
-                {
-                    *count += service.ports.len() as u64;
-                }
-            }
-        }
-    }
-    counts
-}
-
-/// The external one counts only where there is an outside.
-fn policies(service: &Service) -> [TrafficPolicy; 2] {
-    let is_outside = service.ports.iter().any(|port| port.node_port.is_some())
-        || !service.extras.external_ips.is_empty()
-        || !service.extras.load_balancer_ips.is_empty();
-    let external =
-        if is_outside { service.external_traffic_policy } else { TrafficPolicy::Cluster };
-    [service.internal_traffic_policy, external]
-}
-
-fn has_endpoints(slices: &[&Arc<EndpointSlice>], is_there: impl Fn(Option<&str>) -> bool) -> bool {
-    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
-    let mut able = endpoints.filter(|endpoint| endpoint.ready || endpoint.serving);
-    able.any(|endpoint| is_there(endpoint.node_name.as_deref()))
 }
 
 #[cfg(test)]
@@ -172,21 +136,13 @@ spec: {clusterIP: 10.96.0.1, internalTrafficPolicy: Local, ports: [{port: 80, na
         assert_eq!(compared(&first, &second), (2, vec![trigger(2000)]));
         assert_eq!(compared(&second, &first).0, 2, "one changed, one gone");
         assert_eq!(compared(&first, &first), (0, vec![]));
-    }
 
-    #[test]
-    fn ports_with_a_local_policy_and_endpoints_elsewhere_only_are_counted() {
-        let here = snapshot(&format!("{SERVICE}{}", slice("a", "", "n1")));
-        assert_eq!(without_local_endpoints(&here, "n1"), [[0, 0], [0, 0]]);
-        assert_eq!(without_local_endpoints(&here, "n2"), [[2, 0], [0, 0]]);
-        assert_eq!(without_local_endpoints(&snapshot(SERVICE), "n2"), [[0, 0], [0, 0]]);
-        let external = SERVICE
-            .replace("internalTrafficPolicy", "type: NodePort, externalTrafficPolicy")
-            .replace("{port: 80,", "{port: 80, nodePort: 30080,")
-            .replace("{port: 81,", "{port: 81, nodePort: 30081,");
-        let ipv6 = slice("a", "", "n1").replace("IPv4", "IPv6").replace("10.1.0.1", "\"fd00::1\"");
-        let elsewhere = snapshot(&format!("{external}{ipv6}"));
-        assert_eq!(without_local_endpoints(&elsewhere, "n1"), [[0, 0], [0, 0]]);
-        assert_eq!(without_local_endpoints(&elsewhere, "n2"), [[0, 0], [0, 2]]);
+        let headless = slice("d", &at(3), "n1").replace(
+            "kubernetes.io/service-name: web",
+            "kubernetes.io/service-name: web, service.kubernetes.io/headless: \"\"",
+        );
+        let third = snapshot(&format!("{SERVICE}{b}{c}{headless}"));
+        assert_eq!(compared(&second, &third), (0, vec![]), "none of a proxy's");
+        assert_eq!(between(None, &third).slices, 2);
     }
 }

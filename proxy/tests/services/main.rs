@@ -18,3 +18,4 @@ mod scenarios;
 mod simulation;
 mod unclaimed;
 mod unusable;
+mod without_local;
