@@ -91,8 +91,8 @@ impl HealthPorts {
             && service.external_traffic_policy == TrafficPolicy::Local;
         let port = service.extras.health_check_node_port.filter(|_| is_checked)?;
         let slices = snapshot.slices_of(&service.key);
-        let endpoints =
-            slices.filter(|slice| !slice.ports.is_empty()).flat_map(|s| s.endpoints.iter());
+        let meant = slices.filter(|slice| !slice.headless_label && !slice.ports.is_empty());
+        let endpoints = meant.flat_map(|slice| slice.endpoints.iter());
         let local = endpoints
             .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
         let addresses: BTreeSet<_> =

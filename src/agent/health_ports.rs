@@ -4,15 +4,18 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use fairlead_proxy::health_ports::{HealthPort, HealthPorts};
-use fairlead_state::{model::Name, store::Snapshots};
+use fairlead_proxy::{
+    NodePortAddresses,
+    health_ports::{HealthPort, HealthPorts},
+};
+use fairlead_state::{Key, Snapshot, model::Name, store::Snapshots};
 use http_body_util::Full;
 use hyper::{Response, StatusCode, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,10 +32,51 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 64;
 
+/// Services whose ports cannot be listened on, and why.
+pub(crate) type Untaken = BTreeMap<Key, String>;
+
 /// A port that is served; not any more once this is dropped.
 struct Served {
     says: Arc<ArcSwap<HealthPort>>,
     _guard: DropGuard,
+}
+
+/// What all ports have in common.
+pub(super) struct House {
+    face: Arc<Face>,
+    /// On which of the node's addresses they answer: where NodePorts do.
+    places: NodePortAddresses,
+    /// Those of the Node object.
+    own: ArcSwap<Vec<IpAddr>>,
+    untaken: Arc<ArcSwap<Untaken>>,
+    cancel: CancellationToken,
+}
+
+impl House {
+    pub(super) fn new(
+        face: Arc<Face>,
+        places: NodePortAddresses,
+        untaken: Arc<ArcSwap<Untaken>>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { face, places, own: ArcSwap::default(), untaken, cancel }
+    }
+
+    fn is_at_home(&self, at: IpAddr) -> bool {
+        self.places.has(at, &self.own.load())
+    }
+
+    /// Logs each once.
+    fn tell(&self, untaken: Untaken) {
+        let before = self.untaken.load();
+        if **before == untaken {
+            return;
+        }
+        for (service, why) in untaken.iter().filter(|(service, _)| !before.contains_key(*service)) {
+            tracing::warn!("Service {service}: {why}: find who has it with ss -ltnp");
+        }
+        self.untaken.store(Arc::new(untaken));
+    }
 }
 
 /// Serves the ports the newest snapshot asks for, until cancelled.
@@ -40,17 +84,20 @@ pub(super) async fn serve(
     mut snapshots: Snapshots,
     node_name: &str,
     proxy_name: Option<Name>,
-    face: &Arc<Face>,
-    cancel: &CancellationToken,
+    house: House,
 ) {
     let mut ports = HealthPorts::of_proxy(proxy_name);
     let mut served: BTreeMap<u16, Served> = BTreeMap::new();
+    let house = Arc::new(house);
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         if let Some(snapshot) = snapshot {
             ports.update(&snapshot, node_name);
+            house.own.store(Arc::new(addresses(&snapshot, node_name)));
         }
-        let is_complete = follow(&ports.by_port(), &mut served, face, cancel);
+        let untaken = follow(&ports.by_port(), &mut served, &house);
+        let is_complete = untaken.is_empty();
+        house.tell(untaken);
         let retry = async {
             if is_complete {
                 std::future::pending::<()>().await;
@@ -63,22 +110,26 @@ pub(super) async fn serve(
             }
         };
         tokio::select! {
-            () = cancel.cancelled() => return,
+            () = house.cancel.cancelled() => return,
             () = changed => {}
             () = retry => {}
         }
     }
 }
 
-/// Whether every port is served.
+fn addresses(snapshot: &Snapshot, node_name: &str) -> Vec<IpAddr> {
+    let node = snapshot.nodes().get(&Key::new("", node_name));
+    node.map_or_else(Vec::new, |node| node.addresses.to_vec())
+}
+
+/// Serves what is wanted and nothing else; what cannot be is returned.
 fn follow(
     wanted: &BTreeMap<u16, HealthPort>,
     served: &mut BTreeMap<u16, Served>,
-    face: &Arc<Face>,
-    cancel: &CancellationToken,
-) -> bool {
+    house: &Arc<House>,
+) -> Untaken {
     served.retain(|port, _| wanted.contains_key(port));
-    let mut is_complete = true;
+    let mut untaken = Untaken::new();
     for (port, health) in wanted {
         if let Some(served) = served.get(port) {
             if **served.says.load() != *health {
@@ -89,23 +140,18 @@ fn follow(
         match listen(*port) {
             Ok(listener) => {
                 let says = Arc::new(ArcSwap::from_pointee(health.clone()));
-                let token = cancel.child_token();
-                let accepting = accept(listener, says.clone(), face.clone(), token.clone());
+                let token = house.cancel.child_token();
+                let accepting = accept(listener, says.clone(), house.clone(), token.clone());
                 tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
                 served.insert(*port, Served { says, _guard: token.drop_guard() });
             }
             Err(error) => {
-                is_complete = false;
-                tracing::warn!(
-                    %error,
-                    "Service {}: healthCheckNodePort {port} cannot be listened on: find who has \
-                     it with ss -ltnp",
-                    health.service
-                );
+                let why = format!("healthCheckNodePort {port} cannot be listened on: {error}");
+                untaken.insert(health.service.clone(), why);
             }
         }
     }
-    is_complete
+    untaken
 }
 
 /// On both families by one socket, where there is IPv6.
@@ -133,7 +179,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 async fn accept(
     listener: TcpListener,
     says: Arc<ArcSwap<HealthPort>>,
-    face: Arc<Face>,
+    house: Arc<House>,
     port: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -144,10 +190,14 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (says, face) = (says.clone(), face.clone());
-        let is_ipv6 = stream.local_addr().is_ok_and(|at| at.ip().to_canonical().is_ipv6());
+        // One socket for all addresses, which come and go: whoever came by another one is hung up on.
+        let Ok(at) = stream.local_addr().map(|at| at.ip().to_canonical()) else { continue };
+        if !house.is_at_home(at) {
+            continue;
+        }
+        let (says, house) = (says.clone(), house.clone());
         let service = service_fn(move |_| {
-            let response = answer(&says.load(), is_ipv6, face.is_written());
+            let response = answer(&says.load(), at.is_ipv6(), house.face.is_written());
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(port.clone().run_until_cancelled_owned(async move {
@@ -183,7 +233,6 @@ fn answer(health: &HealthPort, is_ipv6: bool, is_written: bool) -> Response<Full
 mod tests {
     use std::collections::BTreeSet;
 
-    use fairlead_state::Key;
     use http_body_util::BodyExt as _;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -230,9 +279,8 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         let (publish, snapshots) = watch::channel(Some(snapshot));
         let cancel = CancellationToken::new();
         let token = cancel.clone();
-        let serving = tokio::spawn(async move {
-            serve(snapshots, "node-a", None, &Arc::default(), &token).await;
-        });
+        let house = House::new(Arc::default(), NodePortAddresses::All, Arc::default(), token);
+        let serving = tokio::spawn(serve(snapshots, "node-a", None, house));
         for at in [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()] {
             let answer = loop {
                 match ask(at).await {
@@ -253,6 +301,58 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         }
         cancel.cancel();
         serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_that_somebody_else_has_is_told_until_it_is_free() {
+        let taken = std::net::TcpListener::bind("[::]:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let service = Key::new("default", "web");
+        let health = HealthPort { service: service.clone(), local_endpoints: [1, 0] };
+        let (wanted, mut served) = (BTreeMap::from([(port, health)]), BTreeMap::new());
+        let house = House::new(
+            Arc::default(),
+            NodePortAddresses::All,
+            Arc::default(),
+            CancellationToken::new(),
+        );
+        let house = Arc::new(house);
+        house.tell(follow(&wanted, &mut served, &house));
+        let told = house.untaken.load_full();
+        assert!(told[&service].contains(&format!("healthCheckNodePort {port} ")), "{told:?}");
+        drop(taken);
+        house.tell(follow(&wanted, &mut served, &house));
+        assert!(house.untaken.load().is_empty() && served.contains_key(&port));
+    }
+
+    /// kube-proxy listens on nodePortAddresses alone.
+    #[tokio::test]
+    async fn a_port_answers_where_node_ports_do() {
+        let cases = [
+            (vec!["all"], true, true),
+            (vec!["primary"], false, false),
+            (vec!["127.0.0.0/8", "2001:db8::/32"], true, false),
+            (vec!["localhost"], true, true),
+        ];
+        for (words, by_ipv4, by_ipv6) in cases {
+            let places = NodePortAddresses::from_words(words.clone()).unwrap();
+            let cancel = CancellationToken::new();
+            let house = House::new(Arc::default(), places, Arc::default(), cancel.clone());
+            house.own.store(Arc::new(vec!["192.0.2.1".parse().unwrap()]));
+            let house = Arc::new(house);
+            let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+            let health =
+                HealthPort { service: Key::new("default", "web"), local_endpoints: [1, 1] };
+            let mut served = BTreeMap::new();
+            assert!(follow(&BTreeMap::from([(port, health)]), &mut served, &house).is_empty());
+            let at: [SocketAddr; 2] =
+                [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
+            for (at, is_answered) in at.into_iter().zip([by_ipv4, by_ipv6]) {
+                let answer = ask(at).await.unwrap_or_default();
+                assert_eq!(answer.starts_with("HTTP/1.1 200"), is_answered, "{words:?} {at}");
+            }
+            cancel.cancel();
+        }
     }
 
     #[tokio::test]

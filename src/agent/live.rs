@@ -2,12 +2,12 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use fairlead_ingress::{Counters, explain::Explainer};
 use fairlead_proxy::{Kernel, ProxyStatus};
 use tokio::sync::watch;
 
-use super::{dns::Current, followers::Followers};
+use super::{dns::Current, followers::Followers, health_ports::Untaken};
 
 /// The proxy at work.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Ingress {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
     pub(crate) proxy: Arc<ArcSwapOption<Proxy>>,
+    pub(crate) untaken: Arc<ArcSwap<Untaken>>,
     pub(crate) dns: Current,
     pub(crate) ingress: Arc<ArcSwapOption<Ingress>>,
 }

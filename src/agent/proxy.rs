@@ -127,6 +127,7 @@ async fn serve(
     face: Arc<Face>,
 ) -> anyhow::Result<()> {
     let options = options(&shared.args().proxy)?;
+    let places = options.node_port_addresses.clone();
     let opening = tokio::task::spawn_blocking(move || Kernel::open(&options));
     let kernel = Arc::new(opening.await.context("making the maps")??);
     // Most of a start: the maps are filled meanwhile, from which an earlier agent's programs may serve.
@@ -180,7 +181,9 @@ async fn serve(
         traces.is_of_use.store(true, Ordering::Relaxed);
         state.send_replace(State::Ready);
         // A balancer that is told "healthy" sends its traffic at once: not before there are programs.
-        let health = health_ports::serve(snapshots.clone(), &name, proxy_name, &face, &cancel);
+        let untaken = shared.live.untaken.clone();
+        let house = health_ports::House::new(face, places, untaken, cancel.clone());
+        let health = health_ports::serve(snapshots.clone(), &name, proxy_name, house);
         let following =
             node::follow(kernel.clone(), snapshots.clone(), &name, known, cancel.clone());
         tokio::select! {

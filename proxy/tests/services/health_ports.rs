@@ -53,6 +53,17 @@ fn only_ready_endpoints_of_this_node_count() {
     }
 }
 
+/// Proxies leave such slices alone, as kube-proxy's informer does by its selector.
+#[test]
+fn a_slice_with_the_label_of_headless_services_counts_nobody() {
+    let labelled =
+        EndpointSlice { headless_label: true, ..slice("a", "a", &[(NODE, true, false)]) };
+    let mut ports = HealthPorts::default();
+    let changes = [put_service(balanced("a", 31000)), put_slice(labelled)];
+    ports.update(&Cluster::new().apply(changes), NODE);
+    assert_eq!(ports.by_port()[&31000].local_endpoints, [0; 2]);
+}
+
 #[test]
 fn ports_follow_services_and_slices() {
     let mut cluster = Cluster::new();

@@ -20,7 +20,10 @@ use super::{
     events::{Events, Speaker, Word},
     identity,
 };
-use crate::{agent::Shared, version};
+use crate::{
+    agent::{Shared, health_ports::Untaken},
+    version,
+};
 
 /// Nodes of a cluster see the same Service at the same time, and need not say so together.
 const SPREAD_MS: u64 = 10_000;
@@ -44,19 +47,26 @@ async fn follow(shared: &Shared, writer: Writer) {
         // A role that is started anew shows another.
         let Some(proxy) = shared.live.proxy.load_full() else { continue };
         let mut status = proxy.status.clone();
-        let words = words(&status.borrow_and_update(), &shared.node_name);
+        let untaken = shared.live.untaken.load_full();
+        let words = words(&status.borrow_and_update(), &untaken, &shared.node_name);
         events.bring(words).await;
         // Ended: its successor is looked for.
         let _ = tokio::time::timeout(TURN, status.changed()).await;
     }
 }
 
-fn words(status: &ProxyStatus, node_name: &str) -> BTreeSet<Word> {
+fn words(status: &ProxyStatus, untaken: &Untaken, node_name: &str) -> BTreeSet<Word> {
     let services = status.warnings.first.iter().map(|warning| Word {
         object: ObjectRef { kind: Kind::Service, key: warning.service.clone() },
         weight: Weight::Warning,
         reason: warning.problem.reason(),
         note: warning.problem.to_string().into(),
+    });
+    let health = untaken.iter().map(|(service, why)| Word {
+        object: ObjectRef { kind: Kind::Service, key: service.clone() },
+        weight: Weight::Warning,
+        reason: "FailedToStartServiceHealthcheck",
+        note: format!("node {node_name}: {why}").into(),
     });
     let node = ObjectRef { kind: Kind::Node, key: Key::new("", node_name) };
     // How many Services it meets is left out: each number would be an Event of its own.
@@ -72,7 +82,7 @@ fn words(status: &ProxyStatus, node_name: &str) -> BTreeSet<Word> {
         reason: "Starting",
         note: format!("fairlead {} serves this node's Services", version::VERSION).into(),
     });
-    services.chain(full).chain(starting).collect()
+    services.chain(health).chain(full).chain(starting).collect()
 }
 
 #[cfg(test)]
@@ -86,14 +96,29 @@ mod tests {
 
     #[test]
     fn services_and_the_node_are_spoken_of_once_there_is_something_to_say() {
-        assert!(words(&ProxyStatus::default(), "node1").is_empty(), "nothing is known yet");
+        let none = Untaken::new();
+        assert!(words(&ProxyStatus::default(), &none, "node1").is_empty(), "nothing is known yet");
         let warning = Warning { service: Key::new("shop", "web"), problem: Problem::ExternalIps };
         let warnings = Warnings { first: vec![warning], total: 1 };
         let status = ProxyStatus { revision: 1, warnings, ..ProxyStatus::default() };
-        let all = words(&status, "node1");
+        let all = words(&status, &none, "node1");
         let said: Vec<_> = all.iter().map(|w| (w.object.to_string(), w.weight, w.reason)).collect();
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said.contains(&("Service shop/web".to_owned(), Weight::Warning, "ExternalIPs")));
         assert!(said.contains(&("Node node1".to_owned(), Weight::Normal, "Starting")));
+    }
+
+    #[test]
+    fn a_health_port_that_somebody_else_has_is_told_in_kube_proxys_words() {
+        let why = "healthCheckNodePort 31000 cannot be listened on: in use".to_owned();
+        let untaken = Untaken::from([(Key::new("shop", "web"), why)]);
+        let all = words(&ProxyStatus::default(), &untaken, "node1");
+        let said: Vec<_> = all.iter().map(|w| (w.object.to_string(), w.weight, w.reason)).collect();
+        let expected =
+            ("Service shop/web".to_owned(), Weight::Warning, "FailedToStartServiceHealthcheck");
+        assert_eq!(said, [expected]);
+        assert!(
+            all.iter().all(|word| word.note.starts_with("node node1: healthCheckNodePort 31000"))
+        );
     }
 }
