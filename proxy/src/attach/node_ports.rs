@@ -14,8 +14,8 @@ pub enum NodePortAddresses {
     #[default]
     All,
     /// On one address of each family of the Node object's, an InternalIP if it has one: kube-proxy's nftables
-    /// mode.
-    Primary,
+    /// mode. And on addresses in these ranges.
+    Primary(Vec<IpNetwork>),
     /// On addresses in these ranges; loopback if they hold 127.0.0.1 or ::1. Of a family without ranges on all.
     In(Vec<IpNetwork>),
 }
@@ -48,7 +48,7 @@ impl NodePortAddresses {
             }
         }
         Ok(match (is_primary, ranges.is_empty()) {
-            (true, _) => Self::Primary,
+            (true, _) => Self::Primary(ranges),
             (false, true) => Self::All,
             (false, false) => Self::In(ranges),
         })
@@ -60,9 +60,10 @@ impl NodePortAddresses {
         match self {
             Self::All => true,
             // A node that is not known (yet) must not lose its NodePorts.
-            Self::Primary => {
+            Self::Primary(also) => {
                 let mut of_family = own.iter().filter(|own| own.is_ipv6() == ip.is_ipv6());
-                own.is_empty() || of_family.next() == Some(&ip)
+                let is_own = own.is_empty() || of_family.next() == Some(&ip);
+                is_own || also.iter().any(|range| range.contains(ip))
             }
             // kube-proxy's NewNodePortAddresses, of each family by itself.
             Self::In(ranges) => {
@@ -75,14 +76,12 @@ impl NodePortAddresses {
 
     /// Whether they answer on loopback, IPv4 and IPv6.
     pub fn loopback(&self) -> (bool, bool) {
-        match self {
-            Self::All => (true, true),
-            Self::Primary => (false, false),
-            Self::In(_) => (
-                self.has(Ipv4Addr::LOCALHOST.into(), &[]),
-                self.has(Ipv6Addr::LOCALHOST.into(), &[]),
-            ),
-        }
+        let has = |ip| match self {
+            // It is no address of the Node object's, known or not.
+            Self::Primary(also) => also.iter().any(|range| range.contains(ip)),
+            Self::All | Self::In(_) => self.has(ip, &[]),
+        };
+        (has(Ipv4Addr::LOCALHOST.into()), has(Ipv6Addr::LOCALHOST.into()))
     }
 }
 
@@ -98,7 +97,7 @@ mod tests {
         type Case<'a> = (&'a [&'a str], (bool, bool), &'a [&'a str]);
         let all = ["192.168.0.2", "192.168.1.2", "203.0.113.9", "2001:db8::1", "2001:db8::2"];
         let [first, second, outside, v6, other_v6] = all;
-        let cases: [Case<'_>; 8] = [
+        let cases: [Case<'_>; 11] = [
             (&[], (true, true), &all),
             (&["primary"], (false, false), &[first, v6]),
             (&["192.168.1.0/24", "127.0.0.0/8"], (true, true), &[second, v6, other_v6]),
@@ -107,6 +106,10 @@ mod tests {
             (&["::/0"], (true, true), &all),
             (&["2001:db8::2/128"], (true, false), &[first, second, outside, other_v6]),
             (&["localhost"], (true, true), &[]),
+            // kube-proxy's Test_expandNodePortAddressKeywords.
+            (&["primary", "localhost"], (true, true), &[first, v6]),
+            (&["192.168.1.0/24", "primary"], (false, false), &[first, second, v6]),
+            (&["primary", "all"], (true, true), &all),
         ];
         for (words, loopback, expected) in cases {
             let places = NodePortAddresses::from_words(words.iter().copied()).unwrap();
@@ -117,8 +120,9 @@ mod tests {
             }
         }
         let only_v4 = &own[..1];
-        assert!(!NodePortAddresses::Primary.has(ip(v6), only_v4), "none of the Node's");
-        assert!(NodePortAddresses::Primary.has(ip(outside), &[]), "the Node is not known yet");
+        let primary = NodePortAddresses::Primary(vec![]);
+        assert!(!primary.has(ip(v6), only_v4), "none of the Node's");
+        assert!(primary.has(ip(outside), &[]), "the Node is not known yet");
         let error = NodePortAddresses::from_words(["10.0.0.0/33"]).unwrap_err().to_string();
         assert!(error.contains("10.0.0.0/33") && error.contains("primary"), "{error}");
     }

@@ -41,7 +41,8 @@ fn assert_all(world: &World, of: Addresses) {
         (vec![], served, served),
         (vec!["primary"], served, untouched),
         (vec![range.as_str()], untouched, served),
-        (vec!["primary", range.as_str()], served, untouched),
+        (vec!["primary", range.as_str()], served, served),
+        (vec!["primary", "localhost"], served, untouched),
         (vec!["localhost"], untouched, untouched),
     ] {
         let node_port_addresses = NodePortAddresses::from_words(words.clone()).unwrap();

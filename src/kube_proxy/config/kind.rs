@@ -112,9 +112,6 @@ impl Kind {
         if !words.iter().all(is_good) {
             return self.wrong();
         }
-        if takes_places && words.len() > 1 && words.contains(&"primary") {
-            return Err("primary stands alone here: give the addresses as ranges".to_owned());
-        }
         Ok((!words.is_empty()).then(|| words.join(",")))
     }
 
