@@ -44,14 +44,19 @@ impl Candidate<'_> {
     }
 }
 
-/// Sorts by address and port and leaves each once. An endpoint that is in two slices for the time
-/// it moves between them counts with its readier entry, and as local if either says so.
+/// Sorts by address and port and leaves each once. An endpoint that is in two slices for the time it moves between them
+/// counts with its readier entry, and as local if either says so. One that terminates may have left its address to
+/// another pod, of another node, which is meant then (kube-proxy's pkg/proxy/endpointslicecache.go).
 pub fn unique(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
     let place = |c: &Candidate<'_>| (c.backend.address, c.backend.port);
-    candidates.sort_by_key(|c| (place(c), Reverse((c.endpoint.ready, c.endpoint.serving))));
+    let state = |c: &Candidate<'_>| {
+        let Endpoint { ready, serving, terminating, .. } = *c.endpoint;
+        (!terminating, ready, serving)
+    };
+    candidates.sort_by_key(|c| (place(c), Reverse(state(c))));
     candidates.dedup_by(|later, kept| {
         let is_same = place(later) == place(kept);
-        if is_same {
+        if is_same && state(later) == state(kept) {
             kept.backend.flags |= later.backend.flags;
         }
         is_same

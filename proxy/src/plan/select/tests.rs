@@ -144,7 +144,25 @@ fn endpoints_for_node_a_in_zone_x() {
             &[1],
         ),
         ("in two slices: the readier entry", &["1 down", "1 ready", "2 draining"], &[1], &[]),
-        ("in two slices: local if either says so", &["1 ready", "1 down node=a"], &[1], &[1]),
+        ("in two slices: local if either says so", &["1 ready", "1 ready node=a"], &[1], &[1]),
+        (
+            "an address that a terminating pod of this node has left to one of another",
+            &["1 draining node=a", "1 ready node=b", "2 ready node=a"],
+            &[2, 1],
+            &[2],
+        ),
+        (
+            "the same, published while not ready: both are",
+            &["1 ready terminating node=a", "1 ready node=b"],
+            &[1],
+            &[],
+        ),
+        (
+            "the pod that has the address now is not ready yet",
+            &["1 draining node=a", "1 down node=b"],
+            &[],
+            &[],
+        ),
     ];
     for (name, endpoints, for_all, local) in cases {
         let endpoints: Vec<_> = endpoints.iter().map(|words| endpoint(words)).collect();
