@@ -4,6 +4,8 @@
 //! faster on long texts, but each has caches of its own, for each thread: those of thousands of paths
 //! would be gigabytes. What is matched here are paths, names and fields, and most fail at once.
 
+mod beginning;
+
 use std::{cell::RefCell, fmt, ops::Range, sync::Arc};
 
 use regex_automata::{
@@ -35,6 +37,8 @@ struct Engines {
     /// Remembers each pair of state and place: for short texts.
     backtracker: BoundedBacktracker,
     pikevm: PikeVM,
+    /// See [`Expression::said_bytes`].
+    said_bytes: usize,
 }
 
 /// Why a text is no expression.
@@ -83,10 +87,13 @@ impl Expression {
         if nfa.group_info().group_len(PatternID::ZERO) > GROUPS_MAX + 1 {
             return Err(Uncompiled::TooLarge);
         }
+        let said_bytes = beginning::bytes(&nfa);
         let backtracker = BoundedBacktracker::new_from_nfa(nfa.clone());
         let pikevm = PikeVM::new_from_nfa(nfa);
         match (backtracker, pikevm) {
-            (Ok(backtracker), Ok(pikevm)) => Ok(Self(Arc::new(Engines { backtracker, pikevm }))),
+            (Ok(backtracker), Ok(pikevm)) => {
+                Ok(Self(Arc::new(Engines { backtracker, pikevm, said_bytes })))
+            }
             _ => Err(Uncompiled::Wrong),
         }
     }
@@ -102,13 +109,18 @@ impl Expression {
         self.search(&Input::new(text), &mut slots).then_some(Captures { text, slots })
     }
 
+    /// Length, in bytes, of what all texts begin with that it matches, letters of either case being one.
+    pub(crate) fn said_bytes(&self) -> usize {
+        self.0.said_bytes
+    }
+
     /// Memory it holds, in bytes. It stays the same however it is used.
     pub(crate) fn bytes(&self) -> usize {
         self.0.pikevm.get_nfa().memory_usage() + size_of::<Engines>()
     }
 
     fn search(&self, input: &Input<'_>, slots: &mut [Option<NonMaxUsize>]) -> bool {
-        let Engines { backtracker, pikevm } = &*self.0;
+        let Engines { backtracker, pikevm, .. } = &*self.0;
         CACHES.with_borrow_mut(|caches| {
             if input.haystack().len() <= backtracker.max_haystack_len() {
                 let cache = caches.backtracker.get_or_insert_with(|| backtracker.create_cache());

@@ -123,6 +123,8 @@ pub struct Route {
     pub(crate) fallback: Option<Arc<Upstream>>,
     /// Some requests go to another Service (annotation `canary`).
     pub(crate) canary: Option<Trial>,
+    /// A TLS section of its own namespace, or of the host's, covers the host.
+    pub(crate) tls: bool,
     /// Where its requests are counted.
     pub(crate) series: Arc<RouteSeries>,
 }
@@ -171,7 +173,7 @@ pub struct RouteRow {
 impl Found<'_> {
     /// Whether a request, whose client used HTTPS or not, is sent to HTTPS.
     pub fn redirects(&self, is_https: bool, path: &str) -> bool {
-        !is_https && self.route.redirects(self.host.tls) && !path.starts_with(NO_REDIRECT_PREFIX)
+        !is_https && self.route.redirects() && !path.starts_with(NO_REDIRECT_PREFIX)
     }
 }
 
@@ -275,16 +277,16 @@ impl Host {
             ingress: route.ingress.clone(),
             service: route.upstream.as_ref().map(|upstream| upstream.key().clone()),
             endpoints: route.upstream.as_ref().map(|u| u.addresses()).unwrap_or_default(),
-            redirects_to_https: route.redirects(self.tls),
+            redirects_to_https: route.redirects(),
         })
     }
 }
 
 impl Route {
-    /// Whether plain HTTP requests are sent to HTTPS; `tls`: a TLS section covers the host.
-    pub fn redirects(&self, tls: bool) -> bool {
+    /// Whether plain HTTP requests are sent to HTTPS.
+    pub fn redirects(&self) -> bool {
         let redirects = &self.policy.redirects;
-        self.denied().is_none() && (redirects.force_ssl || (tls && redirects.ssl))
+        self.denied().is_none() && (redirects.force_ssl || (self.tls && redirects.ssl))
     }
 
     /// Why nobody is let in, if so: what guards it cannot be read.

@@ -24,6 +24,8 @@ pub struct Paths {
     /// Regular expressions, asked in this order: after exact paths, before beginnings. As by
     /// ingress-nginx, where there is one there is nothing else.
     patterns: Box<[Pattern]>,
+    /// Expressions are those of guests: they come before a beginning that says less alone.
+    is_shared: bool,
     /// Routes whose path ends with a slash and that requests without it are redirected to.
     slashed: Box<[Arc<Route>]>,
 }
@@ -32,6 +34,8 @@ pub struct Paths {
 struct Pattern {
     test: Test,
     route: Arc<Route>,
+    /// How much of a path's beginning, in bytes, the expression says outright.
+    said_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -72,14 +76,19 @@ impl Paths {
         if let Ok(i) = self.exact.binary_search_by(|route| (*route.key).cmp(path)) {
             return self.exact.get(i);
         }
-        if !self.patterns.is_empty() {
-            let mut patterns = self.patterns.iter();
-            let found = patterns.find(|pattern| pattern.fits(path.as_bytes()));
-            if let Some(pattern) = found {
-                return Some(&pattern.route);
-            }
+        if self.patterns.is_empty() {
+            return self.find_prefix(path);
         }
-        self.find_prefix(path)
+        let begins = if self.is_shared { self.find_prefix(path) } else { None };
+        let mut patterns = self.patterns.iter();
+        let found = patterns.find(|pattern| {
+            begins.is_none_or(|begins| pattern.outranks(begins)) && pattern.fits(path.as_bytes())
+        });
+        match found {
+            Some(pattern) => Some(&pattern.route),
+            None if self.is_shared => begins,
+            None => self.find_prefix(path),
+        }
     }
 
     /// The route a request is sent to by a slash at its end: nginx does so where that path is a
@@ -139,6 +148,22 @@ impl Paths {
 }
 
 impl Pattern {
+    fn new(test: Test, route: Arc<Route>) -> Self {
+        let said_bytes = match &test {
+            Test::Fits(expression) => expression.said_bytes(),
+            Test::Begins => route.key.len(),
+        };
+        Self { test, route, said_bytes }
+    }
+
+    /// ingress-nginx takes the longest text, and with it whoever writes `.*` at length: of another
+    /// namespace what counts is what the expression says of a path.
+    fn outranks(&self, begins: &Route) -> bool {
+        let is_own = self.route.ingress.namespace == begins.ingress.namespace;
+        let said = if is_own { self.route.key.len() } else { self.said_bytes };
+        said > begins.key.len()
+    }
+
     fn fits(&self, path: &[u8]) -> bool {
         match &self.test {
             Test::Fits(expression) => expression.is_match(path),
@@ -189,6 +214,7 @@ impl Builder {
                 .collect(),
             longest_prefix_bytes: longest.unwrap_or(0),
             patterns: Box::default(),
+            is_shared: false,
             slashed: Box::default(),
         }
     }
@@ -204,21 +230,37 @@ impl Builder {
         Paths { slashed, ..self.build() }
     }
 
-    /// Each as its type says; those with a pattern are expressions, the longest text first.
+    /// Each as its type says; those with a pattern are expressions.
     pub(super) fn build_strict(mut self) -> Paths {
-        let mut patterns = Vec::new();
+        let patterns = self.take_patterns();
+        Paths { patterns, ..self.build() }
+    }
+
+    /// Each as its type says, beside the expressions of guests.
+    pub(super) fn build_shared(mut self) -> Paths {
+        let patterns = self.take_patterns();
+        Paths { patterns, is_shared: true, ..self.build_compat() }
+    }
+
+    /// Expressions, the longest text first.
+    fn take_patterns(&mut self) -> Box<[Pattern]> {
+        let is_pattern = |_: &Name, route: &mut Arc<Route>| route.pattern.is_some();
+        let exact = self.exact.extract_if(.., is_pattern);
+        let mut patterns: Vec<Pattern> = exact
+            .filter_map(|(_, route)| Some(Pattern::new(Test::Fits(route.pattern.clone()?), route)))
+            .collect();
         for spellings in self.prefix.values_mut() {
             for slot in [&mut spellings.plain, &mut spellings.slash] {
                 let pattern = slot.as_ref().and_then(|route| route.pattern.clone());
                 if let Some((pattern, route)) = pattern.and_then(|p| Some((p, slot.take()?))) {
-                    patterns.push(Pattern { test: Test::Fits(pattern), route });
+                    patterns.push(Pattern::new(Test::Fits(pattern), route));
                 }
             }
         }
         self.prefix.retain(|_, spellings| spellings.plain.is_some() || spellings.slash.is_some());
         let text = |pattern: &Pattern| pattern.route.path.clone();
         patterns.sort_by(|a, b| text(b).len().cmp(&text(a).len()).then(text(b).cmp(&text(a))));
-        Paths { patterns: patterns.into(), ..self.build() }
+        patterns.into()
     }
 
     /// ingress-nginx: where one path of a host is a regular expression all are, whatever their
@@ -247,7 +289,7 @@ impl Builder {
                     )
                 }
             };
-            Pattern { test, route }
+            Pattern::new(test, route)
         });
         let patterns = patterns.collect();
         (Paths { patterns, ..Paths::default() }, literal)

@@ -120,7 +120,7 @@ pub(super) fn plan<'r>(
     }
     let Found { host, route } = host.find(admitted.path.matched()).ok_or(NOT_FOUND)?;
     let route = record.routed(route);
-    let secured = client.tls && host.tls;
+    let secured = client.tls && route.tls;
     let scope = scope(route);
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     // ingress-nginx: a denied location is `return 503` and nothing else.

@@ -120,6 +120,9 @@ impl CertificatePlanner {
 
     /// Rules for a host came or went.
     pub(crate) fn touch(&mut self, host: &HostPattern) {
+        if self.claims.contains_key(host) {
+            self.touched.insert(host.clone());
+        }
         self.touched.extend(self.weak.iter().filter(|weak| host.covers(weak)).cloned());
     }
 
@@ -170,9 +173,15 @@ impl CertificatePlanner {
     }
 
     /// The claim that counts. Who has rules for a host, or for the wildcard that covers it, says by what certificate it is
-    /// served, also where he names none.
+    /// served, also where he names none; of those the namespace that has the host comes first.
     fn first(&self, host: &HostPattern, ruled: &Ruled) -> Option<&Claimed> {
-        let first = self.claims.get(host)?.first()?;
+        let claims = self.claims.get(host)?;
+        let eldest = ruled.get(host).and_then(BTreeSet::first);
+        let owners = eldest.and_then(|eldest| {
+            let is_owners = |claim: &&Claimed| claim.age.key.namespace == eldest.key.namespace;
+            claims.iter().take_while(|claim| claim.standing == Standing::Own).find(is_owners)
+        });
+        let first = owners.or_else(|| claims.first())?;
         let is_ruled = || ruled.get(host).is_some_and(|ages| !ages.is_empty());
         let is_nearer = || {
             let wildcard = host.wildcard().and_then(|wildcard| ruled.get(&wildcard));

@@ -1,5 +1,7 @@
 //! Namespaces that share a host: what one of them may do to another.
 
+mod settings;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{Fallback, Finding, IngressConfig, routes::Planner};
@@ -51,8 +53,11 @@ fn moved(namespace: &str, objects: Vec<Object>) -> Vec<Object> {
 }
 
 fn planned(ingresses: &[&Ingress]) -> Planner {
-    let mut objects: Vec<Object> =
-        ingresses.iter().map(|ingress| Object::Ingress(Arc::new((*ingress).clone()))).collect();
+    planned_with(ingresses, Vec::new())
+}
+
+fn planned_with(ingresses: &[&Ingress], mut objects: Vec<Object>) -> Planner {
+    objects.extend(ingresses.iter().map(|ingress| Object::Ingress(Arc::new((*ingress).clone()))));
     objects.push(class("fairlead", "fairlead.io/ingress"));
     let (_store, snapshots) = store(&objects);
     let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());

@@ -32,6 +32,7 @@ fn route(path_type: PathType, path: &str) -> Arc<Route> {
         pattern: None,
         fallback: None,
         canary: None,
+        tls: false,
         series: Register::new(1).series(SeriesLabels::default()),
     })
 }

@@ -1,14 +1,16 @@
 //! One host, put together of what all Ingresses say about it.
 
 mod passthrough;
+mod settings;
 mod trials;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use fairlead_state::{Name, model::PathType};
+use fairlead_state::{Key, Name, model::PathType};
 
 use self::{
     passthrough::Passing,
+    settings::{Expressions, Settings},
     trials::{Trials, waits},
 };
 use super::{
@@ -34,7 +36,7 @@ impl Planner {
             if self.hosts.get(pattern).is_some_and(BTreeSet::is_empty) {
                 self.hosts.remove(pattern);
             }
-            built = self.build_derived(pattern);
+            built = self.build_derived(pattern, &mut findings);
         }
         self.routes.set(pattern, built.map(Arc::new));
         tell(self.host_findings.get(pattern).map_or(&[], Vec::as_slice), &findings);
@@ -62,13 +64,28 @@ impl Planner {
         }
     }
 
-    fn build_derived(&self, pattern: &HostPattern) -> Option<Host> {
-        let mut claims = self.derived.get(pattern)?.iter();
-        claims.find_map(|(age, derived)| match derived.how {
-            How::Alias => self.build_host(pattern, &derived.of, &mut Vec::new()),
-            How::Www => {
-                self.hosts.get(&derived.of).filter(|ages| !ages.is_empty())?;
-                Some(Host {
+    /// Nor does anybody let another namespace's host have a second name.
+    fn build_derived(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) -> Option<Host> {
+        let mut built = None;
+        for (age, derived) in self.derived.get(pattern)? {
+            let Some(eldest) = self.eldest(&derived.of) else { continue };
+            if age.key.namespace != eldest.namespace {
+                let annotation = match derived.how {
+                    How::Alias => "server-alias",
+                    How::Www => "from-to-www-redirect",
+                };
+                findings.push(Finding::beside(&age.key, eldest, |who| {
+                    format!(
+                        "annotation {annotation}: host {} belongs to the older {who}, whose namespace \
+                         alone says which other names it has",
+                        derived.of
+                    )
+                }));
+                continue;
+            }
+            built = built.or_else(|| match derived.how {
+                How::Alias => self.build_host(pattern, &derived.of, &mut Vec::new()),
+                How::Www => Some(Host {
                     pattern: pattern.clone(),
                     tls: self.ingresses.get(&age.key).is_some_and(|by| by.claims(pattern)),
                     paths: paths::Paths::default(),
@@ -77,9 +94,17 @@ impl Planner {
                     moved: Some(derived.of.to_string().into()),
                     passthrough: None,
                     client_certificates: None,
-                })
-            }
-        })
+                }),
+            });
+        }
+        built
+    }
+
+    /// The oldest Ingress that has rules for a host, canaries aside.
+    fn eldest(&self, of: &HostPattern) -> Option<&Key> {
+        let ages = self.hosts.get(of)?.iter();
+        let mut all = ages.filter_map(|age| self.ingresses.get(&age.key));
+        all.find(|compiled| !compiled.annotations.canary.enabled).map(|eldest| &eldest.age.key)
     }
 
     /// The host `pattern`, by the rules for `of`.
@@ -92,9 +117,6 @@ impl Planner {
         let ages = self.hosts.get(of).filter(|ages| !ages.is_empty())?;
         let mut paths = paths::Builder::default();
         let mut default: Option<Arc<Route>> = None;
-        let mut is_regex = false;
-        let mut app_root = None;
-        let mut client_certificates = None;
         let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
             .iter()
             .filter_map(|age| self.ingresses.get(&age.key))
@@ -103,16 +125,14 @@ impl Planner {
             findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
             return None;
         };
-        let mut tls = canaries.iter().any(|canary| canary.claims(pattern));
+        let mut settings = Settings::of(pattern, eldest, &others, findings);
+        settings.secure(canaries.iter().chain(&others).copied());
         let mut budget = Budget::of_host();
         let mut trials = Trials::of(&canaries, of);
         trials.tell_second(pattern, findings);
-        for compiled in &others {
+        for compiled in others.iter().copied() {
             let Some(rules) = compiled.hosts.get(of) else { continue };
-            client_certificates =
-                client_certificates.or_else(|| compiled.client_certificates.clone());
-            app_root = app_root.or_else(|| compiled.policy.redirects.app_root.as_deref());
-            tls |= compiled.claims(pattern);
+            let policy = settings.policy(compiled);
             let mut taken = |older: &Route, what: String| {
                 findings.push(Finding::beside(&compiled.age.key, &older.ingress, |older| {
                     format!("{what} of host {pattern} belongs to the older {older}")
@@ -128,14 +148,17 @@ impl Planner {
                     beyond.get_or_insert((&*path.path, 0)).1 += 1;
                     continue;
                 }
-                is_regex |= path.pattern.is_some();
+                if path.pattern.is_some() {
+                    settings.has_expression(compiled);
+                }
                 let trial = trials.take(compiled, &path.key, path.path_type);
                 let route = Route {
                     key: path.key.clone(),
                     rewrite: path.rewrite.clone(),
                     pattern: path.pattern.clone(),
+                    tls: settings.is_secured(compiled),
                     ..self.route(
-                        compiled,
+                        (compiled, &policy),
                         pattern,
                         (&path.path, path.path_type),
                         &path.backend,
@@ -150,8 +173,10 @@ impl Planner {
                     None => {
                         let any = PathType::ImplementationSpecific;
                         let trial = trials.take(compiled, &"".into(), any);
-                        let route = self.route(compiled, pattern, ("", any), backend, trial);
-                        default = Some(Arc::new(route));
+                        let by = (compiled, &policy);
+                        let route = self.route(by, pattern, ("", any), backend, trial);
+                        let tls = settings.is_secured(compiled);
+                        default = Some(Arc::new(Route { tls, ..route }));
                     }
                 }
             }
@@ -165,28 +190,30 @@ impl Planner {
         let asking = others.iter().filter(|compiled| compiled.annotations.passes_tls).copied();
         let asking: Vec<&Compiled> = asking.collect();
         let passthrough = Passing { pattern, eldest, root }.to(&asking, findings);
-        let paths = match (self.options.config.matching, is_regex) {
+        let paths = match (self.options.config.matching, settings.expressions) {
             (Matching::Strict, _) => paths.build_strict(),
-            (Matching::Compat, true) => patterns(paths, &mut budget, findings),
-            (Matching::Compat, false) => paths.build_compat(),
+            (Matching::Compat, Expressions::OfHost) => patterns(paths, &mut budget, findings),
+            (Matching::Compat, Expressions::OfGuests) => {
+                settings.tell_guests(findings);
+                paths.build_shared()
+            }
+            (Matching::Compat, Expressions::None) => paths.build_compat(),
         };
-        let app_root = app_root.map(Into::into);
-        let (pattern, moved) = (pattern.clone(), None);
         Some(Host {
-            pattern,
-            tls,
+            pattern: pattern.clone(),
+            tls: settings.is_secured_by_any(),
             paths,
             default,
-            app_root,
-            moved,
+            app_root: settings.app_root.map(Into::into),
+            moved: None,
             passthrough,
-            client_certificates,
+            client_certificates: settings.client_certificates,
         })
     }
 
     fn route(
         &self,
-        compiled: &Compiled,
+        (compiled, policy): (&Compiled, &Arc<Policy>),
         host: &HostPattern,
         (path, path_type): (&str, PathType),
         backend: &Backend,
@@ -223,15 +250,12 @@ impl Planner {
             path,
             path_type,
             upstream,
-            policy: if canary.is_some() {
-                with_extra(&compiled.policy)
-            } else {
-                compiled.policy.clone()
-            },
+            policy: if canary.is_some() { with_extra(policy) } else { policy.clone() },
             rewrite: None,
             pattern: None,
             fallback: upstream_of(&compiled.fallback),
             canary,
+            tls: false,
             series,
         }
     }

@@ -26,7 +26,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "annotations::canary::a_cookie_keeps_a_client_with_its_service_unless_it_is_legacy",
     ),
     row("affinity-mode", Works, "", "persistent", STICKY),
-    row("app-root", Works, "", "/app", ELSEWHERE),
+    row("app-root", Works, "in its own namespace's hosts", "/app", ELSEWHERE),
     row(
         "canary",
         Differs,
@@ -69,7 +69,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "from-to-www-redirect",
         Works,
-        "",
+        "in its own namespace's hosts",
         "true",
         "annotations::redirects::www_and_the_bare_name_lead_to_the_one_that_has_rules",
     ),
@@ -94,7 +94,7 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "server-alias",
         Differs,
-        "names and *. names of one label; no regular expressions",
+        "names and *. names of one label, no regular expressions; in its own namespace's hosts",
         "b.example",
         "annotations::redirects::an_alias_is_served_as_its_host_unless_it_has_rules",
     ),
@@ -155,7 +155,8 @@ pub(super) static ROWS: &[Annotation] = &[
     row(
         "use-regex",
         Differs,
-        "without look-around and back references",
+        "without look-around and back references; all paths of a host are expressions where one of the \
+         host's namespace is, and of other namespaces those alone that say so",
         "true",
         "annotations::rewrite::one_expression_makes_expressions_of_all_paths_of_its_host",
     ),

@@ -1,0 +1,189 @@
+//! What holds for a host as a whole is for the namespace to say that has it.
+
+use fairlead_ingress::{Severity, routes::Planner};
+use fairlead_state::Key;
+
+use super::{HOST, planned, planned_with, tenant, told, web};
+use crate::{
+    annotations::annotated,
+    support::{
+        World, client,
+        objects::{Authority, IngressExt, secret},
+        upstream::Upstream,
+    },
+};
+
+/// What becomes of requests for `a/elder`'s paths.
+fn seen(planner: &Planner) -> Vec<&'static str> {
+    let routes = planner.routes();
+    let elder = routes.find(HOST, "/elder").unwrap();
+    let is_elders =
+        |path| routes.find(HOST, path).is_some_and(|found| &*found.route.ingress.name == "elder");
+    let all = [
+        ("app-root", elder.host.app_root.is_some()),
+        ("https", elder.redirects(false, "/elder")),
+        ("expressions", is_elders("/ELDER")),
+        ("alias", routes.find("other.example", "/elder").is_some()),
+        (
+            "www",
+            routes.find("www.shared.example", "/elder").is_none()
+                && routes.paths("www.shared.example").is_some(),
+        ),
+    ];
+    all.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()
+}
+
+/// Where the oldest Ingress said nothing of it anybody's word was taken, for everybody's paths.
+#[test]
+fn attack_what_holds_for_a_host_is_said_by_no_other_namespace() {
+    type Says<'a> = &'a [(&'a str, &'a str)];
+    const REGEX: &str = "use-regex, rewrite-target: host shared.example belongs to the older ";
+    for (annotations, tls, of_own, reason, severity) in [
+        (
+            &[("app-root", "/mine")][..],
+            false,
+            "app-root",
+            "annotation app-root: ",
+            Severity::Refused,
+        ),
+        (&[("use-regex", "true")], false, "expressions", REGEX, Severity::Differs),
+        (&[("rewrite-target", "/$1")], false, "expressions", REGEX, Severity::Differs),
+        (
+            &[("server-alias", "other.example")],
+            false,
+            "alias",
+            "annotation server-alias: ",
+            Severity::Refused,
+        ),
+        (
+            &[("from-to-www-redirect", "true")],
+            false,
+            "www",
+            "annotation from-to-www-redirect: ",
+            Severity::Refused,
+        ),
+        (&[], true, "https", "", Severity::Refused),
+    ]
+        as [(Says<'_>, bool, &str, &str, Severity); 6]
+    {
+        for namespace in ["a", "b"] {
+            let elder = tenant("a", "elder", 1, &["/elder"]);
+            let younger = annotated(tenant(namespace, "younger", 2, &["/younger"]), annotations);
+            let younger = if tls { younger.tls(&[HOST], "certificate") } else { younger };
+            let planner = planned(&[&elder, &younger]);
+            let is_own = namespace == "a";
+            let expected: &[&str] = if is_own { &[of_own] } else { &[] };
+            assert_eq!(seen(&planner), expected, "{namespace} {annotations:?}");
+            let own = planner.routes().find(HOST, "/younger").unwrap();
+            assert_eq!(own.redirects(false, "/younger"), tls, "its own are as it says");
+            let findings = told(&planner, &younger);
+            let is_told = findings.iter().any(|told| {
+                told.severity == severity
+                    && told.reason.starts_with(reason)
+                    && told.reason.contains("the older Ingress of another namespace")
+                    && told.in_full().ends_with("(a/elder)")
+            });
+            assert_eq!(is_told, !is_own && !tls, "{annotations:?}: {findings:?}");
+        }
+    }
+}
+
+/// Whoever goes takes what he said along, and the next one's namespace has the host.
+#[test]
+fn a_host_is_the_next_ones_once_its_oldest_is_gone() {
+    let younger = annotated(
+        tenant("b", "younger", 2, &["/elder"]),
+        &[("app-root", "/mine"), ("server-alias", "other.example")],
+    );
+    let planner = planned(&[&younger]);
+    let found = planner.routes().find(HOST, "/elder").unwrap();
+    assert_eq!(found.host.app_root.as_deref(), Some("/mine"));
+    assert!(planner.routes().find("other.example", "/elder").is_some());
+    assert_eq!(told(&planner, &younger), []);
+}
+
+#[test]
+fn a_certificate_is_that_of_the_namespace_that_has_the_host_if_it_brings_one() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&[HOST]);
+    let with = |namespace, name, age| tenant(namespace, name, age, &[&format!("/{name}")]);
+    let elder = with("a", "elder", 1);
+    let theirs = with("b", "theirs", 2).tls(&[HOST], "certificate");
+    let own = with("a", "own", 3).tls(&[HOST], "certificate");
+    let default = with("a", "default", 3).tls(&[HOST], "none");
+    for (ingresses, shown) in [
+        (&[&elder, &theirs][..], Some("b")),
+        (&[&elder, &theirs, &own], Some("a")),
+        (&[&theirs, &own], Some("b")),
+        // There is none, and the default one is shown, as the host's own namespace has it.
+        (&[&elder, &theirs, &default], None),
+    ] {
+        let secrets = ["a", "b"]
+            .map(|namespace| secret(Key::new(namespace, "certificate"), &certificate, &key));
+        let planner = planned_with(ingresses, secrets.into());
+        let found = planner.certificate(HOST).secret.map(|secret| secret.namespace.to_string());
+        assert_eq!(found.as_deref(), shown);
+    }
+}
+
+/// An expression is its own namespace's, and takes no requests that another one's path says more of.
+#[test]
+fn attack_an_expression_takes_no_paths_of_another_namespace() {
+    let elder = tenant("a", "elder", 1, &["/", "/api", "/long/name"]);
+    for (expression, taken, left) in [
+        ("/shop(/|$)(.*)", &["/shop", "/shop/x", "/SHOP/x"][..], &["/sho", "/", "/api/shop"][..]),
+        ("/api/v1/.*", &["/api/v1/x"], &["/api", "/api/v2"]),
+        ("/api(/|$)(.*){1,99}", &[], &["/api", "/api/x"]),
+        ("/.{0,99}.{0,99}.{0,99}", &[], &["/", "/x"]),
+        ("/(.*){1,9}(.*){1,9}(.*){1,9}", &[], &["/", "/x", "/long/name/x"]),
+        ("/a[[](]]|/.*", &[], &["/", "/x", "/api", "/long/name"]),
+    ] {
+        let younger = annotated(tenant("b", "younger", 2, &[expression]), &[("use-regex", "true")]);
+        let planner = planned(&[&elder, &younger]);
+        for (paths, name) in [(taken, "younger"), (left, "elder")] {
+            for path in paths {
+                let found = planner.routes().find(HOST, path).unwrap();
+                assert_eq!(&*found.route.ingress.name, name, "{expression}: {path}");
+            }
+        }
+    }
+    // Its own are as ingress-nginx has them: the longer text is asked first.
+    let guest = |name, age, path: &str, on| {
+        annotated(tenant("b", name, age, &[path]), &[("use-regex", on)])
+    };
+    let (regex, plain) =
+        (guest("regex", 2, "/b(/|$)(.*)", "true"), guest("plain", 3, "/b", "false"));
+    let planner = planned(&[&elder, &regex, &plain]);
+    assert_eq!(&*planner.routes().find(HOST, "/b/x").unwrap().route.ingress.name, "regex");
+}
+
+/// Another tenant's clients were asked for certificates that none of them has, or all turned away.
+#[tokio::test]
+async fn attack_client_certificates_are_asked_for_by_no_other_namespace() {
+    const ASKS: &[(&str, &str)] = &[("auth-tls-secret", "b/ca")];
+    const ASKS_OWN: &[(&str, &str)] = &[("auth-tls-secret", "a/ca")];
+    const OFFERS: &[(&str, &str)] =
+        &[("auth-tls-secret", "b/ca"), ("auth-tls-verify-client", "off")];
+    let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await];
+    for (namespace, annotations, of_elder, of_younger, is_told) in [
+        ("b", ASKS, 200, 503, true),
+        ("b", OFFERS, 200, 200, false),
+        // There is no such Secret, and nobody is let in.
+        ("a", ASKS_OWN, 403, 403, false),
+    ] {
+        let mut objects = [web("a", upstreams[0].address), web("b", upstreams[1].address)].concat();
+        objects.push(tenant("a", "elder", 1, &["/elder"]).object());
+        let younger = tenant(namespace, "younger", 2, &["/younger"]);
+        objects.push(annotated(younger, annotations).object());
+        let world = World::single(objects).await;
+        for (path, status) in [("/elder", of_elder), ("/younger", of_younger)] {
+            let answer = client::get(world.http(), HOST, path).await;
+            assert_eq!(answer.status, status, "{namespace} {annotations:?} {path}");
+        }
+        let reasons = world.reasons("younger");
+        let of_host = "annotation auth-tls-secret: host shared.example belongs to the older Ingress of \
+                       another namespace, whose namespace alone says whose certificates it takes: this \
+                       one's paths of it answer 503";
+        assert_eq!(reasons.iter().any(|told| told.contains(of_host)), is_told, "{reasons:?}");
+    }
+}
