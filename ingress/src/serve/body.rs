@@ -2,6 +2,7 @@
 
 mod answered;
 mod progress;
+mod recall;
 mod request;
 mod response;
 mod spliced;
@@ -11,6 +12,7 @@ use std::io;
 pub(crate) use self::{
     answered::Carrier,
     progress::{Progress, Upload},
+    recall::Recall,
     request::RequestBody,
     response::{ResponseBody, Source},
     spliced::Spliced,
@@ -44,6 +46,9 @@ pub(crate) enum BodyError {
     /// It could not be compressed.
     #[error("the body could not be compressed: {0}")]
     Compression(io::Error),
+    /// It is sent elsewhere.
+    #[error("the request is sent to somebody else")]
+    Recalled,
     /// Nothing came for too long.
     #[error("no part of the body arrived in time")]
     TimedOut,

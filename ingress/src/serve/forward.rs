@@ -317,6 +317,8 @@ async fn attempt2(
     let mut is_failing = false;
     // The first connection may have been closed just now; the second is a new one.
     for _ in 0..2 {
+        let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
+        *request.body_mut() = body.recallable(&client.worker.repeats);
         let mut replay = Box::<Replay>::default();
         replay.keep(&request, true);
         let may_repeat = errand.retries.non_idempotent() || request.method().is_idempotent();
@@ -331,11 +333,11 @@ async fn attempt2(
                 return Attempt::Answered(Response::from_parts(head, ()), carrier, replay);
             }
             Err(Failed2::Connect(error, request)) => {
-                return Attempt::Again(request, status_of_connect(error));
+                return Attempt::Again(unsent(request), status_of_connect(error));
             }
             Err(Failed2::Send(SendError::Unsent(again))) => {
                 is_failing = true;
-                again
+                unsent(again)
             }
             Err(Failed2::Send(error)) => {
                 is_failing = !matches!(error, SendError::Unprocessed);
@@ -351,6 +353,12 @@ async fn attempt2(
         endpoint.failed();
     }
     Attempt::Again(request, StatusCode::BAD_GATEWAY)
+}
+
+fn unsent(mut request: Box<Request<RequestBody>>) -> Box<Request<RequestBody>> {
+    let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
+    *request.body_mut() = body.unsent();
+    request
 }
 
 fn status_of_connect(error: ConnectError) -> StatusCode {

@@ -5,7 +5,10 @@ use std::{io::Write, rc::Rc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::body::Body;
 
-use super::{body::RequestBody, buffer::whole::Kept};
+use super::{
+    body::{Recall, RequestBody},
+    buffer::whole::Kept,
+};
 
 /// Room of a longer request is not kept.
 const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -21,8 +24,18 @@ pub(super) struct Replay {
     text: Vec<u8>,
     target_end: usize,
     fields: Vec<Field>,
-    /// `None`: it has none.
-    body: Option<Rc<Kept>>,
+    body: Again,
+}
+
+/// How a body is had once more.
+#[derive(Debug, Default)]
+enum Again {
+    /// It has none.
+    #[default]
+    Empty,
+    Whole(Rc<Kept>),
+    /// Unless too much of it is sent by then.
+    Going(Recall),
 }
 
 /// Where a field ends in the text.
@@ -36,18 +49,22 @@ struct Field {
 
 impl Replay {
     /// Keeps a request, and says whether it may be sent twice: only one whose body, if it has any, was
-    /// read whole, and only an idempotent one unless `any_method` (nginx: proxy_next_upstream with
+    /// read whole or is kept as it goes, and only an idempotent one unless `any_method` (nginx: proxy_next_upstream with
     /// non_idempotent).
     pub(super) fn keep(&mut self, request: &Request<RequestBody>, any_method: bool) -> bool {
         let may_repeat = any_method || request.method().is_idempotent();
-        self.body = match request.body() {
-            RequestBody::Read(read) if may_repeat => read.kept().cloned(),
-            _ => None,
+        self.body = Again::Empty;
+        let body = match request.body() {
+            _ if !may_repeat => None,
+            RequestBody::Read(read) => read.kept().cloned().map(Again::Whole),
+            RequestBody::Going(body) => Some(Again::Going(body.recall())),
+            body => body.is_end_stream().then_some(Again::Empty),
         };
-        self.is_kept = may_repeat && (request.body().is_end_stream() || self.body.is_some());
+        self.is_kept = body.is_some();
         if !self.is_kept {
             return false;
         }
+        self.body = body.unwrap_or_default();
         self.text.clear();
         self.fields.clear();
         self.method.clone_from(request.method());
@@ -68,7 +85,11 @@ impl Replay {
         if !std::mem::take(&mut self.is_kept) {
             return None;
         }
-        let body = self.body.take().map_or(RequestBody::Empty, RequestBody::from);
+        let body = match std::mem::take(&mut self.body) {
+            Again::Empty => RequestBody::Empty,
+            Again::Whole(kept) => kept.into(),
+            Again::Going(body) => body.body()?,
+        };
         let mut request = Request::new(body);
         *request.uri_mut() = Uri::try_from(self.text.get(..self.target_end)?).ok()?;
         *request.headers_mut() = self.headers()?;
@@ -79,7 +100,7 @@ impl Replay {
     /// There will be no request for a while.
     pub(super) fn rest(&mut self) {
         self.is_kept = false;
-        self.body = None;
+        self.body = Again::Empty;
         if self.text.capacity() > KEPT_BYTES_MAX {
             *self = Self::default();
         }

@@ -37,6 +37,10 @@ use crate::{
     routes::Routes,
 };
 
+/// What all threads keep of bodies that may have to be sent again, in bytes. Where there is no room one
+/// is sent once.
+const REPEATED_BYTES_MAX: usize = 32 << 20;
+
 /// How far a thread is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -60,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     /// For bodies that are held.
     pub(crate) buffers: Budget,
+    /// What is kept of bodies that may have to be sent again.
+    pub(crate) repeats: Budget,
     /// For copies: a mirror that is slow takes nobody else's room.
     pub(crate) copied: Shares,
     pub(crate) pipes: Pipes,
@@ -178,6 +184,7 @@ impl Worker {
             routes: RefCell::new(Cache::new(shared.routes.clone())),
             pool: Pool::new(index),
             buffers: Budget::new(limits.buffered_bytes_max / shared.threads),
+            repeats: Budget::new(REPEATED_BYTES_MAX / shared.threads),
             copied: Shares::new(limits.copied_bytes_max / shared.threads),
             pipes: Pipes::default(),
             lines: Lines::new(log),

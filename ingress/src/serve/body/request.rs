@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::{
     BodyError,
     progress::{Progress, Upload},
+    recall::Recallable,
     spliced::{Spliced, Splicing},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) enum RequestBody {
     Client(ClientBody),
     /// What it has sent, all or the beginning.
     Read(Box<Read>),
+    /// One of these, kept as it goes.
+    Going(Recallable),
 }
 
 /// A request's body.
@@ -83,7 +86,7 @@ impl RequestBody {
         match &mut self {
             Self::Client(body) => body.copy = copy,
             // Its end came meanwhile.
-            Self::Empty | Self::Read(_) => copy.end(),
+            Self::Empty | Self::Read(_) | Self::Going(_) => copy.end(),
         }
         self
     }
@@ -92,7 +95,7 @@ impl RequestBody {
     /// connection by themselves.
     pub(crate) fn splice(&mut self, left: u64, to: &TcpStream, cx: &mut Context<'_>) -> Spliced {
         match self {
-            Self::Empty | Self::Read(_) => Spliced::Not,
+            Self::Empty | Self::Read(_) | Self::Going(_) => Spliced::Not,
             Self::Client(body) => body.splice(left, to, cx),
         }
     }
@@ -103,6 +106,7 @@ impl RequestBody {
             Self::Empty => None,
             Self::Client(body) => Some(body.progress.clone()),
             Self::Read(read) => Some(read.progress().clone()),
+            Self::Going(body) => Some(body.progress().clone()),
         }
     }
 }
@@ -166,6 +170,7 @@ impl Body for RequestBody {
             Self::Empty => return Poll::Ready(None),
             Self::Client(body) => body,
             Self::Read(read) => return Pin::new(&mut **read).poll_frame(cx),
+            Self::Going(body) => return Pin::new(body).poll_frame(cx),
         };
         let mut polled = Pin::new(&mut body.incoming).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
@@ -203,6 +208,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Client(body) => body.incoming.is_end_stream(),
             Self::Read(read) => read.is_end_stream(),
+            Self::Going(body) => body.is_end_stream(),
         }
     }
 
@@ -211,6 +217,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.incoming.size_hint(),
             Self::Read(read) => read.size_hint(),
+            Self::Going(body) => body.size_hint(),
         }
     }
 }

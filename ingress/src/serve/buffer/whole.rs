@@ -137,6 +137,20 @@ impl From<Rc<Kept>> for RequestBody {
 }
 
 impl Read {
+    /// What was sent of a body, and the rest of it; `None`: there is nothing of it.
+    pub(in crate::serve) fn again(
+        sent: Held,
+        trailers: Option<HeaderMap>,
+        rest: RequestBody,
+    ) -> Option<Self> {
+        let progress = rest.progress()?;
+        if trailers.is_some() || rest.is_end_stream() {
+            return Some(Self::Whole(Rc::new(Kept::of(sent, trailers, progress)), 0));
+        }
+        let (over, rest) = (Bytes::new(), Some(rest));
+        Some(Self::Begun(Begun { held: sent, over, rest, progress }))
+    }
+
     /// What can be sent once more.
     pub(in crate::serve) fn kept(&self) -> Option<&Rc<Kept>> {
         match self {

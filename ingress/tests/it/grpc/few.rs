@@ -47,7 +47,10 @@ async fn bug_an_endpoint_that_takes_few_calls_at_a_time_has_more_connections() {
     }
 }
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+/// 2^30, in bytes.
+const WINDOW: [u8; 4] = [0x40, 0, 0, 0];
 /// Of a stream, for a reason.
 const RESET: &[u8] = &[0, 0, 4, 3, 0];
 const REFUSED_STREAM: &[u8] = &[0, 0, 0, 7];
@@ -80,6 +83,97 @@ async fn saying_first(first: impl Fn(&[u8]) -> Vec<u8> + Clone + Send + 'static)
         }
     })
     .await
+}
+
+/// As that one, and repeats what it is sent by the others. `says_at`: so many bytes of its body are there.
+async fn refusing_first(says_at: usize, first: fn(&[u8]) -> Vec<u8>) -> Upstream {
+    Upstream::raw(move |mut stream, counts: Arc<Counts>| async move {
+        // Room for all that is sent here (a stream's own is told with the connection's).
+        let wide = [
+            &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4][..],
+            &WINDOW,
+            &[0, 0, 4, 8, 0, 0, 0, 0, 0],
+            &WINDOW,
+        ];
+        stream.write_all(&wide.concat()).await.unwrap();
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        let (mut head, mut is_first, mut seen) = ([0; 9], false, 0);
+        while stream.read_exact(&mut head).await.is_ok() {
+            let length =
+                (usize::from(head[0]) << 16) | (usize::from(head[1]) << 8) | usize::from(head[2]);
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).await.unwrap();
+            let id = head[5..].to_vec();
+            match head[3] {
+                HEADERS => (is_first, seen) = (counts.request() == 1, 0),
+                DATA => seen += length,
+                _ => continue,
+            }
+            let is_end = head[4] & 1 == 1;
+            if is_first && seen >= says_at {
+                stream.write_all(&first(&id)).await.unwrap();
+                // What is on its way to it yet is of nobody's.
+                (is_first, seen) = (false, usize::MAX / 2);
+            } else if !is_first && is_end && seen < usize::MAX / 2 {
+                let text = format!("{seen}");
+                let length = u8::try_from(text.len()).unwrap();
+                let answer = [
+                    &[0, 0, 1, HEADERS, 4][..],
+                    &id[..],
+                    &[0x88, 0, 0, length, DATA, 1],
+                    &id[..],
+                    text.as_bytes(),
+                ];
+                stream.write_all(&answer.concat()).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+/// A call has a body, and was lost whenever an endpoint went.
+#[tokio::test]
+async fn bug_a_call_that_was_not_looked_at_is_sent_again_with_what_it_had_said() {
+    const KEPT: usize = 64 << 10;
+    type First = fn(&[u8]) -> Vec<u8>;
+    let refused: First = |id| [RESET, id, REFUSED_STREAM].concat();
+    let left: First = |_| GOAWAY.to_vec();
+    let cancelled: First = |id| [RESET, id, CANCEL].concat();
+    for (name, first, early, late, expected) in [
+        // Before it said anything, in the middle of it, and behind all of it.
+        ("REFUSED_STREAM", refused, 0, 10, (200, "10")),
+        ("REFUSED_STREAM", refused, 10, 20, (200, "30")),
+        ("REFUSED_STREAM", refused, KEPT, 0, (200, "65536")),
+        ("GOAWAY", left, 0, 10, (200, "10")),
+        ("GOAWAY", left, 10, 20, (200, "30")),
+        // More than is kept.
+        ("REFUSED_STREAM", refused, KEPT + 1, 10, (502, "")),
+        // It may have been acted on.
+        ("CANCEL", cancelled, 10, 20, (502, "")),
+    ] {
+        let upstream = refusing_first(early, first).await;
+        let world = World::single(web(&upstream)).await;
+        let mut sender = client(&world).await;
+        let (request, mut parts) = call();
+        let response = timeout(PATIENCE, sender.send_request(request));
+        let says = async {
+            for bytes in [early, late] {
+                if bytes > 0 {
+                    // Nobody takes more of what was refused for good.
+                    _ = parts.send(Ok(Frame::data(vec![b'x'; bytes].into()))).await;
+                }
+                world.eventually(|_| upstream.requests() >= 1).await;
+            }
+            drop(parts);
+        };
+        let (response, ()) = tokio::join!(response, says);
+        let response = response.unwrap().unwrap();
+        let status = response.status().as_u16();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        let text = if status == 200 { std::str::from_utf8(&text).unwrap() } else { "" };
+        assert_eq!((status, text), expected, "{name} behind {early} of {}", early + late);
+        assert_eq!(upstream.requests(), if status == 200 { 2 } else { 1 }, "{name} {early}");
+    }
 }
 
 /// RFC 9113 8.7.

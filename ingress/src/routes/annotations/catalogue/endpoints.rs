@@ -103,7 +103,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "proxy-next-upstream",
         Differs,
         "requests with a body are sent again only if nothing of them was sent, or if \
-         proxy-request-buffering has read all of them; none after half a head",
+         proxy-request-buffering has read all of them, or to HTTP/2 64 KiB at most were sent; none after half a head",
         "error timeout http_503",
         RETRIES,
     ),
