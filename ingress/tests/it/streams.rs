@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use fairlead_ingress::{Counters, IngressConfig, Limits, Timeouts};
 use fairlead_state::{
-    Key, Object,
+    Key, Kind, Object, ObjectRef,
     model::{EndpointSlice, Protocol, Service},
 };
 use tokio::{
@@ -116,6 +116,33 @@ async fn tcp_ports_come_move_and_go_with_the_config_map() {
     // What was open goes on.
     kept.write_all(b"still\n").await.unwrap();
     assert_eq!(read_until(&mut kept, "\n").await, "a: still\n");
+}
+
+/// Options stay, as guards are among them; a port that stayed would be open without anybody's word.
+#[tokio::test]
+async fn ports_of_a_config_map_that_is_deleted_are_closed_and_open_connections_go_on() {
+    let upstream = lines("a").await;
+    let mut world = world(backend("a", &[upstream.address])).await;
+    let number = port().await;
+    let entry = || vec![config_map("tcp", &[(&number.to_string(), "default/a:80")])];
+    assert_eq!(world.reasons("tcp"), ["waiting: ConfigMap default/tcp does not exist"]);
+    world.apply(entry()).await;
+    let mut kept = connected(number).await;
+    let key = Key::new("default", "tcp");
+    world.delete(ObjectRef { kind: Kind::ConfigMap, key }).await;
+    closed(number).await;
+    kept.write_all(b"still\n").await.unwrap();
+    assert_eq!(read_until(&mut kept, "\n").await, "a: still\n");
+    assert_eq!(
+        world.reasons("tcp"),
+        [
+            "waiting: ConfigMap default/tcp was deleted: its ports are closed until it is there again; \
+          connections that are open go on"
+        ]
+    );
+    world.apply(entry()).await;
+    connected(number).await;
+    assert_eq!(world.reasons("tcp"), Vec::<String>::new());
 }
 
 #[tokio::test]

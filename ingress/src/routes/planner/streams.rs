@@ -1,6 +1,10 @@
 //! What the ConfigMaps of TCP and UDP services say, in force.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
 
@@ -18,6 +22,8 @@ pub(super) struct StreamPlan {
     wishes: BTreeMap<StreamPort, (ObjectRef, Wish)>,
     pub(super) in_force: Arc<Streams>,
     pub(super) findings: Vec<Finding>,
+    /// ConfigMaps that have been read.
+    known: BTreeSet<Key>,
 }
 
 impl Planner {
@@ -29,10 +35,13 @@ impl Planner {
             .any(|own| own == key)
     }
 
-    /// Reads both; upstreams they begin or cease to lead to are touched.
+    /// Reads both; upstreams they begin or cease to lead to are touched. One that is deleted takes its ports
+    /// along, as ingress-nginx has it, where the options' leaves its last ones: either way nothing is open
+    /// that was not.
     pub(super) fn read_streams(&mut self, snapshot: &Snapshot, touched: &mut Touched) {
         let mut findings = Vec::new();
         let mut wishes = BTreeMap::new();
+        let mut known = self.streams.known.clone();
         for (udp, key) in [(false, &self.base.tcp_services), (true, &self.base.udp_services)] {
             let Some(key) = key else { continue };
             let object = ObjectRef { kind: Kind::ConfigMap, key: key.clone() };
@@ -40,9 +49,17 @@ impl Planner {
                 findings.push(Finding::new(object.clone(), severity, reason));
             };
             let Some(map) = snapshot.config_maps().get(key) else {
-                find(Severity::Waiting, format!("ConfigMap {key} does not exist"));
+                let reason = match self.streams.known.contains(key) {
+                    false => format!("ConfigMap {key} does not exist"),
+                    true => format!(
+                        "ConfigMap {key} was deleted: its ports are closed until it is there again; \
+                         connections that are open go on"
+                    ),
+                };
+                find(Severity::Waiting, reason);
                 continue;
             };
+            known.insert(key.clone());
             for entry in streams::read(map, udp, &self.taken_ports()) {
                 match entry {
                     Ok((port, wish)) => _ = wishes.insert(port, (object.clone(), wish)),
@@ -62,7 +79,7 @@ impl Planner {
                 self.leave_upstream(&wish.key, &user, touched);
             }
         }
-        self.streams.findings = findings;
+        (self.streams.findings, self.streams.known) = (findings, known);
         let streams = self.streams.wishes.iter().filter_map(|(port, (_, wish))| {
             let upstream = self.upstreams.get(&wish.key)?.upstream.clone();
             Some((*port, Stream { upstream, proxy: wish.proxy }))
