@@ -189,6 +189,11 @@ impl Annotations {
         self.proxying.retries_all = is_wished;
     }
 
+    /// A snippet for all Ingresses; `None`: no such option.
+    pub(super) fn set_snippet_for_all(&mut self, name: &str, value: &str) -> Option<Read> {
+        self.snippets.set_for_all(name, value)
+    }
+
     pub(super) fn allow_snippets(&mut self, is_allowed: bool) {
         self.snippets.forbidden = !is_allowed;
     }

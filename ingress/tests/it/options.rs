@@ -111,6 +111,66 @@ async fn attack_a_config_map_that_is_deleted_opens_nothing() {
     assert!(world.reasons("nginx").is_empty());
 }
 
+/// They were named and left out, and whom they kept out was let in.
+#[tokio::test]
+async fn attack_a_snippet_for_all_that_keeps_somebody_out_is_acted_on_or_closes_all() {
+    const BAD: &str = "if ($http_user_agent = bad) { return 403; }";
+    const CLOSED: Option<&str> = Some("until then all answer 503");
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    for (name, value, of_bad, of_good, told) in [
+        ("http-snippet", "deny 192.0.2.1;", 503, 503, CLOSED),
+        ("server-snippet", "deny 192.0.2.1;", 503, 503, CLOSED),
+        ("location-snippet", "satisfy all;", 503, 503, CLOSED),
+        ("server-snippet", BAD, 403, 200, None),
+        ("location-snippet", BAD, 403, 200, None),
+        // The last good one stays.
+        ("location-snippet", "deny all;", 403, 200, Some("its last value stays in force")),
+        ("server-snippet", "unknown;", 200, 200, Some("unknown is not served")),
+        ("http-snippet", "map $a $b { default 1; }", 200, 200, Some("nothing is executed")),
+        (
+            "http-snippet",
+            "server { location / { deny all; } }",
+            200,
+            200,
+            Some("nothing is executed"),
+        ),
+    ] {
+        says(&mut world, &[(name, value)]).await;
+        for (agent, status) in [("bad", of_bad), ("good", of_good)] {
+            let answer = asked(&world, &[("user-agent", agent)]).await;
+            assert_eq!(answer.status, status, "{name} {value}: {agent}");
+        }
+        let reasons = world.reasons("nginx");
+        assert_eq!(reasons.len(), usize::from(told.is_some()), "{name} {value}: {reasons:?}");
+        assert!(reasons.iter().all(|reason| reason.contains(told.unwrap())), "{reasons:?}");
+    }
+}
+
+/// Where ingress-nginx has it: before an Ingress's own, and behind it.
+#[tokio::test]
+async fn snippets_for_all_are_beside_those_of_ingresses() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let own = "more_set_headers 'X-Own: a';\nif ($arg_own) { return 404; }";
+    objects.push(site("b", &[("configuration-snippet", own)]).object());
+    let mut world = world(objects).await;
+    for (name, status) in [("server-snippet", 410), ("location-snippet", 404)] {
+        let text = "more_set_headers 'X-All: b';\nif ($arg_own) { return 410; }";
+        says(&mut world, &[(name, text)]).await;
+        assert!(world.reasons("nginx").is_empty(), "{:?}", world.reasons("nginx"));
+        for (host, has_own, of_both) in [("a.example", false, 410), ("b.example", true, status)] {
+            let answer = get(world.http(), host, "/").await;
+            assert_eq!(answer.headers["x-all"], "b", "{name} {host}");
+            assert_eq!(answer.headers.contains_key("x-own"), has_own, "{name} {host}");
+            assert_eq!(get(world.http(), host, "/?own=1").await.status, of_both, "{name} {host}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_is_blocked_is_let_in_nowhere() {
     let upstream = Upstream::echo("web").await;

@@ -7,7 +7,7 @@ mod read;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub(super) use self::{
-    keeping::{Keeping, keeping},
+    keeping::{Keeping, keeping, keeping_for_all},
     read::{field_name, field_text, is_ours},
 };
 use super::{
@@ -21,7 +21,9 @@ use crate::expression::Expression;
 pub(crate) struct Snippets {
     configuration: Snippet,
     server: Snippet,
-    /// The ConfigMap allows none.
+    /// The ConfigMap's, by which all begin (`server-snippet`) and end (`location-snippet`).
+    of_all: (Snippet, Snippet),
+    /// The ConfigMap allows none of Ingresses.
     pub(super) forbidden: bool,
 }
 
@@ -106,9 +108,39 @@ impl Snippets {
         })
     }
 
-    /// The server's comes first, as the server's phase does.
+    /// An option of the ConfigMap; `None`: none of this kind.
+    pub(super) fn set_for_all(&mut self, name: &str, value: &str) -> Option<Read> {
+        let snippet = match name {
+            "server-snippet" => Some(&mut self.of_all.0),
+            "location-snippet" => Some(&mut self.of_all.1),
+            "http-snippet" => None,
+            _ => return None,
+        };
+        let reason = match (snippet, Snippet::parse(value)) {
+            (Some(snippet), Ok(read)) => {
+                *snippet = read;
+                return Some(Ok(()));
+            }
+            (Some(_), Err(reason)) => reason,
+            (None, _) => "is not served: nothing is executed".to_owned(),
+        };
+        Some(Err(match keeping_for_all(name, value) {
+            None => Unread::NotServed(reason.into()),
+            Some(Keeping { directive, .. }) => Unread::Bad(
+                format!(
+                    "{reason}; it would keep somebody out ({directive}): say it by block-cidrs, \
+                     denylist-source-range, whitelist-source-range or global-auth-url, or take it out"
+                )
+                .into(),
+            ),
+        }))
+    }
+
+    /// The server's comes first, as the server's phase does; of each the ConfigMap's where ingress-nginx
+    /// has it.
     pub(super) fn snippet(&self) -> Option<Snippet> {
-        let all = self.server.0.iter().chain(&self.configuration.0);
+        let (begin, end) = &self.of_all;
+        let all = begin.0.iter().chain(&self.server.0).chain(&self.configuration.0).chain(&end.0);
         let all: Box<[Directive]> = all.cloned().collect();
         (!all.is_empty()).then_some(Snippet(all))
     }

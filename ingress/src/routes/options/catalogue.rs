@@ -31,6 +31,10 @@ const fn row(
 
 const AS_ANNOTATION: &str = "as the annotation";
 const GLOBAL_RATE: &str = "rates are counted by each agent: limit-rps and limit-rpm";
+const TYPED: &str = "the directives of annotation configuration-snippet, for paths of Ingresses; what is not served \
+     and keeps somebody out (deny, return 403) closes all of them: they answer 503";
+const NO_HTTP: &str = "nothing of it is executed; where it keeps somebody out (deny), but for servers of its own, \
+     all paths answer 503";
 const NO_CODE: &str = "no text becomes configuration: use annotations; configuration-snippet has \
                        the usual directives as typed actions";
 const NO_BROTLI: &str =
@@ -210,7 +214,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("hsts-preload", Works, "", "true"),
     row("http-access-log-path", Works, "", "/dev/stdout"),
     row("http-redirect-code", Differs, "301, 302, 307 and 308 only", "308"),
-    row("http-snippet", Refused, NO_CODE, "x"),
+    row("http-snippet", Refused, NO_HTTP, "x"),
     row("http2-max-concurrent-streams", Works, "", "128"),
     row(
         "http2-max-field-size",
@@ -250,7 +254,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("limit-rate-after", Works, "", "0"),
     row("limit-req-status-code", Works, "", "503"),
     row("load-balance", Differs, "round_robin, ewma and least_conn", "ewma"),
-    row("location-snippet", Refused, NO_CODE, "x"),
+    row("location-snippet", Differs, TYPED, "more_set_headers 'X-A: b';"),
     row("log-format-escape-json", Works, "", "true"),
     row(
         "log-format-escape-none",
@@ -339,7 +343,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("reuse-port", Refused, "always: a listener for each processor", "true"),
     row("server-name-hash-bucket-size", Refused, NO_TABLES, "64"),
     row("server-name-hash-max-size", Refused, NO_TABLES, "1024"),
-    row("server-snippet", Refused, NO_CODE, "x"),
+    row("server-snippet", Differs, TYPED, "more_set_headers 'X-A: b';"),
     row("server-tokens", Refused, "our Server field has no version", "true"),
     row("service-upstream", Works, "", "true"),
     row(

@@ -252,8 +252,9 @@ impl Reader {
             "allow-snippet-annotations" => {
                 return Some(flag(value).map(|flag| self.defaults.allow_snippets(flag)));
             }
-            // What holds for every host is no tenant's.
-            "server-snippet" => return None,
+            "http-snippet" | "location-snippet" | "server-snippet" => {
+                return self.defaults.set_snippet_for_all(name, value);
+            }
             _ => match name.strip_prefix("global-") {
                 None => name,
                 Some(auth) if !auth.starts_with("auth-") => return None,
@@ -268,7 +269,9 @@ impl Reader {
     pub(super) fn distrust(&mut self, name: &str, reason: &str) -> bool {
         let guards = guards(name.strip_prefix("global-").unwrap_or(name))
             // Without the one nobody is blocked, without the other everybody is believed.
-            || ["block-cidrs", "proxy-real-ip-cidr"].contains(&name);
+            || ["block-cidrs", "proxy-real-ip-cidr"].contains(&name)
+            // Bad are those alone that keep somebody out.
+            || ["http-snippet", "location-snippet", "server-snippet"].contains(&name);
         if guards {
             self.defaults.deny(reason);
         }

@@ -33,6 +33,33 @@ pub(crate) fn keeping(name: &str, text: &str) -> Option<Keeping> {
     is_snippet.then(|| in_text(text)).flatten()
 }
 
+/// What a text would keep out of all Ingresses, if it is a snippet of the ConfigMap.
+pub(crate) fn keeping_for_all(name: &str, text: &str) -> Option<Keeping> {
+    match (name, tokens(text)) {
+        // Servers of their own guard themselves (ingress-nginx's stub_status, a `return 444` for strangers).
+        ("http-snippet", Ok(tokens)) => in_tokens(&without_servers(tokens)),
+        ("http-snippet" | "location-snippet" | "server-snippet", _) => in_text(text),
+        _ => None,
+    }
+}
+
+fn without_servers(tokens: Vec<Token>) -> Vec<Token> {
+    let (mut depth, mut left) = (0_usize, Vec::with_capacity(tokens.len()));
+    for token in tokens {
+        match (&*token.text, token.is_mark) {
+            ("{", true) if depth > 0 => depth += 1,
+            ("}", true) if depth > 0 => depth -= 1,
+            ("{", true) if left.last().is_some_and(|last: &Token| &*last.text == "server") => {
+                left.pop();
+                depth = 1;
+            }
+            _ if depth == 0 => left.push(token),
+            _ => {}
+        }
+    }
+    left
+}
+
 fn in_text(text: &str) -> Option<Keeping> {
     match tokens(text) {
         Ok(tokens) => in_tokens(&tokens),
@@ -63,6 +90,10 @@ fn of(directive: &str, word: &str) -> Option<Keeping> {
         let is_error = word.parse().is_ok_and(is_error);
         let directive = format!("return {word}");
         return is_error.then_some(Keeping { directive, instead: RETURN });
+    }
+    // What is counted, and not yet that somebody is kept out for it.
+    if directive.ends_with("_zone") {
+        return None;
     }
     let (_, instead) = KEEPING.iter().find(|(begin, _)| match begin.ends_with('_') {
         true => directive.starts_with(begin),
@@ -99,6 +130,7 @@ mod tests {
             ("set $a 'b;\nif ($x) { return 401; }", Some("return 401")),
             // Nobody is kept out.
             ("limit_rate 10k;", None),
+            ("limit_req_zone $binary_remote_addr zone=a:1m rate=1r/s;", None),
             ("limit_rate_after 1m;", None),
             ("return 301 /x;", None),
             ("return https://b.example/;", None),
@@ -113,5 +145,25 @@ mod tests {
             assert_eq!(found.as_deref(), directive, "{text:?}");
         }
         assert_eq!(keeping("proxy-body-size", "deny all;"), None);
+    }
+
+    #[test]
+    fn servers_of_their_own_guard_nobody_else() {
+        const STATUS: &str = "server { listen 1; location /s { allow 127.0.0.1; deny all; } }";
+        for (name, text, directive) in [
+            ("http-snippet", "deny 192.0.2.1;", Some("deny")),
+            ("http-snippet", STATUS, None),
+            ("http-snippet", &format!("{STATUS}\ndeny all;"), Some("deny")),
+            ("http-snippet", "map $a $b { default 1; }", None),
+            ("http-snippet", "upstream a { server b; } deny all;", Some("deny")),
+            ("http-snippet", "set $server {} deny all;", Some("deny")),
+            ("server-snippet", "deny all;", Some("deny")),
+            ("location-snippet", "return 403;", Some("return 403")),
+            ("main-snippet", "deny all;", None),
+            ("ssl-protocols", "deny all;", None),
+        ] {
+            let found = keeping_for_all(name, text).map(|keeping| keeping.directive);
+            assert_eq!(found.as_deref(), directive, "{name} {text:?}");
+        }
     }
 }
