@@ -47,6 +47,8 @@ pub enum Refused {
     FieldsTooMany,
     /// What guards the route cannot be read, so nobody is let in.
     Misconfigured,
+    /// Expressions of the host take more steps for the path than a request is given.
+    Expressions,
     /// The client's address is not let in.
     Address,
     /// The client asks too often.
@@ -75,7 +77,7 @@ pub enum Refused {
 
 impl Refused {
     /// All reasons, in the order they are shown.
-    pub const ALL: [Refused; 25] = [
+    pub const ALL: [Refused; 26] = [
         Refused::Malformed,
         Refused::HostMissing,
         Refused::HostDuplicate,
@@ -89,6 +91,7 @@ impl Refused {
         Refused::LengthAndCoding,
         Refused::FieldsTooMany,
         Refused::Misconfigured,
+        Refused::Expressions,
         Refused::Address,
         Refused::RequestRate,
         Refused::ClientConnections,
@@ -119,6 +122,7 @@ impl Refused {
             Refused::LengthAndCoding => "length_and_coding",
             Refused::FieldsTooMany => "fields_too_many",
             Refused::Misconfigured => "misconfigured",
+            Refused::Expressions => "expressions",
             Refused::Address => "address",
             Refused::RequestRate => "request_rate",
             Refused::ClientConnections => "client_connections",
@@ -148,6 +152,7 @@ impl Refused {
             Refused::RequestRate
             | Refused::ClientConnections
             | Refused::Misconfigured
+            | Refused::Expressions
             | Refused::StreamLimit
             | Refused::ProxyHeaderLimit
             | Refused::ConnectionLimit

@@ -19,7 +19,7 @@ use crate::{
     config::{IngressConfig, Matching},
     error::IngressError,
     host, path,
-    routes::{Finding, Found, Host, Planner, RouteRow},
+    routes::{Finding, Found, Host, Planner, RouteRow, Sought},
     series::RouteCounters,
     tls::Fallback,
 };
@@ -221,10 +221,19 @@ impl Explainer {
             if let Some(outcome) = routes.host(&host).and_then(|host| moved(host, path.matched())) {
                 return Explanation { outcome, certificate, rule: None };
             }
-            let Some(found) = routes.find(&host, path.matched()) else {
-                let paths = routes.paths(&host);
-                let outcome = paths.map_or(Outcome::NoHost, Outcome::NoPath);
-                return Explanation { outcome, certificate, rule: None };
+            let found = match routes.host(&host).map(|host| host.seek(path.matched())) {
+                Some(Sought::Found(found)) => Ok(found),
+                Some(Sought::Nobody) | None => {
+                    Err(routes.paths(&host).map_or(Outcome::NoHost, Outcome::NoPath))
+                }
+                Some(Sought::Costly) => Err(Outcome::Unavailable(
+                    "its host's regular expressions take more steps than a request is given"
+                        .to_owned(),
+                )),
+            };
+            let found = match found {
+                Ok(found) => found,
+                Err(outcome) => return Explanation { outcome, certificate, rule: None },
             };
             let rule = rule(&found, planner.annotations(&found.route.ingress));
             let outcome = outcome(&found, &request, &path.normal);

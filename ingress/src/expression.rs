@@ -5,6 +5,7 @@
 //! would be gigabytes. What is matched here are paths, names and fields, and most fail at once.
 
 mod beginning;
+mod walk;
 
 use std::{cell::RefCell, fmt, ops::Range, sync::Arc};
 
@@ -17,6 +18,9 @@ use regex_automata::{
     },
     util::{primitives::NonMaxUsize, syntax},
 };
+
+pub(crate) use self::walk::TooCostly;
+use self::walk::{Until, Walk};
 
 /// Longest text that is compiled, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -37,8 +41,8 @@ struct Engines {
     /// Remembers each pair of state and place: for short texts.
     backtracker: BoundedBacktracker,
     pikevm: PikeVM,
-    /// See [`Expression::said_bytes`].
-    said_bytes: usize,
+    /// See [`Expression::said`].
+    said: Box<[u8]>,
 }
 
 /// Why a text is no expression.
@@ -62,6 +66,7 @@ pub(crate) struct Captures<'t> {
 struct Caches {
     backtracker: Option<backtrack::Cache>,
     pikevm: Option<pikevm::Cache>,
+    walk: Walk,
 }
 
 thread_local! {
@@ -87,12 +92,12 @@ impl Expression {
         if nfa.group_info().group_len(PatternID::ZERO) > GROUPS_MAX + 1 {
             return Err(Uncompiled::TooLarge);
         }
-        let said_bytes = beginning::bytes(&nfa);
+        let said = beginning::of(&nfa);
         let backtracker = BoundedBacktracker::new_from_nfa(nfa.clone());
         let pikevm = PikeVM::new_from_nfa(nfa);
         match (backtracker, pikevm) {
             (Ok(backtracker), Ok(pikevm)) => {
-                Ok(Self(Arc::new(Engines { backtracker, pikevm, said_bytes })))
+                Ok(Self(Arc::new(Engines { backtracker, pikevm, said })))
             }
             _ => Err(Uncompiled::Wrong),
         }
@@ -109,9 +114,39 @@ impl Expression {
         self.search(&Input::new(text), &mut slots).then_some(Captures { text, slots })
     }
 
-    /// Length, in bytes, of what all texts begin with that it matches, letters of either case being one.
-    pub(crate) fn said_bytes(&self) -> usize {
-        self.0.said_bytes
+    /// What all texts begin with that it matches, letters of either case being one: in small ones.
+    pub(crate) fn said(&self) -> &[u8] {
+        &self.0.said
+    }
+
+    /// Whether it matches anywhere in a text, in no more than so many steps, of which those that it takes
+    /// are taken off. A step is a state of it at a place of the text, and takes some 10 ns.
+    pub(crate) fn is_match_within(&self, text: &[u8], steps: &mut u32) -> Result<bool, TooCostly> {
+        let said = self.said();
+        if !text.get(..said.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(said)) {
+            return Ok(false);
+        }
+        self.walk(text, Until::Match, steps)
+    }
+
+    /// What its groups match, if that can be found in so many steps.
+    pub(crate) fn captures_within<'t>(
+        &self,
+        text: &'t [u8],
+        mut steps: u32,
+    ) -> Result<Option<Captures<'t>>, TooCostly> {
+        // Whatever searches comes to each state at each place once.
+        let states = self.0.pikevm.get_nfa().states().len();
+        let most = states.saturating_mul(text.len() + 1);
+        if u32::try_from(most).unwrap_or(u32::MAX) > steps {
+            self.walk(text, Until::End, &mut steps)?;
+        }
+        Ok(self.captures(text))
+    }
+
+    fn walk(&self, text: &[u8], until: Until, steps: &mut u32) -> Result<bool, TooCostly> {
+        let nfa = self.0.pikevm.get_nfa();
+        CACHES.with_borrow_mut(|caches| caches.walk.is_match(nfa, text, until, steps))
     }
 
     /// Memory it holds, in bytes. It stays the same however it is used.
@@ -203,6 +238,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn attack_a_search_ends_when_its_steps_are_taken() {
+        let long = [&b"/"[..], &b"a".repeat(8 << 10)[..]].concat();
+        for (text, most) in [
+            // As far as it says anything, and as it matches.
+            ("^/api(/|$)(.*)", Some(0)),
+            ("^/a(/|$)(.*)", Some(20)),
+            ("^/a(.*)", Some(20)),
+            ("^/.*b$", Some(60_000)),
+            ("^/(a|a)*b", Some(150_000)),
+            ("^/([a-z]{1,99}a){1,9}x", None),
+        ] {
+            let expression = Expression::compile(text, true).unwrap();
+            let mut steps = 400_000;
+            let found = expression.is_match_within(&long, &mut steps);
+            let taken = 400_000 - steps;
+            match most {
+                Some(most) => assert!(found.is_ok() && taken <= most, "{text}: {found:?} {taken}"),
+                None => assert!(found == Err(TooCostly), "{text}: {found:?} {taken}"),
+            }
+            let captured = expression.captures_within(&long, 400_000).map(|found| found.is_some());
+            assert_eq!(captured.is_err(), most.is_none(), "{text}");
+            assert!(captured.is_err() || captured == found, "{text}");
+            // The next search is not disturbed by it.
+            assert_eq!(expression.is_match_within(b"/", &mut 9_999), Ok(false), "{text}");
+        }
+    }
+
     proptest! {
         /// The regex crate is what it is compared with.
         #[test]
@@ -215,6 +278,16 @@ mod tests {
             if let (Ok(other), Ok(expression)) = (other, expression) {
                 let (path, mut end) = (path.as_bytes(), 0);
                 prop_assert_eq!(expression.is_match(path), other.is_match(path));
+                let mut steps = u32::MAX;
+                let within = expression.is_match_within(path, &mut steps);
+                prop_assert_eq!(within, Ok(other.is_match(path)), "{} {:?}", text, path);
+                // All of it is no more than each state at each place.
+                let (states, mut left) = (expression.0.pikevm.get_nfa().states().len(), u32::MAX);
+                let all = expression.walk(path, Until::End, &mut left);
+                prop_assert_eq!(all, Ok(other.is_match(path)));
+                let taken = usize::try_from(u32::MAX - left).unwrap();
+                prop_assert!(u32::MAX - steps <= u32::MAX - left);
+                prop_assert!(taken <= 2 * states * (path.len() + 1), "{}: {}", text, taken);
                 let (ours, theirs) = (expression.captures(path), other.captures(path));
                 prop_assert_eq!(ours.is_some(), theirs.is_some());
                 if let (Some(ours), Some(theirs)) = (ours, theirs) {

@@ -40,6 +40,7 @@ pub(crate) use self::{
     choice::Pick,
     compile::{Age, Standing, TlsClaim},
     external::{Inside, Interfaces, Looked, Own, Wanted, kept, outside, reachable},
+    paths::Sought,
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };
@@ -258,8 +259,20 @@ impl Routes {
 impl Host {
     /// The route for a path as it is matched.
     pub(crate) fn find(&self, path: &str) -> Option<Found<'_>> {
-        let route = self.paths.find(path).or(self.default.as_ref())?;
-        Some(Found { host: self, route })
+        match self.seek(path) {
+            Sought::Found(found) => Some(found),
+            Sought::Nobody | Sought::Costly => None,
+        }
+    }
+
+    /// The same, where it matters why there is none.
+    pub(crate) fn seek(&self, path: &str) -> Sought<Found<'_>> {
+        let found = |route| Sought::Found(Found { host: self, route });
+        match self.paths.seek(path) {
+            Sought::Found(route) => found(route),
+            Sought::Nobody => self.default.as_ref().map_or(Sought::Nobody, found),
+            Sought::Costly => Sought::Costly,
+        }
     }
 
     /// The route a request is sent to by a slash at its end. nginx adds none where it asks no

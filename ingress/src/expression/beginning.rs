@@ -11,32 +11,32 @@ const BYTES_MAX: usize = 256;
 /// States between two bytes that are looked at; where there are more nothing is said.
 const STATES_MAX: usize = 64;
 
-/// How many bytes are the same in all of them, letters of either case being one.
-pub(super) fn bytes(nfa: &NFA) -> usize {
+/// The bytes that are the same in all of them, letters of either case being one, as small ones.
+pub(super) fn of(nfa: &NFA) -> Box<[u8]> {
+    let mut said = Vec::new();
     if !nfa.is_always_start_anchored() {
-        return 0;
+        return said.into();
     }
     let mut at = vec![nfa.start_anchored()];
-    for said in 0..BYTES_MAX {
-        match step(nfa, at) {
-            Some(next) => at = next,
-            None => return said,
-        }
+    while said.len() < BYTES_MAX
+        && let Some((byte, next)) = step(nfa, at)
+    {
+        said.push(byte);
+        at = next;
     }
-    BYTES_MAX
+    said.into()
 }
 
-/// Where the one byte that may come next leads; `None`: there are several, or nothing need come.
-fn step(nfa: &NFA, from: Vec<StateID>) -> Option<Vec<StateID>> {
+/// The one byte that may come next, and where it leads; `None`: there are several, or nothing need come.
+fn step(nfa: &NFA, from: Vec<StateID>) -> Option<(u8, Vec<StateID>)> {
     let (mut open, mut seen, mut next) = (from, Vec::new(), Vec::new());
     let mut only = None;
     let mut take = |start: u8, end: u8, to: StateID| {
-        let is_one = start == end
-            && *only.get_or_insert(start.to_ascii_lowercase()) == start.to_ascii_lowercase();
+        let byte = start.to_ascii_lowercase();
         if !next.contains(&to) {
             next.push(to);
         }
-        is_one
+        start == end && *only.get_or_insert(byte) == byte
     };
     while let Some(id) = open.pop() {
         if seen.contains(&id) {
@@ -61,7 +61,7 @@ fn step(nfa: &NFA, from: Vec<StateID>) -> Option<Vec<StateID>> {
             State::ByteRange { .. } | State::Dense(_) | State::Match { .. } => return None,
         }
     }
-    (!next.is_empty()).then_some(next)
+    Some((only?, next))
 }
 
 #[cfg(test)]
@@ -97,11 +97,11 @@ mod tests {
             ("^/long{0}", "/lon"),
         ] {
             let expression = Expression::compile(text, true);
-            let found = expression.as_ref().map_or(0, Expression::said_bytes);
-            let expected = if expression.is_ok() { said.len() } else { 0 };
+            let found = expression.as_ref().map_or(&[][..], Expression::said);
+            let expected = if expression.is_ok() { said.as_bytes() } else { &[] };
             assert_eq!(found, expected, "{text}");
         }
         let longest = format!("^/{}", "a".repeat(999));
-        assert_eq!(Expression::compile(&longest, false).unwrap().said_bytes(), super::BYTES_MAX);
+        assert_eq!(Expression::compile(&longest, false).unwrap().said().len(), super::BYTES_MAX);
     }
 }

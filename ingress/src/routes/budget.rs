@@ -1,5 +1,7 @@
 //! How many regular expressions there may be, and how large in all.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::expression::Expression;
 
 /// Expressions of one Ingress, those of its rewriting among them.
@@ -8,8 +10,48 @@ const INGRESS_EXPRESSIONS_MAX: usize = 2048;
 const INGRESS_BYTES_MAX: usize = 8 << 20;
 /// Expressions that a request for one host may be compared with.
 const HOST_EXPRESSIONS_MAX: usize = 2048;
-/// Memory of them, in bytes; the time a request may take is in proportion to it.
+/// Memory of them, in bytes.
 const HOST_BYTES_MAX: usize = 8 << 20;
+/// Steps in which a request's path is compared with them, and once more those in which it is rewritten: a
+/// step takes some 10 ns, and the thread has other requests.
+pub(super) const REQUEST_STEPS_MAX: u32 = 500_000;
+
+/// What is left of a request's steps for each of the namespaces that have expressions of its host.
+#[derive(Debug)]
+pub(super) struct Steps(SmallVec<[Share; 2]>);
+
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    left: u32,
+    is_over: bool,
+}
+
+impl Steps {
+    /// The first one is that which has the host: it has half of them, or all, whatever others have.
+    pub(super) fn of(namespaces: usize) -> Self {
+        let guests = u32::try_from(namespaces.saturating_sub(1)).unwrap_or(u32::MAX);
+        let own = if guests == 0 { REQUEST_STEPS_MAX } else { REQUEST_STEPS_MAX / 2 };
+        let of = |left| Share { left, is_over: false };
+        let mut shares = smallvec![of(own.checked_div(guests).unwrap_or(0)); namespaces];
+        if let Some(first) = shares.first_mut() {
+            *first = of(own);
+        }
+        Self(shares)
+    }
+
+    /// Whether an expression of a namespace matches; as if it did not once its steps are taken.
+    pub(super) fn is_match(&mut self, of: usize, expression: &Expression, text: &[u8]) -> bool {
+        let Some(share) = self.0.get_mut(of).filter(|share| !share.is_over) else { return false };
+        let matched = expression.is_match_within(text, &mut share.left);
+        share.is_over = matched.is_err();
+        matched == Ok(true)
+    }
+
+    /// Whether something of a namespace was not compared to its end.
+    pub(super) fn is_over(&self, of: usize) -> bool {
+        self.0.get(of).is_some_and(|share| share.is_over)
+    }
+}
 
 /// What there is still room for. Once something did not fit nothing does, so that what is served does not
 /// depend on the sizes of what comes later.

@@ -7,9 +7,12 @@ use fairlead_state::{Name, model::PathType};
 use super::{
     Route,
     annotations::{self, Reach},
-    budget::Budget,
+    budget::{Budget, Steps},
 };
 use crate::expression::Expression;
+
+/// Length of paths by which expressions are tried out, in bytes: longer ones are rare.
+const PROBE_BYTES: usize = 256;
 
 /// The paths of one host.
 ///
@@ -26,6 +29,8 @@ pub struct Paths {
     patterns: Box<[Pattern]>,
     /// Expressions are those of guests: they come before a beginning that says less alone.
     is_shared: bool,
+    /// Namespaces that have expressions here, behind the one that has the host.
+    namespaces: Box<[Name]>,
     /// Routes whose path ends with a slash and that requests without it are redirected to.
     slashed: Box<[Arc<Route>]>,
 }
@@ -36,6 +41,8 @@ struct Pattern {
     route: Arc<Route>,
     /// How much of a path's beginning, in bytes, the expression says outright.
     said_bytes: usize,
+    /// Which of the namespaces its route is of.
+    namespace: usize,
 }
 
 #[derive(Debug)]
@@ -54,10 +61,21 @@ struct Prefix {
     slash: Option<Arc<Route>>,
 }
 
+/// What a path leads to.
+#[derive(Debug)]
+pub(crate) enum Sought<T> {
+    Found(T),
+    Nobody,
+    /// Nobody knows: expressions that might match took more steps than a request is given.
+    Costly,
+}
+
 /// Collects the paths of one host; of two rules with equal type and path the first stays. Each rule
 /// costs look-ups by path, so that a host of ten thousand paths is no trouble.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
+    /// The namespace that has the host.
+    owner: Option<Name>,
     exact: BTreeMap<Name, Arc<Route>>,
     /// By stem.
     prefix: BTreeMap<Box<str>, Spellings>,
@@ -73,22 +91,62 @@ struct Spellings {
 impl Paths {
     /// The route for a path as it is matched: decoded and resolved.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        match self.seek(path) {
+            Sought::Found(route) => Some(route),
+            Sought::Nobody | Sought::Costly => None,
+        }
+    }
+
+    /// The same, in a bounded time.
+    pub(crate) fn seek(&self, path: &str) -> Sought<&Arc<Route>> {
+        let known = |route: Option<_>| route.map_or(Sought::Nobody, Sought::Found);
         if let Ok(i) = self.exact.binary_search_by(|route| (*route.key).cmp(path)) {
-            return self.exact.get(i);
+            return known(self.exact.get(i));
         }
         if self.patterns.is_empty() {
-            return self.find_prefix(path);
+            return known(self.find_prefix(path));
         }
+        let mut steps = Steps::of(self.namespaces.len());
         let begins = if self.is_shared { self.find_prefix(path) } else { None };
         let mut patterns = self.patterns.iter();
         let found = patterns.find(|pattern| {
-            begins.is_none_or(|begins| pattern.outranks(begins)) && pattern.fits(path.as_bytes())
+            begins.is_none_or(|begins| pattern.outranks(begins))
+                && pattern.fits(path.as_bytes(), &mut steps)
         });
-        match found {
+        let found = match found {
             Some(pattern) => Some(&pattern.route),
             None if self.is_shared => begins,
             None => self.find_prefix(path),
+        };
+        if self.is_unknown(found, &steps) { Sought::Costly } else { known(found) }
+    }
+
+    /// Whether it could be another one of those that were not compared: whoever has the host, or the route
+    /// that was found, may have meant the path to be guarded. Guests take nobody else's away so.
+    fn is_unknown(&self, found: Option<&Arc<Route>>, steps: &Steps) -> bool {
+        let namespaces = self.namespaces.iter().enumerate();
+        let mut over = namespaces.filter(|(i, _)| steps.is_over(*i));
+        over.any(|(i, name)| i == 0 || found.is_none_or(|found| found.ingress.namespace == *name))
+    }
+
+    /// A route whose expression, and those of its namespace before it, take more steps than there are for
+    /// paths that match none.
+    pub(super) fn costly(&self) -> Option<&Arc<Route>> {
+        if self.patterns.is_empty() {
+            return None;
         }
+        let mut probes = ["a", "a/"].into_iter().map(|part| {
+            let mut path = String::from("/");
+            path.extend(std::iter::repeat_n(part, PROBE_BYTES / part.len()));
+            path
+        });
+        probes.find_map(|path| {
+            let mut steps = Steps::of(self.namespaces.len());
+            self.patterns.iter().find_map(|pattern| {
+                pattern.fits(path.as_bytes(), &mut steps);
+                steps.is_over(pattern.namespace).then_some(&pattern.route)
+            })
+        })
     }
 
     /// The route a request is sent to by a slash at its end: nginx does so where that path is a
@@ -150,10 +208,10 @@ impl Paths {
 impl Pattern {
     fn new(test: Test, route: Arc<Route>) -> Self {
         let said_bytes = match &test {
-            Test::Fits(expression) => expression.said_bytes(),
+            Test::Fits(expression) => expression.said().len(),
             Test::Begins => route.key.len(),
         };
-        Self { test, route, said_bytes }
+        Self { test, route, said_bytes, namespace: 0 }
     }
 
     /// ingress-nginx takes the longest text, and with it whoever writes `.*` at length: of another
@@ -164,9 +222,9 @@ impl Pattern {
         said > begins.key.len()
     }
 
-    fn fits(&self, path: &[u8]) -> bool {
+    fn fits(&self, path: &[u8], steps: &mut Steps) -> bool {
         match &self.test {
-            Test::Fits(expression) => expression.is_match(path),
+            Test::Fits(expression) => steps.is_match(self.namespace, expression, path),
             Test::Begins => {
                 let key = self.route.key.as_bytes();
                 path.get(..key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(key))
@@ -176,6 +234,11 @@ impl Pattern {
 }
 
 impl Builder {
+    /// Of a host that a namespace has.
+    pub(super) fn owned_by(namespace: &Name) -> Self {
+        Self { owner: Some(namespace.clone()), ..Self::default() }
+    }
+
     /// Adds a route, unless somebody has its path already.
     pub(super) fn add(&mut self, route: Arc<Route>) {
         if route.path_type == PathType::Exact {
@@ -215,6 +278,7 @@ impl Builder {
             longest_prefix_bytes: longest.unwrap_or(0),
             patterns: Box::default(),
             is_shared: false,
+            namespaces: Box::default(),
             slashed: Box::default(),
         }
     }
@@ -233,17 +297,31 @@ impl Builder {
     /// Each as its type says; those with a pattern are expressions.
     pub(super) fn build_strict(mut self) -> Paths {
         let patterns = self.take_patterns();
-        Paths { patterns, ..self.build() }
+        self.with(patterns, Self::build)
     }
 
     /// Each as its type says, beside the expressions of guests.
     pub(super) fn build_shared(mut self) -> Paths {
         let patterns = self.take_patterns();
-        Paths { patterns, is_shared: true, ..self.build_compat() }
+        Paths { is_shared: true, ..self.with(patterns, Self::build_compat) }
+    }
+
+    /// The rest as `build` has it.
+    fn with(mut self, mut patterns: Vec<Pattern>, build: impl FnOnce(Self) -> Paths) -> Paths {
+        let mut namespaces: Vec<Name> = self.owner.take().into_iter().collect();
+        for pattern in &mut patterns {
+            let of = &pattern.route.ingress.namespace;
+            pattern.namespace =
+                namespaces.iter().position(|name| name == of).unwrap_or_else(|| {
+                    namespaces.push(of.clone());
+                    namespaces.len() - 1
+                });
+        }
+        Paths { patterns: patterns.into(), namespaces: namespaces.into(), ..build(self) }
     }
 
     /// Expressions, the longest text first.
-    fn take_patterns(&mut self) -> Box<[Pattern]> {
+    fn take_patterns(&mut self) -> Vec<Pattern> {
         let is_pattern = |_: &Name, route: &mut Arc<Route>| route.pattern.is_some();
         let exact = self.exact.extract_if(.., is_pattern);
         let mut patterns: Vec<Pattern> = exact
@@ -260,14 +338,15 @@ impl Builder {
         self.prefix.retain(|_, spellings| spellings.plain.is_some() || spellings.slash.is_some());
         let text = |pattern: &Pattern| pattern.route.path.clone();
         patterns.sort_by(|a, b| text(b).len().cmp(&text(a).len()).then(text(b).cmp(&text(a))));
-        patterns.into()
+        patterns
     }
 
     /// ingress-nginx: where one path of a host is a regular expression all are, whatever their
     /// type and Ingress. They begin at the path's beginning, end anywhere, ignore case, and the
     /// longest text is asked first. Those that are none, or that there is no room for, are compared as
     /// they stand; their routes come with the paths.
-    pub(super) fn build_patterns(self, budget: &mut Budget) -> (Paths, Vec<Arc<Route>>) {
+    pub(super) fn build_patterns(mut self, budget: &mut Budget) -> (Paths, Vec<Arc<Route>>) {
+        let owner = self.owner.take();
         let mut routes: Vec<Arc<Route>> = self.build().iter().cloned().collect();
         routes.sort_by(|a, b| b.path.cmp(&a.path));
         routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
@@ -292,7 +371,8 @@ impl Builder {
             Pattern::new(test, route)
         });
         let patterns = patterns.collect();
-        (Paths { patterns, ..Paths::default() }, literal)
+        let empty = Self { owner, ..Self::default() };
+        (empty.with(patterns, |_| Paths::default()), literal)
     }
 }
 

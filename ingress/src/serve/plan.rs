@@ -21,7 +21,7 @@ use crate::{
     counters::Refused,
     host, path,
     record::Record,
-    routes::{Found, Host, Returned, Rewritten, Route, Template, Traced, Variable},
+    routes::{Found, Host, Returned, Rewritten, Route, Sought, Template, Traced, Variable},
     series::method_name,
     traces::{Context, Span},
 };
@@ -118,7 +118,11 @@ pub(super) fn plan<'r>(
     if let Some(route) = host.wants_slash(admitted.path.matched()) {
         return Err(add_slash(&scope(record.routed(route))));
     }
-    let Found { host, route } = host.find(admitted.path.matched()).ok_or(NOT_FOUND)?;
+    let Found { host, route } = match host.seek(admitted.path.matched()) {
+        Sought::Found(found) => found,
+        Sought::Nobody => return Err(NOT_FOUND),
+        Sought::Costly => return Err(Unplanned::Refused(Refused::Expressions)),
+    };
     let route = record.routed(route);
     let secured = client.tls && route.tls;
     let scope = scope(route);
@@ -271,6 +275,7 @@ fn rewrite(scope: &Scope<'_>) -> Result<(Option<Target>, Option<HeaderValue>), U
         None => Ok((None, None)),
         Some(Rewritten::Refused) => Err(Unplanned::Refused(Refused::Path)),
         Some(Rewritten::TooLong) => Err(Unplanned::Refused(Refused::UriTooLong)),
+        Some(Rewritten::TooCostly) => Err(Unplanned::Refused(Refused::Expressions)),
         Some(Rewritten::Elsewhere { mut url, args_by }) => {
             if let (Some(by), Some(query)) = (args_by, scope.head.uri.query()) {
                 // Writing to a String cannot fail.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
+use fairlead_ingress::{Fallback, IngressConfig, Refused, routes::Planner};
 use fairlead_state::model::{
     Ingress,
     PathType::{Exact, ImplementationSpecific},
@@ -11,8 +11,10 @@ use fairlead_state::model::{
 use crate::{
     annotations::annotated,
     support::{
-        objects::{IngressExt, class, ingress},
+        World, client,
+        objects::{IngressExt, backend, class, ingress},
         store,
+        upstream::Upstream,
     },
 };
 
@@ -127,6 +129,38 @@ fn plain_paths_of_a_host_with_expressions_need_no_room() {
         assert_eq!(served(&planner, path).as_deref(), name, "{path}");
     }
     assert_eq!(told(&planner, "plain"), Vec::<String>::new());
+}
+
+/// It took seconds, in which nobody else of the thread was answered.
+#[tokio::test]
+async fn attack_a_path_that_costs_too_many_steps_is_refused() {
+    let upstream = Upstream::echo("web").await;
+    let paths: Vec<String> = (0..50).map(|i| format!("/([a-z]{{1,60}}a){{1,9}}x{i}")).collect();
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("costly", 1, &paths, &[]).object());
+    objects.push(
+        site("cheap", 2, &["/(.*)\\.(png|jpg)$".to_owned(), "/api(/|$)(.*)".to_owned()], &[])
+            .object(),
+    );
+    // It is met at once, and what is captured is long.
+    let path = "/r((.*[a-z]{1,60}a){1,9})";
+    let rewritten =
+        ingress("rewritten").rule("b.example", &[(ImplementationSpecific, path, "web")]);
+    objects.push(annotated(rewritten, &[("rewrite-target", "/$1")]).object());
+    let world = World::single(objects).await;
+    let long = "a".repeat(7000);
+    for (host, path, status) in [
+        (HOST, "/api/x", 200),
+        (HOST, "/a.png", 200),
+        (HOST, "/q", 404),
+        (HOST, &format!("/{long}"), 503),
+        ("b.example", "/raa", 200),
+        ("b.example", &format!("/r{long}"), 503),
+    ] {
+        let answer = client::get(world.http(), host, path).await;
+        assert_eq!(answer.status, status, "{host}{path:.9}");
+    }
+    world.eventually(|counters| counters.refused[&Refused::Expressions] == 2).await;
 }
 
 /// The worst that is allowed is planned in seconds, even unoptimised, and a request is answered in less.

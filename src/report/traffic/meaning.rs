@@ -107,6 +107,10 @@ fn of_ingress(reason: &str) -> &'static str {
         "misconfigured" => {
             "503: what guards the route cannot be read, so nobody is let in (`fairlead routes`)"
         }
+        "expressions" => {
+            "503: to compare the path with its host's regular expressions takes more steps than a request \
+             is given (`fairlead routes`)"
+        }
         "address" => {
             "403: the client's address is not let in (whitelist-source-range, denylist-source-range)"
         }

@@ -3,10 +3,15 @@
 use fairlead_state::{Name, model::PathType};
 
 use super::{
+    super::budget::REQUEST_STEPS_MAX,
     template::{Template, Variable},
     value::{Read, Unread, bad, flag, regex, regex_with_case},
 };
-use crate::{config::Matching, expression::Expression, path};
+use crate::{
+    config::Matching,
+    expression::{Expression, TooCostly},
+    path,
+};
 
 /// What an Ingress says about paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub(crate) enum Rewritten {
     Refused,
     /// It would have been cut, and what is cut is another path.
     TooLong,
+    /// To find out takes more steps than a request is given.
+    TooCostly,
 }
 
 impl Rewriting {
@@ -107,12 +114,17 @@ impl Rewrite {
         variable: impl Fn(&Variable, &mut String),
     ) -> Option<Rewritten> {
         let opened;
-        let captures = match self.pattern.captures(path.as_bytes()) {
-            Some(captures) => captures,
+        let captures = |path| self.pattern.captures_within(path, REQUEST_STEPS_MAX);
+        let captures = match captures(path.as_bytes()) {
+            Err(TooCostly) => return Some(Rewritten::TooCostly),
+            Ok(Some(captures)) => captures,
             // The route was found by the decoded path: what is not rewritten would go around its target.
-            None => {
+            Ok(None) => {
                 opened = path::opened(path)?;
-                self.pattern.captures(opened.as_bytes())?
+                match captures(opened.as_bytes()) {
+                    Err(TooCostly) => return Some(Rewritten::TooCostly),
+                    Ok(captures) => captures?,
+                }
             }
         };
         let Target { text, keeps_args, has_args } = &self.target;
@@ -234,6 +246,7 @@ mod tests {
             Rewritten::Elsewhere { url, args_by: None } => Some(url),
             Rewritten::Refused => Some("refused".to_owned()),
             Rewritten::TooLong => Some("too long".to_owned()),
+            Rewritten::TooCostly => Some("too costly".to_owned()),
         }
     }
 

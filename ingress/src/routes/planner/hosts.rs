@@ -17,7 +17,7 @@ use super::{
     super::{
         Host, Route, Trial,
         annotations::Policy,
-        budget::Budget,
+        budget::{Budget, REQUEST_STEPS_MAX},
         compile::{Backend, Compiled, How},
         finding::{Finding, Severity, tell},
         paths,
@@ -115,7 +115,6 @@ impl Planner {
         findings: &mut Vec<Finding>,
     ) -> Option<Host> {
         let ages = self.hosts.get(of).filter(|ages| !ages.is_empty())?;
-        let mut paths = paths::Builder::default();
         let mut default: Option<Arc<Route>> = None;
         let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
             .iter()
@@ -125,6 +124,7 @@ impl Planner {
             findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
             return None;
         };
+        let mut paths = paths::Builder::owned_by(&eldest.namespace);
         let mut settings = Settings::of(pattern, eldest, &others, findings);
         settings.secure(canaries.iter().chain(&others).copied());
         let mut budget = Budget::of_host();
@@ -199,6 +199,7 @@ impl Planner {
             }
             (Matching::Compat, Expressions::None) => paths.build_compat(),
         };
+        findings.extend(paths.costly().map(|route| costly(route, pattern)));
         Some(Host {
             pattern: pattern.clone(),
             tls: settings.is_secured_by_any(),
@@ -277,6 +278,16 @@ fn patterns(
         Finding::ingress(&route.ingress, Severity::Differs, reason)
     }));
     paths
+}
+
+fn costly(route: &Route, pattern: &HostPattern) -> Finding {
+    let reason = format!(
+        "path {} of host {pattern}: to compare it, and what its namespace's longer expressions come before it, \
+         takes more steps than a request is given ({REQUEST_STEPS_MAX}) for paths of 256 letters, which are \
+         answered 503 if nobody else has them: begin expressions by more text of their own, or repeat less",
+        route.path
+    );
+    Finding::ingress(&route.ingress, Severity::Differs, reason)
 }
 
 /// The request path looks for extras before it looks for canaries.

@@ -1,6 +1,8 @@
 //! What holds for a host as a whole is for the namespace to say that has it.
 
-use fairlead_ingress::{Severity, routes::Planner};
+use std::time::{Duration, Instant};
+
+use fairlead_ingress::{Finding, Severity, routes::Planner};
 use fairlead_state::Key;
 
 use super::{HOST, planned, planned_with, tenant, told, web};
@@ -155,6 +157,38 @@ fn attack_an_expression_takes_no_paths_of_another_namespace() {
         (guest("regex", 2, "/b(/|$)(.*)", "true"), guest("plain", 3, "/b", "false"));
     let planner = planned(&[&elder, &regex, &plain]);
     assert_eq!(&*planner.routes().find(HOST, "/b/x").unwrap().route.ingress.name, "regex");
+}
+
+/// A long path took seconds of a thread that all share.
+#[test]
+fn attack_costly_expressions_of_one_namespace_take_no_requests_of_others() {
+    let costly: Vec<String> = (0..50).map(|i| format!("/([a-z/]{{1,60}}a){{1,9}}x{i}")).collect();
+    let costly: Vec<&str> = costly.iter().map(String::as_str).collect();
+    let long = format!("/{}", "a".repeat(8000));
+    let beside = format!("/c{long}");
+    let elder = tenant("a", "elder", 1, &["/", "/api"]);
+    let on = |ingress| annotated(ingress, &[("use-regex", "true")]);
+    let guest = on(tenant("b", "guest", 2, &costly));
+    let plain = tenant("b", "plain", 3, &["/aa"]);
+    let other = on(tenant("c", "other", 4, &["/c/a{2,}b?"]));
+    let planner = planned(&[&elder, &guest, &plain, &other]);
+    let routes = planner.routes();
+    let found = |path: &str| Some(routes.find(HOST, path)?.route.ingress.name.to_string());
+    // By HTTP/1 in a release a path of this length is compared in some 5 ms, whatever is written.
+    let begun = Instant::now();
+    for (path, name) in [("/", "elder"), (&long, "elder"), (&beside, "other"), ("/api/x", "elder")]
+    {
+        assert_eq!(found(path).as_deref(), Some(name), "{path:.9}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Whose steps are taken may have meant it to be guarded.
+    assert_eq!(found("/aa"), Some("plain".to_owned()));
+    assert_eq!(found(&format!("/aa{long}")), None);
+    for (ingress, is_told) in [(&elder, false), (&guest, true), (&other, false)] {
+        let findings = told(&planner, ingress);
+        let is_costly = |told: &Finding| told.reason.contains("takes more steps than a request");
+        assert_eq!(findings.iter().any(is_costly), is_told, "{findings:?}");
+    }
 }
 
 /// Another tenant's clients were asked for certificates that none of them has, or all turned away.
