@@ -1,7 +1,7 @@
 //! Who is at the other end: by password, or by asking somebody else
 //! (nginx: auth_basic, auth_request).
 
-use std::{rc::Rc, time::SystemTime};
+use std::{fmt::Write, rc::Rc, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
@@ -199,8 +199,7 @@ async fn by_authority(
     let is_text = |value: &HeaderValue| value.to_str().is_ok();
     let text = asking.cache_key.as_ref().filter(|_| scope.head.headers.values().all(is_text));
     let text = text.and_then(|key| scope.render_whole(key));
-    let key =
-        text.and_then(|text| answer_key(&format!("{}\0{}\0{text}", scope.host, scope.route.path)));
+    let key = text.and_then(|text| answer_key(&kept_under(scope, &text)));
     let remembered = key.as_ref().and_then(|key| authority.remembered(key, &scope.head.headers));
     let answer = match remembered {
         Some(answer) => answer,
@@ -234,6 +233,17 @@ async fn by_authority(
         // nginx: anything else is an error of whoever was asked.
         _ => Err(broken(client)),
     }
+}
+
+/// What is said of one certificate is said of no other, whatever the Ingress's own key says.
+fn kept_under(scope: &Scope<'_>, text: &str) -> String {
+    let mut key = format!("{}\0{}\0{text}", scope.host, scope.route.path);
+    for (name, value) in scope.identity {
+        let value = value.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(key, "\0{name}\0{}", String::from_utf8_lossy(value));
+    }
+    key
 }
 
 fn broken(client: &Client) -> Response<ResponseBody> {
@@ -330,6 +340,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
     for name in [CONTENT_LENGTH, CONNECTION, UPGRADE] {
         headers.remove(name);
     }
+    fields::overrule(&mut headers, scope.identity);
     headers.insert(HOST, host);
     headers.remove(&X_FORWARDED_PROTO);
     let uri = scope.request_uri();

@@ -264,11 +264,11 @@ impl Seen {
         Self { http_host, host, path }
     }
 
-    fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &Plan<'a>) -> Scope<'a> {
+    fn scope<'a>(&'a self, client: &'a Client, head: &'a Parts, plan: &'a Plan<'_>) -> Scope<'a> {
         let Self { http_host, host, path } = self;
-        let (route, record) = (plan.route, plan.record);
+        let (route, identity, record) = (plan.route, &plan.identity, plan.record);
         let (front, request_id) = (&record.front, record.own_id);
-        Scope { client, head, front, host, http_host, path, route, request_id }
+        Scope { client, head, front, host, http_host, path, route, identity, request_id }
     }
 }
 

@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
         CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -133,6 +133,23 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
     } else if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Fields that are said otherwise than the client said them, if at all.
+pub(crate) fn overrule<'f>(
+    headers: &mut HeaderMap,
+    fields: impl IntoIterator<Item = &'f (HeaderName, Option<HeaderValue>)>,
+) {
+    for (name, value) in fields {
+        match value {
+            Some(value) => _ = headers.insert(name, value.clone()),
+            None => {
+                headers.remove(name);
+                // Nor is it a trailer: what is not announced is not sent.
+                headers.remove(TRAILER);
+            }
+        }
     }
 }
 

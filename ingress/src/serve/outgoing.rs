@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::TRAILER,
     request::Parts,
     uri::{PathAndQuery, Uri},
 };
@@ -73,16 +72,7 @@ impl Outgoing {
             closes: extra.is_some_and(|extra| extra.closes),
         };
         fields::to_upstream(&mut head.headers, &edit);
-        for (name, value) in plan.identity.iter().chain(&passage.fields) {
-            match value {
-                Some(value) => _ = head.headers.insert(name, value.clone()),
-                None => {
-                    head.headers.remove(name);
-                    // Nor is it a trailer: what is not announced is not sent.
-                    head.headers.remove(TRAILER);
-                }
-            }
-        }
+        fields::overrule(&mut head.headers, plan.identity.iter().chain(&passage.fields));
         let Some(uri) = origin_form(head.uri, plan.target.as_ref()) else {
             client.worker.counters.refused(Refused::Path);
             return Err(Refused::Path.status());

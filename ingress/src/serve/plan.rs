@@ -113,6 +113,7 @@ pub(super) fn plan<'r>(
         http_host: admitted.host_text,
         path: &admitted.path.normal,
         route,
+        identity: &identity,
         request_id: record.own_id,
     };
     if let Some(route) = host.wants_slash(admitted.path.matched()) {

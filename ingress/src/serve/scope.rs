@@ -9,7 +9,7 @@ use super::{
     client::Client,
     fields,
     front::{Front, Scheme},
-    gates,
+    gates, identity,
 };
 use crate::{
     cookies,
@@ -29,6 +29,8 @@ pub(super) struct Scope<'a> {
     /// In normal form.
     pub(super) path: &'a str,
     pub(super) route: &'a Route,
+    /// What is told of the client's certificate to whoever is asked for the request or about it.
+    pub(super) identity: &'a identity::Fields,
     /// Taken if the client sends none.
     pub(super) request_id: u128,
 }

@@ -4,6 +4,8 @@ mod revoked;
 
 use fairlead_ingress::Refused;
 use fairlead_state::Object;
+use http::{HeaderName, HeaderValue, Response};
+use http_body_util::Full;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ClientConfig;
 
@@ -117,6 +119,70 @@ async fn a_client_is_let_in_by_its_certificate() {
     let [verify, name, ..] = told("optional", &trusting_anybody()).await;
     assert_eq!((verify.as_deref(), name), (Some("NONE"), None));
     assert!(world.running.counters().refused[&Refused::Certificate] > 10);
+}
+
+/// ingress-nginx passes the certificate to whoever is asked as it does to the endpoint, whether or not the
+/// client calls itself somebody.
+#[tokio::test]
+async fn bug_who_is_asked_about_a_request_hears_of_its_certificate_and_not_what_the_client_says() {
+    const FIELDS: [&str; 4] = ["verify", "subject-dn", "issuer-dn", "cert"];
+    let ours = Authority::new();
+    let upstream = Upstream::echo("web").await;
+    // Lets everybody in, and says back what it was told.
+    let authority = Upstream::serve(|request| async move {
+        let mut response = Response::new(Full::default());
+        for field in FIELDS {
+            let told = request.headers().get(format!("ssl-client-{field}")).cloned();
+            let name = HeaderName::try_from(format!("x-told-{field}")).unwrap();
+            let nothing = HeaderValue::from_static("nothing");
+            response.headers_mut().insert(name, told.unwrap_or(nothing));
+        }
+        response
+    })
+    .await;
+    let url = format!("http://{}/", authority.address);
+    let asking = [
+        CA,
+        ("auth-url", url.as_str()),
+        (
+            "auth-response-headers",
+            "X-Told-Verify, X-Told-Subject-Dn, X-Told-Issuer-Dn, X-Told-Cert",
+        ),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| [&asking[..], more].concat();
+    let optional = ("auth-tls-verify-client", "optional");
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        opaque("ca", &[("ca.crt", &pem(&ours))]),
+        secured("on", &asking),
+        secured("pass", &with(&[("auth-tls-pass-certificate-to-upstream", "true")])),
+        secured("optional", &with(&[optional])),
+        // An answer about one client is none about the next.
+        secured("kept", &with(&[optional, ("auth-cache-key", "$host")])),
+    ]);
+    let world = World::new(objects).await;
+    let (good, none) = (certificate(&ours), trusting_anybody());
+    let subject = "CN=rcgen self signed cert";
+    for (name, config, verify, subject, whole) in [
+        ("on", &good, "SUCCESS", subject, "nothing"),
+        ("pass", &good, "SUCCESS", subject, "-----BEGIN%20CERTIFICATE-----"),
+        ("optional", &good, "SUCCESS", subject, "nothing"),
+        ("optional", &none, "NONE", "nothing", "nothing"),
+        ("kept", &good, "SUCCESS", subject, "nothing"),
+        ("kept", &none, "NONE", "nothing", "nothing"),
+        ("kept", &good, "SUCCESS", subject, "nothing"),
+    ] {
+        let host = format!("{name}.example");
+        // It says of each of them that it is "forged".
+        let answer = ask(&world, &host, &host, config.clone()).await;
+        assert_eq!(answer.status, 200, "{name}");
+        let told = FIELDS.map(|field| answer.saw(&format!("x-told-{field}")).unwrap_or_default());
+        let [told_verify, told_subject, told_issuer, told_whole] = told;
+        let told = (told_verify, told_subject, told_issuer);
+        assert_eq!(told, (verify, subject, subject), "{name}, {verify}");
+        assert!(told_whole.starts_with(whole), "{name}, {verify}: {told_whole}");
+    }
+    assert_eq!(authority.requests(), 6, "the last answer was remembered");
 }
 
 /// Who is let in by `optional_no_ca`: nothing is known of strangers, and ours must be good.
