@@ -76,7 +76,7 @@ pub(crate) struct Attempt {
     pub(crate) connect: Option<Duration>,
     /// Until the head of its answer; `None`: no answer.
     pub(crate) header: Option<Duration>,
-    /// 0: no answer.
+    /// 0: no answer yet, nor will there be one by any fault of its own.
     pub(crate) status: u16,
     /// Until its answer, or until it was given up; `None`: its answer is still being read.
     pub(crate) took: Option<Duration>,
@@ -172,6 +172,17 @@ impl Record {
             attempt.status = status.as_u16();
             attempt.header = Some(now - attempt.begun);
         }
+    }
+
+    /// It gave no answer, and is told of as nginx does (ngx_http_upstream_next): by the status that nobody
+    /// else's answer would take the place of. Of what its client is to blame for nothing is.
+    pub(crate) fn fails(&self, status: StatusCode) {
+        if status.is_server_error()
+            && let Some(attempt) = self.attempts.borrow_mut().last_mut()
+        {
+            attempt.status = status.as_u16();
+        }
+        self.leaves();
     }
 
     /// It is given up.

@@ -152,10 +152,13 @@ impl Record {
             Late::UpstreamAddr => self.push_attempts(escape, out, |attempt, _, out| {
                 push_address(attempt.address, out);
             }),
-            Late::UpstreamStatus => self.push_attempts(escape, out, |attempt, _, out| {
-                // nginx: whoever did not answer is told of as if it had.
-                push_number(if attempt.status == 0 { 502 } else { attempt.status.into() }, out);
-            }),
+            Late::UpstreamStatus => {
+                self.push_attempts(escape, out, |attempt, _, out| match attempt.status {
+                    // nginx: its client left, say.
+                    0 => escape.push_nothing(out),
+                    status => push_number(status.into(), out),
+                });
+            }
             Late::UpstreamConnectTime => self.push_attempts(escape, out, |attempt, _, out| {
                 // nginx: a connection used before took no time.
                 let reused = attempt.header.map(|_| Duration::ZERO);
@@ -167,9 +170,13 @@ impl Record {
             Late::UpstreamResponseTime => self.push_attempts(escape, out, |attempt, _, out| {
                 push_seconds(attempt.took.unwrap_or_else(|| now.instant - attempt.begun), out);
             }),
-            Late::UpstreamResponseLength => self.push_attempts(escape, out, |_, is_last, out| {
-                push_number(if is_last { self.body_bytes_sent.get() } else { 0 }, out);
-            }),
+            Late::UpstreamResponseLength => {
+                self.push_attempts(escape, out, |attempt, is_last, out| {
+                    // What is said in place of an answer is ours.
+                    let is_its = is_last && attempt.header.is_some();
+                    push_number(if is_its { self.body_bytes_sent.get() } else { 0 }, out);
+                });
+            }
         }
     }
 

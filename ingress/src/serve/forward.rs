@@ -69,6 +69,18 @@ enum Attempt {
     Failed(StatusCode),
 }
 
+impl Attempt {
+    /// The status of an endpoint that did not answer; `None`: it did.
+    fn failed_by(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answered(..) => None,
+            Self::Again(_, status) | Self::Failed(status) => Some(*status),
+            Self::Late(_) => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::Misread(_) => Some(StatusCode::BAD_GATEWAY),
+        }
+    }
+}
+
 impl<'a> Errand<'a> {
     /// As the route's annotations say.
     pub(super) fn to(upstream: &'a Upstream, policy: &Policy) -> Self {
@@ -149,10 +161,8 @@ pub(super) async fn forward(
                 Box::pin(attempt2(client, errand, &endpoint, request)).await
             }
         };
-        if let Some(record) = errand.record
-            && !matches!(attempt, Attempt::Answered(..))
-        {
-            record.leaves();
+        if let (Some(record), Some(status)) = (errand.record, attempt.failed_by()) {
+            record.fails(status);
         }
         match attempt {
             Attempt::Answered(response, mut carrier, replay) => {

@@ -17,14 +17,14 @@ use tokio::{
 };
 
 use crate::{
-    annotations::site,
+    annotations::{annotated, site},
     support::{
         PATIENCE, World,
         client::{connect, get, get2, http2, read_until, request, send},
         frames::{
             END_HEADERS, END_STREAM, Field, HEADERS, Outcome, answered, block, frame, length,
         },
-        objects::{IngressExt, backend, class},
+        objects::{IngressExt, backend, class, ingress},
         upstream::{Upstream, dead},
     },
     websocket::{ASK, echoing},
@@ -310,7 +310,34 @@ async fn a_client_that_leaves_before_the_answer_is_499() {
     assert_eq!(log.lines(1).await, ["499 /slow"]);
 }
 
-/// Its connection goes on.
+/// As nginx 1.22 writes it: 502 would be the endpoint's own, and what the client reads instead is ours.
+#[tokio::test]
+async fn bug_who_did_not_answer_said_nothing_and_is_to_blame_for_no_client_that_leaves() {
+    let log = Log::new();
+    let late = silent().await;
+    let gone = Upstream::raw(|_, counts| async move { _ = counts.request() }).await;
+    let mut objects = backend("web", &[late.address]);
+    objects.extend(backend("gone", &[gone.address]));
+    let alone = ("proxy-next-upstream", "off");
+    objects.extend([
+        site("left", &[]).object(),
+        site("late", &[("proxy-read-timeout", "1"), alone]).object(),
+        annotated(ingress("gone").host("gone.example", "gone"), &[alone]).object(),
+    ]);
+    let format = "$status|$upstream_status|$upstream_response_length";
+    let world = log.world(format, objects).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: left.example\r\n\r\n").await.unwrap();
+    while late.requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    assert_eq!(log.lines(1).await, ["499|-|0"]);
+    assert_eq!(get(world.http(), "late.example", "/").await.status, 504);
+    assert_eq!(get(world.http(), "gone.example", "/").await.status, 502);
+    assert_eq!(log.lines(3).await[1..], ["504|504|0", "502|502|0"]);
+}
+
 /// It is not read to its end, and refused like others.
 #[tokio::test]
 async fn a_head_that_is_too_large_over_http2_has_its_line_and_is_counted() {
@@ -338,6 +365,7 @@ async fn a_head_that_is_too_large_over_http2_has_its_line_and_is_counted() {
     assert_eq!(counters.responses, BTreeMap::from([(431, 1)]));
 }
 
+/// Its connection goes on.
 #[tokio::test]
 async fn a_stream_that_is_reset_before_the_answer_is_499() {
     let log = Log::new();
