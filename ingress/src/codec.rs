@@ -26,7 +26,7 @@ const LENGTH_MAX: u64 = (1 << 52) - 1;
 
 /// Said in heads only, where it is looked at: how a message is framed, whose it is, what it means
 /// (RFC 9110 6.5.1). Apache took trailers for fields nobody had checked (CVE-2013-5704).
-const HEADS_ONLY: [&str; 23] = [
+const HEADS_ONLY: [&str; 24] = [
     "authorization",
     "cache-control",
     "connection",
@@ -49,6 +49,7 @@ const HEADS_ONLY: [&str; 23] = [
     "transfer-encoding",
     "upgrade",
     "x-original-forwarded-for",
+    "x-original-forwarded-host",
     "x-request-id",
 ];
 

@@ -33,6 +33,7 @@ static X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pre
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 static X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
+static X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
@@ -103,6 +104,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
         if edit.policy != ForwardedHeaders::Trust {
             headers.remove(FORWARDED);
             headers.remove(&X_ORIGINAL_FORWARDED_FOR);
+            headers.remove(&X_ORIGINAL_FORWARDED_HOST);
         }
     }
     if has(UNDERSCORE) && !edit.underscores {
@@ -196,7 +198,8 @@ fn kind(name: &str) -> u8 {
         | "proxy"
         | "proxy-authenticate"
         | "proxy-authorization"
-        | "x-original-forwarded-for" => TAKEN_OFF,
+        | "x-original-forwarded-for"
+        | "x-original-forwarded-host" => TAKEN_OFF,
         "cookie" => COOKIES,
         "x-request-id" => REQUEST_ID,
         "host" => HOST_FIELD,
@@ -260,7 +263,8 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
     let (origin, front) = (edit.origin, edit.front);
     let scheme = HeaderValue::from_static(front.scheme.as_str());
     let port = front.port.map_or_else(|| origin.port.clone(), HeaderValue::from);
-    headers.insert(&X_FORWARDED_HOST, front.host.as_deref().unwrap_or(edit.host).clone());
+    let claimed_host =
+        headers.insert(&X_FORWARDED_HOST, front.host.as_deref().unwrap_or(edit.host).clone());
     headers.insert(&X_FORWARDED_PORT, port);
     headers.insert(&X_FORWARDED_PROTO, scheme.clone());
     headers.insert(&X_FORWARDED_SCHEME, scheme.clone());
@@ -276,6 +280,9 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
     // What the client claimed stays readable under the name ingress-nginx gives it.
     if let Some(claimed) = headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
         headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed);
+    }
+    if let Some(claimed) = claimed_host {
+        headers.insert(&X_ORIGINAL_FORWARDED_HOST, claimed);
     }
 }
 

@@ -78,6 +78,7 @@ fn spoofed_forwarding_fields_do_not_get_through() {
     );
     assert_eq!(list(&headers, "x-forwarded-for"), ["192.0.2.7"]);
     assert_eq!(list(&headers, "x-original-forwarded-for"), ["10.0.0.1"]);
+    assert_eq!(list(&headers, "x-original-forwarded-host"), ["evil"]);
     assert_eq!(list(&headers, "x-forwarded-proto"), ["https"]);
     assert_eq!(list(&headers, "x-forwarded-host"), ["a.example:443"]);
     assert_eq!(list(&headers, "x-real-ip"), ["192.0.2.7"]);
@@ -88,11 +89,13 @@ fn spoofed_forwarding_fields_do_not_get_through() {
 
 #[test]
 fn spoofed_what_was_claimed_before_is_not_believed_either() {
-    let claimed = ("x-original-forwarded-for", "10.0.0.1");
-    let headers = edited(ForwardedHeaders::Replace, &[claimed]);
-    assert!(!headers.contains_key(claimed.0));
-    let headers = edited(ForwardedHeaders::Trust, &[claimed, ("forwarded", "for=10.0.0.1")]);
-    assert!(headers.contains_key(claimed.0) && headers.contains_key("forwarded"));
+    for claimed in [("x-original-forwarded-for", "10.0.0.1"), ("x-original-forwarded-host", "evil")]
+    {
+        let headers = edited(ForwardedHeaders::Replace, &[claimed]);
+        assert!(!headers.contains_key(claimed.0));
+        let headers = edited(ForwardedHeaders::Trust, &[claimed, ("forwarded", "for=10.0.0.1")]);
+        assert!(headers.contains_key(claimed.0) && headers.contains_key("forwarded"));
+    }
 }
 
 #[test]
