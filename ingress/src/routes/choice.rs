@@ -39,7 +39,12 @@ impl Pick {
                 in_turn(&ranked, turn, tried).or_else(|| in_turn(list, turn, tried))
             }
             Self::Faster { a, b } => {
-                let (a, b) = (in_turn(list, a, tried)?, in_turn(list, b, tried)?);
+                let (a, drawn) = (in_turn(list, a, tried)?, in_turn(list, b, tried)?);
+                // Two, not one twice: it would win whatever it is.
+                let b = match a.id() == drawn.id() {
+                    true => in_turn(list, b.wrapping_add(1), tried)?,
+                    false => drawn,
+                };
                 let is_b = match (a.latency(), b.latency()) {
                     (Some(a), Some(b)) => b < a,
                     _ => false,
@@ -184,7 +189,8 @@ mod tests {
         assert_eq!(port(Pick::Faster { a: 1, b: 0 }, &list, &[]), Some(1001), "not known yet");
         assert_eq!(port(Pick::Faster { a: 0, b: 1 }, &list, &[]), Some(1000), "not known yet");
         list[1].answered_in(std::time::Duration::from_millis(5));
-        for (a, b) in [(0, 1), (1, 0), (1, 1)] {
+        // Nobody is compared with himself.
+        for (a, b) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
             assert_eq!(port(Pick::Faster { a, b }, &list, &[]), Some(1001));
         }
     }

@@ -25,11 +25,24 @@ pub(super) struct Latency {
 impl Latency {
     pub(super) fn answered_in(&self, took: Duration) {
         let now = now_us();
+        self.add(took, self.weight(now), now);
+    }
+
+    /// It has not answered for so long, and is as slow at least. What it was before counts as little as
+    /// after that time.
+    pub(super) fn silent_for(&self, time: Duration) {
+        if self.average().is_none_or(|average| average < time.as_secs_f64()) {
+            let now = now_us();
+            self.add(time, self.weight(now).min(left_of(time)), now);
+        }
+    }
+
+    /// `weight`: that of what is known.
+    fn add(&self, took: Duration, weight: f64, now_us: u64) {
         let before = self.last().unwrap_or(took.as_secs_f64());
-        let weight = self.weight(now);
         let average = before * weight + took.as_secs_f64() * (1.0 - weight);
         self.average.store(average.to_bits(), Relaxed);
-        self.at_us.store(now, Relaxed);
+        self.at_us.store(now_us, Relaxed);
     }
 
     /// `None`: it has answered nothing yet.
@@ -44,9 +57,13 @@ impl Latency {
     }
 
     fn weight(&self, now_us: u64) -> f64 {
-        let age = Duration::from_micros(now_us.saturating_sub(self.at_us.load(Relaxed)));
-        (-age.as_secs_f64() / DECAY_SECONDS).exp()
+        left_of(Duration::from_micros(now_us.saturating_sub(self.at_us.load(Relaxed))))
     }
+}
+
+/// How much an answer counts after so long.
+fn left_of(age: Duration) -> f64 {
+    (-age.as_secs_f64() / DECAY_SECONDS).exp()
 }
 
 fn now_us() -> u64 {

@@ -276,6 +276,11 @@ impl Endpoint {
         self.latency.answered_in(took);
     }
 
+    /// It was asked and has not answered for so long: it took too long, or its client went before.
+    pub(crate) fn silent_for(&self, time: Duration) {
+        self.latency.silent_for(time);
+    }
+
     /// How long it takes, in seconds; `None`: not known.
     pub(super) fn latency(&self) -> Option<f64> {
         self.latency.average()

@@ -1,5 +1,7 @@
 //! A request's way to an endpoint and its response's way back.
 
+mod timing;
+
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -12,6 +14,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version, header::SERVER};
 use smallvec::SmallVec;
 use tokio::task::spawn_local;
 
+use self::timing::Timing;
 use super::{
     answer,
     body::{Carrier, RequestBody, ResponseBody},
@@ -154,13 +157,16 @@ pub(super) async fn forward(
                 record.keeps(InFlight::at(&endpoint));
             }
         }
-        let begun = matches!(pick, Pick::Faster { .. }).then(Instant::now);
+        let timing = matches!(pick, Pick::Faster { .. }).then(|| Timing::of(&endpoint));
         let attempt = match endpoint.protocol() {
             Protocol::Http1 | Protocol::Https => attempt(client, errand, &endpoint, request).await,
             Protocol::H2c | Protocol::Grpcs => {
                 Box::pin(attempt2(client, errand, &endpoint, request)).await
             }
         };
+        if let Some(timing) = timing {
+            timing.end(attempt.failed_by());
+        }
         if let (Some(record), Some(status)) = (errand.record, attempt.failed_by()) {
             record.fails(status);
         }
@@ -171,9 +177,6 @@ pub(super) async fn forward(
                     record.answered(status);
                 }
                 errand.served.set(Some(endpoint.address()));
-                if let Some(begun) = begun {
-                    endpoint.answered_in(begun.elapsed());
-                }
                 let is_passed_over = retries.on_status(status)
                     && tried.len() < retries.tries_max
                     && !limit.is_over()

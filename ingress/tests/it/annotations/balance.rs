@@ -207,7 +207,27 @@ async fn the_faster_of_two_endpoints_gets_most_requests() {
     for _ in 0..40 {
         get(world.http(), "ewma.example", "/").await;
     }
-    // Both are drawn once for themselves, and the slow one whenever it is drawn twice.
+    // The slow one until both have answered.
     assert!(slow.requests() < 20, "{} of 40", slow.requests());
     assert_eq!(world.reasons("chash").len(), 1);
+}
+
+/// It had no time to be slow by, so half of all requests waited for it until they were late.
+#[tokio::test]
+async fn bug_an_endpoint_that_never_answers_is_not_taken_for_the_faster_one() {
+    let fast = Upstream::echo("fast").await;
+    let stuck = Upstream::raw(|stream, counts| async move {
+        counts.request();
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let mut objects = backend("web", &[fast.address, stuck.address]);
+    let annotations = [("load-balance", "ewma"), ("proxy-read-timeout", "1")];
+    objects.push(site("ewma", &annotations).object());
+    let world = World::single(objects).await;
+    for _ in 0..12 {
+        assert_eq!(get(world.http(), "ewma.example", "/").await.status, 200);
+    }
+    assert!(stuck.requests() <= 1, "{} of 12", stuck.requests());
 }
