@@ -85,9 +85,14 @@ impl Client {
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
+        // ingress-nginx: pass_port. Where HTTPS ends is known outside by the port redirects name.
+        let outside = match (tls, ends.balancer) {
+            (true, None) => worker.shared.https_port.unwrap_or(ends.port),
+            _ => ends.port,
+        };
         let origin = Origin {
             client: text(ends.client.ip().to_canonical().to_string()),
-            port: HeaderValue::from(ends.port),
+            port: HeaderValue::from(outside),
         };
         Rc::new(Self {
             worker,

@@ -60,7 +60,7 @@ const FIELDS_SET: usize = 8;
 pub(crate) struct Origin {
     /// The client's address.
     pub(crate) client: HeaderValue,
-    /// The listener's port.
+    /// The port it called, as it is known outside.
     pub(crate) port: HeaderValue,
 }
 

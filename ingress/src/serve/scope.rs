@@ -90,11 +90,15 @@ impl Scope<'_> {
                 let _ = write!(out, "{}", gates::address(self.client, &self.head.headers));
             }
             Variable::RemoteUser => out.push_str(&auth::user(&self.head.headers)),
-            Variable::ServerPort => push(&self.client.origin.port, out),
-            Variable::PassPort => {
+            Variable::ServerPort => {
                 // Writing to a String cannot fail.
-                let _ = write!(out, "{}", self.front.port.unwrap_or(self.client.port));
+                let _ = write!(out, "{}", self.client.port);
             }
+            Variable::PassPort => match self.front.port {
+                // As above.
+                Some(port) => _ = write!(out, "{port}"),
+                None => push(&self.client.origin.port, out),
+            },
             Variable::RequestId => {
                 push(&fields::request_id(&self.head.headers, self.request_id), out);
             }

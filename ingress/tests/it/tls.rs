@@ -300,7 +300,7 @@ async fn plain_http_of_a_tls_host_is_redirected_unless_told_not_to() {
 }
 
 #[tokio::test]
-async fn a_redirect_names_the_port_the_outside_knows() {
+async fn redirects_and_endpoints_hear_of_the_port_the_outside_knows() {
     let upstream = Upstream::echo("web").await;
     for (port, location) in [(443, "https://a.example/x"), (8443, "https://a.example:8443/x")] {
         let mut objects = backend("web", &[upstream.address]);
@@ -308,6 +308,10 @@ async fn a_redirect_names_the_port_the_outside_knows() {
         let config = IngressConfig { https_redirect_port: Some(port), ..config() };
         let world = World::with(config, objects).await;
         assert_eq!(get(world.http(), "a.example", "/x").await.headers["location"], location);
+        // Endpoints hear of the same one.
+        let stream = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
+        let answer = send(&mut http1(stream).await, request("a.example", "/x")).await;
+        assert_eq!(answer.saw("x-forwarded-port"), Some(&*port.to_string()));
     }
 }
 
