@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher as _;
 
-use fairlead_ebpf::abi::FrontendKey;
+use fairlead_ebpf::abi::{FrontendKey, UDP};
 use fairlead_state::{Key, Snapshot, model::Service};
 use hashbrown::{HashTable, hash_table::Entry};
 use slab::Slab;
@@ -30,7 +30,8 @@ pub struct Plans {
     planned: Register,
     /// By the service's key.
     ids: HashTable<ServiceId>,
-    /// By the frontend's key: who has it.
+    /// By the frontend's key: who has it, and what stands beside it ([`FrontendKey::serving`]). Claimed apart, one service could
+    /// have the one and another the other, whose endpoints would keep flows that are no longer theirs.
     owners: HashTable<Claim>,
     /// Who else asks for a frontend; no entry without one.
     rivals: FastMap<FrontendKey, Vec<ServiceId>>,
@@ -57,7 +58,7 @@ struct Claim {
 pub(crate) struct Changed {
     /// Services whose frontends or sets may be others now. Some may be gone.
     pub(crate) services: FastSet<ServiceId>,
-    /// Frontends that were given up; another service may have them now.
+    /// Frontends that were given up, and what may stand beside them; another service may have them now.
     pub(crate) released: Vec<FrontendKey>,
     /// Services that are gone; others may have their ids now.
     pub(crate) removed: Vec<ServiceId>,
@@ -88,7 +89,8 @@ impl Register {
     fn claims(&self, service: ServiceId) -> impl Iterator<Item = (Claim, FrontendKey)> {
         let frontends =
             self.get(service).into_iter().flat_map(|planned| planned.plan.frontends.iter());
-        frontends.zip(0..).map(move |(frontend, place)| (Claim { service, place }, frontend.key))
+        let dialled = frontends.zip(0..).filter(|(of, _)| of.key.is_serving_of().is_none());
+        dialled.map(move |(frontend, place)| (Claim { service, place }, frontend.key))
     }
 
     fn rank(&self, id: ServiceId) -> Option<(i64, &Key)> {
@@ -201,6 +203,7 @@ impl Plans {
             let mut rival = claim;
             if planned.rank(id) < planned.rank(owner.get().service) {
                 changed.services.insert(owner.get().service);
+                changed.released.extend(beside(key));
                 rival = std::mem::replace(owner.get_mut(), claim);
             }
             rivals.entry(key).or_default().push(rival.service);
@@ -229,10 +232,12 @@ impl Plans {
                 (Some(mut owner), Some(heir)) => {
                     *owner.get_mut() = heir;
                     changed.services.insert(heir.service);
+                    changed.released.extend(beside(key));
                 }
                 (Some(owner), None) => {
                     owner.remove();
                     changed.released.push(key);
+                    changed.released.extend(beside(key));
                 }
                 (None, _) => {}
             }
@@ -259,13 +264,14 @@ impl Plans {
 
     /// Whether any service has the frontend.
     pub fn is_wanted(&self, frontend: &FrontendKey) -> bool {
-        self.owner(frontend).is_some()
+        self.owner(frontend).is_some_and(|id| self.planned.claim(id, frontend).is_some())
     }
 
-    /// Which one.
+    /// Which one; of what stands beside a frontend, whose that is.
     pub(crate) fn owner(&self, frontend: &FrontendKey) -> Option<ServiceId> {
-        let is_it = |claim: &Claim| self.planned.key(*claim) == Some(*frontend);
-        let owner = self.owners.find(self.hasher.hash_one(frontend), is_it);
+        let dialled = frontend.is_serving_of().unwrap_or(*frontend);
+        let is_it = |claim: &Claim| self.planned.key(*claim) == Some(dialled);
+        let owner = self.owners.find(self.hasher.hash_one(dialled), is_it);
         owner.map(|claim| claim.service)
     }
 
@@ -296,10 +302,6 @@ impl Plans {
         for (frontend, rivals) in &self.rivals {
             let owner = self.owner(frontend).and_then(|id| self.planned.get(id));
             let Some(owner) = owner else { continue };
-            // Its frontend says the same.
-            if frontend.is_serving_of().is_some() {
-                continue;
-            }
             for rival in rivals.iter().filter_map(|id| self.planned.get(*id)) {
                 let problem = Problem::Taken { frontend: *frontend, owner: owner.key.clone() };
                 warnings.push(Warning { service: rival.key.clone(), problem });
@@ -309,6 +311,11 @@ impl Plans {
         warnings.dedup();
         warnings
     }
+}
+
+/// What may stand beside a frontend.
+fn beside(key: FrontendKey) -> Option<FrontendKey> {
+    (key.protocol == UDP).then(|| key.serving())
 }
 
 fn plan(service: &Service, snapshot: &Snapshot, node: &NodeView) -> ServicePlan {

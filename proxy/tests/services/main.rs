@@ -13,6 +13,7 @@ mod objects;
 mod passes;
 mod proxy_name;
 mod random;
+mod rivals;
 mod running;
 mod scenarios;
 mod simulation;
