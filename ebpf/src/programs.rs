@@ -8,6 +8,7 @@ pub(crate) mod ended;
 pub(crate) mod frame;
 pub(crate) mod live;
 pub(crate) mod maps;
+pub(crate) mod once;
 pub(crate) mod peer;
 pub(crate) mod proof;
 pub(crate) mod reject;

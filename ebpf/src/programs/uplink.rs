@@ -21,7 +21,7 @@ use super::{
     dial::{self, Choice, Client, Found, Refusal},
     frame::Frame,
     live::{self, Account},
-    low_half, maps, reject, route, steps,
+    low_half, maps, once, reject, route, steps,
     track::{self, store, store_new},
 };
 
@@ -41,6 +41,9 @@ const OPENED: i32 = 1001;
 /// Before routing: to the backend, or back to the client.
 #[inline(always)]
 pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
+    if once::is_translated(ctx) {
+        return NEXT;
+    }
     let Some(frame) = maps::scratch() else { return NEXT };
     match translate(ctx, frame, origin) {
         Ok(REJECT) => reject::answer(ctx, frame, origin),
@@ -52,6 +55,7 @@ pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
 /// After routing: from the node, or from what the client dialled.
 #[inline(always)]
 pub(crate) fn egress(ctx: &TcContext) -> i32 {
+    once::forget(ctx);
     // What cannot be read passes uncounted: it was seen, or made, on this node before.
     let Some(frame) = maps::scratch() else { return NEXT };
     if frame.parse(ctx, EGRESS).is_ok() && track::is_known(ctx, frame) {
@@ -98,6 +102,7 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
             return Ok(verdict);
         }
     }
+    once::note(ctx);
     Ok(apply(ctx, frame))
 }
 

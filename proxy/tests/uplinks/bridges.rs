@@ -16,34 +16,34 @@ use crate::support::{
 };
 
 /// The node's own addresses, on the bridge: IPv4, then IPv6.
-const NODE: [&str; 2] = ["10.99.100.1", "fd99:0:0:100::1"];
+pub(crate) const NODE: [&str; 2] = ["10.99.100.1", "fd99:0:0:100::1"];
 /// Another of the node's, which the client dials that is behind a router.
 const SECOND: [&str; 2] = ["10.88.0.1", "fd88::1"];
 /// Beyond the router that is at the card's other end: that client, and another node's pod.
 const FAR: [&str; 2] = ["192.0.2.9", "2001:db8:9::9"];
 const ELSEWHERE: [&str; 2] = ["10.77.0.5", "fd77::5"];
-const CLUSTER_IP: [&str; 2] = ["10.96.0.1:80", "[fd00:96::1]:80"];
-const NODE_PORT: u16 = 30080;
+pub(crate) const CLUSTER_IP: [&str; 2] = ["10.96.0.1:80", "[fd00:96::1]:80"];
+pub(crate) const NODE_PORT: u16 = 30080;
 /// A connection whose client's address is kept has an entry each way; another two where it is not.
-const KEPT: usize = 2;
-const MASQUERADED: usize = 4;
+pub(crate) const KEPT: usize = 2;
+pub(crate) const MASQUERADED: usize = 4;
 
 /// Who dials what, which backend answers, as whom it sees the client, and how many entries that makes.
 #[derive(Clone, Copy)]
-struct Case<'a> {
-    what: &'a str,
-    client: &'a Pod,
-    to: SocketAddr,
-    backend: Backend<'a>,
-    seen: IpAddr,
-    entries: usize,
+pub(crate) struct Case<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) client: &'a Pod,
+    pub(crate) to: SocketAddr,
+    pub(crate) backend: Backend<'a>,
+    pub(crate) seen: IpAddr,
+    pub(crate) entries: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Backend<'a> {
-    pod: &'a Pod,
-    ip: IpAddr,
-    flags: u16,
+pub(crate) struct Backend<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) ip: IpAddr,
+    pub(crate) flags: u16,
 }
 
 /// It was translated at the port and again at the bridge, to another port of the client's; what answered on the same bridge went
@@ -124,7 +124,12 @@ fn packets_by_a_bridge_of_card_and_pods_are_translated_once_and_answers_come_bac
     });
 }
 
-fn check(follower: &Follower, table: &Connections, (set, protocol): (u32, u8), case: &Case<'_>) {
+pub(crate) fn check(
+    follower: &Follower,
+    table: &Connections,
+    (set, protocol): (u32, u8),
+    case: &Case<'_>,
+) {
     let Case { what, client, to, backend, seen, entries } = *case;
     let what = format!("{what}: {to}, protocol {protocol}");
     let server = backend.pod.inside(|| match protocol {
@@ -146,7 +151,7 @@ fn check(follower: &Follower, table: &Connections, (set, protocol): (u32, u8), c
     assert_eq!(counts.selected, 1, "{what}");
 }
 
-fn lay_bridge() {
+pub(crate) fn lay_bridge() {
     // A station of its own, unlike any port's.
     run("ip link add br0 address 02:00:00:00:01:01 type bridge forward_delay 0 mcast_snooping 0");
     // A router asks for neighbours from its link-local address (RFC 4861 §4.3), which would be in doubt for a second.
@@ -161,7 +166,7 @@ fn lay_bridge() {
 }
 
 /// A namespace whose device is a port of the bridge.
-fn on_bridge(world: &World, number: u8) -> Pod {
+pub(crate) fn on_bridge(world: &World, number: u8) -> Pod {
     let pod = world.pod(number);
     let device = pod.device();
     run(&format!("ip addr flush dev {device} scope global"));
@@ -175,7 +180,7 @@ fn on_bridge(world: &World, number: u8) -> Pod {
 }
 
 /// In the bridge's network.
-fn address(number: u8, is_ipv4: bool) -> IpAddr {
+pub(crate) fn address(number: u8, is_ipv4: bool) -> IpAddr {
     let [v4, v6] = NODE.map(|node| node.parse().unwrap());
     match if is_ipv4 { v4 } else { v6 } {
         IpAddr::V4(node) => {

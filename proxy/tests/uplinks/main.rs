@@ -29,6 +29,7 @@ mod large;
 #[allow(dead_code, reason = "shared with the tests of Services")]
 #[path = "../services/objects.rs"]
 mod objects;
+mod stacked;
 #[path = "../support"]
 mod support {
     pub(crate) mod followed;
