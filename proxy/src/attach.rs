@@ -4,6 +4,7 @@
 //! one goes on with the same maps and puts its programs into the same links.
 
 mod cgroup;
+mod devices;
 mod link;
 mod node_ports;
 mod options;
@@ -186,34 +187,6 @@ impl Kernel {
         Ok(report)
     }
 
-    /// Makes the packet programs run on exactly these devices, by index. One device's failure does
-    /// not keep the others from it.
-    pub(crate) fn attach_devices(&self, devices: &BTreeMap<u32, Attached>) -> Vec<KernelError> {
-        let begun = self.object.programs().and_then(|all| Ok((all, self.standing.attaching()?)));
-        let (programs, mut attaching) = match begun {
-            Ok(begun) => begun,
-            Err(error) => return vec![error],
-        };
-        let mut errors = Vec::new();
-        for (program, of) in &programs.of_devices {
-            let wanted = || devices.iter().filter(|(_, device)| of.covers(device.role));
-            for (index, device) in wanted() {
-                match self.attach_device(program, *index, &device.name) {
-                    Ok(()) => attaching.note_link(),
-                    Err(error) => errors.push(error),
-                }
-            }
-            let is_wanted = |index: u32| wanted().any(|(wanted, _)| *wanted == index);
-            errors.extend(self.detach_others(program.name, is_wanted).err());
-        }
-        // Where one of this version's is missing, another version's may be all that serves the device.
-        if errors.is_empty() {
-            let own = programs.of_devices.iter().map(|(program, _)| program.name);
-            errors.extend(self.detach_unknown(|name| pins::device_of(name).is_some(), &own).err());
-        }
-        errors
-    }
-
     /// Takes away, of links of one sort, those of programs that are none of `own`: of a setting that is off now, or of
     /// another version. After a rollback nobody else would, and they would go on with maps that nobody writes.
     fn detach_unknown(
@@ -226,34 +199,6 @@ impl Kernel {
             if is_of_this_sort(&name) && !own.clone().any(|own| own == program) {
                 tracing::info!(link = name, "taken away: no program of this version's");
                 pins::detach(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn attach_device(
-        &self,
-        Loaded { name, attach_type, fd, .. }: &Loaded,
-        index: u32,
-        device: &str,
-    ) -> Result<(), KernelError> {
-        let place = Place {
-            target: LinkTarget::Device(index),
-            info: LinkInfo::Device { index, attach_type: *attach_type as u32 },
-        };
-        let pin = self.pins.device_link(name, index);
-        let step = Step::AttachDevice(name, device.into());
-        link::attach(fd, *attach_type, place, &pin, &step).map(drop)
-    }
-
-    fn detach_others(
-        &self,
-        program: &str,
-        is_wanted: impl Fn(u32) -> bool,
-    ) -> Result<(), KernelError> {
-        for index in self.pins.device_links(program)? {
-            if !is_wanted(index) {
-                pins::detach(&self.pins.device_link(program, index))?;
             }
         }
         Ok(())

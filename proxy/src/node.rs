@@ -92,10 +92,11 @@ pub async fn follow(
 
 /// Whether everything is as it should be.
 fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
-    let view = match netlink::read() {
-        Ok(node) => uplinks::view(&node, kernel.devices(), told),
+    let view = match look(kernel, told) {
+        Ok(view) => view,
         Err(error) => {
-            tracing::warn!(%error, "addresses and devices could not be read; trying again");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "addresses and devices could not be read; trying again");
             return false;
         }
     };
@@ -107,6 +108,12 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     let told_of = known.0.take().map(|(seen, _)| seen.unusable).unwrap_or_default();
     *known = settled(view, told.clone(), &errors, &told_of);
     errors.is_empty()
+}
+
+/// The node as it is.
+fn look(kernel: &Kernel, told: &Told) -> Result<View, KernelError> {
+    let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
+    Ok(uplinks::view(&node, kernel.devices(), told, &kernel.served_devices()?))
 }
 
 /// Says what the programs were told. What failed is tried again as a whole.
@@ -161,15 +168,14 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
 /// NodePort at once. What fails there [`follow`] tries again.
 ///
 /// # Errors
-/// rtnetlink cannot be read, or the maps not written.
+/// rtnetlink or the pins cannot be read, or the maps not written.
 pub fn prepare(
     kernel: &Kernel,
     snapshots: &Snapshots,
     node_name: &str,
 ) -> Result<Known, KernelError> {
-    let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
-    let view = uplinks::view(&node, kernel.devices(), &told);
+    let view = look(kernel, &told)?;
     write(kernel, &view, &told)?;
     if let Err(error) = netfilter::spare(kernel.tables()) {
         tracing::warn!(

@@ -29,7 +29,9 @@ use crate::{
 };
 
 pub use self::programs::Role;
-pub(crate) use self::programs::{Loaded, Programs, SOCKET_PROGRAMS, is_for_answers};
+pub(crate) use self::programs::{
+    DEVICE_PROGRAMS, DeviceUse, Loaded, Programs, SOCKET_PROGRAMS, is_for_answers,
+};
 
 /// Empty where the build had no compiler for it (see build.rs).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead.o"));

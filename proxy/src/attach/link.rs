@@ -50,9 +50,13 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// `None` if there is no link, or one of another place: of a cgroup that was removed and made
-/// again, of a device that is gone, or of another --cgroup-root.
 fn adopt(program: &OwnedFd, wanted: LinkInfo, path: &Path) -> Option<io::Result<()>> {
+    found(wanted, path).map(|link| sys::update_link(&link, program))
+}
+
+/// The link that is pinned there. `None` if there is none, or one of another place: of a cgroup that was removed and made
+/// again, of a device that is gone, or of another --cgroup-root.
+pub(crate) fn found(wanted: LinkInfo, path: &Path) -> Option<OwnedFd> {
     let link = sys::pinned(path).ok()?;
-    (sys::link_info(&link).ok()?.attached_to == wanted).then(|| sys::update_link(&link, program))
+    (sys::link_info(&link).ok()?.attached_to == wanted).then_some(link)
 }

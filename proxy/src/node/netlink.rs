@@ -43,6 +43,14 @@ pub(super) struct Device {
     pub(super) has_vlans: bool,
 }
 
+impl Device {
+    /// Whether it leads to a pod, as far as kinds tell.
+    pub(super) fn is_pods(&self) -> bool {
+        // Nobody runs a pod behind a TUN device.
+        self.kind == Kind::Pod && self.framing == Framing::Ethernet
+    }
+}
+
 /// What its packets begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {

@@ -43,10 +43,17 @@ struct Facts<'a> {
     reach: Reach,
     wanted: &'a Devices,
     told: &'a Told,
+    served: &'a BTreeMap<u32, Role>,
 }
 
-pub(super) fn view(node: &Node, wanted: &Devices, told: &Told) -> View {
-    let facts = Facts::of(node, wanted, told);
+/// `served` are the devices that have programs, by index.
+pub(super) fn view(
+    node: &Node,
+    wanted: &Devices,
+    told: &Told,
+    served: &BTreeMap<u32, Role>,
+) -> View {
+    let facts = Facts::of(node, wanted, told, served);
     let own = &told.addresses;
     let is_ipvs = |index: &u32| node.devices.get(index).is_some_and(|d| d.name == IPVS_DEVICE);
     let addresses = facts.reach.addresses.iter().filter(|(index, _)| !is_ipvs(index));
@@ -57,16 +64,20 @@ pub(super) fn view(node: &Node, wanted: &Devices, told: &Told) -> View {
         source_v6: source(&facts.reach, own, IpAddr::is_ipv6),
         ..View::default()
     };
-    for (index, device) in &node.devices {
-        let Some(role) = facts.role(*index, device) else { continue };
+    let devices = || node.devices.iter().map(|(index, device)| (*index, device));
+    let fitting = devices().map(|(index, device)| (index, device, facts.role(index, device)));
+    // Where there is no room for all, they come last.
+    let kept = devices().map(|(index, device)| (index, device, facts.kept_role(index, device)));
+    for (index, device, role) in fitting.chain(kept) {
+        let Some(role) = role else { continue };
         let name = device.name.clone();
         if let Some(problem) = problem(device, view.bare.len()) {
             view.unusable.insert(name, problem);
             continue;
         }
-        view.devices.insert(*index, Attached { name, role });
+        view.devices.insert(index, Attached { name, role });
         if device.framing == Framing::Bare {
-            view.bare.insert(*index);
+            view.bare.insert(index);
         }
     }
     if let Devices::List(names) = wanted {
@@ -104,9 +115,14 @@ impl View {
 impl<'a> Facts<'a> {
     /// A pod that sends Router Advertisements must not make an uplink of the device that leads to it, nor a way out of the
     /// node: what it says counts only where something else shows that no pod is there.
-    fn of(node: &'a Node, wanted: &'a Devices, told: &'a Told) -> Self {
+    fn of(
+        node: &'a Node,
+        wanted: &'a Devices,
+        told: &'a Told,
+        served: &'a BTreeMap<u32, Role>,
+    ) -> Self {
         let reach = node.configured.clone();
-        let mut facts = Self { devices: &node.devices, reach, wanted, told };
+        let mut facts = Self { devices: &node.devices, reach, wanted, told, served };
         let is_doubtful = |(index, device): &(&u32, &Device)| {
             facts.may_lead_to_pods(**index, device) && !facts.is_wanted(**index, device)
         };
@@ -129,18 +145,42 @@ impl<'a> Facts<'a> {
         ports.map(|(index, port)| (*index, port))
     }
 
+    /// What a device is for as things are.
     fn role(&self, index: u32, device: &Device) -> Option<Role> {
-        let is_port = || device.master.is_some_and(|master| self.is_met_at_its_ports(master));
-        let is_pods = device.kind == Kind::Pod && device.framing == Framing::Ethernet;
         if self.is_met_at_its_ports(index) {
             None
         } else if self.is_wanted(index, device) {
             Some(Role::Uplink)
-        } else if device.is_up && is_pods {
+        } else if device.is_up && device.is_pods() {
             Some(Role::Pod)
         } else {
-            (device.is_up && is_port()).then_some(Role::Uplink)
+            (device.is_up && self.is_served_port(device)).then_some(Role::Uplink)
         }
+    }
+
+    /// What a device is still for that was for something and is for nothing now: it is down, or has no address any more. Both
+    /// pass (a lease that is renewed, a network manager that starts anew, a bond or a virtual function that is made anew), and
+    /// without programs what comes by open connections is the node's own stack's, which resets them. Where it is for good,
+    /// programs without an address of the node to meet do nothing: addresses are followed at once. Not where another has its
+    /// packets: they would be translated twice; nor against a list of names. That it has programs is how an agent that starts
+    /// knows; they end with the device, and with its leaving this namespace. (Cilium takes them away, in
+    /// removeObsoleteNetdevPrograms, from whatever is down or without an address.)
+    fn kept_role(&self, index: u32, device: &Device) -> Option<Role> {
+        let role = *self.served.get(&index)?;
+        let has_own = |master: u32| {
+            self.devices.get(&master).is_some_and(|device| self.role(master, device).is_some())
+        };
+        let is_others = self.is_met_at_its_ports(index) || device.master.is_some_and(has_own);
+        let is_unlisted = matches!(self.wanted, Devices::List(_)) && !self.is_served_port(device);
+        let is_kept = match role {
+            Role::Uplink => !is_others && !is_unlisted,
+            Role::Pod => device.is_pods(),
+        };
+        (is_kept && self.role(index, device).is_none()).then_some(role)
+    }
+
+    fn is_served_port(&self, device: &Device) -> bool {
+        device.master.is_some_and(|master| self.is_met_at_its_ports(master))
     }
 
     /// Whether this is a bridge that has programs at its ports in its own stead. A pod's packets have been translated at its
@@ -189,8 +229,7 @@ impl<'a> Facts<'a> {
         match device.kind {
             // What has neither header would only be told of (InfiniBand).
             Kind::Wire => device.framing != Framing::Other && has_address(),
-            // Nobody runs a pod behind a TUN device.
-            Kind::Pod if device.framing == Framing::Bare => has_address(),
+            Kind::Pod if !device.is_pods() => has_address(),
             Kind::Pod => device.master.is_none() && has_network(),
             Kind::Bridge => {
                 has_address() && self.ports(index).any(|(_, port)| port.kind == Kind::Wire)

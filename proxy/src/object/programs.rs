@@ -72,6 +72,15 @@ impl DeviceUse {
             Self::All => true,
         }
     }
+
+    /// What a device with such a program is taken for.
+    pub(crate) fn role(self) -> Option<Role> {
+        match self {
+            Self::Uplinks => Some(Role::Uplink),
+            Self::Pods => Some(Role::Pod),
+            Self::All => None,
+        }
+    }
 }
 
 /// A loaded program.

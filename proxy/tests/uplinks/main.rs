@@ -26,6 +26,7 @@ mod advertised;
 mod bridges;
 mod following;
 mod large;
+mod lasting;
 #[allow(dead_code, reason = "shared with the tests of Services")]
 #[path = "../services/objects.rs"]
 mod objects;

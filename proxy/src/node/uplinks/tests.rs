@@ -53,6 +53,11 @@ fn reach(by: &mut Reach, index: u32, addresses: &[&str]) {
     }
 }
 
+/// With no device that has programs.
+fn fresh(node: &Node, wanted: &Devices, told: &Told) -> View {
+    view(node, wanted, told, &BTreeMap::new())
+}
+
 fn names(view: &View) -> Vec<&str> {
     view.named(Role::Uplink).collect()
 }
@@ -71,7 +76,7 @@ fn uplinks_are_what_others_can_reach_the_node_by_or_what_was_asked_for() {
         (list(&["lo", "eth9"]), vec![], vec![], vec!["eth9", "lo"]),
     ];
     for (devices, own, uplinks, unusable) in cases {
-        let view = view(&node(), &devices, &told(&own));
+        let view = fresh(&node(), &devices, &told(&own));
         assert_eq!(names(&view), uplinks, "{devices:?} {own:?}");
         assert_eq!(view.named(Role::Pod).collect::<Vec<_>>(), ["veth1"]);
         assert_eq!(view.unusable.keys().collect::<Vec<_>>(), unusable, "{devices:?} {own:?}");
@@ -108,7 +113,7 @@ fn a_device_beside_the_default_route_is_an_uplink_unless_pods_are_behind_it() {
         let addresses: Vec<&str> = addresses.split_whitespace().collect();
         add(&mut node, 20, "other", device, &addresses);
         node.devices.extend(port.map(|port| (PORT, port)));
-        let view = view(&node, &Devices::Auto, &told(&[]));
+        let view = fresh(&node, &Devices::Auto, &told(&[]));
         assert_eq!(view.devices.get(&20).map(|device| device.role), role, "{what}");
     }
 }
@@ -150,7 +155,7 @@ fn a_bridge_with_a_card_is_met_at_its_ports_each_by_what_it_is() {
         }
         let wanted: Vec<String> = wanted.split_whitespace().map(Into::into).collect();
         let devices = if wanted.is_empty() { Devices::Auto } else { Devices::List(wanted) };
-        let view = view(&node, &devices, &told(&["192.0.2.9"]));
+        let view = fresh(&node, &devices, &told(&["192.0.2.9"]));
         assert_eq!(names(&view).join(" "), uplinks, "{what}");
         assert_eq!(view.named(Role::Pod).collect::<Vec<_>>().join(" "), pods, "{what}");
     }
@@ -183,7 +188,7 @@ fn what_a_pod_advertises_makes_its_device_no_uplink_and_its_addresses_not_the_no
         node.advertised.default_routes.insert(AT);
         let devices = if is_named { Devices::List(vec!["other".into()]) } else { Devices::Auto };
         // The Node object may have it, from a kubelet that takes what it finds.
-        let view = view(&node, &devices, &told(&["2001:db8:bad::2"]));
+        let view = fresh(&node, &devices, &told(&["2001:db8:bad::2"]));
         assert_eq!(view.devices.get(&AT).map(|device| device.role), role, "{what}");
         let advertised = ip("2001:db8:bad::2");
         assert_eq!(view.addresses.contains(&advertised), is_believed, "{what}");
@@ -199,14 +204,14 @@ fn addresses_that_ipvs_left_are_no_addresses_of_the_node() {
     node.devices.insert(9, Device { name: "kube-ipvs0".into(), kind: Kind::Other, ..ETHERNET });
     let services = (0..10_000u32).map(|n| (9, IpAddr::from((0x0a60_0000 + n).to_be_bytes())));
     node.configured.addresses.extend(services.chain([(9, ip("172.20.0.2"))]));
-    let with = view(&node, &Devices::Auto, &told(&[]));
-    let without = view(&self::node(), &Devices::Auto, &told(&[]));
+    let with = fresh(&node, &Devices::Auto, &told(&[]));
+    let without = fresh(&self::node(), &Devices::Auto, &told(&[]));
     assert_eq!((with.addresses, with.devices), (without.addresses, without.devices));
 }
 
 #[test]
 fn of_too_many_addresses_those_that_matter_most_stay() {
-    let view = view(&node(), &Devices::Auto, &told(&["10.8.0.1", "203.0.113.7"]));
+    let view = fresh(&node(), &Devices::Auto, &told(&["10.8.0.1", "203.0.113.7"]));
     let all = ["10.244.0.1", "10.8.0.1", "172.20.0.2", "192.168.0.2", "2001:db8::2"];
     for (max, expected, left_out) in [
         (9, &all[..], 0),
@@ -228,19 +233,118 @@ fn a_pair_that_carries_the_default_route_or_the_nodes_address_is_an_uplink() {
     for (has_route, own) in [(true, vec![]), (false, vec!["10.244.0.1"])] {
         let mut node = node();
         node.configured.default_routes.extend(has_route.then_some(4));
-        let view = view(&node, &Devices::Auto, &told(&own));
+        let view = fresh(&node, &Devices::Auto, &told(&own));
         assert_eq!(names(&view), ["eth0", "eth1", "veth1", "flannel.1", "wg0"]);
         assert_eq!(view.named(Role::Pod).count(), 0);
     }
 }
 
+/// A lease that is renewed, `ip link set down; up`: for a moment nothing says that it is an uplink. Where something says otherwise
+/// what it was does not count.
 #[test]
-fn devices_that_are_down_wait() {
+fn a_device_with_programs_keeps_them_where_nothing_says_otherwise() {
+    const AT: u32 = 20;
+    const MASTER: u32 = 30;
+    let of = |kind: Kind| Device { kind, ..ETHERNET };
+    let down = |device: Device| Device { is_up: false, ..device };
+    let port = || Device { master: Some(MASTER), ..ETHERNET };
+    let bridge = || Some((of(Kind::Bridge), ""));
+    let bridge_in_use = || Some((of(Kind::Bridge), "192.0.2.2/24"));
+    let with_vlans = || Some((Device { has_vlans: true, ..of(Kind::Bridge) }, "192.0.2.2/24"));
+    let tun = || Device { framing: Framing::Bare, ..of(Kind::Pod) };
+    let (uplink, pod, none) = (Some(Role::Uplink), Some(Role::Pod), None);
+    for (what, named, device, address, master, was, is) in [
+        ("down", "", down(ETHERNET), "192.0.2.2/24", None, uplink, uplink),
+        ("never one, and down", "", down(ETHERNET), "192.0.2.2/24", None, none, none),
+        ("no address", "", ETHERNET, "", None, uplink, uplink),
+        ("never one, no address", "", ETHERNET, "", None, none, none),
+        ("an overlay that is down", "", down(of(Kind::Overlay)), "", None, uplink, uplink),
+        ("a VPN by TUN, no address", "", tun(), "", None, uplink, uplink),
+        ("a macvlan that had the Node's address", "", of(Kind::Other), "", None, uplink, uplink),
+        (
+            "a bond that has it all now",
+            "",
+            port(),
+            "",
+            Some((ETHERNET, "192.0.2.2/24")),
+            uplink,
+            none,
+        ),
+        ("a bond, as yet without address", "", port(), "", Some((ETHERNET, "")), uplink, uplink),
+        ("a bridge, as yet without", "", port(), "", bridge(), uplink, uplink),
+        ("a bridge, met at its ports", "", port(), "", bridge_in_use(), uplink, uplink),
+        ("the same, down", "", down(port()), "", bridge_in_use(), uplink, uplink),
+        ("a bridge of VLANs, met itself", "", port(), "", with_vlans(), uplink, none),
+        ("not named", "eth0", ETHERNET, "192.0.2.2/24", None, uplink, none),
+        ("named, and down", "it", down(ETHERNET), "", None, uplink, uplink),
+        (
+            "its bridge is named, and it is down",
+            "master",
+            down(port()),
+            "",
+            bridge(),
+            uplink,
+            uplink,
+        ),
+        (
+            "a pod's, once taken for an uplink",
+            "",
+            of(Kind::Pod),
+            "10.244.0.1/24",
+            None,
+            uplink,
+            pod,
+        ),
+        ("a pod's, down", "", down(of(Kind::Pod)), "", None, pod, pod),
+        ("a pair that leads nowhere else any more", "", of(Kind::Other), "", None, pod, none),
+    ] {
+        let mut node = node();
+        let addresses = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
+        let is_bare = device.framing == Framing::Bare;
+        add(&mut node, AT, "it", device, &addresses(address));
+        if let Some((device, address)) = master {
+            add(&mut node, MASTER, "master", device, &addresses(address));
+        }
+        let devices = match named {
+            "" => Devices::Auto,
+            name => Devices::List(vec![name.into()]),
+        };
+        let served = was.map(|role| (AT, role)).into_iter().collect();
+        let view = view(&node, &devices, &told(&[]), &served);
+        assert_eq!(view.devices.get(&AT).map(|device| device.role), is, "{what}");
+        assert_eq!(view.bare.contains(&AT), is_bare, "{what}");
+        let held = address.split('/').next().filter(|address| !address.is_empty());
+        assert_eq!(
+            view.addresses.iter().any(|ip| ip.to_string() == *held.unwrap_or("-")),
+            held.is_some(),
+            "{what}"
+        );
+    }
+    // It is gone, or in another namespace.
+    let served = [(AT, Role::Uplink)].into();
+    assert!(!view(&node(), &Devices::Auto, &told(&[]), &served).devices.contains_key(&AT));
+}
+
+#[test]
+fn devices_without_an_ethernet_header_that_are_in_use_have_room_before_those_that_were() {
+    let mut node = node();
+    let tunnel = |is_up| Device { framing: Framing::Bare, kind: Kind::Overlay, is_up, ..ETHERNET };
+    for index in 30..40 {
+        add(&mut node, index, &format!("tunl{index}"), tunnel(index >= 33), &[]);
+    }
+    let served = (30..40).map(|index| (index, Role::Uplink)).collect();
+    let view = view(&node, &Devices::Auto, &told(&[]), &served);
+    assert!((33..40).chain([6]).all(|index| view.bare.contains(&index)), "{:?}", view.bare);
+    assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["tunl30", "tunl31", "tunl32"]);
+}
+
+#[test]
+fn devices_that_are_down_and_were_nothing_wait() {
     let mut node = node();
     for index in [2, 4, 6] {
         node.devices.get_mut(&index).unwrap().is_up = false;
     }
-    let view = view(&node, &Devices::Auto, &told(&[]));
+    let view = fresh(&node, &Devices::Auto, &told(&[]));
     assert_eq!(names(&view), ["eth1", "flannel.1"]);
     assert_eq!((view.named(Role::Pod).count(), view.bare.len()), (0, 0));
 }
@@ -252,7 +356,7 @@ fn devices_without_an_ethernet_header_beyond_the_room_for_them_are_named() {
     for index in 30..40 {
         add(&mut node, index, &format!("tunl{index}"), tunnel.clone(), &[]);
     }
-    let view = view(&node, &Devices::Auto, &told(&[]));
+    let view = fresh(&node, &Devices::Auto, &told(&[]));
     assert_eq!(view.bare.len(), BARE_DEVICES_MAX);
     assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["tunl37", "tunl38", "tunl39"]);
 }
@@ -265,7 +369,7 @@ fn source_addresses_prefer_the_node_object() {
         (vec!["203.0.113.7", "10.8.0.1"], Some("10.8.0.1"), Some("2001:db8::2")),
     ];
     for (own, v4, v6) in cases {
-        let view = view(&node(), &Devices::Auto, &told(&own));
+        let view = fresh(&node(), &Devices::Auto, &told(&own));
         assert_eq!((view.source_v4, view.source_v6), (v4.map(ip), v6.map(ip)), "{own:?}");
     }
 }
