@@ -110,6 +110,7 @@ fn findings(bpffs: &Path) -> Vec<Finding> {
     findings.extend(limits::checks());
     findings.extend(neighbours::checks());
     findings.extend(network::ports());
+    findings.push(network::devices());
     findings
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::netlink::addresses;
 use self::{netlink::Events, uplinks::View};
 use crate::{
     CIDRS_MAX,
-    attach::Kernel,
+    attach::{Devices, Kernel},
     error::{KernelError, Step},
     netfilter,
     object::Role,
@@ -108,6 +108,16 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     let told_of = known.0.take().map(|(seen, _)| seen.unusable).unwrap_or_default();
     *known = settled(view, told.clone(), &errors, &told_of);
     errors.is_empty()
+}
+
+/// Devices that packets for this node may come by and that can have no programs, by name, and why not: as far as the devices
+/// and addresses of this thread's network namespace tell.
+///
+/// # Errors
+/// rtnetlink cannot be read.
+pub fn unserved_devices() -> Result<BTreeMap<String, &'static str>, KernelError> {
+    let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
+    Ok(uplinks::view(&node, &Devices::Auto, &Told::default(), &BTreeMap::new()).unusable)
 }
 
 /// The node as it is.

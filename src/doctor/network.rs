@@ -60,6 +60,22 @@ fn port(port: u16, transport: Transport, flag: &str) -> Finding {
     )
 }
 
+pub(super) fn devices() -> Finding {
+    const CHECK: &str = "network devices";
+    let unserved = match fairlead_proxy::node::unserved_devices() {
+        Ok(unserved) => unserved,
+        Err(error) => return Finding::not(CHECK, Health::Unknown, error.to_string()).of("proxy"),
+    };
+    if unserved.is_empty() {
+        return Finding::ok(CHECK, "none that programs cannot read").of("proxy");
+    }
+    let found: Vec<_> = unserved.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    Finding::not(CHECK, Health::Warning, found.join("; ")).of("proxy").means(
+        "clients who come by them reach no NodePort, load balancer's or external address",
+        "lead them to another device, or keep kube-proxy on this node",
+    )
+}
+
 pub(super) fn name_servers() -> Vec<Finding> {
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers: Vec<IpAddr> = text

@@ -243,6 +243,7 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
         "kube-proxy's rules",
         "firewall FORWARD",
         "network plugin",
+        "network devices",
         "other eBPF programs",
         "other data planes",
         "port 53/udp",

@@ -7,8 +7,11 @@ use aya_ebpf::{
     btf_maps::{
         Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, SkStorage, lpm_trie,
     },
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
+    helpers::generated::{
+        bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_skb_load_bytes_relative,
+    },
     macros::btf_map,
+    programs::TcContext,
 };
 use bytemuck::{Pod, Zeroable};
 use fairlead_ebpf::dialled::Tables;
@@ -31,6 +34,10 @@ use super::{
 };
 
 const ETHERNET_HEADER_LEN: u32 = 14;
+/// Of an IP header: up to the end of IPv4's source.
+const COMPARED: usize = 16;
+/// `enum bpf_hdr_start_off`.
+const BPF_HDR_START_NET: u32 = 1;
 
 /// Memory follows use: a node with ten services does not pay for a hundred thousand.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -216,14 +223,28 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(SETTINGS_INDEX)
 }
 
-/// Length of the link-layer header of a device's packets.
+/// Length of a packet's link-layer header. Where a device has none, packets may come with that of the packet they were wrapped
+/// in all the same: IPsec leaves it in front of what it has unwrapped (XFRM, VTI; `skb_mac_header_rebuild`).
 #[inline(always)]
-pub(crate) fn link_len(device: u32) -> u32 {
-    if settings().is_some_and(|settings| settings.is_bare(device)) {
-        0
-    } else {
-        ETHERNET_HEADER_LEN
-    }
+pub(crate) fn link_len(ctx: &TcContext) -> u32 {
+    // SAFETY: the context of a running program.
+    let device = unsafe { (*ctx.skb.skb).ifindex };
+    let is_bare = settings().is_some_and(|settings| settings.is_bare(device));
+    if is_bare && !begins_with_ethernet(ctx) { 0 } else { ETHERNET_HEADER_LEN }
+}
+
+/// Whether the kernel has found the IP header where one of Ethernet ends.
+#[inline(never)]
+fn begins_with_ethernet(ctx: &TcContext) -> bool {
+    let mut found = [0u8; COMPARED];
+    let len = u32::try_from(COMPARED).unwrap_or_default();
+    let (skb, to) = (ctx.skb.skb.cast(), found.as_mut_ptr().cast());
+    // SAFETY: as many bytes as it is told.
+    let read = unsafe { bpf_skb_load_bytes_relative(skb, 0, to, len, BPF_HDR_START_NET) };
+    read == 0
+        && ctx
+            .load::<[u8; COMPARED]>(ETHERNET_HEADER_LEN as usize)
+            .is_ok_and(|behind| behind == found)
 }
 
 /// Whether NodePorts answer on the address, loopback aside.

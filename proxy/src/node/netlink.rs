@@ -24,6 +24,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::sys;
 
+#[cfg(test)]
+mod tests;
+
 /// Multicast groups (`enum rtnetlink_groups`): links, and addresses and routes of both families.
 const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// Longer than any message: the kernel sends dumps in pieces of at most 32 KiB.
@@ -56,9 +59,9 @@ impl Device {
 pub(super) enum Framing {
     /// An Ethernet header.
     Ethernet,
-    /// Their IP header: IPIP, WireGuard, TUN, PPP.
+    /// Their IP header: IPIP, GRE, WireGuard, IPsec (XFRM, VTI), TUN, PPP.
     Bare,
-    /// Something else.
+    /// Something else: InfiniBand, and GRE to many, whose route writes the outer headers (`ipgre_header`).
     Other,
 }
 
@@ -206,7 +209,7 @@ fn device(message: LinkMessage) -> Device {
         name: String::new(),
         is_up: message.header.flags.contains(LinkFlags::Up),
         is_loopback: message.header.flags.contains(LinkFlags::Loopback),
-        framing: framing(message.header.link_layer_type),
+        framing: framing(message.header.link_layer_type, message.header.flags),
         kind: Kind::Wire,
         master: None,
         has_vlans: false,
@@ -241,7 +244,8 @@ fn device(message: LinkMessage) -> Device {
     device
 }
 
-fn framing(link: LinkLayerType) -> Framing {
+fn framing(link: LinkLayerType, flags: LinkFlags) -> Framing {
+    let is_to_one = flags.contains(LinkFlags::Pointopoint) && !flags.contains(LinkFlags::Broadcast);
     match link {
         LinkLayerType::Ether => Framing::Ethernet,
         LinkLayerType::None
@@ -250,6 +254,7 @@ fn framing(link: LinkLayerType) -> Framing {
         | LinkLayerType::Sit
         | LinkLayerType::Tunnel
         | LinkLayerType::Tunnel6 => Framing::Bare,
+        LinkLayerType::Ipgre | LinkLayerType::Ip6gre if is_to_one => Framing::Bare,
         _ => Framing::Other,
     }
 }
@@ -257,22 +262,37 @@ fn framing(link: LinkLayerType) -> Framing {
 /// Hardware has no kind at all.
 fn kind(kind: &InfoKind) -> Kind {
     match kind {
-        InfoKind::Bond
+        InfoKind::BatAdv
+        | InfoKind::Bond
+        | InfoKind::Dsa
         | InfoKind::Hsr
+        | InfoKind::Ipoib
         | InfoKind::MacSec
+        | InfoKind::RmNet
         | InfoKind::Team
         | InfoKind::Vlan
         | InfoKind::Wwan => Kind::Wire,
-        InfoKind::Geneve
+        InfoKind::BareUdp
+        | InfoKind::Geneve
         | InfoKind::GreTap
         | InfoKind::GreTap6
+        | InfoKind::GreTun
+        | InfoKind::GreTun6
         | InfoKind::Ip6Tnl
         | InfoKind::IpIp
         | InfoKind::SitTun
+        | InfoKind::Vti
+        | InfoKind::Vti6
         | InfoKind::Vxlan
-        | InfoKind::Wireguard => Kind::Overlay,
+        | InfoKind::Wireguard
+        | InfoKind::Xfrm => Kind::Overlay,
         InfoKind::Tun => Kind::Pod,
         InfoKind::Bridge => Kind::Bridge,
+        InfoKind::Other(name) => match name.as_str() {
+            "ppp" => Kind::Wire,
+            "ovpn" => Kind::Overlay,
+            _ => Kind::Other,
+        },
         _ => Kind::Other,
     }
 }

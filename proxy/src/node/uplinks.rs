@@ -227,8 +227,7 @@ impl<'a> Facts<'a> {
             networks.any(|(_, network)| !is_pods(network))
         };
         match device.kind {
-            // What has neither header would only be told of (InfiniBand).
-            Kind::Wire => device.framing != Framing::Other && has_address(),
+            Kind::Wire => has_address(),
             Kind::Pod if !device.is_pods() => has_address(),
             Kind::Pod => device.master.is_none() && has_network(),
             Kind::Bridge => {
@@ -248,7 +247,7 @@ fn problem(device: &Device, bare: usize) -> Option<&'static str> {
         Framing::Ethernet => None,
         Framing::Bare if bare < BARE_DEVICES_MAX => None,
         Framing::Bare => Some("more devices without an Ethernet header than there is room for, 8"),
-        Framing::Other => Some("its packets have neither an Ethernet nor an IP header"),
+        Framing::Other => Some("its packets begin with neither an Ethernet nor an IP header"),
     }
 }
 

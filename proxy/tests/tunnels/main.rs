@@ -22,12 +22,15 @@ use support::{
     world::{Pod, world},
 };
 
+mod ipsec;
 mod many;
 #[path = "../support"]
 mod support {
     pub(crate) mod followed;
+    pub(crate) mod frames;
     pub(crate) mod overlay;
     pub(crate) mod services;
+    pub(crate) mod uplink;
     pub(crate) mod world;
 }
 

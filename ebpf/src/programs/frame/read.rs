@@ -47,8 +47,7 @@ impl Frame {
             ETH_P_IPV6 => 6,
             _ => return Err(Skip::Other),
         };
-        // SAFETY: as above.
-        self.network = maps::link_len(unsafe { (*ctx.skb.skb).ifindex });
+        self.network = maps::link_len(ctx);
         let network = self.network();
         read_ip(ctx, network, self.version, &mut self.ip)?;
         self.transport = offset(network + self.ip.header_len);

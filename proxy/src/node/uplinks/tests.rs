@@ -361,6 +361,25 @@ fn devices_without_an_ethernet_header_beyond_the_room_for_them_are_named() {
     assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["tunl37", "tunl38", "tunl39"]);
 }
 
+/// Nobody was told, and NodePorts answered nobody who dialled them there.
+#[test]
+fn devices_whose_packets_programs_cannot_read_are_named_once_they_lead_to_somebody() {
+    let of = |kind: Kind| Device { framing: Framing::Other, kind, ..ETHERNET };
+    let down = Device { is_up: false, ..of(Kind::Overlay) };
+    for (what, device, addresses, is_named) in [
+        ("InfiniBand", of(Kind::Wire), &["192.0.2.2/24"][..], true),
+        ("InfiniBand that only storage uses", of(Kind::Wire), &[], false),
+        ("GRE to many", of(Kind::Overlay), &[], true),
+        ("its fallback device", down, &[], false),
+    ] {
+        let mut node = node();
+        add(&mut node, 20, "other", device, addresses);
+        let view = fresh(&node, &Devices::Auto, &told(&[]));
+        assert!(!view.devices.contains_key(&20), "{what}");
+        assert_eq!(view.unusable.contains_key("other"), is_named, "{what}");
+    }
+}
+
 #[test]
 fn source_addresses_prefer_the_node_object() {
     let cases = [
