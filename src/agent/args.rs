@@ -23,6 +23,8 @@ pub(crate) use source::SourceArgs;
 
 /// Flags of `fairlead agent`.
 #[derive(Clone, Debug, clap::Args)]
+// What a chart adds (extraArgs) comes behind what it says itself, and wins, as with Kubernetes' own programs.
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) roles: Roles,

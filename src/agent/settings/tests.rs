@@ -56,6 +56,22 @@ fn the_command_line_wins_over_the_file() {
 }
 
 #[test]
+fn what_the_command_line_says_twice_is_what_it_says_last_and_lists_add_up() {
+    let twice = [
+        "--healthz-listen=127.0.0.1:1",
+        "--healthz-listen=127.0.0.1:2",
+        "--external-ips",
+        "--external-ips",
+        "--web-host=a",
+        "--web-host=b",
+    ];
+    let args = load(&twice, "").unwrap().args;
+    assert_eq!(args.admin.healthz_listen.0, Some("127.0.0.1:2".parse().unwrap()));
+    assert!(args.proxy.external_ips);
+    assert_eq!(args.admin.web_host, ["a", "b"]);
+}
+
+#[test]
 fn a_wrong_file_is_refused_with_line_key_and_what_is_right() {
     for (text, parts) in [
         ("\ndns-tll: 7\n", ["f.yaml:2:", "\"dns-tll\"", "\"dns-ttl\""]),
