@@ -392,28 +392,3 @@ fn connected_datagram_socket_ends_with_its_backend_wherever_it_lives() {
         assert_eq!(kernel.end_stale_sockets().unwrap().sockets, 0, "once is enough");
     });
 }
-
-#[test]
-fn dialling_a_service_costs_next_to_nothing() {
-    world("dialling_a_service_costs_next_to_nothing", |world| {
-        let direct = serve(UDP, ip(V4), "backend");
-        let median = |to: SocketAddr| {
-            let socket = datagrams(ip("0.0.0.0"));
-            let mut times: Vec<Duration> = (0..20_000)
-                .map(|_| {
-                    let begun = Instant::now();
-                    socket.connect(to).unwrap();
-                    begun.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[times.len() / 2]
-        };
-        let before = median(direct);
-        let (_kernel, mut maps) = start(world);
-        put(&mut maps, frontend("10.96.0.1:53", UDP), 1, &[(direct, 0)]);
-        let (miss, hit) = (median(direct), median(at("10.96.0.1:53")));
-        println!("connect(): no programs {before:?}, no service {miss:?}, service {hit:?}");
-        assert!(hit.saturating_sub(before) < Duration::from_micros(2), "{hit:?} after {before:?}");
-    });
-}

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
-    time::{Duration, Instant},
 };
 
 use fairlead_ebpf::abi::{FrontendKey, Reason, UDP};
@@ -16,7 +15,7 @@ use fairlead_proxy::{
 use super::{
     V4, V6, ask_datagram, at, datagrams, ip, start,
     support::{
-        services::{frontend, put, replace, serve, unspecified},
+        services::{frontend, replace, serve, unspecified},
         world::world,
     },
 };
@@ -154,33 +153,6 @@ fn answers_of_one_backend_bear_the_name_of_the_service_that_was_asked_last() {
             let last = at(services[1]);
             assert_eq!(questions(&socket, services), [last, last]);
         }
-    });
-}
-
-#[test]
-fn a_datagram_to_a_service_costs_next_to_nothing() {
-    world("unconnected::a_datagram_to_a_service_costs_next_to_nothing", |world| {
-        // Nobody reads: what is measured is the way there.
-        let silent = UdpSocket::bind((ip(V4), 0)).unwrap();
-        let direct = silent.local_addr().unwrap();
-        let median = |to: SocketAddr| {
-            let socket = datagrams(ip("0.0.0.0"));
-            let mut times: Vec<Duration> = (0..20_000)
-                .map(|_| {
-                    let begun = Instant::now();
-                    socket.send_to(b"?", to).unwrap();
-                    begun.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[times.len() / 2]
-        };
-        let before = median(direct);
-        let (_kernel, mut maps) = start(world);
-        put(&mut maps, frontend("10.96.0.1:53", UDP), 1, &[(direct, 0)]);
-        let (miss, hit) = (median(direct), median(at("10.96.0.1:53")));
-        println!("sendto(): no programs {before:?}, no service {miss:?}, service {hit:?}");
-        assert!(hit.saturating_sub(before) < Duration::from_micros(2), "{hit:?} after {before:?}");
     });
 }
 
