@@ -22,6 +22,7 @@ pub(super) fn check(document: &Value) -> Vec<Checked> {
             config::Verdict::NoMeaning(why) => {
                 (Verdict::Works, format!("no effect, none needed: {why}"))
             }
+            config::Verdict::Unknown(_) => (Verdict::Differs, said),
             config::Verdict::Refused(_) => (Verdict::Refused, said),
         };
         Some(Checked::of(object, vec![finding]))
@@ -55,7 +56,7 @@ mod tests {
             ("ipvs.scheduler", Verdict::Works),
             ("mode", Verdict::Works),
             ("nodePortAddresses", Verdict::Works),
-            ("spelling", Verdict::Refused),
+            ("spelling", Verdict::Differs),
         ]
         .map(|(field, verdict)| (format!("KubeProxyConfiguration {field}"), verdict));
         assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), expected);

@@ -28,6 +28,8 @@ pub(crate) enum Verdict {
     Honoured(Vec<(&'static str, String)>),
     /// Has no meaning here: why.
     NoMeaning(&'static str),
+    /// No field that is known here: a spelling mistake, or a newer kube-proxy's. What it may mean.
+    Unknown(String),
     /// Cannot stay: what is wrong, and the cure.
     Refused(String),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Field {
                 flags.iter().try_for_each(|(flag, value)| write!(f, " --{flag}={value}"))
             }
             Verdict::NoMeaning(why) => write!(f, "{path}: {value} has no meaning here: {why}"),
+            Verdict::Unknown(reason) => write!(f, "{path}: passed over, for it {reason}"),
             Verdict::Refused(reason) => write!(f, "{path}: {reason}"),
         }
     }
@@ -68,10 +71,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Fields whose value has no meaning here, each with the reason, for one warning.
+    /// Fields that have no meaning here, or none with this value, each with the reason, for one warning.
     pub(crate) fn without_meaning(&self) -> Option<String> {
-        let fields = self.fields.iter().filter(|f| matches!(f.verdict, Verdict::NoMeaning(_)));
-        let lines: Vec<_> = fields.map(ToString::to_string).collect();
+        let says_nothing =
+            |f: &&Field| matches!(f.verdict, Verdict::NoMeaning(_) | Verdict::Unknown(_));
+        let lines: Vec<_> = self.fields.iter().filter(says_nothing).map(Field::to_string).collect();
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 
@@ -174,8 +178,12 @@ fn walk(section: &Map<String, Value>, prefix: &str, fields: &mut Vec<Field>) {
                 Value::Object(section) if is_section => walk(section, &path, fields),
                 Value::Null if is_section => {}
                 value => {
-                    let reason = if is_section { not_a_section(&below) } else { unknown(&path) };
-                    let verdict = Verdict::Refused(reason);
+                    // A newer kubeadm's file must not end the start: kube-proxy, too, warns of what its strict reading finds
+                    // and goes on (cmd/kube-proxy/app/options.go).
+                    let verdict = match is_section {
+                        true => Verdict::Refused(not_a_section(&below)),
+                        false => Verdict::Unknown(unknown(&path)),
+                    };
                     fields.push(Field { path, value: value.clone(), verdict });
                 }
             }

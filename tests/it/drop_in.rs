@@ -97,7 +97,7 @@ fn a_kube_proxy_configuration_is_taken_and_flags_win_over_it() {
 fn a_kube_proxy_configuration_that_is_wrong_ends_with_64_naming_file_field_and_cure() {
     let world = World::with_pods(0);
     for (text, parts) in [
-        ("modus: ipvs\n", ["config.conf: modus:", "remove it"]),
+        ("conntrack: 1\n", ["config.conf: conntrack:", "is a section"]),
         ("oomScoreAdj: 2000\n", ["config.conf: oomScoreAdj: 2000:", "from -1000 to 1000"]),
         ("nodePortAddresses: [eth0]\n", ["config.conf: nodePortAddresses:", "address ranges"]),
     ] {

@@ -203,13 +203,27 @@ fn what_has_none_is_named_with_the_reason() {
     }
 }
 
+/// A newer kubeadm's file ended the start of every node.
 #[test]
-fn a_wrong_field_is_refused_with_what_is_right() {
+fn bug_a_field_that_is_not_known_is_passed_over_with_what_it_may_mean() {
     for (text, parts) in [
-        ("modes: iptables", ["modes:", "is no field"]),
+        ("modes: iptables", ["modes: passed over", "is no field"]),
         ("nodeportaddresses: []", ["nodeportaddresses:", "did you mean nodePortAddresses?"]),
         ("conntrack: {max: 1}", ["conntrack.max:", "maxPerCore, min"]),
         ("masqueradeAll: true", ["masqueradeAll:", "iptables.masqueradeAll?"]),
+        ("\"line\\nbreak\": 1", ["line\\nbreak:", "no field"]),
+    ] {
+        let report = read_fields(text);
+        assert_eq!((report.refusal(), report.flags().count()), (None, 0), "{text}");
+        let warning = report.without_meaning().unwrap_or_default();
+        assert!(parts.iter().all(|part| warning.contains(part)), "{text}: {warning}");
+        assert!(!warning.contains('\n'), "{warning}");
+    }
+}
+
+#[test]
+fn a_wrong_field_is_refused_with_what_is_right() {
+    for (text, parts) in [
         ("conntrack: 1", ["conntrack:", "is a section"]),
         ("mode: userspace", ["mode:", "iptables, ipvs, nftables"]),
         ("bindAddress: eth0", ["bindAddress:", "IP address"]),
@@ -232,7 +246,6 @@ fn a_wrong_field_is_refused_with_what_is_right() {
         ("logging: {format: xml}", ["logging.format:", "text, json"]),
         ("showHiddenMetricsForVersion: latest", ["showHiddenMetricsForVersion:", "1.36"]),
         ("ipvs: {excludeCIDRs: [a]}", ["ipvs.excludeCIDRs:", "10.0.0.0/8"]),
-        ("\"line\\nbreak\": 1", ["line\\nbreak:", "no field"]),
         ("hostnameOverride: \"a\\nb\"", ["hostnameOverride:", "one line"]),
     ] {
         let reason = read_fields(text).refusal().unwrap_or_else(|| panic!("{text} is taken"));

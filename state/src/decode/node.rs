@@ -117,15 +117,14 @@ impl<'a> Raw<'a> for RawNode<'a> {
 
     fn check(self, key: Key, names: &mut Names) -> Result<Option<Object>, String> {
         fields::object_name(&key.name, format_args!("metadata.name"))?;
-        let mut addresses = Vec::new();
-        // The first of a family is the one the node is known by (kube-proxy's GetNodeHostIPs).
-        for wanted in ["InternalIP", "ExternalIP"] {
-            let all = self.status.addresses.iter().enumerate();
-            for (i, raw) in all.filter(|(_, raw)| &*raw.address_type == wanted) {
-                let field = format_args!("status.addresses[{i}].address");
-                addresses.push(fields::ip(&raw.address, field)?);
-            }
-        }
+        // The first of a family is the one the node is known by; what is no address is passed over (both as kube-proxy's
+        // GetNodeHostIPs): a Node that is refused for it would be without zone and taints.
+        let addresses = ["InternalIP", "ExternalIP"].into_iter().flat_map(|wanted| {
+            let all = self.status.addresses.iter();
+            let all = all.filter(move |raw| &*raw.address_type == wanted);
+            all.filter_map(|raw| fields::ip(&raw.address, format_args!("")).ok())
+        });
+        let addresses: Vec<_> = addresses.collect();
         let mut pod_cidrs = Vec::new();
         let first = self.spec.pod_cidr.iter().filter(|_| self.spec.pod_cidrs.is_empty());
         for raw in first.chain(&self.spec.pod_cidrs).filter(|raw| !raw.is_empty()) {

@@ -303,12 +303,14 @@ fn a_node_has_addresses_networks_and_taints() {
             {"type": "ExternalIP", "address": "203.0.113.1"},
             {"type": "InternalIP", "address": "192.168.0.1"},
             {"type": "Hostname", "address": "node-1"},
+            {"type": "InternalIP", "address": "node-1.example"},
             {"type": "ExternalIP", "address": "2001:db8::1"},
         ]},
     });
     let Object::Node(node) = good(Kind::Node, &document) else { panic!() };
     let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["192.168.0.1", "203.0.113.1", "2001:db8::1"], "InternalIPs first");
+    let expected = ["192.168.0.1", "203.0.113.1", "2001:db8::1"];
+    assert_eq!(addresses, expected, "InternalIPs first, and names left out");
     assert_eq!((node.pod_cidrs.len(), node.deleting, node.zone.as_deref()), (2, true, Some("z1")));
     assert_eq!(&*node.taints[0], "ToBeDeletedByClusterAutoscaler");
 }
