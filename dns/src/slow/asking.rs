@@ -29,12 +29,11 @@ use crate::{
     wire::{
         name::LowerName,
         question::{Question, Shape, with_family},
+        reply::opt_record,
         room::with_room,
     },
 };
 
-/// RFC 6891 §6.1.2: the root, OPT, 1232 bytes, version 0, DO, no options.
-const OPT_WITH_DO: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0];
 /// What comes of upstreams that do not answer.
 const SILENT: Result<Message, ResponseCode> = Err(ResponseCode::ServFail);
 /// The lower byte of ARCOUNT.
@@ -187,7 +186,7 @@ impl SlowPath {
         let Ok(name) = wanted.name.to_bytes() else { return false };
         let mut query = plain_query(0, wanted.wishes, &name, wanted.qtype);
         if wanted.wishes.flavour.dnssec_ok {
-            query.extend_from_slice(&OPT_WITH_DO);
+            query.extend_from_slice(&opt_record(0, true));
             if let Some(additional) = query.get_mut(ADDITIONAL_COUNT_AT) {
                 *additional = 1;
             }

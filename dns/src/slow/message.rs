@@ -1,13 +1,16 @@
 //! Which queries are served at all, and replies as hickory encodes them.
 
 use hickory_proto::{
-    op::{Edns, Metadata, OpCode, ResponseCode},
+    op::{Metadata, OpCode, ResponseCode},
     rr::{Record, RecordType},
     serialize::binary::BinEncoder,
 };
 use hickory_server::{net::xfer::Protocol, server::Request, zone_handler::MessageResponseBuilder};
 
-use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS, rcode};
+use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS, rcode, reply::opt_record};
+
+/// Where a header counts the records of the additional section (RFC 1035 §4.1.1).
+const ADDITIONAL_COUNT_AT: usize = 10;
 
 /// What to do with a query that could be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,18 +87,19 @@ pub(super) fn error(
 /// A reply of so many bytes at most. `None` if hickory cannot encode it.
 pub(super) fn reply(
     request: &Request,
-    metadata: Metadata,
+    mut metadata: Metadata,
     sections: &Sections,
     bytes_max: u16,
 ) -> Option<Vec<u8>> {
-    let edns = request.edns.as_ref().map(|asked| {
-        let mut edns = Edns::new();
-        edns.set_max_payload(u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX));
-        edns.set_dnssec_ok(asked.flags().dnssec_ok);
-        edns
-    });
+    let opt = request
+        .edns
+        .as_ref()
+        .map(|asked| opt_record(metadata.response_code.high(), asked.flags().dnssec_ok));
+    // hickory would write it into what records leave, which may be nothing (RFC 6891 §7: it must be there).
+    let reserved = u16::try_from(opt.as_ref().map_or(0, |opt| opt.len())).unwrap_or(0);
+    metadata.response_code = ResponseCode::from_low(metadata.response_code.low());
     let Sections { answers, authorities, additionals } = sections;
-    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
+    let response = MessageResponseBuilder::new(&request.queries, None).build(
         metadata,
         answers,
         authorities,
@@ -104,8 +108,15 @@ pub(super) fn reply(
     );
     let mut bytes = Vec::with_capacity(UDP_REPLY_BYTES_MAX);
     let mut encoder = BinEncoder::new(&mut bytes);
-    encoder.set_max_size(bytes_max);
+    encoder.set_max_size(bytes_max.saturating_sub(reserved));
     response.destructive_emit(&mut encoder).ok()?;
+    // Of a record that had no room a part is left behind.
+    encoder.trim();
+    if let Some(opt) = opt {
+        bytes.extend_from_slice(&opt);
+        let count = bytes.get_mut(ADDITIONAL_COUNT_AT..)?.first_chunk_mut::<2>()?;
+        *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
+    }
     Some(bytes)
 }
 
@@ -141,4 +152,56 @@ pub(super) fn flag_names(reply: &[u8]) -> String {
     ];
     let set = flags.iter().filter(|(_, bit)| *bit != 0).map(|(name, _)| *name);
     set.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::{
+        op::{Edns, Message, Query},
+        rr::{Name, RData, rdata::A},
+        serialize::binary::BinEncodable,
+    };
+
+    use super::*;
+    use crate::wire::{HEADER_BYTES, record::each_record, rtype};
+
+    /// dnspython and others take no message with bytes behind its last record.
+    #[test]
+    fn a_cut_reply_ends_with_its_last_record_and_has_its_opt_record() {
+        let name = Name::from_ascii("many.example.").unwrap();
+        let question_end = HEADER_BYTES + name.to_bytes().unwrap().len() + 4;
+        let record = |last| {
+            let address = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
+            Record::from_rdata(name.clone(), 60, address)
+        };
+        let sections = Sections { answers: (0..=255).map(record).collect(), ..Sections::default() };
+        for (has_edns, bytes_max) in
+            [false, true].into_iter().flat_map(|e| (512..=1232).map(move |b| (e, b)))
+        {
+            let mut asked = Message::query();
+            asked.queries.push(Query::query(name.clone(), RecordType::A));
+            asked.edns = has_edns.then(Edns::new);
+            let bytes = asked.to_vec().unwrap();
+            let source = "192.0.2.1:53".parse().unwrap();
+            let request = Request::from_bytes(bytes, source, Protocol::Udp).unwrap();
+            let metadata = Metadata::response_from_request(&request.metadata);
+            let cut = reply(&request, metadata, &sections, bytes_max).unwrap();
+            let case = format!("EDNS {has_edns}, {bytes_max} bytes");
+            let room = usize::from(bytes_max);
+            assert!((room - 15..=room).contains(&cut.len()), "{case}");
+            assert!(cut[2] & 0x02 != 0, "{case}: TC");
+            let records = each_record(&cut[question_end..]);
+            let records: Vec<_> = records.collect();
+            let counted: u16 =
+                cut[6..HEADER_BYTES].chunks(2).map(|n| u16::from_be_bytes([n[0], n[1]])).sum();
+            assert_eq!(records.len(), usize::from(counted), "{case}");
+            let length: usize = records.iter().map(|record| record.len()).sum();
+            assert_eq!(cut.len(), question_end + length, "{case}");
+            let last = records.last().unwrap();
+            let is_opt = last.starts_with(&[&[0][..], &rtype::OPT.to_be_bytes()].concat());
+            assert_eq!(is_opt, has_edns, "{case}");
+        }
+    }
 }

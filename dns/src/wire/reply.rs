@@ -128,11 +128,8 @@ impl<'b> Reply<'b> {
     pub(crate) fn finish(mut self, question: &Question, code: u8, flags: Flags) -> usize {
         let mut additional = self.additional;
         if let Some(edns) = question.edns {
-            let do_flag = if edns.dnssec_ok { 0x80 } else { 0 };
-            let [size_hi, size_lo] = udp_size().to_be_bytes();
-            let [type_hi, type_lo] = rtype::OPT.to_be_bytes();
             self.records_end += OPT_BYTES;
-            self.put(&[0, type_hi, type_lo, size_hi, size_lo, 0, 0, do_flag, 0, 0, 0]);
+            self.put(&opt_record(0, edns.dnssec_ok));
             additional += 1;
         }
         let Some(header) = self.buffer.first_chunk_mut::<HEADER_BYTES>() else { return 0 };
@@ -186,9 +183,13 @@ impl<'b> Reply<'b> {
     }
 }
 
-/// What our OPT record says we take: more than any query needs.
-fn udp_size() -> u16 {
-    u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX)
+/// Our OPT record: the upper bits of a response code, the DO bit, and how much we take, which is more than any
+/// query needs (RFC 6891 §6.1.2, §6.1.3).
+pub(crate) fn opt_record(code_high: u8, dnssec_ok: bool) -> [u8; OPT_BYTES] {
+    let do_flag = if dnssec_ok { 0x80 } else { 0 };
+    let [size_hi, size_lo] = u16::try_from(UDP_REPLY_BYTES_MAX).unwrap_or(u16::MAX).to_be_bytes();
+    let [type_hi, type_lo] = rtype::OPT.to_be_bytes();
+    [0, type_hi, type_lo, size_hi, size_lo, code_high, 0, do_flag, 0, 0, 0]
 }
 
 /// A reply of a header only: the query could not be read beyond it.
