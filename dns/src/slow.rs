@@ -7,6 +7,7 @@
 pub(crate) mod alias;
 mod asking;
 mod chain;
+mod kind;
 mod log;
 mod message;
 mod place;
@@ -232,6 +233,11 @@ impl SlowPath {
                         counters.dropped(DropReason::Policy, 1);
                         let book = site.and_then(|site| site.ledger.book(counters.shared));
                         book.into_iter().for_each(Book::dropped);
+                        if let (Some(site), Some(plain)) = (site, &plain) {
+                            let (code, took) = (0, begun.elapsed());
+                            log::Logged { request: &request, asked, plain, reply: &[], code, took }
+                                .write(site);
+                        }
                         return None;
                     }
                     Resolution::Reply(reply, by) => {
@@ -251,7 +257,7 @@ impl SlowPath {
         count(site.map(|site| &*site.ledger).or(strays), question, by, code, &reply);
         if let (Some(site), Some(plain)) = (site, &plain) {
             let took = begun.elapsed();
-            log::Logged { request: &request, asked, reply: &reply, code, took }.write(site, plain);
+            log::Logged { request: &request, asked, plain, reply: &reply, code, took }.write(site);
         }
         Some(reply)
     }

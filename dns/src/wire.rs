@@ -9,6 +9,7 @@ pub(crate) mod record;
 pub(crate) mod reply;
 pub(crate) mod room;
 pub(crate) mod text;
+pub(crate) mod types;
 
 /// Bytes of a message before its question.
 pub(crate) const HEADER_BYTES: usize = 12;

@@ -82,6 +82,14 @@ fn words_quotes_comments_and_variables() {
     assert!(bare.blocks[0].cache.is_some());
 }
 
+/// AXFR was one, IXFR was none: hickory reads fewer names than it writes.
+#[test]
+fn types_have_every_name_that_coredns_knows() {
+    let corefile = parse(".:53 {\n acl {\n block type AXFR IXFR loc TYPE65280 net *\n }\n}\n");
+    let [block] = &corefile.unwrap().blocks[..] else { panic!("one block") };
+    assert_eq!(block.acl[0].types, [252, 251, 29, 65280]);
+}
+
 #[test]
 fn what_changes_nothing_here_is_accepted() {
     let text =

@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
-use hickory_proto::{op::ResponseCode, rr::RecordType};
+use hickory_proto::op::ResponseCode;
 use ipnetwork::IpNetwork;
 
 use super::{CorefileError, blocks::Directive, tokens::Token};
-use crate::wire::{name::WireName, rcode};
+use crate::wire::{name::WireName, rcode, types::type_number};
 
 impl Directive {
     /// That this line has between `least` and `most` words behind its name.
@@ -104,9 +104,7 @@ pub(super) fn zones(words: &[Token]) -> Result<Vec<String>, CorefileError> {
 
 /// A record type by its name.
 pub(super) fn record_type(word: &Token) -> Result<u16, CorefileError> {
-    let unknown = |_| word.error(format!("{:?} is no record type", word.text));
-    let rtype = RecordType::from_str(&word.text.to_ascii_uppercase()).map_err(unknown)?;
-    Ok(rtype.into())
+    type_number(&word.text).ok_or_else(|| word.error(format!("{:?} is no record type", word.text)))
 }
 
 /// A response code by its name or number, of those that fit a header.

@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::RecordType,
-};
+use hickory_proto::op::{Message, ResponseCode};
 use regex::Captures;
 
 use super::{Claim, Seen, records};
@@ -13,7 +10,7 @@ use crate::{
     corefile::{Pattern, Piece, RecordTemplate, TemplateOptions, Value},
     error::DnsError,
     policy::{Misses, ZoneName, zone_names},
-    wire::{name::LowerName, rtype},
+    wire::{name::LowerName, rtype, types::type_name},
 };
 
 /// One `template` at work.
@@ -129,7 +126,7 @@ impl Filling<'_> {
         Ok(match value {
             Value::Name => self.text.to_owned(),
             Value::Zone => self.zone.to_owned(),
-            Value::Type => RecordType::from(self.seen.qtype).to_string(),
+            Value::Type => type_name(self.seen.qtype).into_owned(),
             Value::Class => "IN".to_owned(),
             Value::Remote => self.seen.source.to_canonical().to_string(),
             Value::Literal(text) => text.clone(),

@@ -2,11 +2,9 @@
 
 use std::{borrow::Cow, net::SocketAddr};
 
-use hickory_proto::rr::RecordType;
-
 use crate::{
     corefile::{Condition, NumberOf, NumberTest, TextOf, TextTest},
-    wire::{UDP_REPLY_BYTES_WITHOUT_EDNS, question::Question, text::NameText},
+    wire::{UDP_REPLY_BYTES_WITHOUT_EDNS, question::Question, text::NameText, types::type_name},
 };
 
 /// A question, and who asks it: what server blocks are chosen by.
@@ -65,14 +63,6 @@ fn text(of: TextOf, asking: Asking<'_>) -> Cow<'static, str> {
         TextOf::Type => type_name(asking.question.qtype),
         TextOf::Class => "IN".into(),
         TextOf::Proto => if asking.tcp { "tcp" } else { "udp" }.into(),
-    }
-}
-
-/// A type as CoreDNS writes it.
-fn type_name(qtype: u16) -> Cow<'static, str> {
-    match RecordType::from(qtype) {
-        RecordType::Unknown(number) => format!("TYPE{number}").into(),
-        known => <&'static str>::from(known).into(),
     }
 }
 

@@ -9,11 +9,16 @@ use std::{
 use hickory_proto::op::Edns;
 use hickory_server::{net::xfer::Protocol, server::Request};
 
-use super::{Asked, message};
+use super::{Asked, kind::ReplyKind, message};
 use crate::{
     corefile::{LogClass, LogField, LogPiece},
     policy::Site,
-    wire::{UDP_REPLY_BYTES_WITHOUT_EDNS, question::Question},
+    wire::{
+        CLASS_IN, UDP_REPLY_BYTES_WITHOUT_EDNS,
+        question::Question,
+        text::NameText,
+        types::{class_name, type_name},
+    },
 };
 
 /// A question and its reply.
@@ -21,6 +26,8 @@ use crate::{
 pub(super) struct Logged<'l> {
     pub(super) request: &'l Request,
     pub(super) asked: Asked<'l>,
+    pub(super) plain: &'l Question,
+    /// Empty where `acl` lets none be sent.
     pub(super) reply: &'l [u8],
     pub(super) code: u16,
     pub(super) took: Duration,
@@ -28,23 +35,14 @@ pub(super) struct Logged<'l> {
 
 impl Logged<'_> {
     /// Writes them down, if `log` of the server block wants it.
-    pub(super) fn write(self, site: &Site, plain: &Question) {
-        if let Some(format) = site.log_format(&plain.name, self.class()) {
+    pub(super) fn write(self, site: &Site) {
+        if let Some(format) = site.log_format(&self.plain.name, self.kind().class()) {
             tracing::info!("{}", self.line(format));
         }
     }
 
-    fn answers(self) -> u16 {
-        let answers = self.reply.get(6..8).and_then(|count| count.first_chunk().copied());
-        answers.map_or(0, u16::from_be_bytes)
-    }
-
-    fn class(self) -> LogClass {
-        match (self.code, self.answers()) {
-            (0, 1..) => LogClass::Success,
-            (0, 0) | (3, _) => LogClass::Denial,
-            _ => LogClass::Error,
-        }
+    fn kind(self) -> ReplyKind {
+        ReplyKind::of(self.request, self.reply, self.plain.end, self.code)
     }
 
     fn line(self, format: &[LogPiece]) -> String {
@@ -63,17 +61,15 @@ impl Logged<'_> {
         let (request, source) = (self.request, self.asked.source);
         let question = request.queries.queries().first();
         let edns = request.edns.as_ref();
+        let is_udp = self.asked.transport == Protocol::Udp;
         let _ = match field {
-            LogField::Type => {
-                question.map_or(Ok(()), |question| write!(line, "{}", question.query_type()))
-            }
-            LogField::Name => {
-                question.map_or(Ok(()), |question| write!(line, "{}", question.original().name()))
-            }
+            LogField::Type => line.write_str(&type_name(self.plain.qtype)),
+            LogField::Name => line.write_str(NameText::of(&self.plain.name).as_str()),
             LogField::Class => {
-                question.map_or(Ok(()), |question| write!(line, "{}", question.query_class()))
+                let class = question.map_or(CLASS_IN, |question| question.query_class().into());
+                line.write_str(&class_name(class))
             }
-            LogField::Proto if self.asked.transport == Protocol::Udp => write!(line, "udp"),
+            LogField::Proto if is_udp => write!(line, "udp"),
             LogField::Proto => write!(line, "tcp"),
             LogField::Remote => write!(line, "{}", Bracketed(source.ip())),
             LogField::Local => match self.asked.local {
@@ -83,29 +79,27 @@ impl Logged<'_> {
             LogField::Port => write!(line, "{}", source.port()),
             LogField::Size => write!(line, "{}", self.asked.query.len()),
             LogField::Duration => write!(line, "{:.9}s", self.took.as_secs_f64()),
-            LogField::Code => write!(line, "{}", message::code_name(self.code)),
+            // As of what there is none of.
+            LogField::Code | LogField::ReplyFlags if self.reply.is_empty() => line.write_str("-"),
+            LogField::Code => line.write_str(&message::code_name(self.code)),
             LogField::ReplySize => write!(line, "{}", self.reply.len()),
             LogField::ReplyFlags => write!(line, "{}", message::flag_names(self.reply)),
+            LogField::BufferSize if !is_udp => write!(line, "{}", u16::MAX),
             LogField::BufferSize => {
-                let without = u16::try_from(UDP_REPLY_BYTES_WITHOUT_EDNS).unwrap_or(u16::MAX);
-                write!(line, "{}", edns.map_or(without, Edns::max_payload))
+                let least = u16::try_from(UDP_REPLY_BYTES_WITHOUT_EDNS).unwrap_or(u16::MAX);
+                write!(line, "{}", edns.map_or(least, Edns::max_payload).max(least))
             }
             LogField::DnssecOk => {
                 write!(line, "{}", edns.is_some_and(|edns| edns.flags().dnssec_ok))
             }
             LogField::Id => write!(line, "{}", request.metadata.id),
             LogField::Opcode => write!(line, "{}", u8::from(request.metadata.op_code)),
-            LogField::ReplyClass => line.write_str(match self.class() {
+            LogField::ReplyClass => line.write_str(match self.kind().class() {
                 LogClass::Success => "success",
                 LogClass::Denial => "denial",
                 LogClass::Error | LogClass::All => "error",
             }),
-            LogField::ReplyType => line.write_str(match (self.code, self.answers()) {
-                (0, 0) => "NODATA",
-                (0, _) => "NOERROR",
-                (3, _) => "NXDOMAIN",
-                _ => "OTHERERROR",
-            }),
+            LogField::ReplyType => line.write_str(self.kind().as_str()),
         };
     }
 }
@@ -131,7 +125,7 @@ mod tests {
         rr::{Name, RecordType},
     };
 
-    use super::*;
+    use super::{super::chain::seen, *};
     use crate::{
         corefile::Corefile,
         counters::Ledgers,
@@ -159,14 +153,16 @@ mod tests {
         let request = Request::from_bytes(query.clone(), source, Protocol::Udp).unwrap();
         let mut reply = query.clone();
         (reply[2], reply[3], reply[7]) = (0x81, 0xa0, 1);
+        let (_, plain) = seen(&request).unwrap();
         let logged = Logged {
             request: &request,
             asked: Asked::new(&query, source, false, 0).at(Some([10, 96, 0, 10].into())),
+            plain: &plain,
             reply: &reply,
             code: 0,
             took: Duration::from_nanos(37_990_251),
         };
-        let common = "[::1]:50759 - 29008 \"A IN Example.org. udp 40 false 4096\" NOERROR qr,rd,ra,ad \
+        let common = "[::1]:50759 - 29008 \"A IN example.org. udp 40 false 4096\" NOERROR qr,rd,ra,ad \
                       40 0.037990251s";
         let cases = [
             ("log", common.to_owned()),
@@ -181,6 +177,36 @@ mod tests {
         ];
         for (log, wanted) in cases {
             assert_eq!(logged.line(&pieces(log)), wanted, "{log}");
+        }
+    }
+
+    /// What CoreDNS v1.15 wrote when it was asked the same.
+    #[test]
+    fn names_types_and_sizes_are_as_coredns_writes_them() {
+        let format = pieces(r#"log "{type} {class} {name} {>bufsize} {rcode} {>rflags}""#);
+        let line = |name: &[u8], qtype: u16, class: u16, tcp: bool, code: Option<u16>| {
+            let fixed = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name].concat();
+            let query = [fixed, qtype.to_be_bytes().into(), class.to_be_bytes().into()].concat();
+            let transport = if tcp { Protocol::Tcp } else { Protocol::Udp };
+            let source = "192.0.2.1:53".parse().unwrap();
+            let request = Request::from_bytes(query.clone(), source, transport).unwrap();
+            let (_, plain) = seen(&request).unwrap();
+            let reply = if code.is_some() { &query[..] } else { &[] };
+            let (asked, code) = (Asked::new(&query, source, tcp, 0), code.unwrap_or(0));
+            let took = Duration::ZERO;
+            Logged { request: &request, asked, plain: &plain, reply, code, took }.line(&format)
+        };
+        let cases = [
+            (line(b"\x01T\0", 1, 1, false, Some(0)), "A IN t. 512 NOERROR rd"),
+            (line(b"\x01t\0", 65280, 1, false, Some(3)), "TYPE65280 IN t. 512 NXDOMAIN rd"),
+            (line(b"\x01t\0", 29, 3, false, Some(5)), "LOC CH t. 512 REFUSED rd"),
+            (line(b"\x03a b\0", 28, 1, true, Some(2)), "AAAA IN a\\ b. 65535 SERVFAIL rd"),
+            (line(b"\0", 2, 1, false, Some(13)), "NS IN . 512 13 rd"),
+            // `acl` has dropped it.
+            (line(b"\x01t\0", 1, 1, false, None), "A IN t. 512 - -"),
+        ];
+        for (line, wanted) in cases {
+            assert_eq!(line, wanted);
         }
     }
 

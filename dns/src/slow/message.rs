@@ -1,5 +1,7 @@
 //! Which queries are served at all, and replies as hickory encodes them.
 
+use std::borrow::Cow;
+
 use hickory_proto::{
     op::{Metadata, OpCode, ResponseCode},
     rr::{Record, RecordType},
@@ -130,10 +132,10 @@ pub(super) fn reply_bytes_max(request: &Request) -> u16 {
     request.max_payload().clamp(least, most)
 }
 
-/// A response code as CoreDNS writes it.
-pub(super) fn code_name(code: u16) -> String {
+/// A response code as CoreDNS writes it: by name, or number.
+pub(super) fn code_name(code: u16) -> Cow<'static, str> {
     let name = rcode::NAMES.get(usize::from(code));
-    name.map_or_else(|| format!("RCODE{code}"), |name| (*name).to_owned())
+    name.map_or_else(|| code.to_string().into(), |name| Cow::Borrowed(*name))
 }
 
 /// A reply's flags as CoreDNS writes them: `qr,aa,rd,ra`.
