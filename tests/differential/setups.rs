@@ -103,6 +103,8 @@ pub(crate) const SETUPS: [Setup; 14] = [
             "WWW.example.DEMO.svc.cluster.local.",
             "alias.example.demo.svc.cluster.local.",
             "nope.example.demo.svc.cluster.local.",
+            "fail.example.demo.svc.cluster.local.",
+            "refused.example.demo.svc.cluster.local.",
             "web.demo.svc.demo.svc.cluster.local.",
             "db.prod.demo.svc.cluster.local.",
             "web.demo.svc.cluster.local.demo.svc.cluster.local.",

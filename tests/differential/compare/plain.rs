@@ -73,6 +73,12 @@ impl Line {
         self.data.rsplit(' ').next().unwrap_or_default()
     }
 
+    /// Of an SRV record.
+    pub(super) fn weight(&self) -> Option<u32> {
+        let weight = self.data.split(' ').nth(1).filter(|_| self.rtype == "SRV");
+        weight.and_then(|weight| weight.parse().ok())
+    }
+
     /// Without the weight of an SRV record: `PRIORITY WEIGHT PORT TARGET`.
     pub(super) fn data_without_weight(&self) -> String {
         match self.data.split(' ').collect::<Vec<_>>()[..] {

@@ -114,6 +114,7 @@ const RULES: &[Rule] = &[
         plugins::autopath_alias,
     ),
     rule("autopath-alias", |part| part == In(Answers, Ttl), plugins::autopath_alias_ttl),
+    rule("autopath-failures", is_other_denial, plugins::autopath_failures),
     rule("autopath-domain", is_other_denial, plugins::autopath_domain),
     rule("autopath-any", is_answer, plugins::autopath_any),
     rule("badvers-class", |part| part == Code, plugins::badvers_class),

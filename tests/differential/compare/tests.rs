@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     explained,
     parts::{
-        Kind::{AskedCase, DataCase, Missing, More, OwnerCase, Ttl},
+        Kind::{AskedCase, DataCase, Missing, More, OwnerCase, Ttl, Weight},
         Part::{self, Authoritative, Code, DnssecOk, Flags, In, QuestionCase},
         Section::{Additionals, Answers, Authorities},
     },
@@ -184,10 +184,31 @@ fn differences_in_one_section_are_told_one_by_one() {
     ] {
         let ours: Vec<_> = ours.into_iter().cloned().collect();
         let there = [address("a", "WEB", 5, 1), address("b", "WEB", 5, 2)];
-        let theirs = servers(question, "WEB", 50, &there);
-        let ours = servers(question, "web", weight, &ours);
+        let theirs = servers(question, "WEB", weight, &there);
+        let ours = servers(question, "web", 50, &ours);
         assert_eq!(judged(setup("kubeadm"), question, &theirs, &ours), wanted, "{ours:?}");
     }
+}
+
+#[test]
+fn weights_are_a_hundred_s_parts_and_no_less_than_there() {
+    let question = Question::plain(ASKED, RecordType::SRV);
+    let left = || Err(vec![In(Answers, Weight)]);
+    for (theirs, ours, wanted) in [
+        (33, 50, Ok(vec!["srv-weight"])),
+        (50, 33, left()),
+        (50, 51, left()),
+        (0, 0, Ok(vec![])),
+        (1, 0, left()),
+    ] {
+        let [theirs, ours] = [theirs, ours].map(|weight| servers(&question, "web", weight, &[]));
+        assert_eq!(judged(setup("kubeadm"), &question, &theirs, &ours), wanted, "{ours:?}");
+    }
+    // Each of a reply has the same.
+    let theirs = servers(&question, "web", 33, &[]);
+    let mut ours = servers(&question, "web", 50, &[]);
+    ours.answers[1] = theirs.answers[1].clone();
+    assert_eq!(judged(setup("kubeadm"), &question, &theirs, &ours), left());
 }
 
 #[test]
@@ -291,12 +312,34 @@ fn one_time_to_live_is_told_beside_weights() {
     };
     for (setup_name, ours, wanted) in [
         ("outside", of(9, 50), Ok(vec!["external-names"])),
-        ("outside", of(9, 33), Ok(vec!["external-names", "srv-weight"])),
-        ("outside", of(8, 33), Err(vec![In(Answers, Ttl)])),
+        ("outside", of(9, 100), Ok(vec!["external-names", "srv-weight"])),
+        ("outside", of(8, 100), Err(vec![In(Answers, Ttl)])),
         ("kubeadm", of(9, 50), Err(vec![In(Answers, Ttl)])),
     ] {
         let told = judged(setup(setup_name), &question, &of(5, 50), &ours);
         assert_eq!(told, wanted, "{setup_name}: {ours:?}");
+    }
+}
+
+#[test]
+fn an_alias_that_is_told_there_is_told_here() {
+    let name = "alias.demo.svc.cluster.local.";
+    let question = Question::plain(name, RecordType::A);
+    let alias = format!("{name} 5 CNAME nope.example.");
+    let of = |code, has_alias: bool, authorities: &[&str]| {
+        let answers: &[&str] = if has_alias { &[&alias] } else { &[] };
+        reply(name, code, [answers, authorities, &[]])
+    };
+    let (found, denied) = (ResponseCode::NoError, ResponseCode::NXDomain);
+    let theirs = of(found, true, &[]);
+    for (ours, wanted) in [
+        (of(found, true, &[CLUSTER_SOA]), Ok(vec!["alias-nodata"])),
+        (of(denied, true, &[CLUSTER_SOA]), Ok(vec!["alias-code"])),
+        (of(ResponseCode::ServFail, false, &[]), Ok(vec!["alias-code"])),
+        (of(found, false, &[CLUSTER_SOA]), Err(vec![In(Answers, Missing), In(Authorities, More)])),
+        (of(denied, true, &[]), Err(vec![Code])),
+    ] {
+        assert_eq!(judged(setup("kubeadm"), &question, &theirs, &ours), wanted, "{ours:?}");
     }
 }
 

@@ -46,7 +46,7 @@ impl Inside {
 }
 
 /// Namespaces there are.
-fn has_namespace(name: &str) -> bool {
+pub(super) fn has_namespace(name: &str) -> bool {
     NAMESPACES.contains(&name) || ["kube-system", "probe"].contains(&name)
 }
 
@@ -138,8 +138,16 @@ fn same_servers(case: &Case<'_>) -> bool {
     case.is_type(RecordType::SRV) && answers.missing.is_empty() && answers.more.is_empty()
 }
 
+/// All of a reply have one weight, which is no less than there: each address that is counted once more takes a
+/// part of it.
 pub(super) fn srv_weight(case: &Case<'_>) -> bool {
+    let (theirs, ours) = (&case.theirs.answers, &case.ours.answers);
+    let own = ours.first().and_then(Line::weight);
+    let most = u32::try_from(100 / ours.len().max(1)).unwrap_or(0).max(1);
     same_servers(case)
+        && own.is_some_and(|own| (1..=most).contains(&own))
+        && ours.iter().all(|line| line.weight() == own)
+        && theirs.iter().all(|line| line.weight() <= own)
 }
 
 pub(super) fn additional_room(case: &Case<'_>) -> bool {
@@ -221,13 +229,22 @@ pub(super) fn alias_any_type(case: &Case<'_>) -> bool {
 
 pub(super) fn alias_nodata(case: &Case<'_>) -> bool {
     let is_same_code = case.theirs.code == case.ours.code;
-    is_alias(case) && is_same_code && case.theirs.is_chain() && case.ours.is_chain()
+    is_alias(case) && is_same_code && case.theirs.is_chain() && is_whole_chain(case)
+}
+
+/// No alias that is known there is missing here, and the last one leads to a denial.
+fn is_whole_chain(case: &Case<'_>) -> bool {
+    let is_denied = case.ours.authorities.iter().any(|line| line.rtype == "SOA");
+    case.ours.is_chain() && is_denied && case.differences.answers.missing.is_empty()
 }
 
 pub(super) fn alias_code(case: &Case<'_>) -> bool {
     is_alias(case)
         && case.theirs.is_chain()
         && case.theirs.code == ResponseCode::NoError
-        && case.ours.code != ResponseCode::NoError
-        && case.ours.is_chain()
+        && match case.ours.code {
+            ResponseCode::ServFail => case.ours.is_bare(),
+            ResponseCode::NXDomain => is_whole_chain(case),
+            _ => false,
+        }
 }

@@ -88,6 +88,12 @@ fn is_beside_addresses(case: &Case<'_>, namespace: &str, service: &str) -> bool 
     !ingress[0]["hostname"].is_null() && !service["spec"]["externalIPs"].is_null()
 }
 
+/// Whether CoreDNS tells addresses of pods.
+fn tells_endpoints(case: &Case<'_>) -> bool {
+    let mut records = case.theirs.answers.iter().chain(&case.theirs.additionals);
+    records.any(|line| line.data.starts_with("10.1.0.") || line.data.starts_with("fd00:1::"))
+}
+
 pub(super) fn external_names(case: &Case<'_>) -> bool {
     let name = case.name();
     let Some(front) = name.strip_suffix("example.org.").filter(|_| case.setup.has("k8s_external"))
@@ -103,7 +109,8 @@ pub(super) fn external_names(case: &Case<'_>) -> bool {
         ["ns1", "dns"] => case.ours.code == ResponseCode::NoError,
         // Any namespace, anything in front of a Service.
         [_] | [_, _, _] if case.ours.code == ResponseCode::NXDomain => {
-            case.theirs.code == ResponseCode::NoError
+            let is_there = labels.len() == 1 && cluster::has_namespace(labels[0]);
+            case.theirs.code == ResponseCode::NoError && !is_there && !tells_endpoints(case)
         }
         ["_tcp" | "_udp" | "_sctp", _, _] if case.is_empty_here() => true,
         [.., service, namespace] if is_beside_addresses(case, namespace, service) => {
@@ -181,6 +188,19 @@ pub(super) fn zone_cached(case: &Case<'_>) -> bool {
     case.setup.has("cache")
         && case.name().ends_with("cluster.local.")
         && case.differences.pairs().all(|(theirs, ours)| theirs.ttl <= ours.ttl)
+}
+
+/// A name along the path at which upstreams fail, or which they refuse, ends the search there.
+pub(super) fn autopath_failures(case: &Case<'_>) -> bool {
+    let is_failure = |name: &str| ["fail.example.", "refused.example."].contains(&name);
+    let meant = case.name();
+    let codes = [ResponseCode::ServFail, ResponseCode::Refused];
+    case.setup.has("autopath")
+        && meant.strip_suffix("demo.svc.cluster.local.").is_some_and(is_failure)
+        && codes.contains(&case.theirs.code)
+        && case.theirs.is_bare()
+        && case.ours.code == ResponseCode::NXDomain
+        && case.ours.answers.is_empty()
 }
 
 pub(super) fn autopath_domain(case: &Case<'_>) -> bool {
