@@ -123,13 +123,13 @@ impl Fairlead {
     }
 }
 
-/// An address that is free for UDP and TCP now.
+/// An address whose port is free for UDP and TCP now, and everywhere: CoreDNS listens on all addresses.
 pub(crate) fn free() -> SocketAddr {
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        if std::net::UdpSocket::bind(address).is_ok() {
-            return address;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return (Ipv4Addr::LOCALHOST, port).into();
         }
     }
 }
