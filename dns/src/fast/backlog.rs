@@ -84,6 +84,16 @@ mod tests {
         client.send(b"after").unwrap();
         inbox.receive(server.as_fd()).unwrap();
         assert!(backlog.note(&inbox, &server, Instant::now()) > 0);
+        // The kernel begins to note arrivals in a work of its own; until then they are as late as they are read.
+        let is_noted = |inbox: &mut Inbox| {
+            client.send(b"probe").unwrap();
+            let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            assert_eq!(inbox.receive(server.as_fd()).unwrap(), 1);
+            inbox.datagrams().all(|datagram| datagram.arrived.is_some_and(|at| at <= sent))
+        };
+        while !is_noted(&mut inbox) {
+            thread::yield_now();
+        }
         client.send(b"old").unwrap();
         // Time itself is what is waited for.
         thread::park_timeout(WAIT_MAX * 2);
