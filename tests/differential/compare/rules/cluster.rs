@@ -139,7 +139,7 @@ fn same_servers(case: &Case<'_>) -> bool {
 }
 
 /// All of a reply have one weight, which is no less than there: each address that is counted once more takes a
-/// part of it.
+/// part of it. It is less only where addresses of the targets are left out there, and share in nothing.
 pub(super) fn srv_weight(case: &Case<'_>) -> bool {
     let (theirs, ours) = (&case.theirs.answers, &case.ours.answers);
     let own = ours.first().and_then(Line::weight);
@@ -147,7 +147,7 @@ pub(super) fn srv_weight(case: &Case<'_>) -> bool {
     same_servers(case)
         && own.is_some_and(|own| (1..=most).contains(&own))
         && ours.iter().all(|line| line.weight() == own)
-        && theirs.iter().all(|line| line.weight() <= own)
+        && (theirs.iter().all(|line| line.weight() <= own) || leaves_addresses_out(case))
 }
 
 pub(super) fn additional_room(case: &Case<'_>) -> bool {
@@ -156,11 +156,16 @@ pub(super) fn additional_room(case: &Case<'_>) -> bool {
 }
 
 pub(super) fn additional_all(case: &Case<'_>) -> bool {
-    let is_target = |line: &Line| {
-        let mut answers = case.ours.answers.iter();
-        answers.any(|answer| answer.target().eq_ignore_ascii_case(&line.owner))
-    };
-    same_servers(case) && case.differences.additionals.more.iter().all(is_target)
+    same_servers(case) && case.differences.additionals.more.iter().all(|line| is_target(case, line))
+}
+
+fn leaves_addresses_out(case: &Case<'_>) -> bool {
+    case.differences.additionals.more.iter().any(|line| is_target(case, line))
+}
+
+fn is_target(case: &Case<'_>, line: &Line) -> bool {
+    let mut answers = case.ours.answers.iter();
+    answers.any(|answer| answer.target().eq_ignore_ascii_case(&line.owner))
 }
 
 /// The most bytes a reply to a question for servers can have: no name in it is a pointer.
@@ -229,7 +234,17 @@ pub(super) fn alias_any_type(case: &Case<'_>) -> bool {
 
 pub(super) fn alias_nodata(case: &Case<'_>) -> bool {
     let is_same_code = case.theirs.code == case.ours.code;
-    is_alias(case) && is_same_code && case.theirs.is_chain() && is_whole_chain(case)
+    let is_denied = is_same_code && case.theirs.is_chain() && is_whole_chain(case);
+    is_alias(case) && (is_denied || is_filtered(case))
+}
+
+/// acl leaves nothing of what the alias leads to.
+fn is_filtered(case: &Case<'_>) -> bool {
+    let Plain { code, authorities, .. } = case.ours;
+    case.setup.has("filter")
+        && *code == ResponseCode::NoError
+        && authorities.is_empty()
+        && case.ours.is_chain()
 }
 
 /// No alias that is known there is missing here, and the last one leads to a denial.
@@ -245,6 +260,10 @@ pub(super) fn alias_code(case: &Case<'_>) -> bool {
         && match case.ours.code {
             ResponseCode::ServFail => case.ours.is_bare(),
             ResponseCode::NXDomain => is_whole_chain(case),
+            // acl's word on what the alias leads to.
+            ResponseCode::Refused => {
+                case.ours.is_chain() && case.differences.answers.missing.is_empty()
+            }
             _ => false,
         }
 }
