@@ -138,16 +138,15 @@ fn same_servers(case: &Case<'_>) -> bool {
     case.is_type(RecordType::SRV) && answers.missing.is_empty() && answers.more.is_empty()
 }
 
-/// All of a reply have one weight, which is no less than there: each address that is counted once more takes a
-/// part of it. It is less only where addresses of the targets are left out there, and share in nothing.
+/// All of a reply have one weight, and together no more than there is to share. It is less than there where slices of one
+/// name have different ports: each of its addresses counts with each of them.
 pub(super) fn srv_weight(case: &Case<'_>) -> bool {
-    let (theirs, ours) = (&case.theirs.answers, &case.ours.answers);
+    let ours = &case.ours.answers;
     let own = ours.first().and_then(Line::weight);
     let most = u32::try_from(100 / ours.len().max(1)).unwrap_or(0).max(1);
     same_servers(case)
         && own.is_some_and(|own| (1..=most).contains(&own))
         && ours.iter().all(|line| line.weight() == own)
-        && (theirs.iter().all(|line| line.weight() <= own) || leaves_addresses_out(case))
 }
 
 pub(super) fn additional_room(case: &Case<'_>) -> bool {
@@ -157,10 +156,6 @@ pub(super) fn additional_room(case: &Case<'_>) -> bool {
 
 pub(super) fn additional_all(case: &Case<'_>) -> bool {
     same_servers(case) && case.differences.additionals.more.iter().all(|line| is_target(case, line))
-}
-
-fn leaves_addresses_out(case: &Case<'_>) -> bool {
-    case.differences.additionals.more.iter().any(|line| is_target(case, line))
 }
 
 fn is_target(case: &Case<'_>, line: &Line) -> bool {
