@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    ROUNDS,
+    ROUNDS, calls,
     changes::{followed, watched},
     objects,
     origin::{LETTERS, Origins},
@@ -28,15 +28,16 @@ const CHANGES_RELOADED: usize = 200;
 const BETWEEN_SYNCS: Duration = Duration::from_millis(3333);
 const PACE: Pace = Pace { per_s: 5000, connections: 32 };
 const WEBSOCKETS: usize = 50;
+const CALLS: usize = 50;
 
 pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     let origins = Origins::start();
     for kind in [Kind::Fairlead, Kind::Nginx, Kind::Haproxy] {
-        let mut table = Table::new(HOSTS, Tls::Off, &origins.addresses);
+        let mut table = Table::new(HOSTS, Tls::Off, &origins.addresses).with_calls();
         let proxy = kind.start(dir, &table, Log::Off);
-        let asked = table.asked();
-        let ((mut seen, broken), peak) = watched(&proxy, || {
-            under_load(&proxy, &asked, || match kind {
+        let hosts = (table.asked(), table.called().to_vec());
+        let ((mut seen, sockets, calls), peak) = watched(&proxy, || {
+            under_load(&proxy, &hosts, || match kind {
                 Kind::Fairlead => change(&proxy, &table, CHANGES * rounds / ROUNDS),
                 _ => reload(&proxy, &mut table, CHANGES_RELOADED * rounds / ROUNDS),
             })
@@ -50,7 +51,8 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
         for (figure, unit, value) in [
             ("change_requests", "", requests as f64),
             ("change_failed", "", seen.failures.len() as f64),
-            ("change_websockets_broken", "", broken as f64),
+            ("change_websockets_broken", "", sockets as f64),
+            ("change_grpc_calls_broken", "", calls as f64),
             ("change_latency_ms_p99", "ms", quantile(&mut seen.waits, 0.99) / 1000.0),
             ("change_peak_mib", "MiB", peak),
         ] {
@@ -60,30 +62,36 @@ pub fn measure(dir: &Path, rounds: usize, rows: &mut Vec<Row>) {
     }
 }
 
-/// Requests at a fixed rate and WebSockets while `work` goes on; what was seen of them.
-fn under_load(proxy: &Proxy, asked: &[usize], work: impl FnOnce()) -> (Seen, usize) {
+/// Requests at a fixed rate, WebSockets and gRPC calls while `work` goes on; what was seen of them.
+fn under_load(
+    proxy: &Proxy,
+    (asked, called): &(Vec<usize>, Vec<usize>),
+    work: impl FnOnce(),
+) -> (Seen, usize, usize) {
     let ended = AtomicBool::new(false);
     let address = proxy.place.plain;
     thread::scope(|scope| {
         let sockets = scope.spawn(|| websockets::broken(address, asked, WEBSOCKETS, &ended));
+        let calls = scope.spawn(|| calls::broken(proxy.place.calls, called, CALLS, &ended));
         let load = scope.spawn(|| PACE.run(address, asked, &ended));
         let ends = Ends(&ended);
         work();
         drop(ends);
-        (load.join().unwrap(), sockets.join().unwrap())
+        (load.join().unwrap(), sockets.join().unwrap(), calls.join().unwrap())
     })
 }
 
-/// Every other change is one of endpoints; half of them are of hosts that are asked. Returns when the last are followed.
+/// Every other change is one of endpoints; half of them are of hosts that are asked, a quarter of hosts that have gRPC.
+/// Returns when the last are followed.
 fn change(proxy: &Proxy, table: &Table, count: usize) {
     let asked = table.asked();
     let mut leads = vec![LETTERS[0]; asked.len()];
     let begun = Instant::now();
-    // By fours: two of a host that is asked, one of its endpoints and one of its Ingress, and two of others.
+    // By fours: two of a host that is asked, one of its endpoints and one of its Ingress, and two of another.
     for n in 0..count.next_multiple_of(4) {
         sleep_until(begun + n as u32 * Duration::from_secs(1) / CHANGES_PER_S);
         let place = n / 4 % asked.len();
-        let host = if n % 4 < 2 { asked[place] } else { other(n, &asked) };
+        let host = if n % 4 < 2 { asked[place] } else { other(n, &asked, table.called()) };
         // Once around it leads elsewhere.
         let upstream = n / 4 / asked.len() % 2;
         leads[place] = LETTERS[1 - upstream];
@@ -99,8 +107,11 @@ fn change(proxy: &Proxy, table: &Table, count: usize) {
     all_followed(proxy, &asked, &leads);
 }
 
-/// One that nobody asks: what the others lead to is looked at in the end.
-fn other(n: usize, asked: &[usize]) -> usize {
+/// One that has gRPC, and one that nobody asks, in turn: what those that are asked lead to is looked at in the end.
+fn other(n: usize, asked: &[usize], called: &[usize]) -> usize {
+    if (n / 4).is_multiple_of(2) {
+        return called[n / 8 % called.len()];
+    }
     let host = n % HOSTS;
     if asked.contains(&host) { host + 1 } else { host }
 }

@@ -10,6 +10,7 @@
 
 mod account;
 mod bodies;
+mod calls;
 mod changes;
 mod check;
 mod churn;

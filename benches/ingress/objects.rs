@@ -49,6 +49,9 @@ pub fn ingress(table: &Table, host: usize, service: &str) -> Value {
     let tls = tls.map(|tls| json!([{"hosts": [name], "secretName": format!("tls-{tls}")}]));
     let mut metadata = metadata(&service_of(host));
     metadata["annotations"] = json!({"nginx.ingress.kubernetes.io/ssl-redirect": "false"});
+    if table.called().contains(&host) {
+        metadata["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"] = json!("GRPC");
+    }
     let mut ingress = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata,
         "spec": {

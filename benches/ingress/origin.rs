@@ -1,17 +1,20 @@
-//! Upstreams that say which one they are, and echo what WebSockets send.
+//! Upstreams that say which one they are, and echo what WebSockets and gRPC calls send.
 
 use std::{convert::Infallible, future::ready, net::SocketAddr, sync::mpsc, thread};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use futures::{StreamExt as _, stream};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, UPGRADE},
-    server::conn::http1,
+    Error, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::{io, net::TcpListener, sync::oneshot};
 
 use crate::check;
@@ -23,7 +26,12 @@ pub const SMALL: usize = 128;
 pub const BIG: usize = 1 << 20;
 /// Of RFC 6455 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// How a call and its outcome are told.
+pub const GRPC: &str = "application/grpc";
+pub const STATUS: &str = "grpc-status";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+type Body = BoxBody<Bytes, Error>;
 
 /// One for each letter; they end when this is dropped.
 pub struct Origins {
@@ -59,19 +67,24 @@ async fn serve(listener: TcpListener, letter: u8) {
         stream.set_nodelay(true).unwrap();
         let answers =
             service_fn(move |request| ready(Ok::<_, Infallible>(answer(request, letter))));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answers);
         // A proxy may break off as it likes.
-        tokio::spawn(async { drop(connection.with_upgrades().await) });
+        tokio::spawn(async move {
+            let connections = auto::Builder::new(TokioExecutor::new());
+            drop(connections.serve_connection_with_upgrades(TokioIo::new(stream), answers).await);
+        });
     }
 }
 
-fn answer(mut request: Request<Incoming>, letter: u8) -> Response<Full<Bytes>> {
+fn answer(mut request: Request<Incoming>, letter: u8) -> Response<Body> {
+    if request.headers().get(CONTENT_TYPE).is_some_and(|value| value == GRPC) {
+        return echoes(request.into_body());
+    }
     if !request.headers().contains_key(UPGRADE) {
         let body = match request.uri().path() {
             check::PATH => fields(request.headers()).into_bytes(),
             _ => vec![letter; SMALL],
         };
-        return Response::new(Full::new(Bytes::from(body)));
+        return Response::new(whole(body));
     }
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async {
@@ -84,8 +97,20 @@ fn answer(mut request: Request<Incoming>, letter: u8) -> Response<Full<Bytes>> {
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_ACCEPT, ACCEPT)
-        .body(Full::default())
+        .body(whole(vec![]))
         .unwrap()
+}
+
+fn whole(body: Vec<u8>) -> Body {
+    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed()
+}
+
+/// Each part as it comes, then that all went well.
+fn echoes(parts: Incoming) -> Response<Body> {
+    let well = HeaderMap::from_iter([(STATUS.parse().unwrap(), HeaderValue::from_static("0"))]);
+    let end = stream::once(ready(Ok(Frame::trailers(well))));
+    let body = BodyExt::boxed(StreamBody::new(BodyStream::new(parts).chain(end)));
+    Response::builder().header(CONTENT_TYPE, GRPC).body(body).unwrap()
 }
 
 /// Which of those to be set there are.

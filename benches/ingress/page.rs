@@ -19,7 +19,7 @@ connections, from when each request was due.
 each host, of a Secret that the agent watches by itself: the list/watch server wakes the watches of what changed, as an API server does. nginx and HAProxy are told as Ingress controllers tell them: the whole file is written, tested (`config_test_ms`), and taken by reload (`reload_ms`: from the signal to the first answer that follows); \
 `route_change_ms` is all of that. ingress-nginx takes endpoints without a reload, by Lua that Debian's nginx does not have. `memory_*`: before, during (the most there was) and after these changes, without the process that tests; `memory_growth` is during over before. `change_*`: changes at 10 a second (1,000 to the agent; 200 to nginx and HAProxy, \
 which reload at most every 3.3 s as ingress-nginx does, and leave a \
-process behind each time for as long as its WebSockets live, at most 240 s) under 5,000 requests a second and 50 WebSockets; that a connection ends between two requests is no failure.";
+process behind each time for as long as its WebSockets live, at most 240 s) under 5,000 requests a second, 50 WebSockets and 50 gRPC calls; that a connection ends between two requests is no failure.";
 
 const ALL: &[&str] = &["fairlead", "nginx", "haproxy", "caddy", "pingora-minimal"];
 const PEERS: &[&str] = &["nginx", "haproxy", "caddy", "pingora-minimal"];

@@ -63,6 +63,8 @@ pub struct Place {
     pub dir: PathBuf,
     pub plain: SocketAddr,
     pub tls: SocketAddr,
+    /// HTTP/2 without TLS.
+    pub calls: SocketAddr,
     pub log: Log,
     account: Account,
 }
@@ -101,7 +103,9 @@ impl Kind {
         let dir = dir.join(format!("{}-{}", self.name(), COUNT.fetch_add(1, Relaxed)));
         fs::create_dir(&dir).unwrap();
         let (plain, tls) = (agent::free_address(), agent::free_address());
-        let place = Place { dir, plain, tls, log, account: Account::new() };
+        // What has both on one port is asked there.
+        let calls = if self == Self::Fairlead { plain } else { agent::free_address() };
+        let place = Place { dir, plain, tls, calls, log, account: Account::new() };
         let mut api = None;
         let running = match self {
             Self::Fairlead => {

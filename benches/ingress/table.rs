@@ -8,6 +8,8 @@ use crate::support::apiserver::authority::{Authority, authority, issue};
 
 /// Of so many hosts at most load asks.
 const ASKED: usize = 16;
+/// Of those that have gRPC.
+const CALLED: usize = 4;
 const DOMAIN: &str = "bench.example.com";
 /// What wrk names in its handshakes; Caddy refuses a name that no certificate has.
 const LOOPBACK: &str = "127.0.0.1";
@@ -16,6 +18,8 @@ const LOOPBACK: &str = "127.0.0.1";
 pub struct Table {
     /// By host, which of `upstreams` it leads to.
     leads: Vec<usize>,
+    /// Hosts whose upstreams speak gRPC.
+    called: Vec<usize>,
     pub upstreams: Vec<SocketAddr>,
     /// None: no TLS. One: for all. Else one each.
     pub certificates: Vec<Pem>,
@@ -47,10 +51,23 @@ impl Table {
         };
         Self {
             leads: vec![0; hosts],
+            called: vec![],
             upstreams: upstreams.to_vec(),
             certificates,
             authority: authority.der().clone(),
         }
+    }
+
+    /// Some of the hosts have gRPC; load asks others.
+    pub fn with_calls(mut self) -> Self {
+        self.called = (0..CALLED).map(|n| n * self.hosts() / CALLED).collect();
+        assert!(self.asked().iter().all(|host| !self.called.contains(host)));
+        self
+    }
+
+    /// Hosts that have gRPC.
+    pub fn called(&self) -> &[usize] {
+        &self.called
     }
 
     pub fn hosts(&self) -> usize {

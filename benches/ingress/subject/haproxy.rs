@@ -55,6 +55,7 @@ defaults
     {splice}
 frontend all
     bind {plain}
+    bind {calls} proto h2
     {tls}
     {line}
     unique-id-format %[uuid()]
@@ -72,6 +73,7 @@ frontend all
         pipes = if splice { "tune.pipesize 524288" } else { "" },
         splice = if splice { "option splice-auto" } else { "" },
         plain = place.plain,
+        calls = place.calls,
         tls = match table.certificates.len() {
             0 => String::new(),
             _ => format!(
@@ -92,7 +94,8 @@ frontend all
     );
     for host in 0..table.hosts() {
         let upstream = table.upstreams[table.leads(host)];
-        writeln!(text, "backend back{host}\n    server pod {upstream}").unwrap();
+        let speaks = if table.called().contains(&host) { "proto h2" } else { "" };
+        writeln!(text, "backend back{host}\n    server pod {upstream} {speaks}").unwrap();
     }
     place.write("haproxy.cfg", &text);
 }

@@ -82,7 +82,8 @@ fn text(kind: Kind, place: &Place, table: &Table) -> String {
     for (i, upstream) in table.upstreams.iter().enumerate() {
         writeln!(
             http,
-            "upstream up{i} {{ server {upstream}; keepalive {UPSTREAM_IDLE_MAX}; keepalive_requests 1000000000; }}"
+            "upstream up{i} {{ server {upstream}; keepalive {UPSTREAM_IDLE_MAX}; keepalive_requests 1000000000; }}
+             upstream calls{i} {{ server {upstream}; keepalive {UPSTREAM_IDLE_MAX}; keepalive_requests 1000000000; }}"
         )
         .unwrap();
     }
@@ -94,6 +95,15 @@ fn text(kind: Kind, place: &Place, table: &Table) -> String {
 
 fn server(http: &mut String, place: &Place, table: &Table, host: usize) {
     let (name, leads) = (table::host(host), table.leads(host));
+    if table.called().contains(&host) {
+        writeln!(
+            http,
+            "server {{ server_name {name}; listen {} http2; location / {{ grpc_pass grpc://calls{leads}; }} }}",
+            place.calls
+        )
+        .unwrap();
+        return;
+    }
     write!(http, "server {{ server_name {name}; listen {}; ", place.plain).unwrap();
     if let Some(own) = table.certificate(host) {
         let file = place.file("tls").join(own.to_string());
