@@ -189,17 +189,30 @@ fn answers(figures: &[&str], services: u64) -> Vec<Row> {
     for ((load, subject), (costs, _)) in plans.iter().zip(&runs) {
         rows.push(Row::new(load.figure, subject.name, services, "us", costs));
     }
+    let mut paced = vec![];
     for ((load, subject), (_, rates)) in plans.iter().zip(&runs) {
         if load.figure == "cpu_us_hit" {
             let row = Row::new("answers_per_s", subject.name, services, "1/s", rates);
             let most = row.value;
             rows.push(row);
-            for (percent, figure) in PACES.into_iter().zip(WAITS) {
-                let waits = [waits(load, subject, (most * f64::from(percent) / 100.0) as u64)];
-                rows.push(Row::new(figure, subject.name, services, "us", &waits));
-            }
+            let at = |percent: u32| (most * f64::from(percent) / 100.0) as u64;
+            paced.extend(
+                PACES
+                    .into_iter()
+                    .zip(WAITS)
+                    .map(|(percent, figure)| (figure, *load, *subject, at(percent), vec![])),
+            );
         }
     }
+    // In turn, as a disturbance of some seconds is most of a run.
+    for _ in 0..ROUNDS {
+        for (_, load, subject, pace, runs) in &mut paced {
+            runs.push(waits(load, subject, *pace));
+        }
+    }
+    rows.extend(paced.iter().map(|(figure, _, subject, _, runs)| {
+        Row::new(*figure, subject.name, services, "us", runs)
+    }));
     rows
 }
 
