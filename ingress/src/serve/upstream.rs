@@ -182,11 +182,7 @@ impl UpstreamConnection {
         if poll_fn(|cx| Poll::Ready(self.inbound.poll_read(&mut self.wire, cx).is_ready())).await {
             return Err(SendError::Unsent(request));
         }
-        let progress = request.body().progress();
-        match &progress {
-            Some(progress) => progress.begin(&self.watch),
-            None => self.watch.arm(patience.read_ms),
-        }
+        let progress = request.body_mut().begin(&self.watch, patience);
         self.begin(&mut request);
         drop(request);
         let outcome = poll_fn(|cx| {

@@ -313,7 +313,7 @@ pub(super) enum Failed2 {
 pub(super) async fn send(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
-    request: Box<Request<RequestBody>>,
+    mut request: Box<Request<RequestBody>>,
     patience: &Patience,
     record: Option<&Record>,
 ) -> Result<Answer2, Failed2> {
@@ -325,11 +325,7 @@ pub(super) async fn send(
         record.connected(waited);
     }
     let watch = &stream.watch;
-    let progress = request.body().progress();
-    match &progress {
-        Some(progress) => progress.begin(watch),
-        None => watch.arm(patience.read_ms),
-    }
+    let progress = request.body_mut().begin(watch, patience);
     let has_host = request.headers().contains_key(HOST);
     let sent = taken.sender.try_send_request(with_authority(*request, endpoint));
     match watch.limit(sent).await {

@@ -34,6 +34,15 @@ struct Pushing<'a>(&'a TcpStream);
 /// The same below TLS: something may have been read of it.
 pub(super) type Tcp = Prefixed<TcpStream>;
 
+/// A client's connection to whose kernel something can be given, whatever the runtime knows of its room.
+pub(super) trait Push {
+    /// Gives it what it has room for. Returns how much.
+    ///
+    /// # Errors
+    /// Nothing can be written, for now or any more.
+    fn push(&mut self, output: &mut Output) -> io::Result<usize>;
+}
+
 impl Wire {
     pub(super) fn plain(stream: TcpStream) -> Self {
         Self::Plain(stream)
@@ -68,21 +77,6 @@ impl<T> Wire<T> {
 }
 
 impl ClientWire {
-    /// Gives the kernel what it has room for, whatever the runtime knows of that. Returns how much.
-    ///
-    /// # Errors
-    /// Nothing can be written, for now or any more.
-    pub(super) fn push(&mut self, output: &mut Output) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => output.write_by(|parts| Pushing(stream).write_vectored(parts)),
-            // What TLS has made of it, and holds.
-            Self::Tls(stream) => {
-                let (below, session) = stream.get_mut();
-                session.write_tls(&mut Pushing(below.get_ref()))
-            }
-        }
-    }
-
     /// Whether the client has closed its side of the connection, by what the kernel told the runtime:
     /// no system call. Ready without that when there is something to read before: nobody is woken then.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -112,6 +106,33 @@ impl ClientWire {
             }
         }
     }
+}
+
+impl Push for ClientWire {
+    fn push(&mut self, output: &mut Output) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => push(stream, output),
+            Self::Tls(stream) => stream.push(output),
+        }
+    }
+}
+
+impl Push for Tcp {
+    fn push(&mut self, output: &mut Output) -> io::Result<usize> {
+        push(self.get_ref(), output)
+    }
+}
+
+impl Push for Box<server::TlsStream<Tcp>> {
+    /// What TLS has made of it, and holds.
+    fn push(&mut self, _: &mut Output) -> io::Result<usize> {
+        let (below, session) = self.get_mut();
+        session.write_tls(&mut Pushing(below.get_ref()))
+    }
+}
+
+fn push(stream: &TcpStream, output: &mut Output) -> io::Result<usize> {
+    output.write_by(|parts| Pushing(stream).write_vectored(parts))
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {

@@ -1,9 +1,6 @@
 //! HTTP/1 as clients speak it: what is said in which order, when a connection goes on, and how it ends.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, time::Duration};
 
 use fairlead_ingress::{IngressConfig, Limits, Refused, Timeouts};
 use fairlead_state::Object;
@@ -17,32 +14,24 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
 };
 
-use crate::support::{
-    PATIENCE, World,
-    client::{Stream, get, raw, read_to_close, read_until, tls_on, trusting_anybody},
-    config,
-    objects::{IngressExt, backend, ingress},
-    upstream::Upstream,
+use crate::{
+    slow_readers::{LONG_BYTES, saying, thirsty},
+    support::{
+        PATIENCE, World,
+        client::{get, raw, read_to_close, read_until},
+        config,
+        objects::{IngressExt, backend, ingress},
+        upstream::Upstream,
+    },
 };
 
 const HOST: &str = "Host: a.example\r\n";
 const BACKEND_PROTOCOL: &str = "nginx.ingress.kubernetes.io/backend-protocol";
-/// More than the kernel keeps of an answer for a client that does not read.
-const LONG_BYTES: usize = 6 << 20;
-/// Of a client that reads slowly: two MiB a second. The kernel tells of room when a third of its
-/// buffer is free, which takes him longer than he has for a write.
-const SIP_BYTES: usize = 16 << 10;
-const SIP_PAUSE: Duration = Duration::from_millis(8);
-const WRITE_MS: u64 = 300;
-/// Beside some sips he may be kept from this is what remains of that.
-const STALL_MAX: Duration = Duration::from_millis(WRITE_MS / 3);
-const ROOM_BYTES: u32 = 128 << 10;
-
 fn web(upstream: &Upstream) -> Vec<Object> {
     let mut objects = backend("web", &[upstream.address]);
     objects.push(ingress("web").host("a.example", "web").object());
@@ -57,26 +46,6 @@ fn web2(upstream: &Upstream) -> Vec<Object> {
     objects
 }
 
-/// Answers with so many bytes as the path says, in pieces if it has a query.
-async fn saying() -> Upstream {
-    Upstream::serve(|request| async move {
-        let path = request.uri().path().trim_start_matches('/');
-        let bytes = path.parse().unwrap_or_default();
-        let body = Bytes::from(vec![b'x'; bytes]);
-        match request.uri().query() {
-            None => Response::new(Full::new(body).boxed()),
-            Some(_) => {
-                let pieces = (0..bytes).step_by(1_000).map(move |start| {
-                    let piece = body.slice(start..body.len().min(start + 1_000));
-                    Ok::<_, Infallible>(Frame::data(piece))
-                });
-                Response::new(StreamBody::new(futures::stream::iter(pieces)).boxed())
-            }
-        }
-    })
-    .await
-}
-
 /// Bodies of all answers that say how long they are.
 fn answers(text: &str) -> Vec<(u16, String)> {
     let (mut rest, mut all) = (text, Vec::new());
@@ -89,90 +58,6 @@ fn answers(text: &str) -> Vec<(u16, String)> {
     }
     assert_eq!(rest, "");
     all
-}
-
-/// With little room for what it does not read.
-async fn thirsty(world: &World, is_tls: bool) -> Box<dyn Stream> {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(ROOM_BYTES).unwrap();
-    let address = if is_tls { world.https() } else { world.http() };
-    let stream = socket.connect(address).await.unwrap();
-    match is_tls {
-        false => Box::new(stream),
-        true => Box::new(tls_on(stream, "a.example", trusting_anybody()).await.unwrap()),
-    }
-}
-
-/// What became of an answer that was not whole.
-struct Broken {
-    how: String,
-    /// For how long its client was kept from reading, at most.
-    stall: Duration,
-}
-
-/// A long answer to a client that sips it.
-async fn sipped(world: &World, is_tls: bool, query: &str, connection: &str) -> Result<(), Broken> {
-    let mut stream = thirsty(world, is_tls).await;
-    let get =
-        format!("GET /{LONG_BYTES}{query} HTTP/1.1\r\n{HOST}Connection: {connection}\r\n\r\n");
-    stream.write_all(get.as_bytes()).await.unwrap();
-    read_until(&mut stream, "\r\n\r\n").await;
-    let (mut sip, mut body) = (vec![0; SIP_BYTES], Vec::new());
-    let (mut stall, mut last) = (Duration::ZERO, Instant::now());
-    while connection == "close" || body.len() < LONG_BYTES {
-        stall = stall.max(last.elapsed());
-        let read = timeout(PATIENCE, stream.read(&mut sip)).await.unwrap();
-        last = Instant::now();
-        let told = |error| Broken { how: format!("{error} after {} bytes", body.len()), stall };
-        let read = read.map_err(told)?;
-        if read == 0 {
-            break;
-        }
-        body.extend_from_slice(&sip[..read]);
-        sleep(SIP_PAUSE).await;
-    }
-    let is_whole = match query {
-        "" => body.len() == LONG_BYTES,
-        _ => body.ends_with(b"\r\n0\r\n\r\n"),
-    };
-    is_whole.then_some(()).ok_or_else(|| Broken { how: format!("{} bytes", body.len()), stall })
-}
-
-/// Whoever reads slowly is waited for as long as he reads, also when all of the answer is with us, or
-/// with the kernel. One that a busy machine keeps from reading for as long as it may be silent is no slow
-/// one: what becomes of it proves nothing, and is asked for again.
-#[tokio::test]
-async fn bug_who_reads_slowly_gets_every_byte_also_of_a_connections_last_answer() {
-    const ATTEMPTS: usize = 10;
-    let upstream = saying().await;
-    let timeouts =
-        Timeouts { client_send_ms: WRITE_MS, keep_alive_idle_ms: WRITE_MS, ..Timeouts::default() };
-    let config = IngressConfig { threads: Some(1), timeouts, ..config() };
-    let world = World::with(config, web(&upstream)).await;
-    let mut told = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let outcomes = futures::future::join_all([
-            sipped(&world, false, "", "close"),
-            sipped(&world, false, "", "keep-alive"),
-            sipped(&world, false, "?chunks", "close"),
-            sipped(&world, true, "", "close"),
-            sipped(&world, true, "", "keep-alive"),
-        ]);
-        let outcomes = outcomes.await.into_iter().enumerate();
-        let broken = outcomes.filter_map(|(place, outcome)| Some((place, outcome.err()?)));
-        let broken: Vec<(usize, Broken)> = broken.collect();
-        if broken.is_empty() {
-            let responses = world.running.counters().responses;
-            assert!(responses.keys().eq([&200]), "{responses:?}");
-            return;
-        }
-        for (place, Broken { how, stall }) in broken {
-            let text = format!("{place}: {how}, kept from reading for {stall:?}");
-            assert!(stall >= STALL_MAX, "{text}");
-            told.push(text);
-        }
-    }
-    panic!("the machine never let a client read for long enough: {told:?}");
 }
 
 #[tokio::test]
@@ -344,7 +229,7 @@ async fn bug_what_is_still_to_be_written_goes_on_whoever_reads_the_next_requests
     // Its window is known from then on.
     let first = get(world.http(), "c.example", "/").await;
     assert_eq!(first.body, "ok");
-    let mut stream = thirsty(&world, false).await;
+    let mut stream = thirsty(&world, None).await;
     let body = vec![b'x'; 64 << 10];
     let both = format!(
         "GET /{long}?chunks HTTP/1.1\r\n{HOST}\r\n\

@@ -35,6 +35,7 @@ mod planner;
 mod proxy_protocol;
 mod rest;
 mod routing;
+mod slow_readers;
 mod splice;
 mod streams;
 mod support;

@@ -7,12 +7,16 @@ use fairlead_state::Object;
 use http::{Method, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
 
 use crate::support::{
-    World,
+    PATIENCE, World,
     client::{connect, get, read_until, request, send},
-    config,
+    config, frames,
     objects::{IngressExt, backend, ingress},
     upstream::{Counts, Upstream, dead},
 };
@@ -269,4 +273,47 @@ async fn idle_connections_to_endpoints_are_closed_in_time() {
         }
     };
     tokio::time::timeout(crate::support::PATIENCE, closed).await.unwrap();
+}
+
+/// Nobody asked a body for its end that was over already: the endpoint had the time there is for taking a request, not
+/// that for an answer.
+#[tokio::test]
+async fn bug_an_empty_body_that_ends_while_its_endpoint_is_dialled_is_sent() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // One has room, and whoever comes then is asked to come again.
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let filling = TcpStream::connect(address).await.unwrap();
+    let mut objects = backend("web", &[address]);
+    objects.push(ingress("web").host("a.example", "web").object());
+    let timeouts = Timeouts { upstream_send_ms: 100, ..Timeouts::default() };
+    let world = World::with(IngressConfig { timeouts, ..config() }, objects).await;
+
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let block = frames::block(&[
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.example"),
+        (b":path", b"/"),
+    ]);
+    let head = frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &block);
+    stream.write_all(&[frames::begin(), head].concat()).await.unwrap();
+    // A PING is answered behind what was said before it.
+    stream.write_all(&frames::frame(frames::PING, 0, 0, &[0; 8])).await.unwrap();
+    frames::ponged(&mut stream).await;
+    stream.write_all(&frames::frame(frames::DATA, frames::END_STREAM, 1, &[])).await.unwrap();
+    stream.write_all(&frames::frame(frames::PING, 0, 0, &[0; 8])).await.unwrap();
+    frames::ponged(&mut stream).await;
+
+    drop((listener.accept().await.unwrap(), filling));
+    let (mut endpoint, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let asked = read_until(&mut endpoint, "\r\n\r\n").await;
+    assert!(asked.starts_with("POST / HTTP/1.1\r\n"), "{asked}");
+    // Longer than it may take to take a request.
+    sleep(Duration::from_millis(500)).await;
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    endpoint.write_all(answer).await.unwrap();
+    let outcome = timeout(PATIENCE, frames::outcome(&mut stream)).await.unwrap();
+    assert_eq!(outcome, frames::Outcome::Status(200));
 }

@@ -16,7 +16,7 @@ use crate::{
     support::{
         PATIENCE, World,
         client::{Answer, read_to_close, read_until, tls, trusting_anybody},
-        config,
+        config, frames,
         objects::{IngressExt, backend, ingress},
         upstream::{Counts, Upstream},
     },
@@ -319,4 +319,28 @@ async fn over_http2_no_page_of_an_error_opens_a_tunnel() {
     assert_eq!(answer.who(), (502, "pages"));
     assert_eq!(answer.body.lines().nth(1), Some("GET /"));
     assert_eq!(world.running.counters().tunnels, 0);
+}
+
+/// A tunnel that ended with its connection had that wait for another request, as long as one may take to come.
+#[tokio::test]
+async fn bug_over_http2_a_connection_that_ends_by_a_mistake_does_not_linger_for_its_tunnels() {
+    let upstream = agreeing(None).await;
+    let timeouts = Timeouts { keep_alive_idle_ms: 10 * 60 * 1000, ..Timeouts::default() };
+    let world = World::with(IngressConfig { timeouts, ..config() }, web(&upstream)).await;
+    let mut stream = tokio::net::TcpStream::connect(world.http()).await.unwrap();
+    let block = frames::block(&[
+        (b":method", b"CONNECT"),
+        (b":protocol", b"websocket"),
+        (b":scheme", b"http"),
+        (b":authority", b"a.example"),
+        (b":path", b"/chat?x"),
+        (b"sec-websocket-version", b"13"),
+    ]);
+    let connect = frames::frame(frames::HEADERS, frames::END_HEADERS, 1, &block);
+    stream.write_all(&[frames::begin(), connect].concat()).await.unwrap();
+    assert_eq!(frames::outcome(&mut stream).await, frames::Outcome::Status(200));
+    world.eventually(|counters| counters.tunnels == 1).await;
+    // RFC 9113 6.5: of a stream there are none.
+    stream.write_all(&frames::frame(frames::SETTINGS, 0, 1, &[])).await.unwrap();
+    world.eventually(|counters| counters.connections_open == 0).await;
 }

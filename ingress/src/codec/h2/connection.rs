@@ -9,6 +9,7 @@ mod requests;
 use std::{
     collections::VecDeque,
     future::Future,
+    io,
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
@@ -189,6 +190,19 @@ where
     /// No request is being served.
     pub(crate) fn is_idle(&self) -> bool {
         self.streams.is_empty()
+    }
+
+    /// All that was said is with the kernel.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.output.is_sent()
+    }
+
+    /// Gives the stream below what it takes by `push`, and says whether it took something.
+    pub(crate) fn pushes(
+        &mut self,
+        push: impl FnOnce(&mut S, &mut Output) -> io::Result<usize>,
+    ) -> bool {
+        matches!(push(&mut self.io, &mut self.output), Ok(1..))
     }
 
     /// Time matters: poll it now and then.

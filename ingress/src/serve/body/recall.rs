@@ -73,6 +73,12 @@ impl Recallable {
     pub(super) fn progress(&self) -> &Rc<Progress> {
         &self.progress
     }
+
+    pub(super) fn end_copy(&self) {
+        if let Some(body) = &mut self.going.borrow_mut().body {
+            body.end_copy();
+        }
+    }
 }
 
 impl Recall {

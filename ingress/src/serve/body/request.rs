@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,6 +24,7 @@ use crate::{
     routes::Patience,
     serve::{
         buffer::whole::Read,
+        clock::Watch,
         incoming::Incoming,
         mirror::Gathered,
         splice::{Broke, Moved, Waits},
@@ -97,6 +99,34 @@ impl RequestBody {
         match self {
             Self::Empty | Self::Read(_) | Self::Going(_) => Spliced::Not,
             Self::Client(body) => body.splice(left, to, cx),
+        }
+    }
+
+    /// It is about to be sent on the connection of this watch; `None` when there is no body. One that ended
+    /// without a byte while its endpoint was dialled is over: nobody asks it for its end.
+    pub(crate) fn begin(
+        &mut self,
+        watch: &Arc<Watch>,
+        patience: &Patience,
+    ) -> Option<Rc<Progress>> {
+        let Some(progress) = self.progress() else {
+            watch.arm(patience.read_ms);
+            return None;
+        };
+        progress.begin(watch);
+        if self.is_end_stream() {
+            progress.reach(Upload::Done);
+            self.end_copy();
+        }
+        Some(progress)
+    }
+
+    /// A mirror has all there is to be had.
+    pub(super) fn end_copy(&mut self) {
+        match self {
+            Self::Client(body) => body.copy.end(),
+            Self::Going(body) => body.end_copy(),
+            Self::Empty | Self::Read(_) => {}
         }
     }
 

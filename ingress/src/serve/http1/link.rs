@@ -31,7 +31,7 @@ use crate::{
         client::{Client, Liveness},
         inbound::Inbound,
         observed::Observed,
-        wire::ClientWire,
+        wire::{ClientWire, Push},
     },
 };
 

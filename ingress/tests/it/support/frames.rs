@@ -11,6 +11,7 @@ use tokio::{
 use super::PATIENCE;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEAD_BYTES: usize = 9;
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
@@ -20,10 +21,39 @@ const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
 /// Name and value, as they are.
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// Frames as they come, in pieces of any length.
+#[derive(Debug, Default)]
+pub(crate) struct Came {
+    rest: Vec<u8>,
+    /// Of the only stream there is.
+    pub(crate) data_bytes: usize,
+    pub(crate) is_over: bool,
+}
+
+impl Came {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        while let Some(&[high, middle, low, kind, flags, ..]) =
+            self.rest.first_chunk::<HEAD_BYTES>()
+        {
+            let length = usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap();
+            if self.rest.len() < HEAD_BYTES + length {
+                return;
+            }
+            if kind == DATA {
+                self.data_bytes += length;
+                self.is_over |= flags & END_STREAM != 0;
+            }
+            self.rest.drain(..HEAD_BYTES + length);
+        }
+    }
+}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +191,22 @@ pub(crate) async fn goaway(stream: &mut TcpStream) -> Option<u32> {
     reason
 }
 
+/// Waits for the answer to a PING.
+pub(crate) async fn ponged(stream: &mut TcpStream) {
+    loop {
+        let mut head = [0; HEAD_BYTES];
+        timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+        let [high, middle, low, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]).try_into().unwrap()];
+        stream.read_exact(&mut payload).await.unwrap();
+        if kind == PING && flags & ACK != 0 {
+            return;
+        }
+    }
+}
+
 /// Of the answer that comes next.
-async fn outcome(stream: &mut TcpStream) -> Outcome {
+pub(crate) async fn outcome(stream: &mut TcpStream) -> Outcome {
     let mut head = [0; 9];
     while stream.read_exact(&mut head).await.is_ok() {
         let [high, middle, low, kind, ..] = head;
