@@ -87,8 +87,8 @@ pub mod name {
     pub const FRAGMENTS: &str = "fragments_v2";
     /// [`AffinityKey`](super::AffinityKey) to [`Affinity`](super::Affinity).
     pub const AFFINITIES: &str = "affinities_v1";
-    /// [`SourceRangeKey`](super::SourceRangeKey) to 1.
-    pub const SOURCE_RANGES: &str = "source_ranges_v3";
+    /// [`SourceRangeKey`](super::SourceRangeKey) to its [`version`](super::SourceRangeKey::version).
+    pub const SOURCE_RANGES: &str = "source_ranges_v4";
     /// One [`Live`](super::Live). This and the two below are never pinned: no version.
     pub const LIVE: &str = "live";
     /// A ring of [`Event`](super::Event)s.

@@ -193,7 +193,8 @@ impl Lookup for LiveMaps<'_> {
 
     fn is_in_source_ranges(&self, counter_id: u32, client: &Address) -> bool {
         let key = SourceRangeKey { prefix_len: SourceRangeKey::BITS, counter_id, address: *client };
-        self.taken(self.tables.source_ranges.get(&key)).is_some()
+        let version = self.taken(self.tables.source_ranges.get(&key));
+        version.is_some_and(|version| SourceRangeKey::lets_in(version, client))
     }
 
     fn is_node_address(&self, address: IpAddr) -> bool {
@@ -274,12 +275,15 @@ impl Lookup for PlannedMaps {
     }
 
     fn is_in_source_ranges(&self, counter_id: u32, client: &Address) -> bool {
-        let client = u128::from_be_bytes(*client);
+        let address = u128::from_be_bytes(*client);
         self.image.source_ranges.iter().any(|range| {
             let bits = range.prefix_len.saturating_sub(32);
             let mask = u128::MAX.checked_shl(128u32.saturating_sub(bits)).unwrap_or(0);
             let first = u128::from_be_bytes(range.address);
-            range.counter_id == counter_id && (first & mask) == (client & mask)
+            let is_covered = (first & mask) == (address & mask);
+            range.counter_id == counter_id
+                && is_covered
+                && SourceRangeKey::lets_in(range.version(), client)
         })
     }
 

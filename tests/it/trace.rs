@@ -87,7 +87,7 @@ const TLS: (&str, &str) = (
 );
 const UNCHANGED: (&str, &str) = ("metadata", "metadata");
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 23] = [
     Case {
         name: "no pod matches the selector",
         change: ("kubernetes.io/service-name: web", "kubernetes.io/service-name: other"),
@@ -151,6 +151,16 @@ const CASES: [Case; 22] = [
                ranges",
         cure: "192.0.2.77 is in none of loadBalancerSourceRanges of Service shop/web \
                (198.51.100.0/24): add it there, or use the ClusterIP from inside",
+    },
+    Case {
+        name: "a client outside of the source ranges of its family, with all of the other let in",
+        change: ("[198.51.100.0/24]", "[198.51.100.0/24, \"::/0\"]"),
+        ask: &["--from", "192.0.2.77", "tcp", "203.0.113.9:80"],
+        verdict: "drop",
+        text: "dropped in silence: the client waits: the client is in none of the Service's source \
+               ranges",
+        cure: "192.0.2.77 is in none of loadBalancerSourceRanges of Service shop/web \
+               (198.51.100.0/24, ::/0): add it there, or use the ClusterIP from inside",
     },
     Case {
         name: "a process of the node outside of the source ranges",

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::Address;
+use crate::packet::is_mapped;
 
 /// A client of a service's port. Key of `affinities`.
 #[repr(C)]
@@ -51,8 +52,49 @@ pub struct SourceRangeKey {
 impl SourceRangeKey {
     /// Prefix length of a single address.
     pub const BITS: u32 = 32 + 128;
+
+    /// IP version of a range whose bits behind its prefix are zero, 4 or 6: the value beside it.
+    pub fn version(&self) -> u32 {
+        if is_mapped(&self.address) { 4 } else { 6 }
+    }
+
+    /// Whether the longest range that covers `client` lets it in, by its [`version`](Self::version): `::/0` covers what is
+    /// v4-mapped, but means IPv6 alone (kube-proxy sorts ranges by family). A range of IPv4 is longer than any such.
+    #[inline(always)]
+    pub fn lets_in(version: u32, client: &Address) -> bool {
+        version == 4 || !is_mapped(client)
+    }
 }
 
 const _: () = assert!(size_of::<AffinityKey>() == 24);
 const _: () = assert!(size_of::<Affinity>() == 24);
 const _: () = assert!(size_of::<SourceRangeKey>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::mapped;
+
+    #[test]
+    fn a_range_lets_in_clients_of_its_own_family_alone() {
+        let (ipv4, ipv6) = (mapped([203, 0, 113, 7]), [0xfd; 16]);
+        for (what, bits, address, lets_in_ipv4, lets_in_ipv6) in [
+            ("203.0.113.0/24", 96 + 24, mapped([203, 0, 113, 0]), true, true),
+            ("0.0.0.0/0", 96, mapped([0; 4]), true, true),
+            ("::/0", 0, [0; 16], false, true),
+            (
+                "::fffe:0:0/95",
+                95,
+                [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0, 0],
+                false,
+                true,
+            ),
+            ("fd00::/8", 8, [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], false, true),
+        ] {
+            let range = SourceRangeKey { prefix_len: 32 + bits, counter_id: 1, address };
+            let lets_in = |client| SourceRangeKey::lets_in(range.version(), client);
+            // That no range of IPv4 covers a client of IPv6 is for the look-up to see.
+            assert_eq!((lets_in(&ipv4), lets_in(&ipv6)), (lets_in_ipv4, lets_in_ipv6), "{what}");
+        }
+    }
+}

@@ -103,7 +103,7 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, 1> = LruHash
 #[btf_map(name = "affinities_v1")]
 pub(crate) static AFFINITIES: LruHashMap<AffinityKey, Affinity, 1> = LruHashMap::new();
 
-#[btf_map(name = "source_ranges_v3")]
+#[btf_map(name = "source_ranges_v4")]
 static SOURCE_RANGES: LpmTrie<RangeData, u32, 1> = LpmTrie::new();
 
 /// Frames under work: too large for the stack of programs that call each other. No program runs
@@ -292,7 +292,8 @@ impl<const FIRST: bool> Tables for InKernel<FIRST> {
 #[inline(always)]
 pub(crate) fn is_in_source_ranges(counter_id: u32, client: &Address) -> bool {
     let data = RangeData { counter_id, address: *client };
-    SOURCE_RANGES.get(&lpm_trie::Key::new(SourceRangeKey::BITS, data)).is_some()
+    let version = SOURCE_RANGES.get(&lpm_trie::Key::new(SourceRangeKey::BITS, data));
+    version.is_some_and(|version| SourceRangeKey::lets_in(*version, client))
 }
 
 /// Counts a connection or datagram that was given a backend.

@@ -89,7 +89,7 @@ impl Maps for KernelMaps {
             Step::DeleteBackends(keys) => ("backends", self.backends.delete(keys)),
             Step::DeleteMaglev(keys) => ("maglev", self.maglev.delete(keys)),
             Step::PutSourceRanges(keys) => {
-                let entries: Vec<_> = keys.iter().map(|key| (*key, 1)).collect();
+                let entries: Vec<_> = keys.iter().map(|key| (*key, key.version())).collect();
                 ("source ranges", self.source_ranges.put(&entries))
             }
             Step::DeleteSourceRanges(keys) => ("source ranges", self.source_ranges.delete(keys)),

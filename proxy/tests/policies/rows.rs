@@ -6,6 +6,7 @@ use fairlead_state::{
     Kind,
     model::{Protocol, Service, TrafficPolicy},
 };
+use ipnetwork::IpNetwork;
 
 use crate::{
     objects::{self, delete, put_service, put_slice},
@@ -104,25 +105,39 @@ fn assert_source_ranges(place: &mut Place) {
     let (cluster_ip, node_port) = ([place.cluster_ip(80)], [place.node_port()]);
     let (balancers, is_ipv4) = (place.balancers(), place.of.is_ipv4);
     let (client, node) = (place.outside.own_address(is_ipv4), place.outside.node_address(is_ipv4));
-    let ranged = |place: &Place, ranges: Vec<std::net::IpAddr>| {
+    let ranged = |place: &Place, ranges: &[IpNetwork]| {
         put_service(objects::with(place.service(), |extras| {
-            extras.load_balancer_source_ranges = ranges.into_iter().map(Into::into).collect();
+            extras.load_balancer_source_ranges = ranges.into();
         }))
     };
+    let everybody = ["0.0.0.0/0", "::/0"].map(|range| range.parse::<IpNetwork>().unwrap());
+    let [own, other] = if is_ipv4 { everybody } else { [everybody[1], everybody[0]] };
     let open: [Row<'_>; 2] = [(ALL, &cluster_ip, "here there"), (ALL, &node_port, "here there")];
-    place.apply([ranged(place, vec![client, node])]);
-    place.assert_met(
-        "loadBalancerSourceRanges of a client and the node",
-        &[
-            (OUTSIDE, &balancers, "here there"),
-            (&[Client::Node], &balancers, "here there"),
-            (&[Client::Pod], &balancers, "DROP"),
-        ],
-    );
-    place.assert_met("loadBalancerSourceRanges of a client and the node", &open);
-    place.apply([ranged(place, vec![place.unallocated().ip()])]);
-    place.assert_met("loadBalancerSourceRanges of nobody", &[(ALL, &balancers, "DROP")]);
-    place.assert_met("loadBalancerSourceRanges of nobody", &open);
+    let [client, node, nobody] = [client, node, place.unallocated().ip()].map(IpNetwork::from);
+    for (what, ranges) in [
+        ("loadBalancerSourceRanges of a client and the node", &[client, node][..]),
+        ("of those, and of everybody in the other family", &[client, node, other]),
+    ] {
+        place.apply([ranged(place, ranges)]);
+        place.assert_met(
+            what,
+            &[
+                (OUTSIDE, &balancers, "here there"),
+                (&[Client::Node], &balancers, "here there"),
+                (&[Client::Pod], &balancers, "DROP"),
+            ],
+        );
+        place.assert_met(what, &open);
+    }
+    for (what, ranges, met) in [
+        ("loadBalancerSourceRanges of nobody", &[nobody][..], "DROP"),
+        ("of nobody, and of everybody in the other family", &[nobody, other], "DROP"),
+        ("of everybody", &[own, other], "here there"),
+    ] {
+        place.apply([ranged(place, ranges)]);
+        place.assert_met(what, &[(ALL, &balancers, met)]);
+        place.assert_met(what, &open);
+    }
 }
 
 /// NoEndpointsReject.

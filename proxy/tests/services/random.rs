@@ -86,7 +86,7 @@ fn balancer_ips(random: &mut StdRng) -> Arc<[LoadBalancerIp]> {
 }
 
 fn source_ranges(random: &mut StdRng) -> Arc<[IpNetwork]> {
-    let ranges = ["198.51.100.0/24", "203.0.113.0/25", "0.0.0.0/0", "fd00::/8"];
+    let ranges = ["198.51.100.0/24", "203.0.113.0/25", "0.0.0.0/0", "fd00::/8", "::/0"];
     let count = if random.random_bool(0.4) { random.random_range(1..4) } else { 0 };
     (0..count).map(|_| pick(random, &ranges).parse().unwrap()).collect()
 }
