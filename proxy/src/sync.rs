@@ -52,6 +52,8 @@ pub struct Synchroniser<M> {
     waiting: Waiting,
     /// Frontends in the maps that nobody may want any more.
     released: Vec<FrontendKey>,
+    /// Frontends that another service may have had, until all that have them now were looked at.
+    inherited: FastSet<FrontendKey>,
     /// Counter ids of which there are source ranges that may be nobody's any more.
     ended: FastSet<u32>,
     last_error: Option<String>,
@@ -76,6 +78,7 @@ impl<M: Maps> Synchroniser<M> {
             failed: BTreeSet::new(),
             waiting: Waiting::default(),
             released: Vec::new(),
+            inherited: FastSet::default(),
             ended: FastSet::default(),
             last_error: None,
             drift_total: 0,
@@ -139,6 +142,11 @@ impl<M: Maps> Synchroniser<M> {
                     self.plans.replan(key, snapshot, &node, &mut changed);
                 }
             }
+        }
+        // Before the first plans there were others, which are not known.
+        if self.node.is_some() {
+            let wanted = changed.released.iter().filter(|key| self.plans.is_wanted(key));
+            self.inherited.extend(wanted);
         }
         self.node = Some(node);
         self.revision = snapshot.revision();
@@ -261,6 +269,9 @@ impl<M: Maps> Synchroniser<M> {
                 self.failed.extend(pass.end());
             }
         }
+        if self.failed.is_empty() {
+            self.inherited = FastSet::default();
+        }
         self.last_error.clone_from(&pass.report.error);
         self.finish(pass.report)
     }
@@ -314,7 +325,7 @@ impl<M: Maps> Synchroniser<M> {
     fn draft(&mut self, group: &[ServiceId], is_last: bool) -> (Delta, Vec<(ServiceId, Lack)>) {
         let capacities = self.maps.capacities();
         let Some(actual) = self.actual.as_ref() else { return Default::default() };
-        let mut draft = Draft::new(actual, capacities);
+        let mut draft = Draft::new(actual, capacities).with_inherited(&self.inherited);
         for frontend in self.released.iter().filter(|key| !self.plans.is_wanted(key)) {
             draft.release(*frontend);
         }

@@ -37,6 +37,8 @@ pub struct Draft<'a> {
     spare: Option<Vec<FrontendKey>>,
     /// By counter id, of services that have something beside: the ids of their sets.
     served: FastMap<u32, SetIds>,
+    /// Frontends that another service may have had.
+    inherited: Option<&'a FastSet<FrontendKey>>,
 }
 
 impl<'a> Draft<'a> {
@@ -50,7 +52,14 @@ impl<'a> Draft<'a> {
             ended_frontends: FastSet::default(),
             spare: None,
             served: FastMap::default(),
+            inherited: None,
         }
+    }
+
+    /// The same where some frontends may be another service's in the maps, by their counter ids.
+    #[must_use]
+    pub fn with_inherited(self, inherited: &'a FastSet<FrontendKey>) -> Self {
+        Self { inherited: Some(inherited), ..self }
     }
 
     /// Removes a frontend nobody wants. Call it before [`Draft::serve`]: it makes room.

@@ -203,6 +203,7 @@ impl Plans {
             let mut rival = claim;
             if planned.rank(id) < planned.rank(owner.get().service) {
                 changed.services.insert(owner.get().service);
+                changed.released.push(key);
                 changed.released.extend(beside(key));
                 rival = std::mem::replace(owner.get_mut(), claim);
             }
@@ -232,6 +233,7 @@ impl Plans {
                 (Some(mut owner), Some(heir)) => {
                     *owner.get_mut() = heir;
                     changed.services.insert(heir.service);
+                    changed.released.push(key);
                     changed.released.extend(beside(key));
                 }
                 (Some(owner), None) => {

@@ -14,8 +14,8 @@ use fairlead_state::{
 };
 
 use crate::objects::{
-    Cluster, NODE, delete, endpoint, endpoint_port, ip as address, many, port, put_service,
-    put_slice, service, slice, with,
+    Cluster, NODE, delete, endpoint, endpoint_port, ip as address, many, node_view, port,
+    put_service, put_slice, service, slice, with,
 };
 
 /// More than are written together.
@@ -189,6 +189,48 @@ fn a_full_map_of_source_ranges_concerns_the_newcomer_alone() {
     sync.reconcile(&cluster.apply([delete(Kind::Service, "s1")]));
     assert!(!sync.is_behind() && sync.status().full.is_empty());
     assert!(text::image_text(sync.maps().image()).contains("10.96.0.2"));
+}
+
+/// A Service with the load balancer address that all of these ask for, and two endpoints of its own.
+fn shares(name: &str, cluster_ip: &str, created_seconds: i64) -> [Change; 2] {
+    let service = with(Service { created_seconds, ..service(name, cluster_ip) }, |extras| {
+        let shared = LoadBalancerIp { ip: address("203.0.113.9"), mode: IpMode::Vip };
+        extras.load_balancer_ips = Arc::new([shared]);
+    });
+    let own = ["1", "2"].map(|last| format!("10.{created_seconds}.0.{last}"));
+    [put_service(service), put_slice(slice(name, name, &own.each_ref().map(String::as_str)))]
+}
+
+/// The address led to the endpoints of the Service that had it before, whose place the one that has it now waited for: for ever,
+/// as nothing became free.
+#[test]
+fn bug_a_frontend_that_changes_hands_in_a_full_map_does_not_stay_with_endpoints_of_who_had_it() {
+    let elder = shares("a", "10.96.0.1", 1).to_vec();
+    let both = [elder.clone(), shares("b", "10.96.0.2", 2).to_vec()].concat();
+    let gone = || vec![delete(Kind::Service, "a")];
+    let in_its_place = [gone(), shares("b", "10.96.0.1", 2).to_vec()].concat();
+    let eldest = shares("b", "10.96.0.2", 0).to_vec();
+    for (what, begin, change, is_whole) in [
+        ("who had it is gone", both.clone(), gone(), true),
+        ("another comes as it goes", elder, in_its_place, true),
+        // Its own address is still that one's, and so are the endpoints.
+        ("who has it now is older", both, eldest, false),
+    ] {
+        let mut cluster = Cluster::new();
+        let capacities = Capacities { backends: 2, ..MemoryMaps::default().capacities() };
+        let mut sync = Synchroniser::new(MemoryMaps::new(capacities), NODE);
+        sync.reconcile(&cluster.apply(begin));
+        assert!(text::image_text(sync.maps().image()).contains("203.0.113.9:80"), "{what}");
+        let snapshot = cluster.apply(change);
+        let report = sync.reconcile(&snapshot);
+        assert_eq!((report.error, !sync.is_behind()), (None, is_whole), "{what}");
+        let held = text::image_text(sync.maps().image());
+        if is_whole {
+            assert_eq!(held, text::plan_text(&snapshot, &node_view(&snapshot)), "{what}");
+        } else {
+            assert!(held.contains("10.96.0.1:80") && !held.contains("203.0.113.9"), "{held}");
+        }
+    }
 }
 
 /// A resolver's Service, with one endpoint that is ready and one that serves what it has: a port, every other

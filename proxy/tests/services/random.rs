@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use fairlead_ebpf::abi::{BackendKey, FrontendKey, FrontendValue, MaglevKey, TableSize};
+use fairlead_ebpf::abi::{BackendKey, FrontendValue, MaglevKey, TableSize};
 use fairlead_proxy::image::Image;
 use fairlead_state::{
     Change, Kind, Name,
@@ -195,8 +195,4 @@ pub(crate) fn strays(image: &Image) -> Vec<String> {
     let slots = image.backends.keys().filter(|key| !led_to.contains(key));
     let parts = image.maglev.keys().filter(|key| !tables.contains(key));
     slots.map(|key| format!("{key:?}")).chain(parts.map(|key| format!("{key:?}"))).collect()
-}
-
-pub(crate) fn frontends(image: &Image) -> BTreeSet<FrontendKey> {
-    image.frontends.keys().copied().collect()
 }

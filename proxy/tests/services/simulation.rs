@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use fairlead_ebpf::abi::{Backend, BackendKey, FrontendKey, MaglevKey, MaglevPart};
+use fairlead_ebpf::abi::{Backend, BackendKey, FrontendEntry, FrontendKey, MaglevKey, MaglevPart};
 use fairlead_proxy::{
     delta::{FullMap, Step},
     image::Image,
@@ -20,6 +20,7 @@ use fairlead_proxy::{
     sync::{Full, Synchroniser},
     text,
 };
+use fairlead_state::Key;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
@@ -86,6 +87,9 @@ impl Watched {
 static COUNTED: LazyLock<ServiceCounts> =
     LazyLock::new(|| ServiceCounts { selected: 1, ..ServiceCounts::default() });
 
+/// Who has each frontend.
+type Owners = BTreeMap<FrontendKey, Key>;
+
 /// Slots and table of a set.
 type Content = (Vec<Backend>, Vec<MaglevPart>);
 
@@ -130,6 +134,8 @@ struct Run {
     crashes: usize,
     /// Where there is none, what is beside frontends and the refusal of other ports make way.
     has_room: bool,
+    /// What the last start found: counter ids, and who has the frontends. Some may have been others' before, which nobody can know.
+    found: BTreeMap<FrontendKey, (u32, Option<Key>)>,
 }
 
 impl Run {
@@ -139,15 +145,20 @@ impl Run {
         let maps = FaultyMaps::new(watched, random.random(), 0);
         let sync = Synchroniser::new(maps, NODE);
         let has_room = capacities == ROOMY;
-        Self { random, cluster: Cluster::new(), sync, crashes: 0, has_room }
+        let (cluster, found) = (Cluster::new(), BTreeMap::new());
+        Self { random, cluster, sync, crashes: 0, has_room, found }
     }
 
     /// Stops the synchroniser, works on what it leaves behind, and starts another.
-    fn restart(&mut self, between: impl FnOnce(&mut FaultyMaps<Watched>)) {
+    fn restart(&mut self, owners: &Owners, between: impl FnOnce(&mut FaultyMaps<Watched>)) {
         let idle = FaultyMaps::new(Watched::new(MemoryMaps::default()), 0, 0);
         let stopped = std::mem::replace(&mut self.sync, Synchroniser::new(idle, NODE));
         let mut maps = stopped.into_maps();
         between(&mut maps);
+        let frontends = maps.inner().maps.image().frontends.iter();
+        let found = frontends
+            .map(|(key, entry)| (*key, (entry.value.counter_id, owners.get(key).cloned())));
+        self.found = found.collect();
         self.sync = Synchroniser::new(maps, NODE);
     }
 
@@ -160,25 +171,32 @@ impl Run {
         let crash = self.random.random_bool(0.15).then(|| self.random.random_range(0..30));
         let faults = if self.random.random_bool(0.5) { 300 } else { 0 };
         let lives = self.random.random_bool(0.2);
-        let lasts = |key: &FrontendKey| wanted.is_wanted(key) && (has_room || is_port(key));
+        let owners = owners(&wanted);
+        let ids = self.sync.status().counter_owners;
+        // Without room for who has a frontend now it goes, and comes when there is some.
+        let lasts = |(key, entry): &(&FrontendKey, &FrontendEntry)| {
+            let has_room =
+                has_room || (is_port(key) && ids.get(&entry.value.counter_id) == owners.get(key));
+            wanted.is_wanted(key) && has_room
+        };
         // The maps are the synchroniser's: they change hands to be set up.
         let set_up = |maps: &mut FaultyMaps<Watched>| {
             let watched = maps.inner_mut();
             watched.at = name.to_owned();
-            let there = random::frontends(watched.maps.image());
+            let there = watched.maps.image().frontends.iter().filter(lasts);
+            watched.lasting = there.map(|(key, _)| *key).collect();
             // Programs count whatever a frontend names.
             let named: Vec<u32> =
                 watched.maps.image().frontends.values().map(|value| value.counter_id).collect();
             let counted = named.into_iter().map(|id| (id, COUNTED.clone()));
             watched.maps.counters_mut().extend(counted);
-            watched.lasting = there.into_iter().filter(lasts).collect();
             maps.revive(faults);
             if let Some(entries) = crash {
                 maps.crash_after(entries);
             }
         };
         if lives {
-            self.restart(set_up);
+            self.restart(&owners, set_up);
         } else {
             set_up(self.sync.maps_mut());
         }
@@ -195,7 +213,7 @@ impl Run {
         }
         if crash.is_some() {
             self.crashes += 1;
-            self.restart(|maps| maps.revive(faults));
+            self.restart(&owners, |maps| maps.revive(faults));
             self.sync.reconcile(&snapshot);
         }
         for _ in 0..self.random.random_range(0..3) {
@@ -213,6 +231,18 @@ impl Run {
         self.sync.retry();
     }
 
+    /// A frontend that is another service's in the maps: leads to its endpoints, is limited to its clients.
+    fn anothers(&self, wanted: &Plans) -> Option<String> {
+        let (owners, ids) = (owners(wanted), self.sync.status().counter_owners);
+        let mut frontends = self.image().frontends.iter();
+        let anothers = frontends.find(|(key, entry)| {
+            let (id, owner) = (entry.value.counter_id, owners.get(key));
+            let was_found = self.found.get(key) == Some(&(id, owner.cloned()));
+            ids.get(&id) != owner && !was_found
+        });
+        anothers.map(|(key, _)| text::frontend(key).to_string())
+    }
+
     fn image(&self) -> &Image {
         self.sync.maps().inner().maps.image()
     }
@@ -226,6 +256,10 @@ fn is_port(key: &FrontendKey) -> bool {
 fn seeds() -> impl Iterator<Item = u64> {
     let one: Option<u64> = env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
     one.map_or(0..SEEDS, |seed| seed..seed + 1)
+}
+
+fn owners(wanted: &Plans) -> Owners {
+    wanted.leads().map(|(planned, lead)| (lead.frontend.key, planned.key.clone())).collect()
 }
 
 /// A port that its service has, and that is refused as one it does not have.
@@ -314,6 +348,7 @@ fn maps_that_are_too_small_never_show_a_hole_either() {
                 assert_eq!(text::image_text(run.image()), planned, "{at}");
             }
             assert_eq!(refused_own_port(run.image(), &wanted), None, "{at}");
+            assert_eq!(run.anothers(&wanted), None, "{at}");
             let lacks_places = |full: &Full| full.map == FullMap::Frontends;
             if let Some(full) = status.full.iter().find(|full| lacks_places(full)) {
                 assert_eq!(run.image().frontends.len(), tight.frontends, "{at}");

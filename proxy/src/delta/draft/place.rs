@@ -1,6 +1,6 @@
 //! Who has a place in `frontends`.
 
-use fairlead_ebpf::abi::FrontendKey;
+use fairlead_ebpf::abi::{Address, FrontendKey};
 
 use super::{Draft, Lack, Wanted, WantedFrontend, is_beside};
 use crate::hash::FastSet;
@@ -67,18 +67,32 @@ impl Draft<'_> {
         Placed { frontends, given_up, withdrawn, room: room.saturating_sub(used) }
     }
 
-    /// Changes nothing of a service but that ports it has now are not refused as such that it does not have.
+    /// Changes nothing of a service but that what was another's before does not lead to that one's endpoints any more, whose
+    /// place it may be that this one waits for, and that ports it has now are not refused as such that it does not have.
     pub(super) fn leave_as_it_is(&mut self, wanted: &Wanted<'_>, lack: Lack) -> Result<(), Lack> {
-        let held = self.actual.frontends();
-        for refusal in wanted.dialled().map(|frontend| frontend.key) {
-            let is_own = |key: &FrontendKey| !key.is_other_ports() && !held.contains_key(key);
-            let at_its_address = |key: &FrontendKey| key.address == refusal.address && is_own(key);
-            let has_more = || wanted.dialled().any(|frontend| at_its_address(&frontend.key));
-            if refusal.is_other_ports() && held.contains_key(&refusal) && has_more() {
-                self.release(refusal);
+        for WantedFrontend { key, .. } in &wanted.frontends {
+            if self.is_anothers(key, wanted.counter_id) {
+                self.release(*key);
+                if let Some(spare) = self.spare.as_mut().filter(|_| is_beside(key)) {
+                    spare.retain(|other| other != key);
+                }
             }
         }
+        let (refusals, ports): (Vec<_>, Vec<_>) =
+            wanted.dialled().map(|frontend| frontend.key).partition(FrontendKey::is_other_ports);
+        let missing = ports.into_iter().filter(|port| self.held(port).is_none());
+        let missing: FastSet<Address> = missing.map(|port| port.address).collect();
+        for refusal in refusals.into_iter().filter(|key| missing.contains(&key.address)) {
+            self.release(refusal);
+        }
         Err(lack)
+    }
+
+    /// Whether it leads to endpoints of the service that had it before. The counter id alone does not tell: at a start one
+    /// service may take that of another, whose frontends are its own all the same.
+    fn is_anothers(&self, key: &FrontendKey, counter_id: u32) -> bool {
+        self.inherited.is_some_and(|inherited| inherited.contains(key))
+            && self.held(key).is_some_and(|value| value.counter_id != counter_id)
     }
 
     /// Goes through all frontends: only where there is something to be found.
