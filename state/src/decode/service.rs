@@ -133,7 +133,8 @@ impl<'a> Raw<'a> for RawService<'a> {
                 format_args!("spec.healthCheckNodePort"),
             )?,
             load_balancing: balancing(metadata.annotations.load_balancing.as_deref(), names),
-            proxy_name: names.get_some(metadata.labels.get(SERVICE_PROXY_NAME)),
+            // Present is what counts, as to a selector that asks for its absence.
+            proxy_name: metadata.labels.get(SERVICE_PROXY_NAME).map(|text| names.get(text)),
             labels: metadata.labels.kept(names),
             unusable_ips: kept(unusable),
         };

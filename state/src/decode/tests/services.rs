@@ -133,6 +133,19 @@ fn a_way_of_balancing_that_is_not_known_refuses_no_service() {
     assert_eq!(taken(&service()).extras.load_balancing, LoadBalancing::Default);
 }
 
+/// A selector by `!service.kubernetes.io/service-proxy-name` asks whether the label is there, not what it says.
+#[test]
+fn a_proxys_name_that_is_empty_is_one() {
+    for (labels, expected) in [
+        (json!({}), None),
+        (json!({"service.kubernetes.io/service-proxy-name": ""}), Some("")),
+        (json!({"service.kubernetes.io/service-proxy-name": "edge"}), Some("edge")),
+    ] {
+        let document = set(service(), "metadata.labels", labels.clone());
+        assert_eq!(taken(&document).extras.proxy_name.as_deref(), expected, "{labels}");
+    }
+}
+
 #[test]
 fn kinds_of_service() {
     let headless = taken(&json!({
