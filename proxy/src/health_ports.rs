@@ -1,14 +1,14 @@
 //! `healthCheckNodePort`: what an outside balancer asks a node before it sends it traffic of a
 //! Service with `externalTrafficPolicy: Local`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fairlead_state::{
     Changes, Dirty, Key, Name, Snapshot,
     model::{Service, ServiceType, TrafficPolicy},
 };
 
-use crate::plan::is_served;
+use crate::plan::{Targets, is_served};
 
 /// What one port has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +90,11 @@ impl HealthPorts {
             && service.service_type == ServiceType::LoadBalancer
             && service.external_traffic_policy == TrafficPolicy::Local;
         let port = service.extras.health_check_node_port.filter(|_| is_checked)?;
-        let slices = snapshot.slices_of(&service.key);
-        let meant = slices.filter(|slice| !slice.headless_label && !slice.ports.is_empty());
-        let endpoints = meant.flat_map(|slice| slice.endpoints.iter());
-        let local = endpoints
-            .filter(|endpoint| endpoint.ready && endpoint.node_name.as_deref() == Some(node_name));
-        let addresses: BTreeSet<_> =
-            local.filter_map(|endpoint| endpoint.addresses.first()).collect();
-        let count = |is_ipv6| addresses.iter().filter(|ip| ip.is_ipv6() == is_ipv6).count();
+        let targets = Targets::of(snapshot.slices_of(&service.key));
         let has = |is_ipv6| service.cluster_ips.iter().any(|ip| ip.is_ipv6() == is_ipv6);
-        let told = |is_ipv6: bool| count(if has(is_ipv6) { is_ipv6 } else { !is_ipv6 });
+        let told = |is_ipv6: bool| {
+            targets.ready_on(node_name, if has(is_ipv6) { is_ipv6 } else { !is_ipv6 })
+        };
         Some((port, [false, true].map(told)))
     }
 }

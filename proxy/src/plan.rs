@@ -19,9 +19,12 @@ use fairlead_state::{
 };
 use ipnetwork::IpNetwork;
 
-use self::{frontends::PortFamily, targets::Targets};
+use self::frontends::PortFamily;
 
-pub(crate) use self::claims::{Changed, ServiceId};
+pub(crate) use self::{
+    claims::{Changed, ServiceId},
+    targets::Targets,
+};
 pub use self::{
     claims::{Planned, Plans},
     warning::{Problem, Warning},
@@ -241,7 +244,7 @@ pub fn plan_service(
     // Ranges of one family do not make the other unreachable (kube-proxy sorts them first).
     let ranges = &plan.extras.source_ranges;
     let is_limited = [false, true].map(|is_ipv6| ranges.iter().any(|r| r.is_ipv6() == is_ipv6));
-    let targets = Targets::of(slices);
+    let targets = Targets::of(slices.iter().copied());
     for (port, index) in service.ports.iter().zip(0u16..) {
         for (is_ipv6, is_limited) in [false, true].into_iter().zip(is_limited) {
             let addresses = &addresses;

@@ -25,7 +25,7 @@ enum Topology {
 }
 
 impl Candidate<'_> {
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         self.backend.flags & BACKEND_LOCAL != 0
     }
 

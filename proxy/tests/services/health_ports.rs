@@ -53,6 +53,29 @@ fn only_ready_endpoints_of_this_node_count() {
     }
 }
 
+/// With `publishNotReadyAddresses` it is ready to its end: a node was sent traffic that it dropped.
+#[test]
+fn bug_a_pod_whose_address_is_another_nodes_by_now_does_not_count() {
+    let at = |node: &str, terminating| Endpoint {
+        terminating,
+        node_name: Some(node.into()),
+        ..endpoint(ip("10.1.0.1"))
+    };
+    for (name, endpoints, expected) in [
+        ("terminates here, alone", vec![at(NODE, true)], 1),
+        ("terminates here, another is there", vec![at(NODE, true), at("node-b", false)], 0),
+        ("another is here, terminates there", vec![at("node-b", true), at(NODE, false)], 1),
+    ] {
+        let of = EndpointSlice { endpoints: endpoints.into(), ..objects::slice("a", "a", &[]) };
+        let mut ports = HealthPorts::default();
+        ports.update(
+            &Cluster::new().apply([put_service(balanced("a", 31000)), put_slice(of)]),
+            NODE,
+        );
+        assert_eq!(ports.by_port()[&31000].local_endpoints, [expected; 2], "{name}");
+    }
+}
+
 /// Proxies leave such slices alone, as kube-proxy's informer does by its selector.
 #[test]
 fn a_slice_with_the_label_of_headless_services_counts_nobody() {
