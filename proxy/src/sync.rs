@@ -341,7 +341,9 @@ impl<M: Maps> Synchroniser<M> {
                 }
                 continue;
             }
-            let held = frontends.iter().filter_map(|f| actual.frontends().get(&f.key));
+            // First by what has hardly been another's before a restart, unlike addresses that services share.
+            let own = frontends.iter().filter(|frontend| frontend.key.is_other_ports());
+            let held = own.chain(&frontends).filter_map(|f| actual.frontends().get(&f.key));
             let counter_id = self.owners.id_for((*id, &planned.key), held, capacities.counters);
             let ranges = planned.plan.extras.source_ranges.iter();
             let source_ranges = ranges.map(|range| source_range(counter_id, *range)).collect();

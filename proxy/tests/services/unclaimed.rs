@@ -12,10 +12,10 @@ use fairlead_proxy::{
 };
 use fairlead_state::{
     Change,
-    model::{IpMode, LoadBalancerIp},
+    model::{IpMode, LoadBalancerIp, Protocol, Service},
 };
 
-use crate::objects::{Cluster, NODE, ip, put_service, put_slice, service, slice, with};
+use crate::objects::{Cluster, NODE, ip, port, put_service, put_slice, service, slice, with};
 
 /// More than are written together.
 const SEVERAL_GROUPS: usize = 5000;
@@ -88,4 +88,24 @@ fn source_ranges_of_services_that_have_yet_to_be_written_outlive_a_snapshot_betw
 
     assert_eq!(sync.retry().behind, 0);
     assert_eq!(sync.maps().maps.image().source_ranges, ranges);
+}
+
+/// A NodePort that changed hands while no agent ran led the Service that has it now to the counters of the one that had it,
+/// and that one to new ones.
+#[test]
+fn bug_who_inherits_a_node_port_while_no_agent_runs_does_not_take_the_counters_with_it() {
+    let asks = |name: &str, ip: &str, created_seconds| {
+        let ports = Arc::new([port("", Protocol::Tcp, 80, Some(30_080))]);
+        put_service(Service { created_seconds, ports, ..service(name, ip) })
+    };
+    let mut cluster = Cluster::new();
+    let mut before = Synchroniser::new(MemoryMaps::default(), NODE);
+    let both = [asks("a", "10.96.0.1", 2), asks("b", "10.96.0.2", 1)];
+    before.reconcile(&cluster.apply(both));
+    let owners = before.status().counter_owners;
+    assert_eq!(owners.len(), 2);
+    let snapshot = cluster.apply([asks("a", "10.96.0.1", 0)]);
+    let mut sync = Synchroniser::new(before.into_maps(), NODE);
+    assert_eq!(sync.reconcile(&snapshot).error, None);
+    assert_eq!(sync.status().counter_owners, owners);
 }
