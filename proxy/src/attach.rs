@@ -20,7 +20,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use fairlead_ebpf::abi::{Address, BARE_DEVICES_MAX, Reason, Settings};
+use fairlead_ebpf::abi::{Address, BARE_DEVICES_MAX, Reason, Settings, name};
 use ipnetwork::IpNetwork;
 
 use self::{
@@ -308,8 +308,12 @@ impl Kernel {
     /// Ends UDP sockets, in every network namespace that is seen and can be entered, that are connected to a
     /// backend that no longer serves what was dialled: see [`crate::stale`].
     pub fn end_stale_sockets(&self) -> Result<stale::Ended, KernelError> {
-        let Tables { connected_peers, frontends, backends, .. } = &self.object.tables;
-        let maps = stale::Maps { peers: connected_peers, frontends, backends };
+        let Tables { connected_peers, datagram_peers, frontends, backends, .. } =
+            &self.object.tables;
+        let is_upgrade = self.object.has_made(name::CONNECTED_PEERS)
+            && !self.object.has_made(name::DATAGRAM_PEERS);
+        let earlier = is_upgrade.then_some(datagram_peers);
+        let maps = stale::Maps { peers: connected_peers, earlier, frontends, backends };
         let mut rounds = self.stale.lock().unwrap_or_else(PoisonError::into_inner);
         stale::end(&maps, &mut rounds).map_err(|error| KernelError::system(Step::EndSockets, error))
     }

@@ -157,6 +157,7 @@ pub(crate) struct Tables {
     pub(crate) settings: NodeSettings,
     pub(crate) source_ranges: Table<SourceRangeKey, u32>,
     pub(crate) connected_peers: Table<PeerKey, SocketPeer>,
+    pub(crate) datagram_peers: Table<PeerKey, SocketPeer>,
     pub(crate) connections: Table<Tuple, Connection>,
     pub(crate) openings: Table<Tuple, Connection>,
     /// As the kernel has them, which may be from an earlier start.
@@ -215,6 +216,11 @@ impl Object {
     /// Takes the names of those maps away that had none before.
     pub(crate) fn unpin_made(&self) {
         unpin(&self.made);
+    }
+
+    /// Whether there was no map of this name before; never without pins.
+    pub(crate) fn has_made(&self, map: &str) -> bool {
+        self.made.iter().any(|path| path.file_name().is_some_and(|name| name == map))
     }
 
     /// The programs, which the first call has the kernel check; another at the same time waits for it.
@@ -341,7 +347,7 @@ impl Tables {
         let (refusals, refusals_max) = take(ebpf, name::REFUSALS)?;
         let (node_addresses, node_addresses_max) = take(ebpf, name::NODE_ADDRESSES)?;
         let (connected_peers, connected_peers_max) = take(ebpf, name::CONNECTED_PEERS)?;
-        let (_, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
+        let (datagram_peers, datagram_peers_max) = take(ebpf, name::DATAGRAM_PEERS)?;
         let (connections, connections_max) = take(ebpf, name::CONNECTIONS)?;
         let (openings, openings_max) = take(ebpf, name::OPENINGS)?;
         let (_, fragments_max) = take(ebpf, name::FRAGMENTS)?;
@@ -361,6 +367,7 @@ impl Tables {
             settings: NodeSettings::new(Table::new(take(ebpf, name::SETTINGS)?.0)),
             source_ranges: Table::new(source_ranges),
             connected_peers: Table::new(connected_peers),
+            datagram_peers: Table::new(datagram_peers),
             connections: Table::new(connections),
             openings: Table::new(openings),
             sizes: MapSizes {

@@ -10,12 +10,14 @@
 //! again (`rounds.rs`). An agent that may look there ends it.
 
 mod diag;
+mod earlier;
 mod notes;
 mod rounds;
 
 use std::{
     collections::HashMap,
     io,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -54,12 +56,20 @@ pub struct Ended {
 #[derive(Debug)]
 pub(crate) struct Maps<'a> {
     pub(crate) peers: &'a Table<PeerKey, SocketPeer>,
+    /// Where an earlier agent noted connected sockets among others, which had no such map as `peers`.
+    pub(crate) earlier: Option<&'a Table<PeerKey, SocketPeer>>,
     pub(crate) frontends: &'a Table<FrontendKey, FrontendEntry>,
     pub(crate) backends: &'a Table<BackendKey, Backend>,
 }
 
 /// Ends every socket of this node that is connected to a backend that no longer serves what was dialled.
 pub(crate) fn end(maps: &Maps<'_>, rounds: &mut Rounds) -> io::Result<Ended> {
+    if let Some(earlier) = maps.earlier
+        && !rounds.has_taken_over
+    {
+        earlier::take_over(earlier, maps.peers)?;
+        rounds.has_taken_over = true;
+    }
     let stale = notes::stale(maps.peers.entries()?, |peer| maps.is_current(peer))?;
     let wanted = rounds.wanted(&stale, Instant::now());
     let search = search(&wanted, namespaces::are_all_seen());
@@ -80,27 +90,46 @@ fn search(keys: &[PeerKey], is_all_seen: bool) -> Search {
     if keys.is_empty() {
         return search;
     }
-    let mut wanted: HashMap<u64, Vec<_>> = HashMap::new();
+    let wanted = remotes(keys);
+    search.closed_namespaces = in_each(|| diag::end(&wanted), |found| search.found.add(found));
+    search.is_all_seen &= search.closed_namespaces == 0;
+    search
+}
+
+/// By the sockets' cookies, what they may be connected to.
+fn remotes(keys: &[PeerKey]) -> HashMap<u64, Vec<(IpAddr, u16)>> {
+    let mut remotes: HashMap<u64, Vec<_>> = HashMap::new();
     for key in keys {
-        let remote = (ip(&key.backend), u16::from_be_bytes(key.backend_port));
-        wanted.entry(key.socket).or_default().push(remote);
+        remotes.entry(key.socket).or_default().push(remote(key));
     }
+    remotes
+}
+
+fn remote(key: &PeerKey) -> (IpAddr, u16) {
+    (ip(&key.backend), u16::from_be_bytes(key.backend_port))
+}
+
+/// Looks into every namespace, and takes what was found beside why it was not all. Returns how many were not
+/// looked into, or not wholly.
+fn in_each<T: Send>(
+    look: impl Fn() -> (T, Option<io::Error>) + Sync,
+    mut take: impl FnMut(T),
+) -> usize {
+    let mut closed = 0;
     for namespace in namespaces::all() {
-        let here = namespaces::inside(&namespace, || Ok(diag::end(&wanted)));
-        let error = match here {
+        let error = match namespaces::inside(&namespace, || Ok(look())) {
             Ok((found, error)) => {
-                search.found.add(found);
+                take(found);
                 error
             }
             Err(error) => Some(error),
         };
         if let Some(error) = error {
-            tracing::debug!(%error, "stale sockets of a namespace not looked for, or not all");
-            search.closed_namespaces += 1;
-            search.is_all_seen = false;
+            tracing::debug!(%error, "UDP sockets of a namespace not looked at, or not all");
+            closed += 1;
         }
     }
-    search
+    closed
 }
 
 impl Maps<'_> {

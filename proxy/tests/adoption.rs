@@ -7,21 +7,22 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use aya::maps::HashMap;
-use fairlead_ebpf::abi::{BackendKey, TCP};
+use aya::maps::{HashMap, Map, MapData};
+use fairlead_ebpf::abi::{BackendKey, TCP, UDP, name};
 use fairlead_proxy::{
     Kernel, KernelError, KernelOptions, attach::MapSizes, delta::Step, maps::Maps as _, others,
 };
 use support::{
-    services::{Stop, ask_tcp, frontend, put, serve},
+    services::{Stop, ask_tcp, frontend, put, replace, serve, unspecified},
     world::{World, run, world},
 };
 
@@ -358,6 +359,75 @@ fn sockets_outlive_their_service_and_its_set() {
                 *service,
                 "years later it is still the service"
             );
+        }
+    });
+}
+
+type Notes = HashMap<MapData, [u8; 32], [u8; 36]>;
+
+/// Of UDP sockets, the one way or the other.
+fn notes(bpffs: &Path, map: &str) -> Notes {
+    let data = MapData::from_pin(bpffs.join("fairlead/maps").join(map)).unwrap();
+    let map = match map {
+        name::DATAGRAM_PEERS => Map::LruHashMap(data),
+        _ => Map::HashMap(data),
+    };
+    map.try_into().unwrap()
+}
+
+/// Notes of connected sockets were among those of all others once: each that was open at the upgrade was known to nobody any
+/// more, and sent to a dead address for ever.
+#[test]
+fn bug_udp_sockets_connected_under_an_agent_that_noted_them_elsewhere_end_with_their_backend() {
+    let test =
+        "bug_udp_sockets_connected_under_an_agent_that_noted_them_elsewhere_end_with_their_backend";
+    world(test, |world| {
+        let first = Kernel::open(&world.options()).unwrap();
+        first.attach().unwrap();
+        let mut maps = first.maps().unwrap();
+        let sockets: Vec<UdpSocket> = (1..)
+            .zip(SERVICES)
+            .flat_map(|(set, (service, ip))| {
+                let backend = serve(UDP, ip.parse().unwrap(), "backend");
+                put(&mut maps, frontend(service, UDP), set, &[(backend, 0)]);
+                let to: SocketAddr = service.parse().unwrap();
+                let socket = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+                socket.set_read_timeout(Some(DEADLINE)).unwrap();
+                let unconnected = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+                unconnected.send_to(b"?", to).unwrap();
+                let closed = UdpSocket::bind((unspecified(to.ip()), 0)).unwrap();
+                closed.send_to(b"?", to).unwrap();
+                drop(closed);
+                socket.connect(to).unwrap();
+                [socket, unconnected]
+            })
+            .collect();
+        drop((maps, first));
+        let mut earlier = notes(&world.bpffs, name::DATAGRAM_PEERS);
+        let connected: Vec<_> =
+            notes(&world.bpffs, name::CONNECTED_PEERS).iter().map(Result::unwrap).collect();
+        assert_eq!(connected.len(), SERVICES.len());
+        for (key, peer) in &connected {
+            earlier.insert(key, peer, 0).unwrap();
+        }
+        let pins = world.bpffs.join("fairlead");
+        std::fs::remove_file(pins.join("maps").join(name::CONNECTED_PEERS)).unwrap();
+        std::fs::remove_file(pins.join("links/socket_release")).unwrap();
+
+        let second = Kernel::open(&world.options()).unwrap();
+        let report = second.attach().unwrap();
+        assert_eq!((report.adopted, report.created), (8, 1));
+        assert_eq!(second.end_stale_sockets().unwrap().sockets, 0, "their backends serve");
+        let taken_over = notes(&world.bpffs, name::CONNECTED_PEERS).keys().count();
+        assert_eq!(taken_over, connected.len(), "closed and unconnected ones are nobody's concern");
+        let mut maps = second.maps().unwrap();
+        for (set, (service, _)) in (11..).zip(SERVICES) {
+            replace(&mut maps, frontend(service, UDP), (set, set), &[]);
+        }
+        assert_eq!(second.end_stale_sockets().unwrap().sockets, connected.len());
+        for socket in sockets.iter().step_by(2) {
+            let error = socket.recv(&mut [0; 16]).unwrap_err().kind();
+            assert_eq!(error, ErrorKind::ConnectionAborted);
         }
     });
 }

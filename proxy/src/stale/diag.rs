@@ -62,6 +62,21 @@ pub(super) fn end(wanted: &HashMap<u64, Vec<(IpAddr, u16)>>) -> (Found, Option<i
     (found, last)
 }
 
+/// A socket's cookie, and whom it is connected to.
+type Connected = (u64, (IpAddr, u16));
+
+/// The sockets of this thread's namespace, by cookie, that are connected to one of the remote addresses `wanted`, and to
+/// which. Beside them is why not all sockets were seen, if so.
+pub(super) fn connected(
+    wanted: &HashMap<u64, Vec<(IpAddr, u16)>>,
+) -> (Vec<Connected>, Option<io::Error>) {
+    let (mut met, mut last) = (Vec::new(), None);
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        last = look(family, wanted, &mut met, &mut Found::default()).err().or(last);
+    }
+    (met.iter().filter_map(|socket| read(socket.family, &socket.id)).collect(), last)
+}
+
 /// Finds the sockets of one family.
 fn look(
     family: i32,

@@ -22,6 +22,8 @@ const PAUSE_LAST: Duration = Duration::from_secs(600);
 /// Stale notes that were looked into before.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
+    /// Notes of an earlier agent are where they belong.
+    pub(super) has_taken_over: bool,
     /// To be taken away next time, if they are still stale.
     due: HashSet<PeerKey>,
     /// Their sockets were met in no namespace, and not every one was seen, or could not be ended.
