@@ -44,6 +44,8 @@ pub(super) struct Device {
     pub(super) master: Option<u32>,
     /// A bridge whose ports may see packets of its own network with a tag.
     pub(super) has_vlans: bool,
+    /// Of a kind by which network plugins reach pods of other nodes, where it has no Ethernet header.
+    pub(super) is_plugins: bool,
 }
 
 impl Device {
@@ -213,6 +215,7 @@ fn device(message: LinkMessage) -> Device {
         kind: Kind::Wire,
         master: None,
         has_vlans: false,
+        is_plugins: false,
     };
     let (mut is_pair, mut is_elsewhere) = (false, false);
     for attribute in message.attributes {
@@ -226,6 +229,7 @@ fn device(message: LinkMessage) -> Device {
                         LinkInfo::Kind(kind) => {
                             is_pair = matches!(kind, InfoKind::Veth | InfoKind::Netkit);
                             device.kind = self::kind(&kind);
+                            device.is_plugins = is_plugins(&kind);
                         }
                         LinkInfo::Data(InfoData::Bridge(of)) => {
                             device.has_vlans = of.contains(&InfoBridge::VlanFiltering(true));
@@ -295,6 +299,13 @@ fn kind(kind: &InfoKind) -> Kind {
         },
         _ => Kind::Other,
     }
+}
+
+/// Calico and kube-router have IPIP and the like, Calico, flannel and Kilo WireGuard. With a device of IPsec, of GRE or of a VPN
+/// what comes by it is lost; with one of these, all pods of other nodes are.
+fn is_plugins(kind: &InfoKind) -> bool {
+    use InfoKind::{Ip6Tnl, IpIp, SitTun, Wireguard};
+    matches!(kind, IpIp | Ip6Tnl | SitTun | Wireguard)
 }
 
 /// Whether a router's word is all that is behind it. The kernel says so itself; who configures addresses in its place may say

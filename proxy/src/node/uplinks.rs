@@ -66,9 +66,11 @@ pub(super) fn view(
     };
     let devices = || node.devices.iter().map(|(index, device)| (*index, device));
     let fitting = devices().map(|(index, device)| (index, device, facts.role(index, device)));
+    let mut fitting: Vec<_> = fitting.collect();
+    fitting.sort_by_key(|(index, device, _)| facts.place(*index, device));
     // Where there is no room for all, they come last.
     let kept = devices().map(|(index, device)| (index, device, facts.kept_role(index, device)));
-    for (index, device, role) in fitting.chain(kept) {
+    for (index, device, role) in fitting.into_iter().chain(kept) {
         let Some(role) = role else { continue };
         let name = device.name.clone();
         if let Some(problem) = problem(device, view.bare.len()) {
@@ -198,18 +200,27 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// Who comes before whom where there is no room for all. The way out and what leads to other nodes' pods come before whatever
+    /// was there first, as devices of IPsec, GRE and VPNs are that were made as the node started; those that have programs
+    /// already, before the others.
+    fn place(&self, index: u32, device: &Device) -> (bool, bool, bool, u32) {
+        let is_main = self.reach.default_routes.contains(&index) || self.holds_own(index);
+        (!is_main, !device.is_plugins, !self.served.contains_key(&index), index)
+    }
+
+    fn holds_own(&self, index: u32) -> bool {
+        self.told.addresses.iter().any(|ip| self.reach.addresses.contains(&(index, *ip)))
+    }
+
     /// Automatically: what carries a default route, what holds an address of the Node object, overlays, over
     /// which other nodes' pods are reached, and whatever else others can reach an address of this node by.
     fn is_wanted(&self, index: u32, device: &Device) -> bool {
         let Devices::List(names) = self.wanted else {
-            let Reach { addresses, default_routes, .. } = &self.reach;
-            let holds_own =
-                || self.told.addresses.iter().any(|ip| addresses.contains(&(index, *ip)));
             return device.is_up
                 && !device.is_loopback
-                && (default_routes.contains(&index)
+                && (self.reach.default_routes.contains(&index)
                     || device.kind == Kind::Overlay
-                    || holds_own()
+                    || self.holds_own(index)
                     || self.leads_outward(index, device));
         };
         names.contains(&device.name)

@@ -32,8 +32,10 @@ fn devices_that_carry_others_packets_are_known_with_what_their_packets_begin_wit
         message.header.link_layer_type = link;
         message.header.flags = flags;
         let what = format!("{is:?} {flags:?}");
+        let is_plugins = matches!(is, Is::IpIp | Is::SitTun | Is::Ip6Tnl | Is::Wireguard);
         message.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(is)])];
         let device = device(message);
         assert_eq!((device.kind, device.framing), (kind, framing), "{what}");
+        assert_eq!(device.is_plugins, is_plugins, "{what}");
     }
 }

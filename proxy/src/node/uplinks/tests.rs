@@ -8,6 +8,7 @@ const ETHERNET: Device = Device {
     kind: Kind::Wire,
     master: None,
     has_vlans: false,
+    is_plugins: false,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -359,6 +360,39 @@ fn devices_without_an_ethernet_header_beyond_the_room_for_them_are_named() {
     let view = fresh(&node, &Devices::Auto, &told(&[]));
     assert_eq!(view.bare.len(), BARE_DEVICES_MAX);
     assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["tunl37", "tunl38", "tunl39"]);
+}
+
+/// Of IPsec, GRE or a VPN, made as the node started: a network plugin's tunnel, made later, had no programs, and no NodePort
+/// reached a pod of another node.
+#[test]
+fn bug_a_network_plugins_tunnel_has_room_before_eight_others_that_were_made_first() {
+    const OTHERS: std::ops::Range<u32> = 10..18;
+    let ipsec = Device { framing: Framing::Bare, kind: Kind::Overlay, ..ETHERNET };
+    let tunnel = Device { is_plugins: true, ..ipsec.clone() };
+    for (what, device, address, own, served, given) in [
+        ("nothing has programs", &tunnel, "", "", vec![], &[17][..]),
+        ("the tunnel has", &tunnel, "", "", vec![40], &[17]),
+        ("all others have", &tunnel, "", "", OTHERS.collect(), &[17]),
+        ("of others those that have stay", &tunnel, "", "", vec![40, 12, 17], &[16]),
+        ("one more of them, which has", &ipsec, "", "", vec![40], &[17]),
+        ("one more of them, which has none", &ipsec, "", "", vec![], &[40]),
+        ("with the Node's address", &ipsec, "192.0.2.9/32", "192.0.2.9", vec![], &[17]),
+    ] {
+        let mut node = Node::default();
+        for index in OTHERS {
+            add(&mut node, index, &format!("d{index}"), ipsec.clone(), &[]);
+        }
+        let addresses: Vec<&str> = address.split_whitespace().collect();
+        add(&mut node, 40, "d40", device.clone(), &addresses);
+        let own: Vec<&str> = own.split_whitespace().collect();
+        let served = served.into_iter().map(|index| (index, Role::Uplink)).collect();
+        let view = view(&node, &Devices::Auto, &told(&own), &served);
+        let without: Vec<u32> =
+            node.devices.into_keys().filter(|index| !view.bare.contains(index)).collect();
+        assert_eq!(without, given, "{what}");
+        let unusable = view.unusable.keys().collect::<Vec<_>>();
+        assert_eq!(unusable, [&format!("d{}", given[0])], "{what}");
+    }
 }
 
 /// Nobody was told, and NodePorts answered nobody who dialled them there.
