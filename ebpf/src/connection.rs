@@ -2,10 +2,13 @@
 
 mod news;
 
-use crate::abi::{
-    Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_DOUBTED,
-    CONNECTION_FIN, CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY, CONNECTION_RESET,
-    CONNECTION_UNANSWERED, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
+use crate::{
+    abi::{
+        Address, CONNECTION_ANSWERED, CONNECTION_ASSURED, CONNECTION_COUNTED, CONNECTION_DOUBTED,
+        CONNECTION_FIN, CONNECTION_NUMBERED, CONNECTION_OTHER_FIN, CONNECTION_REPLY,
+        CONNECTION_RESET, CONNECTION_UNANSWERED, Connection, EGRESS, INGRESS, TCP, Tuple, UDP,
+    },
+    select,
 };
 
 pub use news::{News, Trust};
@@ -283,6 +286,19 @@ pub fn rewritten(tuple: &Tuple, connection: &Connection) -> Tuple {
     new.source_port = connection.source_port;
     new.destination_port = connection.destination_port;
     new
+}
+
+/// By what a packet is known again on this node, whatever hook it passes: never 0, and that of another packet's once in 65,536
+/// times.
+#[inline(always)]
+pub fn mark(tuple: &Tuple) -> u16 {
+    let [a, b]: [u64; 2] = bytemuck::cast(tuple.source);
+    let [c, d]: [u64; 2] = bytemuck::cast(tuple.destination);
+    let ([e, f], [g, h]) = (tuple.source_port, tuple.destination_port);
+    let rest = u64::from_be_bytes([0, 0, 0, tuple.protocol, e, f, g, h]);
+    let all = a ^ b.rotate_left(13) ^ c.rotate_left(29) ^ d.rotate_left(43) ^ rest;
+    let [high, low, ..] = select::avalanche(all).to_be_bytes();
+    u16::from_be_bytes([high, low]).max(1)
 }
 
 #[cfg(test)]

@@ -139,3 +139,37 @@ fn a_connection_is_over_when_netfilter_would_say_so() {
         assert!(!entry.is_free(protocol, entry.seen.wrapping_sub(1)), "met on another core");
     }
 }
+
+/// What is unwrapped comes in the buffer of what it was wrapped in, note and all.
+#[test]
+fn a_translated_packet_is_known_by_its_mark_and_no_other_is() {
+    let v6 = |last| {
+        let mut address = [0xfd; 16];
+        address[15] = last;
+        address
+    };
+    for (client, node, backend) in [(CLIENT, NODE, BACKEND), (v6(9), v6(2), v6(5))] {
+        let packet = tuple(INGRESS, (client, 40000), (backend, 8080));
+        assert_eq!(mark(&Tuple { hook: EGRESS, ..packet }), mark(&packet), "as it leaves");
+        for (what, other) in [
+            ("as it came", tuple(INGRESS, (client, 40000), (node, 30080))),
+            ("its answer", tuple(INGRESS, (backend, 8080), (client, 40000))),
+            ("another client's", tuple(INGRESS, (node, 40000), (backend, 8080))),
+            ("of another connection", tuple(INGRESS, (client, 40001), (backend, 8080))),
+            ("to another port", tuple(INGRESS, (client, 40000), (backend, 8081))),
+            ("of another protocol", Tuple { protocol: UDP, ..packet }),
+        ] {
+            assert_ne!(mark(&other), mark(&packet), "{what}");
+        }
+    }
+}
+
+/// No mark says that there is none.
+#[test]
+fn marks_are_never_0_and_as_many_as_there_can_be() {
+    let marks: std::collections::BTreeSet<u16> =
+        (0..=u16::MAX).map(|port| mark(&tuple(INGRESS, (CLIENT, port), (BACKEND, 8080)))).collect();
+    assert!(!marks.contains(&0));
+    // 65,536 thrown at random into as many places meet a share of 1 - 1/e of them.
+    assert!((40_000..43_000).contains(&marks.len()), "{}", marks.len());
+}

@@ -41,9 +41,6 @@ const OPENED: i32 = 1001;
 /// Before routing: to the backend, or back to the client.
 #[inline(always)]
 pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
-    if once::is_translated(ctx) {
-        return NEXT;
-    }
     let Some(frame) = maps::scratch() else { return NEXT };
     match translate(ctx, frame, origin) {
         Ok(REJECT) => reject::answer(ctx, frame, origin),
@@ -55,11 +52,13 @@ pub(crate) fn ingress(ctx: &TcContext, origin: Origin) -> i32 {
 /// After routing: from the node, or from what the client dialled.
 #[inline(always)]
 pub(crate) fn egress(ctx: &TcContext) -> i32 {
-    once::forget(ctx);
     // What cannot be read passes uncounted: it was seen, or made, on this node before.
     let Some(frame) = maps::scratch() else { return NEXT };
-    if frame.parse(ctx, EGRESS).is_ok() && track::is_known(ctx, frame) {
-        return apply(ctx, frame);
+    if frame.parse(ctx, EGRESS).is_ok() {
+        once::forget(ctx, frame);
+        if track::is_known(ctx, frame) {
+            return apply(ctx, frame);
+        }
     }
     if !is_leak(ctx, frame) {
         return NEXT;
@@ -84,6 +83,9 @@ fn is_leak(ctx: &TcContext, frame: &Frame) -> bool {
 #[inline(always)]
 fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, Skip> {
     frame.parse(ctx, INGRESS)?;
+    if once::is_translated(ctx, frame) {
+        return Ok(NEXT);
+    }
     let is_opening = frame.is_opening(ctx)?;
     let is_kept = track::is_known(ctx, frame)
         && (!is_opening || is_kept(&frame.tuple, &mut frame.found, origin));
@@ -102,7 +104,7 @@ fn translate(ctx: &TcContext, frame: &mut Frame, origin: Origin) -> Result<i32, 
             return Ok(verdict);
         }
     }
-    once::note(ctx);
+    once::note(ctx, frame);
     Ok(apply(ctx, frame))
 }
 

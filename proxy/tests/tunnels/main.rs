@@ -24,6 +24,7 @@ use support::{
 
 mod ipsec;
 mod many;
+mod served;
 #[path = "../support"]
 mod support {
     pub(crate) mod followed;
