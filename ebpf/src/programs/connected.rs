@@ -16,9 +16,9 @@ use super::{
     sockaddr::{Call, Family},
 };
 
-/// Notes what the socket is being connected to, in place of what it was connected to.
+/// Takes the note away of what the socket was connected to, unless that is what it is being connected to.
 #[inline(always)]
-pub(crate) fn remember<F: Family>(call: &Call<F>, peer: &SocketPeer) {
+pub(crate) fn forget_other<F: Family>(call: &Call<F>, peer: &SocketPeer) {
     let key = PeerKey::of(call.socket_cookie(), peer);
     if let Some(before) = call.peer() {
         let before = PeerKey::of(key.socket, before);
@@ -27,6 +27,12 @@ pub(crate) fn remember<F: Family>(call: &Call<F>, peer: &SocketPeer) {
             let _ = maps::CONNECTED_PEERS.remove(&before);
         }
     }
+}
+
+/// Notes what the socket is being connected to, which it remembers itself.
+#[inline(always)]
+pub(crate) fn note<F: Family>(call: &Call<F>, peer: &SocketPeer) {
+    let key = PeerKey::of(call.socket_cookie(), peer);
     // SAFETY: the reference ends with the comparison, under RCU; a value that changes meanwhile
     // is written anew, nothing worse.
     let is_known = unsafe { maps::CONNECTED_PEERS.get(key) }.is_some_and(|known| known == peer);

@@ -97,10 +97,14 @@ pub(crate) fn connect<F: Family>(call: &Call<F>) -> i32 {
     };
     live::call(call, &dialled, &backend, &account);
     let peer = peer(&dialled, &backend);
-    if dialled.protocol == UDP {
-        connected::remember(call, &peer);
+    let is_datagram = dialled.protocol == UDP;
+    if is_datagram {
+        connected::forget_other(call, &peer);
     }
-    call.set_peer(peer);
+    // By what it remembers, and by nothing else, a socket that is closed has its note taken away.
+    if call.set_peer(peer) && is_datagram {
+        connected::note(call, &peer);
+    }
     call.set(&backend.address, backend.port);
     ALLOW
 }

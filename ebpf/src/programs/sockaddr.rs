@@ -163,17 +163,18 @@ impl<F: Family> Call<F> {
         unsafe { peer.cast_const().as_ref() }
     }
 
-    /// Remembers what this socket is being connected to.
+    /// Remembers what this socket is being connected to. `false`: it has no memory for it, which is counted.
     #[inline(always)]
-    pub(crate) fn set_peer(&self, mut peer: SocketPeer) {
+    pub(crate) fn set_peer(&self, mut peer: SocketPeer) -> bool {
         // SAFETY: the socket of a valid context.
         let stored = unsafe { maps::PEERS.get_or_insert_ptr_mut(&self.ctx, Some(&mut peer)) };
         if stored.is_null() {
             maps::count(Reason::PeerNotStored);
-            return;
+            return false;
         }
         // SAFETY: the socket's own storage; an existing one is returned as it was.
         unsafe { stored.write(peer) };
+        true
     }
 
     /// With whom its datagrams stay while it is not connected: null, or the socket's own storage, which lives

@@ -3,13 +3,15 @@
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
+    time::Duration,
 };
 
 use aya::maps::{HashMap, Map, MapData};
 use fairlead_ebpf::abi::{Reason, UDP, name};
 use fairlead_proxy::{Kernel, KernelOptions, MapSizes, maps::kernel::KernelMaps};
+use socket2::{Domain, Socket, Type};
 
 use super::{
     V4, V6, at, datagrams, ip, start,
@@ -129,5 +131,46 @@ fn connected_sockets_beyond_the_maps_room_push_out_no_other() {
         }
         leads_nowhere(&mut maps);
         assert_eq!(kernel.end_stale_sockets().unwrap().sockets, first.len());
+    });
+}
+
+/// Of the memory that a socket may have beside its buffers (`net.core.optmem_max`) a group that it is a member of takes some.
+fn without_memory() -> UdpSocket {
+    const LOOPBACK: u32 = 1;
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.bind(&at("[::]:0").into()).unwrap();
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let groups = (0..=u32::MAX).map(|number| Ipv6Addr::from((0xff05 << 112) + u128::from(number)));
+    let refused =
+        groups.map(|group| socket.join_multicast_v6(&group, LOOPBACK)).find_map(Result::err);
+    assert_eq!(refused.unwrap().raw_os_error(), Some(libc::ENOMEM));
+    socket
+}
+
+/// By its own memory the note is found as a socket closes: those of sockets without any stayed for ever, and a pod needs no right
+/// to make as many as there is room for, after which no socket of the node ended with its endpoint.
+#[test]
+fn attack_sockets_that_have_no_memory_left_leave_no_notes() {
+    world("connected::attack_sockets_that_have_no_memory_left_leave_no_notes", |world| {
+        let (kernel, mut maps) = start(world);
+        let mut refused = 0;
+        for (set, (local, service)) in (1..).zip(FAMILIES) {
+            put(&mut maps, frontend(service, UDP), set, &[(serve(UDP, ip(local), "old"), 0)]);
+            let socket = without_memory();
+            let service = at(service);
+            let to = match service.ip() {
+                IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), service.port()),
+                IpAddr::V6(_) => service,
+            };
+            socket.connect(to).unwrap();
+            socket.send(b"?").unwrap();
+            assert_eq!(socket.recv(&mut [0; 16]).unwrap(), 3, "{service}: it is served");
+            refused += 1;
+            assert_eq!(kernel.drops().unwrap()[&Reason::PeerNotStored], refused, "{service}");
+            drop(socket);
+            assert_eq!(noted(&world.bpffs).len(), 0, "{service}");
+        }
     });
 }
