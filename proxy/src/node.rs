@@ -20,7 +20,10 @@ use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::netlink::addresses;
-use self::{netlink::Events, uplinks::View};
+use self::{
+    netlink::Events,
+    uplinks::{Moment, View},
+};
 use crate::{
     CIDRS_MAX,
     attach::{Devices, Kernel},
@@ -92,7 +95,7 @@ pub async fn follow(
 
 /// Whether everything is as it should be.
 fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
-    let view = match look(kernel, told) {
+    let view = match look(kernel, told, Moment::Later) {
         Ok(view) => view,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -117,13 +120,14 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
 /// rtnetlink cannot be read.
 pub fn unserved_devices() -> Result<BTreeMap<String, &'static str>, KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
-    Ok(uplinks::view(&node, &Devices::Auto, &Told::default(), &BTreeMap::new()).unusable)
+    let (told, served) = (Told::default(), BTreeMap::new());
+    Ok(uplinks::view(&node, &Devices::Auto, &told, &served, Moment::Later).unusable)
 }
 
 /// The node as it is.
-fn look(kernel: &Kernel, told: &Told) -> Result<View, KernelError> {
+fn look(kernel: &Kernel, told: &Told, moment: Moment) -> Result<View, KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
-    Ok(uplinks::view(&node, kernel.devices(), told, &kernel.served_devices()?))
+    Ok(uplinks::view(&node, kernel.devices(), told, &kernel.served_devices()?, moment))
 }
 
 /// Says what the programs were told. What failed is tried again as a whole.
@@ -185,7 +189,7 @@ pub fn prepare(
     node_name: &str,
 ) -> Result<Known, KernelError> {
     let told = Told::of(&mut snapshots.clone(), &Key::new("", node_name), kernel);
-    let view = look(kernel, &told)?;
+    let view = look(kernel, &told, Moment::Start)?;
     write(kernel, &view, &told)?;
     if let Err(error) = netfilter::spare(kernel.tables()) {
         tracing::warn!(

@@ -36,6 +36,15 @@ pub(super) struct View {
     pub(super) source_v6: Option<IpAddr>,
 }
 
+/// When the node is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// As an agent starts: what devices had from the one before may be long out of date.
+    Start,
+    /// While it runs: what a device is no more may pass.
+    Later,
+}
+
 /// What roles are decided by.
 struct Facts<'a> {
     devices: &'a BTreeMap<u32, Device>,
@@ -44,6 +53,7 @@ struct Facts<'a> {
     wanted: &'a Devices,
     told: &'a Told,
     served: &'a BTreeMap<u32, Role>,
+    moment: Moment,
 }
 
 /// `served` are the devices that have programs, by index.
@@ -52,8 +62,9 @@ pub(super) fn view(
     wanted: &Devices,
     told: &Told,
     served: &BTreeMap<u32, Role>,
+    moment: Moment,
 ) -> View {
-    let facts = Facts::of(node, wanted, told, served);
+    let facts = Facts::of(node, wanted, told, served, moment);
     let own = &told.addresses;
     let is_ipvs = |index: &u32| node.devices.get(index).is_some_and(|d| d.name == IPVS_DEVICE);
     let addresses = facts.reach.addresses.iter().filter(|(index, _)| !is_ipvs(index));
@@ -122,9 +133,10 @@ impl<'a> Facts<'a> {
         wanted: &'a Devices,
         told: &'a Told,
         served: &'a BTreeMap<u32, Role>,
+        moment: Moment,
     ) -> Self {
         let reach = node.configured.clone();
-        let mut facts = Self { devices: &node.devices, reach, wanted, told, served };
+        let mut facts = Self { devices: &node.devices, reach, wanted, told, served, moment };
         let is_doubtful = |(index, device): &(&u32, &Device)| {
             facts.may_lead_to_pods(**index, device) && !facts.is_wanted(**index, device)
         };
@@ -164,15 +176,22 @@ impl<'a> Facts<'a> {
     /// pass (a lease that is renewed, a network manager that starts anew, a bond or a virtual function that is made anew), and
     /// without programs what comes by open connections is the node's own stack's, which resets them. Where it is for good,
     /// programs without an address of the node to meet do nothing: addresses are followed at once. Not where another has its
-    /// packets: they would be translated twice; nor against a list of names. That it has programs is how an agent that starts
-    /// knows; they end with the device, and with its leaving this namespace. (Cilium takes them away, in
-    /// removeObsoleteNetdevPrograms, from whatever is down or without an address.)
+    /// packets: they would be translated twice; nor against a list of names; nor, as an agent starts, on a port of what is up
+    /// and for nothing: a card that was given to a bridge of virtual machines, whose frames are none of the node's. That it has
+    /// programs is how an agent that starts knows; they end with the device, and with its leaving this namespace. (Cilium takes
+    /// them away, in removeObsoleteNetdevPrograms, from whatever is down or without an address.)
     fn kept_role(&self, index: u32, device: &Device) -> Option<Role> {
         let role = *self.served.get(&index)?;
         let has_own = |master: u32| {
             self.devices.get(&master).is_some_and(|device| self.role(master, device).is_some())
         };
-        let is_others = self.is_met_at_its_ports(index) || device.master.is_some_and(has_own);
+        let is_given_away = |master: u32| {
+            self.moment == Moment::Start
+                && device.is_up
+                && self.devices.get(&master).is_some_and(|device| device.is_up)
+        };
+        let is_others = self.is_met_at_its_ports(index)
+            || device.master.is_some_and(|master| has_own(master) || is_given_away(master));
         let is_unlisted = matches!(self.wanted, Devices::List(_)) && !self.is_served_port(device);
         let is_kept = match role {
             Role::Uplink => !is_others && !is_unlisted,
