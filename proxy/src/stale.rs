@@ -74,7 +74,9 @@ pub(crate) fn end(maps: &Maps<'_>, rounds: &mut Rounds) -> io::Result<Ended> {
     let wanted = rounds.wanted(&stale, Instant::now());
     let search = search(&wanted, namespaces::are_all_seen());
     let now = Instant::now();
-    maps.peers.delete(&rounds.sort(&wanted, &search, now))?;
+    let over = rounds.sort(&wanted, &search, now);
+    let put_back = |key: &PeerKey, peer: &SocketPeer| maps.peers.add(key, peer);
+    notes::take_away(&over, |key| maps.peers.take(key), |peer| maps.is_current(peer), put_back)?;
     Ok(Ended {
         sockets: search.found.ended.len(),
         closed_namespaces: search.closed_namespaces,

@@ -16,6 +16,7 @@ use super::bpf::{bpf, raw};
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -77,10 +78,19 @@ where
 
     /// The value under `key`.
     pub(crate) fn get(&self, key: &K) -> io::Result<Option<V>> {
+        self.read(BPF_MAP_LOOKUP_ELEM, key)
+    }
+
+    /// Removes the entry under `key`, of a hash; its value as it was then.
+    pub(crate) fn take(&self, key: &K) -> io::Result<Option<V>> {
+        self.read(BPF_MAP_LOOKUP_AND_DELETE_ELEM, key)
+    }
+
+    fn read(&self, command: libc::c_long, key: &K) -> io::Result<Option<V>> {
         let mut value = V::zeroed();
         let mut attributes = self.element(key, &raw mut value as u64);
         // SAFETY: key and value are as long as the map's and outlive the call.
-        match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) } {
+        match unsafe { bpf(command, &mut attributes) } {
             Ok(_) => Ok(Some(value)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
