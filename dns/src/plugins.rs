@@ -134,6 +134,10 @@ impl Plugins {
         if self.dns64.is_some_and(translates) || self.autopath.as_ref().is_some_and(searches) {
             return false;
         }
+        // What is preferred may have been cut off.
+        if !self.prefer.is_empty() && reply::is_cut(reply) {
+            return false;
+        }
         order::prefer(reply, asking.question.end, &self.prefer);
         self.header.response.apply(reply);
         true
@@ -144,12 +148,14 @@ impl Plugins {
         self.weights.as_ref().is_some_and(|weights| weights.are_for(qtype))
     }
 
-    /// A reply of the slow path with its addresses in the order that is preferred; `None` if none is.
+    /// Whether the slow path puts answers to questions of a type in order.
+    pub(crate) fn order(&self, qtype: u16) -> bool {
+        !self.prefer.is_empty() || self.weigh(qtype)
+    }
+
+    /// A whole reply of the slow path with its addresses in the order that is preferred; `None` if it cannot be read.
     pub(crate) fn ordered(&self, reply: &[u8], qtype: u16) -> Option<Message> {
         let weights = self.weights.as_ref().filter(|weights| weights.are_for(qtype));
-        if self.prefer.is_empty() && weights.is_none() {
-            return None;
-        }
         let mut message = Message::from_vec(reply).ok()?;
         match weights {
             Some(weights) => {

@@ -40,6 +40,8 @@ mod metrics;
 mod overload;
 #[path = "it/plugins.rs"]
 mod plugins;
+#[path = "it/preferred.rs"]
+mod preferred;
 #[path = "it/relist.rs"]
 mod relist;
 #[path = "it/replies.rs"]

@@ -111,9 +111,15 @@ pub(super) fn reply(
     let mut bytes = Vec::with_capacity(UDP_REPLY_BYTES_MAX);
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(bytes_max.saturating_sub(reserved));
-    response.destructive_emit(&mut encoder).ok()?;
+    let counts = response.destructive_emit(&mut encoder).ok()?.counts();
     // Of a record that had no room a part is left behind.
     encoder.trim();
+    let is_whole = usize::from(counts.answers) == answers.len()
+        && usize::from(counts.authorities) == authorities.len();
+    if is_whole && !metadata.truncation {
+        // Leaving additional records out is no truncation (RFC 2181 §9).
+        *bytes.get_mut(2)? &= !0x02;
+    }
     if let Some(opt) = opt {
         bytes.extend_from_slice(&opt);
         let count = bytes.get_mut(ADDITIONAL_COUNT_AT..)?.first_chunk_mut::<2>()?;
@@ -158,8 +164,6 @@ pub(super) fn flag_names(reply: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use hickory_proto::{
         op::{Edns, Message, Query},
         rr::{Name, RData, rdata::A},
@@ -169,25 +173,49 @@ mod tests {
     use super::*;
     use crate::wire::{HEADER_BYTES, record::each_record, rtype};
 
+    fn request(name: &Name, edns: Option<Edns>) -> Request {
+        let mut asked = Message::query();
+        asked.queries.push(Query::query(name.clone(), RecordType::A));
+        asked.edns = edns;
+        let source = "192.0.2.1:53".parse().unwrap();
+        Request::from_bytes(asked.to_vec().unwrap(), source, Protocol::Udp).unwrap()
+    }
+
+    /// RFC 2181 §9.
+    #[test]
+    fn a_reply_that_lacks_additional_records_alone_is_not_cut() {
+        let name = Name::from_ascii("many.example.").unwrap();
+        let record = |last| Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, last)));
+        let of = |count: u8| -> Vec<_> { (0..count).map(record).collect() };
+        let request = request(&name, None);
+        for (counts, was_cut, is_cut) in [
+            ([1, 1, 1], false, false),
+            ([1, 1, 200], false, false),
+            ([1, 0, 200], true, true),
+            ([1, 200, 1], false, true),
+            ([200, 1, 1], false, true),
+        ] {
+            let [answers, authorities, additionals] = counts.map(of);
+            let sections = Sections { answers, authorities, additionals };
+            let mut metadata = Metadata::response_from_request(&request.metadata);
+            metadata.truncation = was_cut;
+            let bytes = reply(&request, metadata, &sections, 512).unwrap();
+            let reply = Message::from_vec(&bytes).unwrap();
+            assert_eq!(reply.metadata.truncation, is_cut, "{counts:?}, {was_cut}");
+        }
+    }
+
     /// dnspython and others take no message with bytes behind its last record.
     #[test]
     fn a_cut_reply_ends_with_its_last_record_and_has_its_opt_record() {
         let name = Name::from_ascii("many.example.").unwrap();
         let question_end = HEADER_BYTES + name.to_bytes().unwrap().len() + 4;
-        let record = |last| {
-            let address = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
-            Record::from_rdata(name.clone(), 60, address)
-        };
+        let record = |last| Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, last)));
         let sections = Sections { answers: (0..=255).map(record).collect(), ..Sections::default() };
         for (has_edns, bytes_max) in
             [false, true].into_iter().flat_map(|e| (512..=1232).map(move |b| (e, b)))
         {
-            let mut asked = Message::query();
-            asked.queries.push(Query::query(name.clone(), RecordType::A));
-            asked.edns = has_edns.then(Edns::new);
-            let bytes = asked.to_vec().unwrap();
-            let source = "192.0.2.1:53".parse().unwrap();
-            let request = Request::from_bytes(bytes, source, Protocol::Udp).unwrap();
+            let request = request(&name, has_edns.then(Edns::new));
             let metadata = Metadata::response_from_request(&request.metadata);
             let cut = reply(&request, metadata, &sections, bytes_max).unwrap();
             let case = format!("EDNS {has_edns}, {bytes_max} bytes");

@@ -48,18 +48,25 @@ impl SlowPath {
         let edns = request.edns.as_ref();
         let has_subnet = edns.is_some_and(|edns| edns.option(EdnsCode::Subnet).is_some());
         let client = Client { source: asked.source.ip(), has_subnet };
+        let orders = plugins.order(plain.qtype);
+        // All of it is put in order, as in CoreDNS, and what of that the client takes is left: what is to come
+        // first may stand behind a cut.
+        let inner = if orders { course.within(&request) } else { course.with(&request) };
         let resolution = match plugins.rewrite(&plain.name, plain.qtype, class, client) {
-            Some(other) => self.by_another(&course, site, asked, other).await,
-            None => self.answered(&course, site, (&plain_query, &plain), asked).await,
+            Some(other) => self.by_another(&inner, site, asked, other).await,
+            None => self.answered(&inner, site, (&plain_query, &plain), asked).await,
         };
         let Resolution::Reply(Some(mut bytes), by) = resolution else { return resolution };
+        let failed = || {
+            let failure = error(&request, ResponseCode::ServFail, site.has_upstreams());
+            Resolution::Reply(failure, Plugin::None)
+        };
         let mut is_made = false;
         if let Some(dns64) = dns64 {
             let Some((made, is_translated)) =
                 self.translated(&course, site, asked, (dns64, bytes)).await
             else {
-                let failure = error(&request, ResponseCode::ServFail, site.has_upstreams());
-                return Resolution::Reply(failure, Plugin::None);
+                return failed();
             };
             if is_translated {
                 let book = site.ledger.book(course.counters.shared);
@@ -68,10 +75,16 @@ impl SlowPath {
             (bytes, is_made) = (made, is_translated);
         }
         // The IPv4 addresses it was made of are in order.
-        let ordered = if is_made { None } else { plugins.ordered(&bytes, plain.qtype) };
-        if let Some(Message { answers, authorities, additionals, metadata, .. }) = ordered {
-            let sections = Sections { answers, authorities, additionals };
-            bytes = reply(&request, metadata, &sections, course.limit(site)).unwrap_or(bytes);
+        if orders && !is_made {
+            let ordered = plugins.ordered(&bytes, plain.qtype);
+            let fitted = ordered.and_then(
+                |Message { answers, authorities, additionals, metadata, .. }| {
+                    let sections = Sections { answers, authorities, additionals };
+                    reply(&request, metadata, &sections, course.limit(site))
+                },
+            );
+            let Some(fitted) = fitted else { return failed() };
+            bytes = fitted;
         }
         plugins.header.response.apply(&mut bytes);
         if let (Some(nsid), true) = (&plugins.nsid, wants_nsid) {

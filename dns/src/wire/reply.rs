@@ -241,6 +241,11 @@ pub(crate) fn push_option(reply: &mut Vec<u8>, limit: usize, option: u16, data: 
     reply.extend_from_slice(data);
 }
 
+/// Whether a finished reply lacks records that had no room (TC).
+pub(crate) fn is_cut(reply: &[u8]) -> bool {
+    reply.get(2).is_some_and(|flags| flags & 0x02 != 0)
+}
+
 /// The response code of a finished reply, without EDNS' upper bits.
 pub(crate) fn code(reply: &[u8]) -> u8 {
     reply.get(3).map_or(rcode::SERVER_FAILURE, |flags| flags & 0x0f)
