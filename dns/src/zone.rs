@@ -18,7 +18,7 @@ pub(crate) mod service;
 mod table;
 mod update;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use authority::Authority;
 use imbl::HashMap;
@@ -58,7 +58,7 @@ pub(crate) struct Origin {
     pub(crate) services: WireName,
     /// `multicluster`.
     set: Option<SetDomain>,
-    /// Reverse zones we answer in.
+    /// Reverse zones we answer in, the longest first: a name is in that one.
     pub(crate) reverse: Vec<ReverseZone>,
     pub(crate) ttl_seconds: u32,
     pub(crate) negative_ttl_seconds: u32,
@@ -141,12 +141,14 @@ impl Origin {
             .below(b"\x03svc")
             .map_err(|source| DnsError::Domain { domain: format!("svc.{text}"), source })?;
         let reverse = options.reverse_zones.iter().map(|zone| reverse_zone(zone));
+        let mut reverse = reverse.collect::<Result<Vec<_>, _>>()?;
+        reverse.sort_by_key(|zone| Reverse(zone.labels));
         Ok(Self {
             labels: name.label_count(),
             name,
             services,
             set: options.multicluster.as_deref().map(SetDomain::new).transpose()?,
-            reverse: reverse.collect::<Result<_, _>>()?,
+            reverse,
             ttl_seconds: options.ttl_seconds,
             negative_ttl_seconds: negative_ttl_seconds.min(options.ttl_seconds),
             pods: options.pods,

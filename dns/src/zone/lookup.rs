@@ -74,9 +74,16 @@ impl Zone {
             return (self.denied_or_not(found, name), Some(authority));
         }
         for (zone, authority) in self.origin.reverse.iter().zip(self.reverse_authorities.iter()) {
-            if name.labels_below(&zone.name, zone.labels).is_some() {
+            if let Some(below) = name.labels_below(&zone.name, zone.labels) {
                 let address = zone.family.address(name);
-                return (self.lookup_address(name, address, qtype), Some(authority));
+                // The zone of one address is that address' name, too.
+                let is_apex =
+                    below == 0 && (address.is_none() || matches!(qtype, rtype::SOA | rtype::NS));
+                let found = match is_apex {
+                    true => self.apex(qtype),
+                    false => self.lookup_address(name, address, qtype),
+                };
+                return (found, Some(authority));
             }
         }
         (Found::Outside, None)

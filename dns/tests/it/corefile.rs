@@ -170,6 +170,41 @@ async fn without_fallthrough_the_zones_end_what_they_do_not_know() {
     world.end().await;
 }
 
+/// It was denied, or asked of upstreams: nobody believes a denial whose SOA is of a name that is not there.
+#[tokio::test]
+async fn a_reverse_zones_own_name_is_there_whether_or_not_others_are_passed_on() {
+    for fallthrough in ["", "fallthrough"] {
+        let corefile = format!(
+            ".:53 {{\n kubernetes cluster.local in-addr.arpa 10.0.0.0/8 10.96.0.1/32 10.96.0.77/32 ip6.arpa {{\n \
+             {fallthrough}\n }}\n forward . {}\n}}\n",
+            always(1).await
+        );
+        let world = World::by(&corefile, objects()).await;
+        let zones = ["in-addr.arpa.", "10.in-addr.arpa.", "ip6.arpa."];
+        // An address' name beside: the zone of a network with this address alone.
+        let addresses = ["1.0.96.10.in-addr.arpa.", "77.0.96.10.in-addr.arpa."];
+        for zone in zones.into_iter().chain(addresses) {
+            let soa = world.ask(zone, RecordType::SOA).await;
+            let wanted = format!("{zone} SOA ns.dns.{zone} hostmaster.{zone}");
+            assert_eq!(text(&soa.answers), [wanted], "{fallthrough} {soa}");
+            let servers = world.ask(zone, RecordType::NS).await;
+            let wanted = format!("{zone} NS kube-dns.kube-system.svc.cluster.local.");
+            assert_eq!(text(&servers.answers), [wanted], "{fallthrough} {servers}");
+        }
+        for (zone, rtype) in
+            zones.into_iter().flat_map(|zone| [RecordType::A, RecordType::PTR].map(|t| (zone, t)))
+        {
+            let reply = world.ask(zone, rtype).await;
+            let what = format!("{fallthrough} {rtype} {reply}");
+            assert_eq!((reply.metadata.response_code, reply.answers.len()), (YES, 0), "{what}");
+            assert_eq!(reply.authorities[0].name.to_ascii(), zone, "{what}");
+        }
+        let pointer = world.ask(addresses[0], RecordType::PTR).await;
+        assert_eq!(first(&pointer), format!("{} PTR {WEB}", addresses[0]));
+        world.end().await;
+    }
+}
+
 #[tokio::test]
 async fn fallthrough_of_the_clusters_zone_asks_the_next() {
     let all = always(7).await;
