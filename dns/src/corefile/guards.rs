@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{CorefileError, blocks::Directive, values};
+use super::{CorefileError, blocks::Directive, tokens::Token, values};
 
 /// What becomes of a question a rule fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,16 +49,36 @@ fn read_rule(line: &Directive, zones: &[String]) -> Result<AclRule, CorefileErro
         _ => return Err(line.unknown("acl", "allow, block, filter and drop")),
     };
     let mut rule = AclRule { zones: zones.to_vec(), action, types: vec![], sources: vec![] };
-    let mut section = "";
-    for word in line.expect(0, usize::MAX)? {
-        match (word.text.as_str(), section) {
-            ("type", _) => section = "type",
-            ("net", _) => section = "net",
-            ("*", _) => {}
-            (_, "type") => rule.types.push(values::record_type(word)?),
-            (_, "net") => rule.sources.push(word.network()?),
-            _ => return Err(word.error("acl: write `ACTION [type QTYPE...] [net SOURCE...]`")),
+    let (mut every_type, mut every_source) = (false, false);
+    for section in line.expect(0, usize::MAX)?.chunk_by(|_, next| !is_section(next)) {
+        let [name, words @ ..] = section else { continue };
+        if !is_section(name) {
+            return Err(name.error("acl: write `ACTION [type QTYPE...] [net SOURCE...]`"));
+        }
+        if words.is_empty() {
+            return Err(name.error(format!("acl: a value is missing behind {}", name.text)));
+        }
+        // Whatever stands beside it, in this section or another of its name: a rule that blocks all clients must
+        // not be read as one for some.
+        let is_every = words.iter().any(|word| word.text == "*");
+        let named = words.iter().take_while(|word| word.text != "*");
+        if name.text == "type" {
+            every_type |= is_every;
+            rule.types.extend(named.map(values::record_type).collect::<Result<Vec<_>, _>>()?);
+        } else {
+            every_source |= is_every;
+            rule.sources.extend(named.map(Token::network).collect::<Result<Vec<_>, _>>()?);
         }
     }
+    if every_type {
+        rule.types.clear();
+    }
+    if every_source {
+        rule.sources.clear();
+    }
     Ok(rule)
+}
+
+fn is_section(word: &Token) -> bool {
+    ["type", "net"].contains(&word.text.as_str())
 }

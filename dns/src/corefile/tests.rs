@@ -90,6 +90,30 @@ fn types_have_every_name_that_coredns_knows() {
     assert_eq!(block.acl[0].types, [252, 251, 29, 65280]);
 }
 
+/// CoreDNS's `*` stands for all types, or clients, whatever else is named; a rule that blocks all of them must not
+/// be read as one for some.
+#[test]
+fn a_star_in_acl_is_everything_whatever_stands_beside_it() {
+    let rows: [(&str, &[u16], &[&str]); 9] = [
+        ("block", &[], &[]),
+        ("block type * net *", &[], &[]),
+        ("block type A * net * 10.0.0.0/8", &[], &[]),
+        ("block net 10.0.0.0/8 * type * A", &[], &[]),
+        ("block type * type A net 10.0.0.0/8 net *", &[], &[]),
+        ("block type A * net 10.0.0.0/8", &[], &["10.0.0.0/8"]),
+        ("block net 10.0.0.0/8 * type A AAAA", &[1, 28], &[]),
+        ("block type A net 10.0.0.1 type AAAA net ::1", &[1, 28], &["10.0.0.1/32", "::1/128"]),
+        // CoreDNS reads no further.
+        ("block type * nope net * nope", &[], &[]),
+    ];
+    for (rule, types, sources) in rows {
+        let corefile = parse(&format!(".:53 {{\n acl {{\n {rule}\n }}\n}}\n")).unwrap();
+        let [read] = &corefile.blocks[0].acl[..] else { panic!("one rule") };
+        let sources: Vec<_> = sources.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!((&read.types[..], &read.sources[..]), (types, &sources[..]), "{rule}");
+    }
+}
+
 #[test]
 fn what_changes_nothing_here_is_accepted() {
     let text =
@@ -308,6 +332,10 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (block("errors {\n nonsense\n}"), 3, "errors has no option"),
         (block("errors {\n consolidate 5m (\n}"), 3, "no regular expression"),
         (block("acl {\n block net nope\n}"), 3, "ADDRESS/LENGTH"),
+        (block("acl {\n block *\n}"), 3, "write `ACTION [type"),
+        (block("acl {\n block type\n}"), 3, "missing behind type"),
+        (block("acl {\n block type net 10.0.0.0/8\n}"), 3, "missing behind type"),
+        (block("acl {\n block type * net\n}"), 3, "missing behind net"),
         (block("forward . 10.0.0.1 {\n health_check 1ms\n}"), 3, "at least 10ms"),
         (block("forward . 10.0.0.1 {\n health_check 1s domain\n}"), 3, "[domain NAME]"),
         (block("rewrite"), 2, "rewrite what?"),
