@@ -20,7 +20,7 @@ use http_body_util::Full;
 use hyper::{Response, StatusCode, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::kube_proxy::Face;
@@ -35,10 +35,20 @@ const BACKLOG: i32 = 64;
 /// Services whose ports cannot be listened on, and why.
 pub(crate) type Untaken = BTreeMap<Key, String>;
 
-/// A port that is served; not any more once this is dropped.
+/// A port that is served; not much longer once this is dropped.
 struct Served {
     says: Arc<ArcSwap<HealthPort>>,
-    _guard: DropGuard,
+    guard: DropGuard,
+    /// Has the listener.
+    accepting: JoinHandle<Option<()>>,
+}
+
+impl Served {
+    /// Stops it; what is returned ends with the listener closed. Connections are hung up on meanwhile.
+    fn end(self) -> JoinHandle<Option<()>> {
+        drop(self.guard);
+        self.accepting
+    }
 }
 
 /// What all ports have in common.
@@ -95,7 +105,7 @@ pub(super) async fn serve(
             ports.update(&snapshot, node_name);
             house.own.store(Arc::new(addresses(&snapshot, node_name)));
         }
-        let untaken = follow(&ports.by_port(), &mut served, &house);
+        let untaken = follow(&ports.by_port(), &mut served, &house).await;
         let is_complete = untaken.is_empty();
         house.tell(untaken);
         let retry = async {
@@ -123,12 +133,17 @@ fn addresses(snapshot: &Snapshot, node_name: &str) -> Vec<IpAddr> {
 }
 
 /// Serves what is wanted and nothing else; what cannot be is returned.
-fn follow(
+async fn follow(
     wanted: &BTreeMap<u16, HealthPort>,
     served: &mut BTreeMap<u16, Served>,
     house: &Arc<House>,
 ) -> Untaken {
-    served.retain(|port, _| wanted.contains_key(port));
+    let gone = served.extract_if(.., |port, _| !wanted.contains_key(port));
+    let ends: Vec<_> = gone.map(|(_, served)| served.end()).collect();
+    for ended in ends {
+        // A port that comes back would meet its own listener, and be somebody else's by all that can be seen.
+        drop(ended.await);
+    }
     let mut untaken = Untaken::new();
     for (port, health) in wanted {
         if let Some(served) = served.get(port) {
@@ -142,8 +157,9 @@ fn follow(
                 let says = Arc::new(ArcSwap::from_pointee(health.clone()));
                 let token = house.cancel.child_token();
                 let accepting = accept(listener, says.clone(), house.clone(), token.clone());
-                tokio::spawn(token.clone().run_until_cancelled_owned(accepting));
-                served.insert(*port, Served { says, _guard: token.drop_guard() });
+                let accepting = token.clone().run_until_cancelled_owned(accepting);
+                let accepting = tokio::spawn(accepting);
+                served.insert(*port, Served { says, guard: token.drop_guard(), accepting });
             }
             Err(error) => {
                 let why = format!("healthCheckNodePort {port} cannot be listened on: {error}");
@@ -317,12 +333,32 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             CancellationToken::new(),
         );
         let house = Arc::new(house);
-        house.tell(follow(&wanted, &mut served, &house));
+        house.tell(follow(&wanted, &mut served, &house).await);
         let told = house.untaken.load_full();
         assert!(told[&service].contains(&format!("healthCheckNodePort {port} ")), "{told:?}");
         drop(taken);
-        house.tell(follow(&wanted, &mut served, &house));
+        house.tell(follow(&wanted, &mut served, &house).await);
         assert!(house.untaken.load().is_empty() && served.contains_key(&port));
+    }
+
+    /// kube-proxy closes what goes before it listens on what comes.
+    #[tokio::test]
+    async fn a_port_that_goes_and_comes_back_does_not_meet_its_own_listener() {
+        let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let health = HealthPort { service: Key::new("default", "web"), local_endpoints: [1, 1] };
+        let (some, none) = (BTreeMap::from([(port, health)]), BTreeMap::new());
+        let cancel = CancellationToken::new();
+        let house =
+            House::new(Arc::default(), NodePortAddresses::All, Arc::default(), cancel.clone());
+        let (house, mut served) = (Arc::new(house), BTreeMap::new());
+        for wanted in [&some, &none, &some, &none, &some] {
+            let untaken = follow(wanted, &mut served, &house).await;
+            assert!(untaken.is_empty(), "{untaken:?}");
+            assert_eq!(served.len(), wanted.len());
+        }
+        let answer = ask((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        cancel.cancel();
     }
 
     /// kube-proxy listens on nodePortAddresses alone.
@@ -344,7 +380,8 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             let health =
                 HealthPort { service: Key::new("default", "web"), local_endpoints: [1, 1] };
             let mut served = BTreeMap::new();
-            assert!(follow(&BTreeMap::from([(port, health)]), &mut served, &house).is_empty());
+            let wanted = BTreeMap::from([(port, health)]);
+            assert!(follow(&wanted, &mut served, &house).await.is_empty());
             let at: [SocketAddr; 2] =
                 [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
             for (at, is_answered) in at.into_iter().zip([by_ipv4, by_ipv6]) {
