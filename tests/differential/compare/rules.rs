@@ -87,6 +87,7 @@ const RULES: &[Rule] = &[
         |part| matches!(part, In(Answers | Additionals, Missing) | In(Authorities, More)),
         cluster::pod_srv,
     ),
+    rule("pod-below", is_answer, cluster::pod_below),
     rule("empty-port", is_answer, cluster::empty_port),
     rule(
         "alias-any-type",

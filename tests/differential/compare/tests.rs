@@ -375,6 +375,46 @@ fn a_name_that_is_none_here_is_passed_on_where_all_are() {
 }
 
 #[test]
+fn one_or_two_labels_in_front_of_a_pod_change_nothing_there() {
+    for (front, is_allowed) in [("x", true), ("a.b", true), ("a.b.c", false)] {
+        let name = format!("{front}.1-2-3-4.demo.pod.cluster.local.");
+        let question = Question::plain(&name, RecordType::A);
+        let answer = format!("{name} 30 A 1.2.3.4");
+        let theirs = reply(&name, ResponseCode::NoError, [&[&answer], &[], &[]]);
+        let ours = denial(&name, ResponseCode::NXDomain, CLUSTER_SOA);
+        let told = judged(setup("kubeadm"), &question, &theirs, &ours).ok();
+        assert_eq!(told, is_allowed.then(|| vec!["pod-below"]), "{name}");
+        // The other way about nothing is.
+        assert!(judged(setup("kubeadm"), &question, &ours, &theirs).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_reverse_zones_own_name_differs_in_its_servers_and_text_alone() {
+    let zone = "ip6.arpa.";
+    let soa = "ip6.arpa. ? SOA ns.dns.ip6.arpa. hostmaster.ip6.arpa.";
+    let server = |name: &str| format!("{zone} 30 NS {name}");
+    let (there, here) = (server("ns.dns.ip6.arpa."), server("ns.dns.cluster.local."));
+    let [theirs, ours] = [&there, &here].map(|line| {
+        let lines = [line.as_str()];
+        reply(zone, ResponseCode::NoError, [&lines, &[], &[]])
+    });
+    let denied = denial(zone, ResponseCode::NXDomain, soa);
+    let empty = denial(zone, ResponseCode::NoError, soa);
+    for (rtype, theirs, ours, rule) in [
+        (RecordType::NS, &theirs, &ours, Some("name-server")),
+        (RecordType::TXT, &denied, &empty, Some("ent-exists")),
+        (RecordType::NS, &theirs, &denied, None),
+        (RecordType::PTR, &empty, &denied, None),
+        (RecordType::SOA, &theirs, &denied, None),
+    ] {
+        let question = Question::plain(zone, rtype);
+        let told = judged(setup("kubeadm"), &question, theirs, ours).ok();
+        assert_eq!(told, rule.map(|rule| vec![rule]), "{rtype} {ours:?}");
+    }
+}
+
+#[test]
 fn what_a_kept_alias_leads_to_is_written_as_in_the_question() {
     let asked = "Alias.eXample.";
     let question = Question::plain(asked, RecordType::SRV);

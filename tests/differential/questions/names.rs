@@ -40,7 +40,7 @@ pub(super) fn any(setup: &Setup, random: &mut Random) -> String {
     };
     let service = if random.one_in(8) { "nope" } else { random.of(&SERVICES) };
     let number = random.below(65);
-    match random.below(24) {
+    match random.below(25) {
         0..=11 => below(namespace, service, random),
         12 => format!("1-2-3-{number}.{namespace}.pod.{ZONE}"),
         13 => format!("10-1-0-{number}.{namespace}.pod.{ZONE}"),
@@ -52,6 +52,8 @@ pub(super) fn any(setup: &Setup, random: &mut Random) -> String {
             "xcluster.local.",
             "local.",
             ".",
+            "in-addr.arpa.",
+            "ip6.arpa.",
             "96.10.in-addr.arpa.",
             "1.10.in-addr.arpa.",
             "x.0.96.10.in-addr.arpa.",
@@ -59,6 +61,11 @@ pub(super) fn any(setup: &Setup, random: &mut Random) -> String {
         ]))
         .to_owned(),
         22 => (*random.of(&upstream::NAMES)).to_owned(),
+        23 => {
+            let front = random.of(&["x", "10-1-0-1", "_http._tcp", "a.b", "a.b.c"]);
+            let pod = random.of(&["1-2-3-4", "10-1-0-1", "fd00--1", "x"]);
+            format!("{front}.{pod}.{namespace}.pod.{ZONE}")
+        }
         _ => format!(
             "www.example.{}",
             random.of(&["demo.svc.cluster.local.", "svc.cluster.local.", ZONE])

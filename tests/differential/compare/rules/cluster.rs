@@ -8,6 +8,7 @@ use crate::{
     compare::plain::{Line, Plain},
 };
 
+const REVERSE_ZONES: [&str; 2] = ["in-addr.arpa.", "ip6.arpa."];
 const DOMAINS: [&str; 2] = ["cluster.local.", "clusterset.local."];
 
 /// A name in a domain of the cluster.
@@ -64,6 +65,9 @@ pub(super) fn ent_exists(case: &Case<'_>) -> bool {
     if !case.is_denied_there() || !case.is_empty_here() {
         return false;
     }
+    if is_reverse_zone(case) {
+        return case.is_type(RecordType::TXT);
+    }
     let Some(inside) = Inside::of(case) else { return false };
     if let Some((front, _)) = inside.service(case.known) {
         if inside.is_set && matches!(front[..], [cluster] if CLUSTERS.contains(&cluster)) {
@@ -82,12 +86,16 @@ pub(super) fn ent_exists(case: &Case<'_>) -> bool {
     }
 }
 
+fn is_reverse_zone(case: &Case<'_>) -> bool {
+    REVERSE_ZONES.contains(&&*case.name())
+}
+
 pub(super) fn name_server(case: &Case<'_>) -> bool {
-    let Some(inside) = Inside::of(case) else { return false };
-    let is_server = match inside.labels()[..] {
-        [] => case.is_type(RecordType::NS),
-        ["ns", "dns"] => true,
-        _ => false,
+    let inside = Inside::of(case);
+    let is_server = match inside.as_ref().map(Inside::labels).as_deref() {
+        Some([]) => case.is_type(RecordType::NS),
+        Some(["ns", "dns"]) => true,
+        _ => is_reverse_zone(case) && case.is_type(RecordType::NS),
     };
     let is_kube_dns = |line: &Line| {
         let servers = ["kube-dns.kube-system.svc.", "ns.dns."];
@@ -195,17 +203,28 @@ pub(super) fn pod_srv(case: &Case<'_>) -> bool {
         && !case.theirs.answers.is_empty()
 }
 
+/// One or two labels in front of a pod's name change nothing there.
+pub(super) fn pod_below(case: &Case<'_>) -> bool {
+    let Some(inside) = Inside::of(case) else { return false };
+    let [front @ .., _, _, "pod"] = &inside.labels()[..] else { return false };
+    (1..=2).contains(&front.len()) && is_no_name(case)
+}
+
+/// What is no name of the zone is passed on, if anything is, and for ANY that is all.
+fn is_no_name(case: &Case<'_>) -> bool {
+    let is_passed_on = case.setup.passes_all_on()
+        && case.is_type(RecordType::ANY)
+        && case.ours.answers.iter().all(|line| line.rtype == "HINFO");
+    case.ours.code == ResponseCode::NXDomain || is_passed_on
+}
+
 pub(super) fn empty_port(case: &Case<'_>) -> bool {
     let Some(inside) = Inside::of(case) else { return false };
     let Some((front, _)) = inside.service(case.known) else { return false };
     let [port, protocol] = &front[..] else { return false };
     // Labels without the underscore are none of a port's.
     let is_port = port.len() > 1 && port.starts_with('_') && protocol.starts_with('_');
-    // What is no name of the zone is passed on, and for ANY that is all.
-    let is_passed_on = case.setup.passes_all_on()
-        && case.is_type(RecordType::ANY)
-        && case.ours.answers.iter().all(|line| line.rtype == "HINFO");
-    !is_port && (case.ours.code == ResponseCode::NXDomain || is_passed_on)
+    !is_port && is_no_name(case)
 }
 
 /// Whether a name is that of an alias.
