@@ -10,9 +10,10 @@ use crate::{
     annotations::annotated,
     support::{
         World, client,
-        objects::{Authority, IngressExt, secret},
+        objects::{Authority, IngressExt, opaque_in, secret},
         upstream::Upstream,
     },
+    upstream_tls::pem,
 };
 
 /// What becomes of requests for `a/elder`'s paths.
@@ -196,12 +197,11 @@ fn attack_costly_expressions_of_one_namespace_take_no_requests_of_others() {
 async fn attack_client_certificates_are_asked_for_by_no_other_namespace() {
     const ASKS: &[(&str, &str)] = &[("auth-tls-secret", "b/ca")];
     const ASKS_OWN: &[(&str, &str)] = &[("auth-tls-secret", "a/ca")];
-    const OFFERS: &[(&str, &str)] =
-        &[("auth-tls-secret", "b/ca"), ("auth-tls-verify-client", "off")];
+    const OFF: &[(&str, &str)] = &[("auth-tls-secret", "b/ca"), ("auth-tls-verify-client", "off")];
     let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await];
     for (namespace, annotations, of_elder, of_younger, is_told) in [
         ("b", ASKS, 200, 503, true),
-        ("b", OFFERS, 200, 200, false),
+        ("b", OFF, 200, 200, false),
         // There is no such Secret, and nobody is let in.
         ("a", ASKS_OWN, 403, 403, false),
     ] {
@@ -219,5 +219,55 @@ async fn attack_client_certificates_are_asked_for_by_no_other_namespace() {
                        another namespace, whose namespace alone says whose certificates it takes: this \
                        one's paths of it answer 503";
         assert_eq!(reasons.iter().any(|told| told.contains(of_host)), is_told, "{reasons:?}");
+    }
+}
+
+/// Endpoints go by `ssl-client-*`: those of a guest had them as the client wrote them, or heard of
+/// certificates of the host's authorities as if they were of their own.
+#[tokio::test]
+async fn attack_nobody_names_himself_to_a_guest_that_asks_for_certificates() {
+    type Says<'a> = &'a [(&'a str, &'a str)];
+    const NOTHING: Says<'_> = &[];
+    const ON_A: Says<'_> = &[("auth-tls-secret", "a/ca")];
+    const ON_B: Says<'_> = &[("auth-tls-secret", "b/ca")];
+    const OPTIONAL_B: Says<'_> =
+        &[("auth-tls-secret", "b/ca"), ("auth-tls-verify-client", "optional")];
+    const ANY_B: Says<'_> =
+        &[("auth-tls-secret", "b/ca"), ("auth-tls-verify-client", "optional_no_ca")];
+    let (ca_of_a, ca_of_b) = (Authority::new(), Authority::named("b"));
+    let (certificate, key) = ca_of_a.issue(&["client"]);
+    let of_a = client::showing(&certificate, &key);
+    let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await];
+    for (of_elder, of_guest, config, at_elder, at_guest) in [
+        (NOTHING, OPTIONAL_B, client::trusting_anybody(), 200, 503),
+        (NOTHING, ANY_B, client::trusting_anybody(), 200, 503),
+        (NOTHING, ON_B, client::trusting_anybody(), 200, 503),
+        (ON_A, ON_B, of_a.clone(), 200, 503),
+        (ON_A, OPTIONAL_B, of_a.clone(), 200, 503),
+        // Who asks for nothing is told of those whom the host lets in.
+        (ON_A, NOTHING, of_a, 200, 200),
+    ] {
+        let mut objects = [web("a", upstreams[0].address), web("b", upstreams[1].address)].concat();
+        objects.extend([
+            opaque_in("a", "ca", &[("ca.crt", &pem(&ca_of_a))]),
+            opaque_in("b", "ca", &[("ca.crt", &pem(&ca_of_b))]),
+            annotated(tenant("a", "elder", 1, &["/elder"]), of_elder).object(),
+            annotated(tenant("b", "younger", 2, &["/younger"]), of_guest).object(),
+        ]);
+        let world = World::single(objects).await;
+        for (path, status) in [("/elder", at_elder), ("/younger", at_guest)] {
+            let stream = client::tls(world.https(), HOST, config.clone()).await.unwrap();
+            let mut request = client::request(HOST, path);
+            for (name, value) in
+                [("ssl-client-verify", "SUCCESS"), ("ssl-client-subject-dn", "CN=admin")]
+            {
+                request.headers_mut().insert(name, value.parse().unwrap());
+            }
+            let answer = client::send(&mut client::http1(stream).await, request).await;
+            assert_eq!(answer.status, status, "{of_elder:?} {of_guest:?} {path}");
+            if path == "/younger" && status == 200 {
+                assert_eq!(answer.saw("ssl-client-subject-dn"), Some("CN=rcgen self signed cert"));
+            }
+        }
     }
 }

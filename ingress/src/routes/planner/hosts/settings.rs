@@ -12,7 +12,7 @@ use super::super::super::{
     compile::Compiled,
     finding::{Finding, Severity},
 };
-use crate::{host::HostPattern, tls::Mode};
+use crate::host::HostPattern;
 
 /// What one host's Ingresses say of it.
 pub(super) struct Settings<'a> {
@@ -62,11 +62,8 @@ impl<'a> Settings<'a> {
             if app_root(guest).is_some() {
                 findings.push(settings.finding(guest, "app-root", "where its / leads"));
             }
-            if guest.client_certificates.is_some() {
-                let closed = match settings.is_unguarded(guest) {
-                    true => "whose certificates it takes: this one's paths of it answer 503",
-                    false => "whose certificates it takes",
-                };
+            if settings.is_unguarded(guest) {
+                let closed = "whose certificates it takes: this one's paths of it answer 503";
                 findings.push(settings.finding(guest, "auth-tls-secret", closed));
             }
         }
@@ -115,16 +112,15 @@ impl<'a> Settings<'a> {
         }));
     }
 
-    /// What is asked of requests for an Ingress's paths. Whoever wants certificates asked for where they
-    /// are not does not want everybody let in.
+    /// What is asked of requests for an Ingress's paths.
     pub(super) fn policy(&self, compiled: &Compiled) -> Arc<Policy> {
         if !self.is_unguarded(compiled) {
             return compiled.policy.clone();
         }
         let mut policy = Policy::clone(&compiled.policy);
         let reason = format!(
-            "annotation auth-tls-secret: host {} belongs to another namespace, which does not ask for \
-             certificates as this Ingress does",
+            "annotation auth-tls-secret: host {} belongs to another namespace, which asks for no \
+             certificates of this Ingress's authorities",
             self.pattern
         );
         let extra: &mut Extra = policy.extra.get_or_insert_default();
@@ -132,22 +128,10 @@ impl<'a> Settings<'a> {
         Arc::new(policy)
     }
 
-    /// A guest keeps out whom the host lets in.
+    /// A guest's authorities are a Secret of its own namespace, and never the host's: whatever it makes of
+    /// who shows no certificate of them, `ssl-client-*` would be the client's to write, or told of others.
     fn is_unguarded(&self, compiled: &Compiled) -> bool {
-        if self.is_own(compiled) {
-            return false;
-        }
-        let wanted = match &compiled.client_certificates {
-            None => return false,
-            Some(ClientCertificates::Broken) => return true,
-            Some(ClientCertificates::Of(auth)) => &auth.wanted,
-        };
-        let is_asking = match &self.client_certificates {
-            None => false,
-            Some(ClientCertificates::Broken) => true,
-            Some(ClientCertificates::Of(auth)) => auth.wanted.mode == Mode::On,
-        };
-        wanted.subject.is_some() || (wanted.mode == Mode::On && !is_asking)
+        !self.is_own(compiled) && compiled.client_certificates.is_some()
     }
 
     fn is_own(&self, compiled: &Compiled) -> bool {
