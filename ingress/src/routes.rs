@@ -78,6 +78,8 @@ pub struct Host {
     pub pattern: HostPattern,
     /// A TLS section covers it.
     pub tls: bool,
+    /// One of its own namespace does: by HTTPS clients are told to stay with it.
+    pub(crate) hsts: bool,
     /// Its paths.
     pub paths: Paths,
     /// Answers what no path matches.

@@ -125,7 +125,7 @@ pub(super) fn plan<'r>(
         Sought::Costly => return Err(Unplanned::Refused(Refused::Expressions)),
     };
     let route = record.routed(route);
-    let secured = client.tls && route.tls;
+    let secured = client.tls && host.hsts;
     let scope = scope(route);
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     // ingress-nginx: a denied location is `return 503` and nothing else.

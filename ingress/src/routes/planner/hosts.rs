@@ -88,6 +88,7 @@ impl Planner {
                 How::Www => Some(Host {
                     pattern: pattern.clone(),
                     tls: self.ingresses.get(&age.key).is_some_and(|by| by.claims(pattern)),
+                    hsts: false,
                     paths: paths::Paths::default(),
                     default: None,
                     app_root: None,
@@ -203,6 +204,7 @@ impl Planner {
         Some(Host {
             pattern: pattern.clone(),
             tls: settings.is_secured_by_any(),
+            hsts: settings.is_secured_by_owner(),
             paths,
             default,
             app_root: settings.app_root.map(Into::into),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fairlead_ingress::{Finding, Severity, routes::Planner};
-use fairlead_state::Key;
+use fairlead_state::{Key, model::Ingress};
 
 use super::{HOST, planned, planned_with, tenant, told, web};
 use crate::{
@@ -103,6 +103,34 @@ fn a_host_is_the_next_ones_once_its_oldest_is_gone() {
     assert_eq!(found.host.app_root.as_deref(), Some("/mine"));
     assert!(planner.routes().find("other.example", "/elder").is_some());
     assert_eq!(told(&planner, &younger), []);
+}
+
+/// One answer of a guest's path kept browsers from the paths of the host, which are served by plain HTTP,
+/// and from all hosts below it.
+#[tokio::test]
+async fn attack_a_guests_tls_section_gives_the_host_no_hsts() {
+    let upstreams = [Upstream::echo("a").await, Upstream::echo("b").await];
+    let elder = || tenant("a", "elder", 1, &["/elder"]);
+    let younger = || tenant("b", "younger", 2, &["/younger"]);
+    let with = |ingress: Ingress| ingress.tls(&[HOST], "");
+    for (ingresses, is_told) in [
+        ([elder(), younger()], false),
+        ([elder(), with(younger())], false),
+        ([with(elder()), younger()], true),
+        ([with(elder()), with(younger())], true),
+    ] {
+        let mut objects = [web("a", upstreams[0].address), web("b", upstreams[1].address)].concat();
+        objects.extend(ingresses.map(IngressExt::object));
+        let world = World::single(objects).await;
+        for path in ["/elder", "/younger"] {
+            let stream = client::tls(world.https(), HOST, client::trusting_anybody());
+            let mut sender = client::http1(stream.await.unwrap()).await;
+            let answer = client::send(&mut sender, client::request(HOST, path)).await;
+            assert_eq!(answer.status, 200, "{path}");
+            let hsts = answer.headers.get("strict-transport-security");
+            assert_eq!(hsts.is_some(), is_told, "{path}");
+        }
+    }
 }
 
 #[test]

@@ -80,6 +80,12 @@ impl<'a> Settings<'a> {
         !self.secured.is_empty()
     }
 
+    /// Whether browsers may be told to stay with HTTPS: that is of the host, and of all below it, whoever's
+    /// path says so (RFC 6797 8.2).
+    pub(super) fn is_secured_by_owner(&self) -> bool {
+        self.secured.contains(&self.eldest.namespace)
+    }
+
     /// Whether an Ingress's paths are to be asked for by HTTPS. A guest's section is for its own.
     pub(super) fn is_secured(&self, compiled: &Compiled) -> bool {
         let namespaces = [&self.eldest.namespace, &compiled.age.key.namespace];
