@@ -13,6 +13,7 @@ mod latency;
 mod options;
 mod paths;
 mod planner;
+mod ruling;
 mod streams;
 mod told;
 mod upstream;
@@ -41,6 +42,7 @@ pub(crate) use self::{
     compile::{Age, Standing, TlsClaim},
     external::{Inside, Interfaces, Looked, Own, Wanted, kept, outside, reachable},
     paths::Sought,
+    ruling::Ruling,
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

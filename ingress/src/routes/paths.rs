@@ -261,10 +261,11 @@ impl Builder {
         if is_slash { spellings.slash.as_ref() } else { spellings.plain.as_ref() }
     }
 
-    /// Who has `/`, and so whatever nobody else has.
-    pub(super) fn root(&self) -> Option<&Arc<Route>> {
-        let types = [PathType::Prefix, PathType::Exact];
-        types.into_iter().find_map(|path_type| self.holder("/", path_type))
+    /// Who has whatever nobody else has, or `/` at least: in the order of `Ruling::owner`. `default`: who
+    /// has what no path is for.
+    pub(super) fn root<'a>(&'a self, default: Option<&'a Arc<Route>>) -> Option<&'a Arc<Route>> {
+        let all = self.holder("/", PathType::Prefix);
+        all.or(default).or_else(|| self.holder("/", PathType::Exact))
     }
 
     pub(super) fn build(self) -> Paths {

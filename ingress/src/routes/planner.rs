@@ -23,6 +23,7 @@ use super::{
     external::{ExternalNames, Looked, Wanted},
     finding::{Finding, Severity, tell},
     options::Options,
+    ruling::Ruling,
     streams::Streams,
     upstream::{Problem, UpstreamKey},
 };
@@ -45,8 +46,8 @@ pub struct Planner {
     /// See [`Planner::told`].
     told: u64,
     ingresses: BTreeMap<Key, Compiled>,
-    /// Who contributes to a host, oldest first.
-    hosts: BTreeMap<HostPattern, BTreeSet<Age>>,
+    /// Who contributes to a host, and whose it is.
+    hosts: BTreeMap<HostPattern, Ruling>,
     /// Who says which host stands for another, oldest first.
     derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
@@ -350,8 +351,8 @@ impl Planner {
 
     fn unlink(&mut self, old: &Compiled, touched: &mut Touched) {
         for host in old.hosts.keys() {
-            if let Some(ages) = self.hosts.get_mut(host) {
-                ages.remove(&old.age);
+            if let Some(ruling) = self.hosts.get_mut(host) {
+                ruling.remove(old, host);
             }
             self.certificates.touch(host);
             touched.hosts.insert(host.clone());
@@ -383,7 +384,7 @@ impl Planner {
 
     fn link(&mut self, new: &Compiled, touched: &mut Touched) {
         for host in new.hosts.keys() {
-            self.hosts.entry(host.clone()).or_default().insert(new.age.clone());
+            self.hosts.entry(host.clone()).or_default().insert(new, host);
             self.certificates.touch(host);
             touched.hosts.insert(host.clone());
         }

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     explain::CertificateChoice,
     host::{HostPattern, wildcard_suffix},
-    routes::{Age, Finding, Severity, Standing, TlsClaim},
+    routes::{Age, Finding, Ruling, Severity, Standing, TlsClaim},
 };
 
-/// Who has rules for a host.
-pub(crate) type Ruled = BTreeMap<HostPattern, BTreeSet<Age>>;
+/// Who has rules for which host.
+pub(crate) type Ruled = BTreeMap<HostPattern, Ruling>;
 
 /// Keeps the certificates in step with claims and Secrets.
 #[derive(Debug)]
@@ -176,16 +176,16 @@ impl CertificatePlanner {
     /// served, also where he names none; of those the namespace that has the host comes first.
     fn first(&self, host: &HostPattern, ruled: &Ruled) -> Option<&Claimed> {
         let claims = self.claims.get(host)?;
-        let eldest = ruled.get(host).and_then(BTreeSet::first);
-        let owners = eldest.and_then(|eldest| {
-            let is_owners = |claim: &&Claimed| claim.age.key.namespace == eldest.key.namespace;
+        let owner = ruled.get(host).and_then(Ruling::owner);
+        let owners = owner.and_then(|owner| {
+            let is_owners = |claim: &&Claimed| claim.age.key.namespace == owner.namespace;
             claims.iter().take_while(|claim| claim.standing == Standing::Own).find(is_owners)
         });
         let first = owners.or_else(|| claims.first())?;
-        let is_ruled = || ruled.get(host).is_some_and(|ages| !ages.is_empty());
+        let is_ruled = || ruled.get(host).is_some_and(|ruling| !ruling.is_empty());
         let is_nearer = || {
             let wildcard = host.wildcard().and_then(|wildcard| ruled.get(&wildcard));
-            wildcard.is_some_and(|ages| !ages.is_empty() && !ages.contains(&first.age))
+            wildcard.is_some_and(|ruling| !ruling.is_empty() && !ruling.contains(&first.age))
         };
         let counts = match first.standing {
             Standing::Own => true,

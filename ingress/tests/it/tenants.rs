@@ -1,5 +1,6 @@
 //! Namespaces that share a host: what one of them may do to another.
 
+mod owner;
 mod settings;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -105,25 +106,29 @@ fn attack_by_asking_for_others_paths_nobody_learns_their_names() {
 async fn attack_ssl_passthrough_takes_no_host_of_another_namespace() {
     const ON: &[(&str, &str)] = &[("ssl-passthrough", "true")];
     const OFF: &[(&str, &str)] = &[];
+    const REGEX: &[(&str, &str)] = &[("use-regex", "true")];
     let (a, b) = (Authority::new(), Authority::new());
     let (of_a, of_b) = (encrypted(&a, HOST).await, encrypted(&b, HOST).await);
     let elsewhere = "annotation ssl-passthrough: path / of host shared.example belongs to Ingress \
                      of another namespace, which alone decides where TLS ends";
-    let younger = "annotation ssl-passthrough: host shared.example belongs to the older Ingress of \
-                   another namespace, whose paths would not be served any more";
+    let theirs = "annotation ssl-passthrough: host shared.example belongs to Ingress of another \
+                  namespace, whose paths would not be served any more";
     let beside = "annotation ssl-passthrough: path / of host shared.example belongs to a/elder, which \
                   alone decides where TLS ends";
     type Says<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
     for (elder, other, ends, reason) in [
         (("a", &["/"][..], OFF), ("b", &["/"][..], ON), "here", elsewhere),
         (("a", &["/"], OFF), ("b", &["/x"], ON), "here", elsewhere),
-        (("a", &["/x"], OFF), ("b", &["/"], ON), "here", younger),
-        (("a", &["/x"], ON), ("b", &["/"], ON), "here", younger),
+        (("a", &["/(.*)"], REGEX), ("b", &["/"], ON), "here", theirs),
+        // Who has `/` has the host, whoever was there before.
+        (("a", &["/x"], OFF), ("b", &["/"], ON), "b", ""),
+        (("a", &["/x"], ON), ("b", &["/"], ON), "b", ""),
+        (("b", &["/x"], OFF), ("a", &["/"], ON), "a", ""),
         (("a", &["/"], ON), ("b", &["/"], ON), "a", elsewhere),
         (("a", &["/"], ON), ("b", &["/x"], OFF), "a", ""),
         (("a", &["/"], OFF), ("a", &["/x"], ON), "here", beside),
         (("a", &["/x"], OFF), ("a", &["/"], ON), "a", ""),
-    ] as [(Says<'_>, Says<'_>, &str, &str); 8]
+    ] as [(Says<'_>, Says<'_>, &str, &str); 10]
     {
         let mut objects = [web("a", of_a.address), web("b", of_b.address)].concat();
         let named = [("elder", 1, elder), ("other", 2, other)];

@@ -4,9 +4,9 @@ mod passthrough;
 mod settings;
 mod trials;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use fairlead_state::{Key, Name, model::PathType};
+use fairlead_state::{Name, model::PathType};
 
 use self::{
     passthrough::Passing,
@@ -21,6 +21,7 @@ use super::{
         compile::{Backend, Compiled, How},
         finding::{Finding, Severity, tell},
         paths,
+        ruling::Ruling,
     },
     Planner,
 };
@@ -33,7 +34,7 @@ impl Planner {
         if built.is_some() {
             self.name_taken(pattern, &mut findings);
         } else {
-            if self.hosts.get(pattern).is_some_and(BTreeSet::is_empty) {
+            if self.hosts.get(pattern).is_some_and(Ruling::is_empty) {
                 self.hosts.remove(pattern);
             }
             built = self.build_derived(pattern, &mut findings);
@@ -49,7 +50,7 @@ impl Planner {
 
     /// Hosts that stand for this one.
     pub(super) fn standing_for(&self, of: &HostPattern) -> Vec<HostPattern> {
-        let ages = self.hosts.get(of).into_iter().flatten();
+        let ages = self.hosts.get(of).into_iter().flat_map(Ruling::iter);
         let derived = ages.filter_map(|age| self.ingresses.get(&age.key)).flat_map(|i| &i.derived);
         derived.filter(|derived| derived.of == *of).map(|derived| derived.host.clone()).collect()
     }
@@ -68,16 +69,17 @@ impl Planner {
     fn build_derived(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) -> Option<Host> {
         let mut built = None;
         for (age, derived) in self.derived.get(pattern)? {
-            let Some(eldest) = self.eldest(&derived.of) else { continue };
-            if age.key.namespace != eldest.namespace {
+            let owner = self.hosts.get(&derived.of).and_then(Ruling::owner);
+            let Some(owner) = owner else { continue };
+            if age.key.namespace != owner.namespace {
                 let annotation = match derived.how {
                     How::Alias => "server-alias",
                     How::Www => "from-to-www-redirect",
                 };
-                findings.push(Finding::beside(&age.key, eldest, |who| {
+                findings.push(Finding::beside(&age.key, owner, |who| {
                     format!(
-                        "annotation {annotation}: host {} belongs to the older {who}, whose namespace \
-                         alone says which other names it has",
+                        "annotation {annotation}: host {} belongs to {who}, whose namespace alone says \
+                         which other names it has",
                         derived.of
                     )
                 }));
@@ -101,13 +103,6 @@ impl Planner {
         built
     }
 
-    /// The oldest Ingress that has rules for a host, canaries aside.
-    fn eldest(&self, of: &HostPattern) -> Option<&Key> {
-        let ages = self.hosts.get(of)?.iter();
-        let mut all = ages.filter_map(|age| self.ingresses.get(&age.key));
-        all.find(|compiled| !compiled.annotations.canary.enabled).map(|eldest| &eldest.age.key)
-    }
-
     /// The host `pattern`, by the rules for `of`.
     fn build_host(
         &self,
@@ -115,18 +110,18 @@ impl Planner {
         of: &HostPattern,
         findings: &mut Vec<Finding>,
     ) -> Option<Host> {
-        let ages = self.hosts.get(of).filter(|ages| !ages.is_empty())?;
+        let ruling = self.hosts.get(of).filter(|ruling| !ruling.is_empty())?;
         let mut default: Option<Arc<Route>> = None;
-        let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ages
+        let (canaries, others): (Vec<&Compiled>, Vec<&Compiled>) = ruling
             .iter()
             .filter_map(|age| self.ingresses.get(&age.key))
             .partition(|compiled| compiled.annotations.canary.enabled);
-        let Some(eldest) = others.first().map(|compiled| &compiled.age.key) else {
+        let Some(owner) = ruling.owner() else {
             findings.extend(canaries.iter().map(|canary| waits(canary, pattern)));
             return None;
         };
-        let mut paths = paths::Builder::owned_by(&eldest.namespace);
-        let mut settings = Settings::of(pattern, eldest, &others, findings);
+        let mut paths = paths::Builder::owned_by(&owner.namespace);
+        let mut settings = Settings::of(pattern, owner, &others, findings);
         settings.secure(canaries.iter().chain(&others).copied());
         let mut budget = Budget::of_host();
         let mut trials = Trials::of(&canaries, of);
@@ -187,10 +182,10 @@ impl Planner {
             }
         }
         trials.tell_left(pattern, &paths, default.as_ref(), findings);
-        let root = paths.root().or(default.as_ref());
+        let root = paths.root(default.as_ref());
         let asking = others.iter().filter(|compiled| compiled.annotations.passes_tls).copied();
         let asking: Vec<&Compiled> = asking.collect();
-        let passthrough = Passing { pattern, eldest, root }.to(&asking, findings);
+        let passthrough = Passing { pattern, owner, root }.to(&asking, findings);
         let paths = match (self.options.config.matching, settings.expressions) {
             (Matching::Strict, _) => paths.build_strict(),
             (Matching::Compat, Expressions::OfHost) => patterns(paths, &mut budget, findings),

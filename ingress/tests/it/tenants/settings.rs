@@ -40,7 +40,7 @@ fn seen(planner: &Planner) -> Vec<&'static str> {
 #[test]
 fn attack_what_holds_for_a_host_is_said_by_no_other_namespace() {
     type Says<'a> = &'a [(&'a str, &'a str)];
-    const REGEX: &str = "use-regex, rewrite-target: host shared.example belongs to the older ";
+    const REGEX: &str = "use-regex, rewrite-target: host shared.example belongs to ";
     for (annotations, tls, of_own, reason, severity) in [
         (
             &[("app-root", "/mine")][..],
@@ -83,26 +83,12 @@ fn attack_what_holds_for_a_host_is_said_by_no_other_namespace() {
             let is_told = findings.iter().any(|told| {
                 told.severity == severity
                     && told.reason.starts_with(reason)
-                    && told.reason.contains("the older Ingress of another namespace")
+                    && told.reason.contains("belongs to Ingress of another namespace")
                     && told.in_full().ends_with("(a/elder)")
             });
             assert_eq!(is_told, !is_own && !tls, "{annotations:?}: {findings:?}");
         }
     }
-}
-
-/// Whoever goes takes what he said along, and the next one's namespace has the host.
-#[test]
-fn a_host_is_the_next_ones_once_its_oldest_is_gone() {
-    let younger = annotated(
-        tenant("b", "younger", 2, &["/elder"]),
-        &[("app-root", "/mine"), ("server-alias", "other.example")],
-    );
-    let planner = planned(&[&younger]);
-    let found = planner.routes().find(HOST, "/elder").unwrap();
-    assert_eq!(found.host.app_root.as_deref(), Some("/mine"));
-    assert!(planner.routes().find("other.example", "/elder").is_some());
-    assert_eq!(told(&planner, &younger), []);
 }
 
 /// One answer of a guest's path kept browsers from the paths of the host, which are served by plain HTTP,
@@ -142,10 +128,14 @@ fn a_certificate_is_that_of_the_namespace_that_has_the_host_if_it_brings_one() {
     let theirs = with("b", "theirs", 2).tls(&[HOST], "certificate");
     let own = with("a", "own", 3).tls(&[HOST], "certificate");
     let default = with("a", "default", 3).tls(&[HOST], "none");
+    let trial = with("b", "trial", 0).tls(&[HOST], "certificate");
+    let trial = annotated(trial, &[("canary", "true"), ("canary-weight", "1")]);
     for (ingresses, shown) in [
         (&[&elder, &theirs][..], Some("b")),
         (&[&elder, &theirs, &own], Some("a")),
         (&[&theirs, &own], Some("b")),
+        // A canary has no host.
+        (&[&trial, &own], Some("a")),
         // There is none, and the default one is shown, as the host's own namespace has it.
         (&[&elder, &theirs, &default], None),
     ] {
@@ -243,9 +233,9 @@ async fn attack_client_certificates_are_asked_for_by_no_other_namespace() {
             assert_eq!(answer.status, status, "{namespace} {annotations:?} {path}");
         }
         let reasons = world.reasons("younger");
-        let of_host = "annotation auth-tls-secret: host shared.example belongs to the older Ingress of \
-                       another namespace, whose namespace alone says whose certificates it takes: this \
-                       one's paths of it answer 503";
+        let of_host = "annotation auth-tls-secret: host shared.example belongs to Ingress of another \
+                       namespace, whose namespace alone says whose certificates it takes: this one's \
+                       paths of it answer 503";
         assert_eq!(reasons.iter().any(|told| told.contains(of_host)), is_told, "{reasons:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Whose TLS is passed on. All that is served of a host goes with it: who has `/` decides, and only of
-//! a host that is its own namespace's. ingress-nginx takes the word of any Ingress of the host.
+//! Whose TLS is passed on. All that is served of a host goes with it: who has `/` decides, if its namespace
+//! has the host. ingress-nginx takes the word of any Ingress of the host.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::host::HostPattern;
 /// A host, as far as its TLS is concerned.
 pub(super) struct Passing<'a> {
     pub(super) pattern: &'a HostPattern,
-    /// The oldest Ingress that has rules for it.
-    pub(super) eldest: &'a Key,
+    /// See `Ruling::owner`.
+    pub(super) owner: &'a Key,
     /// Who has `/`.
     pub(super) root: Option<&'a Arc<Route>>,
 }
@@ -40,7 +40,7 @@ impl Passing<'_> {
     }
 
     fn asked_by(&self, own: &Key) -> Result<Arc<Upstream>, Finding> {
-        let Self { pattern, eldest, root } = self;
+        let Self { pattern, owner, root } = self;
         let nowhere = || {
             let reason = format!(
                 "annotation ssl-passthrough: host {pattern} has no name or no path / to pass to"
@@ -57,11 +57,11 @@ impl Passing<'_> {
                 )
             }));
         }
-        if own.namespace != eldest.namespace {
-            return Err(Finding::beside(own, eldest, |who| {
+        if own.namespace != owner.namespace {
+            return Err(Finding::beside(own, owner, |who| {
                 format!(
-                    "annotation ssl-passthrough: host {pattern} belongs to the older {who}, whose \
-                     paths would not be served any more"
+                    "annotation ssl-passthrough: host {pattern} belongs to {who}, whose paths would \
+                     not be served any more"
                 )
             }));
         }

@@ -1,6 +1,6 @@
 //! What holds for a host as a whole, whoever's path is asked for: Ingresses of the namespace that has it
-//! say, and that is the one of its oldest. ingress-nginx takes the first of any namespace that says
-//! something, and with it another tenant's clients.
+//! say (`Ruling::owner`). ingress-nginx takes the first of any namespace that says something, and with
+//! it another tenant's clients.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::host::HostPattern;
 /// What one host's Ingresses say of it.
 pub(super) struct Settings<'a> {
     pattern: &'a HostPattern,
-    eldest: &'a Key,
+    owner: &'a Key,
     pub(super) app_root: Option<&'a str>,
     pub(super) client_certificates: Option<ClientCertificates>,
     pub(super) expressions: Expressions,
@@ -41,17 +41,15 @@ impl<'a> Settings<'a> {
     /// `all`: oldest first. Who may not say something is told so.
     pub(super) fn of(
         pattern: &'a HostPattern,
-        eldest: &'a Key,
+        owner: &'a Key,
         all: &[&'a Compiled],
         findings: &mut Vec<Finding>,
     ) -> Self {
-        let (own, guests): (Vec<&Compiled>, Vec<&Compiled>) = all
-            .iter()
-            .copied()
-            .partition(|compiled| compiled.age.key.namespace == eldest.namespace);
+        let (own, guests): (Vec<&Compiled>, Vec<&Compiled>) =
+            all.iter().copied().partition(|compiled| compiled.age.key.namespace == owner.namespace);
         let settings = Self {
             pattern,
-            eldest,
+            owner,
             app_root: own.iter().find_map(|own| app_root(own)),
             client_certificates: own.iter().find_map(|own| own.client_certificates.clone()),
             expressions: Expressions::None,
@@ -83,12 +81,12 @@ impl<'a> Settings<'a> {
     /// Whether browsers may be told to stay with HTTPS: that is of the host, and of all below it, whoever's
     /// path says so (RFC 6797 8.2).
     pub(super) fn is_secured_by_owner(&self) -> bool {
-        self.secured.contains(&self.eldest.namespace)
+        self.secured.contains(&self.owner.namespace)
     }
 
     /// Whether an Ingress's paths are to be asked for by HTTPS. A guest's section is for its own.
     pub(super) fn is_secured(&self, compiled: &Compiled) -> bool {
-        let namespaces = [&self.eldest.namespace, &compiled.age.key.namespace];
+        let namespaces = [&self.owner.namespace, &compiled.age.key.namespace];
         namespaces.iter().any(|namespace| self.secured.contains(namespace))
     }
 
@@ -107,10 +105,10 @@ impl<'a> Settings<'a> {
     /// Tells guests that their expressions are their own.
     pub(super) fn tell_guests(&self, findings: &mut Vec<Finding>) {
         findings.extend(self.guests.iter().map(|guest| {
-            let finding = Finding::beside(guest, self.eldest, |who| {
+            let finding = Finding::beside(guest, self.owner, |who| {
                 format!(
-                    "use-regex, rewrite-target: host {} belongs to the older {who}, so that paths of other \
-                     Ingresses are compared as their types say: this one's alone are regular expressions",
+                    "use-regex, rewrite-target: host {} belongs to {who}, so that paths of other Ingresses \
+                     are compared as their types say: this one's alone are regular expressions",
                     self.pattern
                 )
             });
@@ -141,14 +139,13 @@ impl<'a> Settings<'a> {
     }
 
     fn is_own(&self, compiled: &Compiled) -> bool {
-        compiled.age.key.namespace == self.eldest.namespace
+        compiled.age.key.namespace == self.owner.namespace
     }
 
     fn finding(&self, guest: &Compiled, annotation: &str, what: &str) -> Finding {
-        Finding::beside(&guest.age.key, self.eldest, |who| {
+        Finding::beside(&guest.age.key, self.owner, |who| {
             format!(
-                "annotation {annotation}: host {} belongs to the older {who}, whose namespace alone says \
-                 {what}",
+                "annotation {annotation}: host {} belongs to {who}, whose namespace alone says {what}",
                 self.pattern
             )
         })
