@@ -34,10 +34,11 @@ pub use self::{
 };
 pub(crate) use self::{
     annotations::{
-        Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, Pace, Patience, Policy,
-        Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle, Traced,
-        Variable, Verdict, regex, regex_with_case, variable_name,
+        Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, InForce, Pace, Patience,
+        Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle,
+        Traced, Variable, Verdict, regex, regex_with_case, variable_name,
     },
+    budget::REQUEST_STEPS_MAX,
     choice::Pick,
     compile::{Age, Standing, TlsClaim},
     external::{Inside, Interfaces, Looked, Own, Wanted, kept, outside, reachable},

@@ -232,9 +232,11 @@ fn answer(route: &Route, path: &str) {
         let _ = trial.rule.takes(&headers, |most| most);
     }
     let Some(extra) = &route.policy.extra else { return };
-    if let Some(snippet) = &extra.snippet {
-        let _ = (snippet.returned(&look), snippet.to_endpoint(&look));
-        snippet.told(&look).apply(StatusCode::OK, &mut headers);
+    if let Some(snippet) = &extra.snippet
+        && let Ok(in_force) = snippet.in_force(&look)
+    {
+        let _ = (in_force.returned(&look), in_force.to_endpoint(&look));
+        in_force.told(&look).apply(StatusCode::OK, &mut headers);
     }
     if let Some(cors) = &extra.cors
         && let Some(origin) = cors.allows(&headers)

@@ -12,9 +12,10 @@ const INGRESS_BYTES_MAX: usize = 8 << 20;
 const HOST_EXPRESSIONS_MAX: usize = 2048;
 /// Memory of them, in bytes.
 const HOST_BYTES_MAX: usize = 8 << 20;
-/// Steps in which a request's path is compared with them, and once more those in which it is rewritten: a
-/// step takes some 10 ns, and the thread has other requests.
-pub(super) const REQUEST_STEPS_MAX: u32 = 500_000;
+/// Steps in which a request's path is compared with them, and as many again for its rewriting, for all
+/// conditions of snippets, for a canary's field and for a certificate's name: a step takes some 10 ns, and
+/// the thread has other requests.
+pub(crate) const REQUEST_STEPS_MAX: u32 = 500_000;
 
 /// What is left of a request's steps for each of the namespaces that have expressions of its host.
 #[derive(Debug)]

@@ -127,11 +127,11 @@ async fn with_extras(
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
     let scope = seen.scope(client, &head, plan);
     let fields: Vec<_> = extra.told.iter().filter_map(|field| scope.field(field)).collect();
-    let told = extra.snippet.as_ref().map(|snippet| {
+    let told = extra.snippet.as_ref().map(|_| {
         let scope = seen.scope(client, &head, plan);
         let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
-        passage.fields = snippet.to_endpoint(&look);
-        snippet.told(&look)
+        passage.fields = plan.snippet.to_endpoint(&look);
+        plan.snippet.told(&look)
     });
     let mut response = match enter(client, plan, extra, &seen, &head).await {
         Ok((slot, mut let_in)) => {

@@ -9,7 +9,8 @@ use rustls_pki_types::CertificateDer;
 use super::{client::Client, plan::Unplanned, scope::escape};
 use crate::{
     counters::Refused,
-    routes::{ClientCertificates, Host, Routes},
+    expression::Expression,
+    routes::{ClientCertificates, Host, REQUEST_STEPS_MAX, Routes},
     tls::{ClientAuth, Mode, Unverified, subject},
 };
 
@@ -86,7 +87,10 @@ pub(super) fn check(
     }
     let names = shown.chain.first().and_then(|certificate| subject::names(certificate));
     let (subject, issuer) = names.unwrap_or_default();
-    if wanted.subject.as_ref().is_some_and(|pattern| !pattern.is_match(subject.as_bytes())) {
+    // Strangers (optional_no_ca) write names of any length.
+    let mut steps = REQUEST_STEPS_MAX;
+    let mut fits = |pattern: &Expression| pattern.is_match_within(subject.as_bytes(), &mut steps);
+    if wanted.subject.as_ref().is_some_and(|pattern| fits(pattern) != Ok(true)) {
         client.worker.counters.refused(Refused::Certificate);
         return Err(Unplanned::Unserved(StatusCode::FORBIDDEN));
     }

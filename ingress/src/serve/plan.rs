@@ -19,9 +19,12 @@ use crate::{
     admission::{self, Admitted, Websocket},
     config::Matching,
     counters::Refused,
+    expression::TooCostly,
     host, path,
     record::Record,
-    routes::{Found, Host, Returned, Rewritten, Route, Sought, Template, Traced, Variable},
+    routes::{
+        Extra, Found, Host, InForce, Returned, Rewritten, Route, Sought, Template, Traced, Variable,
+    },
     series::method_name,
     traces::{Context, Span},
 };
@@ -41,6 +44,8 @@ pub(super) struct Plan<'r> {
     /// What the endpoint is told of the client's certificate.
     pub(super) identity: identity::Fields,
     pub(super) websocket: Option<Websocket>,
+    /// What the route's snippet does for it.
+    pub(super) snippet: InForce<'r>,
     /// TLS ends here, and the host is one of HTTPS.
     pub(super) secured: bool,
     /// `None`: it is not traced.
@@ -133,9 +138,10 @@ pub(super) fn plan<'r>(
         let answer = gates::refuse(client, Refused::Misconfigured);
         return Err(Unplanned::Answered(Box::new(answer)));
     }
-    if route.policy.extra.is_some() {
-        leave_route(&scope)?;
-    }
+    let snippet = match &route.policy.extra {
+        None => InForce::default(),
+        Some(extra) => leave_route(&scope, extra)?,
+    };
     let (rewritten, prefix) = match &route.rewrite {
         None => (None, None),
         Some(_) => rewrite(&scope)?,
@@ -162,7 +168,7 @@ pub(super) fn plan<'r>(
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let websocket = admitted.websocket;
-    Ok(Plan { record, route, host, target, prefix, identity, websocket, secured, trace })
+    Ok(Plan { record, route, host, target, prefix, identity, websocket, snippet, secured, trace })
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
@@ -215,23 +221,25 @@ fn add_slash(scope: &Scope<'_>) -> Unplanned {
     Unplanned::moved(StatusCode::MOVED_PERMANENTLY, absolute(scope, location))
 }
 
-fn leave_route(scope: &Scope<'_>) -> Result<(), Unplanned> {
-    let Some(extra) = &scope.route.policy.extra else { return Ok(()) };
+fn leave_route<'r>(scope: &Scope<'_>, extra: &'r Extra) -> Result<InForce<'r>, Unplanned> {
     if let Some(cors) = &extra.cors
         && scope.head.method == Method::OPTIONS
         && let Some(origin) = cors.allows(&scope.head.headers)
     {
         return Err(Unplanned::Answered(Box::new(cors.preflight(&origin))));
     }
-    if let Some(snippet) = &extra.snippet {
-        let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
-        if let Some(returned) = snippet.returned(&look) {
-            let mut answer = returned_answer(scope, returned);
-            snippet.told(&look).apply(answer.status(), answer.headers_mut());
-            return Err(Unplanned::Answered(Box::new(answer)));
-        }
+    let look = |variable: &Variable, out: &mut String| scope.write(variable, out);
+    let in_force = match extra.snippet.as_ref().map(|snippet| snippet.in_force(&look)) {
+        None => InForce::default(),
+        Some(Ok(in_force)) => in_force,
+        Some(Err(TooCostly)) => return Err(Unplanned::Refused(Refused::Expressions)),
+    };
+    if let Some(returned) = in_force.returned(&look) {
+        let mut answer = returned_answer(scope, returned);
+        in_force.told(&look).apply(answer.status(), answer.headers_mut());
+        return Err(Unplanned::Answered(Box::new(answer)));
     }
-    let Some(elsewhere) = &extra.elsewhere else { return Ok(()) };
+    let Some(elsewhere) = &extra.elsewhere else { return Ok(in_force) };
     let location = scope.render_whole(&elsewhere.location);
     let location = location.ok_or(Unplanned::Refused(Refused::UriTooLong))?;
     let location = absolute(scope, location);

@@ -163,6 +163,28 @@ async fn attack_a_path_that_costs_too_many_steps_is_refused() {
     world.eventually(|counters| counters.refused[&Refused::Expressions] == 2).await;
 }
 
+/// Conditions were asked for thrice, at any cost. What they would have kept out is not let in for it.
+#[tokio::test]
+async fn attack_a_snippet_that_costs_too_many_steps_is_refused() {
+    let upstream = Upstream::echo("web").await;
+    let condition =
+        |i: usize| format!("if ($http_x ~ \"([a-z]{{1,60}}a){{1,9}}x{i}\") {{ return 403; }}\n");
+    let snippet: String = (0..20).map(condition).collect();
+    let mut objects = backend("web", &[upstream.address]);
+    let site = ingress("web").host(HOST, "web");
+    objects.push(annotated(site, &[("configuration-snippet", &snippet)]).object());
+    let world = World::single(objects).await;
+    for (field, status) in
+        [("", 200), ("bax7", 403), ("bay7", 200), (&*format!("{}x7", "a".repeat(7000)), 503)]
+    {
+        let mut request = client::request(HOST, "/");
+        request.headers_mut().insert("x", field.parse().unwrap());
+        let answer = client::send(&mut client::connect(world.http()).await, request).await;
+        assert_eq!(answer.status, status, "{field:.9}");
+    }
+    world.eventually(|counters| counters.refused[&Refused::Expressions] == 1).await;
+}
+
 /// The worst that is allowed is planned in seconds, even unoptimised, and a request is answered in less.
 #[test]
 fn the_worst_that_is_allowed_is_planned_and_asked_in_time() {

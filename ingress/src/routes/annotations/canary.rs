@@ -1,8 +1,11 @@
 //! Which requests go to the Service under trial.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::value::{Read, Unread, bad, flag, number, regex_with_case};
+use super::{
+    super::budget::REQUEST_STEPS_MAX,
+    value::{Read, Unread, bad, flag, number, regex_with_case},
+};
 use crate::{cookies, expression::Expression};
 
 /// What an Ingress says that is one (`canary: "true"`): its paths are served to some requests of
@@ -66,7 +69,7 @@ impl Canary {
         if let Some(sent) = self.header.as_ref().and_then(|name| headers.get(name)) {
             match (&self.value, &self.pattern) {
                 (Some(value), _) if sent.as_bytes() == value.as_bytes() => return true,
-                (None, Some(pattern)) if pattern.is_match(sent.as_bytes()) => return true,
+                (None, Some(pattern)) if fits(pattern, sent) => return true,
                 (Some(_), _) | (None, Some(_)) => {}
                 (None, None) => match sent.as_bytes() {
                     b"always" => return true,
@@ -83,6 +86,12 @@ impl Canary {
     }
 }
 
+/// What takes more steps than there are for a request is as good as another text.
+fn fits(pattern: &Expression, sent: &HeaderValue) -> bool {
+    let mut steps = REQUEST_STEPS_MAX;
+    pattern.is_match_within(sent.as_bytes(), &mut steps) == Ok(true)
+}
+
 fn header(value: &str) -> Result<HeaderName, Unread> {
     match value.trim().parse() {
         Ok(name) => Ok(name),
@@ -96,8 +105,6 @@ fn cookie(value: &str) -> Result<Box<str>, Unread> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     /// ingress-nginx: header, then cookie, then weight; anything but always and never asks on.
@@ -136,6 +143,25 @@ mod tests {
             }
             headers.insert(http::header::COOKIE, HeaderValue::from_static(cookies));
             assert_eq!(canary.takes(&headers, |total| total), takes, "{annotations:?} {sent}");
+        }
+    }
+
+    /// A field of 32 KiB held up everybody of the thread.
+    #[test]
+    fn attack_a_field_that_costs_too_many_steps_is_another_text() {
+        let mut canary = Canary::default();
+        let pattern = "([a-z]{1,60}a){1,9}x$";
+        for (name, value) in [("canary-by-header", "X-Try"), ("canary-by-header-pattern", pattern)]
+        {
+            canary.set(name, value).unwrap().unwrap();
+        }
+        for (sent, takes) in [("baax".to_owned(), true), (format!("{}x", "a".repeat(7000)), false)]
+        {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static("x-try"),
+                HeaderValue::try_from(sent).unwrap(),
+            )]);
+            assert_eq!(canary.takes(&headers, |total| total), takes);
         }
     }
 

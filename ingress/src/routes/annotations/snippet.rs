@@ -11,10 +11,11 @@ pub(super) use self::{
     read::{field_name, field_text, is_ours},
 };
 use super::{
+    super::budget::REQUEST_STEPS_MAX,
     template::{Template, Variable},
     value::{Read, Unread, bad},
 };
-use crate::expression::Expression;
+use crate::expression::{Expression, TooCostly};
 
 /// What an Ingress says in snippets.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,10 @@ enum How {
     Add { always: bool },
 }
 
+/// What of a snippet is to be done for one request. nginx asks for conditions once, too.
+#[derive(Debug, Default)]
+pub(crate) struct InForce<'s>(Vec<&'s Action>);
+
 /// A request's variables.
 pub(crate) type Look<'a> = &'a dyn Fn(&Variable, &mut String);
 
@@ -147,9 +152,24 @@ impl Snippets {
 }
 
 impl Snippet {
-    /// The first `return` whose condition holds.
+    /// All whose condition holds, if that can be found in the steps there are for a request.
+    pub(crate) fn in_force(&self, look: Look<'_>) -> Result<InForce<'_>, TooCostly> {
+        let mut steps = REQUEST_STEPS_MAX;
+        let mut actions = Vec::new();
+        for Directive { condition, action } in &self.0 {
+            let holds = condition.as_ref().map(|condition| condition.holds(look, &mut steps));
+            if holds.unwrap_or(Ok(true))? {
+                actions.push(action);
+            }
+        }
+        Ok(InForce(actions))
+    }
+}
+
+impl InForce<'_> {
+    /// The first `return`.
     pub(crate) fn returned(&self, look: Look<'_>) -> Option<Returned> {
-        self.in_force(look).find_map(|action| match action {
+        self.0.iter().find_map(|action| match action {
             Action::Return(status, text) => Some(Returned {
                 status: *status,
                 text: text.as_ref().map(|text| text.render(look, None)),
@@ -160,7 +180,7 @@ impl Snippet {
 
     /// Fields endpoints are to see.
     pub(crate) fn to_endpoint(&self, look: Look<'_>) -> Vec<(HeaderName, Option<HeaderValue>)> {
-        let fields = self.in_force(look).filter_map(|action| match action {
+        let fields = self.0.iter().filter_map(|action| match action {
             Action::ToEndpoint(name, text) => Some((name.clone(), value(text, look))),
             _ => None,
         });
@@ -169,7 +189,7 @@ impl Snippet {
 
     /// Fields clients are to see.
     pub(crate) fn told(&self, look: Look<'_>) -> Told {
-        let fields = self.in_force(look).filter_map(|action| match action {
+        let fields = self.0.iter().filter_map(|action| match action {
             Action::SetAlways(name, text) => Some((name.clone(), value(text, look), How::Set)),
             Action::Clear(name) => Some((name.clone(), None, How::Set)),
             Action::Add { name, text, always } => {
@@ -178,13 +198,6 @@ impl Snippet {
             Action::ToEndpoint(..) | Action::Return(..) => None,
         });
         Told(fields.collect())
-    }
-
-    fn in_force<'a>(&'a self, look: Look<'a>) -> impl Iterator<Item = &'a Action> {
-        let holds = move |directive: &&Directive| {
-            directive.condition.as_ref().is_none_or(|condition| condition.holds(look))
-        };
-        self.0.iter().filter(holds).map(|directive| &directive.action)
     }
 }
 
@@ -208,13 +221,15 @@ impl Told {
 }
 
 impl Condition {
-    fn holds(&self, look: Look<'_>) -> bool {
+    fn holds(&self, look: Look<'_>, steps: &mut u32) -> Result<bool, TooCostly> {
         let left = self.left.render(look, None);
-        match &self.test {
+        Ok(match &self.test {
             Test::Set => !left.is_empty() && left != "0",
             Test::Is(right, expected) => (left == **right) == *expected,
-            Test::Matches(regex, expected) => regex.is_match(left.as_bytes()) == *expected,
-        }
+            Test::Matches(regex, expected) => {
+                regex.is_match_within(left.as_bytes(), steps)? == *expected
+            }
+        })
     }
 }
 
@@ -253,15 +268,18 @@ mod tests {
             ("$request_method !~ ^(GET|POST)$", false),
         ] {
             let snippet = Snippet::parse(&format!("if ({condition}) {{ return 403; }}")).unwrap();
-            assert_eq!(snippet.returned(&look).is_some(), holds, "{condition}");
+            let returned = snippet.in_force(&look).unwrap().returned(&look);
+            assert_eq!(returned.is_some(), holds, "{condition}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_breaks_it(text in "[a-z_ $\\{\\};\"'\\\\\n#():]{0,80}") {
-            if let Ok(snippet) = Snippet::parse(&text) {
-                let _ = (snippet.returned(&look), snippet.to_endpoint(&look), snippet.told(&look));
+            if let Ok(snippet) = Snippet::parse(&text)
+                && let Ok(in_force) = snippet.in_force(&look)
+            {
+                let _ = (in_force.returned(&look), in_force.to_endpoint(&look), in_force.told(&look));
             }
         }
     }
