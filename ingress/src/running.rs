@@ -22,7 +22,7 @@ use crate::{
     names::{self, Asker},
     routes::{Finding, Planner, RouteRow, Routes, Streams},
     series::RouteCounters,
-    serve::{self, Addresses, Crew, Life, Readiness, Shared},
+    serve::{self, Addresses, Crew, HttpsPort, Life, Readiness, Shared},
     streams, timer,
     tls::{Expiry, Fallback, Handshakes, Resolver},
     traces,
@@ -112,10 +112,10 @@ pub fn start(
     let shared = Arc::new(Shared {
         tls: handshakes.clone(),
         routes: routes.clone(),
-        https_port: bound
-            .https
-            .first()
-            .map(|first| config.https_redirect_port.unwrap_or(first.port())),
+        https: bound.https.first().map(|first| HttpsPort {
+            listen: first.port(),
+            outside: config.https_redirect_port.unwrap_or(first.port()),
+        }),
         threads,
         crew: Crew::new(threads),
         addresses: config.limits.client_connections_max.map(Addresses::new),

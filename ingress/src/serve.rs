@@ -70,6 +70,15 @@ pub(crate) use self::{
 };
 use crate::{config::IngressConfig, routes::Routes, timer::Timer, tls::Handshakes, traces::Queue};
 
+/// Of the first HTTPS listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpsPort {
+    /// Its own.
+    pub(crate) listen: u16,
+    /// By which the outside knows it; plain HTTP is redirected there.
+    pub(crate) outside: u16,
+}
+
 /// What all threads share; none of it is locked but for clients' addresses, where those are counted.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -77,8 +86,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<ArcSwap<IngressConfig>>,
     pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) tls: Arc<ArcSwap<Handshakes>>,
-    /// Where plain HTTP is redirected to; `None` without an HTTPS listener.
-    pub(crate) https_port: Option<u16>,
+    /// `None` without an HTTPS listener.
+    pub(crate) https: Option<HttpsPort>,
     pub(crate) threads: usize,
     /// Who has how many connections.
     pub(crate) crew: Crew,

@@ -62,7 +62,7 @@ pub(super) fn client(timeouts: Timeouts) -> Rc<Client> {
     let shared = Shared {
         tls: Arc::new(ArcSwap::from_pointee(handshakes)),
         routes: Arc::default(),
-        https_port: None,
+        https: None,
         threads: 1,
         crew: Crew::new(1),
         addresses: None,

@@ -42,6 +42,8 @@ pub(crate) struct Client {
     pub(crate) balancer: Option<IpAddr>,
     /// The port the client connected to.
     pub(crate) port: u16,
+    /// By which the outside knows that of HTTPS; `None` without TLS.
+    pub(crate) outside_port: Option<u16>,
     /// Once it was asked for a certificate.
     pub(super) shown: OnceCell<Shown>,
     h2: Cell<bool>,
@@ -85,14 +87,18 @@ impl Client {
         let text = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
         };
-        // ingress-nginx: pass_port. Where HTTPS ends is known outside by the port redirects name.
-        let outside = match (tls, ends.balancer) {
-            (true, None) => worker.shared.https_port.unwrap_or(ends.port),
-            _ => ends.port,
-        };
+        // ingress-nginx: pass_port, of its own port of HTTPS alone.
+        let https = worker.shared.https.filter(|_| tls);
+        let outside_port = https.map(|https| match ends.balancer {
+            None if ends.port != https.listen => ends.port,
+            _ => https.outside,
+        });
         let origin = Origin {
             client: text(ends.client.ip().to_canonical().to_string()),
-            port: HeaderValue::from(outside),
+            port: HeaderValue::from(match ends.balancer {
+                None => outside_port.unwrap_or(ends.port),
+                Some(_) => ends.port,
+            }),
         };
         Rc::new(Self {
             worker,
@@ -104,6 +110,7 @@ impl Client {
             peer: ends.client.ip().to_canonical(),
             balancer: ends.balancer,
             port: ends.port,
+            outside_port,
             shown: OnceCell::new(),
             h2: Cell::new(false),
             begun: Cell::new(0),
@@ -124,6 +131,7 @@ impl Client {
             peer: self.peer,
             balancer: self.balancer,
             port: self.port,
+            outside_port: self.outside_port,
             shown: OnceCell::new(),
             h2: self.h2.clone(),
             begun: self.begun.clone(),

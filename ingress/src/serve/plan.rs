@@ -148,9 +148,9 @@ pub(super) fn plan<'r>(
     };
     let found = Found { host, route };
     if found.redirects(record.front.scheme.is_https(), &admitted.path.normal)
-        && let Some(port) = worker.shared.https_port
+        && let Some(https) = worker.shared.https
     {
-        let location = https_location(&scope, port);
+        let location = https_location(&scope, https.outside);
         return Err(Unplanned::moved(config.https_redirect_status, location));
     }
     // Who need not use HTTPS need not show a certificate either: so nobody goes on without it.
@@ -333,7 +333,7 @@ fn push_uri(location: &mut String, path: &str, query: Option<&str>, keeps_slash:
 fn port(client: &Client, front: &Front) -> u16 {
     let usual = front.scheme.port();
     front.port.unwrap_or_else(|| match (front.scheme, client.tls) {
-        (Scheme::Https, true) => client.worker.shared.https_port.unwrap_or(usual),
+        (Scheme::Https, true) => client.outside_port.unwrap_or(usual),
         (Scheme::Http, false) => client.port,
         _ => usual,
     })

@@ -1,6 +1,9 @@
 //! Certificates by SNI, and their change while connections live.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use fairlead_ingress::IngressConfig;
 use fairlead_state::{Change, Key, Object};
@@ -10,12 +13,15 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::support::{
-    World,
-    client::{get, http1, request, send, tls, trusting, trusting_anybody},
-    config,
-    objects::{Authority, IngressExt, backend, ingress, secret, secret_ref},
-    upstream::Upstream,
+use crate::{
+    annotations::annotated,
+    support::{
+        World,
+        client::{get, http1, request, send, tls, trusting, trusting_anybody},
+        config,
+        objects::{Authority, IngressExt, backend, ingress, secret, secret_ref},
+        upstream::Upstream,
+    },
 };
 
 /// The certificate shown for a name.
@@ -312,6 +318,34 @@ async fn redirects_and_endpoints_hear_of_the_port_the_outside_knows() {
         let stream = tls(world.https(), "a.example", trusting_anybody()).await.unwrap();
         let answer = send(&mut http1(stream).await, request("a.example", "/x")).await;
         assert_eq!(answer.saw("x-forwarded-port"), Some(&*port.to_string()));
+    }
+}
+
+/// ingress-nginx: pass_port is HTTPS's where the port is its own for HTTPS.
+#[tokio::test]
+async fn bug_a_second_https_listener_has_a_port_of_its_own() {
+    let upstream = Upstream::echo("web").await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    for known in [None, Some(443)] {
+        let mut objects = backend("web", &[upstream.address]);
+        objects.push(site("web", "a.example", &["a.example"], ""));
+        let moved = ingress("moved").host("moved.example", "web").tls(&["moved.example"], "");
+        let said = [("permanent-redirect", "/new"), ("use-port-in-redirects", "true")];
+        objects.push(annotated(moved, &said).object());
+        let config =
+            IngressConfig { https_listen: vec![any, any], https_redirect_port: known, ..config() };
+        let world = World::with(config, objects).await;
+        let &[first, second] = world.running.https() else { panic!() };
+        for (listener, port) in [(first, known.unwrap_or(first.port())), (second, second.port())] {
+            let stream = tls(listener, "a.example", trusting_anybody()).await.unwrap();
+            let answer = send(&mut http1(stream).await, request("a.example", "/x")).await;
+            assert_eq!(answer.saw("x-forwarded-port"), Some(&*port.to_string()), "{known:?}");
+            let stream = tls(listener, "moved.example", trusting_anybody()).await.unwrap();
+            let answer = send(&mut http1(stream).await, request("moved.example", "/")).await;
+            let named = if port == 443 { String::new() } else { format!(":{port}") };
+            let location = format!("https://moved.example{named}/new");
+            assert_eq!(answer.headers["location"], location, "{known:?}");
+        }
     }
 }
 
