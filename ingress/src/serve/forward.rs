@@ -157,7 +157,8 @@ pub(super) async fn forward(
                 record.keeps(InFlight::at(&endpoint));
             }
         }
-        let timing = matches!(pick, Pick::Faster { .. }).then(|| Timing::of(&endpoint));
+        let timing = matches!(pick, Pick::Faster { .. })
+            .then(|| Timing::of(&endpoint, request.body().progress()));
         let attempt = match endpoint.protocol() {
             Protocol::Http1 | Protocol::Https => attempt(client, errand, &endpoint, request).await,
             Protocol::H2c | Protocol::Grpcs => {

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use crate::{routes::Patience, serve::clock::Watch};
@@ -11,6 +12,8 @@ use crate::{routes::Patience, serve::clock::Watch};
 #[derive(Debug)]
 pub(crate) struct Progress {
     stage: Cell<Upload>,
+    /// When all of it was sent last.
+    done_at: Cell<Option<Instant>>,
     /// Of the connection it is sent on; gone with an answer that is over before the body is.
     watch: RefCell<Weak<Watch>>,
     client_body_ms: u64,
@@ -37,6 +40,7 @@ impl Progress {
     pub(crate) fn new(client_body_ms: u64, patience: &Patience) -> Self {
         Self {
             stage: Cell::new(Upload::Sending),
+            done_at: Cell::default(),
             watch: RefCell::default(),
             client_body_ms,
             upstream_send_ms: patience.send_ms,
@@ -55,9 +59,17 @@ impl Progress {
         self.stage.get()
     }
 
+    /// `None`: not all of it was sent yet.
+    pub(crate) fn done_at(&self) -> Option<Instant> {
+        self.done_at.get().filter(|_| self.stage.get() == Upload::Done)
+    }
+
     pub(crate) fn reach(&self, stage: Upload) {
-        let waited_on = stage == Upload::Receiving && self.stage.get() == Upload::Receiving;
-        self.stage.set(stage);
+        let before = self.stage.replace(stage);
+        if stage == Upload::Done && before != Upload::Done {
+            self.done_at.set(Some(Instant::now()));
+        }
+        let waited_on = stage == Upload::Receiving && before == Upload::Receiving;
         if waited_on {
             return;
         }
