@@ -149,7 +149,7 @@ async fn attack_a_snippet_for_all_that_keeps_somebody_out_is_acted_on_or_closes_
     }
 }
 
-/// Where ingress-nginx has it: before an Ingress's own, and behind it.
+/// Where ingress-nginx has them: each behind the Ingress's own of its kind.
 #[tokio::test]
 async fn snippets_for_all_are_beside_those_of_ingresses() {
     let upstream = Upstream::echo("web").await;
@@ -157,12 +157,15 @@ async fn snippets_for_all_are_beside_those_of_ingresses() {
     objects.push(site("a", &[]).object());
     let own = "more_set_headers 'X-Own: a';\nif ($arg_own) { return 404; }";
     objects.push(site("b", &[("configuration-snippet", own)]).object());
+    objects.push(site("c", &[("server-snippet", own)]).object());
     let mut world = world(objects).await;
-    for (name, status) in [("server-snippet", 410), ("location-snippet", 404)] {
+    for (name, of_location) in [("server-snippet", 410), ("location-snippet", 404)] {
         let text = "more_set_headers 'X-All: b';\nif ($arg_own) { return 410; }";
         says(&mut world, &[(name, text)]).await;
         assert!(world.reasons("nginx").is_empty(), "{:?}", world.reasons("nginx"));
-        for (host, has_own, of_both) in [("a.example", false, 410), ("b.example", true, status)] {
+        for (host, has_own, of_both) in
+            [("a.example", false, 410), ("b.example", true, of_location), ("c.example", true, 404)]
+        {
             let answer = get(world.http(), host, "/").await;
             assert_eq!(answer.headers["x-all"], "b", "{name} {host}");
             assert_eq!(answer.headers.contains_key("x-own"), has_own, "{name} {host}");

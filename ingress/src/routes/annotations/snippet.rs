@@ -22,7 +22,7 @@ use crate::expression::{Expression, TooCostly};
 pub(crate) struct Snippets {
     configuration: Snippet,
     server: Snippet,
-    /// The ConfigMap's, by which all begin (`server-snippet`) and end (`location-snippet`).
+    /// The ConfigMap's `server-snippet` and `location-snippet`.
     of_all: (Snippet, Snippet),
     /// The ConfigMap allows none of Ingresses.
     pub(super) forbidden: bool,
@@ -141,11 +141,12 @@ impl Snippets {
         }))
     }
 
-    /// The server's comes first, as the server's phase does; of each the ConfigMap's where ingress-nginx
-    /// has it.
+    /// The server's come first, as the server's phase does; of either kind the ConfigMap's stands behind
+    /// the Ingress's in ingress-nginx's template.
     pub(super) fn snippet(&self) -> Option<Snippet> {
-        let (begin, end) = &self.of_all;
-        let all = begin.0.iter().chain(&self.server.0).chain(&self.configuration.0).chain(&end.0);
+        let (server, location) = &self.of_all;
+        let all = self.server.0.iter().chain(&server.0);
+        let all = all.chain(&self.configuration.0).chain(&location.0);
         let all: Box<[Directive]> = all.cloned().collect();
         (!all.is_empty()).then_some(Snippet(all))
     }
