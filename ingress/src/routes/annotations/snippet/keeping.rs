@@ -15,6 +15,9 @@ const KEEPING: [(&str, &str); 9] = [
     ("limit_except", "a snippet of `if ($request_method ...) { return 403; }`"),
     ("access_by_", "auth-url"),
 ];
+/// How directives end that say what is counted (`limit_req_zone`), or what becomes of those a limit keeps
+/// out, and set none.
+const BESIDE_LIMITS: [&str; 4] = ["_zone", "_status", "_log_level", "_dry_run"];
 /// What is returned to whoever is kept out: errors.
 const RETURN: &str = "a snippet of `return` and of `if` on one variable alone";
 
@@ -91,8 +94,7 @@ fn of(directive: &str, word: &str) -> Option<Keeping> {
         let directive = format!("return {word}");
         return is_error.then_some(Keeping { directive, instead: RETURN });
     }
-    // What is counted, and not yet that somebody is kept out for it.
-    if directive.ends_with("_zone") {
+    if directive.starts_with("limit_") && BESIDE_LIMITS.iter().any(|end| directive.ends_with(end)) {
         return None;
     }
     let (_, instead) = KEEPING.iter().find(|(begin, _)| match begin.ends_with('_') {
@@ -120,7 +122,7 @@ mod tests {
             ("satisfy any;", Some("satisfy")),
             ("limit_req zone=a burst=5;", Some("limit_req")),
             ("limit_conn a 5;", Some("limit_conn")),
-            ("limit_req_status 429;", Some("limit_req_status")),
+            ("limit_req_status 429; limit_req zone=a;", Some("limit_req")),
             ("limit_except GET { deny all; }", Some("limit_except")),
             ("access_by_lua_block { ngx.exit(403) }", Some("access_by_lua_block")),
             ("if ($a = b) { return 403; }", Some("return 403")),
@@ -132,6 +134,12 @@ mod tests {
             ("limit_rate 10k;", None),
             ("limit_req_zone $binary_remote_addr zone=a:1m rate=1r/s;", None),
             ("limit_rate_after 1m;", None),
+            ("limit_req_status 429;", None),
+            ("limit_req_log_level warn;", None),
+            ("limit_req_dry_run on;", None),
+            ("limit_conn_status 429;", None),
+            ("limit_conn_log_level warn;", None),
+            ("limit_conn_dry_run on;", None),
             ("return 301 /x;", None),
             ("return https://b.example/;", None),
             ("# deny all;\nset $a 1;", None),
