@@ -62,14 +62,19 @@ impl Flow<'_> {
     /// Client's packets on their way out to another node: from the node.
     #[inline(always)]
     pub fn request_out(&self, node: Address, node_port: [u8; 2]) -> Entry {
-        let key = Tuple {
+        (self.request_on_its_way(), self.rewrite(node, node_port, self.backend_port, 0))
+    }
+
+    /// The same packets, before that is done to them.
+    #[inline(always)]
+    pub fn request_on_its_way(&self) -> Tuple {
+        Tuple {
             destination: self.backend,
             source_port: self.client_port,
             destination_port: self.backend_port,
             hook: EGRESS,
             ..*self.dialled
-        };
-        (key, self.rewrite(node, node_port, self.backend_port, 0))
+        }
     }
 
     /// Another node's replies on their way in: to the client.

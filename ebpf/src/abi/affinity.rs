@@ -62,7 +62,8 @@ impl SourceRangeKey {
     /// v4-mapped, but means IPv6 alone (kube-proxy sorts ranges by family). A range of IPv4 is longer than any such.
     #[inline(always)]
     pub fn lets_in(version: u32, client: &Address) -> bool {
-        version == 4 || !is_mapped(client)
+        // Not by ways: the verifier goes each to its end.
+        (version == 4) | !is_mapped(client)
     }
 }
 

@@ -132,8 +132,9 @@ pub(crate) fn is_contested(flow: &Flow<'_>) -> bool {
     false
 }
 
+/// Nothing is done any more to packets that leave with this tuple.
 #[inline(never)]
-fn forget(key: &Tuple) {
+pub(crate) fn forget(key: &Tuple) {
     // It is in one of the two, or was never there.
     let _ = maps::CONNECTIONS.remove(key);
     let _ = maps::OPENINGS.remove(key);

@@ -229,10 +229,13 @@ fn open(
     if let Err(reason) = store_reply(&mut flow) {
         return refuse(account, reason);
     }
-    if is_masqueraded(connection.flags, flow.backend == tuple.source, origin)
-        && let Err(reason) = store_remote(ctx, &flow)
-    {
-        return refuse(account, reason);
+    if is_masqueraded(connection.flags, flow.backend == tuple.source, origin) {
+        if let Err(reason) = store_remote(ctx, &flow) {
+            return refuse(account, reason);
+        }
+    } else {
+        // Of a connection that has ended: its port reached the same backend by a service that hides clients.
+        track::forget(&flow.request_on_its_way());
     }
     stored(store_request(&flow, connection), account)
 }

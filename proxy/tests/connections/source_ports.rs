@@ -16,8 +16,11 @@ use crate::{
         uplink::{DROP, IN, OUT, Uplink, at},
         world::world,
     },
-    table::forget,
+    table::{age, forget},
 };
+
+/// After so long another connection may have the ports of one that is closed.
+const LINGER_TICKS: u32 = 3;
 
 #[test]
 fn one_client_port_reaches_one_backend_by_two_services() {
@@ -39,6 +42,37 @@ fn one_client_port_reaches_one_backend_by_two_services() {
                 let reply = uplink.pass(OUT, &inside.reply());
                 assert_eq!((reply.from, reply.to), (syn.to, syn.from));
                 assert_eq!(uplink.pass(IN, &syn.later()).from, inside.from);
+            }
+        }
+    });
+}
+
+/// What hid the client outlived its connection, and met the next one from that port to the same backend: the endpoint saw
+/// the node where a policy promises the client's address.
+#[test]
+fn bug_a_client_is_not_hidden_for_what_its_port_did_by_a_service_that_hides_clients() {
+    let name = "source_ports::bug_a_client_is_not_hidden_for_what_its_port_did_by_a_service_that_hides_\
+                clients";
+    world(name, |world| {
+        let mut uplink = Uplink::new(&world.options());
+        for (set, family) in [1, 3].into_iter().zip(FAMILIES) {
+            let backend = family.backend(5);
+            uplink.put(family.key(TCP), set, &[&backend], 0);
+            let open_key = node_port(family.is_ipv4, 30081, TCP);
+            uplink.put(open_key, set + 1, &[&backend], BACKEND_LOCAL);
+            let hidden = FromOutside { uplink: &uplink, first: family.first(TCP, 9, 40000) };
+            hidden.open();
+            let there = hidden.there(&hidden.first.reset());
+            assert_ne!(there.from.ip(), hidden.first.from.ip());
+            age(&world.bpffs, LINGER_TICKS, |_| true);
+            let dialled = family.dialled.replace("30080", "30081");
+            let first = Packet::first(TCP, &family.client(9, 40000), &dialled);
+            let open = FromOutside { uplink: &uplink, first };
+            for packet in [open.first.clone(), open.first.later()] {
+                let there = open.there(&packet);
+                assert_eq!((there.from, there.to), (packet.from, at(&backend)));
+                let back = open.and_back(&there.reply());
+                assert_eq!((back.from, back.to), (packet.to, packet.from));
             }
         }
     });
