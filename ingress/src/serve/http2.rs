@@ -119,9 +119,8 @@ where
         *unsent = Some(client.hold());
     }
     if watch.expired() {
-        // The kernel tells of room when a third of it is free: that may be more than whoever reads slowly
-        // takes in the time he has for a write.
-        if !watch.awaits_write() || !connection.pushes(|io, output| io.get_mut().push(output)) {
+        let (io, output) = connection.unsent();
+        if !watch.awaits_write() || !io.get_mut().takes(output) {
             return Poll::Ready(None);
         }
         watch.written();

@@ -34,13 +34,19 @@ struct Pushing<'a>(&'a TcpStream);
 /// The same below TLS: something may have been read of it.
 pub(super) type Tcp = Prefixed<TcpStream>;
 
-/// A client's connection to whose kernel something can be given, whatever the runtime knows of its room.
+/// A client's connection to whose kernel something can be given, whatever the runtime knows of its room. It is told of that
+/// when a third of it is free, which may be more than whoever reads slowly takes in the time he has for a write.
 pub(super) trait Push {
     /// Gives it what it has room for. Returns how much.
     ///
     /// # Errors
     /// Nothing can be written, for now or any more.
     fn push(&mut self, output: &mut Output) -> io::Result<usize>;
+
+    /// Whether the client takes something after all.
+    fn takes(&mut self, output: &mut Output) -> bool {
+        matches!(self.push(output), Ok(1..))
+    }
 }
 
 impl Wire {

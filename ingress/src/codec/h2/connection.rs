@@ -9,7 +9,6 @@ mod requests;
 use std::{
     collections::VecDeque,
     future::Future,
-    io,
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
@@ -197,12 +196,9 @@ where
         self.output.is_sent()
     }
 
-    /// Gives the stream below what it takes by `push`, and says whether it took something.
-    pub(crate) fn pushes(
-        &mut self,
-        push: impl FnOnce(&mut S, &mut Output) -> io::Result<usize>,
-    ) -> bool {
-        matches!(push(&mut self.io, &mut self.output), Ok(1..))
+    /// The stream below, and what it is to be given.
+    pub(crate) fn unsent(&mut self) -> (&mut S, &mut Output) {
+        (&mut self.io, &mut self.output)
     }
 
     /// Time matters: poll it now and then.

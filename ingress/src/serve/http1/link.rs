@@ -257,12 +257,11 @@ impl Link {
         self.state.borrow_mut().poll_output(cx)
     }
 
-    /// Whether the client takes something after all. The kernel tells of room when a third of it is
-    /// free: that may be more than whoever reads slowly takes in the time he has for a write.
+    /// Whether the client takes something after all.
     pub(super) fn pushes(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         let Some(io) = &mut state.io else { return false };
-        let takes = matches!(io.get_mut().push(&mut state.output), Ok(1..));
+        let takes = io.get_mut().takes(&mut state.output);
         if takes {
             self.client.watch().written();
         }
