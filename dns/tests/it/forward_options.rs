@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    forward::{both, knows, upstream},
+    forward::{both, knows, reply_to, soa, upstream},
     waiting::gated,
     world::{PATIENCE, World, query, udp},
 };
@@ -144,6 +144,38 @@ async fn a_policy_chooses_who_is_asked_first() {
         } else {
             assert!(counts[0] >= QUESTIONS - 1 && counts[2] == 0, "{policy}: {counts:?}");
         }
+        world.end().await;
+    }
+}
+
+/// hickory looks at the id of a reply by TCP alone, and an id is soon another question's.
+#[tokio::test]
+async fn replies_by_tcp_to_another_question_are_waited_past() {
+    type Change = fn(&mut Message);
+    let late: [(&str, Change); 3] = [
+        ("another name's denial", |reply| {
+            reply.queries[0].set_name("late.example.".parse().unwrap());
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            reply.authorities = vec![soa("example.")];
+        }),
+        ("another name's failure", |reply| {
+            reply.queries[0].set_name("late.example.".parse().unwrap());
+            reply.metadata.response_code = ResponseCode::ServFail;
+        }),
+        ("another type's records", |reply| {
+            reply.queries[0].set_query_type(RecordType::AAAA);
+        }),
+    ];
+    for (what, change) in late {
+        let to = upstream(move |asked| {
+            let mut late = reply_to(asked, ResponseCode::NoError);
+            change(&mut late);
+            vec![late, knows(asked).remove(0)]
+        });
+        let world = forwarding(&[to.await], "force_tcp").await;
+        let reply = world.ask("www.example.", A).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{what}: {reply}");
+        assert_eq!(reply.answers.len(), 2, "{what}: {reply}");
         world.end().await;
     }
 }

@@ -1,14 +1,23 @@
-//! Connections to upstreams: hickory's, but over TLS the server's name is told (SNI).
+//! Connections to upstreams: hickory's, but over TLS the server's name is told (SNI), and replies are held
+//! against the question.
 //!
-//! hickory leaves it out (RFC 7858 needs none), and then servers that have several names, or tell their
+//! hickory leaves the name out (RFC 7858 needs none), and then servers that have several names, or tell their
 //! customers apart by them, show the wrong certificate or none. CoreDNS tells it.
+//!
+//! Of replies by TCP and TLS hickory looks at the id alone, and gives the id of a question that nobody waits
+//! for any more to another one, which then got the late reply as its own.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use futures::future::BoxFuture;
+use futures::{
+    FutureExt, StreamExt, TryFutureExt,
+    future::{BoxFuture, ready},
+    stream::BoxStream,
+};
+use hickory_proto::op::{DnsRequest, DnsResponse};
 use hickory_resolver::{
     ConnectionProvider, PoolContext,
     config::{ConnectionConfig, ProtocolConfig},
@@ -16,7 +25,7 @@ use hickory_resolver::{
         DnsMultiplexer, NetError,
         runtime::{RuntimeProvider, Spawn, TokioRuntimeProvider},
         tls::tls_client_connect,
-        xfer::DnsExchange,
+        xfer::{DnsExchange, DnsHandle},
     },
 };
 use rustls_pki_types::ServerName;
@@ -26,8 +35,25 @@ use tokio::time::timeout;
 #[derive(Clone, Default)]
 pub(super) struct Connections(TokioRuntimeProvider);
 
+/// A connection that waits past replies to other questions (RFC 5452 §9.1).
+#[derive(Clone)]
+pub(super) struct Held(DnsExchange<TokioRuntimeProvider>);
+
+impl DnsHandle for Held {
+    type Response = BoxStream<'static, Result<DnsResponse, NetError>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let asked = request.queries.clone();
+        let is_to_it = move |reply: &Result<DnsResponse, NetError>| {
+            ready(reply.as_ref().map_or(true, |reply| reply.queries == asked))
+        };
+        self.0.send(request).filter(is_to_it).boxed()
+    }
+}
+
 impl ConnectionProvider for Connections {
-    type Conn = DnsExchange<TokioRuntimeProvider>;
+    type Conn = Held;
     type FutureConn = BoxFuture<'static, Result<Self::Conn, NetError>>;
     type RuntimeProvider = TokioRuntimeProvider;
 
@@ -38,7 +64,7 @@ impl ConnectionProvider for Connections {
         context: &PoolContext,
     ) -> Result<Self::FutureConn, NetError> {
         let ProtocolConfig::Tls { server_name } = &config.protocol else {
-            return self.0.new_connection(ip, config, context);
+            return Ok(self.0.new_connection(ip, config, context)?.map_ok(Held).boxed());
         };
         let name = ServerName::try_from(server_name.to_string())
             .map_err(|_| NetError::from(format!("{server_name:?} is no server's name")))?;
@@ -54,7 +80,7 @@ impl ConnectionProvider for Connections {
                 .with_max_active_requests(requests_max);
             let (exchange, background) = DnsExchange::from_stream(multiplexer);
             provider.create_handle().spawn_bg(background);
-            Ok(exchange)
+            Ok(Held(exchange))
         }))
     }
 
