@@ -72,7 +72,7 @@ pub struct TlsOptions {
 /// Whom to ask first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardPolicy {
-    /// Any: here, the one that has answered fastest.
+    /// Any.
     #[default]
     Random,
     /// In turn.

@@ -1,13 +1,15 @@
-//! Asking others: hickory's pool of name servers (random source ports and ids, replies checked
-//! against question and sender and otherwise waited past, TCP after truncation, one query for equal
-//! questions in flight).
+//! Asking others: hickory's name servers (random source ports and ids, replies checked against question
+//! and sender and otherwise waited past, TCP after truncation, one query to each for equal questions in
+//! flight), one at a time.
 
 mod connections;
 mod counts;
 mod files;
 mod health;
 pub(crate) mod loops;
+mod manner;
 mod pool;
+mod question;
 mod tls;
 
 use std::{
@@ -25,17 +27,10 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RecordType},
 };
-use hickory_resolver::net::{
-    DnsError as UpstreamError, NetError,
-    xfer::{DnsHandle, FirstAnswer},
-};
 use tokio::{sync::Semaphore, time::timeout};
 
 use self::{
-    counts::Counts,
-    files::Files,
-    loops::Probes,
-    pool::{Manner, Pool, question, without_case},
+    counts::Counts, files::Files, loops::Probes, manner::Manner, pool::Pool, question::Question,
 };
 
 use crate::{
@@ -239,34 +234,14 @@ impl UpstreamPool {
         }
         let begun = Instant::now();
         let random_case = self.manner.random_case;
-        let spelling = random_case.then(|| name.clone());
-        let asking = pool.send(question(name, qtype, wishes, random_case)).first_answer();
-        let asked = timeout(most, asking).await;
-        let failed = !matches!(asked, Ok(Ok(_) | Err(NetError::Dns(_))));
-        if failed || begun.elapsed() >= health::SUSPICIOUS {
+        let question = Question { name, qtype, wishes, random_case };
+        let asked = timeout(most, pool.ask(&question, most, || self.suspect())).await;
+        let Ok(Some(result)) = asked else {
             self.suspect();
-        }
-        let mut result = match asked {
-            Ok(Ok(response)) => Ok(response.into_message()),
-            Ok(Err(NetError::Dns(UpstreamError::NoRecordsFound(none)))) => {
-                let mut message = Message::query();
-                message.metadata.response_code = none.response_code;
-                message.authorities = match (none.authorities, none.soa) {
-                    (Some(authorities), _) => authorities.to_vec(),
-                    (None, soa) => soa.map(|soa| soa.into_record_of_rdata()).into_iter().collect(),
-                };
-                Ok(message)
-            }
-            Ok(Err(NetError::Dns(UpstreamError::ResponseCode(code)))) => Err(code),
-            Ok(Err(_)) | Err(_) => Err(ResponseCode::ServFail),
+            return Err(ResponseCode::ServFail);
         };
-        if let (Ok(message), Some(spelling)) = (&mut result, &spelling) {
-            without_case(message, spelling);
-        }
         let code = result.as_ref().map_or_else(|code| *code, |m| m.metadata.response_code);
-        if !failed {
-            self.counts.took(code, begun.elapsed());
-        }
+        self.counts.took(code, begun.elapsed());
         // What takes an OPT record to say is said of ours (RFC 6891 §6.1.3). A client without one would read
         // BADVERS as NOERROR.
         if code.high() > 0 { Err(ResponseCode::ServFail) } else { result }

@@ -464,7 +464,6 @@ async fn many_at_once_all_come_back() {
 
 #[tokio::test]
 async fn upstreams_that_do_not_answer_are_left_out_and_come_back() {
-    // Two are asked at a time: when the first two are deaf, questions end without an answer.
     let hears = Arc::new(AtomicBool::new(false));
     let answer = |last: u8, asked: &Message| {
         let mut reply = reply_to(asked, ResponseCode::NoError);

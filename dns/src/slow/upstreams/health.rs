@@ -13,12 +13,8 @@ use std::{
 
 use futures::future::join_all;
 use hickory_proto::{
-    op::{DnsRequest, DnsRequestOptions, Message, Query},
+    op::{Message, Query},
     rr::{Name, RecordType},
-};
-use hickory_resolver::net::{
-    NetError,
-    xfer::{DnsHandle, FirstAnswer},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,16 +22,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{UpstreamPool, pool::Manner};
+use super::{UpstreamPool, Wishes, manner::Manner, question::Question};
 use crate::{
+    cache::Flavour,
     corefile::{HealthCheck, Transport},
     wire::UDP_REPLY_BYTES_MAX,
 };
 
 /// Longest wait for the answer to a probe, as CoreDNS.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A question that took so long may have waited for one that does not answer.
-pub(super) const SUSPICIOUS: Duration = Duration::from_millis(500);
 
 /// Probes all upstreams until each has answered; ends with the pool.
 pub(super) async fn watch(pool: Weak<UpstreamPool>) {
@@ -76,15 +71,19 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>) {
 
 /// Asks for the name servers of the check's domain; any answer is one.
 async fn probe(manner: &Manner, server: SocketAddr, check: &HealthCheck) -> io::Result<()> {
+    let recursion_desired = check.recursion_desired;
     let mut message = Message::query();
-    message.metadata.recursion_desired = check.recursion_desired;
+    message.metadata.recursion_desired = recursion_desired;
     let name = Name::from_ascii(&check.domain).unwrap_or_else(|_| Name::root());
-    message.queries.push(Query::query(name, RecordType::NS));
+    message.queries.push(Query::query(name.clone(), RecordType::NS));
     let id = message.metadata.id.to_be_bytes();
     let query = message.to_vec().map_err(io::Error::other)?;
+    let flavour = Flavour::default();
+    let wishes = Wishes { recursion_desired, authentic_data: false, flavour };
+    let question = Question { name, qtype: RecordType::NS, wishes, random_case: false };
     let asking = async {
         match manner.transport {
-            _ if manner.is_tls(&server) => by_tls(manner, server, message).await,
+            _ if manner.is_tls(&server) => by_tls(manner, server, &question).await,
             Transport::Plain => by_udp(server, &query, id).await,
             Transport::Tcp => by_tcp(server, &query, id).await,
         }
@@ -107,13 +106,10 @@ async fn by_udp(server: SocketAddr, query: &[u8], id: [u8; 2]) -> io::Result<()>
     }
 }
 
-async fn by_tls(manner: &Manner, server: SocketAddr, message: Message) -> io::Result<()> {
-    let pool = manner.pool(&[server]).map_err(io::Error::other)?;
-    let request = DnsRequest::new(message, DnsRequestOptions::default());
-    match pool.send(request).first_answer().await {
-        Ok(_) | Err(NetError::Dns(_)) => Ok(()),
-        Err(error) => Err(io::Error::other(error)),
-    }
+async fn by_tls(manner: &Manner, server: SocketAddr, question: &Question) -> io::Result<()> {
+    let upstream = manner.upstream(server).map_err(io::Error::other)?;
+    let answered = upstream.ask(question).await.map(drop);
+    answered.ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 async fn by_tcp(server: SocketAddr, query: &[u8], id: [u8; 2]) -> io::Result<()> {

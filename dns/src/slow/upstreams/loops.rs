@@ -13,10 +13,9 @@ use hickory_proto::{
     rr::{Name, RecordType},
     serialize::binary::{BinDecodable, BinDecoder, BinEncodable},
 };
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use tokio::time::{sleep, timeout};
 
-use super::{UpstreamPool, Wishes, pool::question};
+use super::{UpstreamPool, Wishes, question::Question};
 use crate::{
     cache::Flavour,
     wire::name::{LowerName, WireName},
@@ -88,16 +87,16 @@ pub(super) async fn watch(pool: Weak<UpstreamPool>, from: WireName, probes: Arc<
 }
 
 async fn probe(pool: &UpstreamPool, server: SocketAddr, from: &WireName, probes: &Probes) -> bool {
-    let (Some(name), Ok(one)) = (unguessable(from), pool.manner.pool(&[server])) else {
+    let (Some(name), Ok(one)) = (unguessable(from), pool.manner.upstream(server)) else {
         return false;
     };
     let Ok(wire) = name.to_bytes() else { return false };
     let flavour = Flavour::default();
     let wishes = Wishes { recursion_desired: true, authentic_data: false, flavour };
+    let question = Question { name, qtype: PROBE_TYPE, wishes, random_case: false };
     probes.begin(&wire);
-    let asking = one.send(question(name, PROBE_TYPE, wishes, false)).first_answer();
     // Whatever it answers: only whether it came in here counts.
-    let _ = timeout(PROBE_TIMEOUT, asking).await;
+    let _ = timeout(PROBE_TIMEOUT, one.ask(&question)).await;
     probes.end(&wire)
 }
 
