@@ -204,6 +204,28 @@ async fn replies_by_tcp_to_another_question_are_waited_past() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_refuses_an_opt_record_is_asked_without_one() {
+    for refusal in [ResponseCode::FormErr, ResponseCode::NotImp] {
+        let old = upstream(move |asked| match asked.edns {
+            Some(_) => vec![reply_to(asked, refusal)],
+            None => knows(asked),
+        });
+        let to = old.await;
+        for option in ["prefer_udp", "force_tcp"] {
+            let world = forwarding(&[to], option).await;
+            let reply = world.ask("www.example.", A).await;
+            assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{refusal}: {reply}");
+            world.end().await;
+        }
+        let never = upstream(move |asked| vec![reply_to(asked, refusal)]).await;
+        let world = forwarding(&[never], "prefer_udp").await;
+        let reply = world.ask("www.example.", A).await;
+        assert_eq!(reply.metadata.response_code, refusal, "{reply}");
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn the_first_line_that_takes_a_name_is_asked_and_next_asks_those_behind_it() {
     let denies = upstream(|question| {
         let mut reply = knows(question).remove(0);

@@ -87,7 +87,7 @@ impl Manner {
 
     /// One alone.
     pub(super) fn upstream(&self, server: SocketAddr) -> Result<Upstream, DnsError> {
-        Ok(Upstream { server: self.name_server(server)? })
+        Ok(Upstream { with_edns: self.name_server(server)?, without: self.name_server(server)? })
     }
 
     fn name_server(&self, server: SocketAddr) -> Result<NameServer, DnsError> {

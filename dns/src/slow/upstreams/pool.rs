@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use hickory_proto::op::ResponseCode;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use rand::seq::SliceRandom;
 use tokio::time::timeout;
@@ -35,7 +36,9 @@ pub(super) struct Pool {
 
 /// One upstream.
 pub(super) struct Upstream {
-    pub(super) server: NameServer,
+    pub(super) with_edns: NameServer,
+    /// Apart, since questions that differ in their OPT record alone are equal to hickory.
+    pub(super) without: NameServer,
 }
 
 impl Pool {
@@ -92,6 +95,13 @@ impl Pool {
 impl Upstream {
     /// What it says; `None`: nothing that could be used.
     pub(super) async fn ask(&self, question: &Question) -> Option<Reply> {
-        question.understood(self.server.send(question.request()).first_answer().await)
+        let asked = self.with_edns.send(question.request(true)).first_answer().await;
+        let said = question.understood(asked);
+        // It may know no OPT record (RFC 6891 §7).
+        if matches!(said, Some(Err(ResponseCode::FormErr | ResponseCode::NotImp))) {
+            let asked = self.without.send(question.request(false)).first_answer().await;
+            return question.understood(asked).or(said);
+        }
+        said
     }
 }

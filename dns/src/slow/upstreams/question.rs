@@ -26,8 +26,8 @@ pub(super) struct Question {
 pub(super) type Reply = Result<Message, ResponseCode>;
 
 impl Question {
-    /// A new id, our own EDNS size, the flags that change the answer (CD, DO).
-    pub(super) fn request(&self) -> DnsRequest {
+    /// A new id, the flags that change the answer (CD, DO), and, where that is wanted, our own EDNS size.
+    pub(super) fn request(&self, with_edns: bool) -> DnsRequest {
         let wishes = self.wishes;
         let mut message = Message::query();
         message.metadata.recursion_desired = wishes.recursion_desired;
@@ -39,7 +39,7 @@ impl Question {
         if self.random_case {
             message.queries.iter_mut().for_each(|query| query.name.randomize_label_case());
         }
-        message.edns = Some(edns(wishes));
+        message.edns = with_edns.then(|| edns(wishes));
         let mut options = DnsRequestOptions::default();
         options.case_randomization = self.random_case;
         DnsRequest::new(message, options).with_original_query(original)
