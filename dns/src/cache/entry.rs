@@ -9,6 +9,7 @@ use std::{
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RData, Record, RecordType},
+    serialize::binary::{BinDecodable, BinDecoder},
 };
 
 use super::Flavour;
@@ -27,6 +28,8 @@ use crate::{
 
 /// Aliases followed within one answer.
 const ALIASES_MAX: usize = 16;
+/// Type, algorithm, labels, time to live, two times and the key's tag stand before it.
+const RRSIG_SIGNER_AT: usize = 18;
 
 /// A reply without its header, question and OPT record.
 #[derive(Debug)]
@@ -282,7 +285,8 @@ fn lifetime(reply: &Message) -> u32 {
 }
 
 /// Leaves of an upstream's reply what answers the question: the chain of aliases from the name asked
-/// and the records at its end, or the SOA of a denial. Anything else could be a poisoner's.
+/// and the records at its end, or the SOA of a denial, and what proves that there is no closer name (RFC 4035
+/// §3.1.3). Anything else could be a poisoner's.
 pub(crate) fn only_what_was_asked(reply: &mut Message, name: &Name, qtype: RecordType) {
     // Only updates have records without data (RFC 2136 §2.4), and hickory reads a reply as what it says
     // it is.
@@ -312,12 +316,38 @@ pub(crate) fn only_what_was_asked(reply: &mut Message, name: &Name, qtype: Recor
         (asked && in_chain) || renames
     });
     let is_final = reply.answers.iter().any(|record| record.record_type() == qtype);
+    let is_above = |zone: &Name| chain.iter().any(|name| zone.zone_of(name));
+    // Zones that say something of these names. A name that a wildcard stands for has no SOA.
+    let zones: Vec<Name> = reply.authorities.iter().filter_map(zone_of).filter(is_above).collect();
     reply.authorities.retain(|record| {
-        let of_denial = matches!(
-            record.record_type(),
-            RecordType::SOA | RecordType::NSEC | RecordType::NSEC3 | RecordType::RRSIG
-        );
-        !is_final && of_denial
+        let rtype = match signature(record) {
+            Some((covered, _)) => covered,
+            None => record.record_type(),
+        };
+        match rtype {
+            RecordType::SOA => !is_final && is_above(&record.name),
+            RecordType::NSEC | RecordType::NSEC3 => {
+                zones.iter().any(|zone| zone.zone_of(&record.name))
+            }
+            _ => false,
+        }
     });
     reply.additionals.clear();
+}
+
+/// The zone a record of a denial or its proof is of, if it says so itself.
+fn zone_of(record: &Record) -> Option<Name> {
+    match record.record_type() {
+        RecordType::SOA => Some(record.name.clone()),
+        _ => signature(record).map(|(_, signer)| signer),
+    }
+}
+
+/// What an RRSIG record covers, and the zone that has signed it (RFC 4034 §3.1).
+fn signature(record: &Record) -> Option<(RecordType, Name)> {
+    let RData::Unknown { code: RecordType::RRSIG, rdata } = &record.data else { return None };
+    let (covered, _) = rdata.anything.split_first_chunk::<2>()?;
+    let signer = rdata.anything.get(RRSIG_SIGNER_AT..)?;
+    let signer = Name::read(&mut BinDecoder::new(signer)).ok()?;
+    Some((u16::from_be_bytes(*covered).into(), signer))
 }

@@ -2,7 +2,10 @@
 
 use hickory_proto::{
     op::{Message, Query, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata::A},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, CNAME, NULL, SOA},
+    },
 };
 
 use super::*;
@@ -312,4 +315,82 @@ fn a_reply_that_calls_itself_an_update_leaves_no_record_without_data() {
     let name = reply.queries[0].name().clone();
     only_what_was_asked(&mut reply, &name, RecordType::MX);
     assert!(reply.answers.is_empty());
+}
+
+/// An RRSIG record or one of NSEC's, as hickory reads them without DNSSEC.
+fn unread(owner: &str, code: RecordType, data: Vec<u8>) -> Record {
+    let data = RData::Unknown { code, rdata: NULL::with(data) };
+    Record::from_rdata(Name::from_ascii(owner).unwrap(), 60, data)
+}
+
+fn signed(owner: &str, covered: RecordType, signer: &str) -> Record {
+    let signer = WireName::from_text(signer).unwrap();
+    let fixed = [&u16::from(covered).to_be_bytes()[..], &[0; 16]].concat();
+    unread(owner, RecordType::RRSIG, [&fixed, signer.as_bytes(), &[7; 64]].concat())
+}
+
+/// A wildcard's signed answer lost the proof that there is no closer name: bogus (RFC 4035 §5.3.4). A SOA of any
+/// zone was kept as that of a denial.
+#[test]
+fn of_the_authority_section_is_kept_what_is_of_a_zone_of_the_name() {
+    let soa = |zone: &str| {
+        let root = Name::root();
+        let data = RData::SOA(SOA::new(root.clone(), root, 1, 2, 3, 4, 5));
+        Record::from_rdata(Name::from_ascii(zone).unwrap(), 60, data)
+    };
+    let nsec = |owner: &str| unread(owner, RecordType::NSEC, vec![0, 0]);
+    let name = Name::from_ascii("a.b.example.").unwrap();
+    let alias = RData::CNAME(CNAME(Name::from_ascii("c.other.").unwrap()));
+    let alias = Record::from_rdata(name.clone(), 60, alias);
+    let address = reply("a.b.example", 60, 1).answers.remove(0);
+    let none: &[Record] = &[];
+    let rows: [(&str, &[Record], Vec<Record>, usize); 11] = [
+        ("a denial", none, vec![soa("example.")], 1),
+        ("by the zone itself", none, vec![soa("A.b.Example.")], 1),
+        ("by the root", none, vec![soa(".")], 1),
+        ("by another zone", none, vec![soa("other."), soa("x.a.b.example.")], 0),
+        ("of an alias' target", std::slice::from_ref(&alias), vec![soa("other.")], 1),
+        (
+            "with its proof",
+            none,
+            vec![
+                soa("example."),
+                signed("example.", RecordType::SOA, "example"),
+                nsec("b.example."),
+                signed("b.example.", RecordType::NSEC, "example"),
+            ],
+            4,
+        ),
+        ("with another's", none, vec![soa("example."), nsec("b.other.")], 1),
+        (
+            "a wildcard's record",
+            std::slice::from_ref(&address),
+            vec![nsec("b.example."), signed("b.example.", RecordType::NSEC, "example")],
+            2,
+        ),
+        (
+            "signed by another zone",
+            std::slice::from_ref(&address),
+            vec![nsec("b.other."), signed("b.other.", RecordType::NSEC, "other")],
+            0,
+        ),
+        (
+            "name servers",
+            std::slice::from_ref(&address),
+            vec![soa("example."), signed("example.", RecordType::NS, "example")],
+            0,
+        ),
+        (
+            "a signature that is cut",
+            none,
+            vec![unread("b.example.", RecordType::RRSIG, vec![0])],
+            0,
+        ),
+    ];
+    for (what, answers, authorities, kept) in rows {
+        let mut made = reply("a.b.example", 60, 0);
+        (made.answers, made.authorities) = (answers.to_vec(), authorities);
+        only_what_was_asked(&mut made, &name, RecordType::A);
+        assert_eq!(made.authorities.len(), kept, "{what}: {:?}", made.authorities);
+    }
 }
