@@ -112,11 +112,14 @@ impl Rate {
     }
 }
 
-/// An IPv6 client has all addresses of its network (RFC 6177).
+/// An IPv6 client has all addresses of its network (RFC 6177), but where addresses are the cluster's own
+/// (RFC 4193): there a /64 is all pods of a node (`--node-cidr-mask-size-ipv6`), each with one address.
 fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) if !v6.is_unique_local() => {
+            Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()
+        }
+        one => one,
     }
 }
 
@@ -142,13 +145,22 @@ mod tests {
         assert!(rate.admits(other, rate.begun + Duration::from_secs(60)));
     }
 
+    /// All pods of a node were one client: what one of them may ask, they shared.
     #[test]
-    fn an_ipv6_client_is_its_network() {
-        let rate = Rate::new(NonZeroU32::new(1).unwrap());
-        let at = rate.begun;
-        assert!(rate.admits("2001:db8::1".parse().unwrap(), at));
-        assert!(!rate.admits("2001:db8::ffff:2".parse().unwrap(), at));
-        assert!(rate.admits("2001:db8:0:1::1".parse().unwrap(), at));
+    fn an_ipv6_client_is_its_network_unless_its_address_is_the_cluster_s_own() {
+        let cases = [
+            ("2001:db8::1", "2001:db8::ffff:2", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("fd00:10:244:1::5", "fd00:10:244:1::6", false),
+            ("fc00::1", "fc00::2", false),
+            ("fd00:10:244:1::5", "fd00:10:244:1::5", true),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+        ];
+        for (one, other, are_one) in cases {
+            let [one, other]: [IpAddr; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(network(one) == network(other), are_one, "{one} {other}");
+        }
     }
 
     #[test]

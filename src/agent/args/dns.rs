@@ -42,7 +42,8 @@ pub(crate) struct DnsArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 1, env = "FAIRLEAD_DNS_NEGATIVE_TTL",
           value_parser = clap::value_parser!(u32).range(..=TTL_SECONDS_MAX))]
     pub(crate) dns_negative_ttl: u32,
-    /// Answer no more questions a second of one client (default: no limit)
+    /// Answer no more questions a second of one client's address (of IPv6, of one /64 unless it is of
+    /// fc00::/7) (default: no limit)
     #[arg(long, value_name = "N", env = "FAIRLEAD_DNS_CLIENT_RATE")]
     pub(crate) dns_client_rate: Option<std::num::NonZeroU32>,
     /// Ask upstreams in random letter case, which a forger must guess, too
