@@ -1,6 +1,9 @@
 //! `template`: answers made from questions.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use hickory_proto::op::{Message, ResponseCode};
 use regex::Captures;
@@ -20,6 +23,8 @@ pub(super) struct Template {
     /// The longest first.
     zones: Vec<(ZoneName, String)>,
     misses: Misses,
+    /// That it makes no record of a name is said once: clients must not fill the log.
+    is_said: AtomicBool,
 }
 
 /// What a template is filled in with.
@@ -37,7 +42,7 @@ impl Template {
         let mut zones: Vec<_> = names.into_iter().zip(texts).collect();
         zones.sort_by_key(|(zone, _)| std::cmp::Reverse(zone.labels));
         let misses = Misses::new(&options.fallthrough)?;
-        Ok(Self { options: options.clone(), zones, misses })
+        Ok(Self { options: options.clone(), zones, misses, is_said: AtomicBool::new(false) })
     }
 
     fn zone(&self, name: &LowerName, qtype: u16) -> Option<&str> {
@@ -97,7 +102,13 @@ impl Template {
             match records(templates) {
                 Ok(made) => *place = made,
                 Err(reason) => {
-                    tracing::debug!(name = text, reason, "DNS: template: not a record");
+                    if !self.is_said.swap(true, Relaxed) {
+                        tracing::warn!(
+                            name = text,
+                            reason,
+                            "DNS: template: not a record: SERVFAIL"
+                        );
+                    }
                     return Some(Err(ResponseCode::ServFail));
                 }
             }
