@@ -14,7 +14,7 @@ use crate::{
     corefile::HostsOptions,
     counters::HostsReport,
     error::DnsError,
-    files::{modified, text_of},
+    files::{bytes_of, modified},
     policy::{Misses, ZoneName, zone_names},
     wire::{
         name::{LowerName, NAME_BYTES_MAX, WireName},
@@ -65,7 +65,9 @@ impl Hosts {
             options: options.clone(),
             zones: zone_names(&options.zones)?,
             misses: Misses::new(&options.fallthrough)?,
-            table: ArcSwap::from_pointee(Table::read(options)),
+            table: ArcSwap::from_pointee(
+                Table::read(options).unwrap_or_else(|| Table::of(options)),
+            ),
             checked: Mutex::new((Instant::now(), modified)),
         })
     }
@@ -160,30 +162,40 @@ impl Hosts {
         let now = modified(&self.options.file);
         let changed = now != checked.1;
         *checked = (Instant::now(), now);
-        if changed && now.is_some() {
-            self.table.store(Arc::new(Table::read(&self.options)));
+        // A file that cannot be read now must not take names away.
+        if changed
+            && now.is_some()
+            && let Some(table) = Table::read(&self.options)
+        {
+            self.table.store(Arc::new(table));
         }
     }
 }
 
 impl Table {
-    fn read(options: &HostsOptions) -> Self {
+    /// What the Corefile itself has.
+    fn of(options: &HostsOptions) -> Self {
         let mut table = Self::default();
         for (address, names) in &options.inline {
             table.add(*address, names.iter().map(String::as_str));
         }
-        let file = options.file.as_path();
-        match text_of(file, FILE_BYTES_MAX) {
-            Ok(text) => table.add_lines(&text),
-            Err(error) => {
-                tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
-            }
-        }
         table
     }
 
-    fn add_lines(&mut self, text: &str) {
-        for line in text.lines() {
+    /// The same with the file's; `None`, and said, if that cannot be read.
+    fn read(options: &HostsOptions) -> Option<Self> {
+        let file = options.file.as_path();
+        let read = bytes_of(file, FILE_BYTES_MAX).inspect_err(|error| {
+            tracing::warn!(file = %file.display(), "DNS: hosts: not read: {error}");
+        });
+        let mut table = Self::of(options);
+        table.add_lines(&read.ok()?);
+        Some(table)
+    }
+
+    /// A line that is no UTF-8 is no reason to lose the others.
+    fn add_lines(&mut self, bytes: &[u8]) {
+        for line in String::from_utf8_lossy(bytes).lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
             let address = words.next().and_then(|word| word.split('%').next()?.parse().ok());
             if let Some(address) = address {
@@ -358,5 +370,43 @@ mod tests {
             let wanted = RrSet::addresses(rtype::A, [wanted.parse().unwrap()], 60).unwrap();
             assert_eq!(set.answers, wanted.answers, "{reload:?}");
         }
+    }
+
+    /// One byte in a comment, or a mount that came late, took all names away until the file changed again.
+    #[test]
+    fn a_byte_that_is_no_text_or_a_file_that_cannot_be_read_takes_no_names_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hosts");
+        let mut time = SystemTime::UNIX_EPOCH;
+        let mut write = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            time += Duration::from_secs(1);
+            let written = std::fs::File::options().write(true).open(&file).unwrap();
+            written.set_modified(time).unwrap();
+        };
+        write(b"192.0.2.1 a.example # caf\xe9\n192.0.2.2 caf\xe9 b.example\n");
+        let hosts = Hosts::new(&HostsOptions {
+            file: file.clone(),
+            zones: vec![],
+            inline: vec![],
+            ttl_seconds: 60,
+            no_reverse: false,
+            fallthrough: crate::corefile::Fallthrough::Never,
+            reload: Some(Duration::from_nanos(1)),
+        })
+        .unwrap();
+        let is_known = |name: &str| {
+            let mut lower = LowerName::new();
+            lower.read(WireName::from_text(name).unwrap().as_bytes()).unwrap();
+            matches!(hosts.answer(&lower, rtype::A), HostAnswer::Records(_))
+        };
+        assert!(is_known("a.example") && is_known("b.example"));
+        // A folder can be opened and not be read, by root, too.
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(is_known("a.example") && is_known("b.example"));
+        std::fs::remove_dir(&file).unwrap();
+        write(b"192.0.2.1 a.example\n");
+        assert!(is_known("a.example") && !is_known("b.example"));
     }
 }
