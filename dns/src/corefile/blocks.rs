@@ -16,6 +16,8 @@ use super::{
 
 /// Imports within imports; a file that imports itself ends here.
 const IMPORT_DEPTH_MAX: usize = 8;
+/// Imports of a whole Corefile, as CoreDNS has them of snippets: eight of eight of eight are many.
+const IMPORTS_MAX: usize = 10_000;
 /// Braces within braces.
 const BRACE_DEPTH_MAX: usize = 8;
 /// Words after all imports.
@@ -48,8 +50,7 @@ pub(super) fn parse(
 ) -> Result<Vec<Block>, CorefileError> {
     let file: Arc<str> = path.display().to_string().into();
     let all = tokens(&file, text, environment)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut imports = Imports { folder, environment, files, snippets: BTreeMap::new() };
+    let mut imports = Imports { environment, files, snippets: BTreeMap::new(), count: 0 };
     let all = imports.expand(all, 0)?;
     let mut words = all.into_iter().peekable();
     let mut blocks = vec![];
@@ -64,10 +65,11 @@ pub(super) fn parse(
 }
 
 struct Imports<'i> {
-    folder: &'i Path,
     environment: Environment<'i>,
     files: &'i mut Vec<PathBuf>,
+    /// As they are written: what they import is looked for where they are imported.
     snippets: BTreeMap<String, Vec<Token>>,
+    count: usize,
 }
 
 impl Imports<'_> {
@@ -83,8 +85,12 @@ impl Imports<'_> {
             if braces == 0
                 && let Some(name) = snippet_name(&word)
             {
-                let body = self.snippet_body(&word, &mut words, depth)?;
-                self.snippets.insert(name.to_owned(), body);
+                let body = snippet_body(&word, &mut words)?;
+                if self.snippets.insert(name.to_owned(), body).is_some() {
+                    return Err(
+                        word.error(format!("a second snippet ({name}): rename one of them"))
+                    );
+                }
             } else if begins_line && !word.quoted && word.text == "import" {
                 let imported = self.import(&word, &mut words, depth)?;
                 out.extend(imported);
@@ -106,34 +112,14 @@ impl Imports<'_> {
         Ok(out)
     }
 
-    fn snippet_body(
-        &mut self,
-        name: &Token,
-        words: &mut Words,
-        depth: usize,
-    ) -> Result<Vec<Token>, CorefileError> {
-        words
-            .next_if(Token::opens)
-            .ok_or_else(|| name.error("a snippet needs `{` behind its name"))?;
-        let mut open = 1_usize;
-        let mut body = vec![];
-        for word in words.by_ref() {
-            open = if word.opens() { open + 1 } else { open - usize::from(word.closes()) };
-            if open == 0 {
-                return self.expand(body, depth + 1);
-            }
-            body.push(word);
-        }
-        Err(name.error("a snippet without its end: add `}`"))
-    }
-
     fn import(
         &mut self,
         import: &Token,
         words: &mut Words,
         depth: usize,
     ) -> Result<Vec<Token>, CorefileError> {
-        if depth >= IMPORT_DEPTH_MAX {
+        self.count += 1;
+        if depth >= IMPORT_DEPTH_MAX || self.count > IMPORTS_MAX {
             return Err(import.error("imports within imports without end: does it import itself?"));
         }
         let same_line = |word: &Token| word.line == import.line && word.file == import.file;
@@ -144,10 +130,10 @@ impl Imports<'_> {
             return Err(more.error("import takes one snippet or file, without arguments"));
         }
         if let Some(body) = self.snippets.get(&what.text) {
-            return Ok(body.clone());
+            return self.expand(body.clone(), depth + 1);
         }
         let mut out = vec![];
-        for path in matching(self.folder, &what)? {
+        for path in matching(&what)? {
             let text = read_text(&path).map_err(|error| what.error(error.to_string()))?;
             self.files.push(path.clone());
             let file: Arc<str> = path.display().to_string().into();
@@ -158,6 +144,21 @@ impl Imports<'_> {
     }
 }
 
+/// What is between the braces.
+fn snippet_body(name: &Token, words: &mut Words) -> Result<Vec<Token>, CorefileError> {
+    words.next_if(Token::opens).ok_or_else(|| name.error("a snippet needs `{` behind its name"))?;
+    let mut open = 1_usize;
+    let mut body = vec![];
+    for word in words.by_ref() {
+        open = if word.opens() { open + 1 } else { open - usize::from(word.closes()) };
+        if open == 0 {
+            return Ok(body);
+        }
+        body.push(word);
+    }
+    Err(name.error("a snippet without its end: add `}`"))
+}
+
 fn unreachable_error(reason: &str) -> CorefileError {
     CorefileError { file: "Corefile".into(), line: 0, reason: reason.to_owned() }
 }
@@ -166,10 +167,11 @@ fn snippet_name(word: &Token) -> Option<&str> {
     if word.quoted { None } else { word.text.strip_prefix('(')?.strip_suffix(')') }
 }
 
-/// Files a pattern names: `*` in the last part stands for anything. None is no error for a
-/// pattern, and one for a name.
-fn matching(folder: &Path, what: &Token) -> Result<Vec<PathBuf>, CorefileError> {
-    let path = folder.join(&what.text);
+/// Files a pattern names, seen from the file it is written in, as in Caddy: `*` in the last part stands
+/// for anything. None is no error for a pattern, and one for a name.
+fn matching(what: &Token) -> Result<Vec<PathBuf>, CorefileError> {
+    let folder = Path::new(&*what.file).parent().filter(|folder| *folder != Path::new(""));
+    let path = folder.unwrap_or(Path::new(".")).join(&what.text);
     let pattern = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if !pattern.contains('*') {
         if path.is_file() {

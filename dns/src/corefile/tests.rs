@@ -191,6 +191,44 @@ fn files_are_imported_by_pattern() {
     );
 }
 
+/// They were looked for beside the Corefile.
+#[test]
+fn what_an_imported_file_imports_is_beside_that_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("conf.d")).unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("Corefile", "import conf.d/*.server\n");
+    write("conf.d/a.server", "a.example:53 {\n  import upstreams.conf\n}\n");
+    write("conf.d/upstreams.conf", "forward . 10.0.0.1\n");
+    write("upstreams.conf", "forward . 10.0.0.2\n");
+    let corefile = Corefile::read(&dir.path().join("Corefile")).unwrap();
+    let to = &corefile.blocks[0].forwards[0].to;
+    assert_eq!(*to, [To::Server("10.0.0.1:53".parse().unwrap())]);
+}
+
+#[test]
+fn a_snippet_may_import_one_that_is_defined_below_it_and_none_is_defined_twice() {
+    let snippets = "(outer) {\n import inner\n}\n(inner) {\n forward . 10.0.0.1\n}\n";
+    let corefile = parse(&format!("{snippets}.:53 {{\n import outer\n}}\n")).unwrap();
+    assert_eq!(corefile.blocks[0].forwards.len(), 1);
+    let twice = parse(&format!("{snippets}(inner) {{\n errors\n}}\n.:53 {{\n errors\n}}\n"));
+    let error = twice.unwrap_err();
+    assert!(error.reason.contains("second snippet (inner)") && error.line == 7, "{error}");
+    let early = parse(".:53 {\n import late\n}\n(late) {\n errors\n}\n").unwrap_err();
+    assert!(early.reason.contains("no snippet (late) above"), "as in Caddy: {early}");
+    for around in [
+        "(a) {\n import a\n}\n.:53 {\n import a\n}\n".to_owned(),
+        // Nothing at all, ever so many times.
+        (0..8_u8)
+            .map(|n| format!("(s{n}) {{\n{}}}\n", format!(" import s{}\n", n + 1).repeat(99)))
+            .collect::<String>()
+            + "(s8) {\n}\n.:53 {\n import s1\n}\n",
+    ] {
+        let error = parse(&around).unwrap_err();
+        assert!(error.reason.contains("without end"), "{error}");
+    }
+}
+
 #[test]
 fn serve_stale_is_read_as_coredns_reads_it() {
     let seconds = Duration::from_secs;
