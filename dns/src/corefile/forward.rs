@@ -295,7 +295,7 @@ fn server_name(word: &Token) -> Result<String, CorefileError> {
     Ok(word.text.clone())
 }
 
-/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `tls://10.0.0.2:853%name`, `https://10.0.0.2`,
+/// `10.0.0.2`, `10.0.0.2:5353`, `dns://...`, `tls://10.0.0.2%name:853`, `https://10.0.0.2`,
 /// `/etc/resolv.conf`.
 fn upstream(word: &Token) -> Result<To, CorefileError> {
     let text = word.text.as_str();
@@ -320,12 +320,21 @@ fn upstream(word: &Token) -> Result<To, CorefileError> {
     };
     let is_tls = scheme != "dns";
     let (text, name) = match text.rsplit_once('%') {
-        Some((text, name)) if is_tls => (text, Some(name)),
-        _ => (text, None),
+        // In CoreDNS the port stands behind the name, and an IPv6 address' bracket closes there.
+        Some((address, rest)) if is_tls => {
+            let (rest, port) = match rest.rsplit_once(':') {
+                Some((rest, port)) => (rest, format!(":{port}")),
+                None => (rest, String::new()),
+            };
+            let name = rest.trim_end_matches(']');
+            let bracket = rest.get(name.len()..).unwrap_or_default();
+            (format!("{address}{bracket}{port}"), Some(name))
+        }
+        _ => (text.to_owned(), None),
     };
     let bare = || {
-        let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port))
+        let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        inner.unwrap_or(&text).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port))
     };
     let address = text.parse::<SocketAddr>().or_else(|_| bare()).map_err(|_| {
         let text = &word.text;

@@ -145,7 +145,8 @@ fn what_changes_nothing_here_is_accepted() {
 #[test]
 fn upstreams_over_tls_have_a_port_and_a_name() {
     let text = ".:53 {\n forward . tls://9.9.9.9 tls://[2620:fe::fe]:8853%dns.quad9.net https://9.9.9.9 \
-                https://[2620:fe::fe]:8443%dns.quad9.net 10.0.0.1 {\n \
+                https://[2620:fe::fe]:8443%dns.quad9.net 10.0.0.1 tls://9.9.9.10%dns.quad9.net:10853 \
+                tls://[2620:fe::10%dns.quad9.net]:10853 tls://[2620:fe::11%dns.quad9.net] {\n \
                 tls /cert /key /ca\n doh_method POST\n }\n}\n";
     let corefile = parse(text).unwrap();
     let forward = &corefile.blocks[0].forwards[0];
@@ -161,7 +162,11 @@ fn upstreams_over_tls_have_a_port_and_a_name() {
             tls("[2620:fe::fe]:8853", Some("dns.quad9.net"), false),
             tls("9.9.9.9:443", None, true),
             tls("[2620:fe::fe]:8443", Some("dns.quad9.net"), true),
-            To::Server("10.0.0.1:53".parse().unwrap())
+            To::Server("10.0.0.1:53".parse().unwrap()),
+            // As CoreDNS's README writes it.
+            tls("9.9.9.10:10853", Some("dns.quad9.net"), false),
+            tls("[2620:fe::10]:10853", Some("dns.quad9.net"), false),
+            tls("[2620:fe::11]:853", Some("dns.quad9.net"), false),
         ]
     );
     assert_eq!(forward.tls.client, Some(("/cert".into(), "/key".into())));
@@ -204,6 +209,28 @@ fn what_an_imported_file_imports_is_beside_that_file() {
     let corefile = Corefile::read(&dir.path().join("Corefile")).unwrap();
     let to = &corefile.blocks[0].forwards[0].to;
     assert_eq!(*to, [To::Server("10.0.0.1:53".parse().unwrap())]);
+}
+
+/// Read by caddyfile/lexer.go.
+#[test]
+fn words_are_split_as_caddy_splits_them() {
+    let rows: [(&str, &[&str]); 10] = [
+        ("a # b", &["a"]),
+        ("a#b c\nd", &["a", "c", "d"]),
+        ("a# b", &["a", "b"]),
+        ("\"a#b\" c", &["a#b", "c"]),
+        ("a\"b c", &["a\"b", "c"]),
+        ("\"a\"b", &["a", "b"]),
+        (r#""a \" b" c"#, &[r#"a " b"#, "c"]),
+        (r#""a\\" b"#, &[r"a\\", "b"]),
+        (r#""a\\\" b" c"#, &[r#"a\\" b"#, "c"]),
+        (r#""\d" \""#, &[r"\d", r#"\""#]),
+    ];
+    for (text, wanted) in rows {
+        let words = tokens::tokens(&"Corefile".into(), text, &|_| None).unwrap();
+        let words: Vec<_> = words.iter().map(|word| word.text.as_str()).collect();
+        assert_eq!(words, wanted, "{text}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Words of a Corefile, with their places. Rules of the Caddyfile CoreDNS is read with: words end at
-//! white space, `"` joins, `#` at a word's beginning comments out the rest of the line.
+//! Words of a Corefile, with their places. Rules of the Caddyfile CoreDNS is read with (caddyfile/lexer.go):
+//! words end at white space, `"` at a word's beginning joins and only quotes are escaped, `#` comments out
+//! the rest of the line, or within a word the rest of what is without white space.
 
 use std::sync::Arc;
 
@@ -50,9 +51,14 @@ pub(super) fn tokens(
                 loop {
                     match characters.next() {
                         Some('"') => break,
-                        Some('\\') if characters.peek() == Some(&'"') => {
-                            characters.next();
-                            word.push('"');
+                        Some('\\') => {
+                            // Whatever comes next ends no word, another backslash least of all.
+                            let escaped = characters.next();
+                            if escaped != Some('"') {
+                                word.push('\\');
+                            }
+                            word.extend(escaped);
+                            line += u32::from(escaped == Some('\n'));
                         }
                         Some(character) => {
                             line += u32::from(character == '\n');
@@ -70,8 +76,12 @@ pub(super) fn tokens(
             }
             first => {
                 let mut word = String::from(first);
+                let mut is_comment = false;
                 while let Some(next) = characters.next_if(|c| !c.is_whitespace()) {
-                    word.push(next);
+                    is_comment |= next == '#';
+                    if !is_comment {
+                        word.push(next);
+                    }
                 }
                 let text = with_environment(&word, environment);
                 tokens.push(Token { text, file: file.clone(), line, quoted: false });
