@@ -1,10 +1,17 @@
 //! What to answer for, where to listen, whom to ask for the rest.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc,
+    time::Duration,
+};
 
-use crate::corefile::{
-    CacheOptions, Corefile, DEFAULT_PORT, FAILURE_RECHECK, Fallthrough, ForwardOptions,
-    ForwardPolicy, KubernetesOptions, Pods, ServerBlock, Stale, TlsOptions, To, Transport, ZoneAt,
+use crate::{
+    corefile::{
+        CacheOptions, Corefile, DEFAULT_PORT, FAILURE_RECHECK, Fallthrough, ForwardOptions,
+        ForwardPolicy, KubernetesOptions, Pods, ServerBlock, Stale, TlsOptions, To, Transport,
+        ZoneAt,
+    },
+    error::DnsError,
 };
 
 /// Settings of the DNS role; [`DnsConfig::default`] is what kubeadm's Corefile means.
@@ -141,8 +148,21 @@ impl DnsConfig {
     }
 
     /// Addresses that are listened on for the whole configuration, by group.
-    pub(crate) fn listening(&self) -> Vec<Vec<SocketAddr>> {
-        crate::policy::listening(self, &self.in_force())
+    ///
+    /// # Errors
+    /// Two groups would have sockets at one address, and the kernel choose between them for each client.
+    pub(crate) fn listening(&self) -> Result<Vec<Vec<SocketAddr>>, DnsError> {
+        let groups = crate::policy::listening(self, &self.in_force());
+        let mut seen = BTreeSet::new();
+        for group in &groups {
+            // Port 0 is another each time.
+            let fixed: BTreeSet<_> = group.iter().filter(|address| address.port() != 0).collect();
+            if let Some(address) = fixed.intersection(&seen).next() {
+                return Err(DnsError::ListenedTwice { address: **address });
+            }
+            seen.extend(fixed);
+        }
+        Ok(groups)
     }
 }
 
@@ -152,4 +172,37 @@ fn in_random_case(corefile: &Corefile) -> Corefile {
         forward.random_case = true;
     }
     corefile
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Each block had sockets of its own there, and a name was answered or refused by the client's port.
+    #[test]
+    fn an_address_of_two_groups_of_server_blocks_is_refused() {
+        let rows = [
+            ("127.0.0.1:5353", ".:53 example.org:5353", "", true),
+            ("127.0.0.1:5353", ".:53", "example.org:5353 {\n bind 127.0.0.1\n}\n", true),
+            ("127.0.0.1:53", ".:53", "example.org:53 {\n bind 127.0.0.1\n}\n", true),
+            ("127.0.0.1:53", ".:53", "example.org:53 {\n bind 127.0.0.2\n}\n", false),
+            ("127.0.0.1:5353", ".:53 example.org:5300", "", false),
+            // The closer address has it, for every client.
+            ("0.0.0.0:53", ".:53", "example.org:53 {\n bind 127.0.0.1\n}\n", false),
+            ("127.0.0.1:0", ".:53", "example.org:53 {\n bind 127.0.0.1\n}\n", false),
+        ];
+        for (own, zones, beside, is_refused) in rows {
+            let text = format!("{zones} {{\n errors\n}}\n{beside}");
+            let corefile = Corefile::parse(Path::new("Corefile"), &text, &|_| None).unwrap();
+            let config = DnsConfig {
+                listen: vec![own.parse().unwrap()],
+                corefile: Some(Arc::new(corefile)),
+                ..DnsConfig::default()
+            };
+            let refused = matches!(config.listening(), Err(DnsError::ListenedTwice { .. }));
+            assert_eq!(refused, is_refused, "{own} {text}");
+        }
+    }
 }

@@ -38,6 +38,15 @@ pub enum DnsError {
         "DNS: no address to listen on: name one with --dns-listen, or turn DNS off with --no-dns"
     )]
     NoAddress,
+    /// Server blocks that differ in `bind` or in their port listen on one address.
+    #[error(
+        "DNS: {address} is listened on by server blocks that differ in `bind` or in their port: give them \
+         the same of both, or --dns-listen another port"
+    )]
+    ListenedTwice {
+        /// Where they meet.
+        address: SocketAddr,
+    },
     /// A configured domain is not a domain name.
     #[error("DNS: {domain:?} is not a domain name: {source}")]
     Domain {

@@ -93,6 +93,7 @@ impl Explainer {
     /// # Errors
     /// The settings name something that is no domain.
     pub fn new(config: &DnsConfig, snapshot: Option<&Snapshot>) -> Result<Self, DnsError> {
+        config.listening()?;
         let origin = server::origin(config)?;
         let mut zone = Zone::unsynced(origin, 1);
         if let Some(snapshot) = snapshot {

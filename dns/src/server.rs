@@ -62,7 +62,7 @@ pub struct Running {
 /// Whether an earlier process, still at work, shares its port with a later one. The later one should
 /// have a snapshot before it starts: from then on it gets a part of the queries.
 pub fn has_predecessor(config: &DnsConfig) -> bool {
-    config.listening().iter().flatten().any(|address| is_shared(*address))
+    config.listening().iter().flatten().flatten().any(|address| is_shared(*address))
 }
 
 /// Starts answering at once: before the first snapshot names of the cluster are SERVFAIL, others
@@ -85,7 +85,7 @@ pub fn start(
         first = first.updated(snapshot, serial());
     }
     let threads = config.threads.unwrap_or_else(default_threads);
-    let listening = config.listening();
+    let listening = config.listening()?;
     let listeners = listen_groups(&listening, threads)?;
     let addresses: Vec<_> = listeners.iter().map(|(_, listener)| listener.address).collect();
 
@@ -233,7 +233,7 @@ impl Running {
     /// # Errors
     /// [`DnsError::Restart`] when the new settings listen elsewhere.
     pub fn renew(&self, config: &DnsConfig) -> Result<(), DnsError> {
-        if config.listening() != self.listening {
+        if config.listening()? != self.listening {
             return Err(DnsError::Restart);
         }
         let origin = origin(config)?;
