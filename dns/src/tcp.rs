@@ -28,9 +28,11 @@ use crate::{
     clients::{Rate, Seat, Seats},
     counters::{Answered, Counters, DropReason, nanoseconds},
     policy::{Asking, Policy},
-    slow::{Asked, SlowPath},
+    slow::{Asked, Place, SlowPath},
     wire::{
         question::{Question, Shape},
+        rcode,
+        reply::{Flags, Reply, bare},
         room::with_room,
     },
     zone::Zone,
@@ -183,8 +185,16 @@ impl Server {
                     if replies.ready().await.is_none() {
                         return Ok(());
                     }
+                    let Some(place) = self.slow.place(source.ip(), &self.counters) else {
+                        // A client that has a connection waits for a reply on it, and asks nobody else.
+                        let Some(reply) = failure(&query) else { return Ok(()) };
+                        if replies.put(reply).await.is_none() {
+                            return Ok(());
+                        }
+                        continue;
+                    };
                     let local = reader.local_addr().ok().map(|own| own.ip());
-                    self.answer_slowly(query, (source, local), replies.clone());
+                    self.answer_slowly(query, (source, local), place, replies.clone());
                 }
                 Next::Close => return Ok(()),
             }
@@ -244,9 +254,9 @@ impl Server {
         &self,
         query: Vec<u8>,
         (source, local): (SocketAddr, Option<IpAddr>),
+        place: Place,
         replies: Replies,
     ) {
-        let Some(place) = self.slow.place(source.ip(), &self.counters) else { return };
         let (slow, counters, group) = (self.slow.clone(), self.counters.clone(), self.group);
         self.tasks.spawn(async move {
             let asked = Asked::new(&query, source, true, group).at(local);
@@ -281,6 +291,21 @@ enum Next {
     Reply(Vec<u8>),
     Slow,
     Close,
+}
+
+/// SERVFAIL, framed; `None` if not even that can be said of the message.
+fn failure(query: &[u8]) -> Option<Vec<u8>> {
+    let mut question = Question::new();
+    if question.read(query) != Shape::Plain {
+        return bare(query, rcode::SERVER_FAILURE).map(|reply| with_length(&reply));
+    }
+    with_room(|buffer| {
+        let limit = buffer.len();
+        let reply = Reply::begin(buffer, limit, query, &question)?;
+        let flags = Flags { authoritative: false, recursion_available: true };
+        let bytes = reply.finish(&question, rcode::SERVER_FAILURE, flags);
+        buffer.get(..bytes).map(with_length)
+    })
 }
 
 /// The message behind the two bytes of its length, in no more memory than that takes.
@@ -339,7 +364,61 @@ async fn write_replies(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_proto::{
+        op::{Edns, Message, Query, ResponseCode},
+        rr::{Name, RecordType},
+    };
+
     use super::*;
+    use crate::{
+        config::DnsConfig,
+        counters::{Registry, Way},
+        server::origin,
+    };
+
+    /// It got nothing: the client waited on its connection until it gave up.
+    #[tokio::test]
+    async fn a_question_that_gets_no_place_is_answered_with_a_failure() {
+        let (policy, tasks) = (Arc::<ArcSwap<Policy>>::default(), TaskTracker::new());
+        let zone = Zone::unsynced(origin(&DnsConfig::default()).unwrap(), 1);
+        let zone = Arc::new(ArcSwap::from_pointee(zone));
+        let runtime = tokio::runtime::Handle::current();
+        let server = Server {
+            group: 0,
+            policy: policy.clone(),
+            zone: zone.clone(),
+            slow: SlowPath::new(runtime, tasks.clone(), policy, zone),
+            counters: Registry::default().add(Way { tcp: true, ipv6: false }, None),
+            tasks,
+            connections: Arc::new(Semaphore::new(1)),
+            clients: Seats::new(1),
+            rate: None,
+            cancel: CancellationToken::new(),
+        };
+        let place = || server.slow.place(Ipv4Addr::LOCALHOST.into(), &server.counters);
+        let taken: Vec<_> = std::iter::from_fn(place).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        server.take(listener.accept().await.unwrap().0);
+        let mut asked = Message::query();
+        asked.metadata.recursion_desired = true;
+        asked.queries.push(Query::query(Name::from_ascii("wWw.example.").unwrap(), RecordType::A));
+        asked.edns = Some(Edns::new());
+        let query = asked.to_vec().unwrap();
+        // The second is no question of the fast path's, and read no further than its header.
+        for (query, questions) in [(query.clone(), 1), (query[..14].to_vec(), 0)] {
+            client.write_all(&with_length(&query)).await.unwrap();
+            let mut reply = vec![0; client.read_u16().await.unwrap().into()];
+            client.read_exact(&mut reply).await.unwrap();
+            let reply = Message::from_vec(&reply).unwrap();
+            assert_eq!(reply.metadata.id, asked.metadata.id);
+            assert_eq!(reply.metadata.response_code, ResponseCode::ServFail, "{reply}");
+            assert_eq!(reply.queries, asked.queries[..questions], "{reply}");
+        }
+        drop(taken);
+    }
 
     /// Replies between 2 and 64 KiB each kept the 64 KiB they had been made in, 32 of them a connection.
     #[test]
