@@ -79,6 +79,7 @@ use crate::{
     traces::Sampling,
 };
 
+const SOURCE_RANGE: &str = "-source-range";
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What an Ingress says beyond its rules. The defaults are ingress-nginx's.
@@ -369,7 +370,10 @@ pub(super) fn parse(
     defaults: &Annotations,
     mut find: impl FnMut(Severity, String),
 ) -> Annotations {
-    let said = |name: &str| ingress.annotations.get(&*format!("{PREFIX}{name}"));
+    let said = |name: &str| {
+        let value = ingress.annotations.get(&*format!("{PREFIX}{name}"));
+        value.filter(|value| !says_nothing(name, value))
+    };
     let mut all = defaults.clone();
     // Who asks somebody of its own does not ask everybody's, too.
     let is_left_out = said("enable-global-auth").is_some_and(|value| flag(value) == Ok(false));
@@ -377,6 +381,9 @@ pub(super) fn parse(
         all.external = ExternalAuth::default();
     }
     for (name, value) in &*ingress.annotations {
+        if says_nothing(short, value) {
+            continue;
+        }
         let Some(short) = name.strip_prefix(PREFIX) else { continue };
         let shown = told::value_of(short, value);
         match all.set(&ingress.key, short, value) {
@@ -429,10 +436,16 @@ pub(super) fn parse(
     }
     all
 }
+/// Whether it is as if the annotation were not there (ingress-nginx: parser.parseString, whose error for an
+/// empty text ends in the default). Empty source ranges are refused there, too (ipallowlist, ipdenylist).
+fn says_nothing(name: &str, value: &str) -> bool {
+    value.is_empty() && !name.ends_with(SOURCE_RANGE)
+}
+
 
 /// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).
 pub(super) fn guards(name: &str) -> bool {
-    name.ends_with("-source-range") || name.starts_with("auth-") || name == "enable-global-auth"
+    name.ends_with(SOURCE_RANGE) || name.starts_with("auth-") || name == "enable-global-auth"
 }
 
 /// ingress-nginx compares without case.
@@ -465,4 +478,7 @@ fn aliases(value: &str) -> (Vec<HostPattern>, Read) {
         (false, false) => bad(format!("is refused in part: {}", refused.join("; "))),
     };
     (aliases, said)
+
+#[cfg(test)]
+mod tests;
 }

@@ -47,7 +47,7 @@ impl Canary {
             }
             "canary-by-header" => header(value).map(|name| self.header = Some(name)),
             "canary-by-header-value" => {
-                self.value = (!value.is_empty()).then(|| value.into());
+                self.value = Some(value.into());
                 Ok(())
             }
             "canary-by-header-pattern" => {

@@ -1,0 +1,62 @@
+//! What holds for all annotations alike.
+
+use std::collections::BTreeMap;
+
+use fairlead_state::Name;
+
+use super::*;
+
+/// What an Ingress with these says, and what is found about it.
+fn read(defaults: &Annotations, annotations: &[(&str, &str)]) -> (Annotations, Vec<String>) {
+    let named = |(name, value): &(&str, &str)| (format!("{PREFIX}{name}").into(), (*value).into());
+    let annotations: BTreeMap<Name, Name> = annotations.iter().map(named).collect();
+    let ingress = Ingress {
+        key: Key::new("default", "web"),
+        created_seconds: 0,
+        class_name: None,
+        annotations: Arc::new(annotations),
+        default_backend: None,
+        rules: [].into(),
+        tls: [].into(),
+    };
+    let mut found = Vec::new();
+    let all = parse(&ingress, defaults, |_, reason| found.push(reason));
+    (all, found)
+}
+
+#[test]
+fn bug_an_empty_value_is_as_if_the_annotation_were_not_there() {
+    for annotation in &*ANNOTATIONS {
+        let (all, found) = read(&Annotations::default(), &[(annotation.name, "")]);
+        // ingress-nginx denies these, too.
+        let is_closed = annotation.name.ends_with(SOURCE_RANGE);
+        assert_eq!(all.denied.is_some(), is_closed, "{}", annotation.name);
+        assert_eq!(found.is_empty(), !is_closed, "{}: {found:?}", annotation.name);
+        assert!(all.in_force.is_empty(), "{}", annotation.name);
+    }
+}
+
+/// One client's "let in" was everybody's.
+#[test]
+fn attack_answers_are_not_remembered_under_an_empty_key() {
+    let url = ("auth-url", "http://auth.shop.svc/");
+    for (key, is_remembered) in [("", false), ("$cookie_sid", true)] {
+        let (all, _) = read(&Annotations::default(), &[url, ("auth-cache-key", key)]);
+        let asking = all.external.asking(Fields::default()).unwrap().unwrap();
+        assert_eq!(asking.cache_key.is_some(), is_remembered, "{key:?}");
+    }
+}
+
+/// ingress-nginx: shouldApplyGlobalAuth asks whether the location's URL is empty.
+#[test]
+fn attack_an_empty_url_does_not_turn_everybodys_authority_off() {
+    let mut defaults = Annotations::default();
+    assert_eq!(defaults.set_default("auth-url", "http://auth.shop.svc/"), Some(Ok(())));
+    for (annotations, is_asked) in
+        [(&[][..], true), (&[("auth-url", "")], true), (&[("enable-global-auth", "false")], false)]
+    {
+        let (all, _) = read(&defaults, annotations);
+        let asking = all.external.asking(Fields::default()).unwrap();
+        assert_eq!(asking.is_some(), is_asked, "{annotations:?}");
+    }
+}
