@@ -79,8 +79,8 @@ use crate::{
     traces::Sampling,
 };
 
-const SOURCE_RANGE: &str = "-source-range";
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+const SOURCE_RANGE: &str = "-source-range";
 
 /// What an Ingress says beyond its rules. The defaults are ingress-nginx's.
 #[derive(Clone, Debug, Default)]
@@ -381,10 +381,10 @@ pub(super) fn parse(
         all.external = ExternalAuth::default();
     }
     for (name, value) in &*ingress.annotations {
+        let Some(short) = name.strip_prefix(PREFIX) else { continue };
         if says_nothing(short, value) {
             continue;
         }
-        let Some(short) = name.strip_prefix(PREFIX) else { continue };
         let shown = told::value_of(short, value);
         match all.set(&ingress.key, short, value) {
             Ok(()) if told::is_private(short) => all.in_force.push(short.to_owned()),
@@ -436,12 +436,12 @@ pub(super) fn parse(
     }
     all
 }
+
 /// Whether it is as if the annotation were not there (ingress-nginx: parser.parseString, whose error for an
 /// empty text ends in the default). Empty source ranges are refused there, too (ipallowlist, ipdenylist).
 fn says_nothing(name: &str, value: &str) -> bool {
     value.is_empty() && !name.ends_with(SOURCE_RANGE)
 }
-
 
 /// Keeps somebody out: if it cannot be read, everybody is kept out (ingress-nginx: LocationDenied).
 pub(super) fn guards(name: &str) -> bool {
@@ -478,7 +478,7 @@ fn aliases(value: &str) -> (Vec<HostPattern>, Read) {
         (false, false) => bad(format!("is refused in part: {}", refused.join("; "))),
     };
     (aliases, said)
+}
 
 #[cfg(test)]
 mod tests;
-}
