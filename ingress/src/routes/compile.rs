@@ -155,10 +155,13 @@ pub(super) fn compile(
     let annotations = annotations::parse(ingress, &options.defaults, |severity, reason| {
         checker.findings.push(Finding::ingress(&ingress.key, severity, reason));
     });
-    checker.protocol = annotations.protocol;
     checker.by_address = annotations.by_address;
-    let is_tls = annotations.protocol.is_some_and(Protocol::is_tls);
-    checker.tls = is_tls.then(|| annotations.tls.clone());
+    // ingress-nginx: buildProxyPass goes by the location, which a canary has none of (`UpstreamKey::tried_at`).
+    if !annotations.canary.enabled {
+        checker.protocol = annotations.protocol;
+        let is_tls = annotations.protocol.is_some_and(Protocol::is_tls);
+        checker.tls = is_tls.then(|| annotations.tls.clone());
+    }
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
     for rule in &*ingress.rules {
         let host = match rule.host.as_deref() {

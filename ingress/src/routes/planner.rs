@@ -15,7 +15,7 @@ use fairlead_state::{
     model::{Ingress, IngressRule},
 };
 
-use self::{streams::StreamPlan, upstreams::Tracked};
+use self::{hosts::Tried, streams::StreamPlan, upstreams::Tracked};
 use super::{
     Routes,
     class::{ClassRules, Ownership},
@@ -52,6 +52,8 @@ pub struct Planner {
     derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
+    /// What of them is under trial, by host.
+    tried: BTreeMap<HostPattern, BTreeSet<Tried>>,
     external: ExternalNames,
     /// Somebody does.
     looks_names_up: bool,
@@ -114,6 +116,7 @@ impl Planner {
             derived: BTreeMap::new(),
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
+            tried: BTreeMap::new(),
             external: ExternalNames::new(&config.external_names),
             looks_names_up: true,
             upstream_secrets: BTreeMap::new(),
@@ -227,6 +230,7 @@ impl Planner {
             self.read_streams(snapshot, &mut touched);
             self.told += 1;
         }
+        self.follow_trials(&mut touched);
         for service in &work.services {
             self.refresh_service(snapshot, service);
         }
@@ -374,7 +378,7 @@ impl Planner {
             touched.hosts.insert(derived.host.clone());
         }
         for upstream in old.upstreams() {
-            self.leave_upstream(upstream, &user_of(old), touched);
+            self.leave_upstream(upstream, &user(&old.age.key), touched);
         }
         for claim in &old.tls {
             self.certificates.unclaim(&old.age, claim);
@@ -397,7 +401,7 @@ impl Planner {
             touched.hosts.insert(derived.host.clone());
         }
         for key in new.upstreams() {
-            self.use_upstream(key, &user_of(new), touched);
+            self.use_upstream(key, &user(&new.age.key), touched);
         }
         for claim in &new.tls {
             self.certificates.claim(&new.age, claim);
@@ -457,8 +461,9 @@ impl Planner {
     }
 }
 
-fn user_of(compiled: &Compiled) -> ObjectRef {
-    ObjectRef { kind: Kind::Ingress, key: compiled.age.key.clone() }
+/// An Ingress that uses a Service.
+fn user(ingress: &Key) -> ObjectRef {
+    ObjectRef { kind: Kind::Ingress, key: ingress.clone() }
 }
 
 /// Objects beside the Ingress that say what it means.

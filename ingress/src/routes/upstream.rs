@@ -117,6 +117,11 @@ impl UpstreamKey {
     pub(crate) fn port_text(&self) -> String {
         PortName("", &self.port).to_string()
     }
+
+    /// A canary's, spoken to as the Service whose path it is tried at.
+    pub(super) fn tried_at(&self, main: &Self) -> Self {
+        Self { protocol: main.protocol, tls: main.tls.clone(), ..self.clone() }
+    }
 }
 
 impl Protocol {

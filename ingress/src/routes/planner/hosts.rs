@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fairlead_state::{Name, model::PathType};
 
+pub(super) use self::trials::Tried;
 use self::{
     passthrough::Passing,
     settings::{Expressions, Settings},
@@ -22,6 +23,7 @@ use super::{
         finding::{Finding, Severity, tell},
         paths,
         ruling::Ruling,
+        upstream::UpstreamKey,
     },
     Planner,
 };
@@ -168,7 +170,7 @@ impl Planner {
                     Some(older) => taken(older, "default backend".to_owned()),
                     None => {
                         let any = PathType::ImplementationSpecific;
-                        let trial = trials.take(compiled, &"".into(), any);
+                        let trial = trials.take(compiled, "", any);
                         let by = (compiled, &policy);
                         let route = self.route(by, pattern, ("", any), backend, trial);
                         let tls = settings.is_secured(compiled);
@@ -217,14 +219,12 @@ impl Planner {
         backend: &Backend,
         trial: Option<(&Compiled, &Backend)>,
     ) -> Route {
-        let upstream_of = |backend: &Backend| {
-            let tracked = self.upstreams.get(backend.as_ref()?)?;
-            Some(tracked.upstream.clone())
-        };
-        let canary = trial.and_then(|(canary, backend)| {
+        let tracked = |key: &UpstreamKey| Some(self.upstreams.get(key)?.upstream.clone());
+        let upstream_of = |backend: &Backend| tracked(backend.as_ref()?);
+        let canary = trial.and_then(|(canary, tried)| {
             Some(Trial {
                 rule: canary.annotations.canary.clone(),
-                upstream: upstream_of(backend)?,
+                upstream: tracked(&tried.as_ref()?.tried_at(backend.as_ref()?))?,
                 balance: canary.policy.extra.as_ref().and_then(|extra| extra.balance.clone()),
                 is_legacy: compiled.annotations.is_legacy_canary(),
             })

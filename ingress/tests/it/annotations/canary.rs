@@ -89,6 +89,35 @@ async fn bug_a_canary_without_endpoints_takes_nothing() {
     }
 }
 
+/// ingress-nginx: buildProxyPass. A gRPC Service's canary was spoken to by HTTP/1.1.
+#[tokio::test]
+async fn bug_a_canary_is_spoken_to_as_the_service_whose_path_it_is_tried_at() {
+    let upstreams = [Upstream::echo("trial").await, Upstream::echo2("trial2").await];
+    let mut objects = backend("trial", &[upstreams[0].address]);
+    objects.extend(backend("trial2", &[upstreams[1].address]));
+    objects.extend(backend("web", &[upstreams[0].address]));
+    let mut world = World::new(objects).await;
+    let grpc = ("backend-protocol", "GRPC");
+    let all = [("canary", "true"), ("canary-weight", "100")];
+    let of = |service| ingress("canary").host("main.example", service).host("own.example", service);
+    for (main, own, expected) in [
+        (&[][..], &[][..], "trial"),
+        (&[grpc], &[], "trial2"),
+        (&[], &[grpc], "trial"),
+        (&[grpc], &[grpc], "trial2"),
+        (&[], &[], "trial"),
+        (&[grpc], &[], "trial2"),
+    ] {
+        let canary = annotated(annotated(of(expected), &all), own);
+        world.apply(vec![site("main", main).object(), canary.object()]).await;
+        let answer = get(world.http(), "main.example", "/").await;
+        assert_eq!(answer.who(), (200, expected), "{main:?}, canary {own:?}");
+    }
+    // What was tried is its own now.
+    world.apply(vec![annotated(of("trial2"), &[grpc]).object()]).await;
+    assert_eq!(get(world.http(), "own.example", "/").await.who(), (200, "trial2"));
+}
+
 #[tokio::test]
 async fn a_weight_is_a_share_of_the_requests() {
     let weight = [("canary-weight", "500"), ("canary-weight-total", "1000")];
