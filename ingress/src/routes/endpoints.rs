@@ -43,8 +43,9 @@ pub(super) fn resolve(
         return resolve_external(service, key, names);
     }
     let transport = transport(key);
-    let port =
-        port(service, key.port.as_ref(), transport).ok_or_else(|| no_port(&service.ports))?;
+    let port = port(&service.ports, key.port.as_ref(), transport)
+        .or_else(|| by_target(&service.ports, key.port.as_ref()?, transport))
+        .ok_or_else(|| no_port(&service.ports))?;
     let protocol = protocol(port);
     // A headless Service has no address: its endpoints are asked, as by ingress-nginx.
     if let Some(ip) = service.cluster_ips.first().filter(|_| key.by_address) {
@@ -73,17 +74,18 @@ fn resolve_external(
     if !names.allows(&name) {
         return Err(Problem::ExternalName(name));
     }
-    let (number, protocol) = match (port(service, key.port.as_ref(), transport(key)), &key.port) {
-        (Some(port), _) => {
-            let number = match port.target_port {
-                Some(TargetPort::Number(number)) => number,
-                _ => port.port,
-            };
-            (number, protocol(port))
-        }
-        (None, Some(ServiceBackendPort::Number(number))) => (*number, Protocol::Http1),
-        (None, _) => return Err(no_port(&service.ports)),
-    };
+    let (number, protocol) =
+        match (port(&service.ports, key.port.as_ref(), transport(key)), &key.port) {
+            (Some(port), _) => {
+                let number = match port.target_port {
+                    Some(TargetPort::Number(number)) => number,
+                    _ => port.port,
+                };
+                (number, protocol(port))
+            }
+            (None, Some(ServiceBackendPort::Number(number))) => (*number, Protocol::Http1),
+            (None, _) => return Err(no_port(&service.ports)),
+        };
     let addresses = names.addresses(&name, number).map_err(|reason| match reason {
         Some(reason) => Problem::NoAddress(name, reason),
         None => Problem::NotLookedUp(name),
@@ -102,16 +104,30 @@ fn protocol(port: &ServicePort) -> Protocol {
 }
 
 fn port<'a>(
-    service: &'a Service,
+    ports: &'a [ServicePort],
     port: Option<&ServiceBackendPort>,
     transport: model::Protocol,
 ) -> Option<&'a ServicePort> {
-    let mut ports = service.ports.iter().filter(|port| port.protocol == transport);
+    let mut ports = ports.iter().filter(|port| port.protocol == transport);
     match port {
         None => ports.next(),
         Some(ServiceBackendPort::Number(number)) => ports.find(|port| port.port == *number),
         Some(ServiceBackendPort::Name(name)) => ports.find(|port| port.name == *name),
     }
+}
+
+/// A port that nobody has for his own may be what pods call one: ingress-nginx's serviceEndpoints takes the first port of which any of the three is what is wanted.
+fn by_target<'a>(
+    ports: &'a [ServicePort],
+    wanted: &ServiceBackendPort,
+    transport: model::Protocol,
+) -> Option<&'a ServicePort> {
+    let mut ports = ports.iter().filter(|port| port.protocol == transport);
+    ports.find(|port| match (&port.target_port, wanted) {
+        (Some(TargetPort::Number(target)), ServiceBackendPort::Number(number)) => target == number,
+        (Some(TargetPort::Name(target)), ServiceBackendPort::Name(name)) => target == name,
+        _ => false,
+    })
 }
 
 fn no_port(others: &[ServicePort]) -> Problem {
@@ -152,6 +168,42 @@ mod tests {
     use fairlead_state::Key;
 
     use super::*;
+
+    #[test]
+    fn bug_a_backend_may_name_a_port_as_its_pods_do() {
+        let number = ServiceBackendPort::Number;
+        let name = |name: &str| ServiceBackendPort::Name(name.into());
+        let port = |name: &str, port, target| ServicePort {
+            name: name.into(),
+            protocol: model::Protocol::Tcp,
+            port,
+            node_port: None,
+            target_port: Some(target),
+            app_protocol: None,
+        };
+        let ports = [
+            port("http", 80, TargetPort::Number(8080)),
+            port("admin", 8080, TargetPort::Number(9000)),
+            port("metrics", 90, TargetPort::Name("prom".into())),
+            port("late", 91, TargetPort::Name("http".into())),
+        ];
+        for (wanted, expected) in [
+            (number(80), Some(80)),
+            // What is a port's own comes first.
+            (number(8080), Some(8080)),
+            (number(9000), Some(8080)),
+            (name("http"), Some(80)),
+            (name("prom"), Some(90)),
+            (number(90), Some(90)),
+            (number(7), None),
+            (name("8080"), None),
+        ] {
+            let own = super::port(&ports, Some(&wanted), model::Protocol::Tcp);
+            let found = own.or_else(|| by_target(&ports, &wanted, model::Protocol::Tcp));
+            assert_eq!(found.map(|port| port.port), expected, "{wanted:?}");
+            assert!(by_target(&ports, &wanted, model::Protocol::Udp).is_none(), "{wanted:?}");
+        }
+    }
 
     #[test]
     fn a_port_that_is_not_there_is_told_with_some_of_those_that_are() {

@@ -54,7 +54,7 @@ impl Room {
         let old = "metadata: {name: web, namespace: shop, annotations: \
              {nginx.ingress.kubernetes.io/proxy-http-version: '1.0'}}\nspec:\n  ingressClassName";
         let plain = "metadata: {name: web, namespace: shop}\nspec:\n  ingressClassName";
-        let right = shop.replace(plain, old).replace("{number: 8080}", "{number: 80}");
+        let right = shop.replace(plain, old).replace("{number: 8081}", "{number: 80}");
         assert_ne!(right, shop);
         room.write("shop.yaml", &right);
         room.write("Corefile", COREFILE);
