@@ -162,6 +162,7 @@ pub(super) fn compile(
         let is_tls = annotations.protocol.is_some_and(Protocol::is_tls);
         checker.tls = is_tls.then(|| annotations.tls.clone());
     }
+    let leads_away = annotations.redirects.elsewhere().is_some();
     let mut hosts: BTreeMap<HostPattern, HostRules> = BTreeMap::new();
     for rule in &*ingress.rules {
         let host = match rule.host.as_deref() {
@@ -174,6 +175,12 @@ pub(super) fn compile(
                 }
             },
         };
+        let is_led_away = leads_away && host != HostPattern::Any;
+        if rule.paths.is_empty() && ingress.default_backend.is_none() && !is_led_away {
+            let reason =
+                format!("host {host} has neither a path nor a default backend: it is answered 404");
+            checker.find(Severity::Differs, reason);
+        }
         let rules = hosts.entry(host).or_default();
         let paths = rule.paths.iter().filter_map(|path| checker.path(path, &annotations));
         rules.paths.extend(paths);

@@ -54,6 +54,11 @@ impl Ruling {
         self.ages.is_empty()
     }
 
+    /// Whether somebody has what no other path is for.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.claims.first(), Some((Extent::All | Extent::Default, _)))
+    }
+
     pub(crate) fn contains(&self, age: &Age) -> bool {
         self.ages.contains(age)
     }

@@ -6,7 +6,7 @@ mod trials;
 
 use std::sync::Arc;
 
-use fairlead_state::{Name, model::PathType};
+use fairlead_state::{Key, Name, model::PathType};
 
 pub(super) use self::trials::Tried;
 use self::{
@@ -183,6 +183,11 @@ impl Planner {
                 findings.push(Finding::ingress(&compiled.age.key, Severity::Refused, reason));
             }
         }
+        if !ruling.is_whole() && *of != HostPattern::Any {
+            default = self.root_redirect(owner, pattern, &settings);
+        }
+        let led_away = default.as_ref().map(|route| &route.ingress);
+        findings.extend(others.iter().filter_map(|other| unled(other, of, led_away, owner)));
         trials.tell_left(pattern, &paths, default.as_ref(), findings);
         let root = paths.root(default.as_ref());
         let asking = others.iter().filter(|compiled| compiled.annotations.passes_tls).copied();
@@ -209,6 +214,21 @@ impl Planner {
             passthrough,
             client_certificates: settings.client_certificates,
         })
+    }
+
+    /// ingress-nginx: createServers gives a host whose `/` nobody has a root location with the annotations of
+    /// who made it. The default server's has none.
+    fn root_redirect(
+        &self,
+        owner: &Key,
+        host: &HostPattern,
+        settings: &Settings<'_>,
+    ) -> Option<Arc<Route>> {
+        let compiled = self.ingresses.get(owner).filter(|owner| leads_away(owner))?;
+        let policy = settings.policy(compiled);
+        let any = PathType::ImplementationSpecific;
+        let route = self.route((compiled, &policy), host, ("", any), &None, None);
+        Some(Arc::new(Route { tls: settings.is_secured(compiled), ..route }))
     }
 
     fn route(
@@ -257,6 +277,30 @@ impl Planner {
             series,
         }
     }
+}
+
+/// Its requests are all sent elsewhere.
+fn leads_away(compiled: &Compiled) -> bool {
+    compiled.policy.extra.as_ref().is_some_and(|extra| extra.elsewhere.is_some())
+}
+
+/// Whoever leads a host away has no path of it, and somebody else has its `/`.
+fn unled(
+    compiled: &Compiled,
+    host: &HostPattern,
+    led_away: Option<&Key>,
+    owner: &Key,
+) -> Option<Finding> {
+    let rules = compiled.hosts.get(host).filter(|_| *host != HostPattern::Any)?;
+    let own = &compiled.age.key;
+    let has_none = rules.paths.is_empty() && rules.default.is_none();
+    (has_none && leads_away(compiled) && led_away != Some(own)).then(|| {
+        Finding::beside(own, owner, |who| {
+            format!(
+                "host {host} belongs to {who}, and no path of it is this one's: it redirects nobody"
+            )
+        })
+    })
 }
 
 fn patterns(

@@ -163,6 +163,49 @@ async fn a_path_nobody_is_let_in_to_is_503_and_sends_nobody_elsewhere() {
     assert_eq!(world.running.counters().refused[&Refused::Misconfigured], paths.len() as u64);
 }
 
+/// ingress-nginx: createServers.
+#[tokio::test]
+async fn bug_a_host_without_paths_is_led_away() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let to = ("permanent-redirect", "https://new.example$request_uri");
+    let without = |name: &str, host| super::annotated(ingress(name).rule(host, &[]), &[to]);
+    let some = ingress("some").rule("some.example", &[(Prefix, "/a", "web")]);
+    objects.extend([
+        without("old", "old.example").object(),
+        without("wild", "*.wild.example").object(),
+        without("any", "*").object(),
+        super::annotated(some, &[to]).object(),
+        ingress("main").host("taken.example", "web").object(),
+        without("zz", "taken.example").object(),
+        ingress("bare").rule("bare.example", &[]).object(),
+    ]);
+    let world = World::new(objects).await;
+    for (host, path, expected) in [
+        ("old.example", "/", (301, Some("https://new.example/"))),
+        ("old.example", "/a?b", (301, Some("https://new.example/a?b"))),
+        ("x.wild.example", "/a", (301, Some("https://new.example/a"))),
+        ("some.example", "/a", (301, Some("https://new.example/a"))),
+        ("some.example", "/", (301, Some("https://new.example/"))),
+        ("taken.example", "/", (200, None)),
+        ("bare.example", "/", (404, None)),
+        ("other.example", "/", (404, None)),
+    ] {
+        let answer = get(world.http(), host, path).await;
+        assert_eq!(moved(&answer), expected, "{host}{path}");
+    }
+    let taken = "refused: host taken.example belongs to default/main, and no path of it is this \
+                 one's: it redirects nobody";
+    assert_eq!(world.reasons("zz"), [taken]);
+    let bare = "differs: host bare.example has neither a path nor a default backend: it is answered \
+                404";
+    assert_eq!(world.reasons("bare"), [bare]);
+    assert_eq!(world.reasons("any"), [bare.replace("bare.example", "*")]);
+    for name in ["old", "wild", "some"] {
+        assert!(world.reasons(name).is_empty(), "{name}: {:?}", world.reasons(name));
+    }
+}
+
 #[tokio::test]
 async fn www_and_the_bare_name_lead_to_the_one_that_has_rules() {
     let upstream = Upstream::echo("web").await;
