@@ -142,7 +142,7 @@ pub(crate) struct Trial {
     pub(crate) rule: Canary,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) balance: Option<Balance>,
-    /// They are drawn anew each time, whatever their cookie.
+    /// They are drawn anew each time, unless the other Service's cookie keeps them there.
     pub(crate) is_legacy: bool,
 }
 

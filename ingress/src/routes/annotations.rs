@@ -264,7 +264,7 @@ impl Annotations {
         })
     }
 
-    /// Canaries are drawn for each request, whatever its cookie.
+    /// A canary is drawn for each request, unless the other Service's cookie keeps it there.
     pub(super) fn is_legacy_canary(&self) -> bool {
         self.balancing.is_legacy_canary()
     }

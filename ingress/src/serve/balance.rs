@@ -55,12 +55,11 @@ impl<'a> Choice<'a> {
         // ingress-nginx has no balancer for a Service without endpoints: not even `always` leads there.
         let canary = route.canary.as_ref().filter(|trial| trial.upstream.has_endpoints());
         let Some(canary) = canary else { return Some(Self::at(scope, primary, balance)) };
-        let is_stuck = !canary.is_legacy && marked(primary);
         let takes = || {
             (!canary.is_legacy && marked(&canary.upstream))
                 || canary.rule.takes(&scope.head.headers, |n| rand::random_range(1..=n.max(1)))
         };
-        if is_stuck || !takes() {
+        if marked(primary) || !takes() {
             return Some(Self::at(scope, primary, balance));
         }
         // The canary's cookie is the other Service's, with another mark, unless they are apart.

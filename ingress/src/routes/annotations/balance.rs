@@ -20,7 +20,7 @@ pub(crate) struct Balancing {
     subset: bool,
     subset_size: Option<usize>,
     affinity: bool,
-    /// Canaries are drawn for each request, whatever its cookie.
+    /// A canary is drawn for each request, unless the other Service's cookie keeps it there.
     legacy_canary: bool,
     cookie: Sticky,
 }

@@ -246,7 +246,7 @@ impl Planner {
                 rule: canary.annotations.canary.clone(),
                 upstream: tracked(&tried.as_ref()?.tried_at(backend.as_ref()?))?,
                 balance: canary.policy.extra.as_ref().and_then(|extra| extra.balance.clone()),
-                is_legacy: compiled.annotations.is_legacy_canary(),
+                is_legacy: canary.annotations.is_legacy_canary(),
             })
         });
         let path = Name::from(path);

@@ -23,7 +23,7 @@ pub(super) static ROWS: &[Annotation] = &[
         Works,
         "",
         "legacy",
-        "annotations::canary::a_cookie_keeps_a_client_with_its_service_unless_it_is_legacy",
+        "annotations::canary::bug_it_is_the_canary_that_says_that_it_is_legacy",
     ),
     row("affinity-mode", Works, "", "persistent", STICKY),
     row("app-root", Works, "in its own namespace's hosts", "/app", ELSEWHERE),
