@@ -21,7 +21,7 @@ pub(crate) use self::{
     lines::Lines,
     writer::{Queue, queue, write},
 };
-use crate::matcher::TextMatch;
+use crate::matcher::TextMatches;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +40,16 @@ pub struct AccessLog {
     /// What a line says.
     pub format: LogFormat,
     /// Requests that are left out, by path and query as received.
-    pub skip: Box<[TextMatch]>,
+    pub skip: TextMatches,
 }
 
 impl AccessLog {
     /// ingress-nginx's format.
     pub fn to(target: LogTarget) -> Self {
-        Self { target, format: LogFormat::default(), skip: Box::default() }
+        Self { target, format: LogFormat::default(), skip: TextMatches::default() }
     }
 
     pub(crate) fn skips(&self, target: &[u8]) -> bool {
-        self.skip.iter().any(|skip| skip.fits(target))
+        self.skip.fits(target)
     }
 }

@@ -15,7 +15,10 @@ use http::{
 };
 use ipnetwork::IpNetwork;
 
-use crate::{access_log::AccessLog, host::HostPattern, matcher::TextMatch, traces::Traces};
+use crate::{
+    access_log::AccessLog, host::HostPattern, matcher::TextMatches, networks::Networks,
+    traces::Traces,
+};
 
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ pub struct IngressConfig {
     /// What to do with forwarding fields a client sends.
     pub forwarded_headers: ForwardedHeaders,
     /// Who is believed where forwarding fields are; everybody if empty.
-    pub trusted_proxies: Vec<IpNetwork>,
+    pub trusted_proxies: Networks,
     /// Fields of endpoints' answers that no client sees.
     pub hidden_headers: Box<[HeaderName]>,
     /// Status of a redirect to HTTPS.
@@ -125,7 +128,7 @@ impl FromStr for Hsts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyProtocol {
     /// Balancers; everybody if empty. The header of another is required, too, and not believed.
-    pub trusted: Vec<IpNetwork>,
+    pub trusted: Networks,
 }
 
 impl ProxyProtocol {
@@ -136,22 +139,18 @@ impl ProxyProtocol {
 
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.trusted.is_empty() || self.trusted.iter().any(|network| network.contains(peer))
+        self.trusted.is_empty() || self.trusted.contains(peer)
     }
 
     /// One of the balancers that are named. A network of all addresses names nobody.
     pub(crate) fn names(&self, peer: IpAddr) -> bool {
-        names(&self.trusted, peer.to_canonical())
+        self.trusted.names(peer.to_canonical())
     }
 }
 
 /// All are named by a network of all addresses, and by no network.
-fn names_nobody(networks: &[IpNetwork]) -> bool {
-    networks.is_empty() || networks.iter().any(|network| network.prefix() == 0)
-}
-
-fn names(networks: &[IpNetwork], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.prefix() > 0 && network.contains(address))
+fn names_nobody(networks: &Networks) -> bool {
+    networks.is_empty() || networks.has_all()
 }
 
 /// How requests' paths are compared with those of rules.
@@ -231,28 +230,22 @@ impl Default for Compression {
 #[derive(Clone, Debug, Default)]
 pub struct Blocked {
     /// By address.
-    pub addresses: Box<[IpNetwork]>,
+    pub addresses: Networks,
     /// By `User-Agent`.
-    pub agents: Box<[TextMatch]>,
+    pub agents: TextMatches,
     /// By `Referer`.
-    pub referers: Box<[TextMatch]>,
+    pub referers: TextMatches,
 }
 
 impl Blocked {
     /// `client`: called if addresses are blocked; behind a balancer it is read from a list.
     pub(crate) fn blocks(&self, client: impl FnOnce() -> IpAddr, headers: &HeaderMap) -> bool {
-        if !self.addresses.is_empty() {
-            let client = client();
-            if self.addresses.iter().any(|network| network.contains(client)) {
-                return true;
-            }
+        if !self.addresses.is_empty() && self.addresses.contains(client()) {
+            return true;
         }
-        let fits = |name: HeaderName, texts: &[TextMatch]| {
-            let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-            texts.iter().any(|text| text.fits(value))
-        };
-        (!self.agents.is_empty() && fits(USER_AGENT, &self.agents))
-            || (!self.referers.is_empty() && fits(REFERER, &self.referers))
+        let value = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        (!self.agents.is_empty() && self.agents.fits(value(USER_AGENT)))
+            || (!self.referers.is_empty() && self.referers.fits(value(REFERER)))
     }
 }
 
@@ -351,8 +344,7 @@ impl IngressConfig {
     /// What is done with forwarding fields of a connection from there.
     pub(crate) fn forwarded_by(&self, peer: IpAddr) -> ForwardedHeaders {
         let peer = peer.to_canonical();
-        let trusts = |network: &IpNetwork| network.contains(peer);
-        if self.trusted_proxies.is_empty() || self.trusted_proxies.iter().any(trusts) {
+        if self.trusted_proxies.is_empty() || self.trusted_proxies.contains(peer) {
             return self.forwarded_headers;
         }
         ForwardedHeaders::Replace
@@ -360,7 +352,7 @@ impl IngressConfig {
 
     /// One of those that are named. A network of all addresses names nobody.
     pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
-        names(&self.trusted_proxies, address)
+        self.trusted_proxies.names(address)
     }
 
     pub(crate) fn thread_count(&self) -> usize {
@@ -386,7 +378,7 @@ impl Default for IngressConfig {
             hsts: Some(Hsts::default()),
             proxy_protocol: None,
             forwarded_headers: ForwardedHeaders::default(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Networks::default(),
             hidden_headers: Box::default(),
             https_redirect_status: StatusCode::PERMANENT_REDIRECT,
             request_rate_status: StatusCode::SERVICE_UNAVAILABLE,

@@ -24,6 +24,7 @@ mod kinds;
 mod limiter;
 mod matcher;
 mod names;
+mod networks;
 mod passwords;
 pub mod path;
 pub mod proxy_protocol;
@@ -46,7 +47,8 @@ pub use config::{
 pub use counters::{Counters, Refused, Uncopied};
 pub use error::IngressError;
 pub use kinds::KINDS;
-pub use matcher::TextMatch;
+pub use matcher::{TextMatch, TextMatches};
+pub use networks::Networks;
 pub use routes::{
     ANNOTATIONS, Annotation, ConfigOption, Finding, OPTIONS, RouteRow, Severity, Support,
 };

@@ -1,5 +1,7 @@
 //! Texts as nginx's `map` compares them.
 
+use std::sync::Arc;
+
 use crate::{
     expression::Expression,
     routes::{regex, regex_with_case},
@@ -28,14 +30,42 @@ impl TextMatch {
         let wrong = |_| format!("{text:?} is no regular expression that is served");
         compiled.map(Self::Matches).map_err(wrong)
     }
+}
 
-    /// Whether it fits.
+/// A list of them: how many texts there are is nothing to a request, expressions are asked one by one.
+#[derive(Clone, Debug, Default)]
+pub struct TextMatches {
+    /// In lower case, in order.
+    is: Arc<[Box<str>]>,
+    matches: Arc<[Expression]>,
+}
+
+impl TextMatches {
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.is.is_empty() && self.matches.is_empty()
+    }
+
+    /// Whether one of them fits.
     pub fn fits(&self, text: &[u8]) -> bool {
-        match self {
-            // nginx compares strings of a map without case.
-            Self::Is(own) => own.as_bytes().eq_ignore_ascii_case(text),
-            Self::Matches(regex) => regex.is_match(text),
+        let lower = || text.iter().map(u8::to_ascii_lowercase);
+        // nginx compares strings of a map without case.
+        self.is.binary_search_by(|own| own.bytes().cmp(lower())).is_ok()
+            || self.matches.iter().any(|expression| expression.is_match(text))
+    }
+}
+
+impl FromIterator<TextMatch> for TextMatches {
+    fn from_iter<I: IntoIterator<Item = TextMatch>>(list: I) -> Self {
+        let (mut is, mut matches) = (Vec::new(), Vec::new());
+        for text in list {
+            match text {
+                TextMatch::Is(text) => is.push(text.to_ascii_lowercase().into_boxed_str()),
+                TextMatch::Matches(expression) => matches.push(expression),
+            }
         }
+        is.sort_unstable();
+        Self { is: is.into(), matches: matches.into() }
     }
 }
 
@@ -53,8 +83,11 @@ mod tests {
             ("~^/a", "/Ab", false),
             ("~*^/a", "/Ab", true),
         ] {
-            let matcher = TextMatch::parse(written).unwrap();
-            assert_eq!(matcher.fits(text.as_bytes()), fits, "{written} {text}");
+            let list: TextMatches = ["/0", written, "~^/z", "/zz"]
+                .into_iter()
+                .map(|text| TextMatch::parse(text).unwrap())
+                .collect();
+            assert_eq!(list.fits(text.as_bytes()), fits, "{written} {text}");
         }
         assert!(TextMatch::parse("~(").is_err());
     }

@@ -101,7 +101,7 @@ fn config(args: &IngressArgs) -> IngressConfig {
         hsts: args.hsts.0.clone(),
         proxy_protocol: args
             .proxy_protocol
-            .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.clone() }),
+            .then(|| ProxyProtocol { trusted: args.proxy_protocol_from.iter().copied().collect() }),
         access_log: args.access_log.0.clone().map(|target| AccessLog {
             format: args.access_log_format.clone(),
             ..AccessLog::to(target)

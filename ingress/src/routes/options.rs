@@ -182,6 +182,29 @@ mod tests {
         }
     }
 
+    /// One of them had the whole list dropped, and let everybody in.
+    #[test]
+    fn attack_a_text_that_cannot_be_read_takes_no_other_off_the_list() {
+        let start = Options::new(&IngressConfig::default());
+        let long: Vec<String> = (0..300).map(|i| format!("bot{i}")).collect();
+        let many: Vec<String> = (0..257).map(|i| format!("~^bot{i}$")).collect();
+        for (list, agent, blocks, told) in [
+            ("~(,Bot7,~*^spider".to_owned(), "bot7", true, Some("\"~(\" is no regular expression")),
+            ("Bot7,~*^spider,~(".to_owned(), "SPIDERS", true, Some("\"~(\" is no")),
+            (long.join(","), "BOT299", true, None),
+            (long.join(","), "bot", false, None),
+            (many.join(","), "bot255", true, Some("\"~^bot256$\" is one more than 256")),
+            (many.join(","), "bot256", false, Some("\"~^bot256$\" is one more than 256")),
+            (many[..256].join(","), "bot255", true, None),
+        ] {
+            let read = options(&start, &[("block-user-agents", &list)]);
+            assert_eq!(read.config.blocked.agents.fits(agent.as_bytes()), blocks, "{agent}");
+            let reasons: Vec<&str> = read.findings.iter().map(|found| &*found.reason).collect();
+            let is_told = told.is_none_or(|told| reasons.iter().any(|why| why.contains(told)));
+            assert!(is_told && reasons.len() == usize::from(told.is_some()), "{reasons:?}");
+        }
+    }
+
     #[test]
     fn whoever_believes_everybody_is_told_so() {
         let start = Options::new(&IngressConfig::default());

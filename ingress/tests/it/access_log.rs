@@ -421,7 +421,10 @@ async fn an_ingress_that_is_not_to_be_logged_is_not() {
     objects.push(class("fairlead", "fairlead.io/ingress"));
     let mut config = log.config("$host");
     if let Some(log) = &mut config.access_log {
-        log.skip = ["/quiet", "~^/health"].map(|text| TextMatch::parse(text).unwrap()).into();
+        log.skip = ["/quiet", "~^/health"]
+            .map(|text| TextMatch::parse(text).unwrap())
+            .into_iter()
+            .collect();
     }
     let world = World::with(config, objects).await;
     for (host, path, status) in [

@@ -71,7 +71,7 @@ async fn of_a_named_balancer_any_number_is_served_and_of_others_that_say_the_sam
     let upstream = Upstream::echo("web").await;
     let mut config = config();
     config.forwarded_headers = ForwardedHeaders::Trust;
-    config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    config.trusted_proxies = ["127.0.0.1/32".parse().unwrap()].into_iter().collect();
     let world = world(&upstream, config).await;
     let mut held = Vec::new();
     for _ in 0..2 * MAX {
@@ -88,7 +88,7 @@ async fn of_a_named_balancer_any_number_is_served_and_of_others_that_say_the_sam
 async fn behind_a_proxy_header_that_is_believed_the_client_it_names_is_counted() {
     for (trusted, is_believed) in [("127.0.0.0/8", true), ("192.0.2.1/32", false)] {
         let upstream = Upstream::echo("web").await;
-        let trusted = vec![trusted.parse().unwrap()];
+        let trusted = [trusted.parse().unwrap()].into_iter().collect();
         let proxy_protocol = Some(ProxyProtocol { trusted });
         let world = world(&upstream, IngressConfig { proxy_protocol, ..config() }).await;
         let naming = async |client: usize| {
@@ -118,7 +118,8 @@ async fn behind_a_proxy_header_that_is_believed_the_client_it_names_is_counted()
 #[tokio::test]
 async fn attack_silent_connections_of_a_peer_that_is_not_believed_count_from_the_first_moment() {
     let upstream = Upstream::echo("web").await;
-    let proxy_protocol = Some(ProxyProtocol { trusted: vec!["192.0.2.1/32".parse().unwrap()] });
+    let proxy_protocol =
+        Some(ProxyProtocol { trusted: ["192.0.2.1/32".parse().unwrap()].into_iter().collect() });
     let world =
         world(&upstream, IngressConfig { proxy_protocol, threads: Some(1), ..config() }).await;
     let mut held = Vec::new();

@@ -90,7 +90,7 @@ async fn reuseport_imbalance_one_thread_is_full_while_another_has_room() {
 async fn a_connection_that_moves_brings_all_it_was_sent() {
     const CONNECTIONS: usize = 30;
     let upstream = Upstream::echo("web").await;
-    let proxy_protocol = Some(ProxyProtocol { trusted: vec![] });
+    let proxy_protocol = Some(ProxyProtocol::default());
     let world = World::with(IngressConfig { proxy_protocol, ..config() }, web(&upstream)).await;
     for address in [world.http(), world.https()] {
         pile_up(address);

@@ -225,7 +225,9 @@ fn v2(port: u16) -> Vec<u8> {
 #[tokio::test]
 async fn a_proxy_header_says_https_by_its_port() {
     let (upstream, doorman) = (Upstream::echo("web").await, doorman().await);
-    let of = |trusted: &str| Some(ProxyProtocol { trusted: vec![trusted.parse().unwrap()] });
+    let of = |trusted: &str| {
+        Some(ProxyProtocol { trusted: [trusted.parse().unwrap()].into_iter().collect() })
+    };
     let (us, others) = (of("127.0.0.0/8"), of("192.0.2.0/24"));
     let behind = Some(&["203.0.113.0/24"][..]);
     const EVERYBODY: Option<&[&str]> = Some(&[]);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fairlead_ingress::{IngressConfig, Limits, ProxyProtocol, Refused, Timeouts};
+use fairlead_ingress::{IngressConfig, Limits, Networks, ProxyProtocol, Refused, Timeouts};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
@@ -138,7 +138,7 @@ async fn attack_silent_connections_before_their_proxy_headers_leave_room_for_oth
         let upstream = Upstream::echo("web").await;
         let mut objects = backend("web", &[upstream.address]);
         objects.push(ingress("web").host("a.example", "web").object());
-        let trusted: Vec<_> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let trusted: Networks = trusted.iter().map(|network| network.parse().unwrap()).collect();
         let proxy_protocol = Some(ProxyProtocol { trusted: trusted.clone() });
         let config =
             IngressConfig { proxy_protocol, limits: limits.clone(), threads: Some(1), ..config() };

@@ -2,17 +2,16 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 use super::value::{Read, Unread, bad, networks};
+use crate::networks::Networks;
 
 /// What an Ingress says about addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
-    denied: Box<[IpNetwork]>,
-    allowed: Option<Box<[IpNetwork]>>,
+    denied: Networks,
+    allowed: Option<Networks>,
     /// The older name of the same list, which the newer one overrides.
-    whitelisted: Option<Box<[IpNetwork]>>,
+    whitelisted: Option<Networks>,
     /// An address that is let in needs no password, and who has one no address.
     any: bool,
 }
@@ -42,17 +41,16 @@ impl Access {
         self.any || !self.denied.is_empty() || self.allowed().is_some()
     }
 
-    fn allowed(&self) -> Option<&[IpNetwork]> {
-        self.allowed.as_deref().or(self.whitelisted.as_deref())
+    fn allowed(&self) -> Option<&Networks> {
+        self.allowed.as_ref().or(self.whitelisted.as_ref())
     }
 
     /// nginx: `deny` lines first, then `allow` lines and `deny all`.
     pub(crate) fn judge(&self, client: IpAddr) -> Verdict {
-        let is_in = |list: &[IpNetwork]| list.iter().any(|network| network.contains(client));
         match self.allowed() {
-            _ if is_in(&self.denied) => Verdict::Denied,
+            _ if self.denied.contains(client) => Verdict::Denied,
             None => Verdict::Silent,
-            Some(allowed) if is_in(allowed) => Verdict::Allowed,
+            Some(allowed) if allowed.contains(client) => Verdict::Allowed,
             Some(_) => Verdict::Denied,
         }
     }

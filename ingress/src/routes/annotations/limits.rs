@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 use super::value::{Read, networks, number};
+use crate::networks::Networks;
 
 /// nginx's burst is this often the limit unless an annotation says otherwise.
 const BURST: u32 = 5;
@@ -17,8 +16,8 @@ pub(crate) struct Throttle {
     pub(crate) connections: u32,
     burst: u32,
     /// Who is not counted.
-    exempt: Box<[IpNetwork]>,
-    exempt_by_old_name: Box<[IpNetwork]>,
+    exempt: Networks,
+    exempt_by_old_name: Networks,
     rate_kib: u64,
     after_kib: u64,
 }
@@ -38,8 +37,8 @@ impl Default for Throttle {
             per_minute: 0,
             connections: 0,
             burst: BURST,
-            exempt: Box::default(),
-            exempt_by_old_name: Box::default(),
+            exempt: Networks::default(),
+            exempt_by_old_name: Networks::default(),
             rate_kib: 0,
             after_kib: 0,
         }
@@ -74,7 +73,7 @@ impl Throttle {
 
     pub(crate) fn exempts(&self, client: IpAddr) -> bool {
         let list = if self.exempt.is_empty() { &self.exempt_by_old_name } else { &self.exempt };
-        list.iter().any(|network| network.contains(client))
+        list.contains(client)
     }
 
     pub(crate) fn pace(&self) -> Option<Pace> {

@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use fairlead_state::{Key, decode::is_object_name};
 use ipnetwork::IpNetwork;
 
-use crate::expression::{Expression, Uncompiled};
+use crate::{
+    expression::{Expression, Uncompiled},
+    networks::Networks,
+};
 
-/// Networks in one list.
-const NETWORKS_MAX: usize = 1024;
+/// Networks in one list: as many as stand in a ConfigMap of 1 MiB (`1.2.3.4,`).
+const NETWORKS_MAX: usize = 128 << 10;
 
 /// Why an annotation has no effect, or another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,13 +82,16 @@ pub(crate) fn size(value: &str) -> Result<u64, Unread> {
 }
 
 /// Addresses and networks, separated by commas.
-pub(crate) fn networks(value: &str) -> Result<Box<[IpNetwork]>, Unread> {
+pub(crate) fn networks(value: &str) -> Result<Networks, Unread> {
     let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let networks: Result<Box<[IpNetwork]>, _> = texts.map(str::parse).collect();
+    let networks: Result<Vec<IpNetwork>, _> =
+        texts.take(NETWORKS_MAX + 1).map(str::parse).collect();
     match networks {
         Ok(networks) if networks.is_empty() => bad("names no network"),
-        Ok(networks) if networks.len() > NETWORKS_MAX => bad("names too many networks"),
-        Ok(networks) => Ok(networks),
+        Ok(networks) if networks.len() > NETWORKS_MAX => {
+            bad(format!("names more than {NETWORKS_MAX} networks"))
+        }
+        Ok(networks) => Ok(networks.into_iter().collect()),
         Err(_) => bad("is no list of addresses and networks (10.0.0.0/8, 2001:db8::1)"),
     }
 }
@@ -181,15 +187,23 @@ mod tests {
 
     #[test]
     fn lists_of_networks_are_read_whole_or_not_at_all() {
-        for (text, count) in [
-            ("10.0.0.0/8", Some(1)),
-            ("10.0.0.1, 2001:db8::/32 ,192.0.2.0/24", Some(3)),
-            ("10.0.0.0/8,nonsense", None),
-            ("", None),
-            (",", None),
-            ("10.0.0.0/33", None),
+        for (text, good) in [
+            ("10.0.0.0/8", true),
+            ("10.0.0.1, 2001:db8::/32 ,192.0.2.0/24", true),
+            ("10.0.0.0/8,nonsense", false),
+            ("", false),
+            (",", false),
+            ("10.0.0.0/33", false),
         ] {
-            assert_eq!(networks(text).ok().map(|list| list.len()), count, "{text:?}");
+            assert_eq!(networks(text).is_ok(), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bug_a_list_is_as_long_as_an_object_may_be() {
+        for (count, good) in [(1025, true), (NETWORKS_MAX, true), (NETWORKS_MAX + 1, false)] {
+            let read = networks(&"1.2.3.4,".repeat(count));
+            assert_eq!(read.is_ok(), good, "{count}");
         }
     }
 

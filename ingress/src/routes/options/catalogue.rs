@@ -29,6 +29,8 @@ const fn row(
     ConfigOption { name, support, note, example }
 }
 
+const EXPRESSIONS: &str = "expressions without look-around and back references, and 256 at most in a list; one that \
+     cannot be read is left out and named, the others hold";
 const AS_ANNOTATION: &str = "as the annotation";
 const GLOBAL_RATE: &str = "rates are counted by each agent: limit-rps and limit-rpm";
 const TYPED: &str = "the directives of annotation configuration-snippet, for paths of Ingresses; what is not served \
@@ -89,13 +91,8 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     row("bind-address", Refused, OWN_FLAG_LISTEN, "192.0.2.1"),
     row("block-cidrs", Works, "", "192.0.2.0/24"),
-    row("block-referers", Differs, "expressions without look-around and back references", "~*spam"),
-    row(
-        "block-user-agents",
-        Differs,
-        "expressions without look-around and back references",
-        "~*bot",
-    ),
+    row("block-referers", Differs, EXPRESSIONS, "~*spam"),
+    row("block-user-agents", Differs, EXPRESSIONS, "~*bot"),
     row("brotli-level", Refused, NO_BROTLI, "4"),
     row("brotli-min-length", Refused, NO_BROTLI, "20"),
     row("brotli-types", Refused, NO_BROTLI, "text/css"),
@@ -346,12 +343,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     row("server-snippet", Differs, TYPED, "more_set_headers 'X-A: b';"),
     row("server-tokens", Refused, "our Server field has no version", "true"),
     row("service-upstream", Works, "", "true"),
-    row(
-        "skip-access-log-urls",
-        Differs,
-        "expressions without look-around and back references",
-        "/healthz,~^/metrics",
-    ),
+    row("skip-access-log-urls", Differs, EXPRESSIONS, "/healthz,~^/metrics"),
     row("ssl-buffer-size", Refused, OWN_SUITES, "4k"),
     row("ssl-ciphers", Refused, OWN_SUITES, "HIGH"),
     row("ssl-dh-param", Refused, OWN_SUITES, "default/dh"),

@@ -3,7 +3,6 @@
 use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use http::{HeaderName, StatusCode};
-use ipnetwork::IpNetwork;
 
 use super::{
     super::{
@@ -17,11 +16,12 @@ use super::{
 use crate::{
     access_log::{AccessLog, LogFormat, LogTarget},
     config::{ForwardedHeaders, Hsts, IngressConfig, ProxyProtocol},
-    matcher::TextMatch,
+    matcher::{TextMatch, TextMatches},
+    networks::Networks,
 };
 
-/// Texts in one list.
-const TEXTS_MAX: usize = 256;
+/// Expressions in one list, each of which is asked about a request.
+const EXPRESSIONS_MAX: usize = 256;
 /// ingress-nginx's image links its log to standard output.
 const NGINX_LOG: &str = "/var/log/nginx/access.log";
 /// ingress-nginx's; used once any option about it is set.
@@ -43,7 +43,7 @@ pub(super) struct Reader {
     gzip: GzipWish,
     tracing: TracingWish,
     proxy_protocol: Option<bool>,
-    trusted: Option<Vec<IpNetwork>>,
+    trusted: Option<Networks>,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ struct LogWish {
     target: Option<LogTarget>,
     format: Option<Box<str>>,
     json: bool,
-    skip: Option<Box<[TextMatch]>>,
+    skip: Option<TextMatches>,
 }
 
 impl Reader {
@@ -172,7 +172,7 @@ impl Reader {
                 read.map_err(|reason| Unread::Bad(reason.into()))
             }
             "log-format-escape-json" => flag(value).map(|json| log.json = json),
-            "skip-access-log-urls" => texts(value).map(|texts| log.skip = Some(texts)),
+            "skip-access-log-urls" => texts(value, |texts| log.skip = Some(texts)),
             _ => return None,
         })
     }
@@ -214,7 +214,7 @@ impl Reader {
             }),
             "use-proxy-protocol" => flag(value).map(|flag| self.proxy_protocol = Some(flag)),
             "proxy-real-ip-cidr" if value.trim().is_empty() => Ok(()),
-            "proxy-real-ip-cidr" => networks(value).map(|list| self.trusted = Some(list.into())),
+            "proxy-real-ip-cidr" => networks(value).map(|list| self.trusted = Some(list)),
             _ => return None,
         })
     }
@@ -224,8 +224,8 @@ impl Reader {
         Some(match name {
             "block-cidrs" if value.trim().is_empty() => Ok(()),
             "block-cidrs" => networks(value).map(|list| blocked.addresses = list),
-            "block-user-agents" => texts(value).map(|texts| blocked.agents = texts),
-            "block-referers" => texts(value).map(|texts| blocked.referers = texts),
+            "block-user-agents" => texts(value, |texts| blocked.agents = texts),
+            "block-referers" => texts(value, |texts| blocked.referers = texts),
             _ => return None,
         })
     }
@@ -416,11 +416,26 @@ fn names(value: &str) -> Result<Box<[HeaderName]>, Unread> {
     names.or_else(|_| bad("is no list of names of fields"))
 }
 
-fn texts(value: &str) -> Result<Box<[TextMatch]>, Unread> {
-    let texts: Result<Box<[TextMatch]>, String> = words(value).map(TextMatch::parse).collect();
-    match texts {
-        Ok(texts) if texts.len() <= TEXTS_MAX => Ok(texts),
-        Ok(_) => bad("has too many texts"),
-        Err(reason) => bad(reason),
+/// Takes what can be read, and tells the rest: whom a list keeps out it goes on to keep out.
+fn texts(value: &str, take: impl FnOnce(TextMatches)) -> Read {
+    let (mut good, mut expressions, mut bad) = (Vec::new(), 0, None);
+    for text in words(value) {
+        match TextMatch::parse(text) {
+            Ok(TextMatch::Matches(_)) if expressions == EXPRESSIONS_MAX => {
+                bad.get_or_insert_with(|| {
+                    format!("{text:?} is one more than {EXPRESSIONS_MAX} regular expressions")
+                });
+            }
+            Ok(text) => {
+                expressions += usize::from(matches!(text, TextMatch::Matches(_)));
+                good.push(text);
+            }
+            Err(reason) => _ = bad.get_or_insert(reason),
+        }
+    }
+    take(good.into_iter().collect());
+    match bad {
+        None => Ok(()),
+        Some(reason) => Err(Unread::NotServed(format!("{reason}; what can be read holds").into())),
     }
 }
