@@ -31,7 +31,6 @@ use fairlead_state::{
     Key, in_one_line,
     model::{ConfigMap, Ingress, Secret},
 };
-use http::HeaderValue;
 use rustls_pki_types::ServerName;
 
 pub use self::catalogue::{ANNOTATIONS, Annotation, Support};
@@ -168,7 +167,7 @@ pub(crate) struct Extra {
     /// All requests are sent there.
     pub(crate) elsewhere: Option<Elsewhere>,
     /// Host as endpoints see it.
-    pub(crate) vhost: Option<HeaderValue>,
+    pub(crate) vhost: Option<Template>,
     /// Connections to endpoints serve one request.
     pub(crate) closes: bool,
     pub(crate) errors: Option<Errors>,

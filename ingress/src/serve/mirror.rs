@@ -106,7 +106,10 @@ impl Mirrored {
         let copies = &mirror.copies;
         let authority = scope.render_whole(&copies.url.authority).ok_or(Uncopied::Target)?;
         let target = scope.render_whole(&copies.url.target).ok_or(Uncopied::Target)?;
-        let host = copies.host.clone().or_else(|| HeaderValue::from_str(&authority).ok());
+        let host = match &copies.host {
+            Some(host) => scope.host_of(host),
+            None => HeaderValue::from_str(&authority).ok(),
+        };
         let (Some(host), Ok(uri)) = (host, Uri::try_from(target)) else {
             return Err(Uncopied::Target);
         };

@@ -62,7 +62,7 @@ impl Outgoing {
             origin: &client.origin,
             front: &plan.record.front,
             host: &plan.host,
-            vhost: extra.and_then(|extra| extra.vhost.as_ref()),
+            vhost: plan.vhost.as_ref(),
             prefix: plan.prefix.as_ref(),
             policy: client.forwarded,
             named: gates::forwarded_for(client, &head.headers),

@@ -37,6 +37,8 @@ pub(super) struct Plan<'r> {
     pub(super) route: &'r Arc<Route>,
     /// Host as received.
     pub(super) host: HeaderValue,
+    /// Host as endpoints see it, if not so.
+    pub(super) vhost: Option<HeaderValue>,
     /// What the endpoint is asked for, where it differs from what was received.
     pub(super) target: Option<Target>,
     /// `X-Forwarded-Prefix`.
@@ -138,9 +140,9 @@ pub(super) fn plan<'r>(
         let answer = gates::refuse(client, Refused::Misconfigured);
         return Err(Unplanned::Answered(Box::new(answer)));
     }
-    let snippet = match &route.policy.extra {
-        None => InForce::default(),
-        Some(extra) => leave_route(&scope, extra)?,
+    let (snippet, vhost) = match &route.policy.extra {
+        None => (InForce::default(), None),
+        Some(extra) => (leave_route(&scope, extra)?, vhost(&scope, extra)?),
     };
     let (rewritten, prefix) = match &route.rewrite {
         None => (None, None),
@@ -168,7 +170,19 @@ pub(super) fn plan<'r>(
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let websocket = admitted.websocket;
-    Ok(Plan { record, route, host, target, prefix, identity, websocket, snippet, secured, trace })
+    Ok(Plan {
+        record,
+        route,
+        host,
+        vhost,
+        target,
+        prefix,
+        identity,
+        websocket,
+        snippet,
+        secured,
+        trace,
+    })
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
@@ -244,6 +258,12 @@ fn leave_route<'r>(scope: &Scope<'_>, extra: &'r Extra) -> Result<InForce<'r>, U
     let location = location.ok_or(Unplanned::Refused(Refused::UriTooLong))?;
     let location = absolute(scope, location);
     Err(Unplanned::moved(elsewhere.status, location))
+}
+
+/// What variables make of it may be no host.
+fn vhost(scope: &Scope<'_>, extra: &Extra) -> Result<Option<HeaderValue>, Unplanned> {
+    let Some(vhost) = &extra.vhost else { return Ok(None) };
+    scope.host_of(vhost).map(Some).ok_or(Unplanned::Refused(Refused::HostInvalid))
 }
 
 /// nginx: absolute_redirect.

@@ -12,7 +12,7 @@ use super::{
     gates, identity,
 };
 use crate::{
-    cookies,
+    cookies, host,
     routes::{Route, Template, Variable},
 };
 
@@ -44,6 +44,13 @@ impl Scope<'_> {
     /// The same of an address; `None`: it would be cut, and lead elsewhere.
     pub(super) fn render_whole(&self, template: &Template) -> Option<String> {
         Some(self.render(template)).filter(|text| Template::is_whole(text))
+    }
+
+    /// A host that is this request's; `None`: it would be none.
+    pub(super) fn host_of(&self, template: &Template) -> Option<HeaderValue> {
+        let text = self.render(template);
+        host::normalise(&text)?;
+        HeaderValue::try_from(text).ok()
     }
 
     /// A field whose text is this request's; `None`: it would be no field.

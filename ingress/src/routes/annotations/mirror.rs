@@ -1,17 +1,16 @@
 //! Who is sent a copy of each request.
 
-use http::HeaderValue;
-
 use super::{
     external::{Url, url},
-    value::{Read, Unread, bad, switch},
+    template::{Template, host},
+    value::{Read, switch},
 };
 
 /// What an Ingress says about copies.
 #[derive(Clone, Debug)]
 pub(crate) struct Mirroring {
     url: Option<Url>,
-    host: Option<HeaderValue>,
+    host: Option<Template>,
     bodies: bool,
 }
 
@@ -20,7 +19,7 @@ pub(crate) struct Mirroring {
 pub(crate) struct Copies {
     pub(crate) url: Url,
     /// Host as the mirror sees it; the URL's if absent.
-    pub(crate) host: Option<HeaderValue>,
+    pub(crate) host: Option<Template>,
     /// Bodies are copied, too.
     pub(crate) bodies: bool,
 }
@@ -45,12 +44,5 @@ impl Mirroring {
     pub(super) fn copies(&self) -> Option<Copies> {
         let (url, host) = (self.url.clone()?, self.host.clone());
         Some(Copies { url, host, bodies: self.bodies })
-    }
-}
-
-fn host(value: &str) -> Result<HeaderValue, Unread> {
-    match crate::host::normalise(value).and_then(|_| HeaderValue::from_str(value).ok()) {
-        Some(host) => Ok(host),
-        None => bad("is no host"),
     }
 }

@@ -2,9 +2,12 @@
 
 use std::ops::BitOr;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
-use super::value::{Read, Unread, bad, number, seconds, size};
+use super::{
+    template::{Template, host},
+    value::{Read, Unread, bad, number, seconds, size},
+};
 use crate::config::{Limits, Timeouts};
 
 /// What an Ingress says about its endpoints; `None`: the role's setting.
@@ -20,7 +23,7 @@ pub(crate) struct Proxying {
     tries: Option<usize>,
     tries_ms: Option<u64>,
     /// Host as endpoints see it.
-    pub(super) vhost: Option<HeaderValue>,
+    pub(super) vhost: Option<Template>,
     /// Connections to endpoints serve one request.
     pub(super) closes: bool,
 }
@@ -109,7 +112,7 @@ impl Proxying {
             "proxy-next-upstream" => When::parse(value).map(|when| self.next = Some(when)),
             "proxy-next-upstream-tries" => number(value).map(|tries| self.tries = Some(tries)),
             "proxy-next-upstream-timeout" => seconds(value).map(|ms| self.tries_ms = Some(ms)),
-            "upstream-vhost" => vhost(value).map(|vhost| self.vhost = Some(vhost)),
+            "upstream-vhost" => host(value).map(|vhost| self.vhost = Some(vhost)),
             "connection-proxy-header" => connection(value).map(|closes| self.closes = closes),
             "proxy-http-version" => version(value),
             _ => return None,
@@ -186,14 +189,6 @@ fn wait(value: &str) -> Result<u64, Unread> {
     }
 }
 
-/// Host as sent to endpoints: a name, perhaps with a port.
-fn vhost(value: &str) -> Result<HeaderValue, Unread> {
-    match crate::host::normalise(value).and_then(|_| HeaderValue::from_str(value).ok()) {
-        Some(vhost) => Ok(vhost),
-        None => bad("is no host"),
-    }
-}
-
 fn connection(value: &str) -> Result<bool, Unread> {
     match value.trim() {
         "close" => Ok(true),
@@ -253,8 +248,13 @@ mod tests {
             ("a b", false),
             ("a\r\nX: y", false),
             ("a/b", false),
+            ("$service_name.$namespace.svc", true),
+            ("${host}:8080", true),
+            ("$unknown", false),
+            ("$host/x", false),
+            ("$host\r\nX: y", false),
         ] {
-            assert_eq!(vhost(text).is_ok(), good, "{text:?}");
+            assert_eq!(host(text).is_ok(), good, "{text:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::HeaderName;
 
+use super::value::{Unread, bad};
 use crate::expression::Captures;
 
 /// Longest text made of a template; the rest is cut.
@@ -158,6 +159,17 @@ impl fmt::Display for Template {
     /// As it was written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)
+    }
+}
+
+/// A host, perhaps with a port. With variables it is looked at once more when it is put together.
+pub(super) fn host(value: &str) -> Result<Template, Unread> {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]${}".contains(&b);
+    let template = Template::parse(value).map_err(|reason| Unread::Bad(reason.into()))?;
+    let is_one = |text| crate::host::normalise(text).is_some();
+    match template.constant().is_none_or(is_one) && value.bytes().all(is_part) {
+        true => Ok(template),
+        false => bad("is no host"),
     }
 }
 

@@ -98,6 +98,7 @@ async fn requests_are_copied_and_nobody_waits_for_it() {
         [
             site("a", &[target]),
             site("off", &[target, ("mirror-request-body", "off"), ("mirror-host", "m.example")]),
+            site("vars", &[target, ("mirror-host", "$service_name.$namespace.svc")]),
             site("closed", &[target, ("denylist-source-range", "127.0.0.0/8")]),
             site("bad", &[("mirror-target", "ftp://x")]),
         ]
@@ -109,6 +110,7 @@ async fn requests_are_copied_and_nobody_waits_for_it() {
         ("a", Method::GET, "", 200, Some((own.as_str(), ""))),
         ("a", Method::POST, "b", 200, Some((own.as_str(), "b"))),
         ("off", Method::POST, "b", 200, Some(("m.example", ""))),
+        ("vars", Method::GET, "", 200, Some(("web.default.svc", ""))),
         ("closed", Method::GET, "", 403, None),
         ("closed", Method::POST, "b", 403, None),
         ("bad", Method::GET, "", 200, None),

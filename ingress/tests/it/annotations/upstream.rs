@@ -34,6 +34,30 @@ async fn endpoints_see_the_host_they_are_to_see() {
     assert_eq!(world.reasons("bad").len(), 1);
 }
 
+/// nginx expands variables in `proxy_set_header Host`.
+#[tokio::test]
+async fn bug_the_host_endpoints_see_may_have_variables() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend(
+        [
+            site("service", &[("upstream-vhost", "$service_name.$namespace.svc:80")]),
+            site("client", &[("upstream-vhost", "$arg_h")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::new(objects).await;
+    for (host, path, expected) in [
+        ("service.example", "/", (200, Some("web.default.svc:80"))),
+        ("client.example", "/?h=a.b", (200, Some("a.b"))),
+        ("client.example", "/?h=a/b", (400, None)),
+        ("client.example", "/", (400, None)),
+    ] {
+        let answer = get(world.http(), host, path).await;
+        assert_eq!((answer.status, answer.saw("host")), expected, "{host}{path}");
+    }
+}
+
 #[tokio::test]
 async fn connections_to_endpoints_are_closed_where_that_is_wished() {
     let upstream = Upstream::echo("web").await;

@@ -50,7 +50,7 @@ pub(super) static ROWS: &[Annotation] = &[
     ),
     row("fastcgi-index", Refused, "FastCGI is not spoken", "index.php", NONE),
     row("fastcgi-params-configmap", Refused, "FastCGI is not spoken", "default/params", NONE),
-    row("mirror-host", Works, "", "mirror.example", MIRROR),
+    row("mirror-host", Works, "variables may stand in it", "mirror.example", MIRROR),
     row(
         "mirror-request-body",
         Differs,
@@ -143,5 +143,5 @@ pub(super) static ROWS: &[Annotation] = &[
     row("proxy-ssl-server-name", Works, "", "on", "upstream_tls::the_name_is_told_when_asked_for"),
     row("proxy-ssl-verify", Works, "", "on", UPSTREAM_TLS),
     row("proxy-ssl-verify-depth", Refused, "chains are as long as they are", "1", NONE),
-    row("upstream-vhost", Works, "", "internal.example", ENDPOINTS),
+    row("upstream-vhost", Works, "variables may stand in it", "internal.example", ENDPOINTS),
 ];
