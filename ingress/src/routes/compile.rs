@@ -69,6 +69,8 @@ pub(super) struct CheckedPath {
     pub(super) rewrite: Option<Rewrite>,
     /// The path is a regular expression.
     pub(super) pattern: Option<Expression>,
+    /// Why it is refused where the paths of its host are no expressions. A canary's goes by its text.
+    pub(super) refused_else: Option<Arc<str>>,
 }
 
 /// A host without rules of its own that stands for another one.
@@ -113,6 +115,13 @@ pub(crate) enum Standing {
 impl Age {
     fn of(ingress: &Ingress) -> Self {
         Self { created_seconds: ingress.created_seconds, key: ingress.key.clone() }
+    }
+}
+
+impl HostRules {
+    /// Whether a path is a regular expression.
+    pub(super) fn has_expression(&self) -> bool {
+        self.paths.iter().any(|path| path.pattern.is_some())
     }
 }
 
@@ -296,6 +305,16 @@ fn derived(
     derived
 }
 
+/// What is compared with requests' paths.
+fn literal(written: &str, spelled: &str) -> Result<Name, String> {
+    match path::read(spelled) {
+        Ok(read) if *read.normal == *spelled => Ok(read.matched().into()),
+        // A rule in another spelling would never match: requests are brought to this one.
+        Ok(read) => Err(format!("path {written:?} is not in normal form; write {:?}", read.normal)),
+        Err(reason) => Err(format!("path {written:?} {reason}")),
+    }
+}
+
 struct Checker<'a> {
     matching: Matching,
     ingress: &'a Ingress,
@@ -342,9 +361,22 @@ impl Checker<'_> {
             self.is_beyond(written);
             return None;
         }
-        let key = if is_regex { written.into() } else { self.literal(written, &text)? };
+        let (key, refused_else) = match is_regex {
+            true => (written.into(), None),
+            false => match literal(written, &text) {
+                Ok(key) => (key, None),
+                Err(reason) if self.may_be_expression(written) => {
+                    (written.into(), Some(reason.into()))
+                }
+                Err(reason) => {
+                    self.find(Severity::Refused, reason);
+                    return None;
+                }
+            },
+        };
         let backend = self.backend(&path.backend);
-        Some(CheckedPath { path: text, key, path_type: path.path_type, backend, rewrite, pattern })
+        let path_type = path.path_type;
+        Some(CheckedPath { path: text, key, path_type, backend, rewrite, pattern, refused_else })
     }
 
     fn expression<'t>(&mut self, text: &'t str, is_rewritten: bool) -> Cow<'t, str> {
@@ -373,19 +405,13 @@ impl Checker<'_> {
         pattern.map_err(|reason| self.find(Severity::Refused, reason)).ok()
     }
 
-    /// What is compared with requests' paths.
-    fn literal(&mut self, written: &str, spelled: &str) -> Option<Name> {
-        match path::read(spelled) {
-            Ok(read) if *read.normal == *spelled => return Some(read.matched().into()),
-            Ok(read) => {
-                // A rule in another spelling would never match: requests are brought to this one.
-                let normal = read.normal;
-                let reason = format!("path {written:?} is not in normal form; write {normal:?}");
-                self.find(Severity::Refused, reason);
-            }
-            Err(reason) => self.find(Severity::Refused, format!("path {written:?} {reason}")),
-        }
-        None
+    /// Whether it is one where another Ingress makes expressions of all paths of a host.
+    fn may_be_expression(&mut self, written: &str) -> bool {
+        self.matching == Matching::Compat
+            && written.starts_with('/')
+            && !self.budget.is_over()
+            && annotations::pattern(written, Reach::Beginning)
+                .is_ok_and(|pattern| self.budget.take([&pattern]))
     }
 
     fn backend(&mut self, backend: &IngressBackend) -> Backend {

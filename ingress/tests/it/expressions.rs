@@ -110,6 +110,28 @@ fn attack_a_hosts_expressions_are_its_oldest_ingresses() {
 }
 
 /// Plain paths among expressions are as many as they like, and mean what they did.
+/// A canary with nothing but `canary-*`, and a second Ingress of a host whose paths are expressions by the first.
+#[test]
+fn bug_a_backslash_may_stand_where_another_ingress_makes_expressions_of_all_paths() {
+    let plain = |host| ingress("plain").rule(host, &[(ImplementationSpecific, "/a/\\d+", "web")]);
+    let first = |path: &str| site("first", 0, &[path.to_owned()], &[]);
+    let canary = annotated(plain(HOST), &[("canary", "true")]);
+    let refused = "path \"/a/\\\\d+\" holds a control character or a backslash";
+    for (what, ingresses, by, told) in [
+        ("another path", vec![first("/z/(a|b)"), plain(HOST)], Some("plain"), None),
+        ("nobody's", vec![plain(HOST)], None, Some(refused)),
+        ("another host", vec![first("/z/(a|b)"), plain("b.example")], None, Some(refused)),
+        ("a canary", vec![first("/a/\\d+"), canary], Some("first"), None),
+    ] {
+        let planner = planned(ingresses);
+        assert_eq!(served(&planner, "/a/42").as_deref(), by, "{what}");
+        let findings = planner.findings();
+        let reasons = findings.iter().map(|finding| &*finding.reason);
+        let about: Vec<&str> = reasons.filter(|why| !why.contains("does not exist")).collect();
+        assert_eq!(about, Vec::from_iter(told), "{what}");
+    }
+}
+
 #[test]
 fn plain_paths_of_a_host_with_expressions_need_no_room() {
     let plain: Vec<String> = (0..2 * EXPRESSIONS_MAX).map(|i| format!("/plain-{i:04}")).collect();

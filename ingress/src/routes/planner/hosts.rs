@@ -19,7 +19,7 @@ use super::{
         Host, Route, Trial,
         annotations::Policy,
         budget::{Budget, REQUEST_STEPS_MAX},
-        compile::{Backend, Compiled, How},
+        compile::{Backend, CheckedPath, Compiled, How},
         finding::{Finding, Severity, tell},
         paths,
         ruling::Ruling,
@@ -125,19 +125,26 @@ impl Planner {
         let mut paths = paths::Builder::owned_by(&owner.namespace);
         let mut settings = Settings::of(pattern, owner, &others, findings);
         settings.secure(canaries.iter().chain(&others).copied());
+        let all_expressions = settings.are_expressions(&others, of);
         let mut budget = Budget::of_host();
         let mut trials = Trials::of(&canaries, of);
         trials.tell_second(pattern, findings);
         for compiled in others.iter().copied() {
             let Some(rules) = compiled.hosts.get(of) else { continue };
             let policy = settings.policy(compiled);
+            let is_served = |path: &&CheckedPath| all_expressions || path.refused_else.is_none();
+            let unserved = rules.paths.iter().filter(|path| !is_served(path));
+            findings.extend(unserved.filter_map(|path| {
+                let reason = path.refused_else.clone()?;
+                Some(Finding::ingress(&compiled.age.key, Severity::Refused, reason))
+            }));
             let mut taken = |older: &Route, what: String| {
                 findings.push(Finding::beside(&compiled.age.key, &older.ingress, |older| {
                     format!("{what} of host {pattern} belongs to the older {older}")
                 }));
             };
             let mut beyond: Option<(&str, usize)> = None;
-            for path in &rules.paths {
+            for path in rules.paths.iter().filter(is_served) {
                 if let Some(older) = paths.holder(&path.key, path.path_type) {
                     taken(older, format!("path {}", path.path));
                     continue;

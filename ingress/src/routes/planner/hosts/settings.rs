@@ -9,7 +9,7 @@ use fairlead_state::{Key, Name};
 use super::super::super::{
     ClientCertificates,
     annotations::{Extra, Policy},
-    compile::Compiled,
+    compile::{Compiled, HostRules},
     finding::{Finding, Severity},
 };
 use crate::host::HostPattern;
@@ -88,6 +88,12 @@ impl<'a> Settings<'a> {
     pub(super) fn is_secured(&self, compiled: &Compiled) -> bool {
         let namespaces = [&self.owner.namespace, &compiled.age.key.namespace];
         namespaces.iter().any(|namespace| self.secured.contains(namespace))
+    }
+
+    /// Whether all of its paths are, as some of its own namespace's are.
+    pub(super) fn are_expressions(&self, all: &[&Compiled], host: &HostPattern) -> bool {
+        let mut own = all.iter().filter(|compiled| self.is_own(compiled));
+        own.any(|own| own.hosts.get(host).is_some_and(HostRules::has_expression))
     }
 
     /// An Ingress has expressions that are served.
