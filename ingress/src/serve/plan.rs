@@ -110,7 +110,7 @@ pub(super) fn plan<'r>(
         _ => identity::Fields::new(),
     };
     if host.moved.is_some() || host.app_root.is_some() {
-        leave_host(client, &record.front, host, &admitted, head)?;
+        leave_host(client, record, host, &admitted, head)?;
     }
     let scope = |route| Scope {
         client,
@@ -203,18 +203,20 @@ fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
 /// ingress-nginx: server blocks of their own for `www.`, and app-root's `if` before any location.
 fn leave_host(
     client: &Client,
-    front: &Front,
+    record: &Record,
     host: &Host,
     admitted: &Admitted<'_>,
     head: &Parts,
 ) -> Result<(), Unplanned> {
+    let front = &record.front;
     let scheme = front.scheme.as_str();
     if let Some(name) = &host.moved {
         let mut location = format!("{scheme}://{name}");
         let port = port(client, front);
         push_port(&mut location, port, port != front.scheme.port());
         push_uri(&mut location, &admitted.path.normal, head.uri.query(), false);
-        return Err(Unplanned::moved(StatusCode::PERMANENT_REDIRECT, location));
+        // nginx.tmpl: `$all.Cfg.HTTPRedirectCode`.
+        return Err(Unplanned::moved(record.config.https_redirect_status, location));
     }
     match host.app_root.as_deref().filter(|_| admitted.path.matched() == "/") {
         Some(root) => {

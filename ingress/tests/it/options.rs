@@ -88,6 +88,16 @@ async fn what_guards_and_cannot_be_read_lets_nobody_in_unless_it_could_be_before
     assert!(reasons[0].contains("\"127.0.0.0/8\" stays in force"), "{reasons:?}");
 }
 
+/// nginx.tmpl: `return {{ $all.Cfg.HTTPRedirectCode }} $redirect_to`.
+#[tokio::test]
+async fn bug_a_redirect_from_www_has_the_status_it_is_told() {
+    let mut world = world(vec![site("a", &[("from-to-www-redirect", "true")]).object()]).await;
+    for (data, expected) in [(&[][..], 308), (&[("http-redirect-code", "301")], 301)] {
+        says(&mut world, data).await;
+        assert_eq!(get(world.http(), "www.a.example", "/").await.status, expected, "{data:?}");
+    }
+}
+
 /// `kubectl replace --force` deletes and creates: in between everybody was let in.
 #[tokio::test]
 async fn attack_a_config_map_that_is_deleted_opens_nothing() {
