@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use super::{
     template::Template,
-    value::{Read, Unread, bad, flag, number},
+    value::{Read, Unread, bad, flag, number, signed},
 };
 use crate::cookies;
 
@@ -108,8 +108,8 @@ impl Balancing {
             "affinity-canary-behavior" => word(value, &[("sticky", false), ("legacy", true)])
                 .map(|legacy| self.legacy_canary = legacy),
             "session-cookie-name" => cookie_name(value).map(|name| cookie.name = name),
-            "session-cookie-expires" => seconds(value).map(|s| cookie.expires_seconds = Some(s)),
-            "session-cookie-max-age" => seconds(value).map(|s| cookie.max_age_seconds = Some(s)),
+            "session-cookie-expires" => signed(value).map(|s| cookie.expires_seconds = Some(s)),
+            "session-cookie-max-age" => signed(value).map(|s| cookie.max_age_seconds = Some(s)),
             "session-cookie-path" => attribute(value).map(|path| cookie.path = Some(path)),
             "session-cookie-domain" => attribute(value).map(|name| cookie.domain = Some(name)),
             "session-cookie-samesite" => {
@@ -199,14 +199,6 @@ fn word<T: Copy>(value: &str, words: &[(&str, T)]) -> Result<T, Unread> {
 
 fn cookie_name(value: &str) -> Result<Box<str>, Unread> {
     if cookies::is_name(value) { Ok(value.into()) } else { bad("is no name of a cookie") }
-}
-
-/// ingress-nginx takes negative ones, too: the cookie ends at once.
-fn seconds(value: &str) -> Result<i64, Unread> {
-    match value.parse::<i32>() {
-        Ok(seconds) => Ok(seconds.into()),
-        Err(_) => bad("is no number of seconds"),
-    }
 }
 
 /// The value of a cookie's attribute (RFC 6265 4.1.1).

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use super::value::{Read, Unread, bad, flag, number};
+use super::value::{Read, Unread, bad, flag, signed};
 
 const METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
 const HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,\
@@ -69,7 +69,7 @@ impl Cors {
                 words(value, |b| is_name(b) || b == b'*').map(|names| self.expose = Some(names))
             }
             "cors-allow-credentials" => flag(value).map(|flag| self.credentials = flag),
-            "cors-max-age" => number::<u32>(value).map(|age| self.max_age = age.into()),
+            "cors-max-age" => signed(value).map(|age| self.max_age = age.into()),
             _ => return None,
         })
     }
@@ -228,6 +228,9 @@ mod tests {
             ("cors-allow-headers", "X-A\r\nSet-Cookie: a", false),
             ("cors-expose-headers", "*, X-A", true),
             ("cors-max-age", "600", true),
+            // Fetch 4.9: nothing is remembered.
+            ("cors-max-age", "-1", true),
+            ("cors-max-age", "1.5", false),
             ("cors-max-age", "ten", false),
         ] {
             assert_eq!(cors.set(name, value).unwrap().is_ok(), good, "{name} {value:?}");

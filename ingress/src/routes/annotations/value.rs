@@ -58,6 +58,11 @@ pub(crate) fn number<T: TryFrom<u64>>(value: &str) -> Result<T, Unread> {
     }
 }
 
+/// Seconds that may be negative: whatever is to last for so long is over at once.
+pub(super) fn signed(value: &str) -> Result<i64, Unread> {
+    value.parse().or_else(|_| bad("is no number of seconds"))
+}
+
 /// Seconds, as milliseconds.
 pub(crate) fn seconds(value: &str) -> Result<u64, Unread> {
     number::<u32>(value).map(|seconds| u64::from(seconds) * 1000)
