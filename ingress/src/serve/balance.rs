@@ -125,7 +125,7 @@ impl<'a> Choice<'a> {
             stuck.is_new.then(|| stuck.key.clone())
         }?;
         let value = format!("{key}{DELIMITER}{}", mark_of(self.upstream));
-        let is_secure = sticky.secure.unwrap_or(front.scheme.is_https());
+        let is_secure = sticky.secure || front.scheme.is_https();
         HeaderValue::try_from(text(sticky, &value, route, is_secure, agent)).ok()
     }
 

@@ -63,8 +63,8 @@ pub(crate) struct Sticky {
     pub(crate) same_site: Option<SameSite>,
     /// `SameSite=None` is left out for browsers that take it for Strict.
     pub(crate) conditional_none: bool,
-    /// `None`: where the request came by HTTPS.
-    pub(crate) secure: Option<bool>,
+    /// In any case, and not only where the request came by HTTPS.
+    pub(crate) secure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Default for Sticky {
             domain: None,
             same_site: None,
             conditional_none: false,
-            secure: None,
+            secure: false,
         }
     }
 }
@@ -123,7 +123,8 @@ impl Balancing {
             "session-cookie-conditional-samesite-none" => {
                 flag(value).map(|flag| cookie.conditional_none = flag)
             }
-            "session-cookie-secure" => flag(value).map(|flag| cookie.secure = Some(flag)),
+            // ingress-nginx leaves out what is false (`omitempty`), and sticky.lua goes by HTTPS then.
+            "session-cookie-secure" => flag(value).map(|flag| cookie.secure = flag),
             "session-cookie-change-on-failure" => {
                 flag(value).map(|flag| cookie.change_on_failure = flag)
             }

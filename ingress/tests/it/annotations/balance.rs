@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use super::site;
 use crate::support::{
     World,
-    client::{Answer, connect, get, request, send},
+    client::{Answer, connect, get, http1, request, send, tls, trusting_anybody},
     objects::{IngressExt, Pod, backend, slice, slice_ref},
     upstream::{Upstream, dead},
 };
@@ -168,6 +168,25 @@ async fn the_cookie_is_made_as_the_annotations_say() {
     let bad = cookie(&get(world.http(), "bad.example", "/").await).unwrap();
     assert!(bad.ends_with("; Path=/; HttpOnly"), "{bad}");
     assert_eq!(world.reasons("bad").len(), 1);
+}
+
+/// sticky.lua goes by HTTPS where nothing is said, and of `false` the controller says nothing.
+#[tokio::test]
+async fn bug_no_word_takes_secure_off_a_cookie_of_https() {
+    let (_upstreams, mut objects) = endpoints(&["a"]).await;
+    for (name, secure) in [("says-true", "true"), ("says-false", "false")] {
+        let says = [("affinity", "cookie"), ("session-cookie-secure", secure)];
+        objects.push(site(name, &says).object());
+    }
+    let world = World::new(objects).await;
+    for (name, by_http) in [("says-true", true), ("says-false", false)] {
+        let host = format!("{name}.example");
+        let answer = get(world.http(), &host, "/").await;
+        assert_eq!(cookie(&answer).unwrap().contains("; Secure"), by_http, "{name}");
+        let stream = tls(world.https(), &host, trusting_anybody()).await.unwrap();
+        let answer = send(&mut http1(stream).await, request(&host, "/")).await;
+        assert!(cookie(&answer).unwrap().contains("; Secure"), "{name}");
+    }
 }
 
 #[tokio::test]
