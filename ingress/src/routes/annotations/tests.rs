@@ -60,3 +60,13 @@ fn attack_an_empty_url_does_not_turn_everybodys_authority_off() {
         assert_eq!(asking.is_some(), is_asked, "{annotations:?}");
     }
 }
+
+/// It guards nothing: certificates are asked for whatever it is.
+#[test]
+fn bug_an_error_page_that_is_no_url_closes_no_path() {
+    for (page, is_told) in [("https://a.example/", false), ("/denied", true), ("@denied", true)] {
+        let (all, found) = read(&Annotations::default(), &[("auth-tls-error-page", page)]);
+        assert!(all.denied.is_none(), "{page}");
+        assert_eq!(found.len(), usize::from(is_told), "{page}: {found:?}");
+    }
+}

@@ -68,7 +68,13 @@ pub(super) static ROWS: &[Annotation] = &[
         "x",
         CLOSED,
     ),
-    row("auth-tls-error-page", Works, "", "https://a.example/", CLIENT_TLS),
+    row(
+        "auth-tls-error-page",
+        Differs,
+        "a URL of http or https; to a path or @name nobody is led, and the answer is 400",
+        "https://a.example/",
+        CLIENT_TLS,
+    ),
     row("auth-tls-match-cn", Works, "", "CN=a", CLIENT_TLS),
     row("auth-tls-pass-certificate-to-upstream", Works, "", "true", CLIENT_TLS),
     row(
