@@ -134,7 +134,8 @@ fn websocket(head: &Parts) -> Option<Websocket> {
     is_websocket(head).then_some(Websocket::Upgrade)
 }
 
-/// RFC 6455 4.1. Anything else that asks for an upgrade is served without one.
+/// RFC 6455 4.1. Anything else that asks for an upgrade is served without one. Some clients say that there is no body
+/// (RFC 9110 8.6).
 fn is_websocket(head: &Parts) -> bool {
     let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
     let is_token = upgrades.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -142,7 +143,7 @@ fn is_websocket(head: &Parts) -> bool {
         && upgrades.next().is_none()
         && head.version == Version::HTTP_11
         && head.method == Method::GET
-        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && head.headers.get_all(header::CONTENT_LENGTH).iter().all(|length| length == "0")
         && !head.headers.contains_key(header::TRANSFER_ENCODING)
         && names(&head.headers, header::CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"))
 }

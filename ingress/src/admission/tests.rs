@@ -159,6 +159,21 @@ fn only_a_plain_websocket_request_is_upgraded() {
             head("GET", "/", v, &[host, websocket, upgrade, ("content-length", "4")]),
             false,
         ),
+        (
+            "that says it has none",
+            head("GET", "/", v, &[host, websocket, upgrade, ("content-length", "0")]),
+            true,
+        ),
+        (
+            "that says so in another way",
+            head("GET", "/", v, &[host, websocket, upgrade, ("content-length", "00")]),
+            false,
+        ),
+        (
+            "chunked, perhaps none",
+            head("GET", "/", v, &[host, websocket, upgrade, ("transfer-encoding", "chunked")]),
+            false,
+        ),
         ("HTTP/1.0", head("GET", "/", Version::HTTP_10, &[host, websocket, upgrade]), false),
     ] {
         let asked = admit(&head, &Limits::default()).unwrap().websocket;

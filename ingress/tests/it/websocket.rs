@@ -62,6 +62,20 @@ async fn bytes_pass_both_ways_after_the_upstream_agreed() {
     assert_eq!(world.running.counters().responses[&101], 2);
 }
 
+/// Some clients say that their handshake has no body: it was served as any other request, without an upgrade.
+#[tokio::test]
+async fn bug_a_handshake_that_says_it_has_no_body_is_upgraded() {
+    let upstream = echoing().await;
+    let world = World::new(web(&upstream)).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    let asks = String::from_utf8_lossy(ASK).replace("Upgrade: ", "Content-Length: 0\r\nUpgrade: ");
+    stream.write_all(asks.as_bytes()).await.unwrap();
+    read_until(&mut stream, "\r\n\r\nhello").await;
+    stream.write_all(b"ping").await.unwrap();
+    read_until(&mut stream, "ping").await;
+    assert_eq!(world.running.counters().tunnels, 1);
+}
+
 async fn talk<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(mut stream: S) {
     stream.write_all(ASK).await.unwrap();
     let head = read_until(&mut stream, "\r\n\r\n").await;
