@@ -160,9 +160,10 @@ pub(crate) fn request_id(headers: &HeaderMap, own: u128) -> HeaderValue {
     sent_request_id(headers).cloned().unwrap_or_else(|| hex(own))
 }
 
-/// The client's, if it is one that is kept.
+/// The client's, if it is one that is kept (ingress-nginx: `map $http_x_request_id $req_id`).
 pub(crate) fn sent_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(&X_REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
+    let id = headers.get(&X_REQUEST_ID)?;
+    (!id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX).then_some(id)
 }
 
 /// Makes an upstream's fields those of the response to a client.

@@ -61,6 +61,17 @@ fn an_upstream_learns_who_asked_for_what() {
 }
 
 #[test]
+fn a_request_without_an_id_of_its_own_gets_one() {
+    let (long, longest) = ("x".repeat(129), "x".repeat(128));
+    let (long, longest): (&'static str, &'static str) = (long.leak(), longest.leak());
+    let own = "0123456789abcdef0123456789abcdef";
+    for (sent, expected) in [("", own), ("a", "a"), (longest, longest), (long, own)] {
+        let headers = edited(ForwardedHeaders::Replace, &[("x-request-id", sent)]);
+        assert_eq!(list(&headers, "x-request-id"), [expected], "{sent:?}");
+    }
+}
+
+#[test]
 fn spoofed_forwarding_fields_do_not_get_through() {
     let headers = edited(
         ForwardedHeaders::Replace,
