@@ -1,40 +1,24 @@
 //! Whom an Ingress asks about its requests, and what it said a moment ago; and who is sent copies of them.
 
+mod answers;
 mod finder;
 mod keeping;
 mod places;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, LazyLock, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use fairlead_state::Name;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use self::places::Places;
+use self::{answers::Answers, places::Places};
 pub(crate) use self::{finder::Finder, keeping::Keeping};
-use crate::{
-    fair::{Lease, Room},
-    routes::{Asking, Copies},
-};
+use crate::routes::{Asking, Copies};
 
 /// Copies of one Ingress under way, from their request's head on; more are not made.
 const COPIES_MAX: usize = 256;
-/// Answers remembered per Ingress.
-const ANSWERS_MAX: usize = 4096;
-/// What all answers that are remembered hold, in bytes: a field of one may be as long as a head.
-const ANSWERS_BYTES_MAX: usize = 64 << 20;
-/// What an answer takes of memory beside its fields, and a field beside its name and value.
-const ANSWER_BYTES: usize = 512;
-const FIELD_BYTES: usize = 128;
-
-static ANSWERS: LazyLock<Room> = LazyLock::new(|| Room::new(ANSWERS_BYTES_MAX));
 
 /// What an answer is remembered under: a hash, for a client's own words may be long, and a secret.
 pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
@@ -44,19 +28,7 @@ pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
 pub(crate) struct Authority {
     pub(crate) asking: Asking,
     pub(crate) places: Places,
-    answers: Mutex<HashMap<AnswerKey, Remembered>>,
-    namespace: Name,
-    room: Room,
-}
-
-#[derive(Debug)]
-struct Remembered {
-    answer: Answer,
-    keeping: Keeping,
-    /// What the request it answers has of the fields that it varies by.
-    mark: [u8; 32],
-    until: Instant,
-    _room: Lease,
+    answers: Answers,
 }
 
 /// Who is sent copies.
@@ -84,9 +56,9 @@ pub(crate) struct Answer {
 
 impl Authority {
     pub(crate) fn new(asking: Asking, finder: Finder) -> Self {
-        let namespace = finder.namespace().clone();
+        let answers = Answers::new(finder.namespace().clone());
         let places = Places::new(asking.url.tls, finder);
-        Self { asking, places, answers: Mutex::default(), namespace, room: ANSWERS.clone() }
+        Self { asking, places, answers }
     }
 
     /// Why nobody can be asked, if that is plain before any request.
@@ -97,9 +69,7 @@ impl Authority {
 
     /// What was said of a request with that key and these fields.
     pub(crate) fn remembered(&self, key: &AnswerKey, request: &HeaderMap) -> Option<Answer> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = answers.get(key).filter(|known| known.until > Instant::now())?;
-        (known.keeping.mark(request)? == known.mark).then(|| known.answer.clone())
+        self.answers.find(key, request)
     }
 
     /// Keeps an answer as long as the Ingress and whoever gave it say, whichever is shorter.
@@ -112,30 +82,7 @@ impl Authority {
     ) {
         let Some(duration) = self.asking.cached_for(answer.status.as_u16()) else { return };
         let duration = keeping.longest.map_or(duration, |longest| longest.min(duration));
-        let Some(mark) = keeping.mark(request) else { return };
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let room = || self.room.lease(&self.namespace, answer.bytes());
-        let mut leased = room();
-        if answers.len() >= ANSWERS_MAX || leased.is_none() {
-            answers.retain(|_, known| known.until > now);
-            leased = leased.or_else(room);
-        }
-        if answers.len() < ANSWERS_MAX
-            && let Some(lease) = leased
-        {
-            let (answer, until) = (answer.clone(), now + duration);
-            answers.insert(key, Remembered { answer, keeping, mark, until, _room: lease });
-        }
-    }
-}
-
-impl Answer {
-    /// What it holds of memory.
-    fn bytes(&self) -> usize {
-        let fields = self.fields.iter().map(|(name, value)| name.as_str().len() + value.len());
-        let values = self.cookies.iter().chain(&self.challenge).map(HeaderValue::len);
-        ANSWER_BYTES + fields.chain(values).map(|bytes| FIELD_BYTES + bytes).sum::<usize>()
+        self.answers.add(key, request, answer, keeping, duration);
     }
 }
 

@@ -1,28 +1,41 @@
 use std::net::IpAddr;
 
-use super::*;
-use crate::{fair::Queue, routes::Interfaces};
+use super::{answers::ANSWERS_MAX, *};
+use crate::{
+    fair::{Queue, Room},
+    routes::Interfaces,
+};
+
+fn finder(namespace: &str) -> Finder {
+    let resolve = |_: &str| Ok(vec![IpAddr::from([192, 0, 2, 1])]);
+    Finder::asking(&Queue::new(1), namespace, &Interfaces::of_node(), resolve)
+}
 
 /// One of an Ingress of this namespace, whose answers are remembered.
 fn authority(namespace: &str, room: &Room) -> Authority {
-    let resolve = |_: &str| Ok(vec![IpAddr::from([192, 0, 2, 1])]);
-    let finder = Finder::asking(&Queue::new(1), namespace, &Interfaces::of_node(), resolve);
     let asking = Asking::remembering("http://auth.example/", "$http_x_token");
-    Authority { room: room.clone(), ..Authority::new(asking, finder) }
+    let answers = Answers::within(room.clone(), namespace.into());
+    Authority { answers, ..Authority::new(asking, finder(namespace)) }
 }
 
-fn answer(bytes: usize) -> Answer {
+fn answer(status: StatusCode, bytes: usize) -> Answer {
     let value = HeaderValue::from_str(&"x".repeat(bytes)).unwrap();
     let fields = HeaderMap::from_iter([(http::header::FROM, value)]);
-    Answer { status: StatusCode::OK, fields, cookies: Vec::new(), challenge: None }
+    Answer { status, fields, cookies: Vec::new(), challenge: None }
 }
 
-/// Whether an answer about the request with that number is remembered.
-fn remembers(authority: &Authority, number: usize, bytes: usize) -> bool {
-    let (key, request) = (answer_key(&number.to_string()).unwrap(), HeaderMap::new());
+fn key(number: usize) -> AnswerKey {
+    answer_key(&number.to_string()).unwrap()
+}
+
+/// This was said about the request with that number.
+fn say(authority: &Authority, number: usize, status: StatusCode, bytes: usize) {
     let keeping = Keeping { longest: None, varies_by: Box::new([]) };
-    authority.remember(key, &request, &answer(bytes), keeping);
-    authority.remembered(&key, &request).is_some()
+    authority.remember(key(number), &HeaderMap::new(), &answer(status, bytes), keeping);
+}
+
+fn knows(authority: &Authority, number: usize) -> bool {
+    authority.remembered(&key(number), &HeaderMap::new()).is_some()
 }
 
 /// A field of an answer may be as long as a head, and of each Ingress thousands are remembered.
@@ -30,28 +43,78 @@ fn remembers(authority: &Authority, number: usize, bytes: usize) -> bool {
 fn attack_long_answers_at_many_ingresses_of_one_namespace_leave_room_for_another_s() {
     const BYTES: usize = 10_000;
     let room = Room::new(100 * BYTES);
+    let say = |authority: &Authority, number| say(authority, number, StatusCode::OK, BYTES);
     let tenant: Vec<_> = (0..10).map(|_| authority("tenant", &room)).collect();
-    let remembered = tenant.iter().enumerate().flat_map(|(i, authority)| {
-        (0..20).map(move |number| usize::from(remembers(authority, 20 * i + number, BYTES)))
-    });
-    let remembered: usize = remembered.sum();
-    assert!(remembered * BYTES <= 50 * BYTES, "{remembered}");
-    assert!(remembered > 40, "{remembered}");
+    for authority in &tenant {
+        (0..20).for_each(|number| say(authority, number));
+    }
+    let known = tenant.iter().flat_map(|authority| (0..20).map(|number| knows(authority, number)));
+    let known = known.filter(|known| *known).count();
+    assert!(known > 40 && known <= 50, "{known}");
     let other = authority("other", &room);
-    assert!((0..20).all(|number| remembers(&other, number, BYTES)));
+    (0..20).for_each(|number| say(&other, number));
+    assert!((0..20).all(|number| knows(&other, number)));
     // What is forgotten makes room.
     drop(tenant);
     let again = authority("tenant", &room);
-    assert!((0..30).all(|number| remembers(&again, number, BYTES)));
+    (0..30).for_each(|number| say(&again, number));
+    assert!((0..30).all(|number| knows(&again, number)));
+}
+
+/// Until then whoever came later was asked about at each request.
+#[test]
+fn bug_a_full_memory_takes_who_comes_later_in_place_of_who_came_first() {
+    let authority = authority("shop", &Room::new(usize::MAX));
+    for number in 0..ANSWERS_MAX + 3 {
+        say(&authority, number, StatusCode::OK, 1);
+        assert!(knows(&authority, number), "{number}");
+    }
+    assert_eq!(authority.answers.len(), ANSWERS_MAX);
+    assert!((0..3).all(|number| !knows(&authority, number)) && knows(&authority, 3));
 }
 
 #[test]
-fn an_answer_out_of_date_gives_way_where_there_is_no_room() {
-    let room = Room::new(3_000);
-    let authority = authority("shop", &room);
-    assert!(remembers(&authority, 0, 1_000) && !remembers(&authority, 1, 1_000));
-    for known in authority.answers.lock().unwrap().values_mut() {
-        known.until = Instant::now();
+fn attack_whoever_is_refused_pushes_out_nobody_who_is_let_in() {
+    let authority = authority("shop", &Room::new(usize::MAX));
+    let guests = 0..ANSWERS_MAX - 10;
+    guests.clone().for_each(|number| say(&authority, number, StatusCode::OK, 1));
+    let strangers = guests.end..guests.end + 100;
+    for number in strangers.clone() {
+        say(&authority, number, StatusCode::UNAUTHORIZED, 1);
+        assert!(knows(&authority, number), "{number}");
     }
-    assert!(remembers(&authority, 1, 1_000));
+    assert!(guests.clone().all(|number| knows(&authority, number)));
+    // They make way for guests, and then are not remembered.
+    let late = strangers.end..strangers.end + 10;
+    late.clone().for_each(|number| say(&authority, number, StatusCode::OK, 1));
+    say(&authority, late.end, StatusCode::UNAUTHORIZED, 1);
+    assert!(guests.chain(late.clone()).all(|number| knows(&authority, number)));
+    assert!(!strangers.clone().chain([late.end]).any(|number| knows(&authority, number)));
+}
+
+#[test]
+fn an_answer_out_of_date_gives_way_before_one_that_is_not() {
+    let authority = authority("shop", &Room::new(6_600));
+    for number in 0..2 {
+        say(&authority, number, StatusCode::OK, 1_000);
+        assert!(knows(&authority, number), "{number}");
+    }
+    authority.answers.expire(&key(1));
+    say(&authority, 2, StatusCode::OK, 1_000);
+    assert_eq!([0, 1, 2].map(|number| knows(&authority, number)), [true, false, true]);
+}
+
+#[test]
+fn a_namespace_with_more_than_its_share_gives_it_back_with_each_answer() {
+    let room = Room::new(10_000);
+    let authority = authority("shop", &room);
+    for number in 0..3 {
+        say(&authority, number, StatusCode::OK, 1_000);
+        assert!(knows(&authority, number), "{number}");
+    }
+    let _others = room.lease(&"other".into(), 5_000).unwrap();
+    for is_known in [false, true] {
+        say(&authority, 3, StatusCode::OK, 1_000);
+        assert_eq!((knows(&authority, 3), authority.answers.len()), (is_known, 2));
+    }
 }
