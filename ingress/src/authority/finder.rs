@@ -108,6 +108,11 @@ impl Finder {
         });
     }
 
+    /// Whoever asks for a look-up now gets none.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting.available_permits() == 0
+    }
+
     /// The Ingress's.
     pub(super) fn namespace(&self) -> &Name {
         &self.ingress.namespace

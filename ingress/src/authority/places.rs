@@ -36,7 +36,22 @@ const HTTPS_PORT: u16 = 443;
 pub(crate) struct Places {
     tls: bool,
     finder: Finder,
-    known: Mutex<HashMap<Box<str>, Arc<Place>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    places: HashMap<Box<str>, Held>,
+    /// How often any of them was asked for.
+    turns: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    place: Arc<Place>,
+    /// At which turn it came, and was asked for last.
+    came: u64,
+    asked: u64,
 }
 
 /// One host, and its addresses.
@@ -85,16 +100,38 @@ impl Places {
     }
 
     fn find(&self, authority: &str) -> Option<Arc<Place>> {
-        let mut places = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = places.get(authority) {
-            return Some(place.clone());
+        let known = &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.turns += 1;
+        let turn = known.turns;
+        if let Some(held) = known.places.get_mut(authority) {
+            held.asked = turn;
+            return Some(held.place.clone());
         }
         let place = Arc::new(Place::of(authority, self.tls)?);
-        if places.len() >= PLACES_MAX {
-            places.clear();
+        // What nobody looks up now takes no other one's place.
+        if self.finder.is_busy() {
+            return Some(place);
         }
-        places.insert(authority.into(), place.clone());
+        if known.places.len() >= PLACES_MAX {
+            known.give_way();
+        }
+        let held = Held { place: place.clone(), came: turn, asked: turn };
+        known.places.insert(authority.into(), held);
         Some(place)
+    }
+}
+
+impl Known {
+    /// Forgets one. First those that lead nowhere, the oldest of them, however often they are asked for: clients
+    /// make hosts up. Then whoever was not asked for the longest.
+    fn give_way(&mut self) {
+        let first = self.places.iter().min_by_key(|(_, held)| {
+            let leads = held.place.upstream.has_endpoints();
+            (leads, if leads { held.asked } else { held.came })
+        });
+        if let Some(host) = first.map(|(host, _)| host.clone()) {
+            self.places.remove(&host);
+        }
     }
 }
 

@@ -179,6 +179,73 @@ async fn attack_dead_hosts_of_one_namespace_leave_places_for_another_s_at_once()
     resolver.wait_for(0).await;
 }
 
+/// Those of `auth.svc` and the like lead somewhere, others nowhere.
+fn knowing() -> Places {
+    let resolve = |host: &str| match host.strip_suffix(".svc") {
+        Some(_) => Ok(vec![HERE]),
+        None => Err(silent()),
+    };
+    Places::new(false, Finder::asking(&Queue::new(8), "shop", &Interfaces::of_node(), resolve))
+}
+
+fn knows(places: &Places, host: &str) -> bool {
+    places.known.lock().unwrap().places.contains_key(host)
+}
+
+/// With each 65th host all were forgotten, and to be looked up anew.
+#[tokio::test]
+async fn attack_hosts_that_clients_make_up_take_no_place_of_one_that_leads_somewhere() {
+    let (places, timer) = (knowing(), time());
+    assert!(has_address(&places.place("auth.svc", &timer).await.unwrap()));
+    for number in 0..2 * PLACES_MAX {
+        let host = format!("h{number}.example");
+        assert!(!has_address(&places.place(&host, &timer).await.unwrap()));
+        // However often it is asked for.
+        places.place("h0.example", &timer).await.unwrap();
+    }
+    let again = places.place("auth.svc", &timer).now_or_never();
+    assert!(again.flatten().is_some_and(|place| has_address(&place)));
+    assert_eq!(places.known.lock().unwrap().places.len(), PLACES_MAX);
+}
+
+#[tokio::test]
+async fn of_hosts_that_lead_somewhere_the_one_goes_that_was_not_asked_for_the_longest() {
+    let (places, timer) = (knowing(), time());
+    let host = |number: usize| format!("h{number}.svc");
+    for number in 0..=PLACES_MAX {
+        // The first one is asked for all the time.
+        for number in [number, 0] {
+            assert!(has_address(&places.place(&host(number), &timer).await.unwrap()));
+        }
+    }
+    for number in 0..=PLACES_MAX {
+        assert_eq!(knows(&places, &host(number)), number != 1, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn attack_a_host_that_nobody_is_free_to_look_up_takes_no_other_one_s_place() {
+    let (resolver, timer) = (Arc::<Resolver>::default(), time());
+    let places = Places::new(false, resolver.finder());
+    for number in 0..PLACES_MAX {
+        let host = format!("h{number}.example");
+        assert!(places.place(&host, &timer).now_or_never().is_none());
+    }
+    for number in 0..PLACES_MAX {
+        let host = format!("late-{number}.example");
+        let place = places.place(&host, &timer).now_or_never().flatten();
+        assert!(place.is_some_and(|place| !has_address(&place)));
+    }
+    assert!((0..PLACES_MAX).all(|number| knows(&places, &format!("h{number}.example"))));
+    for _ in 0..PLACES_MAX {
+        resolver.answer(Err(silent()));
+    }
+    while resolver.asked() < PLACES_MAX {
+        tokio::task::yield_now().await;
+    }
+    resolver.wait_for(0).await;
+}
+
 #[tokio::test]
 async fn an_address_is_looked_up_nowhere() {
     let (resolver, timer) = (Arc::<Resolver>::default(), time());
