@@ -27,8 +27,8 @@ pub(crate) type AnswerKey = [u8; SHA256_OUTPUT_LEN];
 #[derive(Debug)]
 pub(crate) struct Authority {
     pub(crate) asking: Asking,
-    pub(crate) places: Places,
-    answers: Answers,
+    pub(crate) places: Arc<Places>,
+    answers: Arc<Answers>,
 }
 
 /// Who is sent copies.
@@ -55,9 +55,15 @@ pub(crate) struct Answer {
 }
 
 impl Authority {
-    pub(crate) fn new(asking: Asking, finder: Finder) -> Self {
-        let answers = Answers::new(finder.namespace().clone());
-        let places = Places::new(asking.url.tls, finder);
+    /// `known`: who was asked for the Ingress so far. Of what is asked of the same and in the same way nothing
+    /// is forgotten: an Ingress is read again for any of its annotations.
+    pub(crate) fn new(asking: Asking, finder: Finder, known: Option<&Self>) -> Self {
+        let namespace = finder.namespace().clone();
+        let known_places = known.map(|known| (&known.asking.url, &known.places));
+        let places = Places::of(&asking.url, finder, known_places);
+        let answers = known
+            .filter(|known| known.asking == asking && Arc::ptr_eq(&known.places, &places))
+            .map_or_else(|| Arc::new(Answers::new(namespace)), |known| known.answers.clone());
         Self { asking, places, answers }
     }
 
@@ -92,9 +98,12 @@ pub(crate) fn answer_key(text: &str) -> Option<AnswerKey> {
 }
 
 impl Mirror {
-    pub(crate) fn new(copies: Copies, finder: Finder) -> Self {
-        let places = Arc::new(Places::new(copies.url.tls, finder));
-        Self { copies, places, under_way: Arc::default() }
+    /// `known`: who was sent the Ingress's copies so far. Those under way go on, and count.
+    pub(crate) fn new(copies: Copies, finder: Finder, known: Option<&Self>) -> Self {
+        let known_places = known.map(|known| (&known.copies.url, &known.places));
+        let places = Places::of(&copies.url, finder, known_places);
+        let under_way = known.map(|known| known.under_way.clone()).unwrap_or_default();
+        Self { copies, places, under_way }
     }
 
     /// Why nothing can be copied, if that is plain before any request.

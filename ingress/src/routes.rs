@@ -36,7 +36,7 @@ pub(crate) use self::{
     annotations::{
         Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, InForce, Pace, Patience,
         Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle,
-        Traced, Variable, Verdict, regex, regex_with_case, variable_name,
+        Traced, Url, Variable, Verdict, regex, regex_with_case, variable_name,
     },
     budget::REQUEST_STEPS_MAX,
     choice::Pick,

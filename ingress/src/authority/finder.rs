@@ -108,6 +108,11 @@ impl Finder {
         });
     }
 
+    /// Whether what it finds is what this one would find, for the same annotation.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.inside_allowed == other.inside_allowed && self.own_ports == other.own_ports
+    }
+
     /// Whoever asks for a look-up now gets none.
     pub(super) fn is_busy(&self) -> bool {
         self.waiting.available_permits() == 0
@@ -180,6 +185,11 @@ impl Finder {
         let new = Self::new(&config, &Key::new(namespace, "web"), "auth-url");
         let (of_all, interfaces) = (of_all.clone(), interfaces.clone());
         Self { of_all, interfaces, resolve: Arc::new(resolve), ..new }
+    }
+
+    /// One that may lead there alone.
+    pub(super) fn allowing(self, network: &str) -> Self {
+        Self { inside_allowed: Arc::new([network.parse().unwrap()]), ..self }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::finder::{Finder, Found};
 use crate::{
-    routes::{Protocol, Speech, Upstream, UpstreamKey},
+    routes::{Protocol, Speech, Upstream, UpstreamKey, Url},
     timer::Timer,
     tls::{TlsWish, prepare},
 };
@@ -75,6 +75,15 @@ struct LookUp(Arc<Place>);
 impl Places {
     pub(super) fn new(tls: bool, finder: Finder) -> Self {
         Self { tls, finder, known: Mutex::default() }
+    }
+
+    /// Of a URL. `known`: those of its predecessor, which go on if they would be found again.
+    pub(super) fn of(url: &Url, finder: Finder, known: Option<(&Url, &Arc<Self>)>) -> Arc<Self> {
+        let same = known.filter(|(of, places)| *of == url && places.finder.is_as(&finder));
+        match same {
+            Some((_, places)) => places.clone(),
+            None => Arc::new(Self::new(url.tls, finder)),
+        }
     }
 
     /// The place of an authority (`HOST[:PORT]`), with its addresses if there are any; `None`: it is none.

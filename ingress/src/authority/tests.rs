@@ -14,8 +14,8 @@ fn finder(namespace: &str) -> Finder {
 /// One of an Ingress of this namespace, whose answers are remembered.
 fn authority(namespace: &str, room: &Room) -> Authority {
     let asking = Asking::remembering("http://auth.example/", "$http_x_token");
-    let answers = Answers::within(room.clone(), namespace.into());
-    Authority { answers, ..Authority::new(asking, finder(namespace)) }
+    let answers = Arc::new(Answers::within(room.clone(), namespace.into()));
+    Authority { answers, ..Authority::new(asking, finder(namespace), None) }
 }
 
 fn answer(status: StatusCode, bytes: usize) -> Answer {
@@ -117,4 +117,38 @@ fn a_namespace_with_more_than_its_share_gives_it_back_with_each_answer() {
         say(&authority, 3, StatusCode::OK, 1_000);
         assert_eq!((knows(&authority, 3), authority.answers.len()), (is_known, 2));
     }
+}
+
+/// A certificate of one host that is renewed had everybody asked about again, and each authority looked up.
+#[test]
+fn bug_what_is_known_goes_on_when_an_ingress_is_read_again_and_asks_the_same() {
+    const URL: &str = "http://auth.example/";
+    let old = Authority::new(Asking::remembering(URL, "$http_x_token"), finder("shop"), None);
+    say(&old, 0, StatusCode::OK, 1);
+    let narrow = || finder("shop").allowing("::1/128");
+    for (case, url, key, finder, keeps_places, keeps_answers) in [
+        ("the same", URL, "$http_x_token", finder("shop"), true, true),
+        ("another key", URL, "$http_x_other", finder("shop"), true, false),
+        ("another path", "http://auth.example/x", "$http_x_token", finder("shop"), false, false),
+        ("another scheme", "https://auth.example/", "$http_x_token", finder("shop"), false, false),
+        ("attack: not allowed any more", URL, "$http_x_token", narrow(), false, false),
+    ] {
+        let new = Authority::new(Asking::remembering(url, key), finder, Some(&old));
+        assert_eq!(Arc::ptr_eq(&old.places, &new.places), keeps_places, "{case}");
+        assert_eq!(knows(&new, 0), keeps_answers, "{case}");
+    }
+}
+
+#[test]
+fn copies_under_way_count_when_an_ingress_is_read_again() {
+    let old = Mirror::new(Copies::to("http://one.example/"), finder("shop"), None);
+    let under_way: Vec<_> = (0..COPIES_MAX).map(|_| old.begin().unwrap()).collect();
+    for (url, keeps_places) in [("http://one.example/", true), ("http://two.example/", false)] {
+        let new = Mirror::new(Copies::to(url), finder("shop"), Some(&old));
+        assert!(new.begin().is_none(), "{url}");
+        assert_eq!(Arc::ptr_eq(&old.places, &new.places), keeps_places, "{url}");
+    }
+    drop(under_way);
+    let new = Mirror::new(Copies::to("http://two.example/"), finder("shop"), Some(&old));
+    assert!(new.begin().is_some());
 }

@@ -43,7 +43,7 @@ pub(crate) use self::{
     client_tls::ClientTls,
     cors::Cors,
     errors::Errors,
-    external::Asking,
+    external::{Asking, Url},
     headers::NamedFields,
     limits::{Pace, Throttle},
     mirror::Copies,
@@ -291,12 +291,12 @@ impl Annotations {
         self.basic.secret()
     }
 
-    /// What is asked of requests; `counted`: who was counted by these limits so far; `secret`: the
-    /// one of [`Annotations::passwords`]. An error: nobody can be let in.
+    /// What is asked of requests; `known`: the same so far, of which goes on what a mere reading does not change (who was
+    /// counted, what was said of whom); `secret`: the one of [`Annotations::passwords`]. An error: nobody can be let in.
     pub(super) fn policy(
         &self,
         config: &IngressConfig,
-        counted: Option<Arc<Limiter>>,
+        known: Option<&Extra>,
         secret: Option<&Secret>,
         named: NamedFields,
         ingress: &Key,
@@ -304,7 +304,10 @@ impl Annotations {
         let authority = named.asked.and_then(|fields| self.external.asking(fields));
         let gate = self.basic.gate(secret);
         let error = gate.as_ref().err().or(authority.as_ref().err()).cloned();
+        let counted = known.and_then(|known| known.limiter.clone());
         let counted = counted.filter(|limiter| *limiter.limits() == self.throttle);
+        let asked = known.and_then(|known| known.authority.as_deref());
+        let copied = known.and_then(|known| known.mirror.as_deref());
         let namespace = || ingress.namespace.clone();
         let new_limiter = || Arc::new(Limiter::new(self.throttle.clone(), namespace()));
         let finder = |annotation| Finder::new(config, ingress, annotation);
@@ -313,7 +316,7 @@ impl Annotations {
             gate: gate.unwrap_or_default(),
             authority: authority
                 .unwrap_or_default()
-                .map(|asking| Arc::new(Authority::new(asking, finder("auth-url")))),
+                .map(|asking| Arc::new(Authority::new(asking, finder("auth-url"), asked))),
             access: self.access.is_needed().then(|| self.access.clone()),
             limiter: self.throttle.counts().then(|| counted.unwrap_or_else(new_limiter)),
             pace: self.throttle.pace(),
@@ -324,7 +327,7 @@ impl Annotations {
             mirror: self
                 .mirroring
                 .copies()
-                .map(|copies| Arc::new(Mirror::new(copies, finder("mirror-target")))),
+                .map(|copies| Arc::new(Mirror::new(copies, finder("mirror-target"), copied))),
             reply: self.reply.is_needed().then(|| self.reply.clone()),
             elsewhere: self.redirects.elsewhere(),
             vhost: self.proxying.vhost.clone(),

@@ -215,7 +215,7 @@ pub(super) fn compile(
         udp: false,
         by_address: false,
     });
-    let counted = old.and_then(|old| old.policy.extra.as_ref()?.limiter.clone());
+    let known = old.and_then(|old| old.policy.extra.as_deref());
     let secret = annotations.passwords().and_then(|key| snapshot.secrets().get(key));
     let maps = snapshot.config_maps();
     let (named, error) = annotations.named_fields(|key| maps.get(key).map(|map| &**map));
@@ -223,7 +223,7 @@ pub(super) fn compile(
         checker.find(Severity::Refused, error);
     }
     let secret = secret.map(|secret| &**secret);
-    let (policy, error) = annotations.policy(&options.config, counted, secret, named, &ingress.key);
+    let (policy, error) = annotations.policy(&options.config, known, secret, named, &ingress.key);
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
     }

@@ -32,7 +32,7 @@ pub(crate) struct ExternalAuth {
 }
 
 /// Whom to ask, and what becomes of the answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asking {
     pub(crate) url: Url,
     /// `None`: GET.
@@ -52,7 +52,7 @@ pub(crate) struct Asking {
 }
 
 /// Where to ask. Any part may hold variables but the scheme.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) tls: bool,
     pub(crate) authority: Template,

@@ -46,3 +46,13 @@ impl Mirroring {
         Some(Copies { url, host, bodies: self.bodies })
     }
 }
+
+#[cfg(test)]
+impl Copies {
+    /// With their bodies.
+    pub(crate) fn to(target: &str) -> Self {
+        let mut mirroring = Mirroring::default();
+        assert!(matches!(mirroring.set("mirror-target", target), Some(Ok(()))), "{target}");
+        mirroring.copies().unwrap()
+    }
+}

@@ -256,6 +256,28 @@ async fn attack_a_trailer_says_nothing_that_the_authority_is_asked_for() {
     assert!(!answer.contains("root"), "{answer}");
 }
 
+/// Everybody was asked about again whenever anything of the Ingress changed.
+#[tokio::test]
+async fn bug_answers_are_remembered_when_an_ingress_is_read_again() {
+    let (upstream, authority) = (Upstream::echo("web").await, authority().await);
+    let mut objects = backend("web", &[upstream.address]);
+    let url = format!("http://{}/plain", authority.address);
+    let [url, key] = [("auth-url", url.as_str()), ("auth-cache-key", "$http_x_token")];
+    let with = |change| site("cached", &[url, key, change]).object();
+    objects.push(with(("proxy-body-size", "1m")));
+    let mut world = World::new(objects).await;
+    for (change, asked) in [
+        (("proxy-body-size", "2m"), 1),
+        (("proxy-read-timeout", "3"), 1),
+        // Who is asked otherwise may say something else.
+        (("auth-method", "POST"), 2),
+    ] {
+        world.apply(vec![with(change)]).await;
+        assert_eq!(ask(&world, "cached", "/", &[("x-token", "good")]).await.status, 200);
+        assert_eq!(authority.requests(), asked, "{change:?}");
+    }
+}
+
 #[tokio::test]
 async fn answers_are_remembered_under_their_key_and_as_long_as_is_said() {
     let (upstream, authority) = (Upstream::echo("web").await, authority().await);
