@@ -329,7 +329,7 @@ fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Opti
             host: &own_host,
             vhost: Some(&host),
             prefix: None,
-            policy: client.forwarded,
+            policy: client.forwarded(),
             named: gates::forwarded_for(client, &scope.head.headers),
             underscores: config.underscores_in_headers,
             websocket: false,

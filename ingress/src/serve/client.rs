@@ -22,7 +22,10 @@ use super::{
     preamble::Ends,
     worker::{Open, Worker},
 };
-use crate::{config::ForwardedHeaders, routes::Upstream};
+use crate::{
+    config::{ForwardedHeaders, IngressConfig},
+    routes::Upstream,
+};
 
 /// A client's connection, as requests on it see it.
 #[derive(Debug)]
@@ -34,8 +37,8 @@ pub(crate) struct Client {
     /// TLS ends here.
     pub(crate) tls: bool,
     tls_protocol: Cell<&'static str>,
-    /// Whether it is believed what it says of who asked it.
-    pub(crate) forwarded: ForwardedHeaders,
+    /// By the options of its last request: a connection may be older than they are.
+    forwarded: Cell<ForwardedHeaders>,
     /// The client, whatever stands in between.
     pub(crate) peer: IpAddr,
     /// Who connected, if a PROXY header names the client.
@@ -106,7 +109,7 @@ impl Client {
             origin,
             tls,
             tls_protocol: Cell::new(""),
-            forwarded: config.forwarded_by(ends.client.ip()),
+            forwarded: Cell::default(),
             peer: ends.client.ip().to_canonical(),
             balancer: ends.balancer,
             port: ends.port,
@@ -127,7 +130,7 @@ impl Client {
             origin: self.origin.clone(),
             tls: self.tls,
             tls_protocol: self.tls_protocol.clone(),
-            forwarded: self.forwarded,
+            forwarded: self.forwarded.clone(),
             peer: self.peer,
             balancer: self.balancer,
             port: self.port,
@@ -184,7 +187,22 @@ impl Client {
     /// A request's head is there.
     pub(crate) fn begin(self: &Rc<Self>) -> Busy {
         self.begun.set(self.begun.get() + 1);
+        self.forwarded.set(self.forwarded_by(&self.worker.config()));
         self.hold()
+    }
+
+    /// ingress-nginx: real_ip_header proxy_protocol. Whom a PROXY header names is a client, unless it
+    /// is a balancer that is named.
+    fn forwarded_by(&self, config: &IngressConfig) -> ForwardedHeaders {
+        match self.balancer {
+            Some(_) if !config.is_balancer(self.peer) => ForwardedHeaders::Replace,
+            _ => config.forwarded_by(self.peer),
+        }
+    }
+
+    /// What is done with fields of its requests that say who asked, and how.
+    pub(crate) fn forwarded(&self) -> ForwardedHeaders {
+        self.forwarded.get()
     }
 
     /// Something is in service.

@@ -95,10 +95,7 @@ pub(crate) fn forwarded_for(client: &Client, headers: &HeaderMap) -> Option<IpAd
 
 /// Whether it is believed what a connection's requests say of who asked, and how.
 pub(super) fn is_believed(client: &Client) -> bool {
-    // ingress-nginx: real_ip_header proxy_protocol. Whom a PROXY header names is a client, unless it
-    // is a balancer that is named.
-    client.forwarded == ForwardedHeaders::Trust
-        && (client.balancer.is_none() || client.worker.config().is_balancer(client.peer))
+    client.forwarded() == ForwardedHeaders::Trust
 }
 
 /// The last one of X-Forwarded-For that is no balancer (nginx: real_ip_recursive). What stands before

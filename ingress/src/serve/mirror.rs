@@ -175,7 +175,7 @@ fn headers<'h>(
             host: &plan.host,
             vhost: Some(host),
             prefix: None,
-            policy: client.forwarded,
+            policy: client.forwarded(),
             named: gates::forwarded_for(client, &scope.head.headers),
             underscores: config.underscores_in_headers,
             websocket: false,

@@ -64,7 +64,7 @@ impl Outgoing {
             host: &plan.host,
             vhost: plan.vhost.as_ref(),
             prefix: plan.prefix.as_ref(),
-            policy: client.forwarded,
+            policy: client.forwarded(),
             named: gates::forwarded_for(client, &head.headers),
             underscores: plan.record.config.underscores_in_headers,
             websocket: plan.websocket.is_some(),

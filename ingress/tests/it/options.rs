@@ -71,6 +71,34 @@ async fn what_it_says_is_in_force_at_once_and_an_annotation_says_otherwise() {
     assert!(world.reasons("nginx").is_empty());
 }
 
+/// Whom to believe was fixed when a connection began: those a balancer in front keeps open are older than its
+/// options, and strangers keep theirs as long as they like.
+#[tokio::test]
+async fn bug_whom_to_believe_is_in_force_for_connections_that_are_open() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.push(site("a", &[]).object());
+    let mut world = world(objects).await;
+    let mut sender = connect(world.http()).await;
+    let believes = ("use-forwarded-headers", "true");
+    for (data, forwarded_for, scheme) in [
+        (&[][..], "127.0.0.1", "http"),
+        (&[believes], "203.0.113.9, 127.0.0.1", "https"),
+        (&[believes, ("proxy-real-ip-cidr", "192.0.2.0/24")], "127.0.0.1", "http"),
+        (&[believes, ("proxy-real-ip-cidr", "127.0.0.0/8")], "203.0.113.9, 127.0.0.1", "https"),
+        (&[], "127.0.0.1", "http"),
+    ] {
+        says(&mut world, data).await;
+        let mut request = request("a.example", "/");
+        for (name, value) in [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")] {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let answer = send(&mut sender, request).await;
+        assert_eq!(answer.saw("x-forwarded-for"), Some(forwarded_for), "{data:?}");
+        assert_eq!(answer.saw("x-forwarded-proto"), Some(scheme), "{data:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_guards_and_cannot_be_read_lets_nobody_in_unless_it_could_be_before() {
     let upstream = Upstream::echo("web").await;
