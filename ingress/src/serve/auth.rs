@@ -309,12 +309,6 @@ async fn asked(
     Some((answer, keeping))
 }
 
-/// nginx: several of a name are one, by commas.
-fn joined(fields: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let all: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
-}
-
 /// The client's fields, without those of its body, and what it asked for.
 fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Option<HeaderMap> {
     let client = scope.client;
@@ -389,7 +383,7 @@ impl LetIn {
         }
         let fields = std::mem::take(&mut self.fields);
         // In front: a snippet has the last word.
-        told.splice(0..0, fields.keys().map(|name| (name.clone(), joined(&fields, name))));
+        told.splice(0..0, fields.keys().map(|name| (name.clone(), fields::joined(&fields, name))));
         headers.extend(fields);
     }
 

@@ -101,9 +101,9 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, edit: &Edit<'_>) {
         headers.remove(EXPECT);
         headers.remove(PROXY_AUTHORIZATION);
         headers.remove(&PROXY);
+        headers.remove(&X_ORIGINAL_FORWARDED_FOR);
         if edit.policy != ForwardedHeaders::Trust {
             headers.remove(FORWARDED);
-            headers.remove(&X_ORIGINAL_FORWARDED_FOR);
             headers.remove(&X_ORIGINAL_FORWARDED_HOST);
         }
     }
@@ -270,32 +270,35 @@ fn set_forwarded(headers: &mut HeaderMap, edit: &Edit<'_>) {
     headers.insert(&X_FORWARDED_PROTO, scheme.clone());
     headers.insert(&X_FORWARDED_SCHEME, scheme.clone());
     headers.insert(&X_SCHEME, scheme);
-    if edit.policy == ForwardedHeaders::Trust {
-        append_forwarded_for(headers, &origin.client);
-        // nginx: $remote_addr. Balancers often leave this one as the client wrote it.
-        let named = edit.named.and_then(|named| HeaderValue::try_from(named.to_string()).ok());
-        headers.insert(&X_REAL_IP, named.unwrap_or_else(|| origin.client.clone()));
-        return;
-    }
-    headers.insert(&X_REAL_IP, origin.client.clone());
-    // What the client claimed stays readable under the name ingress-nginx gives it.
-    if let Some(claimed) = headers.insert(&X_FORWARDED_FOR, origin.client.clone()) {
+    // ingress-nginx: whoever is believed, what was claimed stays readable (buildForwardedFor).
+    let claimed = joined(headers, &X_FORWARDED_FOR).filter(|claimed| !claimed.is_empty());
+    let is_trusted = edit.policy == ForwardedHeaders::Trust;
+    let appended = claimed.as_ref().filter(|_| is_trusted).map(|claimed| {
+        HeaderValue::from_bytes(&[claimed.as_bytes(), origin.client.as_bytes()].join(&b", "[..]))
+    });
+    let forwarded_for = appended.and_then(Result::ok).unwrap_or_else(|| origin.client.clone());
+    headers.insert(&X_FORWARDED_FOR, forwarded_for);
+    if let Some(claimed) = claimed {
         headers.insert(&X_ORIGINAL_FORWARDED_FOR, claimed);
     }
-    if let Some(claimed) = claimed_host {
+    // nginx: $remote_addr. Balancers often leave this one as the client wrote it.
+    let named = edit.named.filter(|_| is_trusted);
+    let named = named.and_then(|named| HeaderValue::try_from(named.to_string()).ok());
+    headers.insert(&X_REAL_IP, named.unwrap_or_else(|| origin.client.clone()));
+    if let Some(claimed) = claimed_host.filter(|_| !is_trusted) {
         headers.insert(&X_ORIGINAL_FORWARDED_HOST, claimed);
     }
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, client: &HeaderValue) {
-    let mut list = Vec::new();
-    for value in headers.get_all(&X_FORWARDED_FOR) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
+/// nginx: several of a name are one, by commas. `None`: there is none.
+pub(crate) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_none() {
+        return Some(first.clone());
     }
-    list.extend_from_slice(client.as_bytes());
-    let list = HeaderValue::from_maybe_shared(bytes::Bytes::from(list));
-    headers.insert(&X_FORWARDED_FOR, list.unwrap_or_else(|_| client.clone()));
+    let all: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&all.join(&b", "[..])).ok()
 }
 
 /// As text.

@@ -256,6 +256,28 @@ async fn a_proxy_header_says_https_by_its_port() {
     }
 }
 
+/// A PROXY header names a client, who is no balancer: what he says of himself reached endpoints as if he were believed.
+#[tokio::test]
+async fn attack_a_stranger_behind_a_balancer_adds_nobody_to_who_asked() {
+    let (upstream, doorman) = (Upstream::echo("web").await, doorman().await);
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let proxy_protocol = Some(ProxyProtocol { trusted });
+    const EVERYBODY: Option<&[&str]> = Some(&[]);
+    let behind = Some(&["203.0.113.0/24"][..]);
+    let claims: Fields<'_> = &[("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
+    for (believed, expected) in
+        [(EVERYBODY, "203.0.113.7"), (behind, "192.0.2.1, 203.0.113.7"), (None, "203.0.113.7")]
+    {
+        let proxy_protocol = proxy_protocol.clone();
+        let config = IngressConfig { proxy_protocol, ..believing(believed) };
+        let world = World::with(config, sites(&upstream, &doorman)).await;
+        let answer = ask(&world, (&v1(80), false), ("plain.example", "/"), claims).await;
+        assert_eq!(answer.saw("x-forwarded-for"), Some(expected), "{believed:?}");
+        assert_eq!(answer.saw("x-original-forwarded-for"), Some("192.0.2.1"), "{believed:?}");
+        assert_eq!(answer.saw("forwarded").is_some(), believed == behind, "{believed:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_host_and_the_port_a_client_used_are_told_likewise() {
     let (upstream, doorman) = (Upstream::echo("web").await, doorman().await);

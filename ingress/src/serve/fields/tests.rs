@@ -88,7 +88,7 @@ fn spoofed_forwarding_fields_do_not_get_through() {
         ],
     );
     assert_eq!(list(&headers, "x-forwarded-for"), ["192.0.2.7"]);
-    assert_eq!(list(&headers, "x-original-forwarded-for"), ["10.0.0.1"]);
+    assert_eq!(list(&headers, "x-original-forwarded-for"), ["10.0.0.1, 10.0.0.2"]);
     assert_eq!(list(&headers, "x-original-forwarded-host"), ["evil"]);
     assert_eq!(list(&headers, "x-forwarded-proto"), ["https"]);
     assert_eq!(list(&headers, "x-forwarded-host"), ["a.example:443"]);
@@ -100,12 +100,37 @@ fn spoofed_forwarding_fields_do_not_get_through() {
 
 #[test]
 fn spoofed_what_was_claimed_before_is_not_believed_either() {
-    for claimed in [("x-original-forwarded-for", "10.0.0.1"), ("x-original-forwarded-host", "evil")]
-    {
-        let headers = edited(ForwardedHeaders::Replace, &[claimed]);
-        assert!(!headers.contains_key(claimed.0));
-        let headers = edited(ForwardedHeaders::Trust, &[claimed, ("forwarded", "for=10.0.0.1")]);
-        assert!(headers.contains_key(claimed.0) && headers.contains_key("forwarded"));
+    use ForwardedHeaders::{Replace, Trust};
+    for (name, value, is_kept_of_a_balancer) in [
+        // It is what this request claims, whoever is believed.
+        ("x-original-forwarded-for", "10.0.0.1", false),
+        ("x-original-forwarded-host", "evil", true),
+        ("forwarded", "for=10.0.0.1", true),
+    ] {
+        for (policy, is_kept) in [(Replace, false), (Trust, is_kept_of_a_balancer)] {
+            let headers = edited(policy, &[(name, value)]);
+            assert_eq!(headers.contains_key(name), is_kept, "{policy:?} {name}");
+        }
+    }
+}
+
+/// ingress-nginx: buildForwardedFor, whoever is believed.
+#[test]
+fn an_endpoint_sees_what_was_claimed_of_who_asked() {
+    use ForwardedHeaders::{Replace, Trust};
+    for (claimed, expected, believed) in [
+        (&[][..], &[][..], "192.0.2.7"),
+        (&[""], &[], "192.0.2.7"),
+        (&["10.0.0.1"], &["10.0.0.1"], "10.0.0.1, 192.0.2.7"),
+        (&["10.0.0.1", "10.0.0.2"], &["10.0.0.1, 10.0.0.2"], "10.0.0.1, 10.0.0.2, 192.0.2.7"),
+    ] {
+        let fields: Vec<_> = claimed.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        for (policy, forwarded_for) in [(Replace, "192.0.2.7"), (Trust, believed)] {
+            let headers = edited(policy, &fields);
+            let case = format!("{policy:?} {claimed:?}");
+            assert_eq!(list(&headers, "x-original-forwarded-for"), expected, "{case}");
+            assert_eq!(list(&headers, "x-forwarded-for"), [forwarded_for], "{case}");
+        }
     }
 }
 
