@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, StatusCode, Version, request::Parts};
+use http::{HeaderMap, StatusCode, Version, header::STRICT_TRANSPORT_SECURITY, request::Parts};
 use smallvec::SmallVec;
 
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct Record {
     pub(crate) head_bytes: u64,
     /// Its id, if the client gave none.
     pub(crate) own_id: u128,
+    /// TLS ends here, and the host is one of HTTPS.
+    secured: Cell<bool>,
     /// When it might be sent on.
     admitted: Cell<Instant>,
     status: Cell<u16>,
@@ -101,6 +103,7 @@ impl Record {
             method: method_slot(&head.method),
             head_bytes: head_bytes(head, target),
             own_id: rand::random(),
+            secured: Cell::new(false),
             admitted: Cell::new(begun),
             status: Cell::new(0),
             head_bytes_sent: Cell::new(0),
@@ -116,6 +119,20 @@ impl Record {
             is_canary: Cell::new(false),
             config,
         })
+    }
+
+    /// It met a host; `is_secured`: whether that is one of HTTPS.
+    pub(crate) fn hosted(&self, is_secured: bool) {
+        self.secured.set(self.client.tls && is_secured);
+    }
+
+    /// Has an answer say that the host is one of HTTPS (RFC 6797 7.2: by HTTPS alone).
+    pub(crate) fn secure(&self, headers: &mut HeaderMap) {
+        if self.secured.get()
+            && let Some(hsts) = &self.config.hsts
+        {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
+        }
     }
 
     /// It is traced.

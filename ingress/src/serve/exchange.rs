@@ -56,7 +56,7 @@ pub(super) async fn handle(
                         Ok((errand, outgoing)) => outgoing.go(&client, &errand).await,
                         Err(status) => answer::status(status),
                     };
-                    plan.secure(&mut response);
+                    record.secure(response.headers_mut());
                     response
                 }
                 // Boxed, so that requests without them are not as large in memory as those with
@@ -66,7 +66,7 @@ pub(super) async fn handle(
                 }
             }
         }
-        Err(unplanned) => unplanned.answer(&client),
+        Err(unplanned) => unplanned.answer(&record),
     };
     if is_connect && response.status().is_success() && !response.body().is_tunnel() {
         // To a CONNECT it would be a yes (RFC 9110 9.3.6), and what follows a WebSocket's frames.
@@ -161,7 +161,7 @@ async fn with_extras(
         cors.set_fields(response.headers_mut(), origin);
     }
     // ingress-nginx's Lua sets it before headers-more has the last word.
-    plan.secure(&mut response);
+    plan.record.secure(response.headers_mut());
     for (name, value) in fields {
         response.headers_mut().insert(name, value);
     }

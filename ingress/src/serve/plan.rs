@@ -3,9 +3,7 @@
 
 use std::{borrow::Cow, fmt::Write, rc::Rc, sync::Arc};
 
-use http::{
-    HeaderValue, Method, Response, StatusCode, header::STRICT_TRANSPORT_SECURITY, request::Parts,
-};
+use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
 
 use super::{
     answer,
@@ -48,8 +46,6 @@ pub(super) struct Plan<'r> {
     pub(super) websocket: Option<Websocket>,
     /// What the route's snippet does for it.
     pub(super) snippet: InForce<'r>,
-    /// TLS ends here, and the host is one of HTTPS.
-    pub(super) secured: bool,
     /// `None`: it is not traced.
     pub(super) trace: Option<Context>,
 }
@@ -71,19 +67,10 @@ pub(super) enum Unplanned {
     Unserved(StatusCode),
     /// To somewhere else.
     Moved(StatusCode, HeaderValue),
-    /// The answer to a preflight of another site, or a snippet's.
+    /// The answer to a preflight of another site, or of a path that is kept shut.
     Answered(Box<Response<ResponseBody>>),
-}
-
-impl Plan<'_> {
-    /// Says that the host is one of HTTPS (RFC 6797 7.2: by HTTPS alone).
-    pub(super) fn secure(&self, answer: &mut Response<ResponseBody>) {
-        if self.secured
-            && let Some(hsts) = &self.record.config.hsts
-        {
-            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.value().clone());
-        }
-    }
+    /// A snippet's, which has the last word on its fields.
+    Returned(Box<Response<ResponseBody>>),
 }
 
 /// Admission and routing. Whatever becomes of a request, its record knows the rule it met.
@@ -105,6 +92,7 @@ pub(super) fn plan<'r>(
     let mut routes = worker.routes.borrow_mut();
     let routes = routes.load();
     let host = routes.host(&admitted.host).ok_or(NOT_FOUND)?;
+    record.hosted(host.hsts);
     let identity = match &host.client_certificates {
         Some(certificates) if client.tls => identity::check(client, routes, host, certificates)?,
         _ => identity::Fields::new(),
@@ -132,7 +120,7 @@ pub(super) fn plan<'r>(
         Sought::Costly => return Err(Unplanned::Refused(Refused::Expressions)),
     };
     let route = record.routed(route);
-    let secured = client.tls && host.hsts;
+    record.hosted(host.hsts);
     let scope = scope(route);
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     // ingress-nginx: a denied location is `return 503` and nothing else.
@@ -142,7 +130,7 @@ pub(super) fn plan<'r>(
     }
     let (snippet, vhost) = match &route.policy.extra {
         None => (InForce::default(), None),
-        Some(extra) => (leave_route(&scope, extra)?, vhost(&scope, extra)?),
+        Some(extra) => (leave_route(&scope, extra, record)?, vhost(&scope, extra)?),
     };
     let (rewritten, prefix) = match &route.rewrite {
         None => (None, None),
@@ -170,19 +158,7 @@ pub(super) fn plan<'r>(
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let websocket = admitted.websocket;
-    Ok(Plan {
-        record,
-        route,
-        host,
-        vhost,
-        target,
-        prefix,
-        identity,
-        websocket,
-        snippet,
-        secured,
-        trace,
-    })
+    Ok(Plan { record, route, host, vhost, target, prefix, identity, websocket, snippet, trace })
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {
@@ -237,7 +213,11 @@ fn add_slash(scope: &Scope<'_>) -> Unplanned {
     Unplanned::moved(StatusCode::MOVED_PERMANENTLY, absolute(scope, location))
 }
 
-fn leave_route<'r>(scope: &Scope<'_>, extra: &'r Extra) -> Result<InForce<'r>, Unplanned> {
+fn leave_route<'r>(
+    scope: &Scope<'_>,
+    extra: &'r Extra,
+    record: &Record,
+) -> Result<InForce<'r>, Unplanned> {
     if let Some(cors) = &extra.cors
         && scope.head.method == Method::OPTIONS
         && let Some(origin) = cors.allows(&scope.head.headers)
@@ -252,8 +232,9 @@ fn leave_route<'r>(scope: &Scope<'_>, extra: &'r Extra) -> Result<InForce<'r>, U
     };
     if let Some(returned) = in_force.returned(&look) {
         let mut answer = returned_answer(scope, returned);
+        record.secure(answer.headers_mut());
         in_force.told(&look).apply(answer.status(), answer.headers_mut());
-        return Err(Unplanned::Answered(Box::new(answer)));
+        return Err(Unplanned::Returned(Box::new(answer)));
     }
     let Some(elsewhere) = &extra.elsewhere else { return Ok(in_force) };
     let location = scope.render_whole(&elsewhere.location);
@@ -370,15 +351,18 @@ impl Unplanned {
         }
     }
 
-    pub(super) fn answer(self, client: &Client) -> Response<ResponseBody> {
-        match self {
+    pub(super) fn answer(self, record: &Record) -> Response<ResponseBody> {
+        let mut answer = match self {
             Self::Refused(reason) => {
-                client.worker.counters.refused(reason);
+                record.client.worker.counters.refused(reason);
                 answer::status(reason.status())
             }
             Self::Unserved(status) => answer::status(status),
             Self::Moved(status, location) => answer::redirect(status, location),
             Self::Answered(answer) => *answer,
-        }
+            Self::Returned(answer) => return *answer,
+        };
+        record.secure(answer.headers_mut());
+        answer
     }
 }

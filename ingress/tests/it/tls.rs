@@ -6,7 +6,7 @@ use std::{
 };
 
 use fairlead_ingress::IngressConfig;
-use fairlead_state::{Change, Key, Object};
+use fairlead_state::{Change, Key, Object, model::PathType};
 use rustls::{
     HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -396,6 +396,63 @@ async fn browsers_are_told_to_stay_with_https_where_there_is_a_tls_section() {
     for bad in ["31536000", "max-age=x", "max-age=1; includesubdomain", "max-age=1; preload\n"] {
         assert!(bad.parse::<fairlead_ingress::Hsts>().is_err(), "{bad}");
     }
+}
+
+/// A browser that is redirected by HTTPS, or asks before it asks, did not hear of it.
+#[tokio::test]
+async fn bug_answers_without_an_endpoint_say_that_the_host_is_one_of_https_too() {
+    const TOLD: Option<&str> = Some("max-age=60");
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let site = |name: &str, annotations: &[(&str, &str)]| {
+        let host = format!("{name}.example");
+        let ingress = ingress(name).rule(&host, &[(PathType::Prefix, "/a/", "web")]);
+        annotated(ingress.tls(&[&host], ""), annotations).object()
+    };
+    let returns = |directive| format!("{directive} return 410;");
+    objects.extend([
+        site("plain", &[]),
+        site("moved", &[("permanent-redirect", "https://b.example/")]),
+        site("root", &[("app-root", "/app")]),
+        site("returned", &[("configuration-snippet", "return 410;")]),
+        site(
+            "cleared",
+            &[("configuration-snippet", &returns("more_clear_headers Strict-Transport-Security;"))],
+        ),
+        site("cors", &[("enable-cors", "true")]),
+        site("shut", &[("auth-type", "basic"), ("auth-secret", "missing")]),
+        site("bare", &[("from-to-www-redirect", "true")]),
+    ]);
+    let hsts = "max-age=60".parse().ok();
+    let world = World::with(IngressConfig { hsts, ..config() }, objects).await;
+    let told = |answer: &crate::support::client::Answer| {
+        let value = answer.headers.get("strict-transport-security");
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
+    for (method, host, path, status, expected) in [
+        ("GET", "plain.example", "/a/", 200, TOLD),
+        ("GET", "plain.example", "/a", 301, TOLD),
+        ("GET", "plain.example", "/b", 404, TOLD),
+        ("GET", "moved.example", "/a/", 301, TOLD),
+        ("GET", "root.example", "/", 302, TOLD),
+        ("GET", "returned.example", "/a/", 410, TOLD),
+        // It has the last word.
+        ("GET", "cleared.example", "/a/", 410, None),
+        ("OPTIONS", "cors.example", "/a/", 204, TOLD),
+        ("GET", "shut.example", "/a/", 503, TOLD),
+        // Of ingress-nginx's servers of redirects none says so, nor is anybody to speak for nobody's host.
+        ("GET", "www.bare.example", "/a/", 308, None),
+        ("GET", "nobody.example", "/a/", 404, None),
+    ] {
+        let mut asked = request(host, path);
+        *asked.method_mut() = method.parse().unwrap();
+        asked.headers_mut().insert("origin", "https://b.example".parse().unwrap());
+        let stream = tls(world.https(), host, trusting_anybody()).await.unwrap();
+        let answer = send(&mut http1(stream).await, asked).await;
+        assert_eq!((answer.status, told(&answer).as_deref()), (status, expected), "{host}{path}");
+    }
+    let answer = get(world.http(), "plain.example", "/a/").await;
+    assert_eq!((answer.status, told(&answer)), (308, None), "RFC 6797 7.2: by HTTPS alone");
 }
 
 /// ingress-nginx: ssl_prefer_server_ciphers on, AES-128 first.
