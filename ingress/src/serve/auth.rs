@@ -6,10 +6,7 @@ use std::{fmt::Write, rc::Rc, time::SystemTime};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{
-        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, SET_COOKIE, TRAILER, UPGRADE,
-        WWW_AUTHENTICATE,
-    },
+    header::{AUTHORIZATION, LOCATION, SET_COOKIE, TRAILER, WWW_AUTHENTICATE},
 };
 use http_body_util::BodyExt;
 
@@ -17,9 +14,8 @@ use super::{
     answer,
     body::{RequestBody, ResponseBody},
     client::Client,
-    fields::{self, Edit, own},
+    fields::{self, own},
     forward::{self, Errand},
-    gates,
     scope::Scope,
 };
 use crate::{
@@ -117,7 +113,7 @@ fn kept_by_both(kept: Option<Kept>, mut refusal: Response<ResponseBody>) -> Resp
 }
 
 /// What a client sends by these names is not believed; `passwords`: they are asked for here.
-fn named(extra: &Extra, passwords: bool) -> Vec<HeaderName> {
+pub(super) fn named(extra: &Extra, passwords: bool) -> Vec<HeaderName> {
     let authority = extra.authority.iter().flat_map(|authority| &*authority.asking.fields).cloned();
     let password = (passwords && extra.gate.is_some()).then_some(AUTHORIZATION);
     authority.chain(password).collect()
@@ -275,7 +271,7 @@ async fn asked(
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = asking.method.clone().unwrap_or(Method::GET);
     *request.uri_mut() = Uri::try_from(scope.render_whole(&asking.url.target)?).ok()?;
-    let question = question(authority, scope, HeaderValue::try_from(host).ok()?)?;
+    let question = question(authority, scope, &HeaderValue::try_from(host).ok()?)?;
     let kept = asking.cache_key.is_some().then(|| question.clone());
     *request.headers_mut() = question;
     let errand = Errand::to(&place.upstream, &scope.route.policy).unhidden();
@@ -310,32 +306,10 @@ async fn asked(
 }
 
 /// The client's fields, without those of its body, and what it asked for.
-fn question(authority: &Authority, scope: &Scope<'_>, host: HeaderValue) -> Option<HeaderMap> {
-    let client = scope.client;
-    let config = client.worker.config();
-    let mut headers = scope.head.headers.clone();
+fn question(authority: &Authority, scope: &Scope<'_>, host: &HeaderValue) -> Option<HeaderMap> {
     let own_host = HeaderValue::try_from(scope.http_host).ok()?;
-    fields::to_upstream(
-        &mut headers,
-        &Edit {
-            origin: &client.origin,
-            front: scope.front,
-            host: &own_host,
-            vhost: Some(&host),
-            prefix: None,
-            policy: client.forwarded(),
-            named: gates::forwarded_for(client, &scope.head.headers),
-            underscores: config.underscores_in_headers,
-            websocket: false,
-            request_id: scope.request_id,
-            closes: false,
-        },
-    );
-    for name in [CONTENT_LENGTH, CONNECTION, UPGRADE] {
-        headers.remove(name);
-    }
+    let mut headers = scope.fields_beside(&own_host, Some(host), None);
     fields::overrule(&mut headers, scope.identity);
-    headers.insert(HOST, host);
     headers.remove(&X_FORWARDED_PROTO);
     let uri = scope.request_uri();
     let url = format!("{}://{}{uri}", scope.front.scheme.as_str(), scope.http_host);

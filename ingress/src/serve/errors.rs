@@ -4,109 +4,86 @@
 use std::rc::Rc;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, HOST, WWW_AUTHENTICATE},
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, WWW_AUTHENTICATE},
+    request::Parts,
 };
 
 use super::{
+    auth,
     body::{RequestBody, ResponseBody},
     client::Client,
     fields::{self, own},
     forward::{self, Errand},
+    gates,
+    plan::Plan,
     scope::Scope,
 };
-use crate::routes::{Errors, Route, Upstream};
+use crate::routes::{Errors, Extra, Route, Upstream};
 
-static X_CODE: HeaderName = HeaderName::from_static("x-code");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 
-/// What the Service is told of the request that went wrong.
-#[derive(Debug)]
-pub(super) struct Case {
-    method: Method,
-    original_uri: Option<HeaderValue>,
-    fields: HeaderMap,
-}
-
-/// Who answers a status instead, and how.
+/// Who answers a status instead, and what.
 #[derive(Debug)]
 pub(super) struct Instead<'a> {
     errors: &'a Errors,
     upstream: &'a Upstream,
-    case: Case,
+    /// The request as it came.
+    pub(super) head: Parts,
 }
 
-impl Case {
-    fn of(scope: &Scope<'_>, host: &HeaderValue) -> Self {
-        let mut fields = HeaderMap::new();
-        let headers = &scope.head.headers;
-        if let Some(accept) = headers.get(ACCEPT) {
-            fields.insert(HeaderName::from_static("x-format"), accept.clone());
-        }
-        let route = scope.route;
-        let mut insert = |name: &'static str, text: &str| {
-            if let Ok(value) = HeaderValue::from_str(text) {
-                fields.insert(HeaderName::from_static(name), value);
-            }
-        };
-        insert("x-namespace", &route.ingress.namespace);
-        insert("x-ingress-name", &route.ingress.name);
-        if let Some(upstream) = &route.upstream {
-            insert("x-service-name", &upstream.key().service.name);
-            insert("x-service-port", &upstream.key().port_text());
-        }
-        fields.insert(
-            HeaderName::from_static("x-request-id"),
-            fields::request_id(headers, scope.request_id),
-        );
-        fields.insert(&X_FORWARDED_FOR, scope.client.origin.client.clone());
-        fields.insert(HOST, host.clone());
-        let original_uri = HeaderValue::try_from(scope.request_uri()).ok();
-        Self { method: scope.method(), original_uri, fields }
-    }
-
-    /// What a Service is told that stands in for one without endpoints.
-    pub(super) fn without_endpoints(scope: &Scope<'_>, host: &HeaderValue) -> HeaderMap {
-        let mut fields = Self::of(scope, host).fields;
-        fields.remove(HOST);
-        fields.remove(&X_FORWARDED_FOR);
-        fields.insert(&X_CODE, HeaderValue::from_static("503"));
-        fields
-    }
+/// What a Service is told of a request that it answers instead of another one, whatever the client says by
+/// these names.
+pub(super) fn about(
+    scope: &Scope<'_>,
+    status: StatusCode,
+) -> [(HeaderName, Option<HeaderValue>); 6] {
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    let ingress = &scope.route.ingress;
+    let asked = scope.route.upstream.as_ref().map(|upstream| upstream.key());
+    [
+        ("x-code", Some(HeaderValue::from(status.as_u16()))),
+        ("x-format", fields::joined(&scope.head.headers, &ACCEPT)),
+        ("x-namespace", text(&ingress.namespace)),
+        ("x-ingress-name", text(&ingress.name)),
+        ("x-service-name", asked.and_then(|key| text(&key.service.name))),
+        ("x-service-port", asked.and_then(|key| text(&key.port_text()))),
+    ]
+    .map(|(name, value)| (HeaderName::from_static(name), value))
 }
 
 impl<'a> Instead<'a> {
     /// `None`: errors are answered as they are.
-    pub(super) fn of(route: &'a Route, scope: &Scope<'_>, host: &HeaderValue) -> Option<Self> {
-        let errors = route.policy.extra.as_ref()?.errors.as_ref()?;
+    pub(super) fn of(route: &'a Route, head: &Parts) -> Option<Self> {
+        let errors = route.policy.extra.as_ref()?.errors.as_ref();
+        let errors = errors.filter(|errors| errors.replaces_any())?;
         let upstream = route.fallback.as_deref()?;
-        Some(Self { errors, upstream, case: Case::of(scope, host) })
+        Some(Self { errors, upstream, head: head.clone() })
     }
 
-    /// The Service's answer in place of an error.
+    pub(super) fn replaces(&self, response: &Response<ResponseBody>) -> bool {
+        self.errors.replaces(response.status(), !response.body().is_ours())
+    }
+
+    /// The Service's answer in place of an error. `scope`: of the request as it came.
     pub(super) async fn answer(
-        self,
+        &self,
         client: &Rc<Client>,
-        route: &Route,
+        extra: &Extra,
+        plan: &Plan<'_>,
+        scope: &Scope<'_>,
         response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
         let status = response.status();
         let of_endpoint = !response.body().is_ours();
-        if !self.errors.replaces(status, of_endpoint) {
-            return response;
-        }
         let challenges = challenges(&response);
         drop(response);
         let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.case.method;
-        *request.uri_mut() = Uri::from_static("/");
-        *request.headers_mut() = self.case.fields;
-        let headers = request.headers_mut();
-        headers.insert(&X_CODE, HeaderValue::from(status.as_u16()));
-        if let Some(uri) = self.case.original_uri {
-            headers.insert(HeaderName::from_static("x-original-uri"), uri);
-        }
-        let errand = Errand::to(self.upstream, &route.policy);
+        *request.method_mut() = scope.method();
+        *request.uri_mut() = root(scope.head.uri.query());
+        *request.headers_mut() = headers(extra, plan, scope, status);
+        let errand = Errand::to(self.upstream, &plan.route.policy);
         let mut answer = forward::forward(client, &errand, Box::new(request), None).await;
         // CVE-2026-24513: whatever the page says, who was kept out stays out.
         if !of_endpoint && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
@@ -117,6 +94,30 @@ impl<'a> Instead<'a> {
         }
         answer
     }
+}
+
+/// ingress-nginx: `rewrite (.*) / break`, which keeps the query.
+fn root(query: Option<&str>) -> Uri {
+    let with_query = query.and_then(|query| Uri::try_from(format!("/?{query}")).ok());
+    with_query.unwrap_or_else(|| Uri::from_static("/"))
+}
+
+/// The client's, as an endpoint is sent them, but for those that whoever guards the route says or reads.
+fn headers(extra: &Extra, plan: &Plan<'_>, scope: &Scope<'_>, status: StatusCode) -> HeaderMap {
+    let is_asked = auth::is_asked(extra, &scope.route.path);
+    let guarded = auth::named(extra, is_asked);
+    let mut headers = scope.fields_beside(&plan.host, None, &guarded);
+    fields::overrule(&mut headers, scope.identity);
+    fields::overrule(&mut headers, &about(scope, status));
+    // ingress-nginx: $remote_addr alone.
+    let address = gates::address(scope.client, &scope.head.headers).to_string();
+    let told = [(&X_FORWARDED_FOR, address), (&X_ORIGINAL_URI, scope.request_uri())];
+    for (name, text) in told {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(name, value);
+        }
+    }
+    headers
 }
 
 /// nginx: whatever page is shown, a client must be able to ask for a password (RFC 9110 15.5.2).

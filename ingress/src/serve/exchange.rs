@@ -14,7 +14,7 @@ use super::{
     balance::Choice,
     body::ResponseBody,
     client::Client,
-    errors::{Case, Instead},
+    errors::{self, Instead},
     forward::Errand,
     gates,
     gzip::{self, Taken},
@@ -123,7 +123,7 @@ async fn with_extras(
     mut passage: Passage,
 ) -> Response<ResponseBody> {
     let seen = Seen::of(&head, plan);
-    let instead = Instead::of(plan.route, &seen.scope(client, &head, plan), &plan.host);
+    let instead = Instead::of(plan.route, &head);
     let origin = extra.cors.as_ref().and_then(|cors| cors.allows(&head.headers));
     let scope = seen.scope(client, &head, plan);
     let fields: Vec<_> = extra.told.iter().filter_map(|field| scope.field(field)).collect();
@@ -154,8 +154,9 @@ async fn with_extras(
     if let Some(reply) = extra.reply.as_ref().filter(|_| !response.body().is_ours()) {
         reply.apply(response.headers_mut());
     }
-    if let Some(instead) = instead {
-        response = instead.answer(client, plan.route, response).await;
+    if let Some(instead) = instead.filter(|instead| instead.replaces(&response)) {
+        let scope = seen.scope(client, &instead.head, plan);
+        response = instead.answer(client, extra, plan, &scope, response).await;
     }
     if let (Some(cors), Some(origin)) = (&extra.cors, &origin) {
         cors.set_fields(response.headers_mut(), origin);
@@ -196,17 +197,19 @@ async fn onward(
     client: &Rc<Client>,
     plan: &Plan<'_>,
     seen: &Seen,
-    mut head: Parts,
+    head: Parts,
     body: Incoming,
-    passage: Passage,
+    mut passage: Passage,
 ) -> Response<ResponseBody> {
     let route = plan.route;
     let is_empty = |upstream: &Upstream| !upstream.has_endpoints();
     let fallback = route.fallback.as_deref();
     match fallback.filter(|_| route.upstream.as_deref().is_none_or(is_empty)) {
         Some(fallback) => {
-            let case = Case::without_endpoints(&seen.scope(client, &head, plan), &plan.host);
-            head.headers.extend(case);
+            let scope = seen.scope(client, &head, plan);
+            // In front: a snippet has the last word.
+            let about = errors::about(&scope, StatusCode::SERVICE_UNAVAILABLE);
+            passage.fields.splice(0..0, about);
             let errand = Errand::to(fallback, &route.policy).noting(plan);
             send(client, plan, &errand, head, body, passage).await
         }

@@ -5,10 +5,7 @@ mod shares;
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::task::spawn_local;
@@ -18,9 +15,8 @@ use super::{
     body::RequestBody,
     buffer::{Budget, Lease, whole::is_conversation},
     client::Client,
-    fields::{self, Edit, own},
+    fields::own,
     forward::{self, Errand},
-    gates,
     incoming::Incoming,
     plan::Plan,
     scope::Scope,
@@ -160,33 +156,8 @@ fn headers<'h>(
     host: &HeaderValue,
 ) -> HeaderMap {
     let Original { scope, plan, hidden, .. } = original;
-    let client = scope.client;
-    let config = client.worker.config();
-    let mut headers = scope.head.headers.clone();
     // A password is for whoever guards the route; who a client is only that one may say.
-    for name in hidden {
-        headers.remove(name);
-    }
-    fields::to_upstream(
-        &mut headers,
-        &Edit {
-            origin: &client.origin,
-            front: scope.front,
-            host: &plan.host,
-            vhost: Some(host),
-            prefix: None,
-            policy: client.forwarded(),
-            named: gates::forwarded_for(client, &scope.head.headers),
-            underscores: config.underscores_in_headers,
-            websocket: false,
-            request_id: plan.record.own_id,
-            closes: false,
-        },
-    );
-    for name in [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.insert(HOST, host.clone());
+    let mut headers = scope.fields_beside(&plan.host, Some(host), hidden);
     for value in headers.values_mut() {
         *value = own(value);
     }

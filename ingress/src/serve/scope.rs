@@ -2,12 +2,16 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+};
 
 use super::{
     auth,
     client::Client,
-    fields,
+    fields::{self, Edit},
     front::{Front, Scheme},
     gates, identity,
 };
@@ -59,6 +63,41 @@ impl Scope<'_> {
         (name, text): &(HeaderName, Template),
     ) -> Option<(HeaderName, HeaderValue)> {
         Some((name.clone(), HeaderValue::try_from(self.render(text)).ok()?))
+    }
+
+    /// Those of a request that is made for this one, but for those of its connection and its body. `vhost`: Host, if
+    /// not the client's `host`; `hidden`: names of fields that are not for whoever it goes to.
+    pub(super) fn fields_beside<'h>(
+        &self,
+        host: &HeaderValue,
+        vhost: Option<&HeaderValue>,
+        hidden: impl IntoIterator<Item = &'h HeaderName>,
+    ) -> HeaderMap {
+        let client = self.client;
+        let mut headers = self.head.headers.clone();
+        for name in hidden {
+            headers.remove(name);
+        }
+        fields::to_upstream(
+            &mut headers,
+            &Edit {
+                origin: &client.origin,
+                front: self.front,
+                host,
+                vhost,
+                prefix: None,
+                policy: client.forwarded(),
+                named: gates::forwarded_for(client, &self.head.headers),
+                underscores: client.worker.config().underscores_in_headers,
+                websocket: false,
+                request_id: self.request_id,
+                closes: false,
+            },
+        );
+        for name in [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+            headers.remove(name);
+        }
+        headers
     }
 
     /// As the endpoint sees it, so that whoever is asked judges what is forwarded: to both a WebSocket

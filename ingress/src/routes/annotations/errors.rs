@@ -39,6 +39,11 @@ impl Errors {
         self.codes.contains(&status.as_u16()) && !(of_endpoint && self.own_only)
     }
 
+    /// Whether any status is.
+    pub(crate) fn replaces_any(&self) -> bool {
+        !self.codes.is_empty()
+    }
+
     /// Whether anything is replaced.
     pub(crate) fn is_active(&self) -> bool {
         self.backend.is_some()
