@@ -1,5 +1,6 @@
 //! The data path: one thread per core, each with its own listeners, connections and upstream pool.
 
+mod accel;
 mod accept;
 mod addresses;
 #[cfg(test)]

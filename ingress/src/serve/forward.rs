@@ -16,9 +16,9 @@ use tokio::task::spawn_local;
 
 use self::timing::Timing;
 use super::{
+    accel::Accel,
     answer,
     body::{Carrier, RequestBody, ResponseBody},
-    buffer,
     client::Client,
     connect::{ConnectError, connect},
     fields, pipe,
@@ -411,28 +411,35 @@ fn relay(
         return answer::status(StatusCode::BAD_GATEWAY);
     }
     fields::to_client(&mut head.headers);
-    if errand.hides {
-        match errand.record {
-            Some(record) => hide(&record.config, &mut head.headers),
-            None => hide(&client.worker.config(), &mut head.headers),
-        }
-    }
+    let told = hide(client, errand, &mut head.headers);
     head.headers.entry(SERVER).or_insert_with(|| answer::SERVER_NAME.clone());
     head.version = Version::HTTP_11;
     let mut body = ResponseBody::upstream(carrier, client.clone(), &errand.patience);
-    if let Some(bytes_max) = errand.ahead
-        && buffer::ahead::is_allowed(&mut head.headers)
-    {
+    if let Some(bytes_max) = errand.ahead.filter(|_| !told.is_unbuffered) {
         body.read_ahead(errand.record, bytes_max);
+    }
+    if let Some(pace) = told.pace {
+        body.slow_down(pace, &client.worker.shared.timer);
     }
     Response::from_parts(head, body)
 }
 
-/// Fields of endpoints' answers that no client sees.
-fn hide(config: &IngressConfig, headers: &mut HeaderMap) {
-    for name in &config.hidden_headers {
-        headers.remove(name);
+/// Takes fields off an endpoint's answer that no client sees; what they say to us.
+fn hide(client: &Client, errand: &Errand<'_>, headers: &mut HeaderMap) -> Accel {
+    if !errand.hides {
+        return Accel::default();
     }
+    let told = Accel::take(headers);
+    let mut take_off = |config: &IngressConfig| {
+        for name in &config.hidden_headers {
+            headers.remove(name);
+        }
+    };
+    match errand.record {
+        Some(record) => take_off(&record.config),
+        None => take_off(&client.worker.config()),
+    }
+    told
 }
 
 /// Only after the upstream's 101: what follows the request's head is tunnelled, nothing before
@@ -453,6 +460,7 @@ fn switch(
     };
     client.worker.counters.tunnels.add();
     fields::to_client(&mut head.headers);
+    hide(client, errand, &mut head.headers);
     let mut response = Response::from_parts(head, ResponseBody::empty());
     asked.agree(&mut response);
     let Asked { side, slot, record, .. } = asked;

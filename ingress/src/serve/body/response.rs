@@ -45,6 +45,8 @@ pub(crate) struct ResponseBody {
 #[derive(Debug, Default)]
 struct Extras {
     pace: Option<Paced>,
+    /// It is said how fast it goes out, be it as fast as it may.
+    is_paced: bool,
     /// Counts as in service as long as the body goes out.
     slot: Option<Slot>,
 }
@@ -123,12 +125,16 @@ impl ResponseBody {
         self.source = Source::Gzipped(Box::new(Gzipped::new(bare, level)));
     }
 
-    /// Sends it no faster than this. What is in a tunnel is no body, over HTTP/2 as over HTTP/1.
+    /// Sends it no faster than this, unless somebody said before how fast it goes. What is in a tunnel is no
+    /// body, over HTTP/2 as over HTTP/1.
     pub(crate) fn slow_down(&mut self, pace: Pace, timer: &Timer) {
         if self.is_tunnel() {
             return;
         }
-        self.extras.get_or_insert_default().pace = Some(Paced::new(pace, timer.clone()));
+        let extras = self.extras.get_or_insert_default();
+        if !std::mem::replace(&mut extras.is_paced, true) && pace.bytes_per_second > 0 {
+            extras.pace = Some(Paced::new(pace, timer.clone()));
+        }
     }
 
     /// Is counted until this body ends.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -20,8 +20,6 @@ use crate::{
         worker::Worker,
     },
 };
-
-static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// An answer that is read ahead.
 #[derive(Debug)]
@@ -69,12 +67,6 @@ enum End {
     NotYet,
     Broken(BodyError),
     Reached,
-}
-
-/// Whether an answer may be read ahead, and what says so is taken off: as by nginx no client sees it.
-pub(in crate::serve) fn is_allowed(headers: &mut HeaderMap) -> bool {
-    let said = headers.remove(&X_ACCEL_BUFFERING);
-    said.is_none_or(|said| !said.as_bytes().eq_ignore_ascii_case(b"no"))
 }
 
 impl Ahead {
@@ -256,7 +248,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering::Relaxed},
     };
 
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::serve::buffer::Budget;
@@ -356,22 +348,5 @@ mod tests {
         shelf.task = Some(task.clone().into());
         assert_eq!(taken(&mut shelf), (1, false, "waits"));
         assert_eq!(task.0.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn an_endpoint_says_what_is_not_to_be_held_and_no_client_sees_it() {
-        for (said, expected) in [
-            (None, true),
-            (Some("no"), false),
-            (Some("No"), false),
-            (Some("yes"), true),
-            (Some("nope"), true),
-        ] {
-            let said = said.map(HeaderValue::from_static);
-            let said = said.map(|said| (X_ACCEL_BUFFERING.clone(), said));
-            let mut headers: HeaderMap = said.into_iter().collect();
-            assert_eq!(is_allowed(&mut headers), expected);
-            assert!(headers.is_empty());
-        }
     }
 }

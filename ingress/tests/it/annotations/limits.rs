@@ -154,3 +154,40 @@ async fn a_body_goes_out_no_faster_than_it_may() {
         assert!(took >= least && took <= most, "{name} took {took:?}");
     }
 }
+
+/// nginx: X-Accel-Limit-Rate. Nothing of X-Accel-* is for clients: X-Accel-Redirect names what only some may see.
+#[tokio::test]
+async fn an_endpoint_says_how_fast_its_answer_goes_out_and_clients_do_not_see_it() {
+    let upstream = Upstream::serve(|request| async move {
+        let mut response = Response::new(Full::new(Bytes::from(vec![b'x'; 48 << 10])));
+        let rate = request.uri().path().trim_start_matches('/').parse();
+        if let Ok(rate) = rate {
+            response.headers_mut().insert("x-accel-limit-rate", rate);
+        }
+        response.headers_mut().insert("x-accel-redirect", "/protected/a".parse().unwrap());
+        response
+    })
+    .await;
+    let mut objects = backend("web", &[upstream.address]);
+    let slow = site("slow", &[("limit-rate", "16")]);
+    let ahead = site("ahead", &[("proxy-buffering", "on"), ("proxy-buffer-size", "64k")]);
+    objects.extend([slow, ahead, site("free", &[])].map(IngressExt::object));
+    let world = World::single(objects).await;
+    for (name, path, at_least, at_most) in [
+        ("free", "/16384", 1_900, 10_000),
+        ("ahead", "/16384", 1_900, 10_000),
+        ("slow", "/0", 0, 1_500),
+        ("slow", "/1000000", 0, 1_500),
+    ] {
+        let start = Instant::now();
+        let mut sender = connect(world.http()).await;
+        let answer = send(&mut sender, request(&format!("{name}.example"), path)).await;
+        assert_eq!((answer.status, answer.body.len()), (200, 48 << 10), "{name}{path}");
+        let told = answer.headers.keys().find(|field| field.as_str().starts_with("x-accel-"));
+        assert_eq!(told, None, "{name}{path}");
+        assert_eq!(send(&mut sender, request("free.example", "/")).await.status, 200);
+        let (least, most) = (Duration::from_millis(at_least), Duration::from_millis(at_most));
+        let took = start.elapsed();
+        assert!(took >= least && took <= most, "{name}{path} took {took:?}");
+    }
+}

@@ -128,7 +128,7 @@ pub(super) static ROWS: &[Annotation] = &[
         "10",
         "annotations::limits::requests_in_service_are_counted_until_they_end",
     ),
-    row("limit-rate", Works, "", "100", SLOW),
+    row("limit-rate", Works, "an endpoint's X-Accel-Limit-Rate comes before it", "100", SLOW),
     row("limit-rate-after", Works, "", "1000", SLOW),
     row("limit-rpm", Works, "", "300", RATES),
     row(
