@@ -260,7 +260,7 @@ async fn a_proxy_header_says_https_by_its_port() {
 #[tokio::test]
 async fn attack_a_stranger_behind_a_balancer_adds_nobody_to_who_asked() {
     let (upstream, doorman) = (Upstream::echo("web").await, doorman().await);
-    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let trusted = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
     let proxy_protocol = Some(ProxyProtocol { trusted });
     const EVERYBODY: Option<&[&str]> = Some(&[]);
     let behind = Some(&["203.0.113.0/24"][..]);
