@@ -41,7 +41,7 @@ use crate::{doctor, logging, version};
 
 pub(crate) use args::{Args, ConntrackArgs, NamespacedName};
 pub(crate) use holder::{Transport, is_own, of as holder_of};
-pub(crate) use http::{Body, Site, response};
+pub(crate) use http::{Body, Reports, Site, response};
 
 /// Watching, planning and the small servers; DNS and Ingress bring threads of their own.
 const CONTROL_THREADS: usize = 2;

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use self::{asked::Page, guard::Guard, rates::Rates};
 use crate::{
-    agent::{Body, Site, response},
+    agent::{Body, Reports, Site, response},
     report::{
         status::{Health, Status},
         traffic::Traffic,
@@ -56,13 +56,14 @@ pub(crate) struct Web<F> {
     facts: F,
     guard: Arc<Guard>,
     streams: Arc<Semaphore>,
+    reports: Reports,
 }
 
 impl<F: Facts> Web<F> {
     /// Shows `facts` to whoever asks by an address, by localhost or by one of `names`.
     pub(crate) fn new(facts: F, names: &[String]) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { facts, guard: Arc::new(Guard::new(names)), streams }
+        Self { facts, guard: Arc::new(Guard::new(names)), streams, reports: Reports::default() }
     }
 
     async fn page(&self, uri: &Uri) -> Response<Body> {
@@ -99,16 +100,15 @@ impl<F: Facts> Web<F> {
         }
     }
 
-    /// Reports are work: they must not hold up those who watch.
     async fn made(
         &self,
         make: impl FnOnce(&F) -> (StatusCode, String) + Send + 'static,
         kind: &'static str,
     ) -> Response<Body> {
         let facts = self.facts.clone();
-        match tokio::task::spawn_blocking(move || make(&facts)).await {
-            Ok((status, text)) => typed(status, text, kind),
-            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n"),
+        match self.reports.make(move || make(&facts)).await {
+            Some((status, text)) => typed(status, text, kind),
+            None => plain(StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n"),
         }
     }
 }

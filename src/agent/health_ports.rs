@@ -2,35 +2,31 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use fairlead_proxy::{
     NodePortAddresses,
     health_ports::{HealthPort, HealthPorts},
 };
 use fairlead_state::{Key, Snapshot, model::Name, store::Snapshots};
-use http_body_util::Full;
-use hyper::{Response, StatusCode, header, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::kube_proxy::Face;
+use super::{
+    http::{self, Body, Site, connections, listen::listen},
+    kube_proxy::Face,
+};
 
-/// Balancers ask from a few addresses, every few seconds.
-const CONNECTIONS_MAX: usize = 64;
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Before a port that was taken is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-const BACKLOG: i32 = 64;
 
 /// Services whose ports cannot be listened on, and why.
 pub(crate) type Untaken = BTreeMap<Key, String>;
@@ -152,11 +148,12 @@ async fn follow(
             }
             continue;
         }
-        match listen(*port) {
+        // Not on the addresses of NodePorts alone: they come and go.
+        match listen((Ipv4Addr::UNSPECIFIED, *port).into()) {
             Ok(listener) => {
                 let says = Arc::new(ArcSwap::from_pointee(health.clone()));
                 let token = house.cancel.child_token();
-                let accepting = accept(listener, says.clone(), house.clone(), token.clone());
+                let accepting = accept(listener, says.clone(), house.clone());
                 let accepting = token.clone().run_until_cancelled_owned(accepting);
                 let accepting = tokio::spawn(accepting);
                 served.insert(*port, Served { says, guard: token.drop_guard(), accepting });
@@ -170,64 +167,33 @@ async fn follow(
     untaken
 }
 
-/// On both families by one socket, where there is IPv6.
-fn listen(port: u16) -> io::Result<TcpListener> {
-    let bind = |address: SocketAddr| -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+/// What is answered ends with the port: nobody would bring it up to date.
+async fn accept(listener: TcpListener, says: Arc<ArcSwap<HealthPort>>, house: Arc<House>) {
+    let site_of = |stream: &TcpStream| {
+        let at = stream.local_addr().ok()?.ip().to_canonical();
+        // Whoever came by another address is hung up on.
+        let (says, face, is_ipv6) = (says.clone(), house.face.clone(), at.is_ipv6());
+        house.is_at_home(at).then_some(Port { says, face, is_ipv6 })
     };
-    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            bind((Ipv4Addr::UNSPECIFIED, port).into())
-        }
-        bound => bound,
-    }
+    connections::accept(&listener, site_of).await;
 }
 
-/// What is answered over connections that stay open ends with the port: nobody would bring it up to date.
-async fn accept(
-    listener: TcpListener,
+/// What a port answers over one family.
+#[derive(Clone)]
+struct Port {
     says: Arc<ArcSwap<HealthPort>>,
-    house: Arc<House>,
-    port: CancellationToken,
-) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: the connection stays in the backlog until one is free.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        // One socket for all addresses, which come and go: whoever came by another one is hung up on.
-        let Ok(at) = stream.local_addr().map(|at| at.ip().to_canonical()) else { continue };
-        if !house.is_at_home(at) {
-            continue;
-        }
-        let (says, house) = (says.clone(), house.clone());
-        let service = service_fn(move |_| {
-            let response = answer(&says.load(), at.is_ipv6(), house.face.is_written());
-            async move { Ok::<_, Infallible>(response) }
-        });
-        tokio::spawn(port.clone().run_until_cancelled_owned(async move {
-            let mut connection = http1::Builder::new();
-            connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
-            // A client that hangs up is no event of ours.
-            drop(connection.serve_connection(TokioIo::new(stream), service).await);
-            drop(permit);
-        }));
+    face: Arc<Face>,
+    is_ipv6: bool,
+}
+
+impl Site for Port {
+    async fn answer(&self, _: Request<Incoming>) -> Response<Body> {
+        answer(&self.says.load(), self.is_ipv6, self.face.is_written())
     }
 }
 
 /// Any method and path, as kube-proxy answers them: a node whose rules are behind is not to be sent anything, either.
-fn answer(health: &HealthPort, is_ipv6: bool, is_written: bool) -> Response<Full<Bytes>> {
+fn answer(health: &HealthPort, is_ipv6: bool, is_written: bool) -> Response<Body> {
     let (service, local_endpoints) = (&health.service, health.local_endpoints(is_ipv6));
     let body = serde_json::json!({
         "service": { "namespace": &*service.namespace, "name": &*service.name },
@@ -236,18 +202,20 @@ fn answer(health: &HealthPort, is_ipv6: bool, is_written: bool) -> Response<Full
     });
     let is_good = local_endpoints > 0 && is_written;
     let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = Response::new(Full::from(format!("{body:#}\n")));
-    *response.status_mut() = status;
+    let mut response = http::response(status, format!("{body:#}\n"));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     headers.insert("x-load-balancing-endpoint-weight", local_endpoints.into());
     response
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::BTreeSet,
+        io,
+        net::{Ipv6Addr, SocketAddr},
+    };
 
     use http_body_util::BodyExt as _;
     use tokio::{
@@ -255,7 +223,10 @@ mod tests {
         sync::watch,
     };
 
-    use super::*;
+    use super::{
+        super::http::connections::tests::{besiege, probe},
+        *,
+    };
 
     const MANIFESTS: &str = r"
 apiVersion: v1
@@ -308,8 +279,7 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
             assert!(answer.contains("\"localEndpoints\": 1"), "{answer}");
         }
         let mut open = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-        open.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        assert!(open.read(&mut [0; 1024]).await.unwrap() > 0, "an answer, and more may be asked");
+        open.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         publish.send_replace(Some(Arc::default()));
         while open.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
         while ask((Ipv4Addr::LOCALHOST, port).into()).await.is_ok() {
@@ -359,6 +329,23 @@ endpoints: [{addresses: [10.1.0.1], nodeName: node-a}]
         let answer = ask((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         cancel.cancel();
+    }
+
+    /// Any pod could take a node out of its balancer.
+    #[tokio::test]
+    async fn attack_connections_that_are_held_keep_no_balancer_from_its_answer() {
+        let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let health = HealthPort { service: Key::new("default", "web"), local_endpoints: [1, 1] };
+        let cancel = CancellationToken::new();
+        let _ends = cancel.clone().drop_guard();
+        let house = House::new(Arc::default(), NodePortAddresses::All, Arc::default(), cancel);
+        let mut served = BTreeMap::new();
+        let wanted = BTreeMap::from([(port, health)]);
+        assert!(follow(&wanted, &mut served, &Arc::new(house)).await.is_empty());
+        let at = (Ipv4Addr::LOCALHOST, port).into();
+        let _held = besiege(at).await;
+        let answer = probe(at).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
     /// kube-proxy listens on nodePortAddresses alone.

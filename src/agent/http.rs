@@ -1,6 +1,10 @@
 //! The small HTTP servers beside the data plane: health and metrics. GET only, no state of their
 //! own.
 
+pub(super) mod connections;
+pub(super) mod listen;
+mod reports;
+
 use std::{
     convert::Infallible,
     fs,
@@ -13,7 +17,6 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -23,23 +26,18 @@ use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::Incoming,
     header::{self, HeaderValue},
-    server::conn::http1,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
-};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    connections::{Accept, accept},
+    listen::listen,
+};
 use super::holder::{self, Transport};
 
-/// A scraper or kubelet needs one; more than this is somebody else.
-const CONNECTIONS_MAX: usize = 64;
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Request line and fields together; hyper takes no less.
-const HEAD_BYTES_MAX: usize = 8192;
+pub(crate) use reports::Reports;
+
 /// Pages below it are JSON and may take a while.
 const DATA_PREFIX: &str = "/v1/";
 /// Has a line for each bucket of each path.
@@ -63,46 +61,45 @@ pub(crate) trait Site: Clone + Send + Sync + 'static {
 
 /// Texts by path, read-only.
 #[derive(Debug)]
-pub(crate) struct Texts<P>(Arc<P>);
+pub(crate) struct Texts<P> {
+    pages: Arc<P>,
+    reports: Reports,
+}
 
 impl<P> Clone for Texts<P> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { pages: self.pages.clone(), reports: self.reports.clone() }
     }
 }
 
 impl<P: Fn(&Uri) -> Option<Page> + Send + Sync + 'static> Texts<P> {
     pub(crate) fn new(pages: P) -> Self {
-        Self(Arc::new(pages))
+        Self { pages: Arc::new(pages), reports: Reports::default() }
     }
 }
 
 impl<P: Fn(&Uri) -> Option<Page> + Send + Sync + 'static> Site for Texts<P> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        answer(request, self.0.clone()).await
-    }
-}
-
-/// Where connections come from.
-trait Accept: Send + 'static {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn next(&self) -> io::Result<TcpStream> {
-        Ok(self.accept().await?.0)
-    }
-}
-
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    async fn next(&self) -> io::Result<UnixStream> {
-        Ok(self.accept().await?.0)
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return response(StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into());
+        }
+        let uri = request.uri().clone();
+        let path = uri.path().to_owned();
+        let is_data = uri.path().starts_with(DATA_PREFIX);
+        let page = if is_data || path == METRICS_PATH {
+            let pages = self.pages.clone();
+            self.reports.make(move || pages(&uri)).await.unwrap_or_else(|| {
+                Some((StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n".into()))
+            })
+        } else {
+            (self.pages)(&uri)
+        };
+        let (status, text) =
+            page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()));
+        let is_json = (is_data && status == StatusCode::OK) || text.starts_with('{');
+        let mut response = response(status, text);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type(&path, is_json));
+        response
     }
 }
 
@@ -113,7 +110,7 @@ pub(crate) async fn serve(
     site: impl Site,
     cancel: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = listen(address).map_err(|error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
         let cure = if taken { "another process has it: stop it or " } else { "" };
         let error = anyhow::anyhow!(
@@ -123,7 +120,7 @@ pub(crate) async fn serve(
         holder::named(error, holder.as_deref())
     })?;
     let bound = listener.local_addr()?;
-    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, site).await }));
+    answer_at(listener, site, cancel);
     Ok(bound)
 }
 
@@ -152,7 +149,7 @@ pub(crate) fn serve_at(
         UnixListener::bind(path).with_context(|| format!("{what}: cannot listen on {shown}"))?;
     admit(path).with_context(|| format!("{what}: {shown}"))?;
     let taken = Taken::of(path)?;
-    tokio::spawn(cancel.run_until_cancelled_owned(async move { accept(&listener, site).await }));
+    answer_at(listener, site, cancel);
     Ok(taken)
 }
 
@@ -205,54 +202,10 @@ fn admit(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(listener: &impl Accept, site: impl Site) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let Ok(stream) = listener.next().await else {
-            // Out of descriptors: the connection stays in the backlog until one is free.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let site = site.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let site = site.clone();
-            async move { Ok::<_, Infallible>(site.answer(request).await) }
-        });
-        tokio::spawn(async move {
-            let mut connection = http1::Builder::new();
-            connection.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
-            connection.max_buf_size(HEAD_BYTES_MAX);
-            // A client that hangs up is no event of ours.
-            drop(connection.serve_connection(TokioIo::new(stream), service).await);
-            drop(permit);
-        });
-    }
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    pages: Arc<impl Fn(&Uri) -> Option<Page> + Send + Sync + 'static>,
-) -> Response<Body> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return response(StatusCode::METHOD_NOT_ALLOWED, "read-only\n".into());
-    }
-    let uri = request.uri().clone();
-    let path = uri.path().to_owned();
-    let is_data = uri.path().starts_with(DATA_PREFIX);
-    // Reports are work: reading maps, planning. They must not hold up those who watch.
-    let page = if is_data || path == METRICS_PATH {
-        tokio::task::spawn_blocking(move || pages(&uri)).await.unwrap_or_else(|_| {
-            Some((StatusCode::INTERNAL_SERVER_ERROR, "this broke down, see the log\n".into()))
-        })
-    } else {
-        pages(&uri)
-    };
-    let (status, text) = page.unwrap_or_else(|| (StatusCode::NOT_FOUND, "no such page\n".into()));
-    let kind = content_type(&path, (is_data && status == StatusCode::OK) || text.starts_with('{'));
-    let mut response = response(status, text);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+/// Until `cancel`.
+fn answer_at(listener: impl Accept, site: impl Site, cancel: CancellationToken) {
+    let answering = async move { accept(&listener, |_| Some(site.clone())).await };
+    tokio::spawn(cancel.run_until_cancelled_owned(answering));
 }
 
 /// A response with a text.
@@ -274,7 +227,10 @@ fn content_type(path: &str, is_json: bool) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! No port is named by two settings: DNS and Ingress share theirs with a successor (SO_REUSEPORT), so
 //! the kernel would let both listen and give each a part of the other's connections.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::args::Args;
 use crate::exit::BadConfiguration;
@@ -43,8 +43,8 @@ fn named(args: &Args) -> Vec<Named> {
         ("metrics-listen", admin.metrics_listen),
         ("web-listen", admin.web_listen),
     ];
-    let mut named: Vec<Named> =
-        pages.into_iter().filter_map(|(flag, listen)| Some((flag, listen.0?))).collect();
+    let pages = pages.into_iter().filter_map(|(flag, listen)| Some((flag, listen.0?)));
+    let mut named: Vec<Named> = pages.flat_map(of_page).collect();
     let mut add = |flag: &'static str, addresses: &[SocketAddr]| {
         named.extend(addresses.iter().map(|address| (flag, *address)));
     };
@@ -56,6 +56,15 @@ fn named(args: &Args) -> Vec<Named> {
         add("https-listen", &args.ingress.https_listen);
     }
     named
+}
+
+/// Pages at all addresses are at those of both families (`http::listen`).
+fn of_page((flag, address): Named) -> impl Iterator<Item = Named> {
+    let port = address.port();
+    let all = [(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()];
+    let is_other = move |other: &SocketAddr| address.ip().is_unspecified() && *other != address;
+    let others = all.into_iter().filter(is_other);
+    std::iter::once(address).chain(others).map(move |address| (flag, address))
 }
 
 /// Port 0 is a free one.

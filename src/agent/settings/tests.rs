@@ -167,6 +167,11 @@ fn two_settings_that_name_one_port_are_refused() {
         (&["--http-listen=127.0.0.1:53"], Some("--dns-listen 0.0.0.0:53 and --http-listen")),
         (&["--http-listen=[::1]:8080,[::1]:8080"], Some("[::1]:8080")),
         (&["--metrics-listen=127.0.0.1:10256"], Some("--healthz-listen 0.0.0.0:10256 and")),
+        (&["--http-listen=[::1]:10256"], Some("--healthz-listen [::]:10256 and --http-listen")),
+        (
+            &["--web-listen=[::]:80", "--http-listen=0.0.0.0:80"],
+            Some("--web-listen 0.0.0.0:80 and --http-listen"),
+        ),
         (&["--http-listen=127.0.0.1:53", "--no-dns"], None),
         (&["--http-listen=127.0.0.1:53", "--no-ingress"], None),
         (&["--http-listen=127.0.0.1:0", "--https-listen=127.0.0.1:0"], None),
