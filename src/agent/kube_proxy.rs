@@ -198,7 +198,7 @@ fn status_of(status: &ProxyStatus) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
 
@@ -255,12 +255,8 @@ mod tests {
         let read = |page: Page| serde_json::from_str::<serde_json::Value>(&page.1).unwrap();
         assert!(read(face.livez()).get("status").is_none(), "nothing was written yet");
         let at = Timestamp::from_second(1000).unwrap();
-        let status = Status {
-            revision: 1,
-            is_served: true,
-            passes_total: 1,
-            last_pass: std::time::Duration::ZERO,
-        };
+        let status =
+            Status { revision: 1, is_served: true, passes_total: 1, last_pass: Duration::ZERO };
         face.progress(|progress| progress.take(status, at));
         for (page, is_healthy) in [
             (face.livez(), true),
@@ -271,6 +267,22 @@ mod tests {
             assert_eq!(body["healthy"], is_healthy, "{body}");
             let family = serde_json::json!({"lastUpdated": at.to_string(), "healthy": is_healthy});
             assert_eq!(body["status"], serde_json::json!({"IPv4": family, "IPv6": family}));
+        }
+    }
+
+    #[test]
+    fn a_change_that_waits_for_a_minute_is_503_on_both_pages() {
+        let counted = || Counted { services: 1, ..Counted::default() };
+        for (waited_s, status) in [(50, StatusCode::OK), (61, StatusCode::SERVICE_UNAVAILABLE)] {
+            let face = Face::default();
+            let since = Instant::now().checked_sub(Duration::from_secs(waited_s)).unwrap();
+            face.progress(|progress| progress.queue(1, counted(), (Timestamp::now(), since)));
+            for (code, body) in [face.healthz(true, true), face.livez()] {
+                assert_eq!(code, status, "after {waited_s} s: {body}");
+                let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(body["healthy"], status == StatusCode::OK, "{body}");
+            }
+            assert_eq!(face.is_written(), status == StatusCode::OK, "at health check ports, too");
         }
     }
 

@@ -2,6 +2,7 @@
 //! when, and how long that took. Health pages and metrics are made from it.
 
 use std::{
+    collections::VecDeque,
     fmt::Write as _,
     time::{Duration, Instant},
 };
@@ -16,6 +17,8 @@ use crate::metrics;
 
 /// A change that waits longer makes the proxy unhealthy: twice kube-proxy's sync period.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Snapshots with changes that wait one by one; what comes beyond waits with the last of them.
+const WAITING_MAX: usize = 1024;
 /// More triggers than that wait for nobody's statistics.
 const TRIGGERS_MAX: usize = 65_536;
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
@@ -23,16 +26,15 @@ const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// What is known of the proxy's passes.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// The snapshot that was seen last.
-    queued_revision: u64,
-    /// Since when changes wait.
-    waiting_since: Option<Instant>,
+    /// Any snapshot was seen.
+    has_begun: bool,
+    /// What is not written yet, the oldest first.
+    waiting: VecDeque<Waiting>,
     queued_at: Option<Timestamp>,
-    /// When all that was known had been written.
     written_at: Option<Timestamp>,
     passes_total: u64,
-    services: Changes,
-    slices: Changes,
+    services_total: u64,
+    slices_total: u64,
     triggers: Vec<(u64, Trigger)>,
     passes: Histogram,
     full: Histogram,
@@ -40,10 +42,13 @@ pub(crate) struct Progress {
     programming: [Histogram; 2],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Changes {
-    pending: u64,
-    total: u64,
+/// Changes of a snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    revision: u64,
+    since: Instant,
+    services: u64,
+    slices: u64,
 }
 
 /// A look at the proxy's status.
@@ -62,13 +67,13 @@ pub(crate) struct Status {
 impl Default for Progress {
     fn default() -> Self {
         Self {
-            queued_revision: 0,
-            waiting_since: None,
+            has_begun: false,
+            waiting: VecDeque::new(),
             queued_at: None,
             written_at: None,
             passes_total: 0,
-            services: Changes::default(),
-            slices: Changes::default(),
+            services_total: 0,
+            slices_total: 0,
             triggers: Vec::new(),
             passes: Histogram::of_passes(),
             full: Histogram::of_passes(),
@@ -86,7 +91,7 @@ impl Progress {
 
     /// Whether any snapshot came so far.
     pub(crate) fn has_begun(&self) -> bool {
-        self.queued_revision > 0
+        self.has_begun
     }
 
     /// A newer snapshot came.
@@ -96,17 +101,22 @@ impl Progress {
         counted: Counted,
         (now, instant): (Timestamp, Instant),
     ) {
-        self.queued_revision = revision;
-        if counted.services + counted.slices == 0 {
+        self.has_begun = true;
+        let Counted { services, slices, .. } = counted;
+        if services + slices == 0 {
             return;
         }
         self.queued_at = Some(now);
-        self.waiting_since.get_or_insert(instant);
-        for (changes, new) in
-            [(&mut self.services, counted.services), (&mut self.slices, counted.slices)]
-        {
-            changes.pending += new;
-            changes.total += new;
+        self.services_total += services;
+        self.slices_total += slices;
+        let is_full = self.waiting.len() >= WAITING_MAX;
+        match self.waiting.back_mut().filter(|_| is_full) {
+            Some(last) => {
+                last.revision = revision;
+                last.services += services;
+                last.slices += slices;
+            }
+            None => self.waiting.push_back(Waiting { revision, since: instant, services, slices }),
         }
         let room = TRIGGERS_MAX.saturating_sub(self.triggers.len());
         // At the first list, what happened before this process began would be measured.
@@ -140,21 +150,21 @@ impl Progress {
             }
             !is_written
         });
-        if status.revision >= self.queued_revision {
-            if self.waiting_since.take().is_some() || self.written_at.is_none() {
-                self.written_at = Some(now);
-            }
-            self.services.pending = 0;
-            self.slices.pending = 0;
+        let waited = self.waiting.len();
+        // A newer snapshot may be there at the end of each pass: kube-proxy's Updated() forgives what came amid one, too.
+        self.waiting.retain(|waiting| waiting.revision > status.revision);
+        if self.waiting.len() < waited || self.written_at.is_none() {
+            self.written_at = Some(now);
         }
     }
 
     /// Whether changes are written in time; so it is while starting.
     pub(crate) fn is_healthy(&self, now: Instant) -> bool {
-        self.waiting_since.is_none_or(|since| now.duration_since(since) < PATIENCE)
+        let oldest = self.waiting.front();
+        oldest.is_none_or(|waiting| now.duration_since(waiting.since) < PATIENCE)
     }
 
-    /// When all that was known had been written.
+    /// When changes were written last.
     pub(crate) fn written_at(&self) -> Option<Timestamp> {
         self.written_at
     }
@@ -172,9 +182,12 @@ impl Progress {
                 let _ = writeln!(text, "{name}{{ip_family=\"{family}\"}} {}", seconds(at));
             }
         }
-        for (of, changes) in [("service", self.services), ("endpoint", self.slices)] {
+        let pending = |of: fn(&Waiting) -> u64| self.waiting.iter().map(of).sum::<u64>();
+        for (of, pending, total) in [
+            ("service", pending(|waiting| waiting.services), self.services_total),
+            ("endpoint", pending(|waiting| waiting.slices), self.slices_total),
+        ] {
             let name = format!("kubeproxy_sync_proxy_rules_{of}_changes");
-            let Changes { pending, total } = changes;
             metrics::single(text, &format!("{name}_pending"), pending);
             metrics::single(text, &format!("{name}_total"), total);
         }
@@ -226,10 +239,47 @@ mod tests {
         progress.take(Status { is_served: false, ..status(2, 1) }, now);
         assert!(!progress.is_healthy(instant + 60 * SECOND), "tried, and failed");
         progress.take(status(1, 1), now);
-        assert!(!progress.is_healthy(instant + 60 * SECOND), "not all of it");
+        assert!(progress.is_healthy(instant + 118 * SECOND), "the second one waits since then");
+        assert!(!progress.is_healthy(instant + 119 * SECOND));
         progress.take(status(2, 2), now);
-        assert!(progress.is_healthy(instant + 60 * SECOND));
+        assert!(progress.is_healthy(instant + 119 * SECOND));
         assert_eq!(progress.written_at(), Some(now));
+    }
+
+    /// Endpoints that changed for a minute without a pause took the node out of its balancer.
+    #[test]
+    fn changes_that_never_pause_are_healthy_as_long_as_each_is_written() {
+        let at = |second: u64| Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
+        let instant = Instant::now();
+        let mut progress = Progress::default();
+        progress.queue(1, counted(1, &[]), (at(1), instant));
+        for second in 1..=90 {
+            let now = instant + u32::try_from(second).unwrap() * SECOND;
+            progress.queue(second + 1, counted(1, &[]), (at(second), now));
+            progress.take(status(second, second), at(second));
+            assert!(progress.is_healthy(now), "after {second} s");
+            assert_eq!(progress.written_at(), Some(at(second)));
+            let pending = metric(&progress, "kubeproxy_sync_proxy_rules_service_changes_pending");
+            assert_eq!(pending, "1", "the newest one");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_is_stuck_remembers_so_many_changes_and_since_when() {
+        let (now, instant) = (Timestamp::from_second(1000).unwrap(), Instant::now());
+        let mut progress = Progress::default();
+        let most = u64::try_from(WAITING_MAX).unwrap();
+        for revision in 1..=2 * most {
+            progress.queue(revision, counted(1, &[]), (now, instant));
+        }
+        assert_eq!(progress.waiting.len(), WAITING_MAX);
+        progress.take(status(2 * most - 1, 1), now);
+        let pending = "kubeproxy_sync_proxy_rules_service_changes_pending";
+        assert_eq!(metric(&progress, pending), (most + 1).to_string(), "those at the end");
+        assert!(!progress.is_healthy(instant + 60 * SECOND));
+        progress.take(status(2 * most, 2), now);
+        assert_eq!(metric(&progress, pending), "0");
+        assert!(progress.is_healthy(instant + 60 * SECOND));
     }
 
     #[test]
