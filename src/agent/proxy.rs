@@ -1,7 +1,9 @@
 //! The proxy role: programs loaded, maps brought in sync, then programs attached.
 
 use std::{
+    convert::Infallible,
     fmt::Write as _,
+    future::pending,
     path::PathBuf,
     sync::{
         Arc,
@@ -189,15 +191,17 @@ async fn serve(
         tokio::select! {
             result = following => result?,
             () = health => {}
-            () = end_stale_sockets(kernel.clone(), stale_seen, &done.sockets) => {}
+            never = end_stale_sockets(kernel.clone(), stale_seen, &done.sockets) => match never {},
             result = sweep_connections(kernel.connections()?, &done.connections) => result?,
             result = watch_pins(&kernel) => result?,
         }
         anyhow::Ok(())
     };
     let result = tokio::select! {
-        result = attaching => result,
+        // What ends with it knows less of why.
+        biased;
         result = ended(&mut syncing) => result,
+        result = attaching => result,
         () = shared.cancel.cancelled() => Ok(()),
     };
     drop(guard);
@@ -221,22 +225,17 @@ async fn end_stale_sockets(
     kernel: Arc<Kernel>,
     mut seen: watch::Receiver<ProxyStatus>,
     count: &Sockets,
-) {
+) -> Infallible {
     if !namespaces::are_all_seen() {
         tracing::warn!("{UNSEEN_NAMESPACES}");
     }
     let mut passes = 0;
     let mut again_after = None;
     loop {
-        let newer = async {
-            let newer = seen.wait_for(|status| status.passes_total != passes).await;
-            newer.map(|status| status.passes_total)
-        };
         // Without a time there is nothing to wait for but passes.
-        match tokio::time::timeout(again_after.unwrap_or(Duration::MAX), newer).await {
-            Ok(Ok(newer)) => passes = newer,
-            Ok(Err(_)) => return,
-            Err(_) => {}
+        let newer = newer_passes(&mut seen, passes);
+        if let Ok(newer) = tokio::time::timeout(again_after.unwrap_or(Duration::MAX), newer).await {
+            passes = newer;
         }
         let kernel = kernel.clone();
         let result = tokio::task::spawn_blocking(move || kernel.end_stale_sockets()).await;
@@ -252,6 +251,15 @@ async fn end_stale_sockets(
         // Each round reads every socket that is known: bursts of changes share one.
         tokio::time::sleep(STALE_PAUSE).await;
     }
+}
+
+/// How many passes there are, once they are not `passes` any more. Never after the last one: whoever awaits the passes
+/// themselves learns how they ended.
+async fn newer_passes(seen: &mut watch::Receiver<ProxyStatus>, passes: u64) -> u64 {
+    if let Ok(status) = seen.wait_for(|status| status.passes_total != passes).await {
+        return status.passes_total;
+    }
+    pending().await
 }
 
 impl Sockets {
@@ -483,11 +491,62 @@ fn write_bytes<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::mpsc,
+    };
 
+    use fairlead_proxy::{
+        delta::Step,
+        maps::{Capacities, Entry, MapError, Maps, ServiceCounts, memory::MemoryMaps},
+    };
+    use fairlead_state::Snapshot;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+
+    /// Maps by which the first pass breaks down.
+    struct Broken(MemoryMaps);
+
+    impl Maps for Broken {
+        fn each(&self, _: &mut dyn FnMut(Entry)) -> Result<(), MapError> {
+            panic!("a defect")
+        }
+
+        fn apply(&mut self, step: &Step) -> Result<(), MapError> {
+            self.0.apply(step)
+        }
+
+        fn capacities(&self) -> Capacities {
+            self.0.capacities()
+        }
+
+        fn counters(&self) -> Result<BTreeMap<u32, ServiceCounts>, MapError> {
+            self.0.counters()
+        }
+
+        fn named_by_connections(&self) -> Result<BTreeSet<u32>, MapError> {
+            self.0.named_by_connections()
+        }
+    }
+
+    /// The role was over for good, and said that the agent ends: its other parts saw the passes' end first, by chance.
+    #[tokio::test]
+    async fn a_pass_that_breaks_down_is_an_error_by_which_the_role_begins_anew() {
+        for _ in 0..20 {
+            let (_publisher, snapshots) = watch::channel(Some(Arc::new(Snapshot::default())));
+            let (status, mut seen) = watch::channel(ProxyStatus::default());
+            let sync = Synchroniser::new(Broken(MemoryMaps::default()), "node-a");
+            let running = keep_in_sync(sync, snapshots, status, CancellationToken::new());
+            let mut syncing = tokio::spawn(running);
+            let result = tokio::select! {
+                result = ended(&mut syncing) => result,
+                _ = newer_passes(&mut seen, 0) => Ok(()),
+            };
+            let error = crate::exit::one_line(&result.unwrap_err());
+            assert!(error.contains("the pass over the maps broke down"), "{error}");
+        }
+    }
 
     /// The agent ended at once, with maps half written, or began anew while the earlier pass still wrote.
     #[tokio::test]
