@@ -29,8 +29,21 @@ struct Log {
     removed: Vec<Removed>,
     /// What was not looked at, or stays.
     notes: Vec<String>,
+    /// What could not be done, and why.
+    failed: Vec<String>,
     /// Some tool was there to look with.
     has_looked: bool,
+}
+
+impl Log {
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.failed.push(crate::exit::one_line(error));
+    }
+
+    /// Whether it was done; what was not keeps nothing else from it.
+    fn is_done(&mut self, result: anyhow::Result<()>) -> bool {
+        result.inspect_err(|error| self.fail(error)).is_ok()
+    }
 }
 
 /// Removes everything, says what, and goes on past what fails.
@@ -40,16 +53,18 @@ pub(crate) fn remove() -> Report {
         log.notes
             .push(format!("kube-proxy runs (pid {pid}): it writes its rules back; stop it first"));
     }
-    let results =
-        [nftables(&mut log), all_iptables(&mut log), ipset(&mut log), virtual_servers(&mut log)];
-    let errors = results.into_iter().filter_map(Result::err);
-    let mut failed: Vec<String> = errors.map(|error| crate::exit::one_line(&error)).collect();
+    all_iptables(&mut log);
+    for part in [nftables, ipset, virtual_servers] {
+        if let Err(error) = part(&mut log) {
+            log.fail(&error);
+        }
+    }
     if !log.has_looked {
         let reason = "neither nft nor iptables is installed here: install nftables and iptables, or \
                       run this where they are";
-        failed.push(reason.to_owned());
+        log.failed.push(reason.to_owned());
     }
-    Report { removed: log.removed, notes: log.notes, failed }
+    Report { removed: log.removed, notes: log.notes, failed: log.failed }
 }
 
 fn nftables(log: &mut Log) -> anyhow::Result<()> {
@@ -60,8 +75,9 @@ fn nftables(log: &mut Log) -> anyhow::Result<()> {
     };
     log.has_looked = true;
     for family in ["ip", "ip6"] {
-        if tables.lines().any(|line| line.trim() == format!("table {family} kube-proxy")) {
-            run("nft", &["delete", "table", family, "kube-proxy"], "")?;
+        if tables.lines().any(|line| line.trim() == format!("table {family} kube-proxy"))
+            && log.is_done(run("nft", &["delete", "table", family, "kube-proxy"], ""))
+        {
             let name = format!("{family} kube-proxy");
             let text = format!("removed nftables table {name}");
             log.removed.push(Removed { place: "nftables".to_owned(), names: vec![name], text });
@@ -71,29 +87,26 @@ fn nftables(log: &mut Log) -> anyhow::Result<()> {
 }
 
 /// Both ways of keeping iptables' rules: either may hold some, whichever `iptables` means now.
-fn all_iptables(log: &mut Log) -> anyhow::Result<()> {
-    let mut reasons = Vec::new();
+fn all_iptables(log: &mut Log) {
     for family in ["iptables", "ip6tables"] {
-        let mut has_variant = false;
-        for variant in ["legacy", "nft"] {
-            match one_iptables(&format!("{family}-{variant}"), log) {
-                Ok(was_there) => has_variant |= was_there,
-                Err(error) => {
-                    has_variant = true;
-                    reasons.push(crate::exit::one_line(&error));
-                }
-            }
-        }
-        if !has_variant && !one_iptables(family, log)? {
+        let variants = ["legacy", "nft"];
+        let are_there = variants.map(|variant| one_iptables(&format!("{family}-{variant}"), log));
+        if are_there == [false; 2] && !one_iptables(family, log) {
             log.notes.push(format!("{family} is not installed: its rules are not looked at"));
         }
     }
-    if reasons.is_empty() { Ok(()) } else { bail!("{}", reasons.join("; ")) }
 }
 
 /// Whether the tool is there.
-fn one_iptables(tool: &str, log: &mut Log) -> anyhow::Result<bool> {
-    let Some(saved) = read(&format!("{tool}-save"), &[])? else { return Ok(false) };
+fn one_iptables(tool: &str, log: &mut Log) -> bool {
+    let saved = match read(&format!("{tool}-save"), &[]) {
+        Ok(Some(saved)) => saved,
+        Ok(None) => return false,
+        Err(error) => {
+            log.fail(&error);
+            return true;
+        }
+    };
     log.has_looked = true;
     for table in iptables::removals(&saved) {
         let iptables::Removal { table, script, chains, jumps, kept } = table;
@@ -105,28 +118,30 @@ fn one_iptables(tool: &str, log: &mut Log) -> anyhow::Result<bool> {
             continue;
         }
         // Counters of everything else stay as they are.
-        run(&format!("{tool}-restore"), &["--noflush", "--counters", "--wait=5"], &script)
-            .with_context(|| format!("removing kube-proxy's chains from {table}"))?;
+        let result =
+            run(&format!("{tool}-restore"), &["--noflush", "--counters", "--wait=5"], &script)
+                .with_context(|| format!("removing kube-proxy's chains from {table}"));
+        if !log.is_done(result) {
+            continue;
+        }
         let place = format!("{tool} {table}");
         let (jumps, count) = (counted(jumps, "jump"), counted(chains.len(), "chain"));
         let text = format!("removed {place}: {jumps}, {count}: {}", some_of(&chains, NAMES_MAX));
         log.removed.push(Removed { place, names: chains, text });
     }
-    Ok(true)
+    true
 }
 
 fn ipset(log: &mut Log) -> anyhow::Result<()> {
     let Some(names) = read("ipset", &["list", "-n"])? else {
-        if has_ipvs() {
+        if has_device() {
             log.notes.push("ipset is not installed: sets of kube-proxy's IPVS mode stay".into());
         }
         return Ok(());
     };
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         names.lines().filter(|name| ipvs::is_set(name)).map(str::to_owned).collect();
-    for name in &names {
-        run("ipset", &["destroy", name], "")?;
-    }
+    names.retain(|name| log.is_done(run("ipset", &["destroy", name], "")));
     if !names.is_empty() {
         let text =
             format!("removed {}: {}", counted(names.len(), "ipset"), some_of(&names, NAMES_MAX));
@@ -135,39 +150,50 @@ fn ipset(log: &mut Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Virtual servers, and the device once all of them are gone: its addresses tell whose they are.
 fn virtual_servers(log: &mut Log) -> anyhow::Result<()> {
-    if !has_ipvs() {
+    // Not asked where the kernel has none: ipvsadm(8) would load the module.
+    if !has_device() && !Path::new("/proc/net/ip_vs").exists() {
         return Ok(());
     }
-    let addresses = read("ip", &["-o", "address", "show", "dev", IPVS_DEVICE])?.unwrap_or_default();
-    match read("ipvsadm", &["--save", "--numeric"])? {
-        None => {
-            log.notes.push("ipvsadm is not installed: virtual servers of kube-proxy stay".into());
-        }
-        Some(saved) => {
-            let servers = ipvs::servers(&saved, &addresses);
-            for (kind, address) in &servers {
-                run("ipvsadm", &["--delete-service", kind, address], "")?;
-            }
-            let shown: Vec<_> = servers.into_iter().map(|(_, address)| address).collect();
-            if !shown.is_empty() {
-                let count = counted(shown.len(), "virtual server");
-                let text = format!("removed {count}: {}", some_of(&shown, NAMES_MAX));
-                log.removed.push(Removed { place: "ipvs".to_owned(), names: shown, text });
-            }
-        }
-    }
-    run("ip", &["link", "delete", IPVS_DEVICE], "")?;
-    log.removed.push(Removed {
-        place: "devices".to_owned(),
-        names: vec![IPVS_DEVICE.to_owned()],
-        text: format!("removed device {IPVS_DEVICE}"),
+    let addresses = if has_device() {
+        read("ip", &["-o", "address", "show", "dev", IPVS_DEVICE])?.unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let Some(saved) = read("ipvsadm", &["--save", "--numeric"])? else {
+        let with =
+            if has_device() { ", and so does its device, by which they are known" } else { "" };
+        log.notes
+            .push(format!("ipvsadm is not installed: virtual servers of kube-proxy stay{with}"));
+        return Ok(());
+    };
+    let mut servers = ipvs::servers(&saved, &addresses);
+    let found = servers.len();
+    servers.retain(|(kind, address)| {
+        log.is_done(run("ipvsadm", &["--delete-service", kind, address], ""))
     });
+    let are_gone = servers.len() == found;
+    let shown: Vec<_> = servers.into_iter().map(|(_, address)| address).collect();
+    if !shown.is_empty() {
+        let count = counted(shown.len(), "virtual server");
+        let text = format!("removed {count}: {}", some_of(&shown, NAMES_MAX));
+        log.removed.push(Removed { place: "ipvs".to_owned(), names: shown, text });
+    }
+    if are_gone && has_device() {
+        run("ip", &["link", "delete", IPVS_DEVICE], "")?;
+        log.removed.push(Removed {
+            place: "devices".to_owned(),
+            names: vec![IPVS_DEVICE.to_owned()],
+            text: format!("removed device {IPVS_DEVICE}"),
+        });
+    }
     Ok(())
 }
 
-fn has_ipvs() -> bool {
-    Path::new("/sys/class/net").join(IPVS_DEVICE).exists()
+/// In the network namespace of this process, which /sys/class/net need not show.
+fn has_device() -> bool {
+    Path::new("/proc/sys/net/ipv4/conf").join(IPVS_DEVICE).exists()
 }
 
 /// Processes of that name that are seen from here.

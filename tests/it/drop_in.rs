@@ -1,8 +1,9 @@
 //! In kube-proxy's place: its configuration file, its pages, its sysctls, its leftovers.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
@@ -346,6 +347,68 @@ fn kube_proxys_leftovers_go_and_nobody_elses() {
 
     let again = at_node(&world, FAIRLEAD, &["cleanup", "--kube-proxy"], "");
     assert_eq!(again, "nothing of kube-proxy's is here\n");
+}
+
+/// A directory that is all of PATH: nft and ip as they are, and `stubs` with their scripts.
+fn tools(world: &World, stubs: &[(&str, &str)]) -> PathBuf {
+    let folder = world.root().join(format!("tools-{}", stubs.len()));
+    fs::create_dir_all(&folder).expect("writable");
+    let path = std::env::var_os("PATH").expect("set");
+    for tool in ["nft", "ip"] {
+        let found = std::env::split_paths(&path).map(|at| at.join(tool)).find(|at| at.exists());
+        let link = folder.join(tool);
+        if !link.exists() {
+            symlink(found.expect("installed"), link).expect("writable");
+        }
+    }
+    for (name, script) in stubs {
+        let file = folder.join(name);
+        fs::write(&file, format!("#!/bin/sh\ncase $1 in\n{script}\nesac\n")).expect("writable");
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("ours");
+    }
+    folder
+}
+
+/// Without ipvsadm the device went, and with it the only sign of whose the virtual servers were that stayed.
+#[test]
+fn what_cannot_go_keeps_nothing_else_and_the_device_stays_as_long_as_its_virtual_servers() {
+    const SETS: &str = "list) echo KUBE-CLUSTER-IP; echo KUBE-LOOP-BACK; echo MINE;;\n\
+        destroy) [ $2 != KUBE-CLUSTER-IP ] || { echo it is in use >&2; exit 1; };;";
+    const SAVE: &str = "--save) echo '-A -t 10.96.0.1:443 -s rr'; echo '-A -u 10.96.0.1:53 -s rr'; \
+        echo '-A -t 192.0.2.9:80 -s wlc';;";
+    let world = World::with_pods(0);
+    for args in [
+        &["link", "add", "kube-ipvs0", "type", "veth", "peer", "name", "not-ipvs0"][..],
+        &["address", "add", "10.96.0.1/32", "dev", "kube-ipvs0"],
+    ] {
+        at_node(&world, "ip", args, "");
+    }
+    let stuck = format!(
+        "{SAVE}\n--delete-service) [ $3 != 10.96.0.1:443 ] || {{ echo busy >&2; exit 1; }};;"
+    );
+    let sets_fail = "ipset destroy KUBE-CLUSTER-IP: it is in use";
+    let sets = "removed 1 ipset: KUBE-LOOP-BACK\n";
+    let one = format!("{sets}removed 1 virtual server: 10.96.0.1:53\n");
+    let all = format!(
+        "{sets}removed 2 virtual servers: 10.96.0.1:443, 10.96.0.1:53\nremoved device kube-ipvs0\n"
+    );
+    for (ipvsadm, removed, said, stays) in [
+        (None, sets, "ipvsadm is not installed: virtual servers of kube-proxy stay, and so", true),
+        (Some(stuck.as_str()), one.as_str(), "--delete-service -t 10.96.0.1:443: busy", true),
+        (Some(SAVE), all.as_str(), sets_fail, false),
+    ] {
+        let ipvsadm = ipvsadm.map(|script| ("ipvsadm", script));
+        let stubs: Vec<_> = ipvsadm.into_iter().chain([("ipset", SETS)]).collect();
+        let mut command = world.command("node", FAIRLEAD);
+        command.args(["cleanup", "--kube-proxy"]).env("PATH", tools(&world, &stubs));
+        let output = command.output().expect("it starts");
+        assert!(!output.status.success(), "a set stays");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), removed);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(said) && error.contains(sets_fail), "{error}");
+        let devices = at_node(&world, "ip", &["-o", "link"], "");
+        assert_eq!(devices.contains("kube-ipvs0"), stays, "{devices}");
+    }
 }
 
 #[test]
