@@ -87,6 +87,8 @@ fn count_slices(counted: &mut Counted, old: &Snapshot, new: &Snapshot, service: 
 
 #[cfg(test)]
 mod tests {
+    use fairlead_state::{Change, Kind, Object, ObjectRef, Store};
+
     use super::*;
 
     const SERVICE: &str = r"
@@ -144,5 +146,57 @@ spec: {clusterIP: 10.96.0.1, internalTrafficPolicy: Local, ports: [{port: 80, na
         let third = snapshot(&format!("{SERVICE}{b}{c}{headless}"));
         assert_eq!(compared(&second, &third), (0, vec![]), "none of a proxy's");
         assert_eq!(between(None, &third).slices, 2);
+    }
+
+    /// Objects of a manifest, as a source tells of them.
+    fn upserts(text: &str) -> Vec<Change> {
+        let seen = snapshot(text);
+        let services = seen.services().values().cloned().map(Object::Service);
+        let slices = seen.endpoint_slices().values().cloned().map(Object::EndpointSlice);
+        services.chain(slices).map(Change::Upsert).collect()
+    }
+
+    #[test]
+    fn what_is_added_changed_and_removed_is_counted_from_one_snapshot_to_a_later_one() {
+        let delete =
+            |kind, name: &str| Change::Delete(ObjectRef { kind, key: Key::new("default", name) });
+        let slice = |name: &str, node: &str| slice(name, "2026-01-31T12:00:01Z", node);
+        let other = SERVICE.replace("name: web", "name: other").replace("10.96.0.1", "10.96.0.2");
+        let (mut store, snapshots) = Store::new([]);
+        let mut seen = vec![];
+        for batch in [
+            upserts(&format!("{SERVICE}{}{}", slice("a", "n1"), slice("b", "n1"))),
+            [
+                upserts(&format!("{other}{}", slice("a", "n2"))),
+                vec![delete(Kind::EndpointSlice, "b")],
+            ]
+            .concat(),
+            [
+                upserts(&SERVICE.replace("port: 81", "port: 82")),
+                vec![delete(Kind::Service, "other"), delete(Kind::EndpointSlice, "a")],
+            ]
+            .concat(),
+        ] {
+            assert!(store.apply(batch));
+            seen.push(snapshots.borrow().clone().unwrap());
+        }
+        let never = Arc::new(Snapshot::default());
+        for (from, to, services, slices) in [
+            (&never, &seen[0], 1, 2),
+            // One more Service, one slice changed, one gone.
+            (&seen[0], &seen[1], 1, 2),
+            // A Service changed, one and a slice gone.
+            (&seen[1], &seen[2], 2, 1),
+            // The other Service came and went meanwhile.
+            (&seen[0], &seen[2], 1, 2),
+            (&seen[2], &seen[2], 0, 0),
+            // Of what was before nothing is logged: all is compared.
+            (&seen[2], &seen[1], 2, 1),
+            (&seen[1], &never, 2, 1),
+        ] {
+            let counted = between(Some(from), to);
+            let place = (from.revision(), to.revision());
+            assert_eq!((counted.services, counted.slices), (services, slices), "{place:?}");
+        }
     }
 }
