@@ -169,6 +169,7 @@ fn links_of_another_cgroup_are_replaced() {
         assert_eq!((report.adopted, report.created), (0, 9));
         assert_served("attached");
         let after = ids(world);
+        assert_eq!(before.len(), after.len(), "{before:?}, {after:?}");
         assert!(before.iter().zip(&after).all(|(old, new)| old.0 == new.0 && old.1 != new.1));
         std::fs::remove_dir(child).unwrap();
     });

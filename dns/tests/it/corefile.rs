@@ -88,6 +88,7 @@ async fn kubeadms_corefile_answers_what_coredns_would() {
     assert_eq!(first(&reverse), "1.2.0.192.in-addr.arpa. PTR www.example.");
     // `cache 30` caps what is told.
     let www = world.ask("www.example.", RecordType::A).await;
+    assert_eq!(www.answers.len(), 2, "{www}");
     assert!(www.answers.iter().all(|record| record.ttl <= 30), "{www}");
     assert_eq!(code(&world, "nope.example.", RecordType::A).await, NO);
     world.end().await;
