@@ -40,7 +40,7 @@ room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
 # First what DNS alone needs: a node may have no other role. A name has its first place.
 {
-  watched "DNS: names from an API server, each kind of question" cargo bench --locked -j2 -p fairlead --bench dns -- work
+  watched "DNS: names from an API server, each kind of question" cargo bench --locked -j2 -p fairlead --bench dns -- work 10000
   watched "all roles: the demonstration" "$RELEASE_BIN" demo
 } >"$room/all"
 echo "# By 'make order': see docs/architecture.md, \"Functions lie in the binary as they run\"" >"$LIST"
