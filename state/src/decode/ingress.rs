@@ -287,7 +287,9 @@ fn backend(raw: &RawBackend<'_>, at: &str, names: &mut Names) -> Result<IngressB
 
 fn tls_section(i: usize, raw: &RawTls<'_>, names: &mut Names) -> Result<IngressTls, String> {
     for (j, host) in raw.hosts.iter().enumerate() {
-        host_name(host, format_args!("spec.tls[{i}].hosts[{j}]"))?;
+        // The API takes what looks like an IPv4 address (validateIngressTLS: IsDNS1123Subdomain); no
+        // rule is for it, so it has no effect.
+        dns_name(host, format_args!("spec.tls[{i}].hosts[{j}]"))?;
     }
     if let Some(secret) = raw.secret_name.as_deref().filter(|name| !name.is_empty()) {
         fields::object_name(secret, format_args!("spec.tls[{i}].secretName"))?;
@@ -298,10 +300,15 @@ fn tls_section(i: usize, raw: &RawTls<'_>, names: &mut Names) -> Result<IngressT
     })
 }
 
-/// A host name, or `*.` and a host name.
+/// The host of a rule.
 fn host_name(text: &str, field: std::fmt::Arguments<'_>) -> Result<(), String> {
     if text.parse::<std::net::IpAddr>().is_ok() {
         return Err(format!("{field} {text:?} is an address; hosts are names"));
     }
+    dns_name(text, field)
+}
+
+/// A name, or `*.` and a name.
+fn dns_name(text: &str, field: std::fmt::Arguments<'_>) -> Result<(), String> {
     fields::dns_name(text.strip_prefix("*.").unwrap_or(text), field)
 }

@@ -97,6 +97,16 @@ fn an_ingress_is_read_with_all_its_annotations_but_kubectls_copy() {
     assert_eq!(ingress.tls[1].secret_name, None);
 }
 
+/// The API server takes it: the whole Ingress was left out.
+#[test]
+fn bug_a_tls_host_that_is_an_address_is_kept_and_only_a_rules_host_is_refused() {
+    let mut document = ingress();
+    document["spec"]["tls"][0]["hosts"] = json!(["10.0.0.1", "hello.example.com"]);
+    let Object::Ingress(ingress) = good(Kind::Ingress, &document) else { panic!() };
+    let hosts: Vec<&str> = ingress.tls[0].hosts.iter().map(|host| &**host).collect();
+    assert_eq!(hosts, ["10.0.0.1", "hello.example.com"]);
+}
+
 #[test]
 fn an_ingress_refers_to_objects_of_its_own_namespace() {
     let Object::Ingress(ingress) = good(Kind::Ingress, &ingress()) else { panic!() };
