@@ -176,9 +176,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
             ended.context("the source broke down")??;
             "the source's end"
         }
-        reasons = role::none_can_start(&states) => {
-            anyhow::bail!("no role can be started: {reasons}");
-        }
+        error = role::none_can_start(&states) => return Err(error),
     };
     end(signal, &shared, &roles, &mut ending).await;
     source_cancel.cancel();

@@ -33,14 +33,18 @@ pub(crate) fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
     };
     // Nowhere is left to report a failure of standard error to.
     drop(writeln!(std::io::stderr(), "fairlead: {}", one_line(&error)));
-    let is_among = |is: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is);
-    if is_among(<dyn std::error::Error>::is::<BadConfiguration>) {
+    if is_bad_configuration(&error) {
         return ExitCode::from(BAD_CONFIGURATION);
     }
-    if is_among(<dyn std::error::Error>::is::<WrongUsage>) {
+    if error.chain().any(<dyn std::error::Error>::is::<WrongUsage>) {
         return ExitCode::from(WRONG_USAGE);
     }
     ExitCode::FAILURE
+}
+
+/// Whether only a changed flag, variable or file can cure it.
+pub(crate) fn is_bad_configuration(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn std::error::Error>::is::<BadConfiguration>)
 }
 
 /// Causes whose text the outer error already contains are not said twice.

@@ -239,7 +239,7 @@ fn role(name: &str, state: &State, serves: String) -> RoleRow {
     let (state, why) = match state {
         State::Starting => ("starting", None),
         State::Ready => ("ready", None),
-        State::CannotStart(why) => ("cannot start", Some(why.clone())),
+        State::CannotStart(why) => ("cannot start", Some(why.reason.clone())),
         State::Failed(why) => ("failed", Some(why.clone())),
         State::Stopped => ("stopped", None),
     };

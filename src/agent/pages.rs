@@ -127,7 +127,7 @@ impl Pages {
             let _ = match &*state {
                 State::Starting => writeln!(text, "{name}: starting"),
                 State::Ready => writeln!(text, "{name}: ready"),
-                State::CannotStart(why) => writeln!(text, "{name}: cannot start: {why}"),
+                State::CannotStart(why) => writeln!(text, "{name}: cannot start: {}", why.reason),
                 State::Failed(why) => writeln!(text, "{name}: failed: {why}"),
                 State::Stopped => writeln!(text, "{name}: stopped"),
             };

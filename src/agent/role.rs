@@ -8,6 +8,8 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::{self, BadConfiguration};
+
 /// Between the tries to start a role: the first pause, doubled up to the last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pauses {
@@ -39,12 +41,21 @@ pub(crate) enum State {
     Starting,
     /// Does its work.
     Ready,
-    /// Has never been ready and cannot start: why, in one line. It is tried again.
-    CannotStart(String),
+    /// Has never been ready and cannot start. It is tried again.
+    CannotStart(Hindrance),
     /// Was ready and ended: why, in one line. It is tried again.
     Failed(String),
     /// Ended because the agent ends.
     Stopped,
+}
+
+/// What keeps a role from being started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hindrance {
+    /// In one line.
+    pub(crate) reason: String,
+    /// Nothing but another configuration cures it.
+    pub(crate) is_configuration: bool,
 }
 
 /// Runs `role` until it ends well or `cancel`; a failure is said once per cause and retried with growing pauses,
@@ -67,7 +78,7 @@ pub(crate) async fn keep<F, R>(
         match role().await {
             Ok(()) => break,
             Err(error) => {
-                let reason = crate::exit::one_line(&error);
+                let reason = exit::one_line(&error);
                 let has_served = *state.borrow() == State::Ready;
                 if has_served || reason != said {
                     tracing::error!(role = name, "{reason}");
@@ -75,8 +86,11 @@ pub(crate) async fn keep<F, R>(
                 was_ready |= has_served;
                 pause = pauses.after(pause, has_served.then(|| begun.elapsed()));
                 said.clone_from(&reason);
-                let now = if was_ready { State::Failed } else { State::CannotStart };
-                state.send_replace(now(reason));
+                let is_configuration = exit::is_bad_configuration(&error);
+                state.send_replace(match was_ready {
+                    true => State::Failed(reason),
+                    false => State::CannotStart(Hindrance { reason, is_configuration }),
+                });
             }
         }
         let wait = tokio::time::sleep(pause.unwrap_or(pauses.first));
@@ -88,18 +102,25 @@ pub(crate) async fn keep<F, R>(
 }
 
 /// Waits until no role does its work, may come to it, or ever did: each has tried to start and
-/// cannot. Returns who and why, in one line.
-pub(crate) async fn none_can_start(roles: &[(&'static str, watch::Receiver<State>)]) -> String {
+/// cannot. Returns who and why, in one line; that is bad configuration if it is for all of them.
+pub(crate) async fn none_can_start(
+    roles: &[(&'static str, watch::Receiver<State>)],
+) -> anyhow::Error {
     let mut roles = roles.to_vec();
     loop {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut are_configuration) = (Vec::new(), true);
         for (name, state) in &mut roles {
-            if let State::CannotStart(reason) = &*state.borrow_and_update() {
-                reasons.push(format!("{name}: {reason}"));
+            if let State::CannotStart(hindrance) = &*state.borrow_and_update() {
+                reasons.push(format!("{name}: {}", hindrance.reason));
+                are_configuration &= hindrance.is_configuration;
             }
         }
         if !roles.is_empty() && reasons.len() == roles.len() {
-            return reasons.join("; ");
+            let line = format!("no role can be started: {}", reasons.join("; "));
+            return match are_configuration {
+                true => BadConfiguration(line).into(),
+                false => anyhow::Error::msg(line),
+            };
         }
         let changes = roles.iter_mut().map(|(_, state)| Box::pin(state.changed()));
         let changes: Vec<_> = changes.collect();
@@ -120,6 +141,10 @@ mod tests {
         Pauses { first: Duration::from_micros(1), last: Duration::from_micros(2) };
     /// Whoever waits that long has not been cancelled.
     const ENDLESS: Pauses = Pauses { first: Duration::MAX, last: Duration::MAX };
+
+    fn cannot(why: &str, is_configuration: bool) -> State {
+        State::CannotStart(Hindrance { reason: why.to_owned(), is_configuration })
+    }
 
     #[tokio::test]
     async fn a_role_that_fails_is_tried_again_until_it_ends_well() {
@@ -160,7 +185,7 @@ mod tests {
             std::future::ready(Err::<(), _>(anyhow::anyhow!("no rights")))
         });
         let stop = async {
-            let failed = State::CannotStart("no rights".into());
+            let failed = cannot("no rights", false);
             assert!(seen.wait_for(|state| *state == failed).await.is_ok());
             cancel.cancel();
         };
@@ -170,14 +195,13 @@ mod tests {
 
     #[tokio::test]
     async fn only_when_no_role_can_start_there_is_an_end() {
-        let cannot = |why: &str| State::CannotStart(why.into());
         let ended = State::Failed("later".into());
-        let both = "dns: port taken; proxy: no rights";
+        let both = "no role can be started: dns: port taken; proxy: no rights";
         for (dns, proxy, expected) in [
-            (cannot("port taken"), cannot("no rights"), Some(both)),
-            (cannot("port taken"), State::Starting, None),
-            (cannot("port taken"), State::Ready, None),
-            (cannot("port taken"), ended, None),
+            (cannot("port taken", false), cannot("no rights", false), Some(both)),
+            (cannot("port taken", false), State::Starting, None),
+            (cannot("port taken", false), State::Ready, None),
+            (cannot("port taken", false), ended, None),
             (State::Starting, State::Starting, None),
         ] {
             let (sender, seen) = watch::channel(State::Starting);
@@ -187,10 +211,35 @@ mod tests {
             assert!(futures::poll!(&mut waiting).is_pending(), "before dns has tried");
             sender.send_replace(dns.clone());
             let verdict = match futures::poll!(waiting) {
-                std::task::Poll::Ready(reasons) => Some(reasons),
+                std::task::Poll::Ready(error) => Some(error.to_string()),
                 std::task::Poll::Pending => None,
             };
             assert_eq!(verdict.as_deref(), expected, "{dns:?}, {proxy:?}");
+        }
+    }
+
+    /// It was lost on the way: a bad Corefile ended with 1, as a machine at fault does.
+    #[tokio::test]
+    async fn bug_the_end_is_one_of_bad_configuration_if_that_keeps_every_role_from_starting() {
+        let bad = || anyhow::Error::new(BadConfiguration("line 2".into())).context("Corefile");
+        let other = || anyhow::anyhow!("port taken");
+        type Error = fn() -> anyhow::Error;
+        let both: [(Error, Error, bool); 3] =
+            [(bad, bad, true), (bad, other, false), (other, other, false)];
+        for (dns, proxy, expected) in both {
+            let cancel = CancellationToken::new();
+            let [dns_state, proxy_state] = [(); 2].map(|()| watch::Sender::new(State::default()));
+            let roles = [("dns", dns_state.subscribe()), ("proxy", proxy_state.subscribe())];
+            let fails = |error: Error| move || std::future::ready(Err::<(), _>(error()));
+            let both = async {
+                let dns = keep("dns", &dns_state, &cancel, ENDLESS, fails(dns));
+                tokio::join!(dns, keep("proxy", &proxy_state, &cancel, ENDLESS, fails(proxy)))
+            };
+            let error = tokio::select! {
+                error = none_can_start(&roles) => error,
+                _ = both => panic!("nobody cancels"),
+            };
+            assert_eq!(exit::is_bad_configuration(&error), expected, "{error}");
         }
     }
 
