@@ -45,8 +45,8 @@ pub struct SeriesLabels {
 /// What the requests of a route are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestKind {
-    /// The answer's status code; 0: of any kind that came after a route had
-    /// its fill of them.
+    /// The answer's status code; below 10 its first digit, of kinds that came after a route had its fill
+    /// of them.
     pub status: u16,
     /// Methods nobody registered are `other`.
     pub method: &'static str,
@@ -90,6 +90,23 @@ pub(crate) struct Register {
     /// Of those in `known`, how many are no more.
     gone: Arc<AtomicUsize>,
     rest: Arc<RouteSeries>,
+}
+
+impl RequestKind {
+    /// `404`, or `4xx` where no more is known.
+    pub fn status_label(&self) -> String {
+        match self.status {
+            0 => REST.to_owned(),
+            class @ 1..10 => format!("{class}xx"),
+            status => status.to_string(),
+        }
+    }
+
+    /// `4xx`.
+    pub fn class_label(&self) -> String {
+        let class = if self.status < 10 { self.status } else { self.status / 100 };
+        Self { status: class, ..*self }.status_label()
+    }
 }
 
 impl SeriesLabels {

@@ -136,11 +136,7 @@ fn served(routes: &Explainer) -> ServedBy {
         let place = (route.labels.host.to_string(), route.labels.path.to_string());
         let (answers, durations) = all.entry(place).or_default();
         for (kind, histogram) in &route.requests {
-            let class = match kind.status {
-                0 => "other".to_owned(),
-                status => format!("{}xx", status / 100),
-            };
-            *answers.entry(class).or_default() += histogram.count();
+            *answers.entry(kind.class_label()).or_default() += histogram.count();
             durations.add(histogram);
         }
     }

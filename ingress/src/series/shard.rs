@@ -15,8 +15,10 @@ use super::{
     histogram::{Buckets, DURATION_BOUNDS_US, LENGTH_BOUNDS, SENT_BOUNDS},
 };
 
-/// Kinds of requests a route tells apart; the rest is one more.
+/// Kinds of requests a route tells apart; of the rest only the class of the status is known.
 const KINDS_MAX: usize = 16;
+/// By the first of a status code's three digits (RFC 9110 §15); 0 is of no class.
+const CLASSES: usize = 10;
 /// The names of [`method_slot`]s.
 const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", REST];
@@ -46,7 +48,8 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     kinds: [Kind; KINDS_MAX],
-    rest: Buckets<{ DURATION_BOUNDS_US.len() + 1 }>,
+    /// Beyond that: a client that chooses methods and paths shall hide no failure.
+    rest: [Buckets<{ DURATION_BOUNDS_US.len() + 1 }>; CLASSES],
     connect: Buckets<{ DURATION_BOUNDS_US.len() + 1 }>,
     header: Buckets<{ DURATION_BOUNDS_US.len() + 1 }>,
     response: Buckets<{ DURATION_BOUNDS_US.len() + 1 }>,
@@ -102,7 +105,7 @@ fn unpack(key: u32) -> RequestKind {
 
 impl Shard {
     pub(super) fn count(&self, sample: &Sample) {
-        self.durations(pack(sample)).count(&DURATION_BOUNDS_US, micros(sample.took));
+        self.durations(sample).count(&DURATION_BOUNDS_US, micros(sample.took));
         if let Some(asked) = &sample.asked {
             self.connect.count(&DURATION_BOUNDS_US, micros(asked.connect));
             self.header.count(&DURATION_BOUNDS_US, micros(asked.header));
@@ -113,7 +116,8 @@ impl Shard {
     }
 
     /// Nearly always among the first: kinds are in the order in which they came.
-    fn durations(&self, key: u32) -> &Buckets<{ DURATION_BOUNDS_US.len() + 1 }> {
+    fn durations(&self, sample: &Sample) -> &Buckets<{ DURATION_BOUNDS_US.len() + 1 }> {
+        let key = pack(sample);
         for kind in &self.kinds {
             match kind.key.load(Relaxed) {
                 taken if taken == key => return &kind.durations,
@@ -124,7 +128,8 @@ impl Shard {
                 _ => {}
             }
         }
-        &self.rest
+        let [classless, ..] = &self.rest;
+        self.rest.get(usize::from(class(sample.status))).unwrap_or(classless)
     }
 
     pub(super) fn add_to(&self, sum: &mut RouteCounters) {
@@ -135,10 +140,12 @@ impl Shard {
                 sum.requests.entry(unpack(key)).or_default().add(&kind.durations.read(bounds));
             }
         }
-        let rest = self.rest.read(bounds);
-        if rest.count() > 0 {
-            let kind = RequestKind { status: 0, method: REST, is_canary: false };
-            sum.requests.entry(kind).or_default().add(&rest);
+        for (class, rest) in (0..).zip(&self.rest) {
+            let rest = rest.read(bounds);
+            if rest.count() > 0 {
+                let kind = RequestKind { status: class, method: REST, is_canary: false };
+                sum.requests.entry(kind).or_default().add(&rest);
+            }
         }
         sum.connect.add(&self.connect.read(bounds));
         sum.header.add(&self.header.read(bounds));
@@ -146,6 +153,10 @@ impl Shard {
         sum.request_bytes.add(&self.received.read(&LENGTH_BOUNDS));
         sum.response_bytes.add(&self.sent.read(&SENT_BOUNDS));
     }
+}
+
+fn class(status: u16) -> u16 {
+    status / 100
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -78,18 +78,32 @@ fn routes_beyond_the_limit_are_counted_together_until_others_go() {
     assert_eq!(count_of(&register.read(), "/x"), 1);
 }
 
+/// They were `status="other"`: whoever asks by sixteen methods and statuses hid all failures after them.
 #[test]
-fn kinds_beyond_the_limit_are_one() {
+fn bug_kinds_beyond_the_limit_are_one_a_class_and_failures_stay_failures() {
     let register = Register::new(1);
     let series = register.series(labels("/"));
-    for status in 400..450 {
+    for status in (400..450).chain([502, 504, 200, 0, 999]) {
         series.count(0, &sample(status, 1));
     }
     let read = register.read();
-    assert_eq!(count_of(&read, "/"), 50);
-    let kinds: Vec<_> = read[0].requests.keys().collect();
-    assert_eq!(kinds.len(), 17);
-    assert_eq!((kinds[0].status, kinds[0].method), (0, REST));
+    assert_eq!(count_of(&read, "/"), 55);
+    let kinds = read[0].requests.iter();
+    let rest = kinds.filter(|(kind, _)| kind.method == REST);
+    let rest: Vec<_> = rest.map(|(kind, h)| (kind.status_label(), h.count())).collect();
+    let expected = [("other", 1), ("2xx", 1), ("4xx", 34), ("5xx", 2), ("9xx", 1)];
+    assert_eq!(rest, expected.map(|(label, count)| (label.to_owned(), count)));
+    assert_eq!(read[0].requests.len(), 16 + 5);
+}
+
+#[test]
+fn a_status_is_told_as_far_as_it_is_known() {
+    for (status, label, class) in
+        [(404, "404", "4xx"), (5, "5xx", "5xx"), (503, "503", "5xx"), (0, "other", "other")]
+    {
+        let kind = RequestKind { status, method: "GET", is_canary: false };
+        assert_eq!((&*kind.status_label(), &*kind.class_label()), (label, class));
+    }
 }
 
 #[test]

@@ -75,10 +75,7 @@ fn labelled<const N: usize>(labels: [(&str, &str); N]) -> String {
 }
 
 fn of_kind(labels: &str, route: &RouteCounters, kind: &RequestKind) -> String {
-    let status = match kind.status {
-        0 => "other".to_owned(),
-        status => status.to_string(),
-    };
+    let status = kind.status_label();
     // What the Service under trial did not get is nobody's trial.
     let canary = if kind.is_canary { &*route.labels.canary } else { "" };
     let own = labelled([("canary", canary), ("method", kind.method), ("status", &status)]);
