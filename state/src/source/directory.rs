@@ -159,21 +159,29 @@ async fn read(
 }
 
 /// Waits for something to happen, unless it has `begun`, and for it to be over.
-async fn burst(notify: &mut Notify, begun: bool, retry: Option<Instant>) -> std::io::Result<()> {
-    let wake = [notify.patience_ends(), retry].into_iter().flatten().min();
+async fn burst(
+    notify: &mut Notify,
+    mut begun: bool,
+    retry: Option<Instant>,
+) -> std::io::Result<()> {
     let never = Instant::now() + Duration::from_secs(86_400);
-    tokio::select! {
-        () = sleep_until(wake.unwrap_or(never)), if !begun => return Ok(()),
-        happened = notify.next(), if !begun => happened?,
-        else => {}
+    while !begun {
+        // Anew for each event: who begins to write meanwhile may keep the file open for ever.
+        let wake = notify.patience_ends().into_iter().chain(retry).min();
+        tokio::select! {
+            () = sleep_until(wake.unwrap_or(never)) => return Ok(()),
+            calls = notify.next() => begun = calls?,
+        }
     }
     let end = Instant::now() + BURST_MAX;
+    let mut quiet = (Instant::now() + QUIET).min(end);
     loop {
-        let quiet = (Instant::now() + QUIET).min(end);
         tokio::select! {
             biased;
             () = sleep_until(quiet) => return Ok(()),
-            happened = notify.next() => happened?,
+            calls = notify.next() => if calls? {
+                quiet = (Instant::now() + QUIET).min(end);
+            },
         }
     }
 }

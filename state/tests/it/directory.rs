@@ -318,6 +318,20 @@ async fn a_writer_that_keeps_its_file_open_is_waited_for_only_so_long() {
     drop(file);
 }
 
+/// Without the event that a new file is, nobody looked at the time.
+#[tokio::test]
+async fn bug_a_writer_in_place_that_keeps_its_file_open_is_waited_for_only_so_long() {
+    use std::io::Write;
+    let directory = TempDir::new().unwrap();
+    write(&directory, "a.yaml", &service("a", 80));
+    let mut followed = follow(&directory).await;
+    let path = directory.path().join("a.yaml");
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(service("a", 81).as_bytes()).unwrap();
+    followed.until("the content", |followed| followed.services() == ["default/a:81"]).await;
+    drop(file);
+}
+
 #[tokio::test]
 async fn a_directory_that_vanishes_keeps_its_content_until_it_is_back() {
     let outer = TempDir::new().unwrap();

@@ -46,14 +46,13 @@ impl Notify {
         self.watched.clone()
     }
 
-    /// Waits for something that calls for reading again.
-    pub(super) async fn next(&mut self) -> io::Result<()> {
-        while let Some(event) = self.events.next().await {
-            if self.take(&event?) {
-                return Ok(());
-            }
+    /// Waits for something to happen; returns whether it calls for reading again. If not, somebody
+    /// writes, whose patience ends at another time now.
+    pub(super) async fn next(&mut self) -> io::Result<bool> {
+        match self.events.next().await {
+            Some(event) => Ok(self.take(&event?)),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        Err(io::ErrorKind::UnexpectedEof.into())
     }
 
     /// Takes what has happened already; returns whether any of it calls for reading again.
