@@ -5,10 +5,12 @@ pub(crate) mod ingress;
 pub(crate) mod services;
 mod statuses;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use fairlead_state::write::WriteError;
-use tokio::time::Instant;
 
 use super::args::Args;
 
@@ -16,13 +18,14 @@ use super::args::Args;
 const SETTLE: Duration = Duration::from_secs(1);
 /// A missing right is not asked for again before.
 const FORBIDDEN: Duration = Duration::from_secs(600);
+/// What the API server refuses is not tried again before; the rest is written meanwhile.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Of so many things that cannot be written the log names why; a line is read by people.
+const COMPLAINTS_MAX: usize = 32;
 
-/// A kind of write, and what keeps it from happening.
+/// What cannot be written, each said once until all can.
 #[derive(Debug, Default)]
-struct Fault {
-    said: Option<String>,
-    until: Option<Instant>,
-}
+struct Complaints(BTreeSet<String>);
 
 /// Unique among pods and over restarts.
 fn identity(args: &Args, node_name: &str) -> String {
@@ -31,23 +34,20 @@ fn identity(args: &Args, node_name: &str) -> String {
     format!("{name}_{:x}", started.as_micros())
 }
 
-impl Fault {
-    /// Whether it is too early to try again.
-    fn holds(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() < until)
+impl Complaints {
+    fn say(&mut self, error: &WriteError) {
+        let reason = error.to_string();
+        // A missing right is one, though the API server names each namespace.
+        let about = match error {
+            WriteError::Forbidden { what, .. } => (*what).to_owned(),
+            _ => reason.clone(),
+        };
+        if self.0.len() < COMPLAINTS_MAX && self.0.insert(about) {
+            tracing::warn!("{reason}");
+        }
     }
 
-    /// Says what is new, once.
-    fn note(&mut self, result: Result<(), WriteError>) {
-        let Err(error) = result else {
-            *self = Self::default();
-            return;
-        };
-        self.until = error.is_forbidden().then(|| Instant::now() + FORBIDDEN);
-        let reason = error.to_string();
-        if self.said.as_ref() != Some(&reason) {
-            tracing::warn!("{reason}");
-            self.said = Some(reason);
-        }
+    fn forget(&mut self) {
+        self.0.clear();
     }
 }

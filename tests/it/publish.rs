@@ -1,5 +1,6 @@
 //! What Ingress writes to the API server: addresses, Events, and who of several does.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::support::{agent::Agent, apiserver::ApiServer, cluster::Cluster, world::World};
@@ -274,4 +275,95 @@ fn without_the_right_to_write_it_says_which_and_serves() {
     // The only Ingress leads to a Bucket: nothing is there, and it says so.
     let url = "http://127.0.0.1/";
     assert_eq!(world.load("node", &["--url", url, "--expect", "503", "--count", "1"]).ok(), 1);
+}
+
+/// Of a namespace that was being deleted, of a policy that refused one object, of a right that one namespace
+/// did not give: for ten minutes nobody heard anything of any other.
+#[test]
+fn bug_an_event_that_cannot_be_written_kept_all_others_from_being_said() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    let elsewhere = |namespace: &str| {
+        let mut ingress = ingress("web", "ours");
+        ingress["metadata"]["namespace"] = json!(namespace);
+        ingress
+    };
+    cluster.server.put_all(["a-ending", "b-denied", "c-withheld"].map(elsewhere));
+    let refuse = |namespace: &str, message: &str, cause: Option<&str>| {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        cluster.server.refuse(Method::POST, &path, message, cause);
+    };
+    refuse(
+        "a-ending",
+        "events.events.k8s.io \"web.1\" is forbidden: unable to create new content in namespace \
+         a-ending because it is being terminated",
+        Some("NamespaceTerminating"),
+    );
+    refuse("b-denied", "admission webhook \"policy.example\" denied the request: no", None);
+    refuse(
+        "c-withheld",
+        "events.events.k8s.io is forbidden: User \"test\" cannot create resource \"events\" in API \
+         group \"events.k8s.io\" in the namespace \"c-withheld\"",
+        None,
+    );
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    let of_shop = |all: &[Value]| all.iter().any(|event| event["metadata"]["namespace"] == "shop");
+    cluster.await_all("events", of_shop);
+    agent.await_line(&["WARN", "writing an Event", "policy.example"]);
+    agent.await_line(&["WARN", "writing an Event", "grant this account"]);
+    let said = agent.lines_with(&["WARN", "writing an Event"]);
+    let [denied, withheld] = &said[..] else { panic!("{said:?}") };
+    assert!(denied.contains("policy.example") && !denied.contains("RBAC"), "{denied}");
+    assert!(
+        withheld.contains("c-withheld") && withheld.contains("grant this account"),
+        "{withheld}"
+    );
+}
+
+/// The chart gives list and watch on them, and no get.
+#[test]
+fn bug_what_is_wrong_with_a_configmap_was_never_an_event_of_it() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    cluster.server.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "options", "namespace": "edge", "uid": "uid-options"},
+        "data": {"use-forwarded-headers": "true"},
+    }));
+    let message =
+        "configmaps \"options\" is forbidden: User \"test\" cannot get resource \"configmaps\"";
+    let path = "/api/v1/namespaces/edge/configmaps/options";
+    cluster.server.refuse(Method::GET, path, message, None);
+    let more = ["--publish-address", "192.0.2.9", "--ingress-config", "edge/options"];
+    let _agent = agent_of(&cluster, &world, "ingress-1", &more);
+    let of_map = |event: &Value| event["regarding"]["uid"] == "uid-options";
+    let all = cluster.await_all("events", |all| all.iter().any(of_map));
+    let event = all.iter().find(|event| of_map(event)).expect("awaited");
+    assert_eq!(event["regarding"]["kind"], "ConfigMap", "{event}");
+    assert_eq!(event["metadata"]["namespace"], "edge", "{event}");
+}
+
+/// A policy that refused one of them kept all behind it without an address, for good.
+#[test]
+fn bug_an_ingress_whose_status_is_refused_keeps_no_other_from_its_address() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    let early = ingress("early", "ours");
+    let late = ingress("late", "ours");
+    cluster.server.put(early.clone());
+    for name in ["early", "late"] {
+        let path = format!("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/{name}/status");
+        let denied = "admission webhook \"policy.example\" denied the request: no";
+        cluster.server.refuse(Method::PATCH, &path, denied, None);
+    }
+    let agent = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.9"]);
+    await_addresses(&cluster, "web", &["192.0.2.9"]);
+    // Written one by one from now on.
+    cluster.server.put_all([late, ingress("later", "ours")]);
+    await_addresses(&cluster, "later", &["192.0.2.9"]);
+    let parts = ["WARN", "writing an Ingress's status", "policy.example"];
+    agent.await_line(&parts);
+    let said = agent.lines_with(&parts);
+    assert_eq!(said.len(), 1, "both are refused in the same words: {said:?}");
+    await_addresses(&cluster, "early", &[]);
 }

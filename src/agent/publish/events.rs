@@ -7,11 +7,11 @@ use std::{
 };
 
 use fairlead_state::{
-    ObjectRef,
+    Kind, Name, ObjectRef,
     write::{Event, Weight, WriteError, Writer},
 };
 
-use super::Fault;
+use super::{Complaints, FORBIDDEN, REFUSED};
 
 /// The API server forgets Events after an hour; what is still so is said again before.
 const AGAIN: Duration = Duration::from_secs(55 * 60);
@@ -27,7 +27,7 @@ pub(super) enum Left {
     Nothing,
     /// For the next pass.
     More,
-    /// It could not be said.
+    /// Nobody hears it for the moment.
     Failed,
 }
 
@@ -58,42 +58,77 @@ pub(super) struct Events {
     writer: Writer,
     speaker: Speaker,
     said: BTreeMap<Word, Instant>,
-    fault: Fault,
+    /// What the API server refused, and until when it is not tried again.
+    refused: BTreeMap<Word, Instant>,
+    /// Kinds of namespaces about which nothing may be written, and until when that is believed.
+    forbidden: BTreeMap<(Kind, Name), Instant>,
+    complaints: Complaints,
 }
 
 impl Events {
     pub(super) fn new(writer: Writer, speaker: Speaker) -> Self {
-        Self { writer, speaker, said: BTreeMap::new(), fault: Fault::default() }
+        let (said, refused, forbidden) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { writer, speaker, said, refused, forbidden, complaints: Complaints::default() }
     }
 
     /// Somebody else speaks now.
     pub(super) fn forget(&mut self) {
         self.said.clear();
+        self.refused.clear();
+        self.forbidden.clear();
     }
 
-    /// Says what was not said of late.
+    /// Says what was not said of late. What cannot be said keeps nothing else from it.
     pub(super) async fn bring(&mut self, words: BTreeSet<Word>) -> Left {
         self.said.retain(|word, at| words.contains(word) && at.elapsed() < AGAIN);
+        self.refused.retain(|word, _| words.contains(word));
+        self.forbidden.retain(|_, until| Instant::now() < *until);
+        if self.refused.is_empty() && self.forbidden.is_empty() {
+            self.complaints.forget();
+        }
         let news = words.into_iter().filter(|word| !self.said.contains_key(word));
-        let mut news: Vec<Word> = news.collect();
+        let mut news: Vec<Word> = news.filter(|word| !self.is_held(word)).collect();
+        // What was refused before comes behind what was never tried.
+        news.sort_by_key(|word| self.refused.contains_key(word));
         let left = if news.len() > AT_ONCE { Left::More } else { Left::Nothing };
         news.truncate(AT_ONCE);
         for word in news {
-            if self.fault.holds() {
-                return Left::Failed;
+            if self.is_held(&word) {
+                continue;
             }
-            let result = self.say(&word).await;
-            let is_said = matches!(result, Ok(()) | Err(WriteError::Gone { .. }));
-            if is_said {
-                self.said.insert(word, Instant::now());
-            }
-            self.fault.note(if is_said { Ok(()) } else { result });
-            if !is_said {
-                return Left::Failed;
+            if let Err(error) = self.try_word(word).await {
+                self.complaints.say(&error);
+                if error.is_unavailable() {
+                    return Left::Failed;
+                }
             }
             tokio::time::sleep(PACE).await;
         }
         left
+    }
+
+    /// Whether it is too early to try again.
+    fn is_held(&self, word: &Word) -> bool {
+        let refused = self.refused.get(word).into_iter();
+        let mut until = refused.chain(self.forbidden.get(&place(word)));
+        until.any(|until| Instant::now() < *until)
+    }
+
+    async fn try_word(&mut self, word: Word) -> Result<(), WriteError> {
+        let error = match self.say(&word).await {
+            Ok(()) | Err(WriteError::Gone { .. }) => {
+                self.refused.remove(&word);
+                self.said.insert(word, Instant::now());
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if error.is_forbidden() {
+            self.forbidden.insert(place(&word), Instant::now() + FORBIDDEN);
+        } else if !error.is_unavailable() {
+            self.refused.insert(word, Instant::now() + REFUSED);
+        }
+        Err(error)
     }
 
     async fn say(&self, word: &Word) -> Result<(), WriteError> {
@@ -108,4 +143,9 @@ impl Events {
         };
         self.writer.event(&event).await
     }
+}
+
+/// What a right is given for.
+fn place(word: &Word) -> (Kind, Name) {
+    (word.object.kind, word.object.key.namespace.clone())
 }

@@ -9,11 +9,11 @@ use std::{
 use fairlead_state::{
     Key, Snapshot,
     model::{Ingress, Service},
-    write::{Address, WriteError, Writer},
+    write::{Address, Corrected, WriteError, Writer},
 };
 use tokio::time::Instant;
 
-use super::Fault;
+use super::{Complaints, FORBIDDEN, REFUSED};
 use crate::agent::args::PublishArgs;
 
 /// What somebody else wrote over it is put right within.
@@ -47,7 +47,11 @@ pub(super) struct Statuses {
     /// As they were when they had their addresses.
     written: BTreeMap<Key, Arc<Ingress>>,
     swept: Option<(Instant, BTreeSet<Address>)>,
-    fault: Fault,
+    /// What the API server refused, and until when it is not tried again.
+    refused: BTreeMap<Key, Instant>,
+    /// There is no right to any of it; until when that is believed.
+    forbidden: Option<Instant>,
+    complaints: Complaints,
 }
 
 impl Statuses {
@@ -59,8 +63,17 @@ impl Statuses {
             (None, Some(pod)) => From::Nodes(pod.clone()),
             (None, None) => From::Nowhere,
         };
-        let written = BTreeMap::new();
-        Self { writer, pod, from, found: None, written, swept: None, fault: Fault::default() }
+        Self {
+            writer,
+            pod,
+            from,
+            found: None,
+            written: BTreeMap::new(),
+            swept: None,
+            refused: BTreeMap::new(),
+            forbidden: None,
+            complaints: Complaints::default(),
+        }
     }
 
     /// Somebody else writes now.
@@ -68,17 +81,26 @@ impl Statuses {
         self.found = None;
         self.written.clear();
         self.swept = None;
+        self.refused.clear();
     }
 
-    /// Brings every Ingress of `served` up to date. Returns whether all of them are.
+    /// Brings every Ingress of `served` up to date, but for those that the API server refuses; these are
+    /// tried again from time to time. Returns whether all others are.
     pub(super) async fn bring(&mut self, snapshot: &Snapshot, served: &BTreeSet<Key>) -> bool {
-        if self.fault.holds() {
+        let now = Instant::now();
+        if self.forbidden.is_some_and(|until| now < until) {
             return false;
         }
+        self.refused.retain(|_, until| now < *until);
         let result = self.try_bring(snapshot, served).await;
-        let is_done = result.is_ok();
-        self.fault.note(result);
-        is_done
+        let until = Instant::now() + FORBIDDEN;
+        self.forbidden = result.as_ref().is_err_and(WriteError::is_forbidden).then_some(until);
+        match &result {
+            Ok(()) if self.refused.is_empty() => self.complaints.forget(),
+            Ok(()) => {}
+            Err(error) => self.complaints.say(error),
+        }
+        result.is_ok()
     }
 
     /// The last one takes the addresses away: nobody answers there any more.
@@ -86,28 +108,55 @@ impl Statuses {
         let Some(pod) = &self.pod else { return };
         let others = match self.writer.peers(pod).await {
             Ok(peers) => peers.others,
-            Err(error) => return self.fault.note(Err(error)),
+            Err(error) => return self.complaints.say(&error),
         };
         if others > 0 {
             return;
         }
         if let Err(error) = self.withdraw().await {
-            self.fault.note(Err(error));
+            self.complaints.say(&error);
         }
     }
 
     /// Takes away what was written here, and nothing else: whoever takes over from another controller
     /// has that one's addresses until it has its own.
     async fn withdraw(&mut self) -> Result<(), WriteError> {
-        if self.written.is_empty() {
+        let ours = self.written.keys().filter(|key| !self.refused.contains_key(key));
+        let ours: BTreeSet<Key> = ours.cloned().collect();
+        if ours.is_empty() {
             return Ok(());
         }
-        let ours = self.written.keys().cloned().collect();
-        let count = self.writer.set_all_addresses(&ours, &BTreeSet::new()).await?;
-        tracing::info!(ingresses = count, "Ingress: addresses taken away");
-        self.written.clear();
+        let Corrected { changed, refused } =
+            self.writer.set_all_addresses(&ours, &BTreeSet::new()).await?;
+        tracing::info!(ingresses = changed, "Ingress: addresses taken away");
+        self.written.retain(|key, _| !ours.contains(key) || refused.contains_key(key));
         self.swept = None;
+        self.hold(refused);
         Ok(())
+    }
+
+    fn hold(&mut self, refused: impl IntoIterator<Item = (Key, WriteError)>) {
+        for (key, error) in refused {
+            self.complaints.say(&error);
+            self.refused.insert(key, Instant::now() + REFUSED);
+        }
+    }
+
+    /// Corrects one; whether it is as it should be.
+    async fn correct(&mut self, key: &Key, wanted: &BTreeSet<Address>) -> Result<bool, WriteError> {
+        if self.refused.contains_key(key) {
+            return Ok(false);
+        }
+        match self.writer.set_addresses(key, wanted).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_of_all() || matches!(error, WriteError::Gone { .. }) => {
+                Err(error)
+            }
+            Err(error) => {
+                self.hold([(key.clone(), error)]);
+                Ok(false)
+            }
+        }
     }
 
     async fn try_bring(
@@ -126,11 +175,15 @@ impl Statuses {
             |(at, addresses): &(Instant, _)| at.elapsed() < SWEEP && *addresses == wanted;
         if !self.swept.as_ref().is_some_and(is_swept) {
             let keys = ours.keys().cloned().collect();
-            let count = self.writer.set_all_addresses(&keys, &wanted).await?;
-            if count > 0 {
-                tracing::info!(ingresses = count, addresses = %text(&wanted), "Ingress: addresses written");
+            let Corrected { changed, refused } =
+                self.writer.set_all_addresses(&keys, &wanted).await?;
+            if changed > 0 {
+                tracing::info!(ingresses = changed, addresses = %text(&wanted), "Ingress: addresses written");
             }
-            self.written = ours;
+            // Of others those are left that could not be released.
+            self.written.retain(|key, _| !ours.contains_key(key));
+            self.written.extend(ours.into_iter().filter(|(key, _)| !refused.contains_key(key)));
+            self.hold(refused);
             self.swept = Some((Instant::now(), wanted));
             return Ok(());
         }
@@ -138,10 +191,10 @@ impl Statuses {
             if self.written.get(&key).is_some_and(|written| Arc::ptr_eq(written, &ingress)) {
                 continue;
             }
-            match self.writer.set_addresses(&key, &wanted).await {
-                Ok(_) => _ = self.written.insert(key, ingress),
-                // It goes from the snapshot soon.
-                Err(WriteError::Gone { .. }) => {}
+            match self.correct(&key, &wanted).await {
+                Ok(true) => _ = self.written.insert(key, ingress),
+                // What is gone goes from the snapshot soon.
+                Ok(false) | Err(WriteError::Gone { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -157,8 +210,9 @@ impl Statuses {
         let lost = self.written.keys().filter(|key| !served.contains(*key));
         for key in lost.cloned().collect::<Vec<_>>() {
             if snapshot.ingresses().contains_key(&key) {
-                match self.writer.set_addresses(&key, &BTreeSet::new()).await {
-                    Ok(_) | Err(WriteError::Gone { .. }) => {}
+                match self.correct(&key, &BTreeSet::new()).await {
+                    Ok(true) | Err(WriteError::Gone { .. }) => {}
+                    Ok(false) => continue,
                     Err(error) => return Err(error),
                 }
             }

@@ -1,6 +1,10 @@
 //! `status.loadBalancer` of Ingresses: where clients find them.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use k8s_openapi::api::{
     core::v1::Service,
@@ -30,6 +34,15 @@ pub enum Address {
     Host(String),
 }
 
+/// What became of the addresses of many Ingresses.
+#[derive(Debug, Default)]
+pub struct Corrected {
+    /// How many had others.
+    pub changed: usize,
+    /// Those that have others still, and why.
+    pub refused: BTreeMap<Key, WriteError>,
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,18 +67,19 @@ impl Writer {
         self.correct(ingress, &found, wanted).await
     }
 
-    /// Gives all of `ours` these addresses, where they have others; how many had.
+    /// Gives all of `ours` these addresses, where they have others. What is gone is passed over, and what
+    /// the API server refuses of one keeps no other from its own.
     ///
     /// # Errors
-    /// There is no right to them, or the API server does not answer. What is gone is passed over.
+    /// There is no right to them, or the API server does not answer.
     pub async fn set_all_addresses(
         &self,
         ours: &BTreeSet<Key>,
         wanted: &BTreeSet<Address>,
-    ) -> Result<usize, WriteError> {
+    ) -> Result<Corrected, WriteError> {
         let api = kube::Api::<Ingress>::all(self.client.clone());
         let mut params = ListParams::default().limit(PAGE);
-        let mut written = 0;
+        let mut corrected = Corrected::default();
         loop {
             let page = LIST.at(api.list(&params)).await?;
             for found in &page.items {
@@ -78,14 +92,15 @@ impl Writer {
                     continue;
                 }
                 match self.correct(&key, found, wanted).await {
-                    Ok(changed) => written += usize::from(changed),
+                    Ok(changed) => corrected.changed += usize::from(changed),
                     Err(WriteError::Gone { .. }) => {}
-                    Err(error) => return Err(error),
+                    Err(error) if error.is_of_all() => return Err(error),
+                    Err(error) => _ = corrected.refused.insert(key, error),
                 }
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
-                None => return Ok(written),
+                None => return Ok(corrected),
             }
         }
     }

@@ -8,12 +8,12 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    api::{GetParams, PostParams},
-    core::{PartialObjectMeta, Request},
+    api::{ListParams, PostParams},
+    core::{ObjectList, PartialObjectMeta, Request},
 };
 
 use super::{Attempt, FIELD_MANAGER, WriteError, Writer, owned};
-use crate::{model::ObjectRef, source::kubernetes::api::root};
+use crate::{model::ObjectRef, source::kubernetes::api::list_of_one};
 
 /// The API takes notes of up to 1,024 bytes.
 const NOTE_BYTES_MAX: usize = 1000;
@@ -21,7 +21,7 @@ const NOTE_BYTES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 230;
 
 const READ: Attempt =
-    Attempt { what: "reading the object an Event is about", right: "get on the object's kind" };
+    Attempt { what: "reading the object an Event is about", right: "list on the object's kind" };
 const WRITE: Attempt =
     Attempt { what: "writing an Event", right: "create on events.events.k8s.io" };
 
@@ -66,17 +66,16 @@ impl Writer {
         let ObjectRef { kind, key } = event.object;
         let is_cluster_scoped = key.namespace.is_empty();
         let namespace = if is_cluster_scoped { CLUSTER_NAMESPACE } else { &*key.namespace };
-        let path = match is_cluster_scoped {
-            true => format!("{}/{}", root(*kind), kind.resource()),
-            false => format!("{}/namespaces/{namespace}/{}", root(*kind), kind.resource()),
-        };
-        let request = Request::new(path).get_metadata(&key.name, &GetParams::default());
+        // What is read is listed and watched everywhere else, too: a right to get it is not needed.
+        let (path, field) = list_of_one(event.object);
+        let request = Request::new(path).list_metadata(&ListParams::default().fields(&field));
         let found = async {
             let request = request.map_err(kube::Error::BuildRequest)?;
-            self.client.request::<PartialObjectMeta>(request).await
+            self.client.request::<ObjectList<PartialObjectMeta>>(request).await
         };
+        let found = READ.at(found).await?.items.pop();
         // kubectl looks for Events by the object's uid.
-        let uid = READ.at(found).await?.metadata.uid;
+        let uid = found.ok_or(WriteError::Gone { what: READ.what })?.metadata.uid;
         let name = name(event, uid.as_deref());
         let stored = Stored {
             metadata: ObjectMeta {

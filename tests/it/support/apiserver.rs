@@ -20,6 +20,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::Method;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -84,6 +85,8 @@ struct Behaviour {
     /// Resources (`secrets`) this account may not read.
     forbidden: Vec<String>,
     absent: Vec<String>,
+    /// Requests that are refused, by method and how their paths begin, and the `Status` they get.
+    refused: Vec<(Method, String, Value)>,
     /// How many bookmarks each watch is owed.
     bookmarks: u64,
     /// Streams of each HTTP/2 connection that is taken from now on.
@@ -127,6 +130,7 @@ impl ApiServer {
                 status: None,
                 forbidden: Vec::new(),
                 absent: Vec::new(),
+                refused: Vec::new(),
                 bookmarks: 0,
                 streams_max: STREAMS_MAX,
             },
@@ -279,6 +283,17 @@ impl ApiServer {
     pub(crate) fn forbid(&self, resources: &[&str]) {
         let resources = resources.iter().map(ToString::to_string).collect();
         self.change(|state| state.behaviour.forbidden = resources);
+    }
+
+    /// Answers requests of this method whose paths begin like that with a 403 in these words, as
+    /// authorizers and admission do.
+    pub(crate) fn refuse(&self, method: Method, path: &str, message: &str, cause: Option<&str>) {
+        let causes: Vec<Value> = cause.into_iter().map(|cause| json!({"reason": cause})).collect();
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
+            "reason": "Forbidden", "message": message, "details": {"causes": causes},
+        });
+        self.change(|state| state.behaviour.refused.push((method, path.to_owned(), status)));
     }
 
     /// The server is too old for these resources.

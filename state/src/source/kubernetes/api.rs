@@ -159,14 +159,8 @@ impl Query {
 
     /// One object, as a list of one or none: a right to it is all that RBAC has to give.
     pub(super) fn one(object: &ObjectRef) -> Self {
-        let kind = object.kind;
-        let namespace = &object.key.namespace;
-        let path = match kind.is_namespaced() {
-            true => format!("{}/namespaces/{namespace}/{}", root(kind), kind.resource()),
-            false => format!("{}/{}", root(kind), kind.resource()),
-        };
-        let field = format!("metadata.name={}", object.key.name);
-        Self { kind, request: Request::new(path), field: Some(field), is_single: true }
+        let (path, field) = list_of_one(object);
+        Self { kind: object.kind, request: Request::new(path), field: Some(field), is_single: true }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -295,7 +289,17 @@ pub(super) fn chain(error: &kube::Error) -> String {
     }
 }
 
-pub(crate) fn root(kind: Kind) -> String {
+/// The path and the field selector of the list that has this object alone.
+pub(crate) fn list_of_one(object: &ObjectRef) -> (String, String) {
+    let (kind, namespace) = (object.kind, &object.key.namespace);
+    let path = match kind.is_namespaced() {
+        true => format!("{}/namespaces/{namespace}/{}", root(kind), kind.resource()),
+        false => format!("{}/{}", root(kind), kind.resource()),
+    };
+    (path, format!("metadata.name={}", object.key.name))
+}
+
+fn root(kind: Kind) -> String {
     match kind.api_version() {
         "v1" => "/api/v1".to_owned(),
         group => format!("/apis/{group}"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::{BodyExt, Collected, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
     header::HeaderValue,
 };
@@ -65,6 +65,12 @@ pub(super) async fn answer(
     let shown = head.headers.get("authorization").map(HeaderValue::as_bytes);
     if shown != Some(format!("Bearer {}", super::TOKEN).as_bytes()) {
         return Ok(status(401, "Unauthorized", "Unauthorized"));
+    }
+    let is_meant = |(method, begin, _): &&(Method, String, Value)| {
+        *method == head.method && path.starts_with(begin.as_str())
+    };
+    if let Some((.., said)) = state.behaviour.refused.iter().find(is_meant) {
+        return Ok(whole(StatusCode::FORBIDDEN, said));
     }
     if let Some(call) = Call::of(head.method, &path, &body) {
         if let Some(refused) = state.refusal(call.resource()) {
