@@ -3,10 +3,7 @@
 //! Clocks of other machines are not believed: a holder is gone when its record has not changed for
 //! the time it asked for, as measured here.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -14,7 +11,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::api::PostParams;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, FIELD_MANAGER, WriteError, Writer, owned};
@@ -22,10 +22,18 @@ use crate::model::Key;
 
 /// A holder that says nothing for so long is gone.
 const LEASE_SECONDS: i32 = 30;
-/// Between renewals, and between looks of those who wait. Jitter is added.
-const TURN: Duration = Duration::from_secs(10);
-/// A holder that could not renew for so long stops before others begin.
-const RENEW_DEADLINE: Duration = Duration::from_secs(20);
+/// How often a candidate looks, and how long a holder leads without a renewal.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Between renewals, and between looks of those who wait. Jitter is added.
+    turn: Duration,
+    /// A holder that could not renew for so long stops before others begin.
+    deadline: Duration,
+}
+
+impl Pace {
+    const USUAL: Self = Self { turn: Duration::from_secs(10), deadline: Duration::from_secs(20) };
+}
 
 const READ: Attempt = Attempt { what: "reading the Lease", right: "get on leases" };
 const MAKE: Attempt = Attempt { what: "making the Lease", right: "create on leases" };
@@ -46,6 +54,9 @@ pub struct Leadership {
     leads: watch::Sender<bool>,
     candidate: Candidate,
     writer: Writer,
+    pace: Pace,
+    /// When the last renewal that went well was begun: others count from when they see it, which may be
+    /// any time after.
     renewed: Option<Instant>,
 }
 
@@ -70,23 +81,20 @@ impl Leadership {
     pub fn new(writer: Writer, options: LeaseOptions) -> (Self, watch::Receiver<bool>) {
         let (leads, seen) = watch::channel(false);
         let candidate = Candidate { options, seen: None };
-        (Self { leads, candidate, writer, renewed: None }, seen)
+        (Self { leads, candidate, writer, pace: Pace::USUAL, renewed: None }, seen)
     }
 
     /// Competes until cancelled. The Lease is kept then: [`Leadership::give_up`] lets it go.
     pub async fn run(&mut self, cancel: &CancellationToken) {
         let mut said = None;
         while !cancel.is_cancelled() {
-            match self.turn().await {
+            let begun = Instant::now();
+            match self.turn_in_time().await {
                 Ok(leads) => {
-                    self.renewed = leads.then(Instant::now);
-                    self.tell(leads);
+                    self.renewed = leads.then_some(begun);
                     said = None;
                 }
                 Err(error) => {
-                    if self.renewed.is_none_or(|at| at.elapsed() >= RENEW_DEADLINE) {
-                        self.tell(false);
-                    }
                     let reason = error.to_string();
                     if said.as_ref() != Some(&reason) {
                         tracing::warn!(lease = %self.candidate.options.key, "{reason}");
@@ -94,9 +102,30 @@ impl Leadership {
                     }
                 }
             }
-            let pause = TURN.mul_f64(rand::random_range(0.8..1.2));
+            let left = self.left();
+            self.renewed = self.renewed.filter(|_| !left.is_zero());
+            self.tell(self.renewed.is_some());
+            let pause = self.pace.turn.mul_f64(rand::random_range(0.8..1.2));
+            let pause = if self.renewed.is_some() { pause.min(left) } else { pause };
             let _ = cancel.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
+    }
+
+    /// How long it may go on to lead without a renewal.
+    fn left(&self) -> Duration {
+        self.renewed.map_or(Duration::ZERO, |at| self.pace.deadline.saturating_sub(at.elapsed()))
+    }
+
+    /// Who leads waits for no answer longer than it may lead (leaderelection.go: renew).
+    async fn turn_in_time(&mut self) -> Result<bool, WriteError> {
+        if self.renewed.is_none() {
+            return self.turn().await;
+        }
+        let (left, deadline) = (self.left(), self.pace.deadline);
+        timeout(left, self.turn()).await.unwrap_or_else(|_| {
+            let reason = format!("no renewal within {} s", deadline.as_secs());
+            Err(WriteError::Unavailable { what: WRITE.what, reason })
+        })
     }
 
     /// Lets others lead at once.
@@ -208,7 +237,15 @@ fn params() -> PostParams {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
+    use serde_json::json;
+    use tower::{BoxError, service_fn};
+
     use super::*;
+    use crate::write::ANSWER_TIMEOUT;
 
     fn candidate() -> Candidate {
         let options = LeaseOptions { key: Key::new("ingress", "leader"), identity: "me".into() };
@@ -260,5 +297,40 @@ mod tests {
         };
         let renewed_at = renewed.renew_time.clone();
         assert_eq!(*renewed, LeaseSpec { renew_time: renewed_at, ..held("me", 1) });
+    }
+
+    /// Of a server that takes requests and answers none it waited for an answer as long as anybody does,
+    /// 30 s: for some seconds two wrote.
+    #[tokio::test]
+    async fn bug_who_cannot_renew_stops_to_lead_before_others_may_begin() {
+        let made = AtomicBool::new(false);
+        let serve = move |request: Request<Body>| {
+            let is_first = request.method() == "POST" || !made.load(Relaxed);
+            made.fetch_or(request.method() == "POST", Relaxed);
+            async move {
+                if !is_first {
+                    std::future::pending::<()>().await;
+                }
+                let (code, body) = match request.method().as_str() {
+                    "GET" => (404, json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
+                    _ => (201, json!({"metadata": {"name": "leader"}, "spec": {}})),
+                };
+                let body = Body::from(body.to_string().into_bytes());
+                Response::builder().status(code).body(body).map_err(BoxError::from)
+            }
+        };
+        let writer = Writer::new(Client::new(service_fn(serve), "ingress"));
+        let options = candidate().options;
+        let (mut leadership, mut leads) = Leadership::new(writer, options);
+        leadership.pace =
+            Pace { turn: Duration::from_millis(100), deadline: Duration::from_secs(1) };
+        let cancel = CancellationToken::new();
+        let watched = async {
+            leads.wait_for(|leads| *leads).await.unwrap();
+            let ends = timeout(ANSWER_TIMEOUT / 2, leads.wait_for(|leads| !*leads));
+            assert!(ends.await.is_ok(), "it leads on");
+            cancel.cancel();
+        };
+        tokio::join!(watched, cancel.run_until_cancelled(leadership.run(&cancel)));
     }
 }
