@@ -16,6 +16,8 @@ use crate::given;
 
 /// The name by which kubectl finds a plugin (Kubernetes documentation, "Extend kubectl with plugins").
 const NAME: &str = "kubectl-fairlead";
+/// A pod a line: its name, and whether it is ready.
+const READINESS: &str = r#"jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
 const NO_KUBECTL: &str = "kubectl cannot be run: put it in PATH";
 
 /// Fairlead's commands, asked of a cluster.
@@ -76,10 +78,7 @@ pub(crate) fn run(words: &[OsString]) -> anyhow::Result<ExitCode> {
     let plugin = Plugin::parse_from(words);
     let Some(role) = asked(&plugin.command) else { return here(&plugin) };
     let role = plugin.role.unwrap_or(role).as_str();
-    let pod = match &plugin.node {
-        None => format!("daemonset/fairlead-{role}"),
-        Some(node) => pod(&plugin, role, node)?,
-    };
+    let pod = pod(&plugin, role)?;
     let mut exec = kubectl(&plugin);
     exec.arg("--namespace").arg(&plugin.agents).arg("exec");
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
@@ -90,7 +89,7 @@ pub(crate) fn run(words: &[OsString]) -> anyhow::Result<ExitCode> {
     if is_held {
         exec.arg("--stdin");
     }
-    exec.arg(pod).args(["--", "fairlead"]).args(&plugin.command);
+    exec.arg(format!("pod/{pod}")).args(["--", "fairlead"]).args(&plugin.command);
     if is_held {
         return hold(exec.arg("--while-input"));
     }
@@ -157,17 +156,32 @@ fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// The agent's pod on a node, `pod/NAME`.
-fn pod(plugin: &Plugin, role: &str, node: &str) -> anyhow::Result<String> {
+/// The agent's pod, on a node if one is named. By labels: a DaemonSet may bear another's name
+/// (`dns.daemonSetName`).
+fn pod(plugin: &Plugin, role: &str) -> anyhow::Result<String> {
     let labels = format!("app.kubernetes.io/name=fairlead,app.kubernetes.io/component={role}");
     let mut get = kubectl(plugin);
-    get.arg("--namespace").arg(&plugin.agents).args(["get", "pods", "--output", "name"]);
-    get.args(["--selector", &labels, "--field-selector", &format!("spec.nodeName={node}")]);
+    get.arg("--namespace").arg(&plugin.agents).args(["get", "pods", "--output", READINESS]);
+    get.args(["--selector", &labels]);
+    if let Some(node) = &plugin.node {
+        get.args(["--field-selector", &format!("spec.nodeName={node}")]);
+    }
     let found = output(&mut get)?;
-    let found = String::from_utf8_lossy(&found).lines().next().map(str::to_owned);
-    found.with_context(|| {
-        format!("no pod of fairlead-{role} runs on node {node}: `kubectl get nodes` lists names")
+    let pod = best(&String::from_utf8_lossy(&found)).map(str::to_owned);
+    pod.with_context(|| match &plugin.node {
+        Some(node) => {
+            format!(
+                "no pod of fairlead-{role} runs on node {node}: `kubectl get nodes` lists names"
+            )
+        }
+        None => format!("no pod of fairlead-{role} runs there: --agents names the namespace"),
     })
+}
+
+/// Of pods as [`READINESS`] shows them the first that is ready, else the first.
+fn best(pods: &str) -> Option<&str> {
+    let ready = pods.lines().find_map(|line| line.strip_suffix(" True"));
+    ready.or_else(|| pods.lines().next()?.split(' ').next()).filter(|name| !name.is_empty())
 }
 
 /// Runs a command that needs no agent; `check` without files is about kubectl's cluster.
@@ -215,6 +229,18 @@ mod tests {
             ("version", None),
         ] {
             assert_eq!(asked(&words(command)), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_ready_is_asked_if_any_is() {
+        for (pods, expected) in [
+            ("a False\nb True\nc True\n", Some("b")),
+            ("a False\nb \n", Some("a")),
+            ("a \n", Some("a")),
+            ("", None),
+        ] {
+            assert_eq!(best(pods), expected, "{pods:?}");
         }
     }
 

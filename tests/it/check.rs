@@ -308,7 +308,7 @@ fn completions_and_manual_pages_know_every_command() {
 fn kubectl(folder: &Path, answer: &str) -> (String, std::path::PathBuf) {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let said = folder.join("said");
-    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{answer}\n", said.display());
+    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >> {}\n{answer}\n", said.display());
     write(folder, "kubectl", &script);
     let permissions = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.join("kubectl"), permissions).expect("writable");
@@ -326,33 +326,50 @@ fn plugin(folder: &Path, program: &str, args: &[&str]) -> std::process::Output {
 #[test]
 fn as_a_plugin_of_kubectl_the_pod_that_knows_is_asked_with_kubectls_rights() {
     let folder = tempfile::tempdir().expect("a directory");
-    let answer = "case \"$*\" in *'get pods'*) echo pod/fairlead-dns-x7k2p;; \
+    let answer = "case \"$*\" in *'get pods'*) echo fairlead-x7k2p True;; \
                   *--while-input*) test -p /dev/stdin && exit 3;; *exec*) exit 3;; esac";
     let (program, said) = kubectl(folder.path(), answer);
-    for (args, expected) in [
-        (
-            &["status"][..],
-            "--namespace kube-system exec daemonset/fairlead-node -- fairlead status\n",
-        ),
+    for (args, at, role, node, expected) in [
+        (&["status"][..], "--namespace kube-system", "node", "", "-- fairlead status"),
         (
             &["--context", "prod", "--agents", "net", "trace", "http://a.example/"],
-            "--context prod --namespace net exec daemonset/fairlead-ingress -- fairlead trace \
-             http://a.example/\n",
+            "--context prod --namespace net",
+            "ingress",
+            "",
+            "-- fairlead trace http://a.example/",
         ),
         // Without a terminal kubectl's end is that of the command's input.
         (
             &["trace", "--live", "-o", "json"],
-            "--namespace kube-system exec --stdin daemonset/fairlead-node -- fairlead trace --live -o \
-             json --while-input\n",
+            "--namespace kube-system",
+            "node",
+            "",
+            "-- fairlead trace --live -o json --while-input",
+        ),
+        // The DaemonSet may be called coredns (dns.daemonSetName): it was asked for by name.
+        (
+            &["names", "web.shop"],
+            "--namespace kube-system",
+            "dns",
+            "",
+            "-- fairlead names web.shop",
         ),
         (
             &["--node", "n1", "names", "web.shop"],
-            "--namespace kube-system get pods --output name --selector \
-             app.kubernetes.io/name=fairlead,app.kubernetes.io/component=dns --field-selector \
-             spec.nodeName=n1\n--namespace kube-system exec pod/fairlead-dns-x7k2p -- fairlead names \
-             web.shop\n",
+            "--namespace kube-system",
+            "dns",
+            " --field-selector spec.nodeName=n1",
+            "-- fairlead names web.shop",
         ),
     ] {
+        let held = if expected.ends_with("--while-input") { "--stdin " } else { "" };
+        let readiness = "jsonpath={range .items[*]}{.metadata.name} \
+                         {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+        let expected = format!(
+            "{at} get pods --output {readiness} --selector \
+             app.kubernetes.io/name=fairlead,app.kubernetes.io/component={role}{node}\n\
+             {at} exec {held}pod/fairlead-x7k2p {expected}\n"
+        );
         drop(std::fs::remove_file(&said));
         let output = plugin(folder.path(), &program, args);
         assert_eq!(output.status.code(), Some(3), "{args:?}: the command's own status");

@@ -132,7 +132,7 @@ for word; do
 done
 case " $* " in
 *" config view "*) exec cat @ROOM@/kubeconfig ;;
-*" get pods --output name --selector "*) echo pod/fairlead-x7k2p; exit ;;
+*" get pods --output jsonpath="*" --selector "*) echo fairlead-x7k2p True; exit ;;
 *" exec "*" -- "*)
   until [ "$1" = -- ]; do shift; done
   shift
