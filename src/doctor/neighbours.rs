@@ -7,12 +7,15 @@ use std::{
     process::Command,
 };
 
+use fairlead_proxy::node::IPVS_DEVICE;
+
 use super::{Finding, Health};
 use crate::counted::counted;
 
 pub(super) fn checks() -> Vec<Finding> {
     let rules = Rules::read();
-    let mut findings = vec![kube_proxy(&rules), forward(&rules), forwarding()];
+    let has_ipvs = Path::new("/sys/class/net").join(IPVS_DEVICE).exists();
+    let mut findings = vec![kube_proxy(&rules, has_ipvs), forward(&rules), forwarding()];
     findings.push(network_plugin());
     findings.push(programs(fairlead_proxy::others::socket_programs()));
     findings.push(processes());
@@ -20,15 +23,18 @@ pub(super) fn checks() -> Vec<Finding> {
 }
 
 /// What the firewall tools print; `None`: they are not there, or say no.
+#[derive(Default)]
 struct Rules {
     iptables: Option<String>,
+    ip6tables: Option<String>,
     nftables: Option<String>,
 }
 
 impl Rules {
     fn read() -> Self {
-        let iptables = output("iptables-save", &[]);
-        Self { iptables, nftables: output("nft", &["list", "ruleset"]) }
+        let [iptables, ip6tables] =
+            ["iptables-save", "ip6tables-save"].map(|program| output(program, &[]));
+        Self { iptables, ip6tables, nftables: output("nft", &["list", "ruleset"]) }
     }
 
     fn is_known(&self) -> bool {
@@ -46,8 +52,22 @@ fn output(program: &str, args: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn kube_proxy(rules: &Rules) -> Finding {
+/// Of both families and all its modes: iptables has chains of Services, ipvs only the one that leads to its
+/// sets, and a device; nftables has a table of each family.
+fn kube_proxy(rules: &Rules, has_ipvs: bool) -> Finding {
     let check = "kube-proxy's rules";
+    let marks = ["KUBE-SVC-", "KUBE-SERVICES", "table ip kube-proxy", "table ip6 kube-proxy"];
+    let lines = rules.lines().chain(rules.ip6tables.iter().flat_map(|text| text.lines()));
+    let count = lines.filter(|line| marks.iter().any(|mark| line.contains(mark))).count();
+    let lines = (count > 0).then(|| counted(count, "line"));
+    let device = has_ipvs.then(|| format!("device {IPVS_DEVICE}"));
+    let found: Vec<String> = lines.into_iter().chain(device).collect();
+    if !found.is_empty() {
+        return Finding::not(check, Health::Warning, found.join(", ")).of("proxy").means(
+            "packets that Fairlead leaves alone are translated by old rules, to endpoints of the past",
+            "stop kube-proxy, then `fairlead cleanup --kube-proxy` on the node, or restart it",
+        );
+    }
     if !rules.is_known() {
         return Finding::not(check, Health::Unknown, "neither iptables-save nor nft can be run")
             .of("proxy")
@@ -56,17 +76,7 @@ fn kube_proxy(rules: &Rules) -> Finding {
                 "run `iptables-save | grep KUBE-SVC` and `nft list ruleset` on the node as root",
             );
     }
-    let count = rules
-        .lines()
-        .filter(|line| line.contains("KUBE-SVC-") || line.contains("table ip kube-proxy"))
-        .count();
-    if count == 0 {
-        return Finding::ok(check, "none").of("proxy");
-    }
-    Finding::not(check, Health::Warning, counted(count, "line")).of("proxy").means(
-        "packets that Fairlead leaves alone are translated by old rules, to endpoints of the past",
-        "stop kube-proxy, then `fairlead cleanup --kube-proxy` on the node, or restart it",
-    )
+    Finding::ok(check, "none").of("proxy")
 }
 
 /// Packets to pods of other nodes and from outside pass FORWARD.
@@ -243,6 +253,46 @@ mod tests {
             let finding = plugin(&names(configurations), &names(devices));
             assert_eq!((finding.health, finding.found.as_str()), (health, found));
             assert_eq!(finding.cure.is_some(), health != Health::Ok, "{found}");
+        }
+    }
+
+    #[test]
+    fn bug_what_kube_proxy_left_is_found_in_each_mode_and_family() {
+        let some = |text: &str| Some(text.to_owned());
+        let none =
+            || Rules { iptables: some("*nat\n:KUBE-FIREWALL - [0:0]\n"), ..Rules::default() };
+        for (rules, has_ipvs, health, found) in [
+            (none(), false, Health::Ok, "none"),
+            (
+                Rules { iptables: some(":KUBE-SVC-A - [0:0]"), ..none() },
+                false,
+                Health::Warning,
+                "1 line",
+            ),
+            (
+                Rules { ip6tables: some(":KUBE-SVC-A - [0:0]"), ..none() },
+                false,
+                Health::Warning,
+                "1 line",
+            ),
+            (
+                Rules { iptables: some(":KUBE-SERVICES - [0:0]"), ..none() },
+                true,
+                Health::Warning,
+                "1 line, device kube-ipvs0",
+            ),
+            (none(), true, Health::Warning, "device kube-ipvs0"),
+            (Rules::default(), true, Health::Warning, "device kube-ipvs0"),
+            (
+                Rules { nftables: some("table ip6 kube-proxy {\n}"), ..none() },
+                false,
+                Health::Warning,
+                "1 line",
+            ),
+            (Rules::default(), false, Health::Unknown, "neither iptables-save nor nft can be run"),
+        ] {
+            let finding = kube_proxy(&rules, has_ipvs);
+            assert_eq!((finding.health, finding.found.as_str()), (health, found));
         }
     }
 
