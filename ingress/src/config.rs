@@ -42,6 +42,9 @@ pub struct IngressConfig {
     /// The Node this runs on, to none of whose addresses such a name may lead; `None`: those of the
     /// interfaces are all that is known.
     pub node_name: Option<Name>,
+    /// The Node is one of a cluster's: as long as it cannot be read, such names lead nowhere. Of a machine
+    /// without a cluster there is none.
+    pub is_node_expected: bool,
     /// Secret of the certificate for names without one of their own; a self-signed one otherwise.
     pub default_certificate: Option<Key>,
     /// Data threads; one per processor if absent.
@@ -372,6 +375,7 @@ impl Default for IngressConfig {
             external_names: Vec::new(),
             inside_allowed: Vec::new(),
             node_name: None,
+            is_node_expected: false,
             default_certificate: None,
             threads: None,
             https_redirect_port: None,

@@ -6,11 +6,12 @@ mod turns;
 
 use std::{
     io,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use fairlead_state::{Key, Name, some_of, store::Snapshots};
+use fairlead_state::{Key, Name, Snapshot, some_of, store::Snapshots};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,10 @@ const FIRST_LOOKUPS_MAX: Duration = Duration::from_secs(3);
 /// Of all names that nobody answers the log names so many: a line is read by people.
 const NAMED_MAX: usize = 8;
 
+/// To none of its addresses a name may lead, and nobody knows them.
+const NODE_UNKNOWN: &str = "this node's own Node was not read: grant the agent's account list and watch \
+     on nodes (RBAC)";
+
 /// Who wants names, and takes what they lead to.
 #[derive(Debug)]
 pub(crate) struct Asker {
@@ -42,6 +47,8 @@ pub(crate) struct Asker {
     pub(crate) snapshots: Snapshots,
     /// The Node this runs on.
     pub(crate) node: Option<Key>,
+    /// There is such a Node, whether it can be read or not.
+    pub(crate) is_node_expected: bool,
     /// Changes when other names may be wanted; 0 before the first plan.
     pub(crate) planned: watch::Receiver<u64>,
     /// Becomes true when all names of the plan were looked up for the first time, or that took too long.
@@ -118,10 +125,19 @@ impl Asker {
     /// Returns whether the name leads somewhere.
     fn learn(&self, name: &Name, looked: Looked) -> bool {
         let Some(snapshot) = self.snapshots.borrow().clone() else { return false };
-        let node = self.node.as_ref().and_then(|node| snapshot.nodes().get(node));
-        let node = node.map_or(&[][..], |node| &*node.addresses);
-        let looked = looked.and_then(|found| outside(node, name, &found));
+        let looked = looked.and_then(|found| match self.node_addresses(&snapshot) {
+            Some(node) => outside(node, name, &found),
+            None => Err(NODE_UNKNOWN.into()),
+        });
         self.planner().learn(&snapshot, name, looked)
+    }
+
+    /// `None`: it has some, and they are not known.
+    fn node_addresses<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a [IpAddr]> {
+        match self.node.as_ref().and_then(|node| snapshot.nodes().get(node)) {
+            Some(node) => Some(&*node.addresses),
+            None => (!self.is_node_expected).then_some(&[]),
+        }
     }
 }
 

@@ -181,6 +181,7 @@ pub fn start(
             planner: planner.clone(),
             snapshots: snapshots.clone(),
             node: settings.load().node_name.as_ref().map(|name| Key::new("", name.clone())),
+            is_node_expected: settings.load().is_node_expected,
             planned: revision.subscribe(),
             looked_up,
         };

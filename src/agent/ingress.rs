@@ -35,6 +35,7 @@ pub(crate) async fn run(
     let config = IngressConfig {
         other_ports: settings::besides_ingress(&args),
         node_name: Some(shared.node_name.clone()),
+        is_node_expected: args.source.manifests.is_none(),
         ..config(&args.ingress)
     };
     if config.proxy_protocol.as_ref().is_some_and(ProxyProtocol::believes_everybody) {

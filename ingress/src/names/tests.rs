@@ -58,7 +58,19 @@ struct Asked {
 }
 
 impl Asked {
+    /// Of a machine that may have no Node.
     fn new<F>(objects: &[Object], look_up: impl Fn(Name) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Looked> + Send + 'static,
+    {
+        Self::of(objects, false, look_up)
+    }
+
+    fn of<F>(
+        objects: &[Object],
+        is_node_expected: bool,
+        look_up: impl Fn(Name) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Looked> + Send + 'static,
     {
@@ -79,6 +91,7 @@ impl Asked {
             planner: planner.clone(),
             snapshots: snapshots.clone(),
             node: Some(Key::new("", "node-1")),
+            is_node_expected,
             planned: plan,
             looked_up,
         };
@@ -142,6 +155,31 @@ async fn all_is_looked_up_when_the_last_name_of_the_plan_has_an_answer_of_any_ki
     assert!(asked.looked_up().await < FIRST_LOOKUPS_MAX);
     assert!(asked.planner.lock().unwrap().unknown_names().is_empty());
     assert!(asked.reasons().iter().any(|reason| reason.contains("no such name")));
+}
+
+/// A right that was not given opened what it is for: names could lead to the node's address outside.
+#[tokio::test]
+async fn bug_names_lead_nowhere_while_the_node_that_they_must_not_lead_to_cannot_be_read() {
+    let addresses = json!([{"type": "ExternalIP", "address": OUTSIDE.to_string()}]);
+    let node = json!({"metadata": {"name": "node-1"}, "status": {"addresses": addresses}});
+    let elsewhere = json!({"metadata": {"name": "node-1"}, "status": {"addresses": []}});
+    for (node, is_expected, refused) in [
+        (None, false, ""),
+        (None, true, "Node was not read"),
+        (Some(elsewhere), true, ""),
+        (Some(node), true, "only addresses of this node"),
+    ] {
+        let mut objects = leading_to("good.example").to_vec();
+        objects.extend(node.iter().map(|node| object(Kind::Node, node)));
+        let mut asked = Asked::of(&objects, is_expected, |_| ready(Looked::Ok(vec![OUTSIDE])));
+        asked.plan();
+        asked.looked_up().await;
+        let reasons = asked.reasons();
+        for part in ["Node was not read", "only addresses of this node"] {
+            let is_told = reasons.iter().any(|reason| reason.contains(part));
+            assert_eq!(is_told, part == refused, "{node:?} {is_expected}: {reasons:?}");
+        }
+    }
 }
 
 #[tokio::test]
