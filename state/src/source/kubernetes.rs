@@ -1,7 +1,7 @@
 //! The Kubernetes API as a source.
 //!
-//! A list-and-watch per kind ([`reflector`]), one per referenced Secret and ConfigMap
-//! ([`referenced`]). Each item of a list and each event is decoded by itself, so that an object
+//! A list-and-watch per kind ([`reflector`]), one per referenced Secret and ConfigMap and for the own
+//! Node ([`referenced`]). Each item of a list and each event is decoded by itself, so that an object
 //! this version does not understand stands in no other's way.
 
 mod addresses;

@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps: only those something refers to, each by a watch of its own.
+//! Secrets, ConfigMaps and the own Node: only those something refers to, each by a watch of its own.
 //!
 //! So no right to read all Secrets is needed, and none is held that nobody uses. The watches share
 //! connections ([`super::streams`]); an API server looks such watches up by the object's name, and
