@@ -60,6 +60,16 @@ pub enum SourceError {
         /// What is wrong with it.
         source: Box<kube::config::KubeconfigError>,
     },
+    /// The kubeconfig wants the API server to be reached by a proxy.
+    #[error(
+        "--kubeconfig {}: proxy-url of its cluster is not followed here: leave it out, and name an address \
+         that is reached without a proxy (server, or --api-server HOST:PORT)",
+        path.display()
+    )]
+    ProxyUrl {
+        /// The file.
+        path: PathBuf,
+    },
     /// Neither a kubeconfig nor a service account.
     #[error(
         "no API server to read from: this is no pod of a cluster ({source}); \

@@ -8,6 +8,7 @@ mod addresses;
 pub(crate) mod api;
 mod backoff;
 mod dial;
+mod identity;
 mod outage;
 mod referenced;
 mod reflector;

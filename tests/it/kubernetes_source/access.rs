@@ -51,6 +51,18 @@ async fn a_token_that_is_not_accepted_is_named() {
     assert_eq!(&*error, "it answered 401: Unauthorized");
 }
 
+/// It was passed over, and the server asked without it for ever.
+#[tokio::test]
+async fn bug_a_kubeconfig_with_a_proxy_is_refused_with_a_cure() {
+    let server = ApiServer::start().await;
+    let directory = TempDir::new().unwrap();
+    let proxied = "cluster: {proxy-url: 'http://user:secret@192.0.2.1:3128', server";
+    let options = altered(&server, &directory, "cluster: {server", proxied);
+    let error = Kubernetes::new(options).await.unwrap_err().to_string();
+    assert!(error.contains("proxy-url") && error.contains("--api-server"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
 #[tokio::test]
 async fn a_kubeconfig_that_says_nothing_usable_is_an_error_naming_it() {
     let directory = TempDir::new().unwrap();

@@ -16,7 +16,7 @@ use hyper_util::{
 use kube::{
     Client, Config,
     client::{Body, ConfigExt},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{Cluster, KubeConfigOptions, Kubeconfig},
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use tower::{BoxError, ServiceBuilder, service_fn};
@@ -24,6 +24,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 use super::{
     addresses::Addresses,
     dial::{Dialler, Pace},
+    identity::Identity,
     streams::{Answer, Connector, Sharing, Streams},
 };
 use crate::source::SourceError;
@@ -69,11 +70,27 @@ async fn configuration(kubeconfig: Option<PathBuf>) -> Result<Config, SourceErro
         return Config::incluster()
             .map_err(|source| SourceError::NotInCluster { source: Box::new(source) });
     };
-    let config = match Kubeconfig::read_from(&path) {
-        Ok(file) => Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await,
-        Err(error) => Err(error),
-    };
-    config.map_err(|source| SourceError::Kubeconfig { path, source: Box::new(source) })
+    let wrong = |source| SourceError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+    let file = Kubeconfig::read_from(&path).map_err(wrong)?;
+    let cluster = current_cluster(&file).cloned().unwrap_or_default();
+    if cluster.proxy_url.is_some_and(|url| !url.is_empty()) {
+        return Err(SourceError::ProxyUrl { path: path.clone() });
+    }
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(wrong)?;
+    if cluster.certificate_authority_data.is_none() {
+        // Read again now and then, as a service account's is.
+        config.root_cert_file = cluster.certificate_authority.map(PathBuf::from);
+    }
+    Ok(config)
+}
+
+fn current_cluster(file: &Kubeconfig) -> Option<&Cluster> {
+    let current = file.current_context.as_ref()?;
+    let mut contexts = file.contexts.iter();
+    let context = contexts.find(|context| context.name == *current)?.context.as_ref()?;
+    let mut clusters = file.clusters.iter();
+    clusters.find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()
 }
 
 fn client(
@@ -94,7 +111,10 @@ fn client(
     let host = config.cluster_url.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let configured = given.clone().map_or_else(|| server_name(host), Ok)?;
-    let tls = config.rustls_client_config()?;
+    let mut tls = config.rustls_client_config()?;
+    if let Some(identity) = Identity::of(&config.auth_info) {
+        identity.shown_by(&mut tls);
+    }
     let mut offering_http2 = tls.clone();
     offering_http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let (tls, offering_http2) = (Arc::new(tls), Arc::new(offering_http2));
