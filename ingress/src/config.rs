@@ -182,7 +182,8 @@ pub struct TlsSettings {
     pub http2: bool,
     /// Sessions are resumed by tickets.
     pub tickets: bool,
-    /// Names without a certificate are refused instead of shown the default one.
+    /// Names that nobody has a rule, an alias or a TLS section for are refused instead of shown the
+    /// default certificate.
     pub rejects_unknown: bool,
 }
 

@@ -97,8 +97,8 @@ pub fn start(
     let threads = config.thread_count();
     let bound = serve::bind(&config, threads)?;
     let planner = Planner::new(&config, Fallback::generate()?);
-    let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
     let routes = Arc::new(ArcSwap::default());
+    let resolver = Arc::new(Resolver::new(planner.certificates().clone(), routes.clone()));
     let config = Arc::new(config);
     let config_has_streams = config.tcp_services.is_some() || config.udp_services.is_some();
     let in_force = Arc::new(ArcSwap::new(config.clone()));

@@ -54,7 +54,7 @@ impl Wake for Woken {
 pub(super) fn client(timeouts: Timeouts) -> Rc<Client> {
     let config = IngressConfig { timeouts, threads: Some(1), ..IngressConfig::default() };
     let planner = Planner::new(&config, Fallback::generate().unwrap());
-    let resolver = Arc::new(Resolver::new(planner.certificates().clone()));
+    let resolver = Arc::new(Resolver::new(planner.certificates().clone(), Arc::default()));
     let handshakes = Handshakes::new(&resolver, config.tls).unwrap();
     let (timer, keeper) = timer().unwrap();
     // Ends with the timer.

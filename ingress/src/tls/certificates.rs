@@ -13,6 +13,7 @@ use rustls::{
 use crate::{
     error::IngressError,
     host::{HostPattern, wildcard_suffix},
+    routes::Routes,
     tls::parse,
 };
 
@@ -24,13 +25,16 @@ const DEFAULT_SERVER: &str = "_";
 /// All certificates at one revision. Clones share structure.
 #[derive(Clone)]
 pub struct Certificates {
-    exact: HashMap<Name, Arc<CertifiedKey>>,
-    wildcard: HashMap<Name, Arc<CertifiedKey>>,
+    exact: Names,
+    wildcard: Names,
     default: Arc<CertifiedKey>,
     /// Of those that are from Secrets.
     ends: OrdMap<HostPattern, End>,
     default_end: Option<End>,
 }
+
+/// Names that TLS sections claim; `None`: with the default certificate.
+type Names = HashMap<Name, Option<Arc<CertifiedKey>>>;
 
 /// A certificate of a Secret, and when it ends.
 #[derive(Clone, Debug)]
@@ -59,9 +63,11 @@ pub struct Fallback(pub(super) Arc<CertifiedKey>);
 #[derive(Debug)]
 pub(crate) struct Resolver {
     current: ArcSwap<Certificates>,
+    routes: Arc<ArcSwap<Routes>>,
 }
 
-/// The same, and no answer to names without a certificate of their own (ssl-reject-handshake).
+/// The same, and no answer to names that nobody serves but by a rule for all of them: ingress-nginx has
+/// ssl-reject-handshake in its server `_`.
 #[derive(Debug)]
 pub(super) struct OnlyKnown(pub(super) Arc<Resolver>);
 
@@ -71,36 +77,49 @@ impl Certificates {
         Self { exact, wildcard, default, ends: OrdMap::new(), default_end: None }
     }
 
-    /// By name, then by wildcard of one label, else the default one.
+    /// By name, then by wildcard of one label, else the default one. As with ingress-nginx, a name that is to
+    /// have the default one has it, whoever has a certificate for the wildcard.
     pub(super) fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        name.and_then(|name| self.known(name)).unwrap_or(&self.default)
+        let claimed = name.and_then(|name| self.claimed(name));
+        claimed.and_then(Option::as_ref).unwrap_or(&self.default)
     }
 
-    fn known(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    fn claimed(&self, name: &str) -> Option<&Option<Arc<CertifiedKey>>> {
         let wildcard = || self.wildcard.get(wildcard_suffix(name)?);
         self.exact.get(name).or_else(wildcard)
     }
 
+    /// What the claim on a host leads to: a certificate, or the default one.
     pub(super) fn set(
         &mut self,
         host: &HostPattern,
         certificate: Option<Arc<CertifiedKey>>,
         end: Option<End>,
     ) {
-        let (map, name) = match host {
-            // Without a name there is nothing SNI could ask for.
-            HostPattern::Any => return,
-            HostPattern::Exact(name) => (&mut self.exact, name),
-            HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
-        };
-        match certificate {
-            Some(certificate) => map.insert(name.clone(), certificate),
-            None => map.remove(name),
-        };
+        if let Some((map, name)) = self.place(host) {
+            map.insert(name.clone(), certificate);
+        }
         match end {
             Some(end) => self.ends.insert(host.clone(), end),
             None => self.ends.remove(host),
         };
+    }
+
+    /// No claim on a host counts.
+    pub(super) fn unset(&mut self, host: &HostPattern) {
+        if let Some((map, name)) = self.place(host) {
+            map.remove(name);
+        }
+        self.ends.remove(host);
+    }
+
+    /// `None`: without a name there is nothing SNI could ask for.
+    fn place<'a>(&mut self, host: &'a HostPattern) -> Option<(&mut Names, &'a Name)> {
+        match host {
+            HostPattern::Any => None,
+            HostPattern::Exact(name) => Some((&mut self.exact, name)),
+            HostPattern::Wildcard(suffix) => Some((&mut self.wildcard, suffix)),
+        }
     }
 
     pub(super) fn set_default(&mut self, certificate: Arc<CertifiedKey>, end: Option<End>) {
@@ -119,9 +138,9 @@ impl Certificates {
         default.chain(own).map(expiry).collect()
     }
 
-    /// Names that have a certificate of their own.
+    /// Names that have a certificate of their own. Costs a walk over all.
     pub fn len(&self) -> usize {
-        self.exact.len() + self.wildcard.len()
+        self.exact.values().chain(self.wildcard.values()).flatten().count()
     }
 
     /// Whether no name has one.
@@ -145,8 +164,8 @@ impl Fallback {
 }
 
 impl Resolver {
-    pub(crate) fn new(certificates: Certificates) -> Self {
-        Self { current: ArcSwap::from_pointee(certificates) }
+    pub(crate) fn new(certificates: Certificates, routes: Arc<ArcSwap<Routes>>) -> Self {
+        Self { current: ArcSwap::from_pointee(certificates), routes }
     }
 
     pub(crate) fn replace(&self, certificates: Certificates) {
@@ -172,8 +191,11 @@ impl ResolvesServerCert for Resolver {
 
 impl ResolvesServerCert for OnlyKnown {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.0.current.load();
-        current.known(&hello.server_name()?.to_ascii_lowercase()).cloned()
+        let name = hello.server_name()?.to_ascii_lowercase();
+        let (current, routes) = (self.0.current.load(), self.0.routes.load());
+        let is_ruled = || routes.host(&name).is_some_and(|host| host.pattern != HostPattern::Any);
+        let is_known = current.claimed(&name).is_some() || is_ruled();
+        is_known.then(|| current.find(Some(&name)).clone())
     }
 }
 

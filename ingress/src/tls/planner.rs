@@ -163,13 +163,18 @@ impl CertificatePlanner {
     }
 
     fn choose(&mut self, host: &HostPattern, ruled: &Ruled) {
-        let secret = self.first(host, ruled).and_then(|first| first.secret.as_ref());
-        let (certificate, end) = (self.served(secret), self.end(secret));
+        let claimed = self.first(host, ruled).map(|first| {
+            let secret = first.secret.as_ref();
+            (self.served(secret), self.end(secret))
+        });
         if self.claims.get(host).is_none_or(BTreeSet::is_empty) {
             self.claims.remove(host);
             self.weak.remove(host);
         }
-        self.certificates.set(host, certificate, end);
+        match claimed {
+            Some((certificate, end)) => self.certificates.set(host, certificate, end),
+            None => self.certificates.unset(host),
+        }
     }
 
     /// The claim that counts. Who has rules for a host, or for the wildcard that covers it, says by what certificate it is

@@ -14,7 +14,7 @@ use crate::{
     support::{
         World,
         client::{self, Answer, connect, get, get2, request, send},
-        objects::{Authority, IngressExt, backend, class, config_map},
+        objects::{Authority, IngressExt, backend, class, config_map, ingress, ingress_ref},
         page_ends_with,
         upstream::Upstream,
     },
@@ -361,6 +361,46 @@ async fn everybody_is_asked_for_by_default_and_some_are_left_out() {
         assert_eq!(answer.status, status, "{name}");
     }
     assert_eq!((authority.requests(), upstream.requests()), (1, 1));
+}
+
+/// ingress-nginx has the directive in its server `_` alone: a host that is served by the default certificate
+/// is served on.
+#[tokio::test]
+async fn bug_handshakes_for_hosts_with_the_default_certificate_are_not_refused() {
+    let authority = Authority::new();
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        authority.secret("cert", &["own.example"]),
+        site("own", &[]).tls(&["own.example"], "cert").object(),
+        site("plain", &[("server-alias", "alias.example")]).object(),
+        site("section", &[]).tls(&["section.example"], "").object(),
+        site("missing", &[]).tls(&["missing.example"], "missing").object(),
+        ingress("wild").host("*.wild.example", "web").object(),
+        // Whose hosts are all those that nobody has.
+        ingress("any").host("*", "web").tls(&["named.example"], "").object(),
+    ]);
+    let mut world = world(objects).await;
+    let is_taken = async |world: &World, name: &str| {
+        client::tls(world.https(), name, client::trusting_anybody()).await.is_ok()
+    };
+    let served = ["own", "plain", "alias", "section", "missing", "a.wild", "named", "PLAIN"];
+    let served = served.map(|name| format!("{name}.example"));
+    // The last one has no name to call.
+    let unserved = ["other.example", "wild.example", "a.b.wild.example", "127.0.0.1"];
+    for (rejects, expected) in [("false", true), ("true", false)] {
+        says(&mut world, &[("ssl-reject-handshake", rejects)]).await;
+        for name in &served {
+            assert!(is_taken(&world, name).await, "{name}, {rejects}");
+        }
+        for name in unserved {
+            assert_eq!(is_taken(&world, name).await, expected, "{name}, {rejects}");
+        }
+    }
+    world.delete(ingress_ref("plain")).await;
+    assert!(!is_taken(&world, "plain.example").await);
+    world.apply(vec![site("other", &[]).object()]).await;
+    assert!(is_taken(&world, "other.example").await);
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! Which certificate a host has where those with rules for it and others name it in TLS sections.
 
-use fairlead_state::{Change, model::Ingress};
+use fairlead_state::{Change, Key, model::Ingress};
 
 use crate::{
     support::{
         World,
         client::get,
-        objects::{Authority, IngressExt, backend, ingress, ingress_ref, opaque, secret_ref},
+        objects::{
+            Authority, IngressExt, backend, ingress, ingress_ref, opaque, secret, secret_ref,
+        },
         upstream::Upstream,
     },
     tls::{shown, verified},
@@ -200,6 +202,64 @@ async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it() {
     assert_eq!(get(world.http(), "later.example", "/").await.status, 308);
     world.delete(secret_ref("late")).await;
     assert_eq!(get(world.http(), "later.example", "/").await.status, 200);
+}
+
+/// ingress-nginx, createServers: a host whose section names no Secret, or one that cannot be used, has the
+/// default certificate. One without a section has whatever is for its name.
+#[tokio::test]
+async fn bug_a_host_that_is_to_show_the_default_certificate_shows_nobody_elses() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["*.foo.example"]);
+    let wild = ingress("wild").host("*.foo.example", "web").tls(&["*.foo.example"], "wild");
+    let site = |name: &str, secret: Option<&str>| {
+        let host = format!("{name}.foo.example");
+        let ingress = ingress(name).host(&host, "web");
+        match secret {
+            Some(secret) => ingress.tls(&[&host], secret).object(),
+            None => ingress.object(),
+        }
+    };
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        secret(Key::new("other", "wild"), &certificate, &key),
+        Ingress { key: Key::new("other", "wild"), ..wild }.object(),
+        opaque("broken", &[("tls.crt", "broken"), ("tls.key", "broken")]),
+        site("none", Some("")),
+        site("missing", Some("missing")),
+        site("broken", Some("broken")),
+        site("plain", None),
+    ]);
+    let mut world = World::new(objects).await;
+    let default = shown(&world, "nobody.example").await;
+    let general = shown(&world, "nobody.foo.example").await;
+    assert_ne!(general, default);
+    let is_default = async |world: &World, name: &str| {
+        let shown = shown(world, &format!("{name}.foo.example")).await;
+        assert!(shown == default || shown == general, "{name}");
+        let said = world.running.explainer().certificate(&format!("{name}.foo.example"));
+        let (secret, host) = match shown == default {
+            true => (None, format!("{name}.foo.example")),
+            false => (Some(Key::new("other", "wild")), "*.foo.example".to_owned()),
+        };
+        assert_eq!((said.secret, said.claimed_by), (secret, Some(host)), "{name}");
+        shown == default
+    };
+    for (name, expected) in [("none", true), ("missing", true), ("broken", true), ("plain", false)]
+    {
+        assert_eq!(is_default(&world, name).await, expected, "{name}");
+    }
+    // As sections and Secrets come and go.
+    world.apply(vec![site("none", None), site("plain", Some(""))]).await;
+    assert!(!is_default(&world, "none").await);
+    assert!(is_default(&world, "plain").await);
+    world.apply(vec![authority.secret("missing", &["missing.foo.example"])]).await;
+    assert_eq!(verified(&world, &authority, "missing.foo.example").await.unwrap(), 200);
+    world.delete(secret_ref("missing")).await;
+    assert!(is_default(&world, "missing").await);
+    assert_eq!(world.running.status().certificates, 1);
+    world.delete(ingress_ref("missing")).await;
+    assert!(!is_default(&world, "missing").await);
 }
 
 /// A certificate says nothing of who has rules for a host.

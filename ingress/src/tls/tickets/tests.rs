@@ -25,7 +25,7 @@ struct Server {
 impl Server {
     fn new(settings: TlsSettings) -> Self {
         let Fallback(certificate) = Fallback::generate().unwrap();
-        let resolver = Arc::new(Resolver::new(Certificates::new(certificate)));
+        let resolver = Arc::new(Resolver::new(Certificates::new(certificate), Arc::default()));
         let handshakes = Handshakes::new(&resolver, settings).unwrap();
         let (minutes, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let clock = minutes.clone();
