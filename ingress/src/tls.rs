@@ -1,15 +1,18 @@
 //! Certificates: from Secrets, chosen by SNI, changed in memory.
 
+mod authorities;
 mod certificates;
 mod client;
 mod client_auth;
 mod names;
 mod parse;
 mod planner;
+mod revoked;
 mod server;
 mod signatures;
 pub(crate) mod subject;
 mod tickets;
+mod verifiers;
 
 pub(crate) use self::{
     certificates::Resolver,

@@ -14,7 +14,7 @@ use std::{
 use fairlead_state::model::Secret;
 use http::HeaderValue;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, ExtendedKeyPurpose, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::aws_lc_rs,
     server::{
@@ -22,14 +22,14 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject};
-use x509_parser::{extensions::ParsedExtension, oid_registry::OID_X509_EXT_DELTA_CRL_INDICATOR};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{client::authorities, signatures::Signatures};
+use super::{
+    authorities::Authorities,
+    revoked::{Lists, unusable},
+    signatures::Signatures,
+};
 use crate::expression::Expression;
-
-/// Certificates that are taken back, beside the authorities.
-const REVOKED_ENTRY: &str = "ca.crl";
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -64,6 +64,9 @@ pub(crate) struct ClientAuth {
     /// Never used twice: verdicts of one are not another's.
     pub(crate) id: u64,
     pub(crate) wanted: Wanted,
+    authorities: Authorities,
+    lists: Option<Lists>,
+    /// Of what the authorities alone say nothing about.
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -82,12 +85,14 @@ pub(super) struct Asking(pub(super) Signatures);
 impl ClientAuth {
     /// Reads the authorities of a Secret. A reason says where, never what.
     pub(crate) fn new(secret: &Secret, wanted: Wanted) -> Result<Self, String> {
-        let roots = Arc::new(authorities(secret)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let authorities = Authorities::of(secret, provider.clone())?;
+        let roots = authorities.roots.clone();
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-        if let Some(lists) = revoked(secret)? {
+        let lists = Lists::of(secret)?;
+        if let Some(lists) = &lists {
             // As OpenSSL: who keeps the newest list from us is not to have an old one believed.
-            builder = builder.with_crls(lists).enforce_revocation_expiration();
+            builder = builder.with_crls(lists.all()).enforce_revocation_expiration();
         }
         let verifier = builder.build().map_err(|error| match error {
             VerifierBuilderError::InvalidCrl(error) => {
@@ -95,7 +100,7 @@ impl ClientAuth {
             }
             error => format!("Secret {}: {error}", secret.key),
         })?;
-        Ok(Self { id: NEXT_ID.fetch_add(1, Relaxed), wanted, verifier })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Relaxed), wanted, authorities, lists, verifier })
     }
 
     /// Whether a chain is of the authorities, and still good.
@@ -103,8 +108,12 @@ impl ClientAuth {
         let Some((first, rest)) = chain.split_first() else {
             return Err(Unverified { reason: "no certificate".into(), is_strangers: true });
         };
-        let verified = self.verifier.verify_client_cert(first, rest, UnixTime::now());
-        verified.map(drop).map_err(|error| Unverified {
+        let (purpose, now) = (ExtendedKeyPurpose::ClientAuth, UnixTime::now());
+        let verified = match self.authorities.judge(first, &purpose, self.lists.as_ref(), now) {
+            Some(judged) => judged.map_err(Error::from),
+            None => self.verifier.verify_client_cert(first, rest, now).map(drop),
+        };
+        verified.map_err(|error| Unverified {
             is_strangers: self.are_strangers(chain),
             reason: error.to_string(),
         })
@@ -122,50 +131,6 @@ impl ClientAuth {
             })
         })
     }
-}
-
-/// The lists of certificates taken back; `None`: there are none. What cannot be read of them is an
-/// error: it could have been the line that keeps somebody out.
-fn revoked(secret: &Secret) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>, String> {
-    // As ingress-nginx: an empty entry is none.
-    let Some(entry) = secret.data.get(REVOKED_ENTRY).filter(|entry| !entry.is_empty()) else {
-        return Ok(None);
-    };
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(entry).collect();
-    let lists = lists.map_err(|_| format!("Secret {}: {REVOKED_ENTRY} is damaged", secret.key))?;
-    if lists.is_empty() {
-        return Err(format!("Secret {}: {REVOKED_ENTRY} holds no list", secret.key));
-    }
-    match lists.iter().find_map(|list| unserved(list)) {
-        Some(kind) => Err(unusable(secret, kind)),
-        None => Ok(Some(lists)),
-    }
-}
-
-/// Whole lists of kinds that the verifier does not take. Some it would call damaged, and an indirect one
-/// it would keep to let nobody in by.
-fn unserved(list: &[u8]) -> Option<&'static str> {
-    let (_, list) = x509_parser::parse_x509_crl(list).ok()?;
-    if list.version().is_none() {
-        return Some("of version 1 (RFC 5280 wants 2)");
-    }
-    if list.next_update().is_none() {
-        return Some("without nextUpdate (RFC 5280 wants one)");
-    }
-    list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        _ if extension.oid == OID_X509_EXT_DELTA_CRL_INDICATOR => Some("a delta list"),
-        ParsedExtension::IssuingDistributionPoint(point) if point.indirect_crl => {
-            Some("an indirect list")
-        }
-        ParsedExtension::IssuingDistributionPoint(point) if point.only_some_reasons.is_some() => {
-            Some("of some reasons alone")
-        }
-        _ => None,
-    })
-}
-
-fn unusable(secret: &Secret, what: &str) -> String {
-    format!("Secret {}: {REVOKED_ENTRY} cannot be used: a list is {what}", secret.key)
 }
 
 impl fmt::Debug for ClientAuth {

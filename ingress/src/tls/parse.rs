@@ -6,6 +6,8 @@ use fairlead_state::model::Secret;
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
+use super::signatures::PublicKey;
+
 pub(super) const CERTIFICATE_ENTRY: &str = "tls.crt";
 pub(super) const KEY_ENTRY: &str = "tls.key";
 
@@ -23,20 +25,22 @@ pub(super) fn certified_key(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{CERTIFICATE_ENTRY} is not PEM: {error}"))?;
-    if chain.is_empty() {
+    let Some(leaf) = chain.first() else {
         return Err(format!("{CERTIFICATE_ENTRY} holds no certificate"));
-    }
+    };
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|_| format!("{KEY_ENTRY} holds no private key in PEM (PKCS#8, PKCS#1 or SEC1)"))?;
-    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
-    match certified {
-        Ok(certified) => Ok(Arc::new(certified)),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(format!("{KEY_ENTRY} is not the key of {CERTIFICATE_ENTRY}"))
-        }
-        Err(rustls::Error::InvalidCertificate(error)) => {
-            Err(format!("{CERTIFICATE_ENTRY} cannot be used: {error}"))
-        }
-        Err(_) => Err(format!("{KEY_ENTRY} cannot be used: unsupported or damaged")),
+    let provider = aws_lc_rs::default_provider();
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|_| format!("{KEY_ENTRY} cannot be used: unsupported or damaged"))?;
+    // Not by CertifiedKey::from_der, which reads certificates of version 3 alone.
+    let public = PublicKey::of(leaf)
+        .map_err(|error| format!("{CERTIFICATE_ENTRY} cannot be used: {error}"))?
+        .info;
+    if key.public_key().is_some_and(|own| own.as_ref() != public) {
+        return Err(format!("{KEY_ENTRY} is not the key of {CERTIFICATE_ENTRY}"));
     }
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
 }

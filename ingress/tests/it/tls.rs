@@ -11,7 +11,7 @@ use rustls::{
     HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
 };
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use crate::{
     annotations::annotated,
@@ -22,6 +22,7 @@ use crate::{
         objects::{Authority, IngressExt, backend, ingress, secret, secret_ref},
         upstream::Upstream,
     },
+    version1::sign_version_1,
 };
 
 /// The certificate shown for a name.
@@ -152,6 +153,24 @@ async fn a_bad_certificate_harms_its_own_host_only_and_says_why() {
         assert_eq!(world.reasons(name), [reason], "{name}");
     }
     assert_eq!(verified(&world, &authority, "good.example").await.unwrap(), 200);
+}
+
+/// As `openssl x509 -req` writes it (ingress-nginx, docs/examples/auth/client-certs).
+#[tokio::test]
+async fn bug_a_certificate_of_version_1_is_shown() {
+    let authority = Authority::new();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let (certificate, key) = sign_version_1(&authority, &params);
+    let objects = vec![
+        secret(Key::new("default", "old"), &certificate, &key),
+        site("web", "a.example", &["a.example"], "old"),
+    ];
+    let world = World::new(objects).await;
+    let own = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    assert_eq!(shown(&world, "a.example").await, own);
+    assert_eq!(world.running.expiry_meter()().len(), 1);
+    let reasons = world.reasons("web");
+    assert!(!reasons.iter().any(|reason| reason.contains("Secret")), "{reasons:?}");
 }
 
 #[tokio::test]

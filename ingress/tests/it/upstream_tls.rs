@@ -7,6 +7,9 @@ use http::Response;
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, GeneralSubtree, IsCa, KeyPair, NameConstraints,
+};
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     server::WebPkiClientVerifier,
@@ -21,14 +24,16 @@ use crate::{
     support::{
         World,
         client::{Answer, get, identity, raw, read_until},
-        objects::{Authority, IngressExt, backend, ingress, opaque, opaque_in},
+        objects::{Authority, IngressExt, backend, ingress, opaque, opaque_in, secret_ref},
         upstream::{Counts, Upstream},
     },
-    version1::version_1,
+    version1::{sign_version_1, version_1},
 };
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 const NAME: &str = "web.default.svc";
+/// PEM, and nothing in it.
+const ODD_KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
 
 /// Who an endpoint shows itself as, and whom it lets in.
 fn server(authority: &Authority, names: &[&str], clients: Option<&Authority>) -> ServerConfig {
@@ -172,10 +177,75 @@ async fn bug_a_certificate_of_version_1_is_taken_from_whoever_has_its_key_where_
     }
 }
 
+/// Certificates of version 1, without alternative names, and ones that are their own authority, as commands
+/// of OpenSSL write them.
+#[tokio::test]
+async fn bug_an_endpoint_is_verified_by_what_openssl_takes() {
+    let called = |common: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common);
+        params
+    };
+    let own = |common: &str, year: i32| {
+        let mut params = called(common, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let unsigned = |(certificate, key): (String, String)| (version_1(&certificate), key);
+    let ours = Authority::named("ours");
+    let mut limited = called("limited", &[]);
+    limited.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName("other.svc".into())],
+        excluded_subtrees: Vec::new(),
+    });
+    let limited = Authority::by(limited);
+    let (pinned, other, old) = (own(NAME, 2999), own("other.default.svc", 2999), own(NAME, 2021));
+    let (signed, alike) = (pem(&ours), pem(&ours) + &pinned.0);
+    for (case, entries, (certificate, key), expected) in [
+        ("version 1", &signed, sign_version_1(&ours, &called(NAME, &[])), 200),
+        ("version 1, another name", &signed, sign_version_1(&ours, &called("b", &[])), 502),
+        ("version 1, not signed", &signed, unsigned(ours.sign(&called(NAME, &[]))), 502),
+        ("no alternative", &signed, ours.sign(&called(NAME, &[])), 200),
+        ("no alternative, a wildcard", &signed, ours.sign(&called("*.default.svc", &[])), 200),
+        ("no alternative, another name", &signed, ours.sign(&called("b", &[])), 502),
+        ("another alternative", &signed, ours.sign(&called(NAME, &["b"])), 502),
+        ("an alternative address", &signed, ours.sign(&called(NAME, &["192.0.2.1"])), 200),
+        ("for other names", &pem(&limited), limited.sign(&called(NAME, &[])), 502),
+        ("an entry", &alike, pinned.clone(), 200),
+        ("an entry of another name", &other.0.clone(), other, 502),
+        ("an entry, out of date", &old.0.clone(), old, 502),
+        ("an entry's namesake", &alike, own(NAME, 2999), 502),
+        ("no entry", &signed, pinned, 502),
+    ] {
+        let upstream = endpoint(showing(identity(&certificate, &key), &[&TLS13])).await;
+        let annotations = [("proxy-ssl-secret", "default/ca"), ("proxy-ssl-verify", "on")];
+        let ca = opaque("ca", &[("ca.crt", entries)]);
+        let (answer, _) = asked(&upstream, https(&annotations), vec![ca]).await;
+        assert_eq!(answer.status, expected, "{case}");
+        assert_eq!(upstream.requests(), usize::from(expected == 200), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn bug_a_secrets_certificate_of_version_1_is_ours_to_show() {
+    let ours = Authority::new();
+    let upstream = endpoint(server(&ours, &[NAME], None)).await;
+    let params = CertificateParams::new(vec!["fairlead".to_owned()]).unwrap();
+    let (certificate, key) = sign_version_1(&ours, &params);
+    let identity = opaque("us", &[("tls.crt", &certificate), ("tls.key", &key)]);
+    let with = [("proxy-ssl-secret", "default/us")];
+    let (answer, world) = asked(&upstream, https(&with), vec![identity]).await;
+    assert_eq!((answer.status, world.reasons("web")), (200, Vec::new()));
+}
+
 #[tokio::test]
 async fn what_is_to_be_verified_and_cannot_be_is_not_sent() {
     let authority = Authority::new();
     let upstream = endpoint(server(&authority, &[NAME], None)).await;
+    let ((certificate, _), (_, other)) = (authority.issue(&["us"]), authority.issue(&["us"]));
     let service = "waiting: Service default/web: TLS to its endpoints:";
     for (name, annotations, reason) in [
         (
@@ -199,12 +269,27 @@ async fn what_is_to_be_verified_and_cannot_be_is_not_sent() {
             format!("{service} Secret default/bad: ca.crt holds no certificate"),
         ),
         (
+            "another's key",
+            &[("proxy-ssl-secret", "default/mixed")],
+            format!("{service} Secret default/mixed: tls.key is not the key of tls.crt"),
+        ),
+        (
+            "a damaged key",
+            &[("proxy-ssl-secret", "default/odd")],
+            format!("{service} Secret default/odd: tls.key cannot be used: unsupported or damaged"),
+        ),
+        (
             "a name that is none",
             &[("proxy-ssl-name", "a b")],
             format!("{service} proxy-ssl-name \"a b\" is no server name"),
         ),
     ] {
-        let secrets = vec![opaque("empty", &[]), opaque("bad", &[("ca.crt", "x")])];
+        let secrets = vec![
+            opaque("empty", &[]),
+            opaque("bad", &[("ca.crt", "x")]),
+            opaque("mixed", &[("tls.crt", &certificate), ("tls.key", &other)]),
+            opaque("odd", &[("tls.crt", &certificate), ("tls.key", ODD_KEY)]),
+        ];
         let (answer, world) = asked(&upstream, https(annotations), secrets).await;
         assert_eq!(answer.status, 503, "{name}");
         assert_eq!(world.reasons("web").last(), Some(&reason), "{name}");
@@ -284,7 +369,7 @@ async fn a_changed_authority_counts_from_the_next_request_on() {
         world.apply(vec![opaque("ca", &[("ca.crt", &pem(authority))])]).await;
         assert_eq!(get(world.http(), "a.example", "/").await.status, expected);
     }
-    world.delete(crate::support::objects::secret_ref("ca")).await;
+    world.delete(secret_ref("ca")).await;
     assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
 }
 

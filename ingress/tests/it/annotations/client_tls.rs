@@ -1,5 +1,6 @@
 //! Whose certificate a client must have.
 
+mod openssl;
 mod revoked;
 
 use fairlead_ingress::Refused;

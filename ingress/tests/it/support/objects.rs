@@ -220,7 +220,8 @@ impl Authority {
         Self::by(params)
     }
 
-    fn by(mut params: CertificateParams) -> Self {
+    /// Whatever else it is.
+    pub(crate) fn by(mut params: CertificateParams) -> Self {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
@@ -247,6 +248,11 @@ impl Authority {
     pub(crate) fn sign(&self, params: &CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What it signs by.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
     }
 
     /// A list of those that are taken back, in PEM; it is the newest one until the end of that year.

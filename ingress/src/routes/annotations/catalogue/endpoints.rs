@@ -141,7 +141,14 @@ pub(super) static ROWS: &[Annotation] = &[
     row("proxy-ssl-protocols", Refused, "TLS 1.2 and 1.3 are spoken", "TLSv1.3", NONE),
     row("proxy-ssl-secret", Works, "", "default/ca", UPSTREAM_TLS),
     row("proxy-ssl-server-name", Works, "", "on", "upstream_tls::the_name_is_told_when_asked_for"),
-    row("proxy-ssl-verify", Works, "", "on", UPSTREAM_TLS),
+    row(
+        "proxy-ssl-verify",
+        Differs,
+        "a certificate of version 1 must be signed by one of ca.crt itself; a common name is nobody's where \
+         an authority is for some names alone",
+        "on",
+        UPSTREAM_TLS,
+    ),
     row("proxy-ssl-verify-depth", Refused, "chains are as long as they are", "1", NONE),
     row("upstream-vhost", Works, "variables may stand in it", "internal.example", ENDPOINTS),
 ];

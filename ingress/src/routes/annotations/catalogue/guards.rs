@@ -86,7 +86,13 @@ pub(super) static ROWS: &[Annotation] = &[
         "default/ca",
         CLIENT_TLS,
     ),
-    row("auth-tls-verify-client", Works, "", "on", CLIENT_TLS),
+    row(
+        "auth-tls-verify-client",
+        Differs,
+        "a certificate of version 1 must be signed by one of ca.crt itself",
+        "on",
+        CLIENT_TLS,
+    ),
     row("auth-tls-verify-depth", Differs, "chains are as long as they are", "1", CLIENT_TLS),
     row(
         "auth-type",
