@@ -441,15 +441,17 @@ impl Planner {
         all.extend(self.ingresses.values().flat_map(|compiled| compiled.findings.iter().cloned()));
         all.extend(self.host_findings.values().flatten().cloned());
         for (key, tracked) in &self.upstreams {
-            let Some(problem) = tracked.upstream.endpoints().problem.clone() else { continue };
-            if matches!(problem, Problem::NotLookedUp(_)) && !self.looks_names_up {
-                continue;
+            for problem in tracked.problems() {
+                if matches!(problem, Problem::NotLookedUp(_)) && !self.looks_names_up {
+                    continue;
+                }
+                let reason: Arc<str> = problem.describe(key).into();
+                let users = tracked.users.iter();
+                let waits = |user: &ObjectRef| {
+                    Finding::new(user.clone(), Severity::Waiting, reason.clone())
+                };
+                all.extend(users.map(waits));
             }
-            let reason: Arc<str> = problem.describe(key).into();
-            let users = tracked.users.iter();
-            let waits =
-                |user: &ObjectRef| Finding::new(user.clone(), Severity::Waiting, reason.clone());
-            all.extend(users.map(waits));
         }
         all.extend(self.class_findings.iter().cloned());
         all.extend(self.certificates.findings());

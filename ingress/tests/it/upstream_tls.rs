@@ -373,6 +373,48 @@ async fn a_changed_authority_counts_from_the_next_request_on() {
     assert_eq!(get(world.http(), "a.example", "/").await.status, 503);
 }
 
+#[tokio::test]
+async fn bug_a_secret_that_breaks_keeps_its_last_good_form_in_use_until_it_is_deleted() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let upstream = endpoint(server(&new, &[NAME], None)).await;
+    let annotations = [("proxy-ssl-secret", "default/ca"), ("proxy-ssl-verify", "on")];
+    let good = |authority: &Authority| opaque("ca", &[("ca.crt", &pem(authority))]);
+    let (answer, mut world) = asked(&upstream, https(&annotations), vec![good(&new)]).await;
+    assert_eq!(answer.status, 200);
+    let ask = async |world: &World| get(world.http(), "a.example", "/").await.status;
+    let ((certificate, _), (_, other)) = (new.issue(&["us"]), new.issue(&["us"]));
+    let trusted = pem(&new);
+    let broken = [
+        (opaque("ca", &[]), "default/ca has no entry ca.crt"),
+        (opaque("ca", &[("ca.crt", "x")]), "default/ca: ca.crt holds no certificate"),
+        (
+            opaque("ca", &[("ca.crt", &trusted), ("tls.crt", &certificate), ("tls.key", &other)]),
+            "default/ca: tls.key is not the key of tls.crt",
+        ),
+    ];
+    let connections = upstream.connections();
+    for (secret, reason) in &broken {
+        world.apply(vec![secret.clone()]).await;
+        assert_eq!(ask(&world).await, 200, "{reason}");
+        let reason = format!(
+            "waiting: Service default/web: TLS to its endpoints: Secret {reason}; its last good form \
+             is used"
+        );
+        assert_eq!(world.reasons("web"), [reason]);
+    }
+    assert_eq!(upstream.connections(), connections, "connections go on as well");
+    // What it held last is what counts, also where it lets nobody in.
+    for (secret, expected) in [(good(&old), 502), (broken[0].0.clone(), 502), (good(&new), 200)] {
+        world.apply(vec![secret]).await;
+        assert_eq!(ask(&world).await, expected);
+    }
+    assert_eq!(world.reasons("web"), Vec::<String>::new());
+    world.delete(secret_ref("ca")).await;
+    assert_eq!(ask(&world).await, 503);
+    world.apply(vec![broken[0].0.clone()]).await;
+    assert_eq!(ask(&world).await, 503, "there is nothing to fall back to");
+}
+
 /// Anybody in between may end a connection; only the endpoint may say that its answer is whole
 /// (RFC 9112 9.8).
 #[tokio::test]

@@ -17,8 +17,10 @@ use crate::tls::{self, UpstreamTls};
 #[derive(Debug)]
 pub(super) struct Tracked {
     pub(super) upstream: Arc<Upstream>,
-    /// Of protocols with TLS; until prepared, and again when its Secret changed, `None`.
+    /// Of protocols with TLS; `None` until prepared.
     tls: Option<Result<Arc<UpstreamTls>, Arc<str>>>,
+    /// Its Secret cannot be read by now, and why.
+    broken: Option<Problem>,
     pub(super) users: BTreeSet<ObjectRef>,
 }
 
@@ -35,7 +37,7 @@ impl Planner {
                 self.upstream_secrets.entry(secret).or_default().insert(key.clone());
             }
             let upstream = Arc::new(Upstream::new(key.clone()));
-            Tracked { upstream, tls: None, users: BTreeSet::new() }
+            Tracked { upstream, tls: None, broken: None, users: BTreeSet::new() }
         });
         tracked.users.insert(user.clone());
     }
@@ -96,7 +98,14 @@ impl Planner {
     pub(super) fn refresh_secret(&mut self, snapshot: &Snapshot, secret: &Key) {
         for key in self.upstream_secrets.get(secret).cloned().unwrap_or_default() {
             if let Some(tracked) = self.upstreams.get_mut(&key) {
-                tracked.tls = None;
+                let told = tracked.broken.take();
+                tracked.prepare(snapshot, &key);
+                self.told += u64::from(tracked.broken != told);
+                if let Some(broken) =
+                    tracked.broken.as_ref().filter(|new| told.as_ref() != Some(new))
+                {
+                    tracing::warn!(service = %key, "{}", broken.describe(&key));
+                }
             }
             self.refresh_upstream(snapshot, &key);
         }
@@ -135,14 +144,34 @@ impl Tracked {
         snapshot: &Snapshot,
         key: &UpstreamKey,
     ) -> Result<Option<Arc<UpstreamTls>>, Arc<str>> {
-        let Some(wish) = &key.tls else { return Ok(None) };
-        let prepare = || {
-            let secret = wish.secret.as_ref().and_then(|key| snapshot.secrets().get(key));
-            let is_h2 = key.protocol.is_some_and(Protocol::is_h2);
-            let protocol = if is_h2 { &b"h2"[..] } else { b"http/1.1" };
-            let prepared = tls::prepare(wish, &key.service, protocol, secret.map(|s| &**s));
-            prepared.map(Arc::new).map_err(Arc::from)
-        };
-        self.tls.get_or_insert_with(prepare).clone().map(Some)
+        if self.tls.is_none() {
+            self.prepare(snapshot, key);
+        }
+        self.tls.clone().transpose()
+    }
+
+    /// Whoever breaks a Secret does not mean to take it away; whoever deletes it does. As with certificates
+    /// that are shown.
+    fn prepare(&mut self, snapshot: &Snapshot, key: &UpstreamKey) {
+        let Some(wish) = &key.tls else { return };
+        let secret = wish.secret.as_ref().and_then(|key| snapshot.secrets().get(key));
+        let is_h2 = key.protocol.is_some_and(Protocol::is_h2);
+        let protocol = if is_h2 { &b"h2"[..] } else { b"http/1.1" };
+        let prepared = tls::prepare(wish, &key.service, protocol, secret.map(|s| &**s));
+        let good = self.tls.take().and_then(Result::ok).filter(|_| secret.is_some());
+        self.tls = Some(match (prepared, good) {
+            (Ok(prepared), _) => Ok(Arc::new(prepared)),
+            (Err(reason), Some(good)) => {
+                let reason = format!("{reason}; its last good form is used");
+                self.broken = Some(Problem::Tls(reason.into()));
+                Ok(good)
+            }
+            (Err(reason), None) => Err(reason.into()),
+        });
+    }
+
+    /// Why it has no endpoints, or has them by what is out of date.
+    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.upstream.endpoints().problem.clone().into_iter().chain(self.broken.clone())
     }
 }
