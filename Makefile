@@ -97,6 +97,7 @@ lint: toolchain ## formatting, clippy, licences
 	@tools/toolchain.sh lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	cargo clippy -p fairlead --test differential --test reliability --test upgrade $(CARGO_FLAGS) -- -D warnings
 	cargo clippy -p fairlead-ebpf --features program --bin fairlead $(CARGO_FLAGS) -- -D warnings
 	cargo deny --locked check bans licenses sources
 

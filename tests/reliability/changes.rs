@@ -33,7 +33,7 @@ const ADDRESSES: [(&str, &str); 2] = [("IPv4", "10.96.0.20"), ("IPv6", "fd00:10:
 const URLS: [&str; 2] = ["http://10.96.0.20", "http://[fd00:10:96::20]"];
 
 /// A Service of both families, without NodePorts.
-fn service(name: &str, cluster_ips: [String; 2]) -> Value {
+fn service(name: &str, cluster_ips: &[String; 2]) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": "default"},
@@ -169,9 +169,9 @@ fn a_thousand_changes_a_second_are_followed_at_once_and_all_of_them() {
     let all = (0..SERVICES).map(|n| {
         let [.., high, low] = n.to_be_bytes();
         let ips = [format!("10.97.{high}.{low}"), format!("fd00:10:97::{n:x}")];
-        service(&format!("churn-{n}"), ips)
+        service(&format!("churn-{n}"), &ips)
     });
-    let hello = service("hello", ADDRESSES.map(|(_, address)| address.to_owned()));
+    let hello = service("hello", &ADDRESSES.map(|(_, address)| address.to_owned()));
     cluster.server.put_all(all.chain([hello]).chain(lead(&world, 0)));
     let agent = cluster.agent(&world, &["--no-dns", "--no-ingress"]);
     agent.await_ready(&world);

@@ -52,7 +52,9 @@ const _: () = assert!(size_of::<TunnelKey>() == size_of::<bindings::bpf_tunnel_k
 pub(super) fn send(ctx: &TcContext, frame: &Frame, origin: Origin) -> i32 {
     let is_in_tunnel = enter_tunnel(ctx);
     // SAFETY: the context of a running program.
-    let (device, pkt_type) = unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).pkt_type) };
+    let device = unsafe { (*ctx.skb.skb).ifindex };
+    // SAFETY: the context of a running program.
+    let pkt_type = unsafe { (*ctx.skb.skb).pkt_type };
     let is_others = matches!(origin, Origin::Outside) && pkt_type == PACKET_OTHERHOST;
     if !is_in_tunnel && (is_others || !frame.has_stations()) {
         let device = route::device_back(ctx, &frame.tuple);

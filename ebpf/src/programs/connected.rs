@@ -24,7 +24,7 @@ pub(crate) fn forget_other<F: Family>(call: &Call<F>, peer: &SocketPeer) {
         let before = PeerKey::of(key.socket, before);
         if before != key {
             // The agent may have been first.
-            let _ = maps::CONNECTED_PEERS.remove(&before);
+            let _ = maps::CONNECTED_PEERS.remove(before);
         }
     }
 }

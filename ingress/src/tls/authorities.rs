@@ -61,9 +61,10 @@ impl Authorities {
         let Ok(([], certificate)) = parse_x509_certificate(der) else { return None };
         let is_entry = is_own_authority(&certificate)
             && self.entries.iter().any(|entry| entry.as_ref() == der);
-        let is_old = certificate.version().0 < X509Version::V3.0;
         // Extensions of a version that has none are nobody's to judge: webpki refuses them.
-        if !is_entry && !(is_old && certificate.extensions().is_empty()) {
+        let is_old =
+            certificate.version().0 < X509Version::V3.0 && certificate.extensions().is_empty();
+        if !is_entry && !is_old {
             return None;
         }
         let issuer =

@@ -109,9 +109,9 @@ fn attack_whoever_is_no_authority_vouches_for_nobody() {
         excluded_subtrees: Vec::new(),
     };
     for (case, is_ca, usages, names, expected) in [
-        ("an authority", ca.clone(), vec![], None, true),
-        ("one that signs", ca.clone(), vec![KeyUsagePurpose::KeyCertSign], None, true),
-        ("one that does not", ca.clone(), vec![KeyUsagePurpose::DigitalSignature], None, false),
+        ("an authority", ca, vec![], None, true),
+        ("one that signs", ca, vec![KeyUsagePurpose::KeyCertSign], None, true),
+        ("one that does not", ca, vec![KeyUsagePurpose::DigitalSignature], None, false),
         ("one for some names", ca, vec![], Some(names), false),
         ("CA:FALSE", IsCa::ExplicitNoCa, vec![], None, false),
         ("nothing said", IsCa::NoCa, vec![], None, false),
