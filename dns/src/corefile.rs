@@ -24,6 +24,7 @@ mod rewrite;
 mod selector;
 mod servers;
 mod template;
+mod together;
 mod tokens;
 mod values;
 mod view;
@@ -228,10 +229,10 @@ impl Corefile {
         environment: Environment<'_>,
     ) -> Result<Self, CorefileError> {
         let mut files = vec![path.to_owned()];
-        let blocks = blocks::parse(path, text, environment, &mut files)?;
-        let blocks = blocks.iter().map(plugins::server_block).collect::<Result<Vec<_>, _>>()?;
-        let file: Arc<str> = path.display().to_string().into();
-        check(&blocks).map_err(|reason| CorefileError { file: file.clone(), line: 0, reason })?;
+        let written = blocks::parse(path, text, environment, &mut files)?;
+        let blocks = written.iter().map(plugins::server_block).collect::<Result<Vec<_>, _>>()?;
+        let places: Vec<_> = written.iter().zip(&blocks).collect();
+        together::check(&places)?;
         Ok(Self { blocks, files })
     }
 
@@ -292,60 +293,6 @@ impl Corefile {
         }
         Some(first)
     }
-}
-
-/// What no block can see alone.
-fn check(blocks: &[ServerBlock]) -> Result<(), String> {
-    let mut seen = vec![];
-    for block in blocks {
-        for zone in &block.zones {
-            let place = (zone, &block.bind);
-            if seen.contains(&place) {
-                let ZoneAt { zone, port } = zone;
-                return Err(format!(
-                    "{zone}:{port} is served twice: join the two server blocks, or write the one \
-                     with a `view` first"
-                ));
-            }
-            // What a view leaves over may be another block's.
-            if block.view.is_none() {
-                seen.push(place);
-            }
-        }
-    }
-    if let Some(address) = bound_apart(blocks) {
-        return Err(format!(
-            "bind: {address} is listened on by server blocks of one port whose addresses are not the \
-             same: give them the same ones in the same order"
-        ));
-    }
-    let mut kubernetes = blocks.iter().filter_map(|block| block.kubernetes.as_ref());
-    let Some(first) = kubernetes.next() else { return Ok(()) };
-    for other in kubernetes {
-        let domains = (&first.domain, &other.domain);
-        if matches!(domains, (Some(one), Some(two)) if one != two) {
-            return Err("two cluster domains: give all `kubernetes` lines the same one".to_owned());
-        }
-        if !first.same_but_zones(other) {
-            return Err("two `kubernetes` plugins differ in more than their zones: make their \
-                        options the same"
-                .to_owned());
-        }
-    }
-    Ok(())
-}
-
-/// An address that blocks of one port share without sharing all: each would have sockets there, and the
-/// kernel would choose between them for every client.
-fn bound_apart(blocks: &[ServerBlock]) -> Option<IpAddr> {
-    blocks.iter().enumerate().find_map(|(at, one)| {
-        let is_beside = |other: &&ServerBlock| {
-            let ports = |zone: &ZoneAt| one.zones.iter().any(|own| own.port == zone.port);
-            other.bind != one.bind && other.zones.iter().any(ports)
-        };
-        let mut others = blocks.iter().skip(at + 1).filter(is_beside);
-        others.find_map(|other| one.bind.iter().find(|own| other.bind.contains(own)).copied())
-    })
 }
 
 fn read_text(path: &Path) -> Result<String, CorefileError> {

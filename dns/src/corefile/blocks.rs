@@ -51,7 +51,7 @@ pub(super) fn parse(
     let file: Arc<str> = path.display().to_string().into();
     let all = tokens(&file, text, environment)?;
     let mut imports = Imports { environment, files, snippets: BTreeMap::new(), count: 0 };
-    let all = imports.expand(all, 0)?;
+    let all = imports.expand(all, 0, false)?;
     let mut words = all.into_iter().peekable();
     let mut blocks = vec![];
     while words.peek().is_some() {
@@ -73,8 +73,13 @@ struct Imports<'i> {
 }
 
 impl Imports<'_> {
-    /// Takes snippets out and puts imported words in.
-    fn expand(&mut self, words: Vec<Token>, depth: usize) -> Result<Vec<Token>, CorefileError> {
+    /// Takes snippets out, where servers may stand and no plugins, and puts imported words in.
+    fn expand(
+        &mut self,
+        words: Vec<Token>,
+        depth: usize,
+        is_within: bool,
+    ) -> Result<Vec<Token>, CorefileError> {
         let mut words = words.into_iter().peekable();
         let mut out: Vec<Token> = vec![];
         let mut braces = 0_usize;
@@ -82,7 +87,10 @@ impl Imports<'_> {
             let begins_line = out.last().is_none_or(|last| {
                 last.line != word.line || last.file != word.file || last.opens()
             });
+            // As in Caddy: in the place of a server's keys, not any word in parentheses.
             if braces == 0
+                && !is_within
+                && begins_line
                 && let Some(name) = snippet_name(&word)
             {
                 let body = snippet_body(&word, &mut words)?;
@@ -92,7 +100,8 @@ impl Imports<'_> {
                     );
                 }
             } else if begins_line && !word.quoted && word.text == "import" {
-                let imported = self.import(&word, &mut words, depth)?;
+                let is_within = is_within || braces > 0;
+                let imported = self.import(&word, &mut words, depth, is_within)?;
                 out.extend(imported);
             } else {
                 braces = if word.opens() {
@@ -117,6 +126,7 @@ impl Imports<'_> {
         import: &Token,
         words: &mut Words,
         depth: usize,
+        is_within: bool,
     ) -> Result<Vec<Token>, CorefileError> {
         self.count += 1;
         if depth >= IMPORT_DEPTH_MAX || self.count > IMPORTS_MAX {
@@ -130,7 +140,7 @@ impl Imports<'_> {
             return Err(more.error("import takes one snippet or file, without arguments"));
         }
         if let Some(body) = self.snippets.get(&what.text) {
-            return self.expand(body.clone(), depth + 1);
+            return self.expand(body.clone(), depth + 1, is_within);
         }
         let mut out = vec![];
         for path in matching(&what)? {
@@ -138,7 +148,7 @@ impl Imports<'_> {
             self.files.push(path.clone());
             let file: Arc<str> = path.display().to_string().into();
             let words = tokens(&file, &text, self.environment)?;
-            out.extend(self.expand(words, depth + 1)?);
+            out.extend(self.expand(words, depth + 1, is_within)?);
         }
         Ok(out)
     }
@@ -217,7 +227,8 @@ fn block(words: &mut Words) -> Result<Block, CorefileError> {
         if word.closes() {
             return Err(word.error("`}` without its `{`: remove it"));
         }
-        let new_line = keys.last().is_some_and(|last| last.line != word.line);
+        let new_line =
+            keys.last().is_some_and(|last| last.line != word.line || last.file != word.file);
         if word.opens() || (new_line && !continues) {
             break;
         }
@@ -286,3 +297,6 @@ fn directive(words: &mut Words, depth: usize) -> Result<Directive, CorefileError
     };
     Ok(Directive { name, args, body })
 }
+
+#[cfg(test)]
+mod tests;

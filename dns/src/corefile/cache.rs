@@ -107,7 +107,7 @@ pub(super) fn read(line: &Directive) -> Result<CacheOptions, CorefileError> {
     let mut options = CacheOptions::default();
     let mut words = &line.args[..];
     if let [first, rest @ ..] = words
-        && first.text.parse::<u32>().is_ok()
+        && first.text.parse::<i64>().is_ok()
     {
         let ttl = first.number(1, u32::MAX)?;
         options.success.max_ttl_seconds = ttl;
@@ -145,7 +145,8 @@ fn read_option(line: &Directive, options: &mut CacheOptions) -> Result<(), Coref
             }
         }
         "serve_stale" => options.stale = Some(read_stale(line)?),
-        "prefetch" => options.prefetch = Some(read_prefetch(line)?),
+        // As in CoreDNS: no amount, no prefetching.
+        "prefetch" => options.prefetch = Some(read_prefetch(line)?).filter(|p| p.amount > 0),
         "keepttl" => options.keep_ttl = line.expect(0, 0)?.is_empty(),
         _ => return Err(line.unknown("cache", KNOWN)),
     }

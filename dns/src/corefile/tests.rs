@@ -1,6 +1,6 @@
 //! Corefiles as people have them, and what is said about those that are wrong.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use super::*;
 
@@ -173,44 +173,6 @@ fn upstreams_over_tls_have_a_port_and_a_name() {
     assert_eq!(forward.tls.authorities, Some("/ca".into()));
 }
 
-#[test]
-fn files_are_imported_by_pattern() {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-    write("Corefile", ".:53 {\n  import plugins.conf\n}\nimport *.server\n");
-    write("plugins.conf", "errors\nforward . 10.0.0.1\n");
-    write("b.server", "b.example:53 {\n  forward . 10.0.0.2\n}\n");
-    write("a.server", "a.example:53 {\n  forward . 10.0.0.3\n}\n");
-    let corefile = Corefile::read(&dir.path().join("Corefile")).unwrap();
-    let zones: Vec<_> = corefile.blocks.iter().map(|b| b.zones[0].zone.as_str()).collect();
-    assert_eq!(zones, [".", "a.example", "b.example"]);
-    assert_eq!(corefile.files.len(), 4);
-    write("a.server", "a.example:53 {\n  forwrd . 10.0.0.3\n}\n");
-    let error = Corefile::read(&dir.path().join("Corefile")).unwrap_err();
-    assert!(error.file.ends_with("a.server") && error.line == 2, "{error}");
-    write("plugins.conf", "import plugins.conf\n");
-    let error = Corefile::read(&dir.path().join("Corefile")).unwrap_err();
-    assert!(
-        error.reason.contains("imports itself") || error.reason.contains("import itself"),
-        "{error}"
-    );
-}
-
-/// They were looked for beside the Corefile.
-#[test]
-fn what_an_imported_file_imports_is_beside_that_file() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("conf.d")).unwrap();
-    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-    write("Corefile", "import conf.d/*.server\n");
-    write("conf.d/a.server", "a.example:53 {\n  import upstreams.conf\n}\n");
-    write("conf.d/upstreams.conf", "forward . 10.0.0.1\n");
-    write("upstreams.conf", "forward . 10.0.0.2\n");
-    let corefile = Corefile::read(&dir.path().join("Corefile")).unwrap();
-    let to = &corefile.blocks[0].forwards[0].to;
-    assert_eq!(*to, [To::Server("10.0.0.1:53".parse().unwrap())]);
-}
-
 /// Read by caddyfile/lexer.go.
 #[test]
 fn words_are_split_as_caddy_splits_them() {
@@ -230,29 +192,6 @@ fn words_are_split_as_caddy_splits_them() {
         let words = tokens::tokens(&"Corefile".into(), text, &|_| None).unwrap();
         let words: Vec<_> = words.iter().map(|word| word.text.as_str()).collect();
         assert_eq!(words, wanted, "{text}");
-    }
-}
-
-#[test]
-fn a_snippet_may_import_one_that_is_defined_below_it_and_none_is_defined_twice() {
-    let snippets = "(outer) {\n import inner\n}\n(inner) {\n forward . 10.0.0.1\n}\n";
-    let corefile = parse(&format!("{snippets}.:53 {{\n import outer\n}}\n")).unwrap();
-    assert_eq!(corefile.blocks[0].forwards.len(), 1);
-    let twice = parse(&format!("{snippets}(inner) {{\n errors\n}}\n.:53 {{\n errors\n}}\n"));
-    let error = twice.unwrap_err();
-    assert!(error.reason.contains("second snippet (inner)") && error.line == 7, "{error}");
-    let early = parse(".:53 {\n import late\n}\n(late) {\n errors\n}\n").unwrap_err();
-    assert!(early.reason.contains("no snippet (late) above"), "as in Caddy: {early}");
-    for around in [
-        "(a) {\n import a\n}\n.:53 {\n import a\n}\n".to_owned(),
-        // Nothing at all, ever so many times.
-        (0..8_u8)
-            .map(|n| format!("(s{n}) {{\n{}}}\n", format!(" import s{}\n", n + 1).repeat(99)))
-            .collect::<String>()
-            + "(s8) {\n}\n.:53 {\n import s1\n}\n",
-    ] {
-        let error = parse(&around).unwrap_err();
-        assert!(error.reason.contains("without end"), "{error}");
     }
 }
 
@@ -467,20 +406,30 @@ fn what_is_wrong_is_said_with_its_line_and_cure() {
         (".:53 {\n import x\n}\n".to_owned(), 2, "no snippet (x)"),
         ("https://. {\n errors\n}\n".to_owned(), 1, "only dns://"),
         (".:0 {\n errors\n}\n".to_owned(), 1, "1 to 65535"),
-        (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 0, "served twice"),
+        (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 4, "served twice"),
+        (".:53 {\n errors\n}\n.:53 {\n errors\n}\n".to_owned(), 4, "(the other is Corefile:1)"),
         // Two groups of sockets at one address: each client would meet one of them.
         (
             ".:53 {\n bind 127.0.0.1 ::1\n}\na.b:53 {\n bind 127.0.0.1\n}\n".to_owned(),
-            0,
+            4,
             "127.0.0.1 is listened on",
         ),
         // The second would never be reached.
         (
             ".:53 {\n errors\n}\n.:53 {\n view a {\n expr true\n }\n}\n".to_owned(),
-            0,
+            4,
             "with a `view` first",
         ),
-        (".:53 {\n kubernetes a.local\n}\nb:53 {\n kubernetes b\n}\n".to_owned(), 0, "two cluster"),
+        (".:53 {\n kubernetes a.local\n}\nb:53 {\n kubernetes b\n}\n".to_owned(), 5, "two cluster"),
+        (
+            ".:53 {\n kubernetes a.local\n}\nb:53 {\n errors\n kubernetes a.local {\n ttl 9\n }\n}\n"
+                .to_owned(),
+            6,
+            "make their options the same (the other is Corefile:2)",
+        ),
+        (block("cache -1"), 2, "give a number from 1"),
+        (block("cache -1 example.nl"), 2, "give a number from 1"),
+        (block("cache 99999999999"), 2, "give a number from 1"),
     ];
     for (text, line, reason) in cases {
         let error = parse(&text).expect_err(&text);
