@@ -96,24 +96,45 @@ impl Cache {
         flavour: Flavour,
         now: Instant,
     ) -> Option<(Arc<Entry>, Freshness)> {
+        let entry = self.served(name, qtype, flavour, now)?;
+        let freshness = entry.freshness(now, self.options.prefetch.as_ref());
+        Some((entry, freshness))
+    }
+
+    /// Whether there is an entry for a question that may be served, stale or not.
+    pub(crate) fn keeps(
+        &self,
+        name: &LowerName,
+        qtype: u16,
+        flavour: Flavour,
+        now: Instant,
+    ) -> bool {
+        self.served(name, qtype, flavour, now).is_some()
+    }
+
+    fn served(
+        &self,
+        name: &LowerName,
+        qtype: u16,
+        flavour: Flavour,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
         let hash = self.hash(name.as_bytes(), qtype, flavour);
         let period = self.options.stale.map_or(Duration::ZERO, |stale| stale.period);
-        for half in [&self.success, &self.denial] {
-            let Some(entry) = half.find(hash, name.as_bytes(), qtype, flavour) else { continue };
-            let freshness = entry.freshness(now, self.options.prefetch.as_ref());
-            match freshness {
-                Freshness::Stale(by) if by >= period => {}
-                _ => return Some((entry, freshness)),
-            }
-        }
-        None
+        [&self.success, &self.denial].into_iter().find_map(|half| {
+            let entry = half.find(hash, name.as_bytes(), qtype, flavour)?;
+            // A failure is known for its time alone (RFC 9520 §3.2).
+            let period = if entry.is_failure() { Duration::ZERO } else { period };
+            let over = now.saturating_duration_since(entry.ends());
+            (now < entry.ends() || over < period).then_some(entry)
+        })
     }
 
     /// Keeps an answer, if it may be kept. What the name was before it is no more, whether or not: a name
     /// that is denied now, or whose addresses are good for this moment only, must not be answered stale.
     pub(crate) fn insert(&self, name: &LowerName, entry: Entry) {
         let (qtype, flavour, is_failure) = (entry.qtype, entry.flavour, entry.is_failure());
-        let Some(entry) = self.admitted(name, entry) else {
+        let Some(mut entry) = self.admitted(name, entry) else {
             if !is_failure {
                 self.forget(name, qtype, flavour);
             }
@@ -125,6 +146,9 @@ impl Cache {
             true => (&self.denial, &self.success, of_denials),
             false => (&self.success, &self.denial, of_answers),
         };
+        if let Some(before) = half.find(hash, name.as_bytes(), qtype, flavour) {
+            entry.follow(&before);
+        }
         if !is_failure {
             other.remove(hash, name.as_bytes(), qtype, flavour);
         }
@@ -166,10 +190,10 @@ impl Cache {
         Some(entry)
     }
 
-    /// The longest time an answer may be told to be good for, in seconds.
-    pub(crate) fn ttl_max(&self, is_denial: bool) -> u32 {
+    /// A time to live as an answer that was not kept before is told it, in seconds: as the next one is.
+    pub(crate) fn ttl(&self, ttl: u32, is_denial: bool) -> u32 {
         let half = if is_denial { self.options.denial } else { self.options.success };
-        half.max_ttl_seconds
+        ttl.max(half.min_ttl_seconds).min(half.max_ttl_seconds)
     }
 
     /// What is kept; what became of questions is counted by server block.

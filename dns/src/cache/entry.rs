@@ -48,7 +48,9 @@ pub(crate) struct Entry {
     turning: Turning,
     stored: Instant,
     lifetime_seconds: u32,
-    /// The longest time to live that is told.
+    /// The shortest time to live that is told while it is fresh.
+    ttl_min: u32,
+    /// The longest.
     ttl_max: u32,
     pub(super) keep_ttl: bool,
     /// The time to live that is told past the end.
@@ -121,6 +123,7 @@ impl Entry {
             turning: Turning::of(each_record(records).take(answers), qtype),
             stored: now,
             lifetime_seconds: lifetime(reply),
+            ttl_min: 0,
             ttl_max: u32::MAX,
             keep_ttl: false,
             stale_ttl_seconds: 0,
@@ -162,7 +165,14 @@ impl Entry {
 
     pub(super) fn limit(&mut self, least: u32, most: u32) {
         self.lifetime_seconds = self.lifetime_seconds.max(least).min(most);
-        self.ttl_max = most;
+        (self.ttl_min, self.ttl_max) = (least, most);
+    }
+
+    /// Takes the place of an entry: of one that is asked for anew, it is as popular as that one.
+    pub(super) fn follow(&mut self, before: &Self) {
+        if before.refreshing.load(Relaxed) {
+            *self.hits.get_mut() = before.hits.load(Relaxed);
+        }
     }
 
     /// Remembers that the upstreams have no better answer just now.
@@ -217,13 +227,18 @@ impl Entry {
     ) -> Option<(usize, u8)> {
         let mut reply = Reply::begin(buffer, limit, query, question)?;
         let age = now.saturating_duration_since(self.stored).as_secs();
-        let age = if self.keep_ttl { 0 } else { u32::try_from(age).unwrap_or(u32::MAX) };
+        let age = u32::try_from(age).unwrap_or(u32::MAX);
+        let is_over = age >= self.lifetime_seconds;
         for (number, record) in (0_u16..).zip(self.turned(rotation)) {
             let ttl_at = owner_bytes(record)? + 4;
             let ttl = record.get(ttl_at..)?.first_chunk().copied().map(u32::from_be_bytes)?;
-            let is_over = age >= self.lifetime_seconds;
-            let left = ttl.min(self.ttl_max).saturating_sub(age);
-            let ttl = if is_over { self.stale_ttl_seconds } else { left };
+            let whole = ttl.max(self.ttl_min).min(self.ttl_max);
+            let ttl = match (is_over, self.stale_ttl_seconds) {
+                (true, told @ 1..) => told,
+                _ if self.keep_ttl => whole,
+                (true, 0) => 0,
+                (false, _) => whole.saturating_sub(age),
+            };
             if !reply.aged(record, ttl_at, ttl, number < self.answers) {
                 break;
             }

@@ -9,6 +9,7 @@ use hickory_proto::{
 };
 
 use super::*;
+use crate::corefile::Prefetch;
 use crate::wire::{name::WireName, question::Question, rtype};
 
 const PLAIN: Flavour = Flavour { dnssec_ok: false, checking_disabled: false, subnet: None };
@@ -66,8 +67,9 @@ fn times_to_live_count_down_within_their_bounds() {
         (5000, 0, Some(1000)),
         (5000, 999, Some(1)),
         (5000, 1000, None),
-        // At least `MINTTL`: told as it is, kept a little longer.
-        (0, 4, Some(0)),
+        // At least `MINTTL`, as CoreDNS tells it: clients come as seldom as it is asked for.
+        (0, 0, Some(5)),
+        (0, 4, Some(1)),
         (0, 5, None),
     ];
     for (ttl, after, wanted) in cases {
@@ -129,6 +131,57 @@ fn stale_entries_are_served_for_their_period_only() {
         assert_eq!(ttl_after(&cache, "a.example", now, 99), Some(1));
         assert_eq!(ttl_after(&cache, "a.example", now, 109), Some(ttl_seconds));
         assert_eq!(ttl_after(&cache, "a.example", now, 110), None);
+    }
+}
+
+#[test]
+fn what_is_stale_is_told_its_own_time_whatever_keepttl_says() {
+    let now = Instant::now();
+    for (keep_ttl, ttl_seconds, fresh, stale) in
+        [(true, 33, 100, 33), (true, 0, 100, 100), (false, 33, 1, 33), (false, 0, 1, 0)]
+    {
+        let cache = cache(|options| {
+            options.keep_ttl = keep_ttl;
+            options.stale = Some(Stale {
+                period: Duration::from_secs(3600),
+                verify: false,
+                verify_timeout: Duration::ZERO,
+                ttl_seconds,
+                failure_recheck: Duration::ZERO,
+            });
+        });
+        keep(&cache, "a.example", 100, 1, now);
+        let told = [99, 100].map(|after| ttl_after(&cache, "a.example", now, after));
+        assert_eq!(told, [Some(fresh), Some(stale)], "{keep_ttl} {ttl_seconds}");
+    }
+}
+
+#[test]
+fn a_name_stays_as_popular_as_it_was_when_it_is_fetched_before_its_end() {
+    let now = Instant::now();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    let (gap, percentage) = (Duration::from_secs(60), 10);
+    let cache = cache(|options| {
+        options.prefetch = Some(Prefetch { amount: 10, gap, percentage });
+    });
+    let find = |when| cache.find(&lower("a.example"), rtype::A, PLAIN, when).unwrap();
+    keep(&cache, "a.example", 100, 1, now);
+    (0..15).for_each(|_| assert_eq!(find(now).1, Freshness::Fresh));
+    for seconds in [40, 80] {
+        assert_eq!(find(at(seconds)).1, Freshness::Fresh);
+    }
+    let (entry, freshness) = find(at(95));
+    assert_eq!(freshness, Freshness::Prefetch);
+    entry.refreshing.store(true, Relaxed);
+    keep(&cache, "a.example", 100, 1, at(95));
+    for seconds in [130, 170] {
+        assert_eq!(find(at(seconds)).1, Freshness::Fresh);
+    }
+    assert_eq!(find(at(190)).1, Freshness::Prefetch, "popular from before");
+    // Whom nobody asked for anew has to become popular again.
+    keep(&cache, "a.example", 100, 1, at(195));
+    for seconds in [240, 290] {
+        assert_eq!(find(at(seconds)).1, Freshness::Fresh, "after {seconds} s");
     }
 }
 

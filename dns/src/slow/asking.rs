@@ -20,7 +20,7 @@ use super::{
     Asked, Place, SlowPath,
     chain::{Course, plain_query},
     message,
-    upstreams::{TIMEOUT, Wishes},
+    upstreams::{TIMEOUT, Wishes, failure},
 };
 use crate::{
     cache::{Cache, Entry, Flavour, Freshness, only_what_was_asked},
@@ -93,7 +93,7 @@ impl SlowPath {
         if let Some((entry, freshness)) = kept {
             let is_stale = matches!(freshness, Freshness::Stale(_));
             // RFC 9520 §3.2.
-            if entry.is_failure() && !is_stale {
+            if entry.is_failure() {
                 note(&entry, false);
                 return Err(ResponseCode::ServFail);
             }
@@ -247,11 +247,7 @@ impl SlowPath {
         let mut reply = match asked {
             Ok(reply) => reply,
             // What fails is not asked again at once by everyone (RFC 9520 §3.2).
-            Err(ResponseCode::ServFail) => {
-                let mut failure = Message::query();
-                failure.metadata.response_code = ResponseCode::ServFail;
-                failure
-            }
+            Err(ResponseCode::ServFail) => failure(),
             Err(code) => return Err(code),
         };
         only_what_was_asked(&mut reply, wanted.name, wanted.qtype);
@@ -267,14 +263,14 @@ impl SlowPath {
             let is_denial = entry.as_ref().is_some_and(Entry::is_denial);
             // A failure must not take the place of what may still be served stale; any answer ends that.
             let is_failure = reply.metadata.response_code == ResponseCode::ServFail;
-            match entry.filter(|_| !is_failure || cache.stale().is_none()) {
+            let is_kept = || cache.keeps(wanted.lower, wanted.qtype.into(), flavour, now);
+            match entry.filter(|_| !is_failure || !is_kept()) {
                 Some(entry) => cache.insert(wanted.lower, entry),
                 None if is_failure || reply.metadata.truncation => {}
                 None => cache.forget(wanted.lower, wanted.qtype.into(), flavour),
             }
-            let most = cache.ttl_max(is_denial);
             for record in reply.answers.iter_mut().chain(&mut reply.authorities) {
-                record.ttl = record.ttl.min(most);
+                record.ttl = cache.ttl(record.ttl, is_denial);
             }
         }
         match reply.metadata.response_code {

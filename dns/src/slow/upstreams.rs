@@ -166,7 +166,8 @@ impl Forward {
         }
     }
 
-    /// Forwards one question and returns what came back before `most` was over, or the response code to give.
+    /// Forwards one question and returns what came back before `most` was over, or the response code to give:
+    /// SERVFAIL where no upstream answered, while an upstream's own is a reply.
     pub(super) async fn ask(
         &self,
         name: Name,
@@ -184,6 +185,13 @@ impl Forward {
         };
         self.pool.ask(name, qtype, wishes, most).await
     }
+}
+
+/// A reply that says SERVFAIL.
+pub(super) fn failure() -> Message {
+    let mut failure = Message::query();
+    failure.metadata.response_code = ResponseCode::ServFail;
+    failure
 }
 
 impl UpstreamPool {
@@ -244,7 +252,7 @@ impl UpstreamPool {
         self.counts.took(code, begun.elapsed());
         // What takes an OPT record to say is said of ours (RFC 6891 §6.1.3). A client without one would read
         // BADVERS as NOERROR.
-        if code.high() > 0 { Err(ResponseCode::ServFail) } else { result }
+        if code.high() > 0 || code == ResponseCode::ServFail { Ok(failure()) } else { result }
     }
 
     fn set(&self, addresses: Vec<SocketAddr>) -> Result<(), DnsError> {

@@ -380,8 +380,20 @@ async fn what_a_rewrite_asks_for_is_asked_on_by_no_other_server_block() {
 
 #[tokio::test]
 async fn without_serve_stale_a_dead_upstream_is_a_failure_and_kept_as_one() {
+    a_failure_is_kept("cache {\n success 100 1 0\n }").await;
+}
+
+/// With `serve_stale` none ever was: each question took one of the waiting places (RFC 9520 §3.2).
+#[tokio::test]
+async fn bug_with_serve_stale_a_name_that_was_never_answered_is_a_failure_and_kept_as_one() {
+    for mode in ["immediate", "verify"] {
+        a_failure_is_kept(&format!("cache {{\n serve_stale 1h {mode}\n servfail 10s\n }}")).await;
+    }
+}
+
+async fn a_failure_is_kept(cache: &str) {
     let (to, asked, lives) = counting().await;
-    let world = World::by(&corefile(to, "cache {\n success 100 1 0\n }"), vec![]).await;
+    let world = World::by(&corefile(to, cache), vec![]).await;
     lives.store(false, Ordering::SeqCst);
     let failed = ResponseCode::ServFail;
     assert_eq!(world.ask("www.example.", RecordType::A).await.metadata.response_code, failed);
