@@ -30,6 +30,8 @@ pub(super) struct Template {
 /// What a template is filled in with.
 struct Filling<'f> {
     seen: Seen<'f>,
+    /// As CoreDNS says it: of a question for any type, the template's own.
+    qtype: u16,
     text: &'f str,
     zone: &'f str,
     found: Option<Captures<'f>>,
@@ -87,7 +89,11 @@ impl Template {
             return Some(Err(*code));
         }
         let found = pattern.and_then(|pattern| pattern.captures(text));
-        let filling = Filling { seen, text, zone, found };
+        let qtype = match (seen.qtype, self.options.qtype) {
+            (rtype::ANY, Some(own)) => own,
+            (asked, _) => asked,
+        };
+        let filling = Filling { seen, qtype, text, zone, found };
         let records = |templates: &[RecordTemplate]| {
             templates.iter().map(|one| filling.record(one)).collect::<Result<Vec<_>, _>>()
         };
@@ -137,7 +143,7 @@ impl Filling<'_> {
         Ok(match value {
             Value::Name => self.text.to_owned(),
             Value::Zone => self.zone.to_owned(),
-            Value::Type => type_name(self.seen.qtype).into_owned(),
+            Value::Type => type_name(self.qtype).into_owned(),
             Value::Class => "IN".to_owned(),
             Value::Remote => self.seen.source.to_canonical().to_string(),
             Value::Literal(text) => text.clone(),

@@ -133,6 +133,13 @@ async fn rewrite_and_template_answer_what_coredns_does() {
             "NoError | AN ip-10-0-0-1.tmpl.test. 60 A 10.0.0.1 | NS tmpl.test. 5 NS ns.tmpl.test. \
              | AR add.tmpl.test. 5 TXT 10 A IN",
         ),
+        // Of any type it says its own.
+        (
+            "ip-10-0-0-1.tmpl.test.",
+            RecordType::ANY,
+            "NoError | AN ip-10-0-0-1.tmpl.test. 60 A 10.0.0.1 | NS tmpl.test. 5 NS ns.tmpl.test. \
+             | AR add.tmpl.test. 5 TXT 10 A IN",
+        ),
         // Not this type's template, and no other's pattern fits: the last does not fall through.
         ("ip-1-2-3-4.tmpl.test.", RecordType::TXT, "ServFail"),
         ("hex0a.tmpl.test.", A, "NoError | AN hex0a.tmpl.test. 60 A 10.0.0.10"),
