@@ -45,4 +45,4 @@ pub use counters::{
 };
 pub use error::DnsError;
 pub use server::{Running, has_predecessor, start};
-pub use wire::name::BadName;
+pub use wire::{UDP_REPLY_BYTES_MAX, name::BadName};

@@ -15,7 +15,7 @@ pub(crate) mod types;
 pub(crate) const HEADER_BYTES: usize = 12;
 
 /// Largest UDP reply we send: fits every path without fragments (DNS flag day 2020, RFC 9715).
-pub(crate) const UDP_REPLY_BYTES_MAX: usize = 1232;
+pub const UDP_REPLY_BYTES_MAX: usize = 1232;
 
 /// Largest UDP reply to a client that did not say otherwise (RFC 1035 §2.3.4).
 pub(crate) const UDP_REPLY_BYTES_WITHOUT_EDNS: usize = 512;

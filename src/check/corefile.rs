@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fairlead_dns::corefile::Corefile;
+use fairlead_dns::{UDP_REPLY_BYTES_MAX, corefile::Corefile};
 
 use super::{Checked, Verdict};
 
@@ -41,6 +41,18 @@ fn differences(corefile: &Corefile) -> Vec<(Verdict, String)> {
         if block.zones.iter().any(|zone| zone.zone == ".") {
             let reason = format!(
                 "server block {:?} has no `forward`: names outside the cluster are refused",
+                named(block)
+            );
+            findings.push((Verdict::Differs, reason));
+        }
+    }
+    for block in &corefile.blocks {
+        if let Some(bytes) =
+            block.buffer_bytes.filter(|bytes| usize::from(*bytes) > UDP_REPLY_BYTES_MAX)
+        {
+            let reason = format!(
+                "server block {:?}: bufsize {bytes}: replies by UDP have {UDP_REPLY_BYTES_MAX} bytes at \
+                 most, longer ones go by TCP",
                 named(block)
             );
             findings.push((Verdict::Differs, reason));

@@ -156,6 +156,13 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ".:53 {\n    kubernetes cluster.local\n    forward . 192.0.2.1\n}\n",
     );
     assert_eq!(run(&["check", "-f", &good]).status.code(), Some(0));
+    let large =
+        ".:53 {\n    kubernetes cluster.local\n    bufsize 4096\n    forward . 192.0.2.1\n}\n";
+    let large = write(folder.path(), "large.corefile", large);
+    let report = json(&run(&["check", "-f", &large, "-o", "json"]));
+    let [row] = &report["checked"].as_array().expect("a list")[..] else { panic!("{report:#}") };
+    assert_eq!(row["verdict"], "differs", "{row}");
+    assert!(row["reasons"].to_string().contains("1232 bytes at most"), "{row}");
 }
 
 #[test]
