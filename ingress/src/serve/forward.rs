@@ -140,16 +140,19 @@ pub(super) async fn forward(
     let mut tried = SmallVec::<[u64; 2]>::new();
     // For a successor of whoever went away.
     let mut waits = true;
+    // An endpoint that was asked before, once: with the request it fails at it may do so without end.
+    let mut repeats = true;
     while tried.len() < retries.tries_max && (tried.is_empty() || !limit.is_over()) {
         // Anew each time: what just failed may be no endpoint any more.
         let mut chosen = upstream.choose(pick, &tried);
         if chosen.is_none() && !tried.is_empty() && waits {
-            chosen = Box::pin(another(worker, upstream, pick, &tried)).await;
+            chosen = Box::pin(another(worker, upstream, pick, (&tried, repeats))).await;
         }
         let Some(endpoint) = chosen else { break };
         if !tried.is_empty() {
             worker.counters.upstream_retries.add();
         }
+        repeats &= !tried.contains(&endpoint.id());
         tried.push(endpoint.id());
         if let Some(record) = errand.record {
             record.asks(endpoint.address());
@@ -220,12 +223,12 @@ pub(super) async fn forward(
 }
 
 /// Pods end before EndpointSlices say so: when the last endpoint just stopped answering, its
-/// successor is probably on its way. Whatever was tried is marked as failing by then.
+/// successor is probably on its way. What could not be reached is marked as failing by then.
 async fn another(
     worker: &Worker,
     upstream: &Upstream,
     pick: Pick,
-    tried: &[u64],
+    (tried, repeats): (&[u64], bool),
 ) -> Option<Arc<Endpoint>> {
     let patience_ms = worker.config().timeouts.upstream_change_ms;
     loop {
@@ -235,8 +238,8 @@ async fn another(
         }
         let newest = upstream.choose(pick, &[])?;
         match newest.failing_for_ms() {
-            // Others reach it again.
-            None => return Some(newest),
+            // It is reached, perhaps again.
+            None => return repeats.then_some(newest),
             Some(failing_ms) if failing_ms >= patience_ms => return None,
             Some(_) => {}
         }
@@ -294,10 +297,9 @@ async fn attempt(
             Attempt::Again(again, StatusCode::BAD_GATEWAY)
         }
         Err(SendError::Broken) => match connection.again() {
-            Some(again) => {
-                endpoint.failed();
-                Attempt::Again(again, StatusCode::BAD_GATEWAY)
-            }
+            // It was reached. What it does with this request says nothing of it to others, whom anybody could
+            // lead away from it so.
+            Some(again) => Attempt::Again(again, StatusCode::BAD_GATEWAY),
             None => Attempt::Failed(status_of(&SendError::Broken)),
         },
         Err(error) => failed(&error, connection.again()),
@@ -354,8 +356,9 @@ async fn attempt2(
                 unsent(again)
             }
             Err(Failed2::Send(error)) => {
-                is_failing = !matches!(error, SendError::Unprocessed);
-                let again = replay.again().filter(|_| may_repeat || !is_failing);
+                is_failing = false;
+                let is_refused = matches!(error, SendError::Unprocessed);
+                let again = replay.again().filter(|_| may_repeat || is_refused);
                 match (error, again) {
                     (SendError::Broken | SendError::Unprocessed, Some(again)) => again,
                     (error, again) => return failed(&error, again),

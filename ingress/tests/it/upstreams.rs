@@ -151,6 +151,60 @@ async fn an_idempotent_request_goes_to_another_endpoint_when_one_dies_on_it() {
     assert!(dying.requests() > 0);
 }
 
+/// Answers, but for one path, at which it closes without a word: as a handler that panics.
+async fn with_a_path_that_fails() -> Upstream {
+    Upstream::raw(|mut stream, counts: Arc<Counts>| async move {
+        loop {
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            if !head.ends_with("\r\n\r\n") || head.contains(" /fails ") {
+                return;
+            }
+            counts.request();
+            if stream.write_all(OK).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// Three endpoints a request were taken for ones that cannot be reached, and everybody was led to the rest.
+#[tokio::test]
+async fn attack_a_path_at_which_endpoints_close_leads_nobody_away_from_them() {
+    let mut endpoints = Vec::new();
+    for _ in 0..4 {
+        endpoints.push(with_a_path_that_fails().await);
+    }
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+    let world = World::single(web(&addresses)).await;
+    assert_eq!(get(world.http(), "a.example", "/fails").await.status, 502);
+    for _ in 0..8 {
+        assert_eq!(get(world.http(), "a.example", "/").await.status, 200);
+    }
+    let asked: Vec<_> = endpoints.iter().map(Upstream::requests).collect();
+    assert_eq!(asked, [2; 4]);
+}
+
+/// `proxy-next-upstream-tries: "0"` asked the only endpoint for as long as the client stayed.
+#[tokio::test]
+async fn bug_with_tries_without_end_each_endpoint_is_asked_once_and_one_of_them_again() {
+    for count in [1, 3] {
+        let mut endpoints = Vec::new();
+        for _ in 0..count {
+            endpoints.push(with_a_path_that_fails().await);
+        }
+        let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let mut objects = backend("web", &addresses);
+        let tries = "nginx.ingress.kubernetes.io/proxy-next-upstream-tries";
+        objects.push(ingress("web").host("a.example", "web").annotation(tries, "0").object());
+        let world = World::single(objects).await;
+        let answer = timeout(PATIENCE, get(world.http(), "a.example", "/fails")).await;
+        assert_eq!(answer.expect("an answer").status, 502, "{count}");
+        let asked: usize = endpoints.iter().map(Upstream::connections).sum();
+        assert_eq!(asked, count + 1, "{count}");
+    }
+}
+
 #[tokio::test]
 async fn connections_with_unread_or_unasked_bytes_are_not_reused() {
     for (name, answer) in [
