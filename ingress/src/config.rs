@@ -354,6 +354,16 @@ impl IngressConfig {
         ForwardedHeaders::Replace
     }
 
+    /// What a PROXY header says that a TCP service's client sends counts: from there HTTP's would, or, where none
+    /// are taken, forwarding fields.
+    pub(crate) fn trusts_header_of(&self, peer: IpAddr) -> bool {
+        let trusted = &self.trusted_proxies;
+        self.proxy_protocol.as_ref().map_or_else(
+            || trusted.is_empty() || trusted.contains(peer.to_canonical()),
+            |own| own.trusts(peer),
+        )
+    }
+
     /// One of those that are named. A network of all addresses names nobody.
     pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
         self.trusted_proxies.names(address)

@@ -109,6 +109,7 @@ pub fn start(
     let handshakes = Handshakes::new(&resolver, config.tls)?;
     let handshakes = Arc::new(ArcSwap::from_pointee(handshakes));
     let settings = in_force.clone();
+    let addresses = config.limits.client_connections_max.map(Addresses::new);
     let shared = Arc::new(Shared {
         tls: handshakes.clone(),
         routes: routes.clone(),
@@ -118,7 +119,7 @@ pub fn start(
         }),
         threads,
         crew: Crew::new(threads),
-        addresses: config.limits.client_connections_max.map(Addresses::new),
+        addresses: addresses.clone(),
         headerless: Addresses::headerless(config.limits.connections_max),
         traces,
         timer: timer.clone(),
@@ -171,7 +172,7 @@ pub fn start(
         running.counters.threads.push(counters.clone());
         let (settings, cancel) = (settings.clone(), running.cancel.clone());
         running.spawn("ingress-streams".to_owned(), move || {
-            streams::run(settings, counters, timer, wanted_streams, &cancel)
+            streams::run(settings, counters, (timer, addresses), wanted_streams, &cancel)
         })?;
     }
     let external_names_allowed = !settings.load().external_names.is_empty();

@@ -55,7 +55,7 @@ use arc_swap::ArcSwap;
 
 pub(crate) use self::{
     accept::accept,
-    addresses::Addresses,
+    addresses::{Addresses, Seat},
     auth::user,
     client::Client,
     clock::Clock,

@@ -32,7 +32,7 @@ use crate::{
     config::IngressConfig,
     counters::ThreadCounters,
     routes::{Stream, StreamPort, Streams},
-    serve::{Clock, Listener, Pipes, is_missing_ipv6, socket},
+    serve::{Addresses, Clock, Listener, Pipes, is_missing_ipv6, socket},
     timer::Timer,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) clock: Clock,
     pub(crate) timer: Timer,
+    /// Connections of each client, HTTP's among them.
+    addresses: Option<Arc<Addresses>>,
     pipes: Pipes,
     /// Clients of UDP services.
     udp: udp::Everybody,
@@ -63,14 +65,15 @@ struct Open {
 pub(crate) fn run(
     config: Arc<ArcSwap<IngressConfig>>,
     counters: Arc<ThreadCounters>,
-    timer: Timer,
+    (timer, addresses): (Timer, Option<Arc<Addresses>>),
     streams: watch::Receiver<Arc<Streams>>,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let clock = Clock::new(config.load().timeouts.shortest_ms());
     let (pipes, udp, accepting) = Default::default();
-    let shared = Rc::new(Shared { config, counters, clock, timer, pipes, udp, accepting });
+    let shared =
+        Rc::new(Shared { config, counters, clock, timer, addresses, pipes, udp, accepting });
     runtime.block_on(async {
         let ticking = shared.clone();
         spawn_local(async move {

@@ -34,7 +34,7 @@ pub(crate) struct Addresses {
 
 /// One connection of an address, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     addresses: Arc<Addresses>,
     client: IpAddr,
 }
@@ -53,7 +53,7 @@ impl Addresses {
     }
 
     /// `None`: the address has all that it may have.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
+    pub(crate) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
         let client = network(client);
         let mut shard = self.shard(client)?;
         let taken = shard.entry(client).or_default();

@@ -1,15 +1,23 @@
 //! TCP: bytes both ways, perhaps with who connects said before.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::spawn_local, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
+    config::IngressConfig,
+    counters::Refused,
     proxy_protocol,
     routes::{Pick, Stream},
-    serve::{Listening, Means, accept, join, read_preamble},
+    serve::{Listening, Means, Seat, accept, join, read_preamble},
 };
 
 pub(super) async fn serve(
@@ -59,6 +67,18 @@ impl Drop for Counted {
     }
 }
 
+/// One of this client's connections, HTTP's among them. `Err`: it has all it may have.
+fn seat(shared: &Shared, config: &IngressConfig, client: IpAddr) -> Result<Option<Seat>, ()> {
+    let Some(addresses) = &shared.addresses else { return Ok(None) };
+    // Its clients are others.
+    let is_balancer = config.is_balancer(client.to_canonical())
+        || config.proxy_protocol.as_ref().is_some_and(|own| own.names(client));
+    if is_balancer {
+        return Ok(None);
+    }
+    addresses.take(client).map(Some).ok_or(())
+}
+
 async fn one(
     shared: Rc<Shared>,
     mut connection: TcpStream,
@@ -72,13 +92,17 @@ async fn one(
     let mut local = connection.local_addr()?;
     if to.proxy.comes {
         let limit = Duration::from_millis(timeouts.tls_handshake_ms);
-        let trusted = config.proxy_protocol.as_ref().is_none_or(|own| own.trusts(peer.ip()));
+        let trusted = config.trusts_header_of(peer.ip());
         if let Some(route) = timeout(limit, read_preamble(&mut connection)).await??
             && trusted
         {
             (peer, local) = (route.source, route.destination);
         }
     }
+    let Ok(_seat) = seat(&shared, &config, peer.ip()) else {
+        shared.counters.refused(Refused::ClientConnectionLimit);
+        return Ok(());
+    };
     let limit = Duration::from_millis(timeouts.upstream_connect_ms);
     let mut tried = Vec::new();
     while tried.len() < config.limits.upstream_tries_max {
