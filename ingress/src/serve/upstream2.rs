@@ -39,9 +39,10 @@ use crate::{
     routes::{Endpoint, Patience},
 };
 
-/// As towards clients: an answer that its client does not read holds this much.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// Strangers share a connection, so it never fills: all its streams' windows are a quarter of it. Half
+/// An answer that its client does not read holds this much, at each of its streams: a quarter of what clients' uploads
+/// may, as anybody has many streams.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// Strangers share a connection, so it never fills: all its streams' windows are a sixteenth of it. Half
 /// of it is what h2 grants small frames for being more than their bytes, before it ends the connection.
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
