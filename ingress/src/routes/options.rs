@@ -182,6 +182,54 @@ mod tests {
         }
     }
 
+    /// Both were taken for no number: streams ended after the default time, and headers were waited for longer.
+    #[test]
+    fn bug_times_have_units() {
+        let start = Options::new(&IngressConfig::default());
+        for (value, expected_ms) in [
+            ("90", Some(90_000)),
+            ("90s", Some(90_000)),
+            ("500ms", Some(500)),
+            ("10m", Some(600_000)),
+            ("1h", Some(3_600_000)),
+            ("1d", Some(86_400_000)),
+            ("1w", Some(604_800_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1d 12h", Some(129_600_000)),
+            (" 5s ", Some(5_000)),
+            ("0", None),
+            ("0s", None),
+            ("", None),
+            ("s", None),
+            ("soon", None),
+            ("1x", None),
+            ("1.5s", None),
+            ("-5s", None),
+            ("1 h", None),
+            ("1h 30", Some(3_630_000)),
+            ("101w99999999999999999999s", None),
+            ("9999999999999999999d", None),
+            ("36501d", None),
+        ] {
+            for name in ["proxy-stream-timeout", "proxy-protocol-header-timeout"] {
+                let read = options(&start, &[(name, value)]);
+                let timeouts = &read.config.timeouts;
+                let found_ms = match name {
+                    "proxy-stream-timeout" => timeouts.stream_idle_ms,
+                    _ => timeouts.tls_handshake_ms,
+                };
+                match expected_ms {
+                    Some(ms) => assert_eq!((found_ms, read.findings.len()), (ms, 0), "{value:?}"),
+                    None => assert_eq!(read.findings.len(), 1, "{value:?}"),
+                }
+            }
+        }
+        let read = options(&start, &[("proxy-stream-timeout", "soon")]);
+        let told = "option proxy-stream-timeout \"soon\" is no time; give one such as 90s, 10m or 1h; as if it \
+                    were not there";
+        assert_eq!(&*read.findings[0].reason, told);
+    }
+
     /// One of them had the whole list dropped, and let everybody in.
     #[test]
     fn attack_a_text_that_cannot_be_read_takes_no_other_off_the_list() {

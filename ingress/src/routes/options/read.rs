@@ -24,6 +24,8 @@ use crate::{
 const EXPRESSIONS_MAX: usize = 256;
 /// ingress-nginx's image links its log to standard output.
 const NGINX_LOG: &str = "/var/log/nginx/access.log";
+/// A hundred years: nothing waits for longer.
+const TIME_MAX_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// ingress-nginx's; used once any option about it is set.
 const HSTS_SECONDS: u64 = 31_536_000;
 const BELIEVES_EVERYBODY: &str = "option use-forwarded-headers believes everybody: whoever connects passes \
@@ -98,7 +100,7 @@ impl Reader {
         Some(match name {
             "client-header-timeout" => wait(value).map(|ms| timeouts.header_read_ms = ms),
             "client-body-timeout" => wait(value).map(|ms| timeouts.client_body_ms = ms),
-            "keep-alive" => seconds(value).map(|ms| timeouts.keep_alive_idle_ms = ms),
+            "keep-alive" => time(value).map(|ms| timeouts.keep_alive_idle_ms = ms),
             "keep-alive-requests" => {
                 number::<u64>(value).map(|n| limits.requests_per_connection_max = n.max(1))
             }
@@ -368,15 +370,41 @@ fn target(path: &str) -> LogTarget {
     }
 }
 
-/// Seconds, as `75` or `75s`, in milliseconds.
-fn seconds(value: &str) -> Result<u64, Unread> {
-    let digits = value.strip_suffix('s').unwrap_or(value);
-    number::<u32>(digits).map(|seconds| u64::from(seconds) * 1000)
+/// nginx's times (`ngx_parse_time`) and Go's (`time.ParseDuration`): `90`, which are seconds, `500ms`, `10m`, `1h30m`,
+/// `1d 12h`; in milliseconds.
+fn time(value: &str) -> Result<u64, Unread> {
+    let wrong = || Unread::Bad("is no time; give one such as 90s, 10m or 1h".into());
+    let mut rest = value.trim();
+    let mut sum_ms: u64 = 0;
+    loop {
+        let unit = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (digits, behind) = rest.split_at_checked(unit).ok_or_else(wrong)?;
+        let end = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at_checked(end).ok_or_else(wrong)?;
+        let unit_ms: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 3600 * 1000,
+            "d" => 24 * 3600 * 1000,
+            "w" => 7 * 24 * 3600 * 1000,
+            // Without a unit there is nothing behind it.
+            "" if behind.is_empty() => 1000,
+            _ => return Err(wrong()),
+        };
+        let ms = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
+        let sum = ms.and_then(|ms| sum_ms.checked_add(ms)).filter(|sum| *sum <= TIME_MAX_MS);
+        sum_ms = sum.ok_or_else(wrong)?;
+        rest = behind.trim_start();
+        if rest.is_empty() {
+            return Ok(sum_ms);
+        }
+    }
 }
 
 /// The same, and not at once.
 fn wait(value: &str) -> Result<u64, Unread> {
-    match seconds(value)? {
+    match time(value)? {
         0 => bad("is no time to wait"),
         ms => Ok(ms),
     }
