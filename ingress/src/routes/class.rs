@@ -30,6 +30,14 @@ pub(super) enum Ownership {
     Ours,
     /// Ours by the annotation, although `spec.ingressClassName` is set too.
     OursByAnnotation,
+    /// Another controller's by the annotation, and ours by `spec.ingressClassName`.
+    TheirsByAnnotation,
+}
+
+impl Ownership {
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Ownership::Ours | Ownership::OursByAnnotation)
+    }
 }
 
 impl ClassRules {
@@ -49,32 +57,47 @@ impl ClassRules {
 
     /// Whether an Ingress that was not taken would be ours.
     pub(super) fn is_said_ours(&self, snapshot: &Snapshot, said: &SaidClass) -> bool {
-        let decided = self.decide(snapshot, said.annotation.as_ref(), said.name.as_ref());
-        decided != Ownership::NotOurs
+        self.decide(snapshot, said.annotation.as_ref(), said.name.as_ref()).is_ours()
     }
 
-    /// KEP-1453: the annotation wins where both are set.
+    /// KEP-1453: the annotation wins where both are set; ingress-nginx's `GetIngressClass` has it the other way round.
     fn decide(
         &self,
         snapshot: &Snapshot,
         annotation: Option<&Name>,
         class_name: Option<&Name>,
     ) -> Ownership {
+        let is_named_ours = |name: &Name| {
+            let class = snapshot.ingress_classes().get(&Key::new("", name.clone()));
+            class.is_some_and(|class| self.is_ours(class))
+        };
         if let Some(class) = annotation {
             return match (**class == *self.class, class_name) {
-                (false, _) => Ownership::NotOurs,
                 (true, None) => Ownership::Ours,
                 (true, Some(_)) => Ownership::OursByAnnotation,
+                (false, Some(name)) if is_named_ours(name) => Ownership::TheirsByAnnotation,
+                (false, _) => Ownership::NotOurs,
             };
         }
         let ours = match class_name {
-            Some(name) => {
-                let class = snapshot.ingress_classes().get(&Key::new("", name.clone()));
-                class.is_some_and(|class| self.is_ours(class))
-            }
+            Some(name) => is_named_ours(name),
             None => self.without_class || self.is_default(snapshot),
         };
         if ours { Ownership::Ours } else { Ownership::NotOurs }
+    }
+
+    /// What of the two names of an Ingress's class does not hold. Whoever comes from ingress-nginx expects the other.
+    pub(super) fn overruled(&self, snapshot: &Snapshot, ingress: &Ingress) -> Option<Finding> {
+        let (severity, whose) = match self.ownership(snapshot, ingress) {
+            Ownership::NotOurs | Ownership::Ours => return None,
+            Ownership::OursByAnnotation => (Severity::Differs, "this controller's"),
+            Ownership::TheirsByAnnotation => (Severity::Refused, "another controller's"),
+        };
+        let reason = format!(
+            "both the annotation {LEGACY_ANNOTATION} and spec.ingressClassName are set; the annotation decides, and \
+             makes it {whose}, where ingress-nginx goes by ingressClassName: remove the one that is not meant"
+        );
+        Some(Finding::ingress(&ingress.key, severity, reason))
     }
 
     /// What of the role's classes has no effect.

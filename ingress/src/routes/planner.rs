@@ -18,7 +18,7 @@ use fairlead_state::{
 use self::{hosts::Tried, streams::StreamPlan, upstreams::Tracked};
 use super::{
     Routes,
-    class::{ClassRules, Ownership},
+    class::ClassRules,
     compile::{self, Age, Compiled, Derived},
     external::{ExternalNames, Looked, Wanted},
     finding::{Finding, Severity, tell},
@@ -42,6 +42,8 @@ pub struct Planner {
     options: Options,
     rules: ClassRules,
     class_findings: Vec<Finding>,
+    /// Of Ingresses with two names of a class, one of which is ours.
+    overruled: BTreeMap<Key, Finding>,
     revision: u64,
     /// See [`Planner::told`].
     told: u64,
@@ -109,6 +111,7 @@ impl Planner {
             base: config.clone(),
             options: Options::new(config),
             class_findings: Vec::new(),
+            overruled: BTreeMap::new(),
             revision: 0,
             told: 0,
             ingresses: BTreeMap::new(),
@@ -295,7 +298,8 @@ impl Planner {
     }
 
     fn all(&self, snapshot: &Snapshot) -> Work {
-        let known = self.ingresses.keys().chain(snapshot.ingresses().keys());
+        let known = self.ingresses.keys().chain(self.overruled.keys());
+        let known = known.chain(snapshot.ingresses().keys());
         Work {
             ingresses: known.cloned().collect(),
             classes: true,
@@ -336,21 +340,25 @@ impl Planner {
             self.link(&new, touched);
             self.ingresses.insert(key.clone(), new);
         }
+        self.follow_class(snapshot, key);
     }
 
     fn compile(&self, snapshot: &Snapshot, key: &Key, old: Option<&Compiled>) -> Option<Compiled> {
         let ingress = snapshot.ingresses().get(key)?;
-        let ownership = self.rules.ownership(snapshot, ingress);
-        if ownership == Ownership::NotOurs {
-            return None;
-        }
-        let mut compiled = compile::compile(ingress, &self.options, old, snapshot);
-        if ownership == Ownership::OursByAnnotation {
-            let reason = "both the annotation kubernetes.io/ingress.class and ingressClassName are \
-                          set; the annotation decides";
-            compiled.findings.push(Finding::ingress(key, Severity::Differs, reason));
-        }
-        Some(compiled)
+        let is_ours = self.rules.ownership(snapshot, ingress).is_ours();
+        is_ours.then(|| compile::compile(ingress, &self.options, old, snapshot))
+    }
+
+    /// What is not served has nothing compiled that could say why.
+    fn follow_class(&mut self, snapshot: &Snapshot, key: &Key) {
+        let ingress = snapshot.ingresses().get(key);
+        let new = ingress.and_then(|ingress| self.rules.overruled(snapshot, ingress));
+        let old = match new.clone() {
+            Some(new) => self.overruled.insert(key.clone(), new),
+            None => self.overruled.remove(key),
+        };
+        self.told += u64::from(new != old);
+        tell(old.as_slice(), new.as_slice());
     }
 
     fn unlink(&mut self, old: &Compiled, touched: &mut Touched) {
@@ -454,6 +462,7 @@ impl Planner {
             }
         }
         all.extend(self.class_findings.iter().cloned());
+        all.extend(self.overruled.values().cloned());
         all.extend(self.certificates.findings());
         all.extend(self.options.findings.iter().cloned());
         all.extend(self.streams.findings.iter().cloned());
