@@ -52,15 +52,14 @@ pub(super) fn resolve(
         let addresses = vec![SocketAddr::new(*ip, port.port)];
         return Ok(Resolved { addresses, protocol });
     }
-    let port_name = &*port.name;
     let slices = || snapshot.slices_of(&key.service).map(|slice| &**slice);
-    let ready = select(slices(), port_name, transport, |endpoint| endpoint.ready);
-    let chosen = if ready.is_empty() {
-        // KEP-1669: pods on their way out serve on when nobody else does.
-        select(slices(), port_name, transport, |endpoint| endpoint.serving && endpoint.terminating)
-    } else {
-        ready
-    };
+    let ready = select(slices(), port, is_ready);
+    // KEP-1669: pods on their way out serve on when nobody else does.
+    let chosen = if ready.is_empty() { select(slices(), port, is_leaving) } else { ready };
+    let serves = |endpoint: &Endpoint| is_ready(endpoint) || is_leaving(endpoint);
+    if chosen.is_empty() && slices().any(|slice| slice.endpoints.iter().any(serves)) {
+        return Err(Problem::NoEndpointPort(port.name.clone()));
+    }
     Ok(Resolved { addresses: one_family(service, &chosen), protocol })
 }
 
@@ -76,13 +75,7 @@ fn resolve_external(
     }
     let (number, protocol) =
         match (port(&service.ports, key.port.as_ref(), transport(key)), &key.port) {
-            (Some(port), _) => {
-                let number = match port.target_port {
-                    Some(TargetPort::Number(number)) => number,
-                    _ => port.port,
-                };
-                (number, protocol(port))
-            }
+            (Some(port), _) => (target_number(port).unwrap_or(port.port), protocol(port)),
             (None, Some(ServiceBackendPort::Number(number))) => (*number, Protocol::Http1),
             (None, _) => return Err(no_port(&service.ports)),
         };
@@ -134,23 +127,46 @@ fn no_port(others: &[ServicePort]) -> Problem {
     Problem::NoPort(some_of(others, PORTS_NAMED_MAX).into())
 }
 
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.ready
+}
+
+fn is_leaving(endpoint: &Endpoint) -> bool {
+    endpoint.serving && endpoint.terminating
+}
+
+/// The number pods are asked at, if the Service says one: the API server fills in the port's own.
+fn target_number(port: &ServicePort) -> Option<u16> {
+    match port.target_port {
+        Some(TargetPort::Number(number)) => Some(number),
+        Some(TargetPort::Name(_)) => None,
+        None => Some(port.port),
+    }
+}
+
+/// Slices made by hand do not always name ports as their Service does: then ingress-nginx takes any port for one
+/// without a name, and a number that the Service says (endpointslices.go, kubernetes/ingress-nginx#7390).
+fn number_in(slice: &EndpointSlice, port: &ServicePort) -> Option<u16> {
+    let alike = || slice.ports.iter().filter(|own| own.protocol == port.protocol);
+    let named = alike().find(|own| own.name == port.name);
+    let any = || alike().next().filter(|_| port.name.is_empty());
+    let is_told = slice.ports.is_empty() || alike().next().is_some();
+    let target = || target_number(port).filter(|_| is_told);
+    named.or_else(any).map(|own| own.port).or_else(target)
+}
+
 fn select<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
-    port_name: &str,
-    transport: model::Protocol,
+    port: &ServicePort,
     wanted: fn(&Endpoint) -> bool,
 ) -> BTreeSet<SocketAddr> {
     let mut addresses = BTreeSet::new();
     for slice in slices {
-        let mut ports = slice.ports.iter();
-        let Some(port) = ports.find(|port| port.protocol == transport && *port.name == *port_name)
-        else {
-            continue;
-        };
+        let Some(number) = number_in(slice, port) else { continue };
         // discovery/v1: all addresses of an endpoint are the same pod; consumers use the first.
         let endpoints = slice.endpoints.iter().filter(|endpoint| wanted(endpoint));
         let ips = endpoints.filter_map(|endpoint| endpoint.addresses.first());
-        addresses.extend(ips.map(|ip| SocketAddr::new(*ip, port.port)));
+        addresses.extend(ips.map(|ip| SocketAddr::new(*ip, number)));
     }
     addresses
 }

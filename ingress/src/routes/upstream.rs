@@ -102,6 +102,8 @@ pub enum Problem {
     NoService,
     /// The Service has no such TCP port, or UDP port; those it has, for people.
     NoPort(Arc<str>),
+    /// Pods serve, and none says where: they have no port of this name, and the Service no number of it.
+    NoEndpointPort(Name),
     /// It leads to a name outside the cluster that is not allowed.
     ExternalName(Name),
     /// It leads to a name that has no address; the reason.
@@ -328,10 +330,10 @@ impl Drop for InFlight {
 impl Problem {
     /// The reason, for status and log.
     pub(crate) fn describe(&self, key: &UpstreamKey) -> String {
+        let kind = if key.udp { "UDP" } else { "TCP" };
         match self {
             Problem::NoService => format!("Service {} does not exist", key.service),
             Problem::NoPort(others) => {
-                let kind = if key.udp { "UDP" } else { "TCP" };
                 let port = PortName(" ", &key.port);
                 let service = &key.service;
                 if others.is_empty() {
@@ -340,6 +342,14 @@ impl Problem {
                     format!("Service {service} has no {kind} port{port}, but {others}")
                 }
             }
+            Problem::NoEndpointPort(name) if name.is_empty() => {
+                format!("Service {}: its endpoints that serve have no {kind} port", key.service)
+            }
+            Problem::NoEndpointPort(name) => format!(
+                "Service {}: its endpoints that serve have no {kind} port named {name:?}: give a port of the \
+                 EndpointSlice, or of the pods that its targetPort names, that name",
+                key.service
+            ),
             Problem::Tls(reason) => {
                 format!("Service {}: TLS to its endpoints: {reason}", key.service)
             }
