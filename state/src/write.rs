@@ -12,7 +12,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, core::Status};
 use tokio::time::timeout;
 
-pub use addresses::{Address, Corrected, of_service};
+pub use addresses::{Address, Corrected, Placing, of_service};
 pub use event::{CLUSTER_NAMESPACE, Event, Weight};
 pub use lease::{Leadership, LeaseOptions};
 pub use peers::Peers;

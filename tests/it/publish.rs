@@ -137,6 +137,27 @@ fn ingresses_of_our_class_are_given_the_services_addresses_and_lose_them_with_th
     await_holder(&cluster, None);
 }
 
+/// Whoever takes an Ingress over writes its own addresses at once: they were taken away, and nobody found it.
+#[test]
+fn bug_an_ingress_that_has_left_keeps_what_its_new_controller_wrote() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    cluster.server.put(ingress("api", "ours"));
+    let mut agent = agent_of(&cluster, &world, "ingress-1", &["--publish-service", "edge/front"]);
+    await_addresses(&cluster, "api", &["192.0.2.1"]);
+    let mut left = ingress("api", "other");
+    left["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}});
+    cluster.server.put(left);
+    // What comes later is written after it was looked at.
+    cluster.server.put(ingress("later", "ours"));
+    await_addresses(&cluster, "later", &["192.0.2.1"]);
+    await_addresses(&cluster, "api", &["203.0.113.1"]);
+    agent.terminate();
+    assert!(agent.await_end().success(), "{}", agent.log());
+    await_addresses(&cluster, "later", &[]);
+    await_addresses(&cluster, "api", &["203.0.113.1"]);
+}
+
 /// Whoever looked there found nobody, for as long as the Service had no new one.
 #[test]
 fn bug_an_address_that_the_service_has_lost_is_taken_away_and_only_where_it_was_written() {

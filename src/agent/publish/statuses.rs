@@ -9,7 +9,7 @@ use std::{
 use fairlead_state::{
     Key, Snapshot,
     model::{Ingress, Service},
-    write::{Address, Corrected, WriteError, Writer},
+    write::{Address, Corrected, Placing, WriteError, Writer},
 };
 use tokio::time::Instant;
 
@@ -37,6 +37,14 @@ struct Found {
     service: Option<Arc<Service>>,
 }
 
+/// What an Ingress was given here.
+#[derive(Debug)]
+struct Written {
+    /// As it was then.
+    ingress: Arc<Ingress>,
+    addresses: Arc<BTreeSet<Address>>,
+}
+
 /// What was written.
 #[derive(Debug)]
 pub(super) struct Statuses {
@@ -44,9 +52,8 @@ pub(super) struct Statuses {
     pod: Option<Key>,
     from: From,
     found: Option<Found>,
-    /// As they were when they had their addresses.
-    written: BTreeMap<Key, Arc<Ingress>>,
-    swept: Option<(Instant, BTreeSet<Address>)>,
+    written: BTreeMap<Key, Written>,
+    swept: Option<(Instant, Arc<BTreeSet<Address>>)>,
     /// What the API server refused, and until when it is not tried again.
     refused: BTreeMap<Key, Instant>,
     /// There is no right to any of it; until when that is believed.
@@ -121,15 +128,15 @@ impl Statuses {
     /// Takes away what was written here, and nothing else: whoever takes over from another controller
     /// has that one's addresses until it has its own.
     async fn withdraw(&mut self) -> Result<(), WriteError> {
-        let ours = self.written.keys().filter(|key| !self.refused.contains_key(key));
-        let ours: BTreeSet<Key> = ours.cloned().collect();
+        let ours = self.written.iter().filter(|(key, _)| !self.refused.contains_key(key));
+        let ours: BTreeMap<Key, Placing<'_>> =
+            ours.map(|(key, written)| (key.clone(), Placing::Taken(&written.addresses))).collect();
         if ours.is_empty() {
             return Ok(());
         }
-        let Corrected { changed, refused } =
-            self.writer.set_all_addresses(&ours, &BTreeSet::new()).await?;
+        let Corrected { changed, refused } = self.writer.set_all_addresses(&ours).await?;
         tracing::info!(ingresses = changed, "Ingress: addresses taken away");
-        self.written.retain(|key, _| !ours.contains(key) || refused.contains_key(key));
+        self.written.retain(|key, _| self.refused.contains_key(key) || refused.contains_key(key));
         self.swept = None;
         self.hold(refused);
         Ok(())
@@ -143,11 +150,11 @@ impl Statuses {
     }
 
     /// Corrects one; whether it is as it should be.
-    async fn correct(&mut self, key: &Key, wanted: &BTreeSet<Address>) -> Result<bool, WriteError> {
+    async fn correct(&mut self, key: &Key, placing: Placing<'_>) -> Result<bool, WriteError> {
         if self.refused.contains_key(key) {
             return Ok(false);
         }
-        match self.writer.set_addresses(key, wanted).await {
+        match self.writer.set_addresses(key, placing).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_of_all() || matches!(error, WriteError::Gone { .. }) => {
                 Err(error)
@@ -164,7 +171,7 @@ impl Statuses {
         snapshot: &Snapshot,
         served: &BTreeSet<Key>,
     ) -> Result<(), WriteError> {
-        let wanted = self.addresses(snapshot).await?;
+        let wanted = Arc::new(self.addresses(snapshot).await?);
         if wanted.is_empty() {
             return self.withdraw().await;
         }
@@ -174,25 +181,32 @@ impl Statuses {
         let is_swept =
             |(at, addresses): &(Instant, _)| at.elapsed() < SWEEP && *addresses == wanted;
         if !self.swept.as_ref().is_some_and(is_swept) {
-            let keys = ours.keys().cloned().collect();
+            let placings = ours.keys().map(|key| (key.clone(), Placing::Given(&wanted)));
             let Corrected { changed, refused } =
-                self.writer.set_all_addresses(&keys, &wanted).await?;
+                self.writer.set_all_addresses(&placings.collect()).await?;
             if changed > 0 {
                 tracing::info!(ingresses = changed, addresses = %text(&wanted), "Ingress: addresses written");
             }
             // Of others those are left that could not be released.
             self.written.retain(|key, _| !ours.contains_key(key));
-            self.written.extend(ours.into_iter().filter(|(key, _)| !refused.contains_key(key)));
+            let given = ours.into_iter().filter(|(key, _)| !refused.contains_key(key));
+            self.written.extend(
+                given.map(|(key, ingress)| (key, Written { ingress, addresses: wanted.clone() })),
+            );
             self.hold(refused);
             self.swept = Some((Instant::now(), wanted));
             return Ok(());
         }
         for (key, ingress) in ours {
-            if self.written.get(&key).is_some_and(|written| Arc::ptr_eq(written, &ingress)) {
+            let is_same = |written: &Written| Arc::ptr_eq(&written.ingress, &ingress);
+            if self.written.get(&key).is_some_and(is_same) {
                 continue;
             }
-            match self.correct(&key, &wanted).await {
-                Ok(true) => _ = self.written.insert(key, ingress),
+            match self.correct(&key, Placing::Given(&wanted)).await {
+                Ok(true) => {
+                    let addresses = wanted.clone();
+                    self.written.insert(key, Written { ingress, addresses });
+                }
                 // What is gone goes from the snapshot soon.
                 Ok(false) | Err(WriteError::Gone { .. }) => {}
                 Err(error) => return Err(error),
@@ -201,16 +215,17 @@ impl Statuses {
         Ok(())
     }
 
-    /// Those that are somebody else's now lose the addresses they were given here.
+    /// Those that are somebody else's now lose the addresses they were given here, and none of that one's.
     async fn release(
         &mut self,
         snapshot: &Snapshot,
         served: &BTreeSet<Key>,
     ) -> Result<(), WriteError> {
-        let lost = self.written.keys().filter(|key| !served.contains(*key));
-        for key in lost.cloned().collect::<Vec<_>>() {
+        let lost = self.written.iter().filter(|(key, _)| !served.contains(*key));
+        let lost = lost.map(|(key, written)| (key.clone(), written.addresses.clone()));
+        for (key, given) in lost.collect::<Vec<_>>() {
             if snapshot.ingresses().contains_key(&key) {
-                match self.correct(&key, &BTreeSet::new()).await {
+                match self.correct(&key, Placing::Taken(&given)).await {
                     Ok(true) | Err(WriteError::Gone { .. }) => {}
                     Ok(false) => continue,
                     Err(error) => return Err(error),

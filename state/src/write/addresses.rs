@@ -18,6 +18,8 @@ use crate::model::Key;
 
 /// Ingresses a page of a list has.
 const PAGE: u32 = 500;
+/// An Ingress that others change all the while is left after so many tries, until next time.
+const TRIES_MAX: usize = 3;
 
 const READ: Attempt = Attempt { what: "reading an Ingress", right: "get on ingresses" };
 const LIST: Attempt = Attempt { what: "reading Ingresses", right: "list on ingresses" };
@@ -32,6 +34,15 @@ pub enum Address {
     Ip(IpAddr),
     /// A name, as some load balancers have instead.
     Host(String),
+}
+
+/// What an Ingress's addresses are to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Placing<'a> {
+    /// These.
+    Given(&'a BTreeSet<Address>),
+    /// None, as long as it has these, which it was given. Others are somebody else's, who serves it now.
+    Taken(&'a BTreeSet<Address>),
 }
 
 /// What became of the addresses of many Ingresses.
@@ -53,29 +64,35 @@ impl fmt::Display for Address {
 }
 
 impl Writer {
-    /// Gives one Ingress these addresses; whether it had others.
+    /// Brings the addresses of one Ingress to what they are to be; whether they were others.
     ///
     /// # Errors
-    /// It is gone, there is no right to it, or the API server does not answer.
+    /// It is gone or changes all the while, there is no right to it, or the API server does not answer.
     pub async fn set_addresses(
         &self,
         ingress: &Key,
-        wanted: &BTreeSet<Address>,
+        placing: Placing<'_>,
     ) -> Result<bool, WriteError> {
         let api = self.namespaced::<Ingress>(&ingress.namespace);
-        let found = READ.at(api.get(&ingress.name)).await?;
-        self.correct(ingress, &found, wanted).await
+        let mut tries = 1;
+        loop {
+            let found = READ.at(api.get(&ingress.name)).await?;
+            match self.correct(ingress, &found, placing).await {
+                // Whoever was faster may have written addresses of its own.
+                Err(WriteError::Conflict { .. }) if tries < TRIES_MAX => tries += 1,
+                done => return done,
+            }
+        }
     }
 
-    /// Gives all of `ours` these addresses, where they have others. What is gone is passed over, and what
-    /// the API server refuses of one keeps no other from its own.
+    /// The same of all these. What is gone is passed over, and what the API server refuses of one keeps no other
+    /// from its own.
     ///
     /// # Errors
     /// There is no right to them, or the API server does not answer.
     pub async fn set_all_addresses(
         &self,
-        ours: &BTreeSet<Key>,
-        wanted: &BTreeSet<Address>,
+        placings: &BTreeMap<Key, Placing<'_>>,
     ) -> Result<Corrected, WriteError> {
         let api = kube::Api::<Ingress>::all(self.client.clone());
         let mut params = ListParams::default().limit(PAGE);
@@ -88,10 +105,13 @@ impl Writer {
                     continue;
                 };
                 let key = Key::new(namespace.as_str(), name.as_str());
-                if !ours.contains(&key) {
-                    continue;
-                }
-                match self.correct(&key, found, wanted).await {
+                let Some(placing) = placings.get(&key) else { continue };
+                let corrected_one = match self.correct(&key, found, *placing).await {
+                    // The list is a while old.
+                    Err(WriteError::Conflict { .. }) => self.set_addresses(&key, *placing).await,
+                    done => done,
+                };
+                match corrected_one {
                     Ok(changed) => corrected.changed += usize::from(changed),
                     Err(WriteError::Gone { .. }) => {}
                     Err(error) if error.is_of_all() => return Err(error),
@@ -118,17 +138,24 @@ impl Writer {
         &self,
         key: &Key,
         found: &Ingress,
-        wanted: &BTreeSet<Address>,
+        placing: Placing<'_>,
     ) -> Result<bool, WriteError> {
-        if of_ingress(found) == *wanted {
-            return Ok(false);
-        }
-        let entries = wanted.iter().map(|address| match address {
+        let has = of_ingress(found);
+        let (wanted, seen) = match placing {
+            Placing::Given(wanted) if has == *wanted => return Ok(false),
+            Placing::Given(wanted) => (Some(wanted), None),
+            Placing::Taken(given) if has != *given => return Ok(false),
+            // With the version that was read the API server takes nothing that was written since (409).
+            Placing::Taken(_) => (None, found.metadata.resource_version.as_ref()),
+        };
+        let entries = wanted.into_iter().flatten().map(|address| match address {
             Address::Ip(ip) => json!({"ip": ip.to_string()}),
             Address::Host(host) => json!({"hostname": host}),
         });
         let entries: Vec<_> = entries.collect();
-        let patch = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": entries}}}));
+        let metadata = seen.map_or_else(|| json!({}), |seen| json!({"resourceVersion": seen}));
+        let status = json!({"loadBalancer": {"ingress": entries}});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
         let params = PatchParams::apply(FIELD_MANAGER);
         let params = PatchParams { field_validation: None, ..params };
         let api = self.namespaced::<Ingress>(&key.namespace);
@@ -175,7 +202,89 @@ fn address(ip: Option<&str>, host: Option<&str>) -> Option<Address> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::{Client, client::Body};
+    use serde_json::Value;
+    use tower::{BoxError, service_fn};
+
     use super::*;
+
+    /// Of an Ingress that has these addresses, one after the other each time it is read; the last version is the
+    /// one that a write may be of.
+    fn writer(versions: &[&str], written: &Arc<Mutex<Vec<Value>>>) -> Writer {
+        let left = versions.iter().enumerate().map(|(i, ip)| {
+            json!({
+                "metadata": {"namespace": "shop", "name": "web", "resourceVersion": i.to_string()},
+                "status": {"loadBalancer": {"ingress": [{"ip": ip}]}},
+            })
+        });
+        let left: Vec<Value> = left.collect();
+        let newest = left.len() - 1;
+        let (left, written) = (Arc::new(Mutex::new(left.into_iter())), written.clone());
+        let serve = move |request: Request<Body>| {
+            let (left, written) = (left.clone(), written.clone());
+            async move {
+                let is_patch = request.method() == "PATCH";
+                let is_list = request.uri().path() == "/apis/networking.k8s.io/v1/ingresses";
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                let (code, body) = if is_patch {
+                    let patch: Value = serde_json::from_slice(&body).expect("JSON");
+                    let seen = patch["metadata"]["resourceVersion"].as_str();
+                    if seen.is_some_and(|seen| seen != newest.to_string()) {
+                        (409, json!({"kind": "Status", "code": 409, "status": "Failure"}))
+                    } else {
+                        written.lock().expect("nobody panics").push(patch);
+                        (200, json!({"metadata": {"name": "web"}}))
+                    }
+                } else {
+                    let next = left.lock().expect("nobody panics").next().expect("no more reads");
+                    (200, if is_list { json!({"metadata": {}, "items": [next]}) } else { next })
+                };
+                let response = Response::builder().status(code);
+                response.body(Body::from(body.to_string().into_bytes())).map_err(BoxError::from)
+            }
+        };
+        Writer::new(Client::new(service_fn(serve), "default"))
+    }
+
+    /// Whoever takes an Ingress over writes its own addresses, perhaps while ours are being taken away.
+    #[tokio::test]
+    async fn bug_addresses_of_another_controller_were_taken_away() {
+        let ip = |text: &str| BTreeSet::from([Address::Ip(text.parse().expect("an address"))]);
+        let (ours, key) = (ip("192.0.2.1"), Key::new("shop", "web"));
+        for (versions, is_taken) in [
+            (&["192.0.2.1"][..], true),
+            (&["203.0.113.1"], false),
+            (&["192.0.2.1", "203.0.113.1"], false),
+            // Something else of it was changed.
+            (&["192.0.2.1", "192.0.2.1"], true),
+        ] {
+            for all in [false, true] {
+                let written = Arc::default();
+                let writer = writer(versions, &written);
+                let placing = Placing::Taken(&ours);
+                let taken = if all {
+                    let placings = BTreeMap::from([(key.clone(), placing)]);
+                    let corrected = writer.set_all_addresses(&placings).await.expect("an answer");
+                    assert!(corrected.refused.is_empty(), "{versions:?}: {:?}", corrected.refused);
+                    corrected.changed == 1
+                } else {
+                    writer.set_addresses(&key, placing).await.expect("an answer")
+                };
+                assert_eq!(taken, is_taken, "{versions:?}");
+                let newest = (versions.len() - 1).to_string();
+                let patch = json!({
+                    "metadata": {"resourceVersion": newest},
+                    "status": {"loadBalancer": {"ingress": []}},
+                });
+                let expected = if is_taken { vec![patch] } else { Vec::new() };
+                assert_eq!(*written.lock().expect("nobody panics"), expected, "{versions:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_service_is_found_where_its_type_says() {

@@ -59,6 +59,10 @@ impl Call {
                 self.body
             }
             (Method::PATCH, Some(mut stored)) => {
+                let seen = &self.body["metadata"]["resourceVersion"];
+                if !seen.is_null() && *seen != stored["metadata"]["resourceVersion"] {
+                    return Err((409, "Conflict"));
+                }
                 merge(&mut stored, &self.body);
                 stored
             }
