@@ -20,6 +20,9 @@ use crate::{
     traces::Traces,
 };
 
+/// Names the process that keeps an address from being taken, by UDP or not; `None`: nobody knows.
+pub type HolderOf = fn(SocketAddr, bool) -> Option<String>;
+
 /// Everything the role is told at start.
 #[derive(Clone, Debug)]
 pub struct IngressConfig {
@@ -81,6 +84,8 @@ pub struct IngressConfig {
     pub udp_services: Option<Key>,
     /// Ports this process listens on besides: no TCP or UDP service is given them.
     pub other_ports: Vec<u16>,
+    /// Whom to name where a TCP or UDP service's port cannot be had.
+    pub holder_of: HolderOf,
     /// How paths are compared.
     pub matching: Matching,
     /// Let fields with `_` in their name through. Many upstreams read `X_Real_IP` as `X-Real-IP`.
@@ -405,6 +410,7 @@ impl Default for IngressConfig {
             tcp_services: None,
             udp_services: None,
             other_ports: Vec::new(),
+            holder_of: |_, _| None,
             matching: Matching::default(),
             underscores_in_headers: false,
             access_log: None,

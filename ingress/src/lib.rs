@@ -41,8 +41,8 @@ mod traces;
 
 pub use access_log::{AccessLog, LogFormat, LogTarget};
 pub use config::{
-    Blocked, Compression, ForwardedHeaders, Hsts, IngressConfig, Limits, Matching, ProxyProtocol,
-    Timeouts, TlsSettings,
+    Blocked, Compression, ForwardedHeaders, HolderOf, Hsts, IngressConfig, Limits, Matching,
+    ProxyProtocol, Timeouts, TlsSettings,
 };
 pub use counters::{Counters, Refused, Uncopied};
 pub use error::IngressError;

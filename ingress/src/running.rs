@@ -1,6 +1,7 @@
 //! Starts the role and holds on to it.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -15,15 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access_log,
-    config::IngressConfig,
+    config::{HolderOf, IngressConfig},
     counters::{Counters, Meter, ThreadCounters},
     error::IngressError,
     explain::Explainer,
     names::{self, Asker},
-    routes::{Finding, Planner, RouteRow, Routes, Streams},
+    routes::{Finding, Planner, RouteRow, Routes, StreamPort, Streams},
     series::RouteCounters,
     serve::{self, Addresses, Crew, HttpsPort, Life, Readiness, Shared},
-    streams, timer,
+    streams::{self, AllUnbound, Unbound},
+    timer,
     tls::{Expiry, Fallback, Handshakes, Resolver},
     traces,
 };
@@ -75,6 +77,9 @@ struct Outlets {
     handshakes: Arc<ArcSwap<Handshakes>>,
     settings: Arc<ArcSwap<IngressConfig>>,
     streams: watch::Sender<Arc<Streams>>,
+    /// Ports of theirs that cannot be listened on.
+    unbound: watch::Receiver<AllUnbound>,
+    holder_of: HolderOf,
     /// Routes are known, and where names outside lead: data threads may listen.
     go: watch::Sender<bool>,
     revision: watch::Sender<u64>,
@@ -167,12 +172,13 @@ pub fn start(
         Ok(())
     })?;
     let (streams, wanted_streams) = watch::channel(Arc::default());
+    let (missing, unbound) = watch::channel(AllUnbound::new());
     if config_has_streams {
         let counters = Arc::new(ThreadCounters::new());
         running.counters.threads.push(counters.clone());
         let (settings, cancel) = (settings.clone(), running.cancel.clone());
         running.spawn("ingress-streams".to_owned(), move || {
-            streams::run(settings, counters, (timer, addresses), wanted_streams, &cancel)
+            streams::run(settings, counters, (timer, addresses), wanted_streams, &missing, &cancel)
         })?;
     }
     let external_names_allowed = !settings.load().external_names.is_empty();
@@ -189,8 +195,19 @@ pub fn start(
         let cancel = running.cancel.clone();
         running.spawn("ingress-names".to_owned(), move || names::run(asker, &cancel))?;
     }
-    let outlets =
-        Outlets { planner, routes, resolver, handshakes, settings, streams, go, revision };
+    let holder_of = settings.load().holder_of;
+    let outlets = Outlets {
+        planner,
+        routes,
+        resolver,
+        handshakes,
+        settings,
+        streams,
+        unbound,
+        holder_of,
+        go,
+        revision,
+    };
     let cancel = running.cancel.clone();
     running.spawn("ingress-plan".to_owned(), move || {
         plan(&outlets, snapshots, names_known, &cancel)
@@ -216,9 +233,9 @@ fn plan(
         }
         std::future::pending::<()>().await;
     };
-    runtime.block_on(
-        cancel.run_until_cancelled(async { tokio::join!(following, outlets.open(names_known)) }),
-    );
+    runtime.block_on(cancel.run_until_cancelled(async {
+        tokio::join!(following, outlets.open(names_known), outlets.tell_unbound())
+    }));
     Ok(())
 }
 
@@ -259,6 +276,32 @@ impl Outlets {
         let _ = names_known.wait_for(|known| *known).await;
         self.streams.send_replace(lock(&self.planner).streams().clone());
         self.go.send_replace(true);
+    }
+
+    /// Whoever wrote an entry learns that its port waits, and for whom; and that it no longer does.
+    async fn tell_unbound(&self) {
+        let mut unbound = self.unbound.clone();
+        // It fails where there are no such ports.
+        while unbound.changed().await.is_ok() {
+            let missing = unbound.borrow_and_update().clone();
+            let why = |(port, unbound)| (port, self.why_unbound(port, &unbound));
+            let missing: BTreeMap<StreamPort, Arc<str>> = missing.into_iter().map(why).collect();
+            lock(&self.planner).learn_unbound(missing);
+        }
+    }
+
+    fn why_unbound(&self, port: StreamPort, unbound: &Unbound) -> Arc<str> {
+        let Unbound { address, reason, is_taken } = unbound;
+        let kind = if port.udp { "UDP" } else { "TCP" };
+        let holder = is_taken.then(|| (self.holder_of)(*address, port.udp)).flatten();
+        let cure = match (is_taken, holder) {
+            (true, Some(holder)) => {
+                format!("the port is held by {holder}: stop that, or take another port")
+            }
+            (true, None) => "stop what holds it, or take another port".to_owned(),
+            (false, _) => "it is tried again".to_owned(),
+        };
+        format!("{kind} {address} cannot be listened on: {reason}; {cure}").into()
     }
 
     fn put_settings(&self, config: &Arc<IngressConfig>) {

@@ -7,7 +7,7 @@ mod udp;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -54,6 +54,20 @@ pub(crate) struct Shared {
     accepting: TaskTracker,
 }
 
+/// A port that is to be served and cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unbound {
+    /// Where not.
+    pub(crate) address: SocketAddr,
+    /// Somebody has it.
+    pub(crate) is_taken: bool,
+    /// What the kernel says.
+    pub(crate) reason: Arc<str>,
+}
+
+/// All of them.
+pub(crate) type AllUnbound = BTreeMap<StreamPort, Unbound>;
+
 /// One port, open on every address.
 struct Open {
     /// Where it leads at the moment.
@@ -61,12 +75,14 @@ struct Open {
     _close: DropGuard,
 }
 
-/// Serves what is to be served until cancelled; what is open then may end within the drain time.
+/// Serves what is to be served until cancelled; what is open then may end within the drain time. Tells which ports
+/// it waits for.
 pub(crate) fn run(
     config: Arc<ArcSwap<IngressConfig>>,
     counters: Arc<ThreadCounters>,
     (timer, addresses): (Timer, Option<Arc<Addresses>>),
     streams: watch::Receiver<Arc<Streams>>,
+    unbound: &watch::Sender<AllUnbound>,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
@@ -84,7 +100,7 @@ pub(crate) fn run(
             }
         });
         tokio::select! {
-            () = follow(&shared, streams) => {}
+            () = follow(&shared, streams, unbound) => {}
             () = leave(&shared, cancel) => {}
         }
         shared.accepting.close();
@@ -101,34 +117,35 @@ async fn leave(shared: &Shared, cancel: &CancellationToken) {
     tokio::time::sleep(wait).await;
 }
 
-async fn follow(shared: &Rc<Shared>, mut streams: watch::Receiver<Arc<Streams>>) {
+async fn follow(
+    shared: &Rc<Shared>,
+    mut streams: watch::Receiver<Arc<Streams>>,
+    unbound: &watch::Sender<AllUnbound>,
+) {
     let mut open: BTreeMap<StreamPort, Open> = BTreeMap::new();
-    let mut missing: BTreeSet<StreamPort> = BTreeSet::new();
     loop {
         let wanted = streams.borrow_and_update().clone();
         open.retain(|port, _| wanted.contains_key(port));
-        missing.retain(|port| wanted.contains_key(port));
+        let mut missing = AllUnbound::new();
         for (port, stream) in &*wanted {
             if let Some(open) = open.get(port) {
                 *open.stream.borrow_mut() = stream.clone();
                 continue;
             }
             match begin(shared, *port, stream) {
-                Ok(new) => {
-                    missing.remove(port);
-                    open.insert(*port, new);
-                }
-                // Told once, however often it is tried.
-                Err(_) if missing.contains(port) => {}
-                Err(error) => {
-                    missing.insert(*port);
-                    let kind = if port.udp { "UDP" } else { "TCP" };
-                    tracing::warn!(%error, "{kind} port {} cannot be listened on", port.number);
-                }
+                Ok(new) => _ = open.insert(*port, new),
+                Err(reason) => _ = missing.insert(*port, reason),
             }
         }
+        let is_missing = !missing.is_empty();
+        // Told once, however often it is tried.
+        unbound.send_if_modified(|told| {
+            let is_new = *told != missing;
+            *told = missing;
+            is_new
+        });
         let again = async {
-            if missing.is_empty() {
+            if !is_missing {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(BIND_AGAIN).await;
@@ -140,7 +157,7 @@ async fn follow(shared: &Rc<Shared>, mut streams: watch::Receiver<Arc<Streams>>)
     }
 }
 
-fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> io::Result<Open> {
+fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> Result<Open, Unbound> {
     let cancel = CancellationToken::new();
     let close = cancel.clone().drop_guard();
     let stream = Rc::new(RefCell::new(stream.clone()));
@@ -154,7 +171,11 @@ fn begin(shared: &Rc<Shared>, port: StreamPort, stream: &Stream) -> io::Result<O
         match begun {
             // As for HTTP: a machine without IPv6 is no reason.
             Err(error) if is_missing_ipv6(address, &error) => {}
-            begun => begun?,
+            Err(error) => {
+                let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+                return Err(Unbound { address, is_taken, reason: error.to_string().into() });
+            }
+            Ok(()) => {}
         }
     }
     Ok(Open { stream, _close: close })

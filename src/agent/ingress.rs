@@ -34,6 +34,9 @@ pub(crate) async fn run(
     let args = shared.args();
     let config = IngressConfig {
         other_ports: settings::besides_ingress(&args),
+        holder_of: |address, is_udp| {
+            holder::of(address, if is_udp { Transport::Udp } else { Transport::Tcp })
+        },
         node_name: Some(shared.node_name.clone()),
         is_node_expected: args.source.manifests.is_none(),
         ..config(&args.ingress)

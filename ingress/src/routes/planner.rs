@@ -465,7 +465,7 @@ impl Planner {
         all.extend(self.overruled.values().cloned());
         all.extend(self.certificates.findings());
         all.extend(self.options.findings.iter().cloned());
-        all.extend(self.streams.findings.iter().cloned());
+        all.extend(self.streams.findings());
         all.sort();
         all.dedup();
         all

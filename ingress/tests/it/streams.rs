@@ -268,6 +268,68 @@ async fn a_service_without_endpoints_closes_and_bad_entries_are_told() {
     assert!(world.reasons("udp")[0].contains("does not exist"));
 }
 
+/// It was a line of the log, once, that named neither the entry nor whoever has the port.
+#[tokio::test]
+async fn bug_a_port_that_somebody_else_has_was_nowhere_told() {
+    let upstream = lines("a").await;
+    let key = |name: &str| Some(Key::new("default", name));
+    let config = IngressConfig {
+        threads: Some(1),
+        tcp_services: key("tcp"),
+        udp_services: key("udp"),
+        holder_of: |address, is_udp| {
+            (!is_udp).then(|| format!("postgres (pid {})", address.port()))
+        },
+        ..crate::support::config()
+    };
+    let mut world = World::with(config, backend("a", &[upstream.address])).await;
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let numbers = [tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port()];
+    let free = port().await.to_string();
+    let [tcp_name, udp_name] = numbers.map(|number| number.to_string());
+    world
+        .apply(vec![
+            config_map("tcp", &[(&tcp_name, "default/a:80"), (&free, "default/a:http")]),
+            config_map("udp", &[(&udp_name, "default/a:80")]),
+        ])
+        .await;
+    let taken = "cannot be listened on: Address already in use (os error 98)";
+    let expected = [
+        format!(
+            "waiting: entry {tcp_name} (default/a:80): TCP 127.0.0.1:{tcp_name} {taken}; the port is held by \
+             postgres (pid {tcp_name}): stop that, or take another port"
+        ),
+        format!(
+            "waiting: entry {udp_name} (default/a:80): UDP 127.0.0.1:{udp_name} {taken}; stop what holds it, or \
+             take another port"
+        ),
+    ];
+    let told = |told: Option<&String>, name: &str, world: &World| {
+        let reasons = world.reasons(name);
+        let mut own = reasons.iter().filter(|reason| reason.contains("cannot be listened on"));
+        own.next() == told && own.next().is_none()
+    };
+    let both_told = async {
+        while !(told(Some(&expected[0]), "tcp", &world) && told(Some(&expected[1]), "udp", &world))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let both_told = tokio::time::timeout(PATIENCE, both_told).await;
+    assert!(both_told.is_ok(), "{:?} {:?}", world.reasons("tcp"), world.reasons("udp"));
+    let before = world.running.explainer().told();
+    drop((tcp, udp));
+    connected(numbers[0]).await;
+    let none_told = async {
+        while !(told(None, "tcp", &world) && told(None, "udp", &world)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, none_told).await.unwrap();
+    assert!(world.running.explainer().told() > before, "the Event is looked at again");
+}
+
 /// Whatever is lost, doubled or displaced of it is seen.
 fn much() -> Vec<u8> {
     let words = (0..1 << 17).map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -21,12 +21,42 @@ use super::{
 pub(super) struct StreamPlan {
     wishes: BTreeMap<StreamPort, (ObjectRef, Wish)>,
     pub(super) in_force: Arc<Streams>,
-    pub(super) findings: Vec<Finding>,
+    findings: Vec<Finding>,
+    /// Ports that cannot be listened on, and why not.
+    unbound: BTreeMap<StreamPort, Arc<str>>,
     /// ConfigMaps that have been read.
     known: BTreeSet<Key>,
 }
 
+impl StreamPlan {
+    /// What of the entries is refused or waits.
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
+        self.findings.iter().cloned().chain(self.waiting())
+    }
+
+    /// Entries whose ports cannot be listened on.
+    fn waiting(&self) -> impl Iterator<Item = Finding> {
+        self.unbound.iter().filter_map(|(port, why)| {
+            let (map, wish) = self.wishes.get(port)?;
+            let reason = format!("entry {} ({}): {why}", port.number, wish.key);
+            Some(Finding::new(map.clone(), Severity::Waiting, reason))
+        })
+    }
+}
+
 impl Planner {
+    /// Takes which ports cannot be listened on by now, and why not.
+    pub(crate) fn learn_unbound(&mut self, unbound: BTreeMap<StreamPort, Arc<str>>) {
+        if self.streams.unbound == unbound {
+            return;
+        }
+        let old: Vec<Finding> = self.streams.waiting().collect();
+        self.streams.unbound = unbound;
+        let new: Vec<Finding> = self.streams.waiting().collect();
+        tell(&old, &new);
+        self.told += 1;
+    }
+
     /// Whether a ConfigMap is one of those two.
     pub(super) fn is_of_streams(&self, key: &Key) -> bool {
         [&self.base.tcp_services, &self.base.udp_services]
