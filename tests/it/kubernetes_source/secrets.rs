@@ -111,7 +111,7 @@ async fn a_secret_that_may_not_be_read_is_refused_with_the_cure_and_holds_nothin
     assert_eq!(
         &*refusal.reason,
         "it answered 403: User \"test\" cannot list resource \"secrets\"; \
-         grant this account get, list and watch on secrets (RBAC)"
+         grant this account list and watch on secrets (RBAC)"
     );
     assert_eq!(refusal.object.to_string(), "Secret default/cert");
     server.forbid(&[]);

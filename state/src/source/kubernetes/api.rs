@@ -232,7 +232,7 @@ impl ApiError {
                 "its credentials (kubeconfig or service account) are not accepted".to_owned()
             }
             ApiError::Status { code: 403, .. } => {
-                format!("grant this account get, list and watch on {} (RBAC)", kind.resource())
+                format!("grant this account list and watch on {} (RBAC)", kind.resource())
             }
             ApiError::Garbled(_) => "check that the address is an API server's".to_owned(),
             _ if is_in_cluster => "check that it runs; if Services do not work on this node yet, \
