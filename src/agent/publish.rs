@@ -27,6 +27,10 @@ const COMPLAINTS_MAX: usize = 32;
 #[derive(Debug, Default)]
 struct Complaints(BTreeSet<String>);
 
+/// Whether the nodes' addresses are missing, and for how many looks.
+#[derive(Debug, Default)]
+struct Nowhere(u32);
+
 /// Unique among pods and over restarts.
 fn identity(args: &Args, node_name: &str) -> String {
     let name = args.publish.pod.as_ref().map_or(node_name, |pod| &pod.0.name);
@@ -49,5 +53,34 @@ impl Complaints {
 
     fn forget(&mut self) {
         self.0.clear();
+    }
+}
+
+impl Nowhere {
+    /// Says so once while it lasts; returns whether it did. At the first look a pod that has only just
+    /// begun to serve is not ready yet, as its kubelet sees it.
+    fn look(&mut self, is_nowhere: bool) -> bool {
+        self.0 = if is_nowhere { self.0.saturating_add(1) } else { 0 };
+        let says = self.0 == 2;
+        if says {
+            tracing::warn!(
+                "Ingress: no ready pod of this set has a node's address, so no Ingress is given one: see \
+                 whether its pods are ready, or give --publish-address or --publish-service"
+            );
+        }
+        says
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_addresses_are_told_once_while_they_are_missing_for_more_than_a_moment() {
+        let mut nowhere = Nowhere::default();
+        let looks = [true, false, true, true, true, true, false, true, true];
+        let said = looks.map(|is_nowhere| nowhere.look(is_nowhere));
+        assert_eq!(said, [false, false, false, true, false, false, false, false, true]);
     }
 }

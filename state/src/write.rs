@@ -17,7 +17,7 @@ pub use event::{CLUSTER_NAMESPACE, Event, Weight};
 pub use lease::{Leadership, LeaseOptions};
 pub use peers::Peers;
 
-use crate::source::kubernetes::api::ApiError;
+use crate::{model::Key, source::kubernetes::api::ApiError};
 
 /// Longest wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,6 +50,12 @@ pub enum WriteError {
     Gone {
         /// What was tried.
         what: &'static str,
+    },
+    /// The own pod is not there, so nobody knows who else serves.
+    #[error("the own pod {pod} is not there: --pod names the pod that this agent runs in")]
+    NoPod {
+        /// As `--pod` says it.
+        pod: Key,
     },
     /// Somebody else has changed the object meanwhile.
     #[error("{what}: somebody else has changed it")]
@@ -175,7 +181,7 @@ mod tests {
     use tower::{BoxError, service_fn};
 
     use super::*;
-    use crate::model::{Key, Kind, ObjectRef};
+    use crate::model::{Kind, ObjectRef};
 
     /// Of a server that lists the object, by its name alone, and answers with this when an Event is made.
     fn writer(answer: Value) -> Writer {
@@ -249,6 +255,7 @@ mod tests {
                 Err(WriteError::Refused { .. }) => "refused",
                 Err(WriteError::Unavailable { .. }) => "unavailable",
                 Err(WriteError::Conflict { .. }) => "conflict",
+                Err(WriteError::NoPod { .. }) => "no pod",
             };
             assert_eq!(found, expected, "{said}");
         }

@@ -83,7 +83,7 @@ pub(crate) fn pod(name: &str) -> Value {
             {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ingress", "uid": "1",
              "controller": true}]},
         "status": {"conditions": [{"type": "Ready", "status": "True"}],
-                   "hostIPs": [{"ip": "192.168.77.2"}]},
+                   "hostIP": "192.168.77.2", "hostIPs": [{"ip": "192.168.77.2"}]},
     })
 }
 
@@ -220,6 +220,22 @@ fn of_two_agents_one_writes_and_the_other_follows_without_a_gap() {
     }
     assert_eq!(names.map(written), [2; 3], "the first one took them away: {}", first.log());
     await_holder(&cluster, Some("ingress-2"));
+}
+
+/// Deleted by force while it served; the others of its set serve on.
+#[test]
+fn bug_a_leader_whose_pod_is_gone_takes_no_address_away() {
+    let world = World::with_pods(0);
+    let cluster = with_front(&world);
+    cluster.server.put(pod("ingress-2"));
+    let mut agent = agent_of(&cluster, &world, "ingress-1", &[]);
+    await_addresses(&cluster, "web", &["192.168.77.2"]);
+    cluster.server.delete("Pod", "edge", "ingress-1");
+    agent.terminate();
+    assert!(agent.await_end().success(), "{}", agent.log());
+    await_holder(&cluster, None);
+    await_addresses(&cluster, "web", &["192.168.77.2"]);
+    agent.await_line(&["WARN", "the own pod edge/ingress-1 is not there", "--pod"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use fairlead_state::{
 };
 use tokio::time::Instant;
 
-use super::{Complaints, FORBIDDEN, REFUSED};
+use super::{Complaints, FORBIDDEN, Nowhere, REFUSED};
 use crate::agent::args::PublishArgs;
 
 /// What somebody else wrote over it is put right within.
@@ -59,6 +59,7 @@ pub(super) struct Statuses {
     /// There is no right to any of it; until when that is believed.
     forbidden: Option<Instant>,
     complaints: Complaints,
+    nowhere: Nowhere,
 }
 
 impl Statuses {
@@ -80,6 +81,7 @@ impl Statuses {
             refused: BTreeMap::new(),
             forbidden: None,
             complaints: Complaints::default(),
+            nowhere: Nowhere::default(),
         }
     }
 
@@ -249,7 +251,11 @@ impl Statuses {
                 Err(WriteError::Gone { .. }) => BTreeSet::new(),
                 found => found?,
             },
-            From::Nodes(pod) => self.writer.peers(pod).await?.nodes,
+            From::Nodes(pod) => {
+                let nodes = self.writer.peers(pod).await?.nodes;
+                self.nowhere.look(nodes.is_empty());
+                nodes
+            }
             From::Nowhere => BTreeSet::new(),
         };
         let service = self.front(snapshot).cloned();

@@ -24,17 +24,19 @@ impl Writer {
     /// Looks around from the own pod.
     ///
     /// # Errors
-    /// There is no right to it, or the API server does not answer.
+    /// The own pod is not there, there is no right to it, or the API server does not answer.
     pub async fn peers(&self, own: &Key) -> Result<Peers, WriteError> {
         let api = self.namespaced::<Pod>(&own.namespace);
         let pods = READ.at(api.list(&ListParams::default())).await?.items;
-        Ok(peers(&pods, &own.name))
+        // Deleted by force, or never of this name: that says nothing about who else serves.
+        peers(&pods, &own.name).ok_or_else(|| WriteError::NoPod { pod: own.clone() })
     }
 }
 
-fn peers(pods: &[Pod], own: &str) -> Peers {
+/// `None`: the own pod is not among them.
+fn peers(pods: &[Pod], own: &str) -> Option<Peers> {
     let named = |pod: &&Pod| pod.metadata.name.as_deref() == Some(own);
-    let Some(owner) = pods.iter().find(named).map(owner) else { return Peers::default() };
+    let owner = pods.iter().find(named).map(owner)?;
     let family = pods.iter().filter(|pod| self::owner(pod) == owner);
     let mut peers = Peers::default();
     for pod in family {
@@ -49,7 +51,7 @@ fn peers(pods: &[Pod], own: &str) -> Peers {
             peers.nodes.extend(host_ips(pod));
         }
     }
-    peers
+    Some(peers)
 }
 
 /// The uid of what made it.
@@ -64,9 +66,14 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// `hostIPs` is there from Kubernetes 1.29 on (KEP-2681), `hostIP` always.
 fn host_ips(pod: &Pod) -> impl Iterator<Item = Address> {
-    let ips = pod.status.as_ref().and_then(|status| status.host_ips.as_ref());
-    ips.into_iter().flatten().filter_map(|host| host.ip.parse().ok()).map(Address::Ip)
+    let status = pod.status.as_ref();
+    let all = status.and_then(|status| status.host_ips.as_deref()).unwrap_or_default();
+    let first = status.and_then(|status| status.host_ip.as_deref());
+    let first = first.filter(|_| all.is_empty());
+    let ips = all.iter().map(|host| host.ip.as_str()).chain(first);
+    ips.filter_map(|ip| ip.parse().ok()).map(Address::Ip)
 }
 
 #[cfg(test)]
@@ -104,8 +111,28 @@ mod tests {
         ];
         let ip = |n: u8| Address::Ip([192, 0, 2, n].into());
         let expected = Peers { nodes: [ip(1), ip(2)].into(), others: 2 };
-        assert_eq!(peers(&pods, "a"), expected);
-        assert_eq!(peers(&pods, "dddd").others, 3, "one that is ending sees those that stay");
-        assert_eq!(peers(&pods, "nobody"), Peers::default());
+        assert_eq!(peers(&pods, "a"), Some(expected));
+        let others = peers(&pods, "dddd").map(|peers| peers.others);
+        assert_eq!(others, Some(3), "one that is ending sees those that stay");
+        assert_eq!(peers(&pods, "nobody"), None, "nobody knows who serves");
+    }
+
+    #[test]
+    fn bug_before_kubernetes_1_29_no_node_had_an_address() {
+        for (status, expected) in [
+            (json!({"hostIP": "192.0.2.1"}), vec!["192.0.2.1"]),
+            (json!({"hostIP": "192.0.2.1", "hostIPs": []}), vec!["192.0.2.1"]),
+            (
+                json!({"hostIP": "192.0.2.1", "hostIPs": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}),
+                vec!["192.0.2.1", "2001:db8::1"],
+            ),
+            (json!({"hostIP": ""}), vec![]),
+            (json!({}), vec![]),
+        ] {
+            let pod = json!({"metadata": {"name": "a"}, "status": status});
+            let pod: Pod = serde_json::from_value(pod).expect("a pod");
+            let found: Vec<String> = host_ips(&pod).map(|ip| ip.to_string()).collect();
+            assert_eq!(found, expected, "{status}");
+        }
     }
 }
