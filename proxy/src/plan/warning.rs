@@ -22,7 +22,7 @@ pub struct Warning {
 pub enum Problem {
     /// It has external addresses, which are not allowed.
     ExternalIps,
-    /// A load balancer's or external address is none that a Service can have.
+    /// A load balancer's or external address is none that a Service can have, or a source range is none.
     UnusableIp {
         /// Which one, and what is wrong with it.
         why: Name,

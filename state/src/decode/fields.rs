@@ -1,6 +1,6 @@
 //! Single fields: text to address, port, name or time, or one line saying what is wrong with it.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::jiff::Timestamp;
@@ -41,17 +41,30 @@ pub(super) fn service_ip(text: &str, field: fmt::Arguments<'_>) -> Result<IpAddr
     Err(format!("{field} {text:?} is {what}, which cannot be a Service's"))
 }
 
-/// A network; bits below the prefix are cleared, as the API server's own parser does.
+/// A network; bits below the prefix are cleared and leading zeros of a decimal are passed over, as by the
+/// API server and kube-proxy (k8s.io/utils/net.ParseCIDRSloppy): 010.0.0.0/8 is 10.0.0.0/8 to all of them.
 pub(super) fn network(text: &str, field: fmt::Arguments<'_>) -> Result<IpNetwork, String> {
     let wrong = || format!("{field} {text:?} is not a network such as 10.0.0.0/8");
     let (address, prefix) = text.trim().split_once('/').ok_or_else(wrong)?;
-    let address = ip(address, field)?;
+    let address = ip(&without_leading_zeros(address), field)?;
     if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
     let prefix = prefix.parse().map_err(|_| wrong())?;
     let network = IpNetwork::new(address, prefix).map_err(|_| wrong())?;
     IpNetwork::new(network.network(), prefix).map_err(|_| wrong())
+}
+
+fn without_leading_zeros(address: &str) -> Cow<'_, str> {
+    let is_dotted = address.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if !is_dotted {
+        return address.into();
+    }
+    let octet = |octet: &str| match octet.trim_start_matches('0') {
+        "" if !octet.is_empty() => "0".to_owned(),
+        digits => digits.to_owned(),
+    };
+    address.split('.').map(octet).collect::<Vec<_>>().join(".").into()
 }
 
 /// A port number, never 0.

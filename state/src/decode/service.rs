@@ -1,8 +1,13 @@
 //! `core/v1` Service. The rules are the API server's own (pkg/apis/core/validation); manifests have
 //! no API server to check them or to fill in defaults.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::{
@@ -21,6 +26,8 @@ use crate::model::{
 const AFFINITY_TIMEOUT_SECONDS: u32 = 10_800;
 /// The longest affinity the API allows: one day.
 const AFFINITY_TIMEOUT_SECONDS_MAX: u32 = 86_400;
+/// No client comes from these.
+const NOBODY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 #[derive(Debug, Deserialize)]
 pub(super) struct RawService<'a> {
@@ -126,7 +133,10 @@ impl<'a> Raw<'a> for RawService<'a> {
             external_ips: kept(external_ips(&spec.external_ips, &mut unusable)),
             load_balancer_ips: kept(load_balancer_ips(&status, &mut unusable)),
             load_balancer_name: names.get_some(load_balancer_name(&status)),
-            load_balancer_source_ranges: source_ranges(&spec.load_balancer_source_ranges)?,
+            load_balancer_source_ranges: kept(source_ranges(
+                &spec.load_balancer_source_ranges,
+                &mut unusable,
+            )),
             session_affinity: affinity(&spec)?,
             health_check_node_port: some_port(
                 spec.health_check_node_port,
@@ -360,11 +370,26 @@ fn load_balancer_name<'r, 'a>(status: &'r RawStatus<'a>) -> Option<&'r Text<'a>>
     entries.filter_map(|raw| raw.hostname.as_ref()).find(|name| !name.is_empty())
 }
 
-fn source_ranges(raw: &[Text<'_>]) -> Result<Arc<[ipnetwork::IpNetwork]>, String> {
-    let field = |i| format!("spec.loadBalancerSourceRanges[{i}]");
-    let ranges = raw.iter().enumerate();
-    let ranges = ranges.map(|(i, text)| fields::network(text, format_args!("{}", field(i))));
-    ranges.collect::<Result<Vec<_>, _>>().map(kept)
+/// One that cannot be read lets nobody in, and takes neither the others nor the Service away.
+fn source_ranges(raw: &[Text<'_>], unusable: &mut Vec<Name>) -> Vec<IpNetwork> {
+    let mut ranges = Vec::new();
+    let known = unusable.len();
+    for (i, text) in raw.iter().enumerate() {
+        let field = format_args!("spec.loadBalancerSourceRanges[{i}]");
+        match fields::network(text, field) {
+            Ok(range) => ranges.push(range),
+            Err(why) => unusable.push(format!("{why}; it lets nobody in").into()),
+        }
+    }
+    if unusable.len() > known {
+        // A family without any range would be open to everybody.
+        for nobody in NOBODY.map(IpNetwork::from) {
+            if !ranges.iter().any(|range| range.is_ipv6() == nobody.is_ipv6()) {
+                ranges.push(nobody);
+            }
+        }
+    }
+    ranges
 }
 
 fn affinity(spec: &RawSpec<'_>) -> Result<SessionAffinity, String> {

@@ -217,7 +217,8 @@ pub struct ServiceExtras {
     pub proxy_name: Option<Name>,
     /// `metadata.labels`, where labels are kept.
     pub labels: Labels,
-    /// What is wrong with addresses that were left out of `external_ips` and `load_balancer_ips`.
+    /// What is wrong with addresses that were left out of `external_ips` and `load_balancer_ips`, and with ranges
+    /// that were left out of `load_balancer_source_ranges`.
     pub unusable_ips: Arc<[Name]>,
 }
 

@@ -258,23 +258,6 @@ fn impossible_fields_are_refused_with_a_reason_to_act_on() {
                 "spec.clusterIPs \"10.96.0.300\" is not an IP address",
             ),
             (
-                "spec.loadBalancerSourceRanges",
-                json!(["10.0.0.0"]),
-                "spec.loadBalancerSourceRanges[0] \"10.0.0.0\" is not a network such as 10.0.0.0/8",
-            ),
-            (
-                "spec.loadBalancerSourceRanges",
-                json!(["10.0.0.0/33"]),
-                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/33\" is not a network such as \
-                 10.0.0.0/8",
-            ),
-            (
-                "spec.loadBalancerSourceRanges",
-                json!(["10.0.0.0/+8"]),
-                "spec.loadBalancerSourceRanges[0] \"10.0.0.0/+8\" is not a network such as \
-                 10.0.0.0/8",
-            ),
-            (
                 "spec.sessionAffinity",
                 json!("Cookie"),
                 "spec.sessionAffinity \"Cookie\" is not one of None, ClientIP",
@@ -368,6 +351,44 @@ fn an_address_beside_the_cluster_ips_that_is_none_is_left_out_and_the_service_st
     let of_cluster = set(service(), "spec.clusterIPs", json!(["127.0.0.1"]));
     let of_cluster = set(of_cluster, "spec.clusterIP", json!("127.0.0.1"));
     assert!(matches!(decode(Kind::Service, &of_cluster), Decoded::Refused(_)), "nothing is left");
+}
+
+/// kube-proxy reads 010.1.0.0/16 as 10.1.0.0/16; here it took the whole Service off the network. What nobody
+/// can read opens nothing: a family that has no other range is closed.
+#[test]
+fn bug_a_source_range_with_a_leading_zero_took_the_service_away() {
+    const CLOSED: [&str; 2] = ["0.0.0.0/32", "::/128"];
+    let [closed_v4, closed_v6] = CLOSED;
+    for (value, ranges, wrong) in [
+        (json!(["010.1.0.0/16", "10.2.0.0/016"]), vec!["10.1.0.0/16", "10.2.0.0/16"], None),
+        (json!(["000.000.0.00/0"]), vec!["0.0.0.0/0"], None),
+        (
+            json!(["10.1.0.0/16", "x"]),
+            vec!["10.1.0.0/16", closed_v6],
+            Some("[1] \"x\" is not a network"),
+        ),
+        (
+            json!(["2001:db8::/32", "10.0.0.0/33"]),
+            vec!["2001:db8::/32", closed_v4],
+            Some("[1] \"10.0.0.0/33\" is not a network such as 10.0.0.0/8"),
+        ),
+        (json!(["10.0.0.0"]), CLOSED.to_vec(), Some("[0] \"10.0.0.0\" is not a network")),
+        (json!(["10.0.0.0/+8"]), CLOSED.to_vec(), Some("[0] \"10.0.0.0/+8\" is not a network")),
+        (json!(["0256.0.0.0/8"]), CLOSED.to_vec(), Some("[0] \"256.0.0.0\" is not an IP address")),
+        (json!(["10..0.0/8"]), CLOSED.to_vec(), Some("[0] \"10..0.0\" is not an IP address")),
+        (json!(["0x0a.0.0.0/8"]), CLOSED.to_vec(), Some("[0] \"0x0a.0.0.0\" is not an IP address")),
+    ] {
+        let taken = taken(&set(service(), "spec.loadBalancerSourceRanges", value.clone()));
+        assert_eq!(taken.cluster_ips.len(), 2, "{value}");
+        let found = taken.extras.load_balancer_source_ranges.iter();
+        assert_eq!(found.map(ToString::to_string).collect::<Vec<_>>(), ranges, "{value}");
+        let said = &taken.extras.unusable_ips;
+        assert_eq!(said.len(), usize::from(wrong.is_some()), "{value}: {said:?}");
+        for (said, why) in said.iter().zip(wrong) {
+            let expected = format!("spec.loadBalancerSourceRanges{why}");
+            assert!(said.starts_with(&expected) && said.ends_with("; it lets nobody in"), "{said}");
+        }
+    }
 }
 
 #[test]
