@@ -249,7 +249,7 @@ mod tests {
         ] {
             let said = answer.to_string();
             let found = match writer(answer).event(&event).await {
-                Ok(()) => "written",
+                Ok(_) => "written",
                 Err(WriteError::Gone { .. }) => "gone",
                 Err(WriteError::Forbidden { .. }) => "forbidden",
                 Err(WriteError::Refused { .. }) => "refused",

@@ -253,12 +253,17 @@ fn what_is_not_served_is_an_event_of_the_object_once() {
     assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("Refused")));
     assert_eq!(event["metadata"]["namespace"], "shop");
     agent.kill();
-    // Another leader after it has nothing new to say.
-    cluster.server.delete("Lease", "edge", "fairlead-ingress");
-    let again = agent_of(&cluster, &world, "ingress-1", &["--publish-address", "192.0.2.10"]);
-    await_addresses(&cluster, "web", &["192.0.2.10"]);
-    let after = cluster.await_all("events", refused);
-    assert_eq!(after.len(), events.len(), "{}", again.log());
+    let mut counts = vec![events.len()];
+    for address in ["192.0.2.10", "192.0.2.11"] {
+        // Another leader after it has nothing new to say.
+        cluster.server.delete("Lease", "edge", "fairlead-ingress");
+        let again = agent_of(&cluster, &world, "ingress-1", &["--publish-address", address]);
+        await_addresses(&cluster, "web", &[address]);
+        counts.push(cluster.await_all("events", refused).len());
+        again.kill();
+    }
+    // What lasts is said again each 55 minutes: that may fall between two of the three.
+    assert!(counts.windows(2).any(|pair| pair[0] == pair[1]), "{counts:?}");
 }
 
 /// Of another's Ingress its own controller speaks; this one has nothing to say of it, good or bad.

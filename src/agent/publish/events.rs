@@ -13,8 +13,8 @@ use fairlead_state::{
 
 use super::{Complaints, FORBIDDEN, REFUSED};
 
-/// The API server forgets Events after an hour; what is still so is said again before.
-const AGAIN: Duration = Duration::from_secs(55 * 60);
+/// What is gone may be made anew; until then it is in nobody's way.
+const GONE: Duration = Duration::from_secs(600);
 /// Between two Events: a broken class of thousands of Ingresses is no reason to flood the API server.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -52,11 +52,12 @@ pub(super) struct Speaker {
     pub(super) instance: Arc<str>,
 }
 
-/// What was said, and when.
+/// What was said, and what could not be.
 #[derive(Debug)]
 pub(super) struct Events {
     writer: Writer,
     speaker: Speaker,
+    /// Until when it need not be said again.
     said: BTreeMap<Word, Instant>,
     /// What the API server refused, and until when it is not tried again.
     refused: BTreeMap<Word, Instant>,
@@ -80,7 +81,7 @@ impl Events {
 
     /// Says what was not said of late. What cannot be said keeps nothing else from it.
     pub(super) async fn bring(&mut self, words: BTreeSet<Word>) -> Left {
-        self.said.retain(|word, at| words.contains(word) && at.elapsed() < AGAIN);
+        self.said.retain(|word, until| words.contains(word) && Instant::now() < *until);
         self.refused.retain(|word, _| words.contains(word));
         self.forbidden.retain(|_, until| Instant::now() < *until);
         if self.refused.is_empty() && self.forbidden.is_empty() {
@@ -107,6 +108,11 @@ impl Events {
         left
     }
 
+    /// Whether it is said for now.
+    pub(super) fn is_said(&self, word: &Word) -> bool {
+        self.said.contains_key(word)
+    }
+
     /// Whether it is too early to try again.
     fn is_held(&self, word: &Word) -> bool {
         let refused = self.refused.get(word).into_iter();
@@ -115,10 +121,14 @@ impl Events {
     }
 
     async fn try_word(&mut self, word: Word) -> Result<(), WriteError> {
-        let error = match self.say(&word).await {
-            Ok(()) | Err(WriteError::Gone { .. }) => {
+        let lasts = match self.say(&word).await {
+            Err(WriteError::Gone { .. }) => Ok(GONE),
+            said => said,
+        };
+        let error = match lasts {
+            Ok(lasts) => {
                 self.refused.remove(&word);
-                self.said.insert(word, Instant::now());
+                self.said.insert(word, Instant::now() + lasts);
                 return Ok(());
             }
             Err(error) => error,
@@ -131,7 +141,7 @@ impl Events {
         Err(error)
     }
 
-    async fn say(&self, word: &Word) -> Result<(), WriteError> {
+    async fn say(&self, word: &Word) -> Result<Duration, WriteError> {
         let event = Event {
             object: &word.object,
             weight: word.weight,

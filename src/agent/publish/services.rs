@@ -41,6 +41,7 @@ async fn follow(shared: &Shared, writer: Writer) {
     let instance: Arc<str> = identity(&args, &shared.node_name).into();
     let speaker = Speaker { controller: "fairlead.io/proxy", action: "Serve", instance };
     let mut events = Events::new(writer, speaker);
+    let mut starting = Some(starting(&shared.node_name));
     let pause = Duration::from_millis(RandomState::new().hash_one(()) % SPREAD_MS);
     loop {
         tokio::time::sleep(SETTLE + pause).await;
@@ -48,8 +49,14 @@ async fn follow(shared: &Shared, writer: Writer) {
         let Some(proxy) = shared.live.proxy.load_full() else { continue };
         let mut status = proxy.status.clone();
         let untaken = shared.live.untaken.load_full();
-        let words = words(&status.borrow_and_update(), &untaken, &shared.node_name);
+        let (mut words, serves) = {
+            let status = status.borrow_and_update();
+            (words(&status, &untaken, &shared.node_name), status.revision > 0)
+        };
+        words.extend(starting.clone().filter(|_| serves));
         events.bring(words).await;
+        // It begins once, and is no news an hour later.
+        starting = starting.filter(|word| !events.is_said(word));
         // Ended: its successor is looked for.
         let _ = tokio::time::timeout(TURN, status.changed()).await;
     }
@@ -76,13 +83,17 @@ fn words(status: &ProxyStatus, untaken: &Untaken, node_name: &str) -> BTreeSet<W
         reason: "ServiceMapFull",
         note: format!("{map} holds {capacity} entries and is full: raise --{map}-max").into(),
     });
-    let starting = (status.revision > 0).then(|| Word {
-        object: node.clone(),
+    services.chain(health).chain(full).collect()
+}
+
+/// That the node begins to serve, as kube-proxy says it.
+fn starting(node_name: &str) -> Word {
+    Word {
+        object: ObjectRef { kind: Kind::Node, key: Key::new("", node_name) },
         weight: Weight::Normal,
         reason: "Starting",
         note: format!("fairlead {} serves this node's Services", version::VERSION).into(),
-    });
-    services.chain(health).chain(full).chain(starting).collect()
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_and_the_node_are_spoken_of_once_there_is_something_to_say() {
+    fn services_are_spoken_of_as_long_as_there_is_something_to_say() {
         let none = Untaken::new();
         assert!(words(&ProxyStatus::default(), &none, "node1").is_empty(), "nothing is known yet");
         let warning = Warning { service: Key::new("shop", "web"), problem: Problem::ExternalIps };
@@ -103,9 +114,10 @@ mod tests {
         let status = ProxyStatus { revision: 1, warnings, ..ProxyStatus::default() };
         let all = words(&status, &none, "node1");
         let said: Vec<_> = all.iter().map(|w| (w.object.to_string(), w.weight, w.reason)).collect();
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said.contains(&("Service shop/web".to_owned(), Weight::Warning, "ExternalIPs")));
-        assert!(said.contains(&("Node node1".to_owned(), Weight::Normal, "Starting")));
+        // That it has started is none of these: it was said each hour.
+        assert_eq!(said, [("Service shop/web".to_owned(), Weight::Warning, "ExternalIPs")]);
+        let word = starting("node1");
+        assert_eq!((word.object.to_string(), word.reason), ("Node node1".to_owned(), "Starting"));
     }
 
     #[test]

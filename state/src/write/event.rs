@@ -1,6 +1,9 @@
 //! Events: what `kubectl describe` shows below an object.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event as Stored},
@@ -24,6 +27,10 @@ const READ: Attempt =
     Attempt { what: "reading the object an Event is about", right: "list on the object's kind" };
 const WRITE: Attempt =
     Attempt { what: "writing an Event", right: "create on events.events.k8s.io" };
+
+/// What lasts is said again after so long, under another name: kube-apiserver forgets an Event an hour after
+/// it was made (`--event-ttl`), and to meet the old one then would not prolong its life.
+const PERIOD_SECONDS: u64 = 55 * 60;
 
 /// Where Events about Nodes are, as the kubelet's.
 pub const CLUSTER_NAMESPACE: &str = "default";
@@ -57,12 +64,12 @@ pub struct Event<'a> {
 }
 
 impl Writer {
-    /// Writes an Event, unless the same was written within its time to live (an hour): its name is
-    /// made from its content, so that restarts and other replicas do not repeat it.
+    /// Writes an Event, unless it was written in this period already: its name is made from its content and
+    /// the period, so that restarts and other replicas do not repeat it. Returns after how long the next one begins.
     ///
     /// # Errors
     /// The object is gone, there is no right to it, or the API server does not answer.
-    pub async fn event(&self, event: &Event<'_>) -> Result<(), WriteError> {
+    pub async fn event(&self, event: &Event<'_>) -> Result<Duration, WriteError> {
         let ObjectRef { kind, key } = event.object;
         let is_cluster_scoped = key.namespace.is_empty();
         let namespace = if is_cluster_scoped { CLUSTER_NAMESPACE } else { &*key.namespace };
@@ -76,7 +83,8 @@ impl Writer {
         let found = READ.at(found).await?.items.pop();
         // kubectl looks for Events by the object's uid.
         let uid = found.ok_or(WriteError::Gone { what: READ.what })?.metadata.uid;
-        let name = name(event, uid.as_deref());
+        let now = Timestamp::now();
+        let (name, lasts) = name(event, uid.as_deref(), now);
         let stored = Stored {
             metadata: ObjectMeta {
                 name: Some(name),
@@ -84,7 +92,7 @@ impl Writer {
                 ..ObjectMeta::default()
             },
             action: Some(event.action.to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
+            event_time: Some(MicroTime(now)),
             note: Some(cut(event.note, NOTE_BYTES_MAX).to_owned()),
             reason: Some(event.reason.to_owned()),
             regarding: Some(ObjectReference {
@@ -105,7 +113,7 @@ impl Writer {
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match WRITE.at(events.create(&params, &stored)).await {
             // It is there already.
-            Ok(_) | Err(WriteError::Conflict { .. }) => Ok(()),
+            Ok(_) | Err(WriteError::Conflict { .. }) => Ok(lasts),
             Err(error) => Err(error),
         }
     }
@@ -120,11 +128,17 @@ impl Weight {
     }
 }
 
-fn name(event: &Event<'_>, uid: Option<&str>) -> String {
+/// The name, and how long it is this one.
+fn name(event: &Event<'_>, uid: Option<&str>, now: Timestamp) -> (String, Duration) {
     let mut hasher = DefaultHasher::new();
     (uid, event.reason, event.action, event.note).hash(&mut hasher);
+    // Each begins its periods at another time: nodes would say all that lasts at once.
+    let offset = hasher.finish() % PERIOD_SECONDS;
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default() + offset;
+    (seconds / PERIOD_SECONDS).hash(&mut hasher);
     let object = cut(&event.object.key.name, NAME_BYTES_MAX).trim_end_matches(['.', '-']);
-    format!("{object}.{:016x}", hasher.finish())
+    let lasts = Duration::from_secs(PERIOD_SECONDS - seconds % PERIOD_SECONDS);
+    (format!("{object}.{:016x}", hasher.finish()), lasts)
 }
 
 /// At most so many bytes of it, and whole characters.
@@ -134,8 +148,12 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::SignedDuration;
+
     use super::*;
     use crate::model::{Key, Kind};
+
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
     #[test]
     fn the_same_words_about_the_same_object_have_one_name() {
@@ -149,11 +167,44 @@ mod tests {
             controller: "fairlead.io/ingress",
             instance: "node1",
         };
-        let first = name(&event("a"), Some("1"));
+        let named = |event: &Event<'_>, uid, now| name(event, Some(uid), now).0;
+        let (first, lasts) = name(&event("a"), Some("1"), NOW);
         assert!(first.starts_with("web.") && first.len() == 20, "{first}");
-        assert_eq!(first, name(&Event { instance: "node2", ..event("a") }, Some("1")));
-        assert_ne!(first, name(&event("b"), Some("1")), "other words");
-        assert_ne!(first, name(&event("a"), Some("2")), "another object of the same name");
+        assert_eq!(first, named(&Event { instance: "node2", ..event("a") }, "1", NOW));
+        assert_ne!(first, named(&event("b"), "1", NOW), "other words");
+        assert_ne!(first, named(&event("a"), "2", NOW), "another object of the same name");
+
+        let next = NOW + lasts;
+        let last = next - SignedDuration::from_secs(1);
+        assert_eq!(first, named(&event("a"), "1", last), "the same period");
+        assert_ne!(first, named(&event("a"), "1", next), "what lasts is said again");
+    }
+
+    /// Said again after 55 minutes under the same name it met its own Event, which the API server forgot 5
+    /// minutes later: of 110 minutes the trouble was to be seen in 60.
+    #[test]
+    fn bug_what_lasts_was_not_to_be_seen_half_of_the_time() {
+        const TTL: SignedDuration = SignedDuration::from_hours(1);
+        let object = ObjectRef { kind: Kind::Ingress, key: Key::new("shop", "web") };
+        let event = Event {
+            object: &object,
+            weight: Weight::Warning,
+            reason: "Refused",
+            action: "Route",
+            note: "a",
+            controller: "fairlead.io/ingress",
+            instance: "node1",
+        };
+        // The API server's: until when an Event of this name is there.
+        let mut stored = std::collections::BTreeMap::<String, Timestamp>::new();
+        let mut now = NOW;
+        for turn in 0..20 {
+            let (name, lasts) = name(&event, Some("1"), now);
+            // To be there already is no life beyond its own.
+            let until = *stored.entry(name).or_insert(now + TTL);
+            now += lasts;
+            assert!(until > now, "turn {turn}: nothing is to be seen from {until} to {now}");
+        }
     }
 
     #[test]
@@ -171,7 +222,7 @@ mod tests {
             controller: "",
             instance: "",
         };
-        let name = name(&event, None);
+        let (name, _) = name(&event, None, NOW);
         assert!(name.len() <= 253 && !name.contains(".."), "{name}");
     }
 }
