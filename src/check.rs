@@ -16,10 +16,12 @@ use anyhow::Context as _;
 use fairlead_state::source::directory;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
 
 pub(crate) use self::strict::Otherwise;
 use crate::{
     classes::ClassArgs,
+    kube_proxy::config,
     output::Output,
     table::{Cell, Screen, Table, Tone},
 };
@@ -137,14 +139,24 @@ fn check_files(args: &Args) -> anyhow::Result<Report> {
     let mut manifests = Vec::new();
     for path in files {
         let text = read(&path)?;
+        let configurations = kube_proxy::documents(&text);
+        report.checked.extend(configurations.iter().flat_map(|text| kube_proxy::check(text)));
         let Some(documents) = documents(&path, &text) else {
-            report.checked.push(corefile::check(&path.display().to_string(), &path, &text));
+            if configurations.is_empty() {
+                report.checked.push(corefile::check(&path.display().to_string(), &path, &text));
+            }
             continue;
         };
         for document in &documents {
             embedded(document, &path, &mut report.checked);
         }
-        manifests.push(path);
+        let is_other = |document: &Value| {
+            let kind = document.get("kind").and_then(Value::as_str);
+            kind.is_some_and(|kind| kind != config::KIND)
+        };
+        if configurations.is_empty() || documents.iter().any(is_other) {
+            manifests.push(path);
+        }
     }
     if !manifests.is_empty() {
         let loaded = directory::load(&manifests, None, args.classes.named().collect())?;
@@ -160,11 +172,10 @@ fn check_files(args: &Args) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Configurations that stand by themselves or in a ConfigMap.
+/// Configurations in a ConfigMap.
 fn embedded(document: &Value, path: &Path, checked: &mut Vec<Checked>) {
     let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
     match word("kind") {
-        "KubeProxyConfiguration" => checked.extend(kube_proxy::check(document)),
         "List" => {
             let items = document.get("items").and_then(Value::as_array);
             items.into_iter().flatten().for_each(|item| embedded(item, path, checked));
@@ -178,9 +189,9 @@ fn embedded(document: &Value, path: &Path, checked: &mut Vec<Checked>) {
                 if entry == "Corefile" {
                     checked.push(corefile::check(&format!("ConfigMap {name}"), path, text));
                 }
-                if text.contains("KubeProxyConfiguration") {
-                    let parsed: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
-                    parsed.iter().for_each(|document| embedded(document, path, checked));
+                // The agent is given the whole text, too.
+                if config::is_meant(text) {
+                    checked.extend(kube_proxy::check(text));
                 }
             }
         }
@@ -194,7 +205,13 @@ fn documents(path: &Path, text: &str) -> Option<Vec<Value>> {
     if name.starts_with("Corefile") || name.ends_with(".corefile") {
         return None;
     }
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+    // What is wrong with a file is said by whoever serves from it.
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+    };
+    let documents = serde_saphyr::from_multiple_with_options(text, options);
+    let documents: Vec<Value> = documents.unwrap_or_default();
     let has_objects = documents.iter().any(|document| document.get("kind").is_some());
     let is_manifest = ["yaml", "yml", "json"].iter().any(|kind| name.ends_with(kind));
     (has_objects || is_manifest).then_some(documents)

@@ -10,6 +10,7 @@ use std::{fmt, path::Path};
 
 use fairlead_state::in_one_line;
 use serde_json::{Map, Value};
+use serde_saphyr::{DuplicateKeyPolicy, Error};
 
 use self::fields::{FIELDS, Meaning};
 use crate::exit::BadConfiguration;
@@ -68,6 +69,8 @@ impl fmt::Display for Field {
 pub(crate) struct Report {
     /// In the order of their names.
     pub(crate) fields: Vec<Field>,
+    /// A key that stands there twice.
+    pub(crate) twice: Option<String>,
 }
 
 impl Report {
@@ -79,8 +82,11 @@ impl Report {
         (!lines.is_empty()).then(|| lines.join("; "))
     }
 
-    /// Says once what has no meaning here.
+    /// Says once what has no meaning here, and what is written twice.
     pub(crate) fn warn(&self) {
+        if let Some(twice) = &self.twice {
+            tracing::warn!("--kube-proxy-config: {twice}");
+        }
         if let Some(fields) = self.without_meaning() {
             tracing::warn!("--kube-proxy-config: {fields}");
         }
@@ -124,21 +130,52 @@ pub(crate) fn load(path: &Path) -> Result<Report, BadConfiguration> {
 /// # Errors
 /// The text is no YAML or JSON mapping of this kind; single fields are judged one by one.
 pub(crate) fn read(text: &str) -> Result<Report, String> {
+    let (value, twice) = match parse(text, DuplicateKeyPolicy::Error) {
+        Ok(value) => (value, None),
+        Err(strict) => {
+            let twice = twice(&strict).ok_or_else(|| in_words(&strict))?;
+            // As kube-proxy, which logs what its strict reading finds and reads once more.
+            let value =
+                parse(text, DuplicateKeyPolicy::LastWins).map_err(|error| in_words(&error))?;
+            (value, Some(twice))
+        }
+    };
+    judge(&value, twice)
+}
+
+/// Whether the text is such a file, or means to be one.
+pub(crate) fn is_meant(text: &str) -> bool {
+    if !text.contains(KIND) {
+        return false;
+    }
+    match parse(text, DuplicateKeyPolicy::LastWins) {
+        Ok(document) => document.get("kind").and_then(Value::as_str) == Some(KIND),
+        Err(_) => text.lines().any(|line| line.strip_prefix("kind: ").map(str::trim) == Some(KIND)),
+    }
+}
+
+/// As sigs.k8s.io/yaml has it, YAML 1.1: `yes` is true.
+fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, Error> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: NODES_MAX * 2 },
         with_snippet: false,
-        strict_booleans: true,
+        duplicate_keys: duplicate_keys,
     };
-    let value: Value = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.without_snippet().to_string().replace('\n', " "))?;
-    judge(&value)
+    serde_saphyr::from_str_with_options(text, options)
 }
 
-/// The same for a document that is read already.
-///
-/// # Errors
-/// It is no mapping of this kind.
-pub(crate) fn judge(document: &Value) -> Result<Report, String> {
+fn in_words(error: &Error) -> String {
+    error.without_snippet().to_string().replace('\n', " ")
+}
+
+/// The key that stands there twice, if that is all.
+fn twice(error: &Error) -> Option<String> {
+    let Error::DuplicateMappingKey { key, location } = error.without_snippet() else { return None };
+    let key = in_one_line(key.as_deref().unwrap_or("a key")).to_string();
+    Some(format!("line {}: {key} stands there twice: the last one counts", location.line()))
+}
+
+fn judge(document: &Value, twice: Option<String>) -> Result<Report, String> {
     let Value::Object(document) = document else {
         return Err(format!("is no mapping: give a {KIND}"));
     };
@@ -147,7 +184,7 @@ pub(crate) fn judge(document: &Value) -> Result<Report, String> {
     walk(document, "", &mut fields);
     settle_modes(document, &mut fields);
     fields.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Report { fields })
+    Ok(Report { fields, twice })
 }
 
 fn check_kind(document: &Map<String, Value>) -> Result<(), String> {

@@ -4,7 +4,11 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use super::support::{apiserver::ApiServer, manifests::kube_proxy_config_map, world::FAIRLEAD};
+use super::support::{
+    apiserver::ApiServer,
+    manifests::{kube_proxy_config, kube_proxy_config_map},
+    world::FAIRLEAD,
+};
 
 const OBJECTS: &str = "
 apiVersion: v1
@@ -106,6 +110,29 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).expect("writable");
     path.display().to_string()
+}
+
+/// In a ConfigMap it was nothing that could be checked; by itself, under kube-proxy's own name, a Corefile.
+#[test]
+fn bug_a_configuration_of_kube_proxy_with_a_key_twice_was_not_judged() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let fields = "mode: ipvs\nmode: iptables\niptables: {masqueradeAll: yes}\n";
+    let in_map = write(folder.path(), "map.yaml", &kube_proxy_config_map(fields));
+    let alone = write(folder.path(), "config.conf", &kube_proxy_config(fields));
+    for file in [in_map, alone] {
+        let output = run(&["check", "-f", &file, "-o", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{file}");
+        let report = json(&output);
+        let rows = report["checked"].as_array().expect("a list").iter();
+        let rows: Vec<_> =
+            rows.map(|row| (row["object"].as_str(), row["verdict"].as_str())).collect();
+        let expected = [
+            ("KubeProxyConfiguration", "differs"),
+            ("KubeProxyConfiguration iptables.masqueradeAll", "works"),
+            ("KubeProxyConfiguration mode", "works"),
+        ];
+        assert_eq!(rows, expected.map(|(object, verdict)| (Some(object), Some(verdict))), "{file}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(crate) fn config(bytes: &[u8]) {
     for (flag, value) in report.flags() {
         assert!(is_line(flag) && is_line(value), "{flag}={value:?}");
     }
-    let together = [report.refusal(), report.without_meaning()];
+    let together = [report.refusal(), report.without_meaning(), report.twice];
     assert!(together.iter().flatten().all(|line| is_line(line)), "{together:?}");
 }
 
