@@ -137,6 +137,37 @@ async fn every_way_to_change_a_file_takes_effect_in_time() {
     }
 }
 
+/// As `ln -sfn` and git-sync do it: nothing happens in the directory that was followed.
+#[tokio::test]
+async fn bug_a_link_to_the_directory_that_was_re_pointed_was_never_noticed() {
+    let outer = TempDir::new().unwrap();
+    let at = |name: &str| outer.path().join(name);
+    for (version, port) in [("v1", 81), ("v2", 82), ("v3", 83)] {
+        fs::create_dir_all(at(version).join("deep")).unwrap();
+        write(&outer, &format!("{version}/deep/a.yaml"), &service("a", port));
+    }
+    let point = |version: &str| {
+        symlink(version, at(".cur")).unwrap();
+        fs::rename(at(".cur"), at("cur")).unwrap();
+    };
+    for (what, root) in [("the link", "cur"), ("below the link", "cur/deep")] {
+        point("v1");
+        let options = DirectoryOptions {
+            path: at(root),
+            node_name: None,
+            labels: false,
+            always: BTreeSet::new(),
+        };
+        let mut followed = Followed::start(Directory::new(options).unwrap(), Kind::ALL);
+        followed.until(what, |followed| followed.services() == ["default/a:81"]).await;
+        point("v2");
+        followed.until(what, |followed| followed.services() == ["default/a:82"]).await;
+        fs::remove_file(at("cur")).unwrap();
+        symlink("v3", at("cur")).unwrap();
+        followed.until(what, |followed| followed.services() == ["default/a:83"]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_burst_of_changes_is_one_revision() {
     let directory = TempDir::new().unwrap();

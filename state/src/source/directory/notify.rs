@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -31,7 +32,21 @@ pub(super) struct Notify {
 #[derive(Clone)]
 pub(super) struct Watched {
     watches: Watches,
-    directories: Arc<Mutex<HashMap<WatchDescriptor, PathBuf>>>,
+    directories: Arc<Mutex<HashMap<WatchDescriptor, Directory>>>,
+}
+
+struct Directory {
+    path: PathBuf,
+    /// What counts in it; `None`: everything.
+    names: Option<BTreeSet<OsString>>,
+}
+
+/// Where something happened.
+enum Place {
+    At(PathBuf),
+    /// Beside what counts.
+    Elsewhere,
+    Unknown,
 }
 
 impl Notify {
@@ -86,15 +101,16 @@ impl Notify {
 
     /// Notes an event; returns whether it calls for reading again.
     fn take(&mut self, event: &EventOwned) -> bool {
-        let Some(directory) = self.watched.directory(&event.wd) else {
+        let path = match self.watched.place(event) {
+            Place::At(path) => path,
+            Place::Elsewhere => return false,
             // The queue overflowed: anything may have happened, and times and sizes will show it.
-            return event.mask.contains(EventMask::Q_OVERFLOW);
+            Place::Unknown => return event.mask.contains(EventMask::Q_OVERFLOW),
         };
         if event.mask.contains(EventMask::IGNORED) {
             self.watched.forget(&event.wd);
             return true;
         }
-        let path = event.name.as_ref().map_or(directory.clone(), |name| directory.join(name));
         if event.mask.contains(EventMask::MODIFY) {
             self.writing.insert(path.clone(), Instant::now());
             self.touched.insert(path);
@@ -119,19 +135,52 @@ impl Watched {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         let descriptor = self.watches.clone().add(directory, mask)?;
-        self.lock().insert(descriptor, directory.to_owned());
+        let watched = Directory { path: directory.to_owned(), names: None };
+        self.lock().insert(descriptor, watched);
         Ok(())
     }
 
-    fn directory(&self, descriptor: &WatchDescriptor) -> Option<PathBuf> {
-        self.lock().get(descriptor).cloned()
+    /// Watches for what else comes under the root's name, or that of a directory above it: a symbolic link is
+    /// re-pointed there, not in the directory it leads to. Where nobody may look it goes unseen.
+    pub(super) fn add_above(&self, root: &Path) {
+        let mask = WatchMask::CREATE
+            | WatchMask::MOVE
+            | WatchMask::DELETE
+            | WatchMask::ONLYDIR
+            // One that is below the root, too, is watched for everything.
+            | WatchMask::MASK_ADD;
+        for path in root.ancestors() {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+            let Ok(descriptor) = self.watches.clone().add(parent, mask) else { continue };
+            let mut directories = self.lock();
+            let directory = directories.entry(descriptor).or_insert_with(|| Directory {
+                path: parent.to_owned(),
+                names: Some(BTreeSet::new()),
+            });
+            if let Some(names) = &mut directory.names {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn place(&self, event: &EventOwned) -> Place {
+        let directories = self.lock();
+        let Some(Directory { path, names }) = directories.get(&event.wd) else {
+            return Place::Unknown;
+        };
+        match (&event.name, names) {
+            (None, _) => Place::At(path.clone()),
+            (Some(name), Some(names)) if !names.contains(name) => Place::Elsewhere,
+            (Some(name), _) => Place::At(path.join(name)),
+        }
     }
 
     fn forget(&self, descriptor: &WatchDescriptor) {
         self.lock().remove(descriptor);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchDescriptor, PathBuf>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchDescriptor, Directory>> {
         // Each change of the map is one call: it is whole whoever panicked.
         self.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,6 +37,9 @@ impl<'a> Walk<'a> {
             unread: BTreeSet::new(),
             above: Vec::new(),
         };
+        if let Some(watched) = watched {
+            watched.add_above(root);
+        }
         let metadata = fs::metadata(root)?;
         if metadata.is_file() {
             walk.files.insert(root.to_owned(), metadata);
