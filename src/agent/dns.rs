@@ -26,7 +26,7 @@ use super::{
     Shared,
     args::{DnsArgs, Upstream},
     holder::{self, Transport},
-    pages::{Metrics, View},
+    pages::{self, Metrics, View},
     role::State,
     source,
 };
@@ -69,7 +69,8 @@ pub(crate) async fn run(
     let own_health = Arc::<OwnHealth>::default();
     let metrics = metrics(current.clone(), followed.as_ref(), own_health.clone());
     view.store(Some(metrics.clone()));
-    let faces = Faces::new(current.clone(), metrics, own_health, shared.ending.clone());
+    let told = told_at_the_corefiles_port(&shared, &state, metrics);
+    let faces = Faces::new(current.clone(), told, own_health, shared.ending.clone());
     faces.serve(corefile(&followed));
 
     let mut is_ready = false;
@@ -223,6 +224,19 @@ fn metrics(
             metrics::write(text, &running.counts(), failed, running.stands_in());
             metrics::own_health(text, &own_health);
         }
+    }))
+}
+
+/// Alerts ask for more than names: who reads the Corefile's `prometheus` need not read another port as well.
+fn told_at_the_corefiles_port(
+    shared: &Shared,
+    state: &watch::Sender<State>,
+    metrics: Arc<Metrics>,
+) -> Arc<Metrics> {
+    let (shared, roles) = (shared.clone(), [("dns", state.subscribe())]);
+    Arc::new(Box::new(move |text| {
+        pages::general(text, &shared, &roles);
+        metrics(text);
     }))
 }
 

@@ -137,18 +137,7 @@ impl Pages {
 
     fn metrics(&self) -> String {
         let mut text = String::new();
-        metrics::head(&mut text, "fairlead_role_ready");
-        for (name, state) in &self.roles {
-            let ready = u8::from(*state.borrow() == State::Ready);
-            let _ = writeln!(text, "fairlead_role_ready{{role=\"{name}\"}} {ready}");
-        }
-        let stale = self.shared.health.borrow().stale_for(Instant::now());
-        let stale = stale.unwrap_or_default().as_secs_f64();
-        metrics::single(&mut text, "fairlead_snapshot_stale_seconds", stale);
-        if let Some(snapshot) = &*self.shared.snapshots.borrow() {
-            metrics::single(&mut text, "fairlead_snapshot_revision", snapshot.revision());
-            metrics::single(&mut text, "fairlead_objects_refused", snapshot.refused().len());
-        }
+        general(&mut text, &self.shared, &self.roles);
         if self.has_proxy() {
             let snapshot = self.shared.snapshots.borrow().clone();
             let node = (&*self.shared.node_name, rules(&self.shared.args()));
@@ -160,6 +149,26 @@ impl Pages {
             }
         }
         text
+    }
+}
+
+/// Appends what every page of metrics begins with, whichever roles it is of.
+pub(super) fn general(
+    text: &mut String,
+    shared: &Shared,
+    roles: &[(&'static str, watch::Receiver<State>)],
+) {
+    metrics::head(text, "fairlead_role_ready");
+    for (name, state) in roles {
+        let ready = u8::from(*state.borrow() == State::Ready);
+        let _ = writeln!(text, "fairlead_role_ready{{role=\"{name}\"}} {ready}");
+    }
+    let stale = shared.health.borrow().stale_for(Instant::now());
+    let stale = stale.unwrap_or_default().as_secs_f64();
+    metrics::single(text, "fairlead_snapshot_stale_seconds", stale);
+    if let Some(snapshot) = &*shared.snapshots.borrow() {
+        metrics::single(text, "fairlead_snapshot_revision", snapshot.revision());
+        metrics::single(text, "fairlead_objects_refused", snapshot.refused().len());
     }
 }
 

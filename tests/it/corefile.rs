@@ -85,6 +85,16 @@ fn a_corefile_is_followed_and_a_bad_one_leaves_the_old_in_force() {
     ] {
         assert!(answers(&world, url), "{url}:\n{}", agent.log());
     }
+    // One scrape has what each alert on DNS asks for.
+    let metrics = world.page(9153, "/metrics");
+    for series in [
+        "fairlead_dns_names_stale 0\n",
+        "fairlead_role_ready{role=\"dns\"} ",
+        "fairlead_snapshot_stale_seconds 0\n",
+        "fairlead_objects_refused 0\n",
+    ] {
+        assert!(metrics.contains(&format!("\n{series}")), "{series}:\n{metrics}");
+    }
     mount.write(&corefile("other.local", 53));
     let other = "dns://127.0.0.1/hello.default.svc.other.local";
     assert!(answers(&world, other), "{}", agent.log());
