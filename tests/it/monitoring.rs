@@ -94,7 +94,7 @@ fn each_alert_fires_where_it_should_and_nowhere_else() {
     assert_eq!(named(&rules, "- alert:"), named(&tests, "alertname:"), "each has a test");
 }
 
-/// A Prometheus on the world's node that reads the agent there.
+/// A Prometheus on the world's node that reads the agent there, with labels as Prometheus Operator gives targets.
 struct Prometheus {
     process: Child,
     _data: tempfile::TempDir,
@@ -106,7 +106,8 @@ impl Prometheus {
         let config = data.path().join("prometheus.yaml");
         let text = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\n\
-             scrape_configs: [{{job_name: fairlead, static_configs: [{{targets: ['127.0.0.1:10249']}}]}}]\n",
+             scrape_configs: [{{job_name: fairlead, honor_labels: true, static_configs: [{{\
+             targets: ['127.0.0.1:10249'], labels: {{namespace: kube-system, service: fairlead}}}}]}}]\n",
             at(FILES).join("alerts.yaml").display()
         );
         fs::write(&config, text).expect("writable");
@@ -210,6 +211,11 @@ fn what_rules_and_dashboard_ask_for_is_what_agents_tell() {
         let answer = query(&text);
         assert_eq!(answer["status"], "success", "{text}: {answer}");
     }
+    // Not of whom the target is: with honorLabels, as docs/monitoring.md has it.
+    let of_service = "fairlead_service_connections_total{namespace=\"default\",service=\"hello\"}";
+    let of_service = query(of_service);
+    assert_ne!(of_service["data"]["result"], serde_json::json!([]), "{of_service}");
+    assert!(read("docs/monitoring.md").contains("honorLabels: true"));
     let up = query("fairlead_role_ready == 1");
     assert_eq!(up["data"]["result"].as_array().map(Vec::len), Some(3), "{up}");
     let alerts: Value = serde_json::from_str(&page(9090, "/api/v1/alerts")).expect("JSON");
