@@ -12,6 +12,7 @@ mod kube_proxy;
 mod live;
 mod node_name;
 mod pages;
+mod process;
 mod proxy;
 mod publish;
 mod role;

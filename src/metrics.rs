@@ -5,6 +5,7 @@ mod coredns;
 mod fairlead;
 mod kube_proxy;
 mod nginx;
+mod process;
 
 use std::fmt::{Display, Write as _};
 
@@ -66,8 +67,8 @@ struct Family {
     metrics: &'static [Metric],
 }
 
-const FAMILIES: [&Family; 4] =
-    [&fairlead::FAMILY, &kube_proxy::FAMILY, &coredns::FAMILY, &nginx::FAMILY];
+const FAMILIES: [&Family; 5] =
+    [&fairlead::FAMILY, &process::FAMILY, &kube_proxy::FAMILY, &coredns::FAMILY, &nginx::FAMILY];
 
 fn all() -> impl Iterator<Item = &'static Metric> {
     FAMILIES.into_iter().flat_map(|family| family.metrics)

@@ -20,6 +20,7 @@ use super::{
     followers::Socket,
     http::{self, Site, Texts},
     kube_proxy::{Face, is_eligible},
+    process,
     proxy::rules,
     role::State,
 };
@@ -170,6 +171,7 @@ pub(super) fn general(
         metrics::single(text, "fairlead_snapshot_revision", snapshot.revision());
         metrics::single(text, "fairlead_objects_refused", snapshot.refused().len());
     }
+    process::write(text);
 }
 
 /// Starts the servers. A taken port is one error line and tried again: it may be a predecessor's.

@@ -92,6 +92,7 @@ fn a_corefile_is_followed_and_a_bad_one_leaves_the_old_in_force() {
         "fairlead_role_ready{role=\"dns\"} ",
         "fairlead_snapshot_stale_seconds 0\n",
         "fairlead_objects_refused 0\n",
+        "process_resident_memory_bytes ",
     ] {
         assert!(metrics.contains(&format!("\n{series}")), "{series}:\n{metrics}");
     }
