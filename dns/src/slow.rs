@@ -204,17 +204,17 @@ impl SlowPath {
         let plain = seen(&request).map(|(_, plain)| plain);
         let site = plain.as_ref().and_then(|plain| policy.site(asked.group, asked.asking(plain)));
         let is_probe = plain.as_ref().is_some_and(|p| policy.is_probe(&p.name, p.qtype));
-        let (reply, by, code) = match message::verdict(&request) {
-            // It has shown what it had to.
-            message::Verdict::Resolve if is_probe => {
-                let code = ResponseCode::Refused;
-                (message::error(&request, code, false), Plugin::None, code.into())
-            }
-            message::Verdict::Error(code) => {
+        let (reply, by, code) = match message::not_a_query(&request) {
+            Some(code) => {
                 let available = site.is_some_and(Site::has_upstreams);
                 (message::error(&request, code, available), Plugin::None, code.into())
             }
-            message::Verdict::Resolve => {
+            // It has shown what it had to.
+            None if is_probe => {
+                let code = ResponseCode::Refused;
+                (message::error(&request, code, false), Plugin::None, code.into())
+            }
+            None => {
                 let (policy, zone, group) = (&*policy, &*zone, asked.group);
                 let course = Course {
                     policy,

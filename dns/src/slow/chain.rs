@@ -20,7 +20,7 @@ use super::{
     Asked, Place, SlowPath,
     alias::{Made, Resolved},
     asking::{site_limit, wishes},
-    message::{Sections, error, reply},
+    message::{Sections, error, reply, unserved},
     upstreams::Wishes,
     walk::Reached,
 };
@@ -86,6 +86,9 @@ impl SlowPath {
         };
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
+        }
+        if let Some(code) = unserved(request) {
+            return Resolution::Reply(error(request, code, site.has_upstreams()), Plugin::None);
         }
         match &site.plugins {
             Some(plugins) => self.wrapped(course, (site, plugins), asked).await,

@@ -14,15 +14,6 @@ use crate::wire::{UDP_REPLY_BYTES_MAX, UDP_REPLY_BYTES_WITHOUT_EDNS, rcode, repl
 /// Where a header counts the records of the additional section (RFC 1035 §4.1.1).
 const ADDITIONAL_COUNT_AT: usize = 10;
 
-/// What to do with a query that could be parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Look the name up.
-    Resolve,
-    /// Say why not.
-    Error(ResponseCode),
-}
-
 /// Records of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
@@ -46,31 +37,33 @@ impl Sections {
     }
 }
 
-/// Judges a query by everything but its name and class.
-pub(super) fn verdict(request: &Request) -> Verdict {
+/// Why a message that could be parsed is no query with one question, which is all that policy can judge.
+pub(super) fn not_a_query(request: &Request) -> Option<ResponseCode> {
     if request.metadata.op_code != OpCode::Query {
-        return Verdict::Error(ResponseCode::NotImp);
+        return Some(ResponseCode::NotImp);
     }
     // RFC 6891 §6.1.3.
     if request.version() > 0 {
-        return Verdict::Error(ResponseCode::BADVERS);
+        return Some(ResponseCode::BADVERS);
     }
-    let [question] = request.queries.queries() else {
-        return Verdict::Error(ResponseCode::FormErr);
-    };
+    (request.queries.queries().len() != 1).then_some(ResponseCode::FormErr)
+}
+
+/// Why nothing is looked up for a question that policy lets pass, whatever its name and class.
+pub(super) fn unserved(request: &Request) -> Option<ResponseCode> {
     // We share no key with anyone (RFC 8945 §5.2.1). Without DNSSEC hickory takes a signature for any
     // record.
     let is_signature = |record: &Record| record.record_type() == RecordType::TSIG;
     if request.signature.is_some() || request.additionals.iter().any(is_signature) {
-        return Verdict::Error(ResponseCode::NotAuth);
+        return Some(ResponseCode::NotAuth);
     }
-    match question.query_type() {
-        RecordType::AXFR | RecordType::IXFR => Verdict::Error(ResponseCode::Refused),
+    match request.queries.queries().first()?.query_type() {
+        RecordType::AXFR | RecordType::IXFR => Some(ResponseCode::Refused),
         // No questions, but records of the additional section.
-        RecordType::OPT | RecordType::TSIG => Verdict::Error(ResponseCode::FormErr),
+        RecordType::OPT | RecordType::TSIG => Some(ResponseCode::FormErr),
         // TKEY, MAILB and MAILA: known, never needed.
-        RecordType::Unknown(249 | 253 | 254) => Verdict::Error(ResponseCode::NotImp),
-        _ => Verdict::Resolve,
+        RecordType::Unknown(249 | 253 | 254) => Some(ResponseCode::NotImp),
+        _ => None,
     }
 }
 

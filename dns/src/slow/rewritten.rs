@@ -8,7 +8,7 @@ use hickory_proto::{
 use super::{
     Asked, SlowPath,
     chain::{Course, Resolution, refused, seen},
-    message::{Sections, Verdict, error, reply, verdict},
+    message::{Sections, error, reply, unserved},
     wrapped::{again, with_question},
 };
 use crate::{
@@ -38,12 +38,6 @@ impl SlowPath {
         let other = other.and_then(|name| with_question(asked.query, name, qtype));
         let Some(query) = other else { return failed(ResponseCode::ServFail) };
         let Some(other) = again(request, &query) else { return failed(ResponseCode::ServFail) };
-        if let Verdict::Error(code) = verdict(&other) {
-            return failed(code);
-        }
-        if rewritten.class != DNSClass::IN {
-            return failed(ResponseCode::Refused);
-        }
         let Some((plain_query, plain)) = seen(&other) else {
             return failed(ResponseCode::ServFail);
         };
@@ -51,6 +45,12 @@ impl SlowPath {
         // (CVE-2026-26017).
         if let Some(resolution) = refused(request, site, asked.source.ip(), &plain) {
             return resolution;
+        }
+        if let Some(code) = unserved(&other) {
+            return failed(code);
+        }
+        if rewritten.class != DNSClass::IN {
+            return failed(ResponseCode::Refused);
         }
         // What was said of the client for an alias holds for its target.
         let subnet = rewritten.subnet.or(course.subnet);

@@ -230,7 +230,59 @@ async fn no_question_ends_the_server_or_its_forwarding_cve_2026_26018() {
 #[tokio::test]
 async fn a_signature_is_never_taken_for_verified_cve_2026_33190_cve_2026_35579() {
     let world = World::with(objects(), vec![]).await;
-    let mut asked = query("web.demo.svc.cluster.local.", A);
+    let bytes = signed("web.demo.svc.cluster.local.").to_vec().unwrap();
+    let by_udp = Message::from_vec(&udp_bytes(world.v4(), &bytes).await).unwrap();
+    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
+    tcp_send(&mut stream, &bytes).await;
+    let by_tcp = crate::world::tcp_receive(&mut stream).await;
+    for reply in [by_udp, by_tcp] {
+        assert_eq!(reply.metadata.response_code, ResponseCode::NotAuth, "{reply}");
+        assert!(reply.answers.is_empty(), "{reply}");
+    }
+    world.end().await;
+}
+
+/// Policy was asked of what is looked up alone; whom it drops learned that somebody is here.
+#[tokio::test]
+async fn no_kind_of_question_is_a_way_around_acl_cve_2026_26017() {
+    let web = "web.demo.svc.cluster.local.";
+    let of_type = |code: u16| query(web, RecordType::from(code));
+    let rows = [
+        ("OPT", of_type(41), ResponseCode::FormErr),
+        ("TKEY", of_type(249), ResponseCode::NotImp),
+        ("TSIG", of_type(250), ResponseCode::FormErr),
+        ("IXFR", of_type(251), ResponseCode::Refused),
+        ("AXFR", of_type(252), ResponseCode::Refused),
+        ("MAILB", of_type(253), ResponseCode::NotImp),
+        ("MAILA", of_type(254), ResponseCode::NotImp),
+        ("signed", signed(web), ResponseCode::NotAuth),
+    ];
+    let by_acl = |action: &str| {
+        format!(
+            ".:53 {{\n acl cluster.local {{\n {action} net 127.0.0.0/8\n }}\n \
+             kubernetes cluster.local\n}}\n"
+        )
+    };
+    let world = World::by(&by_acl("filter"), objects()).await;
+    for (what, asked, code) in &rows {
+        let filtered = udp(world.v4(), asked).await;
+        assert_eq!(filtered.metadata.response_code, ResponseCode::NoError, "{what}: {filtered}");
+        let passed = udp(world.v6(), asked).await;
+        assert_eq!(passed.metadata.response_code, *code, "{what}: {passed}");
+    }
+    world.end().await;
+    let world = World::by(&by_acl("drop"), objects()).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for (dropped, (_, asked, _)) in (1..).zip(&rows) {
+        client.send_to(&asked.to_vec().unwrap(), world.v4()).await.unwrap();
+        counted(&world, DropReason::Policy, dropped).await;
+    }
+    world.end().await;
+}
+
+/// A question with a signature by a key that nobody has.
+fn signed(name: &str) -> Message {
+    let mut asked = query(name, A);
     let key = Name::from_ascii("key.example.").unwrap();
     let signature = TSIG::new(
         TsigAlgorithm::HmacSha256,
@@ -244,16 +296,7 @@ async fn a_signature_is_never_taken_for_verified_cve_2026_33190_cve_2026_35579()
     let mut record = Record::from_rdata(key, 0, signature);
     record.dns_class = DNSClass::ANY;
     asked.signature = Some(Box::new(record));
-    let bytes = asked.to_vec().unwrap();
-    let by_udp = Message::from_vec(&udp_bytes(world.v4(), &bytes).await).unwrap();
-    let mut stream = TcpStream::connect(world.v4()).await.unwrap();
-    tcp_send(&mut stream, &bytes).await;
-    let by_tcp = crate::world::tcp_receive(&mut stream).await;
-    for reply in [by_udp, by_tcp] {
-        assert_eq!(reply.metadata.response_code, ResponseCode::NotAuth, "{reply}");
-        assert!(reply.answers.is_empty(), "{reply}");
-    }
-    world.end().await;
+    asked
 }
 
 #[tokio::test]
