@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use fairlead_handover::Group;
 use futures::{FutureExt, poll};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, sink},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -45,8 +45,11 @@ pub(crate) const CONNECTIONS_EACH_MAX: usize = 200;
 /// A connection without a complete query for so long is closed (RFC 7766 §6.2.3), and one that
 /// takes no replies.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same while draining: a client that has more to ask does so at once.
-const DRAINING_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection is read from once the server ends: a client that has more to ask does so at once.
+const DRAINING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what still comes is thrown away after that. A socket closed with something unread in it resets its
+/// connection (RFC 2525 §2.17), and the replies on their way may be lost with it.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a listener that ends still takes connections whose handshake had begun.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_millis(200);
 /// Largest query, in bytes; nothing we answer needs more.
@@ -141,7 +144,7 @@ impl Server {
     async fn serve(self, stream: TcpStream, place: (OwnedSemaphorePermit, Seat)) {
         // Replies are whole messages in one write: waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
-        let (reader, writer) = stream.into_split();
+        let (mut reader, writer) = stream.into_split();
         let (replies, to_write) = queue();
         let counters = self.counters.clone();
         let writing = self.tasks.spawn(async move {
@@ -149,19 +152,28 @@ impl Server {
             drop(place);
         });
         // Ends when either side does: the client closed or idles, or takes no more replies.
-        let _ = self.read_queries(reader, replies).await;
+        let _ = self.read_queries(&mut reader, replies).await;
         let _ = writing.await;
+        if self.cancel.is_cancelled() {
+            let _ = timeout(LINGER_TIMEOUT, copy(&mut reader, &mut sink())).await;
+        }
     }
 
-    async fn read_queries(&self, mut reader: OwnedReadHalf, replies: Replies) -> io::Result<()> {
+    async fn read_queries(&self, reader: &mut OwnedReadHalf, replies: Replies) -> io::Result<()> {
         let mut question = Question::new();
+        // However busy it is: a client that asks without a pause has another server, and would be cut off.
+        let mut drained = pin!(async {
+            self.cancel.cancelled().await;
+            sleep(DRAINING_TIMEOUT).await;
+        });
         loop {
             let query = tokio::select! {
                 // A client that stopped reading ends the writer; then reading more is work for
                 // nobody.
                 () = replies.queue.closed() => return Ok(()),
-                () = self.idled() => return Ok(()),
-                query = read_query(&mut reader) => query.inspect_err(|error| {
+                () = &mut drained => return Ok(()),
+                () = sleep(IDLE_TIMEOUT) => return Ok(()),
+                query = read_query(reader) => query.inspect_err(|error| {
                     if error.kind() == io::ErrorKind::InvalidData {
                         self.counters.dropped(DropReason::Oversized, 1);
                     }
@@ -198,14 +210,6 @@ impl Server {
                 }
                 Next::Close => return Ok(()),
             }
-        }
-    }
-
-    /// A connection has been idle for long enough, which is less once the server ends.
-    async fn idled(&self) {
-        let usual = sleep(IDLE_TIMEOUT);
-        if self.cancel.run_until_cancelled(usual).await.is_none() {
-            sleep(DRAINING_IDLE_TIMEOUT).await;
         }
     }
 

@@ -1,12 +1,13 @@
 //! One server takes over from another on the same port, and settings change, under queries.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fairlead_dns::{DnsConfig, Upstreams, has_predecessor, start};
@@ -174,6 +175,40 @@ async fn a_connection_with_more_to_ask_is_served_while_the_server_ends() {
         tcp_send(&mut stream, &query(WEB, RecordType::A).to_vec().unwrap()).await;
         assert_eq!(tcp_receive(&mut stream).await.answers.len(), 1);
     }
+    world.end().await;
+}
+
+/// Each question gave it another second, until the server was killed.
+#[tokio::test]
+async fn a_connection_that_is_never_idle_ends_in_order_with_the_server() {
+    const UNREAD: usize = 8;
+    let world = World::with(objects(), vec![]).await;
+    let (mut reader, mut writer) = TcpStream::connect(world.v4()).await.unwrap().into_split();
+    let asked = query(WEB, RecordType::A).to_vec().unwrap();
+    let framed = [&u16::try_from(asked.len()).unwrap().to_be_bytes(), &asked[..]].concat();
+    // Some are always on their way, so that the server has something to read when it closes.
+    writer.write_all(&framed.repeat(UNREAD)).await.unwrap();
+    let (mut answered, mut ending) = (0, Instant::now());
+    let busy = async {
+        loop {
+            let length = match reader.read_u16().await {
+                Ok(length) => length,
+                Err(error) => return error.kind(),
+            };
+            reader.read_exact(&mut vec![0; length.into()]).await.unwrap();
+            answered += 1;
+            if answered == 100 {
+                ending = Instant::now();
+                world.cancel.cancel();
+            }
+            // It may be closed by now.
+            let _ = writer.write_all(&framed).await;
+        }
+    };
+    let ended = timeout(PATIENCE, busy).await.expect("an end");
+    assert_eq!(ended, ErrorKind::UnexpectedEof, "closed, not reset");
+    assert!(ending.elapsed() < Duration::from_secs(3), "{:?}", ending.elapsed());
+    assert!(answered > 100, "it is served on for a moment");
     world.end().await;
 }
 
