@@ -22,6 +22,7 @@ use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     clients::Rate,
     counters::{Answered, Book, Counters, DropReason, nanoseconds},
+    panics,
     policy::{Asking, Policy, Site},
     slow::{Arrival, SlowPath},
     sys::{Datagram, Inbox, Outbox, Route},
@@ -56,10 +57,8 @@ impl Worker {
     pub(crate) fn run(self) {
         // The kernel goes on counting over a panic.
         let mut backlog = Backlog::default();
-        // A panic is a bug, but not one that may silence a node's names.
         while catch_unwind(AssertUnwindSafe(|| self.serve(&mut backlog))).is_err() {
-            self.counters.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("DNS: a query made a UDP thread panic; the thread goes on");
+            panics::note(&self.counters, "UDP thread");
         }
     }
 

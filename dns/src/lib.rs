@@ -26,6 +26,7 @@ mod files;
 pub mod fuzzing;
 mod hosts;
 mod listen;
+mod panics;
 mod plugins;
 mod policy;
 mod programming;

@@ -44,12 +44,13 @@ pub(crate) use self::{
 
 use crate::{
     counters::{Answered, Book, Counters, DropReason, Ledger, Plugin, nanoseconds},
+    panics::caught,
     policy::{Asking, Policy, Site},
     sys::{self, Route},
     wire::{
         question::{Question, has_cut_option, with_family},
         rcode,
-        reply::{bare, code},
+        reply::{bare, code, failure},
     },
     zone::Zone,
 };
@@ -168,7 +169,7 @@ impl SlowPath {
             async move {
                 // Without a place nothing is asked, and the next question tries again.
                 let asked = Asked::new(&query, source, tcp, group);
-                slow.ask_again(asked, place, &counters).await;
+                caught(&counters, slow.ask_again(asked, place, &counters)).await;
             },
             &self.0.runtime,
         );
@@ -176,6 +177,16 @@ impl SlowPath {
 
     /// The reply to any query at all; `None` when it deserves none.
     pub(crate) async fn reply(
+        &self,
+        asked: Asked<'_>,
+        place: &Place,
+        counters: &Arc<Counters>,
+    ) -> Option<Vec<u8>> {
+        let made = caught(counters, self.made(asked, place, counters)).await;
+        made.unwrap_or_else(|| failure(asked.query))
+    }
+
+    async fn made(
         &self,
         asked: Asked<'_>,
         place: &Place,

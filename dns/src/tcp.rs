@@ -27,12 +27,12 @@ use crate::{
     answer::{Outcome, Plain, at_once, rotation},
     clients::{Rate, Seat, Seats},
     counters::{Answered, Counters, DropReason, nanoseconds},
+    panics::caught,
     policy::{Asking, Policy},
     slow::{Asked, Place, SlowPath},
     wire::{
         question::{Question, Shape},
-        rcode,
-        reply::{Flags, Reply, bare},
+        reply::failure,
         room::with_room,
     },
     zone::Zone,
@@ -152,7 +152,7 @@ impl Server {
             drop(place);
         });
         // Ends when either side does: the client closed or idles, or takes no more replies.
-        let _ = self.read_queries(&mut reader, replies).await;
+        let _ = caught(&self.counters, self.read_queries(&mut reader, replies)).await;
         let _ = writing.await;
         if self.cancel.is_cancelled() {
             let _ = timeout(LINGER_TIMEOUT, copy(&mut reader, &mut sink())).await;
@@ -200,7 +200,7 @@ impl Server {
                     let Some(place) = self.slow.place(source.ip(), &self.counters) else {
                         // A client that has a connection waits for a reply on it, and asks nobody else.
                         let Some(reply) = failure(&query) else { return Ok(()) };
-                        if replies.put(reply).await.is_none() {
+                        if replies.put(with_length(&reply)).await.is_none() {
                             return Ok(());
                         }
                         continue;
@@ -295,21 +295,6 @@ enum Next {
     Reply(Vec<u8>),
     Slow,
     Close,
-}
-
-/// SERVFAIL, framed; `None` if not even that can be said of the message.
-fn failure(query: &[u8]) -> Option<Vec<u8>> {
-    let mut question = Question::new();
-    if question.read(query) != Shape::Plain {
-        return bare(query, rcode::SERVER_FAILURE).map(|reply| with_length(&reply));
-    }
-    with_room(|buffer| {
-        let limit = buffer.len();
-        let reply = Reply::begin(buffer, limit, query, &question)?;
-        let flags = Flags { authoritative: false, recursion_available: true };
-        let bytes = reply.finish(&question, rcode::SERVER_FAILURE, flags);
-        buffer.get(..bytes).map(with_length)
-    })
 }
 
 /// The message behind the two bytes of its length, in no more memory than that takes.

@@ -5,11 +5,12 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
+use futures::FutureExt;
 use hickory_proto::{
     op::{Edns, Message, OpCode, Query, ResponseCode},
     rr::{
@@ -309,6 +310,23 @@ fn paths_agree(corefile: &str, answering: &[Plugin]) {
         let count = compared.get(plugin.as_str()).copied().unwrap_or(0);
         assert!(count > 0, "{count} answers of {}: {compared:?}", plugin.as_str());
     }
+}
+
+/// Only those of UDP threads were counted, and nobody was answered.
+#[test]
+fn a_question_that_makes_its_task_panic_is_counted_and_answered_with_a_failure() {
+    let paths = Paths::of(KUBEADM);
+    let mut asked = Message::query();
+    asked.queries.push(Query::query(Name::from_ascii("wWw.nobody.").unwrap(), RecordType::A));
+    let (query, source) = (asked.to_vec().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, 5300)));
+    let place = paths.slow.place(source.ip(), &paths.counters).expect("nobody else asks");
+    let replying = paths.slow.reply(Asked::new(&query, source, false, 0), &place, &paths.counters);
+    // Outside of a runtime nobody can wait for an upstream.
+    let reply = replying.now_or_never().flatten().expect("a reply");
+    let reply = Message::from_vec(&reply).unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail, "{reply}");
+    assert_eq!((reply.metadata.id, reply.queries), (asked.metadata.id, asked.queries));
+    assert_eq!(paths.counters.panics.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use super::{
     CLASS_IN, HEADER_BYTES, UDP_REPLY_BYTES_MAX,
-    question::Question,
+    question::{Question, Shape},
     rcode,
     record::{RrSet, each_record},
+    room::with_room,
     rtype,
 };
 
@@ -198,6 +199,21 @@ pub(crate) fn bare(query: &[u8], code: u8) -> Option<[u8; HEADER_BYTES]> {
     let mut reply = [0; HEADER_BYTES];
     reply[..4].copy_from_slice(&[id_hi, id_lo, 0x80 | (flags & 0x79), code & 0x0f]);
     Some(reply)
+}
+
+/// SERVFAIL; `None` if not even that can be said of the message.
+pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
+    let mut question = Question::new();
+    if question.read(query) != Shape::Plain {
+        return bare(query, rcode::SERVER_FAILURE).map(Vec::from);
+    }
+    with_room(|buffer| {
+        let limit = buffer.len();
+        let reply = Reply::begin(buffer, limit, query, &question)?;
+        let flags = Flags { authoritative: false, recursion_available: true };
+        let bytes = reply.finish(&question, rcode::SERVER_FAILURE, flags);
+        buffer.get(..bytes).map(<[u8]>::to_vec)
+    })
 }
 
 /// A record's first bytes up to its data, the owner given as an offset into the message.

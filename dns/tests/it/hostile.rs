@@ -1,5 +1,7 @@
 //! Messages nobody sends by accident.
 
+use std::time::Instant;
+
 use hickory_proto::{
     op::{Message, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RecordType},
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::{
     contract::objects,
-    world::{World, query, tcp, udp, udp_bytes},
+    world::{PATIENCE, World, query, tcp, udp, udp_bytes},
 };
 
 const WEB: &str = "web.demo.svc.cluster.local.";
@@ -130,11 +132,13 @@ fn mangled_queries_never_hurt_and_never_get_a_wrong_reply() {
     let ask = |bytes: &[u8]| -> Option<Vec<u8>> {
         let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(server).unwrap();
-        client.set_read_timeout(Some(crate::world::PATIENCE)).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
         let (sent_before, _) = handled();
         client.send(bytes).unwrap();
+        let begun = Instant::now();
         // The slow path takes its time; the counters say when it is done.
         while handled().0 == sent_before || handled().1 < handled().0 {
+            assert!(begun.elapsed() < PATIENCE, "neither answered nor dropped: {bytes:x?}");
             std::thread::yield_now();
         }
         client.send(&probe).unwrap();
