@@ -46,6 +46,8 @@ mod preferred;
 mod relist;
 #[path = "it/replies.rs"]
 mod replies;
+#[path = "it/silent.rs"]
+mod silent;
 #[path = "it/sockets.rs"]
 mod sockets;
 #[path = "it/takeover.rs"]

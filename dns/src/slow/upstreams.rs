@@ -11,6 +11,7 @@ mod manner;
 mod pool;
 mod question;
 mod tls;
+mod upstream;
 
 use std::{
     fmt,

@@ -65,9 +65,18 @@ pub async fn upstream(
             }
         }
     });
+    by_tcp(tcp, answer);
+    address
+}
+
+/// Answers on connections.
+fn by_tcp(
+    listener: TcpListener,
+    answer: Arc<impl Fn(&Message) -> Vec<Message> + Send + Sync + 'static>,
+) {
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = tcp.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
             let answer = answer.clone();
             tokio::spawn(async move {
                 while let Ok(length) = stream.read_u16().await {
@@ -82,7 +91,6 @@ pub async fn upstream(
             });
         }
     });
-    address
 }
 
 pub fn reply_to(asked: &Message, code: ResponseCode) -> Message {
@@ -192,6 +200,30 @@ async fn a_cut_upstream_reply_is_fetched_by_tcp() {
     let cut = udp(world.v4(), &asked).await;
     assert!(cut.metadata.truncation && !cut.answers.is_empty(), "cut again for a UDP client");
     world.end().await;
+}
+
+/// Windows' servers heed no size of ours (coredns#5953): such names were SERVFAIL for good.
+#[tokio::test]
+async fn a_datagram_that_cannot_be_read_is_fetched_by_tcp() {
+    for (what, sent) in [("larger than asked for, without TC", 3000), ("cut short", 100)] {
+        let (tcp_socket, udp_socket) = both().await;
+        let to = tcp_socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            loop {
+                let (bytes, from) = udp_socket.recv_from(&mut buffer).await.unwrap();
+                let asked = Message::from_vec(&buffer[..bytes]).unwrap();
+                let whole = knows(&asked).remove(0).to_vec().unwrap();
+                udp_socket.send_to(&whole[..sent], from).await.unwrap();
+            }
+        });
+        by_tcp(tcp_socket, Arc::new(knows));
+        let world = World::with(vec![], vec![to]).await;
+        let reply = tcp(world.v4(), &query("big.example.", RecordType::A)).await;
+        let got = (reply.metadata.response_code, reply.answers.len());
+        assert_eq!(got, (ResponseCode::NoError, 200), "{what}");
+        world.end().await;
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A certificate for names, and its key, in files of a directory.
-fn certificate(dir: &Path, file: &str, names: &[&str]) -> rcgen::CertifiedKey<rcgen::KeyPair> {
+pub fn certificate(dir: &Path, file: &str, names: &[&str]) -> rcgen::CertifiedKey<rcgen::KeyPair> {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     std::fs::write(dir.join(file), made.cert.pem()).unwrap();
@@ -34,7 +34,7 @@ fn certificate(dir: &Path, file: &str, names: &[&str]) -> rcgen::CertifiedKey<rc
 }
 
 /// What a server shows; it wants clients to show `client` if there is one.
-fn acceptor(
+pub fn acceptor(
     server: &rcgen::CertifiedKey<rcgen::KeyPair>,
     client: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>,
     protocols: &[&[u8]],

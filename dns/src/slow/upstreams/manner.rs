@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use hickory_resolver::{
-    NameServerPool, PoolContext, TlsConfig,
+    PoolContext, TlsConfig,
     config::{
         ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
     },
@@ -11,12 +11,7 @@ use hickory_resolver::{
 };
 use rustls::ClientConfig;
 
-use super::{
-    TIMEOUT,
-    connections::Connections,
-    pool::{Pool, Upstream},
-    tls,
-};
+use super::{TIMEOUT, pool::Pool, tls, upstream::Upstream};
 use crate::{
     corefile::{ForwardOptions, ForwardPolicy, To, Transport},
     error::DnsError,
@@ -27,9 +22,6 @@ const STREAM_REQUESTS_MAX: usize = 256;
 
 /// As CoreDNS, whose upstreams have no other.
 const DOH_PATH: &str = "/dns-query";
-
-/// One server, with its connections; equal questions to it that are under way are one.
-pub(super) type NameServer = NameServerPool<Connections>;
 
 /// How upstreams are asked.
 pub(super) struct Manner {
@@ -87,41 +79,39 @@ impl Manner {
 
     /// One alone.
     pub(super) fn upstream(&self, server: SocketAddr) -> Result<Upstream, DnsError> {
-        Ok(Upstream { with_edns: self.name_server(server)?, without: self.name_server(server)? })
-    }
-
-    fn name_server(&self, server: SocketAddr) -> Result<NameServer, DnsError> {
         let mut options = ResolverOpts::default();
         options.timeout = TIMEOUT;
         options.max_active_requests = STREAM_REQUESTS_MAX;
-        // UDP comes first, and TCP after truncation.
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-        let connections = self.protocols(&server).into_iter().map(|protocol| {
-            let mut connection = ConnectionConfig::new(protocol);
-            connection.port = server.port();
-            connection
-        });
-        let one = NameServerConfig::new(server.ip(), true, connections.collect());
         let tls = match &self.tls {
             Some(config) => TlsConfig { config: config.clone() },
             None => {
                 TlsConfig::new().map_err(|error: NetError| DnsError::Forwarding(Box::new(error)))?
             }
         };
-        let context = PoolContext::new(options, tls);
-        Ok(NameServer::from_config([one], Arc::new(context), Connections::default()))
+        let context = Arc::new(PoolContext::new(options, tls));
+        let by = |protocol| {
+            let mut connection = ConnectionConfig::new(protocol);
+            connection.port = server.port();
+            NameServerConfig::new(server.ip(), true, vec![connection])
+        };
+        let udp = self.asks_by_udp(&server).then(|| by(ProtocolConfig::Udp));
+        Ok(Upstream::new(udp.as_ref(), &by(self.stream(&server)), &context))
     }
 
-    fn protocols(&self, server: &SocketAddr) -> Vec<ProtocolConfig> {
-        match (self.secure.get(server), self.transport) {
-            (Some(Secure { name, https: false }), _) => {
-                vec![ProtocolConfig::Tls { server_name: name.clone() }]
+    fn asks_by_udp(&self, server: &SocketAddr) -> bool {
+        self.transport == Transport::Plain && !self.is_tls(server)
+    }
+
+    fn stream(&self, server: &SocketAddr) -> ProtocolConfig {
+        match self.secure.get(server) {
+            Some(Secure { name, https: false }) => {
+                ProtocolConfig::Tls { server_name: name.clone() }
             }
-            (Some(Secure { name, https: true }), _) => {
-                vec![ProtocolConfig::Https { server_name: name.clone(), path: DOH_PATH.into() }]
+            Some(Secure { name, https: true }) => {
+                ProtocolConfig::Https { server_name: name.clone(), path: DOH_PATH.into() }
             }
-            (None, Transport::Plain) => vec![ProtocolConfig::Udp, ProtocolConfig::Tcp],
-            (None, Transport::Tcp) => vec![ProtocolConfig::Tcp],
+            None => ProtocolConfig::Tcp,
         }
     }
 }

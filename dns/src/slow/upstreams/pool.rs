@@ -8,14 +8,12 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use hickory_proto::op::ResponseCode;
-use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use super::{
-    manner::NameServer,
     question::{Question, Reply},
+    upstream::Upstream,
 };
 use crate::corefile::ForwardPolicy;
 
@@ -32,13 +30,6 @@ pub(super) struct Pool {
     policy: ForwardPolicy,
     /// Whose turn it is.
     turn: AtomicUsize,
-}
-
-/// One upstream.
-pub(super) struct Upstream {
-    pub(super) with_edns: NameServer,
-    /// Apart, since questions that differ in their OPT record alone are equal to hickory.
-    pub(super) without: NameServer,
 }
 
 impl Pool {
@@ -89,19 +80,5 @@ impl Pool {
             ForwardPolicy::Sequential => {}
         }
         all
-    }
-}
-
-impl Upstream {
-    /// What it says; `None`: nothing that could be used.
-    pub(super) async fn ask(&self, question: &Question) -> Option<Reply> {
-        let asked = self.with_edns.send(question.request(true)).first_answer().await;
-        let said = question.understood(asked);
-        // It may know no OPT record (RFC 6891 §7).
-        if matches!(said, Some(Err(ResponseCode::FormErr | ResponseCode::NotImp))) {
-            let asked = self.without.send(question.request(false)).first_answer().await;
-            return question.understood(asked).or(said);
-        }
-        said
     }
 }
