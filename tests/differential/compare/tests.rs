@@ -209,6 +209,15 @@ fn weights_are_a_hundred_s_parts_and_the_same_for_all() {
     let mut ours = servers(&question, "web", 50, &[]);
     ours.answers[1] = theirs.answers[1].clone();
     assert_eq!(judged(setup("kubeadm"), &question, &theirs, &ours), left());
+    // What a walk puts in front of them has none.
+    for (weight, wanted) in [(50, Ok(vec!["srv-weight"])), (51, left())] {
+        let [theirs, ours] = [33, weight].map(|weight| {
+            let mut found = servers(&question, "web", weight, &[]);
+            found.answers.insert(0, line(&format!("web.demo. 5 CNAME {ASKED}")));
+            found
+        });
+        assert_eq!(judged(setup("autopath"), &question, &theirs, &ours), wanted, "{ours:?}");
+    }
 }
 
 #[test]
@@ -389,6 +398,42 @@ fn one_or_two_labels_in_front_of_a_pod_change_nothing_there() {
     }
 }
 
+/// Any answer was excused where both had an alias, and every search by a client's path has one.
+#[test]
+fn an_alias_that_a_walk_adds_excuses_no_other_answer() {
+    let (asked, found) = ("db.prod.demo.svc.cluster.local.", "db.prod.svc.cluster.local.");
+    let walked = format!("{asked} 5 CNAME {found}");
+    let address = format!("{found} 5 A 10.96.0.7");
+    let own = "alias.demo.svc.cluster.local.";
+    let alias = format!("{own} 5 CNAME www.example.");
+    let (again, there) = (format!("{own} 60 CNAME www.example."), "www.example. 60 A 192.0.2.1");
+    let gone = format!("{own} 5 CNAME nope.example.");
+    let (yes, no) = (ResponseCode::NoError, ResponseCode::NXDomain);
+    let soa = ". ? SOA ns.example. admin.example.";
+    let of = |name: &str, code, answers: &[&str], authorities: &[&str]| {
+        reply(name, code, [answers, authorities, &[]])
+    };
+    let whole = of(asked, yes, &[&walked, &address], &[]);
+    let twice = of(own, yes, &[&again, &alias, there], &[]);
+    for (theirs, ours, is_allowed) in [
+        (&twice, of(own, yes, &[&alias, there], &[]), true),
+        (&twice, of(own, yes, &[&alias], &[]), false),
+        (&twice, of(own, no, &[&alias, there], &[]), false),
+        (&twice, of(own, yes, &[there], &[]), false),
+        (&whole, of(asked, yes, &[&walked], &[]), false),
+        (&whole, of(asked, no, &[&walked], &[]), false),
+        (&whole, of(asked, no, &[&walked], &[CLUSTER_SOA]), false),
+        (&of(asked, yes, &[&walked, &gone], &[]), of(asked, no, &[&walked, &gone], &[soa]), true),
+        (&of(asked, yes, &[&walked, &gone], &[]), of(asked, no, &[&walked, &gone], &[]), false),
+        (&of(asked, yes, &[&walked, &gone], &[]), of(asked, no, &[&walked], &[soa]), false),
+    ] {
+        let name = theirs.question[0].split(' ').next().unwrap();
+        let question = Question::plain(name, RecordType::A);
+        let told = judged(setup("autopath"), &question, theirs, &ours).ok();
+        assert_eq!(told, is_allowed.then(|| vec!["autopath-alias"]), "{theirs:?} {ours:?}");
+    }
+}
+
 #[test]
 fn a_reverse_zones_own_name_differs_in_its_servers_and_text_alone() {
     let zone = "ip6.arpa.";
@@ -401,7 +446,13 @@ fn a_reverse_zones_own_name_differs_in_its_servers_and_text_alone() {
     });
     let denied = denial(zone, ResponseCode::NXDomain, soa);
     let empty = denial(zone, ResponseCode::NoError, soa);
+    // Nobody is as good as no other server, and of the right one no address is known here.
+    let nobody = reply(zone, ResponseCode::NoError, [&[], &[], &[]]);
+    let glue = ["ns.dns.cluster.local. 30 A 192.0.2.66"];
+    let glued = reply(zone, ResponseCode::NoError, [&[here.as_str()], &[], &glue]);
     for (rtype, theirs, ours, rule) in [
+        (RecordType::NS, &theirs, &nobody, None),
+        (RecordType::NS, &theirs, &glued, None),
         (RecordType::NS, &theirs, &ours, Some("name-server")),
         (RecordType::TXT, &denied, &empty, Some("ent-exists")),
         (RecordType::NS, &theirs, &denied, None),

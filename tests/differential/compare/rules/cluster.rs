@@ -102,11 +102,18 @@ pub(super) fn name_server(case: &Case<'_>) -> bool {
         line.rtype == "NS" && servers.iter().any(|server| line.data.starts_with(server))
     };
     let is_right = match case.question.rtype {
-        RecordType::NS => case.ours.answers.iter().all(is_kube_dns),
+        RecordType::NS => {
+            !case.ours.answers.is_empty() && case.ours.answers.iter().all(is_kube_dns)
+        }
         // There is no such Service here.
         _ => case.ours.answers.is_empty(),
     };
-    is_server && is_right && case.ours.code == ResponseCode::NoError && case.ours.authoritative
+    let has_glue = !case.ours.additionals.is_empty();
+    is_server
+        && is_right
+        && !has_glue
+        && case.ours.code == ResponseCode::NoError
+        && case.ours.authoritative
 }
 
 pub(super) fn reverse_other_types(case: &Case<'_>) -> bool {
@@ -149,8 +156,10 @@ fn same_servers(case: &Case<'_>) -> bool {
 /// All of a reply have one weight, and together no more than there is to share. It is less than there where slices of one
 /// name have different ports: each of its addresses counts with each of them.
 pub(super) fn srv_weight(case: &Case<'_>) -> bool {
-    let ours = &case.ours.answers;
-    let own = ours.first().and_then(Line::weight);
+    // A walk along a search path puts an alias in front of them.
+    let servers = case.ours.answers.iter().filter(|line| line.rtype == "SRV");
+    let ours: Vec<_> = servers.collect();
+    let own = ours.first().and_then(|line| line.weight());
     let most = u32::try_from(100 / ours.len().max(1)).unwrap_or(0).max(1);
     same_servers(case)
         && own.is_some_and(|own| (1..=most).contains(&own))
