@@ -2,12 +2,14 @@
 
 mod parts;
 mod plain;
+mod promises;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
+pub(crate) use self::promises::broken;
 use self::{
     parts::{Differences, Part},
     plain::Plain,

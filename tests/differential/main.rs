@@ -34,7 +34,7 @@ use futures::{StreamExt, stream};
 
 use self::{
     cluster::Cluster,
-    compare::{Verdict, verdict},
+    compare::{Verdict, broken, verdict},
     questions::Question,
     random::Random,
     servers::{CoreDns, Fairlead},
@@ -118,9 +118,13 @@ impl Tally {
             .buffered(AT_ONCE)
             .collect()
             .await;
-        for (question, replies) in questions.iter().zip(&replies) {
+        for (question, (replies, arrival)) in questions.iter().zip(&replies) {
             self.asked += 1;
-            match verdict(setup, &cluster.known, question, replies) {
+            let verdict = match broken(setup, question, &replies.ours, *arrival) {
+                Some(why) => Verdict::Different(why),
+                None => verdict(setup, &cluster.known, question, replies),
+            };
+            match verdict {
                 Verdict::Same => {}
                 Verdict::Rules(rules) => *self.allowed.entry(rules.join(" + ")).or_default() += 1,
                 Verdict::Different(why) => {

@@ -55,6 +55,15 @@ pub(crate) struct Question {
     pub(crate) way: Way,
 }
 
+/// How a reply came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Of the whole reply.
+    pub(crate) bytes: usize,
+    /// Of the datagram before it, if that was cut.
+    pub(crate) cut_bytes: Option<usize>,
+}
+
 /// What both said.
 #[derive(Debug)]
 pub(crate) struct Replies {
@@ -138,36 +147,45 @@ impl Question {
         }
     }
 
-    /// Asks both; a cut reply is fetched again over TCP.
-    pub(crate) async fn ask(&self, theirs: SocketAddr, ours: SocketAddr) -> Replies {
-        let (theirs, ours) = tokio::join!(self.ask_one(theirs), self.ask_one(ours));
-        Replies { theirs, ours }
+    /// Asks both, and says how our reply came; a cut reply is fetched again over TCP.
+    pub(crate) async fn ask(&self, theirs: SocketAddr, ours: SocketAddr) -> (Replies, Arrival) {
+        let (theirs, (ours, arrival)) = tokio::join!(self.ask_one(theirs), self.fetch(ours));
+        (Replies { theirs, ours }, arrival)
     }
 
     pub(crate) async fn ask_one(&self, server: SocketAddr) -> Message {
+        self.fetch(server).await.0
+    }
+
+    async fn fetch(&self, server: SocketAddr) -> (Message, Arrival) {
         let message = self.bytes(7);
-        match self.way {
+        let mut cut_bytes = None;
+        let (reply, bytes) = match self.way {
             Way::Udp => {
-                let reply = ways::udp(server, &message).await;
-                if !reply.metadata.truncation {
-                    return reply;
+                let (reply, bytes) = ways::udp(server, &message).await;
+                if reply.metadata.truncation {
+                    cut_bytes = Some(bytes);
+                    ways::tcp(server, &[message]).await.remove(0)
+                } else {
+                    (reply, bytes)
                 }
-                ways::tcp(server, &[message]).await.remove(0)
             }
             Way::Tcp => ways::tcp(server, &[message]).await.remove(0),
             Way::Pipelined => self.ask_pipelined(server).await,
-        }
+        };
+        (reply, Arrival { bytes, cut_bytes })
     }
 
     /// The reply to three in a row, which are the same unless objects changed between them: then they are asked again.
-    async fn ask_pipelined(&self, server: SocketAddr) -> Message {
+    async fn ask_pipelined(&self, server: SocketAddr) -> (Message, usize) {
         let mut replies = vec![];
         for _ in 0..PIPELINED_ATTEMPTS_MAX {
             replies = ways::tcp(server, &[7, 8, 9].map(|id| self.bytes(id))).await;
-            replies.sort_by_key(|reply| reply.metadata.id);
-            let ids: Vec<_> = replies.iter().map(|reply| reply.metadata.id).collect();
+            replies.sort_by_key(|(reply, _)| reply.metadata.id);
+            let ids: Vec<_> = replies.iter().map(|(reply, _)| reply.metadata.id).collect();
             assert_eq!(ids, [7, 8, 9], "{server}: {self}");
-            let count = |reply: &Message| (reply.metadata.response_code, reply.answers.len());
+            let count =
+                |(reply, _): &(Message, usize)| (reply.metadata.response_code, reply.answers.len());
             if replies.iter().all(|reply| count(reply) == count(&replies[0])) {
                 return replies.remove(0);
             }

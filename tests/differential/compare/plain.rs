@@ -1,4 +1,5 @@
-//! A reply with what is never the same taken out: order, ids, serials, denials' times, RA.
+//! A reply with what is never the same taken out: order, ids, serials; denials' times, RA and the size of OPT
+//! records, which `promises` holds ours to.
 
 use std::fmt;
 

@@ -11,7 +11,8 @@ use tokio::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn udp(server: SocketAddr, message: &[u8]) -> Message {
+/// The reply, and its bytes.
+pub(super) async fn udp(server: SocketAddr, message: &[u8]) -> (Message, usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(server).await.unwrap();
     let mut buffer = [0; 1 << 16];
@@ -28,11 +29,11 @@ pub(super) async fn udp(server: SocketAddr, message: &[u8]) -> Message {
     let received = timeout(PATIENCE, exchange)
         .await
         .unwrap_or_else(|_| panic!("{server}: no reply to {message:02x?}"));
-    Message::from_vec(&buffer[..received]).unwrap()
+    (Message::from_vec(&buffer[..received]).unwrap(), received)
 }
 
 /// All at once on one connection; replies as they come.
-pub(super) async fn tcp(server: SocketAddr, messages: &[Vec<u8>]) -> Vec<Message> {
+pub(super) async fn tcp(server: SocketAddr, messages: &[Vec<u8>]) -> Vec<(Message, usize)> {
     let framed = messages.iter().flat_map(|message| {
         [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
     });
@@ -46,7 +47,7 @@ pub(super) async fn tcp(server: SocketAddr, messages: &[Vec<u8>]) -> Vec<Message
         let length = timeout(PATIENCE, stream.read_u16()).await.expect("a reply").unwrap();
         let mut reply = vec![0; length.into()];
         stream.read_exact(&mut reply).await.unwrap();
-        replies.push(Message::from_vec(&reply).unwrap());
+        replies.push((Message::from_vec(&reply).unwrap(), reply.len()));
     }
     replies
 }
