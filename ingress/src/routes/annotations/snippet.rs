@@ -64,7 +64,7 @@ struct Condition {
 enum Test {
     /// Neither empty nor `0`.
     Set,
-    Is(Box<str>, bool),
+    Is(Template, bool),
     Matches(Expression, bool),
 }
 
@@ -226,7 +226,7 @@ impl Condition {
         let left = self.left.render(look, None);
         Ok(match &self.test {
             Test::Set => !left.is_empty() && left != "0",
-            Test::Is(right, expected) => (left == **right) == *expected,
+            Test::Is(right, expected) => (left == right.render(look, None)) == *expected,
             Test::Matches(regex, expected) => {
                 regex.is_match_within(left.as_bytes(), steps)? == *expected
             }
@@ -248,7 +248,8 @@ mod tests {
 
     fn look(variable: &Variable, out: &mut String) {
         match variable {
-            Variable::Header(name) if name == "x-user" => out.push_str("ann"),
+            Variable::Header(name) if name == "x-user" || name == "x-twin" => out.push_str("ann"),
+            Variable::Header(name) if name == "x-pair" => out.push_str("ann-POST"),
             Variable::Method => out.push_str("POST"),
             _ => {}
         }
@@ -267,6 +268,13 @@ mod tests {
             ("$http_x_user ~ ^A", false),
             ("$http_x_user ~* ^A", true),
             ("$request_method !~ ^(GET|POST)$", false),
+            // ngx_http_rewrite_value: variables are put in on the right, too.
+            ("$http_x_user = $http_x_twin", true),
+            ("$http_x_user != $http_x_twin", false),
+            ("$http_x_user = \"$http_x_none\"", false),
+            ("$http_x_none = $http_x_none", true),
+            ("$http_x_user = ${http_x_twin}", true),
+            ("$http_x_pair = \"$http_x_user-$request_method\"", true),
         ] {
             let snippet = Snippet::parse(&format!("if ({condition}) {{ return 403; }}")).unwrap();
             let returned = snippet.in_force(&look).unwrap().returned(&look);

@@ -170,7 +170,8 @@ fn if_condition(words: &[&str]) -> Result<Condition, String> {
         _ => return Err(WRONG.to_owned()),
     };
     let is_variable = left.starts_with('$');
-    let left = Template::parse(left).map_err(|why| format!("if {why}"))?;
+    let template = |text: &str| Template::parse(text).map_err(|why| format!("if {why}"));
+    let left = template(left)?;
     if !is_variable {
         return Err(WRONG.to_owned());
     }
@@ -180,8 +181,8 @@ fn if_condition(words: &[&str]) -> Result<Condition, String> {
     };
     let test = match (operator, right) {
         (None, None) => Test::Set,
-        (Some("="), Some(right)) => Test::Is(right.into(), true),
-        (Some("!="), Some(right)) => Test::Is(right.into(), false),
+        (Some("="), Some(right)) => Test::Is(template(right)?, true),
+        (Some("!="), Some(right)) => Test::Is(template(right)?, false),
         (Some("~"), Some(right)) => Test::Matches(regex(right, false)?, true),
         (Some("~*"), Some(right)) => Test::Matches(regex(right, true)?, true),
         (Some("!~"), Some(right)) => Test::Matches(regex(right, false)?, false),
@@ -300,6 +301,8 @@ mod tests {
             ("more_set_headers -s 404 'X: y';", 1, "-s"),
             ("more_set_headers 'Authorization Bearer';", 1, "\"Authorization\" begins no field"),
             ("if ($host ~ \"(\") { return 403; }", 1, "no regular expression"),
+            ("if ($host = $ssl_server_name) { return 200; }", 1, "$ssl_server_name"),
+            ("if ($host = \"a$\") { return 200; }", 1, "a $ without a variable"),
             ("ssl_certificate_key /proc/self/environ;", 1, "ssl_certificate_key"),
         ] {
             let reason = Snippet::parse(text).unwrap_err();
