@@ -129,19 +129,26 @@ impl Expression {
         self.walk(text, Until::Match, steps)
     }
 
-    /// What its groups match, if that can be found in so many steps.
+    /// What its groups match, if that can be found in so many steps, of which those that it may take are taken
+    /// off.
     pub(crate) fn captures_within<'t>(
         &self,
         text: &'t [u8],
-        mut steps: u32,
+        steps: &mut u32,
     ) -> Result<Option<Captures<'t>>, TooCostly> {
         // Whatever searches comes to each state at each place once.
         let states = self.0.pikevm.get_nfa().states().len();
         let most = states.saturating_mul(text.len() + 1);
-        if u32::try_from(most).unwrap_or(u32::MAX) > steps {
-            self.walk(text, Until::End, &mut steps)?;
+        match steps.checked_sub(u32::try_from(most).unwrap_or(u32::MAX)) {
+            Some(left) => *steps = left,
+            None => _ = self.walk(text, Until::End, steps)?,
         }
         Ok(self.captures(text))
+    }
+
+    /// Whether there is anything to capture.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.0.pikevm.get_nfa().group_info().group_len(PatternID::ZERO) > 1
     }
 
     fn walk(&self, text: &[u8], until: Until, steps: &mut u32) -> Result<bool, TooCostly> {
@@ -183,6 +190,11 @@ impl<'t> Captures<'t> {
         let end = |slot: usize| self.slots.get(slot).copied().flatten().map(NonMaxUsize::get);
         let range = Range { start: end(group * 2)?, end: end(group * 2 + 1)? };
         self.text.get(range)
+    }
+
+    /// Puts what a group matched behind a text.
+    pub(crate) fn write(&self, group: usize, out: &mut String) {
+        out.push_str(&String::from_utf8_lossy(self.get(group).unwrap_or_default()));
     }
 }
 
@@ -258,7 +270,8 @@ mod tests {
                 Some(most) => assert!(found.is_ok() && taken <= most, "{text}: {found:?} {taken}"),
                 None => assert!(found == Err(TooCostly), "{text}: {found:?} {taken}"),
             }
-            let captured = expression.captures_within(&long, 400_000).map(|found| found.is_some());
+            let captured =
+                expression.captures_within(&long, &mut 400_000).map(|found| found.is_some());
             assert_eq!(captured.is_err(), most.is_none(), "{text}");
             assert!(captured.is_err() || captured == found, "{text}");
             // The next search is not disturbed by it.

@@ -48,6 +48,24 @@ impl Read<'_> {
     pub fn matched(&self) -> &str {
         self.decoded.as_deref().unwrap_or(&self.normal)
     }
+
+    /// A part of what is matched, as it stands in a path: whatever it is put into, it is no more than that.
+    pub(crate) fn spelled(&self, part: &[u8]) -> String {
+        let Some(decoded) = &self.decoded else {
+            return String::from_utf8_lossy(part).into_owned();
+        };
+        let mut out = String::with_capacity(part.len());
+        for (i, &byte) in part.iter().enumerate() {
+            // Of a path that is no UTF-8 those bytes are encoded there, too.
+            let is_byte = decoded.is_ascii() && is_encoded_byte(part.get(i..).unwrap_or_default());
+            if is_path_byte(byte) || is_byte {
+                out.push(char::from(byte));
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        out
+    }
 }
 
 /// Both forms of a path without query.
@@ -165,6 +183,11 @@ fn hex(digit: Option<u8>) -> Result<u8, PathRefusal> {
         Some(digit @ (b'a'..=b'f' | b'A'..=b'F')) => Ok((digit | 0x20) - b'a' + 10),
         _ => Err(PathRefusal::BadEncoding),
     }
+}
+
+/// Whether a text begins with `%` and a byte above ASCII.
+fn is_encoded_byte(text: &[u8]) -> bool {
+    matches!(text, [b'%', b'8' | b'9' | b'A'..=b'F', low, ..] if low.is_ascii_hexdigit())
 }
 
 fn is_unreserved(b: u8) -> bool {
@@ -286,6 +309,21 @@ mod tests {
             ("/%FF%2Fa", "/%FF/a"),
         ] {
             assert_eq!(read(path).unwrap().matched(), matched, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_what_is_matched_is_spelled_as_a_path() {
+        for (path, matched, spelled) in [
+            ("/a/b", "/a/b", "/a/b"),
+            ("/a%2Fb", "/a/b", "/a/b"),
+            ("/a%20%c3%a4", "/a \u{e4}", "/a%20%C3%A4"),
+            ("/a%3Fb%23c%25%3C", "/a?b#c%<", "/a%3Fb%23c%25%3C"),
+            ("/caf%e9%20", "/caf%E9 ", "/caf%E9%20"),
+        ] {
+            let read = read(path).unwrap();
+            assert_eq!(read.matched(), matched, "{path}");
+            assert_eq!(read.spelled(matched.as_bytes()), spelled, "{path}");
         }
     }
 

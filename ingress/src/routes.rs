@@ -34,9 +34,9 @@ pub use self::{
 };
 pub(crate) use self::{
     annotations::{
-        Access, Asking, Balance, Canary, Copies, Door, Errors, Extra, InForce, Pace, Patience,
-        Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template, Throttle,
-        Traced, Url, Variable, Verdict, regex, regex_with_case, variable_name,
+        Access, Asking, Balance, Canary, Captured, Copies, Door, Errors, Extra, InForce, Pace,
+        Patience, Policy, Retries, Returned, Rewrite, Rewritten, SameSite, Sticky, Template,
+        Throttle, Traced, Url, Variable, Verdict, regex, regex_with_case, variable_name,
     },
     budget::REQUEST_STEPS_MAX,
     choice::Pick,
@@ -48,8 +48,9 @@ pub(crate) use self::{
     upstream::InFlight,
 };
 use crate::{
-    expression::Expression,
+    expression::{Expression, TooCostly},
     host::{HostPattern, wildcard_suffix},
+    path,
     series::RouteSeries,
     tls::ClientAuth,
 };
@@ -125,6 +126,8 @@ pub struct Route {
     pub(crate) rewrite: Option<Rewrite>,
     /// The path is a regular expression.
     pub(crate) pattern: Option<Expression>,
+    /// Texts for its requests have what that captures.
+    pub(crate) captures: bool,
     /// Who answers when the upstream has no endpoint, and instead of errors.
     pub(crate) fallback: Option<Arc<Upstream>>,
     /// Some requests go to another Service (annotation `canary`).
@@ -305,6 +308,16 @@ impl Route {
     pub fn redirects(&self) -> bool {
         let redirects = &self.policy.redirects;
         self.denied().is_none() && (redirects.force_ssl || (self.tls && redirects.ssl))
+    }
+
+    /// What its expression captures of a path, if anything asks for that.
+    pub(crate) fn captured(&self, path: &path::Read<'_>) -> Result<Option<Captured>, TooCostly> {
+        let Some(pattern) = self.pattern.as_ref().filter(|_| self.captures) else {
+            return Ok(None);
+        };
+        let mut steps = REQUEST_STEPS_MAX;
+        let captures = pattern.captures_within(path.matched().as_bytes(), &mut steps)?;
+        Ok(captures.map(|captures| Captured::of(&captures, |group| path.spelled(group))))
     }
 
     /// Why nobody is let in, if so: what guards it cannot be read.

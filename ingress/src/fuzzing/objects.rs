@@ -20,7 +20,7 @@ use super::spelling::one_path;
 use crate::{
     config::IngressConfig,
     explain::{Explainer, Request},
-    routes::{ANNOTATIONS, Asking, Balance, Extra, Planner, Rewritten, Route, Template, Variable},
+    routes::{ANNOTATIONS, Planner, Rewritten, Route, Variable},
     tls::Fallback,
 };
 
@@ -246,30 +246,11 @@ fn answer(route: &Route, path: &str) {
     if let Some(reply) = &extra.reply {
         reply.apply(&mut headers);
     }
-    for template in templates(extra) {
-        let (text, prefix) = (template.render(look, None), template.prefix());
+    for template in extra.templates() {
+        let (text, prefix) = (template.render(look), template.prefix());
         // Whatever a request says comes behind it.
         assert!(text.starts_with(prefix) || prefix.starts_with(&*text), "{template:?}: {text:?}");
     }
-}
-
-/// Those that nothing of the above has.
-fn templates(extra: &Extra) -> Vec<&Template> {
-    let elsewhere = extra.elsewhere.iter().map(|elsewhere| &elsewhere.location);
-    let asked = extra.authority.iter().flat_map(|authority| {
-        let Asking { url, signin, request_redirect, cache_key, question, .. } = &authority.asking;
-        let optional = [signin, request_redirect, cache_key].into_iter().flatten();
-        let fields = question.iter().map(|(_, text)| text);
-        [&url.authority, &url.target].into_iter().chain(optional).chain(fields)
-    });
-    let copied = extra.mirror.iter().map(|mirror| &mirror.copies.url);
-    let copied = copied.flat_map(|url| [&url.authority, &url.target]);
-    let told = extra.told.iter().map(|(_, text)| text);
-    let hashed = match &extra.balance {
-        Some(Balance::Hash { by, .. }) => Some(by),
-        _ => None,
-    };
-    elsewhere.chain(asked).chain(copied).chain(told).chain(hashed).collect()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod reply;
 mod rewrite;
 mod snippet;
 mod template;
+mod texts;
 mod tracing;
 mod value;
 
@@ -52,7 +53,7 @@ pub(crate) use self::{
     reply::Reply,
     rewrite::{Reach, Rewrite, Rewriting, Rewritten, pattern},
     snippet::{InForce, Returned, Snippet},
-    template::{Template, Variable, name as variable_name},
+    template::{Captured, Template, Variable, name as variable_name},
     tracing::Traced,
     value::{Read, Unread, bad, flag, networks, number, regex, regex_with_case, size},
 };
@@ -133,6 +134,8 @@ pub(crate) struct Policy {
     pub(crate) is_logged: bool,
     /// `None`: they are not traced.
     pub(crate) traced: Option<Arc<Traced>>,
+    /// Some texts have what a route's expression captures.
+    pub(crate) captures: bool,
     /// What most Ingresses have nothing of.
     pub(crate) extra: Option<Box<Extra>>,
 }
@@ -334,14 +337,17 @@ impl Annotations {
             closes: self.proxying.closes,
             errors: self.errors.is_active().then(|| self.errors.clone()),
         };
+        let traced = self.tracing.traced();
+        let span = traced.as_deref().and_then(|traced| traced.name.as_ref());
         let policy = Policy {
+            captures: extra.captures() || span.is_some_and(Template::captures),
             redirects: self.redirects.clone(),
             body_bytes_max: self.proxying.body_bytes_max(&config.limits),
             patience: self.proxying.patience(&config.timeouts),
             retries: self.proxying.retries(&config.limits),
             buffering: self.buffers.buffering(),
             is_logged: !self.is_silent,
-            traced: self.tracing.traced(),
+            traced,
             extra: extra.is_needed().then(|| Box::new(extra)),
         };
         (policy, error)

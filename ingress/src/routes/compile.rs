@@ -26,6 +26,10 @@ use crate::{
     tls::{self, TlsWish},
 };
 
+/// As with ingress-nginx, which does not say so.
+const NOTHING_CAPTURED: &str = "$1 to $9 stand for nothing in its annotations: no path of it has a group \
+                                ((.*)), which use-regex makes one of a regular expression";
+
 /// The order in which Ingresses claim hosts and paths: oldest first, the same on every replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Age {
@@ -226,6 +230,11 @@ pub(super) fn compile(
     let (policy, error) = annotations.policy(&options.config, known, secret, named, &ingress.key);
     if let Some(error) = error {
         checker.find(Severity::Refused, format!("{error}; its paths answer 503 until then"));
+    }
+    let mut paths = hosts.values().flat_map(|rules| &rules.paths);
+    let is_canary = annotations.canary.enabled;
+    if policy.captures && !is_canary && !paths.any(|path| path.path.contains('(')) {
+        checker.find(Severity::Differs, NOTHING_CAPTURED);
     }
     if let Some(Door::Basic(gate)) = policy.extra.as_ref().and_then(|extra| extra.gate.as_ref()) {
         for problem in gate.problems() {

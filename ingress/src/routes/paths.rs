@@ -352,7 +352,7 @@ impl Builder {
         routes.sort_by(|a, b| b.path.cmp(&a.path));
         routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
         let mut literal = Vec::new();
-        let patterns = routes.into_iter().map(|route| {
+        let patterns = routes.into_iter().map(|mut route| {
             let test = match &route.pattern {
                 Some(pattern) => Test::Fits(pattern.clone()),
                 None if is_plain(&route.key) => Test::Begins,
@@ -369,6 +369,10 @@ impl Builder {
                     )
                 }
             };
+            // Nobody else has it yet: its texts have what it captures, too.
+            if let (Test::Fits(pattern), Some(route)) = (&test, Arc::get_mut(&mut route)) {
+                route.pattern.get_or_insert_with(|| pattern.clone());
+            }
             Pattern::new(test, route)
         });
         let patterns = patterns.collect();

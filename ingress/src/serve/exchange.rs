@@ -271,7 +271,8 @@ impl Seen {
         let Self { http_host, host, path } = self;
         let (route, identity, record) = (plan.route, &plan.identity, plan.record);
         let (front, request_id) = (&record.front, record.own_id);
-        Scope { client, head, front, host, http_host, path, route, identity, request_id }
+        let captured = plan.captured.as_ref();
+        Scope { client, head, front, host, http_host, path, route, captured, identity, request_id }
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
     host, path,
     record::Record,
     routes::{
-        Extra, Found, Host, InForce, Returned, Rewritten, Route, Sought, Template, Traced, Variable,
+        Captured, Extra, Found, Host, InForce, Returned, Rewritten, Route, Sought, Template,
+        Traced, Variable,
     },
     series::method_name,
     traces::{Context, Span},
@@ -44,6 +45,8 @@ pub(super) struct Plan<'r> {
     /// What the endpoint is told of the client's certificate.
     pub(super) identity: identity::Fields,
     pub(super) websocket: Option<Websocket>,
+    /// What the route's expression captured of the path.
+    pub(super) captured: Option<Captured>,
     /// What the route's snippet does for it.
     pub(super) snippet: InForce<'r>,
     /// `None`: it is not traced.
@@ -108,6 +111,7 @@ pub(super) fn plan<'r>(
         http_host: admitted.host_text,
         path: &admitted.path.normal,
         route,
+        captured: None,
         identity: &identity,
         request_id: record.own_id,
     };
@@ -121,7 +125,9 @@ pub(super) fn plan<'r>(
     };
     let route = record.routed(route);
     record.hosted(host.hsts);
-    let scope = scope(route);
+    let captured = route.captured(&admitted.path);
+    let captured = captured.map_err(|TooCostly| Unplanned::Refused(Refused::Expressions))?;
+    let scope = Scope { captured: captured.as_ref(), ..scope(route) };
     let trace = route.policy.traced.as_deref().map(|traced| trace(traced, &scope, record));
     // ingress-nginx: a denied location is `return 503` and nothing else.
     if route.denied().is_some() {
@@ -158,7 +164,19 @@ pub(super) fn plan<'r>(
             .map_err(|_| Unplanned::Refused(Refused::HostInvalid))?,
     };
     let websocket = admitted.websocket;
-    Ok(Plan { record, route, host, vhost, target, prefix, identity, websocket, snippet, trace })
+    Ok(Plan {
+        record,
+        route,
+        host,
+        vhost,
+        target,
+        prefix,
+        identity,
+        websocket,
+        captured,
+        snippet,
+        trace,
+    })
 }
 
 fn trace(traced: &Traced, scope: &Scope<'_>, record: &Record) -> Context {

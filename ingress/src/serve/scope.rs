@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cookies, host,
-    routes::{Route, Template, Variable},
+    routes::{Captured, Route, Template, Variable},
 };
 
 /// A request, as templates ask for it.
@@ -33,6 +33,8 @@ pub(super) struct Scope<'a> {
     /// In normal form.
     pub(super) path: &'a str,
     pub(super) route: &'a Route,
+    /// What the route's expression captured of the path.
+    pub(super) captured: Option<&'a Captured>,
     /// What is told of the client's certificate to whoever is asked for the request or about it.
     pub(super) identity: &'a identity::Fields,
     /// Taken if the client sends none.
@@ -42,7 +44,7 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     /// A template's text for this request.
     pub(super) fn render(&self, template: &Template) -> String {
-        template.render(|variable, out| self.write(variable, out), None)
+        template.render(|variable, out| self.write(variable, out))
     }
 
     /// The same of an address; `None`: it would be cut, and lead elsewhere.
@@ -157,6 +159,11 @@ impl Scope<'_> {
             Variable::Header(name) => field(&self.head.headers, name, out),
             Variable::Cookie(name) => {
                 out.push_str(cookies::find(&self.head.headers, name).unwrap_or_default());
+            }
+            Variable::Capture(group) => {
+                if let Some(captured) = self.captured {
+                    captured.write(*group, out);
+                }
             }
             Variable::Arg(name) => out.push_str(argument(query, name).unwrap_or_default()),
         }

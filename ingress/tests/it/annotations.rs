@@ -6,6 +6,7 @@ mod auth;
 mod balance;
 mod buffering;
 mod canary;
+mod captures;
 mod client_tls;
 mod cors;
 mod documentation;

@@ -169,6 +169,9 @@ async fn attack_a_path_that_costs_too_many_steps_is_refused() {
     let rewritten =
         ingress("rewritten").rule("b.example", &[(ImplementationSpecific, path, "web")]);
     objects.push(annotated(rewritten, &[("rewrite-target", "/$1")]).object());
+    let told = ingress("told").rule("c.example", &[(ImplementationSpecific, path, "web")]);
+    let snippet = ("configuration-snippet", "proxy_set_header X-A $1;");
+    objects.push(annotated(told, &[("use-regex", "true"), snippet]).object());
     let world = World::single(objects).await;
     let long = "a".repeat(7000);
     for (host, path, status) in [
@@ -178,11 +181,13 @@ async fn attack_a_path_that_costs_too_many_steps_is_refused() {
         (HOST, &format!("/{long}"), 503),
         ("b.example", "/raa", 200),
         ("b.example", &format!("/r{long}"), 503),
+        ("c.example", "/raa", 200),
+        ("c.example", &format!("/r{long}"), 503),
     ] {
         let answer = client::get(world.http(), host, path).await;
         assert_eq!(answer.status, status, "{host}{path:.9}");
     }
-    world.eventually(|counters| counters.refused[&Refused::Expressions] == 2).await;
+    world.eventually(|counters| counters.refused[&Refused::Expressions] == 3).await;
 }
 
 /// Conditions were asked for thrice, at any cost. What they would have kept out is not let in for it.

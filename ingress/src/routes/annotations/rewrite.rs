@@ -114,7 +114,7 @@ impl Rewrite {
         variable: impl Fn(&Variable, &mut String),
     ) -> Option<Rewritten> {
         let opened;
-        let captures = |path| self.pattern.captures_within(path, REQUEST_STEPS_MAX);
+        let captures = |path| self.pattern.captures_within(path, &mut { REQUEST_STEPS_MAX });
         let captures = match captures(path.as_bytes()) {
             Err(TooCostly) => return Some(Rewritten::TooCostly),
             Ok(Some(captures)) => captures,
@@ -128,8 +128,12 @@ impl Rewrite {
             }
         };
         let Target { text, keeps_args, has_args } = &self.target;
-        let target = text.render(&variable, Some(&captures));
-        let prefix = self.prefix.as_ref().map(|prefix| prefix.render(&variable, Some(&captures)));
+        let look = |name: &Variable, out: &mut String| match name {
+            Variable::Capture(group) => captures.write(*group, out),
+            name => variable(name, out),
+        };
+        let target = text.render(look);
+        let prefix = self.prefix.as_ref().map(|prefix| prefix.render(look));
         if ![Some(&target), prefix.as_ref()]
             .into_iter()
             .flatten()

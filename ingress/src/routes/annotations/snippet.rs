@@ -12,7 +12,7 @@ pub(super) use self::{
 };
 use super::{
     super::budget::REQUEST_STEPS_MAX,
-    template::{Template, Variable},
+    template::{Captured, Template, Variable},
     value::{Read, Unread, bad},
 };
 use crate::expression::{Expression, TooCostly};
@@ -30,13 +30,16 @@ pub(crate) struct Snippets {
 
 /// Actions in their order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Snippet(Box<[Directive]>);
+pub(crate) struct Snippet(Box<[Block]>);
 
+/// An `if` and its block, or what stands beside them.
 #[derive(Clone, Debug)]
-struct Directive {
+struct Block {
     /// `None`: always.
     condition: Option<Condition>,
-    action: Action,
+    actions: Vec<Action>,
+    /// They ask for what the condition captures.
+    captures: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +91,7 @@ enum How {
 
 /// What of a snippet is to be done for one request. nginx asks for conditions once, too.
 #[derive(Debug, Default)]
-pub(crate) struct InForce<'s>(Vec<&'s Action>);
+pub(crate) struct InForce<'s>(Vec<(&'s [Action], Option<Captured>)>);
 
 /// A request's variables.
 pub(crate) type Look<'a> = &'a dyn Fn(&Variable, &mut String);
@@ -147,7 +150,7 @@ impl Snippets {
         let (server, location) = &self.of_all;
         let all = self.server.0.iter().chain(&server.0);
         let all = all.chain(&self.configuration.0).chain(&location.0);
-        let all: Box<[Directive]> = all.cloned().collect();
+        let all: Box<[Block]> = all.cloned().collect();
         (!all.is_empty()).then_some(Snippet(all))
     }
 }
@@ -156,24 +159,57 @@ impl Snippet {
     /// All whose condition holds, if that can be found in the steps there are for a request.
     pub(crate) fn in_force(&self, look: Look<'_>) -> Result<InForce<'_>, TooCostly> {
         let mut steps = REQUEST_STEPS_MAX;
-        let mut actions = Vec::new();
-        for Directive { condition, action } in &self.0 {
-            let holds = condition.as_ref().map(|condition| condition.holds(look, &mut steps));
-            if holds.unwrap_or(Ok(true))? {
-                actions.push(action);
+        let mut blocks = Vec::new();
+        for Block { condition, actions, captures } in &self.0 {
+            let mut captured = None;
+            if let Some(condition) = condition {
+                if !condition.holds(look, &mut steps)? {
+                    continue;
+                }
+                if *captures {
+                    captured = condition.captured(look, &mut steps)?;
+                }
             }
+            blocks.push((&**actions, captured));
         }
-        Ok(InForce(actions))
+        Ok(InForce(blocks))
+    }
+
+    /// Whether something of it is what a route's expression captures.
+    pub(super) fn captures(&self) -> bool {
+        self.0.iter().any(|block| {
+            let compares = block.condition.as_ref().is_some_and(Condition::compares_captures);
+            compares || (!block.captures && block.actions.iter().any(Action::captures))
+        })
+    }
+}
+
+impl Block {
+    fn new(condition: Option<Condition>, actions: Vec<Action>) -> Self {
+        let gives = condition.as_ref().is_some_and(Condition::has_groups);
+        let captures = gives && actions.iter().any(Action::captures);
+        Self { condition, actions, captures }
+    }
+}
+
+impl Action {
+    fn captures(&self) -> bool {
+        let text = match self {
+            Self::SetAlways(_, text) | Self::Add { text, .. } | Self::ToEndpoint(_, text) => text,
+            Self::Return(_, Some(text)) => text,
+            Self::Return(_, None) | Self::Clear(_) => return false,
+        };
+        text.captures()
     }
 }
 
 impl InForce<'_> {
     /// The first `return`.
     pub(crate) fn returned(&self, look: Look<'_>) -> Option<Returned> {
-        self.0.iter().find_map(|action| match action {
+        self.actions().find_map(|(action, captured)| match action {
             Action::Return(status, text) => Some(Returned {
                 status: *status,
-                text: text.as_ref().map(|text| text.render(look, None)),
+                text: text.as_ref().map(|text| render(text, look, captured)),
             }),
             _ => None,
         })
@@ -181,8 +217,8 @@ impl InForce<'_> {
 
     /// Fields endpoints are to see.
     pub(crate) fn to_endpoint(&self, look: Look<'_>) -> Vec<(HeaderName, Option<HeaderValue>)> {
-        let fields = self.0.iter().filter_map(|action| match action {
-            Action::ToEndpoint(name, text) => Some((name.clone(), value(text, look))),
+        let fields = self.actions().filter_map(|(action, captured)| match action {
+            Action::ToEndpoint(name, text) => Some((name.clone(), value(text, look, captured))),
             _ => None,
         });
         fields.collect()
@@ -190,15 +226,24 @@ impl InForce<'_> {
 
     /// Fields clients are to see.
     pub(crate) fn told(&self, look: Look<'_>) -> Told {
-        let fields = self.0.iter().filter_map(|action| match action {
-            Action::SetAlways(name, text) => Some((name.clone(), value(text, look), How::Set)),
+        let fields = self.actions().filter_map(|(action, captured)| match action {
+            Action::SetAlways(name, text) => {
+                Some((name.clone(), value(text, look, captured), How::Set))
+            }
             Action::Clear(name) => Some((name.clone(), None, How::Set)),
             Action::Add { name, text, always } => {
-                Some((name.clone(), value(text, look), How::Add { always: *always }))
+                Some((name.clone(), value(text, look, captured), How::Add { always: *always }))
             }
             Action::ToEndpoint(..) | Action::Return(..) => None,
         });
         Told(fields.collect())
+    }
+
+    /// Each with what the `if` around it captured.
+    fn actions(&self) -> impl Iterator<Item = (&Action, Option<&Captured>)> {
+        self.0.iter().flat_map(|(actions, captured)| {
+            actions.iter().map(move |action| (action, captured.as_ref()))
+        })
     }
 }
 
@@ -223,20 +268,50 @@ impl Told {
 
 impl Condition {
     fn holds(&self, look: Look<'_>, steps: &mut u32) -> Result<bool, TooCostly> {
-        let left = self.left.render(look, None);
+        let left = self.left.render(look);
         Ok(match &self.test {
             Test::Set => !left.is_empty() && left != "0",
-            Test::Is(right, expected) => (left == right.render(look, None)) == *expected,
+            Test::Is(right, expected) => (left == right.render(look)) == *expected,
             Test::Matches(regex, expected) => {
                 regex.is_match_within(left.as_bytes(), steps)? == *expected
             }
         })
     }
+
+    /// What it captures, where it holds.
+    fn captured(&self, look: Look<'_>, steps: &mut u32) -> Result<Option<Captured>, TooCostly> {
+        let Test::Matches(regex, true) = &self.test else { return Ok(None) };
+        let left = self.left.render(look);
+        let captures = regex.captures_within(left.as_bytes(), steps)?;
+        let lossy = |group: &[u8]| String::from_utf8_lossy(group).into_owned();
+        Ok(captures.map(|captures| Captured::of(&captures, lossy)))
+    }
+
+    /// Where it holds it captures something.
+    fn has_groups(&self) -> bool {
+        matches!(&self.test, Test::Matches(regex, true) if regex.has_groups())
+    }
+
+    /// It is about what was captured.
+    fn compares_captures(&self) -> bool {
+        matches!(&self.test, Test::Is(right, _) if right.captures())
+    }
+}
+
+/// With what the `if` around a text captured; without: what the route's expression did.
+fn render(text: &Template, look: Look<'_>, captured: Option<&Captured>) -> String {
+    match captured {
+        None => text.render(look),
+        Some(captured) => text.render(|variable, out| match variable {
+            Variable::Capture(group) => captured.write(*group, out),
+            variable => look(variable, out),
+        }),
+    }
 }
 
 /// `None`: empty, or no text of a field once its variables are put in.
-fn value(text: &Template, look: Look<'_>) -> Option<HeaderValue> {
-    let text = text.render(look, None);
+fn value(text: &Template, look: Look<'_>, captured: Option<&Captured>) -> Option<HeaderValue> {
+    let text = render(text, look, captured);
     HeaderValue::try_from(text).ok().filter(|value| !value.is_empty())
 }
 
@@ -280,6 +355,42 @@ mod tests {
             let returned = snippet.in_force(&look).unwrap().returned(&look);
             assert_eq!(returned.is_some(), holds, "{condition}");
         }
+    }
+
+    /// They were empty.
+    #[test]
+    fn bug_what_an_if_captures_is_put_in_within_its_block() {
+        let look = |variable: &Variable, out: &mut String| match variable {
+            Variable::RequestUri => out.push_str("/old/page"),
+            Variable::Capture(group) => out.push_str(&format!("<path's {group}>")),
+            _ => {}
+        };
+        for (text, expected, asks_path) in [
+            ("if ($request_uri ~* \"^/(OLD)/(.*)$\") { return 200 $2-$1; }", "page-old", false),
+            ("if ($request_uri ~ ^/old/(.*)) { return 200 $1$2; }", "page", false),
+            ("if ($request_uri ~ ^/old/) { return 200 $1; }", "<path's 1>", true),
+            ("if ($request_uri !~ ^/(new)/) { return 200 $1; }", "<path's 1>", true),
+            ("if ($request_uri = /old/page) { return 200 $1; }", "<path's 1>", true),
+            ("if ($request_uri ~ (o)) { add_header X-A $1; } return 200 $1;", "<path's 1>", true),
+            ("if ($http_x = $1) { return 200 x; } return 200 y;", "y", true),
+            ("if ($request_uri ~ (o)) { return 200 x; }", "x", false),
+        ] {
+            let snippet = Snippet::parse(text).unwrap();
+            let returned = snippet.in_force(&look).unwrap().returned(&look).unwrap();
+            assert_eq!(returned.text.as_deref(), Some(expected), "{text}");
+            assert_eq!(snippet.captures(), asks_path, "{text}");
+        }
+        let fields = "if ($request_uri ~ /(\\w+)$) { add_header X-A $1; proxy_set_header X-B $1; }";
+        let snippet = Snippet::parse(fields).unwrap();
+        let in_force = snippet.in_force(&look).unwrap();
+        let mut headers = HeaderMap::new();
+        in_force.told(&look).apply(StatusCode::OK, &mut headers);
+        assert_eq!(headers.get("x-a").unwrap(), "page");
+        let told = in_force.to_endpoint(&look);
+        assert_eq!(
+            told,
+            [(HeaderName::from_static("x-b"), Some(HeaderValue::from_static("page")))]
+        );
     }
 
     proptest! {

@@ -12,6 +12,8 @@ use crate::expression::Captures;
 const TEXT_BYTES_MAX: usize = 16 << 10;
 /// Parts of one template.
 const PIECES_MAX: usize = 64;
+/// `$1` to `$9`.
+const CAPTURES_MAX: usize = 9;
 
 /// The text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +26,11 @@ pub(crate) struct Template {
 enum Piece {
     Text(Box<str>),
     Variable(Variable),
-    Capture(usize),
 }
+
+/// What an expression captured of one request, for longer than what it was captured of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Captured(Box<[Box<str>]>);
 
 /// What a request is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,22 @@ pub(crate) enum Variable {
     Cookie(Box<str>),
     /// `$arg_NAME`.
     Arg(Box<str>),
+    /// `$1` to `$9`.
+    Capture(usize),
+}
+
+impl Captured {
+    /// `text`: how a group is written.
+    pub(crate) fn of(captures: &Captures<'_>, text: impl Fn(&[u8]) -> String) -> Self {
+        let group = |group| captures.get(group).map(&text).unwrap_or_default().into();
+        Self((1..=CAPTURES_MAX).map(group).collect())
+    }
+
+    /// Puts one behind a text.
+    pub(crate) fn write(&self, group: usize, out: &mut String) {
+        let text = group.checked_sub(1).and_then(|i| self.0.get(i));
+        out.push_str(text.map_or("", |text| text));
+    }
 }
 
 impl Template {
@@ -89,7 +110,9 @@ impl Template {
                 pieces.push(Piece::Text(before.into()));
             }
             let (name, after) = name(after).ok_or("has a $ without a variable")?;
-            pieces.push(piece(name)?);
+            let variable = variable(name);
+            let known = variable.ok_or_else(|| format!("has ${name}, which is not known"))?;
+            pieces.push(Piece::Variable(known));
             rest = after;
         }
         if !rest.is_empty() {
@@ -118,9 +141,14 @@ impl Template {
         }
     }
 
-    /// Whether it begins with a variable or capture.
+    /// Whether it begins with a variable.
     pub(crate) fn begins_open(&self) -> bool {
-        matches!(self.pieces.first(), Some(Piece::Variable(_) | Piece::Capture(_)))
+        matches!(self.pieces.first(), Some(Piece::Variable(_)))
+    }
+
+    /// Whether something is put in that was captured.
+    pub(crate) fn captures(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Variable(Variable::Capture(_))))
     }
 
     /// Whether nothing can have been cut off a text.
@@ -130,20 +158,12 @@ impl Template {
     }
 
     /// The text for one request.
-    pub(crate) fn render(
-        &self,
-        variable: impl Fn(&Variable, &mut String),
-        captures: Option<&Captures<'_>>,
-    ) -> String {
+    pub(crate) fn render(&self, variable: impl Fn(&Variable, &mut String)) -> String {
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(constant) => text.push_str(constant),
                 Piece::Variable(name) => variable(name, &mut text),
-                Piece::Capture(number) => {
-                    let capture = captures.and_then(|captures| captures.get(*number));
-                    text.push_str(&String::from_utf8_lossy(capture.unwrap_or_default()));
-                }
             }
             if text.len() > TEXT_BYTES_MAX {
                 let end = text.floor_char_boundary(TEXT_BYTES_MAX);
@@ -179,22 +199,18 @@ pub(crate) fn name(text: &str) -> Option<(&str, &str)> {
         return braced.split_once('}').filter(|(name, _)| !name.is_empty());
     }
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    // nginx: a capture has one digit.
+    // nginx: a capture has one digit, which is not 0.
     let end = match text.bytes().next() {
-        Some(b'0'..=b'9') => 1,
+        Some(b'1'..=b'9') => 1,
         _ => text.bytes().position(|b| !is_name(b)).unwrap_or(text.len()),
     };
     text.split_at_checked(end).filter(|(name, _)| !name.is_empty())
 }
 
-fn piece(name: &str) -> Result<Piece, String> {
-    if let [digit @ b'0'..=b'9'] = name.as_bytes() {
-        return Ok(Piece::Capture(usize::from(digit - b'0')));
-    }
-    variable(name).map(Piece::Variable).ok_or_else(|| format!("has ${name}, which is not known"))
-}
-
 fn variable(name: &str) -> Option<Variable> {
+    if let [digit @ b'1'..=b'9'] = name.as_bytes() {
+        return Some(Variable::Capture(usize::from(digit - b'0')));
+    }
     Some(match name {
         "host" => Variable::Host,
         "http_host" => Variable::HttpHost,
@@ -235,12 +251,18 @@ mod tests {
     use super::*;
     use crate::expression::Expression;
 
+    fn lossy(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
     fn render(text: &str) -> Result<String, String> {
         let regex = Expression::compile("^(a)(b)?", false).unwrap();
-        let captures = regex.captures(b"a");
-        let shown =
-            |variable: &Variable, out: &mut String| out.push_str(&format!("<{variable:?}>"));
-        Template::parse(text).map(|template| template.render(shown, captures.as_ref()))
+        let captured = Captured::of(&regex.captures(b"a").unwrap(), lossy);
+        let shown = |variable: &Variable, out: &mut String| match variable {
+            Variable::Capture(group) => captured.write(*group, out),
+            variable => out.push_str(&format!("<{variable:?}>")),
+        };
+        Template::parse(text).map(|template| template.render(shown))
     }
 
     #[test]
@@ -257,6 +279,7 @@ mod tests {
             ("$cookie_sid", Ok("<Cookie(\"sid\")>")),
             ("$arg_q", Ok("<Arg(\"q\")>")),
             ("$hostname", Err("has $hostname, which is not known")),
+            ("$0", Err("has $0, which is not known")),
             ("a$", Err("has a $ without a variable")),
             ("${", Err("has a $ without a variable")),
             ("$ssl_client_raw_cert", Err("has $ssl_client_raw_cert, which is not known")),
@@ -270,9 +293,10 @@ mod tests {
     fn nginx_rift_cve_2026_42945_expansion_is_bounded() {
         let regex = Expression::compile("(.*)", false).unwrap();
         let long = vec![b'a'; 8 << 10];
-        let captures = regex.captures(&long);
+        let captured = Captured::of(&regex.captures(&long).unwrap(), lossy);
         let template = Template::parse(&"$1".repeat(60)).unwrap();
-        assert_eq!(template.render(|_, _| {}, captures.as_ref()).len(), TEXT_BYTES_MAX);
+        let text = template.render(|_, out| captured.write(1, out));
+        assert_eq!(text.len(), TEXT_BYTES_MAX);
         assert!(Template::parse(&"$1".repeat(PIECES_MAX + 1)).is_err());
     }
 

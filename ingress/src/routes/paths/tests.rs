@@ -30,6 +30,7 @@ fn route(path_type: PathType, path: &str) -> Arc<Route> {
         policy: Arc::new(policy),
         rewrite: None,
         pattern: None,
+        captures: false,
         fallback: None,
         canary: None,
         tls: false,

@@ -278,6 +278,7 @@ impl Planner {
             policy: if canary.is_some() { with_extra(policy) } else { policy.clone() },
             rewrite: None,
             pattern: None,
+            captures: policy.captures || trial.is_some_and(|(canary, _)| canary.policy.captures),
             fallback: upstream_of(&compiled.fallback),
             canary,
             tls: false,

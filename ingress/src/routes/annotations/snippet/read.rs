@@ -4,7 +4,7 @@ use http::{HeaderName, StatusCode};
 
 use super::{
     super::{template::Template, value::regex_with_case},
-    Action, Condition, Directive, Snippet, Test,
+    Action, Block, Condition, Snippet, Test,
 };
 
 /// Longest snippet that is read.
@@ -19,14 +19,15 @@ impl Snippet {
             return Err("is too long".to_owned());
         }
         let mut reader = Reader { tokens: tokens(text)?.into_iter().peekable() };
-        let mut directives = Vec::new();
+        let mut blocks = Vec::new();
         while reader.tokens.peek().is_some() {
-            reader.statement(None, &mut directives)?;
+            reader.statement(false, &mut blocks)?;
         }
-        if directives.len() > ACTIONS_MAX {
+        if blocks.iter().map(|(_, actions)| actions.len()).sum::<usize>() > ACTIONS_MAX {
             return Err("has too many directives".to_owned());
         }
-        Ok(Self(directives.into()))
+        let blocks = blocks.into_iter().filter(|(_, actions)| !actions.is_empty());
+        Ok(Self(blocks.map(|(condition, actions)| Block::new(condition, actions)).collect()))
     }
 }
 
@@ -98,11 +99,11 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 impl Reader {
-    /// One directive, or an `if` and its block.
+    /// One directive, or an `if` and its block; `is_inside`: of the last one.
     fn statement(
         &mut self,
-        condition: Option<&Condition>,
-        directives: &mut Vec<Directive>,
+        is_inside: bool,
+        blocks: &mut Vec<(Option<Condition>, Vec<Action>)>,
     ) -> Result<(), String> {
         let Some(first) = self.tokens.next() else { return Ok(()) };
         let line = first.line;
@@ -122,27 +123,29 @@ impl Reader {
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match (&*first.text, &*end) {
-            ("if", "{") if condition.is_none() => {
+            ("if", "{") if !is_inside => {
                 let condition =
                     if_condition(&words).map_err(|why| format!("line {line}: {why}"))?;
+                blocks.push((Some(condition), Vec::new()));
                 loop {
                     match self.tokens.peek() {
                         Some(token) if token.is_mark && token.text == "}" => {
                             self.tokens.next();
                             return Ok(());
                         }
-                        Some(_) => self.statement(Some(&condition), directives)?,
+                        Some(_) => self.statement(true, blocks)?,
                         None => return Err(format!("line {line}: if has no end")),
                     }
                 }
             }
             (name, ";") => {
                 let actions = actions(name, &words).map_err(|why| format!("line {line}: {why}"))?;
-                directives.extend(
-                    actions
-                        .into_iter()
-                        .map(|action| Directive { condition: condition.cloned(), action }),
-                );
+                match blocks.last_mut() {
+                    Some((condition, last)) if is_inside || condition.is_none() => {
+                        last.extend(actions);
+                    }
+                    _ => blocks.push((None, actions)),
+                }
                 Ok(())
             }
             (name, _) => Err(format!("line {line}: {name} with a block is not served")),
@@ -172,7 +175,7 @@ fn if_condition(words: &[&str]) -> Result<Condition, String> {
     let is_variable = left.starts_with('$');
     let template = |text: &str| Template::parse(text).map_err(|why| format!("if {why}"));
     let left = template(left)?;
-    if !is_variable {
+    if !is_variable || left.captures() {
         return Err(WRONG.to_owned());
     }
     let regex = |text: &str, ignores_case: bool| {
@@ -292,6 +295,7 @@ mod tests {
             ("\n\nroot /etc;", 3, "root"),
             ("}\nserver {", 1, "}"),
             ("if ($a = b) { return 200; }", 1, "$a"),
+            ("if ($1 = b) { return 200; }", 1, "compare one variable"),
             ("if ($host = a) { if ($host = a) { return 200; } }", 1, "if"),
             ("add_header X-A \"1;", 1, "quote"),
             ("add_header X-A 1", 1, "no end"),
