@@ -53,6 +53,10 @@ const HEADS_ONLY: [&str; 24] = [
     "x-request-id",
 ];
 
+/// In an answer's extensions: nothing is said, and its connection, or its stream of HTTP/2, ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered;
+
 fn may_trail(name: &HeaderName) -> bool {
     !HEADS_ONLY.contains(&name.as_str())
 }

@@ -27,6 +27,7 @@ mod identity;
 mod inbound;
 mod incoming;
 mod listen;
+mod media;
 mod mirror;
 mod observed;
 mod outgoing;

@@ -6,6 +6,7 @@ use http::{
 };
 
 use super::body::ResponseBody;
+use crate::codec::Unanswered;
 
 /// Who answers, where the upstream does not say.
 pub(super) static SERVER_NAME: HeaderValue = HeaderValue::from_static("fairlead");
@@ -21,11 +22,26 @@ pub(super) fn text(status: StatusCode, line: &'static str) -> Response<ResponseB
     response
 }
 
-/// The same, with a text that was made for the request.
-pub(super) fn own_text(status: StatusCode, line: String) -> Response<ResponseBody> {
+/// The same, with a text that was made for the request, of a type of its own.
+pub(super) fn own_text(
+    status: StatusCode,
+    line: String,
+    media_type: Option<HeaderValue>,
+) -> Response<ResponseBody> {
     let mut response = text(status, "");
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(line.len()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(line.len()));
+    if let Some(media_type) = media_type {
+        headers.insert(CONTENT_TYPE, media_type);
+    }
     *response.body_mut() = ResponseBody::own(line);
+    response
+}
+
+/// Nothing is said to the client; the status is for whoever counts.
+pub(super) fn none(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = text(status, "");
+    response.extensions_mut().insert(Unanswered);
     response
 }
 

@@ -10,7 +10,7 @@ use super::{
     body::ResponseBody,
     client::Client,
     front::{Front, Scheme},
-    gates, identity,
+    gates, identity, media,
     scope::Scope,
 };
 use crate::{
@@ -282,9 +282,13 @@ fn absolute(scope: &Scope<'_>, mut location: String) -> String {
 
 /// nginx: to a redirect's status the text is where to, to others what is said.
 fn returned_answer(scope: &Scope<'_>, returned: Returned) -> Response<ResponseBody> {
+    if returned.is_unanswered() {
+        return answer::none(returned.status);
+    }
+    let is_redirect = returned.is_redirect();
     let Returned { status, text } = returned;
     match text {
-        Some(text) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => {
+        Some(text) if is_redirect => {
             if !Template::is_whole(&text) {
                 return answer::status(StatusCode::URI_TOO_LONG);
             }
@@ -293,8 +297,12 @@ fn returned_answer(scope: &Scope<'_>, returned: Returned) -> Response<ResponseBo
                 Err(_) => answer::status(StatusCode::BAD_REQUEST),
             }
         }
-        Some(text) => answer::own_text(status, text),
-        None => answer::own_text(status, format!("{status}\n")),
+        Some(text) => answer::own_text(status, text, Some(media::type_of(scope.path))),
+        // nginx has pages for errors alone.
+        None if status.as_u16() < 400 => {
+            answer::own_text(status, String::new(), Some(media::type_of(scope.path)))
+        }
+        None => answer::own_text(status, format!("{status}\n"), None),
     }
 }
 

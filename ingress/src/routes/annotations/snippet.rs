@@ -247,6 +247,23 @@ impl InForce<'_> {
     }
 }
 
+/// nginx: the text of a `return` is where to, and not what to say.
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+impl Returned {
+    /// Its text is where to.
+    pub(crate) fn is_redirect(&self) -> bool {
+        is_redirect(self.status)
+    }
+
+    /// nginx ends the connection instead, unless there is something to say (ngx_http_finalize_request).
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.text.is_none() && matches!(self.status.as_u16(), 408 | 444 | 499)
+    }
+}
+
 impl Told {
     pub(crate) fn apply(self, status: StatusCode, headers: &mut HeaderMap) {
         // nginx: add_header without always is for these.

@@ -118,7 +118,12 @@ pub static OPTIONS: &[ConfigOption] = &[
         "404,503",
     ),
     row("debug-connections", Refused, "--log-level says how much is logged", "127.0.0.1"),
-    row("default-type", Refused, "answers are typed by whoever makes them", "text/html"),
+    row(
+        "default-type",
+        Refused,
+        "what snippets return is text/html, or of the type its path ends with (nginx's mime.types)",
+        "text/html",
+    ),
     row("denylist-source-range", Works, "", "192.0.2.0/24"),
     row("disable-access-log", Works, "", "true"),
     row("disable-http-access-log", Works, "", "true"),

@@ -17,7 +17,7 @@ use super::{link::Link, talk::End};
 use crate::{
     admission::names,
     codec::{
-        Output,
+        Output, Unanswered,
         h1::{Asks, Misfit, Reply, Sending},
     },
     serve::{
@@ -46,6 +46,11 @@ pub(super) async fn reply(
     asks: Asks,
     response: Response<ResponseBody>,
 ) -> Result<(), End> {
+    if response.extensions().get::<Unanswered>().is_some() {
+        // Answers to those before it.
+        flush(link, client).await?;
+        return Err(End::Gone);
+    }
     let (head, mut body) = response.into_parts();
     let settles = poll_fn(|cx| Poll::Ready(link.settles(cx))).await;
     let closes = !asks.keeps || !settles || says_close(&head.headers);

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use super::site;
 use crate::support::{
     World,
-    client::{Answer, connect, http1, raw, request, send, tls, trusting_anybody},
+    client::{Answer, connect, get, get2, http1, http2, raw, request, send, tls, trusting_anybody},
     config,
     objects::{IngressExt, backend, config_map},
     upstream::Upstream,
@@ -96,6 +96,69 @@ async fn directives_people_use_are_actions() {
         let found = answer.headers.get("location").map(|value| value.to_str().unwrap());
         assert_eq!(found, location, "{name}");
     }
+}
+
+/// It had backslashes in it, and was text/plain; a text of two lines, or beyond ASCII, was refused.
+#[tokio::test]
+async fn bug_what_a_snippet_returns_is_what_nginx_says() {
+    let snippet = "configuration-snippet";
+    let texts = [
+        ("robots", "return 200 \"User-agent: *\\nDisallow: /\\n\";"),
+        ("lines", "return 404 'gone\n\u{e4}';"),
+        ("empty", "return 200;"),
+        ("error", "return 403;"),
+        ("typed", "more_set_headers 'Content-Type: text/csv';\nreturn 200 'a,b';"),
+    ];
+    let sites = texts.map(|(name, text)| site(name, &[(snippet, text)]).object());
+    let world = World::new(sites.into()).await;
+    for (name, path, status, media_type, body) in [
+        ("robots", "/robots.txt", 200, "text/plain", "User-agent: *\nDisallow: /\n"),
+        ("robots", "/", 200, "text/html", "User-agent: *\nDisallow: /\n"),
+        ("lines", "/a.json", 404, "application/json", "gone\n\u{e4}"),
+        ("empty", "/", 200, "text/html", ""),
+        ("error", "/", 403, "text/plain; charset=utf-8", "403 Forbidden\n"),
+        ("typed", "/", 200, "text/csv", "a,b"),
+    ] {
+        let answer = get(world.http(), &format!("{name}.example"), path).await;
+        let found = answer.headers.get("content-type").map(|value| value.to_str().unwrap());
+        assert_eq!(
+            (answer.status, found, &*answer.body),
+            (status, Some(media_type), body),
+            "{name} {path}"
+        );
+    }
+}
+
+/// It was an answer of that status.
+#[tokio::test]
+async fn bug_a_snippet_that_returns_444_says_nothing() {
+    let upstream = Upstream::echo("web").await;
+    let mut objects = backend("web", &[upstream.address]);
+    let snippet = "configuration-snippet";
+    objects.extend(
+        [
+            site("shut", &[(snippet, "if ($http_user_agent ~ bot) { return 444; }")]),
+            site("said", &[(snippet, "return 444 'why';")]),
+        ]
+        .map(IngressExt::object),
+    );
+    let world = World::new(objects).await;
+    let asked = "GET / HTTP/1.1\r\nHost: shut.example\r\n";
+    let both = format!("{asked}\r\n{asked}User-Agent: bot\r\n\r\n{asked}\r\n");
+    let answer = raw(world.http(), both.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\nweb\n"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    let sent = "POST / HTTP/1.1\r\nHost: shut.example\r\nUser-Agent: bot\r\n\
+                Content-Length: 9\r\n\r\nbody";
+    assert_eq!(raw(world.http(), sent.as_bytes()).await, "");
+    assert_eq!(ask(&world, "said", &[]).await.who(), (444, "why"));
+    let mut stream = http2(tokio::net::TcpStream::connect(world.http()).await.unwrap()).await;
+    let mut request = request("shut.example", "http://shut.example/");
+    request.headers_mut().insert("user-agent", "bot".parse().unwrap());
+    let unanswered = stream.send_request(request).await.unwrap_err();
+    assert!(format!("{unanswered:?}").contains("CANCEL"), "{unanswered:?}");
+    // Others of the connection are answered.
+    assert_eq!(get2(&mut stream, "shut.example", "/").await.who(), (200, "web"));
 }
 
 #[tokio::test]

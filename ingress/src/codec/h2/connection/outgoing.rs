@@ -15,12 +15,15 @@ use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, OUTPUT_BYTES_MAX};
-use crate::codec::h2::{
-    Reason, Serve, Surroundings,
-    frame::{self, HEAD_BYTES, Head, MAX_31, PAYLOAD_BYTES_MAX},
-    guard::CRUMB_BYTES,
-    hpack::Encoder,
-    streams::{Closed, Outflow},
+use crate::codec::{
+    Unanswered,
+    h2::{
+        Reason, Serve, Surroundings,
+        frame::{self, HEAD_BYTES, Head, MAX_31, PAYLOAD_BYTES_MAX},
+        guard::CRUMB_BYTES,
+        hpack::Encoder,
+        streams::{Closed, Outflow},
+    },
 };
 
 /// What became of a stream's turn.
@@ -104,6 +107,11 @@ where
         let Some(stream) = self.streams.get(place) else { return };
         let id = stream.id;
         let (mut head, body) = response.into_parts();
+        if head.extensions.get::<Unanswered>().is_some() {
+            frame::write_reset(id, Reason::Cancel, &mut self.output.text);
+            self.streams.close(place, Closed::ByUs);
+            return;
+        }
         // RFC 9110 6.4.1, 8.6: these have no content, whatever their body is.
         if head.status == StatusCode::NO_CONTENT {
             head.headers.remove(CONTENT_LENGTH);

@@ -14,7 +14,10 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex, join};
 
 use self::client::{Client, get, post};
 use super::*;
-use crate::codec::h2::{Received, frame::Head};
+use crate::codec::{
+    Unanswered,
+    h2::{Received, frame::Head},
+};
 
 const SETTINGS: Settings = Settings {
     streams_max: 100,
@@ -106,6 +109,32 @@ async fn a_request_is_answered() {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(fields, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_answered_is_reset_and_others_are_answered() {
+    let service = async |request: Request<Received>| {
+        let is_silent = request.uri().path() == "/silent";
+        let mut response = Response::new(request.into_body());
+        if is_silent {
+            response.extensions_mut().insert(Unanswered);
+        }
+        Ok::<_, Infallible>(response)
+    };
+    against(service, &Rc::default(), SETTINGS, async |io, _| {
+        let mut client = Client::new(io).await;
+        client.send(&[get(1, "/silent")]).await;
+        let (head, payload) = client.until(frame::RST_STREAM).await;
+        assert_eq!((head.stream, payload), (1, Reason::Cancel.code().to_be_bytes().to_vec()));
+        // Its body is not waited for.
+        client
+            .send(&[post(3, "/silent"), client::frame(frame::DATA, 0, 3, b"a"), get(5, "/")])
+            .await;
+        let (head, _) = client.until(frame::RST_STREAM).await;
+        assert_eq!(head.stream, 3);
+        assert_eq!(client.answer().await.0.stream, 5);
     })
     .await;
 }

@@ -1,10 +1,12 @@
 //! nginx's words and directives, read to typed actions.
 
+use std::{iter::Peekable, str::Chars};
+
 use http::{HeaderName, StatusCode};
 
 use super::{
     super::{template::Template, value::regex_with_case},
-    Action, Block, Condition, Snippet, Test,
+    Action, Block, Condition, Snippet, Test, is_redirect,
 };
 
 /// Longest snippet that is read.
@@ -40,15 +42,17 @@ pub(super) struct Token {
 }
 
 struct Reader {
-    tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
+    tokens: Peekable<std::vec::IntoIter<Token>>,
 }
 
-/// nginx's words: quotes, backslashes within them, comments to the end of the line.
+/// nginx's words (ngx_conf_read_token): quotes, escapes, comments to the end of the line.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut line = 1;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
+        let start = line;
+        let mut word = String::new();
         match c {
             '\n' => line += 1,
             c if c.is_whitespace() => {}
@@ -57,45 +61,58 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, String> {
                 tokens.push(Token { text: c.to_string(), is_mark: true, line });
             }
             quote @ ('"' | '\'') => {
-                let start = line;
-                let mut word = String::new();
                 loop {
                     match rest.next() {
                         None => return Err(format!("line {start}: a quote that does not end")),
                         Some(c) if c == quote => break,
-                        Some('\\') => match rest.next() {
-                            Some(c) if c == quote || c == '\\' => word.push(c),
-                            Some(c) => word.extend(['\\', c]),
-                            None => {}
-                        },
-                        Some(c) => {
-                            line += usize::from(c == '\n');
-                            word.push(c);
-                        }
+                        Some(c) => line += push(c, &mut rest, &mut word),
                     }
                 }
                 tokens.push(Token { text: word, is_mark: false, line: start });
             }
             c => {
-                let mut word = String::from(c);
                 let mut depth = 0usize;
-                while let Some(c) = rest.next_if(|c| {
-                    // `${name}` is part of its word.
-                    let is_brace = *c == '{' && word.ends_with('$') || (*c == '}' && depth > 0);
-                    is_brace || !(c.is_whitespace() || [';', '{', '}'].contains(c))
-                }) {
+                let mut next = Some(c);
+                while let Some(c) = next {
                     match c {
                         '{' => depth += 1,
                         '}' => depth = depth.saturating_sub(1),
                         _ => {}
                     }
-                    word.push(c);
+                    line += push(c, &mut rest, &mut word);
+                    next = rest.next_if(|c| {
+                        // `${name}` is part of its word.
+                        let is_brace = *c == '{' && word.ends_with('$') || (*c == '}' && depth > 0);
+                        is_brace || !(c.is_whitespace() || [';', '{', '}'].contains(c))
+                    });
                 }
-                tokens.push(Token { text: word, is_mark: false, line });
+                tokens.push(Token { text: word, is_mark: false, line: start });
             }
         }
     }
     Ok(tokens)
+}
+
+/// Puts a character behind a word, of a backslash and the next one what they stand for in any word. Before
+/// others it stays, and those mean nothing but themselves. Returns how many lines end there.
+fn push(c: char, rest: &mut Peekable<Chars<'_>>, word: &mut String) -> usize {
+    let mut ends = usize::from(c == '\n');
+    if c != '\\' {
+        word.push(c);
+        return ends;
+    }
+    match rest.next() {
+        Some('t') => word.push('\t'),
+        Some('r') => word.push('\r'),
+        Some('n') => word.push('\n'),
+        Some(c @ ('"' | '\'' | '\\')) => word.push(c),
+        Some(c) => {
+            ends += usize::from(c == '\n');
+            word.extend(['\\', c]);
+        }
+        None => word.push('\\'),
+    }
+    ends
 }
 
 impl Reader {
@@ -226,7 +243,10 @@ fn actions(name: &str, words: &[&str]) -> Result<Vec<Action>, String> {
         }
         ("return", [url]) => Ok(vec![Action::Return(StatusCode::FOUND, Some(field_text(url)?))]),
         ("return", [status, text]) => {
-            Ok(vec![Action::Return(status_of(status)?, Some(field_text(text)?))])
+            let status = status_of(status)?;
+            let text = if is_redirect(status) { field_text(text)? } else { body_text(text)? };
+            // nginx: with an empty one it is as without.
+            Ok(vec![Action::Return(status, Some(text).filter(|text| text.constant() != Some("")))])
         }
         _ => Err(format!("{name} is not served here, or not so; nothing is executed")),
     }
@@ -262,6 +282,11 @@ pub(in super::super) fn field_text(text: &str) -> Result<Template, String> {
     if !text.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) {
         return Err("a text holds what no field holds".to_owned());
     }
+    body_text(text)
+}
+
+/// A text that is a body: it may hold anything.
+fn body_text(text: &str) -> Result<Template, String> {
     Template::parse(text).map_err(|why| format!("a text {why}"))
 }
 
@@ -279,10 +304,32 @@ mod tests {
             "if ($http_x_user = \"\") {\n  return 403;\n}",
             "if ($request_method !~* ^(get|post)$) { return 405 'no'; }",
             "return 301 https://b.example${request_uri};",
+            "return 200 \"two\nlines, \u{e4}\";",
             ";;\n",
             "",
         ] {
             assert!(Snippet::parse(text).is_ok(), "{text:?}: {:?}", Snippet::parse(text));
+        }
+    }
+
+    /// As nginx reads them: it was asked. They stayed as they were written but for quotes in quotes.
+    #[test]
+    fn bug_backslashes_mean_what_they_do_to_nginx() {
+        for (text, expected) in [
+            (r#""a\nb\tc\rd""#, "a\nb\tc\rd"),
+            (r#""a\"b\'c\\d""#, "a\"b'c\\d"),
+            (r#"'a\"b\'c\\d'"#, "a\"b'c\\d"),
+            (r"a\nb\ c\;d\{e", "a\nb\\ c\\;d\\{e"),
+            (r"\.php$", "\\.php$"),
+            (r"\\.php$", "\\.php$"),
+            (r#""\x\.\d""#, "\\x\\.\\d"),
+            (r#"\"a"#, "\"a"),
+            ("a\\", "a\\"),
+            ("${a}b", "${a}b"),
+        ] {
+            let words = tokens(text).unwrap();
+            let words: Vec<&str> = words.iter().map(|token| &*token.text).collect();
+            assert_eq!(words, [expected], "{text}");
         }
     }
 
@@ -302,6 +349,14 @@ mod tests {
             ("return 99;", 1, "99"),
             ("proxy_set_header Transfer-Encoding chunked;", 1, "transfer-encoding"),
             ("more_set_headers \"X: a\nSet-Cookie: b\";", 1, "no field"),
+            ("more_set_headers \"X: a\\r\\nSet-Cookie: b\";", 1, "no field"),
+            ("add_header X \"a\\nSet-Cookie: b\";", 1, "no field"),
+            ("return 302 /a\\r\\nSet-Cookie:b;", 1, "no field"),
+            ("return \"https://b/\\nSet-Cookie: b\";", 1, "no field"),
+            ("more_clear_headers 'X\\nY';", 1, "begins no field"),
+            ("add_header X 'a\\\nb';\nroot /;", 1, "no field"),
+            ("add_header X-A \\a;\nroot /;", 2, "root"),
+            ("return 200 'a\\\nb\n';\nroot /;", 4, "root"),
             ("more_set_headers -s 404 'X: y';", 1, "-s"),
             ("more_set_headers 'Authorization Bearer';", 1, "\"Authorization\" begins no field"),
             ("if ($host ~ \"(\") { return 403; }", 1, "no regular expression"),
