@@ -1,18 +1,16 @@
 //! Who claims which name with which Secret; a Secret is parsed when it changes, and only then.
 
+mod tracked;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::Arc,
 };
 
 use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
-use rustls::sign::CertifiedKey;
 
-use super::{
-    certificates::{Certificates, End, Fallback},
-    parse,
-};
+use self::tracked::{Shown, Tracked};
+use super::certificates::{Certificates, Fallback};
 use crate::{
     explain::CertificateChoice,
     host::{HostPattern, wildcard_suffix},
@@ -36,7 +34,16 @@ pub(crate) struct CertificatePlanner {
     touched: BTreeSet<HostPattern>,
     /// Secrets to look at at the next [`CertificatePlanner::settle`]: claimed or unclaimed since.
     open: BTreeSet<Key>,
+    /// Hosts whose certificate is for others: they show the default one.
+    misfits: BTreeMap<HostPattern, Misfit>,
     certificates: Certificates,
+}
+
+/// Who brings a certificate that is not for the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Misfit {
+    ingress: Key,
+    secret: Key,
 }
 
 /// Who claims a name. Whoever has rules for it comes first, and of those the oldest.
@@ -53,17 +60,6 @@ impl Claimed {
     }
 }
 
-#[derive(Default)]
-struct Tracked {
-    users: BTreeSet<(Key, HostPattern)>,
-    /// `None` until looked at.
-    parsed: Option<Result<Arc<CertifiedKey>, Arc<str>>>,
-    /// Of a Secret that is broken now: what it held when it last was not.
-    kept: Option<Arc<CertifiedKey>>,
-    /// Of the certificate that is served.
-    end: Option<End>,
-}
-
 impl CertificatePlanner {
     /// Nothing claimed; `default_secret` is served to names without a certificate once it is there.
     pub(crate) fn new(default_secret: Option<Key>, fallback: Fallback) -> Self {
@@ -78,6 +74,7 @@ impl CertificatePlanner {
             default_secret,
             weak: BTreeSet::new(),
             touched: BTreeSet::new(),
+            misfits: BTreeMap::new(),
             certificates: Certificates::new(fallback.0.clone()),
             fallback,
         }
@@ -144,37 +141,60 @@ impl CertificatePlanner {
                 self.secrets.remove(key);
                 continue;
             }
-            if tracked.parsed.is_some() && !dirty.contains(key) {
+            if tracked.is_parsed() && !dirty.contains(key) {
                 continue;
             }
             tracked.parse(snapshot, key);
             touched.extend(tracked.users.iter().map(|(_, host)| host.clone()));
             default_changed |= is_default;
         }
+        let mut misfits = BTreeMap::new();
         for host in &touched {
-            self.choose(host, ruled);
+            let before = self.misfits.remove(host);
+            if let Some(misfit) = self.choose(host, ruled) {
+                if before.as_ref() != Some(&misfit) {
+                    misfits.insert(host.clone(), misfit.clone());
+                }
+                self.misfits.insert(host.clone(), misfit);
+            }
+        }
+        for finding in self.unfit(&misfits) {
+            tracing::warn!("{finding}");
         }
         if default_changed {
-            let secret = self.default_secret.as_ref();
-            let (chosen, end) = (self.served(secret), self.end(secret));
-            self.certificates.set_default(chosen.unwrap_or_else(|| self.fallback.0.clone()), end);
+            let shown = self.served(self.default_secret.as_ref());
+            let (chosen, end) = match shown {
+                Some(shown) => (shown.certified.clone(), shown.end.clone()),
+                None => (self.fallback.0.clone(), None),
+            };
+            self.certificates.set_default(chosen, end);
         }
         !touched.is_empty() || default_changed
     }
 
-    fn choose(&mut self, host: &HostPattern, ruled: &Ruled) {
+    /// Returns whose certificate is not for the host. As with ingress-nginx (createServers), nobody is shown
+    /// one that verifies for others alone.
+    fn choose(&mut self, host: &HostPattern, ruled: &Ruled) -> Option<Misfit> {
         let claimed = self.first(host, ruled).map(|first| {
-            let secret = first.secret.as_ref();
-            (self.served(secret), self.end(secret))
+            let shown = self.served(first.secret.as_ref());
+            let fitting = shown.filter(|shown| shown.is_for(host)).cloned();
+            let is_misfit = shown.is_some() && fitting.is_none() && *host != HostPattern::Any;
+            let secret = first.secret.as_ref().filter(|_| is_misfit);
+            let ingress = &first.age.key;
+            let misfit = |secret: &Key| Misfit { ingress: ingress.clone(), secret: secret.clone() };
+            (fitting, secret.map(misfit))
         });
         if self.claims.get(host).is_none_or(BTreeSet::is_empty) {
             self.claims.remove(host);
             self.weak.remove(host);
         }
-        match claimed {
-            Some((certificate, end)) => self.certificates.set(host, certificate, end),
-            None => self.certificates.unset(host),
-        }
+        let Some((shown, misfit)) = claimed else {
+            self.certificates.unset(host);
+            return None;
+        };
+        let end = shown.as_ref().and_then(|shown| shown.end.clone());
+        self.certificates.set(host, shown.map(|shown| shown.certified.clone()), end);
+        misfit
     }
 
     /// The claim that counts. Who has rules for a host, or for the wildcard that covers it, says by what certificate it is
@@ -200,12 +220,8 @@ impl CertificatePlanner {
         counts.then_some(first)
     }
 
-    fn served(&self, secret: Option<&Key>) -> Option<Arc<CertifiedKey>> {
-        self.secrets.get(secret?)?.served().cloned()
-    }
-
-    fn end(&self, secret: Option<&Key>) -> Option<End> {
-        self.secrets.get(secret?)?.end.clone()
+    fn served(&self, secret: Option<&Key>) -> Option<&Arc<Shown>> {
+        self.secrets.get(secret?)?.served()
     }
 
     /// Which certificate a name is shown, and why.
@@ -218,22 +234,26 @@ impl CertificatePlanner {
         });
         let shown = self.certificates.find(Some(name));
         let shows = |secret: &Key| {
-            self.served(Some(secret)).is_some_and(|certificate| Arc::ptr_eq(&certificate, shown))
+            self.served(Some(secret)).is_some_and(|served| Arc::ptr_eq(&served.certified, shown))
         };
         let wanted = claimed.as_ref().and_then(|(_, secret)| secret.as_ref());
-        let parsed = wanted.and_then(|secret| self.secrets.get(secret)?.parsed.as_ref());
+        let broken = wanted.and_then(|secret| self.secrets.get(secret)?.problem());
+        let misfit = claimed.as_ref().and_then(|(host, _)| {
+            let misfit = self.misfits.get(host)?;
+            Some(self.unfit_reason(&misfit.secret, &[host]))
+        });
         CertificateChoice {
             secret: wanted.into_iter().chain(&self.default_secret).find(|s| shows(s)).cloned(),
             claimed_by: claimed.as_ref().map(|(host, _)| host.to_string()),
-            problem: parsed.and_then(|parsed| Some(parsed.as_ref().err()?.to_string())),
+            problem: misfit.or_else(|| Some(broken?.to_string())),
         }
     }
 
-    /// Bad and missing Secrets, told of every Ingress that refers to them.
+    /// Bad and missing Secrets, told of every Ingress that refers to them, and those for other hosts.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings = self.unfit(&self.misfits);
         for (key, tracked) in &self.secrets {
-            let Some(Err(reason)) = &tracked.parsed else { continue };
+            let Some(reason) = tracked.problem() else { continue };
             let users: BTreeSet<&Key> = tracked.users.iter().map(|(user, _)| user).collect();
             for user in users {
                 findings.push(Finding::ingress(user, Severity::Waiting, reason.clone()));
@@ -246,48 +266,30 @@ impl CertificatePlanner {
         }
         findings
     }
-}
 
-impl Tracked {
-    fn served(&self) -> Option<&Arc<CertifiedKey>> {
-        self.parsed.as_ref()?.as_ref().ok().or(self.kept.as_ref())
-    }
-
-    /// Whoever breaks a Secret does not mean to take its certificate away; whoever deletes it does. A
-    /// Secret is its name here, as to whoever refers to it: one that is deleted and made anew, broken,
-    /// between two snapshots is one that broke. Who can do that may write that name's certificate.
-    fn parse(&mut self, snapshot: &Snapshot, key: &Key) {
-        let secret = snapshot.secrets().get(key);
-        let parsed = match secret {
-            Some(secret) => parse::secret(secret),
-            None => Err(format!("Secret {key} does not exist")),
-        };
-        let kept = secret.and(self.served()).filter(|_| parsed.is_err()).cloned();
-        let instead = match kept {
-            Some(_) => "its last good certificate is served",
-            None => "the default certificate is served",
-        };
-        let parsed = parsed.map_err(|reason| Arc::from(format!("{reason}; {instead}")));
-        if let Err(reason) = &parsed
-            && !matches!(&self.parsed, Some(Err(old)) if old == reason)
-        {
-            tracing::warn!("{reason}");
+    /// One finding for each Ingress and Secret.
+    fn unfit(&self, misfits: &BTreeMap<HostPattern, Misfit>) -> Vec<Finding> {
+        let mut by_secret: BTreeMap<&Misfit, Vec<&HostPattern>> = BTreeMap::new();
+        for (host, misfit) in misfits {
+            by_secret.entry(misfit).or_default().push(host);
         }
-        (self.parsed, self.kept) = (Some(parsed), kept);
-        let seconds = self.served().and_then(|certified| end_seconds(certified));
-        self.end = seconds.map(|seconds| End { secret: key.clone(), seconds });
+        let finding = |(misfit, hosts): (&Misfit, Vec<&HostPattern>)| {
+            let reason = self.unfit_reason(&misfit.secret, &hosts);
+            Finding::ingress(&misfit.ingress, Severity::Waiting, reason)
+        };
+        by_secret.into_iter().map(finding).collect()
     }
-}
 
-fn end_seconds(certified: &CertifiedKey) -> Option<i64> {
-    let leaf = certified.cert.first()?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    Some(certificate.validity().not_after.timestamp())
-}
-
-impl fmt::Debug for Tracked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tracked").field("users", &self.users).finish_non_exhaustive()
+    fn unfit_reason(&self, secret: &Key, hosts: &[&HostPattern]) -> String {
+        let names = self.served(Some(secret)).map(|shown| shown.told()).unwrap_or_default();
+        let first = hosts.first().map(ToString::to_string).unwrap_or_default();
+        let more = match hosts.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "Secret {secret} is for {names}, not for {first}{more}; the default certificate is served"
+        )
     }
 }
 

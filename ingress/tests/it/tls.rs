@@ -159,7 +159,8 @@ async fn a_bad_certificate_harms_its_own_host_only_and_says_why() {
 #[tokio::test]
 async fn bug_a_certificate_of_version_1_is_shown() {
     let authority = Authority::new();
-    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a.example");
     let (certificate, key) = sign_version_1(&authority, &params);
     let objects = vec![
         secret(Key::new("default", "old"), &certificate, &key),
@@ -248,7 +249,7 @@ async fn of_a_broken_secret_that_nobody_names_any_more_nothing_is_kept() {
     let upstream = Upstream::echo("web").await;
     let authority = Authority::new();
     let mut objects = backend("web", &[upstream.address]);
-    objects.push(authority.secret("cert", &["a.example"]));
+    objects.push(authority.secret("cert", &["a.example", "c.example"]));
     objects.push(site("web", "a.example", &["a.example"], "cert"));
     let mut world = World::new(objects).await;
     let (good, default) = (shown(&world, "a.example").await, shown(&world, "b.example").await);

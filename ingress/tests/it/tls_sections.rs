@@ -262,6 +262,75 @@ async fn bug_a_host_that_is_to_show_the_default_certificate_shows_nobody_elses()
     assert!(!is_default(&world, "missing").await);
 }
 
+/// ingress-nginx, createServers: VerifyHostname, and of a certificate without DNS names its common name.
+#[tokio::test]
+async fn bug_a_certificate_is_shown_for_the_hosts_that_it_is_for() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let site = |name: &str, host: &str, secret: &str| {
+        ingress(name).host(host, "web").tls(&[host], secret).object()
+    };
+    let mut objects = backend("web", &[upstream.address]);
+    let mut common = rcgen::CertificateParams::default();
+    common.distinguished_name.push(rcgen::DnType::CommonName, "*.common.example");
+    let (certificate, key) = authority.sign(&common);
+    objects.extend([
+        authority.secret("a", &["a.example", "*.wild.example"]),
+        secret(Key::new("default", "common"), &certificate, &key),
+        site("own", "a.example", "a"),
+        site("other", "b.example", "a"),
+        site("below", "x.wild.example", "a"),
+        site("far", "x.y.wild.example", "a"),
+        site("wild", "*.wild.example", "a"),
+        site("broad", "*.example", "a"),
+        site("common", "x.common.example", "common"),
+        ingress("many").host("c.example", "web").host("d.example", "web").tls(&[], "a").object(),
+    ]);
+    let mut world = World::new(objects).await;
+    let default = shown(&world, "nobody.test").await;
+    for (name, is_shown) in [
+        ("a.example", true),
+        ("b.example", false),
+        ("x.wild.example", true),
+        ("x.y.wild.example", false),
+        ("any.wild.example", true),
+        ("any.example", false),
+        ("x.common.example", true),
+        ("c.example", false),
+    ] {
+        assert_eq!(shown(&world, name).await != default, is_shown, "{name}");
+    }
+    let told = |hosts: &str| {
+        [format!(
+            "waiting: Secret default/a is for a.example, *.wild.example, not for {hosts}; the default \
+             certificate is served"
+        )]
+    };
+    for (name, hosts) in [
+        ("other", "b.example"),
+        ("far", "x.y.wild.example"),
+        ("broad", "*.example"),
+        ("many", "c.example and 1 more"),
+    ] {
+        assert_eq!(world.reasons(name), told(hosts), "{name}");
+    }
+    for name in ["own", "below", "wild", "common"] {
+        assert_eq!(world.reasons(name), Vec::<String>::new(), "{name}");
+    }
+    let choice = world.running.explainer().certificate("b.example");
+    assert_eq!((choice.secret, choice.claimed_by.as_deref()), (None, Some("b.example")));
+    assert!(told("b.example")[0].ends_with(&choice.problem.unwrap()));
+    // It is asked for by HTTPS all the same, and ends by name are those of what is shown.
+    assert_eq!(get(world.http(), "b.example", "/").await.status, 308);
+    assert!(world.running.expiry_meter()().iter().all(|end| end.host != "b.example"));
+    // As certificates change.
+    world.apply(vec![authority.secret("a", &["b.example"])]).await;
+    assert_eq!(verified(&world, &authority, "b.example").await.unwrap(), 200);
+    assert_eq!(shown(&world, "a.example").await, default);
+    assert_eq!(world.reasons("other"), Vec::<String>::new());
+    assert_eq!(world.reasons("own").len(), 1);
+}
+
 /// A certificate says nothing of who has rules for a host.
 #[tokio::test]
 async fn attack_a_certificate_that_names_anothers_host_claims_nothing_of_it() {
