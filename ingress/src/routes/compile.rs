@@ -42,9 +42,10 @@ pub(crate) struct Age {
 pub(super) struct Compiled {
     pub(super) age: Age,
     pub(super) hosts: BTreeMap<HostPattern, HostRules>,
+    /// Sorted by host.
     pub(super) tls: Vec<TlsClaim>,
-    /// Secrets whose certificates have a say in that.
-    pub(super) tls_asked: Vec<Key>,
+    /// Secrets whose certificates have a say in that, and the names in them.
+    pub(super) tls_asked: BTreeMap<Key, Vec<HostPattern>>,
     /// Hosts that stand for others.
     pub(super) derived: Vec<Derived>,
     /// Who answers instead of endpoints that cannot.
@@ -110,10 +111,19 @@ pub(crate) struct TlsClaim {
 pub(crate) enum Standing {
     /// It has rules for it.
     Own,
+    /// It has rules for it, and sections that are for other hosts.
+    Unnamed,
     /// An alias or a redirect of its rules stands for it, until somebody has rules for it.
     Derived,
     /// Its wildcard, or its rules for all hosts, serve it, until somebody has nearer ones.
     General,
+}
+
+impl Standing {
+    /// Whether it has rules for the host.
+    pub(crate) fn is_own(self) -> bool {
+        self <= Self::Unnamed
+    }
 }
 
 impl Age {
@@ -132,7 +142,9 @@ impl HostRules {
 impl Compiled {
     /// Whether a TLS section of it is for the host.
     pub(super) fn claims(&self, host: &HostPattern) -> bool {
-        self.tls.iter().any(|claim| claim.host.covers(host))
+        let has =
+            |host: &HostPattern| self.tls.binary_search_by(|claim| claim.host.cmp(host)).is_ok();
+        has(host) || host.wildcard().is_some_and(|wildcard| has(&wildcard))
     }
 
     /// Every upstream it refers to.
@@ -259,7 +271,11 @@ pub(super) fn compile(
         }
     };
     let derived = derived(ingress, &hosts, &annotations);
-    let sections = claims::of(ingress, &hosts, &derived, |key| {
+    let unnamed = match annotations.canary.enabled {
+        true => claims::Unnamed::Others,
+        false => claims::Unnamed::Own,
+    };
+    let sections = claims::of(ingress, &hosts, &derived, unnamed, |key| {
         snapshot.secrets().get(key).and_then(|secret| names(secret, old)).unwrap_or_default()
     });
     for reason in sections.refused {
@@ -285,10 +301,7 @@ pub(super) fn compile(
 /// Hosts that the certificate of a Secret is for. Of one that broke: those it was for, as it goes on to be
 /// served.
 fn names(secret: &Secret, old: Option<&Compiled>) -> Option<Vec<HostPattern>> {
-    tls::names(secret).or_else(|| {
-        let claims = old?.tls.iter().filter(|claim| claim.secret.as_ref() == Some(&secret.key));
-        Some(claims.map(|claim| claim.host.clone()).collect())
-    })
+    tls::names(secret).or_else(|| old?.tls_asked.get(&secret.key).cloned())
 }
 
 fn derived(

@@ -480,6 +480,7 @@ fn user(ingress: &Key) -> ObjectRef {
 /// Objects beside the Ingress that say what it means.
 fn read_by(compiled: &Compiled) -> impl Iterator<Item = ObjectRef> {
     let of = |kind| move |key: &Key| ObjectRef { kind, key: key.clone() };
-    let secrets = compiled.annotations.secrets().chain(&compiled.tls_asked).map(of(Kind::Secret));
+    let secrets =
+        compiled.annotations.secrets().chain(compiled.tls_asked.keys()).map(of(Kind::Secret));
     secrets.chain(compiled.annotations.config_maps().map(of(Kind::ConfigMap)))
 }

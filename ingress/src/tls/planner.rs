@@ -92,7 +92,7 @@ impl CertificatePlanner {
     pub(crate) fn claim(&mut self, age: &Age, claim: &TlsClaim) {
         let claims = self.claims.entry(claim.host.clone()).or_default();
         claims.insert(Claimed::of(age, claim));
-        if claim.standing != Standing::Own {
+        if !claim.standing.is_own() {
             self.weak.insert(claim.host.clone());
         }
         self.touched.insert(claim.host.clone());
@@ -204,7 +204,7 @@ impl CertificatePlanner {
         let owner = ruled.get(host).and_then(Ruling::owner);
         let owners = owner.and_then(|owner| {
             let is_owners = |claim: &&Claimed| claim.age.key.namespace == owner.namespace;
-            claims.iter().take_while(|claim| claim.standing == Standing::Own).find(is_owners)
+            claims.iter().take_while(|claim| claim.standing.is_own()).find(is_owners)
         });
         let first = owners.or_else(|| claims.first())?;
         let is_ruled = || ruled.get(host).is_some_and(|ruling| !ruling.is_empty());
@@ -213,7 +213,7 @@ impl CertificatePlanner {
             wildcard.is_some_and(|ruling| !ruling.is_empty() && !ruling.contains(&first.age))
         };
         let counts = match first.standing {
-            Standing::Own => true,
+            Standing::Own | Standing::Unnamed => true,
             Standing::Derived => !is_ruled(),
             Standing::General => !is_ruled() && !is_nearer(),
         };

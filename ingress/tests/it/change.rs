@@ -99,7 +99,7 @@ async fn a_hundred_changes_of_routes_and_certificates_under_load_fail_no_request
             0 => {
                 let ingress = ingress(&name).host(&host, "web").tls(&["t.example"], "cert");
                 world.apply(vec![ingress.object()]).await;
-                assert_eq!(get(world.http(), &host, "/").await.status, 200);
+                assert_eq!(get(world.http(), &host, "/").await.status, 308);
             }
             1 => world.apply(vec![authority.secret("cert", &["t.example"])]).await,
             _ => {

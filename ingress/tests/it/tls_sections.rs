@@ -152,8 +152,9 @@ async fn a_tls_section_is_for_the_hosts_that_its_ingress_serves_in_whatever_way(
 }
 
 /// ingress-nginx, extractTLSSecretName: what users who have one certificate for a name and its `www` rely on.
+/// All hosts of an Ingress with sections are asked for by HTTPS (createServers: the default certificate is one).
 #[tokio::test]
-async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it() {
+async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it_or_the_default_one() {
     let upstream = Upstream::echo("web").await;
     let authority = Authority::new();
     let mut objects = backend("web", &[upstream.address]);
@@ -174,9 +175,19 @@ async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it() {
             .tls(&["wide.example"], "wild")
             .object(),
         of("late", &["late.example", "later.example"]).tls(&["none.example"], "late").object(),
+        // Sections for all hosts, and one of a wildcard, leave each to the certificate that names it.
+        of("each", &["a.each.example", "b.each.example", "c.each.example"])
+            .tls(&["*.each.example"], "missing")
+            .tls(&[], "a")
+            .tls(&[], "b")
+            .object(),
+        authority.secret("a", &["a.each.example"]),
+        authority.secret("b", &["b.each.example"]),
+        of("none", &["none.two.example"]).object(),
     ]);
     let mut world = World::new(objects).await;
-    for (name, is_served) in [
+    let default = shown(&world, "nobody.test").await;
+    for (name, is_named) in [
         ("two.example", true),
         ("www.two.example", true),
         ("ftp.two.example", false),
@@ -185,23 +196,61 @@ async fn bug_a_host_that_no_section_names_has_the_certificate_that_names_it() {
         ("b.a.wide.example", false),
         ("late.example", true),
         ("later.example", false),
+        ("a.each.example", true),
+        ("b.each.example", true),
+        ("c.each.example", false),
     ] {
         let seen = verified(&world, &authority, name).await.ok();
-        assert_eq!(seen, is_served.then_some(200), "{name}");
-        let status = get(world.http(), name, "/").await.status;
-        assert_eq!(status, if is_served { 308 } else { 200 }, "{name}");
+        assert_eq!(seen, is_named.then_some(200), "{name}");
+        assert_eq!(shown(&world, name).await == default, !is_named, "{name}");
+        assert_eq!(get(world.http(), name, "/").await.status, 308, "{name}");
     }
+    assert_eq!(get(world.http(), "none.two.example", "/").await.status, 200);
     assert_eq!(world.reasons("only"), Vec::<String>::new());
+    let missing =
+        "waiting: Secret default/missing does not exist; the default certificate is served";
+    assert_eq!(world.reasons("each"), [missing]);
     // As certificates change.
     world.apply(vec![authority.secret("late", &["later.example"])]).await;
     assert_eq!(verified(&world, &authority, "later.example").await.unwrap(), 200);
-    assert_eq!(get(world.http(), "late.example", "/").await.status, 200);
+    assert_eq!(shown(&world, "late.example").await, default);
     // One that breaks is served as before, and its hosts are its own.
     world.apply(vec![opaque("late", &[("tls.crt", "broken"), ("tls.key", "broken")])]).await;
     assert_eq!(verified(&world, &authority, "later.example").await.unwrap(), 200);
-    assert_eq!(get(world.http(), "later.example", "/").await.status, 308);
     world.delete(secret_ref("late")).await;
-    assert_eq!(get(world.http(), "later.example", "/").await.status, 200);
+    assert_eq!(shown(&world, "later.example").await, default);
+    for name in ["late.example", "later.example"] {
+        assert_eq!(get(world.http(), name, "/").await.status, 308, "{name}");
+    }
+}
+
+/// With ingress-nginx the default certificate of the oldest Ingress with any section takes the place of the one
+/// that a younger one brings.
+#[tokio::test]
+async fn who_names_a_host_comes_before_who_has_sections_for_others() {
+    let upstream = Upstream::echo("web").await;
+    let authority = Authority::new();
+    let canary = "nginx.ingress.kubernetes.io/canary";
+    let other = |name: &str, host: &str| {
+        let ingress = ingress(name).host(host, "web").host("other.example", "web");
+        Ingress { created_seconds: -1, ..ingress.tls(&["other.example"], "other") }
+    };
+    let mut objects = backend("web", &[upstream.address]);
+    objects.extend([
+        authority.secret("other", &["other.example"]),
+        authority.secret("own", &["a.example"]),
+        other("elder", "a.example").object(),
+        ingress("own").host("a.example", "web").tls(&["a.example"], "own").object(),
+        // A canary's sections are for nobody's hosts but those they name.
+        other("trial", "b.example").annotation(canary, "true").object(),
+        ingress("plain").host("b.example", "web").object(),
+    ]);
+    let mut world = World::new(objects).await;
+    assert_eq!(verified(&world, &authority, "a.example").await.unwrap(), 200);
+    assert_eq!(get(world.http(), "b.example", "/").await.status, 200);
+    world.delete(ingress_ref("own")).await;
+    assert_eq!(shown(&world, "a.example").await, shown(&world, "nobody.test").await);
+    assert_eq!(get(world.http(), "a.example", "/").await.status, 308);
 }
 
 /// ingress-nginx, createServers: a host whose section names no Secret, or one that cannot be used, has the

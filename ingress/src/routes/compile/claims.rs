@@ -1,7 +1,8 @@
 //! Names whose certificate an Ingress brings, by its TLS sections: what they say, and for hosts of which they
-//! say nothing the names in their certificates (ingress-nginx: extractTLSSecretName). It has a say about the
-//! hosts of its own rules, as with ingress-nginx, which goes through those alone: whoever merely names
-//! another's host would otherwise have it redirected to HTTPS, with a certificate of its own.
+//! say nothing the names in their certificates (ingress-nginx: extractTLSSecretName), else the default one
+//! (createServers). It has a say about the hosts of its own rules, as with ingress-nginx, which goes through
+//! those alone: whoever merely names another's host would otherwise have it redirected to HTTPS, with a
+//! certificate of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +12,26 @@ use super::{Derived, HostRules, Standing, TlsClaim};
 use crate::host::{HostPattern, wildcard_suffix};
 
 /// What comes of the sections.
+#[derive(Default)]
 pub(super) struct Sections {
-    /// One a host: of the first section that is for it, of those that name it before wildcards, and of these
-    /// before those whose certificate does.
+    /// One a host, sorted: of the first section that names it, else of the first whose certificate does, else of
+    /// the first whose wildcard is for it, or that is for all.
     pub(super) claims: Vec<TlsClaim>,
-    /// Secrets whose certificate was asked for its names.
-    pub(super) asked: Vec<Key>,
+    /// Secrets whose certificate was asked for its names, and these.
+    pub(super) asked: BTreeMap<Key, Vec<HostPattern>>,
     /// Hosts that cannot be read, and why.
     pub(super) refused: Vec<String>,
     /// Hosts that no rule is for.
     pub(super) idle: Option<String>,
+}
+
+/// Whose the hosts are that no section names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// They are the Ingress's as well.
+    Own,
+    /// It is a canary, and they are others' (createServers passes it over).
+    Others,
 }
 
 /// The claims, and what is to be told of the sections; `names`: those in the certificate of a Secret.
@@ -28,15 +39,20 @@ pub(super) fn of(
     ingress: &Ingress,
     rules: &BTreeMap<HostPattern, HostRules>,
     derived: &[Derived],
+    unnamed: Unnamed,
     names: impl Fn(&Key) -> Vec<HostPattern>,
 ) -> Sections {
+    if ingress.tls.is_empty() {
+        return Sections::default();
+    }
     let mut claims = Claims::new(rules.keys(), derived.iter().map(|derived| &derived.host));
     let (mut refused, mut idle, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    let mut general = None;
     for section in &*ingress.tls {
         let secret = section.secret_name.clone();
         let secret = secret.map(|name| Key::new(ingress.key.namespace.clone(), name));
         if section.hosts.is_empty() {
-            claims.take_all(secret.as_ref());
+            general.get_or_insert_with(|| secret.clone());
         }
         for host in &*section.hosts {
             match HostPattern::parse(host) {
@@ -47,21 +63,26 @@ pub(super) fn of(
         }
         secrets.extend(secret);
     }
-    let mut asked = Vec::new();
+    let mut asked = BTreeMap::new();
     let mut used = BTreeSet::new();
     let mut left = claims.left();
-    let mut known = BTreeSet::new();
     for secret in secrets {
         if left.is_empty() {
             break;
         }
-        if !known.insert(secret.clone()) {
+        if asked.contains_key(&secret) {
             continue;
         }
-        if claims.take_certified(&names(&secret), &secret, &mut left) {
+        let names = names(&secret);
+        if claims.take_certified(&names, &secret, &mut left) {
             used.insert(secret.clone());
         }
-        asked.push(secret);
+        asked.insert(secret, names);
+    }
+    match general {
+        Some(secret) => claims.take_rest(secret.as_ref(), Standing::Own),
+        None if unnamed == Unnamed::Own => claims.take_rest(None, Standing::Unnamed),
+        None => {}
     }
     let is_used =
         |secret: &Option<Key>| secret.as_ref().is_some_and(|secret| used.contains(secret));
@@ -86,12 +107,14 @@ struct Claims<'a> {
     by_suffix: BTreeMap<&'a str, Vec<&'a HostPattern>>,
     /// Of hosts that a section names.
     exact: BTreeMap<HostPattern, TlsClaim>,
-    /// Of hosts that a section's wildcard covers.
-    covered: BTreeMap<HostPattern, TlsClaim>,
-    wildcards: BTreeSet<HostPattern>,
     /// Of hosts that a section's certificate names.
     certified: BTreeMap<HostPattern, TlsClaim>,
     certified_wildcards: BTreeSet<HostPattern>,
+    /// Of hosts that a section's wildcard covers.
+    covered: BTreeMap<HostPattern, TlsClaim>,
+    wildcards: BTreeSet<HostPattern>,
+    /// Of the others.
+    rest: BTreeMap<HostPattern, TlsClaim>,
 }
 
 impl<'a> Claims<'a> {
@@ -109,17 +132,9 @@ impl<'a> Claims<'a> {
                 by_suffix.entry(suffix).or_default().push(host);
             }
         }
-        let (exact, covered, certified) = Default::default();
-        let (wildcards, certified_wildcards) = Default::default();
-        Self { hosts, by_suffix, exact, covered, wildcards, certified, certified_wildcards }
-    }
-
-    /// A section without hosts is for those of all rules.
-    fn take_all(&mut self, secret: Option<&Key>) {
-        for (host, _) in self.hosts.iter().filter(|(_, standing)| **standing == Standing::Own) {
-            let entry = self.exact.entry((*host).clone());
-            entry.or_insert_with(|| claim(host, secret, Standing::Own));
-        }
+        let (exact, certified, covered, rest) = Default::default();
+        let (certified_wildcards, wildcards) = Default::default();
+        Self { hosts, by_suffix, exact, certified, certified_wildcards, covered, wildcards, rest }
     }
 
     /// Whether the Ingress has anything to do with the host.
@@ -156,12 +171,10 @@ impl<'a> Claims<'a> {
         is_served
     }
 
-    /// Hosts that no section is for by what it says.
+    /// Hosts that no section names.
     fn left(&self) -> BTreeSet<&'a HostPattern> {
-        let is_claimed =
-            |host: &HostPattern| self.exact.contains_key(host) || self.covered.contains_key(host);
         let hosts = self.hosts.keys().copied();
-        hosts.filter(|host| **host != HostPattern::Any && !is_claimed(host)).collect()
+        hosts.filter(|host| **host != HostPattern::Any && !self.exact.contains_key(*host)).collect()
     }
 
     /// Takes those of them that a certificate names. Returns whether there was one.
@@ -189,9 +202,19 @@ impl<'a> Claims<'a> {
         left.len() < before
     }
 
+    /// Takes what is left of the hosts of all rules. One for all hosts is asked for by HTTPS only if a section is
+    /// for all.
+    fn take_rest(&mut self, secret: Option<&Key>, standing: Standing) {
+        let is_meant = |host: &HostPattern| *host != HostPattern::Any || standing == Standing::Own;
+        let own = self.hosts.iter().filter(|(_, standing)| **standing == Standing::Own);
+        let meant = own.map(|(host, _)| *host).filter(|host| is_meant(host));
+        self.rest.extend(meant.map(|host| (host.clone(), claim(host, secret, standing))));
+    }
+
     fn all(self) -> Vec<TlsClaim> {
-        let mut all = self.certified;
+        let mut all = self.rest;
         all.extend(self.covered);
+        all.extend(self.certified);
         all.extend(self.exact);
         all.into_values().collect()
     }
@@ -216,16 +239,14 @@ mod tests {
         for _ in 0..10_000 {
             assert!(claims.take(&wildcard, Some(&first)));
         }
-        claims.take_all(Some(&second));
-        claims.take_all(Some(&first));
+        claims.take_rest(Some(&second), Standing::Own);
         assert!(!claims.take(&HostPattern::Exact("a.c".into()), Some(&first)));
-        assert!(claims.left().is_empty());
         let all = claims.all();
         assert_eq!(all.len(), hosts.len());
         assert!(
             all.iter()
                 .all(|claim| claim.standing == Standing::Own
-                    && claim.secret.as_ref() == Some(&second))
+                    && claim.secret.as_ref() == Some(&first))
         );
     }
 
