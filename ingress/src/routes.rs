@@ -43,7 +43,7 @@ pub(crate) use self::{
     compile::{Age, Standing, TlsClaim},
     external::{Inside, Interfaces, Looked, Own, Wanted, kept, outside, reachable},
     paths::Sought,
-    ruling::Ruling,
+    ruling::Rulings,
     streams::{Stream, StreamPort, Streams},
     upstream::InFlight,
 };

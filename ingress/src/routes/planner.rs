@@ -19,11 +19,11 @@ use self::{hosts::Tried, streams::StreamPlan, upstreams::Tracked};
 use super::{
     Routes,
     class::ClassRules,
-    compile::{self, Age, Compiled, Derived},
+    compile::{self, Compiled},
     external::{ExternalNames, Looked, Wanted},
     finding::{Finding, Severity, tell},
     options::Options,
-    ruling::Ruling,
+    ruling::Rulings,
     streams::Streams,
     upstream::{Problem, UpstreamKey},
 };
@@ -49,9 +49,7 @@ pub struct Planner {
     told: u64,
     ingresses: BTreeMap<Key, Compiled>,
     /// Who contributes to a host, and whose it is.
-    hosts: BTreeMap<HostPattern, Ruling>,
-    /// Who says which host stands for another, oldest first.
-    derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
+    hosts: Rulings,
     host_findings: BTreeMap<HostPattern, Vec<Finding>>,
     upstreams: BTreeMap<UpstreamKey, Tracked>,
     /// What of them is under trial, by host.
@@ -103,6 +101,15 @@ struct Touched {
     unlinked: BTreeSet<UpstreamKey>,
 }
 
+impl Touched {
+    /// What an Ingress says something of.
+    fn extend_hosts(&mut self, of: &Compiled) {
+        let derived = of.derived.iter().map(|derived| &derived.host);
+        let claimed = of.tls.iter().map(|claim| &claim.host);
+        self.hosts.extend(of.hosts.keys().chain(derived).chain(claimed).cloned());
+    }
+}
+
 impl Planner {
     /// A planner that has seen nothing.
     pub fn new(config: &IngressConfig, fallback: Fallback) -> Self {
@@ -115,8 +122,7 @@ impl Planner {
             revision: 0,
             told: 0,
             ingresses: BTreeMap::new(),
-            hosts: BTreeMap::new(),
-            derived: BTreeMap::new(),
+            hosts: Rulings::default(),
             host_findings: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             tried: BTreeMap::new(),
@@ -243,11 +249,15 @@ impl Planner {
         for secret in &work.secrets {
             self.refresh_secret(snapshot, secret);
         }
-        let certificates = self.certificates.settle(snapshot, &work.secrets, &self.hosts);
-        self.told += u64::from(certificates);
         let standing_for = touched.hosts.iter().flat_map(|host| self.standing_for(host));
         let standing_for: Vec<HostPattern> = standing_for.collect();
         touched.hosts.extend(standing_for);
+        for host in &touched.hosts {
+            self.certificates.touch(host);
+        }
+        let settled = self.certificates.settle(snapshot, &work.secrets, &self.hosts);
+        self.told += u64::from(settled.is_changed);
+        touched.hosts.extend(settled.secured);
         for host in &touched.hosts {
             self.rebuild_host(host);
         }
@@ -257,7 +267,7 @@ impl Planner {
         self.revision = snapshot.revision();
         Planned {
             routes: !touched.hosts.is_empty(),
-            certificates,
+            certificates: settled.is_changed,
             settings: work.options,
             streams: work.streams,
         }
@@ -362,13 +372,8 @@ impl Planner {
     }
 
     fn unlink(&mut self, old: &Compiled, touched: &mut Touched) {
-        for host in old.hosts.keys() {
-            if let Some(ruling) = self.hosts.get_mut(host) {
-                ruling.remove(old, host);
-            }
-            self.certificates.touch(host);
-            touched.hosts.insert(host.clone());
-        }
+        self.hosts.remove(old);
+        touched.extend_hosts(old);
         for object in read_by(old) {
             let Some(readers) = self.readers.get_mut(&object) else { continue };
             readers.remove(&old.age.key);
@@ -376,44 +381,25 @@ impl Planner {
                 self.readers.remove(&object);
             }
         }
-        for derived in &old.derived {
-            if let Some(claims) = self.derived.get_mut(&derived.host) {
-                claims.remove(&(old.age.clone(), derived.clone()));
-                if claims.is_empty() {
-                    self.derived.remove(&derived.host);
-                }
-            }
-            touched.hosts.insert(derived.host.clone());
-        }
         for upstream in old.upstreams() {
             self.leave_upstream(upstream, &user(&old.age.key), touched);
         }
         for claim in &old.tls {
             self.certificates.unclaim(&old.age, claim);
-            touched.hosts.insert(claim.host.clone());
         }
     }
 
     fn link(&mut self, new: &Compiled, touched: &mut Touched) {
-        for host in new.hosts.keys() {
-            self.hosts.entry(host.clone()).or_default().insert(new, host);
-            self.certificates.touch(host);
-            touched.hosts.insert(host.clone());
-        }
+        self.hosts.insert(new);
+        touched.extend_hosts(new);
         for object in read_by(new) {
             self.readers.entry(object).or_default().insert(new.age.key.clone());
-        }
-        for derived in &new.derived {
-            let claims = self.derived.entry(derived.host.clone()).or_default();
-            claims.insert((new.age.clone(), derived.clone()));
-            touched.hosts.insert(derived.host.clone());
         }
         for key in new.upstreams() {
             self.use_upstream(key, &user(&new.age.key), touched);
         }
         for claim in &new.tls {
             self.certificates.claim(&new.age, claim);
-            touched.hosts.insert(claim.host.clone());
         }
     }
 

@@ -2,17 +2,28 @@
 //! the oldest one's, whoever has any old Ingress would have all younger hosts for a path he adds to it, and
 //! whoever replaces his own Ingress would lose his host to a guest.
 
-use std::collections::{BTreeSet, btree_set};
+use std::collections::{BTreeMap, BTreeSet, btree_set};
 
-use fairlead_state::{Key, model::PathType};
+use fairlead_state::{Key, Name, model::PathType};
 
-use super::compile::{Age, CheckedPath, Compiled, HostRules};
+use super::compile::{Age, CheckedPath, Compiled, Derived, HostRules};
 use crate::host::HostPattern;
 
 /// Paths that nobody means in particular: an expression that matches them is for any.
 const PROBES: [&[u8]; 2] = [b"/", b"/~/~"];
 /// Steps in which that is to be seen of both: `/(.*)` takes some ten.
 const PROBE_STEPS_MAX: u32 = 200;
+
+/// Who has which host.
+#[derive(Debug, Default)]
+pub(crate) struct Rulings {
+    of: BTreeMap<HostPattern, Ruling>,
+    /// Who says which host stands for another, oldest first.
+    derived: BTreeMap<HostPattern, BTreeSet<(Age, Derived)>>,
+    /// Names of both, by the wildcard above them: what becomes of one is for those below it to follow, at a cost
+    /// that does not grow with all others.
+    below: BTreeMap<HostPattern, BTreeSet<HostPattern>>,
+}
 
 /// Who has rules for one host.
 #[derive(Debug, Default)]
@@ -35,15 +46,102 @@ enum Extent {
     Some,
 }
 
+impl Rulings {
+    /// Takes what an Ingress says of hosts.
+    pub(super) fn insert(&mut self, new: &Compiled) {
+        for host in new.hosts.keys() {
+            self.of.entry(host.clone()).or_default().insert(new, host);
+            self.put_below(host);
+        }
+        for derived in &new.derived {
+            let says = self.derived.entry(derived.host.clone()).or_default();
+            says.insert((new.age.clone(), derived.clone()));
+            self.put_below(&derived.host);
+        }
+    }
+
+    /// Takes it back. What is empty then stays until it is swept.
+    pub(super) fn remove(&mut self, old: &Compiled) {
+        for host in old.hosts.keys() {
+            if let Some(ruling) = self.of.get_mut(host) {
+                ruling.remove(old, host);
+            }
+        }
+        for derived in &old.derived {
+            if let Some(says) = self.derived.get_mut(&derived.host) {
+                says.remove(&(old.age.clone(), derived.clone()));
+            }
+        }
+    }
+
+    /// Forgets a host of which nobody says anything any more.
+    pub(super) fn sweep(&mut self, host: &HostPattern) {
+        if self.of.get(host).is_some_and(Ruling::is_empty) {
+            self.of.remove(host);
+        }
+        if self.derived.get(host).is_some_and(BTreeSet::is_empty) {
+            self.derived.remove(host);
+        }
+        if self.of.contains_key(host) || self.derived.contains_key(host) {
+            return;
+        }
+        let Some(wildcard) = host.wildcard() else { return };
+        if let Some(below) = self.below.get_mut(&wildcard) {
+            below.remove(host);
+            if below.is_empty() {
+                self.below.remove(&wildcard);
+            }
+        }
+    }
+
+    fn put_below(&mut self, host: &HostPattern) {
+        if let Some(wildcard) = host.wildcard() {
+            self.below.entry(wildcard).or_default().insert(host.clone());
+        }
+    }
+
+    pub(crate) fn get(&self, host: &HostPattern) -> Option<&Ruling> {
+        self.of.get(host)
+    }
+
+    /// See [`Ruling::owner`].
+    pub(crate) fn owner(&self, host: &HostPattern) -> Option<&Key> {
+        self.of.get(host)?.owner()
+    }
+
+    /// Who says of a host that it stands for another, oldest first.
+    pub(super) fn derived(&self, host: &HostPattern) -> impl Iterator<Item = &(Age, Derived)> {
+        self.derived.get(host).into_iter().flatten()
+    }
+
+    /// The namespace that has a host, by rules or by what stands for its rules. `None`: nobody has but by a
+    /// wildcard or a rule for all hosts.
+    pub(crate) fn namespace(&self, host: &HostPattern) -> Option<&Name> {
+        let own = self.owner(host).map(|owner| &owner.namespace);
+        own.or_else(|| {
+            let mut says = self.derived(host).map(|(age, derived)| (&age.key, &derived.of));
+            let may = |(key, of): &(&Key, &HostPattern)| {
+                self.owner(of).is_some_and(|owner| owner.namespace == key.namespace)
+            };
+            says.find(may).map(|(key, _)| &key.namespace)
+        })
+    }
+
+    /// Names of hosts that somebody has below a wildcard.
+    pub(crate) fn below(&self, wildcard: &HostPattern) -> impl Iterator<Item = &HostPattern> {
+        self.below.get(wildcard).into_iter().flatten()
+    }
+}
+
 impl Ruling {
     /// Takes what an Ingress says of a host.
-    pub(super) fn insert(&mut self, of: &Compiled, host: &HostPattern) {
+    fn insert(&mut self, of: &Compiled, host: &HostPattern) {
         self.ages.insert(of.age.clone());
         self.claims.extend(claim(of, host));
     }
 
     /// Takes it back.
-    pub(super) fn remove(&mut self, of: &Compiled, host: &HostPattern) {
+    fn remove(&mut self, of: &Compiled, host: &HostPattern) {
         self.ages.remove(&of.age);
         if let Some(claim) = claim(of, host) {
             self.claims.remove(&claim);

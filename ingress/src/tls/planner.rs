@@ -7,18 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use fairlead_state::{Key, Kind, ObjectRef, Snapshot};
+use fairlead_state::{Key, Kind, Name, ObjectRef, Snapshot};
 
 use self::tracked::{Shown, Tracked};
 use super::certificates::{Certificates, Fallback};
 use crate::{
     explain::CertificateChoice,
     host::{HostPattern, wildcard_suffix},
-    routes::{Age, Finding, Ruling, Severity, Standing, TlsClaim},
+    routes::{Age, Finding, Rulings, Severity, Standing, TlsClaim},
 };
-
-/// Who has rules for which host.
-pub(crate) type Ruled = BTreeMap<HostPattern, Ruling>;
 
 /// Keeps the certificates in step with claims and Secrets.
 #[derive(Debug)]
@@ -30,6 +27,8 @@ pub(crate) struct CertificatePlanner {
     fallback: Fallback,
     /// Hosts that are, or were, claimed by somebody who has no rules for them.
     weak: BTreeSet<HostPattern>,
+    /// The namespaces whose claims on wildcards count.
+    wildcards: BTreeMap<HostPattern, Name>,
     /// Hosts whose claims changed since the last [`CertificatePlanner::settle`].
     touched: BTreeSet<HostPattern>,
     /// Secrets to look at at the next [`CertificatePlanner::settle`]: claimed or unclaimed since.
@@ -44,6 +43,15 @@ pub(crate) struct CertificatePlanner {
 struct Misfit {
     ingress: Key,
     secret: Key,
+}
+
+/// What [`CertificatePlanner::settle`] changed.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// Any certificate.
+    pub(crate) is_changed: bool,
+    /// Hosts that a wildcard's section is for now, or not any more.
+    pub(crate) secured: Vec<HostPattern>,
 }
 
 /// Who claims a name. Whoever has rules for it comes first, and of those the oldest.
@@ -73,6 +81,7 @@ impl CertificatePlanner {
             secrets,
             default_secret,
             weak: BTreeSet::new(),
+            wildcards: BTreeMap::new(),
             touched: BTreeSet::new(),
             misfits: BTreeMap::new(),
             certificates: Certificates::new(fallback.0.clone()),
@@ -115,12 +124,31 @@ impl CertificatePlanner {
         }
     }
 
-    /// Rules for a host came or went.
+    /// Rules for a host came or went, or whose it is is another's.
     pub(crate) fn touch(&mut self, host: &HostPattern) {
-        if self.claims.contains_key(host) {
+        if self.claims.contains_key(host) || self.above(host).is_some() {
             self.touched.insert(host.clone());
         }
-        self.touched.extend(self.weak.iter().filter(|weak| host.covers(weak)).cloned());
+        if let HostPattern::Wildcard(_) = host {
+            self.touched.extend(self.weak.iter().filter(|weak| host.covers(weak)).cloned());
+        }
+    }
+
+    /// Whether a claim of a namespace that has the host counts for the wildcard above it.
+    pub(crate) fn is_secured_from_above(&self, host: &HostPattern, namespace: &Name) -> bool {
+        self.above(host) == Some(namespace)
+    }
+
+    /// The namespace whose claim counts for the wildcard above a host.
+    fn above(&self, host: &HostPattern) -> Option<&Name> {
+        self.wildcards.get(&host.wildcard()?)
+    }
+
+    /// Whether the certificate of the wildcard above a host is not shown for it: its key is of a Secret of another
+    /// namespace than that whose the host is.
+    fn is_kept_from_above(&self, host: &HostPattern, ruled: &Rulings) -> bool {
+        let both = self.above(host).zip(ruled.namespace(host));
+        both.is_some_and(|(above, namespace)| above != namespace)
     }
 
     /// Puts changed claims and Secrets in force. Returns whether any certificate changed.
@@ -128,8 +156,8 @@ impl CertificatePlanner {
         &mut self,
         snapshot: &Snapshot,
         dirty: &BTreeSet<Key>,
-        ruled: &Ruled,
-    ) -> bool {
+        ruled: &Rulings,
+    ) -> Settled {
         let open = std::mem::take(&mut self.open);
         let mut touched = std::mem::take(&mut self.touched);
         let mut default_changed = false;
@@ -148,6 +176,7 @@ impl CertificatePlanner {
             touched.extend(tracked.users.iter().map(|(_, host)| host.clone()));
             default_changed |= is_default;
         }
+        let secured = self.follow_wildcards(&mut touched, ruled);
         let mut misfits = BTreeMap::new();
         for host in &touched {
             let before = self.misfits.remove(host);
@@ -169,12 +198,41 @@ impl CertificatePlanner {
             };
             self.certificates.set_default(chosen, end);
         }
-        !touched.is_empty() || default_changed
+        Settled { is_changed: !touched.is_empty() || default_changed, secured }
+    }
+
+    /// Hosts below a wildcard go by whose claim on it counts, and by nothing else of it: a new certificate, or an
+    /// Ingress that changes otherwise, touches none of them. Returns those that are secured by it, or were.
+    fn follow_wildcards(
+        &mut self,
+        touched: &mut BTreeSet<HostPattern>,
+        ruled: &Rulings,
+    ) -> Vec<HostPattern> {
+        let (mut below, mut secured) = (Vec::new(), Vec::new());
+        for host in touched.iter().filter(|host| matches!(host, HostPattern::Wildcard(_))) {
+            let now = self.first(host, ruled).map(|first| first.age.key.namespace.clone());
+            let before = match &now {
+                Some(namespace) => self.wildcards.insert(host.clone(), namespace.clone()),
+                None => self.wildcards.remove(host),
+            };
+            if now == before {
+                continue;
+            }
+            for host in ruled.below(host) {
+                let namespace = ruled.namespace(host);
+                if namespace.is_some() && [now.as_ref(), before.as_ref()].contains(&namespace) {
+                    secured.push(host.clone());
+                }
+                below.push(host.clone());
+            }
+        }
+        touched.extend(below);
+        secured
     }
 
     /// Returns whose certificate is not for the host. As with ingress-nginx (createServers), nobody is shown
     /// one that verifies for others alone.
-    fn choose(&mut self, host: &HostPattern, ruled: &Ruled) -> Option<Misfit> {
+    fn choose(&mut self, host: &HostPattern, ruled: &Rulings) -> Option<Misfit> {
         let claimed = self.first(host, ruled).map(|first| {
             let shown = self.served(first.secret.as_ref());
             let fitting = shown.filter(|shown| shown.is_for(host)).cloned();
@@ -189,7 +247,10 @@ impl CertificatePlanner {
             self.weak.remove(host);
         }
         let Some((shown, misfit)) = claimed else {
-            self.certificates.unset(host);
+            match self.is_kept_from_above(host, ruled) {
+                true => self.certificates.set(host, None, None),
+                false => self.certificates.unset(host),
+            }
             return None;
         };
         let end = shown.as_ref().and_then(|shown| shown.end.clone());
@@ -198,15 +259,23 @@ impl CertificatePlanner {
     }
 
     /// The claim that counts. Who has rules for a host, or for the wildcard that covers it, says by what certificate it is
-    /// served, also where he names none; of those the namespace that has the host comes first.
-    fn first(&self, host: &HostPattern, ruled: &Ruled) -> Option<&Claimed> {
+    /// served, also where he names none; of those the namespace that has the host comes first, by its claim on the
+    /// wildcard, too.
+    fn first(&self, host: &HostPattern, ruled: &Rulings) -> Option<&Claimed> {
         let claims = self.claims.get(host)?;
-        let owner = ruled.get(host).and_then(Ruling::owner);
-        let owners = owner.and_then(|owner| {
+        if let Some(owner) = ruled.owner(host) {
             let is_owners = |claim: &&Claimed| claim.age.key.namespace == owner.namespace;
-            claims.iter().take_while(|claim| claim.standing.is_own()).find(is_owners)
-        });
-        let first = owners.or_else(|| claims.first())?;
+            let mut own = claims.iter().take_while(|claim| claim.standing.is_own());
+            let own = own.find(is_owners);
+            let is_named = own.is_some_and(|own| own.standing == Standing::Own);
+            if !is_named && self.is_secured_from_above(host, &owner.namespace) {
+                return None;
+            }
+            if own.is_some() {
+                return own;
+            }
+        }
+        let first = claims.first()?;
         let is_ruled = || ruled.get(host).is_some_and(|ruling| !ruling.is_empty());
         let is_nearer = || {
             let wildcard = host.wildcard().and_then(|wildcard| ruled.get(&wildcard));
@@ -225,9 +294,10 @@ impl CertificatePlanner {
     }
 
     /// Which certificate a name is shown, and why.
-    pub(crate) fn explain(&self, name: &str, ruled: &Ruled) -> CertificateChoice {
+    pub(crate) fn explain(&self, name: &str, ruled: &Rulings) -> CertificateChoice {
         let exact = HostPattern::Exact(name.into());
         let wildcard = wildcard_suffix(name).map(|suffix| HostPattern::Wildcard(suffix.into()));
+        let wildcard = wildcard.filter(|_| !self.is_kept_from_above(&exact, ruled));
         let claimed = [Some(exact), wildcard].into_iter().flatten().find_map(|host| {
             let secret = self.first(&host, ruled)?.secret.clone();
             Some((host, secret))

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ingress::{Fallback, IngressConfig, routes::Planner};
 use fairlead_state::{
-    Change, Key, Object,
+    Change, Key, Kind, Object, ObjectRef,
     model::{
         EndpointPort, Ingress,
         PathType::{Exact, ImplementationSpecific, Prefix},
@@ -16,8 +16,8 @@ use proptest::prelude::*;
 
 use crate::support::{
     objects::{
-        Authority, IngressExt, Pod, class, ingress, ingress_ref, secret_ref, service, service_ref,
-        slice, slice_ref, to,
+        Authority, IngressExt, Pod, class, ingress, ingress_ref, secret, secret_ref, service,
+        service_ref, slice, slice_ref, to,
     },
     store,
 };
@@ -33,7 +33,9 @@ fn planned(objects: &[Object]) -> Planner {
 fn text(planner: &Planner) -> String {
     let rows: Vec<String> = planner.routes().rows().iter().map(|row| format!("{row:?}")).collect();
     let findings: Vec<String> = planner.findings().iter().map(ToString::to_string).collect();
-    format!("{}\n{}\n{:?}", rows.join("\n"), findings.join("\n"), sorted(planner))
+    let shown = ["a.example", "b.example", "c.example"].map(|name| planner.certificate(name));
+    let (rows, findings) = (rows.join("\n"), findings.join("\n"));
+    format!("{rows}\n{findings}\n{shown:?}\n{:?}", sorted(planner))
 }
 
 fn sorted(planner: &Planner) -> Vec<String> {
@@ -392,6 +394,52 @@ fn a_change_costs_what_it_touches() {
     assert_eq!(untouched.addresses(), [address(80)]);
 }
 
+/// Of a wildcard's TLS section it is whose it is that hosts below it go by.
+#[test]
+fn a_change_of_a_wildcard_touches_those_below_it_that_go_by_it() {
+    let authority = Authority::new();
+    let of = |namespace: &str, name: &str, host: &str, service: &str| Ingress {
+        key: Key::new(namespace, name),
+        ..ingress(name).host(host, service)
+    };
+    let wild = |service| {
+        of("own", "wild", "*.wild.example", service).tls(&["*.wild.example"], "wild").object()
+    };
+    let shown = || {
+        let (certificate, key) = authority.issue(&["*.wild.example"]);
+        secret(Key::new("own", "wild"), &certificate, &key)
+    };
+    let mut objects = vec![class("fairlead", "fairlead.io/ingress")];
+    for i in 0..50 {
+        let (own, other) = (format!("a{i}.wild.example"), format!("b{i}.wild.example"));
+        objects.push(of("own", &format!("i{i}"), &own, "web").object());
+        objects.push(of("other", &format!("i{i}"), &other, "web").object());
+        let far = format!("c{i}.x.wild.example");
+        objects.push(of("own", &format!("far{i}"), &far, "web").object());
+    }
+    let (mut store, snapshots) = store(&objects);
+    let mut planner = Planner::new(&IngressConfig::default(), Fallback::generate().unwrap());
+    planner.apply(snapshots.borrow().as_ref().unwrap());
+    let gone = ObjectRef { kind: Kind::Ingress, key: Key::new("own", "wild") };
+    for (what, change, is_touched) in [
+        ("its section comes", Change::Upsert(wild("web")), true),
+        ("its Secret comes", Change::Upsert(shown()), false),
+        ("another one comes", Change::Upsert(shown()), false),
+        ("it leads elsewhere", Change::Upsert(wild("other")), false),
+        ("it goes", Change::Delete(gone), true),
+    ] {
+        let before = planner.routes().clone();
+        store.apply([change]);
+        planner.apply(snapshots.borrow().as_ref().unwrap());
+        for row in before.rows().iter().filter(|row| !row.host.starts_with('*')) {
+            let old = before.find(&row.host, "/").unwrap();
+            let new = planner.routes().find(&row.host, "/").unwrap();
+            let goes_by_it = is_touched && row.host.starts_with('a');
+            assert_eq!(!Arc::ptr_eq(old.route, new.route), goes_by_it, "{what}: {}", row.host);
+        }
+    }
+}
+
 /// Whoever writes Events and addresses looks at all Ingresses when this grows, and not before.
 #[test]
 fn what_is_told_of_ingresses_is_looked_at_again_when_it_may_have_changed() {
@@ -461,6 +509,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Of two namespaces.
+fn ingress_of(name: u8) -> ObjectRef {
+    let namespace = if name == 0 { "other" } else { "default" };
+    ObjectRef { kind: Kind::Ingress, key: Key::new(namespace, format!("i{name}")) }
+}
+
 fn change(step: &Step, authority: &Authority) -> Change {
     let host = |i: u8| ["a.example", "b.example", "*.example", "*"][usize::from(i)];
     match step {
@@ -468,6 +522,7 @@ fn change(step: &Step, authority: &Authority) -> Change {
             let path = ["/", "/x", "/x/", "/x//bad"][usize::from(*path)];
             let mut ingress = ingress(&format!("i{name}"))
                 .rule(host(*h), &[(Prefix, path, &format!("s{service}")), (Exact, "/e", "s0")]);
+            ingress.key = ingress_of(*name).key;
             ingress.created_seconds = *age;
             if *foreign {
                 ingress.class_name = Some("other".into());
@@ -480,7 +535,7 @@ fn change(step: &Step, authority: &Authority) -> Change {
             };
             Change::Upsert(ingress.object())
         }
-        Step::DropIngress(name) => Change::Delete(ingress_ref(&format!("i{name}"))),
+        Step::DropIngress(name) => Change::Delete(ingress_of(*name)),
         Step::Service(name) => Change::Upsert(service(&format!("s{name}"))),
         Step::Slice { service, suffix, port, ready } => {
             let pod = if *ready { Pod::Ready } else { Pod::Terminating };
@@ -491,11 +546,12 @@ fn change(step: &Step, authority: &Authority) -> Change {
             Change::Delete(slice_ref(&format!("s{service}"), &suffix.to_string()))
         }
         Step::Secret { name, good: true } => {
-            Change::Upsert(authority.secret(&format!("t{name}"), &["a.example"]))
+            let names: &[&str] = if *name == 0 { &["a.example"] } else { &["*.example"] };
+            Change::Upsert(authority.secret(&format!("t{name}"), names))
         }
         // Never good: one that was would be served on, and how long is a matter of history.
         Step::Secret { good: false, .. } => {
-            Change::Upsert(crate::support::objects::secret(secret_ref("t3").key, "not", "PEM"))
+            Change::Upsert(secret(secret_ref("t3").key, "not", "PEM"))
         }
         Step::DropSecret(name) => Change::Delete(secret_ref(&format!("t{name}"))),
         Step::Class { ours } => {

@@ -1,5 +1,6 @@
 //! Namespaces that share a host: what one of them may do to another.
 
+mod certificates;
 mod owner;
 mod settings;
 

@@ -259,7 +259,6 @@ async fn who_names_a_host_comes_before_who_has_sections_for_others() {
 async fn bug_a_host_that_is_to_show_the_default_certificate_shows_nobody_elses() {
     let upstream = Upstream::echo("web").await;
     let authority = Authority::new();
-    let (certificate, key) = authority.issue(&["*.foo.example"]);
     let wild = ingress("wild").host("*.foo.example", "web").tls(&["*.foo.example"], "wild");
     let site = |name: &str, secret: Option<&str>| {
         let host = format!("{name}.foo.example");
@@ -271,8 +270,8 @@ async fn bug_a_host_that_is_to_show_the_default_certificate_shows_nobody_elses()
     };
     let mut objects = backend("web", &[upstream.address]);
     objects.extend([
-        secret(Key::new("other", "wild"), &certificate, &key),
-        Ingress { key: Key::new("other", "wild"), ..wild }.object(),
+        authority.secret("wild", &["*.foo.example"]),
+        wild.object(),
         opaque("broken", &[("tls.crt", "broken"), ("tls.key", "broken")]),
         site("none", Some("")),
         site("missing", Some("missing")),
@@ -289,7 +288,7 @@ async fn bug_a_host_that_is_to_show_the_default_certificate_shows_nobody_elses()
         let said = world.running.explainer().certificate(&format!("{name}.foo.example"));
         let (secret, host) = match shown == default {
             true => (None, format!("{name}.foo.example")),
-            false => (Some(Key::new("other", "wild")), "*.foo.example".to_owned()),
+            false => (Some(Key::new("default", "wild")), "*.foo.example".to_owned()),
         };
         assert_eq!((said.secret, said.claimed_by), (secret, Some(host)), "{name}");
         shown == default

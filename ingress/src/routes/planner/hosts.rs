@@ -31,14 +31,12 @@ use crate::{config::Matching, host::HostPattern, series::SeriesLabels};
 
 impl Planner {
     pub(super) fn rebuild_host(&mut self, pattern: &HostPattern) {
+        self.hosts.sweep(pattern);
         let mut findings = Vec::new();
         let mut built = self.build_host(pattern, pattern, &mut findings);
         if built.is_some() {
             self.name_taken(pattern, &mut findings);
         } else {
-            if self.hosts.get(pattern).is_some_and(Ruling::is_empty) {
-                self.hosts.remove(pattern);
-            }
             built = self.build_derived(pattern, &mut findings);
         }
         self.routes.set(pattern, built.map(Arc::new));
@@ -59,7 +57,7 @@ impl Planner {
 
     /// Who has rules for a name is not stood for.
     fn name_taken(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) {
-        for (age, derived) in self.derived.get(pattern).into_iter().flatten() {
+        for (age, derived) in self.hosts.derived(pattern) {
             if derived.how == How::Alias {
                 let reason = format!("alias {pattern} has rules of its own, which are served");
                 findings.push(Finding::ingress(&age.key, Severity::Refused, reason));
@@ -70,9 +68,8 @@ impl Planner {
     /// Nor does anybody let another namespace's host have a second name.
     fn build_derived(&self, pattern: &HostPattern, findings: &mut Vec<Finding>) -> Option<Host> {
         let mut built = None;
-        for (age, derived) in self.derived.get(pattern)? {
-            let owner = self.hosts.get(&derived.of).and_then(Ruling::owner);
-            let Some(owner) = owner else { continue };
+        for (age, derived) in self.hosts.derived(pattern) {
+            let Some(owner) = self.hosts.owner(&derived.of) else { continue };
             if age.key.namespace != owner.namespace {
                 let annotation = match derived.how {
                     How::Alias => "server-alias",
@@ -125,6 +122,9 @@ impl Planner {
         let mut paths = paths::Builder::owned_by(&owner.namespace);
         let mut settings = Settings::of(pattern, owner, &others, findings);
         settings.secure(canaries.iter().chain(&others).copied());
+        if self.certificates.is_secured_from_above(pattern, &owner.namespace) {
+            settings.secure_from_above();
+        }
         let all_expressions = settings.are_expressions(&others, of);
         let mut budget = Budget::of_host();
         let mut trials = Trials::of(&canaries, of);

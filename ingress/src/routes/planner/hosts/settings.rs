@@ -74,6 +74,12 @@ impl<'a> Settings<'a> {
         self.secured.extend(claiming.map(|compiled| &compiled.age.key.namespace));
     }
 
+    /// A section of its own namespace is for the wildcard above it (lua_ingress: redirect_to_https asks for the
+    /// certificate of the request's name, which may be a wildcard's).
+    pub(super) fn secure_from_above(&mut self) {
+        self.secured.insert(&self.owner.namespace);
+    }
+
     pub(super) fn is_secured_by_any(&self) -> bool {
         !self.secured.is_empty()
     }
