@@ -110,12 +110,18 @@ impl<'a> Raw<'a> for RawSlice<'a> {
         fields::object_name(&key.name, format_args!("metadata.name"))?;
         let ports = ports(&self.ports, names)?;
         let ports = names.endpoint_ports(ports);
+        let mut problems = Vec::new();
         let endpoints = self.endpoints.iter().enumerate();
-        let endpoints = endpoints.map(|(i, raw)| endpoint(i, raw, ipv6, names));
+        let endpoints =
+            endpoints.filter_map(|(i, raw)| endpoint(i, raw, ipv6, names, &mut problems));
+        let endpoints = endpoints.collect();
+        if let Some(first) = problems.first() {
+            tracing::warn!(slice = %key, problems = problems.len(), "left out of a slice: {first}");
+        }
         let slice = EndpointSlice {
             service: Key { namespace: key.namespace.clone(), name: service.unwrap_or_default() },
             ipv6,
-            endpoints: endpoints.collect::<Result<_, _>>()?,
+            endpoints,
             ports,
             headless_label: labels.get(HEADLESS).is_some(),
             trigger_time_ms: trigger.and_then(fields::milliseconds),
@@ -143,24 +149,35 @@ fn ports(raw: &[RawPort<'_>], names: &mut Names) -> Result<Vec<EndpointPort>, St
     Ok(ports)
 }
 
+/// One without an address that can be read is left out; kube-proxy skips such, too (pkg/proxy/endpointslicecache.go). The others
+/// of its slice serve.
 fn endpoint(
     i: usize,
     raw: &RawEndpoint<'_>,
     ipv6: bool,
     names: &mut Names,
-) -> Result<Endpoint, String> {
+    problems: &mut Vec<String>,
+) -> Option<Endpoint> {
     if raw.addresses.is_empty() {
-        return Err(format!("endpoints[{i}].addresses is empty"));
+        problems.push(format!("endpoints[{i}].addresses is empty"));
     }
-    let addresses = raw.addresses.iter().enumerate();
-    let addresses = addresses.map(|(j, text)| address(i, j, text, ipv6));
-    if let Some(hostname) = raw.hostname.as_deref().filter(|name| !name.is_empty()) {
-        fields::label(hostname, format_args!("endpoints[{i}].hostname"))?;
+    let addresses = raw.addresses.iter().enumerate().map(|(j, text)| address(i, j, text, ipv6));
+    let addresses: Vec<IpAddr> =
+        addresses.filter_map(|ip| ip.map_err(|why| problems.push(why)).ok()).collect();
+    if addresses.is_empty() {
+        return None;
     }
+    let hostname = raw.hostname.as_ref().filter(|name| {
+        let label = match &***name {
+            "" => Ok(()),
+            name => fields::label(name, format_args!("endpoints[{i}].hostname")),
+        };
+        label.map_err(|why| problems.push(why)).is_ok()
+    });
     let pod = raw.target_ref.as_ref().filter(|target| &*target.kind == "Pod");
-    Ok(Endpoint {
-        addresses: addresses.collect::<Result<_, _>>()?,
-        hostname: names.get_some(raw.hostname.as_ref()),
+    Some(Endpoint {
+        addresses: addresses.into(),
+        hostname: names.get_some(hostname),
         node_name: names.get_some(raw.node_name.as_ref()),
         zone: names.get_some(raw.zone.as_ref()),
         hints: Hints {

@@ -1,6 +1,9 @@
 //! Single fields: text to address, port, name or time, or one line saying what is wrong with it.
 
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use ipnetwork::IpNetwork;
 use k8s_openapi::jiff::Timestamp;
@@ -12,18 +15,28 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Longest DNS name as Kubernetes counts it (RFC 1123 subdomain).
 const NAME_BYTES_MAX: usize = 253;
 
-/// An address. Leading zeros are refused (CVE-2021-29923: 010.0.0.1 is 8.0.0.1 to some and 10.0.0.1
-/// to others), as is the IPv4-mapped form, which would be a second spelling of an IPv4 address.
+/// An address. The IPv4-mapped form is refused: it would be a second spelling of an IPv4 address.
 pub(super) fn ip(text: &str, field: fmt::Arguments<'_>) -> Result<IpAddr, String> {
-    let Ok(ip) = text.parse() else {
-        return Err(format!("{field} {text:?} is not an IP address"));
-    };
+    let ip = text.parse().ok().or_else(|| decimal(text).map(IpAddr::V4));
+    let Some(ip) = ip else { return Err(format!("{field} {text:?} is not an IP address")) };
     match ip {
         IpAddr::V6(v6) if let Some(v4) = v6.to_ipv4_mapped() => {
             Err(format!("{field} {text:?} is an IPv4-mapped IPv6 address; write {v4}"))
         }
         _ => Ok(ip),
     }
+}
+
+/// IPv4 with leading zeros. API servers kept such before they validated strictly (KEP-4858), and all of Kubernetes reads them as
+/// decimal (`ParseIPSloppy` of k8s.io/utils/net), never as octal (CVE-2021-29923).
+fn decimal(text: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0u8; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?;
+        *octet = part.parse().ok()?;
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(octets))
 }
 
 /// An address that may stand for a Service: not one that every node takes for itself.
@@ -46,25 +59,13 @@ pub(super) fn service_ip(text: &str, field: fmt::Arguments<'_>) -> Result<IpAddr
 pub(super) fn network(text: &str, field: fmt::Arguments<'_>) -> Result<IpNetwork, String> {
     let wrong = || format!("{field} {text:?} is not a network such as 10.0.0.0/8");
     let (address, prefix) = text.trim().split_once('/').ok_or_else(wrong)?;
-    let address = ip(&without_leading_zeros(address), field)?;
+    let address = ip(address, field)?;
     if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
     let prefix = prefix.parse().map_err(|_| wrong())?;
     let network = IpNetwork::new(address, prefix).map_err(|_| wrong())?;
     IpNetwork::new(network.network(), prefix).map_err(|_| wrong())
-}
-
-fn without_leading_zeros(address: &str) -> Cow<'_, str> {
-    let is_dotted = address.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if !is_dotted {
-        return address.into();
-    }
-    let octet = |octet: &str| match octet.trim_start_matches('0') {
-        "" if !octet.is_empty() => "0".to_owned(),
-        digits => digits.to_owned(),
-    };
-    address.split('.').map(octet).collect::<Vec<_>>().join(".").into()
 }
 
 /// A port number, never 0.

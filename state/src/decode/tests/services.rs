@@ -413,10 +413,18 @@ fn what_only_an_api_server_fills_in_is_named_with_its_cure() {
     }
 }
 
-/// 010.0.0.1 is 8.0.0.1 to inet_aton and 10.0.0.1 to others: what is filtered must be what is used.
+/// 010.0.0.1 is 8.0.0.1 to inet_aton and 10.0.0.1 to all of Kubernetes: what is filtered must be what is used. Such an address
+/// took the whole Service away.
 #[test]
-fn cve_2021_29923_leading_zeros_are_no_address() {
-    for text in ["010.96.0.7", "10.096.0.7", "10.96.0.07", "10.96.0.7 ", "10.96.7", "0x0a.96.0.7"] {
+fn cve_2021_29923_leading_zeros_are_decimal() {
+    for text in ["010.96.0.7", "10.096.0.7", "10.96.0.07", "0000010.96.000.7"] {
+        let document = json!({
+            "metadata": {"name": "a"}, "spec": {"clusterIP": text, "ports": [{"port": 80}]},
+        });
+        let Object::Service(service) = good(Kind::Service, &document) else { panic!("{text}") };
+        assert_eq!(service.cluster_ips[..], ["10.96.0.7".parse::<IpAddr>().unwrap()], "{text}");
+    }
+    for text in ["10.96.0.7 ", "10.96.7", "0x0a.96.0.7", "10.96.0.0256", "10.96.0.+7", "10..0.7"] {
         let document = json!({
             "metadata": {"name": "a"}, "spec": {"clusterIP": text, "ports": [{"port": 80}]},
         });
