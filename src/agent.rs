@@ -21,7 +21,7 @@ mod signals;
 mod source;
 mod sysctls;
 
-use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use fairlead_dns::corefile::Needs;
@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{doctor, logging, version};
 
-pub(crate) use args::{Args, ConntrackArgs, NamespacedName};
+pub(crate) use args::{Args, ConntrackArgs, NamespacedName, ProxyArgs};
 pub(crate) use holder::{Transport, is_own, of as holder_of};
 pub(crate) use http::{Body, Reports, Site, response};
 
@@ -156,7 +156,7 @@ async fn run_all(words: CommandLine, settings: Settings) -> anyhow::Result<ExitC
         Ok(socket) => socket,
         Err(error) => {
             let wanted = states.iter().map(|(name, _)| *name).collect();
-            advise(wanted, args.proxy.bpffs.clone()).await;
+            advise(wanted, (&args.proxy).into()).await;
             return Err(error);
         }
     };
@@ -257,18 +257,18 @@ where
 {
     let (state, seen) = watch::channel(State::default());
     pages.roles.push((name, seen));
-    let bpffs = pages.shared.args().proxy.bpffs.clone();
+    let told = doctor::Told::from(&pages.shared.args().proxy);
     Box::new(move |roles| {
         roles.spawn(async move {
             let mut said = false;
             role::keep(name, &state.clone(), &cancel, role::PAUSES, || {
                 let started = role(state.clone());
                 let is_first = !std::mem::replace(&mut said, true);
-                let bpffs = bpffs.clone();
+                let told = told.clone();
                 async move {
                     let result = started.await;
                     if is_first && result.is_err() {
-                        advise(vec![name], bpffs).await;
+                        advise(vec![name], told).await;
                     }
                     result
                 }
@@ -279,9 +279,9 @@ where
 }
 
 /// What the doctor finds to be in the way of roles that cannot start; before the error is said.
-async fn advise(roles: Vec<&'static str>, bpffs: PathBuf) {
+async fn advise(roles: Vec<&'static str>, told: doctor::Told) {
     let role = roles.join(", ");
-    let found = tokio::task::spawn_blocking(move || doctor::advice(&roles, &bpffs)).await;
+    let found = tokio::task::spawn_blocking(move || doctor::advice(&roles, &told)).await;
     for line in found.unwrap_or_default() {
         tracing::warn!(role, "doctor: {line}");
     }

@@ -5,14 +5,13 @@ mod limits;
 mod neighbours;
 mod network;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    agent::ProxyArgs,
     output::Output,
     table::{Cell, Screen, Table, Tone},
 };
@@ -20,11 +19,27 @@ use crate::{
 /// Flags of `fairlead doctor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    told: Told,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What the node's agent is told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Told {
     /// BPF file system
     #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf", env = "FAIRLEAD_BPFFS")]
     bpffs: PathBuf,
-    #[command(flatten)]
-    output: Output,
+    /// Whether addresses of this node are in these ranges: the API server's --service-cluster-ip-range
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
+    service_cidr: Vec<IpNetwork>,
+}
+
+impl From<&ProxyArgs> for Told {
+    fn from(args: &ProxyArgs) -> Self {
+        Self { bpffs: args.bpffs.clone(), service_cidr: args.service_cidr.clone() }
+    }
 }
 
 /// How a check came out.
@@ -90,8 +105,8 @@ impl Finding {
 }
 
 /// What may keep roles from starting, a line each: for the log of an agent that has just failed to.
-pub(crate) fn advice(roles: &[&str], bpffs: &Path) -> Vec<String> {
-    let findings = findings(bpffs);
+pub(crate) fn advice(roles: &[&str], told: &Told) -> Vec<String> {
+    let findings = findings(told);
     let is_trouble = |finding: &&Finding| {
         let mut of = finding.roles.iter();
         let is_theirs = finding.roles.is_empty() || of.any(|of| roles.contains(&of.as_str()));
@@ -105,18 +120,19 @@ pub(crate) fn advice(roles: &[&str], bpffs: &Path) -> Vec<String> {
 }
 
 /// What this node is found to be like, by looks that take no time.
-fn findings(bpffs: &Path) -> Vec<Finding> {
-    let mut findings = kernel::checks(bpffs);
+fn findings(told: &Told) -> Vec<Finding> {
+    let mut findings = kernel::checks(&told.bpffs);
     findings.extend(limits::checks());
     findings.extend(neighbours::checks());
     findings.extend(network::ports());
     findings.push(network::devices());
+    findings.extend(told.service_cidr.iter().map(|range| network::service_range(*range)));
     findings
 }
 
 /// Looks at everything, changes nothing; 1 if a role would not work.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut findings = findings(&args.bpffs);
+    let mut findings = findings(&args.told);
     // These may take seconds to answer, or not to.
     findings.extend(network::name_servers());
     let report = Report { findings };

@@ -19,6 +19,8 @@ pub trait Tables {
     fn settings(&self) -> Option<&Settings>;
     /// Whether NodePorts answer on the address, loopback aside.
     fn has_node_ports(&self, address: &Address) -> bool;
+    /// Whether the address is one of the node's own, loopback aside.
+    fn is_own(&self, address: &Address) -> bool;
 }
 
 /// What is found.
@@ -63,7 +65,8 @@ pub fn find<T: Tables>(
         }
         return Found::UnusedPort(frontend);
     }
-    if settings.is_service_address(&dialled.address) {
+    // Whatever range the cluster says: the node itself is no address that a Service lacks.
+    if settings.is_service_address(&dialled.address) && !tables.is_own(&dialled.address) {
         return Found::Unallocated;
     }
     Found::Nothing

@@ -29,6 +29,7 @@ use crate::{
     error::{KernelError, Step},
     image::Image,
     maps::{Capacities, memory::MemoryMaps},
+    node::occupant,
     object,
     plan::{Rules, address},
     sync::{ProxyStatus, Synchroniser},
@@ -137,7 +138,9 @@ pub trait Lookup: Tables {
     /// Whether a client is in a service's source ranges.
     fn is_in_source_ranges(&self, counter_id: u32, client: &Address) -> bool;
     /// Whether the address is one of the node's own.
-    fn is_node_address(&self, address: IpAddr) -> bool;
+    fn is_node_address(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.is_own(&crate::plan::address(address))
+    }
     /// Whether something could not be read, and why.
     ///
     /// # Errors
@@ -157,6 +160,11 @@ impl<'a> LiveMaps<'a> {
             .read()
             .map_err(|error| KernelError::system(Step::ReadCounters, error))?;
         Ok(Self { tables, settings: Some(settings), failed: RefCell::new(None) })
+    }
+
+    /// `NODE_ADDRESS_*`; 0: it is none of the node's.
+    fn node_address(&self, address: &Address) -> u32 {
+        self.taken(self.tables.node_addresses.get(address)).unwrap_or_default()
     }
 
     fn taken<T>(&self, read: io::Result<Option<T>>) -> Option<T> {
@@ -181,8 +189,11 @@ impl Tables for LiveMaps<'_> {
     }
 
     fn has_node_ports(&self, address: &Address) -> bool {
-        let flags = self.taken(self.tables.node_addresses.get(address));
-        flags.is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
+        self.node_address(address) & NODE_ADDRESS_PORTS != 0
+    }
+
+    fn is_own(&self, address: &Address) -> bool {
+        self.node_address(address) & NODE_ADDRESS_OWN != 0
     }
 }
 
@@ -195,11 +206,6 @@ impl Lookup for LiveMaps<'_> {
         let key = SourceRangeKey { prefix_len: SourceRangeKey::BITS, counter_id, address: *client };
         let version = self.taken(self.tables.source_ranges.get(&key));
         version.is_some_and(|version| SourceRangeKey::lets_in(version, client))
-    }
-
-    fn is_node_address(&self, address: IpAddr) -> bool {
-        let flags = self.taken(self.tables.node_addresses.get(&crate::plan::address(address)));
-        address.is_loopback() || flags.is_some_and(|flags| flags & NODE_ADDRESS_OWN != 0)
     }
 
     fn check(&self) -> Result<(), KernelError> {
@@ -228,11 +234,14 @@ impl PlannedMaps {
         sync.reconcile(snapshot);
         let status = sync.status();
         let image = sync.into_maps().image().clone();
-        let known = snapshot.service_cidrs().values().flat_map(|object| object.ranges.iter());
-        let service_cidrs = known.chain(service_cidrs).copied().collect();
-        let options = KernelOptions { service_cidrs, ..KernelOptions::default() };
         let node = snapshot.nodes().get(&Key::new("", node_name));
         let own = node.map(|node| node.addresses.to_vec()).unwrap_or_default();
+        let pods = node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+        let known = snapshot.service_cidrs().values().flat_map(|object| object.ranges.iter());
+        let known = known.chain(service_cidrs).copied();
+        let is_services = |range: &IpNetwork| occupant(*range, own.iter().copied(), &pods).is_none();
+        let service_cidrs = known.filter(is_services).collect();
+        let options = KernelOptions { service_cidrs, ..KernelOptions::default() };
         let first = |is_ipv6: bool| {
             own.iter().find(|ip| ip.is_ipv6() == is_ipv6).map_or([0; 16], |ip| address(*ip))
         };
@@ -267,6 +276,10 @@ impl Tables for PlannedMaps {
     fn has_node_ports(&self, address: &Address) -> bool {
         self.node_addresses.get(address).is_some_and(|flags| flags & NODE_ADDRESS_PORTS != 0)
     }
+
+    fn is_own(&self, address: &Address) -> bool {
+        self.node_addresses.contains_key(address)
+    }
 }
 
 impl Lookup for PlannedMaps {
@@ -285,10 +298,6 @@ impl Lookup for PlannedMaps {
                 && is_covered
                 && SourceRangeKey::lets_in(range.version(), client)
         })
-    }
-
-    fn is_node_address(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.node_addresses.contains_key(&crate::plan::address(address))
     }
 
     fn check(&self) -> Result<(), KernelError> {

@@ -1,6 +1,7 @@
 //! The node as the programs must know it: its addresses and its uplinks, followed by rtnetlink.
 
 mod netlink;
+mod ranges;
 mod uplinks;
 
 use std::{
@@ -20,6 +21,7 @@ use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::netlink::addresses;
+pub use self::ranges::{Occupant, occupant};
 use self::{
     netlink::Events,
     uplinks::{Moment, View},
@@ -108,7 +110,7 @@ fn update(kernel: &Kernel, told: &Told, known: &mut Known) -> bool {
     }
     let mut errors: Vec<KernelError> = write(kernel, &view, told).err().into_iter().collect();
     errors.extend(kernel.attach_devices(&view.devices));
-    let told_of = known.0.take().map(|(seen, _)| seen.unusable).unwrap_or_default();
+    let told_of = known.0.take().map(|(seen, _)| seen).unwrap_or_default();
     *known = settled(view, told.clone(), &errors, &told_of);
     errors.is_empty()
 }
@@ -124,6 +126,17 @@ pub fn unserved_devices() -> Result<BTreeMap<String, &'static str>, KernelError>
     Ok(uplinks::view(&node, &Devices::Auto, &told, &served, Moment::Later).unusable)
 }
 
+/// What a Service range holds of this node, by the addresses of this thread's network namespace.
+///
+/// # Errors
+/// rtnetlink cannot be read.
+pub fn occupant_here(range: IpNetwork) -> Result<Option<Occupant>, KernelError> {
+    let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
+    let told = Told { service_cidrs: [range].into(), ..Told::default() };
+    let view = uplinks::view(&node, &Devices::Auto, &told, &BTreeMap::new(), Moment::Later);
+    Ok(view.occupied.get(&range).copied())
+}
+
 /// The node as it is.
 fn look(kernel: &Kernel, told: &Told, moment: Moment) -> Result<View, KernelError> {
     let node = netlink::read().map_err(|error| KernelError::system(Step::Follow, error))?;
@@ -131,21 +144,24 @@ fn look(kernel: &Kernel, told: &Told, moment: Moment) -> Result<View, KernelErro
 }
 
 /// Says what the programs were told. What failed is tried again as a whole.
-fn settled(
-    view: View,
-    told: Told,
-    errors: &[KernelError],
-    told_of: &BTreeMap<String, &'static str>,
-) -> Known {
+fn settled(view: View, told: Told, errors: &[KernelError], told_of: &View) -> Known {
     for error in errors {
         tracing::warn!(error = error as &dyn std::error::Error, "node not fully followed");
     }
-    let is_new = |(device, problem): &(&String, _)| told_of.get(*device) != Some(*problem);
+    let is_new = |(device, problem): &(&String, _)| told_of.unusable.get(*device) != Some(*problem);
     for (device, problem) in view.unusable.iter().filter(is_new) {
         tracing::warn!(device, problem, "not used as an uplink");
     }
-    if told.service_cidrs.len() > CIDRS_MAX {
-        let left_out: Vec<_> = told.service_cidrs.iter().skip(CIDRS_MAX).collect();
+    let is_new = |(range, by): &(&IpNetwork, _)| told_of.occupied.get(*range) != Some(*by);
+    for (range, by) in view.occupied.iter().filter(is_new) {
+        tracing::error!(
+            "the Service range {range} holds {by}: its addresses that no Service has are routed like any \
+             other, instead of being dropped; cure: a Service range of its own (another ServiceCIDR)"
+        );
+    }
+    let cidrs: Vec<IpNetwork> = served_cidrs(&view, &told).collect();
+    if cidrs.len() > CIDRS_MAX {
+        let left_out: Vec<_> = cidrs.iter().skip(CIDRS_MAX).collect();
         tracing::warn!(
             ?left_out,
             "more than {CIDRS_MAX} ServiceCIDRs: addresses not allotted in these are routed like \
@@ -155,7 +171,7 @@ fn settled(
     let uplinks: Vec<&str> = view.named(Role::Uplink).collect();
     let pods = view.named(Role::Pod).count();
     let addresses = view.addresses.len();
-    let cidrs: Vec<String> = told.service_cidrs.iter().map(ToString::to_string).collect();
+    let cidrs: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
     tracing::info!(addresses, ?uplinks, pods, service_cidrs = ?cidrs, "following the node");
     Known(errors.is_empty().then_some((view, told)))
 }
@@ -174,7 +190,12 @@ fn write(kernel: &Kernel, view: &View, told: &Told) -> Result<(), KernelError> {
     let source = |ip: Option<IpAddr>| ip.map_or([0; 16], address);
     kernel.set_node(&addresses, source(view.source_v4), source(view.source_v6))?;
     kernel.set_bare_devices(view.bare.iter().copied())?;
-    kernel.set_service_cidrs(told.service_cidrs.iter().copied())
+    kernel.set_service_cidrs(served_cidrs(view, told))
+}
+
+/// The Service ranges in which nobody but Services has addresses.
+fn served_cidrs(view: &View, told: &Told) -> impl Iterator<Item = IpNetwork> {
+    told.service_cidrs.iter().copied().filter(|range| !view.occupied.contains_key(range))
 }
 
 /// Tells the programs the node's addresses and the Service ranges, leaves connections of netfilter's
@@ -199,7 +220,7 @@ pub fn prepare(
         );
     }
     let errors = kernel.attach_devices(&view.devices);
-    Ok(settled(view, told, &errors, &BTreeMap::new()))
+    Ok(settled(view, told, &errors, &View::default()))
 }
 
 /// IPv4 as v4-mapped.

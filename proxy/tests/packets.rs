@@ -388,6 +388,30 @@ fn pods_packets_keep_their_address_and_service_addresses_never_leave() {
     });
 }
 
+/// SSH, kubelet and API server were dropped as addresses that no Service has.
+#[test]
+fn bug_the_nodes_own_addresses_in_a_service_range_are_no_service_addresses() {
+    world("bug_the_nodes_own_addresses_in_a_service_range_are_no_service_addresses", |world| {
+        let cidrs = ["192.168.0.0/16", "2001:db8::/64"].map(|cidr| cidr.parse().unwrap());
+        let options = KernelOptions { service_cidrs: cidrs.into(), ..world.options() };
+        let uplink = Uplink::new(&options);
+        for (from, node, other) in [
+            ("203.0.113.9:40000", NODE_V4, "192.168.0.3"),
+            ("[2001:db8:9::9]:40000", NODE_V6, "2001:db8::3"),
+        ] {
+            for (protocol, to, verdict) in
+                [(TCP, node, NEXT), (UDP, node, NEXT), (TCP, other, DROP), (UDP, other, DROP)]
+            {
+                let to = SocketAddr::new(to.parse().unwrap(), 6443).to_string();
+                let first = Packet::first(protocol, from, &to).frame();
+                for program in [IN, POD] {
+                    assert_eq!(uplink.verdict(program, &first), verdict, "{program} {to}");
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn ipv4_options_and_absent_udp_checksums_survive() {
     world("ipv4_options_and_absent_udp_checksums_survive", |world| {

@@ -52,8 +52,9 @@ async fn read_all(
     let source = Kubernetes::new(options).await.map_err(bad)?;
     let server = source.server().clone();
     let stop = CancellationToken::new();
-    // Services and Ingresses are judged; zones of DNS have the Namespaces.
-    let kinds: BTreeSet<Kind> = KINDS.into_iter().chain([Kind::Namespace]).collect();
+    // Services and Ingresses are judged, and Service ranges by the Nodes; zones of DNS have the Namespaces.
+    let more = [Kind::Namespace, Kind::Node, Kind::ServiceCidr];
+    let kinds: BTreeSet<Kind> = KINDS.into_iter().chain(more).collect();
     let running = fairlead_state::start(source, kinds, stop.clone());
     let Running { mut snapshots, mut health, .. } = running;
     let _guard = stop.drop_guard();

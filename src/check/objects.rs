@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use fairlead_ingress::{ANNOTATIONS, Severity, Support, explain::Explainer};
-use fairlead_proxy::plan::{NodeView, Plans};
+use fairlead_proxy::{
+    node::occupant,
+    plan::{NodeView, Plans},
+};
 use fairlead_state::{Kind, ObjectRef, Snapshot};
 
 use super::{Args, Checked, Verdict};
@@ -21,6 +24,7 @@ pub(super) fn check(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<Chec
         findings.entry(object.clone()).or_default().push((Verdict::Refused, reason));
     }
     services(snapshot, &mut findings);
+    service_ranges(snapshot, &mut findings);
     ingresses(snapshot, args, &mut findings)?;
     let checked = findings.into_iter().map(|(object, all)| Checked::of(object.to_string(), all));
     Ok(checked.collect())
@@ -51,6 +55,25 @@ fn services(snapshot: &Snapshot, findings: &mut Findings) {
             let reason = "source ranges apply to pods of the node where their packets leave it, to \
                           the node's own processes by the node's address";
             all.push((Verdict::Differs, reason.to_owned()));
+        }
+    }
+}
+
+/// One with nodes or pods in it is left out by the agents there.
+fn service_ranges(snapshot: &Snapshot, findings: &mut Findings) {
+    for object in snapshot.service_cidrs().values() {
+        for range in object.ranges.iter() {
+            let found = snapshot.nodes().values().find_map(|node| {
+                let by = occupant(*range, node.addresses.iter().copied(), &node.pod_cidrs)?;
+                Some((&node.key.name, by))
+            });
+            let Some((node, by)) = found else { continue };
+            let reason = format!(
+                "{range} holds {by} ({node}): there its addresses that no Service has are routed like any other, \
+                 not dropped; give Services a range of their own"
+            );
+            let object = ObjectRef { kind: Kind::ServiceCidr, key: object.key.clone() };
+            findings.entry(object).or_default().push((Verdict::Differs, reason));
         }
     }
 }

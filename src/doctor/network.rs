@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use fairlead_proxy::node::{self, Occupant};
+use ipnetwork::IpNetwork;
+
 use super::{Finding, Health};
 use crate::agent::{Transport, holder_of, is_own};
 
@@ -76,6 +79,29 @@ pub(super) fn devices() -> Finding {
     )
 }
 
+/// What is in it and no Service's is dropped, unless it holds the node itself.
+pub(super) fn service_range(range: IpNetwork) -> Finding {
+    match node::occupant_here(range) {
+        Ok(found) => occupied(range, found),
+        Err(error) => Finding::not(&check(range), Health::Unknown, error.to_string()).of("proxy"),
+    }
+}
+
+fn check(range: IpNetwork) -> String {
+    format!("Service range {range}")
+}
+
+fn occupied(range: IpNetwork, found: Option<Occupant>) -> Finding {
+    let Some(by) = found else {
+        return Finding::ok(&check(range), "no address of this node is in it").of("proxy");
+    };
+    Finding::not(&check(range), Health::Warning, format!("holds {by}")).of("proxy").means(
+        "addresses in it that no Service has are routed like any other, instead of being dropped; Services may be \
+         given addresses that others have",
+        "give Services a range without nodes and pods: another ServiceCIDR, then delete this one",
+    )
+}
+
 pub(super) fn name_servers() -> Vec<Finding> {
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers: Vec<IpAddr> = text
@@ -125,4 +151,22 @@ fn ask(server: IpAddr) -> std::io::Result<()> {
     let bytes = socket.recv(&mut answer)?;
     let is_ours = answer.get(..2) == ROOT_QUESTION.get(..2) && bytes >= 12;
     if is_ours { Ok(()) } else { Err(std::io::Error::other("what came back is no answer")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_range_that_holds_the_node_is_named_with_a_cure() {
+        let range: IpNetwork = "10.96.0.0/12".parse().unwrap();
+        assert_eq!(occupied(range, None).health, Health::Ok);
+        let finding = occupied(range, Some(Occupant::Node([10, 100, 0, 2].into())));
+        assert_eq!(finding.check, "Service range 10.96.0.0/12");
+        assert_eq!(
+            (finding.health, finding.found.as_str()),
+            (Health::Warning, "holds 10.100.0.2, a node's address")
+        );
+        assert!(finding.meaning.is_some() && finding.cure.is_some());
+    }
 }

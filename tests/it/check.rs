@@ -36,6 +36,16 @@ kind: Service
 metadata: {name: broken, namespace: shop}
 spec: {clusterIP: 10.96.0.11, ports: [{port: 70000}]}
 ---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+status: {addresses: [{type: InternalIP, address: 10.100.0.2}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: wide}
+spec: {cidrs: [10.96.0.0/12, 'fd00:96::/112']}
+---
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
 metadata: {name: fairlead}
@@ -151,6 +161,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Service shop/good", "works", ""),
         ("Service shop/outer", "refused", "--external-ips"),
         ("Service shop/broken", "refused", "70000"),
+        ("ServiceCIDR wide", "differs", "10.96.0.0/12 holds 10.100.0.2, a node's address (n1)"),
         ("Ingress shop/differs", "differs", "is not spoken to endpoints"),
         // The agent looks it up; nothing is known against it here.
         ("Ingress shop/allowed", "works", "[]"),
@@ -262,7 +273,8 @@ fn the_status_tells_wrong_words_from_what_is_not_there() {
 
 #[test]
 fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
-    let report = json(&run(&["doctor", "-o", "json", "--bpffs", "/nonexistent/bpf"]));
+    let flags = ["--bpffs", "/nonexistent/bpf", "--service-cidr", "198.51.100.0/24"];
+    let report = json(&run(&[&["doctor", "-o", "json"], &flags[..]].concat()));
     let findings = report["findings"].as_array().expect("a list");
     let named = |name: &str| findings.iter().find(|finding| finding["check"] == name);
     for check in [
@@ -278,6 +290,7 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
         "firewall FORWARD",
         "network plugin",
         "network devices",
+        "Service range 198.51.100.0/24",
         "other eBPF programs",
         "other data planes",
         "port 53/udp",
@@ -435,6 +448,7 @@ fn a_live_cluster_is_judged_as_its_manifests_are() {
         for part in [
             r#"{"object":"Service shop/good","reasons":[],"verdict":"works"}"#,
             "Service shop/broken",
+            "ServiceCIDR wide",
             "Ingress shop/foreign",
             "Corefile of ConfigMap coredns",
             "KubeProxyConfiguration mode",

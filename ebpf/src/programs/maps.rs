@@ -19,8 +19,8 @@ use fairlead_ebpf::{
     abi::{
         Address, Affinity, AffinityKey, Backend, BackendKey, Connection, DatagramFlow, FragmentKey,
         FragmentPorts, FrontendEntry, FrontendKey, FrontendValue, MaglevKey, MaglevPart,
-        NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey, SETTINGS_INDEX, ServiceBytes,
-        ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
+        NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, PART_PLACES, PeerKey, Reason, RefusalKey,
+        SETTINGS_INDEX, ServiceBytes, ServiceCounters, Settings, SocketPeer, SourceRangeKey, Tuple,
     },
     connection::TICK_SHIFT,
     select::Search,
@@ -285,6 +285,11 @@ impl<const FIRST: bool> Tables for InKernel<FIRST> {
     #[inline(always)]
     fn has_node_ports(&self, address: &Address) -> bool {
         has_node_ports(address)
+    }
+
+    #[inline(always)]
+    fn is_own(&self, address: &Address) -> bool {
+        copy(&NODE_ADDRESSES, address).is_some_and(|flags| flags & NODE_ADDRESS_OWN != 0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is asked of the agent, as the programs read it.
 
+use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         CIDRS_MAX, Cidr, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL,
@@ -16,16 +17,18 @@ use crate::{port_range::PortRange, snat_ports};
 const NOWHERE: Cidr = Cidr { address: [u64::MAX; 2], mask: [0; 2] };
 
 /// What is known of the node's addresses, of Service ranges and of NodePorts from an earlier start holds
-/// until they are read anew.
+/// until they are read anew: programs that run act on it at once, and a range that is asked for may hold the node itself.
 pub(crate) fn of(
     options: &KernelOptions,
     found: &Settings,
     netns_cookie: u64,
     sizes: MapSizes,
 ) -> Settings {
-    let (service_cidrs, service_cidr_count) = match options.service_cidrs.as_slice() {
-        [] => (within(found.service_cidrs, found.service_cidr_count), found.service_cidr_count),
-        ranges => cidrs(ranges.iter().copied()),
+    let is_new = *found == Settings::zeroed();
+    let (service_cidrs, service_cidr_count) = if is_new {
+        cidrs(options.service_cidrs.iter().copied())
+    } else {
+        (within(found.service_cidrs, found.service_cidr_count), found.service_cidr_count)
     };
     let (loopback_v4, loopback_v6) = options.node_port_addresses.loopback();
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
@@ -82,8 +85,6 @@ fn cidr(range: IpNetwork) -> Cidr {
 
 #[cfg(test)]
 mod tests {
-    use bytemuck::Zeroable as _;
-
     use super::*;
 
     #[test]
@@ -95,6 +96,7 @@ mod tests {
             (Settings::zeroed(), vec![], false),
             (Settings::zeroed(), vec![v4], true),
             (older, vec![], true),
+            (Settings { netns_cookie: 1, ..Settings::zeroed() }, vec![v4], false),
         ] {
             let options = KernelOptions { service_cidrs: given, ..KernelOptions::default() };
             let mut settings = of(&options, &found, 0, MapSizes::default());

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use super::{
     IPVS_DEVICE, Told,
     netlink::{Device, Framing, Kind, Node, Reach},
+    ranges::{Occupant, occupant},
 };
 use crate::attach::{Attached, Devices, Role};
 
@@ -30,6 +31,8 @@ pub(super) struct View {
     pub(super) bare: BTreeSet<u32>,
     /// Devices that were asked for, or would be uplinks, and why they cannot be.
     pub(super) unusable: BTreeMap<String, &'static str>,
+    /// Service ranges in which others have addresses, and who.
+    pub(super) occupied: BTreeMap<IpNetwork, Occupant>,
     /// Towards other nodes, where the kernel does not say which address a route has.
     pub(super) source_v4: Option<IpAddr>,
     /// The same for IPv6.
@@ -71,6 +74,7 @@ pub(super) fn view(
     let mut view = View {
         addresses: addresses.map(|(_, ip)| *ip).collect(),
         own: own.clone(),
+        occupied: facts.occupied(),
         source_v4: source(&facts.reach, own, IpAddr::is_ipv4),
         source_v6: source(&facts.reach, own, IpAddr::is_ipv6),
         ..View::default()
@@ -144,6 +148,29 @@ impl<'a> Facts<'a> {
             node.devices.iter().filter(is_doubtful).map(|(index, _)| *index).collect();
         facts.reach.extend(&node.advertised, |index| !doubtful.contains(&index));
         facts
+    }
+
+    fn occupied(&self) -> BTreeMap<IpNetwork, Occupant> {
+        let here =
+            self.reach.addresses.iter().filter(|(index, ip)| self.is_of_a_network(*index, *ip));
+        let all: BTreeSet<IpAddr> =
+            here.map(|(_, ip)| *ip).chain(self.told.addresses.iter().copied()).collect();
+        let ranges = self.told.service_cidrs.iter();
+        let found = ranges.filter_map(|range| {
+            Some((*range, occupant(*range, all.iter().copied(), &self.told.pod_cidrs)?))
+        });
+        found.collect()
+    }
+
+    /// Whether others have addresses beside this one. A ClusterIP that is kept on a dummy says nothing of its range: NodeLocal
+    /// DNSCache and kube-router do so, and kube-proxy's mode ipvs.
+    fn is_of_a_network(&self, index: u32, ip: IpAddr) -> bool {
+        let mut networks = self.reach.networks.iter();
+        networks.any(|(at, network)| *at == index && network.ip() == ip)
+            || self
+                .devices
+                .get(&index)
+                .is_some_and(|device| device.kind != Kind::Other && !device.is_loopback)
     }
 
     fn may_lead_to_pods(&self, index: u32, device: &Device) -> bool {

@@ -175,6 +175,33 @@ fn service_cidrs_that_come_and_go_are_followed() {
     });
 }
 
+/// kubeadm's 10.96.0.0/12 over hosts in 10.99.0.0/16: every packet for one of them was dropped as the programs were attached.
+#[test]
+fn bug_a_service_range_that_holds_the_node_is_left_out_and_the_others_hold() {
+    world(
+        "following::bug_a_service_range_that_holds_the_node_is_left_out_and_the_others_hold",
+        |world| {
+            let client = world.pod(1);
+            let follower = Follower::start(world, &[client.device()]);
+            let verdict = |program, (from, to): (&str, &str)| {
+                let frame = Packet::first(TCP, from, to).frame();
+                follower.kernel.run_on_packet(program, &frame, 1).unwrap().verdict
+            };
+            follower.change(service_cidr("wide", &["10.96.0.0/12", "fd00:97::/112"]));
+            let begun = Instant::now();
+            while verdict("pod_ingress", ("[2001:db8:9::9]:40000", "[fd00:97::1]:80")) != DROP {
+                assert!(begun.elapsed() < DEADLINE, "not followed");
+            }
+            for to in ["10.99.1.1:22", "10.99.200.1:80"] {
+                for program in ["uplink_ingress", "pod_ingress", "uplink_egress"] {
+                    assert_ne!(verdict(program, ("203.0.113.9:40000", to)), DROP, "{program} {to}");
+                }
+            }
+            assert_eq!(verdict("pod_ingress", ("203.0.113.9:40000", "10.96.200.1:80")), DROP);
+        },
+    );
+}
+
 /// More than the programs have room for: those beyond, in the order of their addresses, are routed like any other.
 #[test]
 fn service_cidrs_beyond_the_most_are_left_out_and_the_others_hold() {

@@ -438,3 +438,33 @@ fn source_addresses_prefer_the_node_object() {
         assert_eq!((view.source_v4, view.source_v6), (v4.map(ip), v6.map(ip)), "{own:?}");
     }
 }
+
+/// kubeadm's 10.96.0.0/12 with nodes, pods or hosts in 10.100.0.0/16 took them off the network.
+#[test]
+fn bug_a_service_range_is_others_where_their_networks_are_in_it() {
+    let of = |kind: Kind| Device { kind, ..ETHERNET };
+    let lo = Device { is_loopback: true, framing: Framing::Other, ..ETHERNET };
+    for (what, device, address, own, pods, is_occupied) in [
+        ("nothing", ETHERNET, "192.0.2.2/24", "", "10.244.0.0/24", false),
+        ("a card", ETHERNET, "10.100.0.2/24", "", "10.244.0.0/24", true),
+        ("a card without neighbours", ETHERNET, "10.100.0.2/32", "", "10.244.0.0/24", true),
+        ("a bridge to pods", of(Kind::Bridge), "10.100.0.1/24", "", "10.244.0.0/24", true),
+        ("the Node's address elsewhere", ETHERNET, "192.0.2.2/24", "10.100.0.2", "", true),
+        ("pods", ETHERNET, "192.0.2.2/24", "", "10.100.0.0/24", true),
+        ("a ClusterIP on a dummy", of(Kind::Other), "10.96.0.10/32", "", "", false),
+        ("a ClusterIP on lo", lo, "10.96.0.10/32", "", "", false),
+        ("a macvlan's network", of(Kind::Other), "10.100.0.2/24", "", "", true),
+    ] {
+        let mut node = node();
+        add(&mut node, 20, "other", device, &[address]);
+        let range: IpNetwork = "10.96.0.0/12".parse().unwrap();
+        let told = Told {
+            addresses: own.split_whitespace().map(ip).collect(),
+            pod_cidrs: pods.split_whitespace().map(|range| range.parse().unwrap()).collect(),
+            service_cidrs: [range, "fd00:96::/112".parse().unwrap()].into(),
+        };
+        let occupied = fresh(&node, &Devices::Auto, &told).occupied;
+        let expected = if is_occupied { vec![&range] } else { vec![] };
+        assert_eq!(occupied.keys().collect::<Vec<_>>(), expected, "{what}");
+    }
+}
