@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{doctor, logging, version};
 
-pub(crate) use args::{Args, ConntrackArgs, NamespacedName, ProxyArgs};
+pub(crate) use args::{Args, ConntrackArgs, NamespacedName, ProxyArgs, SocketPrograms};
 pub(crate) use holder::{Transport, is_own, of as holder_of};
 pub(crate) use http::{Body, Reports, Site, response};
 

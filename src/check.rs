@@ -28,6 +28,9 @@ use crate::{
 
 /// Larger files are no manifests.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What a mesh's sidecars and node proxies would miss.
+const MESH: &str = "a service mesh: by default a pod's socket is led to an endpoint before the mesh sees the \
+                    Service's address; run with --socket-programs node (the chart's proxy.socketPrograms)";
 /// Whose objects are a data plane's, and not served yet.
 const GATEWAY_API: &str = "(gateway.networking.k8s.io/";
 
@@ -172,10 +175,25 @@ fn check_files(args: &Args) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Configurations in a ConfigMap.
+/// Whether an object with this name belongs to Istio or Linkerd.
+fn is_of_a_mesh(name: &str) -> bool {
+    ["istio", "linkerd"].iter().any(|mesh| {
+        name.strip_prefix(mesh).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    })
+}
+
+/// Configurations in a ConfigMap, and who would rather see packets.
 fn embedded(document: &Value, path: &Path, checked: &mut Vec<Checked>) {
     let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
     match word("kind") {
+        // Injectors of sidecars: istio-sidecar-injector, linkerd-proxy-injector-webhook-config.
+        "MutatingWebhookConfiguration" => {
+            let name = document.pointer("/metadata/name").and_then(Value::as_str);
+            if let Some(name) = name.filter(|name| is_of_a_mesh(name)) {
+                let object = format!("MutatingWebhookConfiguration {name}");
+                checked.push(Checked::of(object, vec![(Verdict::Differs, MESH.to_owned())]));
+            }
+        }
         "List" => {
             let items = document.get("items").and_then(Value::as_array);
             items.into_iter().flatten().for_each(|item| embedded(item, path, checked));

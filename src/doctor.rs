@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::ProxyArgs,
+    agent::{ProxyArgs, SocketPrograms},
     output::Output,
     table::{Cell, Screen, Table, Tone},
 };
@@ -34,11 +34,21 @@ pub(crate) struct Told {
     /// Whether addresses of this node are in these ranges: the API server's --service-cluster-ip-range
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', env = "FAIRLEAD_SERVICE_CIDR")]
     service_cidr: Vec<IpNetwork>,
+    /// Whose sockets the agent leads to endpoints as they connect
+    #[arg(
+        long,
+        value_name = "WHOSE",
+        value_enum,
+        default_value = "all",
+        env = "FAIRLEAD_SOCKET_PROGRAMS"
+    )]
+    socket_programs: SocketPrograms,
 }
 
 impl From<&ProxyArgs> for Told {
     fn from(args: &ProxyArgs) -> Self {
-        Self { bpffs: args.bpffs.clone(), service_cidr: args.service_cidr.clone() }
+        let ProxyArgs { bpffs, service_cidr, socket_programs, .. } = args.clone();
+        Self { bpffs, service_cidr, socket_programs }
     }
 }
 
@@ -123,7 +133,7 @@ pub(crate) fn advice(roles: &[&str], told: &Told) -> Vec<String> {
 fn findings(told: &Told) -> Vec<Finding> {
     let mut findings = kernel::checks(&told.bpffs);
     findings.extend(limits::checks());
-    findings.extend(neighbours::checks());
+    findings.extend(neighbours::checks(told.socket_programs));
     findings.extend(network::ports());
     findings.push(network::devices());
     findings.extend(told.service_cidr.iter().map(|range| network::service_range(*range)));

@@ -40,7 +40,8 @@ pub use maglev::{MaglevKey, MaglevPart, PART_PLACES, TableSize};
 pub use reason::Reason;
 pub use settings::{
     BARE_DEVICES_MAX, CIDRS_MAX, Cidr, NODE_ADDRESS_OWN, NODE_ADDRESS_PORTS, SETTINGS_INDEX,
-    SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL, Settings,
+    SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL, SETTINGS_NODE_SOCKETS,
+    Settings,
 };
 
 /// Names of the maps, each ending in the version of its layout.

@@ -15,7 +15,7 @@ use fairlead_ebpf::{
     abi::{
         Address, BACKEND_LOCAL, Backend, BackendKey, FRONTEND_EXTERNAL, FRONTEND_LOCAL,
         FRONTEND_SOURCE_RANGES, FrontendEntry, FrontendKey, FrontendValue, NODE_ADDRESS_OWN,
-        NODE_ADDRESS_PORTS, Settings, SourceRangeKey, TableSize,
+        NODE_ADDRESS_PORTS, SETTINGS_NODE_SOCKETS, Settings, SourceRangeKey, TableSize,
     },
     dialled::{self, Found, Tables},
     packet::{is_mapped, unmapped},
@@ -41,7 +41,7 @@ use crate::{
 pub enum Client {
     /// A process of the node itself, by the socket hooks.
     Node,
-    /// A pod of the node, by the socket hooks; its address where that is known.
+    /// A pod of the node, by the socket hooks unless those are the node's alone; its address where that is known.
     Pod(Option<IpAddr>),
     /// Anybody else, by packets that arrive at the node.
     Outside(IpAddr),
@@ -112,6 +112,8 @@ pub struct Decision {
     pub frontend: Option<Frontend>,
     /// What becomes of the connection.
     pub verdict: Verdict,
+    /// It is met as packets, not as a socket connects: whose are dropped is told nothing.
+    pub by_packets: bool,
 }
 
 /// The maps of a running agent's programs.
@@ -239,7 +241,8 @@ impl PlannedMaps {
         let pods = node.map(|node| node.pod_cidrs.clone()).unwrap_or_default();
         let known = snapshot.service_cidrs().values().flat_map(|object| object.ranges.iter());
         let known = known.chain(service_cidrs).copied();
-        let is_services = |range: &IpNetwork| occupant(*range, own.iter().copied(), &pods).is_none();
+        let is_services =
+            |range: &IpNetwork| occupant(*range, own.iter().copied(), &pods).is_none();
         let service_cidrs = known.filter(is_services).collect();
         let options = KernelOptions { service_cidrs, ..KernelOptions::default() };
         let first = |is_ipv6: bool| {
@@ -321,28 +324,26 @@ pub fn decide(
         protocol: protocol.number(),
         zero: 0,
     };
-    let decision = match dialled::find(maps, &dialled, || client == Client::Node) {
-        Found::Nothing => Decision { frontend: None, verdict: Verdict::Pass },
+    let by_packets = match client {
+        Client::Node => false,
+        Client::Pod(_) => maps.settings().is_some_and(|s| s.flags & SETTINGS_NODE_SOCKETS != 0),
+        Client::Outside(_) => true,
+    };
+    let (frontend, verdict) = match dialled::find(maps, &dialled, || client == Client::Node) {
+        Found::Nothing => (None, Verdict::Pass),
         // A socket of this node is told; packets from elsewhere are dropped.
-        Found::Unallocated => Decision {
-            frontend: None,
-            verdict: match client {
-                Client::Outside(_) => Verdict::Drop(Why::Unallocated),
-                Client::Node | Client::Pod(_) => Verdict::Reject(Why::Unallocated),
-            },
-        },
+        Found::Unallocated if by_packets => (None, Verdict::Drop(Why::Unallocated)),
+        Found::Unallocated => (None, Verdict::Reject(Why::Unallocated)),
         Found::UnusedPort(value) => {
             let key = FrontendKey::other_ports(dialled.address);
-            let verdict = Verdict::Reject(Why::UnusedPort);
-            Decision { frontend: Some(frontend(&key, &value)), verdict }
+            (Some(frontend(&key, &value)), Verdict::Reject(Why::UnusedPort))
         }
         Found::Frontend(key, value) => {
-            let verdict = verdict(maps, client, &key, &value);
-            Decision { frontend: Some(frontend(&key, &value)), verdict }
+            (Some(frontend(&key, &value)), verdict(maps, client, &key, &value))
         }
     };
     maps.check()?;
-    Ok(decision)
+    Ok(Decision { frontend, verdict, by_packets })
 }
 
 fn verdict(

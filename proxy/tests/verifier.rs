@@ -23,7 +23,7 @@ fn programs_load_within_their_instruction_budgets() {
         let budgets = BTreeMap::from([
             ("connect4", 12_500),
             ("connect6", 25_000),
-            ("sendmsg4", 11_000),
+            ("sendmsg4", 16_500),
             ("sendmsg6", 47_000),
             ("recvmsg4", 100),
             ("recvmsg6", 120),

@@ -16,7 +16,7 @@ pub(crate) use dns::{DnsArgs, Upstream};
 pub(crate) use drop_in::{ConntrackArgs, DropInArgs};
 pub(crate) use ingress::IngressArgs;
 pub(crate) use or_none::OrNone;
-pub(crate) use proxy::{Balancing, ProxyArgs};
+pub(crate) use proxy::{Balancing, ProxyArgs, SocketPrograms};
 pub(crate) use publish::{NamespacedName, PublishArgs};
 pub(crate) use roles::Roles;
 pub(crate) use source::SourceArgs;

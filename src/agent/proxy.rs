@@ -28,7 +28,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Shared,
-    args::{Args, Balancing, ProxyArgs},
+    args::{Args, Balancing, ProxyArgs, SocketPrograms},
     followers::Followers,
     health_ports,
     kube_proxy::Face,
@@ -389,6 +389,7 @@ fn options(args: &ProxyArgs) -> anyhow::Result<KernelOptions> {
         node_port_addresses,
         service_cidrs: args.service_cidr.clone(),
         masquerade_all: args.masquerade_all,
+        node_sockets_only: args.socket_programs == SocketPrograms::Node,
     })
 }
 

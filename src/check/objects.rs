@@ -25,6 +25,7 @@ pub(super) fn check(snapshot: &Snapshot, args: &Args) -> anyhow::Result<Vec<Chec
     }
     services(snapshot, &mut findings);
     service_ranges(snapshot, &mut findings);
+    service_meshes(snapshot, &mut findings);
     ingresses(snapshot, args, &mut findings)?;
     let checked = findings.into_iter().map(|(object, all)| Checked::of(object.to_string(), all));
     Ok(checked.collect())
@@ -74,6 +75,16 @@ fn service_ranges(snapshot: &Snapshot, findings: &mut Findings) {
             );
             let object = ObjectRef { kind: Kind::ServiceCidr, key: object.key.clone() };
             findings.entry(object).or_default().push((Verdict::Differs, reason));
+        }
+    }
+}
+
+/// By the Namespaces that meshes are installed in.
+fn service_meshes(snapshot: &Snapshot, findings: &mut Findings) {
+    for object in snapshot.namespaces().values() {
+        if super::is_of_a_mesh(&object.key.name) {
+            let object = ObjectRef { kind: Kind::Namespace, key: object.key.clone() };
+            findings.entry(object).or_default().push((Verdict::Differs, super::MESH.to_owned()));
         }
     }
 }

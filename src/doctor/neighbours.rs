@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read as _,
     path::Path,
     process::Command,
 };
@@ -10,13 +11,20 @@ use std::{
 use fairlead_proxy::node::IPVS_DEVICE;
 
 use super::{Finding, Health};
-use crate::counted::counted;
+use crate::{agent::SocketPrograms, counted::counted};
 
-pub(super) fn checks() -> Vec<Finding> {
+/// Processes and plugins of service meshes that redirect pods' connections (Istio's sidecars and ambient mode, Linkerd).
+const MESHES: [&str; 5] = ["pilot-agent", "ztunnel", "linkerd2-proxy", "istio-cni", "linkerd-cni"];
+const PLUGINS: &str = "/etc/cni/net.d";
+/// A network plugin's configuration has some KiB.
+const PLUGIN_BYTES_MAX: u64 = 1 << 20;
+
+pub(super) fn checks(socket_programs: SocketPrograms) -> Vec<Finding> {
     let rules = Rules::read();
     let has_ipvs = Path::new("/sys/class/net").join(IPVS_DEVICE).exists();
     let mut findings = vec![kube_proxy(&rules, has_ipvs), forward(&rules), forwarding()];
     findings.push(network_plugin());
+    findings.push(service_mesh(&meshes(), socket_programs));
     findings.push(programs(fairlead_proxy::others::socket_programs()));
     findings.push(processes());
     findings
@@ -115,7 +123,7 @@ fn forwarding() -> Finding {
 }
 
 fn network_plugin() -> Finding {
-    let configurations = names_in("/etc/cni/net.d");
+    let configurations = names_in(PLUGINS);
     let configurations: Vec<String> =
         configurations.into_iter().filter(|name| !name.starts_with('.')).collect();
     plugin(&configurations, &names_in("/sys/class/net"))
@@ -194,11 +202,9 @@ fn programs(others: Option<BTreeSet<String>>) -> Finding {
     )
 }
 
-/// Processes that do the same work.
-fn processes() -> Finding {
-    let check = "other data planes";
-    let known = ["kube-proxy", "coredns", "nginx-ingress-c", "node-cache", "cilium-agent"];
-    let mut found: Vec<String> = fs::read_dir("/proc")
+/// Those of these programs that run, as far as is seen from here.
+fn running(known: &[&str]) -> BTreeSet<String> {
+    fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
@@ -206,9 +212,47 @@ fn processes() -> Finding {
         .filter_map(|entry| fs::read_to_string(Path::new(&entry.path()).join("comm")).ok())
         .map(|name| name.trim().to_owned())
         .filter(|name| known.contains(&name.as_str()))
-        .collect();
-    found.sort();
-    found.dedup();
+        .collect()
+}
+
+/// What of service meshes runs here, or is chained behind the network plugin.
+fn meshes() -> BTreeSet<String> {
+    let mut found = running(&MESHES);
+    for name in names_in(PLUGINS) {
+        let file = fs::File::open(Path::new(PLUGINS).join(name));
+        let mut text = String::new();
+        let read = file.map(|file| file.take(PLUGIN_BYTES_MAX).read_to_string(&mut text));
+        if matches!(read, Ok(Ok(_))) {
+            let chained = MESHES.into_iter().filter(|mesh| text.contains(mesh));
+            found.extend(chained.map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// A sidecar knows a Service by its address, and it is its pod's own network that brings it the connection.
+fn service_mesh(found: &BTreeSet<String>, socket_programs: SocketPrograms) -> Finding {
+    let check = "service mesh";
+    if found.is_empty() {
+        return Finding::ok(check, "none is seen from here").of("proxy");
+    }
+    let names: Vec<&str> = found.iter().map(String::as_str).collect();
+    if socket_programs == SocketPrograms::Node {
+        let found = format!("{}; pods' sockets are left alone", names.join(", "));
+        return Finding::ok(check, found).of("proxy");
+    }
+    Finding::not(check, Health::Warning, names.join(", ")).of("proxy").means(
+        "sockets of pods are led to endpoints before the mesh sees the Service's address: its routes and policies \
+         for Services do not apply",
+        "--socket-programs node (the chart's proxy.socketPrograms)",
+    )
+}
+
+/// Processes that do the same work.
+fn processes() -> Finding {
+    let check = "other data planes";
+    let known = ["kube-proxy", "coredns", "nginx-ingress-c", "node-cache", "cilium-agent"];
+    let found: Vec<String> = running(&known).into_iter().collect();
     if found.is_empty() {
         return Finding::ok(check, "none is seen from here");
     }
@@ -293,6 +337,20 @@ mod tests {
         ] {
             let finding = kube_proxy(&rules, has_ipvs);
             assert_eq!((finding.health, finding.found.as_str()), (health, found));
+        }
+    }
+
+    #[test]
+    fn a_service_mesh_is_named_with_a_cure_unless_it_is_followed() {
+        use SocketPrograms::{All, Node};
+        for (found, socket_programs, health) in [
+            ("", All, Health::Ok),
+            ("istio-cni ztunnel", All, Health::Warning),
+            ("linkerd2-proxy", Node, Health::Ok),
+        ] {
+            let finding = service_mesh(&names(found).into_iter().collect(), socket_programs);
+            assert_eq!(finding.health, health, "{found}");
+            assert_eq!(finding.cure.is_some(), health != Health::Ok, "{found}");
         }
     }
 

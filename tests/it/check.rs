@@ -37,6 +37,10 @@ metadata: {name: broken, namespace: shop}
 spec: {clusterIP: 10.96.0.11, ports: [{port: 70000}]}
 ---
 apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: v1
 kind: Node
 metadata: {name: n1}
 status: {addresses: [{type: InternalIP, address: 10.100.0.2}]}
@@ -101,6 +105,12 @@ metadata: {name: options, namespace: shop}
 data: {use-forwarded-headers: 'true', use-proxy-protocol: 'true'}
 ";
 
+const INJECTOR: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: linkerd-proxy-injector-webhook-config}
+";
+
 /// Those, and kube-proxy's configuration.
 fn objects() -> String {
     let kube_proxy = kube_proxy_config_map("mode: iptables\nmetricsBindAddress: 0.0.0.0:10249\n");
@@ -151,6 +161,7 @@ fn every_object_gets_one_verdict_with_its_reason() {
     write(folder.path(), "all.yaml", &objects());
     write(folder.path(), "Corefile", ".:53 {\n    dnssec\n}\n");
     write(folder.path(), "options.yaml", OPTIONS);
+    write(folder.path(), "mesh.yaml", INJECTOR);
     let at = folder.path().display().to_string();
     let flags = ["--external-names", "api.example", "--ingress-config", "shop/options"];
     let output = run(&[&["check", "-f", &at, "-o", "json"], &flags[..]].concat());
@@ -161,6 +172,8 @@ fn every_object_gets_one_verdict_with_its_reason() {
         ("Service shop/good", "works", ""),
         ("Service shop/outer", "refused", "--external-ips"),
         ("Service shop/broken", "refused", "70000"),
+        ("Namespace istio-system", "differs", "--socket-programs node"),
+        ("MutatingWebhookConfiguration linkerd-proxy-injector-webhook-config", "differs", "mesh"),
         ("ServiceCIDR wide", "differs", "10.96.0.0/12 holds 10.100.0.2, a node's address (n1)"),
         ("Ingress shop/differs", "differs", "is not spoken to endpoints"),
         // The agent looks it up; nothing is known against it here.
@@ -291,6 +304,7 @@ fn the_doctor_gives_each_trouble_a_meaning_and_a_cure() {
         "network plugin",
         "network devices",
         "Service range 198.51.100.0/24",
+        "service mesh",
         "other eBPF programs",
         "other data planes",
         "port 53/udp",
@@ -449,6 +463,7 @@ fn a_live_cluster_is_judged_as_its_manifests_are() {
             r#"{"object":"Service shop/good","reasons":[],"verdict":"works"}"#,
             "Service shop/broken",
             "ServiceCIDR wide",
+            "Namespace istio-system",
             "Ingress shop/foreign",
             "Corefile of ConfigMap coredns",
             "KubeProxyConfiguration mode",

@@ -49,6 +49,8 @@ pub const SETTINGS_LOOPBACK_V6: u32 = 2;
 /// Every packet to a service gets the node's address, whoever sends it, but for those that come by an external address
 /// under `externalTrafficPolicy: Local`.
 pub const SETTINGS_MASQUERADE_ALL: u32 = 4;
+/// Sockets of other network namespaces than the node's are left alone: their packets are met at their devices.
+pub const SETTINGS_NODE_SOCKETS: u32 = 8;
 /// Flag in `node_addresses`: the address is the node's own.
 pub const NODE_ADDRESS_OWN: u32 = 1;
 /// Flag in `node_addresses`: NodePorts answer on it.

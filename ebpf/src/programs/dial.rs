@@ -5,7 +5,8 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         Address, Backend, BackendKey, EVENT_DROPPED, EVENT_REJECTED, FRONTEND_SOURCE_RANGES,
-        FrontendEntry, FrontendKey, FrontendValue, Reason, SocketPeer, TableSize, UDP,
+        FrontendEntry, FrontendKey, FrontendValue, Reason, SETTINGS_NODE_SOCKETS, SocketPeer,
+        TableSize, UDP,
     },
     dialled::{self, Tables},
     select::{self, Lead, Origin},
@@ -118,6 +119,9 @@ pub(crate) fn dial<F: Family>(
     memory: &impl Memory,
     account: &mut Account,
 ) -> (Option<Given>, i32) {
+    if is_left_to_packets(call) {
+        return (None, ALLOW);
+    }
     let tables = &maps::AT_SOCKET;
     let (key, frontend) = match find(tables, dialled, || is_own_namespace(call), account) {
         Found::Frontend(key, frontend) => (key, frontend),
@@ -281,6 +285,15 @@ pub(crate) fn random() -> u32 {
 #[inline(always)]
 fn is_own_namespace<F: Family>(call: &Call<F>) -> bool {
     maps::settings().is_some_and(|settings| settings.netns_cookie == call.netns_cookie())
+}
+
+/// Whether this is a pod's call, and pods' packets are to leave them for what they dialled: its own network namespace may
+/// have rules for that (a service mesh's), or answer for it itself (a cluster within).
+#[inline(always)]
+fn is_left_to_packets<F: Family>(call: &Call<F>) -> bool {
+    maps::settings().is_some_and(|settings| {
+        settings.flags & SETTINGS_NODE_SOCKETS != 0 && settings.netns_cookie != call.netns_cookie()
+    })
 }
 
 /// Whether the node's own processes may use a load balancer's address: by the address the node is

@@ -38,6 +38,9 @@ pub struct KernelOptions {
     /// Backends see the node's address instead of the client's, for every packet to a service but those to an external
     /// address under `externalTrafficPolicy: Local`. What sockets of this node send keeps its address.
     pub masquerade_all: bool,
+    /// Of sockets only those in the node's own network namespace are led to backends as they connect: packets of the others
+    /// leave their namespace for what was dialled, and are met at their devices.
+    pub node_sockets_only: bool,
 }
 
 impl Default for KernelOptions {
@@ -52,6 +55,7 @@ impl Default for KernelOptions {
             node_port_addresses: NodePortAddresses::default(),
             service_cidrs: Vec::new(),
             masquerade_all: false,
+            node_sockets_only: false,
         }
     }
 }

@@ -4,7 +4,7 @@ use bytemuck::Zeroable as _;
 use fairlead_ebpf::{
     abi::{
         CIDRS_MAX, Cidr, SETTINGS_LOOPBACK_V4, SETTINGS_LOOPBACK_V6, SETTINGS_MASQUERADE_ALL,
-        Settings,
+        SETTINGS_NODE_SOCKETS, Settings,
     },
     packet::mapped,
 };
@@ -34,7 +34,8 @@ pub(crate) fn of(
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     let flags = flag(loopback_v4, SETTINGS_LOOPBACK_V4)
         | flag(loopback_v6, SETTINGS_LOOPBACK_V6)
-        | flag(options.masquerade_all, SETTINGS_MASQUERADE_ALL);
+        | flag(options.masquerade_all, SETTINGS_MASQUERADE_ALL)
+        | flag(options.node_sockets_only, SETTINGS_NODE_SOCKETS);
     let node_ports = match (found.node_port_first, found.node_port_last) {
         (0, 0) => PortRange::USUAL,
         (first, last) => PortRange::new(first, last),

@@ -30,6 +30,7 @@ mod lasting;
 #[allow(dead_code, reason = "shared with the tests of Services")]
 #[path = "../services/objects.rs"]
 mod objects;
+mod pods;
 mod stacked;
 #[path = "../support"]
 mod support {

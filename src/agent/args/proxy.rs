@@ -15,6 +15,17 @@ pub(crate) struct ProxyArgs {
     /// BPF file system, where maps and links outlive the agent; mounted if absent
     #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf", env = "FAIRLEAD_BPFFS")]
     pub(crate) bpffs: PathBuf,
+    /// Whose sockets are led to endpoints as they connect: all, or those in the node's own network alone. A pod's packets are
+    /// then translated as they leave it, so its own network sees the Service's address: service meshes with
+    /// sidecars and clusters within pods need that
+    #[arg(
+        long,
+        value_name = "WHOSE",
+        value_enum,
+        default_value = "all",
+        env = "FAIRLEAD_SOCKET_PROGRAMS"
+    )]
+    pub(crate) socket_programs: SocketPrograms,
     /// Devices where packets from outside arrive: auto, or a comma-separated list
     #[arg(long, value_name = "auto|LIST", default_value = "auto", env = "FAIRLEAD_DEVICES")]
     pub(crate) devices: String,
@@ -72,6 +83,13 @@ pub(crate) struct ProxyArgs {
     /// Serve spec.externalIPs: whoever may write a Service can then take any address (CVE-2020-8554)
     #[arg(long, env = "FAIRLEAD_EXTERNAL_IPS")]
     pub(crate) external_ips: bool,
+}
+
+/// Whose sockets are led to endpoints as they connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SocketPrograms {
+    All,
+    Node,
 }
 
 /// How packets' connections are given to endpoints.

@@ -134,12 +134,9 @@ pub(super) fn connection(
         }
         Verdict::Drop(why) => {
             let (text, cure) = because(view, client, why, service.map(|s| &**s), port, target);
-            let is_silent = match client.is {
-                explain::Client::Outside(_) => true,
-                // Its call is let through: a pod's address shows in its packets only.
-                explain::Client::Pod(_) => why == Why::SourceDenied,
-                explain::Client::Node => false,
-            };
+            // A pod's call is let through then: its address shows in its packets only.
+            let is_late = matches!(client.is, explain::Client::Pod(_)) && why == Why::SourceDenied;
+            let is_silent = decision.by_packets || is_late;
             let seen = if is_silent {
                 "dropped in silence: the client waits"
             } else {
